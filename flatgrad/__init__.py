@@ -1,0 +1,30 @@
+"""flatgrad: write scalars, get machine speed, to the last bit.
+
+A micrograd-style scalar autograd whose graph is compiled: traced once, differentiated by source transformation, and
+printed as flat Python that anyone can read.
+
+    >>> import flatgrad as fg
+    >>> f = fg.value_and_grad(lambda x, y: (x * y).tanh() + x**2)
+    >>> f(0.5, 2.0)
+    (1.0115941559557648, 1.8399486832280528)
+"""
+
+from . import nn
+from .compiler.transforms import CompiledGraph, compile, compile_graph, grad, value_and_grad
+from .runtime.errors import (
+    DivisionByZeroError,
+    DomainError,
+    FlatgradError,
+    InputError,
+    MissingExtraError,
+    MissingPartialError,
+    OptionError,
+    ProgramError,
+    RangeError,
+    TraceError,
+)
+from .runtime.kernel import Kernel
+from .runtime.primitives import *  # noqa: F403 - every row of the table is a public function
+from .runtime.value import Condition, Value
+
+__version__ = "0.1.0"

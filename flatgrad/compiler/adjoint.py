@@ -1,0 +1,250 @@
+"""The adjoint: reverse-mode differentiation as a transformation from `Program` to `Program`.
+
+One reverse sweep emits plain equations (Griewank and Walther, *Evaluating Derivatives*, 2nd edition, chapter 6). The
+order of the sweep is the interpreter's: depth-first post-order from the outputs over the operands that can receive a
+gradient, in operand order, reversed. That order, not the order of the equations, fixes how gradients are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from ..runtime.errors import InputError
+from ..runtime.primitives import TABLE, Operand, Primitive, add
+from .program import Group, Program, ProgramBuilder
+
+#: Operands of a template's equations: the gradient, the output, then the operands; its own equations follow.
+_GRADIENT, _OUT, _FIRST = 0, 1, 2
+
+
+class Template(NamedTuple):
+    """What one operand of a primitive receives, as a few equations.
+
+    Operands of `equations` are places: 0 the gradient, 1 the output, 2... the operands, then the template's own
+    equations; `~k` is `constants[k]`. `result` is such a place too.
+    """
+
+    equations: tuple[tuple[int, tuple[int, ...]], ...]
+    constants: tuple[float, ...]
+    result: int
+
+
+class _Place(Operand):
+    """What the rules of the table are run on to make a template."""
+
+    __slots__ = ("place", "template")
+
+    def __init__(self, template: _TemplateBuilder, place: int) -> None:
+        self.template, self.place = template, place
+
+    def apply(self, primitive: Primitive, operands: Sequence[Any]) -> _Place:
+        return self.template.emit(primitive, operands)
+
+
+class _TemplateBuilder:
+    def __init__(self, arity: int) -> None:
+        self.places = [_Place(self, k) for k in range(_FIRST + arity)]
+        self.equations: list[tuple[int, tuple[int, ...]]] = []
+        self.constants: list[float] = []
+
+    def emit(self, primitive: Primitive, operands: Sequence[Any]) -> _Place:
+        self.equations.append((primitive.opcode, tuple(self.place(operand) for operand in operands)))
+        self.places.append(_Place(self, len(self.places)))
+        return self.places[-1]
+
+    def place(self, operand: Any) -> int:
+        if isinstance(operand, _Place):
+            return operand.place
+        self.constants.append(operand if isinstance(operand, bool) else float(operand))
+        return ~(len(self.constants) - 1)
+
+
+@cache
+def template(primitive: Primitive, k: int) -> Template:
+    """The equations for what operand `k` of a primitive receives, from the rule in its row.
+
+    Raises `MissingPartialError` where the row has none.
+    """
+    builder = _TemplateBuilder(primitive.arity)
+    gradient, out, *operands = builder.places
+    if primitive.selects or primitive.partials[k] is None:
+        result = primitive.contribution(k, gradient, out, operands)
+    else:
+        partial = primitive.partials[k](out, *operands)  # type: ignore[operator]
+        # The interpreter multiplies by the partial; times 1.0 is the gradient itself, bit for bit.
+        result = gradient if not isinstance(partial, Operand) and partial == 1.0 else gradient * partial
+    place = builder.place(result)
+    return Template(tuple(builder.equations), tuple(builder.constants), place)
+
+
+def adjoint(
+    program: Program,
+    wrt: Sequence[int],
+    *,
+    seeded: bool = False,
+    of: Sequence[int] | None = None,
+    gradient_groups: Sequence[Group] | None = None,
+) -> Program:
+    """The joint program: the equations of `program`, then those of its gradient.
+
+    Args:
+        program: the primal program.
+        wrt: the inputs to differentiate with respect to.
+        seeded: take the outputs' gradients as further inputs (a group `output_bars`), instead of seeding each with 1.0.
+        of: positions of the outputs to differentiate; all by default.
+        gradient_groups: how the gradients are returned; one by one where not given.
+
+    Returns:
+        A program whose outputs are those of `program`, then one gradient for each of `wrt`. The gradient of an input
+        that the outputs do not depend on is 0.0.
+
+    Raises:
+        InputError: for an input or output that does not exist.
+        MissingPartialError: where a gradient flows through an operand without a partial.
+
+    Example:
+        The product rule, of `program f(x, y): v2 = mul x y`:
+
+        >>> f = ProgramBuilder("f", [Group("x", 1, True), Group("y", 1, True)])
+        >>> print(adjoint(f.finish([f.emit("mul", 0, 1)]), wrt=[0, 1]))
+        program f(x, y):
+            v2 = mul x y
+            v3 = mul 1.0 y
+            v4 = mul 1.0 x
+            x_bar = add v3 0.0
+            y_bar = add v4 0.0
+            return v2, x_bar, y_bar
+    """
+    outputs = [program.outputs[k] for k in (range(len(program.outputs)) if of is None else of)]
+    for variable in wrt:
+        if not 0 <= variable < program.inputs:
+            raise InputError(f"cannot differentiate with respect to input {variable} of {program.inputs}")
+    groups, names = list(program.input_groups), list(program.input_names)
+    if seeded:
+        groups.append(Group("output_bars", len(outputs), False))
+        names += [f"output{k}_bar" for k in range(len(outputs))]
+    builder = ProgramBuilder(program.name, groups, names)
+    shift = len(outputs) if seeded else 0
+    _copy_equations(program, builder, shift)
+    inputs = program.inputs
+
+    def moved(operand: int) -> int:
+        """An operand of `program` as one of the joint program."""
+        return operand + shift if operand >= inputs else operand if operand >= 0 else builder.constant(program.constants[~operand])
+
+    bars: dict[int, int] = {}  # variable -> the operand that holds what it has received so far
+    append, constant = builder.append, builder.constant
+
+    def accumulate(variable: int, contribution: int, site: int) -> None:
+        known = bars.get(variable)
+        if known is None:
+            bars[variable] = contribution
+        else:
+            target = variable + shift if variable >= inputs else variable
+            bars[variable] = append(add.opcode, (known, contribution), site, target)
+
+    for k, output in enumerate(outputs):
+        if output >= 0:
+            accumulate(output, inputs + k if seeded else constant(1.0), -1)
+
+    active = active_variables(program, wrt)
+    opcodes, starts, operands, sites = program.opcodes, program.starts, program.operands, program.sites
+    for index in reversed(gradient_order(program, outputs, active)):
+        primitive = TABLE[opcodes[index]]
+        arguments = operands[starts[index] : starts[index + 1]]
+        gradient, site = bars[inputs + index], sites[index]
+        places: list[int] | None = None
+        for k in primitive.differentiable:
+            operand = arguments[k]
+            if operand < 0 or not active[operand]:
+                continue
+            rule = template(primitive, k)
+            if not rule.equations:
+                if rule.result == _GRADIENT:
+                    accumulate(operand, gradient, site)
+                    continue
+            if places is None:
+                places = [gradient, inputs + index + shift, *map(moved, arguments)]
+            local = places.copy()
+            for opcode, refs in rule.equations:
+                local.append(
+                    append(opcode, [local[r] if r >= 0 else constant(rule.constants[~r]) for r in refs], site)
+                )
+            result = rule.result
+            accumulate(operand, local[result] if result >= 0 else constant(rule.constants[~result]), site)
+
+    gradients = []
+    for variable in wrt:
+        known = bars.get(variable)
+        # The interpreter's sum begins at +0.0: it is added here, where the gradient leaves the program.
+        gradients.append(
+            constant(0.0) if known is None else append(add.opcode, (known, constant(0.0)), -1, variable)
+        )
+    if gradient_groups is None:
+        gradient_groups = [Group(f"{names[variable]}_bar", 1, True) for variable in wrt]
+    return builder.finish(
+        [*map(moved, program.outputs), *gradients], [*program.output_groups, *gradient_groups], primal=len(program)
+    )
+
+
+def _copy_equations(program: Program, builder: ProgramBuilder, shift: int) -> None:
+    """Append the equations of `program`, making room for `shift` more inputs."""
+    target = builder.program
+    target.locations = program.locations
+    target.constants = list(program.constants)
+    for k, number in enumerate(program.constants):
+        builder.adopt_constant(number, k)
+    target.opcodes.extend(program.opcodes)
+    target.starts = program.starts[:]
+    target.sites.extend(program.sites)
+    target.adjoint_of.extend(program.adjoint_of)
+    if shift:
+        inputs = program.inputs
+        target.operands.extend(o + shift if o >= inputs else o for o in program.operands)
+    else:
+        target.operands.extend(program.operands)
+    builder.next += len(program)
+
+
+def active_variables(program: Program, wrt: Sequence[int]) -> bytearray:
+    """One byte per variable: whether a gradient with respect to `wrt` can flow through it."""
+    inputs, starts, operands = program.inputs, program.starts, program.operands
+    active = bytearray(inputs + len(program))
+    for variable in wrt:
+        active[variable] = 1
+    differentiable = [primitive.differentiable for primitive in TABLE]
+    for index, opcode in enumerate(program.opcodes):
+        start = starts[index]
+        for k in differentiable[opcode]:
+            operand = operands[start + k]
+            if operand >= 0 and active[operand]:
+                active[inputs + index] = 1
+                break
+    return active
+
+
+def gradient_order(program: Program, outputs: Sequence[int], active: bytearray) -> list[int]:
+    """Equations in depth-first post-order from `outputs` over active operands, in operand order, each once."""
+    inputs, starts, operands, opcodes = program.inputs, program.starts, program.operands, program.opcodes
+    differentiable = [primitive.differentiable[::-1] for primitive in TABLE]
+    waiting = bytearray(active)  # 1: active and not yet visited
+    for variable in range(inputs):
+        waiting[variable] = 0
+    order: list[int] = []
+    stack = [output for output in reversed(outputs) if output >= 0]
+    while stack:
+        variable = stack.pop()
+        if variable < 0:
+            order.append(~variable - inputs)
+        elif waiting[variable]:
+            waiting[variable] = 0
+            stack.append(~variable)
+            index = variable - inputs
+            start = starts[index]
+            for k in differentiable[opcodes[index]]:
+                operand = operands[start + k]
+                if operand >= 0 and waiting[operand]:
+                    stack.append(operand)
+    return order

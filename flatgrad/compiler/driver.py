@@ -1,0 +1,130 @@
+"""The pipeline, from top to bottom. This file is the architecture diagram.
+
+    function or graph --trace--> Program --passes--> Program --adjoint--> joint Program --passes--> joint Program
+        --partition--> forward, backward --emit--> source --load--> Kernel
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..runtime.errors import OptionError
+from ..runtime.kernel import Kernel, KernelStats, Routine
+from ..runtime.loader import LoadedModule, collector_paused
+from .adjoint import adjoint
+from .emit.python import emit_module
+from .partition import partition
+from .passes import JOINT_PASSES, PRIMAL_PASSES, run_passes
+from .program import Group, Program
+from .trace import Traced
+
+BACKENDS = ("auto", "python")
+MODES = ("exact",)
+VERSION = "0.1.0"
+
+
+def check_options(backend: str, mode: str) -> None:
+    """Raise `OptionError` for a back end or mode that does not exist."""
+    if backend not in BACKENDS:
+        raise OptionError(f"unknown backend {backend!r}; choose one of {', '.join(map(repr, BACKENDS))}")
+    if mode not in MODES:
+        raise OptionError(f"unknown mode {mode!r}; choose one of {', '.join(map(repr, MODES))}")
+
+
+def build_pair(trace: Callable[[], tuple[Traced, list[int]]], title: str) -> tuple[Kernel, Traced]:
+    """A kernel of two functions, `forward` and `backward`, for `compile`.
+
+    Args:
+        trace: traces; returns what was traced and the inputs that can receive a gradient.
+        title: what is being compiled, for the header.
+    """
+    with collector_paused():
+        start = time.perf_counter()
+        traced, wrt = trace()
+        traced_at = time.perf_counter()
+        primal = run_passes(PRIMAL_PASSES, traced.program)
+        primal.output_groups = [Group("outputs", len(primal.outputs), False)]
+
+        def pair(outputs: tuple[int, ...]) -> tuple[Routine, Routine, Program]:
+            joint = run_passes(JOINT_PASSES, _joint(primal, wrt, seeded=True, of=outputs))
+            parts = partition(joint, len(primal.outputs), len(outputs))
+            functions = [(parts.forward, "forward", _FORWARD), (parts.backward, "backward", _BACKWARD)]
+            module = _load(functions, _header(title, joint), primal.name)
+            forward, backward = (
+                Routine(module.names[name], program, module.source, module) for program, name, _ in functions
+            )
+            return forward, backward, joint
+
+        everything = tuple(range(len(primal.outputs)))
+        backward: Routine | None = None
+        if wrt and everything:
+            forward, backward, program = pair(everything)
+        else:
+            program = primal
+            module = _load([(primal, "forward", _PRIMAL)], _header(title, primal), primal.name)
+            function = module.names["forward"]
+            forward = Routine(lambda *arguments: (function(*arguments),), primal, module.source, module)
+        stats = _stats(program, forward.source, traced_at - start, time.perf_counter() - traced_at)
+    kernel = Kernel(
+        primal.name, program, forward.source, stats, traced.leaves, forward, backward,
+        partial_pair=lambda outputs: pair(outputs)[:2],
+    )  # fmt: skip
+    return kernel, traced
+
+
+def build_joint(
+    trace: Callable[[], tuple[Traced, list[int], list[Group]]], title: str, differentiated: int = 1
+) -> tuple[Kernel, Traced]:
+    """A kernel of one function that returns the outputs and the gradients of the first one, for `value_and_grad`."""
+    with collector_paused():
+        start = time.perf_counter()
+        traced, wrt, gradient_groups = trace()
+        traced_at = time.perf_counter()
+        primal = run_passes(PRIMAL_PASSES, traced.program)
+        aux = len(primal.outputs) - differentiated
+        primal.output_groups = [Group("value", 1, True)] + ([Group("aux", aux, False)] if aux else [])
+        joint = run_passes(JOINT_PASSES, _joint(primal, wrt, of=(0,), gradient_groups=gradient_groups))
+        module = _load([(joint, "value_and_grad", _JOINT)], _header(title, joint), primal.name)
+        routine = Routine(module.names["value_and_grad"], joint, module.source, module)
+        stats = _stats(joint, module.source, traced_at - start, time.perf_counter() - traced_at)
+    return Kernel(primal.name, joint, module.source, stats, traced.leaves, joint=routine), traced
+
+
+def _joint(primal: Program, wrt: Sequence[int], *, seeded: bool = False, **options: Any) -> Program:
+    if seeded:
+        options["gradient_groups"] = [Group("gradients", len(wrt), False)]
+    return adjoint(primal, wrt, seeded=seeded, **options)
+
+
+def _load(functions: Sequence[tuple[Program, str, str]], header: Sequence[str], name: str) -> LoadedModule:
+    return LoadedModule(emit_module(functions, header), name)
+
+
+_FORWARD = "Return the outputs, and the residuals that `backward` needs."
+_BACKWARD = "Return the gradients of the inputs, given the residuals of a forward call and the outputs' gradients."
+_PRIMAL = "Return the outputs."
+_JOINT = "Return the value and its gradients."
+
+
+def _header(title: str, program: Program) -> list[str]:
+    adjoint_count = len(program) - program.primal
+    return [
+        f"Generated by flatgrad {VERSION} from {title}.",
+        f"{len(program)} equations: {program.primal} compute the value, {adjoint_count} its gradient.",
+        "Exact: the same additions in the same order as the interpreted graph, hence the same bits.",
+    ]
+
+
+def _stats(program: Program, source: str, trace_seconds: float, compile_seconds: float) -> KernelStats:
+    return KernelStats(
+        inputs=program.inputs,
+        outputs=len(program.outputs),
+        constants=len(program.constants),
+        primal=program.primal,
+        adjoint=len(program) - program.primal,
+        lines=source.count("\n"),
+        trace_seconds=trace_seconds,
+        compile_seconds=compile_seconds,
+    )

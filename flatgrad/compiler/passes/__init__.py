@@ -1,0 +1,28 @@
+"""The passes: functions from `Program` to `Program`, in the order in which they run.
+
+In exact mode only dead-code removal and folding of constants may come before the adjoint: any other rule, though exact
+for values, can merge the places where gradients are added. After the adjoint all additions are explicit, and every
+exact pass is safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..program import Program
+from .constants import fold_constants
+from .dead_code import remove_dead_code
+
+Pass = Callable[[Program], Program]
+
+#: Run on the traced program, before the adjoint is taken.
+PRIMAL_PASSES: tuple[Pass, ...] = (fold_constants, remove_dead_code)
+#: Run on the joint program: primal and adjoint equations together.
+JOINT_PASSES: tuple[Pass, ...] = (fold_constants, remove_dead_code)
+
+
+def run_passes(passes: Sequence[Pass], program: Program) -> Program:
+    """Apply passes in order."""
+    for transform in passes:
+        program = transform(program)
+    return program

@@ -1,0 +1,314 @@
+"""`Program`: the straight-line, single-assignment scalar program, with its printer, checker and evaluator.
+
+Variables are numbered: first the inputs, then one per equation. An operand is a variable's number, or `~k` for the
+k-th constant. The equations are kept as columns of machine integers, because programs of 10^5 to 10^7 equations are
+normal; `Equation`s are handed out as views.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
+from ..runtime.primitives import TABLE, Primitive
+from ..runtime.sites import Location
+
+
+class Group(NamedTuple):
+    """Consecutive inputs (or outputs) that travel together: one argument of the kernel (or one result).
+
+    A scalar group is one number; any other is a flat list of `size` numbers.
+    """
+
+    name: str
+    size: int
+    scalar: bool
+
+
+class Equation(NamedTuple):
+    """A view of one equation: `variable = primitive(operands)`."""
+
+    variable: int
+    primitive: Primitive
+    operands: tuple[int, ...]
+    location: Location | None
+
+
+@dataclass
+class Program:
+    """A straight-line scalar program.
+
+    Attributes:
+        name: a Python identifier for what the program computes.
+        input_names: one name per input, all different and safe to print as identifiers.
+        input_groups: how the inputs are passed, in order; sizes add up to the number of inputs.
+        opcodes: one opcode (row of the table) per equation.
+        starts: equation `e` owns `operands[starts[e]:starts[e + 1]]`.
+        operands: operands of all equations: a variable's number, or `~k` for `constants[k]`.
+        constants: the numbers that stand in the program.
+        outputs: an operand per output.
+        output_groups: how the outputs are returned.
+        sites: per equation, the index of its provenance in `locations`, or -1.
+        locations: lines of the user's source.
+        adjoint_of: per equation, the variable whose adjoint it accumulates, or -1.
+        primal: how many leading equations belong to the forward part.
+
+    Example:
+        >>> program = ProgramBuilder("f", [Group("x", 1, True)]).finish_with(lambda b: [b.emit("mul", 0, 0)])
+        >>> print(program)
+        program f(x):
+            v1 = mul x x
+            return v1
+        >>> program.evaluate([3.0])
+        [9.0]
+    """
+
+    name: str
+    input_names: list[str]
+    input_groups: list[Group]
+    opcodes: array[int] = field(default_factory=lambda: array("H"))
+    starts: array[int] = field(default_factory=lambda: array("q", [0]))
+    operands: array[int] = field(default_factory=lambda: array("q"))
+    constants: list[float] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    output_groups: list[Group] = field(default_factory=list)
+    sites: array[int] = field(default_factory=lambda: array("i"))
+    locations: list[Location] = field(default_factory=list)
+    adjoint_of: array[int] = field(default_factory=lambda: array("q"))
+    primal: int = 0
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """The number of equations."""
+        return len(self.opcodes)
+
+    @property
+    def inputs(self) -> int:
+        """The number of inputs."""
+        return len(self.input_names)
+
+    def equation(self, index: int) -> Equation:
+        """The view of equation `index`, counted from 0."""
+        site = self.sites[index]
+        return Equation(
+            self.inputs + index,
+            TABLE[self.opcodes[index]],
+            tuple(self.operands[self.starts[index] : self.starts[index + 1]]),
+            self.locations[site] if site >= 0 else None,
+        )
+
+    def equations(self) -> Iterator[Equation]:
+        """Views of all equations, in order."""
+        return map(self.equation, range(len(self)))
+
+    def name_of(self, operand: int) -> str:
+        """How an operand is written: `x`, `v7`, the adjoint `v7_bar`, or a number."""
+        if operand < 0:
+            return repr(self.constants[~operand])
+        if operand < self.inputs:
+            return self.input_names[operand]
+        target = self.adjoint_of[operand - self.inputs]
+        if target >= 0 and self._last_of_adjoint().get(target) == operand:
+            return f"{self.name_of(target)}_bar"
+        return f"v{operand}"
+
+    def _last_of_adjoint(self) -> dict[int, int]:
+        """The variable that holds the finished adjoint of each variable (partial sums stay nameless)."""
+        known: dict[int, int] | None = self.__dict__.get("_finished_adjoints")
+        if known is None:
+            inputs = self.inputs
+            known = {target: inputs + e for e, target in enumerate(self.adjoint_of) if target >= 0}
+            self.__dict__["_finished_adjoints"] = known
+        return known
+
+    def kind_of(self, operand: int) -> str:
+        """`f` for a number, `b` for a truth value."""
+        if operand < 0:
+            return "b" if isinstance(self.constants[~operand], bool) else "f"
+        return TABLE[self.opcodes[operand - self.inputs]].result if operand >= self.inputs else "f"
+
+    # --- printer --------------------------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        """The program as text, one equation per line, with the user's line where it changes."""
+        lines = [f"program {self.name}({', '.join(_group_text(self, g, s) for g, s in _spans(self.input_groups))}):"]
+        last: Location | None = None
+        for equation in self.equations():
+            text = f"    {self.name_of(equation.variable)} = {equation.primitive.name}"
+            text += "".join(" " + self.name_of(operand) for operand in equation.operands)
+            if equation.location is not None and equation.location != last:
+                text = f"{text:<40} # {_one_line(str(equation.location))}"
+                last = equation.location
+            lines.append(text)
+        results = []
+        for group, start in _spans(self.output_groups):
+            names = [self.name_of(operand) for operand in self.outputs[start : start + group.size]]
+            results.append(names[0] if group.scalar else f"[{', '.join(names)}]")
+        lines.append(f"    return {', '.join(results)}".rstrip())
+        return "\n".join(lines)
+
+    # --- checker --------------------------------------------------------------------------------------------------
+
+    def check(self) -> Program:
+        """Return the program itself if it keeps the rules.
+
+        Raises:
+            ProgramError: naming the equation and the rule that it breaks.
+        """
+        count, inputs = len(self), self.inputs
+        columns = (len(self.starts) - 1, len(self.sites), len(self.adjoint_of))
+        if columns != (count, count, count):
+            raise ProgramError(f"{self.name}: {count} opcodes but columns of {columns}")
+        if len(set(self.input_names)) != inputs:
+            raise ProgramError(f"{self.name}: two inputs have the same name")
+        for groups, total, what in ((self.input_groups, inputs, "inputs"), (self.output_groups, len(self.outputs), "outputs")):
+            if sum(group.size for group in groups) != total or any(g.scalar and g.size != 1 for g in groups):
+                raise ProgramError(f"{self.name}: the groups do not add up to the {total} {what}")
+        for equation in self.equations():
+            where = f"{self.name}: equation v{equation.variable} = {equation.primitive.name}"
+            if len(equation.operands) != equation.primitive.arity:
+                raise ProgramError(f"{where} has {len(equation.operands)} operands, not {equation.primitive.arity}")
+            for operand, kind in zip(equation.operands, equation.primitive.operand_kinds, strict=True):
+                self._check_operand(where, operand, equation.variable)
+                if self.kind_of(operand) != kind:
+                    raise ProgramError(f"{where}: {self.name_of(operand)} is of kind {self.kind_of(operand)}, not {kind}")
+        for operand in self.outputs:
+            self._check_operand(f"{self.name}: return", operand, inputs + count)
+        if not 0 <= self.primal <= count:
+            raise ProgramError(f"{self.name}: {self.primal} primal equations of {count}")
+        return self
+
+    def _check_operand(self, where: str, operand: int, limit: int) -> None:
+        if operand >= limit:
+            raise ProgramError(f"{where} uses v{operand} before it is defined")
+        if ~operand >= len(self.constants):
+            raise ProgramError(f"{where} uses constant {~operand} of {len(self.constants)}")
+
+    # --- evaluator ------------------------------------------------------------------------------------------------
+
+    def evaluate(self, inputs: Sequence[float]) -> list[float]:
+        """What the program means: run the equations one by one on floats and return the outputs.
+
+        Raises:
+            ProgramError: for a wrong number of inputs.
+            DomainError, DivisionByZeroError, RangeError: where an operation is not defined, naming the user's line.
+        """
+        if len(inputs) != self.inputs:
+            raise ProgramError(f"{self.name} takes {self.inputs} inputs, got {len(inputs)}")
+        numbers: list[Any] = list(inputs)
+        constants = self.constants
+        for equation in self.equations():
+            arguments = [numbers[operand] if operand >= 0 else constants[~operand] for operand in equation.operands]
+            try:
+                numbers.append(equation.primitive.evaluate(*arguments))
+            except FlatgradError:
+                raise
+            except ARITHMETIC_ERRORS as error:
+                index = equation.variable - self.inputs
+                raise self.error(error, index, arguments) from None
+        return [numbers[operand] if operand >= 0 else constants[~operand] for operand in self.outputs]
+
+    def error(self, error: Exception, index: int, arguments: Sequence[Any]) -> FlatgradError:
+        """Our exception for what equation `index` raised at these numbers."""
+        equation = self.equation(index)
+        return equation.primitive.error(error, arguments, equation.location)
+
+
+class ProgramBuilder:
+    """Appends equations to a new `Program`.
+
+    Args:
+        name: the program's name.
+        groups: its inputs.
+        input_names: one per input; made from the groups' names where not given.
+    """
+
+    def __init__(self, name: str, groups: Sequence[Group], input_names: Sequence[str] | None = None) -> None:
+        names = list(input_names) if input_names is not None else default_names(groups)
+        self.program = Program(name, names, list(groups))
+        self.next = self.program.inputs
+        self._constants: dict[bytes | bool, int] = {}
+
+    @classmethod
+    def like(cls, program: Program) -> ProgramBuilder:
+        """A builder with the inputs and locations of `program`, and no equations."""
+        builder = cls(program.name, program.input_groups, program.input_names)
+        builder.program.locations = program.locations
+        builder.program.output_groups = list(program.output_groups)
+        return builder
+
+    def constant(self, number: float | bool) -> int:
+        """The operand for a number or truth value. Numbers with the same bits share one."""
+        bits = number if isinstance(number, bool) else struct.pack("<d", number)
+        operand = self._constants.get(bits)
+        if operand is None:
+            operand = self._constants[bits] = ~len(self.program.constants)
+            self.program.constants.append(number)
+        return operand
+
+    def adopt_constant(self, number: float | bool, index: int) -> None:
+        """Make a constant that the program already has findable by `constant`."""
+        self._constants[number if isinstance(number, bool) else struct.pack("<d", number)] = ~index
+
+    def append(self, opcode: int, operands: Sequence[int], site: int = -1, adjoint_of: int = -1) -> int:
+        """Append an equation and return its variable."""
+        program = self.program
+        program.opcodes.append(opcode)
+        program.operands.extend(operands)
+        program.starts.append(len(program.operands))
+        program.sites.append(site)
+        program.adjoint_of.append(adjoint_of)
+        variable = self.next
+        self.next = variable + 1
+        return variable
+
+    def emit(self, name: str, *operands: int) -> int:
+        """Append an equation given by its primitive's name: for writing programs by hand."""
+        from ..runtime.primitives import BY_NAME
+
+        return self.append(BY_NAME[name].opcode, operands)
+
+    def finish(self, outputs: Sequence[int], groups: Sequence[Group] | None = None, primal: int | None = None) -> Program:
+        """The program, with these outputs."""
+        program = self.program
+        program.outputs = list(outputs)
+        if groups is not None:
+            program.output_groups = list(groups)
+        elif not program.output_groups:
+            program.output_groups = [Group(f"out{k}", 1, True) for k in range(len(outputs))]
+        program.primal = len(program) if primal is None else primal
+        return program
+
+    def finish_with(self, body: Any) -> Program:
+        """The program whose outputs are `body(builder)`."""
+        return self.finish(body(self))
+
+
+def default_names(groups: Sequence[Group]) -> list[str]:
+    """Names for the inputs of groups: `x` for a scalar, `x0`, `x1`, ... for a list.
+
+    >>> default_names([Group("x", 2, False), Group("y", 1, True)])
+    ['x0', 'x1', 'y']
+    """
+    return [n for g in groups for n in ([g.name] if g.scalar else [f"{g.name}{k}" for k in range(g.size)])]
+
+
+def _spans(groups: Sequence[Group]) -> Iterator[tuple[Group, int]]:
+    start = 0
+    for group in groups:
+        yield group, start
+        start += group.size
+
+
+def _group_text(program: Program, group: Group, start: int) -> str:
+    names = program.input_names[start : start + group.size]
+    return names[0] if group.scalar else f"{group.name}=[{', '.join(names)}]"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

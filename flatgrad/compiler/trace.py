@@ -1,0 +1,245 @@
+"""Trace: reading a `Value` graph, or running a function on fresh `Value`s, into a `Program`.
+
+While a function is traced, nothing is computed: its operations are appended to a program as they happen, with the
+user's line. `Value`s that it reaches but that it was not given are leaves: inputs that are bound by identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..runtime.errors import InputError, TraceError
+from ..runtime.primitives import Primitive, number, where
+from ..runtime.sites import Location, Site, call_site, describe, locate
+from ..runtime.tracing import active, recording
+from ..runtime.value import CONSTANT, Condition, TracedCondition, TracedValue, Value, apply_eagerly, constant
+from .names import Namer
+from .program import Group, Program, ProgramBuilder
+
+#: Leaves are numbered from here until the trace is finished, when they become the last inputs.
+_LEAVES = 1 << 48
+_new = object.__new__
+
+
+class Trace:
+    """Records the operations of a function into a program.
+
+    Args:
+        name: the program's name.
+        groups: the function's arguments.
+        input_names: a safe name per input.
+    """
+
+    def __init__(self, name: str, groups: Sequence[Group], input_names: Sequence[str]) -> None:
+        self.builder = ProgramBuilder(name, groups, input_names)
+        self.leaves: list[Value] = []
+        self._references: dict[int, int] = {}
+        self._sites: dict[Site | Location | None, int] = {None: -1}
+        self._kept: list[Any] = []  # what ids in _references belong to
+
+    def argument(self, index: int, label: str = "") -> TracedValue:
+        """The `Value` that stands for input `index`."""
+        return self._traced(index)
+
+    def _traced(self, index: int) -> TracedValue:
+        value: TracedValue = _new(TracedValue)
+        value._trace = self
+        value._index = index
+        value._primitive = None
+        value._operands = ()
+        return value
+
+    def record(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
+        """The symbolic result of `primitive(*operands)`; of constants alone, the number itself."""
+        refs = []
+        symbolic = False
+        for operand in operands:
+            kind = operand.__class__
+            if (kind is TracedValue or kind is TracedCondition) and operand._trace is self:
+                ref = operand._index
+            else:
+                ref = self.reference(operand)
+            if ref >= 0:
+                symbolic = True
+            refs.append(ref)
+        if not symbolic:
+            return self._constant_result(primitive, operands)
+        site = call_site(3)
+        known = self._sites.get(site)
+        if known is None:
+            known = self._sites[site] = len(self._sites) - 1
+        return self.append(primitive, refs, known)
+
+    def append(self, primitive: Primitive, refs: Sequence[int], site: int) -> Any:
+        """Append an equation whose operands are known references."""
+        index = self.builder.append(primitive.opcode, refs, site)
+        if primitive.result == "f":
+            value: TracedValue = _new(TracedValue)
+            value._trace = self
+            value._index = index
+            value._primitive = None
+            return value
+        condition: TracedCondition = _new(TracedCondition)
+        condition._trace, condition._index = self, index
+        condition._primitive = None  # type: ignore[assignment]
+        return condition
+
+    def _constant_result(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
+        with recording(None):
+            result = apply_eagerly(primitive, [_unwrapped(operand) for operand in operands])
+        if isinstance(result, Condition):
+            return Condition._made(result._data, CONSTANT, ())
+        return constant(result._data)
+
+    def reference(self, operand: Any) -> int:
+        """The operand number for anything that is not of this trace: a number, a leaf, an outer trace's value."""
+        if operand.__class__ is float:
+            return self.builder.constant(operand)
+        if isinstance(operand, Value):
+            if operand._primitive is CONSTANT:
+                return self.builder.constant(operand._data)
+            if isinstance(operand, TracedValue):
+                if operand._trace is self:
+                    return operand._index
+                if operand._trace not in active:
+                    return int(operand._data)  # raises: it has escaped from a trace that is over
+            return self._leaf(operand)
+        if isinstance(operand, Condition):
+            return self._condition(operand)
+        return self.builder.constant(number(operand))
+
+    def _leaf(self, value: Value) -> int:
+        ref = self._references.get(id(value))
+        if ref is None:
+            ref = self._references[id(value)] = _LEAVES + len(self.leaves)
+            self.leaves.append(value)
+        return ref
+
+    def _condition(self, condition: Condition) -> int:
+        if condition._primitive is CONSTANT:
+            return self.builder.constant(condition._data)
+        if not isinstance(condition, TracedCondition):
+            raise TraceError(
+                "a condition made before the function was traced would freeze one example's truth value into the "
+                f"compiled program; compare the Values inside the function{describe(locate(call_site(3)))}"
+            )
+        if condition._trace is self:
+            return condition._index
+        ref = self._references.get(id(condition))
+        if ref is None:  # of an outer trace: it comes in as a number
+            leaf = condition._trace.record(where, (condition, 1.0, 0.0))
+            self._kept.append(condition)
+            ref = self.builder.emit("equal", self._leaf(leaf), self.builder.constant(1.0))
+            self._references[id(condition)] = ref
+        return ref
+
+    def site_of(self, location: Location | None) -> int:
+        """The site number of a location, for equations taken over from another program."""
+        return self._sites.setdefault(location, len(self._sites) - 1)
+
+    def inline(self, program: Program, operands: Sequence[Any]) -> list[Any]:
+        """Append the equations of another program, applied to these operands; return its outputs."""
+        values: list[Any] = list(operands)
+        sites = [self.site_of(location) for location in program.locations]
+        for index in range(len(program)):
+            equation = program.equation(index)
+            arguments = [values[o] if o >= 0 else program.constants[~o] for o in equation.operands]
+            refs = [self.reference(argument) for argument in arguments]
+            site = program.sites[index]
+            values.append(self.append(equation.primitive, refs, sites[site] if site >= 0 else -1))
+        return [values[o] if o >= 0 else program.constants[~o] for o in program.outputs]
+
+    def finish(self, outputs: Sequence[Any]) -> Program:
+        """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
+        refs = [self.reference(output) for output in outputs]
+        program = self.builder.finish(refs)
+        arguments, count = program.inputs, len(self.leaves)
+        if count:
+            name_of = Namer([*program.input_names, *(group.name for group in program.input_groups)])
+            group = Group(name_of("leaves", "leaves"), count, False)
+            program.input_groups.append(group)
+            program.input_names += [name_of(_label(leaf), f"p{k}") for k, leaf in enumerate(self.leaves)]
+            operands = np.frombuffer(program.operands, dtype=np.int64)
+            operands = np.where(operands >= _LEAVES, operands - (_LEAVES - arguments), operands + count * (operands >= arguments))
+            program.operands = type(program.operands)("q", operands.tobytes())
+            program.outputs = [
+                ref - _LEAVES + arguments if ref >= _LEAVES else ref + count if ref >= arguments else ref for ref in refs
+            ]
+        program.locations = [
+            site if isinstance(site, Location) else locate(site) or Location("?", 0)
+            for site in self._sites
+            if site is not None
+        ]
+        return program
+
+
+def _label(value: Value) -> str:
+    return "" if isinstance(value, TracedValue) else value.label
+
+
+def _unwrapped(operand: Any) -> Any:
+    return operand._data if isinstance(operand, (Value, Condition)) else operand
+
+
+class Traced(NamedTuple):
+    """A traced function: its program, the leaves that it reached, and what it returned."""
+
+    program: Program
+    leaves: list[Value]
+    result: Any
+
+
+def trace_function(
+    function: Callable[[list[TracedValue]], tuple[Any, Sequence[Any]]],
+    name: str,
+    groups: Sequence[Group],
+    input_names: Sequence[str],
+    leaves: Sequence[Value] = (),
+) -> Traced:
+    """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
+
+    `leaves` are `Value`s that are inputs even if the function does not reach them.
+    """
+    trace = Trace(name, groups, input_names)
+    for leaf in leaves:
+        trace.reference(leaf)
+    with recording(trace):
+        result, outputs = function([trace.argument(k) for k in range(trace.builder.program.inputs)])
+        program = trace.finish(outputs)
+    return Traced(program, trace.leaves, result)
+
+
+def trace_graph(outputs: Sequence[Value], inputs: Sequence[Value], name: str) -> Traced:
+    """Read the graph below `outputs` into a program, up to `inputs` and the leaves.
+
+    An input may have operands itself: the graph is cut there. The remaining leaves are bound by identity.
+    """
+    name_of = Namer()
+    names = [name_of(_label(value), f"x{k}") for k, value in enumerate(inputs)]
+    trace = Trace(name, [Group(name, 1, True) for name in names], names)
+    known: dict[int, int] = {id(value): k for k, value in enumerate(inputs)}
+    stack: list[Any] = list(outputs)[::-1]
+    while stack:
+        node = stack[-1]
+        if id(node) in known:
+            stack.pop()
+            continue
+        if not isinstance(node, (Value, Condition)):
+            raise InputError(f"expected a Value, got {type(node).__name__}")
+        if not isinstance(node._primitive, Primitive):  # a leaf, a constant, or the result of a compiled call
+            known[id(node)] = trace.reference(node)
+            stack.pop()
+            continue
+        missing = [operand for operand in node._operands if id(operand) not in known]
+        if missing:
+            stack.extend(reversed(missing))
+            continue
+        stack.pop()
+        site = trace.site_of(locate(getattr(node, "_site", None)))
+        refs = [known[id(operand)] for operand in node._operands]
+        known[id(node)] = trace.append(node._primitive, refs, site)._index
+    roots = [trace.argument(known[id(node)]) if known[id(node)] >= 0 else node for node in outputs]
+    return Traced(trace.finish(roots), trace.leaves, None)

@@ -1,0 +1,580 @@
+"""The transformations that users apply to functions: `compile`, `value_and_grad`, `grad`, and `compile_graph`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from ..runtime import structure as st
+from ..runtime.errors import InputError, OptionError
+from ..runtime.kernel import Kernel
+from ..runtime.sites import Location
+from ..runtime.tracing import active, recorder
+from ..runtime.value import TracedValue, Value, constant
+from .driver import build_joint, build_pair, check_options
+from .names import Namer, identifier
+from .program import Group
+from .trace import Trace, Traced, trace_function, trace_graph
+
+
+class _Arguments:
+    """The arguments of one call, taken apart.
+
+    Attributes:
+        key: the structure of all arguments; calls with equal keys share a kernel.
+        numbers: one number per scalar argument, one list per other argument that holds numbers.
+        values: the different `Value`s among the arguments, each with its place among all numbers.
+    """
+
+    __slots__ = ("args", "key", "keywords", "numbers", "offsets", "structures", "values")
+
+    def __init__(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], statics: frozenset[Any], captured: Any, symbolic: bool = False
+    ) -> None:
+        flattener = st.Flattener(captured, symbolic)
+        self.keywords = tuple(kwargs)
+        self.args = (*args, *kwargs.values())
+        names: tuple[Any, ...] = (*range(len(args)), *self.keywords)
+        structures, numbers, self.offsets = [], [], []
+        for name, argument in zip(names, self.args, strict=True):
+            start = len(flattener.numbers)
+            self.offsets.append(start)
+            if name in statics:
+                structures.append(_static(name, argument))
+                continue
+            try:
+                structure = flattener.flatten(argument)
+            except InputError as error:
+                raise InputError(f"argument {name if isinstance(name, str) else name + 1}: {error}") from None
+            structures.append(structure)
+            found = flattener.numbers[start:]
+            if structure[0] in ("number", "value"):
+                numbers.append(found[0])
+            elif found:
+                numbers.append(found)
+        self.structures, self.numbers, self.values = structures, numbers, flattener.values
+        self.key = (self.keywords, *structures)
+
+
+def _static(name: Any, argument: Any) -> tuple[Any, ...]:
+    try:
+        hash(argument)
+    except TypeError:
+        raise InputError(f"static argument {name!r} must be hashable, got {type(argument).__name__}") from None
+    return "static", type(argument), argument
+
+
+class _Compiled:
+    """What the transformed functions have in common: a kernel per structure of arguments."""
+
+    def __init__(self, function: Callable[..., Any], backend: str, mode: str, static_argnames: Sequence[str] | str) -> None:
+        check_options(backend, mode)
+        if not callable(function):
+            raise InputError(f"expected a function, got {type(function).__name__}")
+        self.function, self.backend, self.mode = function, backend, mode
+        self.name = identifier(getattr(function, "__name__", type(function).__name__)) or "f"
+        functools.update_wrapper(self, function, updated=())
+        self._lock = threading.RLock()
+        self._kernels: dict[Any, Any] = {}
+        self._captured: dict[int, Value] = {}
+        try:
+            self._signature: inspect.Signature | None = inspect.signature(function)
+        except (TypeError, ValueError):
+            self._signature = None
+        self._positions = _positions(self._signature)
+        names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+        known = dict(zip(self._positions, range(len(self._positions)), strict=True))
+        for name in names:
+            if self._signature is not None and name not in self._signature.parameters:
+                raise OptionError(f"static_argnames: {self.name} has no argument {name!r}")
+        self._statics = frozenset([*names, *(known[name] for name in names if name in known)])
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The kernels made so far, one per structure of arguments."""
+        return [entry.kernel for entry in self._kernels.values()]
+
+    def kernel_for(self, *args: Any, **kwargs: Any) -> Kernel:
+        """The kernel for arguments of this structure, made if need be; nothing is run."""
+        kernel: Kernel = self._entry(self._take_apart(args, kwargs))[0].kernel
+        return kernel
+
+    def _take_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any], symbolic: bool = False) -> _Arguments:
+        if kwargs and self._signature is not None:
+            bound = self._signature.bind(*args, **kwargs)
+            args, kwargs = bound.args, bound.kwargs
+        return _Arguments(args, kwargs, self._statics, self._captured, symbolic)
+
+    def _entry(self, arguments: _Arguments) -> tuple[Any, _Arguments]:
+        raise NotImplementedError  # pragma: no cover - both subclasses define it
+
+    def _title(self) -> str:
+        code = getattr(self.function, "__code__", None)
+        where = f" ({' '.join(str(Location(code.co_filename, code.co_firstlineno)).split())})" if code else ""
+        return f"`{self.name}`{where}"
+
+    def _groups(self, arguments: _Arguments) -> tuple[list[Group], list[str], list[int]]:
+        """The input groups, the input names, and for each argument its group or -1."""
+        name_of = Namer()
+        groups: list[Group] = []
+        names: list[str] = []
+        owners: list[int] = []
+        positional = len(arguments.args) - len(arguments.keywords)
+        labels = [
+            self._positions[k] if k < len(self._positions) else f"arg{k}" for k in range(positional)
+        ] + list(arguments.keywords)
+        input_labels: list[list[str]] = []
+        for label, structure in zip(labels, arguments.structures, strict=True):
+            count = st.size(structure)
+            owners.append(len(groups) if count else -1)
+            if count:
+                scalar = structure[0] in ("number", "value")
+                groups.append(Group(name_of(label, "x"), count, scalar))
+                input_labels.append(st.places(structure, groups[-1].name))
+        labelled = {place: value.label for value, place in arguments.values if isinstance(value, Value) and not isinstance(value, TracedValue)}
+        for group, places in zip(groups, input_labels, strict=True):
+            if group.scalar:
+                names.append(group.name)
+                continue
+            for place in places:
+                names.append(name_of(labelled.get(len(names)) or place, place))
+        return groups, names, owners
+
+    def _call_traced(self, arguments: _Arguments, leaves: Sequence[Any]) -> Any:
+        """Call the function on the traced leaves, put together as the arguments were."""
+        known = [leaves[place] for _, place in arguments.values]
+        iterator = _placeholders(arguments, leaves, known)
+        items = [st.unflatten(structure, iterator, st.object_array) for structure in arguments.structures]
+        positional = len(items) - len(arguments.keywords)
+        keywords = dict(zip(arguments.keywords, items[positional:], strict=True))
+        return self.function(*items[:positional], **keywords)
+
+
+def _placeholders(arguments: _Arguments, leaves: Sequence[Any], known: Sequence[Any]) -> Iterator[Any]:
+    """The traced leaves in order; a `Value` that stands in several places is the same leaf in all of them."""
+    kinds = [kind for structure in arguments.structures for kind in _leaf_kinds(structure)]
+    for leaf, kind in zip(leaves, kinds, strict=True):
+        yield leaf if kind is None else known[kind]
+
+
+def _leaf_kinds(structure: tuple[Any, ...]) -> Iterator[int | None]:
+    """For each number of a structure: which `Value` it is, or None."""
+    kind = structure[0]
+    if kind == "value":
+        yield structure[1]
+    elif kind in ("items", "objects"):
+        for item in structure[2]:
+            yield from _leaf_kinds(item)
+    elif kind == "mapping":
+        for _, item in structure[1]:
+            yield from _leaf_kinds(item)
+    else:
+        for _ in range(st.size(structure)):
+            yield None
+
+
+def _positions(signature: inspect.Signature | None) -> list[str]:
+    if signature is None:
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in signature.parameters.values() if p.kind in kinds]
+
+
+class _CallEntry:
+    """A kernel of `compile`, with how its arguments are bound and its result is put together."""
+
+    __slots__ = ("kernel", "result", "value_places")
+
+    def __init__(self, kernel: Kernel, result: Any) -> None:
+        self.kernel, self.result = kernel, result
+
+
+class CompiledFunction(_Compiled):
+    """A function compiled by `fg.compile`; called like the original, it returns `Value`s."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if active and recorder() is not None:
+            return self.function(*args, **kwargs)  # inlined into the function being traced
+        entry, arguments = self._entry(self._take_apart(args, kwargs))
+        kernel = entry.kernel
+        operands = (*(value for value, _ in arguments.values), *kernel.leaves)
+        results = kernel.call(arguments.numbers, operands)
+        return st.unflatten(entry.result, iter(results), st.object_array)
+
+    def _entry(self, arguments: _Arguments) -> tuple[_CallEntry, _Arguments]:
+        entry = self._kernels.get(arguments.key)
+        while entry is None:
+            with self._lock:
+                entry = self._kernels.get(arguments.key) or self._build(arguments)
+            if entry is None:  # an argument turned out to be reached by the function itself, too
+                rebuilt = dict(zip(arguments.keywords, arguments.args[len(arguments.args) - len(arguments.keywords) :], strict=True))
+                positional = arguments.args[: len(arguments.args) - len(rebuilt)]
+                arguments = _Arguments(positional, rebuilt, self._statics, self._captured)
+                entry = self._kernels.get(arguments.key)
+        return entry, arguments
+
+    def _build(self, arguments: _Arguments) -> _CallEntry | None:
+        groups, names, _ = self._groups(arguments)
+        places = [place for _, place in arguments.values]
+        count = len(names)
+
+        def body(leaves: list[TracedValue]) -> tuple[Any, Sequence[Any]]:
+            returned = self._call_traced(arguments, leaves)
+            flattener = st.Flattener(symbolic=True)
+            structure = _result_structure(returned, flattener)
+            return structure, [value if isinstance(value, Value) else constant(value) for value in flattener.numbers]
+
+        def trace() -> tuple[Traced, list[int]]:
+            traced = trace_function(body, self.name, groups, names)
+            return traced, [*places, *range(count, count + len(traced.leaves))]
+
+        kernel, traced = build_pair(trace, self._title())
+        given = {id(value) for value, _ in arguments.values}
+        self._captured.update((id(leaf), leaf) for leaf in kernel.leaves)
+        if any(id(leaf) in given for leaf in kernel.leaves):
+            return None
+        entry = self._kernels[arguments.key] = _CallEntry(kernel, traced.result)
+        return entry
+
+
+def _result_structure(returned: Any, flattener: st.Flattener) -> tuple[Any, ...]:
+    """The structure of what a function returned: its `Value`s are outputs, anything else is kept as it is."""
+    if isinstance(returned, Value):
+        flattener.numbers.append(returned)
+        return st.NUMBER
+    if isinstance(returned, (list, tuple)):
+        items = tuple(_result_structure(item, flattener) for item in returned)
+        return "items", type(returned), items
+    if isinstance(returned, dict):
+        return "mapping", tuple((key, _result_structure(item, flattener)) for key, item in returned.items())
+    if isinstance(returned, st.np.ndarray) and returned.dtype == object:
+        items = tuple(_result_structure(item, flattener) for item in returned.ravel().tolist())
+        return "objects", returned.shape, items
+    if isinstance(returned, st.Operand):
+        raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
+    return "object", st.Same(returned)
+
+
+class _GradEntry:
+    """A kernel of `value_and_grad`, with how its results are put together."""
+
+    __slots__ = ("aux", "gradients", "kernel")
+
+    def __init__(self, kernel: Kernel, aux: Any, gradients: list[tuple[Any, ...]]) -> None:
+        self.kernel, self.aux, self.gradients = kernel, aux, gradients
+
+
+class GradFunction(_Compiled):
+    """A function transformed by `fg.value_and_grad` or `fg.grad`."""
+
+    def __init__(
+        self, function: Callable[..., Any], argnums: int | Sequence[int], wrt: Any, has_aux: bool, with_value: bool, **options: Any
+    ) -> None:
+        super().__init__(function, **options)
+        self._single = isinstance(argnums, int)
+        self._argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        self._wrt = None if wrt is None else _parameters(wrt)
+        self._has_aux, self._with_value = has_aux, with_value
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if active and recorder() is not None:
+            return self._inline(self._take_apart(args, kwargs, symbolic=True))
+        entry, arguments = self._entry(self._take_apart(args, kwargs))
+        kernel = entry.kernel
+        numbers = arguments.numbers
+        if kernel.leaves:
+            numbers = [*numbers, [leaf._data for leaf in kernel.leaves]]
+        return self._result(entry, kernel.joint(*numbers), st.float_array)
+
+    def _result(self, entry: _GradEntry, results: Any, array: Any) -> Any:
+        value, *rest = results
+        if self._has_aux:
+            aux_numbers = rest.pop(0) if entry.kernel.program.output_groups[1].name == "aux" else []
+            aux = st.unflatten(entry.aux, iter(aux_numbers), array)
+        groups = iter(rest)
+        gradients = []
+        for structure in entry.gradients:
+            if structure[0] in ("number", "value"):
+                gradients.append(next(groups))
+            else:
+                numbers = next(groups) if st.size(structure) else []
+                gradients.append(st.unflatten(structure, iter(numbers), array))
+        gradient = gradients[0] if self._wrt is not None or self._single else tuple(gradients)
+        if self._with_value:
+            return ((value, aux), gradient) if self._has_aux else (value, gradient)
+        return (gradient, aux) if self._has_aux else gradient
+
+    def _entry(self, arguments: _Arguments) -> tuple[_GradEntry, _Arguments]:
+        entry = self._kernels.get(arguments.key)
+        if entry is None:
+            with self._lock:
+                entry = self._kernels.get(arguments.key)
+                if entry is None:
+                    entry = self._build(arguments)
+                    if not any(isinstance(leaf, TracedValue) for leaf in entry.kernel.leaves):
+                        self._kernels[arguments.key] = entry
+        return entry, arguments
+
+    def _build(self, arguments: _Arguments) -> _GradEntry:
+        groups, names, owners = self._groups(arguments)
+        structures = self._differentiated(arguments)
+
+        def body(leaves: list[TracedValue]) -> tuple[Any, Sequence[Any]]:
+            returned = self._call_traced(arguments, leaves)
+            aux = None
+            flattener = st.Flattener(symbolic=True)
+            if self._has_aux:
+                if not isinstance(returned, tuple) or len(returned) != 2:
+                    raise InputError(f"with has_aux=True, {self.name} must return (value, aux)")
+                returned, aux = returned
+                aux = _result_structure(aux, flattener)
+            if not isinstance(returned, Value):
+                try:
+                    returned = constant(float(returned))
+                except (TypeError, ValueError):
+                    raise InputError(
+                        f"{self.name} must return one Value to differentiate, got {type(returned).__name__}"
+                    ) from None
+            return aux, [returned, *flattener.numbers]
+
+        def trace() -> tuple[Traced, list[int], list[Group]]:
+            traced = trace_function(body, self.name, groups, names, self._wrt or ())
+            if self._wrt is not None:
+                leaf = {id(value): len(names) + k for k, value in enumerate(traced.leaves)}
+                return traced, [leaf[id(v)] for v in self._wrt], [Group("gradients", len(self._wrt), False)]
+            inputs: list[int] = []
+            gradient_groups: list[Group] = []
+            places = [place for _, place in arguments.values]
+            for position in self._argnums:
+                structure, offset = arguments.structures[position], arguments.offsets[position]
+                kinds = list(_leaf_kinds(structure))
+                inputs += [offset + k if kind is None else places[kind] for k, kind in enumerate(kinds)]
+                if kinds:
+                    group = groups[owners[position]]
+                    gradient_groups.append(Group(f"{group.name}_bar", len(kinds), group.scalar))
+            return traced, inputs, gradient_groups
+
+        kernel, traced = build_joint(trace, self._title())
+        return _GradEntry(kernel, traced.result, structures)
+
+    def _differentiated(self, arguments: _Arguments) -> list[tuple[Any, ...]]:
+        """The structures of the gradients."""
+        if self._wrt is not None:
+            return [("numbers", list, len(self._wrt))]
+        structures = []
+        for position in self._argnums:
+            if not -len(arguments.args) <= position < len(arguments.args):
+                raise InputError(f"argnums: {self.name} got {len(arguments.args)} arguments, there is no number {position}")
+            structure = arguments.structures[position]
+            if not st.size(structure):
+                raise InputError(
+                    f"argnums: argument {position} of {self.name} is {st.describe(structure)} and holds no numbers to "
+                    "differentiate with respect to; for a model's parameters give wrt=model"
+                )
+            structures.append(structure)
+        return structures
+
+    def _inline(self, arguments: _Arguments) -> Any:
+        """Splice value and gradient into the function that is being traced."""
+        trace = recorder()
+        assert isinstance(trace, Trace)
+        entry, _ = self._entry(arguments)
+        operands = [n for argument in arguments.numbers for n in (argument if isinstance(argument, list) else [argument])]
+        results = iter(trace.inline(entry.kernel.program, [*operands, *entry.kernel.leaves]))
+        grouped = [
+            next(results) if group.scalar else [next(results) for _ in range(group.size)]
+            for group in entry.kernel.program.output_groups
+        ]
+        return self._result(entry, grouped, st.object_array)
+
+
+def _parameters(wrt: Any) -> list[Value]:
+    """The `Value`s named by `wrt`: a module's parameters, or a list."""
+    found = list(wrt.parameters()) if callable(getattr(wrt, "parameters", None)) else wrt
+    if isinstance(found, Value):
+        found = [found]
+    if not isinstance(found, Iterable):
+        raise InputError(f"wrt: expected a Module or a list of Values, got {type(wrt).__name__}")
+    values = list(found)
+    for value in values:
+        if not isinstance(value, Value):
+            raise InputError(f"wrt: expected Values, got {type(value).__name__}")
+    return values
+
+
+def compile(
+    fn: Callable[..., Any] | None = None,
+    *,
+    backend: str = "auto",
+    mode: str = "exact",
+    static_argnames: Sequence[str] | str = (),
+) -> Any:
+    """Compile a function on `Value`s: a drop-in replacement that runs generated code.
+
+    The function is traced at the first call for each structure of arguments. Numbers and arrays among the arguments are
+    inputs; `Value`s are inputs that receive gradients; `Value`s that the function reaches otherwise (a model's
+    parameters) are read at each call and receive gradients too. Random draws, printing and other side effects happen
+    once, while tracing.
+
+    Args:
+        fn: the function. Without it, `compile(**options)` is a decorator.
+        backend: "auto" or "python".
+        mode: "exact": the bits of the interpreted graph.
+        static_argnames: arguments whose values are part of the structure: one kernel per value.
+
+    Returns:
+        A function with the signature of `fn`, returning what `fn` returns; the `backward()` of its `Value`s is compiled.
+
+    Raises:
+        TraceError: at the first call, if `fn` reads a number that the compiled program cannot know.
+        OptionError: for an unknown back end, mode or argument name.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> w = fg.Value(3.0)
+        >>> f = fg.compile(lambda x: (w * x).tanh())
+        >>> y = f(0.5)
+        >>> y.backward()
+        >>> y.data, w.grad
+        (0.9051482536448664, 0.09035331946182427)
+    """
+    if fn is None:
+        return functools.partial(compile, backend=backend, mode=mode, static_argnames=static_argnames)
+    return CompiledFunction(fn, backend=backend, mode=mode, static_argnames=static_argnames)
+
+
+def value_and_grad(
+    fn: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    *,
+    wrt: Any = None,
+    has_aux: bool = False,
+    backend: str = "auto",
+    mode: str = "exact",
+    static_argnames: Sequence[str] | str = (),
+) -> GradFunction:
+    """A function that returns the value of `fn` and its gradient, as floats, and changes no `.grad`.
+
+    Args:
+        fn: a function that returns one `Value`.
+        argnums: the position of the argument to differentiate with respect to, or several.
+        wrt: instead of an argument: a Module or a list of `Value`s that `fn` reaches from outside.
+        has_aux: `fn` returns `(value, aux)`; `aux` is returned beside the value and not differentiated.
+        backend, mode, static_argnames: as for `compile`.
+
+    Returns:
+        A function with the arguments of `fn` that returns `(value, gradient)`, or `((value, aux), gradient)`. A gradient
+        has the structure of its argument (a float, a list, a float64 array of the same shape, ...), several come as a
+        tuple, and for `wrt` it is a list of floats, one per parameter.
+
+    Raises:
+        InputError: if there is nothing to differentiate, or `fn` returns something else than one `Value`.
+        TraceError, OptionError: as for `compile`.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.value_and_grad(lambda x: x[0] * x[1])([3.0, 4.0])
+        (12.0, [4.0, 3.0])
+    """
+    return GradFunction(
+        fn, argnums, wrt, has_aux, True, backend=backend, mode=mode, static_argnames=static_argnames
+    )  # fmt: skip
+
+
+def grad(
+    fn: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    *,
+    wrt: Any = None,
+    has_aux: bool = False,
+    backend: str = "auto",
+    mode: str = "exact",
+    static_argnames: Sequence[str] | str = (),
+) -> GradFunction:
+    """A function that returns the gradient of `fn`: `value_and_grad` without the value.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.grad(fg.grad(lambda x: x**3))(2.0)
+        12.0
+    """
+    return GradFunction(
+        fn, argnums, wrt, has_aux, False, backend=backend, mode=mode, static_argnames=static_argnames
+    )  # fmt: skip
+
+
+class CompiledGraph:
+    """A graph compiled by `fg.compile_graph`: call it to compute the outputs again at the current numbers.
+
+    Attributes:
+        kernel: the compiled program; also `source`, `program` and `stats`, for short.
+    """
+
+    def __init__(self, kernel: Kernel, inputs: list[Value], single: bool) -> None:
+        self.kernel, self._inputs, self._single = kernel, inputs, single
+
+    source = property(lambda self: self.kernel.source)
+    program = property(lambda self: self.kernel.program)
+    stats = property(lambda self: self.kernel.stats)
+
+    def __call__(self, *numbers: Any) -> Any:
+        """The outputs as `Value`s with a compiled `backward()`.
+
+        Args:
+            numbers: one number (or `Value`) per input given to `compile_graph`; none: the inputs' current data.
+        """
+        if numbers and len(numbers) != len(self._inputs):
+            raise InputError(f"expected {len(self._inputs)} numbers, one per input, got {len(numbers)}")
+        given: list[Any] = list(numbers) if numbers else list(self._inputs)
+        values = [item if isinstance(item, Value) else Value(item) for item in given]
+        results = self.kernel.call([value._data for value in values], (*values, *self.kernel.leaves))
+        return results[0] if self._single else results
+
+    def __repr__(self) -> str:
+        return f"<CompiledGraph: {self.kernel.stats.equations} equations>"
+
+
+def compile_graph(
+    outputs: Value | Sequence[Value],
+    inputs: Sequence[Value] | None = None,
+    *,
+    backend: str = "auto",
+    mode: str = "exact",
+) -> CompiledGraph:
+    """Compile a graph that has already been built.
+
+    Args:
+        outputs: the `Value` or `Value`s to compute.
+        inputs: the `Value`s that become the arguments of the result, in order. All other leaves (without `inputs`: all
+            of them) are bound by identity: at each call their current data is read.
+        backend, mode: as for `compile`.
+
+    Returns:
+        A callable that returns one `Value`, or a list of them if `outputs` is a list.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> x, y = fg.Value(2.0), fg.Value(3.0)
+        >>> graph = fg.compile_graph(x * y + x, [x, y])
+        >>> graph(5.0, 1.0).data
+        10.0
+    """
+    check_options(backend, mode)
+    single = isinstance(outputs, Value)
+    roots = [outputs] if isinstance(outputs, Value) else list(outputs)
+    given = list(inputs) if inputs is not None else []
+    for value in (*roots, *given):
+        if not isinstance(value, Value):
+            raise InputError(f"compile_graph: expected Values, got {type(value).__name__}")
+    if len({id(value) for value in given}) != len(given):
+        raise InputError("compile_graph: an input stands twice in `inputs`")
+
+    def trace() -> tuple[Traced, list[int]]:
+        traced = trace_graph(roots, given, "graph")
+        return traced, list(range(traced.program.inputs))
+
+    kernel, _ = build_pair(trace, "a graph")
+    return CompiledGraph(kernel, given, single)

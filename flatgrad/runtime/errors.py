@@ -1,0 +1,60 @@
+"""The exceptions of flatgrad.
+
+Every exception inherits from `FlatgradError` *and* from the built-in class that plain Python would raise in the same
+place, so that code written for floats (`except ZeroDivisionError`) keeps working.
+"""
+
+from __future__ import annotations
+
+
+class FlatgradError(Exception):
+    """The base of every exception that flatgrad raises on purpose."""
+
+
+class DomainError(FlatgradError, ValueError):
+    """An operation got numbers outside its domain, such as `log(0.0)`."""
+
+
+class DivisionByZeroError(FlatgradError, ZeroDivisionError):
+    """A division by zero, or zero to a negative power."""
+
+
+class RangeError(FlatgradError, OverflowError):
+    """A result too large for a float, where CPython raises instead of returning inf (`exp`, powers)."""
+
+
+class InputError(FlatgradError, TypeError):
+    """An argument of the wrong type or structure."""
+
+
+class OptionError(FlatgradError, ValueError):
+    """An option (back end, mode, size, ...) with a value that does not exist."""
+
+
+class TraceError(FlatgradError, TypeError):
+    """The traced function did something that would freeze one example's number into the compiled program."""
+
+
+class MissingPartialError(FlatgradError, NotImplementedError):
+    """A gradient was asked for through an operand for which the primitive declares no partial."""
+
+
+class ProgramError(FlatgradError, ValueError):
+    """A `Program` that breaks its own rules: a pass or an emitter has a bug."""
+
+
+class MissingExtraError(FlatgradError, ImportError):
+    """An optional dependency is not installed."""
+
+
+#: What float arithmetic in CPython may raise; `arithmetic_error` turns them into ours.
+ARITHMETIC_ERRORS = (ValueError, ZeroDivisionError, OverflowError)
+
+
+def arithmetic_error(error: Exception, message: str) -> FlatgradError:
+    """Our exception of the class that matches `error`, one of `ARITHMETIC_ERRORS`."""
+    if isinstance(error, ZeroDivisionError):
+        return DivisionByZeroError(message)
+    if isinstance(error, OverflowError):
+        return RangeError(message)
+    return DomainError(message)

@@ -1,0 +1,212 @@
+"""Kernels: the callables that users hold, and how a call of one becomes a node of an interpreted graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, Protocol
+
+from .errors import ARITHMETIC_ERRORS, FlatgradError
+from .value import Value
+
+_new = object.__new__
+
+
+class Evaluable(Protocol):
+    """What a routine needs of its program: to run it slowly and exactly, when the fast way has raised."""
+
+    def evaluate(self, inputs: Sequence[float]) -> list[float]: ...
+
+
+class Routine:
+    """A generated function together with the program that it was generated from.
+
+    Calling it runs the function; where that raises, the program is run on the same numbers, equation by equation, to
+    raise the error that names the operation, the numbers and the user's line.
+    """
+
+    __slots__ = ("_keep", "function", "program", "source")
+
+    def __init__(self, function: Callable[..., Any], program: Evaluable, source: str, keep: Any = None) -> None:
+        self.function, self.program, self.source, self._keep = function, program, source, keep
+
+    def __call__(self, *arguments: Any) -> Any:
+        try:
+            return self.function(*arguments)
+        except FlatgradError:
+            raise
+        except ARITHMETIC_ERRORS:
+            inputs: list[float] = []
+            for argument in arguments:
+                if isinstance(argument, (list, tuple)):
+                    inputs.extend(argument)
+                else:
+                    inputs.append(argument)
+            self.program.evaluate(inputs)
+            raise
+
+
+@dataclass
+class KernelStats:
+    """Sizes of a kernel's program, and the seconds that making it took.
+
+    Attributes:
+        inputs, outputs, constants: how many numbers go in, come out, and stand in the program.
+        equations: all equations, of which `primal` compute the outputs and `adjoint` the gradients.
+        lines: of generated source.
+        trace_seconds, compile_seconds: from function to program, and from program to loaded kernel.
+    """
+
+    inputs: int
+    outputs: int
+    constants: int
+    primal: int
+    adjoint: int
+    lines: int
+    trace_seconds: float
+    compile_seconds: float
+
+    @property
+    def equations(self) -> int:
+        return self.primal + self.adjoint
+
+    def as_dict(self) -> dict[str, int | float]:
+        return {**asdict(self), "equations": self.equations}
+
+
+@dataclass
+class Kernel:
+    """A compiled program for one structure of arguments.
+
+    Attributes:
+        name: the name of the function that it was made from.
+        program: the whole program: primal equations, then those of the gradient. `print(kernel.program)` shows it.
+        source: the generated Python source.
+        stats: sizes and times.
+        leaves: the `Value`s that are bound by identity: their current `.data` is read at each call.
+        forward: `forward(*arguments, leaves) -> (*outputs, residuals)`; None for a joint kernel.
+        backward: `backward(residuals, output_bars) -> gradients`; None where nothing can receive a gradient.
+        joint: `value_and_grad(*arguments, leaves) -> (*outputs, gradients...)`; None for a kernel of two functions.
+    """
+
+    name: str
+    program: Any
+    source: str
+    stats: KernelStats
+    leaves: list[Value]
+    forward: Routine | None = None
+    backward: Routine | None = None
+    joint: Routine | None = None
+    #: Makes forward and backward routines for some of several outputs, when only those receive a gradient.
+    partial_pair: Callable[[tuple[int, ...]], tuple[Routine, Routine]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Kernel {self.name}: {self.stats.equations} equations>"
+
+    def __post_init__(self) -> None:
+        self._pairs: dict[tuple[int, ...], tuple[Routine, Routine]] = {}
+
+    def leaf_numbers(self) -> list[float]:
+        """The current data of the leaves."""
+        return [leaf._data for leaf in self.leaves]
+
+    def call(self, arguments: list[Any], operands: tuple[Value, ...]) -> list[Any]:
+        """Run forward and return one `Value` per output; their `backward()` is compiled.
+
+        Args:
+            arguments: one number or list of numbers per argument.
+            operands: the `Value`s that receive the gradients, in the order in which `backward` returns them.
+        """
+        assert self.forward is not None
+        if self.leaves:
+            arguments = [*arguments, [leaf._data for leaf in self.leaves]]
+        results = self.forward(*arguments)
+        if self.backward is None:
+            return [_result(data, None, 0) for data in results[0]]
+        call: Call = _new(Call)
+        call.kernel, call.arguments, call.residuals = self, arguments, results[-1]
+        call._operands, call._primitive, call._bar, call._grad = operands, _CALL, None, None
+        return [_result(data, call, k) for k, data in enumerate(results[0])]
+
+    def pull_back(self, call: Call, bars: dict[int, float]) -> list[float]:
+        """The gradients of a call's operands, given the gradients of some of its outputs."""
+        outputs = tuple(sorted(bars))
+        seeds = [bars[k] for k in outputs]
+        assert self.backward is not None
+        if len(outputs) == self.program_outputs:
+            gradients: list[float] = self.backward(call.residuals, seeds)
+            return gradients
+        pair = self._pairs.get(outputs)
+        if pair is None:
+            assert self.partial_pair is not None
+            pair = self._pairs[outputs] = self.partial_pair(outputs)
+        forward, backward = pair
+        gradients = backward(forward(*call.arguments)[-1], seeds)
+        return gradients
+
+    @property
+    def program_outputs(self) -> int:
+        """How many outputs the primal program has."""
+        return int(self.program.output_groups[0].size)
+
+
+class Call:
+    """A call of a compiled function as one node of an interpreted graph."""
+
+    __slots__ = ("_bar", "_grad", "_operands", "_primitive", "arguments", "kernel", "residuals")
+
+    kernel: Kernel
+    arguments: list[Any]
+    residuals: list[Any]
+    _operands: tuple[Value, ...]
+    _primitive: _CallRule
+    _bar: Any  # during a backward pass: the gradients of the outputs, by position
+    _grad: Any
+
+
+class _CallRule:
+    """Passes the gradients of a call's outputs on to its operands: one term each."""
+
+    symbol = "compiled"
+
+    def propagate(self, node: Call) -> None:
+        bars = node._bar
+        if isinstance(bars, dict):
+            for operand, gradient in zip(node._operands, node.kernel.pull_back(node, bars), strict=True):
+                operand._bar += gradient  # type: ignore[operator]
+
+
+class OutputRule:
+    """Hands the gradient of one output of a call to the call."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+
+    symbol = "compiled"
+
+    def propagate(self, node: Value) -> None:
+        call = node._operands[0]
+        if not isinstance(call._bar, dict):
+            call._bar = {}
+        call._bar[self.position] = node._bar
+
+
+_CALL = _CallRule()
+
+
+@cache
+def _output_rule(position: int) -> OutputRule:
+    return OutputRule(position)
+
+
+def _result(data: float, call: Call | None, position: int) -> Value:
+    value: Value = _new(Value)
+    value._data = data
+    value._grad = 0.0
+    value._bar = None
+    if call is None:
+        value._primitive, value._operands = None, ()
+    else:
+        value._primitive, value._operands = _output_rule(position), (call,)
+    return value

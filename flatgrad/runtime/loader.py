@@ -1,0 +1,65 @@
+"""Source to callables: the only place in the package that compiles text.
+
+The source is registered with `linecache`, so that tracebacks, debuggers and `inspect.getsource` show it.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import linecache
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_counter = itertools.count(1)
+
+
+class LoadedModule:
+    """A loaded piece of generated source.
+
+    Attributes:
+        source: the text.
+        filename: the name under which tracebacks and debuggers know it.
+        names: what the text defines.
+    """
+
+    def __init__(self, source: str, title: str) -> None:
+        self.source = source
+        self.filename = f"<flatgrad {title} {next(_counter)}>"
+        lines = source.splitlines(keepends=True)
+        # No modification time: linecache then keeps the entry until we take it away.
+        linecache.cache[self.filename] = (len(source), None, lines, self.filename)
+        self.names: dict[str, Any] = {"__name__": f"flatgrad.generated.{title}"}
+        with collector_paused():
+            exec(compile(source, self.filename, "exec"), self.names)
+        weakref.finalize(self, linecache.cache.pop, self.filename, None)
+
+
+_pauses = 0
+_pause_lock = threading.Lock()
+_was_enabled = False
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector.
+
+    Tracing and compiling make very many small objects, none of them garbage; walking them again and again would be the
+    main cost.
+    """
+    global _pauses, _was_enabled
+    with _pause_lock:
+        if _pauses == 0:
+            _was_enabled = gc.isenabled()
+            gc.disable()
+        _pauses += 1
+    try:
+        yield
+    finally:
+        with _pause_lock:
+            _pauses -= 1
+            if _pauses == 0 and _was_enabled:
+                gc.enable()

@@ -1,0 +1,458 @@
+"""The table of primitives: everything that is known about an elementary operation stands in its row.
+
+A row is callable on floats, `Value`s, arrays and lists of them, and on the operands of the compiler and of the SymPy
+check, because its partials are written in plain arithmetic and in rows of this same table. Adding an operation means
+adding one row: the interpreter, the tracer, the adjoint, the emitters, the method of `Value`, the public function and
+the tests all read it from here.
+
+Rules of the house for partials:
+
+* a partial is a function `(out, *operands)`; the gradient's contribution is the partial *times* the output's gradient,
+  so that `0 * inf` is NaN, as in micrograd;
+* a row that selects (`where`) gives a `pullback` instead, `(gradient, out, *operands)`, which is the contribution itself;
+* an operand through which no gradient flows is declared `ZERO`; `None` means "not known" and is a named error;
+* division is `div`, never `/`, which on `Value`s is micrograd's `a * b**-1`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from .errors import ARITHMETIC_ERRORS, FlatgradError, InputError, MissingPartialError, OptionError, arithmetic_error
+from .sites import Location, call_site, describe, locate
+
+
+class _Zero:
+    """The declared partial of an operand through which no gradient flows."""
+
+    def __repr__(self) -> str:
+        return "ZERO"
+
+
+ZERO: Final = _Zero()
+Rule = Callable[..., Any]
+Partial = Rule | _Zero | None
+
+# Binding strengths of the expressions in generated source, weakest first, as in Python's grammar.
+CONDITIONAL, OR, AND, NOT, COMPARISON, SUM, PRODUCT, UNARY, POWER, ATOM = range(10)
+
+#: Sampling ranges for tests: where a function of this domain is defined and differentiable.
+REAL = (-math.inf, math.inf)
+POSITIVE = (0.0, math.inf)
+
+
+class Operand:
+    """Arithmetic for everything that a primitive can be applied to: each operator applies a row of the table.
+
+    Subclasses say in `apply` what applying means: build a graph, record an equation, or make a SymPy expression.
+    """
+
+    __slots__ = ()
+
+    def apply(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
+        """The result of `primitive(*operands)`, where at least one operand is of this class."""
+        raise NotImplementedError  # pragma: no cover - every subclass defines it
+
+    if TYPE_CHECKING:  # the methods `exp`, `tanh`, ... are made from the table, below
+
+        def __getattr__(self, name: str) -> Callable[..., Any]: ...
+
+    def __add__(self, other: Any) -> Any:
+        return add(self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return add(self, other)
+
+    def __mul__(self, other: Any) -> Any:
+        return mul(self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return mul(self, other)
+
+    def __neg__(self) -> Any:
+        return mul(self, -1.0)
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __sub__(self, other: Any) -> Any:
+        return self + (-other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return (-self) + other
+
+    def __pow__(self, other: Any) -> Any:
+        return power(self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return power(other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self * power(other, -1.0)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return power(self, -1.0) * other
+
+    def __lt__(self, other: Any) -> Any:
+        return less(self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return greater(self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return greater_equal(self, other)
+
+    def __and__(self, other: Any) -> Any:
+        return logical_and(self, other)
+
+    def __or__(self, other: Any) -> Any:
+        return logical_or(self, other)
+
+    def __invert__(self) -> Any:
+        return logical_not(self)
+
+    __rand__, __ror__ = __and__, __or__
+
+
+class Primitive:
+    """One row of the table: an elementary operation on scalars. Calling it applies it.
+
+    Attributes:
+        name: the name in programs, in errors and of the public function.
+        kinds: the kinds of the operands and of the result, `f` (float) or `b` (truth value): `"bff->f"`.
+        evaluate: the operation on Python floats; raises what CPython raises.
+        partials: one rule per operand, see the module's text.
+        pullbacks: instead of partials, for a row that selects.
+        sympy: the SymPy form, `(sympy, *expressions) -> expression`; it must not use the rules above.
+        symbol: the short sign drawn in graphs (micrograd's `_op`).
+        domain: for tests, one open interval per operand in which the operation is defined and differentiable.
+        requires: the domain in words, for error messages.
+        raises: whether `evaluate` can raise.
+        python: the spelling in generated Python: a template, or a function of the operands' constants (None where an
+            operand is not a constant) that returns a template. An operand that a template names twice is a name there.
+        strength: how strongly the spelling binds (`SUM`, `PRODUCT`, ...).
+        imports: what the spelling needs from `math`, or the name of a function in `emit/python.py`'s prelude.
+
+    Example:
+        >>> from flatgrad.runtime.primitives import tanh
+        >>> tanh(0.0), tanh.kinds
+        (0.0, 'f->f')
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kinds: str,
+        evaluate: Callable[..., float | bool],
+        partials: Sequence[Partial],
+        *,
+        doc: str,
+        sympy: Callable[..., Any],
+        python: str | Callable[..., str],
+        strength: int = ATOM,
+        imports: tuple[str, ...] = (),
+        pullbacks: Sequence[Partial] | None = None,
+        symbol: str | None = None,
+        domain: Sequence[tuple[float, float]] | None = None,
+        requires: str = "",
+        raises: bool = False,
+    ) -> None:
+        operands, self.result = kinds.split("->")
+        rules = tuple(pullbacks if pullbacks is not None else partials)
+        if len(rules) != len(operands):
+            raise OptionError(f"primitive {name}: {len(operands)} operands but {len(rules)} partials")
+        self.name, self.kinds, self.operand_kinds, self.arity = name, kinds, operands, len(operands)
+        self.evaluate, self.partials, self.selects = evaluate, rules, pullbacks is not None
+        self.sympy, self.symbol = sympy, symbol if symbol is not None else name
+        self.python, self.strength, self.imports = python, strength, imports
+        self.domain = tuple(domain) if domain is not None else (REAL,) * len(operands)
+        self.requires, self.raises = requires, raises
+        #: The operands that a gradient flows to (or would, were the partial known).
+        self.differentiable = tuple(k for k, rule in enumerate(rules) if rule is not ZERO)
+        self.__name__, self.__doc__ = name, doc
+        self.opcode = len(TABLE)
+        if name in BY_NAME:
+            raise OptionError(f"primitive {name} exists already; choose another name")
+        TABLE.append(self)
+        BY_NAME[name] = self
+        if self.arity == 1 and not hasattr(Operand, name):
+            setattr(Operand, name, _method(self))
+
+    def __call__(self, *operands: Any) -> Any:
+        """Apply the primitive to floats, `Value`s, conditions, or arrays and lists of them (element by element)."""
+        if len(operands) != self.arity:
+            raise InputError(f"{self.name} takes {self.arity} operands, got {len(operands)}")
+        for operand in operands:
+            if isinstance(operand, Operand):
+                for other in operands:
+                    if isinstance(other, (np.ndarray, list, tuple)):
+                        return self._elementwise(operands)
+                return operand.apply(self, operands)
+        for operand in operands:
+            if isinstance(operand, (np.ndarray, list, tuple)):
+                return self._elementwise(operands)
+        try:
+            return self.evaluate(*map(number, operands))
+        except FlatgradError:
+            raise
+        except ARITHMETIC_ERRORS as error:
+            raise self.error(error, operands, locate(call_site(2))) from None
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}: {self.kinds}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return _by_name, (self.name,)
+
+    def _elementwise(self, operands: Sequence[Any]) -> Any:
+        arrays = [np.asarray(o, dtype=object) if isinstance(o, (list, tuple)) else o for o in operands]
+        elements = np.frompyfunc(self, self.arity, 1)(*arrays)
+        if isinstance(elements, np.ndarray) and not any(isinstance(e, Operand) for e in elements.flat):
+            return elements.astype(bool if self.result == "b" else float)
+        return elements
+
+    def contribution(self, k: int, gradient: Any, out: Any, operands: Sequence[Any]) -> Any:
+        """What operand `k` receives when the output's gradient is `gradient`.
+
+        Raises `MissingPartialError` where the row gives no partial for this operand.
+        """
+        rule = self.partials[k]
+        if rule is None:
+            raise MissingPartialError(
+                f"{self.name} has no partial with respect to its operand {k}; give its row one, "
+                "or declare it ZERO if no gradient flows there"
+            )
+        if isinstance(rule, _Zero):
+            return 0.0
+        if self.selects:
+            return rule(gradient, out, *operands)
+        return rule(out, *operands) * gradient
+
+    def error(self, error: Exception, operands: Sequence[Any], location: Location | None) -> FlatgradError:
+        """Our exception for `error`, raised by `evaluate(*operands)`: operation, numbers, reason, the user's line."""
+        reason = f"{self.name} needs {self.requires}" if self.requires and type(error) is ValueError else str(error)
+        return arithmetic_error(error, f"{self.applied_to(operands)}: {reason}{describe(location)}")
+
+    def partial_error(
+        self, error: Exception, k: int, operands: Sequence[Any], location: Location | None
+    ) -> FlatgradError:
+        """Our exception for `error`, raised by the rule of operand `k`."""
+        which = f" with respect to operand {k}" if self.arity > 1 else ""
+        return arithmetic_error(error, f"the partial of {self.applied_to(operands)}{which}: {error}{describe(location)}")
+
+    def applied_to(self, operands: Sequence[Any]) -> str:
+        """`name(operand, ...)` with the numbers spelled out."""
+        return f"{self.name}({', '.join(repr(_plain(operand)) for operand in operands)})"
+
+
+#: The rows, by opcode and by name.
+TABLE: list[Primitive] = []
+BY_NAME: dict[str, Primitive] = {}
+
+
+def _by_name(name: str) -> Primitive:
+    return BY_NAME[name]
+
+
+def _method(primitive: Primitive) -> Callable[[Operand], Any]:
+    def method(self: Operand) -> Any:
+        return self.apply(primitive, (self,))
+
+    method.__name__, method.__doc__ = primitive.name, primitive.__doc__
+    return method
+
+
+def _plain(operand: Any) -> Any:
+    return operand if isinstance(operand, (bool, np.bool_)) else float(operand)
+
+
+def number(operand: Any) -> float | bool:
+    """`operand` as a Python float, or as a truth value if it is one.
+
+    Raises:
+        InputError: if it is not a number.
+    """
+    kind = type(operand)
+    if kind is float or kind is bool:
+        return operand  # type: ignore[no-any-return]
+    if isinstance(operand, np.bool_):
+        return bool(operand)
+    if isinstance(operand, (str, bytes, complex, np.complexfloating)) or not hasattr(kind, "__float__"):
+        if not hasattr(kind, "__index__") or isinstance(operand, (str, bytes)):
+            raise InputError(f"expected a number, got {kind.__name__} {operand!r:.60}")
+    try:
+        return float(operand)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected a number, got {kind.__name__} {operand!r:.60}: {error}") from None
+    except OverflowError as error:
+        raise arithmetic_error(error, f"{kind.__name__} {str(operand)[:20]}... does not fit a float") from None
+
+
+def _power(base: float, exponent: float) -> float:
+    result = base**exponent
+    if isinstance(result, complex):
+        raise ValueError("the result is complex")
+    return result  # type: ignore[no-any-return]
+
+
+def _power_spelling(base: float | None, exponent: float | None) -> str:
+    # Only a negative base to a fractional power is complex; elsewhere the plain operator means the same.
+    if (exponent is not None and exponent.is_integer()) or (base is not None and base > 0.0):
+        return "{0} ** {1}"
+    return "power({0}, {1})"
+
+
+def _select(condition: bool, a: Any, b: Any) -> Any:
+    return a if condition else b
+
+
+# --- arithmetic ---------------------------------------------------------------------------------------------------
+
+add = Primitive(
+    "add", "ff->f", lambda a, b: a + b,
+    (lambda out, a, b: 1.0, lambda out, a, b: 1.0),
+    doc="The sum `a + b`.",
+    sympy=lambda sp, a, b: a + b, python="{0} + {1}", strength=SUM, symbol="+",
+)  # fmt: skip
+
+mul = Primitive(
+    "mul", "ff->f", lambda a, b: a * b,
+    (lambda out, a, b: b, lambda out, a, b: a),
+    doc="The product `a * b`.",
+    sympy=lambda sp, a, b: a * b, python="{0} * {1}", strength=PRODUCT, symbol="*",
+)  # fmt: skip
+
+power = Primitive(
+    "power", "ff->f", _power,
+    (
+        lambda out, a, k: k * power(a, k - 1.0),
+        # PyTorch's convention: 0 at base 0, where a logarithm would raise. The inner `where` keeps it from raising.
+        lambda out, a, k: where(equal(a, 0.0), 0.0, out * log(where(equal(a, 0.0), 1.0, a))),
+    ),
+    doc="`base ** exponent`; a negative base to a fractional power raises, it never turns complex.",
+    sympy=lambda sp, a, k: a**k, python=_power_spelling, strength=POWER, imports=("power",), symbol="**",
+    domain=(POSITIVE, REAL), requires="a base >= 0 for a fractional exponent", raises=True,
+)  # fmt: skip
+
+div = Primitive(
+    "div", "ff->f", lambda a, b: a / b,
+    (lambda out, a, b: div(1.0, b), lambda out, a, b: -div(out, b)),
+    doc="The true quotient `a / b`, rounded once (`/` on `Value`s is micrograd's `a * b**-1`, rounded twice).",
+    sympy=lambda sp, a, b: a / b, python="{0} / {1}", strength=PRODUCT, symbol="/",
+    domain=(REAL, POSITIVE), raises=True,
+)  # fmt: skip
+
+relu = Primitive(
+    "relu", "f->f", lambda x: 0.0 if x < 0.0 else x,
+    (lambda out, x: where(out > 0.0, 1.0, 0.0),),
+    doc="`0.0 if x < 0 else x`; the partial is 1 where the output is positive, else 0.",
+    sympy=lambda sp, x: sp.Piecewise((0, x < 0), (x, True)),
+    python="0.0 if {0} < 0.0 else {0}", strength=CONDITIONAL, symbol="ReLU",
+)  # fmt: skip
+
+maximum = Primitive(
+    "maximum", "ff->f", lambda a, b: a if a >= b or a != a else b,
+    (
+        lambda out, a, b: where(equal(a, b), 0.5, where(a < b, 0.0, 1.0)),
+        lambda out, a, b: where(equal(a, b), 0.5, where(a > b, 0.0, 1.0)),
+    ),
+    doc="The larger of `a` and `b`, the first at a tie, NaN if either is; a tie gives each half of the gradient.",
+    sympy=lambda sp, a, b: sp.Max(a, b),
+    python="{0} if {0} >= {1} or {0} != {0} else {1}", strength=CONDITIONAL, symbol="max",
+)  # fmt: skip
+
+# --- elementary functions -----------------------------------------------------------------------------------------
+
+exp = Primitive(
+    "exp", "f->f", math.exp, (lambda out, x: out,),
+    doc="The exponential function; raises where the result overflows.",
+    sympy=lambda sp, x: sp.exp(x), python="exp({0})", imports=("exp",), raises=True,
+)  # fmt: skip
+
+log = Primitive(
+    "log", "f->f", math.log, (lambda out, x: div(1.0, x),),
+    doc="The natural logarithm.",
+    sympy=lambda sp, x: sp.log(x), python="log({0})", imports=("log",),
+    domain=(POSITIVE,), requires="x > 0", raises=True,
+)  # fmt: skip
+
+tanh = Primitive(
+    "tanh", "f->f", math.tanh, (lambda out, x: 1.0 - out * out,),
+    doc="The hyperbolic tangent.",
+    sympy=lambda sp, x: sp.tanh(x), python="tanh({0})", imports=("tanh",),
+)  # fmt: skip
+
+sqrt = Primitive(
+    "sqrt", "f->f", math.sqrt, (lambda out, x: div(0.5, out),),
+    doc="The square root.",
+    sympy=lambda sp, x: sp.sqrt(x), python="sqrt({0})", imports=("sqrt",),
+    domain=(POSITIVE,), requires="x >= 0", raises=True,
+)  # fmt: skip
+
+# --- comparison and selection -------------------------------------------------------------------------------------
+
+less = Primitive(
+    "less", "ff->b", lambda a, b: a < b, (ZERO, ZERO), doc="The condition `a < b`.",
+    sympy=lambda sp, a, b: sp.Lt(a, b), python="{0} < {1}", strength=COMPARISON, symbol="<",
+)  # fmt: skip
+
+less_equal = Primitive(
+    "less_equal", "ff->b", lambda a, b: a <= b, (ZERO, ZERO), doc="The condition `a <= b`.",
+    sympy=lambda sp, a, b: sp.Le(a, b), python="{0} <= {1}", strength=COMPARISON, symbol="<=",
+)  # fmt: skip
+
+greater = Primitive(
+    "greater", "ff->b", lambda a, b: a > b, (ZERO, ZERO), doc="The condition `a > b`.",
+    sympy=lambda sp, a, b: sp.Gt(a, b), python="{0} > {1}", strength=COMPARISON, symbol=">",
+)  # fmt: skip
+
+greater_equal = Primitive(
+    "greater_equal", "ff->b", lambda a, b: a >= b, (ZERO, ZERO), doc="The condition `a >= b`.",
+    sympy=lambda sp, a, b: sp.Ge(a, b), python="{0} >= {1}", strength=COMPARISON, symbol=">=",
+)  # fmt: skip
+
+equal = Primitive(
+    "equal", "ff->b", lambda a, b: a == b, (ZERO, ZERO),
+    doc="The condition that two numbers are equal (`==` on `Value`s asks whether they are the same node).",
+    sympy=lambda sp, a, b: sp.Eq(a, b), python="{0} == {1}", strength=COMPARISON, symbol="==",
+)  # fmt: skip
+
+logical_and = Primitive(
+    "logical_and", "bb->b", lambda a, b: a and b, (ZERO, ZERO), doc="Both conditions; also written `a & b`.",
+    sympy=lambda sp, a, b: sp.And(a, b), python="{0} and {1}", strength=AND, symbol="and",
+)  # fmt: skip
+
+logical_or = Primitive(
+    "logical_or", "bb->b", lambda a, b: a or b, (ZERO, ZERO), doc="Either condition; also written `a | b`.",
+    sympy=lambda sp, a, b: sp.Or(a, b), python="{0} or {1}", strength=OR, symbol="or",
+)  # fmt: skip
+
+logical_not = Primitive(
+    "logical_not", "b->b", lambda a: not a, (ZERO,), doc="The opposite condition; also written `~a`.",
+    sympy=lambda sp, a: sp.Not(a), python="not {0}", strength=NOT, symbol="not",
+)  # fmt: skip
+
+where = Primitive(
+    "where", "bff->f", _select, (),
+    pullbacks=(
+        ZERO,
+        lambda gradient, out, condition, a, b: where(condition, gradient, 0.0),
+        lambda gradient, out, condition, a, b: where(condition, 0.0, gradient),
+    ),
+    doc="`a` where the condition holds, else `b`. Both are computed; the one not taken receives a gradient of 0.",
+    sympy=lambda sp, c, a, b: sp.Piecewise((a, c), (b, True)),
+    python="{1} if {0} else {2}", strength=CONDITIONAL, symbol="where",
+)  # fmt: skip
+
+detach = Primitive(
+    "detach", "f->f", lambda x: x, (ZERO,),
+    doc="The number without its gradient.",
+    sympy=lambda sp, x: x, python="{0}", strength=CONDITIONAL, symbol="detach",
+)  # fmt: skip

@@ -1,0 +1,84 @@
+"""Where in the user's code something happened: the innermost stack frame outside this package.
+
+A site is kept as `(code, instruction)`, which costs two attribute reads; the line is looked up only when it is shown.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from types import CodeType, FrameType
+from typing import NamedTuple
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+#: Parts of the package that stand in for a user: their lines are worth showing.
+PROGRAMS = (os.path.join(PACKAGE, "demo.py"), os.path.join(PACKAGE, "workloads.py"))
+
+Site = tuple[CodeType, int]
+
+
+class Location(NamedTuple):
+    """A line of the user's source.
+
+    >>> str(Location("model.py", 7))
+    'model.py:7'
+    """
+
+    filename: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.filename)}:{self.line}"
+
+    @property
+    def text(self) -> str:
+        """The source line itself, or "" where it is not to be had."""
+        return linecache.getline(self.filename, self.line).strip()
+
+
+_internal: dict[CodeType, bool] = {}
+
+
+def _is_internal(code: CodeType) -> bool:
+    known = _internal.get(code)
+    if known is None:
+        name = code.co_filename
+        known = (name.startswith(PACKAGE) and name not in PROGRAMS) or name.startswith("<flatgrad")
+        _internal[code] = known
+    return known
+
+
+def call_site(depth: int = 1) -> Site | None:
+    """The innermost frame outside flatgrad, counted from `depth` frames above the caller's."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        code = frame.f_code
+        known = _internal.get(code)
+        if known is None:
+            known = _is_internal(code)
+        if not known:
+            return code, frame.f_lasti
+        frame = frame.f_back
+    return None
+
+
+def locate(site: Site | None) -> Location | None:
+    """The file and line of a site."""
+    if site is None:
+        return None
+    code, instruction = site
+    line = None
+    for start, end, number in code.co_lines():
+        if start <= instruction < end:
+            line = number
+            break
+    return Location(code.co_filename, line if line is not None else code.co_firstlineno)
+
+
+def describe(location: Location | None) -> str:
+    """One clause for an error message: the file, the line and its text; "" for no location."""
+    if location is None:
+        return ""
+    text = location.text
+    return f'\n  File "{location.filename}", line {location.line}' + (f"\n    {text}" if text else "")

@@ -1,0 +1,234 @@
+"""The structure of arguments: taking nested arguments apart into numbers, and putting numbers back together.
+
+A structure is a nested tuple that can be hashed and compared; calls with equal structures share one kernel.
+
+========================================  ==========================================================================
+structure                                 stands for
+========================================  ==========================================================================
+`("number",)`                             one number (int, float, NumPy scalar)
+`("value", k)`                            a `Value`, the same one as the k-th `Value` of the call
+`("captured", Same(v))`                   a `Value` that the function also reaches by itself
+`("numbers", kind, n)`                    a list or tuple of n numbers
+`("array", shape)`                        a numeric array
+`("objects", shape, items)`               an array of `Value`s or numbers
+`("items", kind, items)`                  any other list, tuple or named tuple
+`("mapping", ((key, item), ...))`         a dict
+`("static", kind, value)`                 str, bool, None and what `static_argnames` names: part of the structure
+`("object", Same(o))`                     an object with `parameters()`, by identity
+========================================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+from .primitives import number
+from .value import CONSTANT, Value
+
+_NUMBERS = {float, int, np.float64, np.float32, np.int64, np.int32}
+NUMBER = ("number",)
+
+
+class Same:
+    """Compares by identity, and keeps what it holds alive."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other.held is self.held
+
+    def __hash__(self) -> int:
+        return id(self.held)
+
+    def __repr__(self) -> str:
+        return f"<{type(self.held).__name__} at {id(self.held):#x}>"
+
+
+class Flattener:
+    """Takes arguments apart.
+
+    Args:
+        captured: ids of `Value`s that the function reaches by itself; they stay what they are.
+        symbolic: collect the `Value`s themselves in place of their numbers (while another function is traced).
+
+    Attributes:
+        numbers: the numbers found so far, in order.
+        values: the different `Value`s found, each with its place in `numbers`, counted from the first argument.
+    """
+
+    def __init__(self, captured: Container[int] = (), symbolic: bool = False) -> None:
+        self.numbers: list[Any] = []
+        self.values: list[tuple[Value, int]] = []
+        self._captured, self._symbolic = captured, symbolic
+        self._seen: dict[int, int] = {}
+
+    def flatten(self, item: Any) -> tuple[Any, ...]:
+        """Append the numbers of `item` and return its structure.
+
+        Raises:
+            InputError: for an object that is neither a number nor a container of numbers; the message says where.
+        """
+        kind = item.__class__
+        if kind in _NUMBERS:
+            self.numbers.append(float(item))
+            return NUMBER
+        if kind is np.ndarray:
+            return self._flatten_array(item)
+        if kind is list or kind is tuple:
+            if item and set(map(type, item)) <= _NUMBERS:
+                self.numbers.extend(map(float, item))
+                return "numbers", kind, len(item)
+            return "items", kind, self._flatten_items(item)
+        if isinstance(item, Value):
+            return self._flatten_value(item)
+        if item is None or isinstance(item, (str, bool, np.bool_)):
+            return "static", kind, item
+        if isinstance(item, dict):
+            keys = tuple(item)
+            return "mapping", tuple(zip(keys, self._flatten_items(item.values(), keys), strict=True))
+        if isinstance(item, tuple) and hasattr(item, "_fields"):
+            return "items", kind, self._flatten_items(item, item._fields)
+        if callable(getattr(item, "parameters", None)):
+            return "object", Same(item)
+        self.numbers.append(number(item))
+        return NUMBER
+
+    def _flatten_items(self, items: Any, names: Any = None) -> tuple[Any, ...]:
+        structures = []
+        for k, item in enumerate(items):
+            try:
+                structures.append(self.flatten(item))
+            except InputError as error:
+                place = f"[{names[k] if names is not None else k!r}]"
+                raise InputError(f"{place}{'' if str(error).startswith('[') else ': '}{error}") from None
+        return tuple(structures)
+
+    def _flatten_value(self, value: Value) -> tuple[Any, ...]:
+        if id(value) in self._captured:
+            return "captured", Same(value)
+        index = self._seen.get(id(value))
+        if value._primitive is CONSTANT:
+            self.numbers.append(value._data)
+            return NUMBER
+        if index is None:
+            index = self._seen[id(value)] = len(self.values)
+            self.values.append((value, len(self.numbers)))
+        self.numbers.append(value if self._symbolic else value._data)
+        return "value", index
+
+    def _flatten_array(self, array: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+        if array.dtype.kind in "fiub":
+            self.numbers.extend(array.ravel().astype(float, copy=False).tolist())
+            return "array", array.shape
+        if array.dtype.kind == "O":
+            return "objects", array.shape, self._flatten_items(array.ravel().tolist())
+        raise InputError(f"expected an array of numbers, got one of dtype {array.dtype}")
+
+
+def size(structure: tuple[Any, ...]) -> int:
+    """How many numbers a structure takes."""
+    kind = structure[0]
+    if kind in ("number", "value"):
+        return 1
+    if kind == "numbers":
+        return int(structure[2])
+    if kind == "array":
+        return int(np.prod(structure[1], dtype=np.int64))
+    if kind in ("items", "objects"):
+        return sum(size(item) for item in structure[2])
+    if kind == "mapping":
+        return sum(size(item) for _, item in structure[1])
+    return 0
+
+
+def unflatten(structure: tuple[Any, ...], leaves: Iterator[Any], array: Callable[[list[Any], Any], Any]) -> Any:
+    """Put an argument together again from its leaves; static parts are what they were.
+
+    Args:
+        structure: what `flatten` returned.
+        leaves: one object per number.
+        array: makes an array from a flat list and a shape.
+    """
+    kind = structure[0]
+    if kind in ("number", "value"):
+        return next(leaves)
+    if kind == "numbers":
+        return structure[1](next(leaves) for _ in range(structure[2]))
+    if kind == "array":
+        return array([next(leaves) for _ in range(size(structure))], structure[1])
+    if kind == "objects":
+        return array([unflatten(item, leaves, array) for item in structure[2]], structure[1])
+    if kind == "items":
+        items = [unflatten(item, leaves, array) for item in structure[2]]
+        return structure[1](*items) if hasattr(structure[1], "_fields") else structure[1](items)
+    if kind == "mapping":
+        return {key: unflatten(item, leaves, array) for key, item in structure[1]}
+    if kind == "static":
+        return structure[2]
+    return structure[1].held
+
+
+def float_array(numbers: list[float], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """An array of floats from a flat list."""
+    return np.array(numbers, dtype=float).reshape(shape)
+
+
+def object_array(items: list[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """An array of objects (`Value`s) from a flat list."""
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array.reshape(shape)
+
+
+def places(structure: tuple[Any, ...], prefix: str) -> list[str]:
+    """A name for each number of a structure: `x`, `x0`, `x_1_2`, `x_weight0`."""
+    kind = structure[0]
+    if kind in ("number", "value"):
+        return [prefix]
+    if kind == "numbers":
+        return [_joined(prefix, k) for k in range(structure[2])]
+    if kind == "array":
+        shape = structure[1]
+        if len(shape) == 1:
+            return [_joined(prefix, k) for k in range(shape[0])]
+        return ["_".join([prefix, *map(str, place)]) for place in np.ndindex(shape)]
+    if kind in ("items", "objects"):
+        return [name for k, item in enumerate(structure[2]) for name in places(item, _joined(prefix, k))]
+    if kind == "mapping":
+        return [name for key, item in structure[1] for name in places(item, f"{prefix}_{key}")]
+    return []
+
+
+def _joined(prefix: str, k: int) -> str:
+    return f"{prefix}_{k}" if prefix[-1:].isdigit() else f"{prefix}{k}"
+
+
+def describe(structure: tuple[Any, ...]) -> str:
+    """A structure in words, for error messages.
+
+    >>> describe(("items", list, (("number",), ("array", (3, 2)))))
+    'list of (number, array of shape (3, 2))'
+    """
+    kind = structure[0]
+    if kind == "numbers":
+        return f"{structure[1].__name__} of {structure[2]} numbers"
+    if kind == "array":
+        return f"array of shape {structure[1]}"
+    if kind == "objects":
+        return f"object array of shape {structure[1]}"
+    if kind == "items":
+        return f"{structure[1].__name__} of ({', '.join(map(describe, structure[2]))})"
+    if kind == "mapping":
+        return f"dict of ({', '.join(f'{key!r}: {describe(item)}' for key, item in structure[1])})"
+    if kind == "static":
+        return repr(structure[2])
+    if kind == "object":
+        return type(structure[1].held).__name__
+    return "Value" if kind in ("value", "captured") else "number"

@@ -1,0 +1,485 @@
+"""`Value`, one scalar in a graph, and the interpreted engine that gives it its meaning.
+
+Operators compute at once and remember what they did; `backward` walks the graph once in reverse. The order of every
+addition is fixed (depth-first post-order, operand order), because compiled kernels reproduce it to the last bit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from . import primitives
+from .errors import ARITHMETIC_ERRORS, InputError, TraceError
+from .graph import gradient_order
+from .primitives import Operand, Primitive, number
+from .sites import Site, call_site, describe, locate
+from .tracing import active, forbidden, recorder
+
+ADD: Final = primitives.add
+MUL: Final = primitives.mul
+
+_new = object.__new__
+#: Interpreted backward passes keep their sums in the nodes, so one runs at a time.
+_backward_lock = threading.RLock()
+
+
+class NodeRule(Protocol):
+    """What made a node, where it is not a row of the table: a call of a compiled function, say."""
+
+    symbol: str
+
+    def propagate(self, node: Any) -> None: ...
+
+
+class _Constant:
+    """The mark of a node that was made from a number: no gradient flows to it."""
+
+    symbol = ""
+
+    def propagate(self, node: Any) -> None:  # pragma: no cover - constants are never visited
+        raise AssertionError("a constant has no operands")
+
+
+CONSTANT: Final = _Constant()
+
+
+class Value(Operand):
+    """One scalar: a number, its gradient, and the operation that made it.
+
+    Args:
+        data: the number; ints and NumPy scalars become Python floats. `Value(v)` of a `Value` is `v` itself.
+        label: a name to show in drawings and in generated source. It is data, never code.
+
+    Attributes:
+        data: the number, a float.
+        grad: the derivative of what `backward()` was called on with respect to this, a float; leaves accumulate.
+        label: the name.
+
+    Example:
+        >>> a, b = Value(2.0), Value(-3.0, label="b")
+        >>> c = a * b + a**2
+        >>> c.backward()
+        >>> c.data, a.grad, b.grad
+        (-2.0, 1.0, 2.0)
+    """
+
+    __slots__ = ("_bar", "_data", "_grad", "_label", "_operands", "_primitive", "_site")
+
+    _bar: float | None  # the sum of gradient contributions during a backward pass, else None; constants: always 0.0
+    _data: float
+    _grad: float
+    _label: str
+    _operands: tuple[Any, ...]
+    _primitive: Primitive | NodeRule | None  # None: a leaf
+    _site: Site  # where the user made it; only set where the operation can raise
+
+    def __new__(cls, data: Any = 0.0, _children: Any = (), _op: str = "", label: str = "") -> Value:
+        if isinstance(data, Value):
+            return data
+        if _children:
+            raise InputError(
+                "Value(data, children) cannot know the derivative of the operation; "
+                "build the result with operators and flatgrad's functions instead"
+            )
+        value: Value = _new(cls)
+        value._data = _as_float(data)
+        value._grad = 0.0
+        value._operands = ()
+        if active and recorder() is not None:  # made while tracing: a constant of the program
+            value._primitive, value._bar = CONSTANT, 0.0
+        else:
+            value._primitive = value._bar = None
+        if label:
+            value._label = label
+        return value
+
+    # --- what users read and write --------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> float:
+        if active:
+            _guard(self, "reading .data of a Value")
+        return self._data
+
+    @data.setter
+    def data(self, data: Any) -> None:
+        if active:
+            _guard(self, "writing .data of a Value")
+        self._data = data if data.__class__ is float else _as_float(data)
+
+    @property
+    def grad(self) -> float:
+        if active:
+            _guard(self, "reading .grad of a Value")
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Any) -> None:
+        if active:
+            _guard(self, "writing .grad of a Value")
+        self._grad = grad if grad.__class__ is float else _as_float(grad)
+
+    @property
+    def label(self) -> str:
+        return getattr(self, "_label", "")
+
+    @label.setter
+    def label(self, label: str) -> None:
+        self._label = label
+
+    @property
+    def _prev(self) -> tuple[Any, ...]:
+        """The operands, as micrograd names them; the exponent of `a**2` is part of the operation, as there."""
+        if self._primitive is primitives.power and self._operands[1]._primitive is CONSTANT:
+            return self._operands[:1]
+        return self._operands
+
+    @property
+    def _op(self) -> str:
+        """The short name of the operation, as micrograd writes it; "" for a leaf."""
+        primitive = self._primitive
+        if primitive is None:
+            return ""
+        if primitive is primitives.power and self._operands[1]._primitive is CONSTANT:
+            exponent = self._operands[1]._data
+            return f"**{int(exponent) if exponent.is_integer() else exponent}"
+        return primitive.symbol
+
+    def __repr__(self) -> str:
+        if active and _is_traced(self):
+            return "Value(data=<traced>)"
+        return f"Value(data={self._data}, grad={self._grad})"
+
+    def __float__(self) -> float:
+        if active:
+            _guard(self, "turning a Value into a float")
+        return self._data
+
+    def __int__(self) -> int:
+        if active:
+            _guard(self, "turning a Value into an int")
+        return int(self._data)
+
+    def __index__(self) -> int:
+        if active and _is_traced(self):
+            raise forbidden(
+                "using a Value as an integer (in range(), as an index)",
+                "Name the argument in static_argnames=(...) to compile one kernel per value.",
+            )
+        raise InputError("a Value is not an integer; use int(value.data)")
+
+    def __bool__(self) -> bool:
+        raise TraceError(
+            "a Value has no truth value: compare it with a number (value > 0), or read value.data outside a traced "
+            f"function{describe(locate(call_site(2)))}"
+        )
+
+    def __eq__(self, other: object) -> Any:
+        if self is other:
+            return True
+        if active and not isinstance(other, Value) and isinstance(other, (int, float, np.number)) and _is_traced(self):
+            raise forbidden("comparing a Value with == to a number", "Use fg.equal(a, b) inside fg.where.")
+        return NotImplemented
+
+    __hash__ = object.__hash__
+
+    # --- operators: apply a row of the table; the two that models are made of are written out for speed -----------
+
+    def apply(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
+        if active:
+            trace = recorder()
+            if trace is not None:
+                return trace.record(primitive, operands)
+        return apply_eagerly(primitive, operands)
+
+    def __add__(self, other: Any) -> Any:
+        if active:
+            trace = recorder()
+            if trace is not None:
+                return NotImplemented if _is_array(other) else trace.record(ADD, (self, other))
+        if other.__class__ is not Value:
+            if _is_array(other):
+                return NotImplemented
+            other = as_value(other)
+        out: Value = _new(Value)
+        out._data = self._data + other._data
+        out._grad = 0.0
+        out._bar = None
+        out._primitive = ADD
+        out._operands = (self, other)
+        return out
+
+    def __mul__(self, other: Any) -> Any:
+        if active:
+            trace = recorder()
+            if trace is not None:
+                return NotImplemented if _is_array(other) else trace.record(MUL, (self, other))
+        if other.__class__ is not Value:
+            if _is_array(other):
+                return NotImplemented
+            other = as_value(other)
+        out: Value = _new(Value)
+        out._data = self._data * other._data
+        out._grad = 0.0
+        out._bar = None
+        out._primitive = MUL
+        out._operands = (self, other)
+        return out
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self) -> Any:
+        return self * -1.0
+
+    # --- differentiation ------------------------------------------------------------------------------------------
+
+    def backward(self) -> None:
+        """Add the derivative of this with respect to every leaf to the leaf's `grad`.
+
+        Each leaf receives one number, the finished sum; the `grad` of intermediate nodes is set afresh. If a partial
+        raises, no gradient is changed.
+
+        Raises:
+            DomainError, DivisionByZeroError, RangeError: where a partial is not defined at the numbers of the graph.
+            MissingPartialError: where a primitive declares no partial for an operand.
+            TraceError: inside a function that is being traced.
+        """
+        if active and recorder() is not None:
+            raise forbidden("calling backward()", "Use fg.value_and_grad or fg.grad inside the function instead.")
+        backpropagate([self], [1.0])
+
+
+def backpropagate(roots: list[Value], seeds: list[float]) -> None:
+    """Run one backward pass from `roots`, each seeded with a gradient; commit only when all of it has succeeded."""
+    with _backward_lock:
+        order: list[Any] = []
+        try:
+            order = gradient_order(roots)
+            for root, seed in zip(roots, seeds, strict=True):
+                root._bar = seed if root._bar is None else root._bar + seed
+            for node in reversed(order):
+                primitive = node._primitive
+                if primitive is MUL:
+                    a, b = node._operands
+                    bar = node._bar
+                    a._bar += b._data * bar
+                    b._bar += a._data * bar
+                elif primitive is ADD:
+                    a, b = node._operands
+                    bar = node._bar
+                    a._bar += bar
+                    b._bar += bar
+                elif primitive is not None:
+                    if primitive.__class__ is Primitive:
+                        _propagate(primitive, node)
+                    else:
+                        primitive.propagate(node)
+            for node in order:
+                if node._primitive is None:
+                    node._grad += node._bar
+                else:
+                    node._grad = node._bar
+        finally:
+            for node in order:
+                node._bar = None
+
+
+def _propagate(primitive: Primitive, node: Value) -> None:
+    """Add what each operand of `node` receives to its accumulator."""
+    operands = node._operands
+    numbers = [operand._data for operand in operands]
+    out, bar = node._data, node._bar
+    for k in primitive.differentiable:
+        operand = operands[k]
+        if operand._primitive is not CONSTANT:
+            try:
+                operand._bar += primitive.contribution(k, bar, out, numbers)
+            except ARITHMETIC_ERRORS as error:
+                where = locate(getattr(node, "_site", None) or call_site(2))
+                raise primitive.partial_error(error, k, numbers, where) from None
+
+
+def apply_eagerly(primitive: Primitive, operands: Sequence[Any]) -> Any:
+    """The node `primitive(*operands)`, computed now. Numbers among the operands become constants."""
+    nodes = tuple([o if isinstance(o, (Value, Condition)) else as_value(o) for o in operands])
+    site = call_site(2) if primitive.raises else None
+    try:
+        data = primitive.evaluate(*[node._data for node in nodes])
+    except ARITHMETIC_ERRORS as error:
+        raise primitive.error(error, [node._data for node in nodes], locate(site)) from None
+    if primitive.result == "b":
+        return Condition._made(data, primitive, nodes)
+    out: Value = _new(Value)
+    out._data = data
+    out._grad = 0.0
+    out._primitive = primitive
+    out._operands = nodes
+    out._bar = None if primitive.differentiable else 0.0
+    if site is not None:
+        out._site = site
+    return out
+
+
+def constant(data: float) -> Value:
+    """A node for a number: shown in drawings, never given a gradient."""
+    value: Value = _new(Value)
+    value._data, value._grad, value._bar = data, 0.0, 0.0
+    value._primitive, value._operands = CONSTANT, ()
+    return value
+
+
+def as_value(operand: Any) -> Any:
+    """`operand` if it is a node, else a constant made from the number.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if operand.__class__ is float:
+        return constant(operand)
+    if isinstance(operand, Value):
+        return operand
+    if isinstance(operand, Condition):
+        raise InputError("a condition is not a number; use fg.where(condition, 1.0, 0.0)")
+    return constant(float(number(operand)))
+
+
+def _as_float(data: Any) -> float:
+    if data.__class__ is float:
+        return data  # type: ignore[no-any-return]
+    if isinstance(data, np.ndarray) and data.ndim:
+        raise InputError(f"a Value is one scalar, got an array of shape {data.shape}; make one Value per element")
+    return float(number(data))
+
+
+def _is_array(other: Any) -> bool:
+    return isinstance(other, np.ndarray)
+
+
+def _is_traced(node: Any) -> bool:
+    """Whether the node's number is not fixed in what this thread is tracing now."""
+    return recorder() is not None and node._primitive is not CONSTANT
+
+
+def _guard(node: Value, what: str) -> None:
+    if _is_traced(node):
+        raise forbidden(
+            what,
+            "Return the Value and read it from the result, select with fg.where(condition, a, b), compare with "
+            "fg.equal(a, b), or use fg.detach(value) for the number without its gradient.",
+        )
+
+
+class Condition(Operand):
+    """What a comparison of `Value`s yields: a truth value that `fg.where` can select by.
+
+    Combine conditions with `&`, `|` and `~`. Outside a traced function `bool(condition)` is its truth value.
+
+    Example:
+        >>> from flatgrad.runtime.primitives import where
+        >>> x = Value(-2.0)
+        >>> where(x < 0, -x, x).data
+        2.0
+    """
+
+    __slots__ = ("_bar", "_data", "_grad", "_operands", "_primitive")
+
+    _bar: float
+    _data: bool
+    _grad: float
+    _operands: tuple[Any, ...]
+    _primitive: Primitive | _Constant
+
+    @classmethod
+    def _made(cls, data: Any, primitive: Primitive | _Constant, operands: tuple[Any, ...]) -> Condition:
+        condition: Condition = _new(cls)
+        condition._data = bool(data)
+        condition._bar = condition._grad = 0.0
+        condition._primitive, condition._operands = primitive, operands
+        return condition
+
+    def apply(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
+        trace = recorder() if active else None
+        return trace.record(primitive, operands) if trace is not None else apply_eagerly(primitive, operands)
+
+    @property
+    def data(self) -> bool:
+        if active and _is_traced(self):
+            raise forbidden("reading .data of a condition", "Select with fg.where(condition, a, b).")
+        return self._data
+
+    @property
+    def grad(self) -> float:
+        return 0.0
+
+    @property
+    def label(self) -> str:
+        return ""
+
+    @property
+    def _prev(self) -> tuple[Any, ...]:
+        return self._operands
+
+    @property
+    def _op(self) -> str:
+        return self._primitive.symbol
+
+    def __bool__(self) -> bool:
+        if active and _is_traced(self):
+            raise forbidden(
+                "using a comparison of Values to choose a branch (if, while, and, or, max, sorted)",
+                "Select with fg.where(condition, a, b), or fg.maximum(a, b).",
+            )
+        return self._data
+
+    def __repr__(self) -> str:
+        return "Condition(<traced>)" if active and _is_traced(self) else f"Condition({self._data})"
+
+
+class TracedValue(Value):
+    """A `Value` of a function that is being traced: a place in the program, without a number."""
+
+    __slots__ = ("_index", "_trace")
+
+    _index: int
+    _trace: Any
+
+    @property  # type: ignore[misc]
+    def _data(self) -> float:  # type: ignore[override]
+        raise TraceError(
+            "this Value was created while a function was being traced and has escaped from it; it has no number. "
+            f"Return it from the function instead{describe(locate(call_site(2)))}"
+        )
+
+    @property  # type: ignore[misc]
+    def _bar(self) -> float:  # type: ignore[override]
+        return self._data
+
+    @property
+    def _prev(self) -> tuple[Any, ...]:
+        return ()
+
+    def __repr__(self) -> str:
+        return "Value(data=<traced>)"
+
+
+class TracedCondition(Condition):
+    """A condition of a function that is being traced."""
+
+    __slots__ = ("_index", "_trace")
+
+    _index: int
+    _trace: Any
+
+    @property  # type: ignore[misc]
+    def _data(self) -> bool:  # type: ignore[override]
+        raise TraceError(
+            "this condition was created while a function was being traced and has escaped from it"
+            f"{describe(locate(call_site(2)))}"
+        )
+
+    def __repr__(self) -> str:
+        return "Condition(<traced>)"
