@@ -72,7 +72,8 @@ def template(primitive: Primitive, k: int) -> Template:
     if primitive.selects or primitive.partials[k] is None:
         result = primitive.contribution(k, gradient, out, operands)
     else:
-        partial = primitive.partials[k](out, *operands)  # type: ignore[operator]
+        rule: Any = primitive.partials[k]
+        partial = rule(out, *operands)
         # The interpreter multiplies by the partial; times 1.0 is the gradient itself, bit for bit.
         result = gradient if not isinstance(partial, Operand) and partial == 1.0 else gradient * partial
     place = builder.place(result)
@@ -132,7 +133,13 @@ def adjoint(
 
     def moved(operand: int) -> int:
         """An operand of `program` as one of the joint program."""
-        return operand + shift if operand >= inputs else operand if operand >= 0 else builder.constant(program.constants[~operand])
+        return (
+            operand + shift
+            if operand >= inputs
+            else operand
+            if operand >= 0
+            else builder.constant(program.constants[~operand])
+        )
 
     bars: dict[int, int] = {}  # variable -> the operand that holds what it has received so far
     append, constant = builder.append, builder.constant
@@ -169,9 +176,7 @@ def adjoint(
                 places = [gradient, inputs + index + shift, *map(moved, arguments)]
             local = places.copy()
             for opcode, refs in rule.equations:
-                local.append(
-                    append(opcode, [local[r] if r >= 0 else constant(rule.constants[~r]) for r in refs], site)
-                )
+                local.append(append(opcode, [local[r] if r >= 0 else constant(rule.constants[~r]) for r in refs], site))
             result = rule.result
             accumulate(operand, local[result] if result >= 0 else constant(rule.constants[~result]), site)
 
@@ -179,9 +184,7 @@ def adjoint(
     for variable in wrt:
         known = bars.get(variable)
         # The interpreter's sum begins at +0.0: it is added here, where the gradient leaves the program.
-        gradients.append(
-            constant(0.0) if known is None else append(add.opcode, (known, constant(0.0)), -1, variable)
-        )
+        gradients.append(constant(0.0) if known is None else append(add.opcode, (known, constant(0.0)), -1, variable))
     if gradient_groups is None:
         gradient_groups = [Group(f"{names[variable]}_bar", 1, True) for variable in wrt]
     return builder.finish(

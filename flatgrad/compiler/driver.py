@@ -1,7 +1,7 @@
 """The pipeline, from top to bottom. This file is the architecture diagram.
 
-    function or graph --trace--> Program --passes--> Program --adjoint--> joint Program --passes--> joint Program
-        --partition--> forward, backward --emit--> source --load--> Kernel
+function or graph --trace--> Program --passes--> Program --adjoint--> joint Program --passes--> joint Program
+    --partition--> forward, backward --emit--> source --load--> Kernel
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..runtime.errors import OptionError
 from ..runtime.kernel import Kernel, KernelStats, Routine
 from ..runtime.loader import LoadedModule, collector_paused
 from .adjoint import adjoint
-from .emit.python import emit_module
+from .emit.python import Function, emit_module
 from .partition import partition
 from .passes import JOINT_PASSES, PRIMAL_PASSES, run_passes
 from .program import Group, Program
@@ -50,7 +50,10 @@ def build_pair(trace: Callable[[], tuple[Traced, list[int]]], title: str) -> tup
         def pair(outputs: tuple[int, ...]) -> tuple[Routine, Routine, Program]:
             joint = run_passes(JOINT_PASSES, _joint(primal, wrt, seeded=True, of=outputs))
             parts = partition(joint, len(primal.outputs), len(outputs))
-            functions = [(parts.forward, "forward", _FORWARD), (parts.backward, "backward", _BACKWARD)]
+            functions = [
+                Function(parts.forward, "forward", _FORWARD),
+                Function(parts.backward, "backward", _BACKWARD),
+            ]
             module = _load(functions, _header(title, joint), primal.name)
             forward, backward = (
                 Routine(module.names[name], program, module.source, module) for program, name, _ in functions
@@ -63,7 +66,7 @@ def build_pair(trace: Callable[[], tuple[Traced, list[int]]], title: str) -> tup
             forward, backward, program = pair(everything)
         else:
             program = primal
-            module = _load([(primal, "forward", _PRIMAL)], _header(title, primal), primal.name)
+            module = _load([Function(primal, "forward", _PRIMAL)], _header(title, primal), primal.name)
             function = module.names["forward"]
             forward = Routine(lambda *arguments: (function(*arguments),), primal, module.source, module)
         stats = _stats(program, forward.source, traced_at - start, time.perf_counter() - traced_at)
@@ -75,19 +78,26 @@ def build_pair(trace: Callable[[], tuple[Traced, list[int]]], title: str) -> tup
 
 
 def build_joint(
-    trace: Callable[[], tuple[Traced, list[int], list[Group]]], title: str, differentiated: int = 1
+    trace: Callable[[], tuple[Traced, list[int], list[Group]]], title: str, with_value: bool = True
 ) -> tuple[Kernel, Traced]:
-    """A kernel of one function that returns the outputs and the gradients of the first one, for `value_and_grad`."""
+    """A kernel of one function, for `value_and_grad` and `grad`.
+
+    It returns the first output (`with_value`), the other outputs if there are any, and the gradients of the first.
+    """
     with collector_paused():
         start = time.perf_counter()
         traced, wrt, gradient_groups = trace()
         traced_at = time.perf_counter()
         primal = run_passes(PRIMAL_PASSES, traced.program)
-        aux = len(primal.outputs) - differentiated
+        aux = len(primal.outputs) - 1
         primal.output_groups = [Group("value", 1, True)] + ([Group("aux", aux, False)] if aux else [])
-        joint = run_passes(JOINT_PASSES, _joint(primal, wrt, of=(0,), gradient_groups=gradient_groups))
-        module = _load([(joint, "value_and_grad", _JOINT)], _header(title, joint), primal.name)
-        routine = Routine(module.names["value_and_grad"], joint, module.source, module)
+        joint = _joint(primal, wrt, of=(0,), gradient_groups=gradient_groups)
+        if not with_value:
+            joint.outputs, joint.output_groups = joint.outputs[1:], joint.output_groups[1:]
+        joint = run_passes(JOINT_PASSES, joint)
+        name, doc = ("value_and_grad", _VALUE_AND_GRAD) if with_value else ("grad", _GRAD)
+        module = _load([Function(joint, name, doc)], _header(title, joint), primal.name)
+        routine = Routine(module.names[name], joint, module.source, module)
         stats = _stats(joint, module.source, traced_at - start, time.perf_counter() - traced_at)
     return Kernel(primal.name, joint, module.source, stats, traced.leaves, joint=routine), traced
 
@@ -98,14 +108,15 @@ def _joint(primal: Program, wrt: Sequence[int], *, seeded: bool = False, **optio
     return adjoint(primal, wrt, seeded=seeded, **options)
 
 
-def _load(functions: Sequence[tuple[Program, str, str]], header: Sequence[str], name: str) -> LoadedModule:
+def _load(functions: Sequence[Function], header: Sequence[str], name: str) -> LoadedModule:
     return LoadedModule(emit_module(functions, header), name)
 
 
 _FORWARD = "Return the outputs, and the residuals that `backward` needs."
-_BACKWARD = "Return the gradients of the inputs, given the residuals of a forward call and the outputs' gradients."
+_BACKWARD = "Return the gradients, given a forward call's residuals and its outputs' gradients."
 _PRIMAL = "Return the outputs."
-_JOINT = "Return the value and its gradients."
+_VALUE_AND_GRAD = "Return the value and its gradients."
+_GRAD = "Return the gradients."
 
 
 def _header(title: str, program: Program) -> list[str]:

@@ -6,12 +6,14 @@ import builtins
 import keyword
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from ..runtime.primitives import TABLE
+from ..runtime.value import Value
 
 #: What generated source uses itself: `v12`, `t3`, `x_bar`, and the names of its own functions.
 _RESERVED = re.compile(r"(v|t|c|part)\d+|.*_bar|.*_bar\d*|_.*")
-_WORDS = {"forward", "backward", "value_and_grad", "saved", "inf", "nan", "power", "output_bars"}
+_WORDS = {"forward", "backward", "value_and_grad", "saved", "inf", "nan", "output_bars"}
 
 
 def identifier(text: str) -> str:
@@ -33,6 +35,12 @@ def identifier(text: str) -> str:
     return name
 
 
+def _generated_names() -> set[str]:
+    """What the spellings of primitives refer to."""
+    preludes = {primitive.prelude.__name__ for primitive in TABLE if primitive.prelude is not None}
+    return preludes | {name for primitive in TABLE for name in primitive.imports}
+
+
 class Namer:
     """Hands out different identifiers.
 
@@ -41,7 +49,7 @@ class Namer:
     """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
-        self._taken = {*taken, *(name for primitive in TABLE for name in primitive.imports)}
+        self._taken = {*taken, *_generated_names()}
 
     def __call__(self, text: str, default: str) -> str:
         """An unused identifier resembling `text`, or else `default`."""
@@ -54,3 +62,35 @@ class Namer:
             name = f"{base}_{count}"
         self._taken.add(name)
         return name
+
+
+def outer_names(function: Any) -> dict[int, str]:
+    """Names for the `Value`s that a function reaches from outside, by id: as its author calls them.
+
+    `w` for a variable, `w3` for an element of a list, `model_3` for the fourth parameter of a module.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return {}
+    found: dict[str, Any] = {}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # not yet assigned
+            continue
+    found.update({name: function.__globals__[name] for name in code.co_names if name in function.__globals__})
+    owner = getattr(function, "__self__", None)
+    if owner is not None:
+        found.setdefault(type(owner).__name__.lower(), owner)
+    names: dict[int, str] = {}
+    for name, item in found.items():
+        if isinstance(item, Value):
+            names.setdefault(id(item), name)
+        elif isinstance(item, (list, tuple)):
+            for k, element in enumerate(item):
+                if isinstance(element, Value):
+                    names.setdefault(id(element), f"{name}{k}")
+        elif not isinstance(item, type) and callable(getattr(item, "parameters", None)):
+            for k, parameter in enumerate(item.parameters()):
+                names.setdefault(id(parameter), f"{name}_{k}")
+    return names

@@ -67,7 +67,12 @@ def _copy(source: Program, equations: range, renamed: dict[int, int], builder: P
             _moved(source, operand, renamed, builder)
             for operand in source.operands[source.starts[index] : source.starts[index + 1]]
         ]
-        target = renamed.get(source.adjoint_of[index], -1)
+        target = source.adjoint_of[index]
+        if target >= 0 and target in renamed:
+            target = renamed[target]
+        elif target >= 0:
+            builder.program.foreign_names.append(source.bar_name(target).removesuffix("_bar"))
+            target = -1 - len(builder.program.foreign_names)
         renamed[source.inputs + index] = builder.append(source.opcodes[index], refs, source.sites[index], target)
 
 

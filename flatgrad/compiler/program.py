@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ..runtime.primitives import TABLE, Primitive
 from ..runtime.sites import Location
@@ -54,7 +56,8 @@ class Program:
         output_groups: how the outputs are returned.
         sites: per equation, the index of its provenance in `locations`, or -1.
         locations: lines of the user's source.
-        adjoint_of: per equation, the variable whose adjoint it accumulates, or -1.
+        adjoint_of: per equation, the variable whose adjoint it accumulates, or -1; `-2 - k` stands for a variable of
+            another program (the forward part), called `foreign_names[k]`.
         primal: how many leading equations belong to the forward part.
 
     Example:
@@ -80,6 +83,7 @@ class Program:
     locations: list[Location] = field(default_factory=list)
     adjoint_of: array[int] = field(default_factory=lambda: array("q"))
     primal: int = 0
+    foreign_names: list[str] = field(default_factory=list)
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -113,16 +117,22 @@ class Program:
         if operand < self.inputs:
             return self.input_names[operand]
         target = self.adjoint_of[operand - self.inputs]
-        if target >= 0 and self._last_of_adjoint().get(target) == operand:
-            return f"{self.name_of(target)}_bar"
+        if target != -1 and self._last_of_adjoint().get(target) == operand:
+            return self.bar_name(target)
         return f"v{operand}"
+
+    def bar_name(self, target: int) -> str:
+        """The name of the adjoint of an entry of `adjoint_of`: `x_bar`, `v7_bar`."""
+        if target < -1:
+            return f"{self.foreign_names[-2 - target]}_bar"
+        return f"{self.input_names[target] if target < self.inputs else f'v{target}'}_bar"
 
     def _last_of_adjoint(self) -> dict[int, int]:
         """The variable that holds the finished adjoint of each variable (partial sums stay nameless)."""
         known: dict[int, int] | None = self.__dict__.get("_finished_adjoints")
         if known is None:
             inputs = self.inputs
-            known = {target: inputs + e for e, target in enumerate(self.adjoint_of) if target >= 0}
+            known = {target: inputs + e for e, target in enumerate(self.adjoint_of) if target != -1}
             self.__dict__["_finished_adjoints"] = known
         return known
 
@@ -166,7 +176,10 @@ class Program:
             raise ProgramError(f"{self.name}: {count} opcodes but columns of {columns}")
         if len(set(self.input_names)) != inputs:
             raise ProgramError(f"{self.name}: two inputs have the same name")
-        for groups, total, what in ((self.input_groups, inputs, "inputs"), (self.output_groups, len(self.outputs), "outputs")):
+        for groups, total, what in (
+            (self.input_groups, inputs, "inputs"),
+            (self.output_groups, len(self.outputs), "outputs"),
+        ):
             if sum(group.size for group in groups) != total or any(g.scalar and g.size != 1 for g in groups):
                 raise ProgramError(f"{self.name}: the groups do not add up to the {total} {what}")
         for equation in self.equations():
@@ -176,7 +189,9 @@ class Program:
             for operand, kind in zip(equation.operands, equation.primitive.operand_kinds, strict=True):
                 self._check_operand(where, operand, equation.variable)
                 if self.kind_of(operand) != kind:
-                    raise ProgramError(f"{where}: {self.name_of(operand)} is of kind {self.kind_of(operand)}, not {kind}")
+                    raise ProgramError(
+                        f"{where}: {self.name_of(operand)} is of kind {self.kind_of(operand)}, not {kind}"
+                    )
         for operand in self.outputs:
             self._check_operand(f"{self.name}: return", operand, inputs + count)
         if not 0 <= self.primal <= count:
@@ -273,7 +288,9 @@ class ProgramBuilder:
 
         return self.append(BY_NAME[name].opcode, operands)
 
-    def finish(self, outputs: Sequence[int], groups: Sequence[Group] | None = None, primal: int | None = None) -> Program:
+    def finish(
+        self, outputs: Sequence[int], groups: Sequence[Group] | None = None, primal: int | None = None
+    ) -> Program:
         """The program, with these outputs."""
         program = self.program
         program.outputs = list(outputs)
@@ -287,6 +304,98 @@ class ProgramBuilder:
     def finish_with(self, body: Any) -> Program:
         """The program whose outputs are `body(builder)`."""
         return self.finish(body(self))
+
+
+def column(typecode: str, numbers: Any) -> array[int]:
+    """A column from a NumPy array of integers."""
+    result: array[int] = array(typecode)
+    result.frombytes(np.asarray(numbers, dtype=result.typecode if typecode != "q" else np.int64).tobytes())
+    return result
+
+
+class Rewriter:
+    """One forward sweep over a program that keeps, changes or replaces each equation: what most passes are made of.
+
+    For each equation that `equations` yields, the pass calls either `keep` or `replace`, once. The new columns are
+    lists while they grow, which is fastest.
+
+    Args:
+        program: the program to rewrite; it is not changed.
+
+    Attributes:
+        opcodes, starts, operands: the new equations so far.
+        constants: the new program's constants so far.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._builder = ProgramBuilder.like(program)
+        self.constants = self._builder.program.constants
+        self.constant = self._builder.constant
+        self.opcodes: list[int] = []
+        self.starts: list[int] = [0]
+        self.operands: list[int] = []
+        self._inserted: list[int] = []  # equations that no old one became
+        self._sources: list[int] = []  # for each new equation the old one that it comes from
+        # Where each old operand went: variables from the front, and constants, ~k, from the end.
+        self._renamed = list(range(program.inputs + len(program)))
+        self._renamed += [self.constant(number) for number in reversed(program.constants)]
+        self._index = -1
+
+    def equations(self) -> Iterator[tuple[int, list[int]]]:
+        """Opcode and operands of each equation; the operands are those of the new program."""
+        program, renamed = self.program, self._renamed
+        starts, operands = program.starts.tolist(), program.operands.tolist()
+        start = 0
+        for index, opcode in enumerate(program.opcodes.tolist()):
+            end = starts[index + 1]
+            self._index = index
+            if end - start == 2:
+                yield opcode, [renamed[operands[start]], renamed[operands[start + 1]]]
+            else:
+                yield opcode, [renamed[o] for o in operands[start:end]]
+            start = end
+
+    def keep(self, opcode: int, operands: Sequence[int]) -> int:
+        """Append the current equation, perhaps with another opcode and operands; return its new variable."""
+        index, inputs = self._index, self.program.inputs
+        variable = inputs + len(self.opcodes)
+        self.opcodes.append(opcode)
+        self.operands += operands
+        self.starts.append(len(self.operands))
+        self._sources.append(index)
+        self._renamed[inputs + index] = variable
+        return variable
+
+    def insert(self, opcode: int, operands: Sequence[int]) -> int:
+        """Append an equation on the way to the current one; return its variable."""
+        variable = self.program.inputs + len(self.opcodes)
+        self.opcodes.append(opcode)
+        self.operands += operands
+        self.starts.append(len(self.operands))
+        self._sources.append(self._index)
+        self._inserted.append(variable - self.program.inputs)
+        return variable
+
+    def replace(self, operand: int) -> None:
+        """Use `operand` of the new program wherever the current equation's variable was used."""
+        self._renamed[self.program.inputs + self._index] = operand
+
+    def finish(self) -> Program:
+        """The rewritten program."""
+        program, result = self.program, self._builder.program
+        sources = np.array(self._sources, dtype=np.int64)
+        renamed = np.array(self._renamed, dtype=np.int64)
+        result.opcodes = array("H", self.opcodes)
+        result.starts, result.operands = array("q", self.starts), array("q", self.operands)
+        result.sites = column("i", np.array(program.sites)[sources])
+        targets = np.array(program.adjoint_of, dtype=np.int64)[sources]
+        result.adjoint_of = column("q", np.where(targets >= 0, np.maximum(renamed[targets], -1), -1))
+        for index in self._inserted:
+            result.adjoint_of[index] = -1
+        outputs = [self._renamed[o] for o in program.outputs]
+        primal = int(np.searchsorted(sources, program.primal))
+        return self._builder.finish(outputs, program.output_groups, primal)
 
 
 def default_names(groups: Sequence[Group]) -> list[str]:

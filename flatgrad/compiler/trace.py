@@ -17,7 +17,7 @@ from ..runtime.sites import Location, Site, call_site, describe, locate
 from ..runtime.tracing import active, recording
 from ..runtime.value import CONSTANT, Condition, TracedCondition, TracedValue, Value, apply_eagerly, constant
 from .names import Namer
-from .program import Group, Program, ProgramBuilder
+from .program import Group, Program, ProgramBuilder, column
 
 #: Leaves are numbered from here until the trace is finished, when they become the last inputs.
 _LEAVES = 1 << 48
@@ -38,6 +38,7 @@ class Trace:
         self.leaves: list[Value] = []
         self._references: dict[int, int] = {}
         self._sites: dict[Site | Location | None, int] = {None: -1}
+        self.leaf_names: dict[int, str] = {}  # by id, for leaves without a label
         self._kept: list[Any] = []  # what ids in _references belong to
 
     def argument(self, index: int, label: str = "") -> TracedValue:
@@ -161,19 +162,34 @@ class Trace:
             name_of = Namer([*program.input_names, *(group.name for group in program.input_groups)])
             group = Group(name_of("leaves", "leaves"), count, False)
             program.input_groups.append(group)
-            program.input_names += [name_of(_label(leaf), f"p{k}") for k, leaf in enumerate(self.leaves)]
+            program.input_names += [
+                name_of(_label(leaf) or self.leaf_names.get(id(leaf), ""), f"p{k}")
+                for k, leaf in enumerate(self.leaves)
+            ]
             operands = np.frombuffer(program.operands, dtype=np.int64)
-            operands = np.where(operands >= _LEAVES, operands - (_LEAVES - arguments), operands + count * (operands >= arguments))
+            operands = np.where(
+                operands >= _LEAVES, operands - (_LEAVES - arguments), operands + count * (operands >= arguments)
+            )
             program.operands = type(program.operands)("q", operands.tobytes())
             program.outputs = [
-                ref - _LEAVES + arguments if ref >= _LEAVES else ref + count if ref >= arguments else ref for ref in refs
+                ref - _LEAVES + arguments if ref >= _LEAVES else ref + count if ref >= arguments else ref
+                for ref in refs
             ]
-        program.locations = [
-            site if isinstance(site, Location) else locate(site) or Location("?", 0)
+        self._settle_sites(program)
+        return program
+
+    def _settle_sites(self, program: Program) -> None:
+        """Replace the sites met while tracing by the different lines that they stand for."""
+        lines: dict[Location, int] = {}
+        numbers = [
+            lines.setdefault(site if isinstance(site, Location) else locate(site) or Location("?", 0), len(lines))
             for site in self._sites
             if site is not None
         ]
-        return program
+        program.locations = list(lines)
+        if numbers:
+            sites = np.array(program.sites)
+            program.sites = column("i", np.where(sites >= 0, np.array(numbers)[sites], -1))
 
 
 def _label(value: Value) -> str:
@@ -198,12 +214,15 @@ def trace_function(
     groups: Sequence[Group],
     input_names: Sequence[str],
     leaves: Sequence[Value] = (),
+    leaf_names: dict[int, str] | None = None,
 ) -> Traced:
     """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
 
-    `leaves` are `Value`s that are inputs even if the function does not reach them.
+    `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` are names for leaves, by
+    id.
     """
     trace = Trace(name, groups, input_names)
+    trace.leaf_names = leaf_names or {}
     for leaf in leaves:
         trace.reference(leaf)
     with recording(trace):

@@ -6,16 +6,20 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from ..runtime import structure as st
 from ..runtime.errors import InputError, OptionError
 from ..runtime.kernel import Kernel
+from ..runtime.primitives import Operand
 from ..runtime.sites import Location
 from ..runtime.tracing import active, recorder
 from ..runtime.value import TracedValue, Value, constant
+from .binding import MISS, Binder, make_binder
 from .driver import build_joint, build_pair, check_options
-from .names import Namer, identifier
+from .names import Namer, identifier, outer_names
 from .program import Group
 from .trace import Trace, Traced, trace_function, trace_graph
 
@@ -32,7 +36,12 @@ class _Arguments:
     __slots__ = ("args", "key", "keywords", "numbers", "offsets", "structures", "values")
 
     def __init__(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], statics: frozenset[Any], captured: Any, symbolic: bool = False
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        statics: frozenset[Any],
+        captured: Any,
+        symbolic: bool = False,
     ) -> None:
         flattener = st.Flattener(captured, symbolic)
         self.keywords = tuple(kwargs)
@@ -70,13 +79,16 @@ def _static(name: Any, argument: Any) -> tuple[Any, ...]:
 class _Compiled:
     """What the transformed functions have in common: a kernel per structure of arguments."""
 
-    def __init__(self, function: Callable[..., Any], backend: str, mode: str, static_argnames: Sequence[str] | str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], backend: str, mode: str, static_argnames: Sequence[str] | str
+    ) -> None:
         check_options(backend, mode)
         if not callable(function):
             raise InputError(f"expected a function, got {type(function).__name__}")
         self.function, self.backend, self.mode = function, backend, mode
-        self.name = identifier(getattr(function, "__name__", type(function).__name__)) or "f"
-        functools.update_wrapper(self, function, updated=())
+        name = getattr(function, "__name__", type(function).__name__)
+        self.name = "f" if name == "<lambda>" else identifier(name) or "f"
+        functools.update_wrapper(cast("Any", self), function, updated=())
         self._lock = threading.RLock()
         self._kernels: dict[Any, Any] = {}
         self._captured: dict[int, Value] = {}
@@ -102,6 +114,12 @@ class _Compiled:
         kernel: Kernel = self._entry(self._take_apart(args, kwargs))[0].kernel
         return kernel
 
+    def __reduce__(self) -> Any:
+        raise InputError(
+            f"the compiled function {self.name} cannot be pickled or copied: its kernels belong to this process. "
+            "Pickle the original function and compile it where it is needed, or write a kernel with kernel.save(path)."
+        )
+
     def _take_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any], symbolic: bool = False) -> _Arguments:
         if kwargs and self._signature is not None:
             bound = self._signature.bind(*args, **kwargs)
@@ -114,7 +132,8 @@ class _Compiled:
     def _title(self) -> str:
         code = getattr(self.function, "__code__", None)
         where = f" ({' '.join(str(Location(code.co_filename, code.co_firstlineno)).split())})" if code else ""
-        return f"`{self.name}`{where}"
+        name = "a lambda" if getattr(self.function, "__name__", "") == "<lambda>" else f"`{self.name}`"
+        return f"{name}{where}"
 
     def _groups(self, arguments: _Arguments) -> tuple[list[Group], list[str], list[int]]:
         """The input groups, the input names, and for each argument its group or -1."""
@@ -123,9 +142,9 @@ class _Compiled:
         names: list[str] = []
         owners: list[int] = []
         positional = len(arguments.args) - len(arguments.keywords)
-        labels = [
-            self._positions[k] if k < len(self._positions) else f"arg{k}" for k in range(positional)
-        ] + list(arguments.keywords)
+        labels = [self._positions[k] if k < len(self._positions) else f"arg{k}" for k in range(positional)] + list(
+            arguments.keywords
+        )
         input_labels: list[list[str]] = []
         for label, structure in zip(labels, arguments.structures, strict=True):
             count = st.size(structure)
@@ -134,7 +153,11 @@ class _Compiled:
                 scalar = structure[0] in ("number", "value")
                 groups.append(Group(name_of(label, "x"), count, scalar))
                 input_labels.append(st.places(structure, groups[-1].name))
-        labelled = {place: value.label for value, place in arguments.values if isinstance(value, Value) and not isinstance(value, TracedValue)}
+        labelled = {
+            place: value.label
+            for value, place in arguments.values
+            if isinstance(value, Value) and not isinstance(value, TracedValue)
+        }
         for group, places in zip(groups, input_labels, strict=True):
             if group.scalar:
                 names.append(group.name)
@@ -210,7 +233,11 @@ class CompiledFunction(_Compiled):
             with self._lock:
                 entry = self._kernels.get(arguments.key) or self._build(arguments)
             if entry is None:  # an argument turned out to be reached by the function itself, too
-                rebuilt = dict(zip(arguments.keywords, arguments.args[len(arguments.args) - len(arguments.keywords) :], strict=True))
+                rebuilt = dict(
+                    zip(
+                        arguments.keywords, arguments.args[len(arguments.args) - len(arguments.keywords) :], strict=True
+                    )
+                )
                 positional = arguments.args[: len(arguments.args) - len(rebuilt)]
                 arguments = _Arguments(positional, rebuilt, self._statics, self._captured)
                 entry = self._kernels.get(arguments.key)
@@ -228,7 +255,7 @@ class CompiledFunction(_Compiled):
             return structure, [value if isinstance(value, Value) else constant(value) for value in flattener.numbers]
 
         def trace() -> tuple[Traced, list[int]]:
-            traced = trace_function(body, self.name, groups, names)
+            traced = trace_function(body, self.name, groups, names, leaf_names=outer_names(self.function))
             return traced, [*places, *range(count, count + len(traced.leaves))]
 
         kernel, traced = build_pair(trace, self._title())
@@ -250,10 +277,10 @@ def _result_structure(returned: Any, flattener: st.Flattener) -> tuple[Any, ...]
         return "items", type(returned), items
     if isinstance(returned, dict):
         return "mapping", tuple((key, _result_structure(item, flattener)) for key, item in returned.items())
-    if isinstance(returned, st.np.ndarray) and returned.dtype == object:
+    if isinstance(returned, np.ndarray) and returned.dtype == object:
         items = tuple(_result_structure(item, flattener) for item in returned.ravel().tolist())
         return "objects", returned.shape, items
-    if isinstance(returned, st.Operand):
+    if isinstance(returned, Operand):
         raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
     return "object", st.Same(returned)
 
@@ -261,40 +288,54 @@ def _result_structure(returned: Any, flattener: st.Flattener) -> tuple[Any, ...]
 class _GradEntry:
     """A kernel of `value_and_grad`, with how its results are put together."""
 
-    __slots__ = ("aux", "gradients", "kernel")
+    __slots__ = ("aux", "binder", "gradients", "has_aux_numbers", "kernel")
 
-    def __init__(self, kernel: Kernel, aux: Any, gradients: list[tuple[Any, ...]]) -> None:
-        self.kernel, self.aux, self.gradients = kernel, aux, gradients
+    def __init__(self, kernel: Kernel, aux: Any, gradients: list[tuple[Any, ...]], binder: Binder | None) -> None:
+        self.kernel, self.aux, self.gradients, self.binder = kernel, aux, gradients, binder
+        self.has_aux_numbers = any(group.name == "aux" for group in kernel.program.output_groups)
 
 
 class GradFunction(_Compiled):
     """A function transformed by `fg.value_and_grad` or `fg.grad`."""
 
     def __init__(
-        self, function: Callable[..., Any], argnums: int | Sequence[int], wrt: Any, has_aux: bool, with_value: bool, **options: Any
+        self,
+        function: Callable[..., Any],
+        argnums: int | Sequence[int],
+        wrt: Any,
+        has_aux: bool,
+        with_value: bool,
+        **options: Any,
     ) -> None:
         super().__init__(function, **options)
         self._single = isinstance(argnums, int)
         self._argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         self._wrt = None if wrt is None else _parameters(wrt)
         self._has_aux, self._with_value = has_aux, with_value
+        self._binder: Binder | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
             return self._inline(self._take_apart(args, kwargs, symbolic=True))
+        if self._binder is not None and not kwargs:
+            result = self._binder(args)
+            if result is not MISS:
+                return result
         entry, arguments = self._entry(self._take_apart(args, kwargs))
+        self._binder = entry.binder
         kernel = entry.kernel
         numbers = arguments.numbers
         if kernel.leaves:
             numbers = [*numbers, [leaf._data for leaf in kernel.leaves]]
+        assert kernel.joint is not None
         return self._result(entry, kernel.joint(*numbers), st.float_array)
 
     def _result(self, entry: _GradEntry, results: Any, array: Any) -> Any:
-        value, *rest = results
+        groups = iter(results if len(entry.kernel.program.output_groups) > 1 else [results])
+        value = next(groups) if self._with_value else None
         if self._has_aux:
-            aux_numbers = rest.pop(0) if entry.kernel.program.output_groups[1].name == "aux" else []
+            aux_numbers = next(groups) if entry.has_aux_numbers else []
             aux = st.unflatten(entry.aux, iter(aux_numbers), array)
-        groups = iter(rest)
         gradients = []
         for structure in entry.gradients:
             if structure[0] in ("number", "value"):
@@ -341,7 +382,7 @@ class GradFunction(_Compiled):
             return aux, [returned, *flattener.numbers]
 
         def trace() -> tuple[Traced, list[int], list[Group]]:
-            traced = trace_function(body, self.name, groups, names, self._wrt or ())
+            traced = trace_function(body, self.name, groups, names, self._wrt or (), outer_names(self.function))
             if self._wrt is not None:
                 leaf = {id(value): len(names) + k for k, value in enumerate(traced.leaves)}
                 return traced, [leaf[id(v)] for v in self._wrt], [Group("gradients", len(self._wrt), False)]
@@ -357,8 +398,12 @@ class GradFunction(_Compiled):
                     gradient_groups.append(Group(f"{group.name}_bar", len(kinds), group.scalar))
             return traced, inputs, gradient_groups
 
-        kernel, traced = build_joint(trace, self._title())
-        return _GradEntry(kernel, traced.result, structures)
+        kernel, traced = build_joint(trace, self._title(), self._with_value)
+        binder = None
+        if not (self._has_aux or arguments.keywords or self._statics):
+            single = self._single or self._wrt is not None
+            binder = make_binder(kernel, arguments.structures, structures, single, self._with_value)
+        return _GradEntry(kernel, traced.result, structures, binder)
 
     def _differentiated(self, arguments: _Arguments) -> list[tuple[Any, ...]]:
         """The structures of the gradients."""
@@ -367,7 +412,9 @@ class GradFunction(_Compiled):
         structures = []
         for position in self._argnums:
             if not -len(arguments.args) <= position < len(arguments.args):
-                raise InputError(f"argnums: {self.name} got {len(arguments.args)} arguments, there is no number {position}")
+                raise InputError(
+                    f"argnums: {self.name} got {len(arguments.args)} arguments, there is no number {position}"
+                )
             structure = arguments.structures[position]
             if not st.size(structure):
                 raise InputError(
@@ -382,13 +429,15 @@ class GradFunction(_Compiled):
         trace = recorder()
         assert isinstance(trace, Trace)
         entry, _ = self._entry(arguments)
-        operands = [n for argument in arguments.numbers for n in (argument if isinstance(argument, list) else [argument])]
+        operands = [
+            n for argument in arguments.numbers for n in (argument if isinstance(argument, list) else [argument])
+        ]
         results = iter(trace.inline(entry.kernel.program, [*operands, *entry.kernel.leaves]))
         grouped = [
             next(results) if group.scalar else [next(results) for _ in range(group.size)]
             for group in entry.kernel.program.output_groups
         ]
-        return self._result(entry, grouped, st.object_array)
+        return self._result(entry, grouped if len(grouped) > 1 else grouped[0], st.object_array)
 
 
 def _parameters(wrt: Any) -> list[Value]:

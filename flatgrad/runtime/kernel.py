@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import os
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
-from .errors import ARITHMETIC_ERRORS, FlatgradError
+from .errors import ARITHMETIC_ERRORS, FlatgradError, InputError, OptionError
+from .primitives import number
 from .value import Value
 
 _new = object.__new__
 
 
 class Evaluable(Protocol):
-    """What a routine needs of its program: to run it slowly and exactly, when the fast way has raised."""
+    """What a routine needs of its program."""
+
+    @property
+    def input_groups(self) -> Sequence[Any]: ...
 
     def evaluate(self, inputs: Sequence[float]) -> list[float]: ...
 
@@ -22,7 +30,8 @@ class Evaluable(Protocol):
 class Routine:
     """A generated function together with the program that it was generated from.
 
-    Calling it runs the function; where that raises, the program is run on the same numbers, equation by equation, to
+    It takes one number, or one list of numbers, per input group of the program. Calling it runs the function; where
+    that raises, the arguments are checked, and then the program is run on the same numbers, equation by equation, to
     raise the error that names the operation, the numbers and the user's line.
     """
 
@@ -36,15 +45,40 @@ class Routine:
             return self.function(*arguments)
         except FlatgradError:
             raise
-        except ARITHMETIC_ERRORS:
-            inputs: list[float] = []
-            for argument in arguments:
-                if isinstance(argument, (list, tuple)):
-                    inputs.extend(argument)
-                else:
-                    inputs.append(argument)
-            self.program.evaluate(inputs)
+        except (*ARITHMETIC_ERRORS, TypeError):
+            self.program.evaluate(_checked(arguments, self.program.input_groups))
             raise
+
+
+def _checked(arguments: Sequence[Any], groups: Sequence[Any]) -> list[float]:
+    """The numbers in arguments that should be one per group.
+
+    Raises:
+        InputError: saying what was expected and what was given.
+    """
+    if len(arguments) != len(groups):
+        names = ", ".join(group.name for group in groups)
+        raise InputError(f"expected {len(groups)} arguments ({names}), got {len(arguments)}")
+    inputs: list[float] = []
+    for argument, group in zip(arguments, groups, strict=True):
+        if group.scalar:
+            inputs.append(_number(argument, group.name))
+            continue
+        if not isinstance(argument, (list, tuple)):
+            raise InputError(
+                f"argument {group.name}: expected a list of {group.size} numbers, got {type(argument).__name__}"
+            )
+        if len(argument) != group.size:
+            raise InputError(f"argument {group.name}: expected {group.size} numbers, got {len(argument)}")
+        inputs += [_number(item, f"{group.name}[{k}]") for k, item in enumerate(argument)]
+    return inputs
+
+
+def _number(item: Any, place: str) -> float:
+    try:
+        return float(number(item))
+    except InputError as error:
+        raise InputError(f"argument {place}: {error}") from None
 
 
 @dataclass
@@ -107,9 +141,55 @@ class Kernel:
     def __post_init__(self) -> None:
         self._pairs: dict[tuple[int, ...], tuple[Routine, Routine]] = {}
 
-    def leaf_numbers(self) -> list[float]:
-        """The current data of the leaves."""
-        return [leaf._data for leaf in self.leaves]
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the generated source as a standalone module, which imports nothing but `math`.
+
+        It runs on Python 3.8 or newer, without this package. Its functions take and return plain floats and lists, as
+        their docstrings say. If the kernel reads leaves (a model's parameters), the module has their current numbers as
+        `LEAVES`, and their names as `LEAF_NAMES`.
+
+        Args:
+            path: where to write; the suffix must be `.py`.
+
+        Returns:
+            The path.
+
+        Raises:
+            OptionError: for another suffix.
+
+        Example:
+            >>> import flatgrad as fg, pathlib, tempfile
+            >>> folder = pathlib.Path(tempfile.mkdtemp())
+            >>> saved = fg.grad(lambda x: x.sin()).kernel_for(1.0).save(folder / "slope.py")
+            >>> namespace = {}
+            >>> exec(saved.read_text(), namespace)
+            >>> namespace["value_and_grad"](0.0)
+            (0.0, 1.0)
+        """
+        path = Path(path)
+        if path.suffix != ".py":
+            raise OptionError(f"cannot save a kernel as {path.name!r}: the suffix must be .py")
+        source = self.source
+        if self.leaves:
+            group = self.program.input_groups[-1]
+            if group.name == "output_bars":
+                group = self.program.input_groups[-2]
+            names = [name for name in self.program.input_names if not name.endswith("_bar")][-group.size :]
+            source += _listing("LEAF_NAMES", [repr(name) for name in names])
+            source += _listing("LEAVES", [_literal(leaf._data) for leaf in self.leaves])
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(source, encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    def __reduce__(self) -> Any:
+        raise InputError(
+            "a kernel is bound to the leaves of this process and cannot be pickled or copied; "
+            "compile the function again where it is needed, or write it with kernel.save(path)"
+        )
 
     def call(self, arguments: list[Any], operands: tuple[Value, ...]) -> list[Any]:
         """Run forward and return one `Value` per output; their `backward()` is compiled.
@@ -149,6 +229,15 @@ class Kernel:
     def program_outputs(self) -> int:
         """How many outputs the primal program has."""
         return int(self.program.output_groups[0].size)
+
+
+def _listing(name: str, items: Sequence[str]) -> str:
+    lines = textwrap.wrap(", ".join(items) + ",", 92, break_long_words=False, break_on_hyphens=False)
+    return f"\n\n{name} = [\n" + "".join(f"    {line}\n" for line in lines) + "]\n"
+
+
+def _literal(data: float) -> str:
+    return repr(data) if math.isfinite(data) else f"float({str(data)!r})"
 
 
 class Call:

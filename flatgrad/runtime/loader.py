@@ -10,7 +10,7 @@ import itertools
 import linecache
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,21 +20,28 @@ _counter = itertools.count(1)
 class LoadedModule:
     """A loaded piece of generated source.
 
+    Args:
+        sections: the text in parts that can be compiled one by one.
+        title: what stands in the file name, an identifier.
+
     Attributes:
-        source: the text.
+        source: the text, the sections joined.
         filename: the name under which tracebacks and debuggers know it.
         names: what the text defines.
     """
 
-    def __init__(self, source: str, title: str) -> None:
-        self.source = source
+    def __init__(self, sections: Sequence[str], title: str) -> None:
+        self.source = source = "".join(sections)
         self.filename = f"<flatgrad {title} {next(_counter)}>"
         lines = source.splitlines(keepends=True)
         # No modification time: linecache then keeps the entry until we take it away.
         linecache.cache[self.filename] = (len(source), None, lines, self.filename)
         self.names: dict[str, Any] = {"__name__": f"flatgrad.generated.{title}"}
         with collector_paused():
-            exec(compile(source, self.filename, "exec"), self.names)
+            line = 0
+            for section in sections:  # one after the other, so that only one syntax tree is alive at a time
+                exec(compile("\n" * line + section, self.filename, "exec"), self.names)
+                line += section.count("\n")
         weakref.finalize(self, linecache.cache.pop, self.filename, None)
 
 

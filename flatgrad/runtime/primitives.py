@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from . import scalar
 from .errors import ARITHMETIC_ERRORS, FlatgradError, InputError, MissingPartialError, OptionError, arithmetic_error
 from .sites import Location, call_site, describe, locate
 
@@ -97,6 +98,9 @@ class Operand:
     def __rtruediv__(self, other: Any) -> Any:
         return power(self, -1.0) * other
 
+    def __abs__(self) -> Any:
+        return abs(self)
+
     def __lt__(self, other: Any) -> Any:
         return less(self, other)
 
@@ -135,10 +139,13 @@ class Primitive:
         domain: for tests, one open interval per operand in which the operation is defined and differentiable.
         requires: the domain in words, for error messages.
         raises: whether `evaluate` can raise.
+        commutative: whether `f(a, b)` and `f(b, a)` have the same bits.
         python: the spelling in generated Python: a template, or a function of the operands' constants (None where an
             operand is not a constant) that returns a template. An operand that a template names twice is a name there.
         strength: how strongly the spelling binds (`SUM`, `PRODUCT`, ...).
-        imports: what the spelling needs from `math`, or the name of a function in `emit/python.py`'s prelude.
+        imports: what the spelling, or its prelude, needs from `math`.
+        prelude: a function of `runtime/scalar.py` that the spelling calls; generated source contains it.
+        aliases: further method names, such as those by which NumPy calls it on arrays of objects.
 
     Example:
         >>> from flatgrad.runtime.primitives import tanh
@@ -158,11 +165,14 @@ class Primitive:
         python: str | Callable[..., str],
         strength: int = ATOM,
         imports: tuple[str, ...] = (),
+        prelude: Callable[..., float] | None = None,
+        aliases: tuple[str, ...] = (),
         pullbacks: Sequence[Partial] | None = None,
         symbol: str | None = None,
         domain: Sequence[tuple[float, float]] | None = None,
         requires: str = "",
         raises: bool = False,
+        commutative: bool = False,
     ) -> None:
         operands, self.result = kinds.split("->")
         rules = tuple(pullbacks if pullbacks is not None else partials)
@@ -171,9 +181,9 @@ class Primitive:
         self.name, self.kinds, self.operand_kinds, self.arity = name, kinds, operands, len(operands)
         self.evaluate, self.partials, self.selects = evaluate, rules, pullbacks is not None
         self.sympy, self.symbol = sympy, symbol if symbol is not None else name
-        self.python, self.strength, self.imports = python, strength, imports
+        self.python, self.strength, self.imports, self.prelude = python, strength, imports, prelude
         self.domain = tuple(domain) if domain is not None else (REAL,) * len(operands)
-        self.requires, self.raises = requires, raises
+        self.requires, self.raises, self.commutative = requires, raises, commutative
         #: The operands that a gradient flows to (or would, were the partial known).
         self.differentiable = tuple(k for k, rule in enumerate(rules) if rule is not ZERO)
         self.__name__, self.__doc__ = name, doc
@@ -182,8 +192,9 @@ class Primitive:
             raise OptionError(f"primitive {name} exists already; choose another name")
         TABLE.append(self)
         BY_NAME[name] = self
-        if self.arity == 1 and not hasattr(Operand, name):
-            setattr(Operand, name, _method(self))
+        for method in (name, *aliases):
+            if not hasattr(Operand, method):
+                setattr(Operand, method, _method(self))
 
     def __call__(self, *operands: Any) -> Any:
         """Apply the primitive to floats, `Value`s, conditions, or arrays and lists of them (element by element)."""
@@ -245,7 +256,8 @@ class Primitive:
     ) -> FlatgradError:
         """Our exception for `error`, raised by the rule of operand `k`."""
         which = f" with respect to operand {k}" if self.arity > 1 else ""
-        return arithmetic_error(error, f"the partial of {self.applied_to(operands)}{which}: {error}{describe(location)}")
+        applied = self.applied_to(operands)
+        return arithmetic_error(error, f"the partial of {applied}{which}: {error}{describe(location)}")
 
     def applied_to(self, operands: Sequence[Any]) -> str:
         """`name(operand, ...)` with the numbers spelled out."""
@@ -261,9 +273,15 @@ def _by_name(name: str) -> Primitive:
     return BY_NAME[name]
 
 
-def _method(primitive: Primitive) -> Callable[[Operand], Any]:
-    def method(self: Operand) -> Any:
-        return self.apply(primitive, (self,))
+def _method(primitive: Primitive) -> Callable[..., Any]:
+    if primitive.arity == 1:
+
+        def method(self: Operand) -> Any:
+            return self.apply(primitive, (self,))
+    else:
+
+        def method(self: Operand, *others: Any) -> Any:
+            return primitive(self, *others)
 
     method.__name__, method.__doc__ = primitive.name, primitive.__doc__
     return method
@@ -284,22 +302,16 @@ def number(operand: Any) -> float | bool:
         return operand  # type: ignore[no-any-return]
     if isinstance(operand, np.bool_):
         return bool(operand)
-    if isinstance(operand, (str, bytes, complex, np.complexfloating)) or not hasattr(kind, "__float__"):
-        if not hasattr(kind, "__index__") or isinstance(operand, (str, bytes)):
-            raise InputError(f"expected a number, got {kind.__name__} {operand!r:.60}")
+    if isinstance(operand, (str, bytes, complex, np.complexfloating)) or not (
+        hasattr(kind, "__float__") or hasattr(kind, "__index__")
+    ):
+        raise InputError(f"expected a number, got {kind.__name__} {operand!r:.60}")
     try:
         return float(operand)
     except (TypeError, ValueError) as error:
         raise InputError(f"expected a number, got {kind.__name__} {operand!r:.60}: {error}") from None
     except OverflowError as error:
         raise arithmetic_error(error, f"{kind.__name__} {str(operand)[:20]}... does not fit a float") from None
-
-
-def _power(base: float, exponent: float) -> float:
-    result = base**exponent
-    if isinstance(result, complex):
-        raise ValueError("the result is complex")
-    return result  # type: ignore[no-any-return]
 
 
 def _power_spelling(base: float | None, exponent: float | None) -> str:
@@ -315,33 +327,47 @@ def _select(condition: bool, a: Any, b: Any) -> Any:
 
 # --- arithmetic ---------------------------------------------------------------------------------------------------
 
-add = Primitive(
+add: Primitive = Primitive(
     "add", "ff->f", lambda a, b: a + b,
     (lambda out, a, b: 1.0, lambda out, a, b: 1.0),
     doc="The sum `a + b`.",
-    sympy=lambda sp, a, b: a + b, python="{0} + {1}", strength=SUM, symbol="+",
+    sympy=lambda sp, a, b: a + b, python="{0} + {1}", strength=SUM, symbol="+", commutative=True,
 )  # fmt: skip
 
-mul = Primitive(
+mul: Primitive = Primitive(
     "mul", "ff->f", lambda a, b: a * b,
     (lambda out, a, b: b, lambda out, a, b: a),
     doc="The product `a * b`.",
-    sympy=lambda sp, a, b: a * b, python="{0} * {1}", strength=PRODUCT, symbol="*",
+    sympy=lambda sp, a, b: a * b, python="{0} * {1}", strength=PRODUCT, symbol="*", commutative=True,
 )  # fmt: skip
 
-power = Primitive(
-    "power", "ff->f", _power,
+# The next two only the compiler makes: `-a` on `Value`s is `a * -1`, and `a - b` is `a + (-b)`, which have the same bits.
+
+neg: Primitive = Primitive(
+    "neg", "f->f", lambda a: -a, (lambda out, a: -1.0,),
+    doc="The negative `-a`.",
+    sympy=lambda sp, a: -a, python="-{0}", strength=UNARY, symbol="-",
+)  # fmt: skip
+
+sub: Primitive = Primitive(
+    "sub", "ff->f", lambda a, b: a - b, (lambda out, a, b: 1.0, lambda out, a, b: -1.0),
+    doc="The difference `a - b`.",
+    sympy=lambda sp, a, b: a - b, python="{0} - {1}", strength=SUM, symbol="-",
+)  # fmt: skip
+
+power: Primitive = Primitive(
+    "power", "ff->f", scalar.power,
     (
         lambda out, a, k: k * power(a, k - 1.0),
         # PyTorch's convention: 0 at base 0, where a logarithm would raise. The inner `where` keeps it from raising.
         lambda out, a, k: where(equal(a, 0.0), 0.0, out * log(where(equal(a, 0.0), 1.0, a))),
     ),
     doc="`base ** exponent`; a negative base to a fractional power raises, it never turns complex.",
-    sympy=lambda sp, a, k: a**k, python=_power_spelling, strength=POWER, imports=("power",), symbol="**",
+    sympy=lambda sp, a, k: a**k, python=_power_spelling, strength=POWER, prelude=scalar.power, symbol="**",
     domain=(POSITIVE, REAL), requires="a base >= 0 for a fractional exponent", raises=True,
 )  # fmt: skip
 
-div = Primitive(
+div: Primitive = Primitive(
     "div", "ff->f", lambda a, b: a / b,
     (lambda out, a, b: div(1.0, b), lambda out, a, b: -div(out, b)),
     doc="The true quotient `a / b`, rounded once (`/` on `Value`s is micrograd's `a * b**-1`, rounded twice).",
@@ -349,7 +375,7 @@ div = Primitive(
     domain=(REAL, POSITIVE), raises=True,
 )  # fmt: skip
 
-relu = Primitive(
+relu: Primitive = Primitive(
     "relu", "f->f", lambda x: 0.0 if x < 0.0 else x,
     (lambda out, x: where(out > 0.0, 1.0, 0.0),),
     doc="`0.0 if x < 0 else x`; the partial is 1 where the output is positive, else 0.",
@@ -357,7 +383,7 @@ relu = Primitive(
     python="0.0 if {0} < 0.0 else {0}", strength=CONDITIONAL, symbol="ReLU",
 )  # fmt: skip
 
-maximum = Primitive(
+maximum: Primitive = Primitive(
     "maximum", "ff->f", lambda a, b: a if a >= b or a != a else b,
     (
         lambda out, a, b: where(equal(a, b), 0.5, where(a < b, 0.0, 1.0)),
@@ -368,78 +394,203 @@ maximum = Primitive(
     python="{0} if {0} >= {1} or {0} != {0} else {1}", strength=CONDITIONAL, symbol="max",
 )  # fmt: skip
 
+minimum: Primitive = Primitive(
+    "minimum", "ff->f", lambda a, b: a if a <= b or a != a else b,
+    (
+        lambda out, a, b: where(equal(a, b), 0.5, where(a > b, 0.0, 1.0)),
+        lambda out, a, b: where(equal(a, b), 0.5, where(a < b, 0.0, 1.0)),
+    ),
+    doc="The smaller of `a` and `b`, the first at a tie, NaN if either is; a tie gives each half of the gradient.",
+    sympy=lambda sp, a, b: sp.Min(a, b),
+    python="{0} if {0} <= {1} or {0} != {0} else {1}", strength=CONDITIONAL, symbol="min",
+)  # fmt: skip
+
+abs: Primitive = Primitive(
+    "abs", "f->f", math.fabs,
+    (lambda out, x: where(x > 0.0, 1.0, where(x < 0.0, -1.0, x * 0.0)),),
+    doc="The absolute value; its partial at 0 is 0.",
+    sympy=lambda sp, x: sp.Abs(x), python="abs({0})", symbol="abs",
+)  # fmt: skip
+
 # --- elementary functions -----------------------------------------------------------------------------------------
 
-exp = Primitive(
+exp: Primitive = Primitive(
     "exp", "f->f", math.exp, (lambda out, x: out,),
     doc="The exponential function; raises where the result overflows.",
     sympy=lambda sp, x: sp.exp(x), python="exp({0})", imports=("exp",), raises=True,
 )  # fmt: skip
 
-log = Primitive(
+expm1: Primitive = Primitive(
+    "expm1", "f->f", math.expm1, (lambda out, x: out + 1.0,),
+    doc="`exp(x) - 1`, accurate near 0; raises where the result overflows.",
+    sympy=lambda sp, x: sp.exp(x) - 1, python="expm1({0})", imports=("expm1",), raises=True,
+)  # fmt: skip
+
+log: Primitive = Primitive(
     "log", "f->f", math.log, (lambda out, x: div(1.0, x),),
     doc="The natural logarithm.",
     sympy=lambda sp, x: sp.log(x), python="log({0})", imports=("log",),
     domain=(POSITIVE,), requires="x > 0", raises=True,
 )  # fmt: skip
 
-tanh = Primitive(
-    "tanh", "f->f", math.tanh, (lambda out, x: 1.0 - out * out,),
-    doc="The hyperbolic tangent.",
-    sympy=lambda sp, x: sp.tanh(x), python="tanh({0})", imports=("tanh",),
+log1p: Primitive = Primitive(
+    "log1p", "f->f", math.log1p, (lambda out, x: div(1.0, 1.0 + x),),
+    doc="`log(1 + x)`, accurate near 0.",
+    sympy=lambda sp, x: sp.log(1 + x), python="log1p({0})", imports=("log1p",),
+    domain=((-1.0, math.inf),), requires="x > -1", raises=True,
 )  # fmt: skip
 
-sqrt = Primitive(
+sqrt: Primitive = Primitive(
     "sqrt", "f->f", math.sqrt, (lambda out, x: div(0.5, out),),
     doc="The square root.",
     sympy=lambda sp, x: sp.sqrt(x), python="sqrt({0})", imports=("sqrt",),
     domain=(POSITIVE,), requires="x >= 0", raises=True,
 )  # fmt: skip
 
+hypot: Primitive = Primitive(
+    "hypot", "ff->f", lambda a, b: math.sqrt(a * a + b * b),
+    (lambda out, a, b: div(a, out), lambda out, a, b: div(b, out)),
+    doc="The length of the vector `(a, b)`, defined as `sqrt(a*a + b*b)`, so that every back end has the same bits.",
+    sympy=lambda sp, a, b: sp.sqrt(a**2 + b**2), python="sqrt({0} * {0} + {1} * {1})", imports=("sqrt",),
+)  # fmt: skip
+
+tanh: Primitive = Primitive(
+    "tanh", "f->f", math.tanh, (lambda out, x: 1.0 - out * out,),
+    doc="The hyperbolic tangent.",
+    sympy=lambda sp, x: sp.tanh(x), python="tanh({0})", imports=("tanh",),
+)  # fmt: skip
+
+sinh: Primitive = Primitive(
+    "sinh", "f->f", math.sinh, (lambda out, x: cosh(x),),
+    doc="The hyperbolic sine; raises where the result overflows.",
+    sympy=lambda sp, x: sp.sinh(x), python="sinh({0})", imports=("sinh",), raises=True,
+)  # fmt: skip
+
+cosh: Primitive = Primitive(
+    "cosh", "f->f", math.cosh, (lambda out, x: sinh(x),),
+    doc="The hyperbolic cosine; raises where the result overflows.",
+    sympy=lambda sp, x: sp.cosh(x), python="cosh({0})", imports=("cosh",), raises=True,
+)  # fmt: skip
+
+sigmoid: Primitive = Primitive(
+    "sigmoid", "f->f", scalar.sigmoid, (lambda out, x: out * (1.0 - out),),
+    doc="The logistic function `1 / (1 + exp(-x))`, written so that nothing overflows.",
+    sympy=lambda sp, x: 1 / (1 + sp.exp(-x)), python="sigmoid({0})", imports=("exp",), prelude=scalar.sigmoid,
+)  # fmt: skip
+
+softplus: Primitive = Primitive(
+    "softplus", "f->f", scalar.softplus, (lambda out, x: sigmoid(x),),
+    doc="`log(1 + exp(x))`, written so that nothing overflows.",
+    sympy=lambda sp, x: sp.log(1 + sp.exp(x)), python="softplus({0})", imports=("exp", "log1p"),
+    prelude=scalar.softplus,
+)  # fmt: skip
+
+sin: Primitive = Primitive(
+    "sin", "f->f", math.sin, (lambda out, x: cos(x),),
+    doc="The sine of an angle in radians.",
+    sympy=lambda sp, x: sp.sin(x), python="sin({0})", imports=("sin",), requires="a finite x", raises=True,
+)  # fmt: skip
+
+cos: Primitive = Primitive(
+    "cos", "f->f", math.cos, (lambda out, x: -sin(x),),
+    doc="The cosine of an angle in radians.",
+    sympy=lambda sp, x: sp.cos(x), python="cos({0})", imports=("cos",), requires="a finite x", raises=True,
+)  # fmt: skip
+
+tan: Primitive = Primitive(
+    "tan", "f->f", math.tan, (lambda out, x: 1.0 + out * out,),
+    doc="The tangent of an angle in radians.",
+    sympy=lambda sp, x: sp.tan(x), python="tan({0})", imports=("tan",),
+    domain=((-1.5, 1.5),), requires="a finite x", raises=True,
+)  # fmt: skip
+
+asin: Primitive = Primitive(
+    "asin", "f->f", math.asin, (lambda out, x: div(1.0, sqrt(1.0 - x * x)),),
+    doc="The inverse sine, in radians.",
+    sympy=lambda sp, x: sp.asin(x), python="asin({0})", imports=("asin",), aliases=("arcsin",),
+    domain=((-1.0, 1.0),), requires="-1 <= x <= 1", raises=True,
+)  # fmt: skip
+
+acos: Primitive = Primitive(
+    "acos", "f->f", math.acos, (lambda out, x: -div(1.0, sqrt(1.0 - x * x)),),
+    doc="The inverse cosine, in radians.",
+    sympy=lambda sp, x: sp.acos(x), python="acos({0})", imports=("acos",), aliases=("arccos",),
+    domain=((-1.0, 1.0),), requires="-1 <= x <= 1", raises=True,
+)  # fmt: skip
+
+atan: Primitive = Primitive(
+    "atan", "f->f", math.atan, (lambda out, x: div(1.0, 1.0 + x * x),),
+    doc="The inverse tangent, in radians.",
+    sympy=lambda sp, x: sp.atan(x), python="atan({0})", imports=("atan",), aliases=("arctan",),
+)  # fmt: skip
+
+atan2: Primitive = Primitive(
+    "atan2", "ff->f", math.atan2,
+    (lambda out, y, x: div(x, x * x + y * y), lambda out, y, x: -div(y, x * x + y * y)),
+    doc="The angle of the point `(x, y)`, given as `atan2(y, x)`, in radians.",
+    sympy=lambda sp, y, x: sp.atan2(y, x), python="atan2({0}, {1})", imports=("atan2",), aliases=("arctan2",),
+    domain=(REAL, POSITIVE),
+)  # fmt: skip
+
+# 2 / sqrt(pi), rounded to a float.
+_ERF_SLOPE = 1.1283791670955126
+
+erf: Primitive = Primitive(
+    "erf", "f->f", math.erf, (lambda out, x: _ERF_SLOPE * exp(-(x * x)),),
+    doc="The error function.",
+    sympy=lambda sp, x: sp.erf(x), python="erf({0})", imports=("erf",),
+)  # fmt: skip
+
+erfc: Primitive = Primitive(
+    "erfc", "f->f", math.erfc, (lambda out, x: -_ERF_SLOPE * exp(-(x * x)),),
+    doc="`1 - erf(x)`, accurate for large x.",
+    sympy=lambda sp, x: sp.erfc(x), python="erfc({0})", imports=("erfc",),
+)  # fmt: skip
+
 # --- comparison and selection -------------------------------------------------------------------------------------
 
-less = Primitive(
+less: Primitive = Primitive(
     "less", "ff->b", lambda a, b: a < b, (ZERO, ZERO), doc="The condition `a < b`.",
     sympy=lambda sp, a, b: sp.Lt(a, b), python="{0} < {1}", strength=COMPARISON, symbol="<",
 )  # fmt: skip
 
-less_equal = Primitive(
+less_equal: Primitive = Primitive(
     "less_equal", "ff->b", lambda a, b: a <= b, (ZERO, ZERO), doc="The condition `a <= b`.",
     sympy=lambda sp, a, b: sp.Le(a, b), python="{0} <= {1}", strength=COMPARISON, symbol="<=",
 )  # fmt: skip
 
-greater = Primitive(
+greater: Primitive = Primitive(
     "greater", "ff->b", lambda a, b: a > b, (ZERO, ZERO), doc="The condition `a > b`.",
     sympy=lambda sp, a, b: sp.Gt(a, b), python="{0} > {1}", strength=COMPARISON, symbol=">",
 )  # fmt: skip
 
-greater_equal = Primitive(
+greater_equal: Primitive = Primitive(
     "greater_equal", "ff->b", lambda a, b: a >= b, (ZERO, ZERO), doc="The condition `a >= b`.",
     sympy=lambda sp, a, b: sp.Ge(a, b), python="{0} >= {1}", strength=COMPARISON, symbol=">=",
 )  # fmt: skip
 
-equal = Primitive(
+equal: Primitive = Primitive(
     "equal", "ff->b", lambda a, b: a == b, (ZERO, ZERO),
     doc="The condition that two numbers are equal (`==` on `Value`s asks whether they are the same node).",
     sympy=lambda sp, a, b: sp.Eq(a, b), python="{0} == {1}", strength=COMPARISON, symbol="==",
 )  # fmt: skip
 
-logical_and = Primitive(
+logical_and: Primitive = Primitive(
     "logical_and", "bb->b", lambda a, b: a and b, (ZERO, ZERO), doc="Both conditions; also written `a & b`.",
     sympy=lambda sp, a, b: sp.And(a, b), python="{0} and {1}", strength=AND, symbol="and",
 )  # fmt: skip
 
-logical_or = Primitive(
+logical_or: Primitive = Primitive(
     "logical_or", "bb->b", lambda a, b: a or b, (ZERO, ZERO), doc="Either condition; also written `a | b`.",
     sympy=lambda sp, a, b: sp.Or(a, b), python="{0} or {1}", strength=OR, symbol="or",
 )  # fmt: skip
 
-logical_not = Primitive(
+logical_not: Primitive = Primitive(
     "logical_not", "b->b", lambda a: not a, (ZERO,), doc="The opposite condition; also written `~a`.",
     sympy=lambda sp, a: sp.Not(a), python="not {0}", strength=NOT, symbol="not",
 )  # fmt: skip
 
-where = Primitive(
+where: Primitive = Primitive(
     "where", "bff->f", _select, (),
     pullbacks=(
         ZERO,
@@ -451,7 +602,7 @@ where = Primitive(
     python="{1} if {0} else {2}", strength=CONDITIONAL, symbol="where",
 )  # fmt: skip
 
-detach = Primitive(
+detach: Primitive = Primitive(
     "detach", "f->f", lambda x: x, (ZERO,),
     doc="The number without its gradient.",
     sympy=lambda sp, x: x, python="{0}", strength=CONDITIONAL, symbol="detach",

@@ -2,42 +2,42 @@
 
 A variable that is used once is written into the expression of its consumer; the others become locals. Where there are
 many, locals are reused after the last use (linear scan: Poletto and Sarkar, 1999), because CPython reaches the first
-256 locals fastest.
+256 locals fastest. A comment shows the user's line wherever it changes.
 """
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import math
 import re
 import textwrap
-from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import numpy as np
+
+from ...runtime import primitives
 from ...runtime.primitives import AND, ATOM, COMPARISON, CONDITIONAL, NOT, OR, POWER, TABLE, UNARY, Primitive
 from ..program import Program
+from ..split import split
 
 #: Lines are at most this long, as far as that is in our hands.
 WIDTH = 100
 #: An expression that would become longer than this (in characters, roughly) is given a name instead.
-_EXPRESSION = 76
+_EXPRESSION = 88
 #: A variable is written into its consumer only if that comes at most this many equations later.
 _WINDOW = 40
 #: Up to so many named variables keep names of their own; with more, locals are reused.
 _NAMED = 200
+#: The length that a name is reckoned with.
+_NAME = 6
+#: A result is written into the return statement if it is at most this long.
+_RESULT = 24
+#: A program of more equations is split into functions of about so many.
+_SPLIT, _PART = 300_000, 100_000
 #: Names are unpacked from lists so many at a time: longer displays are slow to compile.
 _UNPACK = 10
-
-#: Functions that generated source may need beyond `math`.
-PRELUDE = {
-    "power": '''\
-def power(base, exponent):
-    """base ** exponent, for real results only."""
-    result = base**exponent
-    if isinstance(result, complex):
-        raise ValueError("a negative base to a fractional power")
-    return result
-''',
-}
 
 
 class Spelling:
@@ -47,15 +47,15 @@ class Spelling:
         self.pieces = re.split(r"\{\d\}", template)
         self.slots = [int(k) for k in re.findall(r"\{(\d)\}", template)]
         self.strength = strength
-        self.infix = len(self.slots) == 2 and self.pieces[0] == "" == self.pieces[2]
+        self.infix = self.slots == [0, 1] and self.pieces[0] == "" == self.pieces[2]
         if strength == ATOM:
             self.minimum = [CONDITIONAL] * len(self.slots)
         elif strength == POWER:
             self.minimum = [ATOM, UNARY]
         elif strength in (COMPARISON, CONDITIONAL):
             self.minimum = [strength + 1] * len(self.slots)
-        elif strength == NOT:
-            self.minimum = [NOT]
+        elif strength in (NOT, UNARY):
+            self.minimum = [strength]
         else:  # left-associative: the right operand must bind more strongly
             self.minimum = [strength, strength + 1]
 
@@ -71,12 +71,12 @@ class Spelling:
 _spellings: dict[tuple[str, int], Spelling] = {}
 
 
-def spelling(primitive: Primitive, constants: Sequence[float | None]) -> Spelling:
+def spelling(primitive: Primitive, constants: Sequence[float | bool | None]) -> Spelling:
     """The spelling of a primitive, which may depend on the operands that are constants."""
     template = primitive.python if isinstance(primitive.python, str) else primitive.python(*constants)
     known = _spellings.get((template, primitive.strength))
     if known is None:
-        strength = ATOM if template.endswith(")") and "(" in template.split("{")[0] else primitive.strength
+        strength = ATOM if re.fullmatch(r"\w+\(.*\)", template) else primitive.strength
         known = _spellings[template, primitive.strength] = Spelling(template, strength)
     return known
 
@@ -92,229 +92,378 @@ def literal(number: float | bool) -> tuple[str, int]:
 
 def named_positions(primitive: Primitive) -> frozenset[int]:
     """The operands that must be names: those written twice, and those that Python would evaluate only if needed."""
-    spelled = [primitive.python] if isinstance(primitive.python, str) else []
-    twice = {k for text in spelled for k in range(primitive.arity) if text.count(f"{{{k}}}") > 1}
+    if not isinstance(primitive.python, str):
+        return frozenset()
+    named = {k for k in range(primitive.arity) if primitive.python.count(f"{{{k}}}") > 1}
     if primitive.strength in (CONDITIONAL, AND, OR):
-        twice |= set(range(1, primitive.arity))
-    return frozenset(twice)
+        named |= set(range(1, primitive.arity))
+    return frozenset(named)
 
 
 class _Layout:
-    """Which variables are written into their consumers, and where each variable is read last."""
+    """Which variables are written into their consumers, and where each variable is read last.
+
+    Attributes:
+        refs: the operands of each equation.
+        uses: how often each variable is read.
+        inlined: one byte per variable: whether it is written into its only consumer.
+        last: for each variable the equation whose statement reads it last.
+        named: how many equations become statements of their own.
+    """
 
     def __init__(self, program: Program) -> None:
-        inputs, count = program.inputs, len(program)
-        starts, operands, opcodes = program.starts, program.operands, program.opcodes
-        uses = [0] * (inputs + count)
-        for operand in operands:
-            if operand >= 0:
-                uses[operand] += 1
-        for operand in program.outputs:
-            if operand >= 0:
-                uses[operand] += 1
-        self.uses = uses
-        named = [named_positions(primitive) for primitive in TABLE]
+        inputs, count, outputs = program.inputs, len(program), program.outputs
+        operands, opcodes = program.operands.tolist(), program.opcodes.tolist()
+        self.refs = refs = [operands[a:b] for a, b in itertools.pairwise(program.starts.tolist())]
+        # Constants, ~k, index from the end: their entries are written to and never read.
+        extended = inputs + count + len(program.constants)
+        read = np.array([*operands, *outputs], dtype=np.int64)
+        self.uses = uses = np.bincount(read[read >= 0], minlength=extended).tolist()
+        keep = [named_positions(primitive) for primitive in TABLE]
         overhead = [len(p.python) - 3 * p.arity if isinstance(p.python, str) else 8 for p in TABLE]
-        inlined = bytearray(inputs + count)
-        size = [7] * (inputs + count)
+        inlined = bytearray(extended)
+        size = [_NAME] * extended
+        place = list(range(count + 1))
         consumer = [-1] * count
-        for index in range(count):
-            opcode = opcodes[index]
-            total = overhead[opcode]
-            keep = named[opcode]
-            for k, operand in enumerate(operands[starts[index] : starts[index + 1]]):
-                if (
-                    operand >= inputs
-                    and uses[operand] == 1
-                    and index - (operand - inputs) <= _WINDOW
-                    and total + size[operand] <= _EXPRESSION
-                    and k not in keep
-                ):
-                    inlined[operand] = 1
-                    consumer[operand - inputs] = index
-                    total += size[operand] + 2
-                else:
-                    total += 7
-            size[inputs + index] = total
-        for operand in program.outputs:
-            if operand >= inputs and uses[operand] == 1 and size[operand] <= 24:
+        for index, (opcode, arguments) in enumerate(zip(opcodes, refs, strict=True)):
+            length = overhead[opcode]
+            nearest = max(inputs, inputs + index - _WINDOW)
+            for operand in arguments:
+                if operand >= nearest and uses[operand] == 1:
+                    wanted = length + size[operand] + 2
+                    if wanted <= _EXPRESSION and not (keep[opcode] and arguments.index(operand) in keep[opcode]):
+                        inlined[operand] = 1
+                        consumer[operand - inputs] = index
+                        length = wanted
+                        continue
+                length += _NAME
+            size[inputs + index] = length
+        for operand in outputs:
+            if operand >= inputs and uses[operand] == 1 and size[operand] <= _RESULT:
                 inlined[operand] = 1
                 consumer[operand - inputs] = count
-        self.inlined = inlined
-        place = list(range(count + 1))
-        last = [-1] * (inputs + count)
-        for operand in program.outputs:
-            if operand >= 0:
-                last[operand] = count
+        last = [-1] * extended
+        for operand in outputs:
+            last[operand] = count
         for index in range(count - 1, -1, -1):
+            here = index
             if inlined[inputs + index]:
-                place[index] = place[consumer[index]]
-            here = place[index]
-            for operand in operands[starts[index] : starts[index + 1]]:
-                if operand >= 0 and last[operand] < here:
+                here = place[index] = place[consumer[index]]
+            for operand in refs[index]:
+                if last[operand] < here:
                     last[operand] = here
-        self.last = last
+        self.inlined, self.last = inlined, last
         self.named = count - sum(inlined)
 
 
-def emit_function(program: Program, name: str, doc: str = "") -> str:
-    """The source of a function `name` that computes a program.
+def emit_function(program: Program, name: str, doc: str = "") -> list[str]:
+    """The source of a function `name` that computes a program, in sections that can be compiled one by one.
 
     It takes one argument per input group (a number, or a list of numbers) and returns one result per output group.
     """
-    layout = _Layout(program)
-    inputs, count = program.inputs, len(program)
-    starts, operands, opcodes, adjoint_of = program.starts, program.operands, program.opcodes, program.adjoint_of
-    inlined, last = layout.inlined, layout.last
-    choose = _name_chooser(program, layout)
-    literals = [literal(number) for number in program.constants]
-    texts: list[tuple[str, int] | None] = [(text, ATOM) for text in program.input_names]
-    texts += [None] * count
-    lines: list[str] = []
-    add_opcode = next(p.opcode for p in TABLE if p.name == "add")
-    fixed = [spelling(p, ()) if isinstance(p.python, str) else None for p in TABLE]
-    symbols = [s.pieces[1] if s is not None and s.infix else "" for s in fixed]
-    for index in range(count):
-        opcode = opcodes[index]
-        refs = operands[starts[index] : starts[index + 1]]
-        parts = [texts[o] if o >= 0 else literals[~o] for o in refs]
-        how = fixed[opcode]
-        if how is None:
-            how = spelling(TABLE[opcode], [program.constants[~o] if o < 0 else None for o in refs])
-        symbol = symbols[opcode]
-        if symbol:
-            (left, a), (right, b) = parts  # type: ignore[misc]
-            if a < how.minimum[0]:
-                left = f"({left})"
-            if b < how.minimum[1]:
-                right = f"({right})"
-            text = left + symbol + right
-        else:
-            text = how.write(parts)  # type: ignore[arg-type]
-        variable = inputs + index
-        if inlined[variable]:
-            texts[variable] = (text, how.strength)
-            continue
-        local = choose(variable, index, refs[0] if opcode == add_opcode else -1)
-        texts[variable] = (local, ATOM)
-        first = parts[0][0]  # type: ignore[index]
-        if opcode == add_opcode and first == local:
-            lines.append(f"    {local} += {parts[1][0]}")  # type: ignore[index]
-        else:
+    arguments = ", ".join(group.name for group in program.input_groups)
+    head = [f"def {name}({arguments}):", *_docstring(program, doc)]
+    if len(program) <= _SPLIT:
+        layout = _Layout(program)
+        statements = _Statements(program, layout)
+        unpacking = _unpack(program, layout.uses)
+        return [_joined([*head, *unpacking, *statements.lines, *_return(program, statements.texts)])]
+    parts = split(program, _PART)
+    sections = []
+    for k, part in enumerate(parts):
+        layout = _Layout(part.program)
+        statements = _Statements(part.program, layout)
+        final = part is parts[-1]
+        result = _return(part.program, statements.texts) if final else _store(part.program, statements.texts)
+        title = f"def _{name}_{k + 1}(w):"
+        sections.append(_joined([title, *_load(part.program, part.places), *statements.lines, *result]))
+    workspace = ", ".join(group.name if group.scalar else f"*{group.name}" for group in program.input_groups)
+    calls = [f"    _{name}_{k + 1}(w)" for k in range(len(parts) - 1)]
+    sections.append(_joined([*head, f"    w = [{workspace}]", *calls, f"    return _{name}_{len(parts)}(w)"]))
+    return sections
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return "\n".join(lines) + "\n"
+
+
+def _docstring(program: Program, doc: str) -> list[str]:
+    """What the function does, and what its arguments and results are, in order."""
+    if not doc:
+        return []
+    lines = [doc, ""]
+    start = 0
+    for group in program.input_groups:
+        names = program.input_names[start : start + group.size]
+        start += group.size
+        lines.append(f"{group.name}: {'a number' if group.scalar else _listed(names)}")
+    results = [g.name if g.scalar else f"{g.name} (a list of {g.size})" for g in program.output_groups]
+    lines.append(f"returns: {', '.join(results)}")
+    text = [part for line in lines for part in textwrap.wrap(line, WIDTH - 4, subsequent_indent="    ") or [""]]
+    return [f'    """{text[0]}', *(f"    {line}".rstrip() for line in text[1:]), '    """']
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) > 12:
+        return f"a list of {len(names)} numbers: {', '.join(names[:3])}, ..., {names[-1]}"
+    return f"a list of {len(names)} number{'s' if len(names) > 1 else ''}: {', '.join(names)}"
+
+
+class _Statements:
+    """The statements of a function body.
+
+    Attributes:
+        lines: the statements.
+        texts: per operand (constants, `~k`, from the end) how it is written.
+    """
+
+    def __init__(self, program: Program, layout: _Layout) -> None:
+        inputs, count, constants = program.inputs, len(program), program.constants
+        inlined = layout.inlined
+        literals = [literal(number) for number in reversed(constants)]
+        texts: list[str] = [*program.input_names, *[""] * count, *(text for text, _ in literals)]
+        strengths: list[int] = [ATOM] * (inputs + count) + [strength for _, strength in literals]
+        lines: list[str] = []
+        choose = _name_chooser(program, layout)
+        comment = _commenter(program, lines)
+        fixed = [spelling(p, ()) if isinstance(p.python, str) else None for p in TABLE]
+        infix = [(s.pieces[1], s.minimum[0], s.minimum[1]) if s is not None and s.infix else None for s in fixed]
+        binds = [s.strength if s is not None else 0 for s in fixed]
+        add_opcode = primitives.add.opcode
+        columns = zip(program.opcodes.tolist(), layout.refs, program.sites.tolist(), strict=True)
+        last_site = -1
+        for index, (opcode, refs, site) in enumerate(columns):
+            variable = inputs + index
+            two = infix[opcode]
+            if two is not None:
+                symbol, low, high = two
+                a, b = refs
+                left = texts[a] if strengths[a] >= low else f"({texts[a]})"
+                right = texts[b] if strengths[b] >= high else f"({texts[b]})"
+                text = left + symbol + right
+                strength = binds[opcode]
+            else:
+                how = fixed[opcode]
+                if how is None:
+                    how = spelling(TABLE[opcode], [constants[~o] if o < 0 else None for o in refs])
+                text = how.write([(texts[o], strengths[o]) for o in refs])
+                strength = how.strength
+            if inlined[variable]:
+                texts[variable], strengths[variable] = text, strength
+                continue
+            if site != last_site or index == program.primal:
+                last_site = comment(site, index)
+            if opcode == add_opcode:
+                local = texts[variable] = choose(variable, index, refs[0])
+                if texts[refs[0]] == local:
+                    lines.append(f"    {local} += {texts[refs[1]]}")
+                    continue
+            else:
+                local = texts[variable] = choose(variable, index, -1)
             lines.append(f"    {local} = {text}")
-    head = [f"def {name}({', '.join(group.name for group in program.input_groups)}):"]
-    if doc:
-        head += textwrap.indent(f'"""{doc}"""', "    ").split("\n")
-    body = [*_unpack(program, layout), *lines, *_return(program, texts, literals)]
-    return "\n".join(head + body) + "\n"
+        self.lines, self.texts = lines, texts
+
+
+def _commenter(program: Program, lines: list[str]) -> Callable[[int, int], int]:
+    """Writes the comment for a change of the user's line: in full the first time, then by number."""
+    shown: set[tuple[int, bool]] = set()
+    in_gradient = program.primal == 0
+
+    def comment(site: int, index: int) -> int:
+        nonlocal in_gradient
+        if index >= program.primal and not in_gradient:
+            in_gradient = True
+            lines.append("    # --- the gradient, backwards ---")
+        if site >= 0:
+            location = program.locations[site]
+            text = f"    # {location}"
+            if (site, in_gradient) not in shown:
+                shown.add((site, in_gradient))
+                text += f": {location.text}"
+            lines.append(safe_comment(text))
+        return site
+
+    return comment
+
+
+def safe_comment(text: str) -> str:
+    """A comment in one line of printable characters, cut to the width of a line."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
 
 
 def _name_chooser(program: Program, layout: _Layout) -> Callable[[int, int, int], str]:
-    """How locals are named: each variable its own name, or, where there are many, names that are reused."""
-    last, inputs, adjoint_of = layout.last, program.inputs, program.adjoint_of
-    free_from: dict[str, int] = {}  # name -> the statement that reads it last
-    reuse = layout.named > _NAMED
-    expires: defaultdict[int, list[int]] = defaultdict(list)
-    slots: dict[int, str] = {}
-    free: list[str] = []
-    made = 0
-    if reuse:
-        inlined = layout.inlined
-        for variable in range(inputs, inputs + len(program)):
-            if not inlined[variable]:
-                expires[last[variable]].append(variable)
+    """How locals are named: each variable its own name, or, where there are many, names that are reused.
 
-    def choose(variable: int, index: int, accumulated: int) -> str:
-        nonlocal made
+    The chooser takes a variable, the index of its equation, and for a sum its first term.
+    """
+    return _reused_names(program, layout) if layout.named > _NAMED else _own_names(program, layout)
+
+
+def _own_names(program: Program, layout: _Layout) -> Callable[[int, int, int], str]:
+    """`v7`, and `x_bar` for the sums that become the adjoint of x, as long as they do not overlap."""
+    last, inputs, adjoint_of = layout.last, program.inputs, program.adjoint_of
+    busy_until: dict[str, int] = {}
+
+    def choose(variable: int, index: int, first_term: int) -> str:
         target = adjoint_of[variable - inputs]
-        if reuse:
-            preferred = slots.get(accumulated) if accumulated >= inputs and last[accumulated] <= index else None
-            for dead in expires.pop(index, ()):
-                slot = slots.pop(dead, None)
-                if slot is not None:
-                    free.append(slot)
-            if not (0 <= target < inputs):
-                if preferred is not None and preferred in free:
-                    free.remove(preferred)
-                    name = preferred
-                elif free:
-                    name = free.pop()
-                else:
-                    name = f"t{made}"
-                    made += 1
-                slots[variable] = name
-                return name
-        name = f"{program.input_names[target] if target < inputs else f'v{target}'}_bar" if target >= 0 else ""
-        if not name or free_from.get(name, -1) > index:
+        name = program.bar_name(target) if target != -1 else ""
+        if not name or busy_until.get(name, -1) > index:
             name = f"v{variable}"
-        free_from[name] = last[variable]
+        busy_until[name] = last[variable]
         return name
 
     return choose
 
 
-def _unpack(program: Program, layout: _Layout) -> list[str]:
+def _reused_names(program: Program, layout: _Layout) -> Callable[[int, int, int], str]:
+    """`t0`, `t1`, ...: linear scan. A sum goes on under the name of its first term; adjoints of inputs keep theirs."""
+    last, inputs, inlined = layout.last, program.inputs, layout.inlined
+    expires: list[list[int] | None] = [None] * (len(program) + 1)
+    for variable in range(inputs, inputs + len(program)):
+        if not inlined[variable]:
+            place = last[variable]
+            dying = expires[place]
+            if dying is None:
+                expires[place] = [variable]
+            else:
+                dying.append(variable)
+    adjoint_of = program.adjoint_of.tolist()
+    slots = [""] * len(program)
+    busy_until: dict[str, int] = {}
+    free: list[str] = []
+    made = itertools.count()
+
+    def choose(variable: int, index: int, first_term: int) -> str:
+        name = ""
+        dying = expires[index]
+        if dying is not None:
+            for dead in dying:
+                slot = slots[dead - inputs]
+                if slot:
+                    if dead == first_term:
+                        name = slot
+                    else:
+                        free.append(slot)
+        target = adjoint_of[variable - inputs]
+        if target != -1 and target < inputs:
+            bar = program.bar_name(target)
+            if busy_until.get(bar, -1) <= index:
+                busy_until[bar] = last[variable]
+                if name:
+                    free.append(name)
+                return bar
+        if not name:
+            name = free.pop() if free else f"t{next(made)}"
+        slots[variable - inputs] = name
+        return name
+
+    return choose
+
+
+def _unpack(program: Program, uses: Sequence[int]) -> list[str]:
     """Statements that give the inputs their names; inputs that are never read stay nameless."""
     lines: list[str] = []
     start = 0
     for group in program.input_groups:
-        names = [
-            program.input_names[v] if layout.uses[v] else "_" for v in range(start, start + group.size)
-        ]
+        names = [program.input_names[v] if uses[v] else "_" for v in range(start, start + group.size)]
         start += group.size
-        if group.scalar or set(names) <= {"_"}:
-            continue
-        if len(names) <= _UNPACK:
-            lines.append(f"    {', '.join(names)}{',' if len(names) == 1 else ''} = {group.name}")
-            continue
-        for k in range(0, len(names), _UNPACK):
-            part = names[k : k + _UNPACK]
-            if set(part) > {"_"} or part != ["_"] * len(part):
-                comma = "," if len(part) == 1 else ""
-                lines.append(f"    {', '.join(part)}{comma} = {group.name}[{k}:{k + len(part)}]")
+        if not group.scalar:
+            lines += _taken(group.name, names, range(len(names)), len(names) <= _UNPACK)
     return lines
 
 
-def _return(
-    program: Program, texts: Sequence[tuple[str, int] | None], literals: Sequence[tuple[str, int]]
-) -> list[str]:
-    results = []
+def _taken(source: str, names: Sequence[str], places: Sequence[int], whole: bool) -> list[str]:
+    """Statements that give names to elements of a list, in slices; those named `_` are left out where that is easy."""
+    lines: list[str] = []
+    k = 0
+    while k < len(names):
+        end = k + 1
+        while end < len(names) and end - k < _UNPACK and places[end] == places[end - 1] + 1:
+            end += 1
+        part = names[k:end]
+        if set(part) > {"_"} or "_" not in part:
+            text = source if whole else f"{source}[{places[k]}:{places[end - 1] + 1}]"
+            lines.append(f"    {', '.join(part)} = {text}" if len(part) > 1 else f"    ({part[0]},) = {text}")
+        k = end
+    return lines
+
+
+def _load(program: Program, places: Sequence[int]) -> list[str]:
+    """Statements that read what a part needs from the workspace."""
+    return _taken("w", program.input_names, places, whole=False)
+
+
+def _store(program: Program, texts: Sequence[str]) -> list[str]:
+    """Statements that append to the workspace what later parts need."""
+    names = [texts[operand] for operand in program.outputs]
+    return [
+        line
+        for k in range(0, len(names), 100)
+        for line in ["    w += [", *_filled(names[k : k + 100], " " * 8), "    ]"]
+    ]
+
+
+def _return(program: Program, texts: Sequence[str]) -> list[str]:
+    results: list[str | list[str]] = []
     start = 0
     for group in program.output_groups:
-        names = [
-            (texts[o] if o >= 0 else literals[~o])[0]  # type: ignore[index]
-            for o in program.outputs[start : start + group.size]
-        ]
+        names = [texts[operand] for operand in program.outputs[start : start + group.size]]
         start += group.size
-        results.append(names[0] if group.scalar else f"[{', '.join(names)}]")
-    text = f"return {', '.join(results)}"
-    if len(text) + 4 <= WIDTH:
-        return [f"    {text}"]
-    lines = ["    return ("] if len(results) > 1 else ["    return \\"]
-    for result in results:
-        if len(result) + 9 <= WIDTH:
-            lines.append(f"        {result},")
+        results.append(names[0] if group.scalar else names)
+    joined = [result if isinstance(result, str) else f"[{', '.join(result)}]" for result in results]
+    line = f"    return {', '.join(joined)}".rstrip()
+    if len(line) <= WIDTH:
+        return [line]
+    if len(results) == 1 and not isinstance(results[0], str):
+        return ["    return [", *_filled(results[0], " " * 8), "    ]"]
+    lines = ["    return ("]
+    for result, text in zip(results, joined, strict=True):
+        if isinstance(result, str) or len(text) + 9 <= WIDTH:
+            lines.append(f"        {text},")
         else:
-            inner = textwrap.wrap(result[1:-1], WIDTH - 12, break_long_words=False, break_on_hyphens=False)
-            lines += ["        [", *(f"            {line}" for line in inner), "        ],"]
-    if len(results) > 1:
-        lines.append("    )")
-    else:
-        lines[0] = "    return ["
-        lines[1:] = [line[4:] for line in lines[2:-1]] + ["    ]"]
-    return lines
+            lines += ["        [", *_filled(result, " " * 12), "        ],"]
+    return [*lines, "    )"]
 
 
-def emit_module(functions: Sequence[tuple[Program, str, str]], header: Sequence[str]) -> str:
-    """A module with one function per `(program, name, doc)`, under comment lines that say what it is."""
-    used = {TABLE[opcode] for program, _, _ in functions for opcode in set(program.opcodes)}
-    sources = [emit_function(program, name, doc) for program, name, doc in functions]
-    body = "\n\n".join(sources)
-    wanted = {name for primitive in used for name in primitive.imports}
-    prelude = [PRELUDE[name] for name in sorted(wanted & set(PRELUDE)) if f"{name}(" in body]
-    imports = sorted(wanted - set(PRELUDE))
-    imports += [name for name in ("inf", "nan") if re.search(rf"\b{name}\b", body)]
-    parts = ["".join(f"# {line}\n" for line in header)]
+def _filled(items: Sequence[str], indent: str) -> list[str]:
+    """Items and commas in lines that are as full as `WIDTH` allows."""
+    lines, line = [], indent
+    for item in items:
+        if len(line) + len(item) + 1 > WIDTH and line != indent:
+            lines.append(line.rstrip())
+            line = indent
+        line += f"{item}, "
+    return [*lines, line.rstrip()]
+
+
+class Function(NamedTuple):
+    """A function of a generated module: a program, its name, and its docstring."""
+
+    program: Program
+    name: str
+    doc: str
+
+
+def emit_module(functions: Sequence[Function], header: Sequence[str]) -> list[str]:
+    """The sections of a module, to be joined as they are: a header that says what it is, then the functions."""
+    used = {TABLE[opcode] for function in functions for opcode in set(function.program.opcodes)}
+    sources = [section for function in functions for section in emit_function(*function)]
+    preludes = {
+        p.prelude for p in used if p.prelude is not None and any(_calls(s, p.prelude.__name__) for s in sources)
+    }
+    prelude = sorted(inspect.getsource(function).partition("  # type:")[0].rstrip() + "\n" for function in preludes)
+    candidates = {name for primitive in used for name in primitive.imports} | {"inf", "nan"}
+    imports = sorted(name for name in candidates if any(_mentions(s, name) for s in (*sources, *prelude)))
+    head = "".join(safe_comment(f"# {line}") + "\n" for line in header)
     if imports:
-        parts[0] += f"\nfrom math import {', '.join(imports)}\n"
-    return "\n\n".join([*parts, *prelude, *sources])
+        head += f"\nfrom math import {', '.join(imports)}\n"
+    return [head, *(f"\n\n{section}" for section in (*prelude, *sources))]
+
+
+def _calls(source: str, name: str) -> bool:
+    return f"{name}(" in source
+
+
+def _mentions(source: str, name: str) -> bool:
+    return name in source and re.search(rf"\b{name}\b", source) is not None

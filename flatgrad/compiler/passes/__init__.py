@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..program import Program
+from .common_subexpressions import share_common_subexpressions
 from .constants import fold_constants
 from .dead_code import remove_dead_code
+from .simplify import simplify, simplify_fast
 
 Pass = Callable[[Program], Program]
 
 #: Run on the traced program, before the adjoint is taken.
 PRIMAL_PASSES: tuple[Pass, ...] = (fold_constants, remove_dead_code)
-#: Run on the joint program: primal and adjoint equations together.
-JOINT_PASSES: tuple[Pass, ...] = (fold_constants, remove_dead_code)
+#: Run on the joint program, by mode: primal and adjoint equations together.
+JOINT_PASSES: tuple[Pass, ...] = (fold_constants, simplify, share_common_subexpressions, remove_dead_code)
+FAST_JOINT_PASSES: tuple[Pass, ...] = (fold_constants, simplify_fast, share_common_subexpressions, remove_dead_code)
 
 
 def run_passes(passes: Sequence[Pass], program: Program) -> Program:

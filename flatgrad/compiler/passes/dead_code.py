@@ -2,50 +2,52 @@
 
 from __future__ import annotations
 
-from ..program import Program, ProgramBuilder
+import numpy as np
+
+from ..program import Program, column
 
 
 def remove_dead_code(program: Program) -> Program:
     """Keep only the equations and constants that the outputs depend on. Inputs stay: they are the signature.
 
-        v1 = exp x              =>
-        v2 = mul x x                    v1 = mul x x
-        return v2                       return v1
+    v1 = exp x              =>
+    v2 = mul x x                    v1 = mul x x
+    return v2                       return v1
     """
-    starts, operands = program.starts, program.operands
-    inputs, count = program.inputs, len(program)
-    live = bytearray(inputs + count)
+    inputs, count, constants = program.inputs, len(program), len(program.constants)
+    starts, operands = program.starts.tolist(), program.operands.tolist()
+    # One byte per variable, then one per constant, last first: the operand ~k indexes its constant from the end.
+    live = bytearray(inputs + count + constants)
     for output in program.outputs:
-        if output >= 0:
-            live[output] = 1
+        live[output] = 1
+    end = starts[count]
     for index in range(count - 1, -1, -1):
+        start = starts[index]
         if live[inputs + index]:
-            for operand in operands[starts[index] : starts[index + 1]]:
-                if operand >= 0:
-                    live[operand] = 1
-    builder = ProgramBuilder.like(program)
-    renamed = list(range(inputs))
-    constants: dict[int, int] = {}
-    opcodes, sites, adjoint_of, append = program.opcodes, program.sites, program.adjoint_of, builder.append
-    primal = 0
-    for index in range(count):
-        if not live[inputs + index]:
-            renamed.append(-1)
-            continue
-        refs = []
-        for operand in operands[starts[index] : starts[index + 1]]:
-            if operand >= 0:
-                refs.append(renamed[operand])
-            else:
-                ref = constants.get(operand)
-                if ref is None:
-                    ref = constants[operand] = builder.constant(program.constants[~operand])
-                refs.append(ref)
-        target = adjoint_of[index]
-        if target >= inputs:
-            target = renamed[target]
-        renamed.append(append(opcodes[index], refs, sites[index], target))
-        if index < program.primal:
-            primal += 1
-    outputs = [renamed[o] if o >= 0 else builder.constant(program.constants[~o]) for o in program.outputs]
-    return builder.finish(outputs, program.output_groups, primal)
+            for operand in operands[start:end]:
+                live[operand] = 1
+        end = start
+    marks = np.frombuffer(live, dtype=np.uint8).astype(bool)
+    if marks[inputs:].all():
+        return program
+    alive = marks[inputs : inputs + count]
+    kept = marks[: inputs + count].copy()
+    kept[:inputs] = True
+    # Where each operand goes: variables by counting those kept before, constants likewise, indexed from the end.
+    kept_constants = marks[inputs + count :][::-1]
+    renamed = np.concatenate([np.cumsum(kept) - 1, (~(np.cumsum(kept_constants) - 1))[::-1]])
+    arity = np.diff(np.array(starts))
+    result = Program(program.name, program.input_names, program.input_groups)
+    result.opcodes = column("H", np.array(program.opcodes)[alive])
+    result.operands = column("q", renamed[np.array(operands, dtype=np.int64)[np.repeat(alive, arity)]])
+    result.starts = column("q", np.concatenate([[0], np.cumsum(arity[alive])]))
+    result.sites = column("i", np.array(program.sites)[alive])
+    targets = np.array(program.adjoint_of)[alive]
+    known = (targets >= 0) & kept[targets]
+    result.adjoint_of = column("q", np.where(known, renamed[targets], -1))
+    result.constants = [number for number, keep in zip(program.constants, kept_constants, strict=True) if keep]
+    result.locations = program.locations
+    result.outputs = [int(renamed[output]) for output in program.outputs]
+    result.output_groups = program.output_groups
+    result.primal = int(np.count_nonzero(alive[: program.primal]))
+    return result

@@ -1,0 +1,103 @@
+"""The short way from a call to the generated function and back: a generated binder per kernel.
+
+The general way takes arguments of any structure apart and looks up the kernel. A binder checks with a few comparisons
+that the arguments are of its kernel's structure, calls the generated function and packs the result; where anything is
+different, or raises, it returns `MISS`, and the general way does everything again, errors included.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from ..runtime import structure as st
+from ..runtime.errors import ARITHMETIC_ERRORS
+from ..runtime.kernel import Kernel
+from ..runtime.loader import LoadedModule
+
+#: What a binder returns when the general way must be taken.
+MISS: Final = object()
+
+Binder = Callable[[tuple[Any, ...]], Any]
+
+
+def make_binder(
+    kernel: Kernel,
+    arguments: Sequence[tuple[Any, ...]],
+    gradients: Sequence[tuple[Any, ...]],
+    single: bool,
+    with_value: bool,
+) -> Binder | None:
+    """A binder for a joint kernel, or None if an argument is of a structure that only the general way can bind.
+
+    Args:
+        kernel: a kernel with a `joint` routine.
+        arguments: the structures of the positional arguments.
+        gradients: the structures of the gradients.
+        single: whether there is one gradient, returned as itself, or a tuple of them.
+        with_value: whether the value is returned, too.
+    """
+    assert kernel.joint is not None
+    names = [f"x{k}" for k in range(len(arguments))]
+    checks, passed = [f"len(args) == {len(names)}"], []
+    held: dict[str, Any] = {}
+    for k, (name, structure) in enumerate(zip(names, arguments, strict=True)):
+        kind = structure[0]
+        if kind == "number":
+            checks.append(f"{name}.__class__ is float")
+            passed.append(name)
+        elif kind == "array":
+            checks.append(f"{name}.__class__ is ndarray and {name}.dtype is float64 and {name}.shape == {structure[1]}")
+            passed.append(f"{name}.tolist()" if len(structure[1]) == 1 else f"{name}.ravel().tolist()")
+        elif kind == "numbers":
+            checks.append(f"{name}.__class__ is {structure[1].__name__} and len({name}) == {structure[2]}")
+            passed.append(f"vector('d', {name}).tolist()")
+        elif kind == "object":
+            held[f"held{k}"] = structure[1].held
+            checks.append(f"{name} is held{k}")
+        else:
+            return None
+        if kind == "array" and not st.size(structure):
+            return None
+    if kernel.leaves:
+        held["leaves"] = kernel.leaves
+        passed.append("[leaf._data for leaf in leaves]")
+    results = [f"g{k}" for k in range(len(gradients))]
+    packed = [_packed(name, structure) for name, structure in zip(results, gradients, strict=True)]
+    gradient = packed[0] if single else f"({', '.join(packed)},)"
+    if not all(st.size(structure) for structure in gradients):
+        return None
+    source = f"""\
+def bind(args):
+    if not ({checks[0]}):
+        return MISS
+    {f"{', '.join(names)}, = args" if names else "pass"}
+    if not ({" and ".join(checks[1:]) or "True"}):
+        return MISS
+    try:
+        {", ".join(["value"] * with_value + results)} = function({", ".join(passed)})
+    except FAULTS:
+        return MISS
+    return {f"value, {gradient}" if with_value else gradient}
+"""
+    module = LoadedModule([source], "binder")
+    module.names.update(
+        held, MISS=MISS, FAULTS=(*ARITHMETIC_ERRORS, TypeError), function=kernel.joint.function, ndarray=np.ndarray,
+        float64=np.dtype(np.float64), vector=array, asarray=np.array, fromiter=np.fromiter, _module=module,
+    )  # fmt: skip
+    binder: Binder = module.names["bind"]
+    return binder
+
+
+def _packed(name: str, structure: tuple[Any, ...]) -> str:
+    kind = structure[0]
+    if kind == "numbers":
+        return name if structure[1] is list else f"tuple({name})"
+    if kind == "array":
+        count = st.size(structure)
+        flat = f"fromiter({name}, float64, {count})" if count <= 32 else f"asarray({name})"
+        return flat if len(structure[1]) == 1 else f"{flat}.reshape({structure[1]})"
+    return name

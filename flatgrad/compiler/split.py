@@ -1,0 +1,112 @@
+"""Cutting a very large program into parts that are compiled one by one.
+
+CPython's compile time and memory for one function grow with its size, and so does the number of its locals; a part is
+a function of bounded size. Values that cross from one part to a later one go through a list, the workspace.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .program import Group, Program, column
+
+
+class Part(NamedTuple):
+    """One part of a program.
+
+    Attributes:
+        program: its equations. The inputs are those places of the workspace that it reads; the outputs are appended to
+            the workspace, except for those of the last part, which are the outputs of the whole.
+        places: for each input its place in the workspace.
+    """
+
+    program: Program
+    places: list[int]
+
+
+def split(program: Program, limit: int) -> list[Part]:
+    """Cut a program into parts of about `limit` equations, where few values are alive.
+
+    The workspace begins with the program's inputs; each part appends the variables that later parts read.
+    """
+    inputs, count = program.inputs, len(program)
+    operands = np.array(program.operands, dtype=np.int64)
+    starts = np.array(program.starts, dtype=np.int64)
+    owner = np.repeat(np.arange(count), np.diff(starts))
+    last = np.full(inputs + count, -1)
+    read = operands >= 0
+    np.maximum.at(last, operands[read], owner[read])
+    outputs = [output for output in program.outputs if output >= 0]
+    last[outputs] = count
+    cuts = _cuts(last[inputs:], count, limit)
+
+    # In the workspace: the inputs, then for each part what is read behind its end.
+    place = np.full(inputs + count, -1)
+    place[:inputs] = np.arange(inputs)
+    filled = inputs
+    parts = []
+    for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+        first, behind = inputs + start, inputs + end
+        final = end == count
+        refs = operands[starts[start] : starts[end]]
+        needed = np.array(outputs if final else [], dtype=np.int64)
+        outside = np.unique(np.concatenate([refs[(refs >= 0) & (refs < first)], needed[needed < first]]))
+        crossing = np.flatnonzero(last[first:behind] >= end) + first
+        place[crossing] = np.arange(filled, filled + len(crossing))
+        filled += len(crossing)
+        parts.append(_part(program, start, end, outside, place, program.outputs if final else crossing.tolist(), final))
+    return parts
+
+
+def _cuts(last: np.ndarray[tuple[int], np.dtype[np.int64]], count: int, limit: int) -> list[int]:
+    """Positions to cut at: about `limit` apart, each where the fewest values are alive near by."""
+    alive = np.zeros(count + 2, dtype=np.int64)
+    np.add.at(alive, np.arange(count) + 1, 1)
+    np.add.at(alive, np.maximum(last, np.arange(count)) + 1, -1)
+    alive = np.cumsum(alive)
+    cuts = [0]
+    while count - cuts[-1] > limit * 1.5:
+        low, high = cuts[-1] + limit * 3 // 4, cuts[-1] + limit * 5 // 4
+        cuts.append(low + int(np.argmin(alive[low:high])))
+    return [*cuts, count]
+
+
+def _part(
+    program: Program,
+    start: int,
+    end: int,
+    outside: np.ndarray[tuple[int], np.dtype[np.int64]],
+    place: np.ndarray[tuple[int], np.dtype[np.int64]],
+    outputs: Sequence[int],
+    final: bool,
+) -> Part:
+    """The equations from `start` to `end` as a program whose inputs are the variables `outside`."""
+    inputs, taken = program.inputs, len(outside)
+    names = [program.input_names[v] if v < inputs else f"v{v}" for v in outside.tolist()]
+    part = Program(program.name, names, [Group("w", taken, False)])
+    operands = np.array(program.operands[program.starts[start] : program.starts[end]], dtype=np.int64)
+    wanted = np.array(outputs, dtype=np.int64)
+    used = np.unique(np.concatenate([operands[operands < 0], wanted[wanted < 0]]))[::-1]
+
+    def moved(refs: np.ndarray[tuple[int], np.dtype[np.int64]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        inner = refs - (inputs + start) + taken
+        outer = np.searchsorted(outside, refs)
+        constant = ~np.searchsorted(-used, -refs)
+        return np.where(refs < 0, constant, np.where(refs >= inputs + start, inner, outer))
+
+    part.opcodes = program.opcodes[start:end]
+    part.operands = column("q", moved(operands))
+    part.starts = array("q", [s - program.starts[start] for s in program.starts[start : end + 1]])
+    part.constants = [program.constants[~k] for k in used.tolist()]
+    part.sites, part.locations = program.sites[start:end], program.locations
+    targets = np.array(program.adjoint_of[start:end], dtype=np.int64)
+    inside = np.isin(targets, outside) | (targets >= inputs + start)
+    part.adjoint_of = column("q", np.where(inside & (targets >= 0), moved(np.maximum(targets, 0)), -1))
+    part.outputs = moved(wanted).tolist()
+    part.output_groups = program.output_groups if final else [Group("w", len(part.outputs), False)]
+    part.primal = min(max(program.primal - start, 0), end - start)
+    return Part(part, place[outside].tolist())
