@@ -1,0 +1,56 @@
+"""Shared set-up: the Hypothesis profile, golden files, and modules written for one test."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "flatgrad",
+    deadline=None,
+    max_examples=100,
+    print_blob=True,
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("flatgrad")
+
+#: Emitted source is compared as text, not collected as tests.
+collect_ignore_glob = ["golden/*"]
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def golden():
+    """Compare a text with a file below `tests/golden`; with FLATGRAD_UPDATE_GOLDEN=1, write the file instead."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if os.environ.get("FLATGRAD_UPDATE_GOLDEN") == "1":
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"{path.name} is missing; run with FLATGRAD_UPDATE_GOLDEN=1 to write it"
+        assert text == path.read_text(encoding="utf-8"), (
+            f"{path.name} differs; if the change is intended, run again with FLATGRAD_UPDATE_GOLDEN=1 and review it"
+        )
+
+    return compare
+
+
+@pytest.fixture
+def module_from(tmp_path):
+    """Import a piece of source from a file of its own, so that line numbers and texts of lines are known."""
+
+    def load(source: str, name: str = "user_code"):
+        path = tmp_path / f"{name}.py"
+        path.write_text(source, encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

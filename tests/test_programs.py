@@ -1,0 +1,66 @@
+"""The strategy for random programs: what it must reach, and how a program prints."""
+
+import math
+
+import pytest
+from hypothesis import Phase, given, seed, settings
+
+from flatgrad.runtime.primitives import TABLE
+from tests.programs import RandomProgram, Step, by_interpreter, long_chains, programs
+
+
+def drawn(strategy, count):
+    """Many examples of a strategy, none of them shrunk, always the same ones."""
+    examples = []
+
+    @seed(1337)
+    @settings(max_examples=count, database=None, phases=[Phase.generate])
+    @given(strategy)
+    def collect(example):
+        examples.append(example)
+
+    collect()
+    return examples
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return drawn(programs(max_outputs=3), 1500)
+
+
+def test_every_row_is_reached(sample):
+    """A new row of the table needs no edit in the strategy."""
+    assert {step.name for program in sample for step in program.steps} == {row.name for row in TABLE}
+
+
+def test_shared_nodes_repeated_operands_and_constants_are_reached(sample):
+    steps = [step for program in sample for step in program.steps]
+    constants = {repr(o) for step in steps for o in step.operands if type(o) is float}
+    assert constants >= {"0.0", "-0.0", "inf", "-inf", "nan", "5e-324", "1e+300", "1e+16"}
+    assert any(len(set(step.operands)) < len(step.operands) for step in steps)
+    uses = [[o for step in program.steps for o in step.operands if type(o) is int] for program in sample]
+    assert any(max(map(nodes.count, nodes), default=0) >= 4 for nodes in uses)
+    assert any(len(program.outputs) > len(set(program.outputs)) for program in sample)
+
+
+def test_programs_that_raise_and_that_do_not_are_reached(sample):
+    errors = [by_interpreter(program).error for program in sample]
+    assert set(errors) == {None, ZeroDivisionError, ValueError, OverflowError}
+    assert errors.count(None) > len(errors) / 2
+
+
+def test_finite_gradients_are_the_rule(sample):
+    outcomes = [by_interpreter(program) for program in sample]
+    finite = [o for o in outcomes if o.numbers and all(map(math.isfinite, o.numbers)) and any(o.numbers[1:])]
+    assert len(finite) > len(sample) / 3
+
+
+def test_long_chains_are_long():
+    assert max(len(program.steps) for program in drawn(long_chains(), 20)) > 200
+
+
+def test_a_program_prints_as_the_function_that_it_stands_for():
+    program = RandomProgram((0.5, -0.0), (Step("mul", (0, 1)), Step("add", (2, 1e16)), Step("exp", (0,))), (3,)).live()
+    assert repr(program).strip() == (
+        "def f(x0, x1):\n    v2 = mul(x0, x1)\n    v3 = add(v2, 1e+16)\n    return v3\n# at 0.5, -0.0"
+    )
