@@ -11,6 +11,7 @@ printed as flat Python that anyone can read.
 
 from . import nn
 from .compiler.transforms import CompiledGraph, compile, compile_graph, grad, value_and_grad
+from .runtime.drawing import draw_dot
 from .runtime.errors import (
     DivisionByZeroError,
     DomainError,

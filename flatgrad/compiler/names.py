@@ -67,7 +67,8 @@ class Namer:
 def outer_names(function: Any) -> dict[int, str]:
     """Names for the `Value`s that a function reaches from outside, by id: as its author calls them.
 
-    `w` for a variable, `w3` for an element of a list, `model_3` for the fourth parameter of a module.
+    A variable's own name; for an element of nested lists, dicts and modules the innermost name and the indices on the
+    way to it: `w`, `w3`, `b0_2` for `model.layers[0].neurons[2].b`.
     """
     code = getattr(function, "__code__", None)
     if code is None:
@@ -83,14 +84,26 @@ def outer_names(function: Any) -> dict[int, str]:
     if owner is not None:
         found.setdefault(type(owner).__name__.lower(), owner)
     names: dict[int, str] = {}
-    for name, item in found.items():
+    seen: set[int] = set()
+    stack: list[tuple[str, tuple[int, ...], Any]] = [(name, (), item) for name, item in found.items()]
+    while stack:
+        name, indices, item = stack.pop()
         if isinstance(item, Value):
-            names.setdefault(id(item), name)
-        elif isinstance(item, (list, tuple)):
-            for k, element in enumerate(item):
-                if isinstance(element, Value):
-                    names.setdefault(id(element), f"{name}{k}")
-        elif not isinstance(item, type) and callable(getattr(item, "parameters", None)):
-            for k, parameter in enumerate(item.parameters()):
-                names.setdefault(id(parameter), f"{name}_{k}")
+            names.setdefault(id(item), name + "_".join(map(str, indices)))
+            continue
+        if id(item) in seen or isinstance(item, type):
+            continue
+        if isinstance(item, (list, tuple)):
+            seen.add(id(item))
+            stack += [(name, (*indices, k), element) for k, element in enumerate(item[:_SEARCHED])]
+        elif isinstance(item, dict):
+            seen.add(id(item))
+            stack += [(str(key), indices, element) for key, element in list(item.items())[:_SEARCHED]]
+        elif callable(getattr(item, "parameters", None)):
+            seen.add(id(item))
+            stack += [(key, indices, element) for key, element in getattr(item, "__dict__", {}).items()]
     return names
+
+
+#: Of each list and dict so many elements are searched for leaves.
+_SEARCHED = 100_000

@@ -7,6 +7,7 @@ normal; `Equation`s are handed out as views.
 
 from __future__ import annotations
 
+import math
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ import numpy as np
 from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ..runtime.primitives import TABLE, Primitive
 from ..runtime.sites import Location
+
+_SYMPY_LIMIT = 2_000
 
 
 class Group(NamedTuple):
@@ -228,6 +231,28 @@ class Program:
                 raise self.error(error, index, arguments) from None
         return [numbers[operand] if operand >= 0 else constants[~operand] for operand in self.outputs]
 
+    def to_sympy(self) -> list[Any]:
+        """The outputs as SymPy expressions in real symbols named as the inputs; for small programs.
+
+        Raises:
+            ProgramError: for a program of more than 2,000 equations, whose expressions nobody could read.
+
+        Example:
+            >>> import flatgrad as fg
+            >>> fg.value_and_grad(lambda x: x.sin() * x).kernel_for(1.0).program.to_sympy()
+            [x*sin(x), x*cos(x) + sin(x)]
+        """
+        if len(self) > _SYMPY_LIMIT:
+            raise ProgramError(f"{self.name} has {len(self)} equations; to_sympy is for at most {_SYMPY_LIMIT}")
+        import sympy
+
+        expressions: list[Any] = [sympy.Symbol(name, real=True) for name in self.input_names]
+        numbers = [_sympy_number(sympy, number) for number in self.constants]
+        for equation in self.equations():
+            operands = [expressions[o] if o >= 0 else numbers[~o] for o in equation.operands]
+            expressions.append(equation.primitive.sympy(sympy, *operands))
+        return [expressions[o] if o >= 0 else numbers[~o] for o in self.outputs]
+
     def error(self, error: Exception, index: int, arguments: Sequence[Any]) -> FlatgradError:
         """Our exception for what equation `index` raised at these numbers."""
         equation = self.equation(index)
@@ -405,6 +430,13 @@ def default_names(groups: Sequence[Group]) -> list[str]:
     ['x0', 'x1', 'y']
     """
     return [n for g in groups for n in ([g.name] if g.scalar else [f"{g.name}{k}" for k in range(g.size)])]
+
+
+def _sympy_number(sympy: Any, number: float | bool) -> Any:
+    """An integer where the number is one, so that expressions are as a person would write them."""
+    if isinstance(number, bool):
+        return sympy.true if number else sympy.false
+    return sympy.Integer(int(number)) if math.isfinite(number) and number.is_integer() else sympy.Float(number)
 
 
 def _spans(groups: Sequence[Group]) -> Iterator[tuple[Group, int]]:

@@ -31,9 +31,11 @@ class Trace:
         name: the program's name.
         groups: the function's arguments.
         input_names: a safe name per input.
+        sites: whether to record the user's line of each operation.
     """
 
-    def __init__(self, name: str, groups: Sequence[Group], input_names: Sequence[str]) -> None:
+    def __init__(self, name: str, groups: Sequence[Group], input_names: Sequence[str], sites: bool = True) -> None:
+        self._record_sites = sites
         self.builder = ProgramBuilder(name, groups, input_names)
         self.leaves: list[Value] = []
         self._references: dict[int, int] = {}
@@ -68,7 +70,7 @@ class Trace:
             refs.append(ref)
         if not symbolic:
             return self._constant_result(primitive, operands)
-        site = call_site(3)
+        site = call_site(3) if self._record_sites else None
         known = self._sites.get(site)
         if known is None:
             known = self._sites[site] = len(self._sites) - 1
@@ -215,13 +217,14 @@ def trace_function(
     input_names: Sequence[str],
     leaves: Sequence[Value] = (),
     leaf_names: dict[int, str] | None = None,
+    sites: bool = True,
 ) -> Traced:
     """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
 
     `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` are names for leaves, by
     id.
     """
-    trace = Trace(name, groups, input_names)
+    trace = Trace(name, groups, input_names, sites)
     trace.leaf_names = leaf_names or {}
     for leaf in leaves:
         trace.reference(leaf)

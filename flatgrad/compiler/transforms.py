@@ -258,7 +258,7 @@ class CompiledFunction(_Compiled):
             traced = trace_function(body, self.name, groups, names, leaf_names=outer_names(self.function))
             return traced, [*places, *range(count, count + len(traced.leaves))]
 
-        kernel, traced = build_pair(trace, self._title())
+        kernel, traced = build_pair(trace, self._title(), self.mode)
         given = {id(value) for value, _ in arguments.values}
         self._captured.update((id(leaf), leaf) for leaf in kernel.leaves)
         if any(id(leaf) in given for leaf in kernel.leaves):
@@ -398,7 +398,7 @@ class GradFunction(_Compiled):
                     gradient_groups.append(Group(f"{group.name}_bar", len(kinds), group.scalar))
             return traced, inputs, gradient_groups
 
-        kernel, traced = build_joint(trace, self._title(), self._with_value)
+        kernel, traced = build_joint(trace, self._title(), self._with_value, self.mode)
         binder = None
         if not (self._has_aux or arguments.keywords or self._statics):
             single = self._single or self._wrt is not None
@@ -471,7 +471,7 @@ def compile(
     Args:
         fn: the function. Without it, `compile(**options)` is a decorator.
         backend: "auto" or "python".
-        mode: "exact": the bits of the interpreted graph.
+        mode: "exact": the bits of the interpreted graph; "fast": simplified as real numbers are.
         static_argnames: arguments whose values are part of the structure: one kernel per value.
 
     Returns:
@@ -625,5 +625,5 @@ def compile_graph(
         traced = trace_graph(roots, given, "graph")
         return traced, list(range(traced.program.inputs))
 
-    kernel, _ = build_pair(trace, "a graph")
+    kernel, _ = build_pair(trace, "a graph", mode)
     return CompiledGraph(kernel, given, single)

@@ -6,6 +6,7 @@ addition is fixed (depth-first post-order, operand order), because compiled kern
 
 from __future__ import annotations
 
+import html
 import threading
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
@@ -39,6 +40,9 @@ class _Constant:
     """The mark of a node that was made from a number: no gradient flows to it."""
 
     symbol = ""
+
+    def __reduce__(self) -> str:
+        return "CONSTANT"
 
     def propagate(self, node: Any) -> None:  # pragma: no cover - constants are never visited
         raise AssertionError("a constant has no operands")
@@ -153,6 +157,27 @@ class Value(Operand):
         if active and _is_traced(self):
             return "Value(data=<traced>)"
         return f"Value(data={self._data}, grad={self._grad})"
+
+    def _repr_html_(self) -> str:
+        """How notebooks show a Value."""
+        if active and _is_traced(self):
+            return html.escape(repr(self))
+        cells = [("data", f"{self._data!r}"), ("grad", f"{self._grad!r}")]
+        if self.label:
+            cells.insert(0, ("label", self.label))
+        if self._op:
+            cells.append(("made by", f"{self._op} of {len(self._prev)} operand{'s' if len(self._prev) > 1 else ''}"))
+        rows = "".join(f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in cells)
+        return f"<table><caption>Value</caption>{rows}</table>"
+
+    def __reduce__(self) -> Any:
+        """A leaf pickles and copies as itself; any other node together with the graph below it, without recursion.
+
+        Leaves that several pickled nodes share stay shared; intermediate nodes are shared within one node's graph.
+        """
+        if self._primitive is None or self._primitive is CONSTANT:
+            return _restore_leaf, (self._data, self._grad, self.label, self._primitive is CONSTANT)
+        return _restore_graph, (_flat_graph(self),)
 
     def __float__(self) -> float:
         if active:
@@ -324,6 +349,60 @@ def apply_eagerly(primitive: Primitive, operands: Sequence[Any]) -> Any:
     return out
 
 
+def _restore_leaf(data: float, grad: float, label: str, is_constant: bool) -> Value:
+    value = constant(data) if is_constant else Value(data, label=label)
+    value._grad = grad
+    return value
+
+
+def _flat_graph(root: Value) -> list[tuple[Any, ...]]:
+    """The graph below a node as a list of leaves and of `(primitive, data, grad, label, places of operands)`."""
+    records: list[tuple[Any, ...]] = []
+    place: dict[int, int] = {}
+    stack: list[Any] = [root]
+    while stack:
+        node = stack[-1]
+        if id(node) in place:
+            stack.pop()
+            continue
+        missing = [operand for operand in node._operands if id(operand) not in place]
+        if missing:
+            stack += reversed(missing)
+            continue
+        stack.pop()
+        place[id(node)] = len(records)
+        if not isinstance(node._primitive, Primitive):
+            if node._operands:
+                raise InputError("the result of a compiled function cannot be pickled or copied; copy its .data")
+            records.append((node,))
+        else:
+            operands = [place[id(operand)] for operand in node._operands]
+            label = node.label
+            records.append((node._primitive, node._data, node._grad, label, operands))
+    return records
+
+
+def _restore_graph(records: list[tuple[Any, ...]]) -> Value:
+    nodes: list[Any] = []
+    for record in records:
+        if len(record) == 1:
+            nodes.append(record[0])
+            continue
+        primitive, data, grad, label, places = record
+        operands = tuple(nodes[k] for k in places)
+        node: Any
+        if primitive.result == "b":
+            node = Condition._made(data, primitive, operands)
+        else:
+            node = _new(Value)
+            node._data, node._grad, node._primitive, node._operands = data, grad, primitive, operands
+            node._bar = None if primitive.differentiable else 0.0
+            if label:
+                node._label = label
+        nodes.append(node)
+    return nodes[-1]  # type: ignore[no-any-return]
+
+
 def constant(data: float) -> Value:
     """A node for a number: shown in drawings, never given a gradient."""
     value: Value = _new(Value)
@@ -426,6 +505,9 @@ class Condition(Operand):
     @property
     def _op(self) -> str:
         return self._primitive.symbol
+
+    def __reduce__(self) -> Any:
+        return _restore_graph, (_flat_graph(self),)  # type: ignore[arg-type]
 
     def __bool__(self) -> bool:
         if active and _is_traced(self):

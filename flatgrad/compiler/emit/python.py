@@ -128,7 +128,11 @@ class _Layout:
         for index, (opcode, arguments) in enumerate(zip(opcodes, refs, strict=True)):
             length = overhead[opcode]
             nearest = max(inputs, inputs + index - _WINDOW)
-            for operand in arguments:
+            # The shorter operand first: a long sum is cut before its last term, not inside it.
+            shortest_first = arguments
+            if len(arguments) == 2 and size[arguments[0]] > size[arguments[1]]:
+                shortest_first = arguments[::-1]
+            for operand in shortest_first:
                 if operand >= nearest and uses[operand] == 1:
                     wanted = length + size[operand] + 2
                     if wanted <= _EXPRESSION and not (keep[opcode] and arguments.index(operand) in keep[opcode]):
@@ -279,7 +283,7 @@ def _commenter(program: Program, lines: list[str]) -> Callable[[int, int], int]:
             text = f"    # {location}"
             if (site, in_gradient) not in shown:
                 shown.add((site, in_gradient))
-                text += f": {location.text}"
+                text += f": {location.text}" if location.text else ""
             lines.append(safe_comment(text))
         return site
 
@@ -378,8 +382,11 @@ def _taken(source: str, names: Sequence[str], places: Sequence[int], whole: bool
     lines: list[str] = []
     k = 0
     while k < len(names):
-        end = k + 1
-        while end < len(names) and end - k < _UNPACK and places[end] == places[end - 1] + 1:
+        end, width = k + 1, len(names[k]) + len(source) + 20
+        while end < len(names) and places[end] == places[end - 1] + 1:
+            width += len(names[end]) + 2
+            if width > WIDTH and not whole:
+                break
             end += 1
         part = names[k:end]
         if set(part) > {"_"} or "_" not in part:

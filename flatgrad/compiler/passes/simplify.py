@@ -111,6 +111,14 @@ def _add_negative(view: View, refs: Sequence[int]) -> Result:
     return None if a is None else (p.sub, (refs[1], a))
 
 
+def _add_negative_constant(view: View, refs: Sequence[int]) -> Result:
+    for x, c in ((refs[0], refs[1]), (refs[1], refs[0])):
+        number = view.number(c)
+        if number is not None and number < 0.0:
+            return p.sub, (x, view.constant(-number))
+    return None
+
+
 def _sub_negative(view: View, refs: Sequence[int]) -> Result:
     b = _negated(view, refs[1])
     return None if b is None else (p.add, (refs[0], b))
@@ -162,6 +170,8 @@ RULES: tuple[Rule, ...] = (
     Rule("add_zero_twice", p.add, "(x + 0.0) + 0.0 -> x + 0.0", True, _add_zero_twice),
     # a + (-b) -> a - b;  (-a) + b -> b - a
     Rule("add_negative", p.add, "a + (-b) -> a - b", True, _add_negative),
+    # x + (-2) -> x - 2
+    Rule("add_negative_constant", p.add, "x + (-c) -> x - c", True, _add_negative_constant),
     # a - (-b) -> a + b
     Rule("sub_negative", p.sub, "a - (-b) -> a + b", True, _sub_negative),
     # x * 1 -> x

@@ -1,0 +1,187 @@
+"""`flatgrad show`: the program and the generated source of an expression.
+
+The expression is parsed into a syntax tree, of which only arithmetic, comparisons, names, numbers and calls of
+primitives are accepted; nothing that the user writes is ever evaluated as Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from .compiler.driver import build_joint
+from .compiler.names import Namer
+from .compiler.program import Group
+from .compiler.trace import Traced, trace_function
+from .runtime.errors import InputError
+from .runtime.kernel import Kernel
+from .runtime.primitives import BY_NAME, Primitive
+from .runtime.value import Condition, TracedValue, Value
+
+#: Longer expressions are refused.
+_LENGTH = 10_000
+
+_OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+    ast.Pow: lambda a, b: a**b,
+    ast.BitAnd: lambda a, b: a & b,
+    ast.BitOr: lambda a, b: a | b,
+    ast.Lt: lambda a, b: a < b,
+    ast.LtE: lambda a, b: a <= b,
+    ast.Gt: lambda a, b: a > b,
+    ast.GtE: lambda a, b: a >= b,
+    ast.Eq: lambda a, b: BY_NAME["equal"](a, b),
+}
+
+
+class Expression:
+    """A parsed expression.
+
+    Args:
+        text: such as `tanh(w*x + b)`.
+
+    Attributes:
+        names: its variables, in the order in which they appear.
+
+    Raises:
+        InputError: where the text is not an expression of the accepted kind; the message shows the place.
+
+    Example:
+        >>> expression = Expression("where(x > 0, x, exp(x) - 1)")
+        >>> expression.names, expression({"x": 2.0})
+        (['x'], Value(data=2.0, grad=0.0))
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = " ".join(text.split())
+        if len(self.text) > _LENGTH:
+            raise InputError(f"the expression has {len(self.text)} characters; at most {_LENGTH} are accepted")
+        try:
+            self._tree = ast.parse(self.text, mode="eval").body
+        except SyntaxError as error:
+            raise InputError(self._at(max((error.offset or 1) - 1, 0), str(error.msg))) from None
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise InputError(f"the expression cannot be parsed: {error or type(error).__name__}") from None
+        called = {id(node.func) for node in ast.walk(self._tree) if isinstance(node, ast.Call)}
+        names = [n for n in ast.walk(self._tree) if isinstance(n, ast.Name) and id(n) not in called]
+        self.names = list(dict.fromkeys(n.id for n in sorted(names, key=lambda n: n.col_offset)))
+        for node in names:
+            if node.id in BY_NAME:
+                raise InputError(self._at(node.col_offset, f"{node.id} is a function; write {node.id}(...)"))
+        if not self.names:
+            raise InputError(f"the expression {self.text!r} has no variable to differentiate with respect to")
+
+    def __call__(self, values: dict[str, Any]) -> Value:
+        """The expression applied to a number or `Value` for each name."""
+        try:
+            result = self._apply(self._tree, {name: Value(value) for name, value in values.items()})
+        except RecursionError:
+            raise InputError("the expression is nested too deeply") from None
+        if isinstance(result, Condition):
+            raise InputError(f"{self.text!r} is a condition; select with where(condition, a, b)")
+        return Value(result)
+
+    def _apply(self, node: ast.AST, values: dict[str, Value]) -> Any:
+        if isinstance(node, ast.Name):
+            return values[node.id]
+        if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
+            return Value(node.value)
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            return _OPERATORS[type(node.op)](self._apply(node.left, values), self._apply(node.right, values))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd, ast.Invert)):
+            operand = self._apply(node.operand, values)
+            return (
+                -operand if isinstance(node.op, ast.USub) else ~operand if isinstance(node.op, ast.Invert) else operand
+            )
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _OPERATORS:
+            return _OPERATORS[type(node.ops[0])](
+                self._apply(node.left, values), self._apply(node.comparators[0], values)
+            )
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+            primitive = self._function(node.func)
+            if len(node.args) != primitive.arity:
+                expected = f"{primitive.name} takes {primitive.arity} arguments, not {len(node.args)}"
+                raise InputError(self._at(node.col_offset, expected))
+            return primitive(*[self._apply(argument, values) for argument in node.args])
+        offset = getattr(node, "col_offset", 0)
+        raise InputError(self._at(offset, "only arithmetic, comparisons, numbers, names and functions are accepted"))
+
+    def _function(self, node: ast.Name) -> Primitive:
+        if node.id not in BY_NAME:
+            known = ", ".join(sorted(BY_NAME))
+            raise InputError(self._at(node.col_offset, f"there is no function {node.id}; there are {known}"))
+        return BY_NAME[node.id]
+
+    def _at(self, offset: int, message: str) -> str:
+        start = max(0, offset - 40)
+        return f"{message}\n  {self.text[start : start + 80]}\n  {' ' * (offset - start)}^"
+
+
+def kernel_of(expression: Expression) -> Kernel:
+    """The value-and-gradient kernel of an expression, with respect to all of its names."""
+    name_of = Namer()
+    names = [name_of(name, "x") for name in expression.names]
+    groups = [Group(name, 1, True) for name in names]
+
+    def trace() -> tuple[Traced, list[int], list[Group]]:
+        def body(inputs: list[TracedValue]) -> tuple[None, list[Value]]:
+            return None, [expression(dict(zip(expression.names, inputs, strict=True)))]
+
+        traced = trace_function(body, "expression", groups, names, sites=False)
+        return traced, list(range(len(names))), [Group(f"{name}_bar", 1, True) for name in names]
+
+    return build_joint(trace, expression.text)[0]
+
+
+_TOKENS = re.compile(
+    r"(?P<comment>\#[^\n]*)"
+    r"|(?P<text>\"\"\".*?\"\"\")"
+    r"|(?P<keyword>\b(?:def|return|if|else|from|import|and|or|not|program)\b)"
+    r"|(?P<number>(?<![\w.])\d+\.?\d*(?:e[+-]?\d+)?)",
+    re.DOTALL,
+)
+_COLOURS = {"comment": "2", "text": "2", "keyword": "34", "number": "36"}
+
+
+def coloured(source: str) -> str:
+    """Source with terminal colours for comments, docstrings, keywords and numbers."""
+
+    def paint(match: re.Match[str]) -> str:
+        colour = _COLOURS[match.lastgroup or ""]
+        return "\n".join(f"\x1b[{colour}m{line}\x1b[0m" if line else "" for line in match[0].split("\n"))
+
+    return _TOKENS.sub(paint, source)
+
+
+def wants_colour(stream: TextIO, choice: str) -> bool:
+    """Whether to colour: `always`, `never`, or `auto`, which is on a terminal unless NO_COLOR is set."""
+    if choice != "auto":
+        return choice == "always"
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def screens(source: str, height: int = 40) -> str:
+    """The first and the last screen of a long text."""
+    lines = source.rstrip("\n").split("\n")
+    if len(lines) <= 2 * height:
+        return "\n".join(lines)
+    omitted = f"    # ... {len(lines) - 2 * height:,} lines ..."
+    return "\n".join([*lines[:height], "", omitted, "", *lines[-height:]])
+
+
+def show(kernel: Kernel, *, program: bool = True, everything: bool = False, colour: str = "auto") -> None:
+    """Print a kernel's program and source; of very long ones, the first and the last screen."""
+    texts = [str(kernel.program)] if program else []
+    texts.append(kernel.source.rstrip("\n"))
+    if not everything:
+        texts = [screens(text) for text in texts]
+    if wants_colour(sys.stdout, colour):
+        texts = [coloured(text) for text in texts]
+    print("\n\n".join(texts))
