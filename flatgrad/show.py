@@ -37,7 +37,7 @@ _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.LtE: lambda a, b: a <= b,
     ast.Gt: lambda a, b: a > b,
     ast.GtE: lambda a, b: a >= b,
-    ast.Eq: lambda a, b: BY_NAME["equal"](a, b),
+    ast.Eq: BY_NAME["equal"],
 }
 
 

@@ -168,10 +168,9 @@ def adjoint(
             if operand < 0 or not active[operand]:
                 continue
             rule = template(primitive, k)
-            if not rule.equations:
-                if rule.result == _GRADIENT:
-                    accumulate(operand, gradient, site)
-                    continue
+            if not rule.equations and rule.result == _GRADIENT:
+                accumulate(operand, gradient, site)
+                continue
             if places is None:
                 places = [gradient, inputs + index + shift, *map(moved, arguments)]
             local = places.copy()

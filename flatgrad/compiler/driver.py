@@ -134,7 +134,7 @@ def _header(title: str, program: Program, mode: str) -> list[str]:
         f"{len(program)} equations: {program.primal} compute the value, {adjoint_count} its gradient.",
         "Exact: the same additions in the same order as the interpreted graph, hence the same bits."
         if mode == "exact"
-        else "Fast: simplified as if floats were real numbers; the last bits may differ from the interpreted graph.",
+        else "Fast: simplified as if floats were real numbers; last bits may differ from the interpreter's.",
     ]
 
 

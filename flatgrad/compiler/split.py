@@ -6,6 +6,7 @@ a function of bounded size. Values that cross from one part to a later one go th
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -49,7 +50,7 @@ def split(program: Program, limit: int) -> list[Part]:
     place[:inputs] = np.arange(inputs)
     filled = inputs
     parts = []
-    for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, end in itertools.pairwise(cuts):
         first, behind = inputs + start, inputs + end
         final = end == count
         refs = operands[starts[start] : starts[end]]

@@ -221,8 +221,8 @@ def trace_function(
 ) -> Traced:
     """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
 
-    `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` are names for leaves, by
-    id.
+    `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` are names for
+    leaves, by id; `sites` says whether to record the user's lines.
     """
     trace = Trace(name, groups, input_names, sites)
     trace.leaf_names = leaf_names or {}

@@ -475,7 +475,8 @@ def compile(
         static_argnames: arguments whose values are part of the structure: one kernel per value.
 
     Returns:
-        A function with the signature of `fn`, returning what `fn` returns; the `backward()` of its `Value`s is compiled.
+        A function with the signature of `fn` that returns what `fn` returns; the `backward()` of its `Value`s is
+        compiled.
 
     Raises:
         TraceError: at the first call, if `fn` reads a number that the compiled program cannot know.
@@ -515,9 +516,9 @@ def value_and_grad(
         backend, mode, static_argnames: as for `compile`.
 
     Returns:
-        A function with the arguments of `fn` that returns `(value, gradient)`, or `((value, aux), gradient)`. A gradient
-        has the structure of its argument (a float, a list, a float64 array of the same shape, ...), several come as a
-        tuple, and for `wrt` it is a list of floats, one per parameter.
+        A function with the arguments of `fn` that returns `(value, gradient)`, or `((value, aux), gradient)`. A
+        gradient has the structure of its argument (a float, a list, a float64 array of the same shape, ...), several
+        come as a tuple, and for `wrt` it is a list of floats, one per parameter.
 
     Raises:
         InputError: if there is nothing to differentiate, or `fn` returns something else than one `Value`.

@@ -38,7 +38,8 @@ def draw_dot(root: Value, format: str = "svg", rankdir: str = "LR") -> Any:
         import graphviz
     except ImportError:
         raise MissingExtraError(
-            "draw_dot needs the package graphviz: pip install 'flatgrad[graph]' (and the program `dot`, from your system)"
+            "draw_dot needs the package graphviz: pip install 'flatgrad[graph]' "
+            "(and the program `dot`, which your system's package graphviz has)"
         ) from None
     nodes = _nodes(root)
     dot = graphviz.Digraph(format=format, graph_attr={"rankdir": rankdir})

@@ -215,15 +215,13 @@ class Kernel:
         seeds = [bars[k] for k in outputs]
         assert self.backward is not None
         if len(outputs) == self.program_outputs:
-            gradients: list[float] = self.backward(call.residuals, seeds)
-            return gradients
+            return list(self.backward(call.residuals, seeds))
         pair = self._pairs.get(outputs)
         if pair is None:
             assert self.partial_pair is not None
             pair = self._pairs[outputs] = self.partial_pair(outputs)
         forward, backward = pair
-        gradients = backward(forward(*call.arguments)[-1], seeds)
-        return gradients
+        return list(backward(forward(*call.arguments)[-1], seeds))
 
     @property
     def program_outputs(self) -> int:

@@ -9,7 +9,7 @@ Rules of the house for partials:
 
 * a partial is a function `(out, *operands)`; the gradient's contribution is the partial *times* the output's gradient,
   so that `0 * inf` is NaN, as in micrograd;
-* a row that selects (`where`) gives a `pullback` instead, `(gradient, out, *operands)`, which is the contribution itself;
+* a row that selects (`where`) gives a `pullback` instead, `(gradient, out, *operands)`: the contribution itself;
 * an operand through which no gradient flows is declared `ZERO`; `None` means "not known" and is a named error;
 * division is `div`, never `/`, which on `Value`s is micrograd's `a * b**-1`.
 """
@@ -274,14 +274,10 @@ def _by_name(name: str) -> Primitive:
 
 
 def _method(primitive: Primitive) -> Callable[..., Any]:
-    if primitive.arity == 1:
+    alone = primitive.arity == 1
 
-        def method(self: Operand) -> Any:
-            return self.apply(primitive, (self,))
-    else:
-
-        def method(self: Operand, *others: Any) -> Any:
-            return primitive(self, *others)
+    def method(self: Operand, *others: Any) -> Any:
+        return self.apply(primitive, (self,)) if alone and not others else primitive(self, *others)
 
     method.__name__, method.__doc__ = primitive.name, primitive.__doc__
     return method
@@ -341,7 +337,7 @@ mul: Primitive = Primitive(
     sympy=lambda sp, a, b: a * b, python="{0} * {1}", strength=PRODUCT, symbol="*", commutative=True,
 )  # fmt: skip
 
-# The next two only the compiler makes: `-a` on `Value`s is `a * -1`, and `a - b` is `a + (-b)`, which have the same bits.
+# The compiler uses the next two. On `Value`s `-a` is `a * -1`, and `a - b` is `a + (-b)`; the bits are the same.
 
 neg: Primitive = Primitive(
     "neg", "f->f", lambda a: -a, (lambda out, a: -1.0,),

@@ -428,7 +428,7 @@ def as_value(operand: Any) -> Any:
 
 def _as_float(data: Any) -> float:
     if data.__class__ is float:
-        return data  # type: ignore[no-any-return]
+        return data
     if isinstance(data, np.ndarray) and data.ndim:
         raise InputError(f"a Value is one scalar, got an array of shape {data.shape}; make one Value per element")
     return float(number(data))
@@ -529,14 +529,14 @@ class TracedValue(Value):
     _index: int
     _trace: Any
 
-    @property  # type: ignore[misc]
+    @property
     def _data(self) -> float:  # type: ignore[override]
         raise TraceError(
             "this Value was created while a function was being traced and has escaped from it; it has no number. "
             f"Return it from the function instead{describe(locate(call_site(2)))}"
         )
 
-    @property  # type: ignore[misc]
+    @property
     def _bar(self) -> float:  # type: ignore[override]
         return self._data
 
@@ -556,7 +556,7 @@ class TracedCondition(Condition):
     _index: int
     _trace: Any
 
-    @property  # type: ignore[misc]
+    @property
     def _data(self) -> bool:  # type: ignore[override]
         raise TraceError(
             "this condition was created while a function was being traced and has escaped from it"

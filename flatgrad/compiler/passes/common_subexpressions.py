@@ -23,6 +23,7 @@ def share_common_subexpressions(program: Program) -> Program:
     get, keep, replace = known.get, rewriter.keep, rewriter.replace
     shared = False
     for opcode, refs in rewriter.equations():
+        key: tuple[int, ...]
         if commutative[opcode]:
             a, b = refs
             key = (opcode, a, b) if a < b else (opcode, b, a)

@@ -208,7 +208,8 @@ RULES: tuple[Rule, ...] = (
     # x ** 2 -> x * x        (differs in the last bit for about 8 arguments in 10,000)
     Rule("power_two", p.power, "x ** 2 -> x * x", False, _power_is(2.0, lambda v, x: (p.mul, (x, x)))),
     # x ** -1 -> 1 / x
-    Rule("power_minus_one", p.power, "x ** -1 -> 1 / x", False, _power_is(-1.0, lambda v, x: (p.div, (v.constant(1.0), x)))),
+    Rule("power_minus_one", p.power, "x ** -1 -> 1 / x", False,
+         _power_is(-1.0, lambda v, x: (p.div, (v.constant(1.0), x)))),
     # x ** 0.5 -> sqrt(x)    (differs for x = -inf)
     Rule("power_half", p.power, "x ** 0.5 -> sqrt(x)", False, _power_is(0.5, lambda v, x: (p.sqrt, (x,)))),
     # a * (1 / b) -> a / b
