@@ -217,7 +217,7 @@ def by_reference(program: RandomProgram, output: int = 0) -> Outcome:
 
     def compute():
         leaves = [reference.Scalar(x) for x in program.inputs]
-        outputs = program.run(leaves, reference.OPERATIONS)
+        outputs = [reference.as_scalar(out) for out in program.run(leaves, reference.OPERATIONS)]
         outputs[output].backward()
         return [out.data for out in outputs] + [leaf.grad for leaf in leaves]
 

@@ -116,6 +116,11 @@ def number(operand):
     return operand.data if isinstance(operand, Scalar) else operand
 
 
+def as_scalar(operand):
+    """A node; one that nothing leads to, where a condition chose between numbers."""
+    return operand if isinstance(operand, Scalar) else Scalar(operand)
+
+
 def _node(data, operands, receivers):
     """A node, or only its number if no operand is a node."""
     return Scalar(data, operands, receivers) if any(isinstance(o, Scalar) for o in operands) else data

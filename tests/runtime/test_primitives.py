@@ -285,8 +285,8 @@ def test_an_operand_declared_zero_does_not_change_the_order_of_additions(new_row
 
     def f(x):
         m = x * 1.0
-        p, q, r = m * 1e16, m * 1.0, m * -1e16
-        return first(p + q, r) + r + q * 1.0
+        p, r, s, t = m * 2.0, m * -1e16, m * 1.0, m * 1e16
+        return first(p, r) + s + r + t
 
     for a in (0.5, 1.0, 3.0):
         x = fg.Value(a)
