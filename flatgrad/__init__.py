@@ -6,7 +6,7 @@ printed as flat Python that anyone can read.
     >>> import flatgrad as fg
     >>> f = fg.value_and_grad(lambda x, y: (x * y).tanh() + x**2)
     >>> f(0.5, 2.0)
-    (1.0115941559557648, 1.8399486832280528)
+    (1.0115941559557649, 1.8399486832280523)
 """
 
 from . import nn

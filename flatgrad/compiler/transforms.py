@@ -489,7 +489,7 @@ def compile(
         >>> y = f(0.5)
         >>> y.backward()
         >>> y.data, w.grad
-        (0.9051482536448664, 0.09035331946182427)
+        (0.9051482536448664, 0.09035331946182429)
     """
     if fn is None:
         return functools.partial(compile, backend=backend, mode=mode, static_argnames=static_argnames)

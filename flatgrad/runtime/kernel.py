@@ -163,8 +163,8 @@ class Kernel:
             >>> saved = fg.grad(lambda x: x.sin()).kernel_for(1.0).save(folder / "slope.py")
             >>> namespace = {}
             >>> exec(saved.read_text(), namespace)
-            >>> namespace["value_and_grad"](0.0)
-            (0.0, 1.0)
+            >>> namespace["grad"](0.0)
+            1.0
         """
         path = Path(path)
         if path.suffix != ".py":

@@ -1,0 +1,1 @@
+"""The workloads, and the side-by-side runs."""

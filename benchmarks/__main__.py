@@ -1,0 +1,224 @@
+"""`python -m benchmarks`: measure everything that docs/performance.md promises, side by side, and print a table.
+
+Peers that are not installed are left out. `--write` puts the table into docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import math
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import flatgrad as fg
+from benchmarks.timing import collector_off, paired, ratio, timed
+from benchmarks.workloads import moons, recurrence, rosenbrock
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    workload: str
+    wanted: str
+    measured: str
+
+
+def measure_moons() -> list[Row]:
+    """One gradient of the moons loss: micrograd, the interpreter, flat Python; and making the kernel."""
+    from micrograd.engine import Value as Upstream
+    from micrograd import nn as upstream_nn
+
+    rows = []
+    model, loss = moons(fg.nn.MLP, fg.Value)
+    _, upstream_loss = moons(upstream_nn.MLP, Upstream)
+    sys.setrecursionlimit(100_000)
+
+    def interpreted() -> None:
+        loss().backward()
+
+    def upstream() -> None:
+        upstream_loss().backward()
+
+    seconds = []
+    for _ in range(5):
+        gc.collect()
+        gradient = fg.value_and_grad(loss, wrt=model)
+        seconds.append(timed(gradient.kernel_for, 1))
+    stats = gradient.kernel_for().stats
+    compiled = gradient
+    with collector_off():
+        t = paired({"micrograd": upstream, "interpreter": interpreted, "flat": compiled}, rounds=9)
+    as_users = timed(upstream, 3)
+    flat, slow = t["flat"].median, t["micrograd"].median
+    rows.append(
+        Row(
+            "moons gradient: flat Python vs micrograd, collector off",
+            "30x (want 50x)",
+            f"**{ratio(t, 'micrograd', 'flat'):.0f}x** ({1e3 * slow:.1f} ms / {1e3 * flat:.2f} ms)",
+        )
+    )
+    rows.append(
+        Row(
+            "the same vs micrograd as users run it",
+            "180x (want 400x)",
+            f"**{as_users / flat:.0f}x** ({1e3 * as_users:.0f} ms)",
+        )
+    )
+    per_equation = 1e6 * sorted(seconds)[len(seconds) // 2] / stats.equations
+    rows.append(
+        Row(
+            "moons: from function to kernel, per equation of the joint program",
+            "15 µs (want 11)",
+            f"**{per_equation:.1f} µs** ({stats.equations:,} equations)",
+        )
+    )
+    rows.append(
+        Row(
+            "interpreter vs micrograd, collector off, forward and backward",
+            "no slower (want 1.5x)",
+            f"**{ratio(t, 'micrograd', 'interpreter'):.2f}x** ({1e3 * t['interpreter'].median:.1f} ms)",
+        )
+    )
+    return rows  # fmt: skip
+
+
+def measure_rosenbrock() -> list[Row]:
+    """The gradient of the Rosenbrock function, ndarray in and out."""
+    rows = []
+    for n, wanted in ((2, "4x (want 8x)"), (10, "2.5x (want 4x)"), (100, ""), (1000, "")):
+        x = np.linspace(0.5, 1.5, n)
+        gradient = fg.grad(rosenbrock)
+        candidates: dict[str, Callable[[], Any]] = {"flat": lambda g=gradient, x=x: g(x)}
+        candidates.update(rosenbrock_peers(x))
+        for name, function in candidates.items():
+            np.testing.assert_allclose(function(), gradient(x), rtol=1e-9, err_msg=name)
+        t = paired(candidates)
+        peers = ", ".join(f"{name} {1e6 * timing.median:.1f}" for name, timing in t.items() if name != "flat")
+        versus = f"**{ratio(t, 'JAX', 'flat'):.1f}x** " if "JAX" in t else ""
+        measured = f"{versus}(µs: flatgrad {1e6 * t['flat'].median:.2f}{', ' + peers if peers else ''})"
+        rows.append(Row(f"Rosenbrock gradient, ndarray in and out, n = {n}, flat Python vs JAX jit", wanted, measured))
+    return rows
+
+
+def rosenbrock_peers(x: np.ndarray[Any, Any]) -> dict[str, Callable[[], Any]]:
+    """The same gradient in the peers that are installed, each written as its users would."""
+    peers: dict[str, Callable[[], Any]] = {}
+    try:
+        import jax
+        import jax.numpy as jnp
+
+        jax.config.update("jax_enable_x64", True)
+
+        def in_jax(x: Any) -> Any:
+            return jnp.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+
+        jitted = jax.jit(jax.grad(in_jax))
+        peers["JAX"] = lambda: np.asarray(jitted(x))
+    except ImportError:
+        pass
+    try:
+        import torch
+
+        torch.set_num_threads(1)
+
+        def in_torch() -> Any:
+            t = torch.tensor(x, requires_grad=True)
+            (100.0 * (t[1:] - t[:-1] ** 2) ** 2 + (1.0 - t[:-1]) ** 2).sum().backward()
+            return t.grad.numpy()
+
+        peers["PyTorch"] = in_torch
+    except ImportError:
+        pass
+    try:
+        import casadi
+
+        symbol = casadi.SX.sym("x", len(x))
+        f = casadi.Function("f", [symbol], [casadi.gradient(rosenbrock(casadi.vertsplit(symbol)), symbol)])
+        peers["CasADi"] = lambda: np.asarray(f(x)).ravel()
+    except ImportError:
+        pass
+    return peers
+
+
+def measure_growth() -> list[Row]:
+    """How time and memory for making a kernel grow with the number of equations, each size in its own process."""
+    sizes = (10_000, 100_000, 1_000_000)
+    times, peaks, counts = [], [], []
+    for size in sizes:
+        command = [sys.executable, "-m", "benchmarks", "--grow", str(size)]
+        seconds, peak, count = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        times.append(float(seconds))
+        peaks.append(float(peak))
+        counts.append(int(count))
+    span = math.log(counts[-1] / counts[0])
+    in_time = math.log(times[-1] / times[0]) / span
+    in_memory = math.log(peaks[-1] / peaks[0]) / span
+    figures = ", ".join(f"{c:,}: {t:.2f} s, {m:.0f} MB" for c, t, m in zip(counts, times, peaks, strict=True))
+    return [
+        Row("growth from 10^4 to 10^6 equations, exponent: time / memory", "1.1 (want 1.02)",
+            f"**{in_time:.2f} / {in_memory:.2f}** ({figures})")
+    ]  # fmt: skip
+
+
+def grow(size: int) -> None:
+    """Make one kernel of about `size` equations; print seconds, megabytes above the bare process, and equations."""
+    base = peak_memory()
+    seconds = []
+    for _ in range(3 if size < 1_000_000 else 1):
+        gradient = fg.value_and_grad(recurrence(size // 4))
+        start = time.perf_counter()
+        kernel = gradient.kernel_for(0.5)
+        seconds.append(time.perf_counter() - start)
+    gradient(0.5)
+    print(min(seconds), peak_memory() - base, kernel.stats.equations)
+
+
+def peak_memory() -> float:
+    """The peak memory of this process in megabytes (not that of the process it was forked from)."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().split("\n") if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| workload | must | measured |", "| --- | --- | --- |"]
+    return "\n".join(lines + [f"| {row.workload} | {row.wanted} | {row.measured} |" for row in rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument("--grow", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.grow:
+        grow(options.grow)
+        return
+    rows = [row for measure in (measure_growth, measure_moons, measure_rosenbrock) for row in measure()]
+    about = f"CPython {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}."
+    text = f"{about}\n\n{table(rows)}"
+    print(text)
+    if options.write:
+        page = PAGE.read_text(encoding="utf-8")
+        head, _, rest = page.partition(BEGIN)
+        tail = rest.partition(END)[2]
+        PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

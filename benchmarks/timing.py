@@ -1,0 +1,59 @@
+"""Paired timing: candidates take turns, so that a machine whose speed drifts treats all of them alike."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+
+class Timing(NamedTuple):
+    """Seconds per call: the median over rounds, and all rounds."""
+
+    median: float
+    rounds: list[float]
+
+
+def timed(function: Callable[[], object], calls: int) -> float:
+    """Seconds per call over `calls` calls."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - start) / calls
+
+
+def paired(candidates: dict[str, Callable[[], object]], rounds: int = 7, seconds: float = 0.1) -> dict[str, Timing]:
+    """Time candidates in turn, each for about `seconds` a round; the first round warms up and is not counted."""
+    calls = {}
+    for name, function in candidates.items():
+        function()
+        once = timed(function, 1)
+        calls[name] = max(1, min(100_000, int(seconds / max(once, 1e-9))))
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    for k in range(rounds + 1):
+        for name, function in candidates.items():
+            sample = timed(function, calls[name])
+            if k:
+                samples[name].append(sample)
+    return {name: Timing(statistics.median(rounds), rounds) for name, rounds in samples.items()}
+
+
+def ratio(timings: dict[str, Timing], slow: str, fast: str) -> float:
+    """The median over rounds of how many times as fast `fast` is."""
+    return statistics.median(a / b for a, b in zip(timings[slow].rounds, timings[fast].rounds, strict=True))
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """Without the cyclic garbage collector, which otherwise dominates engines with closures."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
