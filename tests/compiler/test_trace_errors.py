@@ -1,0 +1,195 @@
+"""What would freeze one example's number into the program raises: the user's line, and what to write instead."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+import flatgrad as fg
+from flatgrad import Value
+
+#: The offending expression, and words that the remedy must contain. `w` is a parameter reached from outside.
+FORBIDDEN = [
+    ("x.data", "fg.detach"),
+    ("w.data", "fg.detach"),
+    ("(x * w).data", "fg.detach"),
+    ("x.grad", "fg."),
+    ("w.grad", "fg."),
+    ("setattr(x, 'data', 1.0)", "fg."),
+    ("setattr(w, 'data', 1.0)", "fg."),
+    ("setattr(x, 'grad', 1.0)", "fg."),
+    ("setattr(w, 'grad', 0.0)", "fg."),
+    ("float(x)", "fg.detach"),
+    ("float(w)", "fg.detach"),
+    ("int(x)", "fg."),
+    ("x == 1.0", "fg.equal"),
+    ("1.0 == x", "fg.equal"),
+    ("w == 0", "fg.equal"),
+    ("x != 1.0", "fg.equal"),
+    ("x in [1.0, 2.0]", "fg.equal"),
+    ("x.backward()", "fg.value_and_grad"),
+    ("(x * w).backward()", "fg.value_and_grad"),
+    ("w.backward()", "fg.value_and_grad"),
+    ("1.0 if x > 0 else 2.0", "fg.where"),
+    ("1.0 if w > 0 else 2.0", "fg.where"),
+    ("not (x > 0)", "fg.where"),
+    ("x > 0 and x < 1", "fg.where"),
+    ("0 < x < 1", "fg.where"),
+    ("max(x, w)", "fg.maximum"),
+    ("min(x, 0.0)", "fg."),
+    ("sorted([x, w])", "fg."),
+    ("(x > 0).data", "fg.where"),
+    ("1.0 if x else 2.0", "compare"),
+    ("bool(w)", "compare"),
+    ("range(x)", "static_argnames"),
+    ("[1.0, 2.0][x]", "static_argnames"),
+    ("'ab'[x:]", "static_argnames"),
+    ("random.choice([1.0, 2.0]) * [w][x]", "static_argnames"),
+]
+TRANSFORMS = {"compile": fg.compile, "value_and_grad": fg.value_and_grad, "grad": fg.grad}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize(("expression", "remedy"), FORBIDDEN, ids=[e for e, _ in FORBIDDEN])
+def test_a_number_that_would_be_frozen(module_from, expression, remedy, transform):
+    head = "import random\n\nfrom flatgrad import Value\n\nw = Value(3.0)\n\n\n"
+    module = module_from(f"{head}def f(x):\n    {expression}\n    return x * w\n")
+    module.w.grad = 7.0
+    with pytest.raises(fg.TraceError) as caught:
+        TRANSFORMS[transform](module.f)(1.0)
+    message = str(caught.value)
+    assert isinstance(caught.value, TypeError)
+    assert 'user_code.py", line 9' in message, "the user's line"
+    assert expression in message, "its text"
+    assert remedy in message, "what to write instead"
+    assert (module.w.data, module.w.grad) == (3.0, 7.0)
+
+
+@pytest.mark.parametrize("statement", ["if x > 0:\n        x = x * 2", "while x < 0:\n        x = x * 2"])
+def test_branches_as_statements(module_from, statement):
+    module = module_from(f"def f(x):\n    {statement}\n    return x\n")
+    with pytest.raises(fg.TraceError, match=r"user_code\.py\", line 2(.|\n)*") as caught:
+        fg.compile(module.f)(Value(1.0))
+    assert "fg.where" in str(caught.value)
+
+
+def test_the_lines_innermost_user_frame_is_named(module_from):
+    module_from("def helper(v):\n    return v.data\n", "user_helper")
+    module = module_from("def g(v):\n    return v.data\n\n\ndef f(x):\n    return g(x)\n")
+    with pytest.raises(fg.TraceError, match=r"line 2\n    return v\.data"):
+        fg.grad(module.f)(1.0)
+
+
+def test_constants_may_be_read():
+    """Numbers, and `Value`s made from numbers while tracing, are no example's numbers."""
+
+    def f(x):
+        c = Value(2.0)
+        c.data = c.data + 1.0
+        c.grad = 0.0
+        if c > 0 and Value(1.0) < 2.0 and float(c) == 3.0:
+            return x * c + int(Value(4.0))
+        return x
+
+    assert fg.value_and_grad(f)(5.0) == (19.0, 3.0)
+
+
+def test_an_identical_value_is_equal_without_a_number():
+    def f(x):
+        seen = [x]
+        assert x in seen
+        assert x == x
+        return x * 2.0
+
+    assert fg.grad(f)(1.0) == 2.0
+
+
+def test_wrapping_a_traced_value_is_that_value():
+    assert fg.grad(lambda x: Value(x) * Value(3.0))(1.0) == 3.0
+
+
+def test_reading_is_allowed_again_after_tracing():
+    w = Value(3.0)
+    fg.grad(lambda x: x * w)(1.0)
+    with pytest.raises(fg.TraceError):
+        fg.grad(lambda x: x * w.data)(1.0)
+    assert (w.data, float(w), w == 3.0) == (3.0, 3.0, False)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda v: v.data,
+        lambda v: v * 2.0,
+        lambda v: 2.0 + v,
+        lambda v: v.tanh(),
+        lambda v: Value(1.0) * v,
+        lambda v: fg.maximum(v, 1.0),
+        lambda v: v.backward(),
+        float,
+        lambda v: fg.grad(lambda x: x * v)(1.0),
+        lambda v: fg.compile(lambda x: x * v)(Value(1.0)),
+        fg.compile_graph,
+        fg.compile(lambda x: x * 2.0),
+    ],
+)
+def test_a_value_that_escapes_from_its_trace_is_of_no_use(use):
+    escaped = []
+
+    def f(x):
+        escaped.append(x * 2.0)
+        return x
+
+    assert fg.grad(f)(1.0) == 1.0
+    with pytest.raises(fg.TraceError, match="escaped"):
+        use(escaped[0])
+    assert fg.grad(lambda x: x * 3.0)(1.0) == 3.0, "nothing is left behind"
+
+
+def test_a_condition_that_escapes():
+    escaped = []
+
+    def f(x):
+        escaped.append(x > 0)
+        return x
+
+    fg.grad(f)(1.0)
+    with pytest.raises(fg.TraceError, match="escaped"):
+        bool(escaped[0])
+    with pytest.raises(fg.TraceError, match="escaped"):
+        fg.where(escaped[0], 1.0, 2.0)
+
+
+def test_a_condition_made_before_tracing():
+    w = Value(1.0)
+    condition = w > 0
+    with pytest.raises(fg.TraceError, match="compare the Values inside the function"):
+        fg.grad(lambda x: fg.where(condition, x, -x))(1.0)
+
+
+def test_printing_a_traced_value_shows_no_number():
+    shown = []
+
+    def f(x):
+        w = Value(2.0)
+        shown.extend([repr(x), repr(x * 2.0), repr(x > 0), repr(w), repr(outer)])
+        return x
+
+    outer = Value(7.0)
+    fg.grad(f)(1.0)
+    assert shown[:3] == ["Value(data=<traced>)", "Value(data=<traced>)", "Condition(<traced>)"]
+    assert shown[3] == "Value(data=2.0, grad=0.0)"
+    assert "7.0" not in shown[4]
+
+
+def test_side_effects_happen_once():
+    calls = []
+
+    def f(x):
+        calls.append(1)
+        return x * random.random()
+
+    g = fg.grad(f)
+    assert g(1.0) == g(2.0) == g(3.0)
+    assert calls == [1]

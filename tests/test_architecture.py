@@ -1,0 +1,123 @@
+"""The shape of the package: imports go one way, and `import flatgrad` stays cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flatgrad
+
+PACKAGE = Path(flatgrad.__file__).parent
+FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+#: A part may import from itself and from the parts before it; what lies in the package's own folder is the face.
+PARTS = ["runtime", "compiler", "nn", ""]
+
+
+def part_of(module):
+    """The part of the package that a path or a dotted name below `flatgrad` belongs to."""
+    first = module.split(".")[0].split("/")[0]
+    return first if first in PARTS else ""
+
+
+def imported(path, source):
+    """The modules of the package that a file imports, as names below `flatgrad`; imports inside functions count too."""
+    here = list(path.parent.parts)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = here[: len(here) - (node.level - 1)]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            for name in names:
+                yield ".".join([*base, name])
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "flatgrad":
+            below = node.module.split(".")[1:]
+            yield from [".".join(below)] if below else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "flatgrad":
+                    yield ".".join(alias.name.split(".")[1:])
+
+
+def backward_imports(path, source):
+    own = PARTS.index(part_of(path.as_posix()))
+    return [name for name in imported(path, source) if PARTS.index(part_of(name)) > own]
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_go_one_way(path):
+    assert backward_imports(path, (PACKAGE / path).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("runtime/value.py", "from ..compiler import trace"),
+        ("runtime/value.py", "from ..compiler.trace import Trace"),
+        ("runtime/value.py", "def f():\n    from .. import nn"),
+        ("runtime/value.py", "import flatgrad"),
+        ("runtime/value.py", "from flatgrad import Value"),
+        ("runtime/value.py", "import flatgrad.compiler.driver"),
+        ("compiler/driver.py", "from ..nn.module import Module"),
+        ("compiler/emit/python.py", "from ...nn import MLP"),
+        ("compiler/emit/python.py", "from ... import demo"),
+        ("nn/layers.py", "from .. import demo"),
+    ],
+)
+def test_an_import_the_other_way_is_noticed(path, source):
+    assert backward_imports(Path(path), source)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("compiler/driver.py", "from ..runtime.errors import OptionError\nfrom .program import Program\nimport time"),
+        ("nn/layers.py", "from ..runtime.value import Value\nfrom .module import Module"),
+        ("demo.py", "from .nn import MLP\nfrom .compiler.transforms import grad"),
+        ("runtime/value.py", "from . import primitives\nimport numpy"),
+    ],
+)
+def test_imports_the_right_way_are_not(path, source):
+    assert list(imported(Path(path), source)) or "numpy" in source
+    assert backward_imports(Path(path), source) == []
+
+
+def test_heavy_packages_are_imported_when_first_used():
+    heavy = {"sympy", "llvmlite", "matplotlib", "graphviz", "sklearn"}
+    code = f"import sys, flatgrad; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_file_is_named_after_nothing():
+    assert not {"utils.py", "helpers.py", "misc.py", "common.py"} & {path.name for path in FILES}
+
+
+def test_text_is_compiled_in_one_place():
+    """Only the loader turns text into code."""
+    callers = set()
+    for path in FILES:
+        tree = ast.parse((PACKAGE / path).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"exec", "eval"}:
+                callers.add(path.as_posix())
+    assert callers == {"runtime/loader.py"}
+
+
+def test_the_public_face():
+    names = "Value Condition compile compile_graph value_and_grad grad nn where equal detach maximum div exp tanh"
+    assert set(names.split()) <= set(dir(flatgrad))
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_the_face_shows_nothing_that_others_made():
+    """`import *` of a module with imports of its own would bring `math` or `Any` along."""
+    foreign = [
+        name
+        for name, item in vars(flatgrad).items()
+        if not name.startswith("_")
+        and not getattr(item, "__name__" if inspect.ismodule(item) else "__module__", "").startswith("flatgrad")
+    ]
+    assert foreign == []

@@ -1,0 +1,93 @@
+"""Documentation is run: code blocks of the README and of `docs`; and everything public has a docstring."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import flatgrad
+
+ROOT = Path(__file__).parent.parent
+PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if page.exists()]
+MODULES = [module.name for module in pkgutil.walk_packages(flatgrad.__path__, "flatgrad.")]
+MODULES.remove("flatgrad.__main__")  # importing it runs it
+
+
+def blocks(text):
+    """The python code blocks of a page that are sessions, each with the number of its first line."""
+    for match in re.finditer(r"^```(?:python|pycon)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        if ">>>" in match[1]:
+            yield text[: match.start(1)].count("\n") + 1, match[1]
+
+
+def failures(name, text):
+    """Run the sessions of a page, one after the other, in one namespace; return how many examples failed."""
+    names: dict[str, object] = {}
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    for line, block in blocks(text):
+        test = doctest.DocTestParser().get_doctest(block, names, f"{name}:{line}", name, line)
+        runner.run(test, clear_globs=False)
+        names.update(test.globs)
+    return runner.summarize(verbose=False).failed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert failures(page.name, page.read_text(encoding="utf-8")) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("```python\n>>> x = 1\n>>> x + 1\n2\n```\ntext\n```python\n>>> x\n1\n```\n", 0),
+        ("```python\n>>> 1 + 1\n3\n```\n", 1),
+        ("```python\nraise ValueError  # no session\n```\n```sh\n>>> 1\n2\n```\n", 0),
+    ],
+)
+def test_the_runner_notices_a_wrong_example(text, count, capsys):
+    assert failures("page", text) == count
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def public(module):
+    """The public functions and classes that a module defines, and the public methods of those classes."""
+    for name, item in vars(module).items():
+        if name.startswith("_") or getattr(item, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(item) or inspect.isclass(item):
+            yield f"{module.__name__}.{name}", item
+
+
+@pytest.mark.parametrize("name", ["flatgrad", *MODULES])
+def test_everything_public_has_a_docstring(name):
+    module = importlib.import_module(name)
+    source = Path(module.__file__).read_text(encoding="utf-8")
+    assert module.__doc__ or not source.strip(), f"{name} has no docstring"
+    missing = [path for path, item in public(module) if not (inspect.getdoc(item) or "").strip()]
+    assert missing == []
+
+
+def test_the_public_names_are_documented():
+    names = [name for name, item in vars(flatgrad).items() if not name.startswith("_") and callable(item)]
+    assert [name for name in names if not (inspect.getdoc(getattr(flatgrad, name)) or "").strip()] == []
+    assert len(names) > 30
+
+
+MAIN = [flatgrad.Value, flatgrad.compile, flatgrad.compile_graph, flatgrad.value_and_grad, flatgrad.grad]
+
+
+@pytest.mark.parametrize("item", MAIN)
+def test_the_main_functions_have_an_example_that_is_run(item):
+    assert doctest.DocTestFinder(recurse=False).find(item)[0].examples
