@@ -122,8 +122,10 @@ def as_scalar(operand):
 
 
 def _node(data, operands, receivers):
-    """A node, or only its number if no operand is a node."""
-    return Scalar(data, operands, receivers) if any(isinstance(o, Scalar) for o in operands) else data
+    """A node, which can receive a gradient if one of its operands can; only its number if none is a node."""
+    if not any(isinstance(o, Scalar) for o in operands):
+        return data
+    return Scalar(data, operands, receivers, any(_can_receive(o) for o in operands))
 
 
 def _power(base, exponent):

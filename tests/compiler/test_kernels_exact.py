@@ -13,6 +13,7 @@ from flatgrad.compiler.passes import JOINT_PASSES, PRIMAL_PASSES, run_passes
 from tests import reference
 from tests.bits import assert_same
 from tests.programs import (
+    Interpreted,
     Outcome,
     assert_agrees,
     by_interpreter,
@@ -173,7 +174,7 @@ def test_numbers_and_values_mixed(program, data):
         return [out.data, *[v.grad for v in given if isinstance(v, fg.Value)]]
 
     f = compiled(program)
-    expected = flatgrad_outcome(lambda: compute(lambda given: _only(program.run(given))))
+    expected = flatgrad_outcome(lambda: compute(lambda given: _only(program.run(given, Interpreted(given)))))
     actual = flatgrad_outcome(lambda: compute(lambda given: _only(f(*given))))
     assert_agrees(actual, expected, program, errors_of(f, program.inputs))
 
