@@ -49,7 +49,7 @@ def build_pair(trace: Callable[[], tuple[Traced, list[int]]], title: str, mode: 
         primal.output_groups = [Group("outputs", len(primal.outputs), False)]
 
         def pair(outputs: tuple[int, ...]) -> tuple[Routine, Routine, Program]:
-            joint = run_passes(_joint_passes(mode), _joint(primal, wrt, seeded=True, of=outputs))
+            joint = run_passes(joint_passes(mode), _joint(primal, wrt, seeded=True, of=outputs))
             parts = partition(joint, len(primal.outputs), len(outputs))
             functions = [
                 Function(parts.forward, "forward", _FORWARD),
@@ -83,10 +83,12 @@ def build_joint(
     title: str,
     with_value: bool = True,
     mode: str = "exact",
+    load: bool = True,
 ) -> tuple[Kernel, Traced]:
     """A kernel of one function, for `value_and_grad` and `grad`.
 
     It returns the first output (`with_value`), the other outputs if there are any, and the gradients of the first.
+    Without `load` the kernel has a program but no source: it is to be inlined into another.
     """
     with collector_paused():
         start = time.perf_counter()
@@ -98,7 +100,10 @@ def build_joint(
         joint = _joint(primal, wrt, of=(0,), gradient_groups=gradient_groups)
         if not with_value:
             joint.outputs, joint.output_groups = joint.outputs[1:], joint.output_groups[1:]
-        joint = run_passes(_joint_passes(mode), joint)
+        joint = run_passes(joint_passes(mode), joint)
+        if not load:
+            stats = _stats(joint, "", traced_at - start, time.perf_counter() - traced_at)
+            return Kernel(primal.name, joint, "", stats, traced.leaves), traced
         name, doc = ("value_and_grad", _VALUE_AND_GRAD) if with_value else ("grad", _GRAD)
         module = _load([Function(joint, name, doc)], _header(title, joint, mode), primal.name)
         routine = Routine(module.names[name], joint, module.source, module)
@@ -123,7 +128,8 @@ _VALUE_AND_GRAD = "Return the value and its gradients."
 _GRAD = "Return the gradients."
 
 
-def _joint_passes(mode: str) -> tuple[Pass, ...]:
+def joint_passes(mode: str) -> tuple[Pass, ...]:
+    """The passes that run on joint programs in a mode."""
     return FAST_JOINT_PASSES if mode == "fast" else JOINT_PASSES
 
 

@@ -62,6 +62,7 @@ class Program:
         adjoint_of: per equation, the variable whose adjoint it accumulates, or -1; `-2 - k` stands for a variable of
             another program (the forward part), called `foreign_names[k]`.
         primal: how many leading equations belong to the forward part.
+        update: the index of the first equation behind the gradient (a training step's update), or -1.
 
     Example:
         >>> program = ProgramBuilder("f", [Group("x", 1, True)]).finish_with(lambda b: [b.emit("mul", 0, 0)])
@@ -86,6 +87,7 @@ class Program:
     locations: list[Location] = field(default_factory=list)
     adjoint_of: array[int] = field(default_factory=lambda: array("q"))
     primal: int = 0
+    update: int = -1
     foreign_names: list[str] = field(default_factory=list)
 
     # --- reading --------------------------------------------------------------------------------------------------
@@ -420,6 +422,8 @@ class Rewriter:
             result.adjoint_of[index] = -1
         outputs = [self._renamed[o] for o in program.outputs]
         primal = int(np.searchsorted(sources, program.primal))
+        if program.update >= 0:
+            result.update = int(np.searchsorted(sources, program.update))
         return self._builder.finish(outputs, program.output_groups, primal)
 
 

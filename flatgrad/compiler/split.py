@@ -109,5 +109,7 @@ def _part(
     part.adjoint_of = column("q", np.where(inside & (targets >= 0), moved(np.maximum(targets, 0)), -1))
     part.outputs = moved(wanted).tolist()
     part.output_groups = program.output_groups if final else [Group("w", len(part.outputs), False)]
+    if program.update >= 0:
+        part.update = min(max(program.update - start, 0), end - start)
     part.primal = min(max(program.primal - start, 0), end - start)
     return Part(part, place[outside].tolist())

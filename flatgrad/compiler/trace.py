@@ -40,6 +40,7 @@ class Trace:
         self.leaves: list[Value] = []
         self._references: dict[int, int] = {}
         self._sites: dict[Site | Location | None, int] = {None: -1}
+        self.primal: int | None = None  # where the gradient of an inlined program begins
         self.leaf_names: dict[int, str] = {}  # by id, for leaves without a label
         self._kept: list[Any] = []  # what ids in _references belong to
 
@@ -76,9 +77,9 @@ class Trace:
             known = self._sites[site] = len(self._sites) - 1
         return self.append(primitive, refs, known)
 
-    def append(self, primitive: Primitive, refs: Sequence[int], site: int) -> Any:
+    def append(self, primitive: Primitive, refs: Sequence[int], site: int, adjoint_of: int = -1) -> Any:
         """Append an equation whose operands are known references."""
-        index = self.builder.append(primitive.opcode, refs, site)
+        index = self.builder.append(primitive.opcode, refs, site, adjoint_of)
         if primitive.result == "f":
             value: TracedValue = _new(TracedValue)
             value._trace = self
@@ -143,22 +144,41 @@ class Trace:
         """The site number of a location, for equations taken over from another program."""
         return self._sites.setdefault(location, len(self._sites) - 1)
 
+    def bind(self, value: Value, index: int) -> None:
+        """Let input `index` stand for a `Value` from outside, which then is no leaf."""
+        self._references[id(value)] = index
+        self._kept.append(value)
+
+    def begin_update(self) -> None:
+        """What follows is no longer value or gradient, and no longer the user's."""
+        self._record_sites = False
+        self.builder.program.update = len(self.builder.program)
+
     def inline(self, program: Program, operands: Sequence[Any]) -> list[Any]:
         """Append the equations of another program, applied to these operands; return its outputs."""
-        values: list[Any] = list(operands)
+        if self.primal is None:
+            self.primal = len(self.builder.program) + program.primal
+        refs = [self.reference(operand) for operand in operands]
+        constants = [self.builder.constant(number) for number in program.constants]
         sites = [self.site_of(location) for location in program.locations]
-        for index in range(len(program)):
-            equation = program.equation(index)
-            arguments = [values[o] if o >= 0 else program.constants[~o] for o in equation.operands]
-            refs = [self.reference(argument) for argument in arguments]
-            site = program.sites[index]
-            values.append(self.append(equation.primitive, refs, sites[site] if site >= 0 else -1))
-        return [values[o] if o >= 0 else program.constants[~o] for o in program.outputs]
+        append = self.builder.append
+        starts, columns = program.starts, zip(program.opcodes, program.sites, program.adjoint_of, strict=True)
+        for index, (opcode, site, target) in enumerate(columns):
+            arguments = program.operands[starts[index] : starts[index + 1]]
+            refs.append(
+                append(
+                    opcode,
+                    [refs[o] if o >= 0 else constants[~o] for o in arguments],
+                    sites[site] if site >= 0 else -1,
+                    refs[target] if target >= 0 else -1,
+                )
+            )
+        return [self._traced(refs[o]) if o >= 0 else program.constants[~o] for o in program.outputs]
 
     def finish(self, outputs: Sequence[Any]) -> Program:
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
         refs = [self.reference(output) for output in outputs]
-        program = self.builder.finish(refs)
+        program = self.builder.finish(refs, primal=self.primal)
         arguments, count = program.inputs, len(self.leaves)
         if count:
             name_of = Namer([*program.input_names, *(group.name for group in program.input_groups)])
@@ -168,15 +188,16 @@ class Trace:
                 name_of(_label(leaf) or self.leaf_names.get(id(leaf), ""), f"p{k}")
                 for k, leaf in enumerate(self.leaves)
             ]
-            operands = np.frombuffer(program.operands, dtype=np.int64)
-            operands = np.where(
-                operands >= _LEAVES, operands - (_LEAVES - arguments), operands + count * (operands >= arguments)
-            )
-            program.operands = type(program.operands)("q", operands.tobytes())
-            program.outputs = [
-                ref - _LEAVES + arguments if ref >= _LEAVES else ref + count if ref >= arguments else ref
-                for ref in refs
-            ]
+
+            def settled(numbers: Any) -> Any:
+                """References with the leaves in their place, right behind the arguments."""
+                return np.where(
+                    numbers >= _LEAVES, numbers - (_LEAVES - arguments), numbers + count * (numbers >= arguments)
+                )
+
+            program.operands = column("q", settled(np.array(program.operands, dtype=np.int64)))
+            program.adjoint_of = column("q", settled(np.array(program.adjoint_of, dtype=np.int64)))
+            program.outputs = settled(np.array(refs, dtype=np.int64)).tolist()
         self._settle_sites(program)
         return program
 

@@ -24,7 +24,7 @@ from .program import Group
 from .trace import Trace, Traced, trace_function, trace_graph
 
 
-class _Arguments:
+class Arguments:
     """The arguments of one call, taken apart.
 
     Attributes:
@@ -76,7 +76,7 @@ def _static(name: Any, argument: Any) -> tuple[Any, ...]:
     return "static", type(argument), argument
 
 
-class _Compiled:
+class Transformed:
     """What the transformed functions have in common: a kernel per structure of arguments."""
 
     def __init__(
@@ -120,13 +120,13 @@ class _Compiled:
             "Pickle the original function and compile it where it is needed, or write a kernel with kernel.save(path)."
         )
 
-    def _take_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any], symbolic: bool = False) -> _Arguments:
+    def _take_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any], symbolic: bool = False) -> Arguments:
         if kwargs and self._signature is not None:
             bound = self._signature.bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs
-        return _Arguments(args, kwargs, self._statics, self._captured, symbolic)
+        return Arguments(args, kwargs, self._statics, self._captured, symbolic)
 
-    def _entry(self, arguments: _Arguments) -> tuple[Any, _Arguments]:
+    def _entry(self, arguments: Arguments) -> tuple[Any, Arguments]:
         raise NotImplementedError  # pragma: no cover - both subclasses define it
 
     def _title(self) -> str:
@@ -135,7 +135,7 @@ class _Compiled:
         name = "a lambda" if getattr(self.function, "__name__", "") == "<lambda>" else f"`{self.name}`"
         return f"{name}{where}"
 
-    def _groups(self, arguments: _Arguments) -> tuple[list[Group], list[str], list[int]]:
+    def _groups(self, arguments: Arguments) -> tuple[list[Group], list[str], list[int]]:
         """The input groups, the input names, and for each argument its group or -1."""
         name_of = Namer()
         groups: list[Group] = []
@@ -166,17 +166,19 @@ class _Compiled:
                 names.append(name_of(labelled.get(len(names)) or place, place))
         return groups, names, owners
 
-    def _call_traced(self, arguments: _Arguments, leaves: Sequence[Any]) -> Any:
-        """Call the function on the traced leaves, put together as the arguments were."""
+    def _call_traced(
+        self, arguments: Arguments, leaves: Sequence[Any], function: Callable[..., Any] | None = None
+    ) -> Any:
+        """Call the function (or another one) on the traced leaves, put together as the arguments were."""
         known = [leaves[place] for _, place in arguments.values]
         iterator = _placeholders(arguments, leaves, known)
         items = [st.unflatten(structure, iterator, st.object_array) for structure in arguments.structures]
         positional = len(items) - len(arguments.keywords)
         keywords = dict(zip(arguments.keywords, items[positional:], strict=True))
-        return self.function(*items[:positional], **keywords)
+        return (function or self.function)(*items[:positional], **keywords)
 
 
-def _placeholders(arguments: _Arguments, leaves: Sequence[Any], known: Sequence[Any]) -> Iterator[Any]:
+def _placeholders(arguments: Arguments, leaves: Sequence[Any], known: Sequence[Any]) -> Iterator[Any]:
     """The traced leaves in order; a `Value` that stands in several places is the same leaf in all of them."""
     kinds = [kind for structure in arguments.structures for kind in _leaf_kinds(structure)]
     for leaf, kind in zip(leaves, kinds, strict=True):
@@ -215,7 +217,7 @@ class _CallEntry:
         self.kernel, self.result = kernel, result
 
 
-class CompiledFunction(_Compiled):
+class CompiledFunction(Transformed):
     """A function compiled by `fg.compile`; called like the original, it returns `Value`s."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -227,7 +229,7 @@ class CompiledFunction(_Compiled):
         results = kernel.call(arguments.numbers, operands)
         return st.unflatten(entry.result, iter(results), st.object_array)
 
-    def _entry(self, arguments: _Arguments) -> tuple[_CallEntry, _Arguments]:
+    def _entry(self, arguments: Arguments) -> tuple[_CallEntry, Arguments]:
         entry = self._kernels.get(arguments.key)
         while entry is None:
             with self._lock:
@@ -239,11 +241,11 @@ class CompiledFunction(_Compiled):
                     )
                 )
                 positional = arguments.args[: len(arguments.args) - len(rebuilt)]
-                arguments = _Arguments(positional, rebuilt, self._statics, self._captured)
+                arguments = Arguments(positional, rebuilt, self._statics, self._captured)
                 entry = self._kernels.get(arguments.key)
         return entry, arguments
 
-    def _build(self, arguments: _Arguments) -> _CallEntry | None:
+    def _build(self, arguments: Arguments) -> _CallEntry | None:
         groups, names, _ = self._groups(arguments)
         places = [place for _, place in arguments.values]
         count = len(names)
@@ -295,7 +297,7 @@ class _GradEntry:
         self.has_aux_numbers = any(group.name == "aux" for group in kernel.program.output_groups)
 
 
-class GradFunction(_Compiled):
+class GradFunction(Transformed):
     """A function transformed by `fg.value_and_grad` or `fg.grad`."""
 
     def __init__(
@@ -313,6 +315,7 @@ class GradFunction(_Compiled):
         self._wrt = None if wrt is None else _parameters(wrt)
         self._has_aux, self._with_value = has_aux, with_value
         self._binder: Binder | None = None
+        self._inlined: dict[Any, _GradEntry] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
@@ -348,18 +351,16 @@ class GradFunction(_Compiled):
             return ((value, aux), gradient) if self._has_aux else (value, gradient)
         return (gradient, aux) if self._has_aux else gradient
 
-    def _entry(self, arguments: _Arguments) -> tuple[_GradEntry, _Arguments]:
+    def _entry(self, arguments: Arguments) -> tuple[_GradEntry, Arguments]:
         entry = self._kernels.get(arguments.key)
         if entry is None:
             with self._lock:
                 entry = self._kernels.get(arguments.key)
                 if entry is None:
-                    entry = self._build(arguments)
-                    if not any(isinstance(leaf, TracedValue) for leaf in entry.kernel.leaves):
-                        self._kernels[arguments.key] = entry
+                    entry = self._kernels[arguments.key] = self._build(arguments)
         return entry, arguments
 
-    def _build(self, arguments: _Arguments) -> _GradEntry:
+    def _build(self, arguments: Arguments, load: bool = True) -> _GradEntry:
         groups, names, owners = self._groups(arguments)
         structures = self._differentiated(arguments)
 
@@ -398,14 +399,14 @@ class GradFunction(_Compiled):
                     gradient_groups.append(Group(f"{group.name}_bar", len(kinds), group.scalar))
             return traced, inputs, gradient_groups
 
-        kernel, traced = build_joint(trace, self._title(), self._with_value, self.mode)
+        kernel, traced = build_joint(trace, self._title(), self._with_value, self.mode, load)
         binder = None
-        if not (self._has_aux or arguments.keywords or self._statics):
+        if load and not (self._has_aux or arguments.keywords or self._statics):
             single = self._single or self._wrt is not None
             binder = make_binder(kernel, arguments.structures, structures, single, self._with_value)
         return _GradEntry(kernel, traced.result, structures, binder)
 
-    def _differentiated(self, arguments: _Arguments) -> list[tuple[Any, ...]]:
+    def _differentiated(self, arguments: Arguments) -> list[tuple[Any, ...]]:
         """The structures of the gradients."""
         if self._wrt is not None:
             return [("numbers", list, len(self._wrt))]
@@ -424,11 +425,15 @@ class GradFunction(_Compiled):
             structures.append(structure)
         return structures
 
-    def _inline(self, arguments: _Arguments) -> Any:
+    def _inline(self, arguments: Arguments) -> Any:
         """Splice value and gradient into the function that is being traced."""
         trace = recorder()
         assert isinstance(trace, Trace)
-        entry, _ = self._entry(arguments)
+        entry = self._inlined.get(arguments.key)
+        if entry is None:
+            entry = self._build(arguments, load=False)
+            if not any(isinstance(leaf, TracedValue) for leaf in entry.kernel.leaves):
+                self._inlined[arguments.key] = entry
         operands = [
             n for argument in arguments.numbers for n in (argument if isinstance(argument, list) else [argument])
         ]

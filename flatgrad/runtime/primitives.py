@@ -314,6 +314,8 @@ def _power_spelling(base: float | None, exponent: float | None) -> str:
     # Only a negative base to a fractional power is complex; elsewhere the plain operator means the same.
     if (exponent is not None and exponent.is_integer()) or (base is not None and base > 0.0):
         return "{0} ** {1}"
+    if exponent is not None and exponent > 0.0:
+        return "pow({0}, {1})"  # math.pow differs from ** only in what it raises at a base of 0
     return "power({0}, {1})"
 
 
@@ -359,7 +361,8 @@ power: Primitive = Primitive(
         lambda out, a, k: where(equal(a, 0.0), 0.0, out * log(where(equal(a, 0.0), 1.0, a))),
     ),
     doc="`base ** exponent`; a negative base to a fractional power raises, it never turns complex.",
-    sympy=lambda sp, a, k: a**k, python=_power_spelling, strength=POWER, prelude=scalar.power, symbol="**",
+    sympy=lambda sp, a, k: a**k, python=_power_spelling, strength=POWER, imports=("pow",), prelude=scalar.power,
+    symbol="**",
     domain=(POSITIVE, REAL), requires="a base >= 0 for a fractional exponent", raises=True,
 )  # fmt: skip
 

@@ -236,6 +236,7 @@ class _Statements:
         add_opcode = primitives.add.opcode
         columns = zip(program.opcodes.tolist(), layout.refs, program.sites.tolist(), strict=True)
         last_site = -1
+        announced = False
         for index, (opcode, refs, site) in enumerate(columns):
             variable = inputs + index
             two = infix[opcode]
@@ -255,7 +256,8 @@ class _Statements:
             if inlined[variable]:
                 texts[variable], strengths[variable] = text, strength
                 continue
-            if site != last_site or index == program.primal:
+            if site != last_site or (index >= program.primal and not announced):
+                announced = index >= program.primal
                 last_site = comment(site, index)
             if opcode == add_opcode:
                 local = texts[variable] = choose(variable, index, refs[0])
@@ -272,12 +274,16 @@ def _commenter(program: Program, lines: list[str]) -> Callable[[int, int], int]:
     """Writes the comment for a change of the user's line: in full the first time, then by number."""
     shown: set[tuple[int, bool]] = set()
     in_gradient = program.primal == 0
+    in_update = program.update == 0
 
     def comment(site: int, index: int) -> int:
-        nonlocal in_gradient
+        nonlocal in_gradient, in_update
         if index >= program.primal and not in_gradient:
             in_gradient = True
             lines.append("    # --- the gradient, backwards ---")
+        if program.update >= 0 and index >= program.update and not in_update:
+            in_update = True
+            lines.append("    # --- the update ---")
         if site >= 0:
             location = program.locations[site]
             text = f"    # {location}"

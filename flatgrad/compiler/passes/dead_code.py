@@ -49,5 +49,7 @@ def remove_dead_code(program: Program) -> Program:
     result.locations = program.locations
     result.outputs = [int(renamed[output]) for output in program.outputs]
     result.output_groups = program.output_groups
+    if program.update >= 0:
+        result.update = int(np.count_nonzero(alive[: program.update]))
     result.primal = int(np.count_nonzero(alive[: program.primal]))
     return result

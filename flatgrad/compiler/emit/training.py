@@ -1,0 +1,90 @@
+"""The loop around training steps, as source: batches, shuffling, the numbers of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def emit_step_numbers(rate: str, texts: dict[str, str]) -> str:
+    """A function that computes what depends on the step alone: the learning rate, then `texts` by name."""
+    lines = [
+        "def numbers(step):",
+        '    """The learning rate and whatever else depends on the step alone; steps count from 0."""',
+    ]
+    if texts:
+        lines.append("    t = step + 1")
+    lines.append(f"    lr = {rate}")
+    lines += [f"    {name} = {text}" for name, text in texts.items()]
+    lines.append(f"    return {', '.join(['lr', *texts])}{'' if texts else ','}")
+    return "\n\n" + "\n".join(lines) + "\n"
+
+
+def emit_loop(
+    *, rows: int, batch: int, sizes: Sequence[int], shuffled: bool, states: int, has_leaves: bool, seed: int | None
+) -> str:
+    """The generator `train`, which runs steps over batches.
+
+    Args:
+        rows: how many rows of data the loop is for.
+        batch: the batch size.
+        sizes: the sizes of batches that occur; there is a function `step_N` for each.
+        shuffled: whether to shuffle the rows before each epoch.
+        states: how many lists of state the optimiser has.
+        has_leaves: whether steps read further leaves (frozen parameters).
+        seed: the default seed of the shuffling.
+    """
+    state = ", *state" if states else ""
+    leaves = ", LEAVES" if has_leaves else ""
+    result = f"loss, parameters{state}"
+    tail = f"parameters{state}, *numbers(step){leaves}"
+    yielded = "yield step, loss, parameters, state"
+    body = [
+        "def train(X, y, parameters=None, state=None, *, steps, seed=SEED, first=0):",
+        '    """Train; after each step yield its number, its loss, the parameters and the optimiser\'s state.',
+        "",
+        f"    X, y: lists of {rows:,} rows, each a list of numbers",
+        "    parameters: a list of numbers, PARAMETERS by default",
+        f"    state: {states} lists of numbers, zeros by default",
+        "    steps: run up to this step; first: begin with this one, which `parameters` and `state` are for",
+        "    seed: of the shuffling",
+        '    """',
+        f"    if len(X) != {rows} or len(y) != {rows}:",
+        f'        raise ValueError("this loop was generated for {rows} rows, got %d and %d" % (len(X), len(y)))',
+        "    if parameters is None:",
+        "        parameters = PARAMETERS",
+        "    if state is None:",
+        f"        state = [[0.0] * len(parameters) for _ in range({states})]",
+    ]
+    if batch >= rows and not shuffled:
+        body += [
+            "    x_all = [number for row in X for number in row]",
+            "    y_all = [number for row in y for number in row]",
+            f"    run = STEPS[{rows}]",
+            "    for step in range(first, steps):",
+            f"        {result} = run(x_all, y_all, {tail})",
+            f"        {yielded}",
+        ]
+    else:
+        body += [
+            f"    order = list(range({rows}))",
+            *(["    shuffle = random.Random(seed).shuffle"] if shuffled else []),
+            "    step = 0",
+            "    while step < steps:",
+            *(["        shuffle(order)"] if shuffled else []),
+            f"        for start in range(0, {rows}, {batch}):",
+            "            if step == steps:",
+            "                return",
+            "            if step >= first:",
+            f"                batch = order[start:start + {batch}]",
+            "                x_batch = [number for row in batch for number in X[row]]",
+            "                y_batch = [number for row in batch for number in y[row]]",
+            f"                {result} = STEPS[len(batch)](x_batch, y_batch, {tail})",
+            f"                {yielded}",
+            "            step += 1",
+        ]
+    head = [
+        "#: A step for each size of batch.",
+        f"STEPS = {{{', '.join(f'{n}: step_{n}' for n in sizes)}}}",
+        f"SEED = {seed!r}",
+    ]
+    return "\n\n" + "\n".join(head) + "\n\n\n" + "\n".join(body) + "\n"

@@ -1,0 +1,242 @@
+"""Training steps: forward, backward and the optimiser's update as one generated function."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from ..compiler.driver import VERSION, joint_passes
+from ..compiler.emit.python import Function, emit_module
+from ..compiler.emit.training import emit_step_numbers
+from ..compiler.names import Namer, outer_names
+from ..compiler.passes import run_passes
+from ..compiler.program import Group, Program
+from ..compiler.trace import Trace, trace_function
+from ..compiler.transforms import Arguments, GradFunction, Transformed
+from ..runtime.errors import InputError
+from ..runtime.kernel import Routine
+from ..runtime.loader import LoadedModule, collector_paused
+from ..runtime.tracing import active, forbidden, recorder
+from ..runtime.value import TracedValue, Value
+from .optim import Optimizer
+
+
+class StepProgram:
+    """The program of a training step for one structure of batches.
+
+    It takes the batch's arguments, the parameters, the optimiser's state (a list per kind), the numbers of the step,
+    and the leaves that are not trained; it returns the loss, the new parameters and the new state.
+    """
+
+    def __init__(self, program: Program, leaves: list[Value], seconds: float) -> None:
+        self.program, self.leaves, self.seconds = program, leaves, seconds
+
+
+class TrainStep(Transformed):
+    """A training step: called with a batch, it updates the parameters and returns the loss as a float.
+
+    Made by `nn.train_step`. The parameters and the optimiser's state are arrays of this object while it is in use; the
+    `Value`s are brought up to date by `sync()`, and when a step raises. A step that raises changes nothing.
+
+    Attributes:
+        optimizer: the optimiser.
+        steps: how many steps have been made.
+        source: the generated source of the step that ran last.
+    """
+
+    def __init__(
+        self,
+        loss_fn: Callable[..., Any],
+        optimizer: Optimizer,
+        parameters: Any,
+        *,
+        backend: str = "auto",
+        mode: str = "exact",
+        static_argnames: Sequence[str] | str = (),
+    ) -> None:
+        super().__init__(loss_fn, backend, mode, static_argnames)
+        if not isinstance(optimizer, Optimizer):
+            raise InputError(f"train_step: expected an optimiser such as nn.SGD(0.1), got {type(optimizer).__name__}")
+        self.optimizer = optimizer
+        self.parameters = as_parameters(parameters)
+        self._gradient = GradFunction(
+            loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, static_argnames=static_argnames
+        )
+        self.steps = 0
+        self.source = ""
+        self.reload()
+
+    def reload(self) -> None:
+        """Take the parameters' current data, and begin with a fresh optimiser state."""
+        self.numbers = [parameter._data for parameter in self.parameters]
+        self.state = [[0.0] * len(self.numbers) for _ in self.optimizer.state_names]
+        self.steps = 0
+
+    def sync(self) -> None:
+        """Write the current parameters into the `Value`s' data."""
+        for parameter, number in zip(self.parameters, self.numbers, strict=True):
+            parameter._data = number
+
+    def __call__(self, *batch: Any, **keywords: Any) -> float:
+        """Make one step on a batch; return the loss before the update.
+
+        Raises:
+            DomainError, DivisionByZeroError, RangeError: as the loss would; parameters and state stay as they were.
+            TraceError: at the first call for a structure of batches, as `fg.compile`.
+        """
+        if active and recorder() is not None:
+            raise forbidden("making a training step", "Call the step outside of the compiled function.")
+        arguments = self._take_apart(batch, keywords)
+        routine, leaves, source = self._step_for(arguments)
+        numbers = self.optimizer.step_numbers(self.steps)
+        given = [*arguments.numbers, self.numbers, *self.state, *numbers]
+        if leaves:
+            given.append([leaf._data for leaf in leaves])
+        try:
+            loss, parameters, *state = routine(*given)
+        except BaseException:
+            self.sync()
+            raise
+        self.numbers, self.state = parameters, state
+        self.steps += 1
+        self.source = source
+        return float(loss)
+
+    @property
+    def kernels(self) -> list[Any]:
+        """The routines made so far, one per structure of batches."""
+        return [routine for routine, _, _ in self._kernels.values()]
+
+    def _step_for(self, arguments: Arguments) -> tuple[Routine, list[Value], str]:
+        entry: tuple[Routine, list[Value], str] | None = self._kernels.get(arguments.key)
+        if entry is None:
+            with self._lock:
+                built = self.build(arguments)
+                sections = self.sections([(built, "step")])
+                module = LoadedModule(sections, f"{self.name}_step")
+                routine = Routine(module.names["step"], built.program, module.source, module)
+                entry = self._kernels[arguments.key] = routine, built.leaves, module.source
+        return entry
+
+    def build(self, arguments: Arguments) -> StepProgram:
+        """Trace loss, gradient and update for batches of this structure."""
+        groups, names, _ = self._groups(arguments)
+        count, width = len(names), len(self.parameters)
+        name_of = Namer([*names, *(group.name for group in groups)])
+        known = outer_names(self.function)
+        own = [name_of(p.label or known.get(id(p), ""), f"p{k}") for k, p in enumerate(self.parameters)]
+        groups = [*groups, Group(name_of("parameters", "parameters"), width, False)]
+        names = [*names, *own]
+        for state in self.optimizer.state_names:
+            groups.append(Group(name_of(f"{state}s", "states"), width, False))
+            names += [name_of(f"{state}_{name}", "s") for name in own]
+        for number in ("lr", *self.optimizer.step_texts()):
+            groups.append(Group(name_of(number, "number"), 1, True))
+            names.append(groups[-1].name)
+
+        def body(inputs: list[TracedValue]) -> tuple[None, list[Any]]:
+            trace = recorder()
+            assert isinstance(trace, Trace)
+            for k, parameter in enumerate(self.parameters):
+                trace.bind(parameter, count + k)
+            loss, gradients = self._call_traced(arguments, inputs[:count], self._gradient)
+            trace.begin_update()
+            return None, [loss, *self._updated(inputs[count:], gradients)]
+
+        start = time.perf_counter()
+        with collector_paused():
+            traced = trace_function(body, self.name, groups, names, leaf_names=known)
+            program = traced.program
+            program.output_groups = [
+                Group("loss", 1, True),
+                Group("parameters", width, False),
+                *(Group(f"{state}s", width, False) for state in self.optimizer.state_names),
+            ]
+            program = run_passes(joint_passes(self.mode), program)
+        return StepProgram(program, traced.leaves, time.perf_counter() - start)
+
+    def _updated(self, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
+        """The new parameters, then the new states, kind by kind."""
+        width, kinds = len(self.parameters), len(self.optimizer.state_names)
+        parameters, rest = inputs[:width], inputs[width:]
+        states = [rest[k * width : (k + 1) * width] for k in range(kinds)]
+        numbers = dict(zip(("lr", *self.optimizer.step_texts()), rest[kinds * width :], strict=False))
+        updated, new_states = [], []
+        for k, gradient in enumerate(self.optimizer.clip(gradients)):
+            parameter, state = self.optimizer.update(parameters[k], gradient, [s[k] for s in states], numbers)
+            updated.append(parameter)
+            new_states.append(state)
+        return [*updated, *(state[kind] for kind in range(kinds) for state in new_states)]
+
+    def sections(self, steps: Sequence[tuple[StepProgram, str]]) -> list[str]:
+        """The source of step functions, under a header; and of the numbers of a step, where that can be written."""
+        program = steps[0][0].program
+        gradient = program.update - program.primal
+        update = len(program) - program.update
+        header = [
+            f"Generated by flatgrad {VERSION}: training steps of {self._title()} with {type(self.optimizer).__name__}.",
+            f"{len(program)} equations: {program.primal} compute the loss, {gradient} its gradient, {update} the update.",
+        ]
+        functions = [
+            Function(step.program, name, "Make a training step: return the loss, and what is new.")
+            for step, name in steps
+        ]
+        sections = emit_module(functions, header)
+        if self.optimizer.lr.text:
+            sections.append(emit_step_numbers(self.optimizer.lr.text, self.optimizer.step_texts()))
+        return sections
+
+
+def as_parameters(parameters: Any) -> list[Value]:
+    """The `Value`s of a module or a list; each once.
+
+    Raises:
+        InputError: if there are none, or something else is among them.
+    """
+    if callable(getattr(parameters, "parameters", None)):
+        parameters = parameters.parameters()
+    if not isinstance(parameters, Iterable) or isinstance(parameters, (str, Value)):
+        raise InputError(f"parameters: expected a Module or a list of Values, got {type(parameters).__name__}")
+    values = list(parameters)
+    for value in values:
+        if not isinstance(value, Value):
+            raise InputError(f"parameters: expected Values, got {type(value).__name__}")
+    if not values:
+        raise InputError("parameters: there is nothing to train")
+    if len({id(value) for value in values}) != len(values):
+        raise InputError("parameters: a Value stands in the list twice")
+    return values
+
+
+def train_step(
+    loss_fn: Callable[..., Any],
+    optimizer: Optimizer,
+    parameters: Any,
+    *,
+    backend: str = "auto",
+    mode: str = "exact",
+    static_argnames: Sequence[str] | str = (),
+) -> TrainStep:
+    """A function that makes one training step per call.
+
+    Args:
+        loss_fn: takes a batch (numbers, lists, arrays) and returns one `Value`, closing over the model.
+        optimizer: `nn.SGD(...)`, `nn.Adam(...)`, ...
+        parameters: a Module, or the `Value`s to train.
+        backend, mode, static_argnames: as for `fg.compile`.
+
+    Returns:
+        `step(*batch) -> float`, the loss before the update; `step.source` is the generated function,
+        `step.sync()` writes the parameters into the `Value`s.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> w = fg.Value(0.0)
+        >>> step = train_step(lambda x, y: (w * x - y) ** 2, fg.nn.SGD(0.1), [w])
+        >>> losses = [step(1.0, 2.0) for _ in range(3)]
+        >>> step.sync()
+        >>> losses[0], round(w.data, 12)
+        (4.0, 0.976)
+    """
+    return TrainStep(loss_fn, optimizer, parameters, backend=backend, mode=mode, static_argnames=static_argnames)

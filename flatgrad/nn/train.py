@@ -1,0 +1,529 @@
+"""`fit`: a whole training run. The loop over batches is generated source, as the step inside it is."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..compiler.emit.training import emit_loop
+from ..compiler.transforms import Arguments, value_and_grad
+from ..runtime.errors import FlatgradError, InputError, OptionError
+from ..runtime.kernel import Routine
+from ..runtime.loader import LoadedModule
+from .optim import Optimizer
+from .step import StepProgram, TrainStep
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class NonFiniteLossError(FlatgradError, ArithmeticError):
+    """The loss of a training step is NaN or infinite."""
+
+
+@dataclass
+class History:
+    """What happened in a training run.
+
+    Attributes:
+        loss: the loss of each step, before its update.
+        epoch_loss: the mean of the losses of each completed epoch.
+        validation_loss: the validation loss after each completed epoch, if there are validation data.
+        metrics: for each metric its value after each completed epoch.
+        steps_per_epoch: how many steps an epoch has.
+        seconds: how long the steps took, without tracing and compiling.
+        seed: the seed of the shuffling.
+        interrupted: whether Ctrl-C ended the run.
+        stopped_early: whether patience ended the run.
+        best_epoch: with early stopping, the epoch (from 0) whose parameters the model now has.
+        source: the generated training loop.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    epoch_loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    steps_per_epoch: int = 1
+    seconds: float = 0.0
+    seed: int | None = None
+    interrupted: bool = False
+    stopped_early: bool = False
+    best_epoch: int | None = None
+    source: str = field(default="", repr=False)
+    _saved: Callable[[], str] | None = field(default=None, repr=False)
+
+    @property
+    def steps(self) -> int:
+        """The number of completed steps."""
+        return len(self.loss)
+
+    @property
+    def epochs(self) -> int:
+        """The number of completed epochs."""
+        return len(self.epoch_loss)
+
+    def save_source(self, path: str | os.PathLike[str]) -> Path:
+        """Write the training loop as a standalone module that imports nothing but `math` and `random`.
+
+        The module has the parameters with which the run began as `PARAMETERS`; `train(X, y, steps=..., seed=...)`
+        yields the same losses and parameters, bit for bit, as the run did.
+
+        Raises:
+            OptionError: if the learning rate is a function whose text is not known (use the schedules of `nn`).
+        """
+        if self._saved is None:
+            raise OptionError("this history has no generated loop")
+        path = Path(path)
+        write_atomically(path, self._saved().encode())
+        return path
+
+    def plot(self, *, ax: Any = None) -> Any:
+        """A picture of the losses and metrics with Matplotlib (an extra); returns the axes."""
+        from .plots import plot_history
+
+        return plot_history(self, ax=ax)
+
+
+@dataclass
+class Progress:
+    """What a callback of `fit` is told: the step that was just made, and the history so far."""
+
+    step: int
+    epoch: int
+    loss: float
+    history: History
+
+
+class _Data:
+    """Rows of numbers, taken out of arrays or lists once."""
+
+    def __init__(self, X: Any, y: Any, what: str) -> None:
+        self.X, self.y = _array(X, f"{what}X"), _array(y, f"{what}y")
+        if len(self.X) != len(self.y):
+            raise InputError(f"{what}X has {len(self.X)} rows and {what}y has {len(self.y)}; they must be equally many")
+        if not len(self.X):
+            raise InputError(f"{what}X is empty: there is nothing to train on")
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def rows(self) -> tuple[list[list[float]], list[list[float]]]:
+        """X and y as lists of flat rows."""
+        count = len(self)
+        return self.X.reshape(count, -1).tolist(), self.y.reshape(count, -1).tolist()
+
+    def take(self, order: Sequence[int]) -> _Data:
+        """Some of the rows."""
+        return _Data(self.X[list(order)], self.y[list(order)], "")
+
+    def digest(self) -> str:
+        """A fingerprint of the data, by which a checkpoint knows its run."""
+        return hashlib.sha256(self.X.tobytes() + self.y.tobytes() + repr(self.X.shape).encode()).hexdigest()
+
+
+def _array(items: Any, name: str) -> Array:
+    try:
+        array = np.ascontiguousarray(items, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected rows of numbers of equal length: {error}") from None
+    if array.ndim == 0:
+        raise InputError(f"{name}: expected a list or an array, got one number")
+    return array
+
+
+def fit(
+    loss_fn: Callable[..., Any],
+    model: Any,
+    optimizer: Optimizer,
+    X: Any,
+    y: Any,
+    *,
+    steps: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    progress: bool = True,
+    callback: Callable[[Progress], Any] | None = None,
+    validation_split: float = 0.0,
+    validation_data: tuple[Any, Any] | None = None,
+    metrics: Mapping[str, Callable[[Any, Any], float]] | None = None,
+    patience: int | None = None,
+    min_delta: float = 0.0,
+    restore_best: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+    on_nonfinite: str = "raise",
+    backend: str = "auto",
+    mode: str = "exact",
+) -> History:
+    """Train a model.
+
+    Args:
+        loss_fn: `loss_fn(X_batch, y_batch) -> Value`, closing over the model; batches are arrays of `Value`s with the
+            shape of a slice of X and y.
+        model: a Module, or a list of the `Value`s to train.
+        optimizer: `nn.SGD(...)`, `nn.Adam(...)`, ...
+        X, y: the data, arrays or nested lists of numbers with one row per example.
+        steps, epochs: how long; one of the two.
+        batch_size: rows per step, shuffled anew in each epoch by `random.Random(seed)`; by default all of them, in
+            their order. The last batch of an epoch may be smaller.
+        seed: of the shuffling and of the validation split; drawn at random if not given, and kept in the history.
+        progress: whether to show a progress bar (on a terminal or in a notebook).
+        callback: called after each step with a `Progress`, with the model's `Value`s up to date; to return True ends
+            the run.
+        validation_split: the fraction of rows that is set aside for validation; or give `validation_data`, `(X, y)`.
+        metrics: functions `(X, y) -> float` by name, called after each epoch with the validation data (without any, the
+            training data) and the model's `Value`s up to date.
+        patience: stop when the validation loss (without validation data, the epoch's loss) has not improved by more
+            than `min_delta` for so many epochs; with `restore_best` the best parameters are restored.
+        checkpoint: a file (.npz) to write after every `checkpoint_every` steps (by default every epoch), atomically.
+        resume: go on from the checkpoint, if the file exists; the bits are those of a run that was never stopped.
+        on_nonfinite: "raise" an error when a loss is NaN or infinite, or "continue".
+        backend, mode: as for `fg.compile`.
+
+    Returns:
+        The history. Ctrl-C ends the run early: the history says so, and the model has the last completed step's
+        parameters.
+
+    Raises:
+        InputError, OptionError: for data or options that do not fit.
+        NonFiniteLossError: naming the step; the model keeps the parameters with which the step began.
+        DomainError, DivisionByZeroError, RangeError: as the loss would; parameters as for the last completed step.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> slope, offset = fg.Value(0.0), fg.Value(0.0)
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 5.0, 7.0]
+        >>> def loss(X, y):
+        ...     return sum((slope * x[0] + offset - t) ** 2 for x, t in zip(X, y)) * (1.0 / len(y))
+        >>> history = fg.nn.fit(loss, [slope, offset], fg.nn.Adam(0.1), X, y, steps=500, progress=False)
+        >>> round(slope.data, 3), round(offset.data, 3), history.steps
+        (2.0, 1.0, 500)
+    """
+    if resume and checkpoint is None:
+        raise OptionError("resume=True needs checkpoint=..., the file to resume from")
+    resuming = resume and checkpoint is not None and Path(checkpoint).exists()
+    if seed is None:
+        seed = _read_checkpoint(Path(checkpoint))[0]["seed"] if resuming and checkpoint else random.randrange(2**32)
+    data, validation = _split(_Data(X, y, ""), validation_split, validation_data, seed)
+    plan = _Plan.of(len(data), steps, epochs, batch_size)
+    if on_nonfinite not in ("raise", "continue"):
+        raise OptionError(f"on_nonfinite: {on_nonfinite!r} is neither 'raise' nor 'continue'")
+    if patience is not None and patience < 1:
+        raise OptionError(f"patience must be at least 1 epoch, got {patience}")
+    run = _Run(TrainStep(loss_fn, optimizer, model, backend=backend, mode=mode), data, validation, plan, seed)
+    run.metrics, run.patience, run.min_delta = dict(metrics or {}), patience, min_delta
+    run.checkpoint = Path(checkpoint) if checkpoint is not None else None
+    run.checkpoint_every = checkpoint_every or plan.steps_per_epoch
+    if run.checkpoint_every < 1:
+        raise OptionError(f"checkpoint_every must be at least 1 step, got {checkpoint_every}")
+    if resuming:
+        run.load()
+    return run.go(progress, callback, on_nonfinite == "raise", restore_best)
+
+
+def _split(data: _Data, fraction: float, given: tuple[Any, Any] | None, seed: int) -> tuple[_Data, _Data | None]:
+    if given is not None:
+        if fraction:
+            raise OptionError("give either validation_split or validation_data, not both")
+        return data, _Data(given[0], given[1], "validation ")
+    if not fraction:
+        return data, None
+    count = round(fraction * len(data))
+    if not 0.0 < fraction < 1.0 or not 0 < count < len(data):
+        raise OptionError(f"validation_split={fraction} leaves no rows on one side of {len(data)}")
+    order = list(range(len(data)))
+    random.Random(f"validation {seed}").shuffle(order)
+    return data.take(sorted(order[count:])), data.take(sorted(order[:count]))
+
+
+@dataclass
+class _Plan:
+    """How many rows, how they are cut into batches, and how many steps are made."""
+
+    rows: int
+    batch: int
+    steps: int
+    shuffled: bool
+
+    @classmethod
+    def of(cls, rows: int, steps: int | None, epochs: int | None, batch_size: int | None) -> _Plan:
+        if (steps is None) == (epochs is None):
+            raise OptionError("fit: give either steps or epochs")
+        if batch_size is not None and batch_size < 1:
+            raise OptionError(f"batch_size must be at least 1, got {batch_size}")
+        batch = min(batch_size or rows, rows)
+        count = steps if steps is not None else (epochs or 0) * -(-rows // batch)
+        if count < 0:
+            raise OptionError("steps and epochs must not be negative")
+        return cls(rows, batch, count, batch_size is not None)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.rows // self.batch)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes of batches that occur."""
+        return [self.batch] + ([self.rows % self.batch] if self.rows % self.batch else [])
+
+
+class _Run:
+    """One run of `fit`."""
+
+    def __init__(self, step: TrainStep, data: _Data, validation: _Data | None, plan: _Plan, seed: int) -> None:
+        self.step, self.data, self.validation, self.plan = step, data, validation, plan
+        self.metrics: dict[str, Callable[[Any, Any], float]] = {}
+        self.patience: int | None = None
+        self.min_delta = 0.0
+        self.checkpoint: Path | None = None
+        self.checkpoint_every = 1
+        self.history = History(steps_per_epoch=plan.steps_per_epoch, seed=seed)
+        self.best: tuple[float, int, list[float]] | None = None
+        self._initial = list(step.numbers)
+        self._validate = value_and_grad(step.function, wrt=[], backend=step.backend, mode=step.mode)
+
+    # --- the generated loop ---------------------------------------------------------------------------------------
+
+    def generate(self) -> Callable[..., Iterator[tuple[int, float, list[float], list[list[float]]]]]:
+        """Trace and print the steps, one per size of batch, and the loop around them; return the loop."""
+        built = {size: self._build(size) for size in self.plan.sizes}
+        leaves = built[self.plan.batch].leaves
+        sections = self.step.sections([(program, f"step_{size}") for size, program in built.items()])
+        rate = self.step.optimizer.lr.text
+        if self.plan.shuffled:
+            sections.insert(1, "import random\n")
+        if "cos(" in rate:
+            sections.insert(1, "from math import cos, pi\n")
+        plan = self.plan
+        sections.append(
+            emit_loop(
+                rows=plan.rows,
+                batch=plan.batch,
+                sizes=plan.sizes,
+                shuffled=plan.shuffled,
+                states=len(self.step.state),
+                has_leaves=bool(leaves),
+                seed=self.history.seed,
+            )
+        )
+        module = LoadedModule(sections, f"{self.step.name}_training")
+        self.history.source = module.source
+        self.history._saved = lambda: self._standalone(module.source, leaves)
+        names = module.names
+        names["STEPS"] = {
+            size: Routine(names[f"step_{size}"], program.program, module.source, module)
+            for size, program in built.items()
+        }
+        names["LEAVES"] = [leaf._data for leaf in leaves]
+        if not rate:
+            names["numbers"] = self.step.optimizer.step_numbers
+        loop: Callable[..., Iterator[tuple[int, float, list[float], list[list[float]]]]] = names["train"]
+        return loop
+
+    def _build(self, size: int) -> StepProgram:
+        arguments = Arguments((self.data.X[:size], self.data.y[:size]), {}, frozenset(), ())
+        return self.step.build(arguments)
+
+    def _standalone(self, source: str, leaves: Sequence[Any]) -> str:
+        if not self.step.optimizer.lr.text:
+            raise OptionError(
+                "the learning rate is a function whose text is not known, so the loop cannot be saved; "
+                "use nn.constant, nn.linear_decay, nn.cosine_decay, nn.step_decay or nn.warmup"
+            )
+        source += _constants("PARAMETERS", self._initial)
+        return source + (_constants("LEAVES", [leaf._data for leaf in leaves]) if leaves else "")
+
+    # --- running it -----------------------------------------------------------------------------------------------
+
+    def go(
+        self, progress: bool, callback: Callable[[Progress], Any] | None, strict: bool, restore_best: bool
+    ) -> History:
+        """Run the loop to its end, to Ctrl-C, or to where patience or a callback ends it."""
+        loop, history, step = self.generate(), self.history, self.step
+        X, y = self.data.rows()
+        per_epoch = self.plan.steps_per_epoch
+        epochal = self.validation is not None or bool(self.metrics) or self.patience is not None
+        every = self.checkpoint_every if self.checkpoint is not None else 0
+        losses = history.loss
+        bar = self._bar(progress)
+        shown = time.perf_counter()
+        start = shown
+        finite = math.isfinite
+        try:
+            steps = 0 if history.stopped_early else self.plan.steps  # resumed after patience had ended the run
+            for k, loss, parameters, state in loop(
+                X, y, step.numbers, step.state, steps=steps, seed=history.seed, first=step.steps
+            ):
+                if strict and not finite(loss):
+                    raise NonFiniteLossError(
+                        f"the loss of step {k} is {loss}; the parameters are those with which the step began. Try a "
+                        "smaller learning rate or clip_norm; on_nonfinite='continue' goes on regardless"
+                    )
+                step.numbers, step.state, step.steps = parameters, state, k + 1
+                losses.append(loss)
+                ended = False
+                if (k + 1) % per_epoch == 0:
+                    history.epoch_loss.append(sum(losses[-per_epoch:]) / per_epoch)
+                    if epochal:
+                        ended = self._end_of_epoch()
+                if callback is not None:
+                    step.sync()
+                    ended = bool(callback(Progress(k, k // per_epoch, loss, history))) or ended
+                if every and (k + 1) % every == 0:
+                    self.save()
+                if bar is not None and (now := time.perf_counter()) - shown > 0.1:
+                    shown = now
+                    bar.update(k + 1 - bar.n)
+                    bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+                if ended:
+                    break
+        except KeyboardInterrupt:
+            history.interrupted = True
+        finally:
+            history.seconds += time.perf_counter() - start
+            if bar is not None:
+                bar.update(step.steps - bar.n)
+                bar.close()
+            step.sync()
+        if self.best is not None and restore_best and not history.interrupted:
+            _, history.best_epoch, step.numbers = self.best
+            step.sync()
+        return history
+
+    def _bar(self, progress: bool) -> Any:
+        if not progress:
+            return None
+        from tqdm.auto import tqdm
+
+        bar = tqdm(total=self.plan.steps, initial=self.step.steps, desc="training", unit="step", disable=None)
+        return None if bar.disable else bar
+
+    def _end_of_epoch(self) -> bool:
+        """Validate; return whether patience has run out."""
+        history, step = self.history, self.step
+        step.sync()
+        data = self.validation or self.data
+        if self.validation is not None:
+            value, _ = self._validate(self.validation.X, self.validation.y)
+            history.validation_loss.append(value)
+        for name, metric in self.metrics.items():
+            history.metrics.setdefault(name, []).append(float(metric(data.X, data.y)))
+        if self.patience is None:
+            return False
+        score = (history.validation_loss or history.epoch_loss)[-1]
+        epoch = history.epochs - 1
+        if self.best is None or score < self.best[0] - self.min_delta:
+            self.best = score, epoch, list(step.numbers)
+        history.stopped_early = epoch - self.best[1] >= self.patience
+        return history.stopped_early
+
+    # --- checkpoints ----------------------------------------------------------------------------------------------
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to belong to this run."""
+        optimizer = self.step.optimizer
+        settings = {key: repr(value) for key, value in sorted(vars(optimizer).items()) if key != "lr"}
+        return {
+            "data": self.data.digest(),
+            "validation": self.validation.digest() if self.validation is not None else "",
+            "batch_size": self.plan.batch,
+            "shuffled": self.plan.shuffled,
+            "parameters": len(self.step.numbers),
+            "optimizer": type(optimizer).__name__,
+            "settings": settings,
+            "learning_rate": optimizer.lr.text,
+            "mode": self.step.mode,
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint: a crash at any moment leaves either the old one or the new one."""
+        assert self.checkpoint is not None
+        history, step = self.history, self.step
+        about = {
+            "format": 1,
+            "fingerprint": self._fingerprint(),
+            "step": step.steps,
+            "seed": history.seed,
+            "metrics": sorted(history.metrics),
+            "best_epoch": self.best[1] if self.best else None,
+            "stopped_early": history.stopped_early,
+        }
+        arrays: dict[str, Any] = {
+            "about": np.array(json.dumps(about)),
+            "parameters": np.array(step.numbers),
+            "initial": np.array(self._initial),
+            "state": np.array(step.state).reshape(len(step.state), len(step.numbers)),
+            "loss": np.array(history.loss),
+            "epoch_loss": np.array(history.epoch_loss),
+            "validation_loss": np.array(history.validation_loss),
+            "best": np.array([self.best[0], *self.best[2]] if self.best else []),
+        }
+        for k, name in enumerate(sorted(history.metrics)):
+            arrays[f"metric{k}"] = np.array(history.metrics[name])
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)
+        write_atomically(self.checkpoint, stream.getvalue())
+
+    def load(self) -> None:
+        """Go on from the checkpoint."""
+        assert self.checkpoint is not None
+        about, parts = _read_checkpoint(self.checkpoint)
+        fingerprint = self._fingerprint()
+        for key, value in fingerprint.items():
+            if about.get("fingerprint", {}).get(key) != value:
+                raise OptionError(
+                    f"{self.checkpoint} belongs to another run: its {key.replace('_', ' ')} differs. "
+                    "Resume with the same data and options, or remove the file"
+                )
+        history, step = self.history, self.step
+        if history.seed != about["seed"]:
+            raise OptionError(f"{self.checkpoint} belongs to a run with seed={about['seed']}; give that seed to resume")
+        history.stopped_early = bool(about["stopped_early"])
+        step.numbers, step.steps = parts["parameters"].tolist(), int(about["step"])
+        step.state, self._initial = parts["state"].tolist(), parts["initial"].tolist()
+        history.loss, history.epoch_loss = parts["loss"].tolist(), parts["epoch_loss"].tolist()
+        history.validation_loss = parts["validation_loss"].tolist()
+        history.metrics = {name: parts[f"metric{k}"].tolist() for k, name in enumerate(about["metrics"])}
+        if about["best_epoch"] is not None:
+            score, *numbers = parts["best"].tolist()
+            self.best = score, int(about["best_epoch"]), numbers
+        step.sync()
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            about = json.loads(str(arrays["about"]))
+            return about, {name: arrays[name] for name in arrays.files if name != "about"}
+    except Exception as error:  # a damaged zip file can raise almost anything
+        raise InputError(f"{path} is not a checkpoint that can be read: {error}") from None
+
+
+def _constants(name: str, numbers: Sequence[float]) -> str:
+    lines = [", ".join(map(repr, numbers[k : k + 4])) for k in range(0, len(numbers), 4)]
+    return f"\n\n{name} = [\n" + "".join(f"    {line},\n" for line in lines) + "]\n"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that at any moment either the old content is there or all of the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
