@@ -19,9 +19,10 @@ def value_and_grad(x, y):
     v8 = x * y
     v9 = 0.0 if v8 < 0.0 else v8
     v11 = (v7 if v6 else v9) + y
+    # --- the gradient, backwards ---
+    # golden_programs.py:18: return fg.where((x > 0.0) & ~(y > x), larger.sqrt(), (x * y).relu())...
     v16 = (0.0 if v6 else 1.0) * (1.0 if v9 > 0.0 else 0.0)
     v20 = (1.0 if v6 else 0.0) * (0.5 / v7)
-    # --- the gradient, backwards ---
     # golden_programs.py:17: larger = fg.maximum(x, y)
     v21 = x == y
     v23 = 0.0 if x < y else 1.0

@@ -17,9 +17,10 @@ def value_and_grad(x):
     v12 = x2 - x1 ** 2.0
     v15 = 1.0 - x1
     v18 = v10 + (v12 ** 2.0 * 100.0 + v15 ** 2.0)
+    # --- the gradient, backwards ---
+    # golden_programs.py:13: return sum(100.0 * (x[k + 1] - x[k] ** 2) ** 2 + (1.0 - x[k]) ** 2 f...
     v22 = 100.0 * (2.0 * v12)
     v29 = 100.0 * (2.0 * v4)
-    # --- the gradient, backwards ---
     x0_bar = -(2.0 * v7) - v29 * (2.0 * x0) + 0.0
     x1_bar = -(2.0 * v15) - v22 * (2.0 * x1) + v29 + 0.0
     return v18, [x0_bar, x1_bar, v22 + 0.0]
