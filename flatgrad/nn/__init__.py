@@ -1,10 +1,13 @@
 """Neural networks on scalars."""
 
 from .layers import MLP, Layer, Neuron
+from .losses import binary_cross_entropy, cross_entropy, hinge, huber, l1, l2, mae, mse
 from .module import Module
 from .optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from .plots import plot_decision_boundary, plot_history
 from .schedules import Schedule, constant, cosine_decay, linear_decay, step_decay, warmup
 from .step import TrainStep, train_step
+from .storage import FileFormatError
 from .train import History, NonFiniteLossError, Progress, fit
 
 __all__ = [
@@ -12,6 +15,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "FileFormatError",
     "History",
     "Layer",
     "Module",
@@ -22,10 +26,20 @@ __all__ = [
     "RMSprop",
     "Schedule",
     "TrainStep",
+    "binary_cross_entropy",
     "constant",
     "cosine_decay",
+    "cross_entropy",
     "fit",
+    "hinge",
+    "huber",
+    "l1",
+    "l2",
     "linear_decay",
+    "mae",
+    "mse",
+    "plot_decision_boundary",
+    "plot_history",
     "step_decay",
     "train_step",
     "warmup",

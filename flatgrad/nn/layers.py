@@ -32,6 +32,8 @@ Activation = str | Callable[[Any], Any]
 #: An int begins a sequence of draws of its own; a `random.Random` is drawn from; None draws from Python's global one.
 Seed = int | random.Random | None
 
+_ONE_INPUT, _ONE_NEURON = "a Neuron needs at least one input", "a Layer needs at least one neuron"
+
 _DRAWS: dict[str, Callable[[Any, int, int], float]] = {
     "uniform": lambda source, nin, nout: source.uniform(-1, 1),
     "he": lambda source, nin, nout: source.gauss(0.0, math.sqrt(2.0 / nin)),
@@ -74,7 +76,7 @@ class Neuron(Module):
         seed: Seed = None,
         nout: int = 1,
     ) -> None:
-        nin, nout = _size("nin", nin), _size("nout", nout)
+        nin, nout = _size(_ONE_INPUT, "nin", nin), _size(_ONE_NEURON, "nout", nout)
         draw, source = _drawing(init), _source(seed)
         function = _function(activation)
         self.w = [Value(draw(source, nin, nout)) for _ in range(nin)]
@@ -129,7 +131,7 @@ class Layer(Module):
     """
 
     def __init__(self, nin: int, nout: int, *, seed: Seed = None, **kwargs: Any) -> None:
-        nin, nout = _size("nin", nin), _size("nout", nout)
+        nin, nout = _size(_ONE_INPUT, "nin", nin), _size(_ONE_NEURON, "nout", nout)
         source = None if seed is None else _source(seed)
         self.neurons = [Neuron(nin, **{"nout": nout, **kwargs}, seed=source) for _ in range(nout)]
 
@@ -190,9 +192,12 @@ class MLP(Module):
         init: str = "uniform",
         seed: Seed = None,
     ) -> None:
-        if isinstance(nouts, str) or not isinstance(nouts, Iterable):
+        if not isinstance(nouts, Iterable):
             raise InputError(f"nouts: expected a list with the size of each layer, such as [16, 16, 1], got {nouts!r}")
-        sizes = [_size("nin", nin), *(_size(f"nouts[{k}]", nout) for k, nout in enumerate(nouts))]
+        sizes = [
+            _size(_ONE_INPUT, "nin", nin),
+            *(_size(_ONE_NEURON, f"nouts[{k}]", nout) for k, nout in enumerate(nouts)),
+        ]
         last = len(sizes) - 2
         if last < 0:
             raise OptionError("nouts: a model needs at least one layer, such as [1]")
@@ -252,11 +257,12 @@ def _holds_rows(x: list[Any]) -> bool:
     return bool(x) and isinstance(x[0], (list, tuple, np.ndarray))
 
 
-def _size(name: str, size: Any) -> int:
+def _size(what: str, name: str, size: Any) -> int:
+    """A number of inputs or neurons; `what` says what is needed, for the error."""
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
         raise InputError(f"{name}: expected an integer, got {type(size).__name__} {size!r:.40}")
     if size < 1:
-        raise OptionError(f"{name}: expected at least 1, got {size}")
+        raise OptionError(f"{what}, got {name}={size}")
     return int(size)
 
 

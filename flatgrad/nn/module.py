@@ -179,13 +179,13 @@ class Module:
             >>> from flatgrad.nn import MLP
             >>> print(MLP(2, [16, 16, 1]).summary())
             MLP
-            part      kind            shape     parameters
-            ----------------------------------------------
-            layers.0  Layer, ReLU     2 -> 16           48
-            layers.1  Layer, ReLU     16 -> 16         272
-            layers.2  Layer, Linear   16 -> 1           17
-            ----------------------------------------------
-            total                                      337
+            part      kind           shape     parameters
+            ---------------------------------------------
+            layers.0  Layer, ReLU    2 -> 16           48
+            layers.1  Layer, ReLU    16 -> 16         272
+            layers.2  Layer, Linear  16 -> 1           17
+            ---------------------------------------------
+            total                                     337
         """
         rows: dict[str, tuple[str, str, int]] = {}
         total = 0
