@@ -56,6 +56,8 @@ def partition(joint: Program, outputs: int, seeds: int) -> Partition:
     renamed = {v: k for k, v in enumerate([*residuals, *range(arguments, joint.inputs)])}
     _copy(joint, range(joint.primal, len(joint)), renamed, backward)
     gradients = [_moved(joint, o, renamed, backward) for o in joint.outputs[outputs:]]
+    # Named as in the joint program, so that the names of residuals, which are the forward program's, stay free.
+    backward.program.numbering = joint.inputs + joint.primal - backward.program.inputs
     second = backward.finish(gradients, joint.output_groups[len(result_groups) :], primal=0)
     return Partition(first, second, residuals)
 

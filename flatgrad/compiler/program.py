@@ -62,6 +62,7 @@ class Program:
         adjoint_of: per equation, the variable whose adjoint it accumulates, or -1; `-2 - k` stands for a variable of
             another program (the forward part), called `foreign_names[k]`.
         primal: how many leading equations belong to the forward part.
+        numbering: what is added to a variable's number in its name: a part cut out of a program keeps the names.
         update: the index of the first equation behind the gradient (a training step's update), or -1.
 
     Example:
@@ -89,6 +90,7 @@ class Program:
     primal: int = 0
     update: int = -1
     foreign_names: list[str] = field(default_factory=list)
+    numbering: int = 0
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -124,13 +126,13 @@ class Program:
         target = self.adjoint_of[operand - self.inputs]
         if target != -1 and self._last_of_adjoint().get(target) == operand:
             return self.bar_name(target)
-        return f"v{operand}"
+        return f"v{operand + self.numbering}"
 
     def bar_name(self, target: int) -> str:
         """The name of the adjoint of an entry of `adjoint_of`: `x_bar`, `v7_bar`."""
         if target < -1:
             return f"{self.foreign_names[-2 - target]}_bar"
-        return f"{self.input_names[target] if target < self.inputs else f'v{target}'}_bar"
+        return f"{self.input_names[target] if target < self.inputs else f'v{target + self.numbering}'}_bar"
 
     def _last_of_adjoint(self) -> dict[int, int]:
         """The variable that holds the finished adjoint of each variable (partial sums stay nameless)."""

@@ -87,8 +87,10 @@ def _part(
 ) -> Part:
     """The equations from `start` to `end` as a program whose inputs are the variables `outside`."""
     inputs, taken = program.inputs, len(outside)
-    names = [program.input_names[v] if v < inputs else f"v{v}" for v in outside.tolist()]
-    part = Program(program.name, names, [Group("w", taken, False)])
+    names = [program.input_names[v] if v < inputs else f"v{v + program.numbering}" for v in outside.tolist()]
+    part = Program(
+        program.name, names, [Group("w", taken, False)], numbering=program.numbering + inputs + start - taken
+    )
     operands = np.array(program.operands[program.starts[start] : program.starts[end]], dtype=np.int64)
     wanted = np.array(outputs, dtype=np.int64)
     used = np.unique(np.concatenate([operands[operands < 0], wanted[wanted < 0]]))[::-1]

@@ -15,7 +15,17 @@ from ..runtime.errors import InputError, TraceError
 from ..runtime.primitives import Primitive, number, where
 from ..runtime.sites import Location, Site, call_site, describe, locate
 from ..runtime.tracing import active, recording
-from ..runtime.value import CONSTANT, Condition, TracedCondition, TracedValue, Value, apply_eagerly, constant
+from ..runtime.value import (
+    CONSTANT,
+    Condition,
+    TracedCondition,
+    TracedValue,
+    Value,
+    apply_eagerly,
+    as_condition,
+    as_value,
+    constant,
+)
 from .names import Namer
 from .program import Group, Program, ProgramBuilder, column
 
@@ -60,8 +70,13 @@ class Trace:
         """The symbolic result of `primitive(*operands)`; of constants alone, the number itself."""
         refs = []
         symbolic = False
-        for operand in operands:
+        for operand, wanted in zip(operands, primitive.operand_kinds, strict=True):
             kind = operand.__class__
+            if wanted == "b" and kind is not TracedCondition:
+                operand = as_condition(operand)
+                kind = operand.__class__
+            elif wanted == "f" and isinstance(operand, Condition):
+                operand = as_value(operand)  # raises
             if (kind is TracedValue or kind is TracedCondition) and operand._trace is self:
                 ref = operand._index
             else:

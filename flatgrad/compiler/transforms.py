@@ -42,8 +42,9 @@ class Arguments:
         statics: frozenset[Any],
         captured: Any,
         symbolic: bool = False,
+        identity: bool = True,
     ) -> None:
-        flattener = st.Flattener(captured, symbolic)
+        flattener = st.Flattener(captured, symbolic, identity)
         self.keywords = tuple(kwargs)
         self.args = (*args, *kwargs.values())
         names: tuple[Any, ...] = (*range(len(args)), *self.keywords)
@@ -78,6 +79,9 @@ def _static(name: Any, argument: Any) -> tuple[Any, ...]:
 
 class Transformed:
     """What the transformed functions have in common: a kernel per structure of arguments."""
+
+    #: Whether a `Value` that is an argument in several places is one input, or a number in each place.
+    _identity = True
 
     def __init__(
         self, function: Callable[..., Any], backend: str, mode: str, static_argnames: Sequence[str] | str
@@ -124,7 +128,7 @@ class Transformed:
         if kwargs and self._signature is not None:
             bound = self._signature.bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs
-        return Arguments(args, kwargs, self._statics, self._captured, symbolic)
+        return Arguments(args, kwargs, self._statics, self._captured, symbolic, self._identity)
 
     def _entry(self, arguments: Arguments) -> tuple[Any, Arguments]:
         raise NotImplementedError  # pragma: no cover - both subclasses define it
@@ -300,6 +304,8 @@ class _GradEntry:
 class GradFunction(Transformed):
     """A function transformed by `fg.value_and_grad` or `fg.grad`."""
 
+    _identity = False
+
     def __init__(
         self,
         function: Callable[..., Any],
@@ -389,14 +395,10 @@ class GradFunction(Transformed):
                 return traced, [leaf[id(v)] for v in self._wrt], [Group("gradients", len(self._wrt), False)]
             inputs: list[int] = []
             gradient_groups: list[Group] = []
-            places = [place for _, place in arguments.values]
             for position in self._argnums:
-                structure, offset = arguments.structures[position], arguments.offsets[position]
-                kinds = list(_leaf_kinds(structure))
-                inputs += [offset + k if kind is None else places[kind] for k, kind in enumerate(kinds)]
-                if kinds:
-                    group = groups[owners[position]]
-                    gradient_groups.append(Group(f"{group.name}_bar", len(kinds), group.scalar))
+                offset, group = arguments.offsets[position], groups[owners[position]]
+                inputs += range(offset, offset + group.size)
+                gradient_groups.append(Group(f"{group.name}_bar", group.size, group.scalar))
             return traced, inputs, gradient_groups
 
         kernel, traced = build_joint(trace, self._title(), self._with_value, self.mode, load)
@@ -618,6 +620,8 @@ def compile_graph(
         10.0
     """
     check_options(backend, mode)
+    if not isinstance(outputs, (Value, list, tuple)):
+        raise InputError(f"compile_graph: expected a Value or a list of Values, got {type(outputs).__name__}")
     single = isinstance(outputs, Value)
     roots = [outputs] if isinstance(outputs, Value) else list(outputs)
     given = list(inputs) if inputs is not None else []

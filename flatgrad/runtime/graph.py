@@ -25,6 +25,8 @@ def gradient_order(roots: list[Any]) -> list[Any]:
             if operands:
                 push(node)
                 push(None)
+                if node._primitive.mixed:  # some operands cannot receive a gradient
+                    operands = [operands[k] for k in node._primitive.differentiable]
                 for operand in operands[::-1]:
                     if operand._bar is None:
                         push(operand)

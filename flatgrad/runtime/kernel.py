@@ -256,6 +256,7 @@ class _CallRule:
     """Passes the gradients of a call's outputs on to its operands: one term each."""
 
     symbol = "compiled"
+    mixed = False
 
     def propagate(self, node: Call) -> None:
         bars = node._bar
@@ -271,6 +272,7 @@ class OutputRule:
         self.position = position
 
     symbol = "compiled"
+    mixed = False
 
     def propagate(self, node: Value) -> None:
         call = node._operands[0]

@@ -81,6 +81,10 @@ class Operand:
         return self
 
     def __sub__(self, other: Any) -> Any:
+        if isinstance(other, np.ndarray) and other.dtype != object:
+            other = other.astype(float)  # the negative of an unsigned number would be another number
+        elif not isinstance(other, (Operand, np.ndarray)):
+            other = number(other)
         return self + (-other)
 
     def __rsub__(self, other: Any) -> Any:
@@ -187,6 +191,8 @@ class Primitive:
         #: The operands that a gradient flows to (or would, were the partial known).
         self.differentiable = tuple(k for k, rule in enumerate(rules) if rule is not ZERO)
         self.__name__, self.__doc__ = name, doc
+        #: Whether a gradient flows to some operands only.
+        self.mixed = 0 < len(self.differentiable) < self.arity
         self.opcode = len(TABLE)
         if name in BY_NAME:
             raise OptionError(f"primitive {name} exists already; choose another name")
@@ -257,7 +263,8 @@ class Primitive:
         """Our exception for `error`, raised by the rule of operand `k`."""
         which = f" with respect to operand {k}" if self.arity > 1 else ""
         applied = self.applied_to(operands)
-        return arithmetic_error(error, f"the partial of {applied}{which}: {error}{describe(location)}")
+        reason = str(error).partition("\n")[0]
+        return arithmetic_error(error, f"the partial of {applied}{which}: {reason}{describe(location)}")
 
     def applied_to(self, operands: Sequence[Any]) -> str:
         """`name(operand, ...)` with the numbers spelled out."""
@@ -606,3 +613,5 @@ detach: Primitive = Primitive(
     doc="The number without its gradient.",
     sympy=lambda sp, x: x, python="{0}", strength=CONDITIONAL, symbol="detach",
 )  # fmt: skip
+
+__all__ = [name for name, item in globals().items() if isinstance(item, Primitive)]

@@ -56,6 +56,7 @@ class Flattener:
 
     Args:
         captured: ids of `Value`s that the function reaches by itself; they stay what they are.
+        identity: whether a `Value` that stands in several places is one input; otherwise each place is a number.
         symbolic: collect the `Value`s themselves in place of their numbers (while another function is traced).
 
     Attributes:
@@ -63,10 +64,10 @@ class Flattener:
         values: the different `Value`s found, each with its place in `numbers`, counted from the first argument.
     """
 
-    def __init__(self, captured: Container[int] = (), symbolic: bool = False) -> None:
+    def __init__(self, captured: Container[int] = (), symbolic: bool = False, identity: bool = True) -> None:
         self.numbers: list[Any] = []
         self.values: list[tuple[Value, int]] = []
-        self._captured, self._symbolic = captured, symbolic
+        self._captured, self._symbolic, self._identity = captured, symbolic, identity
         self._seen: dict[int, int] = {}
 
     def flatten(self, item: Any) -> tuple[Any, ...]:
@@ -113,10 +114,13 @@ class Flattener:
     def _flatten_value(self, value: Value) -> tuple[Any, ...]:
         if id(value) in self._captured:
             return "captured", Same(value)
-        index = self._seen.get(id(value))
         if value._primitive is CONSTANT:
             self.numbers.append(value._data)
             return NUMBER
+        if not self._identity:
+            self.numbers.append(value if self._symbolic else value._data)
+            return NUMBER
+        index = self._seen.get(id(value))
         if index is None:
             index = self._seen[id(value)] = len(self.values)
             self.values.append((value, len(self.numbers)))

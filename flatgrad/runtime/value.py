@@ -32,6 +32,7 @@ class NodeRule(Protocol):
     """What made a node, where it is not a row of the table: a call of a compiled function, say."""
 
     symbol: str
+    mixed: bool
 
     def propagate(self, node: Any) -> None: ...
 
@@ -40,6 +41,7 @@ class _Constant:
     """The mark of a node that was made from a number: no gradient flows to it."""
 
     symbol = ""
+    mixed = False
 
     def __reduce__(self) -> str:
         return "CONSTANT"
@@ -282,9 +284,10 @@ def backpropagate(roots: list[Value], seeds: list[float]) -> None:
     """Run one backward pass from `roots`, each seeded with a gradient; commit only when all of it has succeeded."""
     with _backward_lock:
         order: list[Any] = []
+        seeded = [(root, seed) for root, seed in zip(roots, seeds, strict=True) if root._bar is None]
         try:
             order = gradient_order(roots)
-            for root, seed in zip(roots, seeds, strict=True):
+            for root, seed in seeded:
                 root._bar = seed if root._bar is None else root._bar + seed
             for node in reversed(order):
                 primitive = node._primitive
@@ -324,13 +327,41 @@ def _propagate(primitive: Primitive, node: Value) -> None:
             try:
                 operand._bar += primitive.contribution(k, bar, out, numbers)
             except ARITHMETIC_ERRORS as error:
+                if not _reaches_leaf(operand):
+                    continue  # no gradient depends on it
                 where = locate(getattr(node, "_site", None) or call_site(2))
                 raise primitive.partial_error(error, k, numbers, where) from None
 
 
+def _reaches_leaf(node: Any) -> bool:
+    """Whether a gradient that arrives at the node reaches any leaf."""
+    seen = {id(node)}
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        primitive = node._primitive
+        if primitive is None:
+            return True
+        if primitive is CONSTANT:
+            continue
+        operands = node._operands
+        if primitive.__class__ is Primitive:
+            operands = [operands[k] for k in primitive.differentiable]
+        for operand in operands:
+            if id(operand) not in seen:
+                seen.add(id(operand))
+                stack.append(operand)
+    return False
+
+
 def apply_eagerly(primitive: Primitive, operands: Sequence[Any]) -> Any:
     """The node `primitive(*operands)`, computed now. Numbers among the operands become constants."""
-    nodes = tuple([o if isinstance(o, (Value, Condition)) else as_value(o) for o in operands])
+    nodes = tuple(
+        [
+            as_condition(o) if kind == "b" else as_value(o)
+            for o, kind in zip(operands, primitive.operand_kinds, strict=True)
+        ]
+    )
     site = call_site(2) if primitive.raises else None
     try:
         data = primitive.evaluate(*[node._data for node in nodes])
@@ -424,6 +455,19 @@ def as_value(operand: Any) -> Any:
     if isinstance(operand, Condition):
         raise InputError("a condition is not a number; use fg.where(condition, 1.0, 0.0)")
     return constant(float(number(operand)))
+
+
+def as_condition(operand: Any) -> Any:
+    """`operand` if it is a condition, else one made from the truth value.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if isinstance(operand, Condition):
+        return operand
+    if isinstance(operand, (bool, np.bool_)):
+        return Condition._made(operand, CONSTANT, ())
+    raise InputError(f"expected a condition such as `value > 0`, got {type(operand).__name__} {operand!r:.40}")
 
 
 def _as_float(data: Any) -> float:

@@ -56,8 +56,8 @@ class Spelling:
             self.minimum = [strength + 1] * len(self.slots)
         elif strength in (NOT, UNARY):
             self.minimum = [strength]
-        else:  # left-associative: the right operand must bind more strongly
-            self.minimum = [strength, strength + 1]
+        else:  # left-associative: operands to the right must bind more strongly
+            self.minimum = [strength] + [strength + 1] * (len(self.slots) - 1)
 
     def write(self, operands: Sequence[tuple[str, int]]) -> str:
         """The expression for operands given as text and strength."""
@@ -319,7 +319,7 @@ def _own_names(program: Program, layout: _Layout) -> Callable[[int, int, int], s
         target = adjoint_of[variable - inputs]
         name = program.bar_name(target) if target != -1 else ""
         if not name or busy_until.get(name, -1) > index:
-            name = f"v{variable}"
+            name = f"v{variable + program.numbering}"
         busy_until[name] = last[variable]
         return name
 

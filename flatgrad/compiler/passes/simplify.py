@@ -188,8 +188,6 @@ RULES: tuple[Rule, ...] = (
     Rule("div_one", p.div, "x / 1 -> x", True, lambda v, r: r[0] if _is(v.number(r[1]), 1.0) else None),
     # x ** 1 -> x
     Rule("power_one", p.power, "x ** 1 -> x", True, _power_is(1.0, lambda v, x: x)),
-    # where(c, a, a) -> a
-    Rule("where_same", p.where, "where(c, a, a) -> a", True, lambda v, r: r[1] if r[1] == r[2] else None),
     # where(not c, a, b) -> where(c, b, a)
     Rule("where_not", p.where, "where(not c, a, b) -> where(c, b, a)", True, _where_not),
     # maximum(x, x) -> x
@@ -197,6 +195,8 @@ RULES: tuple[Rule, ...] = (
     # detach(x) -> x         (after the adjoint it has done its work)
     Rule("detach_identity", p.detach, "detach(x) -> x", True, lambda v, r: r[0]),
     # --- not exact: true of real numbers, not of every float; or it drops an operand whose computation may raise ---
+    # where(c, a, a) -> a    (c may raise)
+    Rule("where_same", p.where, "where(c, a, a) -> a", False, lambda v, r: r[1] if r[1] == r[2] else None),
     # where(True, a, b) -> a (b may raise)
     Rule("where_constant", p.where, "where(True, a, b) -> a", False, _where_constant),
     # x ** 0 -> 1            (x may raise)
