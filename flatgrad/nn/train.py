@@ -133,12 +133,12 @@ class _Data:
 
 def _array(items: Any, name: str) -> Array:
     try:
-        array = np.ascontiguousarray(items, dtype=float)
+        array = np.asarray(items, dtype=float)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: expected rows of numbers of equal length: {error}") from None
     if array.ndim == 0:
         raise InputError(f"{name}: expected a list or an array, got one number")
-    return array
+    return np.ascontiguousarray(array)
 
 
 def fit(

@@ -1,0 +1,364 @@
+"""Training steps and runs: bits, checkpoints, Ctrl-C, errors, and the saved loop."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad import nn
+from flatgrad.nn.data import make_moons
+
+
+def problem(seed: int = 3, rows: int = 23) -> tuple[nn.MLP, Any, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    random.seed(seed)
+    model = nn.MLP(2, [4, 1], activation="tanh")
+    X, y = make_moons(rows, noise=0.1, random_state=np.random.RandomState(seed))
+
+    def loss(X: Any, y: Any) -> Any:
+        return sum((model(x) - t) ** 2 for x, t in zip(X, y, strict=True)) * (1.0 / len(y))
+
+    return model, loss, X, y.astype(float)
+
+
+def numbers(model: Any) -> list[float]:
+    return [p.data for p in model.parameters()]
+
+
+def test_a_step_is_gradient_and_update_bit_for_bit() -> None:
+    model, loss, X, y = problem()
+    gradient = fg.value_and_grad(loss, wrt=model)
+    step = nn.train_step(loss, nn.SGD(0.3), model)
+    for _ in range(5):
+        value, slopes = gradient(X, y)
+        expected = [p.data - 0.3 * slope for p, slope in zip(model.parameters(), slopes, strict=True)]
+        assert step(X, y) == value
+        step.sync()
+        assert numbers(model) == expected
+    assert "def step(" in step.source
+    assert "# --- the update ---" in step.source
+
+
+def test_a_step_that_raises_changes_nothing() -> None:
+    w, b = fg.Value(1.0), fg.Value(2.0)
+    step = nn.train_step(lambda x: (w * x).log() + b, nn.Adam(0.1), [w, b])
+    step(1.0)
+    before, state = list(step.numbers), [list(s) for s in step.state]
+    with pytest.raises(fg.DomainError, match=r"log\(-"):
+        step(-1.0)
+    assert step.numbers == before
+    assert step.state == state
+    assert [w.data, b.data] == before, "the Values are brought up to date"
+    assert step.steps == 1
+
+
+def test_frozen_parameters_are_read_not_trained() -> None:
+    w, frozen = fg.Value(1.0), fg.Value(3.0)
+    step = nn.train_step(lambda x: (w * x - frozen) ** 2, nn.SGD(0.1), [w])
+    assert step(1.0) == 4.0
+    frozen.data = 1.4
+    assert step(1.0) == pytest.approx(0.0)
+    assert frozen.data == 1.4
+
+
+def test_fit_equals_a_loop_written_by_hand() -> None:
+    model, loss, X, y = problem()
+    initial = numbers(model)
+    history = nn.fit(loss, model, nn.Adam(0.05), X, y, epochs=3, batch_size=8, seed=11, progress=False)
+    trained = numbers(model)
+    for parameter, number in zip(model.parameters(), initial, strict=True):
+        parameter.data = number
+    step = nn.train_step(loss, nn.Adam(0.05), model)
+    shuffle, order, losses = random.Random(11).shuffle, list(range(23)), []
+    for _ in range(3):
+        shuffle(order)
+        for start in range(0, 23, 8):
+            rows = order[start : start + 8]
+            losses.append(step(X[rows], y[rows]))
+    assert history.loss == losses
+    assert step.numbers == trained
+    assert (history.steps, history.epochs, history.steps_per_epoch) == (9, 3, 3)
+
+
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_the_saved_loop_trains_alike_without_the_package(tmp_path: Path, batch_size: int | None) -> None:
+    model, loss, X, y = problem()
+    optimizer = nn.AdamW(nn.warmup(nn.cosine_decay(0.1, 0.01, 10), 3), clip_norm=1.0)
+    history = nn.fit(loss, model, optimizer, X, y, steps=10, batch_size=batch_size, seed=5, progress=False)
+    saved = history.save_source(tmp_path / "training.py")
+    (tmp_path / "data.json").write_text(json.dumps([X.tolist(), [[t] for t in y.tolist()]]))
+    script = textwrap.dedent(
+        """
+        import json, sys
+        sys.path.insert(0, ".")
+        import training
+        X, y = json.load(open("data.json"))
+        runs = [(loss, parameters) for _, loss, parameters, _ in training.train(X, y, steps=10)]
+        assert not any(name.split(".")[0] in ("flatgrad", "numpy") for name in sys.modules)
+        print(json.dumps([[loss for loss, _ in runs], runs[-1][1]]))
+        """
+    )
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script], check=False, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    losses, parameters = json.loads(run.stdout)
+    assert losses == history.loss
+    assert parameters == numbers(model)
+    imports = [line for line in saved.read_text().split("\n") if line.startswith(("import", "from"))]
+    assert all(line.split()[1] in ("math", "random") for line in imports)
+
+
+def test_a_rate_without_text_trains_but_cannot_be_saved(tmp_path: Path) -> None:
+    model, loss, X, y = problem()
+    history = nn.fit(loss, model, nn.SGD(lambda step: 0.1 / (step + 1)), X, y, steps=3, progress=False)
+    assert history.steps == 3
+    with pytest.raises(fg.OptionError, match=r"nn\.constant"):
+        history.save_source(tmp_path / "training.py")
+
+
+def test_validation_metrics_and_early_stopping() -> None:
+    model, loss, X, y = problem(rows=40)
+    seen: list[list[float]] = []
+
+    def mean(X: Any, y: Any) -> float:
+        seen.append(numbers(model))
+        return float(np.mean(y))
+
+    history = nn.fit(
+        loss, model, nn.SGD(nn.step_decay(0.2, 1e6, 12)), X, y,
+        epochs=200, batch_size=16, seed=1, validation_split=0.25, metrics={"mean": mean}, patience=4,
+        on_nonfinite="continue", progress=False,
+    )  # fmt: skip
+    assert history.stopped_early
+    assert history.epochs < 200
+    assert history.best_epoch == int(np.nanargmin(history.validation_loss))
+    assert history.best_epoch == history.epochs - 5
+    assert numbers(model) == seen[history.best_epoch], "the best parameters are restored"
+    assert len(history.metrics["mean"]) == history.epochs
+    with pytest.raises(fg.OptionError):
+        nn.fit(loss, model, nn.SGD(0.1), X, y, steps=1, validation_split=0.25, validation_data=(X, y))
+
+
+def test_callbacks_see_current_parameters_and_can_end_the_run() -> None:
+    model, loss, X, y = problem()
+    seen: list[tuple[int, int, float, list[float]]] = []
+
+    def callback(progress: nn.Progress) -> bool:
+        seen.append((progress.step, progress.epoch, progress.loss, numbers(model)))
+        return progress.step == 4
+
+    history = nn.fit(loss, model, nn.SGD(0.1), X, y, steps=100, batch_size=8, seed=1, callback=callback, progress=False)
+    assert [s[0] for s in seen] == [0, 1, 2, 3, 4]
+    assert [s[1] for s in seen] == [0, 0, 0, 1, 1]
+    assert [s[2] for s in seen] == history.loss
+    assert seen[-1][3] == numbers(model)
+    assert len({tuple(s[3]) for s in seen}) == 5
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_named() -> None:
+    w = fg.Value(1.0)
+
+    def loss(X: Any, y: Any) -> Any:
+        return w * X[0] * 1e200 * X[0]
+
+    X, y = np.array([1.0, 1.0, 1e200, 1.0]), np.zeros(4)
+    with pytest.raises(nn.NonFiniteLossError, match="loss of step 2 is inf"):
+        nn.fit(loss, [w], nn.SGD(0.0), X, y, steps=4, batch_size=1, seed=next(s for s in range(99) if position(s) == 2),
+               progress=False)  # fmt: skip
+    assert w.data == 1.0
+    history = nn.fit(
+        loss, [w], nn.SGD(0.0), X, y, steps=4, batch_size=1, seed=0, on_nonfinite="continue", progress=False
+    )
+    assert history.steps == 4
+    assert sum(map(math.isinf, history.loss)) == 1
+
+
+def position(seed: int) -> int:
+    """Where the third row comes when four are shuffled."""
+    order = list(range(4))
+    random.Random(seed).shuffle(order)
+    return order.index(2)
+
+
+def test_an_error_in_the_middle_names_the_line_and_keeps_the_last_step() -> None:
+    w = fg.Value(1.0)
+    seen: list[float] = []
+
+    def loss(X: Any, y: Any) -> Any:
+        return (w - X[0]).log() + w * 0.0
+
+    with pytest.raises(fg.DomainError, match=r"test_train\.py"):
+        nn.fit(loss, [w], nn.SGD(0.01), [0.5, 0.4, 9.0], [0.0] * 3, steps=3, batch_size=1,
+               seed=next(s for s in range(99) if third_last(s)), progress=False,
+               callback=lambda progress: seen.append(w.data))  # fmt: skip
+    assert len(seen) == 2
+    assert w.data == seen[-1]
+
+
+def third_last(seed: int) -> bool:
+    order = list(range(3))
+    random.Random(seed).shuffle(order)
+    return order[2] == 2
+
+
+def test_resumed_runs_have_the_bits_of_uninterrupted_ones(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"batch_size": 8, "seed": 9, "validation_split": 0.2, "patience": 50, "progress": False}
+    model, loss, X, y = problem(rows=40)
+    whole = nn.fit(loss, model, nn.Adam(0.02), X, y, epochs=6, **options)
+    expected = numbers(model)
+    model, loss, X, y = problem(rows=40)
+    path = tmp_path / "run.npz"
+    nn.fit(loss, model, nn.Adam(0.02), X, y, steps=10, checkpoint=path, checkpoint_every=7, **options)
+    model, loss, X, y = problem(rows=40)
+    options.pop("seed")  # the checkpoint knows it
+    again = nn.fit(loss, model, nn.Adam(0.02), X, y, epochs=6, checkpoint=path, resume=True, **options)
+    assert numbers(model) == expected
+    assert (again.loss, again.validation_loss) == (whole.loss, whole.validation_loss)
+    assert (again.epoch_loss, again.best_epoch) == (whole.epoch_loss, whole.best_epoch)
+
+
+def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(tmp_path: Path) -> None:
+    model, loss, X, y = problem()
+    path = tmp_path / "run.npz"
+    options: dict[str, Any] = {"batch_size": 8, "seed": 9, "checkpoint": path, "progress": False}
+    nn.fit(loss, model, nn.Adam(0.02), X, y, epochs=2, **options)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.npz"], "no temporary files are left"
+    with pytest.raises(fg.OptionError, match="data differs"):
+        nn.fit(loss, model, nn.Adam(0.02), X + 1, y, epochs=3, resume=True, **options)
+    with pytest.raises(fg.OptionError, match="optimizer differs"):
+        nn.fit(loss, model, nn.SGD(0.02), X, y, epochs=3, resume=True, **options)
+    with pytest.raises(fg.OptionError, match="seed=9"):
+        nn.fit(loss, model, nn.Adam(0.02), X, y, epochs=3, resume=True, **{**options, "seed": 8})
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(fg.InputError, match="checkpoint that can be read"):
+        nn.fit(loss, model, nn.Adam(0.02), X, y, epochs=3, resume=True, **options)
+
+
+SCRIPT = """
+import sys, random, time, json
+import numpy as np
+from flatgrad import nn
+from flatgrad.nn.data import make_moons
+random.seed(3)
+model = nn.MLP(2, [4, 1])
+X, y = make_moons(40, noise=0.1, random_state=np.random.RandomState(3))
+def loss(X, y):
+    return sum((model(x) - t) ** 2 for x, t in zip(X, y)) * (1.0 / len(y))
+def slowly(progress):
+    print(progress.step, flush=True)
+    time.sleep(float(sys.argv[2]))
+history = nn.fit(loss, model, nn.Adam(0.02), X, y, steps=60, batch_size=8, seed=4, progress=False,
+                 checkpoint=sys.argv[1], checkpoint_every=4, resume=True, callback=slowly)
+print(json.dumps({"parameters": [p.data for p in model.parameters()], "interrupted": history.interrupted,
+                  "loss": history.loss}))
+"""
+
+
+def start(path: Path, pause: float) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(path), str(pause)], stdout=subprocess.PIPE, text=True)
+
+
+def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    result: dict[str, Any] = json.loads(out.strip().split("\n")[-1])
+    return result
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_never_stopped(tmp_path: Path) -> None:
+    whole = finished(start(tmp_path / "whole.npz", 0.0))
+    process = start(tmp_path / "killed.npz", 0.02)
+    assert process.stdout is not None
+    while int(process.stdout.readline()) < 25:
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert (tmp_path / "killed.npz").exists()
+    resumed = finished(start(tmp_path / "killed.npz", 0.0))
+    assert resumed["parameters"] == whole["parameters"]
+    assert resumed["loss"] == whole["loss"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_returns_the_history_and_the_last_completed_step(tmp_path: Path) -> None:
+    whole = finished(start(tmp_path / "whole.npz", 0.0))
+    process = start(tmp_path / "stopped.npz", 0.05)
+    assert process.stdout is not None
+    while int(process.stdout.readline()) < 10:
+        pass
+    time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    stopped = finished(process)
+    assert stopped["interrupted"]
+    steps = len(stopped["loss"])
+    assert 10 < steps < 60
+    assert stopped["loss"] == whole["loss"][:steps]
+    resumed = finished(start(tmp_path / "stopped.npz", 0.0))
+    assert resumed["parameters"] == whole["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "either steps or epochs"),
+        ({"steps": 1, "epochs": 1}, "either steps or epochs"),
+        ({"steps": -1}, "negative"),
+        ({"steps": 1, "batch_size": 0}, "batch_size"),
+        ({"steps": 1, "validation_split": 0.999}, "validation_split"),
+        ({"steps": 1, "patience": 0}, "patience"),
+        ({"steps": 1, "resume": True}, "checkpoint"),
+        ({"steps": 1, "on_nonfinite": "ignore"}, "on_nonfinite"),
+        ({"steps": 1, "checkpoint": "x.npz", "checkpoint_every": -1}, "checkpoint_every"),
+        ({"steps": 1, "backend": "gpu"}, "backend"),
+    ],
+)
+def test_options_of_fit_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+    model, loss, X, y = problem()
+    with pytest.raises(fg.OptionError, match=message):
+        nn.fit(loss, model, nn.SGD(0.1), X, y, progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        ([[1.0], [2.0, 3.0]], [0.0, 1.0], "X: expected rows"),
+        ([[1.0], ["a"]], [0.0, 1.0], "X: expected rows"),
+        ([[1.0]], [0.0, 1.0], "1 rows and y has 2"),
+        ([], [], "empty"),
+        (3.0, [0.0], "one number"),
+    ],
+)
+def test_data_that_do_not_fit(X: Any, y: Any, message: str) -> None:
+    model, loss, _, _ = problem()
+    with pytest.raises(fg.InputError, match=message):
+        nn.fit(loss, model, nn.SGD(0.1), X, y, steps=1, progress=False)
+
+
+def test_what_cannot_be_trained() -> None:
+    model, loss, X, y = problem()
+    with pytest.raises(fg.InputError, match="optimiser"):
+        nn.fit(loss, model, 0.1, X, y, steps=1)  # type: ignore[arg-type]
+    with pytest.raises(fg.InputError, match="nothing to train"):
+        nn.fit(loss, [], nn.SGD(0.1), X, y, steps=1)
+    with pytest.raises(fg.InputError, match="twice"):
+        nn.fit(loss, model.parameters() * 2, nn.SGD(0.1), X, y, steps=1)
+
+
+def test_no_progress_bar_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    model, loss, X, y = problem()
+    nn.fit(loss, model, nn.SGD(0.1), X, y, steps=3, progress=True)
+    assert capsys.readouterr().err == ""
