@@ -5,6 +5,9 @@ has several outputs). Predictions and targets are numbers or `Value`s, also of a
 over several examples is their mean: terms are added from left to right and the sum is multiplied by `1.0 / n`, as in
 micrograd's notebook.
 
+A target that a compiled function takes as an argument gives the same bits as one that is a plain number; only, a number
+that is no target (a class that does not exist) raises, and the argument, which is not known in time, cannot.
+
 Where PyTorch has the loss, its definition is followed, with `reduction="mean"`; the definitions are on
 https://pytorch.org/docs/stable/nn.functional.html#loss-functions.
 """
@@ -140,9 +143,7 @@ def binary_cross_entropy(logits: Any, targets: Any) -> Value:
             raise InputError(
                 f"binary_cross_entropy: targets lie between 0 and 1, got {y}; of labels -1 and +1 make them by (y+1)/2"
             )
-        loss = softplus(-z if y >= 0.5 else z)
-        slope = 1.0 - y if y >= 0.5 else -y
-        losses.append(loss + slope * z if slope else loss)
+        losses.append(softplus(-z) + (1.0 - y) * z if y >= 0.5 else softplus(z) + -y * z)
     return _mean(losses)
 
 
@@ -175,9 +176,7 @@ def cross_entropy(logits: Any, targets: Any) -> Value:
     rows, given = _plain(logits), _plain(targets)
     if not isinstance(rows, list):
         raise InputError("cross_entropy: logits are a list with one number per class, or a list of such lists")
-    if not rows:
-        raise InputError("cross_entropy: there are no logits")
-    if not isinstance(_plain(rows[0]), list):
+    if not rows or not isinstance(_plain(rows[0]), list):
         return _cross_entropy(rows, given, "")
     if not isinstance(given, list) or len(given) != len(rows):
         count = f"{len(given)} targets" if isinstance(given, list) else "one target"
@@ -237,6 +236,8 @@ def l2(parameters: Any) -> Value:
 
 def _cross_entropy(row: list[Any], target: Any, which: str) -> Value:
     logits = [_value("cross_entropy", "logits", z) for z in row]
+    if not logits:
+        raise InputError("cross_entropy: there are no logits")
     # The checks of the target come first: they need no arithmetic.
     weights = None if isinstance(target, Value) else _class_weights(target, len(logits), which)
     largest = logits[0]
@@ -276,11 +277,9 @@ def _class_weights(target: Any, classes: int, which: str) -> int | list[Any]:
             f"cross_entropy: target{which} has {len(target)} probabilities, but there are {classes} logits"
         )
     weights = [_operand("cross_entropy", "targets", weight) for weight in target]
-    known = [weight for weight in weights if not isinstance(weight, Value)]
-    if not all(0.0 <= weight <= 1.0 for weight in known):
-        raise InputError(f"cross_entropy: target{which} has a probability outside [0, 1]: {known}")
-    if len(known) == classes and sorted(known) == [0.0] * (classes - 1) + [1.0]:  # one-hot
-        return known.index(1.0)
+    for weight in weights:
+        if not isinstance(weight, Value) and not 0.0 <= weight <= 1.0:
+            raise InputError(f"cross_entropy: target{which} has a probability outside [0, 1]: {weight}")
     return weights
 
 
@@ -315,7 +314,7 @@ def _pairs(
     pairs: list[tuple[Value, Any]] = []
     for k, (p, t) in enumerate(zip(map(_plain, left), map(_plain, right), strict=True)):
         if isinstance(p, list) != isinstance(t, list) or (isinstance(p, list) and len(p) != len(t)):
-            shapes = " and ".join(f"{len(item)} numbers" if isinstance(item, list) else "one number" for item in (p, t))
+            shapes = " and ".join(f"a list of {len(i)}" if isinstance(i, list) else "one number" for i in (p, t))
             raise InputError(f"{loss}: {first} and {second} of example {k} are {shapes}; arrange them alike")
         rows = zip(p, t, strict=True) if isinstance(p, list) else [(p, t)]
         pairs += [(_value(loss, first, a), _operand(loss, second, b)) for a, b in rows]

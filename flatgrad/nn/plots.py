@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..compiler.transforms import compile
-from ..runtime.errors import InputError, MissingExtraError, OptionError, TraceError
+from ..runtime.errors import InputError, MissingExtraError, OptionError
 from ..runtime.value import Value
 
 if TYPE_CHECKING:
@@ -230,8 +230,9 @@ def _scores(model: Callable[[list[float]], Any], xs: Array, ys: Array) -> Array:
     evaluate: Callable[[list[float]], Any] = compile(scores)
     try:
         evaluate.kernel_for(points[0])  # type: ignore[attr-defined]
-    except (TraceError, AttributeError, TypeError, ValueError):
-        evaluate = model  # it branches on numbers, or leads through other libraries: call it as it is
+    except Exception:
+        # It branches on numbers or leads through other libraries. Called as it is it works, or raises what is wrong.
+        evaluate = model
     rows = [_numbers(evaluate(point)) for point in points]
     if len(set(map(len, rows))) != 1:
         raise InputError("plot_decision_boundary: the model returns different numbers of scores for different points")
