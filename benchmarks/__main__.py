@@ -38,8 +38,8 @@ class Row(NamedTuple):
 
 def measure_moons() -> list[Row]:
     """One gradient of the moons loss: micrograd, the interpreter, flat Python; and making the kernel."""
-    from micrograd.engine import Value as Upstream
     from micrograd import nn as upstream_nn
+    from micrograd.engine import Value as Upstream
 
     rows = []
     model, loss = moons(fg.nn.MLP, fg.Value)
@@ -93,6 +93,71 @@ def measure_moons() -> list[Row]:
         )
     )
     return rows  # fmt: skip
+
+
+def measure_training() -> list[Row]:
+    """Training steps: gradient and SGD update against micrograd's loop, and what `fit` adds to the kernel."""
+    from micrograd import nn as upstream_nn
+    from micrograd.engine import Value as Upstream
+
+    sys.setrecursionlimit(100_000)
+    upstream_model, upstream_loss = moons(upstream_nn.MLP, Upstream)
+    model, loss = moons(fg.nn.MLP, fg.Value)
+
+    def upstream() -> None:
+        total = upstream_loss()
+        upstream_model.zero_grad()
+        total.backward()
+        for p in upstream_model.parameters():
+            p.data -= 1e-3 * p.grad
+
+    step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model)
+    with collector_off():
+        t = paired({"micrograd": upstream, "step": step}, rounds=9)
+    rows = [Row("moons, whole training step (gradient and SGD update), flat Python vs micrograd's loop, collector off",
+                "30x (want 50x)",
+                f"**{ratio(t, 'micrograd', 'step'):.0f}x** ({1e3 * t['micrograd'].median:.1f} ms / "
+                f"{1e3 * t['step'].median:.2f} ms)")]  # fmt: skip
+    bare, fitted = fit_overhead()
+    rows.append(Row("overhead of `nn.fit` per step over calling the kernel in a bare loop, moons", "3 % (want 1 %)",
+                    f"**{100 * (fitted / bare - 1):.1f} %** ({1e3 * fitted:.3f} / {1e3 * bare:.3f} ms)"))  # fmt: skip
+    example = Path(__file__).parent.parent / "examples" / "iris.py"
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, str(example)], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    rows.append(Row("iris, `MLP(4, [16, 3])`, batch 16, 50 epochs, from import to trained, flat Python",
+                    "under 3 s (want 1.5 s)", f"**{sorted(seconds)[1]:.2f} s** (the whole process)"))  # fmt: skip
+    return rows
+
+
+def fit_overhead(rounds: int = 7, steps: int = 100) -> tuple[float, float]:
+    """Seconds per step of the kernel called in a bare loop, and of `fit`, taking turns in one generated loop."""
+    from benchmarks.workloads import moons_data
+    from flatgrad.nn.train import History
+
+    X, labels = moons_data()
+    model, _ = moons(fg.nn.MLP, fg.Value)
+
+    def loss(X: Any, y: Any) -> Any:
+        losses = [(1 + -label * model(x)).relu() for x, label in zip(X, y, strict=True)]
+        return sum(losses) * (1.0 / len(losses)) + 1e-4 * sum(p * p for p in model.parameters())
+
+    bare, fitted = [], []
+    for _ in range(rounds):
+        step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model)
+        step(np.array(X), np.array(labels, dtype=float))
+        run = step.kernels[0].function
+        x, y, numbers = [v for row in X for v in row], [float(label) for label in labels], list(step.numbers)
+        history: History = fg.nn.fit(loss, model, fg.nn.SGD(1e-3), X, labels, steps=steps, progress=False)
+        fitted.append(history.seconds / steps)
+        start = time.perf_counter()
+        for _ in range(steps):
+            _, numbers = run(x, y, numbers, 1e-3)
+        bare.append((time.perf_counter() - start) / steps)
+    middle = rounds // 2
+    return sorted(bare)[middle], sorted(fitted)[middle]
 
 
 def measure_rosenbrock() -> list[Row]:
@@ -209,7 +274,9 @@ def main() -> None:
     if options.grow:
         grow(options.grow)
         return
-    rows = [row for measure in (measure_growth, measure_moons, measure_rosenbrock) for row in measure()]
+    rows = [
+        row for measure in (measure_growth, measure_moons, measure_training, measure_rosenbrock) for row in measure()
+    ]
     about = f"CPython {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}."
     text = f"{about}\n\n{table(rows)}"
     print(text)

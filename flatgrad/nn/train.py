@@ -19,6 +19,7 @@ import numpy as np
 from ..compiler.emit.training import emit_loop
 from ..compiler.transforms import Arguments, value_and_grad
 from ..runtime.errors import FlatgradError, InputError, OptionError
+from ..runtime.files import write_atomically
 from ..runtime.kernel import Routine
 from ..runtime.loader import LoadedModule
 from .optim import Optimizer
@@ -83,9 +84,7 @@ class History:
         """
         if self._saved is None:
             raise OptionError("this history has no generated loop")
-        path = Path(path)
-        write_atomically(path, self._saved().encode())
-        return path
+        return write_atomically(path, self._saved().encode())
 
     def plot(self, *, ax: Any = None) -> Any:
         """A picture of the losses and metrics with Matplotlib (an extra); returns the axes."""
@@ -514,16 +513,3 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
 def _constants(name: str, numbers: Sequence[float]) -> str:
     lines = [", ".join(map(repr, numbers[k : k + 4])) for k in range(0, len(numbers), 4)]
     return f"\n\n{name} = [\n" + "".join(f"    {line},\n" for line in lines) + "]\n"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment either the old content is there or all of the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

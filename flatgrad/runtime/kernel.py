@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import ARITHMETIC_ERRORS, FlatgradError, InputError, OptionError
+from .files import write_atomically
 from .primitives import number
 from .value import Value
 
@@ -177,13 +178,7 @@ class Kernel:
             names = [name for name in self.program.input_names if not name.endswith("_bar")][-group.size :]
             source += _listing("LEAF_NAMES", [repr(name) for name in names])
             source += _listing("LEAVES", [_literal(leaf._data) for leaf in self.leaves])
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(source, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return path
+        return write_atomically(path, source.encode())
 
     def __reduce__(self) -> Any:
         raise InputError(
