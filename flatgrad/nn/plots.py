@@ -65,7 +65,14 @@ def plot_decision_boundary(
         InputError: for points that are not pairs of finite numbers, classes that do not fit the number of scores, or
             another number of classes than of points.
         OptionError: for a step that is not positive, or so small that the grid would have millions of points.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> ax = Figure().subplots()
+        >>> plot_decision_boundary(lambda x: x[0] - x[1], [[0, 1], [2, 1], [-1, 0]], [0, 1, 0], ax=ax) is ax
+        True
     """
+    _need_matplotlib()
     points, labels = _points(X), np.asarray(_tolist(y))
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -118,7 +125,14 @@ def plot_history(history: Any, *, ax: Axes | None = None) -> Axes:
     Raises:
         MissingExtraError: if Matplotlib is not installed.
         InputError: if the history holds no loss.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from flatgrad.nn import History
+        >>> plot_history(History(loss=[3.0, 2.0, 1.5]), ax=Figure().subplots()).get_ylabel()
+        'loss'
     """
+    _need_matplotlib()
     loss = _series(history, "loss")
     epoch_loss, validation = _series(history, "epoch_loss"), _series(history, "validation_loss")
     metrics = {str(name): _floats(values) for name, values in (getattr(history, "metrics", None) or {}).items()}
@@ -170,11 +184,14 @@ def _plot_epochs(ax: Axes, values: Array, colour: str, label: str, style: str = 
     ax.plot(np.arange(1, len(values) + 1), values, style, color=colour, linewidth=1.6, marker=marker, label=label)
 
 
-def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+def _need_matplotlib() -> None:
     try:
-        import matplotlib  # noqa: F401 - whether it is there, even if axes are given
+        import matplotlib  # noqa: F401 - whether it is there, before anything is computed
     except ImportError:
         raise MissingExtraError("pictures need Matplotlib: pip install 'flatgrad[plot]'") from None
+
+
+def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     if ax is not None:
         return ax
     from matplotlib import pyplot
