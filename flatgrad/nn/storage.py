@@ -12,7 +12,6 @@ import io
 import json
 import math
 import os
-import secrets
 import struct
 import zipfile
 import zlib
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..runtime.errors import FlatgradError, InputError, OptionError
+from ..runtime.files import write_atomically
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -56,25 +56,6 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
         return decode(content)
     except FileFormatError as error:
         raise FileFormatError(f"{os.fspath(path)} {error}") from None
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file so that whoever looks finds either the old content or the new, whatever happens meanwhile.
-
-    Raises:
-        OSError: where the file cannot be written; an older file of that name is still there then.
-    """
-    target = Path(os.path.realpath(path))  # through a symbolic link, which stays one
-    draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
-    try:
-        with draft.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 Encode = Callable[[Mapping[str, Array]], bytes]

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Write `content` to a temporary file beside `path`, flush it to the disk, and rename it; return the path."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file so that whoever looks finds either the old content or the new; return its path.
+
+    The content goes to a draft beside the file, is flushed to the disk, and takes the file's name. A symbolic link stays
+    one.
+
+    Raises:
+        OSError: where the file cannot be written; an older file of that name is still there then.
+    """
+    target = Path(os.path.realpath(path))
+    draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
-        with open(temporary, "wb") as file:
+        with draft.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(draft, target)
     finally:
-        temporary.unlink(missing_ok=True)
-    return path
+        draft.unlink(missing_ok=True)
+    return Path(path)
