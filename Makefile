@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test check bench format clean
 
 demo: $(VENV)/.core
-	$(BIN)/python -m flatgrad demo
+	$(BIN)/python -m flatgrad demo --plot
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q
@@ -18,6 +18,7 @@ check: $(VENV)/.dev
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
 bench: $(VENV)/.dev
+	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,rounds --benchmark-sort=name
 	$(BIN)/python -m benchmarks
 
 format: $(VENV)/.dev
@@ -32,7 +33,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[plot]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python

@@ -1,0 +1,77 @@
+"""The workloads under pytest-benchmark, one group per workload: `pytest benchmarks --benchmark-group-by=group`.
+
+The ratios that docs/performance.md quotes come from `python -m benchmarks`, where candidates take turns.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import flatgrad as fg
+from benchmarks.__main__ import rosenbrock_peers
+from benchmarks.timing import collector_off
+from benchmarks.workloads import moons, recurrence, rosenbrock
+
+
+def engines() -> dict[str, Callable[[], Any]]:
+    """One gradient of the moons loss, by engine."""
+    from micrograd import nn as upstream_nn
+    from micrograd.engine import Value as Upstream
+
+    sys.setrecursionlimit(100_000)
+    model, loss = moons(fg.nn.MLP, fg.Value)
+    _, upstream_loss = moons(upstream_nn.MLP, Upstream)
+    return {
+        "flat": fg.value_and_grad(loss, wrt=model),
+        "interpreter": lambda: loss().backward(),
+        "micrograd": lambda: upstream_loss().backward(),
+    }
+
+
+@pytest.mark.benchmark(group="moons gradient, collector off")
+@pytest.mark.parametrize("engine", ["flat", "interpreter", "micrograd"])
+def test_moons_gradient(benchmark: BenchmarkFixture, engine: str) -> None:
+    run = engines()[engine]
+    with collector_off():
+        # CPython specialises instructions during the first calls, so the flat code is warmed up for longer.
+        benchmark.pedantic(run, rounds=5, warmup_rounds=20 if engine == "flat" else 1)
+
+
+@pytest.mark.benchmark(group="moons, from function to kernel")
+def test_moons_kernel(benchmark: BenchmarkFixture) -> None:
+    model, loss = moons(fg.nn.MLP, fg.Value)
+    kernel = benchmark.pedantic(lambda: fg.value_and_grad(loss, wrt=model).kernel_for(), rounds=3)
+    benchmark.extra_info["equations"] = kernel.stats.equations
+
+
+@pytest.mark.benchmark(group="from function to kernel, growth")
+@pytest.mark.parametrize("steps", [2_500, 25_000])
+def test_growth(benchmark: BenchmarkFixture, steps: int) -> None:
+    kernel = benchmark.pedantic(lambda: fg.value_and_grad(recurrence(steps)).kernel_for(0.5), rounds=2)
+    benchmark.extra_info["equations"] = kernel.stats.equations
+
+
+@pytest.mark.benchmark(group="moons training step")
+def test_moons_step(benchmark: BenchmarkFixture) -> None:
+    model, loss = moons(fg.nn.MLP, fg.Value)
+    step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model)
+    step()
+    benchmark(step)
+
+
+@pytest.mark.parametrize("n", [2, 10, 100, 1000])
+@pytest.mark.parametrize("engine", ["flatgrad", "JAX", "PyTorch", "CasADi"])
+def test_rosenbrock(benchmark: BenchmarkFixture, engine: str, n: int) -> None:
+    benchmark.group = f"Rosenbrock gradient, n = {n}"
+    x = np.linspace(0.5, 1.5, n)
+    gradient = fg.grad(rosenbrock)
+    candidates = {"flatgrad": lambda: gradient(x), **rosenbrock_peers(x)}
+    if engine not in candidates:
+        pytest.skip(f"{engine} is not installed")
+    np.testing.assert_allclose(benchmark(candidates[engine]), gradient(x), rtol=1e-9)
