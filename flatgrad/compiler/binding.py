@@ -53,7 +53,10 @@ def make_binder(
             checks.append(f"{name}.__class__ is ndarray and {name}.dtype is float64 and {name}.shape == {structure[1]}")
             passed.append(f"{name}.tolist()" if len(structure[1]) == 1 else f"{name}.ravel().tolist()")
         elif kind == "numbers":
-            checks.append(f"{name}.__class__ is {structure[1].__name__} and len({name}) == {structure[2]}")
+            checks.append(
+                f"{name}.__class__ is {structure[1].__name__} and len({name}) == {structure[2]} "
+                f"and set(map(type, {name})) <= NUMBERS"
+            )
             passed.append(f"vector('d', {name}).tolist()")
         elif kind == "object":
             held[f"held{k}"] = structure[1].held
@@ -86,7 +89,7 @@ def bind(args):
     module = LoadedModule([source], "binder")
     module.names.update(
         held, MISS=MISS, FAULTS=(*ARITHMETIC_ERRORS, TypeError), function=kernel.joint.function, ndarray=np.ndarray,
-        float64=np.dtype(np.float64), vector=array, asarray=np.array, fromiter=np.fromiter, _module=module,
+        float64=np.dtype(np.float64), NUMBERS=st.NUMBER_TYPES, vector=array, asarray=np.array, fromiter=np.fromiter, _module=module,
     )  # fmt: skip
     binder: Binder = module.names["bind"]
     return binder

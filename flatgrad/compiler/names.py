@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from ..runtime.primitives import TABLE
 from ..runtime.value import Value
 
 #: What generated source uses itself: `v12`, `t3`, `x_bar`, and the names of its own functions.
-_RESERVED = re.compile(r"(v|t|c|part)\d+|.*_bar|.*_bar\d*|_.*")
-_WORDS = {"forward", "backward", "value_and_grad", "saved", "inf", "nan", "output_bars"}
+_RESERVED = re.compile(r"[vt]\d+|.*_bar\d*|_.*")
+_WORDS = {"forward", "backward", "value_and_grad", "grad", "step", "residuals", "output_bars", "inf", "nan"}
 
 
 def identifier(text: str) -> str:
@@ -49,6 +50,7 @@ class Namer:
     """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._counts: dict[str, int] = {}
         self._taken = {*taken, *_generated_names()}
 
     def __call__(self, text: str, default: str) -> str:
@@ -56,19 +58,24 @@ class Namer:
         base = identifier(text) or default
         if _RESERVED.fullmatch(base):
             base = f"p_{base.strip('_')}"
-        name, count = base, 1
+        name, count = base, self._counts.get(base, 1)
         while name in self._taken:
             count += 1
             name = f"{base}_{count}"
+        self._counts[base] = count
         self._taken.add(name)
         return name
 
 
-def outer_names(function: Any) -> dict[int, str]:
-    """Names for the `Value`s that a function reaches from outside, by id: as its author calls them.
+def outer_names(function: Any, wanted: Container[int]) -> dict[int, str]:
+    """Names for `Value`s that a function reaches from outside, by id: as its author calls them.
 
     A variable's own name; for an element of nested lists, dicts and modules the innermost name and the indices on the
     way to it: `w`, `w3`, `b0_2` for `model.layers[0].neurons[2].b`.
+
+    Args:
+        function: the function.
+        wanted: ids of the `Value`s that need a name.
     """
     code = getattr(function, "__code__", None)
     if code is None:
@@ -86,24 +93,27 @@ def outer_names(function: Any) -> dict[int, str]:
     names: dict[int, str] = {}
     seen: set[int] = set()
     stack: list[tuple[str, tuple[int, ...], Any]] = [(name, (), item) for name, item in found.items()]
-    while stack:
+    budget = _SEARCHED
+    while stack and budget > 0:
+        budget -= 1
         name, indices, item = stack.pop()
         if isinstance(item, Value):
-            names.setdefault(id(item), name + "_".join(map(str, indices)))
+            if id(item) in wanted:
+                names.setdefault(id(item), name + "_".join(map(str, indices)))
             continue
-        if id(item) in seen or isinstance(item, type):
+        if id(item) in seen:
             continue
-        if isinstance(item, (list, tuple)):
-            seen.add(id(item))
-            stack += [(name, (*indices, k), element) for k, element in enumerate(item[:_SEARCHED])]
-        elif isinstance(item, dict):
-            seen.add(id(item))
-            stack += [(str(key), indices, element) for key, element in list(item.items())[:_SEARCHED]]
-        elif callable(getattr(item, "parameters", None)):
-            seen.add(id(item))
-            stack += [(key, indices, element) for key, element in getattr(item, "__dict__", {}).items()]
+        seen.add(id(item))
+        kind = type(item)
+        if kind is list or kind is tuple:
+            stack += [(name, (*indices, k), element) for k, element in enumerate(item[:budget])]
+        elif kind is dict:
+            stack += [(str(key), indices, element) for key, element in itertools.islice(item.items(), budget)]
+        elif callable(getattr(kind, "parameters", None)):
+            attributes = getattr(item, "__dict__", {})
+            stack += [(key, indices, element) for key, element in attributes.items()]
     return names
 
 
-#: Of each list and dict so many elements are searched for leaves.
-_SEARCHED = 100_000
+#: So many objects are searched for leaves.
+_SEARCHED = 300_000

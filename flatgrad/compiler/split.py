@@ -89,7 +89,7 @@ def _part(
     inputs, taken = program.inputs, len(outside)
     names = [program.input_names[v] if v < inputs else f"v{v + program.numbering}" for v in outside.tolist()]
     part = Program(
-        program.name, names, [Group("w", taken, False)], numbering=program.numbering + inputs + start - taken
+        program.name, names, [Group("_w", taken, False)], numbering=program.numbering + inputs + start - taken
     )
     operands = np.array(program.operands[program.starts[start] : program.starts[end]], dtype=np.int64)
     wanted = np.array(outputs, dtype=np.int64)
@@ -110,7 +110,7 @@ def _part(
     inside = np.isin(targets, outside) | (targets >= inputs + start)
     part.adjoint_of = column("q", np.where(inside & (targets >= 0), moved(np.maximum(targets, 0)), -1))
     part.outputs = moved(wanted).tolist()
-    part.output_groups = program.output_groups if final else [Group("w", len(part.outputs), False)]
+    part.output_groups = program.output_groups if final else [Group("_w", len(part.outputs), False)]
     if program.update >= 0:
         part.update = min(max(program.update - start, 0), end - start)
     part.primal = min(max(program.primal - start, 0), end - start)

@@ -6,7 +6,7 @@ user's line. `Value`s that it reaches but that it was not given are leaves: inpu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ from ..runtime.value import (
 from .names import Namer
 from .program import Group, Program, ProgramBuilder, column
 
+#: Finds names for leaves without a label, given their ids.
+LeafNames = Callable[[Container[int]], dict[int, str]]
 #: Leaves are numbered from here until the trace is finished, when they become the last inputs.
 _LEAVES = 1 << 48
 _new = object.__new__
@@ -51,10 +53,10 @@ class Trace:
         self._references: dict[int, int] = {}
         self._sites: dict[Site | Location | None, int] = {None: -1}
         self.primal: int | None = None  # where the gradient of an inlined program begins
-        self.leaf_names: dict[int, str] = {}  # by id, for leaves without a label
+        self.leaf_names: LeafNames = lambda wanted: {}
         self._kept: list[Any] = []  # what ids in _references belong to
 
-    def argument(self, index: int, label: str = "") -> TracedValue:
+    def argument(self, index: int) -> TracedValue:
         """The `Value` that stands for input `index`."""
         return self._traced(index)
 
@@ -188,7 +190,7 @@ class Trace:
                     refs[target] if target >= 0 else -1,
                 )
             )
-        return [self._traced(refs[o]) if o >= 0 else program.constants[~o] for o in program.outputs]
+        return [self._traced(refs[o]) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
 
     def finish(self, outputs: Sequence[Any]) -> Program:
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
@@ -199,9 +201,9 @@ class Trace:
             name_of = Namer([*program.input_names, *(group.name for group in program.input_groups)])
             group = Group(name_of("leaves", "leaves"), count, False)
             program.input_groups.append(group)
+            known = self.leaf_names({id(leaf) for leaf in self.leaves if not _label(leaf)})
             program.input_names += [
-                name_of(_label(leaf) or self.leaf_names.get(id(leaf), ""), f"p{k}")
-                for k, leaf in enumerate(self.leaves)
+                name_of(_label(leaf) or known.get(id(leaf), ""), f"p{k}") for k, leaf in enumerate(self.leaves)
             ]
 
             def settled(numbers: Any) -> Any:
@@ -252,16 +254,17 @@ def trace_function(
     groups: Sequence[Group],
     input_names: Sequence[str],
     leaves: Sequence[Value] = (),
-    leaf_names: dict[int, str] | None = None,
+    leaf_names: LeafNames | None = None,
     sites: bool = True,
 ) -> Traced:
     """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
 
-    `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` are names for
-    leaves, by id; `sites` says whether to record the user's lines.
+    `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` finds names for leaves;
+    `sites` says whether to record the user's lines.
     """
     trace = Trace(name, groups, input_names, sites)
-    trace.leaf_names = leaf_names or {}
+    if leaf_names is not None:
+        trace.leaf_names = leaf_names
     for leaf in leaves:
         trace.reference(leaf)
     with recording(trace):

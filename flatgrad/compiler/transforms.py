@@ -71,10 +71,9 @@ class Arguments:
 
 def _static(name: Any, argument: Any) -> tuple[Any, ...]:
     try:
-        hash(argument)
+        return "static", st.Static(argument)
     except TypeError:
         raise InputError(f"static argument {name!r} must be hashable, got {type(argument).__name__}") from None
-    return "static", type(argument), argument
 
 
 class Transformed:
@@ -261,7 +260,9 @@ class CompiledFunction(Transformed):
             return structure, [value if isinstance(value, Value) else constant(value) for value in flattener.numbers]
 
         def trace() -> tuple[Traced, list[int]]:
-            traced = trace_function(body, self.name, groups, names, leaf_names=outer_names(self.function))
+            traced = trace_function(
+                body, self.name, groups, names, leaf_names=functools.partial(outer_names, self.function)
+            )
             return traced, [*places, *range(count, count + len(traced.leaves))]
 
         kernel, traced = build_pair(trace, self._title(), self.mode)
@@ -326,8 +327,9 @@ class GradFunction(Transformed):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
             return self._inline(self._take_apart(args, kwargs, symbolic=True))
-        if self._binder is not None and not kwargs:
-            result = self._binder(args)
+        binder = self._binder
+        if binder is not None and not kwargs:
+            result = binder(args)
             if result is not MISS:
                 return result
         entry, arguments = self._entry(self._take_apart(args, kwargs))
@@ -389,7 +391,9 @@ class GradFunction(Transformed):
             return aux, [returned, *flattener.numbers]
 
         def trace() -> tuple[Traced, list[int], list[Group]]:
-            traced = trace_function(body, self.name, groups, names, self._wrt or (), outer_names(self.function))
+            traced = trace_function(
+                body, self.name, groups, names, self._wrt or (), functools.partial(outer_names, self.function)
+            )
             if self._wrt is not None:
                 leaf = {id(value): len(names) + k for k, value in enumerate(traced.leaves)}
                 return traced, [leaf[id(v)] for v in self._wrt], [Group("gradients", len(self._wrt), False)]
@@ -424,7 +428,7 @@ class GradFunction(Transformed):
                     f"argnums: argument {position} of {self.name} is {st.describe(structure)} and holds no numbers to "
                     "differentiate with respect to; for a model's parameters give wrt=model"
                 )
-            structures.append(structure)
+            structures.append(st.gradient_structure(structure))
         return structures
 
     def _inline(self, arguments: Arguments) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -124,7 +125,7 @@ class TrainStep(Transformed):
         groups, names, _ = self._groups(arguments)
         count, width = len(names), len(self.parameters)
         name_of = Namer([*names, *(group.name for group in groups)])
-        known = outer_names(self.function)
+        known = outer_names(self.function, {id(p) for p in self.parameters})
         own = [name_of(p.label or known.get(id(p), ""), f"p{k}") for k, p in enumerate(self.parameters)]
         groups = [*groups, Group(name_of("parameters", "parameters"), width, False)]
         names = [*names, *own]
@@ -146,7 +147,9 @@ class TrainStep(Transformed):
 
         start = time.perf_counter()
         with collector_paused():
-            traced = trace_function(body, self.name, groups, names, leaf_names=known)
+            traced = trace_function(
+                body, self.name, groups, names, leaf_names=functools.partial(outer_names, self.function)
+            )
             program = traced.program
             program.output_groups = [
                 Group("loss", 1, True),

@@ -13,7 +13,7 @@ structure                                 stands for
 `("objects", shape, items)`               an array of `Value`s or numbers
 `("items", kind, items)`                  any other list, tuple or named tuple
 `("mapping", ((key, item), ...))`         a dict
-`("static", kind, value)`                 str, bool, None and what `static_argnames` names: part of the structure
+`("static", Static(value))`               str, bool, None and what `static_argnames` names: part of the structure
 `("object", Same(o))`                     an object with `parameters()`, by identity
 ========================================  ==========================================================================
 """
@@ -29,7 +29,8 @@ from .errors import InputError
 from .primitives import number
 from .value import CONSTANT, Value
 
-_NUMBERS = {float, int, np.float64, np.float32, np.int64, np.int32}
+#: The types that are taken for numbers without a closer look.
+NUMBER_TYPES = {float, int, np.float64, np.float32, np.int64, np.int32}
 NUMBER = ("number",)
 
 
@@ -49,6 +50,39 @@ class Same:
 
     def __repr__(self) -> str:
         return f"<{type(self.held).__name__} at {id(self.held):#x}>"
+
+
+class Static:
+    """A value that is part of the structure. Compares by type and, for floats, by bits: 0.0 is not -0.0, nor False.
+
+    Raises:
+        TypeError: if the value cannot be hashed.
+    """
+
+    __slots__ = ("_key", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self._key = _frozen(value)
+        hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and other._key == self._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def _frozen(value: Any) -> Any:
+    kind = type(value)
+    if kind is float:
+        return kind, value.hex()
+    if kind is tuple:
+        return kind, tuple(map(_frozen, value))
+    return kind, value
 
 
 class Flattener:
@@ -77,25 +111,27 @@ class Flattener:
             InputError: for an object that is neither a number nor a container of numbers; the message says where.
         """
         kind = item.__class__
-        if kind in _NUMBERS:
-            self.numbers.append(float(item))
+        if kind in NUMBER_TYPES:
+            self.numbers.append(item if kind is float else float(number(item)))
             return NUMBER
         if kind is np.ndarray:
             return self._flatten_array(item)
         if kind is list or kind is tuple:
-            if item and set(map(type, item)) <= _NUMBERS:
-                self.numbers.extend(map(float, item))
+            if item and set(map(type, item)) <= NUMBER_TYPES:
+                self.numbers.extend(item if set(map(type, item)) == {float} else map(number, item))
                 return "numbers", kind, len(item)
             return "items", kind, self._flatten_items(item)
         if isinstance(item, Value):
             return self._flatten_value(item)
         if item is None or isinstance(item, (str, bool, np.bool_)):
-            return "static", kind, item
+            return "static", Static(item)
         if isinstance(item, dict):
             keys = tuple(item)
             return "mapping", tuple(zip(keys, self._flatten_items(item.values(), keys), strict=True))
         if isinstance(item, tuple) and hasattr(item, "_fields"):
             return "items", kind, self._flatten_items(item, item._fields)
+        if isinstance(item, (list, tuple)):
+            return "items", kind, self._flatten_items(item)
         if callable(getattr(item, "parameters", None)):
             return "object", Same(item)
         self.numbers.append(number(item))
@@ -175,8 +211,22 @@ def unflatten(structure: tuple[Any, ...], leaves: Iterator[Any], array: Callable
     if kind == "mapping":
         return {key: unflatten(item, leaves, array) for key, item in structure[1]}
     if kind == "static":
-        return structure[2]
+        return structure[1].value
     return structure[1].held
+
+
+def gradient_structure(structure: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The structure of a gradient: that of its argument, with 0.0 in place of truth values and None of what else is static."""
+    kind = structure[0]
+    if kind == "static":
+        return "static", Static(0.0 if isinstance(structure[1].value, (bool, np.bool_)) else None)
+    if kind in ("object", "captured"):
+        return "static", Static(None)
+    if kind in ("items", "objects"):
+        return kind, structure[1], tuple(map(gradient_structure, structure[2]))
+    if kind == "mapping":
+        return kind, tuple((key, gradient_structure(item)) for key, item in structure[1])
+    return structure
 
 
 def float_array(numbers: list[float], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -232,7 +282,7 @@ def describe(structure: tuple[Any, ...]) -> str:
     if kind == "mapping":
         return f"dict of ({', '.join(f'{key!r}: {describe(item)}' for key, item in structure[1])})"
     if kind == "static":
-        return repr(structure[2])
+        return repr(structure[1])
     if kind == "object":
         return type(structure[1].held).__name__
     return "Value" if kind in ("value", "captured") else "number"

@@ -100,7 +100,7 @@ class Value(Operand):
         else:
             value._primitive = value._bar = None
         if label:
-            value._label = label
+            value._label = str(label)
         return value
 
     # --- what users read and write --------------------------------------------------------------------------------
@@ -135,14 +135,17 @@ class Value(Operand):
 
     @label.setter
     def label(self, label: str) -> None:
-        self._label = label
+        self._label = str(label)
 
     @property
     def _prev(self) -> tuple[Any, ...]:
         """The operands, as micrograd names them; the exponent of `a**2` is part of the operation, as there."""
-        if self._primitive is primitives.power and self._operands[1]._primitive is CONSTANT:
-            return self._operands[:1]
-        return self._operands
+        operands = self._operands
+        if self._primitive is primitives.power and operands[1]._primitive is CONSTANT:
+            return operands[:1]
+        if len(operands) == 1 and not isinstance(operands[0], (Value, Condition)):
+            return operands[0]._operands  # type: ignore[no-any-return]  # of the compiled call that made it
+        return operands
 
     @property
     def _op(self) -> str:

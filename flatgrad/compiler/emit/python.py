@@ -179,11 +179,11 @@ def emit_function(program: Program, name: str, doc: str = "") -> list[str]:
         statements = _Statements(part.program, layout)
         final = part is parts[-1]
         result = _return(part.program, statements.texts) if final else _store(part.program, statements.texts)
-        title = f"def _{name}_{k + 1}(w):"
+        title = f"def _{name}_{k + 1}(_w):"
         sections.append(_joined([title, *_load(part.program, part.places), *statements.lines, *result]))
     workspace = ", ".join(group.name if group.scalar else f"*{group.name}" for group in program.input_groups)
-    calls = [f"    _{name}_{k + 1}(w)" for k in range(len(parts) - 1)]
-    sections.append(_joined([*head, f"    w = [{workspace}]", *calls, f"    return _{name}_{len(parts)}(w)"]))
+    calls = [f"    _{name}_{k + 1}(_w)" for k in range(len(parts) - 1)]
+    sections.append(_joined([*head, f"    _w = [{workspace}]", *calls, f"    return _{name}_{len(parts)}(_w)"]))
     return sections
 
 
@@ -404,7 +404,7 @@ def _taken(source: str, names: Sequence[str], places: Sequence[int], whole: bool
 
 def _load(program: Program, places: Sequence[int]) -> list[str]:
     """Statements that read what a part needs from the workspace."""
-    return _taken("w", program.input_names, places, whole=False)
+    return _taken("_w", program.input_names, places, whole=False)
 
 
 def _store(program: Program, texts: Sequence[str]) -> list[str]:
@@ -413,7 +413,7 @@ def _store(program: Program, texts: Sequence[str]) -> list[str]:
     return [
         line
         for k in range(0, len(names), 100)
-        for line in ["    w += [", *_filled(names[k : k + 100], " " * 8), "    ]"]
+        for line in ["    _w += [", *_filled(names[k : k + 100], " " * 8), "    ]"]
     ]
 
 
