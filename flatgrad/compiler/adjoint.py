@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from ..runtime.errors import InputError
+from ..runtime.errors import ARITHMETIC_ERRORS, InputError
 from ..runtime.primitives import TABLE, Operand, Primitive, add
 from .program import Group, Program, ProgramBuilder
 
@@ -189,6 +189,53 @@ def adjoint(
     return builder.finish(
         [*map(moved, program.outputs), *gradients], [*program.output_groups, *gradient_groups], primal=len(program)
     )
+
+
+def replay(
+    program: Program,
+    wrt: Sequence[int],
+    inputs: Sequence[float],
+    seeds: Sequence[float] | None = None,
+    of: Sequence[int] | None = None,
+) -> list[float]:
+    """The gradient of a program at some numbers, as the interpreter computes it: what `adjoint` means, in one screen.
+
+    Slow; kernels use it to raise the interpreter's error when their generated code has raised.
+
+    Args:
+        program, wrt, of: as for `adjoint`.
+        inputs: a number per input.
+        seeds: the gradients of the outputs; 1.0 where not given.
+
+    Raises:
+        DomainError, DivisionByZeroError, RangeError: naming the operation or the partial, the numbers, the user's line.
+
+    Example:
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> replay(f.finish([f.emit("mul", 0, 0)]), [0], [3.0])
+        [6.0]
+    """
+    numbers = program.evaluate_all(inputs)
+    outputs = [program.outputs[k] for k in (range(len(program.outputs)) if of is None else of)]
+    bars = dict.fromkeys([*wrt, *(output for output in outputs if output >= 0)], 0.0)
+    for output, seed in zip(outputs, seeds if seeds is not None else [1.0] * len(outputs), strict=True):
+        if output >= 0:
+            bars[output] += seed
+    active = active_variables(program, wrt)
+    for index in reversed(gradient_order(program, outputs, active)):
+        equation = program.equation(index)
+        arguments = [numbers[o] if o >= 0 else program.constants[~o] for o in equation.operands]
+        for k in equation.primitive.differentiable:
+            operand = equation.operands[k]
+            if operand >= 0 and active[operand]:
+                try:
+                    received = equation.primitive.contribution(
+                        k, bars[equation.variable], numbers[equation.variable], arguments
+                    )
+                except ARITHMETIC_ERRORS as error:
+                    raise equation.primitive.partial_error(error, k, arguments, equation.location) from None
+                bars[operand] = bars.get(operand, 0.0) + received
+    return [bars[variable] for variable in wrt]
 
 
 def _copy_equations(program: Program, builder: ProgramBuilder, shift: int) -> None:

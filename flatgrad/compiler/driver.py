@@ -13,7 +13,7 @@ from typing import Any
 from ..runtime.errors import OptionError
 from ..runtime.kernel import Kernel, KernelStats, Routine
 from ..runtime.loader import LoadedModule, collector_paused
-from .adjoint import adjoint
+from .adjoint import adjoint, replay
 from .emit.python import Function, emit_module
 from .partition import partition
 from .passes import FAST_JOINT_PASSES, JOINT_PASSES, PRIMAL_PASSES, Pass, run_passes
@@ -56,9 +56,7 @@ def build_pair(trace: Callable[[], tuple[Traced, list[int]]], title: str, mode: 
                 Function(parts.backward, "backward", _BACKWARD),
             ]
             module = _load(functions, _header(title, joint, mode), primal.name)
-            forward, backward = (
-                Routine(module.names[name], program, module.source, module) for program, name, _ in functions
-            )
+            forward, backward = (Routine(module.names[name], program, module.source) for program, name, _ in functions)
             return forward, backward, joint
 
         everything = tuple(range(len(primal.outputs)))
@@ -69,11 +67,12 @@ def build_pair(trace: Callable[[], tuple[Traced, list[int]]], title: str, mode: 
             program = primal
             module = _load([Function(primal, "forward", _PRIMAL)], _header(title, primal, mode), primal.name)
             function = module.names["forward"]
-            forward = Routine(lambda *arguments: (function(*arguments),), primal, module.source, module)
+            forward = Routine(lambda *arguments: (function(*arguments),), primal, module.source)
         stats = _stats(program, forward.source, traced_at - start, time.perf_counter() - traced_at)
     kernel = Kernel(
         primal.name, program, forward.source, stats, traced.leaves, forward, backward,
         partial_pair=lambda outputs: pair(outputs)[:2],
+        replay_backward=lambda inputs, seeds, outputs: replay(primal, wrt, inputs, seeds, outputs),
     )  # fmt: skip
     return kernel, traced
 
@@ -106,7 +105,7 @@ def build_joint(
             return Kernel(primal.name, joint, "", stats, traced.leaves), traced
         name, doc = ("value_and_grad", _VALUE_AND_GRAD) if with_value else ("grad", _GRAD)
         module = _load([Function(joint, name, doc)], _header(title, joint, mode), primal.name)
-        routine = Routine(module.names[name], joint, module.source, module)
+        routine = Routine(module.names[name], joint, module.source, lambda inputs: replay(primal, wrt, inputs, of=(0,)))
         stats = _stats(joint, module.source, traced_at - start, time.perf_counter() - traced_at)
     return Kernel(primal.name, joint, module.source, stats, traced.leaves, joint=routine), traced
 

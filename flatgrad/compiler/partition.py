@@ -53,6 +53,7 @@ def partition(joint: Program, outputs: int, seeds: int) -> Partition:
         [Group("residuals", len(residuals), False), Group("output_bars", seeds, False)],
         names + joint.input_names[arguments:],
     )
+    backward.program.truth_inputs = frozenset(k for k, v in enumerate(residuals) if joint.kind_of(v) == "b")
     renamed = {v: k for k, v in enumerate([*residuals, *range(arguments, joint.inputs)])}
     _copy(joint, range(joint.primal, len(joint)), renamed, backward)
     gradients = [_moved(joint, o, renamed, backward) for o in joint.outputs[outputs:]]

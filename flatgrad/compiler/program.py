@@ -62,6 +62,7 @@ class Program:
         adjoint_of: per equation, the variable whose adjoint it accumulates, or -1; `-2 - k` stands for a variable of
             another program (the forward part), called `foreign_names[k]`.
         primal: how many leading equations belong to the forward part.
+        truth_inputs: the inputs that are truth values, in a part cut out of a program; all others are numbers.
         numbering: what is added to a variable's number in its name: a part cut out of a program keeps the names.
         update: the index of the first equation behind the gradient (a training step's update), or -1.
 
@@ -91,6 +92,7 @@ class Program:
     update: int = -1
     foreign_names: list[str] = field(default_factory=list)
     numbering: int = 0
+    truth_inputs: frozenset[int] = frozenset()
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -147,7 +149,9 @@ class Program:
         """`f` for a number, `b` for a truth value."""
         if operand < 0:
             return "b" if isinstance(self.constants[~operand], bool) else "f"
-        return TABLE[self.opcodes[operand - self.inputs]].result if operand >= self.inputs else "f"
+        if operand < self.inputs:
+            return "b" if operand in self.truth_inputs else "f"
+        return TABLE[self.opcodes[operand - self.inputs]].result
 
     # --- printer --------------------------------------------------------------------------------------------------
 
@@ -220,6 +224,11 @@ class Program:
             ProgramError: for a wrong number of inputs.
             DomainError, DivisionByZeroError, RangeError: where an operation is not defined, naming the user's line.
         """
+        numbers = self.evaluate_all(inputs)
+        return [numbers[operand] if operand >= 0 else self.constants[~operand] for operand in self.outputs]
+
+    def evaluate_all(self, inputs: Sequence[float]) -> list[Any]:
+        """The numbers of all variables, inputs first; raises as `evaluate`."""
         if len(inputs) != self.inputs:
             raise ProgramError(f"{self.name} takes {self.inputs} inputs, got {len(inputs)}")
         numbers: list[Any] = list(inputs)
@@ -233,7 +242,7 @@ class Program:
             except ARITHMETIC_ERRORS as error:
                 index = equation.variable - self.inputs
                 raise self.error(error, index, arguments) from None
-        return [numbers[operand] if operand >= 0 else constants[~operand] for operand in self.outputs]
+        return numbers
 
     def to_sympy(self) -> list[Any]:
         """The outputs as SymPy expressions in real symbols named as the inputs; for small programs.

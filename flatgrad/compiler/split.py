@@ -101,6 +101,7 @@ def _part(
         constant = ~np.searchsorted(-used, -refs)
         return np.where(refs < 0, constant, np.where(refs >= inputs + start, inner, outer))
 
+    part.truth_inputs = frozenset(k for k, v in enumerate(outside.tolist()) if program.kind_of(v) == "b")
     part.opcodes = program.opcodes[start:end]
     part.operands = column("q", moved(operands))
     part.starts = array("q", [s - program.starts[start] for s in program.starts[start : end + 1]])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import types
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from ..runtime import structure as st
 from ..runtime.errors import InputError, OptionError
 from ..runtime.kernel import Kernel
-from ..runtime.primitives import Operand
+from ..runtime.primitives import Operand, number
 from ..runtime.sites import Location
 from ..runtime.tracing import active, recorder
 from ..runtime.value import TracedValue, Value, constant
@@ -33,7 +34,7 @@ class Arguments:
         values: the different `Value`s among the arguments, each with its place among all numbers.
     """
 
-    __slots__ = ("args", "key", "keywords", "numbers", "offsets", "structures", "values")
+    __slots__ = ("_statics", "args", "key", "keywords", "numbers", "offsets", "structures", "values")
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Arguments:
         identity: bool = True,
     ) -> None:
         flattener = st.Flattener(captured, symbolic, identity)
+        self._statics = statics
         self.keywords = tuple(kwargs)
         self.args = (*args, *kwargs.values())
         names: tuple[Any, ...] = (*range(len(args)), *self.keywords)
@@ -67,6 +69,12 @@ class Arguments:
                 numbers.append(found)
         self.structures, self.numbers, self.values = structures, numbers, flattener.values
         self.key = (self.keywords, *structures)
+
+    def again(self, captured: Container[int]) -> Arguments:
+        """The same arguments, taken apart with more `Value`s known to be reached by the function itself."""
+        positional = len(self.args) - len(self.keywords)
+        keywords = dict(zip(self.keywords, self.args[positional:], strict=True))
+        return Arguments(self.args[:positional], keywords, self._statics, captured)
 
 
 def _static(name: Any, argument: Any) -> tuple[Any, ...]:
@@ -100,6 +108,8 @@ class Transformed:
         except (TypeError, ValueError):
             self._signature = None
         self._positions = _positions(self._signature)
+        if not isinstance(static_argnames, (str, list, tuple, set, frozenset)):
+            raise OptionError(f"static_argnames must be a name or a list of names, got {static_argnames!r}")
         names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
         known = dict(zip(self._positions, range(len(self._positions)), strict=True))
         for name in names:
@@ -117,6 +127,10 @@ class Transformed:
         kernel: Kernel = self._entry(self._take_apart(args, kwargs))[0].kernel
         return kernel
 
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """As a method: `self` is the first argument."""
+        return self if instance is None else types.MethodType(cast("Any", self), instance)
+
     def __reduce__(self) -> Any:
         raise InputError(
             f"the compiled function {self.name} cannot be pickled or copied: its kernels belong to this process. "
@@ -125,9 +139,20 @@ class Transformed:
 
     def _take_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any], symbolic: bool = False) -> Arguments:
         if kwargs and self._signature is not None:
+            args, kwargs = self._bound(args, kwargs)
+        try:
+            return Arguments(args, kwargs, self._statics, self._captured, symbolic, self._identity)
+        except RecursionError:
+            raise InputError(f"an argument of {self.name} is nested too deeply, or contains itself") from None
+
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments as the function's signature has them."""
+        assert self._signature is not None
+        try:
             bound = self._signature.bind(*args, **kwargs)
-            args, kwargs = bound.args, bound.kwargs
-        return Arguments(args, kwargs, self._statics, self._captured, symbolic, self._identity)
+        except TypeError as error:
+            raise InputError(f"{self.name}{self._signature}: {error}") from None
+        return bound.args, bound.kwargs
 
     def _entry(self, arguments: Arguments) -> tuple[Any, Arguments]:
         raise NotImplementedError  # pragma: no cover - both subclasses define it
@@ -137,6 +162,11 @@ class Transformed:
         where = f" ({' '.join(str(Location(code.co_filename, code.co_firstlineno)).split())})" if code else ""
         name = "a lambda" if getattr(self.function, "__name__", "") == "<lambda>" else f"`{self.name}`"
         return f"{name}{where}"
+
+    def _check_signature(self, arguments: Arguments) -> None:
+        """Before tracing: whether the function can be called with these arguments at all."""
+        if self._signature is not None and not arguments.keywords:
+            self._bound(arguments.args, {})
 
     def _groups(self, arguments: Arguments) -> tuple[list[Group], list[str], list[int]]:
         """The input groups, the input names, and for each argument its group or -1."""
@@ -214,7 +244,7 @@ def _positions(signature: inspect.Signature | None) -> list[str]:
 class _CallEntry:
     """A kernel of `compile`, with how its arguments are bound and its result is put together."""
 
-    __slots__ = ("kernel", "result", "value_places")
+    __slots__ = ("kernel", "result")
 
     def __init__(self, kernel: Kernel, result: Any) -> None:
         self.kernel, self.result = kernel, result
@@ -225,12 +255,17 @@ class CompiledFunction(Transformed):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
-            return self.function(*args, **kwargs)  # inlined into the function being traced
+            return self._inline(self._take_apart(args, kwargs, symbolic=True))
         entry, arguments = self._entry(self._take_apart(args, kwargs))
         kernel = entry.kernel
         operands = (*(value for value, _ in arguments.values), *kernel.leaves)
         results = kernel.call(arguments.numbers, operands)
         return st.unflatten(entry.result, iter(results), st.object_array)
+
+    def _inline(self, arguments: Arguments) -> Any:
+        """Call the function as a part of the one that is being traced; plain numbers become constants."""
+        given = [n for part in arguments.numbers for n in (part if isinstance(part, list) else [part])]
+        return self._call_traced(arguments, [n if isinstance(n, Value) else constant(n) for n in given])
 
     def _entry(self, arguments: Arguments) -> tuple[_CallEntry, Arguments]:
         entry = self._kernels.get(arguments.key)
@@ -238,17 +273,12 @@ class CompiledFunction(Transformed):
             with self._lock:
                 entry = self._kernels.get(arguments.key) or self._build(arguments)
             if entry is None:  # an argument turned out to be reached by the function itself, too
-                rebuilt = dict(
-                    zip(
-                        arguments.keywords, arguments.args[len(arguments.args) - len(arguments.keywords) :], strict=True
-                    )
-                )
-                positional = arguments.args[: len(arguments.args) - len(rebuilt)]
-                arguments = Arguments(positional, rebuilt, self._statics, self._captured)
+                arguments = arguments.again(self._captured)
                 entry = self._kernels.get(arguments.key)
         return entry, arguments
 
     def _build(self, arguments: Arguments) -> _CallEntry | None:
+        self._check_signature(arguments)
         groups, names, _ = self._groups(arguments)
         places = [place for _, place in arguments.values]
         count = len(names)
@@ -318,7 +348,13 @@ class GradFunction(Transformed):
     ) -> None:
         super().__init__(function, **options)
         self._single = isinstance(argnums, int)
-        self._argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        self._argnums: tuple[int, ...] = ()
+        if isinstance(argnums, int):
+            self._argnums = (argnums,)
+        elif isinstance(argnums, Iterable):
+            self._argnums = tuple(argnums)
+        if not self._argnums or not all(isinstance(position, int) for position in self._argnums):
+            raise OptionError(f"argnums must be the position of an argument, or several, got {argnums!r}")
         self._wrt = None if wrt is None else _parameters(wrt)
         self._has_aux, self._with_value = has_aux, with_value
         self._binder: Binder | None = None
@@ -369,6 +405,7 @@ class GradFunction(Transformed):
         return entry, arguments
 
     def _build(self, arguments: Arguments, load: bool = True) -> _GradEntry:
+        self._check_signature(arguments)
         groups, names, owners = self._groups(arguments)
         structures = self._differentiated(arguments)
 
@@ -383,8 +420,8 @@ class GradFunction(Transformed):
                 aux = _result_structure(aux, flattener)
             if not isinstance(returned, Value):
                 try:
-                    returned = constant(float(returned))
-                except (TypeError, ValueError):
+                    returned = constant(float(number(returned)))
+                except InputError:
                     raise InputError(
                         f"{self.name} must return one Value to differentiate, got {type(returned).__name__}"
                     ) from None
@@ -628,10 +665,12 @@ def compile_graph(
         raise InputError(f"compile_graph: expected a Value or a list of Values, got {type(outputs).__name__}")
     single = isinstance(outputs, Value)
     roots = [outputs] if isinstance(outputs, Value) else list(outputs)
+    if isinstance(inputs, Value):
+        raise InputError("compile_graph: inputs must be a list of Values; write [value]")
     given = list(inputs) if inputs is not None else []
     for value in (*roots, *given):
-        if not isinstance(value, Value):
-            raise InputError(f"compile_graph: expected Values, got {type(value).__name__}")
+        if not isinstance(value, Value) or isinstance(value, TracedValue):
+            raise InputError(f"compile_graph: expected Values of a graph, got {type(value).__name__} {value!r:.40}")
     if len({id(value) for value in given}) != len(given):
         raise InputError("compile_graph: an input stands twice in `inputs`")
 

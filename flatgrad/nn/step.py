@@ -116,7 +116,7 @@ class TrainStep(Transformed):
                 built = self.build(arguments)
                 sections = self.sections([(built, "step")])
                 module = LoadedModule(sections, f"{self.name}_step")
-                routine = Routine(module.names["step"], built.program, module.source, module)
+                routine = Routine(module.names["step"], built.program, module.source)
                 entry = self._kernels[arguments.key] = routine, built.leaves, module.source
         return entry
 

@@ -322,8 +322,7 @@ class _Run:
         self.history._saved = lambda: self._standalone(module.source, leaves)
         names = module.names
         names["STEPS"] = {
-            size: Routine(names[f"step_{size}"], program.program, module.source, module)
-            for size, program in built.items()
+            size: Routine(names[f"step_{size}"], program.program, module.source) for size, program in built.items()
         }
         names["LEAVES"] = [leaf._data for leaf in leaves]
         if not rate:

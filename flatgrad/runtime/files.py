@@ -10,8 +10,8 @@ from pathlib import Path
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
     """Write a file so that whoever looks finds either the old content or the new; return its path.
 
-    The content goes to a draft beside the file, is flushed to the disk, and takes the file's name. A symbolic link stays
-    one.
+    The content goes to a draft beside the file, is flushed to the disk, and takes the file's name. A symbolic link
+    stays one.
 
     Raises:
         OSError: where the file cannot be written; an older file of that name is still there then.

@@ -32,14 +32,27 @@ class Routine:
     """A generated function together with the program that it was generated from.
 
     It takes one number, or one list of numbers, per input group of the program. Calling it runs the function; where
-    that raises, the arguments are checked, and then the program is run on the same numbers, equation by equation, to
-    raise the error that names the operation, the numbers and the user's line.
+    that raises, the arguments are checked, and then the same is done again equation by equation, to raise the error that
+    names the operation, the numbers and the user's line.
+
+    Args:
+        function: the generated function.
+        program: what it was generated from.
+        source: its source.
+        replay: does with a flat list of inputs, step by step, what the interpreter would do; by default the program is
+            evaluated.
     """
 
-    __slots__ = ("_keep", "function", "program", "source")
+    __slots__ = ("_replay", "function", "program", "source")
 
-    def __init__(self, function: Callable[..., Any], program: Evaluable, source: str, keep: Any = None) -> None:
-        self.function, self.program, self.source, self._keep = function, program, source, keep
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        program: Evaluable,
+        source: str,
+        replay: Callable[[list[float]], Any] | None = None,
+    ) -> None:
+        self.function, self.program, self.source, self._replay = function, program, source, replay
 
     def __call__(self, *arguments: Any) -> Any:
         try:
@@ -47,7 +60,10 @@ class Routine:
         except FlatgradError:
             raise
         except (*ARITHMETIC_ERRORS, TypeError):
-            self.program.evaluate(_checked(arguments, self.program.input_groups))
+            inputs = _checked(arguments, self.program.input_groups)
+            if self._replay is not None:
+                self._replay(inputs)
+            self.program.evaluate(inputs)
             raise
 
 
@@ -136,6 +152,9 @@ class Kernel:
     #: Makes forward and backward routines for some of several outputs, when only those receive a gradient.
     partial_pair: Callable[[tuple[int, ...]], tuple[Routine, Routine]] | None = None
 
+    #: Does a forward and backward pass again as the interpreter would, to raise its error.
+    replay_backward: Callable[[list[float], list[float], tuple[int, ...]], Any] | None = None
+
     def __repr__(self) -> str:
         return f"<Kernel {self.name}: {self.stats.equations} equations>"
 
@@ -172,10 +191,10 @@ class Kernel:
             raise OptionError(f"cannot save a kernel as {path.name!r}: the suffix must be .py")
         source = self.source
         if self.leaves:
-            group = self.program.input_groups[-1]
-            if group.name == "output_bars":
-                group = self.program.input_groups[-2]
-            names = [name for name in self.program.input_names if not name.endswith("_bar")][-group.size :]
+            groups = self.program.input_groups
+            at = len(groups) - (2 if groups[-1].name == "output_bars" else 1)
+            start = sum(group.size for group in groups[:at])
+            names = self.program.input_names[start : start + groups[at].size]
             source += _listing("LEAF_NAMES", [repr(name) for name in names])
             source += _listing("LEAVES", [_literal(leaf._data) for leaf in self.leaves])
         return write_atomically(path, source.encode())
@@ -208,6 +227,15 @@ class Kernel:
         """The gradients of a call's operands, given the gradients of some of its outputs."""
         outputs = tuple(sorted(bars))
         seeds = [bars[k] for k in outputs]
+        try:
+            return self._gradients(call, outputs, seeds)
+        except FlatgradError:
+            if self.replay_backward is not None:
+                inputs = [n for part in call.arguments for n in (part if isinstance(part, list) else [part])]
+                self.replay_backward(inputs, seeds, outputs)
+            raise
+
+    def _gradients(self, call: Call, outputs: tuple[int, ...], seeds: list[float]) -> list[float]:
         assert self.backward is not None
         if len(outputs) == self.program_outputs:
             return list(self.backward(call.residuals, seeds))

@@ -42,6 +42,8 @@ class LoadedModule:
             for section in sections:  # one after the other, so that only one syntax tree is alive at a time
                 exec(compile("\n" * line + section, self.filename, "exec"), self.names)
                 line += section.count("\n")
+        # Whoever holds one of the functions keeps the source findable.
+        self.names["_module"] = self
         weakref.finalize(self, linecache.cache.pop, self.filename, None)
 
 

@@ -130,11 +130,15 @@ class Flattener:
             return "mapping", tuple(zip(keys, self._flatten_items(item.values(), keys), strict=True))
         if isinstance(item, tuple) and hasattr(item, "_fields"):
             return "items", kind, self._flatten_items(item, item._fields)
-        if isinstance(item, (list, tuple)):
-            return "items", kind, self._flatten_items(item)
         if callable(getattr(item, "parameters", None)):
             return "object", Same(item)
-        self.numbers.append(number(item))
+        try:
+            self.numbers.append(float(number(item)))
+        except InputError:
+            raise InputError(
+                "expected a number, a Value, an array, a list, tuple or dict of these, or an object with parameters(), "
+                f"got {kind.__name__} {item!r:.60} (static_argnames is for anything else)"
+            ) from None
         return NUMBER
 
     def _flatten_items(self, items: Any, names: Any = None) -> tuple[Any, ...]:
@@ -216,7 +220,7 @@ def unflatten(structure: tuple[Any, ...], leaves: Iterator[Any], array: Callable
 
 
 def gradient_structure(structure: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The structure of a gradient: that of its argument, with 0.0 in place of truth values and None of what else is static."""
+    """The structure of a gradient: its argument's, with 0.0 for truth values and None for what else is static."""
     kind = structure[0]
     if kind == "static":
         return "static", Static(0.0 if isinstance(structure[1].value, (bool, np.bool_)) else None)

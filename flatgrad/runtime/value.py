@@ -181,8 +181,16 @@ class Value(Operand):
         Leaves that several pickled nodes share stay shared; intermediate nodes are shared within one node's graph.
         """
         if self._primitive is None or self._primitive is CONSTANT:
-            return _restore_leaf, (self._data, self._grad, self.label, self._primitive is CONSTANT)
+            return _restore_leaf, (type(self), self._data, self._grad, self.label, self._primitive is CONSTANT)
         return _restore_graph, (_flat_graph(self),)
+
+    def __format__(self, spec: str) -> str:
+        """`f"{value}"` is the repr; with a format specification, the number is formatted."""
+        if not spec:
+            return repr(self)
+        if active:
+            _guard(self, "formatting the number of a Value")
+        return format(self._data, spec)
 
     def __float__(self) -> float:
         if active:
@@ -383,8 +391,8 @@ def apply_eagerly(primitive: Primitive, operands: Sequence[Any]) -> Any:
     return out
 
 
-def _restore_leaf(data: float, grad: float, label: str, is_constant: bool) -> Value:
-    value = constant(data) if is_constant else Value(data, label=label)
+def _restore_leaf(kind: type[Value], data: float, grad: float, label: str, is_constant: bool) -> Value:
+    value = constant(data) if is_constant else kind(data, label=label)
     value._grad = grad
     return value
 
@@ -456,8 +464,16 @@ def as_value(operand: Any) -> Any:
     if isinstance(operand, Value):
         return operand
     if isinstance(operand, Condition):
-        raise InputError("a condition is not a number; use fg.where(condition, 1.0, 0.0)")
-    return constant(float(number(operand)))
+        raise InputError(f"a condition is not a number; use fg.where(condition, 1.0, 0.0){_here()}")
+    try:
+        return constant(float(number(operand)))
+    except InputError as error:
+        raise InputError(f"{error}{_here()}") from None
+
+
+def _here() -> str:
+    """The user's line, for an error message."""
+    return describe(locate(call_site(2)))
 
 
 def as_condition(operand: Any) -> Any:
@@ -470,7 +486,8 @@ def as_condition(operand: Any) -> Any:
         return operand
     if isinstance(operand, (bool, np.bool_)):
         return Condition._made(operand, CONSTANT, ())
-    raise InputError(f"expected a condition such as `value > 0`, got {type(operand).__name__} {operand!r:.40}")
+    what = "a Value" if isinstance(operand, Value) else f"{type(operand).__name__} {operand!r:.40}"
+    raise InputError(f"expected a condition such as `value > 0`, got {what}{_here()}")
 
 
 def _as_float(data: Any) -> float:
@@ -560,7 +577,8 @@ class Condition(Operand):
         if active and _is_traced(self):
             raise forbidden(
                 "using a comparison of Values to choose a branch (if, while, and, or, max, sorted)",
-                "Select with fg.where(condition, a, b), or fg.maximum(a, b).",
+                "Select with fg.where(condition, a, b), or fg.maximum(a, b). (NumPy does it, too, when it compares an "
+                "array: write fg.greater(array, x) for array > x, and so on.)",
             )
         return self._data
 
@@ -586,6 +604,30 @@ class TracedValue(Value):
     @property
     def _bar(self) -> float:  # type: ignore[override]
         return self._data
+
+    @property
+    def data(self) -> float:
+        if active:
+            _guard(self, "reading .data of a Value")
+        return self._data
+
+    @data.setter
+    def data(self, data: Any) -> None:
+        if active:
+            _guard(self, "writing .data of a Value")
+        _ = self._data  # raises
+
+    @property
+    def grad(self) -> float:
+        if active:
+            _guard(self, "reading .grad of a Value")
+        return self._data
+
+    @grad.setter
+    def grad(self, grad: Any) -> None:
+        if active:
+            _guard(self, "writing .grad of a Value")
+        _ = self._data  # raises
 
     @property
     def _prev(self) -> tuple[Any, ...]:
