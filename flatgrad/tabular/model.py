@@ -1,0 +1,209 @@
+"""A trained model for tables: scores, predictions, and the folder it is kept in."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..compiler.transforms import value_and_grad
+from ..nn import MLP
+from ..runtime.errors import FlatgradError, InputError
+from ..runtime.files import write_atomically
+from .preprocessing import NumberTarget, Preprocessing
+from .table import Table
+
+MODEL = "model.safetensors"
+PREPROCESSING = "preprocessing.json"
+_FORMAT = 1
+
+Scores = list[float]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model predicts for the rows of a table.
+
+    Attributes:
+        target: the name of the target.
+        values: per row the name of the class, or the number in the target's unit.
+        probabilities: for classes, the probability that the model gives to the predicted one.
+    """
+
+    target: str
+    values: list[str] | list[float]
+    probabilities: list[float] | None = None
+
+    def write(self, stream: TextIO) -> None:
+        """Write a CSV file: a column with the target's name, and for classes a column `probability`.
+
+        Numbers are written so that they read back as the same floats, probabilities with six decimals.
+        """
+        writer = csv.writer(stream, lineterminator="\n")
+        if self.probabilities is None:
+            writer.writerow([self.target])
+            writer.writerows([value] for value in self.values)
+            return
+        # A table may call its target "probability"; two columns of one name would be no table.
+        writer.writerow([self.target, "probability" if self.target != "probability" else "probability of it"])
+        rows = zip(self.values, self.probabilities, strict=True)
+        writer.writerows([value, f"{probability:.6f}"] for value, probability in rows)
+
+
+@dataclass
+class TabularModel:
+    """A multi-layer perceptron with the preprocessing of its inputs.
+
+    Attributes:
+        preprocessing: how rows become inputs, and what the scores mean.
+        hidden: the sizes of the hidden layers.
+        activation: of the hidden layers.
+        network: the model: from inputs to scores, which are logits, or the standardised target.
+    """
+
+    preprocessing: Preprocessing
+    hidden: tuple[int, ...]
+    activation: str
+    network: MLP
+    _scores: Callable[[list[float]], Any] | None = field(default=None, init=False, repr=False)
+
+    @classmethod
+    def new(cls, preprocessing: Preprocessing, hidden: Sequence[int], activation: str, seed: int) -> TabularModel:
+        """An untrained model.
+
+        Raises:
+            OptionError: for an unknown activation.
+        """
+        # For activations with a kink at 0, He's initialisation was made; for the others, Xavier's.
+        init = "he" if "relu" in activation else "xavier"
+        sizes = [*hidden, preprocessing.target.scores]
+        network = MLP(preprocessing.inputs, sizes, activation=activation, init=init, seed=seed)
+        return cls(preprocessing, tuple(hidden), activation, network)
+
+    def scores(self, inputs: list[float]) -> Scores:
+        """The network's outputs for one row, as floats: the bits that calling `network` gives.
+
+        The network is compiled at the first call; its current parameters are read at each.
+        """
+        if self._scores is None:
+            # The scores are what is wanted. As something that is returned beside a value they come as floats, without
+            # the `Value`s that a compiled function would make of them.
+            self._scores = value_and_grad(lambda inputs: (0.0, self.network(inputs)), wrt=[], has_aux=True)
+        (_, scores), _ = self._scores(inputs)
+        return scores if isinstance(scores, list) else [scores]
+
+    def predict(self, table: Table, note: Callable[[str], Any] = lambda text: None) -> Predictions:
+        """Predict the target of each row of a table.
+
+        Args:
+            table: with the columns that the training table had; the target may be missing.
+            note: told about values that were filled in, and categories that were not known.
+
+        Raises:
+            InputError: for a missing column, or a text where there should be a number.
+        """
+        return self.predictions([self.scores(row) for row in self.preprocessing.encode(table, note)])
+
+    def predictions(self, scores: Sequence[Scores]) -> Predictions:
+        """What the scores of rows mean."""
+        target = self.preprocessing.target
+        if isinstance(target, NumberTarget):
+            return Predictions(target.name, [target.mean + target.scale * score for (score,) in scores])
+        classes: list[str] = []
+        probabilities: list[float] = []
+        for row in scores:
+            winner, probability = likeliest(row)
+            classes.append(target.classes[winner])
+            probabilities.append(probability)
+        return Predictions(target.name, classes, probabilities)
+
+    # --- the folder -----------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write the parameters and the preprocessing into a folder that exists; return the files.
+
+        Raises:
+            OSError: where that is not possible.
+        """
+        model, preprocessing = Path(folder) / MODEL, Path(folder) / PREPROCESSING
+        self.network.save(model)
+        about = {
+            "format": _FORMAT,
+            "hidden": list(self.hidden),
+            "activation": self.activation,
+            # Both files are needed, and only together: what an interrupted run left behind is recognised by this.
+            "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+            **self.preprocessing.as_dict(),
+        }
+        write_atomically(preprocessing, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+        return [model, preprocessing]
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> TabularModel:
+        """Read a model from its folder. Nothing in it is executed.
+
+        Raises:
+            InputError: if it is not such a folder, or its files are damaged or do not belong together.
+        """
+        name = os.fspath(folder)
+        path, model = Path(folder) / PREPROCESSING, Path(folder) / MODEL
+        if not path.is_file() or not model.is_file():
+            what = "does not exist" if not Path(folder).exists() else "is no folder with a trained model"
+            absent = "" if not Path(folder).is_dir() else f": it has no {(model if path.is_file() else path).name}"
+            raise InputError(f"{name} {what}{absent}; `flatgrad train` makes such a folder")
+        try:
+            text, content = path.read_text(encoding="utf-8"), model.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {error.filename or name}: {error.strerror or error}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path} is damaged: it is not UTF-8") from None
+        try:
+            about = json.loads(text)
+            if about["format"] != _FORMAT:
+                raise InputError(f"{path} has format {about['format']}; this version of flatgrad reads {_FORMAT}")
+            digest = about["model_sha256"]
+            preprocessing = Preprocessing.from_dict(about)
+            hidden, activation = tuple(map(int, about["hidden"])), about["activation"]
+            # Before a model is built: a file of this size does not hold its parameters.
+            fits = 8 * parameters_of(preprocessing, hidden) < len(content)
+            loaded = cls.new(preprocessing, hidden, activation, seed=0) if fits else None
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, FlatgradError) as error:
+            what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{path} is damaged: {what}") from None
+        if loaded is None or hashlib.sha256(content).hexdigest() != digest:
+            raise InputError(f"{model} is damaged, or of another training run than {path.name}")
+        loaded.network.load(model)
+        return loaded
+
+
+def parameters_of(preprocessing: Preprocessing, hidden: Sequence[int]) -> int:
+    """How many parameters a model has, without building it."""
+    sizes = [preprocessing.inputs, *hidden, preprocessing.target.scores]
+    return sum((nin + 1) * nout for nin, nout in pairwise(sizes))
+
+
+def likeliest(scores: Scores) -> tuple[int, float]:
+    """The class with the largest score, the first of equals, and its probability.
+
+    One score is the logit of the second of two classes, which it speaks for from 0 on; of several, the probabilities
+    are their softmax.
+
+    >>> likeliest([0.0])
+    (1, 0.5)
+    >>> likeliest([1000.0, 0.0, 0.0])
+    (0, 1.0)
+    """
+    if len(scores) == 1:
+        (logit,) = scores
+        return int(logit >= 0), 1.0 / (1.0 + math.exp(-abs(logit)))
+    largest = max(scores)
+    return scores.index(largest), 1.0 / sum(math.exp(score - largest) for score in scores)

@@ -1,0 +1,405 @@
+"""From the columns of a table to the inputs of a model, and from the target column to what the model learns.
+
+A column of numbers becomes one input, standardised with the mean and the standard deviation of the training rows; a
+missing number becomes their mean. A column of texts becomes one input per category that the training rows have: 1 for
+the row's category and 0 for the others. "Missing" is a category if it occurs there. A category that the training rows
+do not have is none of them: 0 for all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..runtime.errors import InputError, OptionError
+from .table import Table, as_number, is_missing, listed, suggestion
+
+#: A column in which at least this share of the values are numbers is meant to hold numbers.
+_MOSTLY = 0.9
+#: A column of texts with more categories than this, and more than half as many as rows, names rows and is no feature.
+_FEW_CATEGORIES = 10
+#: A target of whole numbers is a class if it has no more different values than this.
+_FEW_CLASSES = 10
+_MOST_CLASSES = 100
+#: What a missing text is called, where that is a category.
+_MISSING_CATEGORY = ""
+
+Note = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """A column of numbers: one input, `(number - mean) / scale`."""
+
+    name: str
+    mean: float
+    scale: float
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    def encode(self, table: Table, note: Note) -> list[list[float]]:
+        """The input of each row; 0, the mean, where the number is missing.
+
+        Raises:
+            InputError: for a text, or an infinite number, naming its line.
+        """
+        numbers = numbers_of(table, self.name, "; where the model was trained, this column held numbers")
+        missing = numbers.count(None)
+        if missing:
+            note(f"column {self.name!r}: {_rows(missing)} without a number; {self.mean:.6g}, the mean, is taken")
+        return [[0.0 if number is None else (number - self.mean) / self.scale] for number in numbers]
+
+
+@dataclass(frozen=True)
+class CategoryColumn:
+    """A column of texts: one input per category, 1 for the row's own and 0 for the others."""
+
+    name: str
+    categories: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        return len(self.categories)
+
+    def encode(self, table: Table, note: Note) -> list[list[float]]:
+        """The inputs of each row; all are 0 for a category that is not known."""
+        place = {category: k for k, category in enumerate(self.categories)}
+        unknown: dict[str, int] = {}
+        encoded = []
+        for text in table.column(self.name):
+            category = _category(text)
+            inputs = [0.0] * len(place)
+            if category in place:
+                inputs[place[category]] = 1.0
+            else:
+                unknown[category] = unknown.get(category, 0) + 1
+            encoded.append(inputs)
+        if unknown:
+            names = listed(["(missing)" if name == _MISSING_CATEGORY else name for name in unknown], 5)
+            note(
+                f"column {self.name!r}: {_rows(sum(unknown.values()))} with a category that the training rows do not "
+                f"have ({names}); taken as none of those known"
+            )
+        return encoded
+
+
+@dataclass(frozen=True)
+class ClassTarget:
+    """A target of classes. Two classes: one score, which speaks for the second. More: one score per class."""
+
+    name: str
+    classes: tuple[str, ...]
+
+    @property
+    def scores(self) -> int:
+        return 1 if len(self.classes) == 2 else len(self.classes)
+
+
+@dataclass(frozen=True)
+class NumberTarget:
+    """A target of numbers, which the model gives as `(number - mean) / scale`."""
+
+    name: str
+    mean: float
+    scale: float
+
+    @property
+    def scores(self) -> int:
+        return 1
+
+
+Column = NumberColumn | CategoryColumn
+Target = ClassTarget | NumberTarget
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How the rows of a table become the inputs of a model, and what its scores mean."""
+
+    columns: tuple[Column, ...]
+    target: Target
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs the model has."""
+        return sum(column.width for column in self.columns)
+
+    def encode(self, table: Table, note: Note) -> list[list[float]]:
+        """The model's inputs for each row.
+
+        Args:
+            table: it must have the columns that the training table had; further ones do not matter.
+            note: told about what was filled in.
+
+        Raises:
+            InputError: for a column that is not there, or a text where there should be a number.
+        """
+        absent = [column.name for column in self.columns if column.name not in table.columns]
+        if absent:
+            others = [name for name in table.columns if name not in {column.name for column in self.columns}]
+            hint = suggestion(absent[0], others) if others else ""
+            raise InputError(f"{table.name} has no column {listed(absent)}, which the model was trained with{hint}")
+        parts = [column.encode(table, note) for column in self.columns]
+        return [[number for part in row for number in part] for row in zip(*parts, strict=True)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `from_dict` makes the same preprocessing of; JSON can hold it."""
+        columns = [
+            {"name": c.name, "kind": "number", "mean": c.mean, "scale": c.scale}
+            if isinstance(c, NumberColumn)
+            else {"name": c.name, "kind": "category", "categories": list(c.categories)}
+            for c in self.columns
+        ]
+        target: dict[str, Any] = {"name": self.target.name}
+        if isinstance(self.target, ClassTarget):
+            target |= {"kind": "class", "classes": list(self.target.classes)}
+        else:
+            target |= {"kind": "number", "mean": self.target.mean, "scale": self.target.scale}
+        return {"columns": columns, "target": target}
+
+    @classmethod
+    def from_dict(cls, about: Mapping[str, Any]) -> Preprocessing:
+        """The preprocessing that `as_dict` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: if it is no such description.
+        """
+        columns = tuple(_column_from(item) for item in about["columns"])
+        item = about["target"]
+        target: Target
+        if item["kind"] == "class":
+            target = ClassTarget(_text(item["name"]), tuple(map(_text, item["classes"])))
+            if len(target.classes) < 2:
+                raise ValueError("fewer than two classes")
+        else:
+            target = NumberTarget(_text(item["name"]), *_mean_and_scale(item))
+        if not columns:
+            raise ValueError("no columns")
+        return cls(columns, target)
+
+
+def _column_from(item: Mapping[str, Any]) -> Column:
+    if item["kind"] == "category":
+        return CategoryColumn(_text(item["name"]), tuple(map(_text, item["categories"])))
+    if item["kind"] != "number":
+        raise ValueError(f"unknown kind of column {item['kind']!r}")
+    return NumberColumn(_text(item["name"]), *_mean_and_scale(item))
+
+
+def _text(item: Any) -> str:
+    if not isinstance(item, str):
+        raise TypeError(f"expected a text, got {item!r:.40}")
+    return item
+
+
+def _mean_and_scale(item: Mapping[str, Any]) -> tuple[float, float]:
+    mean, scale = float(item["mean"]), float(item["scale"])
+    if not (math.isfinite(mean) and 0 < scale < math.inf):
+        raise ValueError(f"mean {mean} and scale {scale}")
+    return mean, scale
+
+
+# --- the target ---------------------------------------------------------------------------------------------------
+
+
+def with_target(table: Table, target: str, note: Note) -> Table:
+    """The rows that have a target.
+
+    Raises:
+        InputError: if there is no such column, or no row has a value in it.
+    """
+    kept = [k for k, text in enumerate(table.column(target)) if not is_missing(text)]
+    missing = len(table) - len(kept)
+    if not kept:
+        raise InputError(f"{table.name}: the target column {target!r} has no values")
+    if missing:
+        note(f"{_rows(missing)} without a target ({target!r}) left out")
+    return table.take(kept)
+
+
+def task_of(table: Table, target: str) -> str:
+    """The task that a target makes likely: "classify" for texts and a few whole numbers, "regress" for other numbers.
+
+    Raises:
+        InputError: if nearly all values are numbers, but not all.
+    """
+    if not holds_numbers(table, target, "; correct it, or give --task classify if these are names of classes"):
+        return "classify"
+    numbers = {number for number in numbers_of(table, target) if number is not None}
+    few = len(numbers) <= min(_FEW_CLASSES, len(table) // 2)
+    whole = all(number == math.floor(number) for number in numbers)
+    return "classify" if len(numbers) <= 2 or (few and whole) else "regress"
+
+
+def classes_of(table: Table, target: str) -> tuple[list[str], list[int]]:
+    """The names of the classes in order, and the class of each row. Equal numbers, such as 1 and 1.0, are one class.
+
+    Raises:
+        InputError: for one class only, or for more than can be meant.
+    """
+    texts = table.column(target)
+    numbers = [as_number(text) for text in texts]
+    keys: list[Any] = texts if None in numbers else numbers
+    names = dict(zip(reversed(keys), reversed(texts), strict=True))  # the first spelling of each
+    classes = sorted(names)
+    if len(classes) == 1:
+        raise InputError(
+            f"{table.name}: the target {target!r} has one class only, {names[classes[0]]!r}; there is nothing to learn"
+        )
+    if len(classes) > min(_MOST_CLASSES, max(2, len(table) // 2)):
+        raise InputError(
+            f"{table.name}: the target {target!r} has {len(classes)} different values in {_rows(len(table))}: too many "
+            f"for classes (at most {_MOST_CLASSES}, and two rows for each)"
+            + ("" if None in numbers else "; to predict the number, give --task regress")
+        )
+    place = {key: k for k, key in enumerate(classes)}
+    return [names[key] for key in classes], [place[key] for key in keys]
+
+
+def target_numbers(table: Table, target: str) -> list[float]:
+    """The numbers of a target column.
+
+    Raises:
+        InputError: for a text, naming its line; where all numbers are the same.
+    """
+    hint = "; to predict texts, give --task classify"
+    numbers = [number for number in numbers_of(table, target, hint) if number is not None]
+    if len(set(numbers)) == 1:
+        raise InputError(
+            f"{table.name}: the target {target!r} is {numbers[0]:g} in all rows; there is nothing to learn"
+        )
+    return numbers
+
+
+def number_target(name: str, numbers: Sequence[float]) -> NumberTarget:
+    """The target for the numbers of the training rows."""
+    mean, scale = _spread(name, numbers)
+    return NumberTarget(name, mean, scale or 1.0)
+
+
+# --- the features -------------------------------------------------------------------------------------------------
+
+
+def kinds_of(
+    table: Table, target: str, ignored: Collection[str], categorical: Collection[str], note: Note
+) -> dict[str, str]:
+    """The columns to learn from, and of each whether it holds a "number" or a "category"; in the table's order.
+
+    Raises:
+        InputError: for a column of numbers with a few texts in it; if no column is left.
+        OptionError: for the target among the columns to ignore.
+    """
+    for name in (*ignored, *categorical):
+        table.place(name)
+    if target in ignored:
+        raise OptionError(f"the target {target!r} cannot be ignored")
+    kinds: dict[str, str] = {}
+    for place, name in enumerate(table.columns, start=1):
+        if name == target or name in ignored:
+            continue
+        if not name:
+            note(f"column {place} has no name and is left out")
+            continue
+        texts = [text for text in table.column(name) if not is_missing(text)]
+        if not texts:
+            note(f"column {name!r} has no values and is left out")
+        elif name in categorical:
+            kinds[name] = "category"
+        elif holds_numbers(table, name, f"; correct it, or give --categorical {name} if these are names"):
+            kinds[name] = "number"
+        elif len(set(texts)) > max(_FEW_CATEGORIES, len(table) // 2):
+            note(
+                f"column {name!r} has {len(set(texts))} different texts in {_rows(len(table))}: it names rows and is "
+                f"left out (--categorical {name} keeps it)"
+            )
+        else:
+            kinds[name] = "category"
+    if not kinds:
+        raise InputError(f"{table.name} has no column to learn from beside the target {target!r}")
+    return kinds
+
+
+def columns_for(table: Table, kinds: Mapping[str, str], note: Note) -> tuple[Column, ...]:
+    """The columns as the training rows determine them; those that are constant there are left out.
+
+    Raises:
+        InputError: if all are constant.
+    """
+    columns: list[Column] = []
+    for name, kind in kinds.items():
+        column: Column | None
+        if kind == "number":
+            numbers = [number for number in numbers_of(table, name) if number is not None]
+            mean, scale = _spread(name, numbers)
+            column = NumberColumn(name, mean, scale) if scale else None
+        else:
+            categories = sorted({_category(text) for text in table.column(name)})
+            column = CategoryColumn(name, tuple(categories)) if len(categories) > 1 else None
+        if column is None:
+            note(f"column {name!r} is the same in all training rows and is left out")
+        else:
+            columns.append(column)
+    if not columns:
+        raise InputError(f"{table.name}: all columns are the same in all training rows; there is nothing to learn from")
+    return tuple(columns)
+
+
+def holds_numbers(table: Table, column: str, hint: str) -> bool:
+    """Whether a column holds numbers: all of its values are, except for missing ones.
+
+    Raises:
+        InputError: if nearly all of them are numbers, naming the first that is not; if they have decimal commas.
+    """
+    rows = [(k, text) for k, text in enumerate(table.column(column)) if not is_missing(text)]
+    others = [(k, text) for k, text in rows if as_number(text) is None]
+    if not others:
+        return bool(rows)
+    k, text = others[0]
+    if len(others) <= (1 - _MOSTLY) * len(rows):
+        more = f" (as in {_rows(len(others) - 1)} more)" if len(others) > 1 else ""
+        raise InputError(f"{table.where(k, column)}: {text!r} is not a number{more}; the others are{hint}")
+    if all(as_number(text.replace(",", ".", 1)) is not None for _, text in rows):
+        raise InputError(f"{table.where(k, column)}: {text!r} has a decimal comma; write numbers with a point{hint}")
+    return False
+
+
+def numbers_of(table: Table, column: str, hint: str = "") -> list[float | None]:
+    """The numbers of a column, None where one is missing.
+
+    Raises:
+        InputError: for a text, or an infinite number, naming its line.
+    """
+    numbers: list[float | None] = []
+    for k, text in enumerate(table.column(column)):
+        number = None if is_missing(text) else as_number(text)
+        if number is None and not is_missing(text):
+            raise InputError(f"{table.where(k, column)}: {text!r} is not a number{hint}")
+        if number is not None and math.isinf(number):
+            raise InputError(f"{table.where(k, column)}: {text} is not a finite number")
+        numbers.append(number)
+    return numbers
+
+
+def _spread(name: str, numbers: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation; the latter is exactly 0 if and only if all numbers are the same."""
+    if len(set(numbers)) <= 1:
+        return (numbers[0] if numbers else 0.0), 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = float(np.mean(numbers)), float(np.std(numbers))
+    if not (math.isfinite(mean) and 0 < scale < math.inf):
+        raise InputError(f"column {name!r}: its numbers are too large, or too close to each other, to be standardised")
+    return mean, scale
+
+
+def _category(text: str) -> str:
+    return _MISSING_CATEGORY if is_missing(text) else text
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' if count != 1 else ''}"

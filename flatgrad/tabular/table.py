@@ -1,0 +1,185 @@
+"""Reading a CSV file into a table of texts. What is wrong with a file is said with its line."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..runtime.errors import InputError
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+#: A field that, in small letters, is one of these is a missing value.
+MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "<na>", "nan", "null"})
+#: The delimiter is judged by so many records.
+_SNIFFED = 100
+
+
+@dataclass(frozen=True)
+class Table:
+    """The texts of a CSV file.
+
+    Attributes:
+        name: the file, as errors call it.
+        columns: the names in the header.
+        rows: for each record the texts of its fields, without the spaces around them.
+        lines: for each record the line of the file on which it begins, counted from 1.
+    """
+
+    name: str
+    columns: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def place(self, column: str) -> int:
+        """Which column has this name.
+
+        Raises:
+            InputError: if none has; it suggests names that are near.
+        """
+        if column in self.columns:
+            return self.columns.index(column)
+        raise InputError(f"{self.name} has no column {column!r}{suggestion(column, self.columns)}")
+
+    def column(self, column: str) -> list[str]:
+        """The texts of a column, row by row."""
+        place = self.place(column)
+        return [row[place] for row in self.rows]
+
+    def take(self, order: Iterable[int]) -> Table:
+        """The table of some of the rows."""
+        order = list(order)
+        return Table(self.name, self.columns, [self.rows[k] for k in order], [self.lines[k] for k in order])
+
+    def where(self, row: int, column: str) -> str:
+        """How an error names a field."""
+        return f"{self.name}, line {self.lines[row]}, column {column!r}"
+
+
+def suggestion(name: str, names: Sequence[str]) -> str:
+    """What to add to "there is no such name": the near ones, or else all of them.
+
+    >>> suggestion("Specie", ["length", "species"])
+    "; did you mean 'species'?"
+    """
+    small = {known.casefold(): known for known in names}
+    near = [small[match] for match in difflib.get_close_matches(name.casefold(), small, n=3)]
+    if near:
+        return f"; did you mean {' or '.join(map(repr, near))}?"
+    return f"; its columns are {listed(names)}" if names else ""
+
+
+def listed(items: Sequence[str], most: int = 8) -> str:
+    """Names for an error or a note, not more than one can read.
+
+    >>> listed(["a", "b", "c"], most=2)
+    "'a', 'b' and 1 more"
+    """
+    more = len(items) - most
+    return ", ".join(map(repr, items[:most])) + (f" and {more} more" if more > 0 else "")
+
+
+def is_missing(text: str) -> bool:
+    """Whether a field says that there is no value."""
+    return text.lower() in MISSING
+
+
+def as_number(text: str) -> float | None:
+    """The number that a text is; None if it is none. Infinity is a number here, a missing value is not.
+
+    >>> as_number("1e3"), as_number("1_000"), as_number("one")
+    (1000.0, None, None)
+    """
+    if "_" in text:  # Python's own notation, which a table does not mean
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return None if math.isnan(number) else number
+
+
+def read_csv(path: str | os.PathLike[str]) -> Table:
+    """Read a CSV file: UTF-8, with or without a byte order mark, with a header.
+
+    Fields are separated by commas, semicolons or tabs, whichever cuts the first records into equally many fields; they
+    may be quoted. Empty lines are skipped.
+
+    Raises:
+        InputError: for a file that cannot be read, is empty, has no rows, rows of another length than the header, or
+            two columns of one name.
+    """
+    name = os.fspath(path)
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror or error}") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{name} is not a text in UTF-8 (line {line}); save it as CSV in UTF-8") from None
+    delimiter = _delimiter(text)
+    records = list(_records(name, text, delimiter))
+    if not records:
+        raise InputError(f"{name} is empty; a header with the names of the columns is expected on its first line")
+    (_, columns), *rest = records
+    if not rest:
+        raise InputError(f"{name} has a header, but no rows")
+    for line, fields in rest:
+        if len(fields) != len(columns):
+            raise InputError(
+                f"{name}, line {line}: {_count(len(fields), 'field')}, but the header has {len(columns)} "
+                f"(fields are separated by a {DELIMITERS[delimiter]}; quote those that contain one)"
+            )
+    repeated = [column for column, count in Counter(columns).items() if count > 1 and column]
+    if repeated:
+        raise InputError(f"{name} has several columns called {listed(repeated)}; names must differ")
+    return Table(name, columns, [fields for _, fields in rest], [line for line, _ in rest])
+
+
+def _records(name: str, text: str, delimiter: str, most: int | None = None) -> Iterable[tuple[int, list[str]]]:
+    """Each record that is not empty, with the line on which it begins."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line, count = 1, 0
+    while most is None or count < most:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(f"{name}, line {line}: {error}") from None
+        if any(field.strip() for field in fields) or len(fields) > 1:
+            yield line, [field.strip() for field in fields]
+            count += 1
+        line = reader.line_num + 1
+
+
+def _delimiter(text: str) -> str:
+    """The delimiter that cuts most of the first records into as many fields as the header, and into most of them."""
+
+    def fitness(delimiter: str) -> tuple[float, int]:
+        counts: list[int] = []
+        with suppress(
+            InputError
+        ):  # it may be for want of the right delimiter; reading says what is wrong with the text
+            counts.extend(len(fields) for _, fields in _records("", text, delimiter, _SNIFFED))
+        if not counts or counts[0] < 2:
+            return 0.0, 0
+        return sum(count == counts[0] for count in counts) / len(counts), counts[0]
+
+    return max(DELIMITERS, key=fitness)  # the first of equals: the comma
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' if number != 1 else ''}"
