@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 
 from .compiler.transforms import value_and_grad
-from .nn import MLP
+from .nn import MLP, plot_decision_boundary
 from .nn.data import make_moons
+from .runtime.errors import MissingExtraError
 from .runtime.value import Value
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 STEPS = 100
 PUBLISHED = {0: 0.8958441028683222, 99: 0.010978370135492717}
@@ -27,10 +30,7 @@ PUBLISHED = {0: 0.8958441028683222, 99: 0.010978370135492717}
 
 def moons() -> tuple[MLP, Callable[[], tuple[Value, list[Value]]], list[int]]:
     """The notebook's model, its loss over all 100 points (with the scores), and the labels, -1 or 1."""
-    np.random.seed(1337)
-    random.seed(1337)
-    X, y = make_moons(100, noise=0.1)
-    labels = [int(label) for label in y * 2 - 1]
+    X, labels = points()
     model = MLP(2, [16, 16, 1])
 
     def loss() -> tuple[Value, list[Value]]:
@@ -45,13 +45,24 @@ def moons() -> tuple[MLP, Callable[[], tuple[Value, list[Value]]], list[int]]:
     return model, loss, labels
 
 
+def points() -> tuple[Array, list[int]]:
+    """The notebook's 100 points and their labels, -1 or 1; both global random states are as the notebook's then."""
+    np.random.seed(1337)
+    random.seed(1337)
+    X, y = make_moons(100, noise=0.1)
+    return X, [int(label) for label in y * 2 - 1]
+
+
 def accuracy(scores: list[float], labels: list[int]) -> float:
     """The fraction of points on the right side."""
     return sum((label > 0) == (score > 0) for label, score in zip(labels, scores, strict=True)) / len(labels)
 
 
-def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = print) -> list[float]:
-    """Train, print what the notebook prints and what it took, write the generated source; return the losses."""
+def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = print, plot: bool = False) -> list[float]:
+    """Train, print what the notebook prints and what it took, write the generated source; return the losses.
+
+    With `plot`, the notebook's last picture, the decision boundary, is written beside the source.
+    """
     model, loss, labels = moons()
     parameters = model.parameters()
     echo(f"{len(parameters)} parameters, {len(labels)} points, {steps} steps\n")
@@ -85,7 +96,30 @@ def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = print) ->
     echo(f"one step, compiled     {1e3 * compiled:8.2f} ms   ({interpreted / compiled:.0f} times as fast)")
     echo(f"gradients of both, bit for bit: {'equal' if same else 'DIFFERENT'}")
     echo(f"generated source: {path} ({kernel.stats.lines:,} lines)")
+    if plot:
+        try:
+            echo(f"decision boundary: {draw(model, folder)}")
+        except MissingExtraError as error:
+            echo(f"the decision boundary is not drawn: {error}")
     return losses
+
+
+def draw(model: MLP, folder: Path) -> Path:
+    """Draw the points and the plane in the colours of the predicted classes; return the picture's path.
+
+    Raises:
+        MissingExtraError: if Matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # without pyplot: no window, whatever the machine has
+    except ImportError:
+        raise MissingExtraError("pictures need Matplotlib: pip install 'flatgrad[plot]'") from None
+    X, labels = points()
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    plot_decision_boundary(model, X, labels, ax=figure.subplots())
+    path = folder / "moons.png"
+    figure.savefig(path, dpi=150)
+    return path
 
 
 def _interpreted(model: MLP, loss: Callable[[], tuple[Value, list[Value]]], gradient: Any) -> tuple[float, bool]:

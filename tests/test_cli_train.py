@@ -1,0 +1,667 @@
+"""`flatgrad train` and `flatgrad predict`: real tables, what is written, and every message."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import hashlib
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from flatgrad import cli, tabular
+from flatgrad.nn.storage import read_arrays
+from flatgrad.tabular import Settings, TabularModel, read_csv, training
+
+FILES = ["history.json", "loss.png", "model.safetensors", "preprocessing.json", "training_loop.py"]
+
+
+def write_rows(path, rows, delimiter=",", encoding="utf-8"):
+    with open(path, "w", newline="", encoding=encoding) as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    return path
+
+
+def sklearn_table(path, data):
+    rows = [[*x, data.target_names[y]] for x, y in zip(data.data.tolist(), data.target.tolist(), strict=True)]
+    return write_rows(path, [[*data.feature_names, "class"], *rows])
+
+
+def small_rows(count=40, seed=3):
+    """Two classes that a number and a text tell apart."""
+    source = random.Random(seed)
+    rows = [["length", "colour", "kind"]]
+    for k in range(count):
+        big = k % 2 == 1
+        colour = source.choice(["red", "green"]) if big else source.choice(["blue", "green"])
+        rows.append([f"{source.gauss(3.0 if big else 1.0, 0.4):.3f}", colour, "big" if big else "small"])
+    return rows
+
+
+@pytest.fixture
+def small(tmp_path):
+    return write_rows(tmp_path / "small.csv", small_rows())
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Run the command line; return the exit status, standard output and the errors."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        status = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        assert all(line.startswith("flatgrad: ") for line in err.splitlines()), err
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def fails(run):
+    """Run a command that must fail with status 2 and one message; return the message."""
+
+    def fails(*arguments):
+        status, out, err = run(*arguments)
+        assert status == 2, out + err
+        assert err.splitlines()[-1].startswith("flatgrad: ")
+        return err.splitlines()[-1].removeprefix("flatgrad: ")
+
+    return fails
+
+
+def read_back(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+# --- real tables --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["iris", "breast_cancer"])
+def test_defaults_are_good_enough_for(name, tmp_path, run):
+    datasets = pytest.importorskip("sklearn.datasets")
+    data = sklearn_table(tmp_path / f"{name}.csv", getattr(datasets, f"load_{name}")())
+    folder = tmp_path / "model"
+    # With the default seed, 0, it is 0.938 for breast-cancer, one row of 113 above the limit: another C library's tanh
+    # might tip it.
+    status, out, err = run("train", data, "--target", "class", "--seed", 1, "--out", folder)
+    assert (status, err) == (0, "")
+    report = json.loads((folder / "history.json").read_text(encoding="utf-8"))["report"]
+    assert report["validation"]["accuracy"] >= 0.93
+    assert report["validation"]["accuracy"] > report["baseline"]["accuracy"]
+    assert f"{report['validation']['accuracy']:.4g}" in out
+
+    status, out, err = run("predict", folder, data)
+    assert (status, err) == (0, "")
+    agrees_with_the_model(out, folder, data)
+    right = [row["class"] == truth for row, truth in zip(read_back(out), read_csv(data).column("class"), strict=True)]
+    assert sum(right) / len(right) >= 0.93
+
+
+def agrees_with_the_model(predicted, folder, data):
+    """The written predictions are those of the model in the folder, run by the interpreter on standardised numbers."""
+    model = TabularModel.load(folder)
+    about = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+    with open(data, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    predictions = read_back(predicted)
+    assert len(predictions) == len(rows)
+    for row, prediction in zip(rows, predictions, strict=True):
+        x = [(float(row[c["name"]]) - c["mean"]) / c["scale"] for c in about["columns"]]
+        outputs = model.network(x)
+        if about["target"]["kind"] == "number":
+            number = about["target"]["mean"] + about["target"]["scale"] * outputs.data
+            assert float(prediction[about["target"]["name"]]) == number
+            continue
+        logits = [z.data for z in outputs] if isinstance(outputs, list) else [0.0, outputs.data]
+        probabilities = np.exp(np.array(logits) - max(logits))
+        probabilities /= probabilities.sum()
+        winner = int(probabilities.argmax())
+        assert prediction["class"] == about["target"]["classes"][winner]
+        assert float(prediction["probability"]) == pytest.approx(probabilities[winner], abs=1e-6)
+
+
+def number_rows(count=120):
+    source = random.Random(5)
+    rows = [["a", "b", "y"]]
+    for _ in range(count):
+        a, b = source.uniform(-1, 1), source.uniform(10, 20)
+        rows.append([a, b, 1000 + 300 * a - 20 * b + source.gauss(0, 5)])
+    return rows
+
+
+def test_a_number_is_predicted_in_its_own_unit(tmp_path, run):
+    data, folder = write_rows(tmp_path / "line.csv", number_rows()), tmp_path / "model"
+    status, out, err = run("train", data, "--target", "y", "--out", folder, "--hidden", "8", "--epochs", 60)
+    assert (status, err) == (0, "")
+    assert "-> regress" in out
+    report = json.loads((folder / "history.json").read_text(encoding="utf-8"))["report"]
+    assert report["validation"]["R²"] > 0.97
+    assert 0 < report["validation"]["RMSE"] < 30  # of a target that varies by about 180
+    status, out, err = run("predict", folder, data)
+    assert (status, err) == (0, "")
+    agrees_with_the_model(out, folder, data)
+    truth = np.array([row[2] for row in number_rows()[1:]])
+    assert np.abs(np.array([float(row["y"]) for row in read_back(out)]) - truth).mean() < 20
+
+
+# --- what is written ----------------------------------------------------------------------------------------------
+
+
+def test_the_folder(small, tmp_path, run):
+    folder = tmp_path / "deep" / "model"
+    status, out, err = run("train", small, "--target", "kind", "--out", folder, "--epochs", 12, "--hidden", "4,3")
+    assert (status, err) == (0, "")
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert all(name in out for name in FILES)
+    assert f"flatgrad predict {folder}" in out
+    assert "model: 4 -> 4 -> 3 -> 1, tanh, 39 parameters" in out  # one number, three colours
+
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    assert len(history["loss"]) == 12 * history["steps_per_epoch"] == 24
+    assert len(history["epoch_loss"]) == len(history["validation_loss"]) == 12
+    assert len(history["metrics"]["validation accuracy"]) == 12
+    assert history["validation_loss"][-1] == pytest.approx(history["report"]["validation"]["loss"], rel=1e-12)
+    assert history["settings"]["target"] == "kind"
+    assert not history["interrupted"]
+
+    about = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+    assert about["target"] == {"name": "kind", "kind": "class", "classes": ["big", "small"]}
+    assert about["columns"][1] == {"name": "colour", "kind": "category", "categories": ["blue", "green", "red"]}
+    assert about["model_sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_written_loop_trains_to_the_written_model(small, tmp_path, run):
+    """The module imports nothing of ours, and its last parameters are those of the model."""
+    folder = tmp_path / "model"
+    run("train", small, "--target", "kind", "--out", folder, "--epochs", 5, "--hidden", "4", "--seed", 7)
+    source = (folder / "training_loop.py").read_text(encoding="utf-8")
+    imported = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imported} <= {
+        "math", "random",
+    }  # fmt: skip
+    table = read_csv(small)
+    settings = Settings("kind", seed=7)
+    preprocessing, part, _ = training._prepare(table, "classify", settings, print)
+    assert preprocessing == TabularModel.load(folder).preprocessing
+    module = {}
+    exec(source, module)
+    targets = [[y] for y in part.targets]
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    steps = list(module["train"](part.inputs, targets, steps=len(history["loss"]), seed=7))
+    assert [loss for _, loss, *_ in steps] == history["loss"]
+    written = read_arrays(folder / "model.safetensors")
+    assert steps[-1][2] == [number for array in written.values() for number in array.ravel().tolist()]
+
+
+def test_equal_seeds_give_equal_files(small, tmp_path, run):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run("train", small, "--target", "kind", "--out", tmp_path / name, "--epochs", 2, "--seed", seed)
+    a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_options_reach_the_training(small, tmp_path, run):
+    folder = tmp_path / "model"
+    options = "--task classify --hidden none --activation relu --epochs 3 --batch-size 8 --optimizer sgd --lr 0.5"
+    more = ["--validation", 0, "--ignore", "colour", "--out", folder]
+    status, out, _ = run("train", small, "--target", "kind", *options.split(), *more)
+    assert status == 0
+    assert "model: 1 -> 1, relu, 2 parameters" in out
+    assert "sgd, batches of 8, 3 epochs of 5 steps" in out
+    assert "none to validate" in out
+    source = (folder / "training_loop.py").read_text(encoding="utf-8")
+    assert "with SGD" in source
+    assert "0.005 + 0.2475 * (1.0 + cos(" in source  # from 0.5 along half a cosine to a hundredth
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    assert history["report"]["validation"] == {}
+    assert history["report"]["baseline"] == {"accuracy": 0.5}
+
+
+@pytest.mark.parametrize("optimizer", sorted(training.OPTIMIZERS))
+def test_every_optimiser_lowers_the_loss(small, tmp_path, run, optimizer):
+    status, _, _ = run("train", small, "--target", "kind", "--optimizer", optimizer, "--hidden", 4, "--out", tmp_path)
+    assert status == 0
+    history = json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))
+    assert history["epoch_loss"][-1] < 0.5 * history["epoch_loss"][0]
+    assert history["report"]["validation"]["accuracy"] >= 0.75
+
+
+def test_predictions_go_to_a_file(small, tmp_path, run, fails):
+    folder, out_file = tmp_path / "model", tmp_path / "out.csv"
+    run("train", small, "--target", "kind", "--out", folder, "--epochs", 2)
+    _, printed, _ = run("predict", folder, small)
+    status, out, err = run("predict", folder, small, "--out", out_file)
+    assert (status, out, err) == (0, "", "")
+    assert out_file.read_text(encoding="utf-8") == printed
+    assert f"--out {small} is the file with the data" in fails("predict", folder, small, "--out", small)
+    assert "No such file or directory" in fails("predict", folder, small, "--out", tmp_path / "no" / "out.csv")
+
+
+def test_predictions_need_no_target_and_any_order_of_columns(small, tmp_path, run):
+    folder = tmp_path / "model"
+    run("train", small, "--target", "kind", "--out", folder, "--epochs", 2)
+    _, expected, _ = run("predict", folder, small)
+    rows = [[row[1], "more", row[0]] for row in small_rows()]
+    rows[0] = ["colour", "further", "length"]
+    _, out, err = run("predict", folder, write_rows(tmp_path / "new.csv", rows))
+    assert (out, err) == (expected, "")
+
+
+# --- files as they come -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_delimiters_quotes_and_byte_order_marks(tmp_path, delimiter, encoding):
+    rows = [["name, first", "größe;cm", "x"], ["a\tb", "line\nbreak", "1"], ['"quoted"', "c,d;e", "2"]]
+    table = read_csv(write_rows(tmp_path / "t.csv", rows, delimiter, encoding))
+    assert table.columns == rows[0]
+    assert table.rows == rows[1:]
+    assert table.lines == [2, 4]
+
+
+def test_empty_lines_spaces_and_windows_line_ends(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"a , b\r\n\r\n 1,2 \r\n\r\n3, 4\r\n\r\n")
+    table = read_csv(path)
+    assert (table.columns, table.rows, table.lines) == (["a", "b"], [["1", "2"], ["3", "4"]], [3, 5])
+
+
+def test_one_column_is_a_table(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("only\n1\n2\n", encoding="utf-8")
+    assert read_csv(path).rows == [["1"], ["2"]]
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        (["yes", "no"], "classify"),
+        (["0", "1"], "classify"),
+        (["0.5", "1.5"], "classify"),
+        (["1", "2", "3"], "classify"),
+        (["0.1", "0.2", "0.3"], "regress"),
+        ([str(k) for k in range(30)], "regress"),
+        (["1", "1.0", "2", ""], "classify"),
+    ],
+)
+def test_the_task_is_found(tmp_path, run, values, task):
+    rows = [["x", "y"]] + [[k % 7 + 0.5, values[k % len(values)]] for k in range(60)]
+    data = write_rows(tmp_path / "t.csv", rows)
+    status, out, _ = run("train", data, "--target", "y", "--epochs", 1, "--hidden", 2, "--out", tmp_path / "model")
+    assert status == 0
+    assert f"-> {task}" in out
+
+
+def test_missing_values_are_filled_in_and_said(tmp_path, run):
+    rows = small_rows()
+    rows[1][0], rows[2][0], rows[3][1], rows[4][2] = "", "NA", "?", ""
+    data, folder = write_rows(tmp_path / "t.csv", rows), tmp_path / "model"
+    status, out, err = run("train", data, "--target", "kind", "--epochs", 1, "--validation", 0, "--out", folder)
+    assert status == 0
+    assert "39 rows" in out
+    assert "flatgrad: note: 1 row without a target ('kind') left out" in err
+    assert "note: column 'length': 2 rows without a number; " in err
+    about = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+    lengths = [float(row[0]) for k, row in enumerate(rows) if k not in (0, 1, 2, 4)]
+    assert about["columns"][0]["mean"] == pytest.approx(np.mean(lengths), rel=1e-12)
+    assert about["columns"][0]["scale"] == pytest.approx(np.std(lengths), rel=1e-12)
+    assert about["columns"][1]["categories"] == ["", "blue", "green", "red"]  # missing is a category of its own
+
+
+def test_statistics_come_from_the_training_rows_alone(tmp_path, run):
+    rows = small_rows(200)
+    data, folder = write_rows(tmp_path / "t.csv", rows), tmp_path / "model"
+    run("train", data, "--target", "kind", "--epochs", 1, "--out", folder, "--seed", 4)
+    table = read_csv(data)
+    kinds = table.column("kind")
+    order, aside = training.split([[k for k in range(200) if kinds[k] == kind] for kind in ("big", "small")], 0.2, 4)
+    assert sorted(order + aside) == list(range(200))
+    assert [sum(kinds[k] == kind for k in aside) for kind in ("big", "small")] == [20, 20]
+    about = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+    assert about["columns"][0]["mean"] == pytest.approx(np.mean([float(rows[k + 1][0]) for k in order]), rel=1e-12)
+
+
+def test_columns_that_say_nothing_are_left_out_with_a_note(tmp_path, run):
+    rows = [[*row, "same", 0.1, "", f"person {k}", k] for k, row in enumerate(small_rows())]
+    rows[0] = ["length", "colour", "kind", "constant", "tenth", "empty", "name", ""]
+    data, folder = write_rows(tmp_path / "t.csv", rows), tmp_path / "model"
+    status, out, err = run("train", data, "--target", "kind", "--epochs", 1, "--out", folder)
+    assert status == 0
+    assert "2 columns" in out
+    notes = [line.removeprefix("flatgrad: note: ") for line in err.splitlines()]
+    assert sorted(notes) == [
+        "column 'constant' is the same in all training rows and is left out",
+        "column 'empty' has no values and is left out",
+        "column 'name' has 40 different texts in 40 rows: it names rows and is left out (--categorical name keeps it)",
+        "column 'tenth' is the same in all training rows and is left out",
+        "column 8 has no name and is left out",
+    ]
+
+
+def test_numbers_can_be_categories(tmp_path, run):
+    rows = [["code", "kind"]] + [[[10, 20, 30][k % 3], "ab"[k % 3 == 1]] for k in range(30)]
+    data, folder = write_rows(tmp_path / "t.csv", rows), tmp_path / "model"
+    status, out, _ = run("train", data, "--target", "kind", "--epochs", 1, "--categorical", "code", "--out", folder)
+    assert status == 0
+    assert "1 column (3 inputs)" in out
+
+
+def test_unknown_categories_are_none_of_the_known(small, tmp_path, run):
+    folder = tmp_path / "model"
+    run("train", small, "--target", "kind", "--out", folder, "--epochs", 2)
+    new = write_rows(tmp_path / "new.csv", [["length", "colour"], ["1.5", "violet"], ["1.5", "red"], ["1.5", ""]])
+    status, out, err = run("predict", folder, new)
+    assert status == 0
+    assert err == (
+        "flatgrad: note: column 'colour': 2 rows with a category that the training rows do not have ('violet', "
+        "'(missing)'); taken as none of those known\n"
+    )
+    model = TabularModel.load(folder)
+    length = model.preprocessing.columns[0]
+    logit = model.network([(1.5 - length.mean) / length.scale, 0.0, 0.0, 0.0]).data
+    first, second, third = read_back(out)
+    assert float(first["probability"]) == pytest.approx(1 / (1 + np.exp(-abs(logit))), abs=1e-6)
+    assert first == third != second
+
+
+# --- messages of `train` ------------------------------------------------------------------------------------------
+
+
+def bad(text):
+    return text if isinstance(text, bytes) else text.encode()
+
+
+GOOD = "x,y\n" + "".join(f"{k}.5,{'ab'[k % 2]}\n" for k in range(20))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty; a header with the names of the columns is expected on its first line"),
+        (b"\xef\xbb\xbf\n\n", "is empty"),
+        ("x,y\n", "has a header, but no rows"),
+        ("x,y\n1,a\n1,2,3\n", "line 3: 3 fields, but the header has 2 (fields are separated by a comma"),
+        ("x;y\n1;a\n\n1\n", "line 4: 1 field, but the header has 2 (fields are separated by a semicolon"),
+        ("x,x,y\n1,2,a\n", "has several columns called 'x'; names must differ"),
+        ('x,y\n1,a\n2,"b\n', "line 3: unexpected end of data"),
+        ("x,y\n1,größe\n".encode("latin-1"), "is not a text in UTF-8 (line 2); save it as CSV in UTF-8"),
+        ("x,z\n1,a\n", "has no column 'y'; its columns are 'x', 'z'"),
+        ("x,Y \n1,a\n", "has no column 'y'; did you mean 'Y'?"),
+        (GOOD.replace("a", "").replace("b", "NA"), "the target column 'y' has no values"),
+        (GOOD.replace("b", "a"), "the target 'y' has one class only, 'a'; there is nothing to learn"),
+        ("x,y\n1,a\n2,b\n3,a\n", "has 3 rows with a target: too few to learn from; at least 10 are needed"),
+        ("y\n" + "a\nb\n" * 10, "has no column to learn from beside the target 'y'"),
+        ("x,y\n" + "1,a\n1,b\n" * 10, "all columns are the same in all training rows; there is nothing to learn from"),
+        (GOOD.replace("\n7.5", "\n7.5cm"), "line 9, column 'x': '7.5cm' is not a number; the others are; correct it"),
+        (GOOD.replace(",", ";").replace(".5", ",5"), "line 2, column 'x': '0,5' has a decimal comma; write numbers"),
+        (GOOD.replace("\n7.5", "\ninf"), "line 9, column 'x': inf is not a finite number"),
+        (GOOD.replace(".5", "e306"), "column 'x': its numbers are too large, or too close to each other"),
+        ("x,y\n" + "".join(f"{k},name {k}\n" for k in range(20)), "has 20 different values in 20 rows: too many for"),
+        ("x,y\n" + "".join(f"{k},{k}\n" for k in range(20)) + "3,seven\n", "line 22, column 'y': 'seven' is not a"),
+        ("x,y\n" + "".join(f"{k},{k}\n" for k in range(300, 320)).replace("319\n", "inf\n"), "inf is not a finite"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path, fails, content, message):
+    data, folder = tmp_path / "data.csv", tmp_path / "model"
+    data.write_bytes(bad(content))
+    text = fails("train", data, "--target", "y", "--out", folder)
+    assert message in text
+    assert str(data) in text or "too large" in text
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", 0], "--epochs must be at least 1, got 0"),
+        (["--batch-size", -1], "--batch-size must be at least 1, got -1"),
+        (["--lr", 0], "--lr must be a positive number, got 0"),
+        (["--lr", "nan"], "--lr must be a positive number, got nan"),
+        (["--lr", "inf"], "--lr must be a positive number, got inf"),
+        (["--hidden", "8,0"], "--hidden: sizes must be at least 1, got 8,0"),
+        (["--validation", 1], "--validation must be at least 0 and less than 1, got 1"),
+        (["--validation", -0.1], "--validation must be at least 0 and less than 1, got -0.1"),
+        (["--validation", 0.001], "--validation 0.001 of 40 rows is less than one row"),
+        (["--task", "cluster"], "--task: 'cluster' is none of auto, classify, regress"),
+        (["--optimizer", "lbfgs"], "--optimizer: 'lbfgs' is none of adam, adamw, sgd, rmsprop"),
+        (["--activation", "swoosh"], "unknown activation 'swoosh'; choose one of linear, "),
+        (["--ignore", "colours"], "has no column 'colours'; did you mean 'colour'?"),
+        (["--categorical", "size"], "has no column 'size'; its columns are 'length', 'colour', 'kind'"),
+        (["--ignore", "kind"], "the target 'kind' cannot be ignored"),
+        (["--ignore", "length,colour"], "has no column to learn from beside the target 'kind'"),
+        (["--task", "regress"], "line 2, column 'kind': 'small' is not a number; to predict texts, give --task class"),
+        (["--hidden", "4000,4000"], "million operations, which takes long to compile; give a smaller --batch-size"),
+    ],
+)
+def test_settings_that_make_no_sense(small, tmp_path, fails, arguments, message):
+    folder = tmp_path / "model"
+    assert message in fails("train", small, "--target", "kind", "--out", folder, *arguments)
+    assert not folder.exists()
+
+
+def test_a_constant_number_and_too_many_numbers_as_classes(tmp_path, fails):
+    rows = [["x", "c", "n"]] + [[k, 5, k + 0.5] for k in range(20)]
+    data = write_rows(tmp_path / "t.csv", rows)
+    assert "the target 'c' is 5 in all rows" in fails("train", data, "--target", "c", "--task", "regress")
+    message = fails("train", data, "--target", "n", "--task", "classify")
+    assert "20 different values in 20 rows: too many for classes" in message
+    assert message.endswith("to predict the number, give --task regress")
+
+
+@pytest.mark.parametrize("arguments", [["--epochs", "many"], ["--hidden", "a,b"], ["--lr", "fast"]])
+def test_options_that_are_no_numbers(small, capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["train", str(small), "--target", "kind", *arguments])
+    assert caught.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_files_and_folders_that_are_not_there(small, tmp_path, fails):
+    message = f"cannot read {tmp_path / 'no.csv'}: No such file or directory"
+    assert fails("train", tmp_path / "no.csv", "--target", "y") == message
+    assert fails("train", tmp_path, "--target", "y") == f"cannot read {tmp_path}: Is a directory"
+    assert str(small) in fails("train", small, "--target", "kind", "--out", small)
+
+
+def test_a_training_that_diverges(tmp_path, fails):
+    rows = number_rows(40)
+    data = write_rows(tmp_path / "t.csv", rows)
+    arguments = ["--hidden", "none", "--optimizer", "sgd", "--lr", 1e200, "--out", tmp_path / "model"]
+    assert fails("train", data, "--target", "y", *arguments)
+    assert list((tmp_path / "model").iterdir()) == []
+
+
+# --- messages of `predict` ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(small, tmp_path, run):
+    run("train", small, "--target", "kind", "--out", tmp_path / "model", "--epochs", 1, "--hidden", 2)
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("length,color\n1,red\n", "has no column 'colour', which the model was trained with; did you mean 'color'?"),
+        ("length,colour\n1,red\nlong,red\n", "line 3, column 'length': 'long' is not a number; where the model was"),
+        ("length,colour\n1,red\n-inf,red\n", "line 3, column 'length': -inf is not a finite number"),
+        ("length,colour\n1,red\n2\n", "line 3: 1 field, but the header has 2"),
+        ("length,colour\n", "has a header, but no rows"),
+        ("", "is empty"),
+        ("a,b\n1,2\n", "has no column 'length', 'colour', which the model was trained with; its columns are 'a', 'b'"),
+    ],
+)
+def test_rows_that_cannot_be_predicted(folder, tmp_path, fails, content, message):
+    data = tmp_path / "new.csv"
+    data.write_text(content, encoding="utf-8")
+    assert message in fails("predict", folder, data)
+
+
+def test_folders_without_a_model(folder, small, tmp_path, fails):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    message = fails("predict", empty, small)
+    assert message == (
+        f"{empty} is no folder with a trained model: it has no preprocessing.json; `flatgrad train` makes such a folder"
+    )
+    assert "nowhere does not exist" in fails("predict", tmp_path / "nowhere", small)
+    assert f"{small} is no folder with a trained model" in fails("predict", small, small)
+    (folder / "model.safetensors").rename(tmp_path / "elsewhere")
+    assert "it has no model.safetensors" in fails("predict", folder, small)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("{", "[", "preprocessing.json is damaged: "),
+        ('"format": 1', '"format": 2', "has format 2; this version of flatgrad reads 1"),
+        ('"hidden"', '"hiding"', "is damaged: 'hidden' is missing"),
+        ('"kind": "number"', '"kind": "picture"', "is damaged: unknown kind of column 'picture'"),
+        ('"name": "length"', '"name": 3', "is damaged: expected a text, got 3"),
+        ('"scale": ', '"scale": -', "is damaged: mean "),
+        ('"activation": "tanh"', '"activation": "swoosh"', "is damaged: unknown activation 'swoosh'"),
+        ('"hidden": [', '"hidden": [0, ', "preprocessing.json is damaged: "),
+        ('"hidden": [', '"hidden": [3, ', "model.safetensors: the state does not fit this MLP"),
+        ('"hidden": [', '"hidden": [100000, ', "is damaged, or of another training run than preprocessing.json"),
+        ('"hidden": [', '"hidden": [1e400, ', "preprocessing.json is damaged: "),
+        ('"model_sha256": "', '"model_sha256": "0', "is damaged, or of another training run than preprocessing.json"),
+    ],
+)
+def test_damaged_folders(folder, small, fails, old, new, message):
+    path = folder / "preprocessing.json"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert message in fails("predict", folder, small)
+
+
+def test_a_damaged_model(folder, small, fails):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x55")
+    assert "is damaged, or of another training run" in fails("predict", folder, small)
+    (folder / "preprocessing.json").write_bytes(b"\xff\xfe")
+    assert "is damaged: it is not UTF-8" in fails("predict", folder, small)
+
+
+# --- Ctrl-C, and what is not installed ----------------------------------------------------------------------------
+
+
+def test_ctrl_c_writes_what_is_there(small, tmp_path, run, monkeypatch):
+    calls = []
+    measures = training._measures
+
+    def interrupting(model, part):
+        calls.append(part)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return measures(model, part)
+
+    monkeypatch.setattr(training, "_measures", interrupting)
+    status, out, err = run("train", small, "--target", "kind", "--out", tmp_path / "model", "--epochs", 50)
+    assert status == 130
+    assert err == "flatgrad: interrupted; what was trained until then is written\n"
+    assert "interrupted after 6 steps" in out
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == FILES
+    history = json.loads((tmp_path / "model" / "history.json").read_text(encoding="utf-8"))
+    assert history["interrupted"]
+    assert (len(history["loss"]), len(history["epoch_loss"])) == (6, 3)
+    status, out, _ = run("predict", tmp_path / "model", small)
+    assert status == 0
+    assert len(read_back(out)) == 40
+
+
+def test_ctrl_c_before_there_is_anything(small, tmp_path, run, monkeypatch):
+    def interrupting(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.nn, "fit", interrupting)
+    status, _, err = run("train", small, "--target", "kind", "--out", tmp_path / "model")
+    assert (status, err) == (130, "flatgrad: interrupted\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a single process")
+def test_ctrl_c_in_a_process_of_its_own(small, tmp_path):
+    arguments = [sys.executable, "-m", "flatgrad", "train", str(small), "--target", "kind", "--epochs", "1000000"]
+    process = subprocess.Popen(
+        [*arguments, "--out", str(tmp_path / "model")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    lines = [process.stdout.readline() for _ in range(4)]
+    assert "1000000 epochs" in lines[-1]
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in out + err
+    assert err.startswith("flatgrad: interrupted")
+
+
+def test_without_matplotlib(small, tmp_path, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    status, out, err = run("train", small, "--target", "kind", "--out", tmp_path / "model", "--epochs", 1)
+    assert status == 0
+    assert err == "flatgrad: note: loss.png is not drawn: pictures need Matplotlib: pip install 'flatgrad[plot]'\n"
+    assert "loss.png" not in out
+    status, out, _ = run("demo", "--steps", 1, "--out", tmp_path / "demo", "--plot")
+    assert status == 0
+    assert out.splitlines()[-1].endswith("not drawn: pictures need Matplotlib: pip install 'flatgrad[plot]'")
+
+
+def test_the_demo_draws_the_decision_boundary(tmp_path, run):
+    status, out, _ = run("demo", "--steps", 1, "--out", tmp_path, "--plot")
+    assert status == 0
+    assert out.splitlines()[-1] == f"decision boundary: {tmp_path / 'moons.png'}"
+    assert (tmp_path / "moons.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+def test_a_preprocessing_survives_its_description():
+    columns = (tabular.NumberColumn("a", 0.1, 2.5), tabular.CategoryColumn("b", ("", "x")))
+    for target in (tabular.ClassTarget("t", ("p", "q")), tabular.NumberTarget("t", 1e-300, 1e300)):
+        preprocessing = tabular.Preprocessing(columns, target)
+        text = json.dumps(preprocessing.as_dict())
+        assert tabular.Preprocessing.from_dict(json.loads(text)) == preprocessing
+
+
+def test_scores_have_the_interpreters_bits():
+    preprocessing = tabular.Preprocessing(
+        tuple(tabular.NumberColumn(name, 0.0, 1.0) for name in "abc"), tabular.ClassTarget("t", ("p", "q", "r"))
+    )
+    model = TabularModel.new(preprocessing, (5, 4), "sigmoid", seed=2)
+    for x in ([0.0, -1.0, 2.0], [1e3, 1e-3, -7.0]):
+        assert model.scores(x) == [value.data for value in model.network(x)]
+    model.network.parameters()[0].data += 1.0  # the current parameters are read
+    assert model.scores(x) == [value.data for value in model.network(x)]
+
+
+def test_the_losses_of_the_report_are_those_of_training():
+    from flatgrad import nn
+
+    for scores in ([0.3], [-800.0], [2.0, -1.0, 0.5], [900.0, 0.0, 1.0]):
+        for y in range(max(2, len(scores))):
+            expected = nn.binary_cross_entropy(scores, [y]) if len(scores) == 1 else nn.cross_entropy(scores, y)
+            assert training._class_loss(scores, y) == pytest.approx(expected.data, rel=1e-12, abs=1e-300)
+
+
+def test_a_split_leaves_every_class_something_to_learn_from():
+    order, aside = training.split([[0], [1, 2], list(range(3, 103))], 0.9, seed=0)
+    assert 0 in order
+    assert {1, 2} & set(order)
+    assert len(aside) == 91
+    assert not set(order) & set(aside)
