@@ -1,0 +1,66 @@
+"""Each example runs, in its small size, and says what it should."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def output_of(name, *arguments):
+    command = [sys.executable, "-W", "error::DeprecationWarning:flatgrad", str(EXAMPLES / f"{name}.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def number_after(text, output):
+    return float(re.search(re.escape(text) + r"\s*([-+.\de]+)", output)[1])
+
+
+def test_every_example_has_a_test():
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested
+
+
+def test_lecture(tmp_path):
+    path = tmp_path / "step.py"
+    output = output_of("lecture", "--quick", "--save", str(path))
+    wanted = re.findall(r"wanted ([-+]\d), predicted ([-+])", output)
+    assert len(wanted) == 4
+    assert all(number[0] == sign for number, sign in wanted)
+    assert str(path) in output
+    compile(path.read_text(encoding="utf-8"), str(path), "exec")
+
+
+def test_moons(tmp_path):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "moons.png"
+    output = output_of("moons", "--quick", "--plot", str(picture))
+    assert number_after("validation: loss", output) < 0.4
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_iris():
+    pytest.importorskip("sklearn")
+    output = output_of("iris", "--quick")
+    assert number_after("held out:", output) >= 27
+
+
+def test_digits():
+    pytest.importorskip("sklearn")
+    output = output_of("digits", "--quick")
+    assert number_after("held out:", output) >= 60
+
+
+def test_regression():
+    output = output_of("regression", "--quick")
+    assert 15 < number_after("chi-squared", output.split("step")[-1].split("\n\n")[1]) < 60
+    off = [float(text) for text in re.findall(r"off by ([-+.\d]+) sigma", output)]
+    assert len(off) == 4
+    assert max(map(abs, off)) < 3
