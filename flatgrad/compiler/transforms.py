@@ -669,8 +669,10 @@ def compile_graph(
         raise InputError("compile_graph: inputs must be a list of Values; write [value]")
     given = list(inputs) if inputs is not None else []
     for value in (*roots, *given):
-        if not isinstance(value, Value) or isinstance(value, TracedValue):
-            raise InputError(f"compile_graph: expected Values of a graph, got {type(value).__name__} {value!r:.40}")
+        if not isinstance(value, Value):
+            raise InputError(f"compile_graph: expected Values, got {type(value).__name__}")
+        if isinstance(value, TracedValue):
+            _ = value._data  # raises: it has no number
     if len({id(value) for value in given}) != len(given):
         raise InputError("compile_graph: an input stands twice in `inputs`")
 

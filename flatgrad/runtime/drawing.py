@@ -75,7 +75,8 @@ def _record(node: Any) -> str:
     return f"{{ {label}data {node._data:.4f} | grad {node._grad:.4f} }}"
 
 
-def _escaped(text: str, record: str = "{}|<> ") -> str:
+def _escaped(text: str, record: str = "{}|<>") -> str:
     """User text for a Graphviz label, where some characters mean something."""
     line = "".join(character if character.isprintable() else " " for character in text)
+    line = line.replace("&", "&amp;")  # Graphviz reads entities
     return "".join(f"\\{character}" if character in "\\" + record else character for character in line)

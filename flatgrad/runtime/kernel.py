@@ -32,8 +32,8 @@ class Routine:
     """A generated function together with the program that it was generated from.
 
     It takes one number, or one list of numbers, per input group of the program. Calling it runs the function; where
-    that raises, the arguments are checked, and then the same is done again equation by equation, to raise the error that
-    names the operation, the numbers and the user's line.
+    that raises, the arguments are checked, and then the same is done again equation by equation, to raise the error
+    that names the operation, the numbers and the user's line.
 
     Args:
         function: the generated function.

@@ -136,8 +136,8 @@ class Flattener:
             self.numbers.append(float(number(item)))
         except InputError:
             raise InputError(
-                "expected a number, a Value, an array, a list, tuple or dict of these, or an object with parameters(), "
-                f"got {kind.__name__} {item!r:.60} (static_argnames is for anything else)"
+                f"expected a number, got {kind.__name__} {item!r:.60}; arguments are numbers, Values, arrays, lists, "
+                "tuples and dicts of these, and objects with parameters(); anything else is for static_argnames"
             ) from None
         return NUMBER
 

@@ -180,6 +180,8 @@ class Value(Operand):
 
         Leaves that several pickled nodes share stay shared; intermediate nodes are shared within one node's graph.
         """
+        if active and _is_traced(self):
+            raise forbidden("copying or pickling a Value", "Use the Value itself.")
         if self._primitive is None or self._primitive is CONSTANT:
             return _restore_leaf, (type(self), self._data, self._grad, self.label, self._primitive is CONSTANT)
         return _restore_graph, (_flat_graph(self),)
@@ -397,6 +399,10 @@ def _restore_leaf(kind: type[Value], data: float, grad: float, label: str, is_co
     return value
 
 
+def _restore_condition(data: bool) -> Condition:
+    return Condition._made(data, CONSTANT, ())
+
+
 def _flat_graph(root: Value) -> list[tuple[Any, ...]]:
     """The graph below a node as a list of leaves and of `(primitive, data, grad, label, places of operands)`."""
     records: list[tuple[Any, ...]] = []
@@ -571,6 +577,8 @@ class Condition(Operand):
         return self._primitive.symbol
 
     def __reduce__(self) -> Any:
+        if self._primitive is CONSTANT:
+            return _restore_condition, (self._data,)
         return _restore_graph, (_flat_graph(self),)  # type: ignore[arg-type]
 
     def __bool__(self) -> bool:

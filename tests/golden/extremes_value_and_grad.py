@@ -22,16 +22,14 @@ def value_and_grad(x, k):
     """
     # golden_programs.py:22: return (x**k + k**-1 + x**0.5) * -0.0 + fg.where(x < math.inf, x / 3...
     v2 = power(x, k)
-    v7 = (v2 + k ** -1.0 + pow(x, 0.5)) * -0.0
     v8 = x < inf
     v9 = x * 0.3333333333333333
-    v12 = v7 + (v9 if v8 else nan) + x
+    v11 = (v2 + k ** -1.0 + pow(x, 0.5)) * -0.0 + (v9 if v8 else nan)
     # --- the gradient, backwards ---
     # golden_programs.py:22: return (x**k + k**-1 + x**0.5) * -0.0 + fg.where(x < math.inf, x / 3...
     x_bar = 1.0 + (1.0 if v8 else 0.0) * 0.3333333333333333
-    v25 = -0.0 * (k * power(x, k - 1.0))
+    x_bar = x_bar + -0.0 * (0.5 * power(x, -0.5)) + -0.0 * (k * power(x, k - 1.0))
     v27 = x == 0.0
     v30 = v2 * log(1.0 if v27 else x)
-    x_bar = x_bar + -0.0 * (0.5 * power(x, -0.5)) + v25 + 0.0
     k_bar = -0.0 * (0.0 if v27 else v30) - k ** -2.0 * -0.0 + 0.0
-    return v12, x_bar, k_bar
+    return v11 + x, x_bar + 0.0, k_bar

@@ -59,19 +59,10 @@ def backward(residuals, output_bars):
     v38 = v36 * print_
     v40 = v38 * lambda_
     v42 = v40 * import_os
-    learning_rate_bar = v42 * w_0 + 0.0
     w_0_bar = v42 * learning_rate + 0.0
-    import_os_bar = v40 * v12 + 0.0
-    lambda__bar = v38 * v13 + 0.0
-    print__bar = v36 * v14 + 0.0
-    exp_2_bar = v34 * v15 + 0.0
-    x_bar = v32 * v16 + 0.0
-    x_2_bar = v30 * v17 + 0.0
-    p_v1_bar = v28 * v18 + 0.0
-    p2nd_bar = v26 * v19 + 0.0
-    x10_bar = v24 * v20 + 0.0
     x11_bar = output0_bar * v21 + 0.0
     return [
-        learning_rate_bar, w_0_bar, import_os_bar, lambda__bar, print__bar, exp_2_bar, x_bar,
-        x_2_bar, p_v1_bar, p2nd_bar, x10_bar, x11_bar,
+        v42 * w_0 + 0.0, w_0_bar, v40 * v12 + 0.0, v38 * v13 + 0.0, v36 * v14 + 0.0,
+        v34 * v15 + 0.0, v32 * v16 + 0.0, v30 * v17 + 0.0, v28 * v18 + 0.0, v26 * v19 + 0.0,
+        v24 * v20 + 0.0, x11_bar,
     ]

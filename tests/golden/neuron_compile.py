@@ -31,8 +31,4 @@ def backward(residuals, output_bars):
     (output0_bar,) = output_bars
     # golden_programs.py:9: return (x1 * w1 + x2 * w2 + b).tanh()
     v13 = output0_bar * (1.0 - v9 * v9)
-    x1_bar = v13 * w1 + 0.0
-    x2_bar = v13 * w2 + 0.0
-    w1_bar = v13 * x1 + 0.0
-    w2_bar = v13 * x2 + 0.0
-    return [x1_bar, x2_bar, w1_bar, w2_bar, v13 + 0.0]
+    return [v13 * w1 + 0.0, v13 * w2 + 0.0, v13 * x1 + 0.0, v13 * x2 + 0.0, v13 + 0.0]

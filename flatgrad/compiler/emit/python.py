@@ -36,8 +36,6 @@ _NAME = 6
 _RESULT = 24
 #: A program of more equations is split into functions of about so many.
 _SPLIT, _PART = 300_000, 100_000
-#: Names are unpacked from lists so many at a time: longer displays are slow to compile.
-_UNPACK = 10
 
 
 class Spelling:
@@ -120,13 +118,23 @@ class _Layout:
         read = np.array([*operands, *outputs], dtype=np.int64)
         self.uses = uses = np.bincount(read[read >= 0], minlength=extended).tolist()
         keep = [named_positions(primitive) for primitive in TABLE]
-        overhead = [len(p.python) - 3 * p.arity if isinstance(p.python, str) else 8 for p in TABLE]
+        templates = [p.python if isinstance(p.python, str) else "power({0}, {1})" for p in TABLE]
+        written_times = [[t.count(f"{{{k}}}") for k in range(p.arity)] for t, p in zip(templates, TABLE, strict=True)]
+        overhead = [len(t) - 3 * sum(times) for t, times in zip(templates, written_times, strict=True)]
         inlined = bytearray(extended)
-        size = [_NAME] * extended
+        size = [*map(len, program.input_names), *[_NAME] * count]
+        size += [len(literal(number)[0]) for number in reversed(program.constants)]
+        # How long the name of an equation is, where it becomes a statement.
+        written = [
+            _NAME if target == -1 or target >= inputs else len(program.bar_name(target))
+            for target in program.adjoint_of.tolist()
+        ]
         place = list(range(count + 1))
         consumer = [-1] * count
         for index, (opcode, arguments) in enumerate(zip(opcodes, refs, strict=True)):
             length = overhead[opcode]
+            for operand, times in zip(arguments, written_times[opcode], strict=True):
+                length += times * (size[operand] if operand < inputs else written[operand - inputs])
             nearest = max(inputs, inputs + index - _WINDOW)
             # The shorter operand first: a long sum is cut before its last term, not inside it.
             shortest_first = arguments
@@ -134,13 +142,11 @@ class _Layout:
                 shortest_first = arguments[::-1]
             for operand in shortest_first:
                 if operand >= nearest and uses[operand] == 1:
-                    wanted = length + size[operand] + 2
+                    wanted = length - written[operand - inputs] + size[operand] + 2
                     if wanted <= _EXPRESSION and not (keep[opcode] and arguments.index(operand) in keep[opcode]):
                         inlined[operand] = 1
                         consumer[operand - inputs] = index
                         length = wanted
-                        continue
-                length += _NAME
             size[inputs + index] = length
         for operand in outputs:
             if operand >= inputs and uses[operand] == 1 and size[operand] <= _RESULT:
@@ -165,8 +171,8 @@ def emit_function(program: Program, name: str, doc: str = "") -> list[str]:
 
     It takes one argument per input group (a number, or a list of numbers) and returns one result per output group.
     """
-    arguments = ", ".join(group.name for group in program.input_groups)
-    head = [f"def {name}({arguments}):", *_docstring(program, doc)]
+    arguments = [group.name for group in program.input_groups]
+    head = [*_signature(name, arguments), *_docstring(program, doc)]
     if len(program) <= _SPLIT:
         layout = _Layout(program)
         statements = _Statements(program, layout)
@@ -185,6 +191,11 @@ def emit_function(program: Program, name: str, doc: str = "") -> list[str]:
     calls = [f"    _{name}_{k + 1}(_w)" for k in range(len(parts) - 1)]
     sections.append(_joined([*head, f"    _w = [{workspace}]", *calls, f"    return _{name}_{len(parts)}(_w)"]))
     return sections
+
+
+def _signature(name: str, arguments: Sequence[str]) -> list[str]:
+    line = f"def {name}({', '.join(arguments)}):"
+    return [line] if len(line) <= WIDTH else [f"def {name}(", *_filled(arguments, " " * 4), "):"]
 
 
 def _joined(lines: Sequence[str]) -> str:
@@ -379,7 +390,8 @@ def _unpack(program: Program, uses: Sequence[int]) -> list[str]:
         names = [program.input_names[v] if uses[v] else "_" for v in range(start, start + group.size)]
         start += group.size
         if not group.scalar:
-            lines += _taken(group.name, names, range(len(names)), len(names) <= _UNPACK)
+            whole = len(", ".join(names)) + len(group.name) + 7 <= WIDTH
+            lines += _taken(group.name, names, range(len(names)), whole)
     return lines
 
 
@@ -388,7 +400,7 @@ def _taken(source: str, names: Sequence[str], places: Sequence[int], whole: bool
     lines: list[str] = []
     k = 0
     while k < len(names):
-        end, width = k + 1, len(names[k]) + len(source) + 20
+        end, width = k + 1, len(names[k]) + len(source) + 22
         while end < len(names) and places[end] == places[end - 1] + 1:
             width += len(names[end]) + 2
             if width > WIDTH and not whole:
