@@ -1,4 +1,4 @@
-"""`flatgrad demo`: micrograd's moons notebook, trained by a compiled gradient.
+"""`flatgrad demo`: micrograd's moons notebook, trained by a generated loop.
 
 The model, the loss and the training loop are those of `demo.ipynb` in karpathy/micrograd; the numbers that it published
 are printed beside ours.
@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiler.transforms import value_and_grad
-from .nn import MLP, plot_decision_boundary
+from .nn import MLP, SGD, Progress, fit, linear_decay, plot_decision_boundary
 from .nn.data import make_moons
 from .runtime.errors import MissingExtraError
 from .runtime.value import Value
@@ -63,45 +62,61 @@ def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = print, pl
 
     With `plot`, the notebook's last picture, the decision boundary, is written beside the source.
     """
-    model, loss, labels = moons()
+    folder.mkdir(parents=True, exist_ok=True)
+    model, graph, labels = moons()
+    X, _ = points()
     parameters = model.parameters()
     echo(f"{len(parameters)} parameters, {len(labels)} points, {steps} steps\n")
+    rate = linear_decay(1.0, 0.1, 100)  # 1.0 - 0.9*k/100
+    interpreted, expected = _interpreted(model, graph, rate, min(steps, 3))
 
-    gradient = value_and_grad(loss, wrt=model, has_aux=True)
-    start = time.perf_counter()
-    kernel = gradient.kernel_for()
-    compiling = time.perf_counter() - start
+    def loss(X: Any, y: Any) -> Value:
+        losses = [(1 + -label * model(x)).relu() for x, label in zip(X, y, strict=True)]
+        total: Value = sum(losses) * (1.0 / len(losses)) + 1e-4 * sum(p * p for p in model.parameters())
+        return total
 
-    interpreted, same = _interpreted(model, loss, gradient)
-    losses: list[float] = []
-    seconds: list[float] = []
-    for k in range(steps):
-        start = time.perf_counter()
-        (value, scores), grads = gradient()
-        learning_rate = 1.0 - 0.9 * k / 100
-        for parameter, slope in zip(parameters, grads, strict=True):
-            parameter.data -= learning_rate * slope
-        seconds.append(time.perf_counter() - start)
-        losses.append(value)
+    seen: list[list[float]] = []
+    ends: list[float] = []
+    pauses: list[float] = []
+    right = _accuracy_of(model, X, labels)
+
+    def report(progress: Progress) -> None:
+        nonlocal right
+        ends.append(time.perf_counter())
+        k = progress.step
+        if k < len(expected):
+            seen.append([p.data for p in parameters])
         if k % 10 == 0 or k == steps - 1:
             published = f"   (published: {PUBLISHED[k]})" if k in PUBLISHED else ""
-            echo(f"step {k:2d} loss {value}, accuracy {accuracy(scores, labels):.0%}{published}")
+            echo(f"step {k:2d} loss {progress.loss}, accuracy {right:.0%}{published}")
+        if (k + 1) % 10 == 0 or k + 1 == steps - 1:
+            right = _accuracy_of(model, X, labels)  # what the notebook prints with the next step
+        pauses.append(time.perf_counter())
 
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "moons_value_and_grad.py"
-    path.write_text(kernel.source, encoding="utf-8")
-    compiled = statistics.median(seconds)
-    echo(f"\ntraced and compiled {kernel.stats.equations:,} equations in {compiling:.2f} s")
+    start = time.perf_counter()
+    history = fit(loss, model, SGD(rate), X, labels, steps=steps, callback=report)
+    compiling = time.perf_counter() - start - history.seconds
+    compiled = [end - begin for begin, end in zip(pauses, ends[1:], strict=False)] or [history.seconds]
+
+    path = history.save_source(folder / "moons_training.py")
+    one = statistics.median(compiled)
+    echo(f"\ntraced and compiled in {compiling:.2f} s; {steps} steps took {sum(compiled):.2f} s")
     echo(f"one step, interpreted  {1e3 * interpreted:8.2f} ms")
-    echo(f"one step, compiled     {1e3 * compiled:8.2f} ms   ({interpreted / compiled:.0f} times as fast)")
-    echo(f"gradients of both, bit for bit: {'equal' if same else 'DIFFERENT'}")
-    echo(f"generated source: {path} ({kernel.stats.lines:,} lines)")
+    echo(f"one step, compiled     {1e3 * one:8.2f} ms   ({interpreted / one:.0f} times as fast)")
+    same = "equal" if seen == expected else "DIFFERENT"
+    echo(f"parameters after {len(expected)} steps of both, bit for bit: {same}")
+    lines = history.source.count("\n")
+    echo(f"generated source: {path} ({lines:,} lines)")
     if plot:
         try:
             echo(f"decision boundary: {draw(model, folder)}")
         except MissingExtraError as error:
             echo(f"the decision boundary is not drawn: {error}")
-    return losses
+    return history.loss
+
+
+def _accuracy_of(model: MLP, X: Array, labels: list[int]) -> float:
+    return accuracy([model(x).data for x in X.tolist()], labels)
 
 
 def draw(model: MLP, folder: Path) -> Path:
@@ -122,22 +137,28 @@ def draw(model: MLP, folder: Path) -> Path:
     return path
 
 
-def _interpreted(model: MLP, loss: Callable[[], tuple[Value, list[Value]]], gradient: Any) -> tuple[float, bool]:
-    """Seconds for one gradient by the interpreted graph, and whether its bits are those of the compiled one."""
-    seconds = []
+def _interpreted(
+    model: MLP, graph: Callable[[], tuple[Value, list[Value]]], rate: Callable[[int], float], steps: int
+) -> tuple[float, list[list[float]]]:
+    """Seconds per step of the interpreted graph, and the parameters after each; the model is left as it was."""
+    parameters = model.parameters()
+    before = [p.data for p in parameters]
+    seconds, after = [], []
     collecting = gc.isenabled()
     gc.disable()
     try:
-        for _ in range(3):
-            model.zero_grad()
+        for k in range(steps):
             start = time.perf_counter()
-            value, _ = loss()
-            value.backward()
+            model.zero_grad()
+            graph()[0].backward()
+            for p in parameters:
+                p.data -= rate(k) * p.grad
             seconds.append(time.perf_counter() - start)
+            after.append([p.data for p in parameters])
     finally:
         if collecting:
             gc.enable()
-    (compiled, _), grads = gradient()
-    same = [value.data, *(p.grad for p in model.parameters())] == [compiled, *grads]
+        for p, number in zip(parameters, before, strict=True):
+            p.data = number
     model.zero_grad()
-    return statistics.median(seconds), same
+    return statistics.median(seconds), after
