@@ -1,0 +1,318 @@
+"""`draw_dot`: the nodes and edges of the lecture's picture, text that Graphviz shows as it is, limits and errors."""
+
+from __future__ import annotations
+
+import builtins
+import html
+import re
+import shutil
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+
+import flatgrad as fg
+from flatgrad import Value
+from flatgrad.runtime import drawing
+
+NASTY = [
+    "plain", "{", "}", "{a|b}", "a|b|c", "<port>", "a < b > c", 'say "hi"', "back\\slash", "\\", "\\n", "\\N", "\\l\\r",
+    "two\nlines", "tab\there", "&amp;", "&lt;", "a & b", "<b>bold</b>", "'); import os #", "]; n0 -> n1; [", "\\{",
+    "é☃\U0001f600", "é ☃", " leading and trailing ", "a  b", "n0", "digraph { a -> b }", "%s {0}", "\x00\x07", "\u2028",
+    "x" * 300, '\\"', "<<i>x</i>>",
+]  # fmt: skip
+
+needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="the program dot is not installed")
+
+
+@pytest.fixture
+def graphviz():
+    return pytest.importorskip("graphviz", reason="the package graphviz is not installed")
+
+
+@pytest.fixture
+def lecture():
+    """The neuron of the lecture: five leaves, two products, two sums, one tanh."""
+    x1, x2 = Value(2.0, label="x1"), Value(0.0, label="x2")
+    w1, w2 = Value(-3.0, label="w1"), Value(1.0, label="w2")
+    b = Value(6.8813735870195432, label="b")
+    first, second = x1 * w1, x2 * w2
+    first.label, second.label = "x1*w1", "x2*w2"
+    total = first + second
+    total.label = "x1*w1 + x2*w2"
+    n = total + b
+    n.label = "n"
+    out = n.tanh()
+    out.label = "o"
+    out.backward()
+    return out
+
+
+def structure(dot):
+    """Value nodes, operation nodes and edges, from the lines of the source."""
+    nodes, operations, edges = {}, {}, []
+    for line in dot.body:
+        node = re.fullmatch(r'\s*(\w+) \[label="?(.*?)"?( shape=record)?\]\n', line, re.DOTALL)
+        edge = re.fullmatch(r"\s*(\w+) -> (\w+)\n", line)
+        assert node or edge, line
+        if edge:
+            edges.append(edge.groups())
+        else:
+            (nodes if node[3] else operations)[node[1]] = node[2]
+    return nodes, operations, edges
+
+
+# --- structure --------------------------------------------------------------------------------------------------------
+
+
+def test_the_lectures_picture(graphviz, lecture):
+    dot = fg.draw_dot(lecture)
+    assert isinstance(dot, graphviz.Digraph)
+    nodes, operations, edges = structure(dot)
+    assert len(nodes) == 10
+    assert sorted(operations.values()) == ["*", "*", "+", "+", "tanh"]
+    assert len(edges) == 9 + 5, "an edge for each operand, and one from each operation to its result"
+    label_of = {name: text.split(" | ")[0].strip("{ ").replace("\\ ", " ") for name, text in nodes.items()}
+    assert sorted(label_of.values()) == sorted(
+        ["x1", "x2", "w1", "w2", "b", "x1*w1", "x2*w2", "x1*w1 + x2*w2", "n", "o"]
+    )
+    label_of.update(operations)
+    drawn = sorted((label_of[a], label_of[b]) for a, b in edges)
+    assert ("x1", "*") in drawn
+    assert ("x1*w1 + x2*w2", "+") in drawn
+    assert ("tanh", "o") in drawn
+    (text,) = [text for text in nodes.values() if text.startswith("{ w1 ")]
+    assert text == "{ w1 | data -3.0000 | grad 1.0000 }"
+
+
+def test_directions_and_formats(graphviz, lecture):
+    assert fg.draw_dot(lecture).graph_attr["rankdir"] == "LR"
+    assert fg.draw_dot(lecture, rankdir="TB").graph_attr["rankdir"] == "TB"
+    for format in ("svg", "png", "pdf"):
+        assert fg.draw_dot(lecture, format=format).format == format
+    assert fg.draw_dot(lecture, "png", "TB").source.count("rankdir=TB") == 1
+
+
+def test_a_leaf_alone(graphviz):
+    nodes, operations, edges = structure(fg.draw_dot(Value(1.5)))
+    assert (list(nodes.values()), operations, edges) == (["{ data 1.5000 | grad 0.0000 }"], {}, [])
+
+
+def test_shared_nodes_are_drawn_once(graphviz):
+    x = Value(2.0, label="x")
+    y = x * x
+    z = y + y * x
+    nodes, operations, edges = structure(fg.draw_dot(z))
+    assert (len(nodes), len(operations)) == (4, 3)
+    # x -> x*x (once, though it is both operands), x*x -> y, y -> y*x, x -> y*x, y*x -> node, both -> +, + -> z
+    assert len(edges) == len(set(edges)) == 8
+
+
+def test_numbers_are_nodes_and_exponents_are_part_of_the_operation(graphviz):
+    x = Value(2.0)
+    nodes, operations, edges = structure(fg.draw_dot(x**3 + 1.5))
+    assert len(nodes) == 4
+    assert sorted(operations.values()) == ["**3", "+"]
+    assert len(edges) == 5
+    assert "{ data 1.5000 | grad 0.0000 }" in nodes.values()
+
+
+def test_conditions(graphviz):
+    x = Value(2.0, label="x")
+    nodes, operations, edges = structure(fg.draw_dot(fg.where(x < 3.0, x, -x)))
+    assert "{ True }" in nodes.values()
+    assert sorted(operations.values()) == ["*", "<", "where"]
+    assert len(nodes) == 6
+    assert len(edges) == 3 + 2 + 2 + 3
+
+
+@pytest.mark.parametrize("data", [float("inf"), float("-inf"), float("nan"), 1e300, -0.0, 5e-324])
+def test_odd_numbers(graphviz, data):
+    x = Value(data)
+    nodes, _, _ = structure(fg.draw_dot(x))
+    assert next(iter(nodes.values())) == f"{{ data {data:.4f} | grad 0.0000 }}"
+
+
+def test_the_result_of_a_compiled_call(graphviz):
+    """The call is a node like any other operation; below it are the Values that it was given."""
+    w, x = Value(3.0, label="w"), Value(2.0, label="x")
+    out = fg.compile(lambda x: (w * x).tanh())(x) * 2.0
+    _, operations, _ = structure(fg.draw_dot(out))
+    assert "compiled" in operations.values()
+    assert "label" not in operations.values()
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", NASTY, ids=lambda label: ascii(label)[:30])
+def test_a_label_does_not_change_the_structure(graphviz, label):
+    """One line of source for each node and edge, whatever the labels are."""
+    x, y = Value(2.0, label=label), Value(3.0, label=label)
+    z = x * y
+    z.label = label
+    dot = fg.draw_dot(z)
+    assert len(dot.body) == 3 + 1 + 3
+    assert len(dot.source.splitlines()) == len(dot.body) + 3
+    for line in dot.body:
+        assert len(line.splitlines()) == 1
+        assert re.match(r"^\t\w+ (\[label=|-> \w+$)", line.rstrip("\n"))
+
+
+def shown(label):
+    """What a picture shows of a label: characters that cannot be printed are blanks."""
+    return " ".join("".join(c if c.isprintable() else " " for c in label).split())
+
+
+def texts(svg):
+    found = ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+    return [" ".join("".join(element.itertext()).replace("\xa0", " ").split()) for element in found]
+
+
+@needs_dot
+@pytest.mark.parametrize("label", NASTY, ids=lambda label: ascii(label)[:30])
+def test_graphviz_shows_a_label_as_it_is(graphviz, label):
+    """Neither a field of the record, nor a port, nor an escape, nor markup."""
+    value = Value(1.5, label=label)
+    svg = fg.draw_dot(value).pipe(encoding="utf-8")
+    found = texts(svg)
+    expected = ["data 1.5000", "grad 0.0000"]
+    assert found[-2:] == expected
+    if shown(label):
+        assert found[:-2] == [shown(label)]
+
+
+@needs_dot
+def test_rendering_to_svg_and_png(graphviz, lecture, tmp_path):
+    svg = fg.draw_dot(lecture).pipe(encoding="utf-8")
+    found = texts(svg)
+    assert found.count("tanh") == 1
+    assert found.count("*") == 2
+    assert "x1*w1 + x2*w2" in found
+    assert "grad 0.5000" in found
+    png = fg.draw_dot(lecture, format="png").pipe()
+    assert png.startswith(b"\x89PNG\r\n")
+    path = fg.draw_dot(lecture).render(tmp_path / "neuron")
+    assert (tmp_path / "neuron.svg").read_text(encoding="utf-8").count("<g ") > 20
+    assert str(path) == str(tmp_path / "neuron.svg")
+
+
+@needs_dot
+def test_notebooks_show_the_picture(graphviz, lecture):
+    bundle = fg.draw_dot(lecture)._repr_mimebundle_()
+    assert "<svg" in bundle["image/svg+xml"]
+
+
+# --- limits and errors ------------------------------------------------------------------------------------------------
+
+
+def chain(length):
+    """A graph of `length` nodes: one leaf, and one that is added to it again and again."""
+    x, total = Value(1.0), Value(0.0)
+    for _ in range(length - 2):
+        total = total + x
+    return total
+
+
+def test_a_graph_at_the_limit_is_drawn(graphviz):
+    nodes, operations, edges = structure(fg.draw_dot(chain(drawing.LIMIT)))
+    assert len(nodes) == drawing.LIMIT == 2_000
+    assert len(operations) == 1_998
+    assert len(edges) == 3 * 1_998
+
+
+@pytest.mark.parametrize("length", [drawing.LIMIT + 1, 100_000])
+def test_a_larger_graph_is_refused(graphviz, length):
+    with pytest.raises(fg.OptionError, match="more than 2000 nodes; draw a smaller part"):
+        fg.draw_dot(chain(length))
+
+
+@pytest.mark.parametrize("format", ["jpeg", "SVG", "", None, "svg; rm"])
+def test_an_unknown_format(format):
+    with pytest.raises(fg.OptionError, match=r"unknown format .*'svg', 'png', 'pdf'") as caught:
+        fg.draw_dot(Value(1.0), format=format)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("rankdir", ["RL", "lr", "", None])
+def test_an_unknown_direction(rankdir):
+    with pytest.raises(fg.OptionError, match=r"unknown rankdir .*'LR' or 'TB'"):
+        fg.draw_dot(Value(1.0), rankdir=rankdir)
+
+
+@pytest.mark.parametrize("root", [1.0, None, "x", [Value(1.0)], Value(1.0) > 0.0])
+def test_something_else_than_a_value(root):
+    with pytest.raises(fg.InputError, match=f"expected a Value, got {type(root).__name__}"):
+        fg.draw_dot(root)
+
+
+def test_without_the_package_the_error_names_the_extra(monkeypatch):
+    real = builtins.__import__
+
+    def absent(name, *args, **kwargs):
+        if name == "graphviz":
+            raise ImportError("No module named 'graphviz'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.delitem(sys.modules, "graphviz", raising=False)
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(fg.MissingExtraError, match=r"pip install 'flatgrad\[graph\]'") as caught:
+        fg.draw_dot(Value(1.0) * 2.0)
+    assert isinstance(caught.value, ImportError)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_drawing_changes_nothing(graphviz, lecture):
+    before = lecture.data, lecture.grad
+    fg.draw_dot(lecture)
+    fg.draw_dot(lecture)
+    assert (lecture.data, lecture.grad) == before
+    lecture.backward()
+    assert (lecture.data, lecture.grad) == before
+
+
+# --- notebooks --------------------------------------------------------------------------------------------------------
+
+
+def cells(text):
+    """Names and texts of an HTML table that must be well-formed."""
+    table = ET.fromstring(text)
+    assert table.tag == "table"
+    assert {element.tag for element in table.iter()} == {"table", "caption", "tr", "th", "td"}
+    return {row.find("th").text: row.find("td").text for row in table.iter("tr")}
+
+
+def test_the_table_of_a_value():
+    x = Value(2.0, label="x")
+    assert cells(x._repr_html_()) == {"label": "x", "data": "2.0", "grad": "0.0"}
+    y = x * 3.0
+    y.backward()
+    assert cells(y._repr_html_()) == {"data": "6.0", "grad": "1.0", "made by": "* of 2 operands"}
+    assert cells((x**2)._repr_html_())["made by"] == "**2 of 1 operand"
+    assert cells(x.tanh()._repr_html_())["made by"] == "tanh of 1 operand"
+
+
+@pytest.mark.parametrize(
+    "label", [label for label in NASTY if label.isprintable()], ids=lambda label: ascii(label)[:30]
+)
+def test_the_table_shows_a_label_as_it_is(label):
+    text = Value(1.0, label=label)._repr_html_()
+    assert cells(text)["label"] == label
+    assert html.escape(label) in text
+
+
+@pytest.mark.parametrize(
+    "label", ["<script>alert(1)</script>", "</td></tr></table><img src=x onerror=alert(1)>", "&lt;"]
+)
+def test_markup_in_a_label_is_text(label):
+    value = Value(1.0, label=label)
+    assert cells(value._repr_html_())["label"] == label
+    assert "<script" not in value._repr_html_()
+    assert "<img" not in value._repr_html_()
+
+
+def test_the_table_of_a_traced_value():
+    seen = []
+    fg.compile(lambda x: seen.append(x._repr_html_()) or x * 2.0)(1.0)
+    assert seen == ["Value(data=&lt;traced&gt;)"]

@@ -1,0 +1,488 @@
+"""`flatgrad.show`: what expressions are accepted, that nothing of them is ever executed, and what is printed."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import io
+import math
+import os
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flatgrad as fg
+from flatgrad import Value
+from flatgrad.runtime.primitives import TABLE
+from flatgrad.show import Expression, coloured, kernel_of, screens, show, wants_colour
+
+# --- what is accepted -------------------------------------------------------------------------------------------------
+
+ACCEPTED = [
+    ("x", {"x": 2.5}, 2.5),
+    ("w*x + b", {"w": 2.0, "x": 3.0, "b": 1.0}, 7.0),
+    ("x - y", {"x": 2.0, "y": 3.0}, -1.0),
+    ("x / y", {"x": 3.0, "y": 7.0}, 3.0 * 7.0**-1),
+    ("div(x, y)", {"x": 3.0, "y": 7.0}, 3.0 / 7.0),
+    ("x ** 2", {"x": 3.0}, 9.0),
+    ("2 ** x", {"x": 3.0}, 8.0),
+    ("x ** y ** 2", {"x": 2.0, "y": 1.5}, 2.0**2.25),
+    ("-x", {"x": 3.0}, -3.0),
+    ("+x", {"x": 3.0}, 3.0),
+    ("--x", {"x": 3.0}, 3.0),
+    ("-x ** 2", {"x": 3.0}, -9.0),
+    ("x * 1e-3 + 1_000 - .5", {"x": 2.0}, 2.0 * 1e-3 + 1000.0 - 0.5),
+    ("x + 0x10", {"x": 2.0}, 18.0),
+    ("(x)", {"x": 2.0}, 2.0),
+    ("tanh(x)", {"x": 0.5}, math.tanh(0.5)),
+    ("maximum(x, 2*y)", {"x": 0.5, "y": 1.5}, 3.0),
+    ("where(x > 0, x, exp(x) - 1)", {"x": 2.0}, 2.0),
+    ("where(x > 0, x, exp(x) - 1)", {"x": -1.0}, math.exp(-1.0) + -1.0),
+    ("where(x >= 1, x, 0)", {"x": 1.0}, 1.0),
+    ("where(x < y, x, y)", {"x": 1.0, "y": 0.5}, 0.5),
+    ("where(x <= y, x, y)", {"x": 1.0, "y": 0.5}, 0.5),
+    ("where(x == y, 1, x)", {"x": 2.0, "y": 2.0}, 1.0),
+    ("where((x > 0) & (x < 1), 1, x)", {"x": 0.5}, 1.0),
+    ("where((x > 0) | (x < -1), 1, x)", {"x": -2.0}, 1.0),
+    ("where(~(x > 0), 1, x)", {"x": 2.0}, 2.0),
+    ("where(logical_and(less(x, 1), greater(x, 0)), 1, x)", {"x": 0.5}, 1.0),
+    ("  tanh( x\n + 1 )\t", {"x": 0.5}, math.tanh(1.5)),
+    ("é + ß", {"é": 1.0, "ß": 2.0}, 3.0),
+    ("sin(sin2)", {"sin2": 0.5}, math.sin(0.5)),
+    ("lambda_ + None_ + print", {"lambda_": 1.0, "None_": 2.0, "print": 3.0}, 6.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "values", "expected"), ACCEPTED)
+def test_accepted_expressions(text, values, expected):
+    """The number, its gradients as the interpreter has them, and the kernel's."""
+    expression = Expression(text)
+    assert set(expression.names) == set(values)
+    leaves = {name: Value(number) for name, number in values.items()}
+    out = expression(leaves)
+    assert type(out) is Value
+    assert out.data == expected
+    out.backward()
+    kernel = kernel_of(expression)
+    arguments = [values[name] for name in expression.names]
+    assert kernel.joint(*arguments) == (expected, *[leaves[name].grad for name in expression.names])
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_every_row_can_be_called(row):
+    arguments = ["x > 0" if kind == "b" else "x" for kind in row.operand_kinds]
+    call = f"{row.name}({', '.join(arguments)})"
+    text = call if row.result == "f" else f"where({call}, x, 2*x)"
+    x = Value(0.5)
+    operands = [x > 0 if kind == "b" else x for kind in row.operand_kinds]
+    expected = row(*operands)
+    if row.result == "b":
+        expected = fg.where(expected, x, 2.0 * x)
+    assert Expression(text)({"x": 0.5}).data == expected.data
+
+
+def test_names_stand_in_the_order_of_appearance():
+    assert Expression("tanh(w*x + b) * w + a").names == ["w", "x", "b", "a"]
+    assert Expression("where(z > y, x, z)").names == ["z", "y", "x"]
+    assert Expression("_x + x1 + X").names == ["_x", "x1", "X"]
+
+
+def test_an_expression_takes_numbers_and_values():
+    expression = Expression("x * y")
+    assert expression({"x": 2, "y": 3.5}).data == 7.0
+    x = Value(2.0)
+    expression({"x": x, "y": 3.0}).backward()
+    assert x.grad == 3.0
+
+
+def test_names_that_mean_something_in_generated_source():
+    kernel = kernel_of(Expression("v3 * x_bar + t0 * _w + inf + forward"))
+    names = [group.name for group in kernel.program.input_groups]
+    assert len(set(names)) == 6
+    assert kernel.joint(1.0, 2.0, 3.0, 4.0, 5.0, 6.0) == (25.0, 2.0, 1.0, 4.0, 3.0, 1.0, 1.0)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+REFUSED = [
+    ("x.data", "only arithmetic"),
+    ("x.__class__", "only arithmetic"),
+    ("x.__class__.__bases__[0].__subclasses__()", "only arithmetic"),
+    ("x[0]", "only arithmetic"),
+    ("x[0:1]", "only arithmetic"),
+    ("[x]", "only arithmetic"),
+    ("(x, x)", "only arithmetic"),
+    ("{x}", "only arithmetic"),
+    ("{x: x}", "only arithmetic"),
+    ("x + 'text'", "only arithmetic"),
+    ("x + b'text'", "only arithmetic"),
+    ("x + f'{x}'", "only arithmetic"),
+    ("x + None", "only arithmetic"),
+    ("x + True", "only arithmetic"),
+    ("x + ...", "only arithmetic"),
+    ("x + 1j", "only arithmetic"),
+    ("lambda y: x", "only arithmetic"),
+    ("lambda: x", "only arithmetic"),
+    ("x if x > 0 else 0", "only arithmetic"),
+    ("x and x", "only arithmetic"),
+    ("not x", "only arithmetic"),
+    ("0 < x < 1", "only arithmetic"),
+    ("x != 1", "only arithmetic"),
+    ("x is x", "only arithmetic"),
+    ("x in x", "only arithmetic"),
+    ("x % 2", "only arithmetic"),
+    ("x // 2", "only arithmetic"),
+    ("x @ x", "only arithmetic"),
+    ("x << 2", "only arithmetic"),
+    ("x ^ 2", "only arithmetic"),
+    ("(y := x)", "only arithmetic"),
+    ("[y for y in x]", "only arithmetic"),
+    ("(y for y in x)", "only arithmetic"),
+    ("exp(x=x)", "only arithmetic"),
+    ("exp(x, **x)", "only arithmetic"),
+    ("exp(*x)", "only arithmetic"),
+    ("x() + x", "no function x"),
+    ("x(x)", "no function x"),
+    ("(exp)(x)(x)", "only arithmetic"),
+    ("exp()", "exp takes 1 arguments, not 0|no variable"),
+    ("exp() + x", "exp takes 1 arguments, not 0"),
+    ("exp(x, x)", "exp takes 1 arguments, not 2"),
+    ("where(x > 0, x)", "where takes 3 arguments, not 2"),
+    ("print(x)", "there is no function print; there are abs, acos, add"),
+    ("open(x)", "there is no function open"),
+    ("Exp(x)", "there is no function Exp"),
+    ("getattr(x, x)", "there is no function getattr"),
+    ("eval(x)", "there is no function eval"),
+    ("exec(x)", "there is no function exec"),
+    ("exp + x", "exp is a function"),
+    ("exp(sin)", "sin is a function"),
+    ("x > 0", "is a condition; select with where"),
+    ("~(x > 0)", "is a condition; select with where"),
+    ("1 + 2", "no variable"),
+    ("exp(1)", "no variable"),
+    ("", "."),
+    ("   ", "."),
+    ("x +", "."),
+    ("x x", "."),
+    ("log(x", "."),
+    ("x)", "."),
+    ("import os", "."),
+    ("x = 1", "."),
+    ("x; x", "."),
+    ("def f(): pass", "."),
+    ("await x", "."),
+    ("yield x", "."),
+    ("return x", "."),
+    ("0777 + x", "."),
+    ("x\x00y", "."),
+    ("*x", "."),
+    ("$x", "."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED, ids=lambda argument: ascii(argument)[1:40])
+def test_refused_expressions(text, message):
+    with pytest.raises(fg.InputError, match=message) as caught:
+        kernel_of(Expression(text))
+    assert isinstance(caught.value, TypeError)
+
+
+@pytest.mark.parametrize(
+    "text", ["x + (x > 0)", "exp(x > 0)", "where(x, x, x)", "x & x", "~x", "(x > 0) * 2", "-(x > 0)"]
+)
+def test_conditions_and_numbers_are_not_mixed(text):
+    with pytest.raises(fg.InputError, match=r"condition|number"):
+        kernel_of(Expression(text))
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "9" * 5000])
+def test_numbers_that_do_not_fit_a_float(number):
+    with pytest.raises(fg.FlatgradError, match=r"does not fit|cannot be parsed|digits"):
+        kernel_of(Expression(f"x + {number}"))
+
+
+def test_numbers_that_are_infinite():
+    assert kernel_of(Expression("x + 1e400")).joint(1.0) == (math.inf, 1.0)
+
+
+def test_operations_on_constants_that_raise():
+    with pytest.raises(fg.DomainError, match=r"log\(-1\.0\)"):
+        kernel_of(Expression("x + log(-1)"))
+    with pytest.raises(fg.DivisionByZeroError):
+        kernel_of(Expression("x + 1 / 0"))
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("x + foo(x)", "foo(x)"),
+        ("exp(x) + y.real * 2", "y.real * 2"),
+        ("x + 'a'", "'a'"),
+        ("where(x > 0, sin, x)", "sin, x)"),
+        ("  x   +  foo(x)", "foo(x)"),
+    ],
+)
+def test_the_message_points_at_the_place(text, place):
+    with pytest.raises(fg.InputError) as caught:
+        kernel_of(Expression(text))
+    _, line, caret = str(caught.value).split("\n")
+    assert line[caret.index("^") :] == place
+    assert caret.strip() == "^"
+
+
+def test_the_message_shows_a_part_of_a_long_expression():
+    text = " + ".join(["x"] * 200) + " + foo(x) + " + " + ".join(["x"] * 200)
+    with pytest.raises(fg.InputError) as caught:
+        kernel_of(Expression(text))
+    _, line, caret = str(caught.value).split("\n")
+    assert len(line) <= 82
+    assert line[caret.index("^") :].startswith("foo(x)")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("é + foo(x)", "foo(x)"),
+        ("ä*ö + 'a' + x", "'a' + x"),
+        ("☃ + x", "☃ + x"),
+        ("x + ☃", "☃"),
+        ("é*é*é + x.y", "x.y"),
+    ],
+)
+def test_the_message_points_at_the_place_behind_other_letters(text, place):
+    """Offsets in Python's syntax trees count bytes; the caret must count characters."""
+    with pytest.raises(fg.InputError) as caught:
+        kernel_of(Expression(text))
+    _, line, caret = str(caught.value).split("\n")
+    assert line[caret.index("^") :] == place
+
+
+def test_huge_and_deep_texts_are_refused():
+    with pytest.raises(fg.InputError, match="at most 10000"):
+        Expression("x + " * 10_000 + "x")
+    for text in ("(" * 4_000 + "x" + ")" * 4_000, "-" * 9_000 + "x", "exp(" * 1_900 + "x" + ")" * 1_900,
+                 "x" + "**x" * 3_000, "~" * 9_000 + "(x > 0)"):  # fmt: skip
+        with pytest.raises(fg.InputError, match=r"nested|parse|parenthes|deep|complex"):
+            kernel_of(Expression(text))
+
+
+def test_sums_of_many_terms_are_no_deep_nesting():
+    """More than parentheses could nest: each term is one level of the syntax tree."""
+    kernel = kernel_of(Expression(" + ".join(["x"] * 400)))
+    assert kernel.joint(0.5) == (200.0, 400.0)
+
+
+# --- nothing is ever executed -----------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "__import__('os').system('touch {path}')",
+    "__import__('os').system('touch {path}') + x",
+    'exec(\'open("{path}", "w")\')',
+    'eval(\'__import__("os").mkdir("{path}")\') * x',
+    "open('{path}', 'w')",
+    "(lambda: open('{path}', 'w'))() + x",
+    "[open('{path}', 'w') for _ in x]",
+    "x.__class__.__init__.__globals__['__builtins__']['open']('{path}', 'w')",
+    'f\'{{open("{path}", "w")}}\' + x',
+    "x if open('{path}', 'w') else x",
+    "x + (y := open('{path}', 'w'))",
+    "x #\\nopen('{path}', 'w')",
+    "x\nopen('{path}', 'w')",
+    "x'''\nopen('{path}', 'w')\n'''",
+    "exp(open('{path}', 'w'))",
+    "print.__self__.open('{path}', 'w')",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_of_an_expression_is_executed(text, tmp_path, monkeypatch):
+    path = tmp_path / "touched"
+    for name in ("open", "eval", "print"):
+        monkeypatch.setattr(builtins, name, _refuse)
+    monkeypatch.setattr(os, "system", _refuse)
+    with contextlib.suppress(fg.InputError):
+        kernel_of(Expression(text.format(path=path)))
+    monkeypatch.undo()
+    assert not path.exists()
+
+
+def _refuse(*arguments, **options):
+    raise AssertionError(f"called with {arguments}")
+
+
+@pytest.mark.parametrize("text", ["__import__('os').system('x')", "open(x)", "x.y", "(lambda: x)()"])
+def test_the_refusal_comes_before_the_source(text):
+    with pytest.raises(fg.InputError):
+        kernel_of(Expression(text))
+
+
+def test_an_expression_with_a_comment_shows_no_code():
+    """The rest of a comment is in the header of the source: one line, a comment."""
+    kernel = kernel_of(Expression("x * x # '''\" \\ import os"))
+    tree = ast.parse(kernel.source)
+    assert [type(node) for node in tree.body] == [ast.FunctionDef]
+    assert kernel.joint(3.0) == (9.0, 6.0)
+
+
+LETTERS = [*"xy12+-*/(),>=&~.[]':#;{}é", '"', "\\", "\n", " ", "\x00"]
+WORDS = ["**", "<=", "==", "2.5", "exp", "tanh", "where", "lambda", "if", "else", "__import__"]
+pieces = st.sampled_from(LETTERS + WORDS)
+
+
+@given(st.lists(pieces, max_size=14).map(" ".join) | st.text(max_size=20))
+@settings(max_examples=300)
+def test_any_text_is_an_expression_or_a_named_error(text):
+    """Whatever else was raised would fail the test."""
+    with contextlib.suppress(fg.FlatgradError):
+        kernel = kernel_of(Expression(text))
+        for node in ast.walk(ast.parse(kernel.source)):
+            assert not isinstance(node, ast.Import | ast.Attribute | ast.Subscript | ast.Lambda)
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+NEURON = '''\
+program expression(w, x, b):
+    v3 = mul w x
+    v4 = add v3 b
+    v5 = tanh v4
+    v6 = mul v5 v5
+    v7 = sub 1.0 v6
+    v8 = mul v7 x
+    v9 = mul v7 w
+    w_bar = add v8 0.0
+    x_bar = add v9 0.0
+    b_bar = add v7 0.0
+    return v5, w_bar, x_bar, b_bar
+
+# Generated by flatgrad VERSION from tanh(w*x + b).
+# 10 equations: 3 compute the value, 7 its gradient.
+# Exact: the same additions in the same order as the interpreted graph, hence the same bits.
+
+from math import tanh
+
+
+def value_and_grad(w, x, b):
+    """Return the value and its gradients.
+
+    w: a number
+    x: a number
+    b: a number
+    returns: value, w_bar, x_bar, b_bar
+    """
+    v5 = tanh(w * x + b)
+    # --- the gradient, backwards ---
+    v7 = 1.0 - v5 * v5
+    return v5, v7 * x + 0.0, v7 * w + 0.0, v7 + 0.0
+'''
+
+
+def shown(text, **options):
+    stream = io.StringIO()
+    with contextlib.redirect_stdout(stream):
+        show(kernel_of(Expression(text)), **options)
+    return stream.getvalue()
+
+
+def test_the_neuron():
+    assert shown("tanh(w*x + b)").replace(fg.__version__, "VERSION") == NEURON
+
+
+def test_only_the_source():
+    program, source = NEURON.split("\n\n", 1)
+    assert shown("tanh(w*x + b)", program=False).replace(fg.__version__, "VERSION") == source
+    assert program.startswith("program")
+
+
+def test_what_is_shown_can_be_run():
+    namespace = {}
+    exec(shown("where(x > 1, x**2, sigmoid(y)) * y", program=False), namespace)
+    assert namespace["value_and_grad"](2.0, 3.0) == (12.0, 12.0, 4.0)
+
+
+# --- colours ----------------------------------------------------------------------------------------------------------
+
+ESCAPE = re.compile(r"\x1b\[\d*m")
+
+
+@pytest.mark.parametrize("text", ["tanh(w*x + b)", "where((x > 1) & ~(y < 2e-5), x**2 * 1e300, -y)", "é + x1*2"])
+def test_colours_change_nothing_but_colours(text):
+    plain, painted = shown(text), shown(text, colour="always")
+    assert "\x1b" not in plain
+    assert ESCAPE.sub("", painted) == plain
+    assert painted.count("\x1b[0m") == len(ESCAPE.findall(painted)) / 2
+    for line in painted.splitlines():
+        assert line.count("\x1b[0m") == len(ESCAPE.findall(line)) / 2, "each line stands for itself, as pagers want it"
+
+
+def test_what_is_coloured():
+    painted = coloured(
+        'def f(x1):\n    """Doc with 3 numbers\n\n    and if."""\n    # if 5\n    return 2.5 if x1 else -1e-7\n'
+    )
+    expected = """\
+K{def} f(x1):
+    C{'''Doc with 3 numbers}
+
+C{    and if.'''}
+    C{# if 5}
+    K{return} N{2.5} K{if} x1 K{else} -N{1e-7}
+"""
+    for letter, code in (("K", 34), ("N", 36), ("C", 2)):
+        expected = re.sub(rf"{letter}\{{(.*?)\}}", lambda match, code=code: f"\x1b[{code}m{match[1]}\x1b[0m", expected)
+    assert painted == expected.replace("'''", '"""')
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("choice", "stream", "environment", "expected"),
+    [
+        ("auto", Terminal, {}, True),
+        ("auto", io.StringIO, {}, False),
+        ("auto", Terminal, {"NO_COLOR": "1"}, False),
+        ("auto", Terminal, {"TERM": "dumb"}, False),
+        ("always", io.StringIO, {"NO_COLOR": "1", "TERM": "dumb"}, True),
+        ("always", Terminal, {}, True),
+        ("never", Terminal, {}, False),
+        ("never", io.StringIO, {}, False),
+    ],
+)
+def test_when_colours_are_wanted(choice, stream, environment, expected, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert wants_colour(stream(), choice) is expected
+
+
+# --- screens ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_and_the_last_screen():
+    lines = [f"line {k}" for k in range(1, 1_235)]
+    text = screens("\n".join(lines) + "\n", height=10).split("\n")
+    assert text[:10] == lines[:10]
+    assert text[10:13] == ["", "    # ... 1,214 lines ...", ""]
+    assert text[13:] == lines[-10:]
+
+
+@pytest.mark.parametrize("count", [1, 79, 80])
+def test_what_fits_two_screens_is_whole(count):
+    text = "\n".join(map(str, range(count)))
+    assert screens(text) == text
+
+
+def test_a_long_kernel_is_shown_in_part_or_whole():
+    text = " + ".join(f"tanh(x*{k}.5)*sin(y*{k}.25)" for k in range(90))
+    part, whole = shown(text), shown(text, everything=True)
+    assert part.count(" lines ...") == 2, "of the program and of the source"
+    assert " lines ..." not in whole
+    assert len(part.splitlines()) < 180 < len(whole.splitlines())
+    assert whole.splitlines()[:40] == part.splitlines()[:40]
+    assert whole.splitlines()[-40:] == part.splitlines()[-40:]
