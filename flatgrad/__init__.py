@@ -11,6 +11,7 @@ printed as flat Python that anyone can read.
 
 from . import nn
 from .compiler.transforms import CompiledGraph, compile, compile_graph, grad, value_and_grad
+from .runtime import version as _version
 from .runtime.drawing import draw_dot
 from .runtime.errors import (
     DivisionByZeroError,
@@ -28,4 +29,8 @@ from .runtime.kernel import Kernel
 from .runtime.primitives import *  # noqa: F403 - every row of the table is a public function
 from .runtime.value import Condition, Value
 
-__version__ = "0.1.0"
+__version__ = _version.VERSION
+
+#: All public names, except those of builtins: `from flatgrad import *` hides nothing.
+_HIDDEN = ("abs", "compile", "compiler", "runtime")
+__all__ = [name for name in globals() if not name.startswith("_") and name not in _HIDDEN]

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: on a terminal")
     _add_train(commands)
     _add_predict(commands)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_with_minus(sys.argv[1:] if arguments is None else arguments))
     try:
         if options.command == "demo":
             if options.steps < 1:
@@ -57,6 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("flatgrad: interrupted", file=sys.stderr)
         return _INTERRUPTED
     return 0
+
+
+def _with_minus(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with an expression that begins with a minus moved behind `--`, where it is no option."""
+    if list(arguments[:1]) != ["show"] or "--" in arguments:
+        return list(arguments)
+    moved = [a for a in arguments if a.startswith("-") and not a.startswith("--") and a != "-h"]
+    return [a for a in arguments if a not in moved] + (["--", *moved] if moved else [])
 
 
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

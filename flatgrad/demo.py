@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from .nn import MLP, SGD, Progress, fit, linear_decay, plot_decision_boundary
 from .nn.data import make_moons
@@ -57,7 +58,7 @@ def accuracy(scores: list[float], labels: list[int]) -> float:
     return sum((label > 0) == (score > 0) for label, score in zip(labels, scores, strict=True)) / len(labels)
 
 
-def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = print, plot: bool = False) -> list[float]:
+def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = tqdm.write, plot: bool = False) -> list[float]:
     """Train, print what the notebook prints and what it took, write the generated source; return the losses.
 
     With `plot`, the notebook's last picture, the decision boundary, is written beside the source.

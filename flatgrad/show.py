@@ -7,9 +7,12 @@ primitives are accepted; nothing that the user writes is ever evaluated as Pytho
 from __future__ import annotations
 
 import ast
+import itertools
+import math
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -17,7 +20,7 @@ from .compiler.driver import build_joint
 from .compiler.names import Namer
 from .compiler.program import Group
 from .compiler.trace import Traced, trace_function
-from .runtime.errors import InputError
+from .runtime.errors import FlatgradError, InputError
 from .runtime.kernel import Kernel
 from .runtime.primitives import BY_NAME, Primitive
 from .runtime.value import Condition, TracedValue, Value
@@ -38,6 +41,7 @@ _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Gt: lambda a, b: a > b,
     ast.GtE: lambda a, b: a >= b,
     ast.Eq: BY_NAME["equal"],
+    ast.NotEq: lambda a, b: ~BY_NAME["equal"](a, b),
 }
 
 
@@ -63,8 +67,12 @@ class Expression:
         self.text = " ".join(text.split())
         if len(self.text) > _LENGTH:
             raise InputError(f"the expression has {len(self.text)} characters; at most {_LENGTH} are accepted")
+        if not self.text:
+            raise InputError("the expression is empty")
         try:
-            self._tree = ast.parse(self.text, mode="eval").body
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python's own about `1if x else 2`
+                self._tree = ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
             raise InputError(self._at(max((error.offset or 1) - 1, 0), str(error.msg))) from None
         except (ValueError, RecursionError, MemoryError) as error:
@@ -75,6 +83,7 @@ class Expression:
         for node in names:
             if node.id in BY_NAME:
                 raise InputError(self._at(node.col_offset, f"{node.id} is a function; write {node.id}(...)"))
+        self(dict.fromkeys(self.names, math.nan))  # finds what is not accepted; NaN is in every domain
         if not self.names:
             raise InputError(f"the expression {self.text!r} has no variable to differentiate with respect to")
 
@@ -89,6 +98,15 @@ class Expression:
         return Value(result)
 
     def _apply(self, node: ast.AST, values: dict[str, Value]) -> Any:
+        """The value of a part of the expression; errors show where that part is."""
+        try:
+            return self._applied(node, values)
+        except FlatgradError as error:
+            if isinstance(error, InputError) and "^" in str(error):
+                raise
+            raise InputError(self._at(getattr(node, "col_offset", 0), str(error).partition("\n")[0])) from None
+
+    def _applied(self, node: ast.AST, values: dict[str, Value]) -> Any:
         if isinstance(node, ast.Name):
             return values[node.id]
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
@@ -120,6 +138,8 @@ class Expression:
         return BY_NAME[node.id]
 
     def _at(self, offset: int, message: str) -> str:
+        """A message with the place, given as Python's parser counts: in bytes."""
+        offset = len(self.text.encode()[:offset].decode(errors="ignore"))
         start = max(0, offset - 40)
         return f"{message}\n  {self.text[start : start + 80]}\n  {' ' * (offset - start)}^"
 
@@ -167,13 +187,29 @@ def wants_colour(stream: TextIO, choice: str) -> bool:
     return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
+_UNPACKING = re.compile(r" +\S.* = \w+\[\d+:\d+\]")
+
+
 def screens(source: str, height: int = 40) -> str:
-    """The first and the last screen of a long text."""
+    """The first and the last screen of a long text; long runs of unpacking, which say little, are folded."""
     lines = source.rstrip("\n").split("\n")
     if len(lines) <= 2 * height:
         return "\n".join(lines)
+    lines = _folded(lines, lambda line: _UNPACKING.fullmatch(line) is not None)
+    lines = _folded(lines, lambda line: line.startswith(" " * 12))
     omitted = f"    # ... {len(lines) - 2 * height:,} lines ..."
     return "\n".join([*lines[:height], "", omitted, "", *lines[-height:]])
+
+
+def _folded(lines: list[str], dull: Callable[[str], bool]) -> list[str]:
+    """The lines, with the middle of each long run of dull ones left out."""
+    result: list[str] = []
+    for is_dull, run in itertools.groupby(lines, dull):
+        part = list(run)
+        if is_dull and len(part) > 8:
+            part[2:-1] = [f"{part[0][: len(part[0]) - len(part[0].lstrip())]}# ... {len(part) - 3:,} lines ..."]
+        result += part
+    return result
 
 
 def show(kernel: Kernel, *, program: bool = True, everything: bool = False, colour: str = "auto") -> None:

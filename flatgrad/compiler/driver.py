@@ -13,6 +13,7 @@ from typing import Any
 from ..runtime.errors import OptionError
 from ..runtime.kernel import Kernel, KernelStats, Routine
 from ..runtime.loader import LoadedModule, collector_paused
+from ..runtime.version import VERSION
 from .adjoint import adjoint, replay
 from .emit.python import Function, emit_module
 from .partition import partition
@@ -22,7 +23,6 @@ from .trace import Traced
 
 BACKENDS = ("auto", "python")
 MODES = ("exact", "fast")
-VERSION = "0.1.0"
 
 
 def check_options(backend: str, mode: str) -> None:

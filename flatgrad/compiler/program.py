@@ -21,6 +21,8 @@ from ..runtime.primitives import TABLE, Primitive
 from ..runtime.sites import Location
 
 _SYMPY_LIMIT = 2_000
+#: Longer lists of inputs and outputs are abridged when a program is printed.
+_LISTED = 40
 
 
 class Group(NamedTuple):
@@ -169,6 +171,8 @@ class Program:
         results = []
         for group, start in _spans(self.output_groups):
             names = [self.name_of(operand) for operand in self.outputs[start : start + group.size]]
+            if len(names) > _LISTED:
+                names = [*names[:3], "...", names[-1]]
             results.append(names[0] if group.scalar else f"[{', '.join(names)}]")
         lines.append(f"    return {', '.join(results)}".rstrip())
         return "\n".join(lines)
@@ -463,7 +467,11 @@ def _spans(groups: Sequence[Group]) -> Iterator[tuple[Group, int]]:
 
 def _group_text(program: Program, group: Group, start: int) -> str:
     names = program.input_names[start : start + group.size]
-    return names[0] if group.scalar else f"{group.name}=[{', '.join(names)}]"
+    if group.scalar:
+        return names[0]
+    if len(names) > _LISTED:
+        names = [*names[:3], "...", names[-1]]
+    return f"{group.name}=[{', '.join(names)}]"
 
 
 def _one_line(text: str) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..compiler.driver import VERSION, joint_passes
+from ..compiler.driver import joint_passes
 from ..compiler.emit.python import Function, emit_module
 from ..compiler.emit.training import emit_step_numbers
 from ..compiler.names import Namer, outer_names
@@ -20,6 +20,7 @@ from ..runtime.kernel import Routine
 from ..runtime.loader import LoadedModule, collector_paused
 from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import TracedValue, Value
+from ..runtime.version import VERSION
 from .optim import Optimizer
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 #: Parts of the package that stand in for a user: their lines are worth showing.
-PROGRAMS = (os.path.join(PACKAGE, "demo.py"), os.path.join(PACKAGE, "workloads.py"))
+PROGRAMS = (os.path.join(PACKAGE, "demo.py"),)
 
 Site = tuple[CodeType, int]
 
@@ -44,7 +44,7 @@ def _is_internal(code: CodeType) -> bool:
     known = _internal.get(code)
     if known is None:
         name = code.co_filename
-        known = (name.startswith(PACKAGE) and name not in PROGRAMS) or name.startswith("<flatgrad")
+        known = (name.startswith(PACKAGE) and name not in PROGRAMS) or name.startswith(("<flatgrad", "<frozen"))
         _internal[code] = known
     return known
 

@@ -54,6 +54,7 @@ class Rule(NamedTuple):
         identity: what it does, in a line.
         exact: whether it holds bit for bit for every float, signed zeros, infinities and NaN included.
         rewrite: the rule.
+        looks_at: the primitives that it looks for among what made the operands; constants it always sees.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Rule(NamedTuple):
     identity: str
     exact: bool
     rewrite: Callable[[View, Sequence[int]], Result]
+    looks_at: tuple[Primitive, ...] = ()
 
 
 def _is(number: float | bool | None, wanted: float) -> bool:
@@ -169,7 +171,7 @@ RULES: tuple[Rule, ...] = (
     # (x + 0.0) + 0.0 -> x + 0.0
     Rule("add_zero_twice", p.add, "(x + 0.0) + 0.0 -> x + 0.0", True, _add_zero_twice),
     # a + (-b) -> a - b;  (-a) + b -> b - a
-    Rule("add_negative", p.add, "a + (-b) -> a - b", True, _add_negative),
+    Rule("add_negative", p.add, "a + (-b) -> a - b", True, _add_negative, (p.neg,)),
     # x + (-2) -> x - 2
     Rule("add_negative_constant", p.add, "x + (-c) -> x - c", True, _add_negative_constant),
     # a - (-b) -> a + b
@@ -179,9 +181,9 @@ RULES: tuple[Rule, ...] = (
     # x * -1 -> -x
     Rule("mul_minus_one", p.mul, "x * -1 -> -x", True, _mul_minus_one),
     # (-a) * (-b) -> a * b
-    Rule("mul_negatives", p.mul, "(-a) * (-b) -> a * b", True, _mul_negatives),
+    Rule("mul_negatives", p.mul, "(-a) * (-b) -> a * b", True, _mul_negatives, (p.neg,)),
     # (-a) * b -> -(a * b)
-    Rule("mul_negative", p.mul, "(-a) * b -> -(a * b)", True, _mul_negative),
+    Rule("mul_negative", p.mul, "(-a) * b -> -(a * b)", True, _mul_negative, (p.neg,)),
     # -(-x) -> x
     Rule("neg_negative", p.neg, "-(-x) -> x", True, lambda v, r: _negated(v, r[0])),
     # x / 1 -> x
@@ -213,7 +215,7 @@ RULES: tuple[Rule, ...] = (
     # x ** 0.5 -> sqrt(x)    (differs for x = -inf)
     Rule("power_half", p.power, "x ** 0.5 -> sqrt(x)", False, _power_is(0.5, lambda v, x: (p.sqrt, (x,)))),
     # a * (1 / b) -> a / b
-    Rule("mul_reciprocal", p.mul, "a * (1 / b) -> a / b", False, _mul_reciprocal),
+    Rule("mul_reciprocal", p.mul, "a * (1 / b) -> a / b", False, _mul_reciprocal, (p.div,)),
 )  # fmt: skip
 
 
@@ -226,12 +228,14 @@ def simplify_with(rules: Sequence[Rule], program: Program) -> Program:
     view = View(rewriter)
     made_by, keep, replace = rewriter.opcodes, rewriter.keep, rewriter.replace
     inputs = program.inputs
-    # Rules of the two commonest primitives look only at constants and at what one of these has made.
+    # The commonest primitives are looked at only where a rule could apply: where an operand is a constant (a rule that
+    # wants a constant and something else finds it so), or was made by a primitive that a rule looks for.
     common = (p.add.opcode, p.mul.opcode)
     telling = bytearray(len(TABLE))
-    for primitive in (p.neg, p.add, p.div):
-        telling[primitive.opcode] = 1
-    telling[p.add.opcode] = 0
+    for rule in rules:
+        if rule.primitive.opcode in common:
+            for primitive in rule.looks_at:
+                telling[primitive.opcode] = 1
     changed = False
     for opcode, refs in rewriter.equations():
         if opcode in common:

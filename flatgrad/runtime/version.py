@@ -1,0 +1,3 @@
+"""The version, which generated source names."""
+
+VERSION = "0.1.0"
