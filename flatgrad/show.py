@@ -74,7 +74,8 @@ class Expression:
                 warnings.simplefilter("ignore")  # Python's own about `1if x else 2`
                 self._tree = ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
-            raise InputError(self._at(max((error.offset or 1) - 1, 0), str(error.msg))) from None
+            before = self.text[: max((error.offset or 1) - 1, 0)]
+            raise InputError(self._at(len(before.encode()), str(error.msg))) from None
         except (ValueError, RecursionError, MemoryError) as error:
             raise InputError(f"the expression cannot be parsed: {error or type(error).__name__}") from None
         called = {id(node.func) for node in ast.walk(self._tree) if isinstance(node, ast.Call)}

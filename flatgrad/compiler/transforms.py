@@ -6,7 +6,7 @@ import functools
 import inspect
 import threading
 import types
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,70 +18,12 @@ from ..runtime.primitives import Operand, number
 from ..runtime.sites import Location
 from ..runtime.tracing import active, recorder
 from ..runtime.value import TracedValue, Value, constant
+from .arguments import Arguments, placeholders
 from .binding import MISS, Binder, make_binder
 from .driver import build_joint, build_pair, check_options
 from .names import Namer, identifier, outer_names
 from .program import Group
 from .trace import Trace, Traced, trace_function, trace_graph
-
-
-class Arguments:
-    """The arguments of one call, taken apart.
-
-    Attributes:
-        key: the structure of all arguments; calls with equal keys share a kernel.
-        numbers: one number per scalar argument, one list per other argument that holds numbers.
-        values: the different `Value`s among the arguments, each with its place among all numbers.
-    """
-
-    __slots__ = ("_statics", "args", "key", "keywords", "numbers", "offsets", "structures", "values")
-
-    def __init__(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        statics: frozenset[Any],
-        captured: Any,
-        symbolic: bool = False,
-        identity: bool = True,
-    ) -> None:
-        flattener = st.Flattener(captured, symbolic, identity)
-        self._statics = statics
-        self.keywords = tuple(kwargs)
-        self.args = (*args, *kwargs.values())
-        names: tuple[Any, ...] = (*range(len(args)), *self.keywords)
-        structures, numbers, self.offsets = [], [], []
-        for name, argument in zip(names, self.args, strict=True):
-            start = len(flattener.numbers)
-            self.offsets.append(start)
-            if name in statics:
-                structures.append(_static(name, argument))
-                continue
-            try:
-                structure = flattener.flatten(argument)
-            except InputError as error:
-                raise InputError(f"argument {name if isinstance(name, str) else name + 1}: {error}") from None
-            structures.append(structure)
-            found = flattener.numbers[start:]
-            if structure[0] in ("number", "value"):
-                numbers.append(found[0])
-            elif found:
-                numbers.append(found)
-        self.structures, self.numbers, self.values = structures, numbers, flattener.values
-        self.key = (self.keywords, *structures)
-
-    def again(self, captured: Container[int]) -> Arguments:
-        """The same arguments, taken apart with more `Value`s known to be reached by the function itself."""
-        positional = len(self.args) - len(self.keywords)
-        keywords = dict(zip(self.keywords, self.args[positional:], strict=True))
-        return Arguments(self.args[:positional], keywords, self._statics, captured)
-
-
-def _static(name: Any, argument: Any) -> tuple[Any, ...]:
-    try:
-        return "static", st.Static(argument)
-    except TypeError:
-        raise InputError(f"static argument {name!r} must be hashable, got {type(argument).__name__}") from None
 
 
 class Transformed:
@@ -204,34 +146,11 @@ class Transformed:
     ) -> Any:
         """Call the function (or another one) on the traced leaves, put together as the arguments were."""
         known = [leaves[place] for _, place in arguments.values]
-        iterator = _placeholders(arguments, leaves, known)
+        iterator = placeholders(arguments, leaves, known)
         items = [st.unflatten(structure, iterator, st.object_array) for structure in arguments.structures]
         positional = len(items) - len(arguments.keywords)
         keywords = dict(zip(arguments.keywords, items[positional:], strict=True))
         return (function or self.function)(*items[:positional], **keywords)
-
-
-def _placeholders(arguments: Arguments, leaves: Sequence[Any], known: Sequence[Any]) -> Iterator[Any]:
-    """The traced leaves in order; a `Value` that stands in several places is the same leaf in all of them."""
-    kinds = [kind for structure in arguments.structures for kind in _leaf_kinds(structure)]
-    for leaf, kind in zip(leaves, kinds, strict=True):
-        yield leaf if kind is None else known[kind]
-
-
-def _leaf_kinds(structure: tuple[Any, ...]) -> Iterator[int | None]:
-    """For each number of a structure: which `Value` it is, or None."""
-    kind = structure[0]
-    if kind == "value":
-        yield structure[1]
-    elif kind in ("items", "objects"):
-        for item in structure[2]:
-            yield from _leaf_kinds(item)
-    elif kind == "mapping":
-        for _, item in structure[1]:
-            yield from _leaf_kinds(item)
-    else:
-        for _ in range(st.size(structure)):
-            yield None
 
 
 def _positions(signature: inspect.Signature | None) -> list[str]:

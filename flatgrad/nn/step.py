@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..compiler.arguments import Arguments
 from ..compiler.driver import joint_passes
 from ..compiler.emit.python import Function, emit_module
 from ..compiler.emit.training import emit_step_numbers
@@ -14,7 +15,7 @@ from ..compiler.names import Namer, outer_names
 from ..compiler.passes import run_passes
 from ..compiler.program import Group, Program
 from ..compiler.trace import Trace, trace_function
-from ..compiler.transforms import Arguments, GradFunction, Transformed
+from ..compiler.transforms import GradFunction, Transformed
 from ..runtime.errors import InputError
 from ..runtime.kernel import Routine
 from ..runtime.loader import LoadedModule, collector_paused

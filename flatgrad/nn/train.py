@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler.arguments import Arguments
 from ..compiler.emit.training import emit_loop
-from ..compiler.transforms import Arguments, value_and_grad
+from ..compiler.transforms import value_and_grad
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
 from ..runtime.kernel import Routine
