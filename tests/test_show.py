@@ -130,7 +130,6 @@ REFUSED = [
     ("x and x", "only arithmetic"),
     ("not x", "only arithmetic"),
     ("0 < x < 1", "only arithmetic"),
-    ("x != 1", "only arithmetic"),
     ("x is x", "only arithmetic"),
     ("x in x", "only arithmetic"),
     ("x % 2", "only arithmetic"),
@@ -209,9 +208,9 @@ def test_numbers_that_are_infinite():
 
 
 def test_operations_on_constants_that_raise():
-    with pytest.raises(fg.DomainError, match=r"log\(-1\.0\)"):
+    with pytest.raises(fg.FlatgradError, match=r"log\(-1\.0\)"):
         kernel_of(Expression("x + log(-1)"))
-    with pytest.raises(fg.DivisionByZeroError):
+    with pytest.raises(fg.FlatgradError, match=r"power\(0\.0, -1\.0\)"):
         kernel_of(Expression("x + 1 / 0"))
 
 
