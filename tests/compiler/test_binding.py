@@ -150,7 +150,7 @@ def test_leaves_are_read_at_each_call():
 
 
 def test_wrt_a_model():
-    other = fg.nn.MLP(2, [3, 1])
+    other = fg.nn.MLP(2, [3, 1], activation="tanh", seed=0)
     f = Counting(fg.value_and_grad(lambda x: other(x) ** 2, wrt=other))
     x = [1.0, -2.0]
     first = f(x)
@@ -321,6 +321,18 @@ def test_other_lengths_and_kinds_are_other_structures():
     assert f.asked > 9
     f(np.array([0.0, 0.5, 1.0, 1.5, 2.0]))
     assert f.hits == 0, "the last call was one of a list"
+
+
+@pytest.mark.parametrize("convert", [list, tuple, np.array])
+def test_longer_and_shorter_lists_than_the_last(convert):
+    """Of a long list the generated function takes slices: what there is too much, or too little, must be noticed."""
+    f = fg.value_and_grad(lambda x: sum(a * a for a in x))
+    for n in (30, 31, 29, 30, 60):
+        numbers = [0.5 * k for k in range(n)]
+        value, gradient = f(convert(numbers))
+        assert value == sum(a * a for a in numbers)
+        assert floats(gradient) == [2.0 * a for a in numbers]
+    assert len(f.kernels) == 4
 
 
 def test_structures_that_alternate():

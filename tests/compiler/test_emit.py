@@ -126,6 +126,25 @@ def test_reused_names_in_split_functions(program, part):
         assert_agrees(actual, by_interpreter(program), f"{program}\n{f.kernels[0].source}", errors)
 
 
+@pytest.mark.parametrize("reused", [True, False])
+@pytest.mark.parametrize("swapped", [True, False])
+def test_a_sum_that_two_adjoints_begin_with(reused, swapped):
+    """It goes on under the name of one of them, `x_bar`, only when the other has read it."""
+
+    def f(x, y):
+        a, b = (y, x) if swapped else (x, y)
+        first, second = x + y, x + y
+        return (a * 1.25).sin() * a.tanh() + (b * 0.75).cos() * b.tanh() + first**2 + second**3
+
+    with reused_names() if reused else contextlib.nullcontext():
+        kernel = fg.value_and_grad(f, argnums=(0, 1))
+        value, gradients = kernel(0.5, 0.25)
+    x, y = Value(0.5), Value(0.25)
+    out = f(x, y)
+    out.backward()
+    assert_same([value, *gradients], [out.data, x.grad, y.grad], kernel.kernels[0].source)
+
+
 def zigzag(x):
     """A long program of which few numbers are alive at any time."""
     y = x
