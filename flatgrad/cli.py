@@ -127,6 +127,8 @@ def _names(text: str) -> tuple[str, ...]:
 def _train(options: argparse.Namespace) -> int:
     from .tabular import Settings, train
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of classes may have letters that a terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     names = "target task hidden activation epochs batch_size optimizer lr seed validation ignore categorical"
     settings = Settings(**{name: getattr(options, name) for name in names.split()})
     _, history, _ = train(options.data, settings, options.out, echo=_echo, note=_note)
@@ -148,6 +150,8 @@ def _predict(options: argparse.Namespace) -> None:
     stream = io.StringIO()
     predictions.write(stream)
     if out is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # as the file would be, whatever the terminal's encoding
+            sys.stdout.reconfigure(encoding="utf-8")
         print(stream.getvalue(), end="")
     else:
         write_atomically(out, stream.getvalue().encode())

@@ -609,6 +609,21 @@ def test_ctrl_c_in_a_process_of_its_own(small, tmp_path):
     assert err.startswith("flatgrad: interrupted")
 
 
+def test_a_terminal_that_knows_no_umlauts(tmp_path):
+    rows = [["größe", "färbe"]] + [[k % 5 + 0.5, ["süß", "сладкий"][k % 2]] for k in range(20)]
+    data, folder = write_rows(tmp_path / "süß.csv", rows), tmp_path / "model"
+    for arguments in (
+        ["train", data, "--target", "färbe", "--epochs", "1", "--out", folder],
+        ["predict", folder, data],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "flatgrad", *map(str, arguments)],
+            capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert {row["färbe"] for row in read_back(done.stdout.decode("utf-8"))} <= {"süß", "сладкий"}
+
+
 def test_without_matplotlib(small, tmp_path, run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
