@@ -71,7 +71,7 @@ def _cuts(last: np.ndarray[tuple[int], np.dtype[np.int64]], count: int, limit: i
     alive = np.cumsum(alive)
     cuts = [0]
     while count - cuts[-1] > limit * 1.5:
-        low, high = cuts[-1] + limit * 3 // 4, cuts[-1] + limit * 5 // 4
+        low, high = cuts[-1] + max(1, limit * 3 // 4), cuts[-1] + limit * 5 // 4 + 1
         cuts.append(low + int(np.argmin(alive[low:high])))
     return [*cuts, count]
 

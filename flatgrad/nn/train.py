@@ -183,6 +183,7 @@ def fit(
         callback: called after each step with a `Progress`, with the model's `Value`s up to date; to return True ends
             the run.
         validation_split: the fraction of rows that is set aside for validation; or give `validation_data`, `(X, y)`.
+            The validation loss is the mean over batches of `batch_size`, weighted by their rows.
         metrics: functions `(X, y) -> float` by name, called after each epoch with the validation data (without any, the
             training data) and the model's `Value`s up to date.
         patience: stop when the validation loss (without validation data, the epoch's loss) has not improved by more
@@ -351,6 +352,8 @@ class _Run:
     ) -> History:
         """Run the loop to its end, to Ctrl-C, or to where patience or a callback ends it."""
         loop, history, step = self.generate(), self.history, self.step
+        if self.validation is not None:  # compiled now, so that it does not count as running
+            self._validation_loss(self.validation)
         X, y = self.data.rows()
         per_epoch = self.plan.steps_per_epoch
         epochal = self.validation is not None or bool(self.metrics) or self.patience is not None
@@ -415,8 +418,7 @@ class _Run:
         step.sync()
         data = self.validation or self.data
         if self.validation is not None:
-            value, _ = self._validate(self.validation.X, self.validation.y)
-            history.validation_loss.append(value)
+            history.validation_loss.append(self._validation_loss(self.validation))
         for name, metric in self.metrics.items():
             history.metrics.setdefault(name, []).append(float(metric(data.X, data.y)))
         if self.patience is None:
@@ -427,6 +429,17 @@ class _Run:
             self.best = score, epoch, list(step.numbers)
         history.stopped_early = epoch - self.best[1] >= self.patience
         return history.stopped_early
+
+    def _validation_loss(self, data: _Data) -> float:
+        """The loss of the validation data: the mean over batches, weighted by their rows.
+
+        Like the training loss it is computed a batch at a time, so that the compiled program stays small.
+        """
+        size, total = self.plan.batch, 0.0
+        for start in range(0, len(data), size):
+            X, y = data.X[start : start + size], data.y[start : start + size]
+            total += self._validate(X, y)[0] * len(X)
+        return total / len(data)
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
 

@@ -79,4 +79,5 @@ def _escaped(text: str, record: str = "{}|<>") -> str:
     """User text for a Graphviz label, where some characters mean something."""
     line = "".join(character if character.isprintable() else " " for character in text)
     line = line.replace("&", "&amp;")  # Graphviz reads entities
-    return "".join(f"\\{character}" if character in "\\" + record else character for character in line)
+    line = "".join(f"\\{character}" if character in "\\" + record else character for character in line)
+    return line.replace(" ", "&#32;")  # its record parser loses some plain spaces

@@ -14,6 +14,7 @@ def forward(pair):
     pair_left, pair_right = pair
     # golden_programs.py:26: total = pair["left"] + pair["right"]
     v2 = pair_left + pair_right
+    # golden_programs.py:27: return {"sum": total, "logarithm": total.log()}
     return [v2, log(v2)], [v2]
 
 

@@ -72,7 +72,7 @@ def test_the_lectures_picture(graphviz, lecture):
     assert len(nodes) == 10
     assert sorted(operations.values()) == ["*", "*", "+", "+", "tanh"]
     assert len(edges) == 9 + 5, "an edge for each operand, and one from each operation to its result"
-    label_of = {name: text.split(" | ")[0].strip("{ ").replace("\\ ", " ") for name, text in nodes.items()}
+    label_of = {name: text.split(" | ")[0].strip("{ ").replace("&#32;", " ") for name, text in nodes.items()}
     assert sorted(label_of.values()) == sorted(
         ["x1", "x2", "w1", "w2", "b", "x1*w1", "x2*w2", "x1*w1 + x2*w2", "n", "o"]
     )

@@ -248,6 +248,7 @@ class _Statements:
         columns = zip(program.opcodes.tolist(), layout.refs, program.sites.tolist(), strict=True)
         last_site = -1
         announced = False
+        waiting: list[int] = []
         for index, (opcode, refs, site) in enumerate(columns):
             variable = inputs + index
             two = infix[opcode]
@@ -266,10 +267,16 @@ class _Statements:
                 strength = how.strength
             if inlined[variable]:
                 texts[variable], strengths[variable] = text, strength
+                if site != last_site and index < program.primal:
+                    waiting.append(site)  # a line of the user's that may get no statement of its own
                 continue
-            if site != last_site or (index >= program.primal and not announced):
+            if site != last_site or waiting or (index >= program.primal and not announced):
                 announced = index >= program.primal
-                last_site = comment(site, index)
+                for earlier in dict.fromkeys(waiting):
+                    if earlier != site:
+                        comment(earlier, min(index, program.primal - 1), True)
+                waiting.clear()
+                last_site = comment(site, index, False)
             if opcode == add_opcode:
                 local = texts[variable] = choose(variable, index, refs[0])
                 if texts[refs[0]] == local:
@@ -278,16 +285,21 @@ class _Statements:
             else:
                 local = texts[variable] = choose(variable, index, -1)
             lines.append(f"    {local} = {text}")
+        for earlier in dict.fromkeys(waiting):
+            comment(earlier, program.primal - 1, True)
         self.lines, self.texts = lines, texts
 
 
-def _commenter(program: Program, lines: list[str]) -> Callable[[int, int], int]:
-    """Writes the comment for a change of the user's line: in full the first time, then by number."""
+def _commenter(program: Program, lines: list[str]) -> Callable[[int, int, bool], int]:
+    """Writes the comment for a change of the user's line: in full the first time, then by number.
+
+    It takes the site, the index of the equation, and whether a line that has been shown before can be left out.
+    """
     shown: set[tuple[int, bool]] = set()
     in_gradient = program.primal == 0
     in_update = program.update == 0
 
-    def comment(site: int, index: int) -> int:
+    def comment(site: int, index: int, only_new: bool) -> int:
         nonlocal in_gradient, in_update
         if index >= program.primal and not in_gradient:
             in_gradient = True
@@ -295,13 +307,14 @@ def _commenter(program: Program, lines: list[str]) -> Callable[[int, int], int]:
         if program.update >= 0 and index >= program.update and not in_update:
             in_update = True
             lines.append("    # --- the update ---")
-        if site >= 0:
-            location = program.locations[site]
-            text = f"    # {location}"
-            if (site, in_gradient) not in shown:
-                shown.add((site, in_gradient))
-                text += f": {location.text}" if location.text else ""
-            lines.append(safe_comment(text))
+        if site < 0 or (only_new and (site, in_gradient) in shown):
+            return site
+        location = program.locations[site]
+        text = f"    # {location}"
+        if (site, in_gradient) not in shown:
+            shown.add((site, in_gradient))
+            text += f": {location.text}" if location.text else ""
+        lines.append(safe_comment(text))
         return site
 
     return comment
