@@ -7,6 +7,7 @@ inputs of that program, computed in Python floats.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,8 +36,9 @@ class Optimizer:
 
     def __init__(self, lr: Rate, *, clip_value: float | None = None, clip_norm: float | None = None) -> None:
         self.lr = as_schedule(lr)
-        for name, limit in (("clip_value", clip_value), ("clip_norm", clip_norm)):
-            if limit is not None and not limit > 0:
+        limits: tuple[tuple[str, Any], ...] = (("clip_value", clip_value), ("clip_norm", clip_norm))
+        for name, limit in limits:
+            if limit is not None and (isinstance(limit, str) or not limit > 0):
                 raise OptionError(f"{name} must be positive, got {limit}")
         self.clip_value, self.clip_norm = clip_value, clip_norm
 
@@ -72,14 +74,14 @@ class Optimizer:
         return gradients
 
 
-def _fraction(name: str, number: float) -> float:
-    if not 0.0 <= number < 1.0:
+def _fraction(name: str, number: Any) -> float:
+    if isinstance(number, str) or not 0.0 <= number < 1.0:
         raise OptionError(f"{name} must be in [0, 1), got {number}")
     return float(number)
 
 
-def _not_negative(name: str, number: float) -> float:
-    if not number >= 0.0:
+def _not_negative(name: str, number: Any) -> float:
+    if isinstance(number, str) or not 0.0 <= number < math.inf:
         raise OptionError(f"{name} must not be negative, got {number}")
     return float(number)
 
@@ -152,6 +154,8 @@ class Adam(Optimizer):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(lr, clip_value=clip_value, clip_norm=clip_norm)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise OptionError(f"betas must be a pair of numbers, got {betas!r}")
         self.betas = _fraction("betas[0]", betas[0]), _fraction("betas[1]", betas[1])
         self.eps, self.weight_decay = _not_negative("eps", eps), _not_negative("weight_decay", weight_decay)
 

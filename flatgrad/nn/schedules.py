@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from ..runtime.errors import OptionError
 
 
@@ -34,13 +36,19 @@ def _positive(name: str, steps: int) -> None:
         raise OptionError(f"{name} must be at least 1, got {steps}")
 
 
+def _finite(name: str, number: float) -> float:
+    if isinstance(number, (bool, str)) or not isinstance(number, (int, float, np.number)) or not math.isfinite(number):
+        raise OptionError(f"{name} must be a finite number, got {number!r}")
+    return float(number)
+
+
 def constant(rate: float) -> Schedule:
     """The same rate at every step.
 
     >>> constant(0.1)(7)
     0.1
     """
-    rate = float(rate)
+    rate = _finite("constant: rate", rate)
     return Schedule(lambda step: rate, repr(rate))
 
 
@@ -53,7 +61,8 @@ def linear_decay(start: float, end: float, steps: int) -> Schedule:
     0.55
     """
     _positive("linear_decay: steps", steps)
-    start, fall = float(start), float(start) - float(end)
+    start, end = _finite("linear_decay: start", start), _finite("linear_decay: end", end)
+    fall = start - end
     return Schedule(
         lambda step: start - fall * min(step, steps) / steps, f"{start!r} - {fall!r} * min(step, {steps}) / {steps}"
     )
@@ -66,7 +75,8 @@ def cosine_decay(start: float, end: float, steps: int) -> Schedule:
     (1.0, 0.5)
     """
     _positive("cosine_decay: steps", steps)
-    end, half = float(end), 0.5 * (float(start) - float(end))
+    start, end = _finite("cosine_decay: start", start), _finite("cosine_decay: end", end)
+    half = 0.5 * (start - end)
     return Schedule(
         lambda step: end + half * (1.0 + math.cos(math.pi * min(step, steps) / steps)),
         f"{end!r} + {half!r} * (1.0 + cos(pi * min(step, {steps}) / {steps}))",
@@ -80,7 +90,7 @@ def step_decay(start: float, factor: float, every: int) -> Schedule:
     [1.0, 1.0, 0.5, 0.25]
     """
     _positive("step_decay: every", every)
-    start, factor = float(start), float(factor)
+    start, factor = _finite("step_decay: start", start), _finite("step_decay: factor", factor)
     return Schedule(lambda step: start * factor ** (step // every), f"{start!r} * {factor!r} ** (step // {every})")
 
 
@@ -102,4 +112,4 @@ def as_schedule(rate: float | Callable[[int], float]) -> Schedule:
         return rate
     if callable(rate):
         return Schedule(lambda step: float(rate(step)), "")
-    return constant(rate)
+    return constant(_finite("lr", rate))

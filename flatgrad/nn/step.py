@@ -144,6 +144,8 @@ class TrainStep(Transformed):
             for k, parameter in enumerate(self.parameters):
                 trace.bind(parameter, count + k)
             loss, gradients = self._call_traced(arguments, inputs[:count], self._gradient)
+            if not any(isinstance(gradient, TracedValue) for gradient in gradients):
+                raise InputError(f"{self.name} does not depend on any of the parameters: there is nothing to train")
             trace.begin_update()
             return None, [loss, *self._updated(inputs[count:], gradients)]
 

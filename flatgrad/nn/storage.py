@@ -148,7 +148,10 @@ def _decode_safetensors(content: bytes) -> dict[str, Array]:
         if end - start != math.prod(shape) * np.dtype(dtype).itemsize:
             raise FileFormatError(f"is damaged: shape and length of {name!r} do not agree")
         covered.append((start, end))
-        arrays[name] = np.frombuffer(numbers[start:end], dtype=dtype).reshape(shape).astype(np.float64)
+        try:
+            arrays[name] = np.frombuffer(numbers[start:end], dtype=dtype).reshape(shape).astype(np.float64)
+        except ValueError as error:
+            raise FileFormatError(f"is damaged: the shape of {name!r} is impossible ({error})") from None
     # The format allows neither holes nor overlaps nor anything after the last array.
     ends = [0]
     for start, end in sorted(covered):

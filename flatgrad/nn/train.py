@@ -23,10 +23,13 @@ from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
 from ..runtime.kernel import Routine
 from ..runtime.loader import LoadedModule
+from ..runtime.tracing import active, forbidden, recorder
 from .optim import Optimizer
 from .step import StepProgram, TrainStep
 
 Array = np.ndarray[Any, np.dtype[Any]]
+#: A generated loop: yields step, loss, parameters and optimiser state.
+Loop = Callable[..., Iterator[tuple[int, float, list[float], list[list[float]]]]]
 
 
 class NonFiniteLossError(FlatgradError, ArithmeticError):
@@ -111,8 +114,8 @@ class _Data:
         self.X, self.y = _array(X, f"{what}X"), _array(y, f"{what}y")
         if len(self.X) != len(self.y):
             raise InputError(f"{what}X has {len(self.X)} rows and {what}y has {len(self.y)}; they must be equally many")
-        if not len(self.X):
-            raise InputError(f"{what}X is empty: there is nothing to train on")
+        if not self.X.size or not self.y.size:
+            raise InputError(f"{what}{'y' if self.X.size else 'X'} is empty: there is nothing to train on")
 
     def __len__(self) -> int:
         return len(self.X)
@@ -133,8 +136,10 @@ class _Data:
 
 def _array(items: Any, name: str) -> Array:
     try:
+        if np.iscomplexobj(items):
+            raise TypeError("they are complex")
         array = np.asarray(items, dtype=float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name}: expected rows of numbers of equal length: {error}") from None
     if array.ndim == 0:
         raise InputError(f"{name}: expected a list or an array, got one number")
@@ -181,15 +186,17 @@ def fit(
         seed: of the shuffling and of the validation split; drawn at random if not given, and kept in the history.
         progress: whether to show a progress bar (on a terminal or in a notebook).
         callback: called after each step with a `Progress`, with the model's `Value`s up to date; to return True ends
-            the run.
+            the run. What it writes into the `Value`s has no effect on the run.
         validation_split: the fraction of rows that is set aside for validation; or give `validation_data`, `(X, y)`.
             The validation loss is the mean over batches of `batch_size`, weighted by their rows.
         metrics: functions `(X, y) -> float` by name, called after each epoch with the validation data (without any, the
             training data) and the model's `Value`s up to date.
         patience: stop when the validation loss (without validation data, the epoch's loss) has not improved by more
             than `min_delta` for so many epochs; with `restore_best` the best parameters are restored.
-        checkpoint: a file (.npz) to write after every `checkpoint_every` steps (by default every epoch), atomically.
+        checkpoint: a file (.npz) to write, atomically, after every `checkpoint_every` steps (by default after epochs,
+            at most once a second), and when the run ends, however it ends.
         resume: go on from the checkpoint, if the file exists; the bits are those of a run that was never stopped.
+            Data, model, loss and optimiser must be the same; steps, epochs and patience may differ.
         on_nonfinite: "raise" an error when a loss is NaN or infinite, or "continue".
         backend, mode: as for `fg.compile`.
 
@@ -212,8 +219,26 @@ def fit(
         >>> round(slope.data, 3), round(offset.data, 3), history.steps
         (2.0, 1.0, 500)
     """
+    if active and recorder() is not None:
+        raise forbidden("training a model", "Call fit outside of the compiled function.")
+    for name, count in (("steps", steps), ("epochs", epochs), ("batch_size", batch_size)):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, (int, np.integer))):
+            raise OptionError(f"{name} must be a whole number, got {count!r}")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer))):
+        raise OptionError(f"seed must be a whole number, got {seed!r}")
+    seed = None if seed is None else int(seed)
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise OptionError(f"metrics must be a dict of functions by name, got {type(metrics).__name__}")
+    if not isinstance(resume, bool):
+        raise OptionError(f"resume is True or False, got {resume!r}; the file is given as checkpoint=...")
     if resume and checkpoint is None:
         raise OptionError("resume=True needs checkpoint=..., the file to resume from")
+    if checkpoint is not None:
+        _check_writable(Path(checkpoint))
+    if checkpoint_every is not None and (checkpoint is None or checkpoint_every < 1):
+        raise OptionError(f"checkpoint_every must be at least 1, and needs checkpoint=..., got {checkpoint_every}")
+    if not math.isfinite(min_delta):
+        raise OptionError(f"min_delta must be a number, got {min_delta}")
     resuming = resume and checkpoint is not None and Path(checkpoint).exists()
     if seed is None:
         seed = _read_checkpoint(Path(checkpoint))[0]["seed"] if resuming and checkpoint else random.randrange(2**32)
@@ -226,18 +251,18 @@ def fit(
     run = _Run(TrainStep(loss_fn, optimizer, model, backend=backend, mode=mode), data, validation, plan, seed)
     run.metrics, run.patience, run.min_delta = dict(metrics or {}), patience, min_delta
     run.checkpoint = Path(checkpoint) if checkpoint is not None else None
-    run.checkpoint_every = checkpoint_every or plan.steps_per_epoch
-    if run.checkpoint_every < 1:
-        raise OptionError(f"checkpoint_every must be at least 1 step, got {checkpoint_every}")
-    if resuming:
-        run.load()
-    return run.go(progress, callback, on_nonfinite == "raise", restore_best)
+    run.checkpoint_every = checkpoint_every
+    return run.go(progress, callback, on_nonfinite == "raise", restore_best, bool(resuming))
 
 
 def _split(data: _Data, fraction: float, given: tuple[Any, Any] | None, seed: int) -> tuple[_Data, _Data | None]:
+    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)):
+        raise OptionError(f"validation_split must be a fraction, got {fraction!r}")
     if given is not None:
         if fraction:
             raise OptionError("give either validation_split or validation_data, not both")
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            raise OptionError("validation_data must be a pair, (X, y)")
         return data, _Data(given[0], given[1], "validation ")
     if not fraction:
         return data, None
@@ -289,7 +314,10 @@ class _Run:
         self.patience: int | None = None
         self.min_delta = 0.0
         self.checkpoint: Path | None = None
-        self.checkpoint_every = 1
+        self.checkpoint_every: int | None = None
+        self.saved_at = -1
+        self.leaves: list[float] = []
+        self.source_digest = ""
         self.history = History(steps_per_epoch=plan.steps_per_epoch, seed=seed)
         self.best: tuple[float, int, list[float]] | None = None
         self._initial = list(step.numbers)
@@ -297,11 +325,12 @@ class _Run:
 
     # --- the generated loop ---------------------------------------------------------------------------------------
 
-    def generate(self) -> Callable[..., Iterator[tuple[int, float, list[float], list[list[float]]]]]:
+    def generate(self) -> Loop:
         """Trace and print the steps, one per size of batch, and the loop around them; return the loop."""
         built = {size: self._build(size) for size in self.plan.sizes}
-        leaves = built[self.plan.batch].leaves
+        self.leaves = leaves = [leaf._data for leaf in built[self.plan.batch].leaves]
         sections = self.step.sections([(program, f"step_{size}") for size, program in built.items()])
+        steps = "".join(sections).splitlines(keepends=True)
         rate = self.step.optimizer.lr.text
         if self.plan.shuffled:
             sections.insert(1, "import random\n")
@@ -321,76 +350,57 @@ class _Run:
         )
         module = LoadedModule(sections, f"{self.step.name}_training")
         self.history.source = module.source
-        self.history._saved = lambda: self._standalone(module.source, leaves)
+        self.history._saved = lambda: self._standalone(module.source)
+        # Steps alone: the seed and the loop are compared for themselves.
+        self.source_digest = hashlib.sha256("".join(line for line in steps if "#" not in line).encode()).hexdigest()
         names = module.names
         names["STEPS"] = {
             size: Routine(names[f"step_{size}"], program.program, module.source) for size, program in built.items()
         }
-        names["LEAVES"] = [leaf._data for leaf in leaves]
+        names["LEAVES"] = leaves
         if not rate:
             names["numbers"] = self.step.optimizer.step_numbers
-        loop: Callable[..., Iterator[tuple[int, float, list[float], list[list[float]]]]] = names["train"]
+        loop: Loop = names["train"]
         return loop
 
     def _build(self, size: int) -> StepProgram:
         arguments = Arguments((self.data.X[:size], self.data.y[:size]), {}, frozenset(), ())
         return self.step.build(arguments)
 
-    def _standalone(self, source: str, leaves: Sequence[Any]) -> str:
+    def _standalone(self, source: str) -> str:
         if not self.step.optimizer.lr.text:
             raise OptionError(
                 "the learning rate is a function whose text is not known, so the loop cannot be saved; "
                 "use nn.constant, nn.linear_decay, nn.cosine_decay, nn.step_decay or nn.warmup"
             )
         source += _constants("PARAMETERS", self._initial)
-        return source + (_constants("LEAVES", [leaf._data for leaf in leaves]) if leaves else "")
+        return source + (_constants("LEAVES", self.leaves) if self.leaves else "")
 
     # --- running it -----------------------------------------------------------------------------------------------
 
     def go(
-        self, progress: bool, callback: Callable[[Progress], Any] | None, strict: bool, restore_best: bool
+        self,
+        progress: bool,
+        callback: Callable[[Progress], Any] | None,
+        strict: bool,
+        restore_best: bool,
+        resuming: bool,
     ) -> History:
         """Run the loop to its end, to Ctrl-C, or to where patience or a callback ends it."""
-        loop, history, step = self.generate(), self.history, self.step
-        if self.validation is not None:  # compiled now, so that it does not count as running
-            self._validation_loss(self.validation)
-        X, y = self.data.rows()
-        per_epoch = self.plan.steps_per_epoch
-        epochal = self.validation is not None or bool(self.metrics) or self.patience is not None
-        every = self.checkpoint_every if self.checkpoint is not None else 0
-        losses = history.loss
-        bar = self._bar(progress)
-        shown = time.perf_counter()
-        start = shown
-        finite = math.isfinite
+        history, step = self.history, self.step
         try:
-            steps = 0 if history.stopped_early else self.plan.steps  # resumed after patience had ended the run
-            for k, loss, parameters, state in loop(
-                X, y, step.numbers, step.state, steps=steps, seed=history.seed, first=step.steps
-            ):
-                if strict and not finite(loss):
-                    raise NonFiniteLossError(
-                        f"the loss of step {k} is {loss}; the parameters are those with which the step began. Try a "
-                        "smaller learning rate or clip_norm; on_nonfinite='continue' goes on regardless"
-                    )
-                step.numbers, step.state, step.steps = parameters, state, k + 1
-                losses.append(loss)
-                ended = False
-                if (k + 1) % per_epoch == 0:
-                    history.epoch_loss.append(sum(losses[-per_epoch:]) / per_epoch)
-                    if epochal:
-                        ended = self._end_of_epoch()
-                if callback is not None:
-                    step.sync()
-                    ended = bool(callback(Progress(k, k // per_epoch, loss, history))) or ended
-                if every and (k + 1) % every == 0:
-                    self.save()
-                if bar is not None and (now := time.perf_counter()) - shown > 0.1:
-                    shown = now
-                    bar.update(k + 1 - bar.n)
-                    bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-                if ended:
-                    break
+            loop = self.generate()
+            if self.validation is not None:  # compiled now, so that it does not count as running
+                self._validation_loss(self.validation)
+        except KeyboardInterrupt:
+            history.interrupted = True
+            return history
+        if resuming:
+            self.load()
+        bar = self._bar(progress)
+        start = time.perf_counter()
+        try:
+            self._run(loop, bar, callback, strict)
         except KeyboardInterrupt:
             history.interrupted = True
         finally:
@@ -399,10 +409,51 @@ class _Run:
                 bar.update(step.steps - bar.n)
                 bar.close()
             step.sync()
+            if self.checkpoint is not None and self.saved_at != step.steps == len(history.loss):
+                self.save()
         if self.best is not None and restore_best and not history.interrupted:
             _, history.best_epoch, step.numbers = self.best
             step.sync()
         return history
+
+    def _run(self, loop: Loop, bar: Any, callback: Callable[[Progress], Any] | None, strict: bool) -> None:
+        history, step = self.history, self.step
+        X, y = self.data.rows()
+        per_epoch = self.plan.steps_per_epoch
+        losses, finite = history.loss, math.isfinite
+        shown = saved = time.perf_counter()
+        if self._out_of_patience():  # resumed after patience had ended the run
+            history.stopped_early = True
+            return
+        for k, loss, parameters, state in loop(
+            X, y, step.numbers, step.state, steps=self.plan.steps, seed=history.seed, first=step.steps
+        ):
+            if strict and not finite(loss):
+                raise NonFiniteLossError(
+                    f"the loss of step {k} is {loss}; the parameters are those with which the step began. Try a "
+                    "smaller learning rate or clip_norm; on_nonfinite='continue' goes on regardless"
+                )
+            step.numbers, step.state, step.steps = parameters, state, k + 1
+            losses.append(loss)
+            ended = False
+            end_of_epoch = (k + 1) % per_epoch == 0
+            if end_of_epoch:
+                ended = self._end_of_epoch()
+            if callback is not None:
+                step.sync()
+                ended = bool(callback(Progress(k, k // per_epoch, loss, history))) or ended
+            if self.checkpoint is not None:
+                now = time.perf_counter()
+                every = self.checkpoint_every
+                if (k + 1) % every == 0 if every else end_of_epoch and now - saved > 1.0:
+                    self.save()
+                    saved = now
+            if bar is not None and (now := time.perf_counter()) - shown > 0.1:
+                shown = now
+                bar.update(k + 1 - bar.n)
+                bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            if ended:
+                break
 
     def _bar(self, progress: bool) -> Any:
         if not progress:
@@ -413,22 +464,38 @@ class _Run:
         return None if bar.disable else bar
 
     def _end_of_epoch(self) -> bool:
-        """Validate; return whether patience has run out."""
+        """Validate; return whether patience has run out. Everything is computed before anything is noted."""
         history, step = self.history, self.step
-        step.sync()
-        data = self.validation or self.data
-        if self.validation is not None:
-            history.validation_loss.append(self._validation_loss(self.validation))
-        for name, metric in self.metrics.items():
-            history.metrics.setdefault(name, []).append(float(metric(data.X, data.y)))
+        per_epoch = self.plan.steps_per_epoch
+        mean = sum(history.loss[-per_epoch:]) / per_epoch
+        loss = None
+        measured = {}
+        if self.validation is not None or self.metrics:
+            step.sync()
+            loss = self._validation_loss(self.validation) if self.validation is not None else None
+            data = self.validation or self.data
+            for name, metric in self.metrics.items():
+                try:
+                    measured[name] = float(metric(data.X, data.y))
+                except (TypeError, ValueError) as error:
+                    raise InputError(f"the metric {name!r} must return a number: {error}") from error
+        history.epoch_loss.append(mean)
+        if loss is not None:
+            history.validation_loss.append(loss)
+        for name, value in measured.items():
+            history.metrics.setdefault(name, []).append(value)
         if self.patience is None:
             return False
-        score = (history.validation_loss or history.epoch_loss)[-1]
-        epoch = history.epochs - 1
-        if self.best is None or score < self.best[0] - self.min_delta:
-            self.best = score, epoch, list(step.numbers)
-        history.stopped_early = epoch - self.best[1] >= self.patience
+        score = mean if loss is None else loss
+        if self.best is None or math.isnan(self.best[0]) or score < self.best[0] - self.min_delta:
+            self.best = score, history.epochs - 1, list(step.numbers)
+        history.stopped_early = self._out_of_patience()
         return history.stopped_early
+
+    def _out_of_patience(self) -> bool:
+        if self.patience is None or self.best is None:
+            return False
+        return self.history.epochs - 1 - self.best[1] >= self.patience
 
     def _validation_loss(self, data: _Data) -> float:
         """The loss of the validation data: the mean over batches, weighted by their rows.
@@ -447,6 +514,7 @@ class _Run:
         """What must be equal for a checkpoint to belong to this run."""
         optimizer = self.step.optimizer
         settings = {key: repr(value) for key, value in sorted(vars(optimizer).items()) if key != "lr"}
+        rates = optimizer.lr.text or repr([optimizer.lr(k) for k in range(100)])
         return {
             "data": self.data.digest(),
             "validation": self.validation.digest() if self.validation is not None else "",
@@ -455,8 +523,9 @@ class _Run:
             "parameters": len(self.step.numbers),
             "optimizer": type(optimizer).__name__,
             "settings": settings,
-            "learning_rate": optimizer.lr.text,
-            "mode": self.step.mode,
+            "learning_rate": rates,
+            "loss or model": self.source_digest,
+            "frozen leaves": [leaf.hex() for leaf in self.leaves],
         }
 
     def save(self) -> None:
@@ -470,7 +539,7 @@ class _Run:
             "seed": history.seed,
             "metrics": sorted(history.metrics),
             "best_epoch": self.best[1] if self.best else None,
-            "stopped_early": history.stopped_early,
+            "seconds": history.seconds,
         }
         arrays: dict[str, Any] = {
             "about": np.array(json.dumps(about)),
@@ -487,6 +556,7 @@ class _Run:
         stream = io.BytesIO()
         np.savez(stream, **arrays)
         write_atomically(self.checkpoint, stream.getvalue())
+        self.saved_at = step.steps
 
     def load(self) -> None:
         """Go on from the checkpoint."""
@@ -502,27 +572,60 @@ class _Run:
         history, step = self.history, self.step
         if history.seed != about["seed"]:
             raise OptionError(f"{self.checkpoint} belongs to a run with seed={about['seed']}; give that seed to resume")
-        history.stopped_early = bool(about["stopped_early"])
-        step.numbers, step.steps = parts["parameters"].tolist(), int(about["step"])
-        step.state, self._initial = parts["state"].tolist(), parts["initial"].tolist()
+        width = len(step.numbers)
+        metrics = {name: parts[f"metric{k}"].tolist() for k, name in enumerate(about["metrics"])}
+        best = parts["best"].tolist()
+        sizes = (parts["parameters"].shape, parts["initial"].shape, parts["state"].shape, parts["loss"].shape)
+        if sizes != ((width,), (width,), (len(step.state), width), (about["step"],)) or len(best) not in (0, width + 1):
+            raise InputError(f"{self.checkpoint} is damaged: its parts do not fit together")
+        step.numbers, step.state, step.steps = parts["parameters"].tolist(), parts["state"].tolist(), int(about["step"])
+        self._initial = parts["initial"].tolist()
         history.loss, history.epoch_loss = parts["loss"].tolist(), parts["epoch_loss"].tolist()
-        history.validation_loss = parts["validation_loss"].tolist()
-        history.metrics = {name: parts[f"metric{k}"].tolist() for k, name in enumerate(about["metrics"])}
-        if about["best_epoch"] is not None:
-            score, *numbers = parts["best"].tolist()
-            self.best = score, int(about["best_epoch"]), numbers
+        history.validation_loss, history.metrics = parts["validation_loss"].tolist(), metrics
+        history.seconds = float(about["seconds"])
+        if best:
+            self.best = best[0], int(about["best_epoch"]), best[1:]
+        self.saved_at = step.steps
         step.sync()
 
 
+_PARTS = ("parameters", "initial", "state", "loss", "epoch_loss", "validation_loss", "best")
+
+
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """What a checkpoint says about its run, and its arrays.
+
+    Raises:
+        InputError: if it is damaged, or something else.
+    """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             about = json.loads(str(arrays["about"]))
-            return about, {name: arrays[name] for name in arrays.files if name != "about"}
-    except Exception as error:  # a damaged zip file can raise almost anything
-        raise InputError(f"{path} is not a checkpoint that can be read: {error}") from None
+            parts = {name: arrays[name] for name in arrays.files if name != "about"}
+        fits = about["format"] == 1 and all(parts[name].dtype == float for name in _PARTS)
+        fits = fits and isinstance(about["seed"], int) and isinstance(about["step"], int)
+        fits = fits and all(f"metric{k}" in parts for k in range(len(about["metrics"])))
+        fits = fits and {"fingerprint", "best_epoch", "seconds"} <= set(about)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        fits = False
+    except Exception:  # a damaged zip file can raise almost anything
+        fits = False
+    if not fits:
+        raise InputError(f"{path} is not a checkpoint that can be read: it is damaged, or something else")
+    return about, parts
+
+
+def _check_writable(path: Path) -> None:
+    """Before anything is computed: whether a checkpoint can be written there."""
+    if path.is_dir():
+        raise OptionError(f"checkpoint: {path} is a folder; give a file such as {path / 'run.npz'}")
+    if not path.absolute().parent.is_dir():
+        raise OptionError(f"checkpoint: there is no folder {path.absolute().parent}")
 
 
 def _constants(name: str, numbers: Sequence[float]) -> str:
-    lines = [", ".join(map(repr, numbers[k : k + 4])) for k in range(0, len(numbers), 4)]
+    texts = [repr(n) if math.isfinite(n) else f"float({str(n)!r})" for n in numbers]
+    lines = [", ".join(texts[k : k + 4]) for k in range(0, len(texts), 4)]
     return f"\n\n{name} = [\n" + "".join(f"    {line},\n" for line in lines) + "]\n"

@@ -18,6 +18,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
     """
     target = Path(os.path.realpath(path))
     draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {os.fspath(path)}: there is no folder {target.parent}")
     try:
         with draft.open("xb") as file:
             file.write(content)

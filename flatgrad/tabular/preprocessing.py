@@ -181,12 +181,19 @@ class Preprocessing:
             target = NumberTarget(_text(item["name"]), *_mean_and_scale(item))
         if not columns:
             raise ValueError("no columns")
+        classes = target.classes if isinstance(target, ClassTarget) else ()
+        for texts in ([*(column.name for column in columns), target.name], classes):
+            if len(set(texts)) != len(texts):
+                raise ValueError("a name stands twice")
         return cls(columns, target)
 
 
 def _column_from(item: Mapping[str, Any]) -> Column:
     if item["kind"] == "category":
-        return CategoryColumn(_text(item["name"]), tuple(map(_text, item["categories"])))
+        categories = tuple(map(_text, item["categories"]))
+        if len(set(categories)) != len(categories):
+            raise ValueError("a category stands twice")
+        return CategoryColumn(_text(item["name"]), categories)
     if item["kind"] != "number":
         raise ValueError(f"unknown kind of column {item['kind']!r}")
     return NumberColumn(_text(item["name"]), *_mean_and_scale(item))

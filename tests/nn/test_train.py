@@ -362,3 +362,175 @@ def test_no_progress_bar_where_there_is_no_terminal(capsys: pytest.CaptureFixtur
     model, loss, X, y = problem()
     nn.fit(loss, model, nn.SGD(0.1), X, y, steps=3, progress=True)
     assert capsys.readouterr().err == ""
+
+
+def test_a_run_of_another_loss_or_leaf_or_rate_is_not_resumed(tmp_path: Path) -> None:
+    w, frozen = fg.Value(1.0), fg.Value(2.0)
+    X, y = [[1.0], [2.0]], [1.0, 2.0]
+    options: dict[str, Any] = {"progress": False, "checkpoint": tmp_path / "run.npz", "seed": 1}
+
+    def square(X: Any, y: Any) -> Any:
+        return sum((w * x[0] * frozen - t) ** 2 for x, t in zip(X, y, strict=True))
+
+    def absolute(X: Any, y: Any) -> Any:
+        return sum(abs(w * x[0] * frozen - t) for x, t in zip(X, y, strict=True))
+
+    nn.fit(square, [w], nn.SGD(lambda step: 0.01), X, y, steps=3, **options)
+    with pytest.raises(fg.OptionError, match="loss or model differs"):
+        nn.fit(absolute, [w], nn.SGD(lambda step: 0.01), X, y, steps=5, resume=True, **options)
+    with pytest.raises(fg.OptionError, match="learning rate differs"):
+        nn.fit(square, [w], nn.SGD(lambda step: 0.02), X, y, steps=5, resume=True, **options)
+    frozen.data = 3.0
+    with pytest.raises(fg.OptionError, match="frozen leaves differs"):
+        nn.fit(square, [w], nn.SGD(lambda step: 0.01), X, y, steps=5, resume=True, **options)
+    frozen.data = 2.0
+    assert nn.fit(square, [w], nn.SGD(lambda step: 0.01), X, y, steps=5, resume=True, **options).steps == 5
+
+
+def test_a_checkpoint_whose_parts_do_not_fit_changes_nothing(tmp_path: Path) -> None:
+    model, loss, X, y = problem()
+    path = tmp_path / "run.npz"
+    options: dict[str, Any] = {"progress": False, "checkpoint": path, "seed": 1, "resume": True}
+    nn.fit(loss, model, nn.Adam(0.1), X, y, steps=3, **options)
+    before = numbers(model)
+    with np.load(path) as arrays:
+        parts = {name: arrays[name] for name in arrays.files}
+    damaged = {
+        "parameters": parts["parameters"][:3],
+        "state": parts["state"][:1],
+        "loss": parts["loss"][:2],
+        "best": np.zeros(3),
+        "about": np.array("[1]"),
+    }
+    for name, part in damaged.items():
+        np.savez(path, **{**parts, name: part})
+        with pytest.raises(fg.InputError, match="damaged"):
+            nn.fit(loss, model, nn.Adam(0.1), X, y, steps=5, **options)
+    del parts["state"]
+    np.savez(path, **parts)
+    with pytest.raises(fg.InputError, match="damaged"):
+        nn.fit(loss, model, nn.Adam(0.1), X, y, steps=5, **options)
+    path.write_text("no checkpoint")
+    with pytest.raises(fg.InputError, match="damaged, or something else") as caught:
+        nn.fit(loss, model, nn.Adam(0.1), X, y, steps=5, **options)
+    assert "pickle" not in str(caught.value)
+    assert numbers(model) == before
+
+
+def test_early_stopping_can_be_continued_with_more_patience(tmp_path: Path) -> None:
+    model, loss, X, y = problem()
+    options: dict[str, Any] = {"progress": False, "checkpoint": tmp_path / "run.npz", "seed": 1, "epochs": 30}
+    first = nn.fit(loss, model, nn.SGD(0.0), X, y, patience=4, **options)
+    assert (first.stopped_early, first.epochs) == (True, 5)
+    again = nn.fit(loss, model, nn.SGD(0.0), X, y, patience=4, resume=True, **options)
+    assert (again.stopped_early, again.epochs) == (True, 5)
+    more = nn.fit(loss, model, nn.SGD(0.0), X, y, patience=9, resume=True, **options)
+    assert (more.stopped_early, more.epochs) == (True, 10)
+    rest = nn.fit(loss, model, nn.SGD(0.0), X, y, resume=True, **options)
+    assert (rest.stopped_early, rest.epochs) == (False, 30)
+
+
+def test_a_first_epoch_that_is_nan_is_not_the_best() -> None:
+    w = fg.Value(1.0)
+    scores = iter([math.nan, 3.0, 2.0, 1.0, 5.0])
+
+    def loss(X: Any, y: Any) -> Any:
+        return w * X[0]
+
+    def metric(X: Any, y: Any) -> float:
+        return next(scores)
+
+    history = nn.fit(
+        loss, [w], nn.SGD(0.1), [math.nan], [0.0], steps=4, patience=3, on_nonfinite="continue", progress=False,
+        validation_data=([1.0], [0.0]), metrics={"m": metric},
+    )  # fmt: skip
+    assert history.steps == 4
+    assert history.metrics["m"][1:4] == [3.0, 2.0, 1.0]
+
+
+def test_ctrl_c_inside_a_metric_leaves_a_history_of_one_piece() -> None:
+    model, loss, X, y = problem()
+    calls = []
+
+    def metric(X: Any, y: Any) -> float:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return 1.0
+
+    history = nn.fit(
+        loss, model, nn.SGD(0.1), X, y, epochs=9, batch_size=8, seed=1, validation_split=0.3,
+        metrics={"m": metric}, progress=False,
+    )  # fmt: skip
+    assert history.interrupted
+    assert (history.epochs, len(history.validation_loss), len(history.metrics["m"])) == (2, 2, 2)
+
+
+def test_a_checkpoint_is_written_however_the_run_ends(tmp_path: Path) -> None:
+    model, loss, X, y = problem()
+    path = tmp_path / "run.npz"
+    options: dict[str, Any] = {"progress": False, "checkpoint": path, "seed": 1, "batch_size": 8}
+    nn.fit(loss, model, nn.SGD(0.1), X, y, steps=4, callback=lambda progress: progress.step == 1, **options)
+    assert path.exists()
+    history = nn.fit(loss, model, nn.SGD(0.1), X, y, steps=4, resume=True, **options)
+    expected = numbers(model)
+    model, loss, X, y = problem()
+    whole = nn.fit(loss, model, nn.SGD(0.1), X, y, steps=4, seed=1, batch_size=8, progress=False)
+    assert history.loss == whole.loss
+    assert numbers(model) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 7.0}, "steps"),
+        ({"epochs": "3"}, "epochs"),
+        ({"steps": 1, "batch_size": 5.0}, "batch_size"),
+        ({"steps": 1, "batch_size": True}, "batch_size"),
+        ({"steps": 1, "seed": 1.5}, "seed"),
+        ({"steps": 1, "metrics": [len]}, "metrics"),
+        ({"steps": 1, "validation_split": "0.3"}, "validation_split"),
+        ({"steps": 1, "validation_data": 5}, "validation_data"),
+        ({"steps": 1, "resume": "run.npz"}, "checkpoint="),
+        ({"steps": 1, "checkpoint": "no/such/folder/run.npz"}, "no folder"),
+        ({"steps": 1, "checkpoint": "."}, "is a folder"),
+        ({"steps": 1, "checkpoint_every": 2}, "checkpoint_every"),
+        ({"steps": 1, "min_delta": math.nan}, "min_delta"),
+    ],
+)
+def test_options_of_the_wrong_kind(options: dict[str, Any], message: str) -> None:
+    model, loss, X, y = problem()
+    with pytest.raises(fg.OptionError, match=message):
+        nn.fit(loss, model, nn.SGD(0.1), X, y, progress=False, **options)
+
+
+def test_numpy_seeds_frozen_and_not_finite_numbers_in_the_saved_loop(tmp_path: Path) -> None:
+    w, frozen = fg.Value(math.nan), fg.Value(-math.inf)
+    history = nn.fit(
+        lambda X, y: w * X[0][0] + frozen, [w], nn.SGD(0.1), [[1.0], [2.0]], [0.0, 0.0], steps=2, batch_size=1,
+        seed=np.int64(4), on_nonfinite="continue", progress=False,
+    )  # fmt: skip
+    assert history.seed == 4
+    frozen.data = 1.0  # not what the run read
+    namespace: dict[str, Any] = {}
+    exec(history.save_source(tmp_path / "loop.py").read_text(), namespace)
+    assert namespace["LEAVES"] == [-math.inf]
+    assert math.isnan(namespace["PARAMETERS"][0])
+
+
+def test_what_trains_nothing_or_while_tracing_is_refused() -> None:
+    model, loss, X, y = problem()
+    for useless in (lambda X, y: 1.0, lambda X, y: fg.Value(3.0), lambda X, y: X[0][0] * 1.0):
+        with pytest.raises(fg.InputError, match="nothing to train"):
+            nn.fit(useless, model, nn.SGD(0.1), X, y, steps=1, progress=False)
+    with pytest.raises(fg.TraceError, match="training a model"):
+        fg.compile(lambda a: (nn.fit(loss, model, nn.SGD(0.1), X, y, steps=1), a)[1])(1.0)
+
+
+def test_validation_is_computed_in_batches() -> None:
+    model, loss, X, y = problem(rows=40)
+    history = nn.fit(
+        loss, model, nn.SGD(0.0), X, y, epochs=1, batch_size=7, seed=1, validation_data=(X, y), progress=False
+    )
+    whole, _ = fg.value_and_grad(loss, wrt=model)(X, y)
+    assert history.validation_loss[0] == pytest.approx(whole, rel=1e-12)
