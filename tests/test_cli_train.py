@@ -246,7 +246,7 @@ def test_predictions_go_to_a_file(small, tmp_path, run, fails):
     assert (status, out, err) == (0, "", "")
     assert out_file.read_text(encoding="utf-8") == printed
     assert f"--out {small} is the file with the data" in fails("predict", folder, small, "--out", small)
-    assert "No such file or directory" in fails("predict", folder, small, "--out", tmp_path / "no" / "out.csv")
+    assert "there is no folder" in fails("predict", folder, small, "--out", tmp_path / "no" / "out.csv")
 
 
 def test_predictions_need_no_target_and_any_order_of_columns(small, tmp_path, run):

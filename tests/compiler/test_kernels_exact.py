@@ -50,7 +50,8 @@ def compiled(program):
 def errors_of(f, inputs):
     """What may be reported: everything in a kernel's program that raises at these inputs and unit gradients."""
     if not f.kernels:
-        return set()  # an operation on constants raised while tracing
+        # An operation on constants raised while tracing, perhaps another one than the interpreter's first.
+        return {ValueError, ZeroDivisionError, OverflowError}
     kernel = f.kernels[0]
     return possible_errors(kernel.program, [*inputs, *[1.0] * (kernel.program.inputs - len(inputs))])
 
