@@ -111,6 +111,10 @@ class TrainStep(Transformed):
         """The routines made so far, one per structure of batches."""
         return [routine for routine, _, _ in self._kernels.values()]
 
+    def prepare(self, *batch: Any, **keywords: Any) -> Routine:
+        """The compiled step for batches of this structure, made if need be; nothing is run."""
+        return self._step_for(self._take_apart(batch, keywords))[0]
+
     def _step_for(self, arguments: Arguments) -> tuple[Routine, list[Value], str]:
         entry: tuple[Routine, list[Value], str] | None = self._kernels.get(arguments.key)
         if entry is None:
