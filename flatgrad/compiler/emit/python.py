@@ -120,29 +120,34 @@ class _Layout:
         keep = [named_positions(primitive) for primitive in TABLE]
         templates = [p.python if isinstance(p.python, str) else "power({0}, {1})" for p in TABLE]
         written_times = [[t.count(f"{{{k}}}") for k in range(p.arity)] for t, p in zip(templates, TABLE, strict=True)]
+        once = [times == [1, 1] for times in written_times]
         overhead = [len(t) - 3 * sum(times) for t, times in zip(templates, written_times, strict=True)]
         inlined = bytearray(extended)
-        size = [*map(len, program.input_names), *[_NAME] * count]
-        size += [len(literal(number)[0]) for number in reversed(program.constants)]
-        # How long the name of an equation is, where it becomes a statement.
-        written = [
+        literals = [len(literal(number)[0]) for number in reversed(program.constants)]
+        bars = [
             _NAME if target == -1 or target >= inputs else len(program.bar_name(target))
             for target in program.adjoint_of.tolist()
         ]
+        # How long the name of each operand is, and its expression.
+        name = [*map(len, program.input_names), *bars, *literals]
+        size = name.copy()
         place = list(range(count + 1))
         consumer = [-1] * count
         for index, (opcode, arguments) in enumerate(zip(opcodes, refs, strict=True)):
             length = overhead[opcode]
-            for operand, times in zip(arguments, written_times[opcode], strict=True):
-                length += times * (size[operand] if operand < inputs else written[operand - inputs])
+            if once[opcode]:
+                a, b = arguments
+                length += name[a] + name[b]
+                # The shorter operand first: a long sum is cut before its last term, not inside it.
+                shortest_first = arguments if size[a] <= size[b] else (b, a)
+            else:
+                shortest_first = arguments
+                for operand, times in zip(arguments, written_times[opcode], strict=True):
+                    length += times * name[operand]
             nearest = max(inputs, inputs + index - _WINDOW)
-            # The shorter operand first: a long sum is cut before its last term, not inside it.
-            shortest_first = arguments
-            if len(arguments) == 2 and size[arguments[0]] > size[arguments[1]]:
-                shortest_first = arguments[::-1]
             for operand in shortest_first:
                 if operand >= nearest and uses[operand] == 1:
-                    wanted = length - written[operand - inputs] + size[operand] + 2
+                    wanted = length - name[operand] + size[operand] + 2
                     if wanted <= _EXPRESSION and not (keep[opcode] and arguments.index(operand) in keep[opcode]):
                         inlined[operand] = 1
                         consumer[operand - inputs] = index
