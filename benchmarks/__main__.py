@@ -10,6 +10,7 @@ import gc
 import math
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -122,13 +123,15 @@ def measure_training() -> list[Row]:
     rows.append(Row("overhead of `nn.fit` per step over calling the kernel in a bare loop, moons", "3 % (want 1 %)",
                     f"**{100 * (fitted / bare - 1):.1f} %** ({1e3 * fitted:.3f} / {1e3 * bare:.3f} ms)"))  # fmt: skip
     example = Path(__file__).parent.parent / "examples" / "iris.py"
-    seconds = []
+    seconds, processes = [], []
     for _ in range(3):
         start = time.perf_counter()
-        subprocess.run([sys.executable, str(example)], capture_output=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        done = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, check=True)
+        processes.append(time.perf_counter() - start)
+        seconds.append(float(re.findall(r"([0-9.]+) s from importing flatgrad to trained", done.stdout)[0]))
     rows.append(Row("iris, `MLP(4, [16, 3])`, batch 16, 50 epochs, from import to trained, flat Python",
-                    "under 3 s (want 1.5 s)", f"**{sorted(seconds)[1]:.2f} s** (the whole process)"))  # fmt: skip
+                    "under 3 s (want 1.5 s)",
+                    f"**{sorted(seconds)[1]:.2f} s** (the process, with scikit-learn: {sorted(processes)[1]:.2f} s)"))  # fmt: skip
     return rows
 
 
