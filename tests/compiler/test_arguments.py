@@ -1,0 +1,152 @@
+"""Arguments of transformed functions: what makes a structure, and what bad ones are told."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad import Value
+from flatgrad.compiler.names import Namer
+
+
+def test_static_arguments_are_compared_by_type_and_bits():
+    f = fg.compile(lambda x, n: x * n, static_argnames="n")
+    assert math.copysign(1.0, f(2.0, 0.0).data) == 1.0
+    assert math.copysign(1.0, f(2.0, -0.0).data) == -1.0
+    g = fg.compile(lambda x, n: x + 100.0 if n[0] is True else x + 0.0, static_argnames="n")
+    assert [g(2.0, (1,)).data, g(2.0, (True,)).data] == [2.0, 102.0]
+    f(2.0, math.nan)
+    f(2.0, float("nan"))
+    assert len(f.kernels) == 3
+
+
+def test_truth_values_in_lists_are_static_on_every_path():
+    f = fg.value_and_grad(lambda x: x[1] * (10.0 if x[0] is True else x[0]))
+    assert f([1.0, 2.0]) == (2.0, [2.0, 1.0])
+    for _ in range(2):
+        assert f([True, 2.0]) == (20.0, [0.0, 10.0])
+    assert type(f([True, 2.0])[1][0]) is float
+
+
+def test_constants_of_inlined_functions_are_values():
+    square = fg.compile(lambda x: x * x)
+    assert fg.grad(lambda y: square(2.0).tanh() * y)(1.0) == math.tanh(4.0)
+    assert fg.grad(lambda x: fg.grad(lambda y: 3 * y)(x).tanh() + x)(1.0) == 1.0
+
+
+def test_results_of_compiled_calls_can_be_walked_and_drawn():
+    x = Value(2.0, label="x")
+    y = fg.compile(lambda x: x * x)(x)
+    assert y._prev == (x,)
+    assert y._op == "compiled"
+
+
+@pytest.mark.parametrize("function", [lambda x: fg.sqrt(x) * 2, lambda x: 3.0 / x**0.5 + x.log(), lambda x: x**-0.5])
+def test_kernels_and_interpreter_say_the_same(function):
+    def interpreted():
+        function(leaf := Value(0.0)).backward()
+        return leaf
+
+    def message(compute):
+        with pytest.raises(fg.FlatgradError) as caught:
+            compute()
+        return type(caught.value), str(caught.value).partition("\n")[0]
+
+    expected = message(interpreted)
+    assert message(lambda: fg.grad(function)(0.0)) == expected
+    assert message(lambda: fg.value_and_grad(function)(0.0)) == expected
+    assert message(lambda: fg.compile(function)(Value(0.0)).backward()) == expected
+
+
+@pytest.mark.parametrize("argnums", [(), "ab", 1.0, (0, "b"), None])
+def test_positions_that_are_none(argnums):
+    with pytest.raises(fg.OptionError, match="argnums"):
+        fg.value_and_grad(lambda a, b: a * b, argnums=argnums)
+
+
+def test_methods_can_be_compiled():
+    class Scale(fg.nn.Module):
+        def __init__(self):
+            self.w = Value(3.0)
+
+        @fg.compile
+        def __call__(self, x):
+            return self.w * x
+
+    first, second = Scale(), Scale()
+    second.w.data = 5.0
+    assert [first(2.0).data, second(2.0).data] == [6.0, 10.0]
+
+
+def test_bad_calls_are_named():
+    square = fg.grad(lambda x: x * x)
+    with pytest.raises(fg.RangeError):
+        square(10**400)
+    with pytest.raises(fg.InputError, match="missing a required argument: 'x'"):
+        square()
+    with pytest.raises(fg.InputError, match="must return one Value"):
+        fg.grad(lambda x: "3.5")(1.0)
+    circular = [1.0]
+    circular.append(circular)
+    with pytest.raises(fg.InputError, match="contains itself"):
+        square(circular)
+    with pytest.raises(fg.OptionError, match="static_argnames"):
+        fg.compile(lambda x: x, static_argnames=3)
+    with pytest.raises(fg.InputError, match=r"\[value\]"):
+        fg.compile_graph(Value(1.0) * 2, Value(1.0))
+    with pytest.raises(fg.InputError, match=r"test_arguments\.py"):
+        Value(1.0) * (Value(1.0) > 0)
+
+
+def test_comparing_arrays_names_the_remedy():
+    with pytest.raises(fg.TraceError, match=r"fg\.greater\(array, x\)"):
+        fg.grad(lambda x: fg.where(x > 0.5, x, 0.0).sum())(np.ones(2))
+    assert fg.grad(lambda x: fg.where(fg.greater(x, 0.5), x, 0.0).sum())(np.array([1.0, 0.2])).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["w", "_w", "residuals", "leaves", "output_bars", "grad", "pow", "power", "t3", "v2"])
+def test_names_of_the_generators_own_are_safe(name, monkeypatch):
+    """As labels of leaves, in functions with many residuals, split or not."""
+    leaves = [Value(0.5, label=name), *(Value(0.1 * k, label=f"a{k}") for k in range(12))]
+
+    def f(x):
+        for leaf in leaves:
+            x = (x * leaf).tanh() + leaf * leaf
+        return x
+
+    def gradients():
+        for leaf in leaves:
+            leaf.grad = 0.0
+        out = fg.compile(f)(1.0)
+        out.backward()
+        return [out.data, *(leaf.grad for leaf in leaves)]
+
+    whole = gradients()
+    monkeypatch.setattr("flatgrad.compiler.emit.python._SPLIT", 6)
+    monkeypatch.setattr("flatgrad.compiler.emit.python._PART", 3)
+    assert gradients() == whole
+    value, slopes = fg.value_and_grad(f, wrt=leaves)(1.0)
+    assert [value, *slopes] == whole
+
+
+def test_equal_labels_get_different_names():
+    name_of = Namer()
+    assert [name_of("w", "x") for _ in range(3)] == ["w", "w_2", "w_3"]
+
+
+def test_labels_become_texts():
+    value = Value(1.0, label=3)
+    assert value.label == "3"
+    assert "return p3 * 2.0" in fg.value_and_grad(lambda: value * 2, wrt=[value]).kernel_for().source
+
+
+def test_escaped_values_say_so():
+    escaped = []
+    fg.compile(lambda x: (escaped.append(x), x)[1])(1.0)
+    (value,) = escaped
+    for use in (lambda: value.data, lambda: value.grad, lambda: setattr(value, "data", 1.0), lambda: value * 2):
+        with pytest.raises(fg.TraceError, match="escaped"):
+            use()
