@@ -602,40 +602,14 @@ class TracedValue(Value):
     _index: int
     _trace: Any
 
-    @property
-    def _data(self) -> float:  # type: ignore[override]
+    def _escaped(self, *number: float) -> Any:
         raise TraceError(
             "this Value was created while a function was being traced and has escaped from it; it has no number. "
             f"Return it from the function instead{describe(locate(call_site(2)))}"
         )
 
-    @property
-    def _bar(self) -> float:  # type: ignore[override]
-        return self._data
-
-    @property
-    def data(self) -> float:
-        if active:
-            _guard(self, "reading .data of a Value")
-        return self._data
-
-    @data.setter
-    def data(self, data: Any) -> None:
-        if active:
-            _guard(self, "writing .data of a Value")
-        _ = self._data  # raises
-
-    @property
-    def grad(self) -> float:
-        if active:
-            _guard(self, "reading .grad of a Value")
-        return self._data
-
-    @grad.setter
-    def grad(self, grad: Any) -> None:
-        if active:
-            _guard(self, "writing .grad of a Value")
-        _ = self._data  # raises
+    # In place of the slots that hold numbers: whoever reads or writes one is told.
+    _data = _grad = _bar = property(_escaped, _escaped)
 
     @property
     def _prev(self) -> tuple[Any, ...]:
