@@ -510,3 +510,15 @@ def test_there_is_a_short_way_to_test():
     assert f._binder(([1.0, 2.0, 3.0],)) is MISS
     assert f._binder((np.array([1.0, 2.0]),)) is MISS
     assert f._binder(()) is MISS
+
+
+def test_arrays_of_equal_size_and_another_shape_are_another_structure():
+    f = fg.value_and_grad(lambda x: sum(x[0] * x[0]))
+    for shape in ((2, 3), (3, 2), (6, 1), (2, 3)):
+        x = np.arange(6.0).reshape(shape)
+        for _ in range(2):
+            value, gradient = f(x)
+            assert value == sum(x[0] * x[0])
+            expected = np.zeros(shape)
+            expected[0] = 2 * x[0]
+            np.testing.assert_array_equal(gradient, expected)
