@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+import flatgrad as fg
 from flatgrad.nn.data import make_moons
 
+#: What the transformer reads: names, each between two boundaries, and the characters that are its tokens.
+NAMES, CHARACTERS = ".emma.olivia.isabella.", ".abcdefghijklmnopqrstuvwxyz"
 
-def moons_data() -> tuple[list[list[float]], list[int]]:
-    """The 100 points of micrograd's notebook and their labels, -1 or 1."""
-    X, y = make_moons(100, noise=0.1, random_state=np.random.RandomState(1337))
+
+def moons_data(points: int = 100) -> tuple[list[list[float]], list[int]]:
+    """The points of micrograd's notebook, or more of them, and their labels, -1 or 1."""
+    X, y = make_moons(points, noise=0.1, random_state=np.random.RandomState(1337))
     return X.tolist(), [int(label) for label in y * 2 - 1]
 
 
-def moons(mlp: Callable[..., Any], value: Callable[[float], Any]) -> tuple[Any, Callable[[], Any]]:
+def moons(mlp: Callable[..., Any], value: Callable[[float], Any], points: int = 100) -> tuple[Any, Callable[[], Any]]:
     """The model of the notebook and its loss, built from an engine's `MLP` and `Value`."""
-    X, labels = moons_data()
+    X, labels = moons_data(points)
     random.seed(1337)
     model = mlp(2, [16, 16, 1])
 
@@ -47,3 +53,88 @@ def recurrence(steps: int) -> Callable[[Any], Any]:
         return y
 
     return f
+
+
+def flowers() -> tuple[Any, Callable[[], Any]]:
+    """A model of the size of examples/iris.py, and its loss on one batch: 16 flowers of 4 features and 3 classes."""
+    draw = random.Random(1337)
+    X = [[draw.gauss(0.0, 1.0) for _ in range(4)] for _ in range(16)]
+    classes = [draw.randrange(3) for _ in X]
+    model = fg.nn.MLP(4, [16, 3], activation="tanh", init="xavier", seed=1337)
+    return model, lambda: fg.nn.cross_entropy([model(x) for x in X], classes)
+
+
+def transformer(
+    positions: int = 8, value: Callable[[float], Any] = fg.Value, width: int = 16, heads: int = 4
+) -> tuple[list[Any], Callable[[], Any]]:
+    """A decoder-only transformer on lists of scalars, after Karpathy's microgpt: its parameters, and its loss.
+
+    One layer without biases, 4,192 parameters, at most 16 positions. It reads a token at a time: each position adds its
+    key and its value to those of the positions before, and attends to all of them. The loss is the mean cross-entropy
+    of the next token. With `value=float` it is computed on plain floats.
+    """
+    tokens = [CHARACTERS.index(character) for character in NAMES[: positions + 1]]
+    draw = random.Random(1337)
+    size = width // heads
+
+    def matrix(rows: int, columns: int) -> list[list[Any]]:
+        return [[value(draw.gauss(0.0, 0.08)) for _ in range(columns)] for _ in range(rows)]
+
+    of_token, of_position, to_logits = (matrix(rows, width) for rows in (len(CHARACTERS), 16, len(CHARACTERS)))
+    to_query, to_key, to_value, to_output = (matrix(width, width) for _ in range(4))
+    widen, narrow = matrix(4 * width, width), matrix(width, 4 * width)
+    matrices = [of_token, of_position, to_logits, to_query, to_key, to_value, to_output, widen, narrow]
+
+    def predict(token: int, position: int, keys: list[list[Any]], values: list[list[Any]]) -> list[Any]:
+        """The logits of the next token."""
+        x = rms_norm(plus(of_token[token], of_position[position]))
+        normed = rms_norm(x)
+        query = linear(to_query, normed)
+        keys.append(linear(to_key, normed))
+        values.append(linear(to_value, normed))
+        attended = []
+        for start in range(0, width, size):
+            head = slice(start, start + size)
+            weights = softmax([dot(query[head], key[head]) / size**0.5 for key in keys])
+            attended += [dot(weights, column) for column in zip(*(v[head] for v in values), strict=True)]
+        x = plus(x, linear(to_output, attended))
+        hidden = [fg.relu(h) for h in linear(widen, rms_norm(x))]
+        x = plus(x, linear(narrow, hidden))
+        return linear(to_logits, x)
+
+    def loss() -> Any:
+        keys: list[list[Any]] = []
+        values: list[list[Any]] = []
+        losses = []
+        for position, (token, target) in enumerate(itertools.pairwise(tokens)):
+            probabilities = softmax(predict(token, position, keys, values))
+            losses.append(-fg.log(probabilities[target]))
+        return sum(losses) / len(losses)
+
+    return [p for rows in matrices for row in rows for p in row], loss
+
+
+def dot(a: Sequence[Any], b: Sequence[Any]) -> Any:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def plus(a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
+    return [x + y for x, y in zip(a, b, strict=True)]
+
+
+def linear(matrix: Sequence[Sequence[Any]], x: Sequence[Any]) -> list[Any]:
+    return [dot(row, x) for row in matrix]
+
+
+def rms_norm(x: Sequence[Any]) -> list[Any]:
+    """`x` divided by its root mean square."""
+    scale = (dot(x, x) / len(x) + 1e-5) ** -0.5
+    return [xi * scale for xi in x]
+
+
+def softmax(logits: Sequence[Any]) -> list[Any]:
+    """Probabilities; the largest logit is subtracted, so that nothing overflows, and no gradient flows through it."""
+    largest = fg.detach(functools.reduce(fg.maximum, logits))
+    exps = [fg.exp(z - largest) for z in logits]
+    total = sum(exps)
+    return [e / total for e in exps]

@@ -1,0 +1,93 @@
+"""The workloads of the benchmarks compute what they say, whichever way they are computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from benchmarks.by_hand import moons_by_hand
+from benchmarks.workloads import CHARACTERS, NAMES, flowers, moons, transformer
+
+from .bits import assert_same
+
+
+def numbers_of(parameters):
+    return np.array([p.data for p in parameters])
+
+
+def transformer_in_numpy(numbers, positions, width, heads):
+    """The loss of the transformer in matrices: all positions at once, the future masked."""
+    tokens = [CHARACTERS.index(c) for c in NAMES[: positions + 1]]
+    rows = [len(CHARACTERS), 16, len(CHARACTERS), *[width] * 4, 4 * width]  # of the matrices of `width` columns
+    *parts, narrow = np.split(numbers, width * np.cumsum(rows))
+    of_token, of_position, to_logits, to_query, to_key, to_value, to_output, widen = (
+        part.reshape(-1, width) for part in parts
+    )
+
+    def norm(x):
+        return x * ((x * x).mean(-1, keepdims=True) + 1e-5) ** -0.5
+
+    def softmax(logits):
+        exps = np.exp(logits - logits.real.max(-1, keepdims=True))
+        return exps / exps.sum(-1, keepdims=True)
+
+    def split(x):
+        return x.reshape(positions, heads, -1).swapaxes(0, 1)
+
+    x = norm(of_token[tokens[:-1]] + of_position[:positions])
+    query, key, value = (split(norm(x) @ matrix.T) for matrix in (to_query, to_key, to_value))
+    scores = query @ key.swapaxes(1, 2) / (width // heads) ** 0.5
+    scores[:, ~np.tri(positions, dtype=bool)] = -np.inf
+    x = x + (softmax(scores) @ value).swapaxes(0, 1).reshape(positions, width) @ to_output.T
+    hidden = norm(x) @ widen.T
+    x = x + np.where(hidden.real > 0, hidden, 0) @ narrow.reshape(width, -1).T
+    return -np.log(softmax(x @ to_logits.T)[range(positions), tokens[1:]]).mean()
+
+
+def test_transformer_is_the_one_in_matrices():
+    size = {"positions": 5, "width": 8, "heads": 2}
+    parameters, loss = transformer(**size)
+    value, gradient = fg.value_and_grad(loss, wrt=parameters)()
+    numbers = numbers_of(parameters)
+    assert value == pytest.approx(transformer_in_numpy(numbers, **size), rel=1e-14)
+    # The derivative by a complex step, which loses no digits to a difference.
+    steps = numbers + 1e-30j * np.eye(len(numbers))
+    expected = [transformer_in_numpy(step, **size).imag * 1e30 for step in steps]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_transformer_has_the_size_of_microgpt():
+    parameters, loss = transformer(value=float)
+    assert len(parameters) == 4192
+    assert loss() == transformer()[1]().data
+
+
+@pytest.mark.parametrize("positions", [1, 2, 8])
+def test_transformer_compiled_has_the_bits_of_the_graph(positions):
+    parameters, loss = transformer(positions)
+    value, gradient = fg.value_and_grad(loss, wrt=parameters)()
+    graph = loss()
+    graph.backward()
+    assert_same([value, *gradient], [graph.data, *(p.grad for p in parameters)])
+
+
+def test_flowers_compiled_has_the_bits_of_the_graph():
+    model, loss = flowers()
+    value, gradient = fg.value_and_grad(loss, wrt=model)()
+    graph = loss()
+    graph.backward()
+    assert_same([value, *gradient], [graph.data, *(p.grad for p in model.parameters())])
+
+
+@pytest.mark.parametrize("points", [100, 7])
+def test_moons_by_hand(points):
+    model, loss = moons(fg.nn.MLP, fg.Value, points)
+    compiled, by_hand = fg.value_and_grad(loss, wrt=model), moons_by_hand(points)
+    for step in range(3):
+        value, gradient = compiled()
+        value_by_hand, gradient_by_hand = by_hand(numbers_of(model.parameters()))
+        assert value_by_hand == pytest.approx(value, rel=1e-12, abs=1e-12)
+        np.testing.assert_allclose(gradient_by_hand, gradient, rtol=1e-12, atol=1e-12, err_msg=str(step))
+        for p, slope in zip(model.parameters(), gradient, strict=True):
+            p.data -= 0.1 * slope
