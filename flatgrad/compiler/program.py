@@ -442,6 +442,32 @@ class Rewriter:
         return self._builder.finish(outputs, program.output_groups, primal)
 
 
+def select_equations(program: Program, kept: Any, renamed: Any, constants: list[float]) -> Program:
+    """The program without some of its equations, all columns at once.
+
+    Args:
+        program: the program to select from; it is not changed.
+        kept: an array with a truth value per equation.
+        renamed: where each operand goes: an array of variables from the front, and constants, `~k`, from the end.
+            A variable that goes to no variable has a negative number there, and so no equation accumulates its adjoint.
+        constants: the new program's constants.
+    """
+    result = ProgramBuilder.like(program).program
+    arity = np.diff(np.array(program.starts))
+    result.opcodes = column("H", np.array(program.opcodes)[kept])
+    result.operands = column("q", renamed[np.array(program.operands)[np.repeat(kept, arity)]])
+    result.starts = column("q", np.concatenate([[0], np.cumsum(arity[kept])]))
+    result.sites = column("i", np.array(program.sites)[kept])
+    targets = np.array(program.adjoint_of)[kept]
+    result.adjoint_of = column("q", np.where(targets >= 0, np.maximum(renamed[targets], -1), -1))
+    result.constants = constants
+    result.outputs = [int(renamed[output]) for output in program.outputs]
+    result.primal = int(np.count_nonzero(kept[: program.primal]))
+    if program.update >= 0:
+        result.update = int(np.count_nonzero(kept[: program.update]))
+    return result
+
+
 def default_names(groups: Sequence[Group]) -> list[str]:
     """Names for the inputs of groups: `x` for a scalar, `x0`, `x1`, ... for a list.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ...runtime.errors import ARITHMETIC_ERRORS
 from ...runtime.primitives import TABLE
-from ..program import Program, Rewriter
+from ..program import Program, ProgramBuilder, select_equations
 
 
 def fold_constants(program: Program) -> Program:
@@ -17,25 +19,39 @@ def fold_constants(program: Program) -> Program:
         v1 = mul 2.0 3.0        =>
         v2 = add x v1                   v1 = add x 6.0
     """
-    if not _any_constant_equation(program):
-        return program
-    rewriter = Rewriter(program)
-    constants = rewriter.constants
-    for opcode, refs in rewriter.equations():
-        if max(refs) < 0:
-            try:
-                number = TABLE[opcode].evaluate(*[constants[~ref] for ref in refs])
-            except ARITHMETIC_ERRORS:
-                rewriter.keep(opcode, refs)
-            else:
-                rewriter.replace(rewriter.constant(number))
-        else:
-            rewriter.keep(opcode, refs)
-    return rewriter.finish()
-
-
-def _any_constant_equation(program: Program) -> bool:
     if not len(program):
-        return False
-    highest = np.maximum.reduceat(np.array(program.operands, dtype=np.int64), np.array(program.starts)[:-1])
-    return bool((highest < 0).any())
+        return program
+    highest = np.maximum.reduceat(np.array(program.operands), np.array(program.starts)[:-1])
+    if not (highest < 0).any():
+        return program
+    builder = ProgramBuilder.like(program)
+    folded = _fold(program, highest, builder)
+    variables = program.inputs + len(program)
+    kept = np.ones(variables, dtype=bool)
+    kept[[operand for operand in folded if operand >= 0]] = False
+    # Where each operand goes: variables by counting those kept before. The constants, ~k, are indexed from the end.
+    renamed = np.zeros(variables + len(program.constants), dtype=np.int64)
+    renamed[:variables] = np.cumsum(kept) - 1
+    renamed[list(folded)] = list(folded.values())
+    return select_equations(program, kept[program.inputs :], renamed, builder.program.constants)
+
+
+def _fold(program: Program, highest: Any, builder: ProgramBuilder) -> dict[int, int]:
+    """Where the constants go, and the variables that turn out to be constant: to constants of `builder`.
+
+    `highest` is each equation's highest operand. Only where that one is a constant can the equation be folded, so that
+    all others are passed over with one look.
+    """
+    starts, operands, constants = program.starts, program.operands, builder.program.constants
+    folded = {~k: builder.constant(program.constants[k]) for k in reversed(range(len(program.constants)))}
+    first = int(np.argmax(highest < 0))
+    for index, operand in enumerate(highest[first:].tolist(), first):
+        if operand in folded:
+            refs = operands[starts[index] : starts[index + 1]]
+            if all(ref in folded for ref in refs):
+                try:
+                    number = TABLE[program.opcodes[index]].evaluate(*[constants[~folded[ref]] for ref in refs])
+                except ARITHMETIC_ERRORS:
+                    continue
+                folded[program.inputs + index] = builder.constant(number)
+    return folded
