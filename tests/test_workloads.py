@@ -7,7 +7,8 @@ import pytest
 
 import flatgrad as fg
 from benchmarks.by_hand import moons_by_hand
-from benchmarks.workloads import CHARACTERS, NAMES, flowers, moons, transformer
+from benchmarks.peers import moons_peers, rosenbrock_peers
+from benchmarks.workloads import CHARACTERS, NAMES, flowers, moons, rosenbrock, transformer
 
 from .bits import assert_same
 
@@ -91,3 +92,15 @@ def test_moons_by_hand(points):
         np.testing.assert_allclose(gradient_by_hand, gradient, rtol=1e-12, atol=1e-12, err_msg=str(step))
         for p, slope in zip(model.parameters(), gradient, strict=True):
             p.data -= 0.1 * slope
+
+
+def test_peers_that_are_installed_agree():
+    model, loss = moons(fg.nn.MLP, fg.Value)
+    value, gradient = fg.value_and_grad(loss, wrt=model)()
+    for name, peer in moons_peers().items():
+        value_of_peer, gradient_of_peer = peer(numbers_of(model.parameters()))
+        assert value_of_peer == pytest.approx(value, rel=1e-12), name
+        np.testing.assert_allclose(gradient_of_peer, gradient, rtol=1e-12, atol=1e-12, err_msg=name)
+    x = np.linspace(0.5, 1.5, 10)
+    for name, peer in rosenbrock_peers().items():
+        np.testing.assert_allclose(peer(x), fg.grad(rosenbrock)(x), rtol=1e-9, err_msg=name)
