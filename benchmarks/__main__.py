@@ -1,40 +1,37 @@
 """`python -m benchmarks`: measure everything that docs/performance.md promises, side by side, and print a table.
 
-Peers that are not installed are left out. `--write` puts the table into docs/performance.md.
+Peers that are not installed are left out. `--write` puts the table into docs/performance.md; names of measures, such as
+`python -m benchmarks moons choice`, restrict the run to those.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
-import math
 import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import flatgrad as fg
+from benchmarks.arrays import measure_arrays, measure_structure
+from benchmarks.choice import measure_choice
+from benchmarks.growth import measure_growth, measure_growth_of_arrays
+from benchmarks.peers import rosenbrock_peers
+from benchmarks.table import Row, table
 from benchmarks.timing import collector_off, paired, ratio, timed
-from benchmarks.workloads import moons, recurrence, rosenbrock
+from benchmarks.workloads import moons, rosenbrock
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-
-
-class Row(NamedTuple):
-    """One line of the table."""
-
-    workload: str
-    wanted: str
-    measured: str
 
 
 def measure_moons() -> list[Row]:
@@ -56,7 +53,7 @@ def measure_moons() -> list[Row]:
     seconds = []
     for _ in range(5):
         gc.collect()
-        gradient = fg.value_and_grad(loss, wrt=model)
+        gradient = fg.value_and_grad(loss, wrt=model, backend="python")
         seconds.append(timed(gradient.kernel_for, 1))
     stats = gradient.kernel_for().stats
     compiled = gradient
@@ -112,7 +109,7 @@ def measure_training() -> list[Row]:
         for p in upstream_model.parameters():
             p.data -= 1e-3 * p.grad
 
-    step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model)
+    step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model, backend="python")
     with collector_off():
         t = paired({"micrograd": upstream, "step": step}, rounds=9)
     rows = [Row("moons, whole training step (gradient and SGD update), flat Python vs micrograd's loop, collector off",
@@ -151,7 +148,7 @@ def fit_overhead(rounds: int = 5, steps: int = 300) -> tuple[float, float]:
     bare, fitted = [], []
     x, y = [number for row in X for number in row], [float(label) for label in labels]
     for _ in range(rounds):
-        step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model)
+        step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model, backend="python")
         routine = step.prepare(np.array(X), np.array(y))
         numbers = list(step.numbers)
         gc.collect()
@@ -159,7 +156,9 @@ def fit_overhead(rounds: int = 5, steps: int = 300) -> tuple[float, float]:
         for _ in range(steps):
             _, numbers = routine.function(x, y, numbers, 1e-3)
         bare.append((time.perf_counter() - start) / steps)
-        history: History = fg.nn.fit(loss, model, fg.nn.SGD(1e-3), X, labels, steps=steps, progress=False)
+        history: History = fg.nn.fit(
+            loss, model, fg.nn.SGD(1e-3), X, labels, steps=steps, progress=False, backend="python"
+        )
         fitted.append(history.seconds / steps)
     middle = rounds // 2
     return sorted(bare)[middle], sorted(fitted)[middle]
@@ -170,9 +169,9 @@ def measure_rosenbrock() -> list[Row]:
     rows = []
     for n, wanted in ((2, "4x (want 8x)"), (10, "2.5x (want 4x)"), (100, ""), (1000, "")):
         x = np.linspace(0.5, 1.5, n)
-        gradient = fg.grad(rosenbrock)
-        candidates: dict[str, Callable[[], Any]] = {"flat": lambda g=gradient, x=x: g(x)}
-        candidates.update(rosenbrock_peers(x))
+        gradient = fg.grad(rosenbrock, backend="python")
+        engines = {"flat": gradient, **rosenbrock_peers()}
+        candidates = {name: functools.partial(engine, x) for name, engine in engines.items()}
         for name, function in candidates.items():
             np.testing.assert_allclose(function(), gradient(x), rtol=1e-9, err_msg=name)
         t = paired(candidates)
@@ -183,105 +182,30 @@ def measure_rosenbrock() -> list[Row]:
     return rows
 
 
-def rosenbrock_peers(x: np.ndarray[Any, Any]) -> dict[str, Callable[[], Any]]:
-    """The same gradient in the peers that are installed, each written as its users would."""
-    peers: dict[str, Callable[[], Any]] = {}
-    try:
-        import jax
-        import jax.numpy as jnp
-
-        jax.config.update("jax_enable_x64", True)
-
-        def in_jax(x: Any) -> Any:
-            return jnp.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
-
-        jitted = jax.jit(jax.grad(in_jax))
-        peers["JAX"] = lambda: np.asarray(jitted(x))
-    except ImportError:
-        pass
-    try:
-        import torch
-
-        torch.set_num_threads(1)
-
-        def in_torch() -> Any:
-            t = torch.tensor(x, requires_grad=True)
-            (100.0 * (t[1:] - t[:-1] ** 2) ** 2 + (1.0 - t[:-1]) ** 2).sum().backward()
-            return t.grad.numpy()
-
-        peers["PyTorch"] = in_torch
-    except ImportError:
-        pass
-    try:
-        import casadi
-
-        symbol = casadi.SX.sym("x", len(x))
-        f = casadi.Function("f", [symbol], [casadi.gradient(rosenbrock(casadi.vertsplit(symbol)), symbol)])
-        peers["CasADi"] = lambda: np.asarray(f(x)).ravel()
-    except ImportError:
-        pass
-    return peers
-
-
-def measure_growth() -> list[Row]:
-    """How time and memory for making a kernel grow with the number of equations, each size in its own process."""
-    sizes = (10_000, 100_000, 1_000_000)
-    times, peaks, counts = [], [], []
-    for size in sizes:
-        command = [sys.executable, "-m", "benchmarks", "--grow", str(size)]
-        seconds, peak, count = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        times.append(float(seconds))
-        peaks.append(float(peak))
-        counts.append(int(count))
-    span = math.log(counts[-1] / counts[0])
-    in_time = math.log(times[-1] / times[0]) / span
-    in_memory = math.log(peaks[-1] / peaks[0]) / span
-    figures = ", ".join(f"{c:,}: {t:.2f} s, {m:.0f} MB" for c, t, m in zip(counts, times, peaks, strict=True))
-    return [
-        Row("growth from 10^4 to 10^6 equations, exponent: time / memory", "1.1 (want 1.02)",
-            f"**{in_time:.2f} / {in_memory:.2f}** ({figures})")
-    ]  # fmt: skip
-
-
-def grow(size: int) -> None:
-    """Make one kernel of about `size` equations; print seconds, megabytes above the bare process, and equations."""
-    base = peak_memory()
-    seconds = []
-    for _ in range(3 if size < 1_000_000 else 2):
-        gradient = fg.value_and_grad(recurrence(size // 4))
-        start = time.perf_counter()
-        kernel = gradient.kernel_for(0.5)
-        seconds.append(time.perf_counter() - start)
-    gradient(0.5)
-    print(min(seconds), peak_memory() - base, kernel.stats.equations)
-
-
-def peak_memory() -> float:
-    """The peak memory of this process in megabytes (not that of the process it was forked from)."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().split("\n") if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
-def table(rows: list[Row]) -> str:
-    """The rows as a Markdown table."""
-    lines = ["| workload | must | measured |", "| --- | --- | --- |"]
-    return "\n".join(lines + [f"| {row.workload} | {row.wanted} | {row.measured} |" for row in rows])
+#: Everything that is measured, in the order of the table.
+MEASURES: dict[str, Callable[[], list[Row]]] = {
+    "growth": measure_growth,
+    "moons": measure_moons,
+    "training": measure_training,
+    "rosenbrock": measure_rosenbrock,
+    "structure": measure_structure,
+    "arrays": measure_arrays,
+    "array-growth": measure_growth_of_arrays,
+    "choice": measure_choice,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("measures", nargs="*", metavar="MEASURE", help=f"all by default: {', '.join(MEASURES)}")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
-    parser.add_argument("--grow", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.grow:
-        grow(options.grow)
-        return
-    rows = [
-        row for measure in (measure_growth, measure_moons, measure_training, measure_rosenbrock) for row in measure()
-    ]
+    unknown = [name for name in options.measures if name not in MEASURES]
+    if unknown:
+        parser.error(f"unknown measure {unknown[0]!r}; choose from {', '.join(MEASURES)}")
+    if options.write and options.measures:
+        parser.error("--write replaces the whole table, so it needs all measures")
+    rows = [row for name in options.measures or MEASURES for row in MEASURES[name]()]
     about = f"CPython {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}."
     text = f"{about}\n\n{table(rows)}"
     print(text)

@@ -14,7 +14,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import flatgrad as fg
-from benchmarks.__main__ import rosenbrock_peers
+from benchmarks.arrays import moons_engines
+from benchmarks.peers import rosenbrock_peers
 from benchmarks.timing import collector_off
 from benchmarks.workloads import moons, recurrence, rosenbrock
 
@@ -28,10 +29,15 @@ def engines() -> dict[str, Callable[[], Any]]:
     model, loss = moons(fg.nn.MLP, fg.Value)
     _, upstream_loss = moons(upstream_nn.MLP, Upstream)
     return {
-        "flat": fg.value_and_grad(loss, wrt=model),
+        "flat": fg.value_and_grad(loss, wrt=model, backend="python"),
         "interpreter": lambda: loss().backward(),
         "micrograd": lambda: upstream_loss().backward(),
     }
+
+
+@pytest.fixture(scope="module")
+def array_engines() -> dict[str, Callable[[], Any]]:
+    return moons_engines()
 
 
 @pytest.mark.benchmark(group="moons gradient, collector off")
@@ -43,24 +49,36 @@ def test_moons_gradient(benchmark: BenchmarkFixture, engine: str) -> None:
         benchmark.pedantic(run, rounds=5, warmup_rounds=20 if engine == "flat" else 1)
 
 
+@pytest.mark.benchmark(group="moons gradient on arrays")
+@pytest.mark.parametrize(
+    "engine", ["NumPy exact", "NumPy fast", "NumPy by hand", "JAX", "CasADi", "PyTorch", "autograd"]
+)
+def test_moons_on_arrays(benchmark: BenchmarkFixture, array_engines: dict[str, Any], engine: str) -> None:
+    if engine not in array_engines:
+        pytest.skip(f"{engine} is not installed")
+    benchmark(array_engines[engine])
+
+
 @pytest.mark.benchmark(group="moons, from function to kernel")
 def test_moons_kernel(benchmark: BenchmarkFixture) -> None:
     model, loss = moons(fg.nn.MLP, fg.Value)
-    kernel = benchmark.pedantic(lambda: fg.value_and_grad(loss, wrt=model).kernel_for(), rounds=3)
+    kernel = benchmark.pedantic(lambda: fg.value_and_grad(loss, wrt=model, backend="python").kernel_for(), rounds=3)
     benchmark.extra_info["equations"] = kernel.stats.equations
 
 
 @pytest.mark.benchmark(group="from function to kernel, growth")
 @pytest.mark.parametrize("steps", [2_500, 25_000])
 def test_growth(benchmark: BenchmarkFixture, steps: int) -> None:
-    kernel = benchmark.pedantic(lambda: fg.value_and_grad(recurrence(steps)).kernel_for(0.5), rounds=2)
+    kernel = benchmark.pedantic(
+        lambda: fg.value_and_grad(recurrence(steps), backend="python").kernel_for(0.5), rounds=2
+    )
     benchmark.extra_info["equations"] = kernel.stats.equations
 
 
 @pytest.mark.benchmark(group="moons training step")
 def test_moons_step(benchmark: BenchmarkFixture) -> None:
     model, loss = moons(fg.nn.MLP, fg.Value)
-    step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model)
+    step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model, backend="python")
     step()
     benchmark(step)
 
@@ -70,8 +88,8 @@ def test_moons_step(benchmark: BenchmarkFixture) -> None:
 def test_rosenbrock(benchmark: BenchmarkFixture, engine: str, n: int) -> None:
     benchmark.group = f"Rosenbrock gradient, n = {n}"
     x = np.linspace(0.5, 1.5, n)
-    gradient = fg.grad(rosenbrock)
-    candidates = {"flatgrad": lambda: gradient(x), **rosenbrock_peers(x)}
+    gradient = fg.grad(rosenbrock, backend="python")
+    candidates = {"flatgrad": gradient, **rosenbrock_peers()}
     if engine not in candidates:
         pytest.skip(f"{engine} is not installed")
-    np.testing.assert_allclose(benchmark(candidates[engine]), gradient(x), rtol=1e-9)
+    np.testing.assert_allclose(benchmark(candidates[engine], x), gradient(x), rtol=1e-9)
