@@ -1,0 +1,157 @@
+"""Recognising strides: vectors of addresses as shape and strides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Addresses = np.ndarray[Any, np.dtype[np.int64]]
+
+#: A vector is cut into at most so many strided pieces, each of at least about so many lanes on average.
+_PIECES, _PIECE = 4, 4
+
+
+class Shape(NamedTuple):
+    """A common shape of several vectors, and the strides of each."""
+
+    extents: tuple[int, ...]
+    strides: list[tuple[int, ...]]
+
+
+class Piece(NamedTuple):
+    """Some lanes, in an order in which their vectors are strided; `None` instead of strides stands for a gather."""
+
+    order: Addresses
+    extents: tuple[int, ...]
+    strides: list[tuple[int, ...] | None]
+
+
+def factor(vectors: Sequence[Addresses]) -> Shape | None:
+    """The shape in which all vectors are strided, or None if there is none.
+
+    From the inside: where does a vector leave the stride that it begins with? The greatest common divisor of these
+    places is the innermost extent; the same is then done for the heads of these runs.
+
+    >>> factor([np.array([0, 1, 5, 6, 10, 11]), np.array([3, 2, 3, 2, 3, 2])])
+    Shape(extents=(3, 2), strides=[(5, 1), (0, -1)])
+    >>> factor([np.array([0, 1, 5])]) is None
+    True
+    """
+    extents: list[int] = []
+    strides: list[list[int]] = [[] for _ in vectors]
+    heads = list(vectors)
+    count = len(heads[0])
+    while count > 1:
+        length = count
+        for head in heads:
+            steps = np.diff(head)
+            leaves = np.flatnonzero(steps != steps[0])
+            if len(leaves):
+                length = int(np.gcd(length, np.gcd.reduce(leaves + 1)))
+            if length == 1:
+                return None
+        extents.append(length)
+        for own, head in zip(strides, heads, strict=True):
+            own.append(int(head[1] - head[0]))
+        heads = [head[::length] for head in heads]
+        count //= length
+    return Shape(tuple(extents[::-1]), [tuple(own[::-1]) for own in strides])
+
+
+def cut(vectors: Sequence[Addresses]) -> list[slice] | None:
+    """Consecutive pieces in each of which all vectors are strided, or None if that takes too many.
+
+    >>> cut([np.array([*range(8), 40, *range(9, 17)])])
+    [slice(0, 8, None), slice(8, 9, None), slice(9, 17, None)]
+    """
+    count = len(vectors[0])
+    limit = min(_PIECES, count // _PIECE)
+    pieces: list[slice] = []
+    start = 0
+    while start < count:
+        if len(pieces) == limit:
+            return None
+        end = start + min(_strided_from(vector[start:]) for vector in vectors)
+        pieces.append(slice(start, end))
+        start = end
+    return pieces
+
+
+def _strided_from(vector: Addresses) -> int:
+    """How many leading elements are strided: a run, or equal runs whose heads are strided themselves."""
+    steps = np.diff(vector)
+    leaves = np.flatnonzero(steps != steps[0]) if len(steps) else steps
+    if not len(leaves):
+        return len(vector)
+    run = int(leaves[0]) + 1
+    if run == 1:  # a lane alone: whatever follows is another piece
+        return 1
+    rows = vector[: len(vector) // run * run].reshape(-1, run)
+    same = (rows - rows[:, :1] == rows[0] - rows[0, 0]).all(axis=1)
+    equal = len(rows) if same.all() else int(np.argmin(same))
+    return run * _strided_from(rows[:equal, 0])
+
+
+def arrange(vectors: Sequence[Addresses], count: int, reorder: bool = True) -> list[Piece]:
+    """Lanes in an order and in pieces in which as many vectors as possible are strided.
+
+    Tried in turn: the order of creation; sorted by what is read; a few pieces; and without the vectors that resist,
+    which are gathered.
+
+    Args:
+        vectors: the addresses that each access reads, one per lane.
+        count: the number of lanes.
+        reorder: whether another order than the given one is allowed.
+    """
+    everything = np.arange(count)
+    if not vectors:
+        return [Piece(everything, (count,), [])]
+    orders = list(_orders(vectors, everything)) if reorder else [everything]
+    for order in orders:
+        shape = factor([vector[order] for vector in vectors])
+        if shape is not None:
+            return [_turned(order, shape, vectors) if reorder else Piece(order, shape.extents, [*shape.strides])]
+    for order in orders:
+        slices = cut([vector[order] for vector in vectors])
+        if slices is not None:
+            return [piece for part in slices for piece in _within(order[part], vectors, reorder)]
+    # Which vectors resist? Keep those that are strided together, the first ones first.
+    kept: list[int] = []
+    for k in range(len(vectors)):
+        if factor([vectors[j] for j in [*kept, k]]) is not None or cut([vectors[j] for j in [*kept, k]]) is not None:
+            kept.append(k)
+    pieces = arrange([vectors[k] for k in kept], count, reorder)
+    return [
+        Piece(order, extents, [strides[kept.index(k)] if k in kept else None for k in range(len(vectors))])
+        for order, extents, strides in pieces
+    ]
+
+
+def _within(order: Addresses, vectors: Sequence[Addresses], reorder: bool) -> list[Piece]:
+    shape = factor([vector[order] for vector in vectors])
+    assert shape is not None
+    return [_turned(order, shape, vectors) if reorder else Piece(order, shape.extents, [*shape.strides])]
+
+
+def _orders(vectors: Sequence[Addresses], everything: Addresses) -> Iterator[Addresses]:
+    yield everything
+    yield np.lexsort(list(vectors)[::-1])
+    if len(vectors) > 1:
+        yield np.lexsort(list(vectors))
+
+
+def _turned(order: Addresses, shape: Shape, vectors: Sequence[Addresses]) -> Piece:
+    """The piece with each dimension turned so that the first vector that moves along it moves upwards."""
+    turned = order.reshape(shape.extents)
+    signs = []
+    for axis in range(len(shape.extents)):
+        step = next((strides[axis] for strides in shape.strides if strides[axis]), 1)
+        signs.append(-1 if step < 0 else 1)
+        if step < 0:
+            turned = np.flip(turned, axis)
+    strides: list[tuple[int, ...] | None] = [
+        tuple(sign * step for sign, step in zip(signs, own, strict=True)) for own in shape.strides
+    ]
+    return Piece(turned.ravel(), shape.extents, strides)
