@@ -189,6 +189,8 @@ class Program:
         columns = (len(self.starts) - 1, len(self.sites), len(self.adjoint_of))
         if columns != (count, count, count):
             raise ProgramError(f"{self.name}: {count} opcodes but columns of {columns}")
+        if self.starts[-1] != len(self.operands):
+            raise ProgramError(f"{self.name}: {len(self.operands)} operands, of which equations own {self.starts[-1]}")
         if len(set(self.input_names)) != inputs:
             raise ProgramError(f"{self.name}: two inputs have the same name")
         for groups, total, what in (
@@ -279,6 +281,8 @@ class Program:
 class ProgramBuilder:
     """Appends equations to a new `Program`.
 
+    The columns of what is appended are lists, which grow fastest; `settle` moves them to the program.
+
     Args:
         name: the program's name.
         groups: its inputs.
@@ -290,6 +294,10 @@ class ProgramBuilder:
         self.program = Program(name, names, list(groups))
         self.next = self.program.inputs
         self._constants: dict[bytes | bool, int] = {}
+        self._opcodes: list[int] = []
+        self._operands: list[int] = []
+        self._sites: list[int] = []
+        self._adjoint_of: list[int] = []
 
     @classmethod
     def like(cls, program: Program) -> ProgramBuilder:
@@ -298,6 +306,10 @@ class ProgramBuilder:
         builder.program.locations = program.locations
         builder.program.output_groups = list(program.output_groups)
         return builder
+
+    def __len__(self) -> int:
+        """The number of equations so far."""
+        return self.next - self.program.inputs
 
     def constant(self, number: float | bool) -> int:
         """The operand for a number or truth value. Numbers with the same bits share one."""
@@ -314,12 +326,10 @@ class ProgramBuilder:
 
     def append(self, opcode: int, operands: Sequence[int], site: int = -1, adjoint_of: int = -1) -> int:
         """Append an equation and return its variable."""
-        program = self.program
-        program.opcodes.append(opcode)
-        program.operands.extend(operands)
-        program.starts.append(len(program.operands))
-        program.sites.append(site)
-        program.adjoint_of.append(adjoint_of)
+        self._opcodes.append(opcode)
+        self._operands += operands
+        self._sites.append(site)
+        self._adjoint_of.append(adjoint_of)
         variable = self.next
         self.next = variable + 1
         return variable
@@ -330,11 +340,25 @@ class ProgramBuilder:
 
         return self.append(BY_NAME[name].opcode, operands)
 
+    def settle(self) -> Program:
+        """The program with everything that has been appended so far."""
+        program = self.program
+        opcodes = array("H", self._opcodes)
+        arities = np.array([primitive.arity for primitive in TABLE])
+        program.starts += column("q", program.starts[-1] + np.cumsum(arities[np.array(opcodes)]))
+        program.opcodes += opcodes
+        program.operands += array("q", self._operands)
+        program.sites += array("i", self._sites)
+        program.adjoint_of += array("q", self._adjoint_of)
+        for appended in (self._opcodes, self._operands, self._sites, self._adjoint_of):
+            appended.clear()
+        return program
+
     def finish(
         self, outputs: Sequence[int], groups: Sequence[Group] | None = None, primal: int | None = None
     ) -> Program:
         """The program, with these outputs."""
-        program = self.program
+        program = self.settle()
         program.outputs = list(outputs)
         if groups is not None:
             program.output_groups = list(groups)

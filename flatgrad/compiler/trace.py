@@ -169,12 +169,12 @@ class Trace:
     def begin_update(self) -> None:
         """What follows is no longer value or gradient, and no longer the user's."""
         self._record_sites = False
-        self.builder.program.update = len(self.builder.program)
+        self.builder.program.update = len(self.builder)
 
     def inline(self, program: Program, operands: Sequence[Any]) -> list[Any]:
         """Append the equations of another program, applied to these operands; return its outputs."""
         if self.primal is None:
-            self.primal = len(self.builder.program) + program.primal
+            self.primal = len(self.builder) + program.primal
         refs = [self.reference(operand) for operand in operands]
         constants = [self.builder.constant(number) for number in program.constants]
         sites = [self.site_of(location) for location in program.locations]

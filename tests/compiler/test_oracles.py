@@ -101,7 +101,7 @@ def multiplies_by_zero_to_zero(builder, name, operands):
 
 def reassociates(builder, name, operands):
     """`(a + b) + c -> a + (b + c)`."""
-    program = builder.program
+    program = builder.settle()
     if name == "add" and operands[0] >= program.inputs:
         inner = program.equation(operands[0] - program.inputs)
         if inner.primitive.name == "add":

@@ -127,6 +127,7 @@ BROKEN = [
     ("a column is too short", cut("sites"), "columns"),
     ("a column is too short", cut("adjoint_of"), "columns"),
     ("a column is too short", cut("starts"), "columns"),
+    ("an operand too few", cut("operands"), "operands"),
     ("two inputs of one name", assign("input_names", ["x", "x"]), "same name"),
     ("input groups do not add up", assign("input_groups", [X]), "inputs"),
     ("a scalar group of two", assign("input_groups", [Group("x", 2, True)]), "inputs"),
