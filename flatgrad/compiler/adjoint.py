@@ -7,7 +7,7 @@ gradient, in operand order, reversed. That order, not the order of the equations
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -129,66 +129,68 @@ def adjoint(
     builder = ProgramBuilder(program.name, groups, names)
     shift = len(outputs) if seeded else 0
     _copy_equations(program, builder, shift)
-    inputs = program.inputs
-
-    def moved(operand: int) -> int:
-        """An operand of `program` as one of the joint program."""
-        return (
-            operand + shift
-            if operand >= inputs
-            else operand
-            if operand >= 0
-            else builder.constant(program.constants[~operand])
-        )
-
-    bars: dict[int, int] = {}  # variable -> the operand that holds what it has received so far
-    append, constant = builder.append, builder.constant
-
-    def accumulate(variable: int, contribution: int, site: int) -> None:
-        known = bars.get(variable)
-        if known is None:
-            bars[variable] = contribution
-        else:
-            target = variable + shift if variable >= inputs else variable
-            bars[variable] = append(add.opcode, (known, contribution), site, target)
-
+    inputs, append, constant = program.inputs, builder.append, builder.constant
+    # Where each operand is in the joint program: variables from the front, and constants, ~k, from the end.
+    moved = [*range(inputs), *range(inputs + shift, inputs + shift + len(program))]
+    moved += [constant(number) for number in reversed(program.constants)]
+    bars: list[Any] = [None] * len(moved)  # per variable the operand that holds what it has received so far
     for k, output in enumerate(outputs):
         if output >= 0:
-            accumulate(output, inputs + k if seeded else constant(1.0), -1)
+            seed, known = inputs + k if seeded else constant(1.0), bars[output]
+            bars[output] = seed if known is None else append(add.opcode, (known, seed), -1, moved[output])
 
     active = active_variables(program, wrt)
-    opcodes, starts, operands, sites = program.opcodes, program.starts, program.operands, program.sites
+    opcodes, sites = program.opcodes.tolist(), program.sites.tolist()
+    starts, operands = program.starts.tolist(), program.operands.tolist()
+    differentiable = [primitive.differentiable for primitive in TABLE]
+    rules: list[list[Template | None]] = [[None] * primitive.arity for primitive in TABLE]
     for index in reversed(gradient_order(program, outputs, active)):
-        primitive = TABLE[opcodes[index]]
+        opcode, site, gradient = opcodes[index], sites[index], bars[inputs + index]
         arguments = operands[starts[index] : starts[index + 1]]
-        gradient, site = bars[inputs + index], sites[index]
-        places: list[int] | None = None
-        for k in primitive.differentiable:
+        places: list[int] = []
+        for k in differentiable[opcode]:
             operand = arguments[k]
-            if operand < 0 or not active[operand]:
+            if not active[operand]:
                 continue
-            rule = template(primitive, k)
-            if not rule.equations and rule.result == _GRADIENT:
-                accumulate(operand, gradient, site)
-                continue
-            if places is None:
-                places = [gradient, inputs + index + shift, *map(moved, arguments)]
-            local = places.copy()
-            for opcode, refs in rule.equations:
-                local.append(append(opcode, [local[r] if r >= 0 else constant(rule.constants[~r]) for r in refs], site))
-            result = rule.result
-            accumulate(operand, local[result] if result >= 0 else constant(rule.constants[~result]), site)
+            rule = rules[opcode][k]
+            if rule is None:
+                rule = rules[opcode][k] = _settled(template(TABLE[opcode], k), constant)
+            equations, _, result = rule
+            contribution = gradient
+            if equations or result != _GRADIENT:
+                if not places:
+                    places = [gradient, moved[inputs + index], *[moved[argument] for argument in arguments]]
+                local = places.copy()
+                for made_by, refs in equations:
+                    local.append(append(made_by, [local[ref] if ref >= 0 else ref for ref in refs], site))
+                contribution = local[result] if result >= 0 else result
+            known = bars[operand]
+            bars[operand] = (
+                contribution if known is None else append(add.opcode, (known, contribution), site, moved[operand])
+            )
 
     gradients = []
     for variable in wrt:
-        known = bars.get(variable)
+        known = bars[variable]
         # The interpreter's sum begins at +0.0: it is added here, where the gradient leaves the program.
         gradients.append(constant(0.0) if known is None else append(add.opcode, (known, constant(0.0)), -1, variable))
     if gradient_groups is None:
         gradient_groups = [Group(f"{names[variable]}_bar", 1, True) for variable in wrt]
     return builder.finish(
-        [*map(moved, program.outputs), *gradients], [*program.output_groups, *gradient_groups], primal=len(program)
+        [*(moved[output] for output in program.outputs), *gradients],
+        [*program.output_groups, *gradient_groups],
+        primal=len(program),
     )
+
+
+def _settled(rule: Template, constant: Callable[[float], int]) -> Template:
+    """The template with operands of the joint program in place of its constants."""
+
+    def settled(ref: int) -> int:
+        return ref if ref >= 0 else constant(rule.constants[~ref])
+
+    equations = tuple((opcode, tuple(settled(ref) for ref in refs)) for opcode, refs in rule.equations)
+    return Template(equations, (), settled(rule.result))
 
 
 def replay(
@@ -227,7 +229,7 @@ def replay(
         arguments = [numbers[o] if o >= 0 else program.constants[~o] for o in equation.operands]
         for k in equation.primitive.differentiable:
             operand = equation.operands[k]
-            if operand >= 0 and active[operand]:
+            if active[operand]:
                 try:
                     received = equation.primitive.contribution(
                         k, bars[equation.variable], numbers[equation.variable], arguments
@@ -258,17 +260,16 @@ def _copy_equations(program: Program, builder: ProgramBuilder, shift: int) -> No
 
 
 def active_variables(program: Program, wrt: Sequence[int]) -> bytearray:
-    """One byte per variable: whether a gradient with respect to `wrt` can flow through it."""
+    """One byte per variable: whether a gradient with respect to `wrt` can flow through it; then a 0 per constant."""
     inputs, starts, operands = program.inputs, program.starts, program.operands
-    active = bytearray(inputs + len(program))
+    active = bytearray(inputs + len(program) + len(program.constants))
     for variable in wrt:
         active[variable] = 1
     differentiable = [primitive.differentiable for primitive in TABLE]
     for index, opcode in enumerate(program.opcodes):
         start = starts[index]
         for k in differentiable[opcode]:
-            operand = operands[start + k]
-            if operand >= 0 and active[operand]:
+            if active[operands[start + k]]:
                 active[inputs + index] = 1
                 break
     return active
@@ -294,6 +295,6 @@ def gradient_order(program: Program, outputs: Sequence[int], active: bytearray) 
             start = starts[index]
             for k in differentiable[opcodes[index]]:
                 operand = operands[start + k]
-                if operand >= 0 and waiting[operand]:
+                if waiting[operand]:
                     stack.append(operand)
     return order
