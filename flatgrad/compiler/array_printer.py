@@ -165,7 +165,7 @@ def print_arrays(program: ArrayProgram) -> str:
             block += 1
             lines += _block(statement, f"s{block}", sources)
             continue
-        text = _statement(statement, sources)
+        text = print_statement(statement, sources)
         notes = ["contraction"] if statement.is_contraction else []
         if statement.location is not None and statement.location != last:
             notes.append(" ".join(str(statement.location).split()))
@@ -181,7 +181,8 @@ def print_arrays(program: ArrayProgram) -> str:
     return "\n".join(lines)
 
 
-def _statement(statement: Statement, sources: Sources) -> list[str]:
+def print_statement(statement: Statement, sources: Sources) -> list[str]:
+    """A statement as text: the result, and what local names stand for."""
     shape = tuple(map(fixed, statement.shape))
     names = LANES[: len(shape)] if len(shape) <= len(LANES) else [f"i{k}" for k in range(len(shape))]
     head = f"{statement.name}[{', '.join(f'{n}:{e}' for n, e in zip(names, shape, strict=True))}]" if shape else ""

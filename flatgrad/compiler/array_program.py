@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -239,7 +239,7 @@ class ArrayProgram:
                 names.add(statement.name)
                 for read, extents in statement.reads():
                     _check_addresses(where, addresses(read, extents), kinds)
-                if _check_body(where, statement.body, self, ()) != statement.kind:
+                if _check_body(where, statement.body, kinds, self.inputs) != statement.kind:
                     raise ProgramError(f"{where}: the result is not of kind {statement.kind}")
                 written = [statement.kind.encode()] * statement.lanes
             start = fixed(statement.base)
@@ -251,18 +251,18 @@ class ArrayProgram:
         _check_addresses(f"{self.name}: return", self.outputs, kinds)
         return self
 
-    def kind_at(self, address: int) -> str:
-        """`f` where a number is, `b` where a truth value is (among constants and results)."""
-        if address < self.first_truth:
-            return "f"
-        if address < self.first_result:
-            return "b"
+    def truth_mask(self) -> Any:
+        """One truth value per address: whether a truth value is there, not a number."""
+        mask = np.zeros(self.size, dtype=bool)
+        mask[self.first_truth : self.first_result] = True
         for statement in self.statements:
-            if fixed(statement.base) <= address < fixed(statement.base) + statement.lanes:
-                if isinstance(statement, Block):
-                    return statement.program.kind_of(statement.program.outputs[address - statement.base])
-                return statement.kind
-        raise ProgramError(f"{self.name}: nothing writes address {address}")
+            start = fixed(statement.base)
+            if isinstance(statement, Statement):
+                mask[start : start + statement.lanes] = statement.kind == "b"
+            else:
+                kinds = [statement.program.kind_of(operand) == "b" for operand in statement.program.outputs]
+                mask[start : start + len(kinds)] = kinds
+        return mask
 
     # --- evaluator ------------------------------------------------------------------------------------------------
 
@@ -288,11 +288,6 @@ class ArrayProgram:
         return [cells[address] for address in self.outputs.tolist()]
 
 
-def is_number(node: Any) -> TypeGuard[Read]:
-    """Whether a node is an access."""
-    return isinstance(node, Read)
-
-
 def addresses(read: Read, extents: Sequence[Size]) -> Addresses:
     """The addresses that an access reads, flat, in row-major order of lanes and terms."""
     if read.table is not None:
@@ -310,27 +305,27 @@ def _check_addresses(where: str, places: Addresses, kinds: Any) -> None:
         raise ProgramError(f"{where} reads address {places[kinds[places] == b''][0]} before it is written")
 
 
-def _check_body(where: str, body: Sequence[Node], program: ArrayProgram, terms: tuple[Size, ...]) -> str:
-    """Check that nodes use earlier nodes of the right kinds; return the kind of the result."""
+def _check_body(where: str, body: Sequence[Node], found: Any, inputs: int, inside: bool = False) -> str:
+    """Check that nodes use earlier nodes of the right kinds; return the kind of the result ("" for an input's)."""
     kinds: list[str] = []
     for position, node in enumerate(body):
         if isinstance(node, Read):
             first = int(node.table[0]) if node.table is not None else fixed(node.base)
-            kinds.append("" if first < program.inputs else program.kind_at(first))
+            kinds.append("" if first < inputs else found[first].decode())
         elif isinstance(node, Apply):
             if any(not 0 <= operand < position for operand in node.operands):
                 raise ProgramError(f"{where}: {node.primitive.name} uses a node before it is computed")
-            found = [kinds[operand] for operand in node.operands]
-            if any(kind and kind != wanted for kind, wanted in zip(found, node.primitive.operand_kinds, strict=True)):
-                raise ProgramError(f"{where}: {node.primitive.name} has operands of kinds {found}")
+            own = [kinds[operand] for operand in node.operands]
+            if any(kind and kind != wanted for kind, wanted in zip(own, node.primitive.operand_kinds, strict=True)):
+                raise ProgramError(f"{where}: {node.primitive.name} has operands of kinds {own}")
             kinds.append(node.primitive.result)
         else:
-            if terms:
+            if inside:
                 raise ProgramError(f"{where}: a fold inside the terms of a fold")
             if sum(math.prod(map(fixed, segment.extents)) for segment in node.segments) < 1:
                 raise ProgramError(f"{where}: a fold without terms")
             for segment in node.segments:
-                _check_body(where, segment.body, program, segment.extents)
+                _check_body(where, segment.body, found, inputs, True)
             kinds.append(node.primitive.result)
     if not kinds:
         raise ProgramError(f"{where}: an empty body")

@@ -150,6 +150,10 @@ class Primitive:
         imports: what the spelling, or its prelude, needs from `math`.
         prelude: a function of `runtime/scalar.py` that the spelling calls; generated source contains it.
         aliases: further method names, such as those by which NumPy calls it on arrays of objects.
+        numpy: statements that compute it on arrays with the same bits as `evaluate`, in terms of the operands, `{out}`,
+            and the scratch arrays `{mask}` (truth values) and `{temp}`. Without it, it is computed lane by lane.
+        numpy_fast: the same for fast mode, where last bits may differ.
+        numpy_fault: an expression that says whether `evaluate` would raise for some lane, where NumPy would not.
 
     Example:
         >>> from flatgrad.runtime.primitives import tanh
@@ -177,6 +181,9 @@ class Primitive:
         requires: str = "",
         raises: bool = False,
         commutative: bool = False,
+        numpy: tuple[str, ...] | None = None,
+        numpy_fast: tuple[str, ...] | None = None,
+        numpy_fault: str = "",
     ) -> None:
         operands, self.result = kinds.split("->")
         rules = tuple(pullbacks if pullbacks is not None else partials)
@@ -188,6 +195,8 @@ class Primitive:
         self.python, self.strength, self.imports, self.prelude = python, strength, imports, prelude
         self.domain = tuple(domain) if domain is not None else (REAL,) * len(operands)
         self.requires, self.raises, self.commutative = requires, raises, commutative
+        self.numpy, self.numpy_fast = numpy, numpy_fast if numpy_fast is not None else numpy
+        self.numpy_fault = numpy_fault
         #: The operands that a gradient flows to (or would, were the partial known).
         self.differentiable = tuple(k for k, rule in enumerate(rules) if rule is not ZERO)
         self.__name__, self.__doc__ = name, doc
@@ -337,6 +346,7 @@ add: Primitive = Primitive(
     (lambda out, a, b: 1.0, lambda out, a, b: 1.0),
     doc="The sum `a + b`.",
     sympy=lambda sp, a, b: a + b, python="{0} + {1}", strength=SUM, symbol="+", commutative=True,
+    numpy=("add({0}, {1}, {out})",),
 )  # fmt: skip
 
 mul: Primitive = Primitive(
@@ -344,6 +354,7 @@ mul: Primitive = Primitive(
     (lambda out, a, b: b, lambda out, a, b: a),
     doc="The product `a * b`.",
     sympy=lambda sp, a, b: a * b, python="{0} * {1}", strength=PRODUCT, symbol="*", commutative=True,
+    numpy=("multiply({0}, {1}, {out})",),
 )  # fmt: skip
 
 # The compiler uses the next two. On `Value`s `-a` is `a * -1`, and `a - b` is `a + (-b)`; the bits are the same.
@@ -352,12 +363,14 @@ neg: Primitive = Primitive(
     "neg", "f->f", lambda a: -a, (lambda out, a: -1.0,),
     doc="The negative `-a`.",
     sympy=lambda sp, a: -a, python="-{0}", strength=UNARY, symbol="-",
+    numpy=("negative({0}, {out})",),
 )  # fmt: skip
 
 sub: Primitive = Primitive(
     "sub", "ff->f", lambda a, b: a - b, (lambda out, a, b: 1.0, lambda out, a, b: -1.0),
     doc="The difference `a - b`.",
     sympy=lambda sp, a, b: a - b, python="{0} - {1}", strength=SUM, symbol="-",
+    numpy=("subtract({0}, {1}, {out})",),
 )  # fmt: skip
 
 power: Primitive = Primitive(
@@ -371,6 +384,7 @@ power: Primitive = Primitive(
     sympy=lambda sp, a, k: a**k, python=_power_spelling, strength=POWER, imports=("pow",), prelude=scalar.power,
     symbol="**",
     domain=(POSITIVE, REAL), requires="a base >= 0 for a fractional exponent", raises=True,
+    numpy_fast=("power({0}, {1}, {out})",),
 )  # fmt: skip
 
 div: Primitive = Primitive(
@@ -379,6 +393,7 @@ div: Primitive = Primitive(
     doc="The true quotient `a / b`, rounded once (`/` on `Value`s is micrograd's `a * b**-1`, rounded twice).",
     sympy=lambda sp, a, b: a / b, python="{0} / {1}", strength=PRODUCT, symbol="/",
     domain=(REAL, POSITIVE), raises=True,
+    numpy=("divide({0}, {1}, {out})",), numpy_fault="equal({1}, 0.0).any()",
 )  # fmt: skip
 
 relu: Primitive = Primitive(
@@ -387,6 +402,8 @@ relu: Primitive = Primitive(
     doc="`0.0 if x < 0 else x`; the partial is 1 where the output is positive, else 0.",
     sympy=lambda sp, x: sp.Piecewise((0, x < 0), (x, True)),
     python="0.0 if {0} < 0.0 else {0}", strength=CONDITIONAL, symbol="ReLU",
+    numpy=("less({0}, 0.0, {mask})", "copyto({out}, {0})", "copyto({out}, 0.0, where={mask})"),
+    numpy_fast=("maximum({0}, 0.0, {out})",),
 )  # fmt: skip
 
 maximum: Primitive = Primitive(
@@ -398,6 +415,14 @@ maximum: Primitive = Primitive(
     doc="The larger of `a` and `b`, the first at a tie, NaN if either is; a tie gives each half of the gradient.",
     sympy=lambda sp, a, b: sp.Max(a, b),
     python="{0} if {0} >= {1} or {0} != {0} else {1}", strength=CONDITIONAL, symbol="max",
+    numpy=(
+        "copyto({out}, {1})",
+        "greater_equal({0}, {1}, {mask})",
+        "copyto({out}, {0}, where={mask})",
+        "not_equal({0}, {0}, {mask})",
+        "copyto({out}, {0}, where={mask})",
+    ),
+    numpy_fast=("maximum({0}, {1}, {out})",),
 )  # fmt: skip
 
 minimum: Primitive = Primitive(
@@ -409,6 +434,14 @@ minimum: Primitive = Primitive(
     doc="The smaller of `a` and `b`, the first at a tie, NaN if either is; a tie gives each half of the gradient.",
     sympy=lambda sp, a, b: sp.Min(a, b),
     python="{0} if {0} <= {1} or {0} != {0} else {1}", strength=CONDITIONAL, symbol="min",
+    numpy=(
+        "copyto({out}, {1})",
+        "less_equal({0}, {1}, {mask})",
+        "copyto({out}, {0}, where={mask})",
+        "not_equal({0}, {0}, {mask})",
+        "copyto({out}, {0}, where={mask})",
+    ),
+    numpy_fast=("minimum({0}, {1}, {out})",),
 )  # fmt: skip
 
 abs: Primitive = Primitive(
@@ -416,6 +449,7 @@ abs: Primitive = Primitive(
     (lambda out, x: where(x > 0.0, 1.0, where(x < 0.0, -1.0, x * 0.0)),),
     doc="The absolute value; its partial at 0 is 0.",
     sympy=lambda sp, x: sp.Abs(x), python="abs({0})", symbol="abs",
+    numpy=("fabs({0}, {out})",),
 )  # fmt: skip
 
 # --- elementary functions -----------------------------------------------------------------------------------------
@@ -424,12 +458,14 @@ exp: Primitive = Primitive(
     "exp", "f->f", math.exp, (lambda out, x: out,),
     doc="The exponential function; raises where the result overflows.",
     sympy=lambda sp, x: sp.exp(x), python="exp({0})", imports=("exp",), raises=True,
+    numpy_fast=("exp({0}, {out})",),
 )  # fmt: skip
 
 expm1: Primitive = Primitive(
     "expm1", "f->f", math.expm1, (lambda out, x: out + 1.0,),
     doc="`exp(x) - 1`, accurate near 0; raises where the result overflows.",
     sympy=lambda sp, x: sp.exp(x) - 1, python="expm1({0})", imports=("expm1",), raises=True,
+    numpy_fast=("expm1({0}, {out})",),
 )  # fmt: skip
 
 log: Primitive = Primitive(
@@ -437,6 +473,7 @@ log: Primitive = Primitive(
     doc="The natural logarithm.",
     sympy=lambda sp, x: sp.log(x), python="log({0})", imports=("log",),
     domain=(POSITIVE,), requires="x > 0", raises=True,
+    numpy_fast=("log({0}, {out})",),
 )  # fmt: skip
 
 log1p: Primitive = Primitive(
@@ -444,6 +481,7 @@ log1p: Primitive = Primitive(
     doc="`log(1 + x)`, accurate near 0.",
     sympy=lambda sp, x: sp.log(1 + x), python="log1p({0})", imports=("log1p",),
     domain=((-1.0, math.inf),), requires="x > -1", raises=True,
+    numpy_fast=("log1p({0}, {out})",),
 )  # fmt: skip
 
 sqrt: Primitive = Primitive(
@@ -451,6 +489,7 @@ sqrt: Primitive = Primitive(
     doc="The square root.",
     sympy=lambda sp, x: sp.sqrt(x), python="sqrt({0})", imports=("sqrt",),
     domain=(POSITIVE,), requires="x >= 0", raises=True,
+    numpy=("sqrt({0}, {out})",), numpy_fault="less({0}, 0.0).any()",
 )  # fmt: skip
 
 hypot: Primitive = Primitive(
@@ -458,30 +497,40 @@ hypot: Primitive = Primitive(
     (lambda out, a, b: div(a, out), lambda out, a, b: div(b, out)),
     doc="The length of the vector `(a, b)`, defined as `sqrt(a*a + b*b)`, so that every back end has the same bits.",
     sympy=lambda sp, a, b: sp.sqrt(a**2 + b**2), python="sqrt({0} * {0} + {1} * {1})", imports=("sqrt",),
+    numpy=(
+        "multiply({0}, {0}, {out})",
+        "multiply({1}, {1}, {temp})",
+        "add({out}, {temp}, {out})",
+        "sqrt({out}, {out})",
+    ),
 )  # fmt: skip
 
 tanh: Primitive = Primitive(
     "tanh", "f->f", math.tanh, (lambda out, x: 1.0 - out * out,),
     doc="The hyperbolic tangent.",
     sympy=lambda sp, x: sp.tanh(x), python="tanh({0})", imports=("tanh",),
+    numpy_fast=("tanh({0}, {out})",),
 )  # fmt: skip
 
 sinh: Primitive = Primitive(
     "sinh", "f->f", math.sinh, (lambda out, x: cosh(x),),
     doc="The hyperbolic sine; raises where the result overflows.",
     sympy=lambda sp, x: sp.sinh(x), python="sinh({0})", imports=("sinh",), raises=True,
+    numpy_fast=("sinh({0}, {out})",),
 )  # fmt: skip
 
 cosh: Primitive = Primitive(
     "cosh", "f->f", math.cosh, (lambda out, x: sinh(x),),
     doc="The hyperbolic cosine; raises where the result overflows.",
     sympy=lambda sp, x: sp.cosh(x), python="cosh({0})", imports=("cosh",), raises=True,
+    numpy_fast=("cosh({0}, {out})",),
 )  # fmt: skip
 
 sigmoid: Primitive = Primitive(
     "sigmoid", "f->f", scalar.sigmoid, (lambda out, x: out * (1.0 - out),),
     doc="The logistic function `1 / (1 + exp(-x))`, written so that nothing overflows.",
     sympy=lambda sp, x: 1 / (1 + sp.exp(-x)), python="sigmoid({0})", imports=("exp",), prelude=scalar.sigmoid,
+    numpy_fast=("negative({0}, {out})", "exp({out}, {out})", "add({out}, 1.0, {out})", "divide(1.0, {out}, {out})"),
 )  # fmt: skip
 
 softplus: Primitive = Primitive(
@@ -489,18 +538,21 @@ softplus: Primitive = Primitive(
     doc="`log(1 + exp(x))`, written so that nothing overflows.",
     sympy=lambda sp, x: sp.log(1 + sp.exp(x)), python="softplus({0})", imports=("exp", "log1p"),
     prelude=scalar.softplus,
+    numpy_fast=("logaddexp({0}, 0.0, {out})",),
 )  # fmt: skip
 
 sin: Primitive = Primitive(
     "sin", "f->f", math.sin, (lambda out, x: cos(x),),
     doc="The sine of an angle in radians.",
     sympy=lambda sp, x: sp.sin(x), python="sin({0})", imports=("sin",), requires="a finite x", raises=True,
+    numpy_fast=("sin({0}, {out})",),
 )  # fmt: skip
 
 cos: Primitive = Primitive(
     "cos", "f->f", math.cos, (lambda out, x: -sin(x),),
     doc="The cosine of an angle in radians.",
     sympy=lambda sp, x: sp.cos(x), python="cos({0})", imports=("cos",), requires="a finite x", raises=True,
+    numpy_fast=("cos({0}, {out})",),
 )  # fmt: skip
 
 tan: Primitive = Primitive(
@@ -508,6 +560,7 @@ tan: Primitive = Primitive(
     doc="The tangent of an angle in radians.",
     sympy=lambda sp, x: sp.tan(x), python="tan({0})", imports=("tan",),
     domain=((-1.5, 1.5),), requires="a finite x", raises=True,
+    numpy_fast=("tan({0}, {out})",),
 )  # fmt: skip
 
 asin: Primitive = Primitive(
@@ -515,6 +568,7 @@ asin: Primitive = Primitive(
     doc="The inverse sine, in radians.",
     sympy=lambda sp, x: sp.asin(x), python="asin({0})", imports=("asin",), aliases=("arcsin",),
     domain=((-1.0, 1.0),), requires="-1 <= x <= 1", raises=True,
+    numpy_fast=("arcsin({0}, {out})",),
 )  # fmt: skip
 
 acos: Primitive = Primitive(
@@ -522,12 +576,14 @@ acos: Primitive = Primitive(
     doc="The inverse cosine, in radians.",
     sympy=lambda sp, x: sp.acos(x), python="acos({0})", imports=("acos",), aliases=("arccos",),
     domain=((-1.0, 1.0),), requires="-1 <= x <= 1", raises=True,
+    numpy_fast=("arccos({0}, {out})",),
 )  # fmt: skip
 
 atan: Primitive = Primitive(
     "atan", "f->f", math.atan, (lambda out, x: div(1.0, 1.0 + x * x),),
     doc="The inverse tangent, in radians.",
     sympy=lambda sp, x: sp.atan(x), python="atan({0})", imports=("atan",), aliases=("arctan",),
+    numpy_fast=("arctan({0}, {out})",),
 )  # fmt: skip
 
 atan2: Primitive = Primitive(
@@ -536,6 +592,7 @@ atan2: Primitive = Primitive(
     doc="The angle of the point `(x, y)`, given as `atan2(y, x)`, in radians.",
     sympy=lambda sp, y, x: sp.atan2(y, x), python="atan2({0}, {1})", imports=("atan2",), aliases=("arctan2",),
     domain=(REAL, POSITIVE),
+    numpy_fast=("arctan2({0}, {1}, {out})",),
 )  # fmt: skip
 
 # 2 / sqrt(pi), rounded to a float.
@@ -558,42 +615,50 @@ erfc: Primitive = Primitive(
 less: Primitive = Primitive(
     "less", "ff->b", lambda a, b: a < b, (ZERO, ZERO), doc="The condition `a < b`.",
     sympy=lambda sp, a, b: sp.Lt(a, b), python="{0} < {1}", strength=COMPARISON, symbol="<",
+    numpy=("less({0}, {1}, {out})",),
 )  # fmt: skip
 
 less_equal: Primitive = Primitive(
     "less_equal", "ff->b", lambda a, b: a <= b, (ZERO, ZERO), doc="The condition `a <= b`.",
     sympy=lambda sp, a, b: sp.Le(a, b), python="{0} <= {1}", strength=COMPARISON, symbol="<=",
+    numpy=("less_equal({0}, {1}, {out})",),
 )  # fmt: skip
 
 greater: Primitive = Primitive(
     "greater", "ff->b", lambda a, b: a > b, (ZERO, ZERO), doc="The condition `a > b`.",
     sympy=lambda sp, a, b: sp.Gt(a, b), python="{0} > {1}", strength=COMPARISON, symbol=">",
+    numpy=("greater({0}, {1}, {out})",),
 )  # fmt: skip
 
 greater_equal: Primitive = Primitive(
     "greater_equal", "ff->b", lambda a, b: a >= b, (ZERO, ZERO), doc="The condition `a >= b`.",
     sympy=lambda sp, a, b: sp.Ge(a, b), python="{0} >= {1}", strength=COMPARISON, symbol=">=",
+    numpy=("greater_equal({0}, {1}, {out})",),
 )  # fmt: skip
 
 equal: Primitive = Primitive(
     "equal", "ff->b", lambda a, b: a == b, (ZERO, ZERO),
     doc="The condition that two numbers are equal (`==` on `Value`s asks whether they are the same node).",
     sympy=lambda sp, a, b: sp.Eq(a, b), python="{0} == {1}", strength=COMPARISON, symbol="==",
+    numpy=("equal({0}, {1}, {out})",),
 )  # fmt: skip
 
 logical_and: Primitive = Primitive(
     "logical_and", "bb->b", lambda a, b: a and b, (ZERO, ZERO), doc="Both conditions; also written `a & b`.",
     sympy=lambda sp, a, b: sp.And(a, b), python="{0} and {1}", strength=AND, symbol="and",
+    numpy=("logical_and({0}, {1}, {out})",),
 )  # fmt: skip
 
 logical_or: Primitive = Primitive(
     "logical_or", "bb->b", lambda a, b: a or b, (ZERO, ZERO), doc="Either condition; also written `a | b`.",
     sympy=lambda sp, a, b: sp.Or(a, b), python="{0} or {1}", strength=OR, symbol="or",
+    numpy=("logical_or({0}, {1}, {out})",),
 )  # fmt: skip
 
 logical_not: Primitive = Primitive(
     "logical_not", "b->b", lambda a: not a, (ZERO,), doc="The opposite condition; also written `~a`.",
     sympy=lambda sp, a: sp.Not(a), python="not {0}", strength=NOT, symbol="not",
+    numpy=("logical_not({0}, {out})",),
 )  # fmt: skip
 
 where: Primitive = Primitive(
@@ -606,12 +671,14 @@ where: Primitive = Primitive(
     doc="`a` where the condition holds, else `b`. Both are computed; the one not taken receives a gradient of 0.",
     sympy=lambda sp, c, a, b: sp.Piecewise((a, c), (b, True)),
     python="{1} if {0} else {2}", strength=CONDITIONAL, symbol="where",
+    numpy=("copyto({out}, {2})", "copyto({out}, {1}, where={0})"),
 )  # fmt: skip
 
 detach: Primitive = Primitive(
     "detach", "f->f", lambda x: x, (ZERO,),
     doc="The number without its gradient.",
     sympy=lambda sp, x: x, python="{0}", strength=CONDITIONAL, symbol="detach",
+    numpy=("copyto({out}, {0})",),
 )  # fmt: skip
 
 __all__ = [name for name, item in globals().items() if isinstance(item, Primitive)]

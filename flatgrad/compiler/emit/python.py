@@ -12,7 +12,7 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -492,21 +492,28 @@ def emit_module(functions: Sequence[Function], header: Sequence[str]) -> list[st
     """The sections of a module, to be joined as they are: a header that says what it is, then the functions."""
     used = {TABLE[opcode] for function in functions for opcode in set(function.program.opcodes)}
     sources = [section for function in functions for section in emit_function(*function)]
-    preludes = {
-        p.prelude for p in used if p.prelude is not None and any(_calls(s, p.prelude.__name__) for s in sources)
-    }
-    prelude = sorted(inspect.getsource(function).partition("  # type:")[0].rstrip() + "\n" for function in preludes)
-    candidates = {name for primitive in used for name in primitive.imports} | {"inf", "nan"}
-    imports = sorted(name for name in candidates if any(_mentions(s, name) for s in (*sources, *prelude)))
+    preludes, imports = needed_by(used, sources)
     head = "".join(safe_comment(f"# {line}") + "\n" for line in header)
     if imports:
         head += f"\nfrom math import {', '.join(imports)}\n"
-    return [head, *(f"\n\n{section}" for section in (*prelude, *sources))]
+    return [head, *(f"\n\n{section}" for section in (*preludes, *sources))]
+
+
+def needed_by(used: Iterable[Primitive], sources: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What sources that apply these primitives need: the source of scalar functions, and names from `math`."""
+    used = set(used)
+    functions = {
+        p.prelude for p in used if p.prelude is not None and any(_calls(s, p.prelude.__name__) for s in sources)
+    }
+    preludes = sorted(inspect.getsource(function).partition("  # type:")[0].rstrip() + "\n" for function in functions)
+    candidates = {name for primitive in used for name in primitive.imports} | {"inf", "nan"}
+    imports = sorted(name for name in candidates if any(_mentions(s, name) for s in (*sources, *preludes)))
+    return preludes, imports
 
 
 def _calls(source: str, name: str) -> bool:
-    return f"{name}(" in source
+    return f"{name}(" in source and re.search(rf"(?<![\w.]){name}\(", source) is not None
 
 
 def _mentions(source: str, name: str) -> bool:
-    return name in source and re.search(rf"\b{name}\b", source) is not None
+    return name in source and re.search(rf"(?<![\w.]){name}\b", source) is not None

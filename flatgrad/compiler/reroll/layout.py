@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..array_program import Apply, Block, Fold, Node, Read, Segment, Statement
+from ..buffers import span
 from ..program import Group, Program, ProgramBuilder
 from .affine import Piece, arrange, cut, factor
 from .chains import Chains
@@ -204,7 +205,10 @@ class _Layout:
             return Read(*self._constant((-1 - part).reshape(shape)))
         own = strides.get(id(vector))
         if own is not None and inner is not None:
-            return Read(int(part[0]), (*own, *inner))
+            read = Read(int(part[0]), (*own, *inner))
+            low, high = span(read, (*piece.extents, *extents))
+            if _domain(low) == _domain(high):
+                return read
         if part.ndim == 1 and inner:
             for extent, stride in zip(extents, inner, strict=True):
                 part = part[..., None] + stride * np.arange(extent)
@@ -306,6 +310,11 @@ class _Layout:
                     name = f"{made.name}_bar"
             taken[name] = taken.get(name, 0) + 1
             statement.name = name if taken[name] == 1 else f"{name}{taken[name]}"
+
+
+def _domain(address: int) -> int:
+    """What an address that is not final yet counts from: inputs and numbers, truth values, or results."""
+    return (address >= _TRUTHS) + (address >= _RESULTS)
 
 
 def _heads(nodes: list[Any]) -> list[Addresses]:

@@ -1,0 +1,557 @@
+"""NumPy: array programs as array statements on memory that is allocated once per thread.
+
+A function's `workspace()` allocates the memory and all views; what it returns runs in them and copies nothing but
+inputs and outputs. Folds add row by row: terms are rows, lanes run along them, so that vector instructions work across
+lanes and each lane keeps its order. NumPy's own sums along a contiguous axis are pairwise, and are not used where order
+matters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...runtime import primitives as p
+from ...runtime.primitives import ATOM, TABLE, Primitive
+from ..array_printer import Sources, print_statement
+from ..array_program import Addresses, Apply, ArrayProgram, Block, Fold, Read, Segment, Statement
+from ..buffers import Arena, plan_buffers
+from ..extents import fixed
+from .contraction import Product, contraction_of
+from .python import _filled, emit_function, literal, needed_by, safe_comment, spelling
+
+#: Up to so many terms are folded one by one; more are collected as rows and reduced.
+_CHAIN = 3
+#: Up to so many numbers are read from memory one by one.
+_ITEMS = 8
+#: A list of outputs is put together from at most so many pieces of memory; else it is gathered.
+_PIECES = 4
+_REDUCED = {p.add: "add", p.mul: "multiply", p.logical_and: "logical_and", p.logical_or: "logical_or"}
+_EXTREMES = {p.maximum: "argmax", p.minimum: "argmin"}
+_VIEW = '''\
+def view(memory, base, shape, strides):
+    """The elements of `memory` at base + strides . index."""
+    size = memory.itemsize
+    return np.ndarray(shape, memory.dtype, memory, base * size, [size * stride for stride in strides])
+'''
+
+
+class ArrayFunction(NamedTuple):
+    """A function of a generated module: an array program, its name, and its docstring."""
+
+    program: ArrayProgram
+    name: str
+    doc: str
+
+
+class Emitted(NamedTuple):
+    """Sections of source, the arrays that they refer to by name, and the bytes of memory that each function needs."""
+
+    sections: list[str]
+    data: dict[str, Any]
+    workspaces: list[int]
+
+
+def emit_arrays(functions: Sequence[ArrayFunction], header: Sequence[str], *, fast: bool = False) -> Emitted:
+    """The source of a module with array functions.
+
+    Each takes one argument per input group (a number, or anything with so many numbers) and returns one result per
+    output group (a float, or a new array). Constants and gather tables are data: the module refers to them by name.
+    """
+    data: dict[str, Any] = {}
+    sections: list[str] = []
+    workspaces = []
+    used: set[Primitive] = set()
+    for function in functions:
+        writer = _Writer(function, f"{function.name.upper()}_" if len(functions) > 1 else "", fast)
+        sections += writer.sections()
+        data.update(writer.data)
+        used |= writer.used
+        workspaces.append(8 * writer.arena.peak + writer.truths.peak)
+    preludes, imports = needed_by(used, sections)
+    head = "".join(safe_comment(f"# {line}") + "\n" for line in header) + "\nimport threading\n"
+    if imports:
+        head += f"from math import {', '.join(imports)}\n"
+    head += "\nimport numpy as np\n\nlocal = threading.local()\n"
+    return Emitted([head, *(f"\n\n{section}" for section in (_VIEW, *preludes, *sections))], data, workspaces)
+
+
+class _Writer:
+    """Writes the workspace of one function, and the function."""
+
+    def __init__(self, function: ArrayFunction, prefix: str, fast: bool) -> None:
+        self.function, self.program, self.fast = function, function.program, fast
+        self.prefix = prefix
+        self.plan = plan_buffers(self.program)
+        self.arena, self.truths = Arena(self.plan.numbers), Arena(self.plan.truths)
+        self.data: dict[str, Any] = {}
+        self.used: set[Primitive] = set()
+        self.setup: list[str] = []
+        self.lines: list[str] = []
+        self.blocks: list[str] = []
+        self.views: dict[tuple[Any, ...], str] = {}
+        self.tables: dict[bytes, int] = {}
+        self.scratch: list[tuple[Arena, int, int]] = []
+        self.reads_truths = False
+        self.numbered = 0
+
+    # --- the function ---------------------------------------------------------------------------------------------
+
+    def sections(self) -> list[str]:
+        program, name = self.program, self.function.name
+        arguments = self._arguments()
+        start = 0
+        for group, argument in zip(program.input_groups, arguments, strict=True):
+            place = str(start) if group.scalar else f"{start}:{start + group.size}"
+            if group.size:
+                self._write(f"memory[{place}] = {argument}")
+            start += group.size
+        sources = Sources(program)
+        for statement in program.statements:
+            if isinstance(statement, Block):
+                self._block(statement)
+                continue
+            for line in print_statement(statement, sources):
+                self.lines.append(safe_comment(f"            # {line}"))
+            self._statement(statement)
+        returned = self._outputs()
+        if self.reads_truths:
+            self.lines.insert(len(program.input_groups), f"            np.not_equal({self._inputs()}, 0.0, given)")
+            self.setup.insert(0, f"    given = truths[0:{program.inputs}]")
+        constants = np.array(program.constants, dtype=np.float64)
+        head = [
+            f"def {name}_workspace():",
+            f'    """Allocate the memory that `{name}` works in; return the function."""',
+            f"    memory = np.empty({self.arena.peak})",
+        ]
+        if self.truths.peak > program.first_result or program.truths or self.reads_truths:
+            head.append(f"    truths = np.empty({self.truths.peak}, dtype=bool)")
+            if program.truths:
+                head.append(f"    truths[{program.first_truth}:{program.first_result}] = {program.truths!r}")
+        if len(constants):
+            self.data[f"{self.prefix}CONSTANTS"] = constants
+            head.append(f"    memory[{program.inputs}:{program.first_truth}] = {self.prefix}CONSTANTS")
+        body = self.lines or ["            pass"]
+        run = [
+            f"    def run({', '.join(arguments)}):",
+            '        with np.errstate(all="ignore"):',
+            *body,
+            *[f"        {line}" for line in returned],
+            "",
+            "    return run",
+        ]
+        call = ", ".join(arguments)
+        entry = [
+            f"def {name}({call}):",
+            *([f'    """{self.function.doc}"""'] if self.function.doc else []),
+            f"    if not hasattr(local, {name!r}):",
+            f"        local.{name} = {name}_workspace()",
+            f"    return local.{name}({call})",
+        ]
+        workspace = [*head, *self.setup, "", *run]
+        return [*self.blocks, "\n".join(workspace) + "\n", "\n".join(entry) + "\n"]
+
+    def _arguments(self) -> list[str]:
+        """The names of the arguments, none of which is a name of the source's own."""
+        own = {"memory", "truths", "given", "view", "local", "np", "run", "threading"}
+        return [
+            f"{group.name}_" if group.name in own or group.name[:1] in "avtm" and group.name[1:].isdigit() else group.name
+            for group in self.program.input_groups
+        ]
+
+    def _inputs(self) -> str:
+        return f"memory[0:{self.program.inputs}]"
+
+    def _write(self, line: str) -> None:
+        self.lines.append(f"            {line}")
+
+    def _outputs(self) -> list[str]:
+        """The statement that returns the results."""
+        program = self.program
+        results = []
+        start = 0
+        lines = []
+        truths = program.truth_mask()[program.outputs]
+        for k, group in enumerate(program.output_groups):
+            places, truth = (column[start : start + group.size] for column in (program.outputs, truths))
+            start += group.size
+            if truth.any():
+                table = self._table(self.plan.places(np.where(truth, 0, places), "f"))
+                chosen = self._table(np.flatnonzero(truth))
+                made = self._table(self.plan.places(places[truth], "b"))
+                lines += [f"r{k} = memory.take({table})", f"r{k}[{chosen}] = truths.take({made})"]
+                results.append(f"float(r{k}[0])" if group.scalar else f"r{k}")
+            elif group.scalar:
+                results.append(f"memory.item({self.plan.place(int(places[0]), 'f')})")
+            else:
+                results.append(self._taken(self.plan.places(places, "f")))
+        return [*lines, f"return {', '.join(results)}"]
+
+    def _taken(self, places: Addresses) -> str:
+        """A new array with the numbers at some places of memory."""
+        if not len(places):
+            return "np.empty(0)"
+        cuts = np.flatnonzero(np.diff(places) != 1) + 1
+        if len(cuts) == 0:
+            return f"memory[{places[0]}:{places[-1] + 1}].copy()"
+        if len(cuts) < _PIECES:
+            pieces = [f"memory[{part[0]}:{part[-1] + 1}]" for part in np.split(places, cuts)]
+            return f"np.concatenate([{', '.join(pieces)}])"
+        return f"memory.take({self._table(places)})"
+
+    def _table(self, places: Addresses) -> str:
+        """The name of a gather table."""
+        key = places.astype(np.int64).tobytes()
+        if key not in self.tables:
+            self.tables[key] = len(self.tables)
+            self.data.setdefault(f"{self.prefix}TABLES", []).append(places.astype(np.int64).ravel())
+            self.setup.append(f"    table{self.tables[key]} = np.array({self.prefix}TABLES[{self.tables[key]}])")
+        return f"table{self.tables[key]}"
+
+    # --- views and scratch ----------------------------------------------------------------------------------------
+
+    def _view(self, kind: str, base: int, shape: Sequence[int], strides: Sequence[int], name: str = "") -> str:
+        """The name of a view of memory; dimensions along which nothing moves are stretched."""
+        key = kind, base, tuple(shape), tuple(s if n > 1 else 0 for s, n in zip(strides, shape, strict=True))
+        if key in self.views and not name:
+            return self.views[key]
+        if not name:
+            self.numbered += 1
+            name = f"a{self.numbered}"
+        self.views[key] = name
+        memory = "truths" if kind == "b" else "memory"
+        size = math.prod(shape)
+        if list(strides) == _row_major(shape):
+            reshaped = "" if len(shape) == 1 else f".reshape({tuple(shape)!r})"
+            self.setup.append(f"    {name} = {memory}[{base}:{base + size}]{reshaped}")
+        else:
+            self.setup.append(f"    {name} = view({memory}, {base}, {tuple(shape)!r}, {tuple(strides)!r})")
+        return name
+
+    def _fresh(self, kind: str, shape: Sequence[int]) -> tuple[str, int]:
+        """A view of scratch memory, and its place; it is free again after the statement."""
+        arena = self.truths if kind == "b" else self.arena
+        size = math.prod(shape)
+        place = arena.take(size)
+        self.scratch.append((arena, place, size))
+        return self._view(kind, place, shape, _row_major(shape)), place
+
+    # --- statements -----------------------------------------------------------------------------------------------
+
+    def _statement(self, statement: Statement) -> None:
+        shape = tuple(map(fixed, statement.shape))
+        base = self.plan.place(fixed(statement.base), statement.kind)
+        self._view(statement.kind, base, shape, _row_major(shape), statement.name)
+        self._nodes(statement.body, shape, shape, base, statement.kind)
+        for arena, place, size in self.scratch:
+            arena.give(place, size)
+        self.scratch.clear()
+
+    def _nodes(
+        self, body: Sequence[Any], lanes: tuple[int, ...], domain: tuple[int, ...], base: int, kind: str
+    ) -> None:
+        """Compute a body over a domain (terms first, then lanes); the last node goes to `base`."""
+        kinds = _kinds_of(body, kind)
+        values: list[str] = []
+        for k, node in enumerate(body):
+            last = k == len(body) - 1
+            if isinstance(node, Read):
+                value = self._read(node, lanes, domain, kinds[k], base if last and node.table is not None else None)
+                if last and node.table is None:
+                    self._write(f"np.copyto({self._view(kind, base, domain, _row_major(domain))}, {value})")
+                values.append(value)
+                continue
+            own = base if last else self._place_for(node.primitive.result, domain)
+            if isinstance(node, Fold):
+                self._fold(node, lanes, own)
+                values.append(self._view(node.primitive.result, own, domain, _row_major(domain)))
+            else:
+                values.append(self._apply(node.primitive, [values[o] for o in node.operands], domain, own))
+
+    def _place_for(self, kind: str, domain: tuple[int, ...]) -> int:
+        return self._fresh(kind, domain)[1]
+
+    def _read(
+        self, read: Read, lanes: tuple[int, ...], domain: tuple[int, ...], kind: str, target: int | None
+    ) -> str:
+        """An access as a literal or a view; a gather goes to `target`, or to scratch memory."""
+        terms = domain[: len(domain) - len(lanes)]
+        program = self.program
+        if read.table is None:
+            base, strides = fixed(read.base), [fixed(stride) for stride in read.strides]
+            if kind == "f" and not any(strides) and program.inputs <= base < program.first_truth:
+                number = program.constants[base - program.inputs]
+                if math.isfinite(number):
+                    return repr(number)
+            if kind == "b" and base < program.inputs:
+                self.reads_truths = True
+            turned = [*strides[len(lanes) :], *strides[: len(lanes)]]
+            return self._view(kind, self.plan.place(base, kind), domain, turned)
+        if kind == "b" and read.table.min() < program.inputs:
+            self.reads_truths = True
+        table = read.table.reshape(*lanes, *terms)
+        table = np.moveaxis(table, range(len(lanes)), range(len(terms), len(domain)))
+        places = self._table(self.plan.places(np.ascontiguousarray(table).ravel(), kind))
+        flat = (math.prod(domain),)
+        place = target if target is not None else self._fresh(kind, flat)[1]
+        memory = "truths" if kind == "b" else "memory"
+        self._write(f"{memory}.take({places}, None, {self._view(kind, place, flat, [1])}, 'clip')")
+        return self._view(kind, place, domain, _row_major(domain))
+
+    def _apply(self, primitive: Primitive, operands: list[str], domain: tuple[int, ...], place: int) -> str:
+        """Apply a primitive to arrays or literals, into memory at `place`."""
+        out = self._view(primitive.result, place, domain, _row_major(domain))
+        templates = primitive.numpy_fast if self.fast else primitive.numpy
+        if templates is None:
+            self.used.add(primitive)
+            self._by_lanes(primitive, operands, (place, math.prod(domain)))
+            return out
+        numbers = [_number(operand) for operand in operands]
+        if primitive is p.where and numbers[1:] == [1.0, 0.0]:  # a truth value as a number
+            self._write(f"np.copyto({out}, {operands[0]})")
+            return out
+        known = {
+            "mask": self._fresh("b", domain)[0] if any("{mask}" in t for t in templates) else "",
+            "temp": self._fresh("f", domain)[0] if any("{temp}" in t for t in templates) else "",
+        }
+        fault = primitive.numpy_fault
+        if fault and (numbers[-1] is None or numbers[-1] == 0.0):
+            self._fault(primitive, f"np.{fault.format(*operands)}")
+        for template in templates:
+            self._write("np." + template.format(*operands, out=out, **known))
+        if self.fast and primitive.raises and not fault:
+            self._fault(primitive, f"not np.isfinite({out}).all()")
+        return out
+
+    def _fault(self, primitive: Primitive, condition: str) -> None:
+        """A statement that raises where Python would; the caller then computes again, exactly, and reports."""
+        self._write(f"if {condition}:")
+        self._write(f"    raise ArithmeticError({f'{primitive.name}: outside of its domain, or out of range'!r})")
+
+    def _by_lanes(self, primitive: Primitive, operands: list[str], target: tuple[int, int]) -> None:
+        """Python's own function for each lane, because NumPy's differs in the last bit."""
+        place, size = target
+        numbers = [_number(operand) for operand in operands]
+        names = ["x", "y", "z"]
+        how = spelling(primitive, numbers)
+        arguments = [
+            literal(number) if number is not None else (name, ATOM)
+            for number, name in zip(numbers, names, strict=False)
+        ]  # fmt: skip
+        moving = [(name, operand) for name, operand, n in zip(names, operands, numbers, strict=False) if n is None]
+        flat = self._view(primitive.result, place, (size,), [1])
+        text = how.write(arguments)
+        if not moving:
+            self._write(f"{flat}[:] = {text}")
+            return
+        lists = [f"{operand}.ravel().tolist()" for _, operand in moving]
+        source = lists[0] if len(lists) == 1 else f"zip({', '.join(lists)})"
+        self._write(f"{flat}[:] = [{text} for {', '.join(name for name, _ in moving)} in {source}]")
+
+    # --- folds ----------------------------------------------------------------------------------------------------
+
+    def _fold(self, fold: Fold, lanes: tuple[int, ...], place: int) -> None:
+        """Fold terms from left to right into memory at `place`."""
+        primitive = fold.primitive
+        count = math.prod(lanes)
+        segments = list(fold.segments)
+        kind = primitive.result
+        if self.fast and primitive is p.add:
+            product, segments = self._products(segments, lanes, place)
+            if product and not segments:
+                return
+            if product:
+                segments.insert(0, Segment((), (Read(0, ()),)))  # stands for what `place` has already
+        else:
+            product = False
+        sizes = [math.prod(map(fixed, segment.extents)) for segment in segments]
+        # Single terms at the end are added to the reduced rows, which saves copying them.
+        tail = len(segments)
+        if primitive in _REDUCED:
+            while tail > 1 and sizes[tail - 1] == 1 and sum(sizes[: tail - 1]) > 1:
+                tail -= 1
+            if sum(sizes[:tail]) == 1:
+                tail = min(2, len(segments))
+        rows = sum(sizes[:tail])
+        first = [self._row(segment, lanes, kind) for segment in segments[:tail]] if rows <= _CHAIN else None
+        if first is not None and primitive in _REDUCED and all(size == 1 for size in sizes[:tail]):
+            texts = [
+                self._view(kind, place, lanes, _row_major(lanes)) if product and k == 0 else row()
+                for k, row in enumerate(first)
+            ]
+            out = self._view(kind, place, lanes, _row_major(lanes))
+            self._write(f"np.{_REDUCED[primitive]}({texts[0]}, {texts[1]}, {out})" if len(texts) > 1 else f"np.copyto({out}, {texts[0]})")
+            for text in texts[2:]:
+                self._write(f"np.{_REDUCED[primitive]}({out}, {text}, {out})")
+        else:
+            self._reduce(primitive, segments[:tail], sizes[:tail], lanes, place, product)
+        for segment in segments[tail:]:
+            out = self._view(kind, place, lanes, _row_major(lanes))
+            self._write(f"np.{_REDUCED[primitive]}({out}, {self._row(segment, lanes, kind)()}, {out})")
+
+    def _row(self, segment: Segment, lanes: tuple[int, ...], kind: str) -> Any:
+        """A function that computes a single term and returns it as text."""
+
+        def compute() -> str:
+            if len(segment.body) == 1 and isinstance(segment.body[0], Read):
+                return self._read(segment.body[0], lanes, (*([1] * len(segment.extents)), *lanes), kind, None)
+            own = self._place_for(kind, lanes)
+            self._nodes(segment.body, lanes, (*([1] * len(segment.extents)), *lanes), own, kind)
+            return self._view(kind, own, lanes, _row_major(lanes))
+
+        return compute
+
+    def _reduce(
+        self,
+        primitive: Primitive,
+        segments: Sequence[Segment],
+        sizes: Sequence[int],
+        lanes: tuple[int, ...],
+        place: int,
+        product: bool,
+    ) -> None:
+        """Collect terms as rows, one per term, and reduce them row by row."""
+        kind, count, rows = primitive.result, math.prod(lanes), sum(sizes)
+        table = self._rows_in_place(segments, lanes, kind)
+        if table is None:
+            table, start = self._fresh(kind, (rows, count))
+            for k, (segment, size) in enumerate(zip(segments, sizes, strict=True)):
+                domain = (*map(fixed, segment.extents), *lanes)
+                if product and k == 0:
+                    self._write(f"np.copyto({self._view(kind, start, domain, _row_major(domain))}, {self._view(kind, place, lanes, _row_major(lanes))})")
+                else:
+                    self._nodes(segment.body, lanes, domain, start, kind)
+                start += size * count
+        else:
+            start = -1
+        out = self._view(kind, place, (count,), [1])
+        if primitive in _EXTREMES and not self.fast:
+            chosen, order = self._index(count)
+            self._write(f"np.{_EXTREMES[primitive]}({table}, 0, {chosen})")
+            self._write(f"np.copyto({out}, {table}[{chosen}, {order}])")
+            return
+        name = _REDUCED.get(primitive) or primitive.name
+        if count == 1 and primitive in (p.add, p.mul) and not self.fast:
+            # Along a single lane NumPy would add pairwise; accumulation is in order.
+            running, _ = self._fresh(kind, (rows, 1))
+            self._write(f"np.{name}.accumulate({table}, 0, None, {running})")
+            self._write(f"np.copyto({out}, {running}[-1])")
+            return
+        self._write(f"np.{name}.reduce({table}, 0, None, {out})")
+
+    def _index(self, count: int) -> tuple[str, str]:
+        """Names of an array for positions, and of the numbers of the lanes."""
+        name = f"chosen{count}"
+        if name not in self.views.values():
+            self.views["index", count] = name
+            self.setup += [f"    {name} = np.empty({count}, dtype=np.intp)", f"    lanes{count} = np.arange({count})"]
+        return name, f"lanes{count}"
+
+    def _rows_in_place(self, segments: Sequence[Segment], lanes: tuple[int, ...], kind: str) -> str | None:
+        """Terms that lie in memory row by row already, as one view; else None."""
+        if len(segments) != 1 or len(segments[0].body) != 1:
+            return None
+        read = segments[0].body[0]
+        if not isinstance(read, Read) or read.table is not None or (kind == "b" and fixed(read.base) < self.program.inputs):
+            return None
+        strides = [fixed(stride) for stride in read.strides]
+        domain = (*map(fixed, segments[0].extents), *lanes)
+        turned = [*strides[len(lanes) :], *strides[: len(lanes)]]
+        if turned != _row_major(domain):
+            return None
+        count = math.prod(lanes)
+        return self._view(kind, self.plan.place(fixed(read.base), kind), (math.prod(domain) // count, count), [count, 1])
+
+    def _products(
+        self, segments: list[Segment], lanes: tuple[int, ...], place: int
+    ) -> tuple[bool, list[Segment]]:
+        """In fast mode: write one of the segments as a matrix product; return whether, and the other segments."""
+        for k, segment in enumerate(segments):
+            product = contraction_of(segment, lanes)
+            if product is not None:
+                self._matmul(product, place)
+                rest = [
+                    other for other in segments[:k] + segments[k + 1 :] if not self._is_zero(other)
+                ]
+                return True, rest
+        return False, segments
+
+    def _is_zero(self, segment: Segment) -> bool:
+        node = segment.body[0]
+        return len(segment.body) == 1 and isinstance(node, Read) and not segment.extents and (
+            node.table is None and not any(node.strides) and self.program.inputs <= fixed(node.base) < self.program.first_truth
+            and self.program.constants[fixed(node.base) - self.program.inputs] == 0.0
+        )
+
+    def _matmul(self, product: Product, place: int) -> None:
+        left, right = (
+            self._view("f", self.plan.place(o.base, "f"), o.shape, o.strides) for o in (product.left, product.right)
+        )
+        shape = (product.rows, product.columns)
+        if product.swapped:
+            out = self._view("f", place, shape, (1, product.rows))
+        else:
+            out = self._view("f", place, shape, (product.columns, 1))
+        self._write(f"np.matmul({left}, {right}, {out})")
+
+    # --- blocks ---------------------------------------------------------------------------------------------------
+
+    def _block(self, block: Block) -> None:
+        """Straight-line code: a flat function from a list to a list."""
+        name = f"{self.function.name}_scalars{len(self.blocks) + 1}"
+        program = block.program
+        self.used |= {TABLE[opcode] for opcode in set(program.opcodes)}
+        self.blocks.append("".join(emit_function(program, name)))
+        kinds = ["b" if k in program.truth_inputs else "f" for k in range(program.inputs)]
+        place = self.plan.place(block.base, "f")
+        if "b" in kinds:
+            if (block.reads[[k for k, kind in enumerate(kinds) if kind == "b"]] < self.program.inputs).any():
+                self.reads_truths = True
+            items = [
+                f"{'truths' if kind == 'b' else 'memory'}.item({self.plan.place(address, kind)})"
+                for address, kind in zip(block.reads.tolist(), kinds, strict=True)
+            ]
+            lines = _filled(items, "                ")
+            self._write(f"numbers = {name}([")
+            self.lines += lines
+            self._write("])")
+        elif len(block.reads) <= _ITEMS:
+            items = [f"memory.item({place})" for place in self.plan.places(block.reads, "f").tolist()]
+            self._write(f"numbers = {name}([{', '.join(items)}])")
+        else:
+            table = self._table(self.plan.places(block.reads, "f"))
+            self._write(f"numbers = {name}(memory.take({table}).tolist())")
+        self._write(f"memory[{place}:{place + block.lanes}] = numbers")
+        if any(program.kind_of(operand) == "b" for operand in program.outputs):
+            place = self.plan.place(block.base, "b")
+            self._write(f"truths[{place}:{place + block.lanes}] = numbers")
+
+
+def _row_major(shape: Sequence[int]) -> list[int]:
+    strides = [1] * len(shape)
+    for k in range(len(shape) - 2, -1, -1):
+        strides[k] = strides[k + 1] * shape[k + 1]
+    return strides
+
+
+def _number(text: str) -> float | None:
+    """The number that an operand is, if it is a literal."""
+    return float(text) if text[0] in "-0123456789" else None
+
+
+def _kinds_of(body: Sequence[Any], wanted: str) -> list[str]:
+    """The kind of each node; of an access, what its user wants."""
+    kinds = [wanted] * len(body)
+    for k, node in enumerate(body):
+        if isinstance(node, Apply):
+            kinds[k] = node.primitive.result
+            for operand, kind in zip(node.operands, node.primitive.operand_kinds, strict=True):
+                if isinstance(body[operand], Read):
+                    kinds[operand] = kind
+        elif isinstance(node, Fold):
+            kinds[k] = node.primitive.result
+    return kinds
+
