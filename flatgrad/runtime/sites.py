@@ -37,15 +37,14 @@ class Location(NamedTuple):
         return linecache.getline(self.filename, self.line).strip()
 
 
-_internal: dict[CodeType, bool] = {}
+_internal: dict[str, bool] = {}
 
 
-def _is_internal(code: CodeType) -> bool:
-    known = _internal.get(code)
+def _is_internal(filename: str) -> bool:
+    known = _internal.get(filename)
     if known is None:
-        name = code.co_filename
-        known = (name.startswith(PACKAGE) and name not in PROGRAMS) or name.startswith(("<flatgrad", "<frozen"))
-        _internal[code] = known
+        known = filename.startswith(PACKAGE) and filename not in PROGRAMS
+        known = _internal[filename] = known or filename.startswith(("<flatgrad", "<frozen"))
     return known
 
 
@@ -54,9 +53,10 @@ def call_site(depth: int = 1) -> Site | None:
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         code = frame.f_code
-        known = _internal.get(code)
+        # By name of file: a string knows its hash, but that of a code object is computed from all that it consists of.
+        known = _internal.get(code.co_filename)
         if known is None:
-            known = _is_internal(code)
+            known = _is_internal(code.co_filename)
         if not known:
             return code, frame.f_lasti
         frame = frame.f_back
