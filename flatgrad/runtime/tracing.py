@@ -21,21 +21,28 @@ class Recorder(Protocol):
     def record(self, primitive: Any, operands: Sequence[Any]) -> Any: ...
 
 
+class _Thread(threading.local):
+    """What belongs to one thread: the recorders of the functions that it is tracing, innermost last."""
+
+    def __init__(self) -> None:
+        self.stack: list[Recorder | None] = []
+
+
 #: The recorders of all threads.
 active: list[Recorder] = []
-_local = threading.local()
+_thread = _Thread()
 
 
 def recorder() -> Recorder | None:
     """The innermost recorder of this thread, or None where operations are simply executed."""
-    stack: list[Recorder] | None = getattr(_local, "stack", None)
+    stack = _thread.stack
     return stack[-1] if stack else None
 
 
 @contextmanager
 def recording(new: Recorder | None) -> Iterator[None]:
     """Send this thread's operations to `new` (None: execute them) inside the `with` block."""
-    stack = _local.__dict__.setdefault("stack", [])
+    stack = _thread.stack
     stack.append(new)
     if new is not None:
         active.append(new)
