@@ -51,7 +51,8 @@ class Trace:
         self.builder = ProgramBuilder(name, groups, input_names)
         self.leaves: list[Value] = []
         self._references: dict[int, int] = {}
-        self._sites: dict[Site | Location | None, int] = {None: -1}
+        self._sites: list[Site | Location] = []
+        self._site_numbers: dict[tuple[int, int] | Location, int] = {}
         self.primal: int | None = None  # where the gradient of an inlined program begins
         self.leaf_names: LeafNames = lambda wanted: {}
         self._kept: list[Any] = []  # what ids in _references belong to
@@ -64,49 +65,44 @@ class Trace:
         value: TracedValue = _new(TracedValue)
         value._trace = self
         value._index = index
-        value._primitive = None
-        value._operands = ()
         return value
 
     def record(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
         """The symbolic result of `primitive(*operands)`; of constants alone, the number itself."""
         refs = []
         symbolic = False
-        for operand, wanted in zip(operands, primitive.operand_kinds, strict=True):
-            kind = operand.__class__
-            if wanted == "b" and kind is not TracedCondition:
-                operand = as_condition(operand)
-                kind = operand.__class__
-            elif wanted == "f" and isinstance(operand, Condition):
-                operand = as_value(operand)  # raises
-            if (kind is TracedValue or kind is TracedCondition) and operand._trace is self:
+        kinds, references = primitive.operand_kinds, self._references
+        for k, operand in enumerate(operands):
+            cls = operand.__class__
+            if cls is TracedValue and kinds[k] == "f" and operand._trace is self:
                 ref = operand._index
+            elif cls is Value and kinds[k] == "f" and id(operand) in references:
+                ref = references[id(operand)]
             else:
-                ref = self.reference(operand)
+                ref = self.reference(as_condition(operand) if kinds[k] == "b" else _as_number(operand))
             if ref >= 0:
                 symbolic = True
             refs.append(ref)
         if not symbolic:
             return self._constant_result(primitive, operands)
-        site = call_site(3) if self._record_sites else None
-        known = self._sites.get(site)
-        if known is None:
-            known = self._sites[site] = len(self._sites) - 1
-        return self.append(primitive, refs, known)
+        site = self._call_site() if self._record_sites else -1
+        result: Any = _new(TracedValue if primitive.result == "f" else TracedCondition)
+        result._trace = self
+        result._index = self.builder.append(primitive.opcode, refs, site)
+        return result
 
-    def append(self, primitive: Primitive, refs: Sequence[int], site: int, adjoint_of: int = -1) -> Any:
-        """Append an equation whose operands are known references."""
-        index = self.builder.append(primitive.opcode, refs, site, adjoint_of)
-        if primitive.result == "f":
-            value: TracedValue = _new(TracedValue)
-            value._trace = self
-            value._index = index
-            value._primitive = None
-            return value
-        condition: TracedCondition = _new(TracedCondition)
-        condition._trace, condition._index = self, index
-        condition._primitive = None  # type: ignore[assignment]
-        return condition
+    def _call_site(self) -> int:
+        """The number of the site of the operation that is being recorded."""
+        site = call_site(4)
+        if site is None:
+            return -1
+        code, instruction = site
+        key = (id(code), instruction)  # the hash of a code object itself is computed from all that it consists of
+        known = self._site_numbers.get(key)
+        if known is None:
+            known = self._site_numbers[key] = len(self._sites)
+            self._sites.append(site)
+        return known
 
     def _constant_result(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
         with recording(None):
@@ -159,7 +155,13 @@ class Trace:
 
     def site_of(self, location: Location | None) -> int:
         """The site number of a location, for equations taken over from another program."""
-        return self._sites.setdefault(location, len(self._sites) - 1)
+        if location is None:
+            return -1
+        known = self._site_numbers.get(location)
+        if known is None:
+            known = self._site_numbers[location] = len(self._sites)
+            self._sites.append(location)
+        return known
 
     def bind(self, value: Value, index: int) -> None:
         """Let input `index` stand for a `Value` from outside, which then is no leaf."""
@@ -224,7 +226,6 @@ class Trace:
         numbers = [
             lines.setdefault(site if isinstance(site, Location) else locate(site) or Location("?", 0), len(lines))
             for site in self._sites
-            if site is not None
         ]
         program.locations = list(lines)
         if numbers:
@@ -234,6 +235,10 @@ class Trace:
 
 def _label(value: Value) -> str:
     return "" if isinstance(value, TracedValue) else value.label
+
+
+def _as_number(operand: Any) -> Any:
+    return as_value(operand) if isinstance(operand, Condition) else operand  # a condition raises
 
 
 def _unwrapped(operand: Any) -> Any:
@@ -301,6 +306,6 @@ def trace_graph(outputs: Sequence[Value], inputs: Sequence[Value], name: str) ->
         stack.pop()
         site = trace.site_of(locate(getattr(node, "_site", None)))
         refs = [known[id(operand)] for operand in node._operands]
-        known[id(node)] = trace.append(node._primitive, refs, site)._index
+        known[id(node)] = trace.builder.append(node._primitive.opcode, refs, site)
     roots = [trace.argument(known[id(node)]) if known[id(node)] >= 0 else node for node in outputs]
     return Traced(trace.finish(roots), trace.leaves, None)

@@ -240,9 +240,9 @@ class Value(Operand):
         if active:
             trace = recorder()
             if trace is not None:
-                return NotImplemented if _is_array(other) else trace.record(ADD, (self, other))
+                return NotImplemented if isinstance(other, np.ndarray) else trace.record(ADD, (self, other))
         if other.__class__ is not Value:
-            if _is_array(other):
+            if isinstance(other, np.ndarray):
                 return NotImplemented
             other = as_value(other)
         out: Value = _new(Value)
@@ -257,9 +257,9 @@ class Value(Operand):
         if active:
             trace = recorder()
             if trace is not None:
-                return NotImplemented if _is_array(other) else trace.record(MUL, (self, other))
+                return NotImplemented if isinstance(other, np.ndarray) else trace.record(MUL, (self, other))
         if other.__class__ is not Value:
-            if _is_array(other):
+            if isinstance(other, np.ndarray):
                 return NotImplemented
             other = as_value(other)
         out: Value = _new(Value)
@@ -504,10 +504,6 @@ def _as_float(data: Any) -> float:
     return float(number(data))
 
 
-def _is_array(other: Any) -> bool:
-    return isinstance(other, np.ndarray)
-
-
 def _is_traced(node: Any) -> bool:
     """Whether the node's number is not fixed in what this thread is tracing now."""
     return recorder() is not None and node._primitive is not CONSTANT
@@ -601,6 +597,9 @@ class TracedValue(Value):
 
     _index: int
     _trace: Any
+    # The same for all, and so not kept by each.
+    _primitive = None
+    _operands = ()
 
     def _escaped(self, *number: float) -> Any:
         raise TraceError(
@@ -626,6 +625,8 @@ class TracedCondition(Condition):
 
     _index: int
     _trace: Any
+    _primitive = None  # type: ignore[assignment]
+    _operands = ()
 
     @property
     def _data(self) -> bool:  # type: ignore[override]
