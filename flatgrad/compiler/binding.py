@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 
 from ..runtime import structure as st
-from ..runtime.errors import ARITHMETIC_ERRORS
 from ..runtime.kernel import Kernel
 from ..runtime.loader import LoadedModule
 
@@ -41,6 +40,7 @@ def make_binder(
         with_value: whether the value is returned, too.
     """
     assert kernel.joint is not None
+    arrays = kernel.joint.arrays
     names = [f"x{k}" for k in range(len(arguments))]
     checks, passed = [f"len(args) == {len(names)}"], []
     held: dict[str, Any] = {}
@@ -51,13 +51,14 @@ def make_binder(
             passed.append(name)
         elif kind == "array":
             checks.append(f"{name}.__class__ is ndarray and {name}.dtype is float64 and {name}.shape == {structure[1]}")
-            passed.append(f"{name}.tolist()" if len(structure[1]) == 1 else f"{name}.ravel().tolist()")
+            flat = name if len(structure[1]) == 1 else f"{name}.ravel()"
+            passed.append(flat if arrays else f"{flat}.tolist()")
         elif kind == "numbers":
             checks.append(
                 f"{name}.__class__ is {structure[1].__name__} and len({name}) == {structure[2]} "
                 f"and set(map(type, {name})) <= NUMBERS"
             )
-            passed.append(f"vector('d', {name}).tolist()")
+            passed.append(f"vector('d', {name})" if arrays else f"vector('d', {name}).tolist()")
         elif kind == "object":
             held[f"held{k}"] = structure[1].held
             checks.append(f"{name} is held{k}")
@@ -67,9 +68,10 @@ def make_binder(
             return None
     if kernel.leaves:
         held["leaves"] = kernel.leaves
-        passed.append("[leaf._data for leaf in leaves]")
+        read = "[leaf._data for leaf in leaves]"
+        passed.append(f"vector('d', {read})" if arrays else read)
     results = [f"g{k}" for k in range(len(gradients))]
-    packed = [_packed(name, structure) for name, structure in zip(results, gradients, strict=True)]
+    packed = [_packed(name, structure, arrays) for name, structure in zip(results, gradients, strict=True)]
     gradient = packed[0] if single else f"({', '.join(packed)},)"
     if not all(st.size(structure) for structure in gradients):
         return None
@@ -88,15 +90,19 @@ def bind(args):
 """
     module = LoadedModule([source], "binder")
     module.names.update(
-        held, MISS=MISS, FAULTS=(*ARITHMETIC_ERRORS, TypeError), function=kernel.joint.function, ndarray=np.ndarray,
+        held, MISS=MISS, FAULTS=(ArithmeticError, ValueError, TypeError), function=kernel.joint.function, ndarray=np.ndarray,
         float64=np.dtype(np.float64), NUMBERS=st.NUMBER_TYPES, vector=array, asarray=np.array, fromiter=np.fromiter,
     )  # fmt: skip
     binder: Binder = module.names["bind"]
     return binder
 
 
-def _packed(name: str, structure: tuple[Any, ...]) -> str:
+def _packed(name: str, structure: tuple[Any, ...], arrays: bool) -> str:
     kind = structure[0]
+    if arrays and kind == "array":
+        return name if len(structure[1]) == 1 else f"{name}.reshape({structure[1]})"
+    if arrays and kind == "numbers":
+        name = f"{name}.tolist()"
     if kind == "numbers":
         return name if structure[1] is list else f"tuple({name})"
     if kind == "array":

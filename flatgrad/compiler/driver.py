@@ -1,27 +1,33 @@
 """The pipeline, from top to bottom. This file is the architecture diagram.
 
-function or graph --trace--> Program --passes--> Program --adjoint--> joint Program --passes--> joint Program
-    --partition--> forward, backward --emit--> source --load--> Kernel
+function or graph --trace--> Program --passes--> Program --adjoint--> joint Program --partition--> forward, backward
+    --passes--> Program                          --emit--> flat Python   --load--> Kernel
+    --passes, re-roll--> Program, ArrayProgram   --emit--> NumPy         --load--> Kernel
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..runtime.errors import OptionError
 from ..runtime.kernel import Kernel, KernelStats, Routine
 from ..runtime.loader import LoadedModule, collector_paused
 from ..runtime.version import VERSION
 from .adjoint import adjoint, replay
+from .array_program import ArrayProgram
+from .costs import TINY, numpy_cost, python_cost
+from .emit.numpy import ArrayFunction, emit_arrays
 from .emit.python import Function, emit_module
+from .emit.rolled import emit_rolled
 from .partition import partition
-from .passes import FAST_JOINT_PASSES, JOINT_PASSES, PRIMAL_PASSES, Pass, run_passes
+from .passes import ARRAY_PASSES, FAST_JOINT_PASSES, JOINT_PASSES, PRIMAL_PASSES, Pass, run_passes
 from .program import Group, Program
+from .reroll import reroll
 from .trace import Traced
 
-BACKENDS = ("auto", "python")
+BACKENDS = ("auto", "python", "numpy")
 MODES = ("exact", "fast")
 
 
@@ -33,13 +39,85 @@ def check_options(backend: str, mode: str) -> None:
         raise OptionError(f"unknown mode {mode!r}; choose one of {', '.join(map(repr, MODES))}")
 
 
-def build_pair(trace: Callable[[], tuple[Traced, list[int]]], title: str, mode: str = "exact") -> tuple[Kernel, Traced]:
+class Lowered(NamedTuple):
+    """What a back end prints.
+
+    Attributes:
+        whole: the whole program, passes done.
+        programs: the functions: the same, or the parts that it was cut into.
+        arrays: the functions re-rolled, for a back end that works on arrays; else None.
+    """
+
+    whole: Program
+    programs: list[Program]
+    arrays: list[ArrayProgram] | None
+
+
+def lower(program: Program, backend: str, mode: str, cut: Callable[[Program], list[Program]] | None = None) -> Lowered:
+    """Choose a back end for a program, do the passes that it needs, and cut the program into functions.
+
+    "auto" compares what calls would cost (`costs`).
+    """
+    cut = cut or (lambda whole: [whole])
+    if backend == "numpy" or (backend == "auto" and len(program) > TINY):
+        whole = run_passes(ARRAY_PASSES, program)
+        parts = cut(whole)
+        arrays = [reroll(part, fast=mode == "fast") for part in parts]
+        if backend == "numpy" or sum(map(numpy_cost, arrays)) < sum(map(python_cost, parts)):
+            return Lowered(whole, parts, arrays)
+    whole = run_passes(joint_passes(mode), program)
+    return Lowered(whole, cut(whole), None)
+
+
+class Loaded(NamedTuple):
+    """A loaded module: its functions as routines, its source, and the data that the source refers to by name."""
+
+    routines: list[Routine]
+    source: str
+    data: dict[str, Any]
+
+
+def load(
+    lowered: Lowered,
+    functions: Sequence[tuple[str, str]],
+    header: Sequence[str],
+    title: str,
+    mode: str,
+) -> Loaded:
+    """Print lowered programs as functions, given by name and docstring, and load them."""
+    if lowered.arrays is None:
+        sections = emit_module(
+            [Function(program, *function) for program, function in zip(lowered.programs, functions, strict=True)],
+            header,
+        )
+        data: dict[str, Any] = {}
+    else:
+        emitted = emit_arrays(
+            [ArrayFunction(arrays, *function) for arrays, function in zip(lowered.arrays, functions, strict=True)],
+            header,
+            fast=mode == "fast",
+        )
+        sections, data = emitted.sections, emitted.data
+        for arrays, workspace in zip(lowered.arrays, emitted.workspaces, strict=True):
+            arrays.stats.workspace = workspace
+    module = LoadedModule(sections, title, data)
+    routines = [
+        Routine(module.names[name], program, module.source, arrays=lowered.arrays is not None)
+        for (name, _), program in zip(functions, lowered.programs, strict=True)
+    ]
+    return Loaded(routines, module.source, data)
+
+
+def build_pair(
+    trace: Callable[[], tuple[Traced, list[int]]], title: str, mode: str = "exact", backend: str = "auto"
+) -> tuple[Kernel, Traced]:
     """A kernel of two functions, `forward` and `backward`, for `compile`.
 
     Args:
         trace: traces; returns what was traced and the inputs that can receive a gradient.
         title: what is being compiled, for the header.
         mode: "exact" or "fast".
+        backend: one of `BACKENDS`.
     """
     with collector_paused():
         start = time.perf_counter()
@@ -48,30 +126,24 @@ def build_pair(trace: Callable[[], tuple[Traced, list[int]]], title: str, mode: 
         primal = run_passes(PRIMAL_PASSES, traced.program)
         primal.output_groups = [Group("outputs", len(primal.outputs), False)]
 
-        def pair(outputs: tuple[int, ...]) -> tuple[Routine, Routine, Program]:
-            joint = run_passes(joint_passes(mode), _joint(primal, wrt, seeded=True, of=outputs))
-            parts = partition(joint, len(primal.outputs), len(outputs))
-            functions = [
-                Function(parts.forward, "forward", _FORWARD),
-                Function(parts.backward, "backward", _BACKWARD),
-            ]
-            module = _load(functions, _header(title, joint, mode), primal.name)
-            forward, backward = (Routine(module.names[name], program, module.source) for program, name, _ in functions)
-            return forward, backward, joint
+        def pair(outputs: tuple[int, ...]) -> tuple[Loaded, Lowered]:
+            def cut(joint: Program) -> list[Program]:
+                return list(partition(joint, len(primal.outputs), len(outputs))[:2])
+
+            lowered = lower(_joint(primal, wrt, seeded=True, of=outputs), backend, mode, cut)
+            return load(lowered, _PAIR, _header(title, lowered.whole, mode), primal.name, mode), lowered
 
         everything = tuple(range(len(primal.outputs)))
-        backward: Routine | None = None
         if wrt and everything:
-            forward, backward, program = pair(everything)
+            loaded, lowered = pair(everything)
         else:
-            program = primal
-            module = _load([Function(primal, "forward", _PRIMAL)], _header(title, primal, mode), primal.name)
-            function = module.names["forward"]
-            forward = Routine(lambda *arguments: (function(*arguments),), primal, module.source)
-        stats = _stats(program, forward.source, traced_at - start, time.perf_counter() - traced_at)
+            lowered = lower(primal, backend, mode)
+            loaded = load(lowered, _PRIMAL, _header(title, lowered.whole, mode), primal.name, mode)
+        stats = _stats(lowered.whole, loaded.source, traced_at - start, time.perf_counter() - traced_at)
     kernel = Kernel(
-        primal.name, program, forward.source, stats, traced.leaves, forward, backward,
-        partial_pair=lambda outputs: pair(outputs)[:2],
+        primal.name, lowered.whole, loaded.source, stats, traced.leaves, *loaded.routines, data=loaded.data,
+        rerolled=_rerolled(lowered), rolled=_rolled(lowered, _PAIR if len(loaded.routines) > 1 else _PRIMAL, title, mode),
+        partial_pair=lambda outputs: tuple(pair(outputs)[0].routines),
         replay_backward=lambda inputs, seeds, outputs: replay(primal, wrt, inputs, seeds, outputs),
     )  # fmt: skip
     return kernel, traced
@@ -82,12 +154,15 @@ def build_joint(
     title: str,
     with_value: bool = True,
     mode: str = "exact",
-    load: bool = True,
+    backend: str = "auto",
+    inlined: bool = False,
+    passes: bool = True,
 ) -> tuple[Kernel, Traced]:
     """A kernel of one function, for `value_and_grad` and `grad`.
 
     It returns the first output (`with_value`), the other outputs if there are any, and the gradients of the first.
-    Without `load` the kernel has a program but no source: it is to be inlined into another.
+    With `inlined` the kernel has a program but no source: it is to be inlined into another; without `passes`, as it
+    leaves the adjoint.
     """
     with collector_paused():
         start = time.perf_counter()
@@ -99,15 +174,38 @@ def build_joint(
         joint = _joint(primal, wrt, of=(0,), gradient_groups=gradient_groups)
         if not with_value:
             joint.outputs, joint.output_groups = joint.outputs[1:], joint.output_groups[1:]
-        joint = run_passes(joint_passes(mode), joint)
-        if not load:
+        if inlined:
+            joint = run_passes(joint_passes(mode) if passes else ARRAY_PASSES, joint)
             stats = _stats(joint, "", traced_at - start, time.perf_counter() - traced_at)
             return Kernel(primal.name, joint, "", stats, traced.leaves), traced
-        name, doc = ("value_and_grad", _VALUE_AND_GRAD) if with_value else ("grad", _GRAD)
-        module = _load([Function(joint, name, doc)], _header(title, joint, mode), primal.name)
-        routine = Routine(module.names[name], joint, module.source, lambda inputs: replay(primal, wrt, inputs, of=(0,)))
-        stats = _stats(joint, module.source, traced_at - start, time.perf_counter() - traced_at)
-    return Kernel(primal.name, joint, module.source, stats, traced.leaves, joint=routine), traced
+        functions = [("value_and_grad", _VALUE_AND_GRAD) if with_value else ("grad", _GRAD)]
+        lowered = lower(joint, backend, mode)
+        loaded = load(lowered, functions, _header(title, lowered.whole, mode), primal.name, mode)
+        loaded.routines[0].replay = lambda inputs: replay(primal, wrt, inputs, of=(0,))
+        stats = _stats(lowered.whole, loaded.source, traced_at - start, time.perf_counter() - traced_at)
+    kernel = Kernel(
+        primal.name, lowered.whole, loaded.source, stats, traced.leaves, joint=loaded.routines[0], data=loaded.data,
+        rerolled=_rerolled(lowered), rolled=_rolled(lowered, functions, title, mode),
+    )  # fmt: skip
+    return kernel, traced
+
+
+def _rerolled(lowered: Lowered) -> Callable[[], ArrayProgram]:
+    """Makes the array program of the whole, where that has not been done yet."""
+    if lowered.arrays is not None and len(lowered.arrays) == 1:
+        return lambda: lowered.arrays[0]
+    return lambda: reroll(lowered.whole)
+
+
+def _rolled(lowered: Lowered, functions: Sequence[tuple[str, str]], title: str, mode: str) -> Callable[[], str]:
+    """Prints the functions as rolled Python."""
+
+    def rolled() -> str:
+        arrays = lowered.arrays or [reroll(program, fast=mode == "fast") for program in lowered.programs]
+        named = [ArrayFunction(program, *function) for program, function in zip(arrays, functions, strict=False)]
+        return "".join(emit_rolled(named, _header(title, lowered.whole, mode)))
+
+    return rolled
 
 
 def _joint(primal: Program, wrt: Sequence[int], *, seeded: bool = False, **options: Any) -> Program:
@@ -116,13 +214,11 @@ def _joint(primal: Program, wrt: Sequence[int], *, seeded: bool = False, **optio
     return adjoint(primal, wrt, seeded=seeded, **options)
 
 
-def _load(functions: Sequence[Function], header: Sequence[str], name: str) -> LoadedModule:
-    return LoadedModule(emit_module(functions, header), name)
-
-
-_FORWARD = "Return the outputs, and the residuals that `backward` needs."
-_BACKWARD = "Return the gradients, given a forward call's residuals and its outputs' gradients."
-_PRIMAL = "Return the outputs."
+_PAIR = [
+    ("forward", "Return the outputs, and the residuals that `backward` needs."),
+    ("backward", "Return the gradients, given a forward call's residuals and its outputs' gradients."),
+]
+_PRIMAL = [("forward", "Return the outputs.")]
 _VALUE_AND_GRAD = "Return the value and its gradients."
 _GRAD = "Return the gradients."
 

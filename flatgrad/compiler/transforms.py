@@ -13,7 +13,7 @@ import numpy as np
 
 from ..runtime import structure as st
 from ..runtime.errors import InputError, OptionError
-from ..runtime.kernel import Kernel
+from ..runtime.kernel import Kernel, as_list
 from ..runtime.primitives import Operand, number
 from ..runtime.sites import Location
 from ..runtime.tracing import active, recorder
@@ -214,7 +214,7 @@ class CompiledFunction(Transformed):
             )
             return traced, [*places, *range(count, count + len(traced.leaves))]
 
-        kernel, traced = build_pair(trace, self._title(), self.mode)
+        kernel, traced = build_pair(trace, self._title(), self.mode, self.backend)
         given = {id(value) for value, _ in arguments.values}
         self._captured.update((id(leaf), leaf) for leaf in kernel.leaves)
         if any(id(leaf) in given for leaf in kernel.leaves):
@@ -255,6 +255,8 @@ class GradFunction(Transformed):
     """A function transformed by `fg.value_and_grad` or `fg.grad`."""
 
     _identity = False
+    #: Whether what is inlined into another function is simplified before.
+    passes = True
 
     def __init__(
         self,
@@ -294,13 +296,13 @@ class GradFunction(Transformed):
         if kernel.leaves:
             numbers = [*numbers, [leaf._data for leaf in kernel.leaves]]
         assert kernel.joint is not None
-        return self._result(entry, kernel.joint(*numbers), st.float_array)
+        return self._result(entry, kernel.joint.run(*numbers), st.float_array)
 
     def _result(self, entry: _GradEntry, results: Any, array: Any) -> Any:
         groups = iter(results if len(entry.kernel.program.output_groups) > 1 else [results])
         value = next(groups) if self._with_value else None
         if self._has_aux:
-            aux_numbers = next(groups) if entry.has_aux_numbers else []
+            aux_numbers = as_list(next(groups)) if entry.has_aux_numbers else []
             aux = st.unflatten(entry.aux, iter(aux_numbers), array)
         gradients = []
         for structure in entry.gradients:
@@ -308,7 +310,10 @@ class GradFunction(Transformed):
                 gradients.append(next(groups))
             else:
                 numbers = next(groups) if st.size(structure) else []
-                gradients.append(st.unflatten(structure, iter(numbers), array))
+                if structure[0] == "array" and isinstance(numbers, np.ndarray):
+                    gradients.append(numbers.reshape(structure[1]))
+                else:
+                    gradients.append(st.unflatten(structure, iter(as_list(numbers)), array))
         gradient = gradients[0] if self._wrt is not None or self._single else tuple(gradients)
         if self._with_value:
             return ((value, aux), gradient) if self._has_aux else (value, gradient)
@@ -361,7 +366,9 @@ class GradFunction(Transformed):
                 gradient_groups.append(Group(f"{group.name}_bar", group.size, group.scalar))
             return traced, inputs, gradient_groups
 
-        kernel, traced = build_joint(trace, self._title(), self._with_value, self.mode, load)
+        kernel, traced = build_joint(
+            trace, self._title(), self._with_value, self.mode, self.backend, not load, self.passes
+        )
         binder = None
         if load and not (self._has_aux or arguments.keywords or self._statics):
             single = self._single or self._wrt is not None
@@ -437,7 +444,8 @@ def compile(
 
     Args:
         fn: the function. Without it, `compile(**options)` is a decorator.
-        backend: "auto" or "python".
+        backend: "python": flat Python, the fastest for small functions; "numpy": array statements on the repetition that
+            is found in the program; "auto": what is estimated to be faster. The bits are the same.
         mode: "exact": the bits of the interpreted graph; "fast": simplified as real numbers are.
         static_argnames: arguments whose values are part of the structure: one kernel per value.
 
@@ -599,5 +607,5 @@ def compile_graph(
         traced = trace_graph(roots, given, "graph")
         return traced, list(range(traced.program.inputs))
 
-    kernel, _ = build_pair(trace, "a graph", mode)
+    kernel, _ = build_pair(trace, "a graph", mode, backend)
     return CompiledGraph(kernel, given, single)

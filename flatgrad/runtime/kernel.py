@@ -6,10 +6,12 @@ import math
 import os
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from .errors import ARITHMETIC_ERRORS, FlatgradError, InputError, OptionError
 from .files import write_atomically
@@ -24,6 +26,9 @@ class Evaluable(Protocol):
 
     @property
     def input_groups(self) -> Sequence[Any]: ...
+
+    @property
+    def output_groups(self) -> Sequence[Any]: ...
 
     def evaluate(self, inputs: Sequence[float]) -> list[float]: ...
 
@@ -41,9 +46,11 @@ class Routine:
         source: its source.
         replay: does with a flat list of inputs, step by step, what the interpreter would do; by default the program is
             evaluated.
+        arrays: whether the function works on arrays: it takes them, too, and returns them instead of lists. Such a
+            function may raise out of caution; if the repetition finds no fault, its results count.
     """
 
-    __slots__ = ("_replay", "function", "program", "source")
+    __slots__ = ("arrays", "function", "program", "replay", "source")
 
     def __init__(
         self,
@@ -51,20 +58,48 @@ class Routine:
         program: Evaluable,
         source: str,
         replay: Callable[[list[float]], Any] | None = None,
+        arrays: bool = False,
     ) -> None:
-        self.function, self.program, self.source, self._replay = function, program, source, replay
+        self.function, self.program, self.source, self.replay = function, program, source, replay
+        self.arrays = arrays
 
     def __call__(self, *arguments: Any) -> Any:
+        """The results as floats and lists of floats."""
+        result = self.run(*arguments)
+        if not self.arrays:
+            return result
+        return tuple(map(as_list, result)) if isinstance(result, tuple) else as_list(result)
+
+    def run(self, *arguments: Any) -> Any:
+        """The results as the function returns them."""
         try:
             return self.function(*arguments)
         except FlatgradError:
             raise
-        except (*ARITHMETIC_ERRORS, TypeError):
+        except (ArithmeticError, ValueError, TypeError):
             inputs = _checked(arguments, self.program.input_groups)
-            if self._replay is not None:
-                self._replay(inputs)
-            self.program.evaluate(inputs)
-            raise
+            if self.replay is not None:
+                self.replay(inputs)
+            numbers = self.program.evaluate(inputs)
+            if not self.arrays:
+                raise
+            return _grouped(numbers, self.program.output_groups)
+
+
+def as_list(result: Any) -> Any:
+    """A result of a function on arrays as a list; anything else as it is."""
+    return result.tolist() if isinstance(result, np.ndarray) else result
+
+
+def _grouped(numbers: Sequence[float], groups: Sequence[Any]) -> Any:
+    """A flat list of outputs as a function on arrays returns them."""
+    results: list[Any] = []
+    start = 0
+    for group in groups:
+        part = numbers[start : start + group.size]
+        results.append(part[0] if group.scalar else np.array(part, dtype=float))
+        start += group.size
+    return results[0] if len(results) == 1 else tuple(results)
 
 
 def _checked(arguments: Sequence[Any], groups: Sequence[Any]) -> list[float]:
@@ -81,6 +116,7 @@ def _checked(arguments: Sequence[Any], groups: Sequence[Any]) -> list[float]:
         if group.scalar:
             inputs.append(_number(argument, group.name))
             continue
+        argument = as_list(argument)
         if not isinstance(argument, (list, tuple)):
             raise InputError(
                 f"argument {group.name}: expected a list of {group.size} numbers, got {type(argument).__name__}"
@@ -150,22 +186,36 @@ class Kernel:
     backward: Routine | None = None
     joint: Routine | None = None
     #: Makes forward and backward routines for some of several outputs, when only those receive a gradient.
-    partial_pair: Callable[[tuple[int, ...]], tuple[Routine, Routine]] | None = None
+    partial_pair: Callable[[tuple[int, ...]], Sequence[Routine]] | None = None
 
     #: Does a forward and backward pass again as the interpreter would, to raise its error.
     replay_backward: Callable[[list[float], list[float], tuple[int, ...]], Any] | None = None
+    #: Constants and gather tables that the source refers to by name.
+    data: dict[str, Any] = field(default_factory=dict, repr=False)
+    #: Make the array program, and the rolled source.
+    rerolled: Callable[[], Any] | None = field(default=None, repr=False)
+    rolled: Callable[[], str] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"<Kernel {self.name}: {self.stats.equations} equations>"
 
     def __post_init__(self) -> None:
-        self._pairs: dict[tuple[int, ...], tuple[Routine, Routine]] = {}
+        self._pairs: dict[tuple[int, ...], Sequence[Routine]] = {}
+        self._arrays: Any = None
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the generated source as a standalone module, which imports nothing but `math`.
+    @property
+    def arrays(self) -> Any:
+        """The program re-rolled, an `ArrayProgram`: `print(kernel.arrays)` shows the loops in it."""
+        if self._arrays is None and self.rerolled is not None:
+            self._arrays = self.rerolled()
+        return self._arrays
 
-        It runs on Python 3.8 or newer, without this package. Its functions take and return plain floats and lists, as
-        their docstrings say. If the kernel reads leaves (a model's parameters), the module has their current numbers as
+    def save(self, path: str | os.PathLike[str], *, rolled: bool = False) -> Path:
+        """Write the generated source as a standalone module, which imports nothing but `math`, or NumPy.
+
+        It runs on Python 3.8 or newer, without this package. Its functions take and return plain floats and lists (on
+        the NumPy back end arrays), as their docstrings say. With `rolled`, it has the loops that re-rolling found, in
+        plain Python: short, and good to read. If the kernel reads leaves (a model's parameters), the module has their current numbers as
         `LEAVES`, and their names as `LEAF_NAMES`.
 
         Args:
@@ -190,6 +240,13 @@ class Kernel:
         if path.suffix != ".py":
             raise OptionError(f"cannot save a kernel as {path.name!r}: the suffix must be .py")
         source = self.source
+        if rolled:
+            if self.rolled is None:
+                raise OptionError("this kernel was made to be inlined and has no source")
+            source = self.rolled()
+        else:
+            for name, data in self.data.items():
+                source += _data_listing(name, data)
         if self.leaves:
             groups = self.program.input_groups
             at = len(groups) - (2 if groups[-1].name == "output_bars" else 1)
@@ -215,13 +272,13 @@ class Kernel:
         assert self.forward is not None
         if self.leaves:
             arguments = [*arguments, [leaf._data for leaf in self.leaves]]
-        results = self.forward(*arguments)
+        results = self.forward.run(*arguments)
         if self.backward is None:
-            return [_result(data, None, 0) for data in results[0]]
+            return [_result(data, None, 0) for data in as_list(results)]
         call: Call = _new(Call)
         call.kernel, call.arguments, call.residuals = self, arguments, results[-1]
         call._operands, call._primitive, call._bar, call._grad = operands, _CALL, None, None
-        return [_result(data, call, k) for k, data in enumerate(results[0])]
+        return [_result(data, call, k) for k, data in enumerate(as_list(results[0]))]
 
     def pull_back(self, call: Call, bars: dict[int, float]) -> list[float]:
         """The gradients of a call's operands, given the gradients of some of its outputs."""
@@ -244,7 +301,7 @@ class Kernel:
             assert self.partial_pair is not None
             pair = self._pairs[outputs] = self.partial_pair(outputs)
         forward, backward = pair
-        return list(backward(forward(*call.arguments)[-1], seeds))
+        return list(backward(forward.run(*call.arguments)[-1], seeds))
 
     @property
     def program_outputs(self) -> int:
@@ -255,6 +312,14 @@ class Kernel:
 def _listing(name: str, items: Sequence[str]) -> str:
     lines = textwrap.wrap(", ".join(items) + ",", 92, break_long_words=False, break_on_hyphens=False)
     return f"\n\n{name} = [\n" + "".join(f"    {line}\n" for line in lines) + "]\n"
+
+
+def _data_listing(name: str, data: Any) -> str:
+    """Data as source: an array, or a list of arrays."""
+    if isinstance(data, list):
+        tables = "".join(f"    [{', '.join(map(str, table.tolist()))}],\n" for table in data)
+        return f"\n\n{name} = [\n{tables}]\n"
+    return _listing(name, [_literal(number) for number in data.tolist()])
 
 
 def _literal(data: float) -> str:

@@ -10,7 +10,7 @@ import itertools
 import linecache
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ class LoadedModule:
     Args:
         sections: the text in parts that can be compiled one by one.
         title: what stands in the file name, an identifier.
+        data: what the text refers to by name, such as large arrays.
 
     Attributes:
         source: the text, the sections joined.
@@ -30,13 +31,13 @@ class LoadedModule:
         names: what the text defines.
     """
 
-    def __init__(self, sections: Sequence[str], title: str) -> None:
+    def __init__(self, sections: Sequence[str], title: str, data: Mapping[str, Any] | None = None) -> None:
         self.source = source = "".join(sections)
         self.filename = f"<flatgrad {title} {next(_counter)}>"
         lines = source.splitlines(keepends=True)
         # No modification time: linecache then keeps the entry until we take it away.
         linecache.cache[self.filename] = (len(source), None, lines, self.filename)
-        self.names: dict[str, Any] = {"__name__": f"flatgrad.generated.{title}"}
+        self.names: dict[str, Any] = {"__name__": f"flatgrad.generated.{title}", **(data or {})}
         with collector_paused():
             line = 0
             for section in sections:  # one after the other, so that only one syntax tree is alive at a time

@@ -22,6 +22,8 @@ PRIMAL_PASSES: tuple[Pass, ...] = (fold_constants, remove_dead_code)
 #: Run on the joint program, by mode: primal and adjoint equations together.
 JOINT_PASSES: tuple[Pass, ...] = (fold_constants, simplify, share_common_subexpressions, remove_dead_code)
 FAST_JOINT_PASSES: tuple[Pass, ...] = (fold_constants, simplify_fast, share_common_subexpressions, remove_dead_code)
+#: Run on joint programs that are re-rolled: simplification and sharing happen there, pack by pack.
+ARRAY_PASSES: tuple[Pass, ...] = (fold_constants, remove_dead_code)
 
 
 def run_passes(passes: Sequence[Pass], program: Program) -> Program:
