@@ -166,6 +166,26 @@ def test_constants_are_folded():
     assert str(remove_dead_code(fold_constants(program))) == "program f(x):\n    v1 = add x 6.0\n    return v1"
 
 
+def test_folding_goes_on_from_what_was_folded_and_stops_at_a_variable():
+    f = build(X)
+    six = f.emit("mul", f.constant(2.0), f.constant(3.0))
+    product = f.emit("mul", 0, six)  # its highest operand is folded, the other is not
+    twelve = f.emit("add", six, six)
+    program = f.finish([f.emit("add", product, twelve), twelve])
+    folded = fold_constants(program).check()
+    assert str(folded) == "program f(x):\n    v1 = mul x 6.0\n    v2 = add v1 12.0\n    return v2, 12.0"
+
+
+def test_what_a_folded_equation_accumulated_and_where_sections_begin_is_kept_right():
+    f = build(X)
+    six = f.emit("mul", f.constant(2.0), f.constant(3.0))
+    double = f.append(BY_NAME["add"].opcode, (0, 0), adjoint_of=six)
+    program = f.finish([f.append(BY_NAME["mul"].opcode, (double, six), adjoint_of=double)], primal=2)
+    program.update = 2
+    folded = fold_constants(program).check()
+    assert (folded.adjoint_of.tolist(), folded.primal, folded.update) == ([-1, 1], 1, 1)
+
+
 def test_an_equation_that_raises_is_not_folded_away():
     f = build(X)
     program = f.finish([f.emit("add", 0, f.emit("log", f.constant(0.0)))])
@@ -182,6 +202,17 @@ def test_what_no_output_needs_is_removed_and_cannot_raise():
     after = remove_dead_code(program).check()
     assert after.evaluate([3.0, 0.0]) == [9.0]
     assert after.input_names == ["x", "y"], "the signature stays"
+
+
+def test_what_only_the_removed_needed_is_removed_too():
+    f = build(X)
+    first = f.emit("exp", 0)
+    second = f.emit("mul", first, first)
+    f.emit("add", second, f.constant(2.0))
+    f.emit("add", second, f.constant(3.0))
+    program = f.finish([f.emit("mul", 0, f.constant(5.0))])
+    after = remove_dead_code(program).check()
+    assert (str(after), after.constants) == ("program f(x):\n    v1 = mul x 5.0\n    return v1", [5.0])
 
 
 def test_a_dead_operation_that_would_raise_is_not_computed():
