@@ -43,7 +43,7 @@ class Source:
         split = self._split(base - self.base, strides, extents)
         if split is None:
             split = [(base - self.base, list(strides))]
-        return f"[{', '.join(_linear(offset, factors, names) for offset, factors in split)}]"
+        return f"[{', '.join(linear(offset, factors, names) for offset, factors in split)}]"
 
     def _split(
         self, offset: int, strides: Sequence[int], extents: Sequence[int]
@@ -67,8 +67,8 @@ class Source:
         return result
 
 
-def _linear(offset: int, factors: Sequence[int], names: Sequence[str]) -> str:
-    """`17*i + j + 2`."""
+def linear(offset: int, factors: Sequence[int], names: Sequence[str]) -> str:
+    """The text of a sum such as `17*i + j + 2`."""
     text = ""
     for factor, name in zip(factors, names, strict=True):
         if factor:
@@ -147,7 +147,7 @@ class Sources:
             return repr(self.number(base))
         index = source.index(base, strides, extents, names)
         if index is None:  # it runs over several sources that lie side by side
-            return f"memory[{_linear(base, strides, names)}]"
+            return f"memory[{linear(base, strides, names)}]"
         return source.name + index
 
 

@@ -63,8 +63,8 @@ def factor(vectors: Sequence[Addresses]) -> Shape | None:
 def cut(vectors: Sequence[Addresses]) -> list[slice] | None:
     """Consecutive pieces in each of which all vectors are strided, or None if that takes too many.
 
-    >>> cut([np.array([*range(8), 40, *range(9, 17)])])
-    [slice(0, 8, None), slice(8, 9, None), slice(9, 17, None)]
+    >>> [(piece.start, piece.stop) for piece in cut([np.array([*range(8), 40, *range(9, 17)])])]
+    [(0, 8), (8, 9), (9, 17)]
     """
     count = len(vectors[0])
     limit = min(_PIECES, count // _PIECE)
@@ -91,6 +91,8 @@ def _strided_from(vector: Addresses) -> int:
     rows = vector[: len(vector) // run * run].reshape(-1, run)
     same = (rows - rows[:, :1] == rows[0] - rows[0, 0]).all(axis=1)
     equal = len(rows) if same.all() else int(np.argmin(same))
+    if run == 2 and equal == 1 and len(steps) > 2 and steps[1] == steps[2]:  # the second lane belongs to the next piece
+        return 1
     return run * _strided_from(rows[:equal, 0])
 
 

@@ -192,10 +192,10 @@ class _Fusion:
         low, high = int(vector.min()), int(vector.max())
         if high < self.inputs:
             return []
-        if low >= self.inputs and self._owner(low) == self._owner(high):
-            return [self._owner(low)] if self._owner(low) >= 0 else []
-        positions = np.unique(np.searchsorted(self.bases, vector.ravel(), side="right") - 1)
-        return [self.bases[position] for position in positions.tolist() if position >= 0]
+        if self._owner(low) >= 0 and self._owner(low) == self._owner(high):
+            return [self._owner(low)]
+        owners = {self._owner(address) for address in np.unique(vector).tolist()}
+        return sorted(owners - {-1})
 
     def _read_by(self, loop: Loop) -> Iterator[tuple[int, bool]]:
         """Each loop that a vector of this one reads from, and whether it reads from it alone."""
