@@ -27,7 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show = commands.add_parser("show", help="print the program and the generated source of an expression")
     show.add_argument("expression", nargs="?", metavar="EXPR", help='such as "tanh(w*x + b)"')
     show.add_argument("--moons", action="store_true", help="instead: the loss of the demo, 65,000 scalar operations")
-    show.add_argument("--source", action="store_true", help="only the source, without the program")
+    what = show.add_mutually_exclusive_group()
+    for name, description in (
+        ("source", "only the source, without the program"),
+        ("arrays", "instead: the array program, with the loops that were found again (without EXPR: of --moons)"),
+        ("rolled", "instead: these loops as Python source (without EXPR: of --moons)"),
+    ):
+        what.add_argument(f"--{name}", dest="what", action="store_const", const=name, default="", help=description)
     show.add_argument("--all", action="store_true", help="all of it, where it is longer than two screens")
     show.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: on a terminal")
     _add_train(commands)
@@ -45,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.command == "predict":
             _predict(options)
         else:
+            options.moons |= options.expression is None and options.what in ("arrays", "rolled")
             if (options.expression is None) == (not options.moons):
                 parser.error("give either an expression or --moons")
             _show(options)
@@ -173,7 +180,7 @@ def _show(options: argparse.Namespace) -> None:
         from .demo import moons
 
         model, loss, _ = moons()
-        kernel = value_and_grad(loss, wrt=model, has_aux=True).kernel_for()
+        kernel = value_and_grad(loss, wrt=model, has_aux=True, backend="python").kernel_for()
     else:
         kernel = kernel_of(Expression(options.expression))
-    show(kernel, program=not options.source, everything=options.all, colour=options.color)
+    show(kernel, what=options.what, everything=options.all, colour=options.color)

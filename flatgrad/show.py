@@ -158,7 +158,7 @@ def kernel_of(expression: Expression) -> Kernel:
         traced = trace_function(body, "expression", groups, names, sites=False)
         return traced, list(range(len(names))), [Group(f"{name}_bar", 1, True) for name in names]
 
-    return build_joint(trace, expression.text)[0]
+    return build_joint(trace, expression.text, backend="python")[0]
 
 
 _TOKENS = re.compile(
@@ -213,10 +213,21 @@ def _folded(lines: list[str], dull: Callable[[str], bool]) -> list[str]:
     return result
 
 
-def show(kernel: Kernel, *, program: bool = True, everything: bool = False, colour: str = "auto") -> None:
-    """Print a kernel's program and source; of very long ones, the first and the last screen."""
-    texts = [str(kernel.program)] if program else []
-    texts.append(kernel.source.rstrip("\n"))
+def show(kernel: Kernel, *, what: str = "", everything: bool = False, colour: str = "auto") -> None:
+    """Print a kernel's program and source; of very long ones, the first and the last screen.
+
+    Args:
+        kernel: the kernel.
+        what: instead of both, one of "source", "arrays" (the array program) and "rolled" (rolled Python).
+        everything: print all of it, however long.
+        colour: "always", "never" or "auto".
+    """
+    if what == "arrays":
+        texts = [str(kernel.arrays)]
+    elif what == "rolled":
+        texts = [kernel.rolled().rstrip("\n") if kernel.rolled is not None else ""]
+    else:
+        texts = [*([] if what == "source" else [str(kernel.program)]), kernel.source.rstrip("\n")]
     if not everything:
         texts = [screens(text) for text in texts]
     if wants_colour(sys.stdout, colour):

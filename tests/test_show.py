@@ -392,13 +392,13 @@ def test_the_neuron():
 
 def test_only_the_source():
     program, source = NEURON.split("\n\n", 1)
-    assert shown("tanh(w*x + b)", program=False).replace(fg.__version__, "VERSION") == source
+    assert shown("tanh(w*x + b)", what="source").replace(fg.__version__, "VERSION") == source
     assert program.startswith("program")
 
 
 def test_what_is_shown_can_be_run():
     namespace = {}
-    exec(shown("where(x > 1, x**2, sigmoid(y)) * y", program=False), namespace)
+    exec(shown("where(x > 1, x**2, sigmoid(y)) * y", what="source"), namespace)
     assert namespace["value_and_grad"](2.0, 3.0) == (12.0, 12.0, 4.0)
 
 

@@ -45,9 +45,7 @@ class Source:
             split = [(base - self.base, list(strides))]
         return f"[{', '.join(linear(offset, factors, names) for offset, factors in split)}]"
 
-    def _split(
-        self, offset: int, strides: Sequence[int], extents: Sequence[int]
-    ) -> list[tuple[int, list[int]]] | None:
+    def _split(self, offset: int, strides: Sequence[int], extents: Sequence[int]) -> list[tuple[int, list[int]]] | None:
         """Offset and factors per dimension of the source, or None if an index would leave its dimension."""
         result = []
         steps = [math.prod(self.shape[k + 1 :]) for k in range(len(self.shape))]
@@ -133,7 +131,7 @@ class Sources:
     def text(self, read: Read, extents: Sequence[int], names: Sequence[str]) -> str:
         """How an access is written."""
         if read.table is not None:
-            owners = {}
+            owners: dict[str, None] = {}
             for address in np.unique(read.table).tolist():
                 source = self.of(address)
                 owners[source.name if source else repr(self.number(address))] = None
@@ -274,7 +272,9 @@ def _block(block: Block, name: str, sources: Sources) -> list[str]:
         before = k
         equation = program.equation(k)
         operands = [names[o] if o >= 0 else repr(program.constants[~o]) for o in equation.operands]
-        lines.append(f"    {names[equation.variable]} = {_applied(equation.primitive, [(o, ATOM) for o in operands])[0]}")
+        lines.append(
+            f"    {names[equation.variable]} = {_applied(equation.primitive, [(o, ATOM) for o in operands])[0]}"
+        )
     results = [names[o] if o >= 0 else repr(program.constants[~o]) for o in program.outputs[:8]]
     lines.append(f"    {name} = [{', '.join(results)}{', ...' if len(program.outputs) > 8 else ''}]")
     return [f"    {line}" for line in lines]
@@ -289,7 +289,7 @@ def _outputs(program: ArrayProgram, sources: Sources) -> str:
         if group.scalar:
             results.append(sources.text(Read(int(places[0]), ()), (), ()) if len(places) else "")
             continue
-        names = []
+        names: list[str] = []
         for address in places.tolist():
             source = sources.of(address)
             name = source.name if source else repr(sources.number(address))

@@ -113,7 +113,9 @@ def is_product(segment: Segment) -> bool:
     if not segment.extents or len(segment.body) != 3:
         return False
     a, b, product = segment.body
-    return isinstance(a, Read) and isinstance(b, Read) and isinstance(product, Apply) and product.primitive.name == "mul"
+    return (
+        isinstance(a, Read) and isinstance(b, Read) and isinstance(product, Apply) and product.primitive.name == "mul"
+    )
 
 
 @dataclass
@@ -299,7 +301,7 @@ def addresses(read: Read, extents: Sequence[Size]) -> Addresses:
 
 
 def _check_addresses(where: str, places: Addresses, kinds: Any) -> None:
-    if len(places) and not (0 <= places.min() and places.max() < len(kinds)):
+    if len(places) and not (places.min() >= 0 and places.max() < len(kinds)):
         raise ProgramError(f"{where} reads outside of the program")
     if (kinds[places] == b"").any():
         raise ProgramError(f"{where} reads address {places[kinds[places] == b''][0]} before it is written")

@@ -90,8 +90,9 @@ def bind(args):
 """
     module = LoadedModule([source], "binder")
     module.names.update(
-        held, MISS=MISS, FAULTS=(ArithmeticError, ValueError, TypeError), function=kernel.joint.function, ndarray=np.ndarray,
-        float64=np.dtype(np.float64), NUMBERS=st.NUMBER_TYPES, vector=array, asarray=np.array, fromiter=np.fromiter,
+        held, MISS=MISS, FAULTS=(ArithmeticError, ValueError, TypeError), function=kernel.joint.function,
+        ndarray=np.ndarray, float64=np.dtype(np.float64), NUMBERS=st.NUMBER_TYPES, vector=array, asarray=np.array,
+        fromiter=np.fromiter,
     )  # fmt: skip
     binder: Binder = module.names["bind"]
     return binder

@@ -151,4 +151,3 @@ class Arena:
             else:
                 merged.append((here, room))
         self.free[max(k - 1, 0) : k + 2] = merged
-

@@ -69,6 +69,31 @@ def lower(program: Program, backend: str, mode: str, cut: Callable[[Program], li
     return Lowered(whole, cut(whole), None)
 
 
+class Printed(NamedTuple):
+    """Source in sections, to be joined as they are, and the data that it refers to by name."""
+
+    sections: list[str]
+    data: dict[str, Any]
+
+
+def print_functions(
+    programs: Sequence[Program],
+    arrays: Sequence[ArrayProgram] | None,
+    functions: Sequence[tuple[str, str]],
+    header: Sequence[str],
+    mode: str,
+) -> Printed:
+    """Lowered programs as functions, given by name and docstring."""
+    if arrays is None:
+        flat = [Function(program, *function) for program, function in zip(programs, functions, strict=True)]
+        return Printed(emit_module(flat, header), {})
+    named = [ArrayFunction(program, *function) for program, function in zip(arrays, functions, strict=True)]
+    emitted = emit_arrays(named, header, fast=mode == "fast")
+    for program, workspace in zip(arrays, emitted.workspaces, strict=True):
+        program.stats.workspace = workspace
+    return Printed(emitted.sections, emitted.data)
+
+
 class Loaded(NamedTuple):
     """A loaded module: its functions as routines, its source, and the data that the source refers to by name."""
 
@@ -78,28 +103,10 @@ class Loaded(NamedTuple):
 
 
 def load(
-    lowered: Lowered,
-    functions: Sequence[tuple[str, str]],
-    header: Sequence[str],
-    title: str,
-    mode: str,
+    lowered: Lowered, functions: Sequence[tuple[str, str]], header: Sequence[str], title: str, mode: str
 ) -> Loaded:
-    """Print lowered programs as functions, given by name and docstring, and load them."""
-    if lowered.arrays is None:
-        sections = emit_module(
-            [Function(program, *function) for program, function in zip(lowered.programs, functions, strict=True)],
-            header,
-        )
-        data: dict[str, Any] = {}
-    else:
-        emitted = emit_arrays(
-            [ArrayFunction(arrays, *function) for arrays, function in zip(lowered.arrays, functions, strict=True)],
-            header,
-            fast=mode == "fast",
-        )
-        sections, data = emitted.sections, emitted.data
-        for arrays, workspace in zip(lowered.arrays, emitted.workspaces, strict=True):
-            arrays.stats.workspace = workspace
+    """Print and load the functions of a program."""
+    sections, data = print_functions(lowered.programs, lowered.arrays, functions, header, mode)
     module = LoadedModule(sections, title, data)
     routines = [
         Routine(module.names[name], program, module.source, arrays=lowered.arrays is not None)
@@ -126,23 +133,26 @@ def build_pair(
         primal = run_passes(PRIMAL_PASSES, traced.program)
         primal.output_groups = [Group("outputs", len(primal.outputs), False)]
 
-        def pair(outputs: tuple[int, ...]) -> tuple[Loaded, Lowered]:
-            def cut(joint: Program) -> list[Program]:
-                return list(partition(joint, len(primal.outputs), len(outputs))[:2])
-
-            lowered = lower(_joint(primal, wrt, seeded=True, of=outputs), backend, mode, cut)
-            return load(lowered, _PAIR, _header(title, lowered.whole, mode), primal.name, mode), lowered
-
         everything = tuple(range(len(primal.outputs)))
-        if wrt and everything:
-            loaded, lowered = pair(everything)
-        else:
-            lowered = lower(primal, backend, mode)
-            loaded = load(lowered, _PRIMAL, _header(title, lowered.whole, mode), primal.name, mode)
+        functions = _PAIR if wrt and everything else _PRIMAL
+
+        def joint(outputs: tuple[int, ...]) -> Program:
+            return _joint(primal, wrt, seeded=True, of=outputs) if functions is _PAIR else primal
+
+        def cut(whole: Program, outputs: tuple[int, ...] = everything) -> list[Program]:
+            return list(partition(whole, len(primal.outputs), len(outputs))[:2]) if functions is _PAIR else [whole]
+
+        def pair(outputs: tuple[int, ...]) -> tuple[Loaded, Lowered]:
+            lowered = lower(joint(outputs), backend, mode, lambda whole: cut(whole, outputs))
+            return load(lowered, functions, _header(title, lowered.whole, mode), primal.name, mode), lowered
+
+        loaded, lowered = pair(everything)
         stats = _stats(lowered.whole, loaded.source, traced_at - start, time.perf_counter() - traced_at)
     kernel = Kernel(
-        primal.name, lowered.whole, loaded.source, stats, traced.leaves, *loaded.routines, data=loaded.data,
-        rerolled=_rerolled(lowered), rolled=_rolled(lowered, _PAIR if len(loaded.routines) > 1 else _PRIMAL, title, mode),
+        primal.name, lowered.whole, loaded.source, stats, traced.leaves,
+        forward=loaded.routines[0], backward=loaded.routines[1] if functions is _PAIR else None, data=loaded.data,
+        rerolled=lambda: _rerolled(joint(everything), mode)[0],
+        rolled=lambda: _rolled(cut(joint(everything)), functions, title, mode),
         partial_pair=lambda outputs: tuple(pair(outputs)[0].routines),
         replay_backward=lambda inputs, seeds, outputs: replay(primal, wrt, inputs, seeds, outputs),
     )  # fmt: skip
@@ -171,41 +181,44 @@ def build_joint(
         primal = run_passes(PRIMAL_PASSES, traced.program)
         aux = len(primal.outputs) - 1
         primal.output_groups = [Group("value", 1, True)] + ([Group("aux", aux, False)] if aux else [])
-        joint = _joint(primal, wrt, of=(0,), gradient_groups=gradient_groups)
-        if not with_value:
-            joint.outputs, joint.output_groups = joint.outputs[1:], joint.output_groups[1:]
+
+        def joint() -> Program:
+            program = _joint(primal, wrt, of=(0,), gradient_groups=gradient_groups)
+            if not with_value:
+                program.outputs, program.output_groups = program.outputs[1:], program.output_groups[1:]
+            return program
+
         if inlined:
-            joint = run_passes(joint_passes(mode) if passes else ARRAY_PASSES, joint)
-            stats = _stats(joint, "", traced_at - start, time.perf_counter() - traced_at)
-            return Kernel(primal.name, joint, "", stats, traced.leaves), traced
+            program = run_passes(joint_passes(mode) if passes else ARRAY_PASSES, joint())
+            stats = _stats(program, "", traced_at - start, time.perf_counter() - traced_at)
+            return Kernel(primal.name, program, "", stats, traced.leaves), traced
         functions = [("value_and_grad", _VALUE_AND_GRAD) if with_value else ("grad", _GRAD)]
-        lowered = lower(joint, backend, mode)
+        lowered = lower(joint(), backend, mode)
         loaded = load(lowered, functions, _header(title, lowered.whole, mode), primal.name, mode)
         loaded.routines[0].replay = lambda inputs: replay(primal, wrt, inputs, of=(0,))
         stats = _stats(lowered.whole, loaded.source, traced_at - start, time.perf_counter() - traced_at)
     kernel = Kernel(
         primal.name, lowered.whole, loaded.source, stats, traced.leaves, joint=loaded.routines[0], data=loaded.data,
-        rerolled=_rerolled(lowered), rolled=_rolled(lowered, functions, title, mode),
+        rerolled=lambda: lowered.arrays[0] if lowered.arrays else _rerolled(joint(), mode)[0],
+        rolled=lambda: _rolled([joint()], functions, title, mode),
     )  # fmt: skip
     return kernel, traced
 
 
-def _rerolled(lowered: Lowered) -> Callable[[], ArrayProgram]:
-    """Makes the array program of the whole, where that has not been done yet."""
-    if lowered.arrays is not None and len(lowered.arrays) == 1:
-        return lambda: lowered.arrays[0]
-    return lambda: reroll(lowered.whole)
+def _rerolled(program: Program, mode: str) -> tuple[ArrayProgram, Program]:
+    """The array program of a program that has not been simplified, and the scalar program that it stands for."""
+    cleaned = run_passes(ARRAY_PASSES, program)
+    return reroll(cleaned, fast=mode == "fast"), cleaned
 
 
-def _rolled(lowered: Lowered, functions: Sequence[tuple[str, str]], title: str, mode: str) -> Callable[[], str]:
-    """Prints the functions as rolled Python."""
-
-    def rolled() -> str:
-        arrays = lowered.arrays or [reroll(program, fast=mode == "fast") for program in lowered.programs]
-        named = [ArrayFunction(program, *function) for program, function in zip(arrays, functions, strict=False)]
-        return "".join(emit_rolled(named, _header(title, lowered.whole, mode)))
-
-    return rolled
+def _rolled(programs: Sequence[Program], functions: Sequence[tuple[str, str]], title: str, mode: str) -> str:
+    """Functions as rolled Python."""
+    with collector_paused():
+        arrays = [_rerolled(program, mode)[0] for program in programs]
+        named = [ArrayFunction(program, *function) for program, function in zip(arrays, functions, strict=True)]
+        return "".join(
+            emit_rolled(named, [*_header(title, programs[0], mode)[:1], *_header(title, programs[0], mode)[2:]])
+        )
 
 
 def _joint(primal: Program, wrt: Sequence[int], *, seeded: bool = False, **options: Any) -> Program:

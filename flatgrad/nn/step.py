@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..compiler.arguments import Arguments
-from ..compiler.driver import joint_passes
-from ..compiler.emit.python import Function, emit_module
+from ..compiler.array_program import ArrayProgram
+from ..compiler.driver import Printed, lower, print_functions
 from ..compiler.emit.training import emit_step_numbers
 from ..compiler.names import Namer, outer_names
-from ..compiler.passes import run_passes
 from ..compiler.program import Group, Program
 from ..compiler.trace import Trace, trace_function
 from ..compiler.transforms import GradFunction, Transformed
 from ..runtime.errors import InputError
-from ..runtime.kernel import Routine
+from ..runtime.kernel import Routine, as_list
 from ..runtime.loader import LoadedModule, collector_paused
 from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import TracedValue, Value
@@ -29,11 +28,16 @@ class StepProgram:
     """The program of a training step for one structure of batches.
 
     It takes the batch's arguments, the parameters, the optimiser's state (a list per kind), the numbers of the step,
-    and the leaves that are not trained; it returns the loss, the new parameters and the new state.
+    and the leaves that are not trained; it returns the loss, the new parameters and the new state. `arrays` is the
+    program re-rolled, if the NumPy back end runs it.
     """
 
-    def __init__(self, program: Program, leaves: list[Value], seconds: float) -> None:
-        self.program, self.leaves, self.seconds = program, leaves, seconds
+    def __init__(self, program: Program, arrays: ArrayProgram | None, leaves: list[Value], seconds: float) -> None:
+        self.program, self.arrays, self.leaves, self.seconds = program, arrays, leaves, seconds
+
+    def routine(self, function: Callable[..., Any], source: str) -> Routine:
+        """The generated function of the step as a routine."""
+        return Routine(function, self.program, source, arrays=self.arrays is not None)
 
 
 class TrainStep(Transformed):
@@ -66,19 +70,20 @@ class TrainStep(Transformed):
         self._gradient = GradFunction(
             loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, static_argnames=static_argnames
         )
+        self._gradient.passes = False  # the whole step is simplified
         self.steps = 0
         self.source = ""
         self.reload()
 
     def reload(self) -> None:
         """Take the parameters' current data, and begin with a fresh optimiser state."""
-        self.numbers = [parameter._data for parameter in self.parameters]
-        self.state = [[0.0] * len(self.numbers) for _ in self.optimizer.state_names]
+        self.numbers: Any = [parameter._data for parameter in self.parameters]
+        self.state: list[Any] = [[0.0] * len(self.numbers) for _ in self.optimizer.state_names]
         self.steps = 0
 
     def sync(self) -> None:
         """Write the current parameters into the `Value`s' data."""
-        for parameter, number in zip(self.parameters, self.numbers, strict=True):
+        for parameter, number in zip(self.parameters, as_list(self.numbers), strict=True):
             parameter._data = number
 
     def __call__(self, *batch: Any, **keywords: Any) -> float:
@@ -97,7 +102,7 @@ class TrainStep(Transformed):
         if leaves:
             given.append([leaf._data for leaf in leaves])
         try:
-            loss, parameters, *state = routine(*given)
+            loss, parameters, *state = routine.run(*given)
         except BaseException:
             self.sync()
             raise
@@ -120,14 +125,14 @@ class TrainStep(Transformed):
         if entry is None:
             with self._lock:
                 built = self.build(arguments)
-                sections = self.sections([(built, "step")])
-                module = LoadedModule(sections, f"{self.name}_step")
-                routine = Routine(module.names["step"], built.program, module.source)
+                printed = self.printed([(built, "step")])
+                module = LoadedModule(printed.sections, f"{self.name}_step", printed.data)
+                routine = built.routine(module.names["step"], module.source)
                 entry = self._kernels[arguments.key] = routine, built.leaves, module.source
         return entry
 
-    def build(self, arguments: Arguments) -> StepProgram:
-        """Trace loss, gradient and update for batches of this structure."""
+    def build(self, arguments: Arguments, backend: str | None = None) -> StepProgram:
+        """Trace loss, gradient and update for batches of this structure; `backend` overrides the step's own."""
         groups, names, _ = self._groups(arguments)
         count, width = len(names), len(self.parameters)
         name_of = Namer([*names, *(group.name for group in groups)])
@@ -164,8 +169,9 @@ class TrainStep(Transformed):
                 Group("parameters", width, False),
                 *(Group(f"{state}s", width, False) for state in self.optimizer.state_names),
             ]
-            program = run_passes(joint_passes(self.mode), program)
-        return StepProgram(program, traced.leaves, time.perf_counter() - start)
+            lowered = lower(program, backend or self.backend, self.mode)
+        arrays = lowered.arrays[0] if lowered.arrays else None
+        return StepProgram(lowered.whole, arrays, traced.leaves, time.perf_counter() - start)
 
     def _updated(self, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
         """The new parameters, then the new states, kind by kind."""
@@ -180,23 +186,20 @@ class TrainStep(Transformed):
             new_states.append(state)
         return [*updated, *(state[kind] for kind in range(kinds) for state in new_states)]
 
-    def sections(self, steps: Sequence[tuple[StepProgram, str]]) -> list[str]:
+    def printed(self, steps: Sequence[tuple[StepProgram, str]]) -> Printed:
         """The source of step functions, under a header; and of the numbers of a step, where that can be written."""
-        program = steps[0][0].program
+        program, arrays = steps[0][0].program, [step.arrays for step, _ in steps if step.arrays is not None]
         gradient = program.update - program.primal
         value, update = program.primal, len(program) - program.update
         header = [
             f"Generated by flatgrad {VERSION}: training steps of {self._title()} with {type(self.optimizer).__name__}.",
             f"{len(program)} equations: {value} compute the loss, {gradient} its gradient, {update} the update.",
         ]
-        functions = [
-            Function(step.program, name, "Make a training step: return the loss, and what is new.")
-            for step, name in steps
-        ]
-        sections = emit_module(functions, header)
+        functions = [(name, "Make a training step: return the loss, and what is new.") for _, name in steps]
+        result = print_functions([step.program for step, _ in steps], arrays or None, functions, header, self.mode)
         if self.optimizer.lr.text:
-            sections.append(emit_step_numbers(self.optimizer.lr.text, self.optimizer.step_texts()))
-        return sections
+            result.sections.append(emit_step_numbers(self.optimizer.lr.text, self.optimizer.step_texts()))
+        return result
 
 
 def as_parameters(parameters: Any) -> list[Value]:

@@ -21,7 +21,7 @@ from ..compiler.emit.training import emit_loop
 from ..compiler.transforms import value_and_grad
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
-from ..runtime.kernel import Routine
+from ..runtime.kernel import as_list, data_listing
 from ..runtime.loader import LoadedModule
 from ..runtime.tracing import active, forbidden, recorder
 from .optim import Optimizer
@@ -78,7 +78,7 @@ class History:
         return len(self.epoch_loss)
 
     def save_source(self, path: str | os.PathLike[str]) -> Path:
-        """Write the training loop as a standalone module that imports nothing but `math` and `random`.
+        """Write the training loop as a standalone module that imports nothing but `math` and `random`, or NumPy.
 
         The module has the parameters with which the run began as `PARAMETERS`; `train(X, y, steps=..., seed=...)`
         yields the same losses and parameters, bit for bit, as the run did.
@@ -327,9 +327,13 @@ class _Run:
 
     def generate(self) -> Loop:
         """Trace and print the steps, one per size of batch, and the loop around them; return the loop."""
-        built = {size: self._build(size) for size in self.plan.sizes}
+        first, *others = self.plan.sizes
+        built = {first: self._build(first)}
+        arrays = built[first].arrays is not None
+        for size in others:  # all steps are on one back end
+            built[size] = self._build(size, "numpy" if arrays else "python")
         self.leaves = leaves = [leaf._data for leaf in built[self.plan.batch].leaves]
-        sections = self.step.sections([(program, f"step_{size}") for size, program in built.items()])
+        sections, data = self.step.printed([(program, f"step_{size}") for size, program in built.items()])
         steps = "".join(sections).splitlines(keepends=True)
         rate = self.step.optimizer.lr.text
         if self.plan.shuffled:
@@ -346,16 +350,21 @@ class _Run:
                 states=len(self.step.state),
                 has_leaves=bool(leaves),
                 seed=self.history.seed,
+                arrays=arrays,
             )
         )
-        module = LoadedModule(sections, f"{self.step.name}_training")
+        module = LoadedModule(sections, f"{self.step.name}_training", data)
         self.history.source = module.source
-        self.history._saved = lambda: self._standalone(module.source)
+        self.history._saved = lambda: self._standalone(module.source, data)
         # Steps alone: the seed and the loop are compared for themselves.
-        self.source_digest = hashlib.sha256("".join(line for line in steps if "#" not in line).encode()).hexdigest()
+        digest = hashlib.sha256("".join(line for line in steps if "#" not in line).encode())
+        for item in data.values():
+            for array in item if isinstance(item, list) else [item]:
+                digest.update(array.tobytes())
+        self.source_digest = digest.hexdigest()
         names = module.names
         names["STEPS"] = {
-            size: Routine(names[f"step_{size}"], program.program, module.source) for size, program in built.items()
+            size: program.routine(names[f"step_{size}"], module.source).run for size, program in built.items()
         }
         names["LEAVES"] = leaves
         if not rate:
@@ -363,16 +372,17 @@ class _Run:
         loop: Loop = names["train"]
         return loop
 
-    def _build(self, size: int) -> StepProgram:
+    def _build(self, size: int, backend: str | None = None) -> StepProgram:
         arguments = Arguments((self.data.X[:size], self.data.y[:size]), {}, frozenset(), ())
-        return self.step.build(arguments)
+        return self.step.build(arguments, backend)
 
-    def _standalone(self, source: str) -> str:
+    def _standalone(self, source: str, data: dict[str, Any]) -> str:
         if not self.step.optimizer.lr.text:
             raise OptionError(
                 "the learning rate is a function whose text is not known, so the loop cannot be saved; "
                 "use nn.constant, nn.linear_decay, nn.cosine_decay, nn.step_decay or nn.warmup"
             )
+        source += "".join(data_listing(name, item) for name, item in data.items())
         source += _constants("PARAMETERS", self._initial)
         return source + (_constants("LEAVES", self.leaves) if self.leaves else "")
 
@@ -488,7 +498,7 @@ class _Run:
             return False
         score = mean if loss is None else loss
         if self.best is None or math.isnan(self.best[0]) or score < self.best[0] - self.min_delta:
-            self.best = score, history.epochs - 1, list(step.numbers)
+            self.best = score, history.epochs - 1, list(as_list(step.numbers))
         history.stopped_early = self._out_of_patience()
         return history.stopped_early
 

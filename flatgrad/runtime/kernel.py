@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .errors import ARITHMETIC_ERRORS, FlatgradError, InputError, OptionError
+from .errors import FlatgradError, InputError, OptionError
 from .files import write_atomically
 from .primitives import number
 from .value import Value
@@ -215,11 +215,12 @@ class Kernel:
 
         It runs on Python 3.8 or newer, without this package. Its functions take and return plain floats and lists (on
         the NumPy back end arrays), as their docstrings say. With `rolled`, it has the loops that re-rolling found, in
-        plain Python: short, and good to read. If the kernel reads leaves (a model's parameters), the module has their current numbers as
-        `LEAVES`, and their names as `LEAF_NAMES`.
+        plain Python: short, and good to read. If the kernel reads leaves (a model's parameters), the module has their
+        current numbers as `LEAVES`, and their names as `LEAF_NAMES`.
 
         Args:
             path: where to write; the suffix must be `.py`.
+            rolled: whether to write loops.
 
         Returns:
             The path.
@@ -246,7 +247,7 @@ class Kernel:
             source = self.rolled()
         else:
             for name, data in self.data.items():
-                source += _data_listing(name, data)
+                source += data_listing(name, data)
         if self.leaves:
             groups = self.program.input_groups
             at = len(groups) - (2 if groups[-1].name == "output_bars" else 1)
@@ -314,7 +315,7 @@ def _listing(name: str, items: Sequence[str]) -> str:
     return f"\n\n{name} = [\n" + "".join(f"    {line}\n" for line in lines) + "]\n"
 
 
-def _data_listing(name: str, data: Any) -> str:
+def data_listing(name: str, data: Any) -> str:
     """Data as source: an array, or a list of arrays."""
     if isinstance(data, list):
         tables = "".join(f"    [{', '.join(map(str, table.tolist()))}],\n" for table in data)

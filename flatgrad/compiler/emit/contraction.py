@@ -40,13 +40,16 @@ def contraction_of(segment: Segment, lanes: Sequence[int]) -> Product | None:
     if not is_product(segment) or len(segment.extents) != 1:
         return None
     a, b = segment.body[:2]
-    assert isinstance(a, Read) and isinstance(b, Read)
+    assert isinstance(a, Read)
+    assert isinstance(b, Read)
     if a.table is not None or b.table is not None:
         return None
     first, second = _strides(a), _strides(b)
     if first[-1] < 0 or (first[-1] == 0 and second[-1] < 0):  # the order of terms is free: go upwards
         count = fixed(segment.extents[0])
-        a, b = (Read(fixed(r.base) + (count - 1) * s[-1], (*r.strides[:-1], -s[-1])) for r, s in ((a, first), (b, second)))
+        a, b = (
+            Read(fixed(r.base) + (count - 1) * s[-1], (*r.strides[:-1], -s[-1])) for r, s in ((a, first), (b, second))
+        )
         first, second = _strides(a), _strides(b)
     owner = [0 if x and not y else 1 if y and not x else -1 for x, y in zip(first[:-1], second[:-1], strict=True)]
     if -1 in owner or owner != sorted(owner, reverse=owner[:1] == [1]):

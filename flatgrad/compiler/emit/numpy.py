@@ -21,7 +21,7 @@ from ..array_program import Addresses, Apply, ArrayProgram, Block, Fold, Read, S
 from ..buffers import Arena, plan_buffers
 from ..extents import fixed
 from .contraction import Product, contraction_of
-from .python import _filled, emit_function, literal, needed_by, safe_comment, spelling
+from .python import WIDTH, docstring, emit_function, filled, literal, needed_by, safe_comment, signature, spelling
 
 #: Up to so many terms are folded one by one; more are collected as rows and reduced.
 _CHAIN = 3
@@ -35,7 +35,8 @@ _VIEW = '''\
 def view(memory, base, shape, strides):
     """The elements of `memory` at base + strides . index."""
     size = memory.itemsize
-    return np.ndarray(shape, memory.dtype, memory, base * size, [size * stride for stride in strides])
+    steps = [size * stride for stride in strides]
+    return np.ndarray(shape, memory.dtype, memory, size * base, steps)
 '''
 
 
@@ -136,7 +137,7 @@ class _Writer:
             head.append(f"    memory[{program.inputs}:{program.first_truth}] = {self.prefix}CONSTANTS")
         body = self.lines or ["            pass"]
         run = [
-            f"    def run({', '.join(arguments)}):",
+            *(f"    {line}" for line in signature("run", arguments)),
             '        with np.errstate(all="ignore"):',
             *body,
             *[f"        {line}" for line in returned],
@@ -145,8 +146,8 @@ class _Writer:
         ]
         call = ", ".join(arguments)
         entry = [
-            f"def {name}({call}):",
-            *([f'    """{self.function.doc}"""'] if self.function.doc else []),
+            *signature(name, arguments),
+            *docstring(program, self.function.doc),
             f"    if not hasattr(local, {name!r}):",
             f"        local.{name} = {name}_workspace()",
             f"    return local.{name}({call})",
@@ -158,7 +159,9 @@ class _Writer:
         """The names of the arguments, none of which is a name of the source's own."""
         own = {"memory", "truths", "given", "view", "local", "np", "run", "threading"}
         return [
-            f"{group.name}_" if group.name in own or group.name[:1] in "avtm" and group.name[1:].isdigit() else group.name
+            f"{group.name}_"
+            if group.name in own or (group.name[:1] in "avtm" and group.name[1:].isdigit())
+            else group.name
             for group in self.program.input_groups
         ]
 
@@ -188,7 +191,10 @@ class _Writer:
                 results.append(f"memory.item({self.plan.place(int(places[0]), 'f')})")
             else:
                 results.append(self._taken(self.plan.places(places, "f")))
-        return [*lines, f"return {', '.join(results)}"]
+        line = f"return {', '.join(results)}"
+        if len(line) <= WIDTH - 8:
+            return [*lines, line]
+        return [*lines, "return (", *filled(results, "    "), ")"]
 
     def _taken(self, places: Addresses) -> str:
         """A new array with the numbers at some places of memory."""
@@ -274,9 +280,7 @@ class _Writer:
     def _place_for(self, kind: str, domain: tuple[int, ...]) -> int:
         return self._fresh(kind, domain)[1]
 
-    def _read(
-        self, read: Read, lanes: tuple[int, ...], domain: tuple[int, ...], kind: str, target: int | None
-    ) -> str:
+    def _read(self, read: Read, lanes: tuple[int, ...], domain: tuple[int, ...], kind: str, target: int | None) -> str:
         """An access as a literal or a view; a gather goes to `target`, or to scratch memory."""
         terms = domain[: len(domain) - len(lanes)]
         program = self.program
@@ -355,78 +359,71 @@ class _Writer:
 
     def _fold(self, fold: Fold, lanes: tuple[int, ...], place: int) -> None:
         """Fold terms from left to right into memory at `place`."""
-        primitive = fold.primitive
-        count = math.prod(lanes)
-        segments = list(fold.segments)
+        primitive, segments = fold.primitive, list(fold.segments)
         kind = primitive.result
         if self.fast and primitive is p.add:
-            product, segments = self._products(segments, lanes, place)
-            if product and not segments:
-                return
-            if product:
-                segments.insert(0, Segment((), (Read(0, ()),)))  # stands for what `place` has already
-        else:
-            product = False
-        sizes = [math.prod(map(fixed, segment.extents)) for segment in segments]
+            self._fast_sum(segments, lanes, place)
+            return
+        sizes = [_count(segment) for segment in segments]
         # Single terms at the end are added to the reduced rows, which saves copying them.
         tail = len(segments)
         if primitive in _REDUCED:
             while tail > 1 and sizes[tail - 1] == 1 and sum(sizes[: tail - 1]) > 1:
                 tail -= 1
-            if sum(sizes[:tail]) == 1:
-                tail = min(2, len(segments))
-        rows = sum(sizes[:tail])
-        first = [self._row(segment, lanes, kind) for segment in segments[:tail]] if rows <= _CHAIN else None
-        if first is not None and primitive in _REDUCED and all(size == 1 for size in sizes[:tail]):
-            texts = [
-                self._view(kind, place, lanes, _row_major(lanes)) if product and k == 0 else row()
-                for k, row in enumerate(first)
-            ]
-            out = self._view(kind, place, lanes, _row_major(lanes))
-            self._write(f"np.{_REDUCED[primitive]}({texts[0]}, {texts[1]}, {out})" if len(texts) > 1 else f"np.copyto({out}, {texts[0]})")
-            for text in texts[2:]:
-                self._write(f"np.{_REDUCED[primitive]}({out}, {text}, {out})")
+        out = self._view(kind, place, lanes, _row_major(lanes))
+        if primitive in _REDUCED and len(segments[:tail]) == sum(sizes[:tail]) <= _CHAIN:
+            first, *others = [self._row(segment, lanes, kind) for segment in segments[:tail]]
+            if not others:
+                self._write(f"np.copyto({out}, {first})")
+            for k, row in enumerate(others):
+                self._write(f"np.{_REDUCED[primitive]}({out if k else first}, {row}, {out})")
         else:
-            self._reduce(primitive, segments[:tail], sizes[:tail], lanes, place, product)
+            self._reduce(primitive, segments[:tail], lanes, place)
         for segment in segments[tail:]:
-            out = self._view(kind, place, lanes, _row_major(lanes))
-            self._write(f"np.{_REDUCED[primitive]}({out}, {self._row(segment, lanes, kind)()}, {out})")
+            self._write(f"np.{_REDUCED[primitive]}({out}, {self._row(segment, lanes, kind)}, {out})")
 
-    def _row(self, segment: Segment, lanes: tuple[int, ...], kind: str) -> Any:
-        """A function that computes a single term and returns it as text."""
+    def _fast_sum(self, segments: Sequence[Segment], lanes: tuple[int, ...], place: int) -> None:
+        """In fast mode the order is free: matrix products, then reductions, then single terms; zeros are left out."""
+        count = math.prod(lanes)
+        out = self._view("f", place, lanes, _row_major(lanes))
+        empty = True
+        for segment in sorted(segments, key=lambda s: (contraction_of(s, lanes) is None, not s.extents)):
+            if self._is_zero(segment):
+                continue
+            product = contraction_of(segment, lanes)
+            own = place if empty else self._fresh("f", (count,))[1]
+            if product is not None:
+                self._matmul(product, own)
+            elif segment.extents:
+                self._reduce(p.add, [segment], lanes, own)
+            else:
+                row = self._row(segment, lanes, "f")
+                self._write(f"np.copyto({out}, {row})" if empty else f"np.add({out}, {row}, {out})")
+                empty = False
+                continue
+            if not empty:
+                self._write(f"np.add({out}, {self._view('f', own, lanes, _row_major(lanes))}, {out})")
+            empty = False
+        if empty:
+            self._write(f"np.copyto({out}, 0.0)")
 
-        def compute() -> str:
-            if len(segment.body) == 1 and isinstance(segment.body[0], Read):
-                return self._read(segment.body[0], lanes, (*([1] * len(segment.extents)), *lanes), kind, None)
-            own = self._place_for(kind, lanes)
-            self._nodes(segment.body, lanes, (*([1] * len(segment.extents)), *lanes), own, kind)
-            return self._view(kind, own, lanes, _row_major(lanes))
+    def _row(self, segment: Segment, lanes: tuple[int, ...], kind: str) -> str:
+        """Compute a single term; return how it is called."""
+        if len(segment.body) == 1 and isinstance(segment.body[0], Read):
+            return self._read(segment.body[0], lanes, lanes, kind, None)
+        own = self._place_for(kind, lanes)
+        self._nodes(segment.body, lanes, lanes, own, kind)
+        return self._view(kind, own, lanes, _row_major(lanes))
 
-        return compute
-
-    def _reduce(
-        self,
-        primitive: Primitive,
-        segments: Sequence[Segment],
-        sizes: Sequence[int],
-        lanes: tuple[int, ...],
-        place: int,
-        product: bool,
-    ) -> None:
+    def _reduce(self, primitive: Primitive, segments: Sequence[Segment], lanes: tuple[int, ...], place: int) -> None:
         """Collect terms as rows, one per term, and reduce them row by row."""
-        kind, count, rows = primitive.result, math.prod(lanes), sum(sizes)
+        kind, count, rows = primitive.result, math.prod(lanes), sum(map(_count, segments))
         table = self._rows_in_place(segments, lanes, kind)
         if table is None:
             table, start = self._fresh(kind, (rows, count))
-            for k, (segment, size) in enumerate(zip(segments, sizes, strict=True)):
-                domain = (*map(fixed, segment.extents), *lanes)
-                if product and k == 0:
-                    self._write(f"np.copyto({self._view(kind, start, domain, _row_major(domain))}, {self._view(kind, place, lanes, _row_major(lanes))})")
-                else:
-                    self._nodes(segment.body, lanes, domain, start, kind)
-                start += size * count
-        else:
-            start = -1
+            for segment in segments:
+                self._nodes(segment.body, lanes, (*map(fixed, segment.extents), *lanes), start, kind)
+                start += _count(segment) * count
         out = self._view(kind, place, (count,), [1])
         if primitive in _EXTREMES and not self.fast:
             chosen, order = self._index(count)
@@ -455,35 +452,35 @@ class _Writer:
         if len(segments) != 1 or len(segments[0].body) != 1:
             return None
         read = segments[0].body[0]
-        if not isinstance(read, Read) or read.table is not None or (kind == "b" and fixed(read.base) < self.program.inputs):
+        if (
+            not isinstance(read, Read)
+            or read.table is not None
+            or (kind == "b" and fixed(read.base) < self.program.inputs)
+        ):
             return None
         strides = [fixed(stride) for stride in read.strides]
         domain = (*map(fixed, segments[0].extents), *lanes)
         turned = [*strides[len(lanes) :], *strides[: len(lanes)]]
-        if turned != _row_major(domain):
-            return None
-        count = math.prod(lanes)
-        return self._view(kind, self.plan.place(fixed(read.base), kind), (math.prod(domain) // count, count), [count, 1])
-
-    def _products(
-        self, segments: list[Segment], lanes: tuple[int, ...], place: int
-    ) -> tuple[bool, list[Segment]]:
-        """In fast mode: write one of the segments as a matrix product; return whether, and the other segments."""
-        for k, segment in enumerate(segments):
-            product = contraction_of(segment, lanes)
-            if product is not None:
-                self._matmul(product, place)
-                rest = [
-                    other for other in segments[:k] + segments[k + 1 :] if not self._is_zero(other)
-                ]
-                return True, rest
-        return False, segments
+        place = self.plan.place(fixed(read.base), kind)
+        rows, count = _count(segments[0]), math.prod(lanes)
+        if turned == _row_major(domain):
+            return self._view(kind, place, (rows, count), [count, 1])
+        if self.fast and len(segments[0].extents) == 1 and len(lanes) <= 1:
+            return self._view(kind, place, (rows, count), [turned[0], *(turned[1:] or [0])])
+        return None
 
     def _is_zero(self, segment: Segment) -> bool:
         node = segment.body[0]
-        return len(segment.body) == 1 and isinstance(node, Read) and not segment.extents and (
-            node.table is None and not any(node.strides) and self.program.inputs <= fixed(node.base) < self.program.first_truth
-            and self.program.constants[fixed(node.base) - self.program.inputs] == 0.0
+        return (
+            len(segment.body) == 1
+            and isinstance(node, Read)
+            and not segment.extents
+            and (
+                node.table is None
+                and not any(node.strides)
+                and self.program.inputs <= fixed(node.base) < self.program.first_truth
+                and self.program.constants[fixed(node.base) - self.program.inputs] == 0.0
+            )
         )
 
     def _matmul(self, product: Product, place: int) -> None:
@@ -514,7 +511,7 @@ class _Writer:
                 f"{'truths' if kind == 'b' else 'memory'}.item({self.plan.place(address, kind)})"
                 for address, kind in zip(block.reads.tolist(), kinds, strict=True)
             ]
-            lines = _filled(items, "                ")
+            lines = filled(items, "                ")
             self._write(f"numbers = {name}([")
             self.lines += lines
             self._write("])")
@@ -528,6 +525,11 @@ class _Writer:
         if any(program.kind_of(operand) == "b" for operand in program.outputs):
             place = self.plan.place(block.base, "b")
             self._write(f"truths[{place}:{place + block.lanes}] = numbers")
+
+
+def _count(segment: Segment) -> int:
+    """The number of terms."""
+    return math.prod(map(fixed, segment.extents))
 
 
 def _row_major(shape: Sequence[int]) -> list[int]:
@@ -554,4 +556,3 @@ def _kinds_of(body: Sequence[Any], wanted: str) -> list[str]:
         elif isinstance(node, Fold):
             kinds[k] = node.primitive.result
     return kinds
-

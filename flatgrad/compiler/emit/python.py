@@ -19,6 +19,7 @@ import numpy as np
 
 from ...runtime import primitives
 from ...runtime.primitives import AND, ATOM, COMPARISON, CONDITIONAL, NOT, OR, POWER, TABLE, UNARY, Primitive
+from ..array_program import ArrayProgram
 from ..program import Program
 from ..split import split
 
@@ -177,7 +178,7 @@ def emit_function(program: Program, name: str, doc: str = "") -> list[str]:
     It takes one argument per input group (a number, or a list of numbers) and returns one result per output group.
     """
     arguments = [group.name for group in program.input_groups]
-    head = [*_signature(name, arguments), *_docstring(program, doc)]
+    head = [*signature(name, arguments), *docstring(program, doc)]
     if len(program) <= _SPLIT:
         layout = _Layout(program)
         statements = _Statements(program, layout)
@@ -198,16 +199,17 @@ def emit_function(program: Program, name: str, doc: str = "") -> list[str]:
     return sections
 
 
-def _signature(name: str, arguments: Sequence[str]) -> list[str]:
+def signature(name: str, arguments: Sequence[str]) -> list[str]:
+    """The first line of a function, or its first lines if it has many arguments."""
     line = f"def {name}({', '.join(arguments)}):"
-    return [line] if len(line) <= WIDTH else [f"def {name}(", *_filled(arguments, " " * 4), "):"]
+    return [line] if len(line) <= WIDTH else [f"def {name}(", *filled(arguments, " " * 4), "):"]
 
 
 def _joined(lines: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _docstring(program: Program, doc: str) -> list[str]:
+def docstring(program: Program | ArrayProgram, doc: str) -> list[str]:
     """What the function does, and what its arguments and results are, in order."""
     if not doc:
         return []
@@ -443,7 +445,7 @@ def _store(program: Program, texts: Sequence[str]) -> list[str]:
     return [
         line
         for k in range(0, len(names), 100)
-        for line in ["    _w += [", *_filled(names[k : k + 100], " " * 8), "    ]"]
+        for line in ["    _w += [", *filled(names[k : k + 100], " " * 8), "    ]"]
     ]
 
 
@@ -459,17 +461,17 @@ def _return(program: Program, texts: Sequence[str]) -> list[str]:
     if len(line) <= WIDTH:
         return [line]
     if len(results) == 1 and not isinstance(results[0], str):
-        return ["    return [", *_filled(results[0], " " * 8), "    ]"]
+        return ["    return [", *filled(results[0], " " * 8), "    ]"]
     lines = ["    return ("]
     for result, text in zip(results, joined, strict=True):
         if isinstance(result, str) or len(text) + 9 <= WIDTH:
             lines.append(f"        {text},")
         else:
-            lines += ["        [", *_filled(result, " " * 12), "        ],"]
+            lines += ["        [", *filled(result, " " * 12), "        ],"]
     return [*lines, "    )"]
 
 
-def _filled(items: Sequence[str], indent: str) -> list[str]:
+def filled(items: Sequence[str], indent: str) -> list[str]:
     """Items and commas in lines that are as full as `WIDTH` allows."""
     lines, line = [], indent
     for item in items:

@@ -18,12 +18,22 @@ from ...runtime import primitives as p
 from ...runtime.primitives import ATOM, CONDITIONAL, TABLE, Primitive
 from ...runtime.sites import Location
 from ..array_printer import LANES, TERMS, Source, Sources, linear
-from ..array_program import Addresses, Apply, ArrayProgram, Block, Fold, Node, Read, Segment, Statement
+from ..array_program import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement
 from ..buffers import span
 from ..extents import fixed
 from ..program import Program
 from .numpy import ArrayFunction
-from .python import WIDTH, emit_function, literal, named_positions, needed_by, safe_comment, spelling
+from .python import (
+    WIDTH,
+    docstring,
+    emit_function,
+    literal,
+    named_positions,
+    needed_by,
+    safe_comment,
+    signature,
+    spelling,
+)
 
 #: A block of more equations becomes a function of its own.
 _BLOCK = 40
@@ -31,6 +41,8 @@ _BLOCK = 40
 _EXPRESSION = 80
 #: A repetition in a list of outputs is at most so many pieces long; a list of more pieces is gathered.
 _PERIOD, _PIECES = 4, 24
+#: Lists of at most so many outputs are written element by element, where they come from straight-line code.
+_ITEMS = 12
 
 _PRELUDE = {
     "total": '''\
@@ -132,12 +144,13 @@ class _Writer:
         self.locals = (name for name in itertools.chain("abcdefgh", (f"a{k}" for k in itertools.count()))
                        if name not in taken)  # fmt: skip
         self.temporary = itertools.count(1)
+        self.cells: dict[int, str] = {}  # results of blocks that are read one by one, by address
 
     # --- the function ---------------------------------------------------------------------------------------------
 
     def sections(self) -> list[str]:
         program = self.program
-        arguments = ", ".join(group.name for group in program.input_groups)
+        arguments = [group.name for group in program.input_groups]
         shown: set[Location] = set()
         last: Location | None = None
         backwards = False
@@ -159,9 +172,7 @@ class _Writer:
                 last = location
             self._statement(statement)
         returned = self._returned()
-        head = [f"def {self.function.name}({arguments}):"]
-        if self.function.doc:
-            head.append(f'    """{self.function.doc}"""')
+        head = [*signature(self.function.name, arguments), *docstring(program, self.function.doc)]
         body = [f"    {line}" for line in [*self.lines, *returned]]
         return [*self.blocks, "\n".join([*head, *body]) + "\n"]
 
@@ -182,7 +193,11 @@ class _Writer:
 
     def _statement(self, statement: Statement) -> None:
         shape = tuple(map(fixed, statement.shape))
-        names = self.lane_names[: len(shape)] if len(shape) <= len(self.lane_names) else [f"i{k}" for k in range(len(shape))]
+        names = (
+            self.lane_names[: len(shape)]
+            if len(shape) <= len(self.lane_names)
+            else [f"i{k}" for k in range(len(shape))]
+        )
         text, bindings = self._body(statement.body, shape, names, CONDITIONAL)
         loops = _loops(names, shape) + bindings
         if not loops:
@@ -216,7 +231,9 @@ class _Writer:
                 if text[0] == "-":
                     text, strength = f"({text})", ATOM
             elif isinstance(node, Apply):
-                text, strength = self._applied(node.primitive, [nodes[o] for o in node.operands], [texts[o] for o in node.operands])
+                text, strength = self._applied(
+                    node.primitive, [nodes[o] for o in node.operands], [texts[o] for o in node.operands]
+                )
             else:
                 text, strength = self._fold(node, extents, names)
             if uses[k] > 1 and not isinstance(node, Read):
@@ -255,8 +272,7 @@ class _Writer:
                     break
             else:
                 return how.pieces[1].join(texts), how.strength
-        for segment in fold.segments:
-            parts.append(self._segment(segment, extents, names))
+        parts = [self._segment(segment, extents, names) for segment in fold.segments]
         name = {p.add: "total(", p.mul: "product("}.get(primitive, f"fold({_function(primitive)}, ")
         if len(parts) == 1 and parts[0].startswith("*("):
             inner = parts[0][2:-1] if name in ("total(", "product(") else parts[0][1:]
@@ -274,6 +290,8 @@ class _Writer:
 
     def _read(self, read: Read, extents: tuple[int, ...], names: list[str]) -> str:
         low, high = span(read, extents)
+        if low == high and low in self.cells:
+            return self.cells[low]
         if read.table is None:
             source = self.sources.of(low)
             base, strides = fixed(read.base), [fixed(stride) for stride in read.strides]
@@ -333,13 +351,44 @@ class _Writer:
             self._assign(name, f"{function}([{', '.join(inputs)}])")
             return
         results = self._straight(program, inputs)
-        self._assign(name, f"[{', '.join(results)}]")
+        addresses = range(block.base, block.base + block.lanes)
+        if self._read_together(block):
+            self._assign(name, f"[{', '.join(results)}]")
+        elif len(self.program.statements) == 1:  # the whole program: everything goes into the return statement
+            self.cells.update(zip(addresses, results, strict=True))
+        else:
+            for address, text in zip(addresses, results, strict=True):
+                if not text.isidentifier():
+                    own = f"t{next(self.temporary)}"
+                    self._assign(own, text)
+                    text = own
+                self.cells[address] = text
+
+    def _read_together(self, block: Block) -> bool:
+        """Whether some access or list of outputs ranges over the results of a block."""
+        first, last = block.base, block.base + block.lanes - 1
+        for statement in self.program.statements:
+            if isinstance(statement, Statement):
+                for read, extents in statement.reads():
+                    low, high = span(read, extents)
+                    if low <= last and high >= first and (read.table is not None or low < high):
+                        return True
+        start = 0
+        for group in self.program.output_groups:
+            places = self.program.outputs[start : start + group.size]
+            start += group.size
+            if group.size > _ITEMS and ((places >= first) & (places <= last)).any():
+                return True
+        return False
 
     def _scalar(self, address: int) -> bool:
+        """Whether an address is a scalar of its own, and no element of a list."""
         source = self.sources.of(address)
         return source is None or not source.shape
 
     def _cell(self, address: int) -> str:
+        if address in self.cells:
+            return self.cells[address]
         source = self.sources.of(address)
         assert source is not None
         return self._element(source, str(address - source.base))
@@ -412,28 +461,36 @@ class _Writer:
             if count > 2:
                 variable = self.lane_names[0]
                 shifts = [pieces[k + period + n].start - pieces[k + n].start for n in range(period)]
-                inner = [self._slice(piece, shift, variable) for piece, shift in zip(pieces[k : k + period], shifts, strict=True)]
+                inner = [
+                    self._slice(piece, shift, variable)
+                    for piece, shift in zip(pieces[k : k + period], shifts, strict=True)
+                ]
                 items.append(f"*(g for {variable} in range({count}) for g in [{', '.join(inner)}])")
                 k += period * count
             else:
                 items.append(self._slice(pieces[k], 0, ""))
                 k += 1
         if len(items) > _PIECES:
-            return f"[{self._read(Read(0, (), places), (len(places),), [self.lane_names[0]])}{_loops(self.lane_names[:1], (len(places),))}]"
+            name = self.lane_names[:1]
+            return f"[{self._read(Read(0, (), places), (len(places),), name)}{_loops(name, (len(places),))}]"
         return f"[{', '.join(items)}]"
 
     def _slice(self, piece: _Piece, shift: int, variable: str) -> str:
         source, start, length, step = piece
         if not source.shape:
             return self._name(source)
+        if source.base + start in self.cells:
+            return self.cells[source.base + start]
         first = linear(start, [shift], [variable])
         if length == 1:
             return f"{self._name(source)}[{first}]"
         if not shift and start == 0 and length == source.size and step == 1:
             return f"*{self._name(source)}"
-        if step < 0:
-            return f"*{self._name(source)}[{first}:{linear(start + step * length, [shift], [variable]) if shift or start + step * length >= 0 else ''}:{step}]"
-        end = linear(start + (length - 1) * step + 1, [shift], [variable])
+        last = start + (length - 1) * step
+        if step > 0:
+            end = linear(last + 1, [shift], [variable])
+        else:
+            end = linear(last - 1, [shift], [variable]) if last > 0 else ""
         return f"*{self._name(source)}[{first}:{end}{f':{step}' if step != 1 else ''}]"
 
     def _pieces(self, places: Addresses) -> list[_Piece]:
@@ -441,10 +498,14 @@ class _Writer:
         for address in places.tolist():
             source = self.sources.of(address) or Source(literal(self.sources.number(address))[0], address, ())
             offset = address - source.base
-            if pieces and pieces[-1].source is source and source.shape:
+            if pieces and pieces[-1].source is source and source.shape and address not in self.cells:
                 last = pieces[-1]
                 step = offset - last.start if last.length == 1 else last.step
-                if step and offset == last.start + step * last.length and (step > 0 or last.start + step * (last.length + 1) >= 0):
+                if (
+                    step
+                    and offset == last.start + step * last.length
+                    and (step > 0 or last.start + step * (last.length + 1) >= 0)
+                ):
                     pieces[-1] = _Piece(source, last.start, last.length + 1, step)
                     continue
             pieces.append(_Piece(source, offset, 1, 1))
@@ -458,7 +519,10 @@ def _repetition(pieces: Sequence[_Piece]) -> tuple[int, int]:
         shifts = [pieces[period + n].start - pieces[n].start for n in range(period)]
         count = 1
         while (count + 1) * period <= len(pieces) and all(
-            now.source is first.source and now[2:] == first[2:] and now.start == first.start + count * shift and now.step > 0
+            now.source is first.source
+            and now[2:] == first[2:]
+            and now.start == first.start + count * shift
+            and now.step > 0
             for first, shift, now in zip(pieces[:period], shifts, pieces[count * period :], strict=False)
         ):
             count += 1
@@ -494,4 +558,3 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 def _listed(name: str, items: Sequence[str]) -> str:
     return f"{name} = [\n" + "".join(f"{line}\n" for line in _wrapped(", ".join(items) + ",", "    ")) + "]\n"
-

@@ -20,7 +20,15 @@ def emit_step_numbers(rate: str, texts: dict[str, str]) -> str:
 
 
 def emit_loop(
-    *, rows: int, batch: int, sizes: Sequence[int], shuffled: bool, states: int, has_leaves: bool, seed: int | None
+    *,
+    rows: int,
+    batch: int,
+    sizes: Sequence[int],
+    shuffled: bool,
+    states: int,
+    has_leaves: bool,
+    seed: int | None,
+    arrays: bool,
 ) -> str:
     """The generator `train`, which runs steps over batches.
 
@@ -32,6 +40,7 @@ def emit_loop(
         states: how many lists of state the optimiser has.
         has_leaves: whether steps read further leaves (frozen parameters).
         seed: the default seed of the shuffling.
+        arrays: whether the steps work on arrays.
     """
     state = ", *state" if states else ""
     leaves = ", LEAVES" if has_leaves else ""
@@ -55,17 +64,20 @@ def emit_loop(
         "    if state is None:",
         f"        state = [[0.0] * len(parameters) for _ in range({states})]",
     ]
+    flat = "np.array({0}, dtype=float).ravel()" if arrays else "[number for row in {0} for number in row]"
     if batch >= rows and not shuffled:
         body += [
-            "    x_all = [number for row in X for number in row]",
-            "    y_all = [number for row in y for number in row]",
+            f"    x_all = {flat.format('X')}",
+            f"    y_all = {flat.format('y')}",
             f"    run = STEPS[{rows}]",
             "    for step in range(first, steps):",
             f"        {result} = run(x_all, y_all, {tail})",
             f"        {yielded}",
         ]
     else:
+        taken = "{0}[batch].ravel()" if arrays else "[number for row in batch for number in {0}[row]]"
         body += [
+            *(["    X, y = np.array(X, dtype=float), np.array(y, dtype=float)"] if arrays else []),
             f"    order = list(range({rows}))",
             *(["    shuffle = random.Random(seed).shuffle"] if shuffled else []),
             "    step = 0",
@@ -76,8 +88,8 @@ def emit_loop(
             "                return",
             "            if step >= first:",
             f"                batch = order[start:start + {batch}]",
-            "                x_batch = [number for row in batch for number in X[row]]",
-            "                y_batch = [number for row in batch for number in y[row]]",
+            f"                x_batch = {taken.format('X')}",
+            f"                y_batch = {taken.format('y')}",
             f"                {result} = STEPS[len(batch)](x_batch, y_batch, {tail})",
             f"                {yielded}",
             "            step += 1",

@@ -38,7 +38,7 @@ def reroll(program: Program, *, fast: bool = False) -> ArrayProgram:
     loops = sorted(loops_of(packed.packs), key=lambda loop: loop.order)
     outside += [packed.address[scalars.operands(program, chains)] for scalars in packed.scalars]
     loops = fuse(loops, outside, program.inputs + len(packed.constants))
-    laid = lay_out(program, chains, packed, loops)
+    laid = lay_out(program, chains, packed, loops, fast)
     result = ArrayProgram(
         program.name,
         list(program.input_names),
@@ -62,4 +62,3 @@ def reroll(program: Program, *, fast: bool = False) -> ArrayProgram:
         reroll_seconds=time.perf_counter() - start,
     )
     return result
-

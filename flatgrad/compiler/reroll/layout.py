@@ -11,6 +11,8 @@ import numpy as np
 
 from ..array_program import Apply, Block, Fold, Node, Read, Segment, Statement
 from ..buffers import span
+from ..extents import fixed
+from ..passes import FAST_JOINT_PASSES, JOINT_PASSES, run_passes
 from ..program import Group, Program, ProgramBuilder
 from .affine import Piece, arrange, cut, factor
 from .chains import Chains
@@ -21,6 +23,8 @@ Addresses = np.ndarray[Any, np.dtype[np.int64]]
 
 #: Until all sizes are known, addresses of truth values among the constants, and of results, count from here.
 _TRUTHS, _RESULTS = 1 << 40, 1 << 41
+#: Blocks of at most so many equations are simplified one by one, as flat Python is.
+_SIMPLIFIED = 10_000
 
 
 class _Terms(NamedTuple):
@@ -40,19 +44,20 @@ class Laid(NamedTuple):
     outputs: Addresses
 
 
-def lay_out(program: Program, chains: Chains, packed: Packed, loops: Sequence[Loop]) -> Laid:
-    """Choose shapes, orders of lanes and final addresses; print scalars as blocks."""
-    return _Layout(program, chains, packed, loops).run()
+def lay_out(program: Program, chains: Chains, packed: Packed, loops: Sequence[Loop], fast: bool) -> Laid:
+    """Choose shapes, orders of lanes and final addresses; make blocks of scalars."""
+    return _Layout(program, chains, packed, loops, fast).run()
 
 
 class _Layout:
-    def __init__(self, program: Program, chains: Chains, packed: Packed, loops: Sequence[Loop]) -> None:
+    def __init__(self, program: Program, chains: Chains, packed: Packed, loops: Sequence[Loop], fast: bool) -> None:
+        self.fast = fast
         self.program, self.chains, self.packed, self.loops = program, chains, packed, loops
         self.inputs = program.inputs
         self.ends = self.inputs + len(packed.constants)  # addresses below are inputs and constants
         self.numbers = np.array([float(number) for number in packed.constants])
         self.is_truth = np.array([isinstance(number, bool) for number in packed.constants])
-        
+
         self.final = np.full(packed.size, -1, dtype=np.int64)
         self.final[: self.inputs] = np.arange(self.inputs)
         self.pool: list[float] = []
@@ -129,7 +134,7 @@ class _Layout:
                 nodes.append(node if isinstance(node, Apply) else self._located(node))
         heads = _heads(nodes)
         chosen = [head for head in heads if not self._is_constant_head(head)]
-        for piece in arrange([head for head in chosen], loop.lanes):
+        for piece in arrange(chosen, loop.lanes):
             strides = {id(head): own for head, own in zip(chosen, piece.strides, strict=True)}
             body = tuple(self._node(node, piece, strides) for node in nodes)
             self._append(loop, piece, body)
@@ -182,7 +187,7 @@ class _Layout:
         return self._read(node, piece, strides, (), ())
 
     def _segment(self, terms: _Terms, piece: Piece, strides: dict[int, tuple[int, ...] | None]) -> Segment:
-        body = []
+        body: list[Read | Apply] = []
         for k, node in enumerate(terms.nodes):
             if isinstance(node, Apply):
                 body.append(node)
@@ -254,6 +259,8 @@ class _Layout:
         outside = (places < scalars.base) | (places >= scalars.base + len(scalars.nodes))
         results = scalars.nodes[read[scalars.base : scalars.base + len(scalars.nodes)]]
         part = _extracted(program, scalars.equations.tolist(), operands[outside].tolist(), results.tolist())
+        if len(part) <= _SIMPLIFIED:
+            part = run_passes(FAST_JOINT_PASSES if self.fast else JOINT_PASSES, part)
         self.statements.append(Block(part, self._placed(places[outside]), self.next))
         self.firsts.append(int(scalars.equations[0]))
         self.final[address[program.inputs + results]] = self.next + np.arange(len(results))
@@ -295,7 +302,7 @@ class _Layout:
         """Name the results: `v1`, `v2`, ..., and `x_bar` where they are the adjoint of what is called x."""
         program, address = self.program, self.packed.address
         groups = [group.name for group in program.input_groups for _ in range(group.size)]
-        bases = [int(statement.base) for statement in statements]
+        bases = [fixed(statement.base) for statement in statements]
         taken: dict[str, int] = {}
         for k, (statement, first) in enumerate(zip(statements, self.firsts, strict=True)):
             if isinstance(statement, Block):
@@ -339,8 +346,6 @@ def _extracted(program: Program, equations: Sequence[int], reads: Sequence[int],
     for equation in equations:
         operands = program.operands[program.starts[equation] : program.starts[equation + 1]]
         refs = [renamed[o] if o >= 0 else builder.constant(program.constants[~o]) for o in operands]
-        renamed[program.inputs + equation] = builder.append(
-            program.opcodes[equation], refs, program.sites[equation]
-        )
+        renamed[program.inputs + equation] = builder.append(program.opcodes[equation], refs, program.sites[equation])
     outputs = [renamed[program.inputs + node] for node in results]
     return builder.finish(outputs, [Group("results", len(outputs), False)])

@@ -414,15 +414,16 @@ def _scheduled(
     inputs = program.inputs
     nodes = classes.nodes.tolist()
     # Twice the stage, and 1 more for what packs make; variables, "no operand", constants from the end.
-    moment = [0] * (inputs + len(program) + 1 + len(program.constants))
-    columns = [column.tolist() for column in operand_columns(program, classes.nodes)]
-    owner, starts, terms = chains.owner.tolist(), chains.starts.tolist(), chains.terms.tolist()
-    when = moment.__getitem__
+    moment: list[int] = [0] * (inputs + len(program) + 1 + len(program.constants))
+    columns: list[list[int]] = [column.tolist() for column in operand_columns(program, classes.nodes)]
+    owner: list[int] = chains.owner.tolist()
+    starts: list[int] = chains.starts.tolist()
+    terms: list[int] = chains.terms.tolist()
 
     def latest(position: int) -> int:
         chain = owner[nodes[position]]
         if chain >= 0:
-            return max(map(when, terms[starts[chain] : starts[chain + 1]]))
+            return max([moment[term] for term in terms[starts[chain] : starts[chain + 1]]])
         return max(moment[columns[0][position]], moment[columns[1][position]], moment[columns[2][position]])
 
     pending: list[tuple[int, int, Any]] = [(height[position], 0, position) for position in alone.tolist()]
