@@ -10,7 +10,7 @@ import numpy as np
 
 from ..runtime.primitives import ATOM, CONDITIONAL, POWER, PRODUCT, SUM, UNARY, Primitive
 from .array_program import Apply, ArrayProgram, Block, Fold, Node, Read, Segment, Statement
-from .extents import Linear, Size, fixed
+from .extents import fixed
 
 #: Index names: of lanes, of terms.
 LANES, TERMS = "ijklmnopq", "rstuvwxyz"
@@ -151,8 +151,6 @@ class Sources:
 
 def print_arrays(program: ArrayProgram) -> str:
     """An array program as text."""
-    if program.extent is not None:
-        return _symbolic(program)
     sources = Sources(program)
     arguments = ", ".join(g.name if g.scalar else f"{g.name}[{g.size}]" for g in program.input_groups)
     lines = [f"array program {program.name}({arguments}):"]
@@ -232,7 +230,7 @@ class Writer:
             parts.append(self._segment(segment, reduction, strength + (k > 0) if sign != "," else CONDITIONAL))
         if sign == ",":
             return f"{fold.primitive.name}({', '.join(parts)})", ATOM
-        return f" {sign} ".join(parts), strength if len(parts) > 1 else PRODUCT
+        return joined_terms(parts, f" {sign} "), strength if len(parts) > 1 else PRODUCT
 
     def _segment(self, segment: Segment, reduction: str, least: int) -> str:
         extents = tuple(map(fixed, segment.extents))
@@ -244,6 +242,14 @@ class Writer:
         text = self.body(segment.body)
         self.shape, self.names = shape, known
         return f"{reduction}[{', '.join(f'{n}:{e}' for n, e in zip(names, extents, strict=True))}]({text})"
+
+
+def joined_terms(parts: Sequence[str], sign: str) -> str:
+    """Terms of a sum or product in a row: `a + b - c`, where c is negated."""
+    text = parts[0]
+    for part in parts[1:]:
+        text += f" - {part[1:]}" if sign == " + " and part.startswith("-") else sign + part
+    return text
 
 
 def _applied(primitive: Primitive, operands: Sequence[tuple[str, int]]) -> tuple[str, int]:
@@ -298,7 +304,3 @@ def _outputs(program: ArrayProgram, sources: Sources) -> str:
         shown = list(dict.fromkeys(names))
         results.append(f"[{', '.join(shown if len(shown) < 8 else [*shown[:6], '...'])}]")
     return ", ".join(results)
-
-
-def _symbolic(program: ArrayProgram) -> str:
-    raise NotImplementedError(Linear, Size)

@@ -18,7 +18,7 @@ import numpy as np
 from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ..runtime.primitives import Primitive
 from ..runtime.sites import Location
-from .extents import Extent, Size, fixed
+from .extents import Size, fixed
 from .program import Group, Program
 
 Addresses = np.ndarray[Any, np.dtype[np.int64]]
@@ -161,7 +161,7 @@ class ArrayStats:
 
 @dataclass
 class ArrayProgram:
-    """A program as array statements.
+    """A program as array statements. (With a size that is bound later, it is an `OpenArrayProgram` of `generalize`.)
 
     Attributes:
         name, input_names, input_groups, output_groups: as in `Program`.
@@ -169,7 +169,6 @@ class ArrayProgram:
         truths: truth values that stand in the program.
         statements: in the order in which they run.
         outputs: the address of each output.
-        extent: the size that is bound at the call, where shapes, bases or strides depend on one.
         stats: what re-rolling found.
     """
 
@@ -181,7 +180,6 @@ class ArrayProgram:
     statements: list[Statement | Block] = field(default_factory=list)
     outputs: Addresses = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     output_groups: list[Group] = field(default_factory=list)
-    extent: Extent | None = None
     stats: ArrayStats = field(default_factory=lambda: ArrayStats(0, 0, 0, 0, 0, 1.0, 0, 0.0))
 
     @property

@@ -17,7 +17,7 @@ import numpy as np
 from ...runtime import primitives as p
 from ...runtime.primitives import ATOM, CONDITIONAL, TABLE, Primitive
 from ...runtime.sites import Location
-from ..array_printer import LANES, TERMS, Source, Sources, linear
+from ..array_printer import LANES, TERMS, Source, Sources, joined_terms, linear
 from ..array_program import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement
 from ..buffers import span
 from ..extents import fixed
@@ -271,7 +271,7 @@ class _Writer:
                 if bindings:
                     break
             else:
-                return how.pieces[1].join(texts), how.strength
+                return joined_terms(texts, how.pieces[1]), how.strength
         parts = [self._segment(segment, extents, names) for segment in fold.segments]
         name = {p.add: "total(", p.mul: "product("}.get(primitive, f"fold({_function(primitive)}, ")
         if len(parts) == 1 and parts[0].startswith("*("):

@@ -257,13 +257,16 @@ class _Layout:
         operands = scalars.operands(program, self.chains)
         places = address[operands]
         outside = (places < scalars.base) | (places >= scalars.base + len(scalars.nodes))
-        results = scalars.nodes[read[scalars.base : scalars.base + len(scalars.nodes)]]
+        wanted = np.flatnonzero(read[scalars.base : scalars.base + len(scalars.nodes)])
+        results = scalars.nodes[wanted]
+        if not len(results):
+            return
         part = _extracted(program, scalars.equations.tolist(), operands[outside].tolist(), results.tolist())
         if len(part) <= _SIMPLIFIED:
             part = run_passes(FAST_JOINT_PASSES if self.fast else JOINT_PASSES, part)
         self.statements.append(Block(part, self._placed(places[outside]), self.next))
         self.firsts.append(int(scalars.equations[0]))
-        self.final[address[program.inputs + results]] = self.next + np.arange(len(results))
+        self.final[scalars.base + wanted] = self.next + np.arange(len(results))
         self.next += len(results)
 
     # --- the end --------------------------------------------------------------------------------------------------
@@ -342,6 +345,9 @@ def _extracted(program: Program, equations: Sequence[int], reads: Sequence[int],
     builder = ProgramBuilder(program.name, [Group("numbers", len(reads), False)], names)
     builder.program.locations = program.locations
     builder.program.truth_inputs = frozenset(k for k, v in enumerate(reads) if program.kind_of(v) == "b")
+    # Equations get other names than inputs have.
+    taken = [int(name[1:]) for name in names if name[0] == "v" and name[1:].isdigit()]
+    builder.program.numbering = max(0, max(taken, default=0) + 1 - len(reads))
     renamed = {variable: k for k, variable in enumerate(reads)}
     for equation in equations:
         operands = program.operands[program.starts[equation] : program.starts[equation + 1]]

@@ -8,6 +8,7 @@ are handed out in the order of creation. Identical lanes become one, and what a 
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -178,9 +179,15 @@ class _Packer:
         self.next += lanes
 
     def add_scalars(self, stage: int, equations: Addresses) -> Scalars:
+        """A block; where it only multiplies by 1, the result is the operand."""
         base = self.next
         self.next += len(equations)
         self.address[self.inputs + equations] = np.arange(base, self.next)
+        products = equations[self.opcodes[equations] == p.mul.opcode]
+        ones = np.array([k for k, number in enumerate(self.program.constants) if number == 1.0 and number is not True])
+        for own, other in itertools.permutations(operand_columns(self.program, products)[:2]):
+            same = np.isin(~own, ones)
+            self.address[self.inputs + products[same]] = self.address[other[same]]
         owner = self.chains.owner[equations]
         everything = np.concatenate([equations[owner < 0], self.chains.equations_of(owner[owner >= 0])])
         return Scalars(stage, equations, np.sort(everything), base)
