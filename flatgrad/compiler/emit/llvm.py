@@ -1,0 +1,910 @@
+"""LLVM: array programs as machine code, by way of LLVM's assembly language.
+
+One function per statement, so that no function is large; `run` calls them in order. Lanes are vectors, written as such:
+a tile of several vectors is computed at once, with the accumulators of its folds in registers, while the terms run in
+their order. Each lane does its own operations in the scalar order, hence the bits are those of the scalar program. In
+exact mode no operation carries a fast-math flag, nothing is contracted, and functions of `math` are calls of the libm
+that CPython itself calls, under names of our own that LLVM knows nothing about.
+
+A vector or tile that would reach over the end of its dimension begins earlier instead: some lanes are computed twice,
+with the same result. An access that is strided along the vectors is copied to scratch memory first, if it is read
+several times; the folds then read whole vectors.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...runtime import primitives as p
+from ...runtime.errors import OptionError
+from ...runtime.primitives import TABLE, Primitive
+from ..array_program import Apply, ArrayProgram, Block, Fold, Read, Segment, Statement
+from ..buffers import Arena, Plan, plan_buffers
+from ..extents import fixed
+from ..program import Program
+from ..reroll.chains import FOLDED
+
+#: So many accumulators (vectors) a tile has at most, and so many vectors side by side.
+_ACCUMULATORS, _VECTORS = 12, 4
+#: Straight-line code is cut into functions of about so many equations.
+_CHUNK = 250
+
+Value = tuple[str, int]
+"""A number (or truth value): its name in the assembly, and how many lanes it has (0: a scalar)."""
+
+
+class Machine(NamedTuple):
+    """What the emitter needs to know of the machine: how many numbers fit into a vector."""
+
+    lanes: int
+
+
+class NativeCode(NamedTuple):
+    """Assembly, and how to run it.
+
+    The function `run(memory, truths, tables)` returns 0, or something else where CPython would raise.
+
+    Attributes:
+        assembly: the module, without target.
+        numbers, truths: the sizes of the two arrays that it works in.
+        tables: gather tables, one behind the other.
+        constants: what `memory` must have, from the first address behind the inputs.
+        truth_constants: likewise for `truths`.
+        outputs: where the results are, one per output group: place and size; they are behind each other.
+        functions: the names of the functions of libm that it calls.
+    """
+
+    assembly: str
+    numbers: int
+    truths: int
+    tables: Any
+    constants: Any
+    truth_constants: Any
+    outputs: list[tuple[int, int]]
+    functions: frozenset[str]
+
+
+def emit_llvm(program: ArrayProgram, machine: Machine, *, fast: bool = False) -> NativeCode:
+    """The machine-independent assembly of an array program."""
+    return _Module(program, machine, fast).emitted()
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+class _Function:
+    """The text of one function while it is written."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lines: list[str] = []
+        self.allocated: list[str] = []
+        self.count = 0
+        self.block = "entry"
+        self.fault = self.allocate("i32")
+        self.do(f"store i32 0, ptr {self.fault}")
+
+    def fresh(self) -> str:
+        self.count += 1
+        return f"%x{self.count}"
+
+    def do(self, text: str) -> None:
+        self.lines.append(f"  {text}")
+
+    def let(self, text: str) -> str:
+        name = self.fresh()
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def allocate(self, kind: str) -> str:
+        name = self.fresh()
+        self.allocated.append(f"  {name} = alloca {kind}, align 64")
+        return name
+
+    @contextmanager
+    def loop(self, count: int, step: int = 1) -> Iterator[str | int]:
+        """A loop over 0, step, 2*step, ...; yields the index. A loop of one iteration is none."""
+        if count <= step:
+            yield 0
+            return
+        self.count += 1
+        head, end = f"loop{self.count}", f"end{self.count}"
+        index, before = self.fresh(), self.block
+        self.do(f"br label %{head}")
+        self.lines.append(f"{head}:")
+        place = len(self.lines)
+        self.lines.append("")
+        self.block = head
+        yield index
+        following = self.let(f"add nuw nsw i64 {index}, {step}")
+        more = self.let(f"icmp ult i64 {following}, {count}")
+        self.do(f"br i1 {more}, label %{head}, label %{end}")
+        self.lines[place] = f"  {index} = phi i64 [ 0, %{before} ], [ {following}, %{self.block} ]"
+        self.lines.append(f"{end}:")
+        self.block = end
+
+    def times(self, index: str | int, factor: int) -> str | int:
+        if isinstance(index, int) or not factor:
+            return index * factor if isinstance(index, int) else 0
+        return index if factor == 1 else self.let(f"mul nsw i64 {index}, {factor}")
+
+    def plus(self, a: str | int, b: str | int) -> str | int:
+        if isinstance(a, int) and isinstance(b, int):
+            return a + b
+        return b if a == 0 else a if b == 0 else self.let(f"add nsw i64 {a}, {b}")
+
+    def least(self, index: str | int, limit: int) -> str | int:
+        """The smaller of an index and a limit."""
+        if isinstance(index, int):
+            return min(index, limit)
+        over = self.let(f"icmp ugt i64 {index}, {limit}")
+        return self.let(f"select i1 {over}, i64 {limit}, i64 {index}")
+
+    def note_fault(self, condition: Value) -> None:
+        """Remember that a condition held in some lane."""
+        name, lanes = condition
+        if lanes:
+            bits = self.let(f"bitcast <{lanes} x i1> {name} to i{lanes}")
+            name = self.let(f"icmp ne i{lanes} {bits}, 0")
+        found = self.let(f"zext i1 {name} to i32")
+        before = self.let(f"load i32, ptr {self.fault}")
+        self.do(f"store i32 {self.let(f'or i32 {before}, {found}')}, ptr {self.fault}")
+
+    def text(self) -> str:
+        result = self.let(f"load i32, ptr {self.fault}")
+        self.do(f"ret i32 {result}")
+        head = f"define internal i32 @{self.name}(ptr noalias %m, ptr noalias %b, ptr noalias %t) #0 {{"
+        return "\n".join([head, "entry:", *self.allocated, *self.lines, "}"])
+
+
+def _kind(kind: str, lanes: int) -> str:
+    scalar = "i1" if kind == "b" else "double"
+    return f"<{lanes} x {scalar}>" if lanes else scalar
+
+
+def number(value: float | bool) -> str:
+    """A constant as LLVM writes it: doubles by their bits."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+
+# --- primitives -------------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Writes the operations of one function: what the spellings of primitives are written in."""
+
+    def __init__(self, function: _Function, fast: bool) -> None:
+        self.function, self.flags = function, "reassoc nsz contract " if fast else ""
+        self.called: set[str] = set()
+
+    def same(self, values: Sequence[Value], kinds: str) -> tuple[list[str], int]:
+        """Values with the same number of lanes: scalars are repeated where others are vectors."""
+        lanes = max((lanes for _, lanes in values), default=0)
+        return [self.splat(value, kind, lanes) for value, kind in zip(values, kinds, strict=True)], lanes
+
+    def splat(self, value: Value, kind: str, lanes: int) -> str:
+        name, own = value
+        if own == lanes:
+            return name
+        vector, scalar = _kind(kind, lanes), _kind(kind, 0)
+        first = self.function.let(f"insertelement {vector} poison, {scalar} {name}, i32 0")
+        return self.function.let(
+            f"shufflevector {vector} {first}, {vector} poison, <{lanes} x i32> zeroinitializer"
+        )
+
+    def binary(self, operation: str, a: Value, b: Value, kind: str = "f") -> Value:
+        (x, y), lanes = self.same([a, b], kind * 2)
+        flags = self.flags if operation[0] == "f" else ""
+        return self.function.let(f"{operation} {flags}{_kind(kind, lanes)} {x}, {y}"), lanes
+
+    def unary(self, operation: str, a: Value) -> Value:
+        return self.function.let(f"{operation} {_kind('f', a[1])} {a[0]}"), a[1]
+
+    def compare(self, how: str, a: Value, b: Value) -> Value:
+        (x, y), lanes = self.same([a, b], "ff")
+        return self.function.let(f"fcmp {how} {_kind('f', lanes)} {x}, {y}"), lanes
+
+    def select(self, condition: Value, a: Value, b: Value) -> Value:
+        if condition[1] == 0:
+            (x, y), lanes = self.same([a, b], "ff")
+            kind = _kind("f", lanes)
+            return self.function.let(f"select i1 {condition[0]}, {kind} {x}, {kind} {y}"), lanes
+        (c, x, y), lanes = self.same([condition, a, b], "bff")
+        kind = _kind("f", lanes)
+        return self.function.let(f"select {_kind('b', lanes)} {c}, {kind} {x}, {kind} {y}"), lanes
+
+    def both(self, a: Value, b: Value) -> Value:
+        return self.binary("and", a, b, "b")
+
+    def either(self, a: Value, b: Value) -> Value:
+        return self.binary("or", a, b, "b")
+
+    def invert(self, a: Value) -> Value:
+        kind = _kind("b", a[1])
+        ones = f"<{', '.join(['i1 true'] * a[1])}>" if a[1] else "true"
+        return self.function.let(f"xor {kind} {a[0]}, {ones}"), a[1]
+
+    def constant(self, value: float) -> Value:
+        return number(value), 0
+
+    def intrinsic(self, name: str, a: Value) -> Value:
+        """An operation that LLVM has as an exact instruction: `sqrt`, `fabs`."""
+        suffix = f"v{a[1]}f64" if a[1] else "f64"
+        kind = _kind("f", a[1])
+        self.called.add(f"declare {kind} @llvm.{name}.{suffix}({kind})")
+        return self.function.let(f"call {kind} @llvm.{name}.{suffix}({kind} {a[0]})"), a[1]
+
+    def libm(self, name: str, *operands: Value) -> Value:
+        """A function of libm, lane by lane; a fault where CPython's `math` raises."""
+        names, lanes = self.same(operands, "f" * len(operands))
+        self.called.add(f"declare double @flatgrad_{name}({', '.join(['double'] * len(operands))}) #1")
+        let = self.function.let
+        if not lanes:
+            result = let(f"call double @flatgrad_{name}({', '.join(f'double {n}' for n in names)})")
+        else:
+            kind = _kind("f", lanes)
+            result = "poison"
+            for k in range(lanes):
+                items = [let(f"extractelement {kind} {n}, i32 {k}") for n in names]
+                one = let(f"call double @flatgrad_{name}({', '.join(f'double {i}' for i in items)})")
+                result = let(f"insertelement {kind} {result}, double {one}, i32 {k}")
+        return result, lanes
+
+    def guarded(self, result: Value, *operands: Value) -> Value:
+        """A fault where a result is NaN though no operand is, or infinite though all are finite."""
+        infinity = self.constant(math.inf)
+        sound = self.compare("ord", operands[0], operands[-1])
+        broken = self.both(self.compare("uno", result, result), sound)
+        finite = self.compare("olt", self.intrinsic("fabs", operands[0]), infinity)
+        for operand in operands[1:]:
+            finite = self.both(finite, self.compare("olt", self.intrinsic("fabs", operand), infinity))
+        overflowed = self.both(self.compare("oeq", self.intrinsic("fabs", result), infinity), finite)
+        self.function.note_fault(self.either(broken, overflowed))
+        return result
+
+
+Spelling = Callable[..., Value]
+
+
+def _called(name: str, *, raises: bool = True) -> Spelling:
+    def spelling(w: Writer, *operands: Value) -> Value:
+        result = w.libm(name, *operands)
+        return w.guarded(result, *operands) if raises else result
+
+    return spelling
+
+
+def _division(w: Writer, a: Value, b: Value) -> Value:
+    w.function.note_fault(w.compare("oeq", b, w.constant(0.0)))
+    return w.binary("fdiv", a, b)
+
+
+def _root(w: Writer, a: Value) -> Value:
+    w.function.note_fault(w.compare("olt", a, w.constant(0.0)))
+    return w.intrinsic("sqrt", a)
+
+
+def _maximum(w: Writer, a: Value, b: Value) -> Value:
+    return w.select(w.either(w.compare("oge", a, b), w.compare("uno", a, a)), a, b)
+
+
+def _minimum(w: Writer, a: Value, b: Value) -> Value:
+    return w.select(w.either(w.compare("ole", a, b), w.compare("uno", a, a)), a, b)
+
+
+def _small_exp(w: Writer, x: Value) -> Value:
+    """exp(-|x|), which cannot overflow."""
+    return w.libm("exp", w.unary("fneg", w.intrinsic("fabs", x)))
+
+
+def _sigmoid(w: Writer, x: Value) -> Value:
+    e, one = _small_exp(w, x), w.constant(1.0)
+    top = w.select(w.compare("oge", x, w.constant(0.0)), one, e)
+    return w.binary("fdiv", top, w.binary("fadd", one, e))
+
+
+def _softplus(w: Writer, x: Value) -> Value:
+    tail = w.libm("log1p", _small_exp(w, x))
+    return w.select(w.compare("ogt", x, w.constant(0.0)), w.binary("fadd", x, tail), tail)
+
+
+#: How each primitive is written. A new primitive that machine code should know is one new row.
+SPELLINGS: dict[Primitive, Spelling] = {
+    p.add: lambda w, a, b: w.binary("fadd", a, b),
+    p.mul: lambda w, a, b: w.binary("fmul", a, b),
+    p.sub: lambda w, a, b: w.binary("fsub", a, b),
+    p.neg: lambda w, a: w.unary("fneg", a),
+    p.div: _division,
+    p.power: _called("pow"),
+    p.relu: lambda w, x: w.select(w.compare("olt", x, w.constant(0.0)), w.constant(0.0), x),
+    p.maximum: _maximum,
+    p.minimum: _minimum,
+    p.abs: lambda w, x: w.intrinsic("fabs", x),
+    p.sqrt: _root,
+    p.hypot: lambda w, a, b: w.intrinsic("sqrt", w.binary("fadd", w.binary("fmul", a, a), w.binary("fmul", b, b))),
+    p.sigmoid: _sigmoid,
+    p.softplus: _softplus,
+    p.less: lambda w, a, b: w.compare("olt", a, b),
+    p.less_equal: lambda w, a, b: w.compare("ole", a, b),
+    p.greater: lambda w, a, b: w.compare("ogt", a, b),
+    p.greater_equal: lambda w, a, b: w.compare("oge", a, b),
+    p.equal: lambda w, a, b: w.compare("oeq", a, b),
+    p.logical_and: lambda w, a, b: w.both(a, b),
+    p.logical_or: lambda w, a, b: w.either(a, b),
+    p.logical_not: lambda w, a: w.invert(a),
+    p.where: lambda w, c, a, b: w.select(c, a, b),
+    p.detach: lambda w, x: x,
+    **{
+        BY: _called(BY.name, raises=BY.raises)
+        for BY in (p.exp, p.expm1, p.log, p.log1p, p.tanh, p.sinh, p.cosh, p.sin, p.cos, p.tan, p.asin, p.acos, p.atan,
+                   p.atan2, p.erf, p.erfc)
+    },
+}  # fmt: skip
+
+
+def spelled(primitive: Primitive) -> Spelling:
+    """The spelling of a primitive.
+
+    Raises:
+        OptionError: if it has none.
+    """
+    if primitive not in SPELLINGS:
+        raise OptionError(f"the native back end does not know the primitive {primitive.name}; use backend='numpy'")
+    return SPELLINGS[primitive]
+
+
+# --- the module -------------------------------------------------------------------------------------------------------
+
+
+class _Module:
+    def __init__(self, program: ArrayProgram, machine: Machine, fast: bool) -> None:
+        self.program, self.machine, self.fast = program, machine, fast
+        self.plan: Plan = plan_buffers(program)
+        self.arena = Arena(self.plan.numbers)
+        self.truths = Arena(self.plan.truths)
+        self.tables: list[Any] = []
+        self.table_size = 0
+        self.functions: list[str] = []
+        self.names: list[str] = []
+        self.called: set[str] = set()
+
+    def emitted(self) -> NativeCode:
+        program = self.program
+        for statement in program.statements:
+            if isinstance(statement, Block):
+                self._block(statement)
+            else:
+                _StatementWriter(self, statement).write()
+        outputs = self._outputs()
+        calls = ["define i32 @run(ptr noalias %m, ptr noalias %b, ptr noalias %t) #0 {", "entry:"]
+        flag = "0"
+        for k, name in enumerate(self.names):
+            calls.append(f"  %c{k} = call i32 @{name}(ptr %m, ptr %b, ptr %t)")
+            calls.append(f"  %f{k} = or i32 {flag}, %c{k}")
+            flag = f"%f{k}"
+        calls += [f"  ret i32 {flag}", "}"]
+        attributes = [
+            'attributes #0 = { noinline nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }',
+            "attributes #1 = { nounwind willreturn memory(none) }",
+            "!0 = distinct !{!0}",
+            "!1 = distinct !{!1, !0}",
+            "!2 = !{!1}",
+        ]
+        assembly = "\n\n".join([*sorted(self.called), *self.functions, "\n".join(calls), "\n".join(attributes)]) + "\n"
+        tables = np.concatenate(self.tables) if self.tables else np.zeros(1, dtype=np.int64)
+        functions = frozenset(
+            line.partition("@flatgrad_")[2].partition("(")[0] for line in self.called if "@flatgrad_" in line
+        )
+        return NativeCode(
+            assembly, max(self.arena.peak, 1), max(self.truths.peak, 1), tables, np.array(program.constants, dtype=float),
+            np.array(program.truths, dtype=bool), outputs, functions,
+        )  # fmt: skip
+
+    def add(self, function: _Function, writer: Writer) -> None:
+        self.functions.append(function.text())
+        self.names.append(function.name)
+        self.called |= writer.called
+
+    def table(self, addresses: Any, kind: str) -> int:
+        """Where a gather table begins among all tables."""
+        start = self.table_size
+        self.tables.append(self.plan.places(addresses, kind))
+        self.table_size += len(addresses)
+        return start
+
+    # --- outputs --------------------------------------------------------------------------------------------------
+
+    def _outputs(self) -> list[tuple[int, int]]:
+        """Copy the results of each output group to one place."""
+        program = self.program
+        function = _Function("give_results")
+        writer = Writer(function, False)
+        total = len(program.outputs)
+        place = self.arena.take(total) if total else 0
+        truth = program.truth_mask()[program.outputs] if total else np.zeros(0, dtype=bool)
+        outputs, start = [], 0
+        for group in program.output_groups:
+            outputs.append((place + start, group.size))
+            start += group.size
+        for kind, mask in (("f", ~truth), ("b", truth)):
+            positions = np.flatnonzero(mask)
+            if not len(positions):
+                continue
+            sources = self.plan.places(program.outputs[positions], kind)
+            # Runs of consecutive places are copied as such.
+            cuts = np.flatnonzero((np.diff(sources) != 1) | (np.diff(positions) != 1)) + 1
+            if kind == "f" and len(cuts) < 8:
+                for part in np.split(np.arange(len(positions)), cuts):
+                    self._copy(function, int(sources[part[0]]), place + int(positions[part[0]]), len(part))
+                continue
+            first = self.table_size
+            self.tables += [sources, positions + place]
+            self.table_size += 2 * len(positions)
+            with function.loop(len(positions)) as k:
+                source = _loaded_index(function, first, k)
+                target = _loaded_index(function, first + len(positions), k)
+                found = _element(function, kind, source)
+                if kind == "b":
+                    found = function.let(f"uitofp i1 {found} to double")
+                pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {target}")
+                function.do(f"store double {found}, ptr {pointer}, align 8")
+        self.add(function, writer)
+        return outputs
+
+    def _copy(self, function: _Function, source: int, target: int, count: int) -> None:
+        with function.loop(count) as k:
+            found = _element(function, "f", function.plus(k, source))
+            pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {function.plus(k, target)}")
+            function.do(f"store double {found}, ptr {pointer}, align 8")
+
+    # --- blocks ---------------------------------------------------------------------------------------------------
+
+    def _block(self, block: Block) -> None:
+        """Straight-line code, in functions of bounded size; values that later ones need go through memory."""
+        program = block.program
+        count = len(program)
+        chunk_of = [k // _CHUNK for k in range(count)]
+        last = list(chunk_of)
+        for k in range(count):
+            for operand in program.operands[program.starts[k] : program.starts[k + 1]]:
+                if operand >= program.inputs:
+                    last[operand - program.inputs] = max(last[operand - program.inputs], chunk_of[k])
+        cells: dict[int, tuple[str, int]] = {}
+        for k, address in enumerate(block.reads.tolist()):
+            kind = "b" if k in program.truth_inputs else "f"
+            cells[k] = kind, self.plan.place(address, kind)
+        wanted: dict[int, list[int]] = {}
+        for k, operand in enumerate(program.outputs):
+            wanted.setdefault(operand, []).append(block.base + k)
+        function, writer = self._new(len(self.names))
+        values: dict[int, Value] = {}
+
+        def value(operand: int) -> Value:
+            if operand < 0:
+                return number(program.constants[~operand]), 0
+            if operand not in values:
+                kind, place = cells[operand]
+                values[operand] = self._given(function, block, program, operand, kind, place), 0
+            return values[operand]
+
+        for operand in [o for o in wanted if o < program.inputs]:
+            self._give(function, program, operand, value(operand), wanted[operand])
+        for k in range(count):
+            if k and chunk_of[k] != chunk_of[k - 1]:
+                self.add(function, writer)
+                function, writer = self._new(len(self.names))
+                values = {}
+            operands = program.operands[program.starts[k] : program.starts[k + 1]]
+            variable = program.inputs + k
+            result = spelled(TABLE[program.opcodes[k]])(writer, *map(value, operands))
+            values[variable] = result
+            if variable in wanted:
+                self._give(function, program, variable, result, wanted[variable])
+            if last[k] > chunk_of[k]:
+                kind = program.kind_of(variable)
+                arena = self.truths if kind == "b" else self.arena
+                cells[variable] = kind, arena.take(1)
+                _store(function, kind, result, cells[variable][1], "")
+        self.add(function, writer)
+
+    def _new(self, k: int) -> tuple[_Function, Writer]:
+        function = _Function(f"scalars{k}")
+        return function, Writer(function, self.fast)
+
+    def _given(
+        self, function: _Function, block: Block, program: Program, operand: int, kind: str, place: int
+    ) -> str:
+        if operand < program.inputs and kind == "b" and block.reads[operand] < self.program.inputs:
+            found = _element(function, "f", int(block.reads[operand]))  # a truth value that came in as a number
+            return function.let(f"fcmp une double {found}, {number(0.0)}")
+        return _element(function, kind, place)
+
+    def _give(
+        self, function: _Function, program: Program, operand: int, value: Value, addresses: Sequence[int]
+    ) -> None:
+        kind = program.kind_of(operand)
+        for address in addresses:
+            _store(function, kind, value, self.plan.place(address, kind), "")
+
+
+def _loaded_index(function: _Function, start: int, offset: str | int) -> str:
+    pointer = function.let(f"getelementptr inbounds i64, ptr %t, i64 {function.plus(offset, start)}")
+    return function.let(f"load i64, ptr {pointer}, align 8, !alias.scope !2")
+
+
+def _element(function: _Function, kind: str, place: str | int, scope: str = "") -> str:
+    """A scalar of memory."""
+    if kind == "b":
+        pointer = function.let(f"getelementptr inbounds i8, ptr %b, i64 {place}")
+        return function.let(f"trunc i8 {function.let(f'load i8, ptr {pointer}{scope}')} to i1")
+    pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {place}")
+    return function.let(f"load double, ptr {pointer}, align 8{scope}")
+
+
+def _store(function: _Function, kind: str, value: Value, place: str | int, scope: str) -> None:
+    """Write a scalar or a vector of consecutive lanes to memory."""
+    name, lanes = value
+    if kind == "b":
+        wide = f"<{lanes} x i8>" if lanes else "i8"
+        name = function.let(f"zext {_kind('b', lanes)} {name} to {wide}")
+        pointer = function.let(f"getelementptr inbounds i8, ptr %b, i64 {place}")
+        function.do(f"store {wide} {name}, ptr {pointer}, align 1{scope}")
+        return
+    pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {place}")
+    function.do(f"store {_kind('f', lanes)} {name}, ptr {pointer}, align 8{scope}")
+
+
+# --- statements -------------------------------------------------------------------------------------------------------
+
+
+class _Access:
+    """A read of a statement, over the dimensions of lanes and terms: strides into memory, or into a table."""
+
+    def __init__(self, read: Read, kind: str, extents: tuple[int, ...], module: _Module) -> None:
+        self.kind, self.extents = kind, extents
+        self.converted = False  # a truth value that came in as a number
+        self.scope = ", !alias.scope !2"
+        if read.table is not None:
+            if kind == "b" and read.table.min() < module.program.inputs:
+                self.converted, kind = True, "f"
+            self.table = module.table(read.table, kind)
+            self.base = 0
+            self.strides = [math.prod(extents[k + 1 :]) for k in range(len(extents))]
+        else:
+            base = fixed(read.base)
+            if kind == "b" and base < module.program.inputs:
+                self.converted, kind = True, "f"
+            self.table = -1
+            self.base = module.plan.place(base, kind)
+            self.strides = [fixed(stride) for stride in read.strides]
+        self.memory = kind
+
+    def moves(self, dimension: int) -> bool:
+        return dimension >= 0 and self.strides[dimension] != 0
+
+
+class _StatementWriter:
+    """Writes one statement: loops over lanes outside, tiles of vectors inside, loops over terms in their order."""
+
+    def __init__(self, module: _Module, statement: Statement) -> None:
+        self.module, self.statement = module, statement
+        self.shape = tuple(map(fixed, statement.shape))
+        self.function = _Function(f"{statement.name}_{len(module.names)}")
+        self.writer = Writer(self.function, module.fast)
+        self.base = module.plan.place(fixed(statement.base), statement.kind)
+        self.accesses: dict[int, _Access] = {}
+        self.scratch: list[tuple[int, int]] = []
+        self.lane_strides = [math.prod(self.shape[k + 1 :]) for k in range(len(self.shape))]
+        self._find_accesses(statement.body, statement.kind, self.shape)
+        for node in statement.body:
+            if isinstance(node, Fold):
+                for segment in node.segments:
+                    self._find_accesses(segment.body, node.primitive.operand_kinds[0], self._domain(segment))
+        self.terms = sum(
+            math.prod(map(fixed, segment.extents))
+            for node in statement.body if isinstance(node, Fold) for segment in node.segments
+        )  # fmt: skip
+        self._choose_tile()
+
+    def _domain(self, segment: Segment) -> tuple[int, ...]:
+        return (*self.shape, *map(fixed, segment.extents))
+
+    def _find_accesses(self, body: Sequence[Any], wanted: str, extents: tuple[int, ...]) -> None:
+        kinds = [wanted] * len(body)
+        for node in body:
+            if isinstance(node, Apply):
+                for operand, kind in zip(node.operands, node.primitive.operand_kinds, strict=True):
+                    kinds[operand] = kind
+        for node, kind in zip(body, kinds, strict=True):
+            if isinstance(node, Read):
+                self.accesses[id(node)] = _Access(node, kind, extents, self.module)
+
+    # --- the tile -------------------------------------------------------------------------------------------------
+
+    def _choose_tile(self) -> None:
+        """Which dimension runs along vectors, how many vectors and rows make a tile."""
+        shape, rank = self.shape, len(self.shape)
+        candidates = [k for k in range(rank) if shape[k] >= 2]
+        self.vector = min(candidates, key=self._vector_cost, default=-1)
+        self.width = 1
+        if self.vector >= 0:
+            while self.width * 2 <= min(shape[self.vector], self.module.machine.lanes):
+                self.width *= 2
+        extent = shape[self.vector] if self.vector >= 0 else 1
+        self.lanes = self.width if self.width > 1 else 0
+        most = _VECTORS if self.terms else 1
+        needed = -(-extent // self.width)
+        self.vectors = needed if needed <= most else most
+        others = [k for k in range(rank) if k != self.vector and shape[k] > 1]
+        self.row = others[-1] if others and self.terms >= 4 else -1
+        self.rows = 1
+        if self.row >= 0:
+            room = max(1, _ACCUMULATORS // self.vectors)
+            self.rows = max((n for n in range(1, min(room, shape[self.row]) + 1) if shape[self.row] % n == 0), default=1)
+            if self.rows * 2 <= min(room, shape[self.row]):
+                self.rows = min(room, shape[self.row], 4)
+        elif self.terms >= 4:
+            self.vectors = min(needed, _ACCUMULATORS - 4)
+
+    def _vector_cost(self, dimension: int) -> float:
+        """What an element of work costs if this dimension runs along the vectors; less is better."""
+        width = min(self.module.machine.lanes, self.shape[dimension])
+        cost = 0.0 if self.lane_strides[dimension] == 1 else 4.0 / max(1, self.terms)
+        for access in self.accesses.values():
+            stride = access.strides[dimension]
+            if access.table >= 0:
+                cost += 1.5
+            elif stride in (0, 1):
+                cost += 0.2 / width
+            elif self._can_pack(access, dimension):
+                cost += 0.3
+            else:
+                cost += 1.2
+        return cost + 2.0 / width - dimension * 1e-3
+
+    def _can_pack(self, access: _Access, dimension: int) -> bool:
+        """Whether an access is worth copying: strided along vectors, and the same for other lanes."""
+        rank = len(self.shape)
+        others = math.prod(n for k, n in enumerate(self.shape) if k != dimension)
+        return (
+            access.table < 0
+            and not access.converted
+            and access.memory == "f"
+            and len(access.extents) > rank
+            and not any(access.strides[k] for k in range(rank) if k != dimension)
+            and access.strides[dimension] not in (0, 1)
+            and others >= 4
+        )
+
+    def _pack(self, access: _Access) -> None:
+        """Copy what an access reads to scratch memory, vector by vector."""
+        function, dimension, rank = self.function, self.vector, len(self.shape)
+        extents = access.extents[rank:]
+        length = self.shape[dimension]
+        size = math.prod(extents) * length
+        place = self.module.arena.take(size)
+        self.scratch.append((place, size))
+        self._copied(access, extents, access.base, place, 0, length)
+        steps = [math.prod(extents[k + 1 :]) * length for k in range(len(extents))]
+        access.base = place
+        access.strides = [1 if k == dimension else 0 for k in range(rank)] + steps
+        access.scope = ""
+        del function
+
+    def _copied(
+        self, access: _Access, extents: tuple[int, ...], source: str | int, target: str | int, depth: int, length: int
+    ) -> None:
+        function, rank = self.function, len(self.shape)
+        if depth < len(extents):
+            step = math.prod(extents[depth + 1 :]) * length
+            with function.loop(extents[depth]) as k:
+                inner = function.plus(function.times(k, access.strides[rank + depth]), source)
+                self._copied(access, extents, inner, function.plus(function.times(k, step), target), depth + 1, length)
+            return
+        with function.loop(length) as k:
+            place = function.plus(function.times(k, access.strides[self.vector]), source)
+            found = _element(function, "f", place, access.scope)
+            _store(function, "f", (found, 0), function.plus(k, target), "")
+
+    # --- loops ----------------------------------------------------------------------------------------------------
+
+    def write(self) -> None:
+        if self.lanes:
+            for access in self.accesses.values():
+                if self._can_pack(access, self.vector):
+                    self._pack(access)
+        self._lanes(0, {})
+        self.module.add(self.function, self.writer)
+        for place, size in self.scratch:
+            self.module.arena.give(place, size)
+
+    def _lanes(self, dimension: int, indices: dict[int, str | int]) -> None:
+        """Loops over the dimensions of the lanes; the tile inside."""
+        if dimension == len(self.shape):
+            self._tile(indices)
+            return
+        extent = self.shape[dimension]
+        step = 1
+        if dimension == self.vector:
+            step = self.vectors * self.width
+        elif dimension == self.row:
+            step = self.rows
+        with self.function.loop(extent, step) as index:
+            if step > 1 and extent % step and extent > step:
+                index = self.function.least(index, extent - step)
+            self._lanes(dimension + 1, {**indices, dimension: index})
+
+    def _tile(self, indices: dict[int, str | int]) -> None:
+        extent = self.shape[self.vector] if self.vector >= 0 else 1
+        #: Where each vector of the tile begins, relative to the tile.
+        self.offsets = [min(k * self.width, max(extent - self.width, 0)) for k in range(self.vectors)]
+        if self.vectors * self.width <= extent:
+            self.offsets = [k * self.width for k in range(self.vectors)]
+        body = self.statement.body
+        values = _Values(self, body, indices)
+        place: str | int = self.base
+        for dimension, index in indices.items():
+            place = self.function.plus(self.function.times(index, self.lane_strides[dimension]), place)
+        for row in range(self.rows):
+            for k, offset in enumerate(self.offsets):
+                result = values.at(len(body) - 1, row, k)
+                self._give(result, place, row, offset)
+
+    def _give(self, result: Value, place: str | int, row: int, offset: int) -> None:
+        """Store a vector of results."""
+        function, kind = self.function, self.statement.kind
+        stride = self.lane_strides[self.vector] if self.vector >= 0 else 1
+        shift = (row * self.lane_strides[self.row] if self.row >= 0 else 0) + offset * stride
+        name = self.writer.splat(result, kind, self.lanes) if result[1] != self.lanes else result[0]
+        scope = ", !noalias !2"
+        if not self.lanes or stride == 1:
+            _store(function, kind, (name, self.lanes), function.plus(place, shift), scope)
+            return
+        for k in range(self.lanes):
+            one = function.let(f"extractelement {_kind(kind, self.lanes)} {name}, i32 {k}")
+            _store(function, kind, (one, 0), function.plus(place, shift + k * stride), scope)
+
+    # --- folds ----------------------------------------------------------------------------------------------------
+
+    def fold(self, fold: Fold, indices: dict[int, str | int]) -> dict[tuple[int, int], Value]:
+        """Fold the terms of all lanes of a tile; the accumulators are registers."""
+        function, primitive = self.function, fold.primitive
+        kind = _kind(primitive.result, self.lanes)
+        start = number(FOLDED[primitive][1])
+        first = self.writer.splat((start, 0), primitive.result, self.lanes)
+        sums = {
+            (row, k): function.allocate(kind) for row in range(self.rows) for k in range(self.vectors)
+        }  # fmt: skip
+        for pointer in sums.values():
+            function.do(f"store {kind} {first}, ptr {pointer}")
+        for segment in fold.segments:
+            self._terms(fold, segment, 0, dict(indices), sums)
+        return {key: (function.let(f"load {kind}, ptr {pointer}"), self.lanes) for key, pointer in sums.items()}
+
+    def _terms(
+        self,
+        fold: Fold,
+        segment: Segment,
+        depth: int,
+        indices: dict[int, str | int],
+        sums: dict[tuple[int, int], str],
+    ) -> None:
+        function = self.function
+        if depth < len(segment.extents):
+            with function.loop(fixed(segment.extents[depth])) as index:
+                indices[len(self.shape) + depth] = index
+                self._terms(fold, segment, depth + 1, indices, sums)
+            return
+        values = _Values(self, segment.body, indices)
+        kind = _kind(fold.primitive.result, self.lanes)
+        for (row, k), pointer in sums.items():
+            term = values.at(len(segment.body) - 1, row, k)
+            before = function.let(f"load {kind}, ptr {pointer}"), self.lanes
+            after = spelled(fold.primitive)(self.writer, before, term)
+            function.do(f"store {kind} {after[0]}, ptr {pointer}")
+
+
+class _Values:
+    """The values of a body's nodes in a tile; what does not move along rows or vectors is computed once."""
+
+    def __init__(self, owner: _StatementWriter, body: Sequence[Any], indices: dict[int, str | int]) -> None:
+        self.owner, self.body, self.indices = owner, body, indices
+        self.known: dict[tuple[int, int, int], Value] = {}
+        self.places: dict[int, str | int] = {}
+        self.folded: dict[int, dict[tuple[int, int], Value]] = {}
+        self.moves: list[tuple[bool, bool]] = []  # along rows, along vectors
+        for node in body:
+            if isinstance(node, Read):
+                access = owner.accesses[id(node)]
+                self.moves.append((access.moves(owner.row), access.moves(owner.vector)))
+            elif isinstance(node, Apply):
+                own = [self.moves[operand] for operand in node.operands]
+                self.moves.append((any(row for row, _ in own), any(vector for _, vector in own)))
+            else:
+                self.moves.append((True, True))
+
+    def at(self, k: int, row: int, vector: int) -> Value:
+        """The value of node `k` in one vector of the tile."""
+        # Bodies are a few dozen nodes at most, in order: all of them are computed in turn, without recursion.
+        for j in range(k + 1):
+            key = self._key(j, row, vector)
+            if key not in self.known:
+                self.known[key] = self._computed(j, row, vector)
+        return self.known[self._key(k, row, vector)]
+
+    def _key(self, k: int, row: int, vector: int) -> tuple[int, int, int]:
+        rows, vectors = self.moves[k]
+        return k, row if rows else 0, vector if vectors else 0
+
+    def _computed(self, k: int, row: int, vector: int) -> Value:
+        node, owner = self.body[k], self.owner
+        if isinstance(node, Read):
+            return self._read(node, row, vector)
+        if isinstance(node, Apply):
+            return spelled(node.primitive)(owner.writer, *(self.known[self._key(o, row, vector)] for o in node.operands))
+        if k not in self.folded:
+            self.folded[k] = owner.fold(node, self.indices)
+        return self.folded[k][row, vector]
+
+    def _read(self, read: Read, row: int, vector: int) -> Value:
+        owner, access = self.owner, self.owner.accesses[id(read)]
+        constant = self._constant(read, access)
+        if constant is not None:
+            return constant, 0
+        function = owner.function
+        if id(read) not in self.places:
+            place: str | int = access.base if access.table < 0 else access.table
+            for dimension, index in self.indices.items():
+                if dimension < len(access.strides):
+                    place = function.plus(function.times(index, access.strides[dimension]), place)
+            self.places[id(read)] = place
+        shift = access.strides[owner.row] * row if owner.row >= 0 else 0
+        stride = access.strides[owner.vector] if owner.vector >= 0 else 0
+        shift += owner.offsets[vector] * stride
+        place = function.plus(self.places[id(read)], shift)
+        if not stride or not owner.lanes:
+            return self._scalar(access, place), 0
+        if stride == 1 and access.table < 0 and not access.converted:
+            return self._vector(access, place), owner.lanes
+        kind = _kind(access.kind, owner.lanes)
+        result = "poison"
+        for k in range(owner.lanes):
+            one = self._scalar(access, function.plus(place, k * stride))
+            result = function.let(f"insertelement {kind} {result}, {_kind(access.kind, 0)} {one}, i32 {k}")
+        return result, owner.lanes
+
+    def _constant(self, read: Read, access: _Access) -> str | None:
+        """A number that stands in the program."""
+        program = self.owner.module.program
+        if access.table >= 0 or any(access.strides):
+            return None
+        base = fixed(read.base)
+        if program.inputs <= base < program.first_truth:
+            return number(program.constants[base - program.inputs])
+        if program.first_truth <= base < program.first_result:
+            return number(program.truths[base - program.first_truth])
+        return None
+
+    def _scalar(self, access: _Access, place: str | int) -> str:
+        function = self.owner.function
+        if access.table >= 0:
+            place = _loaded_index(function, 0, place)
+        found = _element(function, access.memory, place, access.scope)
+        return function.let(f"fcmp une double {found}, {number(0.0)}") if access.converted else found
+
+    def _vector(self, access: _Access, place: str | int) -> str:
+        function, lanes = self.owner.function, self.owner.lanes
+        if access.memory == "b":
+            pointer = function.let(f"getelementptr inbounds i8, ptr %b, i64 {place}")
+            wide = function.let(f"load <{lanes} x i8>, ptr {pointer}, align 1{access.scope}")
+            return function.let(f"trunc <{lanes} x i8> {wide} to <{lanes} x i1>")
+        pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {place}")
+        return function.let(f"load <{lanes} x double>, ptr {pointer}, align 8{access.scope}")

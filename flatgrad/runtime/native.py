@@ -1,0 +1,157 @@
+"""Machine code: assembling, loading and calling it. The only place that knows llvmlite."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+from .errors import MissingExtraError
+
+_lock = threading.RLock()
+
+
+def available() -> bool:
+    """Whether llvmlite is installed."""
+    try:
+        import llvmlite  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def require() -> Any:
+    """llvmlite's binding of LLVM.
+
+    Raises:
+        MissingExtraError: saying what to install.
+    """
+    try:
+        import llvmlite.binding as llvm
+    except ImportError:
+        raise MissingExtraError(
+            "backend='native' needs llvmlite; install it with: pip install llvmlite "
+            "(or use backend='numpy' or 'python', which compute the same bits)"
+        ) from None
+    return llvm
+
+
+class Host:
+    """This machine as LLVM sees it.
+
+    Attributes:
+        cpu, features: the processor's name and features.
+        lanes: how many doubles fit into a vector.
+        version: of llvmlite and LLVM.
+    """
+
+    def __init__(self) -> None:
+        llvm = require()
+        import llvmlite
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self.triple = llvm.get_process_triple()
+        self.cpu = llvm.get_host_cpu_name()
+        features = llvm.get_host_cpu_features()
+        self.features = features.flatten()
+        self.lanes = 8 if features.get("avx512f") else 4 if features.get("avx") else 2
+        self.version = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
+
+    def target_machine(self, level: int) -> Any:
+        """LLVM's description of this machine, for code of an optimisation level."""
+        target = require().Target.from_triple(self.triple)
+        return target.create_target_machine(cpu=self.cpu, features=self.features, opt=level, reloc="pic", codemodel="default")
+
+
+@cache
+def host() -> Host:
+    """This machine."""
+    with _lock:
+        return Host()
+
+
+def assemble(assembly: str, *, level: int = 2, fast: bool = False) -> bytes:
+    """An object file from LLVM assembly.
+
+    Args:
+        assembly: a module without target.
+        level: LLVM's optimisation level, 0 to 3.
+        fast: let LLVM vectorise loops of its own accord (their sums are reassociated only where flags allow it).
+    """
+    llvm = require()
+    machine = host()
+    with _lock:
+        target = machine.target_machine(level)
+        module = llvm.parse_assembly(assembly)
+        # A module whose data layout is not the target machine's would abort the process.
+        module.triple = machine.triple
+        module.data_layout = str(target.target_data)
+        module.verify()
+        options = llvm.create_pipeline_tuning_options(speed_level=level)
+        options.loop_vectorization = fast
+        options.slp_vectorization = False
+        options.loop_interleaving = fast
+        builder = llvm.create_pass_builder(target, options)
+        builder.getModulePassManager().run(module, builder)
+        return bytes(target.emit_object(module))
+
+
+@cache
+def _libm() -> Any:
+    if sys.platform == "win32":
+        return ctypes.CDLL("ucrtbase")
+    process = ctypes.CDLL(None)
+    if hasattr(process, "expm1"):
+        return process
+    return ctypes.CDLL(ctypes.util.find_library("m"))  # pragma: no cover - libm is not part of the process
+
+
+class LoadedCode:
+    """Machine code that has been loaded into this process.
+
+    Args:
+        code: an object file, made for this machine.
+        functions: the names of functions of libm that it calls.
+
+    Attributes:
+        address: of its function `run`.
+    """
+
+    def __init__(self, code: bytes, functions: Iterable[str]) -> None:
+        llvm = require()
+        with _lock:
+            for name in functions:
+                pointer = ctypes.cast(getattr(_libm(), name), ctypes.c_void_p).value
+                llvm.add_symbol(f"flatgrad_{name}", pointer)
+            module = llvm.parse_assembly("")
+            machine = host()
+            target = machine.target_machine(2)
+            module.triple, module.data_layout = machine.triple, str(target.target_data)
+            self._engine = llvm.create_mcjit_compiler(module, target)
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            self._engine.finalize_object()
+            self.address: int = self._engine.get_function_address("run")
+
+    def bound(self, memory: Any, truths: Any, tables: Any, release: bool) -> Callable[[], int]:
+        """`run` on three arrays, as a function without arguments.
+
+        Args:
+            memory, truths, tables: arrays that stay alive as long as the result does.
+            release: whether to release the interpreter lock while it runs.
+        """
+        kind = ctypes.CFUNCTYPE if release else ctypes.PYFUNCTYPE
+        prototype = kind(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+        run = prototype(self.address)
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (memory, truths, tables)]
+        held = (self, memory, truths, tables)
+
+        def call() -> int:
+            return int(run(*pointers))
+
+        call.held = held  # type: ignore[attr-defined]
+        return call
