@@ -3,6 +3,7 @@
 function or graph --trace--> Program --passes--> Program --adjoint--> joint Program --partition--> forward, backward
     --passes--> Program                          --emit--> flat Python   --load--> Kernel
     --passes, re-roll--> Program, ArrayProgram   --emit--> NumPy         --load--> Kernel
+                                                 --emit--> machine code  --load--> Kernel
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ..runtime import native
 from ..runtime.errors import OptionError
 from ..runtime.kernel import Kernel, KernelStats, Routine
 from ..runtime.loader import LoadedModule, collector_paused
 from ..runtime.version import VERSION
 from .adjoint import adjoint, replay
 from .array_program import ArrayProgram
-from .costs import TINY, numpy_cost, python_cost
+from .costs import TINY, cheapest, native_cost
+from .emit.native import emit_native
 from .emit.numpy import ArrayFunction, emit_arrays
 from .emit.python import Function, emit_module
 from .emit.rolled import emit_rolled
@@ -27,7 +30,7 @@ from .program import Group, Program
 from .reroll import reroll
 from .trace import Traced
 
-BACKENDS = ("auto", "python", "numpy")
+BACKENDS = ("auto", "python", "numpy", "native")
 MODES = ("exact", "fast")
 
 
@@ -43,11 +46,13 @@ class Lowered(NamedTuple):
     """What a back end prints.
 
     Attributes:
+        backend: which one: "python", "numpy" or "native".
         whole: the whole program, passes done.
         programs: the functions: the same, or the parts that it was cut into.
         arrays: the functions re-rolled, for a back end that works on arrays; else None.
     """
 
+    backend: str
     whole: Program
     programs: list[Program]
     arrays: list[ArrayProgram] | None
@@ -59,14 +64,18 @@ def lower(program: Program, backend: str, mode: str, cut: Callable[[Program], li
     "auto" compares what calls would cost (`costs`).
     """
     cut = cut or (lambda whole: [whole])
-    if backend == "numpy" or (backend == "auto" and len(program) > TINY):
+    if backend == "native":
+        native.require()
+    if backend in ("numpy", "native") or (backend == "auto" and len(program) > TINY):
         whole = run_passes(ARRAY_PASSES, program)
         parts = cut(whole)
         arrays = [reroll(part, fast=mode == "fast") for part in parts]
-        if backend == "numpy" or sum(map(numpy_cost, arrays)) < sum(map(python_cost, parts)):
-            return Lowered(whole, parts, arrays)
+        if backend == "auto":
+            backend = cheapest(parts, arrays, native.available())
+        if backend != "python":
+            return Lowered(backend, whole, parts, arrays)
     whole = run_passes(joint_passes(mode), program)
-    return Lowered(whole, cut(whole), None)
+    return Lowered("python", whole, cut(whole), None)
 
 
 class Printed(NamedTuple):
@@ -77,6 +86,7 @@ class Printed(NamedTuple):
 
 
 def print_functions(
+    backend: str,
     programs: Sequence[Program],
     arrays: Sequence[ArrayProgram] | None,
     functions: Sequence[tuple[str, str]],
@@ -88,7 +98,10 @@ def print_functions(
         flat = [Function(program, *function) for program, function in zip(programs, functions, strict=True)]
         return Printed(emit_module(flat, header), {})
     named = [ArrayFunction(program, *function) for program, function in zip(arrays, functions, strict=True)]
-    emitted = emit_arrays(named, header, fast=mode == "fast")
+    if backend == "native":
+        emitted = emit_native(named, header, fast=mode == "fast", costs=list(map(native_cost, arrays)))
+    else:
+        emitted = emit_arrays(named, header, fast=mode == "fast")
     for program, workspace in zip(arrays, emitted.workspaces, strict=True):
         program.stats.workspace = workspace
     return Printed(emitted.sections, emitted.data)
@@ -106,7 +119,7 @@ def load(
     lowered: Lowered, functions: Sequence[tuple[str, str]], header: Sequence[str], title: str, mode: str
 ) -> Loaded:
     """Print and load the functions of a program."""
-    sections, data = print_functions(lowered.programs, lowered.arrays, functions, header, mode)
+    sections, data = print_functions(lowered.backend, lowered.programs, lowered.arrays, functions, header, mode)
     module = LoadedModule(sections, title, data)
     routines = [
         Routine(module.names[name], program, module.source, arrays=lowered.arrays is not None)

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..compiler.arguments import Arguments
-from ..compiler.array_program import ArrayProgram
-from ..compiler.driver import Printed, lower, print_functions
+from ..compiler.driver import Lowered, Printed, lower, print_functions
 from ..compiler.emit.training import emit_step_numbers
 from ..compiler.names import Namer, outer_names
-from ..compiler.program import Group, Program
+from ..compiler.program import Group
 from ..compiler.trace import Trace, trace_function
 from ..compiler.transforms import GradFunction, Transformed
 from ..runtime.errors import InputError
@@ -29,11 +28,12 @@ class StepProgram:
 
     It takes the batch's arguments, the parameters, the optimiser's state (a list per kind), the numbers of the step,
     and the leaves that are not trained; it returns the loss, the new parameters and the new state. `arrays` is the
-    program re-rolled, if the NumPy back end runs it.
+    program re-rolled, if a back end that works on arrays runs it.
     """
 
-    def __init__(self, program: Program, arrays: ArrayProgram | None, leaves: list[Value], seconds: float) -> None:
-        self.program, self.arrays, self.leaves, self.seconds = program, arrays, leaves, seconds
+    def __init__(self, lowered: Lowered, leaves: list[Value], seconds: float) -> None:
+        self.backend, self.program, self.leaves, self.seconds = lowered.backend, lowered.whole, leaves, seconds
+        self.arrays = lowered.arrays[0] if lowered.arrays else None
 
     def routine(self, function: Callable[..., Any], source: str) -> Routine:
         """The generated function of the step as a routine."""
@@ -170,8 +170,7 @@ class TrainStep(Transformed):
                 *(Group(f"{state}s", width, False) for state in self.optimizer.state_names),
             ]
             lowered = lower(program, backend or self.backend, self.mode)
-        arrays = lowered.arrays[0] if lowered.arrays else None
-        return StepProgram(lowered.whole, arrays, traced.leaves, time.perf_counter() - start)
+        return StepProgram(lowered, traced.leaves, time.perf_counter() - start)
 
     def _updated(self, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
         """The new parameters, then the new states, kind by kind."""
@@ -196,7 +195,9 @@ class TrainStep(Transformed):
             f"{len(program)} equations: {value} compute the loss, {gradient} its gradient, {update} the update.",
         ]
         functions = [(name, "Make a training step: return the loss, and what is new.") for _, name in steps]
-        result = print_functions([step.program for step, _ in steps], arrays or None, functions, header, self.mode)
+        result = print_functions(
+            steps[0][0].backend, [step.program for step, _ in steps], arrays or None, functions, header, self.mode
+        )
         if self.optimizer.lr.text:
             result.sections.append(emit_step_numbers(self.optimizer.lr.text, self.optimizer.step_texts()))
         return result

@@ -331,7 +331,7 @@ class _Run:
         built = {first: self._build(first)}
         arrays = built[first].arrays is not None
         for size in others:  # all steps are on one back end
-            built[size] = self._build(size, "numpy" if arrays else "python")
+            built[size] = self._build(size, built[first].backend)
         self.leaves = leaves = [leaf._data for leaf in built[self.plan.batch].leaves]
         sections, data = self.step.printed([(program, f"step_{size}") for size, program in built.items()])
         steps = "".join(sections).splitlines(keepends=True)

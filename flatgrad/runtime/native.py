@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import functools
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from .errors import MissingExtraError
 
@@ -65,7 +68,9 @@ class Host:
     def target_machine(self, level: int) -> Any:
         """LLVM's description of this machine, for code of an optimisation level."""
         target = require().Target.from_triple(self.triple)
-        return target.create_target_machine(cpu=self.cpu, features=self.features, opt=level, reloc="pic", codemodel="default")
+        return target.create_target_machine(
+            cpu=self.cpu, features=self.features, opt=level, reloc="pic", codemodel="default"
+        )
 
 
 @cache
@@ -137,21 +142,59 @@ class LoadedCode:
             self._engine.finalize_object()
             self.address: int = self._engine.get_function_address("run")
 
-    def bound(self, memory: Any, truths: Any, tables: Any, release: bool) -> Callable[[], int]:
-        """`run` on three arrays, as a function without arguments.
 
-        Args:
-            memory, truths, tables: arrays that stay alive as long as the result does.
-            release: whether to release the interpreter lock while it runs.
-        """
-        kind = ctypes.CFUNCTYPE if release else ctypes.PYFUNCTYPE
-        prototype = kind(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-        run = prototype(self.address)
-        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (memory, truths, tables)]
-        held = (self, memory, truths, tables)
+class NativeFunction:
+    """Loaded code with what its memory must have: one memory per `workspace()`.
 
-        def call() -> int:
-            return int(run(*pointers))
+    Args:
+        code: an object file, made for this machine.
+        functions: the names of functions of libm that it calls.
+        inputs: how many numbers come in, at the beginning of the memory.
+        numbers, truths: the sizes of its arrays of numbers and of truth values.
+        constants, truth_constants: what they must have behind the inputs.
+        tables: its gather tables.
+        release: whether calls take so long that they should release the interpreter lock.
+    """
 
-        call.held = held  # type: ignore[attr-defined]
-        return call
+    def __init__(
+        self,
+        code: bytes,
+        functions: Iterable[str],
+        inputs: int,
+        numbers: int,
+        truths: int,
+        constants: Any,
+        truth_constants: Any,
+        tables: Any,
+        release: bool,
+    ) -> None:
+        self.loaded = LoadedCode(code, functions)
+        self.inputs, self.numbers, self.truths = inputs, numbers, truths
+        self.constants, self.truth_constants = constants, truth_constants
+        self.tables = np.ascontiguousarray(tables, dtype=np.int64)
+        self.release = release
+
+    def workspace(self) -> tuple[Any, Callable[[], int]]:
+        """Fresh memory, and a function that runs the code in it and returns whether there was a fault."""
+        memory = _aligned(self.numbers)
+        truths = np.zeros(self.truths, dtype=bool)
+        end = self.inputs + len(self.constants)
+        memory[self.inputs : end] = self.constants
+        truths[end : end + len(self.truth_constants)] = self.truth_constants
+        kind = ctypes.CFUNCTYPE if self.release else ctypes.PYFUNCTYPE
+        run = kind(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(self.loaded.address)
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (memory, truths, self.tables)]
+        run.held = self, memory, truths  # type: ignore[attr-defined]  # they live as long as the function does
+        return memory, functools.partial(run, *pointers)
+
+
+def _aligned(count: int) -> Any:
+    """Doubles that begin at a cache line."""
+    memory = np.zeros(count + 8)
+    start = -(memory.ctypes.data // 8) % 8
+    return memory[start : start + count]
+
+
+def assemble_cached(assembly: str, *, fast: bool = False) -> bytes:
+    """`assemble`, with results kept on disk for other processes."""
+    return assemble(assembly, fast=fast)

@@ -196,9 +196,7 @@ class Writer:
             return name
         vector, scalar = _kind(kind, lanes), _kind(kind, 0)
         first = self.function.let(f"insertelement {vector} poison, {scalar} {name}, i32 0")
-        return self.function.let(
-            f"shufflevector {vector} {first}, {vector} poison, <{lanes} x i32> zeroinitializer"
-        )
+        return self.function.let(f"shufflevector {vector} {first}, {vector} poison, <{lanes} x i32> zeroinitializer")
 
     def binary(self, operation: str, a: Value, b: Value, kind: str = "f") -> Value:
         (x, y), lanes = self.same([a, b], kind * 2)
@@ -519,9 +517,7 @@ class _Module:
         function = _Function(f"scalars{k}")
         return function, Writer(function, self.fast)
 
-    def _given(
-        self, function: _Function, block: Block, program: Program, operand: int, kind: str, place: int
-    ) -> str:
+    def _given(self, function: _Function, block: Block, program: Program, operand: int, kind: str, place: int) -> str:
         if operand < program.inputs and kind == "b" and block.reads[operand] < self.program.inputs:
             found = _element(function, "f", int(block.reads[operand]))  # a truth value that came in as a number
             return function.let(f"fcmp une double {found}, {number(0.0)}")
@@ -648,7 +644,9 @@ class _StatementWriter:
         self.rows = 1
         if self.row >= 0:
             room = max(1, _ACCUMULATORS // self.vectors)
-            self.rows = max((n for n in range(1, min(room, shape[self.row]) + 1) if shape[self.row] % n == 0), default=1)
+            self.rows = max(
+                (n for n in range(1, min(room, shape[self.row]) + 1) if shape[self.row] % n == 0), default=1
+            )
             if self.rows * 2 <= min(room, shape[self.row]):
                 self.rows = min(room, shape[self.row], 4)
         elif self.terms >= 4:
@@ -849,7 +847,9 @@ class _Values:
         if isinstance(node, Read):
             return self._read(node, row, vector)
         if isinstance(node, Apply):
-            return spelled(node.primitive)(owner.writer, *(self.known[self._key(o, row, vector)] for o in node.operands))
+            return spelled(node.primitive)(
+                owner.writer, *(self.known[self._key(o, row, vector)] for o in node.operands)
+            )
         if k not in self.folded:
             self.folded[k] = owner.fold(node, self.indices)
         return self.folded[k][row, vector]

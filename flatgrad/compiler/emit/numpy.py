@@ -20,6 +20,7 @@ from ..array_printer import Sources, print_statement
 from ..array_program import Addresses, Apply, ArrayProgram, Block, Fold, Read, Segment, Statement
 from ..buffers import Arena, plan_buffers
 from ..extents import fixed
+from .calling import argument_names, bring_in
 from .contraction import Product, contraction_of
 from .python import WIDTH, docstring, emit_function, filled, literal, needed_by, safe_comment, signature, spelling
 
@@ -103,13 +104,11 @@ class _Writer:
 
     def sections(self) -> list[str]:
         program, name = self.program, self.function.name
-        arguments = self._arguments()
-        start = 0
-        for group, argument in zip(program.input_groups, arguments, strict=True):
-            place = str(start) if group.scalar else f"{start}:{start + group.size}"
-            if group.size:
-                self._write(f"memory[{place}] = {argument}")
-            start += group.size
+        arguments = argument_names(program)
+        lines, views = bring_in(program, arguments)
+        for line in lines:
+            self._write(line)
+        self.setup += [f"    {view}" for view in views]
         sources = Sources(program)
         for statement in program.statements:
             if isinstance(statement, Block):
@@ -120,7 +119,7 @@ class _Writer:
             self._statement(statement)
         returned = self._outputs()
         if self.reads_truths:
-            self.lines.insert(len(program.input_groups), f"            np.not_equal({self._inputs()}, 0.0, given)")
+            self.lines.insert(len(lines), f"            np.not_equal({self._inputs()}, 0.0, given)")
             self.setup.insert(0, f"    given = truths[0:{program.inputs}]")
         constants = np.array(program.constants, dtype=np.float64)
         head = [
@@ -154,16 +153,6 @@ class _Writer:
         ]
         workspace = [*head, *self.setup, "", *run]
         return [*self.blocks, "\n".join(workspace) + "\n", "\n".join(entry) + "\n"]
-
-    def _arguments(self) -> list[str]:
-        """The names of the arguments, none of which is a name of the source's own."""
-        own = {"memory", "truths", "given", "view", "local", "np", "run", "threading"}
-        return [
-            f"{group.name}_"
-            if group.name in own or (group.name[:1] in "avtm" and group.name[1:].isdigit())
-            else group.name
-            for group in self.program.input_groups
-        ]
 
     def _inputs(self) -> str:
         return f"memory[0:{self.program.inputs}]"
@@ -296,7 +285,7 @@ class _Writer:
             return self._view(kind, self.plan.place(base, kind), domain, turned)
         if kind == "b" and read.table.min() < program.inputs:
             self.reads_truths = True
-        table = read.table.reshape(*lanes, *terms)
+        table = read.table.reshape((*lanes, *terms))
         table = np.moveaxis(table, range(len(lanes)), range(len(terms), len(domain)))
         places = self._table(self.plan.places(np.ascontiguousarray(table).ravel(), kind))
         flat = (math.prod(domain),)
@@ -314,7 +303,7 @@ class _Writer:
             self._by_lanes(primitive, operands, (place, math.prod(domain)))
             return out
         numbers = [_number(operand) for operand in operands]
-        if primitive is p.where and numbers[1:] == [1.0, 0.0]:  # a truth value as a number
+        if primitive is p.where and repr(numbers[1:]) == "[1.0, 0.0]":  # a truth value as a number
             self._write(f"np.copyto({out}, {operands[0]})")
             return out
         known = {
@@ -437,7 +426,9 @@ class _Writer:
             self._write(f"np.{name}.accumulate({table}, 0, None, {running})")
             self._write(f"np.copyto({out}, {running}[-1])")
             return
-        self._write(f"np.{name}.reduce({table}, 0, None, {out})")
+        # Without `initial=None` a sum begins at 0.0, and one of -0.0 alone would not be -0.0.
+        begin = ", initial=None" if primitive is p.add and not self.fast else ""
+        self._write(f"np.{name}.reduce({table}, 0, None, {out}{begin})")
 
     def _index(self, count: int) -> tuple[str, str]:
         """Names of an array for positions, and of the numbers of the lanes."""
