@@ -166,6 +166,7 @@ def build_pair(
         forward=loaded.routines[0], backward=loaded.routines[1] if functions is _PAIR else None, data=loaded.data,
         rerolled=lambda: _rerolled(joint(everything), mode)[0],
         rolled=lambda: _rolled(cut(joint(everything)), functions, title, mode),
+        standalone=_standalone(lowered, functions, _header(title, lowered.whole, mode), mode),
         partial_pair=lambda outputs: tuple(pair(outputs)[0].routines),
         replay_backward=lambda inputs, seeds, outputs: replay(primal, wrt, inputs, seeds, outputs),
     )  # fmt: skip
@@ -214,8 +215,23 @@ def build_joint(
         primal.name, lowered.whole, loaded.source, stats, traced.leaves, joint=loaded.routines[0], data=loaded.data,
         rerolled=lambda: lowered.arrays[0] if lowered.arrays else _rerolled(joint(), mode)[0],
         rolled=lambda: _rolled([joint()], functions, title, mode),
+        standalone=_standalone(lowered, functions, _header(title, lowered.whole, mode), mode),
     )  # fmt: skip
     return kernel, traced
+
+
+def _standalone(
+    lowered: Lowered, functions: Sequence[tuple[str, str]], header: Sequence[str], mode: str
+) -> Callable[[], tuple[str, dict[str, Any]]] | None:
+    """Machine code belongs to this process: what can be saved is the same loops on NumPy."""
+    if lowered.backend != "native":
+        return None
+
+    def printed() -> tuple[str, dict[str, Any]]:
+        sections, data = print_functions("numpy", lowered.programs, lowered.arrays, functions, header, mode)
+        return "".join(sections), data
+
+    return printed
 
 
 def _rerolled(program: Program, mode: str) -> tuple[ArrayProgram, Program]:

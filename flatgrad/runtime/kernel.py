@@ -195,6 +195,8 @@ class Kernel:
     #: Make the array program, and the rolled source.
     rerolled: Callable[[], Any] | None = field(default=None, repr=False)
     rolled: Callable[[], str] | None = field(default=None, repr=False)
+    #: Print a module that needs nothing of this process, where `source` is none.
+    standalone: Callable[[], tuple[str, dict[str, Any]]] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"<Kernel {self.name}: {self.stats.equations} equations>"
@@ -246,8 +248,11 @@ class Kernel:
                 raise OptionError("this kernel was made to be inlined and has no source")
             source = self.rolled()
         else:
-            for name, data in self.data.items():
-                source += data_listing(name, data)
+            data = self.data
+            if self.standalone is not None:
+                source, data = self.standalone()
+            for name, item in data.items():
+                source += data_listing(name, item)
         if self.leaves:
             groups = self.program.input_groups
             at = len(groups) - (2 if groups[-1].name == "output_bars" else 1)

@@ -401,10 +401,10 @@ class _Module:
         functions = frozenset(
             line.partition("@flatgrad_")[2].partition("(")[0] for line in self.called if "@flatgrad_" in line
         )
+        constants, truths = np.array(program.constants, dtype=float), np.array(program.truths, dtype=bool)
         return NativeCode(
-            assembly, max(self.arena.peak, 1), max(self.truths.peak, 1), tables, np.array(program.constants, dtype=float),
-            np.array(program.truths, dtype=bool), outputs, functions,
-        )  # fmt: skip
+            assembly, max(self.arena.peak, 1), max(self.truths.peak, 1), tables, constants, truths, outputs, functions
+        )
 
     def add(self, function: _Function, writer: Writer) -> None:
         self.functions.append(function.text())
@@ -644,11 +644,10 @@ class _StatementWriter:
         self.rows = 1
         if self.row >= 0:
             room = max(1, _ACCUMULATORS // self.vectors)
-            self.rows = max(
-                (n for n in range(1, min(room, shape[self.row]) + 1) if shape[self.row] % n == 0), default=1
-            )
-            if self.rows * 2 <= min(room, shape[self.row]):
-                self.rows = min(room, shape[self.row], 4)
+            most = min(room, shape[self.row])
+            self.rows = max(n for n in range(1, most + 1) if shape[self.row] % n == 0)
+            if self.rows * 2 <= most:
+                self.rows = min(most, 4)
         elif self.terms >= 4:
             self.vectors = min(needed, _ACCUMULATORS - 4)
 
