@@ -22,6 +22,8 @@ FOLDED: dict[p.Primitive, tuple[int, float | bool]] = {
     p.logical_and: (3, True),
     p.logical_or: (3, False),
 }
+#: Of these, the ones that commute bit for bit; of 0.0 and -0.0, `maximum` and `minimum` return the first.
+COMMUTING = (p.add, p.mul, p.logical_and, p.logical_or)
 
 
 class Chains(NamedTuple):
@@ -61,7 +63,7 @@ def _ranges(starts: Numbers, ends: Numbers) -> Numbers:
 def find_chains(program: Program) -> Chains:
     """The maximal chains in which each partial result is used once, by the next equation of the same primitive.
 
-    The partial result may be the left or the right operand: all folded primitives commute.
+    The partial result may be the left or, where the primitive commutes, the right operand.
 
     s1 = add a b       =>      s3 = fold add of a b c d
     s2 = add s1 c
@@ -85,7 +87,8 @@ def find_chains(program: Program) -> Chains:
         return made
 
     on_left = continues(left)
-    on_right = continues(right) & ~on_left
+    commuting = np.isin(opcodes[members], [primitive.opcode for primitive in COMMUTING])
+    on_right = continues(right) & ~on_left & commuting
     links = on_left | on_right
     before = np.where(on_left, left, right) - inputs
 
