@@ -73,27 +73,28 @@ def cut(vectors: Sequence[Addresses]) -> list[slice] | None:
     while start < count:
         if len(pieces) == limit:
             return None
-        end = start + min(_strided_from(vector[start:]) for vector in vectors)
+        end = start + _strided_from([vector[start:] for vector in vectors])
         pieces.append(slice(start, end))
         start = end
     return pieces
 
 
-def _strided_from(vector: Addresses) -> int:
-    """How many leading elements are strided: a run, or equal runs whose heads are strided themselves."""
-    steps = np.diff(vector)
-    leaves = np.flatnonzero(steps != steps[0]) if len(steps) else steps
-    if not len(leaves):
-        return len(vector)
-    run = int(leaves[0]) + 1
+def _strided_from(vectors: Sequence[Addresses]) -> int:
+    """How many leading elements are strided in all vectors: a run, or equal runs whose heads are strided themselves."""
+    count = len(vectors[0])
+    steps = [np.diff(vector) for vector in vectors]
+    leaves = [int(np.argmax(own != own[0])) for own in steps if count > 1 and (own != own[0]).any()]
+    if not leaves:
+        return count
+    run = min(leaves) + 1
     if run == 1:  # a lane alone: whatever follows is another piece
         return 1
-    rows = vector[: len(vector) // run * run].reshape(-1, run)
-    same = (rows - rows[:, :1] == rows[0] - rows[0, 0]).all(axis=1)
-    equal = len(rows) if same.all() else int(np.argmin(same))
-    if run == 2 and equal == 1 and len(steps) > 2 and steps[1] == steps[2]:  # the second lane belongs to the next piece
-        return 1
-    return run * _strided_from(rows[:equal, 0])
+    tables = [vector[: count // run * run].reshape(-1, run) for vector in vectors]
+    same = np.all([(rows - rows[:, :1] == rows[0] - rows[0, 0]).all(axis=1) for rows in tables], axis=0)
+    equal = len(same) if same.all() else int(np.argmin(same))
+    if run == 2 and equal == 1 and count > 3 and all(own[1] == own[2] for own in steps):
+        return 1  # the second lane belongs to the next piece
+    return run * _strided_from([rows[:equal, 0] for rows in tables])
 
 
 def arrange(vectors: Sequence[Addresses], count: int, reorder: bool = True) -> list[Piece]:
