@@ -304,6 +304,7 @@ class ProgramBuilder:
         """A builder with the inputs and locations of `program`, and no equations."""
         builder = cls(program.name, program.input_groups, program.input_names)
         builder.program.locations = program.locations
+        builder.program.numbering, builder.program.truth_inputs = program.numbering, program.truth_inputs
         builder.program.output_groups = list(program.output_groups)
         return builder
 
