@@ -342,6 +342,7 @@ def _heads(nodes: list[Any]) -> list[Addresses]:
 def _extracted(program: Program, equations: Sequence[int], reads: Sequence[int], results: Sequence[int]) -> Program:
     """Some equations as a program of their own; `reads` are the variables that become its inputs."""
     names = [program.input_names[v] if v < program.inputs else f"v{v + program.numbering}" for v in reads]
+    names = [f"{name}_" if name == "numbers" else name for name in names]
     builder = ProgramBuilder(program.name, [Group("numbers", len(reads), False)], names)
     builder.program.locations = program.locations
     builder.program.truth_inputs = frozenset(k for k, v in enumerate(reads) if program.kind_of(v) == "b")

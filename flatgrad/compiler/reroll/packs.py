@@ -183,12 +183,12 @@ class _Packer:
         base = self.next
         self.next += len(equations)
         self.address[self.inputs + equations] = np.arange(base, self.next)
-        products = equations[self.opcodes[equations] == p.mul.opcode]
+        owner = self.chains.owner[equations]
+        products = equations[(self.opcodes[equations] == p.mul.opcode) & (owner < 0)]
         ones = np.array([k for k, number in enumerate(self.program.constants) if number == 1.0 and number is not True])
         for own, other in itertools.permutations(operand_columns(self.program, products)[:2]):
             same = np.isin(~own, ones)
             self.address[self.inputs + products[same]] = self.address[other[same]]
-        owner = self.chains.owner[equations]
         everything = np.concatenate([equations[owner < 0], self.chains.equations_of(owner[owner >= 0])])
         return Scalars(stage, equations, np.sort(everything), base)
 
