@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ...runtime import primitives as p
-from ...runtime.primitives import ATOM, CONDITIONAL, TABLE, Primitive
+from ...runtime.primitives import ATOM, BY_NAME, CONDITIONAL, TABLE, Primitive
 from ...runtime.sites import Location
 from ..array_printer import LANES, TERMS, Source, Sources, joined_terms, linear
 from ..array_program import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement
@@ -98,7 +100,7 @@ def emit_rolled(functions: Sequence[ArrayFunction], header: Sequence[str]) -> li
     known = [name for name in ("total", "product") if f"{name}(" in text]
     known += ["fold"] if known or "fold(" in text else []
     known += [name for name in ("both", "either", "where") if f"{name}(" in text]
-    preludes, imports = needed_by(used, [*sections, *helpers])
+    preludes, imports = needed_by(used, [*sections, *helpers, *data])
     head = "".join(safe_comment(f"# {line}") + "\n" for line in header)
     if imports:
         head += f"\nfrom math import {', '.join(imports)}\n"
@@ -131,8 +133,9 @@ class _Writer:
     """Writes one function."""
 
     def __init__(self, function: ArrayFunction, prefix: str) -> None:
-        self.function, self.program, self.prefix = function, function.program, prefix
-        self.sources = Sources(function.program)
+        groups = [group._replace(name=_argument(group.name)) for group in function.program.input_groups]
+        self.function, self.program, self.prefix = function, replace(function.program, input_groups=groups), prefix
+        self.sources = Sources(self.program)
         self.used: set[Primitive] = set()
         self.lines: list[str] = []
         self.blocks: list[str] = []
@@ -299,7 +302,7 @@ class _Writer:
                 return literal(self.sources.number(low))[0]
             if high < source.base + source.size:
                 return self._element(source, linear(base - source.base, strides, names))
-            between = [s for s in self.sources.found if s.base <= high and s.base + s.size > low]
+            between = self._between(low, high)
             return f"{self._together(between)}[{linear(base - between[0].base, strides, names)}]"
         owners: dict[str, Source] = {}
         for address in np.unique(read.table).tolist():
@@ -314,6 +317,15 @@ class _Writer:
         place = f"{self.prefix}T{len(self.tables)}[{linear(0, steps, names)}]"
         name = self._name(found[0]) if len(found) == 1 and found[0].shape else self._together(found)
         return f"{name}[{place}]"
+
+    def _between(self, low: int, high: int) -> list[Source]:
+        """Everything that has an address in a range, in order; constants that have no name, too."""
+        found = []
+        while low <= high:
+            source = self.sources.of(low) or Source(literal(self.sources.number(low))[0], low, ())
+            found.append(source)
+            low = source.base + source.size
+        return found
 
     def _constant_of(self, node: Node) -> float | bool | None:
         """The constant that all lanes read, if a node is such an access."""
@@ -479,8 +491,6 @@ class _Writer:
         source, start, length, step = piece
         if not source.shape:
             return self._name(source)
-        if source.base + start in self.cells:
-            return self.cells[source.base + start]
         first = linear(start, [shift], [variable])
         if length == 1:
             return f"{self._name(source)}[{first}]"
@@ -496,9 +506,12 @@ class _Writer:
     def _pieces(self, places: Addresses) -> list[_Piece]:
         pieces: list[_Piece] = []
         for address in places.tolist():
+            if address in self.cells:
+                pieces.append(_Piece(Source(self.cells[address], address, ()), 0, 1, 1))
+                continue
             source = self.sources.of(address) or Source(literal(self.sources.number(address))[0], address, ())
             offset = address - source.base
-            if pieces and pieces[-1].source is source and source.shape and address not in self.cells:
+            if pieces and pieces[-1].source is source and source.shape:
                 last = pieces[-1]
                 step = offset - last.start if last.length == 1 else last.step
                 if (
@@ -529,6 +542,12 @@ def _repetition(pieces: Sequence[_Piece]) -> tuple[int, int]:
         if count > 2 and count * period > best[0] * best[1]:
             best = (period, count)
     return best
+
+
+def _argument(name: str) -> str:
+    """The name of an argument: none that the source itself gives to something."""
+    own = name in _PRELUDE or name in BY_NAME or name == "g" or re.fullmatch(r"[cmsCT]\d+", name)
+    return f"{name}_" if own else name
 
 
 def _function(primitive: Primitive) -> str:
