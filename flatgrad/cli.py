@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: on a terminal")
     _add_train(commands)
     _add_predict(commands)
+    _add_cache(commands)
     options = parser.parse_args(_with_minus(sys.argv[1:] if arguments is None else arguments))
     try:
         if options.command == "demo":
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _train(options)
         elif options.command == "predict":
             _predict(options)
+        elif options.command == "cache":
+            _cache(options)
         else:
             options.moons |= options.expression is None and options.what in ("arrays", "rolled")
             if (options.expression is None) == (not options.moons):
@@ -118,6 +121,18 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     predict.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: standard output)")
 
 
+def _add_cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    cache = commands.add_parser(
+        "cache",
+        help="what compiled code is kept for later processes",
+        description="Show or empty the folder in which compiled code is kept, so that a second process starts without "
+        "compiling.",
+        epilog="FLATGRAD_CACHE=0 turns it off, FLATGRAD_CACHE_DIR is another folder, FLATGRAD_CACHE_SIZE another limit "
+        "in MB (default: 256).",
+    )
+    cache.add_argument("action", choices=("info", "clear"), help="show its state, or remove all that is in it")
+
+
 def _sizes(text: str) -> tuple[int, ...]:
     if text.strip().lower() == "none":
         return ()
@@ -162,6 +177,36 @@ def _predict(options: argparse.Namespace) -> None:
         print(stream.getvalue(), end="")
     else:
         write_atomically(out, stream.getvalue().encode())
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from .runtime.cache import ObjectCache
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of folders may have letters that a terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
+    cache = ObjectCache()
+    info = cache.info()
+    folder = "none" if info.path is None else info.path
+    if options.action == "info":
+        _echo(f"folder   {folder}")
+        _echo(f"entries  {info.entries:,}")
+        _echo(f"size     {_human(info.bytes)} of at most {_human(info.limit)}")
+        _echo(f"state    {'on' if info.enabled else f'off: {info.reason}'}")
+    elif info.path is None:
+        _echo(f"there is nothing to remove: {info.reason}")
+    else:
+        removed = cache.clear()
+        _echo(f"removed {removed:,} {'entry' if removed == 1 else 'entries'} from {folder}")
+
+
+def _human(size: int) -> str:
+    """A number of bytes, rounded as people write it."""
+    if size < 1_000:
+        return "1 byte" if size == 1 else f"{size} bytes"
+    for unit, name in ((1e3, "kB"), (1e6, "MB")):
+        if size < 999.5 * unit:
+            return f"{size / unit:.3g} {name}"
+    return f"{size / 1e9:,.2f} GB"
 
 
 def _echo(line: str) -> None:
