@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ settings.register_profile(
     derandomize=os.environ.get("CI") == "true",
 )
 settings.load_profile("flatgrad")
+
+# Compiled code goes to a folder of this run, not to that of whoever runs the tests.
+os.environ["FLATGRAD_CACHE_DIR"] = tempfile.mkdtemp(prefix="flatgrad-cache-")
 
 #: Emitted source is compared as text, not collected as tests.
 collect_ignore_glob = ["golden/*"]

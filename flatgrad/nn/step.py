@@ -185,8 +185,11 @@ class TrainStep(Transformed):
             new_states.append(state)
         return [*updated, *(state[kind] for kind in range(kinds) for state in new_states)]
 
-    def printed(self, steps: Sequence[tuple[StepProgram, str]]) -> Printed:
-        """The source of step functions, under a header; and of the numbers of a step, where that can be written."""
+    def printed(self, steps: Sequence[tuple[StepProgram, str]], backend: str | None = None) -> Printed:
+        """The source of step functions, under a header; and of the numbers of a step, where that can be written.
+
+        With `backend`, as another back end than the steps' own would run them.
+        """
         program, arrays = steps[0][0].program, [step.arrays for step, _ in steps if step.arrays is not None]
         gradient = program.update - program.primal
         value, update = program.primal, len(program) - program.update
@@ -195,9 +198,9 @@ class TrainStep(Transformed):
             f"{len(program)} equations: {value} compute the loss, {gradient} its gradient, {update} the update.",
         ]
         functions = [(name, "Make a training step: return the loss, and what is new.") for _, name in steps]
-        result = print_functions(
-            steps[0][0].backend, [step.program for step, _ in steps], arrays or None, functions, header, self.mode
-        )
+        programs = [step.program for step, _ in steps]
+        backend = backend or steps[0][0].backend
+        result = print_functions(backend, programs, arrays or None, functions, header, self.mode)
         if self.optimizer.lr.text:
             result.sections.append(emit_step_numbers(self.optimizer.lr.text, self.optimizer.step_texts()))
         return result

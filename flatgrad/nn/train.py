@@ -28,8 +28,10 @@ from .optim import Optimizer
 from .step import StepProgram, TrainStep
 
 Array = np.ndarray[Any, np.dtype[Any]]
-#: A generated loop: yields step, loss, parameters and optimiser state.
-Loop = Callable[..., Iterator[tuple[int, float, list[float], list[list[float]]]]]
+#: Some steps: the first one, their losses, the parameters and the optimiser's state after them.
+Chunk = tuple[int, list[float], Any, list[Any]]
+#: Makes steps; takes whether to end with a loss that is not finite, and how many steps may be made at once.
+Loop = Callable[[bool, Callable[[int], int]], Iterator[Chunk]]
 
 
 class NonFiniteLossError(FlatgradError, ArithmeticError):
@@ -329,47 +331,89 @@ class _Run:
         """Trace and print the steps, one per size of batch, and the loop around them; return the loop."""
         first, *others = self.plan.sizes
         built = {first: self._build(first)}
-        arrays = built[first].arrays is not None
         for size in others:  # all steps are on one back end
             built[size] = self._build(size, built[first].backend)
-        self.leaves = leaves = [leaf._data for leaf in built[self.plan.batch].leaves]
-        sections, data = self.step.printed([(program, f"step_{size}") for size, program in built.items()])
+        self.leaves = [leaf._data for leaf in built[first].leaves]
+        native = built[first].backend == "native"
+        named = [(program, f"step_{size}") for size, program in built.items()]
+        # What can be read and saved beside machine code is the same loop on NumPy.
+        sections, data = self.step.printed(named, "numpy" if native else None)
         steps = "".join(sections).splitlines(keepends=True)
-        rate = self.step.optimizer.lr.text
-        if self.plan.shuffled:
-            sections.insert(1, "import random\n")
-        if "cos(" in rate:
-            sections.insert(1, "from math import cos, pi\n")
-        plan = self.plan
-        sections.append(
-            emit_loop(
-                rows=plan.rows,
-                batch=plan.batch,
-                sizes=plan.sizes,
-                shuffled=plan.shuffled,
-                states=len(self.step.state),
-                has_leaves=bool(leaves),
-                seed=self.history.seed,
-                arrays=arrays,
-            )
-        )
-        module = LoadedModule(sections, f"{self.step.name}_training", data)
-        self.history.source = module.source
-        self.history._saved = lambda: self._standalone(module.source, data)
         # Steps alone: the seed and the loop are compared for themselves.
         digest = hashlib.sha256("".join(line for line in steps if "#" not in line).encode())
         for item in data.values():
             for array in item if isinstance(item, list) else [item]:
                 digest.update(array.tobytes())
         self.source_digest = digest.hexdigest()
+        sections = self._with_loop(sections, built[first].arrays is not None)
+        source = "".join(sections)
+        self.history._saved = lambda: self._standalone(source, data)
+        self.history.source = source
+        if native:
+            return self._native_loop(built)
+        module = LoadedModule(sections, f"{self.step.name}_training", data)
         names = module.names
         names["STEPS"] = {
             size: program.routine(names[f"step_{size}"], module.source).run for size, program in built.items()
         }
-        names["LEAVES"] = leaves
-        if not rate:
+        names["LEAVES"] = self.leaves
+        if not self.step.optimizer.lr.text:
             names["numbers"] = self.step.optimizer.step_numbers
-        loop: Loop = names["train"]
+        return self._generated_loop(names["train"])
+
+    def _with_loop(self, sections: Sequence[str], arrays: bool) -> list[str]:
+        """The sections of the steps, with what the loop needs, and the loop."""
+        plan, result = self.plan, list(sections)
+        if plan.shuffled:
+            result.insert(1, "import random\n")
+        if "cos(" in self.step.optimizer.lr.text:
+            result.insert(1, "from math import cos, pi\n")
+        result.append(
+            emit_loop(
+                rows=plan.rows,
+                batch=plan.batch,
+                sizes=plan.sizes,
+                shuffled=plan.shuffled,
+                states=len(self.step.state),
+                has_leaves=bool(self.leaves),
+                seed=self.history.seed,
+                arrays=arrays,
+            )
+        )
+        return result
+
+    def _generated_loop(self, train: Callable[..., Iterator[tuple[int, float, Any, list[Any]]]]) -> Loop:
+        """The generated generator, which yields after each step."""
+        X, y = self.data.rows()
+
+        def loop(strict: bool, limit: Callable[[int], int]) -> Iterator[Chunk]:
+            step = self.step
+            for k, loss, parameters, state in train(
+                X, y, step.numbers, step.state, steps=self.plan.steps, seed=self.history.seed, first=step.steps
+            ):
+                yield k, [loss], parameters, state
+
+        return loop
+
+    def _native_loop(self, built: Mapping[int, StepProgram]) -> Loop:
+        """Machine code, which comes back after each chunk of steps."""
+        from .native_loop import NativeLoop
+
+        step, count = self.step, len(self.data)
+        run = NativeLoop(
+            built,
+            np.ascontiguousarray(self.data.X.reshape(count, -1)),
+            np.ascontiguousarray(self.data.y.reshape(count, -1)),
+            shuffled=self.plan.shuffled,
+            seed=self.history.seed,
+            numbers=step.optimizer.step_numbers,
+            leaves=self.leaves,
+            fast=step.mode == "fast",
+        )
+
+        def loop(strict: bool, limit: Callable[[int], int]) -> Iterator[Chunk]:
+            return run(step.numbers, step.state, first=step.steps, steps=self.plan.steps, strict=strict, limit=limit)
+
         return loop
 
     def _build(self, size: int, backend: str | None = None) -> StepProgram:
@@ -428,30 +472,41 @@ class _Run:
 
     def _run(self, loop: Loop, bar: Any, callback: Callable[[Progress], Any] | None, strict: bool) -> None:
         history, step = self.history, self.step
-        X, y = self.data.rows()
         per_epoch = self.plan.steps_per_epoch
-        losses, finite = history.loss, math.isfinite
+        finite = math.isfinite
         shown = saved = time.perf_counter()
         if self._out_of_patience():  # resumed after patience had ended the run
             history.stopped_early = True
             return
-        for k, loss, parameters, state in loop(
-            X, y, step.numbers, step.state, steps=self.plan.steps, seed=history.seed, first=step.steps
-        ):
-            if strict and not finite(loss):
+        each_epoch = self.validation is not None or bool(self.metrics) or self.patience is not None
+
+        def limit(k: int) -> int:
+            """How many steps can be made before something else has to be done."""
+            limits = [self.plan.steps - k]
+            if callback is not None:
+                limits.append(1)
+            if each_epoch:
+                limits.append(per_epoch - k % per_epoch)
+            if self.checkpoint_every:
+                limits.append(self.checkpoint_every - k % self.checkpoint_every)
+            return min(limits)
+
+        for first, losses, parameters, state in loop(strict, limit):
+            k = first + len(losses) - 1
+            if strict and not finite(losses[-1]):
                 raise NonFiniteLossError(
-                    f"the loss of step {k} is {loss}; the parameters are those with which the step began. Try a "
+                    f"the loss of step {k} is {losses[-1]}; the parameters are those with which the step began. Try a "
                     "smaller learning rate or clip_norm; on_nonfinite='continue' goes on regardless"
                 )
             step.numbers, step.state, step.steps = parameters, state, k + 1
-            losses.append(loss)
+            history.loss += losses
             ended = False
-            end_of_epoch = (k + 1) % per_epoch == 0
-            if end_of_epoch:
-                ended = self._end_of_epoch()
+            end_of_epoch = (k + 1) // per_epoch > first // per_epoch
+            for epoch in range(first // per_epoch, (k + 1) // per_epoch):
+                ended = self._end_of_epoch((epoch + 1) * per_epoch)
             if callback is not None:
                 step.sync()
-                ended = bool(callback(Progress(k, k // per_epoch, loss, history))) or ended
+                ended = bool(callback(Progress(k, k // per_epoch, losses[-1], history))) or ended
             if self.checkpoint is not None:
                 now = time.perf_counter()
                 every = self.checkpoint_every
@@ -461,7 +516,7 @@ class _Run:
             if bar is not None and (now := time.perf_counter()) - shown > 0.1:
                 shown = now
                 bar.update(k + 1 - bar.n)
-                bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+                bar.set_postfix(loss=f"{losses[-1]:.4g}", refresh=False)
             if ended:
                 break
 
@@ -473,11 +528,14 @@ class _Run:
         bar = tqdm(total=self.plan.steps, initial=self.step.steps, desc="training", unit="step", disable=None)
         return None if bar.disable else bar
 
-    def _end_of_epoch(self) -> bool:
-        """Validate; return whether patience has run out. Everything is computed before anything is noted."""
+    def _end_of_epoch(self, end: int) -> bool:
+        """After step number `end`: validate; return whether patience has run out.
+
+        Everything is computed before anything is noted.
+        """
         history, step = self.history, self.step
         per_epoch = self.plan.steps_per_epoch
-        mean = sum(history.loss[-per_epoch:]) / per_epoch
+        mean = sum(history.loss[end - per_epoch : end]) / per_epoch
         loss = None
         measured = {}
         if self.validation is not None or self.metrics:

@@ -7,13 +7,15 @@ import ctypes.util
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from .cache import ObjectCache
 from .errors import MissingExtraError
+from .version import VERSION
 
 _lock = threading.RLock()
 
@@ -142,6 +144,11 @@ class LoadedCode:
             self._engine.finalize_object()
             self.address: int = self._engine.get_function_address("run")
 
+    def address_of(self, name: str) -> int:
+        """The address of another function of the code."""
+        with _lock:
+            return int(self._engine.get_function_address(name))
+
 
 class NativeFunction:
     """Loaded code with what its memory must have: one memory per `workspace()`.
@@ -174,7 +181,7 @@ class NativeFunction:
         self.tables = np.ascontiguousarray(tables, dtype=np.int64)
         self.release = release
 
-    def workspace(self) -> tuple[Any, Callable[[], int]]:
+    def workspace(self) -> tuple[Any, functools.partial[int]]:
         """Fresh memory, and a function that runs the code in it and returns whether there was a fault."""
         memory = _aligned(self.numbers)
         truths = np.zeros(self.truths, dtype=bool)
@@ -187,6 +194,46 @@ class NativeFunction:
         run.held = self, memory, truths  # type: ignore[attr-defined]  # they live as long as the function does
         return memory, functools.partial(run, *pointers)
 
+    def trainer(self) -> NativeTrainer:
+        """Fresh memory for a training loop; the code must have a function `train`."""
+        return NativeTrainer(self)
+
+
+class NativeTrainer:
+    """A training loop in machine code, with memory of its own.
+
+    Attributes:
+        memory: what the steps work in: their arguments first, as the step's program has them.
+    """
+
+    def __init__(self, function: NativeFunction) -> None:
+        self.memory, run = function.workspace()
+        self._held = run
+        self._pointers = run.args
+        arguments = [ctypes.c_void_p] * 8 + [ctypes.c_int64, ctypes.c_int]
+        self._train = ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(function.loaded.address_of("train"))
+
+    def run(self, order: Any, X: Any, y: Any, numbers: Any, steps: int, strict: bool) -> tuple[int, Any]:
+        """Make steps; the interpreter lock is released meanwhile.
+
+        Args:
+            order: the rows of the batches, an array of int64; None if the batch is in memory already.
+            X, y: all rows, contiguous arrays of float64.
+            numbers: the numbers of each step, a contiguous array.
+            steps: how many.
+            strict: whether to stop at a loss that is not finite.
+
+        Returns:
+            How many steps were completed, and their losses.
+        """
+        losses = np.empty(steps)
+        given = [
+            None if order is None else order.ctypes.data,
+            *(array.ctypes.data for array in (X, y, numbers, losses)),
+        ]
+        done = self._train(*self._pointers, *map(ctypes.c_void_p, given), steps, strict)
+        return done, losses[:done]
+
 
 def _aligned(count: int) -> Any:
     """Doubles that begin at a cache line."""
@@ -195,6 +242,16 @@ def _aligned(count: int) -> Any:
     return memory[start : start + count]
 
 
-def assemble_cached(assembly: str, *, fast: bool = False) -> bytes:
+def assemble_cached(assembly: str, *, level: int = 2, fast: bool = False) -> bytes:
     """`assemble`, with results kept on disk for other processes."""
-    return assemble(assembly, fast=fast)
+    machine = host()
+    options = f"level {level}, fast {fast}"
+    key = ObjectCache.key(assembly, options, VERSION, machine.version, machine.triple, machine.cpu, machine.features)
+    code = _cache.get(key)
+    if code is None:
+        code = assemble(assembly, level=level, fast=fast)
+        _cache.put(key, code)
+    return code
+
+
+_cache = ObjectCache()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...runtime.native import NativeFunction, assemble_cached, host
+from ..array_program import ArrayProgram
 from .calling import argument_names, bring_in
 from .llvm import Machine, NativeCode, emit_llvm
+from .llvm_training import StepLayout, training_loop
 from .numpy import ArrayFunction, Emitted
 from .python import docstring, filled, safe_comment, signature
 
@@ -39,6 +41,13 @@ def emit_native(
     head = "".join(safe_comment(f"# {line}") + "\n" for line in [*header, _NOTE])
     head += "\nimport threading\n\nlocal = threading.local()\n"
     return Emitted([head, *(f"\n\n{section}" for section in sections)], data, workspaces)
+
+
+def native_step(program: ArrayProgram, layout: Callable[[NativeCode], StepLayout], *, fast: bool) -> NativeFunction:
+    """A training step with the loop around it, compiled."""
+    code = emit_llvm(program, Machine(host().lanes), fast=fast)
+    code = code._replace(assembly=f"{code.assembly}\n{training_loop(layout(code))}")
+    return native_function(code, program.inputs, fast=fast, release=True)
 
 
 def native_function(code: NativeCode, inputs: int, *, fast: bool, release: bool) -> NativeFunction:

@@ -1,0 +1,179 @@
+"""Training runs in machine code: chunks of steps that never leave it."""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..compiler.emit.llvm import NativeCode
+from ..compiler.emit.llvm_training import StepLayout
+from ..compiler.emit.native import native_step
+from .step import StepProgram
+
+#: Seconds that a chunk of steps should take: so often a run comes back for progress and Ctrl-C.
+_CHUNK = 0.1
+#: A chunk has at most so many steps.
+_STEPS = 100_000
+
+#: The first step, the losses of the steps that were made, the parameters and the optimiser's state after them.
+Chunk = tuple[int, list[float], Any, list[Any]]
+
+
+class NativeLoop:
+    """The loop around steps in machine code; it makes the same steps as the generated Python loop, bit for bit.
+
+    Args:
+        steps: the step's program for each size of batch, the usual one first.
+        X, y: the data, one row of numbers each, contiguous.
+        shuffled: whether the rows are shuffled before each epoch.
+        seed: of the shuffling.
+        numbers: the numbers of a step.
+        leaves: numbers that the steps read and that are not trained.
+        fast: whether steps are compiled in fast mode.
+    """
+
+    def __init__(
+        self,
+        steps: Mapping[int, StepProgram],
+        X: Any,
+        y: Any,
+        *,
+        shuffled: bool,
+        seed: int | None,
+        numbers: Callable[[int], Sequence[float]],
+        leaves: Sequence[float],
+        fast: bool,
+    ) -> None:
+        self.X, self.y, self.shuffled, self.seed, self.numbers = X, y, shuffled, seed, numbers
+        self.sizes = list(steps)
+        self.programs = [steps[size].program for size in self.sizes]
+        self.layouts: list[StepLayout] = []
+        self.trainers = []
+        for size in self.sizes:
+            arrays = steps[size].arrays
+            assert arrays is not None
+            function = native_step(arrays, functools.partial(self._layout, size), fast=fast)
+            trainer = function.trainer()
+            end = self.layouts[-1].numbers[0] + self.layouts[-1].numbers[1]
+            trainer.memory[end : end + len(leaves)] = leaves
+            self.trainers.append(trainer)
+
+    def _layout(self, size: int, code: NativeCode) -> StepLayout:
+        rows, x_width, y_width = len(self.X), self.X.shape[1], self.y.shape[1]
+        assert rows >= size
+        trained = sum(count for _, count in code.outputs[1:])
+        first = size * (x_width + y_width)
+        numbers = first + trained, len(self.numbers(0))
+        layout = StepLayout(size, x_width, y_width, (first, trained), numbers, code.outputs[0][0])
+        self.layouts.append(layout)
+        return layout
+
+    def __call__(
+        self,
+        parameters: Any,
+        state: Sequence[Any],
+        *,
+        first: int,
+        steps: int,
+        strict: bool,
+        limit: Callable[[int], int],
+    ) -> Iterator[Chunk]:
+        """Make the steps from `first` up to `steps`, and yield after each chunk of them.
+
+        Args:
+            parameters, state: what the first step begins with.
+            first, steps: the range of steps.
+            strict: whether a chunk ends with a step whose loss is not finite; that step's update is not made.
+            limit: how many steps may be made at once, given the next one.
+
+        Raises:
+            DomainError, DivisionByZeroError, RangeError: as the loss would; the completed steps have been yielded.
+        """
+        width = len(parameters)
+        trained = np.array([*parameters, *(number for kind in state for number in kind)], dtype=float)
+        rows = len(self.X)
+        per_epoch = -(-rows // self.sizes[0])
+        orders = self._orders(first // per_epoch)
+        waiting = next(orders)  # rows of the current epoch's batches that have not been taken yet
+        waiting = waiting[first % per_epoch * self.sizes[0] :]
+        if not self.shuffled:
+            self._set_batch()
+        pace, k = 1, first
+        while k < steps:
+            if not len(waiting):
+                waiting = next(orders)
+            which = 0 if len(waiting) >= self.sizes[0] else 1
+            size = self.sizes[which]
+            count = max(1, min(pace, limit(k), steps - k, _STEPS))
+            while self.shuffled and len(self.sizes) == 1 and len(waiting) < count * size:
+                waiting = np.concatenate([waiting, next(orders)])
+            if self.shuffled:
+                count = min(count, len(waiting) // size)
+            numbers = np.array([self.numbers(step) for step in range(k, k + count)], dtype=float)
+            start = time.perf_counter()
+            done, losses = self._made(which, trained, waiting if self.shuffled else None, numbers, count, strict)
+            pace = _next_pace(count, time.perf_counter() - start)
+            if self.shuffled:
+                waiting = waiting[done * size :]
+            if done:
+                trained = self._trained(which)
+                yield k, losses.tolist(), trained[:width], _kinds(trained, width)
+                k += done
+            if done < count:
+                loss, trained = self._again(which, strict)
+                yield k, [loss], trained[:width], _kinds(trained, width)
+                k += 1
+                waiting = waiting[size:] if self.shuffled else waiting
+
+    def _orders(self, epoch: int) -> Iterator[Any]:
+        """The rows of each epoch in the order in which they are taken, beginning with an epoch."""
+        order = list(range(len(self.X)))
+        shuffle = random.Random(self.seed).shuffle
+        for _ in range(epoch if self.shuffled else 0):
+            shuffle(order)
+        while True:
+            if self.shuffled:
+                shuffle(order)
+            yield np.array(order, dtype=np.int64)
+
+    def _set_batch(self) -> None:
+        """All rows are the batch of every step."""
+        size = self.X.size
+        self.trainers[0].memory[:size] = self.X.ravel()
+        self.trainers[0].memory[size : size + self.y.size] = self.y.ravel()
+
+    def _made(self, which: int, trained: Any, order: Any, numbers: Any, count: int, strict: bool) -> tuple[int, Any]:
+        trainer, (start, size) = self.trainers[which], self.layouts[which].trained
+        trainer.memory[start : start + size] = trained
+        return trainer.run(order, self.X, self.y, numbers, count, strict)
+
+    def _trained(self, which: int) -> Any:
+        start, size = self.layouts[which].trained
+        return self.trainers[which].memory[start : start + size].copy()
+
+    def _again(self, which: int, strict: bool) -> tuple[float, Any]:
+        """The step that a chunk ended with: its loss is not finite, or it raises, or it was stopped out of caution.
+
+        Returns its loss, and what is trained after it (with a loss that is not finite, before it).
+        """
+        layout, memory, program = self.layouts[which], self.trainers[which].memory, self.programs[which]
+        loss = float(memory[layout.loss])
+        if strict and not np.isfinite(loss):
+            return loss, self._trained(which)
+        loss, *trained = program.evaluate(memory[: program.inputs].tolist())
+        return loss, np.array(trained)
+
+
+def _next_pace(count: int, seconds: float) -> int:
+    """How many steps to make next, so that they take about `_CHUNK` seconds."""
+    return max(1, min(int(count * _CHUNK / max(seconds, 1e-9)), 16 * count))
+
+
+def _kinds(trained: Any, width: int) -> list[Any]:
+    """The optimiser's state, kind by kind."""
+    return [trained[start : start + width] for start in range(width, len(trained), width)]
