@@ -1,0 +1,280 @@
+"""What re-rolling finds: loops of known programs, as few statements; and how a person reads them."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+import flatgrad as fg
+from flatgrad import Value
+from flatgrad.compiler.array_program import Block, Fold, Statement
+from flatgrad.runtime.errors import ProgramError
+from tests.compiler import array_workloads as work
+
+W, X, B = [[0.1] * 4 for _ in range(6)], [0.2] * 4, [0.3] * 6
+
+
+def arrays_of(f, *arguments, **options):
+    """The array program of value and gradient with respect to every argument, checked."""
+    if "wrt" not in options:
+        options["argnums"] = range(len(arguments))
+    return fg.value_and_grad(f, backend="numpy", **options).kernel_for(*arguments).arrays.check()
+
+
+def forward_of(f, *arguments):
+    return fg.compile(f, backend="numpy").kernel_for(*arguments).arrays.check()
+
+
+def statements(arrays):
+    return [statement for statement in arrays.statements if isinstance(statement, Statement)]
+
+
+def gathers(arrays):
+    """How many accesses need a table."""
+    return sum(read.table is not None for statement in statements(arrays) for read, _ in statement.reads())
+
+
+def rows(count, width=3):
+    return [[0.1 * (r + c) for c in range(width)] for r in range(count)]
+
+
+# --- golden texts -----------------------------------------------------------------------------------------------------
+
+
+def golden_arrays():
+    return {
+        "layer_forward": forward_of(work.layer, W, X, B),
+        "layer_gradient": arrays_of(work.layer_loss, W, X, B),
+        "attention_gradient": arrays_of(work.causal_attention, rows(6), rows(6), rows(6)),
+        "cumulative_gradient": arrays_of(work.cumulative, [0.1 * k for k in range(8)]),
+    }
+
+
+@pytest.mark.parametrize("name", ["layer_forward", "layer_gradient", "attention_gradient", "cumulative_gradient"])
+def test_printed_array_programs(name, golden):
+    golden(f"{name}.txt", f"{golden_arrays()[name]}\n")
+
+
+def test_a_layer_reads_as_one_writes_it():
+    """`w @ x + b`: one statement, a contraction."""
+    text = str(forward_of(work.layer, W, X, B))
+    assert re.search(r"\[i:6\] = (0\.0 \+ )?sum\[r:4\]\(w\[4\*i \+ r\] \* x\[r\]\) \+ b\[i\]\s+# contraction", text)
+
+
+def test_printing_twice_is_the_same():
+    assert str(golden_arrays()["attention_gradient"]) == str(golden_arrays()["attention_gradient"])
+
+
+# --- how many statements ----------------------------------------------------------------------------------------------
+
+
+def test_a_layer_is_one_statement():
+    arrays = forward_of(work.layer, W, X, B)
+    (statement,) = arrays.statements
+    assert statement.is_contraction
+    assert arrays.stats.statements == arrays.stats.contractions == 1
+    assert arrays.stats.strided == 1.0
+    assert arrays.stats.scalars == gathers(arrays) == 0
+
+
+def test_the_gradient_of_a_layer():
+    """tanh of the layer, its slope, and the three gradients; two of the five are contractions."""
+    arrays = arrays_of(work.layer_loss, W, X, B)
+    assert len(statements(arrays)) <= 5
+    assert arrays.stats.contractions == 2
+    assert gathers(arrays) == 0
+
+
+@pytest.mark.parametrize("size", [6, 12, 30])
+def test_statements_do_not_grow_with_a_layer(size):
+    square = rows(size, size)
+    assert len(statements(arrays_of(work.layer_loss, square, [0.1] * size, [0.2] * size))) <= 6
+
+
+def test_statements_do_not_grow_with_the_length_of_a_sequence():
+    """Each position attends to another number of positions: sums that differ in length are one pack."""
+    counts = {n: arrays_of(work.causal_attention, rows(n), rows(n), rows(n)).stats for n in range(6, 13)}
+    assert len({counts[n].statements for n in range(8, 13)}) == 1
+    assert max(stats.statements for stats in counts.values()) <= 26
+    assert len({counts[n].packs for n in range(6, 13)}) == 1
+    assert counts[12].equations > 3 * counts[6].equations
+
+
+def test_statements_do_not_grow_with_a_batch():
+    model = fg.nn.MLP(3, [5, 5, 1], seed=1)
+
+    def loss(xs):
+        return sum(model(x) ** 2 for x in xs)
+
+    counts = [arrays_of(loss, rows(n), wrt=model).stats.statements for n in (8, 16, 24)]
+    assert len(set(counts)) == 1
+    assert counts[0] <= 20
+
+
+def test_cumulative_sums_are_folds_of_one_pack():
+    """Partial sums are shared: each is one addition, one after the other."""
+    for size in (8, 16, 24):
+        arrays = arrays_of(work.cumulative, [0.1] * size)
+        assert len(statements(arrays)) <= 4
+
+
+def test_products_of_many_factors_are_folds():
+    arrays = forward_of(lambda x: [x[k] * x[k + 1] * x[k + 2] * x[k + 3] * x[k + 4] for k in range(8)], [0.5] * 12)
+    (statement,) = arrays.statements
+    (fold,) = (node for node in statement.body if isinstance(node, Fold))
+    assert fold.primitive.name == "mul"
+
+
+# --- strides ----------------------------------------------------------------------------------------------------------
+
+
+ORDERS = {
+    "as they are": [*range(24)],
+    "reversed": [*range(23, -1, -1)],
+    "columns first": [4 * (k % 6) + k // 6 for k in range(24)],
+    "last neuron first": [4 * (5 - k // 4) + k % 4 for k in range(24)],
+    "odd neurons behind": [4 * n + k for n in (0, 2, 4, 1, 3, 5) for k in range(4)],
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_parameters_in_another_order(name):
+    """The gradient comes back in the order of the list; the statements stay strided."""
+    weights = [Value(0.1, label=f"w{k}") for k in range(24)]
+
+    def f(x):
+        return sum(work.dot(weights[4 * i : 4 * i + 4], x).tanh() for i in range(6))
+
+    arrays = arrays_of(f, X, wrt=[weights[k] for k in ORDERS[name]])
+    assert gathers(arrays) == 0
+    assert len(statements(arrays)) <= 6
+
+
+def test_neurons_in_any_order():
+    """The lanes of a layer whose rows are read in a random order are sorted."""
+    order = random.Random(1337).sample(range(12), 12)
+    arrays = arrays_of(lambda w, x: sum(work.dot(w[k], x).tanh() for k in order), rows(12, 4), X)
+    assert gathers(arrays) <= 2  # sums over the outputs, in that order
+    assert arrays.stats.contractions == 2
+
+
+@pytest.mark.parametrize("lane", [0, 7, 19])
+def test_a_broken_stride_costs_a_few_statements(lane):
+    """One lane reads another element: pieces before and behind it stay strided."""
+
+    def f(x, y):
+        return [(x[k if k != lane else 3] * y[k]).tanh() for k in range(20)]
+
+    arrays = forward_of(f, [0.1] * 20, [0.2] * 20)
+    assert gathers(arrays) == 0
+    assert len(arrays.statements) <= 3
+
+
+def test_reversed_and_repeated_lanes():
+    arrays = forward_of(lambda x, y: [x[11 - k] * y[k // 4] + y[k % 4] for k in range(12)], [0.1] * 12, [0.2] * 4)
+    assert gathers(arrays) == 0
+    assert len(arrays.statements) == 1
+
+
+def test_interleaved_families_in_one_class():
+    """Two matrices whose rows take turns: the same shape, one pack."""
+
+    def f(u, v, x):
+        return sum(work.dot(u[k], x).tanh() * work.dot(v[k], x).tanh() for k in range(6))
+
+    arrays = arrays_of(f, rows(6, 4), rows(6, 4), X)
+    assert gathers(arrays) == 0
+    assert len(statements(arrays)) <= 14
+
+
+def test_a_class_that_mixes_layers():
+    """Layers of the same width, and a penalty on all parameters, whose products look like theirs."""
+    model = fg.nn.MLP(8, [8, 8, 8, 1], seed=1)
+
+    def loss(xs):
+        return sum(model(x).relu() for x in xs) + 1e-4 * sum(p * p for p in model.parameters())
+
+    arrays = arrays_of(loss, rows(10, 8), wrt=model)
+    assert arrays.stats.strided > 0.95
+    assert len(statements(arrays)) <= 30
+
+
+def test_an_irregular_program_is_straight_line_code():
+    arrays = forward_of(lambda x, y: fg.exp(x) * fg.sin(y) + fg.atan2(x, y), 1.0, 2.0)
+    (block,) = arrays.statements
+    assert isinstance(block, Block)
+    assert arrays.stats.scalars >= 4
+    assert "straight-line code" in str(arrays)
+
+
+def test_statistics_add_up():
+    arrays = arrays_of(work.layer_loss, W, X, B)
+    stats = arrays.stats
+    assert stats.statements == len(arrays.statements)
+    assert stats.equations == 192
+    assert stats.workspace > 0
+    assert stats.reroll_seconds > 0.0
+    assert set(stats.as_dict()) >= {"statements", "packs", "contractions", "scalars", "strided", "workspace"}
+
+
+# --- the checker ------------------------------------------------------------------------------------------------------
+
+
+def layer_arrays():
+    return arrays_of(work.layer_loss, W, X, B)
+
+
+def test_the_checker_wants_each_address_written_once():
+    arrays = layer_arrays()
+    arrays.statements[1].base = arrays.statements[0].base
+    with pytest.raises(ProgramError, match="written before"):
+        arrays.check()
+
+
+def test_the_checker_wants_addresses_written_before_they_are_read():
+    arrays = layer_arrays()
+    arrays.statements.reverse()
+    with pytest.raises(ProgramError, match="before it is written"):
+        arrays.check()
+
+
+def test_the_checker_wants_accesses_inside_of_the_program():
+    arrays = layer_arrays()
+    statement = statements(arrays)[0]
+    fold = next(node for node in statement.body if isinstance(node, Fold))
+    segment = fold.segments[-1]
+    read = segment.body[0]
+    far = segment._replace(body=(read._replace(base=read.base + 10_000), *segment.body[1:]))
+    statement.body = tuple(
+        node._replace(segments=(*node.segments[:-1], far)) if node is fold else node for node in statement.body
+    )
+    with pytest.raises(ProgramError, match="outside of the program"):
+        arrays.check()
+
+
+def test_the_checker_wants_names_that_differ():
+    arrays = layer_arrays()
+    statements(arrays)[1].name = statements(arrays)[0].name
+    with pytest.raises(ProgramError, match="another statement has this name"):
+        arrays.check()
+
+
+def test_the_checker_wants_the_right_kinds():
+    arrays = layer_arrays()
+    statements(arrays)[1].kind = "b"
+    with pytest.raises(ProgramError, match="kind"):
+        arrays.check()
+
+
+def test_the_checker_wants_groups_that_add_up():
+    arrays = layer_arrays()
+    arrays.output_groups = arrays.output_groups[:-1]
+    with pytest.raises(ProgramError, match="do not add up"):
+        arrays.check()
+
+
+def test_evaluate_wants_as_many_numbers_as_there_are_inputs():
+    with pytest.raises(ProgramError, match="34 inputs, got 3"):
+        layer_arrays().evaluate([1.0, 2.0, 3.0])
