@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import functools
+import platform
 import sys
 import threading
 from collections.abc import Iterable
@@ -51,6 +52,8 @@ class Host:
     Attributes:
         cpu, features: the processor's name and features.
         lanes: how many doubles fit into a vector.
+        shortcuts: whether `pow` of some exponents can be had without calling it: the processor multiplies and adds in
+            one operation, and libm is glibc 2.28 or newer, whose errors are documented.
         version: of llvmlite and LLVM.
     """
 
@@ -65,6 +68,9 @@ class Host:
         features = llvm.get_host_cpu_features()
         self.features = features.flatten()
         self.lanes = 8 if features.get("avx512f") else 4 if features.get("avx") else 2
+        fused = features.get("fma", False) or platform.machine() in ("aarch64", "arm64")
+        library, version = platform.libc_ver()
+        self.shortcuts = fused and library == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 28)
         self.version = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 
     def target_machine(self, level: int) -> Any:

@@ -40,9 +40,16 @@ Value = tuple[str, int]
 
 
 class Machine(NamedTuple):
-    """What the emitter needs to know of the machine: how many numbers fit into a vector."""
+    """What the emitter needs to know of the machine.
+
+    Attributes:
+        lanes: how many numbers fit into a vector.
+        shortcuts: whether it multiplies and adds in one operation, and its libm is one whose `pow` is known to be
+            accurate.
+    """
 
     lanes: int
+    shortcuts: bool
 
 
 class NativeCode(NamedTuple):
@@ -181,9 +188,11 @@ def number(value: float | bool) -> str:
 class Writer:
     """Writes the operations of one function: what the spellings of primitives are written in."""
 
-    def __init__(self, function: _Function, fast: bool) -> None:
+    def __init__(self, function: _Function, fast: bool, shortcuts: bool = False) -> None:
         self.function, self.flags = function, "reassoc nsz contract " if fast else ""
         self.called: set[str] = set()
+        exact = shortcuts and not fast
+        self.shortcuts = {number(e): how for e, how in _SHORTCUTS.items()} if exact else {}
 
     def same(self, values: Sequence[Value], kinds: str) -> tuple[list[str], int]:
         """Values with the same number of lanes: scalars are repeated where others are vectors."""
@@ -194,7 +203,7 @@ class Writer:
         name, own = value
         if own == lanes:
             return name
-        vector, scalar = _kind(kind, lanes), _kind(kind, 0)
+        vector, scalar = (f"<{lanes} x i64>", "i64") if kind == "i" else (_kind(kind, lanes), _kind(kind, 0))
         first = self.function.let(f"insertelement {vector} poison, {scalar} {name}, i32 0")
         return self.function.let(f"shufflevector {vector} {first}, {vector} poison, <{lanes} x i32> zeroinitializer")
 
@@ -268,6 +277,107 @@ class Writer:
         self.function.note_fault(self.either(broken, overflowed))
         return result
 
+    # --- powers -------------------------------------------------------------------------------------------------------
+
+    def power(self, base: Value, exponent: Value) -> Value:
+        """libm's `pow`; for some exponents mostly without calling it.
+
+        glibc's result is within 0.544 units of the last place of the true one (stated beside its source). If the true
+        result is more than 0.05 units away from the middle between two doubles, the correctly rounded one is hence the
+        same. That one is computed with its error; where the error is too near half a unit, `pow` is called.
+        """
+        approximate = self.shortcuts.get(exponent[0]) if not exponent[1] else None
+        if approximate is None:
+            return self.guarded(self.libm("pow", base, exponent), base, exponent)
+        result, error = approximate(self, base)
+        near = self.near_middle(result, error)
+        return self._repaired(result, near, base, exponent)
+
+    def near_middle(self, result: Value, error: Value) -> Value:
+        """Whether a result is not certain: error near half a unit of the last place, or far from 1, or not finite."""
+        lanes = result[1]
+        wide, kind = f"<{lanes} x i64>" if lanes else "i64", _kind("f", lanes)
+        let = self.function.let
+        bits = let(f"bitcast {kind} {result[0]} to {wide}")
+        mask = self.splat((str(0x7FF << 52), 0), "i", lanes)
+        scale = let(f"bitcast {wide} {let(f'and {wide} {bits}, {mask}')} to {kind}"), lanes
+        certain = self.compare("olt", self.intrinsic("fabs", error), self.binary("fmul", scale, self.constant(_MIDDLE)))
+        certain = self.both(certain, self.compare("ogt", scale, self.constant(2.0**-500)))
+        return self.invert(self.both(certain, self.compare("olt", scale, self.constant(2.0**500))))
+
+    def _repaired(self, result: Value, wrong: Value, base: Value, exponent: Value) -> Value:
+        """The result with the lanes that are not certain computed by `pow`, one by one."""
+        function, lanes = self.function, max(result[1], 1)
+        let, kind = function.let, _kind("f", result[1])
+        bits = f"i{max(lanes, 8)}"
+        found = let(f"bitcast <{lanes} x i1> {wrong[0]} to i{lanes}") if result[1] else wrong[0]
+        mask = found if lanes >= 8 else let(f"zext i{lanes} {found} to {bits}")
+        results, bases = function.allocate(kind), function.allocate(kind)
+        function.do(f"store {kind} {result[0]}, ptr {results}")
+        function.do(f"store {kind} {self.splat(base, 'f', result[1])}, ptr {bases}")
+        function.count += 1
+        head, end = f"repair{function.count}", f"repaired{function.count}"
+        any_wrong = let(f"icmp ne {bits} {mask}, 0")
+        before = function.block
+        function.do(f"br i1 {any_wrong}, label %{head}, label %{end}")
+        function.lines.append(f"{head}:")
+        place = len(function.lines)
+        function.lines.append("")
+        left = function.fresh()
+        function.block = head
+        self.called.add(f"declare {bits} @llvm.cttz.{bits}({bits}, i1)")
+        lane = let(f"zext {bits} {let(f'call {bits} @llvm.cttz.{bits}({bits} {left}, i1 true)')} to i64")
+        source = let(f"getelementptr double, ptr {bases}, i64 {lane}")
+        power = self.libm("pow", (let(f"load double, ptr {source}"), 0), exponent)
+        self.guarded(power, (let(f"load double, ptr {source}"), 0), exponent)
+        target = let(f"getelementptr double, ptr {results}, i64 {lane}")
+        function.do(f"store double {power[0]}, ptr {target}")
+        fewer = let(f"and {bits} {left}, {let(f'sub {bits} {left}, 1')}")
+        more = let(f"icmp ne {bits} {fewer}, 0")
+        function.do(f"br i1 {more}, label %{head}, label %{end}")
+        function.lines[place] = f"  {left} = phi {bits} [ {mask}, %{before} ], [ {fewer}, %{function.block} ]"
+        function.lines.append(f"{end}:")
+        function.block = end
+        return let(f"load {kind}, ptr {results}"), result[1]
+
+    def fused(self, a: Value, b: Value, c: Value) -> Value:
+        """a * b + c, rounded once."""
+        (x, y, z), lanes = self.same([a, b, c], "fff")
+        kind, suffix = _kind("f", lanes), f"v{lanes}f64" if lanes else "f64"
+        self.called.add(f"declare {kind} @llvm.fma.{suffix}({kind}, {kind}, {kind})")
+        return self.function.let(f"call {kind} @llvm.fma.{suffix}({kind} {x}, {kind} {y}, {kind} {z})"), lanes
+
+
+#: 0.45 units of the last place of a number whose leading bit is 1.
+_MIDDLE = 0.45 * 2.0**-52
+
+
+def _square(w: Writer, x: Value) -> tuple[Value, Value]:
+    result = w.binary("fmul", x, x)
+    return result, w.fused(x, x, w.unary("fneg", result))
+
+
+def _cube(w: Writer, x: Value) -> tuple[Value, Value]:
+    square, low = _square(w, x)
+    high = w.binary("fmul", square, x)
+    rest = w.fused(low, x, w.fused(square, x, w.unary("fneg", high)))
+    result = w.binary("fadd", high, rest)
+    return result, w.binary("fadd", w.binary("fsub", high, result), rest)
+
+
+def _reciprocal(w: Writer, x: Value) -> tuple[Value, Value]:
+    result = w.binary("fdiv", w.constant(1.0), x)
+    return result, w.binary("fmul", w.fused(w.unary("fneg", result), x, w.constant(1.0)), result)
+
+
+def _square_root(w: Writer, x: Value) -> tuple[Value, Value]:
+    result = w.intrinsic("sqrt", x)
+    rest = w.fused(w.unary("fneg", result), result, x)
+    return result, w.binary("fdiv", rest, w.binary("fadd", result, result))
+
+
+#: Exponents for which the correctly rounded power, and about by how much it is wrong, are cheap to compute.
+_SHORTCUTS = {2.0: _square, 3.0: _cube, -1.0: _reciprocal, 0.5: _square_root}
 
 Spelling = Callable[..., Value]
 
@@ -321,7 +431,7 @@ SPELLINGS: dict[Primitive, Spelling] = {
     p.sub: lambda w, a, b: w.binary("fsub", a, b),
     p.neg: lambda w, a: w.unary("fneg", a),
     p.div: _division,
-    p.power: _called("pow"),
+    p.power: lambda w, a, b: w.power(a, b),
     p.relu: lambda w, x: w.select(w.compare("olt", x, w.constant(0.0)), w.constant(0.0), x),
     p.maximum: _maximum,
     p.minimum: _minimum,
@@ -515,7 +625,7 @@ class _Module:
 
     def _new(self, k: int) -> tuple[_Function, Writer]:
         function = _Function(f"scalars{k}")
-        return function, Writer(function, self.fast)
+        return function, Writer(function, self.fast, self.machine.shortcuts)
 
     def _given(self, function: _Function, block: Block, program: Program, operand: int, kind: str, place: int) -> str:
         if operand < program.inputs and kind == "b" and block.reads[operand] < self.program.inputs:
@@ -594,7 +704,7 @@ class _StatementWriter:
         self.module, self.statement = module, statement
         self.shape = tuple(map(fixed, statement.shape))
         self.function = _Function(f"{statement.name}_{len(module.names)}")
-        self.writer = Writer(self.function, module.fast)
+        self.writer = Writer(self.function, module.fast, module.machine.shortcuts)
         self.base = module.plan.place(fixed(statement.base), statement.kind)
         self.accesses: dict[int, _Access] = {}
         self.scratch: list[tuple[int, int]] = []

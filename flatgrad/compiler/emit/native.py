@@ -33,7 +33,7 @@ def emit_native(
     sections = []
     workspaces = []
     for function, cost in zip(functions, [*costs, *[0.0] * len(functions)], strict=False):
-        code = emit_llvm(function.program, Machine(host().lanes), fast=fast)
+        code = emit_llvm(function.program, Machine(host().lanes, host().shortcuts), fast=fast)
         name = f"{function.name.upper()}_CODE"
         data[name] = native_function(code, function.program.inputs, fast=fast, release=cost > _LONG)
         sections += _wrapper(function, code, name)
@@ -45,7 +45,7 @@ def emit_native(
 
 def native_step(program: ArrayProgram, layout: Callable[[NativeCode], StepLayout], *, fast: bool) -> NativeFunction:
     """A training step with the loop around it, compiled."""
-    code = emit_llvm(program, Machine(host().lanes), fast=fast)
+    code = emit_llvm(program, Machine(host().lanes, host().shortcuts), fast=fast)
     code = code._replace(assembly=f"{code.assembly}\n{training_loop(layout(code))}")
     return native_function(code, program.inputs, fast=fast, release=True)
 
