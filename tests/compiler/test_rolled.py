@@ -1,0 +1,185 @@
+"""Rolled Python: short modules in plain Python that a person can read, with the kernel's bits."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+import runpy
+
+import pytest
+
+import flatgrad as fg
+from benchmarks.workloads import moons
+from flatgrad import Value
+from flatgrad.runtime.errors import OptionError
+from flatgrad.runtime.primitives import TABLE
+from tests.array_programs import flattened, rolled_module
+from tests.bits import all_bits, assert_same
+from tests.compiler import array_workloads as work
+from tests.compiler.test_reroll import B, W, X, rows
+from tests.compiler.test_save import POINTS, every_row, imports, run  # noqa: F401 - a fixture
+
+
+def gradient(f, *arguments, **options):
+    """A kernel of value and gradients with respect to every argument."""
+    if "wrt" not in options:
+        options["argnums"] = range(len(arguments))
+    return fg.value_and_grad(f, **options).kernel_for(*arguments)
+
+
+def functions_of(source):
+    """The lines of a module without the data behind the functions."""
+    return re.split(r"\n\n\n[A-Z_]*[CT]\d+ = \[", source)[0].splitlines()
+
+
+GOLDEN = {
+    "layer_rolled": lambda: gradient(work.layer_loss, W, X, B),
+    "attention_rolled": lambda: gradient(work.causal_attention, rows(6), rows(6), rows(6)),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_rolled_source(name, golden):
+    golden(f"{name}.py", GOLDEN[name]().rolled())
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_same_program_is_printed_the_same_way_twice(name):
+    assert GOLDEN[name]().rolled() == GOLDEN[name]().rolled()
+
+
+@pytest.fixture(scope="module")
+def moons_source():
+    model, loss = moons(fg.nn.MLP, Value)
+    return gradient(loss, wrt=model, backend="numpy").rolled()
+
+
+def test_moons_fits_on_two_screens(moons_source):
+    """191,725 equations as two screens of 50 lines; the data of the points come behind."""
+    assert len(functions_of(moons_source)) <= 100
+    assert max(map(len, moons_source.splitlines())) <= 100
+
+
+def test_moons_reads_as_matrix_products(moons_source):
+    """A neuron of the second layer: its bias, and the sum of its products."""
+    wanted = r"relu\(total\(\[leaves\[17\*j \+ 64\], "
+    wanted += r"\*\(leaves\[17\*j \+ r \+ 48\] \* v\d+\[16\*i \+ r\] for r in range\(16\)\)"
+    assert re.search(wanted, re.sub(r"\s+", " ", moons_source))
+
+
+def test_moons_computes_the_bits_of_flat_python(moons_source):
+    model, loss = moons(fg.nn.MLP, Value, points=10)
+    names = {}
+    f = fg.value_and_grad(loss, wrt=model, backend="numpy")
+    exec(f.kernel_for().rolled(), names)
+    actual = flattened(names["value_and_grad"]([p.data for p in model.parameters()]))
+    assert_same(actual, flattened(fg.value_and_grad(loss, wrt=model, backend="python")()))
+
+
+def test_it_runs_without_the_package(run, tmp_path):  # noqa: F811
+    """In a Python process with nothing but the standard library; on Python 3.8, where there is one."""
+    kernel = gradient(work.causal_attention, rows(5), rows(5), rows(5))
+    path = kernel.save(tmp_path / "attention.py", rolled=True)
+    assert imports(path.read_text(encoding="utf-8")) == {"math.exp", "math.inf"}
+    flat = [0.1 * k for k in range(15)]
+    (result,) = run(path, ("value_and_grad", (flat, flat[::-1], flat)))
+    expected = gradient(work.causal_attention, rows(5), rows(5), rows(5), backend="python")
+    assert_same(flattened(result), flattened(expected.joint(flat, flat[::-1], flat)))
+
+
+def test_every_row_in_one_rolled_module(run, tmp_path):  # noqa: F811
+    """As straight-line code, and as lanes of statements."""
+    f = fg.value_and_grad(every_row, argnums=(0, 1, 2))
+    path = f.kernel_for(*POINTS[0]).save(tmp_path / "rows.py", rolled=True)
+
+    def lanes(xs, ys, zs):
+        return sum(every_row(x, y, z) for x, y, z in zip(xs, ys, zs, strict=True))
+
+    columns = [[0.25, 0.5, 0.3, 0.125, 0.75], [0.5, 0.25, 0.3, 0.625, 0.875], [0.75, 0.125, 0.3, 0.5, 0.0625]]
+    g = fg.value_and_grad(lanes, argnums=(0, 1, 2), backend="numpy")
+    wide = g.kernel_for(*columns).save(tmp_path / "lanes.py", rolled=True)
+    for saved in (path, wide):
+        names = imports(saved.read_text(encoding="utf-8"))
+        assert names <= {f"math.{name}" for name in dir(math)}
+    (one,) = run(path, ("value_and_grad", POINTS[0]))
+    assert_same(flattened(one), flattened(f(*POINTS[0])))
+    (several,) = run(wide, ("value_and_grad", columns))
+    assert_same(flattened(several), flattened(fg.value_and_grad(lanes, argnums=(0, 1, 2), backend="python")(*columns)))
+    assert {row.name for row in TABLE if row.raises} <= {e.primitive.name for e in f.kernels[0].program.equations()}
+
+
+def test_forward_and_backward(tmp_path):
+    f = fg.compile(work.layer_loss, backend="numpy")
+    w, x, b = [[Value(a) for a in row] for row in W], [Value(a) for a in X], [Value(a) for a in B]
+    f(w, x, b).backward()
+    module = runpy.run_path(str(f.kernels[0].save(tmp_path / "pair.py", rolled=True)))
+    flat = [a for row in W for a in row]
+    (value,), residuals = module["forward"](flat, X, B)
+    gradients = module["backward"](residuals, [1.0])
+    assert value == f(w, x, b).data
+    assert_same(flattened(gradients), [v.grad for v in (*[v for row in w for v in row], *x, *b)])
+
+
+def test_a_model_has_its_leaves_in_the_module(tmp_path):
+    model = fg.nn.MLP(3, [6, 1], seed=1)
+    f = fg.value_and_grad(lambda x: model(x) ** 2, wrt=model, backend="numpy")
+    x = [0.5, -1.0, 2.0]
+    expected = flattened(f(x))
+    module = runpy.run_path(str(f.kernels[0].save(tmp_path / "model.py", rolled=True)))
+    assert_same(module["LEAVES"], [p.data for p in model.parameters()])
+    assert_same(flattened(module["value_and_grad"](x, module["LEAVES"])), expected)
+
+
+def test_results_are_lists_of_floats():
+    kernel = gradient(work.layer_loss, W, X, B)
+    value, *gradients = rolled_module(kernel)["value_and_grad"]([a for row in W for a in row], X, B)
+    assert type(value) is float
+    assert [type(part) for part in gradients] == [list] * 3
+    assert {type(number) for part in gradients for number in part} == {float}
+
+
+def test_arguments_may_be_any_sequences_and_are_not_changed():
+    kernel = gradient(work.layer_loss, W, X, B)
+    function = rolled_module(kernel)["value_and_grad"]
+    flat = [a for row in W for a in row]
+    before = [*flat], [*X], [*B]
+    expected = all_bits(flattened(function(flat, X, B)))
+    assert (flat, X, B) == before
+    assert all_bits(flattened(function(tuple(flat), tuple(X), tuple(B)))) == expected
+
+
+def test_all_operands_are_computed():
+    """Python would not look at what a conditional expression does not choose; the interpreter raises."""
+
+    def f(x):
+        return sum(fg.where(a > 0.0, fg.log(fg.where(a > 0.0, a, 1.0)), fg.sqrt(a + 10.0)) for a in x)
+
+    def raises(x):
+        return sum(fg.where(a > 0.0, fg.log(a), a) for a in x)
+
+    x = [1.0, -2.0, 3.0, -4.0, 5.0]
+    assert_same(
+        flattened(rolled_module(gradient(f, x))["value_and_grad"](x)),
+        flattened(fg.value_and_grad(f, backend="python")(x)),
+    )
+    with pytest.raises(ValueError, match="math domain error"):
+        rolled_module(gradient(raises, x))["value_and_grad"](x)
+
+
+def test_sums_do_not_use_the_built_in_sum():
+    """It compensates from Python 3.12 on."""
+    tree = ast.parse(gradient(work.layer_loss, W, X, B).rolled())
+    assert "sum" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+@pytest.mark.parametrize("backend", ["auto", "python", "numpy"])
+def test_kernels_of_every_back_end_have_a_rolled_form(backend):
+    f = fg.value_and_grad(work.layer_loss, argnums=(0, 1, 2), backend=backend)
+    value, *gradients = rolled_module(f.kernel_for(W, X, B))["value_and_grad"]([a for row in W for a in row], X, B)
+    assert_same(flattened([value, gradients]), flattened(f(W, X, B)))
+
+
+def test_saving_wants_a_python_file(tmp_path):
+    with pytest.raises(OptionError, match=r"\.py"):
+        gradient(work.layer_loss, W, X, B).save(tmp_path / "layer.txt", rolled=True)
