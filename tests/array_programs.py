@@ -271,15 +271,17 @@ class LoopProgram:
 @st.composite
 def loop_programs(draw, max_steps=6, max_lanes=9):
     """Regular programs; most run without raising at their numbers."""
-    groups = [Group("list", tuple(draw(st.lists(tame, min_size=2, max_size=max_lanes))))]
+    groups = [Group("list", tuple(draw(st.lists(tame, min_size=4, max_size=max_lanes))))]
     for _ in range(draw(st.integers(0, 2))):
         kind = draw(st.sampled_from(KINDS))
-        sizes = (1, 1) if kind == "scalar" else (2, max_lanes)
+        sizes = (1, 1) if kind == "scalar" else (3, max_lanes)
         numbers = draw(st.lists(mostly_tame, min_size=sizes[0], max_size=sizes[1]))
         groups.append(Group(kind, tuple(numbers)))
     writing = _Writing(draw, groups, max_lanes)
     for _ in range(draw(st.integers(1, max_steps))):
         writing.step()
+    if draw(st.integers(0, 3)):
+        writing.sum_up()
     outputs: list[Any] = []
     numeric = [k for k, kind in enumerate(writing.kinds) if kind == "f"]
     for _ in range(draw(st.integers(1, 3))):
@@ -308,13 +310,13 @@ class _Writing:
         self.steps: list[Any] = []
         self.kinds = ["f"] * len(groups)
         self.known: list[list[Any]] = [list(group.numbers) for group in groups]
-        self.may_raise = draw(st.integers(0, 7)) == 7
+        self.may_raise = draw(st.integers(0, 5)) == 5
 
     def step(self):
         draw = self.draw
         shape = draw(st.integers(0, 11))
         if shape <= 3:
-            self.add(self.map(draw(st.integers(1, self.max_lanes)), "f"), "f")
+            self.add(self.map(self.lanes(), "f"), "f")
         elif shape == 4:
             self.condition()
         elif shape <= 8:
@@ -360,23 +362,31 @@ class _Writing:
         return step.lanes
 
     def map(self, lanes, result):
-        rows = [row for row in TABLE if row.result == result]
+        raising = self.may_raise and self.draw(st.booleans())
+        rows = [row for row in TABLE if row.result == result and row.raises >= raising]
         row = self.draw(st.sampled_from(rows))
         return Map((row.name,), self.operands(row.operand_kinds), lanes)
+
+    def lanes(self):
+        """How many lanes a step has: mostly enough for a pack."""
+        few = self.draw(st.integers(0, 3)) == 0
+        return self.draw(st.integers(1, 3) if few else st.integers(4, self.max_lanes))
 
     def operands(self, kinds):
         operands = []
         for position, kind in enumerate(kinds):
-            if kind == "f" and position and self.draw(st.integers(0, 4)) == 0:
+            if kind == "f" and position and self.draw(st.integers(0, 3)) == 0:
                 operands.append(self.constants())
             else:
                 operands.append(self.access(kind))
         return tuple(operands)
 
     def constants(self):
-        numbers = st.one_of(tame, tame, st.sampled_from(SPECIAL))
+        numbers = st.one_of(tame, st.sampled_from(SPECIAL))
         several = self.draw(st.booleans())
-        return Constants(tuple(self.draw(st.lists(numbers, min_size=1, max_size=5 if several else 1))))
+        return Constants(
+            tuple(self.draw(st.lists(numbers, min_size=2 if several else 1, max_size=5 if several else 1)))
+        )
 
     def access(self, kind):
         """An access to a vector of this kind; a condition is made if there is none."""
@@ -398,7 +408,7 @@ class _Writing:
 
     def condition(self):
         row = self.draw(st.sampled_from([row for row in TABLE if row.kinds == "ff->b"]))
-        lanes = self.draw(st.integers(1, self.max_lanes))
+        lanes = self.lanes()
         at = self.add(Map((row.name,), self.operands("ff"), lanes), "b")
         if self.kinds[at] == "b" and self.draw(st.booleans()):
             row = self.draw(st.sampled_from([row for row in TABLE if row.operand_kinds in ("b", "bb")]))
@@ -416,7 +426,7 @@ class _Writing:
             operands = self.operands(BY_NAME[inner].operand_kinds)
         starts = FOLDS[name]
         start = draw(st.sampled_from(starts)) if starts and draw(st.booleans()) else None
-        lanes = draw(st.integers(1, self.max_lanes))
+        lanes = self.lanes()
         if draw(st.booleans()):
             lengths = (draw(st.integers(1, 7)),) * lanes
         else:
@@ -424,6 +434,14 @@ class _Writing:
         last = draw(st.integers(0, 3)) == 0
         running = kind == "f" and draw(st.integers(0, 3)) == 0
         self.add(Fold(name, start, inner, operands, lengths, last, running), kind)
+
+    def sum_up(self):
+        """The sum of products of two vectors, so that all of them matter."""
+        numeric = [k for k, kind in enumerate(self.kinds) if kind == "f"]
+        last, other = numeric[-1], self.draw(st.sampled_from(numeric[::-1]))
+        size, length = len(self.known[last]), len(self.known[other])
+        operands = Access(last, 0, 1, 1, tuple(range(size))), Access(other, 0, 0, 1, tuple(range(length)))
+        self.add(Fold("add", None, "mul", operands, (size,) * self.draw(st.sampled_from([1, 4, 6])), False, False), "f")
 
     def irregular(self):
         """A wide layer: each lane applies another primitive."""

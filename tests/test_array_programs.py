@@ -1,0 +1,120 @@
+"""The strategy for loop nests: what it must reach, and that re-rolling finds loops in what it draws."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import flatgrad as fg
+from flatgrad.compiler.array_program import Fold as FoldNode
+from flatgrad.compiler.array_program import Statement
+from flatgrad.runtime.errors import FlatgradError
+from flatgrad.runtime.primitives import TABLE
+from tests.array_programs import (
+    FOLDS,
+    KINDS,
+    Access,
+    Chain,
+    Constants,
+    Fold,
+    Group,
+    LoopProgram,
+    Map,
+    Softmax,
+    by_floats,
+    by_interpreter,
+    loop_programs,
+)
+from tests.test_programs import drawn
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return drawn(loop_programs(), 450)
+
+
+@pytest.fixture(scope="module")
+def steps(sample):
+    return [step for program in sample for step in program.steps]
+
+
+def test_nearly_every_row_is_reached(steps):
+    """All of them in a longer run; here a few may be missing."""
+    maps = {name for step in steps if isinstance(step, (Map, Chain)) for name in step.names}
+    folds = {name for step in steps if isinstance(step, Fold) for name in (step.name, step.inner)}
+    assert len({row.name for row in TABLE} - maps - folds) <= 3
+
+
+def test_every_kind_of_step_and_argument_is_reached(sample, steps):
+    assert {type(step) for step in steps} == {Map, Fold, Softmax, Chain}
+    assert {group.kind for program in sample for group in program.groups} == set(KINDS)
+    folds = [step for step in steps if isinstance(step, Fold)]
+    assert {fold.name for fold in folds} == set(FOLDS)
+    assert {repr(fold.start) for fold in folds} >= {"None", "0.0", "-0.0", "1.0", "1.5"}
+    assert any(fold.running for fold in folds), "cumulative sums"
+    assert any(fold.last for fold in folds), "the partial result as the right operand"
+    assert any(len(set(fold.lengths)) > 2 for fold in folds), "ragged folds"
+    assert any(len(step.names) > 5 for step in steps if isinstance(step, Map)), "irregular layers"
+
+
+def test_accesses_of_every_kind_are_reached(steps):
+    operands = [o for step in steps if isinstance(step, (Map, Fold)) for o in step.operands]
+    accesses = [o for o in operands if isinstance(o, Access)]
+    assert {access.lane for access in accesses} >= {-1, 0, 1, 2}
+    assert {access.term for access in accesses} >= {-1, 0, 1, 2}
+    shuffled = [access for access in accesses if access.table != tuple(range(len(access.table)))]
+    assert any(len(set(access.table)) == len(access.table) for access in shuffled), "permutations"
+    assert any(len(set(access.table)) < len(access.table) for access in shuffled), "broken lanes"
+    constants = [number for o in operands if isinstance(o, Constants) for number in o.numbers]
+    assert {repr(number) for number in constants} >= {"0.0", "-0.0", "inf", "-inf", "nan"}
+    assert any(0.0 < abs(number) < 2.2e-308 for number in constants), "subnormal numbers"
+    assert any(isinstance(o, Constants) and len(o.numbers) > 1 for o in operands), "constants that vary by lane"
+
+
+def test_outputs_of_every_kind_are_reached(sample):
+    outputs = [program.outputs for program in sample]
+    assert any(type(o) is float for each in outputs for o in each), "constants"
+    assert any(len(set(each)) < len(each) for each in outputs), "repeated ones"
+    assert any(
+        type(o) is tuple and o[0] < len(program.groups) for program in sample for o in program.outputs
+    ), "arguments"  # fmt: skip
+
+
+def test_programs_that_raise_and_that_do_not_are_reached(sample):
+    errors = [by_floats(program).error for program in sample]
+    assert None in errors
+    assert len(set(errors)) >= 3
+    assert len(errors) > errors.count(None) > 0.8 * len(errors)
+    finite = [o for o in map(by_interpreter, sample) if o.numbers and all(map(math.isfinite, o.numbers))]
+    assert len(finite) > len(sample) / 3
+
+
+def test_loops_are_found(sample):
+    """Most equations of most programs are in loops; there are folds, contractions, gathers and strides."""
+    statements, equations, alone = [], 0, 0
+    for program in sample[::3]:
+        f = fg.compile(program.function(program.bound()), backend="numpy")
+        try:
+            arrays = f.kernel_for(*[group.argument() for group in program.arguments]).arrays
+        except FlatgradError:
+            continue
+        statements += [s for s in arrays.statements if isinstance(s, Statement)]
+        equations += arrays.stats.equations
+        alone += arrays.stats.scalars
+    assert alone < 0.5 * equations
+    assert sum(any(isinstance(node, FoldNode) for node in s.body) for s in statements) > 20
+    assert sum(s.is_contraction for s in statements) > 3
+    assert 0 < sum(s.is_strided for s in statements) < len(statements)
+
+
+def test_a_program_prints_as_its_loops():
+    fold = Fold("add", 0.0, "mul", (Access(0, 1, 1, 2, (0, 1, 2)), Constants((2.5,))), (2, 2), False, False)
+    program = LoopProgram((Group("list", (0.5, -0.0, 1.0)),), (fold,), ((1, 0), 1.5))
+    product = "mul(v0[(1 + 1*l + 2*r) % 3], 2.5) for r in range([2, 2][l])"
+    assert repr(program).strip() == (
+        "def f(v0):\n"
+        f"    v1 = [fold(add, start 0.0, {product}) for l in range(2)]\n"
+        "    return v1[0], 1.5\n"
+        "# v0: list [0.5, -0.0, 1.0]"
+    )
