@@ -39,8 +39,9 @@ def moons_peers() -> dict[str, ValueAndGradient]:
 
 
 def rosenbrock_peers() -> dict[str, Gradient]:
-    """The gradient of the Rosenbrock function by engine, at points of any size."""
-    peers = {"JAX": rosenbrock_in_jax(), "PyTorch": rosenbrock_in_pytorch(), "CasADi": rosenbrock_in_casadi()}
+    """The gradient of the Rosenbrock function by engine, at points of any size; Numba's is differentiated by hand."""
+    peers = {"JAX": rosenbrock_in_jax(), "CasADi": rosenbrock_in_casadi(), "PyTorch": rosenbrock_in_pytorch(),
+             "autograd": rosenbrock_in_autograd(), "Numba by hand": rosenbrock_in_numba()}  # fmt: skip
     return {name: peer for name, peer in peers.items() if peer is not None}
 
 
@@ -155,6 +156,16 @@ def rosenbrock_in_pytorch() -> Gradient:
 
 
 @if_installed
+def rosenbrock_in_autograd() -> Gradient:
+    import autograd
+
+    differentiated: Gradient = autograd.grad(
+        lambda x: autograd.numpy.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+    )
+    return differentiated
+
+
+@if_installed
 def rosenbrock_in_casadi() -> Gradient:
     import casadi
 
@@ -164,3 +175,26 @@ def rosenbrock_in_casadi() -> Gradient:
         return casadi.Function("f", [symbol], [casadi.gradient(rosenbrock(casadi.vertsplit(symbol)), symbol)])
 
     return lambda x: np.asarray(function(len(x))(x)).ravel()
+
+
+@if_installed
+def rosenbrock_in_numba() -> Gradient:
+    """The loop over the terms that one writes down; the results are kept by size, and overwritten by the next call."""
+    import numba
+
+    @numba.njit
+    def fill(x: Array, gradient: Array) -> None:
+        gradient[:] = 0.0
+        for i in range(len(x) - 1):
+            t = x[i + 1] - x[i] * x[i]
+            gradient[i] += -400.0 * x[i] * t - 2.0 * (1.0 - x[i])
+            gradient[i + 1] += 200.0 * t
+
+    result_of_size = functools.cache(np.empty)
+
+    def gradient(x: Array) -> Array:
+        result: Array = result_of_size(len(x))
+        fill(x, result)
+        return result
+
+    return gradient

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from benchmarks.by_hand import moons_by_hand
+from benchmarks.by_hand import moons_by_hand, moons_in_c
 from benchmarks.peers import moons_peers, rosenbrock_peers
 from benchmarks.workloads import CHARACTERS, NAMES, flowers, moons, rosenbrock, transformer
 
@@ -90,6 +90,21 @@ def test_moons_by_hand(points):
         value_by_hand, gradient_by_hand = by_hand(numbers_of(model.parameters()))
         assert value_by_hand == pytest.approx(value, rel=1e-12, abs=1e-12)
         np.testing.assert_allclose(gradient_by_hand, gradient, rtol=1e-12, atol=1e-12, err_msg=str(step))
+        for p, slope in zip(model.parameters(), gradient, strict=True):
+            p.data -= 0.1 * slope
+
+
+@pytest.mark.parametrize("points", [100, 7])
+def test_moons_in_c_has_the_bits_of_the_graph(points):
+    by_hand = moons_in_c(points)
+    if by_hand is None:
+        pytest.skip("there is no C compiler")
+    model, loss = moons(fg.nn.MLP, fg.Value, points)
+    compiled = fg.value_and_grad(loss, wrt=model)
+    for step in range(5):
+        value, gradient = compiled()
+        value_by_hand, gradient_by_hand = by_hand(numbers_of(model.parameters()))
+        assert_same([value_by_hand, *gradient_by_hand.tolist()], [value, *gradient], f"after {step} steps")
         for p, slope in zip(model.parameters(), gradient, strict=True):
             p.data -= 0.1 * slope
 
