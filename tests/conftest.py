@@ -48,6 +48,12 @@ def golden():
 
 
 @pytest.fixture
+def flat(monkeypatch):
+    """Let "auto" choose flat Python, whatever the size: for tests of that back end."""
+    monkeypatch.setattr("flatgrad.compiler.driver.TINY", 10**9)
+
+
+@pytest.fixture
 def module_from(tmp_path):
     """Import a piece of source from a file of its own, so that line numbers and texts of lines are known."""
 

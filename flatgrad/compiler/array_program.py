@@ -71,7 +71,7 @@ class Statement:
         base: the address of the first lane; the others follow in row-major order.
         kind: `f` for numbers, `b` for truth values.
         location: the user's line that the first lane comes from.
-        primal: whether it belongs to the forward part.
+        part: what it belongs to: "value", "gradient" or "update".
     """
 
     name: str
@@ -80,7 +80,7 @@ class Statement:
     base: Size
     kind: str
     location: Location | None = None
-    primal: bool = True
+    part: str = "value"
 
     @property
     def lanes(self) -> int:

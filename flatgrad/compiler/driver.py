@@ -20,6 +20,7 @@ from ..runtime.version import VERSION
 from .adjoint import adjoint, replay
 from .array_program import ArrayProgram
 from .costs import TINY, cheapest, native_cost
+from .emit.c import Leaves, emit_c
 from .emit.native import emit_native
 from .emit.numpy import ArrayFunction, emit_arrays
 from .emit.python import Function, emit_module
@@ -93,11 +94,13 @@ def print_functions(
     header: Sequence[str],
     mode: str,
 ) -> Printed:
-    """Lowered programs as functions, given by name and docstring."""
+    """Lowered programs as functions, given by name and docstring; of arrays, as "rolled" Python, too."""
     if arrays is None:
         flat = [Function(program, *function) for program, function in zip(programs, functions, strict=True)]
         return Printed(emit_module(flat, header), {})
     named = [ArrayFunction(program, *function) for program, function in zip(arrays, functions, strict=True)]
+    if backend == "rolled":
+        return Printed(emit_rolled(named, header), {})
     if backend == "native":
         emitted = emit_native(named, header, fast=mode == "fast", costs=list(map(native_cost, arrays)))
     else:
@@ -161,12 +164,22 @@ def build_pair(
 
         loaded, lowered = pair(everything)
         stats = _stats(lowered.whole, loaded.source, traced_at - start, time.perf_counter() - traced_at)
+
+    def rolled() -> str:
+        return _rolled(cut(joint(everything)), functions, title, mode)
+
+    def standalone() -> str:
+        return _flat(joint(everything), cut, functions, title, mode)
+
+    native_code = lowered.backend == "native"
+    source: str | Callable[[], str] = rolled if native_code else loaded.source
     kernel = Kernel(
-        primal.name, lowered.whole, loaded.source, stats, traced.leaves,
+        primal.name, lowered.whole, source, stats, traced.leaves,
         forward=loaded.routines[0], backward=loaded.routines[1] if functions is _PAIR else None, data=loaded.data,
         rerolled=lambda: _rerolled(joint(everything), mode)[0],
-        rolled=lambda: _rolled(cut(joint(everything)), functions, title, mode),
-        standalone=_standalone(lowered, functions, _header(title, lowered.whole, mode), mode),
+        rolled=rolled,
+        c=lambda *leaves: print_c(cut(joint(everything)), functions, title, mode, *leaves),
+        standalone=standalone if native_code else None,
         partial_pair=lambda outputs: tuple(pair(outputs)[0].routines),
         replay_backward=lambda inputs, seeds, outputs: replay(primal, wrt, inputs, seeds, outputs),
     )  # fmt: skip
@@ -211,27 +224,37 @@ def build_joint(
         loaded = load(lowered, functions, _header(title, lowered.whole, mode), primal.name, mode)
         loaded.routines[0].replay = lambda inputs: replay(primal, wrt, inputs, of=(0,))
         stats = _stats(lowered.whole, loaded.source, traced_at - start, time.perf_counter() - traced_at)
+
+    def rolled() -> str:
+        return _rolled([joint()], functions, title, mode)
+
+    def standalone() -> str:
+        return _flat(joint(), lambda whole: [whole], functions, title, mode)
+
+    native_code = lowered.backend == "native"
+    source: str | Callable[[], str] = rolled if native_code else loaded.source
     kernel = Kernel(
-        primal.name, lowered.whole, loaded.source, stats, traced.leaves, joint=loaded.routines[0], data=loaded.data,
+        primal.name, lowered.whole, source, stats, traced.leaves, joint=loaded.routines[0], data=loaded.data,
         rerolled=lambda: lowered.arrays[0] if lowered.arrays else _rerolled(joint(), mode)[0],
-        rolled=lambda: _rolled([joint()], functions, title, mode),
-        standalone=_standalone(lowered, functions, _header(title, lowered.whole, mode), mode),
+        rolled=rolled,
+        c=lambda *leaves: print_c([joint()], functions, title, mode, *leaves),
+        standalone=standalone if native_code else None,
     )  # fmt: skip
     return kernel, traced
 
 
-def _standalone(
-    lowered: Lowered, functions: Sequence[tuple[str, str]], header: Sequence[str], mode: str
-) -> Callable[[], tuple[str, dict[str, Any]]] | None:
-    """Machine code belongs to this process: what can be saved is the same loops on NumPy."""
-    if lowered.backend != "native":
-        return None
-
-    def printed() -> tuple[str, dict[str, Any]]:
-        sections, data = print_functions("numpy", lowered.programs, lowered.arrays, functions, header, mode)
-        return "".join(sections), data
-
-    return printed
+def _flat(
+    program: Program,
+    cut: Callable[[Program], list[Program]],
+    functions: Sequence[tuple[str, str]],
+    title: str,
+    mode: str,
+) -> str:
+    """Functions as flat Python: what can be saved of machine code, which belongs to this process."""
+    with collector_paused():
+        whole = run_passes(joint_passes(mode), program)
+        flat = [Function(part, *function) for part, function in zip(cut(whole), functions, strict=True)]
+        return "".join(emit_module(flat, _header(title, whole, mode)))
 
 
 def _rerolled(program: Program, mode: str) -> tuple[ArrayProgram, Program]:
@@ -248,6 +271,21 @@ def _rolled(programs: Sequence[Program], functions: Sequence[tuple[str, str]], t
         return "".join(
             emit_rolled(named, [*_header(title, programs[0], mode)[:1], *_header(title, programs[0], mode)[2:]])
         )
+
+
+def print_c(
+    programs: Sequence[Program],
+    functions: Sequence[tuple[str, str]],
+    title: str,
+    mode: str,
+    leaves: tuple[str, Sequence[str], Sequence[float]] | None = None,
+) -> str:
+    """Functions in C; the leaves are given by their input group, their names and their numbers."""
+    with collector_paused():
+        arrays = [_rerolled(program, mode)[0] for program in programs]
+        named = [ArrayFunction(program, *function) for program, function in zip(arrays, functions, strict=True)]
+        header = _header(title, programs[0], mode)
+        return emit_c(named, [header[0], *header[2:]], Leaves(*leaves) if leaves is not None else None)
 
 
 def _joint(primal: Program, wrt: Sequence[int], *, seeded: bool = False, **options: Any) -> Program:

@@ -168,7 +168,7 @@ def _unified(a: Any, b: Any, size: Any) -> Any:
             raise _DifferentError
         reads = [size(x, y) for x, y in zip(a.reads.tolist(), b.reads.tolist(), strict=True)]
         return Block(a.program, reads, size(a.base, b.base))  # type: ignore[arg-type]
-    if (a.name, a.kind, a.primal) != (b.name, b.kind, b.primal):
+    if (a.name, a.kind, a.part) != (b.name, b.kind, b.part):
         raise _DifferentError
     return Statement(
         a.name,
@@ -177,7 +177,7 @@ def _unified(a: Any, b: Any, size: Any) -> Any:
         size(a.base, b.base),
         a.kind,
         a.location,
-        a.primal,
+        a.part,
     )
 
 
@@ -199,7 +199,7 @@ def _map(node: Any, number: Any) -> Any:
     if isinstance(node, Statement):
         body: tuple[Node, ...] = tuple(_map(inner, number) for inner in node.body)
         return Statement(
-            node.name, tuple(map(number, node.shape)), body, number(node.base), node.kind, node.location, node.primal
+            node.name, tuple(map(number, node.shape)), body, number(node.base), node.kind, node.location, node.part
         )
     return node
 

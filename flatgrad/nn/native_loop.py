@@ -125,7 +125,7 @@ class NativeLoop:
                 yield k, losses.tolist(), trained[:width], _kinds(trained, width)
                 k += done
             if done < count:
-                loss, trained = self._again(which, strict)
+                loss, trained = self._again(which)
                 yield k, [loss], trained[:width], _kinds(trained, width)
                 k += 1
                 waiting = waiting[size:] if self.shuffled else waiting
@@ -156,17 +156,15 @@ class NativeLoop:
         start, size = self.layouts[which].trained
         return self.trainers[which].memory[start : start + size].copy()
 
-    def _again(self, which: int, strict: bool) -> tuple[float, Any]:
+    def _again(self, which: int) -> tuple[float, Any]:
         """The step that a chunk ended with: its loss is not finite, or it raises, or it was stopped out of caution.
 
-        Returns its loss, and what is trained after it (with a loss that is not finite, before it).
+        Returns its loss, and what is trained after it.
         """
-        layout, memory, program = self.layouts[which], self.trainers[which].memory, self.programs[which]
-        loss = float(memory[layout.loss])
-        if strict and not np.isfinite(loss):
-            return loss, self._trained(which)
-        loss, *trained = program.evaluate(memory[: program.inputs].tolist())
-        return loss, np.array(trained)
+        loss, *trained = self.programs[which].evaluate(
+            self.trainers[which].memory[: self.programs[which].inputs].tolist()
+        )
+        return float(loss), np.array(trained)
 
 
 def _next_pace(count: int, seconds: float) -> int:

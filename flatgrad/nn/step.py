@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import time
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..compiler.arguments import Arguments
-from ..compiler.driver import Lowered, Printed, lower, print_functions
+from ..compiler.driver import Lowered, Printed, joint_passes, lower, print_functions
 from ..compiler.emit.training import emit_step_numbers
 from ..compiler.names import Namer, outer_names
-from ..compiler.program import Group
+from ..compiler.passes import run_passes
+from ..compiler.program import Group, Program
 from ..compiler.trace import Trace, trace_function
 from ..compiler.transforms import GradFunction, Transformed
 from ..runtime.errors import InputError
@@ -31,9 +34,18 @@ class StepProgram:
     program re-rolled, if a back end that works on arrays runs it.
     """
 
-    def __init__(self, lowered: Lowered, leaves: list[Value], seconds: float) -> None:
+    def __init__(self, lowered: Lowered, traced: Program, leaves: list[Value], seconds: float) -> None:
         self.backend, self.program, self.leaves, self.seconds = lowered.backend, lowered.whole, leaves, seconds
         self.arrays = lowered.arrays[0] if lowered.arrays else None
+        self.traced = traced
+
+    def digest(self) -> bytes:
+        """A fingerprint of what the step computes, whatever runs it."""
+        program, result = self.traced, hashlib.sha256()
+        for column in (program.opcodes, program.starts, program.operands, array("q", program.outputs)):
+            result.update(column.tobytes())
+        result.update(repr(program.constants).encode())
+        return result.digest()
 
     def routine(self, function: Callable[..., Any], source: str) -> Routine:
         """The generated function of the step as a routine."""
@@ -49,7 +61,6 @@ class TrainStep(Transformed):
     Attributes:
         optimizer: the optimiser.
         steps: how many steps have been made.
-        source: the generated source of the step that ran last.
     """
 
     def __init__(
@@ -72,18 +83,42 @@ class TrainStep(Transformed):
         )
         self._gradient.passes = False  # the whole step is simplified
         self.steps = 0
-        self.source = ""
+        self._numbers: Any = []
+        self._state: list[Any] = []
+        self._source: str | Callable[[], str] = ""
         self.reload()
+
+    @property
+    def numbers(self) -> list[float]:
+        """The parameters' current numbers."""
+        numbers: list[float] = as_list(self._numbers)
+        return numbers
+
+    @property
+    def state(self) -> list[list[float]]:
+        """The optimiser's state, a list per kind."""
+        return [as_list(kind) for kind in self._state]
+
+    def take(self, numbers: Any, state: list[Any], steps: int) -> None:
+        """Go on from these parameters and this state, lists or arrays, after so many steps."""
+        self._numbers, self._state, self.steps = numbers, state, steps
+
+    @property
+    def source(self) -> str:
+        """The generated source of the step that ran last. If machine code runs: its loops, in Python."""
+        if not isinstance(self._source, str):
+            self._source = self._source()
+        return self._source
 
     def reload(self) -> None:
         """Take the parameters' current data, and begin with a fresh optimiser state."""
-        self.numbers: Any = [parameter._data for parameter in self.parameters]
-        self.state: list[Any] = [[0.0] * len(self.numbers) for _ in self.optimizer.state_names]
+        self._numbers = [parameter._data for parameter in self.parameters]
+        self._state = [[0.0] * len(self._numbers) for _ in self.optimizer.state_names]
         self.steps = 0
 
     def sync(self) -> None:
         """Write the current parameters into the `Value`s' data."""
-        for parameter, number in zip(self.parameters, as_list(self.numbers), strict=True):
+        for parameter, number in zip(self.parameters, self.numbers, strict=True):
             parameter._data = number
 
     def __call__(self, *batch: Any, **keywords: Any) -> float:
@@ -98,7 +133,7 @@ class TrainStep(Transformed):
         arguments = self._take_apart(batch, keywords)
         routine, leaves, source = self._step_for(arguments)
         numbers = self.optimizer.step_numbers(self.steps)
-        given = [*arguments.numbers, self.numbers, *self.state, *numbers]
+        given = [*arguments.numbers, self._numbers, *self._state, *numbers]
         if leaves:
             given.append([leaf._data for leaf in leaves])
         try:
@@ -106,9 +141,9 @@ class TrainStep(Transformed):
         except BaseException:
             self.sync()
             raise
-        self.numbers, self.state = parameters, state
+        self._numbers, self._state = parameters, state
         self.steps += 1
-        self.source = source
+        self._source = source
         return float(loss)
 
     @property
@@ -120,15 +155,18 @@ class TrainStep(Transformed):
         """The compiled step for batches of this structure, made if need be; nothing is run."""
         return self._step_for(self._take_apart(batch, keywords))[0]
 
-    def _step_for(self, arguments: Arguments) -> tuple[Routine, list[Value], str]:
-        entry: tuple[Routine, list[Value], str] | None = self._kernels.get(arguments.key)
+    def _step_for(self, arguments: Arguments) -> tuple[Routine, list[Value], str | Callable[[], str]]:
+        entry: tuple[Routine, list[Value], str | Callable[[], str]] | None = self._kernels.get(arguments.key)
         if entry is None:
             with self._lock:
                 built = self.build(arguments)
                 printed = self.printed([(built, "step")])
                 module = LoadedModule(printed.sections, f"{self.name}_step", printed.data)
                 routine = built.routine(module.names["step"], module.source)
-                entry = self._kernels[arguments.key] = routine, built.leaves, module.source
+                source: str | Callable[[], str] = module.source
+                if built.backend == "native":
+                    source = functools.partial(self._printed_as, built, "rolled")
+                entry = self._kernels[arguments.key] = routine, built.leaves, source
         return entry
 
     def build(self, arguments: Arguments, backend: str | None = None) -> StepProgram:
@@ -170,7 +208,7 @@ class TrainStep(Transformed):
                 *(Group(f"{state}s", width, False) for state in self.optimizer.state_names),
             ]
             lowered = lower(program, backend or self.backend, self.mode)
-        return StepProgram(lowered, traced.leaves, time.perf_counter() - start)
+        return StepProgram(lowered, program, traced.leaves, time.perf_counter() - start)
 
     def _updated(self, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
         """The new parameters, then the new states, kind by kind."""
@@ -184,6 +222,9 @@ class TrainStep(Transformed):
             updated.append(parameter)
             new_states.append(state)
         return [*updated, *(state[kind] for kind in range(kinds) for state in new_states)]
+
+    def _printed_as(self, step: StepProgram, backend: str) -> str:
+        return "".join(self.printed([(step, "step")], backend).sections)
 
     def printed(self, steps: Sequence[tuple[StepProgram, str]], backend: str | None = None) -> Printed:
         """The source of step functions, under a header; and of the numbers of a step, where that can be written.
@@ -200,6 +241,10 @@ class TrainStep(Transformed):
         functions = [(name, "Make a training step: return the loss, and what is new.") for _, name in steps]
         programs = [step.program for step, _ in steps]
         backend = backend or steps[0][0].backend
+        if backend == "python":
+            passes = joint_passes(self.mode)
+            programs = [run_passes(passes, step.traced) for step, _ in steps] if arrays else programs
+            arrays = []
         result = print_functions(backend, programs, arrays or None, functions, header, self.mode)
         if self.optimizer.lr.text:
             result.sections.append(emit_step_numbers(self.optimizer.lr.text, self.optimizer.step_texts()))

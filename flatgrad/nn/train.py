@@ -21,7 +21,7 @@ from ..compiler.emit.training import emit_loop
 from ..compiler.transforms import value_and_grad
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
-from ..runtime.kernel import as_list, data_listing
+from ..runtime.kernel import data_listing
 from ..runtime.loader import LoadedModule
 from ..runtime.tracing import active, forbidden, recorder
 from .optim import Optimizer
@@ -53,7 +53,6 @@ class History:
         interrupted: whether Ctrl-C ended the run.
         stopped_early: whether patience ended the run.
         best_epoch: with early stopping, the epoch (from 0) whose parameters the model now has.
-        source: the generated training loop.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -66,8 +65,13 @@ class History:
     interrupted: bool = False
     stopped_early: bool = False
     best_epoch: int | None = None
-    source: str = field(default="", repr=False)
+    _printed: Callable[[], str] | None = field(default=None, repr=False)
     _saved: Callable[[], str] | None = field(default=None, repr=False)
+
+    @property
+    def source(self) -> str:
+        """The generated training loop. If machine code ran: the same loop in flat Python."""
+        return self._printed() if self._printed is not None else ""
 
     @property
     def steps(self) -> int:
@@ -334,24 +338,19 @@ class _Run:
         for size in others:  # all steps are on one back end
             built[size] = self._build(size, built[first].backend)
         self.leaves = [leaf._data for leaf in built[first].leaves]
-        native = built[first].backend == "native"
+        # The seed and the loop are compared for themselves.
+        self.source_digest = hashlib.sha256(b"".join(program.digest() for program in built.values())).hexdigest()
         named = [(program, f"step_{size}") for size, program in built.items()]
-        # What can be read and saved beside machine code is the same loop on NumPy.
-        sections, data = self.step.printed(named, "numpy" if native else None)
-        steps = "".join(sections).splitlines(keepends=True)
-        # Steps alone: the seed and the loop are compared for themselves.
-        digest = hashlib.sha256("".join(line for line in steps if "#" not in line).encode())
-        for item in data.values():
-            for array in item if isinstance(item, list) else [item]:
-                digest.update(array.tobytes())
-        self.source_digest = digest.hexdigest()
-        sections = self._with_loop(sections, built[first].arrays is not None)
-        source = "".join(sections)
-        self.history._saved = lambda: self._standalone(source, data)
-        self.history.source = source
-        if native:
+        if built[first].backend == "native":
+            # What can be read, and saved, beside machine code is the same loop in flat Python.
+            self.history._printed = lambda: "".join(self._with_loop(self.step.printed(named, "python").sections, False))
+            self.history._saved = lambda: self._standalone(self.history.source, {})
             return self._native_loop(built)
-        module = LoadedModule(sections, f"{self.step.name}_training", data)
+        arrays = built[first].arrays is not None
+        sections, data = self.step.printed(named)
+        module = LoadedModule(self._with_loop(sections, arrays), f"{self.step.name}_training", data)
+        self.history._printed = lambda: module.source
+        self.history._saved = lambda: self._standalone(module.source, data)
         names = module.names
         names["STEPS"] = {
             size: program.routine(names[f"step_{size}"], module.source).run for size, program in built.items()
@@ -466,7 +465,8 @@ class _Run:
             if self.checkpoint is not None and self.saved_at != step.steps == len(history.loss):
                 self.save()
         if self.best is not None and restore_best and not history.interrupted:
-            _, history.best_epoch, step.numbers = self.best
+            _, history.best_epoch, numbers = self.best
+            step.take(numbers, step.state, step.steps)
             step.sync()
         return history
 
@@ -498,7 +498,7 @@ class _Run:
                     f"the loss of step {k} is {losses[-1]}; the parameters are those with which the step began. Try a "
                     "smaller learning rate or clip_norm; on_nonfinite='continue' goes on regardless"
                 )
-            step.numbers, step.state, step.steps = parameters, state, k + 1
+            step.take(parameters, state, k + 1)
             history.loss += losses
             ended = False
             end_of_epoch = (k + 1) // per_epoch > first // per_epoch
@@ -556,7 +556,7 @@ class _Run:
             return False
         score = mean if loss is None else loss
         if self.best is None or math.isnan(self.best[0]) or score < self.best[0] - self.min_delta:
-            self.best = score, history.epochs - 1, list(as_list(step.numbers))
+            self.best = score, history.epochs - 1, list(step.numbers)
         history.stopped_early = self._out_of_patience()
         return history.stopped_early
 
@@ -646,7 +646,7 @@ class _Run:
         sizes = (parts["parameters"].shape, parts["initial"].shape, parts["state"].shape, parts["loss"].shape)
         if sizes != ((width,), (width,), (len(step.state), width), (about["step"],)) or len(best) not in (0, width + 1):
             raise InputError(f"{self.checkpoint} is damaged: its parts do not fit together")
-        step.numbers, step.state, step.steps = parts["parameters"].tolist(), parts["state"].tolist(), int(about["step"])
+        step.take(parts["parameters"].tolist(), parts["state"].tolist(), int(about["step"]))
         self._initial = parts["initial"].tolist()
         history.loss, history.epoch_loss = parts["loss"].tolist(), parts["epoch_loss"].tolist()
         history.validation_loss, history.metrics = parts["validation_loss"].tolist(), metrics

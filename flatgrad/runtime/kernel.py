@@ -169,7 +169,7 @@ class Kernel:
     Attributes:
         name: the name of the function that it was made from.
         program: the whole program: primal equations, then those of the gradient. `print(kernel.program)` shows it.
-        source: the generated Python source.
+        printed: the generated Python source, or what prints it.
         stats: sizes and times.
         leaves: the `Value`s that are bound by identity: their current `.data` is read at each call.
         forward: `forward(*arguments, leaves) -> (*outputs, residuals)`; None for a joint kernel.
@@ -179,7 +179,7 @@ class Kernel:
 
     name: str
     program: Any
-    source: str
+    printed: str | Callable[[], str]
     stats: KernelStats
     leaves: list[Value]
     forward: Routine | None = None
@@ -195,8 +195,10 @@ class Kernel:
     #: Make the array program, and the rolled source.
     rerolled: Callable[[], Any] | None = field(default=None, repr=False)
     rolled: Callable[[], str] | None = field(default=None, repr=False)
-    #: Print a module that needs nothing of this process, where `source` is none.
-    standalone: Callable[[], tuple[str, dict[str, Any]]] | None = field(default=None, repr=False)
+    #: Makes the source in C; given the leaves (their group, names and numbers), it holds these numbers.
+    c: Callable[..., str] | None = field(default=None, repr=False)
+    #: Print a module that needs nothing of this process, where `source` is not what runs.
+    standalone: Callable[[], str] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"<Kernel {self.name}: {self.stats.equations} equations>"
@@ -206,6 +208,13 @@ class Kernel:
         self._arrays: Any = None
 
     @property
+    def source(self) -> str:
+        """The generated Python source. If machine code runs: its loops, in Python."""
+        if not isinstance(self.printed, str):
+            self.printed = self.printed()
+        return self.printed
+
+    @property
     def arrays(self) -> Any:
         """The program re-rolled, an `ArrayProgram`: `print(kernel.arrays)` shows the loops in it."""
         if self._arrays is None and self.rerolled is not None:
@@ -213,16 +222,18 @@ class Kernel:
         return self._arrays
 
     def save(self, path: str | os.PathLike[str], *, rolled: bool = False) -> Path:
-        """Write the generated source as a standalone module, which imports nothing but `math`, or NumPy.
+        """Write the kernel as a standalone Python module, which imports nothing but `math`, or NumPy, or as a C file.
 
-        It runs on Python 3.8 or newer, without this package. Its functions take and return plain floats and lists (on
-        the NumPy back end arrays), as their docstrings say. With `rolled`, it has the loops that re-rolling found, in
-        plain Python: short, and good to read. If the kernel reads leaves (a model's parameters), the module has their
+        A module runs on Python 3.8 or newer, without this package. Its functions take and return plain floats and lists
+        (on the NumPy back end arrays), as their docstrings say. With `rolled`, it has the loops that re-rolling found,
+        in plain Python: short, and good to read. If the kernel reads leaves (a model's parameters), it has their
         current numbers as `LEAVES`, and their names as `LEAF_NAMES`.
 
+        A C file has the loops in C99, and needs nothing but a C library. Its first lines show how to call it.
+
         Args:
-            path: where to write; the suffix must be `.py`.
-            rolled: whether to write loops.
+            path: where to write; the suffix must be `.py` or `.c`.
+            rolled: whether to write loops in Python.
 
         Returns:
             The path.
@@ -240,27 +251,48 @@ class Kernel:
             1.0
         """
         path = Path(path)
-        if path.suffix != ".py":
-            raise OptionError(f"cannot save a kernel as {path.name!r}: the suffix must be .py")
-        source = self.source
+        if path.suffix not in (".py", ".c"):
+            raise OptionError(f"cannot save a kernel as {path.name!r}: the suffix must be .py or .c")
+        if path.suffix == ".c":
+            return write_atomically(path, self.c_source().encode())
         if rolled:
             if self.rolled is None:
                 raise OptionError("this kernel was made to be inlined and has no source")
             source = self.rolled()
+        elif self.standalone is not None:
+            source = self.standalone()
         else:
-            data = self.data
-            if self.standalone is not None:
-                source, data = self.standalone()
-            for name, item in data.items():
-                source += data_listing(name, item)
+            source = self.source
+            for name, data in self.data.items():
+                source += data_listing(name, data)
         if self.leaves:
-            groups = self.program.input_groups
-            at = len(groups) - (2 if groups[-1].name == "output_bars" else 1)
-            start = sum(group.size for group in groups[:at])
-            names = self.program.input_names[start : start + groups[at].size]
+            _, names, numbers = self._leaf_listing()
             source += _listing("LEAF_NAMES", [repr(name) for name in names])
-            source += _listing("LEAVES", [_literal(leaf._data) for leaf in self.leaves])
+            source += _listing("LEAVES", [_literal(number) for number in numbers])
         return write_atomically(path, source.encode())
+
+    def c_source(self) -> str:
+        """The kernel in C99, with the current numbers of its leaves.
+
+        Raises:
+            OptionError: if a primitive has no spelling in C, or the kernel has no source.
+
+        Example:
+            >>> import flatgrad as fg
+            >>> "x * x" in fg.value_and_grad(lambda x: x * x).kernel_for(1.0).c_source()
+            True
+        """
+        if self.c is None:
+            raise OptionError("this kernel was made to be inlined and has no source")
+        return self.c(self._leaf_listing()) if self.leaves else self.c()
+
+    def _leaf_listing(self) -> tuple[str, list[str], list[float]]:
+        """The input group of the leaves, their names, and their current numbers."""
+        groups = self.program.input_groups
+        at = len(groups) - (2 if groups[-1].name == "output_bars" else 1)
+        start = sum(group.size for group in groups[:at])
+        names = self.program.input_names[start : start + groups[at].size]
+        return groups[at].name, names, [leaf._data for leaf in self.leaves]
 
     def __reduce__(self) -> Any:
         raise InputError(

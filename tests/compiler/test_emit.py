@@ -22,6 +22,8 @@ from flatgrad.compiler.emit import python as emitter
 from tests.bits import ARITHMETIC, assert_same
 from tests.programs import assert_agrees, by_interpreter, flatgrad_outcome, long_chains, possible_errors, programs
 
+pytestmark = pytest.mark.usefixtures("flat")
+
 WIDTH = 100
 
 

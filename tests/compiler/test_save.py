@@ -21,6 +21,8 @@ from flatgrad.compiler.emit import python as emitter
 from flatgrad.runtime.primitives import TABLE
 from tests.bits import all_bits, assert_same
 
+pytestmark = pytest.mark.usefixtures("flat")
+
 #: Runs functions of a module and prints what they return; floats are written so that no bit is lost.
 RUNNER = """
 import json, runpy, sys

@@ -26,6 +26,8 @@ from tests.programs import (
     tame,
 )
 
+pytestmark = pytest.mark.usefixtures("flat")
+
 
 @contextlib.contextmanager
 def small_functions(part=4, threshold=5):

@@ -82,6 +82,7 @@ def where(condition, a, b):
     return a if condition else b
 ''',
 }
+_PARTS = {"value": "the value", "gradient": "the gradient, backwards", "update": "the update"}
 #: Primitives whose operands must all be computed, and the functions that stand for them.
 _EAGER = {p.where: "where", p.logical_and: "both", p.logical_or: "either"}
 
@@ -156,16 +157,16 @@ class _Writer:
         arguments = [group.name for group in program.input_groups]
         shown: set[Location] = set()
         last: Location | None = None
-        backwards = False
+        part = "value"
         block = 0
         for statement in program.statements:
             if isinstance(statement, Block):
                 block += 1
                 self._block(statement, f"s{block}")
                 continue
-            if not statement.primal and not backwards:
-                backwards = True
-                self.lines.append("# --- the gradient, backwards ---")
+            if statement.part != part:
+                part = statement.part
+                self.lines.append(f"# --- {_PARTS[part]} ---")
                 shown.clear()
             location = statement.location
             if location is not None and location != last:
@@ -570,9 +571,13 @@ def _constant(number: float | bool) -> tuple[str, int]:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH - 4, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+    """Lines of bounded width; `for k in range(n)` and conditions stay in one piece."""
+    whole = re.sub(r"for \w+ in range\(\d+\)|1\.0 if [^()]* else 0\.0", lambda m: m[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(
+        whole, WIDTH - 4, initial_indent=indent, subsequent_indent=indent, break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+    return [line.replace("\0", " ") for line in lines]
 
 
 def _listed(name: str, items: Sequence[str]) -> str:

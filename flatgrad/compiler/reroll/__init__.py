@@ -16,7 +16,7 @@ from ..array_program import ArrayProgram, ArrayStats, Block, Statement
 from ..program import Program
 from .chains import find_chains
 from .classes import classify
-from .fuse import fuse, loops_of
+from .fuse import arrange_loops, fuse, loops_of
 from .layout import lay_out
 from .packs import pack
 
@@ -38,6 +38,7 @@ def reroll(program: Program, *, fast: bool = False) -> ArrayProgram:
     loops = sorted(loops_of(packed.packs), key=lambda loop: loop.order)
     outside += [packed.address[scalars.operands(program, chains)] for scalars in packed.scalars]
     loops = fuse(loops, outside, program.inputs + len(packed.constants))
+    loops = arrange_loops(loops, program, packed.size)
     laid = lay_out(program, chains, packed, loops, fast)
     result = ArrayProgram(
         program.name,

@@ -7,6 +7,7 @@ a row per lane), apply primitives, and fold.
 from __future__ import annotations
 
 import bisect
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from ...runtime.primitives import Primitive
 from ..array_program import Apply
+from ..program import Program
 from .packs import Pack
 
 Addresses = np.ndarray[Any, np.dtype[np.int64]]
@@ -110,6 +112,46 @@ def fuse(loops: Sequence[Loop], wanted: Sequence[Addresses], inputs: int) -> lis
         if loop.base in fusion.alive:
             fusion.absorb(loop)
     return _rejoined([loop for loop in loops if loop.base in fusion.alive])
+
+
+def arrange_loops(loops: Sequence[Loop], program: Program, size: int) -> list[Loop]:
+    """The loops in an order in which they can run: by stage, then as a reader expects them.
+
+    First what computes the value, then its gradient, then the update; inside these by height.
+    """
+    owner = np.full(size, -1, dtype=np.int64)
+    for k, loop in enumerate(loops):
+        owner[loop.places] = k
+    waiting = [0] * len(loops)
+    readers: list[list[int]] = [[] for _ in loops]
+    for k, loop in enumerate(loops):
+        read = [np.unique(owner[node]) for nodes in loop.bodies() for node in nodes if isinstance(node, np.ndarray)]
+        for other in {int(o) for found in read for o in found if o >= 0}:
+            readers[other].append(k)
+            waiting[k] += 1
+    parts = ["value", "gradient", "update"]
+    rank = [
+        (loop.order[0], parts.index(part_of(program, int(loop.equations.max()))), loop.order[1], k)
+        for k, loop in enumerate(loops)
+    ]
+    ready = [rank[k] for k in range(len(loops)) if not waiting[k]]
+    heapq.heapify(ready)
+    result = []
+    while ready:
+        k = heapq.heappop(ready)[-1]
+        result.append(loops[k])
+        for reader in readers[k]:
+            waiting[reader] -= 1
+            if not waiting[reader]:
+                heapq.heappush(ready, rank[reader])
+    return result
+
+
+def part_of(program: Program, equation: int) -> str:
+    """What an equation belongs to: "value", "gradient" or "update"."""
+    if equation < program.primal:
+        return "value"
+    return "update" if 0 <= program.update <= equation else "gradient"
 
 
 def _rejoined(loops: Sequence[Loop]) -> list[Loop]:

@@ -16,7 +16,7 @@ from ..passes import FAST_JOINT_PASSES, JOINT_PASSES, run_passes
 from ..program import Group, Program, ProgramBuilder
 from .affine import Piece, arrange, cut, factor
 from .chains import Chains
-from .fuse import Folding, Loop, Terms
+from .fuse import Folding, Loop, Terms, part_of
 from .packs import Packed, Scalars
 
 Addresses = np.ndarray[Any, np.dtype[np.int64]]
@@ -227,7 +227,7 @@ class _Layout:
         self.statements.append(
             Statement(
                 "", piece.extents, body, self.next, loop.primitive.result,
-                self.program.locations[site] if site >= 0 else None, first < self.program.primal,
+                self.program.locations[site] if site >= 0 else None, part_of(self.program, first),
             )
         )  # fmt: skip
         self.firsts.append(first)
