@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from .nn import MLP, SGD, Progress, fit, linear_decay, plot_decision_boundary
 from .nn.data import make_moons
+from .runtime import native
 from .runtime.errors import MissingExtraError
 from .runtime.value import Value
 
@@ -59,7 +60,7 @@ def accuracy(scores: list[float], labels: list[int]) -> float:
 
 
 def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = tqdm.write, plot: bool = False) -> list[float]:
-    """Train, print what the notebook prints and what it took, write the generated source; return the losses.
+    """Train, print what the notebook prints and what it took, write the training loop; return the losses.
 
     With `plot`, the notebook's last picture, the decision boundary, is written beside the source.
     """
@@ -77,13 +78,11 @@ def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = tqdm.writ
         return total
 
     seen: list[list[float]] = []
-    ends: list[float] = []
-    pauses: list[float] = []
+    initial = [p.data for p in parameters]
     right = _accuracy_of(model, X, labels)
 
     def report(progress: Progress) -> None:
         nonlocal right
-        ends.append(time.perf_counter())
         k = progress.step
         if k < len(expected):
             seen.append([p.data for p in parameters])
@@ -92,28 +91,42 @@ def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = tqdm.writ
             echo(f"step {k:2d} loss {progress.loss}, accuracy {right:.0%}{published}")
         if (k + 1) % 10 == 0 or k + 1 == steps - 1:
             right = _accuracy_of(model, X, labels)  # what the notebook prints with the next step
-        pauses.append(time.perf_counter())
 
     start = time.perf_counter()
     history = fit(loss, model, SGD(rate), X, labels, steps=steps, callback=report)
     compiling = time.perf_counter() - start - history.seconds
-    compiled = [end - begin for begin, end in zip(pauses, ends[1:], strict=False)] or [history.seconds]
-
-    path = history.save_source(folder / "moons_training.py")
-    one = statistics.median(compiled)
-    echo(f"\ntraced and compiled in {compiling:.2f} s; {steps} steps took {sum(compiled):.2f} s")
-    echo(f"one step, interpreted  {1e3 * interpreted:8.2f} ms")
-    echo(f"one step, compiled     {1e3 * one:8.2f} ms   ({interpreted / one:.0f} times as fast)")
-    same = "equal" if seen == expected else "DIFFERENT"
-    echo(f"parameters after {len(expected)} steps of both, bit for bit: {same}")
-    lines = history.source.count("\n")
-    echo(f"generated source: {path} ({lines:,} lines)")
+    final = [p.data for p in parameters]
+    seconds = _in_one_go(model, initial, loss, SGD(rate), X, labels, steps)
+    one = seconds / steps
+    how = "in machine code" if native.available() else "on arrays (with llvmlite they run in machine code)"
+    echo(f"\ntraced and compiled in {compiling:.2f} s; {steps} steps in one go, {how}: {1e3 * seconds:.2f} ms")
+    echo(f"one step, interpreted  {1e6 * interpreted:10.1f} µs")
+    echo(f"one step, compiled     {1e6 * one:10.1f} µs   ({interpreted / one:,.0f} times as fast)")
+    same = "equal" if seen == expected and [p.data for p in parameters] == final else "DIFFERENT"
+    echo(f"parameters after {len(expected)} interpreted steps, and after all steps again, bit for bit: {same}")
+    path = history.save_source(folder / "moons_training.py", rolled=True)
+    echo(f"the training loop, in Python: {path}")
     if plot:
         try:
             echo(f"decision boundary: {draw(model, folder)}")
         except MissingExtraError as error:
             echo(f"the decision boundary is not drawn: {error}")
     return history.loss
+
+
+def _in_one_go(
+    model: MLP,
+    initial: list[float],
+    loss: Callable[[Any, Any], Value],
+    optimizer: SGD,
+    X: Array,
+    labels: list[int],
+    steps: int,
+) -> float:
+    """Train once more from the same parameters, without coming back after each step; return the seconds it took."""
+    for p, number in zip(model.parameters(), initial, strict=True):
+        p.data = number
+    return fit(loss, model, optimizer, X, labels, steps=steps, progress=False).seconds
 
 
 def _accuracy_of(model: MLP, X: Array, labels: list[int]) -> float:

@@ -13,8 +13,9 @@ from ..compiler.arguments import Arguments
 from ..compiler.driver import Lowered, Printed, joint_passes, lower, print_functions
 from ..compiler.emit.training import emit_step_numbers
 from ..compiler.names import Namer, outer_names
-from ..compiler.passes import run_passes
+from ..compiler.passes import ARRAY_PASSES, run_passes
 from ..compiler.program import Group, Program
+from ..compiler.reroll import reroll
 from ..compiler.trace import Trace, trace_function
 from ..compiler.transforms import GradFunction, Transformed
 from ..runtime.errors import InputError
@@ -241,10 +242,11 @@ class TrainStep(Transformed):
         functions = [(name, "Make a training step: return the loss, and what is new.") for _, name in steps]
         programs = [step.program for step, _ in steps]
         backend = backend or steps[0][0].backend
-        if backend == "python":
-            passes = joint_passes(self.mode)
-            programs = [run_passes(passes, step.traced) for step, _ in steps] if arrays else programs
-            arrays = []
+        if backend == "python" and arrays:
+            programs, arrays = [run_passes(joint_passes(self.mode), step.traced) for step, _ in steps], []
+        elif backend == "rolled" and not arrays:
+            cleaned = [run_passes(ARRAY_PASSES, step.traced) for step, _ in steps]
+            arrays = [reroll(program, fast=self.mode == "fast") for program in cleaned]
         result = print_functions(backend, programs, arrays or None, functions, header, self.mode)
         if self.optimizer.lr.text:
             result.sections.append(emit_step_numbers(self.optimizer.lr.text, self.optimizer.step_texts()))

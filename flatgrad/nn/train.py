@@ -66,7 +66,7 @@ class History:
     stopped_early: bool = False
     best_epoch: int | None = None
     _printed: Callable[[], str] | None = field(default=None, repr=False)
-    _saved: Callable[[], str] | None = field(default=None, repr=False)
+    _saved: Callable[[bool], str] | None = field(default=None, repr=False)
 
     @property
     def source(self) -> str:
@@ -83,18 +83,19 @@ class History:
         """The number of completed epochs."""
         return len(self.epoch_loss)
 
-    def save_source(self, path: str | os.PathLike[str]) -> Path:
+    def save_source(self, path: str | os.PathLike[str], *, rolled: bool = False) -> Path:
         """Write the training loop as a standalone module that imports nothing but `math` and `random`, or NumPy.
 
         The module has the parameters with which the run began as `PARAMETERS`; `train(X, y, steps=..., seed=...)`
-        yields the same losses and parameters, bit for bit, as the run did.
+        yields the same losses and parameters, bit for bit, as the run did. With `rolled`, the steps have the loops that
+        re-rolling found: slower, but short and good to read.
 
         Raises:
             OptionError: if the learning rate is a function whose text is not known (use the schedules of `nn`).
         """
         if self._saved is None:
             raise OptionError("this history has no generated loop")
-        return write_atomically(path, self._saved().encode())
+        return write_atomically(path, self._saved(rolled).encode())
 
     def plot(self, *, ax: Any = None) -> Any:
         """A picture of the losses and metrics with Matplotlib (an extra); returns the axes."""
@@ -343,14 +344,18 @@ class _Run:
         named = [(program, f"step_{size}") for size, program in built.items()]
         if built[first].backend == "native":
             # What can be read, and saved, beside machine code is the same loop in flat Python.
-            self.history._printed = lambda: "".join(self._with_loop(self.step.printed(named, "python").sections, False))
-            self.history._saved = lambda: self._standalone(self.history.source, {})
+            self.history._printed = lambda: self._printed_as(named, "python")
+            self.history._saved = lambda rolled: self._standalone(
+                self._printed_as(named, "rolled" if rolled else "python"), {}
+            )
             return self._native_loop(built)
         arrays = built[first].arrays is not None
         sections, data = self.step.printed(named)
         module = LoadedModule(self._with_loop(sections, arrays), f"{self.step.name}_training", data)
         self.history._printed = lambda: module.source
-        self.history._saved = lambda: self._standalone(module.source, data)
+        self.history._saved = lambda rolled: (
+            self._standalone(self._printed_as(named, "rolled"), {}) if rolled else self._standalone(module.source, data)
+        )
         names = module.names
         names["STEPS"] = {
             size: program.routine(names[f"step_{size}"], module.source).run for size, program in built.items()
@@ -359,6 +364,10 @@ class _Run:
         if not self.step.optimizer.lr.text:
             names["numbers"] = self.step.optimizer.step_numbers
         return self._generated_loop(names["train"])
+
+    def _printed_as(self, named: list[tuple[StepProgram, str]], backend: str) -> str:
+        """The training loop as another back end would run it."""
+        return "".join(self._with_loop(self.step.printed(named, backend).sections, False))
 
     def _with_loop(self, sections: Sequence[str], arrays: bool) -> list[str]:
         """The sections of the steps, with what the loop needs, and the loop."""
