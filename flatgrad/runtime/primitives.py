@@ -154,6 +154,9 @@ class Primitive:
             and the scratch arrays `{mask}` (truth values) and `{temp}`. Without it, it is computed lane by lane.
         numpy_fast: the same for fast mode, where last bits may differ.
         numpy_fault: an expression that says whether `evaluate` would raise for some lane, where NumPy would not.
+        c: an expression in C, a template, with the same bits as `evaluate`. All operands are computed before it.
+        c_fault: an expression in C that says whether `evaluate` would raise. Without it, a row that can raise does so
+            where a NaN comes of no NaN, or an infinity of finite numbers, as CPython's `math` does.
 
     Example:
         >>> from flatgrad.runtime.primitives import tanh
@@ -184,6 +187,8 @@ class Primitive:
         numpy: tuple[str, ...] | None = None,
         numpy_fast: tuple[str, ...] | None = None,
         numpy_fault: str = "",
+        c: str | None = None,
+        c_fault: str = "",
     ) -> None:
         operands, self.result = kinds.split("->")
         rules = tuple(pullbacks if pullbacks is not None else partials)
@@ -197,6 +202,7 @@ class Primitive:
         self.requires, self.raises, self.commutative = requires, raises, commutative
         self.numpy, self.numpy_fast = numpy, numpy_fast if numpy_fast is not None else numpy
         self.numpy_fault = numpy_fault
+        self.c, self.c_fault = c, c_fault
         #: The operands that a gradient flows to (or would, were the partial known).
         self.differentiable = tuple(k for k, rule in enumerate(rules) if rule is not ZERO)
         self.__name__, self.__doc__ = name, doc
@@ -347,6 +353,7 @@ add: Primitive = Primitive(
     doc="The sum `a + b`.",
     sympy=lambda sp, a, b: a + b, python="{0} + {1}", strength=SUM, symbol="+", commutative=True,
     numpy=("add({0}, {1}, {out})",),
+    c="{0} + {1}",
 )  # fmt: skip
 
 mul: Primitive = Primitive(
@@ -355,6 +362,7 @@ mul: Primitive = Primitive(
     doc="The product `a * b`.",
     sympy=lambda sp, a, b: a * b, python="{0} * {1}", strength=PRODUCT, symbol="*", commutative=True,
     numpy=("multiply({0}, {1}, {out})",),
+    c="{0} * {1}",
 )  # fmt: skip
 
 # The compiler uses the next two. On `Value`s `-a` is `a * -1`, and `a - b` is `a + (-b)`; the bits are the same.
@@ -364,6 +372,7 @@ neg: Primitive = Primitive(
     doc="The negative `-a`.",
     sympy=lambda sp, a: -a, python="-{0}", strength=UNARY, symbol="-",
     numpy=("negative({0}, {out})",),
+    c="-{0}",
 )  # fmt: skip
 
 sub: Primitive = Primitive(
@@ -371,6 +380,7 @@ sub: Primitive = Primitive(
     doc="The difference `a - b`.",
     sympy=lambda sp, a, b: a - b, python="{0} - {1}", strength=SUM, symbol="-",
     numpy=("subtract({0}, {1}, {out})",),
+    c="{0} - {1}",
 )  # fmt: skip
 
 power: Primitive = Primitive(
@@ -385,6 +395,7 @@ power: Primitive = Primitive(
     symbol="**",
     domain=(POSITIVE, REAL), requires="a base >= 0 for a fractional exponent", raises=True,
     numpy_fast=("power({0}, {1}, {out})",),
+    c="pow({0}, {1})",
 )  # fmt: skip
 
 div: Primitive = Primitive(
@@ -394,6 +405,7 @@ div: Primitive = Primitive(
     sympy=lambda sp, a, b: a / b, python="{0} / {1}", strength=PRODUCT, symbol="/",
     domain=(REAL, POSITIVE), raises=True,
     numpy=("divide({0}, {1}, {out})",), numpy_fault="equal({1}, 0.0).any()",
+    c="{0} / {1}", c_fault="{1} == 0.0",
 )  # fmt: skip
 
 relu: Primitive = Primitive(
@@ -404,6 +416,7 @@ relu: Primitive = Primitive(
     python="0.0 if {0} < 0.0 else {0}", strength=CONDITIONAL, symbol="ReLU",
     numpy=("less({0}, 0.0, {mask})", "copyto({out}, {0})", "copyto({out}, 0.0, where={mask})"),
     numpy_fast=("maximum({0}, 0.0, {out})",),
+    c="{0} < 0.0 ? 0.0 : {0}",
 )  # fmt: skip
 
 maximum: Primitive = Primitive(
@@ -423,6 +436,7 @@ maximum: Primitive = Primitive(
         "copyto({out}, {0}, where={mask})",
     ),
     numpy_fast=("maximum({0}, {1}, {out})",),
+    c="{0} >= {1} || {0} != {0} ? {0} : {1}",
 )  # fmt: skip
 
 minimum: Primitive = Primitive(
@@ -442,6 +456,7 @@ minimum: Primitive = Primitive(
         "copyto({out}, {0}, where={mask})",
     ),
     numpy_fast=("minimum({0}, {1}, {out})",),
+    c="{0} <= {1} || {0} != {0} ? {0} : {1}",
 )  # fmt: skip
 
 abs: Primitive = Primitive(
@@ -450,6 +465,7 @@ abs: Primitive = Primitive(
     doc="The absolute value; its partial at 0 is 0.",
     sympy=lambda sp, x: sp.Abs(x), python="abs({0})", symbol="abs",
     numpy=("fabs({0}, {out})",),
+    c="fabs({0})",
 )  # fmt: skip
 
 # --- elementary functions -----------------------------------------------------------------------------------------
@@ -459,6 +475,7 @@ exp: Primitive = Primitive(
     doc="The exponential function; raises where the result overflows.",
     sympy=lambda sp, x: sp.exp(x), python="exp({0})", imports=("exp",), raises=True,
     numpy_fast=("exp({0}, {out})",),
+    c="exp({0})",
 )  # fmt: skip
 
 expm1: Primitive = Primitive(
@@ -466,6 +483,7 @@ expm1: Primitive = Primitive(
     doc="`exp(x) - 1`, accurate near 0; raises where the result overflows.",
     sympy=lambda sp, x: sp.exp(x) - 1, python="expm1({0})", imports=("expm1",), raises=True,
     numpy_fast=("expm1({0}, {out})",),
+    c="expm1({0})",
 )  # fmt: skip
 
 log: Primitive = Primitive(
@@ -474,6 +492,7 @@ log: Primitive = Primitive(
     sympy=lambda sp, x: sp.log(x), python="log({0})", imports=("log",),
     domain=(POSITIVE,), requires="x > 0", raises=True,
     numpy_fast=("log({0}, {out})",),
+    c="log({0})",
 )  # fmt: skip
 
 log1p: Primitive = Primitive(
@@ -482,6 +501,7 @@ log1p: Primitive = Primitive(
     sympy=lambda sp, x: sp.log(1 + x), python="log1p({0})", imports=("log1p",),
     domain=((-1.0, math.inf),), requires="x > -1", raises=True,
     numpy_fast=("log1p({0}, {out})",),
+    c="log1p({0})",
 )  # fmt: skip
 
 sqrt: Primitive = Primitive(
@@ -490,6 +510,7 @@ sqrt: Primitive = Primitive(
     sympy=lambda sp, x: sp.sqrt(x), python="sqrt({0})", imports=("sqrt",),
     domain=(POSITIVE,), requires="x >= 0", raises=True,
     numpy=("sqrt({0}, {out})",), numpy_fault="less({0}, 0.0).any()",
+    c="sqrt({0})",
 )  # fmt: skip
 
 hypot: Primitive = Primitive(
@@ -503,6 +524,7 @@ hypot: Primitive = Primitive(
         "add({out}, {temp}, {out})",
         "sqrt({out}, {out})",
     ),
+    c="sqrt({0} * {0} + {1} * {1})",
 )  # fmt: skip
 
 tanh: Primitive = Primitive(
@@ -510,6 +532,7 @@ tanh: Primitive = Primitive(
     doc="The hyperbolic tangent.",
     sympy=lambda sp, x: sp.tanh(x), python="tanh({0})", imports=("tanh",),
     numpy_fast=("tanh({0}, {out})",),
+    c="tanh({0})",
 )  # fmt: skip
 
 sinh: Primitive = Primitive(
@@ -517,6 +540,7 @@ sinh: Primitive = Primitive(
     doc="The hyperbolic sine; raises where the result overflows.",
     sympy=lambda sp, x: sp.sinh(x), python="sinh({0})", imports=("sinh",), raises=True,
     numpy_fast=("sinh({0}, {out})",),
+    c="sinh({0})",
 )  # fmt: skip
 
 cosh: Primitive = Primitive(
@@ -524,6 +548,7 @@ cosh: Primitive = Primitive(
     doc="The hyperbolic cosine; raises where the result overflows.",
     sympy=lambda sp, x: sp.cosh(x), python="cosh({0})", imports=("cosh",), raises=True,
     numpy_fast=("cosh({0}, {out})",),
+    c="cosh({0})",
 )  # fmt: skip
 
 sigmoid: Primitive = Primitive(
@@ -531,6 +556,7 @@ sigmoid: Primitive = Primitive(
     doc="The logistic function `1 / (1 + exp(-x))`, written so that nothing overflows.",
     sympy=lambda sp, x: 1 / (1 + sp.exp(-x)), python="sigmoid({0})", imports=("exp",), prelude=scalar.sigmoid,
     numpy_fast=("negative({0}, {out})", "exp({out}, {out})", "add({out}, 1.0, {out})", "divide(1.0, {out}, {out})"),
+    c="{0} >= 0.0 ? 1.0 / (1.0 + exp(-{0})) : exp({0}) / (1.0 + exp({0}))",
 )  # fmt: skip
 
 softplus: Primitive = Primitive(
@@ -539,6 +565,7 @@ softplus: Primitive = Primitive(
     sympy=lambda sp, x: sp.log(1 + sp.exp(x)), python="softplus({0})", imports=("exp", "log1p"),
     prelude=scalar.softplus,
     numpy_fast=("logaddexp({0}, 0.0, {out})",),
+    c="{0} > 0.0 ? {0} + log1p(exp(-{0})) : log1p(exp({0}))",
 )  # fmt: skip
 
 sin: Primitive = Primitive(
@@ -546,6 +573,7 @@ sin: Primitive = Primitive(
     doc="The sine of an angle in radians.",
     sympy=lambda sp, x: sp.sin(x), python="sin({0})", imports=("sin",), requires="a finite x", raises=True,
     numpy_fast=("sin({0}, {out})",),
+    c="sin({0})",
 )  # fmt: skip
 
 cos: Primitive = Primitive(
@@ -553,6 +581,7 @@ cos: Primitive = Primitive(
     doc="The cosine of an angle in radians.",
     sympy=lambda sp, x: sp.cos(x), python="cos({0})", imports=("cos",), requires="a finite x", raises=True,
     numpy_fast=("cos({0}, {out})",),
+    c="cos({0})",
 )  # fmt: skip
 
 tan: Primitive = Primitive(
@@ -561,6 +590,7 @@ tan: Primitive = Primitive(
     sympy=lambda sp, x: sp.tan(x), python="tan({0})", imports=("tan",),
     domain=((-1.5, 1.5),), requires="a finite x", raises=True,
     numpy_fast=("tan({0}, {out})",),
+    c="tan({0})",
 )  # fmt: skip
 
 asin: Primitive = Primitive(
@@ -569,6 +599,7 @@ asin: Primitive = Primitive(
     sympy=lambda sp, x: sp.asin(x), python="asin({0})", imports=("asin",), aliases=("arcsin",),
     domain=((-1.0, 1.0),), requires="-1 <= x <= 1", raises=True,
     numpy_fast=("arcsin({0}, {out})",),
+    c="asin({0})",
 )  # fmt: skip
 
 acos: Primitive = Primitive(
@@ -577,6 +608,7 @@ acos: Primitive = Primitive(
     sympy=lambda sp, x: sp.acos(x), python="acos({0})", imports=("acos",), aliases=("arccos",),
     domain=((-1.0, 1.0),), requires="-1 <= x <= 1", raises=True,
     numpy_fast=("arccos({0}, {out})",),
+    c="acos({0})",
 )  # fmt: skip
 
 atan: Primitive = Primitive(
@@ -584,6 +616,7 @@ atan: Primitive = Primitive(
     doc="The inverse tangent, in radians.",
     sympy=lambda sp, x: sp.atan(x), python="atan({0})", imports=("atan",), aliases=("arctan",),
     numpy_fast=("arctan({0}, {out})",),
+    c="atan({0})",
 )  # fmt: skip
 
 atan2: Primitive = Primitive(
@@ -593,6 +626,7 @@ atan2: Primitive = Primitive(
     sympy=lambda sp, y, x: sp.atan2(y, x), python="atan2({0}, {1})", imports=("atan2",), aliases=("arctan2",),
     domain=(REAL, POSITIVE),
     numpy_fast=("arctan2({0}, {1}, {out})",),
+    c="atan2({0}, {1})",
 )  # fmt: skip
 
 # 2 / sqrt(pi), rounded to a float.
@@ -602,12 +636,14 @@ erf: Primitive = Primitive(
     "erf", "f->f", math.erf, (lambda out, x: _ERF_SLOPE * exp(-(x * x)),),
     doc="The error function.",
     sympy=lambda sp, x: sp.erf(x), python="erf({0})", imports=("erf",),
+    c="erf({0})",
 )  # fmt: skip
 
 erfc: Primitive = Primitive(
     "erfc", "f->f", math.erfc, (lambda out, x: -_ERF_SLOPE * exp(-(x * x)),),
     doc="`1 - erf(x)`, accurate for large x.",
     sympy=lambda sp, x: sp.erfc(x), python="erfc({0})", imports=("erfc",),
+    c="erfc({0})",
 )  # fmt: skip
 
 # --- comparison and selection -------------------------------------------------------------------------------------
@@ -616,24 +652,28 @@ less: Primitive = Primitive(
     "less", "ff->b", lambda a, b: a < b, (ZERO, ZERO), doc="The condition `a < b`.",
     sympy=lambda sp, a, b: sp.Lt(a, b), python="{0} < {1}", strength=COMPARISON, symbol="<",
     numpy=("less({0}, {1}, {out})",),
+    c="{0} < {1}",
 )  # fmt: skip
 
 less_equal: Primitive = Primitive(
     "less_equal", "ff->b", lambda a, b: a <= b, (ZERO, ZERO), doc="The condition `a <= b`.",
     sympy=lambda sp, a, b: sp.Le(a, b), python="{0} <= {1}", strength=COMPARISON, symbol="<=",
     numpy=("less_equal({0}, {1}, {out})",),
+    c="{0} <= {1}",
 )  # fmt: skip
 
 greater: Primitive = Primitive(
     "greater", "ff->b", lambda a, b: a > b, (ZERO, ZERO), doc="The condition `a > b`.",
     sympy=lambda sp, a, b: sp.Gt(a, b), python="{0} > {1}", strength=COMPARISON, symbol=">",
     numpy=("greater({0}, {1}, {out})",),
+    c="{0} > {1}",
 )  # fmt: skip
 
 greater_equal: Primitive = Primitive(
     "greater_equal", "ff->b", lambda a, b: a >= b, (ZERO, ZERO), doc="The condition `a >= b`.",
     sympy=lambda sp, a, b: sp.Ge(a, b), python="{0} >= {1}", strength=COMPARISON, symbol=">=",
     numpy=("greater_equal({0}, {1}, {out})",),
+    c="{0} >= {1}",
 )  # fmt: skip
 
 equal: Primitive = Primitive(
@@ -641,24 +681,28 @@ equal: Primitive = Primitive(
     doc="The condition that two numbers are equal (`==` on `Value`s asks whether they are the same node).",
     sympy=lambda sp, a, b: sp.Eq(a, b), python="{0} == {1}", strength=COMPARISON, symbol="==",
     numpy=("equal({0}, {1}, {out})",),
+    c="{0} == {1}",
 )  # fmt: skip
 
 logical_and: Primitive = Primitive(
     "logical_and", "bb->b", lambda a, b: a and b, (ZERO, ZERO), doc="Both conditions; also written `a & b`.",
     sympy=lambda sp, a, b: sp.And(a, b), python="{0} and {1}", strength=AND, symbol="and",
     numpy=("logical_and({0}, {1}, {out})",),
+    c="{0} & {1}",
 )  # fmt: skip
 
 logical_or: Primitive = Primitive(
     "logical_or", "bb->b", lambda a, b: a or b, (ZERO, ZERO), doc="Either condition; also written `a | b`.",
     sympy=lambda sp, a, b: sp.Or(a, b), python="{0} or {1}", strength=OR, symbol="or",
     numpy=("logical_or({0}, {1}, {out})",),
+    c="{0} | {1}",
 )  # fmt: skip
 
 logical_not: Primitive = Primitive(
     "logical_not", "b->b", lambda a: not a, (ZERO,), doc="The opposite condition; also written `~a`.",
     sympy=lambda sp, a: sp.Not(a), python="not {0}", strength=NOT, symbol="not",
     numpy=("logical_not({0}, {out})",),
+    c="!{0}",
 )  # fmt: skip
 
 where: Primitive = Primitive(
@@ -672,6 +716,7 @@ where: Primitive = Primitive(
     sympy=lambda sp, c, a, b: sp.Piecewise((a, c), (b, True)),
     python="{1} if {0} else {2}", strength=CONDITIONAL, symbol="where",
     numpy=("copyto({out}, {2})", "copyto({out}, {1}, where={0})"),
+    c="{0} ? {1} : {2}",
 )  # fmt: skip
 
 detach: Primitive = Primitive(
@@ -679,6 +724,7 @@ detach: Primitive = Primitive(
     doc="The number without its gradient.",
     sympy=lambda sp, x: x, python="{0}", strength=CONDITIONAL, symbol="detach",
     numpy=("copyto({out}, {0})",),
+    c="{0}",
 )  # fmt: skip
 
 __all__ = [name for name, item in globals().items() if isinstance(item, Primitive)]
