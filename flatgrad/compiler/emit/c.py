@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -182,6 +182,11 @@ def _leaves(leaves: Leaves) -> str:
 
 
 def _template(primitive: Primitive) -> str:
+    """The spelling of a primitive.
+
+    Raises:
+        OptionError: if its row has none.
+    """
     if primitive.c is None:
         raise OptionError(f"primitive {primitive.name} has no spelling in C; give its row one, such as c='f({{0}})'")
     return primitive.c
@@ -285,6 +290,7 @@ class _Text(NamedTuple):
 
 
 def _constant(number: float | bool) -> _Text:
+    """A constant as an expression."""
     text = _literal(number)
     return _Text(text, UNARY if text[0] == "-" else ATOM, "b" if isinstance(number, bool) else "f", number)
 
@@ -369,7 +375,7 @@ class _Writer:
         def together(places: Addresses, low: int, high: int) -> None:
             """Take note that some addresses are read by one statement, as elements of one array."""
             self.needs[places] = True
-            if self._single_source(places, low, high) is None and low < first:
+            if self._single_source(low, high) is None and low < first:
                 if high - low + 1 == len(places):
                     head[low : min(high + 1, first)] = True
                 for address in np.unique(places[places < first]).tolist():
@@ -390,7 +396,7 @@ class _Writer:
                     together(read.table, low, high)
                 elif low < high:
                     together(addresses(read, extents), low, high)
-                    if self._single_source(None, low, high) is None:
+                    if self._single_source(low, high) is None:
                         head[low : min(high + 1, first)] = True
         start = 0
         for group in program.output_groups:
@@ -416,15 +422,16 @@ class _Writer:
         self.head = np.flatnonzero(head)
         self.scratch_base = held + plan.numbers - first + plan.truths - first
 
-    def _single_source(self, places: Addresses | None, low: int, high: int) -> Source | None:
+    def _single_source(self, low: int, high: int) -> Source | None:
         """The source that has all addresses from the lowest to the highest, if it is one that is an array."""
         source = self.sources.of(low)
         return source if source is not None and source.shape and high < source.base + source.size else None
 
-    def _note_copy(self, places: Addresses, together: object) -> None:
+    def _note_copy(self, places: Addresses, together: Callable[[Addresses, int, int], None]) -> None:
+        """Take note of what `_copy` of these addresses reads from memory."""
         pieces = self._pieces(places)
-        if len(pieces) > 0 and _statements(pieces) > _PIECES:
-            together(places, int(places.min()), int(places.max()))  # type: ignore[operator]
+        if _statements(pieces) > _PIECES:
+            together(places, int(places.min()), int(places.max()))
             return
         for piece in pieces:
             if piece.length > 1:
@@ -584,7 +591,7 @@ class _Writer:
         if low == high:
             return self._cell(low)
         base, strides = fixed(read.base), [fixed(stride) for stride in read.strides]
-        source = self._single_source(None, low, high)
+        source = self._single_source(low, high)
         if source is not None:
             return _Text(f"{self._use(source)}[{_index(base - source.base, strides, names)}]", ATOM, "f")
         self._reached(int(self.place[high]) + 1)
@@ -592,7 +599,7 @@ class _Writer:
 
     def _gathered(self, table: Addresses, index: str) -> _Text:
         """The number at an address that a table gives."""
-        source = self._single_source(table, int(table.min()), int(table.max()))
+        source = self._single_source(int(table.min()), int(table.max()))
         if source is not None:
             return _Text(f"{self._use(source)}[{self._table(table - source.base)}[{index}]]", ATOM, "f")
         self._reached(int(self.place[table].max()) + 1)
