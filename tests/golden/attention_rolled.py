@@ -88,21 +88,22 @@ def value_and_grad(q, k, v):
     # array_workloads.py:24: return [e / total for e in exps]
     v8 = [v7[i] ** (-1.0) for i in range(5)]
     v9 = [v6[i] * v8[T8[i]] for i in range(20)]
-    # --- the gradient, backwards ---
-    v10 = [-v7[i] ** (-2.0) for i in range(5)]
-    # array_workloads.py:9: return sum(x * y for x, y in zip(a, b, strict=True))
-    v11 = [v[T9[i]] * v9[T10[i]] for i in range(60)]
-    m4 = [-0.0] + v11
-    v12 = [total([0.0, *(m4[T11[6*i + r]] for r in range(6))]) for i in range(15)]
-    # array_workloads.py:33: return sum(out * out for out in attended)
-    v12_bar = [total(v12[i] for r in range(2)) for i in range(15)]
     # array_workloads.py:9
-    v14 = [v9[T12[i]] * v12_bar[T13[i]] for i in range(60)]
-    v9_bar = [total(v[T14[3*i + r]] * v12_bar[T15[3*i + r]] for r in range(3)) for i in range(20)]
+    v10 = [v[T9[i]] * v9[T10[i]] for i in range(60)]
+    m4 = [-0.0] + v10
+    v11 = [total([0.0, *(m4[T11[6*i + r]] for r in range(6))]) for i in range(15)]
+    # --- the gradient, backwards ---
+    # array_workloads.py:24: return [e / total for e in exps]
+    v12 = [-v7[i] ** (-2.0) for i in range(5)]
+    # array_workloads.py:33: return sum(out * out for out in attended)
+    v11_bar = [total(v11[i] for r in range(2)) for i in range(15)]
+    # array_workloads.py:9: return sum(x * y for x, y in zip(a, b, strict=True))
+    v14 = [v9[T12[i]] * v11_bar[T13[i]] for i in range(60)]
+    v9_bar = [total(v[T14[3*i + r]] * v11_bar[T15[3*i + r]] for r in range(3)) for i in range(20)]
     m5 = [-0.0] + v14
     v_bar = [total([*(m5[T16[5*i + r]] for r in range(5)), 0.0]) for i in range(12)]
-    # array_workloads.py:24: return [e / total for e in exps]
-    v17 = [v6[i] * v9_bar[-i + 19] * v10[T17[i]] for i in range(20)]
+    # array_workloads.py:24
+    v17 = [v6[i] * v9_bar[-i + 19] * v12[T17[i]] for i in range(20)]
     m6 = [-0.0] + v17
     v7_bar = [total(m6[T18[6*i + r]] for r in range(6)) for i in range(5)]
     # array_workloads.py:22: exps = [fg.exp(z - largest) for z in logits]
@@ -124,8 +125,9 @@ def value_and_grad(q, k, v):
         [t1, t3, t4, t5, t6, t7, t5 * t5, t6 * t6, t7 * t7, -t2 ** (-2.0), v20[119] + 0.0, v20[117]
         + 0.0, v20[115] + 0.0, v14[12] + 0.0, v14[6] + 0.0, v14[0] + 0.0]
     )
-    # array_workloads.py:33
-    v24 = total([0.0, *(s1[r + 6] for r in range(3)), *(v12[r] * v12[r] for r in range(15))])
+    # --- the value ---
+    # array_workloads.py:33: return sum(out * out for out in attended)
+    v24 = total([0.0, *(s1[r + 6] for r in range(3)), *(v11[r] * v11[r] for r in range(15))])
     s2 = (
         value_and_grad_s2([q[0], q[1], q[2], k[0], k[1], k[2], v[0], v[1], v[2], s1[0], s1[1],
         s1[2], v14[5], v14[11], v14[17], v20[85], v20[87], v20[89], v14[22], v14[27], v14[32],
