@@ -19,7 +19,7 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,rounds --benchmark-sort=name
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --write
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

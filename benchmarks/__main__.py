@@ -1,17 +1,18 @@
 """`python -m benchmarks`: measure everything that docs/performance.md promises, side by side, and print a table.
 
-Peers that are not installed are left out. `--write` puts the table into docs/performance.md; names of measures, such as
-`python -m benchmarks moons choice`, restrict the run to those.
+Peers that are not installed are left out. `--write` puts the table into docs/performance.md and draws docs/moons.png;
+names of measures, such as `python -m benchmarks moons choice`, restrict the run to those; `--quick` does everything
+once, to see that it runs.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import gc
 import os
 import platform
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -24,13 +25,14 @@ import numpy as np
 import flatgrad as fg
 from benchmarks.arrays import measure_arrays, measure_structure
 from benchmarks.choice import measure_choice
+from benchmarks.engines import measure_engines
+from benchmarks.figure import FIGURE, PAGE, draw, times_of
 from benchmarks.growth import measure_growth, measure_growth_of_arrays
-from benchmarks.peers import rosenbrock_peers
+from benchmarks.native import measure_making, measure_native, measure_native_training, measure_rosenbrock
 from benchmarks.table import Row, table
-from benchmarks.timing import collector_off, paired, ratio, timed
-from benchmarks.workloads import moons, rosenbrock
+from benchmarks.timing import collector_off, paired, quick, ratio, repeated, timed
+from benchmarks.workloads import moons
 
-PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
@@ -51,7 +53,7 @@ def measure_moons() -> list[Row]:
         upstream_loss().backward()
 
     seconds = []
-    for _ in range(5):
+    for _ in repeated(5):
         gc.collect()
         gradient = fg.value_and_grad(loss, wrt=model, backend="python")
         seconds.append(timed(gradient.kernel_for, 1))
@@ -75,7 +77,7 @@ def measure_moons() -> list[Row]:
             f"**{as_users / flat:.0f}x** ({1e3 * as_users:.0f} ms)",
         )
     )
-    per_equation = 1e6 * sorted(seconds)[len(seconds) // 2] / stats.equations
+    per_equation = 1e6 * statistics.median(seconds) / stats.equations
     rows.append(
         Row(
             "moons: from function to kernel, per equation of the joint program",
@@ -121,13 +123,14 @@ def measure_training() -> list[Row]:
                     f"**{100 * (fitted / bare - 1):.1f} %** ({1e3 * fitted:.3f} / {1e3 * bare:.3f} ms)"))  # fmt: skip
     example = Path(__file__).parent.parent / "examples" / "iris.py"
     seconds, processes = [], []
-    for _ in range(3):
+    for _ in repeated(3):
         start = time.perf_counter()
         done = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, check=True)
         processes.append(time.perf_counter() - start)
         seconds.append(float(re.findall(r"([0-9.]+) s from importing flatgrad to trained", done.stdout)[0]))
-    measured = f"**{sorted(seconds)[1]:.2f} s** (the process, with scikit-learn: {sorted(processes)[1]:.2f} s)"
-    workload = "iris, `MLP(4, [16, 3])`, batch 16, 50 epochs, from import to trained, flat Python"
+    whole = f"the process, with scikit-learn: {statistics.median(processes):.2f} s"
+    measured = f"**{statistics.median(seconds):.2f} s** ({whole})"
+    workload = "iris, `MLP(4, [16, 3])`, batch 16, 50 epochs, from import to trained"
     rows.append(Row(workload, "under 3 s (want 1.5 s)", measured))
     return rows
 
@@ -147,7 +150,9 @@ def fit_overhead(rounds: int = 5, steps: int = 300) -> tuple[float, float]:
     # Each round compiles both anew, so that both begin with instructions that CPython has not yet specialised.
     bare, fitted = [], []
     x, y = [number for row in X for number in row], [float(label) for label in labels]
-    for _ in range(rounds):
+    if quick():
+        steps = 3
+    for _ in repeated(rounds):
         step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model, backend="python")
         routine = step.prepare(np.array(X), np.array(y))
         numbers = list(step.numbers)
@@ -160,26 +165,7 @@ def fit_overhead(rounds: int = 5, steps: int = 300) -> tuple[float, float]:
             loss, model, fg.nn.SGD(1e-3), X, labels, steps=steps, progress=False, backend="python"
         )
         fitted.append(history.seconds / steps)
-    middle = rounds // 2
-    return sorted(bare)[middle], sorted(fitted)[middle]
-
-
-def measure_rosenbrock() -> list[Row]:
-    """The gradient of the Rosenbrock function, ndarray in and out."""
-    rows = []
-    for n, wanted in ((2, "4x (want 8x)"), (10, "2.5x (want 4x)"), (100, ""), (1000, "")):
-        x = np.linspace(0.5, 1.5, n)
-        gradient = fg.grad(rosenbrock, backend="python")
-        engines = {"flat": gradient, **rosenbrock_peers()}
-        candidates = {name: functools.partial(engine, x) for name, engine in engines.items()}
-        for name, function in candidates.items():
-            np.testing.assert_allclose(function(), gradient(x), rtol=1e-9, err_msg=name)
-        t = paired(candidates)
-        peers = ", ".join(f"{name} {1e6 * timing.median:.1f}" for name, timing in t.items() if name != "flat")
-        versus = f"**{ratio(t, 'JAX', 'flat'):.1f}x** " if "JAX" in t else ""
-        measured = f"{versus}(µs: flatgrad {1e6 * t['flat'].median:.2f}{', ' + peers if peers else ''})"
-        rows.append(Row(f"Rosenbrock gradient, ndarray in and out, n = {n}, flat Python vs JAX jit", wanted, measured))
-    return rows
+    return statistics.median(bare), statistics.median(fitted)
 
 
 #: Everything that is measured, in the order of the table.
@@ -187,10 +173,14 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "growth": measure_growth,
     "moons": measure_moons,
     "training": measure_training,
-    "rosenbrock": measure_rosenbrock,
     "structure": measure_structure,
     "arrays": measure_arrays,
     "array-growth": measure_growth_of_arrays,
+    "engines": measure_engines,
+    "native": measure_native,
+    "making": measure_making,
+    "native-training": measure_native_training,
+    "rosenbrock": measure_rosenbrock,
     "choice": measure_choice,
 }
 
@@ -199,12 +189,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("measures", nargs="*", metavar="MEASURE", help=f"all by default: {', '.join(MEASURES)}")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument("--quick", action="store_true", help="do everything once; the figures mean nothing")
     options = parser.parse_args()
     unknown = [name for name in options.measures if name not in MEASURES]
     if unknown:
         parser.error(f"unknown measure {unknown[0]!r}; choose from {', '.join(MEASURES)}")
     if options.write and options.measures:
         parser.error("--write replaces the whole table, so it needs all measures")
+    if options.write and options.quick:
+        parser.error("--write is for figures that mean something, and --quick makes others")
+    if options.quick:
+        os.environ["FLATGRAD_BENCHMARKS"] = "quick"
     rows = [row for name in options.measures or MEASURES for row in MEASURES[name]()]
     about = f"CPython {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}."
     text = f"{about}\n\n{table(rows)}"
@@ -214,6 +209,7 @@ def main() -> None:
         head, _, rest = page.partition(BEGIN)
         tail = rest.partition(END)[2]
         PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+        draw(times_of(text), FIGURE)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import statistics
 import sys
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 import flatgrad as fg
-from benchmarks.by_hand import moons_by_hand
-from benchmarks.peers import moons_peers
+from benchmarks.engines import moons_times
 from benchmarks.table import Row
-from benchmarks.timing import collector_off, paired, ratio, timed
+from benchmarks.timing import collector_off, paired, ratio, repeated, timed
 from benchmarks.workloads import moons, transformer
 
 
@@ -23,12 +18,13 @@ def measure_structure() -> list[Row]:
     """Statements per gradient, and the time from function to kernel."""
     model, loss = moons(fg.nn.MLP, fg.Value)
     seconds, rerolling = [], []
-    for _ in range(5):
+    for _ in repeated(5):
         gc.collect()
         gradient = fg.value_and_grad(loss, wrt=model, backend="numpy")
         seconds.append(timed(gradient.kernel_for, 1))
-        rerolling.append(gradient.kernel_for().stats.reroll_seconds)
-    stats = gradient.kernel_for().stats
+        rerolling.append(gradient.kernel_for().arrays.stats.reroll_seconds)
+    kernel = gradient.kernel_for()
+    stats, made = kernel.arrays.stats, kernel.stats
     rows = [
         Row(
             "moons gradient: statements / lanes by strided access",
@@ -52,20 +48,21 @@ def measure_structure() -> list[Row]:
         Row(
             "moons: from function to NumPy kernel",
             "0.8 s (want 0.4 s)",
-            f"**{statistics.median(seconds):.2f} s** (tracing {stats.trace_seconds:.2f} s, "
-            f"re-rolling {stats.reroll_seconds:.2f} s of {stats.compile_seconds:.2f} s for the rest)",
+            f"**{statistics.median(seconds):.2f} s** (tracing {made.trace_seconds:.2f} s, "
+            f"re-rolling {stats.reroll_seconds:.2f} s of {made.compile_seconds:.2f} s for the rest)",
         )
     )
     return rows
 
 
 def transformer_stats(positions: int) -> Any:
+    """What re-rolling finds in the gradient of the transformer."""
     parameters, loss = transformer(positions)
-    return fg.value_and_grad(loss, wrt=parameters, backend="numpy").kernel_for().stats
+    return fg.value_and_grad(loss, wrt=parameters, backend="numpy").kernel_for().arrays.stats
 
 
 def measure_arrays() -> list[Row]:
-    """One gradient of the moons loss on arrays: against micrograd, against NumPy by hand, and all engines."""
+    """One gradient of the moons loss on arrays: against micrograd, and against NumPy by hand."""
     from micrograd import nn as upstream_nn
     from micrograd.engine import Value as Upstream
 
@@ -75,7 +72,7 @@ def measure_arrays() -> list[Row]:
     exact = fg.value_and_grad(loss, wrt=model, backend="numpy")
     with collector_off():
         lists = paired({"micrograd": lambda: upstream_loss().backward(), "exact": exact}, rounds=9)
-        t = paired(moons_engines(), rounds=9)
+    t = moons_times()
     slow, called = lists["micrograd"].median, lists["exact"].median
     fast, by_hand = t["NumPy fast"].median, t["NumPy by hand"].median
     return [
@@ -89,33 +86,4 @@ def measure_arrays() -> list[Row]:
             "2x (want 1.2x)",
             f"**{ratio(t, 'NumPy fast', 'NumPy by hand'):.2f}x** ({1e6 * fast:.1f} / {1e6 * by_hand:.1f} µs)",
         ),
-        Row(
-            "moons gradient by engine, ndarray in and out, µs",
-            "",
-            ", ".join(f"{name} {1e6 * timing.median:.1f}" for name, timing in t.items()),
-        ),
     ]
-
-
-def moons_engines() -> dict[str, Callable[[], Any]]:
-    """One value and gradient of the moons loss by engine, each checked: ndarray in and out, lists in flat Python."""
-    model, loss = moons(fg.nn.MLP, fg.Value)
-    numbers = np.array([p.data for p in model.parameters()])
-
-    def function(**options: Any) -> Callable[..., Any]:
-        compiled: Callable[..., Any] = fg.value_and_grad(loss, wrt=model, **options).kernel_for().joint.function
-        return compiled
-
-    engines = {
-        "flat Python": functools.partial(function(backend="python"), numbers.tolist()),
-        "NumPy exact": functools.partial(function(backend="numpy", mode="exact"), numbers),
-        "NumPy fast": functools.partial(function(backend="numpy", mode="fast"), numbers),
-        "NumPy by hand": functools.partial(moons_by_hand(), numbers),
-        **{name: functools.partial(peer, numbers) for name, peer in moons_peers().items()},
-    }
-    value, gradient = engines["flat Python"]()
-    for name, engine in engines.items():
-        same_value, same_gradient = engine()
-        np.testing.assert_allclose(same_value, value, rtol=1e-12, err_msg=name)
-        np.testing.assert_allclose(same_gradient, gradient, rtol=1e-12, atol=1e-12, err_msg=name)
-    return engines

@@ -16,6 +16,7 @@ from typing import Any
 
 import flatgrad as fg
 from benchmarks.table import Row
+from benchmarks.timing import quick
 from benchmarks.workloads import moons, recurrence
 
 
@@ -40,6 +41,8 @@ def measure_growth_of_arrays() -> list[Row]:
 
 def growth(backend: str, workload: str, sizes: Sequence[int]) -> str:
     """The exponents of time and of memory between the smallest and the largest size, and all figures."""
+    if quick():
+        sizes = sizes[0] // 4, sizes[0]
     times, peaks, counts = [], [], []
     for size in sizes:
         command = [sys.executable, "-m", "benchmarks.growth", backend, workload, str(size)]

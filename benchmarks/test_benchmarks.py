@@ -5,7 +5,6 @@ The ratios that docs/performance.md quotes come from `python -m benchmarks`, whe
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,25 +13,10 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import flatgrad as fg
-from benchmarks.arrays import moons_engines
+from benchmarks.engines import graph_engines, moons_engines
 from benchmarks.peers import rosenbrock_peers
 from benchmarks.timing import collector_off
 from benchmarks.workloads import moons, recurrence, rosenbrock
-
-
-def engines() -> dict[str, Callable[[], Any]]:
-    """One gradient of the moons loss, by engine."""
-    from micrograd import nn as upstream_nn
-    from micrograd.engine import Value as Upstream
-
-    sys.setrecursionlimit(100_000)
-    model, loss = moons(fg.nn.MLP, fg.Value)
-    _, upstream_loss = moons(upstream_nn.MLP, Upstream)
-    return {
-        "flat": fg.value_and_grad(loss, wrt=model, backend="python"),
-        "interpreter": lambda: loss().backward(),
-        "micrograd": lambda: upstream_loss().backward(),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +25,35 @@ def array_engines() -> dict[str, Callable[[], Any]]:
 
 
 @pytest.mark.benchmark(group="moons gradient, collector off")
-@pytest.mark.parametrize("engine", ["flat", "interpreter", "micrograd"])
-def test_moons_gradient(benchmark: BenchmarkFixture, engine: str) -> None:
-    run = engines()[engine]
+@pytest.mark.parametrize("engine", ["interpreter", "micrograd"])
+def test_moons_on_graphs(benchmark: BenchmarkFixture, engine: str) -> None:
+    with collector_off():
+        benchmark.pedantic(graph_engines()[engine], rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="moons gradient, collector off")
+def test_moons_in_flat_python(benchmark: BenchmarkFixture) -> None:
+    model, loss = moons(fg.nn.MLP, fg.Value)
     with collector_off():
         # CPython specialises instructions during the first calls, so the flat code is warmed up for longer.
-        benchmark.pedantic(run, rounds=5, warmup_rounds=20 if engine == "flat" else 1)
+        benchmark.pedantic(fg.value_and_grad(loss, wrt=model, backend="python"), rounds=5, warmup_rounds=20)
 
 
 @pytest.mark.benchmark(group="moons gradient on arrays")
 @pytest.mark.parametrize(
-    "engine", ["NumPy exact", "NumPy fast", "NumPy by hand", "JAX", "CasADi", "PyTorch", "autograd"]
+    "engine",
+    [
+        "NumPy exact",
+        "NumPy fast",
+        "native exact",
+        "native fast",
+        "JAX",
+        "CasADi",
+        "PyTorch",
+        "autograd",
+        "NumPy by hand",
+        "C by hand",
+    ],  # fmt: skip
 )
 def test_moons_on_arrays(benchmark: BenchmarkFixture, array_engines: dict[str, Any], engine: str) -> None:
     if engine not in array_engines:
@@ -60,9 +62,11 @@ def test_moons_on_arrays(benchmark: BenchmarkFixture, array_engines: dict[str, A
 
 
 @pytest.mark.benchmark(group="moons, from function to kernel")
-def test_moons_kernel(benchmark: BenchmarkFixture) -> None:
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+def test_moons_kernel(benchmark: BenchmarkFixture, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLATGRAD_CACHE", "0")
     model, loss = moons(fg.nn.MLP, fg.Value)
-    kernel = benchmark.pedantic(lambda: fg.value_and_grad(loss, wrt=model, backend="python").kernel_for(), rounds=3)
+    kernel = benchmark.pedantic(lambda: fg.value_and_grad(loss, wrt=model, backend=backend).kernel_for(), rounds=3)
     benchmark.extra_info["equations"] = kernel.stats.equations
 
 
@@ -76,19 +80,20 @@ def test_growth(benchmark: BenchmarkFixture, steps: int) -> None:
 
 
 @pytest.mark.benchmark(group="moons training step")
-def test_moons_step(benchmark: BenchmarkFixture) -> None:
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+def test_moons_step(benchmark: BenchmarkFixture, backend: str) -> None:
     model, loss = moons(fg.nn.MLP, fg.Value)
-    step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model, backend="python")
+    step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model, backend=backend)
     step()
     benchmark(step)
 
 
 @pytest.mark.parametrize("n", [2, 10, 100, 1000])
-@pytest.mark.parametrize("engine", ["flatgrad", "JAX", "PyTorch", "CasADi"])
+@pytest.mark.parametrize("engine", ["flatgrad", "JAX", "CasADi", "PyTorch", "autograd", "Numba by hand"])
 def test_rosenbrock(benchmark: BenchmarkFixture, engine: str, n: int) -> None:
     benchmark.group = f"Rosenbrock gradient, n = {n}"
     x = np.linspace(0.5, 1.5, n)
-    gradient = fg.grad(rosenbrock, backend="python")
+    gradient = fg.grad(rosenbrock, backend="auto")
     candidates = {"flatgrad": gradient, **rosenbrock_peers()}
     if engine not in candidates:
         pytest.skip(f"{engine} is not installed")

@@ -1,8 +1,12 @@
-"""Paired timing: candidates take turns, so that a machine whose speed drifts treats all of them alike."""
+"""Paired timing: candidates take turns, so that a machine whose speed drifts treats all of them alike.
+
+With `FLATGRAD_BENCHMARKS=quick` in the environment everything is done once: that shows that it runs, not how fast.
+"""
 
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +21,16 @@ class Timing(NamedTuple):
     rounds: list[float]
 
 
+def quick() -> bool:
+    """Whether figures do not matter."""
+    return os.environ.get("FLATGRAD_BENCHMARKS") == "quick"
+
+
+def repeated(count: int) -> range:
+    """`range(count)`, to measure something so many times."""
+    return range(1 if quick() else count)
+
+
 def timed(function: Callable[[], object], calls: int) -> float:
     """Seconds per call over `calls` calls."""
     start = time.perf_counter()
@@ -26,7 +40,12 @@ def timed(function: Callable[[], object], calls: int) -> float:
 
 
 def paired(candidates: dict[str, Callable[[], object]], rounds: int = 7, seconds: float = 0.1) -> dict[str, Timing]:
-    """Time candidates in turn, each for about `seconds` a round; the first round warms up and is not counted."""
+    """Time candidates in turn, each for about `seconds` a round; the first round warms up and is not counted.
+
+    Garbage is collected before each round, for candidates that leave some while the collector is off.
+    """
+    if quick():
+        rounds, seconds = 1, 0.0
     calls = {}
     for name, function in candidates.items():
         function()
@@ -34,6 +53,7 @@ def paired(candidates: dict[str, Callable[[], object]], rounds: int = 7, seconds
         calls[name] = max(1, min(100_000, int(seconds / max(once, 1e-9))))
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     for k in range(rounds + 1):
+        gc.collect()
         for name, function in candidates.items():
             sample = timed(function, calls[name])
             if k:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
+from benchmarks import figure
+from benchmarks.__main__ import MEASURES
 from benchmarks.by_hand import moons_by_hand, moons_in_c
 from benchmarks.peers import moons_peers, rosenbrock_peers
+from benchmarks.table import table
 from benchmarks.workloads import CHARACTERS, NAMES, flowers, moons, rosenbrock, transformer
 
 from .bits import assert_same
@@ -119,3 +122,14 @@ def test_peers_that_are_installed_agree():
     x = np.linspace(0.5, 1.5, 10)
     for name, peer in rosenbrock_peers().items():
         np.testing.assert_allclose(peer(x), fg.grad(rosenbrock)(x), rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.slow
+def test_every_measure_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLATGRAD_BENCHMARKS", "quick")
+    rows = {name: measure() for name, measure in MEASURES.items()}
+    assert all(rows.values())
+    times = figure.times_of(table(rows["engines"]))
+    assert {"micrograd", *figure.OWN} <= times.keys()
+    figure.draw(times, tmp_path / "moons.png")
+    assert (tmp_path / "moons.png").read_bytes().startswith(b"\x89PNG")

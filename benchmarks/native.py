@@ -1,0 +1,157 @@
+"""Machine code: what a gradient and a training step take, and making the kernel, with and without the cache.
+
+`python -m benchmarks.native WORKLOAD` is a process that makes one kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+
+import flatgrad as fg
+from benchmarks.engines import moons_times
+from benchmarks.peers import rosenbrock_peers
+from benchmarks.table import Row
+from benchmarks.timing import Timing, paired, quick, ratio, repeated, timed
+from benchmarks.workloads import moons, moons_data, rosenbrock, transformer
+
+NUMBA = "Numba by hand"
+
+
+def measure_native() -> list[Row]:
+    """One moons gradient from Python, ndarray in and out, against JAX, C by hand, and fast mode."""
+    t = moons_times()
+    native, workload = t["native exact"], "moons gradient from Python, ndarray in and out: machine code, exact, "
+    rows = []
+    if "JAX" in t:
+        rows.append(
+            Row(
+                f"{workload}vs JAX jit",
+                "2x faster (want 4x)",
+                f"**{ratio(t, 'JAX', 'native exact'):.2f}x** ({us(t['JAX'])} / {us(native)} µs)",
+            )
+        )
+    if "C by hand" in t:
+        rows.append(
+            Row(
+                f"{workload}time over that of C by hand",
+                "1.3x (want 1x)",
+                f"**{ratio(t, 'native exact', 'C by hand'):.2f}x** ({us(native)} / {us(t['C by hand'])} µs)",
+            )
+        )
+    rows.append(
+        Row(
+            "the same, machine code: fast mode vs exact",
+            "no slower (want 1.5x)",
+            f"**{ratio(t, 'native exact', 'native fast'):.2f}x** ({us(native)} / {us(t['native fast'])} µs)",
+        )
+    )
+    return rows  # fmt: skip
+
+
+def measure_making() -> list[Row]:
+    """From function to native kernel, each in its own process, and what a call of the transformer's takes."""
+    cold, cached = making("moons")
+    cold_transformer, _ = making("transformer")
+    parameters, loss = transformer()
+    function = fg.value_and_grad(loss, wrt=parameters, backend="native").kernel_for().joint.function
+    t = paired({"gradient": functools.partial(function, np.array([p.data for p in parameters]))})
+    return [
+        Row("moons: from function to native kernel, cold / from cache", "1.0 s / 0.4 s (want 0.5 / 0.2)",
+            f"**{cold:.2f} s / {cached:.2f} s**"),
+        Row("transformer on scalars, 8 positions: from function to native kernel, cold", "3 s (want 1)",
+            f"**{cold_transformer:.2f} s**"),
+        Row("transformer on scalars, 8 positions: gradient in machine code, ndarray in and out", "50 µs (want 20)",
+            f"**{us(t['gradient'])} µs**"),
+    ]  # fmt: skip
+
+
+def making(workload: str) -> tuple[float, float]:
+    """Seconds from function to native kernel, with an empty cache and with a filled one."""
+    cold, cached = [], []
+    command = [sys.executable, "-m", "benchmarks.native", workload]
+    for _ in repeated(5):
+        with tempfile.TemporaryDirectory() as folder:
+            environment = {**os.environ, "FLATGRAD_CACHE": "1", "FLATGRAD_CACHE_DIR": folder}
+            for seconds in (cold, cached):
+                done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+                seconds.append(float(done.stdout))
+    return statistics.median(cold), statistics.median(cached)
+
+
+def measure_native_training() -> list[Row]:
+    """A step of `nn.fit` over a gradient of the same loss, taking turns."""
+    X, labels = moons_data()
+    model, whole_loss = moons(fg.nn.MLP, fg.Value)
+    numbers = np.array([p.data for p in model.parameters()])
+    gradient = functools.partial(
+        fg.value_and_grad(whole_loss, wrt=model, backend="native").kernel_for().joint.function, numbers
+    )
+
+    def loss(X: Any, y: Any) -> Any:
+        losses = [(1 + -label * model(x)).relu() for x, label in zip(X, y, strict=True)]
+        return sum(losses) * (1.0 / len(losses)) + 1e-4 * sum(p * p for p in model.parameters())
+
+    steps = 100 if quick() else 10_000
+    optimizer = fg.nn.SGD(fg.nn.linear_decay(1.0, 0.1, steps))
+    alone, fitted = [], []
+    for _ in repeated(7):
+        for parameter, number in zip(model.parameters(), numbers.tolist(), strict=True):
+            parameter.data = number
+        alone.append(timed(gradient, steps))
+        history = fg.nn.fit(loss, model, optimizer, X, labels, steps=steps, progress=False, backend="native")
+        fitted.append(history.seconds / steps)
+    times = statistics.median(b / a for a, b in zip(alone, fitted, strict=True))
+    figures = f"{1e6 * statistics.median(fitted):.2f} / {1e6 * statistics.median(alone):.2f} µs"
+    return [
+        Row(f"moons, {steps:,} steps of `nn.fit` in machine code, SGD with linear decay: a step over a gradient",
+            "1.2x (want 1.05x)", f"**{times:.2f}x** ({figures})"),
+    ]  # fmt: skip
+
+
+def measure_rosenbrock() -> list[Row]:
+    """The gradient of the Rosenbrock function, ndarray in and out, with the back end that "auto" chooses."""
+    rows = []
+    for n, wanted in ((2, "3x (want 1.5x)"), (10, "3x (want 1.5x)"), (100, "2x (want 1.2x)"), (1000, "2x (want 1.2x)")):
+        x = np.linspace(0.5, 1.5, n)
+        engines = {"flatgrad": fg.grad(rosenbrock, backend="auto"), **rosenbrock_peers()}
+        expected = fg.grad(rosenbrock, backend="python")(x)
+        candidates = {name: functools.partial(engine, x) for name, engine in engines.items()}
+        for name, function in candidates.items():
+            np.testing.assert_allclose(function(), expected, rtol=1e-9, err_msg=name)
+        t = paired(candidates)
+        peers = sorted((name for name in t if name not in ("flatgrad", NUMBA)), key=lambda name: t[name].median)
+        figures = ", ".join(f"{name} {us(timing)}" for name, timing in t.items())
+        workload = f"Rosenbrock gradient, ndarray in and out, n = {n}"
+        versus = f"**{ratio(t, peers[0], 'flatgrad'):.1f}x**, {peers[0]} " if peers else ""
+        rows.append(Row(f"{workload}: vs the fastest of JAX, CasADi, PyTorch and autograd", "faster",
+                        f"{versus}(µs: {figures})"))  # fmt: skip
+        if NUMBA in t:
+            rows.append(Row(f"{workload}: time over that of Numba by hand", wanted,
+                            f"**{ratio(t, 'flatgrad', NUMBA):.1f}x**"))  # fmt: skip
+    return rows
+
+
+def us(timing: Timing) -> str:
+    """The median in microseconds."""
+    return f"{1e6 * timing.median:.3g}" if timing.median < 1e-4 else f"{1e6 * timing.median:.0f}"
+
+
+def main(workload: str) -> None:
+    """Make one kernel; print the seconds."""
+    wrt, loss = moons(fg.nn.MLP, fg.Value) if workload == "moons" else transformer()
+    start = time.perf_counter()
+    fg.value_and_grad(loss, wrt=wrt, backend="native").kernel_for()
+    print(time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
