@@ -412,43 +412,38 @@ def _scheduled(
     In each stage the scalars come first, in the order of the program, then the packs, by height. A scalar that needs a
     pack is of a later stage; thus there are few blocks.
     """
-    shape_of = [variant.shape for variant in classes.known]
-    heights = classes.heights
-    height = [heights[shape_of[variant]] for variant in classes.variants.tolist()] if len(alone) else []
+    shape_of = np.array([variant.shape for variant in classes.known] or [0])
+    heights = np.array(classes.heights)[shape_of[classes.variants]]
+    pending: list[tuple[int, int, Any]] = [(int(heights[members[0]]), 1, members) for members in groups]
     if not len(alone):
-        first_heights = [heights[shape_of[classes.variants[members[0]]]] for members in groups]
-        return sorted(((0, h, m) for h, m in zip(first_heights, groups, strict=True)), key=lambda unit: unit[:2])
-    inputs = program.inputs
-    nodes = classes.nodes.tolist()
-    # Twice the stage, and 1 more for what packs make; variables, "no operand", constants from the end.
-    moment: list[int] = [0] * (inputs + len(program) + 1 + len(program.constants))
-    columns: list[list[int]] = [column.tolist() for column in operand_columns(program, classes.nodes)]
-    owner: list[int] = chains.owner.tolist()
-    starts: list[int] = chains.starts.tolist()
-    terms: list[int] = chains.terms.tolist()
-
-    def latest(position: int) -> int:
-        chain = owner[nodes[position]]
-        if chain >= 0:
-            return max([moment[term] for term in terms[starts[chain] : starts[chain + 1]]])
-        return max(moment[columns[0][position]], moment[columns[1][position]], moment[columns[2][position]])
-
-    pending: list[tuple[int, int, Any]] = [(height[position], 0, position) for position in alone.tolist()]
-    pending += [(height[members[0]], 1, members) for members in groups]
+        return [(0, height, members) for height, _, members in sorted(pending, key=lambda unit: unit[:2])]
+    pending += zip(heights[alone].tolist(), itertools.repeat(0), range(len(alone)))
     pending.sort(key=lambda unit: unit[:2])
+    # Twice the stage, and 1 more for what packs make; for variables, "no operand", and constants from the end.
+    inputs = program.inputs
+    moments = np.zeros(inputs + len(program) + 1 + len(program.constants), dtype=np.int64)
+    moment = memoryview(moments.data)  # reads and writes single numbers faster
+    nodes = classes.nodes[alone].tolist()
+    chain_of: list[int] = chains.owner[classes.nodes[alone]].tolist()
+    a, b, c = (column.tolist() for column in operand_columns(program, classes.nodes[alone]))
     blocks: dict[int, list[int]] = {}
     units: list[tuple[int, int, Any]] = []
-    for level, _, members in pending:
+    for height, _, members in pending:
         if isinstance(members, int):
-            now = latest(members)
+            chain = chain_of[members]
+            if chain < 0:
+                now = max(moment[a[members]], moment[b[members]], moment[c[members]])
+            else:
+                now = int(moments[chains.terms[chains.starts[chain] : chains.starts[chain + 1]]].max())
             now += now & 1
             moment[inputs + nodes[members]] = now
-            blocks.setdefault(now >> 1, []).append(members)
+            blocks.setdefault(now >> 1, []).append(int(alone[members]))
         else:
-            positions = members.tolist()
-            now = max(map(latest, positions)) | 1
-            for position in positions:
-                moment[inputs + nodes[position]] = now
-            units.append((now >> 1, level, members))
+            own = classes.nodes[members]
+            owner = chains.owner[own]
+            read = [chains.terms_of(owner)] if owner[0] >= 0 else operand_columns(program, own)
+            now = max(int(moments[operands].max()) for operands in read) | 1
+            moments[inputs + own] = now
+            units.append((now >> 1, height, members))
     units += [(stage, -1, sorted(positions)) for stage, positions in blocks.items()]
     return sorted(units, key=lambda unit: unit[:2])
