@@ -53,7 +53,7 @@ def test_moons_in_flat_python(benchmark: BenchmarkFixture) -> None:
         "autograd",
         "NumPy by hand",
         "C by hand",
-    ],  # fmt: skip
+    ],
 )
 def test_moons_on_arrays(benchmark: BenchmarkFixture, array_engines: dict[str, Any], engine: str) -> None:
     if engine not in array_engines:
