@@ -114,7 +114,8 @@ class NativeLoop:
                 waiting = np.concatenate([waiting, next(orders)])
             if self.shuffled:
                 count = min(count, len(waiting) // size)
-            numbers = np.array([self.numbers(step) for step in range(k, k + count)], dtype=float)
+            numbers = self._numbers(k, count)
+            count = len(numbers)
             start = time.perf_counter()
             done, losses = self._made(which, trained, waiting if self.shuffled else None, numbers, count, strict)
             pace = _next_pace(count, time.perf_counter() - start)
@@ -140,6 +141,18 @@ class NativeLoop:
             if self.shuffled:
                 shuffle(order)
             yield np.array(order, dtype=np.int64)
+
+    def _numbers(self, first: int, count: int) -> Any:
+        """The numbers of some steps: up to the one for which a learning rate raises, whose turn it is not yet."""
+        found: list[Sequence[float]] = []
+        for step in range(first, first + count):
+            try:
+                found.append(self.numbers(step))
+            except Exception:
+                if not found:
+                    raise
+                break
+        return np.array(found, dtype=float)
 
     def _set_batch(self) -> None:
         """All rows are the batch of every step."""

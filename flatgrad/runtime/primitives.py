@@ -415,7 +415,7 @@ relu: Primitive = Primitive(
     sympy=lambda sp, x: sp.Piecewise((0, x < 0), (x, True)),
     python="0.0 if {0} < 0.0 else {0}", strength=CONDITIONAL, symbol="ReLU",
     numpy=("less({0}, 0.0, {mask})", "copyto({out}, {0})", "copyto({out}, 0.0, where={mask})"),
-    numpy_fast=("maximum({0}, 0.0, {out})",),
+    numpy_fast=("maximum({0}, 0.0, out={out})",),
     c="{0} < 0.0 ? 0.0 : {0}",
 )  # fmt: skip
 
@@ -435,7 +435,7 @@ maximum: Primitive = Primitive(
         "not_equal({0}, {0}, {mask})",
         "copyto({out}, {0}, where={mask})",
     ),
-    numpy_fast=("maximum({0}, {1}, {out})",),
+    numpy_fast=("maximum({0}, {1}, out={out})",),
     c="{0} >= {1} || {0} != {0} ? {0} : {1}",
 )  # fmt: skip
 
@@ -455,7 +455,7 @@ minimum: Primitive = Primitive(
         "not_equal({0}, {0}, {mask})",
         "copyto({out}, {0}, where={mask})",
     ),
-    numpy_fast=("minimum({0}, {1}, {out})",),
+    numpy_fast=("minimum({0}, {1}, out={out})",),
     c="{0} <= {1} || {0} != {0} ? {0} : {1}",
 )  # fmt: skip
 
