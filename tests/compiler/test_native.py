@@ -1,0 +1,550 @@
+"""Machine code: the interpreter's bits in every shape that code takes, its assembly, arguments, and no llvmlite."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import warnings
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flatgrad as fg
+from flatgrad import nn
+from flatgrad.compiler.emit import llvm
+from flatgrad.compiler.emit.llvm import Machine, emit_llvm
+from flatgrad.compiler.emit.llvm_training import StepLayout, training_loop
+from flatgrad.compiler.reroll import reroll
+from flatgrad.runtime import native
+from flatgrad.runtime.errors import InputError, MissingExtraError
+from tests.array_programs import flattened, loop_programs
+from tests.bits import all_bits, assert_same
+from tests.compiler.array_workloads import causal_attention, cumulative, layer_loss
+from tests.native_programs import (
+    MACHINES,
+    MachineCode,
+    Statements,
+    check_joint,
+    check_pair,
+    check_primal,
+    evaluated,
+)
+from tests.programs import long_chains, programs
+
+DRAW = np.random.default_rng(1729)
+
+# --- random programs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@given(programs(max_outputs=3))
+@settings(max_examples=60)
+def test_irregular_programs(program):
+    check_joint(program)
+
+
+@pytest.mark.slow
+@given(loop_programs())
+@settings(max_examples=60)
+def test_value_and_gradient(program):
+    check_joint(program)
+
+
+@given(loop_programs())
+@settings(max_examples=30)
+def test_the_function_alone(program):
+    check_primal(program)
+
+
+@given(loop_programs())
+@settings(max_examples=30)
+def test_forward_and_backward(program):
+    check_pair(program)
+
+
+@given(long_chains())
+@settings(max_examples=5)
+def test_long_chains(program):
+    check_joint(program)
+
+
+@given(programs(max_outputs=3), st.sampled_from([1, 2, 5]))
+@settings(max_examples=25)
+def test_straight_line_code_in_small_functions(program, size):
+    """Numbers and truth values that later functions need go through memory."""
+    with mock.patch.object(llvm, "_CHUNK", size):
+        check_joint(program)
+
+
+@given(loop_programs(max_steps=4, max_lanes=20), st.sampled_from(MACHINES))
+@settings(max_examples=30)
+def test_programs_for_other_machines(program, machine):
+    arguments = [group.argument() for group in program.arguments]
+    inputs = [x for group in program.arguments for x in group.numbers]
+    leaves = [[x.data for x in vector] for vector in program.bound()]
+    f = fg.compile(program.function(leaves), backend="python")
+    try:
+        scalars = f.kernel_for(*arguments).program
+    except fg.FlatgradError:
+        return  # raises while it is traced
+    arrays = reroll(scalars)
+    check_code(MachineCode(arrays, machine), scalars, inputs)
+
+
+def check_code(code, program, inputs):
+    """Machine code agrees with the evaluator, or faults where that raises."""
+    actual, expected = code(inputs), evaluated(program, inputs)
+    assert (actual is None) is (expected is None), f"{code.program}\nfault: {actual is None}\n{inputs}"
+    if expected is not None:
+        assert_same(actual, expected, code.program)
+
+
+# --- statements -------------------------------------------------------------------------------------------------------
+
+EXTENTS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 27, 100]
+#: No more work than this in one statement, so that the evaluator keeps up.
+WORK = 6000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extent", EXTENTS)
+def test_random_statements(extent):
+    """One and two dimensions, every kind of access, folds of every length, for every machine in turn."""
+    for turn in range(2):
+        statements = Statements(np.random.default_rng([extent, turn]))
+        draw, pick = statements.draw, statements.pick
+        shapes = [(extent,), (extent, pick([1, 2, 3, 5, 8, 9, 17])), (pick([1, 2, 4, 7, 16, 27]), extent)]
+        for _ in range(7):
+            shape = pick(shapes)
+            terms = [n for n in (1, 2, 3, 16, 100) if n * math.prod(shape) <= WORK]
+            folds = pick([(), (pick(terms),), (pick(terms),), (pick(terms), pick(terms[:3]))])
+            statements.add(shape, pick(["f", "f", "f", "b"]), folds)
+        program = statements.finished()
+        code = MachineCode(program, MACHINES[int(draw.integers(len(MACHINES)))])
+        for _ in range(2):
+            check_code(code, program, statements.inputs())
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=str)
+@pytest.mark.parametrize("lanes", [255, 1000])
+def test_long_maps(lanes, machine):
+    scalars = fg.compile(
+        lambda x: [(a * b + 1.0) ** 2.0 - a.relu() for a, b in zip(x, reversed(x), strict=True)], backend="python"
+    )
+    x = DRAW.standard_normal(lanes).tolist()
+    program = scalars.kernel_for(x).program
+    code = MachineCode(reroll(program), machine)
+    assert len(code.program.statements) <= 3
+    check_code(code, program, x)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [
+    ("layer", (DRAW.standard_normal((9, 17)).tolist(), DRAW.standard_normal(17).tolist(), [0.5] * 9)),
+    ("attention", tuple(DRAW.standard_normal((3, 6, 5)).tolist())),
+    ("cumulative", (DRAW.standard_normal(40).tolist(),)),
+])  # fmt: skip
+def test_workloads(name, arguments):
+    function = {"layer": layer_loss, "attention": causal_attention, "cumulative": cumulative}[name]
+    argnums = tuple(range(len(arguments)))
+    expected = flattened(fg.value_and_grad(function, argnums=argnums, backend="python")(*arguments))
+    scalars = fg.value_and_grad(function, argnums=argnums, backend="numpy").kernel_for(*arguments)
+    assert_same(flattened(fg.value_and_grad(function, argnums=argnums, backend="native")(*arguments)), expected)
+    inputs = np.concatenate([np.ravel(argument) for argument in arguments])
+    for machine in MACHINES[::2]:
+        assert_same(MachineCode(scalars.arrays, machine)(inputs), expected, machine)
+
+
+# --- straight-line code, and programs at the edge ---------------------------------------------------------------------
+
+
+def tangled(x):
+    """Straight-line code of many hundred equations, with conditions that are used long after they were computed."""
+    nodes, conditions = list(x), [x[0] < x[1]]
+    for k in range(330):
+        a, b = nodes[(7 * k) % len(nodes)], nodes[-1 - (k * k) % 5]
+        nodes.append([lambda: a * b, lambda: a.tanh() + b, lambda: fg.maximum(a, -b), a.sin][k * k % 4]())
+        if k % 9 == 0:
+            conditions.append((nodes[-1] > a) & conditions[-1] | ~conditions[len(conditions) // 2])
+        if k % 7 == 0:
+            nodes.append(fg.where(conditions[(k * 3) % len(conditions)], nodes[k // 2], nodes[-1]))
+    return [nodes[-1], nodes[3], nodes[-1], nodes[len(nodes) // 2], 2.5]
+
+
+@pytest.mark.slow
+def test_long_straight_line_code():
+    x = [0.25, -0.75, 1.5]
+    f = fg.value_and_grad(lambda *x: (tangled(x)[0], tangled(x)[1:]), argnums=(0, 1, 2), has_aux=True, backend="native")
+    expected = fg.value_and_grad(
+        lambda *x: (tangled(x)[0], tangled(x)[1:]), argnums=(0, 1, 2), has_aux=True, backend="python"
+    )
+    assert len(f.kernel_for(*x).program) > 4 * llvm._CHUNK
+    for numbers in (x, [3.0, 2.0, -0.0], [math.nan, 1.0, 0.0]):
+        assert_same(flattened(list(f(*numbers))), flattened(list(expected(*numbers))))
+
+
+@pytest.mark.slow
+def test_conditions_that_are_residuals():
+    """Between forward and backward, truth values travel as numbers."""
+    f = fg.compile(lambda *x: tangled(x)[:2], backend="native")
+    interpreted, compiled = ([fg.Value(x) for x in (0.25, -0.75, 1.5)] for _ in range(2))
+    fg.runtime.value.backpropagate(tangled(interpreted)[:2], [1.0, -2.0])
+    fg.runtime.value.backpropagate(f(*compiled), [1.0, -2.0])
+    assert f.kernels[0].backward.program.truth_inputs
+    assert_same([x.grad for x in compiled], [x.grad for x in interpreted])
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_programs_without_inputs(backend):
+    f = fg.compile(lambda: [fg.Value(2.0) * 3.0, 4.0, fg.Value(-0.0)], backend=backend)
+    assert_same([x.data if isinstance(x, fg.Value) else x for x in f()], [6.0, 4.0, -0.0])
+
+
+def test_outputs_that_are_inputs_constants_and_duplicates():
+    f = fg.compile(lambda x: [x[2], 1.5, x[0] * 2.0, x[2], x[0] * 2.0, 1.5, x[1]], backend="native")
+    values = [fg.Value(1.0), fg.Value(-0.0), fg.Value(math.inf)]
+    results = f(values)
+    assert_same([float(r) for r in results], [math.inf, 1.5, 2.0, math.inf, 2.0, 1.5, -0.0])
+    (results[0] + results[2] + results[3] + results[4]).backward()
+    assert [v.grad for v in values] == [4.0, 0.0, 2.0]
+
+
+def test_an_empty_argument():
+    f = fg.value_and_grad(lambda x, y: x[0] * 2.0 + sum(y), backend="native")
+    assert f([3.0], []) == (6.0, [2.0])
+
+
+# --- assembly ---------------------------------------------------------------------------------------------------------
+
+FLAGS = re.compile(r"\b(fast|nnan|ninf|nsz|arcp|contract|afn|reassoc)\b")
+
+
+def assembly_of(function, arguments, mode="exact", shortcuts=True, lanes=8):
+    f = fg.value_and_grad(function, argnums=tuple(range(len(arguments))), backend="numpy", mode=mode)
+    arrays = f.kernel_for(*arguments).arrays
+    return emit_llvm(arrays, Machine(lanes, shortcuts), fast=mode == "fast").assembly
+
+
+def powers(x):
+    return sum((a * a + 1.0) ** k + a * 0.1 * k for a in x for k in (2, 3, -1, 0.5, 1.7))
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 8])
+def test_no_operation_carries_a_fast_math_flag(lanes):
+    for function, arguments in ((layer_loss, ([[1.0] * 9] * 9, [1.0] * 9, [1.0] * 9)), (powers, ([1.0] * 20,))):
+        for shortcuts in (False, True):
+            assembly = assembly_of(function, arguments, shortcuts=shortcuts, lanes=lanes)
+            assert "fadd" in assembly
+            assert not FLAGS.search(assembly)
+            assert "fmuladd" not in assembly
+            assert ("llvm.fma" in assembly) is (shortcuts and function is powers), "only for powers"
+    assert FLAGS.search(assembly_of(powers, ([1.0] * 20,), mode="fast"))
+
+
+def test_random_statements_without_powers_never_fuse():
+    statements = Statements(np.random.default_rng(7))
+    for _ in range(12):
+        statements.add((9, 8), "f", statements.pick([(), (16,), (3, 2)]))
+    program = statements.finished()
+    for machine in MACHINES:
+        assembly = emit_llvm(program, machine._replace(shortcuts=False)).assembly
+        assert not FLAGS.search(assembly)
+        assert "llvm.fma" not in assembly
+
+
+def test_the_training_loop_has_no_flags():
+    assert not FLAGS.search(training_loop(StepLayout(3, 2, 1, (9, 4), (13, 1), 20)))
+
+
+def test_functions_of_libm_have_names_of_our_own():
+    """LLVM must not know what they are: it would fold constants, or vectorise, with another library's bits."""
+    assembly = assembly_of(lambda x: sum((a.exp() + a.sin() + a.tanh() + fg.log(a) + a**0.3) for a in x), ([1.0] * 9,))
+    called = set(re.findall(r"@([\w.]+)\(", assembly))
+    assert called & {"flatgrad_exp", "flatgrad_sin", "flatgrad_pow"}
+    assert not called & {"exp", "sin", "cos", "tanh", "log", "pow", "llvm.exp.f64", "llvm.pow.f64", "llvm.sin.f64"}
+
+
+# --- arguments and results --------------------------------------------------------------------------------------------
+
+W, X = DRAW.standard_normal(30).tolist(), DRAW.standard_normal(5).tolist()
+
+
+def layer(w, x, scale):
+    rows = [sum(a * b for a, b in zip(w[5 * k : 5 * k + 5], x, strict=True)) for k in range(6)]
+    return sum((row * scale).tanh() for row in rows)
+
+
+def gradient(backend="native"):
+    return fg.value_and_grad(layer, argnums=(0, 1, 2), backend=backend)
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    return gradient().kernel_for(W, X, 0.5)
+
+
+EXPECTED = all_bits(flattened(gradient("python")(W, X, 0.5)))
+
+KINDS = {
+    "lists": (W, X),
+    "tuples": (tuple(W), tuple(X)),
+    "float64": (np.array(W), np.array(X)),
+    "backwards in memory": (np.array(W)[::-1].copy()[::-1], np.array(X)[::-1].copy()[::-1]),
+    "strided": (np.repeat(np.array(W), 3)[::3], np.array([X, X]).T.copy()[:, 0]),
+    "other byte order": (np.array(W, dtype=">f8"), np.array(X, dtype=">f8")),
+    "objects": (np.array(W, dtype=object), np.array(X, dtype=object)),
+    "read-only": (np.broadcast_to(np.array(W), (30,)), np.broadcast_to(np.array(X), (5,))),
+    "not aligned": (np.frombuffer(b"-" + np.array(W).tobytes(), dtype=float, offset=1), np.array(X)),
+    "NumPy numbers": ([np.float64(a) for a in W], [np.float64(a) for a in X]),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_kinds_of_arguments(kernel, name):
+    w, x = KINDS[name]
+    before = [float(a) for a in w], [float(a) for a in x]
+    for scale in (0.5, np.float64(0.5), np.float32(0.5), np.array(0.5)):
+        assert all_bits(flattened(kernel.joint(w, x, scale))) == EXPECTED
+    value, gradients = gradient()(w, x, 0.5)
+    assert all_bits(flattened([value, gradients])) == EXPECTED
+    assert ([float(a) for a in w], [float(a) for a in x]) == before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "longdouble", "int8", "uint8", "int32", "int64", "bool"])
+def test_other_numbers_are_the_floats_that_they_stand_for(kernel, dtype):
+    w, x = (np.abs(np.array(numbers) * 3).astype(dtype) for numbers in (W, X))
+    plain = [float(a) for a in w], [float(a) for a in x]
+    expected = all_bits(flattened(gradient("python")(*plain, 2.0)))
+    assert all_bits(flattened(kernel.joint(w, x, 2))) == expected
+    assert all_bits(flattened(kernel.joint(w.tolist(), x.tolist(), True + True))) == expected
+    assert all_bits(flattened(list(gradient()(w, x, 2)))) == expected
+
+
+def test_matrices_through_the_interface():
+    def bilinear(m, x):
+        return sum((row @ x).tanh() for row in m)
+
+    m, x = DRAW.standard_normal((4, 5)), DRAW.standard_normal(5)
+    expected = fg.value_and_grad(bilinear, argnums=(0, 1), backend="python")(m, x)
+    for given_m in (m, np.asfortranarray(m), np.repeat(m, 2, axis=0)[::2], m.astype(">f8"), m[::-1].copy()[::-1]):
+        value, (dm, dx) = fg.value_and_grad(bilinear, argnums=(0, 1), backend="native")(given_m, x)
+        assert (dm.shape, dx.shape) == ((4, 5), (5,))
+        assert_same(flattened([value, dm, dx]), flattened([expected[0], *expected[1]]))
+
+
+WRONG = {
+    "a short list": (W[:-1], X, 0.5),
+    "one number for a list": (W, [1.0], 0.5),
+    "a number instead of a list": (W, 1.0, 0.5),
+    "a list instead of a number": (W, X, [1.0]),
+    "an array of another shape": (np.array(W).reshape(6, 5), X, 0.5),
+    "a column": (np.array(W)[:, None], X, 0.5),
+    "a row": (W, np.array([X]), 0.5),
+    "one number in an array": (W, X, np.array([1.0])),
+    "a complex number": (W, [1j, *X[1:]], 0.5),
+    "nothing": (W, None, 0.5),
+    "a text": (W, "abcde", 0.5),
+    "a dict": (W, dict(enumerate(X)), 0.5),
+    "too few": (W, X),
+    "too many": (W, X, 0.5, 0.5),
+}
+#: What NumPy converts where it should not.
+TAKEN = {
+    "digits instead of a list": (W, "12345", 0.5),
+    "texts": (W, list("12345"), 0.5),
+    "an array of texts": (W, np.array(list("12345")), 0.5),
+    "a text instead of a number": (W, X, "1.5"),
+    "nothing instead of a number": (W, X, None),
+    "nothing among the numbers": (W, [None, *X[1:]], 0.5),
+    "an array of complex numbers": (W, np.array(X) + 1j, 0.5),
+    "a complex number of NumPy's": (W, X, np.complex128(1j)),
+    "dates": (W, np.array(["2020-01-01"] * 5, dtype="M8[D]"), 0.5),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_are_named(kernel, name):
+    with pytest.raises(InputError, match="expected"):
+        kernel.joint(*WRONG[name])
+    assert all_bits(flattened(kernel.joint(W, X, 0.5))) == EXPECTED
+
+
+@pytest.mark.xfail(strict=True, reason="NumPy converts them on the way into the memory")
+@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
+def test_wrong_arguments_that_numpy_would_convert(kernel, name):
+    with pytest.raises(InputError, match="expected"):
+        kernel.joint(*TAKEN[name])
+
+
+@pytest.mark.parametrize("wrong", ["abc", None, b"12345", {1.0}, ["1", "2"], np.array(["1", "2"]), [1j], [None]])
+def test_wrong_arguments_through_the_interface(wrong):
+    with pytest.raises(InputError):
+        fg.value_and_grad(lambda x: x[0] * 2.0, backend="native")(wrong)
+
+
+def test_an_integer_that_is_no_float_is_named(kernel):
+    for call in (kernel.joint, gradient()):
+        with pytest.raises(fg.FlatgradError, match="does not fit a float"):
+            call(W, [10**400, 1, 2, 3, 4], 1.0)
+
+
+def test_results_are_new_arrays_each_time(kernel):
+    w, x = np.array(W), np.array(X)
+    first = kernel.joint.run(w, x, 0.5)
+    before = [np.copy(part) for part in first]
+    second = kernel.joint.run([2.0 * a for a in W], X, 0.25)
+    for a, b, c in zip(first[1:], second[1:], before[1:], strict=True):
+        if isinstance(a, np.ndarray):
+            assert not any(np.shares_memory(a, other) for other in (b, w, x))
+            assert a.flags.writeable
+            assert np.array_equal(a, c)
+    assert (w.tolist(), x.tolist()) == (W, X)
+    first[1][:] = 0.0
+    assert all_bits(flattened(kernel.joint(W, X, 0.5))) == EXPECTED
+
+
+def test_no_warning_is_emitted(kernel):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for special in (math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308):
+            expected = all_bits(flattened(gradient("python")([special] * 30, X, 0.5)))
+            assert all_bits(flattened(kernel.joint([special] * 30, X, 0.5))) == expected
+
+
+def test_the_source_can_be_saved_without_machine_code(kernel, tmp_path):
+    names = {}
+    exec(kernel.save(tmp_path / "layer.py").read_text(), names)
+    assert all_bits(flattened(names["value_and_grad"](W, X, 0.5))) == EXPECTED
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+FAULTS = {
+    "log(0)": (fg.log, 0.0, fg.DomainError),
+    "log(-1)": (fg.log, -1.0, fg.DomainError),
+    "log(-inf)": (fg.log, -math.inf, fg.DomainError),
+    "1 / 0": (lambda x: 1.0 / x, 0.0, fg.DivisionByZeroError),
+    "1 / -0": (lambda x: 1.0 / x, -0.0, fg.DivisionByZeroError),
+    "a quotient": (lambda x: fg.div(math.nan, x), 0.0, fg.DivisionByZeroError),
+    "exp(1000)": (lambda x: x.exp(), 1000.0, fg.RangeError),
+    "sinh(-1000)": (lambda x: x.sinh(), -1000.0, fg.RangeError),
+    "(-1)**0.5": (lambda x: x**0.5, -1.0, fg.DomainError),
+    "(-8)**1.5": (lambda x: x**1.5, -8.0, fg.DomainError),
+    "1e200**2": (lambda x: x**2, 1e200, fg.RangeError),
+    "0**-2": (lambda x: x**-2, 0.0, fg.DivisionByZeroError),
+    "sqrt(-1)": (fg.sqrt, -1.0, fg.DomainError),
+    "sqrt(-inf)": (fg.sqrt, -math.inf, fg.DomainError),
+    "sin(inf)": (lambda x: x.sin(), math.inf, fg.DomainError),
+    "cos(-inf)": (lambda x: x.cos(), -math.inf, fg.DomainError),
+    "asin(2)": (fg.asin, 2.0, fg.DomainError),
+    "log1p(-1)": (fg.log1p, -1.0, fg.DomainError),
+    "the partial of sqrt(0)": (fg.sqrt, 0.0, fg.DivisionByZeroError),
+    "the partial of x**0.5 at 0": (lambda x: x**0.5, 0.0, fg.DivisionByZeroError),
+    "the partial of asin(1)": (fg.asin, 1.0, fg.DivisionByZeroError),
+    "the partial of x**-1": (lambda x: x**-1.0, 1e-200, fg.RangeError),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("lanes", [1, 9])
+def test_faults_raise_what_the_interpreter_raises(name, lanes):
+    """Alone (in a block), and in one lane of a statement; the next good call is right."""
+    function, bad, error = FAULTS[name]
+
+    def f(x):
+        return sum(function(a) for a in x)
+
+    good = [0.5 + 0.01 * k for k in range(lanes)]
+    broken = [*good]
+    broken[lanes // 2] = bad
+    leaves = [fg.Value(x) for x in broken]
+    with pytest.raises(error) as interpreted:
+        f(leaves).backward()
+    native = fg.value_and_grad(f, backend="native")
+    expected = flattened(fg.value_and_grad(f, backend="python")(good))
+    assert_same(flattened(native(good)), expected)
+    for _ in range(2):
+        with pytest.raises(error) as caught:
+            native(broken)
+        assert type(caught.value) is type(interpreted.value)
+        assert "test_native.py" in str(caught.value)
+        assert str(caught.value) == str(interpreted.value)
+        assert_same(flattened(native(good)), expected)
+
+
+def test_a_fault_in_backward_names_the_line():
+    f = fg.compile(lambda x: sum(fg.sqrt(a) for a in x), backend="native")
+    values = [fg.Value(0.5 * k) for k in range(9)]
+    out = f(values)
+    with pytest.raises(fg.DivisionByZeroError, match=r"partial of sqrt(.|\n)*test_native\.py"):
+        out.backward()
+    assert [v.grad for v in values] == [0.0] * 9
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "expected"),
+    [
+        (lambda x: x**2.0, -math.inf, math.inf),
+        (lambda x: x**3.0, -math.inf, -math.inf),
+        (lambda x: x**0.5, math.inf, math.inf),
+        (lambda x: x**-1.0, -math.inf, -0.0),
+        (lambda x: x**0.0, math.nan, 1.0),
+        (lambda x: fg.power(1.0, x), math.nan, 1.0),
+        (lambda x: fg.power(-1.0, x), math.inf, 1.0),
+        (lambda x: x.exp(), math.inf, math.inf),
+        (lambda x: x.exp(), -1e308, 0.0),
+        (lambda x: x.sinh(), -math.inf, -math.inf),
+        (fg.log, math.inf, math.inf),
+        (lambda x: fg.div(1e308, x), 1e-10, math.inf),
+        (lambda x: x * 1e308, 1e10, math.inf),
+        (lambda x: fg.hypot(x, 1.0), 1e200, math.inf),
+        (lambda x: x.sin(), math.nan, math.nan),
+        (lambda x: x**0.5, -math.inf, math.inf),
+    ],
+)
+@pytest.mark.parametrize("lanes", [1, 9])
+def test_what_is_no_fault_for_python_is_none(function, x, expected, lanes):
+    f = fg.compile(lambda x: [function(a) for a in x], backend="native")
+    assert_same([r.data for r in f([x] * lanes)], [expected] * lanes)
+    assert f.kernels[0].forward.function([x] * lanes) is not None
+
+
+# --- without llvmlite -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_llvmlite(monkeypatch):
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
+
+
+def test_native_without_llvmlite_says_what_to_install(no_llvmlite):
+    assert not native.available()
+    for call in (
+        lambda: gradient()(W, X, 0.5),
+        lambda: fg.compile(layer, backend="native")(W, X, 0.5),
+        lambda: nn.train_step(lambda x: W0 * x, nn.SGD(0.1), [W0], backend="native")(1.0),
+        lambda: nn.fit(lambda X, y: W0 * X[0][0], [W0], nn.SGD(0.1), [[1.0]], [1.0], steps=1, backend="native"),
+    ):
+        with pytest.raises(MissingExtraError, match=r"pip install llvmlite.*backend='numpy'"):
+            call()
+
+
+W0 = fg.Value(1.0)
+
+
+@pytest.mark.parametrize("backend", ["auto", "python", "numpy"])
+def test_everything_else_works_without_llvmlite(no_llvmlite, backend):
+    m, x = DRAW.standard_normal((30, 30)).tolist(), DRAW.standard_normal(30).tolist()
+    f = fg.value_and_grad(layer_loss, argnums=(0, 1, 2), backend=backend)
+    assert_same(flattened(f(m, x, x)), flattened(fg.value_and_grad(layer_loss, (0, 1, 2), backend="python")(m, x, x)))
+    w = fg.Value(1.0)
+    history = nn.fit(
+        lambda X, y: (w * X[0][0] - y[0]) ** 2, [w], nn.SGD(0.1), [[1.0]], [2.0], steps=2, backend=backend,
+        progress=False,
+    )  # fmt: skip
+    assert history.steps == 2

@@ -1,0 +1,311 @@
+"""Machine code for tests: array programs for a chosen machine, random statements, and random programs as kernels.
+
+The statements are made by hand, not found by re-rolling: they reach shapes, accesses and folds that few programs have.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+import flatgrad as fg
+from flatgrad.compiler.array_program import Apply, ArrayProgram, Fold, Read, Segment, Statement
+from flatgrad.compiler.emit.llvm import Machine, emit_llvm
+from flatgrad.compiler.program import Group
+from flatgrad.compiler.reroll.chains import FOLDED
+from flatgrad.runtime import native
+from flatgrad.runtime.primitives import BY_NAME, TABLE
+from tests.array_programs import LoopProgram, by_floats, flattened, grouped
+from tests.array_programs import by_interpreter as by_loops
+from tests.bits import ARITHMETIC
+from tests.programs import RandomProgram, assert_agrees, flatgrad_outcome, possible_errors
+from tests.programs import by_interpreter as by_scalars
+
+SHORTCUTS = native.host().shortcuts
+#: The widths of vectors that there are, with and without the short ways to powers.
+MACHINES = [Machine(lanes, shortcuts) for lanes in (2, 4, 8) for shortcuts in sorted({False, SHORTCUTS})]
+
+
+class MachineCode:
+    """An array program as machine code for a machine; called with a flat list, it returns one, or None at a fault."""
+
+    def __init__(self, program: ArrayProgram, machine: Machine) -> None:
+        self.program = program
+        self.code = emit_llvm(program, machine)
+        self.object = native.assemble(self.code.assembly)
+        function = native.NativeFunction(
+            self.object, self.code.functions, program.inputs, self.code.numbers, self.code.truths, self.code.constants,
+            self.code.truth_constants, self.code.tables, release=False,
+        )  # fmt: skip
+        self.memory, self.run = function.workspace()
+
+    def __call__(self, inputs: Any) -> list[float] | None:
+        self.memory[: self.program.inputs] = inputs
+        if self.run():
+            return None
+        return [x for place, size in self.code.outputs for x in self.memory[place : place + size].tolist()]
+
+
+# --- random statements ------------------------------------------------------------------------------------------------
+
+#: What a statement is written with; the others of the table are tested one by one.
+_MAPS = ("add", "sub", "mul", "neg", "abs", "relu", "maximum", "minimum", "hypot", "tanh", "sigmoid", "power")
+_COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal")
+_EXPONENTS = (2.0, 3.0, -1.0, 0.5)
+_INNER = ("mul", "mul", "add", "sub", "maximum", "hypot", "where")
+_SPECIAL = (0.0, -0.0, math.inf, math.nan, 5e-324, 1e300)
+
+
+class Statements:
+    """An array program of random statements, as it is written.
+
+    Args:
+        draw: a random number generator.
+        numbers, truths: how many numbers, and truth values given as numbers, come in.
+    """
+
+    def __init__(self, draw: Any, numbers: int = 2500, truths: int = 300) -> None:
+        self.draw = draw
+        names = [f"x{k}" for k in range(numbers)] + [f"t{k}" for k in range(truths)]
+        groups = [Group("x", numbers, False), Group("t", truths, False)]
+        constants = [*draw.standard_normal(40).tolist(), *_EXPONENTS]
+        self.program = ArrayProgram("f", names, groups, constants, [True, False, True, True, False])
+        self.base = self.program.first_result
+        #: Where reads may begin and end, by kind.
+        self.regions: dict[str, list[tuple[int, int]]] = {"f": [(0, numbers)], "b": [(numbers, numbers + truths)]}
+        self.exponents = range(len(names) + 40, len(names) + 44)
+        self.regions["b"].append((self.program.first_truth, self.program.first_result))
+
+    def pick(self, items: Any) -> Any:
+        return items[int(self.draw.integers(len(items)))]
+
+    def chance(self, one_in: int) -> bool:
+        return int(self.draw.integers(one_in)) == 0
+
+    def read(self, kind: str, extents: tuple[int, ...]) -> Read:
+        """An access somewhere: strided in one of several ways where there is room for it, else a gather."""
+        low, high = self.pick(self.regions[kind])
+        contiguous = [math.prod(extents[k + 1 :]) for k in range(len(extents))]
+        backwards = [math.prod(extents[:k]) for k in range(len(extents))]  # the first index runs fastest
+        strides = self.pick(
+            [
+                contiguous,
+                contiguous,
+                backwards,
+                [0 if self.chance(2) else s for s in contiguous],
+                [0 if self.chance(2) else s for s in backwards],
+                [-s for s in contiguous],
+                [17 * s if k == len(extents) - 1 else s for k, s in enumerate(contiguous)],
+                [17 if k == 0 else 0 if self.chance(2) else 1 for k in range(len(extents))],
+                [int(self.draw.integers(-2, 4)) for _ in extents],
+                [0] * len(extents),
+            ]
+        )  # fmt: skip
+        steps = [s * (n - 1) for s, n in zip(strides, extents, strict=True)]
+        least, most = sum(min(0, s) for s in steps), sum(max(0, s) for s in steps)
+        if most - least >= high - low or self.chance(12):
+            return Read(0, (0,) * len(extents), self.draw.integers(low, high, math.prod(extents)).astype(np.int64))
+        return Read(int(self.draw.integers(low - least, high - most)), tuple(strides))
+
+    def applied(self, body: list[Any], name: str, extents: tuple[int, ...]) -> None:
+        """Append a primitive on accesses to a body."""
+        row = BY_NAME[name]
+        first = len(body)
+        body += [self.read(kind, extents) for kind in row.operand_kinds]
+        if name == "power":  # by one of the constants that there are short ways for
+            body[-2] = Read(int(self.draw.integers(1000)), (1, *[0] * (len(extents) - 1)))
+            body[-1] = Read(self.pick(self.exponents), (0,) * len(extents))
+        body.append(Apply(row, tuple(range(first, first + row.arity))))
+
+    def fold(self, shape: tuple[int, ...], terms: int, kind: str) -> Fold:
+        """A fold of so many terms, over one or several segments, of one or two dimensions."""
+        rows = [row for row in FOLDED if row.result == kind]
+        row = BY_NAME["add"] if kind == "f" and self.chance(2) else self.pick(rows)
+        segments = []
+        cuts = sorted({0, terms, *(int(self.draw.integers(terms)) for _ in range(2 if self.chance(3) else 0))})
+        for start, end in itertools.pairwise(cuts):
+            count = end - start
+            factor = self.pick([n for n in (1, 2, 4, 5) if count % n == 0])
+            extents = self.pick([(count,), (factor, count // factor)]) if count > 1 else self.pick([(1,), ()])
+            body: list[Any] = []
+            if kind == "b":
+                self.applied(body, self.pick(_COMPARISONS), shape + extents)
+            elif row is BY_NAME["mul"] or self.chance(3):
+                body.append(self.read("f", shape + extents))
+            else:
+                self.applied(body, self.pick(_INNER), shape + extents)
+            segments.append(Segment(extents, tuple(body)))
+        return Fold(row, tuple(segments))
+
+    def add(self, shape: tuple[int, ...], kind: str = "f", folds: tuple[int, ...] = ()) -> None:
+        """Append a statement: folds with so many terms and a primitive, joined."""
+        body: list[Any] = []
+        for terms in folds:
+            before = len(body) - 1
+            body.append(self.fold(shape, terms, kind))
+            if before >= 0:
+                row = BY_NAME[self.pick(["add", "mul", "maximum"]) if kind == "f" else "logical_and"]
+                body.append(Apply(row, (before, len(body) - 1)))
+        if kind == "b" and not folds:
+            self.applied(body, self.pick([*_COMPARISONS, "logical_and", "logical_or", "logical_not"]), shape)
+        elif kind == "f" and (not folds or self.chance(2)):
+            before = len(body) - 1
+            self.applied(body, self.pick([*_MAPS, "where"]), shape)
+            if before >= 0:
+                body.append(Apply(BY_NAME["add"], (before, len(body) - 1)))
+        if kind == "f" and self.chance(2):
+            body.append(Apply(BY_NAME[self.pick(["relu", "neg", "detach", "atan"])], (len(body) - 1,)))
+        count = math.prod(shape)
+        name = f"v{len(self.program.statements)}"
+        self.program.statements.append(Statement(name, shape, tuple(body), self.base, kind))
+        self.regions[kind].append((self.base, self.base + count))
+        self.base += count
+
+    def finished(self) -> ArrayProgram:
+        """The program; its outputs are results of all statements, and some inputs, constants and duplicates."""
+        program, parts = self.program, []
+        for statement in program.statements:
+            places = np.arange(statement.base, statement.base + statement.lanes)
+            parts.append(places if self.chance(2) else places[:: self.pick([-1, 2, 3])])
+        parts.append(np.array([0, program.inputs, 0, program.first_truth, program.inputs - 1, self.base - 1, 3, 4, 5]))
+        parts.append(parts[0][:2])
+        program.outputs = np.concatenate(parts).astype(np.int64)
+        program.output_groups = [Group(f"y{k}", len(part), False) for k, part in enumerate(parts)]
+        return program.check()
+
+    def inputs(self) -> list[float]:
+        """Numbers to run it at, some of them special."""
+        numbers = self.draw.standard_normal(self.program.inputs)
+        if self.chance(2):  # nothing raises
+            numbers[:1100] = abs(numbers[:1100])
+            return self._with_truths(numbers)
+        special = self.draw.integers(self.program.inputs, size=self.pick([0, 0, 6, 60]))
+        numbers[special] = self.draw.choice(_SPECIAL, size=len(special))
+        return self._with_truths(numbers)
+
+    def _with_truths(self, numbers: Any) -> list[float]:
+        first_truth = self.program.input_groups[0].size
+        numbers[first_truth:] = self.draw.integers(0, 2, self.program.inputs - first_truth)
+        return numbers.tolist()
+
+
+def evaluated(program: Any, inputs: list[float]) -> list[float] | None:
+    """What a program means at these inputs; None if it raises."""
+    try:
+        return [float(x) for x in program.evaluate(inputs)]
+    except ARITHMETIC:
+        return None
+
+
+# --- random programs --------------------------------------------------------------------------------------------------
+
+
+def assert_routine_agrees(routine: Any, inputs: list[float], report: object) -> Any:
+    """A routine of a native kernel has the bits of `Program.evaluate`; its code faults just where that raises."""
+    expected = flatgrad_outcome(lambda: flattened(routine.program.check().evaluate(inputs)))
+    arguments = grouped(inputs, routine.program.input_groups)
+    actual = flatgrad_outcome(lambda: flattened(routine(*arguments)))
+    assert_agrees(actual, expected, report, possible_errors(routine.program, inputs))
+    try:
+        routine.function(*map(np.array, arguments))
+    except ArithmeticError:
+        assert expected.error, f"{report}\nfaults, although nothing raises"
+    else:
+        assert not expected.error, f"{report}\nno fault, although something raises"
+    return expected
+
+
+def check_joint(program: LoopProgram | RandomProgram) -> int:
+    """The joint function of a program as machine code; returns the number of its equations."""
+    if isinstance(program, RandomProgram):
+        leaves, expected, arguments = [], by_scalars(program), list(program.inputs)
+
+        def run(*given: Any) -> list[Any]:
+            return program.run(given)
+
+        inputs = arguments
+    else:
+        leaves, expected = program.bound(), by_loops(program)
+        arguments, run = [group.argument() for group in program.arguments], program.function(leaves)
+        inputs = [x for group in program.arguments for x in group.numbers]
+
+    def both(*given: Any) -> Any:
+        outputs = run(*given)
+        return outputs[0], outputs[1:]
+
+    f = fg.value_and_grad(both, argnums=range(len(arguments)), has_aux=True, backend="native")
+    built = flatgrad_outcome(lambda: [float(f.kernel_for(*arguments).stats.equations)])
+    if built.error:  # an operation on constants raises while it is traced
+        assert expected.error, program
+        return 0
+    kernel = f.kernels[0]
+    inputs = [*inputs, *(leaf.data for leaf in kernel.leaves)]
+    report = f"{program}\n{kernel.arrays}"
+    assert_routine_agrees(kernel.joint, inputs, report)
+    actual = flatgrad_outcome(lambda: flattened(list(f(*arguments))))
+    assert_agrees(actual, expected, report, possible_errors(kernel.program, inputs))
+    return len(kernel.program)
+
+
+def check_pair(program: LoopProgram) -> int:
+    """The forward and backward functions of a program as machine code, given the outputs' gradients."""
+    outputs = tuple(dict.fromkeys(o for o in program.outputs if type(o) is tuple))
+    program = LoopProgram(program.groups, program.steps, outputs)  # a node that is two outputs has one gradient
+    seeds = [0.5 + k for k in range(len(outputs))]
+    leaves = program.bound()
+    f = fg.compile(program.function(leaves), backend="native")
+    arguments = [group.argument([fg.Value(x) for x in group.numbers]) for group in program.arguments]
+    built = flatgrad_outcome(lambda: [float(f.kernel_for(*arguments).stats.equations)])
+    expected = by_loops(program, seeds, with_leaves=True)
+    if built.error:
+        assert expected.error, program
+        return 0
+    kernel = f.kernels[0]
+    inputs = [*(x for group in program.arguments for x in group.numbers), *(leaf.data for leaf in kernel.leaves)]
+    report = f"{program}\nseeds {seeds}\n{kernel.program}"
+    forward = assert_routine_agrees(kernel.forward, inputs, report)
+    if not forward.error and kernel.backward is not None:
+        residuals = [float(x) for x in forward.numbers[len(outputs) :]]
+        assert_routine_agrees(kernel.backward, [*residuals, *seeds], report)
+
+    def compute() -> list[float]:
+        results = f(*arguments)
+        fg.runtime.value.backpropagate(results, seeds)
+        bound, given = iter(leaves), iter(zip(program.arguments, arguments, strict=True))
+        numbers = [result.data for result in results]
+        for group in program.groups:
+            if group.kind == "leaves":
+                numbers += [leaf.grad for leaf in next(bound)]
+            else:
+                own, argument = next(given)
+                numbers += [value.grad for value in own.flat(argument)]
+        return numbers
+
+    errors = possible_errors(kernel.program, [*inputs, *seeds])
+    assert_agrees(flatgrad_outcome(compute), expected, report, errors)
+    return len(kernel.program)
+
+
+def check_primal(program: LoopProgram) -> int:
+    """The function alone, on plain numbers; leaves are constants of the program."""
+    leaves = program.bound()
+    f = fg.compile(program.function([[x.data for x in vector] for vector in leaves]), backend="native")
+    arguments = [group.argument() for group in program.arguments]
+    built = flatgrad_outcome(lambda: [float(f.kernel_for(*arguments).stats.equations)])
+    if built.error:
+        assert flatgrad_outcome(lambda: program.run([group.numbers for group in program.groups]) and []).error, program
+        return 0
+    kernel = f.kernels[0]
+    inputs = [x for group in program.arguments for x in group.numbers]
+    report = f"{program}\n{kernel.program}"
+    assert_routine_agrees(kernel.forward, inputs, report)
+    actual = flatgrad_outcome(lambda: [x.data if isinstance(x, fg.Value) else float(x) for x in f(*arguments)])
+    assert_agrees(actual, by_floats(program), report, possible_errors(kernel.program, inputs))
+    return len(kernel.program)
+
+
+#: The rows that take numbers and return one number or truth value.
+NUMERIC = [row for row in TABLE if set(row.operand_kinds) == {"f"}]
