@@ -65,9 +65,11 @@ class Routine:
 
     def __call__(self, *arguments: Any) -> Any:
         """The results as floats and lists of floats."""
-        result = self.run(*arguments)
         if not self.arrays:
-            return result
+            return self.run(*arguments)
+        if not all(_is_plain(argument) for argument in arguments):
+            _checked(arguments, self.program.input_groups)  # NumPy would make numbers of texts, too
+        result = self.run(*arguments)
         return tuple(map(as_list, result)) if isinstance(result, tuple) else as_list(result)
 
     def run(self, *arguments: Any) -> Any:
@@ -84,6 +86,11 @@ class Routine:
             if not self.arrays:
                 raise
             return _grouped(numbers, self.program.output_groups)
+
+
+def _is_plain(argument: Any) -> bool:
+    """Whether an argument is a float, or an array of numbers."""
+    return type(argument) is float or (isinstance(argument, np.ndarray) and argument.dtype.kind in "fiub")
 
 
 def as_list(result: Any) -> Any:

@@ -372,9 +372,7 @@ def test_wrong_arguments_are_named(kernel, name):
     assert all_bits(flattened(kernel.joint(W, X, 0.5))) == EXPECTED
 
 
-@pytest.mark.xfail(strict=True, reason="NumPy converts them on the way into the memory")
 @pytest.mark.parametrize("name", TAKEN)
-@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
 def test_wrong_arguments_that_numpy_would_convert(kernel, name):
     with pytest.raises(InputError, match="expected"):
         kernel.joint(*TAKEN[name])
