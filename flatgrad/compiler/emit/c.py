@@ -501,6 +501,12 @@ class _Writer:
 
     def _closed(self, lines: Sequence[str], results: Sequence[str] = ()) -> list[str]:
         """The body of a function with its frame: what is not used, whether it can fault, and the end."""
+        # A statement whose operands all turned out to be elsewhere may have declared a pointer in vain.
+        pointers = {line: found[1] for line in lines if (found := re.match(r"double \*const (\w+) = work", line))}
+        lines = [
+            line for line in lines
+            if line not in pointers or self._mentions([other for other in lines if other is not line], pointers[line])
+        ]  # fmt: skip
         unused = [f"(void){name};" for name in (*self.parameters, *results) if not self._mentions(lines, name)]
         faults = self._mentions(lines, "fault")
         opening = [*unused, *(["int fault = 0;"] if faults else [])]
