@@ -30,7 +30,7 @@ from benchmarks.figure import FIGURE, PAGE, draw, times_of
 from benchmarks.growth import measure_growth, measure_growth_of_arrays
 from benchmarks.native import measure_making, measure_native, measure_native_training, measure_rosenbrock
 from benchmarks.table import Row, table
-from benchmarks.timing import collector_off, paired, quick, ratio, repeated, timed
+from benchmarks.timing import collector_off, one_core, paired, quick, ratio, repeated, timed
 from benchmarks.workloads import moons
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -200,8 +200,9 @@ def main() -> None:
         parser.error("--write is for figures that mean something, and --quick makes others")
     if options.quick:
         os.environ["FLATGRAD_BENCHMARKS"] = "quick"
+    one_core()
     rows = [row for name in options.measures or MEASURES for row in MEASURES[name]()]
-    about = f"CPython {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}."
+    about = f"CPython {platform.python_version()}, one of {os.cpu_count()} cores, {platform.system()} {platform.machine()}."
     text = f"{about}\n\n{table(rows)}"
     print(text)
     if options.write:
