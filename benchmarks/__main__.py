@@ -202,7 +202,8 @@ def main() -> None:
         os.environ["FLATGRAD_BENCHMARKS"] = "quick"
     one_core()
     rows = [row for name in options.measures or MEASURES for row in MEASURES[name]()]
-    about = f"CPython {platform.python_version()}, one of {os.cpu_count()} cores, {platform.system()} {platform.machine()}."
+    machine = f"one of {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    about = f"CPython {platform.python_version()}, {machine}."
     text = f"{about}\n\n{table(rows)}"
     print(text)
     if options.write:
