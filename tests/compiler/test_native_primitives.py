@@ -1,0 +1,246 @@
+"""Every primitive in machine code at 100,000 arguments, against its row's `evaluate`; and powers by constants."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from flatgrad.compiler.array_program import Apply, ArrayProgram, Read, Statement
+from flatgrad.compiler.emit.llvm import SPELLINGS, Machine
+from flatgrad.compiler.program import Group
+from flatgrad.runtime import native
+from flatgrad.runtime.primitives import BY_NAME, TABLE
+from tests.bits import ARITHMETIC
+from tests.native_programs import MACHINES, MachineCode
+from tests.programs import SPECIAL
+
+pytestmark = pytest.mark.slow
+
+COUNT = 100_000
+#: Where functions change over: overflow, underflow, the ends of domains, exact results.
+EDGES = (
+    *SPECIAL, 709.782712893384, 710.4758600739439, 745.1332191019411, 1e-8, 0.25, 0.75, 1.5, math.pi, math.pi / 2,
+    math.pi / 4, 1e22, 2.0**52, 2.0**53, 2.0**1023, 2.0**-1022, 2.0**-1074 * 3, 1.3407807929942596e154, 1 / 3, 10.0,
+    26.6, 27.3, 1e5, 5.960464477539063e-08, 37.0, 0.3466, math.sqrt(2.0), 2.0 ** (1 / 3), 22.0, 6.0,
+)  # fmt: skip
+LANES = native.host().lanes
+
+
+def around(numbers, steps=3):
+    """Numbers with both signs, and their neighbours."""
+    found = []
+    for number in np.concatenate([np.array(numbers), -np.array(numbers)]).tolist():
+        up = down = number
+        found.append(number)
+        for _ in range(steps):
+            up, down = math.nextafter(up, math.inf), math.nextafter(down, -math.inf)
+            found += [up, down]
+    return np.array(found)
+
+
+def any_bits(draw, count):
+    return np.frombuffer(draw.bytes(8 * count))
+
+
+def column(draw, count, domain=(-math.inf, math.inf)):
+    """Numbers of every kind: in a domain, near integers and multiples of pi/2, of every size, subnormal, any bits."""
+    low, high = max(domain[0], -4.0), min(domain[1], 4.0)
+    part = count // 8
+    whole = draw.integers(-60, 61, part).astype(float)
+    parts = [
+        draw.uniform(low, high, 2 * part),
+        draw.uniform(max(domain[0], -800.0), min(domain[1], 800.0), part),
+        np.nextafter(whole, draw.choice([-math.inf, math.inf], part)),
+        np.nextafter(draw.integers(-999, 999, part) * (math.pi / 2), draw.choice([-math.inf, math.inf, 0.0], part)),
+        draw.choice([-1.0, 1.0], part) * 10.0 ** draw.uniform(-300.0, 300.0, part),
+        draw.choice([-1.0, 1.0], part // 4) * draw.integers(1, 2**52, part // 4).astype(float) * 5e-324,
+    ]
+    rest = count - sum(map(len, parts))
+    mixed = np.concatenate([*parts, any_bits(draw, rest)])
+    draw.shuffle(mixed)
+    return mixed
+
+
+def operands_of(row, draw):
+    """100,000 arguments of a row: all combinations of special numbers first."""
+    if row.operand_kinds == "f":
+        special = [around(EDGES)]
+    elif row.operand_kinds == "ff":
+        special = list(np.array(list(itertools.product([*EDGES, *(-x for x in EDGES)], repeat=2))).T)
+    else:
+        choices = [(0.0, 1.0) if kind == "b" else SPECIAL for kind in row.operand_kinds]
+        special = list(np.array(list(itertools.product(*choices))).T)
+    count = COUNT - len(special[0])
+    columns = [
+        draw.integers(0, 2, count).astype(float) if kind == "b" else column(draw, count, domain)
+        for kind, domain in zip(row.operand_kinds, row.domain, strict=True)
+    ]
+    if row.operand_kinds == "ff":  # equal operands, whole exponents, one special and one arbitrary number
+        quarter = count // 8
+        columns[1][:quarter] = columns[0][:quarter]
+        columns[1][quarter : 2 * quarter] = np.round(draw.uniform(-40.0, 40.0, quarter))
+        columns[0][2 * quarter : 3 * quarter] = draw.choice(EDGES, quarter)
+        columns[1][3 * quarter : 4 * quarter] = draw.choice(EDGES, quarter)
+    return [np.concatenate(pair) for pair in zip(special, columns, strict=True)]
+
+
+def statement_of(row, lanes, constants=()):
+    """A program that applies a row in every lane: to the inputs, then to numbers that stand in the program."""
+    kinds = row.operand_kinds[: row.arity - len(constants)]
+    names = [f"x{k}_{lane}" for k in range(len(kinds)) for lane in range(lanes)]
+    program = ArrayProgram("f", names, [Group(f"x{k}", lanes, False) for k in range(len(kinds))], list(constants))
+    body = [Read(k * lanes, (1,)) for k in range(len(kinds))]
+    body += [Read(len(names) + k, (0,)) for k in range(len(constants))]
+    body.append(Apply(row, tuple(range(row.arity))))
+    program.statements = [Statement("v", (lanes,), tuple(body), program.first_result, row.result)]
+    program.outputs = np.arange(program.first_result, program.size)
+    program.output_groups = [Group("y", lanes, False)]
+    return program.check()
+
+
+def evaluated(row, columns):
+    """The results of a row (NaN where it raises), and where it raises."""
+    results, raises = np.empty(len(columns[0])), np.zeros(len(columns[0]), dtype=bool)
+    evaluate = row.evaluate
+    converted = [
+        part.astype(bool).tolist() if kind == "b" else part.tolist()
+        for part, kind in zip(columns, row.operand_kinds, strict=True)
+    ]
+    for k, arguments in enumerate(zip(*converted, strict=True)):
+        try:
+            results[k] = evaluate(*arguments)
+        except ARITHMETIC:
+            results[k], raises[k] = math.nan, True
+    return results, raises
+
+
+def check(row, columns, machine, constants=(), sample=40, known=None):
+    """Machine code has the row's bits; where the row raises, and only there, it has a fault."""
+    lanes = len(columns[0])
+    whole = [*columns, *(np.full(lanes, number) for number in constants)]
+    expected, raises = known if known is not None else evaluated(row, whole)
+    sound = [np.where(raises, part[np.argmin(raises)], part) for part in columns]  # a lane that does not raise instead
+    actual = MachineCode(statement_of(row, lanes, constants), machine)(np.concatenate(sound))
+    assert actual is not None, f"{row.name} has a fault where nothing raises"
+    actual = np.array(actual)
+    same = (actual.view(np.int64) == expected.view(np.int64)) | (np.isnan(actual) & np.isnan(expected)) | raises
+    wrong = np.flatnonzero(~same)
+    assert not len(wrong), "\n".join(
+        f"{row.name}({', '.join(repr(float(part[k])) for part in whole)}) is {expected[k]!r}, not {actual[k]!r}"
+        for k in wrong[:5]
+    )
+    if not raises.any():
+        assert not row.raises or constants, f"{row.name} raises nowhere among the arguments"
+        return
+    places = np.flatnonzero(raises)
+    draw = np.random.default_rng(len(places))
+    chosen = np.concatenate([places[:sample], draw.choice(places, sample)])
+    for size in (1, LANES + 3):
+        code = MachineCode(statement_of(row, size, constants), machine)
+        good = [np.full(size, part[0]) for part in sound]
+        assert code(np.concatenate(good)) is not None
+        for k in chosen:
+            broken = [part.copy() for part in good]
+            lane = int(draw.integers(size))
+            for part, given in zip(broken, columns, strict=True):
+                part[lane] = given[k]
+            arguments = ", ".join(repr(float(part[k])) for part in whole)
+            assert code(np.concatenate(broken)) is None, f"{row.name}({arguments}) raises, but there is no fault"
+
+
+def test_every_row_has_a_spelling():
+    assert {row.name for row in SPELLINGS} == {row.name for row in TABLE}
+
+
+@pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
+def test_every_primitive_at_100000_arguments(row):
+    draw = np.random.default_rng([len(row.name), row.opcode])
+    columns = operands_of(row, draw)
+    assert len(columns[0]) == COUNT
+    check(row, columns, Machine(LANES, native.host().shortcuts))
+
+
+# --- powers -----------------------------------------------------------------------------------------------------------
+
+
+def roots(squares):
+    """A root modulo 2**53 of each of some numbers that are 1 modulo 8, bit by bit."""
+    found = np.ones(len(squares), dtype=np.uint64)
+    for bit in range(3, 53):
+        differs = ((found * found - squares) >> np.uint64(bit)) & np.uint64(1)
+        found += differs << np.uint64(bit - 1)
+    return found & np.uint64(2**53 - 1)
+
+
+def squares_near_the_middle():
+    """Numbers whose squares lie next to the middle between two doubles, by some 1e-13 units of the last place."""
+    offsets = np.arange(-20_000, 20_000, dtype=np.int64) * 8 + 1
+    found = []
+    # A product of two 53-bit integers has 106 or 105 bits: 53 or 52 of them are rounded away.
+    for dropped in (53, 52):
+        middle = (offsets + 2 ** (dropped - 1)).astype(np.uint64)
+        root = roots(middle)
+        other = root ^ np.uint64(2**52)
+        for whole in (root, other, np.uint64(2**53) - root, np.uint64(2**53) - other):
+            long = whole.astype(float) ** 2 >= 2.0**105
+            found.append(whole[(whole >= 2**52) & (long == (dropped == 53))])
+    numbers = np.unique(np.concatenate(found)).astype(float)
+    return np.ldexp(numbers, np.arange(len(numbers)) % 60 - 82)
+
+
+def test_the_constructed_squares_are_near_the_middle():
+    numbers = squares_near_the_middle()
+    assert len(numbers) > 10_000
+    for x in numbers[:: len(numbers) // 500].tolist():
+        whole = int(math.ldexp(math.frexp(x)[0], 53))
+        square = whole * whole
+        dropped = square.bit_length() - 53
+        distance = abs(square % 2**dropped - 2 ** (dropped - 1))
+        assert distance <= 2**18, "of 2**53: less than 1e-10 units of the last place"
+
+
+def bases():
+    """Bases of powers, 100,000 of them: the hard ones first."""
+    draw = np.random.default_rng(5)
+    near_one = np.arange(1, 400)
+    hard = squares_near_the_middle()
+    special = around(EDGES)
+    turns = 2.0 ** np.concatenate([np.arange(-40, 41) / 2, np.arange(-40, 41) / 3])
+    hard = np.concatenate([
+        special,
+        around(turns, 2),
+        1.0 - near_one * 2.0**-53,  # reciprocals and roots of these lie next to the middle
+        1.0 + near_one * 2.0**-52,
+        2.0 + near_one * 2.0**-51,
+        4.0 - near_one * 2.0**-51,
+        draw.permutation(hard)[:30_000],
+        2.0 ** (draw.integers(-1080, 1024, 3000) / 2) * draw.uniform(0.9, 1.1, 3000),  # where squares leave the range
+    ])  # fmt: skip
+    rest = COUNT - len(hard)
+    tame = 10.0 ** draw.uniform(-12.0, 12.0, rest // 2) * draw.choice([-1.0, 1.0, 1.0], rest // 2)
+    return np.concatenate([hard, tame, column(draw, rest - rest // 2)])
+
+
+BASES = bases()
+KNOWN = {}
+
+
+def known(exponent):
+    """What powers of all bases are, computed once."""
+    if exponent not in KNOWN:
+        KNOWN[exponent] = evaluated(BY_NAME["power"], [BASES, np.full(COUNT, exponent)])
+    return KNOWN[exponent]
+
+
+@pytest.mark.parametrize("machine", [m for m in MACHINES if m.shortcuts] or MACHINES[:1], ids=str)
+@pytest.mark.parametrize("exponent", [2.0, 3.0, -1.0, 0.5])
+def test_powers_that_have_short_ways(exponent, machine):
+    check(BY_NAME["power"], [BASES], machine, (exponent,), known=known(exponent))
+
+
+@pytest.mark.parametrize("exponent", [1.0, 0.0, -0.0, -2.0, 1.5, 0.1, -0.5, 4.0, math.inf, math.nan])
+def test_powers_that_have_none(exponent):
+    check(BY_NAME["power"], [BASES], Machine(LANES, native.host().shortcuts), (exponent,), known=known(exponent))
