@@ -1,0 +1,277 @@
+"""One kernel of machine code in many threads; processes that share a cache; a cache that is damaged, or off."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from unittest import mock
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad import Value
+from flatgrad.compiler.emit import native as emitter
+from flatgrad.runtime import native
+from tests.array_programs import flattened
+from tests.bits import all_bits, assert_same
+from tests.compiler.test_threads import THREADS, hurried, in_threads  # noqa: F401 - a fixture
+
+CALLS = 10_000
+#: So many different inputs per thread.
+TURNS = 25
+
+
+def body(x, scale):
+    """Loops, libm, powers, conditions, and some straight-line code."""
+    sums = [sum(a * b for a, b in zip(x[k:], x, strict=False)) for k in range(3)]
+    total = sum((a * scale).tanh() + fg.where(a > 0.0, a * a, -a) for a in x)
+    return total + (sums[0] ** 2 + 1.0) ** 0.5 + sums[1].sin() * sums[2]
+
+
+def inputs_of(thread):
+    draw = np.random.default_rng(thread)
+    return [(draw.standard_normal(17), float(draw.uniform(0.1, 2.0))) for _ in range(TURNS)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("long", [-1.0, 1e12], ids=["releases the lock", "keeps the lock"])
+def test_eight_threads_call_one_kernel(monkeypatch, long):
+    """Each has memory of its own: 10,000 calls with inputs that no other thread has, all results right."""
+    monkeypatch.setattr(emitter, "_LONG", long)
+    f = fg.value_and_grad(body, argnums=(0, 1), backend="native")
+    plain = fg.value_and_grad(body, argnums=(0, 1), backend="python")
+    kernel = f.kernel_for(*inputs_of(0)[0])
+    assert kernel.data["VALUE_AND_GRAD_CODE"].release is (long < 0.0)
+
+    def work(thread):
+        given = inputs_of(thread)
+        expected = [flattened(list(plain(x.tolist(), scale))) for x, scale in given]
+        run, wrong = kernel.joint.run, 0
+        for call in range(CALLS):
+            value, gradient, slope = run(*given[call % TURNS])
+            wrong += [value, *gradient.tolist(), slope] != expected[call % TURNS]
+        return wrong
+
+    assert in_threads(work) == [0] * THREADS
+
+
+def test_threads_through_the_whole_interface(hurried):  # noqa: F811
+    f = fg.compile(body, backend="native")
+
+    def work(thread):
+        found = []
+        for x, scale in inputs_of(thread)[:10]:
+            values = [Value(a) for a in x.tolist()]
+            f(values, scale).backward()
+            found.append([v.grad for v in values])
+        return found
+
+    for thread, found in enumerate(in_threads(work)):
+        for (x, scale), gradients in zip(inputs_of(thread), found, strict=False):
+            values = [Value(a) for a in x.tolist()]
+            body(values, scale).backward()
+            assert_same(gradients, [v.grad for v in values])
+
+
+def test_faults_in_some_threads_only(hurried):  # noqa: F811
+    f = fg.value_and_grad(lambda x: sum(fg.log(a) for a in x), backend="native")
+    good, bad = [1.0 + k for k in range(9)], [1.0, 2.0, 0.0, *[1.0] * 6]
+    expected = f(good)
+
+    def work(thread):
+        raised = 0
+        for _ in range(200):
+            try:
+                assert f(bad if thread % 2 else good) == expected
+            except fg.DomainError as error:
+                raised += "log(0.0)" in str(error)
+        return raised
+
+    assert in_threads(work) == [0, 200] * (THREADS // 2)
+
+
+def test_the_same_function_is_compiled_by_threads_at_once(hurried):  # noqa: F811
+    """Different functions, too: LLVM runs under a lock."""
+
+    def work(thread):
+        x, scale = inputs_of(0)[0]
+        count = 5 + thread % 3
+        f = fg.value_and_grad(lambda x: body(x, scale), backend="native")
+        return count, flattened(list(f(x[:count])))
+
+    for count, found in in_threads(work):
+        x, scale = inputs_of(0)[0]
+        expected = fg.value_and_grad(lambda x: body(x, scale), backend="python")(x[:count].tolist())
+        assert_same(found, flattened(list(expected)))
+
+
+@pytest.mark.slow
+def test_long_calls_let_other_threads_run():
+    """While machine code that takes long runs, the interpreter does something else."""
+    x = np.random.default_rng(1).standard_normal(3000)
+    f = fg.value_and_grad(lambda x: sum((a * a).tanh().exp() for a in x), backend="native")
+    kernel = f.kernel_for(x)
+    assert kernel.data["VALUE_AND_GRAD_CODE"].release, "some thousand calls of libm"
+    small = fg.value_and_grad(lambda x: x[0] * x[1], backend="native").kernel_for([1.0, 2.0])
+    assert not small.data["VALUE_AND_GRAD_CODE"].release
+    count, until = 0, time.perf_counter() + 0.3
+
+    def work(thread):
+        nonlocal count
+        while time.perf_counter() < until:
+            if thread:
+                kernel.joint.run(x)
+            else:
+                count += 1
+
+    in_threads(work, 2)
+    assert count > 1000
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys, threading
+import numpy as np
+import flatgrad as fg
+from flatgrad.runtime import native
+from tests.array_programs import flattened
+from tests.compiler.test_native_threads import TURNS, body, inputs_of
+
+if sys.argv[1] == "cached":
+    native.assemble = None  # everything is found
+sys.stdin.readline()  # all begin together
+f = fg.value_and_grad(body, argnums=(0, 1), backend="native")
+kernel = f.kernel_for(*inputs_of(0)[0])
+pair = fg.compile(body, backend="native")
+values = [fg.Value(a) for a in inputs_of(0)[0][0].tolist()]
+pair(values, 0.5).backward()
+expected = [flattened(kernel.joint(*given)) for given in inputs_of(0)]
+wrong = []
+
+def work():
+    for call in range(int(sys.argv[2])):
+        if flattened(kernel.joint.run(*inputs[call % TURNS])) != expected[call % TURNS]:
+            wrong.append(call)
+
+inputs = inputs_of(0)
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert not wrong
+print([x.hex() for numbers in expected for x in numbers], [v.grad.hex() for v in values])
+"""
+
+
+def begin(folder, how, calls):
+    environment = {**os.environ, "FLATGRAD_CACHE_DIR": str(folder)}
+    environment.pop("FLATGRAD_CACHE", None)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", textwrap.dedent(SCRIPT), how, str(calls)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+def finished(processes):
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    results = []
+    for process in processes:
+        out, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+        results.append(out)
+    return results
+
+
+@pytest.mark.slow
+def test_four_processes_share_an_empty_cache(tmp_path):
+    folder = tmp_path / "cache"
+    results = finished([begin(folder, "empty", 500) for _ in range(4)])
+    assert len(set(results)) == 1
+    x = [flattened(list(fg.value_and_grad(body, (0, 1), backend="python")(x.tolist(), s))) for x, s in inputs_of(0)]
+    values = [Value(a) for a in inputs_of(0)[0][0].tolist()]
+    body(values, 0.5).backward()
+    assert results[0].strip() == f"{[a.hex() for part in x for a in part]} {[v.grad.hex() for v in values]}"
+    entries = sorted(path.name for path in folder.iterdir())
+    assert len(entries) == 3, "value_and_grad, forward, backward; and no drafts"
+    assert all(name.endswith(".object") for name in entries)
+    assert finished([begin(folder, "cached", 10)]) == results[:1]
+    assert sorted(path.name for path in folder.iterdir()) == entries
+
+
+# --- the cache --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("FLATGRAD_CACHE", raising=False)
+    monkeypatch.setenv("FLATGRAD_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def run_once():
+    """Compile anew and run; the bits, and how often LLVM was asked."""
+    x, scale = inputs_of(3)[0]
+    with mock.patch.object(native, "assemble", wraps=native.assemble) as assembled:
+        result = flattened(list(fg.value_and_grad(body, (0, 1), backend="native")(x, scale)))
+    return all_bits(result), assembled.call_count
+
+
+def test_compiled_code_is_found_again(folder):
+    expected, first = run_once()
+    assert (first, run_once()) == (1, (expected, 0))
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("place", ["header", "middle", "end"])
+def test_a_damaged_entry_is_compiled_again(folder, place):
+    expected, _ = run_once()
+    (entry,) = folder.iterdir()
+    content = bytearray(entry.read_bytes())
+    content[{"header": 20, "middle": len(content) // 2, "end": -1}[place]] ^= 0x10
+    entry.write_bytes(content)
+    assert run_once() == (expected, 1)
+    assert run_once() == (expected, 0)
+
+
+@pytest.mark.parametrize("content", [b"", b"no entry", bytes(5000)])
+def test_something_else_in_the_place_of_an_entry(folder, content):
+    expected, _ = run_once()
+    (entry,) = folder.iterdir()
+    entry.write_bytes(content)
+    assert run_once() == (expected, 1)
+    assert run_once() == (expected, 0)
+
+
+def test_modes_and_versions_do_not_share_entries(folder, monkeypatch):
+    run_once()
+    x, scale = inputs_of(3)[0]
+    fg.value_and_grad(body, (0, 1), backend="native", mode="fast")(x, scale)
+    assert len(list(folder.iterdir())) == 2
+    monkeypatch.setattr(native, "VERSION", "0.0.0")
+    assert run_once()[1] == 1
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_cache_that_is_off(folder, monkeypatch):
+    monkeypatch.setenv("FLATGRAD_CACHE", "0")
+    expected, _ = run_once()
+    assert run_once() == (expected, 1)
+    assert not folder.exists()
+
+
+def test_a_cache_that_cannot_be_written(folder, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FLATGRAD_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(fg.runtime.cache, "_warned", False)
+    with pytest.warns(RuntimeWarning, match="does not keep compiled code"):
+        expected, _ = run_once()
+    assert run_once() == (expected, 1)
