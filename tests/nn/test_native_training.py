@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,7 @@ import flatgrad as fg
 from flatgrad import nn
 from flatgrad.nn import native_loop
 from flatgrad.nn.data import make_moons
-from tests.bits import all_bits, assert_same
+from tests.bits import all_bits
 
 BACKENDS = ["python", "numpy", "native"]
 
@@ -311,42 +307,6 @@ def test_ctrl_c_in_a_callback() -> None:
         return outcome(problem, history)
 
     assert_all_alike(run)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
-@pytest.mark.parametrize("batch_size", [None, 8, 23])
-def test_ctrl_c_ends_a_long_run_within_a_second(batch_size: int | None, tmp_path: Path) -> None:
-    """Model, history and checkpoint agree, and are those of a run of so many steps."""
-    problem = Problem()
-    sent: list[float] = []
-
-    def interrupt() -> None:
-        sent.append(time.perf_counter())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    options: dict[str, Any] = {"batch_size": batch_size, "checkpoint": tmp_path / "run.npz", "checkpoint_every": 10**9}
-    problem.fit(nn.SGD(1e-4, momentum=0.9), "native", steps=1, **options)  # compiled, and in the cache
-    problem, timer = Problem(), threading.Timer(1.2, interrupt)
-    # A process in the background of a shell ignores the signal.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer.start()
-    try:
-        history = problem.fit(nn.SGD(1e-4, momentum=0.9), "native", steps=10**8, **options)
-    finally:
-        timer.join()
-        signal.signal(signal.SIGINT, before)
-    assert time.perf_counter() - sent[0] < 5.0, "seconds: a chunk of steps takes a tenth of one"
-    assert history.interrupted
-    assert history.steps > 1000
-    assert len(history.epoch_loss) == history.steps // history.steps_per_epoch
-    with np.load(tmp_path / "run.npz") as arrays:
-        assert len(arrays["loss"]) == history.steps
-        assert_same(arrays["parameters"].tolist(), [p.data for p in problem.trained])
-    again = Problem()
-    expected = again.fit(nn.SGD(1e-4, momentum=0.9), "native", steps=history.steps, batch_size=batch_size)
-    assert_same(again.numbers(), problem.numbers())
-    assert expected.loss == history.loss
 
 
 def test_the_pace_of_chunks() -> None:
