@@ -44,7 +44,12 @@ class MachineCode:
 
     def __call__(self, inputs: Any) -> list[float] | None:
         self.memory[: self.program.inputs] = inputs
-        if self.run():
+        fault = self.run()
+        around = self.memory.base  # begins and ends a little outside of what the code works in
+        start = (self.memory.ctypes.data - around.ctypes.data) // 8
+        assert not around[:start].any(), "something is written in front of the memory"
+        assert not around[start + len(self.memory) :].any(), "something is written behind the memory"
+        if fault:
             return None
         return [x for place, size in self.code.outputs for x in self.memory[place : place + size].tolist()]
 

@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import nn
+from flatgrad.compiler.array_program import Apply, ArrayProgram, Block, Fold, Read, Segment, Statement
 from flatgrad.compiler.emit import llvm
 from flatgrad.compiler.emit.llvm import Machine, emit_llvm
 from flatgrad.compiler.emit.llvm_training import StepLayout, training_loop
+from flatgrad.compiler.program import Group
 from flatgrad.compiler.reroll import reroll
 from flatgrad.runtime import native
 from flatgrad.runtime.errors import InputError, MissingExtraError
+from flatgrad.runtime.primitives import BY_NAME
 from tests.array_programs import flattened, loop_programs
 from tests.bits import all_bits, assert_same
 from tests.compiler.array_workloads import causal_attention, cumulative, layer_loss
@@ -129,6 +132,44 @@ def test_random_statements(extent):
             check_code(code, program, statements.inputs())
 
 
+def products(rows, columns, terms, draw):
+    """Statements that sum products of three arrays, two of which are strided along the vectors: they are copied."""
+    a, b, c = terms
+    count = a * b * c
+    sizes = [rows * count, columns * count, columns * count]
+    names = [f"x{k}" for k in range(sum(sizes))]
+    program = ArrayProgram("f", names, [Group("x", len(names), False)])
+    inner = [b * c, c, 1]
+    backwards = len(names) - 1, (0, -count, *(-n for n in inner))
+    base = program.first_result
+    for k in range(3):
+        body = (
+            Read(0, (count, 0, *inner)),
+            Read(sizes[0], (0, count, *inner)),
+            Read(*backwards) if k % 2 else Read(sizes[0] + sizes[1], (0, count, *inner)),
+            Apply(BY_NAME["mul"], (0, 1)),
+            Apply(BY_NAME["add"], (3, 2)),
+        )  # fmt: skip
+        fold = Fold(BY_NAME["add"], (Segment(terms, body), Segment((c, b), (Read(5, (3, 1, 1, c)),))))
+        again = Read(base - rows * columns, (columns, 1)) if k else Read(0, (0, 0))
+        whole = (fold, again, Apply(BY_NAME["add"], (0, 1)))
+        program.statements.append(Statement(f"v{k}", (rows, columns), whole, base, "f"))
+        base += rows * columns
+    program.outputs = np.arange(program.first_result, base)
+    program.output_groups = [Group("y", len(program.outputs), False)]
+    return program.check(), draw.standard_normal(len(names)).tolist()
+
+
+@pytest.mark.parametrize("machine", MACHINES[::2], ids=str)
+@pytest.mark.parametrize("terms", [(1, 2, 3), (3, 1, 2), (2, 3, 4), (4, 2, 1)])
+def test_accesses_that_are_copied(terms, machine):
+    for rows, columns in ((4, 3), (5, 8), (7, 13)):
+        program, inputs = products(rows, columns, terms, np.random.default_rng(rows))
+        code = MachineCode(program, machine)
+        assert code.code.numbers >= program.size + 2 * columns * math.prod(terms), "there is room for the copies"
+        check_code(code, program, inputs)
+
+
 @pytest.mark.parametrize("machine", MACHINES, ids=str)
 @pytest.mark.parametrize("lanes", [255, 1000])
 def test_long_maps(lanes, machine):
@@ -195,6 +236,28 @@ def test_conditions_that_are_residuals():
     fg.runtime.value.backpropagate(f(*compiled), [1.0, -2.0])
     assert f.kernels[0].backward.program.truth_inputs
     assert_same([x.grad for x in compiled], [x.grad for x in interpreted])
+
+
+def crooked(x, y):
+    """Little straight-line code, whose conditions the gradient needs."""
+    low, odd = x < y, (x * y > 0.5) | (y < 0.0)
+    a = fg.where(low, x * y, y.sin())
+    return fg.where(odd & ~low, a * x, a.tanh()) + fg.where(odd, y, x * a)
+
+
+@pytest.mark.parametrize("size", [1, 3, 250])
+@pytest.mark.parametrize(("x", "y"), [(1.0, 2.0), (2.0, 1.0), (-1.0, -2.0), (0.5, 0.25), (math.nan, 1.0), (0.0, -0.0)])
+def test_conditions_come_into_straight_line_code_as_numbers(x, y, size):
+    with mock.patch.object(llvm, "_CHUNK", size):
+        f = fg.compile(crooked, backend="native")
+        interpreted, compiled = ([fg.Value(x), fg.Value(y)] for _ in range(2))
+        expected, actual = crooked(*interpreted), f(*compiled)
+    backward = f.kernels[0].backward.program
+    assert backward.truth_inputs
+    assert all(isinstance(statement, Block) for statement in reroll(backward).statements)
+    expected.backward()
+    actual.backward()
+    assert_same([actual.data, *(v.grad for v in compiled)], [expected.data, *(v.grad for v in interpreted)])
 
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])
