@@ -471,6 +471,7 @@ class _Run:
                 bar.update(step.steps - bar.n)
                 bar.close()
             step.sync()
+            self._note_missed_epochs()
             if self.checkpoint is not None and self.saved_at != step.steps == len(history.loss):
                 self.save()
         if self.best is not None and restore_best and not history.interrupted:
@@ -537,14 +538,25 @@ class _Run:
         bar = tqdm(total=self.plan.steps, initial=self.step.steps, desc="training", unit="step", disable=None)
         return None if bar.disable else bar
 
+    def _note_missed_epochs(self) -> None:
+        """Note the epochs of a chunk whose noting was interrupted, where nothing but their loss belongs to them."""
+        history, per_epoch = self.history, self.plan.steps_per_epoch
+        if self.validation is None and not self.metrics and self.patience is None:
+            for epoch in range(history.epochs, len(history.loss) // per_epoch):
+                history.epoch_loss.append(self._mean_loss((epoch + 1) * per_epoch))
+
+    def _mean_loss(self, end: int) -> float:
+        """The mean of the losses of the epoch that ends behind so many steps."""
+        per_epoch = self.plan.steps_per_epoch
+        return sum(self.history.loss[end - per_epoch : end]) / per_epoch
+
     def _end_of_epoch(self, end: int) -> bool:
         """After step number `end`: validate; return whether patience has run out.
 
         Everything is computed before anything is noted.
         """
         history, step = self.history, self.step
-        per_epoch = self.plan.steps_per_epoch
-        mean = sum(history.loss[end - per_epoch : end]) / per_epoch
+        mean = self._mean_loss(end)
         loss = None
         measured = {}
         if self.validation is not None or self.metrics:

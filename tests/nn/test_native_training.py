@@ -309,7 +309,6 @@ def test_ctrl_c_in_a_callback() -> None:
     assert_all_alike(run)
 
 
-@pytest.mark.xfail(strict=True, reason="the epochs of the chunk that were not noted yet are never noted")
 def test_ctrl_c_while_epochs_are_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The steps of a chunk are kept; then so are the epochs that they complete, also when the run goes on."""
     whole = Problem().fit(nn.SGD(0.1), "native", epochs=40, batch_size=8)
