@@ -143,16 +143,20 @@ class NativeLoop:
             yield np.array(order, dtype=np.int64)
 
     def _numbers(self, first: int, count: int) -> Any:
-        """The numbers of some steps: up to the one for which a learning rate raises, whose turn it is not yet."""
-        found: list[Sequence[float]] = []
+        """The numbers of some steps: up to the one for which a learning rate raises, whose turn it is not yet.
+
+        They are collected in one flat list: a list per step would call the garbage collector again and again, and an
+        interrupt that arrives in one of the collector's callbacks is lost.
+        """
+        found: list[float] = []
         for step in range(first, first + count):
             try:
-                found.append(self.numbers(step))
+                found += self.numbers(step)
             except Exception:
                 if not found:
                     raise
                 break
-        return np.array(found, dtype=float)
+        return np.array(found, dtype=float).reshape(-1, self.layouts[0].numbers[1])
 
     def _set_batch(self) -> None:
         """All rows are the batch of every step."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import random
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +334,45 @@ def test_ctrl_c_while_epochs_are_noted(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert resumed.loss == whole.loss
     assert resumed.epoch_loss == whole.epoch_loss
     assert history.epoch_loss == whole.epoch_loss[: history.steps // history.steps_per_epoch]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
+@pytest.mark.parametrize("batch_size", [None, 8, 23])
+def test_ctrl_c_ends_a_long_run_within_a_second(batch_size: int | None, tmp_path: Path) -> None:
+    """Model, history and checkpoint agree, and are those of a run of so many steps."""
+    problem = Problem()
+    sent: list[float] = []
+
+    def interrupt() -> None:
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    options: dict[str, Any] = {"batch_size": batch_size, "checkpoint": tmp_path / "run.npz", "checkpoint_every": 10**9}
+    problem.fit(nn.SGD(1e-4, momentum=0.9), "native", steps=1, **options)  # compiled, and in the cache
+    problem, timer = Problem(), threading.Timer(1.2, interrupt)
+    # A process in the background of a shell ignores the signal; and Hypothesis has the collector call it back: an
+    # interrupt that is raised there is lost.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    callbacks, gc.callbacks[:] = gc.callbacks[:], []
+    timer.start()
+    try:
+        history = problem.fit(nn.SGD(1e-4, momentum=0.9), "native", steps=20_000_000, **options)
+    finally:
+        timer.join()
+        gc.callbacks[:] = callbacks
+        signal.signal(signal.SIGINT, before)
+    assert time.perf_counter() - sent[0] < 5.0, "seconds: a chunk of steps takes a tenth of one"
+    assert history.interrupted
+    assert history.steps > 1000
+    assert len(history.epoch_loss) == history.steps // history.steps_per_epoch
+    with np.load(tmp_path / "run.npz") as arrays:
+        assert len(arrays["loss"]) == history.steps
+        assert arrays["parameters"].tolist() == [p.data for p in problem.trained]
+    again = Problem()
+    expected = again.fit(nn.SGD(1e-4, momentum=0.9), "native", steps=history.steps, batch_size=batch_size)
+    assert again.numbers() == problem.numbers()
+    assert expected.loss == history.loss
 
 
 def test_the_pace_of_chunks() -> None:
