@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
-from ..runtime.primitives import Primitive
+from ..runtime.primitives import TABLE, Primitive
 from ..runtime.sites import Location
 from .extents import Size, fixed
 from .program import Group, Program
@@ -296,6 +296,19 @@ def addresses(read: Read, extents: Sequence[Size]) -> Addresses:
     for extent, stride in zip(extents, read.strides, strict=True):
         result = result[..., None] + fixed(stride) * np.arange(fixed(extent), dtype=np.int64)
     return result.ravel()
+
+
+def used_primitives(program: ArrayProgram) -> set[Primitive]:
+    """The primitives that an array program applies."""
+    used: set[Primitive] = set()
+    for statement in program.statements:
+        if isinstance(statement, Block):
+            used |= {TABLE[opcode] for opcode in set(statement.program.opcodes)}
+            continue
+        for node in statement.body:
+            bodies = [segment.body for segment in node.segments] if isinstance(node, Fold) else []
+            used |= {n.primitive for n in itertools.chain([node], *bodies) if not isinstance(n, Read)}
+    return used
 
 
 def _check_addresses(where: str, places: Addresses, kinds: Any) -> None:

@@ -21,6 +21,7 @@ from .adjoint import adjoint, replay
 from .array_program import ArrayProgram
 from .costs import TINY, cheapest, native_cost
 from .emit.c import Leaves, emit_c
+from .emit.llvm import knows
 from .emit.native import emit_native
 from .emit.numpy import ArrayFunction, emit_arrays
 from .emit.python import Function, emit_module
@@ -72,7 +73,7 @@ def lower(program: Program, backend: str, mode: str, cut: Callable[[Program], li
         parts = cut(whole)
         arrays = [reroll(part, fast=mode == "fast") for part in parts]
         if backend == "auto":
-            backend = cheapest(parts, arrays, native.available())
+            backend = cheapest(parts, arrays, native.available() and all(map(knows, arrays)))
         if backend != "python":
             return Lowered(backend, whole, parts, arrays)
     whole = run_passes(joint_passes(mode), program)

@@ -24,7 +24,7 @@ import numpy as np
 from ...runtime import primitives as p
 from ...runtime.errors import OptionError
 from ...runtime.primitives import TABLE, Primitive
-from ..array_program import Apply, ArrayProgram, Block, Fold, Read, Segment, Statement
+from ..array_program import Apply, ArrayProgram, Block, Fold, Read, Segment, Statement, used_primitives
 from ..buffers import Arena, Plan, plan_buffers
 from ..extents import fixed
 from ..program import Program
@@ -467,6 +467,11 @@ def spelled(primitive: Primitive) -> Spelling:
     if primitive not in SPELLINGS:
         raise OptionError(f"the native back end does not know the primitive {primitive.name}; use backend='numpy'")
     return SPELLINGS[primitive]
+
+
+def knows(program: ArrayProgram) -> bool:
+    """Whether all primitives of an array program have a spelling."""
+    return used_primitives(program) <= set(SPELLINGS)
 
 
 # --- the module -------------------------------------------------------------------------------------------------------

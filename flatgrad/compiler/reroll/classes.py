@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...runtime import primitives as p
 from ...runtime.primitives import TABLE
 from ..program import Program
 from .chains import COMMUTING, Chains
@@ -159,8 +158,3 @@ def _exchanged(parts: list[int]) -> bool:
     if len(parts) > 2 and first == parts[2] != second:
         return True
     return second in (_NUMBER, _TRUTH) and first not in (_NUMBER, _TRUTH)
-
-
-def primitive_of(program: Program, node: int) -> p.Primitive:
-    """The primitive of a node."""
-    return TABLE[program.opcodes[node]]

@@ -164,7 +164,7 @@ class _Layout:
             shape = factor(vectors)
             if shape is not None:
                 strides = dict(zip(offsets, shape.strides, strict=True))
-                return [_Terms(shape.extents, self._with_heads(nodes, strides, slice(None)), strides)]
+                return [_Terms(shape.extents, _with_heads(nodes, strides), strides)]
             slices = cut(vectors)
             if slices is not None:
                 return [part for piece in slices for part in self._part(segment, piece)]
@@ -174,9 +174,6 @@ class _Layout:
 
     def _part(self, segment: Terms, columns: slice) -> list[_Terms]:
         return self._shaped(Terms([node if isinstance(node, Apply) else node[:, columns] for node in segment.nodes]))
-
-    def _with_heads(self, nodes: list[Any], strides: dict[int, Any], columns: slice) -> list[Any]:
-        return [node[:, 0] if k in strides else node for k, node in enumerate(nodes)]
 
     def _node(self, node: Any, piece: Piece, strides: dict[int, tuple[int, ...] | None]) -> Node:
         if isinstance(node, Apply):
@@ -320,6 +317,11 @@ class _Layout:
                     name = f"{made.name}_bar"
             taken[name] = taken.get(name, 0) + 1
             statement.name = name if taken[name] == 1 else f"{name}{taken[name]}"
+
+
+def _with_heads(nodes: list[Any], strides: dict[int, Any]) -> list[Any]:
+    """The nodes, those that are strided along the terms as the vectors of their first terms."""
+    return [node[:, 0] if k in strides else node for k, node in enumerate(nodes)]
 
 
 def _domain(address: int) -> int:

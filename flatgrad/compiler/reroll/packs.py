@@ -92,7 +92,6 @@ class Packed:
         constants: the program's, and those that fill up shorter folds.
         size: the number of addresses.
         found: how many packs there were before superfluous ones were left out.
-        alone: how many equations stay alone.
     """
 
     packs: list[Pack]
@@ -101,7 +100,6 @@ class Packed:
     constants: list[float | bool]
     size: int
     found: int
-    alone: int
 
 
 class _Packer:
@@ -310,7 +308,7 @@ def pack(program: Program, chains: Chains, classes: Classes, fast: bool = False)
             packer.add_fold(equations, swapped, np.array(runs, dtype=np.int64)[place], (stage, height))
         else:
             packer.add_map(equations, TABLE[program.opcodes[first]], swapped, (stage, height))
-    return Packed(packer.packs, scalars, packer.address, packer.constants, packer.next, len(groups), len(alone))
+    return Packed(packer.packs, scalars, packer.address, packer.constants, packer.next, len(groups))
 
 
 def _grouped(program: Program, chains: Chains, classes: Classes) -> tuple[list[Addresses], Addresses]:
