@@ -38,7 +38,7 @@ class MachineCode:
         self.object = native.assemble(self.code.assembly)
         function = native.NativeFunction(
             self.object, self.code.functions, program.inputs, self.code.numbers, self.code.truths, self.code.constants,
-            self.code.truth_constants, self.code.tables, release=False,
+            self.code.truth_constants, self.code.tables, self.code.outputs, release=False,
         )  # fmt: skip
         self.memory, self.run = function.workspace()
 

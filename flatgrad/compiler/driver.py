@@ -22,7 +22,7 @@ from .array_program import ArrayProgram
 from .costs import TINY, cheapest, native_cost
 from .emit.c import Leaves, emit_c
 from .emit.llvm import knows
-from .emit.native import emit_native
+from .emit.native import code_name, compile_natively, emit_native
 from .emit.numpy import ArrayFunction, emit_arrays
 from .emit.python import Function, emit_module
 from .emit.rolled import emit_rolled
@@ -126,7 +126,13 @@ def load(
     sections, data = print_functions(lowered.backend, lowered.programs, lowered.arrays, functions, header, mode)
     module = LoadedModule(sections, title, data)
     routines = [
-        Routine(module.names[name], program, module.source, arrays=lowered.arrays is not None)
+        Routine(
+            module.names[name],
+            program,
+            module.source,
+            arrays=lowered.arrays is not None,
+            code=data.get(code_name(name)),
+        )
         for (name, _), program in zip(functions, lowered.programs, strict=True)
     ]
     return Loaded(routines, module.source, data)
@@ -242,6 +248,14 @@ def build_joint(
         standalone=standalone if native_code else None,
     )  # fmt: skip
     return kernel, traced
+
+
+def hasten(kernel: Kernel) -> None:
+    """Give a tiny joint kernel of flat Python machine code as well, if there can be any. The bits are the same."""
+    assert kernel.joint is not None
+    if native.available() and len(kernel.program) <= TINY and knows(kernel.arrays):
+        with collector_paused():
+            kernel.joint.code = compile_natively(kernel.arrays)
 
 
 def _flat(

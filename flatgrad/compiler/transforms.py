@@ -19,8 +19,8 @@ from ..runtime.sites import Location
 from ..runtime.tracing import active, recorder
 from ..runtime.value import TracedValue, Value, constant
 from .arguments import Arguments, placeholders
-from .binding import MISS, Binder, make_binder
-from .driver import build_joint, build_pair, check_options
+from .binding import MISS, Binder, make_binder, make_entry
+from .driver import build_joint, build_pair, check_options, hasten
 from .names import Namer, identifier, outer_names
 from .program import Group
 from .trace import Trace, Traced, trace_function, trace_graph
@@ -28,6 +28,9 @@ from .trace import Trace, Traced, trace_function, trace_graph
 
 class Transformed:
     """What the transformed functions have in common: a kernel per structure of arguments."""
+
+    #: Each object has its own `__call__`: that of its class, or the entry of a kernel, which is several times faster.
+    __slots__ = ("__call__", "__dict__", "__weakref__")
 
     #: Whether a `Value` that is an argument in several places is one input, or a number in each place.
     _identity = True
@@ -39,6 +42,7 @@ class Transformed:
         if not callable(function):
             raise InputError(f"expected a function, got {type(function).__name__}")
         self.function, self.backend, self.mode = function, backend, mode
+        self.__call__ = self._call
         name = getattr(function, "__name__", type(function).__name__)
         self.name = "f" if name == "<lambda>" else identifier(name) or "f"
         functools.update_wrapper(cast("Any", self), function, updated=())
@@ -95,6 +99,9 @@ class Transformed:
         except TypeError as error:
             raise InputError(f"{self.name}{self._signature}: {error}") from None
         return bound.args, bound.kwargs
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError  # pragma: no cover - both subclasses define it
 
     def _entry(self, arguments: Arguments) -> tuple[Any, Arguments]:
         raise NotImplementedError  # pragma: no cover - both subclasses define it
@@ -172,7 +179,7 @@ class _CallEntry:
 class CompiledFunction(Transformed):
     """A function compiled by `fg.compile`; called like the original, it returns `Value`s."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
             return self._inline(self._take_apart(args, kwargs, symbolic=True))
         entry, arguments = self._entry(self._take_apart(args, kwargs))
@@ -241,13 +248,26 @@ def _result_structure(returned: Any, flattener: st.Flattener) -> tuple[Any, ...]
     return "object", st.Same(returned)
 
 
+#: What "auto" has left to flat Python because it is tiny gets machine code after so many calls: by then, these have
+#: taken about as long as making the code does.
+OFTEN = 20_000
+
+
 class _GradEntry:
-    """A kernel of `value_and_grad`, with how its results are put together."""
+    """A kernel of `value_and_grad`, with how its results are put together, and the short ways to it.
 
-    __slots__ = ("aux", "binder", "gradients", "has_aux_numbers", "kernel")
+    Attributes:
+        binder, direct: a binder, and an entry, if there are any.
+        make_direct: makes the entry, if the kernel has machine code.
+    """
 
-    def __init__(self, kernel: Kernel, aux: Any, gradients: list[tuple[Any, ...]], binder: Binder | None) -> None:
-        self.kernel, self.aux, self.gradients, self.binder = kernel, aux, gradients, binder
+    __slots__ = ("aux", "binder", "direct", "gradients", "has_aux_numbers", "kernel", "make_direct")
+
+    def __init__(self, kernel: Kernel, aux: Any, gradients: list[tuple[Any, ...]]) -> None:
+        self.kernel, self.aux, self.gradients = kernel, aux, gradients
+        self.binder: Binder | None = None
+        self.direct: Callable[..., Any] | None = None
+        self.make_direct: Callable[[], Callable[..., Any] | None] | None = None
         self.has_aux_numbers = any(group.name == "aux" for group in kernel.program.output_groups)
 
 
@@ -278,25 +298,44 @@ class GradFunction(Transformed):
             raise OptionError(f"argnums must be the position of an argument, or several, got {argnums!r}")
         self._wrt = None if wrt is None else _parameters(wrt)
         self._has_aux, self._with_value = has_aux, with_value
+        self._current: _GradEntry | None = None
         self._binder: Binder | None = None
+        self._calls = 0
         self._inlined: dict[Any, _GradEntry] = {}
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
             return self._inline(self._take_apart(args, kwargs, symbolic=True))
         binder = self._binder
         if binder is not None and not kwargs:
             result = binder(args)
             if result is not MISS:
+                self._calls += 1
+                if self._calls >= OFTEN:
+                    self._hasten()
                 return result
         entry, arguments = self._entry(self._take_apart(args, kwargs))
-        self._binder = entry.binder
+        self._current, self._binder = entry, entry.binder
+        self.__call__ = entry.direct or self._call
         kernel = entry.kernel
         numbers = arguments.numbers
         if kernel.leaves:
             numbers = [*numbers, [leaf._data for leaf in kernel.leaves]]
         assert kernel.joint is not None
         return self._result(entry, kernel.joint.run(*numbers), st.float_array)
+
+    def _hasten(self) -> None:
+        """Go over to machine code, if the kernel is tiny and the choice is ours."""
+        self._calls = 0
+        entry = self._current
+        if entry is None or self.backend != "auto" or self.mode != "exact":
+            return
+        with self._lock:
+            if entry.direct is None and entry.make_direct is not None:
+                hasten(entry.kernel)
+                entry.direct = entry.make_direct()
+                entry.make_direct = None
+        self.__call__ = entry.direct or self._call
 
     def _result(self, entry: _GradEntry, results: Any, array: Any) -> Any:
         groups = iter(results if len(entry.kernel.program.output_groups) > 1 else [results])
@@ -369,11 +408,14 @@ class GradFunction(Transformed):
         kernel, traced = build_joint(
             trace, self._title(), self._with_value, self.mode, self.backend, not load, self.passes
         )
-        binder = None
+        entry = _GradEntry(kernel, traced.result, structures)
         if load and not (self._has_aux or arguments.keywords or self._statics):
             single = self._single or self._wrt is not None
-            binder = make_binder(kernel, arguments.structures, structures, single, self._with_value)
-        return _GradEntry(kernel, traced.result, structures, binder)
+            parts = kernel, arguments.structures, structures, single, self._with_value
+            entry.binder = make_binder(*parts)
+            entry.make_direct = functools.partial(make_entry, *parts, self._call)
+            entry.direct = entry.make_direct()
+        return entry
 
     def _differentiated(self, arguments: Arguments) -> list[tuple[Any, ...]]:
         """The structures of the gradients."""

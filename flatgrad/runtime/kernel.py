@@ -15,6 +15,7 @@ import numpy as np
 
 from .errors import FlatgradError, InputError, OptionError
 from .files import write_atomically
+from .native import NativeFunction
 from .primitives import number
 from .value import Value
 
@@ -48,9 +49,10 @@ class Routine:
             evaluated.
         arrays: whether the function works on arrays: it takes them, too, and returns them instead of lists. Such a
             function may raise out of caution; if the repetition finds no fault, its results count.
+        code: machine code for the same, if there is any.
     """
 
-    __slots__ = ("arrays", "function", "program", "replay", "source")
+    __slots__ = ("arrays", "code", "function", "program", "replay", "source")
 
     def __init__(
         self,
@@ -59,9 +61,10 @@ class Routine:
         source: str,
         replay: Callable[[list[float]], Any] | None = None,
         arrays: bool = False,
+        code: NativeFunction | None = None,
     ) -> None:
         self.function, self.program, self.source, self.replay = function, program, source, replay
-        self.arrays = arrays
+        self.arrays, self.code = arrays, code
 
     def __call__(self, *arguments: Any) -> Any:
         """The results as floats and lists of floats."""

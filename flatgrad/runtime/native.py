@@ -5,16 +5,19 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import functools
+import math
+import os
 import platform
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from .cache import ObjectCache
+from .entry import ASSEMBLY, LEAVES, Part, fits, make_entry, supported
 from .errors import MissingExtraError
 from .version import VERSION
 
@@ -53,7 +56,7 @@ class Host:
         cpu, features: the processor's name and features.
         lanes: how many doubles fit into a vector.
         shortcuts: whether `pow` of some exponents can be had without calling it: the processor multiplies and adds in
-            one operation, and libm is glibc 2.28 or newer, whose errors are documented.
+            one operation, and libm is glibc 2.28 or newer, whose errors are documented, and does so, too.
         version: of llvmlite and LLVM.
     """
 
@@ -68,7 +71,9 @@ class Host:
         features = llvm.get_host_cpu_features()
         self.features = features.flatten()
         self.lanes = 8 if features.get("avx512f") else 4 if features.get("avx") else 2
-        fused = features.get("fma", False) or platform.machine() in ("aarch64", "arm64")
+        fused = (features.get("fma") and features.get("avx2")) or platform.machine() in ("aarch64", "arm64")
+        # What glibc calls depends on the processor's features, and these settings can hide some from it.
+        fused = bool(fused) and "GLIBC_TUNABLES" not in os.environ
         library, version = platform.libc_ver()
         self.shortcuts = fused and library == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 28)
         self.version = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
@@ -142,10 +147,10 @@ class LoadedCode:
         functions: the names of functions of libm that it calls.
 
     Attributes:
-        address: of its function `run`.
+        address: of its function `run`, or the one that `main` names.
     """
 
-    def __init__(self, code: bytes, functions: Iterable[str]) -> None:
+    def __init__(self, code: bytes, functions: Iterable[str], main: str = "run") -> None:
         llvm = require()
         with _lock:
             for name in functions:
@@ -158,7 +163,7 @@ class LoadedCode:
             self._engine = llvm.create_mcjit_compiler(module, target)
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
             self._engine.finalize_object()
-            self.address: int = self._engine.get_function_address("run")
+            self.address: int = self._engine.get_function_address(main)
 
     def address_of(self, name: str) -> int:
         """The address of another function of the code."""
@@ -176,6 +181,7 @@ class NativeFunction:
         numbers, truths: the sizes of its arrays of numbers and of truth values.
         constants, truth_constants: what they must have behind the inputs.
         tables: its gather tables.
+        outputs: where in memory there is room for its results, one per output group: place and size.
         release: whether calls take so long that they should release the interpreter lock.
     """
 
@@ -189,13 +195,14 @@ class NativeFunction:
         constants: Any,
         truth_constants: Any,
         tables: Any,
+        outputs: Sequence[tuple[int, int]],
         release: bool,
     ) -> None:
         self.loaded = LoadedCode(code, functions)
         self.inputs, self.numbers, self.truths = inputs, numbers, truths
         self.constants, self.truth_constants = constants, truth_constants
         self.tables = np.ascontiguousarray(tables, dtype=np.int64)
-        self.release = release
+        self.outputs, self.release = outputs, release
 
     def workspace(self) -> tuple[Any, functools.partial[int]]:
         """Fresh memory, and a function that runs the code in it and returns whether there was a fault."""
@@ -205,10 +212,45 @@ class NativeFunction:
         memory[self.inputs : end] = self.constants
         truths[end : end + len(self.truth_constants)] = self.truth_constants
         kind = ctypes.CFUNCTYPE if self.release else ctypes.PYFUNCTYPE
-        run = kind(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(self.loaded.address)
-        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (memory, truths, self.tables)]
-        run.held = self, memory, truths  # type: ignore[attr-defined]  # they live as long as the function does
+        run = kind(ctypes.c_int, *[ctypes.c_void_p] * 4)(self.loaded.address)
+        results = np.array([memory.ctypes.data + 8 * place for place, _ in self.outputs], dtype=np.int64)
+        arrays = memory, truths, self.tables, results
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+        run.held = self, arrays  # type: ignore[attr-defined]  # they live as long as the function does
         return memory, functools.partial(run, *pointers)
+
+    def entry(
+        self,
+        arguments: Sequence[tuple[int, tuple[int, ...]]],
+        results: Sequence[tuple[int, tuple[int, ...]]],
+        leaves: list[Any],
+        **options: Any,
+    ) -> Callable[..., Any] | None:
+        """A builtin function that calls the code, in memory of its own.
+
+        Args:
+            arguments, results: what they are, and their shapes; one per input group but the leaves' and output group.
+            leaves: the `Value`s whose numbers it reads.
+            options: how results are put together, and what is called instead; see `make_entry`.
+
+        Returns:
+            The function; None where there can be none: on an interpreter that is laid out differently, for code that
+            should release the interpreter lock, for structures that entries do not know.
+        """
+        if self.release or not supported() or not fits(arguments, results):
+            return None
+        memory, run = self.workspace()
+        place = memory.ctypes.data
+        taken = []
+        for kind, shape in arguments:
+            taken.append(Part(kind, shape, place))
+            place += 8 * math.prod(shape)
+        if leaves:
+            taken.append(Part(LEAVES, (len(leaves),), place, leaves))
+        starts = [memory.ctypes.data + 8 * start for start, _ in self.outputs]
+        given = [Part(kind, shape, start) for (kind, shape), start in zip(results, starts, strict=True)]
+        addresses = [pointer.value or 0 for pointer in run.args[:3]]
+        return make_entry(_entry_code().address, self.loaded.address, addresses, taken, given, held=run, **options)
 
     def trainer(self) -> NativeTrainer:
         """Fresh memory for a training loop; the code must have a function `train`."""
@@ -226,7 +268,7 @@ class NativeTrainer:
         self.memory, run = function.workspace()
         self._held = run
         self._pointers = run.args
-        arguments = [ctypes.c_void_p] * 8 + [ctypes.c_int64, ctypes.c_int]
+        arguments = [ctypes.c_void_p] * 9 + [ctypes.c_int64, ctypes.c_int]
         self._train = ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(function.loaded.address_of("train"))
 
     def run(self, order: Any, X: Any, y: Any, numbers: Any, steps: int, strict: bool) -> tuple[int, Any]:
@@ -268,6 +310,13 @@ def assemble_cached(assembly: str, *, level: int = 2, fast: bool = False) -> byt
         code = assemble(assembly, level=level, fast=fast)
         _cache.put(key, code)
     return code
+
+
+@cache
+def _entry_code() -> LoadedCode:
+    """The code of all entries, loaded once."""
+    with _lock:
+        return LoadedCode(assemble_cached(ASSEMBLY), (), "entry")
 
 
 _cache = ObjectCache()

@@ -37,7 +37,7 @@ class Counting:
 
             counting.counted = True
             self.f._binder = counting
-        return self.f(*args, **kwargs)
+        return self.f._call(*args, **kwargs)  # not by the entry, where there is one
 
     @property
     def hits(self):
@@ -51,7 +51,7 @@ def floats(items):
 def general(f, *args):
     """The same call by the general way only."""
     f._binder = None
-    return f(*args)
+    return f._call(*args)
 
 
 def flat(item):

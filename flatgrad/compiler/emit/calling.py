@@ -1,12 +1,13 @@
-"""What functions on arrays have in common: the names of their arguments, and how arguments get into memory."""
+"""What functions on arrays have in common: their arguments, how these get into memory, and whose memory that is."""
 
 from __future__ import annotations
 
 import re
 
 from ..array_program import ArrayProgram
+from .python import signature
 
-_OWN = {"memory", "truths", "given", "view", "local", "np", "run", "fault", "threading", "len"}
+_OWN = {"memory", "truths", "given", "view", "idle", "np", "run", "fault", "len"}
 _NUMBERED = re.compile(r"([avtmr]|table|chosen|lanes|in)\d+")
 
 
@@ -35,3 +36,30 @@ def bring_in(program: ArrayProgram, arguments: list[str]) -> tuple[list[str], li
             lines.append(f"in{k}[:] = {argument}")
         start += group.size
     return lines, views
+
+
+def with_workspace(name: str, arguments: list[str], documentation: list[str]) -> str:
+    """The source of a function that runs in a workspace of its own, as long as the call lasts.
+
+    Workspaces that no call is using are kept in a list. Calls in several threads, or a call from inside of another one
+    (from an argument's `__float__`, or a signal handler), hence never share one.
+    """
+    lines = [
+        *signature(name, arguments),
+        *documentation,
+        "    try:",
+        f'        run = idle["{name}"].pop()',
+        "    except IndexError:",
+        f"        run = {name}_workspace()",
+        "    try:",
+        f"        return run({', '.join(arguments)})",
+        "    finally:",
+        f'        idle["{name}"].append(run)',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def idle_workspaces(names: list[str]) -> str:
+    """The source of the lists of workspaces that no call is using."""
+    lists = ", ".join(f'"{name}": []' for name in names)
+    return f"idle = {{{lists}}}\n"

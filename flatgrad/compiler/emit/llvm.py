@@ -55,7 +55,8 @@ class Machine(NamedTuple):
 class NativeCode(NamedTuple):
     """Assembly, and how to run it.
 
-    The function `run(memory, truths, tables)` returns 0, or something else where CPython would raise.
+    The function `run(memory, truths, tables, results)` puts the numbers of each output group to where one of the
+    pointers in `results` points. It returns 0, or something else where CPython would raise.
 
     Attributes:
         assembly: the module, without target.
@@ -63,7 +64,8 @@ class NativeCode(NamedTuple):
         tables: gather tables, one behind the other.
         constants: what `memory` must have, from the first address behind the inputs.
         truth_constants: likewise for `truths`.
-        outputs: where the results are, one per output group: place and size; they are behind each other.
+        outputs: where there is room for the results in `memory`, one per output group: place and size; they are behind
+            each other.
         functions: the names of the functions of libm that it calls.
     """
 
@@ -85,11 +87,16 @@ def emit_llvm(program: ArrayProgram, machine: Machine, *, fast: bool = False) ->
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
+#: Of the functions of statements: numbers, truth values, gather tables; `run` has the places of results, too.
+_PARAMETERS = "ptr noalias %m, ptr noalias %b, ptr noalias %t"
+_WITH_RESULTS = f"{_PARAMETERS}, ptr noalias %r"
+
+
 class _Function:
     """The text of one function while it is written."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, parameters: str = _PARAMETERS) -> None:
+        self.name, self.parameters = name, parameters
         self.lines: list[str] = []
         self.allocated: list[str] = []
         self.count = 0
@@ -166,7 +173,7 @@ class _Function:
     def text(self) -> str:
         result = self.let(f"load i32, ptr {self.fault}")
         self.do(f"ret i32 {result}")
-        head = f"define internal i32 @{self.name}(ptr noalias %m, ptr noalias %b, ptr noalias %t) #0 {{"
+        head = f"define internal i32 @{self.name}({self.parameters}) #0 {{"
         return "\n".join([head, "entry:", *self.allocated, *self.lines, "}"])
 
 
@@ -282,19 +289,25 @@ class Writer:
     def power(self, base: Value, exponent: Value) -> Value:
         """libm's `pow`; for some exponents mostly without calling it.
 
-        glibc's result is within 0.544 units of the last place of the true one (stated beside its source). If the true
-        result is more than 0.05 units away from the middle between two doubles, the correctly rounded one is hence the
-        same. That one is computed with its error; where the error is too near half a unit, `pow` is called.
+        With fused operations glibc's `pow` takes the logarithm with a relative error of 1.3 * 2**-68, and makes of it a
+        result within 0.509 units of the last place (stated beside its source, sysdeps/ieee754/dbl-64/e_pow.c). A result
+        between 2**-64 and 2**64 is hence within 0.509 + 64 * log(2) * 1.3 * 2**-15 < 0.511 units of the true one. If
+        that is more than 0.011 units away from the middle between two doubles, the correctly rounded
+        result is the same. It is computed with its error; where the error is too near half a unit, or the result is out
+        of this range, `pow` is called. (Below a power of two a unit is half as large; no double has a square, cube,
+        reciprocal or root so near the middle there.)
         """
         approximate = self.shortcuts.get(exponent[0]) if not exponent[1] else None
         if approximate is None:
             return self.guarded(self.libm("pow", base, exponent), base, exponent)
         result, error = approximate(self, base)
-        near = self.near_middle(result, error)
-        return self._repaired(result, near, base, exponent)
+        certain = self._certain(result, error)
+        if exponent[0] == number(2.0):  # what `relu` leaves are often zeros
+            certain = self.either(certain, self.compare("oeq", base, self.constant(0.0)))
+        return self._repaired(result, self.invert(certain), base, exponent)
 
-    def near_middle(self, result: Value, error: Value) -> Value:
-        """Whether a result is not certain: error near half a unit of the last place, or far from 1, or not finite."""
+    def _certain(self, result: Value, error: Value) -> Value:
+        """Whether a result is certain: its error is not near half a unit of the last place, nor it far from 1."""
         lanes = result[1]
         wide, kind = f"<{lanes} x i64>" if lanes else "i64", _kind("f", lanes)
         let = self.function.let
@@ -302,8 +315,8 @@ class Writer:
         mask = self.splat((str(0x7FF << 52), 0), "i", lanes)
         scale = let(f"bitcast {wide} {let(f'and {wide} {bits}, {mask}')} to {kind}"), lanes
         certain = self.compare("olt", self.intrinsic("fabs", error), self.binary("fmul", scale, self.constant(_MIDDLE)))
-        certain = self.both(certain, self.compare("ogt", scale, self.constant(2.0**-500)))
-        return self.invert(self.both(certain, self.compare("olt", scale, self.constant(2.0**500))))
+        certain = self.both(certain, self.compare("ogt", scale, self.constant(2.0**-64)))
+        return self.both(certain, self.compare("olt", scale, self.constant(2.0**64)))
 
     def _repaired(self, result: Value, wrong: Value, base: Value, exponent: Value) -> Value:
         """The result with the lanes that are not certain computed by `pow`, one by one."""
@@ -312,33 +325,42 @@ class Writer:
         bits = f"i{max(lanes, 8)}"
         found = let(f"bitcast <{lanes} x i1> {wrong[0]} to i{lanes}") if result[1] else wrong[0]
         mask = found if lanes >= 8 else let(f"zext i{lanes} {found} to {bits}")
-        results, bases = function.allocate(kind), function.allocate(kind)
-        function.do(f"store {kind} {result[0]}, ptr {results}")
-        function.do(f"store {kind} {self.splat(base, 'f', result[1])}, ptr {bases}")
+        bases = function.allocate(kind)
+        bases_given = self.splat(base, "f", result[1])
         function.count += 1
-        head, end = f"repair{function.count}", f"repaired{function.count}"
+        spill, head, end = (f"{name}{function.count}" for name in ("spill", "repair", "repaired"))
         any_wrong = let(f"icmp ne {bits} {mask}, 0")
         before = function.block
-        function.do(f"br i1 {any_wrong}, label %{head}, label %{end}")
+        function.do(f"br i1 {any_wrong}, label %{spill}, label %{end}")
+        function.lines.append(f"{spill}:")
+        function.do(f"store {kind} {bases_given}, ptr {bases}")
+        function.do(f"br label %{head}")
         function.lines.append(f"{head}:")
         place = len(function.lines)
-        function.lines.append("")
-        left = function.fresh()
+        function.lines += ["", ""]
+        left, so_far = function.fresh(), function.fresh()
         function.block = head
         self.called.add(f"declare {bits} @llvm.cttz.{bits}({bits}, i1)")
         lane = let(f"zext {bits} {let(f'call {bits} @llvm.cttz.{bits}({bits} {left}, i1 true)')} to i64")
         source = let(f"getelementptr double, ptr {bases}, i64 {lane}")
         power = self.libm("pow", (let(f"load double, ptr {source}"), 0), exponent)
         self.guarded(power, (let(f"load double, ptr {source}"), 0), exponent)
-        target = let(f"getelementptr double, ptr {results}, i64 {lane}")
-        function.do(f"store double {power[0]}, ptr {target}")
+        mended = power[0]
+        if result[1]:  # as a vector: a scalar that is stored and loaded again with its neighbours makes the load wait
+            wide = f"<{lanes} x i64>"
+            own = ", ".join(f"i64 {k}" for k in range(lanes))
+            here = let(f"icmp eq {wide} {self.splat((lane, 0), 'i', lanes)}, <{own}>")
+            mended = self.select((here, lanes), power, (so_far, lanes))[0]
         fewer = let(f"and {bits} {left}, {let(f'sub {bits} {left}, 1')}")
         more = let(f"icmp ne {bits} {fewer}, 0")
         function.do(f"br i1 {more}, label %{head}, label %{end}")
-        function.lines[place] = f"  {left} = phi {bits} [ {mask}, %{before} ], [ {fewer}, %{function.block} ]"
+        function.lines[place] = f"  {left} = phi {bits} [ {mask}, %{spill} ], [ {fewer}, %{function.block} ]"
+        function.lines[place + 1] = (
+            f"  {so_far} = phi {kind} [ {result[0]}, %{spill} ], [ {mended}, %{function.block} ]"
+        )
         function.lines.append(f"{end}:")
         function.block = end
-        return let(f"load {kind}, ptr {results}"), result[1]
+        return let(f"phi {kind} [ {result[0]}, %{before} ], [ {mended}, %{head} ]"), result[1]
 
     def fused(self, a: Value, b: Value, c: Value) -> Value:
         """a * b + c, rounded once."""
@@ -348,8 +370,8 @@ class Writer:
         return self.function.let(f"call {kind} @llvm.fma.{suffix}({kind} {x}, {kind} {y}, {kind} {z})"), lanes
 
 
-#: 0.45 units of the last place of a number whose leading bit is 1.
-_MIDDLE = 0.45 * 2.0**-52
+#: 0.489 units of the last place of a number whose leading bit is 1.
+_MIDDLE = 0.489 * 2.0**-52
 
 
 def _square(w: Writer, x: Value) -> tuple[Value, Value]:
@@ -497,10 +519,11 @@ class _Module:
             else:
                 _StatementWriter(self, statement).write()
         outputs = self._outputs()
-        calls = ["define i32 @run(ptr noalias %m, ptr noalias %b, ptr noalias %t) #0 {", "entry:"]
+        calls = [f"define i32 @run({_WITH_RESULTS}) #0 {{", "entry:"]
         flag = "0"
         for k, name in enumerate(self.names):
-            calls.append(f"  %c{k} = call i32 @{name}(ptr %m, ptr %b, ptr %t)")
+            results = ", ptr %r" if name == "give_results" else ""
+            calls.append(f"  %c{k} = call i32 @{name}(ptr %m, ptr %b, ptr %t{results})")
             calls.append(f"  %f{k} = or i32 {flag}, %c{k}")
             flag = f"%f{k}"
         calls += [f"  ret i32 {flag}", "}"]
@@ -536,47 +559,58 @@ class _Module:
     # --- outputs --------------------------------------------------------------------------------------------------
 
     def _outputs(self) -> list[tuple[int, int]]:
-        """Copy the results of each output group to one place."""
+        """Copy the results of each output group to its place; make room for all of them in memory."""
         program = self.program
-        function = _Function("give_results")
-        writer = Writer(function, False)
+        function = _Function("give_results", _WITH_RESULTS)
         total = len(program.outputs)
         place = self.arena.take(total) if total else 0
-        truth = program.truth_mask()[program.outputs] if total else np.zeros(0, dtype=bool)
         outputs, start = [], 0
-        for group in program.output_groups:
+        for k, group in enumerate(program.output_groups):
             outputs.append((place + start, group.size))
+            self._give_group(function, k, program.outputs[start : start + group.size])
             start += group.size
+        self.add(function, Writer(function, False))
+        return outputs
+
+    def _give_group(self, function: _Function, k: int, addresses: Any) -> None:
+        """Copy the results of one output group."""
+        truth = self.program.truth_mask()[addresses]
+        pointer = function.let(f"getelementptr inbounds ptr, ptr %r, i64 {k}")
+        results = function.let(f"load ptr, ptr {pointer}, align 8")
         for kind, mask in (("f", ~truth), ("b", truth)):
             positions = np.flatnonzero(mask)
             if not len(positions):
                 continue
-            sources = self.plan.places(program.outputs[positions], kind)
+            sources = self.plan.places(addresses[positions], kind)
             # Runs of consecutive places are copied as such.
             cuts = np.flatnonzero((np.diff(sources) != 1) | (np.diff(positions) != 1)) + 1
             if kind == "f" and len(cuts) < 8:
                 for part in np.split(np.arange(len(positions)), cuts):
-                    self._copy(function, int(sources[part[0]]), place + int(positions[part[0]]), len(part))
+                    self._copy(function, int(sources[part[0]]), results, int(positions[part[0]]), len(part))
                 continue
             first = self.table_size
-            self.tables += [sources, positions + place]
+            self.tables += [sources, positions]
             self.table_size += 2 * len(positions)
-            with function.loop(len(positions)) as k:
-                source = _loaded_index(function, first, k)
-                target = _loaded_index(function, first + len(positions), k)
+            with function.loop(len(positions)) as index:
+                source = _loaded_index(function, first, index)
+                target = _loaded_index(function, first + len(positions), index)
                 found = _element(function, kind, source)
                 if kind == "b":
                     found = function.let(f"uitofp i1 {found} to double")
-                pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {target}")
+                pointer = function.let(f"getelementptr inbounds double, ptr {results}, i64 {target}")
                 function.do(f"store double {found}, ptr {pointer}, align 8")
-        self.add(function, writer)
-        return outputs
 
-    def _copy(self, function: _Function, source: int, target: int, count: int) -> None:
-        with function.loop(count) as k:
-            found = _element(function, "f", function.plus(k, source))
-            pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {function.plus(k, target)}")
-            function.do(f"store double {found}, ptr {pointer}, align 8")
+    def _copy(self, function: _Function, source: int, results: str, target: int, count: int) -> None:
+        """Copy numbers that lie side by side, vector by vector; the last one begins earlier where need be."""
+        width = self.machine.lanes if count >= self.machine.lanes else 1
+        kind = _kind("f", width if width > 1 else 0)
+        with function.loop(count, width) as index:
+            if count % width and count > width:
+                index = function.least(index, count - width)
+            pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {function.plus(index, source)}")
+            found = function.let(f"load {kind}, ptr {pointer}, align 8")
+            pointer = function.let(f"getelementptr inbounds double, ptr {results}, i64 {function.plus(index, target)}")
+            function.do(f"store {kind} {found}, ptr {pointer}, align 8")
 
     # --- blocks ---------------------------------------------------------------------------------------------------
 

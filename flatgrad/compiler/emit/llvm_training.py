@@ -50,7 +50,7 @@ def training_loop(layout: StepLayout) -> str:
         [
             "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",
             "",
-            "define i64 @train(ptr %m, ptr %b, ptr %t, ptr %order, ptr %X, ptr %Y, ptr %numbers, ptr %losses,",
+            "define i64 @train(ptr %m, ptr %b, ptr %t, ptr %r, ptr %order, ptr %X, ptr %Y, ptr %numbers, ptr %losses,",
             "                  i64 %steps, i32 %strict) #0 {",
             "entry:",
             "  %some = icmp sgt i64 %steps, 0",
@@ -76,7 +76,7 @@ def training_loop(layout: StepLayout) -> str:
             "  %given_numbers = getelementptr i8, ptr %numbers, i64 %own",
             f"  %own_numbers = getelementptr double, ptr %m, i64 {numbers[0]}",
             f"  call void @llvm.memcpy.p0.p0.i64(ptr %own_numbers, ptr %given_numbers, i64 {8 * numbers[1]}, i1 false)",
-            "  %fault = call i32 @run(ptr %m, ptr %b, ptr %t)",
+            "  %fault = call i32 @run(ptr %m, ptr %b, ptr %t, ptr %r)",
             "  %faulty = icmp ne i32 %fault, 0",
             f"  %lossplace = getelementptr double, ptr %m, i64 {loss}",
             "  %loss = load double, ptr %lossplace",

@@ -7,15 +7,16 @@ from typing import Any
 
 from ...runtime.native import NativeFunction, assemble_cached, host
 from ..array_program import ArrayProgram
-from .calling import argument_names, bring_in
+from .calling import argument_names, bring_in, idle_workspaces, with_workspace
 from .llvm import Machine, NativeCode, emit_llvm
 from .llvm_training import StepLayout, training_loop
 from .numpy import ArrayFunction, Emitted
 from .python import docstring, filled, safe_comment, signature
 
 _NOTE = "Machine code does the work: print(kernel.arrays) shows its loops, kernel.save('f.c') writes them as C."
-#: Calls that take longer than this, in nanoseconds, release the interpreter lock.
-_LONG = 20_000.0
+#: Calls that take longer than this by the estimate, in nanoseconds, release the interpreter lock (threads take turns
+#: every 5 ms anyway).
+_LONG = 100_000.0
 
 
 def emit_native(
@@ -33,21 +34,30 @@ def emit_native(
     sections = []
     workspaces = []
     for function, cost in zip(functions, [*costs, *[0.0] * len(functions)], strict=False):
-        code = emit_llvm(function.program, Machine(host().lanes, host().shortcuts), fast=fast)
-        name = f"{function.name.upper()}_CODE"
+        code = _assembly(function.program, fast)
+        name = code_name(function.name)
         data[name] = native_function(code, function.program.inputs, fast=fast, release=cost > _LONG)
         sections += _wrapper(function, code, name)
         workspaces.append(8 * code.numbers + code.truths)
     head = "".join(safe_comment(f"# {line}") + "\n" for line in [*header, _NOTE])
-    head += "\nimport threading\n\nlocal = threading.local()\n"
+    head += f"\n{idle_workspaces([function.name for function in functions])}"
     return Emitted([head, *(f"\n\n{section}" for section in sections)], data, workspaces)
 
 
 def native_step(program: ArrayProgram, layout: Callable[[NativeCode], StepLayout], *, fast: bool) -> NativeFunction:
     """A training step with the loop around it, compiled."""
-    code = emit_llvm(program, Machine(host().lanes, host().shortcuts), fast=fast)
+    code = _assembly(program, fast)
     code = code._replace(assembly=f"{code.assembly}\n{training_loop(layout(code))}")
     return native_function(code, program.inputs, fast=fast, release=True)
+
+
+def compile_natively(program: ArrayProgram, *, fast: bool = False) -> NativeFunction:
+    """The machine code of a small program, without functions that call it."""
+    return native_function(_assembly(program, fast), program.inputs, fast=fast, release=False)
+
+
+def _assembly(program: ArrayProgram, fast: bool) -> NativeCode:
+    return emit_llvm(program, Machine(host().lanes, host().shortcuts), fast=fast)
 
 
 def native_function(code: NativeCode, inputs: int, *, fast: bool, release: bool) -> NativeFunction:
@@ -55,8 +65,13 @@ def native_function(code: NativeCode, inputs: int, *, fast: bool, release: bool)
     machine_code = assemble_cached(code.assembly, fast=fast)
     return NativeFunction(
         machine_code, code.functions, inputs, code.numbers, code.truths, code.constants, code.truth_constants,
-        code.tables, release,
+        code.tables, code.outputs, release,
     )  # fmt: skip
+
+
+def code_name(function: str) -> str:
+    """The name by which the source of a function refers to its machine code."""
+    return f"{function.upper()}_CODE"
 
 
 def _wrapper(function: ArrayFunction, code: NativeCode, data: str) -> list[str]:
@@ -89,11 +104,5 @@ def _wrapper(function: ArrayFunction, code: NativeCode, data: str) -> list[str]:
         "",
         "    return run",
     ]
-    entry = [
-        *signature(name, arguments),
-        *docstring(program, function.doc),
-        f"    if not hasattr(local, {name!r}):",
-        f"        local.{name} = {name}_workspace()",
-        f"    return local.{name}({', '.join(arguments)})",
-    ]
-    return ["\n".join(workspace) + "\n", "\n".join(entry) + "\n"]
+    entry = with_workspace(name, arguments, docstring(program, function.doc))
+    return ["\n".join(workspace) + "\n", entry]

@@ -1,4 +1,4 @@
-"""NumPy: array programs as array statements on memory that is allocated once per thread.
+"""NumPy: array programs as array statements on memory that is allocated once, and again for calls at the same time.
 
 A function's `workspace()` allocates the memory and all views; what it returns runs in them and copies nothing but
 inputs and outputs. Folds add row by row: terms are rows, lanes run along them, so that vector instructions work across
@@ -20,7 +20,7 @@ from ..array_printer import Sources, print_statement
 from ..array_program import Addresses, Apply, ArrayProgram, Block, Fold, Read, Segment, Statement
 from ..buffers import Arena, plan_buffers
 from ..extents import fixed
-from .calling import argument_names, bring_in
+from .calling import argument_names, bring_in, idle_workspaces, with_workspace
 from .contraction import Product, contraction_of
 from .python import WIDTH, docstring, emit_function, filled, literal, needed_by, safe_comment, signature, spelling
 
@@ -74,10 +74,11 @@ def emit_arrays(functions: Sequence[ArrayFunction], header: Sequence[str], *, fa
         used |= writer.used
         workspaces.append(8 * writer.arena.peak + writer.truths.peak)
     preludes, imports = needed_by(used, sections)
-    head = "".join(safe_comment(f"# {line}") + "\n" for line in header) + "\nimport threading\n"
+    head = "".join(safe_comment(f"# {line}") + "\n" for line in header) + "\n"
     if imports:
         head += f"from math import {', '.join(imports)}\n"
-    head += "\nimport numpy as np\n\nlocal = threading.local()\n"
+        head += "\n"
+    head += f"import numpy as np\n\n{idle_workspaces([function.name for function in functions])}"
     return Emitted([head, *(f"\n\n{section}" for section in (_VIEW, *preludes, *sections))], data, workspaces)
 
 
@@ -143,16 +144,9 @@ class _Writer:
             "",
             "    return run",
         ]
-        call = ", ".join(arguments)
-        entry = [
-            *signature(name, arguments),
-            *docstring(program, self.function.doc),
-            f"    if not hasattr(local, {name!r}):",
-            f"        local.{name} = {name}_workspace()",
-            f"    return local.{name}({call})",
-        ]
+        entry = with_workspace(name, arguments, docstring(program, self.function.doc))
         workspace = [*head, *self.setup, "", *run]
-        return [*self.blocks, "\n".join(workspace) + "\n", "\n".join(entry) + "\n"]
+        return [*self.blocks, "\n".join(workspace) + "\n", entry]
 
     def _inputs(self) -> str:
         return f"memory[0:{self.program.inputs}]"

@@ -1,0 +1,632 @@
+"""Kernels as builtin functions: the way from Python's call to machine code and back, in machine code itself.
+
+Calling machine code by way of Python and ctypes takes about a microsecond: arguments are checked and copied, pointers
+are converted, results are copied. For small kernels that is most of a call. An *entry* is a builtin function (a
+`PyCFunction`) whose code does the same on CPython's and NumPy's own structures in a tenth of the time. As C it would be
+
+    PyObject *entry(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+    {
+        /* words of `self`, an array: see `_WORDS` */
+        if (names || count != arguments || *tracing) return general(args, names);
+        for (each result)   make an array or list;
+        for (each argument) if (it is of the kernel's structure) copy it into memory; else goto general;
+        if (run(memory, truths, tables, results)) goto general;   /* a fault */
+        return the results, as floats and in tuples where need be;
+    }
+
+An entry knows one structure of arguments, and no errors: whatever is not as it expects, faults included, it hands over
+to the general way, which is Python. From copying the arguments to fetching the results it holds the interpreter lock
+and runs no code of Python's, so that all threads can share its memory. The code is the same for all kernels; what
+differs is in the words of `self`.
+
+It relies on where CPython and NumPy keep things: an object's type, the number in a float, the items of a list, the
+fields of an array. These places have not moved for more than a decade, but that is not taken on trust: `supported`
+looks at live objects first, and where anything is elsewhere, there are no entries.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import math
+import platform
+import sys
+import sysconfig
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from .tracing import active
+from .value import Value
+
+#: What arguments and results are: a float, a float64 array, a list of floats; the `Value`s that a kernel reads.
+FLOAT: Final = 0
+ARRAY: Final = 1
+LIST: Final = 2
+LEAVES: Final = 3
+#: An entry has at most so many results, and arrays of at most so many dimensions.
+RESULTS: Final = 16
+DIMENSIONS: Final = 4
+
+
+class Part(NamedTuple):
+    """An argument or a result.
+
+    Attributes:
+        kind: `FLOAT`, `ARRAY`, `LIST` or `LEAVES`.
+        shape: of an array; of a list its length; of a float nothing.
+        place: the address of its numbers in the kernel's memory. (Of an array that is a result: not used.)
+        leaves: the list of `Value`s whose numbers are read; nobody passes them.
+    """
+
+    kind: int
+    shape: tuple[int, ...]
+    place: int
+    leaves: list[Any] | None = None
+
+    def words(self) -> list[int]:
+        lengths = self.shape if self.leaves is None else (id(self.leaves),)
+        rest = [0] * (DIMENSIONS - len(lengths))
+        return [self.kind, math.prod(self.shape), self.place, len(self.shape), *lengths, *rest]
+
+
+#: What the words of an entry are, in order; its parts follow, eight words each: arguments, then results.
+_WORDS: Final = (
+    "run", "memory", "truths", "tables", "tracing", "general", "array_type", "float_type", "list_type", "float64",
+    "new_array", "new_float", "new_list", "new_tuple", "set_in_list", "set_in_tuple", "call", "take", "drop",
+    "data", "given", "arguments", "results", "values", "single",
+)  # fmt: skip
+_PART: Final = 8
+
+
+class _Words(np.ndarray[Any, np.dtype[np.int64]]):
+    """The words of an entry; they keep alive what they point to."""
+
+    held: Any
+
+
+class _MethodDef(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("code", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+def fits(arguments: Sequence[tuple[int, tuple[int, ...]]], results: Sequence[tuple[int, tuple[int, ...]]]) -> bool:
+    """Whether an entry can have these arguments and results."""
+    shapes = [shape for _, shape in (*arguments, *results)]
+    return 0 < len(results) <= RESULTS and all(len(shape) <= DIMENSIONS and all(shape) for shape in shapes)
+
+
+def make_entry(
+    code: int,
+    run: int,
+    memory: Sequence[int],
+    arguments: Sequence[Part],
+    results: Sequence[Part],
+    *,
+    with_value: bool,
+    single: bool,
+    general: Callable[..., Any],
+    name: str,
+    held: Any,
+) -> Callable[..., Any]:
+    """A builtin function that calls a kernel.
+
+    Args:
+        code: the address of the loaded `ASSEMBLY`.
+        run: the address of the kernel's function `run`.
+        memory: the addresses of its memory, its truth values and its tables.
+        arguments: what it takes; the leaves last.
+        results: what it returns: the value first, if there is one.
+        with_value: whether there is one; it is returned as (value, gradient).
+        single: whether there is one gradient, or a tuple of them.
+        general: is called with the arguments where they are of another structure, or there is a fault.
+        name: of the function.
+        held: what must live as long as the function does.
+    """
+    api = _interface()
+    known: dict[str, Any] = {
+        "run": run, "memory": memory[0], "truths": memory[1], "tables": memory[2], "tracing": id(active) + _SIZE,
+        "general": id(general), "array_type": id(np.ndarray), "float_type": id(float), "list_type": id(list),
+        "float64": id(_FLOAT64), "data": _data_offset(), "given": sum(part.leaves is None for part in arguments),
+        "arguments": len(arguments), "results": len(results), "values": int(with_value), "single": int(single), **api,
+    }  # fmt: skip
+    words = [known[word] for word in _WORDS]
+    for part in (*arguments, *results):
+        words += part.words()
+    context = np.array(words, dtype=np.int64).view(_Words)
+    definition = _MethodDef(name.encode(), code, _FASTCALL | _KEYWORDS, None)
+    context.held = definition, general, held, arguments
+    new = ctypes.pythonapi.PyCFunction_NewEx
+    new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+    function: Callable[..., Any] = new(ctypes.addressof(definition), context, None)
+    return function
+
+
+_FASTCALL, _KEYWORDS = 0x80, 0x02
+_FLOAT64: Final = np.dtype(np.float64)
+#: Offsets in bytes: an object's type; a float's number; the size of a list, and its items; an array's fields.
+_TYPE, _NUMBER, _SIZE, _ITEMS = 8, 16, 16, 24
+_DATA, _DIMENSIONS_COUNT, _DIMENSIONS, _DESCRIPTION, _FLAGS = 16, 24, 32, 56, 64
+#: NumPy's flags of arrays that are contiguous and aligned; the place of a function in its table of functions.
+_CONTIGUOUS_ALIGNED, _NEW_FROM_DESCRIPTION = 0x101, 94
+
+
+@cache
+def _interface() -> dict[str, int]:
+    """The addresses of the functions of CPython and NumPy that entries call."""
+    python = {
+        "new_float": "PyFloat_FromDouble", "new_list": "PyList_New", "new_tuple": "PyTuple_New",
+        "set_in_list": "PyList_SetItem", "set_in_tuple": "PyTuple_SetItem", "call": "PyObject_Vectorcall",
+        "take": "Py_IncRef", "drop": "Py_DecRef",
+    }  # fmt: skip
+    found = {
+        word: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0 for word, name in python.items()
+    }
+    core = "numpy._core" if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else "numpy.core"
+    capsule = importlib.import_module(f"{core}._multiarray_umath")._ARRAY_API
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_void_p]
+    table = ctypes.cast(pointer(capsule, None), ctypes.POINTER(ctypes.c_void_p))
+    found["new_array"] = table[_NEW_FROM_DESCRIPTION] or 0
+    return found
+
+
+@cache
+def supported() -> bool:
+    """Whether entries can be made: live objects are as they expect them to be."""
+    if (
+        platform.python_implementation() != "CPython"
+        or ctypes.sizeof(ctypes.c_void_p) != 8
+        or sysconfig.get_config_var("Py_GIL_DISABLED")
+        or hasattr(sys, "getobjects")
+        or sys.byteorder != "little"
+    ):
+        return False
+    try:
+        return _objects_are_known() and _new_arrays_are_known() and _data_offset() > 0
+    except (AttributeError, ImportError, OSError, ValueError):  # pragma: no cover - another world than CPython's
+        return False
+
+
+@cache
+def _data_offset() -> int:
+    """Where a `Value` has its number; 0 if that is not to be found."""
+    value = Value(1.25)
+    number = value._data
+    places = range(_TYPE + 8, object.__sizeof__(value), 8)
+    return next((place for place in places if _word(id(value) + place) == id(number)), 0)
+
+
+def _word(address: int) -> int:
+    return int(ctypes.c_int64.from_address(address).value)
+
+
+def _objects_are_known() -> bool:
+    array, number = np.arange(6.0).reshape(2, 3), 1.5
+    numbers = [1.5, 2.5]
+    dimensions = _word(id(array) + _DIMENSIONS)
+    return (
+        _word(id(array) + _TYPE) == id(np.ndarray)
+        and _word(id(array) + _DATA) == array.ctypes.data
+        and ctypes.c_int.from_address(id(array) + _DIMENSIONS_COUNT).value == 2
+        and (_word(dimensions), _word(dimensions + 8)) == (2, 3)
+        and _word(id(array) + _DESCRIPTION) == id(array.dtype) == id(_FLOAT64)
+        and ctypes.c_int.from_address(id(array) + _FLAGS).value == array.flags.num
+        and array.flags.num & _CONTIGUOUS_ALIGNED == _CONTIGUOUS_ALIGNED
+        and array.T.flags.num & _CONTIGUOUS_ALIGNED != _CONTIGUOUS_ALIGNED
+        and _word(id(number) + _TYPE) == id(float)
+        and ctypes.c_double.from_address(id(number) + _NUMBER).value == number
+        and _word(id(numbers) + _TYPE) == id(list)
+        and _word(id(numbers) + _SIZE) == 2
+        and _word(_word(id(numbers) + _ITEMS) + 8) == id(numbers[1])
+    )
+
+
+def _new_arrays_are_known() -> bool:
+    kind = ctypes.PYFUNCTYPE(
+        ctypes.py_object, ctypes.py_object, ctypes.py_object, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
+        ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p,
+    )  # fmt: skip
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_FLOAT64))  # the call takes over a reference
+    shape = (ctypes.c_int64 * 2)(2, 3)
+    array = kind(_interface()["new_array"])(np.ndarray, _FLOAT64, 2, ctypes.addressof(shape), None, None, 0, None)
+    return (
+        type(array) is np.ndarray
+        and array.shape == (2, 3)
+        and array.dtype is _FLOAT64
+        and array.flags.owndata
+        and array.flags.writeable
+    )
+
+
+def _load(name: str, word: str, kind: str = "ptr", context: str = "%c") -> str:
+    """Load a word of the context."""
+    place = _WORDS.index(word)
+    return f"%{name}.at = getelementptr i64, ptr {context}, i64 {place}\n  %{name} = load {kind}, ptr %{name}.at"
+
+
+def _field(name: str, kind: str, start: str, offset: int) -> str:
+    """Load a field of a structure."""
+    return f"%{name}.at = getelementptr i8, ptr {start}, i64 {offset}\n  %{name} = load {kind}, ptr %{name}.at"
+
+
+#: The code of all entries.
+ASSEMBLY: Final = f"""\
+; Copy an argument into the kernel's memory; false if it is not what its part (eight words) says.
+define internal i1 @bring_in(ptr %c, ptr %part, ptr %object) #0 {{
+entry:
+  %kind = load i64, ptr %part
+  {_field("size", "i64", "%part", 8)}
+  {_field("place", "ptr", "%part", 16)}
+  switch i64 %kind, label %float [ i64 {ARRAY}, label %array  i64 {LIST}, label %list  i64 {LEAVES}, label %leaves ]
+
+float:
+  {_load("float_type", "float_type")}
+  {_field("type", "ptr", "%object", _TYPE)}
+  %is_float = icmp eq ptr %type, %float_type
+  br i1 %is_float, label %take_float, label %other
+take_float:
+  {_field("number", "double", "%object", _NUMBER)}
+  store double %number, ptr %place
+  ret i1 true
+
+array:
+  {_load("array_type", "array_type")}
+  {_load("float64", "float64")}
+  {_field("description", "ptr", "%object", _DESCRIPTION)}
+  {_field("flags", "i32", "%object", _FLAGS)}
+  {_field("dimensions", "i32", "%object", _DIMENSIONS_COUNT)}
+  {_field("wanted32", "i32", "%part", 24)}
+  {_field("class", "ptr", "%object", _TYPE)}
+  %a1 = icmp eq ptr %class, %array_type
+  br i1 %a1, label %array_of, label %other
+array_of:
+  %a2 = icmp eq ptr %description, %float64
+  %laid = and i32 %flags, {_CONTIGUOUS_ALIGNED}
+  %a3 = icmp eq i32 %laid, {_CONTIGUOUS_ALIGNED}
+  %a4 = icmp eq i32 %dimensions, %wanted32
+  %a23 = and i1 %a2, %a3
+  %a234 = and i1 %a23, %a4
+  br i1 %a234, label %shape, label %other
+shape:
+  {_field("lengths", "ptr", "%object", _DIMENSIONS)}
+  %wanted = zext i32 %wanted32 to i64
+  %some_dimensions = icmp ne i64 %wanted, 0
+  br i1 %some_dimensions, label %length, label %copy
+length:
+  %d = phi i64 [ 0, %shape ], [ %d.next, %length_fits ]
+  %length.at = getelementptr i64, ptr %lengths, i64 %d
+  %length.is = load i64, ptr %length.at
+  %d.part = add i64 %d, 4
+  %length.wanted.at = getelementptr i64, ptr %part, i64 %d.part
+  %length.wanted = load i64, ptr %length.wanted.at
+  %fits = icmp eq i64 %length.is, %length.wanted
+  br i1 %fits, label %length_fits, label %other
+length_fits:
+  %d.next = add i64 %d, 1
+  %d.more = icmp ult i64 %d.next, %wanted
+  br i1 %d.more, label %length, label %copy
+copy:
+  {_field("source", "ptr", "%object", _DATA)}
+  %wide = icmp uge i64 %size, 8
+  br i1 %wide, label %vectors, label %scalars
+vectors:
+  %last = sub i64 %size, 8
+  br label %vector
+vector:
+  %v = phi i64 [ 0, %vectors ], [ %v.next, %vector ]
+  %v.over = icmp ugt i64 %v, %last
+  %v.here = select i1 %v.over, i64 %last, i64 %v
+  %v.source = getelementptr double, ptr %source, i64 %v.here
+  %v.target = getelementptr double, ptr %place, i64 %v.here
+  %v.numbers = load <8 x double>, ptr %v.source, align 8
+  store <8 x double> %v.numbers, ptr %v.target, align 8
+  %v.next = add i64 %v, 8
+  %v.more = icmp ult i64 %v.next, %size
+  br i1 %v.more, label %vector, label %taken
+scalars:
+  %any = icmp ne i64 %size, 0
+  br i1 %any, label %scalar, label %taken
+scalar:
+  %s = phi i64 [ 0, %scalars ], [ %s.next, %scalar ]
+  %s.source = getelementptr double, ptr %source, i64 %s
+  %s.target = getelementptr double, ptr %place, i64 %s
+  %s.number = load double, ptr %s.source
+  store double %s.number, ptr %s.target
+  %s.next = add i64 %s, 1
+  %s.more = icmp ult i64 %s.next, %size
+  br i1 %s.more, label %scalar, label %taken
+taken:
+  ret i1 true
+
+list:
+  {_load("list_type", "list_type")}
+  {_load("item_type", "float_type")}
+  {_field("sequence", "ptr", "%object", _TYPE)}
+  %is_list = icmp eq ptr %sequence, %list_type
+  br i1 %is_list, label %list_size, label %other
+list_size:
+  {_field("count", "i64", "%object", _SIZE)}
+  {_field("items", "ptr", "%object", _ITEMS)}
+  %same_size = icmp eq i64 %count, %size
+  br i1 %same_size, label %item, label %other
+item:
+  %i = phi i64 [ 0, %list_size ], [ %i.next, %item_fits ]
+  %item.at = getelementptr ptr, ptr %items, i64 %i
+  %item.is = load ptr, ptr %item.at
+  {_field("item.type", "ptr", "%item.is", _TYPE)}
+  %item.float = icmp eq ptr %item.type, %item_type
+  br i1 %item.float, label %item_fits, label %other
+item_fits:
+  {_field("item.number", "double", "%item.is", _NUMBER)}
+  %item.target = getelementptr double, ptr %place, i64 %i
+  store double %item.number, ptr %item.target
+  %i.next = add i64 %i, 1
+  %i.more = icmp ult i64 %i.next, %size
+  br i1 %i.more, label %item, label %taken
+
+leaves:
+  {_load("data", "data", "i64")}
+  {_load("leaf_type", "float_type")}
+  {_field("all_leaves", "ptr", "%part", 32)}
+  {_field("leaf_items", "ptr", "%all_leaves", _ITEMS)}
+  br label %leaf
+leaf:
+  %n = phi i64 [ 0, %leaves ], [ %n.next, %leaf_fits ]
+  %leaf.at = getelementptr ptr, ptr %leaf_items, i64 %n
+  %leaf.is = load ptr, ptr %leaf.at
+  %leaf.data.at = getelementptr i8, ptr %leaf.is, i64 %data
+  %leaf.data = load ptr, ptr %leaf.data.at
+  {_field("leaf.type", "ptr", "%leaf.data", _TYPE)}
+  %leaf.float = icmp eq ptr %leaf.type, %leaf_type
+  br i1 %leaf.float, label %leaf_fits, label %other
+leaf_fits:
+  {_field("leaf.number", "double", "%leaf.data", _NUMBER)}
+  %leaf.target = getelementptr double, ptr %place, i64 %n
+  store double %leaf.number, ptr %leaf.target
+  %n.next = add i64 %n, 1
+  %n.more = icmp ult i64 %n.next, %size
+  br i1 %n.more, label %leaf, label %taken
+
+other:
+  ret i1 false
+}}
+
+; Let go of objects; some may be null.
+define internal void @drop_all(ptr %c, ptr %objects, i64 %count) #0 {{
+entry:
+  {_load("drop", "drop")}
+  %any = icmp ne i64 %count, 0
+  br i1 %any, label %one, label %done
+one:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %next ]
+  %at = getelementptr ptr, ptr %objects, i64 %k
+  %object = load ptr, ptr %at
+  %there = icmp ne ptr %object, null
+  br i1 %there, label %let_go, label %next
+let_go:
+  call void %drop(ptr %object)
+  br label %next
+next:
+  %k.next = add i64 %k, 1
+  %more = icmp ult i64 %k.next, %count
+  br i1 %more, label %one, label %done
+done:
+  ret void
+}}
+
+; A tuple of objects, whose references it takes over; null with an exception set, if there is no memory.
+define internal ptr @pack(ptr %c, ptr %objects, i64 %count) #0 {{
+entry:
+  {_load("new_tuple", "new_tuple")}
+  {_load("set_in_tuple", "set_in_tuple")}
+  %tuple = call ptr %new_tuple(i64 %count)
+  %made = icmp ne ptr %tuple, null
+  br i1 %made, label %one, label %failed
+one:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %one ]
+  %at = getelementptr ptr, ptr %objects, i64 %k
+  %object = load ptr, ptr %at
+  call i32 %set_in_tuple(ptr %tuple, i64 %k, ptr %object)
+  %k.next = add i64 %k, 1
+  %more = icmp ult i64 %k.next, %count
+  br i1 %more, label %one, label %done
+done:
+  ret ptr %tuple
+failed:
+  call void @drop_all(ptr %c, ptr %objects, i64 %count)
+  ret ptr null
+}}
+
+; Fill a list with floats; false with an exception set, if there is no memory.
+define internal i1 @fill(ptr %c, ptr %list, ptr %numbers, i64 %size) #0 {{
+entry:
+  {_load("new_float", "new_float")}
+  {_load("set_in_list", "set_in_list")}
+  br label %one
+one:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %set ]
+  %at = getelementptr double, ptr %numbers, i64 %k
+  %number = load double, ptr %at
+  %float = call ptr %new_float(double %number)
+  %made = icmp ne ptr %float, null
+  br i1 %made, label %set, label %failed
+set:
+  call i32 %set_in_list(ptr %list, i64 %k, ptr %float)
+  %k.next = add i64 %k, 1
+  %more = icmp ult i64 %k.next, %size
+  br i1 %more, label %one, label %done
+done:
+  ret i1 true
+failed:
+  ret i1 false
+}}
+
+define ptr @entry(ptr %self, ptr %args, i64 %count, ptr %names) #0 {{
+entry:
+  %objects = alloca [{RESULTS} x ptr]  ; what is returned: arrays, lists, floats
+  %places = alloca [{RESULTS} x ptr]   ; where the kernel puts its results
+  {_field("c", "ptr", "%self", _DATA)}
+  {_load("given", "given", "i64")}
+  {_load("arguments", "arguments", "i64")}
+  {_load("results", "results", "i64")}
+  {_load("tracing", "tracing")}
+  {_load("values", "values", "i64")}
+  {_load("new_array", "new_array")}
+  {_load("new_float", "new_float")}
+  {_load("new_list", "new_list")}
+  {_load("array_type", "array_type")}
+  {_load("float64", "float64")}
+  {_load("take", "take")}
+  %argument_parts = getelementptr i64, ptr %c, i64 {len(_WORDS)}
+  %argument_words = mul i64 %arguments, {_PART}
+  %result_parts = getelementptr i64, ptr %argument_parts, i64 %argument_words
+  %traces = load i64, ptr %tracing
+  %named = icmp ne ptr %names, null
+  %miscounted = icmp ne i64 %count, %given
+  %traced = icmp ne i64 %traces, 0
+  %not_here = or i1 %named, %miscounted
+  %elsewhere = or i1 %not_here, %traced
+  br i1 %elsewhere, label %hand_over, label %begin
+begin:
+  store [{RESULTS} x ptr] zeroinitializer, ptr %objects
+  br label %make
+
+; --- make arrays and lists for the results
+make:
+  %m = phi i64 [ 0, %begin ], [ %m.next, %made ]
+  %m.words = mul i64 %m, {_PART}
+  %m.part = getelementptr i64, ptr %result_parts, i64 %m.words
+  %m.kind = load i64, ptr %m.part
+  {_field("m.size", "i64", "%m.part", 8)}
+  {_field("m.place", "ptr", "%m.part", 16)}
+  {_field("m.dimensions", "i32", "%m.part", 24)}
+  %m.lengths = getelementptr i64, ptr %m.part, i64 4
+  %m.object = getelementptr ptr, ptr %objects, i64 %m
+  %m.result = getelementptr ptr, ptr %places, i64 %m
+  store ptr %m.place, ptr %m.result
+  switch i64 %m.kind, label %made [ i64 {ARRAY}, label %make_array  i64 {LIST}, label %make_list ]
+make_array:
+  call void %take(ptr %float64)
+  %array = call ptr %new_array(ptr %array_type, ptr %float64, i32 %m.dimensions, ptr %m.lengths, ptr null, ptr null,
+                               i32 0, ptr null)
+  store ptr %array, ptr %m.object
+  %array_made = icmp ne ptr %array, null
+  br i1 %array_made, label %use_array, label %failed
+use_array:
+  {_field("data", "ptr", "%array", _DATA)}
+  store ptr %data, ptr %m.result
+  br label %made
+make_list:
+  %list = call ptr %new_list(i64 %m.size)
+  store ptr %list, ptr %m.object
+  %list_made = icmp ne ptr %list, null
+  br i1 %list_made, label %made, label %failed
+made:
+  %m.next = add i64 %m, 1
+  %m.more = icmp ult i64 %m.next, %results
+  br i1 %m.more, label %make, label %arguments_in
+
+; --- from here to `fetch` no code of Python's runs
+arguments_in:
+  %no_arguments = icmp eq i64 %arguments, 0
+  br i1 %no_arguments, label %compute, label %bring
+bring:
+  %b = phi i64 [ 0, %arguments_in ], [ %b.next, %brought ]
+  %b.words = mul i64 %b, {_PART}
+  %b.part = getelementptr i64, ptr %argument_parts, i64 %b.words
+  %b.given = icmp ult i64 %b, %given
+  br i1 %b.given, label %argument, label %part
+argument:
+  %b.at = getelementptr ptr, ptr %args, i64 %b
+  %b.passed = load ptr, ptr %b.at
+  br label %part
+part:
+  %b.object = phi ptr [ null, %bring ], [ %b.passed, %argument ]
+  %b.fits = call i1 @bring_in(ptr %c, ptr %b.part, ptr %b.object)
+  br i1 %b.fits, label %brought, label %misfit
+brought:
+  %b.next = add i64 %b, 1
+  %b.more = icmp ult i64 %b.next, %arguments
+  br i1 %b.more, label %bring, label %compute
+compute:
+  {_load("run", "run")}
+  {_load("memory", "memory")}
+  {_load("truths", "truths")}
+  {_load("tables", "tables")}
+  %fault = call i32 %run(ptr %memory, ptr %truths, ptr %tables, ptr %places)
+  %faulty = icmp ne i32 %fault, 0
+  br i1 %faulty, label %misfit, label %fetch
+
+; --- floats from the memory
+fetch:
+  %f = phi i64 [ 0, %compute ], [ %f.next, %fetched ]
+  %f.words = mul i64 %f, {_PART}
+  %f.part = getelementptr i64, ptr %result_parts, i64 %f.words
+  %f.kind = load i64, ptr %f.part
+  {_field("f.size", "i64", "%f.part", 8)}
+  {_field("f.place", "ptr", "%f.part", 16)}
+  %f.object = getelementptr ptr, ptr %objects, i64 %f
+  switch i64 %f.kind, label %fetched [ i64 {FLOAT}, label %fetch_float  i64 {LIST}, label %fetch_list ]
+fetch_float:
+  %number = load double, ptr %f.place
+  %float = call ptr %new_float(double %number)
+  store ptr %float, ptr %f.object
+  %float_made = icmp ne ptr %float, null
+  br i1 %float_made, label %fetched, label %failed
+fetch_list:
+  %f.list = load ptr, ptr %f.object
+  %filled = call i1 @fill(ptr %c, ptr %f.list, ptr %f.place, i64 %f.size)
+  br i1 %filled, label %fetched, label %failed
+fetched:
+  %f.next = add i64 %f, 1
+  %f.more = icmp ult i64 %f.next, %results
+  br i1 %f.more, label %fetch, label %gradient
+
+; --- put the results together: gradient, (gradient, ...), (value, gradient) or (value, (gradient, ...))
+gradient:
+  {_load("single", "single", "i64")}
+  %first = getelementptr ptr, ptr %objects, i64 %values
+  %is_single = icmp ne i64 %single, 0
+  br i1 %is_single, label %packed, label %several
+several:
+  %gradients = sub i64 %results, %values
+  %tuple = call ptr @pack(ptr %c, ptr %first, i64 %gradients)
+  store ptr %tuple, ptr %first
+  %tuple_made = icmp ne ptr %tuple, null
+  br i1 %tuple_made, label %packed, label %no_tuple
+packed:
+  %has_value = icmp ne i64 %values, 0
+  br i1 %has_value, label %pair, label %alone
+alone:
+  %only = load ptr, ptr %objects
+  ret ptr %only
+pair:
+  %both = call ptr @pack(ptr %c, ptr %objects, i64 2)
+  ret ptr %both
+
+; --- the other ways
+no_tuple:
+  call void @drop_all(ptr %c, ptr %objects, i64 %values)
+  ret ptr null
+failed:
+  call void @drop_all(ptr %c, ptr %objects, i64 %results)
+  ret ptr null
+misfit:
+  call void @drop_all(ptr %c, ptr %objects, i64 %results)
+  br label %hand_over
+hand_over:
+  {_load("call", "call")}
+  {_load("general", "general")}
+  %result = call ptr %call(ptr %general, ptr %args, i64 %count, ptr %names)
+  ret ptr %result
+}}
+
+attributes #0 = {{ nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }}
+"""

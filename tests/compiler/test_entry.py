@@ -1,0 +1,387 @@
+"""Entries: a kernel of machine code called as a builtin function does what the general way does, and leaks nothing."""
+
+from __future__ import annotations
+
+import gc
+import math
+import sys
+import threading
+import types
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad import Value
+from flatgrad.compiler import transforms
+from flatgrad.runtime import entry, native, tracing
+from tests.bits import bits
+
+pytestmark = pytest.mark.skipif(not entry.supported(), reason="this interpreter is laid out differently")
+
+
+def rosenbrock(x):
+    return sum(100.0 * (x[i + 1] - x[i] ** 2) ** 2 + (1.0 - x[i]) ** 2 for i in range(len(x) - 1))
+
+
+def matrices(a, b, c):
+    return sum((a[i, j] * b[j] + c).tanh() for i in range(a.shape[0]) for j in range(a.shape[1]))
+
+
+def on_lists(weights, x):
+    return sum(w * a for w, a in zip(weights, x, strict=True)).exp()
+
+
+RNG = np.random.default_rng(7)
+X = RNG.uniform(0.5, 1.5, 12)
+A, B = RNG.standard_normal((3, 5)), RNG.standard_normal(5)
+CASES = {
+    "a vector": (rosenbrock, 0, (X,)),
+    "a short vector": (rosenbrock, 0, (X[:2].copy(),)),
+    "nine numbers": (rosenbrock, 0, (X[:9].copy(),)),
+    "a number": (lambda x: x.sin() * x, 0, (0.7,)),
+    "a matrix, a vector and a number": (matrices, (0, 1, 2), (A, B, 0.25)),
+    "the last of them": (matrices, 2, (A, B, 0.25)),
+    "one of them, as a tuple": (matrices, (1,), (A, B, 0.25)),
+    "four dimensions": (lambda x: (x * x).sum(), 0, (RNG.standard_normal((2, 1, 3, 2)),)),
+    "an array without dimensions": (lambda x: x[()].sin(), 0, (np.array(0.5),)),
+    "lists": (on_lists, (0, 1), ([0.5, -1.0, 2.0], [0.25, 0.75, 1.0])),
+    "a list of one": (lambda x: x[0].exp(), 0, ([0.5],)),
+}
+
+
+def is_entry(f):
+    return isinstance(f.__call__, types.BuiltinFunctionType)
+
+
+def flat(item):
+    """What a result is, down to types, shapes and bits."""
+    if isinstance(item, (tuple, list)):
+        return type(item), [flat(part) for part in item]
+    if isinstance(item, np.ndarray):
+        return item.dtype, item.shape, [bits(x) for x in item.ravel().tolist()]
+    return type(item), bits(item)
+
+
+def general(f, *args):
+    f._binder = None
+    return f._call(*args)
+
+
+class Refusing:
+    """Counts what an entry hands over to the general way."""
+
+    def __init__(self, f):
+        self.count = 0
+        call = f._call
+
+        def counted(*args, **kwargs):
+            self.count += 1
+            return call(*args, **kwargs)
+
+        f._call = counted
+
+
+def with_entry(function, *args, argnums=0, transform=fg.grad, **options):
+    """A function with an entry, the result of the general way, and a count of what is handed over."""
+    f = transform(function, argnums, backend="native", **options)
+    refusing = Refusing(f)
+    expected = f._call(*args)
+    assert is_entry(f)
+    refusing.count = 0
+    return f, expected, refusing
+
+
+@pytest.mark.parametrize("transform", [fg.grad, fg.value_and_grad])
+@pytest.mark.parametrize("name", CASES)
+def test_an_entry_does_what_the_general_way_does(name, transform):
+    function, argnums, arguments = CASES[name]
+    f, expected, refusing = with_entry(function, *arguments, argnums=argnums, transform=transform)
+    for _ in range(3):
+        assert flat(f(*arguments)) == flat(expected)
+    assert refusing.count == 0, "the entry did it"
+    again = transform(function, argnums, backend="python")(*arguments)
+    assert flat(again) == flat(expected)
+
+
+def test_results_are_new_and_the_callers_own():
+    f, _, _ = with_entry(rosenbrock, X)
+    first = f(X)
+    kept = first.copy()
+    second = f(X + 1.0)
+    assert np.array_equal(first, kept)
+    assert first.base is None
+    assert first.flags.owndata
+    assert first.flags.writeable
+    second[:] = 0.0
+    assert np.array_equal(f(X), kept)
+
+
+STRANGE = {
+    "a list in place of an array": X.tolist,
+    "another length": X[:5].copy,
+    "every other number": lambda: np.repeat(X, 2)[::2],
+    "backwards": lambda: X[::-1],
+    "single precision": lambda: X.astype(np.float32),
+    "integers": lambda: np.arange(12),
+    "the other order of bytes": lambda: X.astype(X.dtype.newbyteorder()),
+    "an equal type of numbers that is another object": lambda: X.view(np.dtype("f8").newbyteorder("=")),
+    "objects": lambda: np.array(X.tolist(), dtype=object),
+    "values": lambda: [Value(x) for x in X],
+    "a matrix": lambda: X.reshape(3, 4),
+    "a column": lambda: X.reshape(12, 1),
+    "not aligned": lambda: np.frombuffer(b"." + X.tobytes(), dtype=np.uint8)[1:].view(np.float64),
+    "read-only": lambda: np.frombuffer(X.tobytes()),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_an_entry_does_not_know_goes_the_general_way(name):
+    f, expected, refusing = with_entry(lambda x: sum(a * a * 0.5 for a in np.ravel(x)), X)
+    strange = STRANGE[name]()
+    reference = fg.grad(f.function, backend="python")(strange)
+    assert flat(f(strange)) == flat(reference)
+    assert refusing.count == (name != "read-only"), "a read-only array can be read"
+    f.__call__ = next(iter(f._kernels.values())).direct
+    assert flat(f(X)) == flat(expected)
+
+
+def test_numbers_that_are_no_floats():
+    f, _, refusing = with_entry(lambda x: x * x * x, 2.0)
+    for number in (2, np.float64(2.0), np.float32(2.0), np.int64(2)):
+        assert flat(f(number)) == flat(12.0)
+    assert refusing.count == 4
+
+    class Float(float):
+        pass
+
+    assert f(Float(2.0)) == 12.0
+
+
+def test_lists_with_something_else_in_them():
+    f, expected, refusing = with_entry(on_lists, [0.5, 1.0], [0.25, 2.0])
+    assert flat(f([0.5, 1], [0.25, 2])) == flat(expected)
+    assert flat(f([0.5, np.float64(1.0)], [0.25, 2.0])) == flat(expected)
+    assert refusing.count == 2
+    with pytest.raises(fg.InputError, match="expected a number"):
+        f([0.5, "1"], [0.25, 2.0])
+
+
+def test_wrong_numbers_of_arguments_and_keywords():
+    f, expected, _ = with_entry(matrices, A, B, 0.25)
+    assert flat(f(A, B, c=0.25)) == flat(expected)
+    assert flat(f(A, c=0.25, b=B)) == flat(expected)
+    for call in (f, lambda: f(A, B), lambda: f(A, B, 0.25, 1.0), lambda: f(A, B, d=1.0)):
+        with pytest.raises(fg.InputError):
+            call()
+
+
+def test_faults_raise_what_the_interpreter_raises():
+    f, expected, _ = with_entry(lambda x: x[0] / x[1] + x[0].exp(), [1.0, 2.0])
+    with pytest.raises(fg.DivisionByZeroError, match=r"test_entry\.py") as caught:
+        f([1.0, 0.0])
+    assert isinstance(caught.value, ZeroDivisionError)
+    with pytest.raises(fg.RangeError, match="exp"):
+        f([1e5, 2.0])
+    assert flat(f([1.0, 2.0])) == flat(expected)
+    assert is_entry(f)
+
+
+def test_an_entry_is_inlined_while_another_function_is_traced():
+    inner, _, refusing = with_entry(lambda x: x * x * x, 2.0)
+    outer = fg.grad(lambda y: inner(y) * inner(2.0))
+    assert outer(3.0) == 6.0 * 3.0 * 12.0
+    assert refusing.count == 2, "both calls of the inner function were traced"
+    # A call from another thread meanwhile is a call like any other.
+    found = []
+
+    def traced(y):
+        thread = threading.Thread(target=lambda: found.append(inner(2.0)))
+        thread.start()
+        thread.join()
+        return inner(y)
+
+    assert fg.grad(traced)(3.0) == 18.0
+    assert found == [12.0]
+    assert not tracing.active
+
+
+def test_leaves_are_read_at_each_call():
+    model = fg.nn.MLP(2, [4, 1], seed=3)
+    f = fg.value_and_grad(lambda x: model(x).tanh(), wrt=model, backend="native")
+    reference = fg.value_and_grad(f.function, wrt=model, backend="python")
+    x = [0.5, -1.0]
+    f(x)
+    assert is_entry(f)
+    refusing = Refusing(f)
+    for k, p in enumerate(model.parameters()):
+        p.data = 0.1 * k - 0.5
+        assert flat(f(x)) == flat(reference(x))
+    assert refusing.count == 0
+    p._data = 1  # an int, which the public property would not let in
+    assert flat(f(x)) == flat(reference(x))
+
+
+def test_as_a_method():
+    class Point:
+        slope = fg.grad(lambda self, x: x * self.factor, argnums=1, backend="native")
+
+        def __init__(self, factor):
+            self.factor = factor
+
+        def parameters(self):
+            return []
+
+    two, three = Point(2.0), Point(3.0)
+    for _ in range(3):
+        assert (two.slope(1.0), three.slope(1.0)) == (2.0, 3.0)
+
+
+@pytest.mark.parametrize("name", ["a vector", "a matrix, a vector and a number", "lists", "a number"])
+def test_nothing_leaks(name):
+    function, argnums, arguments = CASES[name]
+    f, _, _ = with_entry(function, *arguments, argnums=argnums, transform=fg.value_and_grad)
+    wrong = [np.zeros((1, 1)) if isinstance(a, np.ndarray) else "x" for a in arguments]
+    watched = [np.dtype(np.float64), np.ndarray, f._call, *arguments]
+
+    def run(times):
+        for _ in range(times):
+            f(*arguments)
+
+    def miss(times):
+        direct = f.__call__
+        for _ in range(times):
+            try:
+                direct(*wrong)
+            except Exception:
+                continue
+
+    for work in (run, miss):
+        work(50)
+        gc.collect()
+        before, blocks = [sys.getrefcount(item) for item in watched], sys.getallocatedblocks()
+        work(500)
+        gc.collect()
+        after, more = [sys.getrefcount(item) for item in watched], sys.getallocatedblocks()
+        assert all(abs(a - b) < 20 for a, b in zip(after, before, strict=True))
+        assert more - blocks < 250, "fewer than one block for two calls"
+
+
+def test_many_threads_share_an_entry():
+    f, _, _ = with_entry(rosenbrock, X, transform=fg.value_and_grad)
+    inputs = [RNG.uniform(0.5, 1.5, 12) for _ in range(50)]
+    reference = fg.value_and_grad(rosenbrock, backend="python")
+    expected = [flat(reference(x)) for x in inputs]
+    wrong = []
+
+    def work(seed):
+        for call in range(10_000):
+            k = (seed + call) % 50
+            if flat(f(inputs[k])) != expected[k]:
+                wrong.append(k)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+
+
+def test_a_call_from_inside_of_a_call_has_memory_of_its_own():
+    """By the general way, arguments may run code; it may call the same kernel."""
+    f, _, _ = with_entry(lambda x, y: (x + y) * y, 1.0, 2.0, argnums=(0, 1))
+    kernel = f.kernels[0]
+    inner = []
+
+    class Number:
+        def __float__(self):
+            inner.append(kernel.joint.function(5.0, 7.0))
+            return 2.0
+
+    outer = kernel.joint.function(1.0, Number())
+    assert inner == [(7.0, 19.0)]
+    assert outer == (2.0, 5.0)
+
+
+def test_no_entry_where_there_cannot_be_one(monkeypatch):
+    plain = fg.grad(rosenbrock, backend="native")
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "supported", lambda: False)
+        expected = plain(X)
+        assert not is_entry(plain)
+        assert flat(plain(X)) == flat(expected)
+    for function, arguments, options in [
+        (lambda x: (x, x), (1.0,), {"has_aux": True}),
+        (lambda x: x[0] * x[1], ((1.0, 2.0),), {}),
+        (lambda x: x["a"] * 2.0, ({"a": 1.0},), {}),
+        (lambda x: (x * x).sum(), (np.ones((1, 2, 1, 2, 1)),), {}),
+    ]:
+        f = fg.grad(function, backend="native", **options)
+        f(*arguments)
+        assert not is_entry(f)
+    slow = fg.grad(lambda x: sum((a * a).tanh().exp() for a in x), backend="native")
+    slow(np.full(20_000, 0.5))
+    assert not is_entry(slow), "calls that take long release the interpreter lock"
+
+
+def test_a_tiny_kernel_that_is_called_often_gets_machine_code(monkeypatch):
+    monkeypatch.setattr(transforms, "OFTEN", 10)
+    f = fg.value_and_grad(lambda x, y: (x * y).sin() / y, argnums=(0, 1))
+    expected = f(0.5, 2.0)
+    source = f.kernels[0].source
+    for _ in range(9):
+        assert flat(f(0.5, 2.0)) == flat(expected)
+    assert not is_entry(f)
+    assert flat(f(0.5, 2.0)) == flat(expected)
+    assert is_entry(f)
+    assert flat(f(0.5, 2.0)) == flat(expected)
+    assert f.kernels[0].source == source, "what is printed remains flat Python"
+    with pytest.raises(fg.DivisionByZeroError):
+        f(0.5, 0.0)
+    # Another structure begins anew, and the first one's entry is found again.
+    assert f(0.5, np.float64(2.0))[0] == expected[0]
+    assert flat(f(0.5, 2.0)) == flat(expected)
+
+
+@pytest.mark.parametrize("options", [{"backend": "python"}, {"mode": "fast"}])
+def test_others_stay_what_they_are(monkeypatch, options):
+    monkeypatch.setattr(transforms, "OFTEN", 3)
+    f = fg.grad(lambda x: x * x, **options)
+    for _ in range(10):
+        assert f(2.0) == 4.0
+    assert not is_entry(f)
+
+
+def test_without_llvmlite_nothing_changes(monkeypatch):
+    monkeypatch.setattr(transforms, "OFTEN", 3)
+    monkeypatch.setattr(native, "available", lambda: False)
+    f = fg.grad(lambda x: x * x)
+    for _ in range(10):
+        assert f(2.0) == 4.0
+    assert not is_entry(f)
+
+
+def test_special_numbers_pass_through():
+    f, _, refusing = with_entry(lambda x: sum(a * 2.0 for a in x) * 0.5, X, transform=fg.value_and_grad)
+    g = fg.value_and_grad(f.function, backend="python")
+    for special in (math.nan, math.inf, -0.0, 5e-324):
+        x = X.copy()
+        x[3] = special
+        assert flat(f(x)) == flat(g(x))
+    assert refusing.count == 0
+
+
+def test_an_entry_keeps_what_it_needs():
+    f, expected, _ = with_entry(rosenbrock, X)
+    direct = f.__call__
+    del f
+    gc.collect()
+    junk = [np.full(200, math.nan) for _ in range(200)]
+    assert flat(direct(X)) == flat(expected)
+    del junk
