@@ -38,6 +38,28 @@ def moons(mlp: Callable[..., Any], value: Callable[[float], Any], points: int = 
     return model, loss
 
 
+def moons_at(parameters: Sequence[Any], points: int = 100) -> Any:
+    """The same loss as a function of its parameters, in the order of `model.parameters()`."""
+    X, labels = moons_data(points)
+    take = iter(parameters).__next__
+    layers = [[[take() for _ in range(nin + 1)] for _ in range(nout)] for nin, nout in ((2, 16), (16, 16), (16, 1))]
+
+    def score(x: Sequence[Any]) -> Any:
+        for layer in layers:
+            x = [sum((w * a for w, a in zip(neuron[:-1], x, strict=True)), neuron[-1]) for neuron in layer]
+            x = [a.relu() for a in x] if len(layer) > 1 else x
+        return x[0]
+
+    losses = [(1 + -label * score(x)).relu() for label, x in zip(labels, X, strict=True)]
+    return sum(losses) * (1.0 / len(losses)) + 1e-4 * sum(p * p for p in parameters)
+
+
+def transformer_at(parameters: Sequence[Any], positions: int = 8) -> Any:
+    """The loss of the transformer as a function of its parameters."""
+    given = iter(parameters)
+    return transformer(positions, lambda _: next(given))[1]()
+
+
 def rosenbrock(x: Sequence[Any]) -> Any:
     """The Rosenbrock function, written on scalars."""
     return sum(100.0 * (x[i + 1] - x[i] ** 2) ** 2 + (1.0 - x[i]) ** 2 for i in range(len(x) - 1))

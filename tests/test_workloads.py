@@ -11,7 +11,16 @@ from benchmarks.__main__ import MEASURES
 from benchmarks.by_hand import moons_by_hand, moons_in_c
 from benchmarks.peers import moons_peers, rosenbrock_peers
 from benchmarks.table import table
-from benchmarks.workloads import CHARACTERS, NAMES, flowers, moons, rosenbrock, transformer
+from benchmarks.workloads import (
+    CHARACTERS,
+    NAMES,
+    flowers,
+    moons,
+    moons_at,
+    rosenbrock,
+    transformer,
+    transformer_at,
+)
 
 from .bits import assert_same
 
@@ -82,6 +91,15 @@ def test_flowers_compiled_has_the_bits_of_the_graph():
     graph = loss()
     graph.backward()
     assert_same([value, *gradient], [graph.data, *(p.grad for p in model.parameters())])
+
+
+def test_losses_as_functions_of_their_parameters():
+    model, loss = moons(fg.nn.MLP, fg.Value, 30)
+    value, gradient = fg.value_and_grad(lambda p: moons_at(p, 30))(numbers_of(model.parameters()))
+    value_of_model, gradient_of_model = fg.value_and_grad(loss, wrt=model)()
+    assert_same([value, *gradient.tolist()], [value_of_model, *gradient_of_model])
+    parameters, loss = transformer(2)
+    assert transformer_at(parameters, 2).data == loss().data
 
 
 @pytest.mark.parametrize("points", [100, 7])

@@ -149,9 +149,10 @@ class NativeLoop:
         interrupt that arrives in one of the collector's callbacks is lost.
         """
         found: list[float] = []
+        numbers = self.numbers
         for step in range(first, first + count):
             try:
-                found += self.numbers(step)
+                found += numbers(step)
             except Exception:
                 if not found:
                     raise

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler.arguments import Arguments
-from ..compiler.emit.training import emit_loop
+from ..compiler.emit.training import emit_loop, emit_step_numbers
 from ..compiler.transforms import value_and_grad
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
@@ -414,7 +414,7 @@ class _Run:
             np.ascontiguousarray(self.data.y.reshape(count, -1)),
             shuffled=self.plan.shuffled,
             seed=self.history.seed,
-            numbers=step.optimizer.step_numbers,
+            numbers=self._step_numbers(),
             leaves=self.leaves,
             fast=step.mode == "fast",
         )
@@ -423,6 +423,15 @@ class _Run:
             return run(step.numbers, step.state, first=step.steps, steps=self.plan.steps, strict=strict, limit=limit)
 
         return loop
+
+    def _step_numbers(self) -> Callable[[int], Sequence[float]]:
+        """The numbers of a step, by generated code if it can be written; that is twice as fast."""
+        optimizer = self.step.optimizer
+        if not optimizer.lr.text:
+            return optimizer.step_numbers
+        source = f"from math import cos, pi\n{emit_step_numbers(optimizer.lr.text, optimizer.step_texts())}"
+        numbers: Callable[[int], Sequence[float]] = LoadedModule([source], f"{self.step.name}_numbers").names["numbers"]
+        return numbers
 
     def _build(self, size: int, backend: str | None = None) -> StepProgram:
         arguments = Arguments((self.data.X[:size], self.data.y[:size]), {}, frozenset(), ())
@@ -471,7 +480,7 @@ class _Run:
                 bar.update(step.steps - bar.n)
                 bar.close()
             step.sync()
-            self._note_missed_epochs()
+            self._note_epochs()
             if self.checkpoint is not None and self.saved_at != step.steps == len(history.loss):
                 self.save()
         if self.best is not None and restore_best and not history.interrupted:
@@ -512,8 +521,11 @@ class _Run:
             history.loss += losses
             ended = False
             end_of_epoch = (k + 1) // per_epoch > first // per_epoch
-            for epoch in range(first // per_epoch, (k + 1) // per_epoch):
-                ended = self._end_of_epoch((epoch + 1) * per_epoch)
+            if each_epoch:
+                for epoch in range(first // per_epoch, (k + 1) // per_epoch):
+                    ended = self._end_of_epoch((epoch + 1) * per_epoch)
+            else:
+                self._note_epochs()
             if callback is not None:
                 step.sync()
                 ended = bool(callback(Progress(k, k // per_epoch, losses[-1], history))) or ended
@@ -538,8 +550,8 @@ class _Run:
         bar = tqdm(total=self.plan.steps, initial=self.step.steps, desc="training", unit="step", disable=None)
         return None if bar.disable else bar
 
-    def _note_missed_epochs(self) -> None:
-        """Note the epochs of a chunk whose noting was interrupted, where nothing but their loss belongs to them."""
+    def _note_epochs(self) -> None:
+        """Note the epochs that are complete, where nothing but their loss belongs to them."""
         history, per_epoch = self.history, self.plan.steps_per_epoch
         if self.validation is None and not self.metrics and self.patience is None:
             for epoch in range(history.epochs, len(history.loss) // per_epoch):

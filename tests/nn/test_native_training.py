@@ -317,18 +317,20 @@ def test_ctrl_c_in_a_callback() -> None:
 def test_ctrl_c_while_epochs_are_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The steps of a chunk are kept; then so are the epochs that they complete, also when the run goes on."""
     whole = Problem().fit(nn.SGD(0.1), "native", epochs=40, batch_size=8)
-    noted, path = train._Run._end_of_epoch, tmp_path / "run.npz"
+    mean, path = train._Run._mean_loss, tmp_path / "run.npz"
+    interrupts = [KeyboardInterrupt]
 
-    def interrupted(run: Any, end: int) -> bool:
-        if end == 60:
-            raise KeyboardInterrupt
-        return noted(run, end)
+    def interrupted(run: Any, end: int) -> float:
+        if end == 60 and interrupts:
+            raise interrupts.pop()
+        return mean(run, end)
 
     monkeypatch.setattr(native_loop, "_next_pace", lambda count, seconds: 16 * count)
-    monkeypatch.setattr(train._Run, "_end_of_epoch", interrupted)
+    monkeypatch.setattr(train._Run, "_mean_loss", interrupted)
     history = Problem().fit(nn.SGD(0.1), "native", epochs=40, batch_size=8, checkpoint=path)
     monkeypatch.undo()
     assert history.interrupted
+    assert not interrupts
     assert history.loss == whole.loss[: history.steps]
     resumed = Problem().fit(nn.SGD(0.1), "native", epochs=40, batch_size=8, checkpoint=path, resume=True)
     assert resumed.loss == whole.loss
