@@ -8,6 +8,7 @@ function or graph --trace--> Program --passes--> Program --adjoint--> joint Prog
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -17,12 +18,13 @@ from ..runtime.errors import OptionError
 from ..runtime.kernel import Kernel, KernelStats, Routine
 from ..runtime.loader import LoadedModule, collector_paused
 from ..runtime.version import VERSION
+from . import recall
 from .adjoint import adjoint, replay
 from .array_program import ArrayProgram
 from .costs import TINY, cheapest, native_cost
 from .emit.c import Leaves, emit_c
 from .emit.llvm import knows
-from .emit.native import code_name, compile_natively, emit_native
+from .emit.native import code_name, compile_natively, emit_native, print_native
 from .emit.numpy import ArrayFunction, emit_arrays
 from .emit.python import Function, emit_module
 from .emit.rolled import emit_rolled
@@ -34,6 +36,7 @@ from .trace import Traced
 
 BACKENDS = ("auto", "python", "numpy", "native")
 MODES = ("exact", "fast")
+_NATIVE = ("auto", "native")  # the back ends that may be machine code
 
 
 def check_options(backend: str, mode: str) -> None:
@@ -138,6 +141,89 @@ def load(
     return Loaded(routines, module.source, data)
 
 
+class Sizes(NamedTuple):
+    """How many equations a program has, how many of them compute the value; how many constants, inputs and outputs."""
+
+    equations: int
+    primal: int
+    constants: int
+    inputs: int
+    outputs: int
+
+    @classmethod
+    def of(cls, program: Program) -> Sizes:
+        return cls(len(program), program.primal, len(program.constants), program.inputs, len(program.outputs))
+
+
+class Made(NamedTuple):
+    """The loaded functions of a program.
+
+    Attributes:
+        loaded: the functions.
+        backend: the back end that was chosen.
+        sizes: of the whole program.
+        whole: the whole program, passes done, or what makes it.
+        results: the groups of the results of the first function.
+        arrays: the functions re-rolled, if that has been done.
+    """
+
+    loaded: Loaded
+    backend: str
+    sizes: Sizes
+    whole: Program | Callable[[], Program]
+    results: Sequence[Group]
+    arrays: list[ArrayProgram] | None
+
+
+def make(
+    program: Callable[[], Program],
+    functions: Sequence[tuple[str, str]],
+    *,
+    name: str,
+    title: str,
+    mode: str,
+    backend: str,
+    key: str | None,
+    cut: Callable[[Program], list[Program]] = lambda whole: [whole],
+) -> Made:
+    """Lower, print and load a program, or recall what an earlier process made of it.
+
+    Args:
+        program: makes the program, if it is needed.
+        functions: names and docstrings of its functions.
+        name, title: of what is being compiled.
+        mode, backend: as users choose them.
+        key: under which it is remembered; None if it is not.
+        cut: cuts the program into the functions.
+    """
+    recalled = recall.recall(key) if key is not None else None
+    if recalled is None:
+        lowered = lower(program(), backend, mode, cut)
+        sizes = Sizes.of(lowered.whole)
+        loaded = load(lowered, functions, _header(title, sizes, mode), name, mode)
+        if key is not None and lowered.backend == "native" and lowered.arrays is not None:
+            codes = [routine.code for routine in loaded.routines if routine.code is not None]
+            recall.remember(key, sizes, lowered.arrays, codes)
+        results = lowered.programs[0].output_groups
+        return Made(loaded, lowered.backend, sizes, lowered.whole, results, lowered.arrays)
+    sizes = Sizes(*recalled.sizes)
+    named = [ArrayFunction(program, *texts) for program, texts in zip(recalled.signatures, functions, strict=True)]
+    emitted = print_native(named, recalled.functions, _header(title, sizes, mode))
+    module = LoadedModule(emitted.sections, name, emitted.data)
+    whole = functools.cache(lambda: run_passes(ARRAY_PASSES, program()))
+    parts = functools.cache(lambda: cut(whole()))
+    routines = [
+        Routine(module.names[function], functools.partial(_item, parts, k), module.source, arrays=True, code=code)
+        for k, ((function, _), code) in enumerate(zip(functions, recalled.functions, strict=True))
+    ]
+    loaded = Loaded(routines, module.source, emitted.data)
+    return Made(loaded, "native", sizes, whole, recalled.signatures[0].output_groups, None)
+
+
+def _item(items: Callable[[], list[Program]], k: int) -> Program:
+    return items()[k]
+
+
 def build_pair(
     trace: Callable[[], tuple[Traced, list[int]]], title: str, mode: str = "exact", backend: str = "auto"
 ) -> tuple[Kernel, Traced]:
@@ -165,12 +251,16 @@ def build_pair(
         def cut(whole: Program, outputs: tuple[int, ...] = everything) -> list[Program]:
             return list(partition(whole, len(primal.outputs), len(outputs))[:2]) if functions is _PAIR else [whole]
 
-        def pair(outputs: tuple[int, ...]) -> tuple[Loaded, Lowered]:
-            lowered = lower(joint(outputs), backend, mode, lambda whole: cut(whole, outputs))
-            return load(lowered, functions, _header(title, lowered.whole, mode), primal.name, mode), lowered
+        def pair(outputs: tuple[int, ...]) -> Made:
+            return make(
+                functools.partial(joint, outputs), functions, name=primal.name, title=title, mode=mode, backend=backend,
+                key=recall.key_of(primal, "pair", wrt, outputs, mode, backend) if backend in _NATIVE else None,
+                cut=functools.partial(cut, outputs=outputs),
+            )  # fmt: skip
 
-        loaded, lowered = pair(everything)
-        stats = _stats(lowered.whole, loaded.source, traced_at - start, time.perf_counter() - traced_at)
+        made = pair(everything)
+        loaded = made.loaded
+        stats = _stats(made.sizes, loaded.source, traced_at - start, time.perf_counter() - traced_at)
 
     def rolled() -> str:
         return _rolled(cut(joint(everything)), functions, title, mode)
@@ -178,16 +268,16 @@ def build_pair(
     def standalone() -> str:
         return _flat(joint(everything), cut, functions, title, mode)
 
-    native_code = lowered.backend == "native"
+    native_code = made.backend == "native"
     source: str | Callable[[], str] = rolled if native_code else loaded.source
     kernel = Kernel(
-        primal.name, lowered.whole, source, stats, traced.leaves,
-        forward=loaded.routines[0], backward=loaded.routines[1] if functions is _PAIR else None, data=loaded.data,
+        primal.name, made.whole, source, stats, traced.leaves, forward=loaded.routines[0],
+        backward=loaded.routines[1] if functions is _PAIR else None, results=made.results, data=loaded.data,
         rerolled=lambda: _rerolled(joint(everything), mode)[0],
         rolled=rolled,
         c=lambda *leaves: print_c(cut(joint(everything)), functions, title, mode, *leaves),
         standalone=standalone if native_code else None,
-        partial_pair=lambda outputs: tuple(pair(outputs)[0].routines),
+        partial_pair=lambda outputs: tuple(pair(outputs).loaded.routines),
         replay_backward=lambda inputs, seeds, outputs: replay(primal, wrt, inputs, seeds, outputs),
     )  # fmt: skip
     return kernel, traced
@@ -224,13 +314,18 @@ def build_joint(
 
         if inlined:
             program = run_passes(joint_passes(mode) if passes else ARRAY_PASSES, joint())
-            stats = _stats(program, "", traced_at - start, time.perf_counter() - traced_at)
-            return Kernel(primal.name, program, "", stats, traced.leaves), traced
+            stats = _stats(Sizes.of(program), "", traced_at - start, time.perf_counter() - traced_at)
+            return Kernel(primal.name, program, "", stats, traced.leaves, results=program.output_groups), traced
         functions = [("value_and_grad", _VALUE_AND_GRAD) if with_value else ("grad", _GRAD)]
-        lowered = lower(joint(), backend, mode)
-        loaded = load(lowered, functions, _header(title, lowered.whole, mode), primal.name, mode)
+        key = (
+            recall.key_of(primal, "joint", wrt, gradient_groups, with_value, mode, backend)
+            if backend in _NATIVE
+            else None
+        )
+        made = make(joint, functions, name=primal.name, title=title, mode=mode, backend=backend, key=key)
+        loaded = made.loaded
         loaded.routines[0].replay = lambda inputs: replay(primal, wrt, inputs, of=(0,))
-        stats = _stats(lowered.whole, loaded.source, traced_at - start, time.perf_counter() - traced_at)
+        stats = _stats(made.sizes, loaded.source, traced_at - start, time.perf_counter() - traced_at)
 
     def rolled() -> str:
         return _rolled([joint()], functions, title, mode)
@@ -238,11 +333,12 @@ def build_joint(
     def standalone() -> str:
         return _flat(joint(), lambda whole: [whole], functions, title, mode)
 
-    native_code = lowered.backend == "native"
+    native_code = made.backend == "native"
     source: str | Callable[[], str] = rolled if native_code else loaded.source
     kernel = Kernel(
-        primal.name, lowered.whole, source, stats, traced.leaves, joint=loaded.routines[0], data=loaded.data,
-        rerolled=lambda: lowered.arrays[0] if lowered.arrays else _rerolled(joint(), mode)[0],
+        primal.name, made.whole, source, stats, traced.leaves, joint=loaded.routines[0], results=made.results,
+        data=loaded.data,
+        rerolled=lambda: made.arrays[0] if made.arrays else _rerolled(joint(), mode)[0],
         rolled=rolled,
         c=lambda *leaves: print_c([joint()], functions, title, mode, *leaves),
         standalone=standalone if native_code else None,
@@ -269,7 +365,7 @@ def _flat(
     with collector_paused():
         whole = run_passes(joint_passes(mode), program)
         flat = [Function(part, *function) for part, function in zip(cut(whole), functions, strict=True)]
-        return "".join(emit_module(flat, _header(title, whole, mode)))
+        return "".join(emit_module(flat, _header(title, Sizes.of(whole), mode)))
 
 
 def _rerolled(program: Program, mode: str) -> tuple[ArrayProgram, Program]:
@@ -283,9 +379,8 @@ def _rolled(programs: Sequence[Program], functions: Sequence[tuple[str, str]], t
     with collector_paused():
         arrays = [_rerolled(program, mode)[0] for program in programs]
         named = [ArrayFunction(program, *function) for program, function in zip(arrays, functions, strict=True)]
-        return "".join(
-            emit_rolled(named, [*_header(title, programs[0], mode)[:1], *_header(title, programs[0], mode)[2:]])
-        )
+        header = _header(title, Sizes.of(programs[0]), mode)
+        return "".join(emit_rolled(named, [header[0], *header[2:]]))
 
 
 def print_c(
@@ -299,7 +394,7 @@ def print_c(
     with collector_paused():
         arrays = [_rerolled(program, mode)[0] for program in programs]
         named = [ArrayFunction(program, *function) for program, function in zip(arrays, functions, strict=True)]
-        header = _header(title, programs[0], mode)
+        header = _header(title, Sizes.of(programs[0]), mode)
         return emit_c(named, [header[0], *header[2:]], Leaves(*leaves) if leaves is not None else None)
 
 
@@ -323,24 +418,24 @@ def joint_passes(mode: str) -> tuple[Pass, ...]:
     return FAST_JOINT_PASSES if mode == "fast" else JOINT_PASSES
 
 
-def _header(title: str, program: Program, mode: str) -> list[str]:
-    adjoint_count = len(program) - program.primal
+def _header(title: str, sizes: Sizes, mode: str) -> list[str]:
+    adjoint_count = sizes.equations - sizes.primal
     return [
         f"Generated by flatgrad {VERSION} from {title}.",
-        f"{len(program)} equations: {program.primal} compute the value, {adjoint_count} its gradient.",
+        f"{sizes.equations} equations: {sizes.primal} compute the value, {adjoint_count} its gradient.",
         "Exact: the same additions in the same order as the interpreted graph, hence the same bits."
         if mode == "exact"
         else "Fast: simplified as if floats were real numbers; last bits may differ from the interpreter's.",
     ]
 
 
-def _stats(program: Program, source: str, trace_seconds: float, compile_seconds: float) -> KernelStats:
+def _stats(sizes: Sizes, source: str, trace_seconds: float, compile_seconds: float) -> KernelStats:
     return KernelStats(
-        inputs=program.inputs,
-        outputs=len(program.outputs),
-        constants=len(program.constants),
-        primal=program.primal,
-        adjoint=len(program) - program.primal,
+        inputs=sizes.inputs,
+        outputs=sizes.outputs,
+        constants=sizes.constants,
+        primal=sizes.primal,
+        adjoint=sizes.equations - sizes.primal,
         lines=source.count("\n"),
         trace_seconds=trace_seconds,
         compile_seconds=compile_seconds,

@@ -268,7 +268,7 @@ class _GradEntry:
         self.binder: Binder | None = None
         self.direct: Callable[..., Any] | None = None
         self.make_direct: Callable[[], Callable[..., Any] | None] | None = None
-        self.has_aux_numbers = any(group.name == "aux" for group in kernel.program.output_groups)
+        self.has_aux_numbers = any(group.name == "aux" for group in kernel.results)
 
 
 class GradFunction(Transformed):
@@ -338,7 +338,7 @@ class GradFunction(Transformed):
         self.__call__ = entry.direct or self._call
 
     def _result(self, entry: _GradEntry, results: Any, array: Any) -> Any:
-        groups = iter(results if len(entry.kernel.program.output_groups) > 1 else [results])
+        groups = iter(results if len(entry.kernel.results) > 1 else [results])
         value = next(groups) if self._with_value else None
         if self._has_aux:
             aux_numbers = as_list(next(groups)) if entry.has_aux_numbers else []

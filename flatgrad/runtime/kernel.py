@@ -43,7 +43,7 @@ class Routine:
 
     Args:
         function: the generated function.
-        program: what it was generated from.
+        program: what it was generated from, or what makes it, when it is needed.
         source: its source.
         replay: does with a flat list of inputs, step by step, what the interpreter would do; by default the program is
             evaluated.
@@ -52,19 +52,26 @@ class Routine:
         code: machine code for the same, if there is any.
     """
 
-    __slots__ = ("arrays", "code", "function", "program", "replay", "source")
+    __slots__ = ("_program", "arrays", "code", "function", "replay", "source")
 
     def __init__(
         self,
         function: Callable[..., Any],
-        program: Evaluable,
+        program: Evaluable | Callable[[], Evaluable],
         source: str,
         replay: Callable[[list[float]], Any] | None = None,
         arrays: bool = False,
         code: NativeFunction | None = None,
     ) -> None:
-        self.function, self.program, self.source, self.replay = function, program, source, replay
-        self.arrays, self.code = arrays, code
+        self.function, self.source, self.replay = function, source, replay
+        self._program, self.arrays, self.code = program, arrays, code
+
+    @property
+    def program(self) -> Any:
+        """What the function was generated from."""
+        if callable(self._program):
+            self._program = self._program()
+        return self._program
 
     def __call__(self, *arguments: Any) -> Any:
         """The results as floats and lists of floats."""
@@ -178,23 +185,25 @@ class Kernel:
 
     Attributes:
         name: the name of the function that it was made from.
-        program: the whole program: primal equations, then those of the gradient. `print(kernel.program)` shows it.
+        program_of: the whole program, or what makes it.
         printed: the generated Python source, or what prints it.
         stats: sizes and times.
         leaves: the `Value`s that are bound by identity: their current `.data` is read at each call.
         forward: `forward(*arguments, leaves) -> (*outputs, residuals)`; None for a joint kernel.
         backward: `backward(residuals, output_bars) -> gradients`; None where nothing can receive a gradient.
         joint: `value_and_grad(*arguments, leaves) -> (*outputs, gradients...)`; None for a kernel of two functions.
+        results: the groups of the results of `joint`, or of `forward`.
     """
 
     name: str
-    program: Any
+    program_of: Any
     printed: str | Callable[[], str]
     stats: KernelStats
     leaves: list[Value]
     forward: Routine | None = None
     backward: Routine | None = None
     joint: Routine | None = None
+    results: Sequence[Any] = ()
     #: Makes forward and backward routines for some of several outputs, when only those receive a gradient.
     partial_pair: Callable[[tuple[int, ...]], Sequence[Routine]] | None = None
 
@@ -216,6 +225,13 @@ class Kernel:
     def __post_init__(self) -> None:
         self._pairs: dict[tuple[int, ...], Sequence[Routine]] = {}
         self._arrays: Any = None
+
+    @property
+    def program(self) -> Any:
+        """The whole program: primal equations, then those of the gradient. `print(kernel.program)` shows it."""
+        if callable(self.program_of):
+            self.program_of = self.program_of()
+        return self.program_of
 
     @property
     def source(self) -> str:
@@ -354,7 +370,7 @@ class Kernel:
     @property
     def program_outputs(self) -> int:
         """How many outputs the primal program has."""
-        return int(self.program.output_groups[0].size)
+        return int(self.results[0].size)
 
 
 def _listing(name: str, items: Sequence[str]) -> str:

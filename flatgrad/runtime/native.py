@@ -183,6 +183,7 @@ class NativeFunction:
         tables: its gather tables.
         outputs: where in memory there is room for its results, one per output group: place and size.
         release: whether calls take so long that they should release the interpreter lock.
+        key: under which the object file is in the cache.
     """
 
     def __init__(
@@ -197,8 +198,10 @@ class NativeFunction:
         tables: Any,
         outputs: Sequence[tuple[int, int]],
         release: bool,
+        key: str = "",
     ) -> None:
         self.loaded = LoadedCode(code, functions)
+        self.functions, self.key = functions, key
         self.inputs, self.numbers, self.truths = inputs, numbers, truths
         self.constants, self.truth_constants = constants, truth_constants
         self.tables = np.ascontiguousarray(tables, dtype=np.int64)
@@ -300,23 +303,24 @@ def _aligned(count: int) -> Any:
     return memory[start : start + count]
 
 
-def assemble_cached(assembly: str, *, level: int = 2, fast: bool = False) -> bytes:
-    """`assemble`, with results kept on disk for other processes."""
+def assemble_cached(assembly: str, *, level: int = 2, fast: bool = False) -> tuple[str, bytes]:
+    """`assemble`, with results kept on disk for other processes, and the key of what is kept."""
     machine = host()
     options = f"level {level}, fast {fast}"
     key = ObjectCache.key(assembly, options, VERSION, machine.version, machine.triple, machine.cpu, machine.features)
-    code = _cache.get(key)
+    code = object_cache.get(key)
     if code is None:
         code = assemble(assembly, level=level, fast=fast)
-        _cache.put(key, code)
-    return code
+        object_cache.put(key, code)
+    return key, code
 
 
 @cache
 def _entry_code() -> LoadedCode:
     """The code of all entries, loaded once."""
     with _lock:
-        return LoadedCode(assemble_cached(ASSEMBLY), (), "entry")
+        return LoadedCode(assemble_cached(ASSEMBLY)[1], (), "entry")
 
 
-_cache = ObjectCache()
+#: What is kept for other processes.
+object_cache = ObjectCache()

@@ -30,18 +30,32 @@ def emit_native(
         fast: let additions be reassociated and products be fused into them.
         costs: about how long each function takes, in nanoseconds.
     """
+    made = [
+        native_function(_assembly(function.program, fast), function.program.inputs, fast=fast, release=cost > _LONG)
+        for function, cost in zip(functions, [*costs, *[0.0] * (len(functions) - len(costs))], strict=True)
+    ]
+    return print_native(functions, made, header)
+
+
+def print_native(functions: Sequence[ArrayFunction], made: Sequence[NativeFunction], header: Sequence[str]) -> Emitted:
+    """Print the functions that call machine code. Of their programs, arguments and results matter, not the statements.
+
+    Args:
+        functions: what is called how.
+        made: the machine code of each.
+        header: lines for the top of the source.
+    """
     data: dict[str, Any] = {}
     sections = []
-    workspaces = []
-    for function, cost in zip(functions, [*costs, *[0.0] * len(functions)], strict=False):
-        code = _assembly(function.program, fast)
+    for function, code in zip(functions, made, strict=True):
         name = code_name(function.name)
-        data[name] = native_function(code, function.program.inputs, fast=fast, release=cost > _LONG)
-        sections += _wrapper(function, code, name)
-        workspaces.append(8 * code.numbers + code.truths)
+        data[name] = code
+        sections += _wrapper(function, code.outputs, name)
     head = "".join(safe_comment(f"# {line}") + "\n" for line in [*header, _NOTE])
     head += f"\n{idle_workspaces([function.name for function in functions])}"
-    return Emitted([head, *(f"\n\n{section}" for section in sections)], data, workspaces)
+    return Emitted(
+        [head, *(f"\n\n{section}" for section in sections)], data, [8 * code.numbers + code.truths for code in made]
+    )
 
 
 def native_step(program: ArrayProgram, layout: Callable[[NativeCode], StepLayout], *, fast: bool) -> NativeFunction:
@@ -62,10 +76,10 @@ def _assembly(program: ArrayProgram, fast: bool) -> NativeCode:
 
 def native_function(code: NativeCode, inputs: int, *, fast: bool, release: bool) -> NativeFunction:
     """Assemble (or take from the cache) and load code."""
-    machine_code = assemble_cached(code.assembly, fast=fast)
+    key, machine_code = assemble_cached(code.assembly, fast=fast)
     return NativeFunction(
         machine_code, code.functions, inputs, code.numbers, code.truths, code.constants, code.truth_constants,
-        code.tables, code.outputs, release,
+        code.tables, code.outputs, release, key,
     )  # fmt: skip
 
 
@@ -74,12 +88,12 @@ def code_name(function: str) -> str:
     return f"{function.upper()}_CODE"
 
 
-def _wrapper(function: ArrayFunction, code: NativeCode, data: str) -> list[str]:
+def _wrapper(function: ArrayFunction, outputs: Sequence[tuple[int, int]], data: str) -> list[str]:
     program, name = function.program, function.name
     arguments = argument_names(program)
     lines, views = bring_in(program, arguments)
     results = []
-    for k, (group, (place, size)) in enumerate(zip(program.output_groups, code.outputs, strict=True)):
+    for k, (group, (place, size)) in enumerate(zip(program.output_groups, outputs, strict=True)):
         if group.scalar:
             results.append(f"memory.item({place})")
         else:

@@ -1,0 +1,224 @@
+"""What an earlier process made of a program is found again, is the same, and is not taken for anything else."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad.compiler import driver, recall
+from flatgrad.compiler.program import Group, ProgramBuilder
+from flatgrad.runtime import native
+from tests.bits import bits
+
+#: Large enough to be remembered.
+X = np.random.default_rng(3).uniform(0.5, 1.5, 300)
+
+
+def body(x, scale=1.0):
+    return sum((a * b + scale).tanh() / (1.0 + a * a) for a, b in itertools.pairwise(x))
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    """An empty cache; the code of entries is loaded already."""
+    native._entry_code()
+    monkeypatch.delenv("FLATGRAD_CACHE", raising=False)
+    monkeypatch.setenv("FLATGRAD_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def lowered(monkeypatch):
+    """Counts what is lowered, that is, not recalled."""
+    count, lower = [], driver.lower
+    monkeypatch.setattr(driver, "lower", lambda *given: count.append(given) or lower(*given))
+    return count
+
+
+def flat(result):
+    value, gradient = result
+    return [bits(value), *map(bits, np.ravel(gradient).tolist())]
+
+
+@pytest.mark.parametrize("backend", ["native", "auto"])
+def test_what_is_recalled_is_what_was_made(folder, lowered, backend):
+    first = fg.value_and_grad(body, backend=backend)
+    expected = flat(first(X))
+    assert len(lowered) == 1
+    assert len(list(folder.iterdir())) == 2, "code, and how to call it"
+    again = fg.value_and_grad(body, backend=backend)
+    assert flat(again(X)) == expected
+    assert flat(again(X[::-1])) == flat(first(X[::-1].copy()))
+    assert len(lowered) == 1, "nothing was lowered for the second one"
+    assert flat(fg.value_and_grad(body, backend="python")(X)) == expected
+    one, two = first.kernels[0], again.kernels[0]
+    sizes = ("inputs", "outputs", "constants", "primal", "adjoint")
+    assert [getattr(one.stats, name) for name in sizes] == [getattr(two.stats, name) for name in sizes]
+    assert str(two.program) == str(one.program)
+    assert str(two.joint.program) == str(one.joint.program)
+    assert str(two.arrays) == str(one.arrays)
+    assert two.source == one.source
+    assert two.c_source() == one.c_source()
+    assert [bits(x) for x in two.joint.program.evaluate(X.tolist())] == expected
+
+
+def test_pairs_of_functions(folder, lowered):
+    def outputs(x):
+        return body(x), body(x, 2.0) * 3.0
+
+    results = []
+    for _ in range(2):
+        f = fg.compile(outputs, backend="native")
+        values = [fg.Value(x) for x in X.tolist()]
+        first, second = f(values)
+        (first * second).backward()
+        results.append([bits(first.data), bits(second.data), *(bits(v.grad) for v in values)])
+        fresh = [fg.Value(x) for x in X.tolist()]
+        f(fresh)[1].backward()  # a backward function of its own
+        results[-1] += [bits(v.grad) for v in fresh]
+    assert results[0] == results[1]
+    assert len(lowered) == 2, "both functions, and the backward function for one output: once each"
+    values = [fg.Value(x) for x in X.tolist()]
+    first, second = outputs(values)
+    (first * second).backward()
+    assert results[0][: 2 + len(X)] == [bits(first.data), bits(second.data), *(bits(v.grad) for v in values)]
+
+
+def test_faults_name_the_users_line(folder, lowered):
+    for _ in range(2):
+        f = fg.value_and_grad(lambda x: sum((a / b).exp() for a, b in itertools.pairwise(x)), backend="native")
+        wrong = np.ones(1500)
+        f(wrong)
+        wrong[7] = 0.0
+        with pytest.raises(fg.DivisionByZeroError, match=r"test_recall\.py"):
+            f(wrong)
+    assert len(lowered) == 1
+
+
+def test_leaves(folder, lowered):
+    results = []
+    for _ in range(2):
+        model = fg.nn.MLP(2, [16, 1], seed=5)
+        f = fg.value_and_grad(lambda: sum(model([0.1 * k, 1.0]).tanh() for k in range(50)), wrt=model, backend="native")
+        results.append(flat(f()))
+        model.parameters()[0].data = 0.25
+        results.append(flat(f()))
+    assert results[:2] == results[2:]
+    assert results[0] != results[1]
+    assert len(lowered) == 1
+
+
+DIFFERENT = {
+    "a constant": lambda: fg.value_and_grad(lambda x: body(x, 1.0 + 2.0**-52), backend="native"),
+    "the sign of a zero": lambda: fg.value_and_grad(lambda x: body(x, -0.0), backend="native"),
+    "an operation": lambda: fg.value_and_grad(lambda x: -body(x), backend="native"),
+    "an operand": lambda: fg.value_and_grad(lambda x: body(x) + x[1], backend="native"),
+    "another operand": lambda: fg.value_and_grad(lambda x: body(x) + x[2], backend="native"),
+    "without the value": lambda: fg.grad(body, backend="native"),
+    "fast mode": lambda: fg.value_and_grad(body, backend="native", mode="fast"),
+    "what auto chooses": lambda: fg.value_and_grad(body),
+    "a kernel of two functions": lambda: fg.compile(body, backend="native"),
+}
+
+
+def test_what_differs_is_not_recalled(folder, lowered):
+    fg.value_and_grad(body, backend="native")(X)
+    fg.value_and_grad(lambda x: body(x, 0.0), backend="native")(X)
+    for count, (name, make) in enumerate(DIFFERENT.items()):
+        f = make()
+        f(X)
+        assert len(lowered) == 3 + count, name
+    f = fg.value_and_grad(lambda x, y: body(x) * y, argnums=1, backend="native")
+    g = fg.value_and_grad(lambda x, y: body(x) * y, argnums=0, backend="native")
+    h = fg.value_and_grad(lambda x, y: body(x) * y, argnums=(1, 0), backend="native")
+    assert [len(lowered) for f in (f, g, h) if f(X, 2.0)] == [12, 13, 14]
+    fg.value_and_grad(body, backend="native")(X[:250].copy())
+    assert len(lowered) == 15
+
+
+def test_another_version_of_this_package(folder, lowered, monkeypatch):
+    fg.value_and_grad(body, backend="native")(X)
+    monkeypatch.setattr(recall, "_own_source", lambda: b"another")
+    fg.value_and_grad(body, backend="native")(X)
+    assert len(lowered) == 2
+
+
+def test_the_source_of_this_package_is_part_of_the_key():
+    read = hashlib.sha256()
+    folder = os.path.dirname(fg.__file__)
+    count = sum(name.endswith(".py") for _, _, names in os.walk(folder) for name in names)
+    assert count > 60
+    assert recall._own_source() != read.digest()
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "changed", "everything gone"])
+def test_damage_is_noticed(folder, lowered, damage):
+    f = fg.value_and_grad(body, backend="native")
+    expected = flat(f(X))
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        if damage == "cut":
+            path.write_bytes(content[:-1])
+        elif damage == "changed":
+            path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+        elif damage == "everything gone" or native.object_cache.get(path.name[:64])[8:9] != b"{":
+            path.unlink()  # "gone": the code, but not how to call it
+    assert flat(fg.value_and_grad(body, backend="native")(X)) == expected
+    assert len(lowered) == 2
+
+
+def test_small_programs_and_other_back_ends_are_not_remembered(folder):
+    fg.value_and_grad(lambda x: x.sin() * x, backend="native")(1.0)
+    fg.value_and_grad(body, backend="numpy")(X)
+    fg.value_and_grad(body, backend="python")(X)
+    assert len(list(folder.iterdir())) == 1, "the small one's code"
+
+
+def test_without_a_cache(folder, lowered, monkeypatch):
+    monkeypatch.setenv("FLATGRAD_CACHE", "0")
+    for _ in range(2):
+        fg.value_and_grad(body, backend="native")(X)
+    assert len(lowered) == 2
+    assert not folder.exists()
+
+
+def test_a_program_of_names_that_are_no_text(folder):
+    builder = ProgramBuilder("f", [Group("x", 1, True)], ["\udc80"])
+    variable = 0
+    for _ in range(recall.SMALLEST):
+        variable = builder.emit("neg", variable)
+    assert recall.key_of(builder.finish([variable])) is not None
+
+
+SCRIPT = """
+import numpy as np
+import flatgrad as fg
+from flatgrad.compiler import driver
+from tests.compiler.test_recall import X, body, flat
+
+count, lower = [], driver.lower
+driver.lower = lambda *given: count.append(1) or lower(*given)
+print(flat(fg.value_and_grad(body, backend="native")(X)), len(count))
+"""
+
+
+def test_another_process(folder):
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    outputs = []
+    for seed in "12":
+        environment["PYTHONHASHSEED"] = seed
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, env=environment,
+            cwd=os.path.dirname(os.path.dirname(fg.__file__)),
+        )  # fmt: skip
+        outputs.append(done.stdout.split())
+    assert outputs[0][-1] == "1"
+    assert outputs[1][-1] == "0"
+    assert outputs[0][:-1] == outputs[1][:-1]
