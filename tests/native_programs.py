@@ -169,6 +169,35 @@ class Statements:
         self.regions[kind].append((self.base, self.base + count))
         self.base += count
 
+    def again(self) -> None:
+        """Append the loops of an earlier statement once more, at other places, if it has no gather."""
+        given = self.pick(self.program.statements)
+        if any(read.table is not None for read, _ in given.reads()):
+            return
+        moved = {id(read): self._moved(read, extents) for read, extents in given.reads()}
+
+        def copied(body: Any) -> tuple[Any, ...]:
+            return tuple(
+                moved[id(node)] if isinstance(node, Read)
+                else Fold(node.primitive, tuple(Segment(s.extents, copied(s.body)) for s in node.segments))
+                if isinstance(node, Fold) else node
+                for node in body
+            )  # fmt: skip
+
+        name = f"v{len(self.program.statements)}"
+        self.program.statements.append(Statement(name, given.shape, copied(given.body), self.base, given.kind))
+        self.regions[given.kind].append((self.base, self.base + given.lanes))
+        self.base += given.lanes
+
+    def _moved(self, read: Read, extents: tuple[int, ...]) -> Read:
+        """The same strides from another place in the same region; what reads a constant goes on reading it."""
+        steps = [stride * (n - 1) for stride, n in zip(read.strides, extents, strict=True)]
+        least, most = sum(min(0, s) for s in steps), sum(max(0, s) for s in steps)
+        for low, high in (region for regions in self.regions.values() for region in regions):
+            if low <= read.base < high and not self.program.inputs <= read.base < self.program.first_result:
+                return Read(int(self.draw.integers(low - least, high - most)), read.strides)
+        return read
+
     def finished(self) -> ArrayProgram:
         """The program; its outputs are results of all statements, and some inputs, constants and duplicates."""
         program, parts = self.program, []

@@ -126,10 +126,42 @@ def test_random_statements(extent):
             terms = [n for n in (1, 2, 3, 16, 100) if n * math.prod(shape) <= WORK]
             folds = pick([(), (pick(terms),), (pick(terms),), (pick(terms), pick(terms[:3]))])
             statements.add(shape, pick(["f", "f", "f", "b"]), folds)
+            if statements.chance(2):
+                statements.again()
         program = statements.finished()
         code = MachineCode(program, MACHINES[int(draw.integers(len(MACHINES)))])
         for _ in range(2):
             check_code(code, program, statements.inputs())
+
+
+def test_statements_with_the_same_loops_share_a_function():
+    """Also with accesses that occur twice, or are truth values that came in as numbers."""
+    fewer = 0
+    for turn in range(20):
+        statements = Statements(np.random.default_rng([77, turn]))
+        for kind, folds in (("f", ()), ("b", ()), ("f", (16,)), ("b", (3,)), ("f", (2, 5))):
+            statements.add((5, 9), kind, folds)
+        for _ in range(10):
+            statements.again()
+        program = statements.finished()
+        code = MachineCode(program, MACHINES[turn % len(MACHINES)])
+        check_code(code, program, statements.inputs())
+        fewer += len(program.statements) + 2 - code.code.assembly.count("\ndefine")
+    assert fewer > 50
+
+
+def test_layers_share_their_functions():
+    model = fg.nn.MLP(4, [4] * 12 + [1], activation="tanh", seed=2)
+    rows = DRAW.standard_normal((6, 4)).tolist()
+    results = []
+    for backend in ("native", "python"):
+        f = fg.value_and_grad(lambda: sum(model(row) for row in rows), wrt=model, backend=backend)
+        results.append(f())
+    assert_same(flattened(list(results[0])), flattened(list(results[1])))
+    f = fg.value_and_grad(lambda: sum(model(row) for row in rows), wrt=model, backend="native")
+    kernel = f.kernel_for()
+    code = emit_llvm(kernel.arrays, MACHINES[-1])
+    assert 2 * code.assembly.count("\ndefine") < len(kernel.arrays.statements)
 
 
 def products(rows, columns, terms, draw):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -508,22 +509,34 @@ class _Module:
         self.tables: list[Any] = []
         self.table_size = 0
         self.functions: list[str] = []
-        self.names: list[str] = []
+        self.calls: list[tuple[str, str]] = []  # what `run` calls: functions, and what they get behind the usual
         self.called: set[str] = set()
 
     def emitted(self) -> NativeCode:
         program = self.program
-        for statement in program.statements:
+        shapes = [None if isinstance(item, Block) else self._loops_of(item) for item in program.statements]
+        frequent = Counter(shape for shape in shapes if shape is not None)
+        shared: dict[Any, str] = {}
+        for statement, shape in zip(program.statements, shapes, strict=True):
             if isinstance(statement, Block):
                 self._block(statement)
+                continue
+            writer = _StatementWriter(self, statement)
+            if frequent[shape] < 2:
+                writer.write()
+                continue
+            places = "".join(f", i64 {place}" for place in writer.places())
+            if shape in shared:
+                self.calls.append((shared[shape], places))
             else:
-                _StatementWriter(self, statement).write()
+                writer.take_places()
+                writer.write(places)
+                shared[shape] = writer.function.name
         outputs = self._outputs()
         calls = [f"define i32 @run({_WITH_RESULTS}) #0 {{", "entry:"]
         flag = "0"
-        for k, name in enumerate(self.names):
-            results = ", ptr %r" if name == "give_results" else ""
-            calls.append(f"  %c{k} = call i32 @{name}(ptr %m, ptr %b, ptr %t{results})")
+        for k, (name, others) in enumerate(self.calls):
+            calls.append(f"  %c{k} = call i32 @{name}(ptr %m, ptr %b, ptr %t{others})")
             calls.append(f"  %f{k} = or i32 {flag}, %c{k}")
             flag = f"%f{k}"
         calls += [f"  ret i32 {flag}", "}"]
@@ -544,10 +557,44 @@ class _Module:
             assembly, max(self.arena.peak, 1), max(self.truths.peak, 1), tables, constants, truths, outputs, functions
         )
 
-    def add(self, function: _Function, writer: Writer) -> None:
+    def add(self, function: _Function, writer: Writer, others: str = "") -> None:
+        """Take over a function, and call it next; `others` are arguments behind the usual ones."""
         self.functions.append(function.text())
-        self.names.append(function.name)
+        self.calls.append((function.name, others))
         self.called |= writer.called
+
+    def _loops_of(self, statement: Statement) -> Any:
+        """A statement without the places that it reads and writes; None if there are gather tables in it."""
+        reads = [read for read, _ in statement.reads()]
+        if any(read.table is not None for read in reads):
+            return None
+        known: dict[int, int] = {}  # an access that occurs twice has one place
+        numbers = iter(
+            (self.constant(read), fixed(read.base) < self.program.inputs, known.setdefault(id(read), len(known)))
+            for read in reads
+        )
+
+        def loops(body: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(
+                (node.strides, next(numbers)) if isinstance(node, Read)
+                else (node.primitive, node.operands) if isinstance(node, Apply)
+                else (node.primitive, tuple((segment.extents, loops(segment.body)) for segment in node.segments))
+                for node in body
+            )  # fmt: skip
+
+        return statement.kind, statement.shape, loops(statement.body)
+
+    def constant(self, read: Read) -> str | None:
+        """The number that an access reads, if it stands in the program and is always the same."""
+        program = self.program
+        if read.table is not None or any(map(fixed, read.strides)):
+            return None
+        base = fixed(read.base)
+        if program.inputs <= base < program.first_truth:
+            return number(program.constants[base - program.inputs])
+        if program.first_truth <= base < program.first_result:
+            return number(program.truths[base - program.first_truth])
+        return None
 
     def table(self, addresses: Any, kind: str) -> int:
         """Where a gather table begins among all tables."""
@@ -569,7 +616,7 @@ class _Module:
             outputs.append((place + start, group.size))
             self._give_group(function, k, program.outputs[start : start + group.size])
             start += group.size
-        self.add(function, Writer(function, False))
+        self.add(function, Writer(function, False), ", ptr %r")
         return outputs
 
     def _give_group(self, function: _Function, k: int, addresses: Any) -> None:
@@ -631,7 +678,7 @@ class _Module:
         wanted: dict[int, list[int]] = {}
         for k, operand in enumerate(program.outputs):
             wanted.setdefault(operand, []).append(block.base + k)
-        function, writer = self._new(len(self.names))
+        function, writer = self._new(len(self.calls))
         values: dict[int, Value] = {}
 
         def value(operand: int) -> Value:
@@ -647,7 +694,7 @@ class _Module:
         for k in range(count):
             if k and chunk_of[k] != chunk_of[k - 1]:
                 self.add(function, writer)
-                function, writer = self._new(len(self.names))
+                function, writer = self._new(len(self.calls))
                 values = {}
             operands = program.operands[program.starts[k] : program.starts[k + 1]]
             variable = program.inputs + k
@@ -721,7 +768,7 @@ class _Access:
             if kind == "b" and read.table.min() < module.program.inputs:
                 self.converted, kind = True, "f"
             self.table = module.table(read.table, kind)
-            self.base = 0
+            self.base: str | int = 0
             self.strides = [math.prod(extents[k + 1 :]) for k in range(len(extents))]
         else:
             base = fixed(read.base)
@@ -742,9 +789,9 @@ class _StatementWriter:
     def __init__(self, module: _Module, statement: Statement) -> None:
         self.module, self.statement = module, statement
         self.shape = tuple(map(fixed, statement.shape))
-        self.function = _Function(f"{statement.name}_{len(module.names)}")
+        self.function = _Function(f"{statement.name}_{len(module.calls)}")
         self.writer = Writer(self.function, module.fast, module.machine.shortcuts)
-        self.base = module.plan.place(fixed(statement.base), statement.kind)
+        self.base: str | int = module.plan.place(fixed(statement.base), statement.kind)
         self.accesses: dict[int, _Access] = {}
         self.scratch: list[tuple[int, int]] = []
         self.lane_strides = [math.prod(self.shape[k + 1 :]) for k in range(len(self.shape))]
@@ -862,13 +909,24 @@ class _StatementWriter:
 
     # --- loops ----------------------------------------------------------------------------------------------------
 
-    def write(self) -> None:
+    def places(self) -> list[str | int]:
+        """The place that it writes to, and those where its accesses begin."""
+        return [self.base, *(access.base for access in self.accesses.values())]
+
+    def take_places(self) -> None:
+        """Make the places arguments of the function, so that other statements can call it."""
+        self.base = "%p0"
+        for k, access in enumerate(self.accesses.values()):
+            access.base = f"%p{k + 1}"
+        self.function.parameters += "".join(f", i64 %p{k}" for k in range(len(self.accesses) + 1))
+
+    def write(self, places: str = "") -> None:
         if self.lanes:
             for access in self.accesses.values():
                 if self._can_pack(access, self.vector):
                     self._pack(access)
         self._lanes(0, {})
-        self.module.add(self.function, self.writer)
+        self.module.add(self.function, self.writer, places)
         for place, size in self.scratch:
             self.module.arena.give(place, size)
 
@@ -1004,7 +1062,7 @@ class _Values:
 
     def _read(self, read: Read, row: int, vector: int) -> Value:
         owner, access = self.owner, self.owner.accesses[id(read)]
-        constant = self._constant(read, access)
+        constant = owner.module.constant(read)
         if constant is not None:
             return constant, 0
         function = owner.function
@@ -1028,18 +1086,6 @@ class _Values:
             one = self._scalar(access, function.plus(place, k * stride))
             result = function.let(f"insertelement {kind} {result}, {_kind(access.kind, 0)} {one}, i32 {k}")
         return result, owner.lanes
-
-    def _constant(self, read: Read, access: _Access) -> str | None:
-        """A number that stands in the program."""
-        program = self.owner.module.program
-        if access.table >= 0 or any(access.strides):
-            return None
-        base = fixed(read.base)
-        if program.inputs <= base < program.first_truth:
-            return number(program.constants[base - program.inputs])
-        if program.first_truth <= base < program.first_result:
-            return number(program.truths[base - program.first_truth])
-        return None
 
     def _scalar(self, access: _Access, place: str | int) -> str:
         function = self.owner.function
