@@ -32,10 +32,10 @@ MACHINES = [Machine(lanes, shortcuts) for lanes in (2, 4, 8) for shortcuts in so
 class MachineCode:
     """An array program as machine code for a machine; called with a flat list, it returns one, or None at a fault."""
 
-    def __init__(self, program: ArrayProgram, machine: Machine) -> None:
+    def __init__(self, program: ArrayProgram, machine: Machine, fast: bool = False) -> None:
         self.program = program
-        self.code = emit_llvm(program, machine)
-        self.object = native.assemble(self.code.assembly)
+        self.code = emit_llvm(program, machine, fast=fast)
+        self.object = native.assemble(self.code.assembly, fast=fast)
         function = native.NativeFunction(
             self.object, self.code.functions, program.inputs, self.code.numbers, self.code.truths, self.code.constants,
             self.code.truth_constants, self.code.tables, self.code.outputs, release=False,

@@ -57,6 +57,8 @@ class Host:
         lanes: how many doubles fit into a vector.
         shortcuts: whether `pow` of some exponents can be had without calling it: the processor multiplies and adds in
             one operation, and libm is glibc 2.28 or newer, whose errors are documented, and does so, too.
+        vector_math: functions of `math` for whole vectors, by name and lanes: what they are called in libmvec, which
+            belongs to glibc.
         version: of llvmlite and LLVM.
     """
 
@@ -76,6 +78,12 @@ class Host:
         fused = bool(fused) and "GLIBC_TUNABLES" not in os.environ
         library, version = platform.libc_ver()
         self.shortcuts = fused and library == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 28)
+        self.vector_math = {
+            (name, lanes): symbol
+            for lanes, feature, letter in _VECTOR_KINDS if features.get(feature)
+            for name, operands in _VECTOR_MATH.items()
+            if hasattr(_libmvec(), symbol := f"_ZGV{letter}N{lanes}{'v' * operands}_{name}")
+        }  # fmt: skip
         self.version = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 
     def target_machine(self, level: int) -> Any:
@@ -139,6 +147,30 @@ def _libm() -> Any:
     return ctypes.CDLL(ctypes.util.find_library("m"))  # pragma: no cover - libm is not part of the process
 
 
+#: Lanes, what a processor must have for them, and the letter that says so in the names of libmvec (the vector function
+#: ABI of x86-64).
+_VECTOR_KINDS = (2, "sse2", "b"), (4, "avx2", "d"), (8, "avx512f", "e")
+#: What libmvec may have, and how many arguments it takes.
+_VECTOR_MATH = {
+    **dict.fromkeys(
+        ("exp", "expm1", "log", "log1p", "tanh", "sinh", "cosh", "sin", "cos", "tan", "asin", "acos", "atan", "erf",
+         "erfc"),
+        1,
+    ),
+    "pow": 2,
+    "atan2": 2,
+}  # fmt: skip
+
+
+@cache
+def _libmvec() -> Any:
+    """The library of vector functions; None if there is none."""
+    try:
+        return ctypes.CDLL("libmvec.so.1")
+    except OSError:
+        return None
+
+
 class LoadedCode:
     """Machine code that has been loaded into this process.
 
@@ -154,7 +186,8 @@ class LoadedCode:
         llvm = require()
         with _lock:
             for name in functions:
-                pointer = ctypes.cast(getattr(_libm(), name), ctypes.c_void_p).value
+                library = _libmvec() if name.startswith("_ZGV") else _libm()
+                pointer = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
                 llvm.add_symbol(f"flatgrad_{name}", pointer)
             module = llvm.parse_assembly("")
             machine = host()

@@ -163,6 +163,41 @@ def test_every_primitive_at_100000_arguments(row):
     check(row, columns, Machine(LANES, native.host().shortcuts))
 
 
+# --- fast mode --------------------------------------------------------------------------------------------------------
+
+VECTOR_MATH = native.host().vector_math
+
+
+@pytest.mark.skipif(not VECTOR_MATH, reason="there is no library of vector functions")
+@pytest.mark.parametrize("lanes", [2, 4, 8])
+@pytest.mark.parametrize("name", sorted({name for name, _ in VECTOR_MATH}))
+def test_functions_for_vectors_in_fast_mode(name, lanes):
+    """They are within 4 units of the last place of libm's, and have a fault where those raise."""
+    if (name, lanes) not in VECTOR_MATH:
+        pytest.skip("this processor has no vectors of that width")
+    row = BY_NAME["power" if name == "pow" else name]
+    draw = np.random.default_rng(len(name))
+    columns = operands_of(row, draw)
+    expected, raises = evaluated(row, columns)
+    sound = [np.where(raises, part[np.argmin(raises)], part) for part in columns]
+    machine = Machine(lanes, False, VECTOR_MATH)
+    code = MachineCode(statement_of(row, COUNT), machine, fast=True)
+    assert VECTOR_MATH[name, lanes] in code.code.assembly
+    assert VECTOR_MATH[name, lanes] not in MachineCode(statement_of(row, 2 * lanes), machine).code.assembly
+    actual = np.array(code(np.concatenate(sound)))
+    expected = np.where(raises, expected[np.argmin(raises)], expected)
+    finite = np.isfinite(expected)
+    assert np.array_equal(actual[~finite], expected[~finite], equal_nan=True)
+    units = abs(actual[finite] - expected[finite]) / np.spacing(abs(expected[finite]))
+    assert units.max() <= 4.0, f"at {[float(part[finite][np.argmax(units)]) for part in sound]}"
+    code = MachineCode(statement_of(row, 2 * lanes), machine, fast=True)
+    for k in draw.permutation(np.flatnonzero(raises))[:200]:
+        broken = [np.full(2 * lanes, part[0]) for part in sound]
+        for part, given in zip(broken, columns, strict=True):
+            part[3] = given[k]
+        assert code(np.concatenate(broken)) is None, [float(part[k]) for part in columns]
+
+
 # --- powers -----------------------------------------------------------------------------------------------------------
 
 

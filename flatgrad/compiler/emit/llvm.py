@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -47,10 +47,13 @@ class Machine(NamedTuple):
         lanes: how many numbers fit into a vector.
         shortcuts: whether it multiplies and adds in one operation, and its libm is one whose `pow` is known to be
             accurate.
+        vector_math: functions of `math` that it has for whole vectors, by name and lanes, with their names. They are
+            used in fast mode only: their results are a few units of the last place off.
     """
 
     lanes: int
     shortcuts: bool
+    vector_math: Mapping[tuple[str, int], str] = {}
 
 
 class NativeCode(NamedTuple):
@@ -196,11 +199,12 @@ def number(value: float | bool) -> str:
 class Writer:
     """Writes the operations of one function: what the spellings of primitives are written in."""
 
-    def __init__(self, function: _Function, fast: bool, shortcuts: bool = False) -> None:
+    def __init__(self, function: _Function, fast: bool, machine: Machine) -> None:
         self.function, self.flags = function, "reassoc nsz contract " if fast else ""
         self.called: set[str] = set()
-        exact = shortcuts and not fast
+        exact = machine.shortcuts and not fast
         self.shortcuts = {number(e): how for e, how in _SHORTCUTS.items()} if exact else {}
+        self.vector_math = machine.vector_math if fast else {}
 
     def same(self, values: Sequence[Value], kinds: str) -> tuple[list[str], int]:
         """Values with the same number of lanes: scalars are repeated where others are vectors."""
@@ -258,8 +262,12 @@ class Writer:
         return self.function.let(f"call {kind} @llvm.{name}.{suffix}({kind} {a[0]})"), a[1]
 
     def libm(self, name: str, *operands: Value) -> Value:
-        """A function of libm, lane by lane; a fault where CPython's `math` raises."""
+        """A function of libm, lane by lane; in fast mode for all lanes at once, where there is one for vectors."""
         names, lanes = self.same(operands, "f" * len(operands))
+        if (name, lanes) in self.vector_math:
+            kind, name = _kind("f", lanes), self.vector_math[name, lanes]
+            self.called.add(f"declare {kind} @flatgrad_{name}({', '.join([kind] * len(operands))}) #1")
+            return self.function.let(f"call {kind} @flatgrad_{name}({', '.join(f'{kind} {n}' for n in names)})"), lanes
         self.called.add(f"declare double @flatgrad_{name}({', '.join(['double'] * len(operands))}) #1")
         let = self.function.let
         if not lanes:
@@ -616,7 +624,7 @@ class _Module:
             outputs.append((place + start, group.size))
             self._give_group(function, k, program.outputs[start : start + group.size])
             start += group.size
-        self.add(function, Writer(function, False), ", ptr %r")
+        self.add(function, Writer(function, False, self.machine), ", ptr %r")
         return outputs
 
     def _give_group(self, function: _Function, k: int, addresses: Any) -> None:
@@ -711,7 +719,7 @@ class _Module:
 
     def _new(self, k: int) -> tuple[_Function, Writer]:
         function = _Function(f"scalars{k}")
-        return function, Writer(function, self.fast, self.machine.shortcuts)
+        return function, Writer(function, self.fast, self.machine)
 
     def _given(self, function: _Function, block: Block, program: Program, operand: int, kind: str, place: int) -> str:
         if operand < program.inputs and kind == "b" and block.reads[operand] < self.program.inputs:
@@ -790,7 +798,7 @@ class _StatementWriter:
         self.module, self.statement = module, statement
         self.shape = tuple(map(fixed, statement.shape))
         self.function = _Function(f"{statement.name}_{len(module.calls)}")
-        self.writer = Writer(self.function, module.fast, module.machine.shortcuts)
+        self.writer = Writer(self.function, module.fast, module.machine)
         self.base: str | int = module.plan.place(fixed(statement.base), statement.kind)
         self.accesses: dict[int, _Access] = {}
         self.scratch: list[tuple[int, int]] = []

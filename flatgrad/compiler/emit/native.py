@@ -71,7 +71,7 @@ def compile_natively(program: ArrayProgram, *, fast: bool = False) -> NativeFunc
 
 
 def _assembly(program: ArrayProgram, fast: bool) -> NativeCode:
-    return emit_llvm(program, Machine(host().lanes, host().shortcuts), fast=fast)
+    return emit_llvm(program, Machine(host().lanes, host().shortcuts, host().vector_math), fast=fast)
 
 
 def native_function(code: NativeCode, inputs: int, *, fast: bool, release: bool) -> NativeFunction:
