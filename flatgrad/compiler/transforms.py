@@ -486,9 +486,9 @@ def compile(
 
     Args:
         fn: the function. Without it, `compile(**options)` is a decorator.
-        backend: "python": flat Python, the fastest for small functions; "numpy": array statements on the repetition
-            that is found in the program; "native": machine code, which needs llvmlite; "auto": what is estimated to be
-            the fastest. The bits are the same.
+        backend: "python": flat Python, ready at once; "numpy": array statements on the repetition that is found in
+            the program; "native": machine code, which needs llvmlite; "auto": what is estimated to be the fastest.
+            The bits are the same.
         mode: "exact": the bits of the interpreted graph; "fast": simplified as real numbers are.
         static_argnames: arguments whose values are part of the structure: one kernel per value.
 
