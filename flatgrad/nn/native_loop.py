@@ -105,18 +105,18 @@ class NativeLoop:
             self._set_batch()
         pace, k = 1, first
         while k < steps:
+            start = time.perf_counter()
             if not len(waiting):
                 waiting = next(orders)
             which = 0 if len(waiting) >= self.sizes[0] else 1
             size = self.sizes[which]
             count = max(1, min(pace, limit(k), steps - k, _STEPS))
-            while self.shuffled and len(self.sizes) == 1 and len(waiting) < count * size:
-                waiting = np.concatenate([waiting, next(orders)])
             if self.shuffled:
+                if len(self.sizes) == 1:  # one batch follows the other across epochs
+                    waiting = _collected(waiting, orders, count * size, start + _CHUNK)
                 count = min(count, len(waiting) // size)
             numbers = self._numbers(k, count)
             count = len(numbers)
-            start = time.perf_counter()
             done, losses = self._made(which, trained, waiting if self.shuffled else None, numbers, count, strict)
             pace = _next_pace(count, time.perf_counter() - start)
             if self.shuffled:
@@ -185,8 +185,17 @@ class NativeLoop:
         return float(loss), np.array(trained)
 
 
+def _collected(waiting: Any, orders: Iterator[Any], count: int, until: float) -> Any:
+    """The rows that are waiting and those of the next epochs: `count` rows, or those that are there at a time."""
+    parts, found = [waiting], len(waiting)
+    while found < count and (len(parts) == 1 or time.perf_counter() < until):
+        parts.append(next(orders))
+        found += len(parts[-1])
+    return np.concatenate(parts) if len(parts) > 1 else waiting
+
+
 def _next_pace(count: int, seconds: float) -> int:
-    """How many steps to make next, so that they take about `_CHUNK` seconds."""
+    """How many steps to make next, so that they take about `_CHUNK` seconds with all that belongs to them."""
     return max(1, min(int(count * _CHUNK / max(seconds, 1e-9)), 16 * count))
 
 

@@ -8,7 +8,9 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -101,6 +103,47 @@ def test_sizes_of_batches(batch_size: int | None, chunks: None) -> None:
         return outcome(problem, problem.fit(nn.SGD(0.2, momentum=0.5), backend, epochs=3, batch_size=batch_size))
 
     assert len(assert_all_alike(run, ["python", "native"])["epoch_loss"]) == 3
+
+
+@pytest.mark.parametrize("rows", [24, 40])
+def test_batches_that_divide_the_rows(rows: int, chunks: None) -> None:
+    """They follow each other across epochs in one chunk."""
+
+    def run(backend: str) -> dict[str, Any]:
+        problem = Problem(rows=rows)
+        return outcome(problem, problem.fit(nn.SGD(0.2, momentum=0.5), backend, steps=70, batch_size=8))
+
+    assert len(assert_all_alike(run, ["python", "native"])["loss"]) == 70
+
+
+@pytest.mark.parametrize("batch_size", [6, 8, 10, 24])
+def test_a_chunk_takes_a_tenth_of_a_second_with_shuffling_and_all(
+    batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of our own: an epoch's shuffle takes a millisecond, and so does a learning rate."""
+    now, orders, seen = [0.0], native_loop.NativeLoop._orders, [0.0]
+
+    def slow_orders(loop: Any, epoch: int) -> Iterator[Any]:
+        for order in orders(loop, epoch):
+            now[0] += 1e-3
+            yield order
+
+    def rate(step: int) -> float:
+        now[0] += 1e-3
+        return 0.01
+
+    monkeypatch.setattr(native_loop.NativeLoop, "_orders", slow_orders)
+    monkeypatch.setattr(native_loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    collected = native_loop.NativeLoop._made
+
+    def made(*given: Any) -> Any:
+        seen.append(now[0])
+        return collected(*given)
+
+    monkeypatch.setattr(native_loop.NativeLoop, "_made", made)
+    Problem(rows=24).fit(nn.SGD(rate), "native", steps=5_000, batch_size=batch_size)
+    assert 20 < len(seen) < 5_000
+    assert max(np.diff(seen)) < 0.25
 
 
 def test_validation_metrics_patience_and_frozen_leaves(chunks: None) -> None:
@@ -340,8 +383,8 @@ def test_ctrl_c_while_epochs_are_noted(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
-@pytest.mark.parametrize("batch_size", [None, 8, 23])
-def test_ctrl_c_ends_a_long_run_within_a_second(batch_size: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch_size", [None, 8, 23, 1])
+def test_ctrl_c_ends_a_long_run_within_seconds(batch_size: int | None, tmp_path: Path) -> None:
     """Model, history and checkpoint agree, and are those of a run of so many steps."""
     problem = Problem()
     sent: list[float] = []
