@@ -36,10 +36,7 @@ class MachineCode:
         self.program = program
         self.code = emit_llvm(program, machine, fast=fast)
         self.object = native.assemble(self.code.assembly, fast=fast)
-        function = native.NativeFunction(
-            self.object, self.code.functions, program.inputs, self.code.numbers, self.code.truths, self.code.constants,
-            self.code.truth_constants, self.code.tables, self.code.outputs, release=False,
-        )  # fmt: skip
+        function = native.NativeFunction(self.object, self.code.layout, release=False)
         self.memory, self.run = function.workspace()
 
     def __call__(self, inputs: Any) -> list[float] | None:
@@ -51,7 +48,7 @@ class MachineCode:
         assert not around[start + len(self.memory) :].any(), "something is written behind the memory"
         if fault:
             return None
-        return [x for place, size in self.code.outputs for x in self.memory[place : place + size].tolist()]
+        return [x for place, size in self.code.layout.outputs for x in self.memory[place : place + size].tolist()]
 
 
 # --- random statements ------------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
-"""The short ways from a call to the generated function and back: a generated binder per kernel, or an entry.
+"""The short ways from a call to the generated function and back: a generated binder per kernel, or a builtin.
 
 The general way takes arguments of any structure apart and looks up the kernel. A binder checks with a few comparisons
 that the arguments are of its kernel's structure, calls the generated function and packs the result; where anything is
 different, or raises, it returns `MISS`, and the general way does everything again, errors included.
 
-Machine code has a shorter way still: an *entry* (`runtime.entry`) is called in place of the transformed function.
+Machine code has a shorter way still: a *builtin* (`runtime.builtin`) is called in place of the transformed function.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..runtime import structure as st
-from ..runtime.entry import ARRAY, FLOAT, LIST
+from ..runtime.builtin import ARRAY, FLOAT, LIST
 from ..runtime.kernel import Kernel
 from ..runtime.loader import LoadedModule
 
@@ -101,7 +101,7 @@ def bind(args):
     return binder
 
 
-def make_entry(
+def make_builtin(
     kernel: Kernel,
     arguments: Sequence[tuple[Any, ...]],
     gradients: Sequence[tuple[Any, ...]],
@@ -109,11 +109,11 @@ def make_entry(
     with_value: bool,
     general: Callable[..., Any],
 ) -> Callable[..., Any] | None:
-    """An entry for a joint kernel of machine code, or None if there is none, or it cannot have one.
+    """A builtin for a joint kernel of machine code, or None if there is none, or it cannot have one.
 
     Args:
         kernel, arguments, gradients, single, with_value: as for `make_binder`.
-        general: what the entry calls with everything that it does not know.
+        general: what the builtin calls with everything that it does not know.
     """
     code = kernel.joint.code if kernel.joint is not None else None
     if code is None:
@@ -123,14 +123,14 @@ def make_entry(
     if len(known) < len(parts):
         return None
     value = [(FLOAT, ())] if with_value else []
-    return code.entry(
+    return code.builtin(
         known[: len(arguments)], value + known[len(arguments) :], kernel.leaves, with_value=with_value, single=single,
         general=general, name=kernel.name,
     )  # fmt: skip
 
 
 def _part(structure: tuple[Any, ...]) -> tuple[int, tuple[int, ...]] | None:
-    """What an entry calls a structure: its kind and shape; None if it does not know it."""
+    """What a builtin calls a structure: its kind and shape; None if it does not know it."""
     if structure[0] == "number":
         return FLOAT, ()
     if structure[0] == "array":

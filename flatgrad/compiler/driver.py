@@ -24,7 +24,7 @@ from .array_program import ArrayProgram
 from .costs import TINY, cheapest, native_cost
 from .emit.c import Leaves, emit_c
 from .emit.llvm import knows
-from .emit.native import code_name, compile_natively, emit_native, print_native
+from .emit.native import NOTE, code_name, compile_natively, emit_native, print_native
 from .emit.numpy import ArrayFunction, emit_arrays
 from .emit.python import Function, emit_module
 from .emit.rolled import emit_rolled
@@ -262,17 +262,18 @@ def build_pair(
         loaded = made.loaded
         stats = _stats(made.sizes, loaded.source, traced_at - start, time.perf_counter() - traced_at)
 
-    def rolled() -> str:
-        return _rolled(cut(joint(everything)), functions, title, mode)
+    def rolled(*notes: str) -> str:
+        return _rolled(cut(joint(everything)), functions, title, mode, notes)
 
     def standalone() -> str:
         return _flat(joint(everything), cut, functions, title, mode)
 
     native_code = made.backend == "native"
-    source: str | Callable[[], str] = rolled if native_code else loaded.source
+    source: str | Callable[[], str] = functools.partial(rolled, NOTE) if native_code else loaded.source
     kernel = Kernel(
         primal.name, made.whole, source, stats, traced.leaves, forward=loaded.routines[0],
-        backward=loaded.routines[1] if functions is _PAIR else None, results=made.results, data=loaded.data,
+        backward=loaded.routines[1] if functions is _PAIR else None, results=made.results, backend=made.backend,
+        data=loaded.data,
         rerolled=lambda: _rerolled(joint(everything), mode)[0],
         rolled=rolled,
         c=lambda *leaves: print_c(cut(joint(everything)), functions, title, mode, *leaves),
@@ -327,17 +328,17 @@ def build_joint(
         loaded.routines[0].replay = lambda inputs: replay(primal, wrt, inputs, of=(0,))
         stats = _stats(made.sizes, loaded.source, traced_at - start, time.perf_counter() - traced_at)
 
-    def rolled() -> str:
-        return _rolled([joint()], functions, title, mode)
+    def rolled(*notes: str) -> str:
+        return _rolled([joint()], functions, title, mode, notes)
 
     def standalone() -> str:
         return _flat(joint(), lambda whole: [whole], functions, title, mode)
 
     native_code = made.backend == "native"
-    source: str | Callable[[], str] = rolled if native_code else loaded.source
+    source: str | Callable[[], str] = functools.partial(rolled, NOTE) if native_code else loaded.source
     kernel = Kernel(
         primal.name, made.whole, source, stats, traced.leaves, joint=loaded.routines[0], results=made.results,
-        data=loaded.data,
+        backend=made.backend, data=loaded.data,
         rerolled=lambda: made.arrays[0] if made.arrays else _rerolled(joint(), mode)[0],
         rolled=rolled,
         c=lambda *leaves: print_c([joint()], functions, title, mode, *leaves),
@@ -374,13 +375,19 @@ def _rerolled(program: Program, mode: str) -> tuple[ArrayProgram, Program]:
     return reroll(cleaned, fast=mode == "fast"), cleaned
 
 
-def _rolled(programs: Sequence[Program], functions: Sequence[tuple[str, str]], title: str, mode: str) -> str:
-    """Functions as rolled Python."""
+def _rolled(
+    programs: Sequence[Program],
+    functions: Sequence[tuple[str, str]],
+    title: str,
+    mode: str,
+    notes: Sequence[str] = (),
+) -> str:
+    """Functions as rolled Python; notes stand at the top."""
     with collector_paused():
         arrays = [_rerolled(program, mode)[0] for program in programs]
         named = [ArrayFunction(program, *function) for program, function in zip(arrays, functions, strict=True)]
         header = _header(title, Sizes.of(programs[0]), mode)
-        return "".join(emit_rolled(named, [header[0], *header[2:]]))
+        return "".join(emit_rolled(named, [header[0], *header[2:], *notes]))
 
 
 def print_c(

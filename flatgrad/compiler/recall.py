@@ -22,7 +22,7 @@ import numpy as np
 
 from ..runtime import native
 from ..runtime.cache import ObjectCache
-from ..runtime.native import NativeFunction
+from ..runtime.native import Layout, NativeFunction
 from ..runtime.primitives import TABLE
 from .array_program import ArrayProgram
 from .program import Group, Program
@@ -106,23 +106,11 @@ def recall(key: str) -> Recalled | None:
         signature = ArrayProgram(item["name"], item["input_names"], _groups(item["input_groups"]))
         signature.output_groups = _groups(item["output_groups"])
         outputs = [(place, count) for place, count in item["outputs"]]
-        signatures.append(signature)
         numbers, truths, tables = arrays
-        functions.append(
-            NativeFunction(
-                code=code,
-                functions=item["calls"],
-                inputs=signature.inputs,
-                numbers=item["numbers"],
-                truths=item["truths"],
-                constants=numbers,
-                truth_constants=truths,
-                tables=tables,
-                outputs=outputs,
-                release=item["release"],
-                key=item["key"],
-            )
-        )
+        sizes = signature.inputs, item["numbers"], item["truths"]
+        layout = Layout(*sizes, numbers, truths, tables, outputs, item["functions"])
+        signatures.append(signature)
+        functions.append(NativeFunction(code, layout, release=item["release"], key=item["key"]))
     return Recalled(signatures, functions, head["sizes"])
 
 
@@ -138,7 +126,8 @@ def remember(
     """
     items, parts = [], []
     for signature, function in zip(signatures, functions, strict=True):
-        columns = function.constants, function.truth_constants, function.tables
+        layout = function.layout
+        columns = layout.constants, layout.truth_constants, layout.tables
         arrays = [np.ascontiguousarray(part, dtype=kind) for part, kind in zip(columns, _KINDS, strict=True)]
         parts += [part.tobytes() for part in arrays]
         items.append(
@@ -148,11 +137,11 @@ def remember(
                 "input_names": signature.input_names,
                 "input_groups": signature.input_groups,
                 "output_groups": signature.output_groups,
-                "numbers": function.numbers,
-                "truths": function.truths,
+                "numbers": layout.numbers,
+                "truths": layout.truths,
                 "arrays": list(map(len, arrays)),
-                "outputs": [[int(place), int(count)] for place, count in function.outputs],
-                "calls": sorted(function.functions),
+                "outputs": [[int(place), int(count)] for place, count in layout.outputs],
+                "functions": layout.functions,
                 "release": function.release,
             }
         )

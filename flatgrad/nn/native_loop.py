@@ -66,10 +66,10 @@ class NativeLoop:
     def _layout(self, size: int, code: NativeCode) -> StepLayout:
         rows, x_width, y_width = len(self.X), self.X.shape[1], self.y.shape[1]
         assert rows >= size
-        trained = sum(count for _, count in code.outputs[1:])
+        trained = sum(count for _, count in code.layout.outputs[1:])
         first = size * (x_width + y_width)
         numbers = first + trained, len(self.numbers(0))
-        layout = StepLayout(size, x_width, y_width, (first, trained), numbers, code.outputs[0][0])
+        layout = StepLayout(size, x_width, y_width, (first, trained), numbers, code.layout.outputs[0][0])
         self.layouts.append(layout)
         return layout
 

@@ -193,6 +193,7 @@ class Kernel:
         backward: `backward(residuals, output_bars) -> gradients`; None where nothing can receive a gradient.
         joint: `value_and_grad(*arguments, leaves) -> (*outputs, gradients...)`; None for a kernel of two functions.
         results: the groups of the results of `joint`, or of `forward`.
+        backend: what runs: "python", "numpy" or "native". If "auto" has gone over to machine code, that is "native".
     """
 
     name: str
@@ -204,6 +205,7 @@ class Kernel:
     backward: Routine | None = None
     joint: Routine | None = None
     results: Sequence[Any] = ()
+    backend: str = "python"
     #: Makes forward and backward routines for some of several outputs, when only those receive a gradient.
     partial_pair: Callable[[tuple[int, ...]], Sequence[Routine]] | None = None
 
@@ -220,7 +222,7 @@ class Kernel:
     standalone: Callable[[], str] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"<Kernel {self.name}: {self.stats.equations} equations>"
+        return f"<Kernel {self.name}: {self.stats.equations} equations, backend {self.backend!r}>"
 
     def __post_init__(self) -> None:
         self._pairs: dict[tuple[int, ...], Sequence[Routine]] = {}

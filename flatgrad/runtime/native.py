@@ -12,23 +12,25 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .builtin import ASSEMBLY, LEAVES, Part, fits, new_builtin, supported
 from .cache import ObjectCache
-from .entry import ASSEMBLY, LEAVES, Part, fits, make_entry, supported
 from .errors import MissingExtraError
 from .version import VERSION
 
 _lock = threading.RLock()
+#: LLVM's optimisation level. With 3 it takes longer, and the code is no faster.
+_LEVEL = 2
 
 
 def available() -> bool:
-    """Whether llvmlite is installed."""
+    """Whether llvmlite is installed, and its library can be loaded."""
     try:
-        import llvmlite  # noqa: F401
-    except ImportError:
+        require()
+    except MissingExtraError:
         return False
     return True
 
@@ -37,13 +39,14 @@ def require() -> Any:
     """llvmlite's binding of LLVM.
 
     Raises:
-        MissingExtraError: saying what to install.
+        MissingExtraError: saying what to install, and what is wrong with what is installed.
     """
     try:
         import llvmlite.binding as llvm
-    except ImportError:
+    except (ImportError, OSError, RuntimeError) as error:
+        found = "" if isinstance(error, ModuleNotFoundError) else f" (what is installed cannot be loaded: {error})"
         raise MissingExtraError(
-            "backend='native' needs llvmlite; install it with: pip install llvmlite "
+            f"backend='native' needs llvmlite; install it with: pip install llvmlite{found} "
             "(or use backend='numpy' or 'python', which compute the same bits)"
         ) from None
     return llvm
@@ -86,11 +89,11 @@ class Host:
         }  # fmt: skip
         self.version = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 
-    def target_machine(self, level: int) -> Any:
-        """LLVM's description of this machine, for code of an optimisation level."""
+    def target_machine(self) -> Any:
+        """LLVM's description of this machine."""
         target = require().Target.from_triple(self.triple)
         return target.create_target_machine(
-            cpu=self.cpu, features=self.features, opt=level, reloc="pic", codemodel="default"
+            cpu=self.cpu, features=self.features, opt=_LEVEL, reloc="pic", codemodel="default"
         )
 
 
@@ -101,24 +104,23 @@ def host() -> Host:
         return Host()
 
 
-def assemble(assembly: str, *, level: int = 2, fast: bool = False) -> bytes:
+def assemble(assembly: str, *, fast: bool = False) -> bytes:
     """An object file from LLVM assembly.
 
     Args:
         assembly: a module without target.
-        level: LLVM's optimisation level, 0 to 3.
         fast: let LLVM vectorise loops of its own accord (their sums are reassociated only where flags allow it).
     """
     llvm = require()
     machine = host()
     with _lock:
-        target = machine.target_machine(level)
+        target = machine.target_machine()
         module = llvm.parse_assembly(assembly)
         # A module whose data layout is not the target machine's would abort the process.
         module.triple = machine.triple
         module.data_layout = str(target.target_data)
         module.verify()
-        options = llvm.create_pipeline_tuning_options(speed_level=level)
+        options = llvm.create_pipeline_tuning_options(speed_level=_LEVEL)
         options.loop_vectorization = options.loop_interleaving = fast
         options.slp_vectorization = False
         builder = llvm.create_pass_builder(target, options)
@@ -191,7 +193,7 @@ class LoadedCode:
                 llvm.add_symbol(f"flatgrad_{name}", pointer)
             module = llvm.parse_assembly("")
             machine = host()
-            target = machine.target_machine(2)
+            target = machine.target_machine()
             module.triple, module.data_layout = machine.triple, str(target.target_data)
             self._engine = llvm.create_mcjit_compiler(module, target)
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
@@ -204,58 +206,62 @@ class LoadedCode:
             return int(self._engine.get_function_address(name))
 
 
+class Layout(NamedTuple):
+    """What machine code works in: an array of numbers, one of truth values, and tables.
+
+    Attributes:
+        inputs: how many numbers come in, at the beginning of the numbers.
+        numbers, truths: the sizes of the two arrays.
+        constants, truth_constants: what the arrays must have: the numbers behind the inputs, the truth values behind
+            as many places as inputs and constants are.
+        tables: gather tables, one behind the other.
+        outputs: where there is room for the results among the numbers, one per output group: place and size; they are
+            behind each other.
+        functions: the names of functions of libm and libmvec that the code calls.
+    """
+
+    inputs: int
+    numbers: int
+    truths: int
+    constants: Any
+    truth_constants: Any
+    tables: Any
+    outputs: list[tuple[int, int]]
+    functions: list[str]
+
+
 class NativeFunction:
-    """Loaded code with what its memory must have: one memory per `workspace()`.
+    """Loaded code with what it works in: one memory per `workspace()`.
 
     Args:
         code: an object file, made for this machine.
-        functions: the names of functions of libm that it calls.
-        inputs: how many numbers come in, at the beginning of the memory.
-        numbers, truths: the sizes of its arrays of numbers and of truth values.
-        constants, truth_constants: what they must have behind the inputs.
-        tables: its gather tables.
-        outputs: where in memory there is room for its results, one per output group: place and size.
+        layout: what it works in.
         release: whether calls take so long that they should release the interpreter lock.
         key: under which the object file is in the cache.
     """
 
-    def __init__(
-        self,
-        code: bytes,
-        functions: Iterable[str],
-        inputs: int,
-        numbers: int,
-        truths: int,
-        constants: Any,
-        truth_constants: Any,
-        tables: Any,
-        outputs: Sequence[tuple[int, int]],
-        release: bool,
-        key: str = "",
-    ) -> None:
-        self.loaded = LoadedCode(code, functions)
-        self.functions, self.key = functions, key
-        self.inputs, self.numbers, self.truths = inputs, numbers, truths
-        self.constants, self.truth_constants = constants, truth_constants
-        self.tables = np.ascontiguousarray(tables, dtype=np.int64)
-        self.outputs, self.release = outputs, release
+    def __init__(self, code: bytes, layout: Layout, *, release: bool, key: str = "") -> None:
+        self.loaded = LoadedCode(code, layout.functions)
+        self.layout, self.release, self.key = layout, release, key
+        self._tables = np.ascontiguousarray(layout.tables, dtype=np.int64)
 
     def workspace(self) -> tuple[Any, functools.partial[int]]:
         """Fresh memory, and a function that runs the code in it and returns whether there was a fault."""
-        memory = _aligned(self.numbers)
-        truths = np.zeros(self.truths, dtype=bool)
-        end = self.inputs + len(self.constants)
-        memory[self.inputs : end] = self.constants
-        truths[end : end + len(self.truth_constants)] = self.truth_constants
+        layout = self.layout
+        memory = _aligned(layout.numbers)
+        truths = np.zeros(layout.truths, dtype=bool)
+        end = layout.inputs + len(layout.constants)
+        memory[layout.inputs : end] = layout.constants
+        truths[end : end + len(layout.truth_constants)] = layout.truth_constants
         kind = ctypes.CFUNCTYPE if self.release else ctypes.PYFUNCTYPE
         run = kind(ctypes.c_int, *[ctypes.c_void_p] * 4)(self.loaded.address)
-        results = np.array([memory.ctypes.data + 8 * place for place, _ in self.outputs], dtype=np.int64)
-        arrays = memory, truths, self.tables, results
+        results = np.array([memory.ctypes.data + 8 * place for place, _ in layout.outputs], dtype=np.int64)
+        arrays = memory, truths, self._tables, results
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
         run.held = self, arrays  # type: ignore[attr-defined]  # they live as long as the function does
         return memory, functools.partial(run, *pointers)
 
-    def entry(
+    def builtin(
         self,
         arguments: Sequence[tuple[int, tuple[int, ...]]],
         results: Sequence[tuple[int, tuple[int, ...]]],
@@ -267,11 +273,11 @@ class NativeFunction:
         Args:
             arguments, results: what they are, and their shapes; one per input group but the leaves' and output group.
             leaves: the `Value`s whose numbers it reads.
-            options: how results are put together, and what is called instead; see `make_entry`.
+            options: how results are put together, and what is called instead; see `new_builtin`.
 
         Returns:
             The function; None where there can be none: on an interpreter that is laid out differently, for code that
-            should release the interpreter lock, for structures that entries do not know.
+            should release the interpreter lock, for structures that builtins do not know.
         """
         if self.release or not supported() or not fits(arguments, results):
             return None
@@ -283,10 +289,10 @@ class NativeFunction:
             place += 8 * math.prod(shape)
         if leaves:
             taken.append(Part(LEAVES, (len(leaves),), place, leaves))
-        starts = [memory.ctypes.data + 8 * start for start, _ in self.outputs]
+        starts = [memory.ctypes.data + 8 * start for start, _ in self.layout.outputs]
         given = [Part(kind, shape, start) for (kind, shape), start in zip(results, starts, strict=True)]
         addresses = [pointer.value or 0 for pointer in run.args[:3]]
-        return make_entry(_entry_code().address, self.loaded.address, addresses, taken, given, held=run, **options)
+        return new_builtin(_builtin_code().address, self.loaded.address, addresses, taken, given, held=run, **options)
 
     def trainer(self) -> NativeTrainer:
         """Fresh memory for a training loop; the code must have a function `train`."""
@@ -336,23 +342,23 @@ def _aligned(count: int) -> Any:
     return memory[start : start + count]
 
 
-def assemble_cached(assembly: str, *, level: int = 2, fast: bool = False) -> tuple[str, bytes]:
+def assemble_cached(assembly: str, *, fast: bool = False) -> tuple[str, bytes]:
     """`assemble`, with results kept on disk for other processes, and the key of what is kept."""
     machine = host()
-    options = f"level {level}, fast {fast}"
+    options = f"level {_LEVEL}, fast {fast}"
     key = ObjectCache.key(assembly, options, VERSION, machine.version, machine.triple, machine.cpu, machine.features)
     code = object_cache.get(key)
     if code is None:
-        code = assemble(assembly, level=level, fast=fast)
+        code = assemble(assembly, fast=fast)
         object_cache.put(key, code)
     return key, code
 
 
 @cache
-def _entry_code() -> LoadedCode:
-    """The code of all entries, loaded once."""
+def _builtin_code() -> LoadedCode:
+    """The code of all builtins, loaded once."""
     with _lock:
-        return LoadedCode(assemble_cached(ASSEMBLY)[1], (), "entry")
+        return LoadedCode(assemble_cached(ASSEMBLY)[1], (), "builtin")
 
 
 #: What is kept for other processes.

@@ -37,7 +37,7 @@ class Counting:
 
             counting.counted = True
             self.f._binder = counting
-        return self.f._call(*args, **kwargs)  # not by the entry, where there is one
+        return self.f._call(*args, **kwargs)  # not by a builtin, where there is one
 
     @property
     def hits(self):

@@ -198,7 +198,7 @@ def test_accesses_that_are_copied(terms, machine):
     for rows, columns in ((4, 3), (5, 8), (7, 13)):
         program, inputs = products(rows, columns, terms, np.random.default_rng(rows))
         code = MachineCode(program, machine)
-        assert code.code.numbers >= program.size + 2 * columns * math.prod(terms), "there is room for the copies"
+        assert code.code.layout.numbers >= program.size + 2 * columns * math.prod(terms), "there is room for the copies"
         check_code(code, program, inputs)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from unittest import mock
 
@@ -14,8 +16,13 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value
+from flatgrad.compiler.array_program import Apply, ArrayProgram, Fold, Read, Segment, Statement
 from flatgrad.compiler.emit import native as emitter
+from flatgrad.compiler.emit.llvm import Machine, emit_llvm
+from flatgrad.compiler.program import Group
+from flatgrad.nn.native_loop import NativeLoop
 from flatgrad.runtime import native
+from flatgrad.runtime.primitives import BY_NAME
 from tests.array_programs import flattened
 from tests.bits import all_bits, assert_same
 from tests.compiler.test_threads import THREADS, hurried, in_threads  # noqa: F401 - a fixture
@@ -109,27 +116,74 @@ def test_the_same_function_is_compiled_by_threads_at_once(hurried):  # noqa: F81
         assert_same(found, flattened(list(expected)))
 
 
+def ticks_during(work):
+    """How often another thread moved on in the middle of a piece of work that takes long."""
+    ticks, done = [], threading.Event()
+
+    def tick():
+        while not done.is_set():
+            ticks.append(time.perf_counter())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        start = time.perf_counter()
+        work()
+        end = time.perf_counter()
+    finally:
+        done.set()
+        thread.join()
+    margin = 0.1 * (end - start)
+    return sum(start + margin < tick < end - margin for tick in ticks)
+
+
 @pytest.mark.slow
-def test_long_calls_let_other_threads_run():
-    """While machine code that takes long runs, the interpreter does something else."""
+@pytest.mark.parametrize("release", [True, False])
+def test_long_calls_let_other_threads_run(release):
+    """While machine code that takes long runs, the interpreter does something else; if it is to release the lock."""
+    program = ArrayProgram("f", ["x"], [Group("x", 1, True)])
+    body = (Read(0, (0, 0)), Read(0, (0, 0)), Apply(BY_NAME["mul"], (0, 1)))
+    fold = Fold(BY_NAME["add"], (Segment((20_000, 5_000), body),))  # 10**8 additions, one after the other
+    program.statements = [Statement("v", (), (fold,), 1, "f")]
+    program.outputs = np.array([1])
+    program.output_groups = [Group("y", 1, True)]
+    code = emit_llvm(program.check(), Machine(2, False))
+    memory, run = native.NativeFunction(native.assemble(code.assembly), code.layout, release=release).workspace()
+    memory[0] = 1.0
+    ticks = ticks_during(run)
+    assert memory[code.layout.outputs[0][0]] == 1e8
+    assert (ticks > 0) is release
+
+
+@pytest.mark.slow
+def test_training_lets_other_threads_run(monkeypatch):
+    model = fg.nn.MLP(2, [4, 1], seed=1)
+    X = np.random.default_rng(1).standard_normal((30, 2))
+    within = []
+    made = NativeLoop._made
+
+    def watched(*given):
+        result = []
+        count = given[5]
+        within.append((count, ticks_during(lambda: result.append(made(*given)))))
+        return result[0]
+
+    monkeypatch.setattr(NativeLoop, "_made", watched)
+    fg.nn.fit(
+        lambda X, y: sum((model(x) - t) ** 2 for x, t in zip(X, y, strict=True)), model, fg.nn.SGD(1e-6), X, X[:, 0],
+        steps=100_000, backend="native", progress=False,
+    )  # fmt: skip
+    count, ticks = max(within)
+    assert count > 5_000
+    assert ticks > 0
+
+
+def test_what_takes_long_releases_the_lock():
     x = np.random.default_rng(1).standard_normal(20_000)
     f = fg.value_and_grad(lambda x: sum((a * a).tanh().exp() for a in x), backend="native")
-    kernel = f.kernel_for(x)
-    assert kernel.data["VALUE_AND_GRAD_CODE"].release, "some thousand calls of libm"
+    assert f.kernel_for(x).joint.code.release, "some ten thousand calls of libm"
     small = fg.value_and_grad(lambda x: x[0] * x[1], backend="native").kernel_for([1.0, 2.0])
-    assert not small.data["VALUE_AND_GRAD_CODE"].release
-    count, until = 0, time.perf_counter() + 0.3
-
-    def work(thread):
-        nonlocal count
-        while time.perf_counter() < until:
-            if thread:
-                kernel.joint.run(x)
-            else:
-                count += 1
-
-    in_threads(work, 2)
-    assert count > 1000
+    assert not small.joint.code.release
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
@@ -155,7 +209,8 @@ wrong = []
 
 def work():
     for call in range(int(sys.argv[2])):
-        if flattened(kernel.joint.run(*inputs[call % TURNS])) != expected[call % TURNS]:
+        value, (gradient, scale) = f(*inputs[call % TURNS])
+        if [value, *gradient.tolist(), scale] != expected[call % TURNS]:
             wrong.append(call)
 
 inputs = inputs_of(0)
@@ -194,14 +249,14 @@ def finished(processes):
 @pytest.mark.slow
 def test_four_processes_share_an_empty_cache(tmp_path):
     folder = tmp_path / "cache"
-    results = finished([begin(folder, "empty", 500) for _ in range(4)])
+    results = finished([begin(folder, "empty", 10_000) for _ in range(4)])
     assert len(set(results)) == 1
     x = [flattened(list(fg.value_and_grad(body, (0, 1), backend="python")(x.tolist(), s))) for x, s in inputs_of(0)]
     values = [Value(a) for a in inputs_of(0)[0][0].tolist()]
     body(values, 0.5).backward()
     assert results[0].strip() == f"{[a.hex() for part in x for a in part]} {[v.grad.hex() for v in values]}"
     entries = sorted(path.name for path in folder.iterdir())
-    assert len(entries) == 4, "value_and_grad, forward, backward, the code of entries; and no drafts"
+    assert len(entries) == 4, "value_and_grad, forward, backward, the code of builtins; and no drafts"
     assert all(name.endswith(".object") for name in entries)
     assert finished([begin(folder, "cached", 10)]) == results[:1]
     assert sorted(path.name for path in folder.iterdir()) == entries
@@ -259,6 +314,22 @@ def test_modes_and_versions_do_not_share_entries(folder, monkeypatch):
     monkeypatch.setattr(native, "VERSION", "0.0.0")
     assert run_once()[1] == 1
     assert len(list(folder.iterdir())) == 3
+
+
+@pytest.mark.parametrize("name", ["version", "triple", "cpu", "features"])
+def test_machines_do_not_share_entries(folder, monkeypatch, name):
+    """Another llvmlite, or another processor, compiles anew."""
+    code = native.assemble_cached(native.ASSEMBLY)[1]
+    another = copy.copy(native.host())
+    setattr(another, name, f"{getattr(another, name)} and more")
+    monkeypatch.setattr(native, "host", lambda: another)
+    monkeypatch.setattr(native, "assemble", lambda *given, **options: b"another")
+    assert native.assemble_cached(native.ASSEMBLY)[1] == b"another"
+    assert native.assemble_cached(native.ASSEMBLY, fast=True)[1] == b"another"
+    monkeypatch.undo()
+    monkeypatch.setenv("FLATGRAD_CACHE_DIR", str(folder))
+    monkeypatch.setattr(native, "assemble", None)
+    assert native.assemble_cached(native.ASSEMBLY)[1] == code
 
 
 def test_a_cache_that_is_off(folder, monkeypatch):

@@ -27,8 +27,8 @@ def body(x, scale=1.0):
 
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
-    """An empty cache; the code of entries is loaded already."""
-    native._entry_code()
+    """An empty cache; the code of builtins is loaded already."""
+    native._builtin_code()
     monkeypatch.delenv("FLATGRAD_CACHE", raising=False)
     monkeypatch.setenv("FLATGRAD_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"

@@ -24,6 +24,7 @@ import numpy as np
 
 from ...runtime import primitives as p
 from ...runtime.errors import OptionError
+from ...runtime.native import Layout
 from ...runtime.primitives import TABLE, Primitive
 from ..array_program import Apply, ArrayProgram, Block, Fold, Read, Segment, Statement, used_primitives
 from ..buffers import Arena, Plan, plan_buffers
@@ -64,23 +65,11 @@ class NativeCode(NamedTuple):
 
     Attributes:
         assembly: the module, without target.
-        numbers, truths: the sizes of the two arrays that it works in.
-        tables: gather tables, one behind the other.
-        constants: what `memory` must have, from the first address behind the inputs.
-        truth_constants: likewise for `truths`.
-        outputs: where there is room for the results in `memory`, one per output group: place and size; they are behind
-            each other.
-        functions: the names of the functions of libm that it calls.
+        layout: what it works in.
     """
 
     assembly: str
-    numbers: int
-    truths: int
-    tables: Any
-    constants: Any
-    truth_constants: Any
-    outputs: list[tuple[int, int]]
-    functions: frozenset[str]
+    layout: Layout
 
 
 def emit_llvm(program: ArrayProgram, machine: Machine, *, fast: bool = False) -> NativeCode:
@@ -557,13 +546,13 @@ class _Module:
         ]
         assembly = "\n\n".join([*sorted(self.called), *self.functions, "\n".join(calls), "\n".join(attributes)]) + "\n"
         tables = np.concatenate(self.tables) if self.tables else np.zeros(1, dtype=np.int64)
-        functions = frozenset(
+        functions = sorted(
             line.partition("@flatgrad_")[2].partition("(")[0] for line in self.called if "@flatgrad_" in line
         )
         constants, truths = np.array(program.constants, dtype=float), np.array(program.truths, dtype=bool)
-        return NativeCode(
-            assembly, max(self.arena.peak, 1), max(self.truths.peak, 1), tables, constants, truths, outputs, functions
-        )
+        sizes = max(self.arena.peak, 1), max(self.truths.peak, 1)
+        layout = Layout(program.inputs, *sizes, constants, truths, tables, outputs, functions)
+        return NativeCode(assembly, layout)
 
     def add(self, function: _Function, writer: Writer, others: str = "") -> None:
         """Take over a function, and call it next; `others` are arguments behind the usual ones."""
@@ -802,6 +791,7 @@ class _StatementWriter:
         self.base: str | int = module.plan.place(fixed(statement.base), statement.kind)
         self.accesses: dict[int, _Access] = {}
         self.scratch: list[tuple[int, int]] = []
+        self.offsets: list[int] = []  # where each vector of a tile begins, relative to the tile
         self.lane_strides = [math.prod(self.shape[k + 1 :]) for k in range(len(self.shape))]
         self._find_accesses(statement.body, statement.kind, self.shape)
         for node in statement.body:
@@ -887,7 +877,7 @@ class _StatementWriter:
 
     def _pack(self, access: _Access) -> None:
         """Copy what an access reads to scratch memory, vector by vector."""
-        function, dimension, rank = self.function, self.vector, len(self.shape)
+        dimension, rank = self.vector, len(self.shape)
         extents = access.extents[rank:]
         length = self.shape[dimension]
         size = math.prod(extents) * length
@@ -898,7 +888,6 @@ class _StatementWriter:
         access.base = place
         access.strides = [1 if k == dimension else 0 for k in range(rank)] + steps
         access.scope = ""
-        del function
 
     def _copied(
         self, access: _Access, extents: tuple[int, ...], source: str | int, target: str | int, depth: int, length: int
@@ -956,10 +945,7 @@ class _StatementWriter:
 
     def _tile(self, indices: dict[int, str | int]) -> None:
         extent = self.shape[self.vector] if self.vector >= 0 else 1
-        #: Where each vector of the tile begins, relative to the tile.
         self.offsets = [min(k * self.width, max(extent - self.width, 0)) for k in range(self.vectors)]
-        if self.vectors * self.width <= extent:
-            self.offsets = [k * self.width for k in range(self.vectors)]
         body = self.statement.body
         values = _Values(self, body, indices)
         place: str | int = self.base

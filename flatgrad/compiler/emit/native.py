@@ -13,7 +13,8 @@ from .llvm_training import StepLayout, training_loop
 from .numpy import ArrayFunction, Emitted
 from .python import docstring, filled, safe_comment, signature
 
-_NOTE = "Machine code does the work: print(kernel.arrays) shows its loops, kernel.save('f.c') writes them as C."
+#: What stands above source that machine code runs for.
+NOTE = "Machine code runs: print(kernel.arrays) shows its loops, kernel.save('f.c') writes them in C."
 #: Calls that take longer than this by the estimate, in nanoseconds, release the interpreter lock (threads take turns
 #: every 5 ms anyway).
 _LONG = 100_000.0
@@ -31,7 +32,7 @@ def emit_native(
         costs: about how long each function takes, in nanoseconds.
     """
     made = [
-        native_function(_assembly(function.program, fast), function.program.inputs, fast=fast, release=cost > _LONG)
+        native_function(_assembly(function.program, fast), fast=fast, release=cost > _LONG)
         for function, cost in zip(functions, [*costs, *[0.0] * (len(functions) - len(costs))], strict=True)
     ]
     return print_native(functions, made, header)
@@ -50,11 +51,13 @@ def print_native(functions: Sequence[ArrayFunction], made: Sequence[NativeFuncti
     for function, code in zip(functions, made, strict=True):
         name = code_name(function.name)
         data[name] = code
-        sections += _wrapper(function, code.outputs, name)
-    head = "".join(safe_comment(f"# {line}") + "\n" for line in [*header, _NOTE])
+        sections += _wrapper(function, code.layout.outputs, name)
+    head = "".join(safe_comment(f"# {line}") + "\n" for line in [*header, NOTE])
     head += f"\n{idle_workspaces([function.name for function in functions])}"
     return Emitted(
-        [head, *(f"\n\n{section}" for section in sections)], data, [8 * code.numbers + code.truths for code in made]
+        [head, *(f"\n\n{section}" for section in sections)],
+        data,
+        [8 * code.layout.numbers + code.layout.truths for code in made],
     )
 
 
@@ -62,25 +65,22 @@ def native_step(program: ArrayProgram, layout: Callable[[NativeCode], StepLayout
     """A training step with the loop around it, compiled."""
     code = _assembly(program, fast)
     code = code._replace(assembly=f"{code.assembly}\n{training_loop(layout(code))}")
-    return native_function(code, program.inputs, fast=fast, release=True)
+    return native_function(code, fast=fast, release=True)
 
 
 def compile_natively(program: ArrayProgram, *, fast: bool = False) -> NativeFunction:
     """The machine code of a small program, without functions that call it."""
-    return native_function(_assembly(program, fast), program.inputs, fast=fast, release=False)
+    return native_function(_assembly(program, fast), fast=fast, release=False)
 
 
 def _assembly(program: ArrayProgram, fast: bool) -> NativeCode:
     return emit_llvm(program, Machine(host().lanes, host().shortcuts, host().vector_math), fast=fast)
 
 
-def native_function(code: NativeCode, inputs: int, *, fast: bool, release: bool) -> NativeFunction:
+def native_function(code: NativeCode, *, fast: bool, release: bool) -> NativeFunction:
     """Assemble (or take from the cache) and load code."""
     key, machine_code = assemble_cached(code.assembly, fast=fast)
-    return NativeFunction(
-        machine_code, code.functions, inputs, code.numbers, code.truths, code.constants, code.truth_constants,
-        code.tables, code.outputs, release, key,
-    )  # fmt: skip
+    return NativeFunction(machine_code, code.layout, release=release, key=key)
 
 
 def code_name(function: str) -> str:

@@ -1,4 +1,4 @@
-"""Entries: a kernel of machine code called as a builtin function does what the general way does, and leaks nothing."""
+"""Builtins: a kernel of machine code called as a builtin function does what the general way does, and leaks nothing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 import flatgrad as fg
 from flatgrad import Value
 from flatgrad.compiler import transforms
-from flatgrad.runtime import entry, native, tracing
+from flatgrad.runtime import builtin, native, tracing
 from tests.bits import bits
 
-pytestmark = pytest.mark.skipif(not entry.supported(), reason="this interpreter is laid out differently")
+pytestmark = pytest.mark.skipif(not builtin.supported(), reason="this interpreter is laid out differently")
 
 
 def rosenbrock(x):
@@ -50,7 +50,7 @@ CASES = {
 }
 
 
-def is_entry(f):
+def is_builtin(f):
     return isinstance(f.__call__, types.BuiltinFunctionType)
 
 
@@ -69,7 +69,7 @@ def general(f, *args):
 
 
 class Refusing:
-    """Counts what an entry hands over to the general way."""
+    """Counts what a builtin hands over to the general way."""
 
     def __init__(self, f):
         self.count = 0
@@ -82,30 +82,30 @@ class Refusing:
         f._call = counted
 
 
-def with_entry(function, *args, argnums=0, transform=fg.grad, **options):
-    """A function with an entry, the result of the general way, and a count of what is handed over."""
+def with_builtin(function, *args, argnums=0, transform=fg.grad, **options):
+    """A function with a builtin, the result of the general way, and a count of what is handed over."""
     f = transform(function, argnums, backend="native", **options)
     refusing = Refusing(f)
     expected = f._call(*args)
-    assert is_entry(f)
+    assert is_builtin(f)
     refusing.count = 0
     return f, expected, refusing
 
 
 @pytest.mark.parametrize("transform", [fg.grad, fg.value_and_grad])
 @pytest.mark.parametrize("name", CASES)
-def test_an_entry_does_what_the_general_way_does(name, transform):
+def test_an_builtin_does_what_the_general_way_does(name, transform):
     function, argnums, arguments = CASES[name]
-    f, expected, refusing = with_entry(function, *arguments, argnums=argnums, transform=transform)
+    f, expected, refusing = with_builtin(function, *arguments, argnums=argnums, transform=transform)
     for _ in range(3):
         assert flat(f(*arguments)) == flat(expected)
-    assert refusing.count == 0, "the entry did it"
+    assert refusing.count == 0, "the builtin did it"
     again = transform(function, argnums, backend="python")(*arguments)
     assert flat(again) == flat(expected)
 
 
 def test_results_are_new_and_the_callers_own():
-    f, _, _ = with_entry(rosenbrock, X)
+    f, _, _ = with_builtin(rosenbrock, X)
     first = f(X)
     kept = first.copy()
     second = f(X + 1.0)
@@ -136,18 +136,18 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_what_an_entry_does_not_know_goes_the_general_way(name):
-    f, expected, refusing = with_entry(lambda x: sum(a * a * 0.5 for a in np.ravel(x)), X)
+def test_what_an_builtin_does_not_know_goes_the_general_way(name):
+    f, expected, refusing = with_builtin(lambda x: sum(a * a * 0.5 for a in np.ravel(x)), X)
     strange = STRANGE[name]()
     reference = fg.grad(f.function, backend="python")(strange)
     assert flat(f(strange)) == flat(reference)
     assert refusing.count == (name != "read-only"), "a read-only array can be read"
-    f.__call__ = next(iter(f._kernels.values())).direct
+    f.__call__ = next(iter(f._kernels.values())).builtin
     assert flat(f(X)) == flat(expected)
 
 
 def test_numbers_that_are_no_floats():
-    f, _, refusing = with_entry(lambda x: x * x * x, 2.0)
+    f, _, refusing = with_builtin(lambda x: x * x * x, 2.0)
     for number in (2, np.float64(2.0), np.float32(2.0), np.int64(2)):
         assert flat(f(number)) == flat(12.0)
     assert refusing.count == 4
@@ -159,7 +159,7 @@ def test_numbers_that_are_no_floats():
 
 
 def test_lists_with_something_else_in_them():
-    f, expected, refusing = with_entry(on_lists, [0.5, 1.0], [0.25, 2.0])
+    f, expected, refusing = with_builtin(on_lists, [0.5, 1.0], [0.25, 2.0])
     assert flat(f([0.5, 1], [0.25, 2])) == flat(expected)
     assert flat(f([0.5, np.float64(1.0)], [0.25, 2.0])) == flat(expected)
     assert refusing.count == 2
@@ -168,7 +168,7 @@ def test_lists_with_something_else_in_them():
 
 
 def test_wrong_numbers_of_arguments_and_keywords():
-    f, expected, _ = with_entry(matrices, A, B, 0.25)
+    f, expected, _ = with_builtin(matrices, A, B, 0.25)
     assert flat(f(A, B, c=0.25)) == flat(expected)
     assert flat(f(A, c=0.25, b=B)) == flat(expected)
     for call in (f, lambda: f(A, B), lambda: f(A, B, 0.25, 1.0), lambda: f(A, B, d=1.0)):
@@ -177,18 +177,18 @@ def test_wrong_numbers_of_arguments_and_keywords():
 
 
 def test_faults_raise_what_the_interpreter_raises():
-    f, expected, _ = with_entry(lambda x: x[0] / x[1] + x[0].exp(), [1.0, 2.0])
-    with pytest.raises(fg.DivisionByZeroError, match=r"test_entry\.py") as caught:
+    f, expected, _ = with_builtin(lambda x: x[0] / x[1] + x[0].exp(), [1.0, 2.0])
+    with pytest.raises(fg.DivisionByZeroError, match=r"test_builtin\.py") as caught:
         f([1.0, 0.0])
     assert isinstance(caught.value, ZeroDivisionError)
     with pytest.raises(fg.RangeError, match="exp"):
         f([1e5, 2.0])
     assert flat(f([1.0, 2.0])) == flat(expected)
-    assert is_entry(f)
+    assert is_builtin(f)
 
 
-def test_an_entry_is_inlined_while_another_function_is_traced():
-    inner, _, refusing = with_entry(lambda x: x * x * x, 2.0)
+def test_an_builtin_is_inlined_while_another_function_is_traced():
+    inner, _, refusing = with_builtin(lambda x: x * x * x, 2.0)
     outer = fg.grad(lambda y: inner(y) * inner(2.0))
     assert outer(3.0) == 6.0 * 3.0 * 12.0
     assert refusing.count == 2, "both calls of the inner function were traced"
@@ -212,7 +212,7 @@ def test_leaves_are_read_at_each_call():
     reference = fg.value_and_grad(f.function, wrt=model, backend="python")
     x = [0.5, -1.0]
     f(x)
-    assert is_entry(f)
+    assert is_builtin(f)
     refusing = Refusing(f)
     for k, p in enumerate(model.parameters()):
         p.data = 0.1 * k - 0.5
@@ -240,7 +240,7 @@ def test_as_a_method():
 @pytest.mark.parametrize("name", ["a vector", "a matrix, a vector and a number", "lists", "a number"])
 def test_nothing_leaks(name):
     function, argnums, arguments = CASES[name]
-    f, _, _ = with_entry(function, *arguments, argnums=argnums, transform=fg.value_and_grad)
+    f, _, _ = with_builtin(function, *arguments, argnums=argnums, transform=fg.value_and_grad)
     wrong = [np.zeros((1, 1)) if isinstance(a, np.ndarray) else "x" for a in arguments]
     watched = [np.dtype(np.float64), np.ndarray, f._call, *arguments]
 
@@ -267,8 +267,8 @@ def test_nothing_leaks(name):
         assert more - blocks < 250, "fewer than one block for two calls"
 
 
-def test_many_threads_share_an_entry():
-    f, _, _ = with_entry(rosenbrock, X, transform=fg.value_and_grad)
+def test_many_threads_share_a_builtin():
+    f, _, _ = with_builtin(rosenbrock, X, transform=fg.value_and_grad)
     inputs = [RNG.uniform(0.5, 1.5, 12) for _ in range(50)]
     reference = fg.value_and_grad(rosenbrock, backend="python")
     expected = [flat(reference(x)) for x in inputs]
@@ -295,7 +295,7 @@ def test_many_threads_share_an_entry():
 
 def test_a_call_from_inside_of_a_call_has_memory_of_its_own():
     """By the general way, arguments may run code; it may call the same kernel."""
-    f, _, _ = with_entry(lambda x, y: (x + y) * y, 1.0, 2.0, argnums=(0, 1))
+    f, _, _ = with_builtin(lambda x, y: (x + y) * y, 1.0, 2.0, argnums=(0, 1))
     kernel = f.kernels[0]
     inner = []
 
@@ -309,12 +309,12 @@ def test_a_call_from_inside_of_a_call_has_memory_of_its_own():
     assert outer == (2.0, 5.0)
 
 
-def test_no_entry_where_there_cannot_be_one(monkeypatch):
+def test_no_builtin_where_there_cannot_be_one(monkeypatch):
     plain = fg.grad(rosenbrock, backend="native")
     with monkeypatch.context() as patch:
         patch.setattr(native, "supported", lambda: False)
         expected = plain(X)
-        assert not is_entry(plain)
+        assert not is_builtin(plain)
         assert flat(plain(X)) == flat(expected)
     for function, arguments, options in [
         (lambda x: (x, x), (1.0,), {"has_aux": True}),
@@ -324,10 +324,10 @@ def test_no_entry_where_there_cannot_be_one(monkeypatch):
     ]:
         f = fg.grad(function, backend="native", **options)
         f(*arguments)
-        assert not is_entry(f)
+        assert not is_builtin(f)
     slow = fg.grad(lambda x: sum((a * a).tanh().exp() for a in x), backend="native")
     slow(np.full(20_000, 0.5))
-    assert not is_entry(slow), "calls that take long release the interpreter lock"
+    assert not is_builtin(slow), "calls that take long release the interpreter lock"
 
 
 def test_a_tiny_kernel_that_is_called_often_gets_machine_code(monkeypatch):
@@ -337,14 +337,15 @@ def test_a_tiny_kernel_that_is_called_often_gets_machine_code(monkeypatch):
     source = f.kernels[0].source
     for _ in range(9):
         assert flat(f(0.5, 2.0)) == flat(expected)
-    assert not is_entry(f)
+    assert not is_builtin(f)
     assert flat(f(0.5, 2.0)) == flat(expected)
-    assert is_entry(f)
+    assert is_builtin(f)
     assert flat(f(0.5, 2.0)) == flat(expected)
     assert f.kernels[0].source == source, "what is printed remains flat Python"
+    assert f.kernels[0].backend == "native"
     with pytest.raises(fg.DivisionByZeroError):
         f(0.5, 0.0)
-    # Another structure begins anew, and the first one's entry is found again.
+    # Another structure begins anew, and the first one's builtin is found again.
     assert f(0.5, np.float64(2.0))[0] == expected[0]
     assert flat(f(0.5, 2.0)) == flat(expected)
 
@@ -355,7 +356,7 @@ def test_others_stay_what_they_are(monkeypatch, options):
     f = fg.grad(lambda x: x * x, **options)
     for _ in range(10):
         assert f(2.0) == 4.0
-    assert not is_entry(f)
+    assert not is_builtin(f)
 
 
 def test_without_llvmlite_nothing_changes(monkeypatch):
@@ -364,11 +365,11 @@ def test_without_llvmlite_nothing_changes(monkeypatch):
     f = fg.grad(lambda x: x * x)
     for _ in range(10):
         assert f(2.0) == 4.0
-    assert not is_entry(f)
+    assert not is_builtin(f)
 
 
 def test_special_numbers_pass_through():
-    f, _, refusing = with_entry(lambda x: sum(a * 2.0 for a in x) * 0.5, X, transform=fg.value_and_grad)
+    f, _, refusing = with_builtin(lambda x: sum(a * 2.0 for a in x) * 0.5, X, transform=fg.value_and_grad)
     g = fg.value_and_grad(f.function, backend="python")
     for special in (math.nan, math.inf, -0.0, 5e-324):
         x = X.copy()
@@ -377,8 +378,8 @@ def test_special_numbers_pass_through():
     assert refusing.count == 0
 
 
-def test_an_entry_keeps_what_it_needs():
-    f, expected, _ = with_entry(rosenbrock, X)
+def test_an_builtin_keeps_what_it_needs():
+    f, expected, _ = with_builtin(rosenbrock, X)
     direct = f.__call__
     del f
     gc.collect()

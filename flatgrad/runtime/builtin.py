@@ -1,10 +1,11 @@
 """Kernels as builtin functions: the way from Python's call to machine code and back, in machine code itself.
 
 Calling machine code by way of Python and ctypes takes about a microsecond: arguments are checked and copied, pointers
-are converted, results are copied. For small kernels that is most of a call. An *entry* is a builtin function (a
-`PyCFunction`) whose code does the same on CPython's and NumPy's own structures in a tenth of the time. As C it would be
+are converted, results are copied. For small kernels that is most of a call. A *builtin* is a function of CPython's own
+kind (a `PyCFunction`) whose code does the same on the structures of CPython and NumPy in a tenth of the time. As C it
+would be
 
-    PyObject *entry(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+    PyObject *builtin(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
     {
         /* words of `self`, an array: see `_WORDS` */
         if (names || count != arguments || *tracing) return general(args, names);
@@ -14,14 +15,14 @@ are converted, results are copied. For small kernels that is most of a call. An 
         return the results, as floats and in tuples where need be;
     }
 
-An entry knows one structure of arguments, and no errors: whatever is not as it expects, faults included, it hands over
+A builtin knows one structure of arguments, and no errors: whatever is not as it expects, faults included, it hands over
 to the general way, which is Python. From copying the arguments to fetching the results it holds the interpreter lock
 and runs no code of Python's, so that all threads can share its memory. The code is the same for all kernels; what
 differs is in the words of `self`.
 
 It relies on where CPython and NumPy keep things: an object's type, the number in a float, the items of a list, the
 fields of an array. These places have not moved for more than a decade, but that is not taken on trust: `supported`
-looks at live objects first, and where anything is elsewhere, there are no entries.
+looks at live objects first, and where anything is elsewhere, there are no builtins.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ FLOAT: Final = 0
 ARRAY: Final = 1
 LIST: Final = 2
 LEAVES: Final = 3
-#: An entry has at most so many results, and arrays of at most so many dimensions.
+#: A builtin has at most so many results, and arrays of at most so many dimensions.
 RESULTS: Final = 16
 DIMENSIONS: Final = 4
 
@@ -72,7 +73,7 @@ class Part(NamedTuple):
         return [self.kind, math.prod(self.shape), self.place, len(self.shape), *lengths, *rest]
 
 
-#: What the words of an entry are, in order; its parts follow, eight words each: arguments, then results.
+#: What the words of a builtin are, in order; its parts follow, eight words each: arguments, then results.
 _WORDS: Final = (
     "run", "memory", "truths", "tables", "tracing", "general", "array_type", "float_type", "list_type", "float64",
     "new_array", "new_float", "new_list", "new_tuple", "set_in_list", "set_in_tuple", "call", "take", "drop",
@@ -82,7 +83,7 @@ _PART: Final = 8
 
 
 class _Words(np.ndarray[Any, np.dtype[np.int64]]):
-    """The words of an entry; they keep alive what they point to."""
+    """The words of a builtin; they keep alive what they point to."""
 
     held: Any
 
@@ -97,12 +98,12 @@ class _MethodDef(ctypes.Structure):
 
 
 def fits(arguments: Sequence[tuple[int, tuple[int, ...]]], results: Sequence[tuple[int, tuple[int, ...]]]) -> bool:
-    """Whether an entry can have these arguments and results."""
+    """Whether a builtin can have these arguments and results."""
     shapes = [shape for _, shape in (*arguments, *results)]
     return 0 < len(results) <= RESULTS and all(len(shape) <= DIMENSIONS and all(shape) for shape in shapes)
 
 
-def make_entry(
+def new_builtin(
     code: int,
     run: int,
     memory: Sequence[int],
@@ -159,7 +160,7 @@ _CONTIGUOUS_ALIGNED, _NEW_FROM_DESCRIPTION = 0x101, 94
 
 @cache
 def _interface() -> dict[str, int]:
-    """The addresses of the functions of CPython and NumPy that entries call."""
+    """The addresses of the functions of CPython and NumPy that builtins call."""
     python = {
         "new_float": "PyFloat_FromDouble", "new_list": "PyList_New", "new_tuple": "PyTuple_New",
         "set_in_list": "PyList_SetItem", "set_in_tuple": "PyTuple_SetItem", "call": "PyObject_Vectorcall",
@@ -179,7 +180,7 @@ def _interface() -> dict[str, int]:
 
 @cache
 def supported() -> bool:
-    """Whether entries can be made: live objects are as they expect them to be."""
+    """Whether builtins can be made: live objects are as they expect them to be."""
     if (
         platform.python_implementation() != "CPython"
         or ctypes.sizeof(ctypes.c_void_p) != 8
@@ -256,7 +257,7 @@ def _field(name: str, kind: str, start: str, offset: int) -> str:
     return f"%{name}.at = getelementptr i8, ptr {start}, i64 {offset}\n  %{name} = load {kind}, ptr %{name}.at"
 
 
-#: The code of all entries.
+#: The code of all builtins.
 ASSEMBLY: Final = f"""\
 ; Copy an argument into the kernel's memory; false if it is not what its part (eight words) says.
 define internal i1 @bring_in(ptr %c, ptr %part, ptr %object) #0 {{
@@ -468,7 +469,7 @@ failed:
   ret i1 false
 }}
 
-define ptr @entry(ptr %self, ptr %args, i64 %count, ptr %names) #0 {{
+define ptr @builtin(ptr %self, ptr %args, i64 %count, ptr %names) #0 {{
 entry:
   %objects = alloca [{RESULTS} x ptr]  ; what is returned: arrays, lists, floats
   %places = alloca [{RESULTS} x ptr]   ; where the kernel puts its results
