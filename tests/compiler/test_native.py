@@ -6,11 +6,12 @@ import math
 import re
 import sys
 import warnings
+from fractions import Fraction
 from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import flatgrad as fg
@@ -23,7 +24,7 @@ from flatgrad.compiler.program import Group
 from flatgrad.compiler.reroll import reroll
 from flatgrad.runtime import native
 from flatgrad.runtime.errors import InputError, MissingExtraError
-from flatgrad.runtime.primitives import BY_NAME
+from flatgrad.runtime.primitives import BY_NAME, TABLE
 from tests.array_programs import flattened, loop_programs
 from tests.bits import all_bits, assert_same
 from tests.compiler.array_workloads import causal_attention, cumulative, layer_loss
@@ -36,7 +37,7 @@ from tests.native_programs import (
     check_primal,
     evaluated,
 )
-from tests.programs import long_chains, programs
+from tests.programs import flatgrad_outcome, long_chains, programs
 
 DRAW = np.random.default_rng(1729)
 
@@ -360,6 +361,68 @@ def test_functions_of_libm_have_names_of_our_own():
     called = set(re.findall(r"@([\w.]+)\(", assembly))
     assert called & {"flatgrad_exp", "flatgrad_sin", "flatgrad_pow"}
     assert not called & {"exp", "sin", "cos", "tanh", "log", "pow", "llvm.exp.f64", "llvm.pow.f64", "llvm.sin.f64"}
+
+
+# --- fast mode --------------------------------------------------------------------------------------------------------
+
+#: Where a last bit can change everything.
+JUMPS = {"less", "less_equal", "greater", "greater_equal", "equal", "maximum", "minimum", "relu", "abs", "where"}
+
+
+@pytest.mark.slow
+@given(loop_programs())
+@settings(max_examples=80)
+def test_fast_mode_is_close_to_exact_mode(program):
+    """By 10**-8 of the largest number on the way, for programs that are continuous and finite."""
+    leaves = program.bound()
+    arguments = [group.argument() for group in program.arguments]
+
+    def run(mode):
+        def both(*given):
+            outputs = program.function(leaves)(*given)
+            return outputs[0], outputs[1:]
+
+        f = fg.value_and_grad(both, range(len(arguments)), has_aux=True, backend="native", mode=mode)
+        return f, flatgrad_outcome(lambda: flattened(list(f(*arguments))))
+
+    f, exact = run("exact")
+    assume(not exact.error and all(map(math.isfinite, exact.numbers)))
+    whole = f.kernels[0].program
+    assume(not JUMPS & {TABLE[opcode].name for opcode in whole.opcodes})
+    inputs = [x for group in program.arguments for x in group.numbers] + [leaf.data for leaf in f.kernels[0].leaves]
+    largest = max(abs(x) for x in whole.evaluate_all(inputs))
+    assume(largest < 1e12)
+    _, fast = run("fast")
+    assert not fast.error
+    np.testing.assert_allclose(fast.numbers, exact.numbers, rtol=1e-8, atol=1e-8 * largest)
+
+
+@pytest.mark.parametrize("terms", [3, 16, 17, 100, 1000])
+@pytest.mark.parametrize("rows", [1, 5, 16])
+def test_sums_in_fast_mode_keep_their_bound(rows, terms):
+    """n * u * sum |term|, for sums of products."""
+    draw = np.random.default_rng([rows, terms])
+    w, x = draw.standard_normal((rows, terms)), draw.standard_normal(terms)
+    f = fg.value_and_grad(
+        lambda w, x: (0.0 * x[0], [sum(a * b for a, b in zip(row, x, strict=True)) for row in w]),
+        argnums=1, has_aux=True, backend="native", mode="fast",
+    )  # fmt: skip
+    (_, sums), _ = f(w, x)
+    for row, found in zip(w.tolist(), sums, strict=True):
+        products = [Fraction(a) * Fraction(b) for a, b in zip(row, x.tolist(), strict=True)]
+        bound = terms * 2.0**-53 * float(sum(map(abs, products)))
+        assert abs(Fraction(found) - sum(products)) <= bound * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", ["tanh", "exp", "log1p", "sin", "sqrt", "sigmoid"])
+def test_functions_in_fast_mode(name):
+    x = np.random.default_rng(1).uniform(0.1, 3.0, 200)
+    results = [
+        fg.value_and_grad(lambda x: sum(getattr(a, name)() * (1.0 + a) for a in x), backend="native", mode=mode)(x)
+        for mode in ("exact", "fast")
+    ]
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-13)
+    np.testing.assert_allclose(results[1][1], results[0][1], rtol=1e-13)
 
 
 # --- arguments and results --------------------------------------------------------------------------------------------
