@@ -58,10 +58,10 @@ class NativeLoop:
             arrays = steps[size].arrays
             assert arrays is not None
             function = native_step(arrays, functools.partial(self._layout, size), fast=fast)
-            trainer = function.trainer()
-            end = self.layouts[-1].numbers[0] + self.layouts[-1].numbers[1]
-            trainer.memory[end : end + len(leaves)] = leaves
-            self.trainers.append(trainer)
+            self.trainers.append(function.trainer())
+        self.set_leaves(leaves)
+        if not shuffled:
+            self.set_batch(np.concatenate([self.X.ravel(), self.y.ravel()]))
 
     def _layout(self, size: int, code: NativeCode) -> StepLayout:
         rows, x_width, y_width = len(self.X), self.X.shape[1], self.y.shape[1]
@@ -101,8 +101,6 @@ class NativeLoop:
         orders = self._orders(first // per_epoch)
         waiting = next(orders)  # rows of the current epoch's batches that have not been taken yet
         waiting = waiting[first % per_epoch * self.sizes[0] :]
-        if not self.shuffled:
-            self._set_batch()
         pace, k = 1, first
         while k < steps:
             start = time.perf_counter()
@@ -159,11 +157,15 @@ class NativeLoop:
                 break
         return np.array(found, dtype=float).reshape(-1, self.layouts[0].numbers[1])
 
-    def _set_batch(self) -> None:
-        """All rows are the batch of every step."""
-        size = self.X.size
-        self.trainers[0].memory[:size] = self.X.ravel()
-        self.trainers[0].memory[size : size + self.y.size] = self.y.ravel()
+    def set_batch(self, numbers: Any) -> None:
+        """All numbers of the batch that every step is made on."""
+        self.trainers[0].memory[: len(numbers)] = numbers
+
+    def set_leaves(self, leaves: Sequence[float]) -> None:
+        """The numbers that are read and not trained."""
+        for trainer, layout in zip(self.trainers, self.layouts, strict=True):
+            end = layout.numbers[0] + layout.numbers[1]
+            trainer.memory[end : end + len(leaves)] = leaves
 
     def _made(self, which: int, trained: Any, order: Any, numbers: Any, count: int, strict: bool) -> tuple[int, Any]:
         trainer, (start, size) = self.trainers[which], self.layouts[which].trained

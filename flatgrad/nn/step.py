@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..compiler.arguments import Arguments
 from ..compiler.driver import Lowered, Printed, joint_passes, lower, print_functions
 from ..compiler.emit.training import emit_step_numbers
@@ -56,6 +58,8 @@ class StepProgram:
 class TrainStep(Transformed):
     """A training step: called with a batch, it updates the parameters and returns the loss as a float.
 
+    `repeat` makes many steps on one batch.
+
     Made by `nn.train_step`. The parameters and the optimiser's state are arrays of this object while it is in use; the
     `Value`s are brought up to date by `sync()`, and when a step raises. A step that raises changes nothing.
 
@@ -87,6 +91,7 @@ class TrainStep(Transformed):
         self._numbers: Any = []
         self._state: list[Any] = []
         self._source: str | Callable[[], str] = ""
+        self._loops: dict[Any, Callable[..., Any] | None] = {}
         self.reload()
 
     @property
@@ -122,15 +127,14 @@ class TrainStep(Transformed):
         for parameter, number in zip(self.parameters, self.numbers, strict=True):
             parameter._data = number
 
-    def __call__(self, *batch: Any, **keywords: Any) -> float:
+    def _call(self, *batch: Any, **keywords: Any) -> float:
         """Make one step on a batch; return the loss before the update.
 
         Raises:
             DomainError, DivisionByZeroError, RangeError: as the loss would; parameters and state stay as they were.
             TraceError: at the first call for a structure of batches, as `fg.compile`.
         """
-        if active and recorder() is not None:
-            raise forbidden("making a training step", "Call the step outside of the compiled function.")
+        self._forbid_tracing()
         arguments = self._take_apart(batch, keywords)
         routine, leaves, source = self._step_for(arguments)
         numbers = self.optimizer.step_numbers(self.steps)
@@ -146,6 +150,85 @@ class TrainStep(Transformed):
         self.steps += 1
         self._source = source
         return float(loss)
+
+    def repeat(self, steps: int, *batch: Any, **keywords: Any) -> list[float]:
+        """Make steps on one and the same batch; return the losses before their updates.
+
+        It makes the steps that so many calls would make, bit for bit. Machine code makes them without coming back to
+        Python but about ten times a second, when an interrupt is noticed: the steps that are complete by then count.
+
+        Args:
+            steps: how many.
+            batch, keywords: as for a call.
+
+        Raises:
+            InputError: if `steps` is not a number of steps.
+            DomainError, DivisionByZeroError, RangeError: as the loss would; the steps before are made.
+
+        Example:
+            >>> import flatgrad as fg
+            >>> w = fg.Value(0.0)
+            >>> step = train_step(lambda x, y: (w * x - y) ** 2, fg.nn.SGD(0.1), [w])
+            >>> losses = step.repeat(3, 1.0, 2.0)
+            >>> step.sync()
+            >>> losses[0], round(w.data, 12)
+            (4.0, 0.976)
+        """
+        self._forbid_tracing()
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+            raise InputError(f"repeat: expected a number of steps, got {steps!r}")
+        arguments = self._take_apart(batch, keywords)
+        loop = self._loop_for(arguments)
+        if loop is None:
+            return [self(*batch, **keywords) for _ in range(steps)]
+        losses: list[float] = []
+        try:
+            chunks = loop(
+                arguments.numbers, self._numbers, self._state, first=self.steps, steps=self.steps + steps, strict=False,
+                limit=lambda step: steps,
+            )  # fmt: skip
+            for first, found, parameters, state in chunks:
+                losses += found
+                self.take(parameters, state, first + len(found))
+        except BaseException:
+            self.sync()
+            raise
+        return losses
+
+    def _loop_for(self, arguments: Arguments) -> Callable[..., Any] | None:
+        """What makes steps on one batch in machine code; None if another back end makes them."""
+        if arguments.key not in self._loops:
+            with self._lock:
+                built = self.build(arguments)
+                self._loops[arguments.key] = None if built.backend != "native" else self._native_loop(built)
+        return self._loops[arguments.key]
+
+    def _native_loop(self, built: StepProgram) -> Callable[..., Any]:
+        from .native_loop import NativeLoop
+
+        size = sum(group.size for group in built.program.input_groups[: self._batch_groups(built)])
+        none = np.zeros((1, 0))
+        made = NativeLoop(
+            {1: built}, np.zeros((1, size)), none, shuffled=False, seed=None, numbers=self.optimizer.step_numbers,
+            leaves=[leaf._data for leaf in built.leaves], fast=self.mode == "fast",
+        )  # fmt: skip
+
+        def loop(batch: Sequence[Any], *given: Any, **options: Any) -> Any:
+            flat = [number for part in batch for number in (part if isinstance(part, list) else [part])]
+            made.set_batch(np.array(flat, dtype=float))
+            made.set_leaves([leaf._data for leaf in built.leaves])
+            return made(*given, **options)
+
+        return loop
+
+    def _batch_groups(self, built: StepProgram) -> int:
+        """How many input groups belong to the batch; parameters, state, numbers of the step and leaves follow."""
+        behind = 1 + len(self.optimizer.state_names) + 1 + len(self.optimizer.step_texts()) + bool(built.leaves)
+        return len(built.program.input_groups) - behind
+
+    def _forbid_tracing(self) -> None:
+        if active and recorder() is not None:
+            raise forbidden("making a training step", "Call the step outside of the compiled function.")
 
     @property
     def kernels(self) -> list[Any]:

@@ -432,6 +432,62 @@ def test_the_pace_of_chunks() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+def test_repeated_steps(name: str, chunks: None) -> None:
+    """They are the steps that so many calls would make, also between calls, and with other batches and leaves."""
+
+    def run(how: str) -> list[Any]:
+        problem = Problem(frozen=True)
+        backend = how.partition(" ")[0]
+        step = nn.train_step(problem.loss, OPTIMIZERS[name](), problem.trained, backend=backend)
+
+        def make(count: int, X: Any, y: Any) -> list[float]:
+            return [step(X, y) for _ in range(count)] if "one by one" in how else step.repeat(count, X, y)
+
+        losses = make(5, problem.X[:7], problem.y[:7])
+        problem.parameters[0].data += 0.125  # not trained: read anew
+        losses += make(4, problem.X[7:14], problem.y[7:14].tolist())
+        losses += make(0, problem.X, problem.y)
+        losses.append(step(problem.X, problem.y))
+        losses += make(3, problem.X[:7], problem.y[:7])
+        step.sync()
+        return [all_bits(losses), all_bits(problem.numbers()), step.steps, [all_bits(kind) for kind in step.state]]
+
+    expected = run("python one by one")
+    for how in ("python", "numpy", "native", "native one by one"):
+        assert run(how) == expected, how
+
+
+def test_repeated_steps_on_something_else_than_arrays() -> None:
+    results = []
+    for backend in BACKENDS:
+        w = fg.Value(0.5)
+        step = nn.train_step(lambda: (w - 3.0) ** 2 + w.exp(), nn.SGD(0.01), [w], backend=backend)
+        scaled = nn.train_step(lambda batch, k: (w * batch["x"] - k) ** 2, nn.SGD(0.01), [w], backend=backend)
+        results.append([*step.repeat(4), *scaled.repeat(4, {"x": 2.0}, k=3.0), *scaled.numbers])
+    assert all_bits(results[0]) == all_bits(results[1]) == all_bits(results[2])
+
+
+def test_a_repeated_step_that_raises() -> None:
+    """The steps before it are made, and written back."""
+    w = fg.Value(2.5)
+    step = nn.train_step(lambda x: fg.log(w) * x, nn.SGD(1.0), [w], backend="native")
+    with pytest.raises(fg.DomainError, match="log"):
+        step.repeat(50, 1.0)
+    reference = fg.Value(2.5)
+    steps = 0
+    while reference.data > 0.0:
+        loss = fg.log(reference)
+        reference.grad = 0.0
+        loss.backward()
+        reference.data -= reference.grad
+        steps += 1
+    assert (w.data, step.steps) == (reference.data, steps)
+    for wrong in (-1, 1.5, True, "3"):
+        with pytest.raises(fg.InputError, match="number of steps"):
+            step.repeat(wrong, 1.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_train_step(name: str) -> None:
     def run(backend: str) -> dict[str, Any]:
         problem = Problem(frozen=True)
