@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import flatgrad
+from flatgrad import demo
+from flatgrad.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if page.exists()]
@@ -53,6 +55,21 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
 )
 def test_the_runner_notices_a_wrong_example(text, count, capsys):
     assert failures("page", text) == count
+
+
+def test_the_statements_in_the_readme_are_shown(capsys):
+    """Each line as `flatgrad show --arrays` prints it, without what stands behind it; and how many there are."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- shown: arrays -->\n```\n(.*?)\n```", text, re.DOTALL)
+    assert main(["show", "--arrays"]) == 0
+    shown = [line.partition(" # ")[0].strip() for line in capsys.readouterr().out.splitlines()]
+    assert set(block.splitlines()) <= set(shown)
+    statements = [line for line in shown if re.match(r"\w+(\[.*\])? = ", line) and not re.match(r"v\d{5} |s1 = ", line)]
+    model, loss, _ = demo.moons()
+    kernel = flatgrad.value_and_grad(loss, wrt=model, has_aux=True, backend="numpy").kernel_for()
+    assert f"{kernel.stats.equations:,} scalar equations" in text
+    assert len(kernel.arrays.statements) == len(statements) == 17
+    assert "makes 17\nstatements" in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -145,6 +145,8 @@ def _usage(writers: Sequence[_Writer], leaves: Leaves | None) -> list[str]:
             arguments.append("LEAVES" if group.name == known else name)
             if group.name != known:
                 variables[name] = name if group.scalar else f"{name}[{max(group.size, 1)}]"
+                if group.name == "output_bars":  # the first output's gradient
+                    variables[name] += " = {1.0}"
         for name, group in zip(writer.results, program.output_groups, strict=True):
             arguments.append(f"&{name}" if group.scalar else name)
             variables[name] = name if group.scalar else f"{name}[{max(group.size, 1)}]"
@@ -153,14 +155,17 @@ def _usage(writers: Sequence[_Writer], leaves: Leaves | None) -> list[str]:
             arguments.append(work)
             variables[work] = f"{work}[{writer.macro}]"
         calls.append(f"{writer.function.name}({', '.join(arguments)})")
+    included = "this file included or its functions declared"
     lines = [f"static double {', '.join(variables.values())};"]
     lines += [f"{'int fault =' if k == 0 else 'fault |='} {call};" for k, call in enumerate(calls)]
     if len(calls) == 1:
+        included = f"<stdio.h> included, and {included}"
         shown, group = writers[0].results[0], writers[0].program.output_groups[0]
         lines.append(f'printf("%d %.17g\\n", fault, {shown if group.scalar else f"{shown}[0]"});')
     return [
         "",
-        "Usage, with this file included or its functions declared (-std=c99 -O2, and -lm to link):",
+        f"Usage, with {included}",
+        "(-std=c99 -O2, and -lm to link):",
         "",
         *(f"    {part}" for line in lines for part in _wrapped(line, 4)),
         "",
