@@ -133,6 +133,10 @@ def _checked(arguments: Sequence[Any], groups: Sequence[Any]) -> list[float]:
         if group.scalar:
             inputs.append(_number(argument, group.name))
             continue
+        if isinstance(argument, np.ndarray) and argument.ndim != 1:
+            raise InputError(
+                f"argument {group.name}: expected {group.size} numbers, got an array of shape {argument.shape}"
+            )
         argument = as_list(argument)
         if not isinstance(argument, (list, tuple)):
             raise InputError(

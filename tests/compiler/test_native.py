@@ -693,6 +693,24 @@ def test_native_without_llvmlite_says_what_to_install(no_llvmlite):
 W0 = fg.Value(1.0)
 
 
+def test_a_llvmlite_that_cannot_be_loaded(monkeypatch):
+    """Its Python part is there, and its library is broken: "auto" does without, "native" says what is wrong."""
+
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "llvmlite.binding":
+                raise OSError("Could not find/load shared object file")
+
+    monkeypatch.delitem(sys.modules, "llvmlite.binding", raising=False)
+    monkeypatch.delattr("llvmlite.binding", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    f = fg.value_and_grad(layer, argnums=(0, 1, 2))
+    f(W, X, 0.5)
+    assert f.kernels[0].backend != "native"
+    with pytest.raises(MissingExtraError, match="cannot be loaded: Could not find"):
+        gradient()(W, X, 0.5)
+
+
 @pytest.mark.parametrize("backend", ["auto", "python", "numpy"])
 def test_everything_else_works_without_llvmlite(no_llvmlite, backend):
     m, x = DRAW.standard_normal((30, 30)).tolist(), DRAW.standard_normal(30).tolist()
