@@ -7,6 +7,7 @@ import inspect
 import threading
 import types
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import numpy as np
@@ -331,10 +332,11 @@ class GradFunction(Transformed):
         if entry is None or self.backend != "auto" or self.mode != "exact":
             return
         with self._lock:
-            if entry.builtin is None and entry.make_builtin is not None:
-                hasten(entry.kernel)
-                entry.builtin = entry.make_builtin()
-                entry.make_builtin = None
+            make, entry.make_builtin = entry.make_builtin, None
+            if entry.builtin is None and make is not None:
+                with suppress(Exception):  # the call that we are in has its result already
+                    hasten(entry.kernel)
+                    entry.builtin = make()
                 if entry.builtin is not None:
                     entry.kernel.backend = "native"
         self.__call__ = entry.builtin or self._call

@@ -32,7 +32,8 @@ class NativeLoop:
         X, y: the data, one row of numbers each, contiguous.
         shuffled: whether the rows are shuffled before each epoch.
         seed: of the shuffling.
-        numbers: the numbers of a step.
+        numbers: the numbers of a step; they are asked for ahead of time, and may be again after a fault.
+        width: how many these are.
         leaves: numbers that the steps read and that are not trained.
         fast: whether steps are compiled in fast mode.
     """
@@ -46,10 +47,12 @@ class NativeLoop:
         shuffled: bool,
         seed: int | None,
         numbers: Callable[[int], Sequence[float]],
+        width: int,
         leaves: Sequence[float],
         fast: bool,
     ) -> None:
         self.X, self.y, self.shuffled, self.seed, self.numbers = X, y, shuffled, seed, numbers
+        self.width = width
         self.sizes = list(steps)
         self.programs = [steps[size].program for size in self.sizes]
         self.layouts: list[StepLayout] = []
@@ -68,7 +71,7 @@ class NativeLoop:
         assert rows >= size
         trained = sum(count for _, count in code.layout.outputs[1:])
         first = size * (x_width + y_width)
-        numbers = first + trained, len(self.numbers(0))
+        numbers = first + trained, self.width
         layout = StepLayout(size, x_width, y_width, (first, trained), numbers, code.layout.outputs[0][0])
         self.layouts.append(layout)
         return layout
@@ -155,7 +158,7 @@ class NativeLoop:
                 if not found:
                     raise
                 break
-        return np.array(found, dtype=float).reshape(-1, self.layouts[0].numbers[1])
+        return np.array(found, dtype=float).reshape(-1, self.width)
 
     def set_batch(self, numbers: Any) -> None:
         """All numbers of the batch that every step is made on."""

@@ -210,7 +210,8 @@ class TrainStep(Transformed):
         none = np.zeros((1, 0))
         made = NativeLoop(
             {1: built}, np.zeros((1, size)), none, shuffled=False, seed=None, numbers=self.optimizer.step_numbers,
-            leaves=[leaf._data for leaf in built.leaves], fast=self.mode == "fast",
+            width=1 + len(self.optimizer.step_texts()), leaves=[leaf._data for leaf in built.leaves],
+            fast=self.mode == "fast",
         )  # fmt: skip
 
         def loop(batch: Sequence[Any], *given: Any, **options: Any) -> Any:

@@ -410,11 +410,12 @@ class _Run:
         step, count = self.step, len(self.data)
         run = NativeLoop(
             built,
-            np.ascontiguousarray(self.data.X.reshape(count, -1)),
-            np.ascontiguousarray(self.data.y.reshape(count, -1)),
+            np.array(self.data.X.reshape(count, -1)),  # copies, as the other back ends make them: callbacks may
+            np.array(self.data.y.reshape(count, -1)),  # change the originals
             shuffled=self.plan.shuffled,
             seed=self.history.seed,
             numbers=self._step_numbers(),
+            width=1 + len(step.optimizer.step_texts()),
             leaves=self.leaves,
             fast=step.mode == "fast",
         )

@@ -59,13 +59,13 @@ class Part(NamedTuple):
         kind: `FLOAT`, `ARRAY`, `LIST` or `LEAVES`.
         shape: of an array; of a list its length; of a float nothing.
         place: the address of its numbers in the kernel's memory. (Of an array that is a result: not used.)
-        leaves: the list of `Value`s whose numbers are read; nobody passes them.
+        leaves: the `Value`s whose numbers are read; nobody passes them.
     """
 
     kind: int
     shape: tuple[int, ...]
     place: int
-    leaves: list[Any] | None = None
+    leaves: tuple[Value, ...] | None = None
 
     def words(self) -> list[int]:
         lengths = self.shape if self.leaves is None else (id(self.leaves),)
@@ -142,17 +142,22 @@ def new_builtin(
         words += part.words()
     context = np.array(words, dtype=np.int64).view(_Words)
     definition = _MethodDef(name.encode(), code, _FASTCALL | _KEYWORDS, None)
-    context.held = definition, general, held, arguments
+    context.held = general, held, arguments
+    # CPython looks at the definition when the function is freed, and its collector may clear `held` before that.
+    _definitions.append(definition)
     new = ctypes.pythonapi.PyCFunction_NewEx
     new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
     function: Callable[..., Any] = new(ctypes.addressof(definition), context, None)
     return function
 
 
+#: They live as long as the process does.
+_definitions: Final[list[_MethodDef]] = []
 _FASTCALL, _KEYWORDS = 0x80, 0x02
 _FLOAT64: Final = np.dtype(np.float64)
-#: Offsets in bytes: an object's type; a float's number; the size of a list, and its items; an array's fields.
-_TYPE, _NUMBER, _SIZE, _ITEMS = 8, 16, 16, 24
+#: Offsets in bytes: an object's type; a float's number; the size of a list, and where its items are; the items of a
+#: tuple; an array's fields.
+_TYPE, _NUMBER, _SIZE, _ITEMS, _OWN_ITEMS = 8, 16, 16, 24, 24
 _DATA, _DIMENSIONS_COUNT, _DIMENSIONS, _DESCRIPTION, _FLAGS = 16, 24, 32, 56, 64
 #: NumPy's flags of arrays that are contiguous and aligned; the place of a function in its table of functions.
 _CONTIGUOUS_ALIGNED, _NEW_FROM_DESCRIPTION = 0x101, 94
@@ -210,7 +215,7 @@ def _word(address: int) -> int:
 
 def _objects_are_known() -> bool:
     array, number = np.arange(6.0).reshape(2, 3), 1.5
-    numbers = [1.5, 2.5]
+    numbers, pair = [1.5, 2.5], (array, number)
     dimensions = _word(id(array) + _DIMENSIONS)
     return (
         _word(id(array) + _TYPE) == id(np.ndarray)
@@ -226,6 +231,7 @@ def _objects_are_known() -> bool:
         and _word(id(numbers) + _TYPE) == id(list)
         and _word(id(numbers) + _SIZE) == 2
         and _word(_word(id(numbers) + _ITEMS) + 8) == id(numbers[1])
+        and (_word(id(pair) + _OWN_ITEMS), _word(id(pair) + _OWN_ITEMS + 8)) == (id(array), id(number))
     )
 
 
@@ -376,7 +382,7 @@ leaves:
   {_load("data", "data", "i64")}
   {_load("leaf_type", "float_type")}
   {_field("all_leaves", "ptr", "%part", 32)}
-  {_field("leaf_items", "ptr", "%all_leaves", _ITEMS)}
+  %leaf_items = getelementptr i8, ptr %all_leaves, i64 {_OWN_ITEMS}
   br label %leaf
 leaf:
   %n = phi i64 [ 0, %leaves ], [ %n.next, %leaf_fits ]
@@ -384,6 +390,9 @@ leaf:
   %leaf.is = load ptr, ptr %leaf.at
   %leaf.data.at = getelementptr i8, ptr %leaf.is, i64 %data
   %leaf.data = load ptr, ptr %leaf.data.at
+  %leaf.there = icmp ne ptr %leaf.data, null
+  br i1 %leaf.there, label %leaf_there, label %other
+leaf_there:
   {_field("leaf.type", "ptr", "%leaf.data", _TYPE)}
   %leaf.float = icmp eq ptr %leaf.type, %leaf_type
   br i1 %leaf.float, label %leaf_fits, label %other

@@ -42,6 +42,8 @@ _DRAFT = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]+\.part")
 #: Whoever still writes to a draft after this many seconds has crashed.
 _DRAFT_AGE = 3600.0
 _MB = 1_000_000
+#: Nothing that we write is larger.
+_LARGEST = 1_000 * _MB
 _DEFAULT_LIMIT = 256 * _MB
 #: Making room makes this part of the limit, so that not every new entry of a full cache looks at all the others.
 _SLACK = 16
@@ -153,7 +155,7 @@ class ObjectCache:
             _warn(reason)
             return
         entry = _HEADER.pack(_MAGIC, _FORMAT, digest, len(content), hashlib.sha256(content).digest()) + content
-        if len(entry) > limit:
+        if len(entry) > min(limit, _LARGEST):
             return
         try:
             _make_private(folder)
@@ -253,14 +255,15 @@ def _limit_from_environment() -> tuple[int, str]:
         megabytes = math.nan
     if not 0.0 <= megabytes < math.inf:
         return _DEFAULT_LIMIT, f"FLATGRAD_CACHE_SIZE must be a number of MB, got {text!r}"
-    return int(megabytes * _MB), ""
+    return int(min(megabytes * _MB, 2.0**62)), ""
 
 
 def _folder_from_environment() -> Path | None:
     """The folder; None if the system knows no place for one."""
     given = os.environ.get("FLATGRAD_CACHE_DIR", "")
     if given:
-        return Path(os.path.expanduser(given))
+        folder = Path(os.path.expanduser(given))
+        return None if str(folder).startswith("~") else folder  # there is no such user
     import platformdirs  # only here: `import flatgrad` stays cheap
 
     try:
@@ -340,6 +343,8 @@ def _load(path: Path, digest: bytes) -> bytes | None:
             return None
         magic, version, of_key, length, checksum = _HEADER.unpack(header)
         if (magic, version, of_key, length + len(header)) != (_MAGIC, _FORMAT, digest, found.st_size):
+            return None
+        if length > _LARGEST:  # a sparse file can claim any size
             return None
         content = file.read(length)
     return content if hashlib.sha256(content).digest() == checksum else None

@@ -22,6 +22,32 @@ from .errors import MissingExtraError
 from .version import VERSION
 
 _lock = threading.RLock()
+
+
+class _Quiet:
+    """At the moment of a fork no other thread is inside of LLVM; the child would wait for it for ever."""
+
+    def __init__(self) -> None:
+        self._held: list[Any] = []
+
+    def begin(self) -> None:
+        # Ours, then llvmlite's own, in the order in which we take them.
+        own = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
+        locks = [_lock] if own is None else [_lock, own]
+        for lock in locks:
+            lock.__enter__()
+        self._held = locks  # another thread that forks, too, waits for the first of them
+
+    def end(self) -> None:
+        locks, self._held = self._held, []
+        for lock in reversed(locks):
+            lock.__exit__(None, None, None)
+
+
+if hasattr(os, "register_at_fork"):
+    _quiet = _Quiet()
+    os.register_at_fork(before=_quiet.begin, after_in_parent=_quiet.end, after_in_child=_quiet.end)
+
 #: LLVM's optimisation level. With 3 it takes longer, and the code is no faster.
 _LEVEL = 2
 
@@ -288,7 +314,7 @@ class NativeFunction:
             taken.append(Part(kind, shape, place))
             place += 8 * math.prod(shape)
         if leaves:
-            taken.append(Part(LEAVES, (len(leaves),), place, leaves))
+            taken.append(Part(LEAVES, (len(leaves),), place, tuple(leaves)))
         starts = [memory.ctypes.data + 8 * start for start, _ in self.layout.outputs]
         given = [Part(kind, shape, start) for (kind, shape), start in zip(results, starts, strict=True)]
         addresses = [pointer.value or 0 for pointer in run.args[:3]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
+import os
+import subprocess
 import sys
 import threading
 import types
@@ -362,6 +364,52 @@ def test_others_stay_what_they_are(monkeypatch, options):
 def test_without_llvmlite_nothing_changes(monkeypatch):
     monkeypatch.setattr(transforms, "OFTEN", 3)
     monkeypatch.setattr(native, "available", lambda: False)
+    f = fg.grad(lambda x: x * x)
+    for _ in range(10):
+        assert f(2.0) == 4.0
+    assert not is_builtin(f)
+
+
+def test_leaves_that_are_not_what_they_were():
+    w = [Value(2.0), Value(3.0)]
+    f = fg.value_and_grad(lambda x: w[0] * x + w[1], wrt=w, backend="native")
+    expected = f(1.5)
+    assert is_builtin(f)
+    direct = f.__call__
+    f.kernels[0].leaves.clear()
+    assert flat(direct(1.5)) == flat(expected), "it has a list of its own"
+    f.kernels[0].leaves.extend(w)
+    del w[0]._data
+    with pytest.raises(AttributeError):
+        direct(1.5)
+    w[0]._data = 2.0
+    assert flat(direct(1.5)) == flat(expected)
+
+
+@pytest.mark.slow
+def test_the_collector_may_free_a_builtin_in_any_order():
+    """With memory that is overwritten when it is freed."""
+    script = """
+import gc, numpy as np, flatgrad as fg
+def make():
+    f = fg.value_and_grad(lambda x: x[0]*x[1], backend="native"); f(np.ones(2)); f(np.ones(2))
+    return f.__call__
+gc.disable()
+for _ in range(20):
+    call = make(); gc.collect(); call(np.ones(2)); del call; gc.collect()
+"""
+    environment = {**os.environ, "PYTHONMALLOC": "malloc", "MALLOC_PERTURB_": "255"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_machine_code_that_cannot_be_made_is_no_reason_to_fail(monkeypatch):
+    monkeypatch.setattr(transforms, "OFTEN", 3)
+
+    def broken(kernel):
+        raise RuntimeError("LLVM")
+
+    monkeypatch.setattr(transforms, "hasten", broken)
     f = fg.grad(lambda x: x * x)
     for _ in range(10):
         assert f(2.0) == 4.0

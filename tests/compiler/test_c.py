@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 
@@ -204,6 +205,52 @@ def test_random_loops(limits, tmp_path):
     for program, kernel, call in zip(found, kernels, build_all(kernels, tmp_path / "loops.c"), strict=True):
         inputs = [*(x for group in program.arguments for x in group.numbers), *(leaf.data for leaf in kernel.leaves)]
         assert_outcome(call(inputs), evaluated(kernel.program, inputs), program)
+
+
+LEVELS = [["-O2"], ["-O3", "-march=native"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", LEVELS, ids=" ".join)
+def test_random_loops_at_higher_levels(level, tmp_path):
+    """With and without sums over several indices, which keep gcc from vectorising."""
+    found = {True: [], False: []}
+    for program in examples(loop_programs(max_lanes=16), 60):
+        leaves = program.bound()
+
+        def both(*given, program=program, leaves=leaves):
+            outputs = program.function(leaves)(*given)
+            return outputs[0], outputs[1:]
+
+        arguments = [group.argument() for group in program.arguments]
+        try:
+            kernel = joint_kernel(both, *arguments, has_aux=True)
+        except fg.FlatgradError:
+            continue
+        found[emitter._is_nested(kernel.arrays)].append((program, kernel))
+    for nested, pairs in found.items():
+        calls = build_all([kernel for _, kernel in pairs], tmp_path / f"loops{nested}.c", flags=[*FLAGS, *level])
+        for (program, kernel), call in zip(pairs, calls, strict=True):
+            numbers = [x for group in program.arguments for x in group.numbers]
+            inputs = [*numbers, *(leaf.data for leaf in kernel.leaves)]
+            assert_outcome(call(inputs), evaluated(kernel.program, inputs), program)
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=" ".join)
+@pytest.mark.parametrize("inner", [1, 2, 3, 4, 8])
+def test_sums_over_two_indices_of_which_one_runs_backwards(inner, level, tmp_path):
+    """gcc 12 adds other numbers here if it is not told to leave such loops alone."""
+    x = np.random.default_rng(inner).standard_normal(64 * inner).tolist()
+    functions = [
+        lambda x: sum(x[inner * r + inner - 1 - s] for r in range(64) for s in range(inner)),
+        lambda x: sum(x[inner * r + s] * x[s] for r in range(64) for s in range(inner)),
+        lambda x: sum(x[64 * s + 63 - r] * x[r] for r in range(64) for s in range(inner)),
+        lambda x: sum(x[len(x) - 1 - r] for r in range(len(x))),
+    ]
+    for k, function in enumerate(functions):
+        kernel = joint_kernel(function, x)
+        (call,) = build_all([kernel], tmp_path / f"sum{k}.c", flags=[*FLAGS, *level])
+        assert_same(call(x), evaluated(kernel.program, x))
 
 
 def test_random_pairs(limits, tmp_path):

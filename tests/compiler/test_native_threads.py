@@ -262,6 +262,45 @@ def test_four_processes_share_an_empty_cache(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == entries
 
 
+FORKS = """
+import os, signal, sys, threading
+import flatgrad as fg
+
+def compiled(k):
+    f = fg.value_and_grad(lambda x: sum((a * k).tanh() for a in x), backend="native")
+    return f([0.1 * k, 0.5])[0]
+
+stop = False
+
+def work():
+    k = 0
+    while not stop:
+        k += 1
+        compiled(k + 0.25)
+
+compiled(0.5)  # what is imported on the way is imported now
+thread = threading.Thread(target=work, daemon=True)
+thread.start()
+for k in range(8):
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        os._exit(0 if compiled(1000.0 + k) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+stop = True
+thread.join()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_while_another_thread_compiles():
+    environment = {**os.environ, "FLATGRAD_CACHE": "0"}
+    command = [sys.executable, "-W", "ignore", "-c", FORKS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
 # --- the cache --------------------------------------------------------------------------------------------------------
 
 

@@ -31,7 +31,7 @@ from tests.array_programs import (
     flattened,
     loop_programs,
 )
-from tests.bits import all_bits
+from tests.bits import all_bits, assert_same
 from tests.programs import long_chains, numbers, programs
 
 
@@ -463,3 +463,34 @@ def test_empty_and_tiny_programs():
 def test_an_argument_that_is_not_used():
     kernel = every_way(lambda x, y: sum(a.tanh() for a in x), list(XS), [0.0] * 6)
     assert kernel.program.inputs == len(XS) + 6
+
+
+def attention(q):
+    """Softmax attention with one array for queries, keys and values: products of a row with itself stand apart."""
+    n, width = q.shape
+    total = 0.0
+    for i in range(n):
+        scores = [sum(q[i, r] * q[j, r] for r in range(width)).exp() for j in range(n)]
+        norm = sum(scores)
+        total = total + sum((sum(scores[j] * q[j, c] for j in range(n)) / norm) ** 2 for c in range(width))
+    return total
+
+
+def turns(q):
+    """Rows of two kinds of terms in turn; in the i-th row the i-th run is long."""
+    x, y = q[0], q[1]
+    total = 0.0
+    for i in range(12):
+        kinds = [k % 2 for k in range(12) for _ in range(40 if k == i else 1)]
+        row = [x[j % 9] * y[i] if kind else (x[j % 7] - y[i]).tanh() for j, kind in enumerate(kinds)]
+        total = total + sum(row[1:], row[0]).exp() * 1e-9
+    return total
+
+
+@pytest.mark.parametrize(("function", "shape"), [(attention, (16, 4)), (attention, (21, 3)), (turns, (2, 12))])
+def test_folds_whose_runs_end_elsewhere_in_each_lane(function, shape):
+    """They are as long as each other, and cannot be taken apart by their lengths."""
+    q = np.random.default_rng(4).standard_normal(shape) * 0.3
+    results = [fg.value_and_grad(function, backend=backend)(q) for backend in ("python", "numpy", "native")]
+    for value, gradient in results[1:]:
+        assert_same([value, *gradient.ravel().tolist()], [results[0][0], *results[0][1].ravel().tolist()])

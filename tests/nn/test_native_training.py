@@ -431,6 +431,38 @@ def test_the_pace_of_chunks() -> None:
 # --- steps ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_data_that_a_callback_changes(batch_size: int | None) -> None:
+    """A run trains on the data that it was given."""
+
+    def run(backend: str) -> dict[str, Any]:
+        problem = Problem()
+        problem.X = np.ascontiguousarray(problem.X)
+
+        def callback(progress: Any) -> None:
+            problem.X[:] = 5.0
+
+        history = problem.fit(nn.SGD(0.1), backend, steps=9, batch_size=batch_size, callback=callback)
+        return outcome(problem, history)
+
+    assert_all_alike(run)
+
+
+def test_a_rate_is_asked_for_once_per_step() -> None:
+    def run(backend: str) -> list[Any]:
+        asked: list[int] = []
+
+        def rate(step: int) -> float:
+            asked.append(step)
+            return 0.1 / len(asked)
+
+        problem = Problem()
+        history = problem.fit(nn.SGD(rate), backend, steps=7, batch_size=8)
+        return [asked, all_bits(history.loss)]
+
+    assert run("native") == run("python")
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_repeated_steps(name: str, chunks: None) -> None:
     """They are the steps that so many calls would make, also between calls, and with other batches and leaves."""

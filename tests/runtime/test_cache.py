@@ -772,3 +772,34 @@ def test_neither_do_threads(cache, folder):
         thread.join()
     assert not wrong
     assert len(found) > 100
+
+
+# --- what others have found -------------------------------------------------------------------------------------------
+
+
+def test_a_limit_beyond_all_measure(cache, monkeypatch):
+    monkeypatch.setenv("FLATGRAD_CACHE_SIZE", "1e308")
+    cache.put(KEY, CONTENT)
+    assert cache.get(KEY) == CONTENT
+    assert cache.info().limit > 10**18
+
+
+def test_the_home_of_nobody(cache, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLATGRAD_CACHE_DIR", "~nosuchuser/cache")
+    assert not cache.info().enabled
+    assert "no home folder" in cache.info().reason
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_claims_to_be_enormous(cache, folder):
+    """A sparse one: it takes no room on the disk, but would in memory."""
+    cache.put(KEY, CONTENT)
+    path = path_of(folder, KEY)
+    size = 10**12
+    header = cache_module._HEADER.pack(cache_module._MAGIC, cache_module._FORMAT, bytes.fromhex(KEY), size, bytes(32))
+    with open(path, "wb") as file:
+        file.write(header)
+        file.truncate(len(header) + size)
+    assert cache.get(KEY) is None
+    assert not path.exists()

@@ -85,6 +85,13 @@ _GUARD = """\
 #endif
 """
 
+_NO_VECTORS = """\
+// gcc (12 for one) vectorises a sum over two indices wrongly, if the inner one is short and runs backwards.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize ("no-tree-loop-vectorize")
+#endif
+"""
+
 _LIBRARY = """\
 // Functions of the library are called through volatile pointers: compilers must not know what they compute, or they
 // would replace pow(x, 2.0) by x * x, and compute constants themselves, where last bits may differ.
@@ -125,6 +132,8 @@ def emit_c(functions: Sequence[ArrayFunction], header: Sequence[str], leaves: Le
     helpers = [_helper(primitive) for primitive in TABLE if primitive in called]
     pointers = _pointers(primitive for primitive in TABLE if primitive in used)
     parts = ["".join(f"{_comment(line)}\n" for line in [*header, *_usage(writers, leaves)]), _GUARD]
+    if any(_is_nested(function.program) for function in functions):
+        parts.append(_NO_VECTORS)
     if pointers:
         parts.append(_LIBRARY + "".join(f"{line}\n" for line in pointers))
     if leaves is not None and leaves.numbers:
@@ -132,6 +141,13 @@ def emit_c(functions: Sequence[ArrayFunction], header: Sequence[str], leaves: Le
     if helpers:
         helpers[0] = _OPERATIONS + helpers[0]
     return "\n".join([*parts, *helpers, *sections])
+
+
+def _is_nested(program: ArrayProgram) -> bool:
+    """Whether there is a fold over several indices."""
+    bodies = [statement.body for statement in program.statements if isinstance(statement, Statement)]
+    folds = [node for body in bodies for node in body if isinstance(node, Fold)]
+    return any(len(segment.extents) > 1 for fold in folds for segment in fold.segments)
 
 
 def _usage(writers: Sequence[_Writer], leaves: Leaves | None) -> list[str]:

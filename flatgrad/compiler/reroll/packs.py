@@ -134,6 +134,9 @@ class _Packer:
         if len(equations) * lengths.sum() > _PADDING * total.sum() + 1024:
             # Too different in length: those more than half as long as the longest, and the others.
             longer = total * 2 > total.max()
+            if longer.all():  # not in their lengths, but in where their runs end: all terms are one run
+                self.add_fold(equations, swapped, total[:, None], order)
+                return
             for part in (longer, ~longer):
                 self.add_fold(equations[part], swapped[part], runs[part], order)
             return
