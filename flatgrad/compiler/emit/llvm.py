@@ -34,6 +34,12 @@ from ..reroll.chains import FOLDED
 
 #: So many accumulators (vectors) a tile has at most, and so many vectors side by side.
 _ACCUMULATORS, _VECTORS = 12, 4
+#: Results are copied by at most so many loops; else one by one, by a table.
+_COPIES = 24
+#: Statements with fewer terms in all get tiles of half the size.
+_LITTLE = 4_000
+#: Where there are no terms, several vectors side by side are worth it for bodies of at most so many nodes.
+_SIMPLE = 12
 #: Straight-line code is cut into functions of about so many equations.
 _CHUNK = 250
 
@@ -444,6 +450,13 @@ def _softplus(w: Writer, x: Value) -> Value:
     return w.select(w.compare("ogt", x, w.constant(0.0)), w.binary("fadd", x, tail), tail)
 
 
+_FUNCTIONS = (
+    p.exp, p.expm1, p.log, p.log1p, p.tanh, p.sinh, p.cosh, p.sin, p.cos, p.tan, p.asin, p.acos, p.atan, p.atan2, p.erf,
+    p.erfc,
+)  # fmt: skip
+#: The primitives that are calls of libm, at least sometimes.
+CALLING = {*_FUNCTIONS, p.power, p.sigmoid, p.softplus}
+
 #: How each primitive is written. A new primitive that machine code should know is one new row.
 SPELLINGS: dict[Primitive, Spelling] = {
     p.add: lambda w, a, b: w.binary("fadd", a, b),
@@ -470,11 +483,7 @@ SPELLINGS: dict[Primitive, Spelling] = {
     p.logical_not: lambda w, a: w.invert(a),
     p.where: lambda w, c, a, b: w.select(c, a, b),
     p.detach: lambda w, x: x,
-    **{
-        BY: _called(BY.name, raises=BY.raises)
-        for BY in (p.exp, p.expm1, p.log, p.log1p, p.tanh, p.sinh, p.cosh, p.sin, p.cos, p.tan, p.asin, p.acos, p.atan,
-                   p.atan2, p.erf, p.erfc)
-    },
+    **{row: _called(row.name, raises=row.raises) for row in _FUNCTIONS},
 }  # fmt: skip
 
 
@@ -492,6 +501,42 @@ def spelled(primitive: Primitive) -> Spelling:
 def knows(program: ArrayProgram) -> bool:
     """Whether all primitives of an array program have a spelling."""
     return used_primitives(program) <= set(SPELLINGS)
+
+
+class _Copy(NamedTuple):
+    """Rows of `length` numbers, each so many places behind the one before, that are copied."""
+
+    rows: int
+    length: int
+    source: int
+    source_step: int
+    target: int
+    target_step: int
+
+
+def _copies(sources: Any, targets: Any) -> list[_Copy]:
+    """Numbers that are copied from some places to others, as few loops.
+
+    Runs of consecutive places, in the order of what they are copied from; those of the same length with equal steps
+    between them are one loop.
+    """
+    order = np.argsort(sources, kind="stable")
+    sources, targets = sources[order], targets[order]
+    cuts = np.flatnonzero((np.diff(sources) != 1) | (np.diff(targets) != 1)) + 1
+    starts = np.concatenate([[0], cuts])
+    lengths = np.diff(np.concatenate([starts, [len(sources)]])).tolist()
+    first, into = sources[starts].tolist(), targets[starts].tolist()
+    loops: list[_Copy] = []
+    for length, source, target in zip(lengths, first, into, strict=True):
+        if loops and loops[-1].length == length:
+            rows, _, start, source_step, begin, target_step = loops[-1]
+            if rows == 1:
+                source_step, target_step = source - start, target - begin
+            if (source, target) == (start + rows * source_step, begin + rows * target_step):
+                loops[-1] = _Copy(rows + 1, length, start, source_step, begin, target_step)
+                continue
+        loops.append(_Copy(1, length, source, 0, target, 0))
+    return loops
 
 
 # --- the module -------------------------------------------------------------------------------------------------------
@@ -626,11 +671,10 @@ class _Module:
             if not len(positions):
                 continue
             sources = self.plan.places(addresses[positions], kind)
-            # Runs of consecutive places are copied as such.
-            cuts = np.flatnonzero((np.diff(sources) != 1) | (np.diff(positions) != 1)) + 1
-            if kind == "f" and len(cuts) < 8:
-                for part in np.split(np.arange(len(positions)), cuts):
-                    self._copy(function, int(sources[part[0]]), results, int(positions[part[0]]), len(part))
+            loops = _copies(sources, positions) if kind == "f" else []
+            if loops and len(loops) <= _COPIES:
+                for loop in loops:
+                    self._copy(function, results, loop)
                 continue
             first = self.table_size
             self.tables += [sources, positions]
@@ -644,17 +688,23 @@ class _Module:
                 pointer = function.let(f"getelementptr inbounds double, ptr {results}, i64 {target}")
                 function.do(f"store double {found}, ptr {pointer}, align 8")
 
-    def _copy(self, function: _Function, source: int, results: str, target: int, count: int) -> None:
-        """Copy numbers that lie side by side, vector by vector; the last one begins earlier where need be."""
-        width = self.machine.lanes if count >= self.machine.lanes else 1
+    def _copy(self, function: _Function, results: str, copy: _Copy) -> None:
+        """Copy rows of numbers that lie side by side, vector by vector; the last one begins earlier where need be."""
+        width = 1
+        while width * 2 <= min(self.machine.lanes, copy.length):
+            width *= 2
         kind = _kind("f", width if width > 1 else 0)
-        with function.loop(count, width) as index:
-            if count % width and count > width:
-                index = function.least(index, count - width)
-            pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {function.plus(index, source)}")
-            found = function.let(f"load {kind}, ptr {pointer}, align 8")
-            pointer = function.let(f"getelementptr inbounds double, ptr {results}, i64 {function.plus(index, target)}")
-            function.do(f"store {kind} {found}, ptr {pointer}, align 8")
+        with function.loop(copy.rows) as row:
+            source = function.plus(function.times(row, copy.source_step), copy.source)
+            target = function.plus(function.times(row, copy.target_step), copy.target)
+            with function.loop(copy.length, width) as index:
+                if copy.length % width and copy.length > width:
+                    index = function.least(index, copy.length - width)
+                pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {function.plus(index, source)}")
+                found = function.let(f"load {kind}, ptr {pointer}, align 8")
+                place = function.plus(index, target)
+                pointer = function.let(f"getelementptr inbounds double, ptr {results}, i64 {place}")
+                function.do(f"store {kind} {found}, ptr {pointer}, align 8")
 
     # --- blocks ---------------------------------------------------------------------------------------------------
 
@@ -830,36 +880,48 @@ class _StatementWriter:
                 self.width *= 2
         extent = shape[self.vector] if self.vector >= 0 else 1
         self.lanes = self.width if self.width > 1 else 0
-        most = _VECTORS if self.terms else 1
+        most = _VECTORS if self.terms or self._is_simple() else 1
         needed = -(-extent // self.width)
         self.vectors = needed if needed <= most else most
         others = [k for k in range(rank) if k != self.vector and shape[k] > 1]
-        self.row = others[-1] if others and self.terms >= 4 else -1
+        self.row = others[-1] if others and self.terms >= 2 else -1
         self.rows = 1
+        # What little work there is does not need much code: LLVM's time is proportional to that.
+        little = math.prod(shape) * max(1, self.terms) < _LITTLE
+        accumulators = _ACCUMULATORS // 2 if little else _ACCUMULATORS
         if self.row >= 0:
-            room = max(1, _ACCUMULATORS // self.vectors)
+            room = max(1, accumulators // self.vectors)
             most = min(room, shape[self.row])
             self.rows = max(n for n in range(1, most + 1) if shape[self.row] % n == 0)
             if self.rows * 2 <= most:
                 self.rows = min(most, 4)
         elif self.terms >= 4:
-            self.vectors = min(needed, _ACCUMULATORS - 4)
+            self.vectors = min(needed, max(_VECTORS, accumulators - 4))
+
+    def _is_simple(self) -> bool:
+        """Whether there is little to compute per lane: no function of libm, and a few operations."""
+        body = self.statement.body
+        return len(body) <= _SIMPLE and not any(isinstance(n, Apply) and n.primitive in CALLING for n in body)
 
     def _vector_cost(self, dimension: int) -> float:
-        """What an element of work costs if this dimension runs along the vectors; less is better."""
-        width = min(self.module.machine.lanes, self.shape[dimension])
-        cost = 0.0 if self.lane_strides[dimension] == 1 else 4.0 / max(1, self.terms)
+        """What a lane costs, in instructions, if this dimension runs along the vectors."""
+        extent, rank = self.shape[dimension], len(self.shape)
+        width = 1
+        while width * 2 <= min(self.module.machine.lanes, extent):
+            width *= 2
+        per_vector = -(-extent // width) / extent  # of one instruction for a whole vector
+        cost = per_vector if self.lane_strides[dimension] == 1 else 1.2
         for access in self.accesses.values():
-            stride = access.strides[dimension]
+            reads = math.prod(access.extents[rank:])
             if access.table >= 0:
-                cost += 1.5
-            elif stride in (0, 1):
-                cost += 0.2 / width
+                cost += 1.5 * reads
+            elif access.strides[dimension] in (0, 1):
+                cost += per_vector * reads
             elif self._can_pack(access, dimension):
-                cost += 0.3
+                cost += per_vector * reads + 1.5 * reads * extent / math.prod(self.shape)
             else:
-                cost += 1.2
-        return cost + 2.0 / width - dimension * 1e-3
+                cost += 1.2 * reads
+        return cost - dimension * 1e-3
 
     def _can_pack(self, access: _Access, dimension: int) -> bool:
         """Whether an access is worth copying: strided along vectors, and the same for other lanes."""
@@ -869,7 +931,6 @@ class _StatementWriter:
             access.table < 0
             and not access.converted
             and access.memory == "f"
-            and len(access.extents) > rank
             and not any(access.strides[k] for k in range(rank) if k != dimension)
             and access.strides[dimension] not in (0, 1)
             and others >= 4
