@@ -6,6 +6,7 @@ import functools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class NativeLoop:
         shuffled: whether the rows are shuffled before each epoch.
         seed: of the shuffling.
         numbers: the numbers of a step; they are asked for ahead of time, and may be again after a fault.
+        all_numbers: the same for a range of steps, in one list, if that can be had.
         width: how many these are.
         leaves: numbers that the steps read and that are not trained.
         fast: whether steps are compiled in fast mode.
@@ -47,12 +49,13 @@ class NativeLoop:
         shuffled: bool,
         seed: int | None,
         numbers: Callable[[int], Sequence[float]],
+        all_numbers: Callable[[int, int], list[float]] | None,
         width: int,
         leaves: Sequence[float],
         fast: bool,
     ) -> None:
         self.X, self.y, self.shuffled, self.seed, self.numbers = X, y, shuffled, seed, numbers
-        self.width = width
+        self.all_numbers, self.width = all_numbers, width
         self.sizes = list(steps)
         self.programs = [steps[size].program for size in self.sizes]
         self.layouts: list[StepLayout] = []
@@ -149,11 +152,13 @@ class NativeLoop:
         They are collected in one flat list: a list per step would call the garbage collector again and again, and an
         interrupt that arrives in one of the collector's callbacks is lost.
         """
+        if self.all_numbers is not None:
+            with suppress(Exception):  # one of them raises: which one is found out below
+                return np.array(self.all_numbers(first, first + count), dtype=float).reshape(-1, self.width)
         found: list[float] = []
-        numbers = self.numbers
         for step in range(first, first + count):
             try:
-                found += numbers(step)
+                found += self.numbers(step)
             except Exception:
                 if not found:
                     raise

@@ -11,7 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..compiler.emit.training import emit_all_numbers
 from ..runtime.errors import OptionError
+from ..runtime.loader import LoadedModule
 from ..runtime.primitives import div, maximum, minimum, sqrt
 from .schedules import as_schedule
 
@@ -49,6 +51,14 @@ class Optimizer:
     def step_numbers(self, step: int) -> list[float]:
         """The learning rate at a step, and the numbers of `step_texts`."""
         raise NotImplementedError  # pragma: no cover - subclasses define it
+
+    def all_numbers(self) -> Callable[[int, int], list[float]] | None:
+        """A function for the numbers of a range of steps; None if the learning rate's text is not known."""
+        if not self.lr.text:
+            return None
+        source = f"from math import cos, pi\n{emit_all_numbers(self.lr.text, self.step_texts())}"
+        found: Callable[[int, int], list[float]] = LoadedModule([source], "numbers").names["all_numbers"]
+        return found
 
     def update(
         self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]

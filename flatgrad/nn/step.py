@@ -210,7 +210,8 @@ class TrainStep(Transformed):
         none = np.zeros((1, 0))
         made = NativeLoop(
             {1: built}, np.zeros((1, size)), none, shuffled=False, seed=None, numbers=self.optimizer.step_numbers,
-            width=1 + len(self.optimizer.step_texts()), leaves=[leaf._data for leaf in built.leaves],
+            all_numbers=self.optimizer.all_numbers(), width=1 + len(self.optimizer.step_texts()),
+            leaves=[leaf._data for leaf in built.leaves],
             fast=self.mode == "fast",
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler.arguments import Arguments
-from ..compiler.emit.training import emit_loop, emit_step_numbers
+from ..compiler.emit.training import emit_loop
 from ..compiler.transforms import value_and_grad
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
@@ -414,7 +414,8 @@ class _Run:
             np.array(self.data.y.reshape(count, -1)),  # change the originals
             shuffled=self.plan.shuffled,
             seed=self.history.seed,
-            numbers=self._step_numbers(),
+            numbers=step.optimizer.step_numbers,
+            all_numbers=step.optimizer.all_numbers(),
             width=1 + len(step.optimizer.step_texts()),
             leaves=self.leaves,
             fast=step.mode == "fast",
@@ -424,15 +425,6 @@ class _Run:
             return run(step.numbers, step.state, first=step.steps, steps=self.plan.steps, strict=strict, limit=limit)
 
         return loop
-
-    def _step_numbers(self) -> Callable[[int], Sequence[float]]:
-        """The numbers of a step, by generated code if it can be written; that is twice as fast."""
-        optimizer = self.step.optimizer
-        if not optimizer.lr.text:
-            return optimizer.step_numbers
-        source = f"from math import cos, pi\n{emit_step_numbers(optimizer.lr.text, optimizer.step_texts())}"
-        numbers: Callable[[int], Sequence[float]] = LoadedModule([source], f"{self.step.name}_numbers").names["numbers"]
-        return numbers
 
     def _build(self, size: int, backend: str | None = None) -> StepProgram:
         arguments = Arguments((self.data.X[:size], self.data.y[:size]), {}, frozenset(), ())
@@ -555,6 +547,9 @@ class _Run:
         """Note the epochs that are complete, where nothing but their loss belongs to them."""
         history, per_epoch = self.history, self.plan.steps_per_epoch
         if self.validation is None and not self.metrics and self.patience is None:
+            if per_epoch == 1:
+                history.epoch_loss += [0 + loss for loss in history.loss[history.epochs :]]
+                return
             for epoch in range(history.epochs, len(history.loss) // per_epoch):
                 history.epoch_loss.append(self._mean_loss((epoch + 1) * per_epoch))
 

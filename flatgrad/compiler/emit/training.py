@@ -19,6 +19,21 @@ def emit_step_numbers(rate: str, texts: dict[str, str]) -> str:
     return "\n\n" + "\n".join(lines) + "\n"
 
 
+def emit_all_numbers(rate: str, texts: dict[str, str]) -> str:
+    """A function that computes these numbers for a range of steps, one behind the other in a list."""
+    lines = [
+        "def all_numbers(first, end):",
+        "    found = []",
+        "    for step in range(first, end):",
+        *(["        t = step + 1"] if texts else []),
+        f"        lr = {rate}",
+        *(f"        {name} = {text}" for name, text in texts.items()),
+        f"        found += ({', '.join(['lr', *texts])},)",
+        "    return found",
+    ]
+    return "\n\n" + "\n".join(lines) + "\n"
+
+
 def emit_loop(
     *,
     rows: int,
