@@ -1035,6 +1035,8 @@ class _StatementWriter:
 
     def fold(self, fold: Fold, indices: dict[int, str | int]) -> dict[tuple[int, int], Value]:
         """Fold the terms of all lanes of a tile; the accumulators are registers."""
+        if self.module.fast and self.vector < 0 and fold.primitive in (p.add, p.mul):
+            return {(0, 0): self._fold_across(fold, indices)}
         function, primitive = self.function, fold.primitive
         kind = _kind(primitive.result, self.lanes)
         start = number(FOLDED[primitive][1])
@@ -1048,6 +1050,37 @@ class _StatementWriter:
             self._terms(fold, segment, 0, dict(indices), sums)
         return {key: (function.let(f"load {kind}, ptr {pointer}"), self.lanes) for key, pointer in sums.items()}
 
+    def _fold_across(self, fold: Fold, indices: dict[int, str | int]) -> Value:
+        """Fold the terms of a single lane in fast mode: along vectors, each lane of which has a part of the terms."""
+        function, write = self.function, spelled(fold.primitive)
+        start, lanes = number(FOLDED[fold.primitive][1]), self.module.machine.lanes
+        total = function.allocate("double")
+        function.do(f"store double {start}, ptr {total}")
+        for segment in fold.segments:
+            inner = fixed(segment.extents[-1]) if segment.extents else 1
+            vectors = min(_VECTORS, inner // lanes)
+            whole = inner - inner % (lanes * vectors) if vectors else 0
+            if whole:
+                self.vector, self.lanes, self.vectors = len(self.shape) + len(segment.extents) - 1, lanes, vectors
+                self.offsets = [k * lanes for k in range(vectors)]
+                kind = _kind("f", lanes)
+                sums = {(0, k): function.allocate(kind) for k in range(vectors)}
+                first = self.writer.splat((start, 0), "f", lanes)
+                for pointer in sums.values():
+                    function.do(f"store {kind} {first}, ptr {pointer}")
+                self._terms(fold, segment, 0, dict(indices), sums, (0, whole, lanes * vectors))
+                self.vector, self.lanes, self.vectors, self.offsets = -1, 0, 1, [0]
+                sum_of_lanes, *others = [(function.let(f"load {kind}, ptr {at}"), lanes) for at in sums.values()]
+                for other in others:
+                    sum_of_lanes = write(self.writer, sum_of_lanes, other)
+                for k in range(lanes):
+                    one = function.let(f"extractelement {kind} {sum_of_lanes[0]}, i32 {k}"), 0
+                    after = write(self.writer, (function.let(f"load double, ptr {total}"), 0), one)
+                    function.do(f"store double {after[0]}, ptr {total}")
+            if whole < inner:
+                self._terms(fold, segment, 0, dict(indices), {(0, 0): total}, (whole, inner - whole, 1))
+        return function.let(f"load double, ptr {total}"), 0
+
     def _terms(
         self,
         fold: Fold,
@@ -1055,12 +1088,17 @@ class _StatementWriter:
         depth: int,
         indices: dict[int, str | int],
         sums: dict[tuple[int, int], str],
+        part: tuple[int, int, int] | None = None,
     ) -> None:
+        """Loops over the terms; `part` says where the innermost one begins, how far it goes, and in which steps."""
         function = self.function
         if depth < len(segment.extents):
-            with function.loop(fixed(segment.extents[depth])) as index:
-                indices[len(self.shape) + depth] = index
-                self._terms(fold, segment, depth + 1, indices, sums)
+            begin, count, step = 0, fixed(segment.extents[depth]), 1
+            if part is not None and depth == len(segment.extents) - 1:
+                begin, count, step = part
+            with function.loop(count, step) as index:
+                indices[len(self.shape) + depth] = function.plus(index, begin)
+                self._terms(fold, segment, depth + 1, indices, sums, part)
             return
         values = _Values(self, segment.body, indices)
         kind = _kind(fold.primitive.result, self.lanes)
