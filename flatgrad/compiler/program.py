@@ -335,6 +335,14 @@ class ProgramBuilder:
         self.next = variable + 1
         return variable
 
+    def extend(self, opcodes: list[int], operands: list[int], sites: list[int], adjoint_of: list[int]) -> None:
+        """Append many equations at once: their operands one behind the other, as operands of this program."""
+        self._opcodes += opcodes
+        self._operands += operands
+        self._sites += sites
+        self._adjoint_of += adjoint_of
+        self.next += len(opcodes)
+
     def emit(self, name: str, *operands: int) -> int:
         """Append an equation given by its primitive's name: for writing programs by hand."""
         from ..runtime.primitives import BY_NAME

@@ -179,20 +179,18 @@ class Trace:
             self.primal = len(self.builder) + program.primal
         refs = [self.reference(operand) for operand in operands]
         constants = [self.builder.constant(number) for number in program.constants]
-        sites = [self.site_of(location) for location in program.locations]
-        append = self.builder.append
-        starts, columns = program.starts, zip(program.opcodes, program.sites, program.adjoint_of, strict=True)
-        for index, (opcode, site, target) in enumerate(columns):
-            arguments = program.operands[starts[index] : starts[index + 1]]
-            refs.append(
-                append(
-                    opcode,
-                    [refs[o] if o >= 0 else constants[~o] for o in arguments],
-                    sites[site] if site >= 0 else -1,
-                    refs[target] if target >= 0 else -1,
-                )
-            )
-        return [self._traced(refs[o]) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
+        sites = np.array([*map(self.site_of, program.locations), -1])
+        first, count = self.builder.next, len(program)
+        # Variables from the front, and constants, ~k, from the end, as everywhere.
+        moved = np.array([*refs, *range(first, first + count), *reversed(constants)], dtype=np.int64)
+        targets = np.array(program.adjoint_of, dtype=np.int64)
+        self.builder.extend(
+            program.opcodes.tolist(),
+            moved[np.array(program.operands, dtype=np.int64)].tolist(),
+            sites[np.array(program.sites, dtype=np.int64)].tolist(),
+            np.where(targets >= 0, moved[targets], -1).tolist(),
+        )
+        return [self._traced(int(moved[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
 
     def finish(self, outputs: Sequence[Any]) -> Program:
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
