@@ -21,11 +21,13 @@ def emit_step_numbers(rate: str, texts: dict[str, str]) -> str:
 
 def emit_all_numbers(rate: str, texts: dict[str, str]) -> str:
     """A function that computes these numbers for a range of steps, one behind the other in a list."""
+    if not texts:
+        return f"\n\ndef all_numbers(first, end):\n    return [{rate} for step in range(first, end)]\n"
     lines = [
         "def all_numbers(first, end):",
         "    found = []",
         "    for step in range(first, end):",
-        *(["        t = step + 1"] if texts else []),
+        "        t = step + 1",
         f"        lr = {rate}",
         *(f"        {name} = {text}" for name, text in texts.items()),
         f"        found += ({', '.join(['lr', *texts])},)",
