@@ -13,7 +13,8 @@ import numpy as np
 
 import flatgrad as fg
 from flatgrad.compiler.array_program import Apply, ArrayProgram, Fold, Read, Segment, Statement
-from flatgrad.compiler.emit.llvm import Machine, emit_llvm
+from flatgrad.compiler.emit.llvm import emit_llvm
+from flatgrad.compiler.emit.llvm_operations import Machine
 from flatgrad.compiler.program import Group
 from flatgrad.compiler.reroll.chains import FOLDED
 from flatgrad.runtime import native

@@ -23,7 +23,7 @@ from .adjoint import adjoint, replay
 from .array_program import ArrayProgram
 from .costs import TINY, cheapest, native_cost
 from .emit.c import Leaves, emit_c
-from .emit.llvm import knows
+from .emit.llvm_operations import knows
 from .emit.native import NOTE, code_name, compile_natively, emit_native, print_native
 from .emit.numpy import ArrayFunction, emit_arrays
 from .emit.python import Function, emit_module

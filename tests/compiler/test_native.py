@@ -18,7 +18,8 @@ import flatgrad as fg
 from flatgrad import nn
 from flatgrad.compiler.array_program import Apply, ArrayProgram, Block, Fold, Read, Segment, Statement
 from flatgrad.compiler.emit import llvm
-from flatgrad.compiler.emit.llvm import Machine, emit_llvm
+from flatgrad.compiler.emit.llvm import emit_llvm
+from flatgrad.compiler.emit.llvm_operations import Machine
 from flatgrad.compiler.emit.llvm_training import StepLayout, training_loop
 from flatgrad.compiler.program import Group
 from flatgrad.compiler.reroll import reroll

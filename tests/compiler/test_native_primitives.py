@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flatgrad.compiler.array_program import Apply, ArrayProgram, Read, Statement
-from flatgrad.compiler.emit.llvm import SPELLINGS, Machine
+from flatgrad.compiler.emit.llvm_operations import SPELLINGS, Machine
 from flatgrad.compiler.program import Group
 from flatgrad.runtime import native
 from flatgrad.runtime.primitives import BY_NAME, TABLE

@@ -8,7 +8,8 @@ from typing import Any
 from ...runtime.native import NativeFunction, assemble_cached, host
 from ..array_program import ArrayProgram
 from .calling import argument_names, bring_in, idle_workspaces, with_workspace
-from .llvm import Machine, NativeCode, emit_llvm
+from .llvm import NativeCode, emit_llvm
+from .llvm_operations import Machine
 from .llvm_training import StepLayout, training_loop
 from .numpy import ArrayFunction, Emitted
 from .python import docstring, filled, safe_comment, signature
