@@ -36,7 +36,6 @@ from .trace import Traced
 
 BACKENDS = ("auto", "python", "numpy", "native")
 MODES = ("exact", "fast")
-_NATIVE = ("auto", "native")  # the back ends that may be machine code
 
 
 def check_options(backend: str, mode: str) -> None:
@@ -165,6 +164,7 @@ class Made(NamedTuple):
         whole: the whole program, passes done, or what makes it.
         results: the groups of the results of the first function.
         arrays: the functions re-rolled, if that has been done.
+        workspace: bytes of memory that the first function works in.
     """
 
     loaded: Loaded
@@ -173,6 +173,7 @@ class Made(NamedTuple):
     whole: Program | Callable[[], Program]
     results: Sequence[Group]
     arrays: list[ArrayProgram] | None
+    workspace: int
 
 
 def make(
@@ -205,7 +206,8 @@ def make(
             codes = [routine.code for routine in loaded.routines if routine.code is not None]
             recall.remember(key, sizes, lowered.arrays, codes)
         results = lowered.programs[0].output_groups
-        return Made(loaded, lowered.backend, sizes, lowered.whole, results, lowered.arrays)
+        workspace = lowered.arrays[0].stats.workspace if lowered.arrays else 0
+        return Made(loaded, lowered.backend, sizes, lowered.whole, results, lowered.arrays, workspace)
     sizes = Sizes(*recalled.sizes)
     named = [ArrayFunction(program, *texts) for program, texts in zip(recalled.signatures, functions, strict=True)]
     emitted = print_native(named, recalled.functions, _header(title, sizes, mode))
@@ -217,7 +219,7 @@ def make(
         for k, ((function, _), code) in enumerate(zip(functions, recalled.functions, strict=True))
     ]
     loaded = Loaded(routines, module.source, emitted.data)
-    return Made(loaded, "native", sizes, whole, recalled.signatures[0].output_groups, None)
+    return Made(loaded, "native", sizes, whole, recalled.signatures[0].output_groups, None, emitted.workspaces[0])
 
 
 def _item(items: Callable[[], list[Program]], k: int) -> Program:
@@ -254,7 +256,7 @@ def build_pair(
         def pair(outputs: tuple[int, ...]) -> Made:
             return make(
                 functools.partial(joint, outputs), functions, name=primal.name, title=title, mode=mode, backend=backend,
-                key=recall.key_of(primal, "pair", wrt, outputs, mode, backend) if backend in _NATIVE else None,
+                key=recall.key_of(primal, backend, "pair", wrt, outputs, mode),
                 cut=functools.partial(cut, outputs=outputs),
             )  # fmt: skip
 
@@ -318,11 +320,7 @@ def build_joint(
             stats = _stats(Sizes.of(program), "", traced_at - start, time.perf_counter() - traced_at)
             return Kernel(primal.name, program, "", stats, traced.leaves, results=program.output_groups), traced
         functions = [("value_and_grad", _VALUE_AND_GRAD) if with_value else ("grad", _GRAD)]
-        key = (
-            recall.key_of(primal, "joint", wrt, gradient_groups, with_value, mode, backend)
-            if backend in _NATIVE
-            else None
-        )
+        key = recall.key_of(primal, backend, "joint", wrt, gradient_groups, with_value, mode)
         made = make(joint, functions, name=primal.name, title=title, mode=mode, backend=backend, key=key)
         loaded = made.loaded
         loaded.routines[0].replay = lambda inputs: replay(primal, wrt, inputs, of=(0,))
@@ -330,6 +328,13 @@ def build_joint(
 
     def rolled(*notes: str) -> str:
         return _rolled([joint()], functions, title, mode, notes)
+
+    def rerolled() -> ArrayProgram:
+        if made.arrays:
+            return made.arrays[0]
+        program = _rerolled(joint(), mode)[0]
+        program.stats.workspace = made.workspace
+        return program
 
     def standalone() -> str:
         return _flat(joint(), lambda whole: [whole], functions, title, mode)
@@ -339,7 +344,7 @@ def build_joint(
     kernel = Kernel(
         primal.name, made.whole, source, stats, traced.leaves, joint=loaded.routines[0], results=made.results,
         backend=made.backend, data=loaded.data,
-        rerolled=lambda: made.arrays[0] if made.arrays else _rerolled(joint(), mode)[0],
+        rerolled=rerolled,
         rolled=rolled,
         c=lambda *leaves: print_c([joint()], functions, title, mode, *leaves),
         standalone=standalone if native_code else None,

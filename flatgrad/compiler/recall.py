@@ -24,6 +24,7 @@ from ..runtime import native
 from ..runtime.cache import ObjectCache
 from ..runtime.native import Layout, NativeFunction
 from ..runtime.primitives import TABLE
+from ..runtime.version import VERSION
 from .array_program import ArrayProgram
 from .program import Group, Program
 
@@ -47,14 +48,16 @@ class Recalled(NamedTuple):
     sizes: list[int]
 
 
-def key_of(program: Program, *wanted: Any) -> str | None:
+def key_of(program: Program, backend: str, *wanted: Any) -> str | None:
     """The key of what is made of a program; None if that is not worth keeping, or cannot be machine code.
 
     Args:
         program: the traced program.
+        backend: the one that is wanted.
         wanted: whatever else decides what is made of it; each is told by its `repr`.
     """
-    if len(program) < SMALLEST or not native.available():
+    source = _own_source()
+    if backend not in ("auto", "native") or len(program) < SMALLEST or source is None or not native.available():
         return None
     digest = hashlib.sha256()
     outputs = array("q", program.outputs)
@@ -63,12 +66,12 @@ def key_of(program: Program, *wanted: Any) -> str | None:
         digest.update(column.tobytes())
     used = sorted(TABLE[opcode].name for opcode in set(program.opcodes))
     rest = [program.name, used, _bits(program.constants), sorted(program.truth_inputs), program.input_names]
-    for part in (*rest, program.input_groups, program.output_groups, *wanted):
+    for part in (*rest, program.input_groups, program.output_groups, backend, *wanted):
         digest.update(repr(part).encode("utf-8", "surrogatepass") + b"\0")
     machine = native.host()
     return ObjectCache.key(
-        digest.digest(), _own_source(), sys.version, np.__version__, " ".join(platform.libc_ver()), machine.version,
-        machine.triple, machine.cpu, machine.features, str(machine.shortcuts),
+        digest.digest(), source, VERSION, sys.version, np.__version__, " ".join(platform.libc_ver()), machine.version,
+        machine.triple, machine.cpu, machine.features, str(machine.shortcuts), str(sorted(machine.vector_math)),
     )  # fmt: skip
 
 
@@ -77,11 +80,14 @@ def _bits(constants: Sequence[float | bool]) -> list[str]:
 
 
 @cache
-def _own_source() -> bytes:
-    """A digest of this package's source: whoever changes it gets new code."""
+def _own_source() -> bytes | None:
+    """A digest of this package's source: whoever changes it gets new code. None where the source is not to be found."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent.parent
-    for path in sorted(folder.glob("**/*.py")):
+    paths = sorted(folder.glob("**/*.py"))
+    if Path(__file__) not in paths:  # in a zip, or compiled
+        return None
+    for path in paths:
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.digest()
 

@@ -126,7 +126,7 @@ class Trace:
             return self._leaf(operand)
         if isinstance(operand, Condition):
             return self._condition(operand)
-        return self.builder.constant(number(operand))
+        return self.builder.constant(float(number(operand)))  # True, where a number is wanted, is 1.0
 
     def _leaf(self, value: Value) -> int:
         ref = self._references.get(id(value))

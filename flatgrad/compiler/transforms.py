@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import threading
 import types
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -25,6 +27,18 @@ from .driver import build_joint, build_pair, check_options, hasten
 from .names import Namer, identifier, outer_names
 from .program import Group
 from .trace import Trace, Traced, trace_function, trace_graph
+
+#: All that are alive, for the child of a fork, in which the locks that other threads held stay locked for ever.
+_transformed: weakref.WeakSet[Transformed] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for each in _transformed:
+        each._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class Transformed:
@@ -48,6 +62,7 @@ class Transformed:
         self.name = "f" if name == "<lambda>" else identifier(name) or "f"
         functools.update_wrapper(cast("Any", self), function, updated=())
         self._lock = threading.RLock()
+        _transformed.add(self)
         self._kernels: dict[Any, Any] = {}
         self._captured: dict[int, Value] = {}
         try:

@@ -91,6 +91,7 @@ class TrainStep(Transformed):
         self._numbers: Any = []
         self._state: list[Any] = []
         self._source: str | Callable[[], str] = ""
+        self._programs: dict[Any, StepProgram] = {}
         self._loops: dict[Any, Callable[..., Any] | None] = {}
         self.reload()
 
@@ -137,11 +138,11 @@ class TrainStep(Transformed):
         self._forbid_tracing()
         arguments = self._take_apart(batch, keywords)
         routine, leaves, source = self._step_for(arguments)
-        numbers = self.optimizer.step_numbers(self.steps)
-        given = [*arguments.numbers, self._numbers, *self._state, *numbers]
-        if leaves:
-            given.append([leaf._data for leaf in leaves])
         try:
+            numbers = self.optimizer.step_numbers(self.steps)
+            given = [*arguments.numbers, self._numbers, *self._state, *numbers]
+            if leaves:
+                given.append([leaf._data for leaf in leaves])
             loss, parameters, *state = routine.run(*given)
         except BaseException:
             self.sync()
@@ -151,7 +152,7 @@ class TrainStep(Transformed):
         self._source = source
         return float(loss)
 
-    def repeat(self, steps: int, *batch: Any, **keywords: Any) -> list[float]:
+    def repeat(self, steps: int, /, *batch: Any, **keywords: Any) -> list[float]:
         """Make steps on one and the same batch; return the losses before their updates.
 
         It makes the steps that so many calls would make, bit for bit. Machine code makes them without coming back to
@@ -175,14 +176,17 @@ class TrainStep(Transformed):
             (4.0, 0.976)
         """
         self._forbid_tracing()
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 0:
             raise InputError(f"repeat: expected a number of steps, got {steps!r}")
+        steps = int(steps)
         arguments = self._take_apart(batch, keywords)
         loop = self._loop_for(arguments)
-        if loop is None:
-            return [self(*batch, **keywords) for _ in range(steps)]
         losses: list[float] = []
         try:
+            if loop is None:
+                losses.extend(self(*batch, **keywords) for _ in range(steps))
+                return losses
+            self._source = functools.partial(self._printed_as, self._built(arguments), "rolled")
             chunks = loop(
                 arguments.numbers, self._numbers, self._state, first=self.steps, steps=self.steps + steps, strict=False,
                 limit=lambda step: steps,
@@ -199,7 +203,7 @@ class TrainStep(Transformed):
         """What makes steps on one batch in machine code; None if another back end makes them."""
         if arguments.key not in self._loops:
             with self._lock:
-                built = self.build(arguments)
+                built = self._built(arguments)
                 self._loops[arguments.key] = None if built.backend != "native" else self._native_loop(built)
         return self._loops[arguments.key]
 
@@ -245,7 +249,7 @@ class TrainStep(Transformed):
         entry: tuple[Routine, list[Value], str | Callable[[], str]] | None = self._kernels.get(arguments.key)
         if entry is None:
             with self._lock:
-                built = self.build(arguments)
+                built = self._built(arguments)
                 printed = self.printed([(built, "step")])
                 module = LoadedModule(printed.sections, f"{self.name}_step", printed.data)
                 routine = built.routine(module.names["step"], module.source)
@@ -254,6 +258,12 @@ class TrainStep(Transformed):
                     source = functools.partial(self._printed_as, built, "rolled")
                 entry = self._kernels[arguments.key] = routine, built.leaves, source
         return entry
+
+    def _built(self, arguments: Arguments) -> StepProgram:
+        """The program for batches of this structure, made once."""
+        if arguments.key not in self._programs:
+            self._programs[arguments.key] = self.build(arguments)
+        return self._programs[arguments.key]
 
     def build(self, arguments: Arguments, backend: str | None = None) -> StepProgram:
         """Trace loss, gradient and update for batches of this structure; `backend` overrides the step's own."""

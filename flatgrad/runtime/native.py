@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import ctypes.util
 import functools
@@ -29,19 +30,29 @@ class _Quiet:
 
     def __init__(self) -> None:
         self._held: list[Any] = []
+        self._interrupted = False
 
     def begin(self) -> None:
-        # Ours, then llvmlite's own, in the order in which we take them.
+        # Ours, then llvmlite's own, in the order in which we take them. Another thread that forks, too, waits for the
+        # first of them. An interrupt meanwhile is put off: Python would ignore it here, and fork all the same.
         own = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
-        locks = [_lock] if own is None else [_lock, own]
-        for lock in locks:
-            lock.__enter__()
-        self._held = locks  # another thread that forks, too, waits for the first of them
+        for lock in [_lock] if own is None else [_lock, own]:
+            taken = False
+            while not taken:
+                try:
+                    lock.__enter__()
+                    taken = True
+                except KeyboardInterrupt:
+                    self._interrupted = True
+            self._held.append(lock)
 
     def end(self) -> None:
-        locks, self._held = self._held, []
-        for lock in reversed(locks):
+        held, interrupted = self._held, self._interrupted
+        self._held, self._interrupted = [], False
+        for lock in reversed(held):
             lock.__exit__(None, None, None)
+        if interrupted:
+            _thread.interrupt_main()
 
 
 if hasattr(os, "register_at_fork"):
@@ -204,10 +215,11 @@ class LoadedCode:
 
     Args:
         code: an object file, made for this machine.
-        functions: the names of functions of libm that it calls.
+        functions: the names of functions of libm and libmvec that it calls.
+        main: the function of which the address is wanted.
 
     Attributes:
-        address: of its function `run`, or the one that `main` names.
+        address: of that function.
     """
 
     def __init__(self, code: bytes, functions: Iterable[str], main: str = "run") -> None:

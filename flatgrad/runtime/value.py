@@ -7,6 +7,7 @@ addition is fixed (depth-first post-order, operand order), because compiled kern
 from __future__ import annotations
 
 import html
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
@@ -26,6 +27,16 @@ MUL: Final = primitives.mul
 _new = object.__new__
 #: Interpreted backward passes keep their sums in the nodes, so one runs at a time.
 _backward_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """In the child of a fork: whoever held the lock is not here."""
+    global _backward_lock
+    _backward_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class NodeRule(Protocol):

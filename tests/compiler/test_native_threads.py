@@ -302,6 +302,79 @@ def test_a_fork_while_another_thread_compiles():
     assert done.returncode == 0, done.stderr
 
 
+MORE_FORKS = """
+import os, signal, sys, threading, time
+import flatgrad as fg
+from flatgrad.runtime import value
+
+entered, leave = threading.Event(), threading.Event()
+
+def slow(x):
+    entered.set()
+    leave.wait(20)
+    return x * x
+
+F = fg.grad(slow)
+thread = threading.Thread(target=lambda: F(2.0), daemon=True)
+thread.start()
+entered.wait()
+held = threading.Event()
+
+def hold():
+    with value._backward_lock:
+        held.set()
+        leave.wait(20)
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(10)
+    leave.set()
+    x = fg.Value(3.0)
+    (x * x).backward()
+    os._exit(0 if (F(3.0), x.grad) == (6.0, 6.0) else 1)
+status = os.waitpid(child, 0)[1]
+leave.set()
+thread.join()
+sys.exit(status != 0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_while_other_threads_hold_locks():
+    """They trace the same function, or are in a backward pass: the child has locks of its own."""
+    command = [sys.executable, "-W", "ignore", "-c", MORE_FORKS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_an_interrupt_while_a_fork_waits():
+    """It is put off: the locks are taken and given back, and the interrupt comes after the fork."""
+    quiet, waits = native._Quiet(), []
+
+    class Waiting:
+        def __enter__(self):
+            waits.append(1)
+            if len(waits) == 1:
+                raise KeyboardInterrupt
+
+        def __exit__(self, *given):
+            waits.append(-1)
+
+    def wait_and_release():
+        quiet.begin()
+        assert waits == [1, 1]
+        quiet.end()
+        time.sleep(1.0)
+
+    with mock.patch.object(native, "_lock", Waiting()), pytest.raises(KeyboardInterrupt):
+        wait_and_release()
+    assert waits == [1, 1, -1]
+
+
 # --- the cache --------------------------------------------------------------------------------------------------------
 
 

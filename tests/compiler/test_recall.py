@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import os
@@ -64,6 +65,7 @@ def test_what_is_recalled_is_what_was_made(folder, lowered, backend):
     assert str(two.program) == str(one.program)
     assert str(two.joint.program) == str(one.joint.program)
     assert str(two.arrays) == str(one.arrays)
+    assert two.arrays.stats.workspace == one.arrays.stats.workspace > 0
     assert two.source == one.source
     assert two.c_source() == one.c_source()
     assert [bits(x) for x in two.joint.program.evaluate(X.tolist())] == expected
@@ -158,6 +160,32 @@ def test_the_source_of_this_package_is_part_of_the_key():
     assert recall._own_source() != read.digest()
 
 
+def test_without_source_nothing_is_recalled(folder, lowered, monkeypatch):
+    """From a zip, whose content is not told apart by files."""
+    monkeypatch.setattr(recall, "_own_source", lambda: None)
+    for _ in range(2):
+        fg.value_and_grad(body, backend="native")(X)
+    assert len(lowered) == 2
+    monkeypatch.undo()
+    recall._own_source.cache_clear()
+    monkeypatch.setattr(recall, "__file__", "/an/archive.zip/flatgrad/compiler/recall.py")
+    assert recall._own_source() is None
+    recall._own_source.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["VERSION", "vector_math"])
+def test_versions_and_libraries_are_part_of_the_key(folder, lowered, monkeypatch, name):
+    fg.value_and_grad(body, backend="native")(X)
+    if name == "VERSION":
+        monkeypatch.setattr(recall, "VERSION", "0.0.0")
+    else:
+        another = copy.copy(native.host())
+        another.vector_math = {}
+        monkeypatch.setattr(native, "host", lambda: another)
+    fg.value_and_grad(body, backend="native")(X)
+    assert len(lowered) == 2
+
+
 @pytest.mark.parametrize("damage", ["gone", "cut", "changed", "everything gone"])
 def test_damage_is_noticed(folder, lowered, damage):
     f = fg.value_and_grad(body, backend="native")
@@ -194,7 +222,10 @@ def test_a_program_of_names_that_are_no_text(folder):
     variable = 0
     for _ in range(recall.SMALLEST):
         variable = builder.emit("neg", variable)
-    assert recall.key_of(builder.finish([variable])) is not None
+    program = builder.finish([variable])
+    assert recall.key_of(program, "native") is not None
+    assert recall.key_of(program, "native") != recall.key_of(program, "auto")
+    assert recall.key_of(program, "python") is None
 
 
 SCRIPT = """

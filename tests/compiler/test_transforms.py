@@ -778,3 +778,39 @@ def test_numbers_that_are_not_finite_pass_through():
     value, gradient = fg.value_and_grad(lambda x: x * math.nan)(1.0)
     assert math.isnan(value)
     assert math.isnan(gradient)
+
+
+# --- truth values as numbers ------------------------------------------------------------------------------------------
+
+MASK = [True, False, True, True] * 10
+TRUTHS = {
+    "a dot product": lambda x: sum(a * b for a, b in zip(x, MASK, strict=True)),
+    "NumPy's": lambda x: sum(a * b for a, b in zip(x, np.array(MASK), strict=True)),
+    "sums": lambda x: sum((a + b) * (True - a) for a, b in zip(x, MASK, strict=True)),
+    "quotients and powers": lambda x: sum((b / (a * a + True)) * a**True for a, b in zip(x, MASK, strict=True)),
+    "choices": lambda x: sum(fg.where(a > True, a, b) + fg.maximum(a, b) for a, b in zip(x, MASK, strict=True)),
+    "functions": lambda x: sum(fg.atan2(a, True) + fg.hypot(a, b) for a, b in zip(x, MASK, strict=True)),
+    "one": lambda x: x[0] * True + x[1] * False,
+}
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+@pytest.mark.parametrize("name", TRUTHS)
+def test_truth_values_are_numbers_where_numbers_are_wanted(name, backend):
+    x = np.random.default_rng(1).uniform(0.5, 1.5, 40)
+    values = [Value(a) for a in x.tolist()]
+    graph = TRUTHS[name](values)
+    graph.backward()
+    value, gradient = fg.value_and_grad(TRUTHS[name], backend=backend)(x)
+    assert (value, gradient.tolist()) == (graph.data, [v.grad for v in values])
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+def test_truth_values_among_the_arguments(backend):
+    x = np.random.default_rng(1).uniform(0.5, 1.5, 40)
+    f = fg.value_and_grad(lambda x, mask, k: sum(a * b for a, b in zip(x, mask, strict=True)) * k, backend=backend)
+    expected = sum(a for a, b in zip(x.tolist(), MASK, strict=True) if b)
+    for mask in (MASK, tuple(MASK), np.array(MASK), [np.bool_(b) for b in MASK]):
+        value, gradient = f(x, mask, True)
+        assert value == pytest.approx(expected)
+        assert gradient.tolist() == [float(b) for b in MASK]

@@ -499,6 +499,29 @@ def test_repeated_steps_on_something_else_than_arrays() -> None:
     assert all_bits(results[0]) == all_bits(results[1]) == all_bits(results[2])
 
 
+@pytest.mark.parametrize("backend", ["python", "native"])
+def test_what_repeated_steps_leave_behind(backend: str) -> None:
+    w = fg.Value(0.5)
+    step = nn.train_step(lambda steps, y: (w * steps - y) ** 2, nn.SGD(0.1), [w], backend=backend)
+    losses = step.repeat(3, steps=1.0, y=2.0)
+    assert len(losses) == 3
+    assert "def step" in step.source
+    again = step(steps=1.0, y=2.0)
+    assert again < losses[-1]
+
+    def rate(k: int) -> float:
+        if k == 5:
+            raise RuntimeError("no rate")
+        return 0.1
+
+    w.data = 0.5
+    step = nn.train_step(lambda x: (w * x - 2.0) ** 2, nn.SGD(rate), [w], backend=backend)
+    with pytest.raises(RuntimeError, match="no rate"):
+        step.repeat(9, 1.0)
+    assert step.steps == 5
+    assert w.data == step.numbers[0] != 0.5
+
+
 def test_a_repeated_step_that_raises() -> None:
     """The steps before it are made, and written back."""
     w = fg.Value(2.5)
@@ -514,6 +537,7 @@ def test_a_repeated_step_that_raises() -> None:
         reference.data -= reference.grad
         steps += 1
     assert (w.data, step.steps) == (reference.data, steps)
+    assert len(step.repeat(np.int64(0), 1.0)) == 0  # type: ignore[arg-type]
     for wrong in (-1, 1.5, True, "3"):
         with pytest.raises(fg.InputError, match="number of steps"):
             step.repeat(wrong, 1.0)  # type: ignore[arg-type]

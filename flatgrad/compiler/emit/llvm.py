@@ -155,6 +155,7 @@ class Module:
         reads = [read for read, _ in statement.reads()]
         if any(read.table is not None for read in reads):
             return None
+        # `reads` and `loops` both go through the body from front to back, and through a fold's terms at its place.
         known: dict[int, int] = {}  # an access that occurs twice has one place
         numbers = iter(
             (self.constant(read), fixed(read.base) < self.program.inputs, known.setdefault(id(read), len(known)))

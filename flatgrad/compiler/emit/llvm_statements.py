@@ -8,7 +8,8 @@ several times; the loops then read whole vectors.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...runtime import primitives as p
@@ -107,7 +108,7 @@ class StatementWriter:
         self.lanes = self.width if self.width > 1 else 0
         most = _VECTORS if self.terms or self._is_simple() else 1
         needed = -(-extent // self.width)
-        self.vectors = needed if needed <= most else most
+        self.vectors = min(needed, most)
         others = [k for k in range(rank) if k != self.vector and shape[k] > 1]
         self.row = others[-1] if others and self.terms >= 2 else -1
         self.rows = 1
@@ -129,7 +130,12 @@ class StatementWriter:
         return len(body) <= _SIMPLE and not any(isinstance(n, Apply) and n.primitive in CALLING for n in body)
 
     def _vector_cost(self, dimension: int) -> float:
-        """What a lane costs, in instructions, if this dimension runs along the vectors."""
+        """What a lane costs, in instructions, if this dimension runs along the vectors.
+
+        A number that goes into a lane of a vector by itself, or comes out of it, takes a load or store and most of a
+        shuffle (1.2); through a table, the index as well (1.5), as does copying one before (1.5, for a load, a store
+        and the address). Of equals, the last dimension is taken.
+        """
         extent, rank = self.shape[dimension], len(self.shape)
         width = 1
         while width * 2 <= min(self.module.machine.lanes, extent):
@@ -286,15 +292,13 @@ class StatementWriter:
             vectors = min(_VECTORS, inner // lanes)
             whole = inner - inner % (lanes * vectors) if vectors else 0
             if whole:
-                self.vector, self.lanes, self.vectors = len(self.shape) + len(segment.extents) - 1, lanes, vectors
-                self.offsets = [k * lanes for k in range(vectors)]
                 kind = type_of("f", lanes)
                 sums = {(0, k): function.allocate(kind) for k in range(vectors)}
                 first = self.writer.splat((start, 0), "f", lanes)
                 for pointer in sums.values():
                     function.do(f"store {kind} {first}, ptr {pointer}")
-                self._terms(fold, segment, 0, dict(indices), sums, (0, whole, lanes * vectors))
-                self.vector, self.lanes, self.vectors, self.offsets = -1, 0, 1, [0]
+                with self._vectors_along(len(self.shape) + len(segment.extents) - 1, lanes, vectors):
+                    self._terms(fold, segment, 0, dict(indices), sums, (0, whole, lanes * vectors))
                 sum_of_lanes, *others = [(function.let(f"load {kind}, ptr {at}"), lanes) for at in sums.values()]
                 for other in others:
                     sum_of_lanes = write(self.writer, sum_of_lanes, other)
@@ -305,6 +309,17 @@ class StatementWriter:
             if whole < inner:
                 self._terms(fold, segment, 0, dict(indices), {(0, 0): total}, (whole, inner - whole, 1))
         return function.let(f"load double, ptr {total}"), 0
+
+    @contextmanager
+    def _vectors_along(self, dimension: int, lanes: int, vectors: int) -> Iterator[None]:
+        """Let vectors run along a dimension of the terms; outside of it the statement has a single lane."""
+        before = self.vector, self.lanes, self.vectors, self.offsets
+        self.vector, self.lanes, self.vectors = dimension, lanes, vectors
+        self.offsets = [k * lanes for k in range(vectors)]
+        try:
+            yield
+        finally:
+            self.vector, self.lanes, self.vectors, self.offsets = before
 
     def _terms(
         self,
