@@ -382,7 +382,7 @@ class _Writing:
         return tuple(operands)
 
     def constants(self):
-        numbers = st.one_of(tame, st.sampled_from(SPECIAL))
+        numbers = st.one_of(tame, st.sampled_from(SPECIAL), st.booleans())  # truth values are numbers here
         several = self.draw(st.booleans())
         return Constants(
             tuple(self.draw(st.lists(numbers, min_size=2 if several else 1, max_size=5 if several else 1)))

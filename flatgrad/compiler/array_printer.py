@@ -141,10 +141,10 @@ class Sources:
             return f"gather({', '.join(owners)})"
         base, strides = fixed(read.base), [fixed(stride) for stride in read.strides]
         source = self.of(base)
-        if source is None:
+        if source is None and not any(strides):
             return repr(self.number(base))
-        index = source.index(base, strides, extents, names)
-        if index is None:  # it runs over several sources that lie side by side
+        index = source.index(base, strides, extents, names) if source is not None else None
+        if source is None or index is None:  # it runs over several sources that lie side by side
             return f"memory[{linear(base, strides, names)}]"
         return source.name + index
 

@@ -183,3 +183,19 @@ def test_kernels_of_every_back_end_have_a_rolled_form(backend):
 def test_saving_wants_a_python_file(tmp_path):
     with pytest.raises(OptionError, match=r"\.py"):
         gradient(work.layer_loss, W, X, B).save(tmp_path / "layer.txt", rolled=True)
+
+
+def test_an_access_that_begins_at_a_constant_without_a_name():
+    """It runs backwards, from one that has a name to one that is a number elsewhere."""
+
+    def f(s):
+        firsts = [s + 0.0, s * 0.0, fg.erf(s)]
+        seconds = [-firsts[k % 3] for k in range(4)]
+        thirds = [*(a + 0.0 for a in seconds[:3]), fg.atan2(seconds[3], 0.0), fg.erf(seconds[0])]
+        return sum((a * a for a in thirds[1:]), thirds[0] * thirds[0])
+
+    kernel = fg.value_and_grad(f, backend="numpy").kernel_for(1.0)
+    assert "memory[-i" in str(kernel.arrays), "there is such an access"
+    names = {}
+    exec(kernel.rolled(), names)
+    assert names["value_and_grad"](1.0) == fg.value_and_grad(f, backend="python")(1.0)

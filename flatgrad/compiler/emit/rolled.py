@@ -299,9 +299,9 @@ class _Writer:
         if read.table is None:
             source = self.sources.of(low)
             base, strides = fixed(read.base), [fixed(stride) for stride in read.strides]
-            if source is None:
+            if source is None and low == high:
                 return literal(self.sources.number(low))[0]
-            if high < source.base + source.size:
+            if source is not None and high < source.base + source.size:
                 return self._element(source, linear(base - source.base, strides, names))
             between = self._between(low, high)
             return f"{self._together(between)}[{linear(base - between[0].base, strides, names)}]"
