@@ -88,6 +88,8 @@ def _copies(sources: Any, targets: Any) -> list[_Copy]:
 
 
 class Module:
+    """A module while it is written: its functions, what `run` calls, its memory and its gather tables."""
+
     def __init__(self, program: ArrayProgram, machine: Machine, fast: bool) -> None:
         self.program, self.machine, self.fast = program, machine, fast
         self.plan: Plan = plan_buffers(program)

@@ -100,6 +100,7 @@ class Function:
 
 
 def type_of(kind: str, lanes: int) -> str:
+    """LLVM's type of a number ("f") or truth value ("b"), or of a vector of them."""
     scalar = "i1" if kind == "b" else "double"
     return f"<{lanes} x {scalar}>" if lanes else scalar
 
@@ -112,6 +113,7 @@ def number(value: float | bool) -> str:
 
 
 def loaded_index(function: Function, start: int, offset: str | int) -> str:
+    """An address from a gather table."""
     pointer = function.let(f"getelementptr inbounds i64, ptr %t, i64 {function.plus(offset, start)}")
     return function.let(f"load i64, ptr {pointer}, align 8, !alias.scope !2")
 
