@@ -15,7 +15,8 @@ from .array_program import Apply, ArrayProgram, Block, Fold, Read, Segment
 from .extents import fixed
 from .program import Program
 
-#: Smaller programs are not even re-rolled: flat Python is the fastest.
+#: Smaller programs are not even re-rolled: flat Python is ready at once. (Called often, they get machine code all the
+#: same: `transforms.OFTEN`.)
 TINY = 150
 
 #: Flat Python: a call; an equation (one instruction and one float object); a call of a function of `math`.
@@ -24,8 +25,9 @@ _PYTHON_CALL, _PYTHON_EQUATION, _PYTHON_FUNCTION = 300.0, 13.0, 60.0
 #: straight-line code; a number that goes in or comes out.
 _NUMPY_CALL, _NUMPY_STATEMENT, _NUMPY_ELEMENT, _NUMPY_GATHERED = 2500.0, 600.0, 0.6, 2.0
 _NUMPY_LANE, _NUMPY_BLOCK, _NUMPY_NUMBER = 90.0, 1500.0, 15.0
-#: Machine code: a call; a statement; an element; a gathered one; one computed by libm; an equation of straight-line
-#: code; a number that goes in or comes out. Longer straight-line code than so many equations takes LLVM too long.
+#: Machine code: a call by way of Python (a builtin takes a tenth of it); a statement; an element; a gathered one; one
+#: computed by libm; an equation of straight-line code; a number that goes in or comes out. Longer straight-line code
+#: than so many equations takes LLVM too long.
 _NATIVE_CALL, _NATIVE_STATEMENT, _NATIVE_ELEMENT, _NATIVE_GATHERED = 1000.0, 8.0, 0.05, 1.0
 _NATIVE_FUNCTION, _NATIVE_EQUATION, _NATIVE_NUMBER, _NATIVE_SCALARS = 10.0, 1.5, 0.5, 5000
 

@@ -107,7 +107,8 @@ def recall(key: str) -> Recalled | None:
             return None
         arrays: list[Any] = []
         for kind, count in zip(_KINDS, item["arrays"], strict=True):
-            arrays.append(np.frombuffer(content, dtype=kind, count=count, offset=at))
+            # A copy is aligned, which machine code relies on, and lets go of the content.
+            arrays.append(np.frombuffer(content, dtype=kind, count=count, offset=at).copy())
             at += arrays[-1].nbytes
         signature = ArrayProgram(item["name"], item["input_names"], _groups(item["input_groups"]))
         signature.output_groups = _groups(item["output_groups"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import threading
 import types
 import weakref
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..runtime import structure as st
 from ..runtime.errors import InputError, OptionError
+from ..runtime.forks import in_child
 from ..runtime.kernel import Kernel, as_list
 from ..runtime.primitives import Operand, number
 from ..runtime.sites import Location
@@ -28,7 +28,7 @@ from .names import Namer, identifier, outer_names
 from .program import Group
 from .trace import Trace, Traced, trace_function, trace_graph
 
-#: All that are alive, for the child of a fork, in which the locks that other threads held stay locked for ever.
+#: All that are alive: in the child of a fork they get new locks.
 _transformed: weakref.WeakSet[Transformed] = weakref.WeakSet()
 
 
@@ -37,8 +37,7 @@ def _renew_locks() -> None:
         each._lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+in_child(_renew_locks)
 
 
 class Transformed:
@@ -314,24 +313,23 @@ class GradFunction(Transformed):
             raise OptionError(f"argnums must be the position of an argument, or several, got {argnums!r}")
         self._wrt = None if wrt is None else _parameters(wrt)
         self._has_aux, self._with_value = has_aux, with_value
-        self._current: _GradEntry | None = None
-        self._binder: Binder | None = None
+        self._current: _GradEntry | None = None  # of the last call by the general way
         self._calls = 0
         self._inlined: dict[Any, _GradEntry] = {}
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
             return self._inline(self._take_apart(args, kwargs, symbolic=True))
-        binder = self._binder
-        if binder is not None and not kwargs:
-            result = binder(args)
+        current = self._current
+        if current is not None and current.binder is not None and not kwargs:
+            result = current.binder(args)
             if result is not MISS:
                 self._calls += 1
                 if self._calls >= OFTEN:
                     self._hasten()
                 return result
         entry, arguments = self._entry(self._take_apart(args, kwargs))
-        self._current, self._binder = entry, entry.binder
+        self._current = entry
         self.__call__ = entry.builtin or self._call
         kernel = entry.kernel
         numbers = arguments.numbers

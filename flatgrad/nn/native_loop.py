@@ -14,6 +14,7 @@ import numpy as np
 from ..compiler.emit.llvm import NativeCode
 from ..compiler.emit.llvm_training import StepLayout
 from ..compiler.emit.native import native_step
+from .optim import Optimizer
 from .step import StepProgram
 
 #: Seconds that a chunk of steps should take: so often a run comes back for progress and Ctrl-C.
@@ -33,9 +34,7 @@ class NativeLoop:
         X, y: the data, one row of numbers each, contiguous.
         shuffled: whether the rows are shuffled before each epoch.
         seed: of the shuffling.
-        numbers: the numbers of a step; they are asked for ahead of time, and may be again after a fault.
-        all_numbers: the same for a range of steps, in one list, if that can be had.
-        width: how many these are.
+        optimizer: whose numbers of the steps are asked for ahead of time, and may be again after a fault.
         leaves: numbers that the steps read and that are not trained.
         fast: whether steps are compiled in fast mode.
     """
@@ -48,14 +47,13 @@ class NativeLoop:
         *,
         shuffled: bool,
         seed: int | None,
-        numbers: Callable[[int], Sequence[float]],
-        all_numbers: Callable[[int, int], list[float]] | None,
-        width: int,
+        optimizer: Optimizer,
         leaves: Sequence[float],
         fast: bool,
     ) -> None:
-        self.X, self.y, self.shuffled, self.seed, self.numbers = X, y, shuffled, seed, numbers
-        self.all_numbers, self.width = all_numbers, width
+        self.X, self.y, self.shuffled, self.seed = X, y, shuffled, seed
+        self.numbers, self.all_numbers = optimizer.step_numbers, optimizer.all_numbers()
+        self.width = 1 + len(optimizer.step_texts())
         self.sizes = list(steps)
         self.programs = [steps[size].program for size in self.sizes]
         self.layouts: list[StepLayout] = []

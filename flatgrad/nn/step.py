@@ -204,33 +204,29 @@ class TrainStep(Transformed):
         if arguments.key not in self._loops:
             with self._lock:
                 built = self._built(arguments)
-                self._loops[arguments.key] = None if built.backend != "native" else self._native_loop(built)
+                self._loops[arguments.key] = None if built.backend != "native" else self._native_loop(built, arguments)
         return self._loops[arguments.key]
 
-    def _native_loop(self, built: StepProgram) -> Callable[..., Any]:
+    def _native_loop(self, built: StepProgram, arguments: Arguments) -> Callable[..., Any]:
         from .native_loop import NativeLoop
 
-        size = sum(group.size for group in built.program.input_groups[: self._batch_groups(built)])
-        none = np.zeros((1, 0))
+        def flat(numbers: Sequence[Any]) -> Any:
+            return np.array([n for part in numbers for n in (part if isinstance(part, list) else [part])], dtype=float)
+
+        def leaves() -> list[float]:
+            return [leaf._data for leaf in built.leaves]
+
         made = NativeLoop(
-            {1: built}, np.zeros((1, size)), none, shuffled=False, seed=None, numbers=self.optimizer.step_numbers,
-            all_numbers=self.optimizer.all_numbers(), width=1 + len(self.optimizer.step_texts()),
-            leaves=[leaf._data for leaf in built.leaves],
-            fast=self.mode == "fast",
+            {1: built}, flat(arguments.numbers)[None], np.zeros((1, 0)), shuffled=False, seed=None,
+            optimizer=self.optimizer, leaves=leaves(), fast=self.mode == "fast",
         )  # fmt: skip
 
         def loop(batch: Sequence[Any], *given: Any, **options: Any) -> Any:
-            flat = [number for part in batch for number in (part if isinstance(part, list) else [part])]
-            made.set_batch(np.array(flat, dtype=float))
-            made.set_leaves([leaf._data for leaf in built.leaves])
+            made.set_batch(flat(batch))
+            made.set_leaves(leaves())
             return made(*given, **options)
 
         return loop
-
-    def _batch_groups(self, built: StepProgram) -> int:
-        """How many input groups belong to the batch; parameters, state, numbers of the step and leaves follow."""
-        behind = 1 + len(self.optimizer.state_names) + 1 + len(self.optimizer.step_texts()) + bool(built.leaves)
-        return len(built.program.input_groups) - behind
 
     def _forbid_tracing(self) -> None:
         if active and recorder() is not None:

@@ -414,9 +414,7 @@ class _Run:
             np.array(self.data.y.reshape(count, -1)),  # change the originals
             shuffled=self.plan.shuffled,
             seed=self.history.seed,
-            numbers=step.optimizer.step_numbers,
-            all_numbers=step.optimizer.all_numbers(),
-            width=1 + len(step.optimizer.step_texts()),
+            optimizer=step.optimizer,
             leaves=self.leaves,
             fast=step.mode == "fast",
         )

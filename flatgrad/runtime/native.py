@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import ctypes
 import ctypes.util
 import functools
@@ -20,47 +19,21 @@ import numpy as np
 from .builtin import ASSEMBLY, LEAVES, Part, fits, new_builtin, supported
 from .cache import ObjectCache
 from .errors import MissingExtraError
+from .forks import wait_for
 from .version import VERSION
 
 _lock = threading.RLock()
-
-
-class _Quiet:
-    """At the moment of a fork no other thread is inside of LLVM; the child would wait for it for ever."""
-
-    def __init__(self) -> None:
-        self._held: list[Any] = []
-        self._interrupted = False
-
-    def begin(self) -> None:
-        # Ours, then llvmlite's own, in the order in which we take them. Another thread that forks, too, waits for the
-        # first of them. An interrupt meanwhile is put off: Python would ignore it here, and fork all the same.
-        own = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
-        for lock in [_lock] if own is None else [_lock, own]:
-            taken = False
-            while not taken:
-                try:
-                    lock.__enter__()
-                    taken = True
-                except KeyboardInterrupt:
-                    self._interrupted = True
-            self._held.append(lock)
-
-    def end(self) -> None:
-        held, interrupted = self._held, self._interrupted
-        self._held, self._interrupted = [], False
-        for lock in reversed(held):
-            lock.__exit__(None, None, None)
-        if interrupted:
-            _thread.interrupt_main()
-
-
-if hasattr(os, "register_at_fork"):
-    _quiet = _Quiet()
-    os.register_at_fork(before=_quiet.begin, after_in_parent=_quiet.end, after_in_child=_quiet.end)
-
 #: LLVM's optimisation level. With 3 it takes longer, and the code is no faster.
 _LEVEL = 2
+
+
+def _llvm_locks() -> list[Any]:
+    """Under which LLVM runs: ours, then llvmlite's own, in the order in which we take them."""
+    own = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
+    return [_lock] if own is None else [_lock, own]
+
+
+wait_for(_llvm_locks)
 
 
 def available() -> bool:
@@ -216,13 +189,9 @@ class LoadedCode:
     Args:
         code: an object file, made for this machine.
         functions: the names of functions of libm and libmvec that it calls.
-        main: the function of which the address is wanted.
-
-    Attributes:
-        address: of that function.
     """
 
-    def __init__(self, code: bytes, functions: Iterable[str], main: str = "run") -> None:
+    def __init__(self, code: bytes, functions: Iterable[str]) -> None:
         llvm = require()
         with _lock:
             for name in functions:
@@ -236,10 +205,9 @@ class LoadedCode:
             self._engine = llvm.create_mcjit_compiler(module, target)
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
             self._engine.finalize_object()
-            self.address: int = self._engine.get_function_address(main)
 
     def address_of(self, name: str) -> int:
-        """The address of another function of the code."""
+        """The address of a function of the code."""
         with _lock:
             return int(self._engine.get_function_address(name))
 
@@ -292,7 +260,7 @@ class NativeFunction:
         memory[layout.inputs : end] = layout.constants
         truths[end : end + len(layout.truth_constants)] = layout.truth_constants
         kind = ctypes.CFUNCTYPE if self.release else ctypes.PYFUNCTYPE
-        run = kind(ctypes.c_int, *[ctypes.c_void_p] * 4)(self.loaded.address)
+        run = kind(ctypes.c_int, *[ctypes.c_void_p] * 4)(self.loaded.address_of("run"))
         results = np.array([memory.ctypes.data + 8 * place for place, _ in layout.outputs], dtype=np.int64)
         arrays = memory, truths, self._tables, results
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
@@ -330,7 +298,8 @@ class NativeFunction:
         starts = [memory.ctypes.data + 8 * start for start, _ in self.layout.outputs]
         given = [Part(kind, shape, start) for (kind, shape), start in zip(results, starts, strict=True)]
         addresses = [pointer.value or 0 for pointer in run.args[:3]]
-        return new_builtin(_builtin_code().address, self.loaded.address, addresses, taken, given, held=run, **options)
+        code, main = _builtin_code().address_of("builtin"), self.loaded.address_of("run")
+        return new_builtin(code, main, addresses, taken, given, held=run, **options)
 
     def trainer(self) -> NativeTrainer:
         """Fresh memory for a training loop; the code must have a function `train`."""
@@ -396,7 +365,7 @@ def assemble_cached(assembly: str, *, fast: bool = False) -> tuple[str, bytes]:
 def _builtin_code() -> LoadedCode:
     """The code of all builtins, loaded once."""
     with _lock:
-        return LoadedCode(assemble_cached(ASSEMBLY)[1], (), "builtin")
+        return LoadedCode(assemble_cached(ASSEMBLY)[1], ())
 
 
 #: What is kept for other processes.

@@ -7,7 +7,6 @@ addition is fixed (depth-first post-order, operand order), because compiled kern
 from __future__ import annotations
 
 import html
-import os
 import threading
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
@@ -16,6 +15,7 @@ import numpy as np
 
 from . import primitives
 from .errors import ARITHMETIC_ERRORS, InputError, TraceError
+from .forks import in_child
 from .graph import gradient_order
 from .primitives import Operand, Primitive, number
 from .sites import Site, call_site, describe, locate
@@ -30,13 +30,11 @@ _backward_lock = threading.RLock()
 
 
 def _renew_lock() -> None:
-    """In the child of a fork: whoever held the lock is not here."""
     global _backward_lock
     _backward_lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+in_child(_renew_lock)
 
 
 class NodeRule(Protocol):

@@ -26,7 +26,7 @@ class Counting:
         self.f, self.asked, self.missed = f, 0, 0
 
     def __call__(self, *args, **kwargs):
-        entry = self.f._binder
+        entry = self.f._current.binder if self.f._current is not None else None
         if entry is not None and not getattr(entry, "counted", False):
 
             def counting(given, entry=entry):
@@ -36,7 +36,7 @@ class Counting:
                 return result
 
             counting.counted = True
-            self.f._binder = counting
+            self.f._current.binder = counting
         return self.f._call(*args, **kwargs)  # not by a builtin, where there is one
 
     @property
@@ -50,7 +50,7 @@ def floats(items):
 
 def general(f, *args):
     """The same call by the general way only."""
-    f._binder = None
+    f._current = None
     return f._call(*args)
 
 
@@ -114,7 +114,7 @@ def test_the_short_way_equals_the_general_way(name, with_value):
     f = (fg.value_and_grad if with_value else fg.grad)(function, argnums)
     counting = Counting(f)
     expected = general(f, *arguments)
-    assert f._binder is not None, "there is a short way for these"
+    assert f._current.binder is not None, "there is a short way for these"
     for _ in range(3):
         assert_equal(counting(*arguments), expected)
     assert counting.hits == 3
@@ -506,10 +506,10 @@ def test_there_is_a_short_way_to_test():
     f = fg.grad(rosenbrock)
     f([1.0, 2.0])
     assert isinstance(f, transforms.GradFunction)
-    assert f._binder(([1.0, 2.0],)) == f([1.0, 2.0])
-    assert f._binder(([1.0, 2.0, 3.0],)) is MISS
-    assert f._binder((np.array([1.0, 2.0]),)) is MISS
-    assert f._binder(()) is MISS
+    assert f._current.binder(([1.0, 2.0],)) == f([1.0, 2.0])
+    assert f._current.binder(([1.0, 2.0, 3.0],)) is MISS
+    assert f._current.binder((np.array([1.0, 2.0]),)) is MISS
+    assert f._current.binder(()) is MISS
 
 
 def test_arrays_of_equal_size_and_another_shape_are_another_structure():

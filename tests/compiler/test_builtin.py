@@ -66,7 +66,7 @@ def flat(item):
 
 
 def general(f, *args):
-    f._binder = None
+    f._current = None
     return f._call(*args)
 
 

@@ -11,6 +11,7 @@ import random
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -186,25 +187,33 @@ def test_random_programs(limits, tmp_path):
     assert faults < len(found)
 
 
-def test_random_loops(limits, tmp_path):
-    """Loops, folds, gathers and conditions, with leaves among the inputs; one output's gradient, and the others."""
-    found, kernels = [], []
-    for program in examples(loop_programs(), 60):
+def loop_kernels(count, **options):
+    """Random loop nests with their kernels: one output's gradient, and the others."""
+    found = []
+    for program in examples(loop_programs(**options), count):
         leaves = program.bound()
 
         def both(*given, program=program, leaves=leaves):
             outputs = program.function(leaves)(*given)
             return outputs[0], outputs[1:]
 
-        arguments = [group.argument() for group in program.arguments]
-        try:
-            kernels.append(joint_kernel(both, *arguments, has_aux=True))
-        except fg.FlatgradError:
-            continue
-        found.append(program)
-    for program, kernel, call in zip(found, kernels, build_all(kernels, tmp_path / "loops.c"), strict=True):
+        with suppress(fg.FlatgradError):
+            arguments = [group.argument() for group in program.arguments]
+            found.append((program, joint_kernel(both, *arguments, has_aux=True)))
+    return found
+
+
+def check_loops(pairs, path, **options):
+    """Kernels of loop nests in one file, each at the numbers of its program."""
+    calls = build_all([kernel for _, kernel in pairs], path, **options)
+    for (program, kernel), call in zip(pairs, calls, strict=True):
         inputs = [*(x for group in program.arguments for x in group.numbers), *(leaf.data for leaf in kernel.leaves)]
         assert_outcome(call(inputs), evaluated(kernel.program, inputs), program)
+
+
+def test_random_loops(limits, tmp_path):
+    """Loops, folds, gathers and conditions, with leaves among the inputs."""
+    check_loops(loop_kernels(60), tmp_path / "loops.c")
 
 
 LEVELS = [["-O2"], ["-O3", "-march=native"]]
@@ -214,26 +223,10 @@ LEVELS = [["-O2"], ["-O3", "-march=native"]]
 @pytest.mark.parametrize("level", LEVELS, ids=" ".join)
 def test_random_loops_at_higher_levels(level, tmp_path):
     """With and without sums over several indices, which keep gcc from vectorising."""
-    found = {True: [], False: []}
-    for program in examples(loop_programs(max_lanes=16), 60):
-        leaves = program.bound()
-
-        def both(*given, program=program, leaves=leaves):
-            outputs = program.function(leaves)(*given)
-            return outputs[0], outputs[1:]
-
-        arguments = [group.argument() for group in program.arguments]
-        try:
-            kernel = joint_kernel(both, *arguments, has_aux=True)
-        except fg.FlatgradError:
-            continue
-        found[emitter._is_nested(kernel.arrays)].append((program, kernel))
-    for nested, pairs in found.items():
-        calls = build_all([kernel for _, kernel in pairs], tmp_path / f"loops{nested}.c", flags=[*FLAGS, *level])
-        for (program, kernel), call in zip(pairs, calls, strict=True):
-            numbers = [x for group in program.arguments for x in group.numbers]
-            inputs = [*numbers, *(leaf.data for leaf in kernel.leaves)]
-            assert_outcome(call(inputs), evaluated(kernel.program, inputs), program)
+    pairs = loop_kernels(60, max_lanes=16)
+    for nested in (True, False):
+        part = [pair for pair in pairs if emitter._is_nested(pair[1].arrays) is nested]
+        check_loops(part, tmp_path / f"loops{nested}.c", flags=[*FLAGS, *level])
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=" ".join)

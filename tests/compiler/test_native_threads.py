@@ -24,6 +24,7 @@ from flatgrad.compiler.emit.llvm_operations import Machine
 from flatgrad.compiler.program import Group
 from flatgrad.nn.native_loop import NativeLoop
 from flatgrad.runtime import native
+from flatgrad.runtime.forks import Quiet
 from flatgrad.runtime.primitives import BY_NAME
 from tests.array_programs import flattened
 from tests.bits import all_bits, assert_same
@@ -354,7 +355,7 @@ def test_a_fork_while_other_threads_hold_locks():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_an_interrupt_while_a_fork_waits():
     """It is put off: the locks are taken and given back, and the interrupt comes after the fork."""
-    quiet, waits = native._Quiet(), []
+    waits = []
 
     class Waiting:
         def __enter__(self):
@@ -365,6 +366,12 @@ def test_an_interrupt_while_a_fork_waits():
         def __exit__(self, *given):
             waits.append(-1)
 
+    quiet = Quiet(lambda: [Waiting()])
+    quiet.begin()
+    quiet.end_in_child()
+    assert waits == [1, 1, -1], "the interrupt is the parent's"
+    waits.clear()
+
     def wait_and_release():
         quiet.begin()
         assert waits == [1, 1]
@@ -374,7 +381,7 @@ def test_an_interrupt_while_a_fork_waits():
     # A process in the background of a shell ignores the signal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with mock.patch.object(native, "_lock", Waiting()), pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
             wait_and_release()
     finally:
         signal.signal(signal.SIGINT, before)

@@ -47,7 +47,7 @@ class NativeCode(NamedTuple):
 
 
 def emit_llvm(program: ArrayProgram, machine: Machine, *, fast: bool = False) -> NativeCode:
-    """The machine-independent assembly of an array program."""
+    """The assembly of an array program for a machine."""
     return Module(program, machine, fast).emitted()
 
 

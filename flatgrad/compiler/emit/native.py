@@ -69,9 +69,9 @@ def native_step(program: ArrayProgram, layout: Callable[[NativeCode], StepLayout
     return native_function(code, fast=fast, release=True)
 
 
-def compile_natively(program: ArrayProgram, *, fast: bool = False) -> NativeFunction:
-    """The machine code of a small program, without functions that call it."""
-    return native_function(_assembly(program, fast), fast=fast, release=False)
+def compile_natively(program: ArrayProgram) -> NativeFunction:
+    """The machine code of a small program in exact mode, without functions that call it."""
+    return native_function(_assembly(program, fast=False), fast=False, release=False)
 
 
 def _assembly(program: ArrayProgram, fast: bool) -> NativeCode:

@@ -1,0 +1,63 @@
+"""Forks: what other threads were doing at that moment stays half done in the child.
+
+A lock that another thread holds stays locked there for ever, so the child gets new ones (`in_child`). Where a new lock
+would not help, because what the lock protects is half done as well, the fork waits (`wait_for`).
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def in_child(function: Callable[[], object]) -> None:
+    """Call a function in the child of every fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
+
+
+def wait_for(locks: Callable[[], Sequence[Any]]) -> None:
+    """Let forks wait until no other thread holds these locks, which are taken in their order."""
+    if hasattr(os, "register_at_fork"):
+        quiet = Quiet(locks)
+        os.register_at_fork(before=quiet.begin, after_in_parent=quiet.end, after_in_child=quiet.end_in_child)
+
+
+class Quiet:
+    """Holds locks from just before a fork to just after it, in both processes.
+
+    Another thread that forks meanwhile waits for the first of them. An interrupt meanwhile is put off: Python would
+    ignore it here, and fork all the same.
+    """
+
+    def __init__(self, locks: Callable[[], Sequence[Any]]) -> None:
+        self._locks = locks
+        self._held: list[Any] = []
+        self._interrupted = False
+
+    def begin(self) -> None:
+        """Take the locks."""
+        for lock in self._locks():
+            taken = False
+            while not taken:
+                try:
+                    lock.__enter__()
+                    taken = True
+                except KeyboardInterrupt:
+                    self._interrupted = True
+            self._held.append(lock)
+
+    def end(self) -> None:
+        """Give them back, and let an interrupt come that was put off."""
+        interrupted = self._interrupted
+        self.end_in_child()
+        if interrupted:
+            _thread.interrupt_main()
+
+    def end_in_child(self) -> None:
+        """Give them back. The interrupt was the parent's."""
+        held, self._held, self._interrupted = self._held, [], False
+        for lock in reversed(held):
+            lock.__exit__(None, None, None)
