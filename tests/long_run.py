@@ -4,6 +4,9 @@ Half of them are irregular (`tests.programs`), half are loop nests (`tests.array
 alone, value and gradient, and forward and backward. Each is run by the interpreter, by `Program.evaluate`, by the
 evaluator of array programs, as rolled Python, by NumPy, and as machine code where llvmlite is. The last line is the
 figure for docs/exactness.md.
+
+`python -m tests.long_run powers SECONDS [SEED]` compares machine code with and without its short ways to powers, for so
+many seconds per exponent, at random bases whose powers lie around the range in which the short ways are taken.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from flatgrad.runtime import native
+from flatgrad.runtime.primitives import BY_NAME
 from tests.array_programs import check_irregular, check_joint, check_pair, check_primal, loop_programs
 from tests.programs import long_chains, programs
 
@@ -83,7 +88,36 @@ def run(kind: Kind, count: int, first_seed: int, counts: Counts) -> None:
         each()
 
 
+def run_powers(seconds: float, first_seed: int) -> int:
+    """Powers with and without the short ways; returns how many of them differ."""
+    from tests.compiler.test_native_primitives import statement_of
+    from tests.native_programs import MACHINES, MachineCode
+
+    draw, lanes, total, wrong = np.random.default_rng(first_seed), 8192, 0, 0
+    short = max((machine for machine in MACHINES if machine.shortcuts), default=MACHINES[-1])
+    for exponent in (2.0, 3.0, -1.0, 0.5):
+        program = statement_of(BY_NAME["power"], lanes, (exponent,))
+        codes = [MachineCode(program, machine) for machine in (short, short._replace(shortcuts=False))]
+        place, size = codes[0].code.layout.outputs[0]
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            signs = draw.choice([-1.0, 1.0], lanes) if exponent != 0.5 else 1.0
+            sizes = draw.integers(-70, 71, lanes) / exponent
+            bases = signs * draw.uniform(0.5, 1.0, lanes) * 2.0 ** np.round(sizes)
+            found = []
+            for code in codes:
+                code.memory[:lanes] = bases
+                assert not code.run()
+                found.append(code.memory[place : place + size].view(np.int64).copy())
+            wrong += int((found[0] != found[1]).sum())
+            total += lanes
+        print(f"to the power {exponent}: {total:,} so far, {wrong:,} differ", flush=True)
+    return wrong
+
+
 def main(arguments: list[str]) -> int:
+    if arguments[0] == "powers":
+        return min(run_powers(float(arguments[1]), int(arguments[2]) if len(arguments) > 2 else 1), 1)
     total, first_seed = int(arguments[0]), int(arguments[1]) if len(arguments) > 1 else 1
     counts, start = Counts(), time.perf_counter()
     for kind in KINDS:

@@ -152,6 +152,21 @@ def test_statements_with_the_same_loops_share_a_function():
     assert fewer > 50
 
 
+def test_an_access_that_occurs_twice_is_not_two():
+    """Statements whose loops differ in that alone have functions of their own."""
+    once = Read(0, (1,))
+    bodies = [(once, once), (Read(3, (1,)), Read(9, (1,))), (Read(1, (1,)), Read(5, (1,)))]
+    program = ArrayProgram("f", [f"x{k}" for k in range(30)], [Group("x", 30, False)])
+    for k, reads in enumerate(bodies):
+        body = (*reads, Apply(BY_NAME["sub"], (0, 1)))
+        program.statements.append(Statement(f"v{k}", (20,), body, 30 + 20 * k, "f"))
+    program.outputs = np.arange(30, 90)
+    program.output_groups = [Group("y", 60, False)]
+    code = MachineCode(program.check(), MACHINES[-1])
+    check_code(code, program, DRAW.standard_normal(30).tolist())
+    assert code.code.assembly.count("\ndefine") == 3, "two statements share one; the first; the results; and `run`"
+
+
 def test_layers_share_their_functions():
     model = fg.nn.MLP(4, [4] * 12 + [1], activation="tanh", seed=2)
     rows = DRAW.standard_normal((6, 4)).tolist()

@@ -145,6 +145,35 @@ def test_what_differs_is_not_recalled(folder, lowered):
     assert len(lowered) == 15
 
 
+def test_parameters_that_are_wanted_are_part_of_the_key(folder, lowered):
+    """The same function, and as many gradients: of other parameters."""
+    w = [fg.Value(0.5 + 0.01 * k) for k in range(300)]
+    gradients = [
+        fg.value_and_grad(lambda: body(w), wrt=[w[k] for k in chosen], backend="native")()[1]
+        for chosen in ((0, 1), (1, 0), (7, 2))
+    ]
+    assert len(lowered) == 3
+    assert gradients[0] == gradients[1][::-1]
+    values = [fg.Value(v.data) for v in w]
+    body(values).backward()
+    assert gradients == [[values[k].grad for k in chosen] for chosen in ((0, 1), (1, 0), (7, 2))]
+
+
+def test_arguments_that_receive_gradients_are_part_of_the_key(folder, lowered):
+    """The same program, once with a gradient of the one argument, once of the other."""
+
+    def f(a, b):
+        return body([a * (0.5 + 0.01 * k) + b for k in range(300)])
+
+    slopes = fg.grad(f, argnums=(0, 1), backend="python")(0.75, 0.25)
+    for k in (0, 1):
+        given = [0.75, 0.25]
+        given[k] = fg.Value(given[k])
+        fg.compile(f, backend="native")(*given).backward()
+        assert given[k].grad == slopes[k]
+    assert len(lowered) == 3
+
+
 def test_another_version_of_this_package(folder, lowered, monkeypatch):
     fg.value_and_grad(body, backend="native")(X)
     monkeypatch.setattr(recall, "_own_source", lambda: b"another")

@@ -448,6 +448,35 @@ def test_data_that_a_callback_changes(batch_size: int | None) -> None:
     assert_all_alike(run)
 
 
+@pytest.mark.parametrize("batch_size", [None, 8, 10, 12])
+def test_chunks_that_end_early_out_of_caution(batch_size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that machine code stops at is made by the scalar program, and the run goes on with the next batch."""
+    made, stops = native_loop.NativeLoop._made, []
+
+    def cautious(loop: Any, which: int, trained: Any, order: Any, numbers: Any, count: int, strict: bool) -> Any:
+        """Half of the steps, and what the next one would find in memory."""
+        half, layout, memory = count // 2, loop.layouts[which], loop.trainers[which].memory
+        result = made(loop, which, trained, order, numbers, half, strict)
+        if order is not None:
+            rows = order[half * layout.rows :][: layout.rows]
+            batch = np.concatenate([loop.X[rows].ravel(), loop.y[rows].ravel()])
+            memory[: len(batch)] = batch
+        start, width = layout.numbers
+        memory[start : start + width] = numbers[half]
+        stops.append(half)
+        return result
+
+    def run(backend: str) -> dict[str, Any]:
+        problem = Problem(rows=24)
+        return outcome(problem, problem.fit(nn.Adam(0.05), backend, steps=60, batch_size=batch_size))
+
+    expected = run("python")
+    monkeypatch.setattr(native_loop.NativeLoop, "_made", cautious)
+    monkeypatch.setattr(native_loop, "_next_pace", lambda count, seconds: 16 * count)
+    assert run("native") == expected
+    assert max(stops) > 0
+
+
 def test_a_rate_is_asked_for_once_per_step() -> None:
     def run(backend: str) -> list[Any]:
         asked: list[int] = []
