@@ -125,8 +125,10 @@ def adjoint(
     groups, names = list(program.input_groups), list(program.input_names)
     if seeded:
         groups.append(Group("output_bars", len(outputs), False))
-        names += [f"output{k}_bar" for k in range(len(outputs))]
+        names += _seed_names(names, len(outputs))
     builder = ProgramBuilder(program.name, groups, names)
+    builder.program.numbering, builder.program.truth_inputs = program.numbering, program.truth_inputs
+    builder.program.foreign_names = list(program.foreign_names)
     shift = len(outputs) if seeded else 0
     _copy_equations(program, builder, shift)
     inputs, append, constant = program.inputs, builder.append, builder.constant
@@ -181,6 +183,14 @@ def adjoint(
         [*program.output_groups, *gradient_groups],
         primal=len(program),
     )
+
+
+def _seed_names(taken: Sequence[str], count: int) -> list[str]:
+    """Names for the outputs' gradients: `output0_bar`, ..., or others where an input is called `output0`."""
+    prefix = "output"
+    while any(name.startswith(prefix) and name[len(prefix) :].isdigit() for name in taken):
+        prefix += "_"
+    return [f"{prefix}{k}_bar" for k in range(count)]
 
 
 def _settled(rule: Template, constant: Callable[[float], int]) -> Template:
@@ -250,12 +260,13 @@ def _copy_equations(program: Program, builder: ProgramBuilder, shift: int) -> No
     target.opcodes.extend(program.opcodes)
     target.starts = program.starts[:]
     target.sites.extend(program.sites)
-    target.adjoint_of.extend(program.adjoint_of)
     if shift:
         inputs = program.inputs
         target.operands.extend(o + shift if o >= inputs else o for o in program.operands)
+        target.adjoint_of.extend(v + shift if v >= inputs else v for v in program.adjoint_of)
     else:
         target.operands.extend(program.operands)
+        target.adjoint_of.extend(program.adjoint_of)
     builder.next += len(program)
 
 

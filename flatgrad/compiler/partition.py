@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .program import Group, Program, ProgramBuilder
@@ -35,8 +36,10 @@ def partition(joint: Program, outputs: int, seeds: int) -> Partition:
 
     groups = joint.input_groups[:-1] if seeds else joint.input_groups
     forward = ProgramBuilder(joint.name, groups, joint.input_names[:arguments])
+    forward.program.numbering = joint.numbering
+    forward.program.truth_inputs = frozenset(k for k in joint.truth_inputs if k < arguments)
     renamed = {v: v for v in range(arguments)}
-    _copy(joint, range(joint.primal), renamed, forward)
+    _copy(joint, range(joint.primal), renamed, forward, [])
     result_groups, count = [], 0
     for group in joint.output_groups:
         if count < outputs:
@@ -47,7 +50,9 @@ def partition(joint: Program, outputs: int, seeds: int) -> Partition:
         kept + [renamed[v] for v in residuals], [*result_groups, Group("residuals", len(residuals), False)]
     )
 
-    names = [joint.input_names[v] if v < joint.inputs else f"v{renamed[v]}" for v in residuals]
+    # What the primal variables are called in the forward program, and so in the backward one.
+    called = [*joint.input_names, *(f"v{renamed[v] + joint.numbering}" for v in range(joint.inputs, last_primal))]
+    names = [called[v] for v in residuals]
     backward = ProgramBuilder(
         joint.name,
         [Group("residuals", len(residuals), False), Group("output_bars", seeds, False)],
@@ -55,15 +60,21 @@ def partition(joint: Program, outputs: int, seeds: int) -> Partition:
     )
     backward.program.truth_inputs = frozenset(k for k, v in enumerate(residuals) if joint.kind_of(v) == "b")
     renamed = {v: k for k, v in enumerate([*residuals, *range(arguments, joint.inputs)])}
-    _copy(joint, range(joint.primal, len(joint)), renamed, backward)
+    _copy(joint, range(joint.primal, len(joint)), renamed, backward, called)
     gradients = [_moved(joint, o, renamed, backward) for o in joint.outputs[outputs:]]
     # Named as in the joint program, so that the names of residuals, which are the forward program's, stay free.
-    backward.program.numbering = joint.inputs + joint.primal - backward.program.inputs
+    backward.program.numbering = joint.numbering + last_primal - backward.program.inputs
+    if joint.update >= 0:
+        backward.program.update = max(joint.update - joint.primal, 0)
     second = backward.finish(gradients, joint.output_groups[len(result_groups) :], primal=0)
     return Partition(first, second, residuals)
 
 
-def _copy(source: Program, equations: range, renamed: dict[int, int], builder: ProgramBuilder) -> None:
+def _copy(
+    source: Program, equations: range, renamed: dict[int, int], builder: ProgramBuilder, called: Sequence[str]
+) -> None:
+    """Append some equations; `called` names the variables that are outside of the new program."""
+    foreign = builder.program.foreign_names
     builder.program.locations = source.locations
     for index in equations:
         refs = [
@@ -71,11 +82,11 @@ def _copy(source: Program, equations: range, renamed: dict[int, int], builder: P
             for operand in source.operands[source.starts[index] : source.starts[index + 1]]
         ]
         target = source.adjoint_of[index]
-        if target >= 0 and target in renamed:
+        if target in renamed:
             target = renamed[target]
-        elif target >= 0:
-            builder.program.foreign_names.append(source.bar_name(target).removesuffix("_bar"))
-            target = -1 - len(builder.program.foreign_names)
+        elif target != -1:
+            foreign.append(called[target] if target >= 0 else source.foreign_names[-2 - target])
+            target = -1 - len(foreign)
         renamed[source.inputs + index] = builder.append(source.opcodes[index], refs, source.sites[index], target)
 
 

@@ -301,11 +301,12 @@ class ProgramBuilder:
 
     @classmethod
     def like(cls, program: Program) -> ProgramBuilder:
-        """A builder with the inputs and locations of `program`, and no equations."""
+        """A builder with the inputs, locations and foreign names of `program`, and no equations."""
         builder = cls(program.name, program.input_groups, program.input_names)
         builder.program.locations = program.locations
         builder.program.numbering, builder.program.truth_inputs = program.numbering, program.truth_inputs
         builder.program.output_groups = list(program.output_groups)
+        builder.program.foreign_names = list(program.foreign_names)
         return builder
 
     def __len__(self) -> int:
@@ -465,7 +466,7 @@ class Rewriter:
         result.starts, result.operands = array("q", self.starts), array("q", self.operands)
         result.sites = column("i", np.array(program.sites)[sources])
         targets = np.array(program.adjoint_of, dtype=np.int64)[sources]
-        result.adjoint_of = column("q", np.where(targets >= 0, np.maximum(renamed[targets], -1), -1))
+        result.adjoint_of = column("q", moved_targets(targets, renamed))
         for index in self._inserted:
             result.adjoint_of[index] = -1
         outputs = [self._renamed[o] for o in program.outputs]
@@ -491,14 +492,24 @@ def select_equations(program: Program, kept: Any, renamed: Any, constants: list[
     result.operands = column("q", renamed[np.array(program.operands)[np.repeat(kept, arity)]])
     result.starts = column("q", np.concatenate([[0], np.cumsum(arity[kept])]))
     result.sites = column("i", np.array(program.sites)[kept])
-    targets = np.array(program.adjoint_of)[kept]
-    result.adjoint_of = column("q", np.where(targets >= 0, np.maximum(renamed[targets], -1), -1))
+    result.adjoint_of = column("q", moved_targets(np.array(program.adjoint_of, dtype=np.int64)[kept], renamed))
     result.constants = constants
     result.outputs = [int(renamed[output]) for output in program.outputs]
     result.primal = int(np.count_nonzero(kept[: program.primal]))
     if program.update >= 0:
         result.update = int(np.count_nonzero(kept[: program.update]))
     return result
+
+
+def moved_targets(targets: Any, renamed: Any) -> Any:
+    """Entries of `adjoint_of` for a program whose variables are numbered anew.
+
+    Args:
+        targets: the old entries, an array.
+        renamed: where each operand goes, as in `select_equations`. The adjoint of a variable that goes to no variable
+            loses its name; foreign names stay.
+    """
+    return np.where(targets >= 0, np.maximum(renamed[np.maximum(targets, 0)], -1), targets)
 
 
 def default_names(groups: Sequence[Group]) -> list[str]:

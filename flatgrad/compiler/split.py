@@ -109,7 +109,8 @@ def _part(
     part.sites, part.locations = program.sites[start:end], program.locations
     targets = np.array(program.adjoint_of[start:end], dtype=np.int64)
     inside = np.isin(targets, outside) | (targets >= inputs + start)
-    part.adjoint_of = column("q", np.where(inside & (targets >= 0), moved(np.maximum(targets, 0)), -1))
+    kept = np.where(inside, moved(np.maximum(targets, 0)), -1)
+    part.adjoint_of, part.foreign_names = column("q", np.where(targets >= 0, kept, targets)), program.foreign_names
     part.outputs = moved(wanted).tolist()
     part.output_groups = program.output_groups if final else [Group("_w", len(part.outputs), False)]
     if program.update >= 0:

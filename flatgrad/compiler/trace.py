@@ -184,11 +184,14 @@ class Trace:
         # Variables from the front, and constants, ~k, from the end, as everywhere.
         moved = np.array([*refs, *range(first, first + count), *reversed(constants)], dtype=np.int64)
         targets = np.array(program.adjoint_of, dtype=np.int64)
+        foreign = self.builder.program.foreign_names
+        named = np.where(targets < -1, targets - len(foreign), -1)
+        foreign += program.foreign_names
         self.builder.extend(
             program.opcodes.tolist(),
             moved[np.array(program.operands, dtype=np.int64)].tolist(),
             sites[np.array(program.sites, dtype=np.int64)].tolist(),
-            np.where(targets >= 0, moved[targets], -1).tolist(),
+            np.where(targets >= 0, np.maximum(moved[np.maximum(targets, 0)], -1), named).tolist(),
         )
         return [self._traced(int(moved[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
 

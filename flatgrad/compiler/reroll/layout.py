@@ -342,7 +342,10 @@ def _heads(nodes: list[Any]) -> list[Addresses]:
 
 
 def _extracted(program: Program, equations: Sequence[int], reads: Sequence[int], results: Sequence[int]) -> Program:
-    """Some equations as a program of their own; `reads` are the variables that become its inputs."""
+    """Some equations as a program of their own; `reads` are the variables that become its inputs.
+
+    Its sums are not called adjoints: they may be parts of sums that another statement goes on with.
+    """
     names = [program.input_names[v] if v < program.inputs else f"v{v + program.numbering}" for v in reads]
     names = [f"{name}_" if name == "numbers" else name for name in names]
     builder = ProgramBuilder(program.name, [Group("numbers", len(reads), False)], names)
