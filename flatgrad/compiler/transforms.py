@@ -254,7 +254,8 @@ def _result_structure(returned: Any, flattener: st.Flattener) -> tuple[Any, ...]
         items = tuple(_result_structure(item, flattener) for item in returned)
         return "items", type(returned), items
     if isinstance(returned, dict):
-        return "mapping", tuple((key, _result_structure(item, flattener)) for key, item in returned.items())
+        items = tuple((key, _result_structure(item, flattener)) for key, item in returned.items())
+        return "mapping", items, st.Static(tuple(returned))
     if isinstance(returned, np.ndarray) and returned.dtype == object:
         items = tuple(_result_structure(item, flattener) for item in returned.ravel().tolist())
         return "objects", returned.shape, items

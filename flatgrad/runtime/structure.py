@@ -12,7 +12,7 @@ structure                                 stands for
 `("array", shape)`                        a numeric array
 `("objects", shape, items)`               an array of `Value`s or numbers
 `("items", kind, items)`                  any other list, tuple or named tuple
-`("mapping", ((key, item), ...))`         a dict
+`("mapping", items, Static(keys))`        a dict; `items` are its pairs `(key, item)`
 `("static", Static(value))`               str, bool, None and what `static_argnames` names: part of the structure
 `("object", Same(o))`                     an object with `parameters()`, by identity
 ========================================  ==========================================================================
@@ -20,7 +20,10 @@ structure                                 stands for
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Container, Iterator
+from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -53,10 +56,17 @@ class Same:
 
 
 class Static:
-    """A value that is part of the structure. Compares by type and, for floats, by bits: 0.0 is not -0.0, nor False.
+    """A value that is part of the structure. Compares by types and, for numbers, by bits, at any depth.
+
+    0.0 is not -0.0, nor False, nor the NumPy scalar 0.0; a NaN is the same as any other. What is neither a number nor a
+    container of the standard library is compared by its type and `==`.
 
     Raises:
         TypeError: if the value cannot be hashed.
+
+    Example:
+        >>> Static(0.0) == Static(-0.0), Static((1, True)) == Static((1, 1)), Static(float("nan")) == Static(float("nan"))
+        (False, False, True)
     """
 
     __slots__ = ("_key", "value")
@@ -77,11 +87,33 @@ class Static:
 
 
 def _frozen(value: Any) -> Any:
+    """The type, and what is equal exactly for values of this type that no program can tell apart.
+
+    `==` alone is too weak: it says that the two zeros are equal, `Decimal("1.0")` and `Decimal("1.00")`, too; and too
+    strong, as no NaN is equal to itself.
+    """
     kind = type(value)
-    if kind is float:
-        return kind, value.hex()
-    if kind is tuple:
+    if isinstance(value, (float, np.float32, np.float16)):  # np.float64 is a float
+        return kind, float(value).hex()
+    if isinstance(value, np.floating):  # wider than a float
+        return kind, np.format_float_scientific(value, unique=True)
+    if isinstance(value, (complex, np.complexfloating)):
+        return kind, _frozen(value.real), _frozen(value.imag)
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return kind, value.dtype.str, value.tobytes()
+    if isinstance(value, Decimal):
+        return kind, value.as_tuple()
+    if isinstance(value, tuple):
         return kind, tuple(map(_frozen, value))
+    if isinstance(value, frozenset):
+        return kind, frozenset(map(_frozen, value))
+    if kind is range or kind is slice:
+        return kind, *map(_frozen, (value.start, value.stop, value.step))
+    if dataclasses.is_dataclass(value) and kind.__hash__ is not object.__hash__:
+        fields = tuple(_frozen(getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare)
+        with suppress(TypeError):  # a field cannot be hashed: the class has a hash of its own
+            hash(fields)
+            return kind, value, fields
     return kind, value
 
 
@@ -127,7 +159,8 @@ class Flattener:
             return "static", Static(item)
         if isinstance(item, dict):
             keys = tuple(item)
-            return "mapping", tuple(zip(keys, self._flatten_items(item.values(), keys), strict=True))
+            items = tuple(zip(keys, self._flatten_items(item.values(), keys), strict=True))
+            return "mapping", items, Static(keys)
         if isinstance(item, tuple) and hasattr(item, "_fields"):
             return "items", kind, self._flatten_items(item, item._fields)
         if callable(getattr(item, "parameters", None)):
@@ -229,7 +262,7 @@ def gradient_structure(structure: tuple[Any, ...]) -> tuple[Any, ...]:
     if kind in ("items", "objects"):
         return kind, structure[1], tuple(map(gradient_structure, structure[2]))
     if kind == "mapping":
-        return kind, tuple((key, gradient_structure(item)) for key, item in structure[1])
+        return kind, tuple((key, gradient_structure(item)) for key, item in structure[1]), structure[2]
     return structure
 
 
