@@ -65,7 +65,7 @@ class Static:
         TypeError: if the value cannot be hashed.
 
     Example:
-        >>> Static(0.0) == Static(-0.0), Static((1, True)) == Static((1, 1)), Static(float("nan")) == Static(float("nan"))
+        >>> Static(0.0) == Static(-0.0), Static((1, True)) == Static((1, 1)), Static((1, 2)) == Static((1, 2))
         (False, False, True)
     """
 
@@ -109,7 +109,7 @@ def _frozen(value: Any) -> Any:
         return kind, frozenset(map(_frozen, value))
     if kind is range or kind is slice:
         return kind, *map(_frozen, (value.start, value.stop, value.step))
-    if dataclasses.is_dataclass(value) and kind.__hash__ is not object.__hash__:
+    if dataclasses.is_dataclass(value) and "__eq__" in vars(kind):
         fields = tuple(_frozen(getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare)
         with suppress(TypeError):  # a field cannot be hashed: the class has a hash of its own
             hash(fields)
