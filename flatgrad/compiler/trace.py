@@ -13,8 +13,8 @@ import numpy as np
 
 from ..runtime.errors import InputError, TraceError
 from ..runtime.primitives import Primitive, number, where
-from ..runtime.sites import Location, Site, call_site, describe, locate
-from ..runtime.tracing import active, recording
+from ..runtime.sites import Location, Site, call_site, locate
+from ..runtime.tracing import active, recording, refusals_raised, refuse
 from ..runtime.value import (
     CONSTANT,
     Condition,
@@ -53,6 +53,7 @@ class Trace:
         self._references: dict[int, int] = {}
         self._sites: list[Site | Location] = []
         self._site_numbers: dict[tuple[int, int] | Location, int] = {}
+        self.refusal: TraceError | None = None
         self.primal: int | None = None  # where the gradient of an inlined program begins
         self.leaf_names: LeafNames = lambda wanted: {}
         self._kept: list[Any] = []  # what ids in _references belong to
@@ -139,9 +140,9 @@ class Trace:
         if condition._primitive is CONSTANT:
             return self.builder.constant(condition._data)
         if not isinstance(condition, TracedCondition):
-            raise TraceError(
+            raise refuse(
                 "a condition made before the function was traced would freeze one example's truth value into the "
-                f"compiled program; compare the Values inside the function{describe(locate(call_site(3)))}"
+                "compiled program; compare the Values inside the function"
             )
         if condition._trace is self:
             return condition._index
@@ -267,13 +268,16 @@ def trace_function(
 
     `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` finds names for leaves;
     `sites` says whether to record the user's lines.
+
+    Raises:
+        TraceError: for what the function must not do, also if the function caught that error itself.
     """
     trace = Trace(name, groups, input_names, sites)
     if leaf_names is not None:
         trace.leaf_names = leaf_names
     for leaf in leaves:
         trace.reference(leaf)
-    with recording(trace):
+    with refusals_raised(trace), recording(trace):
         result, outputs = function([trace.argument(k) for k in range(trace.builder.program.inputs)])
         program = trace.finish(outputs)
     return Traced(program, trace.leaves, result)

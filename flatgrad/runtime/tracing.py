@@ -16,7 +16,13 @@ from .sites import call_site, describe, locate
 
 
 class Recorder(Protocol):
-    """What a trace offers to the engine: it takes an operation and returns its symbolic result."""
+    """What a trace offers to the engine: it takes an operation and returns its symbolic result.
+
+    Attributes:
+        refusal: the first error of `refuse` since the trace began.
+    """
+
+    refusal: TraceError | None
 
     def record(self, primitive: Any, operands: Sequence[Any]) -> Any: ...
 
@@ -56,8 +62,53 @@ def recording(new: Recorder | None) -> Iterator[None]:
 
 def forbidden(what: str, remedy: str) -> TraceError:
     """The error for something that would freeze one example's number while tracing."""
-    where = describe(locate(call_site(2)))
-    return TraceError(
+    return refuse(
         f"{what} while the function is being traced would freeze one example's number into the compiled program. "
-        f"{remedy}{where}"
+        f"{remedy}"
     )
+
+
+def refuse(message: str, trace: Recorder | None = None) -> TraceError:
+    """A `TraceError` with the user's line, to be raised. All of them are made here.
+
+    What the user's function does after it has caught one would be compiled for every number. So each trace of this
+    thread remembers its first refusal (as does `trace`, if it is still going on), and `refusals_raised` raises it.
+    """
+    error = TraceError(f"{message}{describe(locate(call_site(2)))}")
+    for each in (*_thread.stack, trace if trace in active else None):
+        if each is not None and each.refusal is None:
+            each.refusal = error
+    return error
+
+
+#: The last line of a refusal that did not reach the end of the trace by itself.
+CAUGHT = (
+    "\nThe function caught this error and went on. What it does then is right for one example only, "
+    "so the error is raised again at the end."
+)
+
+
+@contextmanager
+def refusals_raised(trace: Recorder) -> Iterator[None]:
+    """At the end of the block raise what was refused to `trace` in it, even if the user's code has caught it."""
+    try:
+        yield
+    except Exception as other:
+        if trace.refusal is None or other is trace.refusal:
+            raise
+        raise _repeated(trace.refusal) from other
+    else:
+        if trace.refusal is not None:
+            raise _repeated(trace.refusal) from trace.refusal
+    finally:
+        trace.refusal = None  # an error refers to frames, which refer to the trace
+
+
+def _repeated(refusal: TraceError) -> TraceError:
+    """The error to raise for one that was caught; the outer traces expect it from now on."""
+    message = str(refusal)
+    error = TraceError(message if message.endswith(CAUGHT) else message + CAUGHT)
+    for each in _thread.stack:
+        if each is not None and each.refusal is refusal:
+            each.refusal = error
+    return error

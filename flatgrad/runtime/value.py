@@ -14,12 +14,12 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from . import primitives
-from .errors import ARITHMETIC_ERRORS, InputError, TraceError
+from .errors import ARITHMETIC_ERRORS, InputError
 from .forks import in_child
 from .graph import gradient_order
 from .primitives import Operand, Primitive, number
 from .sites import Site, call_site, describe, locate
-from .tracing import active, forbidden, recorder
+from .tracing import active, forbidden, recorder, refuse
 
 ADD: Final = primitives.add
 MUL: Final = primitives.mul
@@ -222,9 +222,9 @@ class Value(Operand):
         raise InputError("a Value is not an integer; use int(value.data)")
 
     def __bool__(self) -> bool:
-        raise TraceError(
+        raise refuse(
             "a Value has no truth value: compare it with a number (value > 0), or read value.data outside a traced "
-            f"function{describe(locate(call_site(2)))}"
+            "function"
         )
 
     def __eq__(self, other: object) -> Any:
@@ -611,9 +611,10 @@ class TracedValue(Value):
     _operands = ()
 
     def _escaped(self, *number: float) -> Any:
-        raise TraceError(
+        raise refuse(
             "this Value was created while a function was being traced and has escaped from it; it has no number. "
-            f"Return it from the function instead{describe(locate(call_site(2)))}"
+            "Return it from the function instead",
+            self._trace,
         )
 
     # In place of the slots that hold numbers: whoever reads or writes one is told.
@@ -639,9 +640,8 @@ class TracedCondition(Condition):
 
     @property
     def _data(self) -> bool:  # type: ignore[override]
-        raise TraceError(
-            "this condition was created while a function was being traced and has escaped from it"
-            f"{describe(locate(call_site(2)))}"
+        raise refuse(
+            "this condition was created while a function was being traced and has escaped from it", self._trace
         )
 
     def __repr__(self) -> str:
