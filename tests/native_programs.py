@@ -110,6 +110,9 @@ class Statements:
         steps = [s * (n - 1) for s, n in zip(strides, extents, strict=True)]
         least, most = sum(min(0, s) for s in steps), sum(max(0, s) for s in steps)
         if most - least >= high - low or self.chance(12):
+            if self.chance(2):  # from everywhere: truth values that came in as numbers among computed ones
+                everywhere = np.concatenate([np.arange(*region) for region in self.regions[kind]])
+                return Read(0, (0,) * len(extents), self.draw.choice(everywhere, math.prod(extents)).astype(np.int64))
             return Read(0, (0,) * len(extents), self.draw.integers(low, high, math.prod(extents)).astype(np.int64))
         return Read(int(self.draw.integers(low - least, high - most)), tuple(strides))
 

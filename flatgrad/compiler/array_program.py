@@ -323,14 +323,17 @@ def _check_body(where: str, body: Sequence[Node], found: Any, inputs: int, insid
     kinds: list[str] = []
     for position, node in enumerate(body):
         if isinstance(node, Read):
-            first = int(node.table[0]) if node.table is not None else fixed(node.base)
-            kinds.append("" if first < inputs else found[first].decode())
+            places = node.table if node.table is not None else np.array([fixed(node.base)], dtype=np.int64)
+            own = sorted(set(found[places[places >= inputs]].tolist()))  # an input can be of either kind
+            if len(own) > 1:
+                raise ProgramError(f"{where}: one access reads numbers and truth values")
+            kinds.append(own[0].decode() if own else "")
         elif isinstance(node, Apply):
             if any(not 0 <= operand < position for operand in node.operands):
                 raise ProgramError(f"{where}: {node.primitive.name} uses a node before it is computed")
-            own = [kinds[operand] for operand in node.operands]
-            if any(kind and kind != wanted for kind, wanted in zip(own, node.primitive.operand_kinds, strict=True)):
-                raise ProgramError(f"{where}: {node.primitive.name} has operands of kinds {own}")
+            given = [kinds[operand] for operand in node.operands]
+            if any(kind and kind != wanted for kind, wanted in zip(given, node.primitive.operand_kinds, strict=True)):
+                raise ProgramError(f"{where}: {node.primitive.name} has operands of kinds {given}")
             kinds.append(node.primitive.result)
         else:
             if inside:

@@ -167,6 +167,60 @@ def test_an_access_that_occurs_twice_is_not_two():
     assert code.code.assembly.count("\ndefine") == 3, "two statements share one; the first; the results; and `run`"
 
 
+def best_of(values, better):
+    """The running best, as it is written in a loop."""
+    best = values[0]
+    for value in values[1:]:
+        best = fg.where(better(value, best), value, best)
+    return best
+
+
+def rectified(a, b, c):
+    products = [fg.relu(a * b), fg.relu(b * c), fg.relu(c * a)]
+    return best_of(products, lambda x, y: x > y) + sum(fg.maximum(x, 0.1) for x in products)
+
+
+def sizes(a, b, c):
+    absolute = [fg.abs(a), fg.abs(b), fg.abs(c)]
+    best = best_of(absolute, lambda x, y: x > y)
+    return best * best + sum(fg.maximum(x, a) for x in absolute)
+
+
+@pytest.mark.parametrize("function", [rectified, sizes])
+@pytest.mark.parametrize("point", [(0.5, 1.5, -0.25), (-0.7, 1.1, -2.0), (0.5, -0.3, 1.7)])
+def test_conditions_of_both_functions_in_one_access(function, point):
+    """Those of the forward function come to the backward function as numbers; it computes others itself."""
+    expected = [fg.Value(x) for x in point]
+    function(*expected).backward()
+    given = [fg.Value(x) for x in point]
+    fg.compile(function, backend="native")(*given).backward()
+    assert_same([x.grad for x in given], [x.grad for x in expected])
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=str)
+def test_a_gather_of_truth_values_from_everywhere(machine):
+    """Inputs, constants and results, in one table; also where a fold reads them, and several statements."""
+    lanes, draw = 11, np.random.default_rng(5)
+    groups = [Group("x", 6, False), Group("t", 5, False)]
+    program = ArrayProgram("f", [f"x{k}" for k in range(11)], groups, [0.5], [True, False])
+    base = program.first_result
+    comparison = (Read(0, (1,)), Read(11, (0,)), Apply(BY_NAME["less"], (0, 1)))
+    program.statements.append(Statement("v0", (6,), comparison, base, "b"))
+    truths = np.array([*range(6, 11), 12, 13, *range(base, base + 6)])
+    table, terms = draw.choice(truths, lanes), draw.choice(truths, 4 * lanes)
+    body = (Read(0, (0,), table), Read(0, (0,)), Read(1, (0,)), Apply(BY_NAME["where"], (0, 1, 2)))
+    program.statements.append(Statement("v1", (lanes,), body, base + 6, "f"))
+    fold = Fold(BY_NAME["logical_and"], (Segment((4,), (Read(0, (0, 0), terms),)),))
+    program.statements.append(Statement("v2", (lanes,), (fold,), base + 6 + lanes, "b"))
+    program.outputs = np.arange(base, base + 6 + 2 * lanes)
+    program.output_groups = [Group("y", len(program.outputs), False)]
+    program.check()
+    for _ in range(5):
+        numbers = [*draw.standard_normal(6), *draw.integers(0, 2, 5)]
+        code = MachineCode(program, machine)
+        assert_same(code(numbers), evaluated(program, numbers), program)
+
+
 def test_layers_share_their_functions():
     model = fg.nn.MLP(4, [4] * 12 + [1], activation="tanh", seed=2)
     rows = DRAW.standard_normal((6, 4)).tolist()

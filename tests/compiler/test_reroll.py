@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 import re
 
+import numpy as np
 import pytest
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler.array_program import Block, Fold, Statement
+from flatgrad.compiler.array_program import Apply, ArrayProgram, Block, Fold, Read, Statement
+from flatgrad.compiler.program import Group
 from flatgrad.runtime.errors import ProgramError
+from flatgrad.runtime.primitives import BY_NAME
 from tests.compiler import array_workloads as work
 
 W, X, B = [[0.1] * 4 for _ in range(6)], [0.2] * 4, [0.3] * 6
@@ -252,6 +255,18 @@ def test_the_checker_wants_accesses_inside_of_the_program():
     )
     with pytest.raises(ProgramError, match="outside of the program"):
         arrays.check()
+
+
+def test_the_checker_wants_accesses_of_one_kind():
+    """A table whose first place is a number must not reach a truth value further on."""
+    program = ArrayProgram("f", [f"x{k}" for k in range(4)], [Group("x", 4, False)], [0.5])
+    comparison = (Read(0, (1,)), Read(4, (0,)), Apply(BY_NAME["less"], (0, 1)))
+    program.statements.append(Statement("v0", (4,), comparison, 5, "b"))
+    body = (Read(0, (0,), np.array([0, 4, 6, 2])), Apply(BY_NAME["tanh"], (0,)))
+    program.statements.append(Statement("v1", (4,), body, 9, "f"))
+    program.outputs, program.output_groups = np.arange(9, 13), [Group("y", 4, False)]
+    with pytest.raises(ProgramError, match="numbers and truth values"):
+        program.check()
 
 
 def test_the_checker_wants_names_that_differ():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import math
+import operator
 import re
 import runpy
 
@@ -165,6 +167,35 @@ def test_all_operands_are_computed():
     )
     with pytest.raises(ValueError, match="math domain error"):
         rolled_module(gradient(raises, x))["value_and_grad"](x)
+
+
+@pytest.mark.parametrize("joined", ["and", "or", "maximum", "minimum", "mul"])
+@pytest.mark.parametrize("lengths", [(4, 5, 6, 7, 8, 8, 7), (5, 5, 5), (8,)])
+def test_folds_that_nothing_else_calls_the_function_of(joined, lengths):
+    """A fold names its function, and does not call it; shorter folds are filled up."""
+
+    def f(x):
+        conditions = [a > 0.5 for a in x]
+        if joined in ("and", "or"):
+            folds = [functools.reduce(operator.and_ if joined == "and" else operator.or_, conditions[:n])
+                     for n in lengths]  # fmt: skip
+            return sum(fg.where(fold, x[0], 1.0) for fold in folds)
+        function = {"maximum": fg.maximum, "minimum": fg.minimum, "mul": operator.mul}[joined]
+        return sum(functools.reduce(function, x[:n]) for n in lengths)
+
+    x = [1.0, 0.75, 3.0, 4.0, 0.6, 6.0, 0.2, 8.0]
+    assert_same(
+        flattened(rolled_module(gradient(f, x))["value_and_grad"](x)),
+        flattened(fg.value_and_grad(f, backend="python")(x)),
+    )
+
+
+def test_a_module_has_no_function_that_it_does_not_call(module_from):
+    """The user's line, which stands in a comment, calls `where`; a product by 1 or 0 needs no function for that."""
+    user = module_from("import flatgrad as fg\ndef f(x):\n    return sum(fg.where(a > 0.5, a, 0.0) for a in x)\n")
+    source = gradient(user.f, [0.1 * k for k in range(9)]).rolled()
+    assert "fg.where(" in source
+    assert "def where" not in source
 
 
 def test_sums_do_not_use_the_built_in_sum():

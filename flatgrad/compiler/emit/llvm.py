@@ -100,6 +100,8 @@ class Module:
         self.functions: list[str] = []
         self.calls: list[tuple[str, str]] = []  # what `run` calls: functions, and what they get behind the usual
         self.called: set[str] = set()
+        #: Truth values that came in as numbers, and that one access reads together with others.
+        self.given_truths: set[int] = set()
 
     def emitted(self) -> NativeCode:
         program = self.program
@@ -122,6 +124,7 @@ class Module:
                 writer.write(places)
                 shared[shape] = writer.function.name
         outputs = self._outputs()
+        self._take_truths()
         calls = [f"define i32 @run({WITH_RESULTS}) #0 {{", "entry:"]
         flag = "0"
         for k, (name, others) in enumerate(self.calls):
@@ -192,6 +195,25 @@ class Module:
         self.tables.append(self.plan.places(addresses, kind))
         self.table_size += len(addresses)
         return start
+
+    def _take_truths(self) -> None:
+        """Before everything else, copy truth values that came in as numbers to where truth values are.
+
+        The plan has a place for each input in both arrays.
+        """
+        if not self.given_truths:
+            return
+        function = Function("take_truths")
+        places = np.array(sorted(self.given_truths), dtype=np.int64)
+        first = self.table_size
+        self.tables.append(places)
+        self.table_size += len(places)
+        with function.loop(len(places)) as index:
+            place = loaded_index(function, first, index)
+            found = function.let(f"fcmp une double {element(function, 'f', place)}, {number(0.0)}")
+            store(function, "b", (found, 0), place, "")
+        self.add(function, Writer(function, False, self.machine))
+        self.calls.insert(0, self.calls.pop())
 
     # --- outputs --------------------------------------------------------------------------------------------------
 

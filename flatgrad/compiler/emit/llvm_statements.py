@@ -35,11 +35,15 @@ class Access:
 
     def __init__(self, read: Read, kind: str, extents: tuple[int, ...], module: Module) -> None:
         self.kind, self.extents = kind, extents
-        self.converted = False  # a truth value that came in as a number
+        self.converted = False  # truth values that came in as numbers
         self.scope = ", !alias.scope !2"
         if read.table is not None:
-            if kind == "b" and read.table.min() < module.program.inputs:
-                self.converted, kind = True, "f"
+            if kind == "b":
+                given = read.table < module.program.inputs
+                if given.all():
+                    self.converted, kind = True, "f"
+                elif given.any():  # truth values of both sorts: those that came in are brought to the others
+                    module.given_truths.update(read.table[given].tolist())
             self.table = module.table(read.table, kind)
             self.base: str | int = 0
             self.strides = [math.prod(extents[k + 1 :]) for k in range(len(extents))]

@@ -96,11 +96,11 @@ def emit_rolled(functions: Sequence[ArrayFunction], header: Sequence[str]) -> li
     sections = [section for writer in writers for section in writer.sections()]
     data = [section for writer in writers for section in writer.data()]
     used = {primitive for writer in writers for primitive in writer.used}
-    text = "".join(sections)
     helpers = [_helper(primitive) for primitive in TABLE if primitive in used and _needs_helper(primitive)]
-    known = [name for name in ("total", "product") if f"{name}(" in text]
-    known += ["fold"] if known or "fold(" in text else []
-    known += [name for name in ("both", "either", "where") if f"{name}(" in text]
+    called = {name for writer in writers for name in writer.called}
+    if called & {"total", "product"}:
+        called.add("fold")
+    known = [name for name in _PRELUDE if name in called]
     preludes, imports = needed_by(used, [*sections, *helpers, *data])
     head = "".join(safe_comment(f"# {line}") + "\n" for line in header)
     if imports:
@@ -138,6 +138,7 @@ class _Writer:
         self.function, self.program, self.prefix = function, replace(function.program, input_groups=groups), prefix
         self.sources = Sources(self.program)
         self.used: set[Primitive] = set()
+        self.called: set[str] = set()  # functions of the prelude
         self.lines: list[str] = []
         self.blocks: list[str] = []
         self.tables: list[list[int]] = []
@@ -254,6 +255,7 @@ class _Writer:
         self.used.add(primitive)
         arguments = ", ".join(text for text, _ in operands)
         if primitive in _EAGER and not all(_is_simple(node) for node in nodes[primitive is p.where :]):
+            self.called.add(_EAGER[primitive])
             return f"{_EAGER[primitive]}({arguments})", ATOM
         if _needs_helper(primitive):
             return f"{primitive.name}({arguments})", ATOM
@@ -277,9 +279,15 @@ class _Writer:
             else:
                 return joined_terms(texts, how.pieces[1]), how.strength
         parts = [self._segment(segment, extents, names) for segment in fold.segments]
-        name = {p.add: "total(", p.mul: "product("}.get(primitive, f"fold({_function(primitive)}, ")
+        folding = {p.add: "total", p.mul: "product"}.get(primitive, "fold")
+        self.called.add(folding)
+        name = f"{folding}("
+        if folding == "fold":
+            if primitive in _EAGER:
+                self.called.add(_EAGER[primitive])
+            name += f"{_EAGER.get(primitive, primitive.name)}, "
         if len(parts) == 1 and parts[0].startswith("*("):
-            inner = parts[0][2:-1] if name in ("total(", "product(") else parts[0][1:]
+            inner = parts[0][1:] if folding == "fold" else parts[0][2:-1]
             return f"{name}{inner})", ATOM
         return f"{name}[{', '.join(parts)}])", ATOM
 
@@ -549,11 +557,6 @@ def _argument(name: str) -> str:
     """The name of an argument: none that the source itself gives to something."""
     own = name in _PRELUDE or name in BY_NAME or name == "g" or re.fullmatch(r"[cmsCT]\d+", name)
     return f"{name}_" if own else name
-
-
-def _function(primitive: Primitive) -> str:
-    """A function of two operands, by name."""
-    return _EAGER.get(primitive, primitive.name)
 
 
 def _is_simple(node: Node) -> bool:
