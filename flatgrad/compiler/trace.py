@@ -14,7 +14,7 @@ import numpy as np
 from ..runtime.errors import InputError, TraceError
 from ..runtime.primitives import Primitive, number, where
 from ..runtime.sites import Location, Site, call_site, locate
-from ..runtime.tracing import active, recording, refusals_raised, refuse
+from ..runtime.tracing import recording, records, refusals_raised, refuse
 from ..runtime.value import (
     CONSTANT,
     Condition,
@@ -122,7 +122,7 @@ class Trace:
             if isinstance(operand, TracedValue):
                 if operand._trace is self:
                     return operand._index
-                if operand._trace not in active:
+                if not records(operand._trace):
                     return int(operand._data)  # raises: it has escaped from a trace that is over
             return self._leaf(operand)
         if isinstance(operand, Condition):

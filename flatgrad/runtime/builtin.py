@@ -8,7 +8,8 @@ would be
     PyObject *builtin(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
     {
         /* words of `self`, an array: see `_WORDS` */
-        if (names || count != arguments || *tracing) return general(args, names);
+        if (names || count != arguments) return general(args, names);
+        if (size of active && this thread is in active) return general(args, names);
         for (each result)   make an array or list;
         for (each argument) if (it is of the kernel's structure) copy it into memory; else goto general;
         if (run(memory, truths, tables, results)) goto general;   /* a fault */
@@ -75,8 +76,9 @@ class Part(NamedTuple):
 
 #: What the words of a builtin are, in order; its parts follow, eight words each: arguments, then results.
 _WORDS: Final = (
-    "run", "memory", "truths", "tables", "tracing", "general", "array_type", "float_type", "list_type", "float64",
+    "run", "memory", "truths", "tables", "active", "general", "array_type", "float_type", "list_type", "float64",
     "new_array", "new_float", "new_list", "new_tuple", "set_in_list", "set_in_tuple", "call", "take", "drop",
+    "thread", "new_integer", "is_key",
     "data", "given", "arguments", "results", "values", "single",
 )  # fmt: skip
 _PART: Final = 8
@@ -132,7 +134,7 @@ def new_builtin(
     """
     api = _interface()
     known: dict[str, Any] = {
-        "run": run, "memory": memory[0], "truths": memory[1], "tables": memory[2], "tracing": id(active) + _SIZE,
+        "run": run, "memory": memory[0], "truths": memory[1], "tables": memory[2], "active": id(active),
         "general": id(general), "array_type": id(np.ndarray), "float_type": id(float), "list_type": id(list),
         "float64": id(_FLOAT64), "data": _data_offset(), "given": sum(part.leaves is None for part in arguments),
         "arguments": len(arguments), "results": len(results), "values": int(with_value), "single": int(single), **api,
@@ -141,26 +143,39 @@ def new_builtin(
     for part in (*arguments, *results):
         words += part.words()
     context = np.array(words, dtype=np.int64).view(_Words)
-    definition = _MethodDef(name.encode(), code, _FASTCALL | _KEYWORDS, None)
     context.held = general, held, arguments
-    # CPython looks at the definition when the function is freed, and its collector may clear `held` before that.
-    _definitions.append(definition)
-    new = ctypes.pythonapi.PyCFunction_NewEx
-    new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    function: Callable[..., Any] = new(ctypes.addressof(definition), context, None)
+    function: Callable[..., Any] = _new_function()(ctypes.addressof(_definition(name, code)), context, None)
     return function
 
 
-#: They live as long as the process does.
-_definitions: Final[list[_MethodDef]] = []
+@cache
+def _definition(name: str, code: int) -> _MethodDef:
+    """What CPython calls the definition of a builtin: its name and code. All functions of a name share one.
+
+    It lives as long as the process does: CPython looks at it when a function is freed, whenever that is.
+    """
+    return _MethodDef(name.encode(), code, _FASTCALL | _KEYWORDS, None)
+
+
+@cache
+def _new_function() -> Any:
+    """`PyCFunction_NewEx`. A prototype of our own: the attributes of `ctypes.pythonapi` are everybody's."""
+    kind = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+    return kind(("PyCFunction_NewEx", ctypes.pythonapi))
+
+
 _FASTCALL, _KEYWORDS = 0x80, 0x02
 _FLOAT64: Final = np.dtype(np.float64)
-#: Offsets in bytes: an object's type; a float's number; the size of a list, and where its items are; the items of a
-#: tuple; an array's fields.
+#: Offsets in bytes: an object's type; a float's number; the size of a list or dict, and where a list's items are; the
+#: items of a tuple; an array's fields.
 _TYPE, _NUMBER, _SIZE, _ITEMS, _OWN_ITEMS = 8, 16, 16, 24, 24
 _DATA, _DIMENSIONS_COUNT, _DIMENSIONS, _DESCRIPTION, _FLAGS = 16, 24, 32, 56, 64
 #: NumPy's flags of arrays that are contiguous and aligned; the place of a function in its table of functions.
 _CONTIGUOUS_ALIGNED, _NEW_FROM_DESCRIPTION = 0x101, 94
+
+
+#: The type of functions of which only the address matters.
+_any: Final = ctypes.PYFUNCTYPE(None)
 
 
 @cache
@@ -169,15 +184,14 @@ def _interface() -> dict[str, int]:
     python = {
         "new_float": "PyFloat_FromDouble", "new_list": "PyList_New", "new_tuple": "PyTuple_New",
         "set_in_list": "PyList_SetItem", "set_in_tuple": "PyTuple_SetItem", "call": "PyObject_Vectorcall",
-        "take": "Py_IncRef", "drop": "Py_DecRef",
+        "take": "Py_IncRef", "drop": "Py_DecRef", "thread": "PyThread_get_thread_ident",
+        "new_integer": "PyLong_FromUnsignedLongLong", "is_key": "PyDict_Contains",
     }  # fmt: skip
-    found = {
-        word: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0 for word, name in python.items()
-    }
+    api = ctypes.pythonapi
+    found = {word: ctypes.cast(_any((name, api)), ctypes.c_void_p).value or 0 for word, name in python.items()}
     core = "numpy._core" if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else "numpy.core"
     capsule = importlib.import_module(f"{core}._multiarray_umath")._ARRAY_API
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_void_p]
+    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)(("PyCapsule_GetPointer", api))
     table = ctypes.cast(pointer(capsule, None), ctypes.POINTER(ctypes.c_void_p))
     found["new_array"] = table[_NEW_FROM_DESCRIPTION] or 0
     return found
@@ -230,6 +244,7 @@ def _objects_are_known() -> bool:
         and ctypes.c_double.from_address(id(number) + _NUMBER).value == number
         and _word(id(numbers) + _TYPE) == id(list)
         and _word(id(numbers) + _SIZE) == 2
+        and [_word(id(table) + _SIZE) for table in ({}, {1: 2}, {1: 2, 3: 4})] == [0, 1, 2]
         and _word(_word(id(numbers) + _ITEMS) + 8) == id(numbers[1])
         and (_word(id(pair) + _OWN_ITEMS), _word(id(pair) + _OWN_ITEMS + 8)) == (id(array), id(number))
     )
@@ -240,7 +255,7 @@ def _new_arrays_are_known() -> bool:
         ctypes.py_object, ctypes.py_object, ctypes.py_object, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
         ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p,
     )  # fmt: skip
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_FLOAT64))  # the call takes over a reference
+    ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_IncRef", ctypes.pythonapi))(_FLOAT64)  # the call takes it over
     shape = (ctypes.c_int64 * 2)(2, 3)
     array = kind(_interface()["new_array"])(np.ndarray, _FLOAT64, 2, ctypes.addressof(shape), None, None, 0, None)
     return (
@@ -486,7 +501,7 @@ entry:
   {_load("given", "given", "i64")}
   {_load("arguments", "arguments", "i64")}
   {_load("results", "results", "i64")}
-  {_load("tracing", "tracing")}
+  {_load("active", "active")}
   {_load("values", "values", "i64")}
   {_load("new_array", "new_array")}
   {_load("new_float", "new_float")}
@@ -497,13 +512,30 @@ entry:
   %argument_parts = getelementptr i64, ptr %c, i64 {len(_WORDS)}
   %argument_words = mul i64 %arguments, {_PART}
   %result_parts = getelementptr i64, ptr %argument_parts, i64 %argument_words
-  %traces = load i64, ptr %tracing
+  {_field("traces", "i64", "%active", _SIZE)}
   %named = icmp ne ptr %names, null
   %miscounted = icmp ne i64 %count, %given
-  %traced = icmp ne i64 %traces, 0
-  %not_here = or i1 %named, %miscounted
-  %elsewhere = or i1 %not_here, %traced
-  br i1 %elsewhere, label %hand_over, label %begin
+  %elsewhere = or i1 %named, %miscounted
+  br i1 %elsewhere, label %hand_over, label %whether_traced
+whether_traced:
+  %some_trace = icmp ne i64 %traces, 0
+  br i1 %some_trace, label %whether_here, label %begin
+whether_here:
+  {_load("thread", "thread")}
+  {_load("new_integer", "new_integer")}
+  {_load("is_key", "is_key")}
+  {_load("drop", "drop")}
+  %thread_number = call i64 %thread()
+  %key = call ptr %new_integer(i64 %thread_number)
+  %key_made = icmp ne ptr %key, null
+  br i1 %key_made, label %look_up, label %no_key
+look_up:
+  %here = call i32 %is_key(ptr %active, ptr %key)
+  call void %drop(ptr %key)
+  %not_here = icmp eq i32 %here, 0
+  br i1 %not_here, label %begin, label %hand_over
+no_key:
+  ret ptr null
 begin:
   store [{RESULTS} x ptr] zeroinitializer, ptr %objects
   br label %make

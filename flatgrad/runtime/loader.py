@@ -8,11 +8,11 @@ from __future__ import annotations
 import gc
 import itertools
 import linecache
-import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from .atomic import NOTHING, Block
 
 _counter = itertools.count(1)
 
@@ -35,6 +35,8 @@ class LoadedModule:
         self.source = source = "".join(sections)
         self.filename = f"<flatgrad {title} {next(_counter)}>"
         lines = source.splitlines(keepends=True)
+        # Whoever holds one of the functions keeps the source findable.
+        weakref.finalize(self, linecache.cache.pop, self.filename, None)
         # No modification time: linecache then keeps the entry until we take it away.
         linecache.cache[self.filename] = (len(source), None, lines, self.filename)
         self.names: dict[str, Any] = {"__name__": f"flatgrad.generated.{title}", **(data or {})}
@@ -43,33 +45,16 @@ class LoadedModule:
             for section in sections:  # one after the other, so that only one syntax tree is alive at a time
                 exec(compile("\n" * line + section, self.filename, "exec"), self.names)
                 line += section.count("\n")
-        # Whoever holds one of the functions keeps the source findable.
         self.names["_module"] = self
-        weakref.finalize(self, linecache.cache.pop, self.filename, None)
 
 
-_pauses = 0
-_pause_lock = threading.Lock()
-_was_enabled = False
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Pause the cyclic garbage collector.
+def collector_paused() -> Block:
+    """Pause the cyclic garbage collector inside the `with` block.
 
     Tracing and compiling make very many small objects, none of them garbage; walking them again and again would be the
     main cost.
+
+    Whoever finds the collector at work pauses it, and sets it to work again at the end; whoever finds it paused leaves
+    it alone. So it may work while another thread is still compiling, but it is never left paused.
     """
-    global _pauses, _was_enabled
-    with _pause_lock:
-        if _pauses == 0:
-            _was_enabled = gc.isenabled()
-            gc.disable()
-        _pauses += 1
-    try:
-        yield
-    finally:
-        with _pause_lock:
-            _pauses -= 1
-            if _pauses == 0 and _was_enabled:
-                gc.enable()
+    return Block(gc.disable, gc.enable) if gc.isenabled() else NOTHING

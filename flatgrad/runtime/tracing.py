@@ -1,17 +1,23 @@
 """Which recorder, if any, the operations of the current thread go to.
 
-`Value` asks `active` (one truth test, almost always of an empty list) before every operation; only while some thread
+`Value` asks `active` (one truth test, almost always of an empty dict) before every operation; only while some thread
 traces does it ask `recorder()` whether that thread is this one.
+
+All that there is to know is in that dict, and each change of it is one step: an interrupt cannot leave a recorder
+behind.
 """
 
 from __future__ import annotations
 
-import threading
+from _thread import get_ident
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
+from .atomic import Block
 from .errors import TraceError
+from .forks import in_child
 from .sites import call_site, describe, locate
 
 
@@ -27,37 +33,43 @@ class Recorder(Protocol):
     def record(self, primitive: Any, operands: Sequence[Any]) -> Any: ...
 
 
-class _Thread(threading.local):
-    """What belongs to one thread: the recorders of the functions that it is tracing, innermost last."""
-
-    def __init__(self) -> None:
-        self.stack: list[Recorder | None] = []
-
-
-#: The recorders of all threads.
-active: list[Recorder] = []
-_thread = _Thread()
+#: The recorders of each thread that traces, innermost last, by the thread's number. (Machine code looks here, too.)
+active: dict[int, tuple[Recorder | None, ...]] = {}
 
 
 def recorder() -> Recorder | None:
     """The innermost recorder of this thread, or None where operations are simply executed."""
-    stack = _thread.stack
-    return stack[-1] if stack else None
+    recorders = active.get(get_ident())
+    return recorders[-1] if recorders else None
 
 
-@contextmanager
-def recording(new: Recorder | None) -> Iterator[None]:
+def recorders() -> tuple[Recorder | None, ...]:
+    """The recorders of this thread, innermost last; None among them stands for operations that are executed."""
+    return active.get(get_ident(), ())
+
+
+def records(trace: Any) -> bool:
+    """Whether a trace is still going on, in whatever thread."""
+    return any(trace is each for recorders in list(active.values()) for each in recorders)
+
+
+def recording(new: Recorder | None) -> Block:
     """Send this thread's operations to `new` (None: execute them) inside the `with` block."""
-    stack = _thread.stack
-    stack.append(new)
-    if new is not None:
-        active.append(new)
-    try:
-        yield
-    finally:
-        stack.pop()
-        if new is not None:
-            active.remove(new)
+    thread = get_ident()
+    before = active.get(thread)
+    end = partial(active.pop, thread, None) if before is None else partial(active.__setitem__, thread, before)
+    return Block(partial(active.__setitem__, thread, (*(before or ()), new)), end)
+
+
+def _forget_other_threads() -> None:
+    """In the child of a fork: the other threads, which may have been tracing, are gone."""
+    mine = recorders()
+    active.clear()
+    if mine:
+        active[get_ident()] = mine
+
+
+in_child(_forget_other_threads)
 
 
 def forbidden(what: str, remedy: str) -> TraceError:
@@ -75,7 +87,7 @@ def refuse(message: str, trace: Recorder | None = None) -> TraceError:
     thread remembers its first refusal (as does `trace`, if it is still going on), and `refusals_raised` raises it.
     """
     error = TraceError(f"{message}{describe(locate(call_site(2)))}")
-    for each in (*_thread.stack, trace if trace in active else None):
+    for each in (*recorders(), trace if records(trace) else None):
         if each is not None and each.refusal is None:
             each.refusal = error
     return error
@@ -108,7 +120,7 @@ def _repeated(refusal: TraceError) -> TraceError:
     """The error to raise for one that was caught; the outer traces expect it from now on."""
     message = str(refusal)
     error = TraceError(message if message.endswith(CAUGHT) else message + CAUGHT)
-    for each in _thread.stack:
+    for each in recorders():
         if each is not None and each.refusal is refusal:
             each.refusal = error
     return error

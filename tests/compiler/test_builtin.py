@@ -208,6 +208,56 @@ def test_an_builtin_is_inlined_while_another_function_is_traced():
     assert not tracing.active
 
 
+def test_a_builtin_answers_while_another_thread_traces():
+    """Only the thread that traces takes the general way."""
+    f, expected, refusing = with_builtin(rosenbrock, X)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def traced(x):
+        inside.set()
+        assert go_on.wait(30)
+        return f(np.array([x, 2.0, 3.0] * 4, dtype=object))[0]
+
+    results = []
+    thread = threading.Thread(target=lambda: results.append(fg.grad(traced)(1.0)))
+    thread.start()
+    assert inside.wait(30)
+    try:
+        assert tracing.active
+        assert flat(f(X)) == flat(expected)
+        assert refusing.count == 0, "the builtin did it"
+    finally:
+        go_on.set()
+        thread.join()
+    assert refusing.count == 1, "the call in the traced function is recorded"
+    assert results == [1202.0 - 400.0 * 2.0]  # the second derivative
+    assert not tracing.active
+
+
+def test_the_functions_that_ctypes_shares_stay_as_they_are():
+    """Another package may have its own idea of their argument types."""
+    code = (
+        "import ctypes, flatgrad as fg\n"
+        "names = 'PyCFunction_NewEx', 'PyCapsule_GetPointer', 'Py_IncRef'\n"
+        "for name in names: getattr(ctypes.pythonapi, name).argtypes = [ctypes.c_char_p]\n"
+        "f = fg.grad(lambda x: x * x, backend='native')\n"
+        "f(1.0)\n"
+        "print(f(3.0), type(f.__call__).__name__)\n"
+        "print({getattr(ctypes.pythonapi, name).argtypes[0].__name__ for name in names})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "6.0 builtin_function_or_method\n{'c_char_p'}\n"
+
+
+def test_builtins_of_one_name_share_their_definition():
+    """It must outlive the function, so that one per function would be a leak."""
+    with_builtin(rosenbrock, X)
+    before = builtin._definition.cache_info().currsize
+    for size in range(2, 8):
+        with_builtin(rosenbrock, X[:size].copy())
+    assert builtin._definition.cache_info().currsize == before
+
+
 def test_leaves_are_read_at_each_call():
     model = fg.nn.MLP(2, [4, 1], seed=3)
     f = fg.value_and_grad(lambda x: model(x).tanh(), wrt=model, backend="native")

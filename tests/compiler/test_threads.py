@@ -197,7 +197,7 @@ def test_interpreted_code_while_another_thread_traces():
         finally:
             paused.go_on.set()
         kernel = traced.result(WAIT)
-    assert active == []
+    assert not active
     assert len(kernel.program) > 0
     assert kernel.leaves == [w]
     expected = Value(5.0)
@@ -224,7 +224,7 @@ def test_two_functions_traced_at_the_same_time():
     with ThreadPoolExecutor(THREADS) as pool:
         results = list(pool.map(work, range(THREADS)))
     assert results == [((2.0 + k) ** 2, 4.0 * (2.0 + k)) for k in range(THREADS)]
-    assert active == []
+    assert not active
 
 
 def test_a_value_of_a_trace_is_of_no_use_in_another_thread():
@@ -269,4 +269,4 @@ def test_a_trace_that_fails_in_one_thread_is_tried_again_by_the_next():
     results = in_threads(work)
     assert sorted(map(str, results)) == ["2.0"] * (THREADS - 1) + ["failed"]
     assert len(attempts) == 2
-    assert active == []
+    assert not active

@@ -1,0 +1,63 @@
+"""Steps that an interrupt cannot split.
+
+Ctrl-C raises `KeyboardInterrupt` between two instructions of whatever Python function runs: also inside `finally`, and
+inside of `__enter__` and `__exit__` where these are written in Python. It does not arrive inside a function written in
+C. So what has to happen as a whole (a mark is taken away, several attributes that belong together are replaced) is
+prepared as calls of built-in functions, and then made by one.
+"""
+
+from __future__ import annotations
+
+import io
+import operator
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+
+def step(*actions: Callable[[], object]) -> Callable[[], None]:
+    """A function that makes some calls in one step, in their order. A second call of it does nothing.
+
+    Args:
+        actions: built-in functions, or `functools.partial` of such. What they return is dropped.
+
+    Example:
+        >>> losses, counts = [], {}
+        >>> note = step(partial(losses.append, 0.5), partial(counts.update, steps=1))
+        >>> note()
+        >>> losses, counts
+        ([0.5], {'steps': 1})
+    """
+    # `extend` consumes the whole map, which makes the calls; the deque keeps nothing.
+    return partial(deque[object](maxlen=0).extend, map(operator.call, actions))
+
+
+class Block(io.IOBase):
+    """A block that begins with one call and ends with another one, however it ends.
+
+    `with Block(begin, end): ...` calls `begin()`, then the body, then `end()`. There is no moment at which `begin` has
+    been called and `end` will not be. `io.IOBase` is here because its `__exit__` is written in C and does nothing but
+    call `close`.
+
+    Args:
+        begin, end: built-in functions, `functools.partial` of such, or what `step` returns.
+
+    Example:
+        >>> marks = []
+        >>> with Block(partial(marks.append, 1), marks.clear):
+        ...     print(marks)
+        [1]
+        >>> marks
+        []
+    """
+
+    __enter__ = property(operator.attrgetter("_begin"))
+    closed = True  # for `io.IOBase`: there is nothing to close when the object is freed
+
+    def __init__(self, begin: Callable[[], object], end: Callable[[], Any]) -> None:
+        self._begin, self.close = begin, step(end)  # type: ignore[method-assign]
+
+
+#: A block that does nothing.
+NOTHING = Block(step(), step())
