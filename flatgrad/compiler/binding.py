@@ -2,7 +2,7 @@
 
 The general way takes arguments of any structure apart and looks up the kernel. A binder checks with a few comparisons
 that the arguments are of its kernel's structure, calls the generated function and packs the result; where anything is
-different, or raises, it returns `MISS`, and the general way does everything again, errors included.
+different, or the generated code raises, it returns `MISS`, and the general way does everything again, errors included.
 
 Machine code has a shorter way still: a *builtin* (`runtime.builtin`) is called in place of the transformed function.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from ..runtime import structure as st
 from ..runtime.builtin import ARRAY, FLOAT, LIST
 from ..runtime.kernel import Kernel
-from ..runtime.loader import LoadedModule
+from ..runtime.loader import LoadedModule, raised_by_generated
 
 #: What a binder returns when the general way must be taken.
 MISS: Final = object()
@@ -87,15 +87,17 @@ def bind(args):
         return MISS
     try:
         {", ".join(["value"] * with_value + results)} = function({", ".join(passed)})
-    except FAULTS:
+    except ERRORS as error:
+        if not raised_by_generated(error):
+            raise
         return MISS
     return {f"value, {gradient}" if with_value else gradient}
 """
     module = LoadedModule([source], "binder")
     module.names.update(
-        held, MISS=MISS, FAULTS=(ArithmeticError, ValueError, TypeError), function=kernel.joint.function,
-        ndarray=np.ndarray, float64=np.dtype(np.float64), NUMBERS=st.NUMBER_TYPES, vector=array, asarray=np.array,
-        fromiter=np.fromiter,
+        held, MISS=MISS, ERRORS=(ArithmeticError, ValueError, TypeError), raised_by_generated=raised_by_generated,
+        function=kernel.joint.function, ndarray=np.ndarray, float64=np.dtype(np.float64), NUMBERS=st.NUMBER_TYPES,
+        vector=array, asarray=np.array, fromiter=np.fromiter,
     )  # fmt: skip
     binder: Binder = module.names["bind"]
     return binder

@@ -134,6 +134,7 @@ def load(
             module.source,
             arrays=lowered.arrays is not None,
             code=data.get(code_name(name)),
+            exact=lowered.arrays is None or mode == "exact",
         )
         for (name, _), program in zip(functions, lowered.programs, strict=True)
     ]
@@ -215,7 +216,14 @@ def make(
     whole = functools.cache(lambda: run_passes(ARRAY_PASSES, program()))
     parts = functools.cache(lambda: cut(whole()))
     routines = [
-        Routine(module.names[function], functools.partial(_item, parts, k), module.source, arrays=True, code=code)
+        Routine(
+            module.names[function],
+            functools.partial(_item, parts, k),
+            module.source,
+            arrays=True,
+            code=code,
+            exact=mode == "exact",
+        )
         for k, ((function, _), code) in enumerate(zip(functions, recalled.functions, strict=True))
     ]
     loaded = Loaded(routines, module.source, emitted.data)

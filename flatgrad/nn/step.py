@@ -34,13 +34,13 @@ class StepProgram:
 
     It takes the batch's arguments, the parameters, the optimiser's state (a list per kind), the numbers of the step,
     and the leaves that are not trained; it returns the loss, the new parameters and the new state. `arrays` is the
-    program re-rolled, if a back end that works on arrays runs it.
+    program re-rolled, if a back end that works on arrays runs it; `mode` the one for which it was lowered.
     """
 
-    def __init__(self, lowered: Lowered, traced: Program, leaves: list[Value], seconds: float) -> None:
+    def __init__(self, lowered: Lowered, traced: Program, leaves: list[Value], seconds: float, mode: str) -> None:
         self.backend, self.program, self.leaves, self.seconds = lowered.backend, lowered.whole, leaves, seconds
         self.arrays = lowered.arrays[0] if lowered.arrays else None
-        self.traced = traced
+        self.traced, self.mode = traced, mode
 
     def digest(self) -> bytes:
         """A fingerprint of what the step computes, whatever runs it."""
@@ -52,7 +52,8 @@ class StepProgram:
 
     def routine(self, function: Callable[..., Any], source: str) -> Routine:
         """The generated function of the step as a routine."""
-        return Routine(function, self.program, source, arrays=self.arrays is not None)
+        arrays = self.arrays is not None
+        return Routine(function, self.program, source, arrays=arrays, exact=not arrays or self.mode == "exact")
 
 
 class TrainStep(Transformed):
@@ -300,7 +301,7 @@ class TrainStep(Transformed):
                 *(Group(f"{state}s", width, False) for state in self.optimizer.state_names),
             ]
             lowered = lower(program, backend or self.backend, self.mode)
-        return StepProgram(lowered, program, traced.leaves, time.perf_counter() - start)
+        return StepProgram(lowered, program, traced.leaves, time.perf_counter() - start, self.mode)
 
     def _updated(self, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
         """The new parameters, then the new states, kind by kind."""

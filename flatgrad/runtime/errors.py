@@ -40,7 +40,7 @@ class MissingPartialError(FlatgradError, NotImplementedError):
 
 
 class ProgramError(FlatgradError, ValueError):
-    """A `Program` that breaks its own rules: a pass or an emitter has a bug."""
+    """A program that breaks its own rules, or generated code that does not do what its program says: a bug of ours."""
 
 
 class MissingExtraError(FlatgradError, ImportError):
@@ -49,6 +49,12 @@ class MissingExtraError(FlatgradError, ImportError):
 
 #: What float arithmetic in CPython may raise; `arithmetic_error` turns them into ours.
 ARITHMETIC_ERRORS = (ValueError, ZeroDivisionError, OverflowError)
+
+#: What they are turned into.
+ARITHMETIC_FAULTS = (DomainError, DivisionByZeroError, RangeError)
+#: What generated array code raises where something may be outside of its domain, or out of range. It is the bare class,
+#: which neither Python nor NumPy raises, so that a saved module needs no class of this package.
+FAULT = ArithmeticError
 
 
 def arithmetic_error(error: Exception, message: str) -> FlatgradError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import textwrap
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -13,8 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .errors import FlatgradError, InputError, OptionError
+from .errors import ARITHMETIC_ERRORS, ARITHMETIC_FAULTS, FAULT, FlatgradError, InputError, OptionError, ProgramError
 from .files import write_atomically
+from .forks import in_child
+from .loader import raised_by_generated
 from .native import NativeFunction
 from .primitives import number
 from .value import Value
@@ -37,9 +40,10 @@ class Evaluable(Protocol):
 class Routine:
     """A generated function together with the program that it was generated from.
 
-    It takes one number, or one list of numbers, per input group of the program. Calling it runs the function; where
-    that raises, the arguments are checked, and then the same is done again equation by equation, to raise the error
-    that names the operation, the numbers and the user's line.
+    It takes one number, or one list of numbers, per input group of the program. Calling it runs the function. Where
+    that raises an arithmetic error, the same is done again equation by equation, to raise the error that names the
+    operation, the numbers and the user's line. Arguments that do not fit are an `InputError`. Anything else that the
+    function raises is a bug, and comes out.
 
     Args:
         function: the generated function.
@@ -48,11 +52,15 @@ class Routine:
         replay: does with a flat list of inputs, step by step, what the interpreter would do; by default the program is
             evaluated.
         arrays: whether the function works on arrays: it takes them, too, and returns them instead of lists. Such a
-            function may raise out of caution; if the repetition finds no fault, its results count.
+            function may raise `FAULT` out of caution; if the repetition finds no fault, its results count.
         code: machine code for the same, if there is any.
+        exact: whether the function does exactly what the program says. If not, all its faults are out of caution.
+
+    Attributes:
+        stats: where repetitions are counted, if anywhere.
     """
 
-    __slots__ = ("_program", "arrays", "code", "function", "replay", "source")
+    __slots__ = ("_program", "arrays", "code", "exact", "function", "replay", "source", "stats")
 
     def __init__(
         self,
@@ -62,16 +70,19 @@ class Routine:
         replay: Callable[[list[float]], Any] | None = None,
         arrays: bool = False,
         code: NativeFunction | None = None,
+        exact: bool = True,
     ) -> None:
         self.function, self.source, self.replay = function, source, replay
-        self._program, self.arrays, self.code = program, arrays, code
+        self._program, self.arrays, self.code, self.exact = program, arrays, code, exact
+        self.stats: KernelStats | None = None
 
     @property
     def program(self) -> Any:
         """What the function was generated from."""
-        if callable(self._program):
-            self._program = self._program()
-        return self._program
+        program = self._program
+        if callable(program):
+            program = self._program = program()
+        return program
 
     def __call__(self, *arguments: Any) -> Any:
         """The results as floats and lists of floats."""
@@ -88,14 +99,33 @@ class Routine:
             return self.function(*arguments)
         except FlatgradError:
             raise
-        except (ArithmeticError, ValueError, TypeError):
+        except (ArithmeticError, ValueError, TypeError) as error:
             inputs = _checked(arguments, self.program.input_groups)
-            if self.replay is not None:
-                self.replay(inputs)
-            numbers = self.program.evaluate(inputs)
-            if not self.arrays:
+            if not raised_by_generated(error):
                 raise
-            return _grouped(numbers, self.program.output_groups)
+            return self._run_again(inputs, error)
+
+    def _run_again(self, inputs: list[float], error: Exception) -> Any:
+        """The results for inputs with which the function has raised an error, or the error that the interpreter raises.
+
+        Raises:
+            ProgramError: if the interpreter would not raise any.
+        """
+        if not isinstance(error, ARITHMETIC_ERRORS) and type(error) is not FAULT:
+            raise ProgramError(_BUG.format(f"the generated function raised {error!r}")) from error
+        if self.stats is not None:
+            self.stats.count_replay()
+        if self.replay is not None:
+            self.replay(inputs)
+        program = self.program
+        numbers = program.evaluate(inputs)
+        if self.exact and type(error) is not FAULT:
+            what = f"the generated function raised {error!r}, and its program does not"
+            raise ProgramError(_BUG.format(what)) from error
+        return _grouped(numbers, program.output_groups)
+
+
+_BUG = "{}. This is a bug of flatgrad: please report it, with the function that was compiled"
 
 
 def _is_plain(argument: Any) -> bool:
@@ -155,6 +185,18 @@ def _number(item: Any, place: str) -> float:
         raise InputError(f"argument {place}: {error}") from None
 
 
+#: Reentrant, because a signal handler may call a kernel.
+_count_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _count_lock
+    _count_lock = threading.RLock()
+
+
+in_child(_renew_lock)
+
+
 @dataclass
 class KernelStats:
     """Sizes of a kernel's program, and the seconds that making it took.
@@ -164,6 +206,8 @@ class KernelStats:
         equations: all equations, of which `primal` compute the outputs and `adjoint` the gradients.
         lines: of generated source.
         trace_seconds, compile_seconds: from function to program, and from program to loaded kernel.
+        replays: how many calls were done again, equation by equation, since something might have raised in them. A
+            kernel whose calls often are is slow.
     """
 
     inputs: int
@@ -174,6 +218,12 @@ class KernelStats:
     lines: int
     trace_seconds: float
     compile_seconds: float
+    replays: int = 0
+
+    def count_replay(self) -> None:
+        """Count a call that is done again."""
+        with _count_lock:
+            self.replays += 1
 
     @property
     def equations(self) -> int:
@@ -231,27 +281,35 @@ class Kernel:
     def __post_init__(self) -> None:
         self._pairs: dict[tuple[int, ...], Sequence[Routine]] = {}
         self._arrays: Any = None
+        for routine in (self.forward, self.backward, self.joint):
+            if routine is not None:
+                routine.stats = self.stats
+
+    # What is made when it is asked for may be made by several threads at once; whichever comes last stays.
 
     @property
     def program(self) -> Any:
         """The whole program: primal equations, then those of the gradient. `print(kernel.program)` shows it."""
-        if callable(self.program_of):
-            self.program_of = self.program_of()
-        return self.program_of
+        program = self.program_of
+        if callable(program):
+            program = self.program_of = program()
+        return program
 
     @property
     def source(self) -> str:
         """The generated Python source. If machine code runs: its loops, in Python."""
-        if not isinstance(self.printed, str):
-            self.printed = self.printed()
-        return self.printed
+        source = self.printed
+        if not isinstance(source, str):
+            source = self.printed = source()
+        return source
 
     @property
     def arrays(self) -> Any:
         """The program re-rolled, an `ArrayProgram`: `print(kernel.arrays)` shows the loops in it."""
-        if self._arrays is None and self.rerolled is not None:
-            self._arrays = self.rerolled()
-        return self._arrays
+        arrays = self._arrays
+        if arrays is None and self.rerolled is not None:
+            arrays = self._arrays = self.rerolled()
+        return arrays
 
     def save(self, path: str | os.PathLike[str], *, rolled: bool = False) -> Path:
         """Write the kernel as a standalone Python module, which imports nothing but `math`, or NumPy, or as a C file.
@@ -356,7 +414,7 @@ class Kernel:
         seeds = [bars[k] for k in outputs]
         try:
             return self._gradients(call, outputs, seeds)
-        except FlatgradError:
+        except ARITHMETIC_FAULTS:
             if self.replay_backward is not None:
                 inputs = [n for part in call.arguments for n in (part if isinstance(part, list) else [part])]
                 self.replay_backward(inputs, seeds, outputs)
@@ -369,7 +427,10 @@ class Kernel:
         pair = self._pairs.get(outputs)
         if pair is None:
             assert self.partial_pair is not None
-            pair = self._pairs[outputs] = self.partial_pair(outputs)
+            pair = self.partial_pair(outputs)
+            for routine in pair:
+                routine.stats = self.stats
+            self._pairs[outputs] = pair
         forward, backward = pair
         return list(backward(forward.run(*call.arguments)[-1], seeds))
 

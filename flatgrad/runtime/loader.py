@@ -10,11 +10,12 @@ import itertools
 import linecache
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from .atomic import NOTHING, Block
 
 _counter = itertools.count(1)
+_PREFIX: Final = "<flatgrad "
 
 
 class LoadedModule:
@@ -33,7 +34,7 @@ class LoadedModule:
 
     def __init__(self, sections: Sequence[str], title: str, data: Mapping[str, Any] | None = None) -> None:
         self.source = source = "".join(sections)
-        self.filename = f"<flatgrad {title} {next(_counter)}>"
+        self.filename = f"{_PREFIX}{title} {next(_counter)}>"
         lines = source.splitlines(keepends=True)
         # Whoever holds one of the functions keeps the source findable.
         weakref.finalize(self, linecache.cache.pop, self.filename, None)
@@ -46,6 +47,17 @@ class LoadedModule:
                 exec(compile("\n" * line + section, self.filename, "exec"), self.names)
                 line += section.count("\n")
         self.names["_module"] = self
+
+
+def raised_by_generated(error: BaseException) -> bool:
+    """Whether it was generated code that raised, and not something that ran in the middle of it.
+
+    A signal handler can run there, or the `__float__` of an argument: what these raise is not for us to judge.
+    """
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_PREFIX)
 
 
 def collector_paused() -> Block:
