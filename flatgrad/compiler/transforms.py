@@ -34,7 +34,7 @@ _transformed: weakref.WeakSet[Transformed] = weakref.WeakSet()
 
 def _renew_locks() -> None:
     for each in _transformed:
-        each._lock = threading.RLock()
+        each._renew_locks()
 
 
 in_child(_renew_locks)
@@ -77,6 +77,10 @@ class Transformed:
             if self._signature is not None and name not in self._signature.parameters:
                 raise OptionError(f"static_argnames: {self.name} has no argument {name!r}")
         self._statics = frozenset([*names, *(known[name] for name in names if name in known)])
+
+    def _renew_locks(self) -> None:
+        """In the child of a fork: other threads, which may have held the locks, are gone."""
+        self._lock = threading.RLock()
 
     @property
     def kernels(self) -> list[Kernel]:

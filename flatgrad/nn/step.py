@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 import time
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from ..compiler.program import Group, Program
 from ..compiler.reroll import reroll
 from ..compiler.trace import Trace, trace_function
 from ..compiler.transforms import GradFunction, Transformed
+from ..runtime.atomic import set_all
 from ..runtime.errors import InputError
 from ..runtime.kernel import Routine, as_list
 from ..runtime.loader import LoadedModule, collector_paused
@@ -56,17 +59,29 @@ class StepProgram:
         return Routine(function, self.program, source, arrays=arrays, exact=not arrays or self.mode == "exact")
 
 
+class _Position(NamedTuple):
+    """How far training has come: the parameters, the optimiser's state (by kind), and how many steps have been made."""
+
+    numbers: Any
+    state: list[Any]
+    steps: int
+
+
 class TrainStep(Transformed):
     """A training step: called with a batch, it updates the parameters and returns the loss as a float.
 
     `repeat` makes many steps on one batch.
 
     Made by `nn.train_step`. The parameters and the optimiser's state are arrays of this object while it is in use; the
-    `Value`s are brought up to date by `sync()`, and when a step raises. A step that raises changes nothing.
+    `Value`s are brought up to date by `sync()`, and when a step raises. A step that raises changes nothing, and neither
+    does one that is interrupted: parameters, state and `steps` are replaced together.
+
+    Threads may share one. Then their steps are made one after the other, and those of one `repeat` without any other
+    between them. `take` and `reload` do not wait for the step that another thread is making: that one is made again,
+    with what was taken.
 
     Attributes:
         optimizer: the optimiser.
-        steps: how many steps have been made.
     """
 
     def __init__(
@@ -88,46 +103,52 @@ class TrainStep(Transformed):
             loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, static_argnames=static_argnames
         )
         self._gradient.passes = False  # the whole step is simplified
-        self.steps = 0
-        self._numbers: Any = []
-        self._state: list[Any] = []
+        self._stepping = threading.RLock()
         self._source: str | Callable[[], str] = ""
         self._programs: dict[Any, StepProgram] = {}
-        self._loops: dict[Any, Callable[..., Any] | None] = {}
+        self._loops: dict[Any, Callable[..., Any]] = {}
         self.reload()
 
     @property
     def numbers(self) -> list[float]:
         """The parameters' current numbers."""
-        numbers: list[float] = as_list(self._numbers)
+        numbers: list[float] = as_list(self._position.numbers)
         return numbers
 
     @property
     def state(self) -> list[list[float]]:
         """The optimiser's state, a list per kind."""
-        return [as_list(kind) for kind in self._state]
+        return [as_list(kind) for kind in self._position.state]
+
+    @property
+    def steps(self) -> int:
+        """How many steps have been made."""
+        return self._position.steps
 
     def take(self, numbers: Any, state: list[Any], steps: int) -> None:
         """Go on from these parameters and this state, lists or arrays, after so many steps."""
-        self._numbers, self._state, self.steps = numbers, state, steps
+        self._position = _Position(numbers, state, steps)
 
     @property
     def source(self) -> str:
         """The generated source of the step that ran last. If machine code runs: its loops, in Python."""
-        if not isinstance(self._source, str):
-            self._source = self._source()
-        return self._source
+        source = self._source
+        if not isinstance(source, str):
+            source = self._source = source()
+        return source
 
     def reload(self) -> None:
         """Take the parameters' current data, and begin with a fresh optimiser state."""
-        self._numbers = [parameter._data for parameter in self.parameters]
-        self._state = [[0.0] * len(self._numbers) for _ in self.optimizer.state_names]
-        self.steps = 0
+        numbers = [parameter._data for parameter in self.parameters]
+        self.take(numbers, [[0.0] * len(numbers) for _ in self.optimizer.state_names], 0)
 
     def sync(self) -> None:
-        """Write the current parameters into the `Value`s' data."""
-        for parameter, number in zip(self.parameters, self.numbers, strict=True):
-            parameter._data = number
+        """Write the current parameters into the `Value`s' data: all of them, or, if it is interrupted, none."""
+        set_all(self.parameters, "_data", self.numbers)
+
+    def _renew_locks(self) -> None:
+        super()._renew_locks()
+        self._stepping = threading.RLock()
 
     def _call(self, *batch: Any, **keywords: Any) -> float:
         """Make one step on a batch; return the loss before the update.
@@ -140,24 +161,31 @@ class TrainStep(Transformed):
         arguments = self._take_apart(batch, keywords)
         routine, leaves, source = self._step_for(arguments)
         try:
-            numbers = self.optimizer.step_numbers(self.steps)
-            given = [*arguments.numbers, self._numbers, *self._state, *numbers]
-            if leaves:
-                given.append([leaf._data for leaf in leaves])
-            loss, parameters, *state = routine.run(*given)
+            with self._stepping:
+                while True:
+                    before = self._position
+                    numbers = self.optimizer.step_numbers(before.steps)
+                    given = [*arguments.numbers, before.numbers, *before.state, *numbers]
+                    if leaves:
+                        given.append([leaf._data for leaf in leaves])
+                    loss, parameters, *state = routine.run(*given)
+                    after, loss = _Position(parameters, state, before.steps + 1), float(loss)
+                    self._source = source
+                    # Something else may have been taken meanwhile, or a signal handler may have made a step. (Between
+                    # this comparison and the assignment nothing else can run.)
+                    if self._position is before:
+                        self._position = after
+                        return loss
         except BaseException:
             self.sync()
             raise
-        self._numbers, self._state = parameters, state
-        self.steps += 1
-        self._source = source
-        return float(loss)
 
     def repeat(self, steps: int, /, *batch: Any, **keywords: Any) -> list[float]:
         """Make steps on one and the same batch; return the losses before their updates.
 
         It makes the steps that so many calls would make, bit for bit. Machine code makes them without coming back to
         Python but about ten times a second, when an interrupt is noticed: the steps that are complete by then count.
+        Steps of other threads wait until all of these are made.
 
         Args:
             steps: how many.
@@ -181,32 +209,47 @@ class TrainStep(Transformed):
             raise InputError(f"repeat: expected a number of steps, got {steps!r}")
         steps = int(steps)
         arguments = self._take_apart(batch, keywords)
-        loop = self._loop_for(arguments)
         losses: list[float] = []
         try:
-            if loop is None:
-                losses.extend(self(*batch, **keywords) for _ in range(steps))
-                return losses
-            self._source = functools.partial(self._printed_as, self._built(arguments), "rolled")
-            chunks = loop(
-                arguments.numbers, self._numbers, self._state, first=self.steps, steps=self.steps + steps, strict=False,
-                limit=lambda step: steps,
-            )  # fmt: skip
-            for first, found, parameters, state in chunks:
-                losses += found
-                self.take(parameters, state, first + len(found))
+            with self._stepping, self._loop_for(arguments) as loop:
+                if loop is None:
+                    losses.extend(self(*batch, **keywords) for _ in range(steps))
+                    return losses
+                self._source = functools.partial(self._printed_as, self._built(arguments), "rolled")
+                while len(losses) < steps:
+                    before = self._position
+                    chunks = loop(
+                        arguments.numbers, before.numbers, before.state, first=before.steps,
+                        steps=before.steps + steps - len(losses), strict=False, limit=lambda step: steps,
+                    )  # fmt: skip
+                    for first, found, parameters, state in chunks:
+                        after = _Position(parameters, state, first + len(found))
+                        if self._position is not before:  # as in a call; the chunk is made again
+                            break
+                        before = self._position = after
+                        losses += found
         except BaseException:
             self.sync()
             raise
         return losses
 
-    def _loop_for(self, arguments: Arguments) -> Callable[..., Any] | None:
-        """What makes steps on one batch in machine code; None if another back end makes them."""
-        if arguments.key not in self._loops:
+    @contextmanager
+    def _loop_for(self, arguments: Arguments) -> Iterator[Callable[..., Any] | None]:
+        """What makes steps on one batch in machine code; None if another back end makes them.
+
+        It works in memory of its own. So it is taken out of `_loops` inside the `with` block: whoever makes steps in
+        the middle of these (from a signal handler) gets another one.
+        """
+        loop = self._loops.pop(arguments.key, None)
+        if loop is None:
             with self._lock:
                 built = self._built(arguments)
-                self._loops[arguments.key] = None if built.backend != "native" else self._native_loop(built, arguments)
-        return self._loops[arguments.key]
+            loop = self._native_loop(built, arguments) if built.backend == "native" else None
+        try:
+            yield loop
+        finally:
+            if loop is not None:
+                self._loops[arguments.key] = loop
 
     def _native_loop(self, built: StepProgram, arguments: Arguments) -> Callable[..., Any]:
         from .native_loop import NativeLoop

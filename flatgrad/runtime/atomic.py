@@ -11,8 +11,9 @@ from __future__ import annotations
 import io
 import operator
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 
@@ -31,6 +32,23 @@ def step(*actions: Callable[[], object]) -> Callable[[], None]:
     """
     # `extend` consumes the whole map, which makes the calls; the deque keeps nothing.
     return partial(deque[object](maxlen=0).extend, map(operator.call, actions))
+
+
+def set_all(objects: Iterable[object], name: str, items: Iterable[object]) -> None:
+    """Set an attribute of some objects, each to its item, in one step.
+
+    Args:
+        objects, items: lists of equal length.
+        name: an attribute that is a slot, or one that Python keeps in the object's dict.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> a, b = fg.Value(0.0), fg.Value(0.0)
+        >>> set_all([a, b], "_data", [1.0, 2.0])
+        >>> a.data, b.data
+        (1.0, 2.0)
+    """
+    deque(map(setattr, objects, repeat(name), items), maxlen=0)
 
 
 class Block(io.IOBase):
