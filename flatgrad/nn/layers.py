@@ -147,7 +147,7 @@ class Layer(Module):
 
     def parameters(self) -> list[Value]:
         # Neurons may share an activation that has parameters.
-        return list(dict.fromkeys(p for neuron in self.neurons for p in neuron.parameters()))
+        return list({id(p): p for neuron in self.neurons for p in neuron.parameters()}.values())
 
     def __repr__(self) -> str:
         return f"Layer of [{', '.join(str(neuron) for neuron in self.neurons)}]"
@@ -222,7 +222,7 @@ class MLP(Module):
         return x
 
     def parameters(self) -> list[Value]:
-        return list(dict.fromkeys(p for layer in self.layers for p in layer.parameters()))
+        return list({id(p): p for layer in self.layers for p in layer.parameters()}.values())
 
     def __repr__(self) -> str:
         return f"MLP of [{', '.join(str(layer) for layer in self.layers)}]"

@@ -26,6 +26,7 @@ from ..runtime.atomic import set_all
 from ..runtime.errors import InputError
 from ..runtime.kernel import Routine, as_list
 from ..runtime.loader import LoadedModule, collector_paused
+from ..runtime.sites import user_line
 from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import TracedValue, Value
 from ..runtime.version import VERSION
@@ -250,6 +251,15 @@ class TrainStep(Transformed):
         finally:
             if loop is not None:
                 self._loops[arguments.key] = loop
+
+    def _take_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any], symbolic: bool = False) -> Arguments:
+        arguments = super()._take_apart(args, kwargs, symbolic)
+        if arguments.values:
+            raise InputError(
+                f"{self.name}: the batch holds Values, which no gradient would reach: give numbers (value.data); "
+                f"the loss reaches the parameters from outside{user_line()}"
+            )
+        return arguments
 
     def _native_loop(self, built: StepProgram, arguments: Arguments) -> Callable[..., Any]:
         from .native_loop import NativeLoop

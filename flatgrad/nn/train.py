@@ -24,6 +24,7 @@ from ..runtime.files import write_atomically
 from ..runtime.kernel import data_listing
 from ..runtime.loader import LoadedModule
 from ..runtime.tracing import active, forbidden, recorder
+from ..runtime.value import Value
 from .optim import Optimizer
 from .step import StepProgram, TrainStep
 
@@ -146,6 +147,8 @@ def _array(items: Any, name: str) -> Array:
         if np.iscomplexobj(items):
             raise TypeError("they are complex")
         array = np.asarray(items, dtype=float)
+    except InputError as error:
+        raise InputError(f"{name} must hold numbers: {error}") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name}: expected rows of numbers of equal length: {error}") from None
     if array.ndim == 0:
@@ -196,8 +199,8 @@ def fit(
             the run. What it writes into the `Value`s has no effect on the run.
         validation_split: the fraction of rows that is set aside for validation; or give `validation_data`, `(X, y)`.
             The validation loss is the mean over batches of `batch_size`, weighted by their rows.
-        metrics: functions `(X, y) -> float` by name, called after each epoch with the validation data (without any, the
-            training data) and the model's `Value`s up to date.
+        metrics: functions `(X, y) -> float` (or a `Value`) by name, called after each epoch with the validation data
+            (without any, the training data) and the model's `Value`s up to date.
         patience: stop when the validation loss (without validation data, the epoch's loss) has not improved by more
             than `min_delta` for so many epochs; with `restore_best` the best parameters are restored.
         checkpoint: a file (.npz) to write, atomically, after every `checkpoint_every` steps (by default after epochs,
@@ -571,7 +574,8 @@ class _Run:
             data = self.validation or self.data
             for name, metric in self.metrics.items():
                 try:
-                    measured[name] = float(metric(data.X, data.y))
+                    found: Any = metric(data.X, data.y)
+                    measured[name] = found.data if isinstance(found, Value) else float(found)
                 except (TypeError, ValueError) as error:
                     raise InputError(f"the metric {name!r} must return a number: {error}") from error
         history.epoch_loss.append(mean)

@@ -49,8 +49,8 @@ def draw_dot(root: Value, format: str = "svg", rankdir: str = "LR") -> Any:
         if node._op:
             dot.node(f"o{k}", label=_escaped(node._op, ""))
             dot.edge(f"o{k}", f"n{k}")
-            for operand in dict.fromkeys(node._prev):
-                dot.edge(f"n{number[id(operand)]}", f"o{k}")
+            for place in dict.fromkeys(number[id(operand)] for operand in node._prev):
+                dot.edge(f"n{place}", f"o{k}")
     return dot
 
 

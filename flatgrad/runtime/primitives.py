@@ -326,6 +326,8 @@ def number(operand: Any) -> float | bool:
         raise InputError(f"expected a number, got {kind.__name__} {operand!r:.60}")
     try:
         return float(operand)
+    except FlatgradError:
+        raise  # of a Value, which says what to do instead
     except (TypeError, ValueError) as error:
         raise InputError(f"expected a number, got {kind.__name__} {operand!r:.60}: {error}") from None
     except OverflowError as error:

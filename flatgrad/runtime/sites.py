@@ -11,9 +11,14 @@ import sys
 from types import CodeType, FrameType
 from typing import NamedTuple
 
+import numpy as np
+
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 #: Parts of the package that stand in for a user: their lines are worth showing.
 PROGRAMS = (os.path.join(PACKAGE, "demo.py"),)
+
+#: Where the standard library and NumPy are: their functions call the methods of what the user gave them.
+LIBRARIES = tuple(os.path.dirname(os.path.abspath(file)) + os.sep for file in (os.__file__, np.__file__))
 
 Site = tuple[CodeType, int]
 
@@ -61,6 +66,24 @@ def call_site(depth: int = 1) -> Site | None:
             return code, frame.f_lasti
         frame = frame.f_back
     return None
+
+
+def user_line() -> str:
+    """The user's line as a clause of an error message: the innermost one outside of this package and of `LIBRARIES`."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and (_is_internal(frame.f_code.co_filename) or _is_library(frame.f_code)):
+        frame = frame.f_back
+    return describe(locate((frame.f_code, frame.f_lasti) if frame is not None else call_site(2)))
+
+
+def _is_library(code: CodeType) -> bool:
+    """Whether it is NumPy's or the standard library's, or a method that `dataclasses` wrote."""
+    name = code.co_filename
+    if name == "<string>":
+        return code.co_name.startswith("__")
+    return name.startswith(LIBRARIES[1]) or (
+        name.startswith(LIBRARIES[0]) and "site-packages" not in name and "dist-packages" not in name
+    )
 
 
 def locate(site: Site | None) -> Location | None:

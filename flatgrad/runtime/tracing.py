@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from .atomic import Block
 from .errors import TraceError
 from .forks import in_child
-from .sites import call_site, describe, locate
+from .sites import user_line
 
 
 class Recorder(Protocol):
@@ -86,7 +86,7 @@ def refuse(message: str, trace: Recorder | None = None) -> TraceError:
     What the user's function does after it has caught one would be compiled for every number. So each trace of this
     thread remembers its first refusal (as does `trace`, if it is still going on), and `refusals_raised` raises it.
     """
-    error = TraceError(f"{message}{describe(locate(call_site(2)))}")
+    error = TraceError(f"{message}{user_line()}")
     for each in (*recorders(), trace if records(trace) else None):
         if each is not None and each.refusal is None:
             each.refusal = error

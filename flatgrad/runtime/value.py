@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import threading
 from collections.abc import Sequence
+from numbers import Number
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from .errors import ARITHMETIC_ERRORS, InputError
 from .forks import in_child
 from .graph import gradient_order
 from .primitives import Operand, Primitive, number
-from .sites import Site, call_site, describe, locate
+from .sites import Site, call_site, locate, user_line
 from .tracing import active, forbidden, recorder, refuse
 
 ADD: Final = primitives.add
@@ -62,6 +63,20 @@ class _Constant:
 CONSTANT: Final = _Constant()
 
 
+#: What to do instead, in errors.
+_NOT_A_FLOAT = (
+    "Use flatgrad's functions (fg.exp, ...) on the Value in place of those of math, or fg.detach(value) for the number "
+    "without its gradient."
+)
+_NOT_AN_INTEGER = "Name the argument in static_argnames=(...) to compile one kernel per value."
+_EQUALITY = "Use fg.equal(a, b) inside fg.where."
+_KEY = "Compare with fg.equal(a, b) inside fg.where; to tell nodes apart, use id(value) as the key."
+_CONDITIONS_EQUAL = (
+    "For == True use the condition itself in fg.where, for == False ~condition, and for two conditions "
+    "fg.equal(fg.where(a, 1.0, 0.0), fg.where(b, 1.0, 0.0))."
+)
+
+
 class Value(Operand):
     """One scalar: a number, its gradient, and the operation that made it.
 
@@ -80,6 +95,15 @@ class Value(Operand):
         >>> c.backward()
         >>> c.data, a.grad, b.grad
         (-2.0, 1.0, 2.0)
+
+    A Value does not turn into a plain number by itself, because that would lose its gradient: `float(c)`,
+    `math.exp(c)` and an array of floats raise an `InputError`. Read `c.data`, or use `fg.exp(c)`. Two Values are
+    equal (`==`) if they are the same node, as in micrograd, so that sets and dicts hold nodes; a Value and a number
+    raise an `InputError`. `fg.equal(a, b)` compares numbers.
+
+        >>> from flatgrad.runtime.primitives import equal
+        >>> c == a * b + a**2, bool(equal(c, -2.0)), c.data == -2.0
+        (False, True, True)
     """
 
     __slots__ = ("_bar", "_data", "_grad", "_label", "_operands", "_primitive", "_site")
@@ -204,22 +228,28 @@ class Value(Operand):
         return format(self._data, spec)
 
     def __float__(self) -> float:
-        if active:
-            _guard(self, "turning a Value into a float")
-        return self._data
+        """An error: `math.exp(value)`, arrays of floats and `"%f" % value` ask for it, and would lose the gradient."""
+        raise self._no_plain_number("a float", _NOT_A_FLOAT)
 
-    def __int__(self) -> int:
-        if active:
-            _guard(self, "turning a Value into an int")
-        return int(self._data)
+    def __int__(self, *digits: Any) -> Any:
+        """An error, as `float(value)`; so are `round(value)`, `math.floor(value)` and the like."""
+        raise self._no_plain_number("an int or a fraction", _NOT_AN_INTEGER)
+
+    __round__ = __trunc__ = __floor__ = __ceil__ = as_integer_ratio = __int__
+
+    def _no_plain_number(self, kind: str, remedy: str) -> Exception:
+        if active and _is_traced(self):
+            return forbidden(f"turning a Value into {kind}", remedy)
+        return InputError(
+            f"a Value does not turn into {kind} by itself, because its gradient would be lost: use flatgrad's "
+            "functions (fg.exp, fg.maximum, ...) on the Value, or value.data for the number without its gradient"
+            f"{user_line()}"
+        )
 
     def __index__(self) -> int:
         if active and _is_traced(self):
-            raise forbidden(
-                "using a Value as an integer (in range(), as an index)",
-                "Name the argument in static_argnames=(...) to compile one kernel per value.",
-            )
-        raise InputError("a Value is not an integer; use int(value.data)")
+            raise forbidden("using a Value as an integer (in range(), as an index)", _NOT_AN_INTEGER)
+        raise InputError(f"a Value is not an integer; use int(value.data){user_line()}")
 
     def __bool__(self) -> bool:
         raise refuse(
@@ -228,10 +258,23 @@ class Value(Operand):
         )
 
     def __eq__(self, other: object) -> Any:
-        if self is other:
-            return True
-        if active and not isinstance(other, Value) and isinstance(other, (int, float, np.number)) and _is_traced(self):
-            raise forbidden("comparing a Value with == to a number", "Use fg.equal(a, b) inside fg.where.")
+        """Of two Values: whether they are the same object, as in micrograd. The numbers are compared by `fg.equal`.
+
+        Raises:
+            InputError: if `other` is a number.
+            TraceError: if `other` is a number or a Value while a function is being traced.
+        """
+        if isinstance(other, Value):
+            if active and (_is_traced(self) or _is_traced(other)):
+                raise forbidden("comparing Values with == or != (or `in`)", _EQUALITY)
+            return True if self is other else NotImplemented
+        if active and _is_traced(self) and (isinstance(other, Condition) or _is_number(other)):
+            raise forbidden("comparing a Value with == or != (or `in`)", _EQUALITY)
+        if _is_number(other):
+            raise InputError(
+                "a Value is never == to a number, because == compares nodes: use fg.equal(value, number), or "
+                f"value.data == number{user_line()}"
+            )
         return NotImplemented
 
     __hash__ = object.__hash__
@@ -479,16 +522,11 @@ def as_value(operand: Any) -> Any:
     if isinstance(operand, Value):
         return operand
     if isinstance(operand, Condition):
-        raise InputError(f"a condition is not a number; use fg.where(condition, 1.0, 0.0){_here()}")
+        raise InputError(f"a condition is not a number; use fg.where(condition, 1.0, 0.0){user_line()}")
     try:
         return constant(float(number(operand)))
     except InputError as error:
-        raise InputError(f"{error}{_here()}") from None
-
-
-def _here() -> str:
-    """The user's line, for an error message."""
-    return describe(locate(call_site(2)))
+        raise InputError(f"{error}{user_line()}") from None
 
 
 def as_condition(operand: Any) -> Any:
@@ -502,7 +540,7 @@ def as_condition(operand: Any) -> Any:
     if isinstance(operand, (bool, np.bool_)):
         return Condition._made(operand, CONSTANT, ())
     what = "a Value" if isinstance(operand, Value) else f"{type(operand).__name__} {operand!r:.40}"
-    raise InputError(f"expected a condition such as `value > 0`, got {what}{_here()}")
+    raise InputError(f"expected a condition such as `value > 0`, got {what}{user_line()}")
 
 
 def _as_float(data: Any) -> float:
@@ -518,6 +556,16 @@ def _is_traced(node: Any) -> bool:
     return recorder() is not None and node._primitive is not CONSTANT
 
 
+def _is_number(other: object) -> bool:
+    """Whether the operators take it for a number; not so an array, which compares element by element."""
+    if isinstance(other, (Number, np.bool_)):
+        return True
+    kind = type(other)
+    return hasattr(kind, "__float__") and not (
+        isinstance(other, (Operand, np.generic, np.ndarray)) or hasattr(kind, "__len__")
+    )
+
+
 def _guard(node: Value, what: str) -> None:
     if _is_traced(node):
         raise forbidden(
@@ -530,7 +578,8 @@ def _guard(node: Value, what: str) -> None:
 class Condition(Operand):
     """What a comparison of `Value`s yields: a truth value that `fg.where` can select by.
 
-    Combine conditions with `&`, `|` and `~`. Outside a traced function `bool(condition)` is its truth value.
+    Combine conditions with `&`, `|` and `~`. Outside a traced function `bool(condition)` is its truth value, and `==`
+    compares truth values: with another condition, a bool, or a number.
 
     Example:
         >>> from flatgrad.runtime.primitives import where
@@ -595,6 +644,23 @@ class Condition(Operand):
             )
         return self._data
 
+    def __eq__(self, other: object) -> Any:
+        """Whether the truth values are equal.
+
+        Raises:
+            TraceError: while a function is being traced.
+        """
+        if not isinstance(other, Condition) and not _is_number(other):
+            return NotImplemented
+        if active and (_is_traced(self) or (isinstance(other, Condition) and _is_traced(other))):
+            raise forbidden("comparing a condition with == or != (or `in`)", _CONDITIONS_EQUAL)
+        return self._data == (other._data if isinstance(other, Condition) else other)
+
+    def __hash__(self) -> int:
+        if active and _is_traced(self):
+            raise forbidden("using a condition as a key (of a dict, a set, functools.lru_cache)", _CONDITIONS_EQUAL)
+        return hash(self._data)
+
     def __repr__(self) -> str:
         return "Condition(<traced>)" if active and _is_traced(self) else f"Condition({self._data})"
 
@@ -616,6 +682,16 @@ class TracedValue(Value):
             "Return it from the function instead",
             self._trace,
         )
+
+    def _no_plain_number(self, kind: str, remedy: str) -> Exception:
+        if recorder() is None:
+            self._escaped()
+        return super()._no_plain_number(kind, remedy)
+
+    def __hash__(self) -> int:
+        if recorder() is None:
+            self._escaped()
+        raise forbidden("using a traced Value as a key (of a dict, a set, functools.lru_cache)", _KEY)
 
     # In place of the slots that hold numbers: whoever reads or writes one is told.
     _data = _grad = _bar = property(_escaped, _escaped)

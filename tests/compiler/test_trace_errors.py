@@ -22,7 +22,7 @@ FORBIDDEN = [
     ("setattr(w, 'grad', 0.0)", "fg."),
     ("float(x)", "fg.detach"),
     ("float(w)", "fg.detach"),
-    ("int(x)", "fg."),
+    ("int(x)", "static_argnames"),
     ("x == 1.0", "fg.equal"),
     ("1.0 == x", "fg.equal"),
     ("w == 0", "fg.equal"),
@@ -88,21 +88,11 @@ def test_constants_may_be_read():
         c = Value(2.0)
         c.data = c.data + 1.0
         c.grad = 0.0
-        if c > 0 and Value(1.0) < 2.0 and float(c) == 3.0:
-            return x * c + int(Value(4.0))
+        if c > 0 and Value(1.0) < 2.0 and c.data == 3.0:
+            return x * c + int(Value(4.0).data)
         return x
 
     assert fg.value_and_grad(f)(5.0) == (19.0, 3.0)
-
-
-def test_an_identical_value_is_equal_without_a_number():
-    def f(x):
-        seen = [x]
-        assert x in seen
-        assert x == x
-        return x * 2.0
-
-    assert fg.grad(f)(1.0) == 2.0
 
 
 def test_wrapping_a_traced_value_is_that_value():
@@ -114,7 +104,7 @@ def test_reading_is_allowed_again_after_tracing():
     fg.grad(lambda x: x * w)(1.0)
     with pytest.raises(fg.TraceError):
         fg.grad(lambda x: x * w.data)(1.0)
-    assert (w.data, float(w), w == 3.0) == (3.0, 3.0, False)
+    assert (w.data, f"{w:.1f}", w == Value(3.0)) == (3.0, "3.0", False)
 
 
 @pytest.mark.parametrize(

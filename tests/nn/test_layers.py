@@ -130,3 +130,17 @@ def test_a_module_of_ones_own():
 def test_a_layer_needs_a_neuron():
     with pytest.raises(fg.OptionError, match="at least"):
         nn.Layer(2, 0)
+
+
+def test_weights_may_be_results_of_the_traced_function():
+    """A model whose weights another function computes still lists its parameters."""
+    model = nn.MLP(2, [2, 1], seed=1)
+
+    def loss(scale):
+        for layer in model.layers:
+            for neuron in layer.neurons:
+                neuron.w = [scale * k for k, _ in enumerate(neuron.w)]
+        return nn.l2(model) + model([1.0, 2.0])
+
+    value, slope = fg.value_and_grad(loss)(0.5)
+    assert slope == pytest.approx((fg.value_and_grad(loss)(0.5 + 1e-6)[0] - value) / 1e-6, rel=1e-4)

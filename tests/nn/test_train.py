@@ -534,3 +534,42 @@ def test_validation_is_computed_in_batches() -> None:
     )
     whole, _ = fg.value_and_grad(loss, wrt=model)(X, y)
     assert history.validation_loss[0] == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        lambda rows: np.array([[fg.Value(x) for x in row] for row in rows]),
+        lambda rows: [[fg.Value(x) for x in row] for row in rows],
+        lambda rows: [[rows[0][0], fg.Value(1.0)], *rows[1:]],
+    ],
+    ids=["array", "lists", "one of them"],
+)
+def test_data_are_numbers(values: Any) -> None:
+    """A Value among them would get no gradient; its number, which the error names, is taken."""
+    model, loss, X, y = problem(rows=4)
+    before = numbers(model)
+    batch = values(X.tolist())
+    with pytest.raises(fg.InputError, match=r"X must hold numbers: a Value .*value\.data") as caught:
+        nn.fit(loss, model, nn.SGD(0.1), batch, y, steps=1, progress=False)
+    assert "nn.fit(loss, model, nn.SGD(0.1), batch" in str(caught.value)
+    step = nn.train_step(loss, nn.SGD(0.1), model)
+    with pytest.raises(fg.InputError, match=r"the batch holds Values.*value\.data") as caught:
+        step(batch, y)
+    assert "step(batch, y)" in str(caught.value)
+    with pytest.raises(fg.InputError, match="the batch holds Values"):
+        step.repeat(2, batch, y)
+    assert numbers(model) == before
+    plain = [[x.data if isinstance(x, fg.Value) else x for x in row] for row in batch]
+    assert math.isfinite(step(plain, y))
+    nn.fit(loss, model, nn.SGD(0.1), plain, y, steps=1, progress=False)
+
+
+def test_a_metric_may_return_a_value() -> None:
+    model, loss, X, y = problem()
+    history = nn.fit(
+        loss, model, nn.SGD(0.1), X, y, epochs=2, metrics={"loss": loss, "number": lambda X, y: loss(X, y).data},
+        progress=False,
+    )  # fmt: skip
+    assert history.metrics["loss"] == history.metrics["number"]
+    assert all(type(x) is float for x in history.metrics["loss"])
