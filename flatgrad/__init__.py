@@ -27,6 +27,7 @@ from .runtime.errors import (
 )
 from .runtime.kernel import Kernel
 from .runtime.primitives import *  # noqa: F403 - every row of the table is a public function
+from .runtime.reductions import norm
 from .runtime.value import Condition, Value
 
 __version__ = _version.VERSION

@@ -154,7 +154,8 @@ def power(a, b):
     x, k = number(a), number(b)
     out = _power(x, k)
     to_exponent = (lambda g: 0.0 * g) if x == 0.0 else (lambda g: (out * math.log(x)) * g)
-    return _node(out, (a, b), (lambda g: (k * _power(x, k - 1.0)) * g, to_exponent))
+    to_base = (lambda g: 0.0 * g) if k == 0.0 else (lambda g: (k * _power(x, k - 1.0)) * g)
+    return _node(out, (a, b), (to_base, to_exponent))
 
 
 def relu(a):

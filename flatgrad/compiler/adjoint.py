@@ -62,13 +62,17 @@ class _TemplateBuilder:
 
 
 @cache
-def template(primitive: Primitive, k: int) -> Template:
+def template(primitive: Primitive, k: int, decided: float | None = None) -> Template:
     """The equations for what operand `k` of a primitive receives, from the rule in its row.
 
-    Raises `MissingPartialError` where the row has none.
+    `decided` is the number of the operand that decides about the equations (`Primitive.decided_by`), if it is a
+    constant. Raises `MissingPartialError` where the row has no rule.
     """
     builder = _TemplateBuilder(primitive.arity)
-    gradient, out, *operands = builder.places
+    gradient, out, *places = builder.places
+    operands: list[Any] = list(places)
+    if decided is not None and primitive.decided_by is not None:
+        operands[primitive.decided_by] = decided
     if primitive.selects or primitive.partials[k] is None:
         result = primitive.contribution(k, gradient, out, operands)
     else:
@@ -146,6 +150,8 @@ def adjoint(
     starts, operands = program.starts.tolist(), program.operands.tolist()
     differentiable = [primitive.differentiable for primitive in TABLE]
     rules: list[list[Template | None]] = [[None] * primitive.arity for primitive in TABLE]
+    deciders = [primitive.decided_by for primitive in TABLE]
+    decided_rules: dict[tuple[int, int, float | None], Template] = {}
     for index in reversed(gradient_order(program, outputs, active)):
         opcode, site, gradient = opcodes[index], sites[index], bars[inputs + index]
         arguments = operands[starts[index] : starts[index + 1]]
@@ -156,7 +162,15 @@ def adjoint(
                 continue
             rule = rules[opcode][k]
             if rule is None:
-                rule = rules[opcode][k] = _settled(template(TABLE[opcode], k), constant)
+                decider = deciders[opcode]
+                if decider is None:
+                    rule = rules[opcode][k] = _settled(template(TABLE[opcode], k), constant)
+                else:
+                    ref = arguments[decider]
+                    key = opcode, k, program.constants[~ref] if ref < 0 else None
+                    rule = decided_rules.get(key)
+                    if rule is None:
+                        rule = decided_rules[key] = _settled(template(TABLE[opcode], k, key[2]), constant)
             equations, _, result = rule
             contribution = gradient
             if equations or result != _GRADIENT:
@@ -245,7 +259,8 @@ def replay(
                         k, bars[equation.variable], numbers[equation.variable], arguments
                     )
                 except ARITHMETIC_ERRORS as error:
-                    raise equation.primitive.partial_error(error, k, arguments, equation.location) from None
+                    gradient, where = bars[equation.variable], equation.location
+                    raise equation.primitive.partial_error(error, k, arguments, where, gradient) from None
                 bars[operand] = bars.get(operand, 0.0) + received
     return [bars[variable] for variable in wrt]
 

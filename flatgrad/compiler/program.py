@@ -11,13 +11,14 @@ import math
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
-from ..runtime.primitives import TABLE, Primitive
+from ..runtime.primitives import TABLE, Primitive, not_taken, where
 from ..runtime.sites import Location
 
 _SYMPY_LIMIT = 2_000
@@ -247,8 +248,51 @@ class Program:
                 raise
             except ARITHMETIC_ERRORS as error:
                 index = equation.variable - self.inputs
-                raise self.error(error, index, arguments) from None
+                raise self.error(error, index, arguments, self._hint(error, index, numbers)) from None
         return numbers
+
+    def _hint(self, error: Exception, index: int, numbers: Sequence[Any]) -> str:
+        """What to say beside the error of an equation: that nothing needed it, or what to write instead.
+
+        Args:
+            error: what the equation raised.
+            index: of the equation.
+            numbers: of the variables before it.
+        """
+        if index >= self.primal:  # of a derivative: it has the line of what is differentiated
+            site = self.sites[index]
+            rows = {TABLE[self.opcodes[k]] for k in range(self.primal) if self.sites[k] == site >= 0}
+            remedies = sorted(row.remedy for row in rows if row.remedy)
+            return f". Remedy: {'; '.join(remedies)}" if remedies and isinstance(error, ZeroDivisionError) else ""
+        chosen = self._chosen_without(numbers)
+        return not_taken(chosen.location) if chosen is not None else ""
+
+    def _chosen_without(self, numbers: Sequence[Any]) -> Equation | None:
+        """The `where` that makes the outputs independent of the next equation, which raises; None if none does.
+
+        The program is evaluated to the end of its primal part with nothing for the result of the equation. If the
+        outputs come out all the same, only branches that are not taken use that result.
+        """
+        numbers, chosen = list(numbers), None
+        for equation in map(self.equation, range(len(numbers) - self.inputs, self.primal)):
+            arguments = [numbers[o] if o >= 0 else self.constants[~o] for o in equation.operands]
+            result = None
+            if equation.primitive is where and arguments[0] is not None:
+                result = arguments[1] if arguments[0] else arguments[2]
+                if result is not None and None in arguments:
+                    chosen = chosen or equation
+            elif None not in arguments:
+                with suppress(*ARITHMETIC_ERRORS):
+                    result = equation.primitive.evaluate(*arguments)
+            numbers.append(result)
+        wanted = [
+            operand
+            for group, start in _spans(self.output_groups)
+            if group.name != "residuals"  # what a backward function needs, if it is called
+            for operand in self.outputs[start : start + group.size]
+            if 0 <= operand < len(numbers)
+        ]
+        return chosen if wanted and all(numbers[operand] is not None for operand in wanted) else None
 
     def to_sympy(self) -> list[Any]:
         """The outputs as SymPy expressions in real symbols named as the inputs; for small programs.
@@ -272,10 +316,10 @@ class Program:
             expressions.append(equation.primitive.sympy(sympy, *operands))
         return [expressions[o] if o >= 0 else numbers[~o] for o in self.outputs]
 
-    def error(self, error: Exception, index: int, arguments: Sequence[Any]) -> FlatgradError:
+    def error(self, error: Exception, index: int, arguments: Sequence[Any], hint: str = "") -> FlatgradError:
         """Our exception for what equation `index` raised at these numbers."""
         equation = self.equation(index)
-        return equation.primitive.error(error, arguments, equation.location)
+        return equation.primitive.error(error, arguments, equation.location, hint)
 
 
 class ProgramBuilder:

@@ -143,6 +143,9 @@ class Primitive:
         domain: for tests, one open interval per operand in which the operation is defined and differentiable.
         requires: the domain in words, for error messages.
         raises: whether `evaluate` can raise.
+        remedy: what to write instead, in words, where a partial divides by zero.
+        decided_by: an operand whose number, where it is a constant, the rules are called with as it is (not with an
+            operand that stands for it), so that they can make simpler equations; None for most rows.
         commutative: whether `f(a, b)` and `f(b, a)` have the same bits.
         python: the spelling in generated Python: a template, or a function of the operands' constants (None where an
             operand is not a constant) that returns a template. An operand that a template names twice is a name there.
@@ -183,6 +186,8 @@ class Primitive:
         domain: Sequence[tuple[float, float]] | None = None,
         requires: str = "",
         raises: bool = False,
+        remedy: str = "",
+        decided_by: int | None = None,
         commutative: bool = False,
         numpy: tuple[str, ...] | None = None,
         numpy_fast: tuple[str, ...] | None = None,
@@ -200,6 +205,7 @@ class Primitive:
         self.python, self.strength, self.imports, self.prelude = python, strength, imports, prelude
         self.domain = tuple(domain) if domain is not None else (REAL,) * len(operands)
         self.requires, self.raises, self.commutative = requires, raises, commutative
+        self.remedy, self.decided_by = remedy, decided_by
         self.numpy, self.numpy_fast = numpy, numpy_fast if numpy_fast is not None else numpy
         self.numpy_fault = numpy_fault
         self.c, self.c_fault = c, c_fault
@@ -267,23 +273,47 @@ class Primitive:
             return rule(gradient, out, *operands)
         return rule(out, *operands) * gradient
 
-    def error(self, error: Exception, operands: Sequence[Any], location: Location | None) -> FlatgradError:
+    def error(
+        self, error: Exception, operands: Sequence[Any], location: Location | None, hint: str = ""
+    ) -> FlatgradError:
         """Our exception for `error`, raised by `evaluate(*operands)`: operation, numbers, reason, the user's line."""
         reason = f"{self.name} needs {self.requires}" if self.requires and type(error) is ValueError else str(error)
-        return arithmetic_error(error, f"{self.applied_to(operands)}: {reason}{describe(location)}")
+        return arithmetic_error(error, f"{self.applied_to(operands)}: {reason}{hint}{describe(location)}")
 
     def partial_error(
-        self, error: Exception, k: int, operands: Sequence[Any], location: Location | None
+        self,
+        error: Exception,
+        k: int,
+        operands: Sequence[Any],
+        location: Location | None,
+        gradient: float | None = None,
     ) -> FlatgradError:
-        """Our exception for `error`, raised by the rule of operand `k`."""
+        """Our exception for `error`, raised by the rule of operand `k` when the output's gradient was `gradient`."""
         which = f" with respect to operand {k}" if self.arity > 1 else ""
         applied = self.applied_to(operands)
         reason = str(error).partition("\n")[0]
+        if gradient == 0.0:
+            reason += f". No gradient arrives there (it is 0.0): perhaps it is for {_BRANCH} {_SELECT_FIRST}"
+        elif self.remedy and isinstance(error, ZeroDivisionError):
+            reason += f". Remedy: {self.remedy}"
         return arithmetic_error(error, f"the partial of {applied}{which}: {reason}{describe(location)}")
 
     def applied_to(self, operands: Sequence[Any]) -> str:
         """`name(operand, ...)` with the numbers spelled out."""
         return f"{self.name}({', '.join(repr(_plain(operand)) for operand in operands)})"
+
+
+_BRANCH = "a branch of where that is not taken; where computes and differentiates both."
+_SELECT_FIRST = (
+    "Select the operand, too: in that branch write fg.where(c, x, 1.0) in place of x, with the condition c under which "
+    "it is taken, and 1.0 or another number at which nothing raises"
+)
+
+
+def not_taken(location: Location | None) -> str:
+    """What an error says of an operation whose result only a branch of `where` uses that is not taken."""
+    at = f" ({location})" if location is not None else ""
+    return f". It is computed for {_BRANCH.replace(';', f'{at};')} {_SELECT_FIRST}"
 
 
 #: The rows, by opcode and by name.
@@ -343,6 +373,20 @@ def _power_spelling(base: float | None, exponent: float | None) -> str:
     return "power({0}, {1})"
 
 
+def _power_slope(out: Any, a: Any, k: Any) -> Any:
+    """The partial of `a ** k` with respect to `a`: 0 for k = 0, whatever `a` is, and else `k * a**(k - 1)`."""
+    if isinstance(k, Operand):  # the inner `where` keeps 0 ** -1 from raising
+        return where(equal(k, 0.0), 0.0, mul(k, power(where(equal(k, 0.0), 1.0, a), k - 1.0)))
+    if k == 0.0:
+        return 0.0
+    return mul(k, power(a, k - 1.0)) if isinstance(a, Operand) else k * power(a, k - 1.0)
+
+
+def _by_square(a: Any, length: Any) -> Any:
+    """a / length**2, without the square, which may be out of range."""
+    return div(div(a, length), length)
+
+
 def _select(condition: bool, a: Any, b: Any) -> Any:
     return a if condition else b
 
@@ -388,14 +432,16 @@ sub: Primitive = Primitive(
 power: Primitive = Primitive(
     "power", "ff->f", scalar.power,
     (
-        lambda out, a, k: k * power(a, k - 1.0),
+        _power_slope,
         # PyTorch's convention: 0 at base 0, where a logarithm would raise. The inner `where` keeps it from raising.
         lambda out, a, k: where(equal(a, 0.0), 0.0, out * log(where(equal(a, 0.0), 1.0, a))),
     ),
     doc="`base ** exponent`; a negative base to a fractional power raises, it never turns complex.",
     sympy=lambda sp, a, k: a**k, python=_power_spelling, strength=POWER, imports=("pow",), prelude=scalar.power,
     symbol="**",
-    domain=(POSITIVE, REAL), requires="a base >= 0 for a fractional exponent", raises=True,
+    domain=(POSITIVE, REAL), requires="a base >= 0 for a fractional exponent", raises=True, decided_by=1,
+    remedy="a ** k has no finite derivative at a = 0 for k < 1 other than 0; the length of a vector is "
+    "fg.norm(vector), whose gradient is 0 where all elements are 0",
     numpy_fast=("power({0}, {1}, {out})",),
     c="pow({0}, {1})",
 )  # fmt: skip
@@ -511,22 +557,58 @@ sqrt: Primitive = Primitive(
     doc="The square root.",
     sympy=lambda sp, x: sp.sqrt(x), python="sqrt({0})", imports=("sqrt",),
     domain=(POSITIVE,), requires="x >= 0", raises=True,
+    remedy="sqrt has no finite derivative at 0; the length of a vector is fg.norm(vector), whose gradient is 0 where "
+    "all elements are 0",
     numpy=("sqrt({0}, {out})",), numpy_fault="less({0}, 0.0).any()",
     c="sqrt({0})",
 )  # fmt: skip
 
+# {temp} becomes the negative of the larger of |a| and |b|.
+_LARGER = (
+    "fabs({0}, {temp})",
+    "maximum({temp}, {1}, out={temp})",
+    "negative({temp}, {temp})",
+    "minimum({temp}, {1}, out={temp})",
+)
+
 hypot: Primitive = Primitive(
-    "hypot", "ff->f", lambda a, b: math.sqrt(a * a + b * b),
+    "hypot", "ff->f", scalar.hypot,
     (lambda out, a, b: div(a, out), lambda out, a, b: div(b, out)),
-    doc="The length of the vector `(a, b)`, defined as `sqrt(a*a + b*b)`, so that every back end has the same bits.",
-    sympy=lambda sp, a, b: sp.sqrt(a**2 + b**2), python="sqrt({0} * {0} + {1} * {1})", imports=("sqrt",),
+    doc="The length of the vector `(a, b)`: `sqrt(a*a + b*b)`, scaled where a square would overflow or underflow.",
+    sympy=lambda sp, a, b: sp.sqrt(a**2 + b**2), python="hypot({0}, {1})", imports=("sqrt",), prelude=scalar.hypot,
+    remedy="hypot has no derivative at (0, 0); write fg.norm([a, b]), whose gradient is 0 there",
     numpy=(
-        "multiply({0}, {0}, {out})",
-        "multiply({1}, {1}, {temp})",
+        *_LARGER,
+        "copyto({out}, 1.0)",
+        "less({temp}, -(2.0**500), {mask})",
+        "copyto({out}, 2.0**-600, where={mask})",
+        "greater({temp}, -(2.0**-460), {mask})",
+        "copyto({out}, 2.0**600, where={mask})",
+        "multiply({1}, {out}, {temp})",
+        "multiply({temp}, {temp}, {temp})",
+        "multiply({0}, {out}, {out})",
+        "multiply({out}, {out}, {out})",
         "add({out}, {temp}, {out})",
         "sqrt({out}, {out})",
+        *_LARGER,
+        "less({temp}, -(2.0**500), {mask})",
+        "multiply({out}, 2.0**600, {out}, where={mask})",
+        "greater({temp}, -(2.0**-460), {mask})",
+        "multiply({out}, 2.0**-600, {out}, where={mask})",
+        "isinf({0}, {mask})",
+        "copyto({out}, np.inf, where={mask})",
+        "isinf({1}, {mask})",
+        "copyto({out}, np.inf, where={mask})",
     ),
-    c="sqrt({0} * {0} + {1} * {1})",
+    numpy_fast=("hypot({0}, {1}, {out})",),
+    c=(
+        "fabs({0}) > DBL_MAX || fabs({1}) > DBL_MAX ? INFINITY"
+        "\n        : fabs({0}) > 0x1p500 || fabs({1}) > 0x1p500"
+        "\n        ? sqrt({0} * 0x1p-600 * ({0} * 0x1p-600) + {1} * 0x1p-600 * ({1} * 0x1p-600)) * 0x1p600"
+        "\n        : fabs({0}) < 0x1p-460 && fabs({1}) < 0x1p-460"
+        "\n        ? sqrt({0} * 0x1p600 * ({0} * 0x1p600) + {1} * 0x1p600 * ({1} * 0x1p600)) * 0x1p-600"
+        "\n        : sqrt({0} * {0} + {1} * {1})"
+    ),
 )  # fmt: skip
 
 tanh: Primitive = Primitive(
@@ -623,7 +705,7 @@ atan: Primitive = Primitive(
 
 atan2: Primitive = Primitive(
     "atan2", "ff->f", math.atan2,
-    (lambda out, y, x: div(x, x * x + y * y), lambda out, y, x: -div(y, x * x + y * y)),
+    (lambda out, y, x: _by_square(x, hypot(x, y)), lambda out, y, x: -_by_square(y, hypot(x, y))),
     doc="The angle of the point `(x, y)`, given as `atan2(y, x)`, in radians.",
     sympy=lambda sp, y, x: sp.atan2(y, x), python="atan2({0}, {1})", imports=("atan2",), aliases=("arctan2",),
     domain=(REAL, POSITIVE),
@@ -714,7 +796,9 @@ where: Primitive = Primitive(
         lambda gradient, out, condition, a, b: where(condition, gradient, 0.0),
         lambda gradient, out, condition, a, b: where(condition, 0.0, gradient),
     ),
-    doc="`a` where the condition holds, else `b`. Both are computed; the one not taken receives a gradient of 0.",
+    doc="`a` where the condition holds, else `b`. Both are computed; the one not taken receives a gradient of 0.\n\n"
+    "A branch that is not taken raises all the same where it is undefined: `where(x > 0, log(x), 0.0)` raises at 0,\n"
+    "and so does the partial of `sqrt(x)`. Select the operand, too: `where(x > 0, log(where(x > 0, x, 1.0)), 0.0)`.",
     sympy=lambda sp, c, a, b: sp.Piecewise((a, c), (b, True)),
     python="{1} if {0} else {2}", strength=CONDITIONAL, symbol="where",
     numpy=("copyto({out}, {2})", "copyto({out}, {1}, where={0})"),

@@ -5,7 +5,7 @@ They must run on Python 3.8, and may use nothing but `math`.
 
 from __future__ import annotations
 
-from math import exp, log1p
+from math import exp, inf, log1p, sqrt
 
 
 def power(base: float, exponent: float) -> float:
@@ -14,6 +14,20 @@ def power(base: float, exponent: float) -> float:
     if isinstance(result, complex):
         raise ValueError("a negative base to a fractional power")
     return float(result)
+
+
+def hypot(a: float, b: float) -> float:
+    """sqrt(a*a + b*b); where a square would be too large or too small, a and b are scaled by a power of two."""
+    a, b = abs(a), abs(b)
+    if a == inf or b == inf:
+        return inf
+    if a > 2.0**500 or b > 2.0**500:
+        a, b = a * 2.0**-600, b * 2.0**-600
+        return sqrt(a * a + b * b) * 2.0**600
+    if a < 2.0**-460 and b < 2.0**-460:
+        a, b = a * 2.0**600, b * 2.0**600
+        return sqrt(a * a + b * b) * 2.0**-600
+    return sqrt(a * a + b * b)
 
 
 def sigmoid(x: float) -> float:

@@ -109,7 +109,7 @@ def _frozen(value: Any) -> Any:
         return kind, frozenset(map(_frozen, value))
     if kind is range or kind is slice:
         return kind, *map(_frozen, (value.start, value.stop, value.step))
-    if dataclasses.is_dataclass(value) and "__eq__" in vars(kind):
+    if dataclasses.is_dataclass(value) and getattr(kind, "__eq__", None) is not object.__eq__:
         fields = tuple(_frozen(getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare)
         with suppress(TypeError):  # a field cannot be hashed: the class has a hash of its own
             hash(fields)

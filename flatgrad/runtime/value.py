@@ -395,7 +395,7 @@ def _propagate(primitive: Primitive, node: Value) -> None:
                 if not _reaches_leaf(operand):
                     continue  # no gradient depends on it
                 where = locate(getattr(node, "_site", None) or call_site(2))
-                raise primitive.partial_error(error, k, numbers, where) from None
+                raise primitive.partial_error(error, k, numbers, where, bar) from None
 
 
 def _reaches_leaf(node: Any) -> bool:

@@ -276,6 +276,22 @@ def _minimum(w: Writer, a: Value, b: Value) -> Value:
     return w.select(w.either(w.compare("ole", a, b), w.compare("uno", a, a)), a, b)
 
 
+def _hypot(w: Writer, a: Value, b: Value) -> Value:
+    a, b = w.intrinsic("fabs", a), w.intrinsic("fabs", b)
+
+    def any_of(how: str, limit: float) -> Value:
+        return w.either(w.compare(how, a, w.constant(limit)), w.compare(how, b, w.constant(limit)))
+
+    large, usual = any_of("ogt", 2.0**500), any_of("uge", 2.0**-460)
+    scale, back = (
+        w.select(large, w.constant(1.0 / factor), w.select(usual, w.constant(1.0), w.constant(factor)))
+        for factor in (2.0**600, 2.0**-600)
+    )
+    x, y = w.binary("fmul", a, scale), w.binary("fmul", b, scale)
+    root = w.intrinsic("sqrt", w.binary("fadd", w.binary("fmul", x, x), w.binary("fmul", y, y)))
+    return w.select(any_of("oeq", math.inf), w.constant(math.inf), w.binary("fmul", root, back))
+
+
 def _small_exp(w: Writer, x: Value) -> Value:
     """exp(-|x|), which cannot overflow."""
     return w.libm("exp", w.unary("fneg", w.intrinsic("fabs", x)))
@@ -312,7 +328,7 @@ SPELLINGS: dict[Primitive, Spelling] = {
     p.minimum: _minimum,
     p.abs: lambda w, x: w.intrinsic("fabs", x),
     p.sqrt: _root,
-    p.hypot: lambda w, a, b: w.intrinsic("sqrt", w.binary("fadd", w.binary("fmul", a, a), w.binary("fmul", b, b))),
+    p.hypot: _hypot,
     p.sigmoid: _sigmoid,
     p.softplus: _softplus,
     p.less: lambda w, a, b: w.compare("olt", a, b),
