@@ -9,6 +9,10 @@ printed as flat Python that anyone can read.
     (1.0115941559557649, 1.8399486832280523)
 """
 
+from .runtime import fingerprint as _fingerprint  # isort: skip
+
+_fingerprint.begin()
+
 from . import nn
 from .compiler.transforms import CompiledGraph, compile, compile_graph, grad, value_and_grad
 from .runtime import version as _version
@@ -29,6 +33,8 @@ from .runtime.kernel import Kernel
 from .runtime.primitives import *  # noqa: F403 - every row of the table is a public function
 from .runtime.reductions import norm
 from .runtime.value import Condition, Value
+
+_fingerprint.end()
 
 __version__ = _version.VERSION
 

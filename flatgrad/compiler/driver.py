@@ -39,11 +39,13 @@ MODES = ("exact", "fast")
 
 
 def check_options(backend: str, mode: str) -> None:
-    """Raise `OptionError` for a back end or mode that does not exist."""
+    """Raise `OptionError` for a back end or mode that does not exist, and for a processor that does not."""
     if backend not in BACKENDS:
         raise OptionError(f"unknown backend {backend!r}; choose one of {', '.join(map(repr, BACKENDS))}")
     if mode not in MODES:
         raise OptionError(f"unknown mode {mode!r}; choose one of {', '.join(map(repr, MODES))}")
+    if backend in ("auto", "native"):
+        native.check_target()
 
 
 class Lowered(NamedTuple):

@@ -1,31 +1,32 @@
 """Machine code that an earlier process made of the same program: differentiated, re-rolled and compiled already.
 
 What is kept, beside the object file and under a key of its own, is how to call the code. The key is a digest of all
-that the code depends on: the traced program (without the lines that it came from), what is wanted of it, this package's
-own source, the versions and the processor. Small programs are not worth a file.
+that the code depends on: the traced program (without the lines that it came from), what is wanted of it, what its
+primitives do, this package's own code as it was loaded, the versions and the processor. Where one of these cannot be
+told, nothing is kept. Small programs are not worth a file.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import struct
 import sys
 from array import array
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..runtime import native
 from ..runtime.cache import ObjectCache
+from ..runtime.fingerprint import fingerprint, package_digest
 from ..runtime.native import Layout, NativeFunction
-from ..runtime.primitives import TABLE
+from ..runtime.primitives import PACKAGE_ROWS, TABLE
 from ..runtime.version import VERSION
+from . import passes
 from .array_program import ArrayProgram
+from .emit.llvm_operations import SPELLINGS
 from .program import Group, Program
 
 #: What numbers, truth values and tables are kept as.
@@ -49,47 +50,33 @@ class Recalled(NamedTuple):
 
 
 def key_of(program: Program, backend: str, *wanted: Any) -> str | None:
-    """The key of what is made of a program; None if that is not worth keeping, or cannot be machine code.
+    """The key of what is made of a program.
+
+    None if that is not worth keeping, cannot be machine code, or depends on something that cannot be told, such as a
+    primitive that calls a function of a class unknown to `fingerprint`.
 
     Args:
         program: the traced program.
         backend: the one that is wanted.
-        wanted: whatever else decides what is made of it; each is told by its `repr`.
+        wanted: whatever else decides what is made of it, of the kinds that `fingerprint` knows.
     """
-    source = _own_source()
-    if backend not in ("auto", "native") or len(program) < SMALLEST or source is None or not native.available():
+    if backend not in ("auto", "native") or len(program) < SMALLEST or not native.available():
         return None
-    digest = hashlib.sha256()
-    outputs = array("q", program.outputs)
-    for column in (program.opcodes, program.starts, program.operands, outputs):
-        digest.update(struct.pack(">Q", len(column)))
-        digest.update(column.tobytes())
-    used = sorted(TABLE[opcode].name for opcode in set(program.opcodes))
-    rest = [program.name, used, _bits(program.constants), sorted(program.truth_inputs), program.input_names]
-    for part in (*rest, program.input_groups, program.output_groups, backend, *wanted):
-        digest.update(repr(part).encode("utf-8", "surrogatepass") + b"\0")
-    machine = native.host()
-    return ObjectCache.key(
-        digest.digest(), source, VERSION, sys.version, np.__version__, " ".join(platform.libc_ver()), machine.version,
-        machine.triple, machine.cpu, machine.features, str(machine.shortcuts), str(sorted(machine.vector_math)),
-    )  # fmt: skip
-
-
-def _bits(constants: Sequence[float | bool]) -> list[str]:
-    return [repr(x) if isinstance(x, bool) else float(x).hex() for x in constants]
-
-
-@cache
-def _own_source() -> bytes | None:
-    """A digest of this package's source: whoever changes it gets new code. None where the source is not to be found."""
-    digest = hashlib.sha256()
-    folder = Path(__file__).parent.parent
-    paths = sorted(folder.glob("**/*.py"))
-    if Path(__file__) not in paths:  # in a zip, or compiled
+    columns = [program.opcodes, program.starts, program.operands, array("q", program.outputs)]
+    names = [program.name, program.input_names, program.input_groups, program.output_groups]
+    constants = array("d", program.constants), [k for k, x in enumerate(program.constants) if isinstance(x, bool)]
+    # Partials are written in rows that the program need not have: all of ours, and those of others that it has.
+    used = [TABLE[opcode] for opcode in sorted({*range(PACKAGE_ROWS), *program.opcodes})]
+    rows = [(row.opcode, row, SPELLINGS.get(row)) for row in used]
+    request = fingerprint(
+        columns, names, constants, sorted(program.truth_inputs), rows, passes.ARRAY_PASSES, backend, wanted
+    )
+    package = package_digest()
+    if request is None or package is None:
         return None
-    for path in paths:
-        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.digest()
+    versions = VERSION, sys.version, np.__version__, " ".join(platform.libc_ver())
+    recipes = repr((native.recipe(False), native.recipe(True)))
+    return ObjectCache.key(request, package, *versions, recipes, *native.host().identity)
 
 
 def recall(key: str) -> Recalled | None:

@@ -1,4 +1,9 @@
-"""Machine code: assembling, loading and calling it. The only place that knows llvmlite."""
+"""Machine code: assembling, loading and calling it. The only place that knows llvmlite.
+
+Machine code is made for the processor that it runs on. The variable FLATGRAD_CPU restricts it to what more processors
+have: `x86-64`, `x86-64-v2`, `x86-64-v3` or `x86-64-v4`, a level of x86-64, or `generic`, what every processor of this
+architecture has. In exact mode the bits are the same on all of them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,13 +23,40 @@ import numpy as np
 
 from .builtin import ASSEMBLY, LEAVES, Part, fits, new_builtin, supported
 from .cache import ObjectCache
-from .errors import MissingExtraError
+from .errors import MissingExtraError, OptionError
 from .forks import wait_for
 from .version import VERSION
 
 _lock = threading.RLock()
-#: LLVM's optimisation level. With 3 it takes longer, and the code is no faster.
-_LEVEL = 2
+
+
+class Recipe(NamedTuple):
+    """How LLVM makes machine code; all of it is part of the key under which the code is cached.
+
+    Attributes:
+        level: of optimisation. With 3 it takes longer, and the code is no faster.
+        relocation, model: how the code refers to addresses.
+        passes: the function passes that run on the assembly, in order; None stands for LLVM's own pipeline.
+        loops: whether that pipeline vectorises and interleaves loops.
+        blocks: whether it vectorises straight-line code, which can take minutes.
+    """
+
+    level: int = 2
+    relocation: str = "pic"
+    model: str = "default"
+    #: What the emitter leaves to do. LLVM's own pipeline takes three times as long and gains a few per cent.
+    passes: tuple[str, ...] | None = ("sroa", "instruction_combine", "new_gvn", "loop_rotate")
+    loops: bool = False
+    blocks: bool = False
+
+
+_EXACT = Recipe()
+_FAST = Recipe(passes=None, loops=True)
+
+
+def recipe(fast: bool) -> Recipe:
+    """How machine code is made in a mode."""
+    return _FAST if fast else _EXACT
 
 
 def _llvm_locks() -> list[Any]:
@@ -62,8 +94,22 @@ def require() -> Any:
     return llvm
 
 
+#: The variable that restricts the processor.
+_VARIABLE = "FLATGRAD_CPU"
+#: The levels of x86-64, as its ABI defines them: what each adds to the one before, in LLVM's words.
+_LEVELS = {
+    "x86-64": ("cmov", "cx8", "fxsr", "mmx", "sse", "sse2"),
+    "x86-64-v2": ("cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3"),
+    "x86-64-v3": ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"),
+    "x86-64-v4": ("avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"),
+}
+
+
 class Host:
-    """This machine as LLVM sees it.
+    """The processor that machine code is made for, as LLVM sees it: this one, or what is wanted of it.
+
+    Args:
+        wanted: a level of x86-64, or "generic"; empty for all that this processor has.
 
     Attributes:
         cpu, features: the processor's name and features.
@@ -73,18 +119,24 @@ class Host:
         vector_math: functions of `math` for whole vectors, by name and lanes: what they are called in libmvec, which
             belongs to glibc.
         version: of llvmlite and LLVM.
+
+    Raises:
+        OptionError: if `wanted` is no level, or this processor does not have all of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: str = "") -> None:
         llvm = require()
         import llvmlite
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         self.triple = llvm.get_process_triple()
-        self.cpu = llvm.get_host_cpu_name()
         features = llvm.get_host_cpu_features()
-        self.features = features.flatten()
+        if wanted:
+            self.cpu, self.features = wanted, ""  # LLVM knows what belongs to the name
+            features = _restricted(wanted, features)
+        else:
+            self.cpu, self.features = llvm.get_host_cpu_name(), features.flatten()
         self.lanes = 8 if features.get("avx512f") else 4 if features.get("avx") else 2
         fused = (features.get("fma") and features.get("avx2")) or platform.machine() in ("aarch64", "arm64")
         # What glibc calls depends on the processor's features, and these settings can hide some from it.
@@ -99,19 +151,61 @@ class Host:
         }  # fmt: skip
         self.version = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 
-    def target_machine(self) -> Any:
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """All that machine code for this processor depends on, for keys."""
+        choices = self.lanes, self.shortcuts, sorted(self.vector_math.items())
+        return self.version, self.triple, self.cpu, self.features, repr(choices)
+
+    def target_machine(self, how: Recipe = _EXACT) -> Any:
         """LLVM's description of this machine."""
         target = require().Target.from_triple(self.triple)
         return target.create_target_machine(
-            cpu=self.cpu, features=self.features, opt=_LEVEL, reloc="pic", codemodel="default"
+            cpu=self.cpu, features=self.features, opt=how.level, reloc=how.relocation, codemodel=how.model
         )
 
 
-@cache
+def _restricted(wanted: str, features: Mapping[str, bool]) -> dict[str, bool]:
+    """The features of a level, if it is one that this processor has."""
+    levels = list(_LEVELS) if platform.machine().lower() in ("x86_64", "amd64") else []
+    if wanted not in (*levels, "generic"):
+        choices = ", ".join(["generic", *levels])
+        raise OptionError(
+            f"{_VARIABLE} must be one of {choices}, or empty for all that this processor has; it is {wanted!r}"
+        )
+    count = 1 + levels.index(wanted) if wanted in levels else min(1, len(levels))
+    wanted_features = [feature for level in levels[:count] for feature in _LEVELS[level]]
+    missing = [feature for feature in wanted_features if not features.get(feature)]
+    if missing:
+        raise OptionError(
+            f"{_VARIABLE} is {wanted!r}, but this processor has no {', '.join(missing)}; "
+            "choose a lower level, or leave it empty for all that this processor has"
+        )
+    return dict.fromkeys(wanted_features, True)
+
+
 def host() -> Host:
-    """This machine."""
+    """The processor that machine code is made for from now on: this one, or what FLATGRAD_CPU says.
+
+    Raises:
+        MissingExtraError: if llvmlite is not installed.
+        OptionError: if FLATGRAD_CPU names no processor, or one that this one cannot stand in for.
+    """
     with _lock:
-        return Host()
+        return _host(os.environ.get(_VARIABLE, "").strip())
+
+
+_host = cache(Host)
+
+
+def check_target() -> None:
+    """Complain early about the variable that restricts the processor, if it is set.
+
+    Raises:
+        OptionError: if FLATGRAD_CPU names no processor, or one that this one cannot stand in for.
+    """
+    if os.environ.get(_VARIABLE) and available():
+        host()
 
 
 def assemble(assembly: str, *, fast: bool = False) -> bytes:
@@ -122,27 +216,24 @@ def assemble(assembly: str, *, fast: bool = False) -> bytes:
         fast: let LLVM vectorise loops of its own accord (their sums are reassociated only where flags allow it).
     """
     llvm = require()
-    machine = host()
+    machine, how = host(), recipe(fast)
     with _lock:
-        target = machine.target_machine()
+        target = machine.target_machine(how)
         module = llvm.parse_assembly(assembly)
         # A module whose data layout is not the target machine's would abort the process.
         module.triple = machine.triple
         module.data_layout = str(target.target_data)
         module.verify()
-        options = llvm.create_pipeline_tuning_options(speed_level=_LEVEL)
-        options.loop_vectorization = options.loop_interleaving = fast
-        options.slp_vectorization = False
+        options = llvm.create_pipeline_tuning_options(speed_level=how.level)
+        options.loop_vectorization = options.loop_interleaving = how.loops
+        options.slp_vectorization = how.blocks
         builder = llvm.create_pass_builder(target, options)
-        if fast:
+        if how.passes is None:
             builder.getModulePassManager().run(module, builder)
         else:
-            # What the emitter leaves to do; LLVM's own pipeline takes three times as long and gains a few per cent.
             passes = llvm.create_new_function_pass_manager()
-            passes.add_sroa_pass()
-            passes.add_instruction_combine_pass()
-            passes.add_new_gvn_pass()
-            passes.add_loop_rotate_pass()
+            for name in how.passes:
+                getattr(passes, f"add_{name}_pass")()
             for function in module.functions:
                 if not function.is_declaration:
                     passes.run(function, builder)
@@ -351,9 +442,7 @@ def _aligned(count: int) -> Any:
 
 def assemble_cached(assembly: str, *, fast: bool = False) -> tuple[str, bytes]:
     """`assemble`, with results kept on disk for other processes, and the key of what is kept."""
-    machine = host()
-    options = f"level {_LEVEL}, fast {fast}"
-    key = ObjectCache.key(assembly, options, VERSION, machine.version, machine.triple, machine.cpu, machine.features)
+    key = ObjectCache.key(assembly, repr(recipe(fast)), VERSION, *host().identity)
     code = object_cache.get(key)
     if code is None:
         code = assemble(assembly, fast=fast)

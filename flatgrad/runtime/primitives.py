@@ -249,6 +249,13 @@ class Primitive:
     def __reduce__(self) -> str | tuple[Any, ...]:
         return _by_name, (self.name,)
 
+    def __fingerprint__(self) -> tuple[Any, ...]:
+        """What decides what becomes of a program with this primitive: see `runtime/fingerprint.py`."""
+        spellings = self.python, self.strength, self.imports, self.prelude, self.numpy, self.numpy_fast, self.c
+        faults = self.raises, self.numpy_fault, self.c_fault
+        rules = self.partials, self.selects, self.commutative
+        return self.name, self.kinds, self.evaluate, rules, spellings, faults
+
     def _elementwise(self, operands: Sequence[Any]) -> Any:
         arrays = [np.asarray(o, dtype=object) if isinstance(o, (list, tuple)) else o for o in operands]
         elements = np.frompyfunc(self, self.arity, 1)(*arrays)
@@ -812,5 +819,8 @@ detach: Primitive = Primitive(
     numpy=("copyto({out}, {0})",),
     c="{0}",
 )  # fmt: skip
+
+#: So many rows of the table are this package's; those behind them are others'.
+PACKAGE_ROWS: Final = len(TABLE)
 
 __all__ = [name for name, item in globals().items() if isinstance(item, Primitive)]

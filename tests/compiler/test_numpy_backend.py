@@ -146,6 +146,19 @@ def test_a_result_that_is_an_argument_is_a_copy():
     assert outputs.tolist() == [*x.tolist(), 1.0]
 
 
+def test_a_single_result_whose_line_is_long():
+    """Brought together from many places; it is one array, not a tuple of one."""
+
+    def f(x):
+        parts = [x[1000 * k : 1000 * k + 20] for k in (8, 3, 6)]
+        return [a.sin() for a in x[:20]] + [a for part in parts for a in part]
+
+    x = [0.001 * k for k in range(9000)]
+    compiled = fg.compile(f, backend="numpy")
+    assert_same([out.data for out in compiled(x)], [out.data for out in f(list(map(fg.Value, x)))])
+    assert "return (\n" in compiled.kernels[0].source, "the line does not fit"
+
+
 KINDS = {
     "lists": (W, X),
     "tuples": (tuple(W), tuple(X)),

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import itertools
 import os
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import flatgrad as fg
-from flatgrad.compiler import driver, recall
+from flatgrad.compiler import driver, passes, recall
+from flatgrad.compiler.emit.llvm_operations import SPELLINGS
+from flatgrad.compiler.passes import fold_constants
 from flatgrad.compiler.program import Group, ProgramBuilder
 from flatgrad.runtime import native
+from flatgrad.runtime import primitives as p
 from tests.bits import bits
 
 #: Large enough to be remembered.
@@ -176,43 +179,148 @@ def test_arguments_that_receive_gradients_are_part_of_the_key(folder, lowered):
 
 def test_another_version_of_this_package(folder, lowered, monkeypatch):
     fg.value_and_grad(body, backend="native")(X)
-    monkeypatch.setattr(recall, "_own_source", lambda: b"another")
+    monkeypatch.setattr(recall, "package_digest", lambda: b"another")
     fg.value_and_grad(body, backend="native")(X)
     assert len(lowered) == 2
 
 
-def test_the_source_of_this_package_is_part_of_the_key():
-    read = hashlib.sha256()
-    folder = os.path.dirname(fg.__file__)
-    count = sum(name.endswith(".py") for _, _, names in os.walk(folder) for name in names)
-    assert count > 60
-    assert recall._own_source() != read.digest()
-
-
-def test_without_source_nothing_is_recalled(folder, lowered, monkeypatch):
-    """From a zip, whose content is not told apart by files."""
-    monkeypatch.setattr(recall, "_own_source", lambda: None)
+def test_where_the_code_of_this_package_is_not_known_nothing_is_kept(folder, lowered, monkeypatch):
+    monkeypatch.setattr(recall, "package_digest", lambda: None)
     for _ in range(2):
         fg.value_and_grad(body, backend="native")(X)
     assert len(lowered) == 2
-    monkeypatch.undo()
-    recall._own_source.cache_clear()
-    monkeypatch.setattr(recall, "__file__", "/an/archive.zip/flatgrad/compiler/recall.py")
-    assert recall._own_source() is None
-    recall._own_source.cache_clear()
 
 
-@pytest.mark.parametrize("name", ["VERSION", "vector_math"])
-def test_versions_and_libraries_are_part_of_the_key(folder, lowered, monkeypatch, name):
-    fg.value_and_grad(body, backend="native")(X)
-    if name == "VERSION":
-        monkeypatch.setattr(recall, "VERSION", "0.0.0")
-    else:
-        another = copy.copy(native.host())
-        another.vector_math = {}
+CHANGED_ON_DISK = """
+import itertools, pathlib, sys
+import numpy as np
+import flatgrad as fg
+
+if sys.argv[1:]:  # the source is mended after it was loaded
+    path, wrong, right = sys.argv[1:]
+    source = pathlib.Path(path).read_text(encoding="utf-8")
+    pathlib.Path(path).write_text(source.replace(wrong, right), encoding="utf-8")
+x = np.linspace(-1.0, 1.0, 700)
+
+def f(x):
+    return sum(a.relu() * b + a for a, b in itertools.pairwise(x))
+
+print(*(fg.value_and_grad(f, backend=backend)(x)[0].hex() for backend in ("native", "python")))
+"""
+
+
+def test_a_process_that_lives_while_its_source_is_changed(tmp_path):
+    """It makes what the old source makes, and no process with the new source takes that for its own."""
+    package = os.path.dirname(fg.__file__)
+    shutil.copytree(package, tmp_path / "flatgrad", ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "flatgrad" / "compiler" / "emit" / "llvm_operations.py"
+    row = 'p.relu: lambda w, x: w.select(w.compare("olt", x, w.constant(0.0)), w.constant(0.0), x),'
+    wrong = row.replace("w.constant(0.0), x),", "w.constant(0.5), x),")
+    source = path.read_text(encoding="utf-8")
+    assert row in source
+    path.write_text(source.replace(row, wrong), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "FLATGRAD_CACHE_DIR": str(tmp_path / "cache")}
+    environment.pop("FLATGRAD_CACHE", None)
+
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-c", CHANGED_ON_DISK, *map(str, arguments)], capture_output=True, text=True, check=False,
+            env=environment, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    native_result, python_result = run(path, wrong, row)
+    assert native_result != python_result, "what was loaded is wrong"
+    assert path.read_text(encoding="utf-8") == source
+    assert run() == [python_result] * 2
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """A small program that is worth a key."""
+    monkeypatch.setattr(recall, "SMALLEST", 1)
+    builder = ProgramBuilder("f", [Group("x", 2, False)], ["x0", "x1"])
+    product = builder.emit("mul", builder.emit("tanh", 0), builder.constant(2.0))
+    return builder.finish([builder.emit("add", product, 1)])
+
+
+def another_host(**changes):
+    def change(monkeypatch):
+        another = SimpleNamespace(**{**vars(native.host()), **changes})
+        another.identity = native.Host.identity.fget(another)
         monkeypatch.setattr(native, "host", lambda: another)
-    fg.value_and_grad(body, backend="native")(X)
-    assert len(lowered) == 2
+
+    return change
+
+
+def setting(target, name, value):
+    return lambda monkeypatch: monkeypatch.setattr(target, name, value)
+
+
+def spelling(monkeypatch):
+    monkeypatch.setitem(SPELLINGS, p.tanh, lambda w, x: w.unary("fneg", x))
+
+
+#: All that a key holds beside the program and what is wanted of it.
+COMPONENTS = {
+    "the code of the package": setting(recall, "package_digest", lambda: b"another"),
+    "the version of the package": setting(recall, "VERSION", "0.0.0"),
+    "the version of Python": setting(sys, "version", "3.99"),
+    "the version of NumPy": setting(np, "__version__", "9.9"),
+    "the version of libc": setting(recall.platform, "libc_ver", lambda: ("glibc", "9.9")),
+    "the version of LLVM": another_host(version="llvmlite 9.9"),
+    "the platform": another_host(triple="another"),
+    "the processor": another_host(cpu="another"),
+    "its features": another_host(features="another"),
+    "the width of its vectors": another_host(lanes=16),
+    "short ways to powers": another_host(shortcuts="another"),
+    "functions for vectors": another_host(vector_math={}),
+    "how LLVM makes code": setting(native, "_EXACT", native.Recipe(level=1)),
+    "a pass": setting(passes, "ARRAY_PASSES", (fold_constants,)),
+    "another pass": setting(passes, "ARRAY_PASSES", (fold_constants, lambda program: program)),
+    "what a primitive computes": setting(p.tanh, "evaluate", lambda x: x),
+    "a partial": setting(p.tanh, "partials", (lambda out, x: 1.0 - out,)),
+    "a partial of a primitive that the program does not have": setting(p.sub, "partials", (p.ZERO, p.ZERO)),
+    "the machine code of a primitive": spelling,
+}
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_all_that_code_depends_on_is_part_of_the_key(program, monkeypatch, name):
+    before = recall.key_of(program, "native", "joint", [0], True, "exact")
+    assert before == recall.key_of(program, "native", "joint", [0], True, "exact") is not None
+    COMPONENTS[name](monkeypatch)
+    after = recall.key_of(program, "native", "joint", [0], True, "exact")
+    monkeypatch.undo()
+    assert after not in (before, None)
+
+
+def test_what_is_wanted_is_part_of_the_key(program):
+    wanted = [
+        (), ("joint",), ("pair",), ("joint", [0]), ("joint", [1]), ("joint", [0, 1]), ("joint", [1, 0]),
+        ("joint", (0,)),
+        ("joint", [Group("x", 2, False)]), ("joint", [Group("x", 1, False)]), ("joint", True), ("joint", False),
+        ("joint", "exact"), ("joint", "fast"), ("joint", None), ("joint", "None"), ("joint", 1.0), ("joint", 1),
+    ]  # fmt: skip
+    keys = {recall.key_of(program, backend, *each) for each in wanted for backend in ("native", "auto")}
+    assert len(keys) == 2 * len(wanted)
+    assert None not in keys
+
+
+def test_what_cannot_be_told_is_not_kept(program, monkeypatch):
+    """A primitive that calls an object of an unknown class might do something else next time."""
+    assert recall.key_of(program, "native", object()) is None
+    monkeypatch.setattr(p.tanh, "evaluate", unknown_callable())
+    assert recall.key_of(program, "native") is None
+
+
+def unknown_callable():
+    class Called:
+        def __call__(self, x):
+            return x
+
+    return Called()
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "changed", "everything gone"])

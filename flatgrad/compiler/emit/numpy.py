@@ -177,7 +177,8 @@ class _Writer:
         line = f"return {', '.join(results)}"
         if len(line) <= WIDTH - 8:
             return [*lines, line]
-        return [*lines, "return (", *filled(results, "    "), ")"]
+        inner = filled(results, "    ") if len(results) > 1 else [f"    {results[0]}"]  # a comma would make a tuple
+        return [*lines, "return (", *inner, ")"]
 
     def _taken(self, places: Addresses) -> str:
         """A new array with the numbers at some places of memory."""

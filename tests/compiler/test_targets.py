@@ -1,0 +1,230 @@
+"""The bits do not depend on the processor: machine code for other targets, NumPy without its newest kernels."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad import nn
+from flatgrad.compiler.emit import native as emitter
+from flatgrad.nn.data import make_moons
+from flatgrad.runtime import native
+from flatgrad.runtime.primitives import TABLE
+from tests.bits import all_bits, bits
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
+
+LEVELS = ["generic", "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
+
+
+def available(level):
+    try:
+        native.Host(level)
+    except (fg.OptionError, fg.MissingExtraError):
+        return False
+    return True
+
+
+AVAILABLE = [level for level in LEVELS if available(level)]
+
+# --- the variable -----------------------------------------------------------------------------------------------------
+
+
+def test_the_least_of_an_architecture_is_always_there():
+    assert AVAILABLE[0] == "generic"
+    assert native.Host("generic").lanes == 2
+
+
+@pytest.mark.skipif("x86-64" not in AVAILABLE, reason="levels of x86-64")
+def test_what_follows_from_a_level():
+    hosts = {level: native.Host(level) for level in AVAILABLE}
+    lanes = {"generic": 2, "x86-64": 2, "x86-64-v2": 2, "x86-64-v3": 4, "x86-64-v4": 8}
+    assert {level: host.lanes for level, host in hosts.items()} == {level: lanes[level] for level in AVAILABLE}
+    whole = native.Host()
+    for level, host in hosts.items():
+        assert host.cpu == level
+        assert host.shortcuts == (whole.shortcuts and level >= "x86-64-v3"), (
+            "they need multiplication and addition in one"
+        )
+        assert host.vector_math == {key: name for key, name in whole.vector_math.items() if key[1] <= host.lanes}
+    assert len({host.identity for host in [*hosts.values(), whole]}) == 1 + len(hosts)
+
+
+def test_the_variable_is_read_when_code_is_made(monkeypatch):
+    monkeypatch.delenv("FLATGRAD_CPU", raising=False)
+    usual = native.host()
+    for level in AVAILABLE:
+        monkeypatch.setenv("FLATGRAD_CPU", level)
+        assert native.host().cpu == level
+        assert native.host() is native.host()
+    for empty in ("", " "):
+        monkeypatch.setenv("FLATGRAD_CPU", empty)
+        assert native.host() is usual
+
+
+@pytest.mark.parametrize("make", [
+    lambda: fg.grad(lambda x: x * x), lambda: fg.compile(lambda x: x, backend="native"),
+    lambda: fg.compile_graph(fg.Value(1.0), []), native.host,
+])  # fmt: skip
+@pytest.mark.parametrize("wrong", ["x86-64-v9", "haswell", "X86-64", "native", "-avx2"])
+def test_a_processor_that_does_not_exist_is_named(monkeypatch, make, wrong):
+    monkeypatch.setenv("FLATGRAD_CPU", wrong)
+    with pytest.raises(fg.OptionError, match="FLATGRAD_CPU must be one of generic") as caught:
+        make()
+    assert repr(wrong) in str(caught.value)
+
+
+def test_a_level_that_this_processor_does_not_have_is_named(monkeypatch):
+    """Its code would end the process."""
+    monkeypatch.setattr(native.platform, "machine", lambda: "x86_64")
+    less = {"cmov": True, "cx8": True, "fxsr": True, "mmx": True, "sse": True, "sse2": True, "avx": True}
+    assert native._restricted("x86-64", less) == {name: True for name in less if name != "avx"}
+    with pytest.raises(fg.OptionError, match=r"'x86-64-v3'.* has no .*sse4\.2, .*avx2, .*fma.* choose a lower level"):
+        native._restricted("x86-64-v3", less)
+    monkeypatch.setattr(native.platform, "machine", lambda: "aarch64")
+    assert native._restricted("generic", less) == {}
+    with pytest.raises(fg.OptionError, match="must be one of generic, or empty"):
+        native._restricted("x86-64", less)
+
+
+def test_flat_python_does_not_ask(monkeypatch):
+    monkeypatch.setenv("FLATGRAD_CPU", "haswell")
+    assert fg.grad(lambda x: x * x, backend="python")(2.0) == 4.0
+
+
+@pytest.fixture
+def assembled(monkeypatch):
+    """The assembly of what is compiled."""
+    texts = []
+    assemble = emitter.assemble_cached
+    monkeypatch.setattr(emitter, "assemble_cached", lambda text, **how: texts.append(text) or assemble(text, **how))
+    return texts
+
+
+@pytest.mark.parametrize("level", AVAILABLE)
+def test_the_code_is_for_the_target(monkeypatch, assembled, level):
+    """Vectors are as wide as its own, and powers have short ways where it can multiply and add in one."""
+    monkeypatch.setenv("FLATGRAD_CPU", level)
+    fg.grad(lambda x: sum(a**3 for a in x), backend="native").kernel_for(np.ones(64))
+    (assembly,) = assembled
+    assert f"<{native.host().lanes} x double>" in assembly
+    assert f"<{2 * native.host().lanes} x double>" not in assembly
+    assert ("llvm.fma" in assembly) == native.host().shortcuts
+
+
+# --- the bits ---------------------------------------------------------------------------------------------------------
+
+
+def mixed(x, w):
+    """Contractions, functions of libm, powers, selections, extremes, and straight-line code."""
+    rows = [sum(a * b for a, b in zip(w[9 * k : 9 * k + 9], x, strict=True)) for k in range(13)]
+    hidden = [(row + 0.1 * k).tanh() if k % 2 else row.relu() for k, row in enumerate(rows)]
+    powers = sum(a**2 + a**3 - (fg.abs(a) + 0.25) ** 0.5 + (a * a + 1.0) ** -1 for a in hidden)
+    choices = sum(fg.where(a > b, a * b, fg.maximum(a, -b)) for a, b in itertools.pairwise(x))
+    return powers + choices + (x[0] * w[3]).sin() * fg.hypot(x[1], w[2]) + fg.exp(x[2] - w[7])
+
+
+def of_rows(backend):
+    """Every primitive at some arguments of its domain, 37 lanes side by side."""
+    columns = []
+    for row in TABLE:
+        draw = random.Random(row.name)
+        columns += [
+            [draw.uniform(max(low, -3.0), min(high, 3.0)) if kind == "f" else draw.randrange(2) for _ in range(37)]
+            for kind, (low, high) in zip(row.operand_kinds, row.domain, strict=True)
+        ]
+
+    def every_row(columns):
+        waiting, outputs = iter(columns), []
+        for row in TABLE:
+            for operands in zip(*[next(waiting) for _ in row.operand_kinds], strict=True):
+                given = [x > 0.5 if kind == "b" else x for x, kind in zip(operands, row.operand_kinds, strict=True)]
+                outputs.append(row(*given) if row.result == "f" else fg.where(row(*given), 1.0, 0.0))
+        return outputs
+
+    return all_bits([out.data for out in fg.compile(every_row, backend=backend)(columns)])
+
+
+def of_training(backend):
+    model = nn.MLP(2, [8, 1], activation="tanh", seed=3)
+    X, y = make_moons(40, noise=0.1, random_state=np.random.RandomState(5))
+
+    def loss(X, y):
+        return nn.binary_cross_entropy([model(x) for x in X], y)
+
+    options = {"steps": 60, "batch_size": 16, "seed": 4, "progress": False}
+    history = nn.fit(loss, model, nn.Adam(0.05), X, y, backend=backend, **options)
+    return all_bits([*history.loss, *(parameter.data for parameter in model.parameters())])
+
+
+def outcome():
+    """The bits of everything, by what computes it."""
+    draw = np.random.RandomState(11)
+    x, w = draw.standard_normal(9), draw.standard_normal(117)
+    found = {}
+    for backend in ("python", "numpy", "native"):
+        value, gradients = fg.value_and_grad(mixed, argnums=(0, 1), backend=backend)(x, w)
+        found[f"mixed, {backend}"] = [bits(value), *(all_bits(part.tolist()) for part in gradients)]
+        found[f"rows, {backend}"] = of_rows(backend)
+    for backend in ("python", "native"):
+        found[f"training, {backend}"] = of_training(backend)
+    return found
+
+
+def dispatched(*parts):
+    """What NumPy chooses its kernels by, and can be told to do without: the features whose names have these parts."""
+    core = sys.modules.get("numpy._core._multiarray_umath") or sys.modules["numpy.core._multiarray_umath"]
+    here = [name for name in core.__cpu_dispatch__ if core.__cpu_features__.get(name)]
+    return [name for name in here if any(part in name for part in parts)]
+
+
+#: What NumPy does without where machine code does without it; its baseline is some version's second level.
+HIDDEN = {"x86-64-v3": dispatched("512", "V4"), "x86-64-v2": dispatched(""), "x86-64": dispatched("")}
+#: Where there are no levels, the least of the architecture is compared.
+COMPARED = AVAILABLE[1:] or AVAILABLE
+
+
+#: What is computed, and by which back ends.
+BACKENDS = {
+    "mixed": ("python", "numpy", "native"),
+    "rows": ("python", "numpy", "native"),
+    "training": ("python", "native"),
+}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """The bits of the interpreter in this process, and of flat Python where there are many calls."""
+    draw = np.random.RandomState(11)
+    x, w = ([fg.Value(a) for a in draw.standard_normal(count).tolist()] for count in (9, 117))
+    out = mixed(x, w)
+    out.backward()
+    gradients = [all_bits([v.grad for v in part]) for part in (x, w)]
+    return {"mixed": [bits(out.data), *gradients], "rows": of_rows("python"), "training": of_training("python")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", COMPARED)
+def test_the_bits_are_the_same_on_every_processor(level, expected):
+    environment = {**os.environ, "FLATGRAD_CPU": level}
+    environment["NPY_DISABLE_CPU_FEATURES"] = " ".join(HIDDEN.get(level, []))
+    code = "import json; from tests.compiler.test_targets import outcome; print(json.dumps(outcome()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment,
+        cwd=Path(fg.__file__).parent.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) == sum(map(len, BACKENDS.values()))
+    for key, backends in BACKENDS.items():
+        for backend in backends:
+            assert found[f"{key}, {backend}"] == expected[key], backend
