@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad.compiler.reroll import reroll
-from flatgrad.runtime.primitives import BY_NAME, TABLE
+from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import ARITHMETIC
 from tests.programs import (
     SPECIAL,
@@ -363,7 +363,7 @@ class _Writing:
 
     def map(self, lanes, result):
         raising = self.may_raise and self.draw(st.booleans())
-        rows = [row for row in TABLE if row.result == result and row.raises >= raising]
+        rows = [row for row in BY_NAME.values() if row.result == result and row.raises >= raising]
         row = self.draw(st.sampled_from(rows))
         return Map((row.name,), self.operands(row.operand_kinds), lanes)
 
@@ -407,11 +407,11 @@ class _Writing:
         return Access(vector, draw(st.integers(0, size - 1)) if how > 5 else 0, lane, term, tuple(table))
 
     def condition(self):
-        row = self.draw(st.sampled_from([row for row in TABLE if row.kinds == "ff->b"]))
+        row = self.draw(st.sampled_from([row for row in BY_NAME.values() if row.kinds == "ff->b"]))
         lanes = self.lanes()
         at = self.add(Map((row.name,), self.operands("ff"), lanes), "b")
         if self.kinds[at] == "b" and self.draw(st.booleans()):
-            row = self.draw(st.sampled_from([row for row in TABLE if row.operand_kinds in ("b", "bb")]))
+            row = self.draw(st.sampled_from([row for row in BY_NAME.values() if row.operand_kinds in ("b", "bb")]))
             return self.add(Map((row.name,), tuple(self.access("b") for _ in row.operand_kinds), lanes), "b")
         return at
 
@@ -445,7 +445,11 @@ class _Writing:
 
     def irregular(self):
         """A wide layer: each lane applies another primitive."""
-        names = [row.name for row in TABLE if row.operand_kinds in ("f", "ff") and row.result == "f" and not row.raises]
+        names = [
+            row.name
+            for row in BY_NAME.values()
+            if row.operand_kinds in ("f", "ff") and row.result == "f" and not row.raises
+        ]
         chosen = self.draw(st.lists(st.sampled_from(names), min_size=3, max_size=12))
         self.add(Map(tuple(chosen), self.operands("ff"), len(chosen)), "f")
 

@@ -16,7 +16,7 @@ import flatgrad as fg
 from flatgrad.compiler.adjoint import adjoint
 from flatgrad.compiler.trace import trace_graph
 from flatgrad.runtime.errors import FlatgradError
-from flatgrad.runtime.primitives import BY_NAME, TABLE
+from flatgrad.runtime.primitives import BY_NAME
 from flatgrad.runtime.value import backpropagate
 from tests import reference
 from tests.bits import ARITHMETIC, all_bits, builtin_class
@@ -110,7 +110,7 @@ class _Growing:
     """A program that is being drawn, with the number that each node has at the program's inputs."""
 
     def __init__(self, draw, names, data):
-        rows = [row for row in TABLE if names is None or row.name in names]
+        rows = [row for row in BY_NAME.values() if names is None or row.name in names]
         self.rows = {kind: [row for row in rows if row.result == kind] for kind in "fb"}
         self.draw, self.steps = draw, []
         self.kinds, self.symbolic, self.known = ["f"] * len(data), [True] * len(data), list(data)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.runtime.primitives import TABLE
+from flatgrad.runtime.primitives import BY_NAME
 from flatgrad.show import Expression, coloured, kernel_of, screens, show, wants_colour
 
 # --- what is accepted -------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def test_accepted_expressions(text, values, expected):
     assert kernel.joint(*arguments) == (expected, *[leaves[name].grad for name in expression.names])
 
 
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", BY_NAME.values(), ids=lambda row: row.name)
 def test_every_row_can_be_called(row):
     arguments = ["x > 0" if kind == "b" else "x" for kind in row.operand_kinds]
     call = f"{row.name}({', '.join(arguments)})"

@@ -17,6 +17,7 @@ from ..runtime import native
 from ..runtime.errors import OptionError
 from ..runtime.kernel import Kernel, KernelStats, Routine
 from ..runtime.loader import LoadedModule, collector_paused
+from ..runtime.primitives import computed
 from ..runtime.version import VERSION
 from . import recall
 from .adjoint import adjoint, replay
@@ -28,8 +29,10 @@ from .emit.native import NOTE, code_name, compile_natively, emit_native, print_n
 from .emit.numpy import ArrayFunction, emit_arrays
 from .emit.python import Function, emit_module
 from .emit.rolled import emit_rolled
+from .faults import FAULTS, check_gradients, compare_domains, without_faults
 from .partition import partition
 from .passes import ARRAY_PASSES, FAST_JOINT_PASSES, JOINT_PASSES, PRIMAL_PASSES, Pass, run_passes
+from .passes.constants import fold_constants
 from .program import Group, Program
 from .reroll import reroll
 from .trace import Traced
@@ -38,8 +41,10 @@ BACKENDS = ("auto", "python", "numpy", "native")
 MODES = ("exact", "fast")
 
 
-def check_options(backend: str, mode: str) -> None:
-    """Raise `OptionError` for a back end or mode that does not exist, and for a processor that does not."""
+def check_options(backend: str, mode: str, faults: str = "raise") -> None:
+    """Raise `OptionError` for a back end, mode or treatment of faults that does not exist, and for such a processor."""
+    if faults not in FAULTS:
+        raise OptionError(f"unknown faults {faults!r}; choose one of {', '.join(map(repr, FAULTS))}")
     if backend not in BACKENDS:
         raise OptionError(f"unknown backend {backend!r}; choose one of {', '.join(map(repr, BACKENDS))}")
     if mode not in MODES:
@@ -237,7 +242,11 @@ def _item(items: Callable[[], list[Program]], k: int) -> Program:
 
 
 def build_pair(
-    trace: Callable[[], tuple[Traced, list[int]]], title: str, mode: str = "exact", backend: str = "auto"
+    trace: Callable[[], tuple[Traced, list[int]]],
+    title: str,
+    mode: str = "exact",
+    backend: str = "auto",
+    faults: str = "raise",
 ) -> tuple[Kernel, Traced]:
     """A kernel of two functions, `forward` and `backward`, for `compile`.
 
@@ -246,19 +255,22 @@ def build_pair(
         title: what is being compiled, for the header.
         mode: "exact" or "fast".
         backend: one of `BACKENDS`.
+        faults: one of `FAULTS`.
     """
+    title = with_faults(title, faults)
     with collector_paused():
         start = time.perf_counter()
         traced, wrt = trace()
         traced_at = time.perf_counter()
-        primal = run_passes(PRIMAL_PASSES, traced.program)
+        primal = _primal(traced, faults)
         primal.output_groups = [Group("outputs", len(primal.outputs), False)]
 
         everything = tuple(range(len(primal.outputs)))
         functions = _PAIR if wrt and everything else _PRIMAL
 
         def joint(outputs: tuple[int, ...]) -> Program:
-            return _joint(primal, wrt, seeded=True, of=outputs) if functions is _PAIR else primal
+            program = _joint(primal, wrt, faults, seeded=True, of=outputs) if functions is _PAIR else primal
+            return compared(program, mode)
 
         def cut(whole: Program, outputs: tuple[int, ...] = everything) -> list[Program]:
             return list(partition(whole, len(primal.outputs), len(outputs))[:2]) if functions is _PAIR else [whole]
@@ -266,12 +278,14 @@ def build_pair(
         def pair(outputs: tuple[int, ...]) -> Made:
             return make(
                 functools.partial(joint, outputs), functions, name=primal.name, title=title, mode=mode, backend=backend,
-                key=recall.key_of(primal, backend, "pair", wrt, outputs, mode),
+                key=recall.key_of(primal, backend, "pair", wrt, outputs, mode, faults),
                 cut=functools.partial(cut, outputs=outputs),
             )  # fmt: skip
 
         made = pair(everything)
         loaded = made.loaded
+        if computed.opcode in primal.opcodes:  # the program that was compiled does not know what raised
+            loaded.routines[0].replay = primal.evaluate
         stats = _stats(made.sizes, loaded.source, traced_at - start, time.perf_counter() - traced_at)
 
     def rolled(*notes: str) -> str:
@@ -291,7 +305,8 @@ def build_pair(
         c=lambda *leaves: print_c(cut(joint(everything)), functions, title, mode, *leaves),
         standalone=standalone if native_code else None,
         partial_pair=lambda outputs: tuple(pair(outputs).loaded.routines),
-        replay_backward=lambda inputs, seeds, outputs: replay(primal, wrt, inputs, seeds, outputs),
+        replay_backward=(lambda inputs, seeds, outputs: replay(primal, wrt, inputs, seeds, outputs))
+        if faults == "raise" else None,
     )  # fmt: skip
     return kernel, traced
 
@@ -304,36 +319,43 @@ def build_joint(
     backend: str = "auto",
     inlined: bool = False,
     passes: bool = True,
+    faults: str = "raise",
 ) -> tuple[Kernel, Traced]:
     """A kernel of one function, for `value_and_grad` and `grad`.
 
     It returns the first output (`with_value`), the other outputs if there are any, and the gradients of the first.
+    Without the value it raises where the value would all the same.
     With `inlined` the kernel has a program but no source: it is to be inlined into another; without `passes`, as it
     leaves the adjoint.
     """
+    title = with_faults(title, faults)
     with collector_paused():
         start = time.perf_counter()
         traced, wrt, gradient_groups = trace()
         traced_at = time.perf_counter()
-        primal = run_passes(PRIMAL_PASSES, traced.program)
+        primal = _primal(traced, faults)
         aux = len(primal.outputs) - 1
         primal.output_groups = [Group("value", 1, True)] + ([Group("aux", aux, False)] if aux else [])
 
         def joint() -> Program:
-            program = _joint(primal, wrt, of=(0,), gradient_groups=gradient_groups)
+            program = _joint(primal, wrt, faults, of=(0,), gradient_groups=gradient_groups)
             if not with_value:
-                program.outputs, program.output_groups = program.outputs[1:], program.output_groups[1:]
-            return program
+                value, *program.outputs = program.outputs
+                program.output_groups = program.output_groups[1:]
+                if faults == "raise":
+                    program = check_gradients(program, value, len(wrt))
+            return program if inlined else compared(program, mode)
 
         if inlined:
             program = run_passes(joint_passes(mode) if passes else ARRAY_PASSES, joint())
             stats = _stats(Sizes.of(program), "", traced_at - start, time.perf_counter() - traced_at)
             return Kernel(primal.name, program, "", stats, traced.leaves, results=program.output_groups), traced
         functions = [("value_and_grad", _VALUE_AND_GRAD) if with_value else ("grad", _GRAD)]
-        key = recall.key_of(primal, backend, "joint", wrt, gradient_groups, with_value, mode)
+        key = recall.key_of(primal, backend, "joint", wrt, gradient_groups, with_value, mode, faults)
         made = make(joint, functions, name=primal.name, title=title, mode=mode, backend=backend, key=key)
         loaded = made.loaded
-        loaded.routines[0].replay = lambda inputs: replay(primal, wrt, inputs, of=(0,))
+        if faults == "raise":
+            loaded.routines[0].replay = lambda inputs: replay(primal, wrt, inputs, of=(0,))
         stats = _stats(made.sizes, loaded.source, traced_at - start, time.perf_counter() - traced_at)
 
     def rolled(*notes: str) -> str:
@@ -420,10 +442,28 @@ def print_c(
         return emit_c(named, [header[0], *header[2:]], Leaves(*leaves) if leaves is not None else None)
 
 
-def _joint(primal: Program, wrt: Sequence[int], *, seeded: bool = False, **options: Any) -> Program:
+def _primal(traced: Traced, faults: str) -> Program:
+    """A traced program with its passes done."""
+    return run_passes(PRIMAL_PASSES, traced.program if faults == "raise" else without_faults(traced.program))
+
+
+def _joint(primal: Program, wrt: Sequence[int], faults: str, *, seeded: bool = False, **options: Any) -> Program:
     if seeded:
         options["gradient_groups"] = [Group("gradients", len(wrt), False)]
-    return adjoint(primal, wrt, seeded=seeded, **options)
+    program = adjoint(primal, wrt, seeded=seeded, **options)
+    return program if faults == "raise" else without_faults(fold_constants(program))
+
+
+def compared(program: Program, mode: str) -> Program:
+    """What is compiled of a program: with comparisons for operations that are there only to raise."""
+    if computed.opcode not in program.opcodes:
+        return program
+    return compare_domains(fold_constants(program), fast=mode == "fast")
+
+
+def with_faults(title: str, faults: str) -> str:
+    """What is being compiled, with what becomes of faults, if that is not what Python does."""
+    return title if faults == "raise" else f"{title}; inf and NaN in place of exceptions"
 
 
 _PAIR = [

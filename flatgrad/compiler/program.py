@@ -497,6 +497,10 @@ class Rewriter:
         self._inserted.append(variable - self.program.inputs)
         return variable
 
+    def renamed(self, operand: int) -> int:
+        """Where an operand of the old program went."""
+        return self._renamed[operand]
+
     def replace(self, operand: int) -> None:
         """Use `operand` of the new program wherever the current equation's variable was used."""
         self._renamed[self.program.inputs + self._index] = operand

@@ -44,10 +44,13 @@ class Trace:
         groups: the function's arguments.
         input_names: a safe name per input.
         sites: whether to record the user's line of each operation.
+        faults: what becomes of operations on constants at which Python raises: "raise", or "ieee" for inf and NaN.
     """
 
-    def __init__(self, name: str, groups: Sequence[Group], input_names: Sequence[str], sites: bool = True) -> None:
-        self._record_sites = sites
+    def __init__(
+        self, name: str, groups: Sequence[Group], input_names: Sequence[str], sites: bool = True, faults: str = "raise"
+    ) -> None:
+        self._record_sites, self.faults = sites, faults
         self.builder = ProgramBuilder(name, groups, input_names)
         self.leaves: list[Value] = []
         self._references: dict[int, int] = {}
@@ -106,6 +109,8 @@ class Trace:
         return known
 
     def _constant_result(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
+        if self.faults == "ieee":
+            primitive = primitive.total or primitive
         with recording(None):
             result = apply_eagerly(primitive, [_unwrapped(operand) for operand in operands])
         if isinstance(result, Condition):
@@ -263,16 +268,17 @@ def trace_function(
     leaves: Sequence[Value] = (),
     leaf_names: LeafNames | None = None,
     sites: bool = True,
+    faults: str = "raise",
 ) -> Traced:
     """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
 
     `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` finds names for leaves;
-    `sites` says whether to record the user's lines.
+    `sites` says whether to record the user's lines, `faults` whether operations on constants raise as Python's do.
 
     Raises:
         TraceError: for what the function must not do, also if the function caught that error itself.
     """
-    trace = Trace(name, groups, input_names, sites)
+    trace = Trace(name, groups, input_names, sites, faults)
     if leaf_names is not None:
         trace.leaf_names = leaf_names
     for leaf in leaves:

@@ -50,12 +50,17 @@ class Transformed:
     _identity = True
 
     def __init__(
-        self, function: Callable[..., Any], backend: str, mode: str, static_argnames: Sequence[str] | str
+        self,
+        function: Callable[..., Any],
+        backend: str,
+        mode: str,
+        static_argnames: Sequence[str] | str,
+        faults: str = "raise",
     ) -> None:
-        check_options(backend, mode)
+        check_options(backend, mode, faults)
         if not callable(function):
             raise InputError(f"expected a function, got {type(function).__name__}")
-        self.function, self.backend, self.mode = function, backend, mode
+        self.function, self.backend, self.mode, self.faults = function, backend, mode, faults
         self.__call__ = self._call
         name = getattr(function, "__name__", type(function).__name__)
         self.name = "f" if name == "<lambda>" else identifier(name) or "f"
@@ -236,11 +241,12 @@ class CompiledFunction(Transformed):
 
         def trace() -> tuple[Traced, list[int]]:
             traced = trace_function(
-                body, self.name, groups, names, leaf_names=functools.partial(outer_names, self.function)
-            )
+                body, self.name, groups, names, leaf_names=functools.partial(outer_names, self.function),
+                faults=self.faults,
+            )  # fmt: skip
             return traced, [*places, *range(count, count + len(traced.leaves))]
 
-        kernel, traced = build_pair(trace, self._title(), self.mode, self.backend)
+        kernel, traced = build_pair(trace, self._title(), self.mode, self.backend, self.faults)
         given = {id(value) for value, _ in arguments.values}
         self._captured.update((id(leaf), leaf) for leaf in kernel.leaves)
         if any(id(leaf) in given for leaf in kernel.leaves):
@@ -389,7 +395,8 @@ class GradFunction(Transformed):
                     entry = self._kernels[arguments.key] = self._build(arguments)
         return entry, arguments
 
-    def _build(self, arguments: Arguments, load: bool = True) -> _GradEntry:
+    def _build(self, arguments: Arguments, load: bool = True, faults: str = "") -> _GradEntry:
+        faults = faults or self.faults
         self._check_signature(arguments)
         groups, names, owners = self._groups(arguments)
         structures = self._differentiated(arguments)
@@ -414,8 +421,9 @@ class GradFunction(Transformed):
 
         def trace() -> tuple[Traced, list[int], list[Group]]:
             traced = trace_function(
-                body, self.name, groups, names, self._wrt or (), functools.partial(outer_names, self.function)
-            )
+                body, self.name, groups, names, self._wrt or (), functools.partial(outer_names, self.function),
+                faults=faults,
+            )  # fmt: skip
             if self._wrt is not None:
                 leaf = {id(value): len(names) + k for k, value in enumerate(traced.leaves)}
                 return traced, [leaf[id(v)] for v in self._wrt], [Group("gradients", len(self._wrt), False)]
@@ -428,7 +436,7 @@ class GradFunction(Transformed):
             return traced, inputs, gradient_groups
 
         kernel, traced = build_joint(
-            trace, self._title(), self._with_value, self.mode, self.backend, not load, self.passes
+            trace, self._title(), self._with_value, self.mode, self.backend, not load, self.passes, faults
         )
         entry = _GradEntry(kernel, traced.result, structures)
         if load and not (self._has_aux or arguments.keywords or self._statics):
@@ -459,14 +467,15 @@ class GradFunction(Transformed):
         return structures
 
     def _inline(self, arguments: Arguments) -> Any:
-        """Splice value and gradient into the function that is being traced."""
+        """Splice value and gradient into the function that is being traced, whose `faults` decides."""
         trace = recorder()
         assert isinstance(trace, Trace)
-        entry = self._inlined.get(arguments.key)
+        key = arguments.key, trace.faults
+        entry = self._inlined.get(key)
         if entry is None:
-            entry = self._build(arguments, load=False)
+            entry = self._build(arguments, load=False, faults=trace.faults)
             if not any(isinstance(leaf, TracedValue) for leaf in entry.kernel.leaves):
-                self._inlined[arguments.key] = entry
+                self._inlined[key] = entry
         operands = [
             n for argument in arguments.numbers for n in (argument if isinstance(argument, list) else [argument])
         ]
@@ -497,6 +506,7 @@ def compile(
     *,
     backend: str = "auto",
     mode: str = "exact",
+    faults: str = "raise",
     static_argnames: Sequence[str] | str = (),
 ) -> Any:
     """Compile a function on `Value`s: a drop-in replacement that runs generated code.
@@ -512,6 +522,8 @@ def compile(
             the program; "native": machine code, which needs llvmlite; "auto": what is estimated to be the fastest.
             The bits are the same.
         mode: "exact": the bits of the interpreted graph; "fast": simplified as real numbers are.
+        faults: "raise": it raises where the graph raises, and the same; "ieee": no arithmetic exception, but inf and
+            NaN as IEEE 754 and NumPy have them, in values and gradients. What is inlined into this function follows it.
         static_argnames: arguments whose values are part of the structure: one kernel per value.
 
     Returns:
@@ -520,7 +532,7 @@ def compile(
 
     Raises:
         TraceError: at the first call, if `fn` reads a number that the compiled program cannot know.
-        OptionError: for an unknown back end, mode or argument name.
+        OptionError: for an unknown back end, mode, argument name, or other option.
 
     Example:
         >>> import flatgrad as fg
@@ -532,8 +544,8 @@ def compile(
         (0.9051482536448664, 0.09035331946182429)
     """
     if fn is None:
-        return functools.partial(compile, backend=backend, mode=mode, static_argnames=static_argnames)
-    return CompiledFunction(fn, backend=backend, mode=mode, static_argnames=static_argnames)
+        return functools.partial(compile, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)
+    return CompiledFunction(fn, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)
 
 
 def value_and_grad(
@@ -544,6 +556,7 @@ def value_and_grad(
     has_aux: bool = False,
     backend: str = "auto",
     mode: str = "exact",
+    faults: str = "raise",
     static_argnames: Sequence[str] | str = (),
 ) -> GradFunction:
     """A function that returns the value of `fn` and its gradient, as floats, and changes no `.grad`.
@@ -553,8 +566,8 @@ def value_and_grad(
         argnums: the position of the argument to differentiate with respect to, or several.
         wrt: instead of an argument: a Module or a list of `Value`s that `fn` reaches from outside.
         has_aux: `fn` returns `(value, aux)`; `aux` is returned beside the value and not differentiated.
-        backend, mode, static_argnames: as for `compile`. Under "auto" a tiny function begins as flat Python, and gets
-            machine code when it has been called 20,000 times.
+        backend, mode, faults, static_argnames: as for `compile`. Under "auto" a tiny function begins as flat Python,
+            and gets machine code when it has been called 20,000 times.
 
     Returns:
         A function with the arguments of `fn` that returns `(value, gradient)`, or `((value, aux), gradient)`. A
@@ -569,9 +582,11 @@ def value_and_grad(
         >>> import flatgrad as fg
         >>> fg.value_and_grad(lambda x: x[0] * x[1])([3.0, 4.0])
         (12.0, [4.0, 3.0])
+        >>> fg.value_and_grad(fg.exp, faults="ieee")(1000.0)
+        (inf, inf)
     """
     return GradFunction(
-        fn, argnums, wrt, has_aux, True, backend=backend, mode=mode, static_argnames=static_argnames
+        fn, argnums, wrt, has_aux, True, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames
     )  # fmt: skip
 
 
@@ -583,9 +598,13 @@ def grad(
     has_aux: bool = False,
     backend: str = "auto",
     mode: str = "exact",
+    faults: str = "raise",
     static_argnames: Sequence[str] | str = (),
 ) -> GradFunction:
     """A function that returns the gradient of `fn`: `value_and_grad` without the value.
+
+    It raises where `fn` does, although it does not compute what only the value needs: there it compares numbers with
+    the ends of domains. `grad(fg.log)(-1.0)` raises, and does not compute a logarithm at 1.0.
 
     Example:
         >>> import flatgrad as fg
@@ -593,7 +612,7 @@ def grad(
         12.0
     """
     return GradFunction(
-        fn, argnums, wrt, has_aux, False, backend=backend, mode=mode, static_argnames=static_argnames
+        fn, argnums, wrt, has_aux, False, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames
     )  # fmt: skip
 
 
@@ -634,6 +653,7 @@ def compile_graph(
     *,
     backend: str = "auto",
     mode: str = "exact",
+    faults: str = "raise",
 ) -> CompiledGraph:
     """Compile a graph that has already been built.
 
@@ -641,7 +661,7 @@ def compile_graph(
         outputs: the `Value` or `Value`s to compute.
         inputs: the `Value`s that become the arguments of the result, in order. All other leaves (without `inputs`: all
             of them) are bound by identity: at each call their current data is read.
-        backend, mode: as for `compile`.
+        backend, mode, faults: as for `compile`.
 
     Returns:
         A callable that returns one `Value`, or a list of them if `outputs` is a list.
@@ -653,7 +673,7 @@ def compile_graph(
         >>> graph(5.0, 1.0).data
         10.0
     """
-    check_options(backend, mode)
+    check_options(backend, mode, faults)
     if not isinstance(outputs, (Value, list, tuple)):
         raise InputError(f"compile_graph: expected a Value or a list of Values, got {type(outputs).__name__}")
     single = isinstance(outputs, Value)
@@ -673,5 +693,5 @@ def compile_graph(
         traced = trace_graph(roots, given, "graph")
         return traced, list(range(traced.program.inputs))
 
-    kernel, _ = build_pair(trace, "a graph", mode, backend)
+    kernel, _ = build_pair(trace, "a graph", mode, backend, faults)
     return CompiledGraph(kernel, given, single)

@@ -55,7 +55,7 @@ class NativeLoop:
         self.numbers, self.all_numbers = optimizer.step_numbers, optimizer.all_numbers()
         self.width = 1 + len(optimizer.step_texts())
         self.sizes = list(steps)
-        self.programs = [steps[size].program for size in self.sizes]
+        self.programs = [steps[size].meaning for size in self.sizes]
         self.layouts: list[StepLayout] = []
         self.trainers = []
         for size in self.sizes:

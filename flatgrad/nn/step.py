@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..compiler.arguments import Arguments
-from ..compiler.driver import Lowered, Printed, joint_passes, lower, print_functions
+from ..compiler.driver import Lowered, Printed, compared, joint_passes, lower, print_functions, with_faults
 from ..compiler.emit.training import emit_step_numbers
+from ..compiler.faults import without_faults
 from ..compiler.names import Namer, outer_names
 from ..compiler.passes import ARRAY_PASSES, run_passes
+from ..compiler.passes.constants import fold_constants
 from ..compiler.program import Group, Program
 from ..compiler.reroll import reroll
 from ..compiler.trace import Trace, trace_function
@@ -38,13 +40,17 @@ class StepProgram:
 
     It takes the batch's arguments, the parameters, the optimiser's state (a list per kind), the numbers of the step,
     and the leaves that are not trained; it returns the loss, the new parameters and the new state. `arrays` is the
-    program re-rolled, if a back end that works on arrays runs it; `mode` the one for which it was lowered.
+    program re-rolled, if a back end that works on arrays runs it; `mode` the one for which it was lowered. `meaning` is
+    evaluated where a step has a fault: it has the operations of which a compiled one compares only whether they would
+    raise.
     """
 
-    def __init__(self, lowered: Lowered, traced: Program, leaves: list[Value], seconds: float, mode: str) -> None:
+    def __init__(
+        self, lowered: Lowered, traced: Program, meaning: Program, leaves: list[Value], seconds: float, mode: str
+    ) -> None:
         self.backend, self.program, self.leaves, self.seconds = lowered.backend, lowered.whole, leaves, seconds
         self.arrays = lowered.arrays[0] if lowered.arrays else None
-        self.traced, self.mode = traced, mode
+        self.traced, self.meaning, self.mode = traced, meaning, mode
 
     def digest(self) -> bytes:
         """A fingerprint of what the step computes, whatever runs it."""
@@ -57,7 +63,7 @@ class StepProgram:
     def routine(self, function: Callable[..., Any], source: str) -> Routine:
         """The generated function of the step as a routine."""
         arrays = self.arrays is not None
-        return Routine(function, self.program, source, arrays=arrays, exact=not arrays or self.mode == "exact")
+        return Routine(function, self.meaning, source, arrays=arrays, exact=not arrays or self.mode == "exact")
 
 
 class _Position(NamedTuple):
@@ -93,16 +99,18 @@ class TrainStep(Transformed):
         *,
         backend: str = "auto",
         mode: str = "exact",
+        faults: str = "raise",
         static_argnames: Sequence[str] | str = (),
     ) -> None:
-        super().__init__(loss_fn, backend, mode, static_argnames)
+        super().__init__(loss_fn, backend, mode, static_argnames, faults)
         if not isinstance(optimizer, Optimizer):
             raise InputError(f"train_step: expected an optimiser such as nn.SGD(0.1), got {type(optimizer).__name__}")
         self.optimizer = optimizer
         self.parameters = as_parameters(parameters)
         self._gradient = GradFunction(
-            loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, static_argnames=static_argnames
-        )
+            loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, faults=faults,
+            static_argnames=static_argnames,
+        )  # fmt: skip
         self._gradient.passes = False  # the whole step is simplified
         self._stepping = threading.RLock()
         self._source: str | Callable[[], str] = ""
@@ -345,16 +353,19 @@ class TrainStep(Transformed):
         start = time.perf_counter()
         with collector_paused():
             traced = trace_function(
-                body, self.name, groups, names, leaf_names=functools.partial(outer_names, self.function)
-            )
-            program = traced.program
+                body, self.name, groups, names, leaf_names=functools.partial(outer_names, self.function),
+                faults=self.faults,
+            )  # fmt: skip
+            program = traced.program if self.faults == "raise" else without_faults(fold_constants(traced.program))
             program.output_groups = [
                 Group("loss", 1, True),
                 Group("parameters", width, False),
                 *(Group(f"{state}s", width, False) for state in self.optimizer.state_names),
             ]
-            lowered = lower(program, backend or self.backend, self.mode)
-        return StepProgram(lowered, program, traced.leaves, time.perf_counter() - start, self.mode)
+            compiled = compared(program, self.mode)
+            lowered = lower(compiled, backend or self.backend, self.mode)
+            meaning = lowered.whole if compiled is program else run_passes(ARRAY_PASSES, program)
+        return StepProgram(lowered, compiled, meaning, traced.leaves, time.perf_counter() - start, self.mode)
 
     def _updated(self, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
         """The new parameters, then the new states, kind by kind."""
@@ -380,8 +391,9 @@ class TrainStep(Transformed):
         program, arrays = steps[0][0].program, [step.arrays for step, _ in steps if step.arrays is not None]
         gradient = program.update - program.primal
         value, update = program.primal, len(program) - program.update
+        title = with_faults(self._title(), self.faults)
         header = [
-            f"Generated by flatgrad {VERSION}: training steps of {self._title()} with {type(self.optimizer).__name__}.",
+            f"Generated by flatgrad {VERSION}: training steps of {title} with {type(self.optimizer).__name__}.",
             f"{len(program)} equations: {value} compute the loss, {gradient} its gradient, {update} the update.",
         ]
         functions = [(name, "Make a training step: return the loss, and what is new.") for _, name in steps]
@@ -426,6 +438,7 @@ def train_step(
     *,
     backend: str = "auto",
     mode: str = "exact",
+    faults: str = "raise",
     static_argnames: Sequence[str] | str = (),
 ) -> TrainStep:
     """A function that makes one training step per call.
@@ -434,7 +447,7 @@ def train_step(
         loss_fn: takes a batch (numbers, lists, arrays) and returns one `Value`, closing over the model.
         optimizer: `nn.SGD(...)`, `nn.Adam(...)`, ...
         parameters: a Module, or the `Value`s to train.
-        backend, mode, static_argnames: as for `fg.compile`.
+        backend, mode, faults, static_argnames: as for `fg.compile`; `faults` is for the update, too.
 
     Returns:
         `step(*batch) -> float`, the loss before the update; `step.source` is the generated function,
@@ -449,4 +462,6 @@ def train_step(
         >>> losses[0], round(w.data, 12)
         (4.0, 0.976)
     """
-    return TrainStep(loss_fn, optimizer, parameters, backend=backend, mode=mode, static_argnames=static_argnames)
+    return TrainStep(
+        loss_fn, optimizer, parameters, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames
+    )

@@ -181,6 +181,7 @@ def fit(
     on_nonfinite: str = "raise",
     backend: str = "auto",
     mode: str = "exact",
+    faults: str = "raise",
 ) -> History:
     """Train a model.
 
@@ -208,7 +209,8 @@ def fit(
         resume: go on from the checkpoint, if the file exists; the bits are those of a run that was never stopped.
             Data, model, loss and optimiser must be the same; steps, epochs and patience may differ.
         on_nonfinite: "raise" an error when a loss is NaN or infinite, or "continue".
-        backend, mode: as for `fg.compile`.
+        backend, mode, faults: as for `fg.compile`. With faults="ieee" no operation of a step raises; a loss may
+            be NaN or infinite, for which there is `on_nonfinite`.
 
     Returns:
         The history. Ctrl-C ends the run early: the history says so, and the model has the last completed step's
@@ -258,7 +260,9 @@ def fit(
         raise OptionError(f"on_nonfinite: {on_nonfinite!r} is neither 'raise' nor 'continue'")
     if patience is not None and patience < 1:
         raise OptionError(f"patience must be at least 1 epoch, got {patience}")
-    run = _Run(TrainStep(loss_fn, optimizer, model, backend=backend, mode=mode), data, validation, plan, seed)
+    run = _Run(
+        TrainStep(loss_fn, optimizer, model, backend=backend, mode=mode, faults=faults), data, validation, plan, seed
+    )
     run.metrics, run.patience, run.min_delta = dict(metrics or {}), patience, min_delta
     run.checkpoint = Path(checkpoint) if checkpoint is not None else None
     run.checkpoint_every = checkpoint_every
@@ -331,7 +335,9 @@ class _Run:
         self.history = History(steps_per_epoch=plan.steps_per_epoch, seed=seed)
         self.best: tuple[float, int, list[float]] | None = None
         self._initial = list(step.numbers)
-        self._validate = value_and_grad(step.function, wrt=[], backend=step.backend, mode=step.mode)
+        self._validate = value_and_grad(
+            step.function, wrt=[], backend=step.backend, mode=step.mode, faults=step.faults
+        )  # fmt: skip
 
     # --- the generated loop ---------------------------------------------------------------------------------------
 

@@ -16,7 +16,10 @@ Rules of the house for partials:
 
 from __future__ import annotations
 
+import functools
 import math
+import struct
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +28,7 @@ import numpy as np
 from . import scalar
 from .errors import ARITHMETIC_ERRORS, FlatgradError, InputError, MissingPartialError, OptionError, arithmetic_error
 from .sites import Location, call_site, describe, locate
+from .tracing import traces_without_faults
 
 
 class _Zero:
@@ -146,6 +150,9 @@ class Primitive:
         remedy: what to write instead, in words, where a partial divides by zero.
         decided_by: an operand whose number, where it is a constant, the rules are called with as it is (not with an
             operand that stands for it), so that they can make simpler equations; None for most rows.
+        fault: the condition under which it does, in comparisons of the operands, so that nothing else need be computed:
+            a function of the operands (constants as floats) that returns a condition, or True or False where that is
+            certain, or None where only computing tells. It must not hold for NaN, at which nothing raises.
         commutative: whether `f(a, b)` and `f(b, a)` have the same bits.
         python: the spelling in generated Python: a template, or a function of the operands' constants (None where an
             operand is not a constant) that returns a template. An operand that a template names twice is a name there.
@@ -160,6 +167,7 @@ class Primitive:
         c: an expression in C, a template, with the same bits as `evaluate`. All operands are computed before it.
         c_fault: an expression in C that says whether `evaluate` would raise. Without it, a row that can raise does so
             where a NaN comes of no NaN, or an infinity of finite numbers, as CPython's `math` does.
+        internal: whether only the compiler uses it: it is no public function, and no method.
 
     Example:
         >>> from flatgrad.runtime.primitives import tanh
@@ -194,6 +202,8 @@ class Primitive:
         numpy_fault: str = "",
         c: str | None = None,
         c_fault: str = "",
+        fault: Callable[..., Any] | None = None,
+        internal: bool = False,
     ) -> None:
         operands, self.result = kinds.split("->")
         rules = tuple(pullbacks if pullbacks is not None else partials)
@@ -209,6 +219,9 @@ class Primitive:
         self.numpy, self.numpy_fast = numpy, numpy_fast if numpy_fast is not None else numpy
         self.numpy_fault = numpy_fault
         self.c, self.c_fault = c, c_fault
+        self.fault, self.internal = fault, internal
+        #: The row that stands for this one where nothing may raise; None if there is none.
+        self.total: Primitive | None = None if raises else self
         #: The operands that a gradient flows to (or would, were the partial known).
         self.differentiable = tuple(k for k, rule in enumerate(rules) if rule is not ZERO)
         self.__name__, self.__doc__ = name, doc
@@ -218,6 +231,8 @@ class Primitive:
         if name in BY_NAME:
             raise OptionError(f"primitive {name} exists already; choose another name")
         TABLE.append(self)
+        if internal:
+            return
         BY_NAME[name] = self
         for method in (name, *aliases):
             if not hasattr(Operand, method):
@@ -241,6 +256,8 @@ class Primitive:
         except FlatgradError:
             raise
         except ARITHMETIC_ERRORS as error:
+            if self.total is not None and traces_without_faults():
+                return self.total.evaluate(*map(number, operands))
             raise self.error(error, operands, locate(call_site(2))) from None
 
     def __repr__(self) -> str:
@@ -323,7 +340,7 @@ def not_taken(location: Location | None) -> str:
     return f". It is computed for {_BRANCH.replace(';', f'{at};')} {_SELECT_FIRST}"
 
 
-#: The rows, by opcode and by name.
+#: The rows by opcode, and those that are public functions by name.
 TABLE: list[Primitive] = []
 BY_NAME: dict[str, Primitive] = {}
 
@@ -394,6 +411,64 @@ def _by_square(a: Any, length: Any) -> Any:
     return div(div(a, length), length)
 
 
+@functools.cache
+def _last_sound(function: Callable[[float], float], sound: float, faulty: float) -> float:
+    """The last number on the way from one positive number to another at which a function does not raise.
+
+    Numbers are halved by their bits, among which positive ones have the same order; `function` must raise beyond some
+    point and not before it.
+    """
+    good, bad = (struct.unpack("<q", struct.pack("<d", x))[0] for x in (sound, faulty))
+    while good - bad not in (-1, 1):
+        middle = (good + bad) // 2
+        try:
+            function(struct.unpack("<d", struct.pack("<q", middle))[0])
+            good = middle
+        except ARITHMETIC_ERRORS:
+            bad = middle
+    result: float = struct.unpack("<d", struct.pack("<q", good))[0]
+    return result
+
+
+def _beyond(x: Any, limit: float) -> Any:
+    """The condition that a number is larger than a limit, and finite."""
+    return greater(x, limit) & less(x, math.inf)
+
+
+@functools.cache
+def _power_limit(exponent: float) -> float:
+    """The last positive base whose power does not overflow: the largest, or for a negative exponent the smallest."""
+    edge = sys.float_info.max if exponent > 0.0 else math.ulp(0.0)
+    try:
+        scalar.power(edge, exponent)
+    except ARITHMETIC_ERRORS:
+        return _last_sound(lambda base: scalar.power(base, exponent), 1.0, edge)
+    return edge
+
+
+def _power_fault(base: Any, exponent: Any) -> Any:
+    if not isinstance(exponent, float):
+        return None
+    if exponent == 0.0 or not math.isfinite(exponent):
+        return False
+    limit = _power_limit(exponent)
+    overflows = limit < sys.float_info.max
+    if exponent.is_integer():
+        if exponent < 0.0:
+            return less(abs(base), limit)
+        return _beyond(abs(base), limit) if overflows else False
+    # A negative base has no real power; but the one of -inf is inf or 0.
+    if exponent < 0.0:
+        return less(base, limit) & greater(base, -math.inf)
+    negative = less(base, 0.0) & greater(base, -math.inf)
+    return negative | _beyond(base, limit) if overflows else negative
+
+
+def _overflow(function: Callable[[float], float]) -> Callable[[Any], Any]:
+    """The condition under which a function of `math` that grows from 0 on overflows."""
+    return lambda x: _beyond(x, _last_sound(function, 1.0, 1e3))
+
+
 def _select(condition: bool, a: Any, b: Any) -> Any:
     return a if condition else b
 
@@ -449,6 +524,7 @@ power: Primitive = Primitive(
     domain=(POSITIVE, REAL), requires="a base >= 0 for a fractional exponent", raises=True, decided_by=1,
     remedy="a ** k has no finite derivative at a = 0 for k < 1 other than 0; the length of a vector is "
     "fg.norm(vector), whose gradient is 0 where all elements are 0",
+    fault=_power_fault,
     numpy_fast=("power({0}, {1}, {out})",),
     c="pow({0}, {1})",
 )  # fmt: skip
@@ -459,6 +535,7 @@ div: Primitive = Primitive(
     doc="The true quotient `a / b`, rounded once (`/` on `Value`s is micrograd's `a * b**-1`, rounded twice).",
     sympy=lambda sp, a, b: a / b, python="{0} / {1}", strength=PRODUCT, symbol="/",
     domain=(REAL, POSITIVE), raises=True,
+    fault=lambda a, b: equal(b, 0.0),
     numpy=("divide({0}, {1}, {out})",), numpy_fault="equal({1}, 0.0).any()",
     c="{0} / {1}", c_fault="{1} == 0.0",
 )  # fmt: skip
@@ -529,6 +606,7 @@ exp: Primitive = Primitive(
     "exp", "f->f", math.exp, (lambda out, x: out,),
     doc="The exponential function; raises where the result overflows.",
     sympy=lambda sp, x: sp.exp(x), python="exp({0})", imports=("exp",), raises=True,
+    fault=_overflow(math.exp),
     numpy_fast=("exp({0}, {out})",),
     c="exp({0})",
 )  # fmt: skip
@@ -537,6 +615,7 @@ expm1: Primitive = Primitive(
     "expm1", "f->f", math.expm1, (lambda out, x: out + 1.0,),
     doc="`exp(x) - 1`, accurate near 0; raises where the result overflows.",
     sympy=lambda sp, x: sp.exp(x) - 1, python="expm1({0})", imports=("expm1",), raises=True,
+    fault=_overflow(math.expm1),
     numpy_fast=("expm1({0}, {out})",),
     c="expm1({0})",
 )  # fmt: skip
@@ -546,6 +625,7 @@ log: Primitive = Primitive(
     doc="The natural logarithm.",
     sympy=lambda sp, x: sp.log(x), python="log({0})", imports=("log",),
     domain=(POSITIVE,), requires="x > 0", raises=True,
+    fault=lambda x: less_equal(x, 0.0),
     numpy_fast=("log({0}, {out})",),
     c="log({0})",
 )  # fmt: skip
@@ -555,6 +635,7 @@ log1p: Primitive = Primitive(
     doc="`log(1 + x)`, accurate near 0.",
     sympy=lambda sp, x: sp.log(1 + x), python="log1p({0})", imports=("log1p",),
     domain=((-1.0, math.inf),), requires="x > -1", raises=True,
+    fault=lambda x: less_equal(x, -1.0),
     numpy_fast=("log1p({0}, {out})",),
     c="log1p({0})",
 )  # fmt: skip
@@ -566,6 +647,7 @@ sqrt: Primitive = Primitive(
     domain=(POSITIVE,), requires="x >= 0", raises=True,
     remedy="sqrt has no finite derivative at 0; the length of a vector is fg.norm(vector), whose gradient is 0 where "
     "all elements are 0",
+    fault=lambda x: less(x, 0.0),
     numpy=("sqrt({0}, {out})",), numpy_fault="less({0}, 0.0).any()",
     c="sqrt({0})",
 )  # fmt: skip
@@ -630,6 +712,7 @@ sinh: Primitive = Primitive(
     "sinh", "f->f", math.sinh, (lambda out, x: cosh(x),),
     doc="The hyperbolic sine; raises where the result overflows.",
     sympy=lambda sp, x: sp.sinh(x), python="sinh({0})", imports=("sinh",), raises=True,
+    fault=lambda x: _beyond(abs(x), _last_sound(math.sinh, 1.0, 1e3)),
     numpy_fast=("sinh({0}, {out})",),
     c="sinh({0})",
 )  # fmt: skip
@@ -638,6 +721,7 @@ cosh: Primitive = Primitive(
     "cosh", "f->f", math.cosh, (lambda out, x: sinh(x),),
     doc="The hyperbolic cosine; raises where the result overflows.",
     sympy=lambda sp, x: sp.cosh(x), python="cosh({0})", imports=("cosh",), raises=True,
+    fault=lambda x: _beyond(abs(x), _last_sound(math.cosh, 1.0, 1e3)),
     numpy_fast=("cosh({0}, {out})",),
     c="cosh({0})",
 )  # fmt: skip
@@ -663,6 +747,7 @@ sin: Primitive = Primitive(
     "sin", "f->f", math.sin, (lambda out, x: cos(x),),
     doc="The sine of an angle in radians.",
     sympy=lambda sp, x: sp.sin(x), python="sin({0})", imports=("sin",), requires="a finite x", raises=True,
+    fault=lambda x: equal(abs(x), math.inf),
     numpy_fast=("sin({0}, {out})",),
     c="sin({0})",
 )  # fmt: skip
@@ -671,6 +756,7 @@ cos: Primitive = Primitive(
     "cos", "f->f", math.cos, (lambda out, x: -sin(x),),
     doc="The cosine of an angle in radians.",
     sympy=lambda sp, x: sp.cos(x), python="cos({0})", imports=("cos",), requires="a finite x", raises=True,
+    fault=lambda x: equal(abs(x), math.inf),
     numpy_fast=("cos({0}, {out})",),
     c="cos({0})",
 )  # fmt: skip
@@ -680,6 +766,7 @@ tan: Primitive = Primitive(
     doc="The tangent of an angle in radians.",
     sympy=lambda sp, x: sp.tan(x), python="tan({0})", imports=("tan",),
     domain=((-1.5, 1.5),), requires="a finite x", raises=True,
+    fault=lambda x: equal(abs(x), math.inf),
     numpy_fast=("tan({0}, {out})",),
     c="tan({0})",
 )  # fmt: skip
@@ -689,6 +776,7 @@ asin: Primitive = Primitive(
     doc="The inverse sine, in radians.",
     sympy=lambda sp, x: sp.asin(x), python="asin({0})", imports=("asin",), aliases=("arcsin",),
     domain=((-1.0, 1.0),), requires="-1 <= x <= 1", raises=True,
+    fault=lambda x: greater(abs(x), 1.0),
     numpy_fast=("arcsin({0}, {out})",),
     c="asin({0})",
 )  # fmt: skip
@@ -698,6 +786,7 @@ acos: Primitive = Primitive(
     doc="The inverse cosine, in radians.",
     sympy=lambda sp, x: sp.acos(x), python="acos({0})", imports=("acos",), aliases=("arccos",),
     domain=((-1.0, 1.0),), requires="-1 <= x <= 1", raises=True,
+    fault=lambda x: greater(abs(x), 1.0),
     numpy_fast=("arccos({0}, {out})",),
     c="acos({0})",
 )  # fmt: skip
@@ -820,7 +909,49 @@ detach: Primitive = Primitive(
     c="{0}",
 )  # fmt: skip
 
+# --- what only the compiler uses ----------------------------------------------------------------------------------
+
+checked: Primitive = Primitive(
+    "checked", "fb->f", scalar.checked, (lambda out, x, fault: 1.0, ZERO),
+    doc="The number `x`; raises where the condition holds, under which a function has no value, and so no gradient.",
+    sympy=lambda sp, x, fault: x, python="checked({0}, {1})", prelude=scalar.checked,
+    requires="numbers at which the function has a value", raises=True, internal=True,
+    numpy=("copyto({out}, {0})",), numpy_fault="any({1})",
+    c="{0}", c_fault="{1}",
+)  # fmt: skip
+
+computed: Primitive = Primitive(
+    "computed", "f->b", lambda x: False, (ZERO,),
+    doc="A condition that never holds, but needs `x`: where computing that raises, it raises.",
+    sympy=lambda sp, x: sp.false, python="{0} < -inf", strength=COMPARISON, internal=True,
+    numpy=("less({0}, -np.inf, {out})",),
+    c="{0} < -INFINITY",
+)  # fmt: skip
+
+
+def _total(row: Primitive, evaluate: Callable[..., float]) -> Primitive:
+    """A row that gives inf or NaN, as IEEE 754 and C have it, where `row` raises."""
+    operands = ", ".join(f"{{{k}}}" for k in range(row.arity))
+    imports = tuple(name for name in evaluate.__code__.co_names if hasattr(math, name))
+    row.total = Primitive(
+        evaluate.__name__, row.kinds, evaluate, row.partials,
+        doc=f"As `{row.name}`, but inf or NaN where that raises.",
+        sympy=row.sympy, python=f"{evaluate.__name__}({operands})", imports=imports,
+        prelude=evaluate, symbol=row.symbol, domain=row.domain, decided_by=row.decided_by, internal=True,
+        numpy=row.numpy, numpy_fast=row.numpy_fast, c=row.c,
+    )  # fmt: skip
+    return row.total
+
+
+for _row, _evaluate in (
+    (power, scalar.ieee_power), (div, scalar.ieee_div), (exp, scalar.ieee_exp), (expm1, scalar.ieee_expm1),
+    (log, scalar.ieee_log), (log1p, scalar.ieee_log1p), (sqrt, scalar.ieee_sqrt), (sinh, scalar.ieee_sinh),
+    (cosh, scalar.ieee_cosh), (sin, scalar.ieee_sin), (cos, scalar.ieee_cos), (tan, scalar.ieee_tan),
+    (asin, scalar.ieee_asin), (acos, scalar.ieee_acos),
+):  # fmt: skip
+    _total(_row, _evaluate)
+
 #: So many rows of the table are this package's; those behind them are others'.
 PACKAGE_ROWS: Final = len(TABLE)
 
-__all__ = [name for name, item in globals().items() if isinstance(item, Primitive)]
+__all__ = [name for name, item in globals().items() if isinstance(item, Primitive) and item is BY_NAME.get(name)]

@@ -5,7 +5,7 @@ They must run on Python 3.8, and may use nothing but `math`.
 
 from __future__ import annotations
 
-from math import exp, inf, log1p, sqrt
+from math import acos, asin, copysign, cos, cosh, exp, expm1, inf, log, log1p, nan, pow, sin, sinh, sqrt, tan
 
 
 def power(base: float, exponent: float) -> float:
@@ -41,3 +41,102 @@ def sigmoid(x: float) -> float:
 def softplus(x: float) -> float:
     """log(1 + exp(x)), written so that nothing overflows."""
     return x + log1p(exp(-x)) if x > 0.0 else log1p(exp(x))
+
+
+def checked(x: float, fault: bool) -> float:
+    """x, unless the function that it belongs to has no value."""
+    if fault:
+        raise ValueError("the function has no value at these numbers")
+    return x
+
+
+# Where Python raises, these give what IEEE 754 and the C standard (C99, annex F) say.
+
+
+def ieee_power(base: float, exponent: float) -> float:
+    """base ** exponent; inf or NaN where Python raises."""
+    try:
+        return pow(base, exponent)
+    except OverflowError:
+        return -inf if base < 0.0 and exponent % 2.0 == 1.0 else inf
+    except ValueError:
+        if base != 0.0:
+            return nan
+        return copysign(inf, base) if exponent % 2.0 == 1.0 else inf
+
+
+def ieee_div(a: float, b: float) -> float:
+    """a / b; inf or NaN where b is 0."""
+    return a / b if b != 0.0 else a * copysign(inf, b)
+
+
+def ieee_exp(x: float) -> float:
+    """exp(x); inf where it overflows."""
+    try:
+        return exp(x)
+    except OverflowError:
+        return inf
+
+
+def ieee_expm1(x: float) -> float:
+    """expm1(x); inf where it overflows."""
+    try:
+        return expm1(x)
+    except OverflowError:
+        return inf
+
+
+def ieee_log(x: float) -> float:
+    """log(x); -inf at 0, NaN below."""
+    return log(x) if x > 0.0 else -inf if x == 0.0 else nan
+
+
+def ieee_log1p(x: float) -> float:
+    """log1p(x); -inf at -1, NaN below."""
+    return log1p(x) if x > -1.0 else -inf if x == -1.0 else nan
+
+
+def ieee_sqrt(x: float) -> float:
+    """sqrt(x); NaN below 0."""
+    return sqrt(x) if x >= 0.0 else nan
+
+
+def ieee_sinh(x: float) -> float:
+    """sinh(x); inf or -inf where it overflows."""
+    try:
+        return sinh(x)
+    except OverflowError:
+        return copysign(inf, x)
+
+
+def ieee_cosh(x: float) -> float:
+    """cosh(x); inf where it overflows."""
+    try:
+        return cosh(x)
+    except OverflowError:
+        return inf
+
+
+def ieee_sin(x: float) -> float:
+    """sin(x); NaN where x is infinite."""
+    return sin(x) if abs(x) < inf else nan
+
+
+def ieee_cos(x: float) -> float:
+    """cos(x); NaN where x is infinite."""
+    return cos(x) if abs(x) < inf else nan
+
+
+def ieee_tan(x: float) -> float:
+    """tan(x); NaN where x is infinite."""
+    return tan(x) if abs(x) < inf else nan
+
+
+def ieee_asin(x: float) -> float:
+    """asin(x); NaN outside of [-1, 1]."""
+    return asin(x) if -1.0 <= x <= 1.0 else nan
+
+
+def ieee_acos(x: float) -> float:
+    """acos(x); NaN outside of [-1, 1]."""
+    return acos(x) if -1.0 <= x <= 1.0 else nan

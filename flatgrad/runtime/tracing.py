@@ -26,9 +26,11 @@ class Recorder(Protocol):
 
     Attributes:
         refusal: the first error of `refuse` since the trace began.
+        faults: what becomes of operations at which Python raises: "raise", or "ieee" for inf and NaN.
     """
 
     refusal: TraceError | None
+    faults: str
 
     def record(self, primitive: Any, operands: Sequence[Any]) -> Any: ...
 
@@ -46,6 +48,12 @@ def recorder() -> Recorder | None:
 def recorders() -> tuple[Recorder | None, ...]:
     """The recorders of this thread, innermost last; None among them stands for operations that are executed."""
     return active.get(get_ident(), ())
+
+
+def traces_without_faults() -> bool:
+    """Whether this thread traces a function in which operations give inf and NaN where Python raises."""
+    current = recorder()
+    return current is not None and current.faults == "ieee"
 
 
 def records(trace: Any) -> bool:

@@ -15,7 +15,7 @@ import flatgrad as fg
 from benchmarks.workloads import moons
 from flatgrad import Value
 from flatgrad.runtime.errors import OptionError
-from flatgrad.runtime.primitives import TABLE
+from flatgrad.runtime.primitives import BY_NAME
 from tests.array_programs import flattened, rolled_module
 from tests.bits import all_bits, assert_same
 from tests.compiler import array_workloads as work
@@ -108,7 +108,9 @@ def test_every_row_in_one_rolled_module(run, tmp_path):  # noqa: F811
     assert_same(flattened(one), flattened(f(*POINTS[0])))
     (several,) = run(wide, ("value_and_grad", columns))
     assert_same(flattened(several), flattened(fg.value_and_grad(lanes, argnums=(0, 1, 2), backend="python")(*columns)))
-    assert {row.name for row in TABLE if row.raises} <= {e.primitive.name for e in f.kernels[0].program.equations()}
+    assert {row.name for row in BY_NAME.values() if row.raises} <= {
+        e.primitive.name for e in f.kernels[0].program.equations()
+    }
 
 
 def test_forward_and_backward(tmp_path):

@@ -18,7 +18,7 @@ import pytest
 import flatgrad as fg
 from flatgrad import Value
 from flatgrad.compiler.emit import python as emitter
-from flatgrad.runtime.primitives import TABLE
+from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import all_bits, assert_same
 
 pytestmark = pytest.mark.usefixtures("flat")
@@ -117,7 +117,7 @@ def imports(source):
 def every_row(x, y, z):
     """A function in which every row of the table occurs, and has a gradient where there is one."""
     total = x * 1.0
-    for row in TABLE:
+    for row in BY_NAME.values():
         condition = fg.less(x, y)
         operands = [condition if kind == "b" else (x, y, z)[k % 3] for k, kind in enumerate(row.operand_kinds)]
         result = row(*operands)
@@ -132,7 +132,7 @@ def test_every_row_in_one_saved_module(run, tmp_path):
     f = fg.value_and_grad(every_row, argnums=(0, 1, 2))
     path = f.kernel_for(*POINTS[0]).save(tmp_path / "rows.py")
     source = path.read_text(encoding="utf-8")
-    used = {row.name for row in TABLE} - {"detach", "neg"}  # written as nothing, and as a sign
+    used = set(BY_NAME) - {"detach", "neg"}  # written as nothing, and as a sign
     assert used <= {e.primitive.name for e in f.kernels[0].program.equations()}
     assert "def sigmoid(" in source
     assert "def softplus(" in source

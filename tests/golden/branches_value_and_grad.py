@@ -14,8 +14,7 @@ def value_and_grad(x, y):
     """
     # golden_programs.py:17: larger = fg.maximum(x, y)
     # golden_programs.py:18: return fg.where((x > 0.0) & ~(y > x), larger.sqrt(), (x * y).relu())...
-    v5 = not y > x
-    v6 = x > 0.0 and v5
+    v6 = x > 0.0 and not y > x
     v7 = sqrt(x if x >= y or x != x else y)
     v8 = x * y
     v9 = 0.0 if v8 < 0.0 else v8

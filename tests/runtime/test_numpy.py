@@ -10,7 +10,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.runtime.primitives import TABLE
+from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import assert_same
 
 
@@ -111,7 +111,9 @@ def values_of(x):
     return array
 
 
-@pytest.mark.parametrize("row", [row for row in TABLE if row.kinds in ("f->f", "ff->f")], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", [row for row in BY_NAME.values() if row.kinds in ("f->f", "ff->f")], ids=lambda row: row.name
+)
 def test_rows_take_arrays_of_values_and_of_numbers(row):
     a, b = np.array([0.25, 0.5]), np.array([0.75, 0.125])
     numbers = [a, b][: row.arity]

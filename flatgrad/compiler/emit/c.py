@@ -710,7 +710,7 @@ class _Writer:
         self.used.add(primitive)
         template = _template(primitive)
         operands = [o.of(kind) for o, kind in zip(operands, primitive.operand_kinds, strict=True)]
-        if template == "{0}":
+        if template == "{0}" and not primitive.raises:
             return operands[0]
         if _needs_helper(primitive) and not (primitive is p.div and operands[1].constant):
             self.helpers.add(primitive)

@@ -132,8 +132,8 @@ class Writer:
 
     # --- powers -------------------------------------------------------------------------------------------------------
 
-    def power(self, base: Value, exponent: Value) -> Value:
-        """libm's `pow`; for some exponents mostly without calling it.
+    def power(self, base: Value, exponent: Value, raises: bool = True) -> Value:
+        """libm's `pow`; for some exponents mostly without calling it. With `raises` it faults where Python raises.
 
         With fused operations glibc's `pow` takes the logarithm with a relative error of 1.3 * 2**-68, and makes of it a
         result within 0.509 units of the last place (stated beside its source, sysdeps/ieee754/dbl-64/e_pow.c). A result
@@ -145,12 +145,13 @@ class Writer:
         """
         approximate = self.shortcuts.get(exponent[0]) if not exponent[1] else None
         if approximate is None:
-            return self.guarded(self.libm("pow", base, exponent), base, exponent)
+            result = self.libm("pow", base, exponent)
+            return self.guarded(result, base, exponent) if raises else result
         result, error = approximate(self, base)
         certain = self._certain(result, error)
         if exponent[0] == number(2.0):  # what `relu` leaves are often zeros
             certain = self.either(certain, self.compare("oeq", base, self.constant(0.0)))
-        return self._repaired(result, self.invert(certain), base, exponent)
+        return self._repaired(result, self.invert(certain), base, exponent, raises)
 
     def _certain(self, result: Value, error: Value) -> Value:
         """Whether a result is certain: its error is not near half a unit of the last place, nor it far from 1."""
@@ -164,7 +165,7 @@ class Writer:
         certain = self.both(certain, self.compare("ogt", scale, self.constant(2.0**-64)))
         return self.both(certain, self.compare("olt", scale, self.constant(2.0**64)))
 
-    def _repaired(self, result: Value, wrong: Value, base: Value, exponent: Value) -> Value:
+    def _repaired(self, result: Value, wrong: Value, base: Value, exponent: Value, raises: bool) -> Value:
         """The result with the lanes that are not certain computed by `pow`, one by one."""
         function, lanes = self.function, max(result[1], 1)
         let, kind = function.let, type_of("f", result[1])
@@ -190,7 +191,8 @@ class Writer:
         lane = let(f"zext {bits} {let(f'call {bits} @llvm.cttz.{bits}({bits} {left}, i1 true)')} to i64")
         source = let(f"getelementptr double, ptr {bases}, i64 {lane}")
         power = self.libm("pow", (let(f"load double, ptr {source}"), 0), exponent)
-        self.guarded(power, (let(f"load double, ptr {source}"), 0), exponent)
+        if raises:
+            self.guarded(power, (let(f"load double, ptr {source}"), 0), exponent)
         mended = power[0]
         if result[1]:  # as a vector: a scalar that is stored and loaded again with its neighbours makes the load wait
             wide = f"<{lanes} x i64>"
@@ -268,6 +270,11 @@ def _root(w: Writer, a: Value) -> Value:
     return w.intrinsic("sqrt", a)
 
 
+def _checked(w: Writer, a: Value, fault: Value) -> Value:
+    w.function.note_fault(fault)
+    return a
+
+
 def _maximum(w: Writer, a: Value, b: Value) -> Value:
     return w.select(w.either(w.compare("oge", a, b), w.compare("uno", a, a)), a, b)
 
@@ -308,12 +315,19 @@ def _softplus(w: Writer, x: Value) -> Value:
     return w.select(w.compare("ogt", x, w.constant(0.0)), w.binary("fadd", x, tail), tail)
 
 
+def _total(primitive: Primitive) -> Primitive:
+    """The row that stands for a primitive where nothing may raise."""
+    assert primitive.total is not None
+    return primitive.total
+
+
 _FUNCTIONS = (
     p.exp, p.expm1, p.log, p.log1p, p.tanh, p.sinh, p.cosh, p.sin, p.cos, p.tan, p.asin, p.acos, p.atan, p.atan2, p.erf,
     p.erfc,
 )  # fmt: skip
 #: The primitives that are calls of libm, at least sometimes.
 CALLING = {*_FUNCTIONS, p.power, p.sigmoid, p.softplus}
+CALLING |= set(map(_total, CALLING))
 
 #: How each primitive is written. A new primitive that machine code should know is one new row.
 SPELLINGS: dict[Primitive, Spelling] = {
@@ -341,7 +355,14 @@ SPELLINGS: dict[Primitive, Spelling] = {
     p.logical_not: lambda w, a: w.invert(a),
     p.where: lambda w, c, a, b: w.select(c, a, b),
     p.detach: lambda w, x: x,
+    p.checked: _checked,
+    p.computed: lambda w, x: w.compare("olt", x, w.constant(-math.inf)),
     **{row: _called(row.name, raises=row.raises) for row in _FUNCTIONS},
+    # Total forms: the same without faults, as libm and IEEE 754 have it.
+    **{_total(row): _called(row.name, raises=False) for row in _FUNCTIONS if row.raises},
+    _total(p.power): lambda w, a, b: w.power(a, b, raises=False),
+    _total(p.div): lambda w, a, b: w.binary("fdiv", a, b),
+    _total(p.sqrt): lambda w, a: w.intrinsic("sqrt", a),
 }  # fmt: skip
 
 

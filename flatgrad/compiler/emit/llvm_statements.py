@@ -28,6 +28,8 @@ _ACCUMULATORS, _VECTORS = 12, 4
 _LITTLE = 4_000
 #: Where there are no terms, several vectors side by side are worth it for bodies of at most so many nodes.
 _SIMPLE = 12
+#: Folds that have the same result in any order, to the last bit.
+_ASSOCIATIVE = (p.logical_and, p.logical_or)
 
 
 class Access:
@@ -270,7 +272,8 @@ class StatementWriter:
 
     def fold(self, fold: Fold, indices: dict[int, str | int]) -> dict[tuple[int, int], Value]:
         """Fold the terms of all lanes of a tile; the accumulators are registers."""
-        if self.module.fast and self.vector < 0 and fold.primitive in (p.add, p.mul):
+        associative = fold.primitive in _ASSOCIATIVE or (self.module.fast and fold.primitive in (p.add, p.mul))
+        if associative and self.vector < 0:
             return {(0, 0): self._fold_across(fold, indices)}
         function, primitive = self.function, fold.primitive
         kind = type_of(primitive.result, self.lanes)
@@ -286,19 +289,24 @@ class StatementWriter:
         return {key: (function.let(f"load {kind}, ptr {pointer}"), self.lanes) for key, pointer in sums.items()}
 
     def _fold_across(self, fold: Fold, indices: dict[int, str | int]) -> Value:
-        """Fold the terms of a single lane in fast mode: along vectors, each lane of which has a part of the terms."""
+        """Fold the terms of a single lane along vectors, each lane of which has a part of the terms.
+
+        That is another order: for what is associative, or in fast mode.
+        """
         function, write = self.function, spelled(fold.primitive)
         start, lanes = number(FOLDED[fold.primitive][1]), self.module.machine.lanes
-        total = function.allocate("double")
-        function.do(f"store double {start}, ptr {total}")
+        result = fold.primitive.result
+        one_lane = type_of(result, 0)
+        total = function.allocate(one_lane)
+        function.do(f"store {one_lane} {start}, ptr {total}")
         for segment in fold.segments:
             inner = fixed(segment.extents[-1]) if segment.extents else 1
             vectors = min(_VECTORS, inner // lanes)
             whole = inner - inner % (lanes * vectors) if vectors else 0
             if whole:
-                kind = type_of("f", lanes)
+                kind = type_of(result, lanes)
                 sums = {(0, k): function.allocate(kind) for k in range(vectors)}
-                first = self.writer.splat((start, 0), "f", lanes)
+                first = self.writer.splat((start, 0), result, lanes)
                 for pointer in sums.values():
                     function.do(f"store {kind} {first}, ptr {pointer}")
                 with self._vectors_along(len(self.shape) + len(segment.extents) - 1, lanes, vectors):
@@ -308,11 +316,11 @@ class StatementWriter:
                     sum_of_lanes = write(self.writer, sum_of_lanes, other)
                 for k in range(lanes):
                     one = function.let(f"extractelement {kind} {sum_of_lanes[0]}, i32 {k}"), 0
-                    after = write(self.writer, (function.let(f"load double, ptr {total}"), 0), one)
-                    function.do(f"store double {after[0]}, ptr {total}")
+                    after = write(self.writer, (function.let(f"load {one_lane}, ptr {total}"), 0), one)
+                    function.do(f"store {one_lane} {after[0]}, ptr {total}")
             if whole < inner:
                 self._terms(fold, segment, 0, dict(indices), {(0, 0): total}, (whole, inner - whole, 1))
-        return function.let(f"load double, ptr {total}"), 0
+        return function.let(f"load {one_lane}, ptr {total}"), 0
 
     @contextmanager
     def _vectors_along(self, dimension: int, lanes: int, vectors: int) -> Iterator[None]:

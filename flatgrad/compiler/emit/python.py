@@ -35,6 +35,8 @@ _NAMED = 200
 _NAME = 6
 #: A result is written into the return statement if it is at most this long.
 _RESULT = 24
+#: What a gradient is not returned for: see `faults.check_gradients`.
+_NO_VALUE = "the function has no value at these numbers"
 #: A program of more equations is split into functions of about so many.
 _SPLIT, _PART = 300_000, 100_000
 
@@ -90,7 +92,10 @@ def literal(number: float | bool) -> tuple[str, int]:
 
 
 def named_positions(primitive: Primitive) -> frozenset[int]:
-    """The operands that must be names: those written twice, and those that Python would evaluate only if needed."""
+    """The operands that must be names: those written twice, and those that Python would evaluate only if needed.
+
+    The latter matter only where their evaluation can raise.
+    """
     if not isinstance(primitive.python, str):
         return frozenset()
     named = {k for k in range(primitive.arity) if primitive.python.count(f"{{{k}}}") > 1}
@@ -119,9 +124,15 @@ class _Layout:
         read = np.array([*operands, *outputs], dtype=np.int64)
         self.uses = uses = np.bincount(read[read >= 0], minlength=extended).tolist()
         keep = [named_positions(primitive) for primitive in TABLE]
+        lazy = bytearray(p.strength in (AND, OR) for p in TABLE)
+        sound = bytearray(not p.raises for p in TABLE)
+        raises = bytearray(
+            extended
+        )  # whether the expression of a variable, with all that is written into it, can raise
         templates = [p.python if isinstance(p.python, str) else "power({0}, {1})" for p in TABLE]
         written_times = [[t.count(f"{{{k}}}") for k in range(p.arity)] for t, p in zip(templates, TABLE, strict=True)]
         once = [times == [1, 1] for times in written_times]
+        checked = primitives.checked.opcode
         overhead = [len(t) - 3 * sum(times) for t, times in zip(templates, written_times, strict=True)]
         inlined = bytearray(extended)
         literals = [len(literal(number)[0]) for number in reversed(program.constants)]
@@ -149,13 +160,20 @@ class _Layout:
             for operand in shortest_first:
                 if operand >= nearest and uses[operand] == 1:
                     wanted = length - name[operand] + size[operand] + 2
-                    if wanted <= _EXPRESSION and not (keep[opcode] and arguments.index(operand) in keep[opcode]):
+                    if opcode == checked and operand == arguments[0] and size[operand] > _RESULT:
+                        continue  # it goes into the return statement
+                    named = keep[opcode] and arguments.index(operand) in keep[opcode]
+                    if wanted <= _EXPRESSION and (not named or (lazy[opcode] and not raises[operand])):
                         inlined[operand] = 1
                         consumer[operand - inputs] = index
                         length = wanted
+                        raises[inputs + index] |= raises[operand]
             size[inputs + index] = length
+            if not sound[opcode]:
+                raises[inputs + index] = 1
         for operand in outputs:
-            if operand >= inputs and uses[operand] == 1 and size[operand] <= _RESULT:
+            short = operand >= inputs and (size[operand] <= _RESULT or opcodes[operand - inputs] == checked)
+            if short and uses[operand] == 1:
                 inlined[operand] = 1
                 consumer[operand - inputs] = count
         last = [-1] * extended
@@ -251,15 +269,21 @@ class _Statements:
         fixed = [spelling(p, ()) if isinstance(p.python, str) else None for p in TABLE]
         infix = [(s.pieces[1], s.minimum[0], s.minimum[1]) if s is not None and s.infix else None for s in fixed]
         binds = [s.strength if s is not None else 0 for s in fixed]
-        add_opcode = primitives.add.opcode
+        add_opcode, checked_opcode = primitives.add.opcode, primitives.checked.opcode
+        tested: set[int] = set()
         columns = zip(program.opcodes.tolist(), layout.refs, program.sites.tolist(), strict=True)
         last_site = -1
         announced = False
         waiting: list[int] = []
         for index, (opcode, refs, site) in enumerate(columns):
             variable = inputs + index
-            two = infix[opcode]
-            if two is not None:
+            if opcode == checked_opcode:
+                number, condition = refs
+                if condition not in tested:
+                    tested.add(condition)
+                    lines += [f"    if {texts[condition]}:", f'        raise ValueError("{_NO_VALUE}")']
+                text, strength = texts[number], strengths[number]
+            elif (two := infix[opcode]) is not None:
                 symbol, low, high = two
                 a, b = refs
                 left = texts[a] if strengths[a] >= low else f"({texts[a]})"

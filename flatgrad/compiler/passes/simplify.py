@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...runtime import primitives as p
 from ...runtime.primitives import TABLE, Primitive
@@ -222,8 +222,13 @@ RULES: tuple[Rule, ...] = (
 def simplify_with(rules: Sequence[Rule], program: Program) -> Program:
     """Apply rules until none fires, in one forward sweep: operands are simplified before their users."""
     by_opcode: list[list[Rule]] = [[] for _ in TABLE]
+    total = bytearray(len(TABLE))  # total forms: what a rule makes of one is a total form, too
     for rule in rules:
         by_opcode[rule.primitive.opcode].append(rule)
+        form = rule.primitive.total
+        if form is not None and form is not rule.primitive:
+            by_opcode[form.opcode].append(rule)
+            total[form.opcode] = 1
     rewriter = Rewriter(program)
     view = View(rewriter)
     made_by, keep, replace = rewriter.opcodes, rewriter.keep, rewriter.replace
@@ -264,7 +269,8 @@ def simplify_with(rules: Sequence[Rule], program: Program) -> Program:
             if isinstance(result, int):
                 replace(result)
                 break
-            current = (result[0].opcode, result[1])
+            made: Any = result[0].total if total[current[0]] else result[0]
+            current = (made.opcode, result[1])
             applicable = by_opcode[current[0]]
     return rewriter.finish() if changed else program
 

@@ -206,12 +206,13 @@ class _Packer:
                     return self._simplified(p.neg, [operands[1 - k]])
         elif primitive is p.div and self._number(operands[1]) == 1.0:  # x / 1 -> x
             return p.detach, operands[:1]
-        elif primitive is p.power:
+        elif primitive is p.power or primitive is p.power.total:
             number = self._number(operands[1])
             if number == 1.0:  # x ** 1 -> x
                 return p.detach, operands[:1]
             if self.fast:
-                return self._fast_power(number, operands)
+                found, operands = self._fast_power(number, operands)
+                return (found if primitive is p.power else found.total or found), operands
         elif primitive is p.neg:
             inner = self._operands_of(operands[0], p.neg)
             if inner is not None:  # -(-x) -> x
