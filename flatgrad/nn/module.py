@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..runtime.atomic import setting
 from ..runtime.errors import FlatgradError, InputError
 from ..runtime.primitives import number
+from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import TracedValue, Value
 from .storage import Array, read_arrays, write_arrays
 
@@ -85,7 +87,7 @@ class Module:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Set the parameters to the numbers of a state. If anything is wrong, nothing is changed.
+        """Set the parameters to the numbers of a state: all of them, or, if anything is wrong, none.
 
         Args:
             state: what `state_dict()` returned; arrays, nested lists or single numbers by name.
@@ -124,9 +126,10 @@ class Module:
                 "Build the model with the sizes that the state was made with"
                 + (", or load what fits with strict=False" if not wrong else "")
             )
-        for entry, numbers in loaded:
-            for value, data in zip(entry.values, numbers, strict=True):
-                value.data = data
+        if active and recorder() is not None:
+            raise forbidden("loading parameters", "Load them outside of the compiled function.")
+        values = [value for entry, _ in loaded for value in entry.values]
+        setting(values, "_data", [number for _, numbers in loaded for number in numbers])()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the numbers of all parameters to a file, `.npz` or `.safetensors` by its suffix.

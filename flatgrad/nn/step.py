@@ -24,7 +24,7 @@ from ..compiler.program import Group, Program
 from ..compiler.reroll import reroll
 from ..compiler.trace import Trace, trace_function
 from ..compiler.transforms import GradFunction, Transformed
-from ..runtime.atomic import set_all
+from ..runtime.atomic import setting
 from ..runtime.errors import InputError
 from ..runtime.kernel import Routine, as_list
 from ..runtime.loader import LoadedModule, collector_paused
@@ -153,7 +153,7 @@ class TrainStep(Transformed):
 
     def sync(self) -> None:
         """Write the current parameters into the `Value`s' data: all of them, or, if it is interrupted, none."""
-        set_all(self.parameters, "_data", self.numbers)
+        setting(self.parameters, "_data", self.numbers)()
 
     def _renew_locks(self) -> None:
         super()._renew_locks()

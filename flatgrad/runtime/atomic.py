@@ -34,8 +34,8 @@ def step(*actions: Callable[[], object]) -> Callable[[], None]:
     return partial(deque[object](maxlen=0).extend, map(operator.call, actions))
 
 
-def set_all(objects: Iterable[object], name: str, items: Iterable[object]) -> None:
-    """Set an attribute of some objects, each to its item, in one step.
+def setting(objects: Iterable[object], name: str, items: Iterable[object]) -> Callable[[], None]:
+    """A function that sets an attribute of some objects, each to its item, in one step.
 
     Args:
         objects, items: lists of equal length.
@@ -44,11 +44,11 @@ def set_all(objects: Iterable[object], name: str, items: Iterable[object]) -> No
     Example:
         >>> import flatgrad as fg
         >>> a, b = fg.Value(0.0), fg.Value(0.0)
-        >>> set_all([a, b], "_data", [1.0, 2.0])
+        >>> setting([a, b], "_data", [1.0, 2.0])()
         >>> a.data, b.data
         (1.0, 2.0)
     """
-    deque(map(setattr, objects, repeat(name), items), maxlen=0)
+    return partial(deque[object](maxlen=0).extend, map(setattr, objects, repeat(name), items))
 
 
 class Block(io.IOBase):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from .primitives import Primitive
 
-def gradient_order(roots: list[Any]) -> list[Any]:
-    """Depth-first post-order from `roots` over the operands that can receive a gradient, in operand order.
 
-    Each node stands once, after everything that it depends on. Visiting a node sets its accumulator `_bar` from None
-    to 0.0, which is at once the mark "visited" and the beginning of its sum; the caller sets it back to None.
-    Constants, detached nodes and conditions have an accumulator that is always 0.0, and so are never entered.
+def gradient_order(roots: list[Any]) -> tuple[list[Any], list[Any]]:
+    """The nodes below `roots` in depth-first post-order over the operands that can receive a gradient; and the leaves.
+
+    Operands are taken in their order. Each node stands once, after everything that it depends on. Visiting a node sets
+    its accumulator `_bar` from None to 0.0, which is at once the mark "visited" and the beginning of its sum; the
+    caller sets it back to None. Constants, detached nodes and conditions have an accumulator that is never None, and so
+    are never entered.
     """
     order: list[Any] = []
+    leaves: list[Any] = []
     stack = roots[::-1]
     push, pop, append = stack.append, stack.pop, order.append
     while stack:
@@ -31,5 +36,33 @@ def gradient_order(roots: list[Any]) -> list[Any]:
                     if operand._bar is None:
                         push(operand)
             else:
-                append(node)
-    return order
+                leaves.append(node)
+    return order, leaves
+
+
+def take_marks(roots: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Set the accumulators that `gradient_order` may have set back to None; return their nodes and what was in them.
+
+    It goes wherever `gradient_order` goes, and relies on none of its marks.
+    """
+    found: list[tuple[Any, Any]] = []
+    seen: set[int] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        primitive, operands = node._primitive, node._operands
+        if operands:
+            if primitive.__class__ is Primitive:
+                operands = [operands[k] for k in primitive.differentiable]
+                if not operands:  # detached
+                    continue
+            stack += operands
+        elif primitive is not None:  # a constant
+            continue
+        if node._bar is not None:
+            found.append((node, node._bar))
+            node._bar = None
+    return found

@@ -9,15 +9,17 @@ from __future__ import annotations
 import html
 import threading
 from collections.abc import Sequence
+from functools import partial
 from numbers import Number
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from . import primitives
+from .atomic import setting, step
 from .errors import ARITHMETIC_ERRORS, InputError
 from .forks import in_child
-from .graph import gradient_order
+from .graph import gradient_order, take_marks
 from .primitives import Operand, Primitive, number
 from .sites import Site, call_site, locate, user_line
 from .tracing import active, forbidden, recorder, refuse
@@ -108,7 +110,9 @@ class Value(Operand):
 
     __slots__ = ("_bar", "_data", "_grad", "_label", "_operands", "_primitive", "_site")
 
-    _bar: float | None  # the sum of gradient contributions during a backward pass, else None; constants: always 0.0
+    #: The sum of gradient contributions during a backward pass, else None. Of a constant or a detached node: a number,
+    #: at first 0.0, to which backward passes may add, and which nobody reads.
+    _bar: float | None
     _data: float
     _grad: float
     _label: str
@@ -333,7 +337,7 @@ class Value(Operand):
         """Add the derivative of this with respect to every leaf to the leaf's `grad`.
 
         Each leaf receives one number, the finished sum; the `grad` of intermediate nodes is set afresh. If a partial
-        raises, no gradient is changed.
+        raises, no gradient is changed. If Ctrl-C interrupts the pass, either no gradient is changed or all of them are.
 
         Raises:
             DomainError, DivisionByZeroError, RangeError: where a partial is not defined at the numbers of the graph.
@@ -345,40 +349,82 @@ class Value(Operand):
         backpropagate([self], [1.0])
 
 
+#: The roots of backward passes that have not come to their end: of one that runs, then of one that began in the middle
+#: of it (in a signal handler), and so on; or of one that was interrupted so often that its marks are still there.
+_unfinished: tuple[Value, ...] = ()
+
+
 def backpropagate(roots: list[Value], seeds: list[float]) -> None:
     """Run one backward pass from `roots`, each seeded with a gradient; commit only when all of it has succeeded."""
+    global _unfinished
+    for root in roots:
+        _ = root._bar  # raises, if it has escaped from a trace
+    inside = _backward_lock._is_owned()  # type: ignore[attr-defined]
     with _backward_lock:
-        order: list[Any] = []
-        seeded = [(root, seed) for root, seed in zip(roots, seeds, strict=True) if root._bar is None]
+        before = _unfinished
+        marks = take_marks(before) if before else []
+        _unfinished = (*before, *roots)
         try:
-            order = gradient_order(roots)
-            for root, seed in seeded:
-                root._bar = seed if root._bar is None else root._bar + seed
-            for node in reversed(order):
-                primitive = node._primitive
-                if primitive is MUL:
-                    a, b = node._operands
-                    bar = node._bar
-                    a._bar += b._data * bar
-                    b._bar += a._data * bar
-                elif primitive is ADD:
-                    a, b = node._operands
-                    bar = node._bar
-                    a._bar += bar
-                    b._bar += bar
-                elif primitive is not None:
-                    if primitive.__class__ is Primitive:
-                        _propagate(primitive, node)
-                    else:
-                        primitive.propagate(node)
-            for node in order:
-                if node._primitive is None:
-                    node._grad += node._bar
-                else:
-                    node._grad = node._bar
-        finally:
-            for node in order:
-                node._bar = None
+            _sweep(roots, seeds)
+        except BaseException:
+            take_marks(_unfinished)
+            if inside:
+                _put_back(marks)
+            _unfinished = before if inside else ()
+            raise
+        if inside:
+            _put_back(marks)
+        _unfinished = before if inside else ()
+
+
+def _put_back(marks: list[tuple[Any, Any]]) -> None:
+    for node, bar in marks:
+        node._bar = bar
+
+
+def _sweep(roots: list[Value], seeds: list[float]) -> None:
+    """One backward pass; no node below the roots has a mark before it, or after it, unless it raises."""
+    seeded = [(root, seed) for root, seed in zip(roots, seeds, strict=True) if root._bar is None]
+    order, leaves = gradient_order(roots)
+    for root, seed in seeded:
+        root._bar = seed if root._bar is None else root._bar + seed
+    for node in reversed(order):
+        primitive = node._primitive
+        if primitive is MUL:
+            a, b = node._operands
+            bar = node._bar
+            a._bar += b._data * bar
+            b._bar += a._data * bar
+        elif primitive is ADD:
+            a, b = node._operands
+            bar = node._bar
+            a._bar += bar
+            b._bar += bar
+        elif primitive.__class__ is Primitive:
+            _propagate(primitive, node)
+        else:
+            primitive.propagate(node)
+    sums = [leaf._grad + leaf._bar for leaf in leaves]
+    committed: list[bool] = []
+    commit = step(setting(leaves, "_grad", sums), partial(committed.append, True))
+    try:
+        commit()
+        _note(order)
+    except BaseException:
+        if committed:
+            _note(order)
+        raise
+    for leaf in leaves:
+        leaf._bar = None
+
+
+def _note(order: list[Any]) -> None:
+    """Let intermediate nodes have the gradients that they received, and take their marks away."""
+    for node in order:
+        bar = node._bar
+        if bar is not None:
+            node._grad = bar
+            node._bar = None
 
 
 def _propagate(primitive: Primitive, node: Value) -> None:
