@@ -6,15 +6,15 @@ import functools
 import inspect
 import threading
 import types
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any, cast
 
 import numpy as np
 
 from ..runtime import structure as st
-from ..runtime.errors import InputError, OptionError
+from ..runtime.errors import InputError, MissingExtraError, OptionError
 from ..runtime.forks import in_child
 from ..runtime.kernel import Kernel, as_list
 from ..runtime.primitives import Operand, number
@@ -356,13 +356,17 @@ class GradFunction(Transformed):
         if entry is None or self.backend != "auto" or self.mode != "exact":
             return
         with self._lock:
-            make, entry.make_builtin = entry.make_builtin, None
+            make = entry.make_builtin
             if entry.builtin is None and make is not None:
-                with suppress(Exception):  # the call that we are in has its result already
+                try:
                     hasten(entry.kernel)
-                    entry.builtin = make()
-                if entry.builtin is not None:
-                    entry.kernel.backend = "native"
+                    made = make()
+                except (MissingExtraError, OSError, MemoryError, RuntimeError) as error:  # the last is what LLVM raises
+                    warnings.warn(f"{self.name} stays flat Python: {error}", RuntimeWarning, stacklevel=3)
+                    made = None  # the call that we are in has its result already
+                if made is not None:
+                    entry.builtin, entry.kernel.backend = made, "native"
+            entry.make_builtin = None  # behind the attempt: one that is interrupted is made again
         self.__call__ = entry.builtin or self._call
 
     def _result(self, entry: _GradEntry, results: Any, array: Any) -> Any:

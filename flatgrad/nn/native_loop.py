@@ -151,13 +151,13 @@ class NativeLoop:
         interrupt that arrives in one of the collector's callbacks is lost.
         """
         if self.all_numbers is not None:
-            with suppress(Exception):  # one of them raises: which one is found out below
+            with suppress(ArithmeticError, ValueError):  # one of them raises: which one is found out below
                 return np.array(self.all_numbers(first, first + count), dtype=float).reshape(-1, self.width)
         found: list[float] = []
         for step in range(first, first + count):
             try:
                 found += self.numbers(step)
-            except Exception:
+            except Exception:  # whatever the user's function raises: again, when it is this step's turn
                 if not found:
                     raise
                 break

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..compiler.transforms import compile
-from ..runtime.errors import InputError, MissingExtraError, OptionError
+from ..runtime.errors import InputError, MissingExtraError, OptionError, ProgramError
 from ..runtime.value import Value
 
 if TYPE_CHECKING:
@@ -247,6 +247,8 @@ def _scores(model: Callable[[list[float]], Any], xs: Array, ys: Array) -> Array:
     evaluate: Callable[[list[float]], Any] = compile(scores)
     try:
         evaluate.kernel_for(points[0])  # type: ignore[attr-defined]
+    except ProgramError:  # a bug of ours
+        raise
     except Exception:
         # It branches on numbers or leads through other libraries. Called as it is it works, or raises what is wrong.
         evaluate = model

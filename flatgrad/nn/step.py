@@ -138,6 +138,10 @@ class TrainStep(Transformed):
         """Go on from these parameters and this state, lists or arrays, after so many steps."""
         self._position = _Position(numbers, state, steps)
 
+    def taking(self, numbers: Any, state: list[Any], steps: int) -> Callable[[], None]:
+        """A built-in function that does the same: a part of a larger step (`atomic.step`)."""
+        return functools.partial(setattr, self, "_position", _Position(numbers, state, steps))
+
     @property
     def source(self) -> str:
         """The generated source of the step that ran last. If machine code runs: its loops, in Python."""
@@ -153,7 +157,11 @@ class TrainStep(Transformed):
 
     def sync(self) -> None:
         """Write the current parameters into the `Value`s' data: all of them, or, if it is interrupted, none."""
-        setting(self.parameters, "_data", self.numbers)()
+        self.syncing(self.numbers)()
+
+    def syncing(self, numbers: Sequence[float]) -> Callable[[], None]:
+        """A built-in function that writes numbers into the `Value`s' data."""
+        return setting(self.parameters, "_data", numbers)
 
     def _renew_locks(self) -> None:
         super()._renew_locks()

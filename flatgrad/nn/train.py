@@ -8,9 +8,13 @@ import json
 import math
 import os
 import random
+import struct
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ import numpy as np
 from ..compiler.arguments import Arguments
 from ..compiler.emit.training import emit_loop
 from ..compiler.transforms import value_and_grad
+from ..runtime import atomic
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
 from ..runtime.kernel import data_listing
@@ -469,25 +474,34 @@ class _Run:
         if resuming:
             self.load()
         bar = self._bar(progress)
-        start = time.perf_counter()
+        start = time.perf_counter() - history.seconds
         try:
             self._run(loop, bar, callback, strict)
         except KeyboardInterrupt:
             history.interrupted = True
         finally:
-            history.seconds += time.perf_counter() - start
-            if bar is not None:
-                bar.update(step.steps - bar.n)
-                bar.close()
-            step.sync()
-            self._note_epochs()
-            if self.checkpoint is not None and self.saved_at != step.steps == len(history.loss):
-                self.save()
+            try:
+                self._end(bar, start)
+            except KeyboardInterrupt:  # all of it can be done twice
+                history.interrupted = True
+                self._end(bar, start)
         if self.best is not None and restore_best and not history.interrupted:
-            _, history.best_epoch, numbers = self.best
-            step.take(numbers, step.state, step.steps)
-            step.sync()
+            _, epoch, numbers = self.best
+            best = step.taking(numbers, step.state, step.steps), step.syncing(numbers)
+            atomic.step(*best, partial(setattr, history, "best_epoch", epoch))()
         return history
+
+    def _end(self, bar: Any, start: float) -> None:
+        """After the last step: bring everything up to date, and write the last checkpoint."""
+        history, step = self.history, self.step
+        history.seconds = time.perf_counter() - start
+        step.sync()
+        self._note_epochs()
+        if bar is not None:
+            bar.update(step.steps - bar.n)
+            bar.close()
+        if self.checkpoint is not None and self.saved_at != step.steps == len(history.loss):
+            self.save()
 
     def _run(self, loop: Loop, bar: Any, callback: Callable[[Progress], Any] | None, strict: bool) -> None:
         history, step = self.history, self.step
@@ -517,8 +531,7 @@ class _Run:
                     f"the loss of step {k} is {losses[-1]}; the parameters are those with which the step began. Try a "
                     "smaller learning rate or clip_norm; on_nonfinite='continue' goes on regardless"
                 )
-            step.take(parameters, state, k + 1)
-            history.loss += losses
+            atomic.step(step.taking(parameters, state, k + 1), partial(history.loss.extend, losses))()
             ended = False
             end_of_epoch = (k + 1) // per_epoch > first // per_epoch
             if each_epoch:
@@ -568,7 +581,7 @@ class _Run:
     def _end_of_epoch(self, end: int) -> bool:
         """After step number `end`: validate; return whether patience has run out.
 
-        Everything is computed before anything is noted.
+        Everything is computed before anything is noted, and all of it is noted in one step.
         """
         history, step = self.history, self.step
         mean = self._mean_loss(end)
@@ -584,16 +597,16 @@ class _Run:
                     measured[name] = found.data if isinstance(found, Value) else float(found)
                 except (TypeError, ValueError) as error:
                     raise InputError(f"the metric {name!r} must return a number: {error}") from error
-        history.epoch_loss.append(mean)
+        notes = [partial(history.epoch_loss.append, mean)]
         if loss is not None:
-            history.validation_loss.append(loss)
+            notes.append(partial(history.validation_loss.append, loss))
         for name, value in measured.items():
-            history.metrics.setdefault(name, []).append(value)
-        if self.patience is None:
-            return False
-        score = mean if loss is None else loss
-        if self.best is None or math.isnan(self.best[0]) or score < self.best[0] - self.min_delta:
-            self.best = score, history.epochs - 1, list(step.numbers)
+            notes.append(partial(history.metrics.setdefault(name, []).append, value))
+        if self.patience is not None:
+            score = mean if loss is None else loss
+            if self.best is None or math.isnan(self.best[0]) or score < self.best[0] - self.min_delta:
+                notes.append(partial(setattr, self, "best", (score, history.epochs, list(step.numbers))))
+        atomic.step(*notes)()
         history.stopped_early = self._out_of_patience()
         return history.stopped_early
 
@@ -683,15 +696,22 @@ class _Run:
         sizes = (parts["parameters"].shape, parts["initial"].shape, parts["state"].shape, parts["loss"].shape)
         if sizes != ((width,), (width,), (len(step.state), width), (about["step"],)) or len(best) not in (0, width + 1):
             raise InputError(f"{self.checkpoint} is damaged: its parts do not fit together")
-        step.take(parts["parameters"].tolist(), parts["state"].tolist(), int(about["step"]))
-        self._initial = parts["initial"].tolist()
-        history.loss, history.epoch_loss = parts["loss"].tolist(), parts["epoch_loss"].tolist()
-        history.validation_loss, history.metrics = parts["validation_loss"].tolist(), metrics
-        history.seconds = float(about["seconds"])
-        if best:
-            self.best = best[0], int(about["best_epoch"]), best[1:]
-        self.saved_at = step.steps
-        step.sync()
+        numbers, steps = parts["parameters"].tolist(), int(about["step"])
+        parts_of_history = {
+            "loss": parts["loss"].tolist(),
+            "epoch_loss": parts["epoch_loss"].tolist(),
+            "validation_loss": parts["validation_loss"].tolist(),
+            "metrics": metrics,
+            "seconds": float(about["seconds"]),
+        }
+        atomic.step(
+            step.taking(numbers, parts["state"].tolist(), steps),
+            step.syncing(numbers),
+            *(partial(setattr, history, name, item) for name, item in parts_of_history.items()),
+            partial(setattr, self, "_initial", parts["initial"].tolist()),
+            partial(setattr, self, "best", (best[0], int(about["best_epoch"]), best[1:]) if best else self.best),
+            partial(setattr, self, "saved_at", steps),
+        )()
 
 
 _PARTS = ("parameters", "initial", "state", "loss", "epoch_loss", "validation_loss", "best")
@@ -711,12 +731,11 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
         fits = fits and isinstance(about["seed"], int) and isinstance(about["step"], int)
         fits = fits and all(f"metric{k}" in parts for k in range(len(about["metrics"])))
         fits = fits and {"fingerprint", "best_epoch", "seconds"} <= set(about)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        fits = False
-    except Exception:  # a damaged zip file can raise almost anything
-        fits = False
+    except FileNotFoundError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, struct.error, ValueError, TypeError, LookupError, AttributeError, EOFError,
+            RuntimeError, SyntaxError, OverflowError, MemoryError, OSError) as error:  # fmt: skip
+        raise InputError(f"{path} is not a checkpoint that can be read: it is damaged, or something else") from error
     if not fits:
         raise InputError(f"{path} is not a checkpoint that can be read: it is damaged, or something else")
     return about, parts
