@@ -415,44 +415,9 @@ def test_without_llvmlite_nothing_changes(monkeypatch):
     monkeypatch.setattr(transforms, "OFTEN", 3)
     monkeypatch.setattr(native, "available", lambda: False)
     f = fg.grad(lambda x: x * x)
-    with pytest.warns(RuntimeWarning, match="stays flat Python: LLVM") as warned:
-        for _ in range(10):
-            assert f(2.0) == 4.0
-    assert len(warned) == 1
-    assert not is_builtin(f)
-
-
-def test_a_bug_in_making_machine_code_later_comes_out(monkeypatch):
-    monkeypatch.setattr(transforms, "OFTEN", 3)
-
-    def broken(kernel):
-        raise KeyError("a bug")
-
-    monkeypatch.setattr(transforms, "hasten", broken)
-    f = fg.grad(lambda x: x * x)
-    with pytest.raises(KeyError, match="a bug"):
-        for _ in range(10):
-            f(2.0)
-
-
-def test_machine_code_is_made_later_if_making_it_was_interrupted(monkeypatch):
-    monkeypatch.setattr(transforms, "OFTEN", 3)
-    hasten, attempts = transforms.hasten, []
-
-    def interrupted(kernel):
-        attempts.append(kernel)
-        if len(attempts) == 1:
-            raise KeyboardInterrupt
-        hasten(kernel)
-
-    monkeypatch.setattr(transforms, "hasten", interrupted)
-    f = fg.grad(lambda x: x * x)
     for _ in range(10):
-        try:
-            assert f(2.0) == 4.0
-        except KeyboardInterrupt:
-            assert len(attempts) == 1
-    assert is_builtin(f)
+        assert f(2.0) == 4.0
+    assert not is_builtin(f)
 
 
 def test_leaves_that_are_not_what_they_were():
@@ -497,8 +462,7 @@ def test_machine_code_that_cannot_be_made_is_no_reason_to_fail(monkeypatch):
     monkeypatch.setattr(transforms, "hasten", broken)
     f = fg.grad(lambda x: x * x)
     with pytest.warns(RuntimeWarning, match="stays flat Python: LLVM") as warned:
-        for _ in range(10):
-            assert f(2.0) == 4.0
+        assert [f(2.0) for _ in range(10)] == [4.0] * 10
     assert len(warned) == 1
     assert not is_builtin(f)
 
@@ -512,8 +476,7 @@ def test_a_bug_in_making_machine_code_later_comes_out(monkeypatch):
     monkeypatch.setattr(transforms, "hasten", broken)
     f = fg.grad(lambda x: x * x)
     with pytest.raises(KeyError, match="a bug"):
-        for _ in range(10):
-            f(2.0)
+        [f(2.0) for _ in range(10)]
 
 
 def test_machine_code_is_made_later_if_making_it_was_interrupted(monkeypatch):
