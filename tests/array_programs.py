@@ -14,7 +14,6 @@ import numpy as np
 from hypothesis import strategies as st
 
 import flatgrad as fg
-from flatgrad.compiler.reroll import reroll
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import ARITHMETIC
 from tests.programs import (
@@ -23,13 +22,9 @@ from tests.programs import (
     Outcome,
     RandomProgram,
     Step,
-    assert_agrees,
     flatgrad_outcome,
-    outcome,
-    possible_errors,
     tame,
 )
-from tests.programs import by_interpreter as by_scalars
 
 #: What a fold may apply, and what it may begin with.
 FOLDS = {
@@ -42,6 +37,8 @@ FOLDS = {
 }
 KINDS = ("list", "tuple", "array", "nested", "scalar", "leaves")
 
+#: Numbers many of which are equal, or zeros of both signs.
+ties = st.one_of(tame, tame, st.sampled_from((0.0, -0.0, 0.5, 1.0, -1.0, 2.0)))
 mostly_tame = st.one_of(tame, tame, tame, tame, tame, tame, tame, st.sampled_from(SPECIAL))
 
 
@@ -207,6 +204,158 @@ class Chain:
         return f"chain({self.names}, {self.operand}, {self.factor}, links {self.links}, kept {self.kept})"
 
 
+class _Named:
+    """Operations by attribute: `o.add(a, b)`."""
+
+    def __init__(self, operations):
+        self.operations = operations
+
+    def __getattr__(self, name):
+        return self.operations[name]
+
+
+def _huber(o, a, b, c, k):
+    d = o.sub(a, b)
+    size = o.abs(d)
+    return o.where(o.less_equal(size, k), o.mul(0.5, o.mul(d, d)), o.mul(k, o.sub(size, 0.5 * k)))
+
+
+def _shrunk(o, a, b, c, k):
+    return o.where(o.greater(a, k), o.sub(a, k), o.where(o.less(a, -k), o.add(a, k), 0.0))
+
+
+#: Selections as they are written on scalars: of three operands and a positive number.
+SELECTIONS = {
+    "clip": lambda o, a, b, c, k: o.minimum(o.maximum(a, -k), k),
+    "clip between": lambda o, a, b, c, k: o.maximum(o.minimum(a, b), c),
+    "huber": _huber,
+    "shrink": _shrunk,
+    "gate": lambda o, a, b, c, k: o.where(o.less(a, b), c, k),
+    "gated": lambda o, a, b, c, k: o.mul(o.relu(a), o.where(o.greater(b, 0.0), 1.0, 0.0)),
+    "choice": lambda o, a, b, c, k: o.where(o.greater_equal(a, b), a, b),
+    "truth": lambda o, a, b, c, k: o.where(o.greater(a, b), 1.0, 0.0),
+    "leaky": lambda o, a, b, c, k: o.where(o.greater(a, 0.0), a, o.mul(k, a)),
+    "relu": lambda o, a, b, c, k: o.relu(o.mul(a, b)),
+    "abs": lambda o, a, b, c, k: o.abs(o.sub(a, b)),
+    "hinge": lambda o, a, b, c, k: o.maximum(o.sub(1.0, o.mul(a, b)), 0.0),
+    "median": lambda o, a, b, c, k: o.maximum(o.minimum(a, b), o.minimum(o.maximum(a, b), c)),
+    "inside": lambda o, a, b, c, k: o.where(o.logical_and(o.greater(a, -k), o.less(a, k)), b, c),
+    "outside": lambda o, a, b, c, k: o.where(o.logical_or(o.less(a, -k), o.greater(a, b)), o.mul(b, c), k),
+    "unless": lambda o, a, b, c, k: o.where(o.logical_not(o.equal(a, b)), o.mul(a, c), b),
+    "guarded": lambda o, a, b, c, k: o.where(o.greater(a, 0.0), o.log(o.where(o.greater(a, 0.0), a, 1.0)), b),
+}
+COMPARISONS = tuple(row.name for row in BY_NAME.values() if row.kinds == "ff->b")
+
+
+@dataclass(frozen=True)
+class Select:
+    """A selection of `SELECTIONS` for every lane; with several names, lane `l` makes the `l`-th."""
+
+    names: tuple[str, ...]
+    operands: tuple[Access | Constants, ...]
+    number: float
+    lanes: int
+
+    def run(self, vectors, operations):
+        operations = _Named(operations)
+        return [
+            SELECTIONS[self.names[lane % len(self.names)]](
+                operations, *(operand.read(vectors, lane, 0) for operand in self.operands), self.number
+            )
+            for lane in range(self.lanes)
+        ]
+
+    def __repr__(self) -> str:
+        names = repr(self.names[0]) if len(self.names) == 1 else f"{list(self.names)}[l]"
+        return f"[select({names}, {', '.join(map(repr, self.operands))}, {self.number}) for l in range({self.lanes})]"
+
+
+@dataclass(frozen=True)
+class Best:
+    """A running best per lane: `best = where(better(v, best), v, best)`; or what goes with the best."""
+
+    better: str
+    values: Access
+    others: Access | None
+    lengths: tuple[int, ...]
+
+    def run(self, vectors, operations):
+        operations, result = _Named(operations), []
+        for lane, length in enumerate(self.lengths):
+            best = self.values.read(vectors, lane, 0)
+            kept = self.others.read(vectors, lane, 0) if self.others else None
+            for term in range(1, length):
+                value = self.values.read(vectors, lane, term)
+                is_better = operations.operations[self.better](value, best)
+                best = operations.where(is_better, value, best)
+                if self.others:
+                    kept = operations.where(is_better, self.others.read(vectors, lane, term), kept)
+            result.append(kept if self.others else best)
+        return result
+
+    def __repr__(self) -> str:
+        what = f", of {self.others}" if self.others else ""
+        lengths = list(self.lengths)
+        return f"[best({self.better}, {self.values}{what}, {lengths}[l]) for l in range({len(lengths)})]"
+
+
+@dataclass(frozen=True)
+class Every:
+    """`where(c[0] & c[1] & ..., chosen, otherwise)` per lane, or with `|`; every so many conditions are negated."""
+
+    joined: str
+    comparison: str
+    operands: tuple[Access | Constants, ...]
+    negated: int
+    results: tuple[Access | Constants, ...]
+    lengths: tuple[int, ...]
+
+    def run(self, vectors, operations):
+        operations, result = _Named(operations), []
+        for lane, length in enumerate(self.lengths):
+            conditions = []
+            for term in range(length):
+                pair = [operand.read(vectors, lane, term) for operand in self.operands]
+                condition = operations.operations[self.comparison](*pair)
+                negate = self.negated and term % self.negated == 0
+                conditions.append(operations.logical_not(condition) if negate else condition)
+            together = functools.reduce(operations.operations[self.joined], conditions)
+            result.append(operations.where(together, *(operand.read(vectors, lane, 0) for operand in self.results)))
+        return result
+
+    def __repr__(self) -> str:
+        negated = f", every {self.negated}th negated" if self.negated else ""
+        conditions = f"{self.joined}({self.comparison}{self.operands}{negated} for r in range({list(self.lengths)}[l]))"
+        return f"[where({conditions}, {self.results}) for l in range({len(self.lengths)})]"
+
+
+@dataclass(frozen=True)
+class Total:
+    """The sum of everything in some vectors."""
+
+    vectors: tuple[int, ...]
+
+    def run(self, vectors, operations):
+        numbers = [number for vector in self.vectors for number in vectors[vector]]
+        return [functools.reduce(operations["add"], numbers)]
+
+    def __repr__(self) -> str:
+        return f"[sum of v{', v'.join(map(str, self.vectors))}]"
+
+
+@dataclass(frozen=True)
+class Straight:
+    """A program of `tests.programs` on the first elements of the first vectors."""
+
+    program: RandomProgram
+
+    def run(self, vectors, operations):
+        return self.program.run([vectors[k][0] for k in range(len(self.program.inputs))], operations)
+
+    def __repr__(self) -> str:
+        return repr(self.program)
+
+
 @dataclass(frozen=True)
 class LoopProgram:
     """Vectors are numbered: first the arguments, then one per step; an output is an element of one, or a constant."""
@@ -268,19 +417,36 @@ class LoopProgram:
         return [[fg.Value(x) for x in group.numbers] for group in self.groups if group.kind == "leaves"]
 
 
+def as_loops(program: RandomProgram | LoopProgram) -> LoopProgram:
+    """A program of `tests.programs` as a loop program on scalars."""
+    if isinstance(program, LoopProgram):
+        return program
+    groups = tuple(Group("scalar", (number,)) for number in program.inputs)
+    outputs = tuple((len(groups), k) for k in range(len(program.outputs)))
+    return LoopProgram(groups, (Straight(program),), outputs)
+
+
 @st.composite
-def loop_programs(draw, max_steps=6, max_lanes=9):
-    """Regular programs; most run without raising at their numbers."""
-    groups = [Group("list", tuple(draw(st.lists(tame, min_size=4, max_size=max_lanes))))]
+def loop_programs(draw, max_steps=6, max_lanes=9, selecting=False):
+    """Regular programs; most run without raising at their numbers.
+
+    Args:
+        max_steps, max_lanes: how many steps, and lanes of a step, at most.
+        selecting: whether to draw mostly selections, on few lanes and with ties; everything then matters.
+    """
+    ordinary = ties if selecting else tame
+    groups = [Group("list", tuple(draw(st.lists(ordinary, min_size=2 if selecting else 4, max_size=max_lanes))))]
     for _ in range(draw(st.integers(0, 2))):
         kind = draw(st.sampled_from(KINDS))
         sizes = (1, 1) if kind == "scalar" else (3, max_lanes)
-        numbers = draw(st.lists(mostly_tame, min_size=sizes[0], max_size=sizes[1]))
+        numbers = draw(st.lists(ties if selecting else mostly_tame, min_size=sizes[0], max_size=sizes[1]))
         groups.append(Group(kind, tuple(numbers)))
-    writing = _Writing(draw, groups, max_lanes)
+    writing = _Writing(draw, groups, max_lanes, selecting)
     for _ in range(draw(st.integers(1, max_steps))):
         writing.step()
-    if draw(st.integers(0, 3)):
+    if selecting:
+        writing.total()
+    elif draw(st.integers(0, 3)):
         writing.sum_up()
     outputs: list[Any] = []
     numeric = [k for k, kind in enumerate(writing.kinds) if kind == "f"]
@@ -302,11 +468,16 @@ def loop_programs(draw, max_steps=6, max_lanes=9):
     return LoopProgram(tuple(groups), tuple(writing.steps), tuple(outputs))
 
 
+def selections(max_steps=5, max_lanes=9):
+    """Programs that mostly select: `where`, extremes, folds of conditions."""
+    return loop_programs(max_steps=max_steps, max_lanes=max_lanes, selecting=True)
+
+
 class _Writing:
     """A program that is being drawn, with the numbers that its vectors have."""
 
-    def __init__(self, draw, groups, max_lanes):
-        self.draw, self.max_lanes = draw, max_lanes
+    def __init__(self, draw, groups, max_lanes, selecting=False):
+        self.draw, self.max_lanes, self.selecting = draw, max_lanes, selecting
         self.steps: list[Any] = []
         self.kinds = ["f"] * len(groups)
         self.known: list[list[Any]] = [list(group.numbers) for group in groups]
@@ -314,6 +485,11 @@ class _Writing:
 
     def step(self):
         draw = self.draw
+        if self.selecting:
+            how = draw(st.sampled_from([self.select] * 5 + [self.best] * 2 + [self.every, None, None]))
+            if how is not None:
+                self.add(how(), "f")
+                return
         shape = draw(st.integers(0, 11))
         if shape <= 3:
             self.add(self.map(self.lanes(), "f"), "f")
@@ -359,7 +535,9 @@ class _Writing:
             return min(step.kept, step.links + 1)
         if isinstance(step, Fold):
             return sum(step.lengths) if step.running else len(step.lengths)
-        return step.lanes
+        if isinstance(step, (Best, Every)):
+            return len(step.lengths)
+        return 1 if isinstance(step, Total) else step.lanes
 
     def map(self, lanes, result):
         raising = self.may_raise and self.draw(st.booleans())
@@ -367,8 +545,41 @@ class _Writing:
         row = self.draw(st.sampled_from(rows))
         return Map((row.name,), self.operands(row.operand_kinds), lanes)
 
+    def select(self):
+        names = st.sampled_from(sorted(SELECTIONS))
+        several = self.draw(st.integers(0, 3)) == 0
+        chosen = self.draw(st.lists(names, min_size=2, max_size=3)) if several else [self.draw(names)]
+        number = self.draw(st.sampled_from([0.5, 1.0, 0.1, 2.0]))
+        return Select(tuple(chosen), self.operands("fff"), number, self.lanes())
+
+    def best(self):
+        """Few running bests, as they stand in programs: most have 1 to 4 lanes."""
+        lanes = self.draw(st.integers(1, 4))
+        lengths = tuple(self.draw(st.lists(st.integers(2, 9), min_size=lanes, max_size=lanes)))
+        if self.draw(st.booleans()):
+            lengths = lengths[:1] * lanes
+        others = self.access("f") if self.draw(st.booleans()) else None
+        return Best(self.draw(st.sampled_from(COMPARISONS)), self.access("f"), others, lengths)
+
+    def every(self):
+        joined = self.draw(st.sampled_from(["logical_and", "logical_or"]))
+        lanes = self.lanes()
+        lengths = tuple(self.draw(st.lists(st.integers(2, 9), min_size=lanes, max_size=lanes)))
+        if self.draw(st.booleans()):
+            lengths = lengths[:1] * lanes
+        comparison, negated = self.draw(st.sampled_from(COMPARISONS)), self.draw(st.sampled_from([0, 0, 1, 2]))
+        return Every(joined, comparison, self.operands("ff"), negated, self.operands("ff"), lengths)
+
+    def total(self):
+        """The sum of all vectors that steps computed, so that all of them matter."""
+        numeric = [k for k, kind in enumerate(self.kinds) if kind == "f"]
+        computed = numeric[len(self.kinds) - len(self.steps) :] or numeric
+        self.add(Total(tuple(computed)), "f")
+
     def lanes(self):
         """How many lanes a step has: mostly enough for a pack."""
+        if self.selecting:
+            return self.draw(st.integers(2, self.max_lanes))
         few = self.draw(st.integers(0, 3)) == 0
         return self.draw(st.integers(1, 3) if few else st.integers(4, self.max_lanes))
 
@@ -394,7 +605,8 @@ class _Writing:
         places = [k for k, own in enumerate(self.kinds) if own == kind]
         if not places:
             places = [self.condition()]
-        vector = draw(st.sampled_from(places[::-1]))
+        recent = places[-2:] if self.selecting and draw(st.booleans()) else places
+        vector = draw(st.sampled_from(recent[::-1]))
         size = len(self.known[vector])
         table = list(range(size))
         how = draw(st.integers(0, 11))
@@ -476,8 +688,8 @@ class Recorded:
 def by_interpreter(program: LoopProgram, seeds=None, with_leaves=False) -> Outcome:
     """The outputs, then the gradients of the arguments (and, if wanted, of the leaves).
 
-    Without `seeds` those of the first output; else of all, given the gradient of each. What no output depends on is
-    not computed, as kernels do not compute it.
+    Without `seeds` those of the first output; else of all that receive a gradient, given that (or None) for each. What
+    no output depends on is not computed, as kernels do not compute it.
     """
     scalars, outputs = program.scalars()
 
@@ -488,7 +700,8 @@ def by_interpreter(program: LoopProgram, seeds=None, with_leaves=False) -> Outco
         results = iter(scalars.run(nodes, Interpreted(leaves)))
         found = [o if type(o) is float else next(results) for o in outputs]
         roots = found[:1] if seeds is None else found
-        pairs = [(out, seed) for out, seed in zip(roots, seeds or [1.0], strict=True) if isinstance(out, fg.Value)]
+        pairs = [(out, seed) for out, seed in zip(roots, seeds or [1.0], strict=True)
+                 if seed is not None and isinstance(out, fg.Value)]  # fmt: skip
         fg.runtime.value.backpropagate([out for out, _ in pairs], [seed for _, seed in pairs])
         numbers = [out.data if isinstance(out, fg.Value) else float(out) for out in found]
         return numbers + [x.grad for x in leaves]
@@ -505,164 +718,3 @@ def by_floats(program: LoopProgram) -> Outcome:
         return [o if type(o) is float else float(next(results)) for o in outputs]
 
     return flatgrad_outcome(compute)
-
-
-# --- every way in which a kernel's program can run --------------------------------------------------------------------
-
-
-def rolled_module(kernel) -> dict[str, Any]:
-    """The names that a kernel's rolled source defines."""
-    names: dict[str, Any] = {}
-    exec(compile(kernel.rolled(), "rolled", "exec"), names)
-    return names
-
-
-def grouped(numbers, groups) -> list[Any]:
-    """A flat list as a list of arguments: a number or a list per group."""
-    rest = iter(numbers)
-    return [next(rest) if group.scalar else [next(rest) for _ in range(group.size)] for group in groups]
-
-
-def flattened(result) -> list[float]:
-    """The floats in what a generated function, a compiled function or a kernel returned."""
-    if isinstance(result, dict):
-        return flattened(list(result.values()))
-    if isinstance(result, np.ndarray):
-        return result.ravel().tolist()
-    if isinstance(result, (list, tuple)):
-        return [number for part in result for number in flattened(part)]
-    return [float(result)]
-
-
-def ways(kernel, routine, name, inputs, backend):
-    """What each way of running one of a kernel's functions computes, by name; and their sources."""
-    arguments = grouped(inputs, routine.program.input_groups)
-    own = {
-        f"{backend} back end": flatgrad_outcome(lambda: flattened(routine(*arguments))),
-        f"{backend} back end, on arrays": flatgrad_outcome(lambda: flattened(routine(*map(np.array, arguments)))),
-    }
-    if backend != "numpy":
-        return own, routine.source
-    arrays = reroll(routine.program).check()
-    rolled = rolled_module(kernel)[name]
-    own["evaluator of the array program"] = flatgrad_outcome(lambda: flattened(arrays.evaluate(inputs)))
-    own["rolled Python"] = outcome(lambda: flattened(rolled(*arguments)))
-    return own, f"{arrays}\n{routine.source}\n{kernel.rolled()}"
-
-
-def assert_every_way_agrees(kernel, routine, name, inputs, report, backend="numpy") -> Outcome:
-    """Each way of running a function has the bits of `Program.evaluate`, or raises what it raises."""
-    expected = flatgrad_outcome(lambda: flattened(routine.program.check().evaluate(inputs)))
-    errors = possible_errors(routine.program, inputs)
-    found, text = ways(kernel, routine, name, inputs, backend)
-    for way, actual in found.items():
-        assert_agrees(actual, expected, f"{way} of {name}\n{report}\n{text}", errors)
-    return expected
-
-
-def check_joint(program: LoopProgram, backend: str = "numpy") -> int:
-    """The joint function of a program, every way; returns the number of its equations."""
-    leaves = program.bound()
-    arguments = [group.argument() for group in program.arguments]
-
-    def both(*given):
-        outputs = program.function(leaves)(*given)
-        return outputs[0], outputs[1:]
-
-    f = fg.value_and_grad(both, argnums=range(len(arguments)), has_aux=True, backend=backend)
-    expected = by_interpreter(program)
-    built = flatgrad_outcome(lambda: [float(f.kernel_for(*arguments).stats.equations)])
-    if built.error:  # an operation on constants raises while it is traced
-        assert expected.error, program
-        return 0
-    kernel = f.kernels[0]
-    inputs = [*(x for group in program.arguments for x in group.numbers), *(leaf.data for leaf in kernel.leaves)]
-    assert_every_way_agrees(kernel, kernel.joint, "value_and_grad", inputs, program, backend)
-
-    def compute():
-        value, gradients = f(*arguments)
-        return flattened([value, gradients])
-
-    # The interpreter does not compute the gradients of leaves; here they are not asked for.
-    errors = possible_errors(kernel.program, inputs)
-    assert_agrees(flatgrad_outcome(compute), expected, f"{program}\n{kernel.source}", errors)
-    return len(kernel.program)
-
-
-def check_pair(program: LoopProgram, seed_of, backend: str = "numpy") -> int:
-    """The forward and backward functions of a program, every way, given the outputs' gradients."""
-    outputs = tuple(dict.fromkeys(o for o in program.outputs if type(o) is tuple))
-    program = replace(program, outputs=outputs)  # a node that is two outputs has one gradient
-    seeds = [seed_of(k) for k in range(len(outputs))]
-    leaves = program.bound()
-    f = fg.compile(program.function(leaves), backend=backend)
-    arguments = [group.argument([fg.Value(x) for x in group.numbers]) for group in program.arguments]
-    built = flatgrad_outcome(lambda: [float(f.kernel_for(*arguments).stats.equations)])
-    expected = by_interpreter(program, seeds, with_leaves=True)
-    if built.error:
-        assert expected.error, program
-        return 0
-    kernel = f.kernels[0]
-    inputs = [*(x for group in program.arguments for x in group.numbers), *(leaf.data for leaf in kernel.leaves)]
-    forward = assert_every_way_agrees(kernel, kernel.forward, "forward", inputs, program, backend)
-    if not forward.error:
-        residuals = [float(x) for x in forward.numbers[len(outputs) :]]
-        assert_every_way_agrees(kernel, kernel.backward, "backward", [*residuals, *seeds], program, backend)
-
-    def compute():
-        results = f(*arguments)
-        fg.runtime.value.backpropagate(results, seeds)
-        bound, given = iter(leaves), iter(zip(program.arguments, arguments, strict=True))
-        numbers = [result.data for result in results]
-        for group in program.groups:
-            if group.kind == "leaves":
-                numbers += [leaf.grad for leaf in next(bound)]
-            else:
-                own, argument = next(given)
-                numbers += [value.grad for value in own.flat(argument)]
-        return numbers
-
-    errors = possible_errors(kernel.program, [*inputs, *seeds])
-    assert_agrees(flatgrad_outcome(compute), expected, f"{program}\nseeds {seeds}\n{kernel.source}", errors)
-    return len(kernel.program)
-
-
-def check_primal(program: LoopProgram, backend: str = "numpy") -> int:
-    """The function alone, on plain numbers; leaves are constants of the program."""
-    leaves = program.bound()
-    f = fg.compile(program.function([[x.data for x in vector] for vector in leaves]), backend=backend)
-    arguments = [group.argument() for group in program.arguments]
-    built = flatgrad_outcome(lambda: [float(f.kernel_for(*arguments).stats.equations)])
-    expected = by_floats(program)
-    if built.error:
-        eager = flatgrad_outcome(lambda: program.run([group.numbers for group in program.groups]) and [])
-        assert eager.error, program
-        return 0
-    kernel = f.kernels[0]
-    inputs = [x for group in program.arguments for x in group.numbers]
-    assert_every_way_agrees(kernel, kernel.forward, "forward", inputs, program, backend)
-    errors = possible_errors(kernel.program, inputs)
-    actual = flatgrad_outcome(lambda: [x.data if isinstance(x, fg.Value) else float(x) for x in f(*arguments)])
-    assert_agrees(actual, expected, f"{program}\n{kernel.source}", errors)
-    return len(kernel.program)
-
-
-def check_irregular(program: RandomProgram, backend: str = "numpy") -> int:
-    """The joint function of a program of `tests.programs`, every way."""
-
-    def both(*leaves):
-        outputs = program.run(leaves)
-        return outputs[0], outputs[1:]
-
-    f = fg.value_and_grad(both, argnums=range(len(program.inputs)), has_aux=True, backend=backend)
-    expected = by_scalars(program)
-    built = flatgrad_outcome(lambda: [float(f.kernel_for(*program.inputs).stats.equations)])
-    if built.error:
-        assert expected.error, program
-        return 0
-    kernel = f.kernels[0]
-    assert_every_way_agrees(kernel, kernel.joint, "value_and_grad", list(program.inputs), program, backend)
-    actual = flatgrad_outcome(lambda: flattened(f(*program.inputs)))
-    errors = possible_errors(kernel.program, program.inputs)
-    assert_agrees(actual, expected, f"{program}\n{kernel.source}", errors)
-    return len(kernel.program)

@@ -1,9 +1,9 @@
 """Many random programs through every way of running them: `python -m tests.long_run PROGRAMS [SEED]`.
 
-Half of them are irregular (`tests.programs`), half are loop nests (`tests.array_programs`); of these, the function
-alone, value and gradient, and forward and backward. Each is run by the interpreter, by `Program.evaluate`, by the
-evaluator of array programs, as rolled Python, by NumPy, and as machine code where llvmlite is. The last line is the
-figure for docs/exactness.md.
+There are irregular programs (`tests.programs`), loop nests, and selections on few lanes (`tests.array_programs`). Each
+kind goes through one of the package's transformations on every back end, "auto" among them, and through every text that
+can be printed or saved (`tests.every_way`); C where there is a compiler, for many programs at once. The last line is
+the figure for docs/exactness.md. The texts after PROGRAMS and SEED choose kinds: those in whose names one stands.
 
 `python -m tests.long_run powers SECONDS [SEED]` compares machine code with and without its short ways to powers, for so
 many seconds per exponent, at random bases whose powers lie around the range in which the short ways are taken.
@@ -11,22 +11,37 @@ many seconds per exponent, at random bases whose powers lie around the range in 
 
 from __future__ import annotations
 
+import functools
 import itertools
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.internal.conjecture.engine import ConjectureRunner
 
-from flatgrad.runtime import native
 from flatgrad.runtime.primitives import BY_NAME
-from tests.array_programs import check_irregular, check_joint, check_pair, check_primal, loop_programs
+from tests.array_programs import loop_programs, selections
+from tests.every_way import (
+    BACKENDS,
+    CFile,
+    check_grad,
+    check_graph,
+    check_joint,
+    check_pair,
+    check_partial_pair,
+    check_primal,
+    check_training,
+)
 from tests.programs import long_chains, programs
 
 #: So many programs are drawn with one seed.
-CHUNK = 250
+CHUNK = 1000
 
 
 class Kind(NamedTuple):
@@ -38,17 +53,32 @@ class Kind(NamedTuple):
     share: float
 
 
-def check_seeded(program: Any, backend: str = "numpy") -> int:
-    return check_pair(program, lambda k: 0.5 + k, backend)
+#: One program in so many goes into C, which takes a compiler long, and to "auto", which takes one of the other ways.
+SELDOM = 8
 
-
+IRREGULAR = programs(max_outputs=3)
+SELECTIONS = selections(max_steps=3, max_lanes=8)
 KINDS = [
-    Kind("irregular", programs(max_outputs=3), check_irregular, 0.49),
-    Kind("long chains", long_chains(), check_irregular, 0.01),
-    Kind("loops, value", loop_programs(), check_primal, 0.12),
-    Kind("loops, value and gradient", loop_programs(), check_joint, 0.18),
-    Kind("wide loops", loop_programs(max_steps=3, max_lanes=24), check_joint, 0.05),
-    Kind("loops, forward and backward", loop_programs(), check_seeded, 0.15),
+    Kind("irregular, value and gradient", IRREGULAR, check_joint, 0.44),
+    Kind("irregular, gradient", IRREGULAR, check_grad, 0.08),
+    Kind("irregular, forward and backward", IRREGULAR, check_pair, 0.14),
+    Kind("irregular, some outputs", IRREGULAR, check_partial_pair, 0.04),
+    Kind("irregular, graph", IRREGULAR, check_graph, 0.06),
+    Kind("irregular, training", IRREGULAR, check_training, 0.02),
+    Kind("long chains", long_chains(), check_joint, 0.004),
+    Kind("loops, value", loop_programs(), check_primal, 0.02),
+    Kind("loops, value and gradient", loop_programs(), check_joint, 0.03),
+    Kind("wide loops", loop_programs(max_steps=3, max_lanes=24), check_joint, 0.006),
+    Kind("loops, forward and backward", loop_programs(), check_pair, 0.02),
+    Kind("loops, some outputs", loop_programs(), check_partial_pair, 0.01),
+    Kind("loops, training", loop_programs(max_steps=3), check_training, 0.005),
+    Kind("selections, value", SELECTIONS, check_primal, 0.02),
+    Kind("selections, value and gradient", SELECTIONS, check_joint, 0.02),
+    Kind("selections, gradient", SELECTIONS, check_grad, 0.015),
+    Kind("selections, forward and backward", SELECTIONS, check_pair, 0.04),
+    Kind("selections, some outputs", SELECTIONS, check_partial_pair, 0.01),
+    Kind("selections, graph", SELECTIONS, check_graph, 0.01),
+    Kind("selections, training", selections(max_steps=2, max_lanes=5), check_training, 0.005),
 ]
 
 
@@ -56,17 +86,37 @@ class Counts:
     """What a run has seen."""
 
     def __init__(self) -> None:
-        self.programs = self.equations = self.mismatches = 0
+        self.programs = self.equations = self.mismatches = self.compiled = 0
+        self.c = CFile() if shutil.which("cc") else None
+        self.seen: set[int] = set()
 
     def check(self, kind: Kind, program: Any) -> None:
+        key = hash(f"{kind.name} {program}")
+        if key in self.seen:
+            return
+        self.seen.add(key)
         self.programs += 1
+        turn = self.programs % SELDOM == 0
+        for backend in BACKENDS:
+            if backend == "auto" and not turn:
+                continue
+            given = {"c": self.c} if turn and backend == "numpy" and self.c is not None else {}
+            check = functools.partial(kind.check, program, backend=backend, **given)
+            found = self._guarded(f"{kind.name}, {backend}", program, check)
+            self.equations += found if backend == "python" else 0
+
+    def check_c(self, kind: Kind) -> None:
+        """Compile and run what has been collected."""
+        if self.c is not None:
+            self.compiled += self._guarded(f"{kind.name}, C", "", self.c.check)
+
+    def _guarded(self, what: str, program: Any, check: Callable[[], int]) -> int:
         try:
-            self.equations += kind.check(program)
-            if native.available():
-                kind.check(program, "native")
+            return check()
         except Exception as error:  # whatever it is, it is counted and shown, and the run goes on
             self.mismatches += 1
-            print(f"\n{kind.name}: {type(error).__name__}\n{program}\n{error}", flush=True)
+            print(f"\n{what}: {type(error).__name__}\n{program}\n{error}", flush=True)
+            return 0
 
 
 def run(kind: Kind, count: int, first_seed: int, counts: Counts) -> None:
@@ -85,7 +135,10 @@ def run(kind: Kind, count: int, first_seed: int, counts: Counts) -> None:
         def each(program: Any) -> None:
             counts.check(kind, program)
 
-        each()
+        # Hypothesis also draws programs that are copies of the last one but for a detail: they would count for nothing.
+        with mock.patch.object(ConjectureRunner, "generate_mutations_from", return_value=None):
+            each()
+        counts.check_c(kind)
 
 
 def run_powers(seconds: float, first_seed: int) -> int:
@@ -120,12 +173,15 @@ def main(arguments: list[str]) -> int:
         return min(run_powers(float(arguments[1]), int(arguments[2]) if len(arguments) > 2 else 1), 1)
     total, first_seed = int(arguments[0]), int(arguments[1]) if len(arguments) > 1 else 1
     counts, start = Counts(), time.perf_counter()
-    for kind in KINDS:
-        run(kind, round(total * kind.share), first_seed, counts)
+    os.environ["FLATGRAD_CACHE"] = "0"  # nothing is taken from an earlier run
+    chosen = [kind for kind in KINDS if not arguments[2:] or any(text in kind.name for text in arguments[2:])]
+    share = sum(kind.share for kind in chosen)
+    for kind in chosen:
+        run(kind, round(total * kind.share / share), first_seed, counts)
         print(f"{kind.name}: {counts.programs:,} programs so far, {time.perf_counter() - start:.0f} s", flush=True)
     print(
         f"{counts.programs:,} random programs, {counts.equations:,} equations, {counts.mismatches:,} mismatches, "
-        f"{time.perf_counter() - start:.0f} seconds (seed {first_seed})"
+        f"{counts.compiled:,} functions in C, {time.perf_counter() - start:.0f} seconds (seed {first_seed})"
     )
     return 1 if counts.mismatches else 0
 

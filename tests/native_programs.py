@@ -1,4 +1,4 @@
-"""Machine code for tests: array programs for a chosen machine, random statements, and random programs as kernels.
+"""Machine code for tests: array programs for a chosen machine, and random statements.
 
 The statements are made by hand, not found by re-rolling: they reach shapes, accesses and folds that few programs have.
 """
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-import flatgrad as fg
 from flatgrad.compiler.array_program import Apply, ArrayProgram, Fold, Read, Segment, Statement
 from flatgrad.compiler.emit.llvm import emit_llvm
 from flatgrad.compiler.emit.llvm_operations import Machine
@@ -19,11 +18,7 @@ from flatgrad.compiler.program import Group
 from flatgrad.compiler.reroll.chains import FOLDED
 from flatgrad.runtime import native
 from flatgrad.runtime.primitives import BY_NAME, TABLE
-from tests.array_programs import LoopProgram, by_floats, flattened, grouped
-from tests.array_programs import by_interpreter as by_loops
 from tests.bits import ARITHMETIC
-from tests.programs import RandomProgram, assert_agrees, flatgrad_outcome, possible_errors
-from tests.programs import by_interpreter as by_scalars
 
 SHORTCUTS = native.host().shortcuts
 #: The widths of vectors that there are, with and without the short ways to powers.
@@ -233,113 +228,6 @@ def evaluated(program: Any, inputs: list[float]) -> list[float] | None:
         return [float(x) for x in program.evaluate(inputs)]
     except ARITHMETIC:
         return None
-
-
-# --- random programs --------------------------------------------------------------------------------------------------
-
-
-def assert_routine_agrees(routine: Any, inputs: list[float], report: object) -> Any:
-    """A routine of a native kernel has the bits of `Program.evaluate`; its code faults just where that raises."""
-    expected = flatgrad_outcome(lambda: flattened(routine.program.check().evaluate(inputs)))
-    arguments = grouped(inputs, routine.program.input_groups)
-    actual = flatgrad_outcome(lambda: flattened(routine(*arguments)))
-    assert_agrees(actual, expected, report, possible_errors(routine.program, inputs))
-    try:
-        routine.function(*map(np.array, arguments))
-    except ArithmeticError:
-        assert expected.error, f"{report}\nfaults, although nothing raises"
-    else:
-        assert not expected.error, f"{report}\nno fault, although something raises"
-    return expected
-
-
-def check_joint(program: LoopProgram | RandomProgram) -> int:
-    """The joint function of a program as machine code; returns the number of its equations."""
-    if isinstance(program, RandomProgram):
-        leaves, expected, arguments = [], by_scalars(program), list(program.inputs)
-
-        def run(*given: Any) -> list[Any]:
-            return program.run(given)
-
-        inputs = arguments
-    else:
-        leaves, expected = program.bound(), by_loops(program)
-        arguments, run = [group.argument() for group in program.arguments], program.function(leaves)
-        inputs = [x for group in program.arguments for x in group.numbers]
-
-    def both(*given: Any) -> Any:
-        outputs = run(*given)
-        return outputs[0], outputs[1:]
-
-    f = fg.value_and_grad(both, argnums=range(len(arguments)), has_aux=True, backend="native")
-    built = flatgrad_outcome(lambda: [float(f.kernel_for(*arguments).stats.equations)])
-    if built.error:  # an operation on constants raises while it is traced
-        assert expected.error, program
-        return 0
-    kernel = f.kernels[0]
-    inputs = [*inputs, *(leaf.data for leaf in kernel.leaves)]
-    report = f"{program}\n{kernel.arrays}"
-    assert_routine_agrees(kernel.joint, inputs, report)
-    actual = flatgrad_outcome(lambda: flattened(list(f(*arguments))))
-    assert_agrees(actual, expected, report, possible_errors(kernel.program, inputs))
-    return len(kernel.program)
-
-
-def check_pair(program: LoopProgram) -> int:
-    """The forward and backward functions of a program as machine code, given the outputs' gradients."""
-    outputs = tuple(dict.fromkeys(o for o in program.outputs if type(o) is tuple))
-    program = LoopProgram(program.groups, program.steps, outputs)  # a node that is two outputs has one gradient
-    seeds = [0.5 + k for k in range(len(outputs))]
-    leaves = program.bound()
-    f = fg.compile(program.function(leaves), backend="native")
-    arguments = [group.argument([fg.Value(x) for x in group.numbers]) for group in program.arguments]
-    built = flatgrad_outcome(lambda: [float(f.kernel_for(*arguments).stats.equations)])
-    expected = by_loops(program, seeds, with_leaves=True)
-    if built.error:
-        assert expected.error, program
-        return 0
-    kernel = f.kernels[0]
-    inputs = [*(x for group in program.arguments for x in group.numbers), *(leaf.data for leaf in kernel.leaves)]
-    report = f"{program}\nseeds {seeds}\n{kernel.program}"
-    forward = assert_routine_agrees(kernel.forward, inputs, report)
-    if not forward.error and kernel.backward is not None:
-        residuals = [float(x) for x in forward.numbers[len(outputs) :]]
-        assert_routine_agrees(kernel.backward, [*residuals, *seeds], report)
-
-    def compute() -> list[float]:
-        results = f(*arguments)
-        fg.runtime.value.backpropagate(results, seeds)
-        bound, given = iter(leaves), iter(zip(program.arguments, arguments, strict=True))
-        numbers = [result.data for result in results]
-        for group in program.groups:
-            if group.kind == "leaves":
-                numbers += [leaf.grad for leaf in next(bound)]
-            else:
-                own, argument = next(given)
-                numbers += [value.grad for value in own.flat(argument)]
-        return numbers
-
-    errors = possible_errors(kernel.program, [*inputs, *seeds])
-    assert_agrees(flatgrad_outcome(compute), expected, report, errors)
-    return len(kernel.program)
-
-
-def check_primal(program: LoopProgram) -> int:
-    """The function alone, on plain numbers; leaves are constants of the program."""
-    leaves = program.bound()
-    f = fg.compile(program.function([[x.data for x in vector] for vector in leaves]), backend="native")
-    arguments = [group.argument() for group in program.arguments]
-    built = flatgrad_outcome(lambda: [float(f.kernel_for(*arguments).stats.equations)])
-    if built.error:
-        assert flatgrad_outcome(lambda: program.run([group.numbers for group in program.groups]) and []).error, program
-        return 0
-    kernel = f.kernels[0]
-    inputs = [x for group in program.arguments for x in group.numbers]
-    report = f"{program}\n{kernel.program}"
-    assert_routine_agrees(kernel.forward, inputs, report)
-    actual = flatgrad_outcome(lambda: [x.data if isinstance(x, fg.Value) else float(x) for x in f(*arguments)])
-    assert_agrees(actual, by_floats(program), report, possible_errors(kernel.program, inputs))
-    return len(kernel.program)
 
 
 #: The rows that take numbers and return one number or truth value.

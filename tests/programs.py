@@ -30,6 +30,10 @@ tame = st.floats(-4.0, 4.0, allow_subnormal=False)
 numbers = st.one_of(tame, tame, tame, tame, st.sampled_from(SPECIAL), st.floats())
 
 
+#: The rows that select.
+SELECTING = ("where", "maximum", "minimum", "abs", "relu")
+
+
 @dataclass(frozen=True)
 class Step:
     """`primitive(operands)`; an operand is the index of an earlier node, or a constant (a float)."""
@@ -120,6 +124,8 @@ class _Growing:
         rows = self.rows[kind]
         if depth >= 2:
             rows = [row for row in rows if "b" not in row.operand_kinds]
+        if kind == "f" and self.draw(st.integers(0, 3)) == 0:  # selections are a few rows of many
+            rows = [row for row in rows if row.name in SELECTING] or rows
         row = self.draw(st.sampled_from(rows))
         operands = self.operands(row, may_raise, depth)
         result = _evaluate(row, operands, self.known)

@@ -343,8 +343,23 @@ class Kernel:
         path = Path(path)
         if path.suffix not in (".py", ".c"):
             raise OptionError(f"cannot save a kernel as {path.name!r}: the suffix must be .py or .c")
-        if path.suffix == ".c":
-            return write_atomically(path, self.c_source().encode())
+        source = self.c_source() if path.suffix == ".c" else self.python_source(rolled=rolled)
+        return write_atomically(path, source.encode())
+
+    def python_source(self, *, rolled: bool = False) -> str:
+        """The module that `save` writes, with the current numbers of the leaves.
+
+        Args:
+            rolled: whether to print the loops that re-rolling found.
+
+        Raises:
+            OptionError: if the kernel has no source.
+
+        Example:
+            >>> import flatgrad as fg
+            >>> "return [2.0 * x" in fg.compile(lambda x: 2.0 * x + 1.0).kernel_for(1.0).python_source()
+            True
+        """
         if rolled:
             if self.rolled is None:
                 raise OptionError("this kernel was made to be inlined and has no source")
@@ -359,7 +374,7 @@ class Kernel:
             _, names, numbers = self._leaf_listing()
             source += _listing("LEAF_NAMES", [repr(name) for name in names])
             source += _listing("LEAVES", [_literal(number) for number in numbers])
-        return write_atomically(path, source.encode())
+        return source
 
     def c_source(self) -> str:
         """The kernel in C99, with the current numbers of its leaves.

@@ -26,16 +26,14 @@ from flatgrad.compiler.reroll import reroll
 from flatgrad.runtime import native
 from flatgrad.runtime.errors import InputError, MissingExtraError
 from flatgrad.runtime.primitives import BY_NAME, TABLE
-from tests.array_programs import flattened, loop_programs
+from tests.array_programs import loop_programs
 from tests.bits import all_bits, assert_same
 from tests.compiler.array_workloads import causal_attention, cumulative, layer_loss
+from tests.every_way import check_joint, check_pair, check_primal, flattened
 from tests.native_programs import (
     MACHINES,
     MachineCode,
     Statements,
-    check_joint,
-    check_pair,
-    check_primal,
     evaluated,
 )
 from tests.programs import flatgrad_outcome, long_chains, programs
@@ -49,32 +47,32 @@ DRAW = np.random.default_rng(1729)
 @given(programs(max_outputs=3))
 @settings(max_examples=60)
 def test_irregular_programs(program):
-    check_joint(program)
+    check_joint(program, "native")
 
 
 @pytest.mark.slow
 @given(loop_programs())
 @settings(max_examples=60)
 def test_value_and_gradient(program):
-    check_joint(program)
+    check_joint(program, "native")
 
 
 @given(loop_programs())
 @settings(max_examples=30)
 def test_the_function_alone(program):
-    check_primal(program)
+    check_primal(program, "native")
 
 
 @given(loop_programs())
 @settings(max_examples=30)
 def test_forward_and_backward(program):
-    check_pair(program)
+    check_pair(program, backend="native")
 
 
 @given(long_chains())
 @settings(max_examples=5)
 def test_long_chains(program):
-    check_joint(program)
+    check_joint(program, "native")
 
 
 @given(programs(max_outputs=3), st.sampled_from([1, 2, 5]))
@@ -82,7 +80,7 @@ def test_long_chains(program):
 def test_straight_line_code_in_small_functions(program, size):
     """Numbers and truth values that later functions need go through memory."""
     with mock.patch.object(llvm, "_CHUNK", size):
-        check_joint(program)
+        check_joint(program, "native")
 
 
 @given(loop_programs(max_steps=4, max_lanes=20), st.sampled_from(MACHINES))

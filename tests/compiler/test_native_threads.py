@@ -26,9 +26,9 @@ from flatgrad.nn.native_loop import NativeLoop
 from flatgrad.runtime import native
 from flatgrad.runtime.forks import Quiet
 from flatgrad.runtime.primitives import BY_NAME
-from tests.array_programs import flattened
 from tests.bits import all_bits, assert_same
 from tests.compiler.test_threads import THREADS, hurried, in_threads  # noqa: F401 - a fixture
+from tests.every_way import flattened
 
 CALLS = 10_000
 #: So many different inputs per thread.
@@ -196,7 +196,7 @@ import sys, threading
 import numpy as np
 import flatgrad as fg
 from flatgrad.runtime import native
-from tests.array_programs import flattened
+from tests.every_way import flattened
 from tests.compiler.test_native_threads import TURNS, body, inputs_of
 
 if sys.argv[1] == "cached":

@@ -19,10 +19,10 @@ import flatgrad as fg
 from flatgrad import Value
 from flatgrad.runtime.errors import FlatgradError, InputError
 from flatgrad.runtime.primitives import TABLE
-from tests.array_programs import flattened
 from tests.bits import ARITHMETIC, all_bits, assert_same
 from tests.compiler.test_save import imports
 from tests.compiler.test_threads import THREADS, hurried, in_threads  # noqa: F401 - a fixture
+from tests.every_way import flattened
 from tests.programs import SPECIAL
 
 DRAW = np.random.default_rng(1337)

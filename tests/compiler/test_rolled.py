@@ -16,11 +16,11 @@ from benchmarks.workloads import moons
 from flatgrad import Value
 from flatgrad.runtime.errors import OptionError
 from flatgrad.runtime.primitives import BY_NAME
-from tests.array_programs import flattened, rolled_module
 from tests.bits import all_bits, assert_same
 from tests.compiler import array_workloads as work
 from tests.compiler.test_reroll import B, W, X, rows
 from tests.compiler.test_save import POINTS, every_row, imports, run  # noqa: F401 - a fixture
+from tests.every_way import flattened, rolled_module
 
 
 def gradient(f, *arguments, **options):

@@ -1,0 +1,119 @@
+"""Random programs in every way in which they can be compiled, printed and run; and that what is broken is noticed."""
+
+from __future__ import annotations
+
+import shutil
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flatgrad.compiler.emit import rolled
+from flatgrad.compiler.emit.llvm_statements import Access
+from tests.array_programs import Access as Reading
+from tests.array_programs import (
+    Best,
+    Constants,
+    Every,
+    Group,
+    LoopProgram,
+    Map,
+    Select,
+    Total,
+    loop_programs,
+    selections,
+)
+from tests.every_way import (
+    BACKENDS,
+    CFile,
+    check_grad,
+    check_graph,
+    check_joint,
+    check_pair,
+    check_partial_pair,
+    check_primal,
+    check_training,
+)
+from tests.programs import programs
+from tests.test_programs import drawn
+
+SMALL = selections(max_steps=2, max_lanes=6)
+CHECKS = [check_primal, check_joint, check_grad, check_pair, check_partial_pair, check_graph]
+backends = st.sampled_from(BACKENDS)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_selections(check):
+    @settings(max_examples=12)
+    @given(SMALL, backends)
+    def each(program, backend):
+        check(program, backend=backend)
+
+    each()
+
+
+@given(programs(max_outputs=3), st.sampled_from(CHECKS), backends)
+@settings(max_examples=60)
+def test_irregular_programs(program, check, backend):
+    check(program, backend=backend)
+
+
+@given(loop_programs(max_steps=3), st.sampled_from(CHECKS), backends)
+@settings(max_examples=25)
+def test_loops(program, check, backend):
+    check(program, backend=backend)
+
+
+@given(st.one_of(selections(max_steps=2, max_lanes=5), programs(max_steps=6)), backends)
+@settings(max_examples=12)
+def test_training(program, backend):
+    check_training(program, backend=backend)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler on this machine")
+def test_c():
+    c = CFile()
+    for program in drawn(SMALL, 8):
+        check_pair(program, c=c)
+        check_joint(program, c=c)
+    assert c.check() > 16
+    assert c.check() == 0
+
+
+# --- what the checks would have found ---------------------------------------------------------------------------------
+
+
+def of(vector, lanes):
+    return Reading(vector, 0, 1, 1, tuple(range(lanes)))
+
+
+def test_one_place_for_truth_values_of_two_functions_is_noticed():
+    """Conditions of the forward function, read together with those that the backward function computes."""
+    first = Select(("relu",), (of(0, 3), Reading(0, 1, 1, 1, (0, 1, 2)), of(0, 3)), 0.5, 3)
+    best = Best("greater", of(1, 3), None, (3,))
+    last = Map(("maximum",), (of(1, 3), Constants((0.1,))), 3)
+    program = LoopProgram((Group("list", (0.5, 1.5, -0.25)),), (first, best, last, Total((2, 3))), ((4, 0),))
+    if "native" not in BACKENDS:
+        pytest.skip("needs llvmlite")
+    check_pair(program, backend="native")
+
+    def broken(self, read, kind, extents, module):
+        inputs = module.program.inputs
+        if kind == "b" and read.table is not None and read.table.min() < inputs:
+            read = read._replace(table=np.minimum(read.table, inputs - 1))
+        made(self, read, kind, extents, module)
+
+    made = Access.__init__
+    with mock.patch.object(Access, "__init__", broken), pytest.raises(AssertionError, match="backward"):
+        check_pair(program, backend="native")
+
+
+def test_a_function_that_a_module_lacks_is_noticed():
+    conditions = Every("logical_or", "less", (of(0, 5), of(0, 5)), 0, (of(0, 5), of(0, 5)), (4, 5, 6, 7))
+    program = LoopProgram((Group("list", (0.5, 1.5, -0.25, 2.0, 1.0)),), (conditions, Total((1,))), ((2, 0),))
+    check_joint(program)
+    without = {name: text for name, text in rolled._PRELUDE.items() if name != "either"}
+    with mock.patch.object(rolled, "_PRELUDE", without), pytest.raises(NameError, match="either"):
+        check_joint(program)
