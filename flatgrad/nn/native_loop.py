@@ -52,8 +52,7 @@ class NativeLoop:
         fast: bool,
     ) -> None:
         self.X, self.y, self.shuffled, self.seed = X, y, shuffled, seed
-        self.numbers, self.all_numbers = optimizer.step_numbers, optimizer.all_numbers()
-        self.width = 1 + len(optimizer.step_texts())
+        self.optimizer, self.width = optimizer, len(optimizer.number_names)
         self.sizes = list(steps)
         self.programs = [steps[size].meaning for size in self.sizes]
         self.layouts: list[StepLayout] = []
@@ -150,18 +149,25 @@ class NativeLoop:
         They are collected in one flat list: a list per step would call the garbage collector again and again, and an
         interrupt that arrives in one of the collector's callbacks is lost.
         """
-        if self.all_numbers is not None:
-            with suppress(ArithmeticError, ValueError):  # one of them raises: which one is found out below
-                return np.array(self.all_numbers(first, first + count), dtype=float).reshape(-1, self.width)
+        all_numbers = self.optimizer.all_numbers() if count > 1 else None
+        if all_numbers is not None:
+            with suppress(Exception):  # whatever the user's function raises: which step it is, is found out below
+                rows = np.array(all_numbers(first, first + count), dtype=float).reshape(-1, self.width)
+                if all(self._are_numbers_of(first + k, rows[k]) for k in (0, count - 1)):
+                    return rows
         found: list[float] = []
         for step in range(first, first + count):
             try:
-                found += self.numbers(step)
+                found += self.optimizer.step_numbers(step)
             except Exception:  # whatever the user's function raises: again, when it is this step's turn
                 if not found:
                     raise
                 break
         return np.array(found, dtype=float).reshape(-1, self.width)
+
+    def _are_numbers_of(self, step: int, numbers: Any) -> bool:
+        """Whether a step has these numbers, bit for bit; they may depend on more than the step after all."""
+        return bool(np.array(self.optimizer.step_numbers(step), dtype=float).tobytes() == numbers.tobytes())
 
     def set_batch(self, numbers: Any) -> None:
         """All numbers of the batch that every step is made on."""

@@ -2,19 +2,32 @@
 
 `update` says how one parameter changes, in `Value` arithmetic; it is traced into the same program as the gradient, so
 that a training step is one function. Numbers that depend on the step alone (the learning rate, bias corrections) are
-inputs of that program, computed in Python floats.
+inputs of that program, computed in Python floats by `step_numbers`. That is their one statement: their texts, for saved
+loops and for many steps at once, are traced from it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..compiler.emit.training import emit_all_numbers
 from ..runtime.errors import OptionError
 from ..runtime.loader import LoadedModule
 from ..runtime.primitives import div, maximum, minimum, sqrt
+from .formulas import (
+    SAMPLES,
+    Formula,
+    NotAFormulaError,
+    StepFormulas,
+    check_name,
+    differing_step,
+    function_of,
+    text_of,
+)
 from .schedules import as_schedule
 
 Rate = float | Callable[[int], float]
@@ -24,7 +37,8 @@ class Optimizer:
     """The base of optimisers.
 
     A subclass names the numbers that it keeps per parameter (`state_names`, all beginning at 0) and those that depend
-    on the step alone (`step_texts`), and defines `update`.
+    on the step alone (`step_names`, the learning rate `lr` first), computes the latter in `step_numbers`, and defines
+    `update`.
 
     Args:
         lr: the learning rate, a number or a function of the step, which is counted from 0.
@@ -35,6 +49,8 @@ class Optimizer:
 
     #: What is kept per parameter.
     state_names: tuple[str, ...] = ()
+    #: What depends on the step alone: the names of `step_numbers`.
+    step_names: tuple[str, ...] = ("lr",)
 
     def __init__(self, lr: Rate, *, clip_value: float | None = None, clip_norm: float | None = None) -> None:
         self.lr = as_schedule(lr)
@@ -44,21 +60,140 @@ class Optimizer:
                 raise OptionError(f"{name} must be positive, got {limit}")
         self.clip_value, self.clip_norm = clip_value, clip_norm
 
-    def step_texts(self) -> dict[str, str]:
-        """Expressions in `step` (from 0), `t` (from 1) and `lr`, for the numbers that depend on the step alone."""
-        return {}
-
     def step_numbers(self, step: int) -> list[float]:
-        """The learning rate at a step, and the numbers of `step_texts`."""
-        raise NotImplementedError  # pragma: no cover - subclasses define it
+        """The numbers that depend on the step alone, in the order of `step_names`.
+
+        This is what a subclass overrides, and what every way of training uses. If it is arithmetic on `step` and
+        `self.lr(step)`, its text is traced, so that machine code gets the numbers of many steps at once, and loops can
+        be saved. If it branches on the step or looks it up, it is called for each step. It must depend on the step
+        alone: it may be called ahead of time, and more than once.
+        """
+        return self._from_texts(step) if self._texts_are_given else [self.lr(step)]
+
+    def step_texts(self) -> dict[str, str]:
+        """The numbers behind the learning rate by name, as expressions in `step` (from 0), `t` (from 1) and `lr`.
+
+        They are traced from `step_numbers`; "" for what cannot be written as a formula. A subclass does not need to
+        override this. One that does, and not `step_numbers`, states the numbers here; where it overrides both, they
+        must agree.
+        """
+        if type(self).step_numbers is Optimizer.step_numbers:  # the learning rate, and what a subclass states as texts
+            return {}
+        formulas = self._traced()
+        if isinstance(formulas, StepFormulas):
+            return dict(list(formulas.numbers.items())[1:])
+        return dict.fromkeys(self.step_names[1:], "")
+
+    @property
+    def _texts_are_given(self) -> bool:
+        """Whether a class states texts, and no class derived from it names the numbers anew."""
+        for cls in type(self).__mro__:
+            if cls is Optimizer:
+                return False
+            if "step_texts" in vars(cls):
+                return True
+            if "step_names" in vars(cls):
+                return False
+        return False
+
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        """The names of the numbers of a step.
+
+        Raises:
+            OptionError: if one cannot be a name, or occurs twice.
+        """
+        names = ("lr", *self.step_texts()) if self._texts_are_given else tuple(self.step_names)
+        if names[:1] != ("lr",) or len(set(names)) != len(names) or not all(map(check_name, names)):
+            raise OptionError(
+                f"{type(self).__name__}: step_names must be different identifiers that mean nothing in Python or "
+                f"`math`, 'lr' first, got {names}"
+            )
+        return names
+
+    def check_numbers(self) -> None:
+        """Compare what is stated about the numbers of a step, before they are used.
+
+        Raises:
+            OptionError: if there are not as many numbers as names, or if `step_texts` and `step_numbers` are both
+                overridden and differ at one of some steps.
+        """
+        names, kind = self.number_names, type(self).__name__
+        count = len(names)
+        with suppress(Exception):  # if it raises, a run says so when it comes to this step
+            count = len(self.step_numbers(0))
+        if count != len(names):
+            raise OptionError(
+                f"{kind}: step_numbers returns {count} numbers for the {len(names)} names {names}; their names stand "
+                "in step_names"
+            )
+        if not self._texts_are_given:
+            return
+        for name, text in self.step_texts().items():
+            try:
+                function_of(text, "step, t, lr")
+            except SyntaxError as error:
+                raise OptionError(
+                    f"{kind}: step_texts has {text!r} for {name}, no Python expression: {error}"
+                ) from None
+        step = differing_step(self.step_numbers, self._from_texts)
+        if step is not None:
+            raise OptionError(
+                f"{kind}: at step {step} step_numbers returns {list(self.step_numbers(step))} and step_texts says "
+                f"{self._from_texts(step)}. State the numbers once: override step_numbers, name them in step_names, "
+                "and leave step_texts out"
+            )
+
+    def _from_texts(self, step: int) -> list[float]:
+        """The numbers of a step as `step_texts` has them."""
+        rate = self.lr(step)
+        return [rate, *(function_of(text, "step, t, lr")(step, step + 1, rate) for text in self.step_texts().values())]
+
+    def _traced(self) -> StepFormulas | str:
+        """The numbers of a step as texts, traced from `step_numbers`; or, in words, why they cannot be."""
+        if not self.lr.text:
+            return "the learning rate is a function whose text is not known"
+        names, kind = tuple(self.step_names), type(self).__name__
+        for rate in ("lr", "rate"):
+            symbol: Any = Formula("step", names={id(self.lr): rate})
+            try:
+                texts = list(map(text_of, self.step_numbers(symbol)))
+            except NotAFormulaError as error:
+                return f"{kind}.step_numbers is no formula: {error}"
+            except Exception as error:  # it wants a number
+                return f"{kind}.step_numbers is no formula of the step: {type(error).__name__}: {error}"
+            if texts[0] == rate:
+                break
+        texts[0] = "rate" if texts[0] == "lr" else texts[0]
+        return StepFormulas(self.lr.text, dict(zip(names, texts, strict=False)), self.lr.is_traced)
+
+    def _written(self) -> StepFormulas | str:
+        """The numbers of a step as the texts that a subclass gives."""
+        if not self.lr.text:
+            return "the learning rate is a function whose text is not known"
+        alone = type(self).step_numbers is Optimizer.step_numbers
+        return StepFormulas(self.lr.text, {"lr": "rate", **self.step_texts()}, alone and self.lr.is_traced)
+
+    def sampled(self) -> list[list[str] | None]:
+        """The numbers of some steps in hexadecimal, None where they raise: how a checkpoint knows its optimiser."""
+        found: list[list[str] | None] = []
+        for step in SAMPLES:
+            numbers = None
+            with suppress(Exception):
+                numbers = [float(number).hex() for number in self.step_numbers(step)]
+            found.append(numbers)
+        return found
+
+    def formulas(self) -> StepFormulas | str:
+        """The numbers of a step as texts; or, in words, why they are not known as texts."""
+        return self._written() if self._texts_are_given else self._traced()
 
     def all_numbers(self) -> Callable[[int, int], list[float]] | None:
-        """A function for the numbers of a range of steps; None if the learning rate's text is not known."""
-        if not self.lr.text:
+        """A function for the numbers of a range of steps, with the bits of `step_numbers`; None if there is none."""
+        formulas = self.formulas()
+        if isinstance(formulas, str) or not formulas.checked:
             return None
-        source = f"from math import cos, pi\n{emit_all_numbers(self.lr.text, self.step_texts())}"
-        found: Callable[[int, int], list[float]] = LoadedModule([source], "numbers").names["all_numbers"]
-        return found
+        return _all_numbers(tuple(formulas.imports), tuple(formulas.statements()), tuple(formulas.numbers))
 
     def update(
         self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]
@@ -68,7 +203,7 @@ class Optimizer:
         Args:
             parameter, gradient: `Value`s.
             state: one `Value` per `state_names`.
-            step: the learning rate `lr` and the numbers of `step_texts`, by name, as `Value`s.
+            step: the numbers of the step by name, the learning rate `lr` among them, as `Value`s.
         """
         raise NotImplementedError  # pragma: no cover - subclasses define it
 
@@ -82,6 +217,14 @@ class Optimizer:
             scale = minimum(div(float(self.clip_norm), norm + 1e-6), 1.0)
             gradients = [gradient * scale for gradient in gradients]
         return gradients
+
+
+@functools.lru_cache(maxsize=64)
+def _all_numbers(imports: tuple[str, ...], lines: tuple[str, ...], names: tuple[str, ...]) -> Callable[..., Any]:
+    source = f"from math import {', '.join(imports)}\n" if imports else ""
+    module = LoadedModule([source + emit_all_numbers(lines, names)], "numbers")
+    function: Callable[..., Any] = module.names["all_numbers"]
+    return function
 
 
 def _fraction(name: str, number: Any) -> float:
@@ -124,9 +267,6 @@ class SGD(Optimizer):
             raise OptionError("nesterov needs a momentum, for example momentum=0.9")
         self.state_names = ("buffer",) if momentum else ()
 
-    def step_numbers(self, step: int) -> list[float]:
-        return [self.lr(step)]
-
     def update(
         self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]
     ) -> tuple[Any, list[Any]]:
@@ -152,6 +292,7 @@ class Adam(Optimizer):
     """
 
     state_names = ("m", "v")
+    step_names: tuple[str, ...] = ("lr", "correction1", "correction2")
 
     def __init__(
         self,
@@ -168,10 +309,6 @@ class Adam(Optimizer):
             raise OptionError(f"betas must be a pair of numbers, got {betas!r}")
         self.betas = _fraction("betas[0]", betas[0]), _fraction("betas[1]", betas[1])
         self.eps, self.weight_decay = _not_negative("eps", eps), _not_negative("weight_decay", weight_decay)
-
-    def step_texts(self) -> dict[str, str]:
-        b1, b2 = self.betas
-        return {"correction1": f"1 - {b1!r} ** t", "correction2": f"1 - {b2!r} ** t"}
 
     def step_numbers(self, step: int) -> list[float]:
         b1, b2 = self.betas
@@ -195,6 +332,8 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): first `p *= 1 - lr * weight_decay`, then Adam."""
 
+    step_names = (*Adam.step_names, "decay")
+
     def __init__(
         self,
         lr: Rate = 0.001,
@@ -208,9 +347,6 @@ class AdamW(Adam):
         super().__init__(
             lr, betas=betas, eps=eps, weight_decay=weight_decay, clip_value=clip_value, clip_norm=clip_norm
         )
-
-    def step_texts(self) -> dict[str, str]:
-        return {**super().step_texts(), "decay": f"1 - lr * {self.weight_decay!r}"}
 
     def step_numbers(self, step: int) -> list[float]:
         return [*super().step_numbers(step), 1 - self.lr(step) * self.weight_decay]
@@ -244,9 +380,6 @@ class RMSprop(Optimizer):
         self.momentum = _fraction("momentum", momentum)
         self.weight_decay = _not_negative("weight_decay", weight_decay)
         self.state_names = ("v", "buffer") if momentum else ("v",)
-
-    def step_numbers(self, step: int) -> list[float]:
-        return [self.lr(step)]
 
     def update(
         self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]

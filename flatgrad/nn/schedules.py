@@ -1,30 +1,78 @@
 """Learning rates as functions of the step, counted from 0.
 
-A schedule is a function that also knows how it is written in Python, so that a saved training loop can contain it.
+A schedule is a function that also knows how it is written in Python, so that a saved training loop can contain it. The
+text is traced from the function (`formulas`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from ..runtime.errors import OptionError
+from .formulas import Formula, NotAFormulaError, cosine, differing_step, function_of, least, text_of
 
 
 class Schedule:
-    """A function of the step, with its text.
+    """A function of the step, and its text.
 
     Args:
-        function: the learning rate at a step.
-        text: the same as a Python expression in `step`, which may use `cos` and `pi` of `math`.
+        function: the learning rate at a step. What it returns must depend on the step alone.
+        text: the same as a Python expression in `step`, which may use the functions of `math`; by default it is traced
+            from the function, which then must be arithmetic on the step. "" says that the text is not known.
+
+    Raises:
+        OptionError: if the text and the function differ at one of some steps, or the text is no expression.
+
+    Example:
+        >>> Schedule(lambda step: 0.1 / (1 + step))
+        <Schedule 0.1 / (1 + step)>
     """
 
-    def __init__(self, function: Callable[[int], float], text: str) -> None:
-        self._function, self.text = function, text
+    def __init__(self, function: Callable[[int], float], text: str | None = None) -> None:
+        self._function, self._given, self._traced = function, text, None if text is None else ""
+        if text:
+            try:
+                written = function_of(text, "step")
+            except SyntaxError as error:
+                raise OptionError(f"Schedule: {text!r} is no Python expression: {error}") from None
+            step = differing_step(lambda step: [function(step)], lambda step: [written(step)])
+            if step is not None:
+                raise OptionError(
+                    f"Schedule: at step {step} the function returns {function(step)!r} and the text {text!r} "
+                    f"{written(step)!r}. Leave the text out: it is made from the function"
+                )
+
+    @property
+    def text(self) -> str:
+        """The learning rate as an expression in `step`; "" if it is not known."""
+        if self._given is not None:
+            return self._given
+        if self._traced is None:
+            try:
+                symbol: Any = Formula("step")
+                self._traced = text_of(self(symbol))
+            except Exception:  # it wants a number: it is called for each step
+                self._traced = ""
+        return self._traced
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether the text comes from the function, so that it has its bits at every step."""
+        return self._given is None and bool(self.text)
 
     def __call__(self, step: int) -> float:
+        symbol: Any = step
+        if isinstance(symbol, Formula):
+            name = symbol.name_of(self)
+            if name:
+                named: Any = Formula(name)
+                return named  # type: ignore[no-any-return]
+            if self._given is not None:
+                raise NotAFormulaError("the text of the learning rate is not traced from its function")
         return self._function(step)
 
     def __repr__(self) -> str:
@@ -49,7 +97,7 @@ def constant(rate: float) -> Schedule:
     0.1
     """
     rate = _finite("constant: rate", rate)
-    return Schedule(lambda step: rate, repr(rate))
+    return Schedule(lambda step: rate)
 
 
 def linear_decay(start: float, end: float, steps: int) -> Schedule:
@@ -63,9 +111,7 @@ def linear_decay(start: float, end: float, steps: int) -> Schedule:
     _positive("linear_decay: steps", steps)
     start, end = _finite("linear_decay: start", start), _finite("linear_decay: end", end)
     fall = start - end
-    return Schedule(
-        lambda step: start - fall * min(step, steps) / steps, f"{start!r} - {fall!r} * min(step, {steps}) / {steps}"
-    )
+    return Schedule(lambda step: start - fall * least(step, steps) / steps)
 
 
 def cosine_decay(start: float, end: float, steps: int) -> Schedule:
@@ -77,10 +123,7 @@ def cosine_decay(start: float, end: float, steps: int) -> Schedule:
     _positive("cosine_decay: steps", steps)
     start, end = _finite("cosine_decay: start", start), _finite("cosine_decay: end", end)
     half = 0.5 * (start - end)
-    return Schedule(
-        lambda step: end + half * (1.0 + math.cos(math.pi * min(step, steps) / steps)),
-        f"{end!r} + {half!r} * (1.0 + cos(pi * min(step, {steps}) / {steps}))",
-    )
+    return Schedule(lambda step: end + half * (1.0 + cosine(math.pi * least(step, steps) / steps)))
 
 
 def step_decay(start: float, factor: float, every: int) -> Schedule:
@@ -91,7 +134,7 @@ def step_decay(start: float, factor: float, every: int) -> Schedule:
     """
     _positive("step_decay: every", every)
     start, factor = _finite("step_decay: start", start), _finite("step_decay: factor", factor)
-    return Schedule(lambda step: start * factor ** (step // every), f"{start!r} * {factor!r} ** (step // {every})")
+    return Schedule(lambda step: start * factor ** (step // every))
 
 
 def warmup(schedule: float | Callable[[int], float], steps: int) -> Schedule:
@@ -102,8 +145,8 @@ def warmup(schedule: float | Callable[[int], float], steps: int) -> Schedule:
     """
     _positive("warmup: steps", steps)
     inner = as_schedule(schedule)
-    text = f"({inner.text}) * min(step + 1, {steps}) / {steps}" if inner.text else ""
-    return Schedule(lambda step: inner(step) * min(step + 1, steps) / steps, text)
+    text = None if inner.is_traced else f"({inner.text}) * min(step + 1, {steps}) / {steps}" if inner.text else ""
+    return Schedule(lambda step: inner(step) * least(step + 1, steps) / steps, text)
 
 
 def as_schedule(rate: float | Callable[[int], float]) -> Schedule:

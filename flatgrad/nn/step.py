@@ -32,6 +32,7 @@ from ..runtime.sites import user_line
 from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import TracedValue, Value
 from ..runtime.version import VERSION
+from .formulas import StepFormulas
 from .optim import Optimizer
 
 
@@ -105,6 +106,7 @@ class TrainStep(Transformed):
         super().__init__(loss_fn, backend, mode, static_argnames, faults)
         if not isinstance(optimizer, Optimizer):
             raise InputError(f"train_step: expected an optimiser such as nn.SGD(0.1), got {type(optimizer).__name__}")
+        optimizer.check_numbers()
         self.optimizer = optimizer
         self.parameters = as_parameters(parameters)
         self._gradient = GradFunction(
@@ -343,7 +345,7 @@ class TrainStep(Transformed):
         for state in self.optimizer.state_names:
             groups.append(Group(name_of(f"{state}s", "states"), width, False))
             names += [name_of(f"{state}_{name}", "s") for name in own]
-        for number in ("lr", *self.optimizer.step_texts()):
+        for number in self.optimizer.number_names:
             groups.append(Group(name_of(number, "number"), 1, True))
             names.append(groups[-1].name)
 
@@ -380,7 +382,7 @@ class TrainStep(Transformed):
         width, kinds = len(self.parameters), len(self.optimizer.state_names)
         parameters, rest = inputs[:width], inputs[width:]
         states = [rest[k * width : (k + 1) * width] for k in range(kinds)]
-        numbers = dict(zip(("lr", *self.optimizer.step_texts()), rest[kinds * width :], strict=False))
+        numbers = dict(zip(self.optimizer.number_names, rest[kinds * width :], strict=False))
         updated, new_states = [], []
         for k, gradient in enumerate(self.optimizer.clip(gradients)):
             parameter, state = self.optimizer.update(parameters[k], gradient, [s[k] for s in states], numbers)
@@ -391,10 +393,16 @@ class TrainStep(Transformed):
     def _printed_as(self, step: StepProgram, backend: str) -> str:
         return "".join(self.printed([(step, "step")], backend).sections)
 
-    def printed(self, steps: Sequence[tuple[StepProgram, str]], backend: str | None = None) -> Printed:
+    def printed(
+        self,
+        steps: Sequence[tuple[StepProgram, str]],
+        backend: str | None = None,
+        formulas: StepFormulas | str | None = None,
+    ) -> Printed:
         """The source of step functions, under a header; and of the numbers of a step, where that can be written.
 
-        With `backend`, as another back end than the steps' own would run them.
+        With `backend`, as another back end than the steps' own would run them; with `formulas` in place of the
+        optimiser's present ones.
         """
         program, arrays = steps[0][0].program, [step.arrays for step, _ in steps if step.arrays is not None]
         gradient = program.update - program.primal
@@ -413,8 +421,11 @@ class TrainStep(Transformed):
             cleaned = [run_passes(ARRAY_PASSES, step.traced) for step, _ in steps]
             arrays = [reroll(program, fast=self.mode == "fast") for program in cleaned]
         result = print_functions(backend, programs, arrays or None, functions, header, self.mode)
-        if self.optimizer.lr.text:
-            result.sections.append(emit_step_numbers(self.optimizer.lr.text, self.optimizer.step_texts()))
+        formulas = self.optimizer.formulas() if formulas is None else formulas
+        if isinstance(formulas, StepFormulas):
+            if formulas.imports:
+                result.sections.insert(1, f"from math import {', '.join(formulas.imports)}\n")
+            result.sections.append(emit_step_numbers(formulas.statements(), list(formulas.numbers)))
         return result
 
 

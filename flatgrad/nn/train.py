@@ -340,6 +340,7 @@ class _Run:
         self.history = History(steps_per_epoch=plan.steps_per_epoch, seed=seed)
         self.best: tuple[float, int, list[float]] | None = None
         self._initial = list(step.numbers)
+        self.formulas = step.optimizer.formulas()
         self._validate = value_and_grad(
             step.function, wrt=[], backend=step.backend, mode=step.mode, faults=step.faults
         )  # fmt: skip
@@ -364,7 +365,7 @@ class _Run:
             )
             return self._native_loop(built)
         arrays = built[first].arrays is not None
-        sections, data = self.step.printed(named)
+        sections, data = self.step.printed(named, formulas=self.formulas)
         module = LoadedModule(self._with_loop(sections, arrays), f"{self.step.name}_training", data)
         self.history._printed = lambda: module.source
         self.history._saved = lambda rolled: (
@@ -375,21 +376,18 @@ class _Run:
             size: program.routine(names[f"step_{size}"], module.source).run for size, program in built.items()
         }
         names["LEAVES"] = self.leaves
-        if not self.step.optimizer.lr.text:
-            names["numbers"] = self.step.optimizer.step_numbers
+        names["numbers"] = self.step.optimizer.step_numbers  # what the text of that name is traced from
         return self._generated_loop(names["train"])
 
     def _printed_as(self, named: list[tuple[StepProgram, str]], backend: str) -> str:
         """The training loop as another back end would run it."""
-        return "".join(self._with_loop(self.step.printed(named, backend).sections, False))
+        return "".join(self._with_loop(self.step.printed(named, backend, self.formulas).sections, False))
 
     def _with_loop(self, sections: Sequence[str], arrays: bool) -> list[str]:
         """The sections of the steps, with what the loop needs, and the loop."""
         plan, result = self.plan, list(sections)
         if plan.shuffled:
             result.insert(1, "import random\n")
-        if "cos(" in self.step.optimizer.lr.text:
-            result.insert(1, "from math import cos, pi\n")
         result.append(
             emit_loop(
                 rows=plan.rows,
@@ -443,10 +441,10 @@ class _Run:
         return self.step.build(arguments, backend)
 
     def _standalone(self, source: str, data: dict[str, Any]) -> str:
-        if not self.step.optimizer.lr.text:
+        if isinstance(self.formulas, str):
             raise OptionError(
-                "the learning rate is a function whose text is not known, so the loop cannot be saved; "
-                "use nn.constant, nn.linear_decay, nn.cosine_decay, nn.step_decay or nn.warmup"
+                f"{self.formulas}, so the loop cannot be saved; use nn.constant, nn.linear_decay, nn.cosine_decay, "
+                "nn.step_decay or nn.warmup, and in step_numbers arithmetic on step and self.lr(step)"
             )
         source += "".join(data_listing(name, item) for name, item in data.items())
         source += _constants("PARAMETERS", self._initial)
@@ -642,6 +640,7 @@ class _Run:
             "optimizer": type(optimizer).__name__,
             "settings": settings,
             "learning_rate": rates,
+            "numbers of a step": optimizer.sampled(),
             "loss or model": self.source_digest,
             "frozen leaves": [leaf.hex() for leaf in self.leaves],
         }

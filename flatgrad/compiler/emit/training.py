@@ -5,35 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def emit_step_numbers(rate: str, texts: dict[str, str]) -> str:
-    """A function that computes what depends on the step alone: the learning rate, then `texts` by name."""
-    lines, numbers = _numbers(rate, texts)
+def emit_step_numbers(lines: Sequence[str], names: Sequence[str]) -> str:
+    """A function that computes what depends on the step alone: `lines` are statements that give it these names."""
     head = [
         "def numbers(step):",
         '    """The learning rate and whatever else depends on the step alone; steps count from 0."""',
     ]
-    return "\n\n" + "\n".join([*head, *(f"    {line}" for line in lines), f"    return {numbers}"]) + "\n"
+    return "\n\n" + "\n".join([*head, *(f"    {line}" for line in lines), f"    return {_tuple(names)}"]) + "\n"
 
 
-def emit_all_numbers(rate: str, texts: dict[str, str]) -> str:
+def emit_all_numbers(lines: Sequence[str], names: Sequence[str]) -> str:
     """A function that computes these numbers for a range of steps, one behind the other in a list."""
     head = "\n\ndef all_numbers(first, end):\n"
-    if not texts:  # a comprehension takes half the time
-        return f"{head}    return [{rate} for step in range(first, end)]\n"
-    lines, numbers = _numbers(rate, texts)
+    if len(lines) == 1:  # a comprehension takes half the time
+        return f"{head}    return [{lines[0].partition(' = ')[2]} for step in range(first, end)]\n"
     body = ["found = []", "for step in range(first, end):", *(f"    {line}" for line in lines)]
-    body += [f"    found += {numbers}", "return found"]
+    body += [f"    found += {_tuple(names)}", "return found"]
     return head + "".join(f"    {line}\n" for line in body)
 
 
-def _numbers(rate: str, texts: dict[str, str]) -> tuple[list[str], str]:
-    """The statements that compute the numbers of a step, and their tuple."""
-    lines = [
-        *(["t = step + 1"] if texts else []),
-        f"lr = {rate}",
-        *(f"{name} = {text}" for name, text in texts.items()),
-    ]
-    return lines, ", ".join(["lr", *texts]) + ("" if texts else ",")
+def _tuple(names: Sequence[str]) -> str:
+    return ", ".join(names) + ("," if len(names) == 1 else "")
 
 
 def emit_loop(

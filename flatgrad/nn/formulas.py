@@ -1,0 +1,218 @@
+"""Formulas of the step: Python functions of a number, traced into their text.
+
+What depends on the step alone (learning rates, bias corrections) is said once, as a Python function on numbers. Runs
+call it. Where many numbers are wanted at once, or a training loop is written to a file, the function is called with a
+`Formula` in place of the step; each operator appends itself to a text, and the text computes the same operations on the
+same numbers, hence the same bits. A function that branches on the step, looks it up, or does anything else that a text
+cannot say, raises `NotAFormulaError`, and is called step by step.
+"""
+
+from __future__ import annotations
+
+import functools
+import keyword
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from ..runtime.loader import LoadedModule
+
+#: How strongly an expression binds, weakest first, as in Python's grammar.
+_SUM, _PRODUCT, _UNARY, _POWER, _ATOM = range(5)
+#: Longer texts are no formulas that anyone would want to read.
+_LONGEST = 2_000
+#: Steps at which two statements of the same numbers are compared.
+SAMPLES = (0, 1, 2, 3, 4, 5, 7, 10, 49, 99, 100, 1000, 12345)
+
+
+class NotAFormulaError(TypeError):
+    """A function does something with the step that cannot be written as a formula."""
+
+
+class Formula:
+    """A number that depends on the step, as text.
+
+    Args:
+        text: an expression in `step`.
+        strength: how strongly the expression binds.
+        names: texts by which functions of the very step are called: the learning rate as `lr`.
+    """
+
+    __slots__ = ("_names", "_strength", "_text")
+
+    def __init__(self, text: str, strength: int = _ATOM, names: dict[int, str] | None = None) -> None:
+        if len(text) > _LONGEST:
+            raise NotAFormulaError("its text would be very long")
+        self._text, self._strength, self._names = text, strength, names or {}
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def name_of(self, function: object) -> str:
+        """What the value of a function at this step is called; "" if it has no name."""
+        return self._names.get(id(function), "")
+
+    def __add__(self, other: Any) -> Formula:
+        return _joined(self, " + ", other, _SUM)
+
+    def __radd__(self, other: Any) -> Formula:
+        return _joined(other, " + ", self, _SUM)
+
+    def __sub__(self, other: Any) -> Formula:
+        return _joined(self, " - ", other, _SUM)
+
+    def __rsub__(self, other: Any) -> Formula:
+        return _joined(other, " - ", self, _SUM)
+
+    def __mul__(self, other: Any) -> Formula:
+        return _joined(self, " * ", other, _PRODUCT)
+
+    def __rmul__(self, other: Any) -> Formula:
+        return _joined(other, " * ", self, _PRODUCT)
+
+    def __truediv__(self, other: Any) -> Formula:
+        return _joined(self, " / ", other, _PRODUCT)
+
+    def __rtruediv__(self, other: Any) -> Formula:
+        return _joined(other, " / ", self, _PRODUCT)
+
+    def __floordiv__(self, other: Any) -> Formula:
+        return _joined(self, " // ", other, _PRODUCT)
+
+    def __rfloordiv__(self, other: Any) -> Formula:
+        return _joined(other, " // ", self, _PRODUCT)
+
+    def __mod__(self, other: Any) -> Formula:
+        return _joined(self, " % ", other, _PRODUCT)
+
+    def __rmod__(self, other: Any) -> Formula:
+        return _joined(other, " % ", self, _PRODUCT)
+
+    def __pow__(self, other: Any) -> Formula:
+        return Formula(f"{_text(self, _ATOM)} ** {_text(other, _UNARY)}", _POWER)
+
+    def __rpow__(self, other: Any) -> Formula:
+        return Formula(f"{_text(other, _ATOM)} ** {_text(self, _UNARY)}", _POWER)
+
+    def __neg__(self) -> Formula:
+        return Formula(f"-{_text(self, _UNARY)}", _UNARY)
+
+    def __pos__(self) -> Formula:
+        return self
+
+    def __abs__(self) -> Formula:
+        return Formula(f"abs({self._text})")
+
+    def _refuse(self, *_: Any) -> Any:
+        raise NotAFormulaError("it branches on the step, looks it up, or calls a function that wants a number")
+
+    __bool__ = __int__ = __index__ = __float__ = __complex__ = __hash__ = __round__ = __iter__ = __len__ = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __trunc__ = __floor__ = __ceil__ = __divmod__ = __rdivmod__ = _refuse
+
+
+def _text(operand: Any, strength: int) -> str:
+    """An operand in a place that wants an expression of at least this strength."""
+    if isinstance(operand, Formula):
+        return operand._text if operand._strength >= strength else f"({operand._text})"
+    if type(operand) not in (int, float) or not math.isfinite(operand):
+        raise NotAFormulaError(f"it computes with {operand!r:.40}, which is no finite int or float")
+    if operand == math.pi:
+        return "pi"
+    negative = math.copysign(1.0, operand) < 0.0
+    return f"({operand!r})" if negative and strength > _UNARY else repr(operand)
+
+
+def _joined(left: Any, operator: str, right: Any, strength: int) -> Formula:
+    return Formula(_text(left, strength) + operator + _text(right, strength + 1), strength)
+
+
+def least(a: Any, b: Any) -> Any:
+    """`min(a, b)`, of numbers or formulas."""
+    if isinstance(a, Formula) or isinstance(b, Formula):
+        return Formula(f"min({_text(a, _SUM)}, {_text(b, _SUM)})")
+    return min(a, b)
+
+
+def cosine(x: Any) -> Any:
+    """`math.cos(x)`, of a number or a formula."""
+    return Formula(f"cos({_text(x, _SUM)})") if isinstance(x, Formula) else math.cos(x)
+
+
+def text_of(number: Any) -> str:
+    """What a function of a formula returned, as text.
+
+    Raises:
+        NotAFormulaError: if it is no finite number and no formula.
+    """
+    return _text(number, _SUM)
+
+
+class StepFormulas(NamedTuple):
+    """The numbers of a step as texts.
+
+    Attributes:
+        rate: the learning rate, an expression in `step`.
+        numbers: the numbers by name, `lr` first: expressions in `step` and `rate`, those behind it also in `lr`.
+            Expressions that users write may also use `t`, which is `step + 1`. Where the number `lr` is the learning
+            rate itself, its text is `rate`.
+        checked: whether they are known to have the bits of the functions that they come from at every step. Those that
+            users wrote beside a function have been compared at some steps only.
+    """
+
+    rate: str
+    numbers: dict[str, str]
+    checked: bool
+
+    def statements(self) -> list[str]:
+        """Statements that compute the numbers of a `step`; afterwards each has its name."""
+        names, texts = list(self.numbers), list(self.numbers.values())
+        own = texts[0] != "rate"
+        lines = ["t = step + 1"] if any(re.search(r"\bt\b", text) for text in texts) else []
+        if own:
+            return [*lines, f"rate = {self.rate}", *map("{} = {}".format, names, texts)]
+        return [*lines, f"{names[0]} = {self.rate}", *map("{} = {}".format, names[1:], texts[1:])]
+
+    @property
+    def imports(self) -> list[str]:
+        """The names from `math` that the texts use."""
+        words = {
+            word for text in (self.rate, *self.numbers.values()) for word in re.findall(r"(?<![.\w])[a-z]\w*", text)
+        }
+        return sorted(word for word in words - set(self.numbers) if hasattr(math, word))
+
+
+def check_name(name: str) -> bool:
+    """Whether a number of the step can have this name in generated source."""
+    taken = name in ("step", "t", "rate", "min", "abs", "first", "end", "found") or hasattr(math, name)
+    return name.isidentifier() and name.isascii() and not keyword.iskeyword(name) and not taken and name[0] != "_"
+
+
+@functools.lru_cache(maxsize=64)
+def function_of(text: str, arguments: str) -> Callable[..., Any]:
+    """A function that computes an expression, which may use the functions of `math`.
+
+    Raises:
+        SyntaxError: if it is no expression.
+    """
+    compile(text.strip() or "()", "<formula>", "eval")
+    module = LoadedModule(["from math import *\n", f"def formula({arguments}):\n    return ({text})\n"], "formula")
+    function: Callable[..., Any] = module.names["formula"]
+    return function
+
+
+def differing_step(one: Callable[[int], Sequence[Any]], other: Callable[[int], Sequence[Any]]) -> int | None:
+    """A step at which two statements of the same numbers differ, by bits; None if none of the samples is one."""
+    for step in SAMPLES:
+        try:
+            first, second = one(step), other(step)
+        except Exception:  # it is not defined there; a run will say so if it comes to this step
+            continue
+        if len(first) != len(second) or any(map(_differ, first, second)):
+            return step
+    return None
+
+
+def _differ(a: Any, b: Any) -> bool:
+    return float(a).hex() != float(b).hex()
