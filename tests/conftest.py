@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,11 @@ settings.load_profile("flatgrad")
 
 # Compiled code goes to a folder of this run, not to that of whoever runs the tests.
 os.environ["FLATGRAD_CACHE_DIR"] = tempfile.mkdtemp(prefix="flatgrad-cache-")
+
+#: With FLATGRAD_TEST_CLOCK=30 everything seems to take thirty times as long as it does: a slow machine.
+_perf_counter = time.perf_counter
+if slowness := float(os.environ.get("FLATGRAD_TEST_CLOCK", "1")) - 1.0:
+    time.perf_counter = lambda: _perf_counter() * (1.0 + slowness)
 
 #: Emitted source is compared as text, not collected as tests.
 collect_ignore_glob = ["golden/*"]
