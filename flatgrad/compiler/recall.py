@@ -8,11 +8,11 @@ told, nothing is kept. Small programs are not worth a file.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 import struct
 import sys
-from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +31,8 @@ from .program import Group, Program
 
 #: What numbers, truth values and tables are kept as.
 _KINDS = "<f8", "?", "<i8"
+#: What of a program decides what is made of it: all but the lines that it came from.
+_COLUMNS = [field.name for field in dataclasses.fields(Program) if field.name not in ("sites", "locations")]
 #: Programs of fewer equations are made anew.
 SMALLEST = 2_000
 
@@ -62,15 +64,11 @@ def key_of(program: Program, backend: str, *wanted: Any) -> str | None:
     """
     if backend not in ("auto", "native") or len(program) < SMALLEST or not native.available():
         return None
-    columns = [program.opcodes, program.starts, program.operands, array("q", program.outputs)]
-    names = [program.name, program.input_names, program.input_groups, program.output_groups]
-    constants = array("d", program.constants), [k for k, x in enumerate(program.constants) if isinstance(x, bool)]
+    columns = [(name, getattr(program, name)) for name in _COLUMNS]
     # Partials are written in rows that the program need not have: all of ours, and those of others that it has.
     used = [TABLE[opcode] for opcode in sorted({*range(PACKAGE_ROWS), *program.opcodes})]
     rows = [(row.opcode, row, SPELLINGS.get(row)) for row in used]
-    request = fingerprint(
-        columns, names, constants, sorted(program.truth_inputs), rows, passes.ARRAY_PASSES, backend, wanted
-    )
+    request = fingerprint(columns, rows, passes.ARRAY_PASSES, backend, wanted)
     package = package_digest()
     if request is None or package is None:
         return None

@@ -269,8 +269,8 @@ class Primitive:
     def __fingerprint__(self) -> tuple[Any, ...]:
         """What decides what becomes of a program with this primitive: see `runtime/fingerprint.py`."""
         spellings = self.python, self.strength, self.imports, self.prelude, self.numpy, self.numpy_fast, self.c
-        faults = self.raises, self.numpy_fault, self.c_fault
-        rules = self.partials, self.selects, self.commutative
+        faults = self.raises, self.numpy_fault, self.c_fault, self.fault, self.total
+        rules = self.partials, self.selects, self.commutative, self.decided_by, self.internal
         return self.name, self.kinds, self.evaluate, rules, spellings, faults
 
     def _elementwise(self, operands: Sequence[Any]) -> Any:

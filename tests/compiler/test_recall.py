@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import shutil
 import subprocess
 import sys
+from array import array
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +18,10 @@ import flatgrad as fg
 from flatgrad.compiler import driver, passes, recall
 from flatgrad.compiler.emit.llvm_operations import SPELLINGS
 from flatgrad.compiler.passes import fold_constants
-from flatgrad.compiler.program import Group, ProgramBuilder
+from flatgrad.compiler.program import Group, Program, ProgramBuilder
 from flatgrad.runtime import native
 from flatgrad.runtime import primitives as p
+from flatgrad.runtime.sites import Location
 from tests.bits import bits
 
 #: Large enough to be remembered.
@@ -294,6 +297,40 @@ def test_all_that_code_depends_on_is_part_of_the_key(program, monkeypatch, name)
     after = recall.key_of(program, "native", "joint", [0], True, "exact")
     monkeypatch.undo()
     assert after not in (before, None)
+
+
+#: For each column of a program another one.
+OTHER_COLUMNS = {
+    "name": "g",
+    "input_names": ["x0", "y"],
+    "input_groups": [Group("x", 1, True), Group("y", 1, True)],
+    "constants": [2.0000000000000004],
+    "opcodes": array("H", [p.sin.opcode, p.mul.opcode, p.add.opcode]),
+    "operands": array("q", [1, 2, -1, 3, 1]),
+    "starts": array("q", [0, 1, 2, 5]),
+    "outputs": [3],
+    "output_groups": [Group("output", 1, True)],
+    "primal": 2,
+    "adjoint_of": array("q", [-1, -1, 0]),
+    "truth_inputs": frozenset([1]),
+    "numbering": 7,
+    "update": 2,
+    "foreign_names": ["v7"],
+}
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Program)])
+def test_each_column_of_the_program_is_part_of_the_key(program, field):
+    """All but those of lines: the same program may come from elsewhere."""
+    before = recall.key_of(program, "native")
+    if field in ("sites", "locations"):
+        program.locations = [Location("elsewhere.py", 3)]
+        program.sites = array(program.sites.typecode, [0] * len(program))
+        assert recall.key_of(program, "native") == before
+    else:
+        assert getattr(program, field) != OTHER_COLUMNS[field]
+        setattr(program, field, OTHER_COLUMNS[field])
+        assert recall.key_of(program, "native") not in (before, None)
 
 
 def test_what_is_wanted_is_part_of_the_key(program):

@@ -269,6 +269,10 @@ CHANGES = {
     "numpy_fault": "equal({0}, 0.0)",
     "c": "tanh(+{0})",
     "c_fault": "{0} == 1.0",
+    "fault": lambda x: x > 1.0,
+    "total": None,
+    "decided_by": 0,
+    "internal": True,
 }
 
 
@@ -283,7 +287,7 @@ def test_each_part_of_a_row_counts(monkeypatch, name):
 
 def test_all_that_a_row_is_made_of_is_told_or_said_to_be_left_out():
     """A new attribute of a row must be told, or stand here with those that decide nothing."""
-    described = {"__name__", "__doc__", "sympy", "symbol", "domain", "requires"}
+    described = {"__name__", "__doc__", "sympy", "symbol", "domain", "requires", "remedy"}
     derived = {"opcode", "arity", "operand_kinds", "result", "differentiable", "mixed"}
     assert set(vars(primitives.tanh)) - described - derived == set(CHANGES)
 
