@@ -105,7 +105,7 @@ SAME = [
     (np.longdouble("nan"), np.longdouble("nan")),
     (complex(math.nan, 0.0), complex(float("nan"), 0.0)),
     (Decimal("NaN"), Decimal("NaN")),
-    (np.datetime64("NaT"), np.datetime64("NaT")),
+    (np.datetime64("NaT", "s"), np.datetime64("NaT", "s")),
     ((math.nan, (1,)), (float("nan"), (1,))),
     (frozenset({math.nan}), frozenset({float("nan")})),
     (Point(math.nan, 0.0), Point(float("nan"), 0.0)),
