@@ -346,7 +346,7 @@ BY_NAME: dict[str, Primitive] = {}
 
 
 def _by_name(name: str) -> Primitive:
-    return BY_NAME[name]
+    return BY_NAME.get(name) or next(row for row in TABLE if row.name == name)
 
 
 def _method(primitive: Primitive) -> Callable[..., Any]:
