@@ -9,15 +9,24 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import flatgrad as fg
+from flatgrad import nn
+from flatgrad.compiler import recall
+from flatgrad.compiler.adjoint import adjoint
+from flatgrad.compiler.faults import without_faults
+from flatgrad.compiler.program import Group
+from flatgrad.compiler.trace import trace_function
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.primitives import BY_NAME
+from flatgrad.runtime.value import backpropagate
 from tests.bits import ARITHMETIC, all_bits, assert_same
 from tests.programs import SPECIAL, by_interpreter, flatgrad_outcome, programs
 
 BACKENDS = ["python", "numpy", "native"]
+NOTE = "# No exceptions: inf and NaN, as IEEE 754 has them, where Python raises.\n"
 RAISING = [row for row in BY_NAME.values() if row.raises]
 
 
@@ -239,3 +248,294 @@ def test_random_gradients_raise_where_the_value_does(program):
         actual = flatgrad_outcome(lambda alone=alone: alone(*program.inputs))
         assert (actual.error, actual.bits) == (expected.error, expected.bits), program
     assert by_interpreter(program).error is expected.error
+
+
+# --- without exceptions -----------------------------------------------------------------------------------------------
+
+#: NumPy's functions for rows of other names.
+NUMPYS = {"asin": np.arcsin, "acos": np.arccos, "div": np.divide}
+#: What is special for each row that raises.
+EDGES = [
+    *SPECIAL, -2.0, -0.5, 1.5, 710.0, -710.0, 711.0, -711.0, 1e200, -1e200, 3.5, -5.0, 1e-310, -1e-310, 1023.0, 1024.0,
+    -1023.0, -1075.0,
+]  # fmt: skip
+
+
+def by_numpy(row, *operands):
+    with np.errstate(all="ignore"):
+        return float(NUMPYS.get(row.name, getattr(np, row.name, None))(*map(np.float64, operands)))
+
+
+@pytest.mark.parametrize("row", RAISING, ids=lambda row: row.name)
+def test_every_row_that_raises_has_a_total_form(row):
+    """NumPy's result where the row raises, the row's own bits elsewhere."""
+    raised = 0
+    for operands in itertools.product(EDGES, repeat=row.arity):
+        actual = row.total.evaluate(*operands)
+        assert type(actual) is float
+        if raises(row, operands):
+            raised += 1
+            assert_same([actual], [by_numpy(row, *operands)], f"{row.name}{operands}")
+        else:
+            assert_same([actual], [row.evaluate(*operands)], f"{row.name}{operands}")
+    assert raised
+    assert not row.total.raises
+    assert row.total.total is row.total
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("row", RAISING, ids=lambda row: row.name)
+def test_total_forms_on_every_back_end(row, backend):
+    """Single lanes, and many side by side."""
+    points = list(itertools.product(EDGES, repeat=row.arity))
+    expected = [row.total.evaluate(*point) for point in points]
+    f = fg.compile(row, backend=backend, faults="ieee")
+    for point, wanted in list(zip(points, expected, strict=True))[::7]:
+        assert_same([f(*point).data], [wanted], f"{row.name}{point}")
+    columns = [np.array(column) for column in zip(*points, strict=True)]
+    g = fg.compile(lambda *c: [row(*x) for x in zip(*c, strict=True)], backend=backend, faults="ieee")
+    assert_same([out.data for out in g(*columns)], expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("exponent", [2.0, 3.0, -1.0, -2.0, -3.0, 0.5, -0.5, 1.5, 1.0, 0.0, 1001.0, -math.inf])
+def test_powers_with_a_constant_exponent(exponent, backend):
+    """Some have a short way in machine code, which must not be taken at special points."""
+    f = fg.value_and_grad(lambda X: sum(fg.detach(x) * 0.0 + x**exponent for x in X), backend=backend, faults="ieee")
+    g = fg.compile(lambda X: [x**exponent for x in X], backend=backend, faults="ieee")
+    X = np.array([*EDGES, *np.linspace(-3.0, 3.0, 40)])
+    assert_same([out.data for out in g(X)], [p.power.total.evaluate(float(x), exponent) for x in X])
+    value, gradient = f(X)
+    slopes = [exponent * p.power.total.evaluate(float(x), exponent - 1.0) if exponent else 0.0 for x in X]
+    assert_same(gradient.tolist(), [slope * 1.0 + 0.0 for slope in slopes])
+    assert math.isnan(value)
+
+
+@given(programs(max_steps=10))
+def test_random_programs_without_exceptions(program):
+    """Value and gradient, on every way through the compiler, against the evaluator's."""
+    count = len(program.inputs)
+    wrt = tuple(range(count))
+
+    def f(*x):
+        return program.run(x)[0]
+
+    names = [f"x{k}" for k in range(count)]
+    groups = [Group(name, 1, True) for name in names]
+    found = trace_function(lambda leaves: (None, [f(*leaves)]), "f", groups, names, faults="ieee")
+    meaning = without_faults(adjoint(without_faults(found.program), wrt, of=(0,)))
+    expected = all_bits(meaning.evaluate(list(program.inputs)))
+    for backend in BACKENDS[:2]:
+        value, gradients = fg.value_and_grad(f, argnums=wrt, backend=backend, faults="ieee")(*program.inputs)
+        assert all_bits([value, *gradients]) == expected, program
+        gradients = fg.grad(f, argnums=wrt, backend=backend, faults="ieee")(*program.inputs)
+        assert all_bits(gradients) == expected[1:], program
+        leaves = [fg.Value(x) for x in program.inputs]
+        out = fg.compile(f, backend=backend, faults="ieee")(*leaves)
+        assert all_bits([out.data]) == expected[:1], program
+        out.backward()
+        assert all_bits([leaf.grad for leaf in leaves]) == expected[1:], program
+
+
+def machine_code_in_one(batch):
+    """Many random programs as one function of all their inputs, so that LLVM is called once."""
+
+    def f(x):
+        values, at = [], 0
+        for program in batch:
+            values.append(program.run(x[at : at + len(program.inputs)])[0])
+            at += len(program.inputs)
+        return values
+
+    return f, np.array([x for program in batch for x in program.inputs])
+
+
+@settings(max_examples=4)
+@given(st.lists(programs(max_steps=8), min_size=10, max_size=20))
+def test_random_programs_in_machine_code_without_exceptions(batch):
+    f, X = machine_code_in_one(batch)
+    outs, gradients = [], []
+    for backend in ("python", "native"):
+        x = [fg.Value(number) for number in X.tolist()]
+        values = fg.compile(f, backend=backend, faults="ieee")(x)
+        backpropagate(values, [1.0] * len(values))
+        outs.append(all_bits([out.data for out in values]))
+        gradients.append(all_bits([leaf.grad for leaf in x]))
+    assert outs[0] == outs[1], batch
+    assert gradients[0] == gradients[1], batch
+
+
+# --- the option -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transform", [
+    fg.compile, fg.value_and_grad, fg.grad,
+    lambda f, **options: fg.compile_graph(fg.Value(1.0) * 2.0, **options),
+    lambda f, **options: nn.train_step(f, nn.SGD(0.1), [fg.Value(1.0)], **options),
+    lambda f, **options: nn.fit(f, [fg.Value(1.0)], nn.SGD(0.1), [[1.0]], [1.0], steps=1, **options),
+])  # fmt: skip
+@pytest.mark.parametrize("faults", ["nan", "", None, True, "Raise"])
+def test_another_option_is_an_error(transform, faults):
+    with pytest.raises(fg.OptionError, match=f"unknown faults {faults!r}; choose one of 'raise', 'ieee'"):
+        transform(lambda x: x, faults=faults)
+
+
+def test_by_default_python_decides():
+    for f in (fg.value_and_grad(fg.log), fg.value_and_grad(fg.log, faults="raise")):
+        with pytest.raises(fg.DomainError, match="log"):
+            f(0.0)
+    assert fg.value_and_grad(fg.log, faults="ieee")(0.0) == (-math.inf, math.inf)
+
+
+def test_constants_follow_the_option():
+    """Numbers and `Value`s that are known while the function is traced."""
+
+    def f(x):
+        inner = fg.Value(0.0)
+        return x + fg.log(0.0) + fg.div(1.0, -0.0) + fg.exp(1000.0) * 0.0 + inner.log() * 0.0
+
+    value, slope = fg.value_and_grad(f, faults="ieee")(1.0)
+    assert math.isnan(value)
+    assert slope == 1.0
+    with pytest.raises(fg.DomainError, match=r"log\(0\.0\)"):
+        fg.value_and_grad(f)(1.0)
+    assert fg.value_and_grad(lambda x: x * fg.sqrt(0.0) + fg.log(0.0), faults="ieee")(1.0) == (-math.inf, 0.0)
+    with pytest.raises(fg.DomainError):
+        fg.log(0.0)  # outside of the trace
+
+
+def test_the_outer_function_decides():
+    raising, ieee = fg.grad(fg.log), fg.grad(fg.log, faults="ieee")
+    assert fg.value_and_grad(raising, faults="ieee")(0.0) == (math.inf, -math.inf)
+    assert fg.value_and_grad(ieee)(2.0) == (0.5, -0.25)
+    with pytest.raises(fg.DomainError):
+        fg.value_and_grad(ieee)(-1.0)
+    assert fg.value_and_grad(raising, faults="ieee")(-1.0) == (-1.0, -1.0)
+    inner = fg.compile(lambda x: x.log())
+    assert fg.value_and_grad(inner, faults="ieee")(0.0) == (-math.inf, math.inf)
+
+
+def test_compiled_graphs():
+    x = fg.Value(1.0)
+    graph = fg.compile_graph(x.log(), [x], faults="ieee")
+    y = fg.Value(0.0)
+    out = graph(y)
+    out.backward()
+    assert (out.data, y.grad) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_saved_modules_do_not_raise(tmp_path, backend, rolled):
+    kernel = fg.value_and_grad(logs, backend=backend, faults="ieee").kernel_for(np.ones(20))
+    path = kernel.save(tmp_path / "slope.py", rolled=rolled)
+    source = path.read_text(encoding="utf-8")
+    assert NOTE in source
+    assert NOTE not in fg.value_and_grad(logs, backend=backend).kernel_for(np.ones(20)).source
+    namespace: dict = {}
+    exec(source, namespace)
+    X = [0.0, -0.0, -1.0, 1e200, math.inf, math.nan, *np.linspace(0.5, 3.0, 14).tolist()]
+    value, gradient = namespace["value_and_grad"](X)
+    wanted, gradients = fg.value_and_grad(logs, backend="python", faults="ieee")(X)
+    assert_same([float(value), *map(float, gradient)], [wanted, *gradients])
+
+
+def test_a_gradient_at_a_branch_that_is_not_taken():
+    """It is multiplied, as everywhere: 0 times infinity."""
+    value, slope = fg.value_and_grad(lambda x: fg.where(x > 0, x.log(), 0.0), faults="ieee")(0.0)
+    assert value == 0.0
+    assert math.isnan(slope)
+
+
+def test_the_option_is_in_the_key(monkeypatch):
+    """The same traced program, for two options: two keys."""
+    keys = []
+    key_of = recall.key_of
+    monkeypatch.setattr(recall, "key_of", lambda *args: keys.append(key_of(*args)) or keys[-1])
+    for faults in ("raise", "ieee"):
+        fg.value_and_grad(lambda X: sum(x * x for x in X), faults=faults).kernel_for(np.ones(2000))
+    assert None not in keys
+    assert len(set(keys)) == 2
+
+
+# --- optimisation and training ----------------------------------------------------------------------------------------
+
+#: NIST's BoxBOD.
+BOX_X, BOX_Y = np.array([1.0, 2, 3, 5, 7, 10]), np.array([109.0, 149, 149, 191, 213, 224])
+CERTIFIED = 1168.0088766
+
+
+def box_bod(b):
+    return np.sum((BOX_Y - b[0] * (1.0 - np.exp(-b[1] * BOX_X))) ** 2)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_search_survives_a_step_too_far(backend):
+    """A quasi-Newton search (BFGS) that halves its steps until the value is smaller: inf and NaN never are."""
+    f = fg.value_and_grad(box_bod, backend=backend, faults="ieee")
+    b, inverse, refused = np.array([400.0, 0.5]), np.eye(2), 0
+    value, slope = f(b)
+    for _ in range(100):
+        step = -inverse @ slope
+        new, new_slope = f(b + step)
+        while not new <= value + 1e-4 * (slope @ step) and abs(step).max() > 1e-15:
+            refused += not math.isfinite(new)
+            step = step * 0.5
+            new, new_slope = f(b + step)
+        change = new_slope - slope
+        if step @ change > 0.0:
+            left = np.eye(2) - np.outer(step, change) / (step @ change)
+            inverse = left @ inverse @ left.T + np.outer(step, step) / (step @ change)
+        b, value, slope = b + step, new, new_slope
+    assert refused
+    assert value == pytest.approx(CERTIFIED, rel=1e-8)
+
+
+def test_scipy_survives_a_step_too_far():
+    optimize = pytest.importorskip("scipy.optimize")
+    with pytest.raises(fg.RangeError):
+        optimize.minimize(fg.value_and_grad(box_bod), [1.0, 1.0], jac=True)
+    found = optimize.minimize(fg.value_and_grad(box_bod, faults="ieee"), [1.0, 1.0], jac=True)
+    assert found.fun == pytest.approx(CERTIFIED, rel=1e-8)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_training_run_goes_on(backend):
+    """The first row has no logarithm: its loss is NaN, and so is the parameter from then on."""
+
+    def run(**options):
+        w = fg.Value(1.0)
+
+        def loss(X, y):
+            return sum((x[0].log() * w - t) ** 2 for x, t in zip(X, y, strict=True))
+
+        X, y = [[2.0], [3.0], [-1.0], [4.0]], [1.0, 2.0, 3.0, 4.0]
+        options |= {"batch_size": 1, "seed": 3, "progress": False, "backend": backend}
+        fit = nn.fit(loss, [w], nn.SGD(0.01), X, y, steps=6, **options)
+        return fit, w.data
+
+    with pytest.raises(fg.DomainError, match="log"):
+        run()
+    with pytest.raises(nn.NonFiniteLossError):
+        run(faults="ieee")
+    history, w = run(faults="ieee", on_nonfinite="continue")
+    assert history.steps == 6
+    assert math.isnan(w)
+    assert math.isfinite(history.loss[0])
+    assert math.isnan(history.loss[-1])
+    assert NOTE in history.source
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_training_step_with_a_gradient_in_its_loss(backend):
+    """A gradient penalty, which does not need the logarithm itself: its error names the operation, and the line."""
+    w = fg.Value(1.0)
+    slope = fg.grad(fg.log)
+    step = nn.train_step(lambda x: (slope(x * w) - 1.0) ** 2, nn.SGD(0.1), [w], backend=backend)
+    step(2.0)
+    before = step.numbers
+    with pytest.raises(fg.DomainError, match=r"log\(-.*log needs x > 0"):
+        step(-2.0)
+    assert step.numbers == before
+    free = nn.train_step(lambda x: (slope(x * w) - 1.0) ** 2, nn.SGD(0.1), [w], backend=backend, faults="ieee")
+    assert math.isfinite(free(-2.0))
