@@ -18,6 +18,7 @@ from .compiler.transforms import CompiledGraph, compile, compile_graph, grad, va
 from .runtime import version as _version
 from .runtime.drawing import draw_dot
 from .runtime.errors import (
+    CapturedStateWarning,
     DivisionByZeroError,
     DomainError,
     FlatgradError,

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..runtime import structure as st
+from ..runtime.builtin import watch
 from ..runtime.errors import InputError, MissingExtraError, OptionError
 from ..runtime.forks import in_child
 from ..runtime.kernel import Kernel, as_list
@@ -23,6 +24,7 @@ from ..runtime.tracing import active, recorder
 from ..runtime.value import TracedValue, Value, constant
 from .arguments import Arguments, placeholders
 from .binding import MISS, Binder, make_binder, make_builtin
+from .captured import Called, Captured, Variants, trace_settled
 from .driver import build_joint, build_pair, check_options, hasten
 from .names import Namer, identifier, outer_names
 from .program import Group
@@ -41,7 +43,8 @@ in_child(_renew_locks)
 
 
 class Transformed:
-    """What the transformed functions have in common: a kernel per structure of arguments."""
+    """What the transformed functions have in common: a kernel per structure of arguments, and per state of what the
+    function captured."""
 
     #: Each object has its own `__call__`: that of its class, or a builtin function, ten times as fast.
     __slots__ = ("__call__", "__dict__", "__weakref__")
@@ -67,8 +70,8 @@ class Transformed:
         functools.update_wrapper(cast("Any", self), function, updated=())
         self._lock = threading.RLock()
         _transformed.add(self)
-        self._kernels: dict[Any, Any] = {}
-        self._captured: dict[int, Value] = {}
+        self._kernels: dict[Any, Variants] = {}
+        self._reached: dict[int, Value] = {}  # `Value`s that are no arguments
         try:
             self._signature: inspect.Signature | None = inspect.signature(function)
         except (TypeError, ValueError):
@@ -89,13 +92,47 @@ class Transformed:
 
     @property
     def kernels(self) -> list[Kernel]:
-        """The kernels made so far, one per structure of arguments."""
-        return [entry.kernel for entry in self._kernels.values()]
+        """The kernels made so far, one per structure of arguments and state of what the function captured."""
+        return [entry.kernel for variants in list(self._kernels.values()) for entry in variants.entries]
 
     def kernel_for(self, *args: Any, **kwargs: Any) -> Kernel:
         """The kernel for arguments of this structure, made if need be; nothing is run."""
         kernel: Kernel = self._entry(self._take_apart(args, kwargs))[0].kernel
         return kernel
+
+    def captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
+        """What leads to all that the function captures: itself, and objects among its arguments."""
+        roots: list[Any] = [self.function]
+        for structure in arguments.structures if arguments is not None else ():
+            roots += _objects_in(structure)
+        return roots
+
+    def _settled(
+        self, arguments: Arguments, run: Callable[[], Traced]
+    ) -> tuple[Traced, Captured]:
+        """Trace, and note what the function captured."""
+        return trace_settled(run, functools.partial(self.captured_roots, arguments), self.name)
+
+    def _variant(self, known: dict[Any, Variants], arguments: Arguments, build: Callable[[], Any]) -> Any:
+        """The entry for a structure of arguments and for what the function captures now; built if there is none.
+
+        `build` may return None: then nothing is noted.
+        """
+        variants = known.get(arguments.key)
+        entry = variants.find() if variants is not None else None
+        if entry is not None:
+            return entry
+        with self._lock:
+            variants = known.get(arguments.key)
+            entry = variants.find() if variants is not None else None
+            if entry is None:
+                differences = variants.differences() if variants is not None else []
+                entry = build()
+                if entry is not None:
+                    variants = variants or Variants()
+                    variants.add(entry, differences, self.name)
+                    known[arguments.key] = variants
+        return entry
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """As a method: `self` is the first argument."""
@@ -111,7 +148,7 @@ class Transformed:
         if kwargs and self._signature is not None:
             args, kwargs = self._bound(args, kwargs)
         try:
-            return Arguments(args, kwargs, self._statics, self._captured, symbolic, self._identity)
+            return Arguments(args, kwargs, self._statics, self._reached, symbolic, self._identity)
         except RecursionError:
             raise InputError(f"an argument of {self.name} is nested too deeply, or contains itself") from None
 
@@ -191,13 +228,27 @@ def _positions(signature: inspect.Signature | None) -> list[str]:
     return [p.name for p in signature.parameters.values() if p.kind in kinds]
 
 
+def _objects_in(structure: tuple[Any, ...]) -> list[Any]:
+    """The objects that are part of a structure, and may lead to what a function captures."""
+    kind = structure[0]
+    if kind == "object":
+        return [structure[1].held]
+    if kind == "static":
+        return [structure[1].value]
+    if kind in ("items", "objects"):
+        return [item for part in structure[2] for item in _objects_in(part)]
+    if kind == "mapping":
+        return [item for _, part in structure[1] for item in _objects_in(part)]
+    return []
+
+
 class _CallEntry:
     """A kernel of `compile`, with how its arguments are bound and its result is put together."""
 
-    __slots__ = ("kernel", "result")
+    __slots__ = ("captured", "kernel", "result")
 
-    def __init__(self, kernel: Kernel, result: Any) -> None:
-        self.kernel, self.result = kernel, result
+    def __init__(self, kernel: Kernel, result: Any, captured: Captured) -> None:
+        self.kernel, self.result, self.captured = kernel, result, captured
 
 
 class CompiledFunction(Transformed):
@@ -218,13 +269,11 @@ class CompiledFunction(Transformed):
         return self._call_traced(arguments, [n if isinstance(n, Value) else constant(n) for n in given])
 
     def _entry(self, arguments: Arguments) -> tuple[_CallEntry, Arguments]:
-        entry = self._kernels.get(arguments.key)
+        entry = None
         while entry is None:
-            with self._lock:
-                entry = self._kernels.get(arguments.key) or self._build(arguments)
+            entry = self._variant(self._kernels, arguments, functools.partial(self._build, arguments))
             if entry is None:  # an argument turned out to be reached by the function itself, too
-                arguments = arguments.again(self._captured)
-                entry = self._kernels.get(arguments.key)
+                arguments = arguments.again(self._reached)
         return entry, arguments
 
     def _build(self, arguments: Arguments) -> _CallEntry | None:
@@ -239,20 +288,23 @@ class CompiledFunction(Transformed):
             structure = _result_structure(returned, flattener)
             return structure, [value if isinstance(value, Value) else constant(value) for value in flattener.numbers]
 
+        captured = None
+
         def trace() -> tuple[Traced, list[int]]:
-            traced = trace_function(
-                body, self.name, groups, names, leaf_names=functools.partial(outer_names, self.function),
-                faults=self.faults,
-            )  # fmt: skip
+            nonlocal captured
+            leaf_names = functools.partial(outer_names, self.function)
+            run = functools.partial(trace_function, body, self.name, groups, names, leaf_names=leaf_names, faults=self.faults)
+            traced, captured = self._settled(arguments, run)
             return traced, [*places, *range(count, count + len(traced.leaves))]
 
         kernel, traced = build_pair(trace, self._title(), self.mode, self.backend, self.faults)
+        assert captured is not None
+        kernel.captured = captured.listing()
         given = {id(value) for value, _ in arguments.values}
-        self._captured.update((id(leaf), leaf) for leaf in kernel.leaves)
+        self._reached.update((id(leaf), leaf) for leaf in kernel.leaves)
         if any(id(leaf) in given for leaf in kernel.leaves):
             return None
-        entry = self._kernels[arguments.key] = _CallEntry(kernel, traced.result)
-        return entry
+        return _CallEntry(kernel, traced.result, captured)
 
 
 def _result_structure(returned: Any, flattener: st.Flattener) -> tuple[Any, ...]:
@@ -287,10 +339,10 @@ class _GradEntry:
         make_builtin: makes the builtin function, if the kernel has machine code.
     """
 
-    __slots__ = ("aux", "binder", "builtin", "gradients", "has_aux_numbers", "kernel", "make_builtin")
+    __slots__ = ("aux", "binder", "builtin", "captured", "gradients", "has_aux_numbers", "kernel", "make_builtin")
 
-    def __init__(self, kernel: Kernel, aux: Any, gradients: list[tuple[Any, ...]]) -> None:
-        self.kernel, self.aux, self.gradients = kernel, aux, gradients
+    def __init__(self, kernel: Kernel, aux: Any, gradients: list[tuple[Any, ...]], captured: Captured) -> None:
+        self.kernel, self.aux, self.gradients, self.captured = kernel, aux, gradients, captured
         self.binder: Binder | None = None
         self.builtin: Callable[..., Any] | None = None
         self.make_builtin: Callable[[], Callable[..., Any] | None] | None = None
@@ -323,16 +375,18 @@ class GradFunction(Transformed):
         if not self._argnums or not all(isinstance(position, int) for position in self._argnums):
             raise OptionError(f"argnums must be the position of an argument, or several, got {argnums!r}")
         self._wrt = None if wrt is None else _parameters(wrt)
+        #: What the parameters are taken from at each trace: a model may have got others.
+        self._given = wrt if isinstance(wrt, list) or callable(getattr(wrt, "parameters", None)) else self._wrt
         self._has_aux, self._with_value = has_aux, with_value
         self._current: _GradEntry | None = None  # of the last call by the general way
         self._calls = 0
-        self._inlined: dict[Any, _GradEntry] = {}
+        self._inlined: dict[Any, Variants] = {}
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
             return self._inline(self._take_apart(args, kwargs, symbolic=True))
         current = self._current
-        if current is not None and current.binder is not None and not kwargs:
+        if current is not None and current.binder is not None and not kwargs and current.captured.unchanged():
             result = current.binder(args)
             if result is not MISS:
                 self._calls += 1
@@ -341,13 +395,27 @@ class GradFunction(Transformed):
                 return result
         entry, arguments = self._entry(self._take_apart(args, kwargs))
         self._current = entry
-        self.__call__ = entry.builtin or self._call
+        self._call_next(entry)
         kernel = entry.kernel
         numbers = arguments.numbers
         if kernel.leaves:
             numbers = [*numbers, [leaf._data for leaf in kernel.leaves]]
         assert kernel.joint is not None
         return self._result(entry, kernel.joint.run(*numbers), st.float_array)
+
+    def captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
+        roots = super().captured_roots(arguments)
+        if self._given is None:
+            return roots
+        return [*roots, Called(functools.partial(_parameters, self._given), "the parameters")]
+
+    def _call_next(self, entry: _GradEntry) -> None:
+        """Let the next call take the shortest way to a kernel."""
+        if entry.builtin is None:
+            self.__call__ = self._call
+            return
+        watch(entry.builtin, entry.captured.watches())
+        self.__call__ = entry.builtin
 
     def _hasten(self) -> None:
         """Go over to machine code, if the kernel is tiny and the choice is ours."""
@@ -367,7 +435,7 @@ class GradFunction(Transformed):
                 if made is not None:
                     entry.builtin, entry.kernel.backend = made, "native"
             entry.make_builtin = None  # behind the attempt: one that is interrupted is made again
-        self.__call__ = entry.builtin or self._call
+        self._call_next(entry)
 
     def _result(self, entry: _GradEntry, results: Any, array: Any) -> Any:
         groups = iter(results if len(entry.kernel.results) > 1 else [results])
@@ -391,17 +459,13 @@ class GradFunction(Transformed):
         return (gradient, aux) if self._has_aux else gradient
 
     def _entry(self, arguments: Arguments) -> tuple[_GradEntry, Arguments]:
-        entry = self._kernels.get(arguments.key)
-        if entry is None:
-            with self._lock:
-                entry = self._kernels.get(arguments.key)
-                if entry is None:
-                    entry = self._kernels[arguments.key] = self._build(arguments)
-        return entry, arguments
+        return self._variant(self._kernels, arguments, functools.partial(self._build, arguments)), arguments
 
     def _build(self, arguments: Arguments, load: bool = True, faults: str = "") -> _GradEntry:
         faults = faults or self.faults
         self._check_signature(arguments)
+        if self._given is not None:
+            self._wrt = _parameters(self._given)
         groups, names, owners = self._groups(arguments)
         structures = self._differentiated(arguments)
 
@@ -423,11 +487,13 @@ class GradFunction(Transformed):
                     ) from None
             return aux, [returned, *flattener.numbers]
 
+        captured = None
+
         def trace() -> tuple[Traced, list[int], list[Group]]:
-            traced = trace_function(
-                body, self.name, groups, names, self._wrt or (), functools.partial(outer_names, self.function),
-                faults=faults,
-            )  # fmt: skip
+            nonlocal captured
+            leaf_names = functools.partial(outer_names, self.function)
+            run = functools.partial(trace_function, body, self.name, groups, names, self._wrt or (), leaf_names, faults=faults)
+            traced, captured = self._settled(arguments, run)
             if self._wrt is not None:
                 leaf = {id(value): len(names) + k for k, value in enumerate(traced.leaves)}
                 return traced, [leaf[id(v)] for v in self._wrt], [Group("gradients", len(self._wrt), False)]
@@ -442,13 +508,16 @@ class GradFunction(Transformed):
         kernel, traced = build_joint(
             trace, self._title(), self._with_value, self.mode, self.backend, not load, self.passes, faults
         )
-        entry = _GradEntry(kernel, traced.result, structures)
+        assert captured is not None
+        kernel.captured = captured.listing()
+        entry = _GradEntry(kernel, traced.result, structures, captured)
         if load and not (self._has_aux or arguments.keywords or self._statics):
             single = self._single or self._wrt is not None
             parts = kernel, arguments.structures, structures, single, self._with_value
             entry.binder = make_binder(*parts)
-            entry.make_builtin = functools.partial(make_builtin, *parts, self._call)
-            entry.builtin = entry.make_builtin()
+            if captured.watches() is not None:
+                entry.make_builtin = functools.partial(make_builtin, *parts, self._call)
+                entry.builtin = entry.make_builtin()
         return entry
 
     def _differentiated(self, arguments: Arguments) -> list[tuple[Any, ...]]:
@@ -475,11 +544,12 @@ class GradFunction(Transformed):
         trace = recorder()
         assert isinstance(trace, Trace)
         key = arguments.key, trace.faults
-        entry = self._inlined.get(key)
+        variants = self._inlined.get(key)
+        entry: _GradEntry | None = variants.find() if variants is not None else None
         if entry is None:
             entry = self._build(arguments, load=False, faults=trace.faults)
             if not any(isinstance(leaf, TracedValue) for leaf in entry.kernel.leaves):
-                self._inlined[key] = entry
+                self._inlined.setdefault(key, Variants()).add(entry, [], self.name)
         operands = [
             n for argument in arguments.numbers for n in (argument if isinstance(argument, list) else [argument])
         ]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..runtime.atomic import setting
+from ..runtime.changes import Counted
 from ..runtime.errors import FlatgradError, InputError
 from ..runtime.primitives import number
 from ..runtime.tracing import active, forbidden, recorder
@@ -19,7 +20,7 @@ from .storage import Array, read_arrays, write_arrays
 _NAMED_IN_ERRORS = 5
 
 
-class Module:
+class Module(Counted):
     """The base of models.
 
     A subclass needs nothing but its attributes: the leaves (`Value`s that no operation made) among them, also inside

@@ -10,6 +10,7 @@ would be
         /* words of `self`, an array: see `_WORDS` */
         if (names || count != arguments) return general(args, names);
         if (size of active && this thread is in active) return general(args, names);
+        if (what the function captured is another one) return general(args, names);
         for (each result)   make an array or list;
         for (each argument) if (it is of the kernel's structure) copy it into memory; else goto general;
         if (run(memory, truths, tables, results)) goto general;   /* a fault */
@@ -34,6 +35,7 @@ import math
 import platform
 import sys
 import sysconfig
+import types
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -51,6 +53,24 @@ LEAVES: Final = 3
 #: A builtin has at most so many results, and arrays of at most so many dimensions.
 RESULTS: Final = 16
 DIMENSIONS: Final = 4
+
+
+#: What a builtin compares before each call, so that it notices what a function captured and is another one now: rows of
+#: six words, behind a word that says how many rows there are.
+#:
+#: =================  ==============================================================================================
+#: `WATCH_CELL`       a variable of an enclosing function: the cell, 0, the object
+#: `WATCH_ITEM`       an item of a dictionary: the dictionary, the key, the object
+#: `WATCH_ATTRIBUTE`  an attribute: its owner, its name, the object
+#: `WATCH_WORD`       a word of memory: its address, 0, what must be there
+#: `WATCH_LIST`       the items of a list: the list, how many, the address of theirs
+#: `WATCH_ARRAY`      an array: the array, the address of words: where its numbers are, how many bytes they take, a
+#:                    copy of them, the number of dimensions, the shape
+#: =================  ==============================================================================================
+#:
+#: Behind an object stand two words: whether it is a float, in which case another float will do, and its bits.
+WATCH_CELL, WATCH_ITEM, WATCH_ATTRIBUTE, WATCH_WORD, WATCH_LIST, WATCH_ARRAY = range(6)
+_ROW: Final = 6
 
 
 class Part(NamedTuple):
@@ -79,6 +99,7 @@ _WORDS: Final = (
     "run", "memory", "truths", "tables", "active", "general", "array_type", "float_type", "list_type", "float64",
     "new_array", "new_float", "new_list", "new_tuple", "set_in_list", "set_in_tuple", "call", "take", "drop",
     "thread", "new_integer", "is_key",
+    "get_item", "get_attribute", "clear_error", "compare", "watches",
     "data", "given", "arguments", "results", "values", "single",
 )  # fmt: skip
 _PART: Final = 8
@@ -88,6 +109,7 @@ class _Words(np.ndarray[Any, np.dtype[np.int64]]):
     """The words of a builtin; they keep alive what they point to."""
 
     held: Any
+    watches: Any
 
 
 class _MethodDef(ctypes.Structure):
@@ -117,6 +139,7 @@ def new_builtin(
     general: Callable[..., Any],
     name: str,
     held: Any,
+    watches: Any = None,
 ) -> Callable[..., Any]:
     """A builtin function that calls a kernel.
 
@@ -131,13 +154,15 @@ def new_builtin(
         general: is called with the arguments where they are of another structure, or there is a fault.
         name: of the function.
         held: what must live as long as the function does.
+        watches: what it compares before each call; see `watch`.
     """
     api = _interface()
     known: dict[str, Any] = {
         "run": run, "memory": memory[0], "truths": memory[1], "tables": memory[2], "active": id(active),
         "general": id(general), "array_type": id(np.ndarray), "float_type": id(float), "list_type": id(list),
         "float64": id(_FLOAT64), "data": _data_offset(), "given": sum(part.leaves is None for part in arguments),
-        "arguments": len(arguments), "results": len(results), "values": int(with_value), "single": int(single), **api,
+        "arguments": len(arguments), "results": len(results), "values": int(with_value), "single": int(single),
+        "watches": 0, **api,
     }  # fmt: skip
     words = [known[word] for word in _WORDS]
     for part in (*arguments, *results):
@@ -145,7 +170,22 @@ def new_builtin(
     context = np.array(words, dtype=np.int64).view(_Words)
     context.held = general, held, arguments
     function: Callable[..., Any] = _new_function()(ctypes.addressof(_definition(name, code)), context, None)
+    watch(function, watches)
     return function
+
+
+def watch(function: Any, watches: Any) -> None:
+    """Let a builtin compare these before each call.
+
+    Args:
+        function: of `new_builtin`.
+        watches: has `words`, an array of int64 (how many rows, then the rows), and keeps alive what they point to; None
+            for nothing to compare.
+    """
+    context = function.__self__
+    # The ones before live on until the next change: a thread may be in the middle of comparing.
+    context.watches = getattr(context, "watches", (None,))[-1], watches
+    context[_WORDS.index("watches")] = 0 if watches is None else watches.words.ctypes.data
 
 
 @cache
@@ -169,6 +209,9 @@ _FLOAT64: Final = np.dtype(np.float64)
 #: Offsets in bytes: an object's type; a float's number; the size of a list or dict, and where a list's items are; the
 #: items of a tuple; an array's fields.
 _TYPE, _NUMBER, _SIZE, _ITEMS, _OWN_ITEMS = 8, 16, 16, 24, 24
+#: What is in a closure's cell; how many items a dictionary has.
+_CONTENT: Final = 16
+MAPPING_SIZE: Final = 16
 _DATA, _DIMENSIONS_COUNT, _DIMENSIONS, _DESCRIPTION, _FLAGS = 16, 24, 32, 56, 64
 #: NumPy's flags of arrays that are contiguous and aligned; the place of a function in its table of functions.
 _CONTIGUOUS_ALIGNED, _NEW_FROM_DESCRIPTION = 0x101, 94
@@ -186,6 +229,8 @@ def _interface() -> dict[str, int]:
         "set_in_list": "PyList_SetItem", "set_in_tuple": "PyTuple_SetItem", "call": "PyObject_Vectorcall",
         "take": "Py_IncRef", "drop": "Py_DecRef", "thread": "PyThread_get_thread_ident",
         "new_integer": "PyLong_FromUnsignedLongLong", "is_key": "PyDict_Contains",
+        "get_item": "PyDict_GetItemWithError",
+        "get_attribute": "PyObject_GetAttr", "clear_error": "PyErr_Clear",
     }  # fmt: skip
     api = ctypes.pythonapi
     found = {word: ctypes.cast(_any((name, api)), ctypes.c_void_p).value or 0 for word, name in python.items()}
@@ -194,6 +239,8 @@ def _interface() -> dict[str, int]:
     pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)(("PyCapsule_GetPointer", api))
     table = ctypes.cast(pointer(capsule, None), ctypes.POINTER(ctypes.c_void_p))
     found["new_array"] = table[_NEW_FROM_DESCRIPTION] or 0
+    library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
+    found["compare"] = ctypes.cast(library.memcmp, ctypes.c_void_p).value or 0
     return found
 
 
@@ -230,6 +277,7 @@ def _word(address: int) -> int:
 def _objects_are_known() -> bool:
     array, number = np.arange(6.0).reshape(2, 3), 1.5
     numbers, pair = [1.5, 2.5], (array, number)
+    mapping, cell = {"a": 1, "b": 2, "c": 3}, types.CellType(number)
     dimensions = _word(id(array) + _DIMENSIONS)
     return (
         _word(id(array) + _TYPE) == id(np.ndarray)
@@ -247,6 +295,8 @@ def _objects_are_known() -> bool:
         and [_word(id(table) + _SIZE) for table in ({}, {1: 2}, {1: 2, 3: 4})] == [0, 1, 2]
         and _word(_word(id(numbers) + _ITEMS) + 8) == id(numbers[1])
         and (_word(id(pair) + _OWN_ITEMS), _word(id(pair) + _OWN_ITEMS + 8)) == (id(array), id(number))
+        and _word(id(mapping) + MAPPING_SIZE) == 3
+        and _word(id(cell) + _CONTENT) == id(number)
     )
 
 
@@ -423,6 +473,116 @@ other:
   ret i1 false
 }}
 
+; Whether what the function captured is what it was.
+define internal i1 @unchanged(ptr %c) #0 {{
+entry:
+  {_load("watches", "watches")}
+  {_load("get_item", "get_item")}
+  {_load("get_attribute", "get_attribute")}
+  {_load("drop", "drop")}
+  {_load("compare", "compare")}
+  {_load("float_type", "float_type")}
+  %any = icmp ne ptr %watches, null
+  br i1 %any, label %begin, label %yes
+begin:
+  %count = load i64, ptr %watches
+  %rows = getelementptr i64, ptr %watches, i64 1
+  %some = icmp ne i64 %count, 0
+  br i1 %some, label %row, label %yes
+row:
+  %k = phi i64 [ 0, %begin ], [ %k.next, %next ]
+  %words = mul i64 %k, {_ROW}
+  %at = getelementptr i64, ptr %rows, i64 %words
+  %kind = load i64, ptr %at
+  {_field("owner", "ptr", "%at", 8)}
+  {_field("key", "ptr", "%at", 16)}
+  {_field("known", "ptr", "%at", 24)}
+  {_field("is_float", "i64", "%at", 32)}
+  {_field("bits", "i64", "%at", 40)}
+  %key.number = ptrtoint ptr %key to i64
+  switch i64 %kind, label %cell [ i64 {WATCH_ITEM}, label %item  i64 {WATCH_ATTRIBUTE}, label %attribute
+                                  i64 {WATCH_WORD}, label %word  i64 {WATCH_LIST}, label %list
+                                  i64 {WATCH_ARRAY}, label %array ]
+cell:
+  {_field("content", "ptr", "%owner", _CONTENT)}
+  br label %object
+item:
+  %found = call ptr %get_item(ptr %owner, ptr %key)
+  br label %object
+attribute:
+  %got = call ptr %get_attribute(ptr %owner, ptr %key)
+  %got.there = icmp ne ptr %got, null
+  br i1 %got.there, label %let_go, label %no
+let_go:
+  call void %drop(ptr %got)  ; its owner still has it; and if it has not, it is only compared, unless it is the one we hold
+  %got.same = icmp eq ptr %got, %known
+  br i1 %got.same, label %next, label %no
+object:
+  %is = phi ptr [ %content, %cell ], [ %found, %item ]
+  %same = icmp eq ptr %is, %known
+  br i1 %same, label %next, label %another
+another:
+  %there = icmp ne ptr %is, null
+  %wants_float = icmp ne i64 %is_float, 0
+  %may_be = and i1 %there, %wants_float
+  br i1 %may_be, label %another_type, label %no
+another_type:
+  {_field("type", "ptr", "%is", _TYPE)}
+  %type.float = icmp eq ptr %type, %float_type
+  br i1 %type.float, label %another_float, label %no
+another_float:
+  {_field("is.bits", "i64", "%is", _NUMBER)}
+  %bits.same = icmp eq i64 %is.bits, %bits
+  br i1 %bits.same, label %next, label %no
+word:
+  %word.is = load ptr, ptr %owner
+  %word.same = icmp eq ptr %word.is, %known
+  br i1 %word.same, label %next, label %no
+list:
+  {_field("size", "i64", "%owner", _SIZE)}
+  {_field("items", "ptr", "%owner", _ITEMS)}
+  %size.same = icmp eq i64 %size, %key.number
+  br i1 %size.same, label %items_of, label %no
+items_of:
+  %bytes = mul i64 %size, 8
+  %items.differ = call i32 %compare(ptr %items, ptr %known, i64 %bytes)
+  %items.same = icmp eq i32 %items.differ, 0
+  br i1 %items.same, label %next, label %no
+array:
+  {_field("data", "ptr", "%owner", _DATA)}
+  {_field("dimensions", "i32", "%owner", _DIMENSIONS_COUNT)}
+  {_field("lengths", "ptr", "%owner", _DIMENSIONS)}
+  %data.was = load ptr, ptr %key
+  {_field("data.bytes", "i64", "%key", 8)}
+  {_field("data.copy", "ptr", "%key", 16)}
+  {_field("dimensions.was", "i32", "%key", 24)}
+  %lengths.were = getelementptr i8, ptr %key, i64 32
+  %data.same = icmp eq ptr %data, %data.was
+  %dimensions.same = icmp eq i32 %dimensions, %dimensions.was
+  %laid = and i1 %data.same, %dimensions.same
+  br i1 %laid, label %lengths_of, label %no
+lengths_of:
+  %lengths.count = zext i32 %dimensions to i64
+  %lengths.bytes = mul i64 %lengths.count, 8
+  %lengths.differ = call i32 %compare(ptr %lengths, ptr %lengths.were, i64 %lengths.bytes)
+  %lengths.same = icmp eq i32 %lengths.differ, 0
+  br i1 %lengths.same, label %numbers_of, label %no
+numbers_of:
+  %numbers.differ = call i32 %compare(ptr %data, ptr %data.copy, i64 %data.bytes)
+  %numbers.same = icmp eq i32 %numbers.differ, 0
+  br i1 %numbers.same, label %next, label %no
+next:
+  %k.next = add i64 %k, 1
+  %more = icmp ult i64 %k.next, %count
+  br i1 %more, label %row, label %yes
+yes:
+  ret i1 true
+no:
+  {_load("clear_error", "clear_error")}
+  call void %clear_error()
+  ret i1 false
+}}
+
 ; Let go of objects; some may be null.
 define internal void @drop_all(ptr %c, ptr %objects, i64 %count) #0 {{
 entry:
@@ -519,7 +679,7 @@ entry:
   br i1 %elsewhere, label %hand_over, label %whether_traced
 whether_traced:
   %some_trace = icmp ne i64 %traces, 0
-  br i1 %some_trace, label %whether_here, label %begin
+  br i1 %some_trace, label %whether_here, label %captured
 whether_here:
   {_load("thread", "thread")}
   {_load("new_integer", "new_integer")}
@@ -533,9 +693,12 @@ look_up:
   %here = call i32 %is_key(ptr %active, ptr %key)
   call void %drop(ptr %key)
   %not_here = icmp eq i32 %here, 0
-  br i1 %not_here, label %begin, label %hand_over
+  br i1 %not_here, label %captured, label %hand_over
 no_key:
   ret ptr null
+captured:
+  %unchanged = call i1 @unchanged(ptr %c)
+  br i1 %unchanged, label %begin, label %hand_over
 begin:
   store [{RESULTS} x ptr] zeroinitializer, ptr %objects
   br label %make

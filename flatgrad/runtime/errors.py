@@ -47,6 +47,10 @@ class MissingExtraError(FlatgradError, ImportError):
     """An optional dependency is not installed."""
 
 
+class CapturedStateWarning(UserWarning):
+    """A compiled function reads something from outside that it changes itself, or that is another one again and again."""
+
+
 #: What float arithmetic in CPython may raise; `arithmetic_error` turns them into ours.
 ARITHMETIC_ERRORS = (ValueError, ZeroDivisionError, OverflowError)
 

@@ -248,6 +248,9 @@ class Kernel:
         joint: `value_and_grad(*arguments, leaves) -> (*outputs, gradients...)`; None for a kernel of two functions.
         results: the groups of the results of `joint`, or of `forward`.
         backend: what runs: "python", "numpy" or "native". If "auto" has gone over to machine code, that is "native".
+        captured: the numbers, flags, texts, containers and `Value`s that the function read from outside of itself when
+            it was traced, by name. They are compared at each call; if one of them is another one, the function is
+            traced again, and has another kernel.
     """
 
     name: str
@@ -260,6 +263,7 @@ class Kernel:
     joint: Routine | None = None
     results: Sequence[Any] = ()
     backend: str = "python"
+    captured: dict[str, Any] = field(default_factory=dict, repr=False)
     #: Makes forward and backward routines for some of several outputs, when only those receive a gradient.
     partial_pair: Callable[[tuple[int, ...]], Sequence[Routine]] | None = None
 

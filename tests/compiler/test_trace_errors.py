@@ -178,8 +178,8 @@ def test_side_effects_happen_once():
 
     def f(x):
         calls.append(1)
-        return x * random.random()
+        return x * 3.0
 
     g = fg.grad(f)
-    assert g(1.0) == g(2.0) == g(3.0)
+    assert g(1.0) == g(2.0) == 3.0
     assert calls == [1]

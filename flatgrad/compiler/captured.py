@@ -1,0 +1,835 @@
+"""What a function reads from outside of itself, as it was when the function was traced.
+
+A trace runs the function once. Numbers that it reads from closures, globals and attributes become constants of the
+program, flags decide its branches, lists and models decide which `Value`s take part. When one of these is another one
+at a later call, the program is no longer what the function means. A `Captured` remembers them, and says whether they
+still are what they were.
+
+Which names a function reads stands in its bytecode (`reads`). The functions that it calls are followed, as far as they
+are the user's own: by the same names, by the methods of the objects that can be reached, and into functions that are
+wrapped. An attribute counts if any of these functions reads one of that name. That is more than the function has read
+on its way, and never less, except for what no name in the code leads to: items that C code keeps, results of
+`__getattr__` and properties, files, clocks.
+
+Comparing is done twice. `unchanged` compares identities, some tens of nanoseconds per name, and machine code does the
+same in a few (`watches`). `same` compares contents, and is asked where an identity differs: a number that was computed
+again is still the same number.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import functools
+import pickle
+import random
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from operator import is_
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+
+from ..runtime.builtin import (
+    MAPPING_SIZE,
+    WATCH_ARRAY,
+    WATCH_ATTRIBUTE,
+    WATCH_CELL,
+    WATCH_ITEM,
+    WATCH_LIST,
+    WATCH_WORD,
+)
+from ..runtime.changes import changes, counts
+from ..runtime.errors import CapturedStateWarning, TraceError
+from ..runtime.primitives import Primitive
+from ..runtime.sites import PACKAGE, Location, describe
+from ..runtime.structure import Static
+from ..runtime.value import Condition, TracedCondition, TracedValue, Value
+from .reads import Name, Reads, is_library, is_library_module, is_model_module, reads_of
+
+#: How something is read: from a closure's cell, from a dictionary (of a module), as an attribute, by a call.
+CELL: Final = "cell"
+ITEM: Final = "item"
+ATTRIBUTE: Final = "attribute"
+CALL: Final = "call"
+
+#: So many functions and objects are followed at most, and containers inside of containers.
+_FUNCTIONS, _OBJECTS, _DEEP = 5_000, 200_000, 100
+#: Types whose objects never change, and are compared by type and bits.
+_PLAIN = frozenset(
+    [int, float, complex, bool, str, bytes, type(None), type(Ellipsis), np.float64, np.float32, np.int64, np.int32,
+     np.bool_]
+)  # fmt: skip
+_MISSING: Final = object()
+
+
+class Reference:
+    """A place that a function reads, and what was there.
+
+    Attributes:
+        kind: `CELL`, `ITEM`, `ATTRIBUTE` or `CALL`.
+        owner, key: the cell; the dictionary and its key; the object and the attribute's name; what is called.
+        name: the place as the user would write it.
+        value: what was there, or an equal object that has been there since.
+        content: the same, as it was.
+    """
+
+    __slots__ = ("content", "key", "kind", "name", "owner", "value")
+
+    def __init__(self, kind: str, owner: Any, key: Any, name: str, value: Any, content: Content) -> None:
+        self.kind, self.owner, self.key, self.name = kind, owner, key, name
+        self.value, self.content = value, content
+
+    def current(self) -> Any:
+        """What is there now; `_MISSING` for nothing."""
+        try:
+            if self.kind is CELL:
+                return self.owner.cell_contents
+            if self.kind is CALL:
+                return self.owner()
+            return self.owner[self.key] if self.kind is ITEM else getattr(self.owner, self.key)
+        except (ValueError, KeyError, AttributeError):
+            return _MISSING
+
+
+class Called(NamedTuple):
+    """A root whose result counts: the parameters of a model. It is compared only where something else has changed."""
+
+    function: Callable[[], Any]
+    name: str
+
+
+class Content:
+    """An object as it was: numbers by their bits, lists and dicts by what is in them, arrays by their numbers, anything
+    else by identity."""
+
+    __slots__ = ("held", "items", "keys", "plain")
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+        self.plain = False
+        self.keys: tuple[Any, ...] | None = None
+        #: Of a list, tuple or dict what is in it: plain objects as they are, others as `Content`.
+        self.items: tuple[Any, ...] | None = None
+
+    @classmethod
+    def of(cls, item: Any, seen: dict[int, Content] | None = None, depth: int = 0) -> Content:
+        """The content of an object. One that contains itself has a content that contains itself."""
+        seen = {} if seen is None else seen
+        content = seen.get(id(item))
+        if content is not None:
+            return content
+        content = cls(item)
+        kind = type(item)
+        if kind in _PLAIN:
+            content.plain = True
+            return content
+        seen[id(item)] = content
+        if isinstance(item, np.ndarray) and item.dtype != object:
+            content.held, content.items = item, (item.dtype, item.shape, _bits(item))
+            return content
+        members = _members(item)
+        if members is None or depth > _DEEP:
+            return content
+        if isinstance(item, dict):
+            content.keys = tuple(item)
+        if isinstance(item, np.ndarray):
+            content.keys = item.shape
+        if set(map(type, members)) <= _PLAIN:
+            content.items = tuple(members)
+        else:
+            content.items = tuple([m if type(m) in _PLAIN else cls.of(m, seen, depth + 1) for m in members])
+        return content
+
+    def matches(self, item: Any, seen: set[tuple[int, int]] | None = None) -> bool:
+        """Whether an object has this content."""
+        if self.plain:
+            return item is self.held or _equal(item, self.held)
+        if self.items is None:
+            return item is self.held
+        if type(item) is not type(self.held):
+            return False
+        if isinstance(item, np.ndarray) and item.dtype != object:
+            dtype, shape, bits = self.items
+            return bool(item.dtype == dtype and item.shape == shape and np.array_equal(_bits(item), bits))
+        members = _members(item)
+        if members is None or len(members) != len(self.items):
+            return False
+        if isinstance(item, dict) and not all(map(_equal_keys, item, self.keys or ())):
+            return False
+        if isinstance(item, np.ndarray) and item.shape != self.keys:
+            return False
+        seen = set() if seen is None else seen
+        pair = (id(item), id(self))
+        if pair in seen:
+            return True
+        seen.add(pair)
+        for member, was in zip(members, self.items, strict=True):
+            if isinstance(was, Content):
+                if not was.matches(member, seen):
+                    return False
+            elif member is not was and not _equal(member, was):
+                return False
+        return True
+
+
+def _members(item: Any) -> Sequence[Any] | None:
+    """What is in a container whose contents count; None for any other object."""
+    if isinstance(item, (list, tuple)):
+        return item
+    if isinstance(item, dict):
+        return list(item.values())
+    if isinstance(item, collections.deque):
+        return list(item)
+    if isinstance(item, (set, frozenset)):
+        return sorted(item, key=_order) if set(map(type, item)) <= _PLAIN else sorted(item, key=id)
+    if isinstance(item, np.ndarray) and item.dtype == object:
+        return item.ravel().tolist()
+    return None
+
+
+def _order(item: Any) -> tuple[str, str]:
+    return type(item).__name__, repr(item)
+
+
+def _bits(array: Any) -> Any:
+    """The numbers of an array as bytes, in a copy."""
+    return np.frombuffer(array.tobytes(), dtype=np.uint8)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two plain objects are of the same type and have the same bits."""
+    return type(a) is type(b) and type(a) in _PLAIN and Static(a) == Static(b)
+
+
+def _equal_keys(a: Any, b: Any) -> bool:
+    return a is b or _equal(a, b)
+
+
+class Capture(NamedTuple):
+    """Something that a function read from outside of itself when it was traced.
+
+    Attributes:
+        name: as the user would write it: `rate`, `self.y`, `model.training`.
+        value: what it was.
+    """
+
+    name: str
+    value: Any
+
+
+class Captured:
+    """What a function, and those that it calls, read from outside.
+
+    Args:
+        roots: the function, and other objects that lead to what it reads: a model that is an argument.
+
+    Example:
+        >>> settings = {"rate": 0.5}
+        >>> def f(x):
+        ...     return settings["rate"] * x
+        >>> captured = Captured([f])
+        >>> captured.unchanged()
+        True
+        >>> settings["rate"] = 1.0
+        >>> captured.unchanged(), captured.same()
+        (False, False)
+        >>> captured.differences()
+        ['settings']
+    """
+
+    def __init__(self, roots: Sequence[Any]) -> None:
+        search = _Search(roots)
+        self.references = search.references()
+        #: What the function may draw random numbers from, and the lines that name it.
+        self.generators, self.draws = search.generators, search.draws
+        self._identities = Identities(self.references)
+
+    def unchanged(self) -> bool:
+        """Whether the very same objects are where they were. If not, `same` says whether that matters."""
+        return self._identities.hold()
+
+    def same(self) -> bool:
+        """Whether what is there now is what was there, by its contents. If so, `unchanged` is true again."""
+        values = []
+        for reference in self.references:
+            value = reference.current()
+            if value is _MISSING or not reference.content.matches(value):
+                return False
+            values.append(value)
+        for reference, value in zip(self.references, values, strict=True):
+            reference.value = value
+        self._identities = Identities(self.references)
+        return True
+
+    def differences(self) -> list[str]:
+        """The names of what is no longer what it was."""
+        names = []
+        for reference in self.references:
+            value = reference.current()
+            if value is _MISSING or not reference.content.matches(value):
+                names.append(reference.name)
+        return list(dict.fromkeys(names))
+
+    def without_traced(self) -> list[str]:
+        """Leave out what holds `Value`s that were made while a function was traced; return the names."""
+        names = [reference.name for reference in self.references if _holds_traced(reference.value)]
+        self.references = [reference for reference in self.references if reference.name not in names]
+        self._identities = Identities(self.references)
+        return names
+
+    def listing(self) -> dict[str, Any]:
+        """What holds numbers, flags, texts or `Value`s, by name. Functions, classes and modules are not listed."""
+        return {
+            reference.name: reference.value
+            for reference in self.references
+            if type(reference.value) in _PLAIN
+            or isinstance(reference.value, (Value, np.ndarray))
+            or _members(reference.value) is not None
+        }
+
+    def watches(self) -> Watches | None:
+        """The same comparison for machine code; None if there is something that only Python can compare."""
+        return self._identities.watches()
+
+
+class Identities:
+    """The objects that references and the containers behind them hold: what can be compared fast.
+
+    It does not change, so that several threads can compare at the same time.
+    """
+
+    def __init__(self, references: Sequence[Reference]) -> None:
+        self._changes = changes.value
+        self._counts = any(map(_is_counted, references))
+        self._cells = [(r.owner, r.value) for r in references if r.kind is CELL]
+        self._items = [(r.owner, r.key, r.value) for r in references if r.kind is ITEM]
+        self._attributes = [
+            (r.owner, r.key, r.value) for r in references if r.kind is ATTRIBUTE and not _is_counted(r)
+        ]
+        self._lists: list[tuple[Any, tuple[Any, ...]]] = []
+        self._mappings: list[tuple[Any, tuple[tuple[Any, Any], ...]]] = []
+        self._arrays: list[tuple[Any, Content]] = []
+        self._others: list[tuple[Any, Content]] = []
+        for container, content in _containers([r for r in references if r.kind is not CALL]):
+            if isinstance(container, np.ndarray) and container.dtype != object:
+                self._arrays.append((container, content))
+            elif type(container) is list:
+                self._lists.append((container, tuple(container)))
+            elif type(container) is dict:
+                self._mappings.append((container, tuple(container.items())))
+            elif not isinstance(container, (tuple, frozenset)):
+                self._others.append((container, content))
+        self._watches: tuple[Watches | None] | None = None
+
+    def hold(self) -> bool:
+        """Whether all of them are where they were."""
+        try:
+            for cell, value in self._cells:
+                if cell.cell_contents is not value:
+                    return False
+            for table, key, value in self._items:
+                if table[key] is not value:
+                    return False
+            for owner, key, value in self._attributes:
+                if getattr(owner, key) is not value:
+                    return False
+        except (ValueError, KeyError, AttributeError):
+            return False
+        if self._counts and changes.value != self._changes:
+            return False
+        for items, members in self._lists:
+            if len(items) != len(members) or not all(map(is_, items, members)):
+                return False
+        for mapping, pairs in self._mappings:
+            if len(mapping) != len(pairs):
+                return False
+            for (key, value), (old_key, old_value) in zip(list(mapping.items()), pairs, strict=False):
+                if key is not old_key or value is not old_value:
+                    return False
+        return all(content.matches(item) for item, content in (*self._arrays, *self._others))
+
+    def watches(self) -> Watches | None:
+        """The same for machine code."""
+        if self._watches is None:
+            try:
+                self._watches = (Watches(self),)
+            except _OnlyPythonError:
+                self._watches = (None,)
+        return self._watches[0]
+
+
+def _containers(references: Sequence[Reference]) -> Iterator[tuple[Any, Content]]:
+    """The lists, dicts, arrays and so on that are reached, each once, with their contents."""
+    seen: set[int] = set()
+    stack = [(reference.value, reference.content) for reference in reversed(references)]
+    while stack:
+        item, content = stack.pop()
+        if content.items is None or id(item) in seen:
+            continue
+        seen.add(id(item))
+        yield item, content
+        if not (isinstance(item, np.ndarray) and item.dtype != object):
+            pairs = zip(_members(item) or (), content.items, strict=False)
+            stack += [(member, was) for member, was in pairs if isinstance(was, Content)]
+
+
+def _is_counted(reference: Reference) -> bool:
+    """Whether a change of this would be counted: a plain attribute of a model."""
+    return reference.kind is ATTRIBUTE and counts(reference.owner) and reference.key in vars(reference.owner)
+
+
+def _holds_traced(item: Any, depth: int = 0) -> bool:
+    if isinstance(item, (TracedValue, TracedCondition)):
+        return True
+    members = _members(item) if depth < _DEEP else None
+    if members is None or (isinstance(item, np.ndarray) and item.dtype != object):
+        return False
+    return any(_holds_traced(member, depth + 1) for member in members if type(member) not in _PLAIN)
+
+
+class _OnlyPythonError(Exception):
+    """There is something that machine code cannot compare."""
+
+
+class Watches:
+    """What machine code compares: a count of rows, and rows of words (see `runtime.builtin`).
+
+    Attributes:
+        words: an array of int64.
+        held: what must live as long as it does.
+    """
+
+    def __init__(self, identities: Identities) -> None:
+        rows: list[tuple[int, ...]] = []
+        self.held: list[Any] = [identities]
+        if identities._others:
+            raise _OnlyPythonError
+        for cell, value in identities._cells:
+            rows.append((WATCH_CELL, id(cell), 0, *self._object(value)))
+        for table, key, value in identities._items:
+            rows.append((WATCH_ITEM, id(table), id(key), *self._object(value)))
+        for owner, key, value in identities._attributes:
+            if type(owner).__getattribute__ is not object.__getattribute__ and not isinstance(owner, type):
+                raise _OnlyPythonError
+            rows.append((WATCH_ATTRIBUTE, id(owner), id(key), *self._object(value)))
+        if identities._counts:
+            rows.append((WATCH_WORD, ctypes.addressof(changes), 0, identities._changes, 0, 0))
+        for items, members in identities._lists:
+            rows.append((WATCH_LIST, id(items), len(members), self._numbers(list(map(id, members))), 0, 0))
+        for mapping, pairs in identities._mappings:
+            rows.append((WATCH_WORD, id(mapping) + MAPPING_SIZE, 0, len(pairs), 0, 0))
+            for key, value in pairs:
+                if type(key) not in _PLAIN:
+                    raise _OnlyPythonError
+                rows.append((WATCH_ITEM, id(mapping), id(key), *self._object(value)))
+        for array, content in identities._arrays:
+            if type(array) is not np.ndarray or not array.flags.c_contiguous or content.items is None:
+                raise _OnlyPythonError
+            bits = content.items[2]
+            words = [array.ctypes.data, array.nbytes, bits.ctypes.data, array.ndim, *array.shape]
+            rows.append((WATCH_ARRAY, id(array), self._numbers(words), 0, 0, 0))
+        self.words = np.array([len(rows), *(word for row in rows for word in row)], dtype=np.int64)
+
+    def _object(self, value: Any) -> tuple[int, int, int]:
+        """The words for an object: where it is, and the bits of a float, which may be another object."""
+        if type(value) is float:
+            return id(value), 1, int(np.array([value]).view(np.int64)[0])
+        return id(value), 0, 0
+
+    def _numbers(self, numbers: list[int]) -> int:
+        words = np.array(numbers, dtype=np.int64)
+        self.held.append(words)
+        return int(words.ctypes.data)
+
+
+class _Search:
+    """Follows functions and objects from some roots, and collects what they read."""
+
+    def __init__(self, roots: Sequence[Any]) -> None:
+        self._seen: dict[int, Any] = {}
+        self._waiting: list[tuple[Any, str]] = []
+        self._functions = 0
+        #: Objects whose attributes count: each with its name, and how many of the attributes have been looked at.
+        self._objects: list[tuple[Any, str, int]] = []
+        self._classes: dict[type, dict[str, Any]] = {}
+        #: The names of attributes that some function reads, and where.
+        self._attributes: dict[str, Location] = {}
+        self._names: list[str] = []
+        self._references: dict[tuple[Any, ...], Reference] = {}
+        self._contents: dict[int, Content] = {}
+        self.generators: list[Any] = []
+        self.draws: list[tuple[str, Location, Any]] = []
+        for root in roots:
+            self._root(root)
+
+    def _root(self, item: Any) -> None:
+        """Begin at an object. A function counts as the user's own, wherever it is from."""
+        if isinstance(item, Called):
+            self._reference(CALL, item.function, None, item.name, item.function())
+            return
+        if isinstance(item, types.MethodType):
+            self._wait(item.__self__, "self")
+            item = item.__func__
+        if isinstance(item, types.FunctionType):
+            self._seen[id(item)] = item
+            self._function(item)
+        else:
+            self._wait(item, "model" if callable(getattr(item, "parameters", None)) else "self")
+            call = getattr(type(item), "__call__", None)
+            if isinstance(call, types.FunctionType):
+                self._seen[id(call)] = call
+                self._function(call)
+
+    def references(self) -> list[Reference]:
+        """Everything that is read."""
+        done = (-1, -1)
+        while self._waiting or done != (len(self._objects), len(self._names)):
+            while self._waiting:
+                self._visit(*self._waiting.pop())
+            done = len(self._objects), len(self._names)
+            # Another function may read more attributes of the objects that have been seen.
+            count = len(self._names)
+            for k, (item, name, start) in enumerate(self._objects):
+                if start < count:
+                    self._objects[k] = item, name, count
+                    self._read_attributes(item, name, self._names[start:count])
+        return list(self._references.values())
+
+    def _wait(self, item: Any, name: str) -> None:
+        """Let an object be followed later, if it has not been yet."""
+        if type(item) not in _PLAIN and id(item) not in self._seen:
+            self._seen[id(item)] = item
+            self._waiting.append((item, name))
+
+    # --- functions ------------------------------------------------------------------------------------------------
+
+    def _function(self, function: types.FunctionType) -> None:
+        if self._functions >= _FUNCTIONS:
+            return
+        self._functions += 1
+        code, reads = function.__code__, reads_of(function.__code__)
+        for attribute, line in reads.attributes.items():
+            if attribute not in reads.written and attribute not in self._attributes:
+                self._attributes[attribute] = Location(code.co_filename, line)
+                self._names.append(attribute)
+        cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=False))
+        for name in reads.free:
+            if name.written:
+                continue
+            cell = cells.get(name.name)
+            if cell is not None:  # else a variable of a function inside this one
+                try:
+                    value = cell.cell_contents
+                except ValueError:  # not assigned yet
+                    continue
+                self._name(CELL, cell, None, name, value, code.co_filename)
+        self._globals(function.__globals__, reads, code.co_filename)
+        for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._wait(default, f"{function.__name__}'s default")
+        wrapped = getattr(function, "__wrapped__", None)
+        if wrapped is not None:
+            self._wait(wrapped, function.__name__)
+
+    def _globals(self, table: dict[str, Any], reads: Reads, filename: str) -> None:
+        for name in reads.globals:
+            if name.name in table and not name.written:
+                self._name(ITEM, table, name.name, name, table[name.name], filename)
+        for name in reads.imports:
+            module = sys.modules.get(name.name)
+            if module is not None:
+                self._module(module, name.name, name.attributes, name, filename)
+
+    def _name(self, kind: str, owner: Any, key: Any, name: Name, value: Any, filename: str) -> None:
+        """A variable that is read."""
+        if kind is ITEM and (filename.startswith(PACKAGE) or is_library(filename)):
+            self._wait(value, name.name)  # nobody changes the variables of a library
+        else:
+            self._reference(kind, owner, key, name.name, value)
+        if isinstance(value, types.ModuleType):
+            self._module(value, name.name, name.attributes, name, filename)
+        else:
+            self._draw(value, ".".join((name.name, *name.attributes)), Location(filename, name.line))
+
+    def _module(self, module: Any, dotted: str, attributes: tuple[str, ...], name: Name, filename: str) -> None:
+        """Follow a dotted name into modules; only there, since not all that a module has is the function's business."""
+        for k, attribute in enumerate(attributes):
+            table = vars(module)
+            if attribute not in table:
+                return
+            value, dotted = table[attribute], f"{dotted}.{attribute}"
+            if not is_library_module(module.__name__):
+                self._reference(ITEM, table, attribute, dotted, value)
+            self._draw(value, dotted, Location(filename, name.line))
+            if not isinstance(value, types.ModuleType):
+                return
+            module = value
+
+    def _reference(self, kind: str, owner: Any, key: Any, name: str, value: Any) -> None:
+        if isinstance(value, types.ModuleType) and is_library_module(value.__name__):
+            return  # `np` is `np`
+        place = (kind, id(owner), key)
+        if place not in self._references:
+            self._references[place] = Reference(kind, owner, key, name, value, Content.of(value, self._contents))
+            self._wait(value, name)
+
+    # --- objects --------------------------------------------------------------------------------------------------
+
+    def _visit(self, item: Any, name: str) -> None:
+        """Follow an object to what it leads to."""
+        if isinstance(item, (Value, Condition, types.ModuleType, Primitive, np.generic)):
+            return
+        if isinstance(item, types.FunctionType):
+            if not is_library(item.__code__.co_filename):
+                self._function(item)
+            elif "__wrapped__" in vars(item):
+                self._wait(item.__wrapped__, name)
+        elif isinstance(item, types.MethodType):
+            self._wait(item.__self__, name.rpartition(".")[0] or name)
+            self._wait(item.__func__, name)
+        elif isinstance(item, functools.partial):
+            for part in (item.func, *item.args, *item.keywords.values()):
+                self._wait(part, name)
+        elif hasattr(type(item), "captured_roots"):  # a transformed function
+            for root in item.captured_roots():
+                self._wait(root, name)
+        elif isinstance(item, np.ndarray) and item.dtype != object:
+            return
+        else:
+            members = _members(item)
+            if members is not None and not set(map(type, members)) <= _PLAIN:
+                keys = list(item) if isinstance(item, dict) else range(len(members))
+                for key, member in zip(keys, members, strict=True):
+                    self._wait(member, f"{name}[{key!r}]")
+            if len(self._objects) < _OBJECTS and type(item) not in _BUILT_IN:
+                self._objects.append((item, name, 0))
+                self._special(item, name)
+
+    def _special(self, item: Any, name: str) -> None:
+        """The methods of an object that are called without being named: `__call__`, `__getitem__`, ..."""
+        constructed = isinstance(item, type)
+        for attribute, value in self._class(item if constructed else type(item)).items():
+            special = attribute.startswith("__") and attribute.endswith("__")
+            if special and attribute not in _SHOWN and (constructed or attribute not in _CONSTRUCTION):
+                for function in _functions_in(value):
+                    self._wait(function, f"{name}.{attribute}")
+        attributes = _attributes_of(item)
+        if "__wrapped__" in attributes:  # what `functools.wraps` and `functools.lru_cache` leave
+            self._wait(attributes["__wrapped__"], name)
+
+    def _read_attributes(self, item: Any, name: str, wanted: Sequence[str]) -> None:
+        """Attributes of an object that some function reads, and methods that it calls."""
+        own = {} if isinstance(item, type) else _attributes_of(item)
+        shared = self._class(item if isinstance(item, type) else type(item))
+        for attribute in wanted:
+            place = f"{name}.{attribute}"
+            if attribute in own:
+                self._reference(ATTRIBUTE, item, attribute, place, own[attribute])
+                self._draw(own[attribute], place, self._attributes[attribute])
+            elif attribute in shared:
+                value = shared[attribute]
+                functions = _functions_in(value)
+                for function in functions:
+                    self._wait(function, place)
+                slot = isinstance(value, types.MemberDescriptorType) and not isinstance(item, type)
+                if not functions and (slot or not hasattr(type(value), "__get__")):
+                    there = getattr(item, attribute, _MISSING)
+                    if there is not _MISSING:
+                        self._reference(ATTRIBUTE, item, attribute, place, there)
+
+    def _class(self, kind: type) -> dict[str, Any]:
+        """What a class and its bases define, as far as they are no library's."""
+        table = self._classes.get(kind)
+        if table is None:
+            table = self._classes[kind] = {}
+            for base in reversed(kind.__mro__):
+                if not is_library_module(base.__module__) or is_model_module(base.__module__):
+                    table.update(vars(base))
+        return table
+
+    # --- random numbers -------------------------------------------------------------------------------------------
+
+    def _draw(self, value: Any, name: str, location: Location) -> None:
+        """Note a line that names a source of random numbers."""
+        generator = _generator_of(value)
+        if generator is not None:
+            if not any(generator is other for other in self.generators):
+                self.generators.append(generator)
+            self.draws.append((name, location, generator))
+
+
+def _functions_in(value: Any) -> list[Any]:
+    if isinstance(value, property):
+        return [f for f in (value.fget,) if f is not None]
+    if isinstance(value, (staticmethod, classmethod)):
+        return [value.__func__]
+    wrapped = getattr(value, "func", None) if isinstance(value, functools.cached_property) else None
+    if wrapped is not None:
+        return [wrapped]
+    return [value] if isinstance(value, types.FunctionType) else []
+
+
+#: Methods that are called where an object is made, and where it is shown.
+_CONSTRUCTION = frozenset(["__init__", "__new__", "__post_init__"])
+_SHOWN = frozenset(["__repr__", "__str__", "__format__", "__reduce__", "__del__"])
+#: Types whose instances have no attributes that anyone could set.
+_BUILT_IN = frozenset([list, tuple, dict, set, frozenset, np.ndarray, types.BuiltinFunctionType])
+
+def _attributes_of(item: Any) -> dict[str, Any]:
+    attributes = getattr(item, "__dict__", None)
+    return attributes if isinstance(attributes, dict) else {}
+
+
+def _generator_of(value: Any) -> Any:
+    """The source of random numbers that an object is, or is a method of; None for any other."""
+    owner = getattr(value, "__self__", value) if isinstance(value, _METHODS) else value
+    return owner if isinstance(owner, (random.Random, np.random.Generator, np.random.RandomState)) else None
+
+
+_METHODS = (types.MethodType, types.BuiltinMethodType)
+
+
+# --- tracing --------------------------------------------------------------------------------------------------------
+
+
+def trace_settled(run: Callable[[], Any], roots: Callable[[], Sequence[Any]], name: str) -> tuple[Any, Captured]:
+    """Trace a function; return what `run` returns, and what the function captured.
+
+    A function that changes what it reads is traced a second time: what has settled by then (something that is computed
+    once and kept) is as good as a constant. What changes again is the subject of a warning.
+
+    Args:
+        run: traces.
+        roots: the function and what else leads to what it reads.
+        name: of the function, for messages.
+
+    Raises:
+        TraceError: if the function draws random numbers.
+    """
+    captured = Captured(roots())
+    result = _without_draws(run, captured, name)
+    if captured.same():
+        return result, captured
+    captured = Captured(roots())
+    result = _without_draws(run, captured, name)
+    moving = captured.differences()
+    captured = Captured(roots())
+    # What holds traced Values was written before it was read, or the second trace would have met one of the first.
+    written = captured.without_traced()
+    moving = [place for place in moving if place not in written]
+    if moving:
+        warnings.warn(
+            f"{name} changes {', '.join(moving[:3])}, which it also reads. That happens while the function is traced, "
+            "not at each call. Return the new value, or pass it as an argument",
+            CapturedStateWarning,
+            stacklevel=_user_level(),
+        )
+    return result, captured
+
+
+def _user_level() -> int:
+    """How many frames above `warnings.warn` in the caller the user's code is."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _without_draws(run: Callable[[], Any], captured: Captured, name: str) -> Any:
+    """Run something that must not draw random numbers.
+
+    If it does, what it has drawn from is put back to where it was.
+    """
+    sources: list[Any] = [_SHARED, *captured.generators]
+    if "numpy.random" in sys.modules:
+        sources.append(np.random.mtrand._rand)
+    sources = [source for source in {id(s): s for s in sources}.values() if not isinstance(source, random.SystemRandom)]
+    before = [_state(source) for source in sources]
+    result = run()
+    for source, state in zip(sources, before, strict=True):
+        if pickle.dumps(_state(source)) == pickle.dumps(state):
+            continue
+        named = [(what, place) for what, place, generator in captured.draws if generator is source]
+        if not named and threading.active_count() > 1:
+            continue  # another thread has drawn from it, as far as anyone can tell
+        _restore(source, state)
+        what, place = named[0] if named else ("", None)
+        raise TraceError(
+            f"{name} draws random numbers{f' ({what})' if what else ''} while it is traced, and every call would get "
+            f"the same ones. Draw them before the call, and pass them as an argument{describe(place)}"
+        )
+    return result
+
+
+#: What the functions of `random` draw from.
+_SHARED: Any = random.random.__self__  # type: ignore[attr-defined]
+
+
+def _state(source: Any) -> Any:
+    if isinstance(source, random.Random):
+        return source.getstate()
+    return source.get_state(legacy=False) if isinstance(source, np.random.RandomState) else source.bit_generator.state
+
+
+def _restore(source: Any, state: Any) -> None:
+    if isinstance(source, random.Random):
+        source.setstate(state)
+    elif isinstance(source, np.random.RandomState):
+        source.set_state(state)
+    else:
+        source.bit_generator.state = state
+
+
+class Variant(Protocol):
+    """A kernel with what was captured when it was traced."""
+
+    captured: Captured
+
+
+class Variants:
+    """What has been made for one structure of arguments: a kernel per state of what was captured.
+
+    Attributes:
+        entries: the kernels with what belongs to them, in the order in which they were made.
+    """
+
+    #: So many are kept. Whoever needs more has changing numbers that should be arguments.
+    MOST = 8
+
+    def __init__(self) -> None:
+        self.entries: list[Any] = []
+        self._last: Any = None
+        self._changed: collections.Counter[str] = collections.Counter()
+
+    def find(self) -> Any:
+        """The entry that fits what is there now; None if there is none."""
+        last, entries = self._last, self.entries
+        if last is not None and last.captured.unchanged():
+            return last
+        for test in (Captured.unchanged, Captured.same):
+            for entry in reversed(entries):
+                if test(entry.captured):
+                    self._last = entry
+                    return entry
+        return None
+
+    def differences(self) -> list[str]:
+        """What is another one now than it was for the last entry."""
+        return self._last.captured.differences() if self._last is not None else []
+
+    def add(self, entry: Any, differences: Sequence[str], name: str) -> None:
+        """Add an entry, made because of these differences; warn if that happens again and again."""
+        self.entries = [*self.entries[1 - self.MOST :], entry]
+        self._last = entry
+        self._changed.update(differences)
+        for what, count in self._changed.items():
+            if what in differences and count == self.MOST:
+                warnings.warn(
+                    f"{name} has been compiled {count + 1} times, because {what} was another one at each time. Pass it "
+                    "as an argument, or make it a Value and set its data",
+                    CapturedStateWarning,
+                    stacklevel=_user_level(),
+                )
