@@ -307,9 +307,7 @@ class Identities:
         self._counts = any(map(_is_counted, references))
         self._cells = [(r.owner, r.value) for r in references if r.kind is CELL]
         self._items = [(r.owner, r.key, r.value) for r in references if r.kind is ITEM]
-        self._attributes = [
-            (r.owner, r.key, r.value) for r in references if r.kind is ATTRIBUTE and not _is_counted(r)
-        ]
+        self._attributes = [(r.owner, r.key, r.value) for r in references if r.kind is ATTRIBUTE and not _is_counted(r)]
         self._lists: list[tuple[Any, tuple[Any, ...]]] = []
         self._mappings: list[tuple[Any, tuple[tuple[Any, Any], ...]]] = []
         self._arrays: list[tuple[Any, Content]] = []
@@ -391,6 +389,11 @@ def _holds_traced(item: Any, depth: int = 0) -> bool:
     return any(_holds_traced(member, depth + 1) for member in members if type(member) not in _PLAIN)
 
 
+def _reads_by_code(kind: type) -> bool:
+    """Whether reading an attribute of an instance runs code of its class."""
+    return any("__getattribute__" in vars(base) for base in kind.__mro__ if base is not object)
+
+
 class _OnlyPythonError(Exception):
     """There is something that machine code cannot compare."""
 
@@ -413,7 +416,7 @@ class Watches:
         for table, key, value in identities._items:
             rows.append((WATCH_ITEM, id(table), id(key), *self._object(value)))
         for owner, key, value in identities._attributes:
-            if type(owner).__getattribute__ is not object.__getattribute__ and not isinstance(owner, type):
+            if not isinstance(owner, type) and _reads_by_code(type(owner)):
                 raise _OnlyPythonError
             rows.append((WATCH_ATTRIBUTE, id(owner), id(key), *self._object(value)))
         if identities._counts:
@@ -479,7 +482,7 @@ class _Search:
             self._function(item)
         else:
             self._wait(item, "model" if callable(getattr(item, "parameters", None)) else "self")
-            call = getattr(type(item), "__call__", None)
+            call = next((vars(base)["__call__"] for base in type(item).__mro__ if "__call__" in vars(base)), None)
             if isinstance(call, types.FunctionType):
                 self._seen[id(call)] = call
                 self._function(call)
@@ -556,7 +559,7 @@ class _Search:
 
     def _module(self, module: Any, dotted: str, attributes: tuple[str, ...], name: Name, filename: str) -> None:
         """Follow a dotted name into modules; only there, since not all that a module has is the function's business."""
-        for k, attribute in enumerate(attributes):
+        for attribute in attributes:
             table = vars(module)
             if attribute not in table:
                 return
@@ -586,7 +589,7 @@ class _Search:
             if not is_library(item.__code__.co_filename):
                 self._function(item)
             elif "__wrapped__" in vars(item):
-                self._wait(item.__wrapped__, name)
+                self._wait(vars(item)["__wrapped__"], name)
         elif isinstance(item, types.MethodType):
             self._wait(item.__self__, name.rpartition(".")[0] or name)
             self._wait(item.__func__, name)
@@ -677,6 +680,7 @@ _CONSTRUCTION = frozenset(["__init__", "__new__", "__post_init__"])
 _SHOWN = frozenset(["__repr__", "__str__", "__format__", "__reduce__", "__del__"])
 #: Types whose instances have no attributes that anyone could set.
 _BUILT_IN = frozenset([list, tuple, dict, set, frozenset, np.ndarray, types.BuiltinFunctionType])
+
 
 def _attributes_of(item: Any) -> dict[str, Any]:
     attributes = getattr(item, "__dict__", None)

@@ -135,8 +135,13 @@ def _reads(same: _Same) -> Reads:
     if by_string:  # `getattr(model, "training", False)`
         attributes = {**strings, **attributes}
         read |= strings.keys()
-    found = (tuple(dict.fromkeys(names[kind])) for kind in ("global", "free", "import"))
-    return Reads(*found, attributes, frozenset(attributes.keys() - read))
+    return Reads(
+        globals=tuple(dict.fromkeys(names["global"])),
+        free=tuple(dict.fromkeys(names["free"])),
+        imports=tuple(dict.fromkeys(names["import"])),
+        attributes=attributes,
+        written=frozenset(attributes.keys() - read),
+    )
 
 
 _STANDARD = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})

@@ -107,9 +107,7 @@ class Transformed:
             roots += _objects_in(structure)
         return roots
 
-    def _settled(
-        self, arguments: Arguments, run: Callable[[], Traced]
-    ) -> tuple[Traced, Captured]:
+    def _settled(self, arguments: Arguments, run: Callable[[], Traced]) -> tuple[Traced, Captured]:
         """Trace, and note what the function captured."""
         return trace_settled(run, functools.partial(self.captured_roots, arguments), self.name)
 

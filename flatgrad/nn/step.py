@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..compiler.arguments import Arguments
+from ..compiler.captured import Called, Captured
 from ..compiler.driver import Lowered, Printed, compared, joint_passes, lower, print_functions, with_faults
 from ..compiler.emit.training import emit_step_numbers
 from ..compiler.faults import without_faults
@@ -43,15 +44,22 @@ class StepProgram:
     and the leaves that are not trained; it returns the loss, the new parameters and the new state. `arrays` is the
     program re-rolled, if a back end that works on arrays runs it; `mode` the one for which it was lowered. `meaning` is
     evaluated where a step has a fault: it has the operations of which a compiled one compares only whether they would
-    raise.
+    raise. `captured` is what loss and optimiser captured when they were traced.
     """
 
     def __init__(
-        self, lowered: Lowered, traced: Program, meaning: Program, leaves: list[Value], seconds: float, mode: str
+        self,
+        lowered: Lowered,
+        traced: Program,
+        meaning: Program,
+        leaves: list[Value],
+        captured: Captured,
+        seconds: float,
+        mode: str,
     ) -> None:
         self.backend, self.program, self.leaves, self.seconds = lowered.backend, lowered.whole, leaves, seconds
         self.arrays = lowered.arrays[0] if lowered.arrays else None
-        self.traced, self.meaning, self.mode = traced, meaning, mode
+        self.traced, self.meaning, self.captured, self.mode = traced, meaning, captured, mode
 
     def digest(self) -> bytes:
         """A fingerprint of what the step computes, whatever runs it."""
@@ -65,6 +73,23 @@ class StepProgram:
         """The generated function of the step as a routine."""
         arrays = self.arrays is not None
         return Routine(function, self.meaning, source, arrays=arrays, exact=not arrays or self.mode == "exact")
+
+
+class _Entry:
+    """A step for one structure of batches and one state of what was captured.
+
+    Attributes:
+        built: its program.
+        captured: what was captured when it was traced.
+        routine, source: the generated function, once there is one, and its source.
+        loops: loops in machine code that nobody uses at the moment.
+    """
+
+    def __init__(self, built: StepProgram) -> None:
+        self.built, self.captured = built, built.captured
+        self.routine: Routine | None = None
+        self.source: str | Callable[[], str] = ""
+        self.loops: list[Callable[..., Any]] = []
 
 
 class _Position(NamedTuple):
@@ -109,6 +134,8 @@ class TrainStep(Transformed):
         optimizer.check_numbers()
         self.optimizer = optimizer
         self.parameters = as_parameters(parameters)
+        #: What the parameters were taken from; a list of them may be changed, and a model get others.
+        self._given = parameters if callable(getattr(parameters, "parameters", None)) else self.parameters
         self._gradient = GradFunction(
             loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, faults=faults,
             static_argnames=static_argnames,
@@ -116,8 +143,6 @@ class TrainStep(Transformed):
         self._gradient.passes = False  # the whole step is simplified
         self._stepping = threading.RLock()
         self._source: str | Callable[[], str] = ""
-        self._programs: dict[Any, StepProgram] = {}
-        self._loops: dict[Any, Callable[..., Any]] = {}
         self.reload()
 
     @property
@@ -178,7 +203,9 @@ class TrainStep(Transformed):
         """
         self._forbid_tracing()
         arguments = self._take_apart(batch, keywords)
-        routine, leaves, source = self._step_for(arguments)
+        entry = self._step_for(arguments)
+        routine, leaves = entry.routine, entry.built.leaves
+        assert routine is not None
         try:
             with self._stepping:
                 while True:
@@ -189,7 +216,7 @@ class TrainStep(Transformed):
                         given.append([leaf._data for leaf in leaves])
                     loss, parameters, *state = routine.run(*given)
                     after, loss = _Position(parameters, state, before.steps + 1), float(loss)
-                    self._source = source
+                    self._source = entry.source
                     # Something else may have been taken meanwhile, or a signal handler may have made a step. (Between
                     # this comparison and the assignment nothing else can run.)
                     if self._position is before:
@@ -230,11 +257,12 @@ class TrainStep(Transformed):
         arguments = self._take_apart(batch, keywords)
         losses: list[float] = []
         try:
-            with self._stepping, self._loop_for(arguments) as loop:
+            entry = self._entry_for(arguments)
+            with self._stepping, self._loop_for(entry, arguments) as loop:
                 if loop is None:
                     losses.extend(self(*batch, **keywords) for _ in range(steps))
                     return losses
-                self._source = functools.partial(self._printed_as, self._built(arguments), "rolled")
+                self._source = functools.partial(self._printed_as, entry.built, "rolled")
                 while len(losses) < steps:
                     before = self._position
                     chunks = loop(
@@ -253,22 +281,22 @@ class TrainStep(Transformed):
         return losses
 
     @contextmanager
-    def _loop_for(self, arguments: Arguments) -> Iterator[Callable[..., Any] | None]:
+    def _loop_for(self, entry: _Entry, arguments: Arguments) -> Iterator[Callable[..., Any] | None]:
         """What makes steps on one batch in machine code; None if another back end makes them.
 
-        It works in memory of its own. So it is taken out of `_loops` inside the `with` block: whoever makes steps in
+        It works in memory of its own. So it is taken out of `loops` inside the `with` block: whoever makes steps in
         the middle of these (from a signal handler) gets another one.
         """
-        loop = self._loops.pop(arguments.key, None)
-        if loop is None:
-            with self._lock:
-                built = self._built(arguments)
-            loop = self._native_loop(built, arguments) if built.backend == "native" else None
+        try:
+            loop = entry.loops.pop()
+        except IndexError:
+            native = entry.built.backend == "native"
+            loop = self._native_loop(entry.built, arguments) if native else None  # type: ignore[assignment]
         try:
             yield loop
         finally:
             if loop is not None:
-                self._loops[arguments.key] = loop
+                entry.loops.append(loop)
 
     def _take_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any], symbolic: bool = False) -> Arguments:
         arguments = super()._take_apart(args, kwargs, symbolic)
@@ -306,35 +334,50 @@ class TrainStep(Transformed):
 
     @property
     def kernels(self) -> list[Any]:
-        """The routines made so far, one per structure of batches."""
-        return [routine for routine, _, _ in self._kernels.values()]
+        """The routines made so far, one per structure of batches and state of what the loss captured."""
+        entries = [entry for variants in list(self._kernels.values()) for entry in variants.entries]
+        return [entry.routine for entry in entries if entry.routine is not None]
 
     def prepare(self, *batch: Any, **keywords: Any) -> Routine:
         """The compiled step for batches of this structure, made if need be; nothing is run."""
-        return self._step_for(self._take_apart(batch, keywords))[0]
+        routine = self._step_for(self._take_apart(batch, keywords)).routine
+        assert routine is not None
+        return routine
 
-    def _step_for(self, arguments: Arguments) -> tuple[Routine, list[Value], str | Callable[[], str]]:
-        entry: tuple[Routine, list[Value], str | Callable[[], str]] | None = self._kernels.get(arguments.key)
-        if entry is None:
-            with self._lock:
-                built = self._built(arguments)
-                printed = self.printed([(built, "step")])
-                module = LoadedModule(printed.sections, f"{self.name}_step", printed.data)
-                routine = built.routine(module.names["step"], module.source)
-                source: str | Callable[[], str] = module.source
-                if built.backend == "native":
-                    source = functools.partial(self._printed_as, built, "rolled")
-                entry = self._kernels[arguments.key] = routine, built.leaves, source
+    def captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
+        optimizer = self.optimizer
+        parameters = Called(functools.partial(as_parameters, self._given), "the parameters")
+        return [
+            *super().captured_roots(arguments), optimizer.update, optimizer.clip, optimizer.step_numbers, parameters
+        ]  # fmt: skip
+
+    def _entry_for(self, arguments: Arguments) -> _Entry:
+        """What belongs to batches of this structure; its program is made, if need be."""
+        entry: _Entry = self._variant(self._kernels, arguments, lambda: _Entry(self.build(arguments)))
         return entry
 
-    def _built(self, arguments: Arguments) -> StepProgram:
-        """The program for batches of this structure, made once."""
-        if arguments.key not in self._programs:
-            self._programs[arguments.key] = self.build(arguments)
-        return self._programs[arguments.key]
+    def _step_for(self, arguments: Arguments) -> _Entry:
+        """The same; its function is made, too."""
+        entry = self._entry_for(arguments)
+        if entry.routine is None:
+            with self._lock:
+                built = entry.built
+                printed = self.printed([(built, "step")])
+                module = LoadedModule(printed.sections, f"{self.name}_step", printed.data)
+                entry.source = module.source
+                if built.backend == "native":
+                    entry.source = functools.partial(self._printed_as, built, "rolled")
+                entry.routine = built.routine(module.names["step"], module.source)
+        return entry
 
     def build(self, arguments: Arguments, backend: str | None = None) -> StepProgram:
         """Trace loss, gradient and update for batches of this structure; `backend` overrides the step's own."""
+        now = as_parameters(self._given)
+        if len(now) != len(self.parameters) or any(a is not b for a, b in zip(now, self.parameters, strict=True)):
+            raise InputError(
+                f"{self.name}: the parameters are other ones than when this training step was made, and its optimiser "
+                "has no state for them; make a new training step"
+            )
         groups, names, _ = self._groups(arguments)
         count, width = len(names), len(self.parameters)
         name_of = Namer([*names, *(group.name for group in groups)])
@@ -362,10 +405,9 @@ class TrainStep(Transformed):
 
         start = time.perf_counter()
         with collector_paused():
-            traced = trace_function(
-                body, self.name, groups, names, leaf_names=functools.partial(outer_names, self.function),
-                faults=self.faults,
-            )  # fmt: skip
+            leaf_names = functools.partial(outer_names, self.function)
+            run = functools.partial(trace_function, body, self.name, groups, names, leaf_names=leaf_names, faults=self.faults)
+            traced, captured = self._settled(arguments, run)
             program = traced.program if self.faults == "raise" else without_faults(fold_constants(traced.program))
             program.output_groups = [
                 Group("loss", 1, True),
@@ -375,7 +417,7 @@ class TrainStep(Transformed):
             compiled = compared(program, self.mode)
             lowered = lower(compiled, backend or self.backend, self.mode)
             meaning = lowered.whole if compiled is program else run_passes(ARRAY_PASSES, program)
-        return StepProgram(lowered, compiled, meaning, traced.leaves, time.perf_counter() - start, self.mode)
+        return StepProgram(lowered, compiled, meaning, traced.leaves, captured, time.perf_counter() - start, self.mode)
 
     def _updated(self, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
         """The new parameters, then the new states, kind by kind."""

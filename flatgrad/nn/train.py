@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler.arguments import Arguments
+from ..compiler.captured import Captured
 from ..compiler.emit.training import emit_loop
 from ..compiler.transforms import value_and_grad
 from ..runtime import atomic
@@ -337,6 +338,7 @@ class _Run:
         self.saved_at = -1
         self.leaves: list[float] = []
         self.source_digest = ""
+        self._captured: list[Captured] = []
         self.history = History(steps_per_epoch=plan.steps_per_epoch, seed=seed)
         self.best: tuple[float, int, list[float]] | None = None
         self._initial = list(step.numbers)
@@ -354,6 +356,7 @@ class _Run:
         for size in others:  # all steps are on one back end
             built[size] = self._build(size, built[first].backend)
         self.leaves = [leaf._data for leaf in built[first].leaves]
+        self._captured = [program.captured for program in built.values()]
         # The seed and the loop are compared for themselves.
         self.source_digest = hashlib.sha256(b"".join(program.digest() for program in built.values())).hexdigest()
         named = [(program, f"step_{size}") for size, program in built.items()]
@@ -522,7 +525,7 @@ class _Run:
                 limits.append(self.checkpoint_every - k % self.checkpoint_every)
             return min(limits)
 
-        for first, losses, parameters, state in loop(strict, limit):
+        for first, losses, parameters, state in self._chunks(loop, strict, limit):
             k = first + len(losses) - 1
             if strict and not finite(losses[-1]):
                 raise NonFiniteLossError(
@@ -552,6 +555,25 @@ class _Run:
                 bar.set_postfix(loss=f"{losses[-1]:.4g}", refresh=False)
             if ended:
                 break
+
+    def _chunks(self, loop: Loop, strict: bool, limit: Callable[[int], int]) -> Iterator[Chunk]:
+        """The chunks of a loop. Where something that the loss captured has changed, a new loop goes on from there."""
+        going = True
+        while going:
+            going = False
+            for chunk in loop(strict, limit):
+                yield chunk
+                if self.step.steps < self.plan.steps and not all(c.unchanged() or c.same() for c in self._captured):
+                    going = True
+                    break
+            if going:
+                loop = self.generate()
+                self.history._saved = self._refuse_to_save
+
+    def _refuse_to_save(self, rolled: bool) -> str:
+        raise OptionError(
+            "something that the loss captures was changed during the run, so that no single loop can repeat it"
+        )
 
     def _bar(self, progress: bool) -> Any:
         if not progress:

@@ -514,7 +514,7 @@ attribute:
   %got.there = icmp ne ptr %got, null
   br i1 %got.there, label %let_go, label %no
 let_go:
-  call void %drop(ptr %got)  ; its owner still has it; and if it has not, it is only compared, unless it is the one we hold
+  call void %drop(ptr %got)  ; from here on it is only compared
   %got.same = icmp eq ptr %got, %known
   br i1 %got.same, label %next, label %no
 object:

@@ -33,9 +33,10 @@ class Counted:
 
 def counts(item: Any) -> bool:
     """Whether every plain assignment to an attribute of an object is counted."""
-    kind = type(item)
-    return (
-        isinstance(item, Counted)
-        and kind.__setattr__ is Counted.__setattr__
-        and kind.__delattr__ is Counted.__delattr__
+    return isinstance(item, Counted) and all(
+        _setters(type(item), name) is vars(Counted)[name] for name in ("__setattr__", "__delattr__")
     )
+
+
+def _setters(kind: type, name: str) -> Any:
+    return next(vars(base)[name] for base in kind.__mro__ if name in vars(base))

@@ -48,7 +48,7 @@ class MissingExtraError(FlatgradError, ImportError):
 
 
 class CapturedStateWarning(UserWarning):
-    """A compiled function reads something from outside that it changes itself, or that is another one again and again."""
+    """A compiled function reads something from outside that it changes itself, or that changes again and again."""
 
 
 #: What float arithmetic in CPython may raise; `arithmetic_error` turns them into ours.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import sys
 import itertools
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
