@@ -29,6 +29,7 @@ from .driver import build_joint, build_pair, check_options, hasten
 from .names import Namer, identifier, outer_names
 from .program import Group
 from .trace import Trace, Traced, trace_function, trace_graph
+from .writes import Containers, Write, check, write, writes_of
 
 #: All that are alive: in the child of a fork they get new locks.
 _transformed: weakref.WeakSet[Transformed] = weakref.WeakSet()
@@ -208,15 +209,32 @@ class Transformed:
         return groups, names, owners
 
     def _call_traced(
-        self, arguments: Arguments, leaves: Sequence[Any], function: Callable[..., Any] | None = None
-    ) -> Any:
-        """Call the function (or another one) on the traced leaves, put together as the arguments were."""
+        self,
+        arguments: Arguments,
+        leaves: Sequence[Any],
+        function: Callable[..., Any] | None = None,
+        writable: bool = False,
+    ) -> tuple[Any, Containers]:
+        """Call the function (or another one) on the traced leaves, put together as the arguments were.
+
+        Returns:
+            What it returned, and its arguments' containers, so that one can see what it has written into them:
+            nothing, unless they are `writable`.
+
+        Raises:
+            TraceError: if it has written into others.
+        """
         known = [leaves[place] for _, place in arguments.values]
         iterator = placeholders(arguments, leaves, known)
         items = [st.unflatten(structure, iterator, st.object_array) for structure in arguments.structures]
         positional = len(items) - len(arguments.keywords)
         keywords = dict(zip(arguments.keywords, items[positional:], strict=True))
-        return (function or self.function)(*items[:positional], **keywords)
+        containers = Containers(arguments.structures, items)
+        returned = (function or self.function)(*items[:positional], **keywords)
+        names = [self._positions[k] if k < len(self._positions) else f"number {k + 1}" for k in range(positional)]
+        names += arguments.keywords
+        check(containers, names, self.function, arguments.args if writable else None)
+        return returned, containers
 
 
 def _positions(signature: inspect.Signature | None) -> list[str]:
@@ -243,10 +261,10 @@ def _objects_in(structure: tuple[Any, ...]) -> list[Any]:
 class _CallEntry:
     """A kernel of `compile`, with how its arguments are bound and its result is put together."""
 
-    __slots__ = ("captured", "kernel", "result")
+    __slots__ = ("captured", "kernel", "result", "writes")
 
-    def __init__(self, kernel: Kernel, result: Any, captured: Captured) -> None:
-        self.kernel, self.result, self.captured = kernel, result, captured
+    def __init__(self, kernel: Kernel, result: Any, writes: tuple[Write, ...], captured: Captured) -> None:
+        self.kernel, self.result, self.writes, self.captured = kernel, result, writes, captured
 
 
 class CompiledFunction(Transformed):
@@ -258,13 +276,25 @@ class CompiledFunction(Transformed):
         entry, arguments = self._entry(self._take_apart(args, kwargs))
         kernel = entry.kernel
         operands = (*(value for value, _ in arguments.values), *kernel.leaves)
-        results = kernel.call(arguments.numbers, operands)
-        return st.unflatten(entry.result, iter(results), st.object_array)
+        results = iter(kernel.call(arguments.numbers, operands))
+        returned = st.unflatten(entry.result, results, st.object_array)
+        if entry.writes:
+            write(entry.writes, arguments.args, results)
+        return returned
 
     def _inline(self, arguments: Arguments) -> Any:
         """Call the function as a part of the one that is being traced; plain numbers become constants."""
         given = [n for part in arguments.numbers for n in (part if isinstance(part, list) else [part])]
-        return self._call_traced(arguments, [n if isinstance(n, Value) else constant(n) for n in given])
+        leaves = [n if isinstance(n, Value) else constant(n) for n in given]
+        returned, containers = self._call_traced(arguments, leaves, writable=True)
+        new: list[Any] = []
+
+        def structure_of(item: Any) -> tuple[Any, ...]:
+            new.append(item)
+            return st.NUMBER
+
+        write(writes_of(containers, structure_of), arguments.args, iter(new))
+        return returned
 
     def _entry(self, arguments: Arguments) -> tuple[_CallEntry, Arguments]:
         entry = None
@@ -281,10 +311,12 @@ class CompiledFunction(Transformed):
         count = len(names)
 
         def body(leaves: list[TracedValue]) -> tuple[Any, Sequence[Any]]:
-            returned = self._call_traced(arguments, leaves)
+            returned, containers = self._call_traced(arguments, leaves, writable=True)
             flattener = st.Flattener(symbolic=True)
             structure = _result_structure(returned, flattener)
-            return structure, [value if isinstance(value, Value) else constant(value) for value in flattener.numbers]
+            writes = writes_of(containers, lambda item: _result_structure(item, flattener))
+            outputs = [value if isinstance(value, Value) else constant(value) for value in flattener.numbers]
+            return (structure, writes), outputs
 
         captured = None
 
@@ -302,7 +334,8 @@ class CompiledFunction(Transformed):
         self._reached.update((id(leaf), leaf) for leaf in kernel.leaves)
         if any(id(leaf) in given for leaf in kernel.leaves):
             return None
-        return _CallEntry(kernel, traced.result, captured)
+        structure, writes = traced.result
+        return _CallEntry(kernel, structure, writes, captured)
 
 
 def _result_structure(returned: Any, flattener: st.Flattener) -> tuple[Any, ...]:
@@ -468,7 +501,7 @@ class GradFunction(Transformed):
         structures = self._differentiated(arguments)
 
         def body(leaves: list[TracedValue]) -> tuple[Any, Sequence[Any]]:
-            returned = self._call_traced(arguments, leaves)
+            returned, _ = self._call_traced(arguments, leaves)
             aux = None
             flattener = st.Flattener(symbolic=True)
             if self._has_aux:

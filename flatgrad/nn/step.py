@@ -348,7 +348,7 @@ class TrainStep(Transformed):
         optimizer = self.optimizer
         parameters = Called(functools.partial(as_parameters, self._given), "the parameters")
         return [
-            *super().captured_roots(arguments), optimizer.update, optimizer.clip, optimizer.step_numbers, parameters
+            *super().captured_roots(arguments), optimizer.update, optimizer.clip, parameters
         ]  # fmt: skip
 
     def _entry_for(self, arguments: Arguments) -> _Entry:
@@ -397,7 +397,7 @@ class TrainStep(Transformed):
             assert isinstance(trace, Trace)
             for k, parameter in enumerate(self.parameters):
                 trace.bind(parameter, count + k)
-            loss, gradients = self._call_traced(arguments, inputs[:count], self._gradient)
+            (loss, gradients), _ = self._call_traced(arguments, inputs[:count], self._gradient)
             if not any(isinstance(gradient, TracedValue) for gradient in gradients):
                 raise InputError(f"{self.name} does not depend on any of the parameters: there is nothing to train")
             trace.begin_update()

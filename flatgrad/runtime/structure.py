@@ -249,7 +249,8 @@ def unflatten(structure: tuple[Any, ...], leaves: Iterator[Any], array: Callable
         return {key: unflatten(item, leaves, array) for key, item in structure[1]}
     if kind == "static":
         return structure[1].value
-    return structure[1].held
+    held = structure[1].held
+    return held.copy() if isinstance(held, np.ndarray) else held  # a result of numbers is the caller's own
 
 
 def gradient_structure(structure: tuple[Any, ...]) -> tuple[Any, ...]:
