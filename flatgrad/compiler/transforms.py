@@ -323,7 +323,9 @@ class CompiledFunction(Transformed):
         def trace() -> tuple[Traced, list[int]]:
             nonlocal captured
             leaf_names = functools.partial(outer_names, self.function)
-            run = functools.partial(trace_function, body, self.name, groups, names, leaf_names=leaf_names, faults=self.faults)
+            run = functools.partial(
+                trace_function, body, self.name, groups, names, leaf_names=leaf_names, faults=self.faults
+            )
             traced, captured = self._settled(arguments, run)
             return traced, [*places, *range(count, count + len(traced.leaves))]
 
@@ -523,7 +525,9 @@ class GradFunction(Transformed):
         def trace() -> tuple[Traced, list[int], list[Group]]:
             nonlocal captured
             leaf_names = functools.partial(outer_names, self.function)
-            run = functools.partial(trace_function, body, self.name, groups, names, self._wrt or (), leaf_names, faults=faults)
+            run = functools.partial(
+                trace_function, body, self.name, groups, names, self._wrt or (), leaf_names, faults=faults
+            )
             traced, captured = self._settled(arguments, run)
             if self._wrt is not None:
                 leaf = {id(value): len(names) + k for k, value in enumerate(traced.leaves)}

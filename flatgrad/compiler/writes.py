@@ -71,7 +71,10 @@ def _members(item: Any) -> list[tuple[Any, Any]]:
 
 
 def _same(now: list[tuple[Any, Any]], before: list[tuple[Any, Any]]) -> bool:
-    return len(now) == len(before) and all(a is c and b is d for (a, b), (c, d) in zip(now, before, strict=True))
+    """Whether the very same objects are under the same keys or indices."""
+    if len(now) != len(before) or not all(member is was for (_, member), (_, was) in zip(now, before, strict=True)):
+        return False
+    return [key for key, _ in now] == [key for key, _ in before]
 
 
 class Write(NamedTuple):

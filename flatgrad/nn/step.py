@@ -406,7 +406,9 @@ class TrainStep(Transformed):
         start = time.perf_counter()
         with collector_paused():
             leaf_names = functools.partial(outer_names, self.function)
-            run = functools.partial(trace_function, body, self.name, groups, names, leaf_names=leaf_names, faults=self.faults)
+            run = functools.partial(
+                trace_function, body, self.name, groups, names, leaf_names=leaf_names, faults=self.faults
+            )
             traced, captured = self._settled(arguments, run)
             program = traced.program if self.faults == "raise" else without_faults(fold_constants(traced.program))
             program.output_groups = [
