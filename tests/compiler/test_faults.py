@@ -237,6 +237,19 @@ def test_inlined_and_outer_gradients():
         outer(-1.0)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_compiled_function_of_a_gradient(backend):
+    """Its forward function compares; its error names the operation that is not computed."""
+    slope = fg.grad(fg.log)
+    f = fg.compile(lambda x: slope(x) * 2.0, backend=backend)
+    x = fg.Value(2.0)
+    out = f(x)
+    out.backward()
+    assert (out.data, x.grad) == (1.0, -0.5)
+    with pytest.raises(fg.DomainError, match=r"log\(-1\.0\): log needs x > 0\n.*test_faults"):
+        f(-1.0)
+
+
 @given(programs(max_steps=10))
 def test_random_gradients_raise_where_the_value_does(program):
     """The same bits as with the value, or an exception of the same class."""
