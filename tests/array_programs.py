@@ -543,7 +543,10 @@ class _Writing:
         raising = self.may_raise and self.draw(st.booleans())
         rows = [row for row in BY_NAME.values() if row.result == result and row.raises >= raising]
         row = self.draw(st.sampled_from(rows))
-        return Map((row.name,), self.operands(row.operand_kinds), lanes)
+        operands = self.operands(row.operand_kinds)
+        if row.operand_kinds == "ff" and self.draw(st.integers(0, 2)) == 0:  # what rules and short ways are for
+            operands = operands[0], Constants((self.draw(st.sampled_from([1.0, -1.0, 2.0, 3.0, 0.5])),))
+        return Map((row.name,), operands, lanes)
 
     def select(self):
         names = st.sampled_from(sorted(SELECTIONS))

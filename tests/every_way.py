@@ -10,14 +10,19 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
 import flatgrad as fg
 from flatgrad import nn
+from flatgrad.compiler import transforms
+from flatgrad.compiler.emit import c as c_emitter
+from flatgrad.compiler.emit import llvm, python
 from flatgrad.compiler.emit.c import emit_c
 from flatgrad.compiler.emit.numpy import ArrayFunction
 from flatgrad.compiler.reroll import reroll
@@ -84,6 +89,8 @@ class CFile:
 
     def __init__(self) -> None:
         self.cases: list[tuple[Any, list[float], Outcome, str]] = []
+        #: Kernels that are saved as files of their own: of those that are added, the last one.
+        self.saved: tuple[Any, str, list[float]] | None = None
 
     def add(self, arrays: Any, inputs: list[float], expected: Outcome, report: str) -> None:
         self.cases.append((arrays, inputs, expected, report))
@@ -94,6 +101,9 @@ class CFile:
 
         count, cases = len(self.cases), self.cases
         self.cases = []
+        if self.saved is not None:
+            check_saved_c(*self.saved)
+        self.saved = None
         if not count:
             return 0
         with tempfile.TemporaryDirectory() as folder:
@@ -108,10 +118,11 @@ class CFile:
         return count
 
 
-def check_saved_c(kernel: Any, name: str, program: Any, inputs: list[float]) -> None:
-    """The file that `kernel.save("f.c")` writes computes what the program means."""
+def check_saved_c(kernel: Any, name: str, inputs: list[float]) -> None:
+    """The file that `kernel.save("f.c")` writes computes what the program means; of a kernel with one function."""
     from tests.compiler.test_c import build
 
+    program = (kernel.joint or kernel.forward).program
     with tempfile.TemporaryDirectory() as folder:
         call = build(kernel.save(Path(folder) / "saved.c")).function(name, program)
         expected = flatgrad_outcome(lambda: flattened(program.evaluate(inputs)))
@@ -220,6 +231,16 @@ def _numbers(program: LoopProgram, kernel: Any) -> list[float]:
     return [*(x for group in program.arguments for x in group.numbers), *(leaf.data for leaf in kernel.leaves)]
 
 
+def assert_calls_agree(
+    call: Callable[[], list[float]], expected: Outcome, program: object, kernel: Any, inputs: list[float]
+) -> None:
+    """The first calls go by way of Python, later ones may be builtin functions, or go over to machine code."""
+    errors = possible_errors(kernel.program, inputs)
+    with mock.patch.object(transforms, "OFTEN", 2):
+        for turn in range(4):
+            assert_agrees(flatgrad_outcome(call), expected, f"call {turn}\n{program}\n{kernel.source}", errors)
+
+
 def check_joint(program: AnyProgram, backend: str = "numpy", c: CFile | None = None) -> int:
     """Value and gradients of the first output, and the other outputs; returns the number of equations."""
     program = as_loops(program)
@@ -238,9 +259,10 @@ def check_joint(program: AnyProgram, backend: str = "numpy", c: CFile | None = N
         return 0
     inputs = _numbers(program, kernel)
     assert_every_way_agrees(kernel, kernel.joint, "value_and_grad", inputs, program, c=c)
+    if c is not None and (c.saved is None or kernel.leaves):
+        c.saved = kernel, "value_and_grad", inputs
     # The interpreter does not compute the gradients of leaves; here they are not asked for.
-    actual = flatgrad_outcome(lambda: flattened(list(f(*arguments))))
-    assert_agrees(actual, expected, f"{program}\n{kernel.source}", possible_errors(kernel.program, inputs))
+    assert_calls_agree(lambda: flattened(list(f(*arguments))), expected, program, kernel, inputs)
     return len(kernel.program)
 
 
@@ -257,9 +279,8 @@ def check_grad(program: AnyProgram, backend: str = "numpy", c: CFile | None = No
         return 0
     inputs = _numbers(program, kernel)
     assert_every_way_agrees(kernel, kernel.joint, "grad", inputs, program, c=c)
-    actual = flatgrad_outcome(lambda: flattened(list(f(*arguments))))
     expected = Outcome(expected.numbers[1:], expected.error)
-    assert_agrees(actual, expected, f"{program}\n{kernel.source}", possible_errors(kernel.program, inputs))
+    assert_calls_agree(lambda: flattened(list(f(*arguments))), expected, program, kernel, inputs)
     return len(kernel.program)
 
 
@@ -395,6 +416,30 @@ def check_graph(program: AnyProgram, backend: str = "numpy", c: CFile | None = N
     errors = possible_errors(kernel.program, [*inputs, *seeds])
     assert_agrees(flatgrad_outcome(compiled), flatgrad_outcome(interpreted), f"{report}\n{kernel.source}", errors)
     return len(kernel.program)
+
+
+#: Limits by which small programs are cut into functions, and work in the caller's memory, as large ones do.
+SMALL_LIMITS = [
+    (python, {"_SPLIT": 8, "_PART": 5}),
+    (llvm, {"_CHUNK": 3, "_COPIES": 1}),
+    (c_emitter, {"_BLOCK": 3, "_PART": 2, "_LOCAL": 0, "_PIECES": 1, "_ITEMS": 1, "_FUNCTION": 12}),
+]
+
+
+def in_pieces(check: Callable[..., int]) -> Callable[..., int]:
+    """A check with all code cut into small functions."""
+
+    def checked(program: AnyProgram, backend: str = "numpy", c: CFile | None = None) -> int:
+        with ExitStack() as stack:
+            for module, limits in SMALL_LIMITS:
+                stack.enter_context(mock.patch.multiple(module, **limits))
+            own = CFile() if c is not None else None
+            count = check(program, backend=backend, c=own)
+            if own is not None:
+                own.check()
+        return count
+
+    return checked
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

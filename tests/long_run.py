@@ -37,6 +37,7 @@ from tests.every_way import (
     check_partial_pair,
     check_primal,
     check_training,
+    in_pieces,
 )
 from tests.programs import long_chains, programs
 
@@ -59,12 +60,13 @@ SELDOM = 8
 IRREGULAR = programs(max_outputs=3)
 SELECTIONS = selections(max_steps=3, max_lanes=8)
 KINDS = [
-    Kind("irregular, value and gradient", IRREGULAR, check_joint, 0.44),
+    Kind("irregular, value and gradient", IRREGULAR, check_joint, 0.41),
     Kind("irregular, gradient", IRREGULAR, check_grad, 0.08),
     Kind("irregular, forward and backward", IRREGULAR, check_pair, 0.14),
     Kind("irregular, some outputs", IRREGULAR, check_partial_pair, 0.04),
     Kind("irregular, graph", IRREGULAR, check_graph, 0.06),
     Kind("irregular, training", IRREGULAR, check_training, 0.02),
+    Kind("irregular, in pieces", IRREGULAR, in_pieces(check_joint), 0.02),
     Kind("long chains", long_chains(), check_joint, 0.004),
     Kind("loops, value", loop_programs(), check_primal, 0.02),
     Kind("loops, value and gradient", loop_programs(), check_joint, 0.03),
@@ -78,6 +80,7 @@ KINDS = [
     Kind("selections, forward and backward", SELECTIONS, check_pair, 0.04),
     Kind("selections, some outputs", SELECTIONS, check_partial_pair, 0.01),
     Kind("selections, graph", SELECTIONS, check_graph, 0.01),
+    Kind("selections, in pieces", SELECTIONS, in_pieces(check_pair), 0.01),
     Kind("selections, training", selections(max_steps=2, max_lanes=5), check_training, 0.005),
 ]
 

@@ -35,6 +35,7 @@ from tests.every_way import (
     check_partial_pair,
     check_primal,
     check_training,
+    in_pieces,
 )
 from tests.programs import programs
 from tests.test_programs import drawn
@@ -72,12 +73,20 @@ def test_training(program, backend):
     check_training(program, backend=backend)
 
 
+@given(st.one_of(SMALL, programs(max_outputs=2)), st.sampled_from([check_joint, check_pair]), backends)
+@settings(max_examples=15)
+def test_in_pieces(program, check, backend):
+    in_pieces(check)(program, backend=backend)
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler on this machine")
 def test_c():
     c = CFile()
     for program in drawn(SMALL, 8):
         check_pair(program, c=c)
         check_joint(program, c=c)
+        in_pieces(check_joint)(program, c=CFile())
+    assert c.saved is not None, "one is saved as a file of its own, too"
     assert c.check() > 16
     assert c.check() == 0
 

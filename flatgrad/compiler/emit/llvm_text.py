@@ -75,10 +75,8 @@ class Function:
             return a + b
         return b if a == 0 else a if b == 0 else self.let(f"add nsw i64 {a}, {b}")
 
-    def least(self, index: str | int, limit: int) -> str | int:
+    def least(self, index: str | int, limit: int) -> str:
         """The smaller of an index and a limit."""
-        if isinstance(index, int):
-            return min(index, limit)
         over = self.let(f"icmp ugt i64 {index}, {limit}")
         return self.let(f"select i1 {over}, i64 {limit}, i64 {index}")
 
