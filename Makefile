@@ -3,13 +3,26 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench format clean
+# Processes that share the tests.
+WORKERS ?= auto
+
+.PHONY: demo test portable check bench format clean
 
 demo: $(VENV)/.core
 	$(BIN)/python -m flatgrad demo --plot
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+# A selection: machine code and NumPy as on processors without AVX-512, and without AVX2; then one core, and a slow clock.
+NUMPY := tests/compiler/test_numpy_backend.py
+TIMING := tests/nn/test_train.py tests/nn/test_native_training.py tests/compiler/test_native_threads.py
+ONE_CORE := $(if $(shell command -v taskset),taskset -c 0)
+
+portable: $(VENV)/.dev
+	$(BIN)/python -m tests.restricted x86-64-v3 -q -n $(WORKERS) $(NUMPY) tests/compiler/test_native_primitives.py
+	$(BIN)/python -m tests.restricted x86-64 -q -n $(WORKERS) $(NUMPY) tests/compiler/test_native.py
+	FLATGRAD_TEST_CLOCK=50 $(ONE_CORE) $(BIN)/python -m pytest -q $(TIMING) -k "ctrl_c or killed or threads or chunk"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -20,19 +20,9 @@ from flatgrad.nn.data import make_moons
 from flatgrad.runtime import native
 from flatgrad.runtime.primitives import TABLE
 from tests.bits import all_bits, bits
+from tests.restricted import LEVELS, available, environment
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
-
-LEVELS = ["generic", "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
-
-
-def available(level):
-    try:
-        native.Host(level)
-    except (fg.OptionError, fg.MissingExtraError):
-        return False
-    return True
-
 
 AVAILABLE = [level for level in LEVELS if available(level)]
 
@@ -181,15 +171,6 @@ def outcome():
     return found
 
 
-def dispatched(*parts):
-    """What NumPy chooses its kernels by, and can be told to do without: the features whose names have these parts."""
-    core = sys.modules.get("numpy._core._multiarray_umath") or sys.modules["numpy.core._multiarray_umath"]
-    here = [name for name in core.__cpu_dispatch__ if core.__cpu_features__.get(name)]
-    return [name for name in here if any(part in name for part in parts)]
-
-
-#: What NumPy does without where machine code does without it; its baseline is some version's second level.
-HIDDEN = {"x86-64-v3": dispatched("512", "V4"), "x86-64-v2": dispatched(""), "x86-64": dispatched("")}
 #: Where there are no levels, the least of the architecture is compared.
 COMPARED = AVAILABLE[1:] or AVAILABLE
 
@@ -216,12 +197,10 @@ def expected():
 @pytest.mark.slow
 @pytest.mark.parametrize("level", COMPARED)
 def test_the_bits_are_the_same_on_every_processor(level, expected):
-    environment = {**os.environ, "FLATGRAD_CPU": level}
-    environment["NPY_DISABLE_CPU_FEATURES"] = " ".join(HIDDEN.get(level, []))
     code = "import json; from tests.compiler.test_targets import outcome; print(json.dumps(outcome()))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment,
-        cwd=Path(fg.__file__).parent.parent,
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={**os.environ, **environment(level)}, cwd=Path(fg.__file__).parent.parent,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
