@@ -17,7 +17,7 @@ def power(base: float, exponent: float) -> float:
 
 
 def hypot(a: float, b: float) -> float:
-    """sqrt(a*a + b*b); where a square would be too large or too small, a and b are scaled by a power of two."""
+    """sqrt(a*a + b*b), scaled by a power of two where a square would be out of range."""
     a, b = abs(a), abs(b)
     if a == inf or b == inf:
         return inf
