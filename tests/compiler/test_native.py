@@ -372,7 +372,7 @@ def test_outputs_that_are_inputs_constants_and_duplicates():
     f = fg.compile(lambda x: [x[2], 1.5, x[0] * 2.0, x[2], x[0] * 2.0, 1.5, x[1]], backend="native")
     values = [fg.Value(1.0), fg.Value(-0.0), fg.Value(math.inf)]
     results = f(values)
-    assert_same([r.data for r in results], [math.inf, 1.5, 2.0, math.inf, 2.0, 1.5, -0.0])
+    assert_same([getattr(r, "data", r) for r in results], [math.inf, 1.5, 2.0, math.inf, 2.0, 1.5, -0.0])
     (results[0] + results[2] + results[3] + results[4]).backward()
     assert [v.grad for v in values] == [4.0, 0.0, 2.0]
 
