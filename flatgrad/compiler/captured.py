@@ -34,13 +34,14 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 
 from ..runtime.builtin import (
-    MAPPING_SIZE,
     WATCH_ARRAY,
     WATCH_ATTRIBUTE,
     WATCH_CELL,
     WATCH_ITEM,
     WATCH_LIST,
+    WATCH_MAPPING,
     WATCH_WORD,
+    mapping_order,
 )
 from ..runtime.changes import changes, counts
 from ..runtime.errors import CapturedStateWarning, TraceError
@@ -424,7 +425,10 @@ class Watches:
         for items, members in identities._lists:
             rows.append((WATCH_LIST, id(items), len(members), self._numbers(list(map(id, members))), 0, 0))
         for mapping, pairs in identities._mappings:
-            rows.append((WATCH_WORD, id(mapping) + MAPPING_SIZE, 0, len(pairs), 0, 0))
+            order = mapping_order(mapping)
+            if order is None:
+                raise _OnlyPythonError
+            rows.append((WATCH_MAPPING, id(mapping), *order, len(pairs), 0))
             for key, value in pairs:
                 if type(key) not in _PLAIN:
                     raise _OnlyPythonError
@@ -531,8 +535,10 @@ class _Search:
                     continue
                 self._name(CELL, cell, None, name, value, code.co_filename)
         self._globals(function.__globals__, reads, code.co_filename)
-        for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-            self._wait(default, f"{function.__name__}'s default")
+        for attribute in ("__defaults__", "__kwdefaults__"):
+            defaults = getattr(function, attribute)
+            if defaults is not None and not set(map(type, _members(defaults) or ())) <= _PLAIN:
+                self._reference(ATTRIBUTE, function, attribute, f"{function.__name__}.{attribute}", defaults)
         wrapped = getattr(function, "__wrapped__", None)
         if wrapped is not None:
             self._wait(wrapped, function.__name__)
@@ -543,8 +549,13 @@ class _Search:
                 self._name(ITEM, table, name.name, name, table[name.name], filename)
         for name in reads.imports:
             module = sys.modules.get(name.name)
-            if module is not None:
+            if module is None:
+                continue
+            if name.attributes:
                 self._module(module, name.name, name.attributes, name, filename)
+            elif not is_library_module(name.name) and id(module) not in self._seen:
+                self._seen[id(module)] = module
+                self._objects.append((module, name.name, 0))  # a local variable has it
 
     def _name(self, kind: str, owner: Any, key: Any, name: Name, value: Any, filename: str) -> None:
         """A variable that is read."""
@@ -594,8 +605,9 @@ class _Search:
             self._wait(item.__self__, name.rpartition(".")[0] or name)
             self._wait(item.__func__, name)
         elif isinstance(item, functools.partial):
-            for part in (item.func, *item.args, *item.keywords.values()):
-                self._wait(part, name)
+            self._wait(item.func, name)
+            for attribute in ("args", "keywords"):
+                self._reference(ATTRIBUTE, item, attribute, f"{name}.{attribute}", getattr(item, attribute))
         elif hasattr(type(item), "captured_roots"):  # a transformed function
             for root in item.captured_roots():
                 self._wait(root, name)

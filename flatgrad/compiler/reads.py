@@ -121,6 +121,7 @@ def _reads(same: _Same) -> Reads:
             kind = ""
             if operation == "IMPORT_NAME":
                 module = argument
+                names["import"].append(Name(module, (), at))
             elif operation == "IMPORT_FROM":
                 names["import"].append(Name(module, (argument,), at))
             elif operation in _GLOBAL or (operation in _FREE and argument in code.co_freevars):
@@ -178,7 +179,9 @@ def is_library_module(name: str | None) -> bool:
     if module is None or name == "__main__":
         return False
     filename = getattr(module, "__file__", None)
-    return filename is None or filename.startswith(PACKAGE) or is_library(filename)
+    if filename is None:  # built in, or made by the user's own code
+        return (name or "").partition(".")[0] in sys.stdlib_module_names
+    return filename.startswith(PACKAGE) or is_library(filename)
 
 
 def is_model_module(name: str) -> bool:

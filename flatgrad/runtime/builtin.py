@@ -64,12 +64,13 @@ DIMENSIONS: Final = 4
 #: `WATCH_ATTRIBUTE`  an attribute: its owner, its name, the object
 #: `WATCH_WORD`       a word of memory: its address, 0, what must be there
 #: `WATCH_LIST`       the items of a list: the list, how many, the address of theirs
+#: `WATCH_MAPPING`    the order of a dictionary: the dictionary, what `mapping_order` says, how many items there are
 #: `WATCH_ARRAY`      an array: the array, the address of words: where its numbers are, how many bytes they take, a
 #:                    copy of them, the number of dimensions, the shape
 #: =================  ==============================================================================================
 #:
 #: Behind an object stand two words: whether it is a float, in which case another float will do, and its bits.
-WATCH_CELL, WATCH_ITEM, WATCH_ATTRIBUTE, WATCH_WORD, WATCH_LIST, WATCH_ARRAY = range(6)
+WATCH_CELL, WATCH_ITEM, WATCH_ATTRIBUTE, WATCH_WORD, WATCH_LIST, WATCH_ARRAY, WATCH_MAPPING = range(7)
 _ROW: Final = 6
 
 
@@ -209,9 +210,9 @@ _FLOAT64: Final = np.dtype(np.float64)
 #: Offsets in bytes: an object's type; a float's number; the size of a list or dict, and where a list's items are; the
 #: items of a tuple; an array's fields.
 _TYPE, _NUMBER, _SIZE, _ITEMS, _OWN_ITEMS = 8, 16, 16, 24, 24
-#: What is in a closure's cell; how many items a dictionary has.
-_CONTENT: Final = 16
-MAPPING_SIZE: Final = 16
+#: What is in a closure's cell; of a dictionary how many items it has, and where its table of keys is; of that table how
+#: many entries have been made in it. (An item that is removed and put back gets a new entry, behind all others.)
+_CONTENT, _KEYS, _ENTRIES = 16, 32, 24
 _DATA, _DIMENSIONS_COUNT, _DIMENSIONS, _DESCRIPTION, _FLAGS = 16, 24, 32, 56, 64
 #: NumPy's flags of arrays that are contiguous and aligned; the place of a function in its table of functions.
 _CONTIGUOUS_ALIGNED, _NEW_FROM_DESCRIPTION = 0x101, 94
@@ -270,6 +271,25 @@ def _data_offset() -> int:
     return next((place for place in places if _word(id(value) + place) == id(number)), 0)
 
 
+def mapping_order(mapping: dict[Any, Any]) -> tuple[int, int] | None:
+    """Two words that stay the same as long as the order of a dictionary's keys does; None if they are not to be had."""
+    if not _orders_are_known():
+        return None
+    keys = _word(id(mapping) + _KEYS)
+    return keys, _word(keys + _ENTRIES)
+
+
+@cache
+def _orders_are_known() -> bool:
+    if not supported():
+        return False
+    mapping = {"a": 1, "b": 2, "c": 3}
+    keys = _word(id(mapping) + _KEYS)
+    first = _word(keys + _ENTRIES)
+    mapping["a"] = mapping.pop("a")
+    return (first, _word(id(mapping) + _KEYS), _word(keys + _ENTRIES)) == (3, keys, 4)
+
+
 def _word(address: int) -> int:
     return int(ctypes.c_int64.from_address(address).value)
 
@@ -295,7 +315,7 @@ def _objects_are_known() -> bool:
         and [_word(id(table) + _SIZE) for table in ({}, {1: 2}, {1: 2, 3: 4})] == [0, 1, 2]
         and _word(_word(id(numbers) + _ITEMS) + 8) == id(numbers[1])
         and (_word(id(pair) + _OWN_ITEMS), _word(id(pair) + _OWN_ITEMS + 8)) == (id(array), id(number))
-        and _word(id(mapping) + MAPPING_SIZE) == 3
+        and _word(id(mapping) + _SIZE) == 3
         and _word(id(cell) + _CONTENT) == id(number)
     )
 
@@ -502,7 +522,7 @@ row:
   %key.number = ptrtoint ptr %key to i64
   switch i64 %kind, label %cell [ i64 {WATCH_ITEM}, label %item  i64 {WATCH_ATTRIBUTE}, label %attribute
                                   i64 {WATCH_WORD}, label %word  i64 {WATCH_LIST}, label %list
-                                  i64 {WATCH_ARRAY}, label %array ]
+                                  i64 {WATCH_ARRAY}, label %array  i64 {WATCH_MAPPING}, label %mapping ]
 cell:
   {_field("content", "ptr", "%owner", _CONTENT)}
   br label %object
@@ -548,6 +568,17 @@ items_of:
   %items.differ = call i32 %compare(ptr %items, ptr %known, i64 %bytes)
   %items.same = icmp eq i32 %items.differ, 0
   br i1 %items.same, label %next, label %no
+mapping:
+  {_field("mapping.size", "i64", "%owner", _SIZE)}
+  {_field("mapping.keys", "ptr", "%owner", _KEYS)}
+  %mapping.size.same = icmp eq i64 %mapping.size, %is_float
+  %mapping.keys.same = icmp eq ptr %mapping.keys, %key
+  %mapping.same = and i1 %mapping.size.same, %mapping.keys.same
+  br i1 %mapping.same, label %entries_of, label %no
+entries_of:
+  {_field("entries", "ptr", "%mapping.keys", _ENTRIES)}
+  %entries.same = icmp eq ptr %entries, %known
+  br i1 %entries.same, label %next, label %no
 array:
   {_field("data", "ptr", "%owner", _DATA)}
   {_field("dimensions", "i32", "%owner", _DIMENSIONS_COUNT)}

@@ -1,0 +1,1031 @@
+"""What a function captures: whatever it reads from outside is noticed when it is another one at a later call."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import gc
+import math
+import random
+import sys
+import types
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad import Value, nn
+from flatgrad.compiler.captured import Captured, Variants
+from flatgrad.compiler.reads import reads_of
+from flatgrad.runtime import builtin, native
+
+BACKENDS = ["python", "numpy", *(["native"] if native.available() else []), "auto"]
+X = 1.5
+
+
+# --- functions with something that changes: each scenario yields the function, then makes a change at every turn ------
+
+
+def closure_number():
+    rate = 0.5
+    yield lambda x: rate * x * x
+    rate = 2.0
+    yield
+    rate = -rate
+    yield
+
+
+def closure_flag():
+    train = True
+    yield lambda x: x * x if train else x * 3.0
+    train = False
+    yield
+    train = True
+    yield
+
+
+def closure_value():
+    w = Value(2.0)
+    yield lambda x: w * x
+    w = Value(5.0)
+    yield
+    w.data = 7.0
+    yield
+
+
+def global_number():
+    module = types.ModuleType("user_module")
+    exec("rate = 0.5\ndef f(x):\n    return rate * x * x\n", vars(module))
+    yield module.f
+    module.rate = 3.0
+    yield
+
+
+def helper_reads_a_global():
+    module = types.ModuleType("user_module")
+    exec("rate = 0.5\ndef scaled(x):\n    return rate * x\ndef f(x):\n    return scaled(x) * x\n", vars(module))
+    yield module.f
+    module.rate = 3.0
+    yield
+
+
+def helper_is_replaced():
+    module = types.ModuleType("user_module")
+    exec("def act(x):\n    return x * x\ndef f(x):\n    return act(x) * 2.0\n", vars(module))
+    yield module.f
+    exec("def act(x):\n    return x + 1.0\n", vars(module))
+    yield
+
+
+def imported_module():
+    module = types.ModuleType("user_settings")
+    sys.modules["user_settings"] = module
+    module.rate = 0.5
+
+    def f(x):
+        import user_settings
+
+        return user_settings.rate * x
+
+    def g(x):
+        from user_settings import rate
+
+        return f(x) * rate
+
+    yield g
+    module.rate = 2.0
+    yield
+    del sys.modules["user_settings"]
+
+
+def dotted_name():
+    settings = types.ModuleType("user_settings")
+    settings.limits = types.ModuleType("limits")
+    settings.limits.upper = 2.0
+    yield lambda x: fg.minimum(x * x, settings.limits.upper)
+    settings.limits.upper = 1.0
+    yield
+
+
+class Fit:
+    def __init__(self):
+        self.y = np.array([1.0, 2.0])
+        self.weight = 1.0
+
+    def loss(self, m):
+        return ((m - self.y) ** 2).sum() * self.weight
+
+
+def method_with_an_array():
+    fit = Fit()
+    yield fit.loss
+    fit.y[:] = [5.0, 5.0]
+    yield
+    fit.y = np.array([7.0, 7.0, 7.0])
+    yield
+    fit.weight = 0.5
+    yield
+    fit.y.shape = (1, 3)
+    yield
+
+
+class Switch(nn.Module):
+    def __init__(self):
+        self.a, self.training, self.scales = Value(2.0), True, [1.0, 2.0]
+
+    def __call__(self, x):
+        return self.a * x * self.scales[0] if self.training else self.a * x * self.scales[1] * 100.0
+
+
+def module_flag():
+    model = Switch()
+    yield model
+    model.training = False
+    yield
+    model.scales[1] = 3.0
+    yield
+    model.scales = [4.0, 5.0]
+    yield
+    model.a = Value(9.0)
+    yield
+
+
+def model_inside_a_model():
+    model = Switch()
+    outer = types.SimpleNamespace(layers=[Switch(), model])
+    yield lambda x: sum(layer(x) for layer in outer.layers)
+    model.training = False
+    yield
+    outer.layers.append(Switch())
+    yield
+    outer.layers[0] = model
+    yield
+
+
+def class_attribute():
+    class Settings:
+        rate = 0.5
+
+    class Inherits(Settings):
+        pass
+
+    settings = Inherits()
+    yield lambda x: settings.rate * x * Settings.rate
+    Settings.rate = 2.0
+    yield
+    settings.rate = 3.0
+    yield
+    Inherits.rate = 4.0
+    del settings.rate
+    yield
+
+
+def behind_a_property():
+    class Settings:
+        def __init__(self):
+            self._rate = 0.5
+
+        @property
+        def rate(self):
+            return self._rate * 2.0
+
+    settings = Settings()
+    yield lambda x: settings.rate * x
+    settings._rate = 2.0
+    yield
+
+
+def in_slots():
+    class Settings:
+        __slots__ = ("rate",)
+
+    settings = Settings()
+    settings.rate = 0.5
+    yield lambda x: settings.rate * x
+    settings.rate = 2.0
+    yield
+
+
+def read_by_name():
+    settings = types.SimpleNamespace(rate=0.5)
+    yield lambda x: getattr(settings, "rate", 1.0) * x
+    settings.rate = 2.0
+    yield
+
+
+def lists_and_dicts():
+    weights, table = [1.0, 2.0], {"a": 1.0, "b": [1.0, {"c": 2.0}]}
+    yield lambda x: x * weights[0] * weights[-1] * table["a"] * table["b"][1]["c"] * len(table)
+    weights[0] = 3.0
+    yield
+    weights.append(4.0)
+    yield
+    table["a"] = 5.0
+    yield
+    table["b"][1]["c"] = 6.0
+    yield
+    table["new"] = 0.0
+    yield
+
+
+def order_of_a_dict():
+    table = {"a": 1e16, "b": 1.0, "c": -1e16}
+    yield lambda x: sum(number * x for number in table.values())
+    table["a"] = table.pop("a")
+    yield
+
+
+def sets_and_queues():
+    chosen, queue = {1.0}, collections.deque([1.0, 2.0])
+    yield lambda x: x * len(chosen) * queue[0]
+    chosen.add(2.0)
+    yield
+    queue.appendleft(5.0)
+    yield
+
+
+def list_of_values():
+    weights = [Value(1.0), Value(2.0)]
+    yield lambda x: sum(w * x for w in weights)
+    weights[1] = Value(3.0)
+    yield
+    weights.append(Value(4.0))
+    yield
+    weights[:] = weights[:1]
+    yield
+
+
+def object_array():
+    weights = np.array([Value(1.0), Value(2.0)], dtype=object)
+    yield lambda x: (weights * x).sum()
+    weights[0] = Value(3.0)
+    yield
+
+
+def arrays():
+    rows = np.arange(6.0).reshape(2, 3)
+    strided = rows.T
+    yield lambda x: (rows[0] * x).sum() + strided[2, 1] * x + len(strided) * x
+    rows[1, 2] = -0.0
+    yield
+    strided[0, 0] = 17.0
+    yield
+
+
+def integers_and_booleans():
+    count, mask = 2, np.array([True, False])
+    yield lambda x: sum(x for _ in range(count)) + sum(x * x for keep in mask if keep)
+    mask[1] = True
+    yield
+    count = 5
+    yield
+    count = True
+    yield
+
+
+def signed_zero():
+    zero = 0.0
+    yield lambda x: x * zero
+    zero = -0.0
+    yield
+
+
+def partial_function():
+    settings = {"rate": 0.5}
+
+    def f(settings, x):
+        return settings["rate"] * x
+
+    yield functools.partial(f, settings)
+    settings["rate"] = 2.0
+    yield
+
+
+def callable_object():
+    class Curve:
+        def __init__(self):
+            self.rate = 0.5
+
+        def __call__(self, x):
+            return self.rate * x
+
+    curve = Curve()
+    yield curve
+    curve.rate = 2.0
+    yield
+
+
+def wrapped_function():
+    rate = 0.5
+
+    def twice(function):
+        @functools.wraps(function)
+        def wrapper(x):
+            return function(x) * 2.0
+
+        return wrapper
+
+    @twice
+    def f(x):
+        return x * rate
+
+    yield f
+    rate = 3.0
+    yield
+
+
+def default_argument():
+    settings = [0.5]
+
+    def f(x, settings=settings):
+        return settings[0] * x
+
+    yield f
+    settings[0] = 2.0
+    yield
+
+
+@dataclasses.dataclass
+class Settings:
+    rate: float
+    power: int = 2
+
+
+def data_class():
+    settings = Settings(0.5)
+    yield lambda x: settings.rate * x**settings.power
+    settings.power = 3
+    yield
+    settings = Settings(0.25)
+    yield
+
+
+def inner_gradient():
+    rate = 0.5
+    inner = fg.grad(lambda x: rate * x**3)
+    yield lambda x: inner(x) * x
+    rate = 2.0
+    yield
+
+
+def inner_compiled():
+    rate = 0.5
+
+    @fg.compile
+    def inner(x):
+        return rate * x
+
+    yield lambda x: inner(x) * x
+    rate = 2.0
+    yield
+
+
+def comprehension_and_lambda():
+    rates, shift = [1.0, 2.0], 0.5
+
+    def f(x):
+        terms = [(lambda r: r * x + shift)(rate) for rate in rates]
+        return sum(terms)
+
+    yield f
+    shift = 1.5
+    yield
+    rates[1] = 7.0
+    yield
+
+
+SCENARIOS = [
+    closure_number, closure_flag, closure_value, global_number, helper_reads_a_global, helper_is_replaced,
+    imported_module, dotted_name, method_with_an_array, module_flag, model_inside_a_model, class_attribute,
+    behind_a_property, in_slots, read_by_name, lists_and_dicts, order_of_a_dict, sets_and_queues, list_of_values,
+    object_array, arrays, integers_and_booleans, signed_zero, partial_function, callable_object, wrapped_function,
+    default_argument, data_class, inner_gradient, inner_compiled, comprehension_and_lambda,
+]  # fmt: skip
+
+
+def interpreted(function, x=X):
+    """Value and gradient by the interpreted graph."""
+    value = Value(x)
+    # An inner gradient is a function of plain numbers; what it computes is a function of a Value while it is traced.
+    is_traced = "inner_gradient" in getattr(function, "__qualname__", "")
+    out = fg.compile(function, backend="python")(value) if is_traced else function(value)
+    out.backward()
+    return out.data, value.grad
+
+
+def bits(numbers):
+    return [float(number).hex() for number in numbers]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.__name__)
+def test_a_change_is_noticed(scenario, backend):
+    turns = scenario()
+    function = next(turns)
+    both, slope = fg.value_and_grad(function, backend=backend), fg.grad(function, backend=backend)
+    compiled = fg.compile(function, backend=backend)
+    seen = set()
+    while True:
+        expected = interpreted(function)
+        seen.add(tuple(bits(expected)))
+        for _ in range(3):  # the general way, then the shortest one
+            assert bits(both(X)) == bits(expected)
+            assert bits([slope(X)]) == bits(expected[1:])
+            x = Value(X)
+            out = compiled(x)
+            out.backward()
+            assert bits([out.data, x.grad]) == bits(expected)
+        try:
+            next(turns)
+        except StopIteration:
+            break
+    assert len(seen) > 1, "the scenario changes something that matters"
+
+
+@pytest.mark.skipif(not native.available(), reason="needs llvmlite")
+@pytest.mark.parametrize(
+    "scenario", [closure_number, closure_value, module_flag, lists_and_dicts, method_with_an_array]
+)
+def test_builtins_compare_for_themselves(scenario):
+    if not builtin.supported():
+        pytest.skip("no builtins on this interpreter")
+    turns = scenario()
+    f = fg.value_and_grad(next(turns), backend="native")
+    f(X)
+    assert isinstance(f.__call__, types.BuiltinFunctionType)
+    for _ in turns:
+        general, f._call = f._call, None  # the builtin holds the general way; this one must not be taken
+        del f._call
+        assert general == f._call
+        before = f.__call__
+        assert bits(f(X)) == bits(interpreted(f.function))
+        assert isinstance(f.__call__, types.BuiltinFunctionType)
+        assert f(X) == before(X), "the builtin of another state hands over"
+
+
+def test_states_that_come_back_keep_their_kernels():
+    train = True
+    f = fg.value_and_grad(lambda x: x * x if train else x * 3.0)
+    for _ in range(5):
+        train = True
+        assert f(2.0) == (4.0, 4.0)
+        train = False
+        assert f(2.0) == (6.0, 3.0)
+    assert len(f.kernels) == 2
+
+
+def test_equal_numbers_are_the_same_state():
+    rate, weights, flag = 0.5, [1.0, [2.0, 3.0]], math.nan
+    f = fg.value_and_grad(lambda x: rate * x * weights[1][0] + flag * 0.0 * x)
+    f(X)
+    rate, weights, flag = 0.25 * 2, [0.5 * 2, [4.0 / 2, 3.0]], float("nan")
+    f(X)
+    assert len(f.kernels) == 1
+
+
+def test_what_only_has_something_put_into_it_is_no_state():
+    losses, model = [], types.SimpleNamespace(seen=[], step=0)
+
+    def f(x):
+        losses.append(1)
+        model.seen.append(x)
+        return x * x
+
+    g = fg.grad(f)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        g(1.0)
+    losses.append(2)
+    model.step += 1
+    g(2.0)
+    assert losses == [1, 2]
+
+
+def test_attributes_that_the_function_does_not_read_are_no_state():
+    fit = Fit()
+    f = fg.grad(fit.loss)
+    f(1.0)
+    fit.history = [1.0]
+    fit.history.append(2.0)
+    f(1.0)
+    assert len(f.kernels) == 1
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_model_that_gets_other_parameters(backend):
+    model = nn.MLP(2, [3, 1], seed=1)
+
+    def loss(x):
+        return model(x) * model(x)
+
+    f = fg.value_and_grad(loss, wrt=model, backend=backend)
+    for change in (lambda: None, lambda: setattr(model, "layers", nn.MLP(2, [2, 1], seed=2).layers), lambda: None):
+        change()
+        for _ in range(2):
+            value, gradient = f([0.5, -1.0])
+            model.zero_grad()
+            out = loss([0.5, -1.0])
+            out.backward()
+            assert bits([value, *gradient]) == bits([out.data, *(p.grad for p in model.parameters())])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_list_of_parameters_that_changes(backend):
+    weights = [Value(2.0), Value(3.0)]
+    f = fg.value_and_grad(lambda x: sum(w * w * x for w in weights), wrt=weights, backend=backend)
+    assert f(1.0) == (13.0, [4.0, 6.0])
+    weights.append(Value(4.0))
+    assert f(1.0) == (29.0, [4.0, 6.0, 8.0])
+    del weights[0]
+    assert f(1.0) == (25.0, [6.0, 8.0])
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_training_steps_notice(backend):
+    w, scale, model = Value(1.0), 1.0, types.SimpleNamespace(shift=0.0)
+    step = nn.train_step(lambda x, y: (w * x * scale + model.shift - y) ** 2, nn.SGD(0.125), [w], backend=backend)
+    at = 1.0
+
+    def expected():
+        nonlocal at
+        error = at * 2.0 * scale + model.shift - 3.0
+        at -= 0.125 * (2.0 * error * (2.0 * scale))
+        return error * error
+
+    for change in (None, ("scale", 0.5), ("shift", 0.25), ("scale", 1.0)):
+        if change == ("shift", 0.25):
+            model.shift = 0.25
+        elif change is not None:
+            scale = change[1]
+        assert step(2.0, 3.0) == expected()
+        assert step.repeat(2, 2.0, 3.0) == [expected(), expected()]
+    step.sync()
+    assert w.data == at
+
+
+def test_a_step_whose_model_has_other_parameters_is_refused():
+    model = nn.MLP(2, [1], seed=1)
+    step = nn.train_step(lambda x, y: (model(x) - y) ** 2, nn.SGD(0.1), model)
+    step([1.0, 2.0], 0.5)
+    model.layers = nn.MLP(2, [1], seed=2).layers
+    with pytest.raises(fg.InputError, match="make a new training step"):
+        step([1.0, 2.0], 0.5)
+
+
+def test_optimisers_may_change():
+    w, optimizer = Value(1.0), nn.SGD(0.125, weight_decay=0.5)
+    step = nn.train_step(lambda x: w * x, optimizer, [w])
+    step(1.0)
+    optimizer.weight_decay = 0.0
+    step(1.0)
+    step.sync()
+    assert w.data == 1.0 - 0.125 * (1.0 + 0.5) - 0.125
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_a_run_notices_what_a_callback_changes(backend, batch_size):
+    def run(backend):
+        w, mode = Value(0.0), types.SimpleNamespace(scale=1.0)
+
+        def loss(X, y):
+            return sum((w * x[0] * mode.scale - t) ** 2 for x, t in zip(X, y, strict=True)) * (1.0 / len(y))
+
+        def callback(progress):
+            if progress.step == 3:
+                mode.scale = 2.0
+
+        history = nn.fit(
+            loss, [w], nn.Adam(0.1), [[1.0], [2.0], [3.0]], [2.0, 4.0, 6.0], steps=8, batch_size=batch_size, seed=1,
+            progress=False, callback=callback, backend=backend,
+        )  # fmt: skip
+        return history, w.data
+
+    history, number = run(backend)
+    reference, other = run("python")
+    assert bits(history.loss) == bits(reference.loss)
+    assert number == other
+    with pytest.raises(fg.OptionError, match="changed during the run"):
+        history.save_source("never.py")
+
+
+def test_a_run_with_a_change_is_two_runs():
+    """Four steps with one scale, then four with another: as if the second had gone on from the first."""
+
+    def run(change):
+        w, mode = Value(0.0), types.SimpleNamespace(scale=1.0)
+        step = nn.train_step(lambda x, y: (w * x * mode.scale - y) ** 2, nn.Adam(0.1), [w])
+        losses = []
+        for k in range(8):
+            if k == 4:
+                mode.scale = change
+            losses.append(step(1.5, 2.0))
+        return losses
+
+    def fitted(change):
+        w, mode = Value(0.0), types.SimpleNamespace(scale=1.0)
+
+        def callback(progress):
+            if progress.step == 3:
+                mode.scale = change
+
+        loss = lambda X, y: (w * X[0] * mode.scale - y[0]) ** 2  # noqa: E731
+        return nn.fit(loss, [w], nn.Adam(0.1), [1.5], [2.0], steps=8, progress=False, callback=callback).loss
+
+    assert bits(fitted(2.0)) == bits(run(2.0)) != bits(run(1.0))
+    assert bits(fitted(1.0)) == bits(run(1.0))
+
+
+# --- functions that change what they read -----------------------------------------------------------------------------
+
+
+def test_a_function_that_changes_what_it_reads_warns():
+    calls = 0
+
+    def f(x):
+        nonlocal calls
+        calls += 1
+        return x * calls
+
+    with pytest.warns(fg.CapturedStateWarning, match="f changes calls, which it also reads"):
+        fg.grad(f)(1.0)
+
+
+def test_what_is_computed_once_and_kept_does_not_warn():
+    table = {}
+
+    def f(x):
+        if "scale" not in table:
+            table["scale"] = 3.0
+        return x * table["scale"]
+
+    g = fg.grad(f)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert g(1.0) == 3.0
+    table["scale"] = 4.0
+    assert g(1.0) == 4.0
+
+
+def test_intermediate_results_may_be_kept_in_attributes():
+    class Norm(nn.Module):
+        def __init__(self):
+            self.gain, self.out = Value(2.0), None
+
+        def __call__(self, x):
+            self.out = self.gain * x
+            return self.out * self.out
+
+    layer = Norm()
+    f = fg.value_and_grad(layer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert f(3.0) == f(3.0) == (36.0, 24.0)
+    assert len(f.kernels) == 1
+
+
+def test_a_state_that_is_read_before_it_is_written_is_an_error():
+    class Cell:
+        def __init__(self):
+            self.h = 0.0
+
+        def __call__(self, x):
+            self.h = fg.tanh(x + self.h)
+            return self.h
+
+    cell = Cell()
+    with pytest.raises(fg.TraceError, match="has escaped"):
+        fg.grad(cell)(1.0)
+
+
+def test_whoever_changes_a_number_again_and_again_is_told_once():
+    rate = 0.0
+    f = fg.grad(lambda x: rate * x)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for k in range(3 * Variants.MOST):
+            rate = float(k)
+            assert f(1.0) == rate
+    (warning,) = [w for w in caught if w.category is fg.CapturedStateWarning]
+    assert "rate" in str(warning.message)
+    assert warning.filename == __file__
+    assert len(f.kernels) == Variants.MOST
+
+
+def test_the_remedies_of_that_warning_work():
+    rate = Value(0.0)
+    f, g = fg.grad(lambda x: rate * x), fg.grad(lambda x, rate: rate * x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for k in range(3 * Variants.MOST):
+            rate.data = float(k)
+            assert f(1.0) == g(1.0, float(k)) == float(k)
+    assert len(f.kernels) == len(g.kernels) == 1
+
+
+# --- random numbers ---------------------------------------------------------------------------------------------------
+
+GENERATOR = np.random.default_rng(1)
+SHARED = random.Random(1)
+
+
+class Dropout:
+    def __init__(self):
+        self.rng = np.random.default_rng(2)
+
+    def __call__(self, x):
+        return x * float(self.rng.random())
+
+
+DROPOUT = Dropout()
+DRAWS = {
+    "random.random": lambda x: x * random.random(),
+    "random.gauss": lambda x: x * random.gauss(0.0, 1.0),
+    "an instance": lambda x: x * SHARED.random(),
+    "np.random": lambda x: x * float(np.random.rand()),
+    "a generator": lambda x: x * float(GENERATOR.normal()),
+    "a generator in an attribute": DROPOUT,
+    "a choice": lambda x: x if random.random() > 0.5 else x * x,
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_random_draws_are_refused(name):
+    states = random.getstate(), SHARED.getstate(), GENERATOR.bit_generator.state, np.random.get_state()[1].tolist()
+    w = Value(1.0)
+    for use in (
+        lambda f: fg.grad(f)(1.0), lambda f: fg.value_and_grad(f)(1.0), lambda f: fg.compile(f)(1.0),
+        lambda f: nn.train_step(lambda x: f(w * x), nn.SGD(0.1), [w])(1.0),
+        lambda f: nn.fit(lambda X, y: f(w * X[0]), [w], nn.SGD(0.1), [1.0], [1.0], steps=2, progress=False, seed=1),
+        lambda f: fg.grad(fg.grad(f))(1.0),
+    ):  # fmt: skip
+        with pytest.raises(fg.TraceError, match="draws random numbers") as caught:
+            use(DRAWS[name])
+        assert f'File "{__file__}"' in str(caught.value)
+        assert "pass them as an argument" in str(caught.value)
+    now = random.getstate(), SHARED.getstate(), GENERATOR.bit_generator.state, np.random.get_state()[1].tolist()
+    assert now == states, "nothing is lost by a refusal"
+
+
+def test_draws_before_the_call_are_the_remedy():
+    f = fg.grad(lambda x, noise: x * noise)
+    random.seed(1)
+    draws = [random.random() for _ in range(3)]
+    assert [f(1.0, draw) for draw in draws] == draws
+
+
+def test_a_generator_that_is_only_there_is_no_draw():
+    rng = np.random.default_rng(0)
+    assert fg.grad(lambda x: x * (2.0 if rng is not None else 0.0))(1.0) == 2.0
+
+
+# --- what is written into arguments -----------------------------------------------------------------------------------
+
+
+def python_and_compiled(function, *make):
+    """Call a function twice as it is, and twice compiled; return what came of arguments and results."""
+    outcomes = []
+    for call in (function, fg.compile(function)):
+        args = [each() for each in make]
+        results = [call(*args) for _ in range(2)]
+        outcomes.append((_plain(results), _plain(args)))
+    return outcomes
+
+
+def _plain(item):
+    if isinstance(item, Value):
+        return item.data
+    if isinstance(item, dict):
+        return {key: _plain(value) for key, value in item.items()}
+    if isinstance(item, (list, tuple, np.ndarray)):
+        return [_plain(each) for each in item]
+    return item
+
+
+W = Value(2.0)
+
+
+def appends(cache):
+    cache.append(W * len(cache))
+    return sum(cache, Value(0.0))
+
+
+def assigns(items):
+    items[0], items[1] = items[1], items[0] * W
+    return items[0] * 1.0
+
+
+def removes(items):
+    last = items.pop()
+    items.insert(0, 5.0)
+    return W * last
+
+
+def fills_a_dict(table):
+    table["new"] = table["old"] * W
+    table["old"] = 1.0
+    return table["new"] * 1.0
+
+
+def inside(nested):
+    nested["rows"][0].append(W * nested["rows"][0][0])
+    nested["rows"].append([W * 1.0, 7.0])
+    return W * 1.0
+
+
+def fills_an_array(array):
+    array[0] = array[1] * W
+    return array[0] + array[1]
+
+
+@pytest.mark.parametrize(
+    ("function", "make"),
+    [
+        (appends, list), (assigns, lambda: [1.0, 3.0, 4.0]), (assigns, lambda: [Value(1.0), Value(3.0)]),
+        (removes, lambda: [1.0, 2.0, 3.0]), (fills_a_dict, lambda: {"old": 3.0}),
+        (inside, lambda: {"rows": [[1.0], [2.0]]}),
+        (fills_an_array, lambda: np.array([Value(1.0), Value(3.0)], dtype=object)),
+    ],
+)  # fmt: skip
+def test_what_is_written_into_arguments_is_there_afterwards(function, make):
+    expected, got = python_and_compiled(function, make)
+    assert got == expected
+
+
+def test_what_was_there_stays_the_same_object():
+    a, cache = Value(1.0), []
+    cache.append(a)
+
+    def f(cache):
+        cache.append(cache[0] * 3.0)
+        return cache[1] * 1.0
+
+    fg.compile(f)(cache)
+    assert cache[0] is a
+    cache[1].backward()
+    assert a.grad == 3.0
+
+
+def test_writes_into_the_arguments_of_an_inlined_function():
+    inner = fg.compile(appends)
+
+    def outer(x):
+        cache = [x * 1.0]
+        inner(cache)
+        inner(cache)
+        return cache[0] + 10.0 * cache[1] + 100.0 * cache[2]
+
+    assert fg.compile(outer)(3.0).data == 3.0 + 20.0 + 400.0
+
+
+@pytest.mark.parametrize("transform", [fg.grad, fg.value_and_grad, fg.compile])
+def test_a_write_that_would_be_lost_is_an_error(transform):
+    def f(x):
+        x[0] = x[0] * x[1]
+        return x[0] * 1.0
+
+    with pytest.raises(fg.TraceError, match=r"f changes its argument x, and the change would be lost") as caught:
+        transform(f)(np.array([1.0, 2.0]))
+    assert "Return it instead, or work on a copy" in str(caught.value)
+
+    def on_a_copy(x):
+        x = x.copy()
+        return f(x)
+
+    assert fg.value_and_grad(on_a_copy)(np.array([3.0, 2.0]))[0] == 6.0
+
+
+def test_training_data_cannot_be_written_to():
+    w = Value(1.0)
+
+    def loss(X, y):
+        X[0] = X[0] * 2.0
+        return w * X[0]
+
+    with pytest.raises(fg.TraceError, match="changes its argument X"):
+        nn.train_step(loss, nn.SGD(0.1), [w])([1.0, 2.0], 1.0)
+
+
+# --- what a function returns beside Values ----------------------------------------------------------------------------
+
+
+def test_arrays_among_the_results_are_the_callers_own():
+    table = np.array([1.0, 2.0])
+    f = fg.compile(lambda x: (x * 2.0, table + 1.0))
+    first = f(1.0)[1]
+    first[0] = 17.0
+    assert f(1.0)[1].tolist() == [2.0, 3.0]
+    table[0] = 5.0
+    assert f(1.0)[1].tolist() == [6.0, 3.0]
+
+
+def test_plain_results_follow_what_was_captured():
+    flag = "a"
+    f = fg.value_and_grad(lambda x: (x * 2.0, {"flag": flag}), has_aux=True)
+    assert f(1.0)[0][1] == {"flag": "a"}
+    flag = "b"
+    assert f(1.0)[0][1] == {"flag": "b"}
+
+
+# --- what users see ---------------------------------------------------------------------------------------------------
+
+
+def test_a_kernel_lists_what_was_captured():
+    rate, model, table = 0.5, Switch(), {"k": 1.0}
+    f = fg.value_and_grad(lambda x: rate * model(x) * table["k"])
+    captured = f.kernel_for(1.0).captured
+    assert captured["rate"] == 0.5
+    assert captured["model.training"] is True
+    assert captured["model.a"] is model.a
+    assert captured["table"] == {"k": 1.0}
+    assert "fg" not in captured
+    assert "model" not in captured
+
+
+def test_nothing_is_captured_where_nothing_is_read():
+    assert fg.grad(lambda x: fg.sin(x) * x**2).kernel_for(1.0).captured == {}
+
+
+def test_kernels_do_not_keep_functions_alive_for_ever():
+    rate = 0.5
+
+    def f(x):
+        return rate * x
+
+    g = fg.grad(f)
+    g(1.0)
+    gone = weakref.ref(f)
+    del f, g
+    gc.collect()
+    assert gone() is None
+
+
+# --- the pieces -------------------------------------------------------------------------------------------------------
+
+
+def test_names_in_bytecode():
+    outer = 1.0
+
+    def f(self, x):
+        import math as m
+        from os.path import join
+
+        def inner(y):
+            return outer * self.a.b + np.random.rand() + y
+
+        losses.append(join)  # noqa: F821
+        return inner(x) + m.pi + getattr(x, "chosen")  # noqa: B009
+
+    reads = reads_of(f.__code__)
+    assert ("np", ("random", "rand")) in [name[:2] for name in reads.globals]
+    assert "outer" in [name.name for name in reads.free]
+    assert ("os.path", ("join",)) in [name[:2] for name in reads.imports]
+    assert {"a", "b", "pi", "chosen"} <= reads.attributes.keys()
+    assert [name.name for name in reads.globals if name.written] == ["losses"]
+
+
+def test_contents_that_contain_themselves():
+    items = [1.0]
+    items.append(items)
+
+    def f(x):
+        return x * items[0]
+
+    captured = Captured([f])
+    assert captured.same()
+    items[0] = 2.0
+    assert not captured.same()
+    assert captured.differences() == ["items"]
+
+
+def test_deep_lists():
+    deep = inner = [1.0]
+    for _ in range(5_000):
+        inner = [inner]
+    deep, items = inner, deep
+    f = fg.grad(lambda x: x * (1.0 if deep else 2.0))
+    assert f(1.0) == 1.0
+    assert items == [1.0]
+
+
+def test_comparing_does_not_call_equality_of_the_users():
+    class Strange:
+        def __eq__(self, other):
+            raise AssertionError("compared")
+
+        __hash__ = None
+
+    strange = Strange()
+    f = fg.grad(lambda x: x * (2.0 if strange is not None else 1.0))
+    assert f(1.0) == 2.0
+    strange = Strange()
+    assert f(1.0) == 2.0
