@@ -596,7 +596,8 @@ class _Writing:
         return tuple(operands)
 
     def constants(self):
-        numbers = st.one_of(tame, st.sampled_from(SPECIAL), st.booleans())  # truth values are numbers here
+        units = st.sampled_from((0.0, -0.0, 1.0, -1.0))
+        numbers = st.one_of(tame, st.sampled_from(SPECIAL), units, st.booleans())  # truth values are numbers here
         several = self.draw(st.booleans())
         return Constants(
             tuple(self.draw(st.lists(numbers, min_size=2 if several else 1, max_size=5 if several else 1)))
