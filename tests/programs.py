@@ -16,7 +16,7 @@ import flatgrad as fg
 from flatgrad.compiler.adjoint import adjoint
 from flatgrad.compiler.trace import trace_graph
 from flatgrad.runtime.errors import FlatgradError
-from flatgrad.runtime.primitives import BY_NAME
+from flatgrad.runtime.primitives import BY_NAME, checked
 from flatgrad.runtime.value import backpropagate
 from tests import reference
 from tests.bits import ARITHMETIC, all_bits, builtin_class
@@ -296,6 +296,8 @@ def possible_errors(program, inputs) -> set[type[BaseException]]:
     found = set()
     for equation in program.equations():
         operands = [known[o] if o >= 0 else program.constants[~o] for o in equation.operands]
+        if equation.primitive is checked and operands[1]:
+            found.update(ARITHMETIC)  # it stands for an operation that is not in the program
         if any(operand is None for operand in operands):
             known.append(None)
             continue
