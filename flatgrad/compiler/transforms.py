@@ -622,8 +622,9 @@ def compile(
 
     The function is traced at the first call for each structure of arguments. Numbers and arrays among the arguments are
     inputs; `Value`s are inputs that receive gradients; `Value`s that the function reaches otherwise (a model's
-    parameters) are read at each call and receive gradients too. Random draws, printing and other side effects happen
-    once, while tracing.
+    parameters) are read at each call and receive gradients too. Whatever else it reads from outside is compared at each
+    call; where something has changed, the function is traced again. What it writes into lists, dicts and arrays of
+    objects among its arguments is written there. Printing and other side effects happen while the function is traced.
 
     Args:
         fn: the function. Without it, `compile(**options)` is a decorator.
@@ -640,7 +641,8 @@ def compile(
         compiled.
 
     Raises:
-        TraceError: at the first call, if `fn` reads a number that the compiled program cannot know.
+        TraceError: at the first call, if `fn` reads a number that the compiled program cannot know, or draws random
+            numbers.
         OptionError: for an unknown back end, mode, argument name, or other option.
 
     Example:

@@ -73,7 +73,7 @@ _GUARD = """\
 #include <float.h>
 #include <math.h>
 
-#if defined(__FAST_MATH__) || (FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 1)
+#if defined(__FAST_MATH__) || (FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 1 && FLT_EVAL_METHOD != 16)
 #error "arithmetic must be that of doubles: compile without -ffast-math, and with -mfpmath=sse where that is a choice"
 #endif
 
