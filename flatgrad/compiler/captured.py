@@ -44,10 +44,11 @@ from ..runtime.builtin import (
     mapping_order,
 )
 from ..runtime.changes import changes, counts
-from ..runtime.errors import CapturedStateWarning, TraceError
+from ..runtime.errors import CapturedStateWarning
 from ..runtime.primitives import Primitive
 from ..runtime.sites import PACKAGE, Location, describe
 from ..runtime.structure import Static
+from ..runtime.tracing import refuse
 from ..runtime.value import Condition, TracedCondition, TracedValue, Value
 from .reads import Name, Reads, is_library, is_library_module, is_model_module, reads_of
 
@@ -773,9 +774,10 @@ def _without_draws(run: Callable[[], Any], captured: Captured, name: str) -> Any
             continue  # another thread has drawn from it, as far as anyone can tell
         _restore(source, state)
         what, place = named[0] if named else ("", None)
-        raise TraceError(
+        raise refuse(
             f"{name} draws random numbers{f' ({what})' if what else ''} while it is traced, and every call would get "
-            f"the same ones. Draw them before the call, and pass them as an argument{describe(place)}"
+            "the same ones. Draw them before the call, and pass them as an argument",
+            where=describe(place),
         )
     return result
 

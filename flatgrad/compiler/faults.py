@@ -95,7 +95,8 @@ def check_gradients(joint: Program, value: int, gradients: int) -> Program:
     Example:
         Of `log x` the gradient needs `1 / x` alone:
 
-        >>> from .adjoint import adjoint
+        >>> from flatgrad.compiler.adjoint import adjoint
+        >>> from flatgrad.compiler.program import Group, ProgramBuilder
         >>> f = ProgramBuilder("f", [Group("x", 1, True)])
         >>> joint = adjoint(f.finish([f.emit("log", 0)]), wrt=[0])
         >>> value = joint.outputs.pop(0)
@@ -185,6 +186,7 @@ def compare_domains(program: Program, fast: bool = False) -> Program:
         fast: whether the fast rules will be applied, by which some powers do not raise.
 
     Example:
+        >>> from flatgrad.compiler.program import Group, ProgramBuilder
         >>> f = ProgramBuilder("f", [Group("x", 1, True)])
         >>> outputs = [f.emit("tanh", 0)]
         >>> condition = f.append(p.computed.opcode, [f.emit("log", 0)])

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..runtime import structure as st
-from ..runtime.errors import TraceError
 from ..runtime.sites import Location, describe
+from ..runtime.tracing import refuse
 
 #: The way to something among the arguments: the place of an argument, then indices and keys.
 Path = tuple[Any, ...]
@@ -162,7 +162,8 @@ def check(containers: Containers, names: Sequence[str], function: Any, args: Seq
         text = names[path[0]] + "".join(f"[{key!r}]" for key in path[1:])
         code = getattr(function, "__code__", None)
         place = Location(code.co_filename, code.co_firstlineno) if code is not None else None
-        raise TraceError(
+        raise refuse(
             f"{getattr(function, '__name__', 'the function')} changes its argument {text}, and the change would be "
-            f"lost. Return it instead, or work on a copy{describe(place)}"
+            "lost. Return it instead, or work on a copy",
+            where=describe(place),
         )

@@ -88,13 +88,13 @@ def forbidden(what: str, remedy: str) -> TraceError:
     )
 
 
-def refuse(message: str, trace: Recorder | None = None) -> TraceError:
-    """A `TraceError` with the user's line, to be raised. All of them are made here.
+def refuse(message: str, trace: Recorder | None = None, where: str | None = None) -> TraceError:
+    """A `TraceError` with the user's line (or with `where`), to be raised. All of them are made here.
 
     What the user's function does after it has caught one would be compiled for every number. So each trace of this
     thread remembers its first refusal (as does `trace`, if it is still going on), and `refusals_raised` raises it.
     """
-    error = TraceError(f"{message}{user_line()}")
+    error = TraceError(f"{message}{user_line() if where is None else where}")
     for each in (*recorders(), trace if records(trace) else None):
         if each is not None and each.refusal is None:
             each.refusal = error
