@@ -123,7 +123,9 @@ SAME = [
 
 
 def kinds(pair):
-    return f"{type(pair[0]).__name__}-{pair[0]}-{pair[1]}"
+    """A name that is the same in every process: a set has no order."""
+    texts = [sorted(map(str, item)) if isinstance(item, frozenset) else item for item in pair]
+    return f"{type(pair[0]).__name__}-{texts[0]}-{texts[1]}"
 
 
 @pytest.mark.parametrize(("a", "b"), DIFFERENT, ids=map(kinds, DIFFERENT))
