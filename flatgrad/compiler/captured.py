@@ -211,18 +211,6 @@ def _equal_keys(a: Any, b: Any) -> bool:
     return a is b or _equal(a, b)
 
 
-class Capture(NamedTuple):
-    """Something that a function read from outside of itself when it was traced.
-
-    Attributes:
-        name: as the user would write it: `rate`, `self.y`, `model.training`.
-        value: what it was.
-    """
-
-    name: str
-    value: Any
-
-
 class Captured:
     """What a function, and those that it calls, read from outside.
 
@@ -244,11 +232,12 @@ class Captured:
     """
 
     def __init__(self, roots: Sequence[Any]) -> None:
+        count = changes.value
         search = _Search(roots)
         self.references = search.references()
         #: What the function may draw random numbers from, and the lines that name it.
         self.generators, self.draws = search.generators, search.draws
-        self._identities = Identities(self.references)
+        self._identities = Identities(self.references, [reference.value for reference in self.references], count)
 
     def unchanged(self) -> bool:
         """Whether the very same objects are where they were. If not, `same` says whether that matters."""
@@ -256,15 +245,17 @@ class Captured:
 
     def same(self) -> bool:
         """Whether what is there now is what was there, by its contents. If so, `unchanged` is true again."""
-        values = []
-        for reference in self.references:
-            value = reference.current()
+        count = changes.value  # before anything is read: another thread may change something at any moment
+        values = [reference.current() for reference in self.references]
+        identities = Identities(self.references, values, count)
+        for reference, value in zip(self.references, values, strict=True):
             if value is _MISSING or not reference.content.matches(value):
                 return False
-            values.append(value)
+        if not identities.hold():
+            return False
         for reference, value in zip(self.references, values, strict=True):
             reference.value = value
-        self._identities = Identities(self.references)
+        self._identities = identities
         return True
 
     def differences(self) -> list[str]:
@@ -280,7 +271,8 @@ class Captured:
         """Leave out what holds `Value`s that were made while a function was traced; return the names."""
         names = [reference.name for reference in self.references if _holds_traced(reference.value)]
         self.references = [reference for reference in self.references if reference.name not in names]
-        self._identities = Identities(self.references)
+        values = [reference.value for reference in self.references]
+        self._identities = Identities(self.references, values, self._identities.count)
         return names
 
     def listing(self) -> dict[str, Any]:
@@ -304,17 +296,22 @@ class Identities:
     It does not change, so that several threads can compare at the same time.
     """
 
-    def __init__(self, references: Sequence[Reference]) -> None:
-        self._changes = changes.value
+    def __init__(self, references: Sequence[Reference], values: Sequence[Any], count: int) -> None:
+        self.count = count
         self._counts = any(map(_is_counted, references))
-        self._cells = [(r.owner, r.value) for r in references if r.kind is CELL]
-        self._items = [(r.owner, r.key, r.value) for r in references if r.kind is ITEM]
-        self._attributes = [(r.owner, r.key, r.value) for r in references if r.kind is ATTRIBUTE and not _is_counted(r)]
+        self._cells, self._items, self._attributes = [], [], []
+        for reference, value in zip(references, values, strict=True):
+            if reference.kind is CELL:
+                self._cells.append((reference.owner, value))
+            elif reference.kind is ITEM:
+                self._items.append((reference.owner, reference.key, value))
+            elif reference.kind is ATTRIBUTE and not _is_counted(reference):
+                self._attributes.append((reference.owner, reference.key, value))
         self._lists: list[tuple[Any, tuple[Any, ...]]] = []
         self._mappings: list[tuple[Any, tuple[tuple[Any, Any], ...]]] = []
         self._arrays: list[tuple[Any, Content]] = []
         self._others: list[tuple[Any, Content]] = []
-        for container, content in _containers([r for r in references if r.kind is not CALL]):
+        for container, content in _containers(references, values):
             if isinstance(container, np.ndarray) and container.dtype != object:
                 self._arrays.append((container, content))
             elif type(container) is list:
@@ -339,7 +336,7 @@ class Identities:
                     return False
         except (ValueError, KeyError, AttributeError):
             return False
-        if self._counts and changes.value != self._changes:
+        if self._counts and changes.value != self.count:
             return False
         for items, members in self._lists:
             if len(items) != len(members) or not all(map(is_, items, members)):
@@ -362,10 +359,11 @@ class Identities:
         return self._watches[0]
 
 
-def _containers(references: Sequence[Reference]) -> Iterator[tuple[Any, Content]]:
+def _containers(references: Sequence[Reference], values: Sequence[Any]) -> Iterator[tuple[Any, Content]]:
     """The lists, dicts, arrays and so on that are reached, each once, with their contents."""
     seen: set[int] = set()
-    stack = [(reference.value, reference.content) for reference in reversed(references)]
+    pairs = zip(references, values, strict=True)
+    stack = [(value, reference.content) for reference, value in pairs if reference.kind is not CALL]
     while stack:
         item, content = stack.pop()
         if content.items is None or id(item) in seen:
@@ -422,7 +420,7 @@ class Watches:
                 raise _OnlyPythonError
             rows.append((WATCH_ATTRIBUTE, id(owner), id(key), *self._object(value)))
         if identities._counts:
-            rows.append((WATCH_WORD, ctypes.addressof(changes), 0, identities._changes, 0, 0))
+            rows.append((WATCH_WORD, ctypes.addressof(changes), 0, identities.count, 0, 0))
         for items, members in identities._lists:
             rows.append((WATCH_LIST, id(items), len(members), self._numbers(list(map(id, members))), 0, 0))
         for mapping, pairs in identities._mappings:
