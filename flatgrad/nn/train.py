@@ -509,10 +509,13 @@ class _Run:
         per_epoch = self.plan.steps_per_epoch
         finite = math.isfinite
         shown = saved = time.perf_counter()
+        each_epoch = self.validation is not None or bool(self.metrics) or self.patience is not None
+        if each_epoch:
+            for epoch in range(history.epochs, step.steps // per_epoch):  # an interrupt came before its end was noted
+                self._end_of_epoch((epoch + 1) * per_epoch)
         if self._out_of_patience():  # resumed after patience had ended the run
             history.stopped_early = True
             return
-        each_epoch = self.validation is not None or bool(self.metrics) or self.patience is not None
 
         def limit(k: int) -> int:
             """How many steps can be made before something else has to be done."""

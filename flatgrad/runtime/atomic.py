@@ -38,7 +38,7 @@ def setting(objects: Iterable[object], name: str, items: Iterable[object]) -> Ca
     """A function that sets an attribute of some objects, each to its item, in one step.
 
     Args:
-        objects, items: lists of equal length.
+        objects, items: of equal length; each item is asked for when its object is at hand.
         name: an attribute that is a slot, or one that Python keeps in the object's dict.
 
     Example:

@@ -7,6 +7,7 @@ addition is fixed (depth-first post-order, operand order), because compiled kern
 from __future__ import annotations
 
 import html
+import operator
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -363,8 +364,8 @@ def backpropagate(roots: list[Value], seeds: list[float]) -> None:
     with _backward_lock:
         before = _unfinished
         marks = take_marks(before) if before else []
-        _unfinished = (*before, *roots)
         try:
+            _unfinished = (*before, *roots)
             _sweep(roots, seeds)
         except BaseException:
             take_marks(_unfinished)
@@ -404,7 +405,8 @@ def _sweep(roots: list[Value], seeds: list[float]) -> None:
             _propagate(primitive, node)
         else:
             primitive.propagate(node)
-    sums = [leaf._grad + leaf._bar for leaf in leaves]
+    # Each gradient is read when it is replaced: what a pass in the middle of this one added is in it.
+    sums = map(operator.add, map(_grad_of, leaves), [leaf._bar for leaf in leaves])
     committed: list[bool] = []
     commit = step(setting(leaves, "_grad", sums), partial(committed.append, True))
     try:
@@ -416,6 +418,9 @@ def _sweep(roots: list[Value], seeds: list[float]) -> None:
         raise
     for leaf in leaves:
         leaf._bar = None
+
+
+_grad_of = operator.attrgetter("_grad")
 
 
 def _note(order: list[Any]) -> None:
