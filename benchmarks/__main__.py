@@ -28,7 +28,13 @@ from benchmarks.choice import measure_choice
 from benchmarks.engines import measure_engines
 from benchmarks.figure import FIGURE, PAGE, draw, times_of
 from benchmarks.growth import measure_growth, measure_growth_of_arrays
-from benchmarks.native import measure_making, measure_native, measure_native_training, measure_rosenbrock
+from benchmarks.native import (
+    measure_captured,
+    measure_making,
+    measure_native,
+    measure_native_training,
+    measure_rosenbrock,
+)
 from benchmarks.table import Row, table
 from benchmarks.timing import collector_off, one_core, paired, quick, ratio, repeated, timed
 from benchmarks.workloads import moons
@@ -180,6 +186,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "native": measure_native,
     "making": measure_making,
     "native-training": measure_native_training,
+    "captured": measure_captured,
     "rosenbrock": measure_rosenbrock,
     "choice": measure_choice,
 }

@@ -14,6 +14,7 @@ import numpy as np
 from ..compiler.emit.llvm import NativeCode
 from ..compiler.emit.llvm_training import StepLayout
 from ..compiler.emit.native import native_step
+from ..runtime.errors import ARITHMETIC_ERRORS
 from .optim import Optimizer
 from .step import StepProgram
 
@@ -151,10 +152,11 @@ class NativeLoop:
         """
         all_numbers = self.optimizer.all_numbers() if count > 1 else None
         if all_numbers is not None:
-            with suppress(Exception):  # whatever the user's function raises: which step it is, is found out below
+            rows = None
+            with suppress(*ARITHMETIC_ERRORS):  # of one of the steps; which one, is found out below
                 rows = np.array(all_numbers(first, first + count), dtype=float).reshape(-1, self.width)
-                if all(self._are_numbers_of(first + k, rows[k]) for k in (0, count - 1)):
-                    return rows
+            if rows is not None and all(self._are_numbers_of(first + k, rows[k]) for k in (0, count - 1)):
+                return rows
         found: list[float] = []
         for step in range(first, first + count):
             try:
@@ -167,7 +169,11 @@ class NativeLoop:
 
     def _are_numbers_of(self, step: int, numbers: Any) -> bool:
         """Whether a step has these numbers, bit for bit; they may depend on more than the step after all."""
-        return bool(np.array(self.optimizer.step_numbers(step), dtype=float).tobytes() == numbers.tobytes())
+        try:
+            now = self.optimizer.step_numbers(step)
+        except Exception:  # whatever the user's function raises: again, when it is this step's turn
+            return False
+        return bool(np.array(now, dtype=float).tobytes() == numbers.tobytes())
 
     def set_batch(self, numbers: Any) -> None:
         """All numbers of the batch that every step is made on."""

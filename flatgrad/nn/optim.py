@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from ..compiler.emit.training import emit_all_numbers
@@ -119,13 +118,11 @@ class Optimizer:
                 overridden and differ at one of some steps.
         """
         names, kind = self.number_names, type(self).__name__
-        count = len(names)
-        with suppress(Exception):  # if it raises, a run says so when it comes to this step
-            count = len(self.step_numbers(0))
-        if count != len(names):
+        first = self._numbers_at(0)
+        if first is not None and len(first) != len(names):
             raise OptionError(
-                f"{kind}: step_numbers returns {count} numbers for the {len(names)} names {names}; their names stand "
-                "in step_names"
+                f"{kind}: step_numbers returns {len(first)} numbers for the {len(names)} names {names}; their names "
+                "stand in step_names"
             )
         if not self._texts_are_given:
             return
@@ -176,13 +173,15 @@ class Optimizer:
 
     def sampled(self) -> list[list[str] | None]:
         """The numbers of some steps in hexadecimal, None where they raise: how a checkpoint knows its optimiser."""
-        found: list[list[str] | None] = []
-        for step in SAMPLES:
-            numbers = None
-            with suppress(Exception):
-                numbers = [float(number).hex() for number in self.step_numbers(step)]
-            found.append(numbers)
-        return found
+        samples = map(self._numbers_at, SAMPLES)
+        return [None if numbers is None else [float(number).hex() for number in numbers] for numbers in samples]
+
+    def _numbers_at(self, step: int) -> list[Any] | None:
+        """The numbers of a step; None if the user's function raises. A run that comes to this step raises the same."""
+        try:
+            return list(self.step_numbers(step))
+        except Exception:
+            return None
 
     def formulas(self) -> StepFormulas | str:
         """The numbers of a step as texts; or, in words, why they are not known as texts."""
