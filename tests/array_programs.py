@@ -324,7 +324,7 @@ class Every:
         return result
 
     def __repr__(self) -> str:
-        negated = f", every {self.negated}th negated" if self.negated else ""
+        negated = f", 1 in {self.negated} negated" if self.negated else ""
         conditions = f"{self.joined}({self.comparison}{self.operands}{negated} for r in range({list(self.lengths)}[l]))"
         return f"[where({conditions}, {self.results}) for l in range({len(self.lengths)})]"
 

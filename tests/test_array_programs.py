@@ -12,19 +12,26 @@ from flatgrad.compiler.array_program import Statement
 from flatgrad.runtime.errors import FlatgradError
 from flatgrad.runtime.primitives import BY_NAME
 from tests.array_programs import (
+    COMPARISONS,
     FOLDS,
     KINDS,
+    SELECTIONS,
     Access,
+    Best,
     Chain,
     Constants,
+    Every,
     Fold,
     Group,
     LoopProgram,
     Map,
+    Select,
     Softmax,
+    Total,
     by_floats,
     by_interpreter,
     loop_programs,
+    selections,
 )
 from tests.test_programs import drawn
 
@@ -107,6 +114,45 @@ def test_loops_are_found(sample):
     assert sum(any(isinstance(node, FoldNode) for node in s.body) for s in statements) > 10
     assert sum(s.is_contraction for s in statements) > 0
     assert 0 < sum(s.is_strided for s in statements) < len(statements)
+
+
+def test_selections_of_every_kind_are_reached():
+    """On 2 to 9 lanes, with folds of conditions of several lengths; every vector that is computed matters."""
+    sample = drawn(selections(), 400)
+    steps = [step for program in sample for step in program.steps]
+    selects = [step for step in steps if isinstance(step, Select)]
+    assert {name for step in selects for name in step.names} == set(SELECTIONS)
+    assert any(len(step.names) > 1 for step in selects), "several selections side by side"
+    assert {step.lanes for step in selects} == set(range(2, 10))
+    bests = [step for step in steps if isinstance(step, Best)]
+    assert {step.better for step in bests} == set(COMPARISONS)
+    assert {step.others is None for step in bests} == {True, False}, "the best, and what goes with it"
+    folds = [step for step in steps if isinstance(step, Every)]
+    assert {step.joined for step in folds} == {"logical_and", "logical_or"}
+    assert {bool(step.negated) for step in folds} == {True, False}
+    assert {len(set(step.lengths)) > 1 for step in folds} == {True, False}
+    assert all(isinstance(program.steps[-1], Total) for program in sample)
+    names = {step.name for program in sample for step in program.scalars()[0].steps}
+    assert names >= {"where", "maximum", "minimum", "abs", "relu", "logical_and", "logical_or", "logical_not"}
+    errors = [by_floats(program).error for program in sample]
+    assert errors.count(None) > 0.7 * len(errors)
+
+
+def test_selections_print_as_loops():
+    first = Select(("clip", "relu"), (Access(0, 0, 1, 0, (0, 1)), Constants((1.0,)), Constants((2.0,))), 0.5, 2)
+    best = Best("less", Access(1, 0, 0, 1, (0, 1)), Access(0, 0, 0, 1, (0, 1)), (2,))
+    every = Every("logical_and", "equal", (Constants((1.0,)),) * 2, 2, (Constants((1.0,)), Constants((2.0,))), (3,))
+    program = LoopProgram((Group("list", (0.5, 1.0)),), (first, best, every, Total((1, 2))), ((4, 0),))
+    assert repr(program).strip() == (
+        "def f(v0):\n"
+        "    v1 = [select(['clip', 'relu'][l], v0[(0 + 1*l + 0*r) % 2], 1.0, 2.0, 0.5) for l in range(2)]\n"
+        "    v2 = [best(less, v1[(0 + 0*l + 1*r) % 2], of v0[(0 + 0*l + 1*r) % 2], [2][l]) for l in range(1)]\n"
+        "    v3 = [where(logical_and(equal(1.0, 1.0), 1 in 2 negated for r in range([3][l])), (1.0, 2.0)) "
+        "for l in range(1)]\n"
+        "    v4 = [sum of v1, v2]\n"
+        "    return v4[0]\n"
+        "# v0: list [0.5, 1.0]"
+    )
 
 
 def test_a_program_prints_as_its_loops():
