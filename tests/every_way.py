@@ -25,7 +25,7 @@ from flatgrad.compiler.emit import c as c_emitter
 from flatgrad.compiler.emit import llvm, python
 from flatgrad.compiler.emit.c import emit_c
 from flatgrad.compiler.emit.numpy import ArrayFunction
-from flatgrad.compiler.reroll import reroll
+from flatgrad.compiler.reroll import layout, reroll
 from flatgrad.runtime import native
 from flatgrad.runtime.errors import FlatgradError
 from tests.array_programs import LoopProgram, as_loops, by_floats, by_interpreter
@@ -423,9 +423,11 @@ def check_graph(program: AnyProgram, backend: str = "numpy", c: CFile | None = N
     return len(kernel.program)
 
 
-#: Limits by which small programs are cut into functions, and work in the caller's memory, as large ones do.
+#: Limits by which small programs are cut into functions, are not simplified, and work in the caller's memory, as
+#: large ones do.
 SMALL_LIMITS = [
     (python, {"_SPLIT": 8, "_PART": 5}),
+    (layout, {"_SIMPLIFIED": 0}),
     (llvm, {"_CHUNK": 3, "_COPIES": 1}),
     (c_emitter, {"_BLOCK": 3, "_PART": 2, "_LOCAL": 0, "_PIECES": 1, "_ITEMS": 1, "_FUNCTION": 12}),
 ]

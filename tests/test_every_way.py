@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flatgrad.compiler.array_program import Apply, Read, Statement
 from flatgrad.compiler.emit import rolled
 from flatgrad.compiler.emit.llvm_statements import Access
+from flatgrad.compiler.emit.numpy import ArrayFunction, emit_arrays
+from flatgrad.compiler.emit.rolled import emit_rolled
+from flatgrad.compiler.program import Group as ProgramGroup
+from flatgrad.runtime.loader import LoadedModule
+from flatgrad.runtime.primitives import BY_NAME
 from tests.array_programs import Access as Reading
 from tests.array_programs import (
     Best,
@@ -25,6 +31,7 @@ from tests.array_programs import (
     loop_programs,
     selections,
 )
+from tests.bits import assert_same
 from tests.every_way import (
     BACKENDS,
     CFile,
@@ -35,9 +42,13 @@ from tests.every_way import (
     check_partial_pair,
     check_primal,
     check_training,
+    flattened,
+    grouped,
     in_pieces,
+    module_of,
 )
-from tests.programs import programs
+from tests.native_programs import Statements, evaluated
+from tests.programs import Outcome, programs
 from tests.test_programs import drawn
 
 SMALL = selections(max_steps=2, max_lanes=6)
@@ -89,6 +100,47 @@ def test_c():
     assert c.saved is not None, "one is saved as a file of its own, too"
     assert c.check() > 16
     assert c.check() == 0
+
+
+def constant_statement(program):
+    """Append a statement whose operands are all constants, which passes leave only where something raises."""
+    body = (Read(program.inputs, (0,)), Read(program.inputs + 1, (0,)), Apply(BY_NAME["atan2"], (0, 1)))
+    program.statements.append(Statement("last", (5,), body, program.size, "f"))
+    program.outputs = np.append(program.outputs, np.arange(program.size - 5, program.size))
+    program.output_groups.append(ProgramGroup("last", 5, False))
+    return program.check()
+
+
+@pytest.mark.parametrize("turn", range(6))
+def test_statements_made_by_hand(turn):
+    """Accesses, folds and shapes that few programs have: as array statements, as rolled Python and in C."""
+    statements = Statements(np.random.default_rng([turn, 5]))
+    for _ in range(6):
+        shape = statements.pick([(7,), (3, 5), (1, 9), (16,)])
+        folds = statements.pick([(), (1,), (2,), (9,), (4, 3)])
+        statements.add(shape, statements.pick(["f", "f", "b"]), folds)
+    program = constant_statement(statements.finished())
+    function = ArrayFunction(program, "f", "")
+    emitted = emit_arrays([function], ["For a test."])
+    arrays = LoadedModule(emitted.sections, "f", emitted.data).names["f"]
+    rolled_function = module_of("".join(emit_rolled([function], ["For a test."])))["f"]
+    c = CFile()
+    for _ in range(2):
+        inputs = statements.inputs()
+        arguments = grouped(inputs, program.input_groups)
+        expected = evaluated(program, inputs)
+        for compute in (arrays, rolled_function):
+            try:
+                found = flattened(compute(*arguments))
+            except (ArithmeticError, ValueError):
+                found = None
+            assert (found is None) is (expected is None), program
+            if found is not None:
+                assert_same(found, expected, program)
+        error = ArithmeticError if expected is None else None
+        c.add(program, inputs, Outcome(tuple(expected or ()), error), str(turn))
+    if shutil.which("cc"):
+        assert c.check() == 2
 
 
 # --- what the checks would have found ---------------------------------------------------------------------------------

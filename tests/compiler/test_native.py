@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 import flatgrad as fg
 from flatgrad import nn
 from flatgrad.compiler.array_program import Apply, ArrayProgram, Block, Fold, Read, Segment, Statement
-from flatgrad.compiler.emit import llvm
+from flatgrad.compiler.emit import llvm, llvm_operations
 from flatgrad.compiler.emit.llvm import emit_llvm
 from flatgrad.compiler.emit.llvm_operations import Machine
 from flatgrad.compiler.emit.llvm_training import StepLayout, training_loop
 from flatgrad.compiler.program import Group
 from flatgrad.compiler.reroll import reroll
 from flatgrad.runtime import native
-from flatgrad.runtime.errors import InputError, MissingExtraError
+from flatgrad.runtime.errors import InputError, MissingExtraError, OptionError
 from flatgrad.runtime.primitives import BY_NAME, TABLE
 from tests.array_programs import loop_programs
 from tests.bits import all_bits, assert_same
@@ -418,6 +418,15 @@ def test_random_statements_without_powers_never_fuse():
         assembly = emit_llvm(program, machine._replace(shortcuts=False)).assembly
         assert not FLAGS.search(assembly)
         assert "llvm.fma" not in assembly
+
+
+def test_a_primitive_without_a_spelling(monkeypatch):
+    """An error names it; "auto" takes another back end."""
+    monkeypatch.delitem(llvm_operations.SPELLINGS, BY_NAME["tanh"])
+    with pytest.raises(OptionError, match="does not know the primitive tanh"):
+        fg.grad(lambda x: x.tanh(), backend="native")(0.5)
+    f = fg.value_and_grad(lambda x: sum(a.tanh() for a in x))
+    assert f.kernel_for([0.5] * 200).backend != "native"
 
 
 def test_the_training_loop_has_no_flags():

@@ -165,6 +165,20 @@ def test_ragged_sums():
         every_way(lambda x: sum(sign(product_of(x[:k])) for k in range(4, 12)), x)
 
 
+def test_folds_of_very_different_lengths():
+    """A few that are far longer than all others are a pack of their own."""
+    x = np.random.default_rng(3).standard_normal(500).tolist()
+    kernel = every_way(lambda x: sum(sign(sum_from(x[:k])) for k in [*range(4, 40), 450, 500]), x)
+    folds = [s for s in kernel.arrays.statements if isinstance(s, Statement) and "sum[" in str(kernel.arrays)]
+    assert len(folds) > 1
+
+
+def test_a_negation_of_a_negation():
+    """They meet in one pack only behind what the tracer and the passes leave."""
+    kernel = every_way(lambda x: sum((a * -1.0 * -1.0).tanh() for a in x), list(XS))
+    assert "neg" not in str(kernel.arrays)
+
+
 def product_of(xs):
     total = xs[0]
     for x in xs[1:]:

@@ -836,8 +836,6 @@ class _Writer:
             faults = self._mentions(body, "fault")
             body = [*(["int fault = 0;"] if faults else []), *body, f"return {'fault' if faults else '0'};"]
             head = f"static int {function}({'double' if not final else 'const double'} *w{', double *out' * final})"
-            if final and not self._mentions(body, "w"):
-                body.insert(0, "(void)w;")
             self.functions.append("\n".join([head, "{", *_indented(body), "}"]) + "\n")
             lines.append(f"fault |= {function}({self.scratch}{f', {target}' * final});")
         self.last = None
@@ -984,15 +982,13 @@ def _names(known: Sequence[str], default: str, count: int) -> list[str]:
 
 
 def _index(offset: int, strides: Sequence[int], names: Sequence[str]) -> str:
-    """The text of an index: `16*i + j + 2`, `99 - r`."""
+    """The text of an index: `16*i + j + 2`, `99 - r`. Where all indices are 0 it is `offset`, and not negative."""
     terms = [(stride, name) for stride, name in zip(strides, names, strict=True) if stride]
     texts = [name if stride == 1 else f"{stride}*{name}" for stride, name in terms if stride > 0]
     if offset > 0 or not texts:
         texts.append(str(offset))
-    text = " + ".join(texts)
-    if offset < 0 and text != str(offset):
-        text += f" - {-offset}"
-    return text + "".join(f" - {name if stride == -1 else f'{-stride}*{name}'}" for stride, name in terms if stride < 0)
+    backwards = [name if stride == -1 else f"{-stride}*{name}" for stride, name in terms if stride < 0]
+    return " - ".join([" + ".join(texts), *backwards])
 
 
 def _assigned(target: str, text: str, sign: str = "=") -> list[str]:

@@ -414,8 +414,7 @@ class _Values:
         if id(read) not in self.places:
             place: str | int = access.base if access.table < 0 else access.table
             for dimension, index in self.indices.items():
-                if dimension < len(access.strides):
-                    place = function.plus(function.times(index, access.strides[dimension]), place)
+                place = function.plus(function.times(index, access.strides[dimension]), place)
             self.places[id(read)] = place
         shift = access.strides[owner.row] * row if owner.row >= 0 else 0
         stride = access.strides[owner.vector] if owner.vector >= 0 else 0

@@ -392,11 +392,15 @@ class _Writer:
             self._write(f"np.copyto({out}, 0.0)")
 
     def _row(self, segment: Segment, lanes: tuple[int, ...], kind: str) -> str:
-        """Compute a single term; return how it is called."""
-        if len(segment.body) == 1 and isinstance(segment.body[0], Read):
-            return self._read(segment.body[0], lanes, lanes, kind, None)
+        """Compute a single term, whose indices are all 0; return how it is called."""
+        body = [
+            node._replace(strides=node.strides[: len(lanes)]) if isinstance(node, Read) else node
+            for node in segment.body
+        ]
+        if len(body) == 1 and isinstance(body[0], Read):
+            return self._read(body[0], lanes, lanes, kind, None)
         own = self._place_for(kind, lanes)
-        self._nodes(segment.body, lanes, lanes, own, kind)
+        self._nodes(body, lanes, lanes, own, kind)
         return self._view(kind, own, lanes, _row_major(lanes))
 
     def _reduce(self, primitive: Primitive, segments: Sequence[Segment], lanes: tuple[int, ...], place: int) -> None:

@@ -86,9 +86,7 @@ def _strided_from(vectors: Sequence[Addresses]) -> int:
     leaves = [int(np.argmax(own != own[0])) for own in steps if count > 1 and (own != own[0]).any()]
     if not leaves:
         return count
-    run = min(leaves) + 1
-    if run == 1:  # a lane alone: whatever follows is another piece
-        return 1
+    run = min(leaves) + 1  # at least 2
     tables = [vector[: count // run * run].reshape(-1, run) for vector in vectors]
     same = np.all([(rows - rows[:, :1] == rows[0] - rows[0, 0]).all(axis=1) for rows in tables], axis=0)
     equal = len(same) if same.all() else int(np.argmin(same))

@@ -13,6 +13,7 @@ from ..array_program import Apply, Block, Fold, Node, Read, Segment, Statement
 from ..buffers import span
 from ..extents import fixed
 from ..passes import FAST_JOINT_PASSES, JOINT_PASSES, run_passes
+from ..passes.dead_code import remove_dead_code
 from ..program import Group, Program, ProgramBuilder
 from .affine import Piece, arrange, cut, factor
 from .chains import Chains
@@ -261,6 +262,8 @@ class _Layout:
         part = _extracted(program, scalars.equations.tolist(), operands[outside].tolist(), results.tolist())
         if len(part) <= _SIMPLIFIED:
             part = run_passes(FAST_JOINT_PASSES if self.fast else JOINT_PASSES, part)
+        else:
+            part = remove_dead_code(part)  # products by 1, which nothing reads
         self.statements.append(Block(part, self._placed(places[outside]), self.next))
         self.firsts.append(int(scalars.equations[0]))
         self.final[scalars.base + wanted] = self.next + np.arange(len(results))
