@@ -50,9 +50,9 @@ def _ends_of_blocks(code):
     return ends
 
 
-def _file_of(frame):
-    """The file of a frame of ours; generated code counts, whatever its number; None for others' code."""
-    name = frame.f_code.co_filename
+@functools.cache
+def _file_of(name):
+    """A file of ours, from its name in code; generated code counts, whatever its number; None for others' files."""
     if name.startswith("<flatgrad"):
         return re.sub(r" \d+>", ">", name)
     return name[len(PACKAGE) :] if name.startswith(PACKAGE) else None
@@ -68,10 +68,10 @@ class _Tracer:
         self.counts = Counter()
 
     def __call__(self, frame, event, argument):
-        file = _file_of(frame)
-        if file is None or (self.file is not None and file != self.file):
-            return None
         if self.functions is not None and frame.f_code.co_name not in self.functions:
+            return None
+        file = _file_of(frame.f_code.co_filename)
+        if file is None or (self.file is not None and file != self.file):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = self.opcodes, not self.opcodes
 
@@ -89,6 +89,7 @@ class _Tracer:
 def traced(work, tracer):
     """Run something under a trace function; return what it returns."""
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = tracer.opcodes  # Python 3.12 wants to know of instructions before it begins
     sys.settrace(tracer)
     try:
         return work()

@@ -73,7 +73,7 @@ def test_backward_interrupted_at_every_instruction():
     found = places(z.backward, opcodes=True)
     after = gradients(nodes)
     assert before != after
-    assert len(found) > 500
+    assert len(found) > 400
     outcomes = set()
     for place in found:
         if place.count > 1:
@@ -283,7 +283,8 @@ def test_steps(warm, how):
             return step, w, (lambda: step(X, Y)) if how == "call" else (lambda: step.repeat(3, X, Y))
 
         step, w, call = new()
-        for place in chosen(places(call), (how, warm), {"/nn/step.py", "/nn/native_loop.py"}):
+        found = [place for place in places(call) if place.file.startswith("/nn/")]
+        for place in chosen(found, (how, warm), {"/nn/step.py", "/nn/native_loop.py"}):
             if not warm:
                 step, w, call = new()
             else:
@@ -310,6 +311,10 @@ def fit(path, backend, w, loss, **options):
         checkpoint=path, checkpoint_every=2, backend=backend,
         **options,
     )  # fmt: skip
+
+
+#: What a run that is resumed does otherwise than one that begins.
+AT_RESUMING = {"fit", "go", "load", "_read_checkpoint", "_fingerprint", "_run", "_end", "take", "taking", "syncing"}
 
 
 def data_of(w):
@@ -339,10 +344,13 @@ def test_runs_with_checkpoints(tmp_path, backend, resumed):
     def checked_call():
         histories.append(call())
 
-    histories = []
+    histories, checkpoints = [], []
     w, call = begin()
     tried = 0
-    for place in chosen(places(call), ("fit", resumed), {"/nn/train.py"}):
+    found = [place for place in places(call) if place.file.startswith("/nn/")]
+    if resumed:
+        found = [place for place in found if place.function in AT_RESUMING]
+    for place in chosen(found, ("fit", resumed), {"/nn/train.py"}):
         w, call = begin()
         histories.clear()
         reached, came_out = interrupted(checked_call, place)
@@ -362,6 +370,11 @@ def test_runs_with_checkpoints(tmp_path, backend, resumed):
             assert data_of(w) in [*run, end], place
         if not path.exists():  # then it would begin again
             continue
+        with np.load(path) as arrays:
+            content = {name: arrays[name].tobytes() for name in arrays.files if name != "about"}
+        if content in checkpoints:
+            continue
+        checkpoints.append(content)
         again, loss = new_model()
         history = fit(path, backend, again, loss, resume=True)
         assert (history.loss, history.epoch_loss) == (whole.loss, whole.epoch_loss), place

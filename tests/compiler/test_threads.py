@@ -13,6 +13,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value
+from flatgrad.runtime.cache import ObjectCache
 from flatgrad.runtime.tracing import active
 from tests.bits import assert_same
 
@@ -271,3 +272,140 @@ def test_a_trace_that_fails_in_one_thread_is_tried_again_by_the_next():
     assert sorted(map(str, results)) == ["2.0"] * (THREADS - 1) + ["failed"]
     assert next(attempts) == 2
     assert not active
+
+
+BACKENDS = ["python", "numpy", "native"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_first_calls_of_one_structure_race(hurried, backend):
+    """The function is traced once; whoever comes later gets the same kernel, and later calls do, too."""
+    expected = {s: interpreted([0.1 * s, 0.5, 0.2 * s]) for s in range(THREADS)}
+    for transform in (fg.value_and_grad, fg.grad, fg.compile):
+        counted, traced = counting()
+        f = transform(counted, backend=backend)
+
+        def work(s, f=f, transform=transform):
+            found = []
+            for _ in range(30):
+                numbers = [0.1 * s, 0.5, 0.2 * s]
+                if transform is fg.compile:
+                    leaves = [Value(x) for x in numbers]
+                    out = f(leaves)
+                    out.backward()
+                    found.append([out.data, *[leaf.grad for leaf in leaves]])
+                elif transform is fg.grad:
+                    found.append([expected[s][0], *f(numbers)])
+                else:
+                    value, gradient = f(numbers)
+                    found.append([value, *gradient])
+            return found
+
+        for s, found in enumerate(in_threads(work)):
+            for numbers in found:
+                assert_same(numbers, expected[s])
+        assert len(traced) == len(f.kernels) == 1
+
+
+def counting():
+    """`body`, and a list that has an item for each time that it was traced."""
+    traced = []
+
+    def counted(x):
+        traced.append(1)
+        return body(x)
+
+    return counted, traced
+
+
+def test_graphs_that_share_leaves_and_nodes(hurried):
+    """Interpreted backward passes over the same nodes: each leaf receives every sum."""
+    w, b = Value(0.5), Value(-1.0)
+    shared = w * b + w
+    graphs = [shared * float(k + 1) + b for k in range(THREADS)]
+
+    def work(k):
+        for _ in range(40):
+            graphs[k].backward()
+
+    in_threads(work)
+    weights = sum(range(1, THREADS + 1))
+    assert (w.grad, b.grad) == (0.0, 40 * (0.5 * weights + THREADS))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiled_graphs(hurried, backend):
+    x, w = Value(2.0), Value(3.0)
+    graph = fg.compile_graph([x * w, (x + w).tanh()], [x], backend=backend)
+
+    def work(k):
+        found = []
+        for turn in range(30):
+            argument = Value(0.25 * (k + turn))
+            product, sigmoid = graph(argument)
+            product.backward()
+            found.append((product.data, sigmoid.data, argument.grad))
+        return found
+
+    for k, found in enumerate(in_threads(work)):
+        for turn, numbers in enumerate(found):
+            number = 0.25 * (k + turn)
+            assert numbers == (number * 3.0, (Value(number) + 3.0).tanh().data, 3.0)
+    assert w.grad == sum(0.25 * (k + turn) for k in range(THREADS) for turn in range(30))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_a_kernel_makes_when_it_is_asked(hurried, backend, tmp_path):
+    """Source, programs and files are the same for all who ask at once."""
+    w = Value(0.5, label="w")
+
+    def f(x):
+        return sum((w * x[i]).tanh() * x[i + 1] for i in range(11))
+
+    def everything(kernel, k):
+        kernel.save(tmp_path / f"{k}.py")
+        kernel.save(tmp_path / f"{k}_rolled.py", rolled=True)
+        kernel.save(tmp_path / f"{k}.c")
+        texts = [(tmp_path / f"{k}{end}").read_text() for end in (".py", "_rolled.py", ".c")]
+        return [kernel.source, str(kernel.arrays), str(kernel.program), kernel.c_source(), *texts]
+
+    expected = everything(fg.grad(f, backend=backend).kernel_for(np.ones(12)), "alone")
+    kernel = fg.grad(f, backend=backend).kernel_for(np.ones(12))
+    assert in_threads(lambda k: everything(kernel, k)) == [expected] * THREADS
+    saved = in_threads(lambda k: kernel.save(tmp_path / "one.py").read_text())
+    assert saved == [expected[4]] * THREADS
+
+
+def test_one_cache(hurried, tmp_path):
+    """Entries that threads put and get at once are whole, or not there."""
+    cache = ObjectCache(tmp_path / "cache", limit=100_000)
+    contents = [bytes([k]) * (1_000 + k) for k in range(THREADS)]
+    keys = [ObjectCache.key(content) for content in contents]
+
+    def work(k):
+        for turn in range(20):
+            cache.put(keys[k], contents[k])
+            other = (k + turn) % THREADS
+            assert cache.get(keys[other]) in (None, contents[other])
+            assert cache.get(keys[k]) == contents[k]
+
+    in_threads(work)
+    assert [cache.get(key) for key in keys] == contents
+    assert cache.info().entries == THREADS
+    assert sum(in_threads(lambda k: cache.clear())) == THREADS
+
+
+def test_drawing_a_graph_while_others_differentiate_it(hurried):
+    pytest.importorskip("graphviz")
+    w = Value(2.0, label="w")
+    graph = (w * 3.0 + 1.0).tanh() * w
+    nodes = str(fg.draw_dot(graph)).count("record")
+
+    def work(k):
+        if k % 2:
+            for _ in range(20):
+                graph.backward()
+            return nodes
+        return {str(fg.draw_dot(graph)).count("record") for _ in range(20)}.pop()
+
+    assert in_threads(work) == [nodes] * THREADS
