@@ -593,6 +593,17 @@ def test_ctrl_c_before_there_is_anything(small, tmp_path, run, monkeypatch):
     assert (status, err) == (130, "flatgrad: interrupted\n")
 
 
+def test_ctrl_c_while_the_step_is_compiled(small, tmp_path, run, monkeypatch):
+    def interrupting(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flatgrad.nn.train._Run.generate", interrupting)
+    status, out, err = run("train", small, "--target", "kind", "--out", tmp_path / "model")
+    assert (status, err) == (130, "flatgrad: interrupted\n")
+    assert "written" not in out
+    assert list((tmp_path / "model").iterdir()) == []
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a single process")
 def test_ctrl_c_in_a_process_of_its_own(small, tmp_path):
     arguments = [sys.executable, "-m", "flatgrad", "train", str(small), "--target", "kind", "--epochs", "1000000"]
@@ -603,7 +614,7 @@ def test_ctrl_c_in_a_process_of_its_own(small, tmp_path):
     assert "1000000 epochs" in lines[-1]
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "Traceback" not in out + err
     assert err.startswith("flatgrad: interrupted")

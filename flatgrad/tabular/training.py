@@ -148,6 +148,7 @@ def train(
         OptionError: for settings that cannot.
         OSError: where the folder cannot be written.
         NonFiniteLossError: where the training diverges.
+        KeyboardInterrupt: if Ctrl-C came before the first step was complete; nothing is written.
     """
     settings.check()
     table = with_target(read_csv(path), settings.target, note)
@@ -172,6 +173,8 @@ def train(
 
     started = time.perf_counter()
     history = _fit(model, training, validation, settings, batch, epochs, progress)
+    if history.interrupted and not history.steps:  # while the step was being compiled: there is nothing to write
+        raise KeyboardInterrupt
     compiling = time.perf_counter() - started - history.seconds
     ended = "interrupted after" if history.interrupted else "trained"
     echo(f"{ended} {history.steps:,} steps in {history.seconds:.1f} s, after {compiling:.1f} s of compiling\n")
