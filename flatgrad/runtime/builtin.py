@@ -186,7 +186,8 @@ def watch(function: Any, watches: Any) -> None:
     context = function.__self__
     # The ones before live on until the next change: a thread may be in the middle of comparing.
     context.watches = getattr(context, "watches", (None,))[-1], watches
-    context[_WORDS.index("watches")] = 0 if watches is None else watches.words.ctypes.data
+    rows = watches is not None and watches.words[0]
+    context[_WORDS.index("watches")] = watches.words.ctypes.data if rows else 0
 
 
 @cache
@@ -493,7 +494,7 @@ other:
   ret i1 false
 }}
 
-; Whether what the function captured is what it was.
+; Whether what the function captured is what it was; there is at least one row.
 define internal i1 @unchanged(ptr %c) #0 {{
 entry:
   {_load("watches", "watches")}
@@ -502,15 +503,11 @@ entry:
   {_load("drop", "drop")}
   {_load("compare", "compare")}
   {_load("float_type", "float_type")}
-  %any = icmp ne ptr %watches, null
-  br i1 %any, label %begin, label %yes
-begin:
   %count = load i64, ptr %watches
   %rows = getelementptr i64, ptr %watches, i64 1
-  %some = icmp ne i64 %count, 0
-  br i1 %some, label %row, label %yes
+  br label %row
 row:
-  %k = phi i64 [ 0, %begin ], [ %k.next, %next ]
+  %k = phi i64 [ 0, %entry ], [ %k.next, %next ]
   %words = mul i64 %k, {_ROW}
   %at = getelementptr i64, ptr %rows, i64 %words
   %kind = load i64, ptr %at
@@ -728,6 +725,10 @@ look_up:
 no_key:
   ret ptr null
 captured:
+  {_load("watches", "watches")}
+  %some_watches = icmp ne ptr %watches, null
+  br i1 %some_watches, label %compare_captured, label %begin
+compare_captured:
   %unchanged = call i1 @unchanged(ptr %c)
   br i1 %unchanged, label %begin, label %hand_over
 begin:
