@@ -33,10 +33,17 @@ class Counted:
 
 def counts(item: Any) -> bool:
     """Whether every plain assignment to an attribute of an object is counted."""
-    return isinstance(item, Counted) and all(
-        _setters(type(item), name) is vars(Counted)[name] for name in ("__setattr__", "__delattr__")
+    kind = type(item)
+    return (
+        isinstance(item, Counted)
+        and _setters(kind, "__setattr__") is vars(Counted)["__setattr__"]
+        and _setters(kind, "__delattr__") is vars(Counted)["__delattr__"]
     )
 
 
 def _setters(kind: type, name: str) -> Any:
-    return next(vars(base)[name] for base in kind.__mro__ if name in vars(base))
+    """What a class has under a name, itself or from a base."""
+    for base in kind.__mro__:  # no generator: an interrupt that arrives while one is closed would be lost
+        if name in vars(base):
+            return vars(base)[name]
+    return None
