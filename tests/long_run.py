@@ -70,6 +70,7 @@ KINDS = [
     Kind("long chains", long_chains(), check_joint, 0.004),
     Kind("loops, value", loop_programs(), check_primal, 0.02),
     Kind("loops, value and gradient", loop_programs(), check_joint, 0.03),
+    Kind("loops, gradient", loop_programs(), check_grad, 0.015),
     Kind("wide loops", loop_programs(max_steps=3, max_lanes=24), check_joint, 0.006),
     Kind("loops, forward and backward", loop_programs(), check_pair, 0.02),
     Kind("loops, some outputs", loop_programs(), check_partial_pair, 0.01),

@@ -96,6 +96,7 @@ def test_c():
     for program in drawn(SMALL, 8):
         check_pair(program, c=c)
         check_joint(program, c=c)
+        check_grad(program, c=c)
         in_pieces(check_joint)(program, c=CFile())
     assert c.saved is not None, "one is saved as a file of its own, too"
     assert c.check() > 16

@@ -27,7 +27,7 @@ from .formulas import (
     function_of,
     text_of,
 )
-from .schedules import as_schedule
+from .schedules import Schedule, as_schedule
 
 Rate = float | Callable[[int], float]
 
@@ -52,12 +52,21 @@ class Optimizer:
     step_names: tuple[str, ...] = ("lr",)
 
     def __init__(self, lr: Rate, *, clip_value: float | None = None, clip_norm: float | None = None) -> None:
-        self.lr = as_schedule(lr)
+        self.lr = lr
         limits: tuple[tuple[str, Any], ...] = (("clip_value", clip_value), ("clip_norm", clip_norm))
         for name, limit in limits:
             if limit is not None and (isinstance(limit, str) or not limit > 0):
                 raise OptionError(f"{name} must be positive, got {limit}")
         self.clip_value, self.clip_norm = clip_value, clip_norm
+
+    @property
+    def lr(self) -> Schedule:
+        """The learning rate as a function of the step. A number or a function of the step may be assigned to it."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, rate: Rate) -> None:
+        self._lr = as_schedule(rate)
 
     def step_numbers(self, step: int) -> list[float]:
         """The numbers that depend on the step alone, in the order of `step_names`.

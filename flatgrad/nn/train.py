@@ -654,7 +654,7 @@ class _Run:
     def _fingerprint(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to belong to this run."""
         optimizer = self.step.optimizer
-        settings = {key: repr(value) for key, value in sorted(vars(optimizer).items()) if key != "lr"}
+        settings = {key: repr(value) for key, value in sorted(vars(optimizer).items()) if key != "_lr"}
         rates = optimizer.lr.text or repr([optimizer.lr(k) for k in range(100)])
         return {
             "data": self.data.digest(),

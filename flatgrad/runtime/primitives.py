@@ -432,7 +432,7 @@ def _last_sound(function: Callable[[float], float], sound: float, faulty: float)
 
 def _beyond(x: Any, limit: float) -> Any:
     """The condition that a number is larger than a limit, and finite."""
-    return greater(x, limit) & less(x, math.inf)
+    return between(x, limit, math.inf)
 
 
 @functools.cache
@@ -459,8 +459,8 @@ def _power_fault(base: Any, exponent: Any) -> Any:
         return _beyond(abs(base), limit) if overflows else False
     # A negative base has no real power; but the one of -inf is inf or 0.
     if exponent < 0.0:
-        return less(base, limit) & greater(base, -math.inf)
-    negative = less(base, 0.0) & greater(base, -math.inf)
+        return between(base, -math.inf, limit)
+    negative = between(base, -math.inf, 0.0)
     return negative | _beyond(base, limit) if overflows else negative
 
 
@@ -918,6 +918,15 @@ checked: Primitive = Primitive(
     requires="numbers at which the function has a value", raises=True, internal=True,
     numpy=("copyto({out}, {0})",), numpy_fault="any({1})",
     c="{0}", c_fault="{1}",
+)  # fmt: skip
+
+between: Primitive = Primitive(
+    "between", "fff->b", lambda x, low, high: low < x < high, (ZERO, ZERO, ZERO),
+    doc="The condition that `x` is larger than one constant and smaller than another; not so a NaN.",
+    sympy=lambda sp, x, low, high: sp.And(sp.Lt(low, x), sp.Lt(x, high)),
+    python="{1} < {0} < {2}", strength=COMPARISON, internal=True,
+    numpy=("greater({0}, {1}, {out})", "less({0}, {2}, {mask})", "logical_and({out}, {mask}, {out})"),
+    c="({1} < {0}) & ({0} < {2})",
 )  # fmt: skip
 
 computed: Primitive = Primitive(

@@ -167,6 +167,24 @@ def test_nothing_is_compared_without_need(function):
     assert "raise" not in source
 
 
+def rosenbrock(x):
+    return sum(100.0 * (x[k + 1] - x[k] ** 2) ** 2 + (1.0 - x[k]) ** 2 for k in range(len(x) - 1))
+
+
+@pytest.mark.parametrize(
+    ("function", "operations", "each"), [(rosenbrock, 3 * 49, 3), (lambda x: fg.log(x).sum(), 50, 2)]
+)
+def test_what_a_check_costs(function, operations, each):
+    """A comparison per operation (of the absolute value, where a sign does not matter), and "or" between them."""
+    x = np.ones(50)
+    with_checks, without = (fg.grad(function, faults=faults).kernel_for(x) for faults in ("raise", "ieee"))
+    gradients = len(x)
+    extra = with_checks.stats.equations - without.stats.equations
+    assert 0 < extra <= operations * each - 1 + gradients
+    value = fg.value_and_grad(function).kernel_for(x)
+    assert len(with_checks.source.splitlines()) < 1.4 * len(value.source.splitlines()) + gradients
+
+
 def test_the_reciprocal_of_a_reciprocal_power():
     """Whatever overflows in `x ** -2` overflows in its partial, which is computed."""
     source = fg.grad(lambda x: x**-2, backend="python").kernel_for(1.0).source

@@ -22,11 +22,12 @@ WEIGHTS = [Value(0.0) for _ in range(3)]
 
 
 def kernels():
-    """Kernels of five programs: two functions or a joint one; scalars, lists, dicts; conditions; odd numbers."""
+    """Kernels of a few programs: two functions or a joint one; scalars, lists, dicts; conditions; odd numbers."""
     v = Value
     return {
         "neuron_compile": fg.compile(golden_programs.neuron).kernel_for(v(2.0), v(0.0), v(-3.0), v(1.0), v(6.88)),
         "rosenbrock_value_and_grad": fg.value_and_grad(golden_programs.rosenbrock).kernel_for([0.0, 0.0, 0.0]),
+        "rosenbrock_grad": fg.grad(golden_programs.rosenbrock).kernel_for([0.0, 0.0, 0.0]),
         "branches_value_and_grad": fg.value_and_grad(golden_programs.branches, argnums=(0, 1)).kernel_for(1.0, 2.0),
         "extremes_value_and_grad": fg.value_and_grad(golden_programs.extremes, argnums=(0, 1)).kernel_for(1.0, 2.0),
         "two_outputs_compile": fg.compile(golden_programs.two_outputs).kernel_for({"left": v(1.0), "right": v(2.0)}),

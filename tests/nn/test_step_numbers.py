@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,36 @@ def test_a_learning_rate_that_is_set_between_steps(backend: str) -> None:
         return losses, step.numbers
 
     assert run("calls") == run("repeat")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_number_is_assigned_to_the_learning_rate(backend: str) -> None:
+    """Between steps and in callbacks, as a schedule can be."""
+
+    def run(how: str, rate_of: Callable[[float], Any]) -> list[float]:
+        w, optimizer = fg.Value(0.25), nn.SGD(0.01)
+        rates = iter([0.02, 0.005, 0.001])
+
+        def change(_: Any = None) -> None:
+            optimizer.lr = rate_of(next(rates))
+
+        if how == "fit":
+            nn.fit(
+                batch_loss(w), [w], optimizer, X, Y, steps=3, progress=False, callback=change, backend=backend,
+            )  # fmt: skip
+            return [w.data]
+        step = nn.train_step(batch_loss(w), optimizer, [w], backend=backend)
+        for _ in range(3):
+            step(X, Y) if how == "calls" else step.repeat(1, X, Y)
+            change()
+        step.sync()
+        return [w.data]
+
+    expected = run("calls", nn.constant)
+    for how in ("calls", "repeat", "fit"):
+        assert run(how, float) == run(how, lambda rate: lambda step: rate) == expected
+    with pytest.raises(fg.OptionError, match="lr must be a finite number"):
+        nn.SGD(0.1).lr = "fast"  # type: ignore[assignment]
 
 
 def test_statements_that_differ_are_an_error() -> None:

@@ -356,6 +356,7 @@ SPELLINGS: dict[Primitive, Spelling] = {
     p.where: lambda w, c, a, b: w.select(c, a, b),
     p.detach: lambda w, x: x,
     p.checked: _checked,
+    p.between: lambda w, x, low, high: w.both(w.compare("ogt", x, low), w.compare("olt", x, high)),
     p.computed: lambda w, x: w.compare("olt", x, w.constant(-math.inf)),
     **{row: _called(row.name, raises=row.raises) for row in _FUNCTIONS},
     # Total forms: the same without faults, as libm and IEEE 754 have it.
