@@ -747,9 +747,15 @@ class TracedValue(Value):
     # In place of the slots that hold numbers: whoever reads or writes one is told.
     _data = _grad = _bar = property(_escaped, _escaped)
 
-    @property
-    def _prev(self) -> tuple[Any, ...]:
-        return ()
+    def _no_graph(self) -> Any:
+        if recorder() is None:
+            self._escaped()
+        raise refuse(
+            "a function that is being traced has no graph yet: _prev, _op and drawings of its Values are not known. "
+            "Look at the graph outside of it, or at the program, kernel.program"
+        )
+
+    _prev = _op = property(_no_graph)
 
     def __repr__(self) -> str:
         return "Value(data=<traced>)"
@@ -770,6 +776,8 @@ class TracedCondition(Condition):
         raise refuse(
             "this condition was created while a function was being traced and has escaped from it", self._trace
         )
+
+    _prev = _op = property(TracedValue._no_graph)
 
     def __repr__(self) -> str:
         return "Condition(<traced>)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import random
@@ -279,6 +280,42 @@ def test_random_gradients_raise_where_the_value_does(program):
         actual = flatgrad_outcome(lambda alone=alone: alone(*program.inputs))
         assert (actual.error, actual.bits) == (expected.error, expected.bits), program
     assert by_interpreter(program).error is expected.error
+
+
+@settings(max_examples=4)
+@given(st.lists(programs(max_steps=8), min_size=10, max_size=20))
+def test_random_gradients_in_machine_code(batch):
+    """Many programs as one function, in machine code, in NumPy statements and as loops in Python.
+
+    Where the interpreter raises at none of them, nothing faults, and the bits are its own; where it raises at one, all
+    of it raises.
+    """
+    sound = [program for program in batch if by_interpreter(program).error is None]
+    for chosen in (sound, [*sound, *batch][: len(sound) + 3]):
+        if not chosen:
+            continue
+        f, X = machine_code_in_one(chosen)
+        total = lambda x: functools.reduce(lambda a, b: a + b, f(x))  # noqa: E731
+        leaves = [fg.Value(x) for x in X.tolist()]
+
+        def interpreted(total=total, leaves=leaves):
+            total(leaves).backward()
+            return [leaf.grad for leaf in leaves]
+
+        expected = flatgrad_outcome(interpreted)
+        for backend in BACKENDS:
+            slope = fg.grad(total, backend=backend)
+            actual = flatgrad_outcome(lambda slope=slope: slope(X).tolist())
+            assert bool(actual.error) == bool(expected.error), chosen
+            if expected.error:
+                continue
+            assert actual.bits == expected.bits, chosen
+            kernel = slope.kernel_for(X)
+            assert kernel.stats.replays == 0, chosen
+            if backend == "numpy":
+                namespace: dict = {}
+                exec(kernel.rolled(), namespace)
+                assert_same(list(map(float, namespace["grad"](X.tolist()))), list(expected.numbers), chosen)
 
 
 # --- without exceptions -----------------------------------------------------------------------------------------------

@@ -45,6 +45,28 @@ def ulps(number, true):
     return abs(mpf(number) - true) / mpf(math.ulp(float(true)))
 
 
+# --- norm at the ends of its range -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_range_of_norm(backend):
+    """It does not scale: what the documentation says of very long and very short vectors, and its remedy."""
+    slope = fg.value_and_grad(fg.norm, backend=backend)
+    for scale in (1e-146, 1e-100, 1.0, 1e100, 1e153):
+        value, gradient = slope(np.array([3.0, 4.0]) * scale)
+        assert value == pytest.approx(5.0 * scale, rel=1e-15)
+        assert gradient == pytest.approx([0.6, 0.8], rel=1e-15)
+    value, gradient = slope(np.array([3.0, 4.0]) * 1e154)
+    assert (value, gradient.tolist()) == (math.inf, [0.0, 0.0])
+    value, gradient = slope(np.array([3.0, 4.0]) * 1e-163)
+    assert (value, gradient.tolist()) == (0.0, [0.0, 0.0])
+    for c in (1e200, 1e-200):
+        scaled = fg.value_and_grad(lambda x, c=c: c * fg.norm(x / c), backend=backend)
+        value, gradient = scaled(np.array([3.0, 4.0]) * c)
+        assert value == pytest.approx(5.0 * c, rel=1e-15)
+        assert gradient == pytest.approx([0.6, 0.8], rel=1e-15)
+
+
 # --- hypot ------------------------------------------------------------------------------------------------------------
 
 
