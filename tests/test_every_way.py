@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import flatgrad as fg
 from flatgrad.compiler.array_program import Apply, Read, Statement
 from flatgrad.compiler.emit import rolled
 from flatgrad.compiler.emit.llvm_statements import Access
@@ -28,6 +29,7 @@ from tests.array_programs import (
     Map,
     Select,
     Total,
+    as_loops,
     loop_programs,
     selections,
 )
@@ -88,6 +90,32 @@ def test_training(program, backend):
 @settings(max_examples=15)
 def test_in_pieces(program, check, backend):
     in_pieces(check)(program, backend=backend)
+
+
+@pytest.mark.skipif("native" not in BACKENDS, reason="needs llvmlite")
+@given(st.one_of(SMALL, programs(max_outputs=2)))
+@settings(max_examples=15)
+def test_the_source_of_machine_code(program):
+    """It is that of rolled Python, and runs."""
+    program = as_loops(program)
+    leaves, arguments = program.bound(), [group.argument() for group in program.arguments]
+    f = fg.value_and_grad(
+        lambda *given: program.function(leaves)(*given)[0], argnums=range(len(arguments)), backend="native"
+    )
+    try:
+        kernel = f.kernel_for(*arguments)
+    except fg.FlatgradError:
+        return  # an operation on constants raises while it is traced
+    inputs = [*(x for group in program.arguments for x in group.numbers), *(leaf.data for leaf in kernel.leaves)]
+    expected = evaluated(kernel.program, inputs)
+    function = module_of(kernel.source)["value_and_grad"]
+    try:
+        found = flattened(function(*grouped(inputs, kernel.program.input_groups)))
+    except (ArithmeticError, ValueError):
+        found = None
+    assert (found is None) is (expected is None), program
+    if found is not None:
+        assert_same(found, expected, f"{program}\n{kernel.source}")
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler on this machine")
