@@ -9,7 +9,8 @@ Which names a function reads stands in its bytecode (`reads`). The functions tha
 are the user's own: by the same names, by the methods of the objects that can be reached, and into functions that are
 wrapped. An attribute counts if any of these functions reads one of that name. That is more than the function has read
 on its way, and never less, except for what no name in the code leads to: items that C code keeps, results of
-`__getattr__` and properties, files, clocks.
+`__getattr__`, files, clocks. The code itself counts: that of a function, and what a class and its bases define. That
+nothing is in a place counts where the function may ask for it.
 
 Comparing is done twice. `unchanged` compares identities, some tens of nanoseconds per name, and machine code does the
 same in a few (`watches`). `same` compares contents, and is asked where an identity differs: a number that was computed
@@ -18,29 +19,35 @@ again is still the same number.
 
 from __future__ import annotations
 
+import array
 import collections
+import contextlib
 import ctypes
 import functools
+import operator
 import pickle
 import random
 import sys
 import threading
 import types
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import is_
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
 from ..runtime.builtin import (
+    FUNCTION_WORDS,
     WATCH_ARRAY,
     WATCH_ATTRIBUTE,
     WATCH_CELL,
+    WATCH_CLASS,
     WATCH_ITEM,
     WATCH_LIST,
     WATCH_MAPPING,
     WATCH_WORD,
+    function_word,
     mapping_order,
 )
 from ..runtime.changes import changes, counts
@@ -52,10 +59,13 @@ from ..runtime.tracing import refuse
 from ..runtime.value import Condition, TracedCondition, TracedValue, Value
 from .reads import Name, Reads, is_library, is_library_module, is_model_module, reads_of
 
-#: How something is read: from a closure's cell, from a dictionary (of a module), as an attribute, by a call.
+#: How something is read: from a closure's cell, from a dictionary (of a module), as an attribute, among an object's own
+#: attributes, in the definition of a class and its bases, by a call.
 CELL: Final = "cell"
 ITEM: Final = "item"
 ATTRIBUTE: Final = "attribute"
+OWN: Final = "own"
+CLASS: Final = "class"
 CALL: Final = "call"
 
 #: So many functions and objects are followed at most, and containers inside of containers.
@@ -65,6 +75,8 @@ _PLAIN = frozenset(
     [int, float, complex, bool, str, bytes, type(None), type(Ellipsis), np.float64, np.float32, np.int64, np.int32,
      np.bool_]
 )  # fmt: skip
+_MAPPINGS = (dict, types.MappingProxyType)
+#: What is where nothing is: that something is there now is a change, too.
 _MISSING: Final = object()
 
 
@@ -72,10 +84,10 @@ class Reference:
     """A place that a function reads, and what was there.
 
     Attributes:
-        kind: `CELL`, `ITEM`, `ATTRIBUTE` or `CALL`.
-        owner, key: the cell; the dictionary and its key; the object and the attribute's name; what is called.
+        kind: `CELL`, `ITEM`, `ATTRIBUTE`, `OWN`, `CLASS` or `CALL`.
+        owner, key: the cell; the dictionary and its key; the object or class and the attribute's name; what is called.
         name: the place as the user would write it.
-        value: what was there, or an equal object that has been there since.
+        value: what was there, or an equal object that has been there since; `_MISSING` for nothing.
         content: the same, as it was.
     """
 
@@ -92,8 +104,12 @@ class Reference:
                 return self.owner.cell_contents
             if self.kind is CALL:
                 return self.owner()
+            if self.kind is CLASS:
+                return _defined(self.owner, self.key)
+            if self.kind is OWN:
+                return _attributes_of(self.owner).get(self.key, _MISSING)
             return self.owner[self.key] if self.kind is ITEM else getattr(self.owner, self.key)
-        except (ValueError, KeyError, AttributeError):
+        except Exception:  # whatever the user's code raises, where it is run
             return _MISSING
 
 
@@ -136,7 +152,7 @@ class Content:
         members = _members(item)
         if members is None or depth > _DEEP:
             return content
-        if isinstance(item, dict):
+        if isinstance(item, _MAPPINGS):
             content.keys = tuple(item)
         if isinstance(item, np.ndarray):
             content.keys = item.shape
@@ -160,7 +176,7 @@ class Content:
         members = _members(item)
         if members is None or len(members) != len(self.items):
             return False
-        if isinstance(item, dict) and not all(map(_equal_keys, item, self.keys or ())):
+        if isinstance(item, _MAPPINGS) and not all(map(_equal_keys, item, self.keys or ())):
             return False
         if isinstance(item, np.ndarray) and item.shape != self.keys:
             return False
@@ -182,15 +198,21 @@ def _members(item: Any) -> Sequence[Any] | None:
     """What is in a container whose contents count; None for any other object."""
     if isinstance(item, (list, tuple)):
         return item
-    if isinstance(item, dict):
+    if isinstance(item, _MAPPINGS):
         return list(item.values())
-    if isinstance(item, collections.deque):
+    if isinstance(item, (collections.deque, bytearray)):
         return list(item)
+    if isinstance(item, array.array):
+        return item.tolist()
     if isinstance(item, (set, frozenset)):
         return sorted(item, key=_order) if set(map(type, item)) <= _PLAIN else sorted(item, key=id)
     if isinstance(item, np.ndarray) and item.dtype == object:
         return item.ravel().tolist()
     return None
+
+
+def _all_plain(item: Any) -> bool:
+    return set(map(type, _members(item) or ())) <= _PLAIN
 
 
 def _order(item: Any) -> tuple[str, str]:
@@ -249,7 +271,7 @@ class Captured:
         values = [reference.current() for reference in self.references]
         identities = Identities(self.references, values, count)
         for reference, value in zip(self.references, values, strict=True):
-            if value is _MISSING or not reference.content.matches(value):
+            if not reference.content.matches(value):
                 return False
         if not identities.hold():
             return False
@@ -260,12 +282,8 @@ class Captured:
 
     def differences(self) -> list[str]:
         """The names of what is no longer what it was."""
-        names = []
-        for reference in self.references:
-            value = reference.current()
-            if value is _MISSING or not reference.content.matches(value):
-                names.append(reference.name)
-        return list(dict.fromkeys(names))
+        changed = (r.name for r in self.references if not r.content.matches(r.current()))
+        return list(dict.fromkeys(changed))
 
     def without_traced(self) -> list[str]:
         """Leave out what holds `Value`s that were made while a function was traced; return the names."""
@@ -280,9 +298,13 @@ class Captured:
         return {
             reference.name: reference.value
             for reference in self.references
-            if type(reference.value) in _PLAIN
-            or isinstance(reference.value, (Value, np.ndarray))
-            or _members(reference.value) is not None
+            if reference.kind not in (OWN, CLASS)
+            and not (reference.key in FUNCTION_WORDS and _all_plain(reference.value))
+            and (
+                type(reference.value) in _PLAIN
+                or isinstance(reference.value, (Value, np.ndarray))
+                or _members(reference.value) is not None
+            )
         }
 
     def watches(self) -> Watches | None:
@@ -299,14 +321,32 @@ class Identities:
     def __init__(self, references: Sequence[Reference], values: Sequence[Any], count: int) -> None:
         self.count = count
         self._counts = any(map(_is_counted, references))
-        self._cells, self._items, self._attributes = [], [], []
+        self._cells, self._items, self._attributes, self._defined = [], [], [], []
+        #: Where nothing must be: cells; dictionaries and keys.
+        self._empty, self._absent = [], []
+        #: What only Python can read. It may be an equal object at each time.
+        self._read: list[Reference] = []
+        by_code: dict[tuple[type, str], bool] = {}
         for reference, value in zip(references, values, strict=True):
-            if reference.kind is CELL:
-                self._cells.append((reference.owner, value))
-            elif reference.kind is ITEM:
-                self._items.append((reference.owner, reference.key, value))
-            elif reference.kind is ATTRIBUTE and not _is_counted(reference):
-                self._attributes.append((reference.owner, reference.key, value))
+            kind, owner, key = reference.kind, reference.owner, reference.key
+            if kind is CALL or _is_counted(reference):
+                continue
+            if kind is OWN:
+                kind, owner = ITEM, _attributes_of(owner)
+            if kind is CLASS:
+                self._defined.append((owner, key, value))
+            elif kind is CELL:
+                self._cells.append((owner, value)) if value is not _MISSING else self._empty.append(owner)
+            elif kind is ITEM:
+                self._items.append((owner, key, value)) if value is not _MISSING else self._absent.append((owner, key))
+            else:
+                place = type(owner), key
+                if place not in by_code:
+                    by_code[place] = not isinstance(owner, type) and _reads_by_code(*place)
+                if value is _MISSING or by_code[place]:
+                    self._read.append(reference)
+                else:
+                    self._attributes.append((owner, key, value))
         self._lists: list[tuple[Any, tuple[Any, ...]]] = []
         self._mappings: list[tuple[Any, tuple[tuple[Any, Any], ...]]] = []
         self._arrays: list[tuple[Any, Content]] = []
@@ -336,6 +376,24 @@ class Identities:
                     return False
         except (ValueError, KeyError, AttributeError):
             return False
+        for kind, key, value in self._defined:
+            for base in kind.__mro__:
+                if key in base.__dict__:
+                    if base.__dict__[key] is not value:
+                        return False
+                    break
+            else:
+                if value is not _MISSING:
+                    return False
+        for table, key in self._absent:
+            if key in table:
+                return False
+        for cell in self._empty:
+            if not _is_empty(cell):
+                return False
+        for reference in self._read:
+            if not reference.content.matches(reference.current()):
+                return False
         if self._counts and changes.value != self.count:
             return False
         for items, members in self._lists:
@@ -377,7 +435,20 @@ def _containers(references: Sequence[Reference], values: Sequence[Any]) -> Itera
 
 def _is_counted(reference: Reference) -> bool:
     """Whether a change of this would be counted: a plain attribute of a model."""
-    return reference.kind is ATTRIBUTE and counts(reference.owner) and reference.key in vars(reference.owner)
+    owner = reference.owner
+    return counts(owner) and (reference.kind is OWN or (reference.kind is ATTRIBUTE and reference.key in vars(owner)))
+
+
+def _defined(kind: type, name: str) -> Any:
+    """What a class or the first of its bases that has it defines under a name."""
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), _MISSING)
+
+
+def _is_empty(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is _MISSING
+    except ValueError:
+        return True
 
 
 def _holds_traced(item: Any, depth: int = 0) -> bool:
@@ -389,9 +460,15 @@ def _holds_traced(item: Any, depth: int = 0) -> bool:
     return any(_holds_traced(member, depth + 1) for member in members if type(member) not in _PLAIN)
 
 
-def _reads_by_code(kind: type) -> bool:
+def _reads_by_code(kind: type, name: str) -> bool:
     """Whether reading an attribute of an instance runs code of its class."""
-    return any("__getattribute__" in vars(base) for base in kind.__mro__ if base is not object)
+    if any("__getattribute__" in vars(base) for base in kind.__mro__ if base not in _READ_PLAINLY):
+        return True
+    return isinstance(getattr(type(_defined(kind, name)), "__get__", None), types.FunctionType)
+
+
+#: Types that have a `__getattribute__` and read attributes as any object does.
+_READ_PLAINLY = (object, types.SimpleNamespace)
 
 
 class _OnlyPythonError(Exception):
@@ -409,16 +486,25 @@ class Watches:
     def __init__(self, identities: Identities) -> None:
         rows: list[tuple[int, ...]] = []
         self.held: list[Any] = [identities]
-        if identities._others:
+        if identities._others or identities._read:
             raise _OnlyPythonError
         for cell, value in identities._cells:
             rows.append((WATCH_CELL, id(cell), 0, *self._object(value)))
         for table, key, value in identities._items:
             rows.append((WATCH_ITEM, id(table), id(key), *self._object(value)))
         for owner, key, value in identities._attributes:
-            if not isinstance(owner, type) and _reads_by_code(type(owner)):
-                raise _OnlyPythonError
+            if isinstance(owner, types.FunctionType) and key in FUNCTION_WORDS:
+                word = function_word(owner, key)
+                if word is None:
+                    raise _OnlyPythonError
+                rows.append((WATCH_WORD, word, 0, id(value), 0, 0))
+                continue
             rows.append((WATCH_ATTRIBUTE, id(owner), id(key), *self._object(value)))
+        for kind, key, value in identities._defined:
+            rows.append((WATCH_CLASS, id(kind), id(key), 0 if value is _MISSING else id(value), 0, 0))
+        for table, key in identities._absent:
+            rows.append((WATCH_ITEM, id(table), id(key), 0, 0, 0))
+        rows += [(WATCH_CELL, id(cell), 0, 0, 0, 0) for cell in identities._empty]
         if identities._counts:
             rows.append((WATCH_WORD, ctypes.addressof(changes), 0, identities.count, 0, 0))
         for items, members in identities._lists:
@@ -432,12 +518,12 @@ class Watches:
                 if type(key) not in _PLAIN:
                     raise _OnlyPythonError
                 rows.append((WATCH_ITEM, id(mapping), id(key), *self._object(value)))
-        for array, content in identities._arrays:
-            if type(array) is not np.ndarray or not array.flags.c_contiguous or content.items is None:
+        for numbers, content in identities._arrays:
+            if type(numbers) is not np.ndarray or not numbers.flags.c_contiguous or content.items is None:
                 raise _OnlyPythonError
             bits = content.items[2]
-            words = [array.ctypes.data, array.nbytes, bits.ctypes.data, array.ndim, *array.shape]
-            rows.append((WATCH_ARRAY, id(array), self._numbers(words), 0, 0, 0))
+            words = [numbers.ctypes.data, numbers.nbytes, bits.ctypes.data, numbers.ndim, *numbers.shape]
+            rows.append((WATCH_ARRAY, id(numbers), self._numbers(words), 0, 0, 0))
         self.words = np.array([len(rows), *(word for row in rows for word in row)], dtype=np.int64)
 
     def _object(self, value: Any) -> tuple[int, int, int]:
@@ -461,14 +547,16 @@ class _Search:
         self._functions = 0
         #: Objects whose attributes count: each with its name, and how many of the attributes have been looked at.
         self._objects: list[tuple[Any, str, int]] = []
-        self._classes: dict[type, dict[str, Any]] = {}
+        self._classes: dict[type, dict[str, list[Any]]] = {}
         #: The names of attributes that some function reads, and where.
-        self._attributes: dict[str, Location] = {}
+        self._attributes: dict[str, Location | None] = {}
+        #: Those that may be missing: the function asks whether they are there.
+        self._optional: set[str] = set()
         self._names: list[str] = []
         self._references: dict[tuple[Any, ...], Reference] = {}
         self._contents: dict[int, Content] = {}
         self.generators: list[Any] = []
-        self.draws: list[tuple[str, Location, Any]] = []
+        self.draws: list[tuple[str, Location | None, Any]] = []
         for root in roots:
             self._root(root)
 
@@ -519,9 +607,8 @@ class _Search:
         self._functions += 1
         code, reads = function.__code__, reads_of(function.__code__)
         for attribute, line in reads.attributes.items():
-            if attribute not in reads.written and attribute not in self._attributes:
-                self._attributes[attribute] = Location(code.co_filename, line)
-                self._names.append(attribute)
+            if attribute not in reads.written:
+                self._read((attribute,), Location(code.co_filename, line), attribute in reads.optional)
         cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=False))
         for name in reads.free:
             if name.written:
@@ -530,31 +617,49 @@ class _Search:
             if cell is not None:  # else a variable of a function inside this one
                 try:
                     value = cell.cell_contents
-                except ValueError:  # not assigned yet
-                    continue
+                except ValueError:
+                    value = _MISSING  # not assigned yet
                 self._name(CELL, cell, None, name, value, code.co_filename)
         self._globals(function.__globals__, reads, code.co_filename)
-        for attribute in ("__defaults__", "__kwdefaults__"):
-            defaults = getattr(function, attribute)
-            if defaults is not None and not set(map(type, _members(defaults) or ())) <= _PLAIN:
-                self._reference(ATTRIBUTE, function, attribute, f"{function.__name__}.{attribute}", defaults)
+        self._objects.append((function, function.__name__, 0))  # it may have attributes
+        if not code.co_filename.startswith(PACKAGE):  # others may be edited: tools that reload modules do so
+            self._reference(ATTRIBUTE, function, "__code__", function.__name__, code)
+            for attribute in ("__defaults__", "__kwdefaults__"):
+                defaults = getattr(function, attribute)
+                if defaults is not None:
+                    self._reference(ATTRIBUTE, function, attribute, f"{function.__name__}.{attribute}", defaults)
         wrapped = getattr(function, "__wrapped__", None)
         if wrapped is not None:
             self._wait(wrapped, function.__name__)
 
+    def _read(self, attributes: Iterable[str], location: Location | None = None, optional: bool = False) -> None:
+        """Note the names of attributes that are read. Of optional ones it counts, too, that they are not there."""
+        for attribute in attributes:
+            new = attribute not in self._attributes
+            if new:
+                self._attributes[attribute] = location
+            if new or (optional and attribute not in self._optional):
+                self._names.append(attribute)
+            if optional:
+                self._optional.add(attribute)
+
     def _globals(self, table: dict[str, Any], reads: Reads, filename: str) -> None:
         for name in reads.globals:
-            if name.name in table and not name.written:
-                self._name(ITEM, table, name.name, name, table[name.name], filename)
+            if name.written:
+                continue
+            value = table.get(name.name, _MISSING)
+            if value is not _MISSING:
+                self._name(ITEM, table, name.name, name, value, filename)
+            elif not (filename.startswith(PACKAGE) or is_library(filename)):  # a builtin, until a global hides it
+                self._reference(ITEM, table, name.name, name.name, _MISSING)
         for name in reads.imports:
             module = sys.modules.get(name.name)
             if module is None:
                 continue
             if name.attributes:
                 self._module(module, name.name, name.attributes, name, filename)
-            elif not is_library_module(name.name) and id(module) not in self._seen:
-                self._seen[id(module)] = module
-                self._objects.append((module, name.name, 0))  # a local variable has it
+            else:
+                self._wait(module, name.name)  # a local variable has it
 
     def _name(self, kind: str, owner: Any, key: Any, name: Name, value: Any, filename: str) -> None:
         """A variable that is read."""
@@ -571,15 +676,18 @@ class _Search:
         """Follow a dotted name into modules; only there, since not all that a module has is the function's business."""
         for attribute in attributes:
             table = vars(module)
-            if attribute not in table:
+            value = table.get(attribute, _MISSING)
+            if value is _MISSING:
+                self._wait(module, dotted)
                 return
-            value, dotted = table[attribute], f"{dotted}.{attribute}"
+            dotted = f"{dotted}.{attribute}"
             if not is_library_module(module.__name__):
                 self._reference(ITEM, table, attribute, dotted, value)
             self._draw(value, dotted, Location(filename, name.line))
             if not isinstance(value, types.ModuleType):
                 return
             module = value
+        self._wait(module, dotted)  # it is passed on, and any function may read anything of it
 
     def _reference(self, kind: str, owner: Any, key: Any, name: str, value: Any) -> None:
         if isinstance(value, types.ModuleType) and is_library_module(value.__name__):
@@ -587,13 +695,18 @@ class _Search:
         place = (kind, id(owner), key)
         if place not in self._references:
             self._references[place] = Reference(kind, owner, key, name, value, Content.of(value, self._contents))
-            self._wait(value, name)
+            if kind is not CLASS and value is not _MISSING and not isinstance(value, types.ModuleType):
+                self._wait(value, name)
 
     # --- objects --------------------------------------------------------------------------------------------------
 
     def _visit(self, item: Any, name: str) -> None:
         """Follow an object to what it leads to."""
-        if isinstance(item, (Value, Condition, types.ModuleType, Primitive, np.generic)):
+        if isinstance(item, (Value, Condition, Primitive, np.generic)):
+            return
+        if isinstance(item, types.ModuleType):
+            if not (is_library_module(item.__name__) or is_model_module(item.__name__)):
+                self._objects.append((item, name, 0))
             return
         if isinstance(item, types.FunctionType):
             if not is_library(item.__code__.co_filename):
@@ -607,6 +720,11 @@ class _Search:
             self._wait(item.func, name)
             for attribute in ("args", "keywords"):
                 self._reference(ATTRIBUTE, item, attribute, f"{name}.{attribute}", getattr(item, attribute))
+        elif isinstance(item, (operator.attrgetter, operator.methodcaller)):
+            self._read(_texts(item.__reduce__()))
+        elif isinstance(item, (collections.UserDict, collections.UserList, collections.ChainMap)):
+            kept = "maps" if isinstance(item, collections.ChainMap) else "data"
+            self._reference(ATTRIBUTE, item, kept, name, getattr(item, kept))
         elif hasattr(type(item), "captured_roots"):  # a transformed function
             for root in item.captured_roots():
                 self._wait(root, name)
@@ -615,8 +733,8 @@ class _Search:
         else:
             members = _members(item)
             if members is not None and not set(map(type, members)) <= _PLAIN:
-                keys = list(item) if isinstance(item, dict) else range(len(members))
-                for key, member in zip(keys, members, strict=True):
+                keys = list(item) if isinstance(item, _MAPPINGS) else range(len(members))
+                for key, member in zip(keys, members, strict=False):  # another thread may be changing it
                     self._wait(member, f"{name}[{key!r}]")
             if len(self._objects) < _OBJECTS and type(item) not in _BUILT_IN:
                 self._objects.append((item, name, 0))
@@ -625,48 +743,101 @@ class _Search:
     def _special(self, item: Any, name: str) -> None:
         """The methods of an object that are called without being named: `__call__`, `__getitem__`, ..."""
         constructed = isinstance(item, type)
-        for attribute, value in self._class(item if constructed else type(item)).items():
+        kind = item if constructed else type(item)
+        for attribute, values in self._class(kind).items():
             special = attribute.startswith("__") and attribute.endswith("__")
             if special and attribute not in _SHOWN and (constructed or attribute not in _CONSTRUCTION):
-                for function in _functions_in(value):
+                functions = [function for value in values for function in _functions_in(value)]
+                for function in functions:
                     self._wait(function, f"{name}.{attribute}")
+                if functions:
+                    self._in_class(kind, attribute)
         attributes = _attributes_of(item)
         if "__wrapped__" in attributes:  # what `functools.wraps` and `functools.lru_cache` leave
             self._wait(attributes["__wrapped__"], name)
 
     def _read_attributes(self, item: Any, name: str, wanted: Sequence[str]) -> None:
         """Attributes of an object that some function reads, and methods that it calls."""
-        own = {} if isinstance(item, type) else _attributes_of(item)
-        shared = self._class(item if isinstance(item, type) else type(item))
+        is_class = isinstance(item, type)
+        kind = item if is_class else type(item)
+        own = {} if is_class else _attributes_of(item)
+        shared = self._class(kind)
         for attribute in wanted:
             place = f"{name}.{attribute}"
-            if attribute in own:
-                self._reference(ATTRIBUTE, item, attribute, place, own[attribute])
-                self._draw(own[attribute], place, self._attributes[attribute])
-            elif attribute in shared:
-                value = shared[attribute]
-                functions = _functions_in(value)
-                for function in functions:
-                    self._wait(function, place)
-                slot = isinstance(value, types.MemberDescriptorType) and not isinstance(item, type)
-                if not functions and (slot or not hasattr(type(value), "__get__")):
-                    there = getattr(item, attribute, _MISSING)
-                    if there is not _MISSING:
-                        self._reference(ATTRIBUTE, item, attribute, place, there)
+            defined = shared.get(attribute, ())
+            value = own.get(attribute, _MISSING)
+            is_own = value is not _MISSING and not (defined and hasattr(type(defined[0]), "__set__"))
+            if is_own:
+                self._read_own(item, attribute, place, value)
+            if defined:
+                self._in_class(kind, attribute)
+                for each in defined:  # all of them: `super()` reads what others override
+                    for function in _functions_in(each):
+                        self._wait(function, place)
+                if not is_own:
+                    self._read_shared(item, attribute, place, defined[0])
+            elif attribute in self._optional and not is_own:
+                self._in_class(kind, attribute)
+                if not is_class:
+                    self._reference(OWN, item, attribute, place, _MISSING)
 
-    def _class(self, kind: type) -> dict[str, Any]:
-        """What a class and its bases define, as far as they are no library's."""
+    def _read_own(self, item: Any, attribute: str, place: str, value: Any) -> None:
+        """An attribute that an object has itself."""
+        if isinstance(item, types.ModuleType):
+            self._reference(ITEM, vars(item), attribute, place, value)
+        else:
+            self._reference(ATTRIBUTE, item, attribute, place, value)
+        if isinstance(value, types.ModuleType):
+            self._wait(value, place)
+        self._draw(value, place, self._attributes[attribute])
+
+    def _read_shared(self, item: Any, attribute: str, place: str, value: Any) -> None:
+        """An attribute that an object has from its class."""
+        if isinstance(value, types.MemberDescriptorType) and not isinstance(item, type):  # a slot
+            there = getattr(item, attribute, _MISSING)
+            if there is not _MISSING or attribute in self._optional:
+                self._reference(ATTRIBUTE, item, attribute, place, there)
+        elif not hasattr(type(value), "__get__"):
+            there = getattr(item, attribute, _MISSING)
+            if there is not _MISSING:
+                self._reference(ATTRIBUTE, item, attribute, place, there)
+        elif not _functions_in(value):
+            self._computed(item, attribute, place, value)
+        elif not isinstance(item, type) and not hasattr(type(value), "__set__") and type(item).__dictoffset__:
+            self._reference(OWN, item, attribute, place, _MISSING)  # a method, until the object has one of its own
+
+    def _computed(self, item: Any, attribute: str, place: str, descriptor: Any) -> None:
+        """What a descriptor returns, if it is the same each time."""
+        self._wait(descriptor, place)
+        if isinstance(item, type):
+            return
+        with contextlib.suppress(Exception):  # of the user's code, which raises it again where it belongs
+            there = getattr(item, attribute)
+            if type(there) in _PLAIN or there is getattr(item, attribute):
+                self._reference(ATTRIBUTE, item, attribute, place, there)
+
+    def _in_class(self, kind: type, attribute: str) -> None:
+        """What a class and its bases define: somebody may replace it, but not in the models of this package."""
+        for base in kind.__mro__:
+            if is_library_module(base.__module__) or is_model_module(base.__module__):
+                return
+            if base is kind or attribute in vars(base):
+                self._reference(CLASS, base, attribute, f"{base.__name__}.{attribute}", _defined(base, attribute))
+
+    def _class(self, kind: type) -> dict[str, list[Any]]:
+        """What a class and its bases define, as far as they are no library's: the class's own first."""
         table = self._classes.get(kind)
         if table is None:
             table = self._classes[kind] = {}
-            for base in reversed(kind.__mro__):
+            for base in kind.__mro__:
                 if not is_library_module(base.__module__) or is_model_module(base.__module__):
-                    table.update(vars(base))
+                    for name, value in vars(base).copy().items():  # another thread may be changing it
+                        table.setdefault(name, []).append(value)
         return table
 
     # --- random numbers -------------------------------------------------------------------------------------------
 
-    def _draw(self, value: Any, name: str, location: Location) -> None:
+    def _draw(self, value: Any, name: str, location: Location | None) -> None:
         """Note a line that names a source of random numbers."""
         generator = _generator_of(value)
         if generator is not None:
@@ -675,11 +846,20 @@ class _Search:
             self.draws.append((name, location, generator))
 
 
+def _texts(item: Any) -> list[str]:
+    """The names in what `attrgetter` and `methodcaller` consist of."""
+    if isinstance(item, tuple):
+        return [text for part in item for text in _texts(part)]
+    return item.split(".") if isinstance(item, str) else []
+
+
 def _functions_in(value: Any) -> list[Any]:
     if isinstance(value, property):
         return [f for f in (value.fget,) if f is not None]
     if isinstance(value, (staticmethod, classmethod)):
         return [value.__func__]
+    if isinstance(value, functools.partialmethod):
+        return [value.func]
     wrapped = getattr(value, "func", None) if isinstance(value, functools.cached_property) else None
     if wrapped is not None:
         return [wrapped]
@@ -694,7 +874,10 @@ _BUILT_IN = frozenset([list, tuple, dict, set, frozenset, np.ndarray, types.Buil
 
 
 def _attributes_of(item: Any) -> dict[str, Any]:
-    attributes = getattr(item, "__dict__", None)
+    try:
+        attributes = item.__dict__
+    except Exception:  # a proxy, perhaps, for something that is not there now
+        return {}
     return attributes if isinstance(attributes, dict) else {}
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ..runtime.sites import PACKAGE
 
 #: Instructions that read a name, by what kind of name it is.
-_GLOBAL = frozenset(["LOAD_GLOBAL", "LOAD_NAME"])
+_GLOBAL = frozenset(["LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"])
 _FREE = frozenset(["LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"])
 _ATTRIBUTE = frozenset(["LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD"])
 #: Instructions that may stand between two parts of a dotted name.
@@ -48,6 +48,10 @@ class Name(NamedTuple):
 _WRITERS = frozenset(["append", "appendleft", "extend", "insert", "add", "update", "clear"])
 
 
+#: Functions and attributes by which other attributes are read whose names are texts.
+_BY_TEXT = frozenset(["getattr", "hasattr", "vars", "attrgetter", "methodcaller", "__dict__"])
+
+
 class Reads(NamedTuple):
     """What a code object reads, together with the functions, lambdas and comprehensions that are written inside it.
 
@@ -56,6 +60,7 @@ class Reads(NamedTuple):
         imports: what is imported by statements inside it.
         attributes: the names of all attributes that are read, of whatever object, and a line where they are.
         written: those of them that only have something put into: `self.losses.append(x)`.
+        optional: those of them that the function can do without: `getattr(model, "training", False)`.
     """
 
     globals: tuple[Name, ...]
@@ -63,6 +68,7 @@ class Reads(NamedTuple):
     imports: tuple[Name, ...]
     attributes: Mapping[str, int]
     written: frozenset[str]
+    optional: frozenset[str]
 
 
 def reads_of(code: CodeType) -> Reads:
@@ -96,7 +102,6 @@ def _reads(same: _Same) -> Reads:
     names: dict[str, list[Name]] = {"global": [], "free": [], "import": []}
     attributes: dict[str, int] = {}
     read: set[str] = set()
-    by_string = False
     strings: dict[str, int] = {}
     stack = [same.code]
     while stack:
@@ -127,21 +132,26 @@ def _reads(same: _Same) -> Reads:
             elif operation in _GLOBAL or (operation in _FREE and argument in code.co_freevars):
                 kind = "global" if operation in _GLOBAL else "free"
                 name, chain, line = argument, [], at
-                by_string = by_string or name in ("getattr", "hasattr")
             elif operation == "LOAD_CONST" and isinstance(argument, str) and argument.isidentifier():
                 strings.setdefault(argument, at)
         if kind:
             names[kind].append(Name(name, tuple(chain), line))
         read.add(last)
-    if by_string:  # `getattr(model, "training", False)`
+    used = {name.name for name in names["global"]} | attributes.keys()
+    optional: set[str] = set(attributes) if "AttributeError" in used else set()
+    if used & _BY_TEXT:  # `getattr(model, "training", False)`
         attributes = {**strings, **attributes}
+        optional |= strings.keys()
         read |= strings.keys()
+    if "globals" in used:  # `globals()["rate"]`
+        names["global"] += [Name(text, (), line) for text, line in strings.items()]
     return Reads(
         globals=tuple(dict.fromkeys(names["global"])),
         free=tuple(dict.fromkeys(names["free"])),
         imports=tuple(dict.fromkeys(names["import"])),
         attributes=attributes,
         written=frozenset(attributes.keys() - read),
+        optional=frozenset(optional),
     )
 
 

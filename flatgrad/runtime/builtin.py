@@ -62,6 +62,7 @@ DIMENSIONS: Final = 4
 #: `WATCH_CELL`       a variable of an enclosing function: the cell, 0, the object
 #: `WATCH_ITEM`       an item of a dictionary: the dictionary, the key, the object
 #: `WATCH_ATTRIBUTE`  an attribute: its owner, its name, the object
+#: `WATCH_CLASS`      what a class or its bases define: the class, the name, the object
 #: `WATCH_WORD`       a word of memory: its address, 0, what must be there
 #: `WATCH_LIST`       the items of a list: the list, how many, the address of theirs
 #: `WATCH_MAPPING`    the order of a dictionary: the dictionary, what `mapping_order` says, how many items there are
@@ -69,8 +70,9 @@ DIMENSIONS: Final = 4
 #:                    copy of them, the number of dimensions, the shape
 #: =================  ==============================================================================================
 #:
-#: Behind an object stand two words: whether it is a float, in which case another float will do, and its bits.
-WATCH_CELL, WATCH_ITEM, WATCH_ATTRIBUTE, WATCH_WORD, WATCH_LIST, WATCH_ARRAY, WATCH_MAPPING = range(7)
+#: Behind an object stand two words: whether it is a float, in which case another float will do, and its bits. In place
+#: of an object stands 0 where nothing must be in a cell, a dictionary or a class.
+WATCH_CELL, WATCH_ITEM, WATCH_ATTRIBUTE, WATCH_WORD, WATCH_LIST, WATCH_ARRAY, WATCH_MAPPING, WATCH_CLASS = range(8)
 _ROW: Final = 6
 
 
@@ -100,7 +102,7 @@ _WORDS: Final = (
     "run", "memory", "truths", "tables", "active", "general", "array_type", "float_type", "list_type", "float64",
     "new_array", "new_float", "new_list", "new_tuple", "set_in_list", "set_in_tuple", "call", "take", "drop",
     "thread", "new_integer", "is_key",
-    "get_item", "get_attribute", "clear_error", "compare", "watches",
+    "get_item", "get_attribute", "in_class", "clear_error", "compare", "watches",
     "data", "given", "arguments", "results", "values", "single",
 )  # fmt: skip
 _PART: Final = 8
@@ -207,13 +209,16 @@ def _new_function() -> Any:
 
 
 _FASTCALL, _KEYWORDS = 0x80, 0x02
+#: The attributes of a function that a call depends on, and that can be set.
+FUNCTION_WORDS: Final = ("__code__", "__defaults__", "__kwdefaults__")
 _FLOAT64: Final = np.dtype(np.float64)
 #: Offsets in bytes: an object's type; a float's number; the size of a list or dict, and where a list's items are; the
 #: items of a tuple; an array's fields.
 _TYPE, _NUMBER, _SIZE, _ITEMS, _OWN_ITEMS = 8, 16, 16, 24, 24
-#: What is in a closure's cell; of a dictionary how many items it has, and where its table of keys is; of that table how
-#: many entries have been made in it. (An item that is removed and put back gets a new entry, behind all others.)
-_CONTENT, _KEYS, _ENTRIES = 16, 32, 24
+#: What is in a closure's cell; of a dictionary how many items it has, where its table of keys is, and where its values
+#: are, if the table is shared; of that table how many entries have been made in it. (An item that is removed and put
+#: back gets a new entry, behind all others.)
+_CONTENT, _KEYS, _VALUES, _ENTRIES = 16, 32, 40, 24
 _DATA, _DIMENSIONS_COUNT, _DIMENSIONS, _DESCRIPTION, _FLAGS = 16, 24, 32, 56, 64
 #: NumPy's flags of arrays that are contiguous and aligned; the place of a function in its table of functions.
 _CONTIGUOUS_ALIGNED, _NEW_FROM_DESCRIPTION = 0x101, 94
@@ -232,7 +237,7 @@ def _interface() -> dict[str, int]:
         "take": "Py_IncRef", "drop": "Py_DecRef", "thread": "PyThread_get_thread_ident",
         "new_integer": "PyLong_FromUnsignedLongLong", "is_key": "PyDict_Contains",
         "get_item": "PyDict_GetItemWithError",
-        "get_attribute": "PyObject_GetAttr", "clear_error": "PyErr_Clear",
+        "get_attribute": "PyObject_GetAttr", "in_class": "_PyType_Lookup", "clear_error": "PyErr_Clear",
     }  # fmt: skip
     api = ctypes.pythonapi
     found = {word: ctypes.cast(_any((name, api)), ctypes.c_void_p).value or 0 for word, name in python.items()}
@@ -273,8 +278,11 @@ def _data_offset() -> int:
 
 
 def mapping_order(mapping: dict[Any, Any]) -> tuple[int, int] | None:
-    """Two words that stay the same as long as the order of a dictionary's keys does; None if they are not to be had."""
-    if not _orders_are_known():
+    """Two words that stay the same as long as the order of a dictionary's keys does; None if they are not to be had.
+
+    The attributes of an object may share their table of keys with other objects. Their order stands elsewhere.
+    """
+    if not _orders_are_known() or _word(id(mapping) + _VALUES):
         return None
     keys = _word(id(mapping) + _KEYS)
     return keys, _word(keys + _ENTRIES)
@@ -289,6 +297,20 @@ def _orders_are_known() -> bool:
     first = _word(keys + _ENTRIES)
     mapping["a"] = mapping.pop("a")
     return (first, _word(id(mapping) + _KEYS), _word(keys + _ENTRIES)) == (3, keys, 4)
+
+
+def function_word(function: types.FunctionType, attribute: str) -> int | None:
+    """The address of the word that says where the code or the defaults of a function are; None if it is not known."""
+    return id(function) + _function_offsets()[attribute] if supported() and _function_offsets() else None
+
+
+@cache
+def _function_offsets() -> dict[str, int]:
+    def function(a: int = 1, *, b: int = 2) -> None: ...
+
+    words = {_word(id(function) + offset): offset for offset in range(_TYPE + 8, types.FunctionType.__basicsize__, 8)}
+    found = {name: words.get(id(getattr(function, name)), 0) for name in FUNCTION_WORDS}
+    return found if all(found.values()) else {}
 
 
 def _word(address: int) -> int:
@@ -500,6 +522,7 @@ entry:
   {_load("watches", "watches")}
   {_load("get_item", "get_item")}
   {_load("get_attribute", "get_attribute")}
+  {_load("in_class", "in_class")}
   {_load("drop", "drop")}
   {_load("compare", "compare")}
   {_load("float_type", "float_type")}
@@ -519,12 +542,16 @@ row:
   %key.number = ptrtoint ptr %key to i64
   switch i64 %kind, label %cell [ i64 {WATCH_ITEM}, label %item  i64 {WATCH_ATTRIBUTE}, label %attribute
                                   i64 {WATCH_WORD}, label %word  i64 {WATCH_LIST}, label %list
-                                  i64 {WATCH_ARRAY}, label %array  i64 {WATCH_MAPPING}, label %mapping ]
+                                  i64 {WATCH_ARRAY}, label %array  i64 {WATCH_MAPPING}, label %mapping
+                                  i64 {WATCH_CLASS}, label %class ]
 cell:
   {_field("content", "ptr", "%owner", _CONTENT)}
   br label %object
 item:
   %found = call ptr %get_item(ptr %owner, ptr %key)
+  br label %object
+class:
+  %defined = call ptr %in_class(ptr %owner, ptr %key)
   br label %object
 attribute:
   %got = call ptr %get_attribute(ptr %owner, ptr %key)
@@ -535,7 +562,7 @@ let_go:
   %got.same = icmp eq ptr %got, %known
   br i1 %got.same, label %next, label %no
 object:
-  %is = phi ptr [ %content, %cell ], [ %found, %item ]
+  %is = phi ptr [ %content, %cell ], [ %found, %item ], [ %defined, %class ]
   %same = icmp eq ptr %is, %known
   br i1 %same, label %next, label %another
 another:

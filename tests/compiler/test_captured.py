@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import dataclasses
 import functools
 import gc
 import math
+import operator
 import random
 import sys
 import types
@@ -397,12 +399,330 @@ def comprehension_and_lambda():
     yield
 
 
+def methods_that_are_replaced():
+    class Base:
+        def shifted(self, x):
+            return x + 1.0
+
+    class Model(Base):
+        def __call__(self, x):
+            return self.scaled(x) + self.shifted(x) + self.cubed(x)
+
+        @staticmethod
+        def scaled(x):
+            return x * 2.0
+
+        @classmethod
+        def cubed(cls, x):
+            return x**3
+
+    model = Model()
+    yield lambda x: model(x) * x
+    Model.scaled = staticmethod(lambda x: x * 5.0)
+    yield
+    Model.cubed = classmethod(lambda cls, x: x**4)
+    yield
+    Base.shifted = lambda self, x: x - 1.0
+    yield
+    Model.shifted = lambda self, x: x - 2.0  # in front of that of the base
+    yield
+    Model.__call__ = lambda self, x: self.scaled(x) * x
+    yield
+    del Model.shifted
+    Model.__call__ = lambda self, x: self.shifted(x) * x
+    yield
+
+
+def methods_of_one_object():
+    class Plain:
+        def act(self, x):
+            return x * 2.0
+
+    class Model(nn.Module):
+        def act(self, x):
+            return x * 3.0
+
+        def parameters(self):
+            return []
+
+    plain, model = Plain(), Model()
+    yield lambda x: plain.act(x) * model.act(x)
+    plain.act = lambda x: x * 5.0
+    yield
+    model.act = lambda x: x * 7.0
+    yield
+    del plain.act
+    yield
+
+
+def what_a_class_overrides():
+    rate = 2.0
+
+    class Base:
+        factor = 3.0
+
+        def act(self, x):
+            return x * rate
+
+    class Model(Base):
+        factor = 4.0
+
+        def act(self, x):
+            return super().act(x) * super().factor * self.__class__.factor
+
+    model = Model()
+    model.factor = 5.0
+    yield lambda x: model.act(x) * 1.0
+    rate = -1.0
+    yield
+    Base.factor = 6.0
+    yield
+    Model.factor = 7.0
+    yield
+    Base.act = lambda self, x: x * x
+    yield
+
+
+class Doubled:
+    """A descriptor: another float object at each time."""
+
+    def __init__(self, prefix=""):
+        self.prefix = prefix
+
+    def __set_name__(self, owner, name):
+        self.name = self.prefix + name
+
+    def __get__(self, item, owner=None):
+        return 2.0 * item.__dict__[self.name]
+
+    def __set__(self, item, value):
+        item.__dict__[self.name] = value
+
+
+def descriptors():
+    class Settings:
+        rate, hidden = Doubled(), Doubled("_")
+
+        def __init__(self):
+            self.rate, self.hidden = 1.5, 2.5
+
+    settings = Settings()
+    yield lambda x: x * settings.rate + x * x * settings.hidden
+    settings.rate = 3.0
+    yield
+    settings.hidden = 4.0
+    yield
+
+
+def properties_that_are_replaced():
+    class Settings:
+        @property
+        def rate(self):
+            return 2.0
+
+    settings = Settings()
+    yield lambda x: x * settings.rate
+    Settings.rate = property(lambda self: 5.0)
+    yield
+
+
+def a_global_in_front_of_a_builtin():
+    module = types.ModuleType("user_module")
+    exec("def f(x):\n    return abs(x) * 2.0\n", vars(module))
+    yield module.f
+    module.abs = lambda x: x * 5.0
+    yield
+    del module.abs
+    yield
+
+
+def names_that_may_be_missing():
+    module = types.ModuleType("user_module")
+    exec("def f(x):\n    try:\n        return x * rate\n    except NameError:\n        return x\n", vars(module))
+    yield module.f
+    module.rate = 3.0
+    yield
+
+
+def variables_that_may_be_missing():
+    def function(x):
+        try:
+            return x * rate
+        except NameError:
+            return x
+
+    yield function
+    rate = 3.0
+    yield
+
+
+def attributes_that_may_be_missing():
+    class Plain:
+        pass
+
+    class Slots:
+        __slots__ = ("bias",)
+
+    class Model(nn.Module):
+        def parameters(self):
+            return []
+
+    plain, slots, model, module = Plain(), Slots(), Model(), types.ModuleType("user_module")
+
+    def tried(x):
+        try:
+            return x * plain.tried
+        except AttributeError:
+            return x
+
+    def function(x):
+        x = tried(x) * getattr(plain, "rate", 2.0) + getattr(slots, "bias", 1.0)
+        return (x * x if hasattr(model, "square") else x) * getattr(module, "scale", 1.5)
+
+    yield function
+    plain.rate = 5.0
+    yield
+    plain.tried = 7.0
+    yield
+    slots.bias = 6.0
+    yield
+    model.square = True
+    yield
+    module.scale = 2.5
+    yield
+    Plain.rate = 1.0
+    del plain.rate
+    yield
+
+
+def functions_that_are_edited_in_place():
+    def scaled(x, rate=2.0, *, shift=1.0):
+        return x * rate + shift
+
+    def function(x):
+        return scaled(x)
+
+    yield function
+    scaled.__defaults__ = (5.0,)
+    yield
+    scaled.__kwdefaults__["shift"] = 3.0
+    yield
+    scaled.__kwdefaults__ = {"shift": 4.0}
+    yield
+    scaled.__code__ = (lambda x, rate=2.0, *, shift=1.0: x - rate * shift).__code__
+    yield
+
+
+def attributes_of_a_function():
+    def function(x):
+        return x * function.rate * getattr(function, "scale", 1.0)
+
+    function.rate = 2.0
+    yield function
+    function.rate = 5.0
+    yield
+    function.scale = 3.0
+    yield
+
+
+def modules_that_are_passed_on():
+    first, second, third = (types.ModuleType(f"user_{k}") for k in range(3))
+    first.rate = second.rate = third.rate = 2.0
+    holder = types.SimpleNamespace(config=third)
+    by_name = {"second": second}
+
+    def scaled(x, config):
+        return x * config.rate
+
+    yield lambda x: scaled(x, first) * by_name["second"].rate * holder.config.rate
+    first.rate = 3.0
+    yield
+    second.rate = 5.0
+    yield
+    third.rate = 7.0
+    yield
+
+
+def names_in_texts():
+    module = types.ModuleType("user_module")
+    exec("rate = 2.0\ndef f(x):\n    return x * globals()['rate']\n", vars(module))
+    settings = types.SimpleNamespace(scale=2.0, inner=types.SimpleNamespace(shift=1.0))
+    scale, shift = operator.attrgetter("scale"), operator.attrgetter("inner.shift")
+    yield lambda x: module.f(x) * scale(settings) * vars(settings)["scale"] + settings.__dict__["inner"].shift * x
+    module.rate = 3.0
+    yield
+    settings.scale = 5.0
+    yield
+    settings.inner.shift = 4.0
+    yield
+    settings = types.SimpleNamespace(scale=shift(settings), inner=settings.inner)
+    yield
+
+
+def containers_of_the_standard_library():
+    inner, kept = {"rate": 2.0}, {"scale": 3.0}
+    chain, view = collections.ChainMap({}, inner), types.MappingProxyType(kept)
+    user, users = collections.UserDict(shift=1.0), collections.UserList([2.0])
+    numbers, octets = array.array("d", [1.5]), bytearray([2])
+    yield lambda x: x * chain["rate"] * view["scale"] + user["shift"] * x * users[0] + numbers[0] * octets[0] * x
+    inner["rate"] = 5.0
+    yield
+    kept["scale"] = 7.0
+    yield
+    user["shift"] = 4.0
+    yield
+    users.append(1.0)
+    users[0] = 3.0
+    yield
+    numbers[0] = 2.5
+    yield
+    octets[0] = 3
+    yield
+
+
+def partial_method():
+    class Model:
+        rate = 2.0
+
+        def scaled(self, factor, x):
+            return factor * x * self.rate
+
+        twice = functools.partialmethod(scaled, 2.0)
+
+    model = Model()
+    yield lambda x: model.twice(x) * 1.0
+    model.rate = 3.0
+    yield
+
+
+def order_of_attributes():
+    class Settings:
+        def __init__(self):
+            self.a, self.b = 3.0, 2.0
+
+    settings = Settings()
+    attributes = vars(settings)
+
+    def function(x):
+        for number in attributes.values():
+            x = (x + number) * number
+        return x
+
+    yield function
+    settings.__dict__["a"] = attributes.pop("a")
+    yield
+
+
 SCENARIOS = [
     closure_number, closure_flag, closure_value, global_number, helper_reads_a_global, helper_is_replaced,
     imported_module, dotted_name, method_with_an_array, module_flag, model_inside_a_model, class_attribute,
     behind_a_property, in_slots, read_by_name, lists_and_dicts, order_of_a_dict, sets_and_queues, list_of_values,
     object_array, arrays, integers_and_booleans, signed_zero, partial_function, callable_object, wrapped_function,
-    default_argument, data_class, inner_gradient, inner_compiled, comprehension_and_lambda,
+    default_argument, data_class, inner_gradient, inner_compiled, comprehension_and_lambda, methods_that_are_replaced,
+    methods_of_one_object, what_a_class_overrides, descriptors, properties_that_are_replaced,
+    a_global_in_front_of_a_builtin, names_that_may_be_missing, variables_that_may_be_missing,
+    attributes_that_may_be_missing, functions_that_are_edited_in_place, attributes_of_a_function,
+    modules_that_are_passed_on, names_in_texts, containers_of_the_standard_library, partial_method, order_of_attributes,
 ]  # fmt: skip
 
 
@@ -447,8 +767,13 @@ def test_a_change_is_noticed(scenario, backend):
 
 @pytest.mark.skipif(not native.available(), reason="needs llvmlite")
 @pytest.mark.parametrize(
-    "scenario", [closure_number, closure_value, module_flag, lists_and_dicts, method_with_an_array]
-)
+    "scenario",
+    [
+        closure_number, closure_value, module_flag, lists_and_dicts, method_with_an_array, methods_that_are_replaced,
+        methods_of_one_object, what_a_class_overrides, a_global_in_front_of_a_builtin, variables_that_may_be_missing,
+        functions_that_are_edited_in_place, attributes_of_a_function, modules_that_are_passed_on,
+    ],
+)  # fmt: skip
 def test_builtins_compare_for_themselves(scenario):
     if not builtin.supported():
         pytest.skip("no builtins on this interpreter")
@@ -475,6 +800,28 @@ def test_states_that_come_back_keep_their_kernels():
         train = False
         assert f(2.0) == (6.0, 3.0)
     assert len(f.kernels) == 2
+
+
+def test_descriptors_that_make_new_objects_are_no_changes():
+    turns = descriptors()
+    f = fg.grad(next(turns))
+    for _ in range(3):
+        f(X)
+    assert len(f.kernels) == 1
+    next(turns)
+    for _ in range(3):
+        f(X)
+    assert len(f.kernels) == 2
+
+
+def test_objects_that_raise_when_they_are_looked_at_do_no_harm():
+    class Proxy:
+        @property
+        def __dict__(self):
+            raise RuntimeError("there is no request")
+
+    proxy = Proxy()
+    assert fg.grad(lambda x: x * x if proxy is not None else x)(X) == 2 * X
 
 
 def test_equal_numbers_are_the_same_state():
