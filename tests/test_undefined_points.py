@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import flatgrad as fg
 from flatgrad import nn
 from flatgrad.runtime import native
+from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import assert_same
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
@@ -136,6 +138,43 @@ def test_a_training_step_names_the_remedy(backend):
     assert step(1.0) == 1.0
 
 
+#: What raises in the backward pass alone, at a point, and the function with the remedy of the message.
+EDGES = {
+    "hypot": (lambda x: fg.hypot(x, x), 0.0, lambda x: fg.norm([x, x])),
+    "atan2": (lambda x: fg.atan2(x, x), 0.0, lambda x: fg.atan2(x, fg.where(fg.equal(x, 0.0), 1.0, x))),
+    "asin": (lambda x: x.asin(), -1.0, lambda x: fg.asin(fg.maximum(fg.minimum(x, 1 - 1e-12), -1 + 1e-12))),
+    "acos": (lambda x: x.acos(), 1.0, lambda x: fg.acos(fg.maximum(fg.minimum(x, 1 - 1e-12), -1 + 1e-12))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", TRANSFORMS)
+@pytest.mark.parametrize("name", EDGES)
+def test_what_only_a_partial_raises_names_operation_and_remedy(name, how):
+    """The line is that of the operation, and not that of `backward()`, also for operations that never raise."""
+    function, x, remedied = EDGES[name]
+    with pytest.raises(fg.DivisionByZeroError) as caught:
+        value_and_slope(function, x, how)
+    message = str(caught.value)
+    assert message.startswith(f"the partial of {name}({x!r}")
+    assert f". Remedy: {BY_NAME[name].remedy}\n" in message
+    assert f'test_undefined_points.py", line {function.__code__.co_firstlineno}\n' in message
+    value, slope = value_and_slope(remedied, x, how)
+    assert math.isfinite(value)
+    assert math.isfinite(slope)
+
+
+def test_rows_whose_partials_raise_have_a_remedy():
+    """Or raise themselves: that is how they know their line."""
+    points = (0.0, -0.0, 1.0, -1.0, 0.5, 1e300, -1e300, 1e-300, 5e-324, math.inf, -math.inf, math.nan)
+    for row in BY_NAME.values():
+        if row.partial_raises or "b" in row.operand_kinds:
+            continue
+        for operands in itertools.product(points, repeat=row.arity):
+            out = row.evaluate(*operands)
+            for k in row.differentiable:
+                row.contribution(k, 1.0, out, operands)
+
+
 def test_no_remedy_is_named_where_there_is_none():
     with pytest.raises(fg.DomainError) as caught:
         fg.grad(fg.sqrt)(-1.0)
@@ -221,6 +260,23 @@ def test_a_partial_in_a_branch_that_is_not_taken(how):
     assert "a branch of where that is not taken" in message
     assert "fg.where(c, x, 1.0)" in message
     assert_same(value_and_slope(lambda x: fg.where(x > 0, fg.sqrt(fg.where(x > 0, x, 1.0)), x), 0.0, how), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_training_step_knows_the_branch_that_is_not_taken(backend):
+    """Another length is no remedy there."""
+    w = fg.Value(0.0)
+    step = nn.train_step(lambda x: fg.where(w > 0, fg.sqrt(w), w) + x, nn.SGD(0.1), [w], backend=backend)
+    with pytest.raises(fg.DivisionByZeroError) as caught:
+        step(1.0)
+    message = str(caught.value)
+    assert "a branch of where that is not taken" in message
+    assert "fg.where(c, x, 1.0)" in message
+    assert "norm" not in message.partition("\n")[0]
+    step = nn.train_step(
+        lambda x: fg.where(w > 0, fg.sqrt(fg.where(w > 0, w, 1.0)), w) + x, nn.SGD(0.1), [w], backend=backend
+    )
+    assert step(1.0) == 1.0
 
 
 def test_the_outputs_count_and_not_what_backward_would_need():

@@ -260,17 +260,25 @@ class Program:
             numbers: of the variables before it.
         """
         if index >= self.primal:  # of a derivative: it has the line of what is differentiated
-            site = self.sites[index]
-            rows = {TABLE[self.opcodes[k]] for k in range(self.primal) if self.sites[k] == site >= 0}
+            site, read = self.sites[index], set(self.equation(index).operands)
+            there = [k for k in range(self.primal) if self.sites[k] == site >= 0]
+            rows = {TABLE[self.opcodes[k]] for k in there}
+            for equation in map(self.equation, there):
+                differentiated = equation.primitive.partial_raises and not read.isdisjoint(
+                    [equation.variable, *[o for o in equation.operands if o >= 0]]
+                )
+                without = [*numbers[: equation.variable], None]
+                if differentiated and (chosen := self._chosen_without(without)) is not None:
+                    return not_taken(chosen.location)
             remedies = sorted(row.remedy for row in rows if row.remedy)
             return f". Remedy: {'; '.join(remedies)}" if remedies and isinstance(error, ZeroDivisionError) else ""
-        chosen = self._chosen_without(numbers)
+        chosen = self._chosen_without([*numbers, None])
         return not_taken(chosen.location) if chosen is not None else ""
 
     def _chosen_without(self, numbers: Sequence[Any]) -> Equation | None:
-        """The `where` that makes the outputs independent of the next equation, which raises; None if none does.
+        """The `where` that makes the outputs independent of the last of some numbers, which is None; None if none does.
 
-        The program is evaluated to the end of its primal part with nothing for the result of the equation. If the
+        The program is evaluated from there to the end of its primal part with nothing for that number. If the
         outputs come out all the same, only branches that are not taken use that result.
         """
         numbers, chosen = list(numbers), None

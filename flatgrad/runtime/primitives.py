@@ -147,7 +147,8 @@ class Primitive:
         domain: for tests, one open interval per operand in which the operation is defined and differentiable.
         requires: the domain in words, for error messages.
         raises: whether `evaluate` can raise.
-        remedy: what to write instead, in words, where a partial divides by zero.
+        remedy: what to write instead, in words, where a partial divides by zero. Every row needs one whose partial
+            can, unless the row itself raises.
         decided_by: an operand whose number, where it is a constant, the rules are called with as it is (not with an
             operand that stands for it), so that they can make simpler equations; None for most rows.
         fault: the condition under which it does, in comparisons of the operands, so that nothing else need be computed:
@@ -220,6 +221,8 @@ class Primitive:
         self.numpy_fault = numpy_fault
         self.c, self.c_fault = c, c_fault
         self.fault, self.internal = fault, internal
+        #: Whether a partial may raise: nodes of such rows know their line.
+        self.partial_raises = raises or bool(remedy)
         #: The row that stands for this one where nothing may raise; None if there is none.
         self.total: Primitive | None = None if raises else self
         #: The operands that a gradient flows to (or would, were the partial known).
@@ -776,6 +779,7 @@ asin: Primitive = Primitive(
     doc="The inverse sine, in radians.",
     sympy=lambda sp, x: sp.asin(x), python="asin({0})", imports=("asin",), aliases=("arcsin",),
     domain=((-1.0, 1.0),), requires="-1 <= x <= 1", raises=True,
+    remedy="asin has no finite derivative at -1 and 1; keep x inside, fg.maximum(fg.minimum(x, 1 - 1e-12), -1 + 1e-12)",
     fault=lambda x: greater(abs(x), 1.0),
     numpy_fast=("arcsin({0}, {out})",),
     c="asin({0})",
@@ -786,6 +790,7 @@ acos: Primitive = Primitive(
     doc="The inverse cosine, in radians.",
     sympy=lambda sp, x: sp.acos(x), python="acos({0})", imports=("acos",), aliases=("arccos",),
     domain=((-1.0, 1.0),), requires="-1 <= x <= 1", raises=True,
+    remedy="acos has no finite derivative at -1 and 1; keep x inside, fg.maximum(fg.minimum(x, 1 - 1e-12), -1 + 1e-12)",
     fault=lambda x: greater(abs(x), 1.0),
     numpy_fast=("arccos({0}, {out})",),
     c="acos({0})",
@@ -805,6 +810,8 @@ atan2: Primitive = Primitive(
     doc="The angle of the point `(x, y)`, given as `atan2(y, x)`, in radians.",
     sympy=lambda sp, y, x: sp.atan2(y, x), python="atan2({0}, {1})", imports=("atan2",), aliases=("arctan2",),
     domain=(REAL, POSITIVE),
+    remedy="atan2 has no derivative at (0, 0); select an operand, atan2(y, fg.where(c, 1.0, x)), with the condition c "
+    "that both are 0",
     numpy_fast=("arctan2({0}, {1}, {out})",),
     c="atan2({0}, {1})",
 )  # fmt: skip

@@ -119,7 +119,7 @@ class Value(Operand):
     _label: str
     _operands: tuple[Any, ...]
     _primitive: Primitive | NodeRule | None  # None: a leaf
-    _site: Site  # where the user made it; only set where the operation can raise
+    _site: Site  # where the user made it; only set where the operation, or a partial of it, can raise
 
     def __new__(cls, data: Any = 0.0, _children: Any = (), _op: str = "", label: str = "") -> Value:
         if isinstance(data, Value):
@@ -478,7 +478,7 @@ def apply_eagerly(primitive: Primitive, operands: Sequence[Any]) -> Any:
             for o, kind in zip(operands, primitive.operand_kinds, strict=True)
         ]
     )
-    site = call_site(2) if primitive.raises else None
+    site = call_site(2) if primitive.partial_raises else None
     try:
         data = primitive.evaluate(*[node._data for node in nodes])
     except ARITHMETIC_ERRORS as error:
