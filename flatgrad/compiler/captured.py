@@ -22,6 +22,7 @@ from __future__ import annotations
 import array
 import collections
 import contextlib
+import copy
 import ctypes
 import functools
 import operator
@@ -39,6 +40,7 @@ import numpy as np
 
 from ..runtime.builtin import (
     FUNCTION_WORDS,
+    ROW,
     WATCH_ARRAY,
     WATCH_ATTRIBUTE,
     WATCH_CELL,
@@ -268,6 +270,10 @@ class Captured:
     def same(self) -> bool:
         """Whether what is there now is what was there, by its contents. If so, `unchanged` is true again."""
         count = changes.value  # before anything is read: another thread may change something at any moment
+        renewed = self._identities.renewed(count)
+        if renewed is not None:
+            self._identities = renewed
+            return True
         values = [reference.current() for reference in self.references]
         identities = Identities(self.references, values, count)
         for reference, value in zip(self.references, values, strict=True):
@@ -322,6 +328,8 @@ class Identities:
         self.count = count
         self._counts = any(map(_is_counted, references))
         self._cells, self._items, self._attributes, self._defined = [], [], [], []
+        #: Attributes of models. A count says whether there is a reason to look at them.
+        self._counted: list[tuple[Any, str, Any]] = []
         #: Where nothing must be: cells; dictionaries and keys.
         self._empty, self._absent = [], []
         #: What only Python can read. It may be an equal object at each time.
@@ -329,7 +337,10 @@ class Identities:
         by_code: dict[tuple[type, str], bool] = {}
         for reference, value in zip(references, values, strict=True):
             kind, owner, key = reference.kind, reference.owner, reference.key
-            if kind is CALL or _is_counted(reference):
+            if kind is CALL:
+                continue
+            if _is_counted(reference):
+                self._counted.append((owner, key, value))
                 continue
             if kind is OWN:
                 kind, owner = ITEM, _attributes_of(owner)
@@ -361,6 +372,18 @@ class Identities:
             elif not isinstance(container, (tuple, frozenset)):
                 self._others.append((container, content))
         self._watches: tuple[Watches | None] | None = None
+
+    def renewed(self, count: int) -> Identities | None:
+        """The same with another count, if only attributes of models have been set that are none of these."""
+        if count == self.count or not self._counts:
+            return None
+        if any(_attributes_of(owner).get(key, _MISSING) is not value for owner, key, value in self._counted):
+            return None
+        identities = copy.copy(self)
+        identities.count = count
+        if self._watches is not None and self._watches[0] is not None:
+            identities._watches = (self._watches[0].renewed(count),)
+        return identities if identities.hold() else None
 
     def hold(self) -> bool:
         """Whether all of them are where they were."""
@@ -505,6 +528,7 @@ class Watches:
         for table, key in identities._absent:
             rows.append((WATCH_ITEM, id(table), id(key), 0, 0, 0))
         rows += [(WATCH_CELL, id(cell), 0, 0, 0, 0) for cell in identities._empty]
+        self._count = 1 + ROW * len(rows) + 3
         if identities._counts:
             rows.append((WATCH_WORD, ctypes.addressof(changes), 0, identities.count, 0, 0))
         for items, members in identities._lists:
@@ -525,6 +549,13 @@ class Watches:
             words = [numbers.ctypes.data, numbers.nbytes, bits.ctypes.data, numbers.ndim, *numbers.shape]
             rows.append((WATCH_ARRAY, id(numbers), self._numbers(words), 0, 0, 0))
         self.words = np.array([len(rows), *(word for row in rows for word in row)], dtype=np.int64)
+
+    def renewed(self, count: int) -> Watches:
+        """The same with another count of changes."""
+        watches = copy.copy(self)
+        watches.words = self.words.copy()
+        watches.words[self._count] = count
+        return watches
 
     def _object(self, value: Any) -> tuple[int, int, int]:
         """The words for an object: where it is, and the bits of a float, which may be another object."""

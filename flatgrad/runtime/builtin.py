@@ -73,7 +73,7 @@ DIMENSIONS: Final = 4
 #: Behind an object stand two words: whether it is a float, in which case another float will do, and its bits. In place
 #: of an object stands 0 where nothing must be in a cell, a dictionary or a class.
 WATCH_CELL, WATCH_ITEM, WATCH_ATTRIBUTE, WATCH_WORD, WATCH_LIST, WATCH_ARRAY, WATCH_MAPPING, WATCH_CLASS = range(8)
-_ROW: Final = 6
+ROW: Final = 6
 
 
 class Part(NamedTuple):
@@ -531,7 +531,7 @@ entry:
   br label %row
 row:
   %k = phi i64 [ 0, %entry ], [ %k.next, %next ]
-  %words = mul i64 %k, {_ROW}
+  %words = mul i64 %k, {ROW}
   %at = getelementptr i64, ptr %rows, i64 %words
   %kind = load i64, ptr %at
   {_field("owner", "ptr", "%at", 8)}

@@ -20,7 +20,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value, nn
-from flatgrad.compiler.captured import Captured, Variants
+from flatgrad.compiler.captured import Captured, Content, Variants
 from flatgrad.compiler.reads import reads_of
 from flatgrad.runtime import builtin, native
 
@@ -822,6 +822,24 @@ def test_objects_that_raise_when_they_are_looked_at_do_no_harm():
 
     proxy = Proxy()
     assert fg.grad(lambda x: x * x if proxy is not None else x)(X) == 2 * X
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_other_attributes_of_models_cost_no_comparison_of_contents(backend, monkeypatch):
+    model = nn.MLP(2, [3, 1], seed=1)
+    f = fg.value_and_grad(model, backend=backend)
+    expected = f([1.0, 2.0])
+    monkeypatch.setattr(Content, "matches", None)
+    for epoch in range(3):
+        model.epoch = epoch
+        assert f([1.0, 2.0]) == expected
+        with monkeypatch.context() as patch:  # the same state once more takes the short way
+            patch.setattr(Captured, "same", None)
+            assert f([1.0, 2.0]) == expected
+    monkeypatch.undo()
+    model.layers = [*model.layers[:-1], nn.Layer(3, 1, seed=2)]
+    assert f([1.0, 2.0]) != expected
+    assert len(f.kernels) == 2
 
 
 def test_equal_numbers_are_the_same_state():
