@@ -809,7 +809,7 @@ class _Search:
                     self._read_shared(item, attribute, place, defined[0])
             elif attribute in self._optional and not is_own:
                 self._in_class(kind, attribute)
-                if not is_class:
+                if not isinstance(item, (type, types.FunctionType, types.CodeType)):
                     self._reference(OWN, item, attribute, place, _MISSING)
 
     def _read_own(self, item: Any, attribute: str, place: str, value: Any) -> None:
