@@ -467,6 +467,16 @@ def _defined(kind: type, name: str) -> Any:
     return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), _MISSING)
 
 
+def _is_library_code(item: Any) -> bool:
+    """Whether an object is code that no user gives attributes to: of a library, of this package, a special method."""
+    if isinstance(item, types.CodeType):
+        return True
+    if not isinstance(item, types.FunctionType):
+        return False
+    filename, name = item.__code__.co_filename, item.__name__
+    return filename.startswith(PACKAGE) or is_library(filename) or (name.startswith("__") and name.endswith("__"))
+
+
 def _is_empty(cell: types.CellType) -> bool:
     try:
         return cell.cell_contents is _MISSING
@@ -809,7 +819,7 @@ class _Search:
                     self._read_shared(item, attribute, place, defined[0])
             elif attribute in self._optional and not is_own:
                 self._in_class(kind, attribute)
-                if not isinstance(item, (type, types.FunctionType, types.CodeType)):
+                if not is_class and not _is_library_code(item):
                     self._reference(OWN, item, attribute, place, _MISSING)
 
     def _read_own(self, item: Any, attribute: str, place: str, value: Any) -> None:
