@@ -58,11 +58,11 @@ def ieee_power(base: float, exponent: float) -> float:
     try:
         return pow(base, exponent)
     except OverflowError:
-        return -inf if base < 0.0 and exponent % 2.0 == 1.0 else inf
+        return -inf if base < 0.0 and abs(exponent) % 2.0 == 1.0 else inf
     except ValueError:
         if base != 0.0:
             return nan
-        return copysign(inf, base) if exponent % 2.0 == 1.0 else inf
+        return copysign(inf, base) if abs(exponent) % 2.0 == 1.0 else inf
 
 
 def ieee_div(a: float, b: float) -> float:

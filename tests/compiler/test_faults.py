@@ -22,6 +22,7 @@ from flatgrad.compiler.program import Group
 from flatgrad.compiler.trace import trace_function
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.primitives import BY_NAME
+from flatgrad.runtime.scalar import ieee_power
 from flatgrad.runtime.value import backpropagate
 from tests.bits import ARITHMETIC, all_bits, assert_same
 from tests.programs import SPECIAL, by_interpreter, flatgrad_outcome, programs
@@ -607,3 +608,14 @@ def test_a_training_step_with_a_gradient_in_its_loss(backend):
     assert step.numbers == before
     free = nn.train_step(lambda x: (slope(x * w) - 1.0) ** 2, nn.SGD(0.1), [w], backend=backend, faults="ieee")
     assert math.isfinite(free(-2.0))
+
+
+@pytest.mark.parametrize("exponent", [-0.9999999999999999, -1.0000000000000002, -1.0, -3.0, -2.0, -0.5, -1e300])
+def test_only_an_odd_exponent_gives_a_power_of_zero_its_sign(exponent):
+    """By C's rules; Python's `%` rounds, so that -0.9999999999999999 % 2 is 1."""
+    odd = exponent in (-1.0, -3.0)
+    for base in (0.0, -0.0):
+        expected = math.copysign(math.inf, base) if odd else math.inf
+        assert ieee_power(base, exponent) == expected
+        f = fg.compile(lambda a, k: a**k, faults="ieee")
+        assert f(base, exponent).data == expected
