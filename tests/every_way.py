@@ -81,6 +81,16 @@ def raised_by(compute: Callable[[], list[float]], errors: set[type[BaseException
         return Outcome(error=min(errors, key=str, default=ArithmeticError))
 
 
+class Report:
+    """What a failure prints: objects, and functions that make them, which are only called then."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+    def __str__(self) -> str:
+        return "\n".join(str(part() if callable(part) else part) for part in self.parts)
+
+
 # --- C ----------------------------------------------------------------------------------------------------------------
 
 
@@ -88,11 +98,11 @@ class CFile:
     """Array programs that are written into one C file, because compilers are slow to start; each at some numbers."""
 
     def __init__(self) -> None:
-        self.cases: list[tuple[Any, list[float], Outcome, str]] = []
+        self.cases: list[tuple[Any, list[float], Outcome, object]] = []
         #: Kernels that are saved as files of their own: of those that are added, the last one.
         self.saved: tuple[Any, str, list[float]] | None = None
 
-    def add(self, arrays: Any, inputs: list[float], expected: Outcome, report: str) -> None:
+    def add(self, arrays: Any, inputs: list[float], expected: Outcome, report: object) -> None:
         self.cases.append((arrays, inputs, expected, report))
 
     def check(self, flags: Sequence[str] = ("-std=c99", "-O0", "-w")) -> int:
@@ -114,7 +124,7 @@ class CFile:
             for k, (arrays, inputs, expected, report) in enumerate(cases):
                 found = library.function(f"f{k}", arrays)(inputs)
                 actual = Outcome(error=expected.error or ArithmeticError) if found is None else Outcome(tuple(found))
-                assert_agrees(actual, expected, f"C\n{report}\n{arrays}")
+                assert_agrees(actual, expected, Report("C", report, arrays))
         return count
 
 
@@ -128,7 +138,7 @@ def check_saved_c(kernel: Any, name: str, inputs: list[float]) -> None:
         expected = flatgrad_outcome(lambda: flattened(program.evaluate(inputs)))
         found = call(inputs)
     actual = Outcome(error=expected.error or ArithmeticError) if found is None else Outcome(tuple(found))
-    assert_agrees(actual, expected, f"{program}\n{kernel.c_source()}")
+    assert_agrees(actual, expected, Report(program, kernel.c_source))
 
 
 # --- one function of a kernel -----------------------------------------------------------------------------------------
@@ -136,7 +146,7 @@ def check_saved_c(kernel: Any, name: str, inputs: list[float]) -> None:
 
 def ways(
     kernel: Any, routine: Any, name: str, inputs: list[float], errors: set[type[BaseException]], printed: bool = True
-) -> tuple[dict[str, Outcome], str, Any]:
+) -> tuple[dict[str, Outcome], list[Any], Any]:
     """What each way of running one of a kernel's functions computes, by name; their sources; and the array program.
 
     The evaluator of the array program, and C, need not be asked for each back end; NumPy's turn is theirs.
@@ -160,7 +170,7 @@ def ways(
     if backend == "numpy":
         arrays = reroll(routine.program).check()
         found["evaluator of the array program"] = flatgrad_outcome(lambda: flattened(arrays.evaluate(inputs)))
-    return found, "\n".join([str(arrays or ""), routine.source, *texts.values()]), arrays
+    return found, [arrays or "", lambda: routine.source, *texts.values()], arrays
 
 
 def assert_every_way_agrees(
@@ -173,9 +183,9 @@ def assert_every_way_agrees(
     """
     expected = flatgrad_outcome(lambda: flattened(routine.program.check().evaluate(inputs)))
     errors = possible_errors(routine.program, inputs)
-    found, text, arrays = ways(kernel, routine, name, inputs, errors, printed)
+    found, texts, arrays = ways(kernel, routine, name, inputs, errors, printed)
     for way, actual in found.items():
-        assert_agrees(actual, expected, f"{way} of {name}\n{report}\n{text}", errors)
+        assert_agrees(actual, expected, Report(f"{way} of {name}", report, *texts), errors)
     if kernel.backend == "native":
         try:
             routine.function(*map(np.array, grouped(inputs, routine.program.input_groups)))
@@ -184,13 +194,13 @@ def assert_every_way_agrees(
         else:
             assert not expected.error, f"{report}\nno fault, although something raises"
     if c is not None and arrays is not None:
-        c.add(arrays, inputs, expected, f"{name}\n{report}")
+        c.add(arrays, inputs, expected, Report(name, report))
     return expected
 
 
 def assert_saved_pair_agrees(
     kernel: Any, inputs: list[float], seeds: list[float], outputs: int, forward: Outcome, backward: Outcome | None,
-    report: str,
+    report: object,
 ) -> None:  # fmt: skip
     """The module that is saved of machine code is flat Python with its own residuals: both functions together."""
     if kernel.backend != "native":
@@ -206,10 +216,10 @@ def assert_saved_pair_agrees(
         if backward is None:
             return flattened(results)
         results, residuals = results
-        assert_agrees(Outcome(tuple(results)), Outcome(forward.numbers[:outputs]), f"saved\n{report}\n{text}")
+        assert_agrees(Outcome(tuple(results)), Outcome(forward.numbers[:outputs]), Report("saved", report, text))
         return flattened(names["backward"](residuals, seeds))
 
-    assert_agrees(raised_by(compute, errors), expected, f"saved\n{report}\n{text}", errors)
+    assert_agrees(raised_by(compute, errors), expected, Report("saved", report, text), errors)
 
 
 # --- transformations --------------------------------------------------------------------------------------------------
@@ -244,7 +254,8 @@ def assert_calls_agree(
     errors = possible_errors(kernel.program, inputs)
     with mock.patch.object(transforms, "OFTEN", 2):
         for turn in range(4):
-            assert_agrees(flatgrad_outcome(call), expected, f"call {turn}\n{program}\n{kernel.source}", errors)
+            report = Report(f"call {turn}", program, lambda: kernel.source)
+            assert_agrees(flatgrad_outcome(call), expected, report, errors)
 
 
 def check_joint(program: AnyProgram, backend: str = "numpy", c: CFile | None = None) -> int:
@@ -290,7 +301,7 @@ def check_grad(program: AnyProgram, backend: str = "numpy", c: CFile | None = No
     return len(kernel.program)
 
 
-def assert_pair_agrees(kernel: Any, inputs: list[float], seeds: list[float], report: str, c: CFile | None) -> None:
+def assert_pair_agrees(kernel: Any, inputs: list[float], seeds: list[float], report: object, c: CFile | None) -> None:
     """The two functions of a kernel, one after the other, in every way."""
     forward = assert_every_way_agrees(kernel, kernel.forward, "forward", inputs, report, c=c)
     backward = None
@@ -332,7 +343,7 @@ def check_pair(
         assert expected.error, program
         return 0
     inputs = _numbers(program, kernel)
-    report = f"{program}\nseeds {seeds}"
+    report = Report(program, f"seeds {seeds}")
     given = [1.0 if seed is None else seed for seed in seeds]
     assert_pair_agrees(kernel, inputs, given, report, c)
 
@@ -350,7 +361,7 @@ def check_pair(
         return found
 
     errors = possible_errors(kernel.program, [*inputs, *given])
-    assert_agrees(flatgrad_outcome(compute), expected, f"{report}\n{kernel.source}", errors)
+    assert_agrees(flatgrad_outcome(compute), expected, Report(report, lambda: kernel.source), errors)
     if len(seeded) < len(outputs) and not expected.error:
         first, second = kernel.partial_pair(tuple(seeded))
         forward = assert_every_way_agrees(kernel, first, "forward", inputs, report, printed=False, c=c)
@@ -378,7 +389,7 @@ def check_primal(program: AnyProgram, backend: str = "numpy", c: CFile | None = 
     assert_every_way_agrees(kernel, kernel.forward, "forward", inputs, program, c=c)
     actual = flatgrad_outcome(lambda: [x.data if isinstance(x, fg.Value) else float(x) for x in f(*arguments)])
     errors = possible_errors(kernel.program, inputs)
-    assert_agrees(actual, by_floats(program), f"{program}\n{kernel.source}", errors)
+    assert_agrees(actual, by_floats(program), Report(program, lambda: kernel.source), errors)
     return len(kernel.program)
 
 
@@ -415,11 +426,11 @@ def check_graph(program: AnyProgram, backend: str = "numpy", c: CFile | None = N
         fg.runtime.value.backpropagate(again, seeds)
         return [*(out.data for out in again), *(x.grad for x in leaves)]
 
-    kernel, report = graph.kernel, str(program)
+    kernel, report = graph.kernel, Report(program, lambda: graph.kernel.source)
     inputs = [*numbers, *(leaf.data for leaf in kernel.leaves)]
     assert_pair_agrees(kernel, inputs, seeds, report, c)
     errors = possible_errors(kernel.program, [*inputs, *seeds])
-    assert_agrees(flatgrad_outcome(compiled), flatgrad_outcome(interpreted), f"{report}\n{kernel.source}", errors)
+    assert_agrees(flatgrad_outcome(compiled), flatgrad_outcome(interpreted), report, errors)
     return len(kernel.program)
 
 
@@ -557,15 +568,15 @@ def check_training(program: AnyProgram, backend: str = "numpy", c: CFile | None 
             raise
         return 0  # there is nothing to train
     expected = _trained_by_interpreter(interpreted, parameters, indices[:3], OPTIMIZERS[name]())
-    report = f"{program}\n{name}, batches of {batch}"
+    report = Report(program, f"{name}, batches of {batch}")
     if expected.error or actual.error:
         assert bool(expected.error) == bool(actual.error), f"{report}\n{actual}\n{expected}"
         return len(scalars.steps)
-    assert_agrees(actual.outcome, expected.outcome, f"{report}\n{history.source}")
+    assert_agrees(actual.outcome, expected.outcome, Report(report, lambda: history.source))
     with tempfile.TemporaryDirectory() as folder:
         for rolled in (False, True):
             text = history.save_source(Path(folder) / "saved.py", rolled=rolled).read_text()
             steps = list(module_of(text)["train"](rows, [[1.0], [2.0]], steps=3))
             found = [*(float(step[1]) for step in steps), *flattened(steps[-1][2])]
-            assert_agrees(Outcome(tuple(found)), expected.outcome, f"saved, rolled={rolled}\n{report}\n{text}")
+            assert_agrees(Outcome(tuple(found)), expected.outcome, Report(f"saved, rolled={rolled}", report, text))
     return len(scalars.steps)
