@@ -111,9 +111,9 @@ class CFile:
 
         count, cases = len(self.cases), self.cases
         self.cases = []
-        if self.saved is not None:
-            check_saved_c(*self.saved)
-        self.saved = None
+        saved, self.saved = self.saved, None
+        if saved is not None:
+            check_saved_c(*saved)
         if not count:
             return 0
         with tempfile.TemporaryDirectory() as folder:

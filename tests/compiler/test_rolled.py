@@ -200,6 +200,28 @@ def test_a_module_has_no_function_that_it_does_not_call(module_from):
     assert "def where" not in source
 
 
+def test_constants_that_nothing_reads_are_not_in_the_file():
+    """Of one of them, which was laid out for itself, all readers turned out to read another."""
+    x = [2.0, 0.99, 3.1, 1.0]
+
+    def f(x):
+        larger = [fg.where(x[(2 + k) % 4] >= x[2 * k % 4], x[(2 + k) % 4], x[2 * k % 4]) for k in range(5)]
+        best, other = larger[0], x[0]
+        for k in range(1, 3):
+            other = fg.where(larger[0] <= best, x[3 * k % 4], other)
+            best = fg.where(larger[0] <= best, larger[0], best)
+        return sum(larger) + other, larger[1]
+
+    kernel = fg.value_and_grad(f, has_aux=True, backend="numpy").kernel_for(x)
+    arrays = {f"c{k + 1}" for k in range(str(kernel.arrays).count("where c"))}
+    for text, comment in ((kernel.rolled(), "#"), (kernel.c_source(), "//")):
+        lines = [line for line in text.splitlines() if not line.lstrip().startswith(comment)]
+        words = re.findall(r"\w+", "\n".join(lines).lower())
+        assert all(words.count(name) != 1 for name in arrays), text
+    assert "c2" in arrays
+    assert "c2" not in words
+
+
 def test_sums_do_not_use_the_built_in_sum():
     """It compensates from Python 3.12 on."""
     tree = ast.parse(gradient(work.layer_loss, W, X, B).rolled())

@@ -474,11 +474,6 @@ class _Writer:
     def sections(self) -> list[str]:
         """Constants, tables, functions that are called, and the function."""
         parts = list(self._bodies())
-        constants = [
-            _array("double", self.names[s.base], [_literal(self.sources.number(s.base + k)) for k in range(s.size)])
-            for s in self.sources.constants
-        ]
-        tables = [_array("int", name, list(map(str, table))) for name, table in self.tables]
         body = parts[-1]
         for k, lines in enumerate(parts[:-1]):
             name = f"{self.function.name}_{k + 1}"
@@ -494,6 +489,14 @@ class _Writer:
         elif self._mentions(body, "work"):
             body.insert(0, f"double work[{self.peak}];")
         head += self._signature(f"int {self.function.name}", True, bool(self.workspace))
+        # Constants of which only single numbers are read may all have become literals.
+        lines = [line for function in self.functions for line in function.splitlines()] + body
+        constants = [
+            _array("double", self.names[s.base], [_literal(self.sources.number(s.base + k)) for k in range(s.size)])
+            for s in self.sources.constants
+            if self._mentions(lines, self.names[s.base])
+        ]
+        tables = [_array("int", name, list(map(str, table))) for name, table in self.tables]
         macro = [f"#define {self.macro} {self.workspace}\n"] if self.workspace else []
         return [
             *macro,

@@ -141,6 +141,7 @@ class _Writer:
         self.called: set[str] = set()  # functions of the prelude
         self.lines: list[str] = []
         self.blocks: list[str] = []
+        self.written: list[str] = []
         self.tables: list[list[int]] = []
         self.joined: dict[tuple[str, ...], str] = {}
         taken = {group.name for group in self.program.input_groups}
@@ -179,12 +180,17 @@ class _Writer:
         returned = self._returned()
         head = [*signature(self.function.name, arguments), *docstring(program, self.function.doc)]
         body = [f"    {line}" for line in [*self.lines, *returned]]
-        return [*self.blocks, "\n".join([*head, *body]) + "\n"]
+        self.written = [*self.blocks, "\n".join([*head, *body]) + "\n"]
+        return self.written
 
     def data(self) -> list[str]:
-        """Constants and tables, as lists."""
+        """Constants that the sections read, and tables, as lists."""
         sections = []
+        lines = [line for section in self.written for line in section.splitlines() if not line.lstrip().startswith("#")]
+        words = set(re.findall(r"\w+", "\n".join(lines)))
         for source in self.sources.constants:
+            if self._constant_name(source) not in words:  # all that is read of it may have become literals
+                continue
             numbers = [literal(self.sources.number(source.base + k))[0] for k in range(source.size)]
             sections.append(_listed(self._constant_name(source), numbers))
         for k, table in enumerate(self.tables):
