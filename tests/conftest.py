@@ -43,6 +43,14 @@ collect_ignore_glob = ["golden/*"]
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Refuse tests over the members of a set: two workers that share the tests would collect them in two orders."""
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        values = mark.args[1] if len(mark.args) > 1 else mark.kwargs["argvalues"]
+        if isinstance(values, set | frozenset):
+            raise TypeError(f"{metafunc.definition.nodeid} goes through a set; sort it or use a list")
+
+
 @pytest.fixture
 def golden():
     """Compare a text with a file below `tests/golden`; with FLATGRAD_UPDATE_GOLDEN=1, write the file instead."""
