@@ -48,8 +48,11 @@ from ..runtime.builtin import (
     WATCH_ITEM,
     WATCH_LIST,
     WATCH_MAPPING,
+    WATCH_RENEW,
+    WATCH_VERSION,
     WATCH_WORD,
     function_word,
+    has_version,
     mapping_order,
 )
 from ..runtime.changes import changes, counts
@@ -523,8 +526,15 @@ class Watches:
             raise _OnlyPythonError
         for cell, value in identities._cells:
             rows.append((WATCH_CELL, id(cell), 0, *self._object(value)))
+        # What is in each dictionary, in a row, so that its version can speak for all.
+        items: dict[int, list[tuple[int, ...]]] = {}
+        tables: dict[int, dict[Any, Any]] = {}
         for table, key, value in identities._items:
-            rows.append((WATCH_ITEM, id(table), id(key), *self._object(value)))
+            tables[id(table)] = table
+            items.setdefault(id(table), []).append((WATCH_ITEM, id(table), id(key), *self._object(value)))
+        for table, key in identities._absent:
+            tables[id(table)] = table
+            items.setdefault(id(table), []).append((WATCH_ITEM, id(table), id(key), 0, 0, 0))
         for owner, key, value in identities._attributes:
             if isinstance(owner, types.FunctionType) and key in FUNCTION_WORDS:
                 word = function_word(owner, key)
@@ -535,29 +545,35 @@ class Watches:
             rows.append((WATCH_ATTRIBUTE, id(owner), id(key), *self._object(value)))
         for kind, key, value in identities._defined:
             rows.append((WATCH_CLASS, id(kind), id(key), 0 if value is _MISSING else id(value), 0, 0))
-        for table, key in identities._absent:
-            rows.append((WATCH_ITEM, id(table), id(key), 0, 0, 0))
         rows += [(WATCH_CELL, id(cell), 0, 0, 0, 0) for cell in identities._empty]
-        self._count = 1 + ROW * len(rows) + 3
         if identities._counts:
+            self._count = 1 + ROW * len(rows) + 3
             rows.append((WATCH_WORD, ctypes.addressof(changes), 0, identities.count, 0, 0))
-        for items, members in identities._lists:
-            rows.append((WATCH_LIST, id(items), len(members), self._numbers(list(map(id, members))), 0, 0))
+        for sequence, members in identities._lists:
+            rows.append((WATCH_LIST, id(sequence), len(members), self._numbers(list(map(id, members))), 0, 0))
         for mapping, pairs in identities._mappings:
             order = mapping_order(mapping)
             if order is None:
                 raise _OnlyPythonError
-            rows.append((WATCH_MAPPING, id(mapping), *order, len(pairs), 0))
+            tables[id(mapping)] = mapping
+            own = items.setdefault(id(mapping), [])
+            own.append((WATCH_MAPPING, id(mapping), *order, len(pairs), 0))
             for key, value in pairs:
                 if type(key) not in _PLAIN:
                     raise _OnlyPythonError
-                rows.append((WATCH_ITEM, id(mapping), id(key), *self._object(value)))
+                own.append((WATCH_ITEM, id(mapping), id(key), *self._object(value)))
         for numbers, content in identities._arrays:
             if type(numbers) is not np.ndarray or not numbers.flags.c_contiguous or content.items is None:
                 raise _OnlyPythonError
             bits = content.items[2]
             words = [numbers.ctypes.data, numbers.nbytes, bits.ctypes.data, numbers.ndim, *numbers.shape]
             rows.append((WATCH_ARRAY, id(numbers), self._numbers(words), 0, 0, 0))
+        for place, of_table in items.items():
+            if has_version(tables[place]):
+                last = len(of_table) + 1
+                rows += [(WATCH_VERSION, place, last, 0, 0, 0), *of_table, (WATCH_RENEW, 0, last, 0, 0, 0)]
+            else:
+                rows += of_table
         self.words = np.array([len(rows), *(word for row in rows for word in row)], dtype=np.int64)
 
     def renewed(self, count: int) -> Watches:

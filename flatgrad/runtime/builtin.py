@@ -68,11 +68,17 @@ DIMENSIONS: Final = 4
 #: `WATCH_MAPPING`    the order of a dictionary: the dictionary, what `mapping_order` says, how many items there are
 #: `WATCH_ARRAY`      an array: the array, the address of words: where its numbers are, how many bytes they take, a
 #:                    copy of them, the number of dimensions, the shape
+#: `WATCH_VERSION`    the version of a dictionary: the dictionary, how many of the rows that follow compare what is in
+#:                    it, its version when they last held, 0, 0. While it is the same, they are passed over
+#: `WATCH_RENEW`      behind those rows: 0, how many rows the row with the version is before this one
 #: =================  ==============================================================================================
 #:
 #: Behind an object stand two words: whether it is a float, in which case another float will do, and its bits. In place
 #: of an object stands 0 where nothing must be in a cell, a dictionary or a class.
-WATCH_CELL, WATCH_ITEM, WATCH_ATTRIBUTE, WATCH_WORD, WATCH_LIST, WATCH_ARRAY, WATCH_MAPPING, WATCH_CLASS = range(8)
+(
+    WATCH_CELL, WATCH_ITEM, WATCH_ATTRIBUTE, WATCH_WORD, WATCH_LIST, WATCH_ARRAY, WATCH_MAPPING, WATCH_CLASS,
+    WATCH_VERSION, WATCH_RENEW,
+) = range(10)  # fmt: skip
 ROW: Final = 6
 
 
@@ -215,10 +221,10 @@ _FLOAT64: Final = np.dtype(np.float64)
 #: Offsets in bytes: an object's type; a float's number; the size of a list or dict, and where a list's items are; the
 #: items of a tuple; an array's fields.
 _TYPE, _NUMBER, _SIZE, _ITEMS, _OWN_ITEMS = 8, 16, 16, 24, 24
-#: What is in a closure's cell; of a dictionary how many items it has, where its table of keys is, and where its values
-#: are, if the table is shared; of that table how many entries have been made in it. (An item that is removed and put
-#: back gets a new entry, behind all others.)
-_CONTENT, _KEYS, _VALUES, _ENTRIES = 16, 32, 40, 24
+#: What is in a closure's cell; of a dictionary its version, where its table of keys is, and where its values are, if
+#: the table is shared; of that table how many entries have been made in it. (An item that is removed and put back gets
+#: a new entry, behind all others.)
+_CONTENT, _VERSION, _KEYS, _VALUES, _ENTRIES = 16, 24, 32, 40, 24
 _DATA, _DIMENSIONS_COUNT, _DIMENSIONS, _DESCRIPTION, _FLAGS = 16, 24, 32, 56, 64
 #: NumPy's flags of arrays that are contiguous and aligned; the place of a function in its table of functions.
 _CONTIGUOUS_ALIGNED, _NEW_FROM_DESCRIPTION = 0x101, 94
@@ -297,6 +303,38 @@ def _orders_are_known() -> bool:
     first = _word(keys + _ENTRIES)
     mapping["a"] = mapping.pop("a")
     return (first, _word(id(mapping) + _KEYS), _word(keys + _ENTRIES)) == (3, keys, 4)
+
+
+def has_version(mapping: dict[Any, Any]) -> bool:
+    """Whether a dictionary has a word that is another one after each change of it, and never one that it has had."""
+    return _versions_are_known() and not _word(id(mapping) + _VALUES)
+
+
+@cache
+def _versions_are_known() -> bool:
+    """Whether a dictionary's version tells of every way to change it. (CPython 3.14 has no versions.)"""
+    if not supported():
+        return False
+    module = types.ModuleType("changed")
+    mapping: dict[Any, Any] = vars(module)
+    code = "def set_global(k):\n    global n\n    n = k\ndef delete_global(k):\n    global n\n    n = k\n    del n"
+    exec(code, mapping)
+    changes: list[Callable[[int], Any]] = [
+        mapping["set_global"], mapping["delete_global"],
+        lambda k: setattr(module, "m", k), lambda k: mapping.__setitem__("o", k), lambda k: mapping.update(o=-k),
+        lambda k: mapping.setdefault(k, k), mapping.pop, lambda k: mapping.__ior__({"o": k}),
+        lambda k: delattr(module, "m"), lambda k: mapping.popitem(), lambda k: mapping.__delitem__("set_global"),
+        lambda k: mapping.clear(), lambda k: mapping.update({"a": k}),
+    ]  # fmt: skip
+    # Each way is gone many times where that can be: CPython replaces instructions that are.
+    repeated = (*range(5), 7)
+    versions = [_word(id(mapping) + _VERSION)]
+    for index, change in enumerate(changes):
+        for k in range(1000 * index, 1000 * index + (100 if index in repeated else 1)):
+            change(k if index != 6 else 5000)
+            versions.append(_word(id(mapping) + _VERSION))
+    read = mapping.get("a"), mapping.get("b"), "b" in mapping, list(mapping), dict(mapping)
+    return bool(read) and len(set(versions)) == len(versions) and versions[-1] == _word(id(mapping) + _VERSION)
 
 
 def function_word(function: types.FunctionType, attribute: str) -> int | None:
@@ -543,7 +581,27 @@ row:
   switch i64 %kind, label %cell [ i64 {WATCH_ITEM}, label %item  i64 {WATCH_ATTRIBUTE}, label %attribute
                                   i64 {WATCH_WORD}, label %word  i64 {WATCH_LIST}, label %list
                                   i64 {WATCH_ARRAY}, label %array  i64 {WATCH_MAPPING}, label %mapping
-                                  i64 {WATCH_CLASS}, label %class ]
+                                  i64 {WATCH_CLASS}, label %class  i64 {WATCH_VERSION}, label %version
+                                  i64 {WATCH_RENEW}, label %renew ]
+version:
+  {_field("tag", "i64", "%owner", _VERSION)}
+  %tag.was = ptrtoint ptr %known to i64
+  %tag.same = icmp eq i64 %tag, %tag.was
+  br i1 %tag.same, label %pass_over, label %rows_of
+pass_over:
+  %k.behind = add i64 %k, %key.number
+  br label %next
+rows_of:
+  %pending = getelementptr i8, ptr %at, i64 32
+  store i64 %tag, ptr %pending
+  br label %next
+renew:
+  %before = mul i64 %key.number, {-ROW}
+  %head = getelementptr i64, ptr %at, i64 %before
+  {_field("checked", "i64", "%head", 32)}
+  %known.place = getelementptr i8, ptr %head, i64 24
+  store i64 %checked, ptr %known.place
+  br label %next
 cell:
   {_field("content", "ptr", "%owner", _CONTENT)}
   br label %object
@@ -627,7 +685,9 @@ numbers_of:
   %numbers.same = icmp eq i32 %numbers.differ, 0
   br i1 %numbers.same, label %next, label %no
 next:
-  %k.next = add i64 %k, 1
+  %k.last = phi i64 [ %k.behind, %pass_over ], [ %k, %rows_of ], [ %k, %renew ], [ %k, %let_go ], [ %k, %object ],
+                    [ %k, %another_float ], [ %k, %word ], [ %k, %items_of ], [ %k, %entries_of ], [ %k, %numbers_of ]
+  %k.next = add i64 %k.last, 1
   %more = icmp ult i64 %k.next, %count
   br i1 %more, label %row, label %yes
 yes:

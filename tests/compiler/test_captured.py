@@ -11,6 +11,7 @@ import math
 import operator
 import random
 import sys
+import textwrap
 import types
 import warnings
 import weakref
@@ -789,6 +790,74 @@ def test_builtins_compare_for_themselves(scenario):
         assert bits(f(X)) == bits(interpreted(f.function))
         assert isinstance(f.__call__, types.BuiltinFunctionType)
         assert f(X) == before(X), "the builtin of another state hands over"
+
+
+WAYS_TO_CHANGE_A_DICTIONARY = {
+    "an item is set": lambda module: setattr(module, "rate", 3.0),
+    "an equal number is set": lambda module: setattr(module, "rate", float("2.0")),
+    "another item is set": lambda module: setattr(module, "other", object()),
+    "a name in front of a builtin": lambda module: setattr(module, "abs", lambda x: x * 5.0),
+    "updated": lambda module: vars(module).update(rate=4.0, other=1),
+    "taken out": lambda module: vars(module).pop("abs", None),
+    "a table in it changes": lambda module: module.table.__setitem__("weight", module.table["weight"] + 1.0),
+    "another order": lambda module: module.table.__setitem__("bias", module.table.pop("bias")),
+    "one more": lambda module: module.table.__setitem__(len(module.table), 0.0),
+    "from inside": lambda module: module.change(),
+    "deleted and set": lambda module: (delattr(module, "rate"), setattr(module, "rate", 6.0)),
+}
+
+
+@pytest.mark.skipif(not native.available(), reason="needs llvmlite")
+@pytest.mark.parametrize("versions", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.filterwarnings("ignore:f has been compiled")
+def test_dictionaries_that_change_between_calls(seed, versions, monkeypatch):
+    if not versions:
+        monkeypatch.setattr("flatgrad.compiler.captured.has_version", lambda mapping: False)
+    module = types.ModuleType("user_module")
+    text = """
+        rate, other, table = 2.0, None, {"weight": 0.5, "bias": 1.0}
+        def f(x):
+            return abs(x) * rate * table["weight"] + sum(k * w for k, w in enumerate(table.values(), 1))
+        def change():
+            global rate
+            rate = rate + 1.0
+    """
+    exec(textwrap.dedent(text), vars(module))
+    f = fg.value_and_grad(module.f, backend="native")
+    random_ = random.Random(seed)
+    for _ in range(60):
+        x = random_.uniform(0.5, 2.0)
+        way = random_.choice(list(WAYS_TO_CHANGE_A_DICTIONARY))
+        WAYS_TO_CHANGE_A_DICTIONARY[way](module)
+        for _ in range(random_.randrange(1, 4)):
+            node = Value(x)
+            out = module.f(node)
+            out.backward()
+            assert bits(f(x)) == bits((out.data, node.grad)), way
+        if way == "one more" and len(module.table) > 4:
+            module.table.popitem()
+
+
+@pytest.mark.skipif(not native.available() or not builtin.supported(), reason="needs builtins")
+def test_a_dictionary_with_another_version_and_the_same_items_stays_with_the_builtin():
+    module = types.ModuleType("user_module")
+    exec("rate = 2.0\ndef f(x):\n    return abs(x) * rate\n", vars(module))
+    f = fg.grad(module.f, backend="native")
+    assert f(X) == 2.0
+    (variants,) = f._kernels.values()
+    watches = variants.entries[0].captured.watches()
+    if not builtin.has_version(vars(module)):
+        pytest.skip("dictionaries have no versions here")
+    (row,) = (row for row in watches.words[1:].reshape(-1, builtin.ROW) if row[0] == builtin.WATCH_VERSION)
+    assert row[2] == 3, "a number, the name in front of a builtin, and the end"
+    call = f.__call__
+    for k in range(5):
+        module.other = k
+        before = row[3]
+        assert call(X) == 2.0
+        assert row[3] == row[4] != before, "compared item by item, and remembered"
+        assert call(X) == 2.0
 
 
 def test_states_that_come_back_keep_their_kernels():
