@@ -14,6 +14,7 @@ from .runtime import fingerprint as _fingerprint  # isort: skip
 _fingerprint.begin()
 
 from . import nn
+from .compiler.kernel import Kernel
 from .compiler.transforms import CompiledGraph, compile, compile_graph, grad, value_and_grad
 from .runtime import version as _version
 from .runtime.drawing import draw_dot
@@ -30,7 +31,6 @@ from .runtime.errors import (
     RangeError,
     TraceError,
 )
-from .runtime.kernel import Kernel
 from .runtime.primitives import *  # noqa: F403 - every row of the table is a public function
 from .runtime.reductions import norm
 from .runtime.value import Condition, Value

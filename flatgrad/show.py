@@ -16,12 +16,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from .compiler.driver import build_joint
+from .compiler.kernel import Kernel
 from .compiler.names import Namer
 from .compiler.program import Group
-from .compiler.trace import Traced, trace_function
+from .compiler.stages import JointStages, Options
+from .compiler.trace import trace_function
 from .runtime.errors import FlatgradError, InputError
-from .runtime.kernel import Kernel
 from .runtime.primitives import BY_NAME, Primitive
 from .runtime.value import Condition, TracedValue, Value
 
@@ -151,14 +151,13 @@ def kernel_of(expression: Expression) -> Kernel:
     names = [name_of(name, "x") for name in expression.names]
     groups = [Group(name, 1, True) for name in names]
 
-    def trace() -> tuple[Traced, list[int], list[Group]]:
-        def body(inputs: list[TracedValue]) -> tuple[None, list[Value]]:
-            return None, [expression(dict(zip(expression.names, inputs, strict=True)))]
+    def body(inputs: list[TracedValue]) -> tuple[None, list[Value]]:
+        return None, [expression(dict(zip(expression.names, inputs, strict=True)))]
 
-        traced = trace_function(body, "expression", groups, names, sites=False)
-        return traced, list(range(len(names))), [Group(f"{name}_bar", 1, True) for name in names]
-
-    return build_joint(trace, expression.text, backend="python")[0]
+    traced = trace_function(body, "expression", groups, names, sites=False)
+    gradients = [Group(f"{name}_bar", 1, True) for name in names]
+    options = Options(backend="python")
+    return Kernel(JointStages(traced.program, expression.text, options, range(len(names)), gradients), traced.leaves)
 
 
 _TOKENS = re.compile(
@@ -218,14 +217,17 @@ def show(kernel: Kernel, *, what: str = "", everything: bool = False, colour: st
 
     Args:
         kernel: the kernel.
-        what: instead of both, one of "source", "arrays" (the array program) and "rolled" (rolled Python).
+        what: instead of both, one of "source", "stages" (the program behind each pass), "arrays" (the array program)
+            and "rolled" (rolled Python).
         everything: print all of it, however long.
         colour: "always", "never" or "auto".
     """
     if what == "arrays":
         texts = [str(kernel.arrays)]
+    elif what == "stages":
+        texts = [str(kernel.stages)]
     elif what == "rolled":
-        texts = [kernel.rolled().rstrip("\n") if kernel.rolled is not None else ""]
+        texts = [kernel.stages.source("rolled").rstrip("\n")]
     else:
         texts = [*([] if what == "source" else [str(kernel.program)]), kernel.source.rstrip("\n")]
     if not everything:

@@ -66,7 +66,7 @@ def module_of(source: str) -> dict[str, Any]:
 
 def rolled_module(kernel: Any) -> dict[str, Any]:
     """The names that a kernel's rolled source defines."""
-    return module_of(kernel.rolled())
+    return module_of(kernel.stages.source("rolled"))
 
 
 def raised_by(compute: Callable[[], list[float]], errors: set[type[BaseException]]) -> Outcome:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import flatgrad
-from flatgrad.runtime import kernel, native, tracing, value
+from flatgrad.compiler import routine
+from flatgrad.runtime import native, tracing, value
 
 PACKAGE = str(Path(flatgrad.__file__).parent)
 _other_thread = ThreadPoolExecutor(1)
@@ -130,7 +131,7 @@ def assert_settled(*locks):
     """Nothing is left behind: no recorder, no pause of the collector, no lock that another thread would wait for."""
     assert not tracing.active
     assert gc.isenabled()
-    every = (value._backward_lock, native._lock, kernel._count_lock, *locks)
+    every = (value._backward_lock, native._lock, routine._count_lock, *locks)
     assert _other_thread.submit(_can_be_taken, every).result(30)
 
 

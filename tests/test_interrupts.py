@@ -18,7 +18,8 @@ BACKENDS = ["python", "numpy", "native"]
 #: calling, again in that way. Elsewhere it is one line of each function, or with FLATGRAD_INTERRUPTS=all, which takes
 #: minutes, every line once.
 CRITICAL = {
-    "/runtime/atomic.py", "/runtime/graph.py", "/runtime/kernel.py", "/runtime/loader.py", "/runtime/tracing.py",
+    "/runtime/atomic.py", "/runtime/graph.py", "/compiler/kernel.py",
+    "/compiler/routine.py", "/runtime/loader.py", "/runtime/tracing.py",
     "/runtime/value.py", "/compiler/transforms.py", "/nn/step.py", "/nn/native_loop.py", "/nn/train.py",
 }  # fmt: skip
 EVERY_LINE = os.environ.get("FLATGRAD_INTERRUPTS") == "all"

@@ -17,8 +17,8 @@ import numpy as np
 
 from ..runtime import structure as st
 from ..runtime.builtin import ARRAY, FLOAT, LIST
-from ..runtime.kernel import Kernel
 from ..runtime.loader import LoadedModule, raised_by_generated
+from .kernel import Kernel
 
 #: What a binder returns when the general way must be taken.
 MISS: Final = object()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
+import time
 import types
 import warnings
 import weakref
@@ -17,7 +18,7 @@ from ..runtime import structure as st
 from ..runtime.builtin import watch
 from ..runtime.errors import InputError, MissingExtraError, OptionError
 from ..runtime.forks import in_child
-from ..runtime.kernel import Kernel, as_list
+from ..runtime.loader import collector_paused
 from ..runtime.primitives import Operand, number
 from ..runtime.sites import Location
 from ..runtime.tracing import active, recorder
@@ -25,9 +26,11 @@ from ..runtime.value import TracedValue, Value, constant
 from .arguments import Arguments, placeholders
 from .binding import MISS, Binder, make_binder, make_builtin
 from .captured import Called, Captured, Variants, trace_settled
-from .driver import build_joint, build_pair, check_options, hasten
+from .kernel import Kernel
 from .names import Namer, identifier, outer_names
-from .program import Group
+from .program import Group, Program
+from .routine import as_list
+from .stages import JointStages, Options, PairStages, check_options
 from .trace import Trace, Traced, trace_function, trace_graph
 from .writes import Containers, Write, check, write, writes_of
 
@@ -108,9 +111,26 @@ class Transformed:
             roots += _objects_in(structure)
         return roots
 
-    def _settled(self, arguments: Arguments, run: Callable[[], Traced]) -> tuple[Traced, Captured]:
+    def _traced(
+        self,
+        arguments: Arguments,
+        body: Callable[[list[TracedValue]], tuple[Any, Sequence[Any]]],
+        groups: list[Group],
+        names: list[str],
+        leaves: Sequence[Value] = (),
+        faults: str = "",
+    ) -> tuple[Traced, Captured]:
         """Trace, and note what the function captured."""
+        leaf_names = functools.partial(outer_names, self.function)
+        run = functools.partial(
+            trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults
+        )
         return trace_settled(run, functools.partial(self.captured_roots, arguments), self.name)
+
+    @property
+    def options(self) -> Options:
+        """What was chosen."""
+        return Options(self.mode, self.backend, self.faults)
 
     def _variant(self, known: dict[Any, Variants], arguments: Arguments, build: Callable[[], Any]) -> Any:
         """The entry for a structure of arguments and for what the function captures now; built if there is none.
@@ -318,20 +338,13 @@ class CompiledFunction(Transformed):
             outputs = [value if isinstance(value, Value) else constant(value) for value in flattener.numbers]
             return (structure, writes), outputs
 
-        captured = None
-
-        def trace() -> tuple[Traced, list[int]]:
-            nonlocal captured
-            leaf_names = functools.partial(outer_names, self.function)
-            run = functools.partial(
-                trace_function, body, self.name, groups, names, leaf_names=leaf_names, faults=self.faults
-            )
-            traced, captured = self._settled(arguments, run)
-            return traced, [*places, *range(count, count + len(traced.leaves))]
-
-        kernel, traced = build_pair(trace, self._title(), self.mode, self.backend, self.faults)
-        assert captured is not None
-        kernel.captured = captured.listing()
+        with collector_paused():
+            start = time.perf_counter()
+            traced, captured = self._traced(arguments, body, groups, names)
+            seconds = time.perf_counter() - start
+            wrt = [*places, *range(count, count + len(traced.leaves))]
+            stages = PairStages(traced.program, self._title(), self.options, wrt)
+            kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
         given = {id(value) for value, _ in arguments.values}
         self._reached.update((id(leaf), leaf) for leaf in kernel.leaves)
         if any(id(leaf) in given for leaf in kernel.leaves):
@@ -372,14 +385,26 @@ class _GradEntry:
         make_builtin: makes the builtin function, if the kernel has machine code.
     """
 
-    __slots__ = ("aux", "binder", "builtin", "captured", "gradients", "has_aux_numbers", "kernel", "make_builtin")
+    __slots__ = ("aux", "binder", "builtin", "captured", "gradients", "kernel", "make_builtin", "results")
 
     def __init__(self, kernel: Kernel, aux: Any, gradients: list[tuple[Any, ...]], captured: Captured) -> None:
         self.kernel, self.aux, self.gradients, self.captured = kernel, aux, gradients, captured
         self.binder: Binder | None = None
         self.builtin: Callable[..., Any] | None = None
         self.make_builtin: Callable[[], Callable[..., Any] | None] | None = None
-        self.has_aux_numbers = any(group.name == "aux" for group in kernel.results)
+        self.results = kernel.results
+
+
+class _InlinedEntry:
+    """A program of `value_and_grad` that is inlined into other functions."""
+
+    __slots__ = ("aux", "captured", "gradients", "leaves", "program", "results")
+
+    def __init__(
+        self, program: Program, leaves: list[Value], aux: Any, gradients: list[tuple[Any, ...]], captured: Captured
+    ) -> None:
+        self.program, self.leaves, self.aux = program, leaves, aux
+        self.gradients, self.captured, self.results = gradients, captured, program.output_groups
 
 
 class GradFunction(Transformed):
@@ -460,7 +485,7 @@ class GradFunction(Transformed):
             make = entry.make_builtin
             if entry.builtin is None and make is not None:
                 try:
-                    hasten(entry.kernel)
+                    entry.kernel.stages.hasten()
                     made = make()
                 except (MissingExtraError, OSError, MemoryError, RuntimeError) as error:  # the last is what LLVM raises
                     warnings.warn(f"{self.name} stays flat Python: {error}", RuntimeWarning, stacklevel=3)
@@ -470,11 +495,12 @@ class GradFunction(Transformed):
             entry.make_builtin = None  # behind the attempt: one that is interrupted is made again
         self._call_next(entry)
 
-    def _result(self, entry: _GradEntry, results: Any, array: Any) -> Any:
-        groups = iter(results if len(entry.kernel.results) > 1 else [results])
+    def _result(self, entry: _GradEntry | _InlinedEntry, results: Any, array: Any) -> Any:
+        groups = iter(results if len(entry.results) > 1 else [results])
         value = next(groups) if self._with_value else None
         if self._has_aux:
-            aux_numbers = as_list(next(groups)) if entry.has_aux_numbers else []
+            has_numbers = any(group.name == "aux" for group in entry.results)
+            aux_numbers = as_list(next(groups)) if has_numbers else []
             aux = st.unflatten(entry.aux, iter(aux_numbers), array)
         gradients = []
         for structure in entry.gradients:
@@ -494,7 +520,8 @@ class GradFunction(Transformed):
     def _entry(self, arguments: Arguments) -> tuple[_GradEntry, Arguments]:
         return self._variant(self._kernels, arguments, functools.partial(self._build, arguments)), arguments
 
-    def _build(self, arguments: Arguments, load: bool = True, faults: str = "") -> _GradEntry:
+    def _build(self, arguments: Arguments, load: bool = True, faults: str = "") -> _GradEntry | _InlinedEntry:
+        """Make a kernel, or, without `load`, what is inlined into another function."""
         faults = faults or self.faults
         self._check_signature(arguments)
         if self._given is not None:
@@ -520,33 +547,28 @@ class GradFunction(Transformed):
                     ) from None
             return aux, [returned, *flattener.numbers]
 
-        captured = None
-
-        def trace() -> tuple[Traced, list[int], list[Group]]:
-            nonlocal captured
-            leaf_names = functools.partial(outer_names, self.function)
-            run = functools.partial(
-                trace_function, body, self.name, groups, names, self._wrt or (), leaf_names, faults=faults
-            )
-            traced, captured = self._settled(arguments, run)
+        with collector_paused():
+            start = time.perf_counter()
+            traced, captured = self._traced(arguments, body, groups, names, self._wrt or (), faults)
+            seconds = time.perf_counter() - start
             if self._wrt is not None:
                 leaf = {id(value): len(names) + k for k, value in enumerate(traced.leaves)}
-                return traced, [leaf[id(v)] for v in self._wrt], [Group("gradients", len(self._wrt), False)]
-            inputs: list[int] = []
-            gradient_groups: list[Group] = []
-            for position in self._argnums:
-                offset, group = arguments.offsets[position], groups[owners[position]]
-                inputs += range(offset, offset + group.size)
-                gradient_groups.append(Group(f"{group.name}_bar", group.size, group.scalar))
-            return traced, inputs, gradient_groups
-
-        kernel, traced = build_joint(
-            trace, self._title(), self._with_value, self.mode, self.backend, not load, self.passes, faults
-        )
-        assert captured is not None
-        kernel.captured = captured.listing()
+                inputs = [leaf[id(v)] for v in self._wrt]
+                gradients = [Group("gradients", len(self._wrt), False)]
+            else:
+                inputs, gradients = [], []
+                for position in self._argnums:
+                    offset, group = arguments.offsets[position], groups[owners[position]]
+                    inputs += range(offset, offset + group.size)
+                    gradients.append(Group(f"{group.name}_bar", group.size, group.scalar))
+            options = self.options._replace(faults=faults)
+            stages = JointStages(traced.program, self._title(), options, inputs, gradients, self._with_value)
+            if not load:
+                program = stages.to_inline(self.passes)
+                return _InlinedEntry(program, traced.leaves, traced.result, structures, captured)
+            kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
         entry = _GradEntry(kernel, traced.result, structures, captured)
-        if load and not (self._has_aux or arguments.keywords or self._statics):
+        if not (self._has_aux or arguments.keywords or self._statics):
             single = self._single or self._wrt is not None
             parts = kernel, arguments.structures, structures, single, self._with_value
             entry.binder = make_binder(*parts)
@@ -580,18 +602,17 @@ class GradFunction(Transformed):
         assert isinstance(trace, Trace)
         key = arguments.key, trace.faults
         variants = self._inlined.get(key)
-        entry: _GradEntry | None = variants.find() if variants is not None else None
+        entry: _InlinedEntry | None = variants.find() if variants is not None else None
         if entry is None:
-            entry = self._build(arguments, load=False, faults=trace.faults)
-            if not any(isinstance(leaf, TracedValue) for leaf in entry.kernel.leaves):
+            entry = cast("_InlinedEntry", self._build(arguments, load=False, faults=trace.faults))
+            if not any(isinstance(leaf, TracedValue) for leaf in entry.leaves):
                 self._inlined.setdefault(key, Variants()).add(entry, [], self.name)
         operands = [
             n for argument in arguments.numbers for n in (argument if isinstance(argument, list) else [argument])
         ]
-        results = iter(trace.inline(entry.kernel.program, [*operands, *entry.kernel.leaves]))
+        results = iter(trace.inline(entry.program, [*operands, *entry.leaves]))
         grouped = [
-            next(results) if group.scalar else [next(results) for _ in range(group.size)]
-            for group in entry.kernel.program.output_groups
+            next(results) if group.scalar else [next(results) for _ in range(group.size)] for group in entry.results
         ]
         return self._result(entry, grouped if len(grouped) > 1 else grouped[0], st.object_array)
 
@@ -800,9 +821,11 @@ def compile_graph(
     if len({id(value) for value in given}) != len(given):
         raise InputError("compile_graph: an input stands twice in `inputs`")
 
-    def trace() -> tuple[Traced, list[int]]:
+    with collector_paused():
+        start = time.perf_counter()
         traced = trace_graph(roots, given, "graph")
-        return traced, list(range(traced.program.inputs))
-
-    kernel, _ = build_pair(trace, "a graph", mode, backend, faults)
+        seconds = time.perf_counter() - start
+        wrt = range(traced.program.inputs)
+        stages = PairStages(traced.program, "a graph", Options(mode, backend, faults), list(wrt))
+        kernel = Kernel(stages, traced.leaves, trace_seconds=seconds)
     return CompiledGraph(kernel, given, single)

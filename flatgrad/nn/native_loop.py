@@ -16,7 +16,7 @@ from ..compiler.emit.llvm_training import StepLayout
 from ..compiler.emit.native import native_step
 from ..runtime.errors import ARITHMETIC_ERRORS
 from .optim import Optimizer
-from .step import StepProgram
+from .step import StepStages
 
 #: Seconds that a chunk of steps should take: so often a run comes back for progress and Ctrl-C.
 _CHUNK = 0.1
@@ -31,7 +31,7 @@ class NativeLoop:
     """The loop around steps in machine code; it makes the same steps as the generated Python loop, bit for bit.
 
     Args:
-        steps: the step's program for each size of batch, the usual one first.
+        steps: the step for each size of batch, the usual one first.
         X, y: the data, one row of numbers each, contiguous.
         shuffled: whether the rows are shuffled before each epoch.
         seed: of the shuffling.
@@ -42,7 +42,7 @@ class NativeLoop:
 
     def __init__(
         self,
-        steps: Mapping[int, StepProgram],
+        steps: Mapping[int, StepStages],
         X: Any,
         y: Any,
         *,
@@ -59,9 +59,7 @@ class NativeLoop:
         self.layouts: list[StepLayout] = []
         self.trainers = []
         for size in self.sizes:
-            arrays = steps[size].arrays
-            assert arrays is not None
-            function = native_step(arrays, functools.partial(self._layout, size), fast=fast)
+            function = native_step(steps[size].arrays[0], functools.partial(self._layout, size), fast=fast)
             self.trainers.append(function.trainer())
         self.set_leaves(leaves)
         if not shuffled:

@@ -23,16 +23,16 @@ import numpy as np
 from ..compiler.arguments import Arguments
 from ..compiler.captured import Captured
 from ..compiler.emit.training import emit_loop
+from ..compiler.kernel import data_listing
 from ..compiler.transforms import value_and_grad
 from ..runtime import atomic
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
-from ..runtime.kernel import data_listing
 from ..runtime.loader import LoadedModule
 from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import Value
 from .optim import Optimizer
-from .step import StepProgram, TrainStep
+from .step import StepStages, TrainStep
 
 Array = np.ndarray[Any, np.dtype[Any]]
 #: Some steps: the first one, their losses, the parameters and the optimiser's state after them.
@@ -359,7 +359,7 @@ class _Run:
         self._captured = [program.captured for program in built.values()]
         # The seed and the loop are compared for themselves.
         self.source_digest = hashlib.sha256(b"".join(program.digest() for program in built.values())).hexdigest()
-        named = [(program, f"step_{size}") for size, program in built.items()]
+        named = {f"step_{size}": stages for size, stages in built.items()}
         if built[first].backend == "native":
             # What can be read, and saved, beside machine code is the same loop in flat Python.
             self.history._printed = lambda: self._printed_as(named, "python")
@@ -367,7 +367,7 @@ class _Run:
                 self._printed_as(named, "rolled" if rolled else "python"), {}
             )
             return self._native_loop(built)
-        arrays = built[first].arrays is not None
+        arrays = built[first].backend != "python"
         sections, data = self.step.printed(named, formulas=self.formulas)
         module = LoadedModule(self._with_loop(sections, arrays), f"{self.step.name}_training", data)
         self.history._printed = lambda: module.source
@@ -375,16 +375,14 @@ class _Run:
             self._standalone(self._printed_as(named, "rolled"), {}) if rolled else self._standalone(module.source, data)
         )
         names = module.names
-        names["STEPS"] = {
-            size: program.routine(names[f"step_{size}"], module.source).run for size, program in built.items()
-        }
+        names["STEPS"] = {size: stages.routine(module, f"step_{size}").run for size, stages in built.items()}
         names["LEAVES"] = self.leaves
         names["numbers"] = self.step.optimizer.step_numbers  # what the text of that name is traced from
         return self._generated_loop(names["train"])
 
-    def _printed_as(self, named: list[tuple[StepProgram, str]], backend: str) -> str:
-        """The training loop as another back end would run it."""
-        return "".join(self._with_loop(self.step.printed(named, backend, self.formulas).sections, False))
+    def _printed_as(self, named: Mapping[str, StepStages], language: str) -> str:
+        """The training loop in another language than what runs."""
+        return "".join(self._with_loop(self.step.printed(named, language, self.formulas).sections, False))
 
     def _with_loop(self, sections: Sequence[str], arrays: bool) -> list[str]:
         """The sections of the steps, with what the loop needs, and the loop."""
@@ -418,7 +416,7 @@ class _Run:
 
         return loop
 
-    def _native_loop(self, built: Mapping[int, StepProgram]) -> Loop:
+    def _native_loop(self, built: Mapping[int, StepStages]) -> Loop:
         """Machine code, which comes back after each chunk of steps."""
         from .native_loop import NativeLoop
 
@@ -439,7 +437,7 @@ class _Run:
 
         return loop
 
-    def _build(self, size: int, backend: str | None = None) -> StepProgram:
+    def _build(self, size: int, backend: str = "") -> StepStages:
         arguments = Arguments((self.data.X[:size], self.data.y[:size]), {}, frozenset(), ())
         return self.step.build(arguments, backend)
 

@@ -310,20 +310,33 @@ def has_version(mapping: dict[Any, Any]) -> bool:
     return _versions_are_known() and not _word(id(mapping) + _VALUES)
 
 
+#: Set nowhere: the functions below get other globals.
+_name: int
+
+
 @cache
 def _versions_are_known() -> bool:
     """Whether a dictionary's version tells of every way to change it. (CPython 3.14 has no versions.)"""
     if not supported():
         return False
+
+    def set_global(k: int) -> None:
+        global _name
+        _name = k
+
+    def delete_global(k: int) -> None:
+        global _name
+        _name = k
+        del _name
+
     module = types.ModuleType("changed")
-    mapping: dict[Any, Any] = vars(module)
-    code = "def set_global(k):\n    global n\n    n = k\ndef delete_global(k):\n    global n\n    n = k\n    del n"
-    exec(code, mapping)
+    mapping: dict[Any, Any] = vars(module)  # the globals of both
+    mapping["other"] = None
     changes: list[Callable[[int], Any]] = [
-        mapping["set_global"], mapping["delete_global"],
+        *(types.FunctionType(function.__code__, mapping) for function in (set_global, delete_global)),
         lambda k: setattr(module, "m", k), lambda k: mapping.__setitem__("o", k), lambda k: mapping.update(o=-k),
         lambda k: mapping.setdefault(k, k), mapping.pop, lambda k: mapping.__ior__({"o": k}),
-        lambda k: delattr(module, "m"), lambda k: mapping.popitem(), lambda k: mapping.__delitem__("set_global"),
+        lambda k: delattr(module, "m"), lambda k: mapping.popitem(), lambda k: mapping.__delitem__("other"),
         lambda k: mapping.clear(), lambda k: mapping.update({"a": k}),
     ]  # fmt: skip
     # Each way is gone many times where that can be: CPython replaces instructions that are.

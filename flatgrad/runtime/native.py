@@ -326,6 +326,11 @@ class Layout(NamedTuple):
     outputs: list[tuple[int, int]]
     functions: list[str]
 
+    @property
+    def bytes(self) -> int:
+        """The memory that a call works in."""
+        return 8 * self.numbers + self.truths
+
 
 class NativeFunction:
     """Loaded code with what it works in: one memory per `workspace()`.

@@ -315,7 +315,7 @@ def test_random_gradients_in_machine_code(batch):
             assert kernel.stats.replays == 0, chosen
             if backend == "numpy":
                 namespace: dict = {}
-                exec(kernel.rolled(), namespace)
+                exec(kernel.stages.source("rolled"), namespace)
                 assert_same(list(map(float, namespace["grad"](X.tolist()))), list(expected.numbers), chosen)
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from flatgrad.compiler import driver, passes, recall
+from flatgrad.compiler import passes, recall
 from flatgrad.compiler.emit.llvm_operations import SPELLINGS
 from flatgrad.compiler.passes import fold_constants
 from flatgrad.compiler.program import Group, Program, ProgramBuilder
+from flatgrad.compiler.stages import Stages
 from flatgrad.runtime import native
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.sites import Location
@@ -43,9 +44,9 @@ def folder(monkeypatch, tmp_path):
 
 @pytest.fixture
 def lowered(monkeypatch):
-    """Counts what is lowered, that is, not recalled."""
-    count, lower = [], driver.lower
-    monkeypatch.setattr(driver, "lower", lambda *given: count.append(given) or lower(*given))
+    """Counts what is printed, that is, not recalled."""
+    count, printed = [], Stages.printed
+    monkeypatch.setattr(Stages, "printed", lambda *given: count.append(given) or printed(*given))
     return count
 
 
@@ -405,11 +406,11 @@ def test_a_program_of_names_that_are_no_text(folder):
 SCRIPT = """
 import numpy as np
 import flatgrad as fg
-from flatgrad.compiler import driver
+from flatgrad.compiler.stages import Stages
 from tests.compiler.test_recall import X, body, flat
 
-count, lower = [], driver.lower
-driver.lower = lambda *given: count.append(1) or lower(*given)
+count, printed = [], Stages.printed
+Stages.printed = lambda *given: count.append(1) or printed(*given)
 print(flat(fg.value_and_grad(body, backend="native")(X)), len(count))
 """
 

@@ -43,18 +43,18 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_rolled_source(name, golden):
-    golden(f"{name}.py", GOLDEN[name]().rolled())
+    golden(f"{name}.py", GOLDEN[name]().stages.source("rolled"))
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_same_program_is_printed_the_same_way_twice(name):
-    assert GOLDEN[name]().rolled() == GOLDEN[name]().rolled()
+    assert GOLDEN[name]().stages.source("rolled") == GOLDEN[name]().stages.source("rolled")
 
 
 @pytest.fixture(scope="module")
 def moons_source():
     model, loss = moons(fg.nn.MLP, Value)
-    return gradient(loss, wrt=model, backend="numpy").rolled()
+    return gradient(loss, wrt=model, backend="numpy").stages.source("rolled")
 
 
 def test_moons_fits_on_two_screens(moons_source):
@@ -74,7 +74,7 @@ def test_moons_computes_the_bits_of_flat_python(moons_source):
     model, loss = moons(fg.nn.MLP, Value, points=10)
     names = {}
     f = fg.value_and_grad(loss, wrt=model, backend="numpy")
-    exec(f.kernel_for().rolled(), names)
+    exec(f.kernel_for().stages.source("rolled"), names)
     actual = flattened(names["value_and_grad"]([p.data for p in model.parameters()]))
     assert_same(actual, flattened(fg.value_and_grad(loss, wrt=model, backend="python")()))
 
@@ -195,7 +195,7 @@ def test_folds_that_nothing_else_calls_the_function_of(joined, lengths):
 def test_a_module_has_no_function_that_it_does_not_call(module_from):
     """The user's line, which stands in a comment, calls `where`; a product by 1 or 0 needs no function for that."""
     user = module_from("import flatgrad as fg\ndef f(x):\n    return sum(fg.where(a > 0.5, a, 0.0) for a in x)\n")
-    source = gradient(user.f, [0.1 * k for k in range(9)]).rolled()
+    source = gradient(user.f, [0.1 * k for k in range(9)]).stages.source("rolled")
     assert "fg.where(" in source
     assert "def where" not in source
 
@@ -214,7 +214,7 @@ def test_constants_that_nothing_reads_are_not_in_the_file():
 
     kernel = fg.value_and_grad(f, has_aux=True, backend="numpy").kernel_for(x)
     arrays = {f"c{k + 1}" for k in range(str(kernel.arrays).count("where c"))}
-    for text, comment in ((kernel.rolled(), "#"), (kernel.c_source(), "//")):
+    for text, comment in ((kernel.stages.source("rolled"), "#"), (kernel.c_source(), "//")):
         lines = [line for line in text.splitlines() if not line.lstrip().startswith(comment)]
         words = re.findall(r"\w+", "\n".join(lines).lower())
         assert all(words.count(name) != 1 for name in arrays), text
@@ -224,7 +224,7 @@ def test_constants_that_nothing_reads_are_not_in_the_file():
 
 def test_sums_do_not_use_the_built_in_sum():
     """It compensates from Python 3.12 on."""
-    tree = ast.parse(gradient(work.layer_loss, W, X, B).rolled())
+    tree = ast.parse(gradient(work.layer_loss, W, X, B).stages.source("rolled"))
     assert "sum" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
@@ -252,5 +252,5 @@ def test_an_access_that_begins_at_a_constant_without_a_name():
     kernel = fg.value_and_grad(f, backend="numpy").kernel_for(1.0)
     assert "memory[-i" in str(kernel.arrays), "there is such an access"
     names = {}
-    exec(kernel.rolled(), names)
+    exec(kernel.stages.source("rolled"), names)
     assert names["value_and_grad"](1.0) == fg.value_and_grad(f, backend="python")(1.0)

@@ -58,7 +58,7 @@ def print_native(functions: Sequence[ArrayFunction], made: Sequence[NativeFuncti
     return Emitted(
         [head, *(f"\n\n{section}" for section in sections)],
         data,
-        [8 * code.layout.numbers + code.layout.truths for code in made],
+        [code.layout.bytes for code in made],
     )
 
 

@@ -1,0 +1,83 @@
+"""Stages: each is made once, and what is printed of them is what happens."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import flatgrad as fg
+from flatgrad import nn
+from flatgrad.cli import main
+from flatgrad.compiler import stages
+from flatgrad.compiler.passes import ARRAY_PASSES, JOINT_PASSES, PRIMAL_PASSES
+from flatgrad.runtime import native
+
+BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
+
+
+def body(x):
+    return sum((a * a + 0.0 * a for a in x), 0.0).exp()
+
+
+def headings(text):
+    return [line.removeprefix("# ").removesuffix(": no change") for line in re.findall("(?m)^# .*$", text)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_pass_is_shown_in_the_order_in_which_it_ran(backend):
+    kernel = fg.grad(body, backend=backend).kernel_for([1.0, 2.0, 3.0])
+    passes = JOINT_PASSES if backend == "python" else ARRAY_PASSES
+    expected = ["traced", *(p.__name__ for p in PRIMAL_PASSES), "joint", *(p.__name__ for p in passes)]
+    expected += [] if backend == "python" else ["re-rolled: grad"]
+    text = str(kernel.stages)
+    assert headings(text) == expected
+    assert "no change" in text, "a constant is folded only where there is one"
+    shown = dict(kernel.stages.steps())
+    assert str(shown[passes[-1].__name__]) == str(kernel.program), "the last program is the one that runs"
+    if backend != "python":
+        assert str(shown["re-rolled: grad"]) == str(kernel.arrays)
+
+
+def test_the_functions_of_a_pair_are_shown(flat):
+    text = str(fg.compile(body).kernel_for([fg.Value(1.0), 2.0]).stages)
+    assert headings(text)[-2:] == ["cut: forward", "cut: backward"]
+    assert "output_bars" in text
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_stage_is_made_once(backend, monkeypatch):
+    counts = {"adjoint": 0, "reroll": 0}
+    for name in counts:
+        original = getattr(stages, name)
+
+        def counted(*given, name=name, original=original, **options):
+            counts[name] += 1
+            return original(*given, **options)
+
+        monkeypatch.setattr(stages, name, counted)
+    kernel = fg.value_and_grad(body, backend=backend).kernel_for([1.0, 2.0, 3.0])
+    assert counts == {"adjoint": 1, "reroll": 0 if backend == "python" else 1}
+    for _ in range(2):
+        _ = kernel.program, kernel.source, kernel.arrays, kernel.python_source(rolled=True), kernel.c_source()
+    made = dict(counts)
+    for _ in range(2):
+        _ = kernel.program, kernel.source, kernel.arrays, kernel.python_source(rolled=True), kernel.c_source()
+    assert counts == made, "nothing is made a second time"
+    assert counts["adjoint"] <= 2
+    assert counts["reroll"] == 1
+
+
+def test_a_step_of_training_has_stages_too():
+    w = fg.Value(0.5)
+    step = nn.train_step(lambda x: (w * x - 1.0) ** 2, nn.SGD(0.1), [w], backend="python")
+    step(2.0)
+    (variants,) = step._kernels.values()
+    text = str(variants.entries[0].built)
+    assert headings(text)[0] == "traced"
+    assert "fold_constants" in headings(text)
+
+
+def test_the_command_shows_them(capsys):
+    assert not main(["show", "--stages", "x * x + 1"])
+    assert headings(capsys.readouterr().out)[:4] == ["traced", "fold_constants", "remove_dead_code", "joint"]
