@@ -422,6 +422,27 @@ def _field(name: str, kind: str, start: str, offset: int) -> str:
     return f"%{name}.at = getelementptr i8, ptr {start}, i64 {offset}\n  %{name} = load {kind}, ptr %{name}.at"
 
 
+def _copy_number(item: str, index: str) -> str:
+    """The end of a loop over floats: copy the number of one into the kernel's memory, and go on to the next."""
+    return f"""\
+{_field(f"{item}.number", "double", f"%{item}.is", _NUMBER)}
+  %{item}.target = getelementptr double, ptr %place, i64 %{index}
+  store double %{item}.number, ptr %{item}.target
+  %{index}.next = add i64 %{index}, 1
+  %{index}.more = icmp ult i64 %{index}.next, %size
+  br i1 %{index}.more, label %{item}, label %taken"""
+
+
+def _result_part(index: str) -> str:
+    """Load what describes a result: its kind, size and place."""
+    return f"""\
+%{index}.words = mul i64 %{index}, {_PART}
+  %{index}.part = getelementptr i64, ptr %result_parts, i64 %{index}.words
+  %{index}.kind = load i64, ptr %{index}.part
+  {_field(f"{index}.size", "i64", f"%{index}.part", 8)}
+  {_field(f"{index}.place", "ptr", f"%{index}.part", 16)}"""
+
+
 #: The code of all builtins.
 ASSEMBLY: Final = f"""\
 ; Copy an argument into the kernel's memory; false if it is not what its part (eight words) says.
@@ -530,12 +551,7 @@ item:
   %item.float = icmp eq ptr %item.type, %item_type
   br i1 %item.float, label %item_fits, label %other
 item_fits:
-  {_field("item.number", "double", "%item.is", _NUMBER)}
-  %item.target = getelementptr double, ptr %place, i64 %i
-  store double %item.number, ptr %item.target
-  %i.next = add i64 %i, 1
-  %i.more = icmp ult i64 %i.next, %size
-  br i1 %i.more, label %item, label %taken
+  {_copy_number("item", "i")}
 
 leaves:
   {_load("data", "data", "i64")}
@@ -546,22 +562,17 @@ leaves:
 leaf:
   %n = phi i64 [ 0, %leaves ], [ %n.next, %leaf_fits ]
   %leaf.at = getelementptr ptr, ptr %leaf_items, i64 %n
-  %leaf.is = load ptr, ptr %leaf.at
-  %leaf.data.at = getelementptr i8, ptr %leaf.is, i64 %data
-  %leaf.data = load ptr, ptr %leaf.data.at
-  %leaf.there = icmp ne ptr %leaf.data, null
+  %leaf.node = load ptr, ptr %leaf.at
+  %leaf.data.at = getelementptr i8, ptr %leaf.node, i64 %data
+  %leaf.is = load ptr, ptr %leaf.data.at
+  %leaf.there = icmp ne ptr %leaf.is, null
   br i1 %leaf.there, label %leaf_there, label %other
 leaf_there:
-  {_field("leaf.type", "ptr", "%leaf.data", _TYPE)}
+  {_field("leaf.type", "ptr", "%leaf.is", _TYPE)}
   %leaf.float = icmp eq ptr %leaf.type, %leaf_type
   br i1 %leaf.float, label %leaf_fits, label %other
 leaf_fits:
-  {_field("leaf.number", "double", "%leaf.data", _NUMBER)}
-  %leaf.target = getelementptr double, ptr %place, i64 %n
-  store double %leaf.number, ptr %leaf.target
-  %n.next = add i64 %n, 1
-  %n.more = icmp ult i64 %n.next, %size
-  br i1 %n.more, label %leaf, label %taken
+  {_copy_number("leaf", "n")}
 
 other:
   ret i1 false
@@ -838,11 +849,7 @@ begin:
 ; --- make arrays and lists for the results
 make:
   %m = phi i64 [ 0, %begin ], [ %m.next, %made ]
-  %m.words = mul i64 %m, {_PART}
-  %m.part = getelementptr i64, ptr %result_parts, i64 %m.words
-  %m.kind = load i64, ptr %m.part
-  {_field("m.size", "i64", "%m.part", 8)}
-  {_field("m.place", "ptr", "%m.part", 16)}
+  {_result_part("m")}
   {_field("m.dimensions", "i32", "%m.part", 24)}
   %m.lengths = getelementptr i64, ptr %m.part, i64 4
   %m.object = getelementptr ptr, ptr %objects, i64 %m
@@ -904,11 +911,7 @@ compute:
 ; --- floats from the memory
 fetch:
   %f = phi i64 [ 0, %compute ], [ %f.next, %fetched ]
-  %f.words = mul i64 %f, {_PART}
-  %f.part = getelementptr i64, ptr %result_parts, i64 %f.words
-  %f.kind = load i64, ptr %f.part
-  {_field("f.size", "i64", "%f.part", 8)}
-  {_field("f.place", "ptr", "%f.part", 16)}
+  {_result_part("f")}
   %f.object = getelementptr ptr, ptr %objects, i64 %f
   switch i64 %f.kind, label %fetched [ i64 {FLOAT}, label %fetch_float  i64 {LIST}, label %fetch_list ]
 fetch_float:
