@@ -26,19 +26,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.internal.conjecture.engine import ConjectureRunner
 
 from flatgrad.runtime.primitives import BY_NAME
+from tests import every_way
 from tests.array_programs import loop_programs, selections
-from tests.every_way import (
-    BACKENDS,
-    CFile,
-    check_grad,
-    check_graph,
-    check_joint,
-    check_pair,
-    check_partial_pair,
-    check_primal,
-    check_training,
-    in_pieces,
-)
+from tests.every_way import BACKENDS, CFile, in_pieces
 from tests.programs import long_chains, programs
 
 #: So many programs are drawn with one seed.
@@ -60,29 +50,29 @@ SELDOM = 8
 IRREGULAR = programs(max_outputs=3)
 SELECTIONS = selections(max_steps=3, max_lanes=8)
 KINDS = [
-    Kind("irregular, value and gradient", IRREGULAR, check_joint, 0.41),
-    Kind("irregular, gradient", IRREGULAR, check_grad, 0.08),
-    Kind("irregular, forward and backward", IRREGULAR, check_pair, 0.14),
-    Kind("irregular, some outputs", IRREGULAR, check_partial_pair, 0.04),
-    Kind("irregular, graph", IRREGULAR, check_graph, 0.06),
-    Kind("irregular, training", IRREGULAR, check_training, 0.02),
-    Kind("irregular, in pieces", IRREGULAR, in_pieces(check_joint), 0.02),
-    Kind("long chains", long_chains(), check_joint, 0.004),
-    Kind("loops, value", loop_programs(), check_primal, 0.02),
-    Kind("loops, value and gradient", loop_programs(), check_joint, 0.03),
-    Kind("loops, gradient", loop_programs(), check_grad, 0.015),
-    Kind("wide loops", loop_programs(max_steps=3, max_lanes=24), check_joint, 0.006),
-    Kind("loops, forward and backward", loop_programs(), check_pair, 0.02),
-    Kind("loops, some outputs", loop_programs(), check_partial_pair, 0.01),
-    Kind("loops, training", loop_programs(max_steps=3), check_training, 0.005),
-    Kind("selections, value", SELECTIONS, check_primal, 0.02),
-    Kind("selections, value and gradient", SELECTIONS, check_joint, 0.02),
-    Kind("selections, gradient", SELECTIONS, check_grad, 0.015),
-    Kind("selections, forward and backward", SELECTIONS, check_pair, 0.04),
-    Kind("selections, some outputs", SELECTIONS, check_partial_pair, 0.01),
-    Kind("selections, graph", SELECTIONS, check_graph, 0.01),
-    Kind("selections, in pieces", SELECTIONS, in_pieces(check_pair), 0.01),
-    Kind("selections, training", selections(max_steps=2, max_lanes=5), check_training, 0.005),
+    Kind("irregular, value and gradient", IRREGULAR, every_way.check_joint, 0.41),
+    Kind("irregular, gradient", IRREGULAR, every_way.check_grad, 0.08),
+    Kind("irregular, forward and backward", IRREGULAR, every_way.check_pair, 0.14),
+    Kind("irregular, some outputs", IRREGULAR, every_way.check_partial_pair, 0.04),
+    Kind("irregular, graph", IRREGULAR, every_way.check_graph, 0.06),
+    Kind("irregular, training", IRREGULAR, every_way.check_training, 0.02),
+    Kind("irregular, in pieces", IRREGULAR, in_pieces(every_way.check_joint), 0.02),
+    Kind("long chains", long_chains(), every_way.check_joint, 0.004),
+    Kind("loops, value", loop_programs(), every_way.check_primal, 0.02),
+    Kind("loops, value and gradient", loop_programs(), every_way.check_joint, 0.03),
+    Kind("loops, gradient", loop_programs(), every_way.check_grad, 0.015),
+    Kind("wide loops", loop_programs(max_steps=3, max_lanes=24), every_way.check_joint, 0.006),
+    Kind("loops, forward and backward", loop_programs(), every_way.check_pair, 0.02),
+    Kind("loops, some outputs", loop_programs(), every_way.check_partial_pair, 0.01),
+    Kind("loops, training", loop_programs(max_steps=3), every_way.check_training, 0.005),
+    Kind("selections, value", SELECTIONS, every_way.check_primal, 0.02),
+    Kind("selections, value and gradient", SELECTIONS, every_way.check_joint, 0.02),
+    Kind("selections, gradient", SELECTIONS, every_way.check_grad, 0.015),
+    Kind("selections, forward and backward", SELECTIONS, every_way.check_pair, 0.04),
+    Kind("selections, some outputs", SELECTIONS, every_way.check_partial_pair, 0.01),
+    Kind("selections, graph", SELECTIONS, every_way.check_graph, 0.01),
+    Kind("selections, in pieces", SELECTIONS, in_pieces(every_way.check_pair), 0.01),
+    Kind("selections, training", selections(max_steps=2, max_lanes=5), every_way.check_training, 0.005),
 ]
 
 
