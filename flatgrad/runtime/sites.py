@@ -76,6 +76,14 @@ def user_line() -> str:
     return describe(locate((frame.f_code, frame.f_lasti) if frame is not None else call_site(2)))
 
 
+def user_level() -> int:
+    """The `stacklevel` with which the caller's `warnings.warn` names the user's line."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def _is_library(code: CodeType) -> bool:
     """Whether it is NumPy's or the standard library's, or a method that `dataclasses` wrote."""
     name = code.co_filename

@@ -21,8 +21,9 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value, nn
-from flatgrad.compiler.captured import Captured, Content, Variants
-from flatgrad.compiler.reads import reads_of
+from flatgrad.compiler.captured import Captured, Variants
+from flatgrad.compiler.captured.contents import Content
+from flatgrad.compiler.captured.reads import reads_of
 from flatgrad.runtime import builtin, native
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else []), "auto"]
@@ -813,7 +814,7 @@ WAYS_TO_CHANGE_A_DICTIONARY = {
 @pytest.mark.filterwarnings("ignore:f has been compiled")
 def test_dictionaries_that_change_between_calls(seed, versions, monkeypatch):
     if not versions:
-        monkeypatch.setattr("flatgrad.compiler.captured.has_version", lambda mapping: False)
+        monkeypatch.setattr("flatgrad.compiler.captured.watches.has_version", lambda mapping: False)
     module = types.ModuleType("user_module")
     text = """
         rate, other, table = 2.0, None, {"weight": 0.5, "bias": 1.0}
@@ -1011,8 +1012,10 @@ def test_a_step_whose_model_has_other_parameters_is_refused():
     step = nn.train_step(lambda x, y: (model(x) - y) ** 2, nn.SGD(0.1), model)
     step([1.0, 2.0], 0.5)
     model.layers = nn.MLP(2, [1], seed=2).layers
+    before = [parameter.data for parameter in model.parameters()]
     with pytest.raises(fg.InputError, match="make a new training step"):
         step([1.0, 2.0], 0.5)
+    assert [parameter.data for parameter in model.parameters()] == before, "no step was made"
 
 
 def test_optimisers_may_change():
@@ -1091,7 +1094,9 @@ def test_a_function_that_changes_what_it_reads_warns():
         return x * calls
 
     with pytest.warns(fg.CapturedStateWarning, match="f changes calls, which it also reads"):
-        fg.grad(f)(1.0)
+        gradient = fg.grad(f)(1.0)
+    assert calls == 2, "traced a second time, and no more"
+    assert gradient == 2.0, "what the second trace read"
 
 
 def test_what_is_computed_once_and_kept_does_not_warn():
@@ -1137,8 +1142,9 @@ def test_a_state_that_is_read_before_it_is_written_is_an_error():
             return self.h
 
     cell = Cell()
-    with pytest.raises(fg.TraceError, match="has escaped"):
+    with pytest.raises(fg.TraceError, match="has escaped") as caught:
         fg.grad(cell)(1.0)
+    assert "self.h = fg.tanh(x + self.h)" in str(caught.value), "the user's line"
 
 
 def test_whoever_changes_a_number_again_and_again_is_told_once():
@@ -1345,8 +1351,10 @@ def test_training_data_cannot_be_written_to():
         X[0] = X[0] * 2.0
         return w * X[0]
 
+    X = [1.0, 2.0]
     with pytest.raises(fg.TraceError, match="changes its argument X"):
-        nn.train_step(loss, nn.SGD(0.1), [w])([1.0, 2.0], 1.0)
+        nn.train_step(loss, nn.SGD(0.1), [w])(X, 1.0)
+    assert (X, w.data) == ([1.0, 2.0], 1.0), "neither the data nor the parameter has changed"
 
 
 # --- what a function returns beside Values ----------------------------------------------------------------------------
@@ -1424,7 +1432,7 @@ def test_names_in_bytecode():
     assert "outer" in [name.name for name in reads.free]
     assert ("os.path", ("join",)) in [name[:2] for name in reads.imports]
     assert {"a", "b", "pi", "chosen"} <= reads.attributes.keys()
-    assert [name.name for name in reads.globals if name.written] == ["losses"]
+    assert [name.name for name in reads.globals if name.is_write_only] == ["losses"]
 
 
 def test_contents_that_contain_themselves():

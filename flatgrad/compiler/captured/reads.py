@@ -1,4 +1,4 @@
-"""What a function reads from outside of itself, found in its bytecode: globals, variables of enclosing functions,
+"""What a function reads from outside of itself, by its bytecode: globals, variables of enclosing functions,
 attributes.
 
 Nothing is run. The names are those of all paths through the code, so that a branch that was not taken counts, too.
@@ -15,7 +15,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import NamedTuple
 
-from ..runtime.sites import PACKAGE
+from ...runtime.sites import PACKAGE
 
 #: Instructions that read a name, by what kind of name it is.
 _GLOBAL = frozenset(["LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"])
@@ -39,7 +39,7 @@ class Name(NamedTuple):
     line: int
 
     @property
-    def written(self) -> bool:
+    def is_write_only(self) -> bool:
         """Whether something is only put into it here: `losses.append(x)`."""
         return self.attributes[:1] != () and self.attributes[0] in _WRITERS
 
@@ -59,7 +59,7 @@ class Reads(NamedTuple):
         globals, free: variables of the module, and of enclosing functions.
         imports: what is imported by statements inside it.
         attributes: the names of all attributes that are read, of whatever object, and a line where they are.
-        written: those of them that only have something put into: `self.losses.append(x)`.
+        write_only: those of them that only have something put into: `self.losses.append(x)`.
         optional: those of them that the function can do without: `getattr(model, "training", False)`.
     """
 
@@ -67,7 +67,7 @@ class Reads(NamedTuple):
     free: tuple[Name, ...]
     imports: tuple[Name, ...]
     attributes: Mapping[str, int]
-    written: frozenset[str]
+    write_only: frozenset[str]
     optional: frozenset[str]
 
 
@@ -150,7 +150,7 @@ def _reads(same: _Same) -> Reads:
         free=tuple(dict.fromkeys(names["free"])),
         imports=tuple(dict.fromkeys(names["import"])),
         attributes=attributes,
-        written=frozenset(attributes.keys() - read),
+        write_only=frozenset(attributes.keys() - read),
         optional=frozenset(optional),
     )
 
