@@ -27,6 +27,7 @@ from .arguments import Arguments, placeholders
 from .binding import MISS, Binder, make_binder, make_builtin
 from .captured import Called, Captured, Variants, trace_settled
 from .kernel import Kernel
+from .methods import Methods, holds_numbers, takes_self
 from .names import Namer, identifier, outer_names
 from .program import Group, Program
 from .routine import as_list
@@ -76,6 +77,7 @@ class Transformed:
         _transformed.add(self)
         self._kernels: dict[Any, Variants] = {}
         self._reached: dict[int, Value] = {}  # `Value`s that are no arguments
+        self._methods = Methods()
         try:
             self._signature: inspect.Signature | None = inspect.signature(function)
         except (TypeError, ValueError):
@@ -84,6 +86,7 @@ class Transformed:
         if not isinstance(static_argnames, (str, list, tuple, set, frozenset)):
             raise OptionError(f"static_argnames must be a name or a list of names, got {static_argnames!r}")
         names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+        self._static_argnames = names
         known = dict(zip(self._positions, range(len(self._positions)), strict=True))
         for name in names:
             if self._signature is not None and name not in self._signature.parameters:
@@ -154,8 +157,22 @@ class Transformed:
         return entry
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        """As a method: `self` is the first argument."""
-        return self if instance is None else types.MethodType(cast("Any", self), instance)
+        """As a method: a function of the object, with kernels of its own, which captures the object."""
+        if instance is None or not takes_self(self.function):
+            return self
+        if holds_numbers(instance):
+            return types.MethodType(cast("Any", self), instance)
+        return self._methods.of(instance, lambda: self._method(self.function.__get__(instance, owner), instance))
+
+    def _method(self, function: Callable[..., Any], instance: Any) -> Any:
+        """The bound method `function` of an object, transformed as this function is."""
+        return types.MethodType(cast("Any", self), instance)
+
+    def _method_options(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """The options for a bound method, which has no argument `self`."""
+        arguments = inspect.signature(function).parameters
+        statics = [name for name in self._static_argnames if name in arguments]
+        return {"backend": self.backend, "mode": self.mode, "faults": self.faults, "static_argnames": statics}
 
     def __reduce__(self) -> Any:
         raise InputError(
@@ -289,6 +306,9 @@ class _CallEntry:
 
 class CompiledFunction(Transformed):
     """A function compiled by `fg.compile`; called like the original, it returns `Value`s."""
+
+    def _method(self, function: Callable[..., Any], instance: Any) -> CompiledFunction:
+        return CompiledFunction(function, **self._method_options(function))
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
@@ -436,6 +456,8 @@ class GradFunction(Transformed):
         #: What the parameters are taken from at each trace: a model may have got others.
         self._given = wrt if isinstance(wrt, list) or callable(getattr(wrt, "parameters", None)) else self._wrt
         self._has_aux, self._with_value = has_aux, with_value
+        #: As they were chosen.
+        self._choice = argnums, wrt
         self._current: _GradEntry | None = None  # of the last call by the general way
         self._calls = 0
         self._inlined: dict[Any, Variants] = {}
@@ -460,6 +482,18 @@ class GradFunction(Transformed):
             numbers = [*numbers, [leaf._data for leaf in kernel.leaves]]
         assert kernel.joint is not None
         return self._result(entry, kernel.joint.run(*numbers), st.float_array)
+
+    def _method(self, function: Callable[..., Any], instance: Any) -> GradFunction:
+        """Positions count `self`, as the function's signature does. 0 means the first argument beside it."""
+        argnums, wrt = self._choice
+        if wrt is None and 0 in self._argnums and not self._single:
+            raise InputError(
+                f"argnums: argument 0 of {self.name} is self, which holds no numbers to differentiate with respect to; "
+                "positions of a method's arguments begin at 1"
+            )
+        positions = [position - (position > 0) for position in self._argnums]
+        argnums = positions[0] if self._single else positions
+        return GradFunction(function, argnums, wrt, self._has_aux, self._with_value, **self._method_options(function))
 
     def captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
         roots = super().captured_roots(arguments)
@@ -695,7 +729,8 @@ def value_and_grad(
 
     Args:
         fn: a function that returns one `Value`.
-        argnums: the position of the argument to differentiate with respect to, or several.
+        argnums: the position of the argument to differentiate with respect to, or several. Those of a method count
+            `self`; the default is the first argument beside it.
         wrt: instead of an argument: a Module or a list of `Value`s that `fn` reaches from outside.
         has_aux: `fn` returns `(value, aux)`; `aux` is returned beside the value and not differentiated.
         backend, mode, faults, static_argnames: as for `compile`. Under "auto" a tiny function begins as flat Python,

@@ -359,6 +359,8 @@ def _functions_in(value: Any) -> list[Any]:
         return [value.__func__]
     if isinstance(value, functools.partialmethod):
         return [value.func]
+    if hasattr(type(value), "captured_roots"):  # a transformed function, as a method
+        return [value]
     wrapped = getattr(value, "func", None) if isinstance(value, functools.cached_property) else None
     if wrapped is not None:
         return [wrapped]
