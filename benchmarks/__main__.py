@@ -29,6 +29,7 @@ from benchmarks.engines import measure_engines
 from benchmarks.figure import FIGURE, PAGE, draw, times_of
 from benchmarks.growth import measure_growth, measure_growth_of_arrays
 from benchmarks.native import (
+    measure_calls,
     measure_captured,
     measure_making,
     measure_native,
@@ -187,6 +188,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "making": measure_making,
     "native-training": measure_native_training,
     "captured": measure_captured,
+    "calls": measure_calls,
     "rosenbrock": measure_rosenbrock,
     "choice": measure_choice,
 }

@@ -226,7 +226,7 @@ def test_first_calls(transform):
 def test_later_calls(backend, transform):
     f, call = transformed(transform, backend)
     expected = all_bits(flat(call()))
-    ways = [f._call, lambda *args: setattr(f, "_current", None) or f._call(*args)]
+    ways = [f._call, lambda *args: setattr(f, "_recent", ()) or f._call(*args)]
     for way in ways[: 1 if transform is fg.compile else 2]:
         f.__call__ = way
         found = [place for place in places(call) if place.count == 1]

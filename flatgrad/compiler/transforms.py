@@ -24,7 +24,7 @@ from ..runtime.sites import Location
 from ..runtime.tracing import active, recorder
 from ..runtime.value import TracedValue, Value, constant
 from .arguments import Arguments, placeholders
-from .binding import MISS, Binder, make_binder, make_builtin
+from .binding import MISS, Binder, Signature, make_binder, make_builtin
 from .captured import Called, Captured, Variants, trace_settled
 from .kernel import Kernel
 from .methods import Methods, holds_numbers, takes_self
@@ -395,24 +395,27 @@ def _result_structure(returned: Any, flattener: st.Flattener) -> tuple[Any, ...]
 #: What "auto" has left to flat Python because it is tiny gets machine code after so many calls: by then, these have
 #: taken about as long as making the code does.
 OFTEN = 20_000
+#: So many kernels are tried before arguments are taken apart.
+RECENT = 8
 
 
 class _GradEntry:
-    """A kernel of `value_and_grad`, with how its results are put together, and the short ways to it.
+    """A kernel of `value_and_grad`, with how its results are put together.
 
     Attributes:
-        binder, builtin: a binder, and a builtin function, if there are any.
-        make_builtin: makes the builtin function, if the kernel has machine code.
+        binder: calls it, if there is one.
+        make_builtin: makes a builtin function, if there can be one, given what that calls with all else.
+        misses: how many calls have found it by its structure and captured state since there was room for it.
     """
 
-    __slots__ = ("aux", "binder", "builtin", "captured", "gradients", "kernel", "make_builtin", "results")
+    __slots__ = ("aux", "binder", "captured", "gradients", "kernel", "make_builtin", "misses", "results")
 
     def __init__(self, kernel: Kernel, aux: Any, gradients: list[tuple[Any, ...]], captured: Captured) -> None:
         self.kernel, self.aux, self.gradients, self.captured = kernel, aux, gradients, captured
         self.binder: Binder | None = None
-        self.builtin: Callable[..., Any] | None = None
-        self.make_builtin: Callable[[], Callable[..., Any] | None] | None = None
+        self.make_builtin: Callable[[Callable[..., Any]], Callable[..., Any] | None] | None = None
         self.results = kernel.results
+        self.misses = 0
 
 
 class _InlinedEntry:
@@ -458,24 +461,28 @@ class GradFunction(Transformed):
         self._has_aux, self._with_value = has_aux, with_value
         #: As they were chosen.
         self._choice = argnums, wrt
-        self._current: _GradEntry | None = None  # of the last call by the general way
+        #: The kernels that were called last, and the builtins of those that have machine code.
+        self._recent: tuple[_GradEntry, ...] = ()
+        self._chain: tuple[tuple[_GradEntry, Callable[..., Any]], ...] = ()
+        self._keywords = self._passed_by_name()
         self._calls = 0
         self._inlined: dict[Any, Variants] = {}
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
             return self._inline(self._take_apart(args, kwargs, symbolic=True))
-        current = self._current
-        if current is not None and current.binder is not None and not kwargs and current.captured.unchanged():
-            result = current.binder(args)
-            if result is not MISS:
-                self._calls += 1
-                if self._calls >= OFTEN:
-                    self._hasten()
-                return result
+        if kwargs and tuple(kwargs) == self._keywords[len(args) :][: len(kwargs)]:
+            return self.__call__(*args, *kwargs.values())
+        for entry in self._recent if not kwargs else ():
+            if entry.binder is not None and entry.captured.unchanged():
+                result = entry.binder(args)
+                if result is not MISS:
+                    self._calls += 1
+                    if self._calls >= OFTEN:
+                        self._hasten(entry)
+                    return result
         entry, arguments = self._entry(self._take_apart(args, kwargs))
-        self._current = entry
-        self._call_next(entry)
+        self._remember(entry)
         kernel = entry.kernel
         numbers = arguments.numbers
         if kernel.leaves:
@@ -501,33 +508,55 @@ class GradFunction(Transformed):
             return roots
         return [*roots, Called(functools.partial(_parameters, self._given), "the parameters")]
 
-    def _call_next(self, entry: _GradEntry) -> None:
-        """Let the next call take the shortest way to a kernel."""
-        if entry.builtin is None:
-            self.__call__ = self._call
-            return
-        watch(entry.builtin, entry.captured.watches())
-        self.__call__ = entry.builtin
+    def _remember(self, entry: _GradEntry) -> None:
+        """Let later calls find a kernel without looking at more than they must.
 
-    def _hasten(self) -> None:
-        """Go over to machine code, if the kernel is tiny and the choice is ours."""
+        The kernels that were called last are tried one after the other: their builtins call each other, and the last of
+        them `_call`, which tries the binders. A chain of builtins never changes, so that other threads may be in it.
+        """
+        for each, builtin in self._chain:
+            if each is entry:
+                watch(builtin, entry.captured.watches())
+                return
+        if entry not in self._recent:
+            entry.misses += 1
+            if len(self._recent) == RECENT and entry.misses < RECENT:
+                return  # one of many; there is room for it when it has come back some times
+            entry.misses = 0
+            self._recent = (entry, *self._recent[: RECENT - 1])
+        self._chain_up()
+
+    def _chain_up(self) -> None:
+        """Make the builtins of the kernels that were called last."""
+        chain: list[tuple[_GradEntry, Callable[..., Any]]] = []
+        call: Callable[..., Any] = self._call
+        for entry in reversed(self._recent):
+            watches = entry.captured.watches()
+            builtin = entry.make_builtin(call) if entry.make_builtin is not None and watches is not None else None
+            if builtin is not None:
+                watch(builtin, watches)
+                chain.append((entry, builtin))
+                call = builtin
+        self._chain = tuple(chain)
+        self.__call__ = call
+
+    def _hasten(self, entry: _GradEntry) -> None:
+        """Go over to machine code, if a kernel is tiny and the choice is ours."""
         self._calls = 0
-        entry = self._current
-        if entry is None or self.backend != "auto" or self.mode != "exact":
+        if self.backend != "auto" or self.mode != "exact" or entry.kernel.backend != "python":
             return
         with self._lock:
-            make = entry.make_builtin
-            if entry.builtin is None and make is not None:
+            if entry.make_builtin is not None and entry.kernel.backend == "python":
                 try:
                     entry.kernel.stages.hasten()
-                    made = make()
+                    if entry.make_builtin(self._call) is not None:
+                        entry.kernel.backend = "native"
                 except (MissingExtraError, OSError, MemoryError, RuntimeError) as error:  # the last is what LLVM raises
                     warnings.warn(f"{self.name} stays flat Python: {error}", RuntimeWarning, stacklevel=3)
-                    made = None  # the call that we are in has its result already
-                if made is not None:
-                    entry.builtin, entry.kernel.backend = made, "native"
-            entry.make_builtin = None  # behind the attempt: one that is interrupted is made again
-        self._call_next(entry)
+                    # The call that we are in has its result already.
+                if entry.kernel.backend != "native":
+                    entry.make_builtin = None  # behind the attempt: one that is interrupted is made again
+        self._chain_up()
 
     def _result(self, entry: _GradEntry | _InlinedEntry, results: Any, array: Any) -> Any:
         groups = iter(results if len(entry.results) > 1 else [results])
@@ -550,6 +579,13 @@ class GradFunction(Transformed):
         if self._with_value:
             return ((value, aux), gradient) if self._has_aux else (value, gradient)
         return (gradient, aux) if self._has_aux else gradient
+
+    def _passed_by_name(self) -> tuple[str, ...]:
+        """The names under which arguments may be passed in order, as if they had no names."""
+        parameters = self._signature.parameters.values() if self._signature is not None else ()
+        kinds = [parameter.kind for parameter in parameters]
+        plain = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return tuple(p.name for p in parameters) if set(kinds) <= {plain} else ()
 
     def _entry(self, arguments: Arguments) -> tuple[_GradEntry, Arguments]:
         return self._variant(self._kernels, arguments, functools.partial(self._build, arguments)), arguments
@@ -602,13 +638,12 @@ class GradFunction(Transformed):
                 return _InlinedEntry(program, traced.leaves, traced.result, structures, captured)
             kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
         entry = _GradEntry(kernel, traced.result, structures, captured)
-        if not (self._has_aux or arguments.keywords or self._statics):
+        if not arguments.keywords:
             single = self._single or self._wrt is not None
-            parts = kernel, arguments.structures, structures, single, self._with_value
-            entry.binder = make_binder(*parts)
-            if captured.watches() is not None:
-                entry.make_builtin = functools.partial(make_builtin, *parts, self._call)
-                entry.builtin = entry.make_builtin()
+            aux = traced.result if self._has_aux else None
+            signature = Signature(arguments.structures, structures, single, self._with_value, aux)
+            entry.binder = make_binder(kernel, signature)
+            entry.make_builtin = functools.partial(make_builtin, kernel, signature)
         return entry
 
     def _differentiated(self, arguments: Arguments) -> list[tuple[Any, ...]]:

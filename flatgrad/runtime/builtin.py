@@ -36,7 +36,7 @@ import platform
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -45,14 +45,19 @@ import numpy as np
 from .tracing import active
 from .value import Value
 
-#: What arguments and results are: a float, a float64 array, a list of floats; the `Value`s that a kernel reads.
-FLOAT: Final = 0
+#: What arguments and results are: a number; a float64 array; a list or tuple of numbers; one of other things; an object
+#: that is always the same; the `Value`s that a kernel reads; a dict whose keys are texts.
+NUMBER: Final = 0
 ARRAY: Final = 1
-LIST: Final = 2
-LEAVES: Final = 3
-#: A builtin has at most so many results, and arrays of at most so many dimensions.
-RESULTS: Final = 16
+NUMBERS: Final = 2
+ITEMS: Final = 3
+OBJECT: Final = 4
+LEAVES: Final = 5
+MAPPING: Final = 6
+#: A builtin has at most so many groups of outputs, arrays of at most so many dimensions, and so many parts.
+OUTPUTS: Final = 16
 DIMENSIONS: Final = 4
+PARTS: Final = 1_000
 
 
 #: What a builtin compares before each call, so that it notices what a function captured and is another one now: rows of
@@ -83,35 +88,91 @@ ROW: Final = 6
 
 
 class Part(NamedTuple):
-    """An argument or a result.
+    """An argument or a result, or a part of one.
 
     Attributes:
-        kind: `FLOAT`, `ARRAY`, `LIST` or `LEAVES`.
-        shape: of an array; of a list its length; of a float nothing.
-        place: the address of its numbers in the kernel's memory. (Of an array that is a result: not used.)
-        leaves: the `Value`s whose numbers are read; nobody passes them.
+        kind: `NUMBER`, `ARRAY`, `NUMBERS`, `ITEMS`, `OBJECT`, `LEAVES` or `MAPPING`.
+        shape: of an array; of numbers how many.
+        parts: of items and of a mapping what they are.
+        container: of numbers and items `list` or `tuple`.
+        held: an object; of leaves the tuple of them; of a mapping the tuple of its keys.
+        output: of a result the group of outputs that it, or its first number, begins; None inside of such a group, and
+            for what has no numbers.
     """
 
     kind: int
-    shape: tuple[int, ...]
-    place: int
-    leaves: tuple[Value, ...] | None = None
+    shape: tuple[int, ...] = ()
+    parts: tuple[Part, ...] = ()
+    container: type = list
+    held: Any = None
+    output: int | None = None
 
-    def words(self) -> list[int]:
-        lengths = self.shape if self.leaves is None else (id(self.leaves),)
-        rest = [0] * (DIMENSIONS - len(lengths))
-        return [self.kind, math.prod(self.shape), self.place, len(self.shape), *lengths, *rest]
+    def all_parts(self) -> Iterator[Part]:
+        """The part, and all that are in it."""
+        yield self
+        for part in self.parts:
+            yield from part.all_parts()
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has, without those in its parts."""
+        return math.prod(self.shape) if self.kind in (NUMBER, ARRAY, NUMBERS, LEAVES) else 0
+
+
+class _Encoder:
+    """Writes parts as words: the items of one part stand side by side.
+
+    A part has `_PART` words: its kind; how many numbers or items it has; the address of its numbers, or the place of
+    its items, or an object; of an array how many dimensions, of a container whether it is a tuple, of an object how it
+    is compared; the lengths of an array; and which group of outputs an array receives, or -1 for none.
+    """
+
+    def __init__(self, start: int, outputs: Sequence[int] = ()) -> None:
+        self.words: list[int] = []
+        self._start, self._outputs, self._address = start, outputs, 0
+
+    def encode(self, parts: Sequence[Part], address: int = 0) -> int:
+        """Append parts, whose numbers begin at an address; return where the words of the first one are."""
+        self._address = address or self._address
+        place = self._start + len(self.words)
+        first = len(self.words)
+        self.words += [0] * (_PART * len(parts))
+        for k, part in enumerate(parts):
+            if part.output is not None:
+                self._address = self._outputs[part.output]
+            words = self._words(part)
+            self.words[first + k * _PART : first + (k + 1) * _PART] = words
+        return place
+
+    def _words(self, part: Part) -> list[int]:
+        lengths, output, detail = [0] * DIMENSIONS, -1, int(part.container is tuple)
+        size, place = part.size, self._address
+        if part.kind in (ITEMS, MAPPING):
+            size, place = len(part.parts), self.encode(part.parts)
+            lengths[0] = id(part.held)
+        elif part.kind == OBJECT:
+            detail = 1 if type(part.held) is float else 2 if type(part.held) in (int, str) else 0
+            place = id(part.held)
+        elif part.kind == LEAVES:
+            lengths[0] = id(part.held)
+        elif part.kind == ARRAY:
+            detail = len(part.shape)
+            lengths[: len(part.shape)] = part.shape
+            output = -1 if part.output is None else part.output
+        self._address += 8 * part.size
+        return [part.kind, size, place, detail, *lengths, output]
 
 
 #: What the words of a builtin are, in order; its parts follow, eight words each: arguments, then results.
 _WORDS: Final = (
     "run", "memory", "truths", "tables", "active", "general", "array_type", "float_type", "list_type", "float64",
-    "new_array", "new_float", "new_list", "new_tuple", "set_in_list", "set_in_tuple", "call", "take", "drop",
+    "tuple_type", "integer_type", "scalar_type", "dict_type", "text_type", "none", "as_number", "error", "is_equal",
+    "new_array", "new_float", "new_list", "new_tuple", "new_dict", "set_item", "next_item", "call", "take", "drop",
     "thread", "new_integer", "is_key",
     "get_item", "get_attribute", "in_class", "clear_error", "compare", "watches",
-    "data", "given", "arguments", "results", "values", "single",
+    "data", "given", "arguments", "result",
 )  # fmt: skip
-_PART: Final = 8
+_PART: Final = 9
 
 
 class _Words(np.ndarray[Any, np.dtype[np.int64]]):
@@ -130,10 +191,12 @@ class _MethodDef(ctypes.Structure):
     )
 
 
-def fits(arguments: Sequence[tuple[int, tuple[int, ...]]], results: Sequence[tuple[int, tuple[int, ...]]]) -> bool:
-    """Whether a builtin can have these arguments and results."""
-    shapes = [shape for _, shape in (*arguments, *results)]
-    return 0 < len(results) <= RESULTS and all(len(shape) <= DIMENSIONS and all(shape) for shape in shapes)
+def fits(arguments: Sequence[Part], result: Part) -> bool:
+    """Whether a builtin can have these arguments and this result."""
+    parts = [part for each in (*arguments, result) for part in each.all_parts()]
+    outputs = sum(part.output is not None for part in parts)
+    arrays = [part.shape for part in parts if part.kind == ARRAY]
+    return len(parts) <= PARTS and outputs <= OUTPUTS and all(len(s) <= DIMENSIONS and all(s) for s in arrays)
 
 
 def new_builtin(
@@ -141,10 +204,9 @@ def new_builtin(
     run: int,
     memory: Sequence[int],
     arguments: Sequence[Part],
-    results: Sequence[Part],
+    result: Part,
+    outputs: Sequence[int],
     *,
-    with_value: bool,
-    single: bool,
     general: Callable[..., Any],
     name: str,
     held: Any,
@@ -157,27 +219,27 @@ def new_builtin(
         run: the address of the kernel's function `run`.
         memory: the addresses of its memory, its truth values and its tables.
         arguments: what it takes; the leaves last.
-        results: what it returns: the value first, if there is one.
-        with_value: whether there is one; it is returned as (value, gradient).
-        single: whether there is one gradient, or a tuple of them.
+        result: what it returns.
+        outputs: where in the memory each group of outputs is.
         general: is called with the arguments where they are of another structure, or there is a fault.
         name: of the function.
         held: what must live as long as the function does.
         watches: what it compares before each call; see `watch`.
     """
-    api = _interface()
+    encoder = _Encoder(len(_WORDS) + OUTPUTS, outputs)
+    encoder.encode(arguments, memory[0])
     known: dict[str, Any] = {
         "run": run, "memory": memory[0], "truths": memory[1], "tables": memory[2], "active": id(active),
         "general": id(general), "array_type": id(np.ndarray), "float_type": id(float), "list_type": id(list),
-        "float64": id(_FLOAT64), "data": _data_offset(), "given": sum(part.leaves is None for part in arguments),
-        "arguments": len(arguments), "results": len(results), "values": int(with_value), "single": int(single),
-        "watches": 0, **api,
+        "tuple_type": id(tuple), "integer_type": id(int), "scalar_type": id(np.float64), "float64": id(_FLOAT64),
+        "dict_type": id(dict), "text_type": id(str), "none": id(None),
+        "data": _data_offset(), "given": sum(part.kind != LEAVES for part in arguments), "arguments": len(arguments),
+        "result": encoder.encode([result]), "watches": 0, **_interface(),
     }  # fmt: skip
-    words = [known[word] for word in _WORDS]
-    for part in (*arguments, *results):
-        words += part.words()
+    places = [*outputs, *[0] * (OUTPUTS - len(outputs))]
+    words = [*(known[word] for word in _WORDS), *places, *encoder.words]
     context = np.array(words, dtype=np.int64).view(_Words)
-    context.held = general, held, arguments
+    context.held = general, held, arguments, result
     function: Callable[..., Any] = _new_function()(ctypes.addressof(_definition(name, code)), context, None)
     watch(function, watches)
     return function
@@ -239,7 +301,9 @@ def _interface() -> dict[str, int]:
     """The addresses of the functions of CPython and NumPy that builtins call."""
     python = {
         "new_float": "PyFloat_FromDouble", "new_list": "PyList_New", "new_tuple": "PyTuple_New",
-        "set_in_list": "PyList_SetItem", "set_in_tuple": "PyTuple_SetItem", "call": "PyObject_Vectorcall",
+        "as_number": "PyLong_AsDouble", "error": "PyErr_Occurred", "is_equal": "PyObject_RichCompareBool",
+        "new_dict": "PyDict_New", "set_item": "PyDict_SetItem", "next_item": "PyDict_Next",
+        "call": "PyObject_Vectorcall",
         "take": "Py_IncRef", "drop": "Py_DecRef", "thread": "PyThread_get_thread_ident",
         "new_integer": "PyLong_FromUnsignedLongLong", "is_key": "PyDict_Contains",
         "get_item": "PyDict_GetItemWithError",
@@ -369,7 +433,7 @@ def _word(address: int) -> int:
 
 
 def _objects_are_known() -> bool:
-    array, number = np.arange(6.0).reshape(2, 3), 1.5
+    array, number, scalar = np.arange(6.0).reshape(2, 3), 1.5, np.float64(2.5)
     numbers, pair = [1.5, 2.5], (array, number)
     mapping, cell = {"a": 1, "b": 2, "c": 3}, types.CellType(number)
     dimensions = _word(id(array) + _DIMENSIONS)
@@ -384,6 +448,9 @@ def _objects_are_known() -> bool:
         and array.T.flags.num & _CONTIGUOUS_ALIGNED != _CONTIGUOUS_ALIGNED
         and _word(id(number) + _TYPE) == id(float)
         and ctypes.c_double.from_address(id(number) + _NUMBER).value == number
+        and _word(id(scalar) + _TYPE) == id(np.float64)
+        and ctypes.c_double.from_address(id(scalar) + _NUMBER).value == scalar
+        and (_word(id(7) + _TYPE), _word(id(pair) + _TYPE)) == (id(int), id(tuple))
         and _word(id(numbers) + _TYPE) == id(list)
         and _word(id(numbers) + _SIZE) == 2
         and [_word(id(table) + _SIZE) for table in ({}, {1: 2}, {1: 2, 3: 4})] == [0, 1, 2]
@@ -422,46 +489,145 @@ def _field(name: str, kind: str, start: str, offset: int) -> str:
     return f"%{name}.at = getelementptr i8, ptr {start}, i64 {offset}\n  %{name} = load {kind}, ptr %{name}.at"
 
 
-def _copy_number(item: str, index: str) -> str:
-    """The end of a loop over floats: copy the number of one into the kernel's memory, and go on to the next."""
-    return f"""\
-{_field(f"{item}.number", "double", f"%{item}.is", _NUMBER)}
-  %{item}.target = getelementptr double, ptr %place, i64 %{index}
-  store double %{item}.number, ptr %{item}.target
-  %{index}.next = add i64 %{index}, 1
-  %{index}.more = icmp ult i64 %{index}.next, %size
-  br i1 %{index}.more, label %{item}, label %taken"""
-
-
-def _result_part(index: str) -> str:
-    """Load what describes a result: its kind, size and place."""
-    return f"""\
-%{index}.words = mul i64 %{index}, {_PART}
-  %{index}.part = getelementptr i64, ptr %result_parts, i64 %{index}.words
-  %{index}.kind = load i64, ptr %{index}.part
-  {_field(f"{index}.size", "i64", f"%{index}.part", 8)}
-  {_field(f"{index}.place", "ptr", f"%{index}.part", 16)}"""
-
-
 #: The code of all builtins.
 ASSEMBLY: Final = f"""\
-; Copy an argument into the kernel's memory; false if it is not what its part (eight words) says.
-define internal i1 @bring_in(ptr %c, ptr %part, ptr %object) #0 {{
+; Copy a number; false if it is neither a float nor an int that fits one.
+define internal i1 @bring_number(ptr %c, ptr %object, ptr %place) #0 {{
 entry:
-  %kind = load i64, ptr %part
-  {_field("size", "i64", "%part", 8)}
-  {_field("place", "ptr", "%part", 16)}
-  switch i64 %kind, label %float [ i64 {ARRAY}, label %array  i64 {LIST}, label %list  i64 {LEAVES}, label %leaves ]
-
-float:
   {_load("float_type", "float_type")}
   {_field("type", "ptr", "%object", _TYPE)}
   %is_float = icmp eq ptr %type, %float_type
-  br i1 %is_float, label %take_float, label %other
+  br i1 %is_float, label %take_float, label %no_float
 take_float:
   {_field("number", "double", "%object", _NUMBER)}
   store double %number, ptr %place
   ret i1 true
+no_float:
+  {_load("scalar_type", "scalar_type")}
+  %is_scalar = icmp eq ptr %type, %scalar_type
+  br i1 %is_scalar, label %take_float, label %no_scalar
+no_scalar:
+  {_load("integer_type", "integer_type")}
+  %is_integer = icmp eq ptr %type, %integer_type
+  br i1 %is_integer, label %integer, label %other
+integer:
+  {_load("as_number", "as_number")}
+  %converted = call double %as_number(ptr %object)
+  store double %converted, ptr %place
+  %may_be_error = fcmp oeq double %converted, -1.0
+  br i1 %may_be_error, label %whether_error, label %done
+whether_error:
+  {_load("error", "error")}
+  %occurred = call ptr %error()
+  %is_error = icmp ne ptr %occurred, null
+  br i1 %is_error, label %too_large, label %done
+too_large:
+  {_load("clear_error", "clear_error")}
+  call void %clear_error()
+  br label %other
+done:
+  ret i1 true
+other:
+  ret i1 false
+}}
+
+; Where the items of a list or tuple are.
+define internal ptr @items_of(ptr %object, i64 %is_tuple) #0 {{
+entry:
+  {_field("list_items", "ptr", "%object", _ITEMS)}
+  %own_items = getelementptr i8, ptr %object, i64 {_OWN_ITEMS}
+  %tuple = icmp ne i64 %is_tuple, 0
+  %items = select i1 %tuple, ptr %own_items, ptr %list_items
+  ret ptr %items
+}}
+
+; Copy an argument into the kernel's memory; false if it is not what its part says.
+define internal i1 @bring_in(ptr %c, ptr %part, ptr %object) #0 {{
+entry:
+  %position = alloca i64
+  %key.slot = alloca ptr
+  %value.slot = alloca ptr
+  %kind = load i64, ptr %part
+  {_field("size", "i64", "%part", 8)}
+  {_field("place", "ptr", "%part", 16)}
+  {_field("detail", "i64", "%part", 24)}
+  switch i64 %kind, label %number [ i64 {ARRAY}, label %array  i64 {NUMBERS}, label %container
+                                    i64 {ITEMS}, label %container  i64 {OBJECT}, label %object_is
+                                    i64 {LEAVES}, label %leaves  i64 {MAPPING}, label %mapping ]
+
+mapping:
+  {_load("dict_type", "dict_type")}
+  {_load("text_type", "text_type")}
+  {_load("next_item", "next_item")}
+  {_load("are_equal_keys", "is_equal")}
+  {_field("mapping.type", "ptr", "%object", _TYPE)}
+  %is_dict = icmp eq ptr %mapping.type, %dict_type
+  br i1 %is_dict, label %dict, label %other
+dict:
+  {_field("used", "i64", "%object", _SIZE)}
+  {_field("keys", "ptr", "%part", 32)}
+  %keys.items = getelementptr i8, ptr %keys, i64 {_OWN_ITEMS}
+  %pairs.first = ptrtoint ptr %place to i64
+  store i64 0, ptr %position
+  %same_used = icmp eq i64 %used, %size
+  br i1 %same_used, label %pairs, label %other
+pairs:
+  %p = phi i64 [ 0, %dict ], [ %p.next, %value_fits ]
+  %pairs.more = icmp ult i64 %p, %size
+  br i1 %pairs.more, label %pair, label %taken
+pair:
+  %found = call i32 %next_item(ptr %object, ptr %position, ptr %key.slot, ptr %value.slot)
+  %is_found = icmp ne i32 %found, 0
+  br i1 %is_found, label %key_of, label %other
+key_of:
+  %key = load ptr, ptr %key.slot
+  %key.wanted.at = getelementptr ptr, ptr %keys.items, i64 %p
+  %key.wanted = load ptr, ptr %key.wanted.at
+  %key.same = icmp eq ptr %key, %key.wanted
+  br i1 %key.same, label %value_of, label %another_key
+another_key:
+  {_field("key.type", "ptr", "%key", _TYPE)}
+  %key.text = icmp eq ptr %key.type, %text_type
+  br i1 %key.text, label %equal_key, label %other
+equal_key:
+  %key.answer = call i32 %are_equal_keys(ptr %key, ptr %key.wanted, i32 2)
+  %key.equal = icmp eq i32 %key.answer, 1
+  br i1 %key.equal, label %value_of, label %other
+value_of:
+  %value = load ptr, ptr %value.slot
+  %p.offset = mul i64 %p, {_PART}
+  %p.word = add i64 %pairs.first, %p.offset
+  %p.part = getelementptr i64, ptr %c, i64 %p.word
+  %value.fits = call i1 @bring_in(ptr %c, ptr %p.part, ptr %value)
+  br i1 %value.fits, label %value_fits, label %other
+value_fits:
+  %p.next = add i64 %p, 1
+  br label %pairs
+
+number:
+  %number_fits = call i1 @bring_number(ptr %c, ptr %object, ptr %place)
+  ret i1 %number_fits
+
+object_is:
+  %identical = icmp eq ptr %object, %place
+  br i1 %identical, label %taken, label %another
+another:
+  {_field("another.type", "ptr", "%object", _TYPE)}
+  {_field("held.type", "ptr", "%place", _TYPE)}
+  %same_type = icmp eq ptr %another.type, %held.type
+  br i1 %same_type, label %compared, label %other
+compared:
+  switch i64 %detail, label %other [ i64 1, label %bits  i64 2, label %equal ]
+bits:
+  {_field("another.bits", "i64", "%object", _NUMBER)}
+  {_field("held.bits", "i64", "%place", _NUMBER)}
+  %same_bits = icmp eq i64 %another.bits, %held.bits
+  ret i1 %same_bits
+equal:
+  {_load("is_equal", "is_equal")}
+  %answer = call i32 %is_equal(ptr %object, ptr %place, i32 2)
+  %are_equal = icmp eq i32 %answer, 1
+  ret i1 %are_equal
 
 array:
   {_load("array_type", "array_type")}
@@ -532,26 +698,52 @@ scalar:
 taken:
   ret i1 true
 
-list:
+container:
   {_load("list_type", "list_type")}
+  {_load("tuple_type", "tuple_type")}
   {_load("item_type", "float_type")}
   {_field("sequence", "ptr", "%object", _TYPE)}
-  %is_list = icmp eq ptr %sequence, %list_type
-  br i1 %is_list, label %list_size, label %other
-list_size:
+  %wants_tuple = icmp ne i64 %detail, 0
+  %wanted_type = select i1 %wants_tuple, ptr %tuple_type, ptr %list_type
+  %is_container = icmp eq ptr %sequence, %wanted_type
+  br i1 %is_container, label %container_size, label %other
+container_size:
   {_field("count", "i64", "%object", _SIZE)}
-  {_field("items", "ptr", "%object", _ITEMS)}
+  %items = call ptr @items_of(ptr %object, i64 %detail)
   %same_size = icmp eq i64 %count, %size
-  br i1 %same_size, label %item, label %other
+  br i1 %same_size, label %whether_any, label %other
+whether_any:
+  %some = icmp ne i64 %count, 0
+  br i1 %some, label %item, label %taken
 item:
-  %i = phi i64 [ 0, %list_size ], [ %i.next, %item_fits ]
+  %i = phi i64 [ 0, %whether_any ], [ %i.next, %item_fits ]
   %item.at = getelementptr ptr, ptr %items, i64 %i
   %item.is = load ptr, ptr %item.at
+  %are_items = icmp eq i64 %kind, {ITEMS}
+  br i1 %are_items, label %nested, label %plain
+plain:
+  %item.target = getelementptr double, ptr %place, i64 %i
   {_field("item.type", "ptr", "%item.is", _TYPE)}
   %item.float = icmp eq ptr %item.type, %item_type
-  br i1 %item.float, label %item_fits, label %other
+  br i1 %item.float, label %plain_float, label %plain_number
+plain_float:
+  {_field("item.number", "double", "%item.is", _NUMBER)}
+  store double %item.number, ptr %item.target
+  br label %item_fits
+plain_number:
+  %item.fits = call i1 @bring_number(ptr %c, ptr %item.is, ptr %item.target)
+  br i1 %item.fits, label %item_fits, label %other
+nested:
+  %nested.parts = ptrtoint ptr %place to i64
+  %nested.offset = mul i64 %i, {_PART}
+  %nested.word = add i64 %nested.parts, %nested.offset
+  %nested.part = getelementptr i64, ptr %c, i64 %nested.word
+  %nested.fits = call i1 @bring_in(ptr %c, ptr %nested.part, ptr %item.is)
+  br i1 %nested.fits, label %item_fits, label %other
 item_fits:
-  {_copy_number("item", "i")}
+  %i.next = add i64 %i, 1
+  %i.more = icmp ult i64 %i.next, %size
+  br i1 %i.more, label %item, label %taken
 
 leaves:
   {_load("data", "data", "i64")}
@@ -562,17 +754,22 @@ leaves:
 leaf:
   %n = phi i64 [ 0, %leaves ], [ %n.next, %leaf_fits ]
   %leaf.at = getelementptr ptr, ptr %leaf_items, i64 %n
-  %leaf.node = load ptr, ptr %leaf.at
-  %leaf.data.at = getelementptr i8, ptr %leaf.node, i64 %data
-  %leaf.is = load ptr, ptr %leaf.data.at
-  %leaf.there = icmp ne ptr %leaf.is, null
+  %leaf.is = load ptr, ptr %leaf.at
+  %leaf.data.at = getelementptr i8, ptr %leaf.is, i64 %data
+  %leaf.data = load ptr, ptr %leaf.data.at
+  %leaf.there = icmp ne ptr %leaf.data, null
   br i1 %leaf.there, label %leaf_there, label %other
 leaf_there:
-  {_field("leaf.type", "ptr", "%leaf.is", _TYPE)}
+  {_field("leaf.type", "ptr", "%leaf.data", _TYPE)}
   %leaf.float = icmp eq ptr %leaf.type, %leaf_type
   br i1 %leaf.float, label %leaf_fits, label %other
 leaf_fits:
-  {_copy_number("leaf", "n")}
+  {_field("leaf.number", "double", "%leaf.data", _NUMBER)}
+  %leaf.target = getelementptr double, ptr %place, i64 %n
+  store double %leaf.number, ptr %leaf.target
+  %n.next = add i64 %n, 1
+  %n.more = icmp ult i64 %n.next, %size
+  br i1 %n.more, label %leaf, label %taken
 
 other:
   ret i1 false
@@ -722,95 +919,242 @@ no:
   ret i1 false
 }}
 
-; Let go of objects; some may be null.
-define internal void @drop_all(ptr %c, ptr %objects, i64 %count) #0 {{
+; Make a result without its numbers, and put it into a slot; false with an exception set, if there is no memory.
+define internal i1 @make(ptr %c, ptr %part, ptr %places, ptr %slot) #0 {{
 entry:
-  {_load("drop", "drop")}
-  %any = icmp ne i64 %count, 0
-  br i1 %any, label %one, label %done
-one:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %next ]
-  %at = getelementptr ptr, ptr %objects, i64 %k
-  %object = load ptr, ptr %at
-  %there = icmp ne ptr %object, null
-  br i1 %there, label %let_go, label %next
-let_go:
-  call void %drop(ptr %object)
-  br label %next
-next:
-  %k.next = add i64 %k, 1
-  %more = icmp ult i64 %k.next, %count
-  br i1 %more, label %one, label %done
-done:
-  ret void
-}}
+  %value.slot = alloca ptr
+  %kind = load i64, ptr %part
+  {_field("size", "i64", "%part", 8)}
+  {_field("place", "ptr", "%part", 16)}
+  {_field("detail", "i64", "%part", 24)}
+  switch i64 %kind, label %later [ i64 {ARRAY}, label %array  i64 {NUMBERS}, label %container
+                                   i64 {ITEMS}, label %container  i64 {OBJECT}, label %object
+                                   i64 {MAPPING}, label %mapping ]
+later:
+  ret i1 true
 
-; A tuple of objects, whose references it takes over; null with an exception set, if there is no memory.
-define internal ptr @pack(ptr %c, ptr %objects, i64 %count) #0 {{
-entry:
+mapping:
+  {_load("new_dict", "new_dict")}
+  {_load("set_item", "set_item")}
+  {_load("none", "none")}
+  {_field("keys", "ptr", "%part", 32)}
+  %keys.items = getelementptr i8, ptr %keys, i64 {_OWN_ITEMS}
+  %values.first = ptrtoint ptr %place to i64
+  %dict = call ptr %new_dict()
+  store ptr %dict, ptr %slot
+  %dict_made = icmp ne ptr %dict, null
+  br i1 %dict_made, label %pairs, label %failed
+pairs:
+  %p = phi i64 [ 0, %mapping ], [ %p.next, %pair_set ]
+  %p.more = icmp ult i64 %p, %size
+  br i1 %p.more, label %pair, label %later
+pair:
+  %p.offset = mul i64 %p, {_PART}
+  %p.word = add i64 %values.first, %p.offset
+  %p.part = getelementptr i64, ptr %c, i64 %p.word
+  store ptr null, ptr %value.slot
+  %value.made = call i1 @make(ptr %c, ptr %p.part, ptr %places, ptr %value.slot)
+  br i1 %value.made, label %set_pair, label %no_value
+set_pair:  ; a number gets its place in the order of the keys now, and comes later
+  %value = load ptr, ptr %value.slot
+  %value.there = icmp ne ptr %value, null
+  %value.now = select i1 %value.there, ptr %value, ptr %none
+  %key.at = getelementptr ptr, ptr %keys.items, i64 %p
+  %key = load ptr, ptr %key.at
+  %status = call i32 %set_item(ptr %dict, ptr %key, ptr %value.now)
+  call void @drop_root(ptr %c, ptr %value.slot)
+  %is_set = icmp eq i32 %status, 0
+  br i1 %is_set, label %pair_set, label %failed
+pair_set:
+  %p.next = add i64 %p, 1
+  br label %pairs
+no_value:
+  call void @drop_root(ptr %c, ptr %value.slot)
+  br label %failed
+
+object:
+  {_load("take_object", "take")}
+  call void %take_object(ptr %place)
+  store ptr %place, ptr %slot
+  ret i1 true
+
+array:
+  {_load("take", "take")}
+  {_load("new_array", "new_array")}
+  {_load("array_type", "array_type")}
+  {_load("float64", "float64")}
+  %dimensions = trunc i64 %detail to i32
+  %lengths = getelementptr i64, ptr %part, i64 4
+  call void %take(ptr %float64)
+  %new = call ptr %new_array(ptr %array_type, ptr %float64, i32 %dimensions, ptr %lengths, ptr null, ptr null, i32 0,
+                             ptr null)
+  store ptr %new, ptr %slot
+  %array_made = icmp ne ptr %new, null
+  br i1 %array_made, label %whether_output, label %failed
+whether_output:
+  {_field("output", "i64", "%part", 8 * (4 + DIMENSIONS))}
+  %receives = icmp sge i64 %output, 0
+  br i1 %receives, label %receive, label %later
+receive:
+  {_field("data", "ptr", "%new", _DATA)}
+  %output.place = getelementptr ptr, ptr %places, i64 %output
+  store ptr %data, ptr %output.place
+  ret i1 true
+
+container:
+  {_load("new_list", "new_list")}
   {_load("new_tuple", "new_tuple")}
-  {_load("set_in_tuple", "set_in_tuple")}
-  %tuple = call ptr %new_tuple(i64 %count)
-  %made = icmp ne ptr %tuple, null
-  br i1 %made, label %one, label %failed
-one:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %one ]
-  %at = getelementptr ptr, ptr %objects, i64 %k
-  %object = load ptr, ptr %at
-  call i32 %set_in_tuple(ptr %tuple, i64 %k, ptr %object)
-  %k.next = add i64 %k, 1
-  %more = icmp ult i64 %k.next, %count
-  br i1 %more, label %one, label %done
-done:
-  ret ptr %tuple
-failed:
-  call void @drop_all(ptr %c, ptr %objects, i64 %count)
-  ret ptr null
-}}
-
-; Fill a list with floats; false with an exception set, if there is no memory.
-define internal i1 @fill(ptr %c, ptr %list, ptr %numbers, i64 %size) #0 {{
-entry:
-  {_load("new_float", "new_float")}
-  {_load("set_in_list", "set_in_list")}
-  br label %one
-one:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %set ]
-  %at = getelementptr double, ptr %numbers, i64 %k
-  %number = load double, ptr %at
-  %float = call ptr %new_float(double %number)
-  %made = icmp ne ptr %float, null
-  br i1 %made, label %set, label %failed
-set:
-  call i32 %set_in_list(ptr %list, i64 %k, ptr %float)
+  %wants_tuple = icmp ne i64 %detail, 0
+  %maker = select i1 %wants_tuple, ptr %new_tuple, ptr %new_list
+  %made = call ptr %maker(i64 %size)
+  store ptr %made, ptr %slot
+  %is_made = icmp ne ptr %made, null
+  br i1 %is_made, label %whether_items, label %failed
+whether_items:
+  %are_items = icmp eq i64 %kind, {ITEMS}
+  %any = icmp ne i64 %size, 0
+  %some_items = and i1 %are_items, %any
+  br i1 %some_items, label %items, label %later
+items:
+  %slots = call ptr @items_of(ptr %made, i64 %detail)
+  %first = ptrtoint ptr %place to i64
+  br label %item
+item:
+  %k = phi i64 [ 0, %items ], [ %k.next, %item_made ]
+  %offset = mul i64 %k, {_PART}
+  %word = add i64 %first, %offset
+  %item.part = getelementptr i64, ptr %c, i64 %word
+  %item.slot = getelementptr ptr, ptr %slots, i64 %k
+  %ok = call i1 @make(ptr %c, ptr %item.part, ptr %places, ptr %item.slot)
+  br i1 %ok, label %item_made, label %failed
+item_made:
   %k.next = add i64 %k, 1
   %more = icmp ult i64 %k.next, %size
-  br i1 %more, label %one, label %done
+  br i1 %more, label %item, label %later
+failed:
+  ret i1 false
+}}
+
+; Put the numbers into a result; false with an exception set, if there is no memory.
+define internal i1 @fetch(ptr %c, ptr %part, ptr %slot) #0 {{
+entry:
+  %value.slot = alloca ptr
+  {_load("new_float", "new_float")}
+  %kind = load i64, ptr %part
+  {_field("size", "i64", "%part", 8)}
+  {_field("place", "ptr", "%part", 16)}
+  {_field("detail", "i64", "%part", 24)}
+  switch i64 %kind, label %done [ i64 {NUMBER}, label %number  i64 {ARRAY}, label %array
+                                  i64 {NUMBERS}, label %container  i64 {ITEMS}, label %container
+                                  i64 {MAPPING}, label %mapping ]
+mapping:
+  {_load("set_item", "set_item")}
+  {_load("get_item", "get_item")}
+  {_field("keys", "ptr", "%part", 32)}
+  %keys.items = getelementptr i8, ptr %keys, i64 {_OWN_ITEMS}
+  %values.first = ptrtoint ptr %place to i64
+  %dict = load ptr, ptr %slot
+  br label %pairs
+pairs:
+  %p = phi i64 [ 0, %mapping ], [ %p.next, %pair_fetched ]
+  %p.more = icmp ult i64 %p, %size
+  br i1 %p.more, label %pair, label %done
+pair:
+  %p.offset = mul i64 %p, {_PART}
+  %p.word = add i64 %values.first, %p.offset
+  %p.part = getelementptr i64, ptr %c, i64 %p.word
+  %p.kind = load i64, ptr %p.part
+  %key.at = getelementptr ptr, ptr %keys.items, i64 %p
+  %key = load ptr, ptr %key.at
+  %is_number = icmp eq i64 %p.kind, {NUMBER}
+  br i1 %is_number, label %number_in, label %filled_in
+number_in:
+  store ptr null, ptr %value.slot
+  %number_made = call i1 @fetch(ptr %c, ptr %p.part, ptr %value.slot)
+  br i1 %number_made, label %set_number, label %failed
+set_number:
+  %value = load ptr, ptr %value.slot
+  %status = call i32 %set_item(ptr %dict, ptr %key, ptr %value)
+  call void @drop_root(ptr %c, ptr %value.slot)
+  %is_set = icmp eq i32 %status, 0
+  br i1 %is_set, label %pair_fetched, label %failed
+filled_in:
+  %inside = call ptr %get_item(ptr %dict, ptr %key)
+  store ptr %inside, ptr %value.slot
+  %inside_fetched = call i1 @fetch(ptr %c, ptr %p.part, ptr %value.slot)
+  br i1 %inside_fetched, label %pair_fetched, label %failed
+pair_fetched:
+  %p.next = add i64 %p, 1
+  br label %pairs
+
+number:
+  %number.is = load double, ptr %place
+  %float = call ptr %new_float(double %number.is)
+  store ptr %float, ptr %slot
+  %float_made = icmp ne ptr %float, null
+  ret i1 %float_made
+
+array:
+  {_field("output", "i64", "%part", 8 * (4 + DIMENSIONS))}
+  %received = icmp sge i64 %output, 0
+  br i1 %received, label %done, label %copy
+copy:
+  %array.is = load ptr, ptr %slot
+  {_field("data", "ptr", "%array.is", _DATA)}
+  %bytes = mul i64 %size, 8
+  call void @llvm.memcpy.p0.p0.i64(ptr %data, ptr %place, i64 %bytes, i1 false)
+  br label %done
+
+container:
+  %any = icmp ne i64 %size, 0
+  br i1 %any, label %items, label %done
+items:
+  %made = load ptr, ptr %slot
+  %slots = call ptr @items_of(ptr %made, i64 %detail)
+  %first = ptrtoint ptr %place to i64
+  %are_items = icmp eq i64 %kind, {ITEMS}
+  br label %item
+item:
+  %k = phi i64 [ 0, %items ], [ %k.next, %fetched ]
+  %item.slot = getelementptr ptr, ptr %slots, i64 %k
+  br i1 %are_items, label %nested, label %plain
+plain:
+  %item.place = getelementptr double, ptr %place, i64 %k
+  %item.number = load double, ptr %item.place
+  %item.float = call ptr %new_float(double %item.number)
+  store ptr %item.float, ptr %item.slot
+  %item.made = icmp ne ptr %item.float, null
+  br i1 %item.made, label %fetched, label %failed
+nested:
+  %offset = mul i64 %k, {_PART}
+  %word = add i64 %first, %offset
+  %item.part = getelementptr i64, ptr %c, i64 %word
+  %ok = call i1 @fetch(ptr %c, ptr %item.part, ptr %item.slot)
+  br i1 %ok, label %fetched, label %failed
+fetched:
+  %k.next = add i64 %k, 1
+  %more = icmp ult i64 %k.next, %size
+  br i1 %more, label %item, label %done
 done:
   ret i1 true
 failed:
   ret i1 false
 }}
 
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+
 define ptr @builtin(ptr %self, ptr %args, i64 %count, ptr %names) #0 {{
 entry:
-  %objects = alloca [{RESULTS} x ptr]  ; what is returned: arrays, lists, floats
-  %places = alloca [{RESULTS} x ptr]   ; where the kernel puts its results
+  %root = alloca ptr                   ; what is returned
+  %places = alloca [{OUTPUTS} x ptr]   ; where the kernel puts its outputs
   {_field("c", "ptr", "%self", _DATA)}
   {_load("given", "given", "i64")}
   {_load("arguments", "arguments", "i64")}
-  {_load("results", "results", "i64")}
+  {_load("result", "result", "i64")}
   {_load("active", "active")}
-  {_load("values", "values", "i64")}
-  {_load("new_array", "new_array")}
-  {_load("new_float", "new_float")}
-  {_load("new_list", "new_list")}
-  {_load("array_type", "array_type")}
-  {_load("float64", "float64")}
-  {_load("take", "take")}
-  %argument_parts = getelementptr i64, ptr %c, i64 {len(_WORDS)}
-  %argument_words = mul i64 %arguments, {_PART}
-  %result_parts = getelementptr i64, ptr %argument_parts, i64 %argument_words
+  %outputs = getelementptr i64, ptr %c, i64 {len(_WORDS)}
+  %argument_parts = getelementptr i64, ptr %c, i64 {len(_WORDS) + OUTPUTS}
+  %result_part = getelementptr i64, ptr %c, i64 %result
   {_field("traces", "i64", "%active", _SIZE)}
   %named = icmp ne ptr %names, null
   %miscounted = icmp ne i64 %count, %given
@@ -843,39 +1187,11 @@ compare_captured:
   %unchanged = call i1 @unchanged(ptr %c)
   br i1 %unchanged, label %begin, label %hand_over
 begin:
-  store [{RESULTS} x ptr] zeroinitializer, ptr %objects
-  br label %make
-
-; --- make arrays and lists for the results
-make:
-  %m = phi i64 [ 0, %begin ], [ %m.next, %made ]
-  {_result_part("m")}
-  {_field("m.dimensions", "i32", "%m.part", 24)}
-  %m.lengths = getelementptr i64, ptr %m.part, i64 4
-  %m.object = getelementptr ptr, ptr %objects, i64 %m
-  %m.result = getelementptr ptr, ptr %places, i64 %m
-  store ptr %m.place, ptr %m.result
-  switch i64 %m.kind, label %made [ i64 {ARRAY}, label %make_array  i64 {LIST}, label %make_list ]
-make_array:
-  call void %take(ptr %float64)
-  %array = call ptr %new_array(ptr %array_type, ptr %float64, i32 %m.dimensions, ptr %m.lengths, ptr null, ptr null,
-                               i32 0, ptr null)
-  store ptr %array, ptr %m.object
-  %array_made = icmp ne ptr %array, null
-  br i1 %array_made, label %use_array, label %failed
-use_array:
-  {_field("data", "ptr", "%array", _DATA)}
-  store ptr %data, ptr %m.result
-  br label %made
-make_list:
-  %list = call ptr %new_list(i64 %m.size)
-  store ptr %list, ptr %m.object
-  %list_made = icmp ne ptr %list, null
-  br i1 %list_made, label %made, label %failed
-made:
-  %m.next = add i64 %m, 1
-  %m.more = icmp ult i64 %m.next, %results
-  br i1 %m.more, label %make, label %arguments_in
+  store ptr null, ptr %root
+  %starts = load <{OUTPUTS} x i64>, ptr %outputs, align 8
+  store <{OUTPUTS} x i64> %starts, ptr %places, align 8
+  %is_made = call i1 @make(ptr %c, ptr %result_part, ptr %places, ptr %root)
+  br i1 %is_made, label %arguments_in, label %failed
 
 ; --- from here to `fetch` no code of Python's runs
 arguments_in:
@@ -908,64 +1224,39 @@ compute:
   %faulty = icmp ne i32 %fault, 0
   br i1 %faulty, label %misfit, label %fetch
 
-; --- floats from the memory
 fetch:
-  %f = phi i64 [ 0, %compute ], [ %f.next, %fetched ]
-  {_result_part("f")}
-  %f.object = getelementptr ptr, ptr %objects, i64 %f
-  switch i64 %f.kind, label %fetched [ i64 {FLOAT}, label %fetch_float  i64 {LIST}, label %fetch_list ]
-fetch_float:
-  %number = load double, ptr %f.place
-  %float = call ptr %new_float(double %number)
-  store ptr %float, ptr %f.object
-  %float_made = icmp ne ptr %float, null
-  br i1 %float_made, label %fetched, label %failed
-fetch_list:
-  %f.list = load ptr, ptr %f.object
-  %filled = call i1 @fill(ptr %c, ptr %f.list, ptr %f.place, i64 %f.size)
-  br i1 %filled, label %fetched, label %failed
-fetched:
-  %f.next = add i64 %f, 1
-  %f.more = icmp ult i64 %f.next, %results
-  br i1 %f.more, label %fetch, label %gradient
-
-; --- put the results together: gradient, (gradient, ...), (value, gradient) or (value, (gradient, ...))
-gradient:
-  {_load("single", "single", "i64")}
-  %first = getelementptr ptr, ptr %objects, i64 %values
-  %is_single = icmp ne i64 %single, 0
-  br i1 %is_single, label %packed, label %several
-several:
-  %gradients = sub i64 %results, %values
-  %tuple = call ptr @pack(ptr %c, ptr %first, i64 %gradients)
-  store ptr %tuple, ptr %first
-  %tuple_made = icmp ne ptr %tuple, null
-  br i1 %tuple_made, label %packed, label %no_tuple
-packed:
-  %has_value = icmp ne i64 %values, 0
-  br i1 %has_value, label %pair, label %alone
-alone:
-  %only = load ptr, ptr %objects
-  ret ptr %only
-pair:
-  %both = call ptr @pack(ptr %c, ptr %objects, i64 2)
-  ret ptr %both
+  %fetched = call i1 @fetch(ptr %c, ptr %result_part, ptr %root)
+  br i1 %fetched, label %return, label %failed
+return:
+  %whole = load ptr, ptr %root
+  ret ptr %whole
 
 ; --- the other ways
-no_tuple:
-  call void @drop_all(ptr %c, ptr %objects, i64 %values)
-  ret ptr null
 failed:
-  call void @drop_all(ptr %c, ptr %objects, i64 %results)
+  call void @drop_root(ptr %c, ptr %root)
   ret ptr null
 misfit:
-  call void @drop_all(ptr %c, ptr %objects, i64 %results)
+  call void @drop_root(ptr %c, ptr %root)
   br label %hand_over
 hand_over:
   {_load("call", "call")}
   {_load("general", "general")}
-  %result = call ptr %call(ptr %general, ptr %args, i64 %count, ptr %names)
-  ret ptr %result
+  %answer = call ptr %call(ptr %general, ptr %args, i64 %count, ptr %names)
+  ret ptr %answer
+}}
+
+; Let go of a result, or of a part of it, with all that is in it.
+define internal void @drop_root(ptr %c, ptr %root) #0 {{
+entry:
+  {_load("drop", "drop")}
+  %object = load ptr, ptr %root
+  %there = icmp ne ptr %object, null
+  br i1 %there, label %let_go, label %done
+let_go:
+  call void %drop(ptr %object)
+  br label %done
+done:
+  ret void
 }}
 
 attributes #0 = {{ nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }}

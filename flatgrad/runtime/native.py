@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import functools
-import math
 import os
 import platform
 import sys
@@ -365,37 +364,31 @@ class NativeFunction:
 
     def builtin(
         self,
-        arguments: Sequence[tuple[int, tuple[int, ...]]],
-        results: Sequence[tuple[int, tuple[int, ...]]],
+        arguments: Sequence[Part],
+        result: Part,
         leaves: list[Any],
         **options: Any,
     ) -> Callable[..., Any] | None:
         """A builtin function that calls the code, in memory of its own.
 
         Args:
-            arguments, results: what they are, and their shapes; one per input group but the leaves' and output group.
+            arguments: what it takes, without the leaves.
+            result: what it returns.
             leaves: the `Value`s whose numbers it reads.
-            options: how results are put together, and what is called instead; see `new_builtin`.
+            options: what is called instead, and its name; see `new_builtin`.
 
         Returns:
             The function; None where there can be none: on an interpreter that is laid out differently, for code that
             should release the interpreter lock, for structures that builtins do not know.
         """
-        if self.release or not supported() or not fits(arguments, results):
+        if self.release or not supported() or not fits(arguments, result):
             return None
         memory, run = self.workspace()
-        place = memory.ctypes.data
-        taken = []
-        for kind, shape in arguments:
-            taken.append(Part(kind, shape, place))
-            place += 8 * math.prod(shape)
-        if leaves:
-            taken.append(Part(LEAVES, (len(leaves),), place, tuple(leaves)))
-        starts = [memory.ctypes.data + 8 * start for start, _ in self.layout.outputs]
-        given = [Part(kind, shape, start) for (kind, shape), start in zip(results, starts, strict=True)]
+        parts = [*arguments, Part(LEAVES, (len(leaves),), held=tuple(leaves))] if leaves else list(arguments)
+        outputs = [memory.ctypes.data + 8 * start for start, _ in self.layout.outputs]
         addresses = [pointer.value or 0 for pointer in run.args[:3]]
         code, main = _builtin_code().address_of("builtin"), self.loaded.address_of("run")
-        return new_builtin(code, main, addresses, taken, given, held=run, **options)
+        return new_builtin(code, main, addresses, parts, result, outputs, held=run, **options)
 
     def trainer(self) -> NativeTrainer:
         """Fresh memory for a training loop; the code must have a function `train`."""

@@ -5,17 +5,22 @@ from __future__ import annotations
 import gc
 import math
 import os
+import random
 import subprocess
 import sys
 import threading
 import types
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
 from flatgrad.compiler import transforms
+from flatgrad.compiler.stages import Stages
 from flatgrad.runtime import builtin, native, tracing
 from tests.bits import bits
 
@@ -66,8 +71,13 @@ def flat(item):
 
 
 def general(f, *args):
-    f._current = None
+    f._recent = ()
     return f._call(*args)
+
+
+class Pair(NamedTuple):
+    a: float
+    b: float
 
 
 class Refusing:
@@ -144,7 +154,7 @@ def test_what_an_builtin_does_not_know_goes_the_general_way(name):
     reference = fg.grad(f.function, backend="python")(strange)
     assert flat(f(strange)) == flat(reference)
     assert refusing.count == (name != "read-only"), "a read-only array can be read"
-    f.__call__ = next(iter(f._kernels.values())).entries[0].builtin
+    f.__call__ = f._chain[0][1]
     assert flat(f(X)) == flat(expected)
 
 
@@ -152,7 +162,15 @@ def test_numbers_that_are_no_floats():
     f, _, refusing = with_builtin(lambda x: x * x * x, 2.0)
     for number in (2, np.float64(2.0), np.float32(2.0), np.int64(2)):
         assert flat(f(number)) == flat(12.0)
-    assert refusing.count == 4
+    assert refusing.count == 2, "an int and a float64 are numbers to it, too"
+    assert flat(f(2**53 + 1)) == flat(f(float(2**53 + 1))), "rounded as float() does"
+    assert flat(f(-1)) == flat(3.0)
+    assert refusing.count == 2
+    with pytest.raises(fg.RangeError):
+        f(10**400)
+    with pytest.raises(fg.InputError):
+        f("2")
+    assert flat(f(2)) == flat(12.0)
 
     class Float(float):
         pass
@@ -164,7 +182,9 @@ def test_lists_with_something_else_in_them():
     f, expected, refusing = with_builtin(on_lists, [0.5, 1.0], [0.25, 2.0])
     assert flat(f([0.5, 1], [0.25, 2])) == flat(expected)
     assert flat(f([0.5, np.float64(1.0)], [0.25, 2.0])) == flat(expected)
-    assert refusing.count == 2
+    assert refusing.count == 0
+    assert flat(f([0.5, np.float32(1.0)], [0.25, 2.0])) == flat(expected)
+    assert refusing.count == 1
     with pytest.raises(fg.InputError, match="expected a number"):
         f([0.5, "1"], [0.25, 2.0])
 
@@ -369,9 +389,9 @@ def test_no_builtin_where_there_cannot_be_one(monkeypatch):
         assert not is_builtin(plain)
         assert flat(plain(X)) == flat(expected)
     for function, arguments, options in [
-        (lambda x: (x, x), (1.0,), {"has_aux": True}),
-        (lambda x: x[0] * x[1], ((1.0, 2.0),), {}),
-        (lambda x: x["a"] * 2.0, ({"a": 1.0},), {}),
+        (lambda x: (x, np.ones(2)), (1.0,), {"has_aux": True}),
+        (lambda x: x.a * x.b, (Pair(1.0, 2.0),), {}),
+        (lambda x: x[0] * 2.0, ({0: 1.0},), {}),
         (lambda x: (x * x).sum(), (np.ones((1, 2, 1, 2, 1)),), {}),
     ]:
         f = fg.grad(function, backend="native", **options)
@@ -459,7 +479,7 @@ def test_machine_code_that_cannot_be_made_is_no_reason_to_fail(monkeypatch):
     def broken(kernel):
         raise RuntimeError("LLVM")
 
-    monkeypatch.setattr(transforms, "hasten", broken)
+    monkeypatch.setattr(Stages, "hasten", broken)
     f = fg.grad(lambda x: x * x)
     with pytest.warns(RuntimeWarning, match="stays flat Python: LLVM") as warned:
         assert [f(2.0) for _ in range(10)] == [4.0] * 10
@@ -473,7 +493,7 @@ def test_a_bug_in_making_machine_code_later_comes_out(monkeypatch):
     def broken(kernel):
         raise KeyError("a bug")
 
-    monkeypatch.setattr(transforms, "hasten", broken)
+    monkeypatch.setattr(Stages, "hasten", broken)
     f = fg.grad(lambda x: x * x)
     with pytest.raises(KeyError, match="a bug"):
         [f(2.0) for _ in range(10)]
@@ -481,7 +501,7 @@ def test_a_bug_in_making_machine_code_later_comes_out(monkeypatch):
 
 def test_machine_code_is_made_later_if_making_it_was_interrupted(monkeypatch):
     monkeypatch.setattr(transforms, "OFTEN", 3)
-    hasten, attempts = transforms.hasten, []
+    hasten, attempts = Stages.hasten, []
 
     def interrupted(kernel):
         attempts.append(kernel)
@@ -489,7 +509,7 @@ def test_machine_code_is_made_later_if_making_it_was_interrupted(monkeypatch):
             raise KeyboardInterrupt
         hasten(kernel)
 
-    monkeypatch.setattr(transforms, "hasten", interrupted)
+    monkeypatch.setattr(Stages, "hasten", interrupted)
     f = fg.grad(lambda x: x * x)
     for _ in range(10):
         try:
@@ -517,3 +537,182 @@ def test_an_builtin_keeps_what_it_needs():
     junk = [np.full(200, math.nan) for _ in range(200)]
     assert flat(direct(X)) == flat(expected)
     del junk
+
+
+# --- structures of all kinds, several at a time, and by name ----------------------------------------------------------
+
+
+def numbers_in(item):
+    """The numbers in an argument, in order, as the traced function sees them."""
+    if isinstance(item, dict):
+        item = list(item.values())
+    if isinstance(item, np.ndarray):
+        item = item.ravel().tolist()
+    if isinstance(item, (list, tuple)):
+        return [n for part in item for n in numbers_in(part)]
+    return [] if item is None or isinstance(item, (str, bool)) else [item]
+
+
+def weighted(*arguments):
+    return sum((n * n * (k + 1.0) for k, n in enumerate(numbers_in(arguments))), 0.0)
+
+
+def counting(shape):
+    """An array of 1, 2, ..."""
+    return np.arange(1.0, 1.0 + math.prod(shape)).reshape(shape)
+
+
+STRUCTURES = st.recursive(
+    st.one_of(
+        st.floats(-4.0, 4.0),
+        st.integers(-4, 4),
+        st.sampled_from(["text", None, True, False]),
+        st.lists(st.floats(-4.0, 4.0), max_size=4),
+        st.lists(st.floats(-4.0, 4.0), max_size=4).map(tuple),
+        st.sampled_from([(1,), (3,), (2, 3), (1, 2, 2)]).map(counting),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(st.sampled_from("abcd"), inner, max_size=3),
+    ),
+    max_leaves=6,
+)  # fmt: skip
+
+
+def whole(item):
+    """What a result is, down to types, shapes, bits and the order of keys."""
+    if isinstance(item, dict):
+        return dict, [(key, whole(part)) for key, part in item.items()]
+    if isinstance(item, (tuple, list)):
+        return type(item), [whole(part) for part in item]
+    return (type(item), item) if item is None or isinstance(item, (str, int)) else flat(item)
+
+
+@settings(max_examples=60)
+@given(st.lists(STRUCTURES, min_size=1, max_size=3), STRUCTURES, st.booleans())
+def test_structures_of_all_kinds(arguments, extra, has_aux):
+    assume(numbers_in(arguments[0]))
+
+    def function(*given):
+        value = weighted(*given)
+        return (value, [value * 2.0, extra, {"inputs": list(given)}]) if has_aux else value
+
+    for transform in (fg.grad, fg.value_and_grad):
+        f = transform(function, has_aux=has_aux, backend="native")
+        expected = f(*arguments)
+        assert whole(f(*arguments)) == whole(expected)
+        if is_builtin(f):
+            f._call = None  # whatever it holds, it is not asked
+            refusing = Refusing(type("Nobody", (), {"_call": staticmethod(lambda *given: None)}))
+            assert whole(f(*arguments)) == whole(expected)
+            assert refusing.count == 0
+        reference = transform(function, has_aux=has_aux, backend="python")
+        assert whole(reference(*arguments)) == whole(expected)
+        assert whole(reference(*arguments)) == whole(expected), "by the binder, if there is one"
+
+
+def counted_entries(f):
+    """Counts the calls that take their arguments apart."""
+    entry, count = f._entry, []
+    f._entry = lambda arguments: count.append(arguments) or entry(arguments)
+    return count
+
+
+MIXED = [
+    np.arange(1.0, 4.0),
+    np.arange(1.0, 5.0),
+    [1.0, 2.0],
+    (1.0, 2.0),
+    [1.0, 2, 3],
+    {"a": 1.0, "b": [2.0, 3.0]},
+    2.5,
+]
+
+
+@pytest.mark.parametrize("backend", ["native", "python"])
+def test_a_call_site_that_alternates_between_structures(backend):
+    f = fg.value_and_grad(weighted, backend=backend)
+    expected = [whole(f(argument)) for argument in MIXED]
+    count = counted_entries(f)
+    rng = random.Random(3)
+    for _ in range(100):
+        k = rng.randrange(len(MIXED))
+        assert whole(f(MIXED[k])) == expected[k]
+    assert not count
+    assert len(f.kernels) == len(MIXED)
+
+
+def test_more_structures_than_are_tried(monkeypatch):
+    f = fg.value_and_grad(weighted, backend="native")
+    sizes = range(1, 2 * transforms.RECENT)
+    expected = [f([0.5] * n) for n in sizes]
+    chained, chain_up = [], f._chain_up
+    monkeypatch.setattr(f, "_chain_up", lambda: chained.append(1) or chain_up())
+    for _ in range(20):
+        for n, result in zip(sizes, expected, strict=True):
+            assert f([0.5] * n) == result
+    assert len(chained) <= 20 * len(sizes) / 4, "builtins are not made anew at each call"
+    count = counted_entries(f)
+    for _ in range(2 * transforms.RECENT):
+        f([0.5] * 3)
+    assert len(count) <= transforms.RECENT, "one that comes back gets its place"
+
+
+def test_arguments_by_name():
+    f = fg.value_and_grad(lambda a, b, c: a * b[0] + c, backend="native")
+    expected = f(2.0, [3.0], 4.0)
+    count = counted_entries(f)
+    assert f(2.0, [3.0], c=4.0) == f(2.0, b=[3.0], c=4.0) == f(a=2.0, b=[3.0], c=4.0) == expected
+    assert not count
+    assert f(c=4.0, b=[3.0], a=2.0) == expected
+    assert f(2.0, c=4.0, b=[3.0]) == expected
+    for call in (lambda: f(2.0, [3.0], 4.0, c=4.0), lambda: f(2.0, a=3.0, c=1.0), lambda: f(2.0, [3.0], d=1.0)):
+        with pytest.raises(fg.InputError):
+            call()
+    only = fg.grad(lambda a, *, scale: a * scale, backend="native")
+    assert only(2.0, scale=3.0) == only(2.0, scale=3.0) == 3.0
+
+
+def test_static_arguments():
+    f = fg.grad(lambda x, n: x**n if isinstance(n, int) else x * len(n), static_argnames="n", backend="native")
+    large = 3 * 10**3
+    for n, expected in [(2, 6.0), (3, 27.0), ("abc", 3.0), (large, large * 1.0 ** (large - 1)), (True, 1.0), (1, 1.0)]:
+        x = 1.0 if n == large else 3.0
+        assert f(x, n) == expected
+    count = counted_entries(f)
+    assert f(1.0, int("3000")) == 3000.0, "an equal one is enough"
+    assert f(3.0, "".join(["a", "bc"])) == 3.0
+    assert not count
+    g = fg.grad(lambda x, s: x * math.copysign(2.0, s), static_argnames="s", backend="native")
+    assert [g(1.0, 0.0), g(1.0, -0.0), g(1.0, 0.0), g(1.0, -0.0)] == [2.0, -2.0, 2.0, -2.0]
+    assert [f(3.0, n) for n in (1, True, 1, True)] == [1.0] * 4
+    assert len({id(entry) for entry in f._recent}) == len(f._recent)
+
+
+@pytest.mark.slow
+def test_structures_leak_nothing():
+    argument = {"a": [1.0, (2.0, [3.0, 4.0])], "b": np.ones((2, 2)), "c": None}
+    f = fg.value_and_grad(
+        lambda p: (weighted(p), {"x": p["a"][0], "y": [p["a"][0], "text"]}), has_aux=True, backend="native"
+    )
+    f(argument)
+    f(argument)
+    assert is_builtin(f)
+
+    def blocks(call, times):
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(times):
+            call()
+        gc.collect()
+        return sys.getallocatedblocks() - before
+
+    wrong = {**argument, "b": object()}
+
+    def refused():
+        with pytest.raises(fg.InputError):
+            f(wrong)
+
+    for call in (lambda: f(argument), refused):
+        blocks(call, 50)
+        assert blocks(call, 300) < 100
