@@ -15,7 +15,8 @@ _fingerprint.begin()
 
 from . import nn
 from .compiler.kernel import Kernel
-from .compiler.transforms import CompiledGraph, compile, compile_graph, grad, value_and_grad
+from .compiler.transforms import CompiledGraph, compile_graph, grad, value_and_grad
+from .compiler.transforms import compile as compile
 from .runtime import version as _version
 from .runtime.drawing import draw_dot
 from .runtime.errors import (
@@ -31,7 +32,48 @@ from .runtime.errors import (
     RangeError,
     TraceError,
 )
-from .runtime.primitives import *  # noqa: F403 - every row of the table is a public function
+from .runtime.functions import abs as abs
+from .runtime.functions import (
+    acos,
+    add,
+    asin,
+    atan,
+    atan2,
+    cos,
+    cosh,
+    detach,
+    div,
+    equal,
+    erf,
+    erfc,
+    exp,
+    expm1,
+    greater,
+    greater_equal,
+    hypot,
+    less,
+    less_equal,
+    log,
+    log1p,
+    logical_and,
+    logical_not,
+    logical_or,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    power,
+    relu,
+    sigmoid,
+    sin,
+    sinh,
+    softplus,
+    sqrt,
+    sub,
+    tan,
+    tanh,
+    where,
+)
 from .runtime.reductions import norm
 from .runtime.value import Condition, Value
 
@@ -39,6 +81,66 @@ _fingerprint.end()
 
 __version__ = _version.VERSION
 
-#: All public names, except those of builtins: `from flatgrad import *` hides nothing.
-_HIDDEN = ("abs", "compile", "compiler", "runtime")
-__all__ = [name for name in globals() if not name.startswith("_") and name not in _HIDDEN]
+#: All public names, except those of builtins, `abs` and `compile`: `from flatgrad import *` hides nothing.
+__all__ = [
+    "CapturedStateWarning",
+    "CompiledGraph",
+    "Condition",
+    "DivisionByZeroError",
+    "DomainError",
+    "FlatgradError",
+    "InputError",
+    "Kernel",
+    "MissingExtraError",
+    "MissingPartialError",
+    "OptionError",
+    "ProgramError",
+    "RangeError",
+    "TraceError",
+    "Value",
+    "acos",
+    "add",
+    "asin",
+    "atan",
+    "atan2",
+    "compile_graph",
+    "cos",
+    "cosh",
+    "detach",
+    "div",
+    "draw_dot",
+    "equal",
+    "erf",
+    "erfc",
+    "exp",
+    "expm1",
+    "grad",
+    "greater",
+    "greater_equal",
+    "hypot",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "maximum",
+    "minimum",
+    "mul",
+    "neg",
+    "nn",
+    "norm",
+    "power",
+    "relu",
+    "sigmoid",
+    "sin",
+    "sinh",
+    "softplus",
+    "sqrt",
+    "sub",
+    "tan",
+    "tanh",
+    "value_and_grad",
+    "where",
+]

@@ -10,7 +10,7 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 
@@ -30,10 +30,24 @@ from .kernel import Kernel
 from .methods import Methods, holds_numbers, takes_self
 from .names import Namer, identifier, outer_names
 from .program import Group, Program
-from .routine import as_list
+from .routine import KernelStats, as_list
 from .stages import JointStages, Options, PairStages, check_options
 from .trace import Trace, Traced, trace_function, trace_graph
 from .writes import Containers, Write, check, write, writes_of
+
+
+class HasParameters(Protocol):
+    """A model: it says which `Value`s are to be trained."""
+
+    def parameters(self) -> Iterable[Value]:
+        """The `Value`s."""
+        ...
+
+
+#: What derivatives are taken with respect to, in place of an argument.
+Parameters: TypeAlias = "HasParameters | Value | Iterable[Value]"
+#: What a transformed function returns.
+R = TypeVar("R")
 
 #: All that are alive: in the child of a fork they get new locks.
 _transformed: weakref.WeakSet[Transformed] = weakref.WeakSet()
@@ -304,10 +318,19 @@ class _CallEntry:
         self.kernel, self.result, self.writes, self.captured = kernel, result, writes, captured
 
 
-class CompiledFunction(Transformed):
+class CompiledFunction(Transformed, Generic[R]):
     """A function compiled by `fg.compile`; called like the original, it returns `Value`s."""
 
-    def _method(self, function: Callable[..., Any], instance: Any) -> CompiledFunction:
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> R: ...
+        @overload
+        def __get__(self, instance: None, owner: Any = None) -> Self: ...
+        @overload
+        def __get__(self, instance: object, owner: Any = None) -> CompiledFunction[R]: ...
+        def __get__(self, instance: Any, owner: Any = None) -> Any: ...
+
+    def _method(self, function: Callable[..., Any], instance: Any) -> CompiledFunction[R]:
         return CompiledFunction(function, **self._method_options(function))
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
@@ -430,8 +453,17 @@ class _InlinedEntry:
         self.gradients, self.captured, self.results = gradients, captured, program.output_groups
 
 
-class GradFunction(Transformed):
+class GradFunction(Transformed, Generic[R]):
     """A function transformed by `fg.value_and_grad` or `fg.grad`."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> R: ...
+        @overload
+        def __get__(self, instance: None, owner: Any = None) -> Self: ...
+        @overload
+        def __get__(self, instance: object, owner: Any = None) -> GradFunction[R]: ...
+        def __get__(self, instance: Any, owner: Any = None) -> Any: ...
 
     _identity = False
     #: Whether what is inlined into another function is simplified before.
@@ -490,7 +522,7 @@ class GradFunction(Transformed):
         assert kernel.joint is not None
         return self._result(entry, kernel.joint.run(*numbers), st.float_array)
 
-    def _method(self, function: Callable[..., Any], instance: Any) -> GradFunction:
+    def _method(self, function: Callable[..., Any], instance: Any) -> GradFunction[R]:
         """Positions count `self`, as the function's signature does. 0 means the first argument beside it."""
         argnums, wrt = self._choice
         if wrt is None and 0 in self._argnums and not self._single:
@@ -538,7 +570,7 @@ class GradFunction(Transformed):
                 chain.append((entry, builtin))
                 call = builtin
         self._chain = tuple(chain)
-        self.__call__ = call
+        self.__call__ = call  # type: ignore[method-assign]
 
     def _hasten(self, entry: _GradEntry) -> None:
         """Go over to machine code, if a kernel is tiny and the choice is ours."""
@@ -700,6 +732,24 @@ def _parameters(wrt: Any) -> list[Value]:
     return values
 
 
+@overload
+def compile(
+    fn: Callable[..., R],
+    *,
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> CompiledFunction[R]: ...
+@overload
+def compile(
+    fn: None = None,
+    *,
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> Callable[[Callable[..., R]], CompiledFunction[R]]: ...
 def compile(
     fn: Callable[..., Any] | None = None,
     *,
@@ -749,6 +799,78 @@ def compile(
     return CompiledFunction(fn, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)
 
 
+@overload
+def value_and_grad(
+    fn: Callable[..., Any],
+    argnums: int = ...,
+    *,
+    wrt: None = ...,
+    has_aux: Literal[False] = ...,
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> GradFunction[tuple[float, Any]]: ...
+@overload
+def value_and_grad(
+    fn: Callable[..., Any],
+    argnums: int = ...,
+    *,
+    wrt: None = ...,
+    has_aux: Literal[True],
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> GradFunction[tuple[tuple[float, Any], Any]]: ...
+@overload
+def value_and_grad(
+    fn: Callable[..., Any],
+    argnums: Sequence[int],
+    *,
+    wrt: None = ...,
+    has_aux: Literal[False] = ...,
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> GradFunction[tuple[float, tuple[Any, ...]]]: ...
+@overload
+def value_and_grad(
+    fn: Callable[..., Any],
+    argnums: Sequence[int],
+    *,
+    wrt: None = ...,
+    has_aux: Literal[True],
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> GradFunction[tuple[tuple[float, Any], tuple[Any, ...]]]: ...
+@overload
+def value_and_grad(
+    fn: Callable[..., Any],
+    argnums: int | Sequence[int] = ...,
+    *,
+    wrt: Parameters,
+    has_aux: Literal[False] = ...,
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> GradFunction[tuple[float, list[float]]]: ...
+@overload
+def value_and_grad(
+    fn: Callable[..., Any],
+    argnums: int | Sequence[int] = ...,
+    *,
+    wrt: Parameters,
+    has_aux: Literal[True],
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> GradFunction[tuple[tuple[float, Any], list[float]]]: ...
 def value_and_grad(
     fn: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
@@ -759,7 +881,7 @@ def value_and_grad(
     mode: str = "exact",
     faults: str = "raise",
     static_argnames: Sequence[str] | str = (),
-) -> GradFunction:
+) -> GradFunction[Any]:
     """A function that returns the value of `fn` and its gradient, as floats, and changes no `.grad`.
 
     Args:
@@ -792,6 +914,78 @@ def value_and_grad(
     )  # fmt: skip
 
 
+@overload
+def grad(
+    fn: Callable[..., Any],
+    argnums: int = ...,
+    *,
+    wrt: None = ...,
+    has_aux: Literal[False] = ...,
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> GradFunction[Any]: ...
+@overload
+def grad(
+    fn: Callable[..., Any],
+    argnums: int = ...,
+    *,
+    wrt: None = ...,
+    has_aux: Literal[True],
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> GradFunction[tuple[Any, Any]]: ...
+@overload
+def grad(
+    fn: Callable[..., Any],
+    argnums: Sequence[int],
+    *,
+    wrt: None = ...,
+    has_aux: Literal[False] = ...,
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> GradFunction[tuple[Any, ...]]: ...
+@overload
+def grad(
+    fn: Callable[..., Any],
+    argnums: Sequence[int],
+    *,
+    wrt: None = ...,
+    has_aux: Literal[True],
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> GradFunction[tuple[tuple[Any, ...], Any]]: ...
+@overload
+def grad(
+    fn: Callable[..., Any],
+    argnums: int | Sequence[int] = ...,
+    *,
+    wrt: Parameters,
+    has_aux: Literal[False] = ...,
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> GradFunction[list[float]]: ...
+@overload
+def grad(
+    fn: Callable[..., Any],
+    argnums: int | Sequence[int] = ...,
+    *,
+    wrt: Parameters,
+    has_aux: Literal[True],
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+    static_argnames: Sequence[str] | str = ...,
+) -> GradFunction[tuple[list[float], Any]]: ...
 def grad(
     fn: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
@@ -802,7 +996,7 @@ def grad(
     mode: str = "exact",
     faults: str = "raise",
     static_argnames: Sequence[str] | str = (),
-) -> GradFunction:
+) -> GradFunction[Any]:
     """A function that returns the gradient of `fn`: `value_and_grad` without the value.
 
     It raises where `fn` does, although it does not compute what only the value needs: there it compares numbers with
@@ -818,7 +1012,7 @@ def grad(
     )  # fmt: skip
 
 
-class CompiledGraph:
+class CompiledGraph(Generic[R]):
     """A graph compiled by `fg.compile_graph`: call it to compute the outputs again at the current numbers.
 
     Attributes:
@@ -828,11 +1022,22 @@ class CompiledGraph:
     def __init__(self, kernel: Kernel, inputs: list[Value], single: bool) -> None:
         self.kernel, self._inputs, self._single = kernel, inputs, single
 
-    source = property(lambda self: self.kernel.source)
-    program = property(lambda self: self.kernel.program)
-    stats = property(lambda self: self.kernel.stats)
+    @property
+    def source(self) -> str:
+        """The generated source."""
+        return self.kernel.source
 
-    def __call__(self, *numbers: Any) -> Any:
+    @property
+    def program(self) -> Program:
+        """The program, with that of the gradient."""
+        return self.kernel.program
+
+    @property
+    def stats(self) -> KernelStats:
+        """Sizes and times."""
+        return self.kernel.stats
+
+    def __call__(self, *numbers: Any) -> R:
         """The outputs as `Value`s with a compiled `backward()`.
 
         Args:
@@ -843,12 +1048,30 @@ class CompiledGraph:
         given: list[Any] = list(numbers) if numbers else list(self._inputs)
         values = [item if isinstance(item, Value) else Value(item) for item in given]
         results = self.kernel.call([value._data for value in values], (*values, *self.kernel.leaves))
-        return results[0] if self._single else results
+        return cast("R", results[0] if self._single else results)
 
     def __repr__(self) -> str:
         return f"<CompiledGraph: {self.kernel.stats.equations} equations>"
 
 
+@overload
+def compile_graph(
+    outputs: Value,
+    inputs: Sequence[Value] | None = ...,
+    *,
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+) -> CompiledGraph[Value]: ...
+@overload
+def compile_graph(
+    outputs: Sequence[Value],
+    inputs: Sequence[Value] | None = ...,
+    *,
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+) -> CompiledGraph[list[Value]]: ...
 def compile_graph(
     outputs: Value | Sequence[Value],
     inputs: Sequence[Value] | None = None,
@@ -856,7 +1079,7 @@ def compile_graph(
     backend: str = "auto",
     mode: str = "exact",
     faults: str = "raise",
-) -> CompiledGraph:
+) -> CompiledGraph[Any]:
     """Compile a graph that has already been built.
 
     Args:

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -144,6 +144,10 @@ class TrainStep(Transformed):
         optimizer: the optimiser.
     """
 
+    if TYPE_CHECKING:
+
+        def __call__(self, *batch: Any, **keywords: Any) -> float: ...
+
     def __init__(
         self,
         loss_fn: Callable[..., Any],
@@ -163,7 +167,7 @@ class TrainStep(Transformed):
         self.parameters = as_parameters(parameters)
         #: What the parameters were taken from; a list of them may be changed, and a model get others.
         self._given = parameters if callable(getattr(parameters, "parameters", None)) else self.parameters
-        self._gradient = GradFunction(
+        self._gradient: GradFunction[tuple[float, list[float]]] = GradFunction(
             loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, faults=faults,
             static_argnames=static_argnames,
         )  # fmt: skip

@@ -21,7 +21,7 @@ import math
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -61,10 +61,6 @@ class Operand:
     def apply(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
         """The result of `primitive(*operands)`, where at least one operand is of this class."""
         raise NotImplementedError  # pragma: no cover - every subclass defines it
-
-    if TYPE_CHECKING:  # the methods `exp`, `tanh`, ... are made from the table, below
-
-        def __getattr__(self, name: str) -> Callable[..., Any]: ...
 
     def __add__(self, other: Any) -> Any:
         return add(self, other)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 
 from .errors import InputError
 from .primitives import Operand, equal, number, sqrt, where
+from .value import Number, Scalar, Value
 
 
+@overload  # an empty list is of both kinds
+def norm(  # type: ignore[overload-overlap]
+    vector: Sequence[Number] | np.ndarray[Any, np.dtype[np.floating[Any] | np.integer[Any]]],
+) -> float: ...
+@overload
+def norm(vector: Sequence[Scalar]) -> Value: ...
+@overload
+def norm(vector: Any) -> Any: ...
 def norm(vector: Any) -> Any:
     """The Euclidean norm of a vector: the square root of the sum of the squares of its elements.
 

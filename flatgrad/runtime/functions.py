@@ -1,0 +1,190 @@
+"""The rows of the table as public functions, with the types that checkers see.
+
+At run time these are the rows themselves. A row is declared here by what it takes and returns; a test compares the
+declarations with the table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+from . import primitives
+from .primitives import Primitive
+from .value import Array, Condition, Number, Scalar, Value
+
+#: What is taken element by element.
+Elements: TypeAlias = "Array | list[Any] | tuple[Any, ...]"
+
+if TYPE_CHECKING:
+
+    class OfOne(Primitive):
+        """A function of one number: `f->f`."""
+
+        @overload
+        def __call__(self, x: Value, /) -> Value: ...
+        @overload
+        def __call__(self, x: Number, /) -> float: ...
+        @overload
+        def __call__(self, x: Elements, /) -> Array: ...
+        def __call__(self, *operands: Any) -> Any: ...
+
+    class OfTwo(Primitive):
+        """A function of two numbers: `ff->f`."""
+
+        @overload
+        def __call__(self, a: Value, b: Scalar, /) -> Value: ...
+        @overload
+        def __call__(self, a: Number, b: Value, /) -> Value: ...
+        @overload
+        def __call__(self, a: Number, b: Number, /) -> float: ...
+        @overload
+        def __call__(self, a: Elements, b: Scalar | Elements, /) -> Array: ...
+        @overload
+        def __call__(self, a: Scalar, b: Elements, /) -> Array: ...
+        def __call__(self, *operands: Any) -> Any: ...
+
+    class Comparison(Primitive):
+        """A comparison of two numbers: `ff->b`."""
+
+        @overload
+        def __call__(self, a: Value, b: Scalar, /) -> Condition: ...
+        @overload
+        def __call__(self, a: Number, b: Value, /) -> Condition: ...
+        @overload
+        def __call__(self, a: Number, b: Number, /) -> bool: ...
+        @overload
+        def __call__(self, a: Elements, b: Scalar | Elements, /) -> Array: ...
+        @overload
+        def __call__(self, a: Scalar, b: Elements, /) -> Array: ...
+        def __call__(self, *operands: Any) -> Any: ...
+
+    class OfTwoConditions(Primitive):
+        """A function of two conditions: `bb->b`."""
+
+        @overload
+        def __call__(self, a: Condition, b: Condition | bool, /) -> Condition: ...
+        @overload
+        def __call__(self, a: bool, b: Condition, /) -> Condition: ...
+        @overload
+        def __call__(self, a: bool, b: bool, /) -> bool: ...
+        @overload
+        def __call__(self, a: Elements, b: Condition | bool | Elements, /) -> Array: ...
+        @overload
+        def __call__(self, a: Condition | bool, b: Elements, /) -> Array: ...
+        def __call__(self, *operands: Any) -> Any: ...
+
+    class OfOneCondition(Primitive):
+        """A function of one condition: `b->b`."""
+
+        @overload
+        def __call__(self, a: Condition, /) -> Condition: ...
+        @overload
+        def __call__(self, a: bool, /) -> bool: ...
+        @overload
+        def __call__(self, a: Elements, /) -> Array: ...
+        def __call__(self, *operands: Any) -> Any: ...
+
+    class Selection(Primitive):
+        """A selection of one of two numbers by a condition: `bff->f`."""
+
+        @overload
+        def __call__(self, condition: Condition, a: Scalar, b: Scalar, /) -> Value: ...
+        @overload
+        def __call__(self, condition: bool, a: Value, b: Scalar, /) -> Value: ...
+        @overload
+        def __call__(self, condition: bool, a: Number, b: Value, /) -> Value: ...
+        @overload
+        def __call__(self, condition: bool, a: Number, b: Number, /) -> float: ...
+        @overload
+        def __call__(self, condition: Elements, a: Scalar | Elements, b: Scalar | Elements, /) -> Array: ...
+        @overload
+        def __call__(self, condition: Condition | bool, a: Elements, b: Scalar | Elements, /) -> Array: ...
+        @overload
+        def __call__(self, condition: Condition | bool, a: Scalar, b: Elements, /) -> Array: ...
+        def __call__(self, *operands: Any) -> Any: ...
+
+    neg: OfOne
+    relu: OfOne
+    abs: OfOne
+    exp: OfOne
+    expm1: OfOne
+    log: OfOne
+    log1p: OfOne
+    sqrt: OfOne
+    tanh: OfOne
+    sinh: OfOne
+    cosh: OfOne
+    sigmoid: OfOne
+    softplus: OfOne
+    sin: OfOne
+    cos: OfOne
+    tan: OfOne
+    asin: OfOne
+    acos: OfOne
+    atan: OfOne
+    erf: OfOne
+    erfc: OfOne
+    detach: OfOne
+    add: OfTwo
+    mul: OfTwo
+    sub: OfTwo
+    power: OfTwo
+    div: OfTwo
+    maximum: OfTwo
+    minimum: OfTwo
+    hypot: OfTwo
+    atan2: OfTwo
+    less: Comparison
+    less_equal: Comparison
+    greater: Comparison
+    greater_equal: Comparison
+    equal: Comparison
+    logical_and: OfTwoConditions
+    logical_or: OfTwoConditions
+    logical_not: OfOneCondition
+    where: Selection
+else:
+    globals().update(primitives.BY_NAME)
+
+__all__ = [
+    "abs",
+    "acos",
+    "add",
+    "asin",
+    "atan",
+    "atan2",
+    "cos",
+    "cosh",
+    "detach",
+    "div",
+    "equal",
+    "erf",
+    "erfc",
+    "exp",
+    "expm1",
+    "greater",
+    "greater_equal",
+    "hypot",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "maximum",
+    "minimum",
+    "mul",
+    "neg",
+    "power",
+    "relu",
+    "sigmoid",
+    "sin",
+    "sinh",
+    "softplus",
+    "sqrt",
+    "sub",
+    "tan",
+    "tanh",
+    "where",
+]

@@ -1,0 +1,147 @@
+"""What type checkers and editors see: names, methods, and the types of a small program."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flatgrad as fg
+from flatgrad.runtime import functions, value
+from flatgrad.runtime.primitives import BY_NAME, PACKAGE_ROWS, TABLE, Operand
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = ROOT / "tests" / "typed_program.py"
+ROWS = [row for row in TABLE[:PACKAGE_ROWS] if not row.internal]
+
+#: What must be an error in the eyes of a type checker.
+WRONG = """\
+import flatgrad as fg
+from flatgrad import Value
+
+x = Value(1.0)
+x.tahn()
+x.maximum("2")
+text: str = x * 2.0
+x.data = "1.0"
+fg.tahn(x)
+number: float = fg.exp(x)
+Value("1.0")
+"""
+
+
+def run(*command, **environment):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+
+
+def mypy(path):
+    if importlib.util.find_spec("mypy") is None:
+        pytest.skip("mypy is not installed")
+    # Without the project's settings: as a user's project sees an installed package.
+    return run(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent", str(path))
+
+
+def pyright(path):
+    if shutil.which("pyright") is None:
+        pytest.skip("pyright is not installed (it needs node)")
+    return run("pyright", "--pythonpath", sys.executable, str(path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", [mypy, pyright])
+def test_a_typed_program_is_checked(checker):
+    done = checker(PROGRAM)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", [mypy, pyright])
+def test_mistakes_are_seen(checker, tmp_path):
+    path = tmp_path / "wrong.py"
+    path.write_text(WRONG, encoding="utf-8")
+    done = checker(path)
+    lines = {
+        int(line.split(":")[1]) for line in done.stdout.splitlines() if f"{path.name}:" in line and "error" in line
+    }
+    assert lines == set(range(5, 12)), done.stdout + done.stderr
+
+
+def test_the_typed_program_runs():
+    done = run(sys.executable, str(PROGRAM), FLATGRAD_CACHE="0")
+    assert done.returncode == 0, done.stderr
+
+
+def declared(kind):
+    """The public methods that a class declares for type checkers."""
+    tree = ast.parse(inspect.getsource(sys.modules[kind.__module__]))
+    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind.__name__)
+    (block,) = (node for node in body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    return {node.name: node for node in block.body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize(("kind", "letter"), [(value.Value, "f"), (value.Condition, "b")])
+def test_the_declared_methods_are_those_of_the_table(kind, letter):
+    """If this fails: declare the method of the new row in `runtime/value.py`, under TYPE_CHECKING."""
+    attached = {
+        name: row
+        for row in ROWS
+        if row.operand_kinds[0] == letter
+        for name in vars(Operand)
+        if getattr(vars(Operand)[name], "__name__", "") == row.name and not name.startswith("_")
+    }
+    assert {row.name for row in attached.values()} == {row.name for row in ROWS if row.operand_kinds[0] == letter}
+    methods = {name: node for name, node in declared(kind).items() if not name.startswith("_")}
+    assert set(methods) == set(attached)
+    for name, node in methods.items():
+        assert len(node.args.args) == attached[name].arity, name
+        assert ast.unparse(node.returns) == ("Value" if attached[name].result == "f" else "Condition"), name
+
+
+@pytest.mark.parametrize("kind", [value.Value, value.Condition])
+def test_the_declared_operators_are_those_of_operands(kind):
+    for name in declared(kind):
+        assert callable(getattr(kind, name)), name
+    operators = {name for name in vars(Operand) if name.startswith("__") and callable(vars(Operand)[name])}
+    logical = {"__and__", "__or__", "__rand__", "__ror__", "__invert__"}
+    wanted = logical if kind is value.Condition else operators - logical - {"__init__"}
+    assert wanted <= {*declared(kind), *(name for name in vars(kind) if name.startswith("__"))}
+
+
+#: The class that declares functions of these kinds.
+KINDS = {
+    "f->f": "OfOne", "ff->f": "OfTwo", "ff->b": "Comparison", "bb->b": "OfTwoConditions", "b->b": "OfOneCondition",
+    "bff->f": "Selection",
+}  # fmt: skip
+
+
+def test_the_declared_functions_are_those_of_the_table():
+    """If this fails: declare the new row in `runtime/functions.py`, and name it in the package's `__init__`."""
+    tree = ast.parse(inspect.getsource(functions))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    types = {node.target.id: ast.unparse(node.annotation) for node in block.body if isinstance(node, ast.AnnAssign)}
+    assert types == {row.name: KINDS[row.kinds] for row in ROWS}
+    assert sorted(functions.__all__) == sorted(types)
+    assert all(getattr(functions, name) is BY_NAME[name] for name in types)
+
+
+def test_every_public_name_is_exported():
+    """`__all__` is written out, since type checkers read it, and has every public name but those of builtins."""
+    tree = ast.parse(inspect.getsource(fg))
+    names = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"]
+    assert [ast.literal_eval(node) for node in names] == [fg.__all__]
+    hidden = {"abs", "compile", "compiler", "runtime", "cli", "demo", "show", "tabular"}
+    public = {name for name in vars(fg) if not name.startswith("_")} - hidden
+    assert set(fg.__all__) == public
+    assert {row.name for row in ROWS} - {"abs"} <= public
+    aliases = {
+        alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names if alias.asname
+    }
+    assert {"abs", "compile"} <= aliases, "exported to type checkers, too"
