@@ -120,7 +120,7 @@ def measure_native_training() -> list[Row]:
 def measure_rosenbrock() -> list[Row]:
     """The gradient of the Rosenbrock function, ndarray in and out, with the back end that "auto" chooses."""
     rows = []
-    for n, wanted in ((2, "3x (want 1.5x)"), (10, "3x (want 1.5x)"), (100, "2x (want 1.2x)"), (1000, "2x (want 1.2x)")):
+    for n, target in ((2, "3x (want 1.5x)"), (10, "3x (want 1.5x)"), (100, "2x (want 1.2x)"), (1000, "2x (want 1.2x)")):
         x = np.linspace(0.5, 1.5, n)
         engines = {"flatgrad": fg.grad(rosenbrock, backend="auto"), **rosenbrock_peers()}
         expected = fg.grad(rosenbrock, backend="python")(x)
@@ -136,7 +136,7 @@ def measure_rosenbrock() -> list[Row]:
                         f"{versus}(µs: {figures})"))  # fmt: skip
         if NUMBA in t:
             again = f"{ratio(t, 'flatgrad', REUSED):.2f}x"
-            rows.append(Row(f"{workload}: time over that of Numba by hand", wanted,
+            rows.append(Row(f"{workload}: time over that of Numba by hand", target,
                             f"**{ratio(t, 'flatgrad', NUMBA):.2f}x** ({again} where Numba's calls all write to the "
                             "same array)"))  # fmt: skip
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import flatgrad
+from benchmarks.table import Row, table
 from flatgrad import demo
 from flatgrad.cli import main
 
@@ -70,6 +72,51 @@ def test_the_statements_in_the_readme_are_shown(capsys):
     assert f"{kernel.stats.equations:,} scalar equations" in text
     assert len(kernel.arrays.statements) == len(statements) == 17
     assert "makes 17\nstatements" in text
+
+
+def bare(source):
+    """The functions of a piece of source without comments and docstrings, in one spelling."""
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    for function in functions:
+        if ast.get_docstring(function) is not None:
+            del function.body[0]
+    return "\n".join(map(ast.unparse, functions))
+
+
+def test_the_generated_source_in_the_readme_is_printed():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (listing,) = re.findall(r"<!-- golden: neuron -->\n```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, object] = {}
+    _, block = next(iter(blocks(text)))
+    for example in doctest.DocTestParser().get_examples(block):
+        exec(compile(example.source, "README.md", "single"), names)
+    assert bare(listing) == bare(names["neuron"].kernels[0].source)
+    assert bare(listing) != bare(listing.replace("+ 0.0", "")), "a difference would be noticed"
+
+
+def test_the_error_in_the_readme_is_raised(module_from):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (listing,) = re.findall(r"^```\n(fg\.grad\(.*?)```", text, re.MULTILINE | re.DOTALL)
+    line, _, message = listing.partition("\n")
+    with pytest.raises(flatgrad.TraceError) as caught:
+        module_from(f"import flatgrad as fg; {line}", "model")
+    shown = re.sub(r'File ".*model.py"', 'File "model.py"', f"TraceError: {caught.value}")
+    assert shown.replace("import flatgrad as fg; ", "").split() == message.split()
+
+
+def test_the_equations_in_the_readme_are_counted():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    model, loss, _ = demo.moons()
+    kernel = flatgrad.value_and_grad(loss, wrt=model, has_aux=True, backend="python").kernel_for()
+    assert f"the first and the last of {kernel.stats.equations:,} equations" in text
+
+
+def test_the_page_of_figures_names_no_targets():
+    (header,) = re.findall(
+        r"^\| workload .*$", (ROOT / "docs" / "performance.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    printed = table([Row("a gradient", "at most 1 s (want 0.5)", "**0.4 s**")])
+    assert printed.splitlines() == [header, "| --- | --- |", "| a gradient | **0.4 s** |"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
