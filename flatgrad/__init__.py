@@ -17,6 +17,7 @@ from . import nn
 from .compiler.kernel import Kernel
 from .compiler.transforms import CompiledGraph, compile_graph, grad, value_and_grad
 from .compiler.transforms import compile as compile
+from .runtime import tracebacks as _tracebacks
 from .runtime import version as _version
 from .runtime.drawing import draw_dot
 from .runtime.errors import (
@@ -78,6 +79,7 @@ from .runtime.reductions import norm
 from .runtime.value import Condition, Value
 
 _fingerprint.end()
+_tracebacks.install()
 
 __version__ = _version.VERSION
 
