@@ -67,12 +67,6 @@ class Spring:
     def square(x):
         return x * x
 
-    @classmethod
-    @fg.grad
-    def of_class(cls, x):
-        return x * cls.factor
-
-    factor = 4.0
     plain = fg.grad(fg.exp)
 
 
@@ -95,7 +89,6 @@ def test_what_takes_no_self_is_not_bound():
     assert spring.square(3.0) == Spring.square(3.0) == 6.0
     assert spring.square is Spring.square
     assert spring.plain(1.0) == math.e
-    assert spring.of_class(1.0) == Spring.of_class(1.0) == 4.0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
