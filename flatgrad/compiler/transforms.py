@@ -33,7 +33,7 @@ from .program import Group, Program
 from .routine import KernelStats, as_list
 from .stages import JointStages, Options, PairStages, check_options
 from .trace import Trace, Traced, trace_function, trace_graph
-from .writes import Containers, Write, check, write, writes_of
+from .writes import Containers, Write, check, check_shared, write, writes_of
 
 
 class HasParameters(Protocol):
@@ -259,6 +259,12 @@ class Transformed:
                 names.append(name_of(labelled.get(len(names)) or place, place))
         return groups, names, owners
 
+    def _argument_names(self, arguments: Arguments) -> list[str]:
+        """The names of arguments, for messages."""
+        positional = len(arguments.args) - len(arguments.keywords)
+        names = [self._positions[k] if k < len(self._positions) else f"number {k + 1}" for k in range(positional)]
+        return [*names, *arguments.keywords]
+
     def _call_traced(
         self,
         arguments: Arguments,
@@ -282,9 +288,7 @@ class Transformed:
         keywords = dict(zip(arguments.keywords, items[positional:], strict=True))
         containers = Containers(arguments.structures, items)
         returned = (function or self.function)(*items[:positional], **keywords)
-        names = [self._positions[k] if k < len(self._positions) else f"number {k + 1}" for k in range(positional)]
-        names += arguments.keywords
-        check(containers, names, self.function, arguments.args if writable else None)
+        check(containers, self._argument_names(arguments), self.function, arguments.args if writable else None)
         return returned, containers
 
 
@@ -337,6 +341,8 @@ class CompiledFunction(Transformed, Generic[R]):
         if active and recorder() is not None:
             return self._inline(self._take_apart(args, kwargs, symbolic=True))
         entry, arguments = self._entry(self._take_apart(args, kwargs))
+        if entry.writes:
+            check_shared(entry.writes, arguments.args, entry.captured, self._argument_names(arguments), self.function)
         kernel = entry.kernel
         operands = (*(value for value, _ in arguments.values), *kernel.leaves)
         results = iter(kernel.call(arguments.numbers, operands))

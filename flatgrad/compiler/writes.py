@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..runtime import structure as st
+from ..runtime.errors import InputError
 from ..runtime.sites import Location, describe
 from ..runtime.tracing import refuse
+from .captured import Captured
 
 #: The way to something among the arguments: the place of an argument, then indices and keys.
 Path = tuple[Any, ...]
@@ -134,6 +136,39 @@ def write(writes: Sequence[Write], args: Sequence[Any], results: Any) -> None:
             target[...] = st.object_array(items, target.shape)
         else:
             target[:] = items
+
+
+def check_shared(
+    writes: Sequence[Write], args: Sequence[Any], captured: Captured, names: Sequence[str], function: Any
+) -> None:
+    """Raise an error if what a function writes to is in a second place, where it would see what it has written.
+
+    Args:
+        writes: of `writes_of`.
+        args: the arguments of this call.
+        captured: what the function reads from outside.
+        names: of the arguments.
+        function: for the message.
+
+    Raises:
+        InputError: naming both places.
+    """
+    places: dict[int, list[str]] = {}
+    stack: list[tuple[str, Any]] = list(zip(names, args, strict=False))[::-1]
+    while stack:
+        place, item = stack.pop()
+        places.setdefault(id(item), []).append(place)
+        if isinstance(item, (list, dict, tuple)) or (isinstance(item, np.ndarray) and item.dtype == object):
+            stack += [(f"{place}[{key!r}]", member) for key, member in reversed(_members(item))]
+    for each in writes:
+        target = _at(args, each.path)
+        where = places.get(id(target), [])
+        where += [f"{name}, which it reads from outside" for name in captured.places_of(target)]
+        if len(where) > 1:
+            raise InputError(
+                f"{getattr(function, '__name__', 'the function')} changes its argument {where[0]}, which is the same "
+                f"object as {where[1]}; a compiled function would not see the change there. Pass a copy"
+            )
 
 
 def _at(args: Sequence[Any], path: Path) -> Any:

@@ -273,7 +273,11 @@ class SGD(Optimizer):
         self.weight_decay = _not_negative("weight_decay", weight_decay)
         if nesterov and not momentum:
             raise OptionError("nesterov needs a momentum, for example momentum=0.9")
-        self.state_names = ("buffer",) if momentum else ()
+
+    @property
+    def state_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """A buffer, if there is a momentum."""
+        return ("buffer",) if self.momentum else ()
 
     def update(
         self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]
@@ -387,7 +391,11 @@ class RMSprop(Optimizer):
         self.alpha, self.eps = _fraction("alpha", alpha), _not_negative("eps", eps)
         self.momentum = _fraction("momentum", momentum)
         self.weight_decay = _not_negative("weight_decay", weight_decay)
-        self.state_names = ("v", "buffer") if momentum else ("v",)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The mean of squares, and a buffer, if there is a momentum."""
+        return ("v", "buffer") if self.momentum else ("v",)
 
     def update(
         self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]

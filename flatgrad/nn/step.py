@@ -410,6 +410,11 @@ class TrainStep(Transformed):
                 f"{self.name}: the parameters are other ones than when this training step was made, and its optimiser "
                 "has no state for them; make a new training step"
             )
+        if len(self._position.state) != len(self.optimizer.state_names):
+            raise InputError(
+                f"{self.name}: the optimiser keeps other numbers per parameter than when this training step was made "
+                f"({', '.join(self.optimizer.state_names) or 'none'} now); make a new training step"
+            )
         groups, names, _ = self._groups(arguments)
         count, width = len(names), len(self.parameters)
         name_of = Namer([*names, *(group.name for group in groups)])

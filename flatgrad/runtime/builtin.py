@@ -419,6 +419,11 @@ def function_word(function: types.FunctionType, attribute: str) -> int | None:
     return id(function) + _function_offsets()[attribute] if supported() and _function_offsets() else None
 
 
+def dtype_word(array: Any) -> int:
+    """The address of the word that says where the dtype of an array is."""
+    return id(array) + _DESCRIPTION
+
+
 @cache
 def _function_offsets() -> dict[str, int]:
     def function(a: int = 1, *, b: int = 2) -> None: ...

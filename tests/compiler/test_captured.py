@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import array
+import builtins
 import collections
+import ctypes
 import dataclasses
 import functools
 import gc
+import importlib
 import math
 import operator
 import random
@@ -597,6 +600,164 @@ def attributes_that_may_be_missing():
     yield
 
 
+def methods_named_like_those_of_containers():
+    class Filter:
+        gain = 2.0
+
+        def update(self, x):
+            return x * x * self.gain
+
+        def append(self, x):
+            return x + self.offset
+
+    filter_, holder = Filter(), types.SimpleNamespace(inner=Filter())
+    filter_.offset = holder.inner.offset = 0.5
+    yield lambda x: filter_.update(x) + holder.inner.append(x)
+    filter_.gain = 5.0
+    yield
+    holder.inner.offset = 3.0
+    yield
+    Filter.update = lambda self, x: x * 7.0
+    yield
+    holder.inner = types.SimpleNamespace(append=lambda x: x * 11.0)
+    yield
+
+
+@dataclasses.dataclass(eq=False)
+class Spring:
+    stiffness: float
+    length: float = 1.0
+
+
+def attributes_by_patterns():
+    spring = Spring(2.0)
+
+    def by_name(x):
+        match spring:
+            case Spring(stiffness=k):
+                return x * x * k
+
+    def by_position(x):
+        match spring:
+            case Spring(_, length):
+                return x * length
+
+    yield lambda x: by_name(x) + by_position(x)
+    spring.stiffness = 3.0
+    yield
+    spring.length = 4.0
+    yield
+
+
+def all_attributes_at_once():
+    spring, config = Spring(2.0), types.SimpleNamespace(scale=1.5, rate=0.5)
+
+    class Slots:
+        __slots__ = ("stiffness",)
+
+    slots = Slots()
+    slots.stiffness = 2.0
+
+    def scaled(x, scale, rate=1.0, more=0.0):
+        return x * scale + rate * x * x + more
+
+    def function(x):
+        numbers = dataclasses.asdict(spring)
+        return scaled(x, **vars(config)) * numbers["stiffness"] + dataclasses.astuple(spring)[1]
+
+    yield function
+    config.rate = 3.0
+    yield
+    spring.stiffness = 5.0
+    yield
+    spring.length = 7.0
+    yield
+    config.more = 11.0
+    yield
+    del config.rate
+    yield
+
+
+def names_in_tuples_of_texts():
+    body = types.SimpleNamespace(kp=1.0, ki=2.0, inner=types.SimpleNamespace(kd=3.0))
+
+    def function(x):
+        gains = [getattr(body, name) for name in ("kp", "ki")]
+        return (gains[0] * x + gains[1] * x * x) * operator.attrgetter("inner.kd")(body)
+
+    yield function
+    body.ki = 5.0
+    yield
+    body.inner.kd = 7.0
+    yield
+
+
+def code_in_texts():
+    body = types.SimpleNamespace(rate=2.0)
+    yield lambda x: eval("x * x * body.rate", {"x": x, "body": body})
+    body.rate = 3.0
+    yield
+
+
+def functions_behind_library_objects():
+    body = types.SimpleNamespace(rate=2.0)
+    vectorized = np.vectorize(lambda number: number * body.rate)
+
+    @functools.singledispatch
+    def dispatched(number):
+        return 1.0
+
+    @dispatched.register
+    def _(number: float):
+        return number * body.rate
+
+    yield lambda x: x * float(vectorized(1.5)) + x * x * dispatched(2.0)
+    body.rate = 3.0
+    yield
+    dispatched.register(float)(lambda number: 13.0)
+    yield
+
+
+def numbers_behind_library_objects():
+    polynomial, old = np.polynomial.Polynomial([1.0, 2.0]), np.poly1d([1.0, 2.0])
+    table = {"rate": 2.0}
+    view, memory, number = table.values(), memoryview(np.array([1.0, 2.0])), ctypes.c_double(3.0)
+    keys = {Spring(2.0): "a key"}
+    yield lambda x: polynomial(x) * old(x) * (sum(view) * memory[0] + number.value) * sum(key.stiffness for key in keys)
+    polynomial.coef[1] = 5.0
+    yield
+    old[1] = 7.0
+    yield
+    table["rate"] = 11.0
+    yield
+    memory[0] = 13.0
+    yield
+    number.value = 17.0
+    yield
+    next(iter(keys)).stiffness = 19.0
+    yield
+
+
+def another_dtype_in_place():
+    array = np.array([1.5, 2.5])
+    yield lambda x: x * x * float(array[0] % 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        array.dtype = np.int64
+    yield
+
+
+def another_builtin():
+    original = builtins.abs
+    yield lambda x: abs(x) * 2.0
+    try:
+        builtins.abs = lambda x: x * 5.0
+        yield
+    finally:
+        builtins.abs = original
+    yield
+
+
 def functions_that_are_edited_in_place():
     def scaled(x, rate=2.0, *, shift=1.0):
         return x * rate + shift
@@ -725,6 +886,9 @@ SCENARIOS = [
     a_global_in_front_of_a_builtin, names_that_may_be_missing, variables_that_may_be_missing,
     attributes_that_may_be_missing, functions_that_are_edited_in_place, attributes_of_a_function,
     modules_that_are_passed_on, names_in_texts, containers_of_the_standard_library, partial_method, order_of_attributes,
+    methods_named_like_those_of_containers, attributes_by_patterns, all_attributes_at_once, names_in_tuples_of_texts,
+    code_in_texts, functions_behind_library_objects, numbers_behind_library_objects, another_dtype_in_place,
+    another_builtin,
 ]  # fmt: skip
 
 
@@ -774,6 +938,7 @@ def test_a_change_is_noticed(scenario, backend):
         closure_number, closure_value, module_flag, lists_and_dicts, method_with_an_array, methods_that_are_replaced,
         methods_of_one_object, what_a_class_overrides, a_global_in_front_of_a_builtin, variables_that_may_be_missing,
         functions_that_are_edited_in_place, attributes_of_a_function, modules_that_are_passed_on,
+        methods_named_like_those_of_containers, names_in_tuples_of_texts, another_dtype_in_place, another_builtin,
     ],
 )  # fmt: skip
 def test_builtins_compare_for_themselves(scenario):
@@ -850,7 +1015,8 @@ def test_a_dictionary_with_another_version_and_the_same_items_stays_with_the_bui
     watches = variants.entries[0].captured.watches()
     if not builtin.has_version(vars(module)):
         pytest.skip("dictionaries have no versions here")
-    (row,) = (row for row in watches.words[1:].reshape(-1, builtin.ROW) if row[0] == builtin.WATCH_VERSION)
+    rows = watches.words[1:].reshape(-1, builtin.ROW)
+    (row,) = (row for row in rows if row[0] == builtin.WATCH_VERSION and row[1] == id(vars(module)))
     assert row[2] == 3, "a number, the name in front of a builtin, and the end"
     call = f.__call__
     for k in range(5):
@@ -859,6 +1025,58 @@ def test_a_dictionary_with_another_version_and_the_same_items_stays_with_the_bui
         assert call(X) == 2.0
         assert row[3] == row[4] != before, "compared item by item, and remembered"
         assert call(X) == 2.0
+
+
+def test_relative_imports_inside_of_a_function(tmp_path, monkeypatch):
+    package = tmp_path / "springs"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "settings.py").write_text("rate = 2.0")
+    text = """
+        def one(x):
+            from .settings import rate
+            return x * rate
+        def two(x):
+            from . import settings
+            return x * settings.rate
+        def three(x):
+            import importlib
+            return x * importlib.import_module("springs.settings").rate
+    """
+    (package / "user.py").write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(tmp_path)
+    user, settings = importlib.import_module("springs.user"), importlib.import_module("springs.settings")
+    for function in (user.one, user.two, user.three):
+        settings.rate = 2.0
+        slope = fg.grad(function)
+        assert slope(1.0) == slope(1.0) == 2.0
+        settings.rate = 3.0
+        assert slope(1.0) == 3.0
+
+
+BITS, METHODS, DEFAULT = (np.random.PCG64(1),), [random.Random(3).random], np.random.default_rng(1)
+
+
+def draws_by_a_default(x, generator=DEFAULT):
+    return x * generator.normal()
+
+
+GENERATORS = {
+    "in a partial": lambda rng: functools.partial(rng.normal, 0.0, 1.0),
+    "in a dict": lambda rng: lambda table={"normal": rng.normal}: table["normal"](),
+    "in a list": lambda rng: lambda items=[rng]: items[0].random(),
+    "a method in a list": lambda rng: lambda: 2.0 * METHODS[0](),
+    "bits": lambda rng: lambda: float(BITS[0].random_raw() % 7),
+    "a default": lambda rng: lambda: draws_by_a_default(1.0),
+}
+
+
+@pytest.mark.parametrize("where", GENERATORS)
+@pytest.mark.parametrize("transform", [fg.grad, fg.compile])
+def test_generators_that_are_kept_somewhere(where, transform):
+    draw = GENERATORS[where](np.random.default_rng(0))
+    with pytest.raises(fg.TraceError, match="draws random numbers"):
+        transform(lambda x: x * draw())(1.0)
 
 
 def test_states_that_come_back_keep_their_kernels():
@@ -1083,6 +1301,54 @@ def test_a_run_with_a_change_is_two_runs():
 
 
 # --- functions that change what they read -----------------------------------------------------------------------------
+
+
+COMMON = [1.0]
+OUTER = {"inside": [1.0]}
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "places"),
+    [
+        (lambda a, b: (a.__setitem__(0, a[0] * 2.0), a[0] + b[0])[1], (COMMON, COMMON), ("a", "b")),
+        (lambda rows: (rows[0].append(rows[0][0]), len(rows[1]) * rows[1][0])[1], ([COMMON, COMMON],),
+         (r"rows\[0\]", r"rows\[1\]")),
+        (lambda a: (a.append(a[0] * 2.0), sum(COMMON) * a[0])[1], (COMMON,), ("a", "COMMON")),
+        (lambda a: (a.append(a[0] * 2.0), sum(OUTER["inside"]) * a[0])[1], (OUTER["inside"],), ("a", "OUTER")),
+    ],
+)  # fmt: skip
+def test_an_argument_that_is_written_to_and_read_in_another_place(function, arguments, places):
+    before = repr(arguments), repr(OUTER)
+    with pytest.raises(
+        fg.InputError, match=f"changes its argument {places[0]}, which is the same object as {places[1]}"
+    ):
+        fg.compile(function)(*arguments)
+    assert (repr(arguments), repr(OUTER)) == before, "nothing has been written"
+    assert COMMON == [1.0]
+
+
+def test_the_same_object_in_two_places_is_right_where_nothing_is_written():
+    both = [1.0, 2.0]
+    assert fg.compile(lambda a, b: a[0] * b[1])(both, both).data == 2.0
+    first, second = [1.0], [1.0]
+    f = fg.compile(lambda a, b: (a.__setitem__(0, a[0] * 2.0), a[0] + b[0])[1])
+    assert f(first, second).data == 3.0
+    assert second == [1.0]
+    with pytest.raises(fg.InputError, match="the same object as b"):
+        f(second, second)
+    assert second == [1.0]
+
+
+def test_an_optimiser_with_other_state_needs_another_step():
+    for optimizer, momentum in ((nn.SGD(0.1, momentum=0.9), 0.0), (nn.SGD(0.1), 0.9), (nn.RMSprop(0.1), 0.9)):
+        w = Value(1.0)
+        step = nn.train_step(lambda w=w: w * w, optimizer, [w])
+        step()
+        optimizer.momentum = momentum
+        with pytest.raises(fg.InputError, match="make a new training step"):
+            step()
+        assert step.steps == 1
+        nn.train_step(lambda w=w: w * w, optimizer, [w])()
 
 
 def test_a_function_that_changes_what_it_reads_warns():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import collections
+import ctypes
 import types
 from collections.abc import Sequence
 from typing import Any, Final
@@ -133,11 +134,21 @@ def members_of(item: Any) -> Sequence[Any] | None:
         return list(item)
     if isinstance(item, array.array):
         return item.tolist()
+    if type(item) in _VIEWS:
+        return list(item)
+    if isinstance(item, memoryview):
+        return [item.format, item.shape, item.tobytes()]
+    if isinstance(item, (ctypes.Array, ctypes._SimpleCData)):
+        return [bytes(item)]
     if isinstance(item, (set, frozenset)):
         return sorted(item, key=_order) if set(map(type, item)) <= PLAIN else sorted(item, key=id)
     if isinstance(item, np.ndarray) and item.dtype == object:
         return item.ravel().tolist()
     return None
+
+
+#: What a dictionary's `keys()`, `values()` and `items()` are.
+_VIEWS: Final[frozenset[type]] = frozenset([type({}.keys()), type({}.values()), type({}.items())])
 
 
 def all_plain(item: Any) -> bool:

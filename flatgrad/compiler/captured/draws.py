@@ -33,9 +33,10 @@ class Draw(NamedTuple):
 def generator_of(value: Any) -> Any:
     """The source of random numbers that an object is, or is a method of; None for any other."""
     owner = getattr(value, "__self__", value) if isinstance(value, _METHODS) else value
-    return owner if isinstance(owner, (random.Random, np.random.Generator, np.random.RandomState)) else None
+    return owner if isinstance(owner, _GENERATORS) else None
 
 
+_GENERATORS: Final = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
 _METHODS: Final = (types.MethodType, types.BuiltinMethodType)
 
 
@@ -62,6 +63,7 @@ def without_draws(run: Callable[[], Any], draws: Sequence[Draw], name: str) -> A
         if pickle.dumps(_state(source)) == pickle.dumps(state):
             continue
         lines = [draw for draw in draws if draw.generator is source]
+        lines.sort(key=lambda draw: draw.location is None)  # rather one that says where it is
         if not lines and threading.active_count() > 1:
             continue  # another thread has drawn from it, as far as anyone can tell
         _restore(source, state)
@@ -80,7 +82,9 @@ _SHARED: Any = random.random.__self__  # type: ignore[attr-defined]
 def _state(source: Any) -> Any:
     if isinstance(source, random.Random):
         return source.getstate()
-    return source.get_state(legacy=False) if isinstance(source, np.random.RandomState) else source.bit_generator.state
+    if isinstance(source, np.random.RandomState):
+        return source.get_state(legacy=False)
+    return source.bit_generator.state if isinstance(source, np.random.Generator) else source.state
 
 
 def _restore(source: Any, state: Any) -> None:
@@ -88,5 +92,7 @@ def _restore(source: Any, state: Any) -> None:
         source.setstate(state)
     elif isinstance(source, np.random.RandomState):
         source.set_state(state)
-    else:
+    elif isinstance(source, np.random.Generator):
         source.bit_generator.state = state
+    else:
+        source.state = state

@@ -13,7 +13,7 @@ import sysconfig
 from collections.abc import Mapping
 from functools import lru_cache
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...runtime.sites import PACKAGE
 
@@ -50,6 +50,10 @@ _WRITERS = frozenset(["append", "appendleft", "extend", "insert", "add", "update
 
 #: Functions and attributes by which other attributes are read whose names are texts.
 _BY_TEXT = frozenset(["getattr", "hasattr", "vars", "attrgetter", "methodcaller", "__dict__"])
+#: Those by which all attributes of an object are read.
+_ALL = frozenset(["vars", "asdict", "astuple", "fields", "__match_args__"])
+#: Functions that import a module whose name is a text, and that run a text.
+_IMPORTING, _RUNNING = frozenset(["import_module", "__import__"]), frozenset(["eval", "exec"])
 
 
 class Reads(NamedTuple):
@@ -61,6 +65,7 @@ class Reads(NamedTuple):
         attributes: the names of all attributes that are read, of whatever object, and a line where they are.
         write_only: those of them that only have something put into: `self.losses.append(x)`.
         optional: those of them that the function can do without: `getattr(model, "training", False)`.
+        all_attributes: whether all attributes of an object may be read: `vars(config)`, `dataclasses.asdict(config)`.
     """
 
     globals: tuple[Name, ...]
@@ -69,6 +74,7 @@ class Reads(NamedTuple):
     attributes: Mapping[str, int]
     write_only: frozenset[str]
     optional: frozenset[str]
+    all_attributes: bool = False
 
 
 def reads_of(code: CodeType) -> Reads:
@@ -109,6 +115,7 @@ def _reads(same: _Same) -> Reads:
         stack += [item for item in code.co_consts if isinstance(item, CodeType)]
         kind, name, chain, line = "", "", [], 0
         at, module, last = 0, "", ""
+        constants: list[Any] = [0, None]  # the last ones that were loaded
         for instruction in dis.get_instructions(code):
             operation, argument = instruction.opname, instruction.argval
             if operation in _NOTHING:
@@ -125,19 +132,38 @@ def _reads(same: _Same) -> Reads:
                 names[kind].append(Name(name, tuple(chain), line))
             kind = ""
             if operation == "IMPORT_NAME":
-                module = argument
+                level = constants[-2] if isinstance(constants[-2], int) else 0
+                module = "." * level + argument
                 names["import"].append(Name(module, (), at))
             elif operation == "IMPORT_FROM":
                 names["import"].append(Name(module, (argument,), at))
             elif operation in _GLOBAL or (operation in _FREE and argument in code.co_freevars):
                 kind = "global" if operation in _GLOBAL else "free"
                 name, chain, line = argument, [], at
-            elif operation == "LOAD_CONST" and isinstance(argument, str) and argument.isidentifier():
-                strings.setdefault(argument, at)
+            elif operation == "MATCH_CLASS":
+                attributes.update(dict.fromkeys(_strings_in(constants[-1]), at))
+                read.update(_strings_in(constants[-1]))
+                if argument:  # by position: names that the class says
+                    attributes.setdefault("__match_args__", at)
+                    read.add("__match_args__")
+            elif operation == "LOAD_CONST":
+                constants = [constants[-1], argument]
+                for text in _strings_in(argument):
+                    strings.setdefault(text, at)
         if kind:
             names[kind].append(Name(name, tuple(chain), line))
         read.add(last)
     used = {name.name for name in names["global"]} | attributes.keys()
+    if used & _IMPORTING:
+        names["import"] += [Name(text, (), line) for text, line in strings.items() if not text.startswith(".")]
+    if used & _RUNNING:
+        for text in strings:
+            for code in _compiled(text):
+                inner = reads_of(code)
+                names["global"] += inner.globals
+                attributes = {**inner.attributes, **attributes}
+                read |= inner.attributes.keys()
+    strings = {part: line for text, line in strings.items() for part in text.split(".") if part.isidentifier()}
     optional: set[str] = set(attributes) if "AttributeError" in used else set()
     if used & _BY_TEXT:  # `getattr(model, "training", False)`
         attributes = {**strings, **attributes}
@@ -152,7 +178,25 @@ def _reads(same: _Same) -> Reads:
         attributes=attributes,
         write_only=frozenset(attributes.keys() - read),
         optional=frozenset(optional),
+        all_attributes=bool(used & _ALL),
     )
+
+
+def _strings_in(constant: Any) -> list[str]:
+    """The texts in a constant: itself, or items of a tuple."""
+    if isinstance(constant, (tuple, frozenset)):
+        return [text for item in constant for text in _strings_in(item)]
+    return [constant] if isinstance(constant, str) else []
+
+
+def _compiled(text: str) -> list[CodeType]:
+    """A text as code, if it is an expression or statements."""
+    for mode in ("eval", "exec"):
+        try:
+            return [compile(text, "<text>", mode)]
+        except (SyntaxError, ValueError):
+            continue
+    return []
 
 
 _STANDARD = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import array
+import builtins
 import collections
 import contextlib
 import functools
+import importlib.util
 import operator
 import sys
 import types
@@ -52,6 +56,10 @@ class Search:
         self._attributes: dict[str, Location | None] = {}
         #: Those that may be missing: the function asks whether they are there.
         self._optional: set[str] = set()
+        #: Those of which all functions only put something into a container: `self.losses.append(x)`.
+        self._write_only: set[str] = set()
+        #: Whether some function may read all attributes of an object.
+        self._all_attributes = False
         self._names: list[str] = []
         self._references: dict[tuple[Any, ...], Reference] = {}
         self._contents: dict[int, Content] = {}
@@ -90,6 +98,9 @@ class Search:
                 if start < count:
                     self._attribute_owners[k] = item, name, count
                     self._read_attributes(item, name, self._names[start:count])
+            if self._all_attributes:
+                for item, name, _ in list(self._attribute_owners):
+                    self._read_all_attributes(item, name)
         return list(self._references.values())
 
     def _enqueue(self, item: Any, name: str) -> None:
@@ -106,18 +117,20 @@ class Search:
         self._functions += 1
         code, reads = function.__code__, reads_of(function.__code__)
         for attribute, line in reads.attributes.items():
-            if attribute not in reads.write_only:
-                self._note_attributes((attribute,), Location(code.co_filename, line), attribute in reads.optional)
+            location = Location(code.co_filename, line)
+            write_only = attribute in reads.write_only
+            self._note_attributes((attribute,), location, attribute in reads.optional, write_only)
+        self._all_attributes |= reads.all_attributes
         cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=False))
         for name in reads.free:
-            if name.is_write_only:
-                continue
             cell = cells.get(name.name)
             if cell is not None:  # else a variable of a function inside this one
                 try:
                     value = cell.cell_contents
                 except ValueError:
                     value = MISSING  # not assigned yet
+                if name.is_write_only and isinstance(value, _CONTAINERS):
+                    continue
                 self._name(CELL, cell, None, name, value, code.co_filename)
         self._globals(function.__globals__, reads, code.co_filename)
         self._attribute_owners.append((function, function.__name__, 0))  # it may have attributes
@@ -132,12 +145,21 @@ class Search:
             self._enqueue(wrapped, function.__name__)
 
     def _note_attributes(
-        self, attributes: Iterable[str], location: Location | None = None, optional: bool = False
+        self,
+        attributes: Iterable[str],
+        location: Location | None = None,
+        optional: bool = False,
+        write_only: bool = False,
     ) -> None:
         """Note the names of attributes that are read. Of optional ones it counts, too, that they are not there."""
         for attribute in attributes:
             new = attribute not in self._attributes
-            if new:
+            if new and write_only:
+                self._write_only.add(attribute)
+            elif attribute in self._write_only and not write_only:
+                self._write_only.remove(attribute)
+                new = True
+            if attribute not in self._attributes:
                 self._attributes[attribute] = location
             if new or (optional and attribute not in self._optional):
                 self._names.append(attribute)
@@ -146,19 +168,21 @@ class Search:
 
     def _globals(self, table: dict[str, Any], reads: Reads, filename: str) -> None:
         for name in reads.globals:
-            if name.is_write_only:
-                continue
             value = table.get(name.name, MISSING)
+            if name.is_write_only and isinstance(value, _CONTAINERS):
+                continue
             if value is not MISSING:
                 self._name(ITEM, table, name.name, name, value, filename)
             elif not (filename.startswith(PACKAGE) or is_library(filename)):  # a builtin, until a global hides it
                 self._reference(ITEM, table, name.name, name.name, MISSING)
+                if name.name in vars(builtins):
+                    self._reference(ITEM, vars(builtins), name.name, name.name, vars(builtins)[name.name])
         for name in reads.imports:
-            module = sys.modules.get(name.name)
+            module = sys.modules.get(_absolute(name.name, table))
             if module is None:
                 continue
             if name.attributes:
-                self._module(module, name.name, name.attributes, name, filename)
+                self._module(module, module.__name__, name.attributes, name, filename)
             else:
                 self._enqueue(module, name.name)  # a local variable has it
 
@@ -205,6 +229,7 @@ class Search:
         """Follow an object to what it leads to."""
         if isinstance(item, (Value, Condition, Primitive, np.generic)):
             return
+        self._note_draw(item, name, None)
         if isinstance(item, types.ModuleType):
             if not (is_library_module(item.__name__) or is_model_module(item.__name__)):
                 self._attribute_owners.append((item, name, 0))
@@ -214,6 +239,8 @@ class Search:
                 self._function(item)
             elif "__wrapped__" in vars(item):
                 self._enqueue(vars(item)["__wrapped__"], name)
+                if isinstance(vars(item).get("registry"), types.MappingProxyType):  # of functools.singledispatch
+                    self._reference(ATTRIBUTE, item, "registry", f"{name}.registry", vars(item)["registry"])
         elif isinstance(item, types.MethodType):
             self._enqueue(item.__self__, name.rpartition(".")[0] or name)
             self._enqueue(item.__func__, name)
@@ -226,6 +253,12 @@ class Search:
         elif isinstance(item, (collections.UserDict, collections.UserList, collections.ChainMap)):
             attribute = "maps" if isinstance(item, collections.ChainMap) else "data"
             self._reference(ATTRIBUTE, item, attribute, name, getattr(item, attribute))
+        elif isinstance(item, np.vectorize):
+            self._reference(ATTRIBUTE, item, "pyfunc", name, item.pyfunc)
+        elif isinstance(item, _POLYNOMIALS):
+            for attribute in ("coef", "domain", "window"):
+                if hasattr(item, attribute):
+                    self._reference(ATTRIBUTE, item, attribute, f"{name}.{attribute}", getattr(item, attribute))
         elif hasattr(type(item), "captured_roots"):  # a transformed function
             for root in item.captured_roots():
                 self._enqueue(root, name)
@@ -237,6 +270,9 @@ class Search:
                 keys = list(item) if isinstance(item, MAPPINGS) else range(len(members))
                 for key, member in zip(keys, members, strict=False):  # another thread may be changing it
                     self._enqueue(member, f"{name}[{key!r}]")
+            if isinstance(item, MAPPINGS):
+                for key in list(item):
+                    self._enqueue(key, f"the key {key!r:.40} of {name}")
             if len(self._attribute_owners) < _OBJECTS and type(item) not in _BUILT_IN:
                 self._attribute_owners.append((item, name, 0))
                 self._special(item, name)
@@ -267,6 +303,8 @@ class Search:
             place = f"{name}.{attribute}"
             definitions = definitions_by_name.get(attribute, ())
             value = instance.get(attribute, MISSING)
+            if attribute in self._write_only and isinstance(getattr(item, attribute, None), _CONTAINERS):
+                continue
             in_instance = value is not MISSING and not (definitions and hasattr(type(definitions[0]), "__set__"))
             if in_instance:
                 self._read_instance(item, attribute, place, value)
@@ -282,6 +320,18 @@ class Search:
                 if not is_class and not _is_library_code(item):
                     self._reference(INSTANCE, item, attribute, place, MISSING)
 
+    def _read_all_attributes(self, item: Any, name: str) -> None:
+        """All attributes that an object has itself."""
+        if isinstance(item, (type, types.ModuleType, types.FunctionType)):
+            return
+        if is_library_module(type(item).__module__) and not isinstance(item, _NAMESPACES):
+            return
+        table = attributes_of(item)
+        if table:
+            self._reference(ATTRIBUTE, item, "__dict__", f"{name}.__dict__", table)
+        slots = [slot for base in type(item).__mro__ for slot in _texts(getattr(base, "__slots__", ()))]
+        self._note_attributes([*slots, *_texts(getattr(type(item), "__match_args__", ()))])
+
     def _read_instance(self, item: Any, attribute: str, place: str, value: Any) -> None:
         """An attribute that an object has itself."""
         if isinstance(item, types.ModuleType):
@@ -290,7 +340,7 @@ class Search:
             self._reference(ATTRIBUTE, item, attribute, place, value)
         if isinstance(value, types.ModuleType):
             self._enqueue(value, place)
-        self._note_draw(value, place, self._attributes[attribute])
+        self._note_draw(value, place, self._attributes.get(attribute))
 
     def _read_class(self, item: Any, attribute: str, place: str, definition: Any) -> None:
         """An attribute that an object has from its class."""
@@ -367,6 +417,23 @@ def _functions_in(value: Any) -> list[Any]:
     return [value] if isinstance(value, types.FunctionType) else []
 
 
+def _absolute(module: str, table: dict[str, Any]) -> str:
+    """The full name of a module that an `import` statement names: `.settings` is beside the one that imports it."""
+    if not module.startswith("."):
+        return module
+    package = table.get("__package__") or str(table.get("__name__", "")).rpartition(".")[0]
+    try:
+        return importlib.util.resolve_name(module, package).rstrip(".")
+    except ImportError:  # beyond the top: the statement will raise
+        return ""
+
+
+#: Containers that a method such as `append` only puts something into.
+_CONTAINERS: Final = (list, dict, set, collections.deque, bytearray, array.array)
+#: Objects of the standard library that have the attributes that users give them.
+_NAMESPACES: Final = (types.SimpleNamespace, argparse.Namespace)
+#: Polynomials of NumPy: Python objects with arrays in them.
+_POLYNOMIALS: Final[tuple[type, ...]] = (np.poly1d, *np.polynomial.Polynomial.__bases__)
 #: Methods that are called where an object is made, and where it is shown.
 _CONSTRUCTION: Final = frozenset(["__init__", "__new__", "__post_init__"])
 _DISPLAY: Final = frozenset(["__repr__", "__str__", "__format__", "__reduce__", "__del__"])

@@ -103,6 +103,10 @@ class Captured:
             )
         }
 
+    def places_of(self, item: Any) -> list[str]:
+        """The names under which a container is read, itself or inside of another one."""
+        return [reference.name for reference in self.references if _holds(reference.value, item)]
+
     def watches(self) -> Watches | None:
         """The same comparison for machine code; None if there is something that only Python can compare."""
         identities, watches = self._identities, self._watches
@@ -113,6 +117,16 @@ class Captured:
                 watches = identities, None
             self._watches = watches
         return watches[1]
+
+
+def _holds(container: Any, item: Any, depth: int = 0) -> bool:
+    """Whether an object is a container, or in one."""
+    if container is item:
+        return True
+    members = members_of(container) if depth < DEPTH else None
+    if members is None or is_numeric(container):
+        return False
+    return any(_holds(member, item, depth + 1) for member in members if type(member) not in PLAIN)
 
 
 def _holds_traced(item: Any, depth: int = 0) -> bool:

@@ -22,6 +22,7 @@ from ...runtime.builtin import (
     WATCH_RENEW,
     WATCH_VERSION,
     WATCH_WORD,
+    dtype_word,
     function_word,
     has_version,
     mapping_order,
@@ -95,6 +96,8 @@ class Watches:
             bits = content.members[2]
             words = [array.ctypes.data, array.nbytes, bits.ctypes.data, array.ndim, *array.shape]
             rows.append((WATCH_ARRAY, id(array), self._block(words), 0, 0, 0))
+            self.referents.append(array.dtype)
+            rows.append((WATCH_WORD, dtype_word(array), 0, id(array.dtype), 0, 0))
         for place, rows_of_table in items.items():
             if has_version(tables[place]):
                 last = len(rows_of_table) + 1
