@@ -15,8 +15,8 @@ asked for, and `print(kernel.stages)` shows the program behind each pass. Nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 from ..runtime import native
 from ..runtime.errors import OptionError
@@ -109,6 +109,33 @@ class Loaded(NamedTuple):
     data: dict[str, Any]
 
 
+Made = TypeVar("Made")
+
+
+class stage(Generic[Made]):  # noqa: N801 - it is written as a decorator
+    """A property that is computed once.
+
+    Unlike `functools.cached_property` of Python 3.11 it has no lock: that one would be held by all objects of a class
+    together, and for ever in the child of a fork. What several threads compute at once is the same.
+    """
+
+    def __init__(self, make: Callable[[Any], Made]) -> None:
+        self._make, self.__doc__ = make, make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, stages: None, owner: type) -> stage[Made]: ...
+    @overload
+    def __get__(self, stages: Any, owner: type) -> Made: ...
+    def __get__(self, stages: Any, owner: type) -> Any:
+        if stages is None:
+            return self
+        made = stages.__dict__[self._name] = self._make(stages)
+        return made
+
+
 class Stages:
     """What becomes of a traced function, stage by stage.
 
@@ -124,11 +151,9 @@ class Stages:
     Example:
         >>> import flatgrad as fg
         >>> stages = fg.grad(lambda x: x * 2.0).kernel_for(1.0).stages
-        >>> print(stages.joint)
+        >>> print(stages.flat)
         program f(x):
-            v1 = mul x 2.0                       # <doctest flatgrad.compiler.stages.Stages[1]>:1
-            x_bar = add 2.0 0.0
-            return x_bar
+            return 2.0
         >>> [name for name, program in stages.steps()][:4]
         ['traced', 'fold_constants', 'remove_dead_code', 'joint']
     """
@@ -141,24 +166,24 @@ class Stages:
 
     # --- scalar programs ------------------------------------------------------------------------------------------
 
-    @cached_property
+    @stage
     def primal(self) -> Program:
         """The traced program, cleaned of what the adjoint would differentiate in vain."""
         program = run_passes(PRIMAL_PASSES, self._without_faults(self.traced))
         program.output_groups = self.output_groups(program)
         return program
 
-    @cached_property
+    @stage
     def joint(self) -> Program:
         """What is computed: primal equations, then those of the gradient."""
         return self.compared(self.differentiated())
 
-    @cached_property
+    @stage
     def flat(self) -> Program:
         """The joint program as flat Python computes it: simplified, and without repetition."""
         return run_passes(self.options.joint_passes, self.joint)
 
-    @cached_property
+    @stage
     def cleaned(self) -> Program:
         """The joint program as it is re-rolled: simplification and sharing happen there."""
         return run_passes(ARRAY_PASSES, self.joint)
@@ -173,11 +198,11 @@ class Stages:
         """The whole program cut into functions."""
         return self._flat_parts if self.backend == "python" else self._cleaned_parts
 
-    @cached_property
+    @stage
     def _flat_parts(self) -> list[Program]:
         return self.cut(self.flat)
 
-    @cached_property
+    @stage
     def _cleaned_parts(self) -> list[Program]:
         return self.cut(self.cleaned)
 
@@ -211,7 +236,7 @@ class Stages:
 
     # --- array programs -------------------------------------------------------------------------------------------
 
-    @cached_property
+    @stage
     def arrays(self) -> list[ArrayProgram]:
         """The functions re-rolled."""
         functions = [reroll(part, fast=self.options.fast) for part in self._cleaned_parts]
@@ -220,14 +245,14 @@ class Stages:
                 program.stats.workspace = code.layout.bytes
         return functions
 
-    @cached_property
+    @stage
     def rerolled(self) -> ArrayProgram:
         """The whole program re-rolled, in one piece."""
         return self.arrays[0] if len(self.functions) == 1 else reroll(self.cleaned, fast=self.options.fast)
 
     # --- what runs ------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @stage
     def backend(self) -> str:
         """The back end that runs. "auto" compares what calls would cost (`costs`)."""
         wanted = self.options.backend
@@ -244,22 +269,22 @@ class Stages:
             self._let_go("cleaned", "_cleaned_parts", "arrays")
         return chosen
 
-    @cached_property
+    @stage
     def _key(self) -> str | None:
         if self.request is None:
             return None
         return recall.key_of(self.primal, self.options.backend, *self.request, self.options.mode, self.options.faults)
 
-    @cached_property
+    @stage
     def _recalled(self) -> recall.Recalled | None:
         return recall.recall(self._key) if self._key is not None else None
 
-    @cached_property
+    @stage
     def sizes(self) -> Sizes:
         """Of the whole program."""
         return Sizes(*self._recalled.sizes) if self._recalled is not None else Sizes.of(self.whole)
 
-    @cached_property
+    @stage
     def loaded(self) -> Loaded:
         """The functions as they are called, or what an earlier process made of the same program."""
         sections, data = self._recalled_source() if self._recalled is not None else self.printed(self.backend)
@@ -293,7 +318,7 @@ class Stages:
         emitted = print_native(named, self._recalled.functions, self.header("native"))
         return Printed(emitted.sections, emitted.data)
 
-    @cached_property
+    @stage
     def results(self) -> Sequence[Group]:
         """The groups of the results of the first function."""
         first = self._recalled.signatures[0] if self._recalled is not None else self.parts[0]

@@ -8,7 +8,6 @@ import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ from ..compiler.passes import ARRAY_PASSES, run_passes
 from ..compiler.passes.constants import fold_constants
 from ..compiler.program import Group, Program
 from ..compiler.routine import Routine, as_list
-from ..compiler.stages import Options, Printed, Stages, print_functions
+from ..compiler.stages import Options, Printed, Stages, print_functions, stage
 from ..compiler.trace import Trace
 from ..compiler.transforms import GradFunction, Transformed
 from ..runtime.atomic import setting
@@ -57,7 +56,7 @@ class StepStages(Stages):
         super().__init__(traced, title, options, [_STEP])
         self._results, self.optimizer, self.leaves, self.captured = results, optimizer, leaves, captured
 
-    @cached_property
+    @stage
     def primal(self) -> Program:
         """The step as it was traced: its gradient is a part of it."""
         program = self.traced
@@ -66,7 +65,7 @@ class StepStages(Stages):
         program.output_groups = self._results
         return program
 
-    @cached_property
+    @stage
     def meaning(self) -> Program:
         """What is evaluated where a step has a fault: a compiled one only compares whether some operations raise."""
         return self.whole if self.joint is self.primal else run_passes(ARRAY_PASSES, self.primal)
