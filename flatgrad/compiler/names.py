@@ -6,7 +6,7 @@ import builtins
 import itertools
 import keyword
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 from ..runtime.primitives import TABLE
@@ -42,29 +42,51 @@ def _generated_names() -> set[str]:
     return preludes | {name for primitive in TABLE for name in primitive.imports}
 
 
-class Namer:
-    """Hands out different identifiers.
+class Names:
+    """Hands out different names.
+
+    Args:
+        taken: names that must not be handed out.
+        reserved: whether a name means something else already; `_` is appended to it.
+    """
+
+    def __init__(self, taken: Iterable[str] = (), reserved: Callable[[str], Any] = lambda name: False) -> None:
+        self._counts: dict[str, int] = {}
+        self._taken = set(taken)
+        self._reserved = reserved
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._taken
+
+    def take(self, text: str) -> str:
+        """The name `text`, or else one like it that is not taken."""
+        name, count = f"{text}_" if self._reserved(text) else text, self._counts.get(text, 1)
+        while name in self._taken:
+            count += 1
+            name = f"{text}_{count}"
+        self._counts[text] = count
+        self._taken.add(name)
+        return name
+
+    def free(self, candidates: Iterable[str]) -> Iterator[str]:
+        """Those that are not taken when they are asked for."""
+        return (name for name in candidates if name not in self._taken)
+
+
+class Namer(Names):
+    """Hands out different identifiers for text of the user's.
 
     Args:
         taken: names that must not be handed out.
     """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
-        self._counts: dict[str, int] = {}
-        self._taken = {*taken, *_generated_names()}
+        super().__init__([*taken, *_generated_names()])
 
     def __call__(self, text: str, default: str) -> str:
         """An unused identifier resembling `text`, or else `default`."""
         base = identifier(text) or default
-        if _RESERVED.fullmatch(base):
-            base = f"p_{base.strip('_')}"
-        name, count = base, self._counts.get(base, 1)
-        while name in self._taken:
-            count += 1
-            name = f"{base}_{count}"
-        self._counts[base] = count
-        self._taken.add(name)
-        return name
+        return self.take(f"p_{base.strip('_')}" if _RESERVED.fullmatch(base) else base)
 
 
 def outer_names(function: Any, wanted: Container[int]) -> dict[int, str]:

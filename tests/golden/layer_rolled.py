@@ -32,6 +32,6 @@ def value_and_grad(w, x, b):
     v2 = [1.0 - v1[i] * v1[i] for i in range(6)]
     b_bar = [0.0 + v2[i] for i in range(6)]
     w_bar = [0.0 + x[j] * v2[i] for i in range(6) for j in range(4)]
-    x_bar = [total([*(w[i - 4*r + 20] * v2[-r + 5] for r in range(6)), 0.0]) for i in range(4)]
+    x_bar = [total([*(w[i + 20 - 4*r] * v2[5 - r] for r in range(6)), 0.0]) for i in range(4)]
     t1 = v1[0] + 0.0 + v1[1] + v1[2] + v1[3] + v1[4] + v1[5]
     return t1, w_bar, x_bar, b_bar

@@ -100,7 +100,7 @@ int value_and_grad(const double *x, double *value, double *x_bar)
     // v8 = 2.0 * x[0] * -v7[0]
     const double v8 = 2.0 * x[0] * -v7[0];
 
-    // x_bar[i:4] = v6[i] + 2.0 * x[-i + 4] * -v7[-i + 4] + v7[-i + 3] + 0.0
+    // x_bar[i:4] = v6[i] + 2.0 * x[4 - i] * -v7[4 - i] + v7[3 - i] + 0.0
     double *const x_bar_2 = work + 6;
     for (int i = 0; i < 4; i++)
         x_bar_2[i] = v6[i] + 2.0 * x[4 - i] * -v7[4 - i] + v7[3 - i] + 0.0;

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 
 from ..array_program import ArrayProgram
+from ..names import Names
 from .python import signature
 
-_OWN = {"memory", "truths", "given", "view", "idle", "np", "run", "fault", "len"}
-_NUMBERED = re.compile(r"([avtmr]|table|chosen|lanes|in)\d+")
+#: Names that the source itself gives to something.
+_OWN = re.compile(r"memory|truths|given|view|idle|np|run|fault|len|([avtmr]|table|chosen|lanes|in)\d+")
 
 
 def argument_names(program: ArrayProgram) -> list[str]:
     """The names of the arguments, none of which is a name of the source's own."""
-    return [
-        f"{group.name}_" if group.name in _OWN or _NUMBERED.fullmatch(group.name) else group.name
-        for group in program.input_groups
-    ]
+    names = Names(reserved=_OWN.fullmatch)
+    return [names.take(group.name) for group in program.input_groups]
 
 
 def bring_in(program: ArrayProgram, arguments: list[str]) -> tuple[list[str], list[str]]:

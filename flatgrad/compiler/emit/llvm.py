@@ -21,9 +21,10 @@ from ..array_program import Apply, ArrayProgram, Block, Read, Statement
 from ..buffers import Arena, Plan, plan_buffers
 from ..extents import fixed
 from ..program import Program
+from ..spelling import llvm_number as number
 from .llvm_operations import Machine, Writer, spelled
 from .llvm_statements import StatementWriter
-from .llvm_text import WITH_RESULTS, Function, Value, element, loaded_index, number, store, type_of
+from .llvm_text import WITH_RESULTS, Function, Value, element, loaded_index, store, type_of
 
 #: Results are copied by at most so many loops; else one by one, by a table.
 _COPIES = 24

@@ -14,7 +14,8 @@ from ...runtime import primitives as p
 from ...runtime.errors import OptionError
 from ...runtime.primitives import Primitive
 from ..array_program import ArrayProgram, used_primitives
-from .llvm_text import Function, Value, number, type_of
+from ..spelling import llvm_number as number
+from .llvm_text import Function, Value, type_of
 
 
 class Machine(NamedTuple):

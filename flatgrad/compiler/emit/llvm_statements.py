@@ -16,8 +16,9 @@ from ...runtime import primitives as p
 from ..array_program import Apply, Fold, Read, Segment, Statement
 from ..extents import fixed
 from ..reroll.chains import FOLDED
+from ..spelling import llvm_number as number
 from .llvm_operations import CALLING, Writer, spelled
-from .llvm_text import Function, Value, element, loaded_index, number, store, type_of
+from .llvm_text import Function, Value, element, loaded_index, store, type_of
 
 if TYPE_CHECKING:
     from .llvm import Module

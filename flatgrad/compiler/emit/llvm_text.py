@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -101,13 +100,6 @@ def type_of(kind: str, lanes: int) -> str:
     """LLVM's type of a number ("f") or truth value ("b"), or of a vector of them."""
     scalar = "i1" if kind == "b" else "double"
     return f"<{lanes} x {scalar}>" if lanes else scalar
-
-
-def number(value: float | bool) -> str:
-    """A constant as LLVM writes it: doubles by their bits."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 
 def loaded_index(function: Function, start: int, offset: str | int) -> str:

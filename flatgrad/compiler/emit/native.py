@@ -7,12 +7,13 @@ from typing import Any
 
 from ...runtime.native import NativeFunction, assemble_cached, host
 from ..array_program import ArrayProgram
+from ..spelling import filled, safe_comment
 from .calling import argument_names, bring_in, idle_workspaces, with_workspace
 from .llvm import NativeCode, emit_llvm
 from .llvm_operations import Machine
 from .llvm_training import StepLayout, training_loop
 from .numpy import ArrayFunction, Emitted
-from .python import docstring, filled, safe_comment, signature
+from .python import docstring, signature
 
 #: What stands above source that machine code runs for.
 NOTE = "Machine code runs: print(kernel.arrays) shows its loops, kernel.save('f.c') writes them in C."

@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...runtime import primitives as p
-from ...runtime.primitives import ATOM, TABLE, Primitive
-from ..array_printer import Sources, print_statement
+from ...runtime.primitives import Primitive
+from ..array_printer import print_statement
 from ..array_program import Addresses, Apply, ArrayProgram, Block, Fold, Read, Segment, Statement
 from ..buffers import Arena, plan_buffers
 from ..extents import fixed
+from ..spelling import WIDTH, Text, filled, python_number, safe_comment
+from ..views import Sources, row_major
 from .calling import argument_names, bring_in, idle_workspaces, with_workspace
 from .contraction import Product, contraction_of
-from .python import WIDTH, docstring, emit_function, filled, literal, needed_by, safe_comment, signature, spelling
+from .python import Preamble, docstring, emit_function, signature
 
 #: Up to so many terms are folded one by one; more are collected as rows and reduced.
 _CHAIN = 3
@@ -66,32 +68,29 @@ def emit_arrays(functions: Sequence[ArrayFunction], header: Sequence[str], *, fa
     data: dict[str, Any] = {}
     sections: list[str] = []
     workspaces = []
-    used: set[Primitive] = set()
+    preamble = Preamble()
     for function in functions:
-        writer = _Writer(function, f"{function.name.upper()}_" if len(functions) > 1 else "", fast)
+        writer = _Writer(function, f"{function.name.upper()}_" if len(functions) > 1 else "", fast, preamble)
         sections += writer.sections()
         data.update(writer.data)
-        used |= writer.used
         workspaces.append(8 * writer.arena.peak + writer.truths.peak)
-    preludes, imports = needed_by(used, sections)
     head = "".join(safe_comment(f"# {line}") + "\n" for line in header) + "\n"
-    if imports:
-        head += f"from math import {', '.join(imports)}\n"
-        head += "\n"
+    head += "".join(f"{line}\n\n" for line in preamble.imports())
     head += f"import numpy as np\n\n{idle_workspaces([function.name for function in functions])}"
-    return Emitted([head, *(f"\n\n{section}" for section in (_VIEW, *preludes, *sections))], data, workspaces)
+    return Emitted(
+        [head, *(f"\n\n{section}" for section in (_VIEW, *preamble.functions(), *sections))], data, workspaces
+    )
 
 
 class _Writer:
     """Writes the workspace of one function, and the function."""
 
-    def __init__(self, function: ArrayFunction, prefix: str, fast: bool) -> None:
+    def __init__(self, function: ArrayFunction, prefix: str, fast: bool, preamble: Preamble) -> None:
         self.function, self.program, self.fast = function, function.program, fast
-        self.prefix = prefix
+        self.prefix, self.preamble = prefix, preamble
         self.plan = plan_buffers(self.program)
         self.arena, self.truths = Arena(self.plan.numbers), Arena(self.plan.truths)
         self.data: dict[str, Any] = {}
-        self.used: set[Primitive] = set()
         self.setup: list[str] = []
         self.lines: list[str] = []
         self.blocks: list[str] = []
@@ -214,7 +213,7 @@ class _Writer:
         self.views[key] = name
         memory = "truths" if kind == "b" else "memory"
         size = math.prod(shape)
-        if list(strides) == _row_major(shape):
+        if list(strides) == row_major(shape):
             reshaped = "" if len(shape) == 1 else f".reshape({tuple(shape)!r})"
             self.setup.append(f"    {name} = {memory}[{base}:{base + size}]{reshaped}")
         else:
@@ -227,14 +226,14 @@ class _Writer:
         size = math.prod(shape)
         place = arena.take(size)
         self.scratch.append((arena, place, size))
-        return self._view(kind, place, shape, _row_major(shape)), place
+        return self._view(kind, place, shape, row_major(shape)), place
 
     # --- statements -----------------------------------------------------------------------------------------------
 
     def _statement(self, statement: Statement) -> None:
         shape = tuple(map(fixed, statement.shape))
         base = self.plan.place(fixed(statement.base), statement.kind)
-        self._view(statement.kind, base, shape, _row_major(shape), statement.name)
+        self._view(statement.kind, base, shape, row_major(shape), statement.name)
         self._nodes(statement.body, shape, shape, base, statement.kind)
         for arena, place, size in self.scratch:
             arena.give(place, size)
@@ -245,39 +244,35 @@ class _Writer:
     ) -> None:
         """Compute a body over a domain (terms first, then lanes); the last node goes to `base`."""
         kinds = _kinds_of(body, kind)
-        values: list[str] = []
+        values: list[Text] = []
         for k, node in enumerate(body):
             last = k == len(body) - 1
             if isinstance(node, Read):
                 value = self._read(node, lanes, domain, kinds[k], base if last and node.table is not None else None)
                 if last and node.table is None:
-                    self._write(f"np.copyto({self._view(kind, base, domain, _row_major(domain))}, {value})")
+                    self._write(f"np.copyto({self._view(kind, base, domain, row_major(domain))}, {value.text})")
                 values.append(value)
                 continue
-            own = base if last else self._place_for(node.primitive.result, domain)
+            place = base if last else self._fresh(node.primitive.result, domain)[1]
             if isinstance(node, Fold):
-                self._fold(node, lanes, own)
-                values.append(self._view(node.primitive.result, own, domain, _row_major(domain)))
+                self._fold(node, lanes, place)
             else:
-                values.append(self._apply(node.primitive, [values[o] for o in node.operands], domain, own))
+                self._apply(node.primitive, [values[o] for o in node.operands], domain, place)
+            values.append(Text(self._view(node.primitive.result, place, domain, row_major(domain))))
 
-    def _place_for(self, kind: str, domain: tuple[int, ...]) -> int:
-        return self._fresh(kind, domain)[1]
-
-    def _read(self, read: Read, lanes: tuple[int, ...], domain: tuple[int, ...], kind: str, target: int | None) -> str:
+    def _read(self, read: Read, lanes: tuple[int, ...], domain: tuple[int, ...], kind: str, target: int | None) -> Text:
         """An access as a literal or a view; a gather goes to `target`, or to scratch memory."""
         terms = domain[: len(domain) - len(lanes)]
         program = self.program
         if read.table is None:
             base, strides = fixed(read.base), [fixed(stride) for stride in read.strides]
-            if kind == "f" and not any(strides) and program.inputs <= base < program.first_truth:
-                number = program.constants[base - program.inputs]
-                if math.isfinite(number):
-                    return repr(number)
+            number = self._constant(read) if kind == "f" else None
+            if number is not None and math.isfinite(number):
+                return python_number(number)
             if kind == "b" and base < program.inputs:
                 self.reads_truths = True
             turned = [*strides[len(lanes) :], *strides[: len(lanes)]]
-            return self._view(kind, self.plan.place(base, kind), domain, turned)
+            return Text(self._view(kind, self.plan.place(base, kind), domain, turned))
         if kind == "b" and read.table.min() < program.inputs:
             self.reads_truths = True
         table = read.table.reshape((*lanes, *terms))
@@ -287,57 +282,54 @@ class _Writer:
         place = target if target is not None else self._fresh(kind, flat)[1]
         memory = "truths" if kind == "b" else "memory"
         self._write(f"{memory}.take({places}, None, {self._view(kind, place, flat, [1])}, 'clip')")
-        return self._view(kind, place, domain, _row_major(domain))
+        return Text(self._view(kind, place, domain, row_major(domain)))
 
-    def _apply(self, primitive: Primitive, operands: list[str], domain: tuple[int, ...], place: int) -> str:
+    def _constant(self, node: Any) -> float | None:
+        """The number that all lanes read, if a node is such an access."""
+        if not isinstance(node, Read) or node.table is not None or any(node.strides):
+            return None
+        base, program = fixed(node.base), self.program
+        return program.constants[base - program.inputs] if program.inputs <= base < program.first_truth else None
+
+    def _apply(self, primitive: Primitive, operands: list[Text], domain: tuple[int, ...], place: int) -> None:
         """Apply a primitive to arrays or literals, into memory at `place`."""
-        out = self._view(primitive.result, place, domain, _row_major(domain))
         templates = primitive.numpy_fast if self.fast else primitive.numpy
         if templates is None:
-            self.used.add(primitive)
-            self._by_lanes(primitive, operands, (place, math.prod(domain)))
-            return out
-        numbers = [_number(operand) for operand in operands]
-        if primitive is p.where and repr(numbers[1:]) == "[1.0, 0.0]":  # a truth value as a number
-            self._write(f"np.copyto({out}, {operands[0]})")
-            return out
+            self._by_lanes(primitive, operands, self._view(primitive.result, place, (math.prod(domain),), [1]))
+            return
+        out = self._view(primitive.result, place, domain, row_major(domain))
+        texts = [operand.text for operand in operands]
+        if primitive is p.where and operands[1].constant == 1.0 and _is_zero(operands[2].constant):
+            self._write(f"np.copyto({out}, {texts[0]})")  # a truth value as a number
+            return
         known = {
             "mask": self._fresh("b", domain)[0] if any("{mask}" in t for t in templates) else "",
             "temp": self._fresh("f", domain)[0] if any("{temp}" in t for t in templates) else "",
         }
         fault = primitive.numpy_fault
-        if fault and (numbers[-1] is None or numbers[-1] == 0.0):
-            self._fault(primitive, f"np.{fault.format(*operands)}")
+        if fault and operands[-1].constant in (None, 0.0):
+            self._fault(primitive, f"np.{fault.format(*texts)}")
         for template in templates:
-            self._write("np." + template.format(*operands, out=out, **known))
+            self._write("np." + template.format(*texts, out=out, **known))
         if self.fast and primitive.raises and not fault:
             self._fault(primitive, f"not np.isfinite({out}).all()")
-        return out
 
     def _fault(self, primitive: Primitive, condition: str) -> None:
         """A statement that raises where Python would; the caller then computes again, exactly, and reports."""
         self._write(f"if {condition}:")
         self._write(f"    raise ArithmeticError({f'{primitive.name}: outside of its domain, or out of range'!r})")
 
-    def _by_lanes(self, primitive: Primitive, operands: list[str], target: tuple[int, int]) -> None:
+    def _by_lanes(self, primitive: Primitive, operands: list[Text], target: str) -> None:
         """Python's own function for each lane, because NumPy's differs in the last bit."""
-        place, size = target
-        numbers = [_number(operand) for operand in operands]
-        names = ["x", "y", "z"]
-        how = spelling(primitive, numbers)
-        arguments = [
-            literal(number) if number is not None else (name, ATOM)
-            for number, name in zip(numbers, names, strict=False)
-        ]  # fmt: skip
-        moving = [(name, operand) for name, operand, n in zip(names, operands, numbers, strict=False) if n is None]
-        flat = self._view(primitive.result, place, (size,), [1])
-        text = how.write(arguments)
+        how = self.preamble.spelling(primitive, [operand.constant for operand in operands])
+        moving = {local: operand for local, operand in zip("xyz", operands, strict=False) if operand.constant is None}
+        text = how.text([o if o.constant is not None else Text(x) for x, o in zip("xyz", operands, strict=False)])
         if not moving:
-            self._write(f"{flat}[:] = {text}")
+            self._write(f"{target}[:] = {text}")
             return
-        lists = [f"{operand}.ravel().tolist()" for _, operand in moving]
+        lists = [f"{operand.text}.ravel().tolist()" for operand in moving.values()]
         source = lists[0] if len(lists) == 1 else f"zip({', '.join(lists)})"
-        self._write(f"{flat}[:] = [{text} for {', '.join(name for name, _ in moving)} in {source}]")
+        self._write(f"{target}[:] = [{text} for {', '.join(moving)} in {source}]")
 
     # --- folds ----------------------------------------------------------------------------------------------------
 
@@ -354,7 +346,7 @@ class _Writer:
         if primitive in _REDUCED:
             while tail > 1 and sizes[tail - 1] == 1 and sum(sizes[: tail - 1]) > 1:
                 tail -= 1
-        out = self._view(kind, place, lanes, _row_major(lanes))
+        out = self._view(kind, place, lanes, row_major(lanes))
         if primitive in _REDUCED and len(segments[:tail]) == sum(sizes[:tail]) <= _CHAIN:
             first, *others = [self._row(segment, lanes, kind) for segment in segments[:tail]]
             if not others:
@@ -369,10 +361,10 @@ class _Writer:
     def _fast_sum(self, segments: Sequence[Segment], lanes: tuple[int, ...], place: int) -> None:
         """In fast mode the order is free: matrix products, then reductions, then single terms; zeros are left out."""
         count = math.prod(lanes)
-        out = self._view("f", place, lanes, _row_major(lanes))
+        out = self._view("f", place, lanes, row_major(lanes))
         empty = True
         for segment in sorted(segments, key=lambda s: (contraction_of(s, lanes) is None, not s.extents)):
-            if self._is_zero(segment):
+            if not segment.extents and len(segment.body) == 1 and self._constant(segment.body[0]) == 0.0:
                 continue
             product = contraction_of(segment, lanes)
             own = place if empty else self._fresh("f", (count,))[1]
@@ -386,7 +378,7 @@ class _Writer:
                 empty = False
                 continue
             if not empty:
-                self._write(f"np.add({out}, {self._view('f', own, lanes, _row_major(lanes))}, {out})")
+                self._write(f"np.add({out}, {self._view('f', own, lanes, row_major(lanes))}, {out})")
             empty = False
         if empty:
             self._write(f"np.copyto({out}, 0.0)")
@@ -398,10 +390,10 @@ class _Writer:
             for node in segment.body
         ]
         if len(body) == 1 and isinstance(body[0], Read):
-            return self._read(body[0], lanes, lanes, kind, None)
-        own = self._place_for(kind, lanes)
-        self._nodes(body, lanes, lanes, own, kind)
-        return self._view(kind, own, lanes, _row_major(lanes))
+            return self._read(body[0], lanes, lanes, kind, None).text
+        row, place = self._fresh(kind, lanes)
+        self._nodes(body, lanes, lanes, place, kind)
+        return row
 
     def _reduce(self, primitive: Primitive, segments: Sequence[Segment], lanes: tuple[int, ...], place: int) -> None:
         """Collect terms as rows, one per term, and reduce them row by row."""
@@ -453,25 +445,11 @@ class _Writer:
         turned = [*strides[len(lanes) :], *strides[: len(lanes)]]
         place = self.plan.place(fixed(read.base), kind)
         rows, count = _count(segments[0]), math.prod(lanes)
-        if turned == _row_major(domain):
+        if turned == row_major(domain):
             return self._view(kind, place, (rows, count), [count, 1])
         if self.fast and len(segments[0].extents) == 1 and len(lanes) <= 1:
             return self._view(kind, place, (rows, count), [turned[0], *(turned[1:] or [0])])
         return None
-
-    def _is_zero(self, segment: Segment) -> bool:
-        node = segment.body[0]
-        return (
-            len(segment.body) == 1
-            and isinstance(node, Read)
-            and not segment.extents
-            and (
-                node.table is None
-                and not any(node.strides)
-                and self.program.inputs <= fixed(node.base) < self.program.first_truth
-                and self.program.constants[fixed(node.base) - self.program.inputs] == 0.0
-            )
-        )
 
     def _matmul(self, product: Product, place: int) -> None:
         left, right = (
@@ -490,8 +468,7 @@ class _Writer:
         """Straight-line code: a flat function from a list to a list."""
         name = f"{self.function.name}_scalars{len(self.blocks) + 1}"
         program = block.program
-        self.used |= {TABLE[opcode] for opcode in set(program.opcodes)}
-        self.blocks.append("".join(emit_function(program, name)))
+        self.blocks.append("".join(emit_function(program, name, self.preamble)))
         kinds = ["b" if k in program.truth_inputs else "f" for k in range(program.inputs)]
         place = self.plan.place(block.base, "f")
         if "b" in kinds:
@@ -522,16 +499,9 @@ def _count(segment: Segment) -> int:
     return math.prod(map(fixed, segment.extents))
 
 
-def _row_major(shape: Sequence[int]) -> list[int]:
-    strides = [1] * len(shape)
-    for k in range(len(shape) - 2, -1, -1):
-        strides[k] = strides[k + 1] * shape[k + 1]
-    return strides
-
-
-def _number(text: str) -> float | None:
-    """The number that an operand is, if it is a literal."""
-    return float(text) if text[0] in "-0123456789" else None
+def _is_zero(number: float | bool | None) -> bool:
+    """Whether a number is 0.0 (and not -0.0), if it is one."""
+    return number == 0.0 and math.copysign(1.0, number) > 0.0
 
 
 def _kinds_of(body: Sequence[Any], wanted: str) -> list[str]:

@@ -10,21 +10,19 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ...runtime import primitives
-from ...runtime.primitives import AND, ATOM, COMPARISON, CONDITIONAL, NOT, OR, POWER, TABLE, UNARY, Primitive
+from ...runtime.primitives import AND, ATOM, CONDITIONAL, OR, TABLE, Primitive
 from ..array_program import ArrayProgram
 from ..program import Program
+from ..spelling import WIDTH, Spelling, Text, filled, python_number, safe_comment
 from ..split import split
 
-#: Lines are at most this long, as far as that is in our hands.
-WIDTH = 100
 #: An expression that would become longer than this (in characters, roughly) is given a name instead.
 _EXPRESSION = 88
 #: A variable is written into its consumer only if that comes at most this many equations later.
@@ -41,54 +39,45 @@ _NO_VALUE = "the function has no value at these numbers"
 _SPLIT, _PART = 300_000, 100_000
 
 
-class Spelling:
-    """How a primitive is written: a template cut into pieces, and how strongly each operand must bind."""
+class Preamble:
+    """What stands above generated functions: names from `math`, and the source of scalar functions that they call."""
 
-    def __init__(self, template: str, strength: int) -> None:
-        self.pieces = re.split(r"\{\d\}", template)
-        self.slots = [int(k) for k in re.findall(r"\{(\d)\}", template)]
-        self.strength = strength
-        self.infix = self.slots == [0, 1] and self.pieces[0] == "" == self.pieces[2]
-        if strength == ATOM:
-            self.minimum = [CONDITIONAL] * len(self.slots)
-        elif strength == POWER:
-            self.minimum = [ATOM, UNARY]
-        elif strength in (COMPARISON, CONDITIONAL):
-            self.minimum = [strength + 1] * len(self.slots)
-        elif strength in (NOT, UNARY):
-            self.minimum = [strength]
-        else:  # left-associative: operands to the right must bind more strongly
-            self.minimum = [strength] + [strength + 1] * (len(self.slots) - 1)
+    def __init__(self) -> None:
+        self._functions: set[Callable[..., float]] = set()
+        self._names: set[str] = set()
+        self._spellings: dict[tuple[Primitive, str], Spelling] = {}
 
-    def write(self, operands: Sequence[tuple[str, int]]) -> str:
-        """The expression for operands given as text and strength."""
-        text = self.pieces[0]
-        for piece, slot, minimum in zip(self.pieces[1:], self.slots, self.minimum, strict=True):
-            operand, strength = operands[slot]
-            text += operand + piece if strength >= minimum else f"({operand}){piece}"
-        return text
+    def spelling(self, primitive: Primitive, constants: Sequence[float | bool | None]) -> Spelling:
+        """How a primitive is written, which may depend on the operands that are constants."""
+        template = primitive.python if isinstance(primitive.python, str) else primitive.python(*constants)
+        known = self._spellings.get((primitive, template))
+        if known is None:
+            known = self._spellings[primitive, template] = Spelling(template, primitive.strength)
+            candidates = {*primitive.imports, *_NUMBERS}
+            self._names |= known.names & candidates
+            function = primitive.prelude
+            if function is not None and function.__name__ in known.names:
+                self._functions.add(function)
+                self._names.update(candidates.intersection(function.__code__.co_names))
+        return known
 
+    def number(self, number: float | bool) -> Text:
+        """How a constant is written."""
+        if not math.isfinite(number):
+            self._names.add("nan" if number != number else "inf")
+        return python_number(number)
 
-_spellings: dict[tuple[str, int], Spelling] = {}
+    def imports(self) -> list[str]:
+        """The line that imports what is needed from `math`, if anything is."""
+        return [f"from math import {', '.join(sorted(self._names))}"] if self._names else []
 
-
-def spelling(primitive: Primitive, constants: Sequence[float | bool | None]) -> Spelling:
-    """The spelling of a primitive, which may depend on the operands that are constants."""
-    template = primitive.python if isinstance(primitive.python, str) else primitive.python(*constants)
-    known = _spellings.get((template, primitive.strength))
-    if known is None:
-        strength = ATOM if re.fullmatch(r"\w+\(.*\)", template) else primitive.strength
-        known = _spellings[template, primitive.strength] = Spelling(template, strength)
-    return known
+    def functions(self) -> list[str]:
+        """The source of the scalar functions."""
+        return sorted(inspect.getsource(f).partition("  # type:")[0].rstrip() + "\n" for f in self._functions)
 
 
-def literal(number: float | bool) -> tuple[str, int]:
-    """How a constant is written, and how strongly it binds."""
-    if isinstance(number, bool) or math.isfinite(number):
-        text = repr(number)
-    else:
-        text = "nan" if number != number else "inf" if number > 0 else "-inf"
-    return text, UNARY if text.startswith("-") else ATOM
+#: Numbers that are names of `math`.
+_NUMBERS = ("inf", "nan")
 
 
 def named_positions(primitive: Primitive) -> frozenset[int]:
@@ -135,7 +124,7 @@ class _Layout:
         checked = primitives.checked.opcode
         overhead = [len(t) - 3 * sum(times) for t, times in zip(templates, written_times, strict=True)]
         inlined = bytearray(extended)
-        literals = [len(literal(number)[0]) for number in reversed(program.constants)]
+        literals = [len(python_number(number).text) for number in reversed(program.constants)]
         bars = [
             _NAME if target == -1 or target >= inputs else len(program.bar_name(target))
             for target in program.adjoint_of.tolist()
@@ -190,23 +179,24 @@ class _Layout:
         self.named = count - sum(inlined)
 
 
-def emit_function(program: Program, name: str, doc: str = "") -> list[str]:
+def emit_function(program: Program, name: str, preamble: Preamble, doc: str = "") -> list[str]:
     """The source of a function `name` that computes a program, in sections that can be compiled one by one.
 
-    It takes one argument per input group (a number, or a list of numbers) and returns one result per output group.
+    It takes one argument per input group (a number, or a list of numbers) and returns one result per output group. What
+    it refers to is added to the preamble.
     """
     arguments = [group.name for group in program.input_groups]
     head = [*signature(name, arguments), *docstring(program, doc)]
     if len(program) <= _SPLIT:
         layout = _Layout(program)
-        statements = _Statements(program, layout)
+        statements = _Statements(program, layout, preamble)
         unpacking = _unpack(program, layout.uses)
         return [_joined([*head, *unpacking, *statements.lines, *_return(program, statements.texts)])]
     parts = split(program, _PART)
     sections = []
     for k, part in enumerate(parts):
         layout = _Layout(part.program)
-        statements = _Statements(part.program, layout)
+        statements = _Statements(part.program, layout, preamble)
         final = part is parts[-1]
         result = _return(part.program, statements.texts) if final else _store(part.program, statements.texts)
         title = f"def _{name}_{k + 1}(_w):"
@@ -257,19 +247,23 @@ class _Statements:
         texts: per operand (constants, `~k`, from the end) how it is written.
     """
 
-    def __init__(self, program: Program, layout: _Layout) -> None:
+    def __init__(self, program: Program, layout: _Layout, preamble: Preamble) -> None:
         inputs, count, constants = program.inputs, len(program), program.constants
         inlined = layout.inlined
-        literals = [literal(number) for number in reversed(constants)]
-        texts: list[str] = [*program.input_names, *[""] * count, *(text for text, _ in literals)]
-        strengths: list[int] = [ATOM] * (inputs + count) + [strength for _, strength in literals]
+        literals = [python_number(number) for number in reversed(constants)]
+        for k, number in enumerate(constants):
+            if not math.isfinite(number) and (~k in program.operands or ~k in program.outputs):
+                preamble.number(number)
+        texts: list[str] = [*program.input_names, *[""] * count, *(literal.text for literal in literals)]
+        strengths: list[int] = [ATOM] * (inputs + count) + [literal.strength for literal in literals]
         lines: list[str] = []
         choose = _name_chooser(program, layout)
         comment = _commenter(program, lines)
-        fixed = [spelling(p, ()) if isinstance(p.python, str) else None for p in TABLE]
+        add_opcode, checked_opcode = primitives.add.opcode, primitives.checked.opcode
+        present = set(program.opcodes) - {checked_opcode}
+        fixed = [preamble.spelling(p, ()) if p.opcode in present and isinstance(p.python, str) else None for p in TABLE]
         infix = [(s.pieces[1], s.minimum[0], s.minimum[1]) if s is not None and s.infix else None for s in fixed]
         binds = [s.strength if s is not None else 0 for s in fixed]
-        add_opcode, checked_opcode = primitives.add.opcode, primitives.checked.opcode
         tested: set[int] = set()
         columns = zip(program.opcodes.tolist(), layout.refs, program.sites.tolist(), strict=True)
         last_site = -1
@@ -293,8 +287,8 @@ class _Statements:
             else:
                 how = fixed[opcode]
                 if how is None:
-                    how = spelling(TABLE[opcode], [constants[~o] if o < 0 else None for o in refs])
-                text = how.write([(texts[o], strengths[o]) for o in refs])
+                    how = preamble.spelling(TABLE[opcode], [constants[~o] if o < 0 else None for o in refs])
+                text = how.text([(texts[o], strengths[o]) for o in refs])
                 strength = how.strength
             if inlined[variable]:
                 texts[variable], strengths[variable] = text, strength
@@ -349,12 +343,6 @@ def _commenter(program: Program, lines: list[str]) -> Callable[[int, int, bool],
         return site
 
     return comment
-
-
-def safe_comment(text: str) -> str:
-    """A comment in one line of printable characters, cut to the width of a line."""
-    line = "".join(character if character.isprintable() else " " for character in text)
-    return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
 
 
 def _name_chooser(program: Program, layout: _Layout) -> Callable[[int, int, int], str]:
@@ -495,17 +483,6 @@ def _return(program: Program, texts: Sequence[str]) -> list[str]:
     return [*lines, "    )"]
 
 
-def filled(items: Sequence[str], indent: str) -> list[str]:
-    """Items and commas in lines that are as full as `WIDTH` allows."""
-    lines, line = [], indent
-    for item in items:
-        if len(line) + len(item) + 1 > WIDTH and line != indent:
-            lines.append(line.rstrip())
-            line = indent
-        line += f"{item}, "
-    return [*lines, line.rstrip()]
-
-
 class Function(NamedTuple):
     """A function of a generated module: a program, its name, and its docstring."""
 
@@ -516,30 +493,8 @@ class Function(NamedTuple):
 
 def emit_module(functions: Sequence[Function], header: Sequence[str]) -> list[str]:
     """The sections of a module, to be joined as they are: a header that says what it is, then the functions."""
-    used = {TABLE[opcode] for function in functions for opcode in set(function.program.opcodes)}
-    sources = [section for function in functions for section in emit_function(*function)]
-    preludes, imports = needed_by(used, sources)
+    preamble = Preamble()
+    sections = [section for program, name, doc in functions for section in emit_function(program, name, preamble, doc)]
     head = "".join(safe_comment(f"# {line}") + "\n" for line in header)
-    if imports:
-        head += f"\nfrom math import {', '.join(imports)}\n"
-    return [head, *(f"\n\n{section}" for section in (*preludes, *sources))]
-
-
-def needed_by(used: Iterable[Primitive], sources: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What sources that apply these primitives need: the source of scalar functions, and names from `math`."""
-    used = set(used)
-    functions = {
-        p.prelude for p in used if p.prelude is not None and any(_calls(s, p.prelude.__name__) for s in sources)
-    }
-    preludes = sorted(inspect.getsource(function).partition("  # type:")[0].rstrip() + "\n" for function in functions)
-    candidates = {name for primitive in used for name in primitive.imports} | {"inf", "nan"}
-    imports = sorted(name for name in candidates if any(_mentions(s, name) for s in (*sources, *preludes)))
-    return preludes, imports
-
-
-def _calls(source: str, name: str) -> bool:
-    return f"{name}(" in source and re.search(rf"(?<![\w.]){name}\(", source) is not None
-
-
-def _mentions(source: str, name: str) -> bool:
-    return name in source and re.search(rf"(?<![\w.]){name}\b", source) is not None
+    head += "".join(f"\n{line}\n" for line in preamble.imports())
+    return [head, *(f"\n\n{section}" for section in (*preamble.functions(), *sections))]

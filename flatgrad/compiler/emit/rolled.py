@@ -7,44 +7,32 @@ row by row. Sums are `total(...)`, which adds from left to right; the built-in `
 from __future__ import annotations
 
 import itertools
-import math
 import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
-
-import numpy as np
 
 from ...runtime import primitives as p
-from ...runtime.primitives import ATOM, BY_NAME, CONDITIONAL, TABLE, Primitive
+from ...runtime.primitives import BY_NAME, TABLE, Primitive
 from ...runtime.sites import Location
-from ..array_printer import LANES, TERMS, Source, Sources, joined_terms, linear
-from ..array_program import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement
+from ..array_program import Addresses, Block, Fold, Read, Segment, Statement
+from ..bodies import LANES, TERMS, BodyWriter, Scope, scope_of
 from ..buffers import span
-from ..extents import fixed
-from ..program import Program
+from ..names import Names
+from ..spelling import GLUE, WIDTH, Text, called, index, joined, safe_comment, variable, wrapped
+from ..views import Piece, Source, Sources, pieces, places_among, repetitions
 from .numpy import ArrayFunction
-from .python import (
-    WIDTH,
-    docstring,
-    emit_function,
-    literal,
-    named_positions,
-    needed_by,
-    safe_comment,
-    signature,
-    spelling,
-)
+from .python import Preamble, docstring, emit_function, named_positions, signature
 
 #: A block of more equations becomes a function of its own.
 _BLOCK = 40
 #: An expression of a block that would become longer than this gets a name.
 _EXPRESSION = 80
-#: A repetition in a list of outputs is at most so many pieces long; a list of more pieces is gathered.
-_PERIOD, _PIECES = 4, 24
+#: A list of outputs of more pieces is gathered.
+_PIECES = 24
 #: Lists of at most so many outputs are written element by element, where they come from straight-line code.
 _ITEMS = 12
+#: Up to so many single terms are written as one sum.
+_TERMS = 8
 
 _PRELUDE = {
     "total": '''\
@@ -85,6 +73,8 @@ def where(condition, a, b):
 _PARTS = {"value": "the value", "gradient": "the gradient, backwards", "update": "the update"}
 #: Primitives whose operands must all be computed, and the functions that stand for them.
 _EAGER = {p.where: "where", p.logical_and: "both", p.logical_or: "either"}
+#: Functions of the prelude that fold, and their operators.
+_FOLDING = {p.add: ("total", "+"), p.mul: ("product", "*")}
 
 
 def emit_rolled(functions: Sequence[ArrayFunction], header: Sequence[str]) -> list[str]:
@@ -92,71 +82,57 @@ def emit_rolled(functions: Sequence[ArrayFunction], header: Sequence[str]) -> li
 
     Each function takes one number or list of numbers per input group, and returns one per output group.
     """
-    writers = [_Writer(function, f"{function.name.upper()}_" if len(functions) > 1 else "") for function in functions]
+    preamble = Preamble()
+    writers = [
+        _Writer(function, f"{function.name.upper()}_" if len(functions) > 1 else "", preamble) for function in functions
+    ]
     sections = [section for writer in writers for section in writer.sections()]
     data = [section for writer in writers for section in writer.data()]
-    used = {primitive for writer in writers for primitive in writer.used}
-    helpers = [_helper(primitive) for primitive in TABLE if primitive in used and _needs_helper(primitive)]
-    called = {name for writer in writers for name in writer.called}
+    called = {item for writer in writers for item in writer.called}
     if called & {"total", "product"}:
         called.add("fold")
-    known = [name for name in _PRELUDE if name in called]
-    preludes, imports = needed_by(used, [*sections, *helpers, *data])
+    helpers = [_helper(primitive, preamble) for primitive in TABLE if primitive in called]
     head = "".join(safe_comment(f"# {line}") + "\n" for line in header)
-    if imports:
-        head += f"\nfrom math import {', '.join(imports)}\n"
-    body = [*(_PRELUDE[name] for name in known), *preludes, *helpers, *sections]
-    return [head, *(f"\n\n{section}" for section in body), *(f"\n\n{section}" for section in data)]
+    head += "".join(f"\n{line}\n" for line in preamble.imports())
+    preludes = [text for function, text in _PRELUDE.items() if function in called]
+    body = [*preludes, *preamble.functions(), *helpers, *sections, *data]
+    return [head, *(f"\n\n{section}" for section in body)]
 
 
-def _needs_helper(primitive: Primitive) -> bool:
-    """Whether the spelling names an operand twice, so that a function says what it means."""
-    return primitive.prelude is None and primitive not in _EAGER and bool(named_positions(primitive))
-
-
-def _helper(primitive: Primitive) -> str:
+def _helper(primitive: Primitive, preamble: Preamble) -> str:
+    """The function that stands for a primitive whose spelling names an operand twice."""
     names = ["a", "b", "c"][: primitive.arity]
-    text = spelling(primitive, [None] * primitive.arity).write([(name, ATOM) for name in names])
+    text = preamble.spelling(primitive, [None] * primitive.arity).text(list(map(variable, names)))
     doc = (primitive.__doc__ or "").partition(";")[0].rstrip(".")
     return f'def {primitive.name}({", ".join(names)}):\n    """{doc}."""\n    return {text}\n'
 
 
-class _Piece(NamedTuple):
-    """Consecutive outputs: `length` elements of a source from `start`, `step` apart."""
-
-    source: Source
-    start: int
-    length: int
-    step: int
-
-
-class _Writer:
+class _Writer(BodyWriter):
     """Writes one function."""
 
-    def __init__(self, function: ArrayFunction, prefix: str) -> None:
-        groups = [group._replace(name=_argument(group.name)) for group in function.program.input_groups]
+    longest_equation = _EXPRESSION
+
+    def __init__(self, function: ArrayFunction, prefix: str, preamble: Preamble) -> None:
+        names = Names(reserved=_is_own)
+        groups = [group._replace(name=names.take(group.name)) for group in function.program.input_groups]
         self.function, self.program, self.prefix = function, replace(function.program, input_groups=groups), prefix
-        self.sources = Sources(self.program)
-        self.used: set[Primitive] = set()
-        self.called: set[str] = set()  # functions of the prelude
+        self.sources, self.preamble = Sources(self.program), preamble
+        self.called: set[str | Primitive] = set()  # functions of the prelude, and primitives that are functions
         self.lines: list[str] = []
         self.blocks: list[str] = []
-        self.written: list[str] = []
         self.tables: list[list[int]] = []
-        self.joined: dict[tuple[str, ...], str] = {}
-        taken = {group.name for group in self.program.input_groups}
-        self.lane_names = [name for name in LANES if name not in taken]
-        self.term_names = [name for name in TERMS if name not in taken]
-        self.locals = (name for name in itertools.chain("abcdefgh", (f"a{k}" for k in itertools.count()))
-                       if name not in taken)  # fmt: skip
-        self.temporary = itertools.count(1)
-        self.cells: dict[int, str] = {}  # results of blocks that are read one by one, by address
+        self.constants: set[Source] = set()  # those that are read
+        self.lists: dict[tuple[str, ...], str] = {}
+        self.lane_names, self.term_names = tuple(names.free(LANES)), tuple(names.free(TERMS))
+        self.short_names = names.free(itertools.chain("abcdefgh", (f"a{k}" for k in itertools.count())))
+        self.numbered_names = (f"t{k}" for k in itertools.count(1))
+        self.bindings: list[str] | None = None  # loops over one element, which give names; None in straight-line code
+        self.cells: dict[int, Text] = {}  # results of blocks that are read one by one, by address
 
     # --- the function ---------------------------------------------------------------------------------------------
 
     def sections(self) -> list[str]:
         program = self.program
-        arguments = [group.name for group in program.input_groups]
         shown: set[Location] = set()
         last: Location | None = None
         part = "value"
@@ -177,219 +153,165 @@ class _Writer:
                 shown.add(location)
                 last = location
             self._statement(statement)
-        returned = self._returned()
+        self._return()
+        arguments = [group.name for group in program.input_groups]
         head = [*signature(self.function.name, arguments), *docstring(program, self.function.doc)]
-        body = [f"    {line}" for line in [*self.lines, *returned]]
-        self.written = [*self.blocks, "\n".join([*head, *body]) + "\n"]
-        return self.written
+        return [*self.blocks, "\n".join([*head, *(f"    {line}" for line in self.lines)]) + "\n"]
 
     def data(self) -> list[str]:
         """Constants that the sections read, and tables, as lists."""
-        sections = []
-        lines = [line for section in self.written for line in section.splitlines() if not line.lstrip().startswith("#")]
-        words = set(re.findall(r"\w+", "\n".join(lines)))
-        for source in self.sources.constants:
-            if self._constant_name(source) not in words:  # all that is read of it may have become literals
-                continue
-            numbers = [literal(self.sources.number(source.base + k))[0] for k in range(source.size)]
-            sections.append(_listed(self._constant_name(source), numbers))
-        for k, table in enumerate(self.tables):
-            sections.append(_listed(f"{self.prefix}T{k + 1}", list(map(str, table))))
-        return sections
-
-    def _constant_name(self, source: Source) -> str:
-        return f"{self.prefix}{source.name.upper()}"
+        number = self.preamble.number
+        lists = {
+            self._name(source): [number(constant).text for constant in self.sources.numbers(source)]
+            for source in self.sources.constants
+            if source in self.constants  # all that is read of others has become literals
+        }
+        lists |= {f"{self.prefix}T{k + 1}": list(map(str, table)) for k, table in enumerate(self.tables)}
+        return ["\n".join([f"{key} = [", *wrapped(", ".join(items) + ",", first="    "), "]\n"])
+                for key, items in lists.items()]  # fmt: skip
 
     # --- statements -----------------------------------------------------------------------------------------------
 
     def _statement(self, statement: Statement) -> None:
-        shape = tuple(map(fixed, statement.shape))
-        names = (
-            self.lane_names[: len(shape)]
-            if len(shape) <= len(self.lane_names)
-            else [f"i{k}" for k in range(len(shape))]
-        )
-        text, bindings = self._body(statement.body, shape, names, CONDITIONAL)
-        loops = _loops(names, shape) + bindings
-        if not loops:
-            self._assign(statement.name, text)
-            return
-        if not shape:
-            self._assign(statement.name, f"[{text}{loops}][0]")
-            return
-        line = f"{statement.name} = [{text}{loops}]"
+        scope = scope_of(statement.shape, self.lane_names)
+        self.bindings = []
+        text = self.body(statement.body, scope).text
+        loops = [*_loops(scope), *self.bindings]
+        self.bindings = None
+        if not statement.shape:
+            self._assign(statement.name, f"[{' '.join([text, *loops])}][0]" if loops else text)
+        else:
+            self._write(f"{statement.name} = [", [text, " ".join(loops)], "]")
+
+    def _assign(self, local: str, text: str) -> None:
+        line = f"{local} = {text}"
         if len(line) + 4 <= WIDTH:
-            self.lines.append(line)
-            return
-        self.lines += [f"{statement.name} = [", *_wrapped(text, "    "), *_wrapped(loops.strip(), "    "), "]"]
+            self.lines.append(line.replace(GLUE, " "))
+        else:
+            self._write(f"{local} = (", [text], ")")
 
-    def _assign(self, name: str, text: str) -> None:
-        line = f"{name} = {text}"
-        self.lines += [line] if len(line) + 4 <= WIDTH else [f"{name} = (", *_wrapped(text, "    "), ")"]
+    def _write(self, opening: str, parts: Sequence[str], closing: str) -> None:
+        """A statement in one line, or else its parts in lines of their own."""
+        line = opening + " ".join(parts) + closing
+        if len(line) + 4 <= WIDTH:
+            self.lines.append(line.replace(GLUE, " "))
+        else:
+            self.lines += [opening, *(line for part in parts for line in wrapped(part, first="    ")), closing]
 
-    def _body(self, nodes: Sequence[Node], extents: tuple[int, ...], names: list[str], least: int) -> tuple[str, str]:
-        """The last node as an expression, and the loops over one element that name what is used several times."""
-        uses = [0] * len(nodes)
-        for node in nodes:
-            if isinstance(node, Apply):
-                for operand in node.operands:
-                    uses[operand] += 1
-        texts: list[tuple[str, int]] = []
-        bindings = ""
-        for k, node in enumerate(nodes):
-            if isinstance(node, Read):
-                text, strength = self._read(node, extents, names), ATOM
-                if text[0] == "-":
-                    text, strength = f"({text})", ATOM
-            elif isinstance(node, Apply):
-                text, strength = self._applied(
-                    node.primitive, [nodes[o] for o in node.operands], [texts[o] for o in node.operands]
-                )
-            else:
-                text, strength = self._fold(node, extents, names)
-            if uses[k] > 1 and not isinstance(node, Read):
-                name = next(self.locals)
-                bindings += f" for {name} in [{text}]"
-                text, strength = name, ATOM
-            texts.append((text, strength))
-        text, strength = texts[-1]
-        return (text if strength >= least else f"({text})"), bindings
+    def named(self, text: Text) -> Text:
+        if self.bindings is None:
+            local = next(self.numbered_names)
+            self._assign(local, text.text)
+        else:
+            local = next(self.short_names)
+            self.bindings.append(_glued(f"for {local} in") + f" [{text.text}]")
+        return variable(local, text.kind)
 
-    def _applied(
-        self, primitive: Primitive, nodes: Sequence[Node], operands: Sequence[tuple[str, int]]
-    ) -> tuple[str, int]:
-        self.used.add(primitive)
-        arguments = ", ".join(text for text, _ in operands)
-        if primitive in _EAGER and not all(_is_simple(node) for node in nodes[primitive is p.where :]):
-            self.called.add(_EAGER[primitive])
-            return f"{_EAGER[primitive]}({arguments})", ATOM
-        if _needs_helper(primitive):
-            return f"{primitive.name}({arguments})", ATOM
-        numbers = [self._constant_of(node) for node in nodes]
-        how = spelling(primitive, numbers)
-        return how.write(operands), how.strength
+    def constant(self, number: float | bool) -> Text:
+        return self.preamble.number(number)
 
-    def _fold(self, fold: Fold, extents: tuple[int, ...], names: list[str]) -> tuple[str, int]:
+    def applied(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
+        function: str | Primitive | None = None
+        if primitive in _EAGER:
+            if any(operand.raises for operand in operands[1:]):
+                function = _EAGER[primitive]
+        elif primitive.prelude is None and named_positions(primitive):
+            function = primitive  # its spelling names an operand twice
+        if function is None:
+            return self.preamble.spelling(primitive, [o.constant for o in operands]).write(primitive, operands)
+        self.called.add(function)
+        return called(function if isinstance(function, str) else function.name, primitive, operands)
+
+    def fold(self, fold: Fold, scope: Scope, last: bool) -> Text:
         """`a + b`, `total(x for r in range(n))`, `total([a, *(x for r in range(n)), b])`."""
-        primitive, parts = fold.primitive, []
-        self.used.add(primitive)
-        single = all(not segment.extents for segment in fold.segments)
-        if single and primitive in (p.add, p.mul) and len(fold.segments) <= 8:
-            how = spelling(primitive, [None, None])
-            texts = []
-            for k, segment in enumerate(fold.segments):
-                text, bindings = self._body(segment.body, extents, names, how.strength + (k > 0))
-                texts.append(text)
-                if bindings:
-                    break
-            else:
-                return joined_terms(texts, how.pieces[1]), how.strength
-        parts = [self._segment(segment, extents, names) for segment in fold.segments]
-        folding = {p.add: "total", p.mul: "product"}.get(primitive, "fold")
-        self.called.add(folding)
-        name = f"{folding}("
-        if folding == "fold":
-            if primitive in _EAGER:
-                self.called.add(_EAGER[primitive])
-            name += f"{_EAGER.get(primitive, primitive.name)}, "
-        if len(parts) == 1 and parts[0].startswith("*("):
-            inner = parts[0][1:] if folding == "fold" else parts[0][2:-1]
-            return f"{name}{inner})", ATOM
-        return f"{name}[{', '.join(parts)}])", ATOM
+        primitive = fold.primitive
+        terms = [self._terms(segment, scope) for segment in fold.segments]
+        function, sign = _FOLDING.get(primitive, ("fold", ""))
+        if sign and len(terms) <= _TERMS and not any(loops for _, loops in terms):
+            return joined([text for text, _ in terms], sign, primitive.strength)
+        self.called.add(function)
+        first = ""
+        if not sign:
+            self.called.add(_EAGER.get(primitive, primitive))
+            first = f"{_EAGER.get(primitive, primitive.name)}, "
+        parts = [f"{text.text} {loops}" if loops else text.text for text, loops in terms]
+        if len(parts) == 1 and terms[0][1]:
+            return Text(
+                f"{function}({first}({parts[0]}))" if first else f"{function}({parts[0]})", kind=primitive.result
+            )
+        items = [f"*({part})" if loops else part for part, (_, loops) in zip(parts, terms, strict=True)]
+        return Text(f"{function}({first}[{', '.join(items)}])", kind=primitive.result)
 
-    def _segment(self, segment: Segment, extents: tuple[int, ...], names: list[str]) -> str:
-        shape = tuple(map(fixed, segment.extents))
-        own = self.term_names[: len(shape)]
-        text, bindings = self._body(segment.body, extents + shape, [*names, *own], CONDITIONAL)
-        loops = _loops(own, shape) + bindings
-        return f"*({text}{loops})" if loops else text
+    def _terms(self, segment: Segment, scope: Scope) -> tuple[Text, str]:
+        """The terms of a segment: an expression, and the loops around it."""
+        inner = scope_of(segment.extents, self.term_names)
+        outer, self.bindings = self.bindings, []
+        text = self.body(segment.body, scope.inside(inner))
+        loops = [*_loops(inner), *self.bindings]
+        self.bindings = outer
+        return text, " ".join(loops)
 
     # --- accesses -------------------------------------------------------------------------------------------------
 
-    def _read(self, read: Read, extents: tuple[int, ...], names: list[str]) -> str:
-        low, high = span(read, extents)
-        if low == high and low in self.cells:
-            return self.cells[low]
-        if read.table is None:
-            source = self.sources.of(low)
-            base, strides = fixed(read.base), [fixed(stride) for stride in read.strides]
-            if source is None and low == high:
-                return literal(self.sources.number(low))[0]
-            if source is not None and high < source.base + source.size:
-                return self._element(source, linear(base - source.base, strides, names))
-            between = self._between(low, high)
-            return f"{self._together(between)}[{linear(base - between[0].base, strides, names)}]"
-        owners: dict[str, Source] = {}
-        for address in np.unique(read.table).tolist():
-            source = self.sources.of(address) or Source(literal(self.sources.number(address))[0], address, ())
-            owners[source.name] = source
-        found = sorted(owners.values(), key=lambda source: source.base)
-        starts = np.cumsum([0, *(source.size for source in found)])
-        which = np.searchsorted([source.base for source in found], read.table, side="right") - 1
-        table = read.table - np.array([source.base for source in found])[which] + starts[which]
-        self.tables.append(table.tolist())
-        steps = [math.prod(extents[k + 1 :]) for k in range(len(extents))]
-        place = f"{self.prefix}T{len(self.tables)}[{linear(0, steps, names)}]"
-        name = self._name(found[0]) if len(found) == 1 and found[0].shape else self._together(found)
-        return f"{name}[{place}]"
+    def read(self, read: Read, scope: Scope) -> Text:
+        sources, view = self.sources, self.sources.view(read, scope.extents)
+        if view.low == view.high:
+            return self._cell(view.low)
+        offset = view.offset
+        if view.source is not None:
+            owners, array = [view.source], self._name(view.source)
+        else:
+            owners = sources.between(view.low, view.high) if view.table is None else sources.among(view.table)
+            array = self._together(owners)
+            offset -= owners[0].base if view.table is None else 0
+        place = index(offset, view.factors, scope.names)
+        if view.table is not None:
+            self.tables.append(places_among(owners, view.table).tolist())
+            place = f"{self.prefix}T{len(self.tables)}[{place}]"
+        return Text(f"{array}[{place}]")
 
-    def _between(self, low: int, high: int) -> list[Source]:
-        """Everything that has an address in a range, in order; constants that have no name, too."""
-        found = []
-        while low <= high:
-            source = self.sources.of(low) or Source(literal(self.sources.number(low))[0], low, ())
-            found.append(source)
-            low = source.base + source.size
-        return found
-
-    def _constant_of(self, node: Node) -> float | bool | None:
-        """The constant that all lanes read, if a node is such an access."""
-        if not isinstance(node, Read) or node.table is not None or any(map(fixed, node.strides)):
-            return None
-        base = fixed(node.base)
-        known = self.program.inputs <= base < self.program.first_result
-        return self.sources.number(base) if known and self.sources.of(base) is None else None
-
-    def _element(self, source: Source, index: str) -> str:
-        return f"{self._name(source)}[{index}]" if source.shape else self._name(source)
+    def _cell(self, address: int) -> Text:
+        """The number at an address."""
+        source = self.sources.of(address)
+        if address in self.cells:
+            return self.cells[address]
+        if source.kind == "number":
+            return self.constant(self.sources.number(address))
+        if not source.shape:
+            return variable(self._name(source))
+        return Text(f"{self._name(source)}[{address - source.base}]")
 
     def _name(self, source: Source) -> str:
-        return self._constant_name(source) if source in self.sources.constants else source.name
+        if source.kind != "constants":
+            return source.name
+        self.constants.add(source)
+        return f"{self.prefix}{source.name.upper()}"
 
     def _together(self, sources: Sequence[Source]) -> str:
         """The name of a list of what several sources have, one after the other; made where it is needed first."""
-        names = [self._name(source) if source.shape else f"[{self._name(source)}]" for source in sources]
-        key = tuple(names)
-        if key not in self.joined:
-            self.joined[key] = f"m{len(self.joined) + 1}"
-            self._assign(self.joined[key], " + ".join(names))
-        return self.joined[key]
+        key = tuple(self._name(source) if source.shape else f"[{self._cell(source.base).text}]" for source in sources)
+        if key not in self.lists:
+            self.lists[key] = f"m{len(self.lists) + 1}"
+            self._assign(self.lists[key], " + ".join(key))
+        return self.lists[key]
 
     # --- blocks ---------------------------------------------------------------------------------------------------
 
-    def _block(self, block: Block, name: str) -> None:
+    def _block(self, block: Block, title: str) -> None:
         program = block.program
-        self.used |= {TABLE[opcode] for opcode in set(program.opcodes)}
-        inputs = [self._read(Read(address, ()), (), []) if self._scalar(address) else self._cell(address)
-                  for address in block.reads.tolist()]  # fmt: skip
+        inputs = [self._cell(address) for address in block.reads.tolist()]
         if len(program) > _BLOCK:
-            function = f"{self.function.name}_{name}"
-            self.blocks.append("".join(emit_function(program, function)))
-            self._assign(name, f"{function}([{', '.join(inputs)}])")
+            function = f"{self.function.name}_{title}"
+            self.blocks.append("".join(emit_function(program, function, self.preamble)))
+            self._assign(title, f"{function}([{', '.join(text.text for text in inputs)}])")
             return
-        results = self._straight(program, inputs)
-        addresses = range(block.base, block.base + block.lanes)
+        results = self.straight(program, inputs)
         if self._read_together(block):
-            self._assign(name, f"[{', '.join(results)}]")
-        elif len(self.program.statements) == 1:  # the whole program: everything goes into the return statement
-            self.cells.update(zip(addresses, results, strict=True))
-        else:
-            for address, text in zip(addresses, results, strict=True):
-                if not text.isidentifier():
-                    own = f"t{next(self.temporary)}"
-                    self._assign(own, text)
-                    text = own
-                self.cells[address] = text
+            self._assign(title, f"[{', '.join(text.text for text in results)}]")
+            return
+        alone = len(self.program.statements) == 1  # the whole program: everything goes into the return statement
+        for k, text in enumerate(results):
+            self.cells[block.base + k] = text if alone or text.settled else self.named(text)
 
     def _read_together(self, block: Block) -> bool:
         """Whether some access or list of outputs ranges over the results of a block."""
@@ -398,7 +320,7 @@ class _Writer:
             if isinstance(statement, Statement):
                 for read, extents in statement.reads():
                     low, high = span(read, extents)
-                    if low <= last and high >= first and (read.table is not None or low < high):
+                    if low <= last and high >= first and low < high:
                         return True
         start = 0
         for group in self.program.output_groups:
@@ -408,186 +330,78 @@ class _Writer:
                 return True
         return False
 
-    def _scalar(self, address: int) -> bool:
-        """Whether an address is a scalar of its own, and no element of a list."""
-        source = self.sources.of(address)
-        return source is None or not source.shape
-
-    def _cell(self, address: int) -> str:
-        if address in self.cells:
-            return self.cells[address]
-        source = self.sources.of(address)
-        assert source is not None
-        return self._element(source, str(address - source.base))
-
-    def _straight(self, program: Program, inputs: Sequence[str]) -> list[str]:
-        """Statements of straight-line code; returns how its outputs are written."""
-        texts = [(text, ATOM) for text in inputs]
-        uses = [0] * (program.inputs + len(program))
-        for operand in [*program.operands, *program.outputs]:
-            if operand >= 0:
-                uses[operand] += 1
-        kept = {operand for equation in program.equations() if named_positions(equation.primitive)
-                for operand in equation.operands}  # fmt: skip
-        for equation in program.equations():
-            operands = [texts[o] if o >= 0 else _constant(program.constants[~o]) for o in equation.operands]
-            if _needs_helper(equation.primitive):
-                text, strength = f"{equation.primitive.name}({', '.join(t for t, _ in operands)})", ATOM
-            else:
-                numbers = [program.constants[~o] if o < 0 else None for o in equation.operands]
-                how = spelling(equation.primitive, numbers)
-                text, strength = how.write(operands), how.strength
-            variable = equation.variable
-            if uses[variable] != 1 or variable in kept or len(text) > _EXPRESSION:
-                name = f"t{next(self.temporary)}"
-                self._assign(name, text)
-                text, strength = name, ATOM
-            texts.append((text, strength))
-        return [texts[o][0] if o >= 0 else _constant(program.constants[~o])[0] for o in program.outputs]
-
     # --- results --------------------------------------------------------------------------------------------------
 
-    def _returned(self) -> list[str]:
-        program = self.program
-        results = []
+    def _return(self) -> None:
+        results: list[tuple[str, str, str]] = []  # with what stands around them
         start = 0
-        for group in program.output_groups:
-            places = program.outputs[start : start + group.size]
+        for group in self.program.output_groups:
+            places = self.program.outputs[start : start + group.size]
             start += group.size
-            if group.scalar:
-                address = int(places[0])
-                results.append(self._read(Read(address, ()), (), []) if self._scalar(address) else self._cell(address))
-            else:
-                results.append(self._list_of(places))
-        made, self.lines = self.lines, []
-        line = f"return {', '.join(results)}"
-        lines = [line]
-        if len(line) + 4 > WIDTH:
-            lines = ["return ("] if len(results) > 1 else ["return ["]
-            for result in results:
-                if len(results) > 1 and len(result) + 9 <= WIDTH:
-                    lines.append(f"    {result},")
-                elif len(results) > 1:
-                    lines += ["    [", *_wrapped(result[1:-1], "        "), "    ],"]
-                else:
-                    lines += _wrapped(result[1:-1], "    ")
-            lines.append(")" if len(results) > 1 else "]")
-        added, self.lines = self.lines, made
-        return [*added, *lines]
-
-    def _list_of(self, places: Addresses) -> str:
-        """Outputs as a list: whole results, slices, and repetitions of them; or a gather."""
-        pieces = self._pieces(places)
-        whole = len(pieces) == 1 and pieces[0].step == 1 and pieces[0].length == pieces[0].source.size
-        if whole and pieces[0].source.shape:
-            return self._name(pieces[0].source)
-        items: list[str] = []
-        k = 0
-        while k < len(pieces):
-            period, count = _repetition(pieces[k:])
-            if count > 2:
-                variable = self.lane_names[0]
-                shifts = [pieces[k + period + n].start - pieces[k + n].start for n in range(period)]
-                inner = [
-                    self._slice(piece, shift, variable)
-                    for piece, shift in zip(pieces[k : k + period], shifts, strict=True)
-                ]
-                items.append(f"*(g for {variable} in range({count}) for g in [{', '.join(inner)}])")
-                k += period * count
-            else:
-                items.append(self._slice(pieces[k], 0, ""))
-                k += 1
-        if len(items) > _PIECES:
-            name = self.lane_names[:1]
-            return f"[{self._read(Read(0, (), places), (len(places),), name)}{_loops(name, (len(places),))}]"
-        return f"[{', '.join(items)}]"
-
-    def _slice(self, piece: _Piece, shift: int, variable: str) -> str:
-        source, start, length, step = piece
-        if not source.shape:
-            return self._name(source)
-        first = linear(start, [shift], [variable])
-        if length == 1:
-            return f"{self._name(source)}[{first}]"
-        if not shift and start == 0 and length == source.size and step == 1:
-            return f"*{self._name(source)}"
-        last = start + (length - 1) * step
-        if step > 0:
-            end = linear(last + 1, [shift], [variable])
+            results.append(("", self._cell(int(places[0])).text, "") if group.scalar else self._list_of(places))
+        line = f"return {', '.join(map(''.join, results))}"
+        if len(line) + 4 <= WIDTH:
+            self.lines.append(line.replace(GLUE, " "))
+        elif len(results) == 1:
+            opening, text, closing = results[0]
+            self.lines += [f"return {opening or '('}", *wrapped(text, first="    "), closing or ")"]
         else:
-            end = linear(last - 1, [shift], [variable]) if last > 0 else ""
-        return f"*{self._name(source)}[{first}:{end}{f':{step}' if step != 1 else ''}]"
+            self.lines.append("return (")
+            for opening, text, closing in results:
+                if len(text) + 11 <= WIDTH:
+                    self.lines.append(f"    {opening}{text}{closing},".replace(GLUE, " "))
+                else:
+                    self.lines += [f"    {opening}", *wrapped(text, " " * 8, " " * 8), f"    {closing},"]
+            self.lines.append(")")
 
-    def _pieces(self, places: Addresses) -> list[_Piece]:
-        pieces: list[_Piece] = []
-        for address in places.tolist():
-            if address in self.cells:
-                pieces.append(_Piece(Source(self.cells[address], address, ()), 0, 1, 1))
-                continue
-            source = self.sources.of(address) or Source(literal(self.sources.number(address))[0], address, ())
-            offset = address - source.base
-            if pieces and pieces[-1].source is source and source.shape:
-                last = pieces[-1]
-                step = offset - last.start if last.length == 1 else last.step
-                if (
-                    step
-                    and offset == last.start + step * last.length
-                    and (step > 0 or last.start + step * (last.length + 1) >= 0)
-                ):
-                    pieces[-1] = _Piece(source, last.start, last.length + 1, step)
-                    continue
-            pieces.append(_Piece(source, offset, 1, 1))
-        return pieces
+    def _list_of(self, places: Addresses) -> tuple[str, str, str]:
+        """Outputs as a list: whole results, slices, and repetitions of them; or a gather."""
+        runs = pieces(self.sources, places, self.cells.__contains__)
+        if len(runs) == 1 and self._is_whole(runs[0]):
+            return "", self._name(runs[0].source), ""
+        variable = self.lane_names[0]
+        items: list[str] = []
+        for repetition in repetitions(runs):
+            group, shifts, count = repetition
+            if count == 1 or any(piece.step < 0 for piece in group):  # backwards, a slice may end before the beginning
+                items += [self._slice(piece, 0, "") for piece in repetition.unrolled()]
+            else:
+                inner = [self._slice(piece, shift, variable) for piece, shift in zip(group, shifts, strict=True)]
+                items.append(f"*(g {_glued(f'for {variable} in range({count}) for g in')} [{', '.join(inner)}])")
+        if len(items) > _PIECES:
+            scope = scope_of((len(places),), self.lane_names)
+            items = [" ".join([self.read(Read(0, (), places), scope).text, *_loops(scope)])]
+        return "[", ", ".join(items), "]"
 
+    @staticmethod
+    def _is_whole(piece: Piece) -> bool:
+        return not piece.alone and (piece.length, piece.step) == (piece.source.size, 1)
 
-def _repetition(pieces: Sequence[_Piece]) -> tuple[int, int]:
-    """The period with which the first pieces repeat, moved by the same distance each time, and how often."""
-    best = (1, 1)
-    for period in range(1, min(_PERIOD, len(pieces) // 2) + 1):
-        shifts = [pieces[period + n].start - pieces[n].start for n in range(period)]
-        count = 1
-        while (count + 1) * period <= len(pieces) and all(
-            now.source is first.source
-            and now[2:] == first[2:]
-            and now.start == first.start + count * shift
-            and now.step > 0
-            for first, shift, now in zip(pieces[:period], shifts, pieces[count * period :], strict=False)
-        ):
-            count += 1
-        if count > 2 and count * period > best[0] * best[1]:
-            best = (period, count)
-    return best
-
-
-def _argument(name: str) -> str:
-    """The name of an argument: none that the source itself gives to something."""
-    own = name in _PRELUDE or name in BY_NAME or name == "g" or re.fullmatch(r"[cmsCT]\d+", name)
-    return f"{name}_" if own else name
+    def _slice(self, piece: Piece, shift: int, variable: str) -> str:
+        """A piece as an item of a list; in a repetition it is so much further on each time."""
+        if piece.alone:
+            return self._cell(piece.address).text
+        array, first = self._name(piece.source), index(piece.start, [shift], [variable])
+        if piece.length == 1:
+            return f"{array}[{first}]"
+        if not shift and self._is_whole(piece):
+            return f"*{array}"
+        end = piece.start + (piece.length - 1) * piece.step + (1 if piece.step > 0 else -1)
+        to = index(end, [shift], [variable]) if end >= 0 else ""
+        return f"*{array}[{first}:{to}{f':{piece.step}' if piece.step != 1 else ''}]"
 
 
-def _is_simple(node: Node) -> bool:
-    """Whether a node cannot raise."""
-    return isinstance(node, Read)
+def _is_own(argument: str) -> bool:
+    """Whether the source itself gives a name to something."""
+    own = argument in _PRELUDE or argument in BY_NAME or argument == "g"
+    return own or re.fullmatch(r"[cmsCT]\d+", argument) is not None
 
 
-def _loops(names: Sequence[str], extents: Sequence[int]) -> str:
-    return "".join(f" for {name} in range({extent})" for name, extent in zip(names, extents, strict=True))
+def _loops(scope: Scope) -> list[str]:
+    """The loops of comprehensions."""
+    return [_glued(f"for {index} in range({extent})") for extent, index in zip(*scope, strict=True)]
 
 
-def _constant(number: float | bool) -> tuple[str, int]:
-    text, strength = literal(number)
-    return (text, strength) if strength == ATOM else (f"({text})", ATOM)
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    """Lines of bounded width; `for k in range(n)` and conditions stay in one piece."""
-    whole = re.sub(r"for \w+ in range\(\d+\)|1\.0 if [^()]* else 0\.0", lambda m: m[0].replace(" ", "\0"), text)
-    lines = textwrap.wrap(
-        whole, WIDTH - 4, initial_indent=indent, subsequent_indent=indent, break_long_words=False,
-        break_on_hyphens=False,
-    )  # fmt: skip
-    return [line.replace("\0", " ") for line in lines]
-
-
-def _listed(name: str, items: Sequence[str]) -> str:
-    return f"{name} = [\n" + "".join(f"{line}\n" for line in _wrapped(", ".join(items) + ",", "    ")) + "]\n"
+def _glued(text: str) -> str:
+    """A text in which no line ends."""
+    return text.replace(" ", GLUE)
