@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..runtime.primitives import TABLE, Primitive
+from ..runtime.primitives import TABLE
 from .array_program import Apply, ArrayProgram, Block, Fold, Read, Segment
 from .extents import fixed
 from .program import Program
@@ -34,7 +34,7 @@ _NATIVE_FUNCTION, _NATIVE_EQUATION, _NATIVE_NUMBER, _NATIVE_SCALARS = 10.0, 1.5,
 
 def python_cost(program: Program) -> float:
     """Nanoseconds that a call of the flat Python of a program takes, about."""
-    functions = {primitive.opcode for primitive in TABLE if _is_function(primitive)}
+    functions = {primitive.opcode for primitive in TABLE if primitive.slow}
     slow = sum(opcode in functions for opcode in program.opcodes) if functions else 0
     return _PYTHON_CALL + _PYTHON_EQUATION * len(program) + _PYTHON_FUNCTION * slow
 
@@ -55,7 +55,7 @@ def native_cost(program: ArrayProgram) -> float:
     cost = _NATIVE_CALL + _NATIVE_NUMBER * (program.inputs + len(program.outputs))
     for statement in program.statements:
         if isinstance(statement, Block):
-            functions = sum(TABLE[opcode].numpy is None for opcode in statement.program.opcodes)
+            functions = sum(TABLE[opcode].slow for opcode in statement.program.opcodes)
             cost += _NATIVE_EQUATION * len(statement.program) + _NATIVE_FUNCTION * functions
         else:
             cost += _NATIVE_STATEMENT + _native_body(statement.body, statement.lanes)
@@ -68,7 +68,7 @@ def _native_body(body: Sequence[Any], elements: int) -> float:
         if isinstance(node, Read):
             cost += (_NATIVE_GATHERED if node.table is not None else _NATIVE_ELEMENT) * elements
         elif isinstance(node, Apply):
-            cost += (_NATIVE_FUNCTION if node.primitive.numpy is None else _NATIVE_ELEMENT) * elements
+            cost += (_NATIVE_FUNCTION if node.primitive.slow else _NATIVE_ELEMENT) * elements
         elif isinstance(node, Fold):
             for segment in node.segments:
                 inner = elements * math.prod(map(fixed, segment.extents))
@@ -112,7 +112,3 @@ def _segment_cost(segment: Segment, lanes: int) -> float:
     elements = lanes * math.prod(map(fixed, segment.extents))
     copied = _NUMPY_STATEMENT if len(segment.body) == 1 else 0.0
     return copied + _body_cost(segment.body, elements) + 2 * _NUMPY_ELEMENT * elements
-
-
-def _is_function(primitive: Primitive) -> bool:
-    return primitive.numpy is None

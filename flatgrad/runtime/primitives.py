@@ -151,6 +151,9 @@ class Primitive:
             a function of the operands (constants as floats) that returns a condition, or True or False where that is
             certain, or None where only computing tells. It must not hold for NaN, at which nothing raises.
         commutative: whether `f(a, b)` and `f(b, a)` have the same bits.
+        identity: what changes nothing as a right operand: `f(x, identity)` has the bits of x, whatever x is. Rows that
+            have one are folded over terms, `f(f(f(a, b), c), d)`, where the compiler finds such chains.
+        slow: whether computing it takes a function, such as those of the C library, and not a few instructions.
         python: the spelling in generated Python: a template, or a function of the operands' constants (None where an
             operand is not a constant) that returns a template. An operand that a template names twice is a name there.
         strength: how strongly the spelling binds (`SUM`, `PRODUCT`, ...).
@@ -194,6 +197,8 @@ class Primitive:
         remedy: str = "",
         decided_by: int | None = None,
         commutative: bool = False,
+        identity: float | bool | None = None,
+        slow: bool = False,
         numpy: tuple[str, ...] | None = None,
         numpy_fast: tuple[str, ...] | None = None,
         numpy_fault: str = "",
@@ -212,6 +217,7 @@ class Primitive:
         self.python, self.strength, self.imports, self.prelude = python, strength, imports, prelude
         self.domain = tuple(domain) if domain is not None else (REAL,) * len(operands)
         self.requires, self.raises, self.commutative = requires, raises, commutative
+        self.identity, self.slow = identity, slow
         self.remedy, self.decided_by = remedy, decided_by
         self.numpy, self.numpy_fast = numpy, numpy_fast if numpy_fast is not None else numpy
         self.numpy_fault = numpy_fault
@@ -269,7 +275,8 @@ class Primitive:
         """What decides what becomes of a program with this primitive: see `runtime/fingerprint.py`."""
         spellings = self.python, self.strength, self.imports, self.prelude, self.numpy, self.numpy_fast, self.c
         faults = self.raises, self.numpy_fault, self.c_fault, self.fault, self.total
-        rules = self.partials, self.selects, self.commutative, self.decided_by, self.internal
+        facts = self.commutative, self.identity, self.slow, self.decided_by, self.internal
+        rules = self.partials, self.selects, *facts
         return self.name, self.kinds, self.evaluate, rules, spellings, faults
 
     def _elementwise(self, operands: Sequence[Any]) -> Any:
@@ -479,6 +486,7 @@ add: Primitive = Primitive(
     (lambda out, a, b: 1.0, lambda out, a, b: 1.0),
     doc="The sum `a + b`.",
     sympy=lambda sp, a, b: a + b, python="{0} + {1}", strength=SUM, symbol="+", commutative=True,
+    identity=-0.0,  # x + 0.0 is not x for x = -0.0
     numpy=("add({0}, {1}, {out})",),
     c="{0} + {1}",
 )  # fmt: skip
@@ -488,6 +496,7 @@ mul: Primitive = Primitive(
     (lambda out, a, b: b, lambda out, a, b: a),
     doc="The product `a * b`.",
     sympy=lambda sp, a, b: a * b, python="{0} * {1}", strength=PRODUCT, symbol="*", commutative=True,
+    identity=1.0,
     numpy=("multiply({0}, {1}, {out})",),
     c="{0} * {1}",
 )  # fmt: skip
@@ -525,7 +534,7 @@ power: Primitive = Primitive(
     "fg.norm(vector), whose gradient is 0 where all elements are 0",
     fault=_power_fault,
     numpy_fast=("power({0}, {1}, {out})",),
-    c="pow({0}, {1})",
+    slow=True, c="pow({0}, {1})",
 )  # fmt: skip
 
 div: Primitive = Primitive(
@@ -559,6 +568,7 @@ maximum: Primitive = Primitive(
     doc="The larger of `a` and `b`, the first at a tie, NaN if either is; a tie gives each half of the gradient.",
     sympy=lambda sp, a, b: sp.Max(a, b),
     python="{0} if {0} >= {1} or {0} != {0} else {1}", strength=CONDITIONAL, symbol="max",
+    identity=-math.inf,
     numpy=(
         "copyto({out}, {1})",
         "greater_equal({0}, {1}, {mask})",
@@ -579,6 +589,7 @@ minimum: Primitive = Primitive(
     doc="The smaller of `a` and `b`, the first at a tie, NaN if either is; a tie gives each half of the gradient.",
     sympy=lambda sp, a, b: sp.Min(a, b),
     python="{0} if {0} <= {1} or {0} != {0} else {1}", strength=CONDITIONAL, symbol="min",
+    identity=math.inf,
     numpy=(
         "copyto({out}, {1})",
         "less_equal({0}, {1}, {mask})",
@@ -607,7 +618,7 @@ exp: Primitive = Primitive(
     sympy=lambda sp, x: sp.exp(x), python="exp({0})", imports=("exp",), raises=True,
     fault=_overflow(math.exp),
     numpy_fast=("exp({0}, {out})",),
-    c="exp({0})",
+    slow=True, c="exp({0})",
 )  # fmt: skip
 
 expm1: Primitive = Primitive(
@@ -616,7 +627,7 @@ expm1: Primitive = Primitive(
     sympy=lambda sp, x: sp.exp(x) - 1, python="expm1({0})", imports=("expm1",), raises=True,
     fault=_overflow(math.expm1),
     numpy_fast=("expm1({0}, {out})",),
-    c="expm1({0})",
+    slow=True, c="expm1({0})",
 )  # fmt: skip
 
 log: Primitive = Primitive(
@@ -626,7 +637,7 @@ log: Primitive = Primitive(
     domain=(POSITIVE,), requires="x > 0", raises=True,
     fault=lambda x: less_equal(x, 0.0),
     numpy_fast=("log({0}, {out})",),
-    c="log({0})",
+    slow=True, c="log({0})",
 )  # fmt: skip
 
 log1p: Primitive = Primitive(
@@ -636,7 +647,7 @@ log1p: Primitive = Primitive(
     domain=((-1.0, math.inf),), requires="x > -1", raises=True,
     fault=lambda x: less_equal(x, -1.0),
     numpy_fast=("log1p({0}, {out})",),
-    c="log1p({0})",
+    slow=True, c="log1p({0})",
 )  # fmt: skip
 
 sqrt: Primitive = Primitive(
@@ -704,7 +715,7 @@ tanh: Primitive = Primitive(
     doc="The hyperbolic tangent.",
     sympy=lambda sp, x: sp.tanh(x), python="tanh({0})", imports=("tanh",),
     numpy_fast=("tanh({0}, {out})",),
-    c="tanh({0})",
+    slow=True, c="tanh({0})",
 )  # fmt: skip
 
 sinh: Primitive = Primitive(
@@ -713,7 +724,7 @@ sinh: Primitive = Primitive(
     sympy=lambda sp, x: sp.sinh(x), python="sinh({0})", imports=("sinh",), raises=True,
     fault=lambda x: _beyond(abs(x), _last_sound(math.sinh, 1.0, 1e3)),
     numpy_fast=("sinh({0}, {out})",),
-    c="sinh({0})",
+    slow=True, c="sinh({0})",
 )  # fmt: skip
 
 cosh: Primitive = Primitive(
@@ -722,7 +733,7 @@ cosh: Primitive = Primitive(
     sympy=lambda sp, x: sp.cosh(x), python="cosh({0})", imports=("cosh",), raises=True,
     fault=lambda x: _beyond(abs(x), _last_sound(math.cosh, 1.0, 1e3)),
     numpy_fast=("cosh({0}, {out})",),
-    c="cosh({0})",
+    slow=True, c="cosh({0})",
 )  # fmt: skip
 
 sigmoid: Primitive = Primitive(
@@ -730,7 +741,7 @@ sigmoid: Primitive = Primitive(
     doc="The logistic function `1 / (1 + exp(-x))`, written so that nothing overflows.",
     sympy=lambda sp, x: 1 / (1 + sp.exp(-x)), python="sigmoid({0})", imports=("exp",), prelude=scalar.sigmoid,
     numpy_fast=("negative({0}, {out})", "exp({out}, {out})", "add({out}, 1.0, {out})", "divide(1.0, {out}, {out})"),
-    c="{0} >= 0.0 ? 1.0 / (1.0 + exp(-{0})) : exp({0}) / (1.0 + exp({0}))",
+    slow=True, c="{0} >= 0.0 ? 1.0 / (1.0 + exp(-{0})) : exp({0}) / (1.0 + exp({0}))",
 )  # fmt: skip
 
 softplus: Primitive = Primitive(
@@ -739,7 +750,7 @@ softplus: Primitive = Primitive(
     sympy=lambda sp, x: sp.log(1 + sp.exp(x)), python="softplus({0})", imports=("exp", "log1p"),
     prelude=scalar.softplus,
     numpy_fast=("logaddexp({0}, 0.0, {out})",),
-    c="{0} > 0.0 ? {0} + log1p(exp(-{0})) : log1p(exp({0}))",
+    slow=True, c="{0} > 0.0 ? {0} + log1p(exp(-{0})) : log1p(exp({0}))",
 )  # fmt: skip
 
 sin: Primitive = Primitive(
@@ -748,7 +759,7 @@ sin: Primitive = Primitive(
     sympy=lambda sp, x: sp.sin(x), python="sin({0})", imports=("sin",), requires="a finite x", raises=True,
     fault=lambda x: equal(abs(x), math.inf),
     numpy_fast=("sin({0}, {out})",),
-    c="sin({0})",
+    slow=True, c="sin({0})",
 )  # fmt: skip
 
 cos: Primitive = Primitive(
@@ -757,7 +768,7 @@ cos: Primitive = Primitive(
     sympy=lambda sp, x: sp.cos(x), python="cos({0})", imports=("cos",), requires="a finite x", raises=True,
     fault=lambda x: equal(abs(x), math.inf),
     numpy_fast=("cos({0}, {out})",),
-    c="cos({0})",
+    slow=True, c="cos({0})",
 )  # fmt: skip
 
 tan: Primitive = Primitive(
@@ -767,7 +778,7 @@ tan: Primitive = Primitive(
     domain=((-1.5, 1.5),), requires="a finite x", raises=True,
     fault=lambda x: equal(abs(x), math.inf),
     numpy_fast=("tan({0}, {out})",),
-    c="tan({0})",
+    slow=True, c="tan({0})",
 )  # fmt: skip
 
 asin: Primitive = Primitive(
@@ -778,7 +789,7 @@ asin: Primitive = Primitive(
     remedy="asin has no finite derivative at -1 and 1; keep x inside, fg.maximum(fg.minimum(x, 1 - 1e-12), -1 + 1e-12)",
     fault=lambda x: greater(abs(x), 1.0),
     numpy_fast=("arcsin({0}, {out})",),
-    c="asin({0})",
+    slow=True, c="asin({0})",
 )  # fmt: skip
 
 acos: Primitive = Primitive(
@@ -789,7 +800,7 @@ acos: Primitive = Primitive(
     remedy="acos has no finite derivative at -1 and 1; keep x inside, fg.maximum(fg.minimum(x, 1 - 1e-12), -1 + 1e-12)",
     fault=lambda x: greater(abs(x), 1.0),
     numpy_fast=("arccos({0}, {out})",),
-    c="acos({0})",
+    slow=True, c="acos({0})",
 )  # fmt: skip
 
 atan: Primitive = Primitive(
@@ -797,7 +808,7 @@ atan: Primitive = Primitive(
     doc="The inverse tangent, in radians.",
     sympy=lambda sp, x: sp.atan(x), python="atan({0})", imports=("atan",), aliases=("arctan",),
     numpy_fast=("arctan({0}, {out})",),
-    c="atan({0})",
+    slow=True, c="atan({0})",
 )  # fmt: skip
 
 atan2: Primitive = Primitive(
@@ -809,7 +820,7 @@ atan2: Primitive = Primitive(
     remedy="atan2 has no derivative at (0, 0); select an operand, atan2(y, fg.where(c, 1.0, x)), with the condition c "
     "that both are 0",
     numpy_fast=("arctan2({0}, {1}, {out})",),
-    c="atan2({0}, {1})",
+    slow=True, c="atan2({0}, {1})",
 )  # fmt: skip
 
 # 2 / sqrt(pi), rounded to a float.
@@ -819,14 +830,14 @@ erf: Primitive = Primitive(
     "erf", "f->f", math.erf, (lambda out, x: _ERF_SLOPE * exp(-(x * x)),),
     doc="The error function.",
     sympy=lambda sp, x: sp.erf(x), python="erf({0})", imports=("erf",),
-    c="erf({0})",
+    slow=True, c="erf({0})",
 )  # fmt: skip
 
 erfc: Primitive = Primitive(
     "erfc", "f->f", math.erfc, (lambda out, x: -_ERF_SLOPE * exp(-(x * x)),),
     doc="`1 - erf(x)`, accurate for large x.",
     sympy=lambda sp, x: sp.erfc(x), python="erfc({0})", imports=("erfc",),
-    c="erfc({0})",
+    slow=True, c="erfc({0})",
 )  # fmt: skip
 
 # --- comparison and selection -------------------------------------------------------------------------------------
@@ -870,6 +881,7 @@ equal: Primitive = Primitive(
 logical_and: Primitive = Primitive(
     "logical_and", "bb->b", lambda a, b: a and b, (ZERO, ZERO), doc="Both conditions; also written `a & b`.",
     sympy=lambda sp, a, b: sp.And(a, b), python="{0} and {1}", strength=AND, symbol="and",
+    commutative=True, identity=True,
     numpy=("logical_and({0}, {1}, {out})",),
     c="{0} & {1}",
 )  # fmt: skip
@@ -877,6 +889,7 @@ logical_and: Primitive = Primitive(
 logical_or: Primitive = Primitive(
     "logical_or", "bb->b", lambda a, b: a or b, (ZERO, ZERO), doc="Either condition; also written `a | b`.",
     sympy=lambda sp, a, b: sp.Or(a, b), python="{0} or {1}", strength=OR, symbol="or",
+    commutative=True, identity=False,
     numpy=("logical_or({0}, {1}, {out})",),
     c="{0} | {1}",
 )  # fmt: skip
@@ -949,7 +962,7 @@ def _total(row: Primitive, evaluate: Callable[..., float]) -> Primitive:
         evaluate.__name__, row.kinds, evaluate, row.partials,
         doc=f"As `{row.name}`, but inf or NaN where that raises.",
         sympy=row.sympy, python=f"{evaluate.__name__}({operands})", imports=imports,
-        prelude=evaluate, symbol=row.symbol, domain=row.domain, decided_by=row.decided_by, internal=True,
+        prelude=evaluate, symbol=row.symbol, domain=row.domain, decided_by=row.decided_by, slow=row.slow, internal=True,
         numpy=row.numpy, numpy_fast=row.numpy_fast, c=row.c,
     )  # fmt: skip
     return row.total

@@ -259,6 +259,8 @@ CHANGES = {
     "partials": (lambda out, x: 1.0 - out * out + 0.0,),
     "selects": True,
     "commutative": True,
+    "identity": 0.0,
+    "slow": False,
     "raises": True,
     "python": "tanh(+{0})",
     "strength": primitives.SUM,

@@ -12,6 +12,7 @@ from flatgrad.compiler import adjoint
 from flatgrad.runtime import primitives
 from flatgrad.runtime.primitives import BY_NAME, TABLE, ZERO, Primitive
 from tests import symbolic
+from tests.bits import bits
 
 ROWS = list(BY_NAME.values())
 #: Rows of which the derivative is declared to be other than that of the function: that is what they are for.
@@ -227,6 +228,36 @@ def test_whether_a_row_can_raise_is_declared(row):
         except (ValueError, ArithmeticError):
             raised = True
     assert raised <= row.raises, f"{row.name} raises at ordinary numbers"
+
+
+def outcomes(row, *operands):
+    """What a row computes, with the bits of a float; or what it raises."""
+    try:
+        result = row.evaluate(*operands)
+    except (ValueError, ArithmeticError) as error:
+        return type(error)
+    return result if type(result) is bool else bits(result)
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.commutative], ids=named)
+def test_operands_of_a_row_that_commutes_can_be_exchanged(row):
+    choices = [SPECIAL if kind == "f" else (True, False) for kind in row.operand_kinds]
+    for a, b in itertools.product(*choices):
+        assert outcomes(row, a, b) == outcomes(row, b, a), f"{row.name} of {a} and {b}"
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.arity == 2], ids=named)
+def test_an_identity_element_changes_no_bit(row):
+    """It fills up shorter folds."""
+    folded = {"add", "mul", "maximum", "minimum", "logical_and", "logical_or"}
+    assert (row.identity is not None) == (row.name in folded)
+    for x in (SPECIAL if row.result == "f" else (True, False)) if row.name in folded else ():
+        assert outcomes(row, x, row.identity) == (x if type(x) is bool else bits(x)), f"{row.name} of {x}"
+
+
+@pytest.mark.parametrize("row", TABLE, ids=named)
+def test_what_numpy_computes_lane_by_lane_is_slow(row):
+    assert row.slow == (row.numpy is None)
 
 
 @pytest.fixture

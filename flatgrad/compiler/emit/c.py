@@ -628,7 +628,7 @@ class _Writer(BodyWriter):
         result: Text | None = None
         if tail > 0:
             if segments[0].extents:  # what a fold begins with when it changes no term, on the left as on the right
-                first = self.constant(FOLDED[primitive][1])
+                first = self.constant(FOLDED[primitive])
             else:
                 first = _of_kind(self.body(segments[0].body, scope), kind)
             local = self.result if last and self.result and tail == len(segments) else next(self.locals)

@@ -278,7 +278,7 @@ class StatementWriter:
             return {(0, 0): self._fold_across(fold, indices)}
         function, primitive = self.function, fold.primitive
         kind = type_of(primitive.result, self.lanes)
-        start = number(FOLDED[primitive][1])
+        start = number(FOLDED[primitive])
         first = self.writer.splat((start, 0), primitive.result, self.lanes)
         sums = {
             (row, k): function.allocate(kind) for row in range(self.rows) for k in range(self.vectors)
@@ -295,7 +295,7 @@ class StatementWriter:
         That is another order: for what is associative, or in fast mode.
         """
         function, write = self.function, spelled(fold.primitive)
-        start, lanes = number(FOLDED[fold.primitive][1]), self.module.machine.lanes
+        start, lanes = number(FOLDED[fold.primitive]), self.module.machine.lanes
         result = fold.primitive.result
         one_lane = type_of(result, 0)
         total = function.allocate(one_lane)

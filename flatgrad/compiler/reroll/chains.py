@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,18 +11,11 @@ from ..program import Program
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
-#: The primitives that are folded: how many equations a chain must have, and what changes nothing as a right operand
-#: (`x + (-0.0)` is x for every float, `x + 0.0` is not), which fills up the shorter ones among folds of one pack.
-FOLDED: dict[p.Primitive, tuple[int, float | bool]] = {
-    p.add: (1, -0.0),
-    p.mul: (3, 1.0),
-    p.maximum: (1, -math.inf),
-    p.minimum: (1, math.inf),
-    p.logical_and: (3, True),
-    p.logical_or: (3, False),
-}
-#: Of these, the ones that commute bit for bit; of 0.0 and -0.0, `maximum` and `minimum` return the first.
-COMMUTING = (p.add, p.mul, p.logical_and, p.logical_or)
+#: The primitives that are folded, and what changes nothing as a right operand, which fills up the shorter ones among
+#: folds of one pack.
+FOLDED = {row: row.identity for row in p.TABLE if row.identity is not None}
+#: Chains of fewer equations are no folds; of the other primitives a single equation is one.
+_LEAST = {p.mul: 3, p.logical_and: 3, p.logical_or: 3}
 
 
 class Chains(NamedTuple):
@@ -87,7 +79,7 @@ def find_chains(program: Program) -> Chains:
         return made
 
     on_left = continues(left)
-    commuting = np.isin(opcodes[members], [primitive.opcode for primitive in COMMUTING])
+    commuting = np.isin(opcodes[members], [primitive.opcode for primitive in FOLDED if primitive.commutative])
     on_right = continues(right) & ~on_left & commuting
     links = on_left | on_right
     before = np.where(on_left, left, right) - inputs
@@ -102,8 +94,8 @@ def find_chains(program: Program) -> Chains:
         first = further
     lengths = np.bincount(first[members], minlength=count)
     enough = np.zeros(count + 1, dtype=np.int64)
-    for primitive, (wanted, _) in FOLDED.items():
-        enough[:count][opcodes == primitive.opcode] = wanted
+    for primitive in FOLDED:
+        enough[:count][opcodes == primitive.opcode] = _LEAST.get(primitive, 1)
     kept = lengths[first[members]] >= enough[members]
     members, left, right, links, on_left = members[kept], left[kept], right[kept], links[kept], on_left[kept]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...runtime.primitives import TABLE
 from ..program import Program
-from .chains import COMMUTING, Chains
+from .chains import Chains
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -66,7 +66,7 @@ def classify(program: Program, chains: Chains) -> Classes:
         opcode, *parts = key
         runs: tuple[int, ...] = ()
         if fold:
-            swapped = TABLE[opcode] in COMMUTING and _exchanged(parts)
+            swapped = TABLE[opcode].commutative and _exchanged(parts)
             if swapped:
                 parts[0], parts[1] = parts[1], parts[0]
             groups = [(shape, len(list(run))) for shape, run in itertools.groupby(parts)]

@@ -151,7 +151,7 @@ class _Packer:
                 continue
             there = np.arange(length) < runs[:, k : k + 1]
             found = self.address[chains.terms[np.where(there, places, 0)]]
-            segments.append(np.where(there, found, self._known(FOLDED[primitive][1])))
+            segments.append(np.where(there, found, self._known(FOLDED[primitive])))
         leaves = all(int(segment.max()) < self.inputs + len(self.constants) for segment in segments)
         if lengths.sum() == 2 and (len(segments) == 2 or leaves):
             columns = [column for segment in segments for column in segment.T]
@@ -267,7 +267,7 @@ class _Packer:
 
 
 #: Constants that are always there: those that fill up folds, and 1.
-_KNOWN: list[float | bool] = [*(number for _, number in FOLDED.values())]
+_KNOWN = list(FOLDED.values())
 
 
 def _distinct(operands: list[Addresses]) -> tuple[Addresses | None, Addresses]:
