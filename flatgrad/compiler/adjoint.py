@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..runtime.errors import ARITHMETIC_ERRORS, InputError
 from ..runtime.primitives import TABLE, Operand, Primitive, add
-from .program import Group, Program, ProgramBuilder
+from .builder import ProgramBuilder
+from .program import Group, Program
 
 #: Operands of a template's equations: the gradient, the output, then the operands; its own equations follow.
 _GRADIENT, _OUT, _FIRST = 0, 1, 2
@@ -130,15 +133,14 @@ def adjoint(
     if seeded:
         groups.append(Group("output_bars", len(outputs), False))
         names += _seed_names(names, len(outputs))
-    builder = ProgramBuilder(program.name, groups, names)
-    builder.program.numbering, builder.program.truth_inputs = program.numbering, program.truth_inputs
-    builder.program.foreign_names = list(program.foreign_names)
-    shift = len(outputs) if seeded else 0
-    _copy_equations(program, builder, shift)
+    builder = ProgramBuilder(program.name, groups, names, program.truth_inputs, program.numbering)
     inputs, append, constant = program.inputs, builder.append, builder.constant
+    variables = np.arange(inputs + len(program))
+    variables[inputs:] += len(names) - inputs
+    builder.take(program, range(len(program)), variables.__getitem__)
+    builder.program.update = -1
     # Where each operand is in the joint program: variables from the front, and constants, ~k, from the end.
-    moved = [*range(inputs), *range(inputs + shift, inputs + shift + len(program))]
-    moved += [constant(number) for number in reversed(program.constants)]
+    moved = [*variables.tolist(), *[constant(number) for number in reversed(program.constants)]]
     bars: list[Any] = [None] * len(moved)  # per variable the operand that holds what it has received so far
     for k, output in enumerate(outputs):
         if output >= 0:
@@ -263,26 +265,6 @@ def replay(
                     raise equation.primitive.partial_error(error, k, arguments, where, gradient) from None
                 bars[operand] = bars.get(operand, 0.0) + received
     return [bars[variable] for variable in wrt]
-
-
-def _copy_equations(program: Program, builder: ProgramBuilder, shift: int) -> None:
-    """Append the equations of `program`, making room for `shift` more inputs."""
-    target = builder.program
-    target.locations = program.locations
-    target.constants = list(program.constants)
-    for k, number in enumerate(program.constants):
-        builder.adopt_constant(number, k)
-    target.opcodes.extend(program.opcodes)
-    target.starts = program.starts[:]
-    target.sites.extend(program.sites)
-    if shift:
-        inputs = program.inputs
-        target.operands.extend(o + shift if o >= inputs else o for o in program.operands)
-        target.adjoint_of.extend(v + shift if v >= inputs else v for v in program.adjoint_of)
-    else:
-        target.operands.extend(program.operands)
-        target.adjoint_of.extend(program.adjoint_of)
-    builder.next += len(program)
 
 
 def active_variables(program: Program, wrt: Sequence[int]) -> bytearray:

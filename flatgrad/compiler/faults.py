@@ -18,7 +18,8 @@ import numpy as np
 from ..runtime import primitives as p
 from ..runtime.errors import OptionError
 from ..runtime.primitives import TABLE, Operand, Primitive
-from .program import Program, ProgramBuilder, Rewriter, column
+from .builder import ProgramBuilder, Rewriter, column
+from .program import Program
 
 FAULTS = ("raise", "ieee")
 #: Conditions are told apart by what their operands are computed of, so many operations deep.
@@ -96,7 +97,8 @@ def check_gradients(joint: Program, value: int, gradients: int) -> Program:
         Of `log x` the gradient needs `1 / x` alone:
 
         >>> from flatgrad.compiler.adjoint import adjoint
-        >>> from flatgrad.compiler.program import Group, ProgramBuilder
+        >>> from flatgrad.compiler.builder import ProgramBuilder
+        >>> from flatgrad.compiler.program import Group
         >>> f = ProgramBuilder("f", [Group("x", 1, True)])
         >>> joint = adjoint(f.finish([f.emit("log", 0)]), wrt=[0])
         >>> value = joint.outputs.pop(0)
@@ -115,14 +117,7 @@ def check_gradients(joint: Program, value: int, gradients: int) -> Program:
     dead = _dead_operations(joint, value)
     if not dead:
         return joint
-    builder = ProgramBuilder.like(joint)
-    program = builder.program
-    program.constants = list(joint.constants)
-    for k, number in enumerate(joint.constants):
-        builder.adopt_constant(number, k)
-    program.opcodes, program.starts, program.operands = joint.opcodes, joint.starts, joint.operands
-    program.sites, program.adjoint_of, program.update = joint.sites, joint.adjoint_of, joint.update
-    builder.next += len(joint)
+    builder = ProgramBuilder.behind(joint)
     inputs, fault = joint.inputs, -1
     for k, index in enumerate(dead):
         site = joint.sites[index]
@@ -133,7 +128,7 @@ def check_gradients(joint: Program, value: int, gradients: int) -> Program:
         gradient = outputs[k]
         target = joint.adjoint_of[gradient - inputs] if gradient >= inputs else -1
         outputs[k] = builder.append(p.checked.opcode, (gradient, fault), -1, target)
-    return builder.finish(outputs, joint.output_groups, joint.primal)
+    return builder.finish(outputs)
 
 
 def _dead_operations(program: Program, value: int) -> list[int]:
@@ -186,7 +181,8 @@ def compare_domains(program: Program, fast: bool = False) -> Program:
         fast: whether the fast rules will be applied, by which some powers do not raise.
 
     Example:
-        >>> from flatgrad.compiler.program import Group, ProgramBuilder
+        >>> from flatgrad.compiler.builder import ProgramBuilder
+        >>> from flatgrad.compiler.program import Group
         >>> f = ProgramBuilder("f", [Group("x", 1, True)])
         >>> outputs = [f.emit("tanh", 0)]
         >>> condition = f.append(p.computed.opcode, [f.emit("log", 0)])

@@ -33,7 +33,7 @@ class OpenArrayProgram:
         outputs: per output group the pieces that it is put together from, each an access and the extents it covers.
 
     Example:
-        >>> from flatgrad.compiler.program import ProgramBuilder
+        >>> from flatgrad.compiler.builder import ProgramBuilder
         >>> from flatgrad.compiler.reroll import reroll
         >>> def squares(n):
         ...     f = ProgramBuilder("squares", [Group("x", n, False)])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from .program import Group, Program, ProgramBuilder
+from .builder import extract
+from .program import Group, Program, spans
 
 
 class Partition(NamedTuple):
@@ -35,60 +35,30 @@ def partition(joint: Program, outputs: int, seeds: int) -> Partition:
     residuals = sorted(v for v in read if not arguments <= v < joint.inputs)
 
     groups = joint.input_groups[:-1] if seeds else joint.input_groups
-    forward = ProgramBuilder(joint.name, groups, joint.input_names[:arguments])
-    forward.program.numbering = joint.numbering
-    forward.program.truth_inputs = frozenset(k for k in joint.truth_inputs if k < arguments)
-    renamed = {v: v for v in range(arguments)}
-    _copy(joint, range(joint.primal), renamed, forward, [])
-    result_groups, count = [], 0
-    for group in joint.output_groups:
-        if count < outputs:
-            result_groups.append(group)
-        count += group.size
-    kept = [_moved(joint, o, renamed, forward) for o in joint.outputs[:outputs]]
-    first = forward.finish(
-        kept + [renamed[v] for v in residuals], [*result_groups, Group("residuals", len(residuals), False)]
+    results = [group for group, start in spans(joint.output_groups) if start < outputs]
+    forward = extract(
+        joint,
+        range(arguments),
+        range(joint.primal),
+        joint.outputs[:outputs] + residuals,
+        (groups, [*results, Group("residuals", len(residuals), False)]),
+        numbering=joint.numbering,
     )
 
-    # What the primal variables are called in the forward program, and so in the backward one.
-    called = [*joint.input_names, *(f"v{renamed[v] + joint.numbering}" for v in range(joint.inputs, last_primal))]
-    names = [called[v] for v in residuals]
-    backward = ProgramBuilder(
-        joint.name,
-        [Group("residuals", len(residuals), False), Group("output_bars", seeds, False)],
-        names + joint.input_names[arguments:],
+    def called(variable: int) -> str:
+        """A primal variable's name in the forward program, and so in the backward one."""
+        return joint.plain_name(variable) if variable < joint.inputs else forward.plain_name(variable - seeds)
+
+    backward = extract(
+        joint,
+        [*residuals, *range(arguments, joint.inputs)],
+        range(joint.primal, len(joint)),
+        joint.outputs[outputs:],
+        (
+            [Group("residuals", len(residuals), False), Group("output_bars", seeds, False)],
+            joint.output_groups[len(results) :],
+        ),
+        names=list(map(called, residuals)) + joint.input_names[arguments:],
+        outside=called,
     )
-    backward.program.truth_inputs = frozenset(k for k, v in enumerate(residuals) if joint.kind_of(v) == "b")
-    renamed = {v: k for k, v in enumerate([*residuals, *range(arguments, joint.inputs)])}
-    _copy(joint, range(joint.primal, len(joint)), renamed, backward, called)
-    gradients = [_moved(joint, o, renamed, backward) for o in joint.outputs[outputs:]]
-    # Named as in the joint program, so that the names of residuals, which are the forward program's, stay free.
-    backward.program.numbering = joint.numbering + last_primal - backward.program.inputs
-    if joint.update >= 0:
-        backward.program.update = max(joint.update - joint.primal, 0)
-    second = backward.finish(gradients, joint.output_groups[len(result_groups) :], primal=0)
-    return Partition(first, second, residuals)
-
-
-def _copy(
-    source: Program, equations: range, renamed: dict[int, int], builder: ProgramBuilder, called: Sequence[str]
-) -> None:
-    """Append some equations; `called` names the variables that are outside of the new program."""
-    foreign = builder.program.foreign_names
-    builder.program.locations = source.locations
-    for index in equations:
-        refs = [
-            _moved(source, operand, renamed, builder)
-            for operand in source.operands[source.starts[index] : source.starts[index + 1]]
-        ]
-        target = source.adjoint_of[index]
-        if target in renamed:
-            target = renamed[target]
-        elif target != -1:
-            foreign.append(called[target] if target >= 0 else source.foreign_names[-2 - target])
-            target = -1 - len(foreign)
-        renamed[source.inputs + index] = builder.append(source.opcodes[index], refs, source.sites[index], target)
-
-
-def _moved(source: Program, operand: int, renamed: dict[int, int], builder: ProgramBuilder) -> int:
-    return renamed[operand] if operand >= 0 else builder.constant(source.constants[~operand])
+    return Partition(forward, backward, residuals)

@@ -8,14 +8,11 @@ normal; `Equation`s are handed out as views.
 from __future__ import annotations
 
 import math
-import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ..runtime.primitives import TABLE, Primitive, not_taken, where
@@ -70,6 +67,7 @@ class Program:
         update: the index of the first equation behind the gradient (a training step's update), or -1.
 
     Example:
+        >>> from flatgrad.compiler.builder import ProgramBuilder
         >>> program = ProgramBuilder("f", [Group("x", 1, True)]).finish_with(lambda b: [b.emit("mul", 0, 0)])
         >>> print(program)
         program f(x):
@@ -131,13 +129,17 @@ class Program:
         target = self.adjoint_of[operand - self.inputs]
         if target != -1 and self._last_of_adjoint().get(target) == operand:
             return self.bar_name(target)
-        return f"v{operand + self.numbering}"
+        return self.plain_name(operand)
+
+    def plain_name(self, variable: int) -> str:
+        """The name of a variable that does not say whose adjoint it is: `x`, `v7`."""
+        return self.input_names[variable] if variable < self.inputs else f"v{variable + self.numbering}"
 
     def bar_name(self, target: int) -> str:
         """The name of the adjoint of an entry of `adjoint_of`: `x_bar`, `v7_bar`."""
         if target < -1:
             return f"{self.foreign_names[-2 - target]}_bar"
-        return f"{self.input_names[target] if target < self.inputs else f'v{target + self.numbering}'}_bar"
+        return f"{self.plain_name(target)}_bar"
 
     def _last_of_adjoint(self) -> dict[int, int]:
         """The variable that holds the finished adjoint of each variable (partial sums stay nameless)."""
@@ -160,7 +162,7 @@ class Program:
 
     def __str__(self) -> str:
         """The program as text, one equation per line, with the user's line where it changes."""
-        lines = [f"program {self.name}({', '.join(_group_text(self, g, s) for g, s in _spans(self.input_groups))}):"]
+        lines = [f"program {self.name}({', '.join(_group_text(self, g, s) for g, s in spans(self.input_groups))}):"]
         last: Location | None = None
         for equation in self.equations():
             text = f"    {self.name_of(equation.variable)} = {equation.primitive.name}"
@@ -170,7 +172,7 @@ class Program:
                 last = equation.location
             lines.append(text)
         results = []
-        for group, start in _spans(self.output_groups):
+        for group, start in spans(self.output_groups):
             names = [self.name_of(operand) for operand in self.outputs[start : start + group.size]]
             if len(names) > _LISTED:
                 names = [*names[:3], "...", names[-1]]
@@ -295,7 +297,7 @@ class Program:
             numbers.append(result)
         wanted = [
             operand
-            for group, start in _spans(self.output_groups)
+            for group, start in spans(self.output_groups)
             if group.name != "residuals"  # what a backward function needs, if it is called
             for operand in self.outputs[start : start + group.size]
             if 0 <= operand < len(numbers)
@@ -330,244 +332,6 @@ class Program:
         return equation.primitive.error(error, arguments, equation.location, hint)
 
 
-class ProgramBuilder:
-    """Appends equations to a new `Program`.
-
-    The columns of what is appended are lists, which grow fastest; `settle` moves them to the program.
-
-    Args:
-        name: the program's name.
-        groups: its inputs.
-        input_names: one per input; made from the groups' names where not given.
-    """
-
-    def __init__(self, name: str, groups: Sequence[Group], input_names: Sequence[str] | None = None) -> None:
-        names = list(input_names) if input_names is not None else default_names(groups)
-        self.program = Program(name, names, list(groups))
-        self.next = self.program.inputs
-        self._constants: dict[bytes | bool, int] = {}
-        self._opcodes: list[int] = []
-        self._operands: list[int] = []
-        self._sites: list[int] = []
-        self._adjoint_of: list[int] = []
-
-    @classmethod
-    def like(cls, program: Program) -> ProgramBuilder:
-        """A builder with the inputs, locations and foreign names of `program`, and no equations."""
-        builder = cls(program.name, program.input_groups, program.input_names)
-        builder.program.locations = program.locations
-        builder.program.numbering, builder.program.truth_inputs = program.numbering, program.truth_inputs
-        builder.program.output_groups = list(program.output_groups)
-        builder.program.foreign_names = list(program.foreign_names)
-        return builder
-
-    def __len__(self) -> int:
-        """The number of equations so far."""
-        return self.next - self.program.inputs
-
-    def constant(self, number: float | bool) -> int:
-        """The operand for a number or truth value. Numbers with the same bits share one."""
-        bits = number if isinstance(number, bool) else struct.pack("<d", number)
-        operand = self._constants.get(bits)
-        if operand is None:
-            operand = self._constants[bits] = ~len(self.program.constants)
-            self.program.constants.append(number)
-        return operand
-
-    def adopt_constant(self, number: float | bool, index: int) -> None:
-        """Make a constant that the program already has findable by `constant`."""
-        self._constants[number if isinstance(number, bool) else struct.pack("<d", number)] = ~index
-
-    def append(self, opcode: int, operands: Sequence[int], site: int = -1, adjoint_of: int = -1) -> int:
-        """Append an equation and return its variable."""
-        self._opcodes.append(opcode)
-        self._operands += operands
-        self._sites.append(site)
-        self._adjoint_of.append(adjoint_of)
-        variable = self.next
-        self.next = variable + 1
-        return variable
-
-    def extend(self, opcodes: list[int], operands: list[int], sites: list[int], adjoint_of: list[int]) -> None:
-        """Append many equations at once: their operands one behind the other, as operands of this program."""
-        self._opcodes += opcodes
-        self._operands += operands
-        self._sites += sites
-        self._adjoint_of += adjoint_of
-        self.next += len(opcodes)
-
-    def emit(self, name: str, *operands: int) -> int:
-        """Append an equation given by its primitive's name: for writing programs by hand."""
-        from ..runtime.primitives import BY_NAME
-
-        return self.append(BY_NAME[name].opcode, operands)
-
-    def settle(self) -> Program:
-        """The program with everything that has been appended so far."""
-        program = self.program
-        opcodes = array("H", self._opcodes)
-        arities = np.array([primitive.arity for primitive in TABLE])
-        program.starts += column("q", program.starts[-1] + np.cumsum(arities[np.array(opcodes)]))
-        program.opcodes += opcodes
-        program.operands += array("q", self._operands)
-        program.sites += array("i", self._sites)
-        program.adjoint_of += array("q", self._adjoint_of)
-        for appended in (self._opcodes, self._operands, self._sites, self._adjoint_of):
-            appended.clear()
-        return program
-
-    def finish(
-        self, outputs: Sequence[int], groups: Sequence[Group] | None = None, primal: int | None = None
-    ) -> Program:
-        """The program, with these outputs."""
-        program = self.settle()
-        program.outputs = list(outputs)
-        if groups is not None:
-            program.output_groups = list(groups)
-        elif not program.output_groups:
-            program.output_groups = [Group(f"out{k}", 1, True) for k in range(len(outputs))]
-        program.primal = len(program) if primal is None else primal
-        return program
-
-    def finish_with(self, body: Any) -> Program:
-        """The program whose outputs are `body(builder)`."""
-        return self.finish(body(self))
-
-
-def column(typecode: str, numbers: Any) -> array[int]:
-    """A column from a NumPy array of integers."""
-    result: array[int] = array(typecode)
-    result.frombytes(np.asarray(numbers, dtype=result.typecode if typecode != "q" else np.int64).tobytes())
-    return result
-
-
-class Rewriter:
-    """One forward sweep over a program that keeps, changes or replaces each equation: what most passes are made of.
-
-    For each equation that `equations` yields, the pass calls either `keep` or `replace`, once. The new columns are
-    lists while they grow, which is fastest.
-
-    Args:
-        program: the program to rewrite; it is not changed.
-
-    Attributes:
-        opcodes, starts, operands: the new equations so far.
-        constants: the new program's constants so far.
-    """
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self._builder = ProgramBuilder.like(program)
-        self.constants = self._builder.program.constants
-        self.constant = self._builder.constant
-        self.opcodes: list[int] = []
-        self.starts: list[int] = [0]
-        self.operands: list[int] = []
-        self._inserted: list[int] = []  # equations that no old one became
-        self._sources: list[int] = []  # for each new equation the old one that it comes from
-        # Where each old operand went: variables from the front, and constants, ~k, from the end.
-        self._renamed = list(range(program.inputs + len(program)))
-        self._renamed += [self.constant(number) for number in reversed(program.constants)]
-        self._index = -1
-
-    def equations(self) -> Iterator[tuple[int, list[int]]]:
-        """Opcode and operands of each equation; the operands are those of the new program."""
-        program, renamed = self.program, self._renamed
-        starts, operands = program.starts.tolist(), program.operands.tolist()
-        start = 0
-        for index, opcode in enumerate(program.opcodes.tolist()):
-            end = starts[index + 1]
-            self._index = index
-            if end - start == 2:
-                yield opcode, [renamed[operands[start]], renamed[operands[start + 1]]]
-            else:
-                yield opcode, [renamed[o] for o in operands[start:end]]
-            start = end
-
-    def keep(self, opcode: int, operands: Sequence[int]) -> int:
-        """Append the current equation, perhaps with another opcode and operands; return its new variable."""
-        index, inputs = self._index, self.program.inputs
-        variable = inputs + len(self.opcodes)
-        self.opcodes.append(opcode)
-        self.operands += operands
-        self.starts.append(len(self.operands))
-        self._sources.append(index)
-        self._renamed[inputs + index] = variable
-        return variable
-
-    def insert(self, opcode: int, operands: Sequence[int]) -> int:
-        """Append an equation on the way to the current one; return its variable."""
-        variable = self.program.inputs + len(self.opcodes)
-        self.opcodes.append(opcode)
-        self.operands += operands
-        self.starts.append(len(self.operands))
-        self._sources.append(self._index)
-        self._inserted.append(variable - self.program.inputs)
-        return variable
-
-    def renamed(self, operand: int) -> int:
-        """Where an operand of the old program went."""
-        return self._renamed[operand]
-
-    def replace(self, operand: int) -> None:
-        """Use `operand` of the new program wherever the current equation's variable was used."""
-        self._renamed[self.program.inputs + self._index] = operand
-
-    def finish(self) -> Program:
-        """The rewritten program."""
-        program, result = self.program, self._builder.program
-        sources = np.array(self._sources, dtype=np.int64)
-        renamed = np.array(self._renamed, dtype=np.int64)
-        result.opcodes = array("H", self.opcodes)
-        result.starts, result.operands = array("q", self.starts), array("q", self.operands)
-        result.sites = column("i", np.array(program.sites)[sources])
-        targets = np.array(program.adjoint_of, dtype=np.int64)[sources]
-        result.adjoint_of = column("q", moved_targets(targets, renamed))
-        for index in self._inserted:
-            result.adjoint_of[index] = -1
-        outputs = [self._renamed[o] for o in program.outputs]
-        primal = int(np.searchsorted(sources, program.primal))
-        if program.update >= 0:
-            result.update = int(np.searchsorted(sources, program.update))
-        return self._builder.finish(outputs, program.output_groups, primal)
-
-
-def select_equations(program: Program, kept: Any, renamed: Any, constants: list[float]) -> Program:
-    """The program without some of its equations, all columns at once.
-
-    Args:
-        program: the program to select from; it is not changed.
-        kept: an array with a truth value per equation.
-        renamed: where each operand goes: an array of variables from the front, and constants, `~k`, from the end.
-            A variable that goes to no variable has a negative number there, and so no equation accumulates its adjoint.
-        constants: the new program's constants.
-    """
-    result = ProgramBuilder.like(program).program
-    arity = np.diff(np.array(program.starts))
-    result.opcodes = column("H", np.array(program.opcodes)[kept])
-    result.operands = column("q", renamed[np.array(program.operands)[np.repeat(kept, arity)]])
-    result.starts = column("q", np.concatenate([[0], np.cumsum(arity[kept])]))
-    result.sites = column("i", np.array(program.sites)[kept])
-    result.adjoint_of = column("q", moved_targets(np.array(program.adjoint_of, dtype=np.int64)[kept], renamed))
-    result.constants = constants
-    result.outputs = [int(renamed[output]) for output in program.outputs]
-    result.primal = int(np.count_nonzero(kept[: program.primal]))
-    if program.update >= 0:
-        result.update = int(np.count_nonzero(kept[: program.update]))
-    return result
-
-
-def moved_targets(targets: Any, renamed: Any) -> Any:
-    """Entries of `adjoint_of` for a program whose variables are numbered anew.
-
-    Args:
-        targets: the old entries, an array.
-        renamed: where each operand goes, as in `select_equations`. The adjoint of a variable that goes to no variable
-            loses its name; foreign names stay.
-    """
-    return np.where(targets >= 0, np.maximum(renamed[np.maximum(targets, 0)], -1), targets)
-
-
 def default_names(groups: Sequence[Group]) -> list[str]:
     """Names for the inputs of groups: `x` for a scalar, `x0`, `x1`, ... for a list.
 
@@ -584,7 +348,12 @@ def _sympy_number(sympy: Any, number: float | bool) -> Any:
     return sympy.Integer(int(number)) if math.isfinite(number) and number.is_integer() else sympy.Float(number)
 
 
-def _spans(groups: Sequence[Group]) -> Iterator[tuple[Group, int]]:
+def spans(groups: Sequence[Group]) -> Iterator[tuple[Group, int]]:
+    """Each group with the position of its first number.
+
+    >>> [(group.name, start) for group, start in spans([Group("x", 2, False), Group("y", 1, True)])]
+    [('x', 0), ('y', 2)]
+    """
     start = 0
     for group in groups:
         yield group, start

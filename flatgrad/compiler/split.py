@@ -7,13 +7,12 @@ a function of bounded size. Values that cross from one part to a later one go th
 from __future__ import annotations
 
 import itertools
-from array import array
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from .program import Group, Program, column
+from .builder import extract
+from .program import Group, Program
 
 
 class Part(NamedTuple):
@@ -59,7 +58,10 @@ def split(program: Program, limit: int) -> list[Part]:
         crossing = np.flatnonzero(last[first:behind] >= end) + first
         place[crossing] = np.arange(filled, filled + len(crossing))
         filled += len(crossing)
-        parts.append(_part(program, start, end, outside, place, program.outputs if final else crossing.tolist(), final))
+        results = program.outputs if final else crossing.tolist()
+        groups = program.output_groups if final else [Group("_w", len(results), False)]
+        part = extract(program, outside, range(start, end), results, ([Group("_w", len(outside), False)], groups))
+        parts.append(Part(part, place[outside].tolist()))
     return parts
 
 
@@ -74,46 +76,3 @@ def _cuts(last: np.ndarray[tuple[int], np.dtype[np.int64]], count: int, limit: i
         low, high = cuts[-1] + max(1, limit * 3 // 4), cuts[-1] + limit * 5 // 4 + 1
         cuts.append(low + int(np.argmin(alive[low:high])))
     return [*cuts, count]
-
-
-def _part(
-    program: Program,
-    start: int,
-    end: int,
-    outside: np.ndarray[tuple[int], np.dtype[np.int64]],
-    place: np.ndarray[tuple[int], np.dtype[np.int64]],
-    outputs: Sequence[int],
-    final: bool,
-) -> Part:
-    """The equations from `start` to `end` as a program whose inputs are the variables `outside`."""
-    inputs, taken = program.inputs, len(outside)
-    names = [program.input_names[v] if v < inputs else f"v{v + program.numbering}" for v in outside.tolist()]
-    part = Program(
-        program.name, names, [Group("_w", taken, False)], numbering=program.numbering + inputs + start - taken
-    )
-    operands = np.array(program.operands[program.starts[start] : program.starts[end]], dtype=np.int64)
-    wanted = np.array(outputs, dtype=np.int64)
-    used = np.unique(np.concatenate([operands[operands < 0], wanted[wanted < 0]]))[::-1]
-
-    def moved(refs: np.ndarray[tuple[int], np.dtype[np.int64]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        inner = refs - (inputs + start) + taken
-        outer = np.searchsorted(outside, refs)
-        constant = ~np.searchsorted(-used, -refs)
-        return np.where(refs < 0, constant, np.where(refs >= inputs + start, inner, outer))
-
-    part.truth_inputs = frozenset(k for k, v in enumerate(outside.tolist()) if program.kind_of(v) == "b")
-    part.opcodes = program.opcodes[start:end]
-    part.operands = column("q", moved(operands))
-    part.starts = array("q", [s - program.starts[start] for s in program.starts[start : end + 1]])
-    part.constants = [program.constants[~k] for k in used.tolist()]
-    part.sites, part.locations = program.sites[start:end], program.locations
-    targets = np.array(program.adjoint_of[start:end], dtype=np.int64)
-    inside = np.isin(targets, outside) | (targets >= inputs + start)
-    kept = np.where(inside, moved(np.maximum(targets, 0)), -1)
-    part.adjoint_of, part.foreign_names = column("q", np.where(targets >= 0, kept, targets)), program.foreign_names
-    part.outputs = moved(wanted).tolist()
-    part.output_groups = program.output_groups if final else [Group("_w", len(part.outputs), False)]
-    if program.update >= 0:
-        part.update = min(max(program.update - start, 0), end - start)
-    part.primal = min(max(program.primal - start, 0), end - start)
-    return Part(part, place[outside].tolist())

@@ -26,8 +26,9 @@ from ..runtime.value import (
     as_value,
     constant,
 )
+from .builder import Indices, ProgramBuilder
 from .names import Namer
-from .program import Group, Program, ProgramBuilder, column
+from .program import Group, Program
 
 #: Finds names for leaves without a label, given their ids.
 LeafNames = Callable[[Container[int]], dict[int, str]]
@@ -57,7 +58,6 @@ class Trace:
         self._sites: list[Site | Location] = []
         self._site_numbers: dict[tuple[int, int] | Location, int] = {}
         self.refusal: TraceError | None = None
-        self.primal: int | None = None  # where the gradient of an inlined program begins
         self.leaf_names: LeafNames = lambda wanted: {}
         self._kept: list[Any] = []  # what ids in _references belong to
 
@@ -181,63 +181,39 @@ class Trace:
 
     def inline(self, program: Program, operands: Sequence[Any]) -> list[Any]:
         """Append the equations of another program, applied to these operands; return its outputs."""
-        if self.primal is None:
-            self.primal = len(self.builder) + program.primal
         refs = [self.reference(operand) for operand in operands]
-        constants = [self.builder.constant(number) for number in program.constants]
-        sites = np.array([*map(self.site_of, program.locations), -1])
         first, count = self.builder.next, len(program)
-        # Variables from the front, and constants, ~k, from the end, as everywhere.
-        moved = np.array([*refs, *range(first, first + count), *reversed(constants)], dtype=np.int64)
-        targets = np.array(program.adjoint_of, dtype=np.int64)
-        foreign = self.builder.program.foreign_names
-        named = np.where(targets < -1, targets - len(foreign), -1)
-        foreign += program.foreign_names
-        self.builder.extend(
-            program.opcodes.tolist(),
-            moved[np.array(program.operands, dtype=np.int64)].tolist(),
-            sites[np.array(program.sites, dtype=np.int64)].tolist(),
-            np.where(targets >= 0, np.maximum(moved[np.maximum(targets, 0)], -1), named).tolist(),
-        )
-        return [self._traced(int(moved[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
+        where = np.array([*refs, *range(first, first + count)], dtype=np.int64)
+        sites = list(map(self.site_of, program.locations))
+        self.builder.take(program, range(count), where.__getitem__, sites=sites)
+        return [self._traced(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
 
     def finish(self, outputs: Sequence[Any]) -> Program:
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
-        refs = [self.reference(output) for output in outputs]
-        program = self.builder.finish(refs, primal=self.primal)
-        arguments, count = program.inputs, len(self.leaves)
+        traced = self.builder.finish([self.reference(output) for output in outputs])
+        groups, names = list(traced.input_groups), list(traced.input_names)
+        arguments, count = len(names), len(self.leaves)
         if count:
-            name_of = Namer([*program.input_names, *(group.name for group in program.input_groups)])
-            group = Group(name_of("leaves", "leaves"), count, False)
-            program.input_groups.append(group)
+            name_of = Namer([*names, *(group.name for group in groups)])
+            groups.append(Group(name_of("leaves", "leaves"), count, False))
             known = self.leaf_names({id(leaf) for leaf in self.leaves if not _label(leaf)})
-            program.input_names += [
-                name_of(_label(leaf) or known.get(id(leaf), ""), f"p{k}") for k, leaf in enumerate(self.leaves)
-            ]
+            names += [name_of(_label(leaf) or known.get(id(leaf), ""), f"p{k}") for k, leaf in enumerate(self.leaves)]
 
-            def settled(numbers: Any) -> Any:
-                """References with the leaves in their place, right behind the arguments."""
-                return np.where(
-                    numbers >= _LEAVES, numbers - (_LEAVES - arguments), numbers + count * (numbers >= arguments)
-                )
+        def where(variables: Indices) -> Indices:
+            """The leaves come right behind the arguments."""
+            return np.where(
+                variables >= _LEAVES, variables - (_LEAVES - arguments), variables + count * (variables >= arguments)
+            )
 
-            program.operands = column("q", settled(np.array(program.operands, dtype=np.int64)))
-            program.adjoint_of = column("q", settled(np.array(program.adjoint_of, dtype=np.int64)))
-            program.outputs = settled(np.array(refs, dtype=np.int64)).tolist()
-        self._settle_sites(program)
-        return program
-
-    def _settle_sites(self, program: Program) -> None:
-        """Replace the sites met while tracing by the different lines that they stand for."""
-        lines: dict[Location, int] = {}
-        numbers = [
+        lines: dict[Location, int] = {}  # the different lines that the sites met while tracing stand for
+        sites = [
             lines.setdefault(site if isinstance(site, Location) else locate(site) or Location("?", 0), len(lines))
             for site in self._sites
         ]
-        program.locations = list(lines)
-        if numbers:
-            sites = np.array(program.sites)
-            program.sites = column("i", np.where(sites >= 0, np.array(numbers)[sites], -1))
+        builder = ProgramBuilder(traced.name, groups, names)
+        moved = builder.take(traced, range(len(traced)), where, sites=sites)
+        builder.program.locations = list(lines)
+        return builder.finish(moved(traced.outputs), traced.output_groups)
 
 
 def _label(value: Value) -> str:

@@ -13,13 +13,14 @@ import pytest
 
 import flatgrad as fg
 from flatgrad.compiler.adjoint import adjoint
+from flatgrad.compiler.builder import ProgramBuilder
 from flatgrad.compiler.partition import partition
 from flatgrad.compiler.passes import JOINT_PASSES, run_passes
 from flatgrad.compiler.passes.common_subexpressions import share_common_subexpressions
 from flatgrad.compiler.passes.constants import fold_constants
 from flatgrad.compiler.passes.dead_code import remove_dead_code
 from flatgrad.compiler.passes.simplify import simplify
-from flatgrad.compiler.program import Group, Program, ProgramBuilder
+from flatgrad.compiler.program import Group, Program
 from flatgrad.compiler.split import split
 from flatgrad.compiler.trace import Trace
 from flatgrad.runtime.sites import Location
@@ -77,25 +78,17 @@ def test_a_pass_keeps_every_column(transform):
     """Before what each of them removes stands the program that is left."""
     program = full()
     before = ProgramBuilder.like(program)
-    site = program.sites[0]
-    one = before.append(*_operation("mul", before.constant(1.0), before.constant(1.0)), site)  # folded
-    before.append(*_operation("exp", 0), site)  # never used
-    first = before.append(*_operation("mul", 0, 1), site)
-    second = before.append(*_operation("mul", 0, 1), site)  # computed twice
-    product = before.append(*_operation("mul", second, one), site)  # times 1.0
-    shift = product - program.inputs
-    moved = {program.inputs: product, **{v: v for v in range(program.inputs)}}
-    for index in range(1, len(program)):
-        equation = program.equation(index)
-        refs = [moved[o] if o >= 0 else before.constant(program.constants[~o]) for o in equation.operands]
-        target = program.adjoint_of[index]
-        moved[equation.variable] = before.append(
-            equation.primitive.opcode, refs, program.sites[index], moved[target] if target >= 0 else target
-        )
-    before.program.update = program.update + shift
-    larger = before.finish([moved[o] for o in program.outputs], primal=program.primal + shift)
-    larger.check()
+    one = before.append(*_operation("mul", before.constant(1.0), before.constant(1.0)), 0)  # folded
+    before.append(*_operation("exp", 0), 0)  # never used
+    first = before.append(*_operation("mul", 0, 1), 0)
+    second = before.append(*_operation("mul", 0, 1), 0)  # computed twice
+    product = before.append(*_operation("mul", second, one), 0)  # times 1.0
     assert first != second
+    # The product is the first equation of the program; the others follow.
+    where = np.array([*range(program.inputs), *range(product, product + len(program))])
+    larger = before.rebuild(program, range(1, len(program)), where.__getitem__)
+    larger.primal = program.primal + product - program.inputs
+    larger.check()
 
     once = transform(larger)
     assert len(once) < len(larger)
@@ -178,7 +171,7 @@ def test_a_partition_keeps_foreign_names_and_where_the_update_begins():
     program = full()
     program.primal = 2
     forward, backward, _ = partition(program, 1, 0)
-    assert forward.update == -1
+    assert forward.update == len(forward)
     assert backward.update == program.update - 2
     names = [backward.name_of(backward.inputs + k) for k in range(len(backward))]
     assert names == [

@@ -9,8 +9,8 @@ import pytest
 import flatgrad as fg
 from flatgrad.compiler import adjoint as adjoint_module
 from flatgrad.compiler.adjoint import adjoint
+from flatgrad.compiler.builder import ProgramBuilder
 from flatgrad.compiler.passes import JOINT_PASSES, PRIMAL_PASSES, run_passes
-from flatgrad.compiler.program import ProgramBuilder
 from flatgrad.compiler.trace import trace_graph
 from flatgrad.runtime.primitives import BY_NAME
 from tests import reference

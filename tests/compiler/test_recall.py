@@ -16,9 +16,10 @@ import pytest
 
 import flatgrad as fg
 from flatgrad.compiler import passes, recall
+from flatgrad.compiler.builder import ProgramBuilder
 from flatgrad.compiler.emit.llvm_operations import SPELLINGS
 from flatgrad.compiler.passes import fold_constants
-from flatgrad.compiler.program import Group, Program, ProgramBuilder
+from flatgrad.compiler.program import Group, Program
 from flatgrad.compiler.stages import Stages
 from flatgrad.runtime import native
 from flatgrad.runtime import primitives as p

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...runtime.primitives import TABLE
-from ..program import Program, Rewriter
+from ..builder import Rewriter
+from ..program import Program
 
 
 def share_common_subexpressions(program: Program) -> Program:

@@ -8,7 +8,8 @@ import numpy as np
 
 from ...runtime.errors import ARITHMETIC_ERRORS
 from ...runtime.primitives import TABLE
-from ..program import Program, ProgramBuilder, select_equations
+from ..builder import ProgramBuilder
+from ..program import Program
 
 
 def fold_constants(program: Program) -> Program:
@@ -29,11 +30,9 @@ def fold_constants(program: Program) -> Program:
     variables = program.inputs + len(program)
     kept = np.ones(variables, dtype=bool)
     kept[[operand for operand in folded if operand >= 0]] = False
-    # Where each operand goes: variables by counting those kept before. The constants, ~k, are indexed from the end.
-    renamed = np.zeros(variables + len(program.constants), dtype=np.int64)
-    renamed[:variables] = np.cumsum(kept) - 1
-    renamed[list(folded)] = list(folded.values())
-    return select_equations(program, kept[program.inputs :], renamed, builder.program.constants)
+    where = np.cumsum(kept) - 1
+    where[~kept] = [operand for variable, operand in folded.items() if variable >= 0]
+    return builder.rebuild(program, np.flatnonzero(kept[program.inputs :]), where.__getitem__)
 
 
 def _fold(program: Program, highest: Any, builder: ProgramBuilder) -> dict[int, int]:

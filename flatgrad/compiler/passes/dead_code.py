@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..program import Program, column, select_equations
+from ..builder import ProgramBuilder, column
+from ..program import Program
 
 
 def remove_dead_code(program: Program) -> Program:
@@ -21,11 +22,9 @@ def remove_dead_code(program: Program) -> Program:
     if used[inputs:].all():
         return program
     used[:inputs] = True
-    kept, kept_constants = used[:variables], used[variables:][::-1]
-    # Where each operand goes: variables by counting those kept before, constants likewise, indexed from the end.
-    renamed = np.concatenate([np.where(kept, np.cumsum(kept) - 1, -1), (~(np.cumsum(kept_constants) - 1))[::-1]])
-    constants = [number for number, keep in zip(program.constants, kept_constants, strict=True) if keep]
-    return select_equations(program, kept[inputs:], renamed, constants)
+    kept = used[:variables]
+    where = np.where(kept, np.cumsum(kept) - 1, -1)
+    return ProgramBuilder.like(program).rebuild(program, np.flatnonzero(kept[inputs:]), where.__getitem__)
 
 
 def _used(program: Program) -> Any:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from ...runtime import primitives as p
 from ...runtime.primitives import TABLE, Primitive
-from ..program import Program, Rewriter
+from ..builder import Rewriter
+from ..program import Program
 
 
 class View:

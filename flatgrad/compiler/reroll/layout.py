@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -11,10 +12,11 @@ import numpy as np
 
 from ..array_program import Apply, Block, Fold, Node, Read, Segment, Statement
 from ..buffers import span
+from ..builder import extract
 from ..extents import fixed
 from ..passes import FAST_JOINT_PASSES, JOINT_PASSES, run_passes
 from ..passes.dead_code import remove_dead_code
-from ..program import Group, Program, ProgramBuilder
+from ..program import Group, Program
 from .affine import Piece, arrange, cut, factor
 from .chains import Chains
 from .fuse import Folding, Loop, Terms, part_of
@@ -349,18 +351,16 @@ def _extracted(program: Program, equations: Sequence[int], reads: Sequence[int],
 
     Its sums are not called adjoints: they may be parts of sums that another statement goes on with.
     """
-    names = [program.input_names[v] if v < program.inputs else f"v{v + program.numbering}" for v in reads]
-    names = [f"{name}_" if name == "numbers" else name for name in names]
-    builder = ProgramBuilder(program.name, [Group("numbers", len(reads), False)], names)
-    builder.program.locations = program.locations
-    builder.program.truth_inputs = frozenset(k for k, v in enumerate(reads) if program.kind_of(v) == "b")
+    names = [f"{name}_" if name == "numbers" else name for name in map(program.plain_name, reads)]
     # Equations get other names than inputs have.
     taken = [int(name[1:]) for name in names if name[0] == "v" and name[1:].isdigit()]
-    builder.program.numbering = max(0, max(taken, default=0) + 1 - len(reads))
-    renamed = {variable: k for k, variable in enumerate(reads)}
-    for equation in equations:
-        operands = program.operands[program.starts[equation] : program.starts[equation + 1]]
-        refs = [renamed[o] if o >= 0 else builder.constant(program.constants[~o]) for o in operands]
-        renamed[program.inputs + equation] = builder.append(program.opcodes[equation], refs, program.sites[equation])
-    outputs = [renamed[program.inputs + node] for node in results]
-    return builder.finish(outputs, [Group("results", len(outputs), False)])
+    part = extract(
+        program,
+        reads,
+        equations,
+        [program.inputs + node for node in results],
+        ([Group("numbers", len(reads), False)], [Group("results", len(results), False)]),
+        names=names,
+        numbering=max(0, max(taken, default=0) + 1 - len(reads)),
+    )
+    return replace(part, adjoint_of=array("q", [-1]) * len(part), foreign_names=[], primal=len(part), update=-1)
