@@ -11,7 +11,8 @@ import pytest
 import flatgrad as fg
 from flatgrad import Value
 from flatgrad.compiler.array_program import Apply, ArrayProgram, Block, Fold, Read, Statement
-from flatgrad.compiler.program import Group
+from flatgrad.compiler.program import Group, ProgramBuilder
+from flatgrad.compiler.reroll import reroll
 from flatgrad.runtime.errors import ProgramError
 from flatgrad.runtime.primitives import BY_NAME
 from tests.compiler import array_workloads as work
@@ -293,3 +294,22 @@ def test_the_checker_wants_groups_that_add_up():
 def test_evaluate_wants_as_many_numbers_as_there_are_inputs():
     with pytest.raises(ProgramError, match="34 inputs, got 3"):
         layer_arrays().evaluate([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("each", "gone", "fast"),
+    [
+        (lambda f, x, y: f.emit("mul", f.emit("maximum", x, x), y), "maximum", False),
+        (lambda f, x, y: f.emit("where", f.emit("logical_not", f.emit("less", x, y)), x, y), "logical_not", False),
+        (lambda f, x, y: f.emit("add", f.emit("exp", x), f.constant(-0.0)), "-0.0", False),
+        (lambda f, x, y: f.emit("mul", y, f.emit("div", f.constant(1.0), x)), "1.0", True),
+    ],
+    ids=["maximum_same", "where_not", "add_negative_zero", "mul_reciprocal"],
+)
+def test_rules_of_scalars_apply_to_packs(each, gone, fast):
+    f = ProgramBuilder("f", [Group("x", 9, False), Group("y", 9, False)])
+    program = f.finish([each(f, k, 9 + k) for k in range(9)]).check()
+    arrays = reroll(program, fast=fast).check()
+    assert gone not in str(arrays)
+    numbers = [*(0.5 + k for k in range(9)), *(2.5 - k for k in range(9))]
+    assert arrays.evaluate(numbers) == pytest.approx(program.evaluate(numbers), rel=1e-15)

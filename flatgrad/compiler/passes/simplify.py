@@ -13,9 +13,10 @@ from ..program import Program
 
 
 class View:
-    """What a rule sees of the program that is being rewritten.
+    """What a rule sees of what is being rewritten: here a program, in `reroll/packs.py` lanes that do the same.
 
-    An operand is an integer as in `Program`: a variable, or `~k` for a constant.
+    An operand is an integer as in `Program`: a variable, or `~k` for a constant. Rules treat operands as opaque. What
+    cannot be made is None, and a rule that needs it does not apply.
     """
 
     def __init__(self, rewriter: Rewriter) -> None:
@@ -33,17 +34,21 @@ class View:
             return None
         return made.operands[made.starts[index] : made.starts[index + 1]]
 
-    def insert(self, primitive: Primitive, *operands: int) -> int:
+    def same(self, a: int, b: int) -> bool:
+        """Whether two operands are the same."""
+        return a == b
+
+    def insert(self, primitive: Primitive, *operands: int) -> int | None:
         """A new equation on the way to the result; returns its variable."""
         return self._rewriter.insert(primitive.opcode, operands)
 
-    def constant(self, number: float | bool) -> int:
+    def constant(self, number: float | bool) -> int | None:
         """The operand for a number."""
         return self._rewriter.constant(number)
 
 
 #: A rule returns the operand that replaces the equation, or a new equation, or None where it does not apply.
-Result = int | tuple[Primitive, tuple[int, ...]] | None
+Result = Any
 
 
 class Rule(NamedTuple):
@@ -62,7 +67,7 @@ class Rule(NamedTuple):
     primitive: Primitive
     identity: str
     exact: bool
-    rewrite: Callable[[View, Sequence[int]], Result]
+    rewrite: Callable[[Any, Sequence[Any]], Result]
     looks_at: tuple[Primitive, ...] = ()
 
 
@@ -76,11 +81,7 @@ def _is(number: float | bool | None, wanted: float) -> bool:
 def _other(view: View, refs: Sequence[int], wanted: float) -> int | None:
     """The other operand, where one of the two is the constant `wanted`."""
     a, b = refs
-    if b < 0 and _is(view.number(b), wanted):
-        return a
-    if a < 0 and _is(view.number(a), wanted):
-        return b
-    return None
+    return a if _is(view.number(b), wanted) else b if _is(view.number(a), wanted) else None
 
 
 def _negated(view: View, operand: int) -> int | None:
@@ -101,8 +102,9 @@ def _mul_negatives(view: View, refs: Sequence[int]) -> Result:
 def _mul_negative(view: View, refs: Sequence[int]) -> Result:
     for x, y in ((refs[0], refs[1]), (refs[1], refs[0])):
         a = _negated(view, x)
-        if a is not None:
-            return p.neg, (view.insert(p.mul, a, y),)
+        product = view.insert(p.mul, a, y) if a is not None else None
+        if product is not None:
+            return p.neg, (product,)
     return None
 
 
@@ -117,8 +119,9 @@ def _add_negative(view: View, refs: Sequence[int]) -> Result:
 def _add_negative_constant(view: View, refs: Sequence[int]) -> Result:
     for x, c in ((refs[0], refs[1]), (refs[1], refs[0])):
         number = view.number(c)
-        if number is not None and number < 0.0:
-            return p.sub, (x, view.constant(-number))
+        positive = view.constant(-number) if number is not None and number < 0.0 else None
+        if positive is not None:
+            return p.sub, (x, positive)
     return None
 
 
@@ -166,6 +169,10 @@ def _mul_reciprocal(view: View, refs: Sequence[int]) -> Result:
     return None
 
 
+def _quotient(a: Any, b: Any) -> Result:
+    return None if a is None else (p.div, (a, b))
+
+
 RULES: tuple[Rule, ...] = (
     # x + (-0.0) -> x        (x + 0.0 -> x is wrong for x = -0.0)
     Rule("add_negative_zero", p.add, "x + (-0.0) -> x", True, lambda v, r: _other(v, r, -0.0)),
@@ -194,12 +201,12 @@ RULES: tuple[Rule, ...] = (
     # where(not c, a, b) -> where(c, b, a)
     Rule("where_not", p.where, "where(not c, a, b) -> where(c, b, a)", True, _where_not),
     # maximum(x, x) -> x
-    Rule("maximum_same", p.maximum, "maximum(x, x) -> x", True, lambda v, r: r[0] if r[0] == r[1] else None),
+    Rule("maximum_same", p.maximum, "maximum(x, x) -> x", True, lambda v, r: r[0] if v.same(*r) else None),
     # detach(x) -> x         (after the adjoint it has done its work)
     Rule("detach_identity", p.detach, "detach(x) -> x", True, lambda v, r: r[0]),
     # --- not exact: true of real numbers, not of every float; or it drops an operand whose computation may raise ---
     # where(c, a, a) -> a    (c may raise)
-    Rule("where_same", p.where, "where(c, a, a) -> a", False, lambda v, r: r[1] if r[1] == r[2] else None),
+    Rule("where_same", p.where, "where(c, a, a) -> a", False, lambda v, r: r[1] if v.same(*r[1:]) else None),
     # where(True, a, b) -> a (b may raise)
     Rule("where_constant", p.where, "where(True, a, b) -> a", False, _where_constant),
     # x ** 0 -> 1            (x may raise)
@@ -212,7 +219,7 @@ RULES: tuple[Rule, ...] = (
     Rule("power_two", p.power, "x ** 2 -> x * x", False, _power_is(2.0, lambda v, x: (p.mul, (x, x)))),
     # x ** -1 -> 1 / x
     Rule("power_minus_one", p.power, "x ** -1 -> 1 / x", False,
-         _power_is(-1.0, lambda v, x: (p.div, (v.constant(1.0), x)))),
+         _power_is(-1.0, lambda v, x: _quotient(v.constant(1.0), x))),
     # x ** 0.5 -> sqrt(x)    (differs for x = -inf)
     Rule("power_half", p.power, "x ** 0.5 -> sqrt(x)", False, _power_is(0.5, lambda v, x: (p.sqrt, (x,)))),
     # a * (1 / b) -> a / b
@@ -220,16 +227,38 @@ RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 
 
+class Rewriting:
+    """Rules by the primitives that they rewrite, and how they are applied: until none fires."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.by_opcode: list[list[Rule]] = [[] for _ in TABLE]
+        self._total = bytearray(len(TABLE))  # total forms: what a rule makes of one is a total form, too
+        for rule in rules:
+            self.by_opcode[rule.primitive.opcode].append(rule)
+            form = rule.primitive.total
+            if form is not None and form is not rule.primitive:
+                self.by_opcode[form.opcode].append(rule)
+                self._total[form.opcode] = 1
+
+    def apply(self, view: Any, opcode: int, operands: Sequence[Any]) -> tuple[int, Any]:
+        """The opcode and operands of the equation that replaces one; or -1 and the operand that does."""
+        while True:
+            for rule in self.by_opcode[opcode]:
+                result = rule.rewrite(view, operands)
+                if result is not None:
+                    FIRED.add(rule.name)
+                    break
+            else:
+                return opcode, operands
+            if not isinstance(result, tuple):
+                return -1, result
+            primitive, operands = result
+            opcode = (primitive.total if self._total[opcode] else primitive).opcode
+
+
 def simplify_with(rules: Sequence[Rule], program: Program) -> Program:
     """Apply rules until none fires, in one forward sweep: operands are simplified before their users."""
-    by_opcode: list[list[Rule]] = [[] for _ in TABLE]
-    total = bytearray(len(TABLE))  # total forms: what a rule makes of one is a total form, too
-    for rule in rules:
-        by_opcode[rule.primitive.opcode].append(rule)
-        form = rule.primitive.total
-        if form is not None and form is not rule.primitive:
-            by_opcode[form.opcode].append(rule)
-            total[form.opcode] = 1
+    rewriting = Rewriting(rules)
     rewriter = Rewriter(program)
     view = View(rewriter)
     made_by, keep, replace = rewriter.opcodes, rewriter.keep, rewriter.replace
@@ -254,25 +283,15 @@ def simplify_with(rules: Sequence[Rule], program: Program) -> Program:
             ):
                 keep(opcode, refs)
                 continue
-        result: Result = None
-        applicable = by_opcode[opcode]
-        current: tuple[int, Sequence[int]] = (opcode, refs)
-        while True:
-            for rule in applicable:
-                result = rule.rewrite(view, current[1])
-                if result is not None:
-                    FIRED.add(rule.name)
-                    changed = True
-                    break
-            else:
-                keep(*current)
-                break
-            if isinstance(result, int):
-                replace(result)
-                break
-            made: Any = result[0].total if total[current[0]] else result[0]
-            current = (made.opcode, result[1])
-            applicable = by_opcode[current[0]]
+        elif not rewriting.by_opcode[opcode]:
+            keep(opcode, refs)
+            continue
+        new, result = rewriting.apply(view, opcode, refs)
+        if new < 0:
+            replace(result)
+        else:
+            keep(new, result)
+        changed = changed or result is not refs
     return rewriter.finish() if changed else program
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from ...runtime import primitives as p
 from ...runtime.primitives import TABLE, Primitive
+from ..passes.simplify import EXACT_RULES, RULES, Rewriting
 from ..program import Program
 from .chains import FOLDED, Chains
 from .classes import Classes, operand_columns
@@ -116,6 +117,7 @@ class _Packer:
         self.opcodes = np.array(program.opcodes, dtype=np.int64)
         self.packs: list[Pack] = []
         self.bases: list[int] = []
+        self.width = 0  # of the pack that is being simplified
 
     # --- one pack -------------------------------------------------------------------------------------------------
 
@@ -164,10 +166,12 @@ class _Packer:
     ) -> None:
         variables = self.inputs + equations
         if not fold:
-            primitive, operands = self._simplified(primitive, operands)
-            if primitive is p.detach:
-                self.address[variables] = operands[0]
+            self.width = len(variables)
+            opcode, result = (_FAST if self.fast else _EXACT).apply(self, primitive.opcode, operands)
+            if opcode < 0:
+                self.address[variables] = result
                 return
+            primitive, operands = TABLE[opcode], list(result)
         keep, place = _distinct(operands)
         if keep is not None:
             operands, equations = [operand[keep] for operand in operands], equations[keep]
@@ -193,68 +197,21 @@ class _Packer:
         everything = np.concatenate([equations[owner < 0], self.chains.equations_of(owner[owner >= 0])])
         return Scalars(stage, equations, np.sort(everything), base)
 
-    # --- simplification -------------------------------------------------------------------------------------------
-
-    def _simplified(self, primitive: Primitive, operands: list[Addresses]) -> tuple[Primitive, list[Addresses]]:
-        """Rules as in `passes/simplify.py`, for whole packs; `detach` stands for "nothing to compute"."""
-        if primitive is p.mul:
-            for k in (0, 1):
-                number = self._number(operands[k])
-                if number == 1.0:  # x * 1 -> x
-                    return p.detach, [operands[1 - k]]
-                if number == -1.0:  # x * -1 -> -x
-                    return self._simplified(p.neg, [operands[1 - k]])
-        elif primitive is p.div and self._number(operands[1]) == 1.0:  # x / 1 -> x
-            return p.detach, operands[:1]
-        elif primitive is p.power or primitive is p.power.total:
-            number = self._number(operands[1])
-            if number == 1.0:  # x ** 1 -> x
-                return p.detach, operands[:1]
-            if self.fast:
-                found, operands = self._fast_power(number, operands)
-                return (found if primitive is p.power else found.total or found), operands
-        elif primitive is p.neg:
-            inner = self._operands_of(operands[0], p.neg)
-            if inner is not None:  # -(-x) -> x
-                return p.detach, inner
-        elif primitive is p.add:
-            for k in (1, 0):
-                inner = self._operands_of(operands[k], p.neg)
-                if inner is not None:  # a + (-b) -> a - b
-                    return p.sub, [operands[1 - k], inner[0]]
-                if self.fast and self._number(operands[k]) == 0.0:  # x + 0 -> x (not exact for x = -0.0)
-                    return p.detach, [operands[1 - k]]
-        elif primitive is p.sub:
-            inner = self._operands_of(operands[1], p.neg)
-            if inner is not None:  # a - (-b) -> a + b
-                return p.add, [operands[0], inner[0]]
-        return primitive, operands
-
-    def _fast_power(self, exponent: float | None, operands: list[Addresses]) -> tuple[Primitive, list[Addresses]]:
-        """Rules that hold for real numbers, not for every float."""
-        base = operands[0]
-        if exponent == 2.0:  # x ** 2 -> x * x
-            return p.mul, [base, base]
-        if exponent == -1.0:  # x ** -1 -> 1 / x
-            return p.div, [np.full_like(base, self._known(1.0)), base]
-        if exponent == 0.5:  # x ** 0.5 -> sqrt(x)
-            return p.sqrt, [base]
-        return p.power, operands
+    # --- what rules see: an operand is a vector of addresses, one per lane --------------------------------------------
 
     def _known(self, number: float | bool) -> int:
         """The address of a constant that is always there."""
         place = next(k for k, known in enumerate(_KNOWN) if repr(known) == repr(number))
         return self.inputs + len(self.program.constants) + place
 
-    def _number(self, addresses: Addresses) -> float | None:
+    def number(self, addresses: Addresses) -> float | bool | None:
         """The number that all lanes read, if it is one constant."""
         first = int(addresses[0]) - self.inputs
         if not 0 <= first < len(self.constants) or not (addresses == addresses[0]).all():
             return None
-        number = self.constants[first]
-        return None if isinstance(number, bool) else number
+        return self.constants[first]
 
-    def _operands_of(self, addresses: Addresses, primitive: Primitive) -> list[Addresses] | None:
+    def operands_of(self, addresses: Addresses, primitive: Primitive) -> list[Addresses] | None:
         """What made these lanes, if it was one pack of this primitive."""
         low, high = int(addresses.min()), int(addresses.max())
         position = bisect.bisect_right(self.bases, low) - 1
@@ -265,6 +222,22 @@ class _Packer:
             return None
         return [operand[addresses - pack.base] for operand in pack.operands]
 
+    def same(self, a: Addresses, b: Addresses) -> bool:
+        """Whether all lanes read the same."""
+        return bool((a == b).all())
+
+    def insert(self, primitive: Primitive, *operands: Addresses) -> None:
+        """There are no further packs on the way to a result."""
+
+    def constant(self, number: float | bool) -> Addresses | None:
+        """A constant for all lanes, if it is always there."""
+        known = next((k for k, other in enumerate(_KNOWN) if repr(other) == repr(number)), None)
+        if known is None:
+            return None
+        return np.full(self.width, self.inputs + len(self.program.constants) + known, dtype=np.int64)
+
+
+_EXACT, _FAST = Rewriting(EXACT_RULES), Rewriting(RULES)
 
 #: Constants that are always there: those that fill up folds, and 1.
 _KNOWN = list(FOLDED.values())
