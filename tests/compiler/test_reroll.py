@@ -11,7 +11,8 @@ import pytest
 import flatgrad as fg
 from flatgrad import Value
 from flatgrad.compiler.array_program import Apply, ArrayProgram, Block, Fold, Read, Statement
-from flatgrad.compiler.program import Group, ProgramBuilder
+from flatgrad.compiler.builder import ProgramBuilder
+from flatgrad.compiler.program import Group
 from flatgrad.compiler.reroll import reroll
 from flatgrad.runtime.errors import ProgramError
 from flatgrad.runtime.primitives import BY_NAME
