@@ -32,7 +32,7 @@ PAPER, INK, PALE, GRID = "#ffffff", "#1f2933", "#65717f", "#e6e9ee"
 
 def times_of(page: str) -> dict[str, float]:
     """Microseconds by engine, from the table; empty if it has no such row."""
-    row = re.search(rf"^\| {re.escape(ENGINES)} \|[^|]*\|([^|]*)\|$", page, re.MULTILINE)
+    row = re.search(rf"^\| {re.escape(ENGINES)} \|([^|]*)\|$", page, re.MULTILINE)
     entries = row[1].strip().split(", ") if row else []
     return {name: float(time) for name, _, time in (entry.rpartition(" ") for entry in entries)}
 
