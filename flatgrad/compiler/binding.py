@@ -131,6 +131,8 @@ class _Source:
     def put_together(self, name: str, structure: tuple[Any, ...]) -> str:
         """A group of outputs as it is returned."""
         kind = structure[0]
+        if not st.size(structure):
+            return self._nested("[]", structure, 0)[0]
         if kind == "array" and self.arrays:
             return name if len(structure[1]) == 1 else f"{name}.reshape({structure[1]})"
         if kind == "array":
@@ -190,7 +192,7 @@ def make_binder(kernel: Kernel, signature: Signature) -> Binder | None:
             aux = source.put_together("aux", signature.aux)
         gradients = []
         for k, structure in enumerate(signature.gradients):
-            outputs += [f"g{k}"] * (st.size(structure) > 0)
+            outputs.append(f"g{k}")
             gradients.append(source.put_together(f"g{k}", structure))
     except _UnknownError:
         return None

@@ -319,6 +319,16 @@ def test_other_lengths_and_kinds_are_other_structures():
     assert len(f.kernels) == 9
 
 
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+def test_gradients_without_numbers(backend):
+    f = fg.value_and_grad(lambda x: x * x, wrt=[], backend=backend)
+    assert [f(3.0) for _ in range(3)] == [(9.0, [])] * 3
+    g = fg.grad(lambda x, y: x * len(y), backend=backend)
+    assert [g(3.0, [[], ()]) for _ in range(3)] == [2.0] * 3
+    h = fg.value_and_grad(lambda x: (x * x, [[], {}]), has_aux=True, backend=backend)
+    assert [h(3.0) for _ in range(3)] == [((9.0, [[], {}]), 6.0)] * 3
+
+
 @pytest.mark.parametrize("convert", [list, tuple, np.array])
 def test_longer_and_shorter_lists_than_the_last(convert):
     """Of a long list the generated function takes slices: what there is too much, or too little, must be noticed."""
