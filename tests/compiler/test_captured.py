@@ -623,6 +623,21 @@ def methods_named_like_those_of_containers():
     yield
 
 
+def a_container_of_ones_own_class():
+    class Log(list):
+        gain = 2.0
+
+        def append(self, x):
+            return x * self.gain
+
+    log, holder = Log(), types.SimpleNamespace(log=Log())
+    yield lambda x: log.append(x) + holder.log.append(x * x)
+    log.gain = 3.0
+    yield
+    holder.log.gain = 5.0
+    yield
+
+
 @dataclasses.dataclass(eq=False)
 class Spring:
     stiffness: float
@@ -886,7 +901,8 @@ SCENARIOS = [
     a_global_in_front_of_a_builtin, names_that_may_be_missing, variables_that_may_be_missing,
     attributes_that_may_be_missing, functions_that_are_edited_in_place, attributes_of_a_function,
     modules_that_are_passed_on, names_in_texts, containers_of_the_standard_library, partial_method, order_of_attributes,
-    methods_named_like_those_of_containers, attributes_by_patterns, all_attributes_at_once, names_in_tuples_of_texts,
+    methods_named_like_those_of_containers, a_container_of_ones_own_class,
+    attributes_by_patterns, all_attributes_at_once, names_in_tuples_of_texts,
     code_in_texts, functions_behind_library_objects, numbers_behind_library_objects, another_dtype_in_place,
     another_builtin,
 ]  # fmt: skip
@@ -1025,6 +1041,19 @@ def test_a_dictionary_with_another_version_and_the_same_items_stays_with_the_bui
         assert call(X) == 2.0
         assert row[3] == row[4] != before, "compared item by item, and remembered"
         assert call(X) == 2.0
+
+
+def test_an_attribute_called_fields_does_not_make_all_attributes_count():
+    class Table:
+        fields, counts = [2.0, 3.0], 0
+
+    table = Table()
+    f = fg.grad(lambda x: x * table.fields[0] + x * table.fields[1])
+    for k in range(4):
+        table.count = k
+        assert f(1.0) == 5.0
+    assert len(f.kernels) == 1
+    assert list(f.kernels[0].captured) == ["table.fields"]
 
 
 def test_relative_imports_inside_of_a_function(tmp_path, monkeypatch):

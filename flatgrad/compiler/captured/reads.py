@@ -50,8 +50,8 @@ _WRITERS = frozenset(["append", "appendleft", "extend", "insert", "add", "update
 
 #: Functions and attributes by which other attributes are read whose names are texts.
 _BY_TEXT = frozenset(["getattr", "hasattr", "vars", "attrgetter", "methodcaller", "__dict__"])
-#: Those by which all attributes of an object are read.
-_ALL = frozenset(["vars", "asdict", "astuple", "fields", "__match_args__"])
+#: Functions by which all attributes of an object are read.
+_ALL = frozenset(["vars", "asdict", "astuple", "fields"])
 #: Functions that import a module whose name is a text, and that run a text.
 _IMPORTING, _RUNNING = frozenset(["import_module", "__import__"]), frozenset(["eval", "exec"])
 
@@ -154,6 +154,8 @@ def _reads(same: _Same) -> Reads:
             names[kind].append(Name(name, tuple(chain), line))
         read.add(last)
     used = {name.name for name in names["global"]} | attributes.keys()
+    # `asdict(config)` and `dataclasses.asdict(config)`, but not `self.fields`.
+    functions = {text for name in [*names["global"], *names["import"]] for text in (name.name, *name.attributes[:1])}
     if used & _IMPORTING:
         names["import"] += [Name(text, (), line) for text, line in strings.items() if not text.startswith(".")]
     if used & _RUNNING:
@@ -178,7 +180,7 @@ def _reads(same: _Same) -> Reads:
         attributes=attributes,
         write_only=frozenset(attributes.keys() - read),
         optional=frozenset(optional),
-        all_attributes=bool(used & _ALL),
+        all_attributes=bool(functions & _ALL or "__match_args__" in attributes),
     )
 
 

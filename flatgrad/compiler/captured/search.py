@@ -129,7 +129,7 @@ class Search:
                     value = cell.cell_contents
                 except ValueError:
                     value = MISSING  # not assigned yet
-                if name.is_write_only and isinstance(value, _CONTAINERS):
+                if name.is_write_only and _is_container(value):
                     continue
                 self._name(CELL, cell, None, name, value, code.co_filename)
         self._globals(function.__globals__, reads, code.co_filename)
@@ -169,7 +169,7 @@ class Search:
     def _globals(self, table: dict[str, Any], reads: Reads, filename: str) -> None:
         for name in reads.globals:
             value = table.get(name.name, MISSING)
-            if name.is_write_only and isinstance(value, _CONTAINERS):
+            if name.is_write_only and _is_container(value):
                 continue
             if value is not MISSING:
                 self._name(ITEM, table, name.name, name, value, filename)
@@ -303,7 +303,7 @@ class Search:
             place = f"{name}.{attribute}"
             definitions = definitions_by_name.get(attribute, ())
             value = instance.get(attribute, MISSING)
-            if attribute in self._write_only and isinstance(getattr(item, attribute, None), _CONTAINERS):
+            if attribute in self._write_only and _is_container(getattr(item, attribute, None)):
                 continue
             in_instance = value is not MISSING and not (definitions and hasattr(type(definitions[0]), "__set__"))
             if in_instance:
@@ -428,7 +428,11 @@ def _absolute(module: str, table: dict[str, Any]) -> str:
         return ""
 
 
-#: Containers that a method such as `append` only puts something into.
+def _is_container(item: Any) -> bool:
+    """Whether a method such as `append` only puts something into an object. In a class of the user's it may do more."""
+    return isinstance(item, _CONTAINERS) and is_library_module(type(item).__module__)
+
+
 _CONTAINERS: Final = (list, dict, set, collections.deque, bytearray, array.array)
 #: Objects of the standard library that have the attributes that users give them.
 _NAMESPACES: Final = (types.SimpleNamespace, argparse.Namespace)
