@@ -81,3 +81,10 @@ def test_a_step_of_training_has_stages_too():
 def test_the_command_shows_them(capsys):
     assert not main(["show", "--stages", "x * x + 1"])
     assert headings(capsys.readouterr().out)[:4] == ["traced", "fold_constants", "remove_dead_code", "joint"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_takes_memory_and_can_be_made_again_is_let_go(backend):
+    kept = vars(fg.value_and_grad(body, backend=backend).kernel_for([1.0, 2.0, 3.0]).stages)
+    assert "joint" not in kept
+    assert ("flat" in kept, "cleaned" in kept) == (backend == "python", backend != "python")
