@@ -221,7 +221,7 @@ class ProgramBuilder:
         """The program with everything that has been appended so far."""
         program = self.program
         if self._opcodes:
-            program.starts += column("q", np.array(self._ends, dtype=np.int64) + len(program.operands))
+            program.starts += column("q", np.asarray(array("q", self._ends)) + len(program.operands))
             program.opcodes += array("H", self._opcodes)
             program.operands += array("q", self._operands)
             program.sites += array("i", self._sites)
@@ -382,13 +382,8 @@ class Rewriter:
 
     def insert(self, opcode: int, operands: Sequence[int]) -> int:
         """Append an equation on the way to the current one; return its variable."""
-        variable = self.program.inputs + len(self.opcodes)
-        self.opcodes.append(opcode)
-        self.operands += operands
-        self.starts.append(len(self.operands))
-        self._sources.append(self._index)
-        self._inserted.append(variable - self.program.inputs)
-        return variable
+        self._inserted.append(len(self.opcodes))
+        return self.keep(opcode, operands)  # where the current one goes is said again, by `keep` or `replace`
 
     def renamed(self, operand: int) -> int:
         """Where an operand of the old program went."""
