@@ -243,10 +243,6 @@ class ProgramBuilder:
         program.primal = primal
         return program
 
-    def finish_with(self, body: Any) -> Program:
-        """The program whose outputs are `body(builder)`."""
-        return self.finish(body(self))
-
 
 def extract(
     program: Program,

@@ -68,7 +68,8 @@ class Program:
 
     Example:
         >>> from flatgrad.compiler.builder import ProgramBuilder
-        >>> program = ProgramBuilder("f", [Group("x", 1, True)]).finish_with(lambda b: [b.emit("mul", 0, 0)])
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> program = f.finish([f.emit("mul", 0, 0)])
         >>> print(program)
         program f(x):
             v1 = mul x x
