@@ -16,7 +16,7 @@ import numpy as np
 
 from .array_program import Addresses, Apply, ArrayProgram, Block, Fold, Node, Read, Segment, Statement, addresses
 from .extents import Extent, Linear, Size, bound, through
-from .program import Group, Program, default_names
+from .program import Group, Program, default_names, grouped
 from .reroll.affine import factor
 
 
@@ -129,10 +129,7 @@ def _groups(a: Sequence[Group], b: Sequence[Group], size: Any) -> list[tuple[str
 def _pieces(program: ArrayProgram) -> list[list[tuple[Read, tuple[int, ...]]]]:
     """Each output group as accesses: one if it is strided, else one per run of consecutive addresses."""
     result = []
-    start = 0
-    for group in program.output_groups:
-        places = program.outputs[start : start + group.size]
-        start += group.size
+    for _, places in grouped(program.output_groups, program.outputs):
         shape = factor([places]) if len(places) else None
         if shape is not None:
             result.append([(Read(int(places[0]), shape.strides[0]), shape.extents)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .builder import extract
-from .program import Group, Program, spans
+from .program import Group, Program, grouped
 
 
 class Partition(NamedTuple):
@@ -35,7 +35,8 @@ def partition(joint: Program, outputs: int, seeds: int) -> Partition:
     residuals = sorted(v for v in read if not arguments <= v < joint.inputs)
 
     groups = joint.input_groups[:-1] if seeds else joint.input_groups
-    results = [group for group, start in spans(joint.output_groups) if start < outputs]
+    positions = grouped(joint.output_groups, range(len(joint.outputs)))
+    results = [group for group, places in positions if places.start < outputs]
     forward = extract(
         joint,
         range(arguments),

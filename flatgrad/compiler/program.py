@@ -12,11 +12,14 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ..runtime.primitives import TABLE, Primitive, not_taken, where
 from ..runtime.sites import Location
+
+#: What can be sliced: a list or an array.
+_Sliced = TypeVar("_Sliced", bound=Any)
 
 _SYMPY_LIMIT = 2_000
 #: Longer lists of inputs and outputs are abridged when a program is printed.
@@ -163,7 +166,11 @@ class Program:
 
     def __str__(self) -> str:
         """The program as text, one equation per line, with the user's line where it changes."""
-        lines = [f"program {self.name}({', '.join(_group_text(self, g, s) for g, s in spans(self.input_groups))}):"]
+        arguments = [
+            names[0] if group.scalar else f"{group.name}={_listed(names)}"
+            for group, names in grouped(self.input_groups, self.input_names)
+        ]
+        lines = [f"program {self.name}({', '.join(arguments)}):"]
         last: Location | None = None
         for equation in self.equations():
             text = f"    {self.name_of(equation.variable)} = {equation.primitive.name}"
@@ -172,12 +179,8 @@ class Program:
                 text = f"{text:<40} # {_one_line(str(equation.location))}"
                 last = equation.location
             lines.append(text)
-        results = []
-        for group, start in spans(self.output_groups):
-            names = [self.name_of(operand) for operand in self.outputs[start : start + group.size]]
-            if len(names) > _LISTED:
-                names = [*names[:3], "...", names[-1]]
-            results.append(names[0] if group.scalar else f"[{', '.join(names)}]")
+        returned = grouped(self.output_groups, list(map(self.name_of, self.outputs)))
+        results = [names[0] if group.scalar else _listed(names) for group, names in returned]
         lines.append(f"    return {', '.join(results)}".rstrip())
         return "\n".join(lines)
 
@@ -298,9 +301,9 @@ class Program:
             numbers.append(result)
         wanted = [
             operand
-            for group, start in spans(self.output_groups)
+            for group, operands in grouped(self.output_groups, self.outputs)
             if group.name != "residuals"  # what a backward function needs, if it is called
-            for operand in self.outputs[start : start + group.size]
+            for operand in operands
             if 0 <= operand < len(numbers)
         ]
         return chosen if wanted and all(numbers[operand] is not None for operand in wanted) else None
@@ -349,25 +352,20 @@ def _sympy_number(sympy: Any, number: float | bool) -> Any:
     return sympy.Integer(int(number)) if math.isfinite(number) and number.is_integer() else sympy.Float(number)
 
 
-def spans(groups: Sequence[Group]) -> Iterator[tuple[Group, int]]:
-    """Each group with the position of its first number.
+def grouped(groups: Sequence[Group], items: _Sliced) -> Iterator[tuple[Group, _Sliced]]:
+    """Each group with those of the items, one per number, that are its own.
 
-    >>> [(group.name, start) for group, start in spans([Group("x", 2, False), Group("y", 1, True)])]
-    [('x', 0), ('y', 2)]
+    >>> dict(grouped([Group("x", 2, False), Group("y", 1, True)], [10, 20, 30]))
+    {Group(name='x', size=2, scalar=False): [10, 20], Group(name='y', size=1, scalar=True): [30]}
     """
     start = 0
     for group in groups:
-        yield group, start
+        yield group, items[start : start + group.size]
         start += group.size
 
 
-def _group_text(program: Program, group: Group, start: int) -> str:
-    names = program.input_names[start : start + group.size]
-    if group.scalar:
-        return names[0]
-    if len(names) > _LISTED:
-        names = [*names[:3], "...", names[-1]]
-    return f"{group.name}=[{', '.join(names)}]"
+def _listed(names: Sequence[str]) -> str:
+    return f"[{', '.join(names if len(names) <= _LISTED else [*names[:3], '...', names[-1]])}]"
 
 
 def _one_line(text: str) -> str:

@@ -14,7 +14,7 @@ from ..runtime.forks import in_child
 from ..runtime.loader import raised_by_generated
 from ..runtime.native import NativeFunction
 from ..runtime.primitives import number
-from .program import Program
+from .program import Program, grouped
 
 
 class Routine:
@@ -117,12 +117,7 @@ def as_list(result: Any) -> Any:
 
 def _grouped(numbers: Sequence[float], groups: Sequence[Any]) -> Any:
     """A flat list of outputs as a function on arrays returns them."""
-    results: list[Any] = []
-    start = 0
-    for group in groups:
-        part = numbers[start : start + group.size]
-        results.append(part[0] if group.scalar else np.array(part, dtype=float))
-        start += group.size
+    results = [part[0] if group.scalar else np.array(part, dtype=float) for group, part in grouped(groups, numbers)]
     return results[0] if len(results) == 1 else tuple(results)
 
 

@@ -6,6 +6,7 @@ import re
 
 from ..array_program import ArrayProgram
 from ..names import Names
+from ..program import grouped
 from .python import signature
 
 #: Names that the source itself gives to something.
@@ -24,16 +25,15 @@ def bring_in(program: ArrayProgram, arguments: list[str]) -> tuple[list[str], li
     The length is checked, because NumPy would repeat a single number.
     """
     lines, views = [], []
-    start = 0
-    for k, (group, argument) in enumerate(zip(program.input_groups, arguments, strict=True)):
+    positions = grouped(program.input_groups, range(program.inputs))
+    for k, ((group, places), argument) in enumerate(zip(positions, arguments, strict=True)):
         if group.scalar:
-            lines.append(f"memory[{start}] = {argument}")
+            lines.append(f"memory[{places.start}] = {argument}")
         elif group.size:
-            views.append(f"in{k} = memory[{start}:{start + group.size}]")
+            views.append(f"in{k} = memory[{places.start}:{places.stop}]")
             lines.append(f"if len({argument}) != {group.size}:")
             lines.append(f'    raise ValueError("{argument}: expected {group.size} numbers")')
             lines.append(f"in{k}[:] = {argument}")
-        start += group.size
     return lines, views
 
 

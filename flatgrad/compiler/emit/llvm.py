@@ -20,7 +20,7 @@ from ...runtime.primitives import TABLE
 from ..array_program import Apply, ArrayProgram, Block, Read, Statement
 from ..buffers import Arena, Plan, plan_buffers
 from ..extents import fixed
-from ..program import Program
+from ..program import Program, grouped
 from ..spelling import llvm_number as number
 from .llvm_operations import Machine, Writer, spelled
 from .llvm_statements import StatementWriter
@@ -224,13 +224,11 @@ class Module:
         function = Function("give_results", WITH_RESULTS)
         total = len(program.outputs)
         place = self.arena.take(total) if total else 0
-        outputs, start = [], 0
-        for k, group in enumerate(program.output_groups):
-            outputs.append((place + start, group.size))
-            self._give_group(function, k, program.outputs[start : start + group.size])
-            start += group.size
+        for k, (_, addresses) in enumerate(grouped(program.output_groups, program.outputs)):
+            self._give_group(function, k, addresses)
         self.add(function, Writer(function, False, self.machine), ", ptr %r")
-        return outputs
+        positions = grouped(program.output_groups, range(place, place + total))
+        return [(places.start, len(places)) for _, places in positions]
 
     def _give_group(self, function: Function, k: int, addresses: Any) -> None:
         """Copy the results of one output group."""

@@ -19,7 +19,7 @@ import numpy as np
 from ...runtime import primitives
 from ...runtime.primitives import AND, ATOM, CONDITIONAL, OR, TABLE, Primitive
 from ..array_program import ArrayProgram
-from ..program import Program
+from ..program import Program, grouped
 from ..spelling import WIDTH, Spelling, Text, filled, python_number, safe_comment
 from ..split import split
 
@@ -222,10 +222,7 @@ def docstring(program: Program | ArrayProgram, doc: str) -> list[str]:
     if not doc:
         return []
     lines = [doc, ""]
-    start = 0
-    for group in program.input_groups:
-        names = program.input_names[start : start + group.size]
-        start += group.size
+    for group, names in grouped(program.input_groups, program.input_names):
         lines.append(f"{group.name}: {'a number' if group.scalar else _listed(names)}")
     results = [g.name if g.scalar else f"{g.name} (a list of {g.size})" for g in program.output_groups]
     lines.append(f"returns: {', '.join(results)}")
@@ -417,10 +414,8 @@ def _reused_names(program: Program, layout: _Layout) -> Callable[[int, int, int]
 def _unpack(program: Program, uses: Sequence[int]) -> list[str]:
     """Statements that give the inputs their names; inputs that are never read stay nameless."""
     lines: list[str] = []
-    start = 0
-    for group in program.input_groups:
-        names = [program.input_names[v] if uses[v] else "_" for v in range(start, start + group.size)]
-        start += group.size
+    read = [name if used else "_" for name, used in zip(program.input_names, uses, strict=False)]
+    for group, names in grouped(program.input_groups, read):
         if not group.scalar:
             whole = len(", ".join(names)) + len(group.name) + 7 <= WIDTH
             lines += _taken(group.name, names, range(len(names)), whole)
@@ -463,10 +458,7 @@ def _store(program: Program, texts: Sequence[str]) -> list[str]:
 
 def _return(program: Program, texts: Sequence[str]) -> list[str]:
     results: list[str | list[str]] = []
-    start = 0
-    for group in program.output_groups:
-        names = [texts[operand] for operand in program.outputs[start : start + group.size]]
-        start += group.size
+    for group, names in grouped(program.output_groups, [texts[operand] for operand in program.outputs]):
         results.append(names[0] if group.scalar else names)
     joined = [result if isinstance(result, str) else f"[{', '.join(result)}]" for result in results]
     line = f"    return {', '.join(joined)}".rstrip()
