@@ -9,7 +9,7 @@ printed as flat Python that anyone can read.
     (1.0115941559557649, 1.8399486832280523)
 """
 
-from .runtime import fingerprint as _fingerprint  # isort: skip
+from .compiler.machine import fingerprint as _fingerprint  # isort: skip
 
 _fingerprint.begin()
 

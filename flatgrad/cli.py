@@ -181,7 +181,7 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _cache(options: argparse.Namespace) -> None:
-    from .runtime.cache import ObjectCache
+    from .compiler.machine.cache import ObjectCache
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of folders may have letters that a terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")

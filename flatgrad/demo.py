@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from .compiler.machine import native
 from .nn import MLP, SGD, Progress, fit, linear_decay, plot_decision_boundary
 from .nn.data import make_moons
-from .runtime import native
 from .runtime.errors import MissingExtraError
 from .runtime.value import Value
 

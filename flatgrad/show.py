@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from .compiler.kernel import Kernel
-from .compiler.names import Namer
-from .compiler.program import Group
+from .compiler.program.names import Namer
+from .compiler.program.program import Group
+from .compiler.program.trace import trace_function
 from .compiler.stages import JointStages, Options
-from .compiler.trace import trace_function
 from .runtime.errors import FlatgradError, InputError
 from .runtime.primitives import BY_NAME, Primitive
 from .runtime.value import Condition, TracedValue, Value

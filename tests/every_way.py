@@ -21,12 +21,12 @@ import numpy as np
 import flatgrad as fg
 from flatgrad import nn
 from flatgrad.compiler import transforms
-from flatgrad.compiler.emit import c as c_emitter
-from flatgrad.compiler.emit import llvm, python
-from flatgrad.compiler.emit.c import emit_c
-from flatgrad.compiler.emit.numpy import ArrayFunction
-from flatgrad.compiler.reroll import layout, reroll
-from flatgrad.runtime import native
+from flatgrad.compiler.languages import c as c_emitter
+from flatgrad.compiler.languages import python
+from flatgrad.compiler.languages.c import emit_c
+from flatgrad.compiler.languages.numpy import ArrayFunction
+from flatgrad.compiler.loops.reroll import layout, reroll
+from flatgrad.compiler.machine import llvm, native
 from flatgrad.runtime.errors import FlatgradError
 from tests.array_programs import LoopProgram, as_loops, by_floats, by_interpreter
 from tests.bits import ARITHMETIC, builtin_class

@@ -20,7 +20,8 @@ from typing import Any
 
 import flatgrad as fg
 from flatgrad import Value, nn
-from flatgrad.runtime import native, tracing
+from flatgrad.compiler.machine import native
+from flatgrad.runtime import tracing
 
 PACKAGE = os.path.dirname(fg.__file__) + os.sep
 BACKENDS = ["python", "python", "numpy", *(["native"] if native.available() else [])]

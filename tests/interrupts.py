@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import flatgrad
 from flatgrad.compiler import routine
-from flatgrad.runtime import native, tracing, value
+from flatgrad.compiler.machine import native
+from flatgrad.runtime import tracing, value
 
 PACKAGE = str(Path(flatgrad.__file__).parent)
 _other_thread = ThreadPoolExecutor(1)

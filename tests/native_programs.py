@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from flatgrad.compiler.array_program import Apply, ArrayProgram, Fold, Read, Segment, Statement
-from flatgrad.compiler.emit.llvm import emit_llvm
-from flatgrad.compiler.emit.llvm_operations import Machine
-from flatgrad.compiler.program import Group
-from flatgrad.compiler.reroll.chains import FOLDED
-from flatgrad.runtime import native
+from flatgrad.compiler.loops.array_program import ArrayProgram
+from flatgrad.compiler.loops.grammar import Apply, Fold, Read, Segment, Statement
+from flatgrad.compiler.loops.reroll.chains import FOLDED
+from flatgrad.compiler.machine import native
+from flatgrad.compiler.machine.llvm import emit_llvm
+from flatgrad.compiler.machine.operations import Machine
+from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.primitives import BY_NAME, TABLE
 from tests.bits import ARITHMETIC
 

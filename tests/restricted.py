@@ -13,7 +13,7 @@ import sys
 import numpy  # noqa: F401 - its features are asked for
 
 import flatgrad as fg
-from flatgrad.runtime import native
+from flatgrad.compiler.machine import native
 
 LEVELS = ["generic", "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
 

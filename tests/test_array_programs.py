@@ -7,8 +7,8 @@ import math
 import pytest
 
 import flatgrad as fg
-from flatgrad.compiler.array_program import Fold as FoldNode
-from flatgrad.compiler.array_program import Statement
+from flatgrad.compiler.loops.grammar import Fold as FoldNode
+from flatgrad.compiler.loops.grammar import Statement
 from flatgrad.runtime.errors import FlatgradError
 from flatgrad.runtime.primitives import BY_NAME
 from tests.array_programs import (

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from flatgrad.cli import _human, main
-from flatgrad.runtime.cache import ObjectCache
+from flatgrad.compiler.machine.cache import ObjectCache
 
 COMMAND = [sys.executable, "-m", "flatgrad", "cache"]
 

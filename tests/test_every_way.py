@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flatgrad as fg
-from flatgrad.compiler.array_program import Apply, Read, Statement
-from flatgrad.compiler.emit import rolled
-from flatgrad.compiler.emit.llvm_statements import Access
-from flatgrad.compiler.emit.numpy import ArrayFunction, emit_arrays
-from flatgrad.compiler.emit.rolled import emit_rolled
-from flatgrad.compiler.program import Group as ProgramGroup
-from flatgrad.runtime.loader import LoadedModule
+from flatgrad.compiler.languages import rolled
+from flatgrad.compiler.languages.loader import LoadedModule
+from flatgrad.compiler.languages.numpy import ArrayFunction, emit_arrays
+from flatgrad.compiler.languages.rolled import emit_rolled
+from flatgrad.compiler.loops.grammar import Apply, Read, Statement
+from flatgrad.compiler.machine.statements import Access
+from flatgrad.compiler.program.program import Group as ProgramGroup
 from flatgrad.runtime.primitives import BY_NAME
 from tests.array_programs import Access as Reading
 from tests.array_programs import (

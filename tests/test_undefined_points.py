@@ -10,7 +10,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import nn
-from flatgrad.runtime import native
+from flatgrad.compiler.machine import native
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import assert_same
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from ..runtime.errors import ARITHMETIC_FAULTS, InputError, OptionError
 from ..runtime.files import write_atomically
-from ..runtime.loader import collector_paused
 from ..runtime.value import Value
-from .array_program import ArrayProgram
-from .emit.native import NOTE
-from .program import Program
+from .languages.loader import collector_paused
+from .loops.array_program import ArrayProgram
+from .machine.functions import NOTE
+from .program.program import Program
 from .routine import KernelStats, Routine, as_list
 from .stages import JointStages, PairStages
 

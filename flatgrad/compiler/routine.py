@@ -11,10 +11,10 @@ import numpy as np
 
 from ..runtime.errors import ARITHMETIC_ERRORS, FAULT, FlatgradError, InputError, ProgramError
 from ..runtime.forks import in_child
-from ..runtime.loader import raised_by_generated
-from ..runtime.native import NativeFunction
 from ..runtime.primitives import number
-from .program import Program, grouped
+from .languages.loader import raised_by_generated
+from .machine.native import NativeFunction
+from .program.program import Program, grouped
 
 
 class Routine:

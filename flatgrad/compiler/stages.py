@@ -18,27 +18,26 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
-from ..runtime import native
 from ..runtime.errors import OptionError
-from ..runtime.loader import LoadedModule, collector_paused
 from ..runtime.primitives import computed
 from ..runtime.version import VERSION
-from . import recall
-from .adjoint import adjoint, replay
-from .array_program import ArrayProgram
-from .costs import TINY, cheapest, native_cost
-from .emit.c import Leaves, emit_c
-from .emit.llvm_operations import knows
-from .emit.native import code_name, compile_natively, emit_native, print_native
-from .emit.numpy import ArrayFunction, emit_arrays
-from .emit.python import Function, emit_module
-from .emit.rolled import emit_rolled
-from .faults import FAULTS, check_gradients, compare_domains, without_faults
-from .partition import partition
-from .passes import ARRAY_PASSES, FAST_JOINT_PASSES, JOINT_PASSES, PRIMAL_PASSES, Pass, run_passes
-from .passes.constants import fold_constants
-from .program import Group, Program
-from .reroll import reroll
+from .languages.c import Leaves, emit_c
+from .languages.loader import LoadedModule, collector_paused
+from .languages.numpy import ArrayFunction, emit_arrays
+from .languages.python import Function, emit_module
+from .languages.rolled import emit_rolled
+from .loops.array_program import ArrayProgram
+from .loops.costs import TINY, cheapest, native_cost
+from .loops.reroll import reroll
+from .machine import native, recall
+from .machine.functions import code_name, compile_natively, emit_native, print_native
+from .machine.operations import knows
+from .program.adjoint import adjoint, replay
+from .program.faults import FAULTS, check_gradients, compare_domains, without_faults
+from .program.partition import partition
+from .program.passes import ARRAY_PASSES, FAST_JOINT_PASSES, JOINT_PASSES, PRIMAL_PASSES, Pass, run_passes
+from .program.passes.constants import fold_constants
+from .program.program import Group, Program
 from .routine import Routine
 
 BACKENDS = ("auto", "python", "numpy", "native")

@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeAli
 
 import numpy as np
 
-from ..runtime import structure as st
-from ..runtime.builtin import watch
 from ..runtime.errors import InputError, MissingExtraError, OptionError
 from ..runtime.forks import in_child
-from ..runtime.loader import collector_paused
 from ..runtime.primitives import Operand, number
 from ..runtime.sites import Location
 from ..runtime.tracing import active, recorder
 from ..runtime.value import TracedValue, Value, constant
-from .arguments import Arguments, placeholders
-from .binding import MISS, Binder, Signature, make_binder, make_builtin
-from .captured import Called, Captured, Variants, trace_settled
+from .calls import structure as st
+from .calls.arguments import Arguments, placeholders
+from .calls.binding import MISS, Binder, Signature, make_binder, make_builtin
+from .calls.captured import Called, Captured, Variants, trace_settled
+from .calls.writes import Containers, Write, check, check_shared, write, writes_of
 from .kernel import Kernel
+from .languages.loader import collector_paused
+from .machine.builtin import watch
 from .methods import Methods, holds_numbers, takes_self
-from .names import Namer, identifier, outer_names
-from .program import Group, Program
+from .program.names import Namer, identifier, outer_names
+from .program.program import Group, Program
+from .program.trace import Trace, Traced, trace_function, trace_graph
 from .routine import KernelStats, as_list
 from .stages import JointStages, Options, PairStages, check_options
-from .trace import Trace, Traced, trace_function, trace_graph
-from .writes import Containers, Write, check, check_shared, write, writes_of
 
 
 class HasParameters(Protocol):

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ..runtime.loader import LoadedModule
+from ..compiler.languages.loader import LoadedModule
 
 #: How strongly an expression binds, weakest first, as in Python's grammar.
 _SUM, _PRODUCT, _UNARY, _POWER, _ATOM = range(5)

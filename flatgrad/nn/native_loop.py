@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler.emit.llvm import NativeCode
-from ..compiler.emit.llvm_training import StepLayout
-from ..compiler.emit.native import native_step
+from ..compiler.machine.functions import native_step
+from ..compiler.machine.llvm import NativeCode
+from ..compiler.machine.training import StepLayout
 from ..runtime.errors import ARITHMETIC_ERRORS
 from .optim import Optimizer
 from .step import StepStages

@@ -13,9 +13,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..compiler.emit.training import emit_all_numbers
+from ..compiler.languages.loader import LoadedModule
+from ..compiler.languages.training import emit_all_numbers
 from ..runtime.errors import OptionError
-from ..runtime.loader import LoadedModule
 from ..runtime.primitives import div, maximum, minimum, sqrt
 from .formulas import (
     SAMPLES,

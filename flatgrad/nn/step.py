@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..compiler.arguments import Arguments
-from ..compiler.captured import Called, Captured
-from ..compiler.emit.training import emit_step_numbers
-from ..compiler.faults import without_faults
-from ..compiler.names import Namer, outer_names
-from ..compiler.passes import ARRAY_PASSES, run_passes
-from ..compiler.passes.constants import fold_constants
-from ..compiler.program import Group, Program
+from ..compiler.calls.arguments import Arguments
+from ..compiler.calls.captured import Called, Captured
+from ..compiler.languages.loader import LoadedModule, collector_paused
+from ..compiler.languages.training import emit_step_numbers
+from ..compiler.program.faults import without_faults
+from ..compiler.program.names import Namer, outer_names
+from ..compiler.program.passes import ARRAY_PASSES, run_passes
+from ..compiler.program.passes.constants import fold_constants
+from ..compiler.program.program import Group, Program
+from ..compiler.program.trace import Trace
 from ..compiler.routine import Routine, as_list
 from ..compiler.stages import Options, Printed, Stages, print_functions, stage
-from ..compiler.trace import Trace
 from ..compiler.transforms import GradFunction, Transformed
 from ..runtime.atomic import setting
 from ..runtime.errors import InputError
-from ..runtime.loader import LoadedModule, collector_paused
 from ..runtime.sites import user_line
 from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import TracedValue, Value

@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler.arguments import Arguments
-from ..compiler.captured import Captured
-from ..compiler.emit.training import emit_loop
+from ..compiler.calls.arguments import Arguments
+from ..compiler.calls.captured import Captured
 from ..compiler.kernel import data_listing
+from ..compiler.languages.loader import LoadedModule
+from ..compiler.languages.training import emit_loop
 from ..compiler.transforms import value_and_grad
 from ..runtime import atomic
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
-from ..runtime.loader import LoadedModule
 from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import Value
 from .optim import Optimizer

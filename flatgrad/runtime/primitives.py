@@ -272,7 +272,7 @@ class Primitive:
         return _by_name, (self.name,)
 
     def __fingerprint__(self) -> tuple[Any, ...]:
-        """What decides what becomes of a program with this primitive: see `runtime/fingerprint.py`."""
+        """What decides what becomes of a program with this primitive: see `compiler/machine/fingerprint.py`."""
         spellings = self.python, self.strength, self.imports, self.prelude, self.numpy, self.numpy_fast, self.c
         faults = self.raises, self.numpy_fault, self.c_fault, self.fault, self.total
         facts = self.commutative, self.identity, self.slow, self.decided_by, self.internal

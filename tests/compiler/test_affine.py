@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatgrad.compiler.reroll.affine import arrange, cut, factor
+from flatgrad.compiler.loops.reroll.affine import arrange, cut, factor
 
 small = st.integers(1, 5)
 

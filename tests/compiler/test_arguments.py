@@ -9,7 +9,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler.names import Namer
+from flatgrad.compiler.program.names import Namer
 
 
 def test_static_arguments_are_compared_by_type_and_bits():
@@ -125,8 +125,8 @@ def test_names_of_the_generators_own_are_safe(name, monkeypatch):
         return [out.data, *(leaf.grad for leaf in leaves)]
 
     whole = gradients()
-    monkeypatch.setattr("flatgrad.compiler.emit.python._SPLIT", 6)
-    monkeypatch.setattr("flatgrad.compiler.emit.python._PART", 3)
+    monkeypatch.setattr("flatgrad.compiler.languages.python._SPLIT", 6)
+    monkeypatch.setattr("flatgrad.compiler.languages.python._PART", 3)
     assert gradients() == whole
     value, slopes = fg.value_and_grad(f, wrt=leaves)(1.0)
     assert [value, *slopes] == whole

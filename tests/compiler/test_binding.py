@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import flatgrad as fg
 from flatgrad import Value
 from flatgrad.compiler import transforms
-from flatgrad.compiler.binding import MISS
+from flatgrad.compiler.calls.binding import MISS
 from tests.bits import assert_same, bits
 from tests.programs import numbers, tame
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flatgrad as fg
-from flatgrad.compiler import buffers
-from flatgrad.compiler.array_program import Block, addresses
-from flatgrad.compiler.buffers import Arena, plan_buffers
+from flatgrad.compiler.loops import buffers
+from flatgrad.compiler.loops.buffers import Arena, plan_buffers
+from flatgrad.compiler.loops.grammar import Block, addresses
 from flatgrad.runtime.errors import FlatgradError
 from tests.array_programs import loop_programs
 from tests.compiler import array_workloads as work

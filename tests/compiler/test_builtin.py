@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 import flatgrad as fg
 from flatgrad import Value
 from flatgrad.compiler import transforms
+from flatgrad.compiler.machine import builtin, native
 from flatgrad.compiler.stages import Stages
-from flatgrad.runtime import builtin, native, tracing
+from flatgrad.runtime import tracing
 from tests.bits import bits
 
 pytestmark = pytest.mark.skipif(not builtin.supported(), reason="this interpreter is laid out differently")

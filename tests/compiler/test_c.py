@@ -21,10 +21,10 @@ from hypothesis import Phase, given, settings
 import flatgrad as fg
 from benchmarks.workloads import moons, recurrence, transformer
 from flatgrad import Value
-from flatgrad.compiler.emit import c as emitter
-from flatgrad.compiler.emit.c import emit_c
-from flatgrad.compiler.emit.numpy import ArrayFunction
-from flatgrad.compiler.reroll import reroll
+from flatgrad.compiler.languages import c as emitter
+from flatgrad.compiler.languages.c import emit_c
+from flatgrad.compiler.languages.numpy import ArrayFunction
+from flatgrad.compiler.loops.reroll import reroll
 from flatgrad.runtime.primitives import BY_NAME, TABLE
 from tests.array_programs import loop_programs
 from tests.bits import ARITHMETIC, all_bits, assert_same

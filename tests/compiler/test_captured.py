@@ -24,10 +24,10 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value, nn
-from flatgrad.compiler.captured import Captured, Variants
-from flatgrad.compiler.captured.contents import Content
-from flatgrad.compiler.captured.reads import reads_of
-from flatgrad.runtime import builtin, native
+from flatgrad.compiler.calls.captured import Captured, Variants
+from flatgrad.compiler.calls.captured.contents import Content
+from flatgrad.compiler.calls.captured.reads import reads_of
+from flatgrad.compiler.machine import builtin, native
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else []), "auto"]
 X = 1.5
@@ -995,7 +995,7 @@ WAYS_TO_CHANGE_A_DICTIONARY = {
 @pytest.mark.filterwarnings("ignore:f has been compiled")
 def test_dictionaries_that_change_between_calls(seed, versions, monkeypatch):
     if not versions:
-        monkeypatch.setattr("flatgrad.compiler.captured.watches.has_version", lambda mapping: False)
+        monkeypatch.setattr("flatgrad.compiler.calls.captured.watches.has_version", lambda mapping: False)
     module = types.ModuleType("user_module")
     text = """
         rate, other, table = 2.0, None, {"weight": 0.5, "bias": 1.0}

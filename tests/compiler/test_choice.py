@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import flatgrad as fg
-from flatgrad.compiler.emit import llvm_operations
+from flatgrad.compiler.machine import operations
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.errors import OptionError
 from tests.bits import assert_same
@@ -32,7 +32,7 @@ def test_machine_code_where_it_pays():
 def test_a_primitive_that_machine_code_does_not_know(monkeypatch):
     pytest.importorskip("llvmlite")
     expected = fg.value_and_grad(layer, backend="python")(POINT)
-    monkeypatch.delitem(llvm_operations.SPELLINGS, p.tanh)
+    monkeypatch.delitem(operations.SPELLINGS, p.tanh)
     chosen = fg.value_and_grad(layer)
     assert backend_of(chosen) != "native"
     value, gradient = chosen(POINT)

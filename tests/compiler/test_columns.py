@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from flatgrad.compiler.adjoint import adjoint
-from flatgrad.compiler.builder import ProgramBuilder
-from flatgrad.compiler.partition import partition
-from flatgrad.compiler.passes import JOINT_PASSES, run_passes
-from flatgrad.compiler.passes.common_subexpressions import share_common_subexpressions
-from flatgrad.compiler.passes.constants import fold_constants
-from flatgrad.compiler.passes.dead_code import remove_dead_code
-from flatgrad.compiler.passes.simplify import simplify
-from flatgrad.compiler.program import Group, Program
-from flatgrad.compiler.split import split
-from flatgrad.compiler.trace import Trace
+from flatgrad.compiler.program.adjoint import adjoint
+from flatgrad.compiler.program.builder import ProgramBuilder
+from flatgrad.compiler.program.partition import partition
+from flatgrad.compiler.program.passes import JOINT_PASSES, run_passes
+from flatgrad.compiler.program.passes.common_subexpressions import share_common_subexpressions
+from flatgrad.compiler.program.passes.constants import fold_constants
+from flatgrad.compiler.program.passes.dead_code import remove_dead_code
+from flatgrad.compiler.program.passes.simplify import simplify
+from flatgrad.compiler.program.program import Group, Program
+from flatgrad.compiler.program.split import split
+from flatgrad.compiler.program.trace import Trace
 from flatgrad.runtime.sites import Location
 from flatgrad.runtime.tracing import recording
 from flatgrad.runtime.value import Value

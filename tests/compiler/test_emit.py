@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler.emit import python as emitter
+from flatgrad.compiler.languages import python as emitter
 from tests.bits import ARITHMETIC, assert_same
 from tests.programs import assert_agrees, by_interpreter, flatgrad_outcome, long_chains, possible_errors, programs
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler.passes.simplify import FIRED, RULES
+from flatgrad.compiler.program.passes.simplify import FIRED, RULES
 from flatgrad.runtime.primitives import BY_NAME
 from tests.programs import RandomProgram, Step, by_interpreter
 

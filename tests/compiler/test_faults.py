@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import nn
-from flatgrad.compiler import recall
-from flatgrad.compiler.adjoint import adjoint
-from flatgrad.compiler.faults import without_faults
-from flatgrad.compiler.program import Group
-from flatgrad.compiler.trace import trace_function
+from flatgrad.compiler.machine import recall
+from flatgrad.compiler.program.adjoint import adjoint
+from flatgrad.compiler.program.faults import without_faults
+from flatgrad.compiler.program.program import Group
+from flatgrad.compiler.program.trace import trace_function
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.primitives import BY_NAME
 from flatgrad.runtime.scalar import ieee_power

@@ -7,8 +7,8 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import nn
-from flatgrad.compiler.extents import Linear, bound, fixed, through
-from flatgrad.compiler.generalize import generalize
+from flatgrad.compiler.loops.extents import Linear, bound, fixed, through
+from flatgrad.compiler.loops.generalize import generalize
 from flatgrad.runtime.errors import ProgramError
 from tests.bits import assert_same
 

@@ -12,9 +12,9 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value
+from flatgrad.compiler.languages.loader import LoadedModule
 from flatgrad.nn import SGD, train_step
 from flatgrad.runtime.errors import ProgramError
-from flatgrad.runtime.loader import LoadedModule
 from flatgrad.runtime.value import CONSTANT, constant
 from tests.bits import assert_same
 

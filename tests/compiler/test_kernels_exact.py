@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flatgrad as fg
-from flatgrad.compiler.passes import JOINT_PASSES, PRIMAL_PASSES, run_passes
+from flatgrad.compiler.program.passes import JOINT_PASSES, PRIMAL_PASSES, run_passes
 from tests import reference
 from tests.bits import assert_same
 from tests.programs import (

@@ -19,7 +19,7 @@ import pytest
 import flatgrad as fg
 from flatgrad import Value, nn
 from flatgrad.compiler import methods
-from flatgrad.runtime import builtin, native
+from flatgrad.compiler.machine import builtin, native
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else []), "auto"]
 

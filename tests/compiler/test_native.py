@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import nn
-from flatgrad.compiler.array_program import Apply, ArrayProgram, Block, Fold, Read, Segment, Statement
-from flatgrad.compiler.emit import llvm, llvm_operations
-from flatgrad.compiler.emit.llvm import emit_llvm
-from flatgrad.compiler.emit.llvm_operations import Machine
-from flatgrad.compiler.emit.llvm_training import StepLayout, training_loop
-from flatgrad.compiler.program import Group
-from flatgrad.compiler.reroll import reroll
-from flatgrad.runtime import native
+from flatgrad.compiler.loops.array_program import ArrayProgram
+from flatgrad.compiler.loops.grammar import Apply, Block, Fold, Read, Segment, Statement
+from flatgrad.compiler.loops.reroll import reroll
+from flatgrad.compiler.machine import llvm, native, operations
+from flatgrad.compiler.machine.llvm import emit_llvm
+from flatgrad.compiler.machine.operations import Machine
+from flatgrad.compiler.machine.training import StepLayout, training_loop
+from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.errors import InputError, MissingExtraError, OptionError
 from flatgrad.runtime.primitives import BY_NAME, TABLE
 from tests.array_programs import loop_programs
@@ -422,7 +422,7 @@ def test_random_statements_without_powers_never_fuse():
 
 def test_a_primitive_without_a_spelling(monkeypatch):
     """An error names it; "auto" takes another back end."""
-    monkeypatch.delitem(llvm_operations.SPELLINGS, BY_NAME["tanh"])
+    monkeypatch.delitem(operations.SPELLINGS, BY_NAME["tanh"])
     with pytest.raises(OptionError, match="does not know the primitive tanh"):
         fg.grad(lambda x: x.tanh(), backend="native")(0.5)
     f = fg.value_and_grad(lambda x: sum(a.tanh() for a in x))

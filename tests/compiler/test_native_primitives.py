@@ -8,10 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from flatgrad.compiler.array_program import Apply, ArrayProgram, Read, Statement
-from flatgrad.compiler.emit.llvm_operations import SPELLINGS, Machine
-from flatgrad.compiler.program import Group
-from flatgrad.runtime import native
+from flatgrad.compiler.loops.array_program import ArrayProgram
+from flatgrad.compiler.loops.grammar import Apply, Read, Statement
+from flatgrad.compiler.machine import native
+from flatgrad.compiler.machine.operations import SPELLINGS, Machine
+from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.primitives import BY_NAME, TABLE
 from tests.bits import ARITHMETIC
 from tests.native_programs import MACHINES, MachineCode

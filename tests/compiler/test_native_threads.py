@@ -18,14 +18,15 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler.array_program import Apply, ArrayProgram, Fold, Read, Segment, Statement
-from flatgrad.compiler.emit import native as emitter
-from flatgrad.compiler.emit.llvm import emit_llvm
-from flatgrad.compiler.emit.llvm_operations import Machine
-from flatgrad.compiler.program import Group
+from flatgrad.compiler.loops.array_program import ArrayProgram
+from flatgrad.compiler.loops.grammar import Apply, Fold, Read, Segment, Statement
+from flatgrad.compiler.machine import functions as emitter
+from flatgrad.compiler.machine import native
+from flatgrad.compiler.machine.llvm import emit_llvm
+from flatgrad.compiler.machine.operations import Machine
+from flatgrad.compiler.program.program import Group
 from flatgrad.nn import native_loop
 from flatgrad.nn.native_loop import NativeLoop
-from flatgrad.runtime import native
 from flatgrad.runtime.forks import Quiet
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import all_bits, assert_same
@@ -474,7 +475,7 @@ def test_a_cache_that_is_off(folder, monkeypatch):
 def test_a_cache_that_cannot_be_written(folder, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FLATGRAD_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    monkeypatch.setattr(fg.runtime.cache, "_warned", False)
+    monkeypatch.setattr(fg.compiler.machine.cache, "_warned", False)
     with pytest.warns(RuntimeWarning, match="does not keep compiled code"):
         expected, _ = run_once()
     assert run_once() == (expected, 1)

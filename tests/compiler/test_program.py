@@ -7,12 +7,12 @@ import math
 import pytest
 
 import flatgrad as fg
-from flatgrad.compiler.adjoint import adjoint
-from flatgrad.compiler.builder import ProgramBuilder
-from flatgrad.compiler.passes import JOINT_PASSES, PRIMAL_PASSES, run_passes
-from flatgrad.compiler.passes.constants import fold_constants
-from flatgrad.compiler.passes.dead_code import remove_dead_code
-from flatgrad.compiler.program import Group, Program
+from flatgrad.compiler.program.adjoint import adjoint
+from flatgrad.compiler.program.builder import ProgramBuilder
+from flatgrad.compiler.program.passes import JOINT_PASSES, PRIMAL_PASSES, run_passes
+from flatgrad.compiler.program.passes.constants import fold_constants
+from flatgrad.compiler.program.passes.dead_code import remove_dead_code
+from flatgrad.compiler.program.program import Group, Program
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import assert_same
 

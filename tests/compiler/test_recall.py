@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from flatgrad.compiler import passes, recall
-from flatgrad.compiler.builder import ProgramBuilder
-from flatgrad.compiler.emit.llvm_operations import SPELLINGS
-from flatgrad.compiler.passes import fold_constants
-from flatgrad.compiler.program import Group, Program
+from flatgrad.compiler.machine import native, recall
+from flatgrad.compiler.machine.operations import SPELLINGS
+from flatgrad.compiler.program import passes
+from flatgrad.compiler.program.builder import ProgramBuilder
+from flatgrad.compiler.program.passes import fold_constants
+from flatgrad.compiler.program.program import Group, Program
 from flatgrad.compiler.stages import Stages
-from flatgrad.runtime import native
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.sites import Location
 from tests.bits import bits
@@ -218,7 +218,7 @@ def test_a_process_that_lives_while_its_source_is_changed(tmp_path):
     """It makes what the old source makes, and no process with the new source takes that for its own."""
     package = os.path.dirname(fg.__file__)
     shutil.copytree(package, tmp_path / "flatgrad", ignore=shutil.ignore_patterns("__pycache__"))
-    path = tmp_path / "flatgrad" / "compiler" / "emit" / "llvm_operations.py"
+    path = tmp_path / "flatgrad" / "compiler" / "machine" / "operations.py"
     row = 'p.relu: lambda w, x: w.select(w.compare("olt", x, w.constant(0.0)), w.constant(0.0), x),'
     wrong = row.replace("w.constant(0.0), x),", "w.constant(0.5), x),")
     source = path.read_text(encoding="utf-8")

@@ -10,10 +10,11 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler.array_program import Apply, ArrayProgram, Block, Fold, Read, Statement
-from flatgrad.compiler.builder import ProgramBuilder
-from flatgrad.compiler.program import Group
-from flatgrad.compiler.reroll import reroll
+from flatgrad.compiler.loops.array_program import ArrayProgram
+from flatgrad.compiler.loops.grammar import Apply, Block, Fold, Read, Statement
+from flatgrad.compiler.loops.reroll import reroll
+from flatgrad.compiler.program.builder import ProgramBuilder
+from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.errors import ProgramError
 from flatgrad.runtime.primitives import BY_NAME
 from tests.compiler import array_workloads as work

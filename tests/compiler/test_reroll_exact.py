@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flatgrad as fg
-from flatgrad.compiler.array_program import Fold as FoldNode
-from flatgrad.compiler.array_program import Read, Statement
-from flatgrad.compiler.reroll import chains, packs, reroll
-from flatgrad.compiler.reroll.fuse import _Fusion
+from flatgrad.compiler.loops.grammar import Fold as FoldNode
+from flatgrad.compiler.loops.grammar import Read, Statement
+from flatgrad.compiler.loops.reroll import chains, packs, reroll
+from flatgrad.compiler.loops.reroll.fuse import _Fusion
 from tests.array_programs import (
     Access,
     Fold,

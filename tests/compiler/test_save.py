@@ -17,7 +17,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler.emit import python as emitter
+from flatgrad.compiler.languages import python as emitter
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import all_bits, assert_same
 

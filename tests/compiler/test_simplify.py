@@ -9,10 +9,10 @@ import random
 import pytest
 
 import flatgrad as fg
-from flatgrad.compiler.builder import ProgramBuilder
-from flatgrad.compiler.passes.dead_code import remove_dead_code
-from flatgrad.compiler.passes.simplify import RULES, simplify, simplify_fast, simplify_with
-from flatgrad.compiler.program import Group
+from flatgrad.compiler.program.builder import ProgramBuilder
+from flatgrad.compiler.program.passes.dead_code import remove_dead_code
+from flatgrad.compiler.program.passes.simplify import RULES, simplify, simplify_fast, simplify_with
+from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.primitives import BY_NAME
 from tests.programs import flatgrad_outcome
 

@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import flatgrad as fg
-from flatgrad.compiler.emit import python as emitter
-from flatgrad.compiler.passes import JOINT_PASSES, run_passes
-from flatgrad.compiler.split import split
+from flatgrad.compiler.languages import python as emitter
+from flatgrad.compiler.program.passes import JOINT_PASSES, run_passes
+from flatgrad.compiler.program.split import split
 from tests.bits import assert_same
 from tests.programs import (
     assert_agrees,

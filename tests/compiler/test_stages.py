@@ -10,8 +10,8 @@ import flatgrad as fg
 from flatgrad import nn
 from flatgrad.cli import main
 from flatgrad.compiler import stages
-from flatgrad.compiler.passes import ARRAY_PASSES, JOINT_PASSES, PRIMAL_PASSES
-from flatgrad.runtime import native
+from flatgrad.compiler.machine import native
+from flatgrad.compiler.program.passes import ARRAY_PASSES, JOINT_PASSES, PRIMAL_PASSES
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
 

@@ -15,9 +15,9 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import nn
-from flatgrad.compiler.emit import native as emitter
+from flatgrad.compiler.machine import functions as emitter
+from flatgrad.compiler.machine import native
 from flatgrad.nn.data import make_moons
-from flatgrad.runtime import native
 from flatgrad.runtime.primitives import TABLE
 from tests.bits import all_bits, bits
 from tests.restricted import LEVELS, available, environment

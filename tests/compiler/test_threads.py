@@ -13,7 +13,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.runtime.cache import ObjectCache
+from flatgrad.compiler.machine.cache import ObjectCache
 from flatgrad.runtime.tracing import active
 from tests.bits import assert_same
 

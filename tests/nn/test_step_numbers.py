@@ -13,8 +13,8 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import nn
+from flatgrad.compiler.machine import native
 from flatgrad.nn.formulas import Formula, NotAFormulaError, text_of
-from flatgrad.runtime import native
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
 X, Y = [[1.0], [2.0], [-1.0]], [2.0, 3.0, 0.5]

@@ -15,7 +15,8 @@ import pytest
 from mpmath import mp, mpf
 
 import flatgrad as fg
-from flatgrad.runtime import native, scalar
+from flatgrad.compiler.machine import native
+from flatgrad.runtime import scalar
 from tests.bits import all_bits, assert_same
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]

@@ -8,7 +8,7 @@ import math
 import pytest
 
 import flatgrad as fg
-from flatgrad.compiler import adjoint
+from flatgrad.compiler.program import adjoint
 from flatgrad.runtime import primitives
 from flatgrad.runtime.primitives import BY_NAME, TABLE, ZERO, Primitive
 from tests import symbolic

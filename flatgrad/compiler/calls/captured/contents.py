@@ -1,0 +1,174 @@
+"""Contents of objects: a copy that says later whether an object is still equal to what it was."""
+
+from __future__ import annotations
+
+import array
+import collections
+import ctypes
+import types
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from ..structure import Static
+
+#: Containers inside of containers are followed so far.
+DEPTH: Final = 100
+#: Types whose objects never change, and are compared by type and bits.
+PLAIN: Final = frozenset(
+    [int, float, complex, bool, str, bytes, type(None), type(Ellipsis), np.float64, np.float32, np.int64, np.int32,
+     np.bool_]
+)  # fmt: skip
+MAPPINGS: Final = (dict, types.MappingProxyType)
+#: What is where nothing is: that something is there now is a change, too.
+MISSING: Final = object()
+
+
+class Content:
+    """An object as it was: numbers by their bits, lists and dicts by what is in them, arrays by their numbers, anything
+    else by identity.
+
+    Example:
+        >>> table = {"rate": 0.5}
+        >>> content = Content.of(table)
+        >>> content.matches({"rate": 0.5}), content.matches({"rate": 2})
+        (True, False)
+    """
+
+    __slots__ = ("is_plain", "item", "keys", "members")
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+        self.is_plain = False
+        #: Of a mapping its keys, of an array of objects its shape.
+        self.keys: tuple[Any, ...] | None = None
+        #: Of a list, tuple or dict what is in it: plain objects as they are, others as `Content`. Of an array of
+        #: numbers its type, its shape and its bits.
+        self.members: tuple[Any, ...] | None = None
+
+    @classmethod
+    def of(cls, item: Any, contents: dict[int, Content] | None = None, depth: int = 0) -> Content:
+        """The content of an object. One that contains itself has a content that contains itself.
+
+        Args:
+            item: the object.
+            contents: those of other objects, by identity; the new ones are added.
+            depth: in how many containers the object is.
+        """
+        contents = {} if contents is None else contents
+        content = contents.get(id(item))
+        if content is not None:
+            return content
+        content = cls(item)
+        kind = type(item)
+        if kind in PLAIN:
+            content.is_plain = True
+            return content
+        contents[id(item)] = content
+        if is_numeric(item):
+            content.members = (item.dtype, item.shape, _bits(item))
+            return content
+        members = members_of(item)
+        if members is None or depth > DEPTH:
+            return content
+        if isinstance(item, MAPPINGS):
+            content.keys = tuple(item)
+        if isinstance(item, np.ndarray):
+            content.keys = item.shape
+        if set(map(type, members)) <= PLAIN:
+            content.members = tuple(members)
+        else:
+            content.members = tuple([m if type(m) in PLAIN else cls.of(m, contents, depth + 1) for m in members])
+        return content
+
+    def matches(self, item: Any, pairs: set[tuple[int, int]] | None = None) -> bool:
+        """Whether an object has this content.
+
+        Args:
+            item: the object.
+            pairs: of objects and contents that are being compared already, further out.
+        """
+        if self.is_plain:
+            return item is self.item or _equal(item, self.item)
+        if self.members is None:
+            return item is self.item
+        if type(item) is not type(self.item):
+            return False
+        if is_numeric(item):
+            dtype, shape, bits = self.members
+            return bool(item.dtype == dtype and item.shape == shape and np.array_equal(_bits(item), bits))
+        members = members_of(item)
+        if members is None or len(members) != len(self.members):
+            return False
+        if isinstance(item, MAPPINGS) and not all(map(_equal_keys, item, self.keys or ())):
+            return False
+        if isinstance(item, np.ndarray) and item.shape != self.keys:
+            return False
+        pairs = set() if pairs is None else pairs
+        pair = (id(item), id(self))
+        if pair in pairs:
+            return True
+        pairs.add(pair)
+        for member, content in zip(members, self.members, strict=True):
+            if isinstance(content, Content):
+                if not content.matches(member, pairs):
+                    return False
+            elif member is not content and not _equal(member, content):
+                return False
+        return True
+
+
+def is_numeric(item: Any) -> bool:
+    """Whether an object is an array of numbers, which is compared as one block of bits."""
+    return isinstance(item, np.ndarray) and item.dtype != object
+
+
+def members_of(item: Any) -> Sequence[Any] | None:
+    """What is in a container whose contents count; None for any other object."""
+    if isinstance(item, (list, tuple)):
+        return item
+    if isinstance(item, MAPPINGS):
+        return list(item.values())
+    if isinstance(item, (collections.deque, bytearray)):
+        return list(item)
+    if isinstance(item, array.array):
+        return item.tolist()
+    if type(item) in _VIEWS:
+        return list(item)
+    if isinstance(item, memoryview):
+        return [item.format, item.shape, item.tobytes()]
+    if isinstance(item, (ctypes.Array, ctypes._SimpleCData)):
+        return [bytes(item)]
+    if isinstance(item, (set, frozenset)):
+        return sorted(item, key=_order) if set(map(type, item)) <= PLAIN else sorted(item, key=id)
+    if isinstance(item, np.ndarray) and item.dtype == object:
+        return item.ravel().tolist()
+    return None
+
+
+#: What a dictionary's `keys()`, `values()` and `items()` are.
+_VIEWS: Final[frozenset[type]] = frozenset([type({}.keys()), type({}.values()), type({}.items())])
+
+
+def all_plain(item: Any) -> bool:
+    """Whether a container, if the object is one, has only objects in it that never change."""
+    return set(map(type, members_of(item) or ())) <= PLAIN
+
+
+def _order(item: Any) -> tuple[str, str]:
+    return type(item).__name__, repr(item)
+
+
+def _bits(array: Any) -> Any:
+    """The numbers of an array as bytes, in a copy."""
+    return np.frombuffer(array.tobytes(), dtype=np.uint8)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two plain objects are of the same type and have the same bits."""
+    return type(a) is type(b) and type(a) in PLAIN and Static(a) == Static(b)
+
+
+def _equal_keys(a: Any, b: Any) -> bool:
+    return a is b or _equal(a, b)

@@ -1,0 +1,245 @@
+"""What a function reads from outside of itself, by its bytecode: globals, variables of enclosing functions,
+attributes.
+
+Nothing is run. The names are those of all paths through the code, so that a branch that was not taken counts, too.
+"""
+
+from __future__ import annotations
+
+import dis
+import os
+import sys
+import sysconfig
+from collections.abc import Mapping
+from functools import lru_cache
+from types import CodeType
+from typing import Any, NamedTuple
+
+from ....runtime.sites import PACKAGE
+
+#: Instructions that read a name, by what kind of name it is.
+_GLOBAL = frozenset(["LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"])
+_FREE = frozenset(["LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"])
+_ATTRIBUTE = frozenset(["LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD"])
+#: Instructions that may stand between two parts of a dotted name.
+_NOTHING = frozenset(["CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL", "COPY_FREE_VARS", "NOP"])
+
+
+class Name(NamedTuple):
+    """A name that is read, with the attributes that are read of it at once: `config.limits.upper`.
+
+    Attributes:
+        name: the variable, or the module of an `import` statement.
+        attributes: what follows it, dot by dot.
+        line: where it is read.
+    """
+
+    name: str
+    attributes: tuple[str, ...]
+    line: int
+
+    @property
+    def is_write_only(self) -> bool:
+        """Whether something is only put into it here: `losses.append(x)`."""
+        return self.attributes[:1] != () and self.attributes[0] in _WRITERS
+
+
+#: Methods that put something into a container, and tell nothing about what is in it.
+_WRITERS = frozenset(["append", "appendleft", "extend", "insert", "add", "update", "clear"])
+
+
+#: Functions and attributes by which other attributes are read whose names are texts.
+_BY_TEXT = frozenset(["getattr", "hasattr", "vars", "attrgetter", "methodcaller", "__dict__"])
+#: Functions by which all attributes of an object are read.
+_ALL = frozenset(["vars", "asdict", "astuple", "fields"])
+#: Functions that import a module whose name is a text, and that run a text.
+_IMPORTING, _RUNNING = frozenset(["import_module", "__import__"]), frozenset(["eval", "exec"])
+
+
+class Reads(NamedTuple):
+    """What a code object reads, together with the functions, lambdas and comprehensions that are written inside it.
+
+    Attributes:
+        globals, free: variables of the module, and of enclosing functions.
+        imports: what is imported by statements inside it.
+        attributes: the names of all attributes that are read, of whatever object, and a line where they are.
+        write_only: those of them that only have something put into: `self.losses.append(x)`.
+        optional: those of them that the function can do without: `getattr(model, "training", False)`.
+        all_attributes: whether all attributes of an object may be read: `vars(config)`, `dataclasses.asdict(config)`.
+    """
+
+    globals: tuple[Name, ...]
+    free: tuple[Name, ...]
+    imports: tuple[Name, ...]
+    attributes: Mapping[str, int]
+    write_only: frozenset[str]
+    optional: frozenset[str]
+    all_attributes: bool = False
+
+
+def reads_of(code: CodeType) -> Reads:
+    """What a code object reads.
+
+    >>> def area(width):
+    ...     return width * math.pi
+    >>> reads_of(area.__code__).globals[0][:2]
+    ('math', ('pi',))
+    """
+    return _reads(_Same(code))
+
+
+class _Same:
+    """A code object, compared by identity: its own hash is computed from all that it consists of."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: CodeType) -> None:
+        self.code = code
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.code is self.code
+
+    def __hash__(self) -> int:
+        return id(self.code)
+
+
+@lru_cache(maxsize=4096)
+def _reads(same: _Same) -> Reads:
+    names: dict[str, list[Name]] = {"global": [], "free": [], "import": []}
+    attributes: dict[str, int] = {}
+    read: set[str] = set()
+    strings: dict[str, int] = {}
+    stack = [same.code]
+    while stack:
+        code = stack.pop()
+        stack += [item for item in code.co_consts if isinstance(item, CodeType)]
+        kind, name, chain, line = "", "", [], 0
+        at, module, last = 0, "", ""
+        constants: list[Any] = [0, None]  # the last ones that were loaded
+        for instruction in dis.get_instructions(code):
+            operation, argument = instruction.opname, instruction.argval
+            if operation in _NOTHING:
+                continue
+            at = instruction.positions.lineno or at if instruction.positions is not None else at
+            if last and not (operation in _ATTRIBUTE and argument in _WRITERS):
+                read.add(last)
+            last = argument if operation in _ATTRIBUTE else ""
+            if operation in _ATTRIBUTE:
+                attributes.setdefault(argument, at)
+                chain.append(argument)
+                continue
+            if kind:
+                names[kind].append(Name(name, tuple(chain), line))
+            kind = ""
+            if operation == "IMPORT_NAME":
+                level = constants[-2] if isinstance(constants[-2], int) else 0
+                module = "." * level + argument
+                names["import"].append(Name(module, (), at))
+            elif operation == "IMPORT_FROM":
+                names["import"].append(Name(module, (argument,), at))
+            elif operation in _GLOBAL or (operation in _FREE and argument in code.co_freevars):
+                kind = "global" if operation in _GLOBAL else "free"
+                name, chain, line = argument, [], at
+            elif operation == "MATCH_CLASS":
+                attributes.update(dict.fromkeys(_strings_in(constants[-1]), at))
+                read.update(_strings_in(constants[-1]))
+                if argument:  # by position: names that the class says
+                    attributes.setdefault("__match_args__", at)
+                    read.add("__match_args__")
+            elif operation == "LOAD_CONST":
+                constants = [constants[-1], argument]
+                for text in _strings_in(argument):
+                    strings.setdefault(text, at)
+        if kind:
+            names[kind].append(Name(name, tuple(chain), line))
+        read.add(last)
+    used = {name.name for name in names["global"]} | attributes.keys()
+    # `asdict(config)` and `dataclasses.asdict(config)`, but not `self.fields`.
+    functions = {text for name in [*names["global"], *names["import"]] for text in (name.name, *name.attributes[:1])}
+    if used & _IMPORTING:
+        names["import"] += [Name(text, (), line) for text, line in strings.items() if not text.startswith(".")]
+    if used & _RUNNING:
+        for text in strings:
+            for code in _compiled(text):
+                inner = reads_of(code)
+                names["global"] += inner.globals
+                attributes = {**inner.attributes, **attributes}
+                read |= inner.attributes.keys()
+    strings = {part: line for text, line in strings.items() for part in text.split(".") if part.isidentifier()}
+    optional: set[str] = set(attributes) if "AttributeError" in used else set()
+    if used & _BY_TEXT:  # `getattr(model, "training", False)`
+        attributes = {**strings, **attributes}
+        optional |= strings.keys()
+        read |= strings.keys()
+    if "globals" in used:  # `globals()["rate"]`
+        names["global"] += [Name(text, (), line) for text, line in strings.items()]
+    return Reads(
+        globals=tuple(dict.fromkeys(names["global"])),
+        free=tuple(dict.fromkeys(names["free"])),
+        imports=tuple(dict.fromkeys(names["import"])),
+        attributes=attributes,
+        write_only=frozenset(attributes.keys() - read),
+        optional=frozenset(optional),
+        all_attributes=bool(functions & _ALL or "__match_args__" in attributes),
+    )
+
+
+def _strings_in(constant: Any) -> list[str]:
+    """The texts in a constant: itself, or items of a tuple."""
+    if isinstance(constant, (tuple, frozenset)):
+        return [text for item in constant for text in _strings_in(item)]
+    return [constant] if isinstance(constant, str) else []
+
+
+def _compiled(text: str) -> list[CodeType]:
+    """A text as code, if it is an expression or statements."""
+    for mode in ("eval", "exec"):
+        try:
+            return [compile(text, "<text>", mode)]
+        except (SyntaxError, ValueError):
+            continue
+    return []
+
+
+_STANDARD = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
+#: Modules of this package that are written as a user would write them.
+_MODELS = (os.path.join(PACKAGE, "nn") + os.sep, os.path.join(PACKAGE, "demo.py"))
+
+
+@lru_cache(maxsize=4096)
+def is_library(filename: str) -> bool:
+    """Whether a file is of Python's own library, of an installed package, or of this one: none that users change while
+    they work.
+
+    >>> is_library(dis.__file__), is_library("model.py")
+    (True, False)
+    """
+    if filename.startswith(_MODELS):
+        return False
+    installed = f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
+    return (
+        filename.startswith((PACKAGE, "<frozen", "<flatgrad"))
+        or filename.startswith(_STANDARD)
+        or any(part in filename for part in installed)
+    )
+
+
+@lru_cache(maxsize=4096)
+def is_library_module(name: str | None) -> bool:
+    """Whether a module is of Python's own library, of an installed package, or of this one.
+
+    >>> is_library_module("math"), is_library_module("__main__"), is_library_module("flatgrad.nn.layers")
+    (True, False, True)
+    """
+    module = sys.modules.get(name or "")
+    if module is None or name == "__main__":
+        return False
+    filename = getattr(module, "__file__", None)
+    if filename is None:  # built in, or made by the user's own code
+        return (name or "").partition(".")[0] in sys.stdlib_module_names
+    return filename.startswith(PACKAGE) or is_library(filename)
+
+
+def is_model_module(name: str) -> bool:
+    """Whether a module of this package has models, which are written as users write theirs."""
+    return name.startswith("flatgrad.nn.") or name == "flatgrad.demo"

@@ -1,0 +1,138 @@
+"""The state that a function captured: all references, compared by identities first and by contents then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ....runtime.changes import changes
+from ....runtime.value import TracedCondition, TracedValue, Value
+from ...machine.builtin import FUNCTION_WORDS
+from .contents import DEPTH, PLAIN, all_plain, is_numeric, members_of
+from .identities import Identities
+from .references import CLASS, INSTANCE
+from .search import Search
+from .watches import OnlyPythonError, Watches
+
+
+class Captured:
+    """What a function, and those that it calls, read from outside.
+
+    Args:
+        roots: the function, and other objects that lead to what it reads: a model that is an argument.
+
+    Attributes:
+        references: the places that are read.
+        draws: the lines that name a source of random numbers.
+
+    Example:
+        >>> settings = {"rate": 0.5}
+        >>> def f(x):
+        ...     return settings["rate"] * x
+        >>> captured = Captured([f])
+        >>> captured.unchanged()
+        True
+        >>> settings["rate"] = 1.0
+        >>> captured.unchanged(), captured.same()
+        (False, False)
+        >>> captured.differences()
+        ['settings']
+    """
+
+    def __init__(self, roots: Sequence[Any]) -> None:
+        count = changes.value
+        search = Search(roots)
+        self.references = search.references()
+        self.draws = search.draws
+        self._identities = Identities(self.references, [reference.value for reference in self.references], count)
+        #: The watches, None where there are none, and the identities that they were made of.
+        self._watches: tuple[Identities, Watches | None] | None = None
+
+    def unchanged(self) -> bool:
+        """Whether the very same objects are where they were. If not, `same` says whether that matters."""
+        return self._identities.hold()
+
+    def same(self) -> bool:
+        """Whether what is there now is what was there, by its contents. If so, `unchanged` is true again."""
+        count = changes.value  # before anything is read: another thread may change something at any moment
+        identities, watches = self._identities, self._watches
+        renewed = identities.renewed(count)
+        if renewed is not None:
+            if watches is not None and watches[0] is identities and watches[1] is not None:
+                self._watches = renewed, watches[1].renewed(count)
+            self._identities = renewed
+            return True
+        values = [reference.current() for reference in self.references]
+        identities = Identities(self.references, values, count)
+        for reference, value in zip(self.references, values, strict=True):
+            if not reference.content.matches(value):
+                return False
+        if not identities.hold():
+            return False
+        for reference, value in zip(self.references, values, strict=True):
+            reference.value = value
+        self._identities = identities
+        return True
+
+    def differences(self) -> list[str]:
+        """The names of what is no longer what it was."""
+        changed = (r.name for r in self.references if not r.content.matches(r.current()))
+        return list(dict.fromkeys(changed))
+
+    def without_traced(self) -> list[str]:
+        """Leave out what holds `Value`s that were made while a function was traced; return the names."""
+        names = [reference.name for reference in self.references if _holds_traced(reference.value)]
+        self.references = [reference for reference in self.references if reference.name not in names]
+        values = [reference.value for reference in self.references]
+        self._identities = Identities(self.references, values, self._identities.count)
+        return names
+
+    def listing(self) -> dict[str, Any]:
+        """What holds numbers, flags, texts or `Value`s, by name. Functions, classes and modules are not listed."""
+        return {
+            reference.name: reference.value
+            for reference in self.references
+            if reference.kind not in (INSTANCE, CLASS)
+            and not (reference.key in FUNCTION_WORDS and all_plain(reference.value))
+            and (
+                type(reference.value) in PLAIN
+                or isinstance(reference.value, (Value, np.ndarray))
+                or members_of(reference.value) is not None
+            )
+        }
+
+    def places_of(self, item: Any) -> list[str]:
+        """The names under which a container is read, itself or inside of another one."""
+        return [reference.name for reference in self.references if _holds(reference.value, item)]
+
+    def watches(self) -> Watches | None:
+        """The same comparison for machine code; None if there is something that only Python can compare."""
+        identities, watches = self._identities, self._watches
+        if watches is None or watches[0] is not identities:
+            try:
+                watches = identities, Watches(identities)
+            except OnlyPythonError:
+                watches = identities, None
+            self._watches = watches
+        return watches[1]
+
+
+def _holds(container: Any, item: Any, depth: int = 0) -> bool:
+    """Whether an object is a container, or in one."""
+    if container is item:
+        return True
+    members = members_of(container) if depth < DEPTH else None
+    if members is None or is_numeric(container):
+        return False
+    return any(_holds(member, item, depth + 1) for member in members if type(member) not in PLAIN)
+
+
+def _holds_traced(item: Any, depth: int = 0) -> bool:
+    if isinstance(item, (TracedValue, TracedCondition)):
+        return True
+    members = members_of(item) if depth < DEPTH else None
+    if members is None or is_numeric(item):
+        return False
+    return any(_holds_traced(member, depth + 1) for member in members if type(member) not in PLAIN)

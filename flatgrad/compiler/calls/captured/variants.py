@@ -1,0 +1,59 @@
+"""Variants: a kernel per state of what a function captured."""
+
+from __future__ import annotations
+
+import collections
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from ....runtime.errors import CapturedStateWarning
+from ....runtime.sites import user_level
+from .state import Captured
+
+
+class Variants:
+    """What has been made for one structure of arguments: a kernel per state of what was captured.
+
+    Attributes:
+        entries: the kernels with what belongs to them, in the order in which they were made. Each has an attribute
+            `captured`.
+    """
+
+    #: So many are kept. Whoever needs more has changing numbers that should be arguments.
+    MOST = 8
+
+    def __init__(self) -> None:
+        self.entries: list[Any] = []
+        self._last: Any = None
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    def find(self) -> Any:
+        """The entry that fits what is there now; None if there is none."""
+        last, entries = self._last, self.entries
+        if last is not None and last.captured.unchanged():
+            return last
+        for test in (Captured.unchanged, Captured.same):
+            for entry in reversed(entries):
+                if test(entry.captured):
+                    self._last = entry
+                    return entry
+        return None
+
+    def differences(self) -> list[str]:
+        """What is another one now than it was for the last entry."""
+        return self._last.captured.differences() if self._last is not None else []
+
+    def add(self, entry: Any, differences: Sequence[str], name: str) -> None:
+        """Add an entry, made because of these differences; warn if that happens again and again."""
+        self.entries = [*self.entries[1 - self.MOST :], entry]
+        self._last = entry
+        self._counts.update(differences)
+        for place, count in self._counts.items():
+            if place in differences and count == self.MOST:
+                warnings.warn(
+                    f"{name} has been compiled {count + 1} times, because {place} was another one at each time. Pass "
+                    "it as an argument, or make it a Value and set its data",
+                    CapturedStateWarning,
+                    stacklevel=user_level(),
+                )

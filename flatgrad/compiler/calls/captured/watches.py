@@ -1,0 +1,126 @@
+"""Watches: what machine code compares at each call."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import types
+from typing import Any
+
+import numpy as np
+
+from ....runtime.changes import changes
+from ...machine.builtin import (
+    FUNCTION_WORDS,
+    ROW,
+    WATCH_ARRAY,
+    WATCH_ATTRIBUTE,
+    WATCH_CELL,
+    WATCH_CLASS,
+    WATCH_ITEM,
+    WATCH_LIST,
+    WATCH_MAPPING,
+    WATCH_RENEW,
+    WATCH_VERSION,
+    WATCH_WORD,
+    dtype_word,
+    function_word,
+    has_version,
+    mapping_order,
+)
+from .contents import MISSING, PLAIN
+from .identities import Identities
+
+
+class OnlyPythonError(Exception):
+    """There is something that machine code cannot compare."""
+
+
+class Watches:
+    """What machine code compares: a count of rows, and rows of words (see `runtime.builtin`).
+
+    Attributes:
+        words: an array of int64.
+        referents: the objects whose addresses are in the words. They must live as long as these do.
+
+    Raises:
+        OnlyPythonError: if there is something that only Python can compare.
+    """
+
+    def __init__(self, identities: Identities) -> None:
+        rows: list[tuple[int, ...]] = []
+        self.referents: list[Any] = [identities]
+        if identities.other_containers or identities.computed_references:
+            raise OnlyPythonError
+        for cell, value in identities.cells:
+            rows.append((WATCH_CELL, id(cell), 0, *self._object(value)))
+        # What is in each dictionary, in a row, so that its version can speak for all.
+        items: dict[int, list[tuple[int, ...]]] = {}
+        tables: dict[int, dict[Any, Any]] = {}
+        for table, key, value in identities.items:
+            tables[id(table)] = table
+            items.setdefault(id(table), []).append((WATCH_ITEM, id(table), id(key), *self._object(value)))
+        for table, key in identities.missing_items:
+            tables[id(table)] = table
+            items.setdefault(id(table), []).append((WATCH_ITEM, id(table), id(key), 0, 0, 0))
+        for owner, key, value in identities.attributes:
+            if isinstance(owner, types.FunctionType) and key in FUNCTION_WORDS:
+                word = function_word(owner, key)
+                if word is None:
+                    raise OnlyPythonError
+                rows.append((WATCH_WORD, word, 0, id(value), 0, 0))
+                continue
+            rows.append((WATCH_ATTRIBUTE, id(owner), id(key), *self._object(value)))
+        for kind, key, value in identities.definitions:
+            rows.append((WATCH_CLASS, id(kind), id(key), 0 if value is MISSING else id(value), 0, 0))
+        rows += [(WATCH_CELL, id(cell), 0, 0, 0, 0) for cell in identities.empty_cells]
+        if identities.has_counted:
+            self._count_place = 1 + ROW * len(rows) + 3
+            rows.append((WATCH_WORD, ctypes.addressof(changes), 0, identities.count, 0, 0))
+        for sequence, members in identities.lists:
+            rows.append((WATCH_LIST, id(sequence), len(members), self._block(list(map(id, members))), 0, 0))
+        for mapping, pairs in identities.mappings:
+            order = mapping_order(mapping)
+            if order is None:
+                raise OnlyPythonError
+            tables[id(mapping)] = mapping
+            rows_of_mapping = items.setdefault(id(mapping), [])
+            rows_of_mapping.append((WATCH_MAPPING, id(mapping), *order, len(pairs), 0))
+            for key, value in pairs:
+                if type(key) not in PLAIN:
+                    raise OnlyPythonError
+                rows_of_mapping.append((WATCH_ITEM, id(mapping), id(key), *self._object(value)))
+        for array, content in identities.arrays:
+            if type(array) is not np.ndarray or not array.flags.c_contiguous or content.members is None:
+                raise OnlyPythonError
+            bits = content.members[2]
+            words = [array.ctypes.data, array.nbytes, bits.ctypes.data, array.ndim, *array.shape]
+            rows.append((WATCH_ARRAY, id(array), self._block(words), 0, 0, 0))
+            self.referents.append(array.dtype)
+            rows.append((WATCH_WORD, dtype_word(array), 0, id(array.dtype), 0, 0))
+        for place, rows_of_table in items.items():
+            if has_version(tables[place]):
+                last = len(rows_of_table) + 1
+                rows += [(WATCH_VERSION, place, last, 0, 0, 0), *rows_of_table, (WATCH_RENEW, 0, last, 0, 0, 0)]
+            else:
+                rows += rows_of_table
+        self.words = np.array([len(rows), *(word for row in rows for word in row)], dtype=np.int64)
+
+    def renewed(self, count: int) -> Watches:
+        """The same with another count of changes."""
+        watches = copy.copy(self)
+        watches.words = self.words.copy()
+        watches.words[self._count_place] = count
+        return watches
+
+    def _object(self, value: Any) -> tuple[int, int, int]:
+        """The words for an object: where it is, and the bits of a float, which may be another object."""
+        if type(value) is float:
+            return id(value), 1, int(np.array([value]).view(np.int64)[0])
+        return id(value), 0, 0
+
+    def _block(self, words: list[int]) -> int:
+        """Put words into a block of memory; return its address."""
+        block = np.array(words, dtype=np.int64)
+        self.referents.append(block)
+        return int(block.ctypes.data)

@@ -1,0 +1,204 @@
+"""What a traced function writes into its arguments: items that it appends, assigns or removes.
+
+The function gets lists, dicts and arrays of its own, put together from the structure of the arguments. Whether it has
+changed them is seen by comparing them with what they were. `compile` returns the new items beside the results, and
+writes them into the caller's lists, dicts and arrays after each call, as Python would. Where that cannot be had, it is
+an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...runtime.errors import InputError
+from ...runtime.sites import Location, describe
+from ...runtime.tracing import refuse
+from . import structure as st
+from .captured import Captured
+
+#: The way to something among the arguments: the place of an argument, then indices and keys.
+Path = tuple[Any, ...]
+
+
+class Containers:
+    """The lists, dicts and arrays among some arguments, as they are before a function is called with them.
+
+    Args:
+        structures: of the arguments.
+        items: the arguments.
+
+    >>> numbers = [1.0, 2.0]
+    >>> containers = Containers([("numbers", list, 2)], [numbers])
+    >>> numbers.append(3.0)
+    >>> containers.changed()
+    [((0,), [1.0, 2.0, 3.0])]
+    """
+
+    def __init__(self, structures: Sequence[tuple[Any, ...]], items: Sequence[Any]) -> None:
+        self._before: list[tuple[Path, Any, list[tuple[Any, Any]]]] = []
+        #: Where an object among the arguments is, by id. (`_before` keeps the objects alive.)
+        self.paths: dict[int, Path] = {}
+        stack: list[tuple[Path, tuple[Any, ...], Any]] = [
+            ((k,), structure, item) for k, (structure, item) in enumerate(zip(structures, items, strict=True))
+        ]
+        while stack:
+            path, structure, item = stack.pop()
+            self.paths.setdefault(id(item), path)
+            kind = structure[0]
+            if kind not in ("numbers", "array", "objects", "items", "mapping"):
+                continue
+            members = _members(item)
+            self._before.append((path, item, members))
+            for key, member in members:
+                self.paths.setdefault(id(member), (*path, key))
+            if kind == "mapping":
+                stack += [((*path, key), inner, item[key]) for key, inner in structure[1]]
+            elif kind in ("items", "objects"):
+                inside = zip(members, structure[2], strict=True)
+                stack += [((*path, key), inner, member) for (key, member), inner in inside]
+
+    def changed(self) -> list[tuple[Path, Any]]:
+        """The containers that are no longer what they were, each with its path."""
+        return [(path, item) for path, item, before in self._before if not _same(_members(item), before)]
+
+
+def _members(item: Any) -> list[tuple[Any, Any]]:
+    """What is in a container, with keys or indices. An array is taken as a flat one."""
+    if isinstance(item, dict):
+        return list(item.items())
+    return list(enumerate(item.ravel().tolist() if isinstance(item, np.ndarray) else item))
+
+
+def _same(now: list[tuple[Any, Any]], before: list[tuple[Any, Any]]) -> bool:
+    """Whether the very same objects are under the same keys or indices."""
+    if len(now) != len(before) or not all(member is was for (_, member), (_, was) in zip(now, before, strict=True)):
+        return False
+    return [key for key, _ in now] == [key for key, _ in before]
+
+
+class Write(NamedTuple):
+    """New contents of a container.
+
+    Attributes:
+        path: where it is among the arguments.
+        keys: of a dict.
+        items: per item, the path of an object among the arguments, or the structure of what is new.
+    """
+
+    path: Path
+    keys: tuple[Any, ...]
+    items: tuple[tuple[bool, Any], ...]
+
+
+def writes_of(containers: Containers, structure_of: Callable[[Any], tuple[Any, ...]]) -> tuple[Write, ...]:
+    """What a function has written into its arguments.
+
+    Args:
+        containers: made before the call.
+        structure_of: notes the `Value`s in something new and returns its structure.
+    """
+    writes = []
+    for path, item in containers.changed():
+        members = _members(item)
+        items = tuple(
+            (True, containers.paths[id(member)]) if id(member) in containers.paths else (False, structure_of(member))
+            for _, member in members
+        )
+        writes.append(Write(path, tuple(key for key, _ in members), items))
+    return tuple(writes)
+
+
+def write(writes: Sequence[Write], args: Sequence[Any], results: Any) -> None:
+    """Write the new contents into the caller's own lists, dicts and arrays.
+
+    Args:
+        writes: of `writes_of`.
+        args: the arguments of this call.
+        results: an iterator over the `Value`s of what is new.
+    """
+    contents = [
+        [
+            _at(args, found) if is_kept else st.unflatten(found, results, st.object_array)
+            for is_kept, found in each.items
+        ]
+        for each in writes
+    ]
+    for each, items in zip(writes, contents, strict=True):
+        target = _at(args, each.path)
+        if isinstance(target, dict):
+            new = dict(zip(each.keys, items, strict=True))
+            target.clear()
+            target.update(new)
+        elif isinstance(target, np.ndarray):
+            target[...] = st.object_array(items, target.shape)
+        else:
+            target[:] = items
+
+
+def check_shared(
+    writes: Sequence[Write], args: Sequence[Any], captured: Captured, names: Sequence[str], function: Any
+) -> None:
+    """Raise an error if what a function writes to is in a second place, where it would see what it has written.
+
+    Args:
+        writes: of `writes_of`.
+        args: the arguments of this call.
+        captured: what the function reads from outside.
+        names: of the arguments.
+        function: for the message.
+
+    Raises:
+        InputError: naming both places.
+    """
+    places: dict[int, list[str]] = {}
+    stack: list[tuple[str, Any]] = list(zip(names, args, strict=False))[::-1]
+    while stack:
+        place, item = stack.pop()
+        places.setdefault(id(item), []).append(place)
+        if isinstance(item, (list, dict, tuple)) or (isinstance(item, np.ndarray) and item.dtype == object):
+            stack += [(f"{place}[{key!r}]", member) for key, member in reversed(_members(item))]
+    for each in writes:
+        target = _at(args, each.path)
+        where = places.get(id(target), [])
+        where += [f"{name}, which it reads from outside" for name in captured.places_of(target)]
+        if len(where) > 1:
+            raise InputError(
+                f"{getattr(function, '__name__', 'the function')} changes its argument {where[0]}, which is the same "
+                f"object as {where[1]}; a compiled function would not see the change there. Pass a copy"
+            )
+
+
+def _at(args: Sequence[Any], path: Path) -> Any:
+    item: Any = args
+    for key in path:
+        item = item.ravel()[key] if isinstance(item, np.ndarray) else item[key]
+    return item
+
+
+def check(containers: Containers, names: Sequence[str], function: Any, args: Sequence[Any] | None = None) -> None:
+    """Raise an error if a function has written into arguments that cannot be written back.
+
+    Args:
+        containers: made before the call.
+        names: of the arguments.
+        function: the function, and its name, for the message.
+        args: the caller's arguments, if lists, dicts and arrays of objects among them can be written to.
+
+    Raises:
+        TraceError: naming the argument.
+    """
+    for path, _ in containers.changed():
+        target = _at(args, path) if args is not None else None
+        if isinstance(target, (list, dict)) or (isinstance(target, np.ndarray) and target.dtype == object):
+            continue
+        text = names[path[0]] + "".join(f"[{key!r}]" for key in path[1:])
+        code = getattr(function, "__code__", None)
+        place = Location(code.co_filename, code.co_firstlineno) if code is not None else None
+        raise refuse(
+            f"{getattr(function, '__name__', 'the function')} changes its argument {text}, and the change would be "
+            "lost. Return it instead, or work on a copy",
+            where=describe(place),
+        )

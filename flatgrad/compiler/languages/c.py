@@ -1,0 +1,841 @@
+"""C99: array programs as loop nests, in a file that needs nothing but the C library's `math.h`.
+
+A function takes a `double`, or a `const double *`, per input group, and a `double *` per output group. It returns 0, or
+1 where an operation is outside of its domain or overflows and CPython raises. Results that are read as wholes live in
+an array `work`, with places reused as `buffers` plans: the caller's, or the function's own if it is small. Truth values
+are kept as 0.0 and 1.0. Single numbers are local variables.
+
+To have the bits of the interpreter, the file keeps compilers from contracting `a * b + c`, and from replacing functions
+of the C library: they turn `pow(x, 2.0)` into `x * x`, and compute constants with another library at compile time.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from ...runtime import primitives as p
+from ...runtime.errors import OptionError
+from ...runtime.primitives import AND, ATOM, COMPARISON, OR, TABLE, UNARY, Primitive
+from ...runtime.sites import Location
+from ..loops.array_printer import print_statement
+from ..loops.array_program import ArrayProgram
+from ..loops.bodies import LANES, TERMS, BodyWriter, Scope, scope_of
+from ..loops.buffers import plan_buffers, span
+from ..loops.extents import fixed
+from ..loops.grammar import Addresses, Block, Fold, Read, Segment, Statement, addresses
+from ..loops.reroll.chains import FOLDED
+from ..loops.views import Piece, Repetition, Source, Sources, pieces, repetitions, row_major
+from ..program.names import Names
+from ..program.program import Equation
+from ..program.spelling import GLUE, Spelling, Text, c_number, index, safe_comment, variable, wrapped
+from ..program.split import split
+from .numpy import ArrayFunction
+
+#: A block of more equations becomes functions of its own, of about so many equations.
+_BLOCK, _PART = 200, 400
+#: A function with more nodes and equations is cut into functions of about so many.
+_FUNCTION = 3_000
+#: An expression that would become longer than this gets a name.
+_EXPRESSION = 76
+#: Up to so many numbers of `work` are the function's own, on its stack.
+_LOCAL = 512
+#: Numbers are copied by at most so many statements; more are gathered with a table.
+_PIECES = 24
+#: Up to so many results of straight-line code are copied one by one.
+_ITEMS = 12
+#: Up to so many single terms are written into one sum.
+_TERMS = 8
+
+#: Rounded correctly by every compiler, so that nothing is gained by going through a pointer.
+_EXACT = {"fabs", "sqrt"}
+
+#: Names that mean something else in C, in C++, in a header, or to a compiler; names in capitals may be macros.
+_RESERVED = re.compile(
+    r"auto|bool|break|case|catch|char|class|const|constexpr|continue|default|delete|do|double|else|enum|explicit"
+    r"|export|extern|false|float|for|friend|goto|if|inline|int|linux|long|mutable|namespace|new|nullptr|operator"
+    r"|private|protected|public|register|restrict|return|short|signed|sizeof|static|struct|switch|template|this"
+    r"|thread_local|throw|true|try|typedef|typename|typeof|union|unix|unsigned|using|virtual|void|volatile|wchar_t|while"
+    r"|alignas|alignof|and|asm|bitand|bitor|compl|concept|main|not|or|static_assert|xor|(fg|libm)_\w*|[A-Z][A-Z0-9_]{2,}"
+    r"|(acos|asin|atan|cos|sin|tan|acosh|asinh|atanh|cosh|sinh|tanh|exp|exp2|expm1|frexp|ilogb|ldexp|log|log10|log1p"
+    r"|log2|logb|modf|scalbn|scalbln|cbrt|fabs|hypot|pow|sqrt|erf|erfc|lgamma|tgamma|gamma|ceil|floor|nearbyint|rint"
+    r"|lrint|llrint|round|lround|llround|trunc|fmod|remainder|remquo|copysign|nan|nextafter|nexttoward|fdim|fmax|fmin"
+    r"|fma|atan2|drem|significand|scalb|finite|sincos|exp10|pow10)[fl]?"
+    r"|(fpclassify|is(finite|inf|nan|normal|greater|greaterequal|less|lessequal|lessgreater|unordered)|signbit|signgam)"
+    r"|[jy](0|1|n)[fl]?"
+)
+
+_GUARD = """\
+#include <float.h>
+#include <math.h>
+
+#if defined(__FAST_MATH__) || (FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 1 && FLT_EVAL_METHOD != 16)
+#error "arithmetic must be that of doubles: compile without -ffast-math, and with -mfpmath=sse where that is a choice"
+#endif
+
+// a * b + c is to be rounded twice. (A compiler that ignores the pragma needs an option, such as -ffp-contract=off.)
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize ("fp-contract=off")
+#else
+#pragma STDC FP_CONTRACT OFF
+#endif
+"""
+
+_NO_VECTORS = """\
+// gcc (12 for one) vectorises a sum over two indices wrongly, if the inner one is short and runs backwards.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize ("no-tree-loop-vectorize")
+#endif
+"""
+
+_LIBRARY = """\
+// Functions of the library are called through volatile pointers: compilers must not know what they compute, or they
+// would replace pow(x, 2.0) by x * x, and compute constants themselves, where last bits may differ.
+"""
+
+
+_OPERATIONS = """\
+// Operations; those that can fail say so where CPython raises.
+"""
+
+#: Folds that are assignments, `a += b`.
+_ASSIGNED = {p.add: "+=", p.mul: "*="}
+#: How numbers and truth values are passed and kept in variables.
+_TYPES = {"f": "double", "b": "int"}
+
+
+class Leaves(NamedTuple):
+    """The input group of a kernel's leaves, and their names and numbers."""
+
+    group: str
+    names: Sequence[str]
+    numbers: Sequence[float]
+
+
+def emit_c(functions: Sequence[ArrayFunction], header: Sequence[str], leaves: Leaves | None = None) -> str:
+    """The source of a C file with functions.
+
+    Args:
+        functions: what to print.
+        header: lines that say what the file is.
+        leaves: written as the array `LEAVES`, if there are any.
+
+    Raises:
+        OptionError: for a primitive without a spelling in C.
+    """
+    writers = [_Writer(function, f"{function.name}_" if len(functions) > 1 else "") for function in functions]
+    sections = [section for writer in writers for section in writer.sections()]
+    used = {primitive for writer in writers for primitive in writer.used}
+    called = {primitive for writer in writers for primitive in writer.helpers}
+    helpers = [_helper(primitive) for primitive in TABLE if primitive in called]
+    pointers = _pointers(primitive for primitive in TABLE if primitive in used)
+    parts = ["".join(f"{_comment(line)}\n" for line in [*header, *_usage(writers, leaves)]), _GUARD]
+    if any(_is_nested(function.program) for function in functions):
+        parts.append(_NO_VECTORS)
+    if pointers:
+        parts.append(_LIBRARY + "".join(f"{line}\n" for line in pointers))
+    if leaves is not None and leaves.numbers:
+        parts.append(_leaves(leaves))
+    if helpers:
+        helpers[0] = _OPERATIONS + helpers[0]
+    return "\n".join([*parts, *helpers, *sections])
+
+
+def _is_nested(program: ArrayProgram) -> bool:
+    """Whether there is a fold over several indices."""
+    bodies = [statement.body for statement in program.statements if isinstance(statement, Statement)]
+    folds = [node for body in bodies for node in body if isinstance(node, Fold)]
+    return any(len(segment.extents) > 1 for fold in folds for segment in fold.segments)
+
+
+def _usage(writers: Sequence[_Writer], leaves: Leaves | None) -> list[str]:
+    """How the functions are called, in three statements or so."""
+    known = leaves.group if leaves is not None and leaves.numbers else None
+    variables: dict[str, str] = {}
+    calls = []
+    for writer in writers:
+        program, arguments = writer.program, []
+        for name, group in zip(writer.parameters, program.input_groups, strict=True):
+            arguments.append("LEAVES" if group.name == known else name)
+            if group.name != known:
+                variables[name] = name if group.scalar else f"{name}[{max(group.size, 1)}]"
+                if group.name == "output_bars":  # the first output's gradient
+                    variables[name] += " = {1.0}"
+        for name, group in zip(writer.results, program.output_groups, strict=True):
+            arguments.append(f"&{name}" if group.scalar else name)
+            variables[name] = name if group.scalar else f"{name}[{max(group.size, 1)}]"
+        if writer.workspace:
+            work = "work" if len(writers) == 1 else f"{writer.function.name}_work"
+            arguments.append(work)
+            variables[work] = f"{work}[{writer.macro}]"
+        calls.append(f"{writer.function.name}({', '.join(arguments)})")
+    included = "this file included or its functions declared"
+    lines = [f"static double {', '.join(variables.values())};"]
+    lines += [f"{'int fault =' if k == 0 else 'fault |='} {call};" for k, call in enumerate(calls)]
+    if len(calls) == 1:
+        included = f"<stdio.h> included, and {included}"
+        shown, group = writers[0].results[0], writers[0].program.output_groups[0]
+        lines.append(f'printf("%d %.17g\\n", fault, {shown if group.scalar else f"{shown}[0]"});')
+    return [
+        "",
+        f"Usage, with {included}",
+        "(-std=c99 -O2, and -lm to link):",
+        "",
+        *(f"    {part}" for line in lines for part in wrapped(line)),
+        "",
+        "Arrays must not overlap. A function returns 0, or 1 where an operation got numbers outside of",
+        "its domain, or left the range of doubles; results are not valid then.",
+    ]
+
+
+def _leaves(leaves: Leaves) -> str:
+    lines = [
+        f"    {c_number(number).text},  // {name} = {number!r}"
+        for name, number in zip(leaves.names, leaves.numbers, strict=True)
+    ]
+    title = f"// {leaves.group}: their numbers when this file was written."
+    return "\n".join([title, f"const double LEAVES[{len(lines)}] = {{", *lines, "};", ""])
+
+
+# --- primitives -------------------------------------------------------------------------------------------------------
+
+#: Functions of the C library with several operands.
+_ARITIES = dict.fromkeys(
+    ["atan2", "copysign", "fdim", "fmax", "fmin", "fmod", "hypot", "nextafter", "pow", "remainder"], 2
+) | {"fma": 3}
+
+
+def _template(primitive: Primitive) -> str:
+    """The spelling of a primitive.
+
+    Raises:
+        OptionError: if its row has none.
+    """
+    if primitive.c is None:
+        raise OptionError(f"primitive {primitive.name} has no spelling in C; give its row one, such as c='f({{0}})'")
+    return primitive.c
+
+
+@functools.cache
+def _spelling(template: str, strength: int) -> Spelling:
+    """A spelling with functions of the library called through their pointers; strengths are those of Python."""
+    linked = re.sub(r"\b([a-z]\w*)(?=\()", lambda m: m[1] if m[1] in _EXACT else f"libm_{m[1]}", template)
+    if template[0] in "-!":
+        return Spelling(linked, UNARY, [ATOM])
+    return Spelling(linked, strength, [UNARY, UNARY] if strength in (AND, OR) else None)
+
+
+def _needs_helper(primitive: Primitive) -> bool:
+    """Whether it becomes a function: it can raise, names an operand twice, or would not compute all operands."""
+    slots = _spelling(_template(primitive), primitive.strength).slots
+    return primitive.raises or "?" in _template(primitive) or len(set(slots)) < len(slots)
+
+
+def _pointers(used: Iterable[Primitive]) -> list[str]:
+    """Declarations of the pointers that spellings need."""
+    names = {word for primitive in used for word in _spelling(_template(primitive), primitive.strength).names}
+    functions = sorted(word.removeprefix("libm_") for word in names if word.startswith("libm_"))
+    return [
+        f"static double (*const volatile libm_{word})({', '.join(['double'] * _ARITIES.get(word, 1))}) = {word};"
+        for word in functions
+    ]
+
+
+def _helper(primitive: Primitive) -> str:
+    """A function that computes a primitive."""
+    numbers = ["x"] if primitive.operand_kinds.count("f") == 1 else ["a", "b", "c"]
+    names = [numbers.pop(0) if kind == "f" else "condition" for kind in primitive.operand_kinds]
+    arguments = [f"{_TYPES[kind]} {name}" for kind, name in zip(primitive.operand_kinds, names, strict=True)]
+    expression = _spelling(_template(primitive), primitive.strength).text([(name, ATOM) for name in names])
+    result = _TYPES[primitive.result]
+    if not primitive.raises:
+        return f"static {result} fg_{primitive.name}({', '.join(arguments)})\n{{\n    return {expression};\n}}\n"
+    fault = primitive.c_fault.format(*names)
+    if not fault:
+        operands = [name for name in names if name != "condition"]
+        known = " && ".join(f"!isnan({name})" for name in operands)
+        finite = " && ".join(f"isfinite({name})" for name in operands)
+        fault = f"isnan(y) ? {known} : isinf(y) && {finite}"
+    return (
+        f"static {result} fg_{primitive.name}({', '.join(arguments)}, int *fault)\n{{\n"
+        f"    const {result} y = {expression};\n    if ({fault})\n        *fault = 1;\n    return y;\n}}\n"
+    )
+
+
+def _of_kind(text: Text, kind: str) -> Text:
+    """An expression as a truth value, if one is wanted."""
+    if kind == "b" and text.kind == "f":
+        return Text(f"{text.at_least(COMPARISON + 1).text} != 0.0", COMPARISON, "b")
+    return text
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+
+
+class _Body:
+    """The statements of one C function, and the names that they mention."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.mentions: set[str] = set()
+
+    def closed(self, names: Sequence[str] = ()) -> str:
+        """The text with its frame: names that are not mentioned, whether it can fault, and the end."""
+        faults = "fault" in self.mentions
+        unused = [f"(void){name};" for name in names if name not in self.mentions]
+        opening = [*unused, *(["int fault = 0;"] if faults else [])]
+        lines = _indented([*opening, *self.lines, f"return {'fault' if faults else '0'};"])
+        return "\n".join(["{", *lines, "}"]) + "\n"
+
+
+class _Writer(BodyWriter):
+    """Writes one function, and what belongs to it."""
+
+    longest_node = longest_equation = _EXPRESSION
+
+    def __init__(self, function: ArrayFunction, prefix: str) -> None:
+        self.function, self.program, self.prefix = function, function.program, prefix
+        self.sources = Sources(function.program)
+        self.used: set[Primitive] = set()
+        self.helpers: set[Primitive] = set()
+        self.macro = f"{function.name.upper()}_WORK"
+        self.tables: dict[bytes, tuple[str, list[int]]] = {}
+        self.functions: list[str] = []
+        self.cells: dict[int, Text] = {}  # results that are local variables, by address
+        self.constants: set[Source] = set()  # those that are read
+        self.declared: set[Source] = set()
+        self.declarations: list[str] = []
+        self.body_of: _Body = _Body()  # what is being written
+        self.lines: list[str] = []
+        self.locals: Iterator[str] = iter(())
+        self.result: str | None = None  # the variable that the result of a statement may have
+        self.shown: set[Location] = set()
+        self.last: Location | None = None
+        self.location: Location | None = None  # of the equation that is being written
+        self.peak = 0  # of the work array
+        self._make_names()
+        self.parted = sum(map(_size, self.program.statements)) > _FUNCTION
+        self._plan()
+
+    def _make_names(self) -> None:
+        """Names for parameters and for everything that is read, all different."""
+        program = self.program
+        own = ["work", "fault", "value_and_grad", "grad", "forward", "backward", self.function.name]
+        self.names = names = Names(own, _RESERVED.fullmatch)
+        self.parameters = [names.take(group.name) for group in program.input_groups]
+        self.results = [names.take(group.name) for group in program.output_groups]
+        self.name_of: dict[Source, str] = {}
+        parameters = (name for name, group in zip(self.parameters, program.input_groups, strict=True) if group.size)
+        for source in self.sources.all:
+            if source.kind == "input":
+                self.name_of[source] = next(parameters)
+            else:
+                self.name_of[source] = names.take(self.prefix * (source.kind == "constants") + source.name)
+        self.scratch = names.take("scratch")
+        self.lane_names, self.term_names = tuple(names.free(LANES)), tuple(names.free(TERMS))
+        self.temporaries = names.free(f"t{k}" for k in itertools.count(1))
+
+    # --- memory -------------------------------------------------------------------------------------------------------
+
+    def _plan(self) -> None:
+        """Decide which results must be in memory, and where; and which inputs and constants must be there, too."""
+        program = self.program
+        first = program.first_result
+        self.needs = np.full(program.size, self.parted)
+        head = np.zeros(first, dtype=bool)
+
+        def together(places: Addresses, low: int, high: int, dense: bool) -> None:
+            """Take note that some addresses (or all between them) are read by one statement, from one array."""
+            self.needs[places] = True
+            if self.sources.holding(low, high) is None and low < first:
+                if dense or high - low + 1 == len(places):
+                    head[low : min(high + 1, first)] = True
+                for source in self.sources.among(places[places < first]):
+                    head[source.base : source.base + source.size] = True
+
+        def copied(places: Addresses) -> None:
+            """Take note of what `_copy` of these addresses reads from memory."""
+            runs = self._pieces(places)
+            if _are_many(runs):
+                together(places, int(places.min()), int(places.max()), False)
+                return
+            for piece in runs:
+                if piece.length > 1:
+                    self.needs[piece.address + piece.step * np.arange(piece.length)] = True
+
+        for statement in program.statements:
+            if isinstance(statement, Block):
+                if _is_large(statement):
+                    copied(statement.reads)
+                    self.needs[statement.base : statement.base + statement.lanes] = True
+                continue
+            if statement.shape:
+                self.needs[fixed(statement.base) : fixed(statement.base) + statement.lanes] = True
+            for read, extents in statement.reads():
+                low, high = span(read, extents)
+                if low < high:
+                    together(addresses(read, extents), low, high, read.table is None)
+        start = 0
+        for group in program.output_groups:
+            if not group.scalar:
+                copied(program.outputs[start : start + group.size])
+            start += group.size
+
+        plan = plan_buffers(program)
+        starts = np.array(plan.starts, dtype=np.int64)
+        bases = [fixed(statement.base) for statement in program.statements]
+        regions = np.searchsorted(starts, np.array(bases, dtype=np.int64), side="right") - 1
+        # Truth values have an array of their own, behind the numbers; but what moves together stays together.
+        numeric = np.zeros(len(starts), dtype=bool)
+        for region, statement in zip(regions.tolist(), program.statements, strict=True):
+            numeric[region] |= isinstance(statement, Block) or statement.kind == "f"
+        held = int(np.count_nonzero(head))
+        offsets = np.where(numeric, plan.offsets, np.array(plan.truth_offsets) + plan.numbers - first) - first + held
+        places = [np.cumsum(head) - 1]  # of inputs and constants
+        for base, region, statement in zip(bases, regions.tolist(), program.statements, strict=True):
+            end = base + statement.lanes
+            places.append(np.arange(base, end) - starts[region] + offsets[region])
+        self.place = np.concatenate(places)
+        self.head = np.flatnonzero(head)
+        self.scratch_base = held + plan.numbers - first + plan.truths - first
+
+    def _work(self, end: int) -> None:
+        """Take note that the work array is used, up to a place."""
+        self.body_of.mentions.add("work")
+        self.peak = max(self.peak, end)
+
+    @property
+    def workspace(self) -> int:
+        """The numbers that a caller provides."""
+        return self.peak if self.peak > _LOCAL else 0
+
+    # --- the file's parts ---------------------------------------------------------------------------------------------
+
+    def sections(self) -> list[str]:
+        """Constants, tables, functions that are called, and the function."""
+        *parts, body = self._bodies()
+        calls = []
+        for k, part in enumerate(parts):
+            name = f"{self.function.name}_{k + 1}"
+            work = "work" in part.mentions
+            self.functions.append(self._signature(f"static int {name}", [], work) + part.closed(self.parameters))
+            calls.append(f"fault |= {name}({', '.join([*self.parameters, *['work'] * work])});")
+            body.mentions |= {"fault", *self.parameters, *["work"] * work}
+        body.lines[:0] = calls
+        head = [_comment(line) for line in _description(self.program, self.function.doc, self.parameters, self.results)]
+        if self.workspace:
+            head.append(f"// work: {self.macro} numbers, whatever they are")
+        elif "work" in body.mentions:
+            body.lines.insert(0, f"double work[{self.peak}];")
+        signature = self._signature(f"int {self.function.name}", self.results, bool(self.workspace))
+        function = "".join(f"{line}\n" for line in head) + signature + body.closed([*self.parameters, *self.results])
+        constants = [
+            _array("double", self.name_of[source], [c_number(number).text for number in self.sources.numbers(source)])
+            for source in self.sources.constants
+            if source in self.constants  # all that is read of others has become literals
+        ]
+        tables = [_array("int", name, list(map(str, table))) for name, table in self.tables.values()]
+        macro = [f"#define {self.macro} {self.workspace}\n"] if self.workspace else []
+        return [*macro, *constants, *tables, *self.functions, function]
+
+    def _signature(self, name: str, results: Sequence[str], work: bool) -> str:
+        parameters = [
+            f"double {name}" if group.scalar else f"const double *{name}"
+            for name, group in zip(self.parameters, self.program.input_groups, strict=True)
+        ]
+        parameters += [f"double *{name}" for name in [*results, *["work"] * work]]
+        glued = ", ".join(parameter.replace(" ", GLUE) for parameter in parameters)
+        return "".join(f"{line}\n" for line in wrapped(f"{name}({glued or 'void'})"))
+
+    def _bodies(self) -> Iterator[_Body]:
+        """The function; before it those that it is cut into."""
+        if len(self.head):  # inputs and constants are copied to where they are read together with others
+            self._work(len(self.head))
+            self.body_of.lines += self._copy("work", self.head, gather=False)
+        size = block = 0
+        primal = backwards = False
+        for statement in self.program.statements:
+            if self.parted and size and size + _size(statement) > _FUNCTION:
+                yield self._finished()
+                size = 0
+            size += _size(statement)
+            self.lines = []
+            if isinstance(statement, Block):
+                block += 1
+                notes = []
+                self._block(statement, f"s{block}")
+            else:
+                notes, self.lines = self.lines, []
+                if statement.part == "value":
+                    primal = True
+                elif primal and not backwards:
+                    backwards = True
+                    notes.append("// --- the gradient, backwards ---")
+                    self.shown.clear()
+                notes += self._location(statement.location)
+                notes += map(_comment, print_statement(statement, self.sources))
+                self._statement(statement)
+            self._add([*notes, *self.declarations, *self.lines])
+        if self.parted:
+            yield self._finished()
+        results = self._outputs()
+        self.body_of.lines += [*self.declarations, *results]
+        yield self.body_of
+
+    def _add(self, lines: list[str]) -> None:
+        if lines and self.body_of.lines:
+            self.body_of.lines.append("")
+        self.body_of.lines += lines
+        self.declarations.clear()
+
+    def _finished(self) -> _Body:
+        """What has been written so far, as a function of its own."""
+        body, self.body_of = self.body_of, _Body()
+        self.declared.clear()
+        self.last = None
+        return body
+
+    def _location(self, location: Location | None) -> list[str]:
+        """A comment that names the user's line, where it changes; in full the first time."""
+        if location is None or location == self.last:
+            return []
+        text = "" if location in self.shown or not location.text else f": {location.text}"
+        self.shown.add(location)
+        self.last = location
+        return [_comment(f"{location}{text}")]
+
+    # --- accesses -----------------------------------------------------------------------------------------------------
+
+    def _use(self, source: Source) -> str:
+        """The name of a source; a pointer to it is declared where it is used first."""
+        name = self.name_of[source]
+        self.body_of.mentions.add(name)
+        if source.kind == "constants":
+            self.constants.add(source)
+        if source.kind == "result" and source not in self.declared:
+            self.declared.add(source)
+            place = int(self.place[source.base])
+            self._work(place + source.size)
+            self.declarations.append(f"double *const {name} = work{f' + {place}' if place else ''};")
+        return name
+
+    def _cell(self, address: int) -> Text:
+        """The number at an address."""
+        if address in self.cells:
+            return self.cells[address]
+        source = self.sources.of(address)
+        if source.kind == "number":
+            return self.constant(self.sources.number(address))
+        used = self._use(source)
+        if source.kind == "input" and not source.shape:
+            return variable(used)
+        return Text(f"{used}[{address - source.base}]")
+
+    def read(self, read: Read, scope: Scope) -> Text:
+        view = self.sources.view(read, scope.extents)
+        if view.low == view.high:
+            return self._cell(view.low)
+        if view.table is not None:
+            return self._gathered(view.table, index(view.offset, view.factors, scope.names))
+        if view.source is not None:
+            return Text(f"{self._use(view.source)}[{index(view.offset, view.factors, scope.names)}]")
+        self._work(int(self.place[view.high]) + 1)
+        return Text(f"work[{index(int(self.place[view.offset]), view.factors, scope.names)}]")
+
+    def _gathered(self, table: Addresses, place: str) -> Text:
+        """The number at an address that a table gives."""
+        source = self.sources.holding(int(table.min()), int(table.max()))
+        if source is not None:
+            array, table = self._use(source), table - source.base
+        else:
+            array, table = "work", self.place[table]
+            self._work(int(table.max()) + 1)
+        known = self.tables.get(table.tobytes())
+        if known is None:
+            known = self.names.take(f"{self.prefix}at{len(self.tables) + 1}"), table.tolist()
+            self.tables[table.tobytes()] = known
+        return Text(f"{array}[{known[0]}[{place}]]")
+
+    # --- statements ---------------------------------------------------------------------------------------------------
+
+    def _statement(self, statement: Statement) -> None:
+        scope = scope_of(statement.shape, self.lane_names)
+        base = fixed(statement.base)
+        source = self.sources.of(base)
+        if not statement.shape and not self.needs[base]:
+            self.locals, self.result = self.temporaries, self.name_of[source]
+            text = _of_kind(self.body(statement.body, scope), statement.kind)
+            if text.text != self.result:
+                self._assign(f"const {_TYPES[statement.kind]} {self.result}", text)
+            self.cells[base] = variable(self.result, statement.kind)
+            self.result = None
+            return
+        self.locals = self.temporaries
+        if statement.shape:
+            short = itertools.chain("abcdefgh", (f"a{k}" for k in itertools.count()))
+            self.locals = (local for local in self.names.free(short) if local not in scope.names)
+        target = self._use(source)
+        with self._loops(scope):
+            text = _of_kind(self.body(statement.body, scope), statement.kind)
+            self._assign(f"{target}[{index(0, row_major(scope.extents), scope.names)}]", text)
+
+    @contextmanager
+    def _loops(self, scope: Scope) -> Iterator[None]:
+        """The statements that are written inside of it, in loops."""
+        outer, self.lines = self.lines, []
+        yield
+        self.lines = outer + _looped(scope.names, scope.extents, self.lines)
+
+    def _assign(self, target: str, text: Text, sign: str = "=") -> None:
+        self.lines += wrapped(f"{target} {sign} {text.text};")
+
+    def named(self, text: Text) -> Text:
+        self.lines += self._location(self.location)
+        local = next(self.locals)
+        self._assign(f"const {_TYPES[text.kind]} {local}", text)
+        return variable(local, text.kind)
+
+    def constant(self, number: float | bool) -> Text:
+        return c_number(number)
+
+    def applied(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
+        self.used.add(primitive)
+        operands = [_of_kind(text, kind) for text, kind in zip(operands, primitive.operand_kinds, strict=True)]
+        if _template(primitive) == "{0}" and not primitive.raises:
+            return operands[0]
+        if _needs_helper(primitive) and not (primitive is p.div and operands[1].constant):
+            self.helpers.add(primitive)
+            arguments = [operand.text for operand in operands]
+            if primitive.raises:
+                self.body_of.mentions.add("fault")
+                arguments.append("&fault")
+            return Text(f"fg_{primitive.name}({', '.join(arguments)})", ATOM, primitive.result)
+        return _spelling(_template(primitive), primitive.strength).write(primitive, operands)
+
+    def fold(self, fold: Fold, scope: Scope, last: bool) -> Text:
+        """A fold, from left to right: single terms in a row as one expression, others in a loop."""
+        primitive, kind = fold.primitive, fold.primitive.operand_kinds[0]
+        self.used.add(primitive)
+        segments = list(fold.segments)
+        tail = len(segments)
+        while primitive in _ASSIGNED and tail > 0 and not segments[tail - 1].extents and len(segments) - tail < _TERMS:
+            tail -= 1
+        result: Text | None = None
+        if tail > 0:
+            if segments[0].extents:  # what a fold begins with when it changes no term, on the left as on the right
+                first = self.constant(FOLDED[primitive])
+            else:
+                first = _of_kind(self.body(segments[0].body, scope), kind)
+            local = self.result if last and self.result and tail == len(segments) else next(self.locals)
+            result = variable(local, kind)
+            self._assign(f"{_TYPES[kind]} {local}", first)
+            for segment in segments[not segments[0].extents : tail]:
+                self._terms(primitive, segment, result, scope)
+        for segment in segments[tail:]:
+            term = _of_kind(self.body(segment.body, scope), kind)
+            result = term if result is None else self.applied(primitive, [result, term])
+            if len(result.text) > _EXPRESSION and segment is not segments[-1]:
+                result = self.named(result)
+        assert result is not None
+        return result
+
+    def _terms(self, primitive: Primitive, segment: Segment, result: Text, scope: Scope) -> None:
+        """The loops that fold the terms of a segment into a local variable."""
+        inner = scope_of(segment.extents, self.term_names)
+        with self._loops(inner):
+            term = _of_kind(self.body(segment.body, scope.inside(inner)), primitive.operand_kinds[0])
+            if primitive in _ASSIGNED:
+                self._assign(result.text, term, _ASSIGNED[primitive])
+            else:
+                self._assign(result.text, self.applied(primitive, [result, term]))
+
+    # --- straight-line code -------------------------------------------------------------------------------------------
+
+    def reached(self, equation: Equation) -> None:
+        if equation.location not in self.shown:
+            self.lines += self._location(equation.location)
+        self.location = equation.location
+
+    def _block(self, block: Block, title: str) -> None:
+        if _is_large(block):
+            self._large_block(block, title)
+            return
+        self.locals = self.temporaries
+        results = self.straight(block.program, [self._cell(address) for address in block.reads.tolist()])
+        self.location = None
+        final = block is self.program.statements[-1]
+        where, counts = np.unique(self.program.outputs, return_counts=True)
+        once = set(where[counts == 1].tolist())
+        for k, text in enumerate(results):
+            address = block.base + k
+            if self.needs[address]:
+                self._assign(f"{self._use(self.sources.of(address))}[{k}]", text)
+            elif (final and address in once) or text.settled:
+                self.cells[address] = text
+            else:
+                self.cells[address] = self.named(text)
+
+    def _large_block(self, block: Block, title: str) -> None:
+        """A block as functions of bounded size, which hand numbers on in scratch memory."""
+        parts = split(block.program, _PART)
+        filled = block.program.inputs
+        target = self._use(self.sources.of(block.base))
+        calls = [f"double *const {self.scratch} = work + {self.scratch_base};", *self._copy(self.scratch, block.reads)]
+        outer = self.body_of
+        for k, part in enumerate(parts):
+            function = f"{self.function.name}_{title}" + (f"_{k + 1}" if len(parts) > 1 else "")
+            final = part is parts[-1]
+            self.body_of, self.lines, self.last = _Body(), [], None
+            self.locals = (f"t{k}" for k in itertools.count(1))
+            results = self.straight(part.program, [Text(f"w[{place}]") for place in part.places])
+            for n, text in enumerate(results):
+                self._assign(f"out[{n}]" if final else f"w[{filled + n}]", text)
+            filled += 0 if final else len(results)
+            self.body_of.lines = self.lines
+            head = f"static int {function}({'double' if not final else 'const double'} *w{', double *out' * final})\n"
+            self.functions.append(head + self.body_of.closed())
+            calls.append(f"fault |= {function}({self.scratch}{f', {target}' * final});")
+        self.last = self.location = None
+        self.body_of = outer
+        self.body_of.mentions.add("fault")
+        self._work(self.scratch_base + filled)
+        self.lines = ["{", *_indented(calls), "}"]
+
+    # --- results ------------------------------------------------------------------------------------------------------
+
+    def _outputs(self) -> list[str]:
+        """The statements that write the results."""
+        program = self.program
+        self.lines = []
+        start = 0
+        for result, group in zip(self.results, program.output_groups, strict=True):
+            places = program.outputs[start : start + group.size]
+            start += group.size
+            if group.size:
+                self.body_of.mentions.add(result)
+            if group.scalar:
+                self._assign(f"*{result}", self._cell(int(places[0])))
+            else:
+                self.lines += self._copy(result, places)
+        return ["", "// the results", *self.lines] if len(program.statements) > 1 else self.lines
+
+    def _copy(self, target: str, places: Addresses, gather: bool = True) -> list[str]:
+        """Statements that copy the numbers at some addresses to consecutive elements of an array.
+
+        If these are many, they are gathered with a table; then they must all be in memory.
+        """
+        runs = self._pieces(places)
+        variable = self.lane_names[0]
+        if gather and _are_many(runs):
+            text = self._gathered(places, variable)
+            return _looped([variable], [len(places)], [f"{target}[{variable}] = {text.text};"])
+        lines: list[str] = []
+        offset = 0
+        for group, shifts, count in repetitions(runs):
+            width = sum(piece.length for piece in group)
+            body: list[str] = []
+            for piece, shift in zip(group, shifts, strict=True):
+                body += self._copied(target, offset, width if count > 1 else 0, piece, shift)
+                offset += piece.length
+            lines += _looped([variable], [count], body) if count > 1 else body
+            offset += width * (count - 1)
+        return lines
+
+    def _copied(self, target: str, offset: int, width: int, piece: Piece, shift: int) -> list[str]:
+        """A piece, copied once, or once per turn of a loop over a repetition of this width."""
+        outer, inner = self.lane_names[:2] if width else self.lane_names[:1] * 2
+        if piece.length == 1 and not width:
+            return wrapped(f"{target}[{offset}] = {self._cell(piece.address).text};")
+        array = self._use(piece.source)
+        if piece.length == 1:
+            return [f"{target}[{index(offset, [width], [outer])}] = {array}[{index(piece.start, [shift], [outer])}];"]
+        to, place = (
+            index(begin, factors, [outer, inner])
+            for begin, factors in ((offset, [width, 1]), (piece.start, [shift, piece.step]))
+        )
+        return _looped([inner], [piece.length], [f"{target}[{to}] = {array}[{place}];"])
+
+    def _pieces(self, places: Addresses) -> list[Piece]:
+        """Addresses as runs; a few results of straight-line code, which may become local variables, stand alone."""
+        bases = {item.base for item in self.program.statements if isinstance(item, Block) and not _is_large(item)}
+        return [
+            part
+            for piece in pieces(self.sources, places)
+            for part in (
+                Repetition([piece._replace(length=1, step=1, alone=True)], [piece.step], piece.length).unrolled()
+                if piece.source.base in bases and piece.length <= _ITEMS
+                else [piece]
+            )
+        ]
+
+
+def _is_large(block: Block) -> bool:
+    return len(block.program) > _BLOCK
+
+
+def _are_many(pieces: Sequence[Piece]) -> bool:
+    """Whether it would take too many statements to copy pieces."""
+    counts = itertools.accumulate(len(repetition.pieces) for repetition in repetitions(pieces))
+    return any(count > _PIECES for count in counts)
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def _size(statement: Statement | Block) -> int:
+    """How much of a function a statement takes up: its nodes, or equations."""
+    if isinstance(statement, Block):
+        return len(statement.program) if len(statement.program) <= _BLOCK else len(statement.program) // _PART + 1
+    return sum(1 + sum(len(s.body) for s in node.segments) if isinstance(node, Fold) else 1 for node in statement.body)
+
+
+def _looped(names: Sequence[str], extents: Sequence[int], lines: Sequence[str]) -> list[str]:
+    """Statements in loops, the first one outermost; a single line needs no braces."""
+    result = list(lines)
+    for name, extent in zip(reversed(names), reversed(extents), strict=True):
+        braced = len(result) > 1
+        head = f"for (int {name} = 0; {name} < {extent}; {name}++){' {' if braced else ''}"
+        result = [head, *_indented(result), *(["}"] if braced else [])]
+    return result
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"    {line}" if line and line[0] != "#" else line for line in lines]
+
+
+def _array(kind: str, name: str, items: Sequence[str]) -> str:
+    lines = wrapped(", ".join(items), first="    ")
+    return "\n".join([f"static const {kind} {name}[{len(items)}] = {{", *lines, "};", ""])
+
+
+def _comment(text: str) -> str:
+    """A comment in one line, in which nothing means anything to the preprocessor."""
+    plain = text.replace("??", "? ?").replace("/*", "/ *")
+    return safe_comment(f"// {plain}").rstrip("\\ ")
+
+
+def _description(program: ArrayProgram, doc: str, parameters: Sequence[str], results: Sequence[str]) -> list[str]:
+    """What a function does, and what its arguments and results are."""
+    lines = [doc, ""] if doc else []
+    start = 0
+    for name, group in zip(parameters, program.input_groups, strict=True):
+        names = program.input_names[start : start + group.size]
+        start += group.size
+        shown = names if len(names) <= _ITEMS else [*names[:3], "...", names[-1]]
+        lines.append(f"{name}: a number" if group.scalar else f"{name}: {_counted(group.size)}: {', '.join(shown)}")
+    listed = [
+        name if group.scalar else f"{name} ({_counted(group.size)})"
+        for name, group in zip(results, program.output_groups, strict=True)
+    ]
+    lines.append(f"results: {', '.join(listed)}")
+    return [part for line in lines for part in wrapped(line) or [""]]
+
+
+def _counted(size: int) -> str:
+    return f"{size} number{'' if size == 1 else 's'}"

@@ -1,0 +1,519 @@
+"""NumPy: array programs as array statements on memory that is allocated once, and again for calls at the same time.
+
+A function's `workspace()` allocates the memory and all views; what it returns runs in them and copies nothing but
+inputs and outputs. Folds add row by row: terms are rows, lanes run along them, so that vector instructions work across
+lanes and each lane keeps its order. NumPy's own sums along a contiguous axis are pairwise, and are not used where order
+matters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...runtime import primitives as p
+from ...runtime.primitives import Primitive
+from ..loops.array_printer import print_statement
+from ..loops.array_program import ArrayProgram
+from ..loops.buffers import Arena, plan_buffers
+from ..loops.extents import fixed
+from ..loops.grammar import Addresses, Apply, Block, Fold, Read, Segment, Statement
+from ..loops.views import Sources, row_major
+from ..program.spelling import WIDTH, Text, filled, python_number, safe_comment
+from .calling import argument_names, bring_in, idle_workspaces, with_workspace
+from .contraction import Product, contraction_of
+from .python import Preamble, docstring, emit_function, signature
+
+#: Up to so many terms are folded one by one; more are collected as rows and reduced.
+_CHAIN = 3
+#: Up to so many numbers are read from memory one by one.
+_ITEMS = 8
+#: A list of outputs is put together from at most so many pieces of memory; else it is gathered.
+_PIECES = 4
+_REDUCED = {p.add: "add", p.mul: "multiply", p.logical_and: "logical_and", p.logical_or: "logical_or"}
+_EXTREMES = {p.maximum: "argmax", p.minimum: "argmin"}
+_VIEW = '''\
+def view(memory, base, shape, strides):
+    """The elements of `memory` at base + strides . index."""
+    size = memory.itemsize
+    steps = [size * stride for stride in strides]
+    return np.ndarray(shape, memory.dtype, memory, size * base, steps)
+'''
+
+
+class ArrayFunction(NamedTuple):
+    """A function of a generated module: an array program, its name, and its docstring."""
+
+    program: ArrayProgram
+    name: str
+    doc: str
+
+
+class Emitted(NamedTuple):
+    """Sections of source, the arrays that they refer to by name, and the bytes of memory that each function needs."""
+
+    sections: list[str]
+    data: dict[str, Any]
+    workspaces: list[int]
+
+
+def emit_arrays(functions: Sequence[ArrayFunction], header: Sequence[str], *, fast: bool = False) -> Emitted:
+    """The source of a module with array functions.
+
+    Each takes one argument per input group (a number, or anything with so many numbers) and returns one result per
+    output group (a float, or a new array). Constants and gather tables are data: the module refers to them by name.
+    """
+    data: dict[str, Any] = {}
+    sections: list[str] = []
+    workspaces = []
+    preamble = Preamble()
+    for function in functions:
+        writer = _Writer(function, f"{function.name.upper()}_" if len(functions) > 1 else "", fast, preamble)
+        sections += writer.sections()
+        data.update(writer.data)
+        workspaces.append(8 * writer.arena.peak + writer.truths.peak)
+    head = "".join(safe_comment(f"# {line}") + "\n" for line in header) + "\n"
+    head += "".join(f"{line}\n\n" for line in preamble.imports())
+    head += f"import numpy as np\n\n{idle_workspaces([function.name for function in functions])}"
+    return Emitted(
+        [head, *(f"\n\n{section}" for section in (_VIEW, *preamble.functions(), *sections))], data, workspaces
+    )
+
+
+class _Writer:
+    """Writes the workspace of one function, and the function."""
+
+    def __init__(self, function: ArrayFunction, prefix: str, fast: bool, preamble: Preamble) -> None:
+        self.function, self.program, self.fast = function, function.program, fast
+        self.prefix, self.preamble = prefix, preamble
+        self.plan = plan_buffers(self.program)
+        self.arena, self.truths = Arena(self.plan.numbers), Arena(self.plan.truths)
+        self.data: dict[str, Any] = {}
+        self.setup: list[str] = []
+        self.lines: list[str] = []
+        self.blocks: list[str] = []
+        self.views: dict[tuple[Any, ...], str] = {}
+        self.tables: dict[bytes, int] = {}
+        self.scratch: list[tuple[Arena, int, int]] = []
+        self.reads_truths = False
+        self.numbered = 0
+
+    # --- the function ---------------------------------------------------------------------------------------------
+
+    def sections(self) -> list[str]:
+        program, name = self.program, self.function.name
+        arguments = argument_names(program)
+        lines, views = bring_in(program, arguments)
+        for line in lines:
+            self._write(line)
+        self.setup += [f"    {view}" for view in views]
+        sources = Sources(program)
+        for statement in program.statements:
+            if isinstance(statement, Block):
+                self._block(statement)
+                continue
+            for line in print_statement(statement, sources):
+                self.lines.append(safe_comment(f"            # {line}"))
+            self._statement(statement)
+        returned = self._outputs()
+        if self.reads_truths:
+            self.lines.insert(len(lines), f"            np.not_equal({self._inputs()}, 0.0, given)")
+            self.setup.insert(0, f"    given = truths[0:{program.inputs}]")
+        constants = np.array(program.constants, dtype=np.float64)
+        head = [
+            f"def {name}_workspace():",
+            f'    """Allocate the memory that `{name}` works in; return the function."""',
+            f"    memory = np.empty({self.arena.peak})",
+        ]
+        if self.truths.peak > program.first_result or program.truths or self.reads_truths:
+            head.append(f"    truths = np.empty({self.truths.peak}, dtype=bool)")
+            if program.truths:
+                head.append(f"    truths[{program.first_truth}:{program.first_result}] = {program.truths!r}")
+        if len(constants):
+            self.data[f"{self.prefix}CONSTANTS"] = constants
+            head.append(f"    memory[{program.inputs}:{program.first_truth}] = {self.prefix}CONSTANTS")
+        body = self.lines or ["            pass"]
+        run = [
+            *(f"    {line}" for line in signature("run", arguments)),
+            '        with np.errstate(all="ignore"):',
+            *body,
+            *[f"        {line}" for line in returned],
+            "",
+            "    return run",
+        ]
+        entry = with_workspace(name, arguments, docstring(program, self.function.doc))
+        workspace = [*head, *self.setup, "", *run]
+        return [*self.blocks, "\n".join(workspace) + "\n", entry]
+
+    def _inputs(self) -> str:
+        return f"memory[0:{self.program.inputs}]"
+
+    def _write(self, line: str) -> None:
+        self.lines.append(f"            {line}")
+
+    def _outputs(self) -> list[str]:
+        """The statement that returns the results."""
+        program = self.program
+        results = []
+        start = 0
+        lines = []
+        truths = program.truth_mask()[program.outputs]
+        for k, group in enumerate(program.output_groups):
+            places, truth = (column[start : start + group.size] for column in (program.outputs, truths))
+            start += group.size
+            if truth.any():
+                table = self._table(self.plan.places(np.where(truth, 0, places), "f"))
+                chosen = self._table(np.flatnonzero(truth))
+                made = self._table(self.plan.places(places[truth], "b"))
+                lines += [f"r{k} = memory.take({table})", f"r{k}[{chosen}] = truths.take({made})"]
+                results.append(f"float(r{k}[0])" if group.scalar else f"r{k}")
+            elif group.scalar:
+                results.append(f"memory.item({self.plan.place(int(places[0]), 'f')})")
+            else:
+                results.append(self._taken(self.plan.places(places, "f")))
+        line = f"return {', '.join(results)}"
+        if len(line) <= WIDTH - 8:
+            return [*lines, line]
+        inner = filled(results, "    ") if len(results) > 1 else [f"    {results[0]}"]  # a comma would make a tuple
+        return [*lines, "return (", *inner, ")"]
+
+    def _taken(self, places: Addresses) -> str:
+        """A new array with the numbers at some places of memory."""
+        if not len(places):
+            return "np.empty(0)"
+        cuts = np.flatnonzero(np.diff(places) != 1) + 1
+        if len(cuts) == 0:
+            return f"memory[{places[0]}:{places[-1] + 1}].copy()"
+        if len(cuts) < _PIECES:
+            pieces = [f"memory[{part[0]}:{part[-1] + 1}]" for part in np.split(places, cuts)]
+            return f"np.concatenate([{', '.join(pieces)}])"
+        return f"memory.take({self._table(places)})"
+
+    def _table(self, places: Addresses) -> str:
+        """The name of a gather table."""
+        key = places.astype(np.int64).tobytes()
+        if key not in self.tables:
+            self.tables[key] = len(self.tables)
+            self.data.setdefault(f"{self.prefix}TABLES", []).append(places.astype(np.int64).ravel())
+            self.setup.append(f"    table{self.tables[key]} = np.array({self.prefix}TABLES[{self.tables[key]}])")
+        return f"table{self.tables[key]}"
+
+    # --- views and scratch ----------------------------------------------------------------------------------------
+
+    def _view(self, kind: str, base: int, shape: Sequence[int], strides: Sequence[int], name: str = "") -> str:
+        """The name of a view of memory; dimensions along which nothing moves are stretched."""
+        key = kind, base, tuple(shape), tuple(s if n > 1 else 0 for s, n in zip(strides, shape, strict=True))
+        if key in self.views and not name:
+            return self.views[key]
+        if not name:
+            self.numbered += 1
+            name = f"a{self.numbered}"
+        self.views[key] = name
+        memory = "truths" if kind == "b" else "memory"
+        size = math.prod(shape)
+        if list(strides) == row_major(shape):
+            reshaped = "" if len(shape) == 1 else f".reshape({tuple(shape)!r})"
+            self.setup.append(f"    {name} = {memory}[{base}:{base + size}]{reshaped}")
+        else:
+            self.setup.append(f"    {name} = view({memory}, {base}, {tuple(shape)!r}, {tuple(strides)!r})")
+        return name
+
+    def _fresh(self, kind: str, shape: Sequence[int]) -> tuple[str, int]:
+        """A view of scratch memory, and its place; it is free again after the statement."""
+        arena = self.truths if kind == "b" else self.arena
+        size = math.prod(shape)
+        place = arena.take(size)
+        self.scratch.append((arena, place, size))
+        return self._view(kind, place, shape, row_major(shape)), place
+
+    # --- statements -----------------------------------------------------------------------------------------------
+
+    def _statement(self, statement: Statement) -> None:
+        shape = tuple(map(fixed, statement.shape))
+        base = self.plan.place(fixed(statement.base), statement.kind)
+        self._view(statement.kind, base, shape, row_major(shape), statement.name)
+        self._nodes(statement.body, shape, shape, base, statement.kind)
+        for arena, place, size in self.scratch:
+            arena.give(place, size)
+        self.scratch.clear()
+
+    def _nodes(
+        self, body: Sequence[Any], lanes: tuple[int, ...], domain: tuple[int, ...], base: int, kind: str
+    ) -> None:
+        """Compute a body over a domain (terms first, then lanes); the last node goes to `base`."""
+        kinds = _kinds_of(body, kind)
+        values: list[Text] = []
+        for k, node in enumerate(body):
+            last = k == len(body) - 1
+            if isinstance(node, Read):
+                value = self._read(node, lanes, domain, kinds[k], base if last and node.table is not None else None)
+                if last and node.table is None:
+                    self._write(f"np.copyto({self._view(kind, base, domain, row_major(domain))}, {value.text})")
+                values.append(value)
+                continue
+            place = base if last else self._fresh(node.primitive.result, domain)[1]
+            if isinstance(node, Fold):
+                self._fold(node, lanes, place)
+            else:
+                self._apply(node.primitive, [values[o] for o in node.operands], domain, place)
+            values.append(Text(self._view(node.primitive.result, place, domain, row_major(domain))))
+
+    def _read(self, read: Read, lanes: tuple[int, ...], domain: tuple[int, ...], kind: str, target: int | None) -> Text:
+        """An access as a literal or a view; a gather goes to `target`, or to scratch memory."""
+        terms = domain[: len(domain) - len(lanes)]
+        program = self.program
+        if read.table is None:
+            base, strides = fixed(read.base), [fixed(stride) for stride in read.strides]
+            number = self._constant(read) if kind == "f" else None
+            if number is not None and math.isfinite(number):
+                return python_number(number)
+            if kind == "b" and base < program.inputs:
+                self.reads_truths = True
+            turned = [*strides[len(lanes) :], *strides[: len(lanes)]]
+            return Text(self._view(kind, self.plan.place(base, kind), domain, turned))
+        if kind == "b" and read.table.min() < program.inputs:
+            self.reads_truths = True
+        table = read.table.reshape((*lanes, *terms))
+        table = np.moveaxis(table, range(len(lanes)), range(len(terms), len(domain)))
+        places = self._table(self.plan.places(np.ascontiguousarray(table).ravel(), kind))
+        flat = (math.prod(domain),)
+        place = target if target is not None else self._fresh(kind, flat)[1]
+        memory = "truths" if kind == "b" else "memory"
+        self._write(f"{memory}.take({places}, None, {self._view(kind, place, flat, [1])}, 'clip')")
+        return Text(self._view(kind, place, domain, row_major(domain)))
+
+    def _constant(self, node: Any) -> float | None:
+        """The number that all lanes read, if a node is such an access."""
+        if not isinstance(node, Read) or node.table is not None or any(node.strides):
+            return None
+        base, program = fixed(node.base), self.program
+        return program.constants[base - program.inputs] if program.inputs <= base < program.first_truth else None
+
+    def _apply(self, primitive: Primitive, operands: list[Text], domain: tuple[int, ...], place: int) -> None:
+        """Apply a primitive to arrays or literals, into memory at `place`."""
+        templates = primitive.numpy_fast if self.fast else primitive.numpy
+        if templates is None:
+            self._by_lanes(primitive, operands, self._view(primitive.result, place, (math.prod(domain),), [1]))
+            return
+        out = self._view(primitive.result, place, domain, row_major(domain))
+        texts = [operand.text for operand in operands]
+        if primitive is p.where and operands[1].constant == 1.0 and _is_zero(operands[2].constant):
+            self._write(f"np.copyto({out}, {texts[0]})")  # a truth value as a number
+            return
+        known = {
+            "mask": self._fresh("b", domain)[0] if any("{mask}" in t for t in templates) else "",
+            "temp": self._fresh("f", domain)[0] if any("{temp}" in t for t in templates) else "",
+        }
+        fault = primitive.numpy_fault
+        if fault and operands[-1].constant in (None, 0.0):
+            self._fault(primitive, f"np.{fault.format(*texts)}")
+        for template in templates:
+            self._write("np." + template.format(*texts, out=out, **known))
+        if self.fast and primitive.raises and not fault:
+            self._fault(primitive, f"not np.isfinite({out}).all()")
+
+    def _fault(self, primitive: Primitive, condition: str) -> None:
+        """A statement that raises where Python would; the caller then computes again, exactly, and reports."""
+        self._write(f"if {condition}:")
+        self._write(f"    raise ArithmeticError({f'{primitive.name}: outside of its domain, or out of range'!r})")
+
+    def _by_lanes(self, primitive: Primitive, operands: list[Text], target: str) -> None:
+        """Python's own function for each lane, because NumPy's differs in the last bit."""
+        how = self.preamble.spelling(primitive, [operand.constant for operand in operands])
+        moving = {local: operand for local, operand in zip("xyz", operands, strict=False) if operand.constant is None}
+        text = how.text([o if o.constant is not None else Text(x) for x, o in zip("xyz", operands, strict=False)])
+        if not moving:
+            self._write(f"{target}[:] = {text}")
+            return
+        lists = [f"{operand.text}.ravel().tolist()" for operand in moving.values()]
+        source = lists[0] if len(lists) == 1 else f"zip({', '.join(lists)})"
+        self._write(f"{target}[:] = [{text} for {', '.join(moving)} in {source}]")
+
+    # --- folds ----------------------------------------------------------------------------------------------------
+
+    def _fold(self, fold: Fold, lanes: tuple[int, ...], place: int) -> None:
+        """Fold terms from left to right into memory at `place`."""
+        primitive, segments = fold.primitive, list(fold.segments)
+        kind = primitive.result
+        if self.fast and primitive is p.add:
+            self._fast_sum(segments, lanes, place)
+            return
+        sizes = [_count(segment) for segment in segments]
+        # Single terms at the end are added to the reduced rows, which saves copying them.
+        tail = len(segments)
+        if primitive in _REDUCED:
+            while tail > 1 and sizes[tail - 1] == 1 and sum(sizes[: tail - 1]) > 1:
+                tail -= 1
+        out = self._view(kind, place, lanes, row_major(lanes))
+        if primitive in _REDUCED and len(segments[:tail]) == sum(sizes[:tail]) <= _CHAIN:
+            first, *others = [self._row(segment, lanes, kind) for segment in segments[:tail]]
+            if not others:
+                self._write(f"np.copyto({out}, {first})")
+            for k, row in enumerate(others):
+                self._write(f"np.{_REDUCED[primitive]}({out if k else first}, {row}, {out})")
+        else:
+            self._reduce(primitive, segments[:tail], lanes, place)
+        for segment in segments[tail:]:
+            self._write(f"np.{_REDUCED[primitive]}({out}, {self._row(segment, lanes, kind)}, {out})")
+
+    def _fast_sum(self, segments: Sequence[Segment], lanes: tuple[int, ...], place: int) -> None:
+        """In fast mode the order is free: matrix products, then reductions, then single terms; zeros are left out."""
+        count = math.prod(lanes)
+        out = self._view("f", place, lanes, row_major(lanes))
+        empty = True
+        for segment in sorted(segments, key=lambda s: (contraction_of(s, lanes) is None, not s.extents)):
+            if not segment.extents and len(segment.body) == 1 and self._constant(segment.body[0]) == 0.0:
+                continue
+            product = contraction_of(segment, lanes)
+            own = place if empty else self._fresh("f", (count,))[1]
+            if product is not None:
+                self._matmul(product, own)
+            elif segment.extents:
+                self._reduce(p.add, [segment], lanes, own)
+            else:
+                row = self._row(segment, lanes, "f")
+                self._write(f"np.copyto({out}, {row})" if empty else f"np.add({out}, {row}, {out})")
+                empty = False
+                continue
+            if not empty:
+                self._write(f"np.add({out}, {self._view('f', own, lanes, row_major(lanes))}, {out})")
+            empty = False
+        if empty:
+            self._write(f"np.copyto({out}, 0.0)")
+
+    def _row(self, segment: Segment, lanes: tuple[int, ...], kind: str) -> str:
+        """Compute a single term, whose indices are all 0; return how it is called."""
+        body = [
+            node._replace(strides=node.strides[: len(lanes)]) if isinstance(node, Read) else node
+            for node in segment.body
+        ]
+        if len(body) == 1 and isinstance(body[0], Read):
+            return self._read(body[0], lanes, lanes, kind, None).text
+        row, place = self._fresh(kind, lanes)
+        self._nodes(body, lanes, lanes, place, kind)
+        return row
+
+    def _reduce(self, primitive: Primitive, segments: Sequence[Segment], lanes: tuple[int, ...], place: int) -> None:
+        """Collect terms as rows, one per term, and reduce them row by row."""
+        kind, count, rows = primitive.result, math.prod(lanes), sum(map(_count, segments))
+        table = self._rows_in_place(segments, lanes, kind)
+        if table is None:
+            table, start = self._fresh(kind, (rows, count))
+            for segment in segments:
+                self._nodes(segment.body, lanes, (*map(fixed, segment.extents), *lanes), start, kind)
+                start += _count(segment) * count
+        out = self._view(kind, place, (count,), [1])
+        if primitive in _EXTREMES and not self.fast:
+            chosen, order = self._index(count)
+            self._write(f"np.{_EXTREMES[primitive]}({table}, 0, {chosen})")
+            self._write(f"np.copyto({out}, {table}[{chosen}, {order}])")
+            return
+        name = _REDUCED.get(primitive) or primitive.name
+        if count == 1 and primitive in (p.add, p.mul) and not self.fast:
+            # Along a single lane NumPy would add pairwise; accumulation is in order.
+            running, _ = self._fresh(kind, (rows, 1))
+            self._write(f"np.{name}.accumulate({table}, 0, None, {running})")
+            self._write(f"np.copyto({out}, {running}[-1])")
+            return
+        # Without `initial=None` a sum begins at 0.0, and one of -0.0 alone would not be -0.0.
+        begin = ", initial=None" if primitive is p.add and not self.fast else ""
+        self._write(f"np.{name}.reduce({table}, 0, None, {out}{begin})")
+
+    def _index(self, count: int) -> tuple[str, str]:
+        """Names of an array for positions, and of the numbers of the lanes."""
+        name = f"chosen{count}"
+        if name not in self.views.values():
+            self.views["index", count] = name
+            self.setup += [f"    {name} = np.empty({count}, dtype=np.intp)", f"    lanes{count} = np.arange({count})"]
+        return name, f"lanes{count}"
+
+    def _rows_in_place(self, segments: Sequence[Segment], lanes: tuple[int, ...], kind: str) -> str | None:
+        """Terms that lie in memory row by row already, as one view; else None."""
+        if len(segments) != 1 or len(segments[0].body) != 1:
+            return None
+        read = segments[0].body[0]
+        if (
+            not isinstance(read, Read)
+            or read.table is not None
+            or (kind == "b" and fixed(read.base) < self.program.inputs)
+        ):
+            return None
+        strides = [fixed(stride) for stride in read.strides]
+        domain = (*map(fixed, segments[0].extents), *lanes)
+        turned = [*strides[len(lanes) :], *strides[: len(lanes)]]
+        place = self.plan.place(fixed(read.base), kind)
+        rows, count = _count(segments[0]), math.prod(lanes)
+        if turned == row_major(domain):
+            return self._view(kind, place, (rows, count), [count, 1])
+        if self.fast and len(segments[0].extents) == 1 and len(lanes) <= 1:
+            return self._view(kind, place, (rows, count), [turned[0], *(turned[1:] or [0])])
+        return None
+
+    def _matmul(self, product: Product, place: int) -> None:
+        left, right = (
+            self._view("f", self.plan.place(o.base, "f"), o.shape, o.strides) for o in (product.left, product.right)
+        )
+        shape = (product.rows, product.columns)
+        if product.swapped:
+            out = self._view("f", place, shape, (1, product.rows))
+        else:
+            out = self._view("f", place, shape, (product.columns, 1))
+        self._write(f"np.matmul({left}, {right}, {out})")
+
+    # --- blocks ---------------------------------------------------------------------------------------------------
+
+    def _block(self, block: Block) -> None:
+        """Straight-line code: a flat function from a list to a list."""
+        name = f"{self.function.name}_scalars{len(self.blocks) + 1}"
+        program = block.program
+        self.blocks.append("".join(emit_function(program, name, self.preamble)))
+        kinds = ["b" if k in program.truth_inputs else "f" for k in range(program.inputs)]
+        place = self.plan.place(block.base, "f")
+        if "b" in kinds:
+            if (block.reads[[k for k, kind in enumerate(kinds) if kind == "b"]] < self.program.inputs).any():
+                self.reads_truths = True
+            items = [
+                f"{'truths' if kind == 'b' else 'memory'}.item({self.plan.place(address, kind)})"
+                for address, kind in zip(block.reads.tolist(), kinds, strict=True)
+            ]
+            lines = filled(items, "                ")
+            self._write(f"numbers = {name}([")
+            self.lines += lines
+            self._write("])")
+        elif len(block.reads) <= _ITEMS:
+            items = [f"memory.item({place})" for place in self.plan.places(block.reads, "f").tolist()]
+            self._write(f"numbers = {name}([{', '.join(items)}])")
+        else:
+            table = self._table(self.plan.places(block.reads, "f"))
+            self._write(f"numbers = {name}(memory.take({table}).tolist())")
+        self._write(f"memory[{place}:{place + block.lanes}] = numbers")
+        if any(program.kind_of(operand) == "b" for operand in program.outputs):
+            place = self.plan.place(block.base, "b")
+            self._write(f"truths[{place}:{place + block.lanes}] = numbers")
+
+
+def _count(segment: Segment) -> int:
+    """The number of terms."""
+    return math.prod(map(fixed, segment.extents))
+
+
+def _is_zero(number: float | bool | None) -> bool:
+    """Whether a number is 0.0 (and not -0.0), if it is one."""
+    return number == 0.0 and math.copysign(1.0, number) > 0.0
+
+
+def _kinds_of(body: Sequence[Any], wanted: str) -> list[str]:
+    """The kind of each node; of an access, what its user wants."""
+    kinds = [wanted] * len(body)
+    for k, node in enumerate(body):
+        if isinstance(node, Apply):
+            kinds[k] = node.primitive.result
+            for operand, kind in zip(node.operands, node.primitive.operand_kinds, strict=True):
+                if isinstance(body[operand], Read):
+                    kinds[operand] = kind
+        elif isinstance(node, Fold):
+            kinds[k] = node.primitive.result
+    return kinds

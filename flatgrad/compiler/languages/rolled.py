@@ -1,0 +1,407 @@
+"""Rolled Python: array programs as comprehensions, one statement each, as a person writes them by hand.
+
+Slower than flat Python, but short: it is for reading, and for `kernel.save(path, rolled=True)`. Results are flat lists,
+row by row. Sums are `total(...)`, which adds from left to right; the built-in `sum` compensates from Python 3.12 on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...runtime import primitives as p
+from ...runtime.primitives import BY_NAME, TABLE, Primitive
+from ...runtime.sites import Location
+from ..loops.bodies import LANES, TERMS, BodyWriter, Scope, scope_of
+from ..loops.buffers import span
+from ..loops.grammar import Addresses, Block, Fold, Read, Segment, Statement
+from ..loops.views import Piece, Source, Sources, pieces, places_among, repetitions
+from ..program.names import Names
+from ..program.spelling import GLUE, WIDTH, Text, called, index, joined, safe_comment, variable, wrapped
+from .numpy import ArrayFunction
+from .python import Preamble, docstring, emit_function, named_positions, signature
+
+#: A block of more equations becomes a function of its own.
+_BLOCK = 40
+#: An expression of a block that would become longer than this gets a name.
+_EXPRESSION = 80
+#: A list of outputs of more pieces is gathered.
+_PIECES = 24
+#: Lists of at most so many outputs are written element by element, where they come from straight-line code.
+_ITEMS = 12
+#: Up to so many single terms are written as one sum.
+_TERMS = 8
+
+_PRELUDE = {
+    "total": '''\
+def total(terms):
+    """The sum, added from left to right."""
+    return fold(lambda a, b: a + b, terms)
+''',
+    "product": '''\
+def product(terms):
+    """The product, multiplied from left to right."""
+    return fold(lambda a, b: a * b, terms)
+''',
+    "fold": '''\
+def fold(function, terms):
+    """function(function(function(t0, t1), t2), ...)"""
+    terms = iter(terms)
+    result = next(terms)
+    for term in terms:
+        result = function(result, term)
+    return result
+''',
+    "both": '''\
+def both(a, b):
+    """Both conditions; unlike with `and`, both have been computed."""
+    return a and b
+''',
+    "either": '''\
+def either(a, b):
+    """Either condition; unlike with `or`, both have been computed."""
+    return a or b
+''',
+    "where": '''\
+def where(condition, a, b):
+    """a or b; unlike with `if`, both have been computed."""
+    return a if condition else b
+''',
+}
+_PARTS = {"value": "the value", "gradient": "the gradient, backwards", "update": "the update"}
+#: Primitives whose operands must all be computed, and the functions that stand for them.
+_EAGER = {p.where: "where", p.logical_and: "both", p.logical_or: "either"}
+#: Functions of the prelude that fold, and their operators.
+_FOLDING = {p.add: ("total", "+"), p.mul: ("product", "*")}
+
+
+def emit_rolled(functions: Sequence[ArrayFunction], header: Sequence[str]) -> list[str]:
+    """The sections of a module of rolled functions, to be joined as they are.
+
+    Each function takes one number or list of numbers per input group, and returns one per output group.
+    """
+    preamble = Preamble()
+    writers = [
+        _Writer(function, f"{function.name.upper()}_" if len(functions) > 1 else "", preamble) for function in functions
+    ]
+    sections = [section for writer in writers for section in writer.sections()]
+    data = [section for writer in writers for section in writer.data()]
+    called = {item for writer in writers for item in writer.called}
+    if called & {"total", "product"}:
+        called.add("fold")
+    helpers = [_helper(primitive, preamble) for primitive in TABLE if primitive in called]
+    head = "".join(safe_comment(f"# {line}") + "\n" for line in header)
+    head += "".join(f"\n{line}\n" for line in preamble.imports())
+    preludes = [text for function, text in _PRELUDE.items() if function in called]
+    body = [*preludes, *preamble.functions(), *helpers, *sections, *data]
+    return [head, *(f"\n\n{section}" for section in body)]
+
+
+def _helper(primitive: Primitive, preamble: Preamble) -> str:
+    """The function that stands for a primitive whose spelling names an operand twice."""
+    names = ["a", "b", "c"][: primitive.arity]
+    text = preamble.spelling(primitive, [None] * primitive.arity).text(list(map(variable, names)))
+    doc = (primitive.__doc__ or "").partition(";")[0].rstrip(".")
+    return f'def {primitive.name}({", ".join(names)}):\n    """{doc}."""\n    return {text}\n'
+
+
+class _Writer(BodyWriter):
+    """Writes one function."""
+
+    longest_equation = _EXPRESSION
+
+    def __init__(self, function: ArrayFunction, prefix: str, preamble: Preamble) -> None:
+        names = Names(reserved=_is_own)
+        groups = [group._replace(name=names.take(group.name)) for group in function.program.input_groups]
+        self.function, self.program, self.prefix = function, replace(function.program, input_groups=groups), prefix
+        self.sources, self.preamble = Sources(self.program), preamble
+        self.called: set[str | Primitive] = set()  # functions of the prelude, and primitives that are functions
+        self.lines: list[str] = []
+        self.blocks: list[str] = []
+        self.tables: list[list[int]] = []
+        self.constants: set[Source] = set()  # those that are read
+        self.lists: dict[tuple[str, ...], str] = {}
+        self.lane_names, self.term_names = tuple(names.free(LANES)), tuple(names.free(TERMS))
+        self.short_names = names.free(itertools.chain("abcdefgh", (f"a{k}" for k in itertools.count())))
+        self.numbered_names = (f"t{k}" for k in itertools.count(1))
+        self.bindings: list[str] | None = None  # loops over one element, which give names; None in straight-line code
+        self.cells: dict[int, Text] = {}  # results of blocks that are read one by one, by address
+
+    # --- the function ---------------------------------------------------------------------------------------------
+
+    def sections(self) -> list[str]:
+        program = self.program
+        shown: set[Location] = set()
+        last: Location | None = None
+        part = "value"
+        block = 0
+        for statement in program.statements:
+            if isinstance(statement, Block):
+                block += 1
+                self._block(statement, f"s{block}")
+                continue
+            if statement.part != part:
+                part = statement.part
+                self.lines.append(f"# --- {_PARTS[part]} ---")
+                shown.clear()
+            location = statement.location
+            if location is not None and location != last:
+                text = "" if location in shown or not location.text else f": {location.text}"
+                self.lines.append(safe_comment(f"    # {location}{text}").strip())
+                shown.add(location)
+                last = location
+            self._statement(statement)
+        self._return()
+        arguments = [group.name for group in program.input_groups]
+        head = [*signature(self.function.name, arguments), *docstring(program, self.function.doc)]
+        return [*self.blocks, "\n".join([*head, *(f"    {line}" for line in self.lines)]) + "\n"]
+
+    def data(self) -> list[str]:
+        """Constants that the sections read, and tables, as lists."""
+        number = self.preamble.number
+        lists = {
+            self._name(source): [number(constant).text for constant in self.sources.numbers(source)]
+            for source in self.sources.constants
+            if source in self.constants  # all that is read of others has become literals
+        }
+        lists |= {f"{self.prefix}T{k + 1}": list(map(str, table)) for k, table in enumerate(self.tables)}
+        return ["\n".join([f"{key} = [", *wrapped(", ".join(items) + ",", first="    "), "]\n"])
+                for key, items in lists.items()]  # fmt: skip
+
+    # --- statements -----------------------------------------------------------------------------------------------
+
+    def _statement(self, statement: Statement) -> None:
+        scope = scope_of(statement.shape, self.lane_names)
+        self.bindings = []
+        text = self.body(statement.body, scope).text
+        loops = [*_loops(scope), *self.bindings]
+        self.bindings = None
+        if not statement.shape:
+            self._assign(statement.name, f"[{' '.join([text, *loops])}][0]" if loops else text)
+        else:
+            self._write(f"{statement.name} = [", [text, " ".join(loops)], "]")
+
+    def _assign(self, local: str, text: str) -> None:
+        line = f"{local} = {text}"
+        if len(line) + 4 <= WIDTH:
+            self.lines.append(line.replace(GLUE, " "))
+        else:
+            self._write(f"{local} = (", [text], ")")
+
+    def _write(self, opening: str, parts: Sequence[str], closing: str) -> None:
+        """A statement in one line, or else its parts in lines of their own."""
+        line = opening + " ".join(parts) + closing
+        if len(line) + 4 <= WIDTH:
+            self.lines.append(line.replace(GLUE, " "))
+        else:
+            self.lines += [opening, *(line for part in parts for line in wrapped(part, first="    ")), closing]
+
+    def named(self, text: Text) -> Text:
+        if self.bindings is None:
+            local = next(self.numbered_names)
+            self._assign(local, text.text)
+        else:
+            local = next(self.short_names)
+            self.bindings.append(_glued(f"for {local} in") + f" [{text.text}]")
+        return variable(local, text.kind)
+
+    def constant(self, number: float | bool) -> Text:
+        return self.preamble.number(number)
+
+    def applied(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
+        function: str | Primitive | None = None
+        if primitive in _EAGER:
+            if any(operand.raises for operand in operands[1:]):
+                function = _EAGER[primitive]
+        elif primitive.prelude is None and named_positions(primitive):
+            function = primitive  # its spelling names an operand twice
+        if function is None:
+            return self.preamble.spelling(primitive, [o.constant for o in operands]).write(primitive, operands)
+        self.called.add(function)
+        return called(function if isinstance(function, str) else function.name, primitive, operands)
+
+    def fold(self, fold: Fold, scope: Scope, last: bool) -> Text:
+        """`a + b`, `total(x for r in range(n))`, `total([a, *(x for r in range(n)), b])`."""
+        primitive = fold.primitive
+        terms = [self._terms(segment, scope) for segment in fold.segments]
+        function, sign = _FOLDING.get(primitive, ("fold", ""))
+        if sign and len(terms) <= _TERMS and not any(loops for _, loops in terms):
+            return joined([text for text, _ in terms], sign, primitive.strength)
+        self.called.add(function)
+        first = ""
+        if not sign:
+            self.called.add(_EAGER.get(primitive, primitive))
+            first = f"{_EAGER.get(primitive, primitive.name)}, "
+        parts = [f"{text.text} {loops}" if loops else text.text for text, loops in terms]
+        if len(parts) == 1 and terms[0][1]:
+            return Text(
+                f"{function}({first}({parts[0]}))" if first else f"{function}({parts[0]})", kind=primitive.result
+            )
+        items = [f"*({part})" if loops else part for part, (_, loops) in zip(parts, terms, strict=True)]
+        return Text(f"{function}({first}[{', '.join(items)}])", kind=primitive.result)
+
+    def _terms(self, segment: Segment, scope: Scope) -> tuple[Text, str]:
+        """The terms of a segment: an expression, and the loops around it."""
+        inner = scope_of(segment.extents, self.term_names)
+        outer, self.bindings = self.bindings, []
+        text = self.body(segment.body, scope.inside(inner))
+        loops = [*_loops(inner), *self.bindings]
+        self.bindings = outer
+        return text, " ".join(loops)
+
+    # --- accesses -------------------------------------------------------------------------------------------------
+
+    def read(self, read: Read, scope: Scope) -> Text:
+        sources, view = self.sources, self.sources.view(read, scope.extents)
+        if view.low == view.high:
+            return self._cell(view.low)
+        offset = view.offset
+        if view.source is not None:
+            owners, array = [view.source], self._name(view.source)
+        else:
+            owners = sources.between(view.low, view.high) if view.table is None else sources.among(view.table)
+            array = self._together(owners)
+            offset -= owners[0].base if view.table is None else 0
+        place = index(offset, view.factors, scope.names)
+        if view.table is not None:
+            self.tables.append(places_among(owners, view.table).tolist())
+            place = f"{self.prefix}T{len(self.tables)}[{place}]"
+        return Text(f"{array}[{place}]")
+
+    def _cell(self, address: int) -> Text:
+        """The number at an address."""
+        source = self.sources.of(address)
+        if address in self.cells:
+            return self.cells[address]
+        if source.kind == "number":
+            return self.constant(self.sources.number(address))
+        if not source.shape:
+            return variable(self._name(source))
+        return Text(f"{self._name(source)}[{address - source.base}]")
+
+    def _name(self, source: Source) -> str:
+        if source.kind != "constants":
+            return source.name
+        self.constants.add(source)
+        return f"{self.prefix}{source.name.upper()}"
+
+    def _together(self, sources: Sequence[Source]) -> str:
+        """The name of a list of what several sources have, one after the other; made where it is needed first."""
+        key = tuple(self._name(source) if source.shape else f"[{self._cell(source.base).text}]" for source in sources)
+        if key not in self.lists:
+            self.lists[key] = f"m{len(self.lists) + 1}"
+            self._assign(self.lists[key], " + ".join(key))
+        return self.lists[key]
+
+    # --- blocks ---------------------------------------------------------------------------------------------------
+
+    def _block(self, block: Block, title: str) -> None:
+        program = block.program
+        inputs = [self._cell(address) for address in block.reads.tolist()]
+        if len(program) > _BLOCK:
+            function = f"{self.function.name}_{title}"
+            self.blocks.append("".join(emit_function(program, function, self.preamble)))
+            self._assign(title, f"{function}([{', '.join(text.text for text in inputs)}])")
+            return
+        results = self.straight(program, inputs)
+        if self._read_together(block):
+            self._assign(title, f"[{', '.join(text.text for text in results)}]")
+            return
+        alone = len(self.program.statements) == 1  # the whole program: everything goes into the return statement
+        for k, text in enumerate(results):
+            self.cells[block.base + k] = text if alone or text.settled else self.named(text)
+
+    def _read_together(self, block: Block) -> bool:
+        """Whether some access or list of outputs ranges over the results of a block."""
+        first, last = block.base, block.base + block.lanes - 1
+        for statement in self.program.statements:
+            if isinstance(statement, Statement):
+                for read, extents in statement.reads():
+                    low, high = span(read, extents)
+                    if low <= last and high >= first and low < high:
+                        return True
+        start = 0
+        for group in self.program.output_groups:
+            places = self.program.outputs[start : start + group.size]
+            start += group.size
+            if group.size > _ITEMS and ((places >= first) & (places <= last)).any():
+                return True
+        return False
+
+    # --- results --------------------------------------------------------------------------------------------------
+
+    def _return(self) -> None:
+        results: list[tuple[str, str, str]] = []  # with what stands around them
+        start = 0
+        for group in self.program.output_groups:
+            places = self.program.outputs[start : start + group.size]
+            start += group.size
+            results.append(("", self._cell(int(places[0])).text, "") if group.scalar else self._list_of(places))
+        line = f"return {', '.join(map(''.join, results))}"
+        if len(line) + 4 <= WIDTH:
+            self.lines.append(line.replace(GLUE, " "))
+        elif len(results) == 1:
+            opening, text, closing = results[0]
+            self.lines += [f"return {opening or '('}", *wrapped(text, first="    "), closing or ")"]
+        else:
+            self.lines.append("return (")
+            for opening, text, closing in results:
+                if len(text) + 11 <= WIDTH:
+                    self.lines.append(f"    {opening}{text}{closing},".replace(GLUE, " "))
+                else:
+                    self.lines += [f"    {opening}", *wrapped(text, " " * 8, " " * 8), f"    {closing},"]
+            self.lines.append(")")
+
+    def _list_of(self, places: Addresses) -> tuple[str, str, str]:
+        """Outputs as a list: whole results, slices, and repetitions of them; or a gather."""
+        runs = pieces(self.sources, places, self.cells.__contains__)
+        if len(runs) == 1 and self._is_whole(runs[0]):
+            return "", self._name(runs[0].source), ""
+        variable = self.lane_names[0]
+        items: list[str] = []
+        for repetition in repetitions(runs):
+            group, shifts, count = repetition
+            if count == 1 or any(piece.step < 0 for piece in group):  # backwards, a slice may end before the beginning
+                items += [self._slice(piece, 0, "") for piece in repetition.unrolled()]
+            else:
+                inner = [self._slice(piece, shift, variable) for piece, shift in zip(group, shifts, strict=True)]
+                items.append(f"*(g {_glued(f'for {variable} in range({count}) for g in')} [{', '.join(inner)}])")
+        if len(items) > _PIECES:
+            scope = scope_of((len(places),), self.lane_names)
+            items = [" ".join([self.read(Read(0, (), places), scope).text, *_loops(scope)])]
+        return "[", ", ".join(items), "]"
+
+    @staticmethod
+    def _is_whole(piece: Piece) -> bool:
+        return not piece.alone and (piece.length, piece.step) == (piece.source.size, 1)
+
+    def _slice(self, piece: Piece, shift: int, variable: str) -> str:
+        """A piece as an item of a list; in a repetition it is so much further on each time."""
+        if piece.alone:
+            return self._cell(piece.address).text
+        array, first = self._name(piece.source), index(piece.start, [shift], [variable])
+        if piece.length == 1:
+            return f"{array}[{first}]"
+        if not shift and self._is_whole(piece):
+            return f"*{array}"
+        end = piece.start + (piece.length - 1) * piece.step + (1 if piece.step > 0 else -1)
+        to = index(end, [shift], [variable]) if end >= 0 else ""
+        return f"*{array}[{first}:{to}{f':{piece.step}' if piece.step != 1 else ''}]"
+
+
+def _is_own(argument: str) -> bool:
+    """Whether the source itself gives a name to something."""
+    own = argument in _PRELUDE or argument in BY_NAME or argument == "g"
+    return own or re.fullmatch(r"[cmsCT]\d+", argument) is not None
+
+
+def _loops(scope: Scope) -> list[str]:
+    """The loops of comprehensions."""
+    return [_glued(f"for {index} in range({extent})") for extent, index in zip(*scope, strict=True)]
+
+
+def _glued(text: str) -> str:
+    """A text in which no line ends."""
+    return text.replace(" ", GLUE)

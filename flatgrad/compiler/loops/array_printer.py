@@ -1,0 +1,151 @@
+"""The printer of array programs: a line per statement, in which a person recognises `w @ x + b`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from ...runtime.primitives import ATOM, POWER, PRODUCT, SUM, UNARY, Primitive
+from ..program.spelling import Spelling, Text, called, constant, index, joined, variable
+from .bodies import LANES, TERMS, BodyWriter, Scope, scope_of
+from .grammar import Block, Fold, Loops, Read, Segment, Statement
+from .views import Sources
+
+#: Operators; everything else is written as a function.
+_SPELLINGS = {
+    "neg": Spelling("-{0}", UNARY),
+    "add": Spelling("{0} + {1}", SUM),
+    "sub": Spelling("{0} - {1}", SUM),
+    "mul": Spelling("{0} * {1}", PRODUCT),
+    "div": Spelling("{0} / {1}", PRODUCT),
+    "power": Spelling("{0} ** {1}", POWER),
+}
+_REDUCTIONS = {"add": ("+", "sum", SUM), "mul": ("*", "product", PRODUCT)}
+
+
+def print_arrays(program: Loops) -> str:
+    """An array program as text."""
+    sources = Sources(program)
+    arguments = ", ".join(g.name if g.scalar else f"{g.name}[{g.size}]" for g in program.input_groups)
+    lines = [f"array program {program.name}({arguments}):"]
+    last = None
+    block = 0
+    for statement in program.statements:
+        if isinstance(statement, Block):
+            block += 1
+            lines += _block(statement, f"s{block}", sources)
+            continue
+        text = print_statement(statement, sources)
+        notes = ["contraction"] if statement.is_contraction else []
+        if statement.location is not None and statement.location != last:
+            notes.append(" ".join(str(statement.location).split()))
+            last = statement.location
+        comment = f"# {'; '.join(notes)}" if notes else ""
+        for k, line in enumerate(text):
+            lines.append(f"    {line:<60} {comment}".rstrip() if k == 0 else f"        {line}")
+    lines.append(f"    return {_outputs(program, sources)}")
+    for source in sources.constants:
+        values = list(map(repr, sources.numbers(source)))
+        shown = [*values[:4], "...", values[-1]] if len(values) > 6 else values
+        lines.append(f"    where {source.name}[{source.size}] = {', '.join(shown)}")
+    return "\n".join(lines)
+
+
+def print_statement(statement: Statement, sources: Sources) -> list[str]:
+    """A statement as text: the result, and what local names stand for."""
+    scope = scope_of(statement.shape, LANES)
+    head = f"{statement.name}{_ranges(scope)}" if statement.shape else statement.name
+    writer = Writer(sources)
+    result = writer.body(statement.body, scope).text
+    return [f"{head} = {result}{', with' if writer.locals else ''}", *writer.locals]
+
+
+def _ranges(scope: Scope) -> str:
+    return f"[{', '.join(f'{name}:{extent}' for name, extent in zip(scope.names, scope.extents, strict=True))}]"
+
+
+class Writer(BodyWriter):
+    """Writes the nodes of one statement; `locals` are lines that say what local names stand for."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.sources = sources
+        self.locals: list[str] = []
+        self._names = itertools.chain("abcdefgh", (f"a{k}" for k in itertools.count(8)))
+
+    def read(self, read: Read, scope: Scope) -> Text:
+        sources, view = self.sources, self.sources.view(read, scope.extents)
+        if view.table is not None:
+            owners = [self.at(source.base) if source.kind == "number" else source.name
+                      for source in sources.among(view.table)]  # fmt: skip
+            return Text(f"gather({', '.join(owners if len(owners) <= 3 else [*owners[:3], '...'])})")
+        if view.source is None:  # it runs over several sources that lie side by side
+            return Text(f"memory[{index(view.offset, view.factors, scope.names)}]")
+        if view.source.kind == "number":
+            return self.constant(sources.number(view.low))
+        if not view.source.shape:
+            return variable(view.source.name)
+        places = (index(offset, factors, scope.names) for offset, factors in view.dimensions(scope.extents))
+        return Text(f"{view.source.name}[{', '.join(places)}]")
+
+    def at(self, address: int) -> str:
+        """The number at an address."""
+        return self.read(Read(address, ()), Scope()).text
+
+    def constant(self, number: float | bool) -> Text:
+        return constant(repr(number), number)
+
+    def applied(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
+        if primitive.name in _SPELLINGS:
+            return _SPELLINGS[primitive.name].write(primitive, operands)
+        return called(primitive.name, primitive, operands)
+
+    def named(self, text: Text) -> Text:
+        local = next(self._names)
+        self.locals.append(f"{local} = {text.text}")
+        return variable(local)
+
+    def fold(self, fold: Fold, scope: Scope, last: bool) -> Text:
+        sign, reduction, strength = _REDUCTIONS.get(fold.primitive.name, ("", "", ATOM))
+        terms = [self._terms(segment, reduction, scope) for segment in fold.segments]
+        return joined(terms, sign, strength) if sign else self.applied(fold.primitive, terms)
+
+    def _terms(self, segment: Segment, reduction: str, scope: Scope) -> Text:
+        inner = scope_of(segment.extents, TERMS)
+        text = self.body(segment.body, scope.inside(inner))
+        return Text(f"{reduction}{_ranges(inner)}({text.text})") if segment.extents else text
+
+
+def _block(block: Block, name: str, sources: Sources) -> list[str]:
+    program, writer = block.program, Writer(sources)
+    lines = [f"{name}[{block.lanes}] = straight-line code of {len(program)} equations:"]
+    texts = [writer.at(address) for address in block.reads.tolist()]
+    names = [*texts, *(program.name_of(program.inputs + k) for k in range(len(program)))]
+    shown = range(len(program)) if len(program) <= 12 else [*range(4), *range(len(program) - 2, len(program))]
+    before = -1
+    for k in shown:
+        if k != before + 1:
+            lines.append(f"    ... {k - before - 1:,} equations ...")
+        before = k
+        equation = program.equation(k)
+        operands = [Text(names[o] if o >= 0 else repr(program.constants[~o])) for o in equation.operands]
+        lines.append(f"    {names[equation.variable]} = {writer.applied(equation.primitive, operands).text}")
+    results = [names[o] if o >= 0 else repr(program.constants[~o]) for o in program.outputs[:8]]
+    lines.append(f"    {name} = [{', '.join(results)}{', ...' if len(program.outputs) > 8 else ''}]")
+    return [f"    {line}" for line in lines]
+
+
+def _outputs(program: Loops, sources: Sources) -> str:
+    writer = Writer(sources)
+    results = []
+    start = 0
+    for group in program.output_groups:
+        places = program.outputs[start : start + group.size].tolist()
+        start += group.size
+        if group.scalar:
+            results.append("".join(map(writer.at, places)))
+            continue
+        owners = dict.fromkeys(map(sources.of, places))
+        names = [source.name or writer.at(source.base) for source in owners]
+        shown = list(dict.fromkeys(names))
+        results.append(f"[{', '.join(shown if len(shown) < 8 else [*shown[:6], '...'])}]")
+    return ", ".join(results)

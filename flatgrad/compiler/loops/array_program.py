@@ -1,0 +1,183 @@
+"""`ArrayProgram`: what array statements (`grammar`) mean. Printer, checker and evaluator."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
+from ...runtime.primitives import Primitive
+from .array_printer import print_arrays
+from .extents import Size, fixed
+from .grammar import Addresses, Apply, Block, Loops, Node, Read, Statement, addresses
+
+
+@dataclass
+class ArrayProgram(Loops):
+    """Array statements that print, check and evaluate themselves.
+
+    With a size that is bound later, it is an `OpenArrayProgram` of `generalize`.
+    """
+
+    def __str__(self) -> str:
+        """The program as text, a line or two per statement."""
+        return print_arrays(self)
+
+    # --- checker --------------------------------------------------------------------------------------------------
+
+    def check(self) -> ArrayProgram:
+        """Return the program itself if it keeps the rules: every address is written once, before it is read.
+
+        Raises:
+            ProgramError: naming the statement and the rule that it breaks.
+        """
+        if sum(group.size for group in self.input_groups) != self.inputs:
+            raise ProgramError(f"{self.name}: the groups do not add up to the {self.inputs} inputs")
+        if sum(group.size for group in self.output_groups) != len(self.outputs):
+            raise ProgramError(f"{self.name}: the groups do not add up to the {len(self.outputs)} outputs")
+        kinds = np.zeros(self.size, dtype="S1")  # b"" where nothing has been written yet
+        kinds[: self.first_truth] = b"f"
+        kinds[self.first_truth : self.first_result] = b"b"
+        names: set[str] = set()
+        for position, statement in enumerate(self.statements):
+            where = f"{self.name}: statement {position}"
+            if isinstance(statement, Block):
+                _check_addresses(where, statement.reads, kinds)
+                statement.program.check()
+                if len(statement.reads) != statement.program.inputs:
+                    raise ProgramError(f"{where} reads {len(statement.reads)} numbers, not {statement.program.inputs}")
+                written = [statement.program.kind_of(operand).encode() for operand in statement.program.outputs]
+            else:
+                where += f" {statement.name}"
+                if statement.name in names:
+                    raise ProgramError(f"{where}: another statement has this name")
+                names.add(statement.name)
+                for read, extents in statement.reads():
+                    _check_addresses(where, addresses(read, extents), kinds)
+                if _check_body(where, statement.body, kinds, self.inputs) != statement.kind:
+                    raise ProgramError(f"{where}: the result is not of kind {statement.kind}")
+                written = [statement.kind.encode()] * statement.lanes
+            start = fixed(statement.base)
+            if start < self.first_result or start + len(written) > self.size:
+                raise ProgramError(f"{where} writes outside of the results")
+            if (kinds[start : start + len(written)] != b"").any():
+                raise ProgramError(f"{where} writes an address that has been written before")
+            kinds[start : start + len(written)] = written
+        _check_addresses(f"{self.name}: return", self.outputs, kinds)
+        return self
+
+    def truth_mask(self) -> Any:
+        """One truth value per address: whether a truth value is there, not a number."""
+        mask = np.zeros(self.size, dtype=bool)
+        mask[self.first_truth : self.first_result] = True
+        for statement in self.statements:
+            start = fixed(statement.base)
+            if isinstance(statement, Statement):
+                mask[start : start + statement.lanes] = statement.kind == "b"
+            else:
+                kinds = [statement.program.kind_of(operand) == "b" for operand in statement.program.outputs]
+                mask[start : start + len(kinds)] = kinds
+        return mask
+
+    # --- evaluator ------------------------------------------------------------------------------------------------
+
+    def evaluate(self, inputs: Sequence[float]) -> list[float]:
+        """What the program means, in plain Python: run the statements lane by lane and return the outputs.
+
+        Raises:
+            ProgramError: for a wrong number of inputs.
+            DomainError, DivisionByZeroError, RangeError: where an operation is not defined.
+        """
+        if len(inputs) != self.inputs:
+            raise ProgramError(f"{self.name} takes {self.inputs} inputs, got {len(inputs)}")
+        cells: list[Any] = [*inputs, *self.constants, *self.truths]
+        cells += [None] * (self.size - len(cells))
+        for statement in self.statements:
+            start = fixed(statement.base)
+            if isinstance(statement, Block):
+                results = statement.program.evaluate([cells[address] for address in statement.reads.tolist()])
+            else:
+                lanes = itertools.product(*(range(fixed(extent)) for extent in statement.shape))
+                results = [_run(statement, statement.body, statement.shape, lane, cells) for lane in lanes]
+            cells[start : start + len(results)] = results
+        return [cells[address] for address in self.outputs.tolist()]
+
+
+def _check_addresses(where: str, places: Addresses, kinds: Any) -> None:
+    if len(places) and not (places.min() >= 0 and places.max() < len(kinds)):
+        raise ProgramError(f"{where} reads outside of the program")
+    if (kinds[places] == b"").any():
+        raise ProgramError(f"{where} reads address {places[kinds[places] == b''][0]} before it is written")
+
+
+def _check_body(where: str, body: Sequence[Node], found: Any, inputs: int, inside: bool = False) -> str:
+    """Check that nodes use earlier nodes of the right kinds; return the kind of the result ("" for an input's)."""
+    kinds: list[str] = []
+    for position, node in enumerate(body):
+        if isinstance(node, Read):
+            places = node.table if node.table is not None else np.array([fixed(node.base)], dtype=np.int64)
+            own = sorted(set(found[places[places >= inputs]].tolist()))  # an input can be of either kind
+            if len(own) > 1:
+                raise ProgramError(f"{where}: one access reads numbers and truth values")
+            kinds.append(own[0].decode() if own else "")
+        elif isinstance(node, Apply):
+            if any(not 0 <= operand < position for operand in node.operands):
+                raise ProgramError(f"{where}: {node.primitive.name} uses a node before it is computed")
+            given = [kinds[operand] for operand in node.operands]
+            if any(kind and kind != wanted for kind, wanted in zip(given, node.primitive.operand_kinds, strict=True)):
+                raise ProgramError(f"{where}: {node.primitive.name} has operands of kinds {given}")
+            kinds.append(node.primitive.result)
+        else:
+            if inside:
+                raise ProgramError(f"{where}: a fold inside the terms of a fold")
+            if sum(math.prod(map(fixed, segment.extents)) for segment in node.segments) < 1:
+                raise ProgramError(f"{where}: a fold without terms")
+            for segment in node.segments:
+                _check_body(where, segment.body, found, inputs, True)
+            kinds.append(node.primitive.result)
+    if not kinds:
+        raise ProgramError(f"{where}: an empty body")
+    return kinds[-1] or "f"
+
+
+def _run(
+    statement: Statement, body: Sequence[Node], extents: tuple[Size, ...], index: tuple[int, ...], cells: list[Any]
+) -> Any:
+    """The value of the last node of a body at one lane, or at one term of a lane."""
+    values: list[Any] = []
+    for node in body:
+        if isinstance(node, Read):
+            values.append(cells[_place(node, extents, index)])
+        elif isinstance(node, Apply):
+            values.append(_apply(statement, node.primitive, [values[operand] for operand in node.operands]))
+        else:
+            values.append(None)
+            for segment in node.segments:
+                for term in itertools.product(*(range(fixed(extent)) for extent in segment.extents)):
+                    value = _run(statement, segment.body, extents + segment.extents, index + term, cells)
+                    first = values[-1] is None
+                    values[-1] = value if first else _apply(statement, node.primitive, [values[-1], value])
+    return values[-1]
+
+
+def _place(read: Read, extents: Sequence[Size], index: Sequence[int]) -> int:
+    if read.table is None:
+        return fixed(read.base) + sum(fixed(stride) * k for stride, k in zip(read.strides, index, strict=True))
+    place = 0
+    for extent, k in zip(extents, index, strict=True):
+        place = place * fixed(extent) + k
+    return int(read.table[place])
+
+
+def _apply(statement: Statement, primitive: Primitive, operands: list[Any]) -> Any:
+    try:
+        return primitive.evaluate(*operands)
+    except FlatgradError:
+        raise
+    except ARITHMETIC_ERRORS as error:
+        raise primitive.error(error, operands, statement.location) from None

@@ -1,0 +1,153 @@
+"""Buffers: where the results of an array program live in memory, with places reused after the last read."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .extents import Size, fixed
+from .grammar import Addresses, Block, Loops, Read, Statement
+
+
+class Plan(NamedTuple):
+    """Where each address is in memory: numbers in one array, truth values in another.
+
+    Attributes:
+        starts: the first addresses of regions that move together, ascending; inputs and constants are the first one.
+        offsets: where each region begins in the array of numbers.
+        truth_offsets: where each region begins in the array of truth values.
+        numbers, truths: the sizes of the two arrays.
+    """
+
+    starts: list[int]
+    offsets: list[int]
+    truth_offsets: list[int]
+    numbers: int
+    truths: int
+
+    def place(self, address: int, kind: str) -> int:
+        """Where an address is in the array of its kind."""
+        region = bisect.bisect_right(self.starts, address) - 1
+        return address - self.starts[region] + (self.truth_offsets if kind == "b" else self.offsets)[region]
+
+    def places(self, addresses: Addresses, kind: str) -> Addresses:
+        """Where addresses are in the array of their kind."""
+        region = np.searchsorted(self.starts, addresses, side="right") - 1
+        offsets = np.array(self.truth_offsets if kind == "b" else self.offsets, dtype=np.int64)
+        starts = np.array(self.starts, dtype=np.int64)
+        result: Addresses = addresses - starts[region] + offsets[region]
+        return result
+
+
+def plan_buffers(program: Loops) -> Plan:
+    """Assign memory to results: first fit, a region being free again behind the last statement that reads it.
+
+    Results that one strided access reads together keep their distances: they are one region.
+    """
+    statements = program.statements
+    bases = [fixed(statement.base) for statement in statements]
+    last = list(range(len(statements)))  # per statement, the last one that reads it
+
+    def owner(address: int) -> int:
+        return bisect.bisect_right(bases, address) - 1
+
+    joined: list[tuple[int, int]] = []  # first and last statement of those that one access reads together
+    for position, statement in enumerate(statements):
+        for low, high, table in _ranges_of(statement):
+            if table is not None:
+                for first in np.unique(np.searchsorted(bases, table, side="right") - 1).tolist():
+                    if first >= 0:
+                        last[first] = position
+            elif owner(low) >= 0:
+                last[owner(low) : owner(high) + 1] = [position] * (owner(high) - owner(low) + 1)
+                if owner(low) < owner(high):
+                    joined.append((owner(low), owner(high)))
+    for first in np.unique(np.searchsorted(bases, program.outputs, side="right") - 1).tolist():
+        if first >= 0:
+            last[first] = len(statements)
+    reaches = list(range(len(statements)))  # per statement, the last one of its region, if it is the first
+    for first, end in sorted(joined, reverse=True):
+        reaches[first] = max(reaches[first], end)
+
+    starts, offsets, truth_offsets = [0], [0], [0]
+    numbers, truths = Arena(program.first_result), Arena(program.first_result)
+    expires: dict[int, list[tuple[Arena, int, int]]] = {}
+    position = 0
+    while position < len(statements):
+        end = position + 1
+        reach = reaches[position]
+        while end <= reach:
+            reach = max(reach, reaches[end])
+            end += 1
+        members = statements[position:end]
+        size = sum(member.lanes for member in members)
+        kinds = {kind for member in members for kind in _kinds(member)}
+        starts.append(bases[position])
+        dies = max(last[position:end])
+        for kind, arena, own in (("f", numbers, offsets), ("b", truths, truth_offsets)):
+            place = arena.take(size) if kind in kinds else 0
+            own.append(place)
+            if kind in kinds and dies < len(statements):
+                expires.setdefault(max(dies, end - 1), []).append((arena, place, size))
+        for k in range(position, end):
+            for arena, place, freed in expires.pop(k, ()):
+                arena.give(place, freed)
+        position = end
+    return Plan(starts, offsets, truth_offsets, numbers.peak, truths.peak)
+
+
+def _ranges_of(statement: Statement | Block) -> list[tuple[int, int, Addresses | None]]:
+    """The lowest and highest address of each access, and its table if it is a gather."""
+    if isinstance(statement, Block):
+        return [(0, 0, statement.reads)] if len(statement.reads) else []
+    return [(*span(read, extents), read.table) for read, extents in statement.reads()]
+
+
+def span(read: Read, extents: Sequence[Size]) -> tuple[int, int]:
+    """The lowest and the highest address of an access."""
+    if read.table is not None:
+        return int(read.table.min()), int(read.table.max())
+    steps = [fixed(s) * (fixed(n) - 1) for s, n in zip(read.strides, extents, strict=True)]
+    base = fixed(read.base)
+    return base + sum(min(0, step) for step in steps), base + sum(max(0, step) for step in steps)
+
+
+def _kinds(statement: Statement | Block) -> set[str]:
+    if isinstance(statement, Statement):
+        return {statement.kind}
+    kinds = {statement.program.kind_of(operand) for operand in statement.program.outputs}
+    return {"f", "b"} if "b" in kinds else {"f"}
+
+
+class Arena:
+    """Memory of which pieces are taken and given back."""
+
+    def __init__(self, start: int) -> None:
+        self.free: list[tuple[int, int]] = []  # place and size, ascending
+        self.peak = start
+
+    def take(self, size: int) -> int:
+        for k, (place, room) in enumerate(self.free):
+            if room >= size:
+                self.free[k : k + 1] = [(place + size, room - size)] if room > size else []
+                return place
+        if self.free and sum(self.free[-1]) == self.peak:  # the last free piece, made longer
+            place, _ = self.free.pop()
+        else:
+            place = self.peak
+        self.peak = place + size
+        return place
+
+    def give(self, place: int, size: int) -> None:
+        k = bisect.bisect(self.free, (place, size))
+        self.free.insert(k, (place, size))
+        merged: list[tuple[int, int]] = []
+        for here, room in self.free[max(k - 1, 0) : k + 2]:
+            if merged and sum(merged[-1]) == here:
+                merged[-1] = merged[-1][0], merged[-1][1] + room
+            else:
+                merged.append((here, room))
+        self.free[max(k - 1, 0) : k + 2] = merged

@@ -1,0 +1,115 @@
+"""What a call of a kernel costs, by back end: the small model by which `backend="auto"` chooses.
+
+The constants are nanoseconds, measured with CPython 3.11 and NumPy 2 on one core of a server; their ratios matter, not
+their size. `python -m benchmarks choice` compares the choice with both back ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ...runtime.primitives import TABLE
+from ..program.program import Program
+from .array_program import ArrayProgram
+from .extents import fixed
+from .grammar import Apply, Block, Fold, Read, Segment
+
+#: Smaller programs are not even re-rolled: flat Python is ready at once. (Called often, they get machine code all the
+#: same: `transforms.OFTEN`.)
+TINY = 150
+
+#: Flat Python: a call; an equation (one instruction and one float object); a call of a function of `math`.
+_PYTHON_CALL, _PYTHON_EQUATION, _PYTHON_FUNCTION = 300.0, 13.0, 60.0
+#: NumPy: a call; an array statement; an element of one; a gathered element; an element computed by `math`; a block of
+#: straight-line code; a number that goes in or comes out.
+_NUMPY_CALL, _NUMPY_STATEMENT, _NUMPY_ELEMENT, _NUMPY_GATHERED = 2500.0, 600.0, 0.6, 2.0
+_NUMPY_LANE, _NUMPY_BLOCK, _NUMPY_NUMBER = 90.0, 1500.0, 15.0
+#: Machine code: a call by way of Python (a builtin takes a tenth of it); a statement; an element; a gathered one; one
+#: computed by libm; an equation of straight-line code; a number that goes in or comes out. Longer straight-line code
+#: than so many equations takes LLVM too long.
+_NATIVE_CALL, _NATIVE_STATEMENT, _NATIVE_ELEMENT, _NATIVE_GATHERED = 1000.0, 8.0, 0.05, 1.0
+_NATIVE_FUNCTION, _NATIVE_EQUATION, _NATIVE_NUMBER, _NATIVE_SCALARS = 10.0, 1.5, 0.5, 5000
+
+
+def python_cost(program: Program) -> float:
+    """Nanoseconds that a call of the flat Python of a program takes, about."""
+    functions = {primitive.opcode for primitive in TABLE if primitive.slow}
+    slow = sum(opcode in functions for opcode in program.opcodes) if functions else 0
+    return _PYTHON_CALL + _PYTHON_EQUATION * len(program) + _PYTHON_FUNCTION * slow
+
+
+def numpy_cost(program: ArrayProgram) -> float:
+    """Nanoseconds that a call of the array statements of a program takes, about."""
+    cost = _NUMPY_CALL + _NUMPY_NUMBER * (program.inputs + len(program.outputs))
+    for statement in program.statements:
+        if isinstance(statement, Block):
+            cost += _NUMPY_BLOCK + python_cost(statement.program)
+        else:
+            cost += _body_cost(statement.body, statement.lanes)
+    return cost
+
+
+def native_cost(program: ArrayProgram) -> float:
+    """Nanoseconds that a call of the machine code of a program takes, about."""
+    cost = _NATIVE_CALL + _NATIVE_NUMBER * (program.inputs + len(program.outputs))
+    for statement in program.statements:
+        if isinstance(statement, Block):
+            functions = sum(TABLE[opcode].slow for opcode in statement.program.opcodes)
+            cost += _NATIVE_EQUATION * len(statement.program) + _NATIVE_FUNCTION * functions
+        else:
+            cost += _NATIVE_STATEMENT + _native_body(statement.body, statement.lanes)
+    return cost
+
+
+def _native_body(body: Sequence[Any], elements: int) -> float:
+    cost = 0.0
+    for node in body:
+        if isinstance(node, Read):
+            cost += (_NATIVE_GATHERED if node.table is not None else _NATIVE_ELEMENT) * elements
+        elif isinstance(node, Apply):
+            cost += (_NATIVE_FUNCTION if node.primitive.slow else _NATIVE_ELEMENT) * elements
+        elif isinstance(node, Fold):
+            for segment in node.segments:
+                inner = elements * math.prod(map(fixed, segment.extents))
+                cost += _native_body(segment.body, inner) + _NATIVE_ELEMENT * inner
+    return cost
+
+
+def cheapest(programs: Sequence[Program], arrays: Sequence[ArrayProgram], native: bool) -> str:
+    """The back end whose calls cost least; "native" only if that is worth compiling.
+
+    Args:
+        programs: the functions as scalar programs.
+        arrays: the same re-rolled.
+        native: whether machine code can be made.
+    """
+    costs = {"python": sum(map(python_cost, programs)), "numpy": sum(map(numpy_cost, arrays))}
+    scalars = sum(program.stats.scalars for program in arrays)
+    if native and scalars <= _NATIVE_SCALARS:
+        costs["native"] = sum(map(native_cost, arrays))
+    return min(costs, key=lambda backend: costs[backend])
+
+
+def _body_cost(body: Sequence[Any], elements: int) -> float:
+    cost = 0.0
+    for node in body:
+        if isinstance(node, Read):
+            if node.table is not None:
+                cost += _NUMPY_STATEMENT + _NUMPY_GATHERED * elements
+        elif isinstance(node, Apply):
+            if node.primitive.numpy is None:
+                cost += _NUMPY_STATEMENT + _NUMPY_LANE * elements
+            else:
+                cost += (_NUMPY_STATEMENT + _NUMPY_ELEMENT * elements) * len(node.primitive.numpy)
+        elif isinstance(node, Fold):
+            cost += sum(_segment_cost(segment, elements) for segment in node.segments) + _NUMPY_STATEMENT
+    return cost
+
+
+def _segment_cost(segment: Segment, lanes: int) -> float:
+    """Computing the terms, which is a statement even if they are only copied, and adding them."""
+    elements = lanes * math.prod(map(fixed, segment.extents))
+    copied = _NUMPY_STATEMENT if len(segment.body) == 1 else 0.0
+    return copied + _body_cost(segment.body, elements) + 2 * _NUMPY_ELEMENT * elements

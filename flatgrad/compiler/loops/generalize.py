@@ -1,0 +1,211 @@
+"""Array programs for every extent: from the programs at two extents to one whose extent is bound at the call.
+
+A function of a batch (or of a sequence) gives, for each number of rows, another scalar program. Re-rolled, the programs
+differ in sizes only. Two of them determine the line on which each size lies (anti-unification; Plotkin, 1970); the
+result is the program for all extents, if a third one agrees, which the caller should check.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..program.program import Group, Program, default_names, grouped
+from .array_program import ArrayProgram
+from .extents import Extent, Linear, Size, bound, through
+from .grammar import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement, addresses
+from .reroll.affine import factor
+
+
+@dataclass
+class OpenArrayProgram:
+    """An array program one size of which is not known yet.
+
+    Attributes:
+        name: the program's name.
+        extent: the size that is bound at the call.
+        input_groups, output_groups: name, size, and whether it is one number.
+        constants, truths: as in `ArrayProgram`; they do not depend on the extent.
+        statements: with sizes that may be `Linear`.
+        outputs: per output group the pieces that it is put together from, each an access and the extents it covers.
+
+    Example:
+        >>> from flatgrad.compiler.program.builder import ProgramBuilder
+        >>> from flatgrad.compiler.loops.reroll import reroll
+        >>> def squares(n):
+        ...     f = ProgramBuilder("squares", [Group("x", n, False)])
+        ...     return reroll(f.finish([f.emit("mul", k, k) for k in range(n)], [Group("y", n, False)]))
+        >>> program = generalize(squares(5), 5, squares(7), 7)
+        >>> program.bind(4).evaluate([1.0, 2.0, 3.0, 4.0])
+        [1.0, 4.0, 9.0, 16.0]
+        >>> print(program)
+        array program squares(x[n]) for every n:
+            v1[i:n] = x[i] * x[i]
+            return [v1]
+    """
+
+    name: str
+    extent: Extent
+    input_groups: list[tuple[str, Size, bool]]
+    output_groups: list[tuple[str, Size, bool]]
+    constants: list[float]
+    truths: list[bool]
+    statements: list[Statement | Block]
+    outputs: list[list[tuple[Read, tuple[Size, ...]]]]
+    seen: tuple[int, int]
+
+    def bind(self, size: int) -> ArrayProgram:
+        """The array program for an extent."""
+        groups, results = (
+            [Group(name, bound(count, size), scalar) for name, count, scalar in own]
+            for own in (self.input_groups, self.output_groups)
+        )
+        statements = [_map(statement, lambda number: bound(number, size)) for statement in self.statements]
+        places = [
+            addresses(_map(read, lambda number: bound(number, size)), [bound(extent, size) for extent in extents])
+            for pieces in self.outputs
+            for read, extents in pieces
+        ]
+        outputs: Addresses = np.concatenate(places) if places else np.zeros(0, dtype=np.int64)
+        return ArrayProgram(
+            self.name, default_names(groups), groups, self.constants, self.truths, statements, outputs, results
+        )
+
+    def __str__(self) -> str:
+        """The program as text, with the extent as `n`."""
+        first, second = (str(self.bind(size)) for size in self.seen)
+        first_parts, second_parts = re.split(r"(\d+)", first), re.split(r"(\d+)", second)
+        if len(first_parts) != len(second_parts):  # something is written differently where a size is 1
+            return f"for {self.extent.name} = {self.seen[0]}: {first}"
+        merged = ""
+        for k, (a, b) in enumerate(zip(first_parts, second_parts, strict=True)):
+            number = through(int(a), int(b), *self.seen) if k % 2 and a != b else None
+            merged += a if number is None else _text(number, self.extent.name)
+        return merged.replace("):\n", f") for every {self.extent.name}:\n", 1)
+
+
+def generalize(a: ArrayProgram, at_a: int, b: ArrayProgram, at_b: int, name: str = "n") -> OpenArrayProgram | None:
+    """The program that becomes `a` and `b` at two extents; None if they differ in more than sizes."""
+    if a.constants != b.constants or a.truths != b.truths or len(a.statements) != len(b.statements):
+        return None
+
+    def size(x: Any, y: Any) -> Size:
+        line = through(int(x), int(y), at_a, at_b)
+        if line is None:
+            raise _DifferentError
+        return line
+
+    try:
+        statements = [_unified(x, y, size) for x, y in zip(a.statements, b.statements, strict=True)]
+        inputs = _groups(a.input_groups, b.input_groups, size)
+        results = _groups(a.output_groups, b.output_groups, size)
+        outputs = [
+            [
+                (_unified(x, y, size), tuple(map(size, ours, theirs)))
+                for (x, ours), (y, theirs) in zip(first, second, strict=True)
+            ]
+            for first, second in zip(_pieces(a), _pieces(b), strict=True)
+        ]
+    except (_DifferentError, ValueError):
+        return None
+    return OpenArrayProgram(
+        a.name, Extent(name), inputs, results, a.constants, a.truths, statements, outputs, (at_a, at_b)
+    )
+
+
+class _DifferentError(Exception):
+    """The two programs differ in more than sizes."""
+
+
+def _groups(a: Sequence[Group], b: Sequence[Group], size: Any) -> list[tuple[str, Size, bool]]:
+    if [(g.name, g.scalar) for g in a] != [(g.name, g.scalar) for g in b]:
+        raise _DifferentError
+    return [(x.name, size(x.size, y.size), x.scalar) for x, y in zip(a, b, strict=True)]
+
+
+def _pieces(program: ArrayProgram) -> list[list[tuple[Read, tuple[int, ...]]]]:
+    """Each output group as accesses: one if it is strided, else one per run of consecutive addresses."""
+    result = []
+    for _, places in grouped(program.output_groups, program.outputs):
+        shape = factor([places]) if len(places) else None
+        if shape is not None:
+            result.append([(Read(int(places[0]), shape.strides[0]), shape.extents)])
+            continue
+        parts = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1) if len(places) else []
+        result.append([(Read(int(part[0]), (1,)), (len(part),)) for part in parts])
+    return result
+
+
+def _unified(a: Any, b: Any, size: Any) -> Any:
+    """What two statements or nodes have in common, with sizes that may depend on the extent."""
+    if type(a) is not type(b):
+        raise _DifferentError
+    if isinstance(a, Read):
+        if a.table is not None or b.table is not None:
+            if a.table is None or b.table is None or not np.array_equal(a.table, b.table):
+                raise _DifferentError
+            return a
+        return Read(size(a.base, b.base), tuple(size(x, y) for x, y in zip(a.strides, b.strides, strict=True)))
+    if isinstance(a, Apply):
+        if a != b:
+            raise _DifferentError
+        return a
+    if isinstance(a, Fold):
+        if a.primitive is not b.primitive:
+            raise _DifferentError
+        return Fold(a.primitive, tuple(_unified(x, y, size) for x, y in zip(a.segments, b.segments, strict=True)))
+    if isinstance(a, Segment):
+        extents = tuple(size(x, y) for x, y in zip(a.extents, b.extents, strict=True))
+        return Segment(extents, tuple(_unified(x, y, size) for x, y in zip(a.body, b.body, strict=True)))
+    if isinstance(a, Block):
+        if _columns(a.program) != _columns(b.program):
+            raise _DifferentError
+        reads = [size(x, y) for x, y in zip(a.reads.tolist(), b.reads.tolist(), strict=True)]
+        return Block(a.program, reads, size(a.base, b.base))  # type: ignore[arg-type]
+    if (a.name, a.kind, a.part) != (b.name, b.kind, b.part):
+        raise _DifferentError
+    return Statement(
+        a.name,
+        tuple(size(x, y) for x, y in zip(a.shape, b.shape, strict=True)),
+        tuple(_unified(x, y, size) for x, y in zip(a.body, b.body, strict=True)),
+        size(a.base, b.base),
+        a.kind,
+        a.location,
+        a.part,
+    )
+
+
+def _columns(program: Program) -> tuple[Any, ...]:
+    """What a block computes, whatever its variables are called."""
+    return program.opcodes, program.operands, program.constants, program.outputs
+
+
+def _map(node: Any, number: Any) -> Any:
+    """A statement or node with each size replaced by `number(size)`."""
+    if isinstance(node, Read):
+        return node if node.table is not None else Read(number(node.base), tuple(map(number, node.strides)))
+    if isinstance(node, Fold):
+        return Fold(node.primitive, tuple(_map(segment, number) for segment in node.segments))
+    if isinstance(node, Segment):
+        return Segment(tuple(map(number, node.extents)), tuple(_map(inner, number) for inner in node.body))
+    if isinstance(node, Block):
+        return Block(node.program, np.array(list(map(number, node.reads)), dtype=np.int64), number(node.base))
+    if isinstance(node, Statement):
+        body: tuple[Node, ...] = tuple(_map(inner, number) for inner in node.body)
+        return Statement(
+            node.name, tuple(map(number, node.shape)), body, number(node.base), node.kind, node.location, node.part
+        )
+    return node
+
+
+def _text(size: Size, name: str) -> str:
+    if not isinstance(size, Linear):
+        return str(size)
+    text = name if size.factor == 1 else f"{size.factor}*{name}"
+    if size.constant:
+        text += f" {'-' if size.constant < 0 else '+'} {abs(size.constant)}"
+    return text

@@ -1,0 +1,225 @@
+"""The grammar of array programs: the re-rolled program, as array statements over one space of addresses.
+
+Every scalar has an address: first the inputs, then the constants, then the results of the statements, each of which
+writes consecutive addresses. A statement is a loop nest: for each lane of its shape it runs its body, whose nodes read,
+apply primitives, and fold terms from left to right. What stays alone is straight-line code in blocks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...runtime.primitives import TABLE, Primitive
+from ...runtime.sites import Location
+from ..program.program import Group, Program
+from .extents import Size, fixed
+
+Addresses = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Read(NamedTuple):
+    """An access: lane `i, j, ...` (in a fold: term `r, ...` of it) is read at `base + strides . (i, j, ..., r, ...)`.
+
+    With a `table`, a gather: the flat list of addresses in row-major order of lanes and terms; base and strides then
+    mean nothing.
+    """
+
+    base: Size
+    strides: tuple[Size, ...]
+    table: Addresses | None = None
+
+
+class Apply(NamedTuple):
+    """`primitive(operands)`, where operands are positions of earlier nodes of the same body."""
+
+    primitive: Primitive
+    operands: tuple[int, ...]
+
+
+class Segment(NamedTuple):
+    """Some of a fold's terms: for each term index within `extents`, in row-major order, the last node of `body`."""
+
+    extents: tuple[Size, ...]
+    body: tuple[Read | Apply, ...]
+
+
+class Fold(NamedTuple):
+    """A reduction from left to right, `((t0 + t1) + t2) + ...`, over the terms of its segments, one after the other."""
+
+    primitive: Primitive
+    segments: tuple[Segment, ...]
+
+
+Node = Read | Apply | Fold
+
+
+@dataclass
+class Statement:
+    """One array statement: `result[lane] = body(lane)` for all lanes of `shape`.
+
+    Attributes:
+        name: a Python identifier for the result.
+        shape: the extents of the lanes, outermost first.
+        body: the nodes; the last one is the result.
+        base: the address of the first lane; the others follow in row-major order.
+        kind: `f` for numbers, `b` for truth values.
+        location: the user's line that the first lane comes from.
+        part: what it belongs to: "value", "gradient" or "update".
+    """
+
+    name: str
+    shape: tuple[Size, ...]
+    body: tuple[Node, ...]
+    base: Size
+    kind: str
+    location: Location | None = None
+    part: str = "value"
+
+    @property
+    def lanes(self) -> int:
+        return math.prod(map(fixed, self.shape))
+
+    def reads(self) -> Iterator[tuple[Read, tuple[Size, ...]]]:
+        """All accesses, each with the extents of the lanes and terms that it ranges over."""
+        for node in self.body:
+            if isinstance(node, Read):
+                yield node, self.shape
+            elif isinstance(node, Fold):
+                for segment in node.segments:
+                    for inner in segment.body:
+                        if isinstance(inner, Read):
+                            yield inner, self.shape + segment.extents
+
+    @property
+    def is_contraction(self) -> bool:
+        """Whether it sums products: an inner product, a matrix product, ..."""
+        return any(isinstance(node, Fold) and any(map(is_product, node.segments)) for node in self.body)
+
+    @property
+    def is_strided(self) -> bool:
+        """Whether no access needs a gather."""
+        return all(read.table is None for read, _ in self.reads())
+
+
+def is_product(segment: Segment) -> bool:
+    """Whether the terms of a segment are products of two accesses."""
+    if not segment.extents or len(segment.body) != 3:
+        return False
+    a, b, product = segment.body
+    return (
+        isinstance(a, Read) and isinstance(b, Read) and isinstance(product, Apply) and product.primitive.name == "mul"
+    )
+
+
+@dataclass
+class Block:
+    """Straight-line code: a scalar program that reads some addresses and writes consecutive ones."""
+
+    program: Program
+    reads: Addresses
+    base: int
+
+    @property
+    def lanes(self) -> int:
+        return len(self.program.outputs)
+
+
+@dataclass
+class ArrayStats:
+    """What re-rolling found.
+
+    Attributes:
+        equations: of the scalar program.
+        statements: array statements, and blocks of straight-line code.
+        packs: the packs that they were made of, before fusion.
+        contractions: statements that sum products.
+        scalars: equations that stay alone, in blocks.
+        strided: the fraction of all lanes (of packs) that need no gather.
+        workspace: bytes of memory at the peak, with buffers reused.
+        reroll_seconds: how long it took.
+    """
+
+    equations: int
+    statements: int
+    packs: int
+    contractions: int
+    scalars: int
+    strided: float
+    workspace: int
+    reroll_seconds: float
+
+    def as_dict(self) -> dict[str, int | float]:
+        return asdict(self)
+
+
+@dataclass
+class Loops:
+    """A program as array statements: what `ArrayProgram` prints, checks and evaluates.
+
+    Attributes:
+        name, input_names, input_groups, output_groups: as in `Program`.
+        constants: numbers that stand in the program, laid out so that accesses to them are strided.
+        truths: truth values that stand in the program.
+        statements: in the order in which they run.
+        outputs: the address of each output.
+        stats: what re-rolling found.
+    """
+
+    name: str
+    input_names: list[str]
+    input_groups: list[Group]
+    constants: list[float] = field(default_factory=list)
+    truths: list[bool] = field(default_factory=list)
+    statements: list[Statement | Block] = field(default_factory=list)
+    outputs: Addresses = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    output_groups: list[Group] = field(default_factory=list)
+    stats: ArrayStats = field(default_factory=lambda: ArrayStats(0, 0, 0, 0, 0, 1.0, 0, 0.0))
+
+    @property
+    def inputs(self) -> int:
+        """The number of inputs."""
+        return len(self.input_names)
+
+    @property
+    def first_truth(self) -> int:
+        """The address of the first truth value among the constants."""
+        return self.inputs + len(self.constants)
+
+    @property
+    def first_result(self) -> int:
+        """The address of the first statement's first lane."""
+        return self.first_truth + len(self.truths)
+
+    @property
+    def size(self) -> int:
+        """The number of addresses."""
+        return self.first_result + sum(statement.lanes for statement in self.statements)
+
+
+def addresses(read: Read, extents: Sequence[Size]) -> Addresses:
+    """The addresses that an access reads, flat, in row-major order of lanes and terms."""
+    if read.table is not None:
+        return read.table
+    result = np.full((), fixed(read.base), dtype=np.int64)
+    for extent, stride in zip(extents, read.strides, strict=True):
+        result = result[..., None] + fixed(stride) * np.arange(fixed(extent), dtype=np.int64)
+    return result.ravel()
+
+
+def used_primitives(program: Loops) -> set[Primitive]:
+    """The primitives that an array program applies."""
+    used: set[Primitive] = set()
+    for statement in program.statements:
+        if isinstance(statement, Block):
+            used |= {TABLE[opcode] for opcode in set(statement.program.opcodes)}
+            continue
+        for node in statement.body:
+            bodies = [segment.body for segment in node.segments] if isinstance(node, Fold) else []
+            used |= {n.primitive for n in itertools.chain([node], *bodies) if not isinstance(n, Read)}
+    return used

@@ -1,0 +1,335 @@
+"""Fusion: a pack that only one loop reads is computed inside it.
+
+A loop is what will become a statement: its nodes read vectors of addresses (one per lane; in a fold's segment a matrix,
+a row per lane), apply primitives, and fold.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ....runtime.primitives import Primitive
+from ...program.program import Program
+from ..grammar import Apply
+from .packs import Pack
+
+Addresses = np.ndarray[Any, np.dtype[np.int64]]
+
+#: A loop grows to at most so many nodes.
+_NODES = 48
+
+
+@dataclass
+class Terms:
+    """A segment of a fold: its nodes, whose vectors are matrices with a column per term."""
+
+    nodes: list[Any]
+
+
+@dataclass
+class Folding:
+    """A fold among the nodes of a loop."""
+
+    primitive: Primitive
+    segments: list[Terms]
+
+
+#: A node is a vector that is read, an application, or a fold.
+Nodes = list[Any]
+
+
+@dataclass
+class Loop:
+    """What will become a statement.
+
+    Attributes:
+        base: the address of its first lane.
+        lanes: how many there are.
+        nodes: what it does; the last node is the result.
+        primitive: of the result.
+        equations: the equation that each lane comes from.
+        order: what decides on when it runs.
+        places: the address of each lane.
+    """
+
+    base: int
+    lanes: int
+    nodes: Nodes
+    primitive: Primitive
+    equations: Addresses
+    order: tuple[int, int]
+    places: Addresses
+
+    def bodies(self) -> Iterator[Nodes]:
+        """The nodes of the loop, and of each segment of its folds."""
+        yield self.nodes
+        for node in self.nodes:
+            if isinstance(node, Folding):
+                for segment in node.segments:
+                    yield segment.nodes
+
+    @property
+    def folds(self) -> bool:
+        return any(isinstance(node, Folding) for node in self.nodes)
+
+
+def loops_of(packs: Sequence[Pack]) -> list[Loop]:
+    """A loop per pack."""
+    loops = []
+    for pack in packs:
+        if pack.fold:
+            nodes: Nodes = [Folding(pack.primitive, [Terms([matrix]) for matrix in pack.operands])]
+        else:
+            nodes, places = [], []
+            for vector in pack.operands:
+                place = next((k for k, known in enumerate(nodes) if np.array_equal(known, vector)), len(nodes))
+                if place == len(nodes):
+                    nodes.append(vector)
+                places.append(place)
+            nodes.append(Apply(pack.primitive, tuple(places)))
+        places_of = pack.base + np.arange(pack.lanes)
+        loops.append(Loop(pack.base, pack.lanes, nodes, pack.primitive, pack.equations, pack.order, places_of))
+    return loops
+
+
+def fuse(loops: Sequence[Loop], wanted: Sequence[Addresses], inputs: int) -> list[Loop]:
+    """Leave out loops that nobody reads, and put those that one other loop reads into it.
+
+    Args:
+        loops: in an order in which they can run.
+        wanted: addresses that are read from outside: outputs, and what blocks of scalars read.
+        inputs: addresses below this one are no loop's.
+    """
+    fusion = _Fusion(loops, wanted, inputs)
+    fusion.drop_unread()
+    for loop in loops:
+        if loop.base in fusion.alive:
+            fusion.absorb(loop)
+    return _rejoined([loop for loop in loops if loop.base in fusion.alive])
+
+
+def arrange_loops(loops: Sequence[Loop], program: Program, size: int) -> list[Loop]:
+    """The loops in an order in which they can run: by stage, then as a reader expects them.
+
+    First what computes the value, then its gradient, then the update; inside these by height.
+    """
+    owner = np.full(size, -1, dtype=np.int64)
+    for k, loop in enumerate(loops):
+        owner[loop.places] = k
+    waiting = [0] * len(loops)
+    readers: list[list[int]] = [[] for _ in loops]
+    for k, loop in enumerate(loops):
+        read = [np.unique(owner[node]) for nodes in loop.bodies() for node in nodes if isinstance(node, np.ndarray)]
+        for other in {int(o) for found in read for o in found if o >= 0}:
+            readers[other].append(k)
+            waiting[k] += 1
+    parts = ["value", "gradient", "update"]
+    rank = [
+        (loop.order[0], parts.index(part_of(program, int(loop.equations.max()))), loop.order[1], k)
+        for k, loop in enumerate(loops)
+    ]
+    ready = [rank[k] for k in range(len(loops)) if not waiting[k]]
+    heapq.heapify(ready)
+    result = []
+    while ready:
+        k = heapq.heappop(ready)[-1]
+        result.append(loops[k])
+        for reader in readers[k]:
+            waiting[reader] -= 1
+            if not waiting[reader]:
+                heapq.heappush(ready, rank[reader])
+    return result
+
+
+def part_of(program: Program, equation: int) -> str:
+    """What an equation belongs to: "value", "gradient" or "update"."""
+    if equation < program.primal:
+        return "value"
+    return "update" if 0 <= program.update <= equation else "gradient"
+
+
+def _rejoined(loops: Sequence[Loop]) -> list[Loop]:
+    """Put loops together that do the same at the same time: parts of one pack that were not fused after all.
+
+    They have the same stage and height, hence none of them depends on another.
+    """
+    alike: dict[Any, list[Loop]] = {}
+    for loop in loops:
+        alike.setdefault((loop.order, _form(loop.nodes)), []).append(loop)
+    return [parts[0] if len(parts) == 1 else _joined(parts) for parts in alike.values()]
+
+
+def _form(nodes: Nodes) -> tuple[Any, ...]:
+    """What nodes do, whatever they read."""
+    form: list[Any] = []
+    for node in nodes:
+        if isinstance(node, np.ndarray):
+            form.append(node.shape[1:])
+        elif isinstance(node, Apply):
+            form.append(node)
+        else:
+            form.append((node.primitive, *(_form(segment.nodes) for segment in node.segments)))
+    return tuple(form)
+
+
+def _joined(parts: Sequence[Loop]) -> Loop:
+    equations = np.concatenate([loop.equations for loop in parts])
+    order = np.argsort(equations, kind="stable")
+
+    def together(nodes: Sequence[Nodes]) -> Nodes:
+        joined: Nodes = []
+        for same in zip(*nodes, strict=True):
+            if isinstance(same[0], np.ndarray):
+                joined.append(np.concatenate(same)[order])
+            elif isinstance(same[0], Apply):
+                joined.append(same[0])
+            else:
+                segments = zip(*(node.segments for node in same), strict=True)
+                joined.append(
+                    Folding(same[0].primitive, [Terms(together([s.nodes for s in segment])) for segment in segments])
+                )
+        return joined
+
+    return Loop(
+        parts[0].base, len(order), together([loop.nodes for loop in parts]), parts[0].primitive, equations[order],
+        parts[0].order, np.concatenate([loop.places for loop in parts])[order],
+    )  # fmt: skip
+
+
+class _Fusion:
+    def __init__(self, loops: Sequence[Loop], wanted: Sequence[Addresses], inputs: int) -> None:
+        self.loops = loops
+        self.by_base = sorted(loops, key=lambda loop: loop.base)
+        self.bases = [loop.base for loop in self.by_base]
+        self.alive = set(self.bases)
+        self.inputs = inputs
+        self.readers = dict.fromkeys(self.bases, 0)  # by base: how many vectors read from the loop
+        self.pinned: set[int] = set()  # read from outside, or together with others
+        for vector in wanted:
+            for base in self._owners(vector):
+                self.pinned.add(base)
+        for loop in loops:
+            for base, alone in self._read_by(loop):
+                self.readers[base] += 1
+                if not alone:
+                    self.pinned.add(base)
+
+    def _owner(self, address: int) -> int:
+        """The base of the loop that makes an address, or -1."""
+        position = bisect.bisect_right(self.bases, address) - 1
+        if position < 0 or address >= self.bases[position] + self.by_base[position].lanes:
+            return -1
+        return self.bases[position]
+
+    def _owners(self, vector: Addresses) -> list[int]:
+        """The bases of the loops that a vector reads from."""
+        if not vector.size:
+            return []
+        low, high = int(vector.min()), int(vector.max())
+        if high < self.inputs:
+            return []
+        if self._owner(low) >= 0 and self._owner(low) == self._owner(high):
+            return [self._owner(low)]
+        owners = {self._owner(address) for address in np.unique(vector).tolist()}
+        return sorted(owners - {-1})
+
+    def _read_by(self, loop: Loop) -> Iterator[tuple[int, bool]]:
+        """Each loop that a vector of this one reads from, and whether it reads from it alone."""
+        for nodes in loop.bodies():
+            for node in nodes:
+                if isinstance(node, np.ndarray):
+                    owners = self._owners(node)
+                    for base in owners:
+                        yield base, len(owners) == 1 and self._owner(int(node.min())) == base
+
+    def drop_unread(self) -> None:
+        for loop in reversed(self.loops):
+            if not self.readers[loop.base] and loop.base not in self.pinned:
+                self.alive.discard(loop.base)
+                for base, _ in self._read_by(loop):
+                    self.readers[base] -= 1
+
+    def absorb(self, loop: Loop) -> None:
+        """Put into a loop what only it reads. All that it reads has absorbed what it can."""
+        for nodes in list(loop.bodies()):
+            inside = nodes is not loop.nodes
+            position = 0
+            while position < len(nodes):
+                where = self._only_read_here(nodes, position, inside)
+                if where is None:
+                    position += 1
+                else:  # the first of the producer's nodes will stand there: it is looked at next
+                    self._inline(nodes, where)
+                    position = where
+
+    def _only_read_here(self, nodes: Nodes, position: int, inside: bool) -> int | None:
+        """Where the producer of a vector can be put: nobody else reads it, and it is computed as often as it is read.
+
+        That is the first place where the vector is read, if it is read several times.
+        """
+        vector = nodes[position]
+        if not isinstance(vector, np.ndarray):
+            return None
+        base = self._owner(int(vector.flat[0]))
+        if base < 0 or base in self.pinned or base not in self.alive:
+            return None
+        producer = self._loop(base)
+        if producer.lanes != vector.size or (inside and producer.folds) or len(nodes) + len(producer.nodes) > _NODES:
+            return None
+        places = self._places(nodes, base)
+        if self.readers[base] != len(places) or any(not np.array_equal(nodes[k], vector) for k in places):
+            return None
+        return places[0]
+
+    def _loop(self, base: int) -> Loop:
+        return self.by_base[bisect.bisect_left(self.bases, base)]
+
+    def _places(self, nodes: Nodes, base: int) -> list[int]:
+        """The nodes that read from the loop at a base."""
+        return [
+            k for k, node in enumerate(nodes) if isinstance(node, np.ndarray) and self._owner(int(node.flat[0])) == base
+        ]
+
+    def _inline(self, nodes: Nodes, position: int) -> None:
+        """Put the producer of the vector at `position` in its place; equal ones read its result, too."""
+        vector = nodes[position]
+        base = self._owner(int(vector.flat[0]))
+        producer = self._loop(base)
+        equal = self._places(nodes, base)
+        added = len(producer.nodes) - 1
+        lanes = vector - base
+        whole = bool((lanes.ravel() == np.arange(producer.lanes)).all())
+
+        def moved(node: Any) -> Any:
+            if isinstance(node, np.ndarray):
+                return node.reshape(vector.shape) if whole else node[lanes]
+            if isinstance(node, Apply):
+                return Apply(node.primitive, tuple(operand + position for operand in node.operands))
+            if whole:
+                return node
+            return Folding(
+                node.primitive,
+                [
+                    Terms([inner[lanes] if isinstance(inner, np.ndarray) else inner for inner in segment.nodes])
+                    for segment in node.segments
+                ],
+            )
+
+        # Where everything goes: the producer to `position`, equal vectors to its result, what follows behind it.
+        places = []
+        for k in range(len(nodes)):
+            passed = sum(position < other < k for other in equal)
+            places.append(position + added if k in equal else k if k < position else k + added - passed)
+        rest = [
+            Apply(node.primitive, tuple(places[k] for k in node.operands)) if isinstance(node, Apply) else node
+            for k, node in enumerate(nodes)
+            if k not in equal
+        ]
+        nodes[:] = [*rest[:position], *map(moved, producer.nodes), *rest[position:]]
+        self.alive.discard(base)

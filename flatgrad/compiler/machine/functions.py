@@ -1,0 +1,124 @@
+"""The Python side of machine code: functions that bring arguments into its memory and take results out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..languages.calling import argument_names, bring_in, idle_workspaces, with_workspace
+from ..languages.numpy import ArrayFunction, Emitted
+from ..languages.python import docstring, signature
+from ..loops.array_program import ArrayProgram
+from ..program.spelling import filled, safe_comment
+from .llvm import NativeCode, emit_llvm
+from .native import NativeFunction, assemble_cached, host
+from .operations import Machine
+from .training import StepLayout, training_loop
+
+#: What stands above source that machine code runs for.
+NOTE = "Machine code runs: print(kernel.arrays) shows its loops, kernel.save('f.c') writes them in C."
+#: Calls that take longer than this by the estimate, in nanoseconds, release the interpreter lock (threads take turns
+#: every 5 ms anyway).
+_LONG = 100_000.0
+
+
+def emit_native(
+    functions: Sequence[ArrayFunction], header: Sequence[str], *, fast: bool = False, costs: Sequence[float] = ()
+) -> Emitted:
+    """Compile array programs, and print the functions that call the result.
+
+    Args:
+        functions: what to compile.
+        header: lines for the top of the source.
+        fast: let additions be reassociated and products be fused into them.
+        costs: about how long each function takes, in nanoseconds.
+    """
+    made = [
+        native_function(_assembly(function.program, fast), fast=fast, release=cost > _LONG)
+        for function, cost in zip(functions, [*costs, *[0.0] * (len(functions) - len(costs))], strict=True)
+    ]
+    return print_native(functions, made, header)
+
+
+def print_native(functions: Sequence[ArrayFunction], made: Sequence[NativeFunction], header: Sequence[str]) -> Emitted:
+    """Print the functions that call machine code. Of their programs, arguments and results matter, not the statements.
+
+    Args:
+        functions: what is called how.
+        made: the machine code of each.
+        header: lines for the top of the source.
+    """
+    data: dict[str, Any] = {}
+    sections = []
+    for function, code in zip(functions, made, strict=True):
+        name = code_name(function.name)
+        data[name] = code
+        sections += _wrapper(function, code.layout.outputs, name)
+    head = "".join(safe_comment(f"# {line}") + "\n" for line in [*header, NOTE])
+    head += f"\n{idle_workspaces([function.name for function in functions])}"
+    return Emitted(
+        [head, *(f"\n\n{section}" for section in sections)],
+        data,
+        [code.layout.bytes for code in made],
+    )
+
+
+def native_step(program: ArrayProgram, layout: Callable[[NativeCode], StepLayout], *, fast: bool) -> NativeFunction:
+    """A training step with the loop around it, compiled."""
+    code = _assembly(program, fast)
+    code = code._replace(assembly=f"{code.assembly}\n{training_loop(layout(code))}")
+    return native_function(code, fast=fast, release=True)
+
+
+def compile_natively(program: ArrayProgram) -> NativeFunction:
+    """The machine code of a small program in exact mode, without functions that call it."""
+    return native_function(_assembly(program, fast=False), fast=False, release=False)
+
+
+def _assembly(program: ArrayProgram, fast: bool) -> NativeCode:
+    return emit_llvm(program, Machine(host().lanes, host().shortcuts, host().vector_math), fast=fast)
+
+
+def native_function(code: NativeCode, *, fast: bool, release: bool) -> NativeFunction:
+    """Assemble (or take from the cache) and load code."""
+    key, machine_code = assemble_cached(code.assembly, fast=fast)
+    return NativeFunction(machine_code, code.layout, release=release, key=key)
+
+
+def code_name(function: str) -> str:
+    """The name by which the source of a function refers to its machine code."""
+    return f"{function.upper()}_CODE"
+
+
+def _wrapper(function: ArrayFunction, outputs: Sequence[tuple[int, int]], data: str) -> list[str]:
+    program, name = function.program, function.name
+    arguments = argument_names(program)
+    lines, views = bring_in(program, arguments)
+    results = []
+    for k, (group, (place, size)) in enumerate(zip(program.output_groups, outputs, strict=True)):
+        if group.scalar:
+            results.append(f"memory.item({place})")
+        else:
+            views.append(f"r{k} = memory[{place}:{place + size}]")
+            results.append(f"r{k}.copy()")
+    returned = f"return {', '.join(results)}"
+    workspace = [
+        f"def {name}_workspace():",
+        f'    """Allocate the memory that `{name}` works in; return the function."""',
+        f"    memory, fault = {data}.workspace()",
+        *(f"    {view}" for view in views),
+        "",
+        *(f"    {line}" for line in signature("run", arguments)),
+        *(f"        {line}" for line in lines),
+        "        if fault():",
+        '            raise ArithmeticError("an operation outside of its domain, or out of range")',
+        *(
+            ["        return (", *filled(results, " " * 12), "        )"]
+            if len(returned) > 90
+            else [f"        {returned}"]
+        ),
+        "",
+        "    return run",
+    ]
+    entry = with_workspace(name, arguments, docstring(program, function.doc))
+    return ["\n".join(workspace) + "\n", entry]

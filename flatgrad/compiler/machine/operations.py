@@ -1,0 +1,385 @@
+"""Primitives as LLVM instructions, for scalars and for vectors: one row of `SPELLINGS` each.
+
+In exact mode no operation carries a fast-math flag, and functions of `math` are calls of the libm that CPython itself
+calls, under names of our own that LLVM knows nothing about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ...runtime import primitives as p
+from ...runtime.errors import OptionError
+from ...runtime.primitives import Primitive
+from ..loops.array_program import ArrayProgram
+from ..loops.grammar import used_primitives
+from ..program.spelling import llvm_number as number
+from .text import Function, Value, type_of
+
+
+class Machine(NamedTuple):
+    """What the emitter needs to know of the machine.
+
+    Attributes:
+        lanes: how many numbers fit into a vector.
+        shortcuts: whether it multiplies and adds in one operation, and its libm is one whose `pow` is known to be
+            accurate.
+        vector_math: functions of `math` that it has for whole vectors, by name and lanes, with their names. They are
+            used in fast mode only: their results are a few units of the last place off.
+    """
+
+    lanes: int
+    shortcuts: bool
+    vector_math: Mapping[tuple[str, int], str] = {}
+
+
+class Writer:
+    """Writes the operations of one function: what the spellings of primitives are written in."""
+
+    def __init__(self, function: Function, fast: bool, machine: Machine) -> None:
+        self.function, self.flags = function, "reassoc nsz contract " if fast else ""
+        self.called: set[str] = set()
+        exact = machine.shortcuts and not fast
+        self.shortcuts = {number(e): how for e, how in _SHORTCUTS.items()} if exact else {}
+        self.vector_math = machine.vector_math if fast else {}
+
+    def same(self, values: Sequence[Value], kinds: str) -> tuple[list[str], int]:
+        """Values with the same number of lanes: scalars are repeated where others are vectors."""
+        lanes = max((lanes for _, lanes in values), default=0)
+        return [self.splat(value, kind, lanes) for value, kind in zip(values, kinds, strict=True)], lanes
+
+    def splat(self, value: Value, kind: str, lanes: int) -> str:
+        name, own = value
+        if own == lanes:
+            return name
+        vector, scalar = (f"<{lanes} x i64>", "i64") if kind == "i" else (type_of(kind, lanes), type_of(kind, 0))
+        first = self.function.let(f"insertelement {vector} poison, {scalar} {name}, i32 0")
+        return self.function.let(f"shufflevector {vector} {first}, {vector} poison, <{lanes} x i32> zeroinitializer")
+
+    def binary(self, operation: str, a: Value, b: Value, kind: str = "f") -> Value:
+        (x, y), lanes = self.same([a, b], kind * 2)
+        flags = self.flags if operation[0] == "f" else ""
+        return self.function.let(f"{operation} {flags}{type_of(kind, lanes)} {x}, {y}"), lanes
+
+    def unary(self, operation: str, a: Value) -> Value:
+        return self.function.let(f"{operation} {type_of('f', a[1])} {a[0]}"), a[1]
+
+    def compare(self, how: str, a: Value, b: Value) -> Value:
+        (x, y), lanes = self.same([a, b], "ff")
+        return self.function.let(f"fcmp {how} {type_of('f', lanes)} {x}, {y}"), lanes
+
+    def select(self, condition: Value, a: Value, b: Value) -> Value:
+        if condition[1] == 0:
+            (x, y), lanes = self.same([a, b], "ff")
+            kind = type_of("f", lanes)
+            return self.function.let(f"select i1 {condition[0]}, {kind} {x}, {kind} {y}"), lanes
+        (c, x, y), lanes = self.same([condition, a, b], "bff")
+        kind = type_of("f", lanes)
+        return self.function.let(f"select {type_of('b', lanes)} {c}, {kind} {x}, {kind} {y}"), lanes
+
+    def both(self, a: Value, b: Value) -> Value:
+        return self.binary("and", a, b, "b")
+
+    def either(self, a: Value, b: Value) -> Value:
+        return self.binary("or", a, b, "b")
+
+    def invert(self, a: Value) -> Value:
+        kind = type_of("b", a[1])
+        ones = f"<{', '.join(['i1 true'] * a[1])}>" if a[1] else "true"
+        return self.function.let(f"xor {kind} {a[0]}, {ones}"), a[1]
+
+    def constant(self, value: float) -> Value:
+        return number(value), 0
+
+    def intrinsic(self, name: str, a: Value) -> Value:
+        """An operation that LLVM has as an exact instruction: `sqrt`, `fabs`."""
+        suffix = f"v{a[1]}f64" if a[1] else "f64"
+        kind = type_of("f", a[1])
+        self.called.add(f"declare {kind} @llvm.{name}.{suffix}({kind})")
+        return self.function.let(f"call {kind} @llvm.{name}.{suffix}({kind} {a[0]})"), a[1]
+
+    def libm(self, name: str, *operands: Value) -> Value:
+        """A function of libm, lane by lane; in fast mode for all lanes at once, where there is one for vectors."""
+        names, lanes = self.same(operands, "f" * len(operands))
+        if (name, lanes) in self.vector_math:
+            kind, name = type_of("f", lanes), self.vector_math[name, lanes]
+            self.called.add(f"declare {kind} @flatgrad_{name}({', '.join([kind] * len(operands))}) #1")
+            return self.function.let(f"call {kind} @flatgrad_{name}({', '.join(f'{kind} {n}' for n in names)})"), lanes
+        self.called.add(f"declare double @flatgrad_{name}({', '.join(['double'] * len(operands))}) #1")
+        let = self.function.let
+        if not lanes:
+            result = let(f"call double @flatgrad_{name}({', '.join(f'double {n}' for n in names)})")
+        else:
+            kind = type_of("f", lanes)
+            result = "poison"
+            for k in range(lanes):
+                items = [let(f"extractelement {kind} {n}, i32 {k}") for n in names]
+                one = let(f"call double @flatgrad_{name}({', '.join(f'double {i}' for i in items)})")
+                result = let(f"insertelement {kind} {result}, double {one}, i32 {k}")
+        return result, lanes
+
+    def guarded(self, result: Value, *operands: Value) -> Value:
+        """A fault where a result is NaN though no operand is, or infinite though all are finite."""
+        infinity = self.constant(math.inf)
+        sound = self.compare("ord", operands[0], operands[-1])
+        broken = self.both(self.compare("uno", result, result), sound)
+        finite = self.compare("olt", self.intrinsic("fabs", operands[0]), infinity)
+        for operand in operands[1:]:
+            finite = self.both(finite, self.compare("olt", self.intrinsic("fabs", operand), infinity))
+        overflowed = self.both(self.compare("oeq", self.intrinsic("fabs", result), infinity), finite)
+        self.function.note_fault(self.either(broken, overflowed))
+        return result
+
+    # --- powers -------------------------------------------------------------------------------------------------------
+
+    def power(self, base: Value, exponent: Value, raises: bool = True) -> Value:
+        """libm's `pow`; for some exponents mostly without calling it. With `raises` it faults where Python raises.
+
+        With fused operations glibc's `pow` takes the logarithm with a relative error of 1.3 * 2**-68, and makes of it a
+        result within 0.509 units of the last place (stated beside its source, sysdeps/ieee754/dbl-64/e_pow.c). A result
+        between 2**-64 and 2**64 is hence within 0.509 + 64 * log(2) * 1.3 * 2**-15 < 0.511 units of the true one. If
+        that is more than 0.011 units away from the middle between two doubles, the correctly rounded
+        result is the same. It is computed with its error; where the error is too near half a unit, or the result is out
+        of this range, `pow` is called. (Below a power of two a unit is half as large; no double has a square, cube,
+        reciprocal or root so near the middle there.)
+        """
+        approximate = self.shortcuts.get(exponent[0]) if not exponent[1] else None
+        if approximate is None:
+            result = self.libm("pow", base, exponent)
+            return self.guarded(result, base, exponent) if raises else result
+        result, error = approximate(self, base)
+        certain = self._certain(result, error)
+        if exponent[0] == number(2.0):  # what `relu` leaves are often zeros
+            certain = self.either(certain, self.compare("oeq", base, self.constant(0.0)))
+        return self._repaired(result, self.invert(certain), base, exponent, raises)
+
+    def _certain(self, result: Value, error: Value) -> Value:
+        """Whether a result is certain: its error is not near half a unit of the last place, nor it far from 1."""
+        lanes = result[1]
+        wide, kind = f"<{lanes} x i64>" if lanes else "i64", type_of("f", lanes)
+        let = self.function.let
+        bits = let(f"bitcast {kind} {result[0]} to {wide}")
+        mask = self.splat((str(0x7FF << 52), 0), "i", lanes)
+        scale = let(f"bitcast {wide} {let(f'and {wide} {bits}, {mask}')} to {kind}"), lanes
+        certain = self.compare("olt", self.intrinsic("fabs", error), self.binary("fmul", scale, self.constant(_MIDDLE)))
+        certain = self.both(certain, self.compare("ogt", scale, self.constant(2.0**-64)))
+        return self.both(certain, self.compare("olt", scale, self.constant(2.0**64)))
+
+    def _repaired(self, result: Value, wrong: Value, base: Value, exponent: Value, raises: bool) -> Value:
+        """The result with the lanes that are not certain computed by `pow`, one by one."""
+        function, lanes = self.function, max(result[1], 1)
+        let, kind = function.let, type_of("f", result[1])
+        bits = f"i{max(lanes, 8)}"
+        found = let(f"bitcast <{lanes} x i1> {wrong[0]} to i{lanes}") if result[1] else wrong[0]
+        mask = found if lanes >= 8 else let(f"zext i{lanes} {found} to {bits}")
+        bases = function.allocate(kind)
+        bases_given = self.splat(base, "f", result[1])
+        function.count += 1
+        spill, head, end = (f"{name}{function.count}" for name in ("spill", "repair", "repaired"))
+        any_wrong = let(f"icmp ne {bits} {mask}, 0")
+        before = function.block
+        function.do(f"br i1 {any_wrong}, label %{spill}, label %{end}")
+        function.lines.append(f"{spill}:")
+        function.do(f"store {kind} {bases_given}, ptr {bases}")
+        function.do(f"br label %{head}")
+        function.lines.append(f"{head}:")
+        place = len(function.lines)
+        function.lines += ["", ""]
+        left, so_far = function.fresh(), function.fresh()
+        function.block = head
+        self.called.add(f"declare {bits} @llvm.cttz.{bits}({bits}, i1)")
+        lane = let(f"zext {bits} {let(f'call {bits} @llvm.cttz.{bits}({bits} {left}, i1 true)')} to i64")
+        source = let(f"getelementptr double, ptr {bases}, i64 {lane}")
+        power = self.libm("pow", (let(f"load double, ptr {source}"), 0), exponent)
+        if raises:
+            self.guarded(power, (let(f"load double, ptr {source}"), 0), exponent)
+        mended = power[0]
+        if result[1]:  # as a vector: a scalar that is stored and loaded again with its neighbours makes the load wait
+            wide = f"<{lanes} x i64>"
+            own = ", ".join(f"i64 {k}" for k in range(lanes))
+            here = let(f"icmp eq {wide} {self.splat((lane, 0), 'i', lanes)}, <{own}>")
+            mended = self.select((here, lanes), power, (so_far, lanes))[0]
+        fewer = let(f"and {bits} {left}, {let(f'sub {bits} {left}, 1')}")
+        more = let(f"icmp ne {bits} {fewer}, 0")
+        function.do(f"br i1 {more}, label %{head}, label %{end}")
+        function.lines[place] = f"  {left} = phi {bits} [ {mask}, %{spill} ], [ {fewer}, %{function.block} ]"
+        function.lines[place + 1] = (
+            f"  {so_far} = phi {kind} [ {result[0]}, %{spill} ], [ {mended}, %{function.block} ]"
+        )
+        function.lines.append(f"{end}:")
+        function.block = end
+        return let(f"phi {kind} [ {result[0]}, %{before} ], [ {mended}, %{head} ]"), result[1]
+
+    def fused(self, a: Value, b: Value, c: Value) -> Value:
+        """a * b + c, rounded once."""
+        (x, y, z), lanes = self.same([a, b, c], "fff")
+        kind, suffix = type_of("f", lanes), f"v{lanes}f64" if lanes else "f64"
+        self.called.add(f"declare {kind} @llvm.fma.{suffix}({kind}, {kind}, {kind})")
+        return self.function.let(f"call {kind} @llvm.fma.{suffix}({kind} {x}, {kind} {y}, {kind} {z})"), lanes
+
+
+#: 0.489 units of the last place of a number whose leading bit is 1.
+_MIDDLE = 0.489 * 2.0**-52
+
+
+def _square(w: Writer, x: Value) -> tuple[Value, Value]:
+    result = w.binary("fmul", x, x)
+    return result, w.fused(x, x, w.unary("fneg", result))
+
+
+def _cube(w: Writer, x: Value) -> tuple[Value, Value]:
+    square, low = _square(w, x)
+    high = w.binary("fmul", square, x)
+    rest = w.fused(low, x, w.fused(square, x, w.unary("fneg", high)))
+    result = w.binary("fadd", high, rest)
+    return result, w.binary("fadd", w.binary("fsub", high, result), rest)
+
+
+def _reciprocal(w: Writer, x: Value) -> tuple[Value, Value]:
+    result = w.binary("fdiv", w.constant(1.0), x)
+    return result, w.binary("fmul", w.fused(w.unary("fneg", result), x, w.constant(1.0)), result)
+
+
+def _square_root(w: Writer, x: Value) -> tuple[Value, Value]:
+    result = w.intrinsic("sqrt", x)
+    rest = w.fused(w.unary("fneg", result), result, x)
+    return result, w.binary("fdiv", rest, w.binary("fadd", result, result))
+
+
+#: Exponents for which the correctly rounded power, and about by how much it is wrong, are cheap to compute.
+_SHORTCUTS = {2.0: _square, 3.0: _cube, -1.0: _reciprocal, 0.5: _square_root}
+
+Spelling = Callable[..., Value]
+
+
+def _called(name: str, *, raises: bool = True) -> Spelling:
+    def spelling(w: Writer, *operands: Value) -> Value:
+        result = w.libm(name, *operands)
+        return w.guarded(result, *operands) if raises else result
+
+    return spelling
+
+
+def _division(w: Writer, a: Value, b: Value) -> Value:
+    w.function.note_fault(w.compare("oeq", b, w.constant(0.0)))
+    return w.binary("fdiv", a, b)
+
+
+def _root(w: Writer, a: Value) -> Value:
+    w.function.note_fault(w.compare("olt", a, w.constant(0.0)))
+    return w.intrinsic("sqrt", a)
+
+
+def _checked(w: Writer, a: Value, fault: Value) -> Value:
+    w.function.note_fault(fault)
+    return a
+
+
+def _maximum(w: Writer, a: Value, b: Value) -> Value:
+    return w.select(w.either(w.compare("oge", a, b), w.compare("uno", a, a)), a, b)
+
+
+def _minimum(w: Writer, a: Value, b: Value) -> Value:
+    return w.select(w.either(w.compare("ole", a, b), w.compare("uno", a, a)), a, b)
+
+
+def _hypot(w: Writer, a: Value, b: Value) -> Value:
+    a, b = w.intrinsic("fabs", a), w.intrinsic("fabs", b)
+
+    def any_of(how: str, limit: float) -> Value:
+        return w.either(w.compare(how, a, w.constant(limit)), w.compare(how, b, w.constant(limit)))
+
+    large, usual = any_of("ogt", 2.0**500), any_of("uge", 2.0**-460)
+    scale, back = (
+        w.select(large, w.constant(1.0 / factor), w.select(usual, w.constant(1.0), w.constant(factor)))
+        for factor in (2.0**600, 2.0**-600)
+    )
+    x, y = w.binary("fmul", a, scale), w.binary("fmul", b, scale)
+    root = w.intrinsic("sqrt", w.binary("fadd", w.binary("fmul", x, x), w.binary("fmul", y, y)))
+    return w.select(any_of("oeq", math.inf), w.constant(math.inf), w.binary("fmul", root, back))
+
+
+def _small_exp(w: Writer, x: Value) -> Value:
+    """exp(-|x|), which cannot overflow."""
+    return w.libm("exp", w.unary("fneg", w.intrinsic("fabs", x)))
+
+
+def _sigmoid(w: Writer, x: Value) -> Value:
+    e, one = _small_exp(w, x), w.constant(1.0)
+    top = w.select(w.compare("oge", x, w.constant(0.0)), one, e)
+    return w.binary("fdiv", top, w.binary("fadd", one, e))
+
+
+def _softplus(w: Writer, x: Value) -> Value:
+    tail = w.libm("log1p", _small_exp(w, x))
+    return w.select(w.compare("ogt", x, w.constant(0.0)), w.binary("fadd", x, tail), tail)
+
+
+def _total(primitive: Primitive) -> Primitive:
+    """The row that stands for a primitive where nothing may raise."""
+    assert primitive.total is not None
+    return primitive.total
+
+
+_FUNCTIONS = (
+    p.exp, p.expm1, p.log, p.log1p, p.tanh, p.sinh, p.cosh, p.sin, p.cos, p.tan, p.asin, p.acos, p.atan, p.atan2, p.erf,
+    p.erfc,
+)  # fmt: skip
+#: The primitives that are calls of libm, at least sometimes.
+CALLING = {*_FUNCTIONS, p.power, p.sigmoid, p.softplus}
+CALLING |= set(map(_total, CALLING))
+
+#: How each primitive is written. A new primitive that machine code should know is one new row.
+SPELLINGS: dict[Primitive, Spelling] = {
+    p.add: lambda w, a, b: w.binary("fadd", a, b),
+    p.mul: lambda w, a, b: w.binary("fmul", a, b),
+    p.sub: lambda w, a, b: w.binary("fsub", a, b),
+    p.neg: lambda w, a: w.unary("fneg", a),
+    p.div: _division,
+    p.power: lambda w, a, b: w.power(a, b),
+    p.relu: lambda w, x: w.select(w.compare("olt", x, w.constant(0.0)), w.constant(0.0), x),
+    p.maximum: _maximum,
+    p.minimum: _minimum,
+    p.abs: lambda w, x: w.intrinsic("fabs", x),
+    p.sqrt: _root,
+    p.hypot: _hypot,
+    p.sigmoid: _sigmoid,
+    p.softplus: _softplus,
+    p.less: lambda w, a, b: w.compare("olt", a, b),
+    p.less_equal: lambda w, a, b: w.compare("ole", a, b),
+    p.greater: lambda w, a, b: w.compare("ogt", a, b),
+    p.greater_equal: lambda w, a, b: w.compare("oge", a, b),
+    p.equal: lambda w, a, b: w.compare("oeq", a, b),
+    p.logical_and: lambda w, a, b: w.both(a, b),
+    p.logical_or: lambda w, a, b: w.either(a, b),
+    p.logical_not: lambda w, a: w.invert(a),
+    p.where: lambda w, c, a, b: w.select(c, a, b),
+    p.detach: lambda w, x: x,
+    p.checked: _checked,
+    p.between: lambda w, x, low, high: w.both(w.compare("ogt", x, low), w.compare("olt", x, high)),
+    p.computed: lambda w, x: w.compare("olt", x, w.constant(-math.inf)),
+    **{row: _called(row.name, raises=row.raises) for row in _FUNCTIONS},
+    # Total forms: the same without faults, as libm and IEEE 754 have it.
+    **{_total(row): _called(row.name, raises=False) for row in _FUNCTIONS if row.raises},
+    _total(p.power): lambda w, a, b: w.power(a, b, raises=False),
+    _total(p.div): lambda w, a, b: w.binary("fdiv", a, b),
+    _total(p.sqrt): lambda w, a: w.intrinsic("sqrt", a),
+}  # fmt: skip
+
+
+def spelled(primitive: Primitive) -> Spelling:
+    """The spelling of a primitive.
+
+    Raises:
+        OptionError: if it has none.
+    """
+    if primitive not in SPELLINGS:
+        raise OptionError(f"the native back end does not know the primitive {primitive.name}; use backend='numpy'")
+    return SPELLINGS[primitive]
+
+
+def knows(program: ArrayProgram) -> bool:
+    """Whether all primitives of an array program have a spelling."""
+    return used_primitives(program) <= set(SPELLINGS)

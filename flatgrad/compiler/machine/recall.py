@@ -1,0 +1,145 @@
+"""Machine code that an earlier process made of the same program: differentiated, re-rolled and compiled already.
+
+What is kept, beside the object file and under a key of its own, is how to call the code. The key is a digest of all
+that the code depends on: the traced program (without the lines that it came from), what is wanted of it, what its
+primitives do, this package's own code as it was loaded, the versions and the processor. Where one of these cannot be
+told, nothing is kept. Small programs are not worth a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import struct
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...runtime.primitives import PACKAGE_ROWS, TABLE
+from ...runtime.version import VERSION
+from ..loops.array_program import ArrayProgram
+from ..program import passes
+from ..program.program import Group, Program
+from . import native
+from .cache import ObjectCache
+from .fingerprint import fingerprint, package_digest
+from .native import Layout, NativeFunction
+from .operations import SPELLINGS
+
+#: What numbers, truth values and tables are kept as.
+_KINDS = "<f8", "?", "<i8"
+#: What of a program decides what is made of it: all but the lines that it came from.
+_COLUMNS = [field.name for field in dataclasses.fields(Program) if field.name not in ("sites", "locations")]
+#: Programs of fewer equations are made anew.
+SMALLEST = 2_000
+
+
+class Recalled(NamedTuple):
+    """What was made of a program.
+
+    Attributes:
+        signatures: array programs without statements, for their arguments and results; one per function.
+        functions: the machine code of each function.
+        sizes: of the whole program: equations, those that compute the value, constants, inputs, outputs.
+    """
+
+    signatures: list[ArrayProgram]
+    functions: list[NativeFunction]
+    sizes: list[int]
+
+
+def key_of(program: Program, backend: str, *wanted: Any) -> str | None:
+    """The key of what is made of a program.
+
+    None if that is not worth keeping, cannot be machine code, or depends on something that cannot be told, such as a
+    primitive that calls a function of a class unknown to `fingerprint`.
+
+    Args:
+        program: the traced program.
+        backend: the one that is wanted.
+        wanted: whatever else decides what is made of it, of the kinds that `fingerprint` knows.
+    """
+    if backend not in ("auto", "native") or len(program) < SMALLEST or not native.available():
+        return None
+    columns = [(name, getattr(program, name)) for name in _COLUMNS]
+    # Partials are written in rows that the program need not have: all of ours, and those of others that it has.
+    used = [TABLE[opcode] for opcode in sorted({*range(PACKAGE_ROWS), *program.opcodes})]
+    rows = [(row.opcode, row, SPELLINGS.get(row)) for row in used]
+    request = fingerprint(columns, rows, passes.ARRAY_PASSES, backend, wanted)
+    package = package_digest()
+    if request is None or package is None:
+        return None
+    versions = VERSION, sys.version, np.__version__, " ".join(platform.libc_ver())
+    recipes = repr((native.recipe(False), native.recipe(True)))
+    return ObjectCache.key(request, package, *versions, recipes, *native.host().identity)
+
+
+def recall(key: str) -> Recalled | None:
+    """What was kept under a key, if all of it is still there."""
+    content = native.object_cache.get(key)
+    if content is None:
+        return None
+    (size,) = struct.unpack_from(">Q", content)
+    head = json.loads(content[8 : 8 + size])
+    at = 8 + size
+    signatures, functions = [], []
+    for item in head["functions"]:
+        code = native.object_cache.get(item["key"])
+        if code is None:
+            return None
+        arrays: list[Any] = []
+        for kind, count in zip(_KINDS, item["arrays"], strict=True):
+            # A copy is aligned, which machine code relies on, and lets go of the content.
+            arrays.append(np.frombuffer(content, dtype=kind, count=count, offset=at).copy())
+            at += arrays[-1].nbytes
+        signature = ArrayProgram(item["name"], item["input_names"], _groups(item["input_groups"]))
+        signature.output_groups = _groups(item["output_groups"])
+        outputs = [(place, count) for place, count in item["outputs"]]
+        numbers, truths, tables = arrays
+        sizes = signature.inputs, item["numbers"], item["truths"]
+        layout = Layout(*sizes, numbers, truths, tables, outputs, item["functions"])
+        signatures.append(signature)
+        functions.append(NativeFunction(code, layout, release=item["release"], key=item["key"]))
+    return Recalled(signatures, functions, head["sizes"])
+
+
+def remember(
+    key: str, sizes: Sequence[int], signatures: Sequence[ArrayProgram], functions: Sequence[NativeFunction]
+) -> None:
+    """Keep what was made of a program for later processes.
+
+    Args:
+        key: of `key_of`.
+        sizes: of the whole program.
+        signatures, functions: the array programs, and their machine code.
+    """
+    items, parts = [], []
+    for signature, function in zip(signatures, functions, strict=True):
+        layout = function.layout
+        columns = layout.constants, layout.truth_constants, layout.tables
+        arrays = [np.ascontiguousarray(part, dtype=kind) for part, kind in zip(columns, _KINDS, strict=True)]
+        parts += [part.tobytes() for part in arrays]
+        items.append(
+            {
+                "name": signature.name,
+                "key": function.key,
+                "input_names": signature.input_names,
+                "input_groups": signature.input_groups,
+                "output_groups": signature.output_groups,
+                "numbers": layout.numbers,
+                "truths": layout.truths,
+                "arrays": list(map(len, arrays)),
+                "outputs": [[int(place), int(count)] for place, count in layout.outputs],
+                "functions": layout.functions,
+                "release": function.release,
+            }
+        )
+    head = json.dumps({"sizes": list(sizes), "functions": items}).encode()
+    native.object_cache.put(key, b"".join([struct.pack(">Q", len(head)), head, *parts]))
+
+
+def _groups(items: Sequence[Sequence[Any]]) -> list[Group]:
+    return [Group(name, size, scalar) for name, size, scalar in items]

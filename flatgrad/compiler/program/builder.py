@@ -1,0 +1,396 @@
+"""How a `Program` is built: equation by equation, or of equations of another program, which get other numbers.
+
+`ProgramBuilder.take` is the one place that renumbers a program. Passes, the adjoint, the cutting of programs, inlining
+and blocks say which equations they want and where variables go; `take` sees to all columns.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...runtime.primitives import BY_NAME
+from .program import Group, Program, default_names
+
+#: Variables or equations, by their numbers.
+Indices = np.ndarray[tuple[int], np.dtype[np.int64]]
+#: Where variables go: from variables of one program to operands of another. A variable that goes to no variable goes
+#: to a constant, or to -1 if nothing reads it.
+Where = Callable[[Indices], Indices]
+
+
+class Written(NamedTuple):
+    """Equations that a pass has written itself: equation `e` has `operands[starts[e]:starts[e + 1]]`.
+
+    Those `inserted` come from no equation; they have the line of the one on the way to which they were inserted.
+    """
+
+    opcodes: list[int]
+    starts: list[int]
+    operands: list[int]
+    inserted: list[int]
+
+
+class ProgramBuilder:
+    """Appends equations to a program.
+
+    The columns of what is appended are lists, which grow fastest; `settle` moves them to the program.
+
+    Args:
+        name: the program's name.
+        groups: its inputs.
+        input_names: one per input; made from the groups' names where not given.
+        truth_inputs, numbering: as in `Program`.
+
+    Attributes:
+        program: what has been settled so far.
+        next: the variable of the next equation.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        groups: Sequence[Group],
+        input_names: Sequence[str] | None = None,
+        truth_inputs: frozenset[int] = frozenset(),
+        numbering: int = 0,
+    ) -> None:
+        names = list(input_names) if input_names is not None else default_names(groups)
+        self._begin(Program(name, names, list(groups), truth_inputs=truth_inputs, numbering=numbering))
+
+    def _begin(self, program: Program) -> None:
+        self.program = program
+        self.next = program.inputs + len(program)
+        self._primal: int | None = None  # of what has been taken over
+        self._constants = {_bits(number): ~k for k, number in enumerate(program.constants)}
+        self._opcodes: list[int] = []
+        self._operands: list[int] = []
+        self._ends: list[int] = []
+        self._sites: list[int] = []
+        self._adjoint_of: list[int] = []
+
+    @classmethod
+    def like(cls, program: Program) -> ProgramBuilder:
+        """A builder with the inputs of `program`, and no equations."""
+        return cls(program.name, program.input_groups, program.input_names, program.truth_inputs, program.numbering)
+
+    @classmethod
+    def behind(cls, program: Program) -> ProgramBuilder:
+        """A builder that appends to `program` itself."""
+        builder = cls.__new__(cls)
+        builder._begin(program)
+        builder._primal = program.primal
+        program.__dict__.pop("_finished_adjoints", None)
+        return builder
+
+    def __len__(self) -> int:
+        """The number of equations so far."""
+        return self.next - self.program.inputs
+
+    def constant(self, number: float | bool) -> int:
+        """The operand for a number or truth value. Numbers with the same bits share one."""
+        bits = _bits(number)
+        operand = self._constants.get(bits)
+        if operand is None:
+            operand = self._constants[bits] = ~len(self.program.constants)
+            self.program.constants.append(number)
+        return operand
+
+    def append(self, opcode: int, operands: Sequence[int], site: int = -1, adjoint_of: int = -1) -> int:
+        """Append an equation and return its variable."""
+        self._opcodes.append(opcode)
+        self._operands += operands
+        self._ends.append(len(self._operands))
+        self._sites.append(site)
+        self._adjoint_of.append(adjoint_of)
+        variable = self.next
+        self.next = variable + 1
+        return variable
+
+    def emit(self, name: str, *operands: int) -> int:
+        """Append an equation given by its primitive's name: for writing programs by hand."""
+        return self.append(BY_NAME[name].opcode, operands)
+
+    def take(
+        self,
+        program: Program,
+        equations: Sequence[int] | Indices,
+        where: Where,
+        *,
+        sites: Sequence[int] | None = None,
+        written: Written | None = None,
+        outside: Callable[[int], str] | None = None,
+    ) -> Callable[[Any], Indices]:
+        """Append equations of another program. This is the only function that copies columns.
+
+        Args:
+            program: the other program; it is not changed.
+            equations: which equations, in ascending order: a range, which is fastest, or their numbers. Whatever they
+                read must go somewhere.
+            where: where variables of the other program go. An equation that accumulates the adjoint of a variable which
+                goes to no variable is no longer called an adjoint.
+            sites: the number here of each location of the other program. Where not given, locations are those of the
+                other program.
+            written: the equations' opcodes and operands, if they are not those of the other program; operands are those
+                of this program.
+            outside: names variables that go to no variable, so that their adjoints keep their names.
+
+        Returns:
+            The function that takes operands of the other program to operands of this one.
+        """
+        target, first = self.settle(), len(self)
+        rows: Any = slice(equations.start, equations.stop) if isinstance(equations, range) else equations
+
+        def moved(operands: Any) -> Indices:
+            refs = np.asarray(operands, dtype=np.int64)
+            constant = refs < 0
+            used = np.zeros(len(program.constants), dtype=np.int64)
+            used[~refs[constant]] = 1
+            for k in np.flatnonzero(used).tolist():
+                used[k] = self.constant(program.constants[k])
+            result = np.empty_like(refs)
+            result[constant] = used[~refs[constant]]
+            result[~constant] = where(refs[~constant])
+            return result
+
+        if written is None:
+            operands, ends = _operands(program, equations)
+            refs, opcodes = moved(operands), np.asarray(program.opcodes)[rows]
+        else:
+            opcodes, ends, refs = (np.array(numbers) for numbers in written[:3])
+            ends = ends[1:]
+        lines = np.asarray(program.sites)[rows]
+        if sites is None:
+            target.locations = program.locations
+        else:
+            lines = np.array([*sites, -1])[lines]
+        targets = self._targets(program, np.asarray(program.adjoint_of)[rows], where, outside)
+        if written is not None:
+            targets[written.inserted] = -1
+        target.starts += column("q", len(target.operands) + ends)
+        target.opcodes += column("H", opcodes)
+        target.operands += column("q", refs)
+        target.sites += column("i", lines)
+        target.adjoint_of += column("q", targets)
+        self.next += len(equations)
+        if self._primal is None:
+            self._primal = first + bisect_left(equations, program.primal)
+        if program.update >= 0:
+            target.update = first + bisect_left(equations, program.update)
+        return moved
+
+    def _targets(
+        self, program: Program, targets: Indices, where: Where, outside: Callable[[int], str] | None
+    ) -> Indices:
+        """Entries of `adjoint_of` as entries of this program."""
+        foreign = self.program.foreign_names
+        result = np.where(targets < -1, targets - len(foreign), -1)
+        foreign += program.foreign_names
+        inner = np.flatnonzero(targets >= 0)
+        result[inner] = np.maximum(where(targets[inner]), -1)
+        if outside is not None:
+            for index in inner[result[inner] < 0].tolist():
+                foreign.append(outside(int(targets[index])))
+                result[index] = -1 - len(foreign)
+        return result
+
+    def rebuild(
+        self, program: Program, equations: Sequence[int] | Indices, where: Where, written: Written | None = None
+    ) -> Program:
+        """The other program again, with these equations of it; arguments as for `take`.
+
+        Example:
+            >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+            >>> f.emit("exp", 0)
+            1
+            >>> program = f.finish([f.emit("mul", 0, 0)])
+            >>> print(ProgramBuilder.like(program).rebuild(program, [1], renumbering([0, 2])))
+            program f(x):
+                v1 = mul x x
+                return v1
+        """
+        moved = self.take(program, equations, where, written=written)
+        return self.finish(moved(program.outputs), program.output_groups)
+
+    def settle(self) -> Program:
+        """The program with everything that has been appended so far."""
+        program = self.program
+        if self._opcodes:
+            program.starts += column("q", np.asarray(array("q", self._ends)) + len(program.operands))
+            program.opcodes += array("H", self._opcodes)
+            program.operands += array("q", self._operands)
+            program.sites += array("i", self._sites)
+            program.adjoint_of += array("q", self._adjoint_of)
+            for appended in (self._opcodes, self._operands, self._ends, self._sites, self._adjoint_of):
+                appended.clear()
+        return program
+
+    def finish(self, outputs: Any, groups: Sequence[Group] | None = None, primal: int | None = None) -> Program:
+        """The program, with these outputs; `primal` counts the equations that are not taken over, where not given."""
+        program = self.settle()
+        program.outputs = np.asarray(outputs, dtype=np.int64).tolist()
+        if groups is not None:
+            program.output_groups = list(groups)
+        elif not program.output_groups:
+            program.output_groups = [Group(f"out{k}", 1, True) for k in range(len(program.outputs))]
+        if primal is None:
+            primal = len(program) if self._primal is None else self._primal
+        program.primal = primal
+        return program
+
+
+def extract(
+    program: Program,
+    variables: Any,
+    equations: Sequence[int] | Indices,
+    outputs: Any,
+    groups: tuple[Sequence[Group], Sequence[Group]],
+    *,
+    names: Sequence[str] | None = None,
+    numbering: int | None = None,
+    outside: Callable[[int], str] | None = None,
+) -> Program:
+    """Some equations of a program as a program of their own.
+
+    Args:
+        program: the whole program; it is not changed.
+        variables: the variables that become the inputs.
+        equations: the equations.
+        outputs: operands of the whole program.
+        groups: those of the inputs and those of the outputs.
+        names: one per input; as in the whole program where not given.
+        numbering: as in `Program`; where not given, equations that stand together keep their names.
+        outside: as for `ProgramBuilder.take`.
+    """
+    inputs = np.asarray(variables, dtype=np.int64)
+    if numbering is None:
+        numbering = program.numbering + program.inputs + int(equations[0] if len(equations) else 0) - len(inputs)
+    builder = ProgramBuilder(
+        program.name,
+        groups[0],
+        names if names is not None else list(map(program.plain_name, inputs.tolist())),
+        frozenset(k for k, variable in enumerate(inputs.tolist()) if program.kind_of(variable) == "b"),
+        numbering,
+    )
+    numbers = np.arange(equations.start, equations.stop) if isinstance(equations, range) else np.asarray(equations)
+    where = renumbering(np.concatenate([inputs, program.inputs + numbers]))
+    moved = builder.take(program, equations, where, outside=outside)
+    return builder.finish(moved(outputs), groups[1])
+
+
+def _operands(program: Program, equations: Sequence[int] | Indices) -> tuple[Indices, Indices]:
+    """The operands of some equations, one behind the other, and where those of each equation end."""
+    starts, operands = np.asarray(program.starts), np.asarray(program.operands)
+    if isinstance(equations, range):
+        first = starts[equations.start]
+        return operands[first : starts[equations.stop]], starts[equations.start + 1 : equations.stop + 1] - first
+    chosen = np.zeros(len(program), dtype=bool)
+    chosen[equations] = True
+    lengths = np.diff(starts)
+    return operands[np.repeat(chosen, lengths)], np.cumsum(lengths[chosen])
+
+
+def renumbering(variables: Any) -> Where:
+    """The function that takes each of these variables to its place among them, and all others to -1.
+
+    >>> renumbering([3, 1, 7])(np.array([7, 1, 2]))
+    array([ 2,  1, -1])
+    """
+    order = np.append(np.argsort(variables, kind="stable"), -1)
+    ordered = np.append(np.sort(variables), np.iinfo(np.int64).max)
+
+    def where(wanted: Indices) -> Indices:
+        places = np.searchsorted(ordered, wanted)
+        return np.where(ordered[places] == wanted, order[places], -1)
+
+    return where
+
+
+def column(typecode: str, numbers: Any) -> array[int]:
+    """A column from a NumPy array of integers."""
+    result: array[int] = array(typecode)
+    result.frombytes(np.asarray(numbers, dtype=result.typecode if typecode != "q" else np.int64).tobytes())
+    return result
+
+
+def _bits(number: float | bool) -> bytes | bool:
+    return number if isinstance(number, bool) else struct.pack("<d", number)
+
+
+class Rewriter:
+    """One forward sweep over a program that keeps, changes or replaces each equation: what most passes are made of.
+
+    For each equation that `equations` yields, the pass calls either `keep` or `replace`, once. The new columns are
+    lists while they grow, which is fastest.
+
+    Args:
+        program: the program to rewrite; it is not changed.
+
+    Attributes:
+        opcodes, starts, operands: the new equations so far.
+        constants: the new program's constants so far.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._builder = ProgramBuilder.like(program)
+        self.constants = self._builder.program.constants
+        self.constant = self._builder.constant
+        self.opcodes: list[int] = []
+        self.starts: list[int] = [0]
+        self.operands: list[int] = []
+        self._inserted: list[int] = []  # equations that no old one became
+        self._sources: list[int] = []  # for each new equation the old one that it comes from
+        # Where each old operand went: variables from the front, and constants, ~k, from the end.
+        self._renamed = list(range(program.inputs + len(program)))
+        self._renamed += [self.constant(number) for number in reversed(program.constants)]
+        self._index = -1
+
+    def equations(self) -> Iterator[tuple[int, list[int]]]:
+        """Opcode and operands of each equation; the operands are those of the new program."""
+        program, renamed = self.program, self._renamed
+        starts, operands = program.starts.tolist(), program.operands.tolist()
+        start = 0
+        for index, opcode in enumerate(program.opcodes.tolist()):
+            end = starts[index + 1]
+            self._index = index
+            if end - start == 2:
+                yield opcode, [renamed[operands[start]], renamed[operands[start + 1]]]
+            else:
+                yield opcode, [renamed[o] for o in operands[start:end]]
+            start = end
+
+    def keep(self, opcode: int, operands: Sequence[int]) -> int:
+        """Append the current equation, perhaps with another opcode and operands; return its new variable."""
+        index, inputs = self._index, self.program.inputs
+        variable = inputs + len(self.opcodes)
+        self.opcodes.append(opcode)
+        self.operands += operands
+        self.starts.append(len(self.operands))
+        self._sources.append(index)
+        self._renamed[inputs + index] = variable
+        return variable
+
+    def insert(self, opcode: int, operands: Sequence[int]) -> int:
+        """Append an equation on the way to the current one; return its variable."""
+        self._inserted.append(len(self.opcodes))
+        return self.keep(opcode, operands)  # where the current one goes is said again, by `keep` or `replace`
+
+    def renamed(self, operand: int) -> int:
+        """Where an operand of the old program went."""
+        return self._renamed[operand]
+
+    def replace(self, operand: int) -> None:
+        """Use `operand` of the new program wherever the current equation's variable was used."""
+        self._renamed[self.program.inputs + self._index] = operand
+
+    def finish(self) -> Program:
+        """The rewritten program."""
+        where = np.array(self._renamed, dtype=np.int64).__getitem__
+        written = Written(self.opcodes, self.starts, self.operands, self._inserted)
+        return self._builder.rebuild(self.program, self._sources, where, written)

@@ -1,0 +1,56 @@
+"""Folding of constants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ....runtime.errors import ARITHMETIC_ERRORS
+from ....runtime.primitives import TABLE
+from ..builder import ProgramBuilder
+from ..program import Program
+
+
+def fold_constants(program: Program) -> Program:
+    """Replace equations whose operands are all constants by the number that they compute.
+
+    An equation that raises stays, so that it raises where the interpreter would: when it runs.
+
+        v1 = mul 2.0 3.0        =>
+        v2 = add x v1                   v1 = add x 6.0
+    """
+    if not len(program):
+        return program
+    highest = np.maximum.reduceat(np.array(program.operands), np.array(program.starts)[:-1])
+    if not (highest < 0).any():
+        return program
+    builder = ProgramBuilder.like(program)
+    folded = _fold(program, highest, builder)
+    variables = program.inputs + len(program)
+    kept = np.ones(variables, dtype=bool)
+    kept[[operand for operand in folded if operand >= 0]] = False
+    where = np.cumsum(kept) - 1
+    where[~kept] = [operand for variable, operand in folded.items() if variable >= 0]
+    return builder.rebuild(program, np.flatnonzero(kept[program.inputs :]), where.__getitem__)
+
+
+def _fold(program: Program, highest: Any, builder: ProgramBuilder) -> dict[int, int]:
+    """Where the constants go, and the variables that turn out to be constant: to constants of `builder`.
+
+    `highest` is each equation's highest operand. Only where that one is a constant can the equation be folded, so that
+    all others are passed over with one look.
+    """
+    starts, operands, constants = program.starts, program.operands, builder.program.constants
+    folded = {~k: builder.constant(program.constants[k]) for k in reversed(range(len(program.constants)))}
+    first = int(np.argmax(highest < 0))
+    for index, operand in enumerate(highest[first:].tolist(), first):
+        if operand in folded:
+            refs = operands[starts[index] : starts[index + 1]]
+            if all(ref in folded for ref in refs):
+                try:
+                    number = TABLE[program.opcodes[index]].evaluate(*[constants[~folded[ref]] for ref in refs])
+                except ARITHMETIC_ERRORS:
+                    continue
+                folded[program.inputs + index] = builder.constant(number)
+    return folded

@@ -1,0 +1,372 @@
+"""`Program`: the straight-line, single-assignment scalar program, with its printer, checker and evaluator.
+
+Variables are numbered: first the inputs, then one per equation. An operand is a variable's number, or `~k` for the
+k-th constant. The equations are kept as columns of machine integers, because programs of 10^5 to 10^7 equations are
+normal; `Equation`s are handed out as views.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
+from ...runtime.primitives import TABLE, Primitive, not_taken, where
+from ...runtime.sites import Location
+
+#: What can be sliced: a list or an array.
+_Sliced = TypeVar("_Sliced", bound=Any)
+
+_SYMPY_LIMIT = 2_000
+#: Longer lists of inputs and outputs are abridged when a program is printed.
+_LISTED = 40
+
+
+class Group(NamedTuple):
+    """Consecutive inputs (or outputs) that travel together: one argument of the kernel (or one result).
+
+    A scalar group is one number; any other is a flat list of `size` numbers.
+    """
+
+    name: str
+    size: int
+    scalar: bool
+
+
+class Equation(NamedTuple):
+    """A view of one equation: `variable = primitive(operands)`."""
+
+    variable: int
+    primitive: Primitive
+    operands: tuple[int, ...]
+    location: Location | None
+
+
+@dataclass
+class Program:
+    """A straight-line scalar program.
+
+    Attributes:
+        name: a Python identifier for what the program computes.
+        input_names: one name per input, all different and safe to print as identifiers.
+        input_groups: how the inputs are passed, in order; sizes add up to the number of inputs.
+        opcodes: one opcode (row of the table) per equation.
+        starts: equation `e` owns `operands[starts[e]:starts[e + 1]]`.
+        operands: operands of all equations: a variable's number, or `~k` for `constants[k]`.
+        constants: the numbers that stand in the program.
+        outputs: an operand per output.
+        output_groups: how the outputs are returned.
+        sites: per equation, the index of its provenance in `locations`, or -1.
+        locations: lines of the user's source.
+        adjoint_of: per equation, the variable whose adjoint it accumulates, or -1; `-2 - k` stands for a variable of
+            another program (the forward part), called `foreign_names[k]`.
+        primal: how many leading equations belong to the forward part.
+        truth_inputs: the inputs that are truth values, in a part cut out of a program; all others are numbers.
+        numbering: what is added to a variable's number in its name: a part cut out of a program keeps the names.
+        update: the index of the first equation behind the gradient (a training step's update), or -1.
+
+    Example:
+        >>> from flatgrad.compiler.program.builder import ProgramBuilder
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> program = f.finish([f.emit("mul", 0, 0)])
+        >>> print(program)
+        program f(x):
+            v1 = mul x x
+            return v1
+        >>> program.evaluate([3.0])
+        [9.0]
+    """
+
+    name: str
+    input_names: list[str]
+    input_groups: list[Group]
+    opcodes: array[int] = field(default_factory=lambda: array("H"))
+    starts: array[int] = field(default_factory=lambda: array("q", [0]))
+    operands: array[int] = field(default_factory=lambda: array("q"))
+    constants: list[float] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    output_groups: list[Group] = field(default_factory=list)
+    sites: array[int] = field(default_factory=lambda: array("i"))
+    locations: list[Location] = field(default_factory=list)
+    adjoint_of: array[int] = field(default_factory=lambda: array("q"))
+    primal: int = 0
+    update: int = -1
+    foreign_names: list[str] = field(default_factory=list)
+    numbering: int = 0
+    truth_inputs: frozenset[int] = frozenset()
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """The number of equations."""
+        return len(self.opcodes)
+
+    @property
+    def inputs(self) -> int:
+        """The number of inputs."""
+        return len(self.input_names)
+
+    def equation(self, index: int) -> Equation:
+        """The view of equation `index`, counted from 0."""
+        site = self.sites[index]
+        return Equation(
+            self.inputs + index,
+            TABLE[self.opcodes[index]],
+            tuple(self.operands[self.starts[index] : self.starts[index + 1]]),
+            self.locations[site] if site >= 0 else None,
+        )
+
+    def equations(self) -> Iterator[Equation]:
+        """Views of all equations, in order."""
+        return map(self.equation, range(len(self)))
+
+    def name_of(self, operand: int) -> str:
+        """How an operand is written: `x`, `v7`, the adjoint `v7_bar`, or a number."""
+        if operand < 0:
+            return repr(self.constants[~operand])
+        if operand < self.inputs:
+            return self.input_names[operand]
+        target = self.adjoint_of[operand - self.inputs]
+        if target != -1 and self._last_of_adjoint().get(target) == operand:
+            return self.bar_name(target)
+        return self.plain_name(operand)
+
+    def plain_name(self, variable: int) -> str:
+        """The name of a variable that does not say whose adjoint it is: `x`, `v7`."""
+        return self.input_names[variable] if variable < self.inputs else f"v{variable + self.numbering}"
+
+    def bar_name(self, target: int) -> str:
+        """The name of the adjoint of an entry of `adjoint_of`: `x_bar`, `v7_bar`."""
+        if target < -1:
+            return f"{self.foreign_names[-2 - target]}_bar"
+        return f"{self.plain_name(target)}_bar"
+
+    def _last_of_adjoint(self) -> dict[int, int]:
+        """The variable that holds the finished adjoint of each variable (partial sums stay nameless)."""
+        known: dict[int, int] | None = self.__dict__.get("_finished_adjoints")
+        if known is None:
+            inputs = self.inputs
+            known = {target: inputs + e for e, target in enumerate(self.adjoint_of) if target != -1}
+            self.__dict__["_finished_adjoints"] = known
+        return known
+
+    def kind_of(self, operand: int) -> str:
+        """`f` for a number, `b` for a truth value."""
+        if operand < 0:
+            return "b" if isinstance(self.constants[~operand], bool) else "f"
+        if operand < self.inputs:
+            return "b" if operand in self.truth_inputs else "f"
+        return TABLE[self.opcodes[operand - self.inputs]].result
+
+    # --- printer --------------------------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        """The program as text, one equation per line, with the user's line where it changes."""
+        arguments = [
+            names[0] if group.scalar else f"{group.name}={_listed(names)}"
+            for group, names in grouped(self.input_groups, self.input_names)
+        ]
+        lines = [f"program {self.name}({', '.join(arguments)}):"]
+        last: Location | None = None
+        for equation in self.equations():
+            text = f"    {self.name_of(equation.variable)} = {equation.primitive.name}"
+            text += "".join(" " + self.name_of(operand) for operand in equation.operands)
+            if equation.location is not None and equation.location != last:
+                text = f"{text:<40} # {_one_line(str(equation.location))}"
+                last = equation.location
+            lines.append(text)
+        returned = grouped(self.output_groups, list(map(self.name_of, self.outputs)))
+        results = [names[0] if group.scalar else _listed(names) for group, names in returned]
+        lines.append(f"    return {', '.join(results)}".rstrip())
+        return "\n".join(lines)
+
+    # --- checker --------------------------------------------------------------------------------------------------
+
+    def check(self) -> Program:
+        """Return the program itself if it keeps the rules.
+
+        Raises:
+            ProgramError: naming the equation and the rule that it breaks.
+        """
+        count, inputs = len(self), self.inputs
+        columns = (len(self.starts) - 1, len(self.sites), len(self.adjoint_of))
+        if columns != (count, count, count):
+            raise ProgramError(f"{self.name}: {count} opcodes but columns of {columns}")
+        if self.starts[-1] != len(self.operands):
+            raise ProgramError(f"{self.name}: {len(self.operands)} operands, of which equations own {self.starts[-1]}")
+        if len(set(self.input_names)) != inputs:
+            raise ProgramError(f"{self.name}: two inputs have the same name")
+        for groups, total, what in (
+            (self.input_groups, inputs, "inputs"),
+            (self.output_groups, len(self.outputs), "outputs"),
+        ):
+            if sum(group.size for group in groups) != total or any(g.scalar and g.size != 1 for g in groups):
+                raise ProgramError(f"{self.name}: the groups do not add up to the {total} {what}")
+        for equation in self.equations():
+            where = f"{self.name}: equation v{equation.variable} = {equation.primitive.name}"
+            if len(equation.operands) != equation.primitive.arity:
+                raise ProgramError(f"{where} has {len(equation.operands)} operands, not {equation.primitive.arity}")
+            for operand, kind in zip(equation.operands, equation.primitive.operand_kinds, strict=True):
+                self._check_operand(where, operand, equation.variable)
+                if self.kind_of(operand) != kind:
+                    raise ProgramError(
+                        f"{where}: {self.name_of(operand)} is of kind {self.kind_of(operand)}, not {kind}"
+                    )
+        for operand in self.outputs:
+            self._check_operand(f"{self.name}: return", operand, inputs + count)
+        if not 0 <= self.primal <= count:
+            raise ProgramError(f"{self.name}: {self.primal} primal equations of {count}")
+        return self
+
+    def _check_operand(self, where: str, operand: int, limit: int) -> None:
+        if operand >= limit:
+            raise ProgramError(f"{where} uses v{operand} before it is defined")
+        if ~operand >= len(self.constants):
+            raise ProgramError(f"{where} uses constant {~operand} of {len(self.constants)}")
+
+    # --- evaluator ------------------------------------------------------------------------------------------------
+
+    def evaluate(self, inputs: Sequence[float]) -> list[float]:
+        """What the program means: run the equations one by one on floats and return the outputs.
+
+        Raises:
+            ProgramError: for a wrong number of inputs.
+            DomainError, DivisionByZeroError, RangeError: where an operation is not defined, naming the user's line.
+        """
+        numbers = self.evaluate_all(inputs)
+        return [numbers[operand] if operand >= 0 else self.constants[~operand] for operand in self.outputs]
+
+    def evaluate_all(self, inputs: Sequence[float]) -> list[Any]:
+        """The numbers of all variables, inputs first; raises as `evaluate`."""
+        if len(inputs) != self.inputs:
+            raise ProgramError(f"{self.name} takes {self.inputs} inputs, got {len(inputs)}")
+        numbers: list[Any] = list(inputs)
+        constants = self.constants
+        for equation in self.equations():
+            arguments = [numbers[operand] if operand >= 0 else constants[~operand] for operand in equation.operands]
+            try:
+                numbers.append(equation.primitive.evaluate(*arguments))
+            except FlatgradError:
+                raise
+            except ARITHMETIC_ERRORS as error:
+                index = equation.variable - self.inputs
+                raise self.error(error, index, arguments, self._hint(error, index, numbers)) from None
+        return numbers
+
+    def _hint(self, error: Exception, index: int, numbers: Sequence[Any]) -> str:
+        """What to say beside the error of an equation: that nothing needed it, or what to write instead.
+
+        Args:
+            error: what the equation raised.
+            index: of the equation.
+            numbers: of the variables before it.
+        """
+        if index >= self.primal:  # of a derivative: it has the line of what is differentiated
+            site, read = self.sites[index], set(self.equation(index).operands)
+            there = [k for k in range(self.primal) if self.sites[k] == site >= 0]
+            rows = {TABLE[self.opcodes[k]] for k in there}
+            for equation in map(self.equation, there):
+                differentiated = equation.primitive.partial_raises and not read.isdisjoint(
+                    [equation.variable, *[o for o in equation.operands if o >= 0]]
+                )
+                without = [*numbers[: equation.variable], None]
+                if differentiated and (chosen := self._chosen_without(without)) is not None:
+                    return not_taken(chosen.location)
+            remedies = sorted(row.remedy for row in rows if row.remedy)
+            return f". Remedy: {'; '.join(remedies)}" if remedies and isinstance(error, ZeroDivisionError) else ""
+        chosen = self._chosen_without([*numbers, None])
+        return not_taken(chosen.location) if chosen is not None else ""
+
+    def _chosen_without(self, numbers: Sequence[Any]) -> Equation | None:
+        """The `where` that makes the outputs independent of the last of some numbers, which is None; None if none does.
+
+        The program is evaluated from there to the end of its primal part with nothing for that number. If the
+        outputs come out all the same, only branches that are not taken use that result.
+        """
+        numbers, chosen = list(numbers), None
+        for equation in map(self.equation, range(len(numbers) - self.inputs, self.primal)):
+            arguments = [numbers[o] if o >= 0 else self.constants[~o] for o in equation.operands]
+            result = None
+            if equation.primitive is where and arguments[0] is not None:
+                result = arguments[1] if arguments[0] else arguments[2]
+                if result is not None and None in arguments:
+                    chosen = chosen or equation
+            elif None not in arguments:
+                with suppress(*ARITHMETIC_ERRORS):
+                    result = equation.primitive.evaluate(*arguments)
+            numbers.append(result)
+        wanted = [
+            operand
+            for group, operands in grouped(self.output_groups, self.outputs)
+            if group.name != "residuals"  # what a backward function needs, if it is called
+            for operand in operands
+            if 0 <= operand < len(numbers)
+        ]
+        return chosen if wanted and all(numbers[operand] is not None for operand in wanted) else None
+
+    def to_sympy(self) -> list[Any]:
+        """The outputs as SymPy expressions in real symbols named as the inputs; for small programs.
+
+        Raises:
+            ProgramError: for a program of more than 2,000 equations, whose expressions nobody could read.
+
+        Example:
+            >>> import flatgrad as fg
+            >>> fg.value_and_grad(lambda x: x.sin() * x).kernel_for(1.0).program.to_sympy()
+            [x*sin(x), x*cos(x) + sin(x)]
+        """
+        if len(self) > _SYMPY_LIMIT:
+            raise ProgramError(f"{self.name} has {len(self)} equations; to_sympy is for at most {_SYMPY_LIMIT}")
+        import sympy
+
+        expressions: list[Any] = [sympy.Symbol(name, real=True) for name in self.input_names]
+        numbers = [_sympy_number(sympy, number) for number in self.constants]
+        for equation in self.equations():
+            operands = [expressions[o] if o >= 0 else numbers[~o] for o in equation.operands]
+            expressions.append(equation.primitive.sympy(sympy, *operands))
+        return [expressions[o] if o >= 0 else numbers[~o] for o in self.outputs]
+
+    def error(self, error: Exception, index: int, arguments: Sequence[Any], hint: str = "") -> FlatgradError:
+        """Our exception for what equation `index` raised at these numbers."""
+        equation = self.equation(index)
+        return equation.primitive.error(error, arguments, equation.location, hint)
+
+
+def default_names(groups: Sequence[Group]) -> list[str]:
+    """Names for the inputs of groups: `x` for a scalar, `x0`, `x1`, ... for a list.
+
+    >>> default_names([Group("x", 2, False), Group("y", 1, True)])
+    ['x0', 'x1', 'y']
+    """
+    return [n for g in groups for n in ([g.name] if g.scalar else [f"{g.name}{k}" for k in range(g.size)])]
+
+
+def _sympy_number(sympy: Any, number: float | bool) -> Any:
+    """An integer where the number is one, so that expressions are as a person would write them."""
+    if isinstance(number, bool):
+        return sympy.true if number else sympy.false
+    return sympy.Integer(int(number)) if math.isfinite(number) and number.is_integer() else sympy.Float(number)
+
+
+def grouped(groups: Sequence[Group], items: _Sliced) -> Iterator[tuple[Group, _Sliced]]:
+    """Each group with those of the items, one per number, that are its own.
+
+    >>> dict(grouped([Group("x", 2, False), Group("y", 1, True)], [10, 20, 30]))
+    {Group(name='x', size=2, scalar=False): [10, 20], Group(name='y', size=1, scalar=True): [30]}
+    """
+    start = 0
+    for group in groups:
+        yield group, items[start : start + group.size]
+        start += group.size
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"[{', '.join(names if len(names) <= _LISTED else [*names[:3], '...', names[-1]])}]"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,298 @@
+"""Trace: reading a `Value` graph, or running a function on fresh `Value`s, into a `Program`.
+
+While a function is traced, nothing is computed: its operations are appended to a program as they happen, with the
+user's line. `Value`s that it reaches but that it was not given are leaves: inputs that are bound by identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...runtime.errors import InputError, TraceError
+from ...runtime.primitives import Primitive, number, where
+from ...runtime.sites import Location, Site, call_site, locate
+from ...runtime.tracing import recording, records, refusals_raised, refuse
+from ...runtime.value import (
+    CONSTANT,
+    Condition,
+    TracedCondition,
+    TracedValue,
+    Value,
+    apply_eagerly,
+    as_condition,
+    as_value,
+    constant,
+)
+from .builder import Indices, ProgramBuilder
+from .names import Namer
+from .program import Group, Program
+
+#: Finds names for leaves without a label, given their ids.
+LeafNames = Callable[[Container[int]], dict[int, str]]
+#: Leaves are numbered from here until the trace is finished, when they become the last inputs.
+_LEAVES = 1 << 48
+_new = object.__new__
+
+
+class Trace:
+    """Records the operations of a function into a program.
+
+    Args:
+        name: the program's name.
+        groups: the function's arguments.
+        input_names: a safe name per input.
+        sites: whether to record the user's line of each operation.
+        faults: what becomes of operations on constants at which Python raises: "raise", or "ieee" for inf and NaN.
+    """
+
+    def __init__(
+        self, name: str, groups: Sequence[Group], input_names: Sequence[str], sites: bool = True, faults: str = "raise"
+    ) -> None:
+        self._record_sites, self.faults = sites, faults
+        self.builder = ProgramBuilder(name, groups, input_names)
+        self.leaves: list[Value] = []
+        self._references: dict[int, int] = {}
+        self._sites: list[Site | Location] = []
+        self._site_numbers: dict[tuple[int, int] | Location, int] = {}
+        self.refusal: TraceError | None = None
+        self.leaf_names: LeafNames = lambda wanted: {}
+        self._kept: list[Any] = []  # what ids in _references belong to
+
+    def argument(self, index: int) -> TracedValue:
+        """The `Value` that stands for input `index`."""
+        return self._traced(index)
+
+    def _traced(self, index: int) -> TracedValue:
+        value: TracedValue = _new(TracedValue)
+        value._trace = self
+        value._index = index
+        return value
+
+    def record(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
+        """The symbolic result of `primitive(*operands)`; of constants alone, the number itself."""
+        refs = []
+        symbolic = False
+        kinds, references = primitive.operand_kinds, self._references
+        for k, operand in enumerate(operands):
+            cls = operand.__class__
+            if cls is TracedValue and kinds[k] == "f" and operand._trace is self:
+                ref = operand._index
+            elif cls is Value and kinds[k] == "f" and id(operand) in references:
+                ref = references[id(operand)]
+            else:
+                ref = self.reference(as_condition(operand) if kinds[k] == "b" else _as_number(operand))
+            if ref >= 0:
+                symbolic = True
+            refs.append(ref)
+        if not symbolic:
+            return self._constant_result(primitive, operands)
+        site = self._call_site() if self._record_sites else -1
+        result: Any = _new(TracedValue if primitive.result == "f" else TracedCondition)
+        result._trace = self
+        result._index = self.builder.append(primitive.opcode, refs, site)
+        return result
+
+    def _call_site(self) -> int:
+        """The number of the site of the operation that is being recorded."""
+        site = call_site(4)
+        if site is None:
+            return -1
+        code, instruction = site
+        key = (id(code), instruction)  # the hash of a code object itself is computed from all that it consists of
+        known = self._site_numbers.get(key)
+        if known is None:
+            known = self._site_numbers[key] = len(self._sites)
+            self._sites.append(site)
+        return known
+
+    def _constant_result(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
+        if self.faults == "ieee":
+            primitive = primitive.total or primitive
+        with recording(None):
+            result = apply_eagerly(primitive, [_unwrapped(operand) for operand in operands])
+        if isinstance(result, Condition):
+            return Condition._made(result._data, CONSTANT, ())
+        return constant(result._data)
+
+    def reference(self, operand: Any) -> int:
+        """The operand number for anything that is not of this trace: a number, a leaf, an outer trace's value."""
+        if operand.__class__ is float:
+            return self.builder.constant(operand)
+        if isinstance(operand, Value):
+            if operand._primitive is CONSTANT:
+                return self.builder.constant(operand._data)
+            if isinstance(operand, TracedValue):
+                if operand._trace is self:
+                    return operand._index
+                if not records(operand._trace):
+                    return int(operand._data)  # raises: it has escaped from a trace that is over
+            return self._leaf(operand)
+        if isinstance(operand, Condition):
+            return self._condition(operand)
+        return self.builder.constant(float(number(operand)))  # True, where a number is wanted, is 1.0
+
+    def _leaf(self, value: Value) -> int:
+        ref = self._references.get(id(value))
+        if ref is None:
+            ref = self._references[id(value)] = _LEAVES + len(self.leaves)
+            self.leaves.append(value)
+        return ref
+
+    def _condition(self, condition: Condition) -> int:
+        if condition._primitive is CONSTANT:
+            return self.builder.constant(condition._data)
+        if not isinstance(condition, TracedCondition):
+            raise refuse(
+                "a condition made before the function was traced would freeze one example's truth value into the "
+                "compiled program; compare the Values inside the function"
+            )
+        if condition._trace is self:
+            return condition._index
+        ref = self._references.get(id(condition))
+        if ref is None:  # of an outer trace: it comes in as a number
+            leaf = condition._trace.record(where, (condition, 1.0, 0.0))
+            self._kept.append(condition)
+            ref = self.builder.emit("equal", self._leaf(leaf), self.builder.constant(1.0))
+            self._references[id(condition)] = ref
+        return ref
+
+    def site_of(self, location: Location | None) -> int:
+        """The site number of a location, for equations taken over from another program."""
+        if location is None:
+            return -1
+        known = self._site_numbers.get(location)
+        if known is None:
+            known = self._site_numbers[location] = len(self._sites)
+            self._sites.append(location)
+        return known
+
+    def bind(self, value: Value, index: int) -> None:
+        """Let input `index` stand for a `Value` from outside, which then is no leaf."""
+        self._references[id(value)] = index
+        self._kept.append(value)
+
+    def begin_update(self) -> None:
+        """What follows is no longer value or gradient, and no longer the user's."""
+        self._record_sites = False
+        self.builder.program.update = len(self.builder)
+
+    def inline(self, program: Program, operands: Sequence[Any]) -> list[Any]:
+        """Append the equations of another program, applied to these operands; return its outputs."""
+        refs = [self.reference(operand) for operand in operands]
+        first, count = self.builder.next, len(program)
+        where = np.array([*refs, *range(first, first + count)], dtype=np.int64)
+        sites = list(map(self.site_of, program.locations))
+        self.builder.take(program, range(count), where.__getitem__, sites=sites)
+        return [self._traced(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
+
+    def finish(self, outputs: Sequence[Any]) -> Program:
+        """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
+        traced = self.builder.finish([self.reference(output) for output in outputs])
+        groups, names = list(traced.input_groups), list(traced.input_names)
+        arguments, count = len(names), len(self.leaves)
+        if count:
+            name_of = Namer([*names, *(group.name for group in groups)])
+            groups.append(Group(name_of("leaves", "leaves"), count, False))
+            known = self.leaf_names({id(leaf) for leaf in self.leaves if not _label(leaf)})
+            names += [name_of(_label(leaf) or known.get(id(leaf), ""), f"p{k}") for k, leaf in enumerate(self.leaves)]
+
+        def where(variables: Indices) -> Indices:
+            """The leaves come right behind the arguments."""
+            return np.where(
+                variables >= _LEAVES, variables - (_LEAVES - arguments), variables + count * (variables >= arguments)
+            )
+
+        lines: dict[Location, int] = {}  # the different lines that the sites met while tracing stand for
+        sites = [
+            lines.setdefault(site if isinstance(site, Location) else locate(site) or Location("?", 0), len(lines))
+            for site in self._sites
+        ]
+        builder = ProgramBuilder(traced.name, groups, names)
+        moved = builder.take(traced, range(len(traced)), where, sites=sites)
+        builder.program.locations = list(lines)
+        return builder.finish(moved(traced.outputs), traced.output_groups)
+
+
+def _label(value: Value) -> str:
+    return "" if isinstance(value, TracedValue) else value.label
+
+
+def _as_number(operand: Any) -> Any:
+    return as_value(operand) if isinstance(operand, Condition) else operand  # a condition raises
+
+
+def _unwrapped(operand: Any) -> Any:
+    return operand._data if isinstance(operand, (Value, Condition)) else operand
+
+
+class Traced(NamedTuple):
+    """A traced function: its program, the leaves that it reached, and what it returned."""
+
+    program: Program
+    leaves: list[Value]
+    result: Any
+
+
+def trace_function(
+    function: Callable[[list[TracedValue]], tuple[Any, Sequence[Any]]],
+    name: str,
+    groups: Sequence[Group],
+    input_names: Sequence[str],
+    leaves: Sequence[Value] = (),
+    leaf_names: LeafNames | None = None,
+    sites: bool = True,
+    faults: str = "raise",
+) -> Traced:
+    """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
+
+    `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` finds names for leaves;
+    `sites` says whether to record the user's lines, `faults` whether operations on constants raise as Python's do.
+
+    Raises:
+        TraceError: for what the function must not do, also if the function caught that error itself.
+    """
+    trace = Trace(name, groups, input_names, sites, faults)
+    if leaf_names is not None:
+        trace.leaf_names = leaf_names
+    for leaf in leaves:
+        trace.reference(leaf)
+    with refusals_raised(trace), recording(trace):
+        result, outputs = function([trace.argument(k) for k in range(trace.builder.program.inputs)])
+        program = trace.finish(outputs)
+    return Traced(program, trace.leaves, result)
+
+
+def trace_graph(outputs: Sequence[Value], inputs: Sequence[Value], name: str) -> Traced:
+    """Read the graph below `outputs` into a program, up to `inputs` and the leaves.
+
+    An input may have operands itself: the graph is cut there. The remaining leaves are bound by identity.
+    """
+    name_of = Namer()
+    names = [name_of(_label(value), f"x{k}") for k, value in enumerate(inputs)]
+    trace = Trace(name, [Group(name, 1, True) for name in names], names)
+    known: dict[int, int] = {id(value): k for k, value in enumerate(inputs)}
+    stack: list[Any] = list(outputs)[::-1]
+    while stack:
+        node = stack[-1]
+        if id(node) in known:
+            stack.pop()
+            continue
+        if not isinstance(node, (Value, Condition)):
+            raise InputError(f"expected a Value, got {type(node).__name__}")
+        if not isinstance(node._primitive, Primitive):  # a leaf, a constant, or the result of a compiled call
+            known[id(node)] = trace.reference(node)
+            stack.pop()
+            continue
+        missing = [operand for operand in node._operands if id(operand) not in known]
+        if missing:
+            stack.extend(reversed(missing))
+            continue
+        stack.pop()
+        site = trace.site_of(locate(getattr(node, "_site", None)))
+        refs = [known[id(operand)] for operand in node._operands]
+        known[id(node)] = trace.builder.append(node._primitive.opcode, refs, site)
+    roots = [trace.argument(known[id(node)]) if known[id(node)] >= 0 else node for node in outputs]
+    return Traced(trace.finish(roots), trace.leaves, None)
