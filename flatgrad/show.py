@@ -23,7 +23,8 @@ from .compiler.program.trace import trace_function
 from .compiler.stages import JointStages, Options
 from .runtime.errors import FlatgradError, InputError
 from .runtime.primitives import BY_NAME, Primitive
-from .runtime.value import Condition, TracedValue, Value
+from .runtime.traced import TracedValue
+from .runtime.value import Condition, Value
 
 #: Longer expressions are refused.
 _LENGTH = 10_000

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import flatgrad
 from flatgrad.compiler import routine
 from flatgrad.compiler.machine import native
-from flatgrad.runtime import tracing, value
+from flatgrad.runtime import backward, tracing
 
 PACKAGE = str(Path(flatgrad.__file__).parent)
 _other_thread = ThreadPoolExecutor(1)
@@ -132,7 +132,7 @@ def assert_settled(*locks):
     """Nothing is left behind: no recorder, no pause of the collector, no lock that another thread would wait for."""
     assert not tracing.active
     assert gc.isenabled()
-    every = (value._backward_lock, native._lock, routine._count_lock, *locks)
+    every = (backward._lock, native._lock, routine._count_lock, *locks)
     assert _other_thread.submit(_can_be_taken, every).result(30)
 
 

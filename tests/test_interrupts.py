@@ -9,7 +9,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value, nn
-from flatgrad.runtime import value
+from flatgrad.runtime import backward
 from tests.bits import all_bits
 from tests.interrupts import _Tracer, assert_settled, interrupted, places, traced
 
@@ -18,7 +18,7 @@ BACKENDS = ["python", "numpy", "native"]
 #: calling, again in that way. Elsewhere it is one line of each function, or with FLATGRAD_INTERRUPTS=all, which takes
 #: minutes, every line once.
 CRITICAL = {
-    "/runtime/atomic.py", "/runtime/graph.py", "/compiler/kernel.py",
+    "/runtime/atomic.py", "/runtime/backward.py", "/compiler/kernel.py",
     "/compiler/routine.py", "/compiler/languages/loader.py", "/runtime/tracing.py",
     "/runtime/value.py", "/compiler/transforms.py", "/nn/step.py", "/nn/native_loop.py", "/nn/train.py",
 }  # fmt: skip
@@ -87,7 +87,7 @@ def test_backward_interrupted_at_every_instruction():
         set_gradients(nodes, 1.5)
         z.backward()
         assert gradients(nodes) == after, f"the next pass is right after {place}"
-        assert value._unfinished == ()
+        assert backward._unfinished == ()
         assert_settled()
     assert outcomes == {True, False}
 
@@ -124,7 +124,7 @@ def test_backward_in_the_middle_of_backward():
         set_gradients(nodes, 0.0)
         z.backward()
         assert [leaf.grad for leaf in leaves] == once
-        assert value._unfinished == ()
+        assert backward._unfinished == ()
 
 
 def test_marks_that_were_left_are_taken_away_by_the_next_pass(monkeypatch):
@@ -137,7 +137,7 @@ def test_marks_that_were_left_are_taken_away_by_the_next_pass(monkeypatch):
     def propagate(primitive, node):
         raise KeyboardInterrupt
 
-    take_marks, attempts = value.take_marks, []
+    take_marks, attempts = backward.take_marks, []
 
     def interrupted_twice(roots):
         attempts.append(roots)
@@ -145,20 +145,20 @@ def test_marks_that_were_left_are_taken_away_by_the_next_pass(monkeypatch):
             raise KeyboardInterrupt
         return take_marks(roots)
 
-    monkeypatch.setattr(value, "take_marks", interrupted_twice)
+    monkeypatch.setattr(backward, "take_marks", interrupted_twice)
     with monkeypatch.context() as patch:
-        patch.setattr(value, "_propagate", propagate)
+        patch.setattr(backward, "_propagate", propagate)
         with pytest.raises(KeyboardInterrupt):
             z.backward()
     with pytest.raises(KeyboardInterrupt):
         Value(1.0).backward()
-    assert value._unfinished
+    assert backward._unfinished
     (leaves[0] * 2.0).backward()
     assert leaves[0].grad == 2.0
     leaves[0].grad = 0.0
     z.backward()
     assert gradients(leaves) == expected
-    assert value._unfinished == ()
+    assert backward._unfinished == ()
 
 
 # --- tracing, compiling, loading, calling ---------------------------------------------------------------------------

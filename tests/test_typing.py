@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import flatgrad as fg
-from flatgrad.runtime import functions, value
+from flatgrad.runtime import functions, methods, value
 from flatgrad.runtime.primitives import BY_NAME, PACKAGE_ROWS, TABLE, Operand
 
 ROOT = Path(__file__).parent.parent
@@ -79,17 +79,34 @@ def test_the_typed_program_runs():
     assert done.returncode == 0, done.stderr
 
 
+def declarations(block):
+    """The names that a block declares, each with the node that says its type; `a = b = c` declares a and b as c is."""
+    nodes = {}
+    for node in block.body:
+        if isinstance(node, ast.FunctionDef):
+            nodes[node.name] = node
+        elif isinstance(node, ast.AnnAssign):
+            nodes[node.target.id] = node.annotation
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                both = [target, node.value]
+                names, values = [part.elts if isinstance(part, ast.Tuple) else [part] for part in both]
+                nodes |= {name.id: nodes.get(ast.unparse(a), a) for name, a in zip(names, values, strict=True)}
+    return nodes
+
+
 def declared(kind):
-    """The public methods that a class declares for type checkers."""
-    tree = ast.parse(inspect.getsource(sys.modules[kind.__module__]))
-    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind.__name__)
+    """The methods that a base of a class declares for type checkers."""
+    (base,) = (each for each in kind.__mro__ if each.__name__ == f"{kind.__name__}Methods")
+    tree = ast.parse(inspect.getsource(methods))
+    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == base.__name__)
     (block,) = (node for node in body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    return {node.name: node for node in block.body if isinstance(node, ast.FunctionDef)}
+    return declarations(block)
 
 
 @pytest.mark.parametrize(("kind", "letter"), [(value.Value, "f"), (value.Condition, "b")])
 def test_the_declared_methods_are_those_of_the_table(kind, letter):
-    """If this fails: declare the method of the new row in `runtime/value.py`, under TYPE_CHECKING."""
+    """If this fails: declare the method of the new row in `runtime/methods.py`."""
     attached = {
         name: row
         for row in ROWS
@@ -98,11 +115,11 @@ def test_the_declared_methods_are_those_of_the_table(kind, letter):
         if getattr(vars(Operand)[name], "__name__", "") == row.name and not name.startswith("_")
     }
     assert {row.name for row in attached.values()} == {row.name for row in ROWS if row.operand_kinds[0] == letter}
-    methods = {name: node for name, node in declared(kind).items() if not name.startswith("_")}
-    assert set(methods) == set(attached)
-    for name, node in methods.items():
+    nodes = {name: node for name, node in declared(kind).items() if not name.startswith("_")}
+    assert set(nodes) == set(attached)
+    for name, node in nodes.items():
         assert len(node.args.args) == attached[name].arity, name
-        assert ast.unparse(node.returns) == ("Value" if attached[name].result == "f" else "Condition"), name
+        assert ast.unparse(node.returns) == ("V" if attached[name].result == "f" else "C"), name
 
 
 @pytest.mark.parametrize("kind", [value.Value, value.Condition])
@@ -126,7 +143,9 @@ def test_the_declared_functions_are_those_of_the_table():
     """If this fails: declare the new row in `runtime/functions.py`, and name it in the package's `__init__`."""
     tree = ast.parse(inspect.getsource(functions))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    types = {node.target.id: ast.unparse(node.annotation) for node in block.body if isinstance(node, ast.AnnAssign)}
+    nodes = declarations(block)
+    types = {name: node.args[0] if isinstance(node, ast.Call) else node for name, node in nodes.items()}
+    types = {name: node.id for name, node in types.items()}
     assert types == {row.name: KINDS[row.kinds] for row in ROWS}
     assert sorted(functions.__all__) == sorted(types)
     assert all(getattr(functions, name) is BY_NAME[name] for name in types)

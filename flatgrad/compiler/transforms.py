@@ -18,8 +18,9 @@ from ..runtime.errors import InputError, MissingExtraError, OptionError
 from ..runtime.forks import in_child
 from ..runtime.primitives import Operand, number
 from ..runtime.sites import Location
+from ..runtime.traced import TracedValue
 from ..runtime.tracing import active, recorder
-from ..runtime.value import TracedValue, Value, constant
+from ..runtime.value import Value, constant
 from .calls import structure as st
 from .calls.arguments import Arguments, placeholders
 from .calls.binding import MISS, Binder, Signature, make_binder, make_builtin

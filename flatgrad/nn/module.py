@@ -12,8 +12,9 @@ from ..runtime.atomic import setting
 from ..runtime.changes import Counted
 from ..runtime.errors import FlatgradError, InputError
 from ..runtime.primitives import number
+from ..runtime.traced import TracedValue
 from ..runtime.tracing import active, forbidden, recorder
-from ..runtime.value import TracedValue, Value
+from ..runtime.value import Value
 from .storage import Array, read_arrays, write_arrays
 
 #: Of the entries that do not fit, an error message names so many.

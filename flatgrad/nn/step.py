@@ -28,8 +28,9 @@ from ..compiler.transforms import GradFunction, Transformed
 from ..runtime.atomic import setting
 from ..runtime.errors import InputError
 from ..runtime.sites import user_line
+from ..runtime.traced import TracedValue
 from ..runtime.tracing import active, forbidden, recorder
-from ..runtime.value import TracedValue, Value
+from ..runtime.value import Value
 from ..runtime.version import VERSION
 from .formulas import StepFormulas
 from .optim import Optimizer

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from . import primitives
+from .methods import Array, Number
 from .primitives import Primitive
-from .value import Array, Condition, Number, Scalar, Value
+from .value import Condition, Scalar, Value
 
 #: What is taken element by element.
 Elements: TypeAlias = "Array | list[Any] | tuple[Any, ...]"
@@ -103,88 +104,19 @@ if TYPE_CHECKING:
         def __call__(self, condition: Condition | bool, a: Scalar, b: Elements, /) -> Array: ...
         def __call__(self, *operands: Any) -> Any: ...
 
-    neg: OfOne
-    relu: OfOne
-    abs: OfOne
-    exp: OfOne
-    expm1: OfOne
-    log: OfOne
-    log1p: OfOne
-    sqrt: OfOne
-    tanh: OfOne
-    sinh: OfOne
-    cosh: OfOne
-    sigmoid: OfOne
-    softplus: OfOne
-    sin: OfOne
-    cos: OfOne
-    tan: OfOne
-    asin: OfOne
-    acos: OfOne
-    atan: OfOne
-    erf: OfOne
-    erfc: OfOne
-    detach: OfOne
-    add: OfTwo
-    mul: OfTwo
-    sub: OfTwo
-    power: OfTwo
-    div: OfTwo
-    maximum: OfTwo
-    minimum: OfTwo
-    hypot: OfTwo
-    atan2: OfTwo
-    less: Comparison
-    less_equal: Comparison
-    greater: Comparison
-    greater_equal: Comparison
-    equal: Comparison
-    logical_and: OfTwoConditions
-    logical_or: OfTwoConditions
+    neg = relu = abs = exp = expm1 = log = log1p = sqrt = tanh = sinh = cosh = sigmoid = softplus = OfOne.__new__(OfOne)
+    sin = cos = tan = asin = acos = atan = erf = erfc = detach = OfOne.__new__(OfOne)
+    add = mul = sub = power = div = maximum = minimum = hypot = atan2 = OfTwo.__new__(OfTwo)
+    less = less_equal = greater = greater_equal = equal = Comparison.__new__(Comparison)
+    logical_and = logical_or = OfTwoConditions.__new__(OfTwoConditions)
     logical_not: OfOneCondition
     where: Selection
 else:
     globals().update(primitives.BY_NAME)
 
 __all__ = [
-    "abs",
-    "acos",
-    "add",
-    "asin",
-    "atan",
-    "atan2",
-    "cos",
-    "cosh",
-    "detach",
-    "div",
-    "equal",
-    "erf",
-    "erfc",
-    "exp",
-    "expm1",
-    "greater",
-    "greater_equal",
-    "hypot",
-    "less",
-    "less_equal",
-    "log",
-    "log1p",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "maximum",
-    "minimum",
-    "mul",
-    "neg",
-    "power",
-    "relu",
-    "sigmoid",
-    "sin",
-    "sinh",
-    "softplus",
-    "sqrt",
-    "sub",
-    "tan",
-    "tanh",
-    "where",
-]
+    "abs", "acos", "add", "asin", "atan", "atan2", "cos", "cosh", "detach", "div", "equal", "erf", "erfc", "exp",
+    "expm1", "greater", "greater_equal", "hypot", "less", "less_equal", "log", "log1p", "logical_and", "logical_not",
+    "logical_or", "maximum", "minimum", "mul", "neg", "power", "relu", "sigmoid", "sin", "sinh", "softplus", "sqrt",
+    "sub", "tan", "tanh", "where",
+]  # fmt: skip

@@ -8,8 +8,9 @@ from typing import Any, overload
 import numpy as np
 
 from .errors import InputError
+from .methods import Number
 from .primitives import Operand, equal, number, sqrt, where
-from .value import Number, Scalar, Value
+from .value import Scalar, Value
 
 
 @overload  # an empty list is of both kinds

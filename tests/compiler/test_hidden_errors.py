@@ -14,8 +14,9 @@ import flatgrad as fg
 from flatgrad import Value
 from flatgrad.compiler.languages.loader import LoadedModule
 from flatgrad.nn import SGD, train_step
+from flatgrad.runtime.backward import CONSTANT
 from flatgrad.runtime.errors import ProgramError
-from flatgrad.runtime.value import CONSTANT, constant
+from flatgrad.runtime.value import constant
 from tests.bits import assert_same
 
 BACKENDS = ["python", "numpy", "native"]

@@ -314,7 +314,7 @@ def test_a_fork_while_another_thread_compiles():
 MORE_FORKS = """
 import os, signal, sys, threading, time
 import flatgrad as fg
-from flatgrad.runtime import value
+from flatgrad.runtime import backward
 
 entered, leave = threading.Event(), threading.Event()
 
@@ -330,7 +330,7 @@ entered.wait()
 held = threading.Event()
 
 def hold():
-    with value._backward_lock:
+    with backward._lock:
         held.set()
         leave.wait(300)
 

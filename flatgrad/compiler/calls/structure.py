@@ -28,9 +28,10 @@ from typing import Any
 
 import numpy as np
 
+from ...runtime.backward import CONSTANT
 from ...runtime.errors import InputError
 from ...runtime.primitives import number
-from ...runtime.value import CONSTANT, Value
+from ...runtime.value import Value
 
 #: The types that are taken for numbers without a closer look.
 NUMBER_TYPES = {float, int, np.float64, np.float32, np.int64, np.int32}

@@ -11,21 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...runtime.backward import CONSTANT
 from ...runtime.errors import InputError, TraceError
 from ...runtime.primitives import Primitive, number, where
 from ...runtime.sites import Location, Site, call_site, locate
+from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recording, records, refusals_raised, refuse
-from ...runtime.value import (
-    CONSTANT,
-    Condition,
-    TracedCondition,
-    TracedValue,
-    Value,
-    apply_eagerly,
-    as_condition,
-    as_value,
-    constant,
-)
+from ...runtime.value import Condition, Value, apply_eagerly, as_condition, as_value, constant
 from .builder import Indices, ProgramBuilder
 from .names import Namer
 from .program import Group, Program

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ....runtime.changes import changes
-from ....runtime.value import TracedCondition, TracedValue, Value
+from ....runtime.traced import TracedCondition, TracedValue
+from ....runtime.value import Value
 from ...machine.builtin import FUNCTION_WORDS
 from .contents import DEPTH, PLAIN, all_plain, is_numeric, members_of
 from .identities import Identities

@@ -1,0 +1,76 @@
+"""The operators and methods of nodes, declared for type checkers and editors.
+
+At run time `Operand` has the operators, and the table of primitives attaches the methods to it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
+
+import numpy as np
+
+from .primitives import Operand
+
+#: A plain number, and an array, beside a `Value` in arithmetic.
+Number: TypeAlias = "float | np.floating[Any] | np.integer[Any]"
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+
+#: `Value` and `Condition`, which are defined behind this file.
+V = TypeVar("V", bound=Operand)
+C = TypeVar("C", bound=Operand)
+
+
+class ValueMethods(Operand, Generic[V, C]):
+    """What can be written with a `Value`. One declaration stands for all operations of the same type."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __radd__(self, other: V | Number) -> V: ...
+        @overload
+        def __radd__(self, other: Array) -> Array: ...
+        def __radd__(self, other: Any) -> Any: ...
+
+        __rmul__ = __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __radd__
+
+        @overload
+        def __lt__(self, other: V | Number) -> C: ...
+        @overload
+        def __lt__(self, other: Array) -> Array: ...
+        def __lt__(self, other: Any) -> Any: ...
+
+        __le__ = __gt__ = __ge__ = __lt__
+
+        def neg(self) -> V: ...
+
+        __pos__ = __abs__ = neg
+        relu = abs = exp = expm1 = log = log1p = sqrt = tanh = sinh = cosh = sigmoid = softplus = neg
+        sin = cos = tan = asin = arcsin = acos = arccos = atan = arctan = erf = erfc = detach = neg
+
+        def add(self, other: V | Number) -> V: ...
+
+        mul = sub = power = div = maximum = minimum = hypot = atan2 = arctan2 = add
+
+        def less(self, other: V | Number) -> C: ...
+
+        less_equal = greater = greater_equal = equal = less
+
+
+class ConditionMethods(Operand, Generic[V, C]):
+    """What can be written with a `Condition`."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __and__(self, other: C | bool) -> C: ...
+        def __rand__(self, other: bool) -> C: ...
+        def __invert__(self) -> C: ...
+
+        __or__, __ror__ = __and__, __rand__
+        logical_and = logical_or = __and__
+        logical_not = __invert__
+
+        def where(self, a: V | Number, b: V | Number) -> V: ...

@@ -1,0 +1,227 @@
+"""Nodes as Python objects: how they are shown, named, compared, converted and copied.
+
+Whatever would silently make a plain number of a node, and so lose its gradient, is an error that says what to write.
+"""
+
+from __future__ import annotations
+
+import html
+from numbers import Number as AbstractNumber
+from typing import Any, NoReturn
+
+import numpy as np
+
+from . import primitives
+from .backward import CONSTANT
+from .errors import InputError
+from .methods import C, ConditionMethods, V, ValueMethods
+from .pickling import reduced
+from .primitives import Operand
+from .sites import user_line
+from .tracing import active, forbidden, recorder, refuse
+
+#: What to do instead, in errors.
+_NOT_A_FLOAT = (
+    "Use flatgrad's functions (fg.exp, ...) on the Value in place of those of math, or fg.detach(value) for the number "
+    "without its gradient."
+)
+_NOT_AN_INTEGER = "Name the argument in static_argnames=(...) to compile one kernel per value."
+_EQUALITY = "Use fg.equal(a, b) inside fg.where."
+_CONDITIONS_EQUAL = (
+    "For == True use the condition itself in fg.where, for == False ~condition, and for two conditions "
+    "fg.equal(fg.where(a, 1.0, 0.0), fg.where(b, 1.0, 0.0))."
+)
+_BRANCH = (
+    "Select with fg.where(condition, a, b), or fg.maximum(a, b). (NumPy does it, too, when it compares an array: write "
+    "fg.greater(array, x) for array > x, and so on.)"
+)
+
+
+def is_traced(node: Any) -> bool:
+    """Whether the node's number is not fixed in what this thread is tracing now."""
+    return recorder() is not None and node._primitive is not CONSTANT
+
+
+def is_number(other: object) -> bool:
+    """Whether the operators take it for a number; not so an array, which compares element by element."""
+    if isinstance(other, (AbstractNumber, np.bool_)):
+        return True
+    kind = type(other)
+    return hasattr(kind, "__float__") and not (
+        isinstance(other, (Operand, np.generic, np.ndarray)) or hasattr(kind, "__len__")
+    )
+
+
+class ValueObject(ValueMethods[V, C]):
+    """What Python asks of a `Value`."""
+
+    __slots__ = ()
+
+    label: Any
+    _data: float
+    _grad: float
+    _operands: tuple[Any, ...]
+    _primitive: Any
+
+    @property
+    def _prev(self) -> tuple[Any, ...]:
+        """The operands, as micrograd names them; the exponent of `a**2` is part of the operation, as there."""
+        operands = self._operands
+        if self._primitive is primitives.power and operands[1]._primitive is CONSTANT:
+            return operands[:1]
+        if len(operands) == 1 and not isinstance(operands[0], (ValueObject, ConditionObject)):
+            return operands[0]._operands  # type: ignore[no-any-return]  # of the compiled call that made it
+        return operands
+
+    @property
+    def _op(self) -> str:
+        """The short name of the operation, as micrograd writes it; "" for a leaf."""
+        primitive = self._primitive
+        if primitive is None:
+            return ""
+        if primitive is primitives.power and self._operands[1]._primitive is CONSTANT:
+            exponent = self._operands[1]._data
+            return f"**{int(exponent) if exponent.is_integer() else exponent}"
+        return str(primitive.symbol)
+
+    def __repr__(self) -> str:
+        if active and is_traced(self):
+            return "Value(data=<traced>)"
+        return f"Value(data={self._data}, grad={self._grad})"
+
+    def _repr_html_(self) -> str:
+        """How notebooks show a Value."""
+        if active and is_traced(self):
+            return html.escape(repr(self))
+        cells = [("label", self.label)] if self.label else []
+        cells += [("data", f"{self._data!r}"), ("grad", f"{self._grad!r}")]
+        if self._op:
+            cells.append(("made by", f"{self._op} of {len(self._prev)} operand{'s' if len(self._prev) > 1 else ''}"))
+        rows = "".join(f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in cells)
+        return f"<table><caption>Value</caption>{rows}</table>"
+
+    def __format__(self, spec: str) -> str:
+        """`f"{value}"` is the repr; with a format specification, the number is formatted."""
+        if not spec:
+            return repr(self)
+        if active:
+            guard(self, "formatting the number of a Value")
+        return format(self._data, spec)
+
+    def __reduce__(self) -> Any:
+        if active and is_traced(self):
+            raise forbidden("copying or pickling a Value", "Use the Value itself.")
+        return reduced(self)
+
+    def __float__(self) -> NoReturn:
+        """An error: `math.exp(value)`, arrays of floats and `"%f" % value` ask for it, and would lose the gradient."""
+        raise self._no_plain_number("a float", _NOT_A_FLOAT)
+
+    def __int__(self, *digits: Any) -> Any:
+        """An error, as `float(value)`; so are `round(value)`, `math.floor(value)` and the like."""
+        raise self._no_plain_number("an int or a fraction", _NOT_AN_INTEGER)
+
+    __round__ = __trunc__ = __floor__ = __ceil__ = as_integer_ratio = __int__
+
+    def _no_plain_number(self, kind: str, remedy: str) -> Exception:
+        if active and is_traced(self):
+            return forbidden(f"turning a Value into {kind}", remedy)
+        return InputError(
+            f"a Value does not turn into {kind} by itself, because its gradient would be lost: use flatgrad's "
+            "functions (fg.exp, fg.maximum, ...) on the Value, or value.data for the number without its gradient"
+            f"{user_line()}"
+        )
+
+    def __index__(self) -> NoReturn:
+        if active and is_traced(self):
+            raise forbidden("using a Value as an integer (in range(), as an index)", _NOT_AN_INTEGER)
+        raise InputError(f"a Value is not an integer; use int(value.data){user_line()}")
+
+    def __bool__(self) -> NoReturn:
+        raise refuse(
+            "a Value has no truth value: compare it with a number (value > 0), or read value.data outside a traced "
+            "function"
+        )
+
+    def __eq__(self, other: object) -> Any:
+        """Of two Values: whether they are the same object, as in micrograd. The numbers are compared by `fg.equal`.
+
+        Raises:
+            InputError: if `other` is a number.
+            TraceError: if `other` is a number or a Value while a function is being traced.
+        """
+        if isinstance(other, ValueObject):
+            if active and (is_traced(self) or is_traced(other)):
+                raise forbidden("comparing Values with == or != (or `in`)", _EQUALITY)
+            return True if self is other else NotImplemented
+        if active and is_traced(self) and (isinstance(other, ConditionObject) or is_number(other)):
+            raise forbidden("comparing a Value with == or != (or `in`)", _EQUALITY)
+        if is_number(other):
+            raise InputError(
+                "a Value is never == to a number, because == compares nodes: use fg.equal(value, number), or "
+                f"value.data == number{user_line()}"
+            )
+        return NotImplemented
+
+    __hash__ = object.__hash__
+
+
+class ConditionObject(ConditionMethods[V, C]):
+    """What Python asks of a `Condition`."""
+
+    __slots__ = ()
+
+    _data: bool
+    _operands: tuple[Any, ...]
+    _primitive: Any
+
+    label = ""
+    grad = 0.0
+
+    @property
+    def _prev(self) -> tuple[Any, ...]:
+        return self._operands
+
+    @property
+    def _op(self) -> str:
+        return str(self._primitive.symbol)
+
+    def __repr__(self) -> str:
+        return "Condition(<traced>)" if active and is_traced(self) else f"Condition({self._data})"
+
+    def __reduce__(self) -> Any:
+        return reduced(self)
+
+    def __bool__(self) -> bool:
+        if active and is_traced(self):
+            raise forbidden(
+                "using a comparison of Values to choose a branch (if, while, and, or, max, sorted)", _BRANCH
+            )
+        return self._data
+
+    def __eq__(self, other: object) -> Any:
+        """Whether the truth values are equal.
+
+        Raises:
+            TraceError: while a function is being traced.
+        """
+        if not isinstance(other, ConditionObject) and not is_number(other):
+            return NotImplemented
+        if active and (is_traced(self) or (isinstance(other, ConditionObject) and is_traced(other))):
+            raise forbidden("comparing a condition with == or != (or `in`)", _CONDITIONS_EQUAL)
+        return self._data == (other._data if isinstance(other, ConditionObject) else other)
+
+    def __hash__(self) -> int:
+        if active and is_traced(self):
+            raise forbidden("using a condition as a key (of a dict, a set, functools.lru_cache)", _CONDITIONS_EQUAL)
+        return hash(self._data)
+
+
+def guard(node: Any, what: str) -> None:
+    """Refuse what reads or writes the number of a node that is being traced."""
+    if is_traced(node):
+        raise forbidden(
+            what,
+            "Return the Value and read it from the result, select with fg.where(condition, a, b), compare with "
+            "fg.equal(a, b), or use fg.detach(value) for the number without its gradient.",
+        )
