@@ -39,6 +39,7 @@ from benchmarks.native import (
 from benchmarks.table import Row, table
 from benchmarks.timing import collector_off, one_core, paired, quick, ratio, repeated, timed
 from benchmarks.workloads import moons
+from flatgrad.compiler.machine.native import host
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -194,6 +195,18 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
 }
 
 
+def processor() -> str:
+    """The processor by its name, as far as the system tells it, and how many doubles its vectors hold."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    level = os.environ.get("FLATGRAD_CPU")
+    restricted = f" as {level}" if level else ""
+    return f"{next(names, platform.machine())}{restricted}, vectors of {host().lanes} doubles"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("measures", nargs="*", metavar="MEASURE", help=f"all by default: {', '.join(MEASURES)}")
@@ -211,8 +224,7 @@ def main() -> None:
         os.environ["FLATGRAD_BENCHMARKS"] = "quick"
     one_core()
     rows = [row for name in options.measures or MEASURES for row in MEASURES[name]()]
-    machine = f"one of {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
-    about = f"CPython {platform.python_version()}, {machine}."
+    about = f"CPython {platform.python_version()}, one of {os.cpu_count()} cores, {platform.system()}, {processor()}."
     text = f"{about}\n\n{table(rows)}"
     print(text)
     if options.write:

@@ -2,8 +2,8 @@
 //
 // It is exact: the same additions in the same order as the interpreted graph. The graph adds up a neuron from its bias
 // on, and the gradient of a parameter from the two equal terms of its square on, then point by point from the last to
-// the first. So a sum cannot be split, and what runs side by side are the 16 neurons of a layer: two vectors of eight.
-// Where the processor's vectors are shorter, gcc splits them. Compile without contraction: a * b + c is rounded twice.
+// the first. So a sum cannot be split, and what runs side by side are the 16 neurons of a layer, in vectors of the
+// processor's own width. Compile without contraction: a * b + c is rounded twice.
 //
 // Masked gradients are +0.0 where the graph has a zero with the sign of what is masked. No sum can tell: they all end
 // with + 0.0, as the graph's do.
@@ -12,30 +12,66 @@
 
 enum { WIDTH = 16, FIRST = 0, SECOND = 48, LAST = 320, PARAMETERS = 337 };
 
-// Points are computed in blocks: a vector of weights that was loaded serves all of a block, whose sums hide each
-// other's latency. NEURONS rows of the second layer's gradient are summed at a time: as many as registers hold.
-enum { BLOCK = 4, PADDED = (POINTS + BLOCK - 1) / BLOCK * BLOCK, NEURONS = 8 };
+#if defined __AVX512F__
+enum { LANES = 8 };
+#elif defined __AVX__
+enum { LANES = 4 };
+#else
+enum { LANES = 2 };
+#endif
 
-typedef double Vector __attribute__((vector_size(64)));
-typedef long long Mask __attribute__((vector_size(64)));
-typedef struct { Vector low, high; } Layer;  // a number per neuron
+// A tile of sums stays in registers: rows of COLUMNS vectors, for 5 points or 4 neurons at a time. Larger tiles are no
+// faster with AVX-512, and do not fit into the 16 registers that there are without it.
+enum { COLUMNS = 2, POINT_ROWS = 5, NEURON_ROWS = 4, SCORE_ROWS = 4 };
+enum { GROUP = POINT_ROWS * SCORE_ROWS, PADDED = (POINTS + GROUP - 1) / GROUP * GROUP };
 
-static inline Layer load(const double *numbers)
+typedef double Vector __attribute__((vector_size(8 * LANES)));
+typedef long long Mask __attribute__((vector_size(8 * LANES)));
+typedef double Row[WIDTH] __attribute__((aligned(64)));  // a number per neuron
+
+#define UNROLLED _Pragma("GCC unroll 16") for
+#define ROLLED _Pragma("GCC unroll 1") for
+#define VECTORS(column) int column = 0; column < WIDTH; column += LANES
+
+static inline Vector load(const double *numbers)
 {
-    Layer layer;
-    memcpy(&layer, numbers, sizeof layer);
-    return layer;
+    Vector vector;
+    memcpy(&vector, numbers, sizeof vector);
+    return vector;
 }
 
-static inline void add(Layer *sum, Layer terms)
+static inline void store(double *numbers, Vector vector)
 {
-    sum->low += terms.low;
-    sum->high += terms.high;
+    memcpy(numbers, &vector, sizeof vector);
 }
 
-static inline Layer times(Layer layer, double factor)
+// Some rows of a matrix with 16 columns, and the step from one row to the next.
+typedef struct { double *numbers; int step; } Sums;
+typedef struct { const double *numbers; int step; } Terms;
+// A number for each row of the sums and each term.
+typedef struct { const double *numbers; int row_step, term_step; } Factors;
+
+// sums[row] += terms[t] * factors[row, t] for t = first, first + direction, ... The sums are in registers meanwhile.
+static inline __attribute__((always_inline)) void multiply(int rows, Sums sums, Terms terms, Factors factors, int count,
+    int direction)
 {
-    return (Layer){layer.low * factor, layer.high * factor};
+    for (int column = 0; column < WIDTH; column += COLUMNS * LANES) {
+        Vector tile[rows][COLUMNS], term[COLUMNS];
+        UNROLLED (int row = 0; row < rows; row++)
+            UNROLLED (int v = 0; v < COLUMNS; v++)
+                tile[row][v] = load(sums.numbers + row * sums.step + column + v * LANES);
+        ROLLED (int k = 0; k < count; k++) {
+            int t = direction > 0 ? k : count - 1 - k;
+            UNROLLED (int v = 0; v < COLUMNS; v++)
+                term[v] = load(terms.numbers + t * terms.step + column + v * LANES);
+            UNROLLED (int row = 0; row < rows; row++)
+                UNROLLED (int v = 0; v < COLUMNS; v++)
+                    tile[row][v] += term[v] * factors.numbers[row * factors.row_step + t * factors.term_step];
+        }
+        UNROLLED (int row = 0; row < rows; row++)
+            UNROLLED (int v = 0; v < COLUMNS; v++)
+                store(sums.numbers + row * sums.step + column + v * LANES, tile[row][v]);
+    }
 }
 
 static inline Vector masked(Vector numbers, Mask mask)
@@ -43,134 +79,113 @@ static inline Vector masked(Vector numbers, Mask mask)
     return (Vector)((Mask)numbers & mask);
 }
 
-// Zeros where `by` is not positive.
-static inline Layer where_positive(Layer layer, Layer by)
-{
-    return (Layer){masked(layer.low, by.low > 0.0), masked(layer.high, by.high > 0.0)};
-}
-
 // x < 0.0 ? 0.0 : x, which keeps -0.0.
-static inline Layer relu(Layer x)
+static inline Vector relu(Vector x)
 {
-    return (Layer){masked(x.low, ~(x.low < 0.0)), masked(x.high, ~(x.high < 0.0))};
+    return masked(x, ~(x < 0.0));
 }
 
 // What the gradient of a parameter begins with: 1e-4 p * p has it twice.
-static inline Layer decay(Layer parameters)
+static inline Vector decay(Vector parameters)
 {
-    Layer half = times(parameters, 1e-4);
-    add(&half, half);
-    return half;
-}
-
-static inline void store(double *numbers, Layer sum)
-{
-    sum.low += 0.0;
-    sum.high += 0.0;
-    memcpy(numbers, &sum, sizeof sum);
+    return parameters * 1e-4 + parameters * 1e-4;
 }
 
 // inputs: two coordinates per point; signs: minus the labels. Not reentrant. Return the value.
 double moons(const double *restrict inputs, const double *restrict signs, const double *restrict parameters,
     double *restrict gradient)
 {
-    static Layer hidden1[PADDED], hidden2[PADDED], bar1[PADDED], bar2[PADDED];
+    static Row hidden1[PADDED], hidden2[PADDED], bar1[PADDED], bar2[PADDED];
+    static Row first[3], second[WIDTH + 1];  // by input, the bias last
     static double margins[PADDED], score_bars[PADDED];
-    static Layer first[3], second[WIDTH + 1];  // by input, the bias last
     const double *rows = parameters + SECOND, *last = parameters + LAST;
 
     for (int j = 0; j < WIDTH; j++) {
         for (int k = 0; k < 3; k++)
-            ((double *)&first[k])[j] = parameters[FIRST + 3 * j + k];
+            first[k][j] = parameters[FIRST + 3 * j + k];
         for (int k = 0; k <= WIDTH; k++)
-            ((double *)&second[k])[j] = rows[(WIDTH + 1) * j + k];
+            second[k][j] = rows[(WIDTH + 1) * j + k];
     }
 
-    // Points behind the last are computed from whatever there is, and not summed.
-    double loss = 0.0;
-    for (int block = 0; block < POINTS; block += BLOCK) {
-        Layer sums[BLOCK];
-        for (int p = 0; p < BLOCK; p++) {
-            int point = block + p < POINTS ? block + p : 0;
-            Layer sum = first[2];
-            add(&sum, times(first[0], inputs[2 * point]));
-            add(&sum, times(first[1], inputs[2 * point + 1]));
-            hidden1[block + p] = relu(sum);
-            sums[p] = second[WIDTH];
+    for (VECTORS(j)) {
+        const Vector x = load(first[0] + j), y = load(first[1] + j), bias = load(first[2] + j);
+        for (int p = 0; p < POINTS; p++)
+            store(hidden1[p] + j, relu(bias + x * inputs[2 * p] + y * inputs[2 * p + 1]));
+    }
+    // Rows behind the last point hold whatever there is, and are not summed. The sum of squares has no lanes; its terms
+    // are spread over the points, so that the processor adds them up behind the vectors.
+    double loss = 0.0, squares = 0.0;
+    for (int p = 0, term = 0; p < POINTS; p += POINT_ROWS) {
+        UNROLLED (int row = 0; row < POINT_ROWS; row++)
+            memcpy(hidden2[p + row], second[WIDTH], sizeof(Row));
+        multiply(POINT_ROWS, (Sums){hidden2[p], WIDTH}, (Terms){second[0], WIDTH}, (Factors){hidden1[p], WIDTH, 1},
+            WIDTH, +1);
+        for (; term < PARAMETERS && term * POINTS < (p + POINT_ROWS) * PARAMETERS; term++)
+            squares += parameters[term] * parameters[term];
+    }
+    for (int p = 0; p < POINTS; p += SCORE_ROWS) {
+        double scores[SCORE_ROWS];
+        UNROLLED (int row = 0; row < SCORE_ROWS; row++) {
+            for (VECTORS(j))
+                store(hidden2[p + row] + j, relu(load(hidden2[p + row] + j)));
+            scores[row] = last[WIDTH];
         }
         for (int k = 0; k < WIDTH; k++)
-            for (int p = 0; p < BLOCK; p++)
-                add(&sums[p], times(second[k], ((double *)&hidden1[block + p])[k]));
-        for (int p = 0; p < BLOCK; p++)
-            hidden2[block + p] = relu(sums[p]);
-    }
-    for (int block = 0; block < POINTS; block += BLOCK) {
-        double scores[BLOCK];
-        for (int p = 0; p < BLOCK; p++)
-            scores[p] = last[WIDTH];
-        for (int k = 0; k < WIDTH; k++)
-            for (int p = 0; p < BLOCK; p++)
-                scores[p] += last[k] * ((double *)&hidden2[block + p])[k];
-        for (int p = 0; p < BLOCK; p++) {
-            int point = block + p < POINTS ? block + p : 0;
-            double margin = 1.0 + signs[point] * scores[p];
-            margins[block + p] = margin < 0.0 ? 0.0 : margin;
-            score_bars[block + p] = margin > 0.0 ? signs[point] * (1.0 / POINTS) : 0.0;
+            UNROLLED (int row = 0; row < SCORE_ROWS; row++)
+                scores[row] += last[k] * hidden2[p + row][k];
+        UNROLLED (int row = 0; row < SCORE_ROWS; row++) {
+            int point = p + row < POINTS ? p + row : 0;
+            double margin = 1.0 + signs[point] * scores[row];
+            margins[p + row] = margin < 0.0 ? 0.0 : margin;
+            score_bars[p + row] = margin > 0.0 ? signs[point] * (1.0 / POINTS) : 0.0;
         }
     }
-    for (int p = 0; p < POINTS; p++)
-        loss += margins[p];
 
     // Back through the second layer: its neurons from the last to the first.
-    const Layer to_score = load(last);
-    for (int block = 0; block < POINTS; block += BLOCK) {
-        Layer sums[BLOCK];
-        for (int p = 0; p < BLOCK; p++) {
-            bar2[block + p] = where_positive(times(to_score, score_bars[block + p]), hidden2[block + p]);
-            sums[p] = (Layer){-(Vector){}, -(Vector){}};
+    for (VECTORS(j)) {
+        const Vector to_score = load(last + j);
+        for (int p = 0; p < POINTS; p++) {
+            store(bar2[p] + j, masked(to_score * score_bars[p], load(hidden2[p] + j) > 0.0));
+            store(bar1[p] + j, -(Vector){});
         }
-        for (int j = WIDTH - 1; j >= 0; j--) {
-            const Layer row = load(rows + (WIDTH + 1) * j);
-            for (int p = 0; p < BLOCK; p++)
-                add(&sums[p], times(row, ((double *)&bar2[block + p])[j]));
-        }
-        for (int p = 0; p < BLOCK; p++)
-            bar1[block + p] = where_positive(sums[p], hidden1[block + p]);
+    }
+    for (int p = 0; p < POINTS; p += POINT_ROWS) {
+        multiply(POINT_ROWS, (Sums){bar1[p], WIDTH}, (Terms){rows, WIDTH + 1}, (Factors){bar2[p], WIDTH, 1}, WIDTH, -1);
+        for (int row = 0; row < POINT_ROWS && p + row < POINTS; row++)
+            loss += margins[p + row];
     }
 
     // The gradients, summed from the last point to the first.
-    for (int start = 0; start < WIDTH; start += NEURONS) {
-        Layer sums[NEURONS];
-        for (int j = 0; j < NEURONS; j++)
-            sums[j] = decay(load(rows + (WIDTH + 1) * (start + j)));
-        for (int p = POINTS - 1; p >= 0; p--) {
-            const Layer input = hidden1[p];
-            for (int j = 0; j < NEURONS; j++)
-                add(&sums[j], times(input, ((double *)&bar2[p])[start + j]));
-        }
-        for (int j = 0; j < NEURONS; j++)
-            store(gradient + SECOND + (WIDTH + 1) * (start + j), sums[j]);
-    }
-    Layer sums[5] = {decay(first[0]), decay(first[1]), decay(first[2]), decay(second[WIDTH]), decay(to_score)};
-    double bias = 1e-4 * last[WIDTH] + 1e-4 * last[WIDTH];
-    for (int p = POINTS - 1; p >= 0; p--) {
-        add(&sums[0], times(bar1[p], inputs[2 * p]));
-        add(&sums[1], times(bar1[p], inputs[2 * p + 1]));
-        add(&sums[2], bar1[p]);
-        add(&sums[3], bar2[p]);
-        add(&sums[4], times(hidden2[p], score_bars[p]));
-        bias += score_bars[p];
-    }
-    for (int j = 0; j < WIDTH; j++) {
-        for (int k = 0; k < 3; k++)
-            gradient[FIRST + 3 * j + k] = ((double *)&sums[k])[j] + 0.0;
-        gradient[SECOND + (WIDTH + 1) * j + WIDTH] = ((double *)&sums[3])[j] + 0.0;
-    }
-    store(gradient + LAST, sums[4]);
-    gradient[LAST + WIDTH] = bias + 0.0;
-
-    double squares = 0.0;
     for (int k = 0; k < PARAMETERS; k++)
-        squares += parameters[k] * parameters[k];
+        gradient[k] = parameters[k] * 1e-4 + parameters[k] * 1e-4;
+    for (int j = 0; j < WIDTH; j += NEURON_ROWS)
+        multiply(NEURON_ROWS, (Sums){gradient + SECOND + (WIDTH + 1) * j, WIDTH + 1}, (Terms){hidden1[0], WIDTH},
+            (Factors){bar2[0] + j, 1, WIDTH}, POINTS, -1);
+    double bias = gradient[LAST + WIDTH];
+    for (VECTORS(j)) {
+        Vector x = decay(load(first[0] + j)), y = decay(load(first[1] + j)), bias1 = decay(load(first[2] + j));
+        Vector bias2 = decay(load(second[WIDTH] + j)), weights = decay(load(last + j));
+        for (int p = POINTS - 1; p >= 0; p--) {
+            const Vector bar = masked(load(bar1[p] + j), load(hidden1[p] + j) > 0.0);
+            x += bar * inputs[2 * p];
+            y += bar * inputs[2 * p + 1];
+            bias1 += bar;
+            bias2 += load(bar2[p] + j);
+            weights += load(hidden2[p] + j) * score_bars[p];
+            if (j == 0)
+                bias += score_bars[p];
+        }
+        for (int lane = 0; lane < LANES; lane++) {
+            double *neuron = gradient + FIRST + 3 * (j + lane);
+            neuron[0] = x[lane];
+            neuron[1] = y[lane];
+            neuron[2] = bias1[lane];
+            gradient[SECOND + (WIDTH + 1) * (j + lane) + WIDTH] = bias2[lane];
+        }
+        store(gradient + LAST + j, weights);
+    }
+    gradient[LAST + WIDTH] = bias;
+    for (int k = 0; k < PARAMETERS; k++)
+        gradient[k] += 0.0;
     return loss * (1.0 / POINTS) + squares * 1e-4;
 }
