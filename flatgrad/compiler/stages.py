@@ -22,12 +22,12 @@ from ..runtime.errors import OptionError
 from ..runtime.primitives import computed
 from ..runtime.version import VERSION
 from .languages.c import Leaves, emit_c
+from .languages.costs import TINY, cheapest, native_cost
 from .languages.loader import LoadedModule, collector_paused
 from .languages.numpy import ArrayFunction, emit_arrays
 from .languages.python import Function, emit_module
 from .languages.rolled import emit_rolled
 from .loops.array_program import ArrayProgram
-from .loops.costs import TINY, cheapest, native_cost
 from .loops.reroll import reroll
 from .machine import native, recall
 from .machine.functions import code_name, compile_natively, emit_native, print_native

@@ -1,9 +1,10 @@
-"""The table of primitives: everything that is known about an elementary operation stands in its row.
+"""The table of primitives: what an elementary operation means stands in its row.
 
 A row is callable on floats, `Value`s, arrays and lists of them, and on the operands of the compiler and of the SymPy
 check, because its partials are written in plain arithmetic and in rows of this same table. Adding an operation means
-adding one row: the interpreter, the tracer, the adjoint, the emitters, the method of `Value`, the public function and
-the tests all read it from here.
+adding one row: the interpreter, the tracer, the adjoint, the method of `Value`, the public function and the tests all
+read it from here. How it is written stands in the languages: `compiler/languages/spellings.py`, and for machine code
+`compiler/machine/operations.py`.
 
 Rules of the house for partials:
 
@@ -41,9 +42,6 @@ class _Zero:
 ZERO: Final = _Zero()
 Rule = Callable[..., Any]
 Partial = Rule | _Zero | None
-
-# Binding strengths of the expressions in generated source, weakest first, as in Python's grammar.
-CONDITIONAL, OR, AND, NOT, COMPARISON, SUM, PRODUCT, UNARY, POWER, ATOM = range(10)
 
 #: Sampling ranges for tests: where a function of this domain is defined and differentiable.
 REAL = (-math.inf, math.inf)
@@ -154,19 +152,7 @@ class Primitive:
         identity: what changes nothing as a right operand: `f(x, identity)` has the bits of x, whatever x is. Rows that
             have one are folded over terms, `f(f(f(a, b), c), d)`, where the compiler finds such chains.
         slow: whether computing it takes a function, such as those of the C library, and not a few instructions.
-        python: the spelling in generated Python: a template, or a function of the operands' constants (None where an
-            operand is not a constant) that returns a template. An operand that a template names twice is a name there.
-        strength: how strongly the spelling binds (`SUM`, `PRODUCT`, ...).
-        imports: what the spelling, or its prelude, needs from `math`.
-        prelude: a function of `runtime/scalar.py` that the spelling calls; generated source contains it.
         aliases: further method names, such as those by which NumPy calls it on arrays of objects.
-        numpy: statements that compute it on arrays with the same bits as `evaluate`, in terms of the operands, `{out}`,
-            and the scratch arrays `{mask}` (truth values) and `{temp}`. Without it, it is computed lane by lane.
-        numpy_fast: the same for fast mode, where last bits may differ.
-        numpy_fault: an expression that says whether `evaluate` would raise for some lane, where NumPy would not.
-        c: an expression in C, a template, with the same bits as `evaluate`. All operands are computed before it.
-        c_fault: an expression in C that says whether `evaluate` would raise. Without it, a row that can raise does so
-            where a NaN comes of no NaN, or an infinity of finite numbers, as CPython's `math` does.
         internal: whether only the compiler uses it: it is no public function, and no method.
 
     Example:
@@ -184,10 +170,6 @@ class Primitive:
         *,
         doc: str,
         sympy: Callable[..., Any],
-        python: str | Callable[..., str],
-        strength: int = ATOM,
-        imports: tuple[str, ...] = (),
-        prelude: Callable[..., float] | None = None,
         aliases: tuple[str, ...] = (),
         pullbacks: Sequence[Partial] | None = None,
         symbol: str | None = None,
@@ -199,11 +181,6 @@ class Primitive:
         commutative: bool = False,
         identity: float | bool | None = None,
         slow: bool = False,
-        numpy: tuple[str, ...] | None = None,
-        numpy_fast: tuple[str, ...] | None = None,
-        numpy_fault: str = "",
-        c: str | None = None,
-        c_fault: str = "",
         fault: Callable[..., Any] | None = None,
         internal: bool = False,
     ) -> None:
@@ -214,14 +191,10 @@ class Primitive:
         self.name, self.kinds, self.operand_kinds, self.arity = name, kinds, operands, len(operands)
         self.evaluate, self.partials, self.selects = evaluate, rules, pullbacks is not None
         self.sympy, self.symbol = sympy, symbol if symbol is not None else name
-        self.python, self.strength, self.imports, self.prelude = python, strength, imports, prelude
         self.domain = tuple(domain) if domain is not None else (REAL,) * len(operands)
         self.requires, self.raises, self.commutative = requires, raises, commutative
         self.identity, self.slow = identity, slow
         self.remedy, self.decided_by = remedy, decided_by
-        self.numpy, self.numpy_fast = numpy, numpy_fast if numpy_fast is not None else numpy
-        self.numpy_fault = numpy_fault
-        self.c, self.c_fault = c, c_fault
         self.fault, self.internal = fault, internal
         #: Whether a partial may raise: nodes of such rows know their line.
         self.partial_raises = raises or bool(remedy)
@@ -273,11 +246,10 @@ class Primitive:
 
     def __fingerprint__(self) -> tuple[Any, ...]:
         """What decides what becomes of a program with this primitive: see `compiler/machine/fingerprint.py`."""
-        spellings = self.python, self.strength, self.imports, self.prelude, self.numpy, self.numpy_fast, self.c
-        faults = self.raises, self.numpy_fault, self.c_fault, self.fault, self.total
+        faults = self.raises, self.fault, self.total
         facts = self.commutative, self.identity, self.slow, self.decided_by, self.internal
         rules = self.partials, self.selects, *facts
-        return self.name, self.kinds, self.evaluate, rules, spellings, faults
+        return self.name, self.kinds, self.evaluate, rules, faults
 
     def _elementwise(self, operands: Sequence[Any]) -> Any:
         arrays = [np.asarray(o, dtype=object) if isinstance(o, (list, tuple)) else o for o in operands]
@@ -394,15 +366,6 @@ def number(operand: Any) -> float | bool:
         raise arithmetic_error(error, f"{kind.__name__} {str(operand)[:20]}... does not fit a float") from None
 
 
-def _power_spelling(base: float | None, exponent: float | None) -> str:
-    # Only a negative base to a fractional power is complex; elsewhere the plain operator means the same.
-    if (exponent is not None and exponent.is_integer()) or (base is not None and base > 0.0):
-        return "{0} ** {1}"
-    if exponent is not None and exponent > 0.0:
-        return "pow({0}, {1})"  # math.pow differs from ** only in what it raises at a base of 0
-    return "power({0}, {1})"
-
-
 def _power_slope(out: Any, a: Any, k: Any) -> Any:
     """The partial of `a ** k` with respect to `a`: 0 for k = 0, whatever `a` is, and else `k * a**(k - 1)`."""
     if isinstance(k, Operand):  # the inner `where` keeps 0 ** -1 from raising
@@ -485,20 +448,15 @@ add: Primitive = Primitive(
     "add", "ff->f", lambda a, b: a + b,
     (lambda out, a, b: 1.0, lambda out, a, b: 1.0),
     doc="The sum `a + b`.",
-    sympy=lambda sp, a, b: a + b, python="{0} + {1}", strength=SUM, symbol="+", commutative=True,
+    sympy=lambda sp, a, b: a + b, symbol="+", commutative=True,
     identity=-0.0,  # x + 0.0 is not x for x = -0.0
-    numpy=("add({0}, {1}, {out})",),
-    c="{0} + {1}",
 )  # fmt: skip
 
 mul: Primitive = Primitive(
     "mul", "ff->f", lambda a, b: a * b,
     (lambda out, a, b: b, lambda out, a, b: a),
     doc="The product `a * b`.",
-    sympy=lambda sp, a, b: a * b, python="{0} * {1}", strength=PRODUCT, symbol="*", commutative=True,
-    identity=1.0,
-    numpy=("multiply({0}, {1}, {out})",),
-    c="{0} * {1}",
+    sympy=lambda sp, a, b: a * b, symbol="*", commutative=True, identity=1.0,
 )  # fmt: skip
 
 # The compiler uses the next two. On `Value`s `-a` is `a * -1`, and `a - b` is `a + (-b)`; the bits are the same.
@@ -506,17 +464,13 @@ mul: Primitive = Primitive(
 neg: Primitive = Primitive(
     "neg", "f->f", lambda a: -a, (lambda out, a: -1.0,),
     doc="The negative `-a`.",
-    sympy=lambda sp, a: -a, python="-{0}", strength=UNARY, symbol="-",
-    numpy=("negative({0}, {out})",),
-    c="-{0}",
+    sympy=lambda sp, a: -a, symbol="-",
 )  # fmt: skip
 
 sub: Primitive = Primitive(
     "sub", "ff->f", lambda a, b: a - b, (lambda out, a, b: 1.0, lambda out, a, b: -1.0),
     doc="The difference `a - b`.",
-    sympy=lambda sp, a, b: a - b, python="{0} - {1}", strength=SUM, symbol="-",
-    numpy=("subtract({0}, {1}, {out})",),
-    c="{0} - {1}",
+    sympy=lambda sp, a, b: a - b, symbol="-",
 )  # fmt: skip
 
 power: Primitive = Primitive(
@@ -527,36 +481,27 @@ power: Primitive = Primitive(
         lambda out, a, k: where(equal(a, 0.0), 0.0, out * log(where(equal(a, 0.0), 1.0, a))),
     ),
     doc="`base ** exponent`; a negative base to a fractional power raises, it never turns complex.",
-    sympy=lambda sp, a, k: a**k, python=_power_spelling, strength=POWER, imports=("pow",), prelude=scalar.power,
-    symbol="**",
+    sympy=lambda sp, a, k: a**k, symbol="**",
     domain=(POSITIVE, REAL), requires="a base >= 0 for a fractional exponent", raises=True, decided_by=1,
     remedy="a ** k has no finite derivative at a = 0 for k < 1 other than 0; the length of a vector is "
     "fg.norm(vector), whose gradient is 0 where all elements are 0",
-    fault=_power_fault,
-    numpy_fast=("power({0}, {1}, {out})",),
-    slow=True, c="pow({0}, {1})",
+    fault=_power_fault, slow=True,
 )  # fmt: skip
 
 div: Primitive = Primitive(
     "div", "ff->f", lambda a, b: a / b,
     (lambda out, a, b: div(1.0, b), lambda out, a, b: -div(out, b)),
     doc="The true quotient `a / b`, rounded once (`/` on `Value`s is micrograd's `a * b**-1`, rounded twice).",
-    sympy=lambda sp, a, b: a / b, python="{0} / {1}", strength=PRODUCT, symbol="/",
+    sympy=lambda sp, a, b: a / b, symbol="/",
     domain=(REAL, POSITIVE), raises=True,
     fault=lambda a, b: equal(b, 0.0),
-    numpy=("divide({0}, {1}, {out})",), numpy_fault="equal({1}, 0.0).any()",
-    c="{0} / {1}", c_fault="{1} == 0.0",
 )  # fmt: skip
 
 relu: Primitive = Primitive(
     "relu", "f->f", lambda x: 0.0 if x < 0.0 else x,
     (lambda out, x: where(out > 0.0, 1.0, 0.0),),
     doc="`0.0 if x < 0 else x`; the partial is 1 where the output is positive, else 0.",
-    sympy=lambda sp, x: sp.Piecewise((0, x < 0), (x, True)),
-    python="0.0 if {0} < 0.0 else {0}", strength=CONDITIONAL, symbol="ReLU",
-    numpy=("less({0}, 0.0, {mask})", "copyto({out}, {0})", "copyto({out}, 0.0, where={mask})"),
-    numpy_fast=("maximum({0}, 0.0, out={out})",),
-    c="{0} < 0.0 ? 0.0 : {0}",
+    sympy=lambda sp, x: sp.Piecewise((0, x < 0), (x, True)), symbol="ReLU",
 )  # fmt: skip
 
 maximum: Primitive = Primitive(
@@ -566,18 +511,7 @@ maximum: Primitive = Primitive(
         lambda out, a, b: where(equal(a, b), 0.5, where(a > b, 0.0, 1.0)),
     ),
     doc="The larger of `a` and `b`, the first at a tie, NaN if either is; a tie gives each half of the gradient.",
-    sympy=lambda sp, a, b: sp.Max(a, b),
-    python="{0} if {0} >= {1} or {0} != {0} else {1}", strength=CONDITIONAL, symbol="max",
-    identity=-math.inf,
-    numpy=(
-        "copyto({out}, {1})",
-        "greater_equal({0}, {1}, {mask})",
-        "copyto({out}, {0}, where={mask})",
-        "not_equal({0}, {0}, {mask})",
-        "copyto({out}, {0}, where={mask})",
-    ),
-    numpy_fast=("maximum({0}, {1}, out={out})",),
-    c="{0} >= {1} || {0} != {0} ? {0} : {1}",
+    sympy=lambda sp, a, b: sp.Max(a, b), symbol="max", identity=-math.inf,
 )  # fmt: skip
 
 minimum: Primitive = Primitive(
@@ -587,27 +521,14 @@ minimum: Primitive = Primitive(
         lambda out, a, b: where(equal(a, b), 0.5, where(a < b, 0.0, 1.0)),
     ),
     doc="The smaller of `a` and `b`, the first at a tie, NaN if either is; a tie gives each half of the gradient.",
-    sympy=lambda sp, a, b: sp.Min(a, b),
-    python="{0} if {0} <= {1} or {0} != {0} else {1}", strength=CONDITIONAL, symbol="min",
-    identity=math.inf,
-    numpy=(
-        "copyto({out}, {1})",
-        "less_equal({0}, {1}, {mask})",
-        "copyto({out}, {0}, where={mask})",
-        "not_equal({0}, {0}, {mask})",
-        "copyto({out}, {0}, where={mask})",
-    ),
-    numpy_fast=("minimum({0}, {1}, out={out})",),
-    c="{0} <= {1} || {0} != {0} ? {0} : {1}",
+    sympy=lambda sp, a, b: sp.Min(a, b), symbol="min", identity=math.inf,
 )  # fmt: skip
 
 abs: Primitive = Primitive(
     "abs", "f->f", math.fabs,
     (lambda out, x: where(x > 0.0, 1.0, where(x < 0.0, -1.0, x * 0.0)),),
     doc="The absolute value; its partial at 0 is 0.",
-    sympy=lambda sp, x: sp.Abs(x), python="abs({0})", symbol="abs",
-    numpy=("fabs({0}, {out})",),
-    c="fabs({0})",
+    sympy=lambda sp, x: sp.Abs(x), symbol="abs",
 )  # fmt: skip
 
 # --- elementary functions -----------------------------------------------------------------------------------------
@@ -615,212 +536,137 @@ abs: Primitive = Primitive(
 exp: Primitive = Primitive(
     "exp", "f->f", math.exp, (lambda out, x: out,),
     doc="The exponential function; raises where the result overflows.",
-    sympy=lambda sp, x: sp.exp(x), python="exp({0})", imports=("exp",), raises=True,
-    fault=_overflow(math.exp),
-    numpy_fast=("exp({0}, {out})",),
-    slow=True, c="exp({0})",
+    sympy=lambda sp, x: sp.exp(x), raises=True,
+    fault=_overflow(math.exp), slow=True,
 )  # fmt: skip
 
 expm1: Primitive = Primitive(
     "expm1", "f->f", math.expm1, (lambda out, x: out + 1.0,),
     doc="`exp(x) - 1`, accurate near 0; raises where the result overflows.",
-    sympy=lambda sp, x: sp.exp(x) - 1, python="expm1({0})", imports=("expm1",), raises=True,
-    fault=_overflow(math.expm1),
-    numpy_fast=("expm1({0}, {out})",),
-    slow=True, c="expm1({0})",
+    sympy=lambda sp, x: sp.exp(x) - 1, raises=True,
+    fault=_overflow(math.expm1), slow=True,
 )  # fmt: skip
 
 log: Primitive = Primitive(
     "log", "f->f", math.log, (lambda out, x: div(1.0, x),),
     doc="The natural logarithm.",
-    sympy=lambda sp, x: sp.log(x), python="log({0})", imports=("log",),
+    sympy=lambda sp, x: sp.log(x),
     domain=(POSITIVE,), requires="x > 0", raises=True,
-    fault=lambda x: less_equal(x, 0.0),
-    numpy_fast=("log({0}, {out})",),
-    slow=True, c="log({0})",
+    fault=lambda x: less_equal(x, 0.0), slow=True,
 )  # fmt: skip
 
 log1p: Primitive = Primitive(
     "log1p", "f->f", math.log1p, (lambda out, x: div(1.0, 1.0 + x),),
     doc="`log(1 + x)`, accurate near 0.",
-    sympy=lambda sp, x: sp.log(1 + x), python="log1p({0})", imports=("log1p",),
+    sympy=lambda sp, x: sp.log(1 + x),
     domain=((-1.0, math.inf),), requires="x > -1", raises=True,
-    fault=lambda x: less_equal(x, -1.0),
-    numpy_fast=("log1p({0}, {out})",),
-    slow=True, c="log1p({0})",
+    fault=lambda x: less_equal(x, -1.0), slow=True,
 )  # fmt: skip
 
 sqrt: Primitive = Primitive(
     "sqrt", "f->f", math.sqrt, (lambda out, x: div(0.5, out),),
     doc="The square root.",
-    sympy=lambda sp, x: sp.sqrt(x), python="sqrt({0})", imports=("sqrt",),
+    sympy=lambda sp, x: sp.sqrt(x),
     domain=(POSITIVE,), requires="x >= 0", raises=True,
     remedy="sqrt has no finite derivative at 0; the length of a vector is fg.norm(vector), whose gradient is 0 where "
     "all elements are 0",
     fault=lambda x: less(x, 0.0),
-    numpy=("sqrt({0}, {out})",), numpy_fault="less({0}, 0.0).any()",
-    c="sqrt({0})",
 )  # fmt: skip
-
-# {temp} becomes the negative of the larger of |a| and |b|.
-_LARGER = (
-    "fabs({0}, {temp})",
-    "maximum({temp}, {1}, out={temp})",
-    "negative({temp}, {temp})",
-    "minimum({temp}, {1}, out={temp})",
-)
 
 hypot: Primitive = Primitive(
     "hypot", "ff->f", scalar.hypot,
     (lambda out, a, b: div(a, out), lambda out, a, b: div(b, out)),
     doc="The length of the vector `(a, b)`: `sqrt(a*a + b*b)`, scaled where a square would overflow or underflow.",
-    sympy=lambda sp, a, b: sp.sqrt(a**2 + b**2), python="hypot({0}, {1})", imports=("sqrt",), prelude=scalar.hypot,
+    sympy=lambda sp, a, b: sp.sqrt(a**2 + b**2),
     remedy="hypot has no derivative at (0, 0); write fg.norm([a, b]), whose gradient is 0 there",
-    numpy=(
-        *_LARGER,
-        "copyto({out}, 1.0)",
-        "less({temp}, -(2.0**500), {mask})",
-        "copyto({out}, 2.0**-600, where={mask})",
-        "greater({temp}, -(2.0**-460), {mask})",
-        "copyto({out}, 2.0**600, where={mask})",
-        "multiply({1}, {out}, {temp})",
-        "multiply({temp}, {temp}, {temp})",
-        "multiply({0}, {out}, {out})",
-        "multiply({out}, {out}, {out})",
-        "add({out}, {temp}, {out})",
-        "sqrt({out}, {out})",
-        *_LARGER,
-        "less({temp}, -(2.0**500), {mask})",
-        "multiply({out}, 2.0**600, {out}, where={mask})",
-        "greater({temp}, -(2.0**-460), {mask})",
-        "multiply({out}, 2.0**-600, {out}, where={mask})",
-        "isinf({0}, {mask})",
-        "copyto({out}, np.inf, where={mask})",
-        "isinf({1}, {mask})",
-        "copyto({out}, np.inf, where={mask})",
-    ),
-    numpy_fast=("hypot({0}, {1}, {out})",),
-    c=(
-        "fabs({0}) > DBL_MAX || fabs({1}) > DBL_MAX ? INFINITY"
-        "\n        : fabs({0}) > 0x1p500 || fabs({1}) > 0x1p500"
-        "\n        ? sqrt({0} * 0x1p-600 * ({0} * 0x1p-600) + {1} * 0x1p-600 * ({1} * 0x1p-600)) * 0x1p600"
-        "\n        : fabs({0}) < 0x1p-460 && fabs({1}) < 0x1p-460"
-        "\n        ? sqrt({0} * 0x1p600 * ({0} * 0x1p600) + {1} * 0x1p600 * ({1} * 0x1p600)) * 0x1p-600"
-        "\n        : sqrt({0} * {0} + {1} * {1})"
-    ),
 )  # fmt: skip
 
 tanh: Primitive = Primitive(
     "tanh", "f->f", math.tanh, (lambda out, x: 1.0 - out * out,),
     doc="The hyperbolic tangent.",
-    sympy=lambda sp, x: sp.tanh(x), python="tanh({0})", imports=("tanh",),
-    numpy_fast=("tanh({0}, {out})",),
-    slow=True, c="tanh({0})",
+    sympy=lambda sp, x: sp.tanh(x), slow=True,
 )  # fmt: skip
 
 sinh: Primitive = Primitive(
     "sinh", "f->f", math.sinh, (lambda out, x: cosh(x),),
     doc="The hyperbolic sine; raises where the result overflows.",
-    sympy=lambda sp, x: sp.sinh(x), python="sinh({0})", imports=("sinh",), raises=True,
-    fault=lambda x: _beyond(abs(x), _last_sound(math.sinh, 1.0, 1e3)),
-    numpy_fast=("sinh({0}, {out})",),
-    slow=True, c="sinh({0})",
+    sympy=lambda sp, x: sp.sinh(x), raises=True,
+    fault=lambda x: _beyond(abs(x), _last_sound(math.sinh, 1.0, 1e3)), slow=True,
 )  # fmt: skip
 
 cosh: Primitive = Primitive(
     "cosh", "f->f", math.cosh, (lambda out, x: sinh(x),),
     doc="The hyperbolic cosine; raises where the result overflows.",
-    sympy=lambda sp, x: sp.cosh(x), python="cosh({0})", imports=("cosh",), raises=True,
-    fault=lambda x: _beyond(abs(x), _last_sound(math.cosh, 1.0, 1e3)),
-    numpy_fast=("cosh({0}, {out})",),
-    slow=True, c="cosh({0})",
+    sympy=lambda sp, x: sp.cosh(x), raises=True,
+    fault=lambda x: _beyond(abs(x), _last_sound(math.cosh, 1.0, 1e3)), slow=True,
 )  # fmt: skip
 
 sigmoid: Primitive = Primitive(
     "sigmoid", "f->f", scalar.sigmoid, (lambda out, x: out * (1.0 - out),),
     doc="The logistic function `1 / (1 + exp(-x))`, written so that nothing overflows.",
-    sympy=lambda sp, x: 1 / (1 + sp.exp(-x)), python="sigmoid({0})", imports=("exp",), prelude=scalar.sigmoid,
-    numpy_fast=("negative({0}, {out})", "exp({out}, {out})", "add({out}, 1.0, {out})", "divide(1.0, {out}, {out})"),
-    slow=True, c="{0} >= 0.0 ? 1.0 / (1.0 + exp(-{0})) : exp({0}) / (1.0 + exp({0}))",
+    sympy=lambda sp, x: 1 / (1 + sp.exp(-x)), slow=True,
 )  # fmt: skip
 
 softplus: Primitive = Primitive(
     "softplus", "f->f", scalar.softplus, (lambda out, x: sigmoid(x),),
     doc="`log(1 + exp(x))`, written so that nothing overflows.",
-    sympy=lambda sp, x: sp.log(1 + sp.exp(x)), python="softplus({0})", imports=("exp", "log1p"),
-    prelude=scalar.softplus,
-    numpy_fast=("logaddexp({0}, 0.0, {out})",),
-    slow=True, c="{0} > 0.0 ? {0} + log1p(exp(-{0})) : log1p(exp({0}))",
+    sympy=lambda sp, x: sp.log(1 + sp.exp(x)), slow=True,
 )  # fmt: skip
 
 sin: Primitive = Primitive(
     "sin", "f->f", math.sin, (lambda out, x: cos(x),),
     doc="The sine of an angle in radians.",
-    sympy=lambda sp, x: sp.sin(x), python="sin({0})", imports=("sin",), requires="a finite x", raises=True,
-    fault=lambda x: equal(abs(x), math.inf),
-    numpy_fast=("sin({0}, {out})",),
-    slow=True, c="sin({0})",
+    sympy=lambda sp, x: sp.sin(x), requires="a finite x", raises=True,
+    fault=lambda x: equal(abs(x), math.inf), slow=True,
 )  # fmt: skip
 
 cos: Primitive = Primitive(
     "cos", "f->f", math.cos, (lambda out, x: -sin(x),),
     doc="The cosine of an angle in radians.",
-    sympy=lambda sp, x: sp.cos(x), python="cos({0})", imports=("cos",), requires="a finite x", raises=True,
-    fault=lambda x: equal(abs(x), math.inf),
-    numpy_fast=("cos({0}, {out})",),
-    slow=True, c="cos({0})",
+    sympy=lambda sp, x: sp.cos(x), requires="a finite x", raises=True,
+    fault=lambda x: equal(abs(x), math.inf), slow=True,
 )  # fmt: skip
 
 tan: Primitive = Primitive(
     "tan", "f->f", math.tan, (lambda out, x: 1.0 + out * out,),
     doc="The tangent of an angle in radians.",
-    sympy=lambda sp, x: sp.tan(x), python="tan({0})", imports=("tan",),
+    sympy=lambda sp, x: sp.tan(x),
     domain=((-1.5, 1.5),), requires="a finite x", raises=True,
-    fault=lambda x: equal(abs(x), math.inf),
-    numpy_fast=("tan({0}, {out})",),
-    slow=True, c="tan({0})",
+    fault=lambda x: equal(abs(x), math.inf), slow=True,
 )  # fmt: skip
 
 asin: Primitive = Primitive(
     "asin", "f->f", math.asin, (lambda out, x: div(1.0, sqrt(1.0 - x * x)),),
     doc="The inverse sine, in radians.",
-    sympy=lambda sp, x: sp.asin(x), python="asin({0})", imports=("asin",), aliases=("arcsin",),
+    sympy=lambda sp, x: sp.asin(x), aliases=("arcsin",),
     domain=((-1.0, 1.0),), requires="-1 <= x <= 1", raises=True,
     remedy="asin has no finite derivative at -1 and 1; keep x inside, fg.maximum(fg.minimum(x, 1 - 1e-12), -1 + 1e-12)",
-    fault=lambda x: greater(abs(x), 1.0),
-    numpy_fast=("arcsin({0}, {out})",),
-    slow=True, c="asin({0})",
+    fault=lambda x: greater(abs(x), 1.0), slow=True,
 )  # fmt: skip
 
 acos: Primitive = Primitive(
     "acos", "f->f", math.acos, (lambda out, x: -div(1.0, sqrt(1.0 - x * x)),),
     doc="The inverse cosine, in radians.",
-    sympy=lambda sp, x: sp.acos(x), python="acos({0})", imports=("acos",), aliases=("arccos",),
+    sympy=lambda sp, x: sp.acos(x), aliases=("arccos",),
     domain=((-1.0, 1.0),), requires="-1 <= x <= 1", raises=True,
     remedy="acos has no finite derivative at -1 and 1; keep x inside, fg.maximum(fg.minimum(x, 1 - 1e-12), -1 + 1e-12)",
-    fault=lambda x: greater(abs(x), 1.0),
-    numpy_fast=("arccos({0}, {out})",),
-    slow=True, c="acos({0})",
+    fault=lambda x: greater(abs(x), 1.0), slow=True,
 )  # fmt: skip
 
 atan: Primitive = Primitive(
     "atan", "f->f", math.atan, (lambda out, x: div(1.0, 1.0 + x * x),),
     doc="The inverse tangent, in radians.",
-    sympy=lambda sp, x: sp.atan(x), python="atan({0})", imports=("atan",), aliases=("arctan",),
-    numpy_fast=("arctan({0}, {out})",),
-    slow=True, c="atan({0})",
+    sympy=lambda sp, x: sp.atan(x), aliases=("arctan",), slow=True,
 )  # fmt: skip
 
 atan2: Primitive = Primitive(
     "atan2", "ff->f", math.atan2,
     (lambda out, y, x: _by_square(x, hypot(x, y)), lambda out, y, x: -_by_square(y, hypot(x, y))),
     doc="The angle of the point `(x, y)`, given as `atan2(y, x)`, in radians.",
-    sympy=lambda sp, y, x: sp.atan2(y, x), python="atan2({0}, {1})", imports=("atan2",), aliases=("arctan2",),
-    domain=(REAL, POSITIVE),
+    sympy=lambda sp, y, x: sp.atan2(y, x), aliases=("arctan2",),
+    domain=(REAL, POSITIVE), slow=True,
     remedy="atan2 has no derivative at (0, 0); select an operand, atan2(y, fg.where(c, 1.0, x)), with the condition c "
     "that both are 0",
-    numpy_fast=("arctan2({0}, {1}, {out})",),
-    slow=True, c="atan2({0}, {1})",
 )  # fmt: skip
 
 # 2 / sqrt(pi), rounded to a float.
@@ -829,76 +675,58 @@ _ERF_SLOPE = 1.1283791670955126
 erf: Primitive = Primitive(
     "erf", "f->f", math.erf, (lambda out, x: _ERF_SLOPE * exp(-(x * x)),),
     doc="The error function.",
-    sympy=lambda sp, x: sp.erf(x), python="erf({0})", imports=("erf",),
-    slow=True, c="erf({0})",
+    sympy=lambda sp, x: sp.erf(x), slow=True,
 )  # fmt: skip
 
 erfc: Primitive = Primitive(
     "erfc", "f->f", math.erfc, (lambda out, x: -_ERF_SLOPE * exp(-(x * x)),),
     doc="`1 - erf(x)`, accurate for large x.",
-    sympy=lambda sp, x: sp.erfc(x), python="erfc({0})", imports=("erfc",),
-    slow=True, c="erfc({0})",
+    sympy=lambda sp, x: sp.erfc(x), slow=True,
 )  # fmt: skip
 
 # --- comparison and selection -------------------------------------------------------------------------------------
 
 less: Primitive = Primitive(
     "less", "ff->b", lambda a, b: a < b, (ZERO, ZERO), doc="The condition `a < b`.",
-    sympy=lambda sp, a, b: sp.Lt(a, b), python="{0} < {1}", strength=COMPARISON, symbol="<",
-    numpy=("less({0}, {1}, {out})",),
-    c="{0} < {1}",
+    sympy=lambda sp, a, b: sp.Lt(a, b), symbol="<",
 )  # fmt: skip
 
 less_equal: Primitive = Primitive(
     "less_equal", "ff->b", lambda a, b: a <= b, (ZERO, ZERO), doc="The condition `a <= b`.",
-    sympy=lambda sp, a, b: sp.Le(a, b), python="{0} <= {1}", strength=COMPARISON, symbol="<=",
-    numpy=("less_equal({0}, {1}, {out})",),
-    c="{0} <= {1}",
+    sympy=lambda sp, a, b: sp.Le(a, b), symbol="<=",
 )  # fmt: skip
 
 greater: Primitive = Primitive(
     "greater", "ff->b", lambda a, b: a > b, (ZERO, ZERO), doc="The condition `a > b`.",
-    sympy=lambda sp, a, b: sp.Gt(a, b), python="{0} > {1}", strength=COMPARISON, symbol=">",
-    numpy=("greater({0}, {1}, {out})",),
-    c="{0} > {1}",
+    sympy=lambda sp, a, b: sp.Gt(a, b), symbol=">",
 )  # fmt: skip
 
 greater_equal: Primitive = Primitive(
     "greater_equal", "ff->b", lambda a, b: a >= b, (ZERO, ZERO), doc="The condition `a >= b`.",
-    sympy=lambda sp, a, b: sp.Ge(a, b), python="{0} >= {1}", strength=COMPARISON, symbol=">=",
-    numpy=("greater_equal({0}, {1}, {out})",),
-    c="{0} >= {1}",
+    sympy=lambda sp, a, b: sp.Ge(a, b), symbol=">=",
 )  # fmt: skip
 
 equal: Primitive = Primitive(
     "equal", "ff->b", lambda a, b: a == b, (ZERO, ZERO),
     doc="The condition that two numbers are equal (`==` on `Value`s asks whether they are the same node).",
-    sympy=lambda sp, a, b: sp.Eq(a, b), python="{0} == {1}", strength=COMPARISON, symbol="==",
-    numpy=("equal({0}, {1}, {out})",),
-    c="{0} == {1}",
+    sympy=lambda sp, a, b: sp.Eq(a, b), symbol="==",
 )  # fmt: skip
 
 logical_and: Primitive = Primitive(
     "logical_and", "bb->b", lambda a, b: a and b, (ZERO, ZERO), doc="Both conditions; also written `a & b`.",
-    sympy=lambda sp, a, b: sp.And(a, b), python="{0} and {1}", strength=AND, symbol="and",
+    sympy=lambda sp, a, b: sp.And(a, b), symbol="and",
     commutative=True, identity=True,
-    numpy=("logical_and({0}, {1}, {out})",),
-    c="{0} & {1}",
 )  # fmt: skip
 
 logical_or: Primitive = Primitive(
     "logical_or", "bb->b", lambda a, b: a or b, (ZERO, ZERO), doc="Either condition; also written `a | b`.",
-    sympy=lambda sp, a, b: sp.Or(a, b), python="{0} or {1}", strength=OR, symbol="or",
+    sympy=lambda sp, a, b: sp.Or(a, b), symbol="or",
     commutative=True, identity=False,
-    numpy=("logical_or({0}, {1}, {out})",),
-    c="{0} | {1}",
 )  # fmt: skip
 
 logical_not: Primitive = Primitive(
     "logical_not", "b->b", lambda a: not a, (ZERO,), doc="The opposite condition; also written `~a`.",
-    sympy=lambda sp, a: sp.Not(a), python="not {0}", strength=NOT, symbol="not",
-    numpy=("logical_not({0}, {out})",),
-    c="!{0}",
+    sympy=lambda sp, a: sp.Not(a), symbol="not",
 )  # fmt: skip
 
 where: Primitive = Primitive(
@@ -911,18 +739,13 @@ where: Primitive = Primitive(
     doc="`a` where the condition holds, else `b`. Both are computed; the one not taken receives a gradient of 0.\n\n"
     "A branch that is not taken raises all the same where it is undefined: `where(x > 0, log(x), 0.0)` raises at 0,\n"
     "and so does the partial of `sqrt(x)`. Select the operand, too: `where(x > 0, log(where(x > 0, x, 1.0)), 0.0)`.",
-    sympy=lambda sp, c, a, b: sp.Piecewise((a, c), (b, True)),
-    python="{1} if {0} else {2}", strength=CONDITIONAL, symbol="where",
-    numpy=("copyto({out}, {2})", "copyto({out}, {1}, where={0})"),
-    c="{0} ? {1} : {2}",
+    sympy=lambda sp, c, a, b: sp.Piecewise((a, c), (b, True)), symbol="where",
 )  # fmt: skip
 
 detach: Primitive = Primitive(
     "detach", "f->f", lambda x: x, (ZERO,),
     doc="The number without its gradient.",
-    sympy=lambda sp, x: x, python="{0}", strength=CONDITIONAL, symbol="detach",
-    numpy=("copyto({out}, {0})",),
-    c="{0}",
+    sympy=lambda sp, x: x, symbol="detach",
 )  # fmt: skip
 
 # --- what only the compiler uses ----------------------------------------------------------------------------------
@@ -930,40 +753,29 @@ detach: Primitive = Primitive(
 checked: Primitive = Primitive(
     "checked", "fb->f", scalar.checked, (lambda out, x, fault: 1.0, ZERO),
     doc="The number `x`; raises where the condition holds, under which a function has no value, and so no gradient.",
-    sympy=lambda sp, x, fault: x, python="checked({0}, {1})", prelude=scalar.checked,
+    sympy=lambda sp, x, fault: x,
     requires="numbers at which the function has a value", raises=True, internal=True,
-    numpy=("copyto({out}, {0})",), numpy_fault="any({1})",
-    c="{0}", c_fault="{1}",
 )  # fmt: skip
 
 between: Primitive = Primitive(
     "between", "fff->b", lambda x, low, high: low < x < high, (ZERO, ZERO, ZERO),
     doc="The condition that `x` is larger than one constant and smaller than another; not so a NaN.",
-    sympy=lambda sp, x, low, high: sp.And(sp.Lt(low, x), sp.Lt(x, high)),
-    python="{1} < {0} < {2}", strength=COMPARISON, internal=True,
-    numpy=("greater({0}, {1}, {out})", "less({0}, {2}, {mask})", "logical_and({out}, {mask}, {out})"),
-    c="({1} < {0}) & ({0} < {2})",
+    sympy=lambda sp, x, low, high: sp.And(sp.Lt(low, x), sp.Lt(x, high)), internal=True,
 )  # fmt: skip
 
 computed: Primitive = Primitive(
     "computed", "f->b", lambda x: False, (ZERO,),
     doc="A condition that never holds, but needs `x`: where computing that raises, it raises.",
-    sympy=lambda sp, x: sp.false, python="{0} < -inf", strength=COMPARISON, internal=True,
-    numpy=("less({0}, -np.inf, {out})",),
-    c="{0} < -INFINITY",
+    sympy=lambda sp, x: sp.false, internal=True,
 )  # fmt: skip
 
 
 def _total(row: Primitive, evaluate: Callable[..., float]) -> Primitive:
     """A row that gives inf or NaN, as IEEE 754 and C have it, where `row` raises."""
-    operands = ", ".join(f"{{{k}}}" for k in range(row.arity))
-    imports = tuple(name for name in evaluate.__code__.co_names if hasattr(math, name))
     row.total = Primitive(
         evaluate.__name__, row.kinds, evaluate, row.partials,
         doc=f"As `{row.name}`, but inf or NaN where that raises.",
-        sympy=row.sympy, python=f"{evaluate.__name__}({operands})", imports=imports,
-        prelude=evaluate, symbol=row.symbol, domain=row.domain, decided_by=row.decided_by, slow=row.slow, internal=True,
-        numpy=row.numpy, numpy_fast=row.numpy_fast, c=row.c,
+        sympy=row.sympy, symbol=row.symbol, domain=row.domain, decided_by=row.decided_by, slow=row.slow, internal=True,
     )  # fmt: skip
     return row.total
 

@@ -18,6 +18,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value
+from flatgrad.compiler.languages.spellings import NUMPY, NUMPY_FAST, NUMPY_FAULTS
 from flatgrad.runtime.errors import FlatgradError, InputError
 from flatgrad.runtime.primitives import TABLE
 from tests.bits import ARITHMETIC, all_bits, assert_same
@@ -336,8 +337,7 @@ def test_the_first_extreme_is_chosen(argument):
 # --- primitives -------------------------------------------------------------------------------------------------------
 
 COUNT = 10_000
-NUMPY = [row for row in TABLE if row.numpy is not None]
-LANE_BY_LANE = [row for row in TABLE if not row.internal and row.numpy is None]
+LANE_BY_LANE = [row for row in TABLE if not row.internal and row not in NUMPY]
 
 
 def run_templates(templates, row, operands):
@@ -380,8 +380,8 @@ def evaluated(row, arguments):
 @pytest.mark.parametrize("row", NUMPY, ids=[row.name for row in NUMPY])
 def test_rows_with_a_numpy_spelling_have_its_bits(row):
     operands = operands_of(row)
-    actual = run_templates(row.numpy, row, operands).tolist()
-    fault = row.numpy_fault.format(*[f"a{k}" for k in range(row.arity)])
+    actual = run_templates(NUMPY[row], row, operands).tolist()
+    fault = NUMPY_FAULTS.get(row, "").format(*[f"a{k}" for k in range(row.arity)])
     for found, *arguments in zip(actual, *[column.tolist() for column in operands], strict=True):
         expected = evaluated(row, arguments)
         if fault:
@@ -414,7 +414,7 @@ def ulps(a, b):
 def errors_of(row):
     """The distances, in floats, between NumPy's results and those of `math`."""
     operands = tame_operands(row)
-    actual = run_templates(row.numpy_fast, row, operands).tolist()
+    actual = run_templates(NUMPY_FAST[row], row, operands).tolist()
     found = []
     for result, *arguments in zip(actual, *[column.tolist() for column in operands], strict=True):
         expected = evaluated(row, arguments)
@@ -434,9 +434,9 @@ def test_rows_without_a_numpy_spelling_are_computed_lane_by_lane(row):
 
     f = fg.compile(apply, backend="numpy")
     assert_same([out.data for out in f(*columns)], [row.evaluate(*operands) for operands in zip(*columns, strict=True)])
-    called = re.compile(rf"np\.({'|'.join(_called_by(row.numpy_fast or ()))})\(")
+    called = re.compile(rf"np\.({'|'.join(_called_by(NUMPY_FAST.get(row, ())))})\(")
     assert not called.search(f.kernels[0].source)
-    if row.numpy_fast is not None:
+    if row in NUMPY_FAST:
         fast = fg.compile(apply, backend="numpy", mode="fast").kernel_for(*columns)
         assert called.search(fast.source)
 
@@ -446,7 +446,7 @@ def _called_by(templates):
     return [template.partition("(")[0] for template in templates] or ["nothing"]
 
 
-FAST = [row for row in LANE_BY_LANE if row.numpy_fast is not None]
+FAST = [row for row in LANE_BY_LANE if row in NUMPY_FAST]
 
 
 @pytest.mark.parametrize("row", FAST, ids=[row.name for row in FAST])

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
+from flatgrad.compiler.languages import spellings
 from flatgrad.compiler.machine import native, recall
 from flatgrad.compiler.machine.operations import SPELLINGS
 from flatgrad.compiler.program import passes
 from flatgrad.compiler.program.builder import ProgramBuilder
 from flatgrad.compiler.program.passes import fold_constants
 from flatgrad.compiler.program.program import Group, Program
+from flatgrad.compiler.program.spelling import SUM, Spelling
 from flatgrad.compiler.stages import Stages
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.sites import Location
@@ -263,8 +265,8 @@ def setting(target, name, value):
     return lambda monkeypatch: monkeypatch.setattr(target, name, value)
 
 
-def spelling(monkeypatch):
-    monkeypatch.setitem(SPELLINGS, p.tanh, lambda w, x: w.unary("fneg", x))
+def setting_item(table, row, item):
+    return lambda monkeypatch: monkeypatch.setitem(table, row, item)
 
 
 #: All that a key holds beside the program and what is wanted of it.
@@ -287,7 +289,14 @@ COMPONENTS = {
     "what a primitive computes": setting(p.tanh, "evaluate", lambda x: x),
     "a partial": setting(p.tanh, "partials", (lambda out, x: 1.0 - out,)),
     "a partial of a primitive that the program does not have": setting(p.sub, "partials", (p.ZERO, p.ZERO)),
-    "the machine code of a primitive": spelling,
+    "the machine code of a primitive": setting_item(SPELLINGS, p.tanh, lambda w, x: w.unary("fneg", x)),
+    "its spelling in Python": setting_item(spellings.PYTHON, p.tanh, Spelling("tanh(+{0})")),
+    "its spelling in C": setting_item(spellings.C, p.tanh, Spelling("tanh(+{0})")),
+    "how strongly it binds": setting_item(spellings.C, p.mul, Spelling("{0} * {1}", SUM)),
+    "where it raises in C": setting_item(spellings.C_FAULTS, p.tanh, Spelling("{0} == 1.0")),
+    "its statements on NumPy": setting_item(spellings.NUMPY, p.tanh, ("tanh({0}, {out})",)),
+    "those of fast mode": setting_item(spellings.NUMPY_FAST, p.tanh, ("tanh({0}, out={out})",)),
+    "where they raise": setting_item(spellings.NUMPY_FAULTS, p.tanh, "equal({0}, 0.0)"),
 }
 
 

@@ -8,7 +8,9 @@ import math
 import pytest
 
 import flatgrad as fg
+from flatgrad.compiler.languages.spellings import PYTHON
 from flatgrad.compiler.program import adjoint
+from flatgrad.compiler.program.spelling import PRODUCT, Spelling
 from flatgrad.runtime import primitives
 from flatgrad.runtime.primitives import BY_NAME, TABLE, ZERO, Primitive
 from tests import symbolic
@@ -255,11 +257,6 @@ def test_an_identity_element_changes_no_bit(row):
         assert outcomes(row, x, row.identity) == (x if type(x) is bool else bits(x)), f"{row.name} of {x}"
 
 
-@pytest.mark.parametrize("row", TABLE, ids=named)
-def test_what_numpy_computes_lane_by_lane_is_slow(row):
-    assert row.slow == (row.numpy is None)
-
-
 @pytest.fixture
 def new_row():
     """Add rows to the table for one test."""
@@ -267,6 +264,7 @@ def new_row():
     methods = set(vars(primitives.Operand))
     yield Primitive
     for row in TABLE[before:]:
+        PYTHON.pop(row, None)
         BY_NAME.pop(row.name, None)
     del TABLE[before:]
     for name in set(vars(primitives.Operand)) - methods:
@@ -274,12 +272,13 @@ def new_row():
     adjoint.template.cache_clear()
 
 
-def test_a_new_operation_is_one_row(new_row):
-    """Interpreter, method, tracer, adjoint, emitter, derivative of the derivative: all from the row."""
+def test_a_new_operation_is_one_row_and_its_spelling(new_row):
+    """Interpreter, method, tracer, adjoint, derivative of the derivative: all from the row."""
     cube = new_row(
         "cube_of", "f->f", lambda x: x * x * x, (lambda out, x: 3.0 * (x * x),),
-        doc="The cube.", sympy=lambda sp, x: x**3, python="{0} * {0} * {0}", strength=primitives.PRODUCT,
+        doc="The cube.", sympy=lambda sp, x: x**3,
     )  # fmt: skip
+    PYTHON[cube] = Spelling("{0} * {0} * {0}", PRODUCT)
     x = fg.Value(2.0)
     y = x.cube_of()
     y.backward()
@@ -292,8 +291,7 @@ def test_a_new_operation_is_one_row(new_row):
 def test_a_missing_partial_is_a_named_error(new_row):
     rest = new_row(
         "rest_of", "ff->f", math.fmod, (None, primitives.ZERO),
-        doc="The remainder.", sympy=lambda sp, x, y: sp.Mod(x, y),
-        python="fmod({0}, {1})", imports=("fmod",), raises=True,
+        doc="The remainder.", sympy=lambda sp, x, y: sp.Mod(x, y), raises=True,
     )  # fmt: skip
     message = "rest_of has no partial with respect to its operand 0"
     for differentiate in (lambda: rest(fg.Value(2.5), 2.0).backward(), lambda: fg.grad(lambda x: rest(x, 2.0))(2.5)):
@@ -312,8 +310,9 @@ def test_an_operand_declared_zero_does_not_change_the_order_of_additions(new_row
     """Nothing flows to it, so the depth-first order does not pass through it, in either engine."""
     first = new_row(
         "first_of", "ff->f", lambda a, b: a, (lambda out, a, b: 1.0, primitives.ZERO),
-        doc="The first.", sympy=lambda sp, a, b: a, python="{0}", strength=primitives.CONDITIONAL,
+        doc="The first.", sympy=lambda sp, a, b: a,
     )  # fmt: skip
+    PYTHON[first] = Spelling("{0}")
 
     def f(x):
         m = x * 1.0
@@ -329,6 +328,6 @@ def test_an_operand_declared_zero_does_not_change_the_order_of_additions(new_row
 
 def test_a_name_can_be_taken_once(new_row):
     with pytest.raises(fg.OptionError, match="tanh exists"):
-        new_row("tanh", "f->f", math.tanh, (primitives.ZERO,), doc="", sympy=lambda sp, x: x, python="{0}")
+        new_row("tanh", "f->f", math.tanh, (primitives.ZERO,), doc="", sympy=lambda sp, x: x)
     with pytest.raises(fg.OptionError, match="2 operands but 1 partials"):
-        new_row("odd_one", "ff->f", max, (primitives.ZERO,), doc="", sympy=lambda sp, x: x, python="{0}")
+        new_row("odd_one", "ff->f", max, (primitives.ZERO,), doc="", sympy=lambda sp, x: x)

@@ -11,7 +11,6 @@ of the C library: they turn `pow(x, 2.0)` into `x * x`, and compute constants wi
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...runtime import primitives as p
-from ...runtime.errors import OptionError
-from ...runtime.primitives import AND, ATOM, COMPARISON, OR, TABLE, UNARY, Primitive
+from ...runtime.primitives import TABLE, Primitive
 from ...runtime.sites import Location
 from ..loops.array_printer import print_statement
 from ..loops.array_program import ArrayProgram
@@ -34,9 +32,21 @@ from ..loops.reroll.chains import FOLDED
 from ..loops.views import Piece, Repetition, Source, Sources, pieces, repetitions, row_major
 from ..program.names import Names
 from ..program.program import Equation
-from ..program.spelling import GLUE, Spelling, Text, c_number, index, safe_comment, variable, wrapped
+from ..program.spelling import (
+    COMPARISON,
+    CONDITIONAL,
+    GLUE,
+    Text,
+    c_number,
+    called,
+    index,
+    safe_comment,
+    variable,
+    wrapped,
+)
 from ..program.split import split
 from .numpy import ArrayFunction
+from .spellings import C_FAULTS, POINTER, c_spelling
 
 #: A block of more equations becomes functions of its own, of about so many equations.
 _BLOCK, _PART = 200, 400
@@ -52,9 +62,6 @@ _PIECES = 24
 _ITEMS = 12
 #: Up to so many single terms are written into one sum.
 _TERMS = 8
-
-#: Rounded correctly by every compiler, so that nothing is gained by going through a pointer.
-_EXACT = {"fabs", "sqrt"}
 
 #: Names that mean something else in C, in C++, in a header, or to a compiler; names in capitals may be macros.
 _RESERVED = re.compile(
@@ -205,63 +212,38 @@ def _leaves(leaves: Leaves) -> str:
 
 # --- primitives -------------------------------------------------------------------------------------------------------
 
-#: Functions of the C library with several operands.
-_ARITIES = dict.fromkeys(
-    ["atan2", "copysign", "fdim", "fmax", "fmin", "fmod", "hypot", "nextafter", "pow", "remainder"], 2
-) | {"fma": 3}
-
-
-def _template(primitive: Primitive) -> str:
-    """The spelling of a primitive.
-
-    Raises:
-        OptionError: if its row has none.
-    """
-    if primitive.c is None:
-        raise OptionError(f"primitive {primitive.name} has no spelling in C; give its row one, such as c='f({{0}})'")
-    return primitive.c
-
-
-@functools.cache
-def _spelling(template: str, strength: int) -> Spelling:
-    """A spelling with functions of the library called through their pointers; strengths are those of Python."""
-    linked = re.sub(r"\b([a-z]\w*)(?=\()", lambda m: m[1] if m[1] in _EXACT else f"libm_{m[1]}", template)
-    if template[0] in "-!":
-        return Spelling(linked, UNARY, [ATOM])
-    return Spelling(linked, strength, [UNARY, UNARY] if strength in (AND, OR) else None)
-
 
 def _needs_helper(primitive: Primitive) -> bool:
     """Whether it becomes a function: it can raise, names an operand twice, or would not compute all operands."""
-    slots = _spelling(_template(primitive), primitive.strength).slots
-    return primitive.raises or "?" in _template(primitive) or len(set(slots)) < len(slots)
+    how = c_spelling(primitive)
+    return primitive.raises or how.strength == CONDITIONAL or len(set(how.slots)) < len(how.slots)
 
 
 def _pointers(used: Iterable[Primitive]) -> list[str]:
     """Declarations of the pointers that spellings need."""
-    names = {word for primitive in used for word in _spelling(_template(primitive), primitive.strength).names}
-    functions = sorted(word.removeprefix("libm_") for word in names if word.startswith("libm_"))
+    functions = {item for primitive in used for item in c_spelling(primitive).functions.items()}
     return [
-        f"static double (*const volatile libm_{word})({', '.join(['double'] * _ARITIES.get(word, 1))}) = {word};"
-        for word in functions
+        f"static double (*const volatile {POINTER}{name})({', '.join(['double'] * arity)}) = {name};"
+        for name, arity in sorted(functions)
     ]
 
 
 def _helper(primitive: Primitive) -> str:
     """A function that computes a primitive."""
     numbers = ["x"] if primitive.operand_kinds.count("f") == 1 else ["a", "b", "c"]
-    names = [numbers.pop(0) if kind == "f" else "condition" for kind in primitive.operand_kinds]
-    arguments = [f"{_TYPES[kind]} {name}" for kind, name in zip(primitive.operand_kinds, names, strict=True)]
-    expression = _spelling(_template(primitive), primitive.strength).text([(name, ATOM) for name in names])
-    result = _TYPES[primitive.result]
+    operands = [variable(numbers.pop(0) if kind == "f" else "condition", kind) for kind in primitive.operand_kinds]
+    arguments = [f"{_TYPES[operand.kind]} {operand.text}" for operand in operands]
+    expression, result = c_spelling(primitive).text(operands), _TYPES[primitive.result]
     if not primitive.raises:
         return f"static {result} fg_{primitive.name}({', '.join(arguments)})\n{{\n    return {expression};\n}}\n"
-    fault = primitive.c_fault.format(*names)
-    if not fault:
-        operands = [name for name in names if name != "condition"]
-        known = " && ".join(f"!isnan({name})" for name in operands)
-        finite = " && ".join(f"isfinite({name})" for name in operands)
-        fault = f"isnan(y) ? {known} : isinf(y) && {finite}"
+    if primitive in C_FAULTS:
+        fault = C_FAULTS[primitive].text(operands)
+    else:
+        sound, finite = (
+            " && ".join(f"{test}({operand.text})" for operand in operands if operand.kind == "f")
+            for test in ("!isnan", "isfinite")
+        )
+        fault = f"isnan(y) ? {sound} : isinf(y) && {finite}"
     return (
         f"static {result} fg_{primitive.name}({', '.join(arguments)}, int *fault)\n{{\n"
         f"    const {result} y = {expression};\n    if ({fault})\n        *fault = 1;\n    return y;\n}}\n"
@@ -607,16 +589,13 @@ class _Writer(BodyWriter):
     def applied(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
         self.used.add(primitive)
         operands = [_of_kind(text, kind) for text, kind in zip(operands, primitive.operand_kinds, strict=True)]
-        if _template(primitive) == "{0}" and not primitive.raises:
-            return operands[0]
         if _needs_helper(primitive) and not (primitive is p.div and operands[1].constant):
             self.helpers.add(primitive)
-            arguments = [operand.text for operand in operands]
             if primitive.raises:
                 self.body_of.mentions.add("fault")
-                arguments.append("&fault")
-            return Text(f"fg_{primitive.name}({', '.join(arguments)})", ATOM, primitive.result)
-        return _spelling(_template(primitive), primitive.strength).write(primitive, operands)
+                operands.append(variable("&fault"))
+            return called(f"fg_{primitive.name}", primitive, operands)
+        return c_spelling(primitive).write(primitive, operands)
 
     def fold(self, fold: Fold, scope: Scope, last: bool) -> Text:
         """A fold, from left to right: single terms in a row as one expression, others in a loop."""

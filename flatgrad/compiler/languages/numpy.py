@@ -9,7 +9,8 @@ matters.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from string import Formatter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from ..program.spelling import WIDTH, Text, filled, python_number, safe_comment
 from .calling import argument_names, bring_in, idle_workspaces, with_workspace
 from .contraction import Product, contraction_of
 from .python import Preamble, docstring, emit_function, signature
+from .spellings import NUMPY, NUMPY_FAST, NUMPY_FAULTS, UFUNCS
 
 #: Up to so many terms are folded one by one; more are collected as rows and reduced.
 _CHAIN = 3
@@ -33,7 +35,7 @@ _CHAIN = 3
 _ITEMS = 8
 #: A list of outputs is put together from at most so many pieces of memory; else it is gathered.
 _PIECES = 4
-_REDUCED = {p.add: "add", p.mul: "multiply", p.logical_and: "logical_and", p.logical_or: "logical_or"}
+_REDUCED = {row: UFUNCS[row] for row in (p.add, p.mul, p.logical_and, p.logical_or)}
 _EXTREMES = {p.maximum: "argmax", p.minimum: "argmin"}
 _VIEW = '''\
 def view(memory, base, shape, strides):
@@ -294,7 +296,7 @@ class _Writer:
 
     def _apply(self, primitive: Primitive, operands: list[Text], domain: tuple[int, ...], place: int) -> None:
         """Apply a primitive to arrays or literals, into memory at `place`."""
-        templates = primitive.numpy_fast if self.fast else primitive.numpy
+        templates = (NUMPY_FAST if self.fast else NUMPY).get(primitive)
         if templates is None:
             self._by_lanes(primitive, operands, self._view(primitive.result, place, (math.prod(domain),), [1]))
             return
@@ -303,15 +305,12 @@ class _Writer:
         if primitive is p.where and operands[1].constant == 1.0 and _is_zero(operands[2].constant):
             self._write(f"np.copyto({out}, {texts[0]})")  # a truth value as a number
             return
-        known = {
-            "mask": self._fresh("b", domain)[0] if any("{mask}" in t for t in templates) else "",
-            "temp": self._fresh("f", domain)[0] if any("{temp}" in t for t in templates) else "",
-        }
-        fault = primitive.numpy_fault
+        names = _Scratch(lambda kind: self._fresh(kind, domain)[0], out=out)
+        fault = NUMPY_FAULTS.get(primitive)
         if fault and operands[-1].constant in (None, 0.0):
             self._fault(primitive, f"np.{fault.format(*texts)}")
         for template in templates:
-            self._write("np." + template.format(*texts, out=out, **known))
+            self._write("np." + Formatter().vformat(template, texts, names))
         if self.fast and primitive.raises and not fault:
             self._fault(primitive, f"not np.isfinite({out}).all()")
 
@@ -493,6 +492,17 @@ class _Writer:
         if any(program.kind_of(operand) == "b" for operand in program.outputs):
             place = self.plan.place(block.base, "b")
             self._write(f"truths[{place}:{place + block.lanes}] = numbers")
+
+
+class _Scratch(dict[str, str]):
+    """The arrays that a template can name; scratch arrays are made when they are named first."""
+
+    def __init__(self, fresh: Callable[[str], str], **names: str) -> None:
+        super().__init__(names)
+        self.fresh = fresh
+
+    def __missing__(self, name: str) -> str:
+        return self.setdefault(name, self.fresh({"mask": "b", "temp": "f"}[name]))
 
 
 def _count(segment: Segment) -> int:

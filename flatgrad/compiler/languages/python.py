@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ...runtime import primitives
-from ...runtime.primitives import AND, ATOM, CONDITIONAL, OR, TABLE, Primitive
+from ...runtime.primitives import TABLE, Primitive
 from ..loops.array_program import ArrayProgram
 from ..program.program import Program, grouped
-from ..program.spelling import WIDTH, Spelling, Text, filled, python_number, safe_comment
+from ..program.spelling import AND, ATOM, CONDITIONAL, OR, WIDTH, Spelling, Text, filled, python_number, safe_comment
 from ..program.split import split
+from .spellings import PYTHON, python_spelling
 
 #: An expression that would become longer than this (in characters, roughly) is given a name instead.
 _EXPRESSION = 88
@@ -45,21 +46,20 @@ class Preamble:
     def __init__(self) -> None:
         self._functions: set[Callable[..., float]] = set()
         self._names: set[str] = set()
-        self._spellings: dict[tuple[Primitive, str], Spelling] = {}
+        self._written: set[Spelling] = set()
 
-    def spelling(self, primitive: Primitive, constants: Sequence[float | bool | None]) -> Spelling:
+    def spelling(self, primitive: Primitive, constants: Sequence[float | bool | None] = ()) -> Spelling:
         """How a primitive is written, which may depend on the operands that are constants."""
-        template = primitive.python if isinstance(primitive.python, str) else primitive.python(*constants)
-        known = self._spellings.get((primitive, template))
-        if known is None:
-            known = self._spellings[primitive, template] = Spelling(template, primitive.strength)
-            candidates = {*primitive.imports, *_NUMBERS}
-            self._names |= known.names & candidates
-            function = primitive.prelude
-            if function is not None and function.__name__ in known.names:
-                self._functions.add(function)
-                self._names.update(candidates.intersection(function.__code__.co_names))
-        return known
+        spelling, function = python_spelling(primitive, tuple(constants)), primitive.evaluate
+        if spelling not in self._written:
+            self._written.add(spelling)
+            for name in spelling.functions:
+                if hasattr(function, "__code__") and name == function.__name__:
+                    self._functions.add(function)
+                    self._names.update(used for used in function.__code__.co_names if hasattr(math, used))
+                else:
+                    self._names.add(name)
+        return spelling
 
     def number(self, number: float | bool) -> Text:
         """How a constant is written."""
@@ -73,11 +73,7 @@ class Preamble:
 
     def functions(self) -> list[str]:
         """The source of the scalar functions."""
-        return sorted(inspect.getsource(f).partition("  # type:")[0].rstrip() + "\n" for f in self._functions)
-
-
-#: Numbers that are names of `math`.
-_NUMBERS = ("inf", "nan")
+        return sorted(map(inspect.getsource, self._functions))
 
 
 def named_positions(primitive: Primitive) -> frozenset[int]:
@@ -85,12 +81,9 @@ def named_positions(primitive: Primitive) -> frozenset[int]:
 
     The latter matter only where their evaluation can raise.
     """
-    if not isinstance(primitive.python, str):
-        return frozenset()
-    named = {k for k in range(primitive.arity) if primitive.python.count(f"{{{k}}}") > 1}
-    if primitive.strength in (CONDITIONAL, AND, OR):
-        named |= set(range(1, primitive.arity))
-    return frozenset(named)
+    how = python_spelling(primitive)
+    lazy = range(1, primitive.arity) if how.strength in (CONDITIONAL, AND, OR) else ()
+    return frozenset(k for k in how.slots if how.slots.count(k) > 1) | frozenset(lazy)
 
 
 class _Layout:
@@ -112,17 +105,20 @@ class _Layout:
         extended = inputs + count + len(program.constants)
         read = np.array([*operands, *outputs], dtype=np.int64)
         self.uses = uses = np.bincount(read[read >= 0], minlength=extended).tolist()
-        keep = [named_positions(primitive) for primitive in TABLE]
-        lazy = bytearray(p.strength in (AND, OR) for p in TABLE)
+        rows = {opcode: TABLE[opcode] for opcode in set(opcodes)}
+        spellings = {opcode: python_spelling(row) for opcode, row in rows.items()}
+        keep = {opcode: named_positions(row) for opcode, row in rows.items()}
+        lazy = {opcode for opcode, how in spellings.items() if how.strength in (AND, OR)}
         sound = bytearray(not p.raises for p in TABLE)
         raises = bytearray(
             extended
         )  # whether the expression of a variable, with all that is written into it, can raise
-        templates = [p.python if isinstance(p.python, str) else "power({0}, {1})" for p in TABLE]
-        written_times = [[t.count(f"{{{k}}}") for k in range(p.arity)] for t, p in zip(templates, TABLE, strict=True)]
-        once = [times == [1, 1] for times in written_times]
+        written_times = {
+            opcode: [how.slots.count(k) for k in range(rows[opcode].arity)] for opcode, how in spellings.items()
+        }
+        once = {opcode for opcode, times in written_times.items() if times == [1, 1]}
         checked = primitives.checked.opcode
-        overhead = [len(t) - 3 * sum(times) for t, times in zip(templates, written_times, strict=True)]
+        overhead = {opcode: sum(map(len, how.pieces)) for opcode, how in spellings.items()}
         inlined = bytearray(extended)
         literals = [len(python_number(number).text) for number in reversed(program.constants)]
         bars = [
@@ -136,7 +132,7 @@ class _Layout:
         consumer = [-1] * count
         for index, (opcode, arguments) in enumerate(zip(opcodes, refs, strict=True)):
             length = overhead[opcode]
-            if once[opcode]:
+            if opcode in once:
                 a, b = arguments
                 length += name[a] + name[b]
                 # The shorter operand first: a long sum is cut before its last term, not inside it.
@@ -152,7 +148,7 @@ class _Layout:
                     if opcode == checked and operand == arguments[0] and size[operand] > _RESULT:
                         continue  # it goes into the return statement
                     named = keep[opcode] and arguments.index(operand) in keep[opcode]
-                    if wanted <= _EXPRESSION and (not named or (lazy[opcode] and not raises[operand])):
+                    if wanted <= _EXPRESSION and (not named or (opcode in lazy and not raises[operand])):
                         inlined[operand] = 1
                         consumer[operand - inputs] = index
                         length = wanted
@@ -257,10 +253,9 @@ class _Statements:
         choose = _name_chooser(program, layout)
         comment = _commenter(program, lines)
         add_opcode, checked_opcode = primitives.add.opcode, primitives.checked.opcode
-        present = set(program.opcodes) - {checked_opcode}
-        fixed = [preamble.spelling(p, ()) if p.opcode in present and isinstance(p.python, str) else None for p in TABLE]
-        infix = [(s.pieces[1], s.minimum[0], s.minimum[1]) if s is not None and s.infix else None for s in fixed]
-        binds = [s.strength if s is not None else 0 for s in fixed]
+        rows = [TABLE[opcode] for opcode in set(program.opcodes) - {checked_opcode}]
+        fixed = {row.opcode: preamble.spelling(row) for row in rows if not callable(PYTHON.get(row))}
+        infix = {k: (s.pieces[1], s.minimum[0], s.minimum[1], s.strength) for k, s in fixed.items() if s.infix}
         tested: set[int] = set()
         columns = zip(program.opcodes.tolist(), layout.refs, program.sites.tolist(), strict=True)
         last_site = -1
@@ -274,19 +269,18 @@ class _Statements:
                     tested.add(condition)
                     lines += [f"    if {texts[condition]}:", f'        raise ValueError("{_NO_VALUE}")']
                 text, strength = texts[number], strengths[number]
-            elif (two := infix[opcode]) is not None:
-                symbol, low, high = two
+            elif opcode in infix:
+                symbol, low, high, strength = infix[opcode]
                 a, b = refs
                 left = texts[a] if strengths[a] >= low else f"({texts[a]})"
                 right = texts[b] if strengths[b] >= high else f"({texts[b]})"
                 text = left + symbol + right
-                strength = binds[opcode]
             else:
-                how = fixed[opcode]
+                how = fixed.get(opcode)
                 if how is None:
                     how = preamble.spelling(TABLE[opcode], [constants[~o] if o < 0 else None for o in refs])
                 text = how.text([(texts[o], strengths[o]) for o in refs])
-                strength = how.strength
+                strength = strengths[refs[0]] if how.transparent else how.strength
             if inlined[variable]:
                 texts[variable], strengths[variable] = text, strength
                 if site != last_site and index < program.primal:

@@ -19,7 +19,7 @@ from ..loops.buffers import span
 from ..loops.grammar import Addresses, Block, Fold, Read, Segment, Statement
 from ..loops.views import Piece, Source, Sources, pieces, places_among, repetitions
 from ..program.names import Names
-from ..program.spelling import GLUE, WIDTH, Text, called, index, joined, safe_comment, variable, wrapped
+from ..program.spelling import ARITHMETIC, GLUE, WIDTH, Text, called, index, joined, safe_comment, variable, wrapped
 from .numpy import ArrayFunction
 from .python import Preamble, docstring, emit_function, named_positions, signature
 
@@ -215,7 +215,7 @@ class _Writer(BodyWriter):
         if primitive in _EAGER:
             if any(operand.raises for operand in operands[1:]):
                 function = _EAGER[primitive]
-        elif primitive.prelude is None and named_positions(primitive):
+        elif named_positions(primitive):
             function = primitive  # its spelling names an operand twice
         if function is None:
             return self.preamble.spelling(primitive, [o.constant for o in operands]).write(primitive, operands)
@@ -228,7 +228,7 @@ class _Writer(BodyWriter):
         terms = [self._terms(segment, scope) for segment in fold.segments]
         function, sign = _FOLDING.get(primitive, ("fold", ""))
         if sign and len(terms) <= _TERMS and not any(loops for _, loops in terms):
-            return joined([text for text, _ in terms], sign, primitive.strength)
+            return joined([text for text, _ in terms], sign, ARITHMETIC[primitive].strength)
         self.called.add(function)
         first = ""
         if not sign:

@@ -5,22 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from ...runtime.primitives import ATOM, POWER, PRODUCT, SUM, UNARY, Primitive
-from ..program.spelling import Spelling, Text, called, constant, index, joined, variable
+from ...runtime import primitives as p
+from ...runtime.primitives import Primitive
+from ..program.spelling import ARITHMETIC, POWER, Spelling, Text, called, index, joined, python_number, variable
 from .bodies import LANES, TERMS, BodyWriter, Scope, scope_of
 from .grammar import Block, Fold, Loops, Read, Segment, Statement
 from .views import Sources
 
 #: Operators; everything else is written as a function.
-_SPELLINGS = {
-    "neg": Spelling("-{0}", UNARY),
-    "add": Spelling("{0} + {1}", SUM),
-    "sub": Spelling("{0} - {1}", SUM),
-    "mul": Spelling("{0} * {1}", PRODUCT),
-    "div": Spelling("{0} / {1}", PRODUCT),
-    "power": Spelling("{0} ** {1}", POWER),
-}
-_REDUCTIONS = {"add": ("+", "sum", SUM), "mul": ("*", "product", PRODUCT)}
+_OPERATORS = {**ARITHMETIC, p.power: Spelling("{0} ** {1}", POWER)}
+_REDUCTIONS = {p.add: ("+", "sum"), p.mul: ("*", "product")}
 
 
 def print_arrays(program: Loops) -> str:
@@ -92,11 +86,11 @@ class Writer(BodyWriter):
         return self.read(Read(address, ()), Scope()).text
 
     def constant(self, number: float | bool) -> Text:
-        return constant(repr(number), number)
+        return python_number(number)
 
     def applied(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
-        if primitive.name in _SPELLINGS:
-            return _SPELLINGS[primitive.name].write(primitive, operands)
+        if primitive in _OPERATORS:
+            return _OPERATORS[primitive].write(primitive, operands)
         return called(primitive.name, primitive, operands)
 
     def named(self, text: Text) -> Text:
@@ -105,9 +99,11 @@ class Writer(BodyWriter):
         return variable(local)
 
     def fold(self, fold: Fold, scope: Scope, last: bool) -> Text:
-        sign, reduction, strength = _REDUCTIONS.get(fold.primitive.name, ("", "", ATOM))
+        sign, reduction = _REDUCTIONS.get(fold.primitive, ("", ""))
         terms = [self._terms(segment, reduction, scope) for segment in fold.segments]
-        return joined(terms, sign, strength) if sign else self.applied(fold.primitive, terms)
+        if not sign:
+            return self.applied(fold.primitive, terms)
+        return joined(terms, sign, ARITHMETIC[fold.primitive].strength)
 
     def _terms(self, segment: Segment, reduction: str, scope: Scope) -> Text:
         inner = scope_of(segment.extents, TERMS)

@@ -15,6 +15,7 @@ from ...runtime.errors import OptionError
 from ...runtime.primitives import Primitive
 from ..loops.array_program import ArrayProgram
 from ..loops.grammar import used_primitives
+from ..program.spelling import LIBRARY, total_form
 from ..program.spelling import llvm_number as number
 from .text import Function, Value, type_of
 
@@ -317,20 +318,6 @@ def _softplus(w: Writer, x: Value) -> Value:
     return w.select(w.compare("ogt", x, w.constant(0.0)), w.binary("fadd", x, tail), tail)
 
 
-def _total(primitive: Primitive) -> Primitive:
-    """The row that stands for a primitive where nothing may raise."""
-    assert primitive.total is not None
-    return primitive.total
-
-
-_FUNCTIONS = (
-    p.exp, p.expm1, p.log, p.log1p, p.tanh, p.sinh, p.cosh, p.sin, p.cos, p.tan, p.asin, p.acos, p.atan, p.atan2, p.erf,
-    p.erfc,
-)  # fmt: skip
-#: The primitives that are calls of libm, at least sometimes.
-CALLING = {*_FUNCTIONS, p.power, p.sigmoid, p.softplus}
-CALLING |= set(map(_total, CALLING))
-
 #: How each primitive is written. A new primitive that machine code should know is one new row.
 SPELLINGS: dict[Primitive, Spelling] = {
     p.add: lambda w, a, b: w.binary("fadd", a, b),
@@ -360,12 +347,12 @@ SPELLINGS: dict[Primitive, Spelling] = {
     p.checked: _checked,
     p.between: lambda w, x, low, high: w.both(w.compare("ogt", x, low), w.compare("olt", x, high)),
     p.computed: lambda w, x: w.compare("olt", x, w.constant(-math.inf)),
-    **{row: _called(row.name, raises=row.raises) for row in _FUNCTIONS},
+    **{row: _called(row.name, raises=row.raises) for row in LIBRARY},
     # Total forms: the same without faults, as libm and IEEE 754 have it.
-    **{_total(row): _called(row.name, raises=False) for row in _FUNCTIONS if row.raises},
-    _total(p.power): lambda w, a, b: w.power(a, b, raises=False),
-    _total(p.div): lambda w, a, b: w.binary("fdiv", a, b),
-    _total(p.sqrt): lambda w, a: w.intrinsic("sqrt", a),
+    **{total_form(row): _called(row.name, raises=False) for row in LIBRARY if row.raises},
+    total_form(p.power): lambda w, a, b: w.power(a, b, raises=False),
+    total_form(p.div): lambda w, a, b: w.binary("fdiv", a, b),
+    total_form(p.sqrt): lambda w, a: w.intrinsic("sqrt", a),
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from ...runtime.primitives import PACKAGE_ROWS, TABLE
 from ...runtime.version import VERSION
+from ..languages.spellings import spellings_of
 from ..loops.array_program import ArrayProgram
 from ..program import passes
 from ..program.program import Group, Program
@@ -67,7 +68,7 @@ def key_of(program: Program, backend: str, *wanted: Any) -> str | None:
     columns = [(name, getattr(program, name)) for name in _COLUMNS]
     # Partials are written in rows that the program need not have: all of ours, and those of others that it has.
     used = [TABLE[opcode] for opcode in sorted({*range(PACKAGE_ROWS), *program.opcodes})]
-    rows = [(row.opcode, row, SPELLINGS.get(row)) for row in used]
+    rows = [(row.opcode, row, spellings_of(row), SPELLINGS.get(row)) for row in used]
     request = fingerprint(columns, rows, passes.ARRAY_PASSES, backend, wanted)
     package = package_digest()
     if request is None or package is None:

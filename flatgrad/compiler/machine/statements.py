@@ -17,7 +17,7 @@ from ..loops.extents import fixed
 from ..loops.grammar import Apply, Fold, Read, Segment, Statement
 from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number as number
-from .operations import CALLING, Writer, spelled
+from .operations import Writer, spelled
 from .text import Function, Value, element, loaded_index, store, type_of
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class StatementWriter:
     def _is_simple(self) -> bool:
         """Whether there is little to compute per lane: no function of libm, and a few operations."""
         body = self.statement.body
-        return len(body) <= _SIMPLE and not any(isinstance(n, Apply) and n.primitive in CALLING for n in body)
+        return len(body) <= _SIMPLE and not any(isinstance(n, Apply) and n.primitive.slow for n in body)
 
     def _vector_cost(self, dimension: int) -> float:
         """What a lane costs, in instructions, if this dimension runs along the vectors.

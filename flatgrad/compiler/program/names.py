@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
+from ...runtime import scalar
 from ...runtime.primitives import TABLE
 from ...runtime.value import Value
 
@@ -37,9 +38,9 @@ def identifier(text: str) -> str:
 
 
 def _generated_names() -> set[str]:
-    """What the spellings of primitives refer to."""
-    preludes = {primitive.prelude.__name__ for primitive in TABLE if primitive.prelude is not None}
-    return preludes | {name for primitive in TABLE for name in primitive.imports}
+    """What generated source calls: the functions that evaluate primitives, and what these use."""
+    used = {name for name, item in vars(scalar).items() if callable(item) or isinstance(item, float)}
+    return used | {primitive.evaluate.__name__ for primitive in TABLE}
 
 
 class Names:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 import struct
 from collections.abc import Sequence
 from decimal import Decimal
+from string import Formatter
 from typing import NamedTuple
 
-from ...runtime.primitives import ATOM, COMPARISON, CONDITIONAL, NOT, POWER, UNARY, Primitive
+from ...runtime import primitives as p
+from ...runtime.primitives import Primitive
 
+#: Binding strengths of expressions, weakest first, as in Python's grammar.
+CONDITIONAL, OR, AND, NOT, COMPARISON, SUM, PRODUCT, UNARY, POWER, ATOM = range(10)
 #: Lines are at most this long, as far as that is in our hands.
 WIDTH = 100
 #: A blank at which no line ends; `wrapped` makes an ordinary one of it.
@@ -26,7 +29,7 @@ class Text(NamedTuple):
         kind: `f` for a number, `b` for a truth value.
         constant: the number that it is, if it is a constant.
         settled: whether it is a name or a constant, so that later statements do not change it.
-        negated: whether it begins with a minus, which the sign before it can take over.
+        negated: what stands behind the minus that it begins with; "" if it begins with none.
         raises: whether computing it can raise.
     """
 
@@ -35,7 +38,7 @@ class Text(NamedTuple):
     kind: str = "f"
     constant: float | bool | None = None
     settled: bool = False
-    negated: bool = False
+    negated: str = ""
     raises: bool = False
 
     def at_least(self, strength: int) -> Text:
@@ -52,7 +55,7 @@ def constant(text: str, number: float | bool) -> Text:
     """A number that is written so."""
     negative = not isinstance(number, bool) and number == number and math.copysign(1.0, number) < 0.0
     kind = "b" if isinstance(number, bool) else "f"
-    return Text(text, UNARY if negative else ATOM, kind, number, True, negative)
+    return Text(text, UNARY if negative else ATOM, kind, number, True, text[1:] if negative else "")
 
 
 def joined(terms: Sequence[Text], sign: str, strength: int) -> Text:
@@ -64,11 +67,12 @@ def joined(terms: Sequence[Text], sign: str, strength: int) -> Text:
     if len(terms) == 1:
         return terms[0]
     first = terms[0].at_least(strength)
-    text = first.text
+    rest = ""
     for term in terms[1:]:
         other = term.at_least(strength + 1)
-        text += f" - {other.text[1:]}" if other.negated and sign == "+" else f" {sign} {other.text}"
-    return Text(text, strength, "f", negated=first.negated, raises=any(term.raises for term in terms))
+        rest += f" - {other.negated}" if other.negated and sign == "+" else f" {sign} {other.text}"
+    negated = first.negated and first.negated + rest
+    return Text(first.text + rest, strength, negated=negated, raises=any(term.raises for term in terms))
 
 
 def called(function: str, primitive: Primitive, operands: Sequence[Text]) -> Text:
@@ -81,26 +85,43 @@ class Spelling:
     """How a primitive is written: a template cut into pieces, and how strongly each operand must bind.
 
     Attributes:
-        names: the words of the template, among them the functions that it calls.
         slots: the operands, in the order in which they are written.
+        functions: the functions and numbers of a library that it refers to, with how many operands they have.
         infix: whether it is an operator between two operands.
+        transparent: whether it is an operand as that is written.
 
     Args:
-        template: such as `{0} + {1}`.
-        strength: how strongly it binds, unless it is the call of a function.
+        template: such as `{0} + {1}`. What must be imported or declared stands in braces as well, with the number of
+            its operands where it has not one: `{exp}({0})`, `{pow:2}({0}, {1})`.
+        strength: how strongly it binds; `ATOM` is for calls of functions, whose operands may be anything.
         minimum: how strongly the operands must bind; without it, as in Python's grammar.
+        prefix: what stands before the names of the library.
+
+    Example:
+        >>> Spelling("{0} * {1}", PRODUCT).text([("a + b", SUM), ("c", ATOM)])
+        '(a + b) * c'
+        >>> Spelling("{exp}(-{0})", prefix="libm_").text([("x", ATOM)])
+        'libm_exp(-x)'
     """
 
-    def __init__(self, template: str, strength: int, minimum: Sequence[int] | None = None) -> None:
-        self.pieces = re.split(r"\{\d\}", template)
-        self.slots = [int(k) for k in re.findall(r"\{(\d)\}", template)]
-        self.names = frozenset(re.findall(r"[A-Za-z_]\w*", " ".join(self.pieces)))
-        self.strength = strength = ATOM if re.fullmatch(r"\w+\(.*\)", template) else strength
+    def __init__(self, template: str, strength: int = ATOM, minimum: Sequence[int] = (), prefix: str = "") -> None:
+        self.pieces, self.slots, self.functions = [""], list[int](), dict[str, int]()
+        for text, field, arity, _ in Formatter().parse(template):
+            self.pieces[-1] += text
+            if field is not None and field.isdigit():
+                self.slots.append(int(field))
+                self.pieces.append("")
+            elif field is not None:
+                self.functions[field] = int(arity or 1)
+                self.pieces[-1] += prefix + field
+        self.strength = strength
         self.infix = self.slots == [0, 1] and self.pieces[0] == "" == self.pieces[2]
-        if strength == ATOM:
-            self.minimum = [CONDITIONAL] * len(self.slots)
-        elif minimum is not None:
+        self.transparent = self.slots == [0] and self.pieces == ["", ""]
+        self._signed, self._leading = self.pieces[0] == "-", self.pieces[0] == ""
+        if minimum:
             self.minimum = list(minimum)
+        elif strength == ATOM:
+            self.minimum = [CONDITIONAL] * len(self.slots)
         elif strength == POWER:
             self.minimum = [ATOM, UNARY]
         elif strength in (COMPARISON, CONDITIONAL):
@@ -120,11 +141,51 @@ class Spelling:
 
     def write(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
         """The expression for operands of the primitive that is written so."""
-        before = self.pieces[0]
         first = operands[self.slots[0]]
-        negated = before == "-" or (before == "" and first.negated and first.strength >= self.minimum[0])
+        if self.transparent:
+            return first
+        text = self.text(operands)
+        signed = self._signed or (self._leading and first.negated and first.strength >= self.minimum[0])
         raises = primitive.raises or any(operand.raises for operand in operands)
-        return Text(self.text(operands), self.strength, primitive.result, negated=negated, raises=raises)
+        return Text(text, self.strength, primitive.result, negated=text[1:] if signed else "", raises=raises)
+
+
+def call(function: str, arity: int, prefix: str = "") -> Spelling:
+    """The call of a function of a library."""
+    operands = ", ".join(f"{{{k}}}" for k in range(arity))
+    return Spelling(f"{{{function}:{arity}}}({operands})", prefix=prefix)
+
+
+#: Operators that languages have in common.
+ARITHMETIC = {
+    p.add: Spelling("{0} + {1}", SUM),
+    p.sub: Spelling("{0} - {1}", SUM),
+    p.mul: Spelling("{0} * {1}", PRODUCT),
+    p.div: Spelling("{0} / {1}", PRODUCT),
+    p.neg: Spelling("-{0}", UNARY),
+}
+COMPARISONS = {
+    p.less: Spelling("{0} < {1}", COMPARISON),
+    p.less_equal: Spelling("{0} <= {1}", COMPARISON),
+    p.greater: Spelling("{0} > {1}", COMPARISON),
+    p.greater_equal: Spelling("{0} >= {1}", COMPARISON),
+    p.equal: Spelling("{0} == {1}", COMPARISON),
+}
+#: The rows that are functions of C's library under the name of the row; Python's `math` calls the same ones.
+LIBRARY = (
+    p.exp, p.expm1, p.log, p.log1p, p.tanh, p.sinh, p.cosh, p.sin, p.cos, p.tan, p.asin, p.acos, p.atan, p.atan2, p.erf,
+    p.erfc,
+)  # fmt: skip
+
+
+def total_form(primitive: Primitive) -> Primitive:
+    """The row that stands for a primitive where nothing may raise.
+
+    >>> total_form(p.exp), total_form(p.tanh)
+    (<primitive ieee_exp: f->f>, <primitive tanh: f->f>)
+    """
+    assert primitive.total is not None
+    return primitive.total
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...runtime.primitives import TABLE
+from ..loops.array_program import ArrayProgram
+from ..loops.extents import fixed
+from ..loops.grammar import Apply, Block, Fold, Read, Segment
 from ..program.program import Program
-from .array_program import ArrayProgram
-from .extents import fixed
-from .grammar import Apply, Block, Fold, Read, Segment
+from .spellings import NUMPY
 
 #: Smaller programs are not even re-rolled: flat Python is ready at once. (Called often, they get machine code all the
 #: same: `transforms.OFTEN`.)
@@ -99,10 +100,10 @@ def _body_cost(body: Sequence[Any], elements: int) -> float:
             if node.table is not None:
                 cost += _NUMPY_STATEMENT + _NUMPY_GATHERED * elements
         elif isinstance(node, Apply):
-            if node.primitive.numpy is None:
+            if node.primitive not in NUMPY:
                 cost += _NUMPY_STATEMENT + _NUMPY_LANE * elements
             else:
-                cost += (_NUMPY_STATEMENT + _NUMPY_ELEMENT * elements) * len(node.primitive.numpy)
+                cost += (_NUMPY_STATEMENT + _NUMPY_ELEMENT * elements) * len(NUMPY[node.primitive])
         elif isinstance(node, Fold):
             cost += sum(_segment_cost(segment, elements) for segment in node.segments) + _NUMPY_STATEMENT
     return cost
