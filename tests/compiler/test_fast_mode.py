@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler.program.passes.simplify import FIRED, RULES
+from flatgrad.compiler.program.passes.rules import RULES
+from flatgrad.compiler.program.passes.simplify import FIRED
 from flatgrad.runtime.primitives import BY_NAME
 from tests.programs import RandomProgram, Step, by_interpreter
 

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatgrad.compiler.program.builder import ProgramBuilder, Rewriter, extract, renumbering
+from flatgrad.compiler.program.builder import ProgramBuilder
+from flatgrad.compiler.program.extract import extract, renumbering
 from flatgrad.compiler.program.program import Group, Program
+from flatgrad.compiler.program.rewriter import Rewriter
 from flatgrad.runtime.primitives import TABLE
 from flatgrad.runtime.sites import Location
 from tests.compiler.test_columns import full

@@ -11,7 +11,8 @@ import pytest
 import flatgrad as fg
 from flatgrad.compiler.program.builder import ProgramBuilder
 from flatgrad.compiler.program.passes.dead_code import remove_dead_code
-from flatgrad.compiler.program.passes.simplify import RULES, simplify, simplify_fast, simplify_with
+from flatgrad.compiler.program.passes.rules import RULES
+from flatgrad.compiler.program.passes.simplify import simplify, simplify_fast, simplify_with
 from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.primitives import BY_NAME
 from tests.programs import flatgrad_outcome

@@ -672,7 +672,7 @@ class _Writer(BodyWriter):
             final = part is parts[-1]
             self.body_of, self.lines, self.last = _Body(), [], None
             self.locals = (f"t{k}" for k in itertools.count(1))
-            results = self.straight(part.program, [Text(f"w[{place}]") for place in part.places])
+            results = self.straight(part.program, [Text(f"w[{place}]") for place in part.addresses])
             for n, text in enumerate(results):
                 self._assign(f"out[{n}]" if final else f"w[{filled + n}]", text)
             filled += 0 if final else len(results)

@@ -196,7 +196,7 @@ def emit_function(program: Program, name: str, preamble: Preamble, doc: str = ""
         final = part is parts[-1]
         result = _return(part.program, statements.texts) if final else _store(part.program, statements.texts)
         title = f"def _{name}_{k + 1}(_w):"
-        sections.append(_joined([title, *_load(part.program, part.places), *statements.lines, *result]))
+        sections.append(_joined([title, *_load(part.program, part.addresses), *statements.lines, *result]))
     workspace = ", ".join(group.name if group.scalar else f"*{group.name}" for group in program.input_groups)
     calls = [f"    _{name}_{k + 1}(_w)" for k in range(len(parts) - 1)]
     sections.append(_joined([*head, f"    _w = [{workspace}]", *calls, f"    return _{name}_{len(parts)}(_w)"]))

@@ -7,84 +7,16 @@ gradient, in operand order, reversed. That order, not the order of the equations
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ...runtime.errors import ARITHMETIC_ERRORS, InputError
-from ...runtime.primitives import TABLE, Operand, Primitive, add
+from ...runtime.primitives import TABLE, add
 from .builder import ProgramBuilder
 from .program import Group, Program
-
-#: Operands of a template's equations: the gradient, the output, then the operands; its own equations follow.
-_GRADIENT, _OUT, _FIRST = 0, 1, 2
-
-
-class Template(NamedTuple):
-    """What one operand of a primitive receives, as a few equations.
-
-    Operands of `equations` are places: 0 the gradient, 1 the output, 2... the operands, then the template's own
-    equations; `~k` is `constants[k]`. `result` is such a place too.
-    """
-
-    equations: tuple[tuple[int, tuple[int, ...]], ...]
-    constants: tuple[float, ...]
-    result: int
-
-
-class _Place(Operand):
-    """What the rules of the table are run on to make a template."""
-
-    __slots__ = ("place", "template")
-
-    def __init__(self, template: _TemplateBuilder, place: int) -> None:
-        self.template, self.place = template, place
-
-    def apply(self, primitive: Primitive, operands: Sequence[Any]) -> _Place:
-        return self.template.emit(primitive, operands)
-
-
-class _TemplateBuilder:
-    def __init__(self, arity: int) -> None:
-        self.places = [_Place(self, k) for k in range(_FIRST + arity)]
-        self.equations: list[tuple[int, tuple[int, ...]]] = []
-        self.constants: list[float] = []
-
-    def emit(self, primitive: Primitive, operands: Sequence[Any]) -> _Place:
-        self.equations.append((primitive.opcode, tuple(self.place(operand) for operand in operands)))
-        self.places.append(_Place(self, len(self.places)))
-        return self.places[-1]
-
-    def place(self, operand: Any) -> int:
-        if isinstance(operand, _Place):
-            return operand.place
-        self.constants.append(operand if isinstance(operand, bool) else float(operand))
-        return ~(len(self.constants) - 1)
-
-
-@cache
-def template(primitive: Primitive, k: int, decided: float | None = None) -> Template:
-    """The equations for what operand `k` of a primitive receives, from the rule in its row.
-
-    `decided` is the number of the operand that decides about the equations (`Primitive.decided_by`), if it is a
-    constant. Raises `MissingPartialError` where the row has no rule.
-    """
-    builder = _TemplateBuilder(primitive.arity)
-    gradient, out, *places = builder.places
-    operands: list[Any] = list(places)
-    if decided is not None and primitive.decided_by is not None:
-        operands[primitive.decided_by] = decided
-    if primitive.selects or primitive.partials[k] is None:
-        result = primitive.contribution(k, gradient, out, operands)
-    else:
-        rule: Any = primitive.partials[k]
-        partial = rule(out, *operands)
-        # The interpreter multiplies by the partial; times 1.0 is the gradient itself, bit for bit.
-        result = gradient if not isinstance(partial, Operand) and partial == 1.0 else gradient * partial
-    place = builder.place(result)
-    return Template(tuple(builder.equations), tuple(builder.constants), place)
+from .template import GRADIENT, Template, template, with_constants
 
 
 def adjoint(
@@ -144,8 +76,8 @@ def adjoint(
     bars: list[Any] = [None] * len(moved)  # per variable the operand that holds what it has received so far
     for k, output in enumerate(outputs):
         if output >= 0:
-            seed, known = inputs + k if seeded else constant(1.0), bars[output]
-            bars[output] = seed if known is None else append(add.opcode, (known, seed), -1, moved[output])
+            seed, bar = inputs + k if seeded else constant(1.0), bars[output]
+            bars[output] = seed if bar is None else append(add.opcode, (bar, seed), -1, moved[output])
 
     active = active_variables(program, wrt)
     opcodes, sites = program.opcodes.tolist(), program.sites.tolist()
@@ -157,7 +89,7 @@ def adjoint(
     for index in reversed(gradient_order(program, outputs, active)):
         opcode, site, gradient = opcodes[index], sites[index], bars[inputs + index]
         arguments = operands[starts[index] : starts[index + 1]]
-        places: list[int] = []
+        slots: list[int] = []
         for k in differentiable[opcode]:
             operand = arguments[k]
             if not active[operand]:
@@ -166,32 +98,32 @@ def adjoint(
             if rule is None:
                 decider = deciders[opcode]
                 if decider is None:
-                    rule = rules[opcode][k] = _settled(template(TABLE[opcode], k), constant)
+                    rule = rules[opcode][k] = with_constants(template(TABLE[opcode], k), constant)
                 else:
                     ref = arguments[decider]
                     key = opcode, k, program.constants[~ref] if ref < 0 else None
                     rule = decided_rules.get(key)
                     if rule is None:
-                        rule = decided_rules[key] = _settled(template(TABLE[opcode], k, key[2]), constant)
+                        rule = decided_rules[key] = with_constants(template(TABLE[opcode], k, key[2]), constant)
             equations, _, result = rule
             contribution = gradient
-            if equations or result != _GRADIENT:
-                if not places:
-                    places = [gradient, moved[inputs + index], *[moved[argument] for argument in arguments]]
-                local = places.copy()
-                for made_by, refs in equations:
-                    local.append(append(made_by, [local[ref] if ref >= 0 else ref for ref in refs], site))
-                contribution = local[result] if result >= 0 else result
-            known = bars[operand]
+            if equations or result != GRADIENT:
+                if not slots:
+                    slots = [gradient, moved[inputs + index], *[moved[argument] for argument in arguments]]
+                filled = slots.copy()
+                for row, refs in equations:
+                    filled.append(append(row, [filled[ref] if ref >= 0 else ref for ref in refs], site))
+                contribution = filled[result] if result >= 0 else result
+            bar = bars[operand]
             bars[operand] = (
-                contribution if known is None else append(add.opcode, (known, contribution), site, moved[operand])
+                contribution if bar is None else append(add.opcode, (bar, contribution), site, moved[operand])
             )
 
     gradients = []
     for variable in wrt:
-        known = bars[variable]
+        bar = bars[variable]
         # The interpreter's sum begins at +0.0: it is added here, where the gradient leaves the program.
-        gradients.append(constant(0.0) if known is None else append(add.opcode, (known, constant(0.0)), -1, variable))
+        gradients.append(constant(0.0) if bar is None else append(add.opcode, (bar, constant(0.0)), -1, variable))
     if gradient_groups is None:
         gradient_groups = [Group(f"{names[variable]}_bar", 1, True) for variable in wrt]
     return builder.finish(
@@ -207,16 +139,6 @@ def _seed_names(taken: Sequence[str], count: int) -> list[str]:
     while any(name.startswith(prefix) and name[len(prefix) :].isdigit() for name in taken):
         prefix += "_"
     return [f"{prefix}{k}_bar" for k in range(count)]
-
-
-def _settled(rule: Template, constant: Callable[[float], int]) -> Template:
-    """The template with operands of the joint program in place of its constants."""
-
-    def settled(ref: int) -> int:
-        return ref if ref >= 0 else constant(rule.constants[~ref])
-
-    equations = tuple((opcode, tuple(settled(ref) for ref in refs)) for opcode, refs in rule.equations)
-    return Template(equations, (), settled(rule.result))
 
 
 def replay(

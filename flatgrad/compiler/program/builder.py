@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -209,7 +209,8 @@ class ProgramBuilder:
             >>> f.emit("exp", 0)
             1
             >>> program = f.finish([f.emit("mul", 0, 0)])
-            >>> print(ProgramBuilder.like(program).rebuild(program, [1], renumbering([0, 2])))
+            >>> where = np.array([0, -1, 1]).__getitem__
+            >>> print(ProgramBuilder.like(program).rebuild(program, [1], where))
             program f(x):
                 v1 = mul x x
                 return v1
@@ -244,45 +245,6 @@ class ProgramBuilder:
         return program
 
 
-def extract(
-    program: Program,
-    variables: Any,
-    equations: Sequence[int] | Indices,
-    outputs: Any,
-    groups: tuple[Sequence[Group], Sequence[Group]],
-    *,
-    names: Sequence[str] | None = None,
-    numbering: int | None = None,
-    outside: Callable[[int], str] | None = None,
-) -> Program:
-    """Some equations of a program as a program of their own.
-
-    Args:
-        program: the whole program; it is not changed.
-        variables: the variables that become the inputs.
-        equations: the equations.
-        outputs: operands of the whole program.
-        groups: those of the inputs and those of the outputs.
-        names: one per input; as in the whole program where not given.
-        numbering: as in `Program`; where not given, equations that stand together keep their names.
-        outside: as for `ProgramBuilder.take`.
-    """
-    inputs = np.asarray(variables, dtype=np.int64)
-    if numbering is None:
-        numbering = program.numbering + program.inputs + int(equations[0] if len(equations) else 0) - len(inputs)
-    builder = ProgramBuilder(
-        program.name,
-        groups[0],
-        names if names is not None else list(map(program.plain_name, inputs.tolist())),
-        frozenset(k for k, variable in enumerate(inputs.tolist()) if program.kind_of(variable) == "b"),
-        numbering,
-    )
-    numbers = np.arange(equations.start, equations.stop) if isinstance(equations, range) else np.asarray(equations)
-    where = renumbering(np.concatenate([inputs, program.inputs + numbers]))
-    moved = builder.take(program, equations, where, outside=outside)
-    return builder.finish(moved(outputs), groups[1])
-
-
 def _operands(program: Program, equations: Sequence[int] | Indices) -> tuple[Indices, Indices]:
     """The operands of some equations, one behind the other, and where those of each equation end."""
     starts, operands = np.asarray(program.starts), np.asarray(program.operands)
@@ -295,22 +257,6 @@ def _operands(program: Program, equations: Sequence[int] | Indices) -> tuple[Ind
     return operands[np.repeat(chosen, lengths)], np.cumsum(lengths[chosen])
 
 
-def renumbering(variables: Any) -> Where:
-    """The function that takes each of these variables to its place among them, and all others to -1.
-
-    >>> renumbering([3, 1, 7])(np.array([7, 1, 2]))
-    array([ 2,  1, -1])
-    """
-    order = np.append(np.argsort(variables, kind="stable"), -1)
-    ordered = np.append(np.sort(variables), np.iinfo(np.int64).max)
-
-    def where(wanted: Indices) -> Indices:
-        places = np.searchsorted(ordered, wanted)
-        return np.where(ordered[places] == wanted, order[places], -1)
-
-    return where
-
-
 def column(typecode: str, numbers: Any) -> array[int]:
     """A column from a NumPy array of integers."""
     result: array[int] = array(typecode)
@@ -320,77 +266,3 @@ def column(typecode: str, numbers: Any) -> array[int]:
 
 def _bits(number: float | bool) -> bytes | bool:
     return number if isinstance(number, bool) else struct.pack("<d", number)
-
-
-class Rewriter:
-    """One forward sweep over a program that keeps, changes or replaces each equation: what most passes are made of.
-
-    For each equation that `equations` yields, the pass calls either `keep` or `replace`, once. The new columns are
-    lists while they grow, which is fastest.
-
-    Args:
-        program: the program to rewrite; it is not changed.
-
-    Attributes:
-        opcodes, starts, operands: the new equations so far.
-        constants: the new program's constants so far.
-    """
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self._builder = ProgramBuilder.like(program)
-        self.constants = self._builder.program.constants
-        self.constant = self._builder.constant
-        self.opcodes: list[int] = []
-        self.starts: list[int] = [0]
-        self.operands: list[int] = []
-        self._inserted: list[int] = []  # equations that no old one became
-        self._sources: list[int] = []  # for each new equation the old one that it comes from
-        # Where each old operand went: variables from the front, and constants, ~k, from the end.
-        self._renamed = list(range(program.inputs + len(program)))
-        self._renamed += [self.constant(number) for number in reversed(program.constants)]
-        self._index = -1
-
-    def equations(self) -> Iterator[tuple[int, list[int]]]:
-        """Opcode and operands of each equation; the operands are those of the new program."""
-        program, renamed = self.program, self._renamed
-        starts, operands = program.starts.tolist(), program.operands.tolist()
-        start = 0
-        for index, opcode in enumerate(program.opcodes.tolist()):
-            end = starts[index + 1]
-            self._index = index
-            if end - start == 2:
-                yield opcode, [renamed[operands[start]], renamed[operands[start + 1]]]
-            else:
-                yield opcode, [renamed[o] for o in operands[start:end]]
-            start = end
-
-    def keep(self, opcode: int, operands: Sequence[int]) -> int:
-        """Append the current equation, perhaps with another opcode and operands; return its new variable."""
-        index, inputs = self._index, self.program.inputs
-        variable = inputs + len(self.opcodes)
-        self.opcodes.append(opcode)
-        self.operands += operands
-        self.starts.append(len(self.operands))
-        self._sources.append(index)
-        self._renamed[inputs + index] = variable
-        return variable
-
-    def insert(self, opcode: int, operands: Sequence[int]) -> int:
-        """Append an equation on the way to the current one; return its variable."""
-        self._inserted.append(len(self.opcodes))
-        return self.keep(opcode, operands)  # where the current one goes is said again, by `keep` or `replace`
-
-    def renamed(self, operand: int) -> int:
-        """Where an operand of the old program went."""
-        return self._renamed[operand]
-
-    def replace(self, operand: int) -> None:
-        """Use `operand` of the new program wherever the current equation's variable was used."""
-        self._renamed[self.program.inputs + self._index] = operand
-
-    def finish(self) -> Program:
-        """The rewritten program."""
-        where = np.array(self._renamed, dtype=np.int64).__getitem__
-        written = Written(self.opcodes, self.starts, self.operands, self._inserted)
-        return self._builder.rebuild(self.program, self._sources, where, written)

@@ -18,8 +18,9 @@ import numpy as np
 from ...runtime import primitives as p
 from ...runtime.errors import OptionError
 from ...runtime.primitives import TABLE, Operand, Primitive
-from .builder import ProgramBuilder, Rewriter, column
+from .builder import ProgramBuilder, column
 from .program import Program
+from .rewriter import Rewriter
 
 FAULTS = ("raise", "ieee")
 #: Conditions are told apart by what their operands are computed of, so many operations deep.
@@ -31,11 +32,23 @@ def without_faults(program: Program) -> Program:
 
     Equations that cannot raise because of a constant operand stay as they are, so that simplification knows them.
 
-    v1 = log x              =>      v1 = ieee_log x
-    v2 = power v1 1.0               v2 = power v1 1.0
-
     Raises:
         OptionError: if a primitive has no total form.
+
+    Example:
+        >>> from flatgrad.compiler.program.program import Group
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> program = f.finish([f.emit("power", f.emit("log", 0), f.constant(1.0))])
+        >>> print(program)
+        program f(x):
+            v1 = log x
+            v2 = power v1 1.0
+            return v2
+        >>> print(without_faults(program))
+        program f(x):
+            v1 = ieee_log x
+            v2 = power v1 1.0
+            return v2
     """
     raising = np.array([primitive.raises for primitive in TABLE])
     opcodes = np.array(program.opcodes)
@@ -77,8 +90,7 @@ def _condition(program: Program, index: int) -> _Node | bool | None:
         return None
     operands = program.operands[program.starts[index] : program.starts[index + 1]]
     constants = program.constants
-    given = [_Node(o) if o >= 0 else constants[~o] for o in operands]
-    result: _Node | bool | None = primitive.fault(*given)
+    result: _Node | bool | None = primitive.fault(*[_Node(o) if o >= 0 else constants[~o] for o in operands])
     return result
 
 
@@ -97,13 +109,17 @@ def check_gradients(joint: Program, value: int, gradients: int) -> Program:
         Of `log x` the gradient needs `1 / x` alone:
 
         >>> from flatgrad.compiler.program.adjoint import adjoint
-        >>> from flatgrad.compiler.program.builder import ProgramBuilder
         >>> from flatgrad.compiler.program.program import Group
         >>> f = ProgramBuilder("f", [Group("x", 1, True)])
         >>> joint = adjoint(f.finish([f.emit("log", 0)]), wrt=[0])
-        >>> value = joint.outputs.pop(0)
-        >>> joint.output_groups.pop(0).name
-        'out0'
+        >>> value, joint.outputs, joint.output_groups = joint.outputs[0], joint.outputs[1:], joint.output_groups[1:]
+        >>> print(joint)
+        program f(x):
+            v1 = log x
+            v2 = div 1.0 x
+            v3 = mul 1.0 v2
+            x_bar = add v3 0.0
+            return x_bar
         >>> print(check_gradients(joint, value, 1))
         program f(x):
             v1 = log x
@@ -181,12 +197,19 @@ def compare_domains(program: Program, fast: bool = False) -> Program:
         fast: whether the fast rules will be applied, by which some powers do not raise.
 
     Example:
-        >>> from flatgrad.compiler.program.builder import ProgramBuilder
         >>> from flatgrad.compiler.program.program import Group
         >>> f = ProgramBuilder("f", [Group("x", 1, True)])
-        >>> outputs = [f.emit("tanh", 0)]
-        >>> condition = f.append(p.computed.opcode, [f.emit("log", 0)])
-        >>> print(compare_domains(f.finish([f.append(p.checked.opcode, [*outputs, condition])])))
+        >>> result, logarithm = f.emit("tanh", 0), f.emit("log", 0)
+        >>> condition = f.append(p.computed.opcode, [logarithm])
+        >>> program = f.finish([f.append(p.checked.opcode, [result, condition])])
+        >>> print(program)
+        program f(x):
+            v1 = tanh x
+            v2 = log x
+            v3 = computed v2
+            v4 = checked v1 v3
+            return v4
+        >>> print(compare_domains(program))
         program f(x):
             v1 = tanh x
             v2 = log x
@@ -199,16 +222,16 @@ def compare_domains(program: Program, fast: bool = False) -> Program:
     conditions = _conditions(program, fast)
     rewriter = Rewriter(program)
 
-    def made(key: Any) -> int:
+    def operand(key: Any) -> int:
         """The operand for a condition, which is a few operations deep."""
         if isinstance(key, tuple):
-            return rewriter.insert(key[0].opcode, [made(part) for part in key[1:]])
+            return rewriter.insert(key[0].opcode, [operand(part) for part in key[1:]])
         return rewriter.renamed(key) if type(key) is int else rewriter.constant(key)
 
     for index, (opcode, refs) in enumerate(rewriter.equations()):
         numbers: list[Any] = [rewriter.constants[~ref] if ref < 0 else None for ref in refs]
         if opcode == p.computed.opcode:
-            rewriter.replace(made(conditions.get(program.operands[program.starts[index]], False)))
+            rewriter.replace(operand(conditions.get(program.operands[program.starts[index]], False)))
         elif opcode == p.logical_or.opcode and numbers[0] is False:
             rewriter.replace(refs[1])
         elif opcode in (p.logical_or.opcode, p.checked.opcode) and numbers[1] is False:
@@ -231,7 +254,7 @@ def _conditions(program: Program, fast: bool) -> dict[int, Any]:
     watched = bytearray(live)
     for output in program.outputs:
         live[output] = 1
-    found: dict[Any, int] = {}
+    variables: dict[Any, int] = {}  # by condition
     covered: set[Any] = set()
     for index in range(len(program) - 1, -1, -1):
         variable = inputs + index
@@ -244,16 +267,16 @@ def _conditions(program: Program, fast: bool) -> dict[int, Any]:
                 covered.update(_covered(program, index))
         elif watched[variable] and raising[opcodes[index]]:
             key = _key(program, index, fast)
-            if key is None or key in found:
+            if key is None or key in variables:
                 continue
-            found[key] = variable
+            variables[key] = variable
             compared = list(_variables(key))
             refs = refs if variable in compared else compared
         else:
             continue
         for operand in refs:
             live[operand] = 1
-    return {variable: key for key, variable in found.items() if key not in covered}
+    return {variable: key for key, variable in variables.items() if key not in covered}
 
 
 def _key(program: Program, index: int, fast: bool = False) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .builder import extract
+from .extract import extract
 from .program import Group, Program, grouped
 
 
@@ -26,6 +26,28 @@ def partition(joint: Program, outputs: int, seeds: int) -> Partition:
         joint: a program from `adjoint(..., seeded=True)`.
         outputs: how many of its outputs are outputs of the primal program; they come first.
         seeds: how many of its inputs are outputs' gradients; they come last.
+
+    Example:
+        >>> from flatgrad.compiler.program.adjoint import adjoint
+        >>> from flatgrad.compiler.program.builder import ProgramBuilder
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> joint = adjoint(f.finish([f.emit("exp", 0)]), wrt=[0], seeded=True)
+        >>> print(joint)
+        program f(x, output_bars=[output0_bar]):
+            v2 = exp x
+            v3 = mul output0_bar v2
+            x_bar = add v3 0.0
+            return v2, x_bar
+        >>> forward, backward, residuals = partition(joint, 1, 1)
+        >>> print(forward)
+        program f(x):
+            v1 = exp x
+            return v1, [v1]
+        >>> print(backward)
+        program f(residuals=[v1], output_bars=[output0_bar]):
+            v3 = mul output0_bar v1
+            x_bar = add v3 0.0
+            return x_bar
     """
     arguments = joint.inputs - seeds
     last_primal = joint.inputs + joint.primal

@@ -7,34 +7,22 @@ normal; `Equation`s are handed out as views.
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
-from ...runtime.primitives import TABLE, Primitive, not_taken, where
+from ...runtime.primitives import TABLE, Primitive
 from ...runtime.sites import Location
+from .groups import Group as Group
+from .groups import default_names as default_names
+from .groups import grouped as grouped
+from .hints import hint
+from .symbolic import sympy_outputs
 
-#: What can be sliced: a list or an array.
-_Sliced = TypeVar("_Sliced", bound=Any)
-
-_SYMPY_LIMIT = 2_000
 #: Longer lists of inputs and outputs are abridged when a program is printed.
 _LISTED = 40
-
-
-class Group(NamedTuple):
-    """Consecutive inputs (or outputs) that travel together: one argument of the kernel (or one result).
-
-    A scalar group is one number; any other is a flat list of `size` numbers.
-    """
-
-    name: str
-    size: int
-    scalar: bool
 
 
 class Equation(NamedTuple):
@@ -253,60 +241,9 @@ class Program:
             except FlatgradError:
                 raise
             except ARITHMETIC_ERRORS as error:
-                index = equation.variable - self.inputs
-                raise self.error(error, index, arguments, self._hint(error, index, numbers)) from None
+                advice = hint(self, error, equation.variable - self.inputs, numbers)
+                raise equation.primitive.error(error, arguments, equation.location, advice) from None
         return numbers
-
-    def _hint(self, error: Exception, index: int, numbers: Sequence[Any]) -> str:
-        """What to say beside the error of an equation: that nothing needed it, or what to write instead.
-
-        Args:
-            error: what the equation raised.
-            index: of the equation.
-            numbers: of the variables before it.
-        """
-        if index >= self.primal:  # of a derivative: it has the line of what is differentiated
-            site, read = self.sites[index], set(self.equation(index).operands)
-            there = [k for k in range(self.primal) if self.sites[k] == site >= 0]
-            rows = {TABLE[self.opcodes[k]] for k in there}
-            for equation in map(self.equation, there):
-                differentiated = equation.primitive.partial_raises and not read.isdisjoint(
-                    [equation.variable, *[o for o in equation.operands if o >= 0]]
-                )
-                without = [*numbers[: equation.variable], None]
-                if differentiated and (chosen := self._chosen_without(without)) is not None:
-                    return not_taken(chosen.location)
-            remedies = sorted(row.remedy for row in rows if row.remedy)
-            return f". Remedy: {'; '.join(remedies)}" if remedies and isinstance(error, ZeroDivisionError) else ""
-        chosen = self._chosen_without([*numbers, None])
-        return not_taken(chosen.location) if chosen is not None else ""
-
-    def _chosen_without(self, numbers: Sequence[Any]) -> Equation | None:
-        """The `where` that makes the outputs independent of the last of some numbers, which is None; None if none does.
-
-        The program is evaluated from there to the end of its primal part with nothing for that number. If the
-        outputs come out all the same, only branches that are not taken use that result.
-        """
-        numbers, chosen = list(numbers), None
-        for equation in map(self.equation, range(len(numbers) - self.inputs, self.primal)):
-            arguments = [numbers[o] if o >= 0 else self.constants[~o] for o in equation.operands]
-            result = None
-            if equation.primitive is where and arguments[0] is not None:
-                result = arguments[1] if arguments[0] else arguments[2]
-                if result is not None and None in arguments:
-                    chosen = chosen or equation
-            elif None not in arguments:
-                with suppress(*ARITHMETIC_ERRORS):
-                    result = equation.primitive.evaluate(*arguments)
-            numbers.append(result)
-        wanted = [
-            operand
-            for group, operands in grouped(self.output_groups, self.outputs)
-            if group.name != "residuals"  # what a backward function needs, if it is called
-            for operand in operands
-            if 0 <= operand < len(numbers)
-        ]
-        return chosen if wanted and all(numbers[operand] is not None for operand in wanted) else None
 
     def to_sympy(self) -> list[Any]:
         """The outputs as SymPy expressions in real symbols named as the inputs; for small programs.
@@ -319,49 +256,7 @@ class Program:
             >>> fg.value_and_grad(lambda x: x.sin() * x).kernel_for(1.0).program.to_sympy()
             [x*sin(x), x*cos(x) + sin(x)]
         """
-        if len(self) > _SYMPY_LIMIT:
-            raise ProgramError(f"{self.name} has {len(self)} equations; to_sympy is for at most {_SYMPY_LIMIT}")
-        import sympy
-
-        expressions: list[Any] = [sympy.Symbol(name, real=True) for name in self.input_names]
-        numbers = [_sympy_number(sympy, number) for number in self.constants]
-        for equation in self.equations():
-            operands = [expressions[o] if o >= 0 else numbers[~o] for o in equation.operands]
-            expressions.append(equation.primitive.sympy(sympy, *operands))
-        return [expressions[o] if o >= 0 else numbers[~o] for o in self.outputs]
-
-    def error(self, error: Exception, index: int, arguments: Sequence[Any], hint: str = "") -> FlatgradError:
-        """Our exception for what equation `index` raised at these numbers."""
-        equation = self.equation(index)
-        return equation.primitive.error(error, arguments, equation.location, hint)
-
-
-def default_names(groups: Sequence[Group]) -> list[str]:
-    """Names for the inputs of groups: `x` for a scalar, `x0`, `x1`, ... for a list.
-
-    >>> default_names([Group("x", 2, False), Group("y", 1, True)])
-    ['x0', 'x1', 'y']
-    """
-    return [n for g in groups for n in ([g.name] if g.scalar else [f"{g.name}{k}" for k in range(g.size)])]
-
-
-def _sympy_number(sympy: Any, number: float | bool) -> Any:
-    """An integer where the number is one, so that expressions are as a person would write them."""
-    if isinstance(number, bool):
-        return sympy.true if number else sympy.false
-    return sympy.Integer(int(number)) if math.isfinite(number) and number.is_integer() else sympy.Float(number)
-
-
-def grouped(groups: Sequence[Group], items: _Sliced) -> Iterator[tuple[Group, _Sliced]]:
-    """Each group with those of the items, one per number, that are its own.
-
-    >>> dict(grouped([Group("x", 2, False), Group("y", 1, True)], [10, 20, 30]))
-    {Group(name='x', size=2, scalar=False): [10, 20], Group(name='y', size=1, scalar=True): [30]}
-    """
-    start = 0
-    for group in groups:
-        yield group, items[start : start + group.size]
-        start += group.size
+        return sympy_outputs(self)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .builder import extract
+from .extract import extract
 from .program import Group, Program
 
 
@@ -19,19 +19,42 @@ class Part(NamedTuple):
     """One part of a program.
 
     Attributes:
-        program: its equations. The inputs are those places of the workspace that it reads; the outputs are appended to
+        program: its equations. The inputs are those items of the workspace that it reads; the outputs are appended to
             the workspace, except for those of the last part, which are the outputs of the whole.
-        places: for each input its place in the workspace.
+        addresses: for each input where it is in the workspace.
     """
 
     program: Program
-    places: list[int]
+    addresses: list[int]
 
 
 def split(program: Program, limit: int) -> list[Part]:
     """Cut a program into parts of about `limit` equations, where few values are alive.
 
     The workspace begins with the program's inputs; each part appends the variables that later parts read.
+
+    Example:
+        >>> from flatgrad.compiler.program.builder import ProgramBuilder
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> sine = f.emit("sin", 0)
+        >>> program = f.finish([f.emit("exp", f.emit("mul", sine, sine))])
+        >>> print(program)
+        program f(x):
+            v1 = sin x
+            v2 = mul v1 v1
+            v3 = exp v2
+            return v3
+        >>> for part in split(program, 1):
+        ...     print(part.program)
+        program f(_w=[x]):
+            v1 = sin x
+            return [v1]
+        program f(_w=[v1]):
+            v2 = mul v1 v1
+            return [v2]
+        program f(_w=[v2]):
+            v3 = exp v2
+            return v3
     """
     inputs, count = program.inputs, len(program)
     operands = np.array(program.operands, dtype=np.int64)
@@ -45,9 +68,9 @@ def split(program: Program, limit: int) -> list[Part]:
     cuts = _cuts(last[inputs:], count, limit)
 
     # In the workspace: the inputs, then for each part what is read behind its end.
-    place = np.full(inputs + count, -1)
-    place[:inputs] = np.arange(inputs)
-    filled = inputs
+    address = np.full(inputs + count, -1)
+    address[:inputs] = np.arange(inputs)
+    size = inputs
     parts = []
     for start, end in itertools.pairwise(cuts):
         first, behind = inputs + start, inputs + end
@@ -56,12 +79,12 @@ def split(program: Program, limit: int) -> list[Part]:
         needed = np.array(outputs if final else [], dtype=np.int64)
         outside = np.unique(np.concatenate([refs[(refs >= 0) & (refs < first)], needed[needed < first]]))
         crossing = np.flatnonzero(last[first:behind] >= end) + first
-        place[crossing] = np.arange(filled, filled + len(crossing))
-        filled += len(crossing)
+        address[crossing] = np.arange(size, size + len(crossing))
+        size += len(crossing)
         results = program.outputs if final else crossing.tolist()
         groups = program.output_groups if final else [Group("_w", len(results), False)]
         part = extract(program, outside, range(start, end), results, ([Group("_w", len(outside), False)], groups))
-        parts.append(Part(part, place[outside].tolist()))
+        parts.append(Part(part, address[outside].tolist()))
     return parts
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...program.builder import extract
+from ...program.extract import extract
 from ...program.passes import FAST_JOINT_PASSES, JOINT_PASSES, run_passes
 from ...program.passes.dead_code import remove_dead_code
 from ...program.program import Group, Program

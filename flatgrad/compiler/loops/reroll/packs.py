@@ -17,7 +17,8 @@ import numpy as np
 
 from ....runtime import primitives as p
 from ....runtime.primitives import TABLE, Primitive
-from ...program.passes.simplify import EXACT_RULES, RULES, Rewriting
+from ...program.passes.rules import EXACT_RULES, RULES
+from ...program.passes.simplify import Rewriting
 from ...program.program import Program
 from .chains import FOLDED, Chains
 from .classes import Classes, operand_columns

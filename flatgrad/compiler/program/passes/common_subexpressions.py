@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ....runtime.primitives import TABLE
-from ..builder import Rewriter
 from ..program import Program
+from ..rewriter import Rewriter
 
 
 def share_common_subexpressions(program: Program) -> Program:
@@ -14,14 +14,26 @@ def share_common_subexpressions(program: Program) -> Program:
     order first: `a + b` and `b + a` have the same bits. Must run after the adjoint; before it, it would merge the
     places where gradients are added.
 
-        v1 = exp x              =>      v1 = exp x
-        v2 = exp x                      v2 = mul v1 v1
-        v3 = mul v1 v2
+    Example:
+        >>> from flatgrad.compiler.program.builder import Group, ProgramBuilder
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> program = f.finish([f.emit("mul", f.emit("exp", 0), f.emit("exp", 0))])
+        >>> print(program)
+        program f(x):
+            v1 = exp x
+            v2 = exp x
+            v3 = mul v1 v2
+            return v3
+        >>> print(share_common_subexpressions(program))
+        program f(x):
+            v1 = exp x
+            v2 = mul v1 v1
+            return v2
     """
     rewriter = Rewriter(program)
-    known: dict[tuple[int, ...], int] = {}
+    variables: dict[tuple[int, ...], int] = {}  # by primitive and operands
     commutative = [primitive.commutative for primitive in TABLE]
-    get, keep, replace = known.get, rewriter.keep, rewriter.replace
+    get, keep, replace = variables.get, rewriter.keep, rewriter.replace
     shared = False
     for opcode, refs in rewriter.equations():
         key: tuple[int, ...]
@@ -32,7 +44,7 @@ def share_common_subexpressions(program: Program) -> Program:
             key = (opcode, *refs)
         variable = get(key)
         if variable is None:
-            known[key] = keep(opcode, refs)
+            variables[key] = keep(opcode, refs)
         else:
             replace(variable)
             shared = True

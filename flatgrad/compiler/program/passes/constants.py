@@ -17,8 +17,19 @@ def fold_constants(program: Program) -> Program:
 
     An equation that raises stays, so that it raises where the interpreter would: when it runs.
 
-        v1 = mul 2.0 3.0        =>
-        v2 = add x v1                   v1 = add x 6.0
+    Example:
+        >>> from flatgrad.compiler.program.builder import Group
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> program = f.finish([f.emit("add", 0, f.emit("mul", f.constant(2.0), f.constant(3.0)))])
+        >>> print(program)
+        program f(x):
+            v1 = mul 2.0 3.0
+            v2 = add x v1
+            return v2
+        >>> print(fold_constants(program))
+        program f(x):
+            v1 = add x 6.0
+            return v1
     """
     if not len(program):
         return program

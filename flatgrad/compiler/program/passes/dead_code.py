@@ -13,9 +13,20 @@ from ..program import Program
 def remove_dead_code(program: Program) -> Program:
     """Keep only the equations and constants that the outputs depend on. Inputs stay: they are the signature.
 
-    v1 = exp x              =>
-    v2 = mul x x                    v1 = mul x x
-    return v2                       return v1
+    Example:
+        >>> from flatgrad.compiler.program.builder import Group
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> exponential = f.emit("exp", 0)
+        >>> program = f.finish([f.emit("mul", 0, 0)])
+        >>> print(program)
+        program f(x):
+            v1 = exp x
+            v2 = mul x x
+            return v2
+        >>> print(remove_dead_code(program))
+        program f(x):
+            v1 = mul x x
+            return v1
     """
     inputs, variables = program.inputs, program.inputs + len(program)
     used = _used(program)
