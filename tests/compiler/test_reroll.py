@@ -14,7 +14,7 @@ from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.grammar import Apply, Block, Fold, Read, Statement
 from flatgrad.compiler.loops.reroll import reroll
 from flatgrad.compiler.program.builder import ProgramBuilder
-from flatgrad.compiler.program.program import Group
+from flatgrad.compiler.program.program import Group, Program
 from flatgrad.runtime.errors import ProgramError
 from flatgrad.runtime.primitives import BY_NAME
 from tests.compiler import array_workloads as work
@@ -315,3 +315,28 @@ def test_rules_of_scalars_apply_to_packs(each, gone, fast):
     assert gone not in str(arrays)
     numbers = [*(0.5 + k for k in range(9)), *(2.5 - k for k in range(9))]
     assert arrays.evaluate(numbers) == pytest.approx(program.evaluate(numbers), rel=1e-15)
+
+
+@pytest.mark.parametrize("column", ["opcodes", "operands", "starts"])
+def test_columns_are_converted_once_for_any_number_of_packs(column, monkeypatch):
+    """Otherwise the time grows with the square of a program's length."""
+
+    def reads(depth):
+        f = ProgramBuilder("f", [Group("x", 4, False), Group("y", 4, False)])
+        lanes = list(range(4))
+        for _ in range(depth):
+            lanes = [f.emit("mul", f.emit("tanh", lane), 4 + k) for k, lane in enumerate(lanes)]
+        program = f.finish([*lanes, *(f.emit("exp", lane) for lane in lanes)])
+        count = 0
+
+        def counting(item, name):
+            nonlocal count
+            count += item is program and name == column
+            return object.__getattribute__(item, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Program, "__getattribute__", counting, raising=False)
+            assert reroll(program).stats.packs == 2 * depth + 1
+        return count
+
+    assert reads(2) == reads(40) > 0

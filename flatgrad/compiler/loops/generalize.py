@@ -60,19 +60,19 @@ class OpenArrayProgram:
 
     def bind(self, size: int) -> ArrayProgram:
         """The array program for an extent."""
-        groups, results = (
-            [Group(name, bound(count, size), scalar) for name, count, scalar in own]
-            for own in (self.input_groups, self.output_groups)
+        inputs, results = (
+            [Group(name, bound(count, size), scalar) for name, count, scalar in groups]
+            for groups in (self.input_groups, self.output_groups)
         )
         statements = [_map(statement, lambda number: bound(number, size)) for statement in self.statements]
-        places = [
+        parts = [
             addresses(_map(read, lambda number: bound(number, size)), [bound(extent, size) for extent in extents])
             for pieces in self.outputs
             for read, extents in pieces
         ]
-        outputs: Addresses = np.concatenate(places) if places else np.zeros(0, dtype=np.int64)
+        outputs: Addresses = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
         return ArrayProgram(
-            self.name, default_names(groups), groups, self.constants, self.truths, statements, outputs, results
+            self.name, default_names(inputs), inputs, self.constants, self.truths, statements, outputs, results
         )
 
     def __str__(self) -> str:
@@ -130,12 +130,12 @@ def _groups(a: Sequence[Group], b: Sequence[Group], size: Any) -> list[tuple[str
 def _pieces(program: ArrayProgram) -> list[list[tuple[Read, tuple[int, ...]]]]:
     """Each output group as accesses: one if it is strided, else one per run of consecutive addresses."""
     result = []
-    for _, places in grouped(program.output_groups, program.outputs):
-        shape = factor([places]) if len(places) else None
+    for _, cells in grouped(program.output_groups, program.outputs):
+        shape = factor([cells]) if len(cells) else None
         if shape is not None:
-            result.append([(Read(int(places[0]), shape.strides[0]), shape.extents)])
+            result.append([(Read(int(cells[0]), shape.strides[0]), shape.extents)])
             continue
-        parts = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1) if len(places) else []
+        parts = np.split(cells, np.flatnonzero(np.diff(cells) != 1) + 1) if len(cells) else []
         result.append([(Read(int(part[0]), (1,)), (len(part),)) for part in parts])
     return result
 

@@ -36,30 +36,19 @@ def reroll(program: Program, *, fast: bool = False) -> ArrayProgram:
     chains = find_chains(program)
     packed = pack(program, chains, classify(program, chains), fast)
     outside = [packed.address[np.array(program.outputs, dtype=np.int64)]]
-    loops = sorted(loops_of(packed.packs), key=lambda loop: loop.order)
-    outside += [packed.address[scalars.operands(program, chains)] for scalars in packed.scalars]
-    loops = fuse(loops, outside, program.inputs + len(packed.constants))
-    loops = arrange_loops(loops, program, packed.size)
-    laid = lay_out(program, chains, packed, loops, fast)
-    result = ArrayProgram(
-        program.name,
-        list(program.input_names),
-        list(program.input_groups),
-        laid.constants,
-        laid.truths,
-        laid.statements,
-        laid.outputs,
-        list(program.output_groups),
-    )
-    lanes = sum(s.lanes for s in laid.statements if isinstance(s, Statement))
-    strided = sum(s.lanes for s in laid.statements if isinstance(s, Statement) and s.is_strided)
+    outside += [packed.address[scalars.operands] for scalars in packed.scalars]
+    loops = fuse(loops_of(packed.packs), outside, program.inputs + len(packed.constants))
+    result = lay_out(program, packed, arrange_loops(loops, program, packed.size), fast)
+    blocks = [s for s in result.statements if isinstance(s, Block)]
+    statements = [s for s in result.statements if isinstance(s, Statement)]
+    lanes = sum(s.lanes for s in statements)
     result.stats = ArrayStats(
         equations=len(program),
-        statements=len(laid.statements),
-        packs=packed.found,
-        contractions=sum(isinstance(s, Statement) and s.is_contraction for s in laid.statements),
-        scalars=sum(len(s.program) for s in laid.statements if isinstance(s, Block)),
-        strided=strided / lanes if lanes else 1.0,
+        statements=len(result.statements),
+        packs=packed.groups,
+        contractions=sum(s.is_contraction for s in statements),
+        scalars=sum(len(block.program) for block in blocks),
+        strided=sum(s.lanes for s in statements if s.is_strided) / lanes if lanes else 1.0,
         workspace=0,
         reroll_seconds=time.perf_counter() - start,
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-Addresses = np.ndarray[Any, np.dtype[np.int64]]
+from ..grammar import Addresses
 
 #: A vector is cut into at most so many strided pieces, each of at least about so many lanes on average.
 _PIECES, _PIECE = 4, 4
@@ -47,17 +47,17 @@ def factor(vectors: Sequence[Addresses]) -> Shape | None:
         length = count
         for head in heads:
             steps = np.diff(head)
-            leaves = np.flatnonzero(steps != steps[0])
-            if len(leaves):
-                length = int(np.gcd(length, np.gcd.reduce(leaves + 1)))
+            breaks = np.flatnonzero(steps != steps[0])
+            if len(breaks):
+                length = int(np.gcd(length, np.gcd.reduce(breaks + 1)))
             if length == 1:
                 return None
         extents.append(length)
-        for own, head in zip(strides, heads, strict=True):
-            own.append(int(head[1] - head[0]))
+        for steps_of_head, head in zip(strides, heads, strict=True):
+            steps_of_head.append(int(head[1] - head[0]))
         heads = [head[::length] for head in heads]
         count //= length
-    return Shape(tuple(extents[::-1]), [tuple(own[::-1]) for own in strides])
+    return Shape(tuple(extents[::-1]), [tuple(inner_first[::-1]) for inner_first in strides])
 
 
 def cut(vectors: Sequence[Addresses]) -> list[slice] | None:
@@ -83,14 +83,14 @@ def _strided_from(vectors: Sequence[Addresses]) -> int:
     """How many leading elements are strided in all vectors: a run, or equal runs whose heads are strided themselves."""
     count = len(vectors[0])
     steps = [np.diff(vector) for vector in vectors]
-    leaves = [int(np.argmax(own != own[0])) for own in steps if count > 1 and (own != own[0]).any()]
-    if not leaves:
+    breaks = [int(np.argmax(step != step[0])) for step in steps if count > 1 and (step != step[0]).any()]
+    if not breaks:
         return count
-    run = min(leaves) + 1  # at least 2
+    run = min(breaks) + 1  # at least 2
     tables = [vector[: count // run * run].reshape(-1, run) for vector in vectors]
     same = np.all([(rows - rows[:, :1] == rows[0] - rows[0, 0]).all(axis=1) for rows in tables], axis=0)
     equal = len(same) if same.all() else int(np.argmin(same))
-    if run == 2 and equal == 1 and count > 3 and all(own[1] == own[2] for own in steps):
+    if run == 2 and equal == 1 and count > 3 and all(step[1] == step[2] for step in steps):
         return 1  # the second lane belongs to the next piece
     return run * _strided_from([rows[:equal, 0] for rows in tables])
 
@@ -105,35 +105,43 @@ def arrange(vectors: Sequence[Addresses], count: int, reorder: bool = True) -> l
         vectors: the addresses that each access reads, one per lane.
         count: the number of lanes.
         reorder: whether another order than the given one is allowed.
+
+    Example:
+        >>> lanes = np.array([3, 1, 0, 2])
+        >>> for piece in arrange([lanes, 10 * lanes + 5], 4):
+        ...     print(piece.order.tolist(), piece.extents, piece.strides)
+        [2, 1, 3, 0] (4,) [(1,), (10,)]
     """
     everything = np.arange(count)
     if not vectors:
         return [Piece(everything, (count,), [])]
     orders = list(_orders(vectors, everything)) if reorder else [everything]
     for order in orders:
-        shape = factor([vector[order] for vector in vectors])
-        if shape is not None:
-            return [_turned(order, shape, vectors) if reorder else Piece(order, shape.extents, [*shape.strides])]
+        piece = _strided(order, vectors, reorder)
+        if piece is not None:
+            return [piece]
     for order in orders:
         slices = cut([vector[order] for vector in vectors])
         if slices is not None:
-            return [piece for part in slices for piece in _within(order[part], vectors, reorder)]
-    # Which vectors resist? Keep those that are strided together, the first ones first.
-    kept: list[int] = []
+            return [piece for part in slices if (piece := _strided(order[part], vectors, reorder)) is not None]
+    # Which vectors resist? Go on with those that are strided together, the first ones first.
+    together: list[int] = []
     for k in range(len(vectors)):
-        if factor([vectors[j] for j in [*kept, k]]) is not None or cut([vectors[j] for j in [*kept, k]]) is not None:
-            kept.append(k)
-    pieces = arrange([vectors[k] for k in kept], count, reorder)
+        candidates = [vectors[j] for j in [*together, k]]
+        if factor(candidates) is not None or cut(candidates) is not None:
+            together.append(k)
     return [
-        Piece(order, extents, [strides[kept.index(k)] if k in kept else None for k in range(len(vectors))])
-        for order, extents, strides in pieces
+        Piece(order, extents, [strides[together.index(k)] if k in together else None for k in range(len(vectors))])
+        for order, extents, strides in arrange([vectors[k] for k in together], count, reorder)
     ]
 
 
-def _within(order: Addresses, vectors: Sequence[Addresses], reorder: bool) -> list[Piece]:
+def _strided(order: Addresses, vectors: Sequence[Addresses], reorder: bool) -> Piece | None:
+    """Some lanes in this order as one piece, if all vectors are strided in it."""
     shape = factor([vector[order] for vector in vectors])
-    assert shape is not None
-    return [_turned(order, shape, vectors) if reorder else Piece(order, shape.extents, [*shape.strides])]
+    if shape is None:
+        return None
+    return _turned(order, shape) if reorder else Piece(order, shape.extents, [*shape.strides])
 
 
 def _orders(vectors: Sequence[Addresses], everything: Addresses) -> Iterator[Addresses]:
@@ -143,7 +151,7 @@ def _orders(vectors: Sequence[Addresses], everything: Addresses) -> Iterator[Add
         yield np.lexsort(list(vectors))
 
 
-def _turned(order: Addresses, shape: Shape, vectors: Sequence[Addresses]) -> Piece:
+def _turned(order: Addresses, shape: Shape) -> Piece:
     """The piece with each dimension turned so that the first vector that moves along it moves upwards."""
     turned = order.reshape(shape.extents)
     signs = []
@@ -153,6 +161,6 @@ def _turned(order: Addresses, shape: Shape, vectors: Sequence[Addresses]) -> Pie
         if step < 0:
             turned = np.flip(turned, axis)
     strides: list[tuple[int, ...] | None] = [
-        tuple(sign * step for sign, step in zip(signs, own, strict=True)) for own in shape.strides
+        tuple(sign * step for sign, step in zip(signs, steps, strict=True)) for steps in shape.strides
     ]
     return Piece(turned.ravel(), shape.extents, strides)

@@ -7,21 +7,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ....runtime import primitives as p
+from ...program.builder import Indices
 from ...program.program import Program
 
-Numbers = np.ndarray[Any, np.dtype[np.int64]]
-
-#: The primitives that are folded, and what changes nothing as a right operand, which fills up the shorter ones among
-#: folds of one pack.
+#: The primitives that are folded, each with its identity: a right operand that changes nothing, which fills up the
+#: shorter folds of a pack.
 FOLDED = {row: row.identity for row in p.TABLE if row.identity is not None}
 #: Chains of fewer equations are no folds; of the other primitives a single equation is one.
 _LEAST = {p.mul: 3, p.logical_and: 3, p.logical_or: 3}
 
 
 class Chains(NamedTuple):
-    """The chains of a program.
+    """The chains of a program, and its columns as arrays, which all later steps read.
 
     Attributes:
+        opcodes: per equation, its opcode.
+        operands: of shape `(3, equations)`: the first, second and third operands; `inputs + len(program)` for none.
         owner: per equation, the chain that it belongs to, or -1.
         ends: per chain, its last equation, whose variable is the fold's result.
         terms: the operands that are folded, chain after chain, in order.
@@ -29,24 +30,36 @@ class Chains(NamedTuple):
         equations: the equations of all chains, chain after chain, in order; one fewer per chain than there are terms.
     """
 
-    owner: Numbers
-    ends: Numbers
-    terms: Numbers
-    starts: Numbers
-    equations: Numbers
+    opcodes: Indices
+    operands: np.ndarray[Any, np.dtype[np.int64]]
+    owner: Indices
+    ends: Indices
+    terms: Indices
+    starts: Indices
+    equations: Indices
 
-    def terms_of(self, chains: Numbers) -> Numbers:
+    @property
+    def is_partial(self) -> Any:
+        """Per equation, whether its result is a partial one: of a chain, but not its end."""
+        partial = self.owner >= 0
+        partial[self.ends] = False
+        return partial
+
+    @property
+    def lengths(self) -> Indices:
+        """The number of terms of each chain, and then, for `owner` -1, a 0."""
+        return np.append(np.diff(self.starts), 0)
+
+    def terms_of(self, chains: Indices) -> Indices:
         """The terms of some chains, one after the other."""
-        found: Numbers = self.terms[_ranges(self.starts[chains], self.starts[chains + 1])]
-        return found
+        return self.terms[_ranges(self.starts[chains], self.starts[chains + 1])]
 
-    def equations_of(self, chains: Numbers) -> Numbers:
+    def equations_of(self, chains: Indices) -> Indices:
         """The equations of some chains."""
-        found: Numbers = self.equations[_ranges(self.starts[chains] - chains, self.starts[chains + 1] - chains - 1)]
-        return found
+        return self.equations[_ranges(self.starts[chains] - chains, self.starts[chains + 1] - chains - 1)]
 
 
-def _ranges(starts: Numbers, ends: Numbers) -> Numbers:
+def _ranges(starts: Indices, ends: Indices) -> Indices:
     """The numbers from each start up to its end, one after the other."""
     counts = ends - starts
     return np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
@@ -57,31 +70,43 @@ def find_chains(program: Program) -> Chains:
 
     The partial result may be the left or, where the primitive commutes, the right operand.
 
-    s1 = add a b       =>      s3 = fold add of a b c d
-    s2 = add s1 c
-    s3 = add s2 d
+    Example:
+        >>> from flatgrad.compiler.program.builder import ProgramBuilder
+        >>> from flatgrad.compiler.program.program import Group
+        >>> f = ProgramBuilder("f", [Group("x", 4, False)])
+        >>> program = f.finish([f.emit("add", 3, f.emit("add", f.emit("add", 0, 1), 2))])
+        >>> print(program)
+        program f(x=[x0, x1, x2, x3]):
+            v4 = add x0 x1
+            v5 = add v4 x2
+            v6 = add x3 v5
+            return v6
+        >>> chains = find_chains(program)
+        >>> for end, (start, stop) in zip(chains.ends, zip(chains.starts, chains.starts[1:])):
+        ...     print("v%d = fold add of" % (program.inputs + end), *(f"x{k}" for k in chains.terms[start:stop]))
+        v6 = fold add of x0 x1 x2 x3
     """
     inputs, count = program.inputs, len(program)
     opcodes = np.array(program.opcodes, dtype=np.int64)
-    operands = np.array(program.operands, dtype=np.int64)
+    flat = np.array(program.operands, dtype=np.int64)
     starts = np.array(program.starts, dtype=np.int64)
-    read = np.concatenate([operands, np.array(program.outputs, dtype=np.int64)])
+    place, arity = starts[:-1] + np.arange(3)[:, None], np.diff(starts)
+    operands = np.where(arity > np.arange(3)[:, None], np.append(flat, [0, 0, 0])[place], inputs + count)
+    read = np.concatenate([flat, np.array(program.outputs, dtype=np.int64)])
     uses = np.bincount(read[read >= 0], minlength=inputs + count)
-    folded = np.isin(opcodes, [primitive.opcode for primitive in FOLDED])
-    members = np.flatnonzero(folded)
-    left, right = operands[starts[members]], operands[starts[members] + 1]
+    members = np.flatnonzero(np.isin(opcodes, [primitive.opcode for primitive in FOLDED]))
+    left, right = operands[:2, members]
 
-    def continues(operand: Numbers) -> Any:
+    def continues(operand: Indices) -> Any:
         """Whether an operand is a partial result of the chain that the equation goes on with."""
-        made = operand >= inputs
-        made[made] = uses[operand[made]] == 1
-        made[made] = opcodes[operand[made] - inputs] == opcodes[members[made]]
-        return made
+        is_partial = operand >= inputs
+        is_partial[is_partial] = uses[operand[is_partial]] == 1
+        is_partial[is_partial] = opcodes[operand[is_partial] - inputs] == opcodes[members[is_partial]]
+        return is_partial
 
     on_left = continues(left)
     commuting = np.isin(opcodes[members], [primitive.opcode for primitive in FOLDED if primitive.commutative])
-    on_right = continues(right) & ~on_left & commuting
-    links = on_left | on_right
+    links = on_left | (continues(right) & ~on_left & commuting)
     before = np.where(on_left, left, right) - inputs
 
     # The first equation of each chain, by pointer doubling.
@@ -93,27 +118,20 @@ def find_chains(program: Program) -> Chains:
             break
         first = further
     lengths = np.bincount(first[members], minlength=count)
-    enough = np.zeros(count + 1, dtype=np.int64)
-    for primitive in FOLDED:
-        enough[:count][opcodes == primitive.opcode] = _LEAST.get(primitive, 1)
-    kept = lengths[first[members]] >= enough[members]
-    members, left, right, links, on_left = members[kept], left[kept], right[kept], links[kept], on_left[kept]
-
+    least = np.array([_LEAST.get(primitive, 1) for primitive in p.TABLE])
+    long = lengths[first[members]] >= least[opcodes[members]]
     # Chain after chain, in order of the last equations; inside a chain the equations come in order anyway.
-    roots = first[members]
     last = np.zeros(count, dtype=np.int64)
-    last[roots] = members  # the largest index is written last
-    order = np.argsort(last[roots], kind="stable")
+    last[first[members]] = members  # the largest index is written last
+    order = np.flatnonzero(long)[np.argsort(last[first[members[long]]], kind="stable")]
     members, left, right, links, on_left = members[order], left[order], right[order], links[order], on_left[order]
     # The first equation of a chain brings two terms, each other one the operand that is not the partial result.
-    brings = np.where(links, 1, 2)
-    places = np.cumsum(brings)
-    terms = np.empty(int(places[-1]) if len(places) else 0, dtype=np.int64)
-    terms[places - 1] = np.where(links & ~on_left, left, right)
-    terms[places[~links] - 2] = left[~links]
+    ends = np.cumsum(np.where(links, 1, 2))
+    terms = np.empty(int(ends[-1]) if len(ends) else 0, dtype=np.int64)
+    terms[ends - 1] = np.where(links & ~on_left, left, right)
+    terms[ends[~links] - 2] = left[~links]
     heads = np.flatnonzero(~links)
     owner = np.full(count, -1, dtype=np.int64)
     owner[members] = np.cumsum(~links) - 1
-    chain_starts = np.append(places[heads] - 2, len(terms)) if len(heads) else np.zeros(1, dtype=np.int64)
-    tails = np.append(heads[1:], len(members)) - 1 if len(heads) else heads
-    return Chains(owner, members[tails], terms, chain_starts, members)
+    tails = np.append(heads[1:], len(members))[: len(heads)] - 1
+    return Chains(opcodes, operands, owner, members[tails], terms, np.append(ends[heads] - 2, len(terms)), members)

@@ -9,15 +9,14 @@ share theirs. An operand's class is a proper part of its user's: a pack never de
 from __future__ import annotations
 
 import itertools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ....runtime.primitives import TABLE
+from ...program.builder import Indices
 from ...program.program import Program
 from .chains import Chains
-
-Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 #: The classes of constants: numbers and truth values.
 _NUMBER, _TRUTH = 0, 1
@@ -41,82 +40,93 @@ class Classes(NamedTuple):
     """The classes of a program's nodes.
 
     Attributes:
-        nodes: the equations that are nodes, in order; a chain is known by its last equation.
-        variants: per node, the index of its variant.
-        known: the variants.
-        heights: per class, 1 more than the greatest height among the classes of its operands; 0 for leaves.
+        nodes: the equations that are nodes, in order; a chain is represented by its last equation.
+        variant_of: per node, the index of its variant.
+        variants: the variants.
+        shapes: per node, its class.
+        heights: per node, 1 more than the greatest height among its operands; that of leaves is 0.
     """
 
-    nodes: Numbers
-    variants: Numbers
-    known: list[Variant]
-    heights: list[int]
+    nodes: Indices
+    variant_of: Indices
+    variants: list[Variant]
+    shapes: Indices
+    heights: Indices
 
 
 def classify(program: Program, chains: Chains) -> Classes:
-    """Give each node its class, in one sweep."""
-    inputs, count = program.inputs, len(program)
-    classes, heights = _leaves(program)
-    commutative = [primitive.commutative for primitive in TABLE]
-    known: list[Variant] = []
-    found: dict[tuple[int, ...], int] = {}  # operands' classes as they stand -> variant
-    canonical: dict[tuple[int, ...], int] = {}  # the same in canonical order -> class
+    """Give each node its class, in one sweep.
 
-    def new_variant(key: tuple[int, ...], fold: bool) -> int:
-        opcode, *parts = key
+    Example:
+        >>> from flatgrad.compiler.loops.reroll.chains import find_chains
+        >>> from flatgrad.compiler.program.builder import ProgramBuilder
+        >>> from flatgrad.compiler.program.program import Group
+        >>> f = ProgramBuilder("f", [Group("x", 2, False), Group("y", 2, False)])
+        >>> powers = [f.emit("power", k, f.constant(number)) for k, number in ((0, 2.0), (1, 3.0))]
+        >>> program = f.finish([f.emit("mul", powers[0], 2), f.emit("mul", 3, powers[1])])
+        >>> print(program)
+        program f(x=[x0, x1], y=[y0, y1]):
+            v4 = power x0 2.0
+            v5 = power x1 3.0
+            v6 = mul v4 y0
+            v7 = mul y1 v5
+            return v6, v7
+        >>> classes = classify(program, find_chains(program))
+        >>> for variable, shape, variant in zip(("v4", "v5", "v6", "v7"), classes.shapes, classes.variant_of):
+        ...     print(f"{variable} is of class {shape}{', swapped' if classes.variants[variant].swapped else ''}")
+        v4 is of class 4
+        v5 is of class 4
+        v6 is of class 5, swapped
+        v7 is of class 5
+    """
+    inputs = program.inputs
+    class_of, height_of = _leaves(program)
+    variants: list[Variant] = []
+    variant_by_operands: dict[tuple[int, ...], int] = {}  # by the operands' classes as they stand
+    class_by_operands: dict[tuple[int, ...], int] = {}  # by the same in canonical order
+
+    def new_variant(opcode: int, parts: list[int], fold: bool) -> Variant:
         runs: tuple[int, ...] = ()
+        swapped = TABLE[opcode].commutative and (_exchanged(parts) if fold else parts[0] > parts[1])
+        if swapped:
+            parts[0], parts[1] = parts[1], parts[0]
         if fold:
-            swapped = TABLE[opcode].commutative and _exchanged(parts)
-            if swapped:
-                parts[0], parts[1] = parts[1], parts[0]
-            groups = [(shape, len(list(run))) for shape, run in itertools.groupby(parts)]
-            parts = [shape for shape, _ in groups]
-            runs = tuple(length for _, length in groups)
-            name = (-1 - opcode, *parts)
-        else:
-            swapped = commutative[opcode] and parts[0] > parts[1]
-            if swapped:
-                parts[0], parts[1] = parts[1], parts[0]
-            name = (opcode, *parts)
-        shape = canonical.get(name)
-        if shape is None:
-            shape = canonical[name] = len(heights)
-            heights.append(1 + max(heights[part] for part in parts if part >= 0))
-        known.append(Variant(shape, swapped, runs))
-        return len(known) - 1
+            lengths = [(shape, len(list(run))) for shape, run in itertools.groupby(parts)]
+            parts = [shape for shape, _ in lengths]
+            runs = tuple(length for _, length in lengths)
+        name = (-1 - opcode if fold else opcode, *parts)
+        if name not in class_by_operands:
+            class_by_operands[name] = len(height_of)
+            height_of.append(1 + max(height_of[part] for part in parts if part >= 0))
+        return Variant(class_by_operands[name], swapped, runs)
 
-    is_end = np.zeros(count, dtype=bool)
-    is_end[chains.ends] = True
-    nodes = np.flatnonzero((chains.owner < 0) | is_end)
-    columns = operand_columns(program, nodes)
-    # For a chain the first column says, below all operands, which one it is.
-    chain = np.where(is_end[nodes], chains.owner[nodes], -1)
-    opcodes = np.array(program.opcodes, dtype=np.int64)[nodes].tolist()
-    a, b, c = (column.tolist() for column in columns)
+    nodes = np.flatnonzero(~chains.is_partial)
+    columns = [chains.opcodes[nodes], chains.owner[nodes], *chains.operands[:, nodes]]
     terms, starts = chains.terms.tolist(), chains.starts.tolist()
-    shape_of = classes.__getitem__
+    shape_of = class_of.__getitem__
     shapes: list[int] = []  # per variant, its class
-    variants = [0] * len(nodes)
-    get = found.get
-    for position, (node, opcode, fold, x, y, z) in enumerate(
-        zip(nodes.tolist(), opcodes, chain.tolist(), a, b, c, strict=True)
-    ):
-        if fold < 0:
-            key: tuple[int, ...] = (opcode, classes[x], classes[y], classes[z])
+    variant_of = [0] * len(nodes)
+    get = variant_by_operands.get
+    rows = zip(nodes.tolist(), *(column.tolist() for column in columns), strict=True)
+    for position, (node, opcode, chain, x, y, z) in enumerate(rows):
+        if chain < 0:
+            key: tuple[int, ...] = (opcode, class_of[x], class_of[y], class_of[z])
         else:
-            key = (-1 - opcode, *map(shape_of, terms[starts[fold] : starts[fold + 1]]))
+            key = (-1 - opcode, *map(shape_of, terms[starts[chain] : starts[chain + 1]]))
         variant = get(key)
         if variant is None:
-            variant = new_variant(key if fold < 0 else (opcode, *key[1:]), fold >= 0)
-            found[key] = variant
-            shapes.append(known[variant].shape)
-        variants[position] = variant
-        classes[inputs + node] = shapes[variant]
-    return Classes(nodes, np.array(variants, dtype=np.int64), known, heights)
+            variant = variant_by_operands[key] = len(variants)
+            variants.append(new_variant(opcode, list(key[1:]), chain >= 0))
+            shapes.append(variants[variant].shape)
+        variant_of[position] = variant
+        class_of[inputs + node] = shapes[variant]
+    index = np.array(variant_of, dtype=np.int64)
+    shape = np.array(shapes, dtype=np.int64)[index]
+    return Classes(nodes, index, variants, shape, np.array(height_of)[shape])
 
 
 def _leaves(program: Program) -> tuple[list[int], list[int]]:
-    """The class of each operand, of which those of inputs and constants are known yet; and the heights of classes.
+    """The class of each operand, where only those of inputs and constants are right yet; and the heights of classes.
 
     The list has a slot per variable, then one that stands for no operand, then one per constant, from the end.
     """
@@ -139,15 +149,6 @@ def _leaves(program: Program) -> tuple[list[int], list[int]]:
     classes.append(-1)
     classes += [_TRUTH if isinstance(number, bool) else _NUMBER for number in reversed(program.constants)]
     return classes, heights
-
-
-def operand_columns(program: Program, equations: Numbers) -> list[Numbers]:
-    """The first, second and third operands of equations; `inputs + len(program)` where there is none."""
-    starts = np.array(program.starts, dtype=np.int64)
-    operands = np.append(np.array(program.operands, dtype=np.int64), [0, 0, 0])
-    first, arity = starts[equations], np.diff(starts)[equations]
-    nothing = program.inputs + len(program)
-    return [np.where(arity > k, operands[first + k], nothing) for k in range(3)]
 
 
 def _exchanged(parts: list[int]) -> bool:

@@ -15,33 +15,25 @@ from typing import Any
 import numpy as np
 
 from ....runtime.primitives import Primitive
+from ...program.builder import Indices
 from ...program.program import Program
-from ..grammar import Apply
+from ..grammar import Addresses, Apply
 from .packs import Pack
-
-Addresses = np.ndarray[Any, np.dtype[np.int64]]
 
 #: A loop grows to at most so many nodes.
 _NODES = 48
 
 
-@dataclass
-class Terms:
-    """A segment of a fold: its nodes, whose vectors are matrices with a column per term."""
-
-    nodes: list[Any]
+#: A node is a vector that is read, an application (`Apply`), or a fold (`Folding`).
+Nodes = list[Any]
 
 
 @dataclass
 class Folding:
-    """A fold among the nodes of a loop."""
+    """A fold among the nodes of a loop: per segment its nodes, whose vectors are matrices with a column per term."""
 
     primitive: Primitive
-    segments: list[Terms]
-
-
-#: A node is a vector that is read, an application, or a fold.
-Nodes = list[Any]
+    segments: list[Nodes]
 
 
 @dataclass
@@ -55,24 +47,30 @@ class Loop:
         primitive: of the result.
         equations: the equation that each lane comes from.
         order: what decides on when it runs.
-        places: the address of each lane.
+        addresses: the address of each lane.
     """
 
     base: int
     lanes: int
     nodes: Nodes
     primitive: Primitive
-    equations: Addresses
+    equations: Indices
     order: tuple[int, int]
-    places: Addresses
+    addresses: Addresses
 
     def bodies(self) -> Iterator[Nodes]:
         """The nodes of the loop, and of each segment of its folds."""
         yield self.nodes
         for node in self.nodes:
             if isinstance(node, Folding):
-                for segment in node.segments:
-                    yield segment.nodes
+                yield from node.segments
+
+    def vectors(self) -> Iterator[Addresses]:
+        """All vectors and matrices that it reads."""
+        for nodes in self.bodies():
+            for node in nodes:
+                if isinstance(node, np.ndarray):
+                    yield node
 
     @property
     def folds(self) -> bool:
@@ -80,33 +78,58 @@ class Loop:
 
 
 def loops_of(packs: Sequence[Pack]) -> list[Loop]:
-    """A loop per pack."""
+    """A loop per pack, in an order in which they can run."""
     loops = []
-    for pack in packs:
+    for pack in sorted(packs, key=lambda pack: pack.order):
         if pack.fold:
-            nodes: Nodes = [Folding(pack.primitive, [Terms([matrix]) for matrix in pack.operands])]
+            nodes: Nodes = [Folding(pack.primitive, [[matrix] for matrix in pack.operands])]
         else:
-            nodes, places = [], []
+            nodes, operands = [], []
             for vector in pack.operands:
-                place = next((k for k, known in enumerate(nodes) if np.array_equal(known, vector)), len(nodes))
-                if place == len(nodes):
+                node = next((k for k, other in enumerate(nodes) if np.array_equal(other, vector)), len(nodes))
+                if node == len(nodes):
                     nodes.append(vector)
-                places.append(place)
-            nodes.append(Apply(pack.primitive, tuple(places)))
-        places_of = pack.base + np.arange(pack.lanes)
-        loops.append(Loop(pack.base, pack.lanes, nodes, pack.primitive, pack.equations, pack.order, places_of))
+                operands.append(node)
+            nodes.append(Apply(pack.primitive, tuple(operands)))
+        addresses = pack.base + np.arange(pack.lanes)
+        loops.append(Loop(pack.base, pack.lanes, nodes, pack.primitive, pack.equations, pack.order, addresses))
     return loops
 
 
-def fuse(loops: Sequence[Loop], wanted: Sequence[Addresses], inputs: int) -> list[Loop]:
+def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], inputs: int) -> list[Loop]:
     """Leave out loops that nobody reads, and put those that one other loop reads into it.
 
     Args:
         loops: in an order in which they can run.
-        wanted: addresses that are read from outside: outputs, and what blocks of scalars read.
+        outside: addresses that are read from outside: outputs, and what blocks of scalars read.
         inputs: addresses below this one are no loop's.
+
+    Example:
+        >>> from flatgrad.compiler.loops.reroll import reroll
+        >>> from flatgrad.compiler.program.builder import ProgramBuilder
+        >>> from flatgrad.compiler.program.program import Group
+        >>> f = ProgramBuilder("f", [Group("x", 4, False), Group("y", 1, True)])
+        >>> products = [f.emit("mul", k, 4) for k in range(4)]
+        >>> program = f.finish([f.emit("tanh", product) for product in products], [Group("y", 4, False)])
+        >>> print(program)
+        program f(x=[x0, x1, x2, x3], y):
+            v5 = mul x0 y
+            v6 = mul x1 y
+            v7 = mul x2 y
+            v8 = mul x3 y
+            v9 = tanh v5
+            v10 = tanh v6
+            v11 = tanh v7
+            v12 = tanh v8
+            return [v9, v10, v11, v12]
+        >>> print(reroll(program))
+        array program f(x[4], y):
+            v1[i:4] = tanh(x[i] * y)
+            return [v1]
+
+        A product that is an output as well would stay a statement of its own.
     """
-    fusion = _Fusion(loops, wanted, inputs)
+    fusion = _Fusion(loops, outside, inputs)
     fusion.drop_unread()
     for loop in loops:
         if loop.base in fusion.alive:
@@ -121,12 +144,11 @@ def arrange_loops(loops: Sequence[Loop], program: Program, size: int) -> list[Lo
     """
     owner = np.full(size, -1, dtype=np.int64)
     for k, loop in enumerate(loops):
-        owner[loop.places] = k
+        owner[loop.addresses] = k
     waiting = [0] * len(loops)
     readers: list[list[int]] = [[] for _ in loops]
     for k, loop in enumerate(loops):
-        read = [np.unique(owner[node]) for nodes in loop.bodies() for node in nodes if isinstance(node, np.ndarray)]
-        for other in {int(o) for found in read for o in found if o >= 0}:
+        for other in {other for vector in loop.vectors() for other in np.unique(owner[vector]).tolist() if other >= 0}:
             readers[other].append(k)
             waiting[k] += 1
     parts = ["value", "gradient", "update"]
@@ -174,7 +196,7 @@ def _form(nodes: Nodes) -> tuple[Any, ...]:
         elif isinstance(node, Apply):
             form.append(node)
         else:
-            form.append((node.primitive, *(_form(segment.nodes) for segment in node.segments)))
+            form.append((node.primitive, *map(_form, node.segments)))
     return tuple(form)
 
 
@@ -191,19 +213,17 @@ def _joined(parts: Sequence[Loop]) -> Loop:
                 joined.append(same[0])
             else:
                 segments = zip(*(node.segments for node in same), strict=True)
-                joined.append(
-                    Folding(same[0].primitive, [Terms(together([s.nodes for s in segment])) for segment in segments])
-                )
+                joined.append(Folding(same[0].primitive, list(map(together, segments))))
         return joined
 
     return Loop(
         parts[0].base, len(order), together([loop.nodes for loop in parts]), parts[0].primitive, equations[order],
-        parts[0].order, np.concatenate([loop.places for loop in parts])[order],
+        parts[0].order, np.concatenate([loop.addresses for loop in parts])[order],
     )  # fmt: skip
 
 
 class _Fusion:
-    def __init__(self, loops: Sequence[Loop], wanted: Sequence[Addresses], inputs: int) -> None:
+    def __init__(self, loops: Sequence[Loop], outside: Sequence[Addresses], inputs: int) -> None:
         self.loops = loops
         self.by_base = sorted(loops, key=lambda loop: loop.base)
         self.bases = [loop.base for loop in self.by_base]
@@ -211,9 +231,8 @@ class _Fusion:
         self.inputs = inputs
         self.readers = dict.fromkeys(self.bases, 0)  # by base: how many vectors read from the loop
         self.pinned: set[int] = set()  # read from outside, or together with others
-        for vector in wanted:
-            for base in self._owners(vector):
-                self.pinned.add(base)
+        for vector in outside:
+            self.pinned.update(self._owners(vector))
         for loop in loops:
             for base, alone in self._read_by(loop):
                 self.readers[base] += 1
@@ -221,7 +240,7 @@ class _Fusion:
                     self.pinned.add(base)
 
     def _owner(self, address: int) -> int:
-        """The base of the loop that makes an address, or -1."""
+        """The base of the loop that an address belongs to, or -1."""
         position = bisect.bisect_right(self.bases, address) - 1
         if position < 0 or address >= self.bases[position] + self.by_base[position].lanes:
             return -1
@@ -241,12 +260,10 @@ class _Fusion:
 
     def _read_by(self, loop: Loop) -> Iterator[tuple[int, bool]]:
         """Each loop that a vector of this one reads from, and whether it reads from it alone."""
-        for nodes in loop.bodies():
-            for node in nodes:
-                if isinstance(node, np.ndarray):
-                    owners = self._owners(node)
-                    for base in owners:
-                        yield base, len(owners) == 1 and self._owner(int(node.min())) == base
+        for vector in loop.vectors():
+            owners = self._owners(vector)
+            for base in owners:
+                yield base, len(owners) == 1 and self._owner(int(vector.min())) == base
 
     def drop_unread(self) -> None:
         for loop in reversed(self.loops):
@@ -261,17 +278,17 @@ class _Fusion:
             inside = nodes is not loop.nodes
             position = 0
             while position < len(nodes):
-                where = self._only_read_here(nodes, position, inside)
-                if where is None:
+                first = self._only_read_here(nodes, position, inside)
+                if first is None:
                     position += 1
                 else:  # the first of the producer's nodes will stand there: it is looked at next
-                    self._inline(nodes, where)
-                    position = where
+                    self._inline(nodes, first)
+                    position = first
 
     def _only_read_here(self, nodes: Nodes, position: int, inside: bool) -> int | None:
         """Where the producer of a vector can be put: nobody else reads it, and it is computed as often as it is read.
 
-        That is the first place where the vector is read, if it is read several times.
+        That is the first node that reads the vector, if several do.
         """
         vector = nodes[position]
         if not isinstance(vector, np.ndarray):
@@ -282,15 +299,15 @@ class _Fusion:
         producer = self._loop(base)
         if producer.lanes != vector.size or (inside and producer.folds) or len(nodes) + len(producer.nodes) > _NODES:
             return None
-        places = self._places(nodes, base)
-        if self.readers[base] != len(places) or any(not np.array_equal(nodes[k], vector) for k in places):
+        readers = self._readers(nodes, base)
+        if self.readers[base] != len(readers) or any(not np.array_equal(nodes[k], vector) for k in readers):
             return None
-        return places[0]
+        return readers[0]
 
     def _loop(self, base: int) -> Loop:
         return self.by_base[bisect.bisect_left(self.bases, base)]
 
-    def _places(self, nodes: Nodes, base: int) -> list[int]:
+    def _readers(self, nodes: Nodes, base: int) -> list[int]:
         """The nodes that read from the loop at a base."""
         return [
             k for k, node in enumerate(nodes) if isinstance(node, np.ndarray) and self._owner(int(node.flat[0])) == base
@@ -301,7 +318,7 @@ class _Fusion:
         vector = nodes[position]
         base = self._owner(int(vector.flat[0]))
         producer = self._loop(base)
-        equal = self._places(nodes, base)
+        equal = self._readers(nodes, base)
         added = len(producer.nodes) - 1
         lanes = vector - base
         whole = bool((lanes.ravel() == np.arange(producer.lanes)).all())
@@ -313,21 +330,16 @@ class _Fusion:
                 return Apply(node.primitive, tuple(operand + position for operand in node.operands))
             if whole:
                 return node
-            return Folding(
-                node.primitive,
-                [
-                    Terms([inner[lanes] if isinstance(inner, np.ndarray) else inner for inner in segment.nodes])
-                    for segment in node.segments
-                ],
-            )
+            segments = [[n[lanes] if isinstance(n, np.ndarray) else n for n in segment] for segment in node.segments]
+            return Folding(node.primitive, segments)
 
         # Where everything goes: the producer to `position`, equal vectors to its result, what follows behind it.
-        places = []
+        target = []
         for k in range(len(nodes)):
             passed = sum(position < other < k for other in equal)
-            places.append(position + added if k in equal else k if k < position else k + added - passed)
+            target.append(position + added if k in equal else k if k < position else k + added - passed)
         rest = [
-            Apply(node.primitive, tuple(places[k] for k in node.operands)) if isinstance(node, Apply) else node
+            Apply(node.primitive, tuple(target[k] for k in node.operands)) if isinstance(node, Apply) else node
             for k, node in enumerate(nodes)
             if k not in equal
         ]

@@ -10,19 +10,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...program.builder import Indices
 from ...program.extract import extract
 from ...program.passes import FAST_JOINT_PASSES, JOINT_PASSES, run_passes
 from ...program.passes.dead_code import remove_dead_code
 from ...program.program import Group, Program
+from ..array_program import ArrayProgram
 from ..buffers import span
 from ..extents import fixed
-from ..grammar import Apply, Block, Fold, Node, Read, Segment, Statement
+from ..grammar import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement
 from .affine import Piece, arrange, cut, factor
-from .chains import Chains
-from .fuse import Folding, Loop, Terms, part_of
+from .fuse import Folding, Loop, Nodes, part_of
 from .packs import Packed, Scalars
 
-Addresses = np.ndarray[Any, np.dtype[np.int64]]
+#: Per vector its strides along the lanes, by identity; None for a gather.
+Strides = dict[int, tuple[int, ...] | None]
 
 #: Until all sizes are known, addresses of truth values among the constants, and of results, count from here.
 _TRUTHS, _RESULTS = 1 << 40, 1 << 41
@@ -38,24 +40,36 @@ class _Terms(NamedTuple):
     strides: dict[int, tuple[int, ...]]  # of the nodes that are strided along the terms
 
 
-class Laid(NamedTuple):
-    """Statements and blocks in order, with the constants laid out for them, and where the outputs are."""
+def lay_out(program: Program, packed: Packed, loops: Sequence[Loop], fast: bool) -> ArrayProgram:
+    """Choose shapes, orders of lanes and final addresses; make blocks of scalars.
 
-    statements: list[Statement | Block]
-    constants: list[float]
-    truths: list[bool]
-    outputs: Addresses
-
-
-def lay_out(program: Program, chains: Chains, packed: Packed, loops: Sequence[Loop], fast: bool) -> Laid:
-    """Choose shapes, orders of lanes and final addresses; make blocks of scalars."""
-    return _Layout(program, chains, packed, loops, fast).run()
+    Example:
+        >>> from flatgrad.compiler.loops.reroll import reroll
+        >>> from flatgrad.compiler.program.builder import ProgramBuilder
+        >>> from flatgrad.compiler.program.program import Group
+        >>> f = ProgramBuilder("f", [Group("x", 6, False), Group("y", 2, False)])
+        >>> products = [f.emit("mul", 2 * i + j, 7 - j) for i in range(3) for j in range(2)]
+        >>> program = f.finish(products, [Group("z", 6, False)])
+        >>> print(program)
+        program f(x=[x0, x1, x2, x3, x4, x5], y=[y0, y1]):
+            v8 = mul x0 y1
+            v9 = mul x1 y0
+            v10 = mul x2 y1
+            v11 = mul x3 y0
+            v12 = mul x4 y1
+            v13 = mul x5 y0
+            return [v8, v9, v10, v11, v12, v13]
+        >>> print(reroll(program))
+        array program f(x[6], y[2]):
+            v1[i:3, j:2] = x[2*i + j] * y[1 - j]
+            return [v1]
+    """
+    return _Layout(program, packed, loops, fast).run()
 
 
 class _Layout:
-    def __init__(self, program: Program, chains: Chains, packed: Packed, loops: Sequence[Loop], fast: bool) -> None:
-        self.fast = fast
-        self.program, self.chains, self.packed, self.loops = program, chains, packed, loops
+    def __init__(self, program: Program, packed: Packed, loops: Sequence[Loop], fast: bool) -> None:
+        self.program, self.packed, self.loops, self.fast = program, packed, loops, fast
         self.inputs = program.inputs
         self.ends = self.inputs + len(packed.constants)  # addresses below are inputs and constants
         self.numbers = np.array([float(number) for number in packed.constants])
@@ -63,50 +77,49 @@ class _Layout:
 
         self.final = np.full(packed.size, -1, dtype=np.int64)
         self.final[: self.inputs] = np.arange(self.inputs)
-        self.pool: list[float] = []
+        self.constants: list[float] = []
         self.truths: list[bool] = []
-        self.known: dict[tuple[bool, bytes], int] = {}
+        self.base_of: dict[tuple[bool, bytes], int] = {}  # of constants, by their bits
         self.next = _RESULTS
         self.statements: list[Statement | Block] = []
         self.firsts: list[int] = []  # per statement, the equation that its first lane comes from
 
-    def run(self) -> Laid:
+    def run(self) -> ArrayProgram:
         blocks = {scalars.stage: scalars for scalars in self.packed.scalars}
         read = self._read_from_outside()
-        stages = sorted({loop.order[0] for loop in self.loops} | set(blocks))
-        by_stage: dict[int, list[Loop]] = {}
+        by_stage: dict[int, list[Loop]] = {stage: [] for stage in blocks}
         for loop in self.loops:
             by_stage.setdefault(loop.order[0], []).append(loop)
-        for stage in stages:
+        for stage, loops in sorted(by_stage.items()):
             if stage in blocks:
                 self._block(blocks[stage], read)
-            for loop in by_stage.get(stage, ()):
+            for loop in loops:
                 self._loop(loop)
-        address = self.packed.address
-        outputs = self._placed(address[np.array(self.program.outputs, dtype=np.int64)])
-        return self._settled(outputs)
+        return self._finished(self._final(self._outputs()))
+
+    def _outputs(self) -> Addresses:
+        return self.packed.address[np.array(self.program.outputs, dtype=np.int64)]
 
     # --- constants ------------------------------------------------------------------------------------------------
 
-    def _constant(self, places: Addresses) -> tuple[int, tuple[int, ...]]:
+    def _constant(self, addresses: Addresses) -> tuple[int, tuple[int, ...]]:
         """Lay out constants, given an array of their addresses; return base and strides, 0 where nothing varies."""
-        indices = places - self.inputs
+        indices = addresses - self.inputs
         truth = bool(self.is_truth[indices.flat[0]])
-        kept = indices
         for axis in range(indices.ndim):
-            first = np.take(kept, [0], axis=axis)
-            if (kept == first).all():
-                kept = first
-        values = self.numbers[kept].astype(bool) if truth else self.numbers[kept]
+            first = np.take(indices, [0], axis=axis)
+            if (indices == first).all():
+                indices = first
+        values = self.numbers[indices].astype(bool) if truth else self.numbers[indices]
         key = truth, values.tobytes()
-        base = self.known.get(key)
+        base = self.base_of.get(key)
         if base is None:
-            pool: list[Any] = self.truths if truth else self.pool
-            base = self.known[key] = (_TRUTHS if truth else self.inputs) + len(pool)
-            pool.extend(values.ravel().tolist())
+            constants: list[Any] = self.truths if truth else self.constants
+            base = self.base_of[key] = (_TRUTHS if truth else self.inputs) + len(constants)
+            constants.extend(values.ravel().tolist())
         strides = []
         step = 1
-        for extent in reversed(kept.shape):
+        for extent in reversed(indices.shape):
             strides.append(step if extent > 1 else 0)
             step *= extent
         return base, tuple(strides[::-1])
@@ -114,15 +127,13 @@ class _Layout:
     def _is_constant(self, vector: Addresses) -> bool:
         return bool(((vector >= self.inputs) & (vector < self.ends)).all())
 
-    def _placed(self, places: Addresses) -> Addresses:
+    def _final(self, addresses: Addresses) -> Addresses:
         """Final addresses; constants get cells of their own."""
-        constant = (places >= self.inputs) & (places < self.ends)
-        if constant.any():
-            for place in np.unique(places[constant]).tolist():
-                if self.final[place] < 0:
-                    self.final[place] = self._constant(np.array([place]))[0]
-        result: Addresses = self.final[places]
-        return result
+        constant = (addresses >= self.inputs) & (addresses < self.ends)
+        for address in np.unique(addresses[constant]).tolist():
+            if self.final[address] < 0:
+                self.final[address] = self._constant(np.array([address]))[0]
+        return self.final[addresses]
 
     # --- statements -----------------------------------------------------------------------------------------------
 
@@ -138,20 +149,20 @@ class _Layout:
         heads = _heads(nodes)
         chosen = [head for head in heads if not self._is_constant_head(head)]
         for piece in arrange(chosen, loop.lanes):
-            strides = {id(head): own for head, own in zip(chosen, piece.strides, strict=True)}
+            strides = dict(zip(map(id, chosen), piece.strides, strict=True))
             body = tuple(self._node(node, piece, strides) for node in nodes)
             self._append(loop, piece, body)
 
     def _located(self, vector: Addresses) -> Addresses:
         """A vector with final addresses; constants stay where they are, marked by being below zero."""
-        return -1 - vector if self._is_constant(vector) else self._placed(vector)
+        return -1 - vector if self._is_constant(vector) else self._final(vector)
 
     def _is_constant_head(self, head: Addresses) -> bool:
         return bool(head.flat[0] < 0)
 
-    def _shaped(self, segment: Terms) -> list[_Terms]:
+    def _shaped(self, segment: Nodes) -> list[_Terms]:
         """A segment as one or several whose terms are strided."""
-        nodes = [node if isinstance(node, Apply) else self._located(node) for node in segment.nodes]
+        nodes = [node if isinstance(node, Apply) else self._located(node) for node in segment]
         matrices = {k: node for k, node in enumerate(nodes) if not isinstance(node, Apply)}
         count = next(iter(matrices.values())).shape[1]
         if count == 1:
@@ -159,26 +170,25 @@ class _Layout:
         offsets: dict[int, Addresses] = {}
         for k, matrix in matrices.items():
             if not self._is_constant_head(matrix):
-                own = matrix - matrix[:, :1]
-                if (own == own[0]).all():
-                    offsets[k] = own[0]
+                steps = matrix - matrix[:, :1]
+                if (steps == steps[0]).all():
+                    offsets[k] = steps[0]
         while offsets:
             vectors = list(offsets.values())
             shape = factor(vectors)
             if shape is not None:
                 strides = dict(zip(offsets, shape.strides, strict=True))
-                return [_Terms(shape.extents, _with_heads(nodes, strides), strides)]
+                nodes = [matrices[k][:, 0] if k in strides else node for k, node in enumerate(nodes)]
+                return [_Terms(shape.extents, nodes, strides)]
             slices = cut(vectors)
             if slices is not None:
-                return [part for piece in slices for part in self._part(segment, piece)]
+                parts = [[n if isinstance(n, Apply) else n[:, columns] for n in segment] for columns in slices]
+                return [terms for part in parts for terms in self._shaped(part)]
             resisting = [k for k, vector in offsets.items() if factor([vector]) is None and cut([vector]) is None]
             del offsets[resisting[0] if resisting else list(offsets)[-1]]
         return [_Terms((count,), nodes, {})]
 
-    def _part(self, segment: Terms, columns: slice) -> list[_Terms]:
-        return self._shaped(Terms([node if isinstance(node, Apply) else node[:, columns] for node in segment.nodes]))
-
-    def _node(self, node: Any, piece: Piece, strides: dict[int, tuple[int, ...] | None]) -> Node:
+    def _node(self, node: Any, piece: Piece, strides: Strides) -> Node:
         if isinstance(node, Apply):
             return node
         if isinstance(node, tuple):
@@ -186,31 +196,24 @@ class _Layout:
             return Fold(primitive, tuple(self._segment(segment, piece, strides) for segment in segments))
         return self._read(node, piece, strides, (), ())
 
-    def _segment(self, terms: _Terms, piece: Piece, strides: dict[int, tuple[int, ...] | None]) -> Segment:
-        body: list[Read | Apply] = []
-        for k, node in enumerate(terms.nodes):
-            if isinstance(node, Apply):
-                body.append(node)
-            else:
-                body.append(self._read(node, piece, strides, terms.extents, terms.strides.get(k)))
+    def _segment(self, terms: _Terms, piece: Piece, strides: Strides) -> Segment:
+        body = [
+            node if isinstance(node, Apply) else self._read(node, piece, strides, terms.extents, terms.strides.get(k))
+            for k, node in enumerate(terms.nodes)
+        ]
         return Segment(terms.extents, tuple(body))
 
     def _read(
-        self,
-        vector: Addresses,
-        piece: Piece,
-        strides: dict[int, tuple[int, ...] | None],
-        extents: tuple[int, ...],
-        inner: tuple[int, ...] | None,
+        self, vector: Addresses, piece: Piece, strides: Strides, extents: tuple[int, ...], inner: tuple[int, ...] | None
     ) -> Read:
         """The access of a vector (a matrix, where the terms are not strided), with the lanes in a piece's order."""
         part = vector[piece.order]
         if part.flat[0] < 0:
             shape = piece.extents if inner == () else (*piece.extents, *extents)
             return Read(*self._constant((-1 - part).reshape(shape)))
-        own = strides.get(id(vector))
-        if own is not None and inner is not None:
-            read = Read(int(part[0]), (*own, *inner))
+        outer = strides.get(id(vector))
+        if outer is not None and inner is not None:
+            read = Read(int(part[0]), (*outer, *inner))
             low, high = span(read, (*piece.extents, *extents))
             if _domain(low) == _domain(high):
                 return read
@@ -221,7 +224,7 @@ class _Layout:
 
     def _append(self, loop: Loop, piece: Piece, body: tuple[Node, ...]) -> None:
         lanes = len(piece.order)
-        self.final[loop.places[piece.order]] = self.next + np.arange(lanes)
+        self.final[loop.addresses[piece.order]] = self.next + np.arange(lanes)
         first = int(loop.equations[piece.order].min())
         site = self.program.sites[first]
         self.statements.append(
@@ -240,75 +243,75 @@ class _Layout:
         read = np.zeros(self.packed.size, dtype=bool)
         if not self.packed.scalars:
             return read
-        address = self.packed.address
         for loop in self.loops:
-            for nodes in loop.bodies():
-                for node in nodes:
-                    if isinstance(node, np.ndarray):
-                        read[node] = True
-        read[address[np.array(self.program.outputs, dtype=np.int64)]] = True
+            for vector in loop.vectors():
+                read[vector] = True
+        read[self._outputs()] = True
         for scalars in self.packed.scalars:
-            places = address[scalars.operands(self.program, self.chains)]
-            read[places[(places < scalars.base) | (places >= scalars.base + len(scalars.nodes))]] = True
+            read[self.packed.address[self._operands_from_outside(scalars)]] = True
         return read
 
+    def _operands_from_outside(self, scalars: Scalars) -> Indices:
+        addresses = self.packed.address[scalars.operands]
+        return scalars.operands[(addresses < scalars.base) | (addresses >= scalars.base + len(scalars.nodes))]
+
     def _block(self, scalars: Scalars, read: Any) -> None:
-        program, address = self.program, self.packed.address
-        operands = scalars.operands(program, self.chains)
-        places = address[operands]
-        outside = (places < scalars.base) | (places >= scalars.base + len(scalars.nodes))
-        wanted = np.flatnonzero(read[scalars.base : scalars.base + len(scalars.nodes)])
-        results = scalars.nodes[wanted]
+        operands = self._operands_from_outside(scalars)
+        results = np.flatnonzero(read[scalars.base : scalars.base + len(scalars.nodes)])
         if not len(results):
             return
-        part = _extracted(program, scalars.equations.tolist(), operands[outside].tolist(), results.tolist())
+        nodes = scalars.nodes[results]
+        part = _extracted(self.program, scalars.equations.tolist(), operands.tolist(), nodes.tolist())
         if len(part) <= _SIMPLIFIED:
             part = run_passes(FAST_JOINT_PASSES if self.fast else JOINT_PASSES, part)
         else:
             part = remove_dead_code(part)  # products by 1, which nothing reads
-        self.statements.append(Block(part, self._placed(places[outside]), self.next))
+        self.statements.append(Block(part, self._final(self.packed.address[operands]), self.next))
         self.firsts.append(int(scalars.equations[0]))
-        self.final[scalars.base + wanted] = self.next + np.arange(len(results))
+        self.final[scalars.base + results] = self.next + np.arange(len(results))
         self.next += len(results)
 
     # --- the end --------------------------------------------------------------------------------------------------
 
-    def _settled(self, outputs: Addresses) -> Laid:
+    def _finished(self, outputs: Addresses) -> ArrayProgram:
         """Everything with final addresses: constants behind the inputs, truth values behind those, then results."""
-        truths = self.inputs + len(self.pool)
+        truths = self.inputs + len(self.constants)
         results = truths + len(self.truths)
 
-        def settle(places: Any) -> Any:
-            moved = np.where(places >= _TRUTHS, places - _TRUTHS + truths, places)
-            return np.where(places >= _RESULTS, places - _RESULTS + results, moved)
+        def moved(addresses: Any) -> Any:
+            shifts = [results - _RESULTS, truths - _TRUTHS]
+            return addresses + np.select([addresses >= _RESULTS, addresses >= _TRUTHS], shifts, 0)
 
-        def settled(node: Any) -> Any:
+        def finished(node: Any) -> Any:
             if isinstance(node, Read):
                 if node.table is not None:
-                    return Read(0, (), settle(node.table))
-                return Read(int(settle(node.base)), node.strides)
+                    return Read(0, (), moved(node.table))
+                return Read(int(moved(node.base)), node.strides)
             if isinstance(node, Fold):
-                return Fold(
-                    node.primitive, tuple(Segment(s.extents, tuple(map(settled, s.body))) for s in node.segments)
-                )
+                segments = [Segment(s.extents, tuple(map(finished, s.body))) for s in node.segments]
+                return Fold(node.primitive, tuple(segments))
             return node
 
         statements: list[Statement | Block] = []
         for statement in self.statements:
-            base = int(settle(statement.base))
+            base = int(moved(statement.base))
             if isinstance(statement, Block):
-                statements.append(Block(statement.program, settle(statement.reads), base))
+                statements.append(Block(statement.program, moved(statement.reads), base))
             else:
-                statements.append(replace(statement, body=tuple(map(settled, statement.body)), base=base))
+                statements.append(replace(statement, body=tuple(map(finished, statement.body)), base=base))
         self._name(statements, results)
-        return Laid(statements, self.pool, self.truths, settle(outputs))
+        program = self.program
+        return ArrayProgram(
+            program.name, list(program.input_names), list(program.input_groups), self.constants, self.truths,
+            statements, moved(outputs), list(program.output_groups),
+        )  # fmt: skip
 
     def _name(self, statements: Sequence[Statement | Block], results: int) -> None:
         """Name the results: `v1`, `v2`, ..., and `x_bar` where they are the adjoint of what is called x."""
         program, address = self.program, self.packed.address
         groups = [group.name for group in program.input_groups for _ in range(group.size)]
         bases = [fixed(statement.base) for statement in statements]
-        taken: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for k, (statement, first) in enumerate(zip(statements, self.firsts, strict=True)):
             if isinstance(statement, Block):
                 continue
@@ -316,17 +319,12 @@ class _Layout:
             if 0 <= target < program.inputs:
                 name = f"{groups[target]}_bar"
             elif target >= 0:
-                place = int(self.final[address[target]]) - _RESULTS + results
-                made = statements[bisect.bisect_right(bases, place) - 1] if place >= results else None
-                if isinstance(made, Statement) and made.name and not made.name.endswith("_bar"):
-                    name = f"{made.name}_bar"
-            taken[name] = taken.get(name, 0) + 1
-            statement.name = name if taken[name] == 1 else f"{name}{taken[name]}"
-
-
-def _with_heads(nodes: list[Any], strides: dict[int, Any]) -> list[Any]:
-    """The nodes, those that are strided along the terms as the vectors of their first terms."""
-    return [node[:, 0] if k in strides else node for k, node in enumerate(nodes)]
+                result = int(self.final[address[target]]) - _RESULTS + results
+                primal = statements[bisect.bisect_right(bases, result) - 1] if result >= results else None
+                if isinstance(primal, Statement) and primal.name and not primal.name.endswith("_bar"):
+                    name = f"{primal.name}_bar"
+            counts[name] = counts.get(name, 0) + 1
+            statement.name = name if counts[name] == 1 else f"{name}{counts[name]}"
 
 
 def _domain(address: int) -> int:
@@ -353,7 +351,7 @@ def _extracted(program: Program, equations: Sequence[int], reads: Sequence[int],
     """
     names = [f"{name}_" if name == "numbers" else name for name in map(program.plain_name, reads)]
     # Equations get other names than inputs have.
-    taken = [int(name[1:]) for name in names if name[0] == "v" and name[1:].isdigit()]
+    numbers = [int(name[1:]) for name in names if name[0] == "v" and name[1:].isdigit()]
     part = extract(
         program,
         reads,
@@ -361,6 +359,6 @@ def _extracted(program: Program, equations: Sequence[int], reads: Sequence[int],
         [program.inputs + node for node in results],
         ([Group("numbers", len(reads), False)], [Group("results", len(results), False)]),
         names=names,
-        numbering=max(0, max(taken, default=0) + 1 - len(reads)),
+        numbering=max(0, max(numbers, default=0) + 1 - len(reads)),
     )
     return replace(part, adjoint_of=array("q", [-1]) * len(part), foreign_names=[], primal=len(part), update=-1)
