@@ -114,9 +114,10 @@ if TYPE_CHECKING:
 else:
     globals().update(primitives.BY_NAME)
 
+#: All but `abs`: `import *` hides no builtin.
 __all__ = [
-    "abs", "acos", "add", "asin", "atan", "atan2", "cos", "cosh", "detach", "div", "equal", "erf", "erfc", "exp",
-    "expm1", "greater", "greater_equal", "hypot", "less", "less_equal", "log", "log1p", "logical_and", "logical_not",
+    "acos", "add", "asin", "atan", "atan2", "cos", "cosh", "detach", "div", "equal", "erf", "erfc", "exp", "expm1",
+    "greater", "greater_equal", "hypot", "less", "less_equal", "log", "log1p", "logical_and", "logical_not",
     "logical_or", "maximum", "minimum", "mul", "neg", "power", "relu", "sigmoid", "sin", "sinh", "softplus", "sqrt",
     "sub", "tan", "tanh", "where",
 ]  # fmt: skip
