@@ -17,10 +17,11 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from .compiler.kernel import Kernel
+from .compiler.options import Options
 from .compiler.program.names import Namer
 from .compiler.program.program import Group
 from .compiler.program.trace import trace_function
-from .compiler.stages import JointStages, Options
+from .compiler.stages import JointStages
 from .runtime.errors import FlatgradError, InputError
 from .runtime.primitives import BY_NAME, Primitive
 from .runtime.traced import TracedValue

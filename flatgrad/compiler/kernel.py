@@ -17,9 +17,10 @@ from ..runtime.value import Value
 from .languages.loader import collector_paused
 from .loops.array_program import ArrayProgram
 from .machine.functions import NOTE
+from .pairs import PairStages
 from .program.program import Program
 from .routine import KernelStats, Routine, as_list
-from .stages import JointStages, PairStages
+from .stages import JointStages
 
 _new = object.__new__
 

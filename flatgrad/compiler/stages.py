@@ -14,90 +14,27 @@ asked for, and `print(kernel.stages)` shows the program behind each pass. Nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple
 
-from ..runtime.errors import OptionError
 from ..runtime.primitives import computed
-from ..runtime.version import VERSION
-from .languages.c import Leaves, emit_c
-from .languages.costs import TINY, cheapest, native_cost
+from .languages.costs import TINY, cheapest
 from .languages.loader import LoadedModule, collector_paused
-from .languages.numpy import ArrayFunction, emit_arrays
-from .languages.python import Function, emit_module
-from .languages.rolled import emit_rolled
 from .loops.array_program import ArrayProgram
 from .loops.reroll import reroll
 from .machine import native, recall
-from .machine.functions import code_name, compile_natively, emit_native, print_native
+from .machine.functions import code_name, compile_natively
 from .machine.operations import knows
+from .options import Options
+from .printing import PrintedStages, Sizes
 from .program.adjoint import adjoint, replay
-from .program.faults import FAULTS, check_gradients, compare_domains, without_faults
-from .program.partition import partition
-from .program.passes import ARRAY_PASSES, FAST_JOINT_PASSES, JOINT_PASSES, PRIMAL_PASSES, Pass, run_passes
+from .program.faults import check_gradients, compare_domains, without_faults
+from .program.passes import ARRAY_PASSES, PRIMAL_PASSES, run_passes
 from .program.passes.constants import fold_constants
 from .program.program import Group, Program
 from .routine import Routine
-
-BACKENDS = ("auto", "python", "numpy", "native")
-MODES = ("exact", "fast")
-
-
-def check_options(backend: str, mode: str, faults: str = "raise") -> None:
-    """Raise `OptionError` for a back end, mode or treatment of faults that does not exist, and for such a processor."""
-    if faults not in FAULTS:
-        raise OptionError(f"unknown faults {faults!r}; choose one of {', '.join(map(repr, FAULTS))}")
-    if backend not in BACKENDS:
-        raise OptionError(f"unknown backend {backend!r}; choose one of {', '.join(map(repr, BACKENDS))}")
-    if mode not in MODES:
-        raise OptionError(f"unknown mode {mode!r}; choose one of {', '.join(map(repr, MODES))}")
-    if backend in ("auto", "native"):
-        native.check_target()
-
-
-class Options(NamedTuple):
-    """What users choose.
-
-    Attributes:
-        mode: one of `MODES`.
-        backend: one of `BACKENDS`.
-        faults: one of `FAULTS`.
-    """
-
-    mode: str = "exact"
-    backend: str = "auto"
-    faults: str = "raise"
-
-    @property
-    def fast(self) -> bool:
-        return self.mode == "fast"
-
-    @property
-    def joint_passes(self) -> tuple[Pass, ...]:
-        """The passes of flat Python."""
-        return FAST_JOINT_PASSES if self.fast else JOINT_PASSES
-
-
-class Sizes(NamedTuple):
-    """How many equations a program has, how many of them compute the value; how many constants, inputs and outputs."""
-
-    equations: int
-    primal: int
-    constants: int
-    inputs: int
-    outputs: int
-
-    @classmethod
-    def of(cls, program: Program) -> Sizes:
-        return cls(len(program), program.primal, len(program.constants), program.inputs, len(program.outputs))
-
-
-class Printed(NamedTuple):
-    """Source in sections, to be joined as they are, and the data that it refers to by name."""
-
-    sections: list[str]
-    data: dict[str, Any]
+from .stage import stage
 
 
 class Loaded(NamedTuple):
@@ -108,34 +45,7 @@ class Loaded(NamedTuple):
     data: dict[str, Any]
 
 
-Made = TypeVar("Made")
-
-
-class stage(Generic[Made]):  # noqa: N801 - it is written as a decorator
-    """A property that is computed once.
-
-    Unlike `functools.cached_property` of Python 3.11 it has no lock: that one would be held by all objects of a class
-    together, and for ever in the child of a fork. What several threads compute at once is the same.
-    """
-
-    def __init__(self, make: Callable[[Any], Made]) -> None:
-        self._make, self.__doc__ = make, make.__doc__
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, stages: None, owner: type) -> stage[Made]: ...
-    @overload
-    def __get__(self, stages: Any, owner: type) -> Made: ...
-    def __get__(self, stages: Any, owner: type) -> Any:
-        if stages is None:
-            return self
-        made = stages.__dict__[self._name] = self._make(stages)
-        return made
-
-
-class Stages:
+class Stages(PrintedStages):
     """What becomes of a traced function, stage by stage.
 
     Args:
@@ -168,7 +78,7 @@ class Stages:
     @stage
     def primal(self) -> Program:
         """The traced program, cleaned of what the adjoint would differentiate in vain."""
-        program = run_passes(PRIMAL_PASSES, self._without_faults(self.traced))
+        program = run_passes(PRIMAL_PASSES, self.without_faults(self.traced))
         program.output_groups = self.output_groups(program)
         return program
 
@@ -195,20 +105,20 @@ class Stages:
     @property
     def parts(self) -> list[Program]:
         """The whole program cut into functions."""
-        return self._flat_parts if self.backend == "python" else self._cleaned_parts
+        return self.flat_parts if self.backend == "python" else self.array_parts
 
     @stage
-    def _flat_parts(self) -> list[Program]:
+    def flat_parts(self) -> list[Program]:
         return self.cut(self.flat)
 
     @stage
-    def _cleaned_parts(self) -> list[Program]:
+    def array_parts(self) -> list[Program]:
         return self.cut(self.cleaned)
 
     def _let_go(self, *stages: str) -> None:
         """Forget stages that take much memory; they are made again when they are asked for."""
-        for stage in stages:
-            self.__dict__.pop(stage, None)
+        for name in stages:
+            self.__dict__.pop(name, None)
 
     # What a kind of function decides:
 
@@ -238,7 +148,7 @@ class Stages:
     @stage
     def arrays(self) -> list[ArrayProgram]:
         """The functions re-rolled."""
-        functions = [reroll(part, fast=self.options.fast) for part in self._cleaned_parts]
+        functions = [reroll(part, fast=self.options.fast) for part in self.array_parts]
         if self._recalled is not None:
             for program, code in zip(functions, self._recalled.functions, strict=True):
                 program.stats.workspace = code.layout.bytes
@@ -254,19 +164,19 @@ class Stages:
     @stage
     def backend(self) -> str:
         """The back end that runs. "auto" compares what calls would cost (`costs`)."""
-        wanted = self.options.backend
-        if wanted == "native":
+        choice = self.options.backend
+        if choice == "native":
             native.require()
         if self._recalled is not None:
             return "native"
-        if wanted != "auto":
-            return wanted
+        if choice != "auto":
+            return choice
         if len(self.joint) <= TINY:
             return "python"
-        chosen = cheapest(self._cleaned_parts, self.arrays, native.available() and all(map(knows, self.arrays)))
-        if chosen == "python":
-            self._let_go("cleaned", "_cleaned_parts", "arrays")
-        return chosen
+        cheaper = cheapest(self.array_parts, self.arrays, native.available() and all(map(knows, self.arrays)))
+        if cheaper == "python":
+            self._let_go("cleaned", "array_parts", "arrays")
+        return cheaper
 
     @stage
     def _key(self) -> str | None:
@@ -286,7 +196,11 @@ class Stages:
     @stage
     def loaded(self) -> Loaded:
         """The functions as they are called, or what an earlier process made of the same program."""
-        sections, data = self._recalled_source() if self._recalled is not None else self.printed(self.backend)
+        recalled = self._recalled
+        if recalled is None:
+            sections, data = self.printed(self.backend)
+        else:
+            sections, data = self.printed_calls(recalled.signatures, recalled.functions)
         module = LoadedModule(sections, self.name, data)
         on_arrays = self.backend != "python"
         routines = [
@@ -301,7 +215,7 @@ class Stages:
             )
             for k, (name, _) in enumerate(self.functions)
         ]
-        if self._key is not None and self._recalled is None and self.backend == "native":
+        if self._key is not None and recalled is None and self.backend == "native":
             codes = [routine.code for routine in routines if routine.code is not None]
             recall.remember(self._key, self.sizes, self.arrays, codes)
         self._let_go("joint")
@@ -310,12 +224,6 @@ class Stages:
     def _meaning_of(self, position: int) -> Program:
         """What one of the functions computes."""
         return self.parts[position]
-
-    def _recalled_source(self) -> Printed:
-        assert self._recalled is not None
-        named = self._named(self._recalled.signatures)
-        emitted = print_native(named, self._recalled.functions, self.header("native"))
-        return Printed(emitted.sections, emitted.data)
 
     @stage
     def results(self) -> Sequence[Group]:
@@ -330,140 +238,22 @@ class Stages:
                 for routine, program in zip(self.loaded.routines, self.arrays, strict=True):
                     routine.code = compile_natively(program)
 
-    # --- languages ------------------------------------------------------------------------------------------------
-
-    def printed(self, language: str, *notes: str) -> Printed:
-        """The functions in a language: "python", "numpy", "native" or "rolled"; notes end the header."""
-        return print_functions(language, [self], self.functions, [*self.header(language), *notes])
-
-    def source(self, language: str, *notes: str) -> str:
-        """The functions as text, in a language that needs nothing of this process."""
-        with collector_paused():
-            return "".join(self.printed(language, *notes).sections)
-
-    def c_source(self, leaves: tuple[str, Sequence[str], Sequence[float]] | None = None) -> str:
-        """The functions in C; the leaves are given by their input group, their names and their numbers."""
-        with collector_paused():
-            held = Leaves(*leaves) if leaves is not None else None
-            return emit_c(self._named(self.arrays), self.header("c"), held)
-
-    def _named(self, programs: Sequence[ArrayProgram]) -> list[ArrayFunction]:
-        return [ArrayFunction(program, *texts) for program, texts in zip(programs, self.functions, strict=True)]
-
-    def header(self, language: str) -> list[str]:
-        """The lines above the source. Where there are loops, nobody counts equations."""
-        return [
-            f"Generated by flatgrad {VERSION} from {self.title}.",
-            *([] if language in ("rolled", "c") else [self.counted(self._sizes_of(language))]),
-            "Fast: simplified as if floats were real numbers; last bits may differ from the interpreter's."
-            if self.options.fast
-            else "Exact: the same additions in the same order as the interpreted graph, hence the same bits.",
-            *self.notes(),
-        ]
-
-    def _sizes_of(self, language: str) -> Sizes:
-        return Sizes.of(self.flat) if language == "python" else self.sizes
-
-    def counted(self, sizes: Sizes) -> str:
-        """How many equations there are, as a sentence."""
-        count = sizes.equations - sizes.primal
-        return f"{sizes.equations} equations: {sizes.primal} compute the value, {count} its gradient."
-
-    def notes(self) -> list[str]:
-        """What becomes of faults, if that is not what Python does."""
-        text = "No exceptions: inf and NaN, as IEEE 754 has them, where Python raises."
-        return [] if self.options.faults == "raise" else [text]
-
     # --- faults ---------------------------------------------------------------------------------------------------
 
-    def _without_faults(self, program: Program) -> Program:
+    def without_faults(self, program: Program) -> Program:
+        """A program with inf and NaN in place of exceptions, if users chose that."""
         return program if self.options.faults == "raise" else without_faults(program)
+
+    def adjoint(self, wrt: Sequence[int], **options: Any) -> Program:
+        """The joint program of the primal one; options are those of `adjoint`."""
+        program = adjoint(self.primal, wrt, **options)
+        return program if self.options.faults == "raise" else without_faults(fold_constants(program))
 
     def compared(self, program: Program) -> Program:
         """What is compiled of a program: with comparisons for operations that are there only to raise."""
         if computed.opcode not in program.opcodes:
             return program
         return compare_domains(fold_constants(program), fast=self.options.fast)
-
-    # --- looking at it --------------------------------------------------------------------------------------------
-
-    def steps(self) -> Iterator[tuple[str, Any]]:
-        """The program behind each pass, each with the pass's name."""
-        program = self.traced
-        yield "traced", program
-        program = self._without_faults(program)
-        for transform in PRIMAL_PASSES:
-            program = transform(program)
-            yield transform.__name__, program
-        program = self.joint
-        yield "joint", program
-        for transform in self.options.joint_passes if self.backend == "python" else ARRAY_PASSES:
-            program = transform(program)
-            yield transform.__name__, program
-        parts = self.cut(program)
-        if len(parts) > 1:
-            for (name, _), part in zip(self.functions, parts, strict=True):
-                yield f"cut: {name}", part
-        if self.backend != "python":
-            for (name, _), arrays in zip(self.functions, self.arrays, strict=True):
-                yield f"re-rolled: {name}", arrays
-
-    def __str__(self) -> str:
-        sections, before = [], ""
-        for name, program in self.steps():
-            text = str(program)
-            sections.append(f"# {name}: no change" if text == before else f"# {name}\n{text}")
-            before = text
-        return "\n\n".join(sections)
-
-
-class PairStages(Stages):
-    """Two functions, `forward` and `backward`, for `compile`; without gradients only the first.
-
-    Args:
-        wrt: the inputs that can receive a gradient.
-        of: the outputs whose gradients are given; by default all.
-    """
-
-    def __init__(
-        self, traced: Program, title: str, options: Options, wrt: Sequence[int], of: tuple[int, ...] | None = None
-    ) -> None:
-        super().__init__(traced, title, options)
-        self.wrt, self.outputs = wrt, len(traced.outputs)
-        self.of = tuple(range(self.outputs)) if of is None else of
-        self.is_pair = bool(wrt and self.outputs)
-        self.functions = _PAIR if self.is_pair else _PRIMAL
-
-    def output_groups(self, primal: Program) -> list[Group]:
-        return [Group("outputs", len(primal.outputs), False)]
-
-    def differentiated(self) -> Program:
-        if not self.is_pair:
-            return self.primal
-        groups = [Group("gradients", len(self.wrt), False)]
-        return _adjoint(self, self.wrt, seeded=True, of=self.of, gradient_groups=groups)
-
-    def cut(self, whole: Program) -> list[Program]:
-        return list(partition(whole, self.outputs, len(self.of))[:2]) if self.is_pair else [whole]
-
-    @property
-    def request(self) -> tuple[Any, ...]:
-        return "pair", self.wrt, self.of
-
-    def replays(self) -> dict[int, Callable[[list[float]], Any]]:
-        # The program that was compiled does not know what raised in operations that are only compared.
-        return {0: self.primal.evaluate} if computed.opcode in self.primal.opcodes else {}
-
-    def replay_backward(self, inputs: list[float], seeds: list[float], outputs: tuple[int, ...]) -> None:
-        """Do a forward and backward pass again as the interpreter would, to raise its error."""
-        if self.options.faults == "raise":
-            replay(self.primal, self.wrt, inputs, seeds, outputs)
-
-    def restricted(self, outputs: tuple[int, ...]) -> PairStages:
-        """The same where only some of the outputs receive a gradient."""
-        stages = PairStages(self.traced, self.title, self.options, self.wrt, outputs)
-        stages.__dict__["primal"] = self.primal
-        return stages
 
 
 class JointStages(Stages):
@@ -496,7 +286,7 @@ class JointStages(Stages):
         return [Group("value", 1, True)] + ([Group("aux", aux, False)] if aux else [])
 
     def differentiated(self) -> Program:
-        program = _adjoint(self, self.wrt, of=(0,), gradient_groups=self.gradients)
+        program = self.adjoint(self.wrt, of=(0,), gradient_groups=self.gradients)
         if not self.with_value:
             value, *program.outputs = program.outputs
             program.output_groups = program.output_groups[1:]
@@ -518,37 +308,5 @@ class JointStages(Stages):
         return run_passes(self.options.joint_passes if simplified else ARRAY_PASSES, self.differentiated())
 
 
-def _adjoint(stages: Stages, wrt: Sequence[int], **options: Any) -> Program:
-    program = adjoint(stages.primal, wrt, **options)
-    return program if stages.options.faults == "raise" else without_faults(fold_constants(program))
-
-
-def print_functions(
-    language: str, stages: Sequence[Stages], functions: Sequence[tuple[str, str]], header: Sequence[str]
-) -> Printed:
-    """The functions of some stages as one module, under the names and docstrings that are given."""
-    fast = stages[0].options.fast
-    if language == "python":
-        parts = [part for each in stages for part in each._flat_parts]
-        flat = [Function(program, *texts) for program, texts in zip(parts, functions, strict=True)]
-        return Printed(emit_module(flat, header), {})
-    arrays = [program for each in stages for program in each.arrays]
-    named = [ArrayFunction(program, *texts) for program, texts in zip(arrays, functions, strict=True)]
-    if language == "rolled":
-        return Printed(emit_rolled(named, header), {})
-    if language == "native":
-        emitted = emit_native(named, header, fast=fast, costs=list(map(native_cost, arrays)))
-    else:
-        emitted = emit_arrays(named, header, fast=fast)
-    for program, workspace in zip(arrays, emitted.workspaces, strict=True):
-        program.stats.workspace = workspace
-    return Printed(emitted.sections, emitted.data)
-
-
-_PAIR = [
-    ("forward", "Return the outputs, and the residuals that `backward` needs."),
-    ("backward", "Return the gradients, given a forward call's residuals and its outputs' gradients."),
-]
-_PRIMAL = [("forward", "Return the outputs.")]
 _VALUE_AND_GRAD = "value_and_grad", "Return the value and its gradients."
 _GRAD = "grad", "Return the gradients."

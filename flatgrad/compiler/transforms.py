@@ -30,11 +30,13 @@ from .kernel import Kernel
 from .languages.loader import collector_paused
 from .machine.builtin import watch
 from .methods import Methods, holds_numbers, takes_self
+from .options import Options, check_options
+from .pairs import PairStages
 from .program.names import Namer, identifier, outer_names
 from .program.program import Group, Program
 from .program.trace import Trace, Traced, trace_function, trace_graph
 from .routine import KernelStats, as_list
-from .stages import JointStages, Options, PairStages, check_options
+from .stages import JointStages
 
 
 class HasParameters(Protocol):

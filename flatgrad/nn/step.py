@@ -16,6 +16,8 @@ from ..compiler.calls.arguments import Arguments
 from ..compiler.calls.captured import Called, Captured
 from ..compiler.languages.loader import LoadedModule, collector_paused
 from ..compiler.languages.training import emit_step_numbers
+from ..compiler.options import Options
+from ..compiler.printing import Printed, print_functions
 from ..compiler.program.faults import without_faults
 from ..compiler.program.names import Namer, outer_names
 from ..compiler.program.passes import ARRAY_PASSES, run_passes
@@ -23,7 +25,8 @@ from ..compiler.program.passes.constants import fold_constants
 from ..compiler.program.program import Group, Program
 from ..compiler.program.trace import Trace
 from ..compiler.routine import Routine, as_list
-from ..compiler.stages import Options, Printed, Stages, print_functions, stage
+from ..compiler.stage import stage
+from ..compiler.stages import Stages
 from ..compiler.transforms import GradFunction, Transformed
 from ..runtime.atomic import setting
 from ..runtime.errors import InputError

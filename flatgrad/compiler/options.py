@@ -1,0 +1,48 @@
+"""What users choose for a compiled function."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..runtime.errors import OptionError
+from .machine import native
+from .program.faults import FAULTS
+from .program.passes import FAST_JOINT_PASSES, JOINT_PASSES, Pass
+
+BACKENDS = ("auto", "python", "numpy", "native")
+MODES = ("exact", "fast")
+
+
+def check_options(backend: str, mode: str, faults: str = "raise") -> None:
+    """Raise `OptionError` for a back end, mode or treatment of faults that does not exist, and for such a processor."""
+    if faults not in FAULTS:
+        raise OptionError(f"unknown faults {faults!r}; choose one of {', '.join(map(repr, FAULTS))}")
+    if backend not in BACKENDS:
+        raise OptionError(f"unknown backend {backend!r}; choose one of {', '.join(map(repr, BACKENDS))}")
+    if mode not in MODES:
+        raise OptionError(f"unknown mode {mode!r}; choose one of {', '.join(map(repr, MODES))}")
+    if backend in ("auto", "native"):
+        native.check_target()
+
+
+class Options(NamedTuple):
+    """What users choose.
+
+    Attributes:
+        mode: one of `MODES`.
+        backend: one of `BACKENDS`.
+        faults: one of `FAULTS`.
+    """
+
+    mode: str = "exact"
+    backend: str = "auto"
+    faults: str = "raise"
+
+    @property
+    def fast(self) -> bool:
+        return self.mode == "fast"
+
+    @property
+    def joint_passes(self) -> tuple[Pass, ...]:
+        """The passes of flat Python."""
+        return FAST_JOINT_PASSES if self.fast else JOINT_PASSES

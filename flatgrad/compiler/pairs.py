@@ -1,0 +1,68 @@
+"""The stages of `compile`: a forward and a backward function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..runtime.primitives import computed
+from .options import Options
+from .program.adjoint import replay
+from .program.partition import partition
+from .program.program import Group, Program
+from .stages import Stages
+
+_PAIR = [
+    ("forward", "Return the outputs, and the residuals that `backward` needs."),
+    ("backward", "Return the gradients, given a forward call's residuals and its outputs' gradients."),
+]
+_PRIMAL = [("forward", "Return the outputs.")]
+
+
+class PairStages(Stages):
+    """Two functions, `forward` and `backward`, for `compile`; without gradients only the first.
+
+    Args:
+        wrt: the inputs that can receive a gradient.
+        of: the outputs whose gradients are given; by default all.
+    """
+
+    def __init__(
+        self, traced: Program, title: str, options: Options, wrt: Sequence[int], of: tuple[int, ...] | None = None
+    ) -> None:
+        super().__init__(traced, title, options)
+        self.wrt, self.outputs = wrt, len(traced.outputs)
+        self.of = tuple(range(self.outputs)) if of is None else of
+        self.is_pair = bool(wrt and self.outputs)
+        self.functions = _PAIR if self.is_pair else _PRIMAL
+
+    def output_groups(self, primal: Program) -> list[Group]:
+        return [Group("outputs", len(primal.outputs), False)]
+
+    def differentiated(self) -> Program:
+        if not self.is_pair:
+            return self.primal
+        groups = [Group("gradients", len(self.wrt), False)]
+        return self.adjoint(self.wrt, seeded=True, of=self.of, gradient_groups=groups)
+
+    def cut(self, whole: Program) -> list[Program]:
+        return list(partition(whole, self.outputs, len(self.of))[:2]) if self.is_pair else [whole]
+
+    @property
+    def request(self) -> tuple[Any, ...]:
+        return "pair", self.wrt, self.of
+
+    def replays(self) -> dict[int, Callable[[list[float]], Any]]:
+        # The program that was compiled does not know what raised in operations that are only compared.
+        return {0: self.primal.evaluate} if computed.opcode in self.primal.opcodes else {}
+
+    def replay_backward(self, inputs: list[float], seeds: list[float], outputs: tuple[int, ...]) -> None:
+        """Do a forward and backward pass again as the interpreter would, to raise its error."""
+        if self.options.faults == "raise":
+            replay(self.primal, self.wrt, inputs, seeds, outputs)
+
+    def restricted(self, outputs: tuple[int, ...]) -> PairStages:
+        """The same where only some of the outputs receive a gradient."""
+        stages = PairStages(self.traced, self.title, self.options, self.wrt, outputs)
+        stages.__dict__["primal"] = self.primal
+        return stages
