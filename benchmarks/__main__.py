@@ -27,7 +27,7 @@ from benchmarks.arrays import measure_arrays, measure_structure
 from benchmarks.choice import measure_choice
 from benchmarks.engines import measure_engines
 from benchmarks.figure import FIGURE, PAGE, draw, times_of
-from benchmarks.growth import measure_growth, measure_growth_of_arrays
+from benchmarks.growth import measure_growth, measure_growth_of_arrays, measure_growth_of_structure
 from benchmarks.native import (
     measure_calls,
     measure_captured,
@@ -178,7 +178,7 @@ def fit_overhead(rounds: int = 5, steps: int = 300) -> tuple[float, float]:
 
 #: Everything that is measured, in the order of the table.
 MEASURES: dict[str, Callable[[], list[Row]]] = {
-    "growth": measure_growth,
+    "growth": lambda: measure_growth() + measure_growth_of_structure(),
     "moons": measure_moons,
     "training": measure_training,
     "structure": measure_structure,

@@ -1,23 +1,27 @@
 """How time and memory for making a kernel grow with the number of equations, each size in its own process.
 
-`python -m benchmarks.growth BACKEND WORKLOAD SIZE` is such a process.
+`python -m benchmarks.growth BACKEND WORKLOAD SIZE [AXIS]` is such a process.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import flatgrad as fg
+from benchmarks.gradbench import lstm
 from benchmarks.table import Row
 from benchmarks.timing import quick
-from benchmarks.workloads import moons, recurrence
+from benchmarks.workloads import layers, moons, recurrence, tangle
+
+FIGURE = Path(__file__).parent.parent / "docs" / "growth.png"
 
 
 def measure_growth() -> list[Row]:
@@ -37,6 +41,60 @@ def measure_growth_of_arrays() -> list[Row]:
         Row("NumPy kernels, growth from 10^4 to 10^6 equations, without structure: time / memory", target,
             unstructured),
     ]  # fmt: skip
+
+
+def measure_growth_of_structure() -> list[Row]:
+    """Machine code: how preparation grows with packs, with statements and with scalars that stay alone.
+
+    Each axis has a program of its own: more steps of an LSTM, whose steps are packs of their own; more layers, each of
+    another width; and a straight line of equations without any repetition. The figure shows all three.
+    """
+    axes = {
+        "packs": ("lstm", (8, 16, 32, 64, 128, 256)),
+        "statements": ("layers", (25, 100, 400, 1_600, 6_400)),
+        "scalars": ("tangle", (100, 1_000, 10_000, 100_000)),
+    }
+    points = {
+        axis: measured(axis, workload, sizes[:2] if quick() else sizes) for axis, (workload, sizes) in axes.items()
+    }
+    if not quick():
+        draw(points, FIGURE)
+    rows = []
+    for axis, results in points.items():
+        (least, first), (most, last) = results[0], results[-1]
+        exponent = math.log(last / first) / math.log(most / least)
+        figures = ", ".join(f"{count:,}: {seconds:.2f} s" for count, seconds in results)
+        rows.append(Row(f"machine code, growth of preparation with the number of {axis}, exponent", "1.15 (want 1.05)",
+                        f"**{exponent:.2f}** ({figures})"))  # fmt: skip
+    return rows
+
+
+def measured(axis: str, workload: str, sizes: Sequence[int]) -> list[tuple[int, float]]:
+    """How many packs, statements or scalars there are, and the seconds of preparation, by size."""
+    results = []
+    for size in sizes:
+        command = [sys.executable, "-m", "benchmarks.growth", "native", workload, str(size), axis]
+        environment = {**os.environ, "FLATGRAD_CACHE": "0"}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        seconds, _, count = done.stdout.split()
+        results.append((int(count), float(seconds)))
+    return results
+
+
+def draw(points: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None:
+    """Seconds against counts, both on logarithmic scales: what is linear is a straight line with the slope 1."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot(xscale="log", yscale="log", xlabel="how many there are", ylabel="seconds of preparation")
+    for axis, results in points.items():
+        axes.plot(*zip(*results, strict=True), marker="o", label=axis)
+    counts = [count for results in points.values() for count, _ in results]
+    ends = [min(counts), max(counts)]
+    axes.plot(ends, [1e-4 * count for count in ends], color="#b6bec9", linestyle="--", label="slope 1")
+    axes.grid(color="#e6e9ee")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=160)
 
 
 def growth(backend: str, workload: str, sizes: Sequence[int]) -> str:
@@ -61,12 +119,20 @@ def make(backend: str, workload: str, size: int) -> tuple[Any, tuple[float, ...]
     """A gradient whose joint program has about `size` equations, not yet compiled, and arguments to call it with."""
     if workload == "recurrence":
         return fg.value_and_grad(recurrence(size // 4), backend=backend), (0.5,)
+    if workload == "lstm":
+        function, arguments = lstm(size)
+        return fg.value_and_grad(function, argnums=(0, 1), backend=backend), arguments
+    if workload == "layers":
+        function, parameters = layers(size)
+        return fg.value_and_grad(function, backend=backend), (parameters,)
+    if workload == "tangle":
+        return fg.value_and_grad(tangle(size), backend=backend), ([0.5, 0.25, 0.125],)
     model, loss = moons(fg.nn.MLP, fg.Value, points=size // 1_920)
     return fg.value_and_grad(loss, wrt=model, backend=backend), ()
 
 
-def main(backend: str, workload: str, size: int) -> None:
-    """Make one kernel; print seconds, megabytes above the bare process, and equations."""
+def main(backend: str, workload: str, size: int, axis: str = "equations") -> None:
+    """Make one kernel; print seconds, megabytes above the bare process, and how many equations (packs, ...) it has."""
     base = peak_memory()
     seconds = []
     for _ in range(3 if size < 1_000_000 else 2):
@@ -75,7 +141,8 @@ def main(backend: str, workload: str, size: int) -> None:
         kernel = gradient.kernel_for(*arguments)
         seconds.append(time.perf_counter() - start)
     gradient(*arguments)
-    print(min(seconds), peak_memory() - base, kernel.stats.equations)
+    count = kernel.stats.equations if axis == "equations" else getattr(kernel.arrays.stats, axis)
+    print(min(seconds), peak_memory() - base, count)
 
 
 def peak_memory() -> float:
@@ -88,4 +155,4 @@ def peak_memory() -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

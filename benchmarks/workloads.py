@@ -77,6 +77,47 @@ def recurrence(steps: int) -> Callable[[Any], Any]:
     return f
 
 
+def tangle(size: int) -> Callable[[Sequence[Any]], Any]:
+    """A straight line of `size` operations without repetition: primitives and operands are drawn at random.
+
+    The results stay between -1 and 1, and each is used, so that none can be left out.
+    """
+    draw = random.Random(1337)
+    operations: list[Callable[[Any, Any], Any]] = [
+        lambda a, b: 0.5 * (a + b), lambda a, b: a * b, lambda a, b: 0.5 * (a - b), lambda a, b: fg.sin(a + b),
+        fg.maximum, lambda a, b: a / (2.0 + b),
+    ]  # fmt: skip
+    steps = [(draw.choice(operations), draw.random()) for _ in range(size)]
+
+    def f(x: Sequence[Any]) -> Any:
+        alive = list(x)
+        for operation, place in steps:
+            first = alive.pop(int(place * len(alive)))
+            second = alive[int(place * 7919.0) % len(alive)]
+            alive.append(operation(first, second))
+        return functools.reduce(lambda a, b: a + b, alive)
+
+    return f
+
+
+def layers(count: int) -> tuple[Callable[[Sequence[Any]], Any], Any]:
+    """A network of so many layers, each of another shape than its neighbours, and its parameters."""
+    draw = random.Random(1337)
+    widths = [draw.randrange(3, 9) for _ in range(count + 1)]
+    sizes = [(nin + 1) * nout for nin, nout in itertools.pairwise(widths)]
+    parameters = np.random.default_rng(0).normal(size=sum(sizes)) / 3.0
+
+    def f(p: Sequence[Any]) -> Any:
+        x: Any = [1.0 / (k + 1) for k in range(widths[0])]
+        take = iter(p).__next__
+        for nout in widths[1:]:
+            rows = [[take() for _ in range(len(x) + 1)] for _ in range(nout)]
+            x = [sum((w * a for w, a in zip(row[1:], x, strict=True)), row[0]).tanh() for row in rows]
+        return functools.reduce(lambda a, b: a + b, x)
+
+    return f, parameters
+
+
 def flowers() -> tuple[Any, Callable[[], Any]]:
     """A model of the size of examples/iris.py, and its loss on one batch: 16 flowers of 4 features and 3 classes."""
     draw = random.Random(1337)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from benchmarks import figure
+from benchmarks import figure, gradbench
 from benchmarks.__main__ import MEASURES
 from benchmarks.by_hand import moons_by_hand, moons_in_c
 from benchmarks.peers import moons_peers, rosenbrock_peers
@@ -154,3 +154,35 @@ def test_every_measure_runs(name, tmp_path, monkeypatch):
     assert {"micrograd", *figure.OWN} <= times.keys()
     figure.draw(times, tmp_path / "moons.png")
     assert (tmp_path / "moons.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("lse", (30,)), ("gmm", (2, 3, 5)), ("lstm", (4, 2, 3)), ("kmeans", (3, 12, 2)), ("det", (4,)),
+        ("llsq", (8, 5)),
+    ],
+)  # fmt: skip
+def test_programs_of_gradbench(name, sizes, backend):
+    """The bits are those of the graph; and the gradient is near central differences of the function on floats."""
+    if backend == "native":
+        pytest.importorskip("llvmlite")
+    function, arguments = getattr(gradbench, name)(*sizes)
+    everything = tuple(range(len(arguments)))
+    value, gradients = fg.value_and_grad(function, argnums=everything, backend=backend)(*arguments)
+    leaves = [np.vectorize(fg.Value, otypes=[object])(argument) for argument in arguments]
+    result = function(*[leaf.tolist() for leaf in leaves])
+    result.backward()
+    assert value == result.data
+    for gradient, leaf in zip(gradients, leaves, strict=True):
+        np.testing.assert_array_equal(gradient, np.vectorize(lambda node: node.grad, otypes=[float])(leaf))
+    step = 1e-6
+    for k, argument in enumerate(arguments):
+        direction = np.random.default_rng(1).normal(size=argument.shape)
+        ends = [
+            function(*[other + sign * step * direction if j == k else other for j, other in enumerate(arguments)])
+            for sign in (1.0, -1.0)
+        ]
+        expected = (float(ends[0]) - float(ends[1])) / (2.0 * step)
+        np.testing.assert_allclose(np.vdot(gradients[k], direction), expected, rtol=1e-5, atol=1e-7)
