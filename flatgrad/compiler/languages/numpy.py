@@ -21,7 +21,7 @@ from ..loops.array_printer import print_statement
 from ..loops.array_program import ArrayProgram
 from ..loops.buffers import Arena, plan_buffers
 from ..loops.extents import fixed
-from ..loops.grammar import Addresses, Apply, Block, Fold, Read, Segment, Statement
+from ..loops.grammar import Addresses, Block, Fold, Node, Read, Segment, Statement, kinds_of, values_of
 from ..loops.views import Sources, row_major
 from ..program.spelling import WIDTH, Text, filled, python_number, safe_comment
 from .calling import argument_names, bring_in, idle_workspaces, with_workspace
@@ -246,22 +246,23 @@ class _Writer:
         self, body: Sequence[Any], lanes: tuple[int, ...], domain: tuple[int, ...], base: int, kind: str
     ) -> None:
         """Compute a body over a domain (terms first, then lanes); the last node goes to `base`."""
-        kinds = _kinds_of(body, kind)
-        values: list[Text] = []
-        for k, node in enumerate(body):
+        kinds = kinds_of(body, kind)
+
+        def compute(k: int, node: Node, operands: list[Text]) -> Text:
             last = k == len(body) - 1
             if isinstance(node, Read):
                 value = self._read(node, lanes, domain, kinds[k], base if last and node.table is not None else None)
                 if last and node.table is None:
                     self._write(f"np.copyto({self._view(kind, base, domain, row_major(domain))}, {value.text})")
-                values.append(value)
-                continue
-            place = base if last else self._fresh(node.primitive.result, domain)[1]
+                return value
+            place = base if last else self._fresh(kinds[k], domain)[1]
             if isinstance(node, Fold):
                 self._fold(node, lanes, place)
             else:
-                self._apply(node.primitive, [values[o] for o in node.operands], domain, place)
-            values.append(Text(self._view(node.primitive.result, place, domain, row_major(domain))))
+                self._apply(node.primitive, operands, domain, place)
+            return Text(self._view(kinds[k], place, domain, row_major(domain)))
+
+        values_of(body, compute)
 
     def _read(self, read: Read, lanes: tuple[int, ...], domain: tuple[int, ...], kind: str, target: int | None) -> Text:
         """An access as a literal or a view; a gather goes to `target`, or to scratch memory."""
@@ -513,17 +514,3 @@ def _count(segment: Segment) -> int:
 def _is_zero(number: float | bool | None) -> bool:
     """Whether a number is 0.0 (and not -0.0), if it is one."""
     return number == 0.0 and math.copysign(1.0, number) > 0.0
-
-
-def _kinds_of(body: Sequence[Any], wanted: str) -> list[str]:
-    """The kind of each node; of an access, what its user wants."""
-    kinds = [wanted] * len(body)
-    for k, node in enumerate(body):
-        if isinstance(node, Apply):
-            kinds[k] = node.primitive.result
-            for operand, kind in zip(node.operands, node.primitive.operand_kinds, strict=True):
-                if isinstance(body[operand], Read):
-                    kinds[operand] = kind
-        elif isinstance(node, Fold):
-            kinds[k] = node.primitive.result
-    return kinds

@@ -14,7 +14,7 @@ from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.primitives import Primitive
 from .array_printer import print_arrays
 from .extents import Size, fixed
-from .grammar import Addresses, Apply, Block, Loops, Node, Read, Statement, addresses
+from .grammar import Addresses, Apply, Block, Loops, Node, Read, Statement, addresses, values_of
 
 
 @dataclass
@@ -149,20 +149,20 @@ def _run(
     statement: Statement, body: Sequence[Node], extents: tuple[Size, ...], index: tuple[int, ...], cells: list[Any]
 ) -> Any:
     """The value of the last node of a body at one lane, or at one term of a lane."""
-    values: list[Any] = []
-    for node in body:
+
+    def compute(k: int, node: Node, operands: list[Any]) -> Any:
         if isinstance(node, Read):
-            values.append(cells[_place(node, extents, index)])
-        elif isinstance(node, Apply):
-            values.append(_apply(statement, node.primitive, [values[operand] for operand in node.operands]))
-        else:
-            values.append(None)
-            for segment in node.segments:
-                for term in itertools.product(*(range(fixed(extent)) for extent in segment.extents)):
-                    value = _run(statement, segment.body, extents + segment.extents, index + term, cells)
-                    first = values[-1] is None
-                    values[-1] = value if first else _apply(statement, node.primitive, [values[-1], value])
-    return values[-1]
+            return cells[_place(node, extents, index)]
+        if isinstance(node, Apply):
+            return _apply(statement, node.primitive, operands)
+        result = None
+        for segment in node.segments:
+            for term in itertools.product(*(range(fixed(extent)) for extent in segment.extents)):
+                value = _run(statement, segment.body, extents + segment.extents, index + term, cells)
+                result = value if result is None else _apply(statement, node.primitive, [result, value])
+        return result
+
+    return values_of(body, compute)[-1]
 
 
 def _place(read: Read, extents: Sequence[Size], index: Sequence[int]) -> int:

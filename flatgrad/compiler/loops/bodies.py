@@ -12,7 +12,7 @@ from ...runtime.primitives import Primitive
 from ..program.program import Equation, Program
 from ..program.spelling import Text
 from .extents import Size, fixed
-from .grammar import Apply, Fold, Node, Read
+from .grammar import Apply, Fold, Node, Read, values_of
 
 #: Index names: of lanes, of terms.
 LANES, TERMS = "ijklmnopq", "rstuvwxyz"
@@ -79,18 +79,15 @@ class BodyWriter:
             if isinstance(node, Apply):
                 for operand in node.operands:
                     uses[operand] += 1
-        texts: list[Text] = []
-        for k, node in enumerate(nodes):
+
+        def write(k: int, node: Node, operands: list[Text]) -> Text:
             last = k == len(nodes) - 1
             if isinstance(node, Read):
-                texts.append(self.read(node, scope))
-                continue
-            if isinstance(node, Apply):
-                text = self.applied(node.primitive, [texts[operand] for operand in node.operands])
-            else:
-                text = self.fold(node, scope, last)
-            texts.append(text if last else self._kept(text, uses[k], self.longest_node))
-        return texts[-1]
+                return self.read(node, scope)
+            text = self.applied(node.primitive, operands) if isinstance(node, Apply) else self.fold(node, scope, last)
+            return text if last else self._named_if(text, uses[k], self.longest_node)
+
+        return values_of(nodes, write)[-1]
 
     def straight(self, program: Program, inputs: Sequence[Text]) -> list[Text]:
         """The outputs of straight-line code."""
@@ -104,10 +101,10 @@ class BodyWriter:
         for equation in program.equations():
             self.reached(equation)
             text = self.applied(equation.primitive, [written(operand) for operand in equation.operands])
-            texts.append(self._kept(text, uses[equation.variable], self.longest_equation))
+            texts.append(self._named_if(text, uses[equation.variable], self.longest_equation))
         return [written(operand) for operand in program.outputs]
 
-    def _kept(self, text: Text, uses: int, longest: float) -> Text:
+    def _named_if(self, text: Text, uses: int, longest: float) -> Text:
         """An expression, or the name that it gets."""
         wanted = not text.settled and (uses != 1 or len(text.text) > longest)
         return self.named(text) if wanted else text

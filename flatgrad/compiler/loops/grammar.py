@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -57,6 +57,31 @@ class Fold(NamedTuple):
 
 
 Node = Read | Apply | Fold
+_Value = TypeVar("_Value")
+
+
+def values_of(body: Sequence[Node], compute: Callable[[int, Any, list[_Value]], _Value]) -> list[_Value]:
+    """What the nodes of a body come to, in order.
+
+    Args:
+        body: of a statement, or of a segment.
+        compute: takes the position of a node, the node, and what its operands came to (of accesses and folds, none).
+    """
+    values: list[_Value] = []
+    for k, node in enumerate(body):
+        operands = [values[operand] for operand in node.operands] if isinstance(node, Apply) else []
+        values.append(compute(k, node, operands))
+    return values
+
+
+def kinds_of(body: Sequence[Node], wanted: str) -> list[str]:
+    """The kind of each node; of an access, what its user wants."""
+    kinds = [wanted if isinstance(node, Read) else node.primitive.result for node in body]
+    for node in body:
+        if isinstance(node, Apply):
+            for operand, kind in zip(node.operands, node.primitive.operand_kinds, strict=True):
+                kinds[operand] = kind
+    return kinds
 
 
 @dataclass

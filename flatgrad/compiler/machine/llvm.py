@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...runtime.primitives import TABLE
 from ..loops.array_program import ArrayProgram
 from ..loops.buffers import Arena, Plan, plan_buffers
 from ..loops.extents import fixed
 from ..loops.grammar import Apply, Block, Read, Statement
 from ..program.program import Program, grouped
 from ..program.spelling import llvm_number as number
+from ..program.split import split
 from .native import Layout
 from .operations import Machine, Writer, spelled
 from .statements import StatementWriter
@@ -31,6 +31,7 @@ from .text import WITH_RESULTS, Function, Value, element, loaded_index, store, t
 _COPIES = 24
 #: Straight-line code is cut into functions of about so many equations.
 _CHUNK = 250
+_ZERO = number(0.0)
 
 
 class NativeCode(NamedTuple):
@@ -62,6 +63,14 @@ class _Copy(NamedTuple):
     source_step: int
     target: int
     target_step: int
+
+
+class _Cell(NamedTuple):
+    """Where a number or truth value of straight-line code is: its kind, the memory, and the place in that."""
+
+    kind: str
+    memory: str
+    place: int
 
 
 def _copies(sources: Any, targets: Any) -> list[_Copy]:
@@ -101,9 +110,10 @@ class Module:
         self.table_size = 0
         self.functions: list[str] = []
         self.calls: list[tuple[str, str]] = []  # what `run` calls: functions, and what they get behind the usual
-        self.called: set[str] = set()
+        self.declared: set[str] = set()
+        self.libm_functions: set[str] = set()
         #: Truth values that came in as numbers, and that one access reads together with others.
-        self.given_truths: set[int] = set()
+        self.input_truths: set[int] = set()
 
     def emitted(self) -> NativeCode:
         program = self.program
@@ -141,21 +151,21 @@ class Module:
             "!1 = distinct !{!1, !0}",
             "!2 = !{!1}",
         ]
-        assembly = "\n\n".join([*sorted(self.called), *self.functions, "\n".join(calls), "\n".join(attributes)]) + "\n"
-        tables = np.concatenate(self.tables) if self.tables else np.zeros(1, dtype=np.int64)
-        functions = sorted(
-            line.partition("@flatgrad_")[2].partition("(")[0] for line in self.called if "@flatgrad_" in line
+        assembly = (
+            "\n\n".join([*sorted(self.declared), *self.functions, "\n".join(calls), "\n".join(attributes)]) + "\n"
         )
+        tables = np.concatenate(self.tables) if self.tables else np.zeros(1, dtype=np.int64)
         constants, truths = np.array(program.constants, dtype=float), np.array(program.truths, dtype=bool)
         sizes = max(self.arena.peak, 1), max(self.truths.peak, 1)
-        layout = Layout(program.inputs, *sizes, constants, truths, tables, outputs, functions)
+        layout = Layout(program.inputs, *sizes, constants, truths, tables, outputs, sorted(self.libm_functions))
         return NativeCode(assembly, layout)
 
     def add(self, function: Function, writer: Writer, others: str = "") -> None:
         """Take over a function, and call it next; `others` are arguments behind the usual ones."""
         self.functions.append(function.text())
         self.calls.append((function.name, others))
-        self.called |= writer.called
+        self.declared |= writer.declared
+        self.libm_functions |= writer.libm_functions
 
     def _loops_of(self, statement: Statement) -> Any:
         """A statement without the places that it reads and writes; None if there are gather tables in it."""
@@ -179,16 +189,16 @@ class Module:
 
         return statement.kind, statement.shape, loops(statement.body)
 
-    def constant(self, read: Read) -> str | None:
+    def constant(self, read: Read) -> float | bool | None:
         """The number that an access reads, if it stands in the program and is always the same."""
         program = self.program
         if read.table is not None or any(map(fixed, read.strides)):
             return None
         base = fixed(read.base)
         if program.inputs <= base < program.first_truth:
-            return number(program.constants[base - program.inputs])
+            return program.constants[base - program.inputs]
         if program.first_truth <= base < program.first_result:
-            return number(program.truths[base - program.first_truth])
+            return program.truths[base - program.first_truth]
         return None
 
     def table(self, addresses: Any, kind: str) -> int:
@@ -203,17 +213,17 @@ class Module:
 
         The plan has a place for each input in both arrays.
         """
-        if not self.given_truths:
+        if not self.input_truths:
             return
         function = Function("take_truths")
-        places = np.array(sorted(self.given_truths), dtype=np.int64)
+        places = np.array(sorted(self.input_truths), dtype=np.int64)
         first = self.table_size
         self.tables.append(places)
         self.table_size += len(places)
         with function.loop(len(places)) as index:
             place = loaded_index(function, first, index)
-            found = function.let(f"fcmp une double {element(function, 'f', place)}, {number(0.0)}")
-            store(function, "b", (found, 0), place, "")
+            truth = function.let(f"fcmp une double {element(function, 'f', place)}, {_ZERO}")
+            store(function, "b", Value(truth), place, "")
         self.add(function, Writer(function, False, self.machine))
         self.calls.insert(0, self.calls.pop())
 
@@ -279,64 +289,40 @@ class Module:
     # --- blocks ---------------------------------------------------------------------------------------------------
 
     def _block(self, block: Block) -> None:
-        """Straight-line code, in functions of bounded size; values that later ones need go through memory."""
-        program = block.program
-        count = len(program)
-        chunk_of = [k // _CHUNK for k in range(count)]
-        last = list(chunk_of)
-        for k in range(count):
-            for operand in program.operands[program.starts[k] : program.starts[k + 1]]:
-                if operand >= program.inputs:
-                    last[operand - program.inputs] = max(last[operand - program.inputs], chunk_of[k])
-        cells: dict[int, tuple[str, int]] = {}
+        """Straight-line code, in functions of bounded size; what later ones need goes through memory."""
+        cells = []
         for k, address in enumerate(block.reads.tolist()):
-            kind = "b" if k in program.truth_inputs else "f"
-            cells[k] = kind, self.plan.place(address, kind)
-        wanted: dict[int, list[int]] = {}
-        for k, operand in enumerate(program.outputs):
-            wanted.setdefault(operand, []).append(block.base + k)
-        function, writer = self._new(len(self.calls))
+            kind = block.program.kind_of(k)
+            memory = "f" if address < self.program.inputs else kind  # truth values come in as numbers
+            cells.append(_Cell(kind, memory, self.plan.place(address, memory)))
+        parts = split(block.program, _CHUNK)
+        for part in parts:
+            kinds = list(map(part.program.kind_of, part.program.outputs))
+            if part is parts[-1]:
+                results = [_Cell(k, k, self.plan.place(block.base + n, k)) for n, k in enumerate(kinds)]
+            else:
+                results = [_Cell(k, k, (self.truths if k == "b" else self.arena).take(1)) for k in kinds]
+            self._part(part.program, [cells[place] for place in part.places], results)
+            cells += results
+
+    def _part(self, program: Program, inputs: Sequence[_Cell], outputs: Sequence[_Cell]) -> None:
+        """Straight-line code as one function."""
+        function = Function(f"scalars{len(self.calls)}")
+        writer = Writer(function, self.fast, self.machine)
         values: dict[int, Value] = {}
 
         def value(operand: int) -> Value:
+            """What an operand is; inputs are read where they are needed first."""
             if operand < 0:
-                return number(program.constants[~operand]), 0
+                return writer.constant(program.constants[~operand])
             if operand not in values:
-                kind, place = cells[operand]
-                values[operand] = self._given(function, block, program, operand, kind, place), 0
+                kind, memory, place = inputs[operand]
+                name = element(function, memory, place)
+                values[operand] = Value(name if memory == kind else function.let(f"fcmp une double {name}, {_ZERO}"))
             return values[operand]
 
-        for operand in [o for o in wanted if o < program.inputs]:
-            self._give(function, program, operand, value(operand), wanted[operand])
-        for k in range(count):
-            if k and chunk_of[k] != chunk_of[k - 1]:
-                self.add(function, writer)
-                function, writer = self._new(len(self.calls))
-                values = {}
-            operands = program.operands[program.starts[k] : program.starts[k + 1]]
-            variable = program.inputs + k
-            result = spelled(TABLE[program.opcodes[k]])(writer, *map(value, operands))
-            values[variable] = result
-            if variable in wanted:
-                self._give(function, program, variable, result, wanted[variable])
-            if last[k] > chunk_of[k]:
-                kind = program.kind_of(variable)
-                arena = self.truths if kind == "b" else self.arena
-                cells[variable] = kind, arena.take(1)
-                store(function, kind, result, cells[variable][1], "")
+        for equation in program.equations():
+            values[equation.variable] = spelled(equation.primitive)(writer, *map(value, equation.operands))
+        for operand, (kind, _, place) in zip(program.outputs, outputs, strict=True):
+            store(function, kind, value(operand), place, "")
         self.add(function, writer)
-
-    def _new(self, k: int) -> tuple[Function, Writer]:
-        function = Function(f"scalars{k}")
-        return function, Writer(function, self.fast, self.machine)
-
-    def _given(self, function: Function, block: Block, program: Program, operand: int, kind: str, place: int) -> str:
-        if operand < program.inputs and kind == "b" and block.reads[operand] < self.program.inputs:
-            found = element(function, "f", int(block.reads[operand]))  # a truth value that came in as a number
-            return function.let(f"fcmp une double {found}, {number(0.0)}")
-        return element(function, kind, place)
-
-    def _give(self, function: Function, program: Program, operand: int, value: Value, addresses: Sequence[int]) -> None:
-        kind = program.kind_of(operand)
-        for address in addresses:
-            store(function, kind, value, self.plan.place(address, kind), "")

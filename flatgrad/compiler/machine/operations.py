@@ -41,44 +41,42 @@ class Writer:
 
     def __init__(self, function: Function, fast: bool, machine: Machine) -> None:
         self.function, self.flags = function, "reassoc nsz contract " if fast else ""
-        self.called: set[str] = set()
-        exact = machine.shortcuts and not fast
-        self.shortcuts = {number(e): how for e, how in _SHORTCUTS.items()} if exact else {}
+        self.declared: set[str] = set()
+        self.libm_functions: set[str] = set()
+        self.shortcuts = _SHORTCUTS if machine.shortcuts and not fast else {}
         self.vector_math = machine.vector_math if fast else {}
 
     def same(self, values: Sequence[Value], kinds: str) -> tuple[list[str], int]:
         """Values with the same number of lanes: scalars are repeated where others are vectors."""
-        lanes = max((lanes for _, lanes in values), default=0)
+        lanes = max((value.lanes for value in values), default=0)
         return [self.splat(value, kind, lanes) for value, kind in zip(values, kinds, strict=True)], lanes
 
     def splat(self, value: Value, kind: str, lanes: int) -> str:
-        name, own = value
-        if own == lanes:
-            return name
+        if value.lanes == lanes:
+            return value.name
         vector, scalar = (f"<{lanes} x i64>", "i64") if kind == "i" else (type_of(kind, lanes), type_of(kind, 0))
-        first = self.function.let(f"insertelement {vector} poison, {scalar} {name}, i32 0")
+        first = self.function.let(f"insertelement {vector} poison, {scalar} {value.name}, i32 0")
         return self.function.let(f"shufflevector {vector} {first}, {vector} poison, <{lanes} x i32> zeroinitializer")
 
     def binary(self, operation: str, a: Value, b: Value, kind: str = "f") -> Value:
         (x, y), lanes = self.same([a, b], kind * 2)
-        flags = self.flags if operation[0] == "f" else ""
-        return self.function.let(f"{operation} {flags}{type_of(kind, lanes)} {x}, {y}"), lanes
+        flags = self.flags if kind == "f" else ""
+        return Value(self.function.let(f"{operation} {flags}{type_of(kind, lanes)} {x}, {y}"), lanes)
 
     def unary(self, operation: str, a: Value) -> Value:
-        return self.function.let(f"{operation} {type_of('f', a[1])} {a[0]}"), a[1]
+        return Value(self.function.let(f"{operation} {type_of('f', a.lanes)} {a.name}"), a.lanes)
 
     def compare(self, how: str, a: Value, b: Value) -> Value:
         (x, y), lanes = self.same([a, b], "ff")
-        return self.function.let(f"fcmp {how} {type_of('f', lanes)} {x}, {y}"), lanes
+        return Value(self.function.let(f"fcmp {how} {type_of('f', lanes)} {x}, {y}"), lanes)
 
     def select(self, condition: Value, a: Value, b: Value) -> Value:
-        if condition[1] == 0:
-            (x, y), lanes = self.same([a, b], "ff")
-            kind = type_of("f", lanes)
-            return self.function.let(f"select i1 {condition[0]}, {kind} {x}, {kind} {y}"), lanes
-        (c, x, y), lanes = self.same([condition, a, b], "bff")
-        kind = type_of("f", lanes)
-        return self.function.let(f"select {type_of('b', lanes)} {c}, {kind} {x}, {kind} {y}"), lanes
+        if condition.lanes:
+            (c, x, y), lanes = self.same([condition, a, b], "bff")
+        else:
+            ((x, y), lanes), c = self.same([a, b], "ff"), condition.name
+        kind, choice = type_of("f", lanes), type_of("b", condition.lanes and lanes)
+        return Value(self.function.let(f"select {choice} {c}, {kind} {x}, {kind} {y}"), lanes)
 
     def both(self, a: Value, b: Value) -> Value:
         return self.binary("and", a, b, "b")
@@ -87,39 +85,37 @@ class Writer:
         return self.binary("or", a, b, "b")
 
     def invert(self, a: Value) -> Value:
-        kind = type_of("b", a[1])
-        ones = f"<{', '.join(['i1 true'] * a[1])}>" if a[1] else "true"
-        return self.function.let(f"xor {kind} {a[0]}, {ones}"), a[1]
+        kind = type_of("b", a.lanes)
+        ones = f"<{', '.join(['i1 true'] * a.lanes)}>" if a.lanes else "true"
+        return Value(self.function.let(f"xor {kind} {a.name}, {ones}"), a.lanes)
 
     def constant(self, value: float) -> Value:
-        return number(value), 0
+        return Value(number(value), 0, value)
 
-    def intrinsic(self, name: str, a: Value) -> Value:
-        """An operation that LLVM has as an exact instruction: `sqrt`, `fabs`."""
-        suffix = f"v{a[1]}f64" if a[1] else "f64"
-        kind = type_of("f", a[1])
-        self.called.add(f"declare {kind} @llvm.{name}.{suffix}({kind})")
-        return self.function.let(f"call {kind} @llvm.{name}.{suffix}({kind} {a[0]})"), a[1]
+    def call(self, name: str, lanes: int, operands: Sequence[str], attributes: str = "") -> str:
+        """The call of a function of numbers, which is declared."""
+        kind = type_of("f", lanes)
+        self.declared.add(f"declare {kind} @{name}({', '.join([kind] * len(operands))}){attributes}")
+        return self.function.let(f"call {kind} @{name}({', '.join(f'{kind} {operand}' for operand in operands)})")
+
+    def intrinsic(self, name: str, *operands: Value) -> Value:
+        """An operation that LLVM has as an exact instruction: `sqrt`, `fabs`, `fma`."""
+        names, lanes = self.same(operands, "f" * len(operands))
+        return Value(self.call(f"llvm.{name}.{f'v{lanes}f64' if lanes else 'f64'}", lanes, names), lanes)
 
     def libm(self, name: str, *operands: Value) -> Value:
         """A function of libm, lane by lane; in fast mode for all lanes at once, where there is one for vectors."""
         names, lanes = self.same(operands, "f" * len(operands))
-        if (name, lanes) in self.vector_math:
-            kind, name = type_of("f", lanes), self.vector_math[name, lanes]
-            self.called.add(f"declare {kind} @flatgrad_{name}({', '.join([kind] * len(operands))}) #1")
-            return self.function.let(f"call {kind} @flatgrad_{name}({', '.join(f'{kind} {n}' for n in names)})"), lanes
-        self.called.add(f"declare double @flatgrad_{name}({', '.join(['double'] * len(operands))}) #1")
-        let = self.function.let
-        if not lanes:
-            result = let(f"call double @flatgrad_{name}({', '.join(f'double {n}' for n in names)})")
-        else:
-            kind = type_of("f", lanes)
-            result = "poison"
-            for k in range(lanes):
-                items = [let(f"extractelement {kind} {n}, i32 {k}") for n in names]
-                one = let(f"call double @flatgrad_{name}({', '.join(f'double {i}' for i in items)})")
-                result = let(f"insertelement {kind} {result}, double {one}, i32 {k}")
-        return result, lanes
+        whole = self.vector_math.get((name, lanes))
+        self.libm_functions.add(whole or name)
+        if whole or not lanes:
+            return Value(self.call(f"flatgrad_{whole or name}", lanes, names, " #1"), lanes)
+        kind, let, result = type_of("f", lanes), self.function.let, "poison"
+        for k in range(lanes):
+            items = [let(f"extractelement {kind} {n}, i32 {k}") for n in names]
+            one = self.call(f"flatgrad_{name}", 0, items, " #1")
+            result = let(f"insertelement {kind} {result}, double {one}, i32 {k}")
+        return Value(result, lanes)
 
     def guarded(self, result: Value, *operands: Value) -> Value:
         """A fault where a result is NaN though no operand is, or infinite though all are finite."""
@@ -146,79 +142,75 @@ class Writer:
         of this range, `pow` is called. (Below a power of two a unit is half as large; no double has a square, cube,
         reciprocal or root so near the middle there.)
         """
-        approximate = self.shortcuts.get(exponent[0]) if not exponent[1] else None
+        approximate = self.shortcuts.get(exponent.number) if exponent.number is not None else None
         if approximate is None:
             result = self.libm("pow", base, exponent)
             return self.guarded(result, base, exponent) if raises else result
         result, error = approximate(self, base)
         certain = self._certain(result, error)
-        if exponent[0] == number(2.0):  # what `relu` leaves are often zeros
+        if exponent.number == 2.0:  # what `relu` leaves are often zeros
             certain = self.either(certain, self.compare("oeq", base, self.constant(0.0)))
         return self._repaired(result, self.invert(certain), base, exponent, raises)
 
     def _certain(self, result: Value, error: Value) -> Value:
         """Whether a result is certain: its error is not near half a unit of the last place, nor it far from 1."""
-        lanes = result[1]
+        lanes = result.lanes
         wide, kind = f"<{lanes} x i64>" if lanes else "i64", type_of("f", lanes)
         let = self.function.let
-        bits = let(f"bitcast {kind} {result[0]} to {wide}")
-        mask = self.splat((str(0x7FF << 52), 0), "i", lanes)
-        scale = let(f"bitcast {wide} {let(f'and {wide} {bits}, {mask}')} to {kind}"), lanes
+        bits = let(f"bitcast {kind} {result.name} to {wide}")
+        mask = self.splat(Value(str(0x7FF << 52)), "i", lanes)
+        scale = Value(let(f"bitcast {wide} {let(f'and {wide} {bits}, {mask}')} to {kind}"), lanes)
         certain = self.compare("olt", self.intrinsic("fabs", error), self.binary("fmul", scale, self.constant(_MIDDLE)))
         certain = self.both(certain, self.compare("ogt", scale, self.constant(2.0**-64)))
         return self.both(certain, self.compare("olt", scale, self.constant(2.0**64)))
 
     def _repaired(self, result: Value, wrong: Value, base: Value, exponent: Value, raises: bool) -> Value:
         """The result with the lanes that are not certain computed by `pow`, one by one."""
-        function, lanes = self.function, max(result[1], 1)
-        let, kind = function.let, type_of("f", result[1])
+        function, lanes = self.function, max(result.lanes, 1)
+        let, kind = function.let, type_of("f", result.lanes)
         bits = f"i{max(lanes, 8)}"
-        found = let(f"bitcast <{lanes} x i1> {wrong[0]} to i{lanes}") if result[1] else wrong[0]
-        mask = found if lanes >= 8 else let(f"zext i{lanes} {found} to {bits}")
+        lane_bits = let(f"bitcast <{lanes} x i1> {wrong.name} to i{lanes}") if result.lanes else wrong.name
+        mask = lane_bits if lanes >= 8 else let(f"zext i{lanes} {lane_bits} to {bits}")
         bases = function.allocate(kind)
-        bases_given = self.splat(base, "f", result[1])
+        all_bases = self.splat(base, "f", result.lanes)
         function.count += 1
         spill, head, end = (f"{name}{function.count}" for name in ("spill", "repair", "repaired"))
         any_wrong = let(f"icmp ne {bits} {mask}, 0")
         before = function.block
         function.do(f"br i1 {any_wrong}, label %{spill}, label %{end}")
         function.lines.append(f"{spill}:")
-        function.do(f"store {kind} {bases_given}, ptr {bases}")
+        function.do(f"store {kind} {all_bases}, ptr {bases}")
         function.do(f"br label %{head}")
         function.lines.append(f"{head}:")
         place = len(function.lines)
         function.lines += ["", ""]
         left, so_far = function.fresh(), function.fresh()
         function.block = head
-        self.called.add(f"declare {bits} @llvm.cttz.{bits}({bits}, i1)")
+        self.declared.add(f"declare {bits} @llvm.cttz.{bits}({bits}, i1)")
         lane = let(f"zext {bits} {let(f'call {bits} @llvm.cttz.{bits}({bits} {left}, i1 true)')} to i64")
         source = let(f"getelementptr double, ptr {bases}, i64 {lane}")
-        power = self.libm("pow", (let(f"load double, ptr {source}"), 0), exponent)
+        one = Value(let(f"load double, ptr {source}"))
+        power = self.libm("pow", one, exponent)
         if raises:
-            self.guarded(power, (let(f"load double, ptr {source}"), 0), exponent)
-        mended = power[0]
-        if result[1]:  # as a vector: a scalar that is stored and loaded again with its neighbours makes the load wait
+            self.guarded(power, one, exponent)
+        mended = power.name
+        if (
+            result.lanes
+        ):  # as a vector: a scalar that is stored and loaded again with its neighbours makes the load wait
             wide = f"<{lanes} x i64>"
-            own = ", ".join(f"i64 {k}" for k in range(lanes))
-            here = let(f"icmp eq {wide} {self.splat((lane, 0), 'i', lanes)}, <{own}>")
-            mended = self.select((here, lanes), power, (so_far, lanes))[0]
+            numbers = ", ".join(f"i64 {k}" for k in range(lanes))
+            here = let(f"icmp eq {wide} {self.splat(Value(lane), 'i', lanes)}, <{numbers}>")
+            mended = self.select(Value(here, lanes), power, Value(so_far, lanes)).name
         fewer = let(f"and {bits} {left}, {let(f'sub {bits} {left}, 1')}")
         more = let(f"icmp ne {bits} {fewer}, 0")
         function.do(f"br i1 {more}, label %{head}, label %{end}")
         function.lines[place] = f"  {left} = phi {bits} [ {mask}, %{spill} ], [ {fewer}, %{function.block} ]"
         function.lines[place + 1] = (
-            f"  {so_far} = phi {kind} [ {result[0]}, %{spill} ], [ {mended}, %{function.block} ]"
+            f"  {so_far} = phi {kind} [ {result.name}, %{spill} ], [ {mended}, %{function.block} ]"
         )
         function.lines.append(f"{end}:")
         function.block = end
-        return let(f"phi {kind} [ {result[0]}, %{before} ], [ {mended}, %{head} ]"), result[1]
-
-    def fused(self, a: Value, b: Value, c: Value) -> Value:
-        """a * b + c, rounded once."""
-        (x, y, z), lanes = self.same([a, b, c], "fff")
-        kind, suffix = type_of("f", lanes), f"v{lanes}f64" if lanes else "f64"
-        self.called.add(f"declare {kind} @llvm.fma.{suffix}({kind}, {kind}, {kind})")
-        return self.function.let(f"call {kind} @llvm.fma.{suffix}({kind} {x}, {kind} {y}, {kind} {z})"), lanes
+        return Value(let(f"phi {kind} [ {result.name}, %{before} ], [ {mended}, %{head} ]"), result.lanes)
 
 
 #: 0.489 units of the last place of a number whose leading bit is 1.
@@ -227,25 +219,25 @@ _MIDDLE = 0.489 * 2.0**-52
 
 def _square(w: Writer, x: Value) -> tuple[Value, Value]:
     result = w.binary("fmul", x, x)
-    return result, w.fused(x, x, w.unary("fneg", result))
+    return result, w.intrinsic("fma", x, x, w.unary("fneg", result))
 
 
 def _cube(w: Writer, x: Value) -> tuple[Value, Value]:
     square, low = _square(w, x)
     high = w.binary("fmul", square, x)
-    rest = w.fused(low, x, w.fused(square, x, w.unary("fneg", high)))
+    rest = w.intrinsic("fma", low, x, w.intrinsic("fma", square, x, w.unary("fneg", high)))
     result = w.binary("fadd", high, rest)
     return result, w.binary("fadd", w.binary("fsub", high, result), rest)
 
 
 def _reciprocal(w: Writer, x: Value) -> tuple[Value, Value]:
     result = w.binary("fdiv", w.constant(1.0), x)
-    return result, w.binary("fmul", w.fused(w.unary("fneg", result), x, w.constant(1.0)), result)
+    return result, w.binary("fmul", w.intrinsic("fma", w.unary("fneg", result), x, w.constant(1.0)), result)
 
 
 def _square_root(w: Writer, x: Value) -> tuple[Value, Value]:
     result = w.intrinsic("sqrt", x)
-    rest = w.fused(w.unary("fneg", result), result, x)
+    rest = w.intrinsic("fma", w.unary("fneg", result), result, x)
     return result, w.binary("fdiv", rest, w.binary("fadd", result, result))
 
 

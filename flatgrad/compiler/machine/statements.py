@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...runtime import primitives as p
 from ..loops.extents import fixed
-from ..loops.grammar import Apply, Fold, Read, Segment, Statement
+from ..loops.grammar import Apply, Fold, Node, Read, Segment, Statement, kinds_of, values_of
 from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number as number
 from .operations import Writer, spelled
@@ -42,11 +42,11 @@ class Access:
         self.scope = ", !alias.scope !2"
         if read.table is not None:
             if kind == "b":
-                given = read.table < module.program.inputs
-                if given.all():
+                inputs = read.table < module.program.inputs
+                if inputs.all():
                     self.converted, kind = True, "f"
-                elif given.any():  # truth values of both sorts: those that came in are brought to the others
-                    module.given_truths.update(read.table[given].tolist())
+                elif inputs.any():  # truth values of both sorts: those that came in are brought to the others
+                    module.input_truths.update(read.table[inputs].tolist())
             self.table = module.table(read.table, kind)
             self.base: str | int = 0
             self.strides = [math.prod(extents[k + 1 :]) for k in range(len(extents))]
@@ -91,12 +91,7 @@ class StatementWriter:
         return (*self.shape, *map(fixed, segment.extents))
 
     def _find_accesses(self, body: Sequence[Any], wanted: str, extents: tuple[int, ...]) -> None:
-        kinds = [wanted] * len(body)
-        for node in body:
-            if isinstance(node, Apply):
-                for operand, kind in zip(node.operands, node.primitive.operand_kinds, strict=True):
-                    kinds[operand] = kind
-        for node, kind in zip(body, kinds, strict=True):
+        for node, kind in zip(body, kinds_of(body, wanted), strict=True):
             if isinstance(node, Read):
                 self.accesses[id(node)] = Access(node, kind, extents, self.module)
 
@@ -200,8 +195,7 @@ class StatementWriter:
             return
         with function.loop(length) as k:
             place = function.plus(function.times(k, access.strides[self.vector]), source)
-            found = element(function, "f", place, access.scope)
-            store(function, "f", (found, 0), function.plus(k, target), "")
+            store(function, "f", Value(element(function, "f", place, access.scope)), function.plus(k, target), "")
 
     # --- loops ----------------------------------------------------------------------------------------------------
 
@@ -252,22 +246,21 @@ class StatementWriter:
             place = self.function.plus(self.function.times(index, self.lane_strides[dimension]), place)
         for row in range(self.rows):
             for k, offset in enumerate(self.offsets):
-                result = values.at(len(body) - 1, row, k)
-                self._give(result, place, row, offset)
+                self._give(values.at(row, k), place, row, offset)
 
     def _give(self, result: Value, place: str | int, row: int, offset: int) -> None:
         """Store a vector of results."""
         function, kind = self.function, self.statement.kind
         stride = self.lane_strides[self.vector] if self.vector >= 0 else 1
         shift = (row * self.lane_strides[self.row] if self.row >= 0 else 0) + offset * stride
-        name = self.writer.splat(result, kind, self.lanes) if result[1] != self.lanes else result[0]
+        name = self.writer.splat(result, kind, self.lanes)
         scope = ", !noalias !2"
         if not self.lanes or stride == 1:
-            store(function, kind, (name, self.lanes), function.plus(place, shift), scope)
+            store(function, kind, Value(name, self.lanes), function.plus(place, shift), scope)
             return
         for k in range(self.lanes):
             one = function.let(f"extractelement {type_of(kind, self.lanes)} {name}, i32 {k}")
-            store(function, kind, (one, 0), function.plus(place, shift + k * stride), scope)
+            store(function, kind, Value(one), function.plus(place, shift + k * stride), scope)
 
     # --- folds ----------------------------------------------------------------------------------------------------
 
@@ -279,7 +272,7 @@ class StatementWriter:
         function, primitive = self.function, fold.primitive
         kind = type_of(primitive.result, self.lanes)
         start = number(FOLDED[primitive])
-        first = self.writer.splat((start, 0), primitive.result, self.lanes)
+        first = self.writer.splat(Value(start), primitive.result, self.lanes)
         sums = {
             (row, k): function.allocate(kind) for row in range(self.rows) for k in range(self.vectors)
         }  # fmt: skip
@@ -287,7 +280,7 @@ class StatementWriter:
             function.do(f"store {kind} {first}, ptr {pointer}")
         for segment in fold.segments:
             self._terms(fold, segment, 0, dict(indices), sums)
-        return {key: (function.let(f"load {kind}, ptr {pointer}"), self.lanes) for key, pointer in sums.items()}
+        return {key: Value(function.let(f"load {kind}, ptr {pointer}"), self.lanes) for key, pointer in sums.items()}
 
     def _fold_across(self, fold: Fold, indices: dict[int, str | int]) -> Value:
         """Fold the terms of a single lane along vectors, each lane of which has a part of the terms.
@@ -307,21 +300,21 @@ class StatementWriter:
             if whole:
                 kind = type_of(result, lanes)
                 sums = {(0, k): function.allocate(kind) for k in range(vectors)}
-                first = self.writer.splat((start, 0), result, lanes)
+                first = self.writer.splat(Value(start), result, lanes)
                 for pointer in sums.values():
                     function.do(f"store {kind} {first}, ptr {pointer}")
                 with self._vectors_along(len(self.shape) + len(segment.extents) - 1, lanes, vectors):
                     self._terms(fold, segment, 0, dict(indices), sums, (0, whole, lanes * vectors))
-                sum_of_lanes, *others = [(function.let(f"load {kind}, ptr {at}"), lanes) for at in sums.values()]
+                sum_of_lanes, *others = [Value(function.let(f"load {kind}, ptr {at}"), lanes) for at in sums.values()]
                 for other in others:
                     sum_of_lanes = write(self.writer, sum_of_lanes, other)
                 for k in range(lanes):
-                    one = function.let(f"extractelement {kind} {sum_of_lanes[0]}, i32 {k}"), 0
-                    after = write(self.writer, (function.let(f"load {one_lane}, ptr {total}"), 0), one)
-                    function.do(f"store {one_lane} {after[0]}, ptr {total}")
+                    one = Value(function.let(f"extractelement {kind} {sum_of_lanes.name}, i32 {k}"))
+                    after = write(self.writer, Value(function.let(f"load {one_lane}, ptr {total}")), one)
+                    function.do(f"store {one_lane} {after.name}, ptr {total}")
             if whole < inner:
                 self._terms(fold, segment, 0, dict(indices), {(0, 0): total}, (whole, inner - whole, 1))
-        return function.let(f"load {one_lane}, ptr {total}"), 0
+        return Value(function.let(f"load {one_lane}, ptr {total}"))
 
     @contextmanager
     def _vectors_along(self, dimension: int, lanes: int, vectors: int) -> Iterator[None]:
@@ -356,10 +349,10 @@ class StatementWriter:
         values = _Values(self, segment.body, indices)
         kind = type_of(fold.primitive.result, self.lanes)
         for (row, k), pointer in sums.items():
-            term = values.at(len(segment.body) - 1, row, k)
-            before = function.let(f"load {kind}, ptr {pointer}"), self.lanes
+            term = values.at(row, k)
+            before = Value(function.let(f"load {kind}, ptr {pointer}"), self.lanes)
             after = spelled(fold.primitive)(self.writer, before, term)
-            function.do(f"store {kind} {after[0]}, ptr {pointer}")
+            function.do(f"store {kind} {after.name}, ptr {pointer}")
 
 
 class _Values:
@@ -367,50 +360,45 @@ class _Values:
 
     def __init__(self, owner: StatementWriter, body: Sequence[Any], indices: dict[int, str | int]) -> None:
         self.owner, self.body, self.indices = owner, body, indices
-        self.known: dict[tuple[int, int, int], Value] = {}
+        self.values: dict[tuple[int, int, int], Value] = {}
         self.places: dict[int, str | int] = {}
-        self.folded: dict[int, dict[tuple[int, int], Value]] = {}
-        self.moves: list[tuple[bool, bool]] = []  # along rows, along vectors
-        for node in body:
-            if isinstance(node, Read):
-                access = owner.accesses[id(node)]
-                self.moves.append((access.moves(owner.row), access.moves(owner.vector)))
-            elif isinstance(node, Apply):
-                own = [self.moves[operand] for operand in node.operands]
-                self.moves.append((any(row for row, _ in own), any(vector for _, vector in own)))
-            else:
-                self.moves.append((True, True))
+        self.folds: dict[int, dict[tuple[int, int], Value]] = {}
+        self.moves = values_of(body, self._moves)  # along rows, along vectors
 
-    def at(self, k: int, row: int, vector: int) -> Value:
-        """The value of node `k` in one vector of the tile."""
-        # Bodies are a few dozen nodes at most, in order: all of them are computed in turn, without recursion.
-        for j in range(k + 1):
-            key = self._key(j, row, vector)
-            if key not in self.known:
-                self.known[key] = self._computed(j, row, vector)
-        return self.known[self._key(k, row, vector)]
+    def _moves(self, k: int, node: Node, operands: list[tuple[bool, bool]]) -> tuple[bool, bool]:
+        if isinstance(node, Read):
+            access = self.owner.accesses[id(node)]
+            return access.moves(self.owner.row), access.moves(self.owner.vector)
+        if isinstance(node, Apply):
+            return any(row for row, _ in operands), any(vector for _, vector in operands)
+        return True, True
 
-    def _key(self, k: int, row: int, vector: int) -> tuple[int, int, int]:
-        rows, vectors = self.moves[k]
-        return k, row if rows else 0, vector if vectors else 0
+    def at(self, row: int, vector: int) -> Value:
+        """The value of the body in one vector of the tile."""
 
-    def _computed(self, k: int, row: int, vector: int) -> Value:
-        node, owner = self.body[k], self.owner
+        def compute(k: int, node: Node, operands: list[Value]) -> Value:
+            rows, vectors = self.moves[k]
+            key = k, row if rows else 0, vector if vectors else 0
+            if key not in self.values:
+                self.values[key] = self._computed(k, node, operands, row, vector)
+            return self.values[key]
+
+        return values_of(self.body, compute)[-1]
+
+    def _computed(self, k: int, node: Node, operands: list[Value], row: int, vector: int) -> Value:
         if isinstance(node, Read):
             return self._read(node, row, vector)
         if isinstance(node, Apply):
-            return spelled(node.primitive)(
-                owner.writer, *(self.known[self._key(o, row, vector)] for o in node.operands)
-            )
-        if k not in self.folded:
-            self.folded[k] = owner.fold(node, self.indices)
-        return self.folded[k][row, vector]
+            return spelled(node.primitive)(self.owner.writer, *operands)
+        if k not in self.folds:
+            self.folds[k] = self.owner.fold(node, self.indices)
+        return self.folds[k][row, vector]
 
     def _read(self, read: Read, row: int, vector: int) -> Value:
         owner, access = self.owner, self.owner.accesses[id(read)]
         constant = owner.module.constant(read)
         if constant is not None:
-            return constant, 0
+            return Value(number(constant), 0, constant)
         function = owner.function
         if id(read) not in self.places:
             place: str | int = access.base if access.table < 0 else access.table
@@ -422,22 +410,22 @@ class _Values:
         shift += owner.offsets[vector] * stride
         place = function.plus(self.places[id(read)], shift)
         if not stride or not owner.lanes:
-            return self._scalar(access, place), 0
+            return Value(self._scalar(access, place))
         if stride == 1 and access.table < 0 and not access.converted:
-            return self._vector(access, place), owner.lanes
+            return Value(self._vector(access, place), owner.lanes)
         kind = type_of(access.kind, owner.lanes)
         result = "poison"
         for k in range(owner.lanes):
             one = self._scalar(access, function.plus(place, k * stride))
             result = function.let(f"insertelement {kind} {result}, {type_of(access.kind, 0)} {one}, i32 {k}")
-        return result, owner.lanes
+        return Value(result, owner.lanes)
 
     def _scalar(self, access: Access, place: str | int) -> str:
         function = self.owner.function
         if access.table >= 0:
             place = loaded_index(function, 0, place)
-        found = element(function, access.memory, place, access.scope)
-        return function.let(f"fcmp une double {found}, {number(0.0)}") if access.converted else found
+        one = element(function, access.memory, place, access.scope)
+        return function.let(f"fcmp une double {one}, {number(0.0)}") if access.converted else one
 
     def _vector(self, access: Access, place: str | int) -> str:
         function, lanes = self.owner.function, self.owner.lanes

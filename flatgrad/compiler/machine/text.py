@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
-Value = tuple[str, int]
-"""A number (or truth value): its name in the assembly, and how many lanes it has (0: a scalar)."""
+
+class Value(NamedTuple):
+    """A number or truth value.
+
+    Attributes:
+        name: its name in the assembly.
+        lanes: how many lanes it has; 0 for a scalar.
+        number: the number that it is, if that is a constant.
+    """
+
+    name: str
+    lanes: int = 0
+    number: float | None = None
+
 
 #: Of the functions of statements: numbers, truth values, gather tables; `run` has the places of results, too.
 PARAMETERS = "ptr noalias %m, ptr noalias %b, ptr noalias %t"
@@ -81,7 +94,7 @@ class Function:
 
     def note_fault(self, condition: Value) -> None:
         """Remember that a condition held in some lane."""
-        name, lanes = condition
+        name, lanes, _ = condition
         if lanes:
             bits = self.let(f"bitcast <{lanes} x i1> {name} to i{lanes}")
             name = self.let(f"icmp ne i{lanes} {bits}, 0")
@@ -119,7 +132,7 @@ def element(function: Function, kind: str, place: str | int, scope: str = "") ->
 
 def store(function: Function, kind: str, value: Value, place: str | int, scope: str) -> None:
     """Write a scalar or a vector of consecutive lanes to memory."""
-    name, lanes = value
+    name, lanes, _ = value
     if kind == "b":
         wide = f"<{lanes} x i8>" if lanes else "i8"
         name = function.let(f"zext {type_of('b', lanes)} {name} to {wide}")
