@@ -302,7 +302,7 @@ class Module:
                 results = [_Cell(k, k, self.plan.place(block.base + n, k)) for n, k in enumerate(kinds)]
             else:
                 results = [_Cell(k, k, (self.truths if k == "b" else self.arena).take(1)) for k in kinds]
-            self._part(part.program, [cells[place] for place in part.places], results)
+            self._part(part.program, [cells[address] for address in part.addresses], results)
             cells += results
 
     def _part(self, program: Program, inputs: Sequence[_Cell], outputs: Sequence[_Cell]) -> None:
