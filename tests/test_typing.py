@@ -15,6 +15,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad.runtime import functions, methods, value
+from flatgrad.runtime.primitive import Applicable
 from flatgrad.runtime.primitives import BY_NAME, PACKAGE_ROWS, TABLE, Operand
 
 ROOT = Path(__file__).parent.parent
@@ -111,8 +112,8 @@ def test_the_declared_methods_are_those_of_the_table(kind, letter):
         name: row
         for row in ROWS
         if row.operand_kinds[0] == letter
-        for name in vars(Operand)
-        if getattr(vars(Operand)[name], "__name__", "") == row.name and not name.startswith("_")
+        for name in vars(Applicable)
+        if getattr(vars(Applicable)[name], "__name__", "") == row.name and not name.startswith("_")
     }
     assert {row.name for row in attached.values()} == {row.name for row in ROWS if row.operand_kinds[0] == letter}
     nodes = {name: node for name, node in declared(kind).items() if not name.startswith("_")}

@@ -21,44 +21,27 @@ import functools
 import math
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
 from . import scalar
-from .errors import ARITHMETIC_ERRORS, FlatgradError, InputError, MissingPartialError, OptionError, arithmetic_error
-from .sites import Location, call_site, describe, locate
-from .tracing import traces_without_faults
+from .conversion import number as number
+from .errors import ARITHMETIC_ERRORS
+from .primitive import BY_NAME as BY_NAME
+from .primitive import POSITIVE, REAL, ZERO, Applicable
+from .primitive import TABLE as TABLE
+from .primitive import Primitive as Primitive
 
 
-class _Zero:
-    """The declared partial of an operand through which no gradient flows."""
-
-    def __repr__(self) -> str:
-        return "ZERO"
-
-
-ZERO: Final = _Zero()
-Rule = Callable[..., Any]
-Partial = Rule | _Zero | None
-
-#: Sampling ranges for tests: where a function of this domain is defined and differentiable.
-REAL = (-math.inf, math.inf)
-POSITIVE = (0.0, math.inf)
-
-
-class Operand:
+class Operand(Applicable):
     """Arithmetic for everything that a primitive can be applied to: each operator applies a row of the table.
 
     Subclasses say in `apply` what applying means: build a graph, record an equation, or make a SymPy expression.
     """
 
     __slots__ = ()
-
-    def apply(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
-        """The result of `primitive(*operands)`, where at least one operand is of this class."""
-        raise NotImplementedError  # pragma: no cover - every subclass defines it
 
     def __add__(self, other: Any) -> Any:
         return add(self, other)
@@ -125,245 +108,6 @@ class Operand:
         return logical_not(self)
 
     __rand__, __ror__ = __and__, __or__
-
-
-class Primitive:
-    """One row of the table: an elementary operation on scalars. Calling it applies it.
-
-    Attributes:
-        name: the name in programs, in errors and of the public function.
-        kinds: the kinds of the operands and of the result, `f` (float) or `b` (truth value): `"bff->f"`.
-        evaluate: the operation on Python floats; raises what CPython raises.
-        partials: one rule per operand, see the module's text.
-        pullbacks: instead of partials, for a row that selects.
-        sympy: the SymPy form, `(sympy, *expressions) -> expression`; it must not use the rules above.
-        symbol: the short sign drawn in graphs (micrograd's `_op`).
-        domain: for tests, one open interval per operand in which the operation is defined and differentiable.
-        requires: the domain in words, for error messages.
-        raises: whether `evaluate` can raise.
-        remedy: what to write instead, in words, where a partial divides by zero. Every row needs one whose partial
-            can, unless the row itself raises.
-        decided_by: an operand whose number, where it is a constant, the rules are called with as it is (not with an
-            operand that stands for it), so that they can make simpler equations; None for most rows.
-        fault: the condition under which it does, in comparisons of the operands, so that nothing else need be computed:
-            a function of the operands (constants as floats) that returns a condition, or True or False where that is
-            certain, or None where only computing tells. It must not hold for NaN, at which nothing raises.
-        commutative: whether `f(a, b)` and `f(b, a)` have the same bits.
-        identity: what changes nothing as a right operand: `f(x, identity)` has the bits of x, whatever x is. Rows that
-            have one are folded over terms, `f(f(f(a, b), c), d)`, where the compiler finds such chains.
-        slow: whether computing it takes a function, such as those of the C library, and not a few instructions.
-        aliases: further method names, such as those by which NumPy calls it on arrays of objects.
-        internal: whether only the compiler uses it: it is no public function, and no method.
-
-    Example:
-        >>> from flatgrad.runtime.primitives import tanh
-        >>> tanh(0.0), tanh.kinds
-        (0.0, 'f->f')
-    """
-
-    def __init__(
-        self,
-        name: str,
-        kinds: str,
-        evaluate: Callable[..., float | bool],
-        partials: Sequence[Partial],
-        *,
-        doc: str,
-        sympy: Callable[..., Any],
-        aliases: tuple[str, ...] = (),
-        pullbacks: Sequence[Partial] | None = None,
-        symbol: str | None = None,
-        domain: Sequence[tuple[float, float]] | None = None,
-        requires: str = "",
-        raises: bool = False,
-        remedy: str = "",
-        decided_by: int | None = None,
-        commutative: bool = False,
-        identity: float | bool | None = None,
-        slow: bool = False,
-        fault: Callable[..., Any] | None = None,
-        internal: bool = False,
-    ) -> None:
-        operands, self.result = kinds.split("->")
-        rules = tuple(pullbacks if pullbacks is not None else partials)
-        if len(rules) != len(operands):
-            raise OptionError(f"primitive {name}: {len(operands)} operands but {len(rules)} partials")
-        self.name, self.kinds, self.operand_kinds, self.arity = name, kinds, operands, len(operands)
-        self.evaluate, self.partials, self.selects = evaluate, rules, pullbacks is not None
-        self.sympy, self.symbol = sympy, symbol if symbol is not None else name
-        self.domain = tuple(domain) if domain is not None else (REAL,) * len(operands)
-        self.requires, self.raises, self.commutative = requires, raises, commutative
-        self.identity, self.slow = identity, slow
-        self.remedy, self.decided_by = remedy, decided_by
-        self.fault, self.internal = fault, internal
-        #: Whether a partial may raise: nodes of such rows know their line.
-        self.partial_raises = raises or bool(remedy)
-        #: The row that stands for this one where nothing may raise; None if there is none.
-        self.total: Primitive | None = None if raises else self
-        #: The operands that a gradient flows to (or would, were the partial known).
-        self.differentiable = tuple(k for k, rule in enumerate(rules) if rule is not ZERO)
-        self.__name__, self.__doc__ = name, doc
-        #: Whether a gradient flows to some operands only.
-        self.mixed = 0 < len(self.differentiable) < self.arity
-        self.opcode = len(TABLE)
-        if name in BY_NAME:
-            raise OptionError(f"primitive {name} exists already; choose another name")
-        TABLE.append(self)
-        if internal:
-            return
-        BY_NAME[name] = self
-        for method in (name, *aliases):
-            if not hasattr(Operand, method):
-                setattr(Operand, method, _method(self))
-
-    def __call__(self, *operands: Any) -> Any:
-        """Apply the primitive to floats, `Value`s, conditions, or arrays and lists of them (element by element)."""
-        if len(operands) != self.arity:
-            raise InputError(f"{self.name} takes {self.arity} operands, got {len(operands)}")
-        for operand in operands:
-            if isinstance(operand, Operand):
-                for other in operands:
-                    if isinstance(other, (np.ndarray, list, tuple)):
-                        return self._elementwise(operands)
-                return operand.apply(self, operands)
-        for operand in operands:
-            if isinstance(operand, (np.ndarray, list, tuple)):
-                return self._elementwise(operands)
-        try:
-            return self.evaluate(*map(number, operands))
-        except FlatgradError:
-            raise
-        except ARITHMETIC_ERRORS as error:
-            if self.total is not None and traces_without_faults():
-                return self.total.evaluate(*map(number, operands))
-            raise self.error(error, operands, locate(call_site(2))) from None
-
-    def __repr__(self) -> str:
-        return f"<primitive {self.name}: {self.kinds}>"
-
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        return _by_name, (self.name,)
-
-    def __fingerprint__(self) -> tuple[Any, ...]:
-        """What decides what becomes of a program with this primitive: see `compiler/machine/fingerprint.py`."""
-        faults = self.raises, self.fault, self.total
-        facts = self.commutative, self.identity, self.slow, self.decided_by, self.internal
-        rules = self.partials, self.selects, *facts
-        return self.name, self.kinds, self.evaluate, rules, faults
-
-    def _elementwise(self, operands: Sequence[Any]) -> Any:
-        arrays = [np.asarray(o, dtype=object) if isinstance(o, (list, tuple)) else o for o in operands]
-        elements = np.frompyfunc(self, self.arity, 1)(*arrays)
-        if isinstance(elements, np.ndarray) and not any(isinstance(e, Operand) for e in elements.flat):
-            return elements.astype(bool if self.result == "b" else float)
-        return elements
-
-    def contribution(self, k: int, gradient: Any, out: Any, operands: Sequence[Any]) -> Any:
-        """What operand `k` receives when the output's gradient is `gradient`.
-
-        Raises `MissingPartialError` where the row gives no partial for this operand.
-        """
-        rule = self.partials[k]
-        if rule is None:
-            raise MissingPartialError(
-                f"{self.name} has no partial with respect to its operand {k}; give its row one, "
-                "or declare it ZERO if no gradient flows there"
-            )
-        if isinstance(rule, _Zero):
-            return 0.0
-        if self.selects:
-            return rule(gradient, out, *operands)
-        return rule(out, *operands) * gradient
-
-    def error(
-        self, error: Exception, operands: Sequence[Any], location: Location | None, hint: str = ""
-    ) -> FlatgradError:
-        """Our exception for `error`, raised by `evaluate(*operands)`: operation, numbers, reason, the user's line."""
-        reason = f"{self.name} needs {self.requires}" if self.requires and type(error) is ValueError else str(error)
-        return arithmetic_error(error, f"{self.applied_to(operands)}: {reason}{hint}{describe(location)}")
-
-    def partial_error(
-        self,
-        error: Exception,
-        k: int,
-        operands: Sequence[Any],
-        location: Location | None,
-        gradient: float | None = None,
-    ) -> FlatgradError:
-        """Our exception for `error`, raised by the rule of operand `k` when the output's gradient was `gradient`."""
-        which = f" with respect to operand {k}" if self.arity > 1 else ""
-        applied = self.applied_to(operands)
-        reason = str(error).partition("\n")[0]
-        if gradient == 0.0:
-            reason += f". No gradient arrives there (it is 0.0): perhaps it is for {_BRANCH} {_SELECT_FIRST}"
-        elif self.remedy and isinstance(error, ZeroDivisionError):
-            reason += f". Remedy: {self.remedy}"
-        return arithmetic_error(error, f"the partial of {applied}{which}: {reason}{describe(location)}")
-
-    def applied_to(self, operands: Sequence[Any]) -> str:
-        """`name(operand, ...)` with the numbers spelled out."""
-        return f"{self.name}({', '.join(repr(_plain(operand)) for operand in operands)})"
-
-
-_BRANCH = "a branch of where that is not taken; where computes and differentiates both."
-_SELECT_FIRST = (
-    "Select the operand, too: in that branch write fg.where(c, x, 1.0) in place of x, with the condition c under which "
-    "it is taken, and 1.0 or another number at which nothing raises"
-)
-
-
-def not_taken(location: Location | None) -> str:
-    """What an error says of an operation whose result only a branch of `where` uses that is not taken."""
-    at = f" ({location})" if location is not None else ""
-    return f". It is computed for {_BRANCH.replace(';', f'{at};')} {_SELECT_FIRST}"
-
-
-#: The rows by opcode, and those that are public functions by name.
-TABLE: list[Primitive] = []
-BY_NAME: dict[str, Primitive] = {}
-
-
-def _by_name(name: str) -> Primitive:
-    return BY_NAME.get(name) or next(row for row in TABLE if row.name == name)
-
-
-def _method(primitive: Primitive) -> Callable[..., Any]:
-    alone = primitive.arity == 1
-
-    def method(self: Operand, *others: Any) -> Any:
-        return self.apply(primitive, (self,)) if alone and not others else primitive(self, *others)
-
-    method.__name__, method.__doc__ = primitive.name, primitive.__doc__
-    return method
-
-
-def _plain(operand: Any) -> Any:
-    return operand if isinstance(operand, (bool, np.bool_)) else float(operand)
-
-
-def number(operand: Any) -> float | bool:
-    """`operand` as a Python float, or as a truth value if it is one.
-
-    Raises:
-        InputError: if it is not a number.
-    """
-    kind = type(operand)
-    if kind is float or kind is bool:
-        return operand  # type: ignore[no-any-return]
-    if isinstance(operand, np.bool_):
-        return bool(operand)
-    if isinstance(operand, (str, bytes, complex, np.complexfloating)) or not (
-        hasattr(kind, "__float__") or hasattr(kind, "__index__")
-    ):
-        raise InputError(f"expected a number, got {kind.__name__} {operand!r:.60}")
-    try:
-        return float(operand)
-    except FlatgradError:
-        raise  # of a Value, which says what to do instead
-    except (TypeError, ValueError) as error:
-        raise InputError(f"expected a number, got {kind.__name__} {operand!r:.60}: {error}") from None
-    except OverflowError as error:
-        raise arithmetic_error(error, f"{kind.__name__} {str(operand)[:20]}... does not fit a float") from None
 
 
 def _power_slope(out: Any, a: Any, k: Any) -> Any:

@@ -11,7 +11,7 @@ import flatgrad as fg
 from flatgrad.compiler.languages.spellings import PYTHON
 from flatgrad.compiler.program import adjoint
 from flatgrad.compiler.program.spelling import PRODUCT, Spelling
-from flatgrad.runtime import primitives
+from flatgrad.runtime import primitive, primitives
 from flatgrad.runtime.primitives import BY_NAME, TABLE, ZERO, Primitive
 from tests import symbolic
 from tests.bits import bits
@@ -261,14 +261,14 @@ def test_an_identity_element_changes_no_bit(row):
 def new_row():
     """Add rows to the table for one test."""
     before = len(TABLE)
-    methods = set(vars(primitives.Operand))
+    methods = set(vars(primitive.Applicable))
     yield Primitive
     for row in TABLE[before:]:
         PYTHON.pop(row, None)
         BY_NAME.pop(row.name, None)
     del TABLE[before:]
-    for name in set(vars(primitives.Operand)) - methods:
-        delattr(primitives.Operand, name)
+    for name in set(vars(primitive.Applicable)) - methods:
+        delattr(primitive.Applicable, name)
     adjoint.template.cache_clear()
 
 

@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from ...runtime.errors import ARITHMETIC_ERRORS
-from ...runtime.primitives import not_taken, where
+from ...runtime.primitives import where
+from ...runtime.wording import not_taken
 from .groups import grouped
 
 
