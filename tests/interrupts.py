@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import flatgrad
-from flatgrad.compiler import routine
+from flatgrad.compiler import stats
 from flatgrad.compiler.machine import native
 from flatgrad.runtime import backward, tracing
 
@@ -132,7 +132,7 @@ def assert_settled(*locks):
     """Nothing is left behind: no recorder, no pause of the collector, no lock that another thread would wait for."""
     assert not tracing.active
     assert gc.isenabled()
-    every = (backward._lock, native._lock, routine._count_lock, *locks)
+    every = (backward._lock, native._lock, stats._count_lock, *locks)
     assert _other_thread.submit(_can_be_taken, every).result(30)
 
 

@@ -25,6 +25,8 @@ PARTS = [
     "compiler.options",
     "compiler.stage",
     "compiler.printing",
+    "compiler.checks",
+    "compiler.stats",
     "compiler.routine",
     "compiler.stages",
     "compiler.pairs",

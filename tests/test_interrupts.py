@@ -19,7 +19,7 @@ BACKENDS = ["python", "numpy", "native"]
 #: minutes, every line once.
 CRITICAL = {
     "/runtime/atomic.py", "/runtime/backward.py", "/compiler/kernel.py",
-    "/compiler/routine.py", "/compiler/languages/loader.py", "/runtime/tracing.py",
+    "/compiler/routine.py", "/compiler/stats.py", "/compiler/languages/loader.py", "/runtime/tracing.py",
     "/runtime/value.py", "/compiler/transforms.py", "/nn/step.py", "/nn/native_loop.py", "/nn/train.py",
 }  # fmt: skip
 EVERY_LINE = os.environ.get("FLATGRAD_INTERRUPTS") == "all"

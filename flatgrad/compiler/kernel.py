@@ -14,13 +14,15 @@ from typing import Any
 from ..runtime.errors import ARITHMETIC_FAULTS, InputError, OptionError
 from ..runtime.files import write_atomically
 from ..runtime.value import Value
+from .checks import as_list
 from .languages.loader import collector_paused
 from .loops.array_program import ArrayProgram
 from .machine.functions import NOTE
 from .pairs import PairStages
 from .program.program import Program
-from .routine import KernelStats, Routine, as_list
+from .routine import Routine
 from .stages import JointStages
+from .stats import KernelStats
 
 _new = object.__new__
 

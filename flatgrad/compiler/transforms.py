@@ -26,6 +26,7 @@ from .calls.arguments import Arguments, placeholders
 from .calls.binding import MISS, Binder, Signature, make_binder, make_builtin
 from .calls.captured import Called, Captured, Variants, trace_settled
 from .calls.writes import Containers, Write, check, check_shared, write, writes_of
+from .checks import as_list
 from .kernel import Kernel
 from .languages.loader import collector_paused
 from .machine.builtin import watch
@@ -35,8 +36,8 @@ from .pairs import PairStages
 from .program.names import Namer, identifier, outer_names
 from .program.program import Group, Program
 from .program.trace import Trace, Traced, trace_function, trace_graph
-from .routine import KernelStats, as_list
 from .stages import JointStages
+from .stats import KernelStats
 
 
 class HasParameters(Protocol):

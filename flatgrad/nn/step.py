@@ -14,6 +14,7 @@ import numpy as np
 
 from ..compiler.calls.arguments import Arguments
 from ..compiler.calls.captured import Called, Captured
+from ..compiler.checks import as_list
 from ..compiler.languages.loader import LoadedModule, collector_paused
 from ..compiler.languages.training import emit_step_numbers
 from ..compiler.options import Options
@@ -24,7 +25,7 @@ from ..compiler.program.passes import ARRAY_PASSES, run_passes
 from ..compiler.program.passes.constants import fold_constants
 from ..compiler.program.program import Group, Program
 from ..compiler.program.trace import Trace
-from ..compiler.routine import Routine, as_list
+from ..compiler.routine import Routine
 from ..compiler.stage import stage
 from ..compiler.stages import Stages
 from ..compiler.transforms import GradFunction, Transformed

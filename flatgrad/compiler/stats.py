@@ -1,0 +1,55 @@
+"""`KernelStats`: sizes and times of a kernel."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, dataclass
+
+from ..runtime.forks import in_child
+
+#: Reentrant, because a signal handler may call a kernel.
+_count_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _count_lock
+    _count_lock = threading.RLock()
+
+
+in_child(_renew_lock)
+
+
+@dataclass
+class KernelStats:
+    """Sizes of a kernel's program, and the seconds that making it took.
+
+    Attributes:
+        inputs, outputs, constants: how many numbers go in, come out, and stand in the program.
+        equations: all equations, of which `primal` compute the outputs and `adjoint` the gradients.
+        lines: of generated source.
+        trace_seconds, compile_seconds: from function to program, and from program to loaded kernel.
+        replays: how many calls were done again, equation by equation, since something might have raised in them. A
+            kernel whose calls often are is slow.
+    """
+
+    inputs: int
+    outputs: int
+    constants: int
+    primal: int
+    adjoint: int
+    lines: int
+    trace_seconds: float
+    compile_seconds: float
+    replays: int = 0
+
+    def count_replay(self) -> None:
+        """Count a call that is done again."""
+        with _count_lock:
+            self.replays += 1
+
+    @property
+    def equations(self) -> int:
+        return self.primal + self.adjoint
+
+    def as_dict(self) -> dict[str, int | float]:
+        return {**asdict(self), "equations": self.equations}
