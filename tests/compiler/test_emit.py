@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
+from flatgrad.compiler.languages import locals
 from flatgrad.compiler.languages import python as emitter
 from tests.bits import ARITHMETIC, assert_same
 from tests.programs import assert_agrees, by_interpreter, flatgrad_outcome, long_chains, possible_errors, programs
@@ -31,7 +32,7 @@ WIDTH = 100
 def reused_names():
     """Every program reuses its locals, as very large ones do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(emitter, "_NAMED", 0)
+        patch.setattr(locals, "_NAMED", 0)
         yield
 
 

@@ -7,7 +7,7 @@ import re
 from ..loops.array_program import ArrayProgram
 from ..program.names import Names
 from ..program.program import grouped
-from .python import signature
+from .preamble import signature
 
 #: Names that the source itself gives to something.
 _OWN = re.compile(r"memory|truths|given|view|idle|np|run|fault|len|([avtmr]|table|chosen|lanes|in)\d+")

@@ -26,7 +26,8 @@ from ..loops.views import Sources, row_major
 from ..program.spelling import WIDTH, Text, filled, python_number, safe_comment
 from .calling import argument_names, bring_in, idle_workspaces, with_workspace
 from .contraction import Product, contraction_of
-from .python import Preamble, docstring, emit_function, signature
+from .preamble import Preamble, docstring, signature
+from .python import emit_function
 from .spellings import NUMPY, NUMPY_FAST, NUMPY_FAULTS, UFUNCS
 
 #: Up to so many terms are folded one by one; more are collected as rows and reduced.

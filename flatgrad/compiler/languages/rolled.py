@@ -20,8 +20,10 @@ from ..loops.grammar import Addresses, Block, Fold, Read, Segment, Statement
 from ..loops.views import Piece, Source, Sources, pieces, places_among, repetitions
 from ..program.names import Names
 from ..program.spelling import ARITHMETIC, GLUE, WIDTH, Text, called, index, joined, safe_comment, variable, wrapped
+from .inlining import named_positions
 from .numpy import ArrayFunction
-from .python import Preamble, docstring, emit_function, named_positions, signature
+from .preamble import Preamble, docstring, signature
+from .python import emit_function
 
 #: A block of more equations becomes a function of its own.
 _BLOCK = 40

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..languages.calling import argument_names, bring_in, idle_workspaces, with_workspace
 from ..languages.numpy import ArrayFunction, Emitted
-from ..languages.python import docstring, signature
+from ..languages.preamble import docstring, signature
 from ..loops.array_program import ArrayProgram
 from ..program.spelling import filled, safe_comment
 from .llvm import NativeCode, emit_llvm
