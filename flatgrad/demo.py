@@ -19,11 +19,10 @@ from tqdm.auto import tqdm
 
 from .compiler.machine import native
 from .nn import MLP, SGD, Progress, fit, linear_decay, plot_decision_boundary
-from .nn.data import make_moons
+from .nn.data import Array, make_moons
+from .nn.plots import new_figure
 from .runtime.errors import MissingExtraError
 from .runtime.value import Value
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 STEPS = 100
 PUBLISHED = {0: 0.8958441028683222, 99: 0.010978370135492717}
@@ -139,12 +138,8 @@ def draw(model: MLP, folder: Path) -> Path:
     Raises:
         MissingExtraError: if Matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no window, whatever the machine has
-    except ImportError:
-        raise MissingExtraError("pictures need Matplotlib: pip install 'flatgrad[plot]'") from None
     X, labels = points()
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = new_figure(6.4, 4.8)
     plot_decision_boundary(model, X, labels, ax=figure.subplots())
     path = folder / "moons.png"
     figure.savefig(path, dpi=150)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ import numpy as np
 from ..runtime.errors import InputError, OptionError
 from ..runtime.primitives import BY_NAME
 from ..runtime.value import Value
-from .module import Module
+from .module import Module, unique
 
 Activation = str | Callable[[Any], Any]
 #: An int begins a sequence of draws of its own; a `random.Random` is drawn from; None draws from Python's global one.
@@ -98,8 +99,8 @@ class Neuron(Module):
         return out
 
     def parameters(self) -> list[Value]:
-        own = [*self.w, self.b]
-        return [*own, *self.activation.parameters()] if isinstance(self.activation, Module) else own
+        further: list[Value] = self.activation.parameters() if isinstance(self.activation, Module) else []
+        return [*self.w, self.b, *further]
 
     def __repr__(self) -> str:
         return f"{self._kind()}Neuron({len(self.w)})"
@@ -147,7 +148,7 @@ class Layer(Module):
 
     def parameters(self) -> list[Value]:
         # Neurons may share an activation that has parameters.
-        return list({id(p): p for neuron in self.neurons for p in neuron.parameters()}.values())
+        return unique(p for neuron in self.neurons for p in neuron.parameters())
 
     def __repr__(self) -> str:
         return f"Layer of [{', '.join(str(neuron) for neuron in self.neurons)}]"
@@ -163,12 +164,10 @@ class MLP(Module):
     Args:
         nin: the number of inputs.
         nouts: the number of neurons of each layer; the last is the output layer.
-        activation: of the hidden layers: "relu", "tanh", "sigmoid", "softplus", "linear", the name of any other
-            primitive of one operand, or a function of a `Value`.
-        output: the activation of the output layer, likewise. The losses that take logits want "linear".
+        activation: of the hidden layers, as for `Neuron`.
+        output: of the output layer, as for `Neuron`. The losses that take logits expect "linear".
         init: "uniform" (micrograd's), "he" or "xavier", see the module's text.
-        seed: begins a sequence of random numbers for this model alone (`random.Random(seed)`). Without it the weights
-            are drawn from Python's global `random`, in micrograd's order.
+        seed: where random numbers come from; by default Python's global `random`, in micrograd's order.
 
     Raises:
         OptionError: for a size below one, no layer, an unknown activation or initialisation.
@@ -194,25 +193,23 @@ class MLP(Module):
     ) -> None:
         if not isinstance(nouts, Iterable):
             raise InputError(f"nouts: expected a list with the size of each layer, such as [16, 16, 1], got {nouts!r}")
-        sizes = [
-            _size(_ONE_INPUT, "nin", nin),
-            *(_size(_ONE_NEURON, f"nouts[{k}]", nout) for k, nout in enumerate(nouts)),
-        ]
-        last = len(sizes) - 2
-        if last < 0:
+        sizes = [_size(_ONE_INPUT, "nin", nin)]
+        sizes += [_size(_ONE_NEURON, f"nouts[{k}]", nout) for k, nout in enumerate(nouts)]
+        if len(sizes) == 1:
             raise OptionError("nouts: a model needs at least one layer, such as [1]")
-        hidden, final = _function(activation), _function(output)
+        activations = [_function(activation)] * (len(sizes) - 2) + [_function(output)]
         source = None if seed is None else _source(seed)
         self.layers = [
-            Layer(sizes[k], sizes[k + 1], activation=final if k == last else hidden, init=init, seed=source)
-            for k in range(last + 1)
+            Layer(*pair, activation=function, init=init, seed=source)
+            for pair, function in zip(pairwise(sizes), activations, strict=True)
         ]
 
     def __call__(self, x: Iterable[Any]) -> Any:
-        """The last layer's output for `nin` inputs, numbers or `Value`s: a list, or a `Value` if it is one.
+        """The last layer's output, a list, or a `Value` if it is one.
 
         Args:
-            x: a list, tuple or array of shape `(nin,)`; where `nin` is 1, the input itself will do.
+            x: `nin` numbers or `Value`s: a list, tuple or array of shape `(nin,)`; where `nin` is 1, also the input
+                itself.
 
         Raises:
             InputError: for another number of inputs, or for more than one example.
@@ -222,7 +219,7 @@ class MLP(Module):
         return x
 
     def parameters(self) -> list[Value]:
-        return list({id(p): p for layer in self.layers for p in layer.parameters()}.values())
+        return unique(p for layer in self.layers for p in layer.parameters())
 
     def __repr__(self) -> str:
         return f"MLP of [{', '.join(str(layer) for layer in self.layers)}]"
@@ -257,12 +254,12 @@ def _holds_rows(x: list[Any]) -> bool:
     return bool(x) and isinstance(x[0], (list, tuple, np.ndarray))
 
 
-def _size(what: str, name: str, size: Any) -> int:
-    """A number of inputs or neurons; `what` says what is needed, for the error."""
+def _size(need: str, name: str, size: Any) -> int:
+    """A number of inputs or neurons; `need` is what the error says."""
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
         raise InputError(f"{name}: expected an integer, got {type(size).__name__} {size!r:.40}")
     if size < 1:
-        raise OptionError(f"{what}, got {name}={size}")
+        raise OptionError(f"{need}, got {name}={size}")
     return int(size)
 
 

@@ -1,12 +1,12 @@
 """Losses: from predictions and targets to one `Value`.
 
 Every loss takes one prediction and its target, or lists of them (lists, tuples or arrays, nested once where an example
-has several outputs). Predictions and targets are numbers or `Value`s, also of a function that is being traced. A loss
-over several examples is their mean: terms are added from left to right and the sum is multiplied by `1.0 / n`, as in
-micrograd's notebook.
+has several outputs), and returns one `Value`. Predictions and targets are numbers or `Value`s, also of a function that
+is being traced. A loss over several examples is their mean: terms are added from left to right and the sum is
+multiplied by `1.0 / n`, as in micrograd's notebook.
 
-A target that a compiled function takes as an argument gives the same bits as one that is a plain number; only, a number
-that is no target (a class that does not exist) raises, and the argument, which is not known in time, cannot.
+A target may also be an argument of a compiled function: the bits are the same. A number that is no target (a class that
+does not exist) raises an error; an argument cannot, because its number is not there when the function is traced.
 
 Where PyTorch has the loss, its definition is followed, with `reduction="mean"`; the definitions are on
 https://pytorch.org/docs/stable/nn.functional.html#loss-functions.
@@ -15,7 +15,7 @@ https://pytorch.org/docs/stable/nn.functional.html#loss-functions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..runtime.errors import FlatgradError, InputError, OptionError
@@ -29,9 +29,6 @@ def mse(predictions: Any, targets: Any) -> Value:
     Args:
         predictions: one number or `Value`, a list of n of them, or n lists of k.
         targets: numbers or `Value`s, arranged like the predictions.
-
-    Returns:
-        The loss, a `Value`.
 
     Raises:
         InputError: where predictions and targets are arranged differently, are empty, or are not numbers.
@@ -93,9 +90,6 @@ def hinge(scores: Any, labels: Any) -> Value:
         scores: one number or `Value`, or a list of n of them.
         labels: -1 or +1 for each.
 
-    Returns:
-        The loss, a `Value`.
-
     Raises:
         InputError: for labels other than -1 and +1; where scores and labels differ in number, or there are none.
 
@@ -122,9 +116,6 @@ def binary_cross_entropy(logits: Any, targets: Any) -> Value:
     Args:
         logits: one number or `Value`, or a list of n of them: the model's linear output, before any sigmoid.
         targets: for each the class 0 or 1, or a probability in between.
-
-    Returns:
-        The loss, a `Value`.
 
     Raises:
         InputError: for targets outside [0, 1]; where logits and targets differ in number, or there are none.
@@ -160,9 +151,6 @@ def cross_entropy(logits: Any, targets: Any) -> Value:
             An index may be a `Value`, such as an argument of a traced function; one that names no class makes the loss
             NaN.
 
-    Returns:
-        The loss, a `Value`.
-
     Raises:
         InputError: for an index that is no class, probabilities outside [0, 1] or not k in number; where logits and
             targets differ in number, or there are none.
@@ -173,17 +161,17 @@ def cross_entropy(logits: Any, targets: Any) -> Value:
         >>> cross_entropy([[1000.0, 0.0], [0.0, 1000.0]], [0, 0]).data
         500.0
     """
-    rows, given = _plain(logits), _plain(targets)
+    rows, classes = _plain(logits), _plain(targets)
     if not isinstance(rows, list):
         raise InputError("cross_entropy: logits are a list with one number per class, or a list of such lists")
     if not rows or not isinstance(_plain(rows[0]), list):
-        return _cross_entropy(rows, given, "")
-    if not isinstance(given, list) or len(given) != len(rows):
-        count = f"{len(given)} targets" if isinstance(given, list) else "one target"
+        return _cross_entropy(rows, classes, "")
+    if not isinstance(classes, list) or len(classes) != len(rows):
+        count = f"{len(classes)} targets" if isinstance(classes, list) else "one target"
         raise InputError(f"cross_entropy: {len(rows)} examples, but {count}; give one target per example")
     width = len(_plain(rows[0]))
     losses = []
-    for k, (row, target) in enumerate(zip(rows, given, strict=True)):
+    for k, (row, target) in enumerate(zip(rows, classes, strict=True)):
         row = _plain(row)
         if not isinstance(row, list) or len(row) != width:
             raise InputError(f"cross_entropy: example {k} has not {width} logits as the first one has")
@@ -194,11 +182,10 @@ def cross_entropy(logits: Any, targets: Any) -> Value:
 def l1(parameters: Any) -> Value:
     """The sum of absolute values, `sum(|p|)`: a penalty that drives parameters to 0 (the lasso of Tibshirani, 1996).
 
+    There is no factor: `loss + 1e-4 * nn.l1(model)`.
+
     Args:
         parameters: a Module, or a list of numbers or `Value`s.
-
-    Returns:
-        The sum, a `Value`, without any factor: `loss + 1e-4 * nn.l1(model)`.
 
     Raises:
         InputError: if there are none.
@@ -214,15 +201,7 @@ def l2(parameters: Any) -> Value:
     """The sum of squares, `sum(p * p)`: the penalty of micrograd's notebook, `loss + 1e-4 * nn.l2(model)`.
 
     There is no factor 1/2, so the gradient is `2 * p`: `c * l2` does what weight decay of `2 * c` does in plain SGD.
-
-    Args:
-        parameters: a Module, or a list of numbers or `Value`s.
-
-    Returns:
-        The sum, a `Value`.
-
-    Raises:
-        InputError: if there are none.
+    Argument and errors are those of `l1`.
 
     Example:
         >>> l2([1.0, -2.0]).data
@@ -291,8 +270,7 @@ def _square(x: Any) -> Any:
 
 
 def _mean(losses: Sequence[Value]) -> Value:
-    mean: Value = _total(losses) * (1.0 / len(losses)) if len(losses) > 1 else losses[0]
-    return mean
+    return _total(losses) * (1.0 / len(losses)) if len(losses) > 1 else losses[0]
 
 
 def _total(terms: Sequence[Value]) -> Value:
@@ -324,12 +302,12 @@ def _pairs(
 
 
 def _parameters(loss: str, parameters: Any) -> list[Value]:
-    found = parameters.parameters() if callable(getattr(parameters, "parameters", None)) else parameters
-    if isinstance(found, (Value, float, int)):
-        found = [found]
-    if isinstance(found, (str, bytes, dict)) or not isinstance(found, Iterable):
+    items = parameters.parameters() if callable(getattr(parameters, "parameters", None)) else parameters
+    if isinstance(items, (Value, float, int)):
+        items = [items]
+    if isinstance(items, (str, bytes, dict)) or not isinstance(items, Iterable):
         raise InputError(f"{loss}: expected a Module or a list of Values, got {type(parameters).__name__}")
-    values = [_value(loss, "parameters", p) for p in found]
+    values = [_value(loss, "parameters", item) for item in items]
     if not values:
         raise InputError(f"{loss}: there are no parameters")
     return values
@@ -346,10 +324,7 @@ def _plain(item: Any) -> Any:
 
 def _value(loss: str, what: str, item: Any) -> Value:
     """A prediction as a `Value`, so that the arithmetic of a loss is that of `Value`s in any case."""
-    try:
-        return as_value(item)  # type: ignore[no-any-return]
-    except FlatgradError as error:
-        raise InputError(f"{loss}: {what}: {error}") from None
+    return _converted(as_value, loss, what, item)  # type: ignore[no-any-return]
 
 
 def _operand(loss: str, what: str, item: Any) -> Any:
@@ -357,7 +332,11 @@ def _operand(loss: str, what: str, item: Any) -> Any:
 
 
 def _number(loss: str, what: str, item: Any) -> float:
+    return float(_converted(number, loss, what, item))
+
+
+def _converted(convert: Callable[[Any], Any], loss: str, what: str, item: Any) -> Any:
     try:
-        return float(number(item))
+        return convert(item)
     except FlatgradError as error:
         raise InputError(f"{loss}: {what}: {error}") from None

@@ -44,28 +44,28 @@ class Module(Counted):
 
     def parameters(self) -> list[Value]:
         """The `Value`s to train, each once, always in the same order."""
-        found: dict[int, Value] = {}
-        for entry in _walk(self, follow_parameters=True):
-            for value in entry.values:
-                if entry.given or (value._primitive is None and not isinstance(value, TracedValue)):
-                    found.setdefault(id(value), value)
-        return list(found.values())
+        return unique(
+            value
+            for entry in _walk(self, follow_parameters=True)
+            for value in entry.values
+            if entry.is_parameters or (value._primitive is None and not isinstance(value, TracedValue))
+        )
 
     def named_parameters(self) -> Iterator[tuple[str, Value]]:
         """The parameters with their names, in the order of `parameters()`, each once.
 
         A name is the way to the parameter: attributes, indices and keys, joined by dots, such as
         `"layers.0.neurons.3.w.1"`. A parameter that no attribute leads to is called `"parameters.K"`, where K is its
-        place in `parameters()`.
+        index in `parameters()`.
 
         Example:
             >>> from flatgrad.nn import MLP
             >>> [name for name, _ in MLP(2, [1]).named_parameters()]
             ['layers.0.neurons.0.w.0', 'layers.0.neurons.0.w.1', 'layers.0.neurons.0.b']
         """
-        place = {id(value): k for k, value in enumerate(self._unique_parameters())}
-        named = [pair for entry in self._entries() for pair in entry.named_values()]
-        yield from sorted(named, key=lambda pair: place[id(pair[1])])
+        index = {id(value): k for k, value in enumerate(unique(self.parameters()))}
+        pairs = [pair for entry in self._entries() for pair in entry.named_values()]
+        yield from sorted(pairs, key=lambda pair: index[id(pair[1])])
 
     def zero_grad(self) -> None:
         """Set the gradient of every parameter to 0."""
@@ -109,7 +109,8 @@ class Module(Counted):
             unknown = [str(name) for name in state if name not in entries]
             problems += [f"missing from the state: {_listed(missing)}"] if missing else []
             problems += [f"not in the model: {_listed(unknown)}"] if unknown else []
-        loaded: list[tuple[_Entry, list[float]]] = []
+        values: list[Value] = []
+        data: list[float] = []
         wrong: list[str] = []
         for name, entry in entries.items():
             if name in state:
@@ -120,7 +121,8 @@ class Module(Counted):
                     continue
                 if array.shape != entry.shape:
                     wrong.append(f"{name} (shape {array.shape} in the state, {entry.shape} in the model)")
-                loaded.append((entry, array.ravel().tolist()))
+                values += entry.values
+                data += array.ravel().tolist()
         problems += [f"unfit: {_listed(wrong)}"] if wrong else []
         if problems:
             raise InputError(
@@ -130,8 +132,7 @@ class Module(Counted):
             )
         if active and recorder() is not None:
             raise forbidden("loading parameters", "Load them outside of the compiled function.")
-        values = [value for entry, _ in loaded for value in entry.values]
-        setting(values, "_data", [number for _, numbers in loaded for number in numbers])()
+        setting(values, "_data", data)()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the numbers of all parameters to a file, `.npz` or `.safetensors` by its suffix.
@@ -207,37 +208,38 @@ class Module(Counted):
         """Kind and shape for the one line that this takes in a summary; None: its parts take lines of their own."""
         return None
 
-    def _unique_parameters(self) -> list[Value]:
-        return list({id(value): value for value in self.parameters()}.values())
-
     def _entries(self) -> list[_Entry]:
         """The parameters, each once, gathered into named arrays, in the order of `parameters()`.
 
-        An array is kept whole if all its elements are parameters that no earlier array holds; of others the elements
+        An array stays whole if all its elements are parameters that no earlier array holds; of others, the elements
         that are left stand alone.
         """
-        parameters = self._unique_parameters()
-        place = {id(value): k for k, value in enumerate(parameters)}
+        parameters = unique(self.parameters())
+        index = {id(value): k for k, value in enumerate(parameters)}
+        rest = set(index)
         entries: list[_Entry] = []
-        placed: set[int] = set()
 
         def take(entry: _Entry) -> None:
-            placed.update(map(id, entry.values))
+            rest.difference_update(map(id, entry.values))
             entries.append(entry)
 
         for entry in _walk(self):
-            new = {id(value) for value in entry.values if id(value) in place} - placed
-            if len(new) == len(entry.values):
+            if len(rest & set(map(id, entry.values))) == len(entry.values):
                 take(entry)
-            elif new:
-                for name, value in entry.named_values():
-                    if id(value) in new and id(value) not in placed:
-                        take(_Entry(name, (), [value], entry.part))
+                continue
+            for name, value in entry.named_values():
+                if id(value) in rest:
+                    take(_Entry(name, (), [value], entry.part))
         for k, value in enumerate(parameters):
-            if id(value) not in placed:
+            if id(value) in rest:
                 take(_Entry(f"parameters.{k}", (), [value]))
-        entries.sort(key=lambda entry: place[id(entry.values[0])])
+        entries.sort(key=lambda entry: index[id(entry.values[0])])
         return _with_different_names(entries)
+
+
+def unique(values: Iterable[Value]) -> list[Value]:
+    """The values in order, each once."""
+    return list({id(value): value for value in values}.values())
 
 
 class _Part(NamedTuple):
@@ -254,7 +256,7 @@ class _Entry(NamedTuple):
     shape: tuple[int, ...]
     values: list[Value]
     part: _Part | None = None
-    given: bool = False  # a module of the user's named these as its parameters
+    is_parameters: bool = False  # the result of a `parameters()` of the user's
 
     def named_values(self) -> Iterator[tuple[str, Value]]:
         for index, value in zip(np.ndindex(self.shape), self.values, strict=True):
@@ -266,18 +268,16 @@ def _walk(root: Any, follow_parameters: bool = False) -> Iterator[_Entry]:
 
     With `follow_parameters`, a module inside that has a `parameters()` of its own is asked for them, and not searched.
     """
-    seen: set[int] = set()
-    kept: list[Any] = []  # what the ids in `seen` belong to: lists made here must not be collected meanwhile
+    visited: dict[int, Any] = {}  # by identity; lists made here must not be collected meanwhile
     stack: list[tuple[str, Any, _Part | None]] = [("", root, None)]
     while stack:
         name, item, part = stack.pop()
         if isinstance(item, Value):
             yield _Entry(name, (), [item], part)
             continue
-        if id(item) in seen:
+        if id(item) in visited:
             continue
-        seen.add(id(item))
-        kept.append(item)
+        visited[id(item)] = item
         children: Iterable[tuple[Any, Any]]
         if isinstance(item, np.ndarray):
             if item.dtype != object:
@@ -297,7 +297,7 @@ def _walk(root: Any, follow_parameters: bool = False) -> Iterator[_Entry]:
             children = item.items()
         elif not isinstance(item, type) and callable(getattr(item, "parameters", None)):
             if follow_parameters and item is not root and getattr(type(item), "parameters", 0) is not Module.parameters:
-                yield _Entry(name, (), list(item.parameters()), given=True)
+                yield _Entry(name, (), list(item.parameters()), is_parameters=True)
                 continue
             if part is None and isinstance(item, Module):
                 outline = item._outline()
@@ -321,26 +321,20 @@ def _elements(items: list[Any] | tuple[Any, ...]) -> tuple[tuple[int, ...], list
 
 def _with_different_names(entries: list[_Entry]) -> list[_Entry]:
     """Keys such as 1 and "1" lead to equal names; the later one gets a number."""
-    taken: set[str] = set()
-    different = []
+    by_name: dict[str, _Entry] = {}
     for entry in entries:
         name, count = entry.name, 1
-        while name in taken:
+        while name in by_name:
             count += 1
             name = f"{entry.name}~{count}"
-        taken.add(name)
-        different.append(entry._replace(name=name))
-    return different
+        by_name[name] = entry._replace(name=name)
+    return list(by_name.values())
 
 
-def _floats(numbers: Any) -> Array:
-    """An entry of a state as an array of floats.
-
-    Raises:
-        InputError: if it is not made of numbers.
-    """
+def _floats(entry: Any) -> Array:
+    """An entry of a state as an array of floats; an `InputError` if it is not made of numbers."""
     try:
-        array = np.asarray(numbers)
+        array = np.asarray(entry)
     except ValueError:
         raise InputError("not an array: its rows differ in length") from None
     if array.dtype.kind == "O":

@@ -11,11 +11,11 @@ import numpy as np
 from ..compiler.transforms import compile
 from ..runtime.errors import InputError, MissingExtraError, OptionError, ProgramError
 from ..runtime.value import Value
+from .data import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Array = np.ndarray[Any, np.dtype[Any]]
+    from matplotlib.figure import Figure
 
 #: Okabe and Ito's colours, which people with any colour vision tell apart, and with each a shape for the points.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#6A51A3")
@@ -99,10 +99,10 @@ def plot_decision_boundary(
         if won.any() and not won.all() and not (len(classes) == 2 and k == 0):
             ax.contour(xs, ys, margin, levels=[0.0], colors=["#404040"], linewidths=1.2, zorder=1)
     for k, (label, name) in enumerate(zip(classes, names, strict=True)):
-        chosen = points[labels == label]
+        members = points[labels == label]
         marker, colour = _MARKERS[k % len(_MARKERS)], _COLOURS[k % len(_COLOURS)]
         ax.scatter(
-            chosen[:, 0], chosen[:, 1], s=34, c=colour, marker=marker, edgecolors="white", linewidths=0.7, label=name,
+            members[:, 0], members[:, 1], s=34, c=colour, marker=marker, edgecolors="white", linewidths=0.7, label=name,
             zorder=2,
         )  # fmt: skip
     ax.set(xlabel=feature_names[0], ylabel=feature_names[1], xlim=(xs[0], xs[-1]), ylim=(ys[0], ys[-1]))
@@ -146,34 +146,32 @@ def plot_history(history: Any, *, ax: Axes | None = None) -> Axes:
     ax = _axes(ax, (6.4, 4.0))
     steps = np.arange(1, len(loss) + 1) / per_epoch
     # The losses of single batches jump: where there are epochs of several steps they stay in the background.
-    behind = epoch_loss.size > 0 and per_epoch > 1
+    in_background = epoch_loss.size > 0 and per_epoch > 1
     if loss.size:
-        label, width, alpha = ("loss of a batch", 0.8, 0.4) if behind else ("loss", 1.6, 1.0)
+        label, width, alpha = ("loss of a batch", 0.8, 0.4) if in_background else ("loss", 1.6, 1.0)
         marker = "o" if len(loss) == 1 else ""
         ax.plot(steps, loss, color=_COLOURS[0], marker=marker, linewidth=width, alpha=alpha, label=label)
-    if behind or (epoch_loss.size and not loss.size):
+    if in_background or (epoch_loss.size and not loss.size):
         _plot_epochs(ax, epoch_loss, _COLOURS[0], "loss")
     if validation.size:
         _plot_epochs(ax, validation, _COLOURS[1], "validation loss")
-    shown = np.concatenate([loss, epoch_loss, validation])
-    shown = shown[np.isfinite(shown)]
-    if shown.size and shown.min() > 0 and shown.max() / shown.min() > _LOGARITHMIC_FROM:
+    losses = np.concatenate([loss, epoch_loss, validation])
+    losses = losses[np.isfinite(losses)]
+    if losses.size and losses.min() > 0 and losses.max() / losses.min() > _LOGARITHMIC_FROM:
         ax.set_yscale("log")
     ax.set(xlabel="epoch" if epochs else "step", ylabel="loss")
     ax.grid(True, color="#e4e4e4", linewidth=0.8)
     ax.set_axisbelow(True)
     lines, labels = ax.get_legend_handles_labels()
-    drawn = {name: values for name, values in metrics.items() if values.size}
-    if drawn:
+    metrics = {name: values for name, values in metrics.items() if values.size}
+    if metrics:
         right = ax.twinx()
-        for k, (name, values) in enumerate(drawn.items(), start=2):
+        for k, (name, values) in enumerate(metrics.items(), start=2):
             _plot_epochs(right, values, _COLOURS[k % len(_COLOURS)], name, "--")
-        right.set_ylabel(", ".join(drawn) if len(drawn) <= 3 else "metrics")
-        lines, labels = (
-            [*old, *new] for old, new in zip((lines, labels), right.get_legend_handles_labels(), strict=True)
-        )
+        right.set_ylabel(", ".join(metrics) if len(metrics) <= 3 else "metrics")
+        more_lines, more_labels = right.get_legend_handles_labels()
         # The axes at the right are drawn last, so the legend belongs there to lie above all lines.
-        right.legend(lines, labels, loc="best", framealpha=0.9)
+        right.legend([*lines, *more_lines], [*labels, *more_labels], loc="best", framealpha=0.9)
     else:
         ax.legend(framealpha=0.9)
     return ax
@@ -189,6 +187,18 @@ def _need_matplotlib() -> None:
         import matplotlib  # noqa: F401 - whether it is there, before anything is computed
     except ImportError:
         raise MissingExtraError("pictures need Matplotlib: pip install 'flatgrad[plot]'") from None
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A Matplotlib figure of a size in inches, without `pyplot`: it opens no window.
+
+    Raises:
+        MissingExtraError: if Matplotlib is not installed.
+    """
+    _need_matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
@@ -252,13 +262,13 @@ def _scores(model: Callable[[list[float]], Any], xs: Array, ys: Array) -> Array:
     except Exception:
         # It branches on numbers or leads through other libraries. Called as it is it works, or raises what is wrong.
         evaluate = model
-    rows = [_numbers(evaluate(point)) for point in points]
+    rows = [_floats_of(evaluate(point)) for point in points]
     if len(set(map(len, rows))) != 1:
         raise InputError("plot_decision_boundary: the model returns different numbers of scores for different points")
     return np.array(rows, dtype=float).reshape(len(ys), len(xs), -1)
 
 
-def _numbers(scores: Any) -> list[float]:
+def _floats_of(scores: Any) -> list[float]:
     if isinstance(scores, np.ndarray):
         scores = scores.ravel().tolist()
     items = scores if isinstance(scores, (list, tuple)) else [scores]
@@ -272,17 +282,15 @@ def _numbers(scores: Any) -> list[float]:
 
 def _classes(labels: Array, count: int) -> list[Any]:
     """The classes that the model's scores stand for, in order."""
-    found: list[Any] = np.unique(labels).tolist()
-    expected = max(count, 2)
-    candidates: list[list[Any]] = [[-1, 1]] if count == 1 else []
-    candidates.append(list(range(expected)))
-    for candidate in candidates:
-        if set(found) <= set(candidate):
-            return candidate
-    if len(found) != expected:
+    present: list[Any] = np.unique(labels).tolist()
+    indices = list(range(max(count, 2)))
+    for classes in [[-1, 1], indices] if count == 1 else [indices]:
+        if set(present) <= set(classes):
+            return classes
+    if len(present) != len(indices):
         what = "one score, which tells two classes apart" if count == 1 else f"{count} scores, one per class"
-        raise InputError(f"plot_decision_boundary: the model returns {what}, but y has {len(found)} classes")
-    return found
+        raise InputError(f"plot_decision_boundary: the model returns {what}, but y has {len(present)} classes")
+    return present
 
 
 def _margins(scores: Array, threshold: float) -> Array:

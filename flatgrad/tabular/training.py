@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import nn
+from ..nn.plots import new_figure
 from ..runtime.errors import InputError, MissingExtraError, OptionError
 from ..runtime.files import write_atomically
 from .model import Scores, TabularModel, likeliest, parameters_of
@@ -395,11 +396,7 @@ def _write(
 
 
 def _draw(history: nn.History, path: Path) -> Path:
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no window, whatever the machine has
-    except ImportError:
-        raise MissingExtraError("pictures need Matplotlib: pip install 'flatgrad[plot]'") from None
-    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
+    figure = new_figure(7.0, 4.4)
     history.plot(ax=figure.subplots())
     figure.savefig(path, dpi=150)
     return path
