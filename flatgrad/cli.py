@@ -6,6 +6,7 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from . import __version__
@@ -152,8 +153,7 @@ def _train(options: argparse.Namespace) -> int:
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of classes may have letters that a terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
-    names = "target task hidden activation epochs batch_size optimizer lr seed validation ignore categorical"
-    settings = Settings(**{name: getattr(options, name) for name in names.split()})
+    settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
     _, history, _ = train(options.data, settings, options.out, echo=_echo, note=_note)
     if history.interrupted:
         print("flatgrad: interrupted; what was trained until then is written", file=sys.stderr)

@@ -9,14 +9,15 @@ do not have is none of them: 0 for all.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ..runtime.errors import InputError, OptionError
-from .table import Table, as_number, is_missing, listed, suggestion
+from .table import Table, as_number, count_of, is_missing, listed, suggestion
 
 #: A column in which at least this share of the values are numbers is meant to hold numbers.
 _MOSTLY = 0.9
@@ -32,16 +33,47 @@ Note = Callable[[str], Any]
 
 
 @dataclass(frozen=True)
-class NumberColumn:
-    """A column of numbers: one input, `(number - mean) / scale`."""
+class Standardised:
+    """Numbers that a model takes, or returns, as `(number - mean) / scale`."""
 
+    kind: ClassVar = "number"
     name: str
     mean: float
     scale: float
 
-    @property
-    def width(self) -> int:
-        return 1
+    @classmethod
+    def of(cls, name: str, numbers: Sequence[float]) -> Self:
+        """By mean and standard deviation; the latter is exactly 0 if and only if all numbers are the same.
+
+        Raises:
+            InputError: for numbers that are too large, or too close to each other.
+        """
+        if len(set(numbers)) <= 1:
+            return cls(name, numbers[0] if numbers else 0.0, 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, scale = float(np.mean(numbers)), float(np.std(numbers))
+        if not (math.isfinite(mean) and 0 < scale < math.inf):
+            what = "too large, or too close to each other, to be standardised"
+            raise InputError(f"column {name!r}: its numbers are {what}")
+        return cls(name, mean, scale)
+
+    @classmethod
+    def from_dict(cls, item: Mapping[str, Any]) -> Self:
+        """What `Preprocessing.as_dict` described."""
+        name, mean, scale = _text(item["name"]), float(item["mean"]), float(item["scale"])
+        if not (math.isfinite(mean) and 0 < scale < math.inf):
+            raise ValueError(f"mean {mean} and scale {scale}")
+        return cls(name, mean, scale)
+
+    def standardise(self, number: float) -> float:
+        """The number as the model takes or returns it."""
+        return (number - self.mean) / self.scale
+
+
+class NumberColumn(Standardised):
+    """A column of numbers: one input."""
+
+    width = 1
 
     def encode(self, table: Table, note: Note) -> list[list[float]]:
         """The input of each row; 0, the mean, where the number is missing.
@@ -53,13 +85,14 @@ class NumberColumn:
         missing = numbers.count(None)
         if missing:
             note(f"column {self.name!r}: {_rows(missing)} without a number; {self.mean:.6g}, the mean, is taken")
-        return [[0.0 if number is None else (number - self.mean) / self.scale] for number in numbers]
+        return [[0.0 if number is None else self.standardise(number)] for number in numbers]
 
 
 @dataclass(frozen=True)
 class CategoryColumn:
     """A column of texts: one input per category, 1 for the row's own and 0 for the others."""
 
+    kind: ClassVar = "category"
     name: str
     categories: tuple[str, ...]
 
@@ -69,30 +102,23 @@ class CategoryColumn:
 
     def encode(self, table: Table, note: Note) -> list[list[float]]:
         """The inputs of each row; all are 0 for a category that is not known."""
-        place = {category: k for k, category in enumerate(self.categories)}
-        unknown: dict[str, int] = {}
-        encoded = []
-        for text in table.column(self.name):
-            category = _category(text)
-            inputs = [0.0] * len(place)
-            if category in place:
-                inputs[place[category]] = 1.0
-            else:
-                unknown[category] = unknown.get(category, 0) + 1
-            encoded.append(inputs)
+        categories = [_category(text) for text in table.column(self.name)]
+        unknown = Counter(category for category in categories if category not in self.categories)
         if unknown:
             names = listed(["(missing)" if name == _MISSING_CATEGORY else name for name in unknown], 5)
             note(
                 f"column {self.name!r}: {_rows(sum(unknown.values()))} with a category that the training rows do not "
                 f"have ({names}); taken as none of those known"
             )
-        return encoded
+        units = {c: [float(c == other) for other in self.categories] for c in {*categories}}
+        return [units[category] for category in categories]
 
 
 @dataclass(frozen=True)
 class ClassTarget:
     """A target of classes. Two classes: one score, which speaks for the second. More: one score per class."""
 
+    kind: ClassVar = "class"
     name: str
     classes: tuple[str, ...]
 
@@ -101,17 +127,10 @@ class ClassTarget:
         return 1 if len(self.classes) == 2 else len(self.classes)
 
 
-@dataclass(frozen=True)
-class NumberTarget:
-    """A target of numbers, which the model gives as `(number - mean) / scale`."""
+class NumberTarget(Standardised):
+    """A target of numbers: one score."""
 
-    name: str
-    mean: float
-    scale: float
-
-    @property
-    def scores(self) -> int:
-        return 1
+    scores = 1
 
 
 Column = NumberColumn | CategoryColumn
@@ -149,19 +168,12 @@ class Preprocessing:
         return [[number for part in row for number in part] for row in zip(*parts, strict=True)]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `from_dict` makes the same preprocessing of; JSON can hold it."""
-        columns = [
-            {"name": c.name, "kind": "number", "mean": c.mean, "scale": c.scale}
-            if isinstance(c, NumberColumn)
-            else {"name": c.name, "kind": "category", "categories": list(c.categories)}
-            for c in self.columns
-        ]
-        target: dict[str, Any] = {"name": self.target.name}
-        if isinstance(self.target, ClassTarget):
-            target |= {"kind": "class", "classes": list(self.target.classes)}
-        else:
-            target |= {"kind": "number", "mean": self.target.mean, "scale": self.target.scale}
-        return {"columns": columns, "target": target}
+        """A description for JSON, from which `from_dict` makes the same preprocessing."""
+        columns, target = (
+            [{"name": item.name, "kind": item.kind, **asdict(item)} for item in items]
+            for items in (self.columns, [self.target])
+        )
+        return {"columns": columns, "target": target[0]}
 
     @classmethod
     def from_dict(cls, about: Mapping[str, Any]) -> Preprocessing:
@@ -178,7 +190,7 @@ class Preprocessing:
             if len(target.classes) < 2:
                 raise ValueError("fewer than two classes")
         else:
-            target = NumberTarget(_text(item["name"]), *_mean_and_scale(item))
+            target = NumberTarget.from_dict(item)
         if not columns:
             raise ValueError("no columns")
         classes = target.classes if isinstance(target, ClassTarget) else ()
@@ -196,20 +208,13 @@ def _column_from(item: Mapping[str, Any]) -> Column:
         return CategoryColumn(_text(item["name"]), categories)
     if item["kind"] != "number":
         raise ValueError(f"unknown kind of column {item['kind']!r}")
-    return NumberColumn(_text(item["name"]), *_mean_and_scale(item))
+    return NumberColumn.from_dict(item)
 
 
 def _text(item: Any) -> str:
     if not isinstance(item, str):
         raise TypeError(f"expected a text, got {item!r:.40}")
     return item
-
-
-def _mean_and_scale(item: Mapping[str, Any]) -> tuple[float, float]:
-    mean, scale = float(item["mean"]), float(item["scale"])
-    if not (math.isfinite(mean) and 0 < scale < math.inf):
-        raise ValueError(f"mean {mean} and scale {scale}")
-    return mean, scale
 
 
 # --- the target ---------------------------------------------------------------------------------------------------
@@ -221,13 +226,13 @@ def with_target(table: Table, target: str, note: Note) -> Table:
     Raises:
         InputError: if there is no such column, or no row has a value in it.
     """
-    kept = [k for k, text in enumerate(table.column(target)) if not is_missing(text)]
-    missing = len(table) - len(kept)
-    if not kept:
+    rows = [k for k, text in enumerate(table.column(target)) if not is_missing(text)]
+    missing = len(table) - len(rows)
+    if not rows:
         raise InputError(f"{table.name}: the target column {target!r} has no values")
     if missing:
         note(f"{_rows(missing)} without a target ({target!r}) left out")
-    return table.take(kept)
+    return table.take(rows)
 
 
 def task_of(table: Table, target: str) -> str:
@@ -238,7 +243,7 @@ def task_of(table: Table, target: str) -> str:
     """
     if not holds_numbers(table, target, "; correct it, or give --task classify if these are names of classes"):
         return "classify"
-    numbers = {number for number in numbers_of(table, target) if number is not None}
+    numbers = set(present_numbers(table, target))
     few = len(numbers) <= min(_FEW_CLASSES, len(table) // 2)
     whole = all(number == math.floor(number) for number in numbers)
     return "classify" if len(numbers) <= 2 or (few and whole) else "regress"
@@ -265,8 +270,8 @@ def classes_of(table: Table, target: str) -> tuple[list[str], list[int]]:
             f"for classes (at most {_MOST_CLASSES}, and two rows for each)"
             + ("" if None in numbers else "; to predict the number, give --task regress")
         )
-    place = {key: k for k, key in enumerate(classes)}
-    return [names[key] for key in classes], [place[key] for key in keys]
+    index = {key: k for k, key in enumerate(classes)}
+    return [names[key] for key in classes], [index[key] for key in keys]
 
 
 def target_numbers(table: Table, target: str) -> list[float]:
@@ -275,8 +280,7 @@ def target_numbers(table: Table, target: str) -> list[float]:
     Raises:
         InputError: for a text, naming its line; where all numbers are the same.
     """
-    hint = "; to predict texts, give --task classify"
-    numbers = [number for number in numbers_of(table, target, hint) if number is not None]
+    numbers = present_numbers(table, target, "; to predict texts, give --task classify")
     if len(set(numbers)) == 1:
         raise InputError(
             f"{table.name}: the target {target!r} is {numbers[0]:g} in all rows; there is nothing to learn"
@@ -286,8 +290,8 @@ def target_numbers(table: Table, target: str) -> list[float]:
 
 def number_target(name: str, numbers: Sequence[float]) -> NumberTarget:
     """The target for the numbers of the training rows."""
-    mean, scale = _spread(name, numbers)
-    return NumberTarget(name, mean, scale or 1.0)
+    target = NumberTarget.of(name, numbers)
+    return target if target.scale else replace(target, scale=1.0)
 
 
 # --- the features -------------------------------------------------------------------------------------------------
@@ -303,15 +307,15 @@ def kinds_of(
         OptionError: for the target among the columns to ignore.
     """
     for name in (*ignored, *categorical):
-        table.place(name)
+        table.index(name)
     if target in ignored:
         raise OptionError(f"the target {target!r} cannot be ignored")
     kinds: dict[str, str] = {}
-    for place, name in enumerate(table.columns, start=1):
+    for number, name in enumerate(table.columns, start=1):
         if name == target or name in ignored:
             continue
         if not name:
-            note(f"column {place} has no name and is left out")
+            note(f"column {number} has no name and is left out")
             continue
         texts = [text for text in table.column(name) if not is_missing(text)]
         if not texts:
@@ -340,15 +344,14 @@ def columns_for(table: Table, kinds: Mapping[str, str], note: Note) -> tuple[Col
     """
     columns: list[Column] = []
     for name, kind in kinds.items():
-        column: Column | None
+        column: Column
         if kind == "number":
-            numbers = [number for number in numbers_of(table, name) if number is not None]
-            mean, scale = _spread(name, numbers)
-            column = NumberColumn(name, mean, scale) if scale else None
+            column = NumberColumn.of(name, present_numbers(table, name))
+            is_constant = column.scale == 0.0
         else:
-            categories = sorted({_category(text) for text in table.column(name)})
-            column = CategoryColumn(name, tuple(categories)) if len(categories) > 1 else None
-        if column is None:
+            column = CategoryColumn(name, tuple(sorted({_category(text) for text in table.column(name)})))
+            is_constant = column.width == 1
+        if is_constant:
             note(f"column {name!r} is the same in all training rows and is left out")
         else:
             columns.append(column)
@@ -393,15 +396,9 @@ def numbers_of(table: Table, column: str, hint: str = "") -> list[float | None]:
     return numbers
 
 
-def _spread(name: str, numbers: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation; the latter is exactly 0 if and only if all numbers are the same."""
-    if len(set(numbers)) <= 1:
-        return (numbers[0] if numbers else 0.0), 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = float(np.mean(numbers)), float(np.std(numbers))
-    if not (math.isfinite(mean) and 0 < scale < math.inf):
-        raise InputError(f"column {name!r}: its numbers are too large, or too close to each other, to be standardised")
-    return mean, scale
+def present_numbers(table: Table, column: str, hint: str = "") -> list[float]:
+    """The numbers of a column without the missing ones; errors are those of `numbers_of`."""
+    return [number for number in numbers_of(table, column, hint) if number is not None]
 
 
 def _category(text: str) -> str:
@@ -409,4 +406,4 @@ def _category(text: str) -> str:
 
 
 def _rows(count: int) -> str:
-    return f"{count:,} row{'s' if count != 1 else ''}"
+    return count_of(count, "row")

@@ -41,8 +41,8 @@ class Table:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def place(self, column: str) -> int:
-        """Which column has this name.
+    def index(self, column: str) -> int:
+        """The index of the column of this name.
 
         Raises:
             InputError: if none has; it suggests names that are near.
@@ -53,8 +53,8 @@ class Table:
 
     def column(self, column: str) -> list[str]:
         """The texts of a column, row by row."""
-        place = self.place(column)
-        return [row[place] for row in self.rows]
+        index = self.index(column)
+        return [row[index] for row in self.rows]
 
     def take(self, order: Iterable[int]) -> Table:
         """The table of some of the rows."""
@@ -72,8 +72,9 @@ def suggestion(name: str, names: Sequence[str]) -> str:
     >>> suggestion("Specie", ["length", "species"])
     "; did you mean 'species'?"
     """
-    small = {known.casefold(): known for known in names}
-    near = [small[match] for match in difflib.get_close_matches(name.casefold(), small, n=3)]
+    by_small_letters = {other.casefold(): other for other in names}
+    matches = difflib.get_close_matches(name.casefold(), by_small_letters, n=3)
+    near = [by_small_letters[match] for match in matches]
     if near:
         return f"; did you mean {' or '.join(map(repr, near))}?"
     return f"; its columns are {listed(names)}" if names else ""
@@ -87,6 +88,15 @@ def listed(items: Sequence[str], most: int = 8) -> str:
     """
     more = len(items) - most
     return ", ".join(map(repr, items[:most])) + (f" and {more} more" if more > 0 else "")
+
+
+def count_of(number: int, thing: str) -> str:
+    """A number of things in words.
+
+    >>> count_of(1, "row"), count_of(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{number:,} {thing}{'s' if number != 1 else ''}"
 
 
 def is_missing(text: str) -> bool:
@@ -139,7 +149,7 @@ def read_csv(path: str | os.PathLike[str]) -> Table:
     for line, fields in rest:
         if len(fields) != len(columns):
             raise InputError(
-                f"{name}, line {line}: {_count(len(fields), 'field')}, but the header has {len(columns)} "
+                f"{name}, line {line}: {count_of(len(fields), 'field')}, but the header has {len(columns)} "
                 f"(fields are separated by a {DELIMITERS[delimiter]}; quote those that contain one)"
             )
     repeated = [column for column, count in Counter(columns).items() if count > 1 and column]
@@ -170,16 +180,10 @@ def _delimiter(text: str) -> str:
 
     def fitness(delimiter: str) -> tuple[float, int]:
         counts: list[int] = []
-        with suppress(
-            InputError
-        ):  # it may be for want of the right delimiter; reading says what is wrong with the text
+        with suppress(InputError):  # the delimiter may be wrong; reading says what else is wrong with the text
             counts.extend(len(fields) for _, fields in _records("", text, delimiter, _SNIFFED))
         if not counts or counts[0] < 2:
             return 0.0, 0
         return sum(count == counts[0] for count in counts) / len(counts), counts[0]
 
     return max(DELIMITERS, key=fitness)  # the first of equals: the comma
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' if number != 1 else ''}"

@@ -30,7 +30,7 @@ from .preprocessing import (
     task_of,
     with_target,
 )
-from .table import Table, listed, read_csv
+from .table import Table, count_of, listed, read_csv
 
 HISTORY, PICTURE, LOOP = "history.json", "loss.png", "training_loop.py"
 
@@ -181,8 +181,8 @@ def train(
     echo(f"{ended} {history.steps:,} steps in {history.seconds:.1f} s, after {compiling:.1f} s of compiling\n")
     report = Report(_measures(model, training), _measures(model, validation), _baseline(model, training, validation))
     echo(_table_of(report, preprocessing.target))
-    written = _write(folder, model, history, report, settings, note)
-    echo(f"\nwritten to {folder}: {', '.join(path.name for path in written)}")
+    paths = _write(folder, model, history, report, settings, note)
+    echo(f"\nwritten to {folder}: {', '.join(path.name for path in paths)}")
     return model, history, report
 
 
@@ -215,7 +215,7 @@ def _prepare(table: Table, task: str, settings: Settings, note: Note) -> tuple[P
     def part(rows: Table, order: Sequence[int]) -> Part:
         targets: list[float] = [numbers[k] for k in order]
         if isinstance(about, NumberTarget):
-            targets = [(number - about.mean) / about.scale for number in targets]
+            targets = [about.standardise(number) for number in targets]
         return Part(preprocessing.encode(rows, note), targets)
 
     return preprocessing, part(training, order), part(validation, aside)
@@ -246,7 +246,7 @@ def _description(table: Table, task: str, preprocessing: Preprocessing) -> str:
     else:
         what = f"a number, {target.mean:.4g} ± {target.scale:.2g}"
     columns, inputs = len(preprocessing.columns), preprocessing.inputs
-    features = f"{columns} column{'s' if columns > 1 else ''}" + (f" ({inputs} inputs)" if inputs != columns else "")
+    features = count_of(columns, "column") + (f" ({inputs} inputs)" if inputs != columns else "")
     return f"{table.name}: {len(table):,} rows, {features}; target {target.name!r}: {what} -> {task}"
 
 
@@ -372,34 +372,25 @@ def _figure(number: float) -> str:
 def _write(
     folder: Path, model: TabularModel, history: nn.History, report: Report, settings: Settings, note: Note
 ) -> list[Path]:
-    written = model.save(folder)
+    paths = model.save(folder)
+    names = ("interrupted", "seconds", "steps_per_epoch", "loss", "epoch_loss", "validation_loss", "metrics")
     about = {
         "settings": asdict(settings),
         "report": asdict(report),
-        "interrupted": history.interrupted,
-        "seconds": history.seconds,
-        "steps_per_epoch": history.steps_per_epoch,
-        "loss": history.loss,
-        "epoch_loss": history.epoch_loss,
-        "validation_loss": history.validation_loss,
-        "metrics": history.metrics,
+        **{name: getattr(history, name) for name in names},
     }
     text = json.dumps(_without_nan(about), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / HISTORY, text.encode() + b"\n")
-    written += [folder / HISTORY, history.save_source(folder / LOOP)]
+    paths += [folder / HISTORY, history.save_source(folder / LOOP)]
     if history.loss:
         try:
-            written.append(_draw(history, folder / PICTURE))
+            figure = new_figure(7.0, 4.4)
+            history.plot(ax=figure.subplots())
+            figure.savefig(folder / PICTURE, dpi=150)
+            paths.append(folder / PICTURE)
         except MissingExtraError as error:
             note(f"{PICTURE} is not drawn: {error}")
-    return written
-
-
-def _draw(history: nn.History, path: Path) -> Path:
-    figure = new_figure(7.0, 4.4)
-    history.plot(ax=figure.subplots())
-    figure.savefig(path, dpi=150)
-    return path
+    return paths
 
 
 def _without_nan(item: Any) -> Any:
