@@ -15,8 +15,9 @@ _fingerprint.begin()
 
 from . import nn
 from .compiler.kernel import Kernel
-from .compiler.transforms import CompiledGraph, compile_graph, grad, value_and_grad
-from .compiler.transforms import compile as compile
+from .compiler.transforms.compiled import compile as compile
+from .compiler.transforms.gradients import grad, value_and_grad
+from .compiler.transforms.graphs import CompiledGraph, compile_graph
 from .runtime import functions as _functions
 from .runtime import tracebacks as _tracebacks
 from .runtime import version as _version
@@ -27,6 +28,7 @@ from .runtime.errors import (
     DomainError,
     FlatgradError,
     InputError,
+    KernelLimitWarning,
     MissingExtraError,
     MissingPartialError,
     OptionError,
@@ -54,6 +56,7 @@ __all__ = [
     "FlatgradError",
     "InputError",
     "Kernel",
+    "KernelLimitWarning",
     "MissingExtraError",
     "MissingPartialError",
     "OptionError",

@@ -222,7 +222,7 @@ def _show(options: argparse.Namespace) -> None:
     from .show import Expression, kernel_of, show
 
     if options.moons:
-        from .compiler.transforms import value_and_grad
+        from .compiler.transforms.gradients import value_and_grad
         from .demo import moons
 
         model, loss, _ = moons()

@@ -20,13 +20,13 @@ import numpy as np
 
 import flatgrad as fg
 from flatgrad import nn
-from flatgrad.compiler import transforms
 from flatgrad.compiler.languages import c as c_emitter
 from flatgrad.compiler.languages import python
 from flatgrad.compiler.languages.c import emit_c
 from flatgrad.compiler.languages.numpy import ArrayFunction
 from flatgrad.compiler.loops.reroll import layout, reroll
 from flatgrad.compiler.machine import llvm, native
+from flatgrad.compiler.transforms import dispatch
 from flatgrad.runtime.errors import FlatgradError
 from tests.array_programs import LoopProgram, as_loops, by_floats, by_interpreter
 from tests.bits import ARITHMETIC, builtin_class
@@ -252,7 +252,7 @@ def assert_calls_agree(
 ) -> None:
     """The first calls go by way of Python, later ones may be builtin functions, or go over to machine code."""
     errors = possible_errors(kernel.program, inputs)
-    with mock.patch.object(transforms, "OFTEN", 2):
+    with mock.patch.object(dispatch, "OFTEN", 2):
         for turn in range(4):
             report = Report(f"call {turn}", program, lambda: kernel.source)
             assert_agrees(flatgrad_outcome(call), expected, report, errors)

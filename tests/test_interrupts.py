@@ -20,7 +20,9 @@ BACKENDS = ["python", "numpy", "native"]
 CRITICAL = {
     "/runtime/atomic.py", "/runtime/backward.py", "/compiler/kernel.py",
     "/compiler/routine.py", "/compiler/stats.py", "/compiler/languages/loader.py", "/runtime/tracing.py",
-    "/runtime/value.py", "/compiler/transforms.py", "/nn/step.py", "/nn/native_loop.py", "/nn/train.py",
+    "/runtime/value.py", "/compiler/calls/cache.py", "/compiler/transforms/transformed.py",
+    "/compiler/transforms/dispatch.py", "/compiler/transforms/compiled.py", "/compiler/transforms/gradients.py",
+    "/nn/step.py", "/nn/native_loop.py", "/nn/train.py",
 }  # fmt: skip
 EVERY_LINE = os.environ.get("FLATGRAD_INTERRUPTS") == "all"
 _tried = set()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..compiler.transforms import compile
+from ..compiler.transforms.compiled import compile
 from ..runtime.errors import InputError, MissingExtraError, OptionError, ProgramError
 from ..runtime.value import Value
 from .data import Array

@@ -28,7 +28,8 @@ from ..compiler.program.trace import Trace
 from ..compiler.routine import Routine
 from ..compiler.stage import stage
 from ..compiler.stages import Stages
-from ..compiler.transforms import GradFunction, Transformed
+from ..compiler.transforms.gradients import GradFunction
+from ..compiler.transforms.transformed import Transformed
 from ..runtime.atomic import setting
 from ..runtime.errors import InputError
 from ..runtime.sites import user_line
@@ -370,8 +371,7 @@ class TrainStep(Transformed):
     @property
     def kernels(self) -> list[Any]:
         """The routines made so far, one per structure of batches and state of what the loss captured."""
-        entries = [entry for variants in list(self._kernels.values()) for entry in variants.entries]
-        return [entry.routine for entry in entries if entry.routine is not None]
+        return [entry.routine for entry in self._kernels.entries if entry.routine is not None]
 
     def prepare(self, *batch: Any, **keywords: Any) -> Routine:
         """The compiled step for batches of this structure, made if need be; nothing is run."""
@@ -388,7 +388,7 @@ class TrainStep(Transformed):
 
     def _entry_for(self, arguments: Arguments) -> _Entry:
         """What belongs to batches of this structure; its program is made, if need be."""
-        entry: _Entry = self._variant(self._kernels, arguments, lambda: _Entry(self.build(arguments)))
+        entry: _Entry = self._cached(self._kernels, arguments.key, arguments, lambda: _Entry(self.build(arguments)))
         return entry
 
     def _step_for(self, arguments: Arguments) -> _Entry:

@@ -25,7 +25,7 @@ from ..compiler.calls.captured import Captured
 from ..compiler.kernel import data_listing
 from ..compiler.languages.loader import LoadedModule
 from ..compiler.languages.training import emit_loop
-from ..compiler.transforms import value_and_grad
+from ..compiler.transforms.gradients import value_and_grad
 from ..runtime import atomic
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically

@@ -51,6 +51,10 @@ class CapturedStateWarning(UserWarning):
     """A compiled function reads something from outside that it changes itself, or that changes again and again."""
 
 
+class KernelLimitWarning(UserWarning):
+    """A compiled function is called with more kinds of arguments than it has kernels for."""
+
+
 #: What float arithmetic in CPython may raise; `arithmetic_error` turns them into ours.
 ARITHMETIC_ERRORS = (ValueError, ZeroDivisionError, OverflowError)
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..compiler.transforms import value_and_grad
+from ..compiler.transforms.gradients import value_and_grad
 from ..nn import MLP
 from ..runtime.errors import FlatgradError, InputError
 from ..runtime.files import write_atomically

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler import transforms
 from flatgrad.compiler.calls.binding import MISS
+from flatgrad.compiler.transforms import dispatch
 from tests.bits import assert_same, bits
 from tests.programs import numbers, tame
 
@@ -511,7 +511,7 @@ def test_there_is_a_short_way_to_test():
     """Were binders no longer made, everything above would compare the general way with itself."""
     f = fg.grad(rosenbrock)
     f([1.0, 2.0])
-    assert isinstance(f, transforms.GradFunction)
+    assert isinstance(f, dispatch.Dispatched)
     assert f._recent[0].binder(([1.0, 2.0],)) == f([1.0, 2.0])
     assert f._recent[0].binder(([1.0, 2.0, 3.0],)) is MISS
     assert f._recent[0].binder((np.array([1.0, 2.0]),)) is MISS
@@ -528,3 +528,13 @@ def test_arrays_of_equal_size_and_another_shape_are_another_structure():
             expected = np.zeros(shape)
             expected[0] = 2 * x[0]
             np.testing.assert_array_equal(gradient, expected)
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+def test_one_number_beside_the_value_is_a_number_at_each_call(backend):
+    f = fg.grad(lambda x: (x * 2.0, x.log()), has_aux=True, backend=backend)
+    g = fg.value_and_grad(lambda x: ((x * x).sum(), x[0]), has_aux=True, backend=backend)
+    for _ in range(3):
+        assert repr(f(1.0)) == "(2.0, 0.0)"
+        (_, aux), _ = g(np.array([3.0, 4.0]))
+        assert repr(aux) == "3.0"

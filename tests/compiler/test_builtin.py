@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler import transforms
 from flatgrad.compiler.machine import builtin, native
 from flatgrad.compiler.stages import Stages
+from flatgrad.compiler.transforms import dispatch
 from flatgrad.runtime import tracing
 from tests.bits import bits
 
@@ -404,7 +404,7 @@ def test_no_builtin_where_there_cannot_be_one(monkeypatch):
 
 
 def test_a_tiny_kernel_that_is_called_often_gets_machine_code(monkeypatch):
-    monkeypatch.setattr(transforms, "OFTEN", 10)
+    monkeypatch.setattr(dispatch, "OFTEN", 10)
     f = fg.value_and_grad(lambda x, y: (x * y).sin() / y, argnums=(0, 1))
     expected = f(0.5, 2.0)
     source = f.kernels[0].source
@@ -425,7 +425,7 @@ def test_a_tiny_kernel_that_is_called_often_gets_machine_code(monkeypatch):
 
 @pytest.mark.parametrize("options", [{"backend": "python"}, {"mode": "fast"}])
 def test_others_stay_what_they_are(monkeypatch, options):
-    monkeypatch.setattr(transforms, "OFTEN", 3)
+    monkeypatch.setattr(dispatch, "OFTEN", 3)
     f = fg.grad(lambda x: x * x, **options)
     for _ in range(10):
         assert f(2.0) == 4.0
@@ -433,7 +433,7 @@ def test_others_stay_what_they_are(monkeypatch, options):
 
 
 def test_without_llvmlite_nothing_changes(monkeypatch):
-    monkeypatch.setattr(transforms, "OFTEN", 3)
+    monkeypatch.setattr(dispatch, "OFTEN", 3)
     monkeypatch.setattr(native, "available", lambda: False)
     f = fg.grad(lambda x: x * x)
     for _ in range(10):
@@ -475,7 +475,7 @@ for _ in range(20):
 
 
 def test_machine_code_that_cannot_be_made_is_no_reason_to_fail(monkeypatch):
-    monkeypatch.setattr(transforms, "OFTEN", 3)
+    monkeypatch.setattr(dispatch, "OFTEN", 3)
 
     def broken(kernel):
         raise RuntimeError("LLVM")
@@ -489,7 +489,7 @@ def test_machine_code_that_cannot_be_made_is_no_reason_to_fail(monkeypatch):
 
 
 def test_a_bug_in_making_machine_code_later_comes_out(monkeypatch):
-    monkeypatch.setattr(transforms, "OFTEN", 3)
+    monkeypatch.setattr(dispatch, "OFTEN", 3)
 
     def broken(kernel):
         raise KeyError("a bug")
@@ -501,7 +501,7 @@ def test_a_bug_in_making_machine_code_later_comes_out(monkeypatch):
 
 
 def test_machine_code_is_made_later_if_making_it_was_interrupted(monkeypatch):
-    monkeypatch.setattr(transforms, "OFTEN", 3)
+    monkeypatch.setattr(dispatch, "OFTEN", 3)
     hasten, attempts = Stages.hasten, []
 
     def interrupted(kernel):
@@ -645,7 +645,7 @@ def test_a_call_site_that_alternates_between_structures(backend):
 
 def test_more_structures_than_are_tried(monkeypatch):
     f = fg.value_and_grad(weighted, backend="native")
-    sizes = range(1, 2 * transforms.RECENT)
+    sizes = range(1, 2 * dispatch.RECENT)
     expected = [f([0.5] * n) for n in sizes]
     chained, chain_up = [], f._chain_up
     monkeypatch.setattr(f, "_chain_up", lambda: chained.append(1) or chain_up())
@@ -654,9 +654,9 @@ def test_more_structures_than_are_tried(monkeypatch):
             assert f([0.5] * n) == result
     assert len(chained) <= 20 * len(sizes) / 4, "builtins are not made anew at each call"
     count = counted_entries(f)
-    for _ in range(2 * transforms.RECENT):
+    for _ in range(2 * dispatch.RECENT):
         f([0.5] * 3)
-    assert len(count) <= transforms.RECENT, "one that comes back gets its place"
+    assert len(count) <= dispatch.RECENT, "one that comes back gets its place"
 
 
 def test_arguments_by_name():

@@ -18,8 +18,8 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value, nn
-from flatgrad.compiler import methods
 from flatgrad.compiler.machine import builtin, native
+from flatgrad.compiler.transforms import methods
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else []), "auto"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from flatgrad.compiler.calls.structure import Static
+from flatgrad.compiler.calls.exact import Static
 
 
 class Colour(enum.Enum):

@@ -1,6 +1,6 @@
 """What a traced function writes into its arguments: items that it appends, assigns or removes.
 
-The function gets lists, dicts and arrays of its own, put together from the structure of the arguments. Whether it has
+The function gets lists, dicts and arrays of its own, put together from the kinds of the arguments. Whether it has
 changed them is seen by comparing them with what they were. `compile` returns the new items beside the results, and
 writes them into the caller's lists, dicts and arrays after each call, as Python would. Where that cannot be had, it is
 an error.
@@ -16,8 +16,9 @@ import numpy as np
 from ...runtime.errors import InputError
 from ...runtime.sites import Location, describe
 from ...runtime.tracing import refuse
-from . import structure as st
 from .captured import Captured
+from .kind import Compound, Kind
+from .kinds import Array, Numbers, object_array
 
 #: The way to something among the arguments: the place of an argument, then indices and keys.
 Path = tuple[Any, ...]
@@ -27,38 +28,33 @@ class Containers:
     """The lists, dicts and arrays among some arguments, as they are before a function is called with them.
 
     Args:
-        structures: of the arguments.
+        kinds: of the arguments.
         items: the arguments.
 
     >>> numbers = [1.0, 2.0]
-    >>> containers = Containers([("numbers", list, 2)], [numbers])
+    >>> containers = Containers([Numbers(list, 2)], [numbers])
     >>> numbers.append(3.0)
     >>> containers.changed()
     [((0,), [1.0, 2.0, 3.0])]
     """
 
-    def __init__(self, structures: Sequence[tuple[Any, ...]], items: Sequence[Any]) -> None:
+    def __init__(self, kinds: Sequence[Kind], items: Sequence[Any]) -> None:
         self._before: list[tuple[Path, Any, list[tuple[Any, Any]]]] = []
         #: Where an object among the arguments is, by id. (`_before` keeps the objects alive.)
         self.paths: dict[int, Path] = {}
-        stack: list[tuple[Path, tuple[Any, ...], Any]] = [
-            ((k,), structure, item) for k, (structure, item) in enumerate(zip(structures, items, strict=True))
+        stack: list[tuple[Path, Kind, Any]] = [
+            ((k,), kind, item) for k, (kind, item) in enumerate(zip(kinds, items, strict=True))
         ]
         while stack:
-            path, structure, item = stack.pop()
+            path, kind, item = stack.pop()
             self.paths.setdefault(id(item), path)
-            kind = structure[0]
-            if kind not in ("numbers", "array", "objects", "items", "mapping"):
+            if not isinstance(kind, (Array, Compound, Numbers)):
                 continue
             members = _members(item)
             self._before.append((path, item, members))
             for key, member in members:
                 self.paths.setdefault(id(member), (*path, key))
-            if kind == "mapping":
-                stack += [((*path, key), inner, item[key]) for key, inner in structure[1]]
-            elif kind in ("items", "objects"):
-                inside = zip(members, structure[2], strict=True)
-                stack += [((*path, key), inner, member) for (key, member), inner in inside]
+            stack += [((*path, key), part, member) for (key, member), part in zip(members, kind.parts, strict=False)]
 
     def changed(self) -> list[tuple[Path, Any]]:
         """The containers that are no longer what they were, each with its path."""
@@ -85,7 +81,7 @@ class Write(NamedTuple):
     Attributes:
         path: where it is among the arguments.
         keys: of a dict.
-        items: per item, the path of an object among the arguments, or the structure of what is new.
+        items: per item, the path of an object among the arguments, or the kind of what is new.
     """
 
     path: Path
@@ -93,18 +89,18 @@ class Write(NamedTuple):
     items: tuple[tuple[bool, Any], ...]
 
 
-def writes_of(containers: Containers, structure_of: Callable[[Any], tuple[Any, ...]]) -> tuple[Write, ...]:
+def writes_of(containers: Containers, kind_of: Callable[[Any], Kind]) -> tuple[Write, ...]:
     """What a function has written into its arguments.
 
     Args:
         containers: made before the call.
-        structure_of: notes the `Value`s in something new and returns its structure.
+        kind_of: notes the `Value`s in something new and returns its kind.
     """
     writes = []
     for path, item in containers.changed():
         members = _members(item)
         items = tuple(
-            (True, containers.paths[id(member)]) if id(member) in containers.paths else (False, structure_of(member))
+            (True, containers.paths[id(member)]) if id(member) in containers.paths else (False, kind_of(member))
             for _, member in members
         )
         writes.append(Write(path, tuple(key for key, _ in members), items))
@@ -121,8 +117,8 @@ def write(writes: Sequence[Write], args: Sequence[Any], results: Any) -> None:
     """
     contents = [
         [
-            _at(args, found) if is_kept else st.unflatten(found, results, st.object_array)
-            for is_kept, found in each.items
+            _at(args, item) if is_argument else item.put_together(results, object_array)
+            for is_argument, item in each.items
         ]
         for each in writes
     ]
@@ -133,7 +129,7 @@ def write(writes: Sequence[Write], args: Sequence[Any], results: Any) -> None:
             target.clear()
             target.update(new)
         elif isinstance(target, np.ndarray):
-            target[...] = st.object_array(items, target.shape)
+            target[...] = object_array(items, target.shape)
         else:
             target[:] = items
 

@@ -8,18 +8,18 @@ would be
     PyObject *builtin(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
     {
         /* words of `self`, an array: see `_WORDS` */
-        if (names || count != arguments) return general(args, names);
-        if (size of active && this thread is in active) return general(args, names);
-        if (what the function captured is another one) return general(args, names);
+        if (names || count != arguments) return fallback(args, names);
+        if (size of active && this thread is in active) return fallback(args, names);
+        if (what the function captured is another one) return fallback(args, names);
         for (each result)   make an array or list;
-        for (each argument) if (it is of the kernel's structure) copy it into memory; else goto general;
-        if (run(memory, truths, tables, results)) goto general;   /* a fault */
+        for (each argument) if (it is of the kernel's kind) copy it into memory; else goto other;
+        if (run(memory, truths, tables, results)) goto other;   /* a fault */
         return the results, as floats and in tuples where need be;
     }
 
 A builtin knows one structure of arguments, and no errors: whatever is not as it expects, faults included, it hands over
-to the general way, which is Python. From copying the arguments to fetching the results it holds the interpreter lock
-and runs no code of Python's, so that all threads can share its memory. The code is the same for all kernels; what
+to its fallback, another builtin or Python. From copying the arguments to fetching the results it holds the interpreter
+lock and runs no code of Python's, so that all threads can share its memory. The code is the same for all kernels; what
 differs is in the words of `self`.
 
 It relies on where CPython and NumPy keep things: an object's type, the number in a float, the items of a list, the
@@ -95,7 +95,7 @@ class Part(NamedTuple):
         shape: of an array; of numbers how many.
         parts: of items and of a mapping what they are.
         container: of numbers and items `list` or `tuple`.
-        held: an object; of leaves the tuple of them; of a mapping the tuple of its keys.
+        constant: an object; of leaves the tuple of them; of a mapping the tuple of its keys.
         output: of a result the group of outputs that it, or its first number, begins; None inside of such a group, and
             for what has no numbers.
     """
@@ -104,7 +104,7 @@ class Part(NamedTuple):
     shape: tuple[int, ...] = ()
     parts: tuple[Part, ...] = ()
     container: type = list
-    held: Any = None
+    constant: Any = None
     output: int | None = None
 
     def all_parts(self) -> Iterator[Part]:
@@ -149,12 +149,12 @@ class _Encoder:
         size, place = part.size, self._address
         if part.kind in (ITEMS, MAPPING):
             size, place = len(part.parts), self.encode(part.parts)
-            lengths[0] = id(part.held)
+            lengths[0] = id(part.constant)
         elif part.kind == OBJECT:
-            detail = 1 if type(part.held) is float else 2 if type(part.held) in (int, str) else 0
-            place = id(part.held)
+            detail = 1 if type(part.constant) is float else 2 if type(part.constant) in (int, str) else 0
+            place = id(part.constant)
         elif part.kind == LEAVES:
-            lengths[0] = id(part.held)
+            lengths[0] = id(part.constant)
         elif part.kind == ARRAY:
             detail = len(part.shape)
             lengths[: len(part.shape)] = part.shape
@@ -165,7 +165,7 @@ class _Encoder:
 
 #: What the words of a builtin are, in order; its parts follow, eight words each: arguments, then results.
 _WORDS: Final = (
-    "run", "memory", "truths", "tables", "active", "general", "array_type", "float_type", "list_type", "float64",
+    "run", "memory", "truths", "tables", "active", "fallback", "array_type", "float_type", "list_type", "float64",
     "tuple_type", "integer_type", "scalar_type", "dict_type", "text_type", "none", "as_number", "error", "is_equal",
     "new_array", "new_float", "new_list", "new_tuple", "new_dict", "set_item", "next_item", "call", "take", "drop",
     "thread", "new_integer", "is_key",
@@ -207,7 +207,7 @@ def new_builtin(
     result: Part,
     outputs: Sequence[int],
     *,
-    general: Callable[..., Any],
+    fallback: Callable[..., Any],
     name: str,
     held: Any,
     watches: Any = None,
@@ -221,7 +221,7 @@ def new_builtin(
         arguments: what it takes; the leaves last.
         result: what it returns.
         outputs: where in the memory each group of outputs is.
-        general: is called with the arguments where they are of another structure, or there is a fault.
+        fallback: is called with the arguments where they are of another structure, or there is a fault.
         name: of the function.
         held: what must live as long as the function does.
         watches: what it compares before each call; see `watch`.
@@ -230,7 +230,7 @@ def new_builtin(
     encoder.encode(arguments, memory[0])
     known: dict[str, Any] = {
         "run": run, "memory": memory[0], "truths": memory[1], "tables": memory[2], "active": id(active),
-        "general": id(general), "array_type": id(np.ndarray), "float_type": id(float), "list_type": id(list),
+        "fallback": id(fallback), "array_type": id(np.ndarray), "float_type": id(float), "list_type": id(list),
         "tuple_type": id(tuple), "integer_type": id(int), "scalar_type": id(np.float64), "float64": id(_FLOAT64),
         "dict_type": id(dict), "text_type": id(str), "none": id(None),
         "data": _data_offset(), "given": sum(part.kind != LEAVES for part in arguments), "arguments": len(arguments),
@@ -239,7 +239,7 @@ def new_builtin(
     places = [*outputs, *[0] * (OUTPUTS - len(outputs))]
     words = [*(known[word] for word in _WORDS), *places, *encoder.words]
     context = np.array(words, dtype=np.int64).view(_Words)
-    context.held = general, held, arguments, result
+    context.held = fallback, held, arguments, result
     function: Callable[..., Any] = _new_function()(ctypes.addressof(_definition(name, code)), context, None)
     watch(function, watches)
     return function
@@ -1245,8 +1245,8 @@ misfit:
   br label %hand_over
 hand_over:
   {_load("call", "call")}
-  {_load("general", "general")}
-  %answer = call ptr %call(ptr %general, ptr %args, i64 %count, ptr %names)
+  {_load("fallback", "fallback")}
+  %answer = call ptr %call(ptr %fallback, ptr %args, i64 %count, ptr %names)
   ret ptr %answer
 }}
 

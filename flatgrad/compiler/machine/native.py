@@ -384,7 +384,7 @@ class NativeFunction:
         if self.release or not supported() or not fits(arguments, result):
             return None
         memory, run = self.workspace()
-        parts = [*arguments, Part(LEAVES, (len(leaves),), held=tuple(leaves))] if leaves else list(arguments)
+        parts = [*arguments, Part(LEAVES, (len(leaves),), constant=tuple(leaves))] if leaves else list(arguments)
         outputs = [memory.ctypes.data + 8 * start for start, _ in self.layout.outputs]
         addresses = [pointer.value or 0 for pointer in run.args[:3]]
         code, main = _builtin_code().address_of("builtin"), self.loaded.address_of("run")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..structure import Static
+from ..exact import Static
 
 #: Containers inside of containers are followed so far.
 DEPTH: Final = 100

@@ -18,6 +18,7 @@ class Variants:
     Attributes:
         entries: the kernels with what belongs to them, in the order in which they were made. Each has an attribute
             `captured`.
+        used: when they were last looked for; of two, the larger number is later.
     """
 
     #: So many are kept. Whoever needs more has changing numbers that should be arguments.
@@ -25,6 +26,7 @@ class Variants:
 
     def __init__(self) -> None:
         self.entries: list[Any] = []
+        self.used = 0
         self._last: Any = None
         self._counts: collections.Counter[str] = collections.Counter()
 

@@ -1,0 +1,511 @@
+"""Kinds of arguments and results: a number, an array, a list, a dict, and so on, one class for each.
+
+The kind of an argument says all that a kernel depends on but the numbers: calls with arguments of equal kinds share a
+kernel. A kind is a tuple of its class and what tells it from others of its class, so that kinds are compared and
+hashed by CPython itself. Everything that happens to arguments and results is a method of their kinds:
+
+=============================  =====================================================================================
+`take`                         takes an argument apart: its numbers, and its kind
+`put_together`, `of_group`     make a result, or an argument of the traced function, out of numbers
+`names`, `str(kind)`           names of the numbers in generated code; the kind in the words of an error
+`gradient`                     the kind of a gradient
+`check`, `passed`, `returned`  what a generated binder does with an argument and a result, as source
+`part`                         what a builtin function does with them, as words of memory
+=============================  =====================================================================================
+
+A new kind of argument is one class here. It needs `types` (or `accepts`) and `take` to be recognised, and
+`put_together`; with `parts`, in a class derived from `Compound`, the rest follows from its parts. A kind without
+`check` and `returned` has no binder, and one without `part` no builtin: then `Arguments` take each call apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from ...runtime.backward import CONSTANT
+from ...runtime.errors import InputError
+from ...runtime.primitives import Operand, number
+from ...runtime.value import Value
+from ..machine import builtin
+from ..machine.builtin import Part
+from .exact import Same, Static
+from .kind import (
+    ArrayMaker,
+    BinderSource,
+    Compound,
+    Flattener,
+    Kind,
+    OnlyArgumentsError,
+    container_source,
+    field,
+    joined,
+    shape_source,
+)
+
+_REMEDY_SIZE: Final = "Each size has kernels of its own; pad it to a few sizes, or pass it in pieces of one size"
+
+
+class Number(Kind):
+    """One number: an int, a float, a NumPy scalar."""
+
+    __slots__ = ()
+    types: ClassVar[tuple[type, ...]] = (float, int, np.float64, np.float32, np.int64, np.int32)
+    scalar = True
+
+    @classmethod
+    def take(cls, item: Any, flattener: Flattener) -> Kind:
+        flattener.numbers.append(item if type(item) is float else float(number(item)))
+        return NUMBER
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return "number"
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        return next(numbers)
+
+    def of_group(self, group: Any, array: ArrayMaker) -> Any:
+        return group
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        source.checks.append(f"{name}.__class__ in NUMBERS")
+        return [name]
+
+    def passed(self, name: str, source: BinderSource) -> str:
+        return f"float({self.check(name, source)[0]})"
+
+    def returned(self, name: str, source: BinderSource) -> str:
+        return name
+
+    def picked(self, name: str, at: int, source: BinderSource) -> str:
+        return f"{name}[{at}]"
+
+    def part(self) -> Part:
+        return Part(builtin.NUMBER)
+
+
+class NumberInGroup(Number):
+    """One number that the generated function returns as a list: what `has_aux` returns beside the value."""
+
+    __slots__ = ()
+    types = ()
+    of_group = Kind.of_group
+    returned = Kind.returned
+
+
+NUMBER = Number()
+#: The types that are taken for numbers without a closer look.
+NUMBER_TYPES: Final = frozenset(Number.types)
+
+
+class OneValue(Number):
+    """A `Value`: the one with this position among the different `Value`s of a call."""
+
+    __slots__ = ()
+    types = (Value,)
+    position = field(1)
+
+    @classmethod
+    def accepts(cls, item: Any) -> bool:
+        return isinstance(item, Value)
+
+    @classmethod
+    def take(cls, item: Value, flattener: Flattener) -> Kind:
+        if id(item) in flattener.reached:
+            return ReachedValue(Same(item))
+        if item._primitive is CONSTANT:
+            flattener.numbers.append(item._data)
+            return NUMBER
+        kind = NUMBER if not flattener.identity else cls(flattener.position_of(item))
+        flattener.numbers.append(item if flattener.symbolic else item._data)
+        return kind
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return "Value"
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        if self.position < len(source.values):
+            source.checks.append(f"{name} is {source.values[self.position]}")
+        else:
+            source.checks.append(f"{name}.__class__ is Value and {name}._primitive is not CONSTANT")
+            source.values.append(name)
+        return [f"{name}._data"]
+
+    def passed(self, name: str, source: BinderSource) -> str:
+        return self.check(name, source)[0]
+
+    def part(self) -> Part:
+        raise OnlyArgumentsError
+
+
+class ReachedValue(Kind):
+    """A `Value` that the function also reaches by itself."""
+
+    __slots__ = ()
+    value = field(1)
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return "Value"
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        return self.value.item
+
+    def gradient(self) -> Kind:
+        return NOTHING
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        source.checks.append(f"{name} is {source.constant(self.value.item)}")
+        return []
+
+
+class Array(Kind):
+    """An array of numbers."""
+
+    __slots__ = ()
+    types = (np.ndarray,)
+    shape = field(1)
+    remedy = _REMEDY_SIZE
+
+    @classmethod
+    def take(cls, item: Any, flattener: Flattener) -> Kind:
+        if item.dtype.kind in "fiub":
+            flattener.numbers.extend(item.ravel().astype(float, copy=False).tolist())
+            return cls(item.shape)
+        if item.dtype.kind == "O":
+            return Objects(item.shape, flattener.flatten_items(item.ravel().tolist()))
+        raise InputError(f"expected an array of numbers, got one of dtype {item.dtype}")
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return f"array of shape {shape_source(shape)}"
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        return array(list(islice(numbers, self.size)), self.shape)
+
+    def of_group(self, group: Any, array: ArrayMaker) -> Any:
+        return group.reshape(self.shape) if isinstance(group, np.ndarray) else super().of_group(group, array)
+
+    def names(self, prefix: str) -> list[str]:
+        if len(self.shape) == 1:
+            return [joined(prefix, k) for k in range(self.size)]
+        return ["_".join([prefix, *map(str, place)]) for place in np.ndindex(self.shape)]
+
+    def _flat(self, name: str) -> str:
+        return name if len(self.shape) == 1 else f"{name}.ravel()"
+
+    def _shaped(self, flat: str) -> str:
+        return flat if len(self.shape) == 1 else f"{flat}.reshape({self.shape})"
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        source.checks.append(
+            f"{name}.__class__ is ndarray and {name}.dtype is float64 and {name}.shape == {self.shape}"
+        )
+        return [f"*{self._flat(name)}.tolist()"]
+
+    def passed(self, name: str, source: BinderSource) -> str:
+        numbers = self.check(name, source)[0]
+        if not self.size:
+            return ""
+        return self._flat(name) if source.arrays else numbers[1:]
+
+    def returned(self, name: str, source: BinderSource) -> str:
+        return self._shaped(name) if source.arrays and self.size else self._from_list(name)
+
+    def picked(self, name: str, at: int, source: BinderSource) -> str:
+        return self._from_list(f"{name}[{at}:{at + self.size}]")
+
+    def _from_list(self, name: str) -> str:
+        short = self.size <= 32
+        return self._shaped(f"fromiter({name}, float64, {self.size})" if short else f"asarray({name})")
+
+    def part(self) -> Part:
+        if not self.size:
+            raise OnlyArgumentsError
+        return Part(builtin.ARRAY, self.shape)
+
+
+class Numbers(Kind):
+    """A list or tuple of numbers, and of nothing else."""
+
+    __slots__ = ()
+    container, size = field(1), field(2)
+    remedy = _REMEDY_SIZE
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.size,)
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return f"{self.container.__name__} of {shape[0]} numbers"
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        return self.container(islice(numbers, self.size))
+
+    def names(self, prefix: str) -> list[str]:
+        return [joined(prefix, k) for k in range(self.size)]
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        source.checks.append(
+            f"{name}.__class__ is {self.container.__name__} and len({name}) == {self.size} "
+            f"and set(map(type, {name})) <= NUMBERS"
+        )
+        return [f"*{name}"]
+
+    def returned(self, name: str, source: BinderSource) -> str:
+        flat = f"{name}.tolist()" if source.arrays else name
+        return flat if self.container is list else f"tuple({flat})"
+
+    def picked(self, name: str, at: int, source: BinderSource) -> str:
+        numbers = f"{name}[{at}:{at + self.size}]"
+        return numbers if self.container is list else f"tuple({numbers})"
+
+    def part(self) -> Part:
+        return Part(builtin.NUMBERS, (self.size,), container=self.container)
+
+
+class Objects(Compound):
+    """An array of `Value`s or numbers."""
+
+    __slots__ = ()
+    shape = field(1)
+    remedy = _REMEDY_SIZE
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return f"object array of shape {shape_source(shape)}"
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        return array(self.items(numbers, array), self.shape)
+
+
+class Items(Compound):
+    """Any other list, tuple or named tuple."""
+
+    __slots__ = ()
+    types = (list, tuple)
+    container = field(1)
+    remedy = _REMEDY_SIZE
+
+    @classmethod
+    def accepts(cls, item: Any) -> bool:
+        return isinstance(item, tuple) and hasattr(item, "_fields")
+
+    @classmethod
+    def take(cls, item: Any, flattener: Flattener) -> Kind:
+        container, types = type(item), set(map(type, item))
+        if types and types <= NUMBER_TYPES and container in cls.types:
+            flattener.numbers.extend(item if types == {float} else map(number, item))
+            return Numbers(container, len(item))
+        return cls(container, flattener.flatten_items(item, getattr(item, "_fields", None)))
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return f"{self.container.__name__} of ({', '.join(map(str, self.parts))})"
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        items = self.items(numbers, array)
+        return self.container(*items) if hasattr(self.container, "_fields") else self.container(items)
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        self._require_plain()
+        source.checks.append(f"{name}.__class__ is {self.container.__name__} and len({name}) == {len(self.parts)}")
+        return self.check_items(name, source)
+
+    def picked(self, name: str, at: int, source: BinderSource) -> str:
+        self._require_plain()
+        return container_source(self.container, self.picked_items(name, at, source))
+
+    def part(self) -> Part:
+        self._require_plain()
+        return Part(builtin.ITEMS, parts=tuple(part.part() for part in self.parts), container=self.container)
+
+    def _require_plain(self) -> None:
+        if self.container not in (list, tuple):
+            raise OnlyArgumentsError
+
+
+class Mapping(Compound):
+    """A dict; its keys are a part of the kind, in their order."""
+
+    __slots__ = ()
+    types = (dict,)
+    keys = field(1)
+
+    @classmethod
+    def accepts(cls, item: Any) -> bool:
+        return isinstance(item, dict)
+
+    @classmethod
+    def take(cls, item: Any, flattener: Flattener) -> Kind:
+        keys = tuple(item)
+        return cls(Static(keys), flattener.flatten_items(item.values(), keys))
+
+    @property
+    def labels(self) -> Iterable[Any]:
+        keys: tuple[Any, ...] = self.keys.value
+        return keys
+
+    def words(self, shape: Sequence[Any]) -> str:
+        items = zip(self.labels, self.parts, strict=True)
+        return f"dict of ({', '.join(f'{key!r}: {part}' for key, part in items)})"
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        return dict(zip(self.labels, self.items(numbers, array), strict=True))
+
+    def names(self, prefix: str) -> list[str]:
+        items = zip(self.labels, self.parts, strict=True)
+        return [name for key, part in items for name in part.names(f"{prefix}_{key}")]
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        self._require_texts()
+        keys = list(self.labels)
+        source.checks.append(f"{name}.__class__ is dict and [*{name}] == {keys!r} and set(map(type, {name})) <= TEXT")
+        return self.check_items(name, source)
+
+    def picked(self, name: str, at: int, source: BinderSource) -> str:
+        items = zip(self.labels, self.picked_items(name, at, source), strict=True)
+        return f"{{{', '.join(f'{source.constant(key)}: {text}' for key, text in items)}}}"
+
+    def part(self) -> Part:
+        self._require_texts()
+        return Part(builtin.MAPPING, parts=tuple(part.part() for part in self.parts), constant=self.keys.value)
+
+    def _require_texts(self) -> None:
+        if not all(type(key) is str for key in self.labels):
+            raise OnlyArgumentsError
+
+
+class Constant(Kind):
+    """What is the same in all calls, by its value: str, bool, None, and whatever `static_argnames` names."""
+
+    __slots__ = ()
+    types: ClassVar[tuple[type, ...]] = (str, bool, np.bool_, type(None))
+    static = field(1)
+    remedy = (
+        "Each value has kernels of its own; a number that is only used in arithmetic need not be named in "
+        "static_argnames"
+    )
+
+    @classmethod
+    def accepts(cls, item: Any) -> bool:
+        return isinstance(item, str)
+
+    @classmethod
+    def take(cls, item: Any, flattener: Flattener) -> Kind:
+        return cls(Static(item))
+
+    @property
+    def item(self) -> Any:
+        """The object."""
+        return self.static.value
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return repr(self.item)
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        return self.item
+
+    def gradient(self) -> Kind:
+        return Constant(Static(0.0)) if isinstance(self.item, (bool, np.bool_)) else NOTHING
+
+    def objects(self) -> list[Any]:
+        return [self.item]
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        item, constant = self.item, source.constant(self.item)
+        by_value = type(item) in (int, str, float)  # a float that is not 0.0 is equal if its bits are
+        by_value = by_value and not (type(item) is float and (item != item or item == 0.0))
+        equal = f" or {name}.__class__ is {constant}.__class__ and {name} == {constant}" if by_value else ""
+        source.checks.append(f"({name} is {constant}{equal})")
+        return []
+
+    def picked(self, name: str, at: int, source: BinderSource) -> str:
+        return source.constant(self.item)
+
+    def part(self) -> Part:
+        return Part(builtin.OBJECT, constant=self.item)
+
+
+class Identical(Constant):
+    """What is the same object in all calls: an argument with `parameters()`; in a result anything without numbers."""
+
+    __slots__ = ()
+    types = ()
+    same = field(1)
+    remedy = "Each object has kernels of its own; keep one, and change the data of its Values"
+
+    @classmethod
+    def accepts(cls, item: Any) -> bool:
+        return callable(getattr(item, "parameters", None))
+
+    @classmethod
+    def take(cls, item: Any, flattener: Flattener) -> Kind:
+        return cls(Same(item))
+
+    @property
+    def item(self) -> Any:
+        return self.same.item
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return type(self.item).__name__
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        return self.item.copy() if isinstance(self.item, np.ndarray) else self.item  # an array is the caller's
+
+    def gradient(self) -> Kind:
+        return NOTHING
+
+    def picked(self, name: str, at: int, source: BinderSource) -> str:
+        self._require_no_array()
+        return super().picked(name, at, source)
+
+    def part(self) -> Part:
+        self._require_no_array()
+        return super().part()
+
+    def _require_no_array(self) -> None:
+        if isinstance(self.item, np.ndarray):
+            raise OnlyArgumentsError
+
+
+#: What stands in a gradient for what is no number.
+NOTHING: Final = Constant(Static(None))
+
+
+def float_array(numbers: list[float], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """An array of floats from a flat list."""
+    return np.array(numbers, dtype=float).reshape(shape)
+
+
+def object_array(items: list[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """An array of objects (`Value`s) from a flat list."""
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array.reshape(shape)
+
+
+def kind_of_result(returned: Any, outputs: list[Any]) -> Kind:
+    """The kind of what a traced function returned: its `Value`s are outputs, anything else is kept as it is.
+
+    Args:
+        returned: the result, or a part of it.
+        outputs: its `Value`s are appended here.
+    """
+    if isinstance(returned, Value):
+        outputs.append(returned)
+        return NUMBER
+    if isinstance(returned, (list, tuple)):
+        return Items(type(returned), tuple(kind_of_result(item, outputs) for item in returned))
+    if isinstance(returned, dict):
+        items = tuple(kind_of_result(item, outputs) for item in returned.values())
+        return Mapping(Static(tuple(returned)), items)
+    if isinstance(returned, np.ndarray) and returned.dtype == object:
+        return Objects(returned.shape, tuple(kind_of_result(item, outputs) for item in returned.ravel().tolist()))
+    if isinstance(returned, Operand):
+        raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
+    return Identical(Same(returned))

@@ -1,0 +1,146 @@
+"""`compile`: functions on `Value`s whose calls are nodes of the interpreted graph."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack, overload
+
+from ...runtime.traced import TracedValue
+from ...runtime.value import Value, constant
+from ..calls.arguments import Arguments
+from ..calls.captured import Captured
+from ..calls.kind import Kind
+from ..calls.kinds import NUMBER, kind_of_result, object_array
+from ..calls.writes import Write, check_shared, write, writes_of
+from ..kernel import Kernel
+from ..languages.loader import collector_paused
+from ..pairs import PairStages
+from .dispatch import Choices, Dispatched, Entry, R
+
+
+class _Entry(Entry):
+    """A kernel of `compile`: with the kind of its result, and what it writes into its arguments."""
+
+    __slots__ = ("result", "writes")
+
+    def __init__(self, kernel: Kernel, captured: Captured, result: Kind, writes: tuple[Write, ...]) -> None:
+        super().__init__(kernel, captured)
+        self.result, self.writes = result, writes
+
+
+class CompiledFunction(Dispatched[R]):
+    """A function compiled by `fg.compile`; called like the original, it returns `Value`s."""
+
+    def _method(self, function: Callable[..., Any], instance: Any) -> CompiledFunction[R]:
+        return CompiledFunction(function, **self._method_options(function))
+
+    def _run(self, entry: _Entry, arguments: Arguments) -> Any:
+        if entry.writes:
+            check_shared(entry.writes, arguments.args, entry.captured, self._argument_names(arguments), self.function)
+        kernel = entry.kernel
+        operands = (*(value for value, _ in arguments.values), *kernel.leaves)
+        results = iter(kernel.call(arguments.numbers, operands))
+        returned = entry.result.put_together(results, object_array)
+        if entry.writes:
+            write(entry.writes, arguments.args, results)
+        return returned
+
+    def _inline(self, arguments: Arguments) -> Any:
+        """Call the function as a part of the one that is being traced; plain numbers become constants."""
+        leaves = [n if isinstance(n, Value) else constant(n) for n in arguments.all_numbers]
+        returned, containers = self._call_traced(arguments, leaves, writable=True)
+        items: list[Any] = []
+
+        def kind_of(item: Any) -> Kind:
+            items.append(item)
+            return NUMBER
+
+        write(writes_of(containers, kind_of), arguments.args, iter(items))
+        return returned
+
+    def _entry(self, arguments: Arguments) -> tuple[_Entry, Arguments]:
+        while True:
+            entry = self._cached(self._kernels, arguments.key, arguments, functools.partial(self._build, arguments))
+            if entry is not None:
+                return entry, arguments
+            arguments = arguments.again(self._reached)  # an argument is reached by the function itself, too
+
+    def _build(self, arguments: Arguments) -> _Entry | None:
+        self._check_signature(arguments)
+        groups, names, _ = self._groups(arguments)
+        places = [place for _, place in arguments.values]
+        count = len(names)
+
+        def body(leaves: list[TracedValue]) -> tuple[Any, Sequence[Any]]:
+            returned, containers = self._call_traced(arguments, leaves, writable=True)
+            outputs: list[Any] = []
+            result = kind_of_result(returned, outputs)
+            writes = writes_of(containers, lambda item: kind_of_result(item, outputs))
+            return (result, writes), outputs
+
+        with collector_paused():
+            start = time.perf_counter()
+            traced, captured = self._traced(arguments, body, groups, names)
+            seconds = time.perf_counter() - start
+            wrt = [*places, *range(count, count + len(traced.leaves))]
+            stages = PairStages(traced.program, self._title(), self.options, wrt)
+            kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
+        self._reached.update((id(leaf), leaf) for leaf in kernel.leaves)
+        if any(id(value) in self._reached for value, _ in arguments.values):
+            return None
+        return _Entry(kernel, captured, *traced.result)
+
+
+@overload
+def compile(fn: Callable[..., R], **options: Unpack[Choices]) -> CompiledFunction[R]: ...
+@overload
+def compile(fn: None = None, **options: Unpack[Choices]) -> Callable[[Callable[..., R]], CompiledFunction[R]]: ...
+def compile(
+    fn: Callable[..., Any] | None = None,
+    *,
+    backend: str = "auto",
+    mode: str = "exact",
+    faults: str = "raise",
+    static_argnames: Sequence[str] | str = (),
+) -> Any:
+    """Compile a function on `Value`s: a drop-in replacement that runs generated code.
+
+    The function is traced at the first call for each structure of arguments. Numbers and arrays among the arguments are
+    inputs; `Value`s are inputs that receive gradients; `Value`s that the function reaches otherwise (a model's
+    parameters) are read at each call and receive gradients too. Whatever else it reads from outside is compared at each
+    call; where something has changed, the function is traced again. What it writes into lists, dicts and arrays of
+    objects among its arguments is written there. Printing and other side effects happen while the function is traced.
+
+    Args:
+        fn: the function. Without it, `compile(**options)` is a decorator.
+        backend: "python": flat Python, ready at once; "numpy": array statements on the repetition that is found in
+            the program; "native": machine code, which needs llvmlite; "auto": what is estimated to be the fastest.
+            The bits are the same.
+        mode: "exact": the bits of the interpreted graph; "fast": simplified as real numbers are.
+        faults: "raise": it raises where the graph raises, and the same; "ieee": no arithmetic exception, but inf and
+            NaN as IEEE 754 and NumPy have them, in values and gradients. What is inlined into this function follows it.
+        static_argnames: arguments whose values are part of the structure: one kernel per value.
+
+    Returns:
+        A function with the signature of `fn` that returns what `fn` returns; the `backward()` of its `Value`s is
+        compiled.
+
+    Raises:
+        TraceError: at the first call, if `fn` reads a number that the compiled program cannot know, or draws random
+            numbers.
+        OptionError: for an unknown back end, mode, argument name, or other option.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> w = fg.Value(3.0)
+        >>> f = fg.compile(lambda x: (w * x).tanh())
+        >>> y = f(0.5)
+        >>> y.backward()
+        >>> y.data, w.grad
+        (0.9051482536448664, 0.09035331946182429)
+    """
+    if fn is None:
+        return functools.partial(compile, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)
+    return CompiledFunction(fn, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)

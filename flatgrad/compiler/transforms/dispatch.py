@@ -1,0 +1,151 @@
+"""How a call of a compiled function finds its kernel: by a builtin, by a binder, or by its arguments taken apart."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, TypeVar
+
+from ...runtime.errors import MissingExtraError
+from ...runtime.tracing import active, recorder
+from ..calls.arguments import Arguments
+from ..calls.binding import MISS, Binder
+from ..calls.captured import Captured
+from ..kernel import Kernel
+from ..machine.builtin import watch
+from .transformed import Transformed
+
+#: What a transformed function returns.
+R = TypeVar("R")
+#: What "auto" has left to flat Python because it is tiny gets machine code after so many calls: by then, these have
+#: taken about as long as making the code does.
+OFTEN = 20_000
+#: So many kernels are tried before arguments are taken apart.
+RECENT: Final = 8
+
+
+class Choices(TypedDict, total=False):
+    """The options of `compile`, `value_and_grad` and `grad`, as they are described there."""
+
+    backend: str
+    mode: str
+    faults: str
+    static_argnames: Sequence[str] | str
+
+
+class Entry:
+    """A kernel, with how it is called.
+
+    Attributes:
+        binder: calls it, if there is one.
+        make_builtin: makes a builtin function, if there can be one, given what that calls with all else.
+        misses: how many calls have come to it by way of `Arguments` since there was room for it.
+    """
+
+    __slots__ = ("binder", "captured", "kernel", "make_builtin", "misses")
+
+    def __init__(self, kernel: Kernel, captured: Captured) -> None:
+        self.kernel, self.captured = kernel, captured
+        self.binder: Binder | None = None
+        self.make_builtin: Callable[[Callable[..., Any]], Callable[..., Any] | None] | None = None
+        self.misses = 0
+
+
+class Dispatched(Transformed, Generic[R]):
+    """A transformed function that calls kernels."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> R: ...
+        def __get__(self, instance: Any, owner: Any = None) -> Self: ...
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        super().__init__(function, **options)
+        #: The kernels that were called last, and the builtins of those that have machine code.
+        self._recent: tuple[Any, ...] = ()
+        self._chain: tuple[tuple[Entry, Callable[..., Any]], ...] = ()
+        self._calls = 0
+        #: The names under which arguments may be passed in order, as if they had no names.
+        self._in_order = self._names_in_order()
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        if active and recorder() is not None:
+            return self._inline(self._take_apart(args, kwargs, symbolic=True))
+        if kwargs and tuple(kwargs) == self._in_order[len(args) :][: len(kwargs)]:
+            return self.__call__(*args, *kwargs.values())
+        for entry in self._recent if not kwargs else ():
+            if entry.binder is not None and entry.captured.unchanged():
+                result = entry.binder(args)
+                if result is not MISS:
+                    self._calls += 1
+                    if self._calls >= OFTEN:
+                        self._hasten(entry)
+                    return result
+        entry, arguments = self._entry(self._take_apart(args, kwargs))
+        self._remember(entry)
+        return self._run(entry, arguments)
+
+    def _names_in_order(self) -> tuple[str, ...]:
+        parameters = self._signature.parameters.values() if self._signature is not None else ()
+        plain = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+        return tuple(parameter.name for parameter in parameters) if plain else ()
+
+    def _run(self, entry: Any, arguments: Arguments) -> Any:
+        """Call a kernel with arguments that have been taken apart."""
+        raise NotImplementedError  # pragma: no cover - both subclasses define it
+
+    def _inline(self, arguments: Arguments) -> Any:
+        """Call the function as a part of the one that is being traced."""
+        raise NotImplementedError  # pragma: no cover - both subclasses define it
+
+    def _remember(self, entry: Entry) -> None:
+        """Let later calls find a kernel without looking at more than they must.
+
+        The kernels that were called last are tried one after the other: their builtins call each other, and the last of
+        them `_call`, which tries the binders. A chain of builtins never changes, so that other threads may be in it.
+        """
+        for each, builtin in self._chain:
+            if each is entry:
+                watch(builtin, entry.captured.watches())
+                return
+        if entry not in self._recent:
+            entry.misses += 1
+            if len(self._recent) == RECENT and entry.misses < RECENT:
+                return  # one of many; there is room for it when it has come back some times
+            entry.misses = 0
+            self._recent = (entry, *self._recent[: RECENT - 1])
+        elif entry.make_builtin is None:
+            return
+        self._chain_up()
+
+    def _chain_up(self) -> None:
+        """Make the builtins of the kernels that were called last."""
+        chain: list[tuple[Entry, Callable[..., Any]]] = []
+        call: Callable[..., Any] = self._call
+        for entry in reversed(self._recent):
+            watches = entry.captured.watches()
+            builtin = entry.make_builtin(call) if entry.make_builtin is not None and watches is not None else None
+            if builtin is not None:
+                watch(builtin, watches)
+                chain.append((entry, builtin))
+                call = builtin
+        self._chain = tuple(chain)
+        self.__call__ = call  # type: ignore[method-assign]
+
+    def _hasten(self, entry: Entry) -> None:
+        """Go over to machine code, if a kernel is tiny and the choice is ours."""
+        self._calls = 0
+        if self.backend != "auto" or self.mode != "exact" or entry.kernel.backend != "python":
+            return
+        with self._lock:
+            if entry.make_builtin is not None and entry.kernel.backend == "python":
+                try:
+                    entry.kernel.stages.hasten()
+                    if entry.make_builtin(self._call) is not None:
+                        entry.kernel.backend = "native"
+                except (MissingExtraError, OSError, MemoryError, RuntimeError) as error:  # the last is what LLVM raises
+                    warnings.warn(f"{self.name} stays flat Python: {error}", RuntimeWarning, stacklevel=3)
+                    # The call that we are in has its result already.
+                if entry.kernel.backend != "native":
+                    entry.make_builtin = None  # behind the attempt: one that is interrupted is made again
+        self._chain_up()

@@ -1,0 +1,346 @@
+"""`value_and_grad` and `grad`: functions on numbers that return gradients."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, Unpack, overload
+
+from ...runtime.errors import InputError, OptionError
+from ...runtime.primitives import number
+from ...runtime.traced import TracedValue
+from ...runtime.tracing import recorder
+from ...runtime.value import Value, constant
+from ..calls.arguments import Arguments
+from ..calls.binding import Signature, make_binder, make_builtin
+from ..calls.cache import KernelCache
+from ..calls.captured import Called, Captured
+from ..calls.kind import Kind
+from ..calls.kinds import NumberInGroup, Numbers, float_array, kind_of_result, object_array
+from ..kernel import Kernel
+from ..languages.loader import collector_paused
+from ..program.program import Group, Program, grouped
+from ..program.trace import Trace, Traced
+from ..stages import JointStages
+from .dispatch import Choices, Dispatched, Entry, R
+
+
+class HasParameters(Protocol):
+    """A model: it says which `Value`s are to be trained."""
+
+    def parameters(self) -> Iterable[Value]:
+        """The `Value`s."""
+        ...
+
+
+#: What derivatives are taken with respect to, in place of an argument.
+Parameters: TypeAlias = "HasParameters | Value | Iterable[Value]"
+Function: TypeAlias = Callable[..., Any]
+Yes: TypeAlias = Literal[True]
+No: TypeAlias = Literal[False]
+
+
+class _Entry(Entry):
+    """A kernel of `value_and_grad`, with the kinds of its arguments and results."""
+
+    __slots__ = ("signature",)
+
+    def __init__(self, kernel: Kernel, captured: Captured, signature: Signature) -> None:
+        super().__init__(kernel, captured)
+        self.signature = signature
+
+
+class _Inlined(NamedTuple):
+    """A program of `value_and_grad` that is inlined into other functions."""
+
+    program: Program
+    leaves: list[Value]
+    captured: Captured
+    signature: Signature
+
+
+class GradFunction(Dispatched[R]):
+    """A function transformed by `fg.value_and_grad` or `fg.grad`."""
+
+    _identity = False
+    #: Whether what is inlined into another function is simplified before.
+    passes = True
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        argnums: int | Sequence[int],
+        wrt: Any,
+        has_aux: bool,
+        with_value: bool,
+        **options: Any,
+    ) -> None:
+        super().__init__(function, **options)
+        self._single = isinstance(argnums, int)
+        self._argnums: tuple[int, ...] = ()
+        if isinstance(argnums, int):
+            self._argnums = (argnums,)
+        elif isinstance(argnums, Iterable):
+            self._argnums = tuple(argnums)
+        if not self._argnums or not all(isinstance(position, int) for position in self._argnums):
+            raise OptionError(f"argnums must be the position of an argument, or several, got {argnums!r}")
+        self._wrt = None if wrt is None else _parameters(wrt)
+        #: What the parameters are taken from at each trace: a model may have got others.
+        self._wrt_source = wrt if isinstance(wrt, list) or callable(getattr(wrt, "parameters", None)) else self._wrt
+        self._has_aux, self._with_value = has_aux, with_value
+        #: As they were chosen.
+        self._choice = argnums, wrt
+        self._inlined = KernelCache()
+
+    def _method(self, function: Callable[..., Any], instance: Any) -> GradFunction[R]:
+        """Positions count `self`, as the function's signature does. 0 means the first argument beside it."""
+        argnums, wrt = self._choice
+        if wrt is None and 0 in self._argnums and not self._single:
+            raise InputError(
+                f"argnums: argument 0 of {self.name} is self, which holds no numbers to differentiate with respect to; "
+                "positions of a method's arguments begin at 1"
+            )
+        positions = [position - (position > 0) for position in self._argnums]
+        argnums = positions[0] if self._single else positions
+        return GradFunction(function, argnums, wrt, self._has_aux, self._with_value, **self._method_options(function))
+
+    def captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
+        roots = super().captured_roots(arguments)
+        if self._wrt_source is None:
+            return roots
+        return [*roots, Called(functools.partial(_parameters, self._wrt_source), "the parameters")]
+
+    def _run(self, entry: _Entry, arguments: Arguments) -> Any:
+        kernel, numbers = entry.kernel, arguments.numbers
+        if kernel.leaves:
+            numbers = [*numbers, [leaf._data for leaf in kernel.leaves]]
+        assert kernel.joint is not None
+        return entry.signature.put_together(kernel.joint.run(*numbers), float_array)
+
+    def _entry(self, arguments: Arguments) -> tuple[_Entry, Arguments]:
+        make = functools.partial(self._build, arguments)
+        return self._cached(self._kernels, arguments.key, arguments, make), arguments
+
+    def _build(self, arguments: Arguments) -> _Entry:
+        with collector_paused():
+            stages, traced, captured, signature, seconds = self._stages(arguments, self.faults)
+            kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
+        entry = _Entry(kernel, captured, signature)
+        if not arguments.keywords:
+            entry.binder = make_binder(kernel, signature)
+            entry.make_builtin = functools.partial(make_builtin, kernel, signature)
+        return entry
+
+    def _stages(self, arguments: Arguments, faults: str) -> tuple[JointStages, Traced, Captured, Signature, float]:
+        """Trace the function, and say what is wanted of it; with the seconds that tracing took."""
+        self._check_signature(arguments)
+        if self._wrt_source is not None:
+            self._wrt = _parameters(self._wrt_source)
+        groups, names, owners = self._groups(arguments)
+        kinds = self._differentiated(arguments)
+
+        def body(leaves: list[TracedValue]) -> tuple[Any, Sequence[Any]]:
+            returned, _ = self._call_traced(arguments, leaves)
+            aux, outputs = None, list[Any]()
+            if self._has_aux:
+                if not isinstance(returned, tuple) or len(returned) != 2:
+                    raise InputError(f"with has_aux=True, {self.name} must return (value, aux)")
+                returned, aux = returned
+                aux = kind_of_result(aux, outputs)
+                aux = NumberInGroup() if aux.scalar else aux
+            if not isinstance(returned, Value):
+                try:
+                    returned = constant(float(number(returned)))
+                except InputError:
+                    raise InputError(
+                        f"{self.name} must return one Value to differentiate, got {type(returned).__name__}"
+                    ) from None
+            return aux, [returned, *outputs]
+
+        start = time.perf_counter()
+        traced, captured = self._traced(arguments, body, groups, names, self._wrt or (), faults)
+        seconds = time.perf_counter() - start
+        if self._wrt is not None:
+            leaf = {id(value): len(names) + k for k, value in enumerate(traced.leaves)}
+            inputs = [leaf[id(v)] for v in self._wrt]
+            gradients = [Group("gradients", len(self._wrt), False)]
+        else:
+            inputs, gradients = [], []
+            for position in self._argnums:
+                offset, group = arguments.offsets[position], groups[owners[position]]
+                inputs += range(offset, offset + group.size)
+                gradients.append(Group(f"{group.name}_bar", group.size, group.scalar))
+        options = self.options._replace(faults=faults)
+        stages = JointStages(traced.program, self._title(), options, inputs, gradients, self._with_value)
+        single = self._single or self._wrt is not None
+        signature = Signature(arguments.kinds, kinds, single, self._with_value, traced.result)
+        return stages, traced, captured, signature, seconds
+
+    def _differentiated(self, arguments: Arguments) -> list[Kind]:
+        """The kinds of the gradients."""
+        if self._wrt is not None:
+            return [Numbers(list, len(self._wrt))]
+        kinds = []
+        for position in self._argnums:
+            if not -len(arguments.args) <= position < len(arguments.args):
+                raise InputError(
+                    f"argnums: {self.name} got {len(arguments.args)} arguments, there is no number {position}"
+                )
+            kind = arguments.kinds[position]
+            if not kind.size:
+                raise InputError(
+                    f"argnums: argument {position} of {self.name} is {kind} and holds no numbers to "
+                    "differentiate with respect to; for a model's parameters give wrt=model"
+                )
+            kinds.append(kind.gradient())
+        return kinds
+
+    def _inline(self, arguments: Arguments) -> Any:
+        """Splice value and gradient into the function that is being traced, whose `faults` decides."""
+        trace = recorder()
+        assert isinstance(trace, Trace)
+        key = (arguments.keywords, trace.faults), *arguments.kinds
+        entry: _Inlined | None = self._inlined.find(key)
+        if entry is None:
+            with collector_paused():
+                stages, traced, captured, signature, _ = self._stages(arguments, trace.faults)
+                entry = _Inlined(stages.to_inline(self.passes), traced.leaves, captured, signature)
+            if not any(isinstance(leaf, TracedValue) for leaf in entry.leaves):
+                self._inlined.add(key, lambda: entry, self._argument_names(arguments))
+        results = trace.inline(entry.program, [*arguments.all_numbers, *entry.leaves])
+        groups = [
+            numbers[0] if group.scalar else numbers for group, numbers in grouped(entry.program.output_groups, results)
+        ]
+        return entry.signature.put_together(groups if len(groups) > 1 else groups[0], object_array)
+
+
+def _parameters(wrt: Any) -> list[Value]:
+    """The `Value`s named by `wrt`: a module's parameters, or a list."""
+    parameters = wrt.parameters() if callable(getattr(wrt, "parameters", None)) else wrt
+    if isinstance(parameters, Value):
+        parameters = [parameters]
+    if not isinstance(parameters, Iterable):
+        raise InputError(f"wrt: expected a Module or a list of Values, got {type(wrt).__name__}")
+    values = list(parameters)
+    for value in values:
+        if not isinstance(value, Value):
+            raise InputError(f"wrt: expected Values, got {type(value).__name__}")
+    return values
+
+
+@overload
+def value_and_grad(
+    fn: Function, argnums: int = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> GradFunction[tuple[float, Any]]: ...
+@overload
+def value_and_grad(
+    fn: Function, argnums: int = ..., *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> GradFunction[tuple[tuple[float, Any], Any]]: ...
+@overload
+def value_and_grad(
+    fn: Function, argnums: Sequence[int], *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> GradFunction[tuple[float, tuple[Any, ...]]]: ...
+@overload
+def value_and_grad(
+    fn: Function, argnums: Sequence[int], *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> GradFunction[tuple[tuple[float, Any], tuple[Any, ...]]]: ...
+@overload
+def value_and_grad(
+    fn: Function, argnums: int | Sequence[int] = ..., *, wrt: Parameters, has_aux: No = ..., **options: Unpack[Choices]
+) -> GradFunction[tuple[float, list[float]]]: ...
+@overload
+def value_and_grad(
+    fn: Function, argnums: int | Sequence[int] = ..., *, wrt: Parameters, has_aux: Yes, **options: Unpack[Choices]
+) -> GradFunction[tuple[tuple[float, Any], list[float]]]: ...
+def value_and_grad(
+    fn: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    *,
+    wrt: Any = None,
+    has_aux: bool = False,
+    backend: str = "auto",
+    mode: str = "exact",
+    faults: str = "raise",
+    static_argnames: Sequence[str] | str = (),
+) -> GradFunction[Any]:
+    """A function that returns the value of `fn` and its gradient, as floats, and changes no `.grad`.
+
+    Args:
+        fn: a function that returns one `Value`.
+        argnums: the position of the argument to differentiate with respect to, or several. Those of a method count
+            `self`; the default is the first argument beside it.
+        wrt: instead of an argument: a Module or a list of `Value`s that `fn` reaches from outside.
+        has_aux: `fn` returns `(value, aux)`; `aux` is returned beside the value and not differentiated.
+        backend, mode, faults, static_argnames: as for `compile`. Under "auto" a tiny function begins as flat Python,
+            and gets machine code when it has been called 20,000 times.
+
+    Returns:
+        A function with the arguments of `fn` that returns `(value, gradient)`, or `((value, aux), gradient)`. A
+        gradient has the structure of its argument (a float, a list, a float64 array of the same shape, ...), several
+        come as a tuple, and for `wrt` it is a list of floats, one per parameter.
+
+    Raises:
+        InputError: if there is nothing to differentiate, or `fn` returns something else than one `Value`.
+        TraceError, OptionError: as for `compile`.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.value_and_grad(lambda x: x[0] * x[1])([3.0, 4.0])
+        (12.0, [4.0, 3.0])
+        >>> fg.value_and_grad(fg.exp, faults="ieee")(1000.0)
+        (inf, inf)
+    """
+    return GradFunction(
+        fn, argnums, wrt, has_aux, True, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames
+    )  # fmt: skip
+
+
+@overload
+def grad(
+    fn: Function, argnums: int = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> GradFunction[Any]: ...
+@overload
+def grad(
+    fn: Function, argnums: int = ..., *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> GradFunction[tuple[Any, Any]]: ...
+@overload
+def grad(
+    fn: Function, argnums: Sequence[int], *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> GradFunction[tuple[Any, ...]]: ...
+@overload
+def grad(
+    fn: Function, argnums: Sequence[int], *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> GradFunction[tuple[tuple[Any, ...], Any]]: ...
+@overload
+def grad(
+    fn: Function, argnums: int | Sequence[int] = ..., *, wrt: Parameters, has_aux: No = ..., **options: Unpack[Choices]
+) -> GradFunction[list[float]]: ...
+@overload
+def grad(
+    fn: Function, argnums: int | Sequence[int] = ..., *, wrt: Parameters, has_aux: Yes, **options: Unpack[Choices]
+) -> GradFunction[tuple[list[float], Any]]: ...
+def grad(
+    fn: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    *,
+    wrt: Any = None,
+    has_aux: bool = False,
+    backend: str = "auto",
+    mode: str = "exact",
+    faults: str = "raise",
+    static_argnames: Sequence[str] | str = (),
+) -> GradFunction[Any]:
+    """A function that returns the gradient of `fn`: `value_and_grad` without the value.
+
+    It raises where `fn` does, although it does not compute what only the value needs: there it compares numbers with
+    the ends of domains. `grad(fg.log)(-1.0)` raises, and does not compute a logarithm at 1.0.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.grad(fg.grad(lambda x: x**3))(2.0)
+        12.0
+    """
+    return GradFunction(
+        fn, argnums, wrt, has_aux, False, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames
+    )  # fmt: skip

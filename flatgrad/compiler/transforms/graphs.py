@@ -1,0 +1,125 @@
+"""`compile_graph`: a graph that has been built already, as a function."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Generic, cast, overload
+
+from ...runtime.errors import InputError
+from ...runtime.traced import TracedValue
+from ...runtime.value import Value
+from ..kernel import Kernel
+from ..languages.loader import collector_paused
+from ..options import Options, check_options
+from ..pairs import PairStages
+from ..program.program import Program
+from ..program.trace import trace_graph
+from ..stats import KernelStats
+from .dispatch import R
+
+
+class CompiledGraph(Generic[R]):
+    """A graph compiled by `fg.compile_graph`: call it to compute the outputs again at the current numbers.
+
+    Attributes:
+        kernel: the compiled program; also `source`, `program` and `stats`, for short.
+    """
+
+    def __init__(self, kernel: Kernel, inputs: list[Value], single: bool) -> None:
+        self.kernel, self._inputs, self._single = kernel, inputs, single
+
+    @property
+    def source(self) -> str:
+        """The generated source."""
+        return self.kernel.source
+
+    @property
+    def program(self) -> Program:
+        """The program, with that of the gradient."""
+        return self.kernel.program
+
+    @property
+    def stats(self) -> KernelStats:
+        """Sizes and times."""
+        return self.kernel.stats
+
+    def __call__(self, *numbers: Any) -> R:
+        """The outputs as `Value`s with a compiled `backward()`.
+
+        Args:
+            numbers: one number (or `Value`) per input given to `compile_graph`; none: the inputs' current data.
+        """
+        if numbers and len(numbers) != len(self._inputs):
+            raise InputError(f"expected {len(self._inputs)} numbers, one per input, got {len(numbers)}")
+        values = [item if isinstance(item, Value) else Value(item) for item in numbers or self._inputs]
+        results = self.kernel.call([value._data for value in values], (*values, *self.kernel.leaves))
+        return cast("R", results[0] if self._single else results)
+
+    def __repr__(self) -> str:
+        return f"<CompiledGraph: {self.kernel.stats.equations} equations>"
+
+
+@overload
+def compile_graph(
+    outputs: Value, inputs: Sequence[Value] | None = ..., *, backend: str = ..., mode: str = ..., faults: str = ...
+) -> CompiledGraph[Value]: ...
+@overload
+def compile_graph(
+    outputs: Sequence[Value],
+    inputs: Sequence[Value] | None = ...,
+    *,
+    backend: str = ...,
+    mode: str = ...,
+    faults: str = ...,
+) -> CompiledGraph[list[Value]]: ...
+def compile_graph(
+    outputs: Value | Sequence[Value],
+    inputs: Sequence[Value] | None = None,
+    *,
+    backend: str = "auto",
+    mode: str = "exact",
+    faults: str = "raise",
+) -> CompiledGraph[Any]:
+    """Compile a graph that has already been built.
+
+    Args:
+        outputs: the `Value` or `Value`s to compute.
+        inputs: the `Value`s that become the arguments of the result, in order. All other leaves (without `inputs`: all
+            of them) are bound by identity: at each call their current data is read.
+        backend, mode, faults: as for `compile`.
+
+    Returns:
+        A callable that returns one `Value`, or a list of them if `outputs` is a list.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> x, y = fg.Value(2.0), fg.Value(3.0)
+        >>> graph = fg.compile_graph(x * y + x, [x, y])
+        >>> graph(5.0, 1.0).data
+        10.0
+    """
+    check_options(backend, mode, faults)
+    if not isinstance(outputs, (Value, list, tuple)):
+        raise InputError(f"compile_graph: expected a Value or a list of Values, got {type(outputs).__name__}")
+    single = isinstance(outputs, Value)
+    roots = [outputs] if isinstance(outputs, Value) else list(outputs)
+    if isinstance(inputs, Value):
+        raise InputError("compile_graph: inputs must be a list of Values; write [value]")
+    arguments = list(inputs) if inputs is not None else []
+    for value in (*roots, *arguments):
+        if not isinstance(value, Value):
+            raise InputError(f"compile_graph: expected Values, got {type(value).__name__}")
+        if isinstance(value, TracedValue):
+            _ = value._data  # raises: it has no number
+    if len({id(value) for value in arguments}) != len(arguments):
+        raise InputError("compile_graph: an input stands twice in `inputs`")
+
+    with collector_paused():
+        start = time.perf_counter()
+        traced = trace_graph(roots, arguments, "graph")
+        seconds = time.perf_counter() - start
+        wrt = range(traced.program.inputs)
+        stages = PairStages(traced.program, "a graph", Options(mode, backend, faults), list(wrt))
+        kernel = Kernel(stages, traced.leaves, trace_seconds=seconds)
+    return CompiledGraph(kernel, arguments, single)

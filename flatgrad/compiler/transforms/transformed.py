@@ -1,0 +1,266 @@
+"""What the functions transformed by `compile`, `value_and_grad`, `grad` and training steps have in common."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import types
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from ...runtime.errors import InputError, OptionError
+from ...runtime.forks import in_child
+from ...runtime.sites import Location
+from ...runtime.traced import TracedValue
+from ...runtime.value import Value
+from ..calls.arguments import Arguments
+from ..calls.cache import KernelCache
+from ..calls.captured import Captured, trace_settled
+from ..calls.kinds import object_array
+from ..calls.writes import Containers, check
+from ..kernel import Kernel
+from ..options import Options, check_options
+from ..program.names import Namer, identifier, outer_names
+from ..program.program import Group
+from ..program.trace import Traced, trace_function
+from .methods import Methods, holds_numbers, takes_self
+
+#: All that are alive: in the child of a fork they get new locks.
+_transformed: weakref.WeakSet[Transformed] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for each in _transformed:
+        each._renew_locks()
+
+
+in_child(_renew_locks)
+
+
+class Transformed:
+    """A function with a kernel per kinds of arguments, and per state of what the function captured."""
+
+    #: Each object has its own `__call__`: that of its class, or a builtin function, ten times as fast.
+    __slots__ = ("__call__", "__dict__", "__weakref__")
+
+    #: Whether a `Value` that is an argument in several places is one input, or a number in each place.
+    _identity = True
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        backend: str,
+        mode: str,
+        static_argnames: Sequence[str] | str,
+        faults: str = "raise",
+    ) -> None:
+        check_options(backend, mode, faults)
+        if not callable(function):
+            raise InputError(f"expected a function, got {type(function).__name__}")
+        self.function, self.backend, self.mode, self.faults = function, backend, mode, faults
+        self.__call__ = self._call
+        name = getattr(function, "__name__", type(function).__name__)
+        self.name = "f" if name == "<lambda>" else identifier(name) or "f"
+        functools.update_wrapper(cast("Any", self), function, updated=())
+        self._lock = threading.RLock()
+        _transformed.add(self)
+        self._kernels = KernelCache(self.name)
+        self._reached: dict[int, Value] = {}  # `Value`s that are no arguments
+        self._methods = Methods()
+        try:
+            self._signature: inspect.Signature | None = inspect.signature(function)
+        except (TypeError, ValueError):
+            self._signature = None
+        self._positions = _positions(self._signature)
+        if not isinstance(static_argnames, (str, list, tuple, set, frozenset)):
+            raise OptionError(f"static_argnames must be a name or a list of names, got {static_argnames!r}")
+        names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+        self._static_argnames = names
+        for name in names:
+            if self._signature is not None and name not in self._signature.parameters:
+                raise OptionError(f"static_argnames: {self.name} has no argument {name!r}")
+        self._statics = frozenset([*names, *(k for k, name in enumerate(self._positions) if name in names)])
+
+    def _renew_locks(self) -> None:
+        """In the child of a fork: other threads, which may have held the locks, are gone."""
+        self._lock = threading.RLock()
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The kernels made so far, one per kinds of arguments and state of what the function captured."""
+        return [entry.kernel for entry in self._kernels.entries]
+
+    def kernel_for(self, *args: Any, **kwargs: Any) -> Kernel:
+        """The kernel for arguments of these kinds, made if need be; nothing is run."""
+        kernel: Kernel = self._entry(self._take_apart(args, kwargs))[0].kernel
+        return kernel
+
+    def captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
+        """What leads to all that the function captures: itself, and objects among its arguments."""
+        roots: list[Any] = [self.function]
+        for kind in arguments.kinds if arguments is not None else ():
+            roots += kind.objects()
+        return roots
+
+    def _traced(
+        self,
+        arguments: Arguments,
+        body: Callable[[list[TracedValue]], tuple[Any, Sequence[Any]]],
+        groups: list[Group],
+        names: list[str],
+        leaves: Sequence[Value] = (),
+        faults: str = "",
+    ) -> tuple[Traced, Captured]:
+        """Trace, and note what the function captured."""
+        leaf_names = functools.partial(outer_names, self.function)
+        run = functools.partial(
+            trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults
+        )
+        return trace_settled(run, functools.partial(self.captured_roots, arguments), self.name)
+
+    @property
+    def options(self) -> Options:
+        """What was chosen."""
+        return Options(self.mode, self.backend, self.faults)
+
+    #: The entries that calls try first, and that therefore stay in the cache.
+    _recent: tuple[Any, ...] = ()
+
+    def _cached(self, cache: KernelCache, key: Any, arguments: Arguments, make: Callable[[], Any]) -> Any:
+        """The entry for a key and for what the function captures now; made if there is none."""
+        entry = cache.find(key)
+        if entry is None:
+            with self._lock:
+                entry = cache.find(key) or cache.add(key, make, self._argument_names(arguments), self._recent)
+        return entry
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """As a method: a function of the object, with kernels of its own, which captures the object."""
+        if instance is None or not takes_self(self.function):
+            return self
+        if holds_numbers(instance):
+            return types.MethodType(cast("Any", self), instance)
+        return self._methods.of(instance, lambda: self._method(self.function.__get__(instance, owner), instance))
+
+    def _method(self, function: Callable[..., Any], instance: Any) -> Any:
+        """The bound method `function` of an object, transformed as this function is."""
+        return types.MethodType(cast("Any", self), instance)
+
+    def _method_options(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """The options for a bound method, which has no argument `self`."""
+        arguments = inspect.signature(function).parameters
+        statics = [name for name in self._static_argnames if name in arguments]
+        return {"backend": self.backend, "mode": self.mode, "faults": self.faults, "static_argnames": statics}
+
+    def __reduce__(self) -> Any:
+        raise InputError(
+            f"the compiled function {self.name} cannot be pickled or copied: its kernels belong to this process. "
+            "Pickle the original function and compile it where it is needed, or write a kernel with kernel.save(path)."
+        )
+
+    def _take_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any], symbolic: bool = False) -> Arguments:
+        if kwargs and self._signature is not None:
+            args, kwargs = self._bound(args, kwargs)
+        try:
+            return Arguments(args, kwargs, self._statics, self._reached, symbolic, self._identity)
+        except RecursionError:
+            raise InputError(f"an argument of {self.name} is nested too deeply, or contains itself") from None
+
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments as the function's signature has them."""
+        assert self._signature is not None
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InputError(f"{self.name}{self._signature}: {error}") from None
+        return bound.args, bound.kwargs
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError  # pragma: no cover - subclasses define it
+
+    def _entry(self, arguments: Arguments) -> tuple[Any, Arguments]:
+        raise NotImplementedError  # pragma: no cover - subclasses define it
+
+    def _title(self) -> str:
+        code = getattr(self.function, "__code__", None)
+        where = f" ({' '.join(str(Location(code.co_filename, code.co_firstlineno)).split())})" if code else ""
+        name = "a lambda" if getattr(self.function, "__name__", "") == "<lambda>" else f"`{self.name}`"
+        return f"{name}{where}"
+
+    def _check_signature(self, arguments: Arguments) -> None:
+        """Before tracing: whether the function can be called with these arguments at all."""
+        if self._signature is not None and not arguments.keywords:
+            self._bound(arguments.args, {})
+
+    def _groups(self, arguments: Arguments) -> tuple[list[Group], list[str], list[int]]:
+        """The input groups, the input names, and for each argument its group or -1."""
+        name_of = Namer()
+        groups: list[Group] = []
+        names: list[str] = []
+        owners: list[int] = []
+        positional = len(arguments.args) - len(arguments.keywords)
+        labels = [self._positions[k] if k < len(self._positions) else f"arg{k}" for k in range(positional)] + list(
+            arguments.keywords
+        )
+        input_labels: list[list[str]] = []
+        for label, kind in zip(labels, arguments.kinds, strict=True):
+            count = kind.size
+            owners.append(len(groups) if count else -1)
+            if count:
+                groups.append(Group(name_of(label, "x"), count, kind.scalar))
+                input_labels.append(kind.names(groups[-1].name))
+        labelled = {
+            place: value.label
+            for value, place in arguments.values
+            if isinstance(value, Value) and not isinstance(value, TracedValue)
+        }
+        for group, places in zip(groups, input_labels, strict=True):
+            if group.scalar:
+                names.append(group.name)
+                continue
+            for place in places:
+                names.append(name_of(labelled.get(len(names)) or place, place))
+        return groups, names, owners
+
+    def _argument_names(self, arguments: Arguments) -> list[str]:
+        """The names of arguments, for messages."""
+        positional = len(arguments.args) - len(arguments.keywords)
+        names = [self._positions[k] if k < len(self._positions) else f"number {k + 1}" for k in range(positional)]
+        return [*names, *arguments.keywords]
+
+    def _call_traced(
+        self,
+        arguments: Arguments,
+        leaves: Sequence[Any],
+        function: Callable[..., Any] | None = None,
+        writable: bool = False,
+    ) -> tuple[Any, Containers]:
+        """Call the function (or another one) on the traced leaves, put together as the arguments were.
+
+        Returns:
+            What it returned, and its arguments' containers, so that one can see what it has written into them:
+            nothing, unless they are `writable`.
+
+        Raises:
+            TraceError: if it has written into others.
+        """
+        leaves = list(leaves)
+        for place, first in arguments.repeats:
+            leaves[place] = leaves[first]
+        placed = iter(leaves)
+        items = [kind.put_together(placed, object_array) for kind in arguments.kinds]
+        positional = len(items) - len(arguments.keywords)
+        keywords = dict(zip(arguments.keywords, items[positional:], strict=True))
+        containers = Containers(arguments.kinds, items)
+        returned = (function or self.function)(*items[:positional], **keywords)
+        check(containers, self._argument_names(arguments), self.function, arguments.args if writable else None)
+        return returned, containers
+
+
+def _positions(signature: inspect.Signature | None) -> list[str]:
+    if signature is None:
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in signature.parameters.values() if p.kind in kinds]
