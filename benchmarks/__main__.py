@@ -35,6 +35,7 @@ from benchmarks.native import (
     measure_native,
     measure_native_training,
     measure_rosenbrock,
+    measure_sequences,
 )
 from benchmarks.table import Row, table
 from benchmarks.timing import collector_off, one_core, paired, quick, ratio, repeated, timed
@@ -187,6 +188,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "engines": measure_engines,
     "native": measure_native,
     "making": measure_making,
+    "sequences": measure_sequences,
     "native-training": measure_native_training,
     "captured": measure_captured,
     "calls": measure_calls,

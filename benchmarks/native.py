@@ -22,7 +22,10 @@ from benchmarks.engines import moons_times
 from benchmarks.peers import rosenbrock_peers
 from benchmarks.table import Row
 from benchmarks.timing import Timing, paired, quick, ratio, repeated, timed
-from benchmarks.workloads import moons, moons_at, moons_data, rosenbrock, transformer, transformer_at
+from benchmarks.workloads import lstm, moons, moons_at, moons_data, rosenbrock, transformer, transformer_at
+from flatgrad.compiler.machine.llvm import emit_llvm
+from flatgrad.compiler.machine.native import assemble, host
+from flatgrad.compiler.machine.operations import Machine
 
 #: Peers that are differentiated by hand: like any function's, the first one's results are new arrays.
 NUMBA, REUSED = "Numba by hand", "Numba by hand, result reused"
@@ -74,6 +77,18 @@ def measure_making() -> list[Row]:
         Row("transformer on scalars, 8 positions: gradient in machine code, ndarray in and out", "50 µs (want 20)",
             f"**{us(t['gradient'])} µs**"),
     ]  # fmt: skip
+
+
+def measure_sequences() -> list[Row]:
+    """LLVM's time for programs with many statements: the gradients of an LSTM on scalars, by its steps."""
+    figures = []
+    for steps in (8, 16) if quick() else (64, 128, 256):
+        (arrays,) = fg.value_and_grad(lstm(), backend="numpy").kernel_for(np.linspace(-1.0, 1.0, steps)).stages.arrays
+        code = emit_llvm(arrays, Machine(host().lanes, host().shortcuts))
+        seconds = timed(functools.partial(assemble, code.assembly), 1)
+        functions = code.assembly.count("\ndefine")
+        figures.append(f"{steps} steps: {seconds:.2f} s, {len(arrays.statements)} statements, {functions} functions")
+    return [Row("LSTM on scalars, gradient: LLVM's time", "linear", "; ".join(figures))]
 
 
 def making(workload: str) -> tuple[float, float]:

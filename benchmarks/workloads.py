@@ -118,6 +118,26 @@ def layers(count: int) -> tuple[Callable[[Sequence[Any]], Any], Any]:
     return f, parameters
 
 
+def lstm(hidden: int = 4) -> Callable[[Any], Any]:
+    """A long short-term memory on scalars: the loss of a sequence of numbers, as a function of the sequence."""
+    draw = random.Random(1)
+    weights = [[fg.Value(draw.uniform(-0.3, 0.3)) for _ in range(hidden + 2)] for _ in range(4 * hidden)]
+
+    def loss(numbers: Any) -> Any:
+        state, memory, total = [0.0] * hidden, [0.0] * hidden, 0.0
+        for number in numbers:
+            x = [number, *state]
+            sums = [sum((w * a for w, a in zip(row[:-1], x, strict=True)), row[-1]) for row in weights]
+            take, keep, give = ([fg.sigmoid(v) for v in sums[k * hidden : (k + 1) * hidden]] for k in range(3))
+            new = [fg.tanh(v) for v in sums[3 * hidden :]]
+            memory = [f * c + i * n for f, c, i, n in zip(keep, memory, take, new, strict=True)]
+            state = [o * fg.tanh(c) for o, c in zip(give, memory, strict=True)]
+            total = total + state[0] * state[0]
+        return total
+
+    return loss
+
+
 def flowers() -> tuple[Any, Callable[[], Any]]:
     """A model of the size of examples/iris.py, and its loss on one batch: 16 flowers of 4 features and 3 classes."""
     draw = random.Random(1337)

@@ -16,7 +16,7 @@ from flatgrad.compiler.languages.loader import LoadedModule
 from flatgrad.compiler.languages.numpy import ArrayFunction, emit_arrays
 from flatgrad.compiler.languages.rolled import emit_rolled
 from flatgrad.compiler.loops.grammar import Apply, Read, Statement
-from flatgrad.compiler.machine.statements import Access
+from flatgrad.compiler.machine.memory import Access
 from flatgrad.compiler.program.program import Group as ProgramGroup
 from flatgrad.runtime.primitives import BY_NAME
 from tests.array_programs import Access as Reading

@@ -382,6 +382,95 @@ def test_an_empty_argument():
     assert f([3.0], []) == (6.0, [2.0])
 
 
+# --- the schedule -----------------------------------------------------------------------------------------------------
+
+
+def rows_of(tables):
+    """The schedule: for each call the number of a function, and what it is called with."""
+    place, end = tables[:2].tolist()
+    rows = []
+    while place < end:
+        number, length = tables[place : place + 2].tolist()
+        rows.append((number, tables[place + 2 : place + length].tolist()))
+        place += length
+    return rows
+
+
+def with_schedule(code, rows):
+    """The same code with another schedule."""
+    words = [word for number, row in rows for word in (number, len(row) + 2, *row)]
+    tables = np.concatenate([code.layout.tables, words])
+    tables[:2] = len(code.layout.tables), len(tables)
+    return code._replace(layout=code.layout._replace(tables=tables))
+
+
+@pytest.mark.parametrize("turn", range(6))
+def test_walking_over_the_schedule_and_calls_in_place_are_the_same(turn, monkeypatch):
+    statements = Statements(np.random.default_rng([turn, 12]))
+    for kind, folds in (("f", ()), ("b", ()), ("f", (16,)), ("b", (3,)), ("f", (2, 5))):
+        statements.add((5, 9), kind, folds)
+        statements.again()
+    program, inputs = statements.finished(), statements.inputs()
+    in_place = MachineCode(program, MACHINES[turn % len(MACHINES)])
+    monkeypatch.setattr(llvm, "_DIRECT", 0)
+    walked = MachineCode(program, MACHINES[turn % len(MACHINES)])
+    assert ("@functions" in walked.code.assembly, "@functions" in in_place.code.assembly) == (True, False)
+    check_code(walked, program, inputs)
+    check_code(in_place, program, inputs)
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=str)
+@pytest.mark.parametrize("direct", [0, 200])
+def test_ranges_and_places_are_bound_at_the_call(machine, direct, monkeypatch):
+    """A statement is computed in two parts, in part only, and with other arguments, by the same machine code."""
+    monkeypatch.setattr(llvm, "_DIRECT", direct)
+    numbers, lanes = 300, 100
+    program = ArrayProgram("f", [f"x{k}" for k in range(numbers)], [Group("x", numbers, False)])
+    body = (Read(0, (1,)), Read(100, (1,)), Apply(BY_NAME["mul"], (0, 1)))
+    program.statements.append(Statement("v0", (lanes,), body, numbers, "f"))
+    program.outputs, program.output_groups = np.arange(numbers, numbers + lanes), [Group("y", lanes, False)]
+    code = emit_llvm(program.check(), machine)
+    x = DRAW.standard_normal(numbers)
+
+    def run(rows):
+        changed = with_schedule(code, rows)
+        function = native.NativeFunction(native.assemble(code.assembly), changed.layout, release=False)
+        memory, call = function.workspace()
+        memory[:numbers] = x
+        assert call() == 0
+        ((place, size),) = code.layout.outputs
+        return memory[place : place + size].tolist()
+
+    (number, (result, a, b, first, end)), results = rows_of(code.layout.tables)
+    assert (first, end) == (0, lanes)
+    assert_same(run([(number, [result, a, b, 0, 100]), results]), (x[:100] * x[100:200]).tolist())
+    assert_same(run([(number, [result, a, b + 60, 0, 64]), results])[:64], (x[:64] * x[160:224]).tolist())
+    assert_same(run([(number, [result, a, b, 0, 64]), results])[64:], np.zeros(36).tolist())
+    if direct == 0:
+        both = [(number, [result, a, b, 64, 100]), (number, [result, a, b, 0, 64])]
+        assert_same(run([*both, results]), (x[:100] * x[100:200]).tolist())
+
+
+def test_a_longer_recurrence_needs_no_more_functions():
+    """Statements with gather tables and short straight-line code share functions, too."""
+
+    def recurrence(x):
+        state = [0.1, 0.2, 0.3]
+        for item in x:
+            mixed = [sum((0.1 * (j + 2) * s for j, s in enumerate(state)), item * (k + 1)) for k in range(3)]
+            state = [fg.tanh(m) * s + m for m, s in zip(mixed, [state[2], *state[:2]], strict=True)]
+        return sum(state)
+
+    counts = []
+    for steps in (30, 60):
+        arrays = fg.grad(recurrence, backend="numpy").kernel_for(np.ones(steps)).arrays
+        assembly = emit_llvm(arrays, MACHINES[-1]).assembly
+        counts.append((assembly.count("\ndefine"), len(arrays.statements)))
+    (functions, few), (others, many) = counts
+    assert functions == others
+    assert many > few + 30
+
+
 # --- assembly ---------------------------------------------------------------------------------------------------------
 
 FLAGS = re.compile(r"\b(fast|nnan|ninf|nsz|arcp|contract|afn|reassoc)\b")

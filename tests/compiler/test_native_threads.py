@@ -202,7 +202,7 @@ SCRIPT = """
 import sys, threading
 import numpy as np
 import flatgrad as fg
-from flatgrad.runtime import native
+from flatgrad.compiler.machine import native
 from tests.every_way import flattened
 from tests.compiler.test_native_threads import TURNS, body, inputs_of
 

@@ -1,7 +1,8 @@
 """LLVM: array programs as machine code, by way of LLVM's assembly language.
 
-One function per statement, so that no function is large; `run` calls them in order. Statements with the same loops at
-other places share a function. Lanes are vectors, written as such: a tile of several vectors is computed at once, with
+One function per statement, so that no function is large. Their calls are a table, the schedule: which function, and the
+places and the range that it works at. `run` makes them in order. Statements with the same loops at other places share a
+function. Lanes are vectors, written as such: a tile of several vectors is computed at once, with
 the accumulators of its folds in registers, while the terms run in their order (`statements`). Each lane does its
 own operations in the scalar order, hence the bits are those of the scalar program. In exact mode no operation carries a
 fast-math flag, nothing is contracted, and functions of `math` are CPython's own (`operations`).
@@ -9,28 +10,62 @@ fast-math flag, nothing is contracted, and functions of `math` are CPython's own
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..loops.array_program import ArrayProgram
-from ..loops.buffers import Arena, Plan, plan_buffers
 from ..loops.extents import fixed
 from ..loops.grammar import Apply, Block, Read, Statement
 from ..program.program import Program, grouped
 from ..program.spelling import llvm_number as number
 from ..program.split import split
+from .memory import Memory, accesses_of
 from .native import Layout
 from .operations import Machine, Writer, spelled
 from .statements import StatementWriter
-from .text import WITH_RESULTS, Function, Value, element, loaded_index, store, type_of
+from .text import Function, Value, bound_array, load, loaded_index, store
 
 #: Results are copied by at most so many loops; else one by one, by a table.
 _COPIES = 24
 #: Straight-line code is cut into functions of about so many equations.
 _CHUNK = 250
+#: Straight-line code of at most so many equations gets its places from the schedule. In longer code they are constants:
+#: it has too many of them, and is hardly ever repeated.
+_SHORT = 32
+#: `run` walks over the schedule, unless there are at most so many calls: then it contains them. A call from the walk
+#: takes 1 to 4 ns longer, as processors do not always foresee which function it is. But LLVM's time for a function is
+#: quadratic in the number of its calls.
+_DIRECT = 200
+_WALK = """  %stop.at = getelementptr i64, ptr %t, i64 1
+  %stop = load i64, ptr %stop.at
+  %end = getelementptr i64, ptr %t, i64 %stop
+  br label %call
+call:
+  %row = phi ptr [ %first, %entry ], [ %next, %call ]
+  %before = phi i32 [ 0, %entry ], [ %faults, %call ]
+  %number = load i64, ptr %row
+  %function.at = getelementptr ptr, ptr @functions, i64 %number
+  %function = load ptr, ptr %function.at
+  %p = getelementptr i64, ptr %row, i64 2
+  %fault = call i32 %function(ptr %m, ptr %b, ptr %t, ptr %r, ptr %p)
+  %faults = or i32 %before, %fault
+  %length.at = getelementptr i64, ptr %row, i64 1
+  %length = load i64, ptr %length.at
+  %next = getelementptr i64, ptr %row, i64 %length
+  %more = icmp ult ptr %next, %end
+  br i1 %more, label %call, label %done
+done:
+  ret i32 %faults"""
+_ATTRIBUTES = """attributes #0 = { noinline nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }
+attributes #1 = { nounwind willreturn memory(none) }
+!0 = distinct !{!0}
+!1 = distinct !{!1, !0}
+!2 = !{!1}
+"""
+
+
 _ZERO = number(0.0)
 
 
@@ -65,14 +100,6 @@ class _Copy(NamedTuple):
     target_step: int
 
 
-class _Cell(NamedTuple):
-    """Where a number or truth value of straight-line code is: its kind, the memory, and the place in that."""
-
-    kind: str
-    memory: str
-    place: int
-
-
 def _copies(sources: Any, targets: Any) -> list[_Copy]:
     """Numbers that are copied from some places to others, as few loops.
 
@@ -98,115 +125,114 @@ def _copies(sources: Any, targets: Any) -> list[_Copy]:
     return loops
 
 
-class Module:
-    """A module while it is written: its functions, what `run` calls, its memory and its gather tables."""
+class _Cell(NamedTuple):
+    """Where a number or truth value of straight-line code is: its kind, the memory, and the place from `array` on."""
+
+    kind: str
+    memory: str
+    place: int
+    array: str = ""
+
+    def bound(self, function: Function) -> _Cell:
+        """The same in a function whose calls say where it is."""
+        return self._replace(place=0, array=bound_array(function, self.memory, self.place))
+
+
+class Module(Memory):
+    """A module while it is written: its memory, its functions, and the calls of them."""
 
     def __init__(self, program: ArrayProgram, machine: Machine, fast: bool) -> None:
-        self.program, self.machine, self.fast = program, machine, fast
-        self.plan: Plan = plan_buffers(program)
-        self.arena = Arena(self.plan.numbers)
-        self.truths = Arena(self.plan.truths)
-        self.tables: list[Any] = []
-        self.table_size = 0
-        self.functions: list[str] = []
-        self.calls: list[tuple[str, str]] = []  # what `run` calls: functions, and what they get behind the usual
+        super().__init__(program, machine, fast)
+        self.functions: list[Function] = []
+        self.calls: list[tuple[int, list[int]]] = []  # functions by number, and their rows of the schedule
         self.declared: set[str] = set()
         self.libm_functions: set[str] = set()
-        #: Truth values that came in as numbers, and that one access reads together with others.
-        self.input_truths: set[int] = set()
+        #: Functions by all that they do, but for places.
+        self._shared: dict[Any, int] = {}
 
     def emitted(self) -> NativeCode:
         program = self.program
-        shapes = [None if isinstance(item, Block) else self._loops_of(item) for item in program.statements]
-        frequent = Counter(shape for shape in shapes if shape is not None)
-        shared: dict[Any, str] = {}
-        for statement, shape in zip(program.statements, shapes, strict=True):
+        for statement in program.statements:
             if isinstance(statement, Block):
                 self._block(statement)
-                continue
-            writer = StatementWriter(self, statement)
-            if frequent[shape] < 2:
-                writer.write()
-                continue
-            places = "".join(f", i64 {place}" for place in writer.places())
-            if shape in shared:
-                self.calls.append((shared[shape], places))
             else:
-                writer.take_places()
-                writer.write(places)
-                shared[shape] = writer.function.name
+                self._statement(statement)
         outputs = self._outputs()
         self._take_truths()
-        calls = [f"define i32 @run({WITH_RESULTS}) #0 {{", "entry:"]
-        flag = "0"
-        for k, (name, others) in enumerate(self.calls):
-            calls.append(f"  %c{k} = call i32 @{name}(ptr %m, ptr %b, ptr %t{others})")
-            calls.append(f"  %f{k} = or i32 {flag}, %c{k}")
-            flag = f"%f{k}"
-        calls += [f"  ret i32 {flag}", "}"]
-        attributes = [
-            'attributes #0 = { noinline nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }',
-            "attributes #1 = { nounwind willreturn memory(none) }",
-            "!0 = distinct !{!0}",
-            "!1 = distinct !{!1, !0}",
-            "!2 = !{!1}",
-        ]
-        assembly = (
-            "\n\n".join([*sorted(self.declared), *self.functions, "\n".join(calls), "\n".join(attributes)]) + "\n"
-        )
-        tables = np.concatenate(self.tables) if self.tables else np.zeros(1, dtype=np.int64)
+        functions = [function.text() for function in self.functions]
+        assembly = "\n\n".join([*sorted(self.declared), *functions, self._run(), _ATTRIBUTES])
+        schedule = [word for number, row in self.calls for word in (number, len(row) + 2, *row)]
+        first = self.table(np.array(schedule, dtype=np.int64))
+        tables = np.concatenate([[first, first + len(schedule)], *self.tables]).astype(np.int64)
         constants, truths = np.array(program.constants, dtype=float), np.array(program.truths, dtype=bool)
         sizes = max(self.arena.peak, 1), max(self.truths.peak, 1)
         layout = Layout(program.inputs, *sizes, constants, truths, tables, outputs, sorted(self.libm_functions))
         return NativeCode(assembly, layout)
 
-    def add(self, function: Function, writer: Writer, others: str = "") -> None:
-        """Take over a function, and call it next; `others` are arguments behind the usual ones."""
-        self.functions.append(function.text())
-        self.calls.append((function.name, others))
+    def _run(self) -> str:
+        """The function that makes all calls of the schedule; it returns whether one of them had a fault.
+
+        The tables begin with where the schedule begins and ends. Each of its rows is the number of a function, how many
+        words the row has, and what the function is called with: places, and the range of its outermost loop.
+        """
+        if len(self.calls) > _DIRECT:
+            names = ", ".join(f"ptr @{function.name}" for function in self.functions)
+            table = [f"@functions = internal constant [{len(self.functions)} x ptr] [{names}]", ""]
+            calls = [_WALK]
+        else:
+            table, calls, place, fault = [], [], 2, "0"
+            for k, (number, row) in enumerate(self.calls):
+                arguments = f"ptr %m, ptr %b, ptr %t, ptr %r, ptr %p{k}"
+                calls += [
+                    f"  %p{k} = getelementptr i64, ptr %first, i64 {place}",
+                    f"  %c{k} = call i32 @{self.functions[number].name}({arguments})",
+                    f"  %f{k} = or i32 {fault}, %c{k}",
+                ]
+                place, fault = place + len(row) + 2, f"%f{k}"
+            calls.append(f"  ret i32 {fault}")
+        head = [
+            "define i32 @run(ptr noalias %m, ptr noalias %b, ptr noalias %t, ptr noalias %r) #0 {",
+            "entry:",
+            "  %start = load i64, ptr %t",
+            "  %first = getelementptr i64, ptr %t, i64 %start",
+        ]
+        return "\n".join([*table, *head, *calls, "}"])
+
+    def _add(self, function: Function, writer: Writer) -> int:
+        """Take over a function, and call it next; return its number."""
+        self.functions.append(function)
         self.declared |= writer.declared
         self.libm_functions |= writer.libm_functions
+        self.calls.append((len(self.functions) - 1, function.row))
+        return len(self.functions) - 1
 
-    def _loops_of(self, statement: Statement) -> Any:
-        """A statement without the places that it reads and writes; None if there are gather tables in it."""
-        reads = [read for read, _ in statement.reads()]
-        if any(read.table is not None for read in reads):
-            return None
-        # `reads` and `loops` both go through the body from front to back, and through a fold's terms at its place.
-        known: dict[int, int] = {}  # an access that occurs twice has one place
-        numbers = iter(
-            (self.constant(read), fixed(read.base) < self.program.inputs, known.setdefault(id(read), len(known)))
-            for read in reads
-        )
+    def _statement(self, statement: Statement) -> None:
+        """Call the function of a statement: one with the same loops, if there is one already."""
+        accesses = accesses_of(statement, self)
+        numbers = {read: (k, access.form) for k, (read, access) in enumerate(accesses.items())}
 
         def loops(body: Sequence[Any]) -> tuple[Any, ...]:
             return tuple(
-                (node.strides, next(numbers)) if isinstance(node, Read)
+                numbers[id(node)] if isinstance(node, Read)
                 else (node.primitive, node.operands) if isinstance(node, Apply)
                 else (node.primitive, tuple((segment.extents, loops(segment.body)) for segment in node.segments))
                 for node in body
             )  # fmt: skip
 
-        return statement.kind, statement.shape, loops(statement.body)
+        form = statement.kind, statement.shape, loops(statement.body)
+        place = self.plan.place(fixed(statement.base), statement.kind)
+        places = [place, *(access.place for access in accesses.values() if access.constant is None)]
+        if not self._again(form, places):
+            writer = StatementWriter(self, statement, accesses, f"{statement.name}_{len(self.functions)}")
+            self._shared[form] = self._add(writer.write(place), writer.writer)
 
-    def constant(self, read: Read) -> float | bool | None:
-        """The number that an access reads, if it stands in the program and is always the same."""
-        program = self.program
-        if read.table is not None or any(map(fixed, read.strides)):
-            return None
-        base = fixed(read.base)
-        if program.inputs <= base < program.first_truth:
-            return program.constants[base - program.inputs]
-        if program.first_truth <= base < program.first_result:
-            return program.truths[base - program.first_truth]
-        return None
-
-    def table(self, addresses: Any, kind: str) -> int:
-        """Where a gather table begins among all tables."""
-        start = self.table_size
-        self.tables.append(self.plan.places(addresses, kind))
-        self.table_size += len(addresses)
-        return start
+    def _again(self, form: Any, places: list[int]) -> bool:
+        """Call a function that was called before, at other places, if there is one of this form."""
+        number = self._shared.get(form)
+        if number is None:
+            return False
+        self.calls.append((number, places + self.functions[number].row[len(places) :]))
+        return True
 
     def _take_truths(self) -> None:
         """Before everything else, copy truth values that came in as numbers to where truth values are.
@@ -216,15 +242,12 @@ class Module:
         if not self.input_truths:
             return
         function = Function("take_truths")
-        places = np.array(sorted(self.input_truths), dtype=np.int64)
-        first = self.table_size
-        self.tables.append(places)
-        self.table_size += len(places)
-        with function.loop(len(places)) as index:
-            place = loaded_index(function, first, index)
-            truth = function.let(f"fcmp une double {element(function, 'f', place)}, {_ZERO}")
-            store(function, "b", Value(truth), place, "")
-        self.add(function, Writer(function, False, self.machine))
+        first = self.table(np.array(sorted(self.input_truths), dtype=np.int64))
+        with function.loop(len(self.input_truths)) as index:
+            place = loaded_index(function, function.plus(index, first))
+            truth = function.let(f"fcmp une double {load(function, 'f', place)}, {_ZERO}")
+            store(function, "b", Value(truth), place)
+        self._add(function, Writer(function, False, self.machine))
         self.calls.insert(0, self.calls.pop())
 
     # --- outputs --------------------------------------------------------------------------------------------------
@@ -232,12 +255,12 @@ class Module:
     def _outputs(self) -> list[tuple[int, int]]:
         """Copy the results of each output group to its place; make room for all of them in memory."""
         program = self.program
-        function = Function("give_results", WITH_RESULTS)
+        function = Function("give_results")
         total = len(program.outputs)
         place = self.arena.take(total) if total else 0
         for k, (_, addresses) in enumerate(grouped(program.output_groups, program.outputs)):
             self._give_group(function, k, addresses)
-        self.add(function, Writer(function, False, self.machine), ", ptr %r")
+        self._add(function, Writer(function, False, self.machine))
         positions = grouped(program.output_groups, range(place, place + total))
         return [(places.start, len(places)) for _, places in positions]
 
@@ -250,41 +273,36 @@ class Module:
             positions = np.flatnonzero(mask)
             if not len(positions):
                 continue
-            sources = self.plan.places(addresses[positions], kind)
+            sources = self.places(addresses[positions], kind)
             loops = _copies(sources, positions) if kind == "f" else []
             if loops and len(loops) <= _COPIES:
                 for loop in loops:
                     self._copy(function, results, loop)
                 continue
-            first = self.table_size
-            self.tables += [sources, positions]
-            self.table_size += 2 * len(positions)
+            first = self.table(sources)
+            self.table(positions)
             with function.loop(len(positions)) as index:
-                source = loaded_index(function, first, index)
-                target = loaded_index(function, first + len(positions), index)
-                found = element(function, kind, source)
+                source = loaded_index(function, function.plus(index, first))
+                target = loaded_index(function, function.plus(index, first + len(positions)))
+                found = load(function, kind, source)
                 if kind == "b":
                     found = function.let(f"uitofp i1 {found} to double")
-                pointer = function.let(f"getelementptr inbounds double, ptr {results}, i64 {target}")
-                function.do(f"store double {found}, ptr {pointer}, align 8")
+                store(function, "f", Value(found), target, array=results)
 
     def _copy(self, function: Function, results: str, copy: _Copy) -> None:
         """Copy rows of numbers that lie side by side, vector by vector; the last one begins earlier where need be."""
         width = 1
         while width * 2 <= min(self.machine.lanes, copy.length):
             width *= 2
-        kind = type_of("f", width if width > 1 else 0)
+        lanes = width if width > 1 else 0
         with function.loop(copy.rows) as row:
             source = function.plus(function.times(row, copy.source_step), copy.source)
             target = function.plus(function.times(row, copy.target_step), copy.target)
             with function.loop(copy.length, width) as index:
                 if copy.length % width and copy.length > width:
                     index = function.least(index, copy.length - width)
-                pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {function.plus(index, source)}")
-                found = function.let(f"load {kind}, ptr {pointer}, align 8")
-                place = function.plus(index, target)
-                pointer = function.let(f"getelementptr inbounds double, ptr {results}, i64 {place}")
-                function.do(f"store {kind} {found}, ptr {pointer}, align 8")
+                vector = load(function, "f", function.plus(index, source), lanes)
+                store(function, "f", Value(vector, lanes), function.plus(index, target), array=results)
 
     # --- blocks ---------------------------------------------------------------------------------------------------
 
@@ -307,8 +325,15 @@ class Module:
 
     def _part(self, program: Program, inputs: Sequence[_Cell], outputs: Sequence[_Cell]) -> None:
         """Straight-line code as one function."""
-        function = Function(f"scalars{len(self.calls)}")
+        function = Function(f"scalars{len(self.functions)}")
         writer = Writer(function, self.fast, self.machine)
+        if len(program) <= _SHORT:
+            columns = program.opcodes, program.starts, program.operands, program.outputs, map(number, program.constants)
+            form = *map(tuple, columns), tuple((cell.kind, cell.memory) for cell in inputs)
+            if self._again(form, [cell.place for cell in (*inputs, *outputs)]):
+                return
+            self._shared[form] = len(self.functions)
+            inputs, outputs = ([cell.bound(function) for cell in cells] for cells in (inputs, outputs))
         values: dict[int, Value] = {}
 
         def value(operand: int) -> Value:
@@ -316,13 +341,13 @@ class Module:
             if operand < 0:
                 return writer.constant(program.constants[~operand])
             if operand not in values:
-                kind, memory, place = inputs[operand]
-                name = element(function, memory, place)
+                kind, memory, place, array = inputs[operand]
+                name = load(function, memory, place, array=array)
                 values[operand] = Value(name if memory == kind else function.let(f"fcmp une double {name}, {_ZERO}"))
             return values[operand]
 
         for equation in program.equations():
             values[equation.variable] = spelled(equation.primitive)(writer, *map(value, equation.operands))
-        for operand, (kind, _, place) in zip(program.outputs, outputs, strict=True):
-            store(function, kind, value(operand), place, "")
-        self.add(function, writer)
+        for operand, cell in zip(program.outputs, outputs, strict=True):
+            store(function, cell.kind, value(operand), cell.place, array=cell.array)
+        self._add(function, writer)

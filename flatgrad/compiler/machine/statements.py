@@ -10,18 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...runtime import primitives as p
 from ..loops.extents import fixed
-from ..loops.grammar import Apply, Fold, Node, Read, Segment, Statement, kinds_of, values_of
+from ..loops.grammar import Apply, Fold, Node, Read, Segment, Statement, values_of
 from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number as number
+from .memory import Access, Memory
 from .operations import Writer, spelled
-from .text import Function, Value, element, loaded_index, store, type_of
-
-if TYPE_CHECKING:
-    from .llvm import Module
+from .text import Function, Value, bound_array, store, type_of
 
 #: So many accumulators (vectors) a tile has at most, and so many vectors side by side.
 _ACCUMULATORS, _VECTORS = 12, 4
@@ -33,67 +31,23 @@ _SIMPLE = 12
 _ASSOCIATIVE = (p.logical_and, p.logical_or)
 
 
-class Access:
-    """A read of a statement, over the dimensions of lanes and terms: strides into memory, or into a table."""
-
-    def __init__(self, read: Read, kind: str, extents: tuple[int, ...], module: Module) -> None:
-        self.kind, self.extents = kind, extents
-        self.converted = False  # truth values that came in as numbers
-        self.scope = ", !alias.scope !2"
-        if read.table is not None:
-            if kind == "b":
-                inputs = read.table < module.program.inputs
-                if inputs.all():
-                    self.converted, kind = True, "f"
-                elif inputs.any():  # truth values of both sorts: those that came in are brought to the others
-                    module.input_truths.update(read.table[inputs].tolist())
-            self.table = module.table(read.table, kind)
-            self.base: str | int = 0
-            self.strides = [math.prod(extents[k + 1 :]) for k in range(len(extents))]
-        else:
-            base = fixed(read.base)
-            if kind == "b" and base < module.program.inputs:
-                self.converted, kind = True, "f"
-            self.table = -1
-            self.base = module.plan.place(base, kind)
-            self.strides = [fixed(stride) for stride in read.strides]
-        self.memory = kind
-
-    def moves(self, dimension: int) -> bool:
-        return dimension >= 0 and self.strides[dimension] != 0
-
-
 class StatementWriter:
     """Writes one statement: loops over lanes outside, tiles of vectors inside, loops over terms in their order."""
 
-    def __init__(self, module: Module, statement: Statement) -> None:
-        self.module, self.statement = module, statement
+    def __init__(self, memory: Memory, statement: Statement, accesses: dict[int, Access], name: str) -> None:
+        self.memory, self.statement, self.accesses = memory, statement, accesses
         self.shape = tuple(map(fixed, statement.shape))
-        self.function = Function(f"{statement.name}_{len(module.calls)}")
-        self.writer = Writer(self.function, module.fast, module.machine)
-        self.base: str | int = module.plan.place(fixed(statement.base), statement.kind)
-        self.accesses: dict[int, Access] = {}
+        self.function = Function(name)
+        self.writer = Writer(self.function, memory.fast, memory.machine)
+        self.array = ""
         self.scratch: list[tuple[int, int]] = []
         self.offsets: list[int] = []  # where each vector of a tile begins, relative to the tile
         self.lane_strides = [math.prod(self.shape[k + 1 :]) for k in range(len(self.shape))]
-        self._find_accesses(statement.body, statement.kind, self.shape)
-        for node in statement.body:
-            if isinstance(node, Fold):
-                for segment in node.segments:
-                    self._find_accesses(segment.body, node.primitive.operand_kinds[0], self._domain(segment))
         self.terms = sum(
             math.prod(map(fixed, segment.extents))
             for node in statement.body if isinstance(node, Fold) for segment in node.segments
         )  # fmt: skip
         self._choose_tile()
-
-    def _domain(self, segment: Segment) -> tuple[int, ...]:
-        return (*self.shape, *map(fixed, segment.extents))
-
-    def _find_accesses(self, body: Sequence[Any], wanted: str, extents: tuple[int, ...]) -> None:
-        for node, kind in zip(body, kinds_of(body, wanted), strict=True):
-            if isinstance(node, Read):
-                self.accesses[id(node)] = Access(node, kind, extents, self.module)
 
     # --- the tile -------------------------------------------------------------------------------------------------
 
@@ -104,7 +58,7 @@ class StatementWriter:
         self.vector = min(candidates, key=self._vector_cost, default=-1)
         self.width = 1
         if self.vector >= 0:
-            while self.width * 2 <= min(shape[self.vector], self.module.machine.lanes):
+            while self.width * 2 <= min(shape[self.vector], self.memory.machine.lanes):
                 self.width *= 2
         extent = shape[self.vector] if self.vector >= 0 else 1
         self.lanes = self.width if self.width > 1 else 0
@@ -140,13 +94,13 @@ class StatementWriter:
         """
         extent, rank = self.shape[dimension], len(self.shape)
         width = 1
-        while width * 2 <= min(self.module.machine.lanes, extent):
+        while width * 2 <= min(self.memory.machine.lanes, extent):
             width *= 2
         per_vector = -(-extent // width) / extent  # of one instruction for a whole vector
         cost = per_vector if self.lane_strides[dimension] == 1 else 1.2
         for access in self.accesses.values():
             reads = math.prod(access.extents[rank:])
-            if access.table >= 0:
+            if access.gathers:
                 cost += 1.5 * reads
             elif access.strides[dimension] in (0, 1):
                 cost += per_vector * reads
@@ -161,7 +115,7 @@ class StatementWriter:
         rank = len(self.shape)
         others = math.prod(n for k, n in enumerate(self.shape) if k != dimension)
         return (
-            access.table < 0
+            not access.gathers
             and not access.converted
             and access.memory == "f"
             and not any(access.strides[k] for k in range(rank) if k != dimension)
@@ -175,11 +129,11 @@ class StatementWriter:
         extents = access.extents[rank:]
         length = self.shape[dimension]
         size = math.prod(extents) * length
-        place = self.module.arena.take(size)
+        place = self.memory.arena.take(size)
         self.scratch.append((place, size))
-        self._copied(access, extents, access.base, place, 0, length)
+        self._copied(access, extents, 0, place, 0, length)
         steps = [math.prod(extents[k + 1 :]) * length for k in range(len(extents))]
-        access.base = place
+        access.array, access.start = "", place
         access.strides = [1 if k == dimension else 0 for k in range(rank)] + steps
         access.scope = ""
 
@@ -195,30 +149,24 @@ class StatementWriter:
             return
         with function.loop(length) as k:
             place = function.plus(function.times(k, access.strides[self.vector]), source)
-            store(function, "f", Value(element(function, "f", place, access.scope)), function.plus(k, target), "")
+            item = access.scalar(function, place)
+            store(function, "f", Value(item), function.plus(k, target))
 
     # --- loops ----------------------------------------------------------------------------------------------------
 
-    def places(self) -> list[str | int]:
-        """The place that it writes to, and those where its accesses begin."""
-        return [self.base, *(access.base for access in self.accesses.values())]
-
-    def take_places(self) -> None:
-        """Make the places arguments of the function, so that other statements can call it."""
-        self.base = "%p0"
-        for k, access in enumerate(self.accesses.values()):
-            access.base = f"%p{k + 1}"
-        self.function.parameters += "".join(f", i64 %p{k}" for k in range(len(self.accesses) + 1))
-
-    def write(self, places: str = "") -> None:
+    def write(self, place: int) -> Function:
+        """The function: it gets the places that it writes to and reads from, and a range of its first dimension."""
+        self.array = bound_array(self.function, self.statement.kind, place)
+        for access in self.accesses.values():
+            access.bind(self.function)
         if self.lanes:
             for access in self.accesses.values():
                 if self._can_pack(access, self.vector):
                     self._pack(access)
         self._lanes(0, {})
-        self.module.add(self.function, self.writer, places)
         for place, size in self.scratch:
-            self.module.arena.give(place, size)
+            self.memory.arena.give(place, size)
+        return self.function
 
     def _lanes(self, dimension: int, indices: dict[int, str | int]) -> None:
         """Loops over the dimensions of the lanes; the tile inside."""
@@ -231,9 +179,13 @@ class StatementWriter:
             step = self.vectors * self.width
         elif dimension == self.row:
             step = self.rows
-        with self.function.loop(extent, step) as index:
+        first: str | int = 0
+        end: str | int = extent
+        if dimension == 0 and extent > step:
+            first, end = self.function.bound(0), self.function.bound(extent)
+        with self.function.loop(end, step, first) as index:
             if step > 1 and extent % step and extent > step:
-                index = self.function.least(index, extent - step)
+                index = self.function.least(index, self.function.plus(end, -step))
             self._lanes(dimension + 1, {**indices, dimension: index})
 
     def _tile(self, indices: dict[int, str | int]) -> None:
@@ -241,7 +193,7 @@ class StatementWriter:
         self.offsets = [min(k * self.width, max(extent - self.width, 0)) for k in range(self.vectors)]
         body = self.statement.body
         values = _Values(self, body, indices)
-        place: str | int = self.base
+        place: str | int = 0
         for dimension, index in indices.items():
             place = self.function.plus(self.function.times(index, self.lane_strides[dimension]), place)
         for row in range(self.rows):
@@ -256,17 +208,17 @@ class StatementWriter:
         name = self.writer.splat(result, kind, self.lanes)
         scope = ", !noalias !2"
         if not self.lanes or stride == 1:
-            store(function, kind, Value(name, self.lanes), function.plus(place, shift), scope)
+            store(function, kind, Value(name, self.lanes), function.plus(place, shift), scope, self.array)
             return
         for k in range(self.lanes):
             one = function.let(f"extractelement {type_of(kind, self.lanes)} {name}, i32 {k}")
-            store(function, kind, Value(one), function.plus(place, shift + k * stride), scope)
+            store(function, kind, Value(one), function.plus(place, shift + k * stride), scope, self.array)
 
     # --- folds ----------------------------------------------------------------------------------------------------
 
     def fold(self, fold: Fold, indices: dict[int, str | int]) -> dict[tuple[int, int], Value]:
         """Fold the terms of all lanes of a tile; the accumulators are registers."""
-        associative = fold.primitive in _ASSOCIATIVE or (self.module.fast and fold.primitive in (p.add, p.mul))
+        associative = fold.primitive in _ASSOCIATIVE or (self.memory.fast and fold.primitive in (p.add, p.mul))
         if associative and self.vector < 0:
             return {(0, 0): self._fold_across(fold, indices)}
         function, primitive = self.function, fold.primitive
@@ -288,7 +240,7 @@ class StatementWriter:
         That is another order: for what is associative, or in fast mode.
         """
         function, write = self.function, spelled(fold.primitive)
-        start, lanes = number(FOLDED[fold.primitive]), self.module.machine.lanes
+        start, lanes = number(FOLDED[fold.primitive]), self.memory.machine.lanes
         result = fold.primitive.result
         one_lane = type_of(result, 0)
         total = function.allocate(one_lane)
@@ -396,12 +348,11 @@ class _Values:
 
     def _read(self, read: Read, row: int, vector: int) -> Value:
         owner, access = self.owner, self.owner.accesses[id(read)]
-        constant = owner.module.constant(read)
-        if constant is not None:
-            return Value(number(constant), 0, constant)
+        if access.constant is not None:
+            return Value(number(access.constant), 0, access.constant)
         function = owner.function
         if id(read) not in self.places:
-            place: str | int = access.base if access.table < 0 else access.table
+            place: str | int = access.start
             for dimension, index in self.indices.items():
                 place = function.plus(function.times(index, access.strides[dimension]), place)
             self.places[id(read)] = place
@@ -410,28 +361,12 @@ class _Values:
         shift += owner.offsets[vector] * stride
         place = function.plus(self.places[id(read)], shift)
         if not stride or not owner.lanes:
-            return Value(self._scalar(access, place))
-        if stride == 1 and access.table < 0 and not access.converted:
-            return Value(self._vector(access, place), owner.lanes)
+            return Value(access.scalar(function, place))
+        if stride == 1 and not access.gathers and not access.converted:
+            return Value(access.vector(function, place, owner.lanes), owner.lanes)
         kind = type_of(access.kind, owner.lanes)
         result = "poison"
         for k in range(owner.lanes):
-            one = self._scalar(access, function.plus(place, k * stride))
+            one = access.scalar(function, function.plus(place, k * stride))
             result = function.let(f"insertelement {kind} {result}, {type_of(access.kind, 0)} {one}, i32 {k}")
         return Value(result, owner.lanes)
-
-    def _scalar(self, access: Access, place: str | int) -> str:
-        function = self.owner.function
-        if access.table >= 0:
-            place = loaded_index(function, 0, place)
-        one = element(function, access.memory, place, access.scope)
-        return function.let(f"fcmp une double {one}, {number(0.0)}") if access.converted else one
-
-    def _vector(self, access: Access, place: str | int) -> str:
-        function, lanes = self.owner.function, self.owner.lanes
-        if access.memory == "b":
-            pointer = function.let(f"getelementptr inbounds i8, ptr %b, i64 {place}")
-            wide = function.let(f"load <{lanes} x i8>, ptr {pointer}, align 1{access.scope}")
-            return function.let(f"trunc <{lanes} x i8> {wide} to <{lanes} x i1>")
-        pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {place}")
-        return function.let(f"load <{lanes} x double>, ptr {pointer}, align 8{access.scope}")

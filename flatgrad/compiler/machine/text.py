@@ -21,16 +21,20 @@ class Value(NamedTuple):
     number: float | None = None
 
 
-#: Of the functions of statements: numbers, truth values, gather tables; `run` has the places of results, too.
-PARAMETERS = "ptr noalias %m, ptr noalias %b, ptr noalias %t"
-WITH_RESULTS = f"{PARAMETERS}, ptr noalias %r"
+#: What all functions of a program get: numbers, truth values, tables, where results go; and their row of the schedule.
+_PARAMETERS = "ptr noalias %m, ptr noalias %b, ptr noalias %t, ptr noalias %r, ptr noalias %p"
 
 
 class Function:
-    """The text of one function while it is written."""
+    """The text of one function while it is written.
 
-    def __init__(self, name: str, parameters: str = PARAMETERS) -> None:
-        self.name, self.parameters = name, parameters
+    Attributes:
+        row: what its first call gets from the schedule: places and ranges.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.row: list[int] = []
         self.lines: list[str] = []
         self.allocated: list[str] = []
         self.count = 0
@@ -55,11 +59,19 @@ class Function:
         self.allocated.append(f"  {name} = alloca {kind}, align 64")
         return name
 
+    def bound(self, number: int) -> str:
+        """A number that stands in the schedule, so that each call can have another one; `number` is the first's."""
+        pointer, name = self.fresh(), self.fresh()
+        self.allocated.append(f"  {pointer} = getelementptr inbounds i64, ptr %p, i64 {len(self.row)}")
+        self.allocated.append(f"  {name} = load i64, ptr {pointer}, align 8")
+        self.row.append(number)
+        return name
+
     @contextmanager
-    def loop(self, count: int, step: int = 1) -> Iterator[str | int]:
-        """A loop over 0, step, 2*step, ...; yields the index. A loop of one iteration is none."""
-        if count <= step:
-            yield 0
+    def loop(self, count: int | str, step: int = 1, first: int | str = 0) -> Iterator[str | int]:
+        """A loop from `first` up to `count`, in steps; yields the index. A loop of one iteration is none."""
+        if isinstance(count, int) and isinstance(first, int) and count - first <= step:
+            yield first
             return
         self.count += 1
         head, end = f"loop{self.count}", f"end{self.count}"
@@ -73,7 +85,7 @@ class Function:
         following = self.let(f"add nuw nsw i64 {index}, {step}")
         more = self.let(f"icmp ult i64 {following}, {count}")
         self.do(f"br i1 {more}, label %{head}, label %{end}")
-        self.lines[place] = f"  {index} = phi i64 [ 0, %{before} ], [ {following}, %{self.block} ]"
+        self.lines[place] = f"  {index} = phi i64 [ {first}, %{before} ], [ {following}, %{self.block} ]"
         self.lines.append(f"{end}:")
         self.block = end
 
@@ -87,7 +99,7 @@ class Function:
             return a + b
         return b if a == 0 else a if b == 0 else self.let(f"add nsw i64 {a}, {b}")
 
-    def least(self, index: str | int, limit: int) -> str:
+    def least(self, index: str | int, limit: str | int) -> str:
         """The smaller of an index and a limit."""
         over = self.let(f"icmp ugt i64 {index}, {limit}")
         return self.let(f"select i1 {over}, i64 {limit}, i64 {index}")
@@ -105,7 +117,7 @@ class Function:
     def text(self) -> str:
         result = self.let(f"load i32, ptr {self.fault}")
         self.do(f"ret i32 {result}")
-        head = f"define internal i32 @{self.name}({self.parameters}) #0 {{"
+        head = f"define internal i32 @{self.name}({_PARAMETERS}) #0 {{"
         return "\n".join([head, "entry:", *self.allocated, *self.lines, "}"])
 
 
@@ -115,29 +127,38 @@ def type_of(kind: str, lanes: int) -> str:
     return f"<{lanes} x {scalar}>" if lanes else scalar
 
 
-def loaded_index(function: Function, start: int, offset: str | int) -> str:
+#: The arrays that functions work in, and what they consist of: numbers, truth values, tables.
+ARRAYS = {"f": ("%m", "double"), "b": ("%b", "i8"), "i": ("%t", "i64")}
+
+
+def bound_array(function: Function, kind: str, place: int) -> str:
+    """A pointer to a place that stands in the schedule."""
+    array, item = ARRAYS[kind]
+    pointer, number = function.fresh(), function.bound(place)
+    function.allocated.append(f"  {pointer} = getelementptr inbounds {item}, ptr {array}, i64 {number}")
+    return pointer
+
+
+def loaded_index(function: Function, offset: str | int, array: str = "%t") -> str:
     """An address from a gather table."""
-    pointer = function.let(f"getelementptr inbounds i64, ptr %t, i64 {function.plus(offset, start)}")
+    pointer = function.let(f"getelementptr inbounds i64, ptr {array}, i64 {offset}")
     return function.let(f"load i64, ptr {pointer}, align 8, !alias.scope !2")
 
 
-def element(function: Function, kind: str, place: str | int, scope: str = "") -> str:
-    """A scalar of memory."""
-    if kind == "b":
-        pointer = function.let(f"getelementptr inbounds i8, ptr %b, i64 {place}")
-        return function.let(f"trunc i8 {function.let(f'load i8, ptr {pointer}{scope}')} to i1")
-    pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {place}")
-    return function.let(f"load double, ptr {pointer}, align 8{scope}")
+def load(function: Function, kind: str, place: str | int, lanes: int = 0, scope: str = "", array: str = "") -> str:
+    """A scalar of memory, or a vector of consecutive lanes; `array` is where places count from."""
+    base, item = ARRAYS[kind]
+    pointer = function.let(f"getelementptr inbounds {item}, ptr {array or base}, i64 {place}")
+    wide, align = (f"<{lanes} x {item}>" if lanes else item), 1 if kind == "b" else 8
+    loaded = function.let(f"load {wide}, ptr {pointer}, align {align}{scope}")
+    return function.let(f"trunc {wide} {loaded} to {type_of('b', lanes)}") if kind == "b" else loaded
 
 
-def store(function: Function, kind: str, value: Value, place: str | int, scope: str) -> None:
+def store(function: Function, kind: str, value: Value, place: str | int, scope: str = "", array: str = "") -> None:
     """Write a scalar or a vector of consecutive lanes to memory."""
-    name, lanes, _ = value
+    (name, lanes, _), (base, item) = value, ARRAYS[kind]
+    wide, align = (f"<{lanes} x {item}>" if lanes else item), 1 if kind == "b" else 8
     if kind == "b":
-        wide = f"<{lanes} x i8>" if lanes else "i8"
         name = function.let(f"zext {type_of('b', lanes)} {name} to {wide}")
-        pointer = function.let(f"getelementptr inbounds i8, ptr %b, i64 {place}")
-        function.do(f"store {wide} {name}, ptr {pointer}, align 1{scope}")
-        return
-    pointer = function.let(f"getelementptr inbounds double, ptr %m, i64 {place}")
-    function.do(f"store {type_of('f', lanes)} {name}, ptr {pointer}, align 8{scope}")
+    pointer = function.let(f"getelementptr inbounds {item}, ptr {array or base}, i64 {place}")
+    function.do(f"store {wide} {name}, ptr {pointer}, align {align}{scope}")

@@ -1,0 +1,141 @@
+"""What the functions of a program share: places in memory, tables, and what their accesses read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..loops.array_program import ArrayProgram
+from ..loops.buffers import Arena, plan_buffers
+from ..loops.extents import fixed
+from ..loops.grammar import Addresses, Fold, Node, Read, Statement, kinds_of
+from ..program.spelling import llvm_number
+from .operations import Machine
+from .text import Function, bound_array, load, loaded_index
+
+
+class Memory:
+    """The memory of a program while its functions are written: numbers, truth values, and tables of integers.
+
+    Attributes:
+        tables: gather tables, one behind the other.
+        input_truths: truth values that came in as numbers, and that one access reads together with others.
+    """
+
+    def __init__(self, program: ArrayProgram, machine: Machine, fast: bool) -> None:
+        self.program, self.machine, self.fast = program, machine, fast
+        self.plan = plan_buffers(program)
+        self._regions = np.array(self.plan.starts, dtype=np.int64)
+        offsets = {"f": self.plan.offsets, "b": self.plan.truth_offsets}
+        self._shifts = {kind: np.array(places, dtype=np.int64) - self._regions for kind, places in offsets.items()}
+        self.arena, self.truths = Arena(self.plan.numbers), Arena(self.plan.truths)
+        self.tables: list[Any] = []
+        self._table_size = 2  # they begin with where the schedule begins and ends
+        self.input_truths: set[int] = set()
+
+    def places(self, addresses: Addresses, kind: str) -> Addresses:
+        """Where addresses are in the array of their kind."""
+        regions = np.searchsorted(self._regions, addresses, side="right") - 1
+        result: Addresses = addresses + self._shifts[kind][regions]
+        return result
+
+    def table(self, items: Any) -> int:
+        """Take over a table of integers; return its place among all tables."""
+        start = self._table_size
+        self.tables.append(items)
+        self._table_size += len(items)
+        return start
+
+    def constant(self, read: Read) -> float | bool | None:
+        """The number that an access reads, if it stands in the program and is always the same."""
+        program = self.program
+        if read.table is not None or any(map(fixed, read.strides)):
+            return None
+        base = fixed(read.base)
+        if program.inputs <= base < program.first_truth:
+            return program.constants[base - program.inputs]
+        if program.first_truth <= base < program.first_result:
+            return program.truths[base - program.first_truth]
+        return None
+
+
+class Access:
+    """A read of a statement, over the dimensions of lanes and terms: strides into memory, or into a table.
+
+    Attributes:
+        kind, extents: of what is read: numbers or truth values, and how many along each dimension.
+        place: where it begins.
+        array, start: the same in the function that is being written: a pointer, and how far behind it.
+        gathers: whether that is a place in the tables.
+        memory: the array that is read; `converted` says that truth values stand among the numbers.
+        constant: what is read, if it is a number of the program.
+    """
+
+    def __init__(self, read: Read, kind: str, extents: tuple[int, ...], memory: Memory) -> None:
+        self.kind, self.extents, self.gathers = kind, extents, read.table is not None
+        self.constant = memory.constant(read)
+        self.scope = ", !alias.scope !2"
+        inputs = memory.program.inputs
+        self.converted = False
+        if kind == "b":
+            addresses = np.array([fixed(read.base)]) if read.table is None else read.table
+            numbers = addresses < inputs
+            self.converted = bool(numbers.all())
+            if not self.converted:  # truth values of both sorts: those that came in are brought to the others
+                memory.input_truths.update(addresses[numbers].tolist())
+        self.memory = "f" if self.converted else kind
+        if read.table is not None:
+            self.place = memory.table(memory.places(read.table, self.memory))
+            self.strides = [math.prod(extents[k + 1 :]) for k in range(len(extents))]
+        else:
+            self.place = memory.plan.place(fixed(read.base), self.memory)
+            self.strides = list(map(fixed, read.strides))
+        self.array, self.start = "", self.place
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """All but the place."""
+        return self.kind, self.memory, self.gathers, self.constant, *self.strides
+
+    def bind(self, function: Function) -> None:
+        """Let the schedule say where it begins."""
+        if self.constant is None:
+            self.array = bound_array(function, "i" if self.gathers else self.memory, self.place)
+            self.start = 0
+
+    def scalar(self, function: Function, place: str | int) -> str:
+        """One number or truth value, so far behind `array`."""
+        array = self.array
+        if self.gathers:
+            place, array = loaded_index(function, place, array), ""
+        item = load(function, self.memory, place, scope=self.scope, array=array)
+        return function.let(f"fcmp une double {item}, {llvm_number(0.0)}") if self.converted else item
+
+    def vector(self, function: Function, place: str | int, lanes: int) -> str:
+        """Consecutive numbers or truth values."""
+        return load(function, self.memory, place, lanes, self.scope, self.array)
+
+    def moves(self, dimension: int) -> bool:
+        """Whether it reads something else along a dimension."""
+        return dimension >= 0 and self.strides[dimension] != 0
+
+
+def accesses_of(statement: Statement, memory: Memory) -> dict[int, Access]:
+    """The accesses of a statement by the identity of their reads, in the order in which they occur."""
+    accesses: dict[int, Access] = {}
+
+    def find(body: Sequence[Node], wanted: str, extents: tuple[int, ...]) -> None:
+        for node, kind in zip(body, kinds_of(body, wanted), strict=True):
+            if isinstance(node, Read):
+                if id(node) not in accesses:
+                    accesses[id(node)] = Access(node, kind, extents, memory)
+            elif isinstance(node, Fold):
+                for segment in node.segments:
+                    domain = (*extents, *map(fixed, segment.extents))
+                    find(segment.body, node.primitive.operand_kinds[0], domain)
+
+    find(statement.body, statement.kind, tuple(map(fixed, statement.shape)))
+    return accesses
