@@ -23,10 +23,11 @@ from ..loops.buffers import Arena, plan_buffers
 from ..loops.extents import fixed
 from ..loops.grammar import Addresses, Block, Fold, Node, Read, Segment, Statement, kinds_of, values_of
 from ..loops.views import Sources, row_major
-from ..program.spelling import WIDTH, Text, filled, python_number, safe_comment
+from ..program.program import grouped
+from ..program.spelling import Text, filled, indented, python_number, safe_comment
 from .calling import argument_names, bring_in, idle_workspaces, with_workspace
 from .contraction import Product, contraction_of
-from .preamble import Preamble, docstring, signature
+from .preamble import Preamble, docstring, returned, signature
 from .python import emit_function
 from .spellings import NUMPY, NUMPY_FAST, NUMPY_FAULTS, UFUNCS
 
@@ -37,6 +38,7 @@ _ITEMS = 8
 #: A list of outputs is put together from at most so many pieces of memory; else it is gathered.
 _PIECES = 4
 _REDUCED = {row: UFUNCS[row] for row in (p.add, p.mul, p.logical_and, p.logical_or)}
+_MEMORY = {"f": "memory", "b": "truths"}
 _EXTREMES = {p.maximum: "argmax", p.minimum: "argmin"}
 _VIEW = '''\
 def view(memory, base, shape, strides):
@@ -77,7 +79,7 @@ def emit_arrays(functions: Sequence[ArrayFunction], header: Sequence[str], *, fa
         writer = _Writer(function, f"{function.name.upper()}_" if len(functions) > 1 else "", fast, preamble)
         sections += writer.sections()
         data.update(writer.data)
-        workspaces.append(8 * writer.arena.peak + writer.truths.peak)
+        workspaces.append(8 * writer.arenas["f"].peak + writer.arenas["b"].peak)
     head = "".join(safe_comment(f"# {line}") + "\n" for line in header) + "\n"
     head += "".join(f"{line}\n\n" for line in preamble.imports())
     head += f"import numpy as np\n\n{idle_workspaces([function.name for function in functions])}"
@@ -93,14 +95,14 @@ class _Writer:
         self.function, self.program, self.fast = function, function.program, fast
         self.prefix, self.preamble = prefix, preamble
         self.plan = plan_buffers(self.program)
-        self.arena, self.truths = Arena(self.plan.numbers), Arena(self.plan.truths)
+        self.arenas = {"f": Arena(self.plan.numbers), "b": Arena(self.plan.truths)}
         self.data: dict[str, Any] = {}
         self.setup: list[str] = []
         self.lines: list[str] = []
         self.blocks: list[str] = []
         self.views: dict[tuple[Any, ...], str] = {}
         self.tables: dict[bytes, int] = {}
-        self.scratch: list[tuple[Arena, int, int]] = []
+        self.scratch: list[tuple[str, int, int]] = []
         self.reads_truths = False
         self.numbered = 0
 
@@ -110,78 +112,59 @@ class _Writer:
         program, name = self.program, self.function.name
         arguments = argument_names(program)
         lines, views = bring_in(program, arguments)
-        for line in lines:
-            self._write(line)
-        self.setup += [f"    {view}" for view in views]
+        self.lines += lines
+        self.setup += views
         sources = Sources(program)
         for statement in program.statements:
             if isinstance(statement, Block):
                 self._block(statement)
                 continue
-            for line in print_statement(statement, sources):
-                self.lines.append(safe_comment(f"            # {line}"))
+            self.lines += [safe_comment(f"# {line}", 12) for line in print_statement(statement, sources)]
             self._statement(statement)
-        returned = self._outputs()
+        results = self._outputs()
         if self.reads_truths:
-            self.lines.insert(len(lines), f"            np.not_equal({self._inputs()}, 0.0, given)")
-            self.setup.insert(0, f"    given = truths[0:{program.inputs}]")
-        constants = np.array(program.constants, dtype=np.float64)
-        head = [
+            self.lines.insert(len(lines), f"np.not_equal(memory[0:{program.inputs}], 0.0, given)")
+            self.setup.insert(0, f"given = truths[0:{program.inputs}]")
+        numbers, truths = self.arenas["f"].peak, self.arenas["b"].peak
+        head = [f"memory = np.empty({numbers})"]
+        if truths > program.first_result or program.truths or self.reads_truths:
+            head.append(f"truths = np.empty({truths}, dtype=bool)")
+        if program.truths:
+            head.append(f"truths[{program.first_truth}:{program.first_result}] = {program.truths!r}")
+        if program.constants:
+            self.data[f"{self.prefix}CONSTANTS"] = np.array(program.constants, dtype=np.float64)
+            head.append(f"memory[{program.inputs}:{program.first_truth}] = {self.prefix}CONSTANTS")
+        workspace = [
             f"def {name}_workspace():",
             f'    """Allocate the memory that `{name}` works in; return the function."""',
-            f"    memory = np.empty({self.arena.peak})",
-        ]
-        if self.truths.peak > program.first_result or program.truths or self.reads_truths:
-            head.append(f"    truths = np.empty({self.truths.peak}, dtype=bool)")
-            if program.truths:
-                head.append(f"    truths[{program.first_truth}:{program.first_result}] = {program.truths!r}")
-        if len(constants):
-            self.data[f"{self.prefix}CONSTANTS"] = constants
-            head.append(f"    memory[{program.inputs}:{program.first_truth}] = {self.prefix}CONSTANTS")
-        body = self.lines or ["            pass"]
-        run = [
-            *(f"    {line}" for line in signature("run", arguments)),
+            *indented([*head, *self.setup, "", *signature("run", arguments)], 1),
             '        with np.errstate(all="ignore"):',
-            *body,
-            *[f"        {line}" for line in returned],
+            *indented(self.lines or ["pass"], 3),
+            *indented(results, 2),
             "",
             "    return run",
         ]
         entry = with_workspace(name, arguments, docstring(program, self.function.doc))
-        workspace = [*head, *self.setup, "", *run]
         return [*self.blocks, "\n".join(workspace) + "\n", entry]
 
-    def _inputs(self) -> str:
-        return f"memory[0:{self.program.inputs}]"
-
-    def _write(self, line: str) -> None:
-        self.lines.append(f"            {line}")
-
     def _outputs(self) -> list[str]:
-        """The statement that returns the results."""
-        program = self.program
-        results = []
-        start = 0
-        lines = []
-        truths = program.truth_mask()[program.outputs]
-        for k, group in enumerate(program.output_groups):
-            places, truth = (column[start : start + group.size] for column in (program.outputs, truths))
-            start += group.size
-            if truth.any():
-                table = self._table(self.plan.places(np.where(truth, 0, places), "f"))
-                chosen = self._table(np.flatnonzero(truth))
-                made = self._table(self.plan.places(places[truth], "b"))
-                lines += [f"r{k} = memory.take({table})", f"r{k}[{chosen}] = truths.take({made})"]
+        """The statements that return the results."""
+        program, plan = self.program, self.plan
+        lines: list[str] = []
+        results: list[str | list[str]] = []
+        outputs = grouped(program.output_groups, program.outputs)
+        kinds = grouped(program.output_groups, program.truth_mask()[program.outputs])
+        for k, ((group, places), (_, truths)) in enumerate(zip(outputs, kinds, strict=True)):
+            if truths.any():
+                numbers = self._table(plan.places(np.where(truths, 0, places), "f"))
+                positions, sources = self._table(np.flatnonzero(truths)), self._table(plan.places(places[truths], "b"))
+                lines += [f"r{k} = memory.take({numbers})", f"r{k}[{positions}] = truths.take({sources})"]
                 results.append(f"float(r{k}[0])" if group.scalar else f"r{k}")
             elif group.scalar:
-                results.append(f"memory.item({self.plan.place(int(places[0]), 'f')})")
+                results.append(f"memory.item({plan.place(int(places[0]), 'f')})")
             else:
-                results.append(self._taken(self.plan.places(places, "f")))
-        line = f"return {', '.join(results)}"
-        if len(line) <= WIDTH - 8:
-            return [*lines, line]
-        inner = filled(results, "    ") if len(results) > 1 else [f"    {results[0]}"]  # a comma would make a tuple
-        return [*lines, "return (", *inner, ")"]
+                results.append(self._taken(plan.places(places, "f")))
+        return [*lines, *returned(results, 8)]
 
     def _taken(self, places: Addresses) -> str:
         """A new array with the numbers at some places of memory."""
@@ -197,17 +180,22 @@ class _Writer:
 
     def _table(self, places: Addresses) -> str:
         """The name of a gather table."""
-        key = places.astype(np.int64).tobytes()
-        if key not in self.tables:
-            self.tables[key] = len(self.tables)
-            self.data.setdefault(f"{self.prefix}TABLES", []).append(places.astype(np.int64).ravel())
-            self.setup.append(f"    table{self.tables[key]} = np.array({self.prefix}TABLES[{self.tables[key]}])")
-        return f"table{self.tables[key]}"
+        table = places.astype(np.int64).ravel()
+        number = self.tables.setdefault(table.tobytes(), len(self.tables))
+        tables = self.data.setdefault(f"{self.prefix}TABLES", [])
+        if number == len(tables):
+            tables.append(table)
+            self.setup.append(f"table{number} = np.array({self.prefix}TABLES[{number}])")
+        return f"table{number}"
 
     # --- views and scratch ----------------------------------------------------------------------------------------
 
-    def _view(self, kind: str, base: int, shape: Sequence[int], strides: Sequence[int], name: str = "") -> str:
-        """The name of a view of memory; dimensions along which nothing moves are stretched."""
+    def _view(
+        self, kind: str, base: int, shape: Sequence[int], strides: Sequence[int] | None = None, name: str = ""
+    ) -> str:
+        """The name of a view of memory, dense or with strides; dimensions along which nothing moves are stretched."""
+        dense = row_major(shape)
+        strides = dense if strides is None else list(strides)
         key = kind, base, tuple(shape), tuple(s if n > 1 else 0 for s, n in zip(strides, shape, strict=True))
         if key in self.views and not name:
             return self.views[key]
@@ -215,32 +203,34 @@ class _Writer:
             self.numbered += 1
             name = f"a{self.numbered}"
         self.views[key] = name
-        memory = "truths" if kind == "b" else "memory"
-        size = math.prod(shape)
-        if list(strides) == row_major(shape):
+        if strides == dense:
             reshaped = "" if len(shape) == 1 else f".reshape({tuple(shape)!r})"
-            self.setup.append(f"    {name} = {memory}[{base}:{base + size}]{reshaped}")
+            self.setup.append(f"{name} = {_MEMORY[kind]}[{base}:{base + math.prod(shape)}]{reshaped}")
         else:
-            self.setup.append(f"    {name} = view({memory}, {base}, {tuple(shape)!r}, {tuple(strides)!r})")
+            self.setup.append(f"{name} = view({_MEMORY[kind]}, {base}, {tuple(shape)!r}, {tuple(strides)!r})")
         return name
 
     def _fresh(self, kind: str, shape: Sequence[int]) -> tuple[str, int]:
         """A view of scratch memory, and its place; it is free again after the statement."""
-        arena = self.truths if kind == "b" else self.arena
         size = math.prod(shape)
-        place = arena.take(size)
-        self.scratch.append((arena, place, size))
-        return self._view(kind, place, shape, row_major(shape)), place
+        place = self.arenas[kind].take(size)
+        self.scratch.append((kind, place, size))
+        return self._view(kind, place, shape), place
+
+    def _places(self, addresses: Addresses, kind: str) -> Addresses:
+        """Where addresses are; truth values that came in as numbers are brought there if any of them is read."""
+        self.reads_truths |= kind == "b" and bool((addresses < self.program.inputs).any())
+        return self.plan.places(addresses, kind)
 
     # --- statements -----------------------------------------------------------------------------------------------
 
     def _statement(self, statement: Statement) -> None:
         shape = tuple(map(fixed, statement.shape))
         base = self.plan.place(fixed(statement.base), statement.kind)
-        self._view(statement.kind, base, shape, row_major(shape), statement.name)
+        self._view(statement.kind, base, shape, name=statement.name)
         self._nodes(statement.body, shape, shape, base, statement.kind)
-        for arena, place, size in self.scratch:
-            arena.give(place, size)
+        for kind, place, size in self.scratch:
+            self.arenas[kind].give(place, size)
         self.scratch.clear()
 
     def _nodes(
@@ -254,40 +244,33 @@ class _Writer:
             if isinstance(node, Read):
                 value = self._read(node, lanes, domain, kinds[k], base if last and node.table is not None else None)
                 if last and node.table is None:
-                    self._write(f"np.copyto({self._view(kind, base, domain, row_major(domain))}, {value.text})")
+                    self.lines.append(f"np.copyto({self._view(kind, base, domain)}, {value.text})")
                 return value
             place = base if last else self._fresh(kinds[k], domain)[1]
             if isinstance(node, Fold):
                 self._fold(node, lanes, place)
             else:
                 self._apply(node.primitive, operands, domain, place)
-            return Text(self._view(kinds[k], place, domain, row_major(domain)))
+            return Text(self._view(kinds[k], place, domain))
 
         values_of(body, compute)
 
     def _read(self, read: Read, lanes: tuple[int, ...], domain: tuple[int, ...], kind: str, target: int | None) -> Text:
         """An access as a literal or a view; a gather goes to `target`, or to scratch memory."""
-        terms = domain[: len(domain) - len(lanes)]
-        program = self.program
         if read.table is None:
-            base, strides = fixed(read.base), [fixed(stride) for stride in read.strides]
             number = self._constant(read) if kind == "f" else None
             if number is not None and math.isfinite(number):
                 return python_number(number)
-            if kind == "b" and base < program.inputs:
-                self.reads_truths = True
-            turned = [*strides[len(lanes) :], *strides[: len(lanes)]]
-            return Text(self._view(kind, self.plan.place(base, kind), domain, turned))
-        if kind == "b" and read.table.min() < program.inputs:
-            self.reads_truths = True
-        table = read.table.reshape((*lanes, *terms))
-        table = np.moveaxis(table, range(len(lanes)), range(len(terms), len(domain)))
-        places = self._table(self.plan.places(np.ascontiguousarray(table).ravel(), kind))
+            strides = [fixed(stride) for stride in read.strides]
+            place = int(self._places(np.array([fixed(read.base)]), kind)[0])
+            return Text(self._view(kind, place, domain, [*strides[len(lanes) :], *strides[: len(lanes)]]))
+        terms = domain[: len(domain) - len(lanes)]
+        table = np.moveaxis(read.table.reshape((*lanes, *terms)), range(len(lanes)), range(len(terms), len(domain)))
+        places = self._table(self._places(np.ascontiguousarray(table).ravel(), kind))
         flat = (math.prod(domain),)
         place = target if target is not None else self._fresh(kind, flat)[1]
-        memory = "truths" if kind == "b" else "memory"
-        self._write(f"{memory}.take({places}, None, {self._view(kind, place, flat, [1])}, 'clip')")
-        return Text(self._view(kind, place, domain, row_major(domain)))
+        self.lines.append(f"{_MEMORY[kind]}.take({places}, None, {self._view(kind, place, flat)}, 'clip')")
+        return Text(self._view(kind, place, domain))
 
     def _constant(self, node: Any) -> float | None:
         """The number that all lanes read, if a node is such an access."""
@@ -300,26 +283,26 @@ class _Writer:
         """Apply a primitive to arrays or literals, into memory at `place`."""
         templates = (NUMPY_FAST if self.fast else NUMPY).get(primitive)
         if templates is None:
-            self._by_lanes(primitive, operands, self._view(primitive.result, place, (math.prod(domain),), [1]))
+            self._by_lanes(primitive, operands, self._view(primitive.result, place, (math.prod(domain),)))
             return
-        out = self._view(primitive.result, place, domain, row_major(domain))
+        out = self._view(primitive.result, place, domain)
         texts = [operand.text for operand in operands]
         if primitive is p.where and operands[1].constant == 1.0 and _is_zero(operands[2].constant):
-            self._write(f"np.copyto({out}, {texts[0]})")  # a truth value as a number
+            self.lines.append(f"np.copyto({out}, {texts[0]})")  # a truth value as a number
             return
         names = _Scratch(lambda kind: self._fresh(kind, domain)[0], out=out)
         fault = NUMPY_FAULTS.get(primitive)
         if fault and operands[-1].constant in (None, 0.0):
             self._fault(primitive, f"np.{fault.format(*texts)}")
         for template in templates:
-            self._write("np." + Formatter().vformat(template, texts, names))
+            self.lines.append("np." + Formatter().vformat(template, texts, names))
         if self.fast and primitive.raises and not fault:
             self._fault(primitive, f"not np.isfinite({out}).all()")
 
     def _fault(self, primitive: Primitive, condition: str) -> None:
         """A statement that raises where Python would; the caller then computes again, exactly, and reports."""
-        self._write(f"if {condition}:")
-        self._write(f"    raise ArithmeticError({f'{primitive.name}: outside of its domain, or out of range'!r})")
+        self.lines.append(f"if {condition}:")
+        self.lines.append(f"    raise ArithmeticError({f'{primitive.name}: outside of its domain, or out of range'!r})")
 
     def _by_lanes(self, primitive: Primitive, operands: list[Text], target: str) -> None:
         """Python's own function for each lane, because NumPy's differs in the last bit."""
@@ -327,11 +310,11 @@ class _Writer:
         moving = {local: operand for local, operand in zip("xyz", operands, strict=False) if operand.constant is None}
         text = how.text([o if o.constant is not None else Text(x) for x, o in zip("xyz", operands, strict=False)])
         if not moving:
-            self._write(f"{target}[:] = {text}")
+            self.lines.append(f"{target}[:] = {text}")
             return
         lists = [f"{operand.text}.ravel().tolist()" for operand in moving.values()]
         source = lists[0] if len(lists) == 1 else f"zip({', '.join(lists)})"
-        self._write(f"{target}[:] = [{text} for {', '.join(moving)} in {source}]")
+        self.lines.append(f"{target}[:] = [{text} for {', '.join(moving)} in {source}]")
 
     # --- folds ----------------------------------------------------------------------------------------------------
 
@@ -348,22 +331,22 @@ class _Writer:
         if primitive in _REDUCED:
             while tail > 1 and sizes[tail - 1] == 1 and sum(sizes[: tail - 1]) > 1:
                 tail -= 1
-        out = self._view(kind, place, lanes, row_major(lanes))
+        out = self._view(kind, place, lanes)
         if primitive in _REDUCED and len(segments[:tail]) == sum(sizes[:tail]) <= _CHAIN:
             first, *others = [self._row(segment, lanes, kind) for segment in segments[:tail]]
             if not others:
-                self._write(f"np.copyto({out}, {first})")
+                self.lines.append(f"np.copyto({out}, {first})")
             for k, row in enumerate(others):
-                self._write(f"np.{_REDUCED[primitive]}({out if k else first}, {row}, {out})")
+                self.lines.append(f"np.{_REDUCED[primitive]}({out if k else first}, {row}, {out})")
         else:
             self._reduce(primitive, segments[:tail], lanes, place)
         for segment in segments[tail:]:
-            self._write(f"np.{_REDUCED[primitive]}({out}, {self._row(segment, lanes, kind)}, {out})")
+            self.lines.append(f"np.{_REDUCED[primitive]}({out}, {self._row(segment, lanes, kind)}, {out})")
 
     def _fast_sum(self, segments: Sequence[Segment], lanes: tuple[int, ...], place: int) -> None:
         """In fast mode the order is free: matrix products, then reductions, then single terms; zeros are left out."""
         count = math.prod(lanes)
-        out = self._view("f", place, lanes, row_major(lanes))
+        out = self._view("f", place, lanes)
         empty = True
         for segment in sorted(segments, key=lambda s: (contraction_of(s, lanes) is None, not s.extents)):
             if not segment.extents and len(segment.body) == 1 and self._constant(segment.body[0]) == 0.0:
@@ -376,14 +359,14 @@ class _Writer:
                 self._reduce(p.add, [segment], lanes, own)
             else:
                 row = self._row(segment, lanes, "f")
-                self._write(f"np.copyto({out}, {row})" if empty else f"np.add({out}, {row}, {out})")
+                self.lines.append(f"np.copyto({out}, {row})" if empty else f"np.add({out}, {row}, {out})")
                 empty = False
                 continue
             if not empty:
-                self._write(f"np.add({out}, {self._view('f', own, lanes, row_major(lanes))}, {out})")
+                self.lines.append(f"np.add({out}, {self._view('f', own, lanes)}, {out})")
             empty = False
         if empty:
-            self._write(f"np.copyto({out}, 0.0)")
+            self.lines.append(f"np.copyto({out}, 0.0)")
 
     def _row(self, segment: Segment, lanes: tuple[int, ...], kind: str) -> str:
         """Compute a single term, whose indices are all 0; return how it is called."""
@@ -406,51 +389,45 @@ class _Writer:
             for segment in segments:
                 self._nodes(segment.body, lanes, (*map(fixed, segment.extents), *lanes), start, kind)
                 start += _count(segment) * count
-        out = self._view(kind, place, (count,), [1])
+        out = self._view(kind, place, (count,))
         if primitive in _EXTREMES and not self.fast:
             chosen, order = self._index(count)
-            self._write(f"np.{_EXTREMES[primitive]}({table}, 0, {chosen})")
-            self._write(f"np.copyto({out}, {table}[{chosen}, {order}])")
+            self.lines.append(f"np.{_EXTREMES[primitive]}({table}, 0, {chosen})")
+            self.lines.append(f"np.copyto({out}, {table}[{chosen}, {order}])")
             return
         name = _REDUCED.get(primitive) or primitive.name
         if count == 1 and primitive in (p.add, p.mul) and not self.fast:
             # Along a single lane NumPy would add pairwise; accumulation is in order.
             running, _ = self._fresh(kind, (rows, 1))
-            self._write(f"np.{name}.accumulate({table}, 0, None, {running})")
-            self._write(f"np.copyto({out}, {running}[-1])")
+            self.lines.append(f"np.{name}.accumulate({table}, 0, None, {running})")
+            self.lines.append(f"np.copyto({out}, {running}[-1])")
             return
         # Without `initial=None` a sum begins at 0.0, and one of -0.0 alone would not be -0.0.
         begin = ", initial=None" if primitive is p.add and not self.fast else ""
-        self._write(f"np.{name}.reduce({table}, 0, None, {out}{begin})")
+        self.lines.append(f"np.{name}.reduce({table}, 0, None, {out}{begin})")
 
     def _index(self, count: int) -> tuple[str, str]:
         """Names of an array for positions, and of the numbers of the lanes."""
         name = f"chosen{count}"
         if name not in self.views.values():
             self.views["index", count] = name
-            self.setup += [f"    {name} = np.empty({count}, dtype=np.intp)", f"    lanes{count} = np.arange({count})"]
+            self.setup += [f"{name} = np.empty({count}, dtype=np.intp)", f"lanes{count} = np.arange({count})"]
         return name, f"lanes{count}"
 
     def _rows_in_place(self, segments: Sequence[Segment], lanes: tuple[int, ...], kind: str) -> str | None:
         """Terms that lie in memory row by row already, as one view; else None."""
-        if len(segments) != 1 or len(segments[0].body) != 1:
-            return None
         read = segments[0].body[0]
-        if (
-            not isinstance(read, Read)
-            or read.table is not None
-            or (kind == "b" and fixed(read.base) < self.program.inputs)
-        ):
+        if len(segments) != 1 or len(segments[0].body) != 1 or not isinstance(read, Read) or read.table is not None:
+            return None
+        if kind == "b" and fixed(read.base) < self.program.inputs:
             return None
         strides = [fixed(stride) for stride in read.strides]
-        domain = (*map(fixed, segments[0].extents), *lanes)
         turned = [*strides[len(lanes) :], *strides[: len(lanes)]]
-        place = self.plan.place(fixed(read.base), kind)
-        rows, count = _count(segments[0]), math.prod(lanes)
-        if turned == row_major(domain):
-            return self._view(kind, place, (rows, count), [count, 1])
+        place, shape = self.plan.place(fixed(read.base), kind), (_count(segments[0]), math.prod(lanes))
+        if turned == row_major((*map(fixed, segments[0].extents), *lanes)):
+            return self._view(kind, place, shape)
         if self.fast and len(segments[0].extents) == 1 and len(lanes) <= 1:
-            return self._view(kind, place, (rows, count), [turned[0], *(turned[1:] or [0])])
+            return self._view(kind, place, shape, [turned[0], *(turned[1:] or [0])])
         return None
 
     def _matmul(self, product: Product, place: int) -> None:
@@ -462,7 +439,7 @@ class _Writer:
             out = self._view("f", place, shape, (1, product.rows))
         else:
             out = self._view("f", place, shape, (product.columns, 1))
-        self._write(f"np.matmul({left}, {right}, {out})")
+        self.lines.append(f"np.matmul({left}, {right}, {out})")
 
     # --- blocks ---------------------------------------------------------------------------------------------------
 
@@ -471,29 +448,16 @@ class _Writer:
         name = f"{self.function.name}_scalars{len(self.blocks) + 1}"
         program = block.program
         self.blocks.append("".join(emit_function(program, name, self.preamble)))
-        kinds = ["b" if k in program.truth_inputs else "f" for k in range(program.inputs)]
-        place = self.plan.place(block.base, "f")
-        if "b" in kinds:
-            if (block.reads[[k for k, kind in enumerate(kinds) if kind == "b"]] < self.program.inputs).any():
-                self.reads_truths = True
-            items = [
-                f"{'truths' if kind == 'b' else 'memory'}.item({self.plan.place(address, kind)})"
-                for address, kind in zip(block.reads.tolist(), kinds, strict=True)
-            ]
-            lines = filled(items, "                ")
-            self._write(f"numbers = {name}([")
-            self.lines += lines
-            self._write("])")
-        elif len(block.reads) <= _ITEMS:
-            items = [f"memory.item({place})" for place in self.plan.places(block.reads, "f").tolist()]
-            self._write(f"numbers = {name}([{', '.join(items)}])")
+        kinds = list(map(program.kind_of, range(program.inputs)))
+        if "b" in kinds or len(kinds) <= _ITEMS:
+            places = [self._places(block.reads[k : k + 1], kind)[0] for k, kind in enumerate(kinds)]
+            items = [f"{_MEMORY[kind]}.item({place})" for kind, place in zip(kinds, places, strict=True)]
+            self.lines += [f"numbers = {name}([", *filled(items, "    "), "])"]
         else:
-            table = self._table(self.plan.places(block.reads, "f"))
-            self._write(f"numbers = {name}(memory.take({table}).tolist())")
-        self._write(f"memory[{place}:{place + block.lanes}] = numbers")
-        if any(program.kind_of(operand) == "b" for operand in program.outputs):
-            place = self.plan.place(block.base, "b")
-            self._write(f"truths[{place}:{place + block.lanes}] = numbers")
+            self.lines.append(f"numbers = {name}(memory.take({self._table(self._places(block.reads, 'f'))}).tolist())")
+        for kind in sorted({"f", *map(program.kind_of, program.outputs)}, reverse=True):
+            place = self.plan.place(block.base, kind)
+            self.lines.append(f"{_MEMORY[kind]}[{place}:{place + block.lanes}] = numbers")
 
 
 class _Scratch(dict[str, str]):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from ...runtime.primitives import Primitive
 from ..loops.array_program import ArrayProgram
 from ..program.program import Program, grouped
-from ..program.spelling import WIDTH, Spelling, Text, filled, python_number
+from ..program.spelling import WIDTH, Spelling, Text, filled, python_number, wrapped
 from .spellings import python_spelling
 
 
@@ -73,3 +73,22 @@ def _listed(names: Sequence[str]) -> str:
     if len(names) > 12:
         return f"a list of {len(names)} numbers: {', '.join(names[:3])}, ..., {names[-1]}"
     return f"a list of {len(names)} number{'s' if len(names) > 1 else ''}: {', '.join(names)}"
+
+
+def returned(results: Sequence[str | list[str]], indent: int) -> list[str]:
+    """The statement that returns texts, and lists of texts, in lines that will be indented so far."""
+    joined = [result if isinstance(result, str) else f"[{', '.join(result)}]" for result in results]
+    line = f"return {', '.join(joined)}".rstrip()
+    if len(line) <= WIDTH - indent:
+        return [line]
+    if len(results) == 1:
+        opening, closing = "()" if isinstance(results[0], str) else "[]"
+        items = wrapped(joined[0], first="    ") if isinstance(results[0], str) else filled(results[0], "    ", indent)
+        return [f"return {opening}", *items, closing]
+    lines = ["return ("]
+    for result, text in zip(results, joined, strict=True):
+        if isinstance(result, str) or len(text) + 5 <= WIDTH - indent:
+            lines.append(f"    {text},")
+        else:
+            lines += ["    [", *filled(result, "        ", indent), "    ],"]
+    return [*lines, ")"]

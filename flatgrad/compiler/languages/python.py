@@ -13,11 +13,11 @@ from typing import NamedTuple
 from ...runtime import primitives
 from ...runtime.primitives import TABLE
 from ..program.program import Program, grouped
-from ..program.spelling import ATOM, WIDTH, filled, python_number, safe_comment
+from ..program.spelling import ATOM, WIDTH, filled, indented, python_number, safe_comment
 from ..program.split import split
 from .inlining import Layout
 from .locals import name_chooser
-from .preamble import Preamble, docstring, signature
+from .preamble import Preamble, docstring, returned, signature
 from .spellings import PYTHON
 
 #: What a gradient is not returned for: see `faults.check_gradients`.
@@ -208,22 +208,8 @@ def _store(program: Program, texts: Sequence[str]) -> list[str]:
 
 
 def _return(program: Program, texts: Sequence[str]) -> list[str]:
-    results: list[str | list[str]] = []
-    for group, names in grouped(program.output_groups, [texts[operand] for operand in program.outputs]):
-        results.append(names[0] if group.scalar else names)
-    joined = [result if isinstance(result, str) else f"[{', '.join(result)}]" for result in results]
-    line = f"    return {', '.join(joined)}".rstrip()
-    if len(line) <= WIDTH:
-        return [line]
-    if len(results) == 1 and not isinstance(results[0], str):
-        return ["    return [", *filled(results[0], " " * 8), "    ]"]
-    lines = ["    return ("]
-    for result, text in zip(results, joined, strict=True):
-        if isinstance(result, str) or len(text) + 9 <= WIDTH:
-            lines.append(f"        {text},")
-        else:
-            lines += ["        [", *filled(result, " " * 12), "        ],"]
-    return [*lines, "    )"]
+    results = grouped(program.output_groups, [texts[operand] for operand in program.outputs])
+    return indented(returned([names[0] if group.scalar else names for group, names in results], 4))
 
 
 class Function(NamedTuple):

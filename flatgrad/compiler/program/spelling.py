@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from string import Formatter
 from typing import NamedTuple
@@ -245,11 +245,11 @@ def index(offset: int, factors: Sequence[int], names: Sequence[str]) -> str:
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
-def filled(items: Sequence[str], indent: str) -> list[str]:
-    """Items and commas in lines that are as full as `WIDTH` allows."""
+def filled(items: Sequence[str], indent: str, outer: int = 0) -> list[str]:
+    """Items and commas in lines that are as full as `WIDTH` allows, if they will be indented so much further."""
     lines, line = [], indent
     for item in items:
-        if len(line) + len(item) + 1 > WIDTH and line != indent:
+        if len(line) + len(item) + 1 > WIDTH - outer and line != indent:
             lines.append(line.rstrip())
             line = indent
         line += f"{item}, "
@@ -276,7 +276,12 @@ def wrapped(text: str, indent: str = "    ", first: str = "") -> list[str]:
     return [line.replace(GLUE, " ") for line in [*lines, text]]
 
 
-def safe_comment(text: str) -> str:
-    """A comment in one line of printable characters, cut to the width of a line."""
+def safe_comment(text: str, indent: int = 0) -> str:
+    """A comment in one line of printable characters, cut to the width of a line that is indented so far."""
     line = "".join(character if character.isprintable() else " " for character in text)
-    return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
+    return line if len(line) <= WIDTH - indent else line[: WIDTH - indent - 3] + "..."
+
+
+def indented(lines: Iterable[str], depth: int = 1) -> list[str]:
+    """Lines that stand within so many blocks."""
+    return ["    " * depth + line if line else line for line in lines]
