@@ -41,6 +41,7 @@ from ..program.spelling import (
     called,
     index,
     safe_comment,
+    text_of,
     variable,
     wrapped,
 )
@@ -433,7 +434,7 @@ class _Writer(BodyWriter):
         ]
         parameters += [f"double *{name}" for name in [*results, *["work"] * work]]
         glued = ", ".join(parameter.replace(" ", GLUE) for parameter in parameters)
-        return "".join(f"{line}\n" for line in wrapped(f"{name}({glued or 'void'})"))
+        return text_of(wrapped(f"{name}({glued or 'void'})"))
 
     def _bodies(self) -> Iterator[_Body]:
         """The function; before it those that it is cut into."""

@@ -13,16 +13,29 @@ from dataclasses import replace
 
 from ...runtime import primitives as p
 from ...runtime.primitives import BY_NAME, TABLE, Primitive
-from ...runtime.sites import Location
-from ..loops.bodies import LANES, TERMS, BodyWriter, Scope, scope_of
+from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, scope_of, short_names
 from ..loops.buffers import span
 from ..loops.grammar import Addresses, Block, Fold, Read, Segment, Statement
 from ..loops.views import Piece, Source, Sources, pieces, places_among, repetitions
 from ..program.names import Names
-from ..program.spelling import ARITHMETIC, GLUE, WIDTH, Text, called, index, joined, safe_comment, variable, wrapped
+from ..program.program import grouped
+from ..program.spelling import (
+    ARITHMETIC,
+    GLUE,
+    WIDTH,
+    Text,
+    called,
+    indented,
+    index,
+    joined,
+    safe_comment,
+    text_of,
+    variable,
+    wrapped,
+)
 from .inlining import named_positions
 from .numpy import ArrayFunction
-from .preamble import Preamble, docstring, signature
+from .preamble import Preamble, docstring, returned, signature
 from .python import emit_function
 
 #: A block of more equations becomes a function of its own.
@@ -72,7 +85,6 @@ def where(condition, a, b):
     return a if condition else b
 ''',
 }
-_PARTS = {"value": "the value", "gradient": "the gradient, backwards", "update": "the update"}
 #: Primitives whose operands must all be computed, and the functions that stand for them.
 _EAGER = {p.where: "where", p.logical_and: "both", p.logical_or: "either"}
 #: Functions of the prelude that fold, and their operators.
@@ -118,59 +130,40 @@ class _Writer(BodyWriter):
         names = Names(reserved=_is_own)
         groups = [group._replace(name=names.take(group.name)) for group in function.program.input_groups]
         self.function, self.program, self.prefix = function, replace(function.program, input_groups=groups), prefix
-        self.sources, self.preamble = Sources(self.program), preamble
+        super().__init__(Sources(self.program))
+        self.preamble, self.notes = preamble, Notes()
         self.called: set[str | Primitive] = set()  # functions of the prelude, and primitives that are functions
         self.lines: list[str] = []
         self.blocks: list[str] = []
         self.tables: list[list[int]] = []
-        self.constants: set[Source] = set()  # those that are read
         self.lists: dict[tuple[str, ...], str] = {}
         self.lane_names, self.term_names = tuple(names.free(LANES)), tuple(names.free(TERMS))
-        self.short_names = names.free(itertools.chain("abcdefgh", (f"a{k}" for k in itertools.count())))
+        self.short_names = names.free(short_names())
         self.numbered_names = (f"t{k}" for k in itertools.count(1))
         self.bindings: list[str] | None = None  # loops over one element, which give names; None in straight-line code
-        self.cells: dict[int, Text] = {}  # results of blocks that are read one by one, by address
 
     # --- the function ---------------------------------------------------------------------------------------------
 
     def sections(self) -> list[str]:
-        program = self.program
-        shown: set[Location] = set()
-        last: Location | None = None
-        part = "value"
-        block = 0
-        for statement in program.statements:
+        for statement in self.program.statements:
             if isinstance(statement, Block):
-                block += 1
-                self._block(statement, f"s{block}")
+                self._block(statement)
                 continue
-            if statement.part != part:
-                part = statement.part
-                self.lines.append(f"# --- {_PARTS[part]} ---")
-                shown.clear()
-            location = statement.location
-            if location is not None and location != last:
-                text = "" if location in shown or not location.text else f": {location.text}"
-                self.lines.append(safe_comment(f"    # {location}{text}").strip())
-                shown.add(location)
-                last = location
+            notes = self.notes.of(statement.location, statement.part)
+            self.lines += [safe_comment(f"# {note}", 4) for note in notes]
             self._statement(statement)
         self._return()
-        arguments = [group.name for group in program.input_groups]
-        head = [*signature(self.function.name, arguments), *docstring(program, self.function.doc)]
-        return [*self.blocks, "\n".join([*head, *(f"    {line}" for line in self.lines)]) + "\n"]
+        arguments = [group.name for group in self.program.input_groups]
+        head = [*signature(self.function.name, arguments), *docstring(self.program, self.function.doc)]
+        return [*self.blocks, text_of([*head, *indented(self.lines)])]
 
     def data(self) -> list[str]:
         """Constants that the sections read, and tables, as lists."""
-        number = self.preamble.number
-        lists = {
-            self._name(source): [number(constant).text for constant in self.sources.numbers(source)]
-            for source in self.sources.constants
-            if source in self.constants  # all that is read of others has become literals
-        }
-        lists |= {f"{self.prefix}T{k + 1}": list(map(str, table)) for k, table in enumerate(self.tables)}
-        return ["\n".join([f"{key} = [", *wrapped(", ".join(items) + ",", first="    "), "]\n"])
-                for key, items in lists.items()]  # fmt: skip
+        tables = [(f"{self.prefix}T{k + 1}", list(map(str, table))) for k, table in enumerate(self.tables)]
+        return [
+            "\n".join([f"{name} = [", *wrapped(", ".join(items) + ",", first="    "), "]\n"])
+            for name, items in [*self.constant_lists(), *tables]
+        ]
 
     # --- statements -----------------------------------------------------------------------------------------------
 
@@ -186,19 +179,16 @@ class _Writer(BodyWriter):
             self._write(f"{statement.name} = [", [text, " ".join(loops)], "]")
 
     def _assign(self, local: str, text: str) -> None:
-        line = f"{local} = {text}"
-        if len(line) + 4 <= WIDTH:
-            self.lines.append(line.replace(GLUE, " "))
-        else:
-            self._write(f"{local} = (", [text], ")")
+        in_one = len(local) + len(text) + 7 <= WIDTH
+        self._write(f"{local} = " if in_one else f"{local} = (", [text], "" if in_one else ")")
 
     def _write(self, opening: str, parts: Sequence[str], closing: str) -> None:
         """A statement in one line, or else its parts in lines of their own."""
         line = opening + " ".join(parts) + closing
-        if len(line) + 4 <= WIDTH:
-            self.lines.append(line.replace(GLUE, " "))
-        else:
+        if len(line) + 4 > WIDTH:
             self.lines += [opening, *(line for part in parts for line in wrapped(part, first="    ")), closing]
+        else:
+            self.lines += wrapped(line)
 
     def named(self, text: Text) -> Text:
         if self.bindings is None:
@@ -206,7 +196,7 @@ class _Writer(BodyWriter):
             self._assign(local, text.text)
         else:
             local = next(self.short_names)
-            self.bindings.append(_glued(f"for {local} in") + f" [{text.text}]")
+            self.bindings.append(f"for{GLUE}{local}{GLUE}in [{text.text}]")
         return variable(local, text.kind)
 
     def constant(self, number: float | bool) -> Text:
@@ -258,10 +248,10 @@ class _Writer(BodyWriter):
     def read(self, read: Read, scope: Scope) -> Text:
         sources, view = self.sources, self.sources.view(read, scope.extents)
         if view.low == view.high:
-            return self._cell(view.low)
+            return self.cell(view.low)
         offset = view.offset
         if view.source is not None:
-            owners, array = [view.source], self._name(view.source)
+            owners, array = [view.source], self.name(view.source)
         else:
             owners = sources.between(view.low, view.high) if view.table is None else sources.among(view.table)
             array = self._together(owners)
@@ -272,26 +262,13 @@ class _Writer(BodyWriter):
             place = f"{self.prefix}T{len(self.tables)}[{place}]"
         return Text(f"{array}[{place}]")
 
-    def _cell(self, address: int) -> Text:
-        """The number at an address."""
-        source = self.sources.of(address)
-        if address in self.cells:
-            return self.cells[address]
-        if source.kind == "number":
-            return self.constant(self.sources.number(address))
-        if not source.shape:
-            return variable(self._name(source))
-        return Text(f"{self._name(source)}[{address - source.base}]")
-
-    def _name(self, source: Source) -> str:
-        if source.kind != "constants":
-            return source.name
-        self.constants.add(source)
-        return f"{self.prefix}{source.name.upper()}"
+    def name(self, source: Source) -> str:
+        name = super().name(source)
+        return f"{self.prefix}{name.upper()}" if source.kind == "constants" else name
 
     def _together(self, sources: Sequence[Source]) -> str:
         """The name of a list of what several sources have, one after the other; made where it is needed first."""
-        key = tuple(self._name(source) if source.shape else f"[{self._cell(source.base).text}]" for source in sources)
+        key = tuple(self.name(source) if source.shape else f"[{self.cell(source.base).text}]" for source in sources)
         if key not in self.lists:
             self.lists[key] = f"m{len(self.lists) + 1}"
             self._assign(self.lists[key], " + ".join(key))
@@ -299,9 +276,9 @@ class _Writer(BodyWriter):
 
     # --- blocks ---------------------------------------------------------------------------------------------------
 
-    def _block(self, block: Block, title: str) -> None:
-        program = block.program
-        inputs = [self._cell(address) for address in block.reads.tolist()]
+    def _block(self, block: Block) -> None:
+        program, title = block.program, self.sources.of(block.base).name
+        inputs = [self.cell(address) for address in block.reads.tolist()]
         if len(program) > _BLOCK:
             function = f"{self.function.name}_{title}"
             self.blocks.append("".join(emit_function(program, function, self.preamble)))
@@ -324,43 +301,24 @@ class _Writer(BodyWriter):
                     low, high = span(read, extents)
                     if low <= last and high >= first and low < high:
                         return True
-        start = 0
-        for group in self.program.output_groups:
-            places = self.program.outputs[start : start + group.size]
-            start += group.size
-            if group.size > _ITEMS and ((places >= first) & (places <= last)).any():
-                return True
-        return False
+        return any(
+            group.size > _ITEMS and ((places >= first) & (places <= last)).any()
+            for group, places in grouped(self.program.output_groups, self.program.outputs)
+        )
 
     # --- results --------------------------------------------------------------------------------------------------
 
     def _return(self) -> None:
-        results: list[tuple[str, str, str]] = []  # with what stands around them
-        start = 0
-        for group in self.program.output_groups:
-            places = self.program.outputs[start : start + group.size]
-            start += group.size
-            results.append(("", self._cell(int(places[0])).text, "") if group.scalar else self._list_of(places))
-        line = f"return {', '.join(map(''.join, results))}"
-        if len(line) + 4 <= WIDTH:
-            self.lines.append(line.replace(GLUE, " "))
-        elif len(results) == 1:
-            opening, text, closing = results[0]
-            self.lines += [f"return {opening or '('}", *wrapped(text, first="    "), closing or ")"]
-        else:
-            self.lines.append("return (")
-            for opening, text, closing in results:
-                if len(text) + 11 <= WIDTH:
-                    self.lines.append(f"    {opening}{text}{closing},".replace(GLUE, " "))
-                else:
-                    self.lines += [f"    {opening}", *wrapped(text, " " * 8, " " * 8), f"    {closing},"]
-            self.lines.append(")")
+        results: list[str | list[str]] = []
+        for group, places in grouped(self.program.output_groups, self.program.outputs):
+            results.append(self.cell(int(places[0])).text if group.scalar else self._list_of(places))
+        self.lines += returned(results, 4)
 
-    def _list_of(self, places: Addresses) -> tuple[str, str, str]:
-        """Outputs as a list: whole results, slices, and repetitions of them; or a gather."""
+    def _list_of(self, places: Addresses) -> str | list[str]:
+        """Outputs as a whole result; or the items of a list: slices, and repetitions of them; or a gather."""
         runs = pieces(self.sources, places, self.cells.__contains__)
         if len(runs) == 1 and self._is_whole(runs[0]):
-            return "", self._name(runs[0].source), ""
+            return self.name(runs[0].source)
         variable = self.lane_names[0]
         items: list[str] = []
         for repetition in repetitions(runs):
@@ -369,11 +327,12 @@ class _Writer(BodyWriter):
                 items += [self._slice(piece, 0, "") for piece in repetition.unrolled()]
             else:
                 inner = [self._slice(piece, shift, variable) for piece, shift in zip(group, shifts, strict=True)]
-                items.append(f"*(g {_glued(f'for {variable} in range({count}) for g in')} [{', '.join(inner)}])")
+                loops = f"for{GLUE}{variable}{GLUE}in{GLUE}range({count}) for{GLUE}g{GLUE}in"
+                items.append(f"*(g {loops} [{', '.join(inner)}])")
         if len(items) > _PIECES:
             scope = scope_of((len(places),), self.lane_names)
-            items = [" ".join([self.read(Read(0, (), places), scope).text, *_loops(scope)])]
-        return "[", ", ".join(items), "]"
+            return f"[{' '.join([self.read(Read(0, (), places), scope).text, *_loops(scope)])}]"
+        return items
 
     @staticmethod
     def _is_whole(piece: Piece) -> bool:
@@ -382,8 +341,8 @@ class _Writer(BodyWriter):
     def _slice(self, piece: Piece, shift: int, variable: str) -> str:
         """A piece as an item of a list; in a repetition it is so much further on each time."""
         if piece.alone:
-            return self._cell(piece.address).text
-        array, first = self._name(piece.source), index(piece.start, [shift], [variable])
+            return self.cell(piece.address).text
+        array, first = self.name(piece.source), index(piece.start, [shift], [variable])
         if piece.length == 1:
             return f"{array}[{first}]"
         if not shift and self._is_whole(piece):
@@ -401,9 +360,4 @@ def _is_own(argument: str) -> bool:
 
 def _loops(scope: Scope) -> list[str]:
     """The loops of comprehensions."""
-    return [_glued(f"for {index} in range({extent})") for extent, index in zip(*scope, strict=True)]
-
-
-def _glued(text: str) -> str:
-    """A text in which no line ends."""
-    return text.replace(" ", GLUE)
+    return [f"for{GLUE}{index}{GLUE}in{GLUE}range({extent})" for extent, index in zip(*scope, strict=True)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from ...runtime import primitives as p
 from ...runtime.primitives import Primitive
+from ..program.program import grouped
 from ..program.spelling import ARITHMETIC, POWER, Spelling, Text, called, index, joined, python_number, variable
-from .bodies import LANES, TERMS, BodyWriter, Scope, scope_of
+from .bodies import LANES, TERMS, BodyWriter, Scope, scope_of, short_names
 from .grammar import Block, Fold, Loops, Read, Segment, Statement
 from .views import Sources
 
@@ -23,11 +23,9 @@ def print_arrays(program: Loops) -> str:
     arguments = ", ".join(g.name if g.scalar else f"{g.name}[{g.size}]" for g in program.input_groups)
     lines = [f"array program {program.name}({arguments}):"]
     last = None
-    block = 0
     for statement in program.statements:
         if isinstance(statement, Block):
-            block += 1
-            lines += _block(statement, f"s{block}", sources)
+            lines += _block(statement, sources)
             continue
         text = print_statement(statement, sources)
         notes = ["contraction"] if statement.is_contraction else []
@@ -62,28 +60,21 @@ class Writer(BodyWriter):
     """Writes the nodes of one statement; `locals` are lines that say what local names stand for."""
 
     def __init__(self, sources: Sources) -> None:
-        self.sources = sources
+        super().__init__(sources)
         self.locals: list[str] = []
-        self._names = itertools.chain("abcdefgh", (f"a{k}" for k in itertools.count(8)))
+        self._names = short_names()
 
     def read(self, read: Read, scope: Scope) -> Text:
         sources, view = self.sources, self.sources.view(read, scope.extents)
         if view.table is not None:
-            owners = [self.at(source.base) if source.kind == "number" else source.name
-                      for source in sources.among(view.table)]  # fmt: skip
+            owners = [source.name or self.cell(source.base).text for source in sources.among(view.table)]
             return Text(f"gather({', '.join(owners if len(owners) <= 3 else [*owners[:3], '...'])})")
         if view.source is None:  # it runs over several sources that lie side by side
             return Text(f"memory[{index(view.offset, view.factors, scope.names)}]")
-        if view.source.kind == "number":
-            return self.constant(sources.number(view.low))
         if not view.source.shape:
-            return variable(view.source.name)
+            return self.cell(view.low)
         places = (index(offset, factors, scope.names) for offset, factors in view.dimensions(scope.extents))
         return Text(f"{view.source.name}[{', '.join(places)}]")
-
-    def at(self, address: int) -> str:
-        """The number at an address."""
-        return self.read(Read(address, ()), Scope()).text
 
     def constant(self, number: float | bool) -> Text:
         return python_number(number)
@@ -111,10 +102,10 @@ class Writer(BodyWriter):
         return Text(f"{reduction}{_ranges(inner)}({text.text})") if segment.extents else text
 
 
-def _block(block: Block, name: str, sources: Sources) -> list[str]:
-    program, writer = block.program, Writer(sources)
+def _block(block: Block, sources: Sources) -> list[str]:
+    program, writer, name = block.program, Writer(sources), sources.of(block.base).name
     lines = [f"{name}[{block.lanes}] = straight-line code of {len(program)} equations:"]
-    texts = [writer.at(address) for address in block.reads.tolist()]
+    texts = [writer.cell(address).text for address in block.reads.tolist()]
     names = [*texts, *(program.name_of(program.inputs + k) for k in range(len(program)))]
     shown = range(len(program)) if len(program) <= 12 else [*range(4), *range(len(program) - 2, len(program))]
     before = -1
@@ -133,15 +124,11 @@ def _block(block: Block, name: str, sources: Sources) -> list[str]:
 def _outputs(program: Loops, sources: Sources) -> str:
     writer = Writer(sources)
     results = []
-    start = 0
-    for group in program.output_groups:
-        places = program.outputs[start : start + group.size].tolist()
-        start += group.size
+    for group, places in grouped(program.output_groups, program.outputs):
         if group.scalar:
-            results.append("".join(map(writer.at, places)))
+            results.append(writer.cell(int(places[0])).text)
             continue
-        owners = dict.fromkeys(map(sources.of, places))
-        names = [source.name or writer.at(source.base) for source in owners]
-        shown = list(dict.fromkeys(names))
+        owners = dict.fromkeys(map(sources.of, places.tolist()))
+        shown = list(dict.fromkeys(source.name or writer.cell(source.base).text for source in owners))
         results.append(f"[{', '.join(shown if len(shown) < 8 else [*shown[:6], '...'])}]")
     return ", ".join(results)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ...runtime.primitives import Primitive
+from ...runtime.sites import Location
 from ..program.program import Equation, Program
-from ..program.spelling import Text
+from ..program.spelling import Text, variable
 from .extents import Size, fixed
 from .grammar import Apply, Fold, Node, Read, values_of
+from .views import Source, Sources
 
 #: Index names: of lanes, of terms.
 LANES, TERMS = "ijklmnopq", "rstuvwxyz"
+_PARTS = {"value": "the value", "gradient": "the gradient, backwards", "update": "the update"}
 
 
 class Scope(NamedTuple):
@@ -39,15 +43,82 @@ def scope_of(extents: Sequence[Size], names: Sequence[str]) -> Scope:
     return Scope(tuple(map(fixed, extents)), tuple(names[: len(extents)] if len(extents) <= len(names) else numbered))
 
 
+def short_names() -> Iterator[str]:
+    """`a`, `b`, ..., `h`, `a8`, `a9`, ..."""
+    return itertools.chain("abcdefgh", (f"a{k}" for k in itertools.count(8)))
+
+
+class Notes:
+    """What comments say of statements: the part of the program, and the user's line, where one of them changes.
+
+    A line is shown in full the first time in each part.
+    """
+
+    def __init__(self) -> None:
+        self.part = ""
+        self.last: Location | None = None
+        self.shown: set[Location] = set()
+
+    def of(self, location: Location | None, part: str = "") -> list[str]:
+        """The comments above a statement; without a part, it belongs to the same one as the statement before."""
+        notes = []
+        if part and part != self.part:
+            if self.part:
+                notes.append(f"--- {_PARTS[part]} ---")
+                self.shown.clear()
+            self.part = part
+        if location is not None and location != self.last:
+            text = "" if location in self.shown or not location.text else f": {location.text}"
+            notes.append(f"{location}{text}")
+            self.shown.add(location)
+            self.last = location
+        return notes
+
+
 class BodyWriter:
     """Writes nodes and equations as expressions; what is used several times, or grows too long, gets a name.
 
     Languages say how accesses, operations, folds and constants are written, and how a name is given.
+
+    Attributes:
+        sources: what the program reads.
+        cells: numbers that have names of their own, by address.
+        constants: the sources of constants that are read; all that is read of others has become literals.
     """
 
+    #: The kinds of sources of which a single number, too, is an element of an array.
+    arrays: frozenset[str] = frozenset()
     #: Longer expressions get a name: in the bodies of statements, in straight-line code.
     longest_node: float = math.inf
     longest_equation: float = math.inf
+
+    def __init__(self, sources: Sources) -> None:
+        self.sources = sources
+        self.cells: dict[int, Text] = {}
+        self.constants: set[Source] = set()
+
+    def name(self, source: Source) -> str:
+        """How a source is called, which is read or written."""
+        if source.kind == "constants":
+            self.constants.add(source)
+        return source.name
+
+    def cell(self, address: int) -> Text:
+        """The number at an address."""
+        if address in self.cells:
+            return self.cells[address]
+        source = self.sources.of(address)
+        if source.kind == "number":
+            return self.constant(self.sources.number(address))
+        name = self.name(source)
+        if source.shape or source.kind in self.arrays:
+            return Text(f"{name}[{address - source.base}]")
+        return variable(name)
+
+    def constant_lists(self) -> list[tuple[str, list[str]]]:
+        """The names of the constants that are read, and their numbers."""
+        lists = [(source, self.sources.numbers(source)) for source in self.sources.constants]
+        return [(self.name(s), [self.constant(n).text for n in numbers]) for s, numbers in lists if s in self.constants]
 
     def read(self, read: Read, scope: Scope) -> Text:
         """An access."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..program.program import grouped
 from .buffers import span
 from .extents import Size, fixed
 from .grammar import Addresses, Block, Loops, Read
@@ -88,10 +89,10 @@ class Sources:
 
     def __init__(self, program: Loops) -> None:
         self.program = program
-        inputs, start = [], 0
-        for group in program.input_groups:
-            inputs.append(Source("input", group.name, start, () if group.scalar else (group.size,)))
-            start += group.size
+        inputs = [
+            Source("input", group.name, places.start, () if group.scalar else (group.size,))
+            for group, places in grouped(program.input_groups, range(program.inputs))
+        ]
         ends: dict[int, int] = {}
         results, block = [], 0
         for statement in program.statements:

@@ -16,7 +16,7 @@ from ...runtime.primitives import Primitive
 CONDITIONAL, OR, AND, NOT, COMPARISON, SUM, PRODUCT, UNARY, POWER, ATOM = range(10)
 #: Lines are at most this long, as far as that is in our hands.
 WIDTH = 100
-#: A blank at which no line ends; `wrapped` makes an ordinary one of it.
+#: A blank at which no line ends; `text_of` makes an ordinary one of it.
 GLUE = "\0"
 
 
@@ -253,7 +253,8 @@ def filled(items: Sequence[str], indent: str, outer: int = 0) -> list[str]:
             lines.append(line.rstrip())
             line = indent
         line += f"{item}, "
-    return [*lines, line.rstrip()]
+    rows = [*lines, line.rstrip()]
+    return [part for row in rows for part in (wrapped(row, indent) if len(row) > WIDTH - outer else [row])]
 
 
 def wrapped(text: str, indent: str = "    ", first: str = "") -> list[str]:
@@ -273,7 +274,12 @@ def wrapped(text: str, indent: str = "    ", first: str = "") -> list[str]:
             break
         lines.append(text[:best])
         text = indent + text[best + 1 :]
-    return [line.replace(GLUE, " ") for line in [*lines, text]]
+    return [*lines, text]
+
+
+def text_of(lines: Iterable[str]) -> str:
+    """Lines as text."""
+    return "".join(f"{line}\n" for line in lines).replace(GLUE, " ")
 
 
 def safe_comment(text: str, indent: int = 0) -> str:
