@@ -159,7 +159,7 @@ def check_shared(
     for each in writes:
         target = _at(args, each.path)
         where = places.get(id(target), [])
-        where += [f"{name}, which it reads from outside" for name in captured.places_of(target)]
+        where += [f"{name}, which it reads from outside" for name in captured.names_of(target)]
         if len(where) > 1:
             raise InputError(
                 f"{getattr(function, '__name__', 'the function')} changes its argument {where[0]}, which is the same "

@@ -7,6 +7,7 @@ import collections
 import ctypes
 import types
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -25,9 +26,17 @@ MAPPINGS: Final = (dict, types.MappingProxyType)
 MISSING: Final = object()
 
 
+@dataclass(slots=True, eq=False)
 class Content:
     """An object as it was: numbers by their bits, lists and dicts by what is in them, arrays by their numbers, anything
     else by identity.
+
+    Attributes:
+        item: the object.
+        is_plain: whether it is of a plain type.
+        keys: of a mapping its keys, of an array of objects its shape.
+        members: of a list, tuple or dict what is in it: plain objects as they are, others as `Content`. Of an array of
+            numbers its type, its shape and its bits.
 
     Example:
         >>> table = {"rate": 0.5}
@@ -36,16 +45,10 @@ class Content:
         (True, False)
     """
 
-    __slots__ = ("is_plain", "item", "keys", "members")
-
-    def __init__(self, item: Any) -> None:
-        self.item = item
-        self.is_plain = False
-        #: Of a mapping its keys, of an array of objects its shape.
-        self.keys: tuple[Any, ...] | None = None
-        #: Of a list, tuple or dict what is in it: plain objects as they are, others as `Content`. Of an array of
-        #: numbers its type, its shape and its bits.
-        self.members: tuple[Any, ...] | None = None
+    item: Any
+    is_plain: bool = False
+    keys: tuple[Any, ...] | None = None
+    members: tuple[Any, ...] | None = None
 
     @classmethod
     def of(cls, item: Any, contents: dict[int, Content] | None = None, depth: int = 0) -> Content:
@@ -60,12 +63,9 @@ class Content:
         content = contents.get(id(item))
         if content is not None:
             return content
-        content = cls(item)
-        kind = type(item)
-        if kind in PLAIN:
-            content.is_plain = True
-            return content
-        contents[id(item)] = content
+        if type(item) in PLAIN:
+            return cls(item, is_plain=True)
+        content = contents[id(item)] = cls(item)
         if is_numeric(item):
             content.members = (item.dtype, item.shape, _bits(item))
             return content
@@ -76,10 +76,9 @@ class Content:
             content.keys = tuple(item)
         if isinstance(item, np.ndarray):
             content.keys = item.shape
-        if set(map(type, members)) <= PLAIN:
-            content.members = tuple(members)
-        else:
-            content.members = tuple([m if type(m) in PLAIN else cls.of(m, contents, depth + 1) for m in members])
+        if not set(map(type, members)) <= PLAIN:
+            members = [m if type(m) in PLAIN else cls.of(m, contents, depth + 1) for m in members]
+        content.members = tuple(members)
         return content
 
     def matches(self, item: Any, pairs: set[tuple[int, int]] | None = None) -> bool:
@@ -90,7 +89,7 @@ class Content:
             pairs: of objects and contents that are being compared already, further out.
         """
         if self.is_plain:
-            return item is self.item or _equal(item, self.item)
+            return _equal(item, self.item)
         if self.members is None:
             return item is self.item
         if type(item) is not type(self.item):
@@ -101,7 +100,7 @@ class Content:
         members = members_of(item)
         if members is None or len(members) != len(self.members):
             return False
-        if isinstance(item, MAPPINGS) and not all(map(_equal_keys, item, self.keys or ())):
+        if isinstance(item, MAPPINGS) and not all(map(_equal, item, self.keys or ())):
             return False
         if isinstance(item, np.ndarray) and item.shape != self.keys:
             return False
@@ -110,13 +109,10 @@ class Content:
         if pair in pairs:
             return True
         pairs.add(pair)
-        for member, content in zip(members, self.members, strict=True):
-            if isinstance(content, Content):
-                if not content.matches(member, pairs):
-                    return False
-            elif member is not content and not _equal(member, content):
-                return False
-        return True
+        return all(
+            content.matches(member, pairs) if isinstance(content, Content) else _equal(member, content)
+            for member, content in zip(members, self.members, strict=True)
+        )
 
 
 def is_numeric(item: Any) -> bool:
@@ -166,9 +162,5 @@ def _bits(array: Any) -> Any:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Whether two plain objects are of the same type and have the same bits."""
-    return type(a) is type(b) and type(a) in PLAIN and Static(a) == Static(b)
-
-
-def _equal_keys(a: Any, b: Any) -> bool:
-    return a is b or _equal(a, b)
+    """Whether two objects are the same one, or plain, of the same type, and with the same bits."""
+    return a is b or (type(a) is type(b) and type(a) in PLAIN and Static(a) == Static(b))

@@ -33,10 +33,12 @@ class Draw(NamedTuple):
 def generator_of(value: Any) -> Any:
     """The source of random numbers that an object is, or is a method of; None for any other."""
     owner = getattr(value, "__self__", value) if isinstance(value, _METHODS) else value
+    if isinstance(owner, np.random.Generator):
+        return owner.bit_generator  # which has all of its state
     return owner if isinstance(owner, _GENERATORS) else None
 
 
-_GENERATORS: Final = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
+_GENERATORS: Final = (random.Random, np.random.RandomState, np.random.BitGenerator)
 _METHODS: Final = (types.MethodType, types.BuiltinMethodType)
 
 
@@ -82,9 +84,7 @@ _SHARED: Any = random.random.__self__  # type: ignore[attr-defined]
 def _state(source: Any) -> Any:
     if isinstance(source, random.Random):
         return source.getstate()
-    if isinstance(source, np.random.RandomState):
-        return source.get_state(legacy=False)
-    return source.bit_generator.state if isinstance(source, np.random.Generator) else source.state
+    return source.get_state(legacy=False) if isinstance(source, np.random.RandomState) else source.state
 
 
 def _restore(source: Any, state: Any) -> None:
@@ -92,7 +92,5 @@ def _restore(source: Any, state: Any) -> None:
         source.setstate(state)
     elif isinstance(source, np.random.RandomState):
         source.set_state(state)
-    elif isinstance(source, np.random.Generator):
-        source.bit_generator.state = state
     else:
         source.state = state

@@ -21,8 +21,7 @@ class Identities:
     Attributes:
         count: how many changes to models had been counted.
         counted: attributes of models; the count says whether there is a reason to look at them.
-        has_counted: whether there are any.
-        cells, items, attributes, definitions: places with the object that is there.
+        cells, items, attributes, definitions: places, each with the object that is there.
         empty_cells, missing_items: places where nothing must be.
         computed_references: what only Python can read. It may be an equal object at each time.
         lists, mappings: containers with the objects in them.
@@ -58,14 +57,13 @@ class Identities:
             elif kind is ITEM:
                 self.missing_items.append((owner, key))
             else:
-                place = type(owner), key
-                if place not in by_code:
-                    by_code[place] = not isinstance(owner, type) and _reads_by_code(*place)
-                if value is MISSING or by_code[place]:
+                attribute = type(owner), key
+                if attribute not in by_code:
+                    by_code[attribute] = not isinstance(owner, type) and _reads_by_code(*attribute)
+                if value is MISSING or by_code[attribute]:
                     self.computed_references.append(reference)
                 else:
                     self.attributes.append((owner, key, value))
-        self.has_counted = bool(self.counted)
         self.lists: list[tuple[Any, tuple[Any, ...]]] = []
         self.mappings: list[tuple[Any, tuple[tuple[Any, Any], ...]]] = []
         self.arrays: list[tuple[Any, Content]] = []
@@ -82,7 +80,7 @@ class Identities:
 
     def renewed(self, count: int) -> Identities | None:
         """The same with another count, if only attributes of models have been set that are none of these."""
-        if count == self.count or not self.has_counted:
+        if count == self.count or not self.counted:
             return None
         if any(attributes_of(owner).get(key, MISSING) is not value for owner, key, value in self.counted):
             return None
@@ -122,7 +120,7 @@ class Identities:
         for reference in self.computed_references:
             if not reference.content.matches(reference.current()):
                 return False
-        if self.has_counted and changes.value != self.count:
+        if self.counted and changes.value != self.count:
             return False
         for items, members in self.lists:
             if len(items) != len(members) or not all(map(is_, items, members)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from ....runtime.changes import counts
@@ -18,6 +19,7 @@ CLASS: Final = "class"
 CALL: Final = "call"
 
 
+@dataclass(slots=True, eq=False)
 class Reference:
     """A place that a function reads, and what was there.
 
@@ -29,11 +31,12 @@ class Reference:
         content: the same, as it was.
     """
 
-    __slots__ = ("content", "key", "kind", "name", "owner", "value")
-
-    def __init__(self, kind: str, owner: Any, key: Any, name: str, value: Any, content: Content) -> None:
-        self.kind, self.owner, self.key, self.name = kind, owner, key, name
-        self.value, self.content = value, content
+    kind: str
+    owner: Any
+    key: Any
+    name: str
+    value: Any
+    content: Content
 
     def current(self) -> Any:
         """What is there now; `MISSING` for nothing."""

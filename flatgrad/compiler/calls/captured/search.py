@@ -206,9 +206,9 @@ class Search:
     def _reference(self, kind: str, owner: Any, key: Any, name: str, value: Any) -> None:
         if isinstance(value, types.ModuleType) and is_library_module(value.__name__):
             return  # `np` is `np`
-        place = (kind, id(owner), key)
-        if place not in self._references:
-            self._references[place] = Reference(kind, owner, key, name, value, Content.of(value, self._contents))
+        identity = (kind, id(owner), key)
+        if identity not in self._references:
+            self._references[identity] = Reference(kind, owner, key, name, value, Content.of(value, self._contents))
             if kind is not CLASS and value is not MISSING and not isinstance(value, types.ModuleType):
                 self._enqueue(value, name)
 
@@ -289,25 +289,25 @@ class Search:
         instance = {} if is_class else attributes_of(item)
         definitions_by_name = self._class(kind)
         for attribute in attributes:
-            place = f"{name}.{attribute}"
+            path = f"{name}.{attribute}"
             definitions = definitions_by_name.get(attribute, ())
             value = instance.get(attribute, MISSING)
             if attribute in self._write_only and _is_container(getattr(item, attribute, None)):
                 continue
             in_instance = value is not MISSING and not (definitions and hasattr(type(definitions[0]), "__set__"))
             if in_instance:
-                self._read_instance(item, attribute, place, value)
+                self._read_instance(item, attribute, path, value)
             if definitions:
                 self._in_class(kind, attribute)
                 for each in definitions:  # all of them: `super()` reads what others override
                     for function in _functions_in(each):
-                        self._enqueue(function, place)
+                        self._enqueue(function, path)
                 if not in_instance:
-                    self._read_class(item, attribute, place, definitions[0])
+                    self._read_class(item, attribute, path, definitions[0])
             elif attribute in self._optional and not in_instance:
                 self._in_class(kind, attribute)
                 if not is_class and not _is_library_code(item):
-                    self._reference(INSTANCE, item, attribute, place, MISSING)
+                    self._reference(INSTANCE, item, attribute, path, MISSING)
 
     def _read_all_attributes(self, item: Any, name: str) -> None:
         """All attributes that an object has itself."""
@@ -321,40 +321,40 @@ class Search:
         slots = [slot for base in type(item).__mro__ for slot in _texts(getattr(base, "__slots__", ()))]
         self._note_attributes([*slots, *_texts(getattr(type(item), "__match_args__", ()))])
 
-    def _read_instance(self, item: Any, attribute: str, place: str, value: Any) -> None:
+    def _read_instance(self, item: Any, attribute: str, path: str, value: Any) -> None:
         """An attribute that an object has itself."""
         if isinstance(item, types.ModuleType):
-            self._reference(ITEM, vars(item), attribute, place, value)
+            self._reference(ITEM, vars(item), attribute, path, value)
         else:
-            self._reference(ATTRIBUTE, item, attribute, place, value)
+            self._reference(ATTRIBUTE, item, attribute, path, value)
         if isinstance(value, types.ModuleType):
-            self._enqueue(value, place)
-        self._note_draw(value, place, self._attributes.get(attribute))
+            self._enqueue(value, path)
+        self._note_draw(value, path, self._attributes.get(attribute))
 
-    def _read_class(self, item: Any, attribute: str, place: str, definition: Any) -> None:
+    def _read_class(self, item: Any, attribute: str, path: str, definition: Any) -> None:
         """An attribute that an object has from its class."""
         if isinstance(definition, types.MemberDescriptorType) and not isinstance(item, type):  # a slot
             value = getattr(item, attribute, MISSING)
             if value is not MISSING or attribute in self._optional:
-                self._reference(ATTRIBUTE, item, attribute, place, value)
+                self._reference(ATTRIBUTE, item, attribute, path, value)
         elif not hasattr(type(definition), "__get__"):
             value = getattr(item, attribute, MISSING)
             if value is not MISSING:
-                self._reference(ATTRIBUTE, item, attribute, place, value)
+                self._reference(ATTRIBUTE, item, attribute, path, value)
         elif not _functions_in(definition):
-            self._read_descriptor(item, attribute, place, definition)
+            self._read_descriptor(item, attribute, path, definition)
         elif not isinstance(item, type) and not hasattr(type(definition), "__set__") and type(item).__dictoffset__:
-            self._reference(INSTANCE, item, attribute, place, MISSING)  # a method, until the object has one of its own
+            self._reference(INSTANCE, item, attribute, path, MISSING)  # a method, until the object has one of its own
 
-    def _read_descriptor(self, item: Any, attribute: str, place: str, descriptor: Any) -> None:
+    def _read_descriptor(self, item: Any, attribute: str, path: str, descriptor: Any) -> None:
         """What a descriptor returns, if it is the same each time."""
-        self._enqueue(descriptor, place)
+        self._enqueue(descriptor, path)
         if isinstance(item, type):
             return
         with contextlib.suppress(Exception):  # of the user's code, which raises it again where it belongs
             value = getattr(item, attribute)
             if type(value) in PLAIN or value is getattr(item, attribute):
-                self._reference(ATTRIBUTE, item, attribute, place, value)
+                self._reference(ATTRIBUTE, item, attribute, path, value)
 
     def _in_class(self, kind: type, attribute: str) -> None:
         """What a class and its bases define: somebody may replace it, but not in the models of this package."""

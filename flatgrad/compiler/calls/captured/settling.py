@@ -36,7 +36,7 @@ def trace_settled(run: Callable[[], Any], roots: Callable[[], Sequence[Any]], na
     captured = Captured(roots())
     # What holds traced Values was assigned before it was read, or the second trace would have met one of the first.
     results = captured.without_traced()
-    differences = [place for place in differences if place not in results]
+    differences = [difference for difference in differences if difference not in results]
     if differences:
         warnings.warn(
             f"{name} changes {', '.join(differences[:3])}, which it also reads. That happens while the function is "

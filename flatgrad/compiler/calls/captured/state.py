@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class Captured:
         self.references = search.references()
         self.draws = search.draws
         self._identities = Identities(self.references, [reference.value for reference in self.references], count)
-        #: The watches, None where there are none, and the identities that they were made of.
+        #: The watches, or None where only Python can compare, with the identities that they watch.
         self._watches: tuple[Identities, Watches | None] | None = None
 
     def unchanged(self) -> bool:
@@ -79,12 +79,11 @@ class Captured:
 
     def differences(self) -> list[str]:
         """The names of what is no longer what it was."""
-        changed = (r.name for r in self.references if not r.content.matches(r.current()))
-        return list(dict.fromkeys(changed))
+        return list(dict.fromkeys(r.name for r in self.references if not r.content.matches(r.current())))
 
     def without_traced(self) -> list[str]:
         """Leave out what holds `Value`s that were made while a function was traced; return the names."""
-        names = [reference.name for reference in self.references if _holds_traced(reference.value)]
+        names = [r.name for r in self.references if _holds(r.value, lambda member: isinstance(member, _TRACED))]
         self.references = [reference for reference in self.references if reference.name not in names]
         values = [reference.value for reference in self.references]
         self._identities = Identities(self.references, values, self._identities.count)
@@ -104,9 +103,9 @@ class Captured:
             )
         }
 
-    def places_of(self, item: Any) -> list[str]:
+    def names_of(self, item: Any) -> list[str]:
         """The names under which a container is read, itself or inside of another one."""
-        return [reference.name for reference in self.references if _holds(reference.value, item)]
+        return [r.name for r in self.references if _holds(r.value, lambda member: member is item)]
 
     def watches(self) -> Watches | None:
         """The same comparison for machine code; None if there is something that only Python can compare."""
@@ -120,20 +119,14 @@ class Captured:
         return watches[1]
 
 
-def _holds(container: Any, item: Any, depth: int = 0) -> bool:
-    """Whether an object is a container, or in one."""
-    if container is item:
-        return True
-    members = members_of(container) if depth < DEPTH else None
-    if members is None or is_numeric(container):
-        return False
-    return any(_holds(member, item, depth + 1) for member in members if type(member) not in PLAIN)
+_TRACED = TracedValue, TracedCondition
 
 
-def _holds_traced(item: Any, depth: int = 0) -> bool:
-    if isinstance(item, (TracedValue, TracedCondition)):
+def _holds(item: Any, test: Callable[[Any], bool], depth: int = 0) -> bool:
+    """Whether an object, or one of the objects in it, passes a test."""
+    if test(item):
         return True
     members = members_of(item) if depth < DEPTH else None
     if members is None or is_numeric(item):
         return False
-    return any(_holds_traced(member, depth + 1) for member in members if type(member) not in PLAIN)
+    return any(_holds(member, test, depth + 1) for member in members if type(member) not in PLAIN)

@@ -13,15 +13,14 @@ from .state import Captured
 
 
 class Variants:
-    """What has been made for one structure of arguments: a kernel per state of what was captured.
+    """The kernels of one structure of arguments: one per state of what was captured.
 
     Attributes:
-        entries: the kernels with what belongs to them, in the order in which they were made. Each has an attribute
-            `captured`.
+        entries: the kernels with what belongs to them, the oldest first. Each has an attribute `captured`.
         used: when they were last looked for; of two, the larger number is later.
     """
 
-    #: So many are kept. Whoever needs more has changing numbers that should be arguments.
+    #: At most so many entries stay. Whoever needs more has changing numbers that should be arguments.
     MOST = 8
 
     def __init__(self) -> None:
@@ -51,11 +50,11 @@ class Variants:
         self.entries = [*self.entries[1 - self.MOST :], entry]
         self._last = entry
         self._counts.update(differences)
-        for place, count in self._counts.items():
-            if place in differences and count == self.MOST:
+        for difference, count in self._counts.items():
+            if count == self.MOST and difference in differences:
                 warnings.warn(
-                    f"{name} has been compiled {count + 1} times, because {place} was another one at each time. Pass "
-                    "it as an argument, or make it a Value and set its data",
+                    f"{name} has been compiled {count + 1} times, because {difference} was another one at each time. "
+                    "Pass it as an argument, or make it a Value and set its data",
                     CapturedStateWarning,
                     stacklevel=user_level(),
                 )

@@ -37,7 +37,7 @@ class OnlyPythonError(Exception):
 
 
 class Watches:
-    """What machine code compares: a count of rows, and rows of words (see `runtime.builtin`).
+    """What machine code compares: a count of rows, and rows of words (see `compiler/machine/builtin.py`).
 
     Attributes:
         words: an array of int64.
@@ -54,15 +54,14 @@ class Watches:
             raise OnlyPythonError
         for cell, value in identities.cells:
             rows.append((WATCH_CELL, id(cell), 0, *self._object(value)))
+        rows += [(WATCH_CELL, id(cell), 0, *self._object(MISSING)) for cell in identities.empty_cells]
         # What is in each dictionary, in a row, so that its version can speak for all.
         items: dict[int, list[tuple[int, ...]]] = {}
         tables: dict[int, dict[Any, Any]] = {}
-        for table, key, value in identities.items:
+        missing = [(table, key, MISSING) for table, key in identities.missing_items]
+        for table, key, value in [*identities.items, *missing]:
             tables[id(table)] = table
             items.setdefault(id(table), []).append((WATCH_ITEM, id(table), id(key), *self._object(value)))
-        for table, key in identities.missing_items:
-            tables[id(table)] = table
-            items.setdefault(id(table), []).append((WATCH_ITEM, id(table), id(key), 0, 0, 0))
         for owner, key, value in identities.attributes:
             if isinstance(owner, types.FunctionType) and key in FUNCTION_WORDS:
                 word = function_word(owner, key)
@@ -72,9 +71,8 @@ class Watches:
                 continue
             rows.append((WATCH_ATTRIBUTE, id(owner), id(key), *self._object(value)))
         for kind, key, value in identities.definitions:
-            rows.append((WATCH_CLASS, id(kind), id(key), 0 if value is MISSING else id(value), 0, 0))
-        rows += [(WATCH_CELL, id(cell), 0, 0, 0, 0) for cell in identities.empty_cells]
-        if identities.has_counted:
+            rows.append((WATCH_CLASS, id(kind), id(key), self._object(value)[0], 0, 0))
+        if identities.counted:
             self._count_place = 1 + ROW * len(rows) + 3
             rows.append((WATCH_WORD, ctypes.addressof(changes), 0, identities.count, 0, 0))
         for sequence, members in identities.lists:
@@ -98,10 +96,10 @@ class Watches:
             rows.append((WATCH_ARRAY, id(array), self._block(words), 0, 0, 0))
             self.referents.append(array.dtype)
             rows.append((WATCH_WORD, dtype_word(array), 0, id(array.dtype), 0, 0))
-        for place, rows_of_table in items.items():
-            if has_version(tables[place]):
+        for address, rows_of_table in items.items():
+            if has_version(tables[address]):
                 last = len(rows_of_table) + 1
-                rows += [(WATCH_VERSION, place, last, 0, 0, 0), *rows_of_table, (WATCH_RENEW, 0, last, 0, 0, 0)]
+                rows += [(WATCH_VERSION, address, last, 0, 0, 0), *rows_of_table, (WATCH_RENEW, 0, last, 0, 0, 0)]
             else:
                 rows += rows_of_table
         self.words = np.array([len(rows), *(word for row in rows for word in row)], dtype=np.int64)
@@ -115,6 +113,8 @@ class Watches:
 
     def _object(self, value: Any) -> tuple[int, int, int]:
         """The words for an object: where it is, and the bits of a float, which may be another object."""
+        if value is MISSING:
+            return 0, 0, 0
         if type(value) is float:
             return id(value), 1, int(np.array([value]).view(np.int64)[0])
         return id(value), 0, 0
