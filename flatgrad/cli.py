@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show.add_argument("--moons", action="store_true", help="instead: the loss of the demo, 65,000 scalar operations")
     what = show.add_mutually_exclusive_group()
     for name, description in (
-        ("stages", "instead: the program behind each pass"),
+        ("stages", "instead: the program after each pass"),
         ("source", "only the source, without the program"),
-        ("arrays", "instead: the array program, with the loops that were found again (without EXPR: of --moons)"),
+        ("arrays", "instead: the array program, with the loops of the scalar program (without EXPR: of --moons)"),
         ("rolled", "instead: these loops as Python source (without EXPR: of --moons)"),
     ):
         what.add_argument(f"--{name}", dest="what", action="store_const", const=name, default="", help=description)

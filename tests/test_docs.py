@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import fnmatch
 import importlib
 import inspect
 import pkgutil
@@ -124,6 +125,34 @@ def test_links_to_files_lead_somewhere(page):
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", prose):
         assert (page.parent / target).exists(), target
+
+
+#: All files and folders that documentation may name, as paths from the project's folder.
+PATHS = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject.toml", ".ci/run")
+]
+for folder in ("flatgrad", "tests", "docs", "benchmarks", "examples"):
+    PATHS += [ROOT / folder, *(ROOT / folder).rglob("*")]
+NAMES = [f"/{path.relative_to(ROOT).as_posix()}" for path in PATHS if "__pycache__" not in path.parts]
+
+
+def missing_files(text):
+    """The files and folders in `code` of a page that are none: a name is the end of a path, and may have stars."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    names = re.findall(r"`((?:[\w.*]+/)+[\w.*]*|[\w.*]+\.(?:py|md))`", prose)
+    return [name for name in names if not any(fnmatch.fnmatch(path, f"*/{name.rstrip('/')}") for path in NAMES)]
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_files_that_are_named_exist(page):
+    assert missing_files(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_file_that_does_not_exist_is_noticed():
+    text = (
+        "`compiler/emit`, `passes/rules.py`, `reroll/`, `layout.py`, `nn/nothing.py`, `tests/test_*docs*.py`, `x / y`"
+    )
+    assert missing_files(text) == ["compiler/emit", "nn/nothing.py"]
 
 
 def public(module):
