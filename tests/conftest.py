@@ -74,6 +74,19 @@ def flat(monkeypatch):
 
 
 @pytest.fixture
+def without_home(monkeypatch):
+    """No home folder, as in containers that run under a user whom the system does not know."""
+    pwd = pytest.importorskip("pwd", reason="where a home folder comes from differs")
+
+    def unknown(user):
+        raise KeyError(user)
+
+    for name in ("FLATGRAD_CACHE_DIR", "HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+@pytest.fixture
 def module_from(tmp_path):
     """Import a piece of source from a file of its own, so that line numbers and texts of lines are known."""
 

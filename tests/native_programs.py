@@ -18,7 +18,7 @@ from flatgrad.compiler.machine import native
 from flatgrad.compiler.machine.llvm import emit_llvm
 from flatgrad.compiler.machine.operations import Machine
 from flatgrad.compiler.program.program import Group
-from flatgrad.runtime.primitives import BY_NAME, TABLE
+from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import ARITHMETIC
 
 SHORTCUTS = native.host().shortcuts
@@ -229,7 +229,3 @@ def evaluated(program: Any, inputs: list[float]) -> list[float] | None:
         return [float(x) for x in program.evaluate(inputs)]
     except ARITHMETIC:
         return None
-
-
-#: The rows that take numbers and return one number or truth value.
-NUMERIC = [row for row in TABLE if set(row.operand_kinds) == {"f"}]

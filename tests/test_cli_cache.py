@@ -86,15 +86,7 @@ def test_clear(called, folder, count, text):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where a home folder comes from differs")
-def test_without_a_home_folder(called, folder, monkeypatch):
-    import pwd
-
-    def unknown(user):
-        raise KeyError(user)
-
-    for name in ("FLATGRAD_CACHE_DIR", "HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
+def test_without_a_home_folder(called, folder, without_home):
     status, out, err = called("info")
     assert (status, err) == (0, "")
     assert out.startswith("folder   none\n")

@@ -497,16 +497,7 @@ def test_versions_of_platformdirs_that_do_not_notice_that_there_is_no_home_folde
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where a home folder comes from differs")
-def test_no_home_folder(folder, tmp_path, monkeypatch):
-    """As in containers that run under a user whom the system does not know."""
-    import pwd
-
-    def unknown(user):
-        raise KeyError(user)
-
-    for name in ("FLATGRAD_CACHE_DIR", "HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
+def test_no_home_folder(folder, without_home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cache = refused("there is no home folder")
     info = cache.info()

@@ -18,8 +18,6 @@ import flatgrad as fg
 from flatgrad import Value
 from tests.compiler import golden_programs
 
-WEIGHTS = [Value(0.0) for _ in range(3)]
-
 
 def kernels():
     """Kernels of a few programs: two functions or a joint one; scalars, lists, dicts; conditions; odd numbers."""
