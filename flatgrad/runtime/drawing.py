@@ -55,16 +55,16 @@ def draw_dot(root: Value, format: str = "svg", rankdir: str = "LR") -> Any:
 
 
 def _nodes(root: Value) -> list[Any]:
-    found: dict[int, Any] = {id(root): root}
+    nodes: dict[int, Any] = {id(root): root}
     stack: list[Any] = [root]
     while stack:
         for operand in stack.pop()._prev:
-            if id(operand) not in found:
-                found[id(operand)] = operand
+            if id(operand) not in nodes:
+                nodes[id(operand)] = operand
                 stack.append(operand)
-                if len(found) > LIMIT:
+                if len(nodes) > LIMIT:
                     raise OptionError(f"draw_dot: the graph has more than {LIMIT} nodes; draw a smaller part of it")
-    return list(found.values())
+    return list(nodes.values())
 
 
 def _record(node: Any) -> str:

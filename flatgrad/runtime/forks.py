@@ -34,20 +34,20 @@ class Quiet:
 
     def __init__(self, locks: Callable[[], Sequence[Any]]) -> None:
         self._locks = locks
-        self._held: list[Any] = []
+        self._locked: list[Any] = []
         self._interrupted = False
 
     def begin(self) -> None:
         """Take the locks."""
         for lock in self._locks():
-            taken = False
-            while not taken:
+            has_lock = False
+            while not has_lock:
                 try:
                     lock.__enter__()
-                    taken = True
+                    has_lock = True
                 except KeyboardInterrupt:
                     self._interrupted = True
-            self._held.append(lock)
+            self._locked.append(lock)
 
     def end(self) -> None:
         """Give them back, and let an interrupt come that was put off."""
@@ -58,6 +58,6 @@ class Quiet:
 
     def end_in_child(self) -> None:
         """Give them back. The interrupt was the parent's."""
-        held, self._held, self._interrupted = self._held, [], False
-        for lock in reversed(held):
+        locks, self._locked, self._interrupted = self._locked, [], False
+        for lock in reversed(locks):
             lock.__exit__(None, None, None)

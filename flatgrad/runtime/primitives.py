@@ -35,81 +35,6 @@ from .primitive import TABLE as TABLE
 from .primitive import Primitive as Primitive
 
 
-class Operand(Applicable):
-    """Arithmetic for everything that a primitive can be applied to: each operator applies a row of the table.
-
-    Subclasses say in `apply` what applying means: build a graph, record an equation, or make a SymPy expression.
-    """
-
-    __slots__ = ()
-
-    def __add__(self, other: Any) -> Any:
-        return add(self, other)
-
-    def __radd__(self, other: Any) -> Any:
-        return add(self, other)
-
-    def __mul__(self, other: Any) -> Any:
-        return mul(self, other)
-
-    def __rmul__(self, other: Any) -> Any:
-        return mul(self, other)
-
-    def __neg__(self) -> Any:
-        return mul(self, -1.0)
-
-    def __pos__(self) -> Any:
-        return self
-
-    def __sub__(self, other: Any) -> Any:
-        if isinstance(other, np.ndarray) and other.dtype != object:
-            other = other.astype(float)  # the negative of an unsigned number would be another number
-        elif not isinstance(other, (Operand, np.ndarray)):
-            other = number(other)
-        return self + (-other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return (-self) + other
-
-    def __pow__(self, other: Any) -> Any:
-        return power(self, other)
-
-    def __rpow__(self, other: Any) -> Any:
-        return power(other, self)
-
-    def __truediv__(self, other: Any) -> Any:
-        return self * power(other, -1.0)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return power(self, -1.0) * other
-
-    def __abs__(self) -> Any:
-        return abs(self)
-
-    def __lt__(self, other: Any) -> Any:
-        return less(self, other)
-
-    def __le__(self, other: Any) -> Any:
-        return less_equal(self, other)
-
-    def __gt__(self, other: Any) -> Any:
-        return greater(self, other)
-
-    def __ge__(self, other: Any) -> Any:
-        return greater_equal(self, other)
-
-    def __and__(self, other: Any) -> Any:
-        return logical_and(self, other)
-
-    def __or__(self, other: Any) -> Any:
-        return logical_or(self, other)
-
-    def __invert__(self) -> Any:
-        return logical_not(self)
-
-    __rand__, __ror__ = __and__, __or__
-
-
 def _power_slope(out: Any, a: Any, k: Any) -> Any:
     """The partial of `a ** k` with respect to `a`: 0 for k = 0, whatever `a` is, and else `k * a**(k - 1)`."""
     if isinstance(k, Operand):  # the inner `where` keeps 0 ** -1 from raising
@@ -514,23 +439,73 @@ computed: Primitive = Primitive(
 )  # fmt: skip
 
 
-def _total(row: Primitive, evaluate: Callable[..., float]) -> Primitive:
-    """A row that gives inf or NaN, as IEEE 754 and C have it, where `row` raises."""
-    row.total = Primitive(
-        evaluate.__name__, row.kinds, evaluate, row.partials,
-        doc=f"As `{row.name}`, but inf or NaN where that raises.",
-        sympy=row.sympy, symbol=row.symbol, domain=row.domain, decided_by=row.decided_by, slow=row.slow, internal=True,
+# --- operators ----------------------------------------------------------------------------------------------------
+
+
+def _operator(row: Primitive) -> Callable[[Any, Any], Any]:
+    def operator(self: Any, other: Any) -> Any:
+        return row(self, other)
+
+    return operator
+
+
+class Operand(Applicable):
+    """Arithmetic for everything that a primitive can be applied to: each operator applies a row of the table.
+
+    Subclasses say in `apply` what applying means: build a graph, record an equation, or make a SymPy expression.
+    """
+
+    __slots__ = ()
+
+    __add__ = __radd__ = _operator(add)
+    __mul__ = __rmul__ = _operator(mul)
+    __pow__ = _operator(power)
+    __lt__, __le__, __gt__, __ge__ = map(_operator, (less, less_equal, greater, greater_equal))
+    __and__ = __rand__ = _operator(logical_and)
+    __or__ = __ror__ = _operator(logical_or)
+
+    def __neg__(self) -> Any:
+        return mul(self, -1.0)
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __abs__(self) -> Any:
+        return abs(self)
+
+    def __invert__(self) -> Any:
+        return logical_not(self)
+
+    def __sub__(self, other: Any) -> Any:
+        if isinstance(other, np.ndarray) and other.dtype != object:
+            other = other.astype(float)  # the negative of an unsigned number would be another number
+        elif not isinstance(other, (Operand, np.ndarray)):
+            other = number(other)
+        return self + (-other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return (-self) + other
+
+    def __rpow__(self, other: Any) -> Any:
+        return power(other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self * power(other, -1.0)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return power(self, -1.0) * other
+
+
+# --- rows that never raise ----------------------------------------------------------------------------------------
+
+
+for _row in (power, div, exp, expm1, log, log1p, sqrt, sinh, cosh, sin, cos, tan, asin, acos):
+    _row.total = Primitive(
+        f"ieee_{_row.name}", _row.kinds, getattr(scalar, f"ieee_{_row.name}"), _row.partials,
+        doc=f"As `{_row.name}`, but inf or NaN, as IEEE 754 and C have it, where that raises.",
+        sympy=_row.sympy, symbol=_row.symbol, domain=_row.domain, decided_by=_row.decided_by, slow=_row.slow,
+        internal=True,
     )  # fmt: skip
-    return row.total
-
-
-for _row, _evaluate in (
-    (power, scalar.ieee_power), (div, scalar.ieee_div), (exp, scalar.ieee_exp), (expm1, scalar.ieee_expm1),
-    (log, scalar.ieee_log), (log1p, scalar.ieee_log1p), (sqrt, scalar.ieee_sqrt), (sinh, scalar.ieee_sinh),
-    (cosh, scalar.ieee_cosh), (sin, scalar.ieee_sin), (cos, scalar.ieee_cos), (tan, scalar.ieee_tan),
-    (asin, scalar.ieee_asin), (acos, scalar.ieee_acos),
-):  # fmt: skip
-    _total(_row, _evaluate)
 
 #: So many rows of the table are this package's; those behind them are others'.
 PACKAGE_ROWS: Final = len(TABLE)

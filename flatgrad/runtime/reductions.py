@@ -65,14 +65,14 @@ def _elements(vector: Any) -> list[Any]:
     """The elements of an array, or of nested lists, row by row."""
     if isinstance(vector, np.ndarray):
         return list(vector.ravel().tolist())
-    found: list[Any] = []
+    elements: list[Any] = []
     stack = [vector]
     while stack:
         item = stack.pop()
         if isinstance(item, (list, tuple)):
             stack.extend(reversed(item))
         elif isinstance(item, np.ndarray):
-            found += item.ravel().tolist()
+            elements += item.ravel().tolist()
         else:
-            found.append(item)
-    return found
+            elements.append(item)
+    return elements

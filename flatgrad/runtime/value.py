@@ -220,7 +220,7 @@ class Condition(ConditionObject["Value", "Condition"]):
     _primitive: Primitive | Constant
 
     @classmethod
-    def _made(cls, data: Any, primitive: Primitive | Constant, operands: tuple[Any, ...]) -> Condition:
+    def _node(cls, data: Any, primitive: Primitive | Constant, operands: tuple[Any, ...]) -> Condition:
         condition: Condition = _new(cls)
         condition._data = bool(data)
         condition._bar = condition._grad = 0.0
@@ -252,7 +252,7 @@ def apply_eagerly(primitive: Primitive, operands: Sequence[Any]) -> Any:
     except ARITHMETIC_ERRORS as error:
         raise primitive.error(error, [node._data for node in nodes], locate(site)) from None
     if primitive.result == "b":
-        return Condition._made(data, primitive, nodes)
+        return Condition._node(data, primitive, nodes)
     out: Value = _new(Value)
     out._data = data
     out._grad = 0.0
@@ -299,7 +299,7 @@ def as_condition(operand: Any) -> Any:
     if isinstance(operand, Condition):
         return operand
     if isinstance(operand, (bool, np.bool_)):
-        return Condition._made(operand, CONSTANT, ())
+        return Condition._node(operand, CONSTANT, ())
     what = "a Value" if isinstance(operand, Value) else f"{type(operand).__name__} {operand!r:.40}"
     raise InputError(f"expected a condition such as `value > 0`, got {what}{user_line()}")
 

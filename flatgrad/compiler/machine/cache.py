@@ -176,7 +176,7 @@ class ObjectCache:
         folder, limit, reason = self._place()
         if _switched_off():
             reason = f"FLATGRAD_CACHE={os.environ['FLATGRAD_CACHE']}"
-        sizes = [found.st_size for _, found in _files(folder, _ENTRY)]
+        sizes = [status.st_size for _, status in _files(folder, _ENTRY)]
         return CacheInfo(folder, len(sizes), sum(sizes), limit, not reason, reason)
 
     def clear(self) -> int:
@@ -217,13 +217,13 @@ class ObjectCache:
             return
         _remove_old_drafts(folder)
         entries = sorted(_files(folder, _ENTRY), key=lambda item: item[1].st_mtime_ns)
-        total = sum(found.st_size for _, found in entries)
+        total = sum(status.st_size for _, status in entries)
         if total > limit:
-            for path, found in entries:
+            for path, status in entries:
                 if path.name != newest:
                     with suppress(OSError):  # another process was faster, or has it open where that is a hindrance
                         path.unlink()
-                        total -= found.st_size
+                        total -= status.st_size
                 if total <= limit - limit // _SLACK:
                     break
         # Other processes write, too; hence no more than that part of the limit, however empty the cache is.
@@ -260,9 +260,9 @@ def _limit_from_environment() -> tuple[int, str]:
 
 def _folder_from_environment() -> Path | None:
     """The folder; None if the system knows no place for one."""
-    given = os.environ.get("FLATGRAD_CACHE_DIR", "")
-    if given:
-        folder = Path(os.path.expanduser(given))
+    text = os.environ.get("FLATGRAD_CACHE_DIR", "")
+    if text:
+        folder = Path(os.path.expanduser(text))
         return None if str(folder).startswith("~") else folder  # there is no such user
     import platformdirs  # only here: `import flatgrad` stays cheap
 
@@ -292,28 +292,28 @@ def _warn(reason: str) -> None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _others_may_write(found: os.stat_result) -> str:
+def _others_may_write(status: os.stat_result) -> str:
     """How others can change a file or folder, or could; empty if they cannot, or if the system has no such users."""
     if not hasattr(os, "geteuid"):
         return ""
-    if found.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         return "belongs to another user"
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"can be written by other users (mode {stat.S_IMODE(found.st_mode):o}, should be 700)"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"can be written by other users (mode {stat.S_IMODE(status.st_mode):o}, should be 700)"
     return ""
 
 
 def _refusal(folder: Path) -> str:
     """Why a folder is not used; empty if it is, or if it does not exist yet."""
     try:
-        found = folder.stat()
+        status = folder.stat()
     except FileNotFoundError:
         return ""
     except OSError as error:
         return f"{folder} cannot be read ({error.strerror or error})"
-    if not stat.S_ISDIR(found.st_mode):
+    if not stat.S_ISDIR(status.st_mode):
         return f"{folder} is not a folder"
-    fault = _others_may_write(found)
+    fault = _others_may_write(status)
     return f"{folder} {fault}" if fault else ""
 
 
@@ -335,14 +335,14 @@ def _load(path: Path, digest: bytes) -> bytes | None:
     if not stat.S_ISREG(path.lstat().st_mode):  # opening is not without effect for everything that has a name
         return None
     with open(os.open(path, _READ), "rb") as file:
-        found = os.fstat(file.fileno())  # of what was opened, whatever has that name by now
-        if not stat.S_ISREG(found.st_mode) or _others_may_write(found):
+        status = os.fstat(file.fileno())  # of what was opened, whatever has that name by now
+        if not stat.S_ISREG(status.st_mode) or _others_may_write(status):
             return None
         header = file.read(_HEADER.size)
         if len(header) != _HEADER.size:
             return None
         magic, version, of_key, length, checksum = _HEADER.unpack(header)
-        if (magic, version, of_key, length + len(header)) != (_MAGIC, _FORMAT, digest, found.st_size):
+        if (magic, version, of_key, length + len(header)) != (_MAGIC, _FORMAT, digest, status.st_size):
             return None
         if length > _LARGEST:  # a sparse file can claim any size
             return None
@@ -374,8 +374,8 @@ def _files(folder: Path | None, pattern: re.Pattern[str]) -> Iterator[tuple[Path
     """The files (and links) of a folder whose names match, none if there is no folder."""
     if folder is None:
         return
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
-        for entry in found:
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
             if pattern.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False):
                 with suppress(FileNotFoundError):  # another process was faster
                     yield Path(entry.path), entry.stat(follow_symlinks=False)
@@ -383,7 +383,7 @@ def _files(folder: Path | None, pattern: re.Pattern[str]) -> Iterator[tuple[Path
 
 def _remove_old_drafts(folder: Path | None) -> None:
     """Remove what processes that crashed have left; the drafts of those that run are young."""
-    for path, found in _files(folder, _DRAFT):
-        if found.st_mtime < time.time() - _DRAFT_AGE:
+    for path, status in _files(folder, _DRAFT):
+        if status.st_mtime < time.time() - _DRAFT_AGE:
             with suppress(OSError):
                 path.unlink()

@@ -52,7 +52,7 @@ class Recalled(NamedTuple):
     sizes: list[int]
 
 
-def key_of(program: Program, backend: str, *wanted: Any) -> str | None:
+def key_of(program: Program, backend: str, *request: Any) -> str | None:
     """The key of what is made of a program.
 
     None if that is not worth keeping, cannot be machine code, or depends on something that cannot be told, such as a
@@ -69,13 +69,13 @@ def key_of(program: Program, backend: str, *wanted: Any) -> str | None:
     # Partials are written in rows that the program need not have: all of ours, and those of others that it has.
     used = [TABLE[opcode] for opcode in sorted({*range(PACKAGE_ROWS), *program.opcodes})]
     rows = [(row.opcode, row, spellings_of(row), SPELLINGS.get(row)) for row in used]
-    request = fingerprint(columns, rows, passes.ARRAY_PASSES, backend, wanted)
+    digest = fingerprint(columns, rows, passes.ARRAY_PASSES, backend, request)
     package = package_digest()
-    if request is None or package is None:
+    if digest is None or package is None:
         return None
     versions = VERSION, sys.version, np.__version__, " ".join(platform.libc_ver())
     recipes = repr((native.recipe(False), native.recipe(True)))
-    return ObjectCache.key(request, package, *versions, recipes, *native.host().identity)
+    return ObjectCache.key(digest, package, *versions, recipes, *native.host().identity)
 
 
 def recall(key: str) -> Recalled | None:

@@ -60,8 +60,8 @@ def renumbering(variables: Any) -> Where:
     order = np.append(np.argsort(variables, kind="stable"), -1)
     ordered = np.append(np.sort(variables), np.iinfo(np.int64).max)
 
-    def where(wanted: Indices) -> Indices:
-        places = np.searchsorted(ordered, wanted)
-        return np.where(ordered[places] == wanted, order[places], -1)
+    def where(chosen: Indices) -> Indices:
+        positions = np.searchsorted(ordered, chosen)
+        return np.where(ordered[positions] == chosen, order[positions], -1)
 
     return where

@@ -90,7 +90,7 @@ class Namer(Names):
         return self.take(f"p_{base.strip('_')}" if _RESERVED.fullmatch(base) else base)
 
 
-def outer_names(function: Any, wanted: Container[int]) -> dict[int, str]:
+def outer_names(function: Any, ids: Container[int]) -> dict[int, str]:
     """Names for `Value`s that a function reaches from outside, by id: as its author calls them.
 
     A variable's own name; for an element of nested lists, dicts and modules the innermost name and the indices on the
@@ -98,30 +98,30 @@ def outer_names(function: Any, wanted: Container[int]) -> dict[int, str]:
 
     Args:
         function: the function.
-        wanted: ids of the `Value`s that need a name.
+        ids: those of the `Value`s that need a name.
     """
     code = getattr(function, "__code__", None)
     if code is None:
         return {}
-    found: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
         try:
-            found[name] = cell.cell_contents
+            variables[name] = cell.cell_contents
         except ValueError:  # not yet assigned
             continue
-    found.update({name: function.__globals__[name] for name in code.co_names if name in function.__globals__})
+    variables.update({name: function.__globals__[name] for name in code.co_names if name in function.__globals__})
     owner = getattr(function, "__self__", None)
     if owner is not None:
-        found.setdefault(type(owner).__name__.lower(), owner)
+        variables.setdefault(type(owner).__name__.lower(), owner)
     names: dict[int, str] = {}
     seen: set[int] = set()
-    stack: list[tuple[str, tuple[int, ...], Any]] = [(name, (), item) for name, item in found.items()]
+    stack: list[tuple[str, tuple[int, ...], Any]] = [(name, (), item) for name, item in variables.items()]
     budget = _SEARCHED
     while stack and budget > 0:
         budget -= 1
         name, indices, item = stack.pop()
         if isinstance(item, Value):
-            if id(item) in wanted:
+            if id(item) in ids:
                 names.setdefault(id(item), name + "_".join(map(str, indices)))
             continue
         if id(item) in seen:

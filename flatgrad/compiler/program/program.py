@@ -135,12 +135,12 @@ class Program:
 
     def _last_of_adjoint(self) -> dict[int, int]:
         """The variable that holds the finished adjoint of each variable (partial sums stay nameless)."""
-        known: dict[int, int] | None = self.__dict__.get("_finished_adjoints")
-        if known is None:
+        finished: dict[int, int] | None = self.__dict__.get("_finished_adjoints")
+        if finished is None:
             inputs = self.inputs
-            known = {target: inputs + e for e, target in enumerate(self.adjoint_of) if target != -1}
-            self.__dict__["_finished_adjoints"] = known
-        return known
+            finished = {target: inputs + e for e, target in enumerate(self.adjoint_of) if target != -1}
+            self.__dict__["_finished_adjoints"] = finished
+        return finished
 
     def kind_of(self, operand: int) -> str:
         """`f` for a number, `b` for a truth value."""

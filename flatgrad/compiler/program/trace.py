@@ -50,7 +50,7 @@ class Trace:
         self._sites: list[Site | Location] = []
         self._site_numbers: dict[tuple[int, int] | Location, int] = {}
         self.refusal: TraceError | None = None
-        self.leaf_names: LeafNames = lambda wanted: {}
+        self.leaf_names: LeafNames = lambda ids: {}
         self._kept: list[Any] = []  # what ids in _references belong to
 
     def argument(self, index: int) -> TracedValue:
@@ -94,11 +94,11 @@ class Trace:
             return -1
         code, instruction = site
         key = (id(code), instruction)  # the hash of a code object itself is computed from all that it consists of
-        known = self._site_numbers.get(key)
-        if known is None:
-            known = self._site_numbers[key] = len(self._sites)
+        number = self._site_numbers.get(key)
+        if number is None:
+            number = self._site_numbers[key] = len(self._sites)
             self._sites.append(site)
-        return known
+        return number
 
     def _constant_result(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
         if self.faults == "ieee":
@@ -106,7 +106,7 @@ class Trace:
         with recording(None):
             result = apply_eagerly(primitive, [_unwrapped(operand) for operand in operands])
         if isinstance(result, Condition):
-            return Condition._made(result._data, CONSTANT, ())
+            return Condition._node(result._data, CONSTANT, ())
         return constant(result._data)
 
     def reference(self, operand: Any) -> int:
@@ -155,11 +155,11 @@ class Trace:
         """The site number of a location, for equations taken over from another program."""
         if location is None:
             return -1
-        known = self._site_numbers.get(location)
-        if known is None:
-            known = self._site_numbers[location] = len(self._sites)
+        number = self._site_numbers.get(location)
+        if number is None:
+            number = self._site_numbers[location] = len(self._sites)
             self._sites.append(location)
-        return known
+        return number
 
     def bind(self, value: Value, index: int) -> None:
         """Let input `index` stand for a `Value` from outside, which then is no leaf."""
@@ -188,8 +188,8 @@ class Trace:
         if count:
             name_of = Namer([*names, *(group.name for group in groups)])
             groups.append(Group(name_of("leaves", "leaves"), count, False))
-            known = self.leaf_names({id(leaf) for leaf in self.leaves if not _label(leaf)})
-            names += [name_of(_label(leaf) or known.get(id(leaf), ""), f"p{k}") for k, leaf in enumerate(self.leaves)]
+            outer = self.leaf_names({id(leaf) for leaf in self.leaves if not _label(leaf)})
+            names += [name_of(_label(leaf) or outer.get(id(leaf), ""), f"p{k}") for k, leaf in enumerate(self.leaves)]
 
         def where(variables: Indices) -> Indices:
             """The leaves come right behind the arguments."""
@@ -265,26 +265,26 @@ def trace_graph(outputs: Sequence[Value], inputs: Sequence[Value], name: str) ->
     name_of = Namer()
     names = [name_of(_label(value), f"x{k}") for k, value in enumerate(inputs)]
     trace = Trace(name, [Group(name, 1, True) for name in names], names)
-    known: dict[int, int] = {id(value): k for k, value in enumerate(inputs)}
+    operands: dict[int, int] = {id(value): k for k, value in enumerate(inputs)}
     stack: list[Any] = list(outputs)[::-1]
     while stack:
         node = stack[-1]
-        if id(node) in known:
+        if id(node) in operands:
             stack.pop()
             continue
         if not isinstance(node, (Value, Condition)):
             raise InputError(f"expected a Value, got {type(node).__name__}")
         if not isinstance(node._primitive, Primitive):  # a leaf, a constant, or the result of a compiled call
-            known[id(node)] = trace.reference(node)
+            operands[id(node)] = trace.reference(node)
             stack.pop()
             continue
-        missing = [operand for operand in node._operands if id(operand) not in known]
+        missing = [operand for operand in node._operands if id(operand) not in operands]
         if missing:
             stack.extend(reversed(missing))
             continue
         stack.pop()
         site = trace.site_of(locate(getattr(node, "_site", None)))
-        refs = [known[id(operand)] for operand in node._operands]
-        known[id(node)] = trace.builder.append(node._primitive.opcode, refs, site)
-    roots = [trace.argument(known[id(node)]) if known[id(node)] >= 0 else node for node in outputs]
+        refs = [operands[id(operand)] for operand in node._operands]
+        operands[id(node)] = trace.builder.append(node._primitive.opcode, refs, site)
+    roots = [trace.argument(operands[id(node)]) if operands[id(node)] >= 0 else node for node in outputs]
     return Traced(trace.finish(roots), trace.leaves, None)

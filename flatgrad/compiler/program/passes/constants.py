@@ -37,13 +37,13 @@ def fold_constants(program: Program) -> Program:
     if not (highest < 0).any():
         return program
     builder = ProgramBuilder.like(program)
-    folded = _fold(program, highest, builder)
+    constants = _fold(program, highest, builder)
     variables = program.inputs + len(program)
-    kept = np.ones(variables, dtype=bool)
-    kept[[operand for operand in folded if operand >= 0]] = False
-    where = np.cumsum(kept) - 1
-    where[~kept] = [operand for variable, operand in folded.items() if variable >= 0]
-    return builder.rebuild(program, np.flatnonzero(kept[program.inputs :]), where.__getitem__)
+    stays = np.ones(variables, dtype=bool)
+    stays[[operand for operand in constants if operand >= 0]] = False
+    where = np.cumsum(stays) - 1
+    where[~stays] = [operand for variable, operand in constants.items() if variable >= 0]
+    return builder.rebuild(program, np.flatnonzero(stays[program.inputs :]), where.__getitem__)
 
 
 def _fold(program: Program, highest: Any, builder: ProgramBuilder) -> dict[int, int]:
@@ -53,15 +53,15 @@ def _fold(program: Program, highest: Any, builder: ProgramBuilder) -> dict[int, 
     all others are passed over with one look.
     """
     starts, operands, constants = program.starts, program.operands, builder.program.constants
-    folded = {~k: builder.constant(program.constants[k]) for k in reversed(range(len(program.constants)))}
+    targets = {~k: builder.constant(program.constants[k]) for k in reversed(range(len(program.constants)))}
     first = int(np.argmax(highest < 0))
     for index, operand in enumerate(highest[first:].tolist(), first):
-        if operand in folded:
+        if operand in targets:
             refs = operands[starts[index] : starts[index + 1]]
-            if all(ref in folded for ref in refs):
+            if all(ref in targets for ref in refs):
                 try:
-                    number = TABLE[program.opcodes[index]].evaluate(*[constants[~folded[ref]] for ref in refs])
+                    number = TABLE[program.opcodes[index]].evaluate(*[constants[~targets[ref]] for ref in refs])
                 except ARITHMETIC_ERRORS:
                     continue
-                folded[program.inputs + index] = builder.constant(number)
-    return folded
+                targets[program.inputs + index] = builder.constant(number)
+    return targets

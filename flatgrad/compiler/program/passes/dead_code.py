@@ -33,9 +33,9 @@ def remove_dead_code(program: Program) -> Program:
     if used[inputs:].all():
         return program
     used[:inputs] = True
-    kept = used[:variables]
-    where = np.where(kept, np.cumsum(kept) - 1, -1)
-    return ProgramBuilder.like(program).rebuild(program, np.flatnonzero(kept[inputs:]), where.__getitem__)
+    live = used[:variables]
+    where = np.where(live, np.cumsum(live) - 1, -1)
+    return ProgramBuilder.like(program).rebuild(program, np.flatnonzero(live[inputs:]), where.__getitem__)
 
 
 def _used(program: Program) -> Any:
