@@ -209,7 +209,7 @@ def test_inlining_keeps_names_and_lines(leaves):
     trace = Trace("outer", [Group("a", 1, True), Group("b", 1, True)], ["a", "b"])
     leaf = Value(2.0, label="w")
     with recording(trace):
-        a, b = trace.argument(0), trace.argument(1)
+        a, b = trace.value(0), trace.value(1)
         start = b * leaf if leaves else b
         outputs = trace.inline(program, [a, start, 0.0])
     outer = trace.finish(outputs).check()

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...runtime.errors import InputError
+from ...runtime.sites import user_level
 
 #: An entry: magic, version of this format, key, length of the content, SHA-256 of the content; then the content.
 _HEADER = struct.Struct(">8sI32sQ32s")
@@ -120,11 +121,8 @@ class ObjectCache:
             InputError: if `key` is not one that `ObjectCache.key` returns.
         """
         digest = _digest(key)
-        if _switched_off():
-            return None
-        folder, _, reason = self._place()
-        if folder is None or reason:
-            _warn(reason)
+        folder, _ = self._usable()
+        if folder is None:
             return None
         path = folder / f"{key}.object"
         try:
@@ -148,11 +146,8 @@ class ObjectCache:
             InputError: if `key` is not one that `ObjectCache.key` returns.
         """
         digest = _digest(key)
-        if _switched_off():
-            return
-        folder, limit, reason = self._place()
-        if folder is None or reason:
-            _warn(reason)
+        folder, limit = self._usable()
+        if folder is None:
             return
         entry = _HEADER.pack(_MAGIC, _FORMAT, digest, len(content), hashlib.sha256(content).digest()) + content
         if len(entry) > min(limit, _LARGEST):
@@ -195,14 +190,19 @@ class ObjectCache:
         self._room = None
         return removed
 
+    def _usable(self) -> tuple[Path | None, int]:
+        """The folder, or None if it is not to be used, which may be a warning; the limit in bytes."""
+        if _switched_off():
+            return None, 0
+        folder, limit, reason = self._place()
+        if reason:
+            _warn(reason)
+        return None if reason else folder, limit
+
     def _place(self) -> tuple[Path | None, int, str]:
         """The folder, the limit in bytes, and why the cache cannot be used: empty if it can."""
-        folder, limit = self._folder, self._limit
-        reason = ""
-        if limit is None:
-            limit, reason = _limit_from_environment()
-        if folder is None:
-            folder = _folder_from_environment()
+        limit, reason = _limit_from_environment() if self._limit is None else (self._limit, "")
+        folder = _folder_from_environment() if self._folder is None else self._folder
         if folder is None:
             return None, limit, "there is no home folder to keep it in"
         return folder, limit, reason or _refusal(folder)
@@ -285,7 +285,7 @@ def _warn(reason: str) -> None:
         f"flatgrad does not keep compiled code for later processes: {reason}; "
         "set FLATGRAD_CACHE_DIR to a private folder, or FLATGRAD_CACHE=0 to do without",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=user_level(),
     )
 
 

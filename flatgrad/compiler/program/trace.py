@@ -51,35 +51,29 @@ class Trace:
         self._site_numbers: dict[tuple[int, int] | Location, int] = {}
         self.refusal: TraceError | None = None
         self.leaf_names: LeafNames = lambda ids: {}
-        self._kept: list[Any] = []  # what ids in _references belong to
+        self._alive: list[Any] = []  # what the ids in _references belong to
 
-    def argument(self, index: int) -> TracedValue:
-        """The `Value` that stands for input `index`."""
-        return self._traced(index)
-
-    def _traced(self, index: int) -> TracedValue:
+    def value(self, variable: int) -> TracedValue:
+        """The `Value` that stands for an input, or for the result of an equation."""
         value: TracedValue = _new(TracedValue)
-        value._trace = self
-        value._index = index
+        value._trace, value._index = self, variable
         return value
 
     def record(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
         """The symbolic result of `primitive(*operands)`; of constants alone, the number itself."""
         refs = []
-        symbolic = False
-        kinds, references = primitive.operand_kinds, self._references
-        for k, operand in enumerate(operands):
+        references = self._references
+        for operand, kind in zip(operands, primitive.operand_kinds, strict=True):
             cls = operand.__class__
-            if cls is TracedValue and kinds[k] == "f" and operand._trace is self:
-                ref = operand._index
-            elif cls is Value and kinds[k] == "f" and id(operand) in references:
-                ref = references[id(operand)]
+            if cls is TracedValue and kind == "f" and operand._trace is self:
+                refs.append(operand._index)
+            elif cls is Value and kind == "f" and id(operand) in references:
+                refs.append(references[id(operand)])
+            elif kind == "b":
+                refs.append(self.reference(as_condition(operand)))
             else:
-                ref = self.reference(as_condition(operand) if kinds[k] == "b" else _as_number(operand))
-            if ref >= 0:
-                symbolic = True
-            refs.append(ref)
-        if not symbolic:
+                refs.append(self.reference(as_value(operand) if isinstance(operand, Condition) else operand))
+        if max(refs) < 0:
             return self._constant_result(primitive, operands)
         site = self._call_site() if self._record_sites else -1
         result: Any = _new(TracedValue if primitive.result == "f" else TracedCondition)
@@ -92,8 +86,14 @@ class Trace:
         site = call_site(4)
         if site is None:
             return -1
-        code, instruction = site
-        key = (id(code), instruction)  # the hash of a code object itself is computed from all that it consists of
+        code, instruction = site  # the hash of a code object itself is computed from all that it consists of
+        return self._number_of((id(code), instruction), site)
+
+    def site_of(self, location: Location | None) -> int:
+        """The site number of a location, for equations taken over from another program."""
+        return -1 if location is None else self._number_of(location, location)
+
+    def _number_of(self, key: tuple[int, int] | Location, site: Site | Location) -> int:
         number = self._site_numbers.get(key)
         if number is None:
             number = self._site_numbers[key] = len(self._sites)
@@ -104,10 +104,9 @@ class Trace:
         if self.faults == "ieee":
             primitive = primitive.total or primitive
         with recording(None):
-            result = apply_eagerly(primitive, [_unwrapped(operand) for operand in operands])
-        if isinstance(result, Condition):
-            return Condition._node(result._data, CONSTANT, ())
-        return constant(result._data)
+            numbers = [each._data if isinstance(each, (Value, Condition)) else each for each in operands]
+            result = apply_eagerly(primitive, numbers)._data
+        return Condition._node(result, CONSTANT, ()) if primitive.result == "b" else constant(result)
 
     def reference(self, operand: Any) -> int:
         """The operand number for anything that is not of this trace: a number, a leaf, an outer trace's value."""
@@ -146,25 +145,15 @@ class Trace:
         ref = self._references.get(id(condition))
         if ref is None:  # of an outer trace: it comes in as a number
             leaf = condition._trace.record(where, (condition, 1.0, 0.0))
-            self._kept.append(condition)
+            self._alive.append(condition)
             ref = self.builder.emit("equal", self._leaf(leaf), self.builder.constant(1.0))
             self._references[id(condition)] = ref
         return ref
 
-    def site_of(self, location: Location | None) -> int:
-        """The site number of a location, for equations taken over from another program."""
-        if location is None:
-            return -1
-        number = self._site_numbers.get(location)
-        if number is None:
-            number = self._site_numbers[location] = len(self._sites)
-            self._sites.append(location)
-        return number
-
     def bind(self, value: Value, index: int) -> None:
         """Let input `index` stand for a `Value` from outside, which then is no leaf."""
         self._references[id(value)] = index
-        self._kept.append(value)
+        self._alive.append(value)
 
     def begin_update(self) -> None:
         """What follows is no longer value or gradient, and no longer the user's."""
@@ -178,7 +167,7 @@ class Trace:
         where = np.array([*refs, *range(first, first + count)], dtype=np.int64)
         sites = list(map(self.site_of, program.locations))
         self.builder.take(program, range(count), where.__getitem__, sites=sites)
-        return [self._traced(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
+        return [self.value(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
 
     def finish(self, outputs: Sequence[Any]) -> Program:
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
@@ -210,14 +199,6 @@ class Trace:
 
 def _label(value: Value) -> str:
     return "" if isinstance(value, TracedValue) else value.label
-
-
-def _as_number(operand: Any) -> Any:
-    return as_value(operand) if isinstance(operand, Condition) else operand  # a condition raises
-
-
-def _unwrapped(operand: Any) -> Any:
-    return operand._data if isinstance(operand, (Value, Condition)) else operand
 
 
 class Traced(NamedTuple):
@@ -252,7 +233,7 @@ def trace_function(
     for leaf in leaves:
         trace.reference(leaf)
     with refusals_raised(trace), recording(trace):
-        result, outputs = function([trace.argument(k) for k in range(trace.builder.program.inputs)])
+        result, outputs = function([trace.value(k) for k in range(trace.builder.program.inputs)])
         program = trace.finish(outputs)
     return Traced(program, trace.leaves, result)
 
@@ -286,5 +267,5 @@ def trace_graph(outputs: Sequence[Value], inputs: Sequence[Value], name: str) ->
         site = trace.site_of(locate(getattr(node, "_site", None)))
         refs = [operands[id(operand)] for operand in node._operands]
         operands[id(node)] = trace.builder.append(node._primitive.opcode, refs, site)
-    roots = [trace.argument(operands[id(node)]) if operands[id(node)] >= 0 else node for node in outputs]
+    roots = [trace.value(operands[id(node)]) if operands[id(node)] >= 0 else node for node in outputs]
     return Traced(trace.finish(roots), trace.leaves, None)
