@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Processes that share the tests.
 WORKERS ?= auto
 
-.PHONY: demo test portable check bench format clean
+.PHONY: demo test portable check bench format lines clean
 
 demo: $(VENV)/.core
 	$(BIN)/python -m flatgrad demo --plot
@@ -37,6 +37,10 @@ bench: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The numbers of lines in docs/architecture.md.
+lines: $(VENV)/.dev
+	$(BIN)/python -m tests.lines
 
 clean:
 	rm -rf $(VENV) build *.egg-info flatgrad-demo

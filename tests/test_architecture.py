@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import flatgrad
+from tests import lines
 
 PACKAGE = Path(flatgrad.__file__).parent
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -188,3 +189,23 @@ def test_the_face_shows_nothing_that_others_made():
         and not getattr(item, "__name__" if inspect.ismodule(item) else "__module__", "").startswith("flatgrad")
     ]
     assert foreign == []
+
+
+def test_the_tour_has_ten_files_and_fits_in_one_sitting():
+    text = lines.PAGE.read_text(encoding="utf-8")
+    assert len(lines.tour(text)) == 10
+    assert sum(map(lines.lines_of, lines.tour(text))) <= 3_000
+
+
+def test_each_file_is_in_one_room_of_the_table():
+    rooms = [path for room in lines.ROOMS for path in lines.files_of(room)]
+    assert sorted(rooms) == sorted(PACKAGE / path for path in FILES)
+    text = lines.PAGE.read_text(encoding="utf-8")
+    before = {row[2] or row[3]: int(row[1].split("|")[-2].replace(",", "")) for row in lines.ROOM.finditer(text)}
+    assert sum(before[room] for room in lines.ROOMS) == before["the package"]
+
+
+def test_a_wrong_number_of_lines_is_noticed():
+    text = "| 1 | `runtime/version.py` | 1 | the version |\n| `compiler/program` | 1,937 | 2 |\n"
+    assert lines.rewritten(text).startswith("| 1 | `runtime/version.py` | 3 | the version |\n")
+    assert lines.rewritten(text) != text.replace("| 1 | the", "| 3 | the")
