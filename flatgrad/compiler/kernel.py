@@ -193,7 +193,7 @@ class Kernel:
             "compile the function again where it is needed, or write it with kernel.save(path)"
         )
 
-    def call(self, arguments: list[Any], operands: tuple[Value, ...]) -> list[Any]:
+    def call(self, arguments: list[Any], operands: tuple[Value, ...]) -> list[Value]:
         """Run forward and return one `Value` per output; their `backward()` is compiled.
 
         Args:
@@ -203,7 +203,16 @@ class Kernel:
         assert self.forward is not None
         if self.leaves:
             arguments = [*arguments, [leaf._data for leaf in self.leaves]]
-        results = self.forward.run(*arguments)
+        return self.values_of(self.forward.run(*arguments), arguments, operands)
+
+    def values_of(self, results: Any, arguments: Sequence[Any], operands: tuple[Value, ...]) -> list[Value]:
+        """The results of `forward` as `Value`s: those of a node in the graph.
+
+        Args:
+            results: what `forward` returned.
+            arguments: what it was called with; no one else changes them.
+            operands: as for `call`.
+        """
         if self.backward is None:
             return [_result(data, None, 0) for data in as_list(results)]
         call: Call = _new(Call)
@@ -271,7 +280,7 @@ class Call:
     __slots__ = ("_bar", "_grad", "_operands", "_primitive", "arguments", "kernel", "residuals")
 
     kernel: Kernel
-    arguments: list[Any]
+    arguments: Sequence[Any]
     residuals: list[Any]
     _operands: tuple[Value, ...]
     _primitive: _CallRule

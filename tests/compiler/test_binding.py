@@ -538,3 +538,157 @@ def test_one_number_beside_the_value_is_a_number_at_each_call(backend):
         assert repr(f(1.0)) == "(2.0, 0.0)"
         (_, aux), _ = g(np.array([3.0, 4.0]))
         assert repr(aux) == "3.0"
+
+
+# --- calls whose results are Values -----------------------------------------------------------------------------------
+
+
+class Asked:
+    """A compiled function that counts how often its binders answered, and how often arguments were taken apart."""
+
+    def __init__(self, f):
+        self.f, self.taken = f, 0
+        take_apart = f._take_apart
+
+        def counted(*args, **kwargs):
+            self.taken += 1
+            return take_apart(*args, **kwargs)
+
+        f._take_apart = counted
+
+    def __call__(self, *args, **kwargs):
+        return self.f(*args, **kwargs)
+
+
+OUTER = Value(0.5)
+MIXED = Point(Value(1.5), [2.0, Value(0.25)])
+NODES = {
+    "numbers": (lambda x, y: fg.tanh(x * y) + OUTER, (0.5, 2)),
+    "Values": (lambda x, y: x * y + x, (Value(0.5), Value(-2.0))),
+    "a Value and a number": (lambda x, y: x * y + x, (Value(0.5), -2.0)),
+    "one Value twice": (lambda x, y: x * y + x, (OUTER * 1.0,) * 2),
+    "Values in a list": (lambda xs: sum(x * x for x in xs), ([Value(0.5), Value(1.5), 2.0],)),
+    "a named tuple": (lambda p: Point(p.x * p.y[1], [p.y[0] * OUTER]), (MIXED,)),
+    "a dict": (lambda d: {"a": d["x"] * OUTER, "b": (d["x"],), "c": None}, ({"x": Value(2.0)},)),
+    "arrays": (lambda a: np.array([[a[0] * OUTER], [a[1] * OUTER]]), (np.array([1.0, -2.0]),)),
+    "a model": (lambda m, x: m(x), (model, [0.5, -1.0])),
+    "nothing": (lambda: OUTER * OUTER, ()),
+    "what is no Value": (lambda x: (x, "text", np.ones(2)), (Value(0.5),)),
+    "constants": (lambda x: [Value(2.0), x * OUTER], (1.0,)),
+}
+
+
+def values_in(item):
+    if isinstance(item, Value):
+        return [item]
+    if isinstance(item, dict):
+        item = list(item.values())
+    if isinstance(item, np.ndarray):
+        item = item.ravel().tolist()
+    return [v for part in item for v in values_in(part)] if isinstance(item, (list, tuple)) else []
+
+
+def gradients_of(call, arguments):
+    """The shape of a result, its numbers, and the gradients that each output passes on."""
+    result, numbers = call(*arguments), []
+    leaves = [OUTER, *model.parameters(), *values_in(list(arguments))]
+    outputs = values_in(result)
+    for output in outputs:
+        for leaf in leaves:
+            leaf.grad = 0.0
+        output.backward()
+        numbers += [output.data, *(leaf.grad for leaf in leaves)]
+    if outputs:
+        (sum(outputs) * 2.0).backward()  # all outputs together
+        numbers += [leaf.grad for leaf in leaves]
+    kinds = type(result), [type(part) for part in result] if isinstance(result, (list, tuple, dict)) else ()
+    return kinds, list(map(bits, numbers))
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+@pytest.mark.parametrize("name", NODES)
+def test_a_binder_of_compile_does_what_the_interpreter_does(name, backend):
+    function, arguments = NODES[name]
+    f = Asked(fg.compile(function, backend=backend))
+    f(*arguments)
+    f.taken = 0
+    kinds, numbers = gradients_of(f, arguments)
+    assert f.taken == 0, "the binder answered"
+    expected_kinds, expected = gradients_of(function, arguments)
+    assert kinds == expected_kinds
+    assert numbers == expected
+
+
+def test_values_that_are_the_same_and_that_are_not():
+    f = Asked(fg.compile(lambda x, y: x * y, backend="python"))
+    x, y = Value(2.0), Value(3.0)
+    for _ in range(3):
+        for a, b in [(x, y), (x, x), (y, x), (x, 3.0), (2.0, y), (x, fg.detach(y))]:
+            x.grad = y.grad = 0.0
+            out = f(a, b)
+            out.backward()
+            grads = x.grad, y.grad
+            x.grad = y.grad = 0.0
+            (a * b).backward()
+            assert (out.data, grads) == ((a * b).data, (x.grad, y.grad))
+    assert len(f.f.kernels) == 4
+
+
+def test_an_argument_that_the_function_reaches_by_itself():
+    w, x = Value(3.0), Value(2.0)
+    f = fg.compile(lambda x, y: w * x * y, backend="python")
+    for _ in range(2):
+        for a, b in [(x, 1.0), (w, 1.0), (w, w), (x, w), (1.0, w)]:
+            w.grad = x.grad = 0.0
+            f(a, b).backward()
+            grads = w.grad, x.grad
+            w.grad = x.grad = 0.0
+            (w * a * b).backward()
+            assert grads == (w.grad, x.grad)
+
+
+def test_a_binder_that_an_argument_became_unfit_for():
+    """A `Value` that was an argument is reached by the function itself, at a later call with another flag."""
+    x = Value(2.0)
+    f = fg.compile(lambda a, own: a * x if own else a * a, backend="python")
+    assert f(x, False)._prev == (x,)
+    assert f(x, False)._prev == (x,)
+    for own in (True, False, False):
+        x.grad = 0.0
+        f(x, own).backward()
+        assert x.grad == 4.0
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+def test_numbers_are_those_of_the_call_when_a_gradient_is_asked_for_later(backend):
+    f = fg.compile(lambda xs, w: [w * xs[0], w * xs[1] * xs[1]], backend=backend)
+    for argument in (np.array([1.0, 2.0]), [1.0, 2.0]):
+        w = Value(5.0)
+        f(argument, w)
+        outputs = f(argument, w)
+        argument[0] = argument[1] = 100.0
+        outputs[1].backward()  # of one output alone: another function, with the arguments of the call
+        assert w.grad == 4.0
+
+
+def test_errors_behind_binders_of_compile():
+    f = fg.compile(lambda x: x.log() * OUTER, backend="python")
+    for _ in range(3):
+        assert f(1.0).data == 0.0
+        with pytest.raises(fg.DomainError, match=r"log\(-1\.0\)"):
+            f(-1.0)
+        with pytest.raises(fg.InputError):
+            f(object())
+        with pytest.raises(fg.InputError):
+            f(1.0, 2.0)
+        assert f(x=1.0).data == 0.0
+
+
+def test_binders_of_compile_follow_what_is_captured():
+    rate = 2.0
+    f = fg.compile(lambda x: x * rate, backend="python")
+    x = Value(3.0)
+    assert [f(x).data, f(x).data] == [6.0, 6.0]
+    rate = 4.0
+    assert [f(x).data, f(x).data] == [12.0, 12.0]
+    assert fg.grad(lambda y: f(y) * f(y))(1.0) == 32.0, "it is inlined while another function is traced"

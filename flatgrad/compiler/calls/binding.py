@@ -11,7 +11,7 @@ All three read a `Signature`: the kinds of arguments and results.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..languages.loader import LoadedModule, raised_by_generated
 from ..machine import builtin
 from ..machine.builtin import Part
 from .kind import ArrayMaker, BinderSource, Kind, OnlyArgumentsError, container_source
-from .kinds import NUMBER, NUMBER_TYPES
+from .kinds import NUMBER, NUMBER_TYPES, object_array
 
 #: What a binder returns where it cannot tell.
 MISS: Final = object()
@@ -94,8 +94,38 @@ def make_binder(kernel: Kernel, signature: Signature) -> Binder | None:
         return None
     if not groups:
         return None
-    result = _source_of(signature.arranged(texts))
-    return _binder(kernel.joint.function, source, len(signature.arguments), ", ".join(groups), passed, result)
+    source.statements.insert(0, f"{', '.join(groups)} = results")
+    return _binder(
+        kernel.joint.function, source, len(signature.arguments), passed, _source_of(signature.arranged(texts))
+    )
+
+
+def make_node_binder(
+    kernel: Kernel, arguments: Sequence[Kind], result: Kind, reached: Mapping[int, Value]
+) -> Binder | None:
+    """A binder for a kernel of two functions, whose calls are nodes of the interpreted graph.
+
+    Args:
+        kernel: of `compile`.
+        arguments, result: their kinds.
+        reached: the `Value`s that the function reaches by itself, by id: they are no arguments, now or later.
+    """
+    assert kernel.forward is not None
+    source = BinderSource(arrays=False)  # the arguments are kept for later, so they are copied
+    try:
+        passed = _passed(source, arguments, kernel)
+        text = result.picked("values", 0, source)
+    except OnlyArgumentsError:
+        return None
+    values = source.values
+    if values:
+        source.checks.append(f"REACHED.isdisjoint(({', '.join(f'id({name})' for name in values)},))")
+    if len(values) > 1:  # other ones, as they were when the kernel was made
+        source.checks.append(f"len({{{', '.join(f'id({name})' for name in values)}}}) == {len(values)}")
+    source.constants.update(REACHED=reached.keys(), values_of=kernel.values_of)
+    operands = ", ".join([*values, *["*leaves"] * bool(kernel.leaves), ""])
+    source.statements.append(f"values = values_of(results, numbers, ({operands}))")
+    return _binder(kernel.forward.function, source, len(arguments), passed, text)
 
 
 def _passed(source: BinderSource, arguments: Sequence[Kind], kernel: Kernel) -> list[str]:
@@ -109,7 +139,7 @@ def _passed(source: BinderSource, arguments: Sequence[Kind], kernel: Kernel) -> 
 
 
 def _binder(
-    function: Callable[..., Any], source: BinderSource, count: int, groups: str, passed: Sequence[str], result: str
+    function: Callable[..., Any], source: BinderSource, count: int, passed: Sequence[str], result: str
 ) -> Binder:
     """Load a binder.
 
@@ -117,32 +147,28 @@ def _binder(
         function: the generated function.
         source: with the checks, statements and constants of the binder.
         count: how many arguments it has; they are called `x0`, `x1` and so on.
-        groups: the names of what the function returns.
-        passed: its arguments.
+        passed: what the generated function takes.
         result: what the binder returns.
     """
     names = "".join(f"x{k}, " for k in range(count))
-    text = f"""\
-def bind(args):
-    if len(args) != {count}:
-        return MISS
-    {f"{names}= args" if names else "pass"}
-    if not ({" and ".join(source.checks) or "True"}):
-        return MISS
-    try:
-        {groups} = function({", ".join(passed)})
-    except ERRORS as error:
-        if not raised_by_generated(error):
-            raise
-        return MISS
-    {"; ".join(source.statements) or "pass"}
-    return {result}
-"""
+    lines = [
+        f"if len(args) != {count}: return MISS",
+        f"{names}= args" if names else "",
+        f"if not ({' and '.join(source.checks) or 'True'}): return MISS",
+        f"numbers = ({', '.join([*passed, ''])})",
+        "try: results = function(*numbers)",
+        "except ERRORS as error:",
+        "    if not raised_by_generated(error): raise",
+        "    return MISS",
+        *source.statements,
+        f"return {result}",
+    ]
+    text = "def bind(args):\n" + "".join(f"    {line}\n" for line in lines)
     module = LoadedModule([text], "binder")
     module.names.update(
         source.constants, MISS=MISS, ERRORS=(ArithmeticError, ValueError, TypeError), NUMBERS=NUMBER_TYPES, TEXT={str},
         raised_by_generated=raised_by_generated, function=function, ndarray=np.ndarray, float64=np.dtype(np.float64),
-        vector=array, asarray=np.array, fromiter=np.fromiter, Value=Value, CONSTANT=CONSTANT,
+        vector=array, asarray=np.array, fromiter=np.fromiter, object_array=object_array, Value=Value, CONSTANT=CONSTANT,
     )  # fmt: skip
     binder: Binder = module.names["bind"]
     return binder

@@ -283,6 +283,9 @@ class Objects(Compound):
     def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
         return array(self.items(numbers, array), self.shape)
 
+    def picked(self, name: str, at: int, source: BinderSource) -> str:
+        return f"object_array([{', '.join(self.picked_items(name, at, source))}], {self.shape})"
+
 
 class Items(Compound):
     """Any other list, tuple or named tuple."""
@@ -312,21 +315,21 @@ class Items(Compound):
         return self.container(*items) if hasattr(self.container, "_fields") else self.container(items)
 
     def check(self, name: str, source: BinderSource) -> list[str]:
-        self._require_plain()
-        source.checks.append(f"{name}.__class__ is {self.container.__name__} and len({name}) == {len(self.parts)}")
+        container = self.container.__name__ if self.container in self.types else source.constant(self.container)
+        source.checks.append(f"{name}.__class__ is {container} and len({name}) == {len(self.parts)}")
         return self.check_items(name, source)
 
     def picked(self, name: str, at: int, source: BinderSource) -> str:
-        self._require_plain()
-        return container_source(self.container, self.picked_items(name, at, source))
+        items = self.picked_items(name, at, source)
+        if self.container in self.types:
+            return container_source(self.container, items)
+        text = ", ".join(items)
+        return f"{source.constant(self.container)}({text if hasattr(self.container, '_fields') else f'[{text}]'})"
 
     def part(self) -> Part:
-        self._require_plain()
-        return Part(builtin.ITEMS, parts=tuple(part.part() for part in self.parts), container=self.container)
-
-    def _require_plain(self) -> None:
-        if self.container not in (list, tuple):
+        if self.container not in self.types:
             raise OnlyArgumentsError
+        return Part(builtin.ITEMS, parts=tuple(part.part() for part in self.parts), container=self.container)
 
 
 class Mapping(Compound):
@@ -461,16 +464,12 @@ class Identical(Constant):
         return NOTHING
 
     def picked(self, name: str, at: int, source: BinderSource) -> str:
-        self._require_no_array()
-        return super().picked(name, at, source)
+        return source.constant(self.item) + ".copy()" * isinstance(self.item, np.ndarray)
 
     def part(self) -> Part:
-        self._require_no_array()
-        return super().part()
-
-    def _require_no_array(self) -> None:
         if isinstance(self.item, np.ndarray):
             raise OnlyArgumentsError
+        return super().part()
 
 
 #: What stands in a gradient for what is no number.

@@ -10,6 +10,7 @@ from typing import Any, Unpack, overload
 from ...runtime.traced import TracedValue
 from ...runtime.value import Value, constant
 from ..calls.arguments import Arguments
+from ..calls.binding import make_node_binder
 from ..calls.captured import Captured
 from ..calls.kind import Kind
 from ..calls.kinds import NUMBER, kind_of_result, object_array
@@ -90,7 +91,11 @@ class CompiledFunction(Dispatched[R]):
         self._reached.update((id(leaf), leaf) for leaf in kernel.leaves)
         if any(id(value) in self._reached for value, _ in arguments.values):
             return None
-        return _Entry(kernel, captured, *traced.result)
+        result, writes = traced.result
+        entry = _Entry(kernel, captured, result, writes)
+        if not writes and not arguments.keywords:
+            entry.binder = make_node_binder(kernel, arguments.kinds, result, self._reached)
+        return entry
 
 
 @overload
