@@ -1,20 +1,18 @@
-"""What a function reads from outside of itself, as it was when the function was traced.
+"""What a function reads from outside, and whether it has changed since the function was traced.
 
-A trace runs the function once. Numbers that it reads from closures, globals and attributes become constants of the
-program, flags decide its branches, lists and models decide which `Value`s take part. When one of these is another one
-at a later call, the program is no longer what the function means. A `Captured` remembers them, and says whether they
-still are what they were.
+A trace runs the function once. Numbers that the function reads from closures, globals and attributes become constants
+of the program, flags decide its branches, lists and models decide which `Value`s take part. If one of these changes,
+the program no longer computes what the function means. A `Captured` holds them, and says whether they have changed.
 
-Which names a function reads stands in its bytecode (`reads`). The functions that it calls are followed, as far as they
-are the user's own (`search`): by the same names, by the methods of the objects that can be reached, and into functions
-that are wrapped. An attribute counts if any of these functions reads one of that name. That is more than the function
-has read on its way, and never less, except for what no name in the code leads to: items that C code keeps, results of
-`__getattr__`, files, clocks. The code itself counts: that of a function, and what a class and its bases define. That
-nothing is in a place counts where the function may ask for it.
+The names are in the bytecode of the function (`reads`), and of the user's functions that it calls (`search`): by these
+names, as methods of objects that can be reached, or wrapped. An attribute counts if any of these functions reads an
+attribute of that name. So more counts than the function has read, and never less, except for what no name leads to:
+data inside C code, results of `__getattr__`, files, clocks. Code counts as well: that of a function, and definitions in
+a class and its bases. An empty place counts if the function may ask whether something is there.
 
-Comparing is done twice. `Captured.unchanged` compares identities (`identities`), some tens of nanoseconds per name, and
-machine code does the same in a few (`watches`). `Captured.same` compares contents (`contents`), and is asked where an
-identity differs: a number that was computed again is still the same number.
+There are two comparisons. `Captured.unchanged` compares identities (`identities`): tens of nanoseconds per name in
+Python, a few in machine code (`watches`). Where an identity differs, `Captured.same` compares contents (`contents`): a
+number that was computed again is still the same number.
 
 The files, each using only those before it: `reads`, `contents`, `references`, `identities`, `watches`, `draws`,
 `search`, `state`, `settling`, `variants`.

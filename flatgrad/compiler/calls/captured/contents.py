@@ -1,4 +1,4 @@
-"""Contents of objects: a copy that says later whether an object is still equal to what it was."""
+"""Contents of objects: copies with which an object can be compared later."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..exact import Static
 
-#: Containers inside of containers are followed so far.
+#: Containers are followed to this depth.
 DEPTH: Final = 100
 #: Types whose objects never change, and are compared by type and bits.
 PLAIN: Final = frozenset(
@@ -22,21 +22,21 @@ PLAIN: Final = frozenset(
      np.bool_]
 )  # fmt: skip
 MAPPINGS: Final = (dict, types.MappingProxyType)
-#: What is where nothing is: that something is there now is a change, too.
+#: The value of an empty place: it is a change, too, if something is there later.
 MISSING: Final = object()
 
 
 @dataclass(slots=True, eq=False)
 class Content:
-    """An object as it was: numbers by their bits, lists and dicts by what is in them, arrays by their numbers, anything
-    else by identity.
+    """The content of an object: the bits of a number, the members of a list or dict, the numbers of an array; of any
+    other object its identity.
 
     Attributes:
         item: the object.
         is_plain: whether it is of a plain type.
         keys: of a mapping its keys, of an array of objects its shape.
-        members: of a list, tuple or dict what is in it: plain objects as they are, others as `Content`. Of an array of
-            numbers its type, its shape and its bits.
+        members: of a container its members, plain objects as they are, others as `Content`; of an array of numbers its
+            type, its shape and its bits.
 
     Example:
         >>> table = {"rate": 0.5}
@@ -52,7 +52,7 @@ class Content:
 
     @classmethod
     def of(cls, item: Any, contents: dict[int, Content] | None = None, depth: int = 0) -> Content:
-        """The content of an object. One that contains itself has a content that contains itself.
+        """The content of an object. That of an object which contains itself contains itself.
 
         Args:
             item: the object.
@@ -121,7 +121,7 @@ def is_numeric(item: Any) -> bool:
 
 
 def members_of(item: Any) -> Sequence[Any] | None:
-    """What is in a container whose contents count; None for any other object."""
+    """The members of a container; None for any other object."""
     if isinstance(item, (list, tuple)):
         return item
     if isinstance(item, MAPPINGS):
@@ -143,12 +143,12 @@ def members_of(item: Any) -> Sequence[Any] | None:
     return None
 
 
-#: What a dictionary's `keys()`, `values()` and `items()` are.
+#: The types of a dictionary's `keys()`, `values()` and `items()`.
 _VIEWS: Final[frozenset[type]] = frozenset([type({}.keys()), type({}.values()), type({}.items())])
 
 
 def all_plain(item: Any) -> bool:
-    """Whether a container, if the object is one, has only objects in it that never change."""
+    """Whether all members of a container, if the object is one, are plain."""
     return set(map(type, members_of(item) or ())) <= PLAIN
 
 

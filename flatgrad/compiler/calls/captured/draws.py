@@ -31,7 +31,7 @@ class Draw(NamedTuple):
 
 
 def generator_of(value: Any) -> Any:
-    """The source of random numbers that an object is, or is a method of; None for any other."""
+    """The source of random numbers that an object is, or whose method it is; None for any other object."""
     owner = getattr(value, "__self__", value) if isinstance(value, _METHODS) else value
     if isinstance(owner, np.random.Generator):
         return owner.bit_generator  # which has all of its state
@@ -43,14 +43,14 @@ _METHODS: Final = (types.MethodType, types.BuiltinMethodType)
 
 
 def without_draws(run: Callable[[], Any], draws: Sequence[Draw], name: str) -> Any:
-    """Run something that must not draw random numbers, and return what it returns.
+    """Run a function that must not draw random numbers; return its result.
 
-    If it does, what it has drawn from is put back to where it was.
+    If it draws, the state of the source is restored.
 
     Args:
-        run: what is run.
+        run: the function.
         draws: the lines that name a source of random numbers.
-        name: of the function, for the message.
+        name: the function's name for the message.
 
     Raises:
         TraceError: if random numbers were drawn.
@@ -65,9 +65,9 @@ def without_draws(run: Callable[[], Any], draws: Sequence[Draw], name: str) -> A
         if pickle.dumps(_state(source)) == pickle.dumps(state):
             continue
         lines = [draw for draw in draws if draw.generator is source]
-        lines.sort(key=lambda draw: draw.location is None)  # rather one that says where it is
+        lines.sort(key=lambda draw: draw.location is None)  # those with a location first
         if not lines and threading.active_count() > 1:
-            continue  # another thread has drawn from it, as far as anyone can tell
+            continue  # it may have been another thread
         _restore(source, state)
         raise refuse(
             f"{name} draws random numbers{f' ({lines[0].name})' if lines else ''} while it is traced, and every call "

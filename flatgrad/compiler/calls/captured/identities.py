@@ -1,4 +1,4 @@
-"""Identities: what Python compares at each call."""
+"""Identities: the objects that Python compares at each call."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .references import CALL, CELL, CLASS, INSTANCE, ITEM, Reference, attributes
 
 
 class Identities:
-    """The objects that references and the containers behind them hold: what can be compared fast.
+    """The objects at references and in the containers there, which can be compared fast.
 
-    It does not change, so that several threads can compare at the same time.
+    It is immutable, so that several threads can compare at the same time.
 
     Attributes:
-        count: how many changes to models had been counted.
-        counted: attributes of models; the count says whether there is a reason to look at them.
+        count: the number of changes to models before.
+        counted: attributes of models, compared only if the count has changed.
         cells, items, attributes, definitions: places, each with the object that is there.
-        empty_cells, missing_items: places where nothing must be.
-        computed_references: what only Python can read. It may be an equal object at each time.
-        lists, mappings: containers with the objects in them.
-        arrays, other_containers: with their contents.
+        empty_cells, missing_items: empty places.
+        computed_references: what only Python code can read; it may return a new, equal object at each time.
+        lists, mappings: containers, each with the objects in it.
+        arrays, other_containers: containers, each with its content.
     """
 
     def __init__(self, references: Sequence[Reference], values: Sequence[Any], count: int) -> None:
@@ -79,7 +79,7 @@ class Identities:
                 self.other_containers.append((container, content))
 
     def renewed(self, count: int) -> Identities | None:
-        """The same with another count, if only attributes of models have been set that are none of these."""
+        """The same with another count, if the changes to models are in other attributes than these."""
         if count == self.count or not self.counted:
             return None
         if any(attributes_of(owner).get(key, MISSING) is not value for owner, key, value in self.counted):
@@ -89,7 +89,7 @@ class Identities:
         return identities if identities.hold() else None
 
     def hold(self) -> bool:
-        """Whether all of them are where they were."""
+        """Whether all objects are in their places."""
         try:
             for cell, value in self.cells:
                 if cell.cell_contents is not value:
@@ -135,7 +135,7 @@ class Identities:
 
 
 def _containers(references: Sequence[Reference], values: Sequence[Any]) -> Iterator[tuple[Any, Content]]:
-    """The lists, dicts, arrays and so on that are reached, each once, with their contents."""
+    """The containers that can be reached, each once, with their contents."""
     ids: set[int] = set()
     pairs = zip(references, values, strict=True)
     stack = [(value, reference.content) for reference, value in pairs if reference.kind is not CALL]

@@ -1,7 +1,6 @@
-"""What a function reads from outside of itself, by its bytecode: globals, variables of enclosing functions,
-attributes.
+"""The names that a function reads from outside, by its bytecode: globals, variables of enclosing functions, attributes.
 
-Nothing is run. The names are those of all paths through the code, so that a branch that was not taken counts, too.
+No code is run. The names of all branches count, also of those that a call does not take.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ....runtime.sites import PACKAGE
 
-#: Instructions that read a name, by what kind of name it is.
+#: Instructions that read a name, by the kind of name.
 _GLOBAL = frozenset(["LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"])
 _FREE = frozenset(["LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"])
 _ATTRIBUTE = frozenset(["LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD"])
@@ -26,12 +25,12 @@ _NOTHING = frozenset(["CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL", "COPY_FRE
 
 
 class Name(NamedTuple):
-    """A name that is read, with the attributes that are read of it at once: `config.limits.upper`.
+    """A name with the attributes that directly follow it: `config.limits.upper`.
 
     Attributes:
         name: the variable, or the module of an `import` statement.
-        attributes: what follows it, dot by dot.
-        line: where it is read.
+        attributes: the attributes, in order.
+        line: the line that reads it.
     """
 
     name: str
@@ -40,31 +39,31 @@ class Name(NamedTuple):
 
     @property
     def is_write_only(self) -> bool:
-        """Whether something is only put into it here: `losses.append(x)`."""
+        """Whether the line only puts something into it: `losses.append(x)`."""
         return self.attributes[:1] != () and self.attributes[0] in _WRITERS
 
 
-#: Methods that put something into a container, and tell nothing about what is in it.
+#: Methods that put something into a container, and return nothing about its members.
 _WRITERS = frozenset(["append", "appendleft", "extend", "insert", "add", "update", "clear"])
 
 
-#: Functions and attributes by which other attributes are read whose names are texts.
+#: Functions and attributes that read an attribute whose name is a text.
 _BY_TEXT = frozenset(["getattr", "hasattr", "vars", "attrgetter", "methodcaller", "__dict__"])
-#: Functions by which all attributes of an object are read.
+#: Functions that read all attributes of an object.
 _ALL = frozenset(["vars", "asdict", "astuple", "fields"])
 #: Functions that import a module whose name is a text, and that run a text.
 _IMPORTING, _RUNNING = frozenset(["import_module", "__import__"]), frozenset(["eval", "exec"])
 
 
 class Reads(NamedTuple):
-    """What a code object reads, together with the functions, lambdas and comprehensions that are written inside it.
+    """What a code object reads, together with the functions, lambdas and comprehensions inside it.
 
     Attributes:
         globals, free: variables of the module, and of enclosing functions.
-        imports: what is imported by statements inside it.
-        attributes: the names of all attributes that are read, of whatever object, and a line where they are.
-        write_only: those of them that only have something put into: `self.losses.append(x)`.
-        optional: those of them that the function can do without: `getattr(model, "training", False)`.
+        imports: what statements inside it import.
+        attributes: the names of all attributes that are read, of any object, each with a line that reads it.
+        write_only: attributes into which the function only puts something: `self.losses.append(x)`.
+        optional: attributes that may be missing: `getattr(model, "training", False)`.
         all_attributes: whether all attributes of an object may be read: `vars(config)`, `dataclasses.asdict(config)`.
     """
 
@@ -89,7 +88,7 @@ def reads_of(code: CodeType) -> Reads:
 
 
 class _Same:
-    """A code object, compared by identity: its own hash is computed from all that it consists of."""
+    """A code object, compared by identity: its own hash is slow, since it covers all of its parts."""
 
     __slots__ = ("code",)
 
@@ -115,7 +114,7 @@ def _reads(same: _Same) -> Reads:
         stack += [item for item in code.co_consts if isinstance(item, CodeType)]
         kind, name, chain, line = "", "", [], 0
         at, module, last = 0, "", ""
-        constants: list[Any] = [0, None]  # the last ones that were loaded
+        constants: list[Any] = [0, None]  # the last two
         for instruction in dis.get_instructions(code):
             operation, argument = instruction.opname, instruction.argval
             if operation in _NOTHING:
@@ -202,14 +201,15 @@ def _compiled(text: str) -> list[CodeType]:
 
 
 _STANDARD = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
-#: Modules of this package that are written as a user would write them.
+#: Files of this package with models, which count like a user's.
 _MODELS = (os.path.join(PACKAGE, "nn") + os.sep, os.path.join(PACKAGE, "demo.py"))
 
 
 @lru_cache(maxsize=4096)
 def is_library(filename: str) -> bool:
-    """Whether a file is of Python's own library, of an installed package, or of this one: none that users change while
-    they work.
+    """Whether a file belongs to Python's own library, to an installed package, or to this one.
+
+    Users do not change these while they work.
 
     >>> is_library(dis.__file__), is_library("model.py")
     (True, False)
@@ -226,7 +226,7 @@ def is_library(filename: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def is_library_module(name: str | None) -> bool:
-    """Whether a module is of Python's own library, of an installed package, or of this one.
+    """Whether a module belongs to Python's own library, to an installed package, or to this one.
 
     >>> is_library_module("math"), is_library_module("__main__"), is_library_module("flatgrad.nn.layers")
     (True, False, True)
@@ -241,5 +241,5 @@ def is_library_module(name: str | None) -> bool:
 
 
 def is_model_module(name: str) -> bool:
-    """Whether a module of this package has models, which are written as users write theirs."""
+    """Whether a module of this package has models, which count like a user's."""
     return name.startswith("flatgrad.nn.") or name == "flatgrad.demo"

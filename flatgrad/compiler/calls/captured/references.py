@@ -1,4 +1,4 @@
-"""References: the places that a function reads, each with what was there."""
+"""References: the places that a function reads, each with its value."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 from ....runtime.changes import counts
 from .contents import MISSING, Content
 
-#: How something is read: from a closure's cell, from a dictionary (of a module), as an attribute, among the attributes
-#: that an object has itself, in the definition of a class and its bases, by a call.
+#: The kinds of places: the cell of a closure, an item of a dictionary (of a module, for instance), an attribute, one of
+#: an object's own attributes, a definition in a class or its bases, the result of a call.
 CELL: Final = "cell"
 ITEM: Final = "item"
 ATTRIBUTE: Final = "attribute"
@@ -21,14 +21,14 @@ CALL: Final = "call"
 
 @dataclass(slots=True, eq=False)
 class Reference:
-    """A place that a function reads, and what was there.
+    """A place that a function reads, and its value at the trace.
 
     Attributes:
         kind: `CELL`, `ITEM`, `ATTRIBUTE`, `INSTANCE`, `CLASS` or `CALL`.
-        owner, key: the cell; the dictionary and its key; the object or class and the attribute's name; what is called.
+        owner, key: the cell; the dictionary and its key; the object or class and the attribute's name; the function.
         name: the place as the user would write it.
-        value: what was there, or an equal object that has been there since; `MISSING` for nothing.
-        content: the same, as it was.
+        value: the object at the trace, or an equal one since then; `MISSING` for an empty place.
+        content: the content of the object at the trace.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Reference:
     content: Content
 
     def current(self) -> Any:
-        """What is there now; `MISSING` for nothing."""
+        """The value now; `MISSING` for an empty place."""
         try:
             if self.kind is CELL:
                 return self.owner.cell_contents
@@ -50,11 +50,11 @@ class Reference:
             if self.kind is INSTANCE:
                 return attributes_of(self.owner).get(self.key, MISSING)
             return self.owner[self.key] if self.kind is ITEM else getattr(self.owner, self.key)
-        except Exception:  # whatever the user's code raises, where it is run
+        except Exception:  # the user's code may raise anything
             return MISSING
 
     def is_counted(self) -> bool:
-        """Whether a change of this would be counted: a plain attribute of a model."""
+        """Whether changes of this place are counted: it is a plain attribute of a model."""
         if not counts(self.owner):
             return False
         return self.kind is INSTANCE or (self.kind is ATTRIBUTE and self.key in vars(self.owner))
@@ -68,14 +68,14 @@ class Called(NamedTuple):
 
 
 def definition_of(kind: type, name: str) -> Any:
-    """What a class or the first of its bases that has it defines under a name; `MISSING` for nothing."""
+    """What a class defines under a name, itself or by the first of its bases that does; else `MISSING`."""
     return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), MISSING)
 
 
 def attributes_of(item: Any) -> dict[str, Any]:
-    """The attributes that an object has itself."""
+    """The object's own attributes."""
     try:
         attributes = item.__dict__
-    except Exception:  # a proxy, perhaps, for something that is not there now
+    except Exception:  # of a proxy, perhaps, whose object does not exist now
         return {}
     return attributes if isinstance(attributes, dict) else {}

@@ -25,7 +25,7 @@ from .draws import Draw, generator_of
 from .reads import Name, Reads, is_library, is_library_module, is_model_module, reads_of
 from .references import ATTRIBUTE, CALL, CELL, CLASS, INSTANCE, ITEM, Called, Reference, attributes_of, definition_of
 
-#: So many functions and objects are followed at most.
+#: At most this many functions and objects are followed.
 _FUNCTIONS, _OBJECTS = 5_000, 200_000
 
 
@@ -33,22 +33,17 @@ class Search:
     """Follows functions and objects from some roots, and collects what they read."""
 
     def __init__(self, roots: Sequence[Any]) -> None:
-        #: What has been reached.
-        self._objects_by_id: dict[int, Any] = {}
-        #: What is to be followed, with its name.
-        self._queue: list[tuple[Any, str]] = []
+        self._objects_by_id: dict[int, Any] = {}  # all objects that have been reached
+        self._queue: list[tuple[Any, str]] = []  # objects to follow, with their names
         self._functions = 0
-        #: Objects whose attributes count: each with its name, and how many of the attributes have been looked at.
+        #: Objects whose attributes count: each with its name, and how many names of attributes have been looked up.
         self._attribute_owners: list[tuple[Any, str, int]] = []
         self._classes: dict[type, dict[str, list[Any]]] = {}
-        #: The names of attributes that some function reads, and where.
+        #: The names of attributes that functions read, each with a line that does.
         self._attributes: dict[str, Location | None] = {}
-        #: Those that may be missing: the function asks whether they are there.
-        self._optional: set[str] = set()
-        #: Those of which all functions only put something into a container: `self.losses.append(x)`.
-        self._write_only: set[str] = set()
-        #: Whether some function may read all attributes of an object.
-        self._all_attributes = False
+        self._optional: set[str] = set()  # attributes that may be missing: a function asks whether they are there
+        self._write_only: set[str] = set()  # attributes into which functions only put something
+        self._all_attributes = False  # whether some function may read all attributes of an object
         self._names: list[str] = []
         self._references: dict[tuple[Any, ...], Reference] = {}
         self._contents: dict[int, Content] = {}
@@ -69,19 +64,19 @@ class Search:
             self._function(item)
         else:
             self._enqueue(item, "model" if callable(getattr(item, "parameters", None)) else "self")
-            call = next((vars(base)["__call__"] for base in type(item).__mro__ if "__call__" in vars(base)), None)
+            call = definition_of(type(item), "__call__")
             if isinstance(call, types.FunctionType):
                 self._objects_by_id[id(call)] = call
                 self._function(call)
 
     def references(self) -> list[Reference]:
-        """Everything that is read."""
+        """All places that are read."""
         lengths = (-1, -1)
         while self._queue or lengths != (len(self._attribute_owners), len(self._names)):
             while self._queue:
                 self._visit(*self._queue.pop())
             lengths = len(self._attribute_owners), len(self._names)
-            # Another function may read more attributes of the objects that have been seen.
+            # Functions that were reached since then may read more attributes of these objects.
             count = len(self._names)
             for k, (item, name, start) in enumerate(self._attribute_owners):
                 if start < count:
@@ -93,7 +88,7 @@ class Search:
         return list(self._references.values())
 
     def _enqueue(self, item: Any, name: str) -> None:
-        """Let an object be followed later, if it has not been yet."""
+        """Note an object to be followed, unless it has been reached before."""
         if type(item) not in PLAIN and id(item) not in self._objects_by_id:
             self._objects_by_id[id(item)] = item
             self._queue.append((item, name))
@@ -140,7 +135,7 @@ class Search:
         optional: bool = False,
         write_only: bool = False,
     ) -> None:
-        """Note the names of attributes that are read. Of optional ones it counts, too, that they are not there."""
+        """Note the names of attributes that are read. If an optional one is missing, that counts, too."""
         for attribute in attributes:
             new = attribute not in self._attributes
             if new and write_only:
@@ -178,7 +173,7 @@ class Search:
     def _name(self, kind: str, owner: Any, key: Any, name: Name, value: Any, filename: str) -> None:
         """A variable that is read."""
         if kind is ITEM and (filename.startswith(PACKAGE) or is_library(filename)):
-            self._enqueue(value, name.name)  # nobody changes the variables of a library
+            self._enqueue(value, name.name)  # users do not change the variables of a library
         else:
             self._reference(kind, owner, key, name.name, value)
         if isinstance(value, types.ModuleType):
@@ -187,7 +182,7 @@ class Search:
             self._note_draw(value, ".".join((name.name, *name.attributes)), Location(filename, name.line))
 
     def _module(self, module: Any, dotted: str, attributes: tuple[str, ...], name: Name, filename: str) -> None:
-        """Follow a dotted name into modules; only there, since not all that a module has is the function's business."""
+        """Follow a dotted name into modules, and not their other attributes."""
         for attribute in attributes:
             table = vars(module)
             value = table.get(attribute, MISSING)
@@ -215,7 +210,7 @@ class Search:
     # --- objects --------------------------------------------------------------------------------------------------
 
     def _visit(self, item: Any, name: str) -> None:
-        """Follow an object to what it leads to."""
+        """Follow an object: note what it refers to."""
         if isinstance(item, (Value, Condition, Primitive, np.generic)):
             return
         self._note_draw(item, name, None)
@@ -233,21 +228,16 @@ class Search:
         elif isinstance(item, types.MethodType):
             self._enqueue(item.__self__, name.rpartition(".")[0] or name)
             self._enqueue(item.__func__, name)
-        elif isinstance(item, functools.partial):
-            self._enqueue(item.func, name)
-            for attribute in ("args", "keywords"):
-                self._reference(ATTRIBUTE, item, attribute, f"{name}.{attribute}", getattr(item, attribute))
         elif isinstance(item, (operator.attrgetter, operator.methodcaller)):
             self._note_attributes(_texts(item.__reduce__()))
-        elif isinstance(item, (collections.UserDict, collections.UserList, collections.ChainMap)):
-            attribute = "maps" if isinstance(item, collections.ChainMap) else "data"
-            self._reference(ATTRIBUTE, item, attribute, name, getattr(item, attribute))
-        elif isinstance(item, np.vectorize):
-            self._reference(ATTRIBUTE, item, "pyfunc", name, item.pyfunc)
-        elif isinstance(item, _POLYNOMIALS):
-            for attribute in ("coef", "domain", "window"):
+        elif isinstance(item, tuple(_PARTS)):
+            if isinstance(item, functools.partial):
+                self._enqueue(item.func, name)
+            attributes = next(attributes for kind, attributes in _PARTS.items() if isinstance(item, kind))
+            for attribute in attributes:
+                path = name if len(attributes) == 1 else f"{name}.{attribute}"
                 if hasattr(item, attribute):
-                    self._reference(ATTRIBUTE, item, attribute, f"{name}.{attribute}", getattr(item, attribute))
+                    self._reference(ATTRIBUTE, item, attribute, path, getattr(item, attribute))
         elif hasattr(type(item), "captured_roots"):  # a transformed function
             for root in item.captured_roots():
                 self._enqueue(root, name)
@@ -267,7 +257,7 @@ class Search:
                 self._special(item, name)
 
     def _special(self, item: Any, name: str) -> None:
-        """The methods of an object that are called without being named: `__call__`, `__getitem__`, ..."""
+        """The methods of an object that are called without their names: `__call__`, `__getitem__`, ..."""
         is_class = isinstance(item, type)
         kind = item if is_class else type(item)
         for attribute, values in self._class(kind).items():
@@ -283,7 +273,7 @@ class Search:
             self._enqueue(attributes["__wrapped__"], name)
 
     def _read_attributes(self, item: Any, name: str, attributes: Sequence[str]) -> None:
-        """Attributes of an object that some function reads, and methods that it calls."""
+        """Attributes of an object that functions read, and methods that they call."""
         is_class = isinstance(item, type)
         kind = item if is_class else type(item)
         instance = {} if is_class else attributes_of(item)
@@ -310,7 +300,7 @@ class Search:
                     self._reference(INSTANCE, item, attribute, path, MISSING)
 
     def _read_all_attributes(self, item: Any, name: str) -> None:
-        """All attributes that an object has itself."""
+        """All of an object's own attributes."""
         if isinstance(item, (type, types.ModuleType, types.FunctionType)):
             return
         if is_library_module(type(item).__module__) and not isinstance(item, _NAMESPACES):
@@ -322,7 +312,7 @@ class Search:
         self._note_attributes([*slots, *_texts(getattr(type(item), "__match_args__", ()))])
 
     def _read_instance(self, item: Any, attribute: str, path: str, value: Any) -> None:
-        """An attribute that an object has itself."""
+        """One of an object's own attributes."""
         if isinstance(item, types.ModuleType):
             self._reference(ITEM, vars(item), attribute, path, value)
         else:
@@ -365,7 +355,7 @@ class Search:
                 self._reference(CLASS, base, attribute, f"{base.__name__}.{attribute}", definition_of(base, attribute))
 
     def _class(self, kind: type) -> dict[str, list[Any]]:
-        """What a class and its bases define, as far as they are no library's: the class's own first."""
+        """The definitions of a class and its bases, those of libraries left out: the class's own first."""
         table = self._classes.get(kind)
         if table is None:
             table = self._classes[kind] = {}
@@ -385,7 +375,7 @@ class Search:
 
 
 def _texts(item: Any) -> list[str]:
-    """The names in what `attrgetter` and `methodcaller` consist of."""
+    """The names in the parts of an `attrgetter` or `methodcaller`."""
     if isinstance(item, tuple):
         return [text for part in item for text in _texts(part)]
     return item.split(".") if isinstance(item, str) else []
@@ -418,16 +408,24 @@ def _absolute(module: str, table: dict[str, Any]) -> str:
 
 
 def _is_container(item: Any) -> bool:
-    """Whether a method such as `append` only puts something into an object. In a class of the user's it may do more."""
+    """Whether methods such as `append` only put something into an object. Those of a user's class may do more."""
     return isinstance(item, _CONTAINERS) and is_library_module(type(item).__module__)
 
 
 _CONTAINERS: Final = (list, dict, set, collections.deque, bytearray, array.array)
 #: Objects of the standard library that have the attributes that users give them.
 _NAMESPACES: Final = (types.SimpleNamespace, argparse.Namespace)
-#: Polynomials of NumPy: Python objects with arrays in them.
-_POLYNOMIALS: Final[tuple[type, ...]] = (np.poly1d, *np.polynomial.Polynomial.__bases__)
-#: Methods that are called where an object is made, and where it is shown.
+#: Objects of libraries that consist of other objects, and the attributes that hold these. (NumPy's polynomials are
+#: Python objects with arrays in them.)
+_PARTS: Final[dict[type, tuple[str, ...]]] = {
+    functools.partial: ("args", "keywords"),
+    collections.ChainMap: ("maps",),
+    collections.UserDict: ("data",),
+    collections.UserList: ("data",),
+    np.vectorize: ("pyfunc",),
+    **dict.fromkeys((np.poly1d, *np.polynomial.Polynomial.__bases__), ("coef", "domain", "window")),
+}
+#: Methods that are called when an object is made, and when it is displayed.
 _CONSTRUCTION: Final = frozenset(["__init__", "__new__", "__post_init__"])
 _DISPLAY: Final = frozenset(["__repr__", "__str__", "__format__", "__reduce__", "__del__"])
 #: Types whose instances have no attributes that anyone could set.
@@ -435,7 +433,7 @@ _BUILT_IN: Final = frozenset([list, tuple, dict, set, frozenset, np.ndarray, typ
 
 
 def _is_library_code(item: Any) -> bool:
-    """Whether an object is code that no user gives attributes to: of a library, of this package, a special method."""
+    """Whether an object is code of a library or of this package, or a special method: users give it no attributes."""
     if isinstance(item, types.CodeType):
         return True
     if not isinstance(item, types.FunctionType):

@@ -1,4 +1,4 @@
-"""Tracing a function until what it captures has settled."""
+"""Tracing a function until the state that it captures no longer changes."""
 
 from __future__ import annotations
 

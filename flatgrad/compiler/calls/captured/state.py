@@ -19,10 +19,10 @@ from .watches import OnlyPythonError, Watches
 
 
 class Captured:
-    """What a function, and those that it calls, read from outside.
+    """What a function, and the functions that it calls, read from outside.
 
     Args:
-        roots: the function, and other objects that lead to what it reads: a model that is an argument.
+        roots: the function, and other objects from which to search: a model that is an argument.
 
     Attributes:
         references: the places that are read.
@@ -52,12 +52,12 @@ class Captured:
         self._watches: tuple[Identities, Watches | None] | None = None
 
     def unchanged(self) -> bool:
-        """Whether the very same objects are where they were. If not, `same` says whether that matters."""
+        """Whether the same objects are in all places. If not, `same` says whether that matters."""
         return self._identities.hold()
 
     def same(self) -> bool:
-        """Whether what is there now is what was there, by its contents. If so, `unchanged` is true again."""
-        count = changes.value  # before anything is read: another thread may change something at any moment
+        """Whether the contents of all places are the same. If so, `unchanged` is true again."""
+        count = changes.value  # first: another thread may change something at any moment
         identities, watches = self._identities, self._watches
         renewed = identities.renewed(count)
         if renewed is not None:
@@ -78,11 +78,11 @@ class Captured:
         return True
 
     def differences(self) -> list[str]:
-        """The names of what is no longer what it was."""
+        """The names of the places whose contents have changed."""
         return list(dict.fromkeys(r.name for r in self.references if not r.content.matches(r.current())))
 
     def without_traced(self) -> list[str]:
-        """Leave out what holds `Value`s that were made while a function was traced; return the names."""
+        """Leave out places with `Value`s from a trace; return their names."""
         names = [r.name for r in self.references if _holds(r.value, lambda member: isinstance(member, _TRACED))]
         self.references = [reference for reference in self.references if reference.name not in names]
         values = [reference.value for reference in self.references]
@@ -90,7 +90,7 @@ class Captured:
         return names
 
     def listing(self) -> dict[str, Any]:
-        """What holds numbers, flags, texts or `Value`s, by name. Functions, classes and modules are not listed."""
+        """Numbers, flags, texts, containers and `Value`s by name, without functions, classes and modules."""
         return {
             reference.name: reference.value
             for reference in self.references
@@ -104,11 +104,11 @@ class Captured:
         }
 
     def names_of(self, item: Any) -> list[str]:
-        """The names under which a container is read, itself or inside of another one."""
+        """The names under which a container is read, alone or inside another one."""
         return [r.name for r in self.references if _holds(r.value, lambda member: member is item)]
 
     def watches(self) -> Watches | None:
-        """The same comparison for machine code; None if there is something that only Python can compare."""
+        """The same comparison for machine code; None if only Python can do it."""
         identities, watches = self._identities, self._watches
         if watches is None or watches[0] is not identities:
             try:

@@ -30,7 +30,7 @@ class Variants:
         self._counts: collections.Counter[str] = collections.Counter()
 
     def find(self) -> Any:
-        """The entry that fits what is there now; None if there is none."""
+        """The entry whose captured state is the present one; None if there is none."""
         last, entries = self._last, self.entries
         if last is not None and last.captured.unchanged():
             return last
@@ -42,11 +42,11 @@ class Variants:
         return None
 
     def differences(self) -> list[str]:
-        """What is another one now than it was for the last entry."""
+        """The names of what has changed since the last entry."""
         return self._last.captured.differences() if self._last is not None else []
 
     def add(self, entry: Any, differences: Sequence[str], name: str) -> None:
-        """Add an entry, made because of these differences; warn if that happens again and again."""
+        """Add an entry that these differences call for; warn if that happens again and again."""
         self.entries = [*self.entries[1 - self.MOST :], entry]
         self._last = entry
         self._counts.update(differences)

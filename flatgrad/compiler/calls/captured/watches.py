@@ -1,4 +1,4 @@
-"""Watches: what machine code compares at each call."""
+"""Watches: the words that machine code compares at each call."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Watches:
 
     Attributes:
         words: an array of int64.
-        referents: the objects whose addresses are in the words. They must live as long as these do.
+        referents: the objects whose addresses are in the words, so that they live as long.
 
     Raises:
-        OnlyPythonError: if there is something that only Python can compare.
+        OnlyPythonError: if there is something that machine code cannot compare.
     """
 
     def __init__(self, identities: Identities) -> None:
@@ -55,7 +55,7 @@ class Watches:
         for cell, value in identities.cells:
             rows.append((WATCH_CELL, id(cell), 0, *self._object(value)))
         rows += [(WATCH_CELL, id(cell), 0, *self._object(MISSING)) for cell in identities.empty_cells]
-        # What is in each dictionary, in a row, so that its version can speak for all.
+        # The rows of a dictionary stand together: as long as its version is the same, they are skipped.
         items: dict[int, list[tuple[int, ...]]] = {}
         tables: dict[int, dict[Any, Any]] = {}
         missing = [(table, key, MISSING) for table, key in identities.missing_items]
@@ -112,7 +112,7 @@ class Watches:
         return watches
 
     def _object(self, value: Any) -> tuple[int, int, int]:
-        """The words for an object: where it is, and the bits of a float, which may be another object."""
+        """The words for an object: its address, and the bits of a float, for which an equal object will do."""
         if value is MISSING:
             return 0, 0, 0
         if type(value) is float:
