@@ -57,8 +57,8 @@ def checked_inputs(arguments: Sequence[Any], groups: Sequence[Group]) -> list[fl
     return inputs
 
 
-def _as_float(item: Any, place: str) -> float:
+def _as_float(item: Any, name: str) -> float:
     try:
         return float(number(item))
     except InputError as error:
-        raise InputError(f"argument {place}: {error}") from None
+        raise InputError(f"argument {name}: {error}") from None

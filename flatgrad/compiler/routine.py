@@ -16,10 +16,9 @@ from .stats import KernelStats
 class Routine:
     """A generated function together with the program that it was generated from.
 
-    It takes one number, or one list of numbers, per input group of the program. Calling it runs the function. Where
-    that raises an arithmetic error, the same is done again equation by equation, to raise the error that names the
-    operation, the numbers and the user's line. Arguments that do not fit are an `InputError`. Anything else that the
-    function raises is a bug, and comes out.
+    It takes one number, or one list of numbers, per input group of the program. Where the function raises an arithmetic
+    error, the call is repeated equation by equation, to raise the error that names operation, numbers and the user's
+    line. Arguments that do not fit are an `InputError`. Any other error is a bug, and is not caught.
 
     Args:
         function: the generated function.

@@ -6,10 +6,10 @@
                                                             +--> machine code ------- +
                                                             +--> rolled Python, C
 
-A function or graph is traced before that (`trace`), and becomes a `Program`. `primal` computes its outputs, `joint`
-their gradients, too. `flat` and `cleaned` are the joint program behind the passes that the two halves of the house
-need. `arrays` are its functions re-rolled. `loaded` are the functions as they are called. Each stage is made when it is
-asked for, and `print(kernel.stages)` shows the program behind each pass. Nothing flows back.
+Before that, a function or graph is traced into a `Program` (`trace`). `primal` computes its outputs, `joint` their
+gradients, too. `flat` and `cleaned` are the joint program after the passes for flat Python and for loops. `arrays` are
+its functions re-rolled, `loaded` the functions as they are called. Each stage is computed when it is asked for, and
+`print(kernel.stages)` shows the program after each pass. Nothing flows back.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Steps that an interrupt cannot split.
 
-Ctrl-C raises `KeyboardInterrupt` between two instructions of whatever Python function runs: also inside `finally`, and
-inside of `__enter__` and `__exit__` where these are written in Python. It does not arrive inside a function written in
-C. So what has to happen as a whole (a mark is taken away, several attributes that belong together are replaced) is
-prepared as calls of built-in functions, and then made by one.
+Ctrl-C raises `KeyboardInterrupt` between two instructions of any Python function, also in `finally`, `__enter__` and
+`__exit__`, but not inside a function written in C. So changes that belong together are prepared as calls of built-in
+functions, and one such function makes all the calls.
 """
 
 from __future__ import annotations
@@ -54,9 +53,8 @@ def setting(objects: Iterable[object], name: str, items: Iterable[object]) -> Ca
 class Block(io.IOBase):
     """A block that begins with one call and ends with another one, however it ends.
 
-    `with Block(begin, end): ...` calls `begin()`, then the body, then `end()`. There is no moment at which `begin` has
-    been called and `end` will not be. `io.IOBase` is here because its `__exit__` is written in C and does nothing but
-    call `close`.
+    At no moment has `begin()` been called while `end()` will not be. The base is `io.IOBase` because its `__exit__` is
+    written in C and does nothing but call `close`.
 
     Args:
         begin, end: built-in functions, `functools.partial` of such, or what `step` returns.

@@ -57,10 +57,9 @@ in_child(_renew_lock)
 def gradient_order(roots: list[Any]) -> tuple[list[Any], list[Any]]:
     """The nodes below `roots` in depth-first post-order over the operands that can receive a gradient; and the leaves.
 
-    Operands are taken in their order. Each node stands once, after everything that it depends on. Visiting a node sets
-    its accumulator `_bar` from None to 0.0, which is at once the mark "visited" and the beginning of its sum; the
-    caller sets it back to None. Constants, detached nodes and conditions have an accumulator that is never None, and so
-    are never entered.
+    Operands come in their order, and each node once, after all that it depends on. Visiting a node sets its accumulator
+    `_bar` from None to 0.0: the mark "visited", and the beginning of its sum. The caller sets it back to None. The
+    accumulator of constants, detached nodes and conditions is never None, so that they are never visited.
     """
     order: list[Any] = []
     leaves: list[Any] = []
@@ -114,8 +113,8 @@ def take_marks(roots: Iterable[Any]) -> list[tuple[Any, Any]]:
     return marks
 
 
-#: The roots of backward passes that have not come to their end: of one that runs, then of one that began in the middle
-#: of it (in a signal handler), and so on; or of one that was interrupted so often that its marks are still there.
+#: The roots of backward passes that have not ended: of one that runs, of one that began in the middle of it (in a
+#: signal handler), and so on; or of one that was interrupted so often that its marks are still there.
 _unfinished: tuple[Any, ...] = ()
 
 

@@ -43,14 +43,14 @@ def draw_dot(root: Value, format: str = "svg", rankdir: str = "LR") -> Any:
         ) from None
     nodes = _nodes(root)
     dot = graphviz.Digraph(format=format, graph_attr={"rankdir": rankdir})
-    number = {id(node): k for k, node in enumerate(nodes)}
+    positions = {id(node): k for k, node in enumerate(nodes)}
     for k, node in enumerate(nodes):
         dot.node(f"n{k}", label=_record(node), shape="record")
         if node._op:
             dot.node(f"o{k}", label=_escaped(node._op, ""))
             dot.edge(f"o{k}", f"n{k}")
-            for place in dict.fromkeys(number[id(operand)] for operand in node._prev):
-                dot.edge(f"n{place}", f"o{k}")
+            for position in dict.fromkeys(positions[id(operand)] for operand in node._prev):
+                dot.edge(f"n{position}", f"o{k}")
     return dot
 
 

@@ -28,8 +28,7 @@ def wait_for(locks: Callable[[], Sequence[Any]]) -> None:
 class Quiet:
     """Holds locks from just before a fork to just after it, in both processes.
 
-    Another thread that forks meanwhile waits for the first of them. An interrupt meanwhile is put off: Python would
-    ignore it here, and fork all the same.
+    Another thread that forks meanwhile waits for the first lock. An interrupt is put off: Python would ignore it here.
     """
 
     def __init__(self, locks: Callable[[], Sequence[Any]]) -> None:

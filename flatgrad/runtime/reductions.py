@@ -25,12 +25,10 @@ def norm(vector: Any) -> Any:
     """The Euclidean norm of a vector: the square root of the sum of the squares of its elements.
 
     The squares are added from left to right, `((x0*x0 + x1*x1) + x2*x2) + ...`, and the root is `fg.sqrt`. Where the
-    sum is 0.0, so is the norm, and the gradient is 0 with respect to all elements, as PyTorch has it; `fg.sqrt` raises
-    there.
+    sum is 0.0, so are the norm and its gradient, as in PyTorch; `fg.sqrt` raises there.
 
-    The squares are not scaled, as PyTorch's are not. A norm above 1.3e154 is inf, and its gradient is 0; one below
-    1e-146 loses digits, and where all elements are below about 1e-162 the sum is 0.0. Scale such vectors yourself,
-    `c * fg.norm(vector / c)`; `fg.hypot`, for two numbers, does.
+    The squares are not scaled: a norm above 1.3e154 is inf, with gradient 0; one below 1e-146 loses digits, and the sum
+    of squares of elements below about 1e-162 is 0.0. Scale such vectors yourself, `c * fg.norm(vector / c)`.
 
     Args:
         vector: numbers or `Value`s: a list, a tuple or an array of any shape, whose elements are taken row by row;

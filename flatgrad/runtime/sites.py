@@ -70,7 +70,7 @@ def call_site(depth: int = 1) -> Site | None:
 
 
 def user_line() -> str:
-    """The user's line as a clause of an error message: the innermost one outside of this package and of `LIBRARIES`."""
+    """The user's line as a clause of an error: the innermost line outside of this package and of `LIBRARIES`."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and (is_internal(frame.f_code.co_filename) or is_library(frame.f_code)):
         frame = frame.f_back

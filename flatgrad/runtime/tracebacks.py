@@ -1,8 +1,8 @@
 """Tracebacks of our errors, as they are printed where nobody catches them: they end at the user's line.
 
-Frames inside this package say nothing to a user, since the message names the line. They are left out when Python prints
-the traceback of a `FlatgradError`, in scripts, threads and IPython. The error itself keeps them, for debuggers, and so
-does any other exception. With the environment variable FLATGRAD_FULL_TRACEBACK=1 they are printed, too.
+The message names the user's line, so frames inside this package are left out when Python prints the traceback of a
+`FlatgradError`, in scripts, threads and IPython. The error itself keeps them, for debuggers. With the environment
+variable FLATGRAD_FULL_TRACEBACK=1 they are printed, too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Value`s and conditions of a function that is being traced: places in a program, without numbers."""
+"""`Value`s and conditions of a function that is being traced: variables of a program, without numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KEY = "Compare with fg.equal(a, b) inside fg.where; to tell nodes apart, use id
 
 
 class TracedValue(Value):
-    """A `Value` of a function that is being traced: a place in the program, without a number."""
+    """A `Value` of a function that is being traced: a variable of the program, without a number."""
 
     __slots__ = ("_index", "_trace")
 

@@ -1,10 +1,7 @@
 """Which recorder, if any, the operations of the current thread go to.
 
-`Value` asks `active` (one truth test, almost always of an empty dict) before every operation; only while some thread
-traces does it ask `recorder()` whether that thread is this one.
-
-All that there is to know is in that dict, and each change of it is one step: an interrupt cannot leave a recorder
-behind.
+`Value` asks `active` (one truth test, almost always of an empty dict) before every operation, and `recorder()` only
+while some thread traces. The dict is all the state, and changes in one step: an interrupt leaves no recorder behind.
 """
 
 from __future__ import annotations
@@ -89,10 +86,10 @@ def forbidden(what: str, remedy: str) -> TraceError:
 
 
 def refuse(message: str, trace: Recorder | None = None, where: str | None = None) -> TraceError:
-    """A `TraceError` with the user's line (or with `where`), to be raised. All of them are made here.
+    """A `TraceError` with the user's line (or with `where`), to be raised.
 
-    What the user's function does after it has caught one would be compiled for every number. So each trace of this
-    thread remembers its first refusal (as does `trace`, if it is still going on), and `refusals_raised` raises it.
+    If the user's function catches it and goes on, what it does then would be compiled for every number. So each trace
+    of this thread, and `trace` while it goes on, remembers its first refusal; `refusals_raised` raises it at the end.
     """
     error = TraceError(f"{message}{user_line() if where is None else where}")
     for each in (*recorders(), trace if records(trace) else None):

@@ -1,10 +1,8 @@
 """Compiled objects on the disk, so that a second process starts without compiling.
 
-The folder is the user's own. What is in it is machine code, so that an entry is handed out only if every byte of it is
-what `ObjectCache.put` wrote, and a folder to which others may write is not used at all. Processes share the folder
-without locks: an entry appears whole, under the name of its key, and whoever finds one missing compiles again.
-
-A cache is never a reason for a computation to fail. What goes wrong here is a warning, one per process.
+The entries are machine code, so that one is handed out only if every byte of it is what `ObjectCache.put` wrote, and a
+folder to which others may write is not used. Processes share the folder without locks: an entry appears whole, under
+the name of its key, and a process that misses one compiles again. What goes wrong here is a warning, one per process.
 
 | variable | effect |
 | --- | --- |
@@ -139,8 +137,7 @@ class ObjectCache:
     def put(self, key: str, content: bytes) -> None:
         """Keep a content under a key; then, if the cache is over its limit, remove what was not used for longest.
 
-        Nothing happens if the cache is off, or if the content alone is over the limit. If it cannot be written, there
-        is a warning, the first time in a process.
+        Nothing happens if the cache is off, or if the content alone is over the limit.
 
         Raises:
             InputError: if `key` is not one that `ObjectCache.key` returns.
@@ -259,7 +256,7 @@ def _limit_from_environment() -> tuple[int, str]:
 
 
 def _folder_from_environment() -> Path | None:
-    """The folder; None if the system knows no place for one."""
+    """The folder; None if the system has no folder for caches."""
     text = os.environ.get("FLATGRAD_CACHE_DIR", "")
     if text:
         folder = Path(os.path.expanduser(text))

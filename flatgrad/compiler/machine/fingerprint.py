@@ -1,13 +1,11 @@
 """What code does, as a digest: part of the key under which its products are kept.
 
-Two kinds of code decide what a program becomes. *This package's own* is digested as it was loaded, not as it stands on
-the disk: a process may live on while its source is changed, and what it makes is what the old source makes. So the code
-objects of the modules are noted while the import system executes them, whether they come from a `.py` or a `.pyc` file.
-*Code that is handed in*, such as the rules of a primitive, is digested by `fingerprint`: its instructions, its
-constants, its defaults, what it closes over and which globals it names.
+Two kinds of code decide what a program becomes. *This package's* is digested as it was loaded, not as it is on the
+disk, since a process may live on while its source is changed: the code objects of the modules are noted while the
+import system executes them. *Code from outside*, such as the rules of a primitive, is digested by `fingerprint`: its
+instructions, constants, defaults and closure, and the globals that it names.
 
-Where either cannot be had for certain (a module from a zip archive or loaded again, an object of an unknown class),
-there is no digest, and nothing is kept.
+Where either is unknown (a module from an archive or loaded again, an object of an unknown class), there is no digest.
 """
 
 from __future__ import annotations
@@ -84,10 +82,10 @@ def end() -> None:
 
 
 class _PackageCode(NamedTuple):
-    """The digest of our code, and the number of each code object in it, by its identity."""
+    """The digest of our code, and the position of each code object in it, by its identity."""
 
     digest: bytes
-    numbers: dict[int, int]
+    positions: dict[int, int]
 
 
 _package: _PackageCode | None = None
@@ -114,13 +112,13 @@ def _package_code() -> _PackageCode | None:
             return None
     if _package is None and _modules:  # threads that come at the same time find the same
         digest = hashlib.sha256()
-        numbers: dict[int, int] = {}
+        positions: dict[int, int] = {}
         for name, module in sorted(_modules.items()):
             content = _module_code(module.code)
             digest.update(b"%b\0%d:" % (name.encode(), len(content)) + content)
             for code in _nested(module.code):
-                numbers[id(code)] = len(numbers)
-        _package = _PackageCode(digest.digest(), numbers)
+                positions[id(code)] = len(positions)
+        _package = _PackageCode(digest.digest(), positions)
     return _package
 
 
@@ -149,7 +147,7 @@ def _nested(code: CodeType | None) -> Iterator[CodeType]:
 
 
 def _instructions(code: CodeType) -> bytes:
-    """A code object without constants, places and lines."""
+    """A code object without constants, files and lines."""
     names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
     counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags, code.co_stacksize
     text = repr((code.co_qualname, names, counts, len(code.co_code), len(code.co_consts)))
@@ -191,7 +189,7 @@ def fingerprint(*things: Any) -> bytes | None:
         True
     """
     package = _package_code()
-    writer = _Writer({} if package is None else package.numbers)
+    writer = _Writer({} if package is None else package.positions)
     try:
         writer.add(things)
     except UnknownError:
@@ -209,12 +207,12 @@ class _Writer:
     """Writes things into a digest, one after the other.
 
     Args:
-        numbers: the number of each of our own code objects, by identity: their code is told by `package_digest`.
+        positions: of each of our own code objects, by identity: their code is told by `package_digest`.
     """
 
-    def __init__(self, numbers: dict[int, int]) -> None:
+    def __init__(self, positions: dict[int, int]) -> None:
         self.digest = hashlib.sha256()
-        self.numbers = numbers
+        self.positions = positions
         #: What has been told, by identity, and kept so that identities stay what they are.
         self.visited: dict[int, tuple[int, Any]] = {}
 
@@ -310,7 +308,7 @@ class _Writer:
     def _function(self, function: FunctionType) -> None:
         code = function.__code__
         cells = [_content(cell) for cell in function.__closure__ or ()]
-        number = self.numbers.get(id(code))
+        number = self.positions.get(id(code))
         if number is not None:
             self.write("package function", number)
         else:

@@ -1,9 +1,8 @@
 """Machine code that an earlier process made of the same program: differentiated, re-rolled and compiled already.
 
-What is kept, beside the object file and under a key of its own, is how to call the code. The key is a digest of all
-that the code depends on: the traced program (without the lines that it came from), what is wanted of it, what its
-primitives do, this package's own code as it was loaded, the versions and the processor. Where one of these cannot be
-told, nothing is kept. Small programs are not worth a file.
+Beside the object file, how to call the code is kept under a key: a digest of all that the code depends on. That is the
+traced program (without the user's lines), the request, what its primitives do, this package's code as it was loaded,
+the versions and the processor. Where one of these is unknown, or the program is small, nothing is kept.
 """
 
 from __future__ import annotations
@@ -98,10 +97,10 @@ def recall(key: str) -> Recalled | None:
             at += arrays[-1].nbytes
         signature = ArrayProgram(item["name"], item["input_names"], _groups(item["input_groups"]))
         signature.output_groups = _groups(item["output_groups"])
-        outputs = [(place, count) for place, count in item["outputs"]]
-        numbers, truths, tables = arrays
+        outputs = [(address, count) for address, count in item["outputs"]]
+        constants, truths, tables = arrays
         sizes = signature.inputs, item["numbers"], item["truths"]
-        layout = Layout(*sizes, numbers, truths, tables, outputs, item["functions"])
+        layout = Layout(*sizes, constants, truths, tables, outputs, item["functions"])
         signatures.append(signature)
         functions.append(NativeFunction(code, layout, release=item["release"], key=item["key"]))
     return Recalled(signatures, functions, head["sizes"])
@@ -133,7 +132,7 @@ def remember(
                 "numbers": layout.numbers,
                 "truths": layout.truths,
                 "arrays": list(map(len, arrays)),
-                "outputs": [[int(place), int(count)] for place, count in layout.outputs],
+                "outputs": [[int(address), int(count)] for address, count in layout.outputs],
                 "functions": layout.functions,
                 "release": function.release,
             }

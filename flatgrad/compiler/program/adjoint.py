@@ -150,7 +150,7 @@ def replay(
 ) -> list[float]:
     """The gradient of a program at some numbers, as the interpreter computes it: what `adjoint` means, in one screen.
 
-    Slow; kernels use it to raise the interpreter's error when their generated code has raised.
+    It is slow. Kernels use it to raise the interpreter's error when their generated code has raised.
 
     Args:
         program, wrt, of: as for `adjoint`.

@@ -130,15 +130,13 @@ class ProgramBuilder:
 
         Args:
             program: the other program; it is not changed.
-            equations: which equations, in ascending order: a range, which is fastest, or their numbers. Whatever they
-                read must go somewhere.
-            where: where variables of the other program go. An equation that accumulates the adjoint of a variable which
-                goes to no variable is no longer called an adjoint.
-            sites: the number here of each location of the other program. Where not given, locations are those of the
-                other program.
-            written: the equations' opcodes and operands, if they are not those of the other program; operands are those
-                of this program.
-            outside: names variables that go to no variable, so that their adjoints keep their names.
+            equations: which equations, in ascending order: a range, which is fastest, or their numbers. What they read
+                must go somewhere.
+            where: where variables of the other program go. The adjoint of a variable that goes to no variable loses its
+                name, unless `outside` names that variable.
+            sites: the number here of each location of the other program; by default both have the same locations.
+            written: opcodes and operands of the equations, if they differ from those of the other program.
+            outside: names variables that go to no variable.
 
         Returns:
             The function that takes operands of the other program to operands of this one.
@@ -162,7 +160,7 @@ class ProgramBuilder:
             operands, ends = _operands(program, equations)
             refs, opcodes = moved(operands), np.asarray(program.opcodes)[rows]
         else:
-            opcodes, ends, refs = (np.array(numbers) for numbers in written[:3])
+            opcodes, ends, refs = (np.array(integers) for integers in written[:3])
             ends = ends[1:]
         lines = np.asarray(program.sites)[rows]
         if sites is None:
@@ -257,10 +255,10 @@ def _operands(program: Program, equations: Sequence[int] | Indices) -> tuple[Ind
     return operands[np.repeat(chosen, lengths)], np.cumsum(lengths[chosen])
 
 
-def column(typecode: str, numbers: Any) -> array[int]:
+def column(typecode: str, integers: Any) -> array[int]:
     """A column from a NumPy array of integers."""
     result: array[int] = array(typecode)
-    result.frombytes(np.asarray(numbers, dtype=result.typecode if typecode != "q" else np.int64).tobytes())
+    result.frombytes(np.asarray(integers, dtype=result.typecode if typecode != "q" else np.int64).tobytes())
     return result
 
 

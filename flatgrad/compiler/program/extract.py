@@ -45,14 +45,14 @@ def extract(
         frozenset(k for k, variable in enumerate(inputs.tolist()) if program.kind_of(variable) == "b"),
         numbering,
     )
-    numbers = np.arange(equations.start, equations.stop) if isinstance(equations, range) else np.asarray(equations)
-    where = renumbering(np.concatenate([inputs, program.inputs + numbers]))
+    rows = np.arange(equations.start, equations.stop) if isinstance(equations, range) else np.asarray(equations)
+    where = renumbering(np.concatenate([inputs, program.inputs + rows]))
     moved = builder.take(program, equations, where, outside=outside)
     return builder.finish(moved(outputs), groups[1])
 
 
 def renumbering(variables: Any) -> Where:
-    """The function that takes each of these variables to its place among them, and all others to -1.
+    """The function that takes each of these variables to its position among them, and all others to -1.
 
     >>> renumbering([3, 1, 7])(np.array([7, 1, 2]))
     array([ 2,  1, -1])

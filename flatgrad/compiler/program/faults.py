@@ -2,10 +2,10 @@
 
 `without_faults` puts the total form of its row in place of each equation that can raise: `faults="ieee"`.
 
-`grad` does not return the value, so what only the value needs is dead code. It is not computed; but where it would
-raise, the function has no value, and so no gradient. `check_gradients` keeps such operations in the program, and lets
-the gradients through only where none of them raises. What is compiled does not compute them: `compare_domains` compares
-their operands with the ends of their domains (`Primitive.fault`) instead.
+`grad` does not return the value, so what only the value needs is dead code. But where it would raise, the function has
+no value, and so no gradient. `check_gradients` keeps such operations in the program, and lets the gradients through
+only where none of them raises. `compare_domains` then compares their operands with the ends of their domains
+(`Primitive.fault`) in place of computing them.
 """
 
 from __future__ import annotations
@@ -229,12 +229,12 @@ def compare_domains(program: Program, fast: bool = False) -> Program:
         return rewriter.renamed(key) if type(key) is int else rewriter.constant(key)
 
     for index, (opcode, refs) in enumerate(rewriter.equations()):
-        numbers: list[Any] = [rewriter.constants[~ref] if ref < 0 else None for ref in refs]
+        constants: list[Any] = [rewriter.constants[~ref] if ref < 0 else None for ref in refs]
         if opcode == p.computed.opcode:
             rewriter.replace(operand(conditions.get(program.operands[program.starts[index]], False)))
-        elif opcode == p.logical_or.opcode and numbers[0] is False:
+        elif opcode == p.logical_or.opcode and constants[0] is False:
             rewriter.replace(refs[1])
-        elif opcode in (p.logical_or.opcode, p.checked.opcode) and numbers[1] is False:
+        elif opcode in (p.logical_or.opcode, p.checked.opcode) and constants[1] is False:
             rewriter.replace(refs[0])
         else:
             rewriter.keep(opcode, refs)

@@ -57,8 +57,8 @@ def partition(joint: Program, outputs: int, seeds: int) -> Partition:
     residuals = sorted(v for v in read if not arguments <= v < joint.inputs)
 
     groups = joint.input_groups[:-1] if seeds else joint.input_groups
-    positions = grouped(joint.output_groups, range(len(joint.outputs)))
-    results = [group for group, places in positions if places.start < outputs]
+    slices = grouped(joint.output_groups, range(len(joint.outputs)))
+    results = [group for group, chosen in slices if chosen.start < outputs]
     forward = extract(
         joint,
         range(arguments),

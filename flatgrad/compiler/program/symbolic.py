@@ -18,11 +18,11 @@ def sympy_outputs(program: Any) -> list[Any]:
     import sympy
 
     expressions: list[Any] = [sympy.Symbol(name, real=True) for name in program.input_names]
-    numbers = [_number(sympy, number) for number in program.constants]
+    constants = [_number(sympy, number) for number in program.constants]
     for equation in program.equations():
-        operands = [expressions[o] if o >= 0 else numbers[~o] for o in equation.operands]
+        operands = [expressions[o] if o >= 0 else constants[~o] for o in equation.operands]
         expressions.append(equation.primitive.sympy(sympy, *operands))
-    return [expressions[o] if o >= 0 else numbers[~o] for o in program.outputs]
+    return [expressions[o] if o >= 0 else constants[~o] for o in program.outputs]
 
 
 def _number(sympy: Any, number: float | bool) -> Any:
