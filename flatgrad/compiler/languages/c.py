@@ -24,14 +24,14 @@ from ...runtime.primitives import TABLE, Primitive
 from ...runtime.sites import Location
 from ..loops.array_printer import print_statement
 from ..loops.array_program import ArrayProgram
-from ..loops.bodies import LANES, TERMS, BodyWriter, Scope, scope_of
+from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, scope_of, short_names
 from ..loops.buffers import plan_buffers, span
 from ..loops.extents import fixed
 from ..loops.grammar import Addresses, Block, Fold, Read, Segment, Statement, addresses
 from ..loops.reroll.chains import FOLDED
 from ..loops.views import Piece, Repetition, Source, Sources, pieces, repetitions, row_major
 from ..program.names import Names
-from ..program.program import Equation
+from ..program.program import Equation, grouped
 from ..program.spelling import (
     COMPARISON,
     CONDITIONAL,
@@ -39,6 +39,7 @@ from ..program.spelling import (
     Text,
     c_number,
     called,
+    indented,
     index,
     safe_comment,
     text_of,
@@ -273,7 +274,7 @@ class _Body:
         faults = "fault" in self.mentions
         unused = [f"(void){name};" for name in names if name not in self.mentions]
         opening = [*unused, *(["int fault = 0;"] if faults else [])]
-        lines = _indented([*opening, *self.lines, f"return {'fault' if faults else '0'};"])
+        lines = indented([*opening, *self.lines, f"return {'fault' if faults else '0'};"])
         return "\n".join(["{", *lines, "}"]) + "\n"
 
 
@@ -281,25 +282,23 @@ class _Writer(BodyWriter):
     """Writes one function, and what belongs to it."""
 
     longest_node = longest_equation = _EXPRESSION
+    arrays = frozenset(["result"])  # what is in memory
 
     def __init__(self, function: ArrayFunction, prefix: str) -> None:
+        super().__init__(Sources(function.program))
         self.function, self.program, self.prefix = function, function.program, prefix
-        self.sources = Sources(function.program)
         self.used: set[Primitive] = set()
         self.helpers: set[Primitive] = set()
         self.macro = f"{function.name.upper()}_WORK"
         self.tables: dict[bytes, tuple[str, list[int]]] = {}
         self.functions: list[str] = []
-        self.cells: dict[int, Text] = {}  # results that are local variables, by address
-        self.constants: set[Source] = set()  # those that are read
         self.declared: set[Source] = set()
         self.declarations: list[str] = []
-        self.body_of: _Body = _Body()  # what is being written
+        self.function_body = _Body()  # of the function that is being written
         self.lines: list[str] = []
         self.locals: Iterator[str] = iter(())
-        self.result: str | None = None  # the variable that the result of a statement may have
-        self.shown: set[Location] = set()
-        self.last: Location | None = None
+        self.result: Text | None = None  # the variable that the result of a statement may have
+        self.notes = Notes()
         self.location: Location | None = None  # of the equation that is being written
         self.peak = 0  # of the work array
         self._make_names()
@@ -309,8 +308,8 @@ class _Writer(BodyWriter):
     def _make_names(self) -> None:
         """Names for parameters and for everything that is read, all different."""
         program = self.program
-        own = ["work", "fault", "value_and_grad", "grad", "forward", "backward", self.function.name]
-        self.names = names = Names(own, _RESERVED.fullmatch)
+        functions = ["value_and_grad", "grad", "forward", "backward", self.function.name]
+        self.names = names = Names(["work", "fault", *functions], _RESERVED.fullmatch)
         self.parameters = [names.take(group.name) for group in program.input_groups]
         self.results = [names.take(group.name) for group in program.output_groups]
         self.name_of: dict[Source, str] = {}
@@ -364,11 +363,9 @@ class _Writer(BodyWriter):
                 low, high = span(read, extents)
                 if low < high:
                     together(addresses(read, extents), low, high, read.table is None)
-        start = 0
-        for group in program.output_groups:
+        for group, outputs in grouped(program.output_groups, program.outputs):
             if not group.scalar:
-                copied(program.outputs[start : start + group.size])
-            start += group.size
+                copied(outputs)
 
         plan = plan_buffers(program)
         starts = np.array(plan.starts, dtype=np.int64)
@@ -390,7 +387,7 @@ class _Writer(BodyWriter):
 
     def _work(self, end: int) -> None:
         """Take note that the work array is used, up to a place."""
-        self.body_of.mentions.add("work")
+        self.function_body.mentions.add("work")
         self.peak = max(self.peak, end)
 
     @property
@@ -418,11 +415,7 @@ class _Writer(BodyWriter):
             body.lines.insert(0, f"double work[{self.peak}];")
         signature = self._signature(f"int {self.function.name}", self.results, bool(self.workspace))
         function = "".join(f"{line}\n" for line in head) + signature + body.closed([*self.parameters, *self.results])
-        constants = [
-            _array("double", self.name_of[source], [c_number(number).text for number in self.sources.numbers(source)])
-            for source in self.sources.constants
-            if source in self.constants  # all that is read of others has become literals
-        ]
+        constants = [_array("double", *item) for item in self.constant_lists()]
         tables = [_array("int", name, list(map(str, table))) for name, table in self.tables.values()]
         macro = [f"#define {self.macro} {self.workspace}\n"] if self.workspace else []
         return [*macro, *constants, *tables, *self.functions, function]
@@ -440,67 +433,45 @@ class _Writer(BodyWriter):
         """The function; before it those that it is cut into."""
         if len(self.head):  # inputs and constants are copied to where they are read together with others
             self._work(len(self.head))
-            self.body_of.lines += self._copy("work", self.head, gather=False)
-        size = block = 0
-        primal = backwards = False
+            self.function_body.lines += self._copy("work", self.head, gather=False)
+        size = 0
         for statement in self.program.statements:
             if self.parted and size and size + _size(statement) > _FUNCTION:
                 yield self._finished()
                 size = 0
             size += _size(statement)
-            self.lines = []
+            notes: list[str] = []
             if isinstance(statement, Block):
-                block += 1
-                notes = []
-                self._block(statement, f"s{block}")
+                self._block(statement)
             else:
-                notes, self.lines = self.lines, []
-                if statement.part == "value":
-                    primal = True
-                elif primal and not backwards:
-                    backwards = True
-                    notes.append("// --- the gradient, backwards ---")
-                    self.shown.clear()
-                notes += self._location(statement.location)
+                notes = list(map(_comment, self.notes.of(statement.location, statement.part)))
                 notes += map(_comment, print_statement(statement, self.sources))
                 self._statement(statement)
-            self._add([*notes, *self.declarations, *self.lines])
+            lines = [*notes, *self.declarations, *self.lines]
+            if lines and self.function_body.lines:
+                self.function_body.lines.append("")
+            self.function_body.lines += lines
+            self.lines, self.declarations = [], []
         if self.parted:
             yield self._finished()
         results = self._outputs()
-        self.body_of.lines += [*self.declarations, *results]
-        yield self.body_of
-
-    def _add(self, lines: list[str]) -> None:
-        if lines and self.body_of.lines:
-            self.body_of.lines.append("")
-        self.body_of.lines += lines
-        self.declarations.clear()
+        self.function_body.lines += [*self.declarations, *results]
+        yield self.function_body
 
     def _finished(self) -> _Body:
         """What has been written so far, as a function of its own."""
-        body, self.body_of = self.body_of, _Body()
+        body, self.function_body = self.function_body, _Body()
         self.declared.clear()
-        self.last = None
+        self.notes.last = None
         return body
-
-    def _location(self, location: Location | None) -> list[str]:
-        """A comment that names the user's line, where it changes; in full the first time."""
-        if location is None or location == self.last:
-            return []
-        text = "" if location in self.shown or not location.text else f": {location.text}"
-        self.shown.add(location)
-        self.last = location
-        return [_comment(f"{location}{text}")]
 
     # --- accesses -----------------------------------------------------------------------------------------------------
 
-    def _use(self, source: Source) -> str:
+    def name(self, source: Source) -> str:
         """The name of a source; a pointer to it is declared where it is used first."""
+        super().name(source)
         name = self.name_of[source]
-        self.body_of.mentions.add(name)
-        if source.kind == "constants":
-            self.constants.add(source)
+        self.function_body.mentions.add(name)
         if source.kind == "result" and source not in self.declared:
             self.declared.add(source)
             place = int(self.place[source.base])
@@ -508,26 +479,14 @@ class _Writer(BodyWriter):
             self.declarations.append(f"double *const {name} = work{f' + {place}' if place else ''};")
         return name
 
-    def _cell(self, address: int) -> Text:
-        """The number at an address."""
-        if address in self.cells:
-            return self.cells[address]
-        source = self.sources.of(address)
-        if source.kind == "number":
-            return self.constant(self.sources.number(address))
-        used = self._use(source)
-        if source.kind == "input" and not source.shape:
-            return variable(used)
-        return Text(f"{used}[{address - source.base}]")
-
     def read(self, read: Read, scope: Scope) -> Text:
         view = self.sources.view(read, scope.extents)
         if view.low == view.high:
-            return self._cell(view.low)
+            return self.cell(view.low)
         if view.table is not None:
             return self._gathered(view.table, index(view.offset, view.factors, scope.names))
         if view.source is not None:
-            return Text(f"{self._use(view.source)}[{index(view.offset, view.factors, scope.names)}]")
+            return Text(f"{self.name(view.source)}[{index(view.offset, view.factors, scope.names)}]")
         self._work(int(self.place[view.high]) + 1)
         return Text(f"work[{index(int(self.place[view.offset]), view.factors, scope.names)}]")
 
@@ -535,7 +494,7 @@ class _Writer(BodyWriter):
         """The number at an address that a table gives."""
         source = self.sources.holding(int(table.min()), int(table.max()))
         if source is not None:
-            array, table = self._use(source), table - source.base
+            array, table = self.name(source), table - source.base
         else:
             array, table = "work", self.place[table]
             self._work(int(table.max()) + 1)
@@ -552,18 +511,16 @@ class _Writer(BodyWriter):
         base = fixed(statement.base)
         source = self.sources.of(base)
         if not statement.shape and not self.needs[base]:
-            self.locals, self.result = self.temporaries, self.name_of[source]
+            self.locals, self.result = self.temporaries, variable(self.name_of[source], statement.kind)
             text = _of_kind(self.body(statement.body, scope), statement.kind)
-            if text.text != self.result:
-                self._assign(f"const {_TYPES[statement.kind]} {self.result}", text)
-            self.cells[base] = variable(self.result, statement.kind)
-            self.result = None
+            if text is not self.result:
+                self._assign(f"const {_TYPES[statement.kind]} {self.result.text}", text)
+            self.cells[base], self.result = self.result, None
             return
         self.locals = self.temporaries
         if statement.shape:
-            short = itertools.chain("abcdefgh", (f"a{k}" for k in itertools.count()))
-            self.locals = (local for local in self.names.free(short) if local not in scope.names)
-        target = self._use(source)
+            self.locals = (local for local in self.names.free(short_names()) if local not in scope.names)
+        target = self.name(source)
         with self._loops(scope):
             text = _of_kind(self.body(statement.body, scope), statement.kind)
             self._assign(f"{target}[{index(0, row_major(scope.extents), scope.names)}]", text)
@@ -579,7 +536,7 @@ class _Writer(BodyWriter):
         self.lines += wrapped(f"{target} {sign} {text.text};")
 
     def named(self, text: Text) -> Text:
-        self.lines += self._location(self.location)
+        self.lines += map(_comment, self.notes.of(self.location))
         local = next(self.locals)
         self._assign(f"const {_TYPES[text.kind]} {local}", text)
         return variable(local, text.kind)
@@ -593,7 +550,7 @@ class _Writer(BodyWriter):
         if _needs_helper(primitive) and not (primitive is p.div and operands[1].constant):
             self.helpers.add(primitive)
             if primitive.raises:
-                self.body_of.mentions.add("fault")
+                self.function_body.mentions.add("fault")
                 operands.append(variable("&fault"))
             return called(f"fg_{primitive.name}", primitive, operands)
         return c_spelling(primitive).write(primitive, operands)
@@ -612,9 +569,9 @@ class _Writer(BodyWriter):
                 first = self.constant(FOLDED[primitive])
             else:
                 first = _of_kind(self.body(segments[0].body, scope), kind)
-            local = self.result if last and self.result and tail == len(segments) else next(self.locals)
-            result = variable(local, kind)
-            self._assign(f"{_TYPES[kind]} {local}", first)
+            alone = self.result if last and tail == len(segments) else None
+            result = alone or variable(next(self.locals), kind)
+            self._assign(f"{_TYPES[kind]} {result.text}", first)
             for segment in segments[not segments[0].extents : tail]:
                 self._terms(primitive, segment, result, scope)
         for segment in segments[tail:]:
@@ -638,16 +595,16 @@ class _Writer(BodyWriter):
     # --- straight-line code -------------------------------------------------------------------------------------------
 
     def reached(self, equation: Equation) -> None:
-        if equation.location not in self.shown:
-            self.lines += self._location(equation.location)
+        if equation.location not in self.notes.shown:
+            self.lines += map(_comment, self.notes.of(equation.location))
         self.location = equation.location
 
-    def _block(self, block: Block, title: str) -> None:
+    def _block(self, block: Block) -> None:
         if _is_large(block):
-            self._large_block(block, title)
+            self._large_block(block)
             return
         self.locals = self.temporaries
-        results = self.straight(block.program, [self._cell(address) for address in block.reads.tolist()])
+        results = self.straight(block.program, [self.cell(address) for address in block.reads.tolist()])
         self.location = None
         final = block is self.program.statements[-1]
         where, counts = np.unique(self.program.outputs, return_counts=True)
@@ -655,37 +612,37 @@ class _Writer(BodyWriter):
         for k, text in enumerate(results):
             address = block.base + k
             if self.needs[address]:
-                self._assign(f"{self._use(self.sources.of(address))}[{k}]", text)
+                self._assign(f"{self.name(self.sources.of(address))}[{k}]", text)
             elif (final and address in once) or text.settled:
                 self.cells[address] = text
             else:
                 self.cells[address] = self.named(text)
 
-    def _large_block(self, block: Block, title: str) -> None:
+    def _large_block(self, block: Block) -> None:
         """A block as functions of bounded size, which hand numbers on in scratch memory."""
-        parts = split(block.program, _PART)
-        filled = block.program.inputs
-        target = self._use(self.sources.of(block.base))
+        parts, filled = split(block.program, _PART), block.program.inputs
+        source = self.sources.of(block.base)
+        target = self.name(source)
         calls = [f"double *const {self.scratch} = work + {self.scratch_base};", *self._copy(self.scratch, block.reads)]
-        outer = self.body_of
+        outer = self.function_body
         for k, part in enumerate(parts):
-            function = f"{self.function.name}_{title}" + (f"_{k + 1}" if len(parts) > 1 else "")
+            function = f"{self.function.name}_{source.name}" + (f"_{k + 1}" if len(parts) > 1 else "")
             final = part is parts[-1]
-            self.body_of, self.lines, self.last = _Body(), [], None
+            self.function_body, self.lines, self.notes.last = _Body(), [], None
             self.locals = (f"t{k}" for k in itertools.count(1))
             results = self.straight(part.program, [Text(f"w[{place}]") for place in part.addresses])
             for n, text in enumerate(results):
                 self._assign(f"out[{n}]" if final else f"w[{filled + n}]", text)
             filled += 0 if final else len(results)
-            self.body_of.lines = self.lines
+            self.function_body.lines = self.lines
             head = f"static int {function}({'double' if not final else 'const double'} *w{', double *out' * final})\n"
-            self.functions.append(head + self.body_of.closed())
+            self.functions.append(head + self.function_body.closed())
             calls.append(f"fault |= {function}({self.scratch}{f', {target}' * final});")
-        self.last = self.location = None
-        self.body_of = outer
-        self.body_of.mentions.add("fault")
+        self.notes.last = self.location = None
+        self.function_body = outer
+        self.function_body.mentions.add("fault")
         self._work(self.scratch_base + filled)
-        self.lines = ["{", *_indented(calls), "}"]
+        self.lines = ["{", *indented(calls), "}"]
 
     # --- results ------------------------------------------------------------------------------------------------------
 
@@ -693,14 +650,12 @@ class _Writer(BodyWriter):
         """The statements that write the results."""
         program = self.program
         self.lines = []
-        start = 0
-        for result, group in zip(self.results, program.output_groups, strict=True):
-            places = program.outputs[start : start + group.size]
-            start += group.size
+        outputs = grouped(program.output_groups, program.outputs)
+        for result, (group, places) in zip(self.results, outputs, strict=True):
             if group.size:
-                self.body_of.mentions.add(result)
+                self.function_body.mentions.add(result)
             if group.scalar:
-                self._assign(f"*{result}", self._cell(int(places[0])))
+                self._assign(f"*{result}", self.cell(int(places[0])))
             else:
                 self.lines += self._copy(result, places)
         return ["", "// the results", *self.lines] if len(program.statements) > 1 else self.lines
@@ -731,8 +686,8 @@ class _Writer(BodyWriter):
         """A piece, copied once, or once per turn of a loop over a repetition of this width."""
         outer, inner = self.lane_names[:2] if width else self.lane_names[:1] * 2
         if piece.length == 1 and not width:
-            return wrapped(f"{target}[{offset}] = {self._cell(piece.address).text};")
-        array = self._use(piece.source)
+            return wrapped(f"{target}[{offset}] = {self.cell(piece.address).text};")
+        array = self.name(piece.source)
         if piece.length == 1:
             return [f"{target}[{index(offset, [width], [outer])}] = {array}[{index(piece.start, [shift], [outer])}];"]
         to, place = (
@@ -781,12 +736,8 @@ def _looped(names: Sequence[str], extents: Sequence[int], lines: Sequence[str]) 
     for name, extent in zip(reversed(names), reversed(extents), strict=True):
         braced = len(result) > 1
         head = f"for (int {name} = 0; {name} < {extent}; {name}++){' {' if braced else ''}"
-        result = [head, *_indented(result), *(["}"] if braced else [])]
+        result = [head, *indented(result), *(["}"] if braced else [])]
     return result
-
-
-def _indented(lines: Iterable[str]) -> list[str]:
-    return [f"    {line}" if line and line[0] != "#" else line for line in lines]
 
 
 def _array(kind: str, name: str, items: Sequence[str]) -> str:
@@ -803,10 +754,7 @@ def _comment(text: str) -> str:
 def _description(program: ArrayProgram, doc: str, parameters: Sequence[str], results: Sequence[str]) -> list[str]:
     """What a function does, and what its arguments and results are."""
     lines = [doc, ""] if doc else []
-    start = 0
-    for name, group in zip(parameters, program.input_groups, strict=True):
-        names = program.input_names[start : start + group.size]
-        start += group.size
+    for name, (group, names) in zip(parameters, grouped(program.input_groups, program.input_names), strict=True):
         shown = names if len(names) <= _ITEMS else [*names[:3], "...", names[-1]]
         lines.append(f"{name}: a number" if group.scalar else f"{name}: {_counted(group.size)}: {', '.join(shown)}")
     listed = [
