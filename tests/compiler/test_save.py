@@ -245,7 +245,7 @@ def test_the_docstring_names_the_arguments_in_order(tmp_path):
         "pair: a list of 2 numbers: pair0, pair1",
         "table: a list of 2 numbers: table_left, table_right0",
         "leaves: a list of 1 number: weight",
-        "returns: value, alpha_bar, table_bar (a list of 2)",
+        "returns: value, alpha_bar, table_bar (a list of 2 numbers)",
     ]
     assert list(inspect.signature(function).parameters) == ["alpha", "pair", "table", "leaves"]
     result = function(1.0, [2.0, 3.0], [4.0, 5.0], [10.0])

@@ -60,7 +60,8 @@ def value_and_grad(q, k, v):
     q: a list of 18 numbers: q0_0, q0_1, q0_2, ..., q5_2
     k: a list of 18 numbers: k0_0, k0_1, k0_2, ..., k5_2
     v: a list of 18 numbers: v0_0, v0_1, v0_2, ..., v5_2
-    returns: value, q_bar (a list of 18), k_bar (a list of 18), v_bar (a list of 18)
+    returns: value, q_bar (a list of 18 numbers), k_bar (a list of 18 numbers), v_bar (a list of 18
+        numbers)
     """
     # array_workloads.py:9: return sum(x * y for x, y in zip(a, b, strict=True))
     v1 = [

@@ -18,7 +18,7 @@ def forward(learning_rate, w_0, import_os, lambda_, print_, exp_2, x, x_2, p_v1,
     p2nd: a number
     x10: a number
     x11: a number
-    returns: outputs (a list of 1), residuals (a list of 22)
+    returns: outputs (a list of 1 number), residuals (a list of 22 numbers)
     """
     v12 = learning_rate * w_0
     v13 = v12 * import_os
@@ -44,7 +44,7 @@ def backward(residuals, output_bars):
 
     residuals: a list of 22 numbers: learning_rate, w_0, import_os, ..., v21
     output_bars: a list of 1 number: output0_bar
-    returns: gradients (a list of 12)
+    returns: gradients (a list of 12 numbers)
     """
     learning_rate, w_0, import_os, lambda_, print_, exp_2, x, x_2, p_v1 = residuals[0:9]
     p2nd, x10, x11, v12, v13, v14, v15, v16, v17, v18, v19, v20, v21 = residuals[9:22]

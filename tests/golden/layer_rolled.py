@@ -24,7 +24,8 @@ def value_and_grad(w, x, b):
     w: a list of 24 numbers: w0_0, w0_1, w0_2, ..., w5_3
     x: a list of 4 numbers: x0, x1, x2, x3
     b: a list of 6 numbers: b0, b1, b2, b3, b4, b5
-    returns: value, w_bar (a list of 24), x_bar (a list of 4), b_bar (a list of 6)
+    returns: value, w_bar (a list of 24 numbers), x_bar (a list of 4 numbers), b_bar (a list of 6
+        numbers)
     """
     # array_workloads.py:17: return sum(y.tanh() for y in layer(w, x, b))
     v1 = [tanh(total([0.0, *(w[4*i + r] * x[r] for r in range(4)), b[i]])) for i in range(6)]

@@ -13,7 +13,7 @@ def forward(x1, x2, w1, w2, b):
     w1: a number
     w2: a number
     b: a number
-    returns: outputs (a list of 1), residuals (a list of 5)
+    returns: outputs (a list of 1 number), residuals (a list of 5 numbers)
     """
     # golden_programs.py:9: return (x1 * w1 + x2 * w2 + b).tanh()
     v9 = tanh(x1 * w1 + x2 * w2 + b)
@@ -25,7 +25,7 @@ def backward(residuals, output_bars):
 
     residuals: a list of 5 numbers: x1, x2, w1, w2, v9
     output_bars: a list of 1 number: output0_bar
-    returns: gradients (a list of 5)
+    returns: gradients (a list of 5 numbers)
     """
     x1, x2, w1, w2, v9 = residuals
     (output0_bar,) = output_bars

@@ -9,7 +9,7 @@ def grad(x):
     """Return the gradients.
 
     x: a list of 3 numbers: x0, x1, x2
-    returns: x_bar (a list of 3)
+    returns: x_bar (a list of 3 numbers)
     """
     x0, x1, x2 = x
     # golden_programs.py:13: return sum(100.0 * (x[k + 1] - x[k] ** 2) ** 2 + (1.0 - x[k]) ** 2 f...

@@ -9,7 +9,7 @@ def forward(pair):
     """Return the outputs, and the residuals that `backward` needs.
 
     pair: a list of 2 numbers: pair_left, pair_right
-    returns: outputs (a list of 2), residuals (a list of 1)
+    returns: outputs (a list of 2 numbers), residuals (a list of 1 number)
     """
     pair_left, pair_right = pair
     # golden_programs.py:26: total = pair["left"] + pair["right"]
@@ -23,7 +23,7 @@ def backward(residuals, output_bars):
 
     residuals: a list of 1 number: v2
     output_bars: a list of 2 numbers: output0_bar, output1_bar
-    returns: gradients (a list of 2)
+    returns: gradients (a list of 2 numbers)
     """
     (v2,) = residuals
     output0_bar, output1_bar = output_bars

@@ -27,7 +27,7 @@ from ..loops.array_program import ArrayProgram
 from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, scope_of, short_names
 from ..loops.buffers import plan_buffers, span
 from ..loops.extents import fixed
-from ..loops.grammar import Addresses, Block, Fold, Read, Segment, Statement, addresses
+from ..loops.grammar import Addresses, Block, Fold, Read, Statement, addresses
 from ..loops.reroll.chains import FOLDED
 from ..loops.views import Piece, Repetition, Source, Sources, pieces, repetitions, row_major
 from ..program.names import Names
@@ -48,6 +48,7 @@ from ..program.spelling import (
 )
 from ..program.split import split
 from .numpy import ArrayFunction
+from .preamble import description
 from .spellings import C_FAULTS, POINTER, c_spelling
 
 #: A block of more equations becomes functions of its own, of about so many equations.
@@ -140,10 +141,9 @@ def emit_c(functions: Sequence[ArrayFunction], header: Sequence[str], leaves: Le
     """
     writers = [_Writer(function, f"{function.name}_" if len(functions) > 1 else "") for function in functions]
     sections = [section for writer in writers for section in writer.sections()]
-    used = {primitive for writer in writers for primitive in writer.used}
-    called = {primitive for writer in writers for primitive in writer.helpers}
-    helpers = [_helper(primitive) for primitive in TABLE if primitive in called]
-    pointers = _pointers(primitive for primitive in TABLE if primitive in used)
+    used = set[Primitive]().union(*(writer.used for writer in writers))
+    helpers = [_helper(row) for row in TABLE if any(row in writer.helpers for writer in writers)]
+    pointers = _pointers(used)
     parts = ["".join(f"{_comment(line)}\n" for line in [*header, *_usage(writers, leaves)]), _GUARD]
     if any(_is_nested(function.program) for function in functions):
         parts.append(_NO_VECTORS)
@@ -165,20 +165,21 @@ def _is_nested(program: ArrayProgram) -> bool:
 
 def _usage(writers: Sequence[_Writer], leaves: Leaves | None) -> list[str]:
     """How the functions are called, in three statements or so."""
-    known = leaves.group if leaves is not None and leaves.numbers else None
+    group_of_leaves = leaves.group if leaves is not None and leaves.numbers else None
     variables: dict[str, str] = {}
     calls = []
     for writer in writers:
         program, arguments = writer.program, []
-        for name, group in zip(writer.parameters, program.input_groups, strict=True):
-            arguments.append("LEAVES" if group.name == known else name)
-            if group.name != known:
-                variables[name] = name if group.scalar else f"{name}[{max(group.size, 1)}]"
-                if group.name == "output_bars":  # the first output's gradient
-                    variables[name] += " = {1.0}"
-        for name, group in zip(writer.results, program.output_groups, strict=True):
-            arguments.append(f"&{name}" if group.scalar else name)
+        groups = [*program.input_groups, *program.output_groups]
+        for k, (name, group) in enumerate(zip([*writer.parameters, *writer.results], groups, strict=True)):
+            result = k >= len(writer.parameters)
+            if not result and group.name == group_of_leaves:
+                arguments.append("LEAVES")
+                continue
+            arguments.append(f"&{name}" if result and group.scalar else name)
             variables[name] = name if group.scalar else f"{name}[{max(group.size, 1)}]"
+            if not result and group.name == "output_bars":  # the first output's gradient
+                variables[name] += " = {1.0}"
         if writer.workspace:
             work = "work" if len(writers) == 1 else f"{writer.function.name}_work"
             arguments.append(work)
@@ -236,20 +237,15 @@ def _helper(primitive: Primitive) -> str:
     operands = [variable(numbers.pop(0) if kind == "f" else "condition", kind) for kind in primitive.operand_kinds]
     arguments = [f"{_TYPES[operand.kind]} {operand.text}" for operand in operands]
     expression, result = c_spelling(primitive).text(operands), _TYPES[primitive.result]
-    if not primitive.raises:
-        return f"static {result} fg_{primitive.name}({', '.join(arguments)})\n{{\n    return {expression};\n}}\n"
-    if primitive in C_FAULTS:
-        fault = C_FAULTS[primitive].text(operands)
-    else:
-        sound, finite = (
-            " && ".join(f"{test}({operand.text})" for operand in operands if operand.kind == "f")
-            for test in ("!isnan", "isfinite")
-        )
-        fault = f"isnan(y) ? {sound} : isinf(y) && {finite}"
-    return (
-        f"static {result} fg_{primitive.name}({', '.join(arguments)}, int *fault)\n{{\n"
-        f"    const {result} y = {expression};\n    if ({fault})\n        *fault = 1;\n    return y;\n}}\n"
-    )
+    lines = [f"    return {expression};"]
+    if primitive.raises:
+        numbers = [operand.text for operand in operands if operand.kind == "f"]
+        sound, finite = (" && ".join(f"{test}({number})" for number in numbers) for test in ("!isnan", "isfinite"))
+        how = C_FAULTS.get(primitive)
+        fault = how.text(operands) if how else f"isnan(y) ? {sound} : isinf(y) && {finite}"
+        lines = [f"    const {result} y = {expression};", f"    if ({fault})", "        *fault = 1;", "    return y;"]
+        arguments.append("int *fault")
+    return text_of([f"static {result} fg_{primitive.name}({', '.join(arguments)})", "{", *lines, "}"])
 
 
 def _of_kind(text: Text, kind: str) -> Text:
@@ -273,9 +269,8 @@ class _Body:
         """The text with its frame: names that are not mentioned, whether it can fault, and the end."""
         faults = "fault" in self.mentions
         unused = [f"(void){name};" for name in names if name not in self.mentions]
-        opening = [*unused, *(["int fault = 0;"] if faults else [])]
-        lines = indented([*opening, *self.lines, f"return {'fault' if faults else '0'};"])
-        return "\n".join(["{", *lines, "}"]) + "\n"
+        lines = [*unused, *["int fault = 0;"] * faults, *self.lines, f"return {'fault' if faults else '0'};"]
+        return text_of(["{", *indented(lines), "}"])
 
 
 class _Writer(BodyWriter):
@@ -290,7 +285,8 @@ class _Writer(BodyWriter):
         self.used: set[Primitive] = set()
         self.helpers: set[Primitive] = set()
         self.macro = f"{function.name.upper()}_WORK"
-        self.tables: dict[bytes, tuple[str, list[int]]] = {}
+        self.tables: dict[bytes, str] = {}
+        self.data: list[str] = []
         self.functions: list[str] = []
         self.declared: set[Source] = set()
         self.declarations: list[str] = []
@@ -402,32 +398,30 @@ class _Writer(BodyWriter):
         *parts, body = self._bodies()
         calls = []
         for k, part in enumerate(parts):
-            name = f"{self.function.name}_{k + 1}"
-            work = "work" in part.mentions
-            self.functions.append(self._signature(f"static int {name}", [], work) + part.closed(self.parameters))
-            calls.append(f"fault |= {name}({', '.join([*self.parameters, *['work'] * work])});")
-            body.mentions |= {"fault", *self.parameters, *["work"] * work}
+            name, work = f"{self.function.name}_{k + 1}", ["work"] if "work" in part.mentions else []
+            self.functions.append(self._signature(f"static int {name}", work) + part.closed(self.parameters))
+            calls.append(f"fault |= {name}({', '.join([*self.parameters, *work])});")
+            body.mentions |= {"fault", *self.parameters, *work}
         body.lines[:0] = calls
-        head = [_comment(line) for line in _description(self.program, self.function.doc, self.parameters, self.results)]
+        names = self.parameters, self.results
+        head = list(map(_comment, description(self.program, self.function.doc, *names, "", "results")))
         if self.workspace:
             head.append(f"// work: {self.macro} numbers, whatever they are")
         elif "work" in body.mentions:
             body.lines.insert(0, f"double work[{self.peak}];")
-        signature = self._signature(f"int {self.function.name}", self.results, bool(self.workspace))
-        function = "".join(f"{line}\n" for line in head) + signature + body.closed([*self.parameters, *self.results])
+        signature = self._signature(f"int {self.function.name}", [*self.results, *["work"] * bool(self.workspace)])
+        function = text_of(head) + signature + body.closed([*self.parameters, *self.results])
         constants = [_array("double", *item) for item in self.constant_lists()]
-        tables = [_array("int", name, list(map(str, table))) for name, table in self.tables.values()]
         macro = [f"#define {self.macro} {self.workspace}\n"] if self.workspace else []
-        return [*macro, *constants, *tables, *self.functions, function]
+        return [*macro, *constants, *self.data, *self.functions, function]
 
-    def _signature(self, name: str, results: Sequence[str], work: bool) -> str:
+    def _signature(self, name: str, results: Sequence[str]) -> str:
         parameters = [
-            f"double {name}" if group.scalar else f"const double *{name}"
+            f"double{GLUE}{name}" if group.scalar else f"const{GLUE}double{GLUE}*{name}"
             for name, group in zip(self.parameters, self.program.input_groups, strict=True)
         ]
-        parameters += [f"double *{name}" for name in [*results, *["work"] * work]]
-        glued = ", ".join(parameter.replace(" ", GLUE) for parameter in parameters)
-        return text_of(wrapped(f"{name}({glued or 'void'})"))
+        parameters += [f"double{GLUE}*{name}" for name in results]
+        return text_of(wrapped(f"{name}({', '.join(parameters) or 'void'})"))
 
     def _bodies(self) -> Iterator[_Body]:
         """The function; before it those that it is cut into."""
@@ -498,11 +492,11 @@ class _Writer(BodyWriter):
         else:
             array, table = "work", self.place[table]
             self._work(int(table.max()) + 1)
-        known = self.tables.get(table.tobytes())
-        if known is None:
-            known = self.names.take(f"{self.prefix}at{len(self.tables) + 1}"), table.tolist()
-            self.tables[table.tobytes()] = known
-        return Text(f"{array}[{known[0]}[{place}]]")
+        key = table.tobytes()
+        if key not in self.tables:
+            self.tables[key] = self.names.take(f"{self.prefix}at{len(self.tables) + 1}")
+            self.data.append(_array("int", self.tables[key], list(map(str, table.tolist()))))
+        return Text(f"{array}[{self.tables[key]}[{place}]]")
 
     # --- statements ---------------------------------------------------------------------------------------------------
 
@@ -572,8 +566,12 @@ class _Writer(BodyWriter):
             alone = self.result if last and tail == len(segments) else None
             result = alone or variable(next(self.locals), kind)
             self._assign(f"{_TYPES[kind]} {result.text}", first)
+            sign = _ASSIGNED.get(primitive)
             for segment in segments[not segments[0].extents : tail]:
-                self._terms(primitive, segment, result, scope)
+                inner = scope_of(segment.extents, self.term_names)
+                with self._loops(inner):
+                    term = _of_kind(self.body(segment.body, scope.inside(inner)), kind)
+                    self._assign(result.text, term if sign else self.applied(primitive, [result, term]), sign or "=")
         for segment in segments[tail:]:
             term = _of_kind(self.body(segment.body, scope), kind)
             result = term if result is None else self.applied(primitive, [result, term])
@@ -581,16 +579,6 @@ class _Writer(BodyWriter):
                 result = self.named(result)
         assert result is not None
         return result
-
-    def _terms(self, primitive: Primitive, segment: Segment, result: Text, scope: Scope) -> None:
-        """The loops that fold the terms of a segment into a local variable."""
-        inner = scope_of(segment.extents, self.term_names)
-        with self._loops(inner):
-            term = _of_kind(self.body(segment.body, scope.inside(inner)), primitive.operand_kinds[0])
-            if primitive in _ASSIGNED:
-                self._assign(result.text, term, _ASSIGNED[primitive])
-            else:
-                self._assign(result.text, self.applied(primitive, [result, term]))
 
     # --- straight-line code -------------------------------------------------------------------------------------------
 
@@ -687,14 +675,13 @@ class _Writer(BodyWriter):
         outer, inner = self.lane_names[:2] if width else self.lane_names[:1] * 2
         if piece.length == 1 and not width:
             return wrapped(f"{target}[{offset}] = {self.cell(piece.address).text};")
-        array = self.name(piece.source)
-        if piece.length == 1:
-            return [f"{target}[{index(offset, [width], [outer])}] = {array}[{index(piece.start, [shift], [outer])}];"]
+        many = int(piece.length > 1)
         to, place = (
             index(begin, factors, [outer, inner])
-            for begin, factors in ((offset, [width, 1]), (piece.start, [shift, piece.step]))
+            for begin, factors in ((offset, [width, many]), (piece.start, [shift, piece.step * many]))
         )
-        return _looped([inner], [piece.length], [f"{target}[{to}] = {array}[{place}];"])
+        line = f"{target}[{to}] = {self.name(piece.source)}[{place}];"
+        return _looped([inner], [piece.length], [line]) if many else [line]
 
     def _pieces(self, places: Addresses) -> list[Piece]:
         """Addresses as runs; a few results of straight-line code, which may become local variables, stand alone."""
@@ -749,21 +736,3 @@ def _comment(text: str) -> str:
     """A comment in one line, in which nothing means anything to the preprocessor."""
     plain = text.replace("??", "? ?").replace("/*", "/ *")
     return safe_comment(f"// {plain}").rstrip("\\ ")
-
-
-def _description(program: ArrayProgram, doc: str, parameters: Sequence[str], results: Sequence[str]) -> list[str]:
-    """What a function does, and what its arguments and results are."""
-    lines = [doc, ""] if doc else []
-    for name, (group, names) in zip(parameters, grouped(program.input_groups, program.input_names), strict=True):
-        shown = names if len(names) <= _ITEMS else [*names[:3], "...", names[-1]]
-        lines.append(f"{name}: a number" if group.scalar else f"{name}: {_counted(group.size)}: {', '.join(shown)}")
-    listed = [
-        name if group.scalar else f"{name} ({_counted(group.size)})"
-        for name, group in zip(results, program.output_groups, strict=True)
-    ]
-    lines.append(f"results: {', '.join(listed)}")
-    return [part for line in lines for part in wrapped(line) or [""]]
-
-
-def _counted(size: int) -> str:
-    return f"{size} number{'' if size == 1 else 's'}"

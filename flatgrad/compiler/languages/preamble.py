@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 
 from ...runtime.primitives import Primitive
 from ..loops.array_program import ArrayProgram
-from ..program.program import Program, grouped
-from ..program.spelling import WIDTH, Spelling, Text, filled, python_number, wrapped
+from ..program.program import Group, Program, grouped
+from ..program.spelling import WIDTH, Spelling, Text, filled, indented, python_number, wrapped
 from .spellings import python_spelling
+
+#: Up to so many numbers of a list are named one by one.
+_LISTED = 12
 
 
 class Preamble:
@@ -60,19 +63,40 @@ def docstring(program: Program | ArrayProgram, doc: str) -> list[str]:
     """What the function does, and what its arguments and results are, in order."""
     if not doc:
         return []
-    lines = [doc, ""]
-    for group, names in grouped(program.input_groups, program.input_names):
-        lines.append(f"{group.name}: {'a number' if group.scalar else _listed(names)}")
-    results = [g.name if g.scalar else f"{g.name} (a list of {g.size})" for g in program.output_groups]
-    lines.append(f"returns: {', '.join(results)}")
-    text = [part for line in lines for part in textwrap.wrap(line, WIDTH - 4, subsequent_indent="    ") or [""]]
-    return [f'    """{text[0]}', *(f"    {line}".rstrip() for line in text[1:]), '    """']
+    parameters, results = ([group.name for group in g] for g in (program.input_groups, program.output_groups))
+    lines = description(program, doc, parameters, results, "a list of ", "returns")
+    return [f'    """{lines[0]}', *indented(lines[1:]), '    """']
 
 
-def _listed(names: Sequence[str]) -> str:
-    if len(names) > 12:
-        return f"a list of {len(names)} numbers: {', '.join(names[:3])}, ..., {names[-1]}"
-    return f"a list of {len(names)} number{'s' if len(names) > 1 else ''}: {', '.join(names)}"
+def description(
+    program: Program | ArrayProgram,
+    doc: str,
+    parameters: Sequence[str],
+    results: Sequence[str],
+    several: str,
+    returns: str,
+) -> list[str]:
+    """What a function does, and what its arguments and results are, in order.
+
+    Args:
+        program: what it computes.
+        doc: what it does; perhaps nothing is said of that.
+        parameters, results: their names.
+        several: what stands before a count of numbers.
+        returns: what the results are called.
+    """
+
+    def counted(group: Group) -> str:
+        return f"{several}{group.size} number{'' if group.size == 1 else 's'}"
+
+    lines = [doc, ""] if doc else []
+    for name, (group, numbers) in zip(parameters, grouped(program.input_groups, program.input_names), strict=True):
+        shown = numbers if len(numbers) <= _LISTED else [*numbers[:3], "...", numbers[-1]]
+        lines.append(f"{name}: a number" if group.scalar else f"{name}: {counted(group)}: {', '.join(shown)}")
+    groups = zip(results, program.output_groups, strict=True)
+    listed = [name if group.scalar else f"{name} ({counted(group)})" for name, group in groups]
+    lines.append(f"{returns}: {', '.join(listed)}")
+    return [part for line in lines for part in textwrap.wrap(line, WIDTH - 4, subsequent_indent="    ") or [""]]
 
 
 def returned(results: Sequence[str | list[str]], indent: int) -> list[str]:
