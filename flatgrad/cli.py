@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from . import __version__
 from .runtime.errors import FlatgradError, OptionError
 
-#: What shells expect of a program that Ctrl-C ended: 128 and the signal's number.
+#: The exit status after Ctrl-C, as shells expect it: 128 and the signal's number.
 _INTERRUPTED = 130
 
 
@@ -42,41 +43,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_predict(commands)
     _add_cache(commands)
     options = parser.parse_args(_with_minus(sys.argv[1:] if arguments is None else arguments))
+    if options.command == "demo" and options.steps < 1:
+        parser.error(f"--steps must be at least 1, got {options.steps}")
+    if options.command == "show":
+        options.moons |= options.expression is None and options.what in ("arrays", "rolled")
+        if (options.expression is None) == (not options.moons):
+            parser.error("give either an expression or --moons")
+    run = {"demo": _demo, "show": _show, "train": _train, "predict": _predict, "cache": _cache}[options.command]
     try:
-        if options.command == "demo":
-            if options.steps < 1:
-                parser.error(f"--steps must be at least 1, got {options.steps}")
-            from .demo import run
-
-            run(options.out, options.steps, plot=options.plot)
-        elif options.command == "train":
-            return _train(options)
-        elif options.command == "predict":
-            _predict(options)
-        elif options.command == "cache":
-            _cache(options)
-        else:
-            options.moons |= options.expression is None and options.what in ("arrays", "rolled")
-            if (options.expression is None) == (not options.moons):
-                parser.error("give either an expression or --moons")
-            _show(options)
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        return run(options) or 0
+    except BrokenPipeError:  # the reader, such as `head`, has ended
         sys.stderr.close()
+        return 0
     except (FlatgradError, OSError) as error:
         print(f"flatgrad: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("flatgrad: interrupted", file=sys.stderr)
         return _INTERRUPTED
-    return 0
 
 
 def _with_minus(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with an expression that begins with a minus moved behind `--`, where it is no option."""
+    """The arguments, with an expression that begins with a minus after `--`, where it is not taken for an option."""
     if list(arguments[:1]) != ["show"] or "--" in arguments:
         return list(arguments)
-    moved = [a for a in arguments if a.startswith("-") and not a.startswith("--") and a != "-h"]
-    return [a for a in arguments if a not in moved] + (["--", *moved] if moved else [])
+    expressions = [a for a in arguments if a.startswith("-") and not a.startswith("--") and a != "-h"]
+    return [a for a in arguments if a not in expressions] + (["--", *expressions] if expressions else [])
 
 
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -148,11 +140,16 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _demo(options: argparse.Namespace) -> None:
+    from .demo import run
+
+    run(options.out, options.steps, plot=options.plot)
+
+
 def _train(options: argparse.Namespace) -> int:
     from .tabular import Settings, train
 
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of classes may have letters that a terminal cannot show
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _configure_output(errors="backslashreplace")  # names of classes may have letters that a terminal cannot show
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
     _, history, _ = train(options.data, settings, options.out, echo=_echo, note=_note)
     if history.interrupted:
@@ -173,8 +170,7 @@ def _predict(options: argparse.Namespace) -> None:
     stream = io.StringIO()
     predictions.write(stream)
     if out is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # as the file would be, whatever the terminal's encoding
-            sys.stdout.reconfigure(encoding="utf-8")
+        _configure_output(encoding="utf-8")  # like a file, whatever the terminal's encoding
         print(stream.getvalue(), end="")
     else:
         write_atomically(out, stream.getvalue().encode())
@@ -183,8 +179,7 @@ def _predict(options: argparse.Namespace) -> None:
 def _cache(options: argparse.Namespace) -> None:
     from .compiler.machine.cache import ObjectCache
 
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of folders may have letters that a terminal cannot show
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _configure_output(errors="backslashreplace")  # names of folders may have letters that a terminal cannot show
     cache = ObjectCache()
     info = cache.info()
     folder = "none" if info.path is None else info.path
@@ -196,12 +191,12 @@ def _cache(options: argparse.Namespace) -> None:
     elif info.path is None:
         _echo(f"there is nothing to remove: {info.reason}")
     else:
-        removed = cache.clear()
-        _echo(f"removed {removed:,} {'entry' if removed == 1 else 'entries'} from {folder}")
+        count = cache.clear()
+        _echo(f"removed {count:,} {'entry' if count == 1 else 'entries'} from {folder}")
 
 
 def _human(size: int) -> str:
-    """A number of bytes, rounded as people write it."""
+    """A number of bytes, rounded, with its unit."""
     if size < 1_000:
         return "1 byte" if size == 1 else f"{size} bytes"
     for unit, name in ((1e3, "kB"), (1e6, "MB")):
@@ -210,8 +205,13 @@ def _human(size: int) -> str:
     return f"{size / 1e9:,.2f} GB"
 
 
+def _configure_output(**options: Any) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(**options)
+
+
 def _echo(line: str) -> None:
-    print(line, flush=True)  # before what follows on the other stream
+    print(line, flush=True)  # before the next line on the other stream
 
 
 def _note(text: str) -> None:

@@ -76,7 +76,7 @@ def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = tqdm.writ
         total: Value = sum(losses) * (1.0 / len(losses)) + 1e-4 * sum(p * p for p in model.parameters())
         return total
 
-    seen: list[list[float]] = []
+    first_steps: list[list[float]] = []
     initial = [p.data for p in parameters]
     right = _accuracy_of(model, X, labels)
 
@@ -84,7 +84,7 @@ def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = tqdm.writ
         nonlocal right
         k = progress.step
         if k < len(expected):
-            seen.append([p.data for p in parameters])
+            first_steps.append([p.data for p in parameters])
         if k % 10 == 0 or k == steps - 1:
             published = f"   (published: {PUBLISHED[k]})" if k in PUBLISHED else ""
             echo(f"step {k:2d} loss {progress.loss}, accuracy {right:.0%}{published}")
@@ -95,13 +95,16 @@ def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = tqdm.writ
     history = fit(loss, model, SGD(rate), X, labels, steps=steps, callback=report)
     compiling = time.perf_counter() - start - history.seconds
     final = [p.data for p in parameters]
-    seconds = _in_one_go(model, initial, loss, SGD(rate), X, labels, steps)
+    # Once more from the same parameters, without a callback after each step.
+    for p, number in zip(parameters, initial, strict=True):
+        p.data = number
+    seconds = fit(loss, model, SGD(rate), X, labels, steps=steps, progress=False).seconds
     one = seconds / steps
     how = "in machine code" if native.available() else "on arrays (with llvmlite they run in machine code)"
     echo(f"\ntraced and compiled in {compiling:.2f} s; {steps} steps in one go, {how}: {1e3 * seconds:.2f} ms")
     echo(f"one step, interpreted  {1e6 * interpreted:10.1f} µs")
     echo(f"one step, compiled     {1e6 * one:10.1f} µs   ({interpreted / one:,.0f} times as fast)")
-    same = "equal" if seen == expected and [p.data for p in parameters] == final else "DIFFERENT"
+    same = "equal" if first_steps == expected and [p.data for p in parameters] == final else "DIFFERENT"
     echo(f"parameters after {len(expected)} interpreted steps, and after all steps again, bit for bit: {same}")
     path = history.save_source(folder / "moons_training.py", rolled=True)
     echo(f"the training loop, in Python: {path}")
@@ -111,21 +114,6 @@ def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = tqdm.writ
         except MissingExtraError as error:
             echo(f"the decision boundary is not drawn: {error}")
     return history.loss
-
-
-def _in_one_go(
-    model: MLP,
-    initial: list[float],
-    loss: Callable[[Any, Any], Value],
-    optimizer: SGD,
-    X: Array,
-    labels: list[int],
-    steps: int,
-) -> float:
-    """Train once more from the same parameters, without coming back after each step; return the seconds it took."""
-    for p, number in zip(model.parameters(), initial, strict=True):
-        p.data = number
-    return fit(loss, model, optimizer, X, labels, steps=steps, progress=False).seconds
 
 
 def _accuracy_of(model: MLP, X: Array, labels: list[int]) -> float:
@@ -149,7 +137,7 @@ def draw(model: MLP, folder: Path) -> Path:
 def _interpreted(
     model: MLP, graph: Callable[[], tuple[Value, list[Value]]], rate: Callable[[int], float], steps: int
 ) -> tuple[float, list[list[float]]]:
-    """Seconds per step of the interpreted graph, and the parameters after each; the model is left as it was."""
+    """Seconds per step of the interpreted graph, and the parameters after each; the model keeps its own."""
     parameters = model.parameters()
     before = [p.data for p in parameters]
     seconds, after = [], []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import itertools
 import math
+import operator
 import os
 import re
 import sys
@@ -30,18 +31,23 @@ from .runtime.value import Condition, Value
 #: Longer expressions are refused.
 _LENGTH = 10_000
 
+_UNARY: dict[type[ast.AST], Callable[[Any], Any]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: lambda operand: operand,
+    ast.Invert: operator.invert,
+}
 _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
-    ast.Pow: lambda a, b: a**b,
-    ast.BitAnd: lambda a, b: a & b,
-    ast.BitOr: lambda a, b: a | b,
-    ast.Lt: lambda a, b: a < b,
-    ast.LtE: lambda a, b: a <= b,
-    ast.Gt: lambda a, b: a > b,
-    ast.GtE: lambda a, b: a >= b,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
     ast.Eq: BY_NAME["equal"],
     ast.NotEq: lambda a, b: ~BY_NAME["equal"](a, b),
 }
@@ -80,13 +86,13 @@ class Expression:
             raise InputError(self._at(len(before.encode()), str(error.msg))) from None
         except (ValueError, RecursionError, MemoryError) as error:
             raise InputError(f"the expression cannot be parsed: {error or type(error).__name__}") from None
-        called = {id(node.func) for node in ast.walk(self._tree) if isinstance(node, ast.Call)}
-        names = [n for n in ast.walk(self._tree) if isinstance(n, ast.Name) and id(n) not in called]
+        functions = {id(node.func) for node in ast.walk(self._tree) if isinstance(node, ast.Call)}
+        names = [n for n in ast.walk(self._tree) if isinstance(n, ast.Name) and id(n) not in functions]
         self.names = list(dict.fromkeys(n.id for n in sorted(names, key=lambda n: n.col_offset)))
         for node in names:
             if node.id in BY_NAME:
                 raise InputError(self._at(node.col_offset, f"{node.id} is a function; write {node.id}(...)"))
-        self(dict.fromkeys(self.names, math.nan))  # finds what is not accepted; NaN is in every domain
+        self(dict.fromkeys(self.names, math.nan))  # raises for what is not accepted; NaN is in every domain
         if not self.names:
             raise InputError(f"the expression {self.text!r} has no variable to differentiate with respect to")
 
@@ -116,28 +122,24 @@ class Expression:
             return Value(node.value)
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             return _OPERATORS[type(node.op)](self._apply(node.left, values), self._apply(node.right, values))
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd, ast.Invert)):
-            operand = self._apply(node.operand, values)
-            return (
-                -operand if isinstance(node.op, ast.USub) else ~operand if isinstance(node.op, ast.Invert) else operand
-            )
+        if isinstance(node, ast.UnaryOp) and type(node.op) in _UNARY:
+            return _UNARY[type(node.op)](self._apply(node.operand, values))
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _OPERATORS:
-            return _OPERATORS[type(node.ops[0])](
-                self._apply(node.left, values), self._apply(node.comparators[0], values)
-            )
+            operands = self._apply(node.left, values), self._apply(node.comparators[0], values)
+            return _OPERATORS[type(node.ops[0])](*operands)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             primitive = self._function(node.func)
             if len(node.args) != primitive.arity:
-                expected = f"{primitive.name} takes {primitive.arity} arguments, not {len(node.args)}"
-                raise InputError(self._at(node.col_offset, expected))
+                message = f"{primitive.name} takes {primitive.arity} arguments, not {len(node.args)}"
+                raise InputError(self._at(node.col_offset, message))
             return primitive(*[self._apply(argument, values) for argument in node.args])
         offset = getattr(node, "col_offset", 0)
         raise InputError(self._at(offset, "only arithmetic, comparisons, numbers, names and functions are accepted"))
 
     def _function(self, node: ast.Name) -> Primitive:
         if node.id not in BY_NAME:
-            known = ", ".join(sorted(BY_NAME))
-            raise InputError(self._at(node.col_offset, f"there is no function {node.id}; there are {known}"))
+            names = ", ".join(sorted(BY_NAME))
+            raise InputError(self._at(node.col_offset, f"there is no function {node.id}; there are {names}"))
         return BY_NAME[node.id]
 
     def _at(self, offset: int, message: str) -> str:
@@ -193,22 +195,22 @@ _UNPACKING = re.compile(r" +\S.* = \w+\[\d+:\d+\]")
 
 
 def screens(source: str, height: int = 40) -> str:
-    """The first and the last screen of a long text; long runs of unpacking, which say little, are folded."""
+    """The first and the last screen of a long text; long runs of similar lines are abridged."""
     lines = source.rstrip("\n").split("\n")
     if len(lines) <= 2 * height:
         return "\n".join(lines)
-    lines = _folded(lines, lambda line: _UNPACKING.fullmatch(line) is not None)
-    lines = _folded(lines, lambda line: line.startswith(" " * 12))
+    lines = _abridged(lines, lambda line: _UNPACKING.fullmatch(line) is not None)
+    lines = _abridged(lines, lambda line: line.startswith(" " * 12))
     omitted = f"    # ... {len(lines) - 2 * height:,} lines ..."
     return "\n".join([*lines[:height], "", omitted, "", *lines[-height:]])
 
 
-def _folded(lines: list[str], dull: Callable[[str], bool]) -> list[str]:
-    """The lines, with the middle of each long run of dull ones left out."""
+def _abridged(lines: list[str], test: Callable[[str], bool]) -> list[str]:
+    """The lines, with the middle of each long run of lines that pass a test left out."""
     result: list[str] = []
-    for is_dull, run in itertools.groupby(lines, dull):
+    for passes, run in itertools.groupby(lines, test):
         part = list(run)
-        if is_dull and len(part) > 8:
+        if passes and len(part) > 8:
             part[2:-1] = [f"{part[0][: len(part[0]) - len(part[0].lstrip())]}# ... {len(part) - 3:,} lines ..."]
         result += part
     return result
@@ -219,7 +221,7 @@ def show(kernel: Kernel, *, what: str = "", everything: bool = False, colour: st
 
     Args:
         kernel: the kernel.
-        what: instead of both, one of "source", "stages" (the program behind each pass), "arrays" (the array program)
+        what: instead of both, one of "source", "stages" (the program after each pass), "arrays" (the array program)
             and "rolled" (rolled Python).
         everything: print all of it, however long.
         colour: "always", "never" or "auto".

@@ -1,4 +1,4 @@
-"""A trained model for tables: scores, predictions, and the folder it is kept in."""
+"""A trained model for tables: its scores, its predictions and its folder."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Predictions:
             writer.writerow([self.target])
             writer.writerows([value] for value in self.values)
             return
-        # A table may call its target "probability"; two columns of one name would be no table.
+        # The target may be called "probability", too; the names of columns must differ.
         writer.writerow([self.target, "probability" if self.target != "probability" else "probability of it"])
         rows = zip(self.values, self.probabilities, strict=True)
         writer.writerows([value, f"{probability:.6f}"] for value, probability in rows)
@@ -81,7 +81,7 @@ class TabularModel:
         Raises:
             OptionError: for an unknown activation.
         """
-        # For activations with a kink at 0, He's initialisation was made; for the others, Xavier's.
+        # He's initialisation is for activations with a kink at 0, Xavier's for the others.
         init = "he" if "relu" in activation else "xavier"
         sizes = [*hidden, preprocessing.target.scores]
         network = MLP(preprocessing.inputs, sizes, activation=activation, init=init, seed=seed)
@@ -93,8 +93,7 @@ class TabularModel:
         The network is compiled at the first call; its current parameters are read at each.
         """
         if self._scores is None:
-            # The scores are what is wanted. As something that is returned beside a value they come as floats, without
-            # the `Value`s that a compiled function would make of them.
+            # A compiled function would return the scores as `Value`s. As auxiliary results they are floats.
             self._scores = value_and_grad(lambda inputs: (0.0, self.network(inputs)), wrt=[], has_aux=True)
         (_, scores), _ = self._scores(inputs)
         return scores if isinstance(scores, list) else [scores]
@@ -104,25 +103,19 @@ class TabularModel:
 
         Args:
             table: with the columns that the training table had; the target may be missing.
-            note: told about values that were filled in, and categories that were not known.
+            note: is called with remarks: on missing values, and on categories that the training rows do not have.
 
         Raises:
             InputError: for a missing column, or a text where there should be a number.
         """
-        return self.predictions([self.scores(row) for row in self.preprocessing.encode(table, note)])
-
-    def predictions(self, scores: Sequence[Scores]) -> Predictions:
-        """What the scores of rows mean."""
+        scores = [self.scores(row) for row in self.preprocessing.encode(table, note)]
         target = self.preprocessing.target
         if isinstance(target, NumberTarget):
             return Predictions(target.name, [target.mean + target.scale * score for (score,) in scores])
-        classes: list[str] = []
-        probabilities: list[float] = []
-        for row in scores:
-            winner, probability = likeliest(row)
-            classes.append(target.classes[winner])
-            probabilities.append(probability)
-        return Predictions(target.name, classes, probabilities)
+        winners = list(map(likeliest, scores))
+        return Predictions(
+            target.name, [target.classes[index] for index, _ in winners], [probability for _, probability in winners]
+        )
 
     # --- the folder -----------------------------------------------------------------------------------------------
 
@@ -138,7 +131,7 @@ class TabularModel:
             "format": _FORMAT,
             "hidden": list(self.hidden),
             "activation": self.activation,
-            # Both files are needed, and only together: what an interrupted run left behind is recognised by this.
+            # The two files belong together; the digest shows if an interrupted run has replaced only one.
             "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
             **self.preprocessing.as_dict(),
         }
@@ -171,18 +164,18 @@ class TabularModel:
             digest = about["model_sha256"]
             preprocessing = Preprocessing.from_dict(about)
             hidden, activation = tuple(map(int, about["hidden"])), about["activation"]
-            # Before a model is built: a file of this size does not hold its parameters.
+            # Without building a model: a file of this size cannot hold more parameters.
             fits = 8 * parameters_of(preprocessing, hidden) < len(content)
-            loaded = cls.new(preprocessing, hidden, activation, seed=0) if fits else None
+            result = cls.new(preprocessing, hidden, activation, seed=0) if fits else None
         except InputError:
             raise
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError, FlatgradError) as error:
             what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{path} is damaged: {what}") from None
-        if loaded is None or hashlib.sha256(content).hexdigest() != digest:
+        if result is None or hashlib.sha256(content).hexdigest() != digest:
             raise InputError(f"{model} is damaged, or of another training run than {path.name}")
-        loaded.network.load(model)
-        return loaded
+        result.network.load(model)
+        return result
 
 
 def parameters_of(preprocessing: Preprocessing, hidden: Sequence[int]) -> int:

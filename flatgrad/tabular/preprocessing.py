@@ -1,4 +1,4 @@
-"""From the columns of a table to the inputs of a model, and from the target column to what the model learns.
+"""From the columns of a table to the inputs of a model, and from the target column to the targets of the loss.
 
 A column of numbers becomes one input, standardised with the mean and the standard deviation of the training rows; a
 missing number becomes their mean. A column of texts becomes one input per category that the training rows have: 1 for
@@ -19,9 +19,9 @@ import numpy as np
 from ..runtime.errors import InputError, OptionError
 from .table import Table, as_number, count_of, is_missing, listed, suggestion
 
-#: A column in which at least this share of the values are numbers is meant to hold numbers.
+#: If at least this share of a column are numbers, a text in it is a mistake.
 _MOSTLY = 0.9
-#: A column of texts with more categories than this, and more than half as many as rows, names rows and is no feature.
+#: A column with more different texts than this, and than half of the rows, names the rows and is no feature.
 _FEW_CATEGORIES = 10
 #: A target of whole numbers is a class if it has no more different values than this.
 _FEW_CLASSES = 10
@@ -154,7 +154,7 @@ class Preprocessing:
 
         Args:
             table: it must have the columns that the training table had; further ones do not matter.
-            note: told about what was filled in.
+            note: is called with remarks on missing values and unknown categories.
 
         Raises:
             InputError: for a column that is not there, or a text where there should be a number.

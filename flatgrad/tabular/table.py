@@ -1,4 +1,4 @@
-"""Reading a CSV file into a table of texts. What is wrong with a file is said with its line."""
+"""Reading a CSV file into a table of texts. Errors name the line of the file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..runtime.errors import InputError
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 #: A field that, in small letters, is one of these is a missing value.
 MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "<na>", "nan", "null"})
-#: The delimiter is judged by so many records.
+#: The number of records by which the delimiter is chosen.
 _SNIFFED = 100
 
 
@@ -67,7 +67,7 @@ class Table:
 
 
 def suggestion(name: str, names: Sequence[str]) -> str:
-    """What to add to "there is no such name": the near ones, or else all of them.
+    """The end of the message "there is no such name": similar names, or else all names.
 
     >>> suggestion("Specie", ["length", "species"])
     "; did you mean 'species'?"
@@ -81,7 +81,7 @@ def suggestion(name: str, names: Sequence[str]) -> str:
 
 
 def listed(items: Sequence[str], most: int = 8) -> str:
-    """Names for an error or a note, not more than one can read.
+    """Names for an error or a note, at most a few of them.
 
     >>> listed(["a", "b", "c"], most=2)
     "'a', 'b' and 1 more"

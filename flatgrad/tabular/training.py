@@ -36,15 +36,15 @@ HISTORY, PICTURE, LOOP = "history.json", "loss.png", "training_loop.py"
 
 TASKS = ("auto", "classify", "regress")
 _FEWEST_ROWS = 10
-#: By default as many epochs, or as many more as make this number of steps.
+#: The default number of epochs, and the least number of steps, for which there may be more epochs.
 _EPOCHS, _STEPS = 50, 500
-#: By default a batch has as many rows, or as many fewer as keep a step below this number of operations.
+#: The default size of a batch, and the number of operations of a step, for which a batch may have fewer rows.
 _BATCH, _OPERATIONS = 16, 200_000
-#: Compiling takes about 20 microseconds for each; more than this is a slip.
+#: Compiling takes about 20 microseconds for each; more operations than these are a mistake.
 _MOST_OPERATIONS = 4_000_000
 
-#: Names on the command line, the learning rates that go with them, and how they are made. AdamW's weight decay is large
-#: (PyTorch's is 0.01) because tables are small: it kept models from learning iris, breast-cancer and diabetes by heart.
+#: By name on the command line: the default learning rate, and a function that makes the optimiser. AdamW's weight decay
+#: is large (PyTorch's is 0.01) because tables are small: it prevented overfitting of iris, breast-cancer and diabetes.
 OPTIMIZERS: dict[str, tuple[float, Callable[[nn.Schedule], nn.Optimizer]]] = {
     "adam": (0.01, nn.Adam),
     "adamw": (0.01, lambda rate: nn.AdamW(rate, weight_decay=0.5)),
@@ -104,7 +104,7 @@ class Settings:
 
 @dataclass
 class Part:
-    """The rows that are trained on, or those that are set aside: inputs, and targets as the loss takes them."""
+    """The rows for training, or those for validation: inputs, and targets as the loss takes them."""
 
     inputs: list[list[float]]
     targets: list[float]
@@ -115,7 +115,7 @@ class Part:
 
 @dataclass
 class Report:
-    """How good a model is: for training and validation the loss and, by name, what one wants to know."""
+    """How good a model is: losses and other measures by name, for training and validation, and for a constant."""
 
     training: dict[str, float] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
@@ -134,21 +134,21 @@ def train(
 
     Args:
         path: the file.
-        settings: how.
-        folder: is made if need be; files of an earlier run are replaced.
-        echo: is given the lines of the report.
-        note: is given remarks on the data, such as columns that were left out.
+        settings: how to train.
+        folder: is made if it does not exist; files of an earlier run are replaced.
+        echo: is called with the lines of the report.
+        note: is called with remarks on the data, such as columns that were left out.
         progress: whether to show a progress bar (on a terminal).
 
     Returns:
-        The model, the history, and how good the model is. If Ctrl-C ended the run, `history.interrupted` says so; what
-        was trained until then is written.
+        The model, the history, and how good the model is. If Ctrl-C ended the run, `history.interrupted` is true, and
+        the files contain the model at that moment.
 
     Raises:
         InputError: for a file that cannot be used.
-        OptionError: for settings that cannot.
-        OSError: where the folder cannot be written.
-        NonFiniteLossError: where the training diverges.
+        OptionError: for settings that cannot be used.
+        OSError: if the folder cannot be written.
+        NonFiniteLossError: if the training diverges.
         KeyboardInterrupt: if Ctrl-C came before the first step was complete; nothing is written.
     """
     settings.check()
@@ -174,7 +174,7 @@ def train(
 
     started = time.perf_counter()
     history = _fit(model, training, validation, settings, batch, epochs, progress)
-    if history.interrupted and not history.steps:  # while the step was being compiled: there is nothing to write
+    if history.interrupted and not history.steps:  # during compilation: there is nothing to write
         raise KeyboardInterrupt
     compiling = time.perf_counter() - started - history.seconds
     ended = "interrupted after" if history.interrupted else "trained"
@@ -190,7 +190,7 @@ def train(
 
 
 def _prepare(table: Table, task: str, settings: Settings, note: Note) -> tuple[Preprocessing, Part, Part]:
-    """Split the rows, and make inputs and targets of both parts with what the training part alone says."""
+    """Split the rows, and make inputs and targets of both parts; the training part alone decides how."""
     target = settings.target
     kinds = kinds_of(table, target, settings.ignore, settings.categorical, note)
     classes: list[str] = []
@@ -222,7 +222,7 @@ def _prepare(table: Table, task: str, settings: Settings, note: Note) -> tuple[P
 
 
 def split(groups: Sequence[Sequence[int]], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Which rows to train on, and which to set aside: the same fraction of each group, but never all of one.
+    """The rows to train on and the rows to validate on: the same fraction of each group, but never a whole group.
 
     >>> split([[0, 1, 2, 3], [4, 5]], 0.5, seed=0)
     ([1, 3, 5], [0, 2, 4])
@@ -341,7 +341,7 @@ def _class_loss(scores: Scores, y: int) -> float:
 
 
 def _baseline(model: TabularModel, training: Part, validation: Part) -> dict[str, float]:
-    """What the training part's most frequent class, or mean, would be worth: what a model has to beat."""
+    """How good a constant prediction would be: the most frequent class, or the mean, of the training part."""
     target, part = model.preprocessing.target, validation if len(validation) else training
     if isinstance(target, NumberTarget):
         return {"RMSE": _errors([0.0] * len(part), part.targets, target.scale)["RMSE"]}

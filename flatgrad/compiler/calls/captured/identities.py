@@ -145,9 +145,8 @@ def _containers(references: Sequence[Reference], values: Sequence[Any]) -> Itera
             continue
         ids.add(id(item))
         yield item, content
-        if not is_numeric(item):
-            members = zip(members_of(item) or (), content.members, strict=False)
-            stack += [(member, inner) for member, inner in members if isinstance(inner, Content)]
+        members = zip(members_of(item) or (), content.members, strict=False)
+        stack += [(member, inner) for member, inner in members if isinstance(inner, Content)]
 
 
 def _is_empty(cell: types.CellType) -> bool:

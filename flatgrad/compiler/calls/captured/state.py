@@ -11,7 +11,7 @@ from ....runtime.changes import changes
 from ....runtime.traced import TracedCondition, TracedValue
 from ....runtime.value import Value
 from ...machine.builtin import FUNCTION_WORDS
-from .contents import DEPTH, PLAIN, all_plain, is_numeric, members_of
+from .contents import DEPTH, PLAIN, all_plain, members_of
 from .identities import Identities
 from .references import CLASS, INSTANCE
 from .search import Search
@@ -127,6 +127,4 @@ def _holds(item: Any, test: Callable[[Any], bool], depth: int = 0) -> bool:
     if test(item):
         return True
     members = members_of(item) if depth < DEPTH else None
-    if members is None or is_numeric(item):
-        return False
-    return any(_holds(member, test, depth + 1) for member in members if type(member) not in PLAIN)
+    return any(_holds(member, test, depth + 1) for member in members or () if type(member) not in PLAIN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -95,16 +95,15 @@ def _strided_from(vectors: Sequence[Addresses]) -> int:
     return run * _strided_from([rows[:equal, 0] for rows in tables])
 
 
-def arrange(vectors: Sequence[Addresses], count: int, reorder: bool = True) -> list[Piece]:
+def arrange(vectors: Sequence[Addresses], count: int) -> list[Piece]:
     """Lanes in an order and in pieces in which as many vectors as possible are strided.
 
-    Tried in turn: the order of creation; sorted by what is read; a few pieces; and without the vectors that resist,
-    which are gathered.
+    It tries in turn: the order of creation; lanes sorted by the addresses that they read; a few pieces. Then it leaves
+    out the vectors that are not strided with the others, which become gathers.
 
     Args:
         vectors: the addresses that each access reads, one per lane.
         count: the number of lanes.
-        reorder: whether another order than the given one is allowed.
 
     Example:
         >>> lanes = np.array([3, 1, 0, 2])
@@ -112,19 +111,20 @@ def arrange(vectors: Sequence[Addresses], count: int, reorder: bool = True) -> l
         ...     print(piece.order.tolist(), piece.extents, piece.strides)
         [2, 1, 3, 0] (4,) [(1,), (10,)]
     """
-    everything = np.arange(count)
     if not vectors:
-        return [Piece(everything, (count,), [])]
-    orders = list(_orders(vectors, everything)) if reorder else [everything]
+        return [Piece(np.arange(count), (count,), [])]
+    orders = [np.arange(count), np.lexsort(list(vectors)[::-1])]
+    if len(vectors) > 1:
+        orders.append(np.lexsort(list(vectors)))
     for order in orders:
-        piece = _strided(order, vectors, reorder)
+        piece = _strided(order, vectors)
         if piece is not None:
             return [piece]
     for order in orders:
         slices = cut([vector[order] for vector in vectors])
         if slices is not None:
-            return [piece for part in slices if (piece := _strided(order[part], vectors, reorder)) is not None]
-    # Which vectors resist? Go on with those that are strided together, the first ones first.
+            return [piece for part in slices if (piece := _strided(order[part], vectors)) is not None]
+    # The vectors that are strided together, the first ones first.
     together: list[int] = []
     for k in range(len(vectors)):
         candidates = [vectors[j] for j in [*together, k]]
@@ -132,35 +132,24 @@ def arrange(vectors: Sequence[Addresses], count: int, reorder: bool = True) -> l
             together.append(k)
     return [
         Piece(order, extents, [strides[together.index(k)] if k in together else None for k in range(len(vectors))])
-        for order, extents, strides in arrange([vectors[k] for k in together], count, reorder)
+        for order, extents, strides in arrange([vectors[k] for k in together], count)
     ]
 
 
-def _strided(order: Addresses, vectors: Sequence[Addresses], reorder: bool) -> Piece | None:
-    """Some lanes in this order as one piece, if all vectors are strided in it."""
+def _strided(order: Addresses, vectors: Sequence[Addresses]) -> Piece | None:
+    """Some lanes in this order as one piece, if all vectors are strided in it.
+
+    A dimension is reversed where the first vector that moves along it would move downwards.
+    """
     shape = factor([vector[order] for vector in vectors])
     if shape is None:
         return None
-    return _turned(order, shape) if reorder else Piece(order, shape.extents, [*shape.strides])
-
-
-def _orders(vectors: Sequence[Addresses], everything: Addresses) -> Iterator[Addresses]:
-    yield everything
-    yield np.lexsort(list(vectors)[::-1])
-    if len(vectors) > 1:
-        yield np.lexsort(list(vectors))
-
-
-def _turned(order: Addresses, shape: Shape) -> Piece:
-    """The piece with each dimension turned so that the first vector that moves along it moves upwards."""
-    turned = order.reshape(shape.extents)
+    lanes = order.reshape(shape.extents)
     signs = []
     for axis in range(len(shape.extents)):
         step = next((strides[axis] for strides in shape.strides if strides[axis]), 1)
         signs.append(-1 if step < 0 else 1)
         if step < 0:
-            turned = np.flip(turned, axis)
-    strides: list[tuple[int, ...] | None] = [
-        tuple(sign * step for sign, step in zip(signs, steps, strict=True)) for steps in shape.strides
-    ]
-    return Piece(turned.ravel(), shape.extents, strides)
+            lanes = np.flip(lanes, axis)
+    strides = [tuple(sign * step for sign, step in zip(signs, steps, strict=True)) for steps in shape.strides]
+    return Piece(lanes.ravel(), shape.extents, [*strides])
