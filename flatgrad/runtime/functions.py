@@ -6,7 +6,7 @@ declarations with the table.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
 from . import primitives
 from .methods import Array, Number
@@ -17,73 +17,42 @@ from .value import Condition, Scalar, Value
 Elements: TypeAlias = "Array | list[Any] | tuple[Any, ...]"
 
 if TYPE_CHECKING:
+    Node = TypeVar("Node", Value, Condition)
+    Plain = TypeVar("Plain")
+    Result = TypeVar("Result", Value, Condition)
+    PlainResult = TypeVar("PlainResult", float, bool)
 
-    class OfOne(Primitive):
-        """A function of one number: `f->f`."""
+    class Unary(Primitive, Generic[Node, Plain, PlainResult]):
+        """A function of one operand: a node, a plain number or truth value, or many of them."""
 
         @overload
-        def __call__(self, x: Value, /) -> Value: ...
+        def __call__(self, x: Node, /) -> Node: ...  # type: ignore[overload-overlap]  # a node is no plain number
         @overload
-        def __call__(self, x: Number, /) -> float: ...
+        def __call__(self, x: Plain, /) -> PlainResult: ...
         @overload
         def __call__(self, x: Elements, /) -> Array: ...
         def __call__(self, *operands: Any) -> Any: ...
 
-    class OfTwo(Primitive):
-        """A function of two numbers: `ff->f`."""
+    class Binary(Primitive, Generic[Node, Plain, Result, PlainResult]):
+        """A function of two operands: a node if one of them is one."""
 
         @overload
-        def __call__(self, a: Value, b: Scalar, /) -> Value: ...
+        def __call__(self, a: Node, b: Node | Plain, /) -> Result: ...  # type: ignore[overload-overlap]
         @overload
-        def __call__(self, a: Number, b: Value, /) -> Value: ...
+        def __call__(self, a: Plain, b: Node, /) -> Result: ...  # type: ignore[overload-overlap]
         @overload
-        def __call__(self, a: Number, b: Number, /) -> float: ...
+        def __call__(self, a: Plain, b: Plain, /) -> PlainResult: ...
         @overload
-        def __call__(self, a: Elements, b: Scalar | Elements, /) -> Array: ...
+        def __call__(self, a: Elements, b: Node | Plain | Elements, /) -> Array: ...
         @overload
-        def __call__(self, a: Scalar, b: Elements, /) -> Array: ...
+        def __call__(self, a: Node | Plain, b: Elements, /) -> Array: ...
         def __call__(self, *operands: Any) -> Any: ...
 
-    class Comparison(Primitive):
-        """A comparison of two numbers: `ff->b`."""
-
-        @overload
-        def __call__(self, a: Value, b: Scalar, /) -> Condition: ...
-        @overload
-        def __call__(self, a: Number, b: Value, /) -> Condition: ...
-        @overload
-        def __call__(self, a: Number, b: Number, /) -> bool: ...
-        @overload
-        def __call__(self, a: Elements, b: Scalar | Elements, /) -> Array: ...
-        @overload
-        def __call__(self, a: Scalar, b: Elements, /) -> Array: ...
-        def __call__(self, *operands: Any) -> Any: ...
-
-    class OfTwoConditions(Primitive):
-        """A function of two conditions: `bb->b`."""
-
-        @overload
-        def __call__(self, a: Condition, b: Condition | bool, /) -> Condition: ...
-        @overload
-        def __call__(self, a: bool, b: Condition, /) -> Condition: ...
-        @overload
-        def __call__(self, a: bool, b: bool, /) -> bool: ...
-        @overload
-        def __call__(self, a: Elements, b: Condition | bool | Elements, /) -> Array: ...
-        @overload
-        def __call__(self, a: Condition | bool, b: Elements, /) -> Array: ...
-        def __call__(self, *operands: Any) -> Any: ...
-
-    class OfOneCondition(Primitive):
-        """A function of one condition: `b->b`."""
-
-        @overload
-        def __call__(self, a: Condition, /) -> Condition: ...
-        @overload
-        def __call__(self, a: bool, /) -> bool: ...
-        @overload
-        def __call__(self, a: Elements, /) -> Array: ...
-        def __call__(self, *operands: Any) -> Any: ...
+    OfOne: TypeAlias = Unary[Value, Number, float]
+    OfTwo: TypeAlias = Binary[Value, Number, Value, float]
+    Comparison: TypeAlias = Binary[Value, Number, Condition, bool]
+    OfOneCondition: TypeAlias = Unary[Condition, bool, bool]
+    OfTwoConditions: TypeAlias = Binary[Condition, bool, Condition, bool]
 
     class Selection(Primitive):
         """A selection of one of two numbers by a condition: `bff->f`."""
