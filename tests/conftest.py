@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -71,6 +72,15 @@ def golden():
 def flat(monkeypatch):
     """Let "auto" choose flat Python, whatever the size: for tests of that back end."""
     monkeypatch.setattr("flatgrad.compiler.stages.TINY", 10**9)
+
+
+@pytest.fixture
+def hurried():
+    """Switch threads as often as the interpreter can, so that errors between threads become likely."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from flatgrad.compiler.stages import Stages
 from flatgrad.compiler.transforms import dispatch
 from flatgrad.runtime import tracing
 from tests.bits import bits
+from tests.threads import in_threads
 
 pytestmark = pytest.mark.skipif(not builtin.supported(), reason="this interpreter is laid out differently")
 
@@ -340,7 +341,7 @@ def test_nothing_leaks(name):
         assert more - blocks < 250, "fewer than one block for two calls"
 
 
-def test_many_threads_share_a_builtin():
+def test_many_threads_share_a_builtin(hurried):
     f, _, _ = with_builtin(rosenbrock, X, transform=fg.value_and_grad)
     inputs = [RNG.uniform(0.5, 1.5, 12) for _ in range(50)]
     reference = fg.value_and_grad(rosenbrock, backend="python")
@@ -353,16 +354,7 @@ def test_many_threads_share_a_builtin():
             if flat(f(inputs[k])) != expected[k]:
                 wrong.append(k)
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    in_threads(work)
     assert not wrong
 
 

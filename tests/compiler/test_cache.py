@@ -11,7 +11,6 @@ import re
 import stat
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 from flatgrad.compiler.machine import cache as cache_module
 from flatgrad.compiler.machine.cache import ObjectCache
 from flatgrad.runtime.errors import InputError
+from tests.threads import in_threads
 
 KEY = ObjectCache.key("a program", "options")
 OTHER = ObjectCache.key("another program", "options")
@@ -756,11 +756,7 @@ def test_neither_do_threads(cache, folder):
             elif (content := cache.get(key)) is not None:
                 (found if is_whole(content, key) else wrong).append(key)
 
-    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(run, 4)
     assert not wrong
     assert len(found) > 100
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
 from fractions import Fraction
 
 import numpy as np
@@ -18,6 +17,7 @@ from flatgrad.runtime.backward import CONSTANT
 from flatgrad.runtime.errors import ProgramError
 from flatgrad.runtime.value import constant
 from tests.bits import assert_same
+from tests.threads import in_threads
 
 BACKENDS = ["python", "numpy", "native"]
 
@@ -151,16 +151,12 @@ def test_replays_are_counted_in_several_threads():
     f = fg.grad(lambda x: x.log() * x, backend="native")
     f(1.0)
 
-    def work():
+    def work(_):
         for _ in range(50):
             with pytest.raises(fg.DomainError):
                 f(-1.0)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work)
     assert f.kernels[0].stats.replays == 400
 
 

@@ -9,7 +9,6 @@ import inspect
 import json
 import math
 import pickle
-import threading
 import weakref
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ import flatgrad as fg
 from flatgrad import Value, nn
 from flatgrad.compiler.machine import builtin, native
 from flatgrad.compiler.transforms import methods
+from tests.threads import in_threads
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else []), "auto"]
 
@@ -276,17 +276,8 @@ def test_only_the_latest_objects_are_kept(monkeypatch):
 
 
 def test_threads_get_one_function():
-    spring, functions, barrier = Spring(3.0), [], threading.Barrier(8)
-
-    def read():
-        barrier.wait()
-        functions.append(spring.energy)
-
-    threads = [threading.Thread(target=read) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    spring = Spring(3.0)
+    functions = in_threads(lambda _: spring.energy)
     assert len({id(function) for function in functions}) == 1
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,30 +15,9 @@ from flatgrad import Value
 from flatgrad.compiler.machine.cache import ObjectCache
 from flatgrad.runtime.tracing import active
 from tests.bits import assert_same
+from tests.threads import WAIT, in_threads
 
 THREADS = 8
-WAIT = 30
-
-
-@pytest.fixture
-def hurried():
-    """Switch threads as often as the interpreter can, so that what can go wrong has a chance to."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
-def in_threads(work, count=THREADS):
-    """Run `work(k)` in threads that begin together; return the results, or raise what one of them raised."""
-    barrier = threading.Barrier(count)
-
-    def run(k):
-        barrier.wait(WAIT)
-        return work(k)
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count)))
 
 
 def body(x):

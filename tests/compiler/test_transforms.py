@@ -19,6 +19,7 @@ import flatgrad as fg
 from flatgrad import Value
 from tests.bits import assert_same
 from tests.programs import Interpreted, assert_agrees, flatgrad_outcome, programs, tame
+from tests.threads import in_threads
 
 Pair = collections.namedtuple("Pair", "left right")
 
@@ -723,24 +724,16 @@ def test_kernels_are_let_go():
 
 def test_threads_share_a_compiled_function():
     f = fg.compile(lambda x, n: sum(x**k for k in range(n)), static_argnames="n")
-    results, errors = {}, []
+    results = {}
 
     def work(k):
-        try:
-            for n in range(2, 8):
-                x = Value(1.5 + k)
-                out = f(x, n)
-                out.backward()
-                results[k, n] = (out.data, x.grad)
-        except Exception as error:
-            errors.append(error)
+        for n in range(2, 8):
+            x = Value(1.5 + k)
+            out = f(x, n)
+            out.backward()
+            results[k, n] = (out.data, x.grad)
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    in_threads(work, 6)
     assert len(f.kernels) == 6
     for (k, n), (value, gradient) in results.items():
         x = 1.5 + k

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from itertools import chain
 
@@ -12,20 +11,15 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import nn
+from tests.threads import WAIT, in_threads
 
-THREADS, STEPS, WAIT = 4, 30, 60
+THREADS, STEPS = 4, 30
 X = np.random.default_rng(5).standard_normal((6, 3))
 Y = np.sign(X[:, 0])
 BACKENDS = ["python", "numpy", "native"]
 
 
-@pytest.fixture(autouse=True)
-def hurried():
-    """Switch threads as often as the interpreter can, so that what can go wrong has a chance to."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 def new_step(backend, lr=0.05):
@@ -35,26 +29,6 @@ def new_step(backend, lr=0.05):
         return nn.binary_cross_entropy([model(x) for x in X], (y + 1) * 0.5)
 
     return nn.train_step(loss, nn.Adam(lr), model, backend=backend)
-
-
-def in_threads(work, count=THREADS):
-    """Run `work(k)` in threads that begin together; raise what one of them raised."""
-    barrier, errors = threading.Barrier(count), []
-
-    def run(k):
-        try:
-            barrier.wait(WAIT)
-            work(k)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(k,)) for k in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WAIT)
-    if errors:
-        raise errors[0]
 
 
 def alone(backend, count):
@@ -76,7 +50,7 @@ def test_no_call_is_lost(backend, warm):
         for _ in range(STEPS):
             losses[k].append(step(X, Y))
 
-    in_threads(work)
+    in_threads(work, THREADS)
     expected, end = alone(backend, THREADS * STEPS)
     assert sorted(chain.from_iterable(losses)) == sorted(expected)
     assert (step.numbers, step.state, step.steps) == end
@@ -95,7 +69,7 @@ def test_the_steps_of_one_repeat_follow_each_other(backend, warm):
     def work(k):
         found[k] = step.repeat(STEPS, X, Y) if k else [step(X, Y) for _ in range(STEPS)]
 
-    in_threads(work)
+    in_threads(work, THREADS)
     expected, end = alone(backend, THREADS * STEPS)
     assert sorted(chain.from_iterable(found)) == sorted(expected)
     assert (step.numbers, step.state, step.steps) == end
@@ -157,7 +131,7 @@ def test_a_step_that_raises_in_a_thread_changes_nothing():
                 step(2.0)
                 counts.append(1)
 
-    in_threads(work)
+    in_threads(work, THREADS)
     other = fg.Value(1.0)
     again = nn.train_step(lambda x: (other * x).log() ** 2, nn.SGD(0.01), [other])
     again.repeat(1 + len(counts), 2.0)
@@ -216,7 +190,7 @@ def test_models_are_trained_at_the_same_time():
     def work(k):
         found[k] = train(k)
 
-    in_threads(work)
+    in_threads(work, THREADS)
     assert found == expected
 
 
@@ -232,7 +206,7 @@ def test_an_optimiser_that_threads_share():
         rows = [numbers[i : i + width] for i in range(0, len(numbers), width)]
         found[k] = rows, [optimizer.step_numbers(j) for j in range(50)]
 
-    in_threads(work)
+    in_threads(work, THREADS)
     for rows, numbers in found:
         assert list(map(list, rows)) == list(map(list, expected))
         assert list(map(list, numbers)) == list(map(list, expected))

@@ -15,6 +15,7 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from ....runtime.sites import PACKAGE
+from ..exact import Same
 
 #: Instructions that read a name, by the kind of name.
 _GLOBAL = frozenset(["LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"])
@@ -84,31 +85,16 @@ def reads_of(code: CodeType) -> Reads:
     >>> reads_of(area.__code__).globals[0][:2]
     ('math', ('pi',))
     """
-    return _reads(_Same(code))
-
-
-class _Same:
-    """A code object, compared by identity: its own hash is slow, since it covers all of its parts."""
-
-    __slots__ = ("code",)
-
-    def __init__(self, code: CodeType) -> None:
-        self.code = code
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.code is self.code
-
-    def __hash__(self) -> int:
-        return id(self.code)
+    return _reads(Same(code))  # by identity: the hash of a code object is slow, since it covers all of its parts
 
 
 @lru_cache(maxsize=4096)
-def _reads(same: _Same) -> Reads:
+def _reads(same: Same) -> Reads:
     names: dict[str, list[Name]] = {"global": [], "free": [], "import": []}
     attributes: dict[str, int] = {}
     read: set[str] = set()
     strings: dict[str, int] = {}
-    stack = [same.code]
+    stack: list[CodeType] = [same.item]
     while stack:
         code = stack.pop()
         stack += [item for item in code.co_consts if isinstance(item, CodeType)]
