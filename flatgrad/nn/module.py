@@ -17,16 +17,16 @@ from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import Value
 from .storage import Array, read_arrays, write_arrays
 
-#: Of the entries that do not fit, an error message names so many.
+#: An error message names at most this many of the entries that do not fit.
 _NAMED_IN_ERRORS = 5
 
 
 class Module(Counted):
-    """The base of models.
+    """The base class of models.
 
-    A subclass needs nothing but its attributes: the leaves (`Value`s that no operation made) among them, also inside
-    lists, tuples, dicts, object arrays and other modules, are its parameters, in the order in which the attributes
-    were set. It may define `parameters()` itself, as micrograd's modules do; then that is what counts.
+    A subclass needs only attributes. Its parameters are the leaves (`Value`s that are not results of operations) among
+    them, also inside lists, tuples, dicts, object arrays and other modules, in the order in which the attributes were
+    set. A subclass may define `parameters()` itself, as micrograd's modules do.
 
     A Module among the arguments of a compiled function is part of the structure, by identity.
 
@@ -93,8 +93,7 @@ class Module(Counted):
 
         Args:
             state: what `state_dict()` returned; arrays, nested lists or single numbers by name.
-            strict: whether every entry of the model must be in the state and the other way round. A wrong shape is an
-                error in any case.
+            strict: whether the model and the state must have the same entries. A wrong shape is always an error.
 
         Raises:
             InputError: for missing, unknown and misshapen entries, all of which it names, and for entries that are not
@@ -137,8 +136,7 @@ class Module(Counted):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the numbers of all parameters to a file, `.npz` or `.safetensors` by its suffix.
 
-        The file is complete or not there: it is written beside the old one and then takes its place. The same numbers
-        give the same bytes.
+        The file is written atomically. The same numbers give the same bytes.
 
         Args:
             path: the file; its folder must exist.
@@ -168,9 +166,9 @@ class Module(Counted):
 
         Raises:
             OptionError: for another suffix.
-            FileFormatError: where the file is damaged, cut short, or something else.
-            InputError: where the file is fine but belongs to another model.
-            OSError: where the file cannot be read.
+            FileFormatError: if the file is damaged, cut short, or of another format.
+            InputError: if the file belongs to another model.
+            OSError: if the file cannot be read.
         """
         arrays = read_arrays(path)
         try:

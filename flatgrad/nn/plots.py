@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Okabe and Ito's colours, which people with any colour vision tell apart, and with each a shape for the points.
+#: Okabe and Ito's colours, which are distinct for people with any colour vision, and the markers that go with them.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#6A51A3")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-#: Without a step of the user's, the grid has so many cells along each axis.
+#: The number of cells along each axis, if the user gives no step.
 _CELLS = 80
-#: A grid of more points is refused: it is a slip in `step`.
+#: The largest number of points of a grid: more are a mistake in `step`.
 _LIMIT = 4_000_000
 #: Losses that span more than this factor are drawn on a logarithmic axis.
 _LOGARITHMIC_FROM = 30.0
@@ -51,8 +51,8 @@ def plot_decision_boundary(
         y: the class of each point: n numbers or strings. In order, the different ones are the model's classes; where
             all are among -1 and 1, among 0 and 1, or among 0, ..., k - 1 for k scores, these are the classes.
         ax: where to draw; by default a new figure of `matplotlib.pyplot`.
-        step: the width of the grid's cells, in the units of X, or one per axis (the notebook's is 0.25); by default an
-            80th of the range that is drawn.
+        step: the width of the grid's cells in the units of X, or one width per axis (0.25 in the notebook); by default
+            an 80th of the range of the axis.
         threshold: where one score changes class: 0 for a logit or a margin, 0.5 for a probability.
         feature_names: the axes' labels.
         class_names: what the legend calls the classes, in their order; by default their values in y.
@@ -260,7 +260,7 @@ def _scores(model: Callable[[list[float]], Any], xs: Array, ys: Array) -> Array:
     except ProgramError:  # a bug of ours
         raise
     except Exception:
-        # It branches on numbers or leads through other libraries. Called as it is it works, or raises what is wrong.
+        # It branches on numbers or calls other libraries. Without compiling it works, or raises its own error.
         evaluate = model
     rows = [_floats_of(evaluate(point)) for point in points]
     if len(set(map(len, rows))) != 1:

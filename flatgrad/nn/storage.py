@@ -1,6 +1,6 @@
-"""Arrays in files, as `.npz` or `.safetensors`: no pickle, never half a file, never half an answer.
+"""Arrays in files, `.npz` or `.safetensors`, without pickle. A file is written and read as a whole, or not at all.
 
-Both formats are written here to the byte: the same arrays give the same file, on every machine and on every day.
+The same arrays give the same bytes, on every machine and at any time.
 
 Sources: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html and
 https://github.com/huggingface/safetensors#format.

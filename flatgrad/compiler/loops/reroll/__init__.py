@@ -1,9 +1,9 @@
-"""Re-rolling: finding the loops of a scalar program again.
+"""Re-rolling: recognising the loops of a scalar program.
 
 `Program --chains--> folds --classes--> packs --fuse--> loops --layout--> ArrayProgram`, in time linear in the number of
-equations. The method: fold chains first (ordinary grouping would shred a sum of k terms into k groups); put scalars of
-equal shape together, bottom up; compute what only one loop reads inside it; and factor the addresses that each loop
-reads into strides. Lanes are independent and keep their own order of operations, so the bits stay what they were.
+equations. The method: fold chains first (ordinary grouping would split a sum of k terms into k groups); put scalars of
+equal shape together, bottom up; put a loop that only one other loop reads into that one; and factor the addresses that
+each loop reads into strides. Lanes are independent and keep their order of operations, so the bits are the same.
 """
 
 from __future__ import annotations

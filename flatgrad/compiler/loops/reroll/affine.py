@@ -9,7 +9,7 @@ import numpy as np
 
 from ..grammar import Addresses
 
-#: A vector is cut into at most so many strided pieces, each of at least about so many lanes on average.
+#: The largest number of strided pieces of a vector, and their smallest number of lanes on average.
 _PIECES, _PIECE = 4, 4
 
 
@@ -31,8 +31,8 @@ class Piece(NamedTuple):
 def factor(vectors: Sequence[Addresses]) -> Shape | None:
     """The shape in which all vectors are strided, or None if there is none.
 
-    From the inside: where does a vector leave the stride that it begins with? The greatest common divisor of these
-    places is the innermost extent; the same is then done for the heads of these runs.
+    The method begins at the innermost dimension. A vector leaves its first stride at certain positions; their greatest
+    common divisor is the innermost extent. The same follows for the heads of these runs.
 
     >>> factor([np.array([0, 1, 5, 6, 10, 11]), np.array([3, 2, 3, 2, 3, 2])])
     Shape(extents=(3, 2), strides=[(5, 1), (0, -1)])

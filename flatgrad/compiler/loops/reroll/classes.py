@@ -2,8 +2,8 @@
 
 A node is an equation outside of all chains, or a chain. Its class is its primitive with the classes of its operands;
 that of a fold is the sequence of its terms' classes with repeats collapsed, so that sums of different lengths can share
-one. Leaves are classified by the argument that they belong to; all constants are one class, so that `x**2` and `x**3`
-share theirs. An operand's class is a proper part of its user's: a pack never depends on itself.
+one. The class of an input is its argument; all constants are one class, so that `x**2` and `x**3` share theirs. The
+class of an operand is a proper part of that of its user, so a pack never depends on itself.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Classes(NamedTuple):
         variant_of: per node, the index of its variant.
         variants: the variants.
         shapes: per node, its class.
-        heights: per node, 1 more than the greatest height among its operands; that of leaves is 0.
+        heights: per node, 1 more than the greatest height among its operands; inputs and constants have 0.
     """
 
     nodes: Indices
@@ -80,7 +80,7 @@ def classify(program: Program, chains: Chains) -> Classes:
         v7 is of class 5
     """
     inputs = program.inputs
-    class_of, height_of = _leaves(program)
+    class_of, height_of = _classes_of_inputs(program)
     variants: list[Variant] = []
     variant_by_operands: dict[tuple[int, ...], int] = {}  # by the operands' classes as they stand
     class_by_operands: dict[tuple[int, ...], int] = {}  # by the same in canonical order
@@ -125,8 +125,8 @@ def classify(program: Program, chains: Chains) -> Classes:
     return Classes(nodes, index, variants, shape, np.array(height_of)[shape])
 
 
-def _leaves(program: Program) -> tuple[list[int], list[int]]:
-    """The class of each operand, where only those of inputs and constants are right yet; and the heights of classes.
+def _classes_of_inputs(program: Program) -> tuple[list[int], list[int]]:
+    """The class of each operand, 0 for results of equations, which come later; and the heights of classes.
 
     The list has a slot per variable, then one that stands for no operand, then one per constant, from the end.
     """

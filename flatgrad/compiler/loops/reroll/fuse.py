@@ -1,7 +1,7 @@
 """Fusion: a pack that only one loop reads is computed inside it.
 
-A loop is what will become a statement: its nodes read vectors of addresses (one per lane; in a fold's segment a matrix,
-a row per lane), apply primitives, and fold.
+A loop becomes a statement. Its nodes read vectors of addresses (one per lane; in a fold's segment a matrix, a row per
+lane), apply primitives, and fold.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...program.program import Program
 from ..grammar import Addresses, Apply
 from .packs import Pack
 
-#: A loop grows to at most so many nodes.
+#: The largest number of nodes of a loop.
 _NODES = 48
 
 
@@ -38,15 +38,15 @@ class Folding:
 
 @dataclass
 class Loop:
-    """What will become a statement.
+    """A statement in the making.
 
     Attributes:
         base: the address of its first lane.
         lanes: how many there are.
-        nodes: what it does; the last node is the result.
+        nodes: its body; the last node is the result.
         primitive: of the result.
         equations: the equation that each lane comes from.
-        order: what decides on when it runs.
+        order: when it runs: stage, then height.
         addresses: the address of each lane.
     """
 
@@ -97,7 +97,7 @@ def loops_of(packs: Sequence[Pack]) -> list[Loop]:
 
 
 def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], inputs: int) -> list[Loop]:
-    """Leave out loops that nobody reads, and put those that one other loop reads into it.
+    """Leave out loops that nothing reads, and put those that one other loop reads into it.
 
     Args:
         loops: in an order in which they can run.
@@ -140,7 +140,7 @@ def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], inputs: int) -> li
 def arrange_loops(loops: Sequence[Loop], program: Program, size: int) -> list[Loop]:
     """The loops in an order in which they can run: by stage, then as a reader expects them.
 
-    First what computes the value, then its gradient, then the update; inside these by height.
+    The value comes first, then its gradient, then the update; inside these the order is by height.
     """
     owner = np.full(size, -1, dtype=np.int64)
     for k, loop in enumerate(loops):
@@ -170,14 +170,14 @@ def arrange_loops(loops: Sequence[Loop], program: Program, size: int) -> list[Lo
 
 
 def part_of(program: Program, equation: int) -> str:
-    """What an equation belongs to: "value", "gradient" or "update"."""
+    """The part that an equation belongs to: "value", "gradient" or "update"."""
     if equation < program.primal:
         return "value"
     return "update" if 0 <= program.update <= equation else "gradient"
 
 
 def _rejoined(loops: Sequence[Loop]) -> list[Loop]:
-    """Put loops together that do the same at the same time: parts of one pack that were not fused after all.
+    """Put together loops with the same body and order: parts of one pack that were not fused.
 
     They have the same stage and height, hence none of them depends on another.
     """
@@ -188,7 +188,7 @@ def _rejoined(loops: Sequence[Loop]) -> list[Loop]:
 
 
 def _form(nodes: Nodes) -> tuple[Any, ...]:
-    """What nodes do, whatever they read."""
+    """The nodes without the addresses that they read."""
     form: list[Any] = []
     for node in nodes:
         if isinstance(node, np.ndarray):
@@ -273,7 +273,7 @@ class _Fusion:
                     self.readers[base] -= 1
 
     def absorb(self, loop: Loop) -> None:
-        """Put into a loop what only it reads. All that it reads has absorbed what it can."""
+        """Put into a loop the loops that only it reads. These have already absorbed what they can."""
         for nodes in list(loop.bodies()):
             inside = nodes is not loop.nodes
             position = 0
@@ -286,7 +286,7 @@ class _Fusion:
                     position = first
 
     def _only_read_here(self, nodes: Nodes, position: int, inside: bool) -> int | None:
-        """Where the producer of a vector can be put: nobody else reads it, and it is computed as often as it is read.
+        """Where the producer of a vector can be put, if nothing else reads it and each lane is read once.
 
         That is the first node that reads the vector, if several do.
         """

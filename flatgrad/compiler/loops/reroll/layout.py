@@ -26,9 +26,9 @@ from .packs import Packed, Scalars
 #: Per vector its strides along the lanes, by identity; None for a gather.
 Strides = dict[int, tuple[int, ...] | None]
 
-#: Until all sizes are known, addresses of truth values among the constants, and of results, count from here.
+#: Preliminary addresses of truth values among the constants, and of results, count from here.
 _TRUTHS, _RESULTS = 1 << 40, 1 << 41
-#: Blocks of at most so many equations are simplified one by one, as flat Python is.
+#: Blocks of at most this many equations go through the passes, as flat Python does.
 _SIMPLIFIED = 10_000
 
 
@@ -274,7 +274,7 @@ class _Layout:
     # --- the end --------------------------------------------------------------------------------------------------
 
     def _finished(self, outputs: Addresses) -> ArrayProgram:
-        """Everything with final addresses: constants behind the inputs, truth values behind those, then results."""
+        """The program with final addresses: inputs, then constants, truth values, and results."""
         truths = self.inputs + len(self.constants)
         results = truths + len(self.truths)
 
@@ -307,7 +307,7 @@ class _Layout:
         )  # fmt: skip
 
     def _name(self, statements: Sequence[Statement | Block], results: int) -> None:
-        """Name the results: `v1`, `v2`, ..., and `x_bar` where they are the adjoint of what is called x."""
+        """Name the results: `v1`, `v2`, ..., and `x_bar` for the adjoint of `x`."""
         program, address = self.program, self.packed.address
         groups = [group.name for group in program.input_groups for _ in range(group.size)]
         bases = [fixed(statement.base) for statement in statements]
@@ -328,12 +328,12 @@ class _Layout:
 
 
 def _domain(address: int) -> int:
-    """What an address that is not final yet counts from: inputs and numbers, truth values, or results."""
+    """The range of a preliminary address: 0 for inputs and numbers, 1 for truth values, 2 for results."""
     return (address >= _TRUTHS) + (address >= _RESULTS)
 
 
 def _heads(nodes: list[Any]) -> list[Addresses]:
-    """The vectors whose strides along the lanes are to be found."""
+    """The vectors that need strides along the lanes."""
     heads: list[Addresses] = []
     for node in nodes:
         if isinstance(node, tuple) and not isinstance(node, Apply):

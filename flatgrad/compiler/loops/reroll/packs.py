@@ -1,8 +1,8 @@
 """Packs: the nodes of one class, put together as lanes, with the addresses that they read.
 
 Here each operand of a pack is a vector of addresses, one per lane (of a fold: a matrix, one row per lane); addresses
-are handed out in the order of creation. Identical lanes become one, and what a pack shows to be superfluous
-(`x * 1`, ...) is left out: at this level a simplification rewrites thousands of equations at once.
+are numbered in the order of creation. Identical lanes become one, and superfluous packs (`x * 1`, ...) are left out: a
+simplification of a pack rewrites thousands of equations at once.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ..grammar import Addresses
 from .chains import FOLDED, Chains
 from .classes import Classes
 
-#: A class of fewer lanes is not worth a statement, unless its folds have this many terms; nor is a group.
+#: A class (or group) of fewer lanes is not worth a statement, unless its folds have this many terms.
 LANES, TERMS = 4, 16
-#: Among folds of one pack, the shorter ones are filled up, to at most so many times the terms that there are.
+#: Among folds of one pack, the shorter ones are padded, to at most this many times the number of terms.
 _PADDING = 4
 #: Multipliers that make one number out of a row of addresses, to find equal rows.
 _MIXER = np.random.default_rng(1).integers(1 << 62, size=64, dtype=np.int64) | 1
-#: Constants that every program has at this level: those that fill up folds, and 1.
+#: Constants that every program has at this level: the identities with which folds are padded.
 _CONSTANTS = list(FOLDED.values())
 _EXACT, _FAST = Rewriting(EXACT_RULES), Rewriting(RULES)
 
@@ -47,7 +47,7 @@ class Pack:
         operands: a vector of addresses per operand; for a fold, a matrix of terms per segment.
         fold: whether it is one.
         equations: the equation that each lane comes from.
-        order: what decides on when it runs: stage, then height.
+        order: when it runs: stage, then height.
     """
 
     primitive: Primitive
@@ -86,7 +86,7 @@ class Packed:
         packs: in an order in which they can run.
         scalars: the equations that stay alone, by stage.
         address: of every variable, and then, from the end, of every constant.
-        constants: the program's, and those that fill up shorter folds.
+        constants: the program's, and the identities with which folds are padded.
         size: the number of addresses.
         groups: how many packs there were before superfluous ones were left out.
     """
@@ -100,7 +100,7 @@ class Packed:
 
 
 def pack(program: Program, chains: Chains, classes: Classes, fast: bool = False) -> Packed:
-    """Put the nodes of each class together; what stays alone becomes scalars.
+    """Put the nodes of each class together; the others become scalars.
 
     Example:
         >>> from flatgrad.compiler.loops.reroll.chains import find_chains
@@ -181,10 +181,10 @@ class _Packer:
         return groups, rest[~wide]
 
     def refined(self, groups: Sequence[Indices], alone: Indices) -> list[Indices]:
-        """The groups, with lanes apart that go different ways: those that only one operand of one group reads.
+        """The groups, split where lanes have different readers: lanes that only one operand of one group reads.
 
-        Equal shape is not equal purpose: the products of a layer and those of a penalty may look alike. Taken apart,
-        each can be computed inside its reader. Readers come first, from the outputs down.
+        The products of a layer and those of a penalty may have the same shape. In groups of their own, each can be
+        computed inside its reader. Readers come first, from the outputs down.
         """
         chains, classes = self.chains, self.classes
         shared = -1  # read in several places, or from outside
@@ -229,7 +229,7 @@ class _Packer:
         """When everything runs: `(stage, height, members)`, where scalars are a list.
 
         In each stage the scalars come first, in the order of the program, then the packs, by height. A scalar that
-        needs a pack is of a later stage; thus there are few blocks.
+        reads a pack belongs to a later stage, so that there are few blocks.
         """
         chains, classes, inputs = self.chains, self.classes, self.inputs
         pending: list[tuple[int, int, Any]] = [(int(classes.heights[members[0]]), 1, members) for members in groups]
@@ -291,7 +291,7 @@ class _Packer:
         total = runs.sum(axis=1)
         lengths = runs.max(axis=0)
         if len(equations) * lengths.sum() > _PADDING * total.sum() + 1024:
-            # Too different in length: those more than half as long as the longest, and the others.
+            # Too different in length: split into those more than half as long as the longest, and the others.
             longer = total * 2 > total.max()
             if longer.all():  # not in their lengths, but in where their runs end: all terms are one run
                 self._add_fold(equations, swapped, total[:, None], order)
@@ -307,8 +307,8 @@ class _Packer:
             is_term = np.arange(length) < runs[:, k : k + 1]
             terms = self.address[chains.terms[np.where(is_term, starts[:, None] + exchanged, 0)]]
             segments.append(np.where(is_term, terms, self._address_of(FOLDED[primitive])))
-        leaves = all(int(segment.max()) < self.inputs + len(self.constants) for segment in segments)
-        if lengths.sum() == 2 and (len(segments) == 2 or leaves):
+        of_inputs = all(int(segment.max()) < self.inputs + len(self.constants) for segment in segments)
+        if lengths.sum() == 2 and (len(segments) == 2 or of_inputs):
             columns = [column for segment in segments for column in segment.T]
             self._add(equations, primitive, columns, False, order)
         else:
@@ -349,7 +349,7 @@ class _Packer:
         read = np.unique(read[(read >= 0) & (read < len(self.is_partial))])
         return Scalars(stage, nodes, equations, read[~self.is_partial[read]], base)
 
-    # --- what rules see: an operand is a vector of addresses, one per lane --------------------------------------------
+    # --- the interface for rules: an operand is a vector of addresses, one per lane -----------------------------------
 
     def _address_of(self, number: float | bool) -> int:
         """The address of a constant that every program has; -1 for any other."""
@@ -384,7 +384,7 @@ class _Packer:
         return bool((a == b).all())
 
     def insert(self, primitive: Primitive, *operands: Addresses) -> None:
-        """There are no further packs on the way to a result."""
+        """Rules may not insert packs."""
 
 
 def _distinct(operands: list[Addresses]) -> tuple[Indices | None, Indices]:
