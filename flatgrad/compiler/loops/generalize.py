@@ -1,15 +1,16 @@
 """Array programs for every extent: from the programs at two extents to one whose extent is bound at the call.
 
 A function of a batch (or of a sequence) gives, for each number of rows, another scalar program. Re-rolled, the programs
-differ in sizes only. Two of them determine the line on which each size lies (anti-unification; Plotkin, 1970); the
-result is the program for all extents, if a third one agrees, which the caller should check.
+differ in sizes only. Two of them determine the line on which each size lies (anti-unification; Plotkin, 1970). The
+result is the program for all extents if a third program agrees, which the caller should check.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from ..program.program import Group, Program, default_names, grouped
 from .array_program import ArrayProgram
 from .extents import Extent, Linear, Size, bound, through
-from .grammar import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement, addresses
+from .grammar import Addresses, Apply, Block, Fold, Read, Segment, Statement, addresses
 from .reroll.affine import factor
 
 
@@ -64,9 +65,10 @@ class OpenArrayProgram:
             [Group(name, bound(count, size), scalar) for name, count, scalar in groups]
             for groups in (self.input_groups, self.output_groups)
         )
-        statements = [_map(statement, lambda number: bound(number, size)) for statement in self.statements]
+        at_size = partial(bound, extent=size)
+        statements = [_map(at_size, statement) for statement in self.statements]
         parts = [
-            addresses(_map(read, lambda number: bound(number, size)), [bound(extent, size) for extent in extents])
+            addresses(_map(at_size, read), list(map(at_size, extents)))
             for pieces in self.outputs
             for read, extents in pieces
         ]
@@ -100,13 +102,13 @@ def generalize(a: ArrayProgram, at_a: int, b: ArrayProgram, at_b: int, name: str
         return line
 
     try:
-        statements = [_unified(x, y, size) for x, y in zip(a.statements, b.statements, strict=True)]
+        statements = [_map(size, x, y) for x, y in zip(a.statements, b.statements, strict=True)]
         inputs = _groups(a.input_groups, b.input_groups, size)
         results = _groups(a.output_groups, b.output_groups, size)
         outputs = [
             [
-                (_unified(x, y, size), tuple(map(size, ours, theirs)))
-                for (x, ours), (y, theirs) in zip(first, second, strict=True)
+                (_map(size, x, y), tuple(map(size, extents, others)))
+                for (x, extents), (y, others) in zip(first, second, strict=True)
             ]
             for first, second in zip(_pieces(a), _pieces(b), strict=True)
         ]
@@ -140,66 +142,54 @@ def _pieces(program: ArrayProgram) -> list[list[tuple[Read, tuple[int, ...]]]]:
     return result
 
 
-def _unified(a: Any, b: Any, size: Any) -> Any:
-    """What two statements or nodes have in common, with sizes that may depend on the extent."""
-    if type(a) is not type(b):
-        raise _DifferentError
-    if isinstance(a, Read):
-        if a.table is not None or b.table is not None:
-            if a.table is None or b.table is None or not np.array_equal(a.table, b.table):
-                raise _DifferentError
-            return a
-        return Read(size(a.base, b.base), tuple(size(x, y) for x, y in zip(a.strides, b.strides, strict=True)))
-    if isinstance(a, Apply):
-        if a != b:
+def _map(function: Callable[..., Size], *nodes: Any) -> Any:
+    """One statement or node for several that differ in sizes only; its sizes are `function` of theirs.
+
+    Raises:
+        _DifferentError: if they differ in more than sizes.
+    """
+    first = nodes[0]
+
+    def require(condition: bool) -> None:
+        if not condition:
             raise _DifferentError
-        return a
-    if isinstance(a, Fold):
-        if a.primitive is not b.primitive:
-            raise _DifferentError
-        return Fold(a.primitive, tuple(_unified(x, y, size) for x, y in zip(a.segments, b.segments, strict=True)))
-    if isinstance(a, Segment):
-        extents = tuple(size(x, y) for x, y in zip(a.extents, b.extents, strict=True))
-        return Segment(extents, tuple(_unified(x, y, size) for x, y in zip(a.body, b.body, strict=True)))
-    if isinstance(a, Block):
-        if _columns(a.program) != _columns(b.program):
-            raise _DifferentError
-        reads = [size(x, y) for x, y in zip(a.reads.tolist(), b.reads.tolist(), strict=True)]
-        return Block(a.program, reads, size(a.base, b.base))  # type: ignore[arg-type]
-    if (a.name, a.kind, a.part) != (b.name, b.kind, b.part):
-        raise _DifferentError
-    return Statement(
-        a.name,
-        tuple(size(x, y) for x, y in zip(a.shape, b.shape, strict=True)),
-        tuple(_unified(x, y, size) for x, y in zip(a.body, b.body, strict=True)),
-        size(a.base, b.base),
-        a.kind,
-        a.location,
-        a.part,
-    )
+
+    def sizes(name: str) -> tuple[Size, ...]:
+        return tuple(function(*numbers) for numbers in zip(*(getattr(node, name) for node in nodes), strict=True))
+
+    def inner(name: str) -> tuple[Any, ...]:
+        return tuple(_map(function, *parts) for parts in zip(*(getattr(node, name) for node in nodes), strict=True))
+
+    def base() -> Any:
+        return function(*(node.base for node in nodes))
+
+    require(all(type(node) is type(first) for node in nodes))
+    if isinstance(first, Read):
+        if all(node.table is None for node in nodes):
+            return Read(base(), sizes("strides"))
+        require(all(np.array_equal(first.table, node.table) for node in nodes))  # type: ignore[arg-type]
+        return first
+    if isinstance(first, Apply):
+        require(all(node == first for node in nodes))
+        return first
+    if isinstance(first, Fold):
+        require(all(node.primitive is first.primitive for node in nodes))
+        return Fold(first.primitive, inner("segments"))
+    if isinstance(first, Segment):
+        return Segment(sizes("extents"), inner("body"))
+    if isinstance(first, Block):
+        require(all(_columns(node.program) == _columns(first.program) for node in nodes))
+        reads: Any = sizes("reads")
+        if not any(isinstance(number, Linear) for number in reads):
+            reads = np.array(reads, dtype=np.int64)
+        return Block(first.program, reads, base())
+    require(all((node.name, node.kind, node.part) == (first.name, first.kind, first.part) for node in nodes))
+    return replace(first, shape=sizes("shape"), body=inner("body"), base=base())
 
 
 def _columns(program: Program) -> tuple[Any, ...]:
     """What a block computes, whatever its variables are called."""
     return program.opcodes, program.operands, program.constants, program.outputs
-
-
-def _map(node: Any, number: Any) -> Any:
-    """A statement or node with each size replaced by `number(size)`."""
-    if isinstance(node, Read):
-        return node if node.table is not None else Read(number(node.base), tuple(map(number, node.strides)))
-    if isinstance(node, Fold):
-        return Fold(node.primitive, tuple(_map(segment, number) for segment in node.segments))
-    if isinstance(node, Segment):
-        return Segment(tuple(map(number, node.extents)), tuple(_map(inner, number) for inner in node.body))
-    if isinstance(node, Block):
-        return Block(node.program, np.array(list(map(number, node.reads)), dtype=np.int64), number(node.base))
-    if isinstance(node, Statement):
-        body: tuple[Node, ...] = tuple(_map(inner, number) for inner in node.body)
-        return Statement(
-            node.name, tuple(map(number, node.shape)), body, number(node.base), node.kind, node.location, node.part
-        )
-    return node
 
 
 def _text(size: Size, name: str) -> str:
