@@ -72,12 +72,12 @@ def adjoint(
     builder.take(program, range(len(program)), variables.__getitem__)
     builder.program.update = -1
     # Where each operand is in the joint program: variables from the front, and constants, ~k, from the end.
-    moved = [*variables.tolist(), *[constant(number) for number in reversed(program.constants)]]
-    bars: list[Any] = [None] * len(moved)  # per variable the operand that holds what it has received so far
+    joint = [*variables.tolist(), *[constant(number) for number in reversed(program.constants)]]
+    bars: list[Any] = [None] * len(joint)  # per variable the operand that holds what it has received so far
     for k, output in enumerate(outputs):
         if output >= 0:
             seed, bar = inputs + k if seeded else constant(1.0), bars[output]
-            bars[output] = seed if bar is None else append(add.opcode, (bar, seed), -1, moved[output])
+            bars[output] = seed if bar is None else append(add.opcode, (bar, seed), -1, joint[output])
 
     active = active_variables(program, wrt)
     opcodes, sites = program.opcodes.tolist(), program.sites.tolist()
@@ -86,7 +86,7 @@ def adjoint(
     rules: list[list[Template | None]] = [[None] * primitive.arity for primitive in TABLE]
     deciders = [primitive.decided_by for primitive in TABLE]
     decided_rules: dict[tuple[int, int, float | None], Template] = {}
-    for index in reversed(gradient_order(program, outputs, active)):
+    for index in reversed(equation_order(program, outputs, active)):
         opcode, site, gradient = opcodes[index], sites[index], bars[inputs + index]
         arguments = operands[starts[index] : starts[index + 1]]
         slots: list[int] = []
@@ -109,14 +109,14 @@ def adjoint(
             contribution = gradient
             if equations or result != GRADIENT:
                 if not slots:
-                    slots = [gradient, moved[inputs + index], *[moved[argument] for argument in arguments]]
+                    slots = [gradient, joint[inputs + index], *[joint[argument] for argument in arguments]]
                 filled = slots.copy()
                 for row, refs in equations:
                     filled.append(append(row, [filled[ref] if ref >= 0 else ref for ref in refs], site))
                 contribution = filled[result] if result >= 0 else result
             bar = bars[operand]
             bars[operand] = (
-                contribution if bar is None else append(add.opcode, (bar, contribution), site, moved[operand])
+                contribution if bar is None else append(add.opcode, (bar, contribution), site, joint[operand])
             )
 
     gradients = []
@@ -127,7 +127,7 @@ def adjoint(
     if gradient_groups is None:
         gradient_groups = [Group(f"{names[variable]}_bar", 1, True) for variable in wrt]
     return builder.finish(
-        [*(moved[output] for output in program.outputs), *gradients],
+        [*(joint[output] for output in program.outputs), *gradients],
         [*program.output_groups, *gradient_groups],
         primal=len(program),
     )
@@ -172,7 +172,7 @@ def replay(
         if output >= 0:
             bars[output] += seed
     active = active_variables(program, wrt)
-    for index in reversed(gradient_order(program, outputs, active)):
+    for index in reversed(equation_order(program, outputs, active)):
         equation = program.equation(index)
         arguments = [numbers[o] if o >= 0 else program.constants[~o] for o in equation.operands]
         for k in equation.primitive.differentiable:
@@ -205,7 +205,7 @@ def active_variables(program: Program, wrt: Sequence[int]) -> bytearray:
     return active
 
 
-def gradient_order(program: Program, outputs: Sequence[int], active: bytearray) -> list[int]:
+def equation_order(program: Program, outputs: Sequence[int], active: bytearray) -> list[int]:
     """Equations in depth-first post-order from `outputs` over active operands, in operand order, each once."""
     inputs, starts, operands, opcodes = program.inputs, program.starts, program.operands, program.opcodes
     differentiable = [primitive.differentiable[::-1] for primitive in TABLE]

@@ -24,8 +24,8 @@ Indices = np.ndarray[tuple[int], np.dtype[np.int64]]
 Where = Callable[[Indices], Indices]
 
 
-class Written(NamedTuple):
-    """Equations that a pass has written itself: equation `e` has `operands[starts[e]:starts[e + 1]]`.
+class Columns(NamedTuple):
+    """Columns that a pass writes: equation `e` has `operands[starts[e]:starts[e + 1]]`.
 
     Those `inserted` come from no equation; they have the line of the one on the way to which they were inserted.
     """
@@ -123,7 +123,7 @@ class ProgramBuilder:
         where: Where,
         *,
         sites: Sequence[int] | None = None,
-        written: Written | None = None,
+        columns: Columns | None = None,
         outside: Callable[[int], str] | None = None,
     ) -> Callable[[Any], Indices]:
         """Append equations of another program. This is the only function that copies columns.
@@ -135,7 +135,7 @@ class ProgramBuilder:
             where: where variables of the other program go. The adjoint of a variable that goes to no variable loses its
                 name, unless `outside` names that variable.
             sites: the number here of each location of the other program; by default both have the same locations.
-            written: opcodes and operands of the equations, if they differ from those of the other program.
+            columns: opcodes and operands of the equations, if they differ from those of the other program.
             outside: names variables that go to no variable.
 
         Returns:
@@ -144,7 +144,7 @@ class ProgramBuilder:
         target, first = self.settle(), len(self)
         rows: Any = slice(equations.start, equations.stop) if isinstance(equations, range) else equations
 
-        def moved(operands: Any) -> Indices:
+        def renumber(operands: Any) -> Indices:
             refs = np.asarray(operands, dtype=np.int64)
             constant = refs < 0
             used = np.zeros(len(program.constants), dtype=np.int64)
@@ -156,11 +156,11 @@ class ProgramBuilder:
             result[~constant] = where(refs[~constant])
             return result
 
-        if written is None:
+        if columns is None:
             operands, ends = _operands(program, equations)
-            refs, opcodes = moved(operands), np.asarray(program.opcodes)[rows]
+            refs, opcodes = renumber(operands), np.asarray(program.opcodes)[rows]
         else:
-            opcodes, ends, refs = (np.array(integers) for integers in written[:3])
+            opcodes, ends, refs = (np.array(integers) for integers in columns[:3])
             ends = ends[1:]
         lines = np.asarray(program.sites)[rows]
         if sites is None:
@@ -168,8 +168,8 @@ class ProgramBuilder:
         else:
             lines = np.array([*sites, -1])[lines]
         targets = self._targets(program, np.asarray(program.adjoint_of)[rows], where, outside)
-        if written is not None:
-            targets[written.inserted] = -1
+        if columns is not None:
+            targets[columns.inserted] = -1
         target.starts += column("q", len(target.operands) + ends)
         target.opcodes += column("H", opcodes)
         target.operands += column("q", refs)
@@ -180,7 +180,7 @@ class ProgramBuilder:
             self._primal = first + bisect_left(equations, program.primal)
         if program.update >= 0:
             target.update = first + bisect_left(equations, program.update)
-        return moved
+        return renumber
 
     def _targets(
         self, program: Program, targets: Indices, where: Where, outside: Callable[[int], str] | None
@@ -198,7 +198,7 @@ class ProgramBuilder:
         return result
 
     def rebuild(
-        self, program: Program, equations: Sequence[int] | Indices, where: Where, written: Written | None = None
+        self, program: Program, equations: Sequence[int] | Indices, where: Where, columns: Columns | None = None
     ) -> Program:
         """The other program again, with these equations of it; arguments as for `take`.
 
@@ -213,8 +213,8 @@ class ProgramBuilder:
                 v1 = mul x x
                 return v1
         """
-        moved = self.take(program, equations, where, written=written)
-        return self.finish(moved(program.outputs), program.output_groups)
+        renumber = self.take(program, equations, where, columns=columns)
+        return self.finish(renumber(program.outputs), program.output_groups)
 
     def settle(self) -> Program:
         """The program with everything that has been appended so far."""

@@ -47,8 +47,8 @@ def extract(
     )
     rows = np.arange(equations.start, equations.stop) if isinstance(equations, range) else np.asarray(equations)
     where = renumbering(np.concatenate([inputs, program.inputs + rows]))
-    moved = builder.take(program, equations, where, outside=outside)
-    return builder.finish(moved(outputs), groups[1])
+    renumber = builder.take(program, equations, where, outside=outside)
+    return builder.finish(renumber(outputs), groups[1])
 
 
 def renumbering(variables: Any) -> Where:
@@ -60,8 +60,8 @@ def renumbering(variables: Any) -> Where:
     order = np.append(np.argsort(variables, kind="stable"), -1)
     ordered = np.append(np.sort(variables), np.iinfo(np.int64).max)
 
-    def where(chosen: Indices) -> Indices:
-        positions = np.searchsorted(ordered, chosen)
-        return np.where(ordered[positions] == chosen, order[positions], -1)
+    def where(operands: Indices) -> Indices:
+        positions = np.searchsorted(ordered, operands)
+        return np.where(ordered[positions] == operands, order[positions], -1)
 
     return where

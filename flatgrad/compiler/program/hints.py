@@ -22,8 +22,8 @@ def hint(program: Any, error: Exception, index: int, numbers: Sequence[Any]) -> 
         numbers: of the variables before it.
     """
     if index < program.primal:
-        chosen = _chosen_without(program, [*numbers, None])
-        return not_taken(chosen.location) if chosen is not None else ""
+        selection = _selection_without(program, [*numbers, None])
+        return not_taken(selection.location) if selection is not None else ""
     # An equation of a derivative has the line of what is differentiated.
     site, operands = program.sites[index], set(program.equation(index).operands)
     same_line = [program.equation(k) for k in range(program.primal) if program.sites[k] == site >= 0]
@@ -32,26 +32,26 @@ def hint(program: Any, error: Exception, index: int, numbers: Sequence[Any]) -> 
             [equation.variable, *[o for o in equation.operands if o >= 0]]
         )
         without = [*numbers[: equation.variable], None]
-        if differentiated and (chosen := _chosen_without(program, without)) is not None:
-            return not_taken(chosen.location)
+        if differentiated and (selection := _selection_without(program, without)) is not None:
+            return not_taken(selection.location)
     remedies = sorted({equation.primitive.remedy for equation in same_line if equation.primitive.remedy})
     return f". Remedy: {'; '.join(remedies)}" if remedies and isinstance(error, ZeroDivisionError) else ""
 
 
-def _chosen_without(program: Any, numbers: Sequence[Any]) -> Any:
+def _selection_without(program: Any, numbers: Sequence[Any]) -> Any:
     """The `where` that makes the outputs independent of the last of some numbers, which is None; None if none does.
 
     The program is evaluated from there to the end of its primal part with nothing for that number. If the outputs come
     out all the same, only branches that are not taken use that result.
     """
-    numbers, chosen = list(numbers), None
+    numbers, selection = list(numbers), None
     for equation in map(program.equation, range(len(numbers) - program.inputs, program.primal)):
         arguments = [numbers[o] if o >= 0 else program.constants[~o] for o in equation.operands]
         result = None
         if equation.primitive is where and arguments[0] is not None:
             result = arguments[1] if arguments[0] else arguments[2]
             if result is not None and None in arguments:
-                chosen = chosen or equation
+                selection = selection or equation
         elif None not in arguments:
             with suppress(*ARITHMETIC_ERRORS):
                 result = equation.primitive.evaluate(*arguments)
@@ -63,4 +63,4 @@ def _chosen_without(program: Any, numbers: Sequence[Any]) -> Any:
         for operand in operands
         if 0 <= operand < len(numbers)
     ]
-    return chosen if outputs and all(numbers[operand] is not None for operand in outputs) else None
+    return selection if outputs and all(numbers[operand] is not None for operand in outputs) else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .builder import ProgramBuilder, Written
+from .builder import Columns, ProgramBuilder
 from .program import Program
 
 
@@ -80,5 +80,5 @@ class Rewriter:
     def finish(self) -> Program:
         """The rewritten program."""
         where = np.array(self._renamed, dtype=np.int64).__getitem__
-        written = Written(self.opcodes, self.starts, self.operands, self._inserted)
-        return self._builder.rebuild(self.program, self._sources, where, written)
+        columns = Columns(self.opcodes, self.starts, self.operands, self._inserted)
+        return self._builder.rebuild(self.program, self._sources, where, columns)

@@ -192,9 +192,9 @@ class Trace:
             for site in self._sites
         ]
         builder = ProgramBuilder(traced.name, groups, names)
-        moved = builder.take(traced, range(len(traced)), where, sites=sites)
+        renumber = builder.take(traced, range(len(traced)), where, sites=sites)
         builder.program.locations = list(lines)
-        return builder.finish(moved(traced.outputs), traced.output_groups)
+        return builder.finish(renumber(traced.outputs), traced.output_groups)
 
 
 def _label(value: Value) -> str:
