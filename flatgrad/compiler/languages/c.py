@@ -41,6 +41,7 @@ from ..program.spelling import (
     called,
     indented,
     index,
+    operands_of,
     safe_comment,
     text_of,
     variable,
@@ -233,8 +234,7 @@ def _pointers(used: Iterable[Primitive]) -> list[str]:
 
 def _helper(primitive: Primitive) -> str:
     """A function that computes a primitive."""
-    numbers = ["x"] if primitive.operand_kinds.count("f") == 1 else ["a", "b", "c"]
-    operands = [variable(numbers.pop(0) if kind == "f" else "condition", kind) for kind in primitive.operand_kinds]
+    operands = operands_of(primitive)
     arguments = [f"{_TYPES[operand.kind]} {operand.text}" for operand in operands]
     expression, result = c_spelling(primitive).text(operands), _TYPES[primitive.result]
     lines = [f"    return {expression};"]

@@ -80,12 +80,10 @@ def emit_arrays(functions: Sequence[ArrayFunction], header: Sequence[str], *, fa
         sections += writer.sections()
         data.update(writer.data)
         workspaces.append(8 * writer.arenas["f"].peak + writer.arenas["b"].peak)
-    head = "".join(safe_comment(f"# {line}") + "\n" for line in header) + "\n"
-    head += "".join(f"{line}\n\n" for line in preamble.imports())
-    head += f"import numpy as np\n\n{idle_workspaces([function.name for function in functions])}"
-    return Emitted(
-        [head, *(f"\n\n{section}" for section in (_VIEW, *preamble.functions(), *sections))], data, workspaces
-    )
+    idle = idle_workspaces([function.name for function in functions])
+    head = f"{preamble.head(header)}\nimport numpy as np\n\n{idle}"
+    sections = [head, *(f"\n\n{section}" for section in (_VIEW, *preamble.functions(), *sections))]
+    return Emitted(sections, data, workspaces)
 
 
 class _Writer:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from ...runtime.primitives import Primitive
 from ..loops.array_program import ArrayProgram
 from ..program.program import Group, Program, grouped
-from ..program.spelling import WIDTH, Spelling, Text, filled, indented, python_number, wrapped
+from ..program.spelling import WIDTH, Spelling, Text, filled, indented, python_number, safe_comment, wrapped
 from .spellings import python_spelling
 
 #: Up to so many numbers of a list are named one by one.
@@ -44,9 +44,10 @@ class Preamble:
             self._names.add("nan" if number != number else "inf")
         return python_number(number)
 
-    def imports(self) -> list[str]:
-        """The line that imports what is needed from `math`, if anything is."""
-        return [f"from math import {', '.join(sorted(self._names))}"] if self._names else []
+    def head(self, header: Sequence[str]) -> str:
+        """The beginning of a module: what it is, and what it imports from `math`."""
+        comments = "".join(safe_comment(f"# {line}") + "\n" for line in header)
+        return comments + (f"\nfrom math import {', '.join(sorted(self._names))}\n" if self._names else "")
 
     def functions(self) -> list[str]:
         """The source of the scalar functions."""

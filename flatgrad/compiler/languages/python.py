@@ -224,6 +224,4 @@ def emit_module(functions: Sequence[Function], header: Sequence[str]) -> list[st
     """The sections of a module, to be joined as they are: a header that says what it is, then the functions."""
     preamble = Preamble()
     sections = [section for program, name, doc in functions for section in emit_function(program, name, preamble, doc)]
-    head = "".join(safe_comment(f"# {line}") + "\n" for line in header)
-    head += "".join(f"\n{line}\n" for line in preamble.imports())
-    return [head, *(f"\n\n{section}" for section in (*preamble.functions(), *sections))]
+    return [preamble.head(header), *(f"\n\n{section}" for section in (*preamble.functions(), *sections))]

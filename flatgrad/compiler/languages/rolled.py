@@ -28,6 +28,7 @@ from ..program.spelling import (
     indented,
     index,
     joined,
+    operands_of,
     safe_comment,
     text_of,
     variable,
@@ -69,24 +70,9 @@ def fold(function, terms):
         result = function(result, term)
     return result
 ''',
-    "both": '''\
-def both(a, b):
-    """Both conditions; unlike with `and`, both have been computed."""
-    return a and b
-''',
-    "either": '''\
-def either(a, b):
-    """Either condition; unlike with `or`, both have been computed."""
-    return a or b
-''',
-    "where": '''\
-def where(condition, a, b):
-    """a or b; unlike with `if`, both have been computed."""
-    return a if condition else b
-''',
 }
-#: Primitives whose operands must all be computed, and the functions that stand for them.
-_EAGER = {p.where: "where", p.logical_and: "both", p.logical_or: "either"}
+#: Primitives whose operands must all be computed: where one of them can raise, they are functions.
+_EAGER = (p.where, p.logical_and, p.logical_or)
 #: Functions of the prelude that fold, and their operators.
 _FOLDING = {p.add: ("total", "+"), p.mul: ("product", "*")}
 
@@ -106,19 +92,18 @@ def emit_rolled(functions: Sequence[ArrayFunction], header: Sequence[str]) -> li
     if called & {"total", "product"}:
         called.add("fold")
     helpers = [_helper(primitive, preamble) for primitive in TABLE if primitive in called]
-    head = "".join(safe_comment(f"# {line}") + "\n" for line in header)
-    head += "".join(f"\n{line}\n" for line in preamble.imports())
     preludes = [text for function, text in _PRELUDE.items() if function in called]
     body = [*preludes, *preamble.functions(), *helpers, *sections, *data]
-    return [head, *(f"\n\n{section}" for section in body)]
+    return [preamble.head(header), *(f"\n\n{section}" for section in body)]
 
 
 def _helper(primitive: Primitive, preamble: Preamble) -> str:
-    """The function that stands for a primitive whose spelling names an operand twice."""
-    names = ["a", "b", "c"][: primitive.arity]
-    text = preamble.spelling(primitive, [None] * primitive.arity).text(list(map(variable, names)))
-    doc = (primitive.__doc__ or "").partition(";")[0].rstrip(".")
-    return f'def {primitive.name}({", ".join(names)}):\n    """{doc}."""\n    return {text}\n'
+    """The function that stands for a primitive, so that all operands are computed, and once."""
+    operands = operands_of(primitive)
+    text = preamble.spelling(primitive, [None] * primitive.arity).text(operands)
+    doc = (primitive.__doc__ or "").partition(";")[0].partition(". ")[0].rstrip(".")
+    arguments = ", ".join(operand.text for operand in operands)
+    return f'def {primitive.name}({arguments}):\n    """{doc}."""\n    return {text}\n'
 
 
 class _Writer(BodyWriter):
@@ -203,16 +188,11 @@ class _Writer(BodyWriter):
         return self.preamble.number(number)
 
     def applied(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
-        function: str | Primitive | None = None
-        if primitive in _EAGER:
-            if any(operand.raises for operand in operands[1:]):
-                function = _EAGER[primitive]
-        elif named_positions(primitive):
-            function = primitive  # its spelling names an operand twice
-        if function is None:
-            return self.preamble.spelling(primitive, [o.constant for o in operands]).write(primitive, operands)
-        self.called.add(function)
-        return called(function if isinstance(function, str) else function.name, primitive, operands)
+        raises = any(operand.raises for operand in operands[1:])
+        if raises if primitive in _EAGER else named_positions(primitive):
+            self.called.add(primitive)
+            return called(primitive.name, primitive, operands)
+        return self.preamble.spelling(primitive, [o.constant for o in operands]).write(primitive, operands)
 
     def fold(self, fold: Fold, scope: Scope, last: bool) -> Text:
         """`a + b`, `total(x for r in range(n))`, `total([a, *(x for r in range(n)), b])`."""
@@ -221,17 +201,13 @@ class _Writer(BodyWriter):
         function, sign = _FOLDING.get(primitive, ("fold", ""))
         if sign and len(terms) <= _TERMS and not any(loops for _, loops in terms):
             return joined([text for text, _ in terms], sign, ARITHMETIC[primitive].strength)
-        self.called.add(function)
-        first = ""
-        if not sign:
-            self.called.add(_EAGER.get(primitive, primitive))
-            first = f"{_EAGER.get(primitive, primitive.name)}, "
-        parts = [f"{text.text} {loops}" if loops else text.text for text, loops in terms]
-        if len(parts) == 1 and terms[0][1]:
-            return Text(
-                f"{function}({first}({parts[0]}))" if first else f"{function}({parts[0]})", kind=primitive.result
-            )
-        items = [f"*({part})" if loops else part for part, (_, loops) in zip(parts, terms, strict=True)]
+        self.called.update([function] if sign else [function, primitive])
+        first = "" if sign else f"{primitive.name}, "
+        if len(terms) == 1 and terms[0][1]:
+            generator = " ".join((terms[0][0].text, terms[0][1]))
+            text = f"{function}({first}({generator}))" if first else f"{function}({generator})"
+            return Text(text, kind=primitive.result)
+        items = [f"*({text.text} {loops})" if loops else text.text for text, loops in terms]
         return Text(f"{function}({first}[{', '.join(items)}])", kind=primitive.result)
 
     def _terms(self, segment: Segment, scope: Scope) -> tuple[Text, str]:

@@ -81,6 +81,17 @@ def called(function: str, primitive: Primitive, operands: Sequence[Text]) -> Tex
     return Text(f"{function}({', '.join(operand.text for operand in operands)})", ATOM, primitive.result, raises=raises)
 
 
+def operands_of(primitive: Primitive) -> list[Text]:
+    """Names for the operands of a function that stands for a primitive.
+
+    >>> [[operand.text for operand in operands_of(row)] for row in (p.exp, p.add, p.where)]
+    [['x'], ['a', 'b'], ['condition', 'a', 'b']]
+    """
+    kinds = primitive.operand_kinds
+    names = ["x"] if kinds.count("f") == 1 else ["a", "b", "c"]
+    return [variable("condition" if kind == "b" and "f" in kinds else names.pop(0), kind) for kind in kinds]
+
+
 class Spelling:
     """How a primitive is written: a template cut into pieces, and how strongly each operand must bind.
 
