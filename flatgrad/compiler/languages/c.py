@@ -29,7 +29,7 @@ from ..loops.buffers import plan_buffers, span
 from ..loops.extents import fixed
 from ..loops.grammar import Addresses, Block, Fold, Read, Statement, addresses
 from ..loops.reroll.chains import FOLDED
-from ..loops.views import Piece, Repetition, Source, Sources, pieces, repetitions, row_major
+from ..loops.views import Piece, Source, Sources, pieces, repetitions, row_major
 from ..program.names import Names
 from ..program.program import Equation, grouped
 from ..program.spelling import (
@@ -311,10 +311,8 @@ class _Writer(BodyWriter):
         self.name_of: dict[Source, str] = {}
         parameters = (name for name, group in zip(self.parameters, program.input_groups, strict=True) if group.size)
         for source in self.sources.all:
-            if source.kind == "input":
-                self.name_of[source] = next(parameters)
-            else:
-                self.name_of[source] = names.take(self.prefix * (source.kind == "constants") + source.name)
+            prefix = self.prefix if source.kind == "constants" else ""
+            self.name_of[source] = next(parameters) if source.kind == "input" else names.take(prefix + source.name)
         self.scratch = names.take("scratch")
         self.lane_names, self.term_names = tuple(names.free(LANES)), tuple(names.free(TERMS))
         self.temporaries = names.free(f"t{k}" for k in itertools.count(1))
@@ -371,15 +369,15 @@ class _Writer(BodyWriter):
         numeric = np.zeros(len(starts), dtype=bool)
         for region, statement in zip(regions.tolist(), program.statements, strict=True):
             numeric[region] |= isinstance(statement, Block) or statement.kind == "f"
-        held = int(np.count_nonzero(head))
-        offsets = np.where(numeric, plan.offsets, np.array(plan.truth_offsets) + plan.numbers - first) - first + held
+        size = int(np.count_nonzero(head))
+        offsets = np.where(numeric, plan.offsets, np.array(plan.truth_offsets) + plan.numbers - first) - first + size
         places = [np.cumsum(head) - 1]  # of inputs and constants
         for base, region, statement in zip(bases, regions.tolist(), program.statements, strict=True):
             end = base + statement.lanes
             places.append(np.arange(base, end) - starts[region] + offsets[region])
         self.place = np.concatenate(places)
         self.head = np.flatnonzero(head)
-        self.scratch_base = held + plan.numbers - first + plan.truths - first
+        self.scratch_base = size + plan.numbers - first + plan.truths - first
 
     def _work(self, end: int) -> None:
         """Take note that the work array is used, up to a place."""
@@ -511,9 +509,8 @@ class _Writer(BodyWriter):
                 self._assign(f"const {_TYPES[statement.kind]} {self.result.text}", text)
             self.cells[base], self.result = self.result, None
             return
-        self.locals = self.temporaries
-        if statement.shape:
-            self.locals = (local for local in self.names.free(short_names()) if local not in scope.names)
+        short = (local for local in self.names.free(short_names()) if local not in scope.names)
+        self.locals = short if statement.shape else self.temporaries
         target = self.name(source)
         with self._loops(scope):
             text = _of_kind(self.body(statement.body, scope), statement.kind)
@@ -601,14 +598,12 @@ class _Writer(BodyWriter):
             address = block.base + k
             if self.needs[address]:
                 self._assign(f"{self.name(self.sources.of(address))}[{k}]", text)
-            elif (final and address in once) or text.settled:
-                self.cells[address] = text
             else:
-                self.cells[address] = self.named(text)
+                self.cells[address] = text if text.settled or (final and address in once) else self.named(text)
 
     def _large_block(self, block: Block) -> None:
         """A block as functions of bounded size, which hand numbers on in scratch memory."""
-        parts, filled = split(block.program, _PART), block.program.inputs
+        parts, end = split(block.program, _PART), block.program.inputs
         source = self.sources.of(block.base)
         target = self.name(source)
         calls = [f"double *const {self.scratch} = work + {self.scratch_base};", *self._copy(self.scratch, block.reads)]
@@ -620,8 +615,8 @@ class _Writer(BodyWriter):
             self.locals = (f"t{k}" for k in itertools.count(1))
             results = self.straight(part.program, [Text(f"w[{place}]") for place in part.addresses])
             for n, text in enumerate(results):
-                self._assign(f"out[{n}]" if final else f"w[{filled + n}]", text)
-            filled += 0 if final else len(results)
+                self._assign(f"out[{n}]" if final else f"w[{end + n}]", text)
+            end += 0 if final else len(results)
             self.function_body.lines = self.lines
             head = f"static int {function}({'double' if not final else 'const double'} *w{', double *out' * final})\n"
             self.functions.append(head + self.function_body.closed())
@@ -629,7 +624,7 @@ class _Writer(BodyWriter):
         self.notes.last = self.location = None
         self.function_body = outer
         self.function_body.mentions.add("fault")
-        self._work(self.scratch_base + filled)
+        self._work(self.scratch_base + end)
         self.lines = ["{", *indented(calls), "}"]
 
     # --- results ------------------------------------------------------------------------------------------------------
@@ -689,11 +684,7 @@ class _Writer(BodyWriter):
         return [
             part
             for piece in pieces(self.sources, places)
-            for part in (
-                Repetition([piece._replace(length=1, step=1, alone=True)], [piece.step], piece.length).unrolled()
-                if piece.source.base in bases and piece.length <= _ITEMS
-                else [piece]
-            )
+            for part in (piece.elements() if piece.source.base in bases and piece.length <= _ITEMS else [piece])
         ]
 
 

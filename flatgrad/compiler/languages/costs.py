@@ -6,13 +6,11 @@ their size. `python -m benchmarks choice` compares the choice with both back end
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from ...runtime.primitives import TABLE
 from ..loops.array_program import ArrayProgram
-from ..loops.extents import fixed
 from ..loops.grammar import Apply, Block, Fold, Read, Segment
 from ..program.program import Program
 from .spellings import NUMPY
@@ -73,7 +71,7 @@ def _native_body(body: Sequence[Any], elements: int) -> float:
             cost += (_NATIVE_FUNCTION if node.primitive.slow else _NATIVE_ELEMENT) * elements
         elif isinstance(node, Fold):
             for segment in node.segments:
-                inner = elements * math.prod(map(fixed, segment.extents))
+                inner = elements * segment.terms
                 cost += _native_body(segment.body, inner) + _NATIVE_ELEMENT * inner
     return cost
 
@@ -111,6 +109,6 @@ def _body_cost(body: Sequence[Any], elements: int) -> float:
 
 def _segment_cost(segment: Segment, lanes: int) -> float:
     """Computing the terms, which is a statement even if they are only copied, and adding them."""
-    elements = lanes * math.prod(map(fixed, segment.extents))
+    elements = lanes * segment.terms
     copied = _NUMPY_STATEMENT if len(segment.body) == 1 else 0.0
     return copied + _body_cost(segment.body, elements) + 2 * _NUMPY_ELEMENT * elements

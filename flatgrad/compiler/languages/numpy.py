@@ -323,7 +323,7 @@ class _Writer:
         if self.fast and primitive is p.add:
             self._fast_sum(segments, lanes, place)
             return
-        sizes = [_count(segment) for segment in segments]
+        sizes = [segment.terms for segment in segments]
         # Single terms at the end are added to the reduced rows, which saves copying them.
         tail = len(segments)
         if primitive in _REDUCED:
@@ -350,18 +350,19 @@ class _Writer:
             if not segment.extents and len(segment.body) == 1 and self._constant(segment.body[0]) == 0.0:
                 continue
             product = contraction_of(segment, lanes)
-            own = place if empty else self._fresh("f", (count,))[1]
-            if product is not None:
-                self._matmul(product, own)
-            elif segment.extents:
-                self._reduce(p.add, [segment], lanes, own)
+            if product is None and not segment.extents:
+                term = self._row(segment, lanes, "f")
+                if empty:
+                    self.lines.append(f"np.copyto({out}, {term})")
             else:
-                row = self._row(segment, lanes, "f")
-                self.lines.append(f"np.copyto({out}, {row})" if empty else f"np.add({out}, {row}, {out})")
-                empty = False
-                continue
+                target = place if empty else self._fresh("f", (count,))[1]
+                if product is not None:
+                    self._matmul(product, target)
+                else:
+                    self._reduce(p.add, [segment], lanes, target)
+                term = self._view("f", target, lanes)
             if not empty:
-                self.lines.append(f"np.add({out}, {self._view('f', own, lanes)}, {out})")
+                self.lines.append(f"np.add({out}, {term}, {out})")
             empty = False
         if empty:
             self.lines.append(f"np.copyto({out}, 0.0)")
@@ -380,13 +381,13 @@ class _Writer:
 
     def _reduce(self, primitive: Primitive, segments: Sequence[Segment], lanes: tuple[int, ...], place: int) -> None:
         """Collect terms as rows, one per term, and reduce them row by row."""
-        kind, count, rows = primitive.result, math.prod(lanes), sum(map(_count, segments))
+        kind, count, rows = primitive.result, math.prod(lanes), sum(segment.terms for segment in segments)
         table = self._rows_in_place(segments, lanes, kind)
         if table is None:
             table, start = self._fresh(kind, (rows, count))
             for segment in segments:
                 self._nodes(segment.body, lanes, (*map(fixed, segment.extents), *lanes), start, kind)
-                start += _count(segment) * count
+                start += segment.terms * count
         out = self._view(kind, place, (count,))
         if primitive in _EXTREMES and not self.fast:
             chosen, order = self._index(count)
@@ -421,7 +422,7 @@ class _Writer:
             return None
         strides = [fixed(stride) for stride in read.strides]
         turned = [*strides[len(lanes) :], *strides[: len(lanes)]]
-        place, shape = self.plan.place(fixed(read.base), kind), (_count(segments[0]), math.prod(lanes))
+        place, shape = self.plan.place(fixed(read.base), kind), (segments[0].terms, math.prod(lanes))
         if turned == row_major((*map(fixed, segments[0].extents), *lanes)):
             return self._view(kind, place, shape)
         if self.fast and len(segments[0].extents) == 1 and len(lanes) <= 1:
@@ -432,11 +433,8 @@ class _Writer:
         left, right = (
             self._view("f", self.plan.place(o.base, "f"), o.shape, o.strides) for o in (product.left, product.right)
         )
-        shape = (product.rows, product.columns)
-        if product.swapped:
-            out = self._view("f", place, shape, (1, product.rows))
-        else:
-            out = self._view("f", place, shape, (product.columns, 1))
+        strides = (1, product.rows) if product.swapped else (product.columns, 1)
+        out = self._view("f", place, (product.rows, product.columns), strides)
         self.lines.append(f"np.matmul({left}, {right}, {out})")
 
     # --- blocks ---------------------------------------------------------------------------------------------------
@@ -467,11 +465,6 @@ class _Scratch(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         return self.setdefault(name, self.fresh({"mask": "b", "temp": "f"}[name]))
-
-
-def _count(segment: Segment) -> int:
-    """The number of terms."""
-    return math.prod(map(fixed, segment.extents))
 
 
 def _is_zero(number: float | bool | None) -> bool:

@@ -15,7 +15,7 @@ from ...runtime import primitives as p
 from ...runtime.primitives import BY_NAME, TABLE, Primitive
 from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, scope_of, short_names
 from ..loops.buffers import span
-from ..loops.grammar import Addresses, Block, Fold, Read, Segment, Statement
+from ..loops.grammar import Addresses, Block, Fold, Node, Read, Statement
 from ..loops.views import Piece, Source, Sources, pieces, places_among, repetitions
 from ..program.names import Names
 from ..program.program import grouped
@@ -153,15 +153,19 @@ class _Writer(BodyWriter):
     # --- statements -----------------------------------------------------------------------------------------------
 
     def _statement(self, statement: Statement) -> None:
-        scope = scope_of(statement.shape, self.lane_names)
-        self.bindings = []
-        text = self.body(statement.body, scope).text
-        loops = [*_loops(scope), *self.bindings]
-        self.bindings = None
-        if not statement.shape:
-            self._assign(statement.name, f"[{' '.join([text, *loops])}][0]" if loops else text)
+        text, loops = self._looped(statement.body, Scope(), scope_of(statement.shape, self.lane_names))
+        if statement.shape:
+            self._write(f"{statement.name} = [", [text.text, loops], "]")
         else:
-            self._write(f"{statement.name} = [", [text, " ".join(loops)], "]")
+            self._assign(statement.name, f"[{text.text} {loops}][0]" if loops else text.text)
+
+    def _looped(self, body: Sequence[Node], scope: Scope, inner: Scope) -> tuple[Text, str]:
+        """The last node of a body within further loops, and these."""
+        outer, self.bindings = self.bindings, []
+        text = self.body(body, scope.inside(inner))
+        loops = " ".join([*_loops(inner), *self.bindings])
+        self.bindings = outer
+        return text, loops
 
     def _assign(self, local: str, text: str) -> None:
         in_one = len(local) + len(text) + 7 <= WIDTH
@@ -197,7 +201,7 @@ class _Writer(BodyWriter):
     def fold(self, fold: Fold, scope: Scope, last: bool) -> Text:
         """`a + b`, `total(x for r in range(n))`, `total([a, *(x for r in range(n)), b])`."""
         primitive = fold.primitive
-        terms = [self._terms(segment, scope) for segment in fold.segments]
+        terms = [self._looped(s.body, scope, scope_of(s.extents, self.term_names)) for s in fold.segments]
         function, sign = _FOLDING.get(primitive, ("fold", ""))
         if sign and len(terms) <= _TERMS and not any(loops for _, loops in terms):
             return joined([text for text, _ in terms], sign, ARITHMETIC[primitive].strength)
@@ -209,15 +213,6 @@ class _Writer(BodyWriter):
             return Text(text, kind=primitive.result)
         items = [f"*({text.text} {loops})" if loops else text.text for text, loops in terms]
         return Text(f"{function}({first}[{', '.join(items)}])", kind=primitive.result)
-
-    def _terms(self, segment: Segment, scope: Scope) -> tuple[Text, str]:
-        """The terms of a segment: an expression, and the loops around it."""
-        inner = scope_of(segment.extents, self.term_names)
-        outer, self.bindings = self.bindings, []
-        text = self.body(segment.body, scope.inside(inner))
-        loops = [*_loops(inner), *self.bindings]
-        self.bindings = outer
-        return text, " ".join(loops)
 
     # --- accesses -------------------------------------------------------------------------------------------------
 

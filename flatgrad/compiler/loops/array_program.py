@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +134,7 @@ def _check_body(where: str, body: Sequence[Node], found: Any, inputs: int, insid
         else:
             if inside:
                 raise ProgramError(f"{where}: a fold inside the terms of a fold")
-            if sum(math.prod(map(fixed, segment.extents)) for segment in node.segments) < 1:
+            if sum(segment.terms for segment in node.segments) < 1:
                 raise ProgramError(f"{where}: a fold without terms")
             for segment in node.segments:
                 _check_body(where, segment.body, found, inputs, True)

@@ -48,6 +48,11 @@ class Segment(NamedTuple):
     extents: tuple[Size, ...]
     body: tuple[Read | Apply, ...]
 
+    @property
+    def terms(self) -> int:
+        """The number of terms."""
+        return math.prod(map(fixed, self.extents))
+
 
 class Fold(NamedTuple):
     """A reduction from left to right, `((t0 + t1) + t2) + ...`, over the terms of its segments, one after the other."""

@@ -187,6 +187,11 @@ class Piece(NamedTuple):
     def address(self) -> int:
         return self.source.base + self.start
 
+    def elements(self) -> list[Piece]:
+        """Its elements, each of which stands alone."""
+        places = range(self.start, self.start + self.length * self.step, self.step)
+        return [Piece(self.source, place, alone=True) for place in places]
+
 
 class Repetition(NamedTuple):
     """Pieces that come so many `times`, each time so much further on in their sources."""

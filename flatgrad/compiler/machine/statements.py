@@ -43,10 +43,8 @@ class StatementWriter:
         self.scratch: list[tuple[int, int]] = []
         self.offsets: list[int] = []  # where each vector of a tile begins, relative to the tile
         self.lane_strides = [math.prod(self.shape[k + 1 :]) for k in range(len(self.shape))]
-        self.terms = sum(
-            math.prod(map(fixed, segment.extents))
-            for node in statement.body if isinstance(node, Fold) for segment in node.segments
-        )  # fmt: skip
+        folds = [node for node in statement.body if isinstance(node, Fold)]
+        self.terms = sum(segment.terms for fold in folds for segment in fold.segments)
         self._choose_tile()
 
     # --- the tile -------------------------------------------------------------------------------------------------
@@ -225,9 +223,7 @@ class StatementWriter:
         kind = type_of(primitive.result, self.lanes)
         start = number(FOLDED[primitive])
         first = self.writer.splat(Value(start), primitive.result, self.lanes)
-        sums = {
-            (row, k): function.allocate(kind) for row in range(self.rows) for k in range(self.vectors)
-        }  # fmt: skip
+        sums = {(row, k): function.allocate(kind) for row in range(self.rows) for k in range(self.vectors)}
         for pointer in sums.values():
             function.do(f"store {kind} {first}, ptr {pointer}")
         for segment in fold.segments:
