@@ -679,6 +679,8 @@ def test_errors_behind_binders_of_compile():
             f(-1.0)
         with pytest.raises(fg.InputError):
             f(object())
+        with pytest.raises(fg.RangeError):
+            f(10**400)
         with pytest.raises(fg.InputError):
             f(1.0, 2.0)
         assert f(x=1.0).data == 0.0

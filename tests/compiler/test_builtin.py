@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler.machine import builtin, native
+from flatgrad.compiler.machine import builtin, native, objects
 from flatgrad.compiler.stages import Stages
 from flatgrad.compiler.transforms import dispatch
 from flatgrad.runtime import tracing
 from tests.bits import bits
 from tests.threads import in_threads
 
-pytestmark = pytest.mark.skipif(not builtin.supported(), reason="this interpreter is laid out differently")
+pytestmark = pytest.mark.skipif(not objects.supported(), reason="this interpreter is laid out differently")
 
 
 def rosenbrock(x):
@@ -664,6 +664,36 @@ def test_arguments_by_name():
             call()
     only = fg.grad(lambda a, *, scale: a * scale, backend="native")
     assert only(2.0, scale=3.0) == only(2.0, scale=3.0) == 3.0
+
+
+def test_arguments_by_name_are_read_by_the_builtin():
+    f = fg.value_and_grad(lambda a, b, c=0.5: a * b[0] + c, backend="native")
+    expected = f(2.0, [3.0], 4.0)
+    assert is_builtin(f)
+    refusing = Refusing(f)
+    f._chain_up()
+    for call in (lambda: f(2.0, [3.0], c=4.0), lambda: f(2.0, b=[3.0], c=4.0), lambda: f(a=2.0, b=[3.0], c=4.0)):
+        assert flat(call()) == flat(expected)
+    assert refusing.count == 0, "no Python ran"
+    name = "".join(["", "c"])
+    assert flat(f(2.0, [3.0], **{name: 4.0})) == flat(expected)
+    count = refusing.count
+    assert flat(f(a=2.0, c=4.0, b=[3.0])) == flat(expected)
+    assert refusing.count > count, "another order"
+    count = refusing.count
+    assert f(2.0, b=[3.0]) == (6.5, 3.0)
+    assert f(2.0, b=[3.0]) == (6.5, 3.0)
+    assert len(f.kernels) == 2
+    for call in (lambda: f(2.0, b=[3.0], d=4.0), lambda: f(2.0, a=1.0, c=4.0), lambda: f(b=[3.0], c=4.0)):
+        with pytest.raises(fg.InputError):
+            call()
+    with pytest.raises(fg.InputError):
+        f(2.0, [3.0], c="text", d=1.0)
+    only = fg.grad(lambda a, *, scale: a * scale, backend="native")
+    assert [only(2.0, scale=3.0) for _ in range(3)] == [3.0] * 3
+    rest = fg.grad(lambda a, *others, scale=1.0: a * scale, backend="native")
+    assert [rest(2.0, scale=k) for k in (1.0, 2.0, 3.0)] == [1.0, 2.0, 3.0]
+    assert [rest(2.0, 5.0) for _ in range(3)] == [1.0] * 3
 
 
 def test_static_arguments():

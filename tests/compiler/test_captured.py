@@ -27,7 +27,7 @@ from flatgrad import Value, nn
 from flatgrad.compiler.calls.captured import Captured, Variants
 from flatgrad.compiler.calls.captured.contents import Content
 from flatgrad.compiler.calls.captured.reads import reads_of
-from flatgrad.compiler.machine import builtin, native
+from flatgrad.compiler.machine import native, objects, watch_code
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else []), "auto"]
 X = 1.5
@@ -958,7 +958,7 @@ def test_a_change_is_noticed(scenario, backend):
     ],
 )  # fmt: skip
 def test_builtins_compare_for_themselves(scenario):
-    if not builtin.supported():
+    if not objects.supported():
         pytest.skip("no builtins on this interpreter")
     turns = scenario()
     f = fg.value_and_grad(next(turns), backend="native")
@@ -1021,7 +1021,7 @@ def test_dictionaries_that_change_between_calls(seed, versions, monkeypatch):
             module.table.popitem()
 
 
-@pytest.mark.skipif(not native.available() or not builtin.supported(), reason="needs builtins")
+@pytest.mark.skipif(not native.available() or not objects.supported(), reason="needs builtins")
 def test_a_dictionary_with_another_version_and_the_same_items_stays_with_the_builtin():
     module = types.ModuleType("user_module")
     exec("rate = 2.0\ndef f(x):\n    return abs(x) * rate\n", vars(module))
@@ -1029,10 +1029,10 @@ def test_a_dictionary_with_another_version_and_the_same_items_stays_with_the_bui
     assert f(X) == 2.0
     (entry,) = f._kernels.entries
     watches = entry.captured.watches()
-    if not builtin.has_version(vars(module)):
+    if not objects.has_version(vars(module)):
         pytest.skip("dictionaries have no versions here")
-    rows = watches.words[1:].reshape(-1, builtin.ROW)
-    (row,) = (row for row in rows if row[0] == builtin.WATCH_VERSION and row[1] == id(vars(module)))
+    rows = watches.words[1:].reshape(-1, watch_code.ROW)
+    (row,) = (row for row in rows if row[0] == watch_code.Watch.VERSION and row[1] == id(vars(module)))
     assert row[2] == 3, "a number, the name in front of a builtin, and the end"
     call = f.__call__
     for k in range(5):

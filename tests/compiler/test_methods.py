@@ -17,7 +17,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value, nn
-from flatgrad.compiler.machine import builtin, native
+from flatgrad.compiler.machine import native, objects
 from flatgrad.compiler.transforms import methods
 from tests.threads import in_threads
 
@@ -110,7 +110,7 @@ def test_objects_have_kernels_of_their_own_and_changes_are_noticed(backend):
     assert two.slope.kernel_for(1.0).captured == {"self.factor": 5.0}
 
 
-@pytest.mark.skipif(not native.available() or not builtin.supported(), reason="needs builtins")
+@pytest.mark.skipif(not native.available() or not objects.supported(), reason="needs builtins")
 def test_methods_become_builtins():
     class Scale:
         slope = fg.grad(lambda self, x: self.factor * x * x, backend="native")
@@ -123,7 +123,7 @@ def test_methods_become_builtins():
     assert scale.slope(1.0) == 6.0
 
 
-@pytest.mark.skipif(not native.available() or not builtin.supported(), reason="needs builtins")
+@pytest.mark.skipif(not native.available() or not objects.supported(), reason="needs builtins")
 def test_a_function_that_calls_a_transformed_method_is_a_builtin_too():
     class Scale:
         factor = 2.0

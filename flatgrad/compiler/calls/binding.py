@@ -23,7 +23,7 @@ from ..languages.loader import LoadedModule, raised_by_generated
 from ..machine import builtin
 from ..machine.builtin import Part
 from .kind import ArrayMaker, BinderSource, Kind, OnlyArgumentsError, container_source
-from .kinds import NUMBER, NUMBER_TYPES, object_array
+from .kinds import NUMBER, NUMBER_TYPES, float_array, object_array
 
 #: What a binder returns where it cannot tell.
 MISS: Final = object()
@@ -83,6 +83,7 @@ def make_binder(kernel: Kernel, signature: Signature) -> Binder | None:
     """A binder for a kernel of one function; None if something is of a kind that only `Arguments` know."""
     assert kernel.joint is not None
     source = BinderSource(kernel.joint.arrays)
+    source.constants["make_array"] = float_array
     groups = []
     texts = []
     try:
@@ -95,9 +96,9 @@ def make_binder(kernel: Kernel, signature: Signature) -> Binder | None:
     if not groups:
         return None
     source.statements.insert(0, f"{', '.join(groups)} = results")
-    return _binder(
-        kernel.joint.function, source, len(signature.arguments), passed, _source_of(signature.arranged(texts))
-    )
+    call = f"results = function({', '.join(passed)})"
+    result = _source_of(signature.arranged(texts))
+    return _binder(kernel.joint.function, source, len(signature.arguments), call, result)
 
 
 def make_node_binder(
@@ -122,10 +123,11 @@ def make_node_binder(
         source.checks.append(f"REACHED.isdisjoint(({', '.join(f'id({name})' for name in values)},))")
     if len(values) > 1:  # other ones, as they were when the kernel was made
         source.checks.append(f"len({{{', '.join(f'id({name})' for name in values)}}}) == {len(values)}")
-    source.constants.update(REACHED=reached.keys(), values_of=kernel.values_of)
+    source.constants.update(REACHED=reached.keys(), values_of=kernel.values_of, make_array=object_array)
     operands = ", ".join([*values, *["*leaves"] * bool(kernel.leaves), ""])
     source.statements.append(f"values = values_of(results, numbers, ({operands}))")
-    return _binder(kernel.forward.function, source, len(arguments), passed, text)
+    call = f"numbers = ({', '.join([*passed, ''])}); results = function(*numbers)"
+    return _binder(kernel.forward.function, source, len(arguments), call, text)
 
 
 def _passed(source: BinderSource, arguments: Sequence[Kind], kernel: Kernel) -> list[str]:
@@ -138,16 +140,14 @@ def _passed(source: BinderSource, arguments: Sequence[Kind], kernel: Kernel) -> 
     return passed
 
 
-def _binder(
-    function: Callable[..., Any], source: BinderSource, count: int, passed: Sequence[str], result: str
-) -> Binder:
+def _binder(function: Callable[..., Any], source: BinderSource, count: int, call: str, result: str) -> Binder:
     """Load a binder.
 
     Args:
         function: the generated function.
         source: with the checks, statements and constants of the binder.
         count: how many arguments it has; they are called `x0`, `x1` and so on.
-        passed: what the generated function takes.
+        call: the statement that calls the generated function, with its arguments.
         result: what the binder returns.
     """
     names = "".join(f"x{k}, " for k in range(count))
@@ -155,8 +155,7 @@ def _binder(
         f"if len(args) != {count}: return MISS",
         f"{names}= args" if names else "",
         f"if not ({' and '.join(source.checks) or 'True'}): return MISS",
-        f"numbers = ({', '.join([*passed, ''])})",
-        "try: results = function(*numbers)",
+        f"try: {call}",
         "except ERRORS as error:",
         "    if not raised_by_generated(error): raise",
         "    return MISS",
@@ -168,7 +167,7 @@ def _binder(
     module.names.update(
         source.constants, MISS=MISS, ERRORS=(ArithmeticError, ValueError, TypeError), NUMBERS=NUMBER_TYPES, TEXT={str},
         raised_by_generated=raised_by_generated, function=function, ndarray=np.ndarray, float64=np.dtype(np.float64),
-        vector=array, asarray=np.array, fromiter=np.fromiter, object_array=object_array, Value=Value, CONSTANT=CONSTANT,
+        vector=array, asarray=np.array, fromiter=np.fromiter, Value=Value, CONSTANT=CONSTANT,
     )  # fmt: skip
     binder: Binder = module.names["bind"]
     return binder
@@ -178,11 +177,14 @@ def _source_of(item: Any) -> str:
     return item if isinstance(item, str) else container_source(tuple, list(map(_source_of, item)))
 
 
-def make_builtin(kernel: Kernel, signature: Signature, fallback: Callable[..., Any]) -> Callable[..., Any] | None:
+def make_builtin(
+    kernel: Kernel, signature: Signature, names: Sequence[str], fallback: Callable[..., Any]
+) -> Callable[..., Any] | None:
     """A builtin for a kernel of one function of machine code, or None if there is none, or it cannot have one.
 
     Args:
         kernel, signature: as for `make_binder`.
+        names: the names under which arguments may be passed in order, as if they had none.
         fallback: what the builtin calls with everything that it does not know.
     """
     code = kernel.joint.code if kernel.joint is not None else None
@@ -197,7 +199,7 @@ def make_builtin(kernel: Kernel, signature: Signature, fallback: Callable[..., A
     except (OnlyArgumentsError, StopIteration, RecursionError):
         return None
     result = _part_of(signature.arranged(results))
-    return code.builtin(arguments, result, kernel.leaves, fallback=fallback, name=kernel.name)
+    return code.builtin(arguments, result, kernel.leaves, fallback=fallback, name=kernel.name, names=names)
 
 
 def _part_of(item: Any) -> Part:

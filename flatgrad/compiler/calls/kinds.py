@@ -284,7 +284,7 @@ class Objects(Compound):
         return array(self.items(numbers, array), self.shape)
 
     def picked(self, name: str, at: int, source: BinderSource) -> str:
-        return f"object_array([{', '.join(self.picked_items(name, at, source))}], {self.shape})"
+        return f"make_array([{', '.join(self.picked_items(name, at, source))}], {self.shape})"
 
 
 class Items(Compound):

@@ -23,8 +23,10 @@ import numpy as np
 from ...runtime.errors import MissingExtraError, OptionError
 from ...runtime.forks import wait_for
 from ...runtime.version import VERSION
-from .builtin import ASSEMBLY, LEAVES, Part, fits, new_builtin, supported
+from .builtin import LEAVES, Part, fits, new_builtin
+from .builtin_code import ASSEMBLY
 from .cache import ObjectCache
+from .objects import supported
 
 _lock = threading.RLock()
 
@@ -388,7 +390,7 @@ class NativeFunction:
         outputs = [memory.ctypes.data + 8 * start for start, _ in self.layout.outputs]
         addresses = [pointer.value or 0 for pointer in run.args[:3]]
         code, main = _builtin_code().address_of("builtin"), self.loaded.address_of("run")
-        return new_builtin(code, main, addresses, parts, result, outputs, held=run, **options)
+        return new_builtin(code, main, addresses, parts, result, outputs, owners=run, **options)
 
     def trainer(self) -> NativeTrainer:
         """Fresh memory for a training loop; the code must have a function `train`."""

@@ -129,7 +129,7 @@ class GradFunction(Dispatched[R]):
         entry = _Entry(kernel, captured, signature)
         if not arguments.keywords:
             entry.binder = make_binder(kernel, signature)
-            entry.make_builtin = functools.partial(make_builtin, kernel, signature)
+            entry.make_builtin = functools.partial(make_builtin, kernel, signature, self._in_order)
         return entry
 
     def _stages(self, arguments: Arguments, faults: str) -> tuple[JointStages, Traced, Captured, Signature, float]:

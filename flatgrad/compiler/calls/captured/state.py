@@ -10,7 +10,7 @@ import numpy as np
 from ....runtime.changes import changes
 from ....runtime.traced import TracedCondition, TracedValue
 from ....runtime.value import Value
-from ...machine.builtin import FUNCTION_WORDS
+from ...machine.objects import FUNCTION_WORDS
 from .contents import DEPTH, PLAIN, all_plain, members_of
 from .identities import Identities
 from .references import CLASS, INSTANCE

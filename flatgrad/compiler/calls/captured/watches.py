@@ -10,24 +10,8 @@ from typing import Any
 import numpy as np
 
 from ....runtime.changes import changes
-from ...machine.builtin import (
-    FUNCTION_WORDS,
-    ROW,
-    WATCH_ARRAY,
-    WATCH_ATTRIBUTE,
-    WATCH_CELL,
-    WATCH_CLASS,
-    WATCH_ITEM,
-    WATCH_LIST,
-    WATCH_MAPPING,
-    WATCH_RENEW,
-    WATCH_VERSION,
-    WATCH_WORD,
-    dtype_word,
-    function_word,
-    has_version,
-    mapping_order,
-)
+from ...machine.objects import FUNCTION_WORDS, dtype_word, function_word, has_version, mapping_order
+from ...machine.watch_code import ROW, Watch
 from .contents import MISSING, PLAIN
 from .identities import Identities
 
@@ -53,53 +37,53 @@ class Watches:
         if identities.other_containers or identities.computed_references:
             raise OnlyPythonError
         for cell, value in identities.cells:
-            rows.append((WATCH_CELL, id(cell), 0, *self._object(value)))
-        rows += [(WATCH_CELL, id(cell), 0, *self._object(MISSING)) for cell in identities.empty_cells]
+            rows.append((Watch.CELL, id(cell), 0, *self._object(value)))
+        rows += [(Watch.CELL, id(cell), 0, *self._object(MISSING)) for cell in identities.empty_cells]
         # The rows of a dictionary stand together: as long as its version is the same, they are skipped.
         items: dict[int, list[tuple[int, ...]]] = {}
         tables: dict[int, dict[Any, Any]] = {}
         missing = [(table, key, MISSING) for table, key in identities.missing_items]
         for table, key, value in [*identities.items, *missing]:
             tables[id(table)] = table
-            items.setdefault(id(table), []).append((WATCH_ITEM, id(table), id(key), *self._object(value)))
+            items.setdefault(id(table), []).append((Watch.ITEM, id(table), id(key), *self._object(value)))
         for owner, key, value in identities.attributes:
             if isinstance(owner, types.FunctionType) and key in FUNCTION_WORDS:
                 word = function_word(owner, key)
                 if word is None:
                     raise OnlyPythonError
-                rows.append((WATCH_WORD, word, 0, id(value), 0, 0))
+                rows.append((Watch.WORD, word, 0, id(value), 0, 0))
                 continue
-            rows.append((WATCH_ATTRIBUTE, id(owner), id(key), *self._object(value)))
+            rows.append((Watch.ATTRIBUTE, id(owner), id(key), *self._object(value)))
         for kind, key, value in identities.definitions:
-            rows.append((WATCH_CLASS, id(kind), id(key), self._object(value)[0], 0, 0))
+            rows.append((Watch.CLASS, id(kind), id(key), self._object(value)[0], 0, 0))
         if identities.counted:
             self._count_place = 1 + ROW * len(rows) + 3
-            rows.append((WATCH_WORD, ctypes.addressof(changes), 0, identities.count, 0, 0))
+            rows.append((Watch.WORD, ctypes.addressof(changes), 0, identities.count, 0, 0))
         for sequence, members in identities.lists:
-            rows.append((WATCH_LIST, id(sequence), len(members), self._block(list(map(id, members))), 0, 0))
+            rows.append((Watch.LIST, id(sequence), len(members), self._block(list(map(id, members))), 0, 0))
         for mapping, pairs in identities.mappings:
             order = mapping_order(mapping)
             if order is None:
                 raise OnlyPythonError
             tables[id(mapping)] = mapping
             rows_of_mapping = items.setdefault(id(mapping), [])
-            rows_of_mapping.append((WATCH_MAPPING, id(mapping), *order, len(pairs), 0))
+            rows_of_mapping.append((Watch.MAPPING, id(mapping), *order, len(pairs), 0))
             for key, value in pairs:
                 if type(key) not in PLAIN:
                     raise OnlyPythonError
-                rows_of_mapping.append((WATCH_ITEM, id(mapping), id(key), *self._object(value)))
+                rows_of_mapping.append((Watch.ITEM, id(mapping), id(key), *self._object(value)))
         for array, content in identities.arrays:
             if type(array) is not np.ndarray or not array.flags.c_contiguous or content.members is None:
                 raise OnlyPythonError
             bits = content.members[2]
             words = [array.ctypes.data, array.nbytes, bits.ctypes.data, array.ndim, *array.shape]
-            rows.append((WATCH_ARRAY, id(array), self._block(words), 0, 0, 0))
+            rows.append((Watch.ARRAY, id(array), self._block(words), 0, 0, 0))
             self.referents.append(array.dtype)
-            rows.append((WATCH_WORD, dtype_word(array), 0, id(array.dtype), 0, 0))
+            rows.append((Watch.WORD, dtype_word(array), 0, id(array.dtype), 0, 0))
         for address, rows_of_table in items.items():
             if has_version(tables[address]):
                 last = len(rows_of_table) + 1
-                rows += [(WATCH_VERSION, address, last, 0, 0, 0), *rows_of_table, (WATCH_RENEW, 0, last, 0, 0, 0)]
+                rows += [(Watch.VERSION, address, last, 0, 0, 0), *rows_of_table, (Watch.RENEW, 0, last, 0, 0, 0)]
             else:
                 rows += rows_of_table
         self.words = np.array([len(rows), *(word for row in rows for word in row)], dtype=np.int64)
