@@ -387,7 +387,7 @@ def test_an_empty_argument():
 
 def rows_of(tables):
     """The schedule: for each call the number of a function, and what it is called with."""
-    place, end = tables[:2].tolist()
+    place, end = 1, int(tables[0])
     rows = []
     while place < end:
         number, length = tables[place : place + 2].tolist()
@@ -399,8 +399,7 @@ def rows_of(tables):
 def with_schedule(code, rows):
     """The same code with another schedule."""
     words = [word for number, row in rows for word in (number, len(row) + 2, *row)]
-    tables = np.concatenate([code.layout.tables, words])
-    tables[:2] = len(code.layout.tables), len(tables)
+    tables = np.concatenate([[len(words) + 1], words, code.layout.tables[code.layout.tables[0] :]])
     return code._replace(layout=code.layout._replace(tables=tables))
 
 

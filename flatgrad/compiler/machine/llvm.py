@@ -38,10 +38,7 @@ _SHORT = 32
 #: takes 1 to 4 ns longer, as processors do not always foresee which function it is. But LLVM's time for a function is
 #: quadratic in the number of its calls.
 _DIRECT = 200
-_WALK = """  %stop.at = getelementptr i64, ptr %t, i64 1
-  %stop = load i64, ptr %stop.at
-  %end = getelementptr i64, ptr %t, i64 %stop
-  br label %call
+_WALK = """  br label %call
 call:
   %row = phi ptr [ %first, %entry ], [ %next, %call ]
   %before = phi i32 [ 0, %entry ], [ %faults, %call ]
@@ -49,12 +46,12 @@ call:
   %function.at = getelementptr ptr, ptr @functions, i64 %number
   %function = load ptr, ptr %function.at
   %p = getelementptr i64, ptr %row, i64 2
-  %fault = call i32 %function(ptr %m, ptr %b, ptr %t, ptr %r, ptr %p)
+  %fault = call i32 %function(ptr %m, ptr %b, ptr %tables, ptr %r, ptr %p)
   %faults = or i32 %before, %fault
   %length.at = getelementptr i64, ptr %row, i64 1
   %length = load i64, ptr %length.at
   %next = getelementptr i64, ptr %row, i64 %length
-  %more = icmp ult ptr %next, %end
+  %more = icmp ult ptr %next, %tables
   br i1 %more, label %call, label %done
 done:
   ret i32 %faults"""
@@ -162,8 +159,7 @@ class Module(Memory):
         functions = [function.text() for function in self.functions]
         assembly = "\n\n".join([*sorted(self.declared), *functions, self._run(), _ATTRIBUTES])
         schedule = [word for number, row in self.calls for word in (number, len(row) + 2, *row)]
-        first = self.table(np.array(schedule, dtype=np.int64))
-        tables = np.concatenate([[first, first + len(schedule)], *self.tables]).astype(np.int64)
+        tables = np.concatenate([[len(schedule) + 1], schedule, *self.tables]).astype(np.int64)
         constants, truths = np.array(program.constants, dtype=float), np.array(program.truths, dtype=bool)
         sizes = max(self.arena.peak, 1), max(self.truths.peak, 1)
         layout = Layout(program.inputs, *sizes, constants, truths, tables, outputs, sorted(self.libm_functions))
@@ -172,8 +168,9 @@ class Module(Memory):
     def _run(self) -> str:
         """The function that makes all calls of the schedule; it returns whether one of them had a fault.
 
-        The tables begin with where the schedule begins and ends. Each of its rows is the number of a function, how many
-        words the row has, and what the function is called with: places, and the range of its outermost loop.
+        The tables begin with where the gather tables begin; the schedule stands before these. Each of its rows is the
+        number of a function, how many words the row has, and what the function is called with: places, and the range of
+        its outermost loop.
         """
         if len(self.calls) > _DIRECT:
             names = ", ".join(f"ptr @{function.name}" for function in self.functions)
@@ -182,7 +179,7 @@ class Module(Memory):
         else:
             table, calls, place, fault = [], [], 2, "0"
             for k, (number, row) in enumerate(self.calls):
-                arguments = f"ptr %m, ptr %b, ptr %t, ptr %r, ptr %p{k}"
+                arguments = f"ptr %m, ptr %b, ptr %tables, ptr %r, ptr %p{k}"
                 calls += [
                     f"  %p{k} = getelementptr i64, ptr %first, i64 {place}",
                     f"  %c{k} = call i32 @{self.functions[number].name}({arguments})",
@@ -193,8 +190,9 @@ class Module(Memory):
         head = [
             "define i32 @run(ptr noalias %m, ptr noalias %b, ptr noalias %t, ptr noalias %r) #0 {",
             "entry:",
-            "  %start = load i64, ptr %t",
-            "  %first = getelementptr i64, ptr %t, i64 %start",
+            "  %size = load i64, ptr %t",
+            "  %tables = getelementptr i64, ptr %t, i64 %size",
+            "  %first = getelementptr i64, ptr %t, i64 1",
         ]
         return "\n".join([*table, *head, *calls, "}"])
 

@@ -33,7 +33,7 @@ class Memory:
         self._shifts = {kind: np.array(places, dtype=np.int64) - self._regions for kind, places in offsets.items()}
         self.arena, self.truths = Arena(self.plan.numbers), Arena(self.plan.truths)
         self.tables: list[Any] = []
-        self._table_size = 2  # they begin with where the schedule begins and ends
+        self._table_size = 0
         self.input_truths: set[int] = set()
 
     def places(self, addresses: Addresses, kind: str) -> Addresses:
