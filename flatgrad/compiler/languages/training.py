@@ -1,4 +1,4 @@
-"""The loop around training steps, as source: batches, shuffling, the numbers of a step."""
+"""The loop around training steps, as source: batches, the numbers of a step, and what is made of both."""
 
 from __future__ import annotations
 
@@ -28,34 +28,47 @@ def _tuple(names: Sequence[str]) -> str:
     return ", ".join(names) + ("," if len(names) == 1 else "")
 
 
-def emit_loop(
-    *,
-    rows: int,
-    batch: int,
-    sizes: Sequence[int],
-    shuffled: bool,
-    states: int,
-    has_leaves: bool,
-    seed: int | None,
-    arrays: bool,
-) -> str:
-    """The generator `train`, which runs steps over batches.
+def emit_batches(rows: int, batch: int, seed: int | None) -> str:
+    """The generator `batches`: the rows of each step, for training loops in every language."""
+    return f"""
+
+SEED = {seed!r}
+
+
+def batches(seed=SEED):
+    \"\"\"The rows of each step's batch, without end; they are shuffled before each epoch.\"\"\"
+    order = list(range({rows}))
+    shuffle = random.Random(seed).shuffle
+    while True:
+        shuffle(order)
+        for start in range(0, {rows}, {batch}):
+            yield order[start:start + {batch}]
+"""
+
+
+def emit_loop(rows: int, sizes: Sequence[int], *, shuffled: bool, states: int, has_leaves: bool, arrays: bool) -> str:
+    """The generator `train`, which runs steps over batches: all rows, or those that `batches` says.
 
     Args:
         rows: how many rows of data the loop is for.
-        batch: the batch size.
         sizes: the sizes of batches that occur; there is a function `step_N` for each.
-        shuffled: whether to shuffle the rows before each epoch.
+        shuffled: whether steps are made on batches.
         states: how many lists of state the optimiser has.
         has_leaves: whether steps read further leaves (frozen parameters).
-        seed: the default seed of the shuffling.
         arrays: whether the steps work on arrays.
     """
     state = ", *state" if states else ""
-    leaves = ", LEAVES" if has_leaves else ""
-    result = f"loss, parameters{state}"
-    tail = f"parameters{state}, *numbers(step){leaves}"
-    yielded = "yield step, loss, parameters, state"
+    arguments = f"parameters{state}, *numbers(step){', LEAVES' if has_leaves else ''}"
+    flat = "np.array({0}, dtype=float).ravel()" if arrays else "[number for row in {0} for number in row]"
+    taken = "{0}[batch].ravel()" if arrays else "[number for row in batch for number in {0}[row]]"
+    if shuffled:
+        before = ["X, y = np.array(X, dtype=float), np.array(y, dtype=float)"] if arrays else []
+        head = "for step, batch in zip(range(steps), batches(seed)):"
+        within = ["if step < first:", "    continue", *(f"{name.lower()}_batch = {taken.format(name)}" for name in "Xy")]
+        call = "STEPS[len(batch)](x_batch, y_batch, "
+    else:
+        before = [*(f"{name.lower()}_all = {flat.format(name)}" for name in "Xy"), f"run = STEPS[{rows}]"]
+        head, within, call = "for step in range(first, steps):", [], "run(x_all, y_all, "
     body = [
         "def train(X, y, parameters=None, state=None, *, steps, seed=SEED, first=0):",
         '    """Train; after each step yield its number, its loss, the parameters and the optimiser\'s state.',
@@ -72,40 +85,11 @@ def emit_loop(
         "        parameters = PARAMETERS",
         "    if state is None:",
         f"        state = [[0.0] * len(parameters) for _ in range({states})]",
+        *(f"    {line}" for line in before),
+        f"    {head}",
+        *(f"        {line}" for line in within),
+        f"        loss, parameters{state} = {call}{arguments})",
+        "        yield step, loss, parameters, state",
     ]
-    flat = "np.array({0}, dtype=float).ravel()" if arrays else "[number for row in {0} for number in row]"
-    if batch >= rows and not shuffled:
-        body += [
-            f"    x_all = {flat.format('X')}",
-            f"    y_all = {flat.format('y')}",
-            f"    run = STEPS[{rows}]",
-            "    for step in range(first, steps):",
-            f"        {result} = run(x_all, y_all, {tail})",
-            f"        {yielded}",
-        ]
-    else:
-        taken = "{0}[batch].ravel()" if arrays else "[number for row in batch for number in {0}[row]]"
-        body += [
-            *(["    X, y = np.array(X, dtype=float), np.array(y, dtype=float)"] if arrays else []),
-            f"    order = list(range({rows}))",
-            *(["    shuffle = random.Random(seed).shuffle"] if shuffled else []),
-            "    step = 0",
-            "    while step < steps:",
-            *(["        shuffle(order)"] if shuffled else []),
-            f"        for start in range(0, {rows}, {batch}):",
-            "            if step == steps:",
-            "                return",
-            "            if step >= first:",
-            f"                batch = order[start:start + {batch}]",
-            f"                x_batch = {taken.format('X')}",
-            f"                y_batch = {taken.format('y')}",
-            f"                {result} = STEPS[len(batch)](x_batch, y_batch, {tail})",
-            f"                {yielded}",
-            "            step += 1",
-        ]
-    head = [
-        "#: A step for each size of batch.",
-        f"STEPS = {{{', '.join(f'{n}: step_{n}' for n in sizes)}}}",
-        f"SEED = {seed!r}",
-    ]
-    return "\n\n" + "\n".join(head) + "\n\n\n" + "\n".join(body) + "\n"
+    steps = f"STEPS = {{{', '.join(f'{n}: step_{n}' for n in sizes)}}}"
+    return "\n\n".join(["", f"#: A step for each size of batch.\n{steps}", "", "\n".join(body)]) + "\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..languages.calling import argument_names, bring_in, idle_workspaces, with_workspace
@@ -10,10 +10,9 @@ from ..languages.numpy import ArrayFunction, Emitted
 from ..languages.preamble import docstring, signature
 from ..loops.array_program import ArrayProgram
 from ..program.spelling import filled, safe_comment
-from .llvm import NativeCode, emit_llvm
+from .llvm import emit_llvm
 from .native import NativeFunction, assemble_cached, host
 from .operations import Machine
-from .training import StepLayout, training_loop
 
 #: What stands above source that machine code runs for.
 NOTE = "Machine code runs: print(kernel.arrays) shows its loops, kernel.save('f.c') writes them in C."
@@ -34,7 +33,7 @@ def emit_native(
         costs: about how long each function takes, in nanoseconds.
     """
     made = [
-        native_function(_assembly(function.program, fast), fast=fast, release=cost > _LONG)
+        compile_natively(function.program, fast=fast, release=cost > _LONG)
         for function, cost in zip(functions, [*costs, *[0.0] * (len(functions) - len(costs))], strict=True)
     ]
     return print_native(functions, made, header)
@@ -63,24 +62,10 @@ def print_native(functions: Sequence[ArrayFunction], made: Sequence[NativeFuncti
     )
 
 
-def native_step(program: ArrayProgram, layout: Callable[[NativeCode], StepLayout], *, fast: bool) -> NativeFunction:
-    """A training step with the loop around it, compiled."""
-    code = _assembly(program, fast)
-    code = code._replace(assembly=f"{code.assembly}\n{training_loop(layout(code))}")
-    return native_function(code, fast=fast, release=True)
-
-
-def compile_natively(program: ArrayProgram) -> NativeFunction:
-    """The machine code of a small program in exact mode, without functions that call it."""
-    return native_function(_assembly(program, fast=False), fast=False, release=False)
-
-
-def _assembly(program: ArrayProgram, fast: bool) -> NativeCode:
-    return emit_llvm(program, Machine(host().lanes, host().shortcuts, host().vector_math), fast=fast)
-
-
-def native_function(code: NativeCode, *, fast: bool, release: bool) -> NativeFunction:
-    """Assemble (or take from the cache) and load code."""
+def compile_natively(program: ArrayProgram, *, fast: bool = False, release: bool = False) -> NativeFunction:
+    """The machine code of a program, without functions that call it; assembled, or taken from the cache."""
+    machine = Machine(host().lanes, host().shortcuts, host().vector_math)
+    code = emit_llvm(program, machine, fast=fast)
     key, machine_code = assemble_cached(code.assembly, fast=fast)
     return NativeFunction(machine_code, code.layout, release=release, key=key)
 

@@ -392,46 +392,6 @@ class NativeFunction:
         code, main = _builtin_code().address_of("builtin"), self.loaded.address_of("run")
         return new_builtin(code, main, addresses, parts, result, outputs, owners=run, **options)
 
-    def trainer(self) -> NativeTrainer:
-        """Fresh memory for a training loop; the code must have a function `train`."""
-        return NativeTrainer(self)
-
-
-class NativeTrainer:
-    """A training loop in machine code, with memory of its own.
-
-    Attributes:
-        memory: what the steps work in: their arguments first, as the step's program has them.
-    """
-
-    def __init__(self, function: NativeFunction) -> None:
-        self.memory, run = function.workspace()
-        self._held = run
-        self._pointers = run.args
-        arguments = [ctypes.c_void_p] * 9 + [ctypes.c_int64, ctypes.c_int]
-        self._train = ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(function.loaded.address_of("train"))
-
-    def run(self, order: Any, X: Any, y: Any, numbers: Any, steps: int, strict: bool) -> tuple[int, Any]:
-        """Make steps; the interpreter lock is released meanwhile.
-
-        Args:
-            order: the rows of the batches, an array of int64; None if the batch is in memory already.
-            X, y: all rows, contiguous arrays of float64.
-            numbers: the numbers of each step, a contiguous array.
-            steps: how many.
-            strict: whether to stop at a loss that is not finite.
-
-        Returns:
-            How many steps were completed, and their losses.
-        """
-        losses = np.empty(steps)
-        given = [
-            None if order is None else order.ctypes.data,
-            *(array.ctypes.data for array in (X, y, numbers, losses)),
-        ]
-        done = self._train(*self._pointers, *map(ctypes.c_void_p, given), steps, strict)
-        return done, losses[:done]
-
 
 def _aligned(count: int) -> Any:
     """Doubles that begin at a cache line."""

@@ -1,105 +1,186 @@
-"""The loop around training steps as machine code: batches, numbers of the step, losses, and the way back of results."""
+"""Training steps one after the other, without leaving machine code: what they read comes from arrays.
+
+The order of the batches and the numbers of the steps are not computed here. The loop brings in the rows that it is told
+to, runs the code, and takes the results over as what the next step begins with.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .native import LoadedCode, NativeFunction, assemble_cached
+
+_ASSEMBLY = """
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+
+; Copy rows of numbers to where they lie side by side: those that `order` names, or, if there is none, the next ones.
+define internal void @copy(ptr %to, ptr %from, ptr %order, i64 %first, i64 %rows, i64 %width) #0 {
+entry:
+  %ordered = icmp ne ptr %order, null
+  %narrow = icmp ule i64 %width, 16
+  %bytes = mul i64 %width, 8
+  br label %row
+row:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %copied ]
+  %position = add i64 %first, %k
+  br i1 %ordered, label %look_up, label %begin
+look_up:
+  %order.at = getelementptr i64, ptr %order, i64 %position
+  %named = load i64, ptr %order.at
+  br label %begin
+begin:
+  %number = phi i64 [ %position, %row ], [ %named, %look_up ]
+  %source.place = mul i64 %number, %width
+  %source = getelementptr double, ptr %from, i64 %source.place
+  %target.place = mul i64 %k, %width
+  %target = getelementptr double, ptr %to, i64 %target.place
+  br i1 %narrow, label %item, label %all
+item:
+  %j = phi i64 [ 0, %begin ], [ %j.next, %item ]
+  %item.from = getelementptr double, ptr %source, i64 %j
+  %item.to = getelementptr double, ptr %target, i64 %j
+  %x = load double, ptr %item.from
+  store double %x, ptr %item.to
+  %j.next = add i64 %j, 1
+  %j.more = icmp ult i64 %j.next, %width
+  br i1 %j.more, label %item, label %copied
+all:
+  call void @llvm.memcpy.p0.p0.i64(ptr %target, ptr %source, i64 %bytes, i1 false)
+  br label %copied
+copied:
+  %k.next = add i64 %k, 1
+  %k.more = icmp ult i64 %k.next, %rows
+  br i1 %k.more, label %row, label %done
+done:
+  ret void
+}
+
+; Make steps; return how many were completed. If these are fewer than asked for, the next one had a fault or, if `strict`,
+; a loss that is not finite; what is trained is then as that step found it.
+define i64 @repeat(ptr %run, ptr %m, ptr %b, ptr %t, ptr %r, ptr %streams, i64 %count, ptr %trained, ptr %results,
+                   i64 %size, ptr %losses, i64 %steps, i32 %strict) #0 {
+entry:
+  %updated = getelementptr double, ptr %results, i64 1
+  %is_strict = icmp ne i32 %strict, 0
+  br label %step
+step:
+  %s = phi i64 [ 0, %entry ], [ %s.next, %keep ]
+  br label %stream
+stream:
+  %i = phi i64 [ 0, %step ], [ %i.next, %stream ]
+  %i.words = mul i64 %i, 5
+  %to.at = getelementptr i64, ptr %streams, i64 %i.words
+  %from.at = getelementptr i64, ptr %to.at, i64 1
+  %order.at = getelementptr i64, ptr %to.at, i64 2
+  %rows.at = getelementptr i64, ptr %to.at, i64 3
+  %width.at = getelementptr i64, ptr %to.at, i64 4
+  %to = load ptr, ptr %to.at
+  %from = load ptr, ptr %from.at
+  %order = load ptr, ptr %order.at
+  %rows = load i64, ptr %rows.at
+  %width = load i64, ptr %width.at
+  %first = mul i64 %s, %rows
+  call void @copy(ptr %to, ptr %from, ptr %order, i64 %first, i64 %rows, i64 %width)
+  %i.next = add i64 %i, 1
+  %i.more = icmp ult i64 %i.next, %count
+  br i1 %i.more, label %stream, label %compute
+compute:
+  %fault = call i32 %run(ptr %m, ptr %b, ptr %t, ptr %r)
+  %faulty = icmp ne i32 %fault, 0
+  %loss = load double, ptr %results
+  %difference = fsub double %loss, %loss
+  %not_finite = fcmp uno double %difference, %difference
+  %refused = and i1 %not_finite, %is_strict
+  %stop = or i1 %faulty, %refused
+  br i1 %stop, label %stopped, label %keep
+keep:
+  %loss.at = getelementptr double, ptr %losses, i64 %s
+  store double %loss, ptr %loss.at
+  call void @copy(ptr %trained, ptr %updated, ptr null, i64 0, i64 1, i64 %size)
+  %s.next = add i64 %s, 1
+  %s.more = icmp ult i64 %s.next, %steps
+  br i1 %s.more, label %step, label %stopped
+stopped:
+  %completed = phi i64 [ %s, %compute ], [ %s.next, %keep ]
+  ret i64 %completed
+}
+
+attributes #0 = { nounwind }
+"""
 
 
-class StepLayout(NamedTuple):
-    """Where a training step has its arguments and results in memory.
-
-    The arguments are the batch (x, then y), what is trained (parameters and the optimiser's state), and the numbers of
-    the step; the results are the loss and what is trained, one behind the other.
+class Stream(NamedTuple):
+    """What each step reads anew: some rows of a table of numbers.
 
     Attributes:
-        rows: of a batch.
-        x_width, y_width: numbers per row.
-        trained: where parameters and state begin, and how many numbers they are.
-        numbers: where the numbers of a step begin, and how many they are.
-        loss: where the loss is; what is trained follows behind it.
+        place: where the step has them in its memory.
+        rows: how many a step reads.
+        table: all rows, a contiguous array.
+        order: which rows the steps read, an array of int64; None for one after the other.
     """
 
+    place: int
     rows: int
-    x_width: int
-    y_width: int
-    trained: tuple[int, int]
-    numbers: tuple[int, int]
-    loss: int
+    table: Any
+    order: Any = None
 
 
-def training_loop(layout: StepLayout) -> str:
-    """Assembly of `train`, which calls `run` for each step.
+class Repetition:
+    """Machine code of a training step that is run again and again, in memory of its own.
 
-    It returns how many steps were completed. If these are fewer than asked for, the next one had a fault or, if
-    `strict`, a loss that is not finite; what is trained is then as that step found it. Without an order of rows, the
-    batch stays what it is.
+    The first result of the step is the loss. The others are what is trained, and take the place of an argument.
+
+    Args:
+        function: the step.
+        trained: where that argument begins in memory.
+
+    Attributes:
+        memory: what the steps work in: their arguments first, as the step's program has them.
+        trained: the part of it that is trained.
     """
-    rows, x_width, y_width, trained, numbers, loss = layout
-    batch = [("x", "%X", 0, x_width), ("y", "%Y", rows * x_width, y_width)]
-    gather = []
-    for name, source, place, width in batch:
-        gather += [
-            f"  %{name}from = mul i64 %row, {8 * width}",
-            f"  %{name}source = getelementptr i8, ptr {source}, i64 %{name}from",
-            f"  %{name}offset = mul i64 %k, {8 * width}",
-            f"  %{name}to = add i64 %{name}offset, {8 * place}",
-            f"  %{name}target = getelementptr i8, ptr %m, i64 %{name}to",
-            f"  call void @llvm.memcpy.p0.p0.i64(ptr %{name}target, ptr %{name}source, i64 {8 * width}, i1 false)",
+
+    def __init__(self, function: NativeFunction, trained: int) -> None:
+        self.memory, self._run = function.workspace()
+        (loss, _), *others = function.layout.outputs
+        self.trained = self.memory[trained : trained + sum(size for _, size in others)]
+        self._code, self._loss = function.loaded.address_of("run"), loss
+
+    def __call__(self, streams: Sequence[Stream], steps: int, strict: bool) -> tuple[int, Any]:
+        """Make steps; the interpreter lock is released meanwhile.
+
+        Args:
+            streams: what each step reads anew, at least one.
+            steps: how many, at least one.
+            strict: whether to stop at a loss that is not finite.
+
+        Returns:
+            How many steps were completed, and their losses.
+        """
+        losses, start = np.empty(steps), self.memory.ctypes.data
+        words = [
+            (start + 8 * place, table.ctypes.data, 0 if order is None else order.ctypes.data, rows, table.shape[1])
+            for place, rows, table, order in streams
+            if table.shape[1]
         ]
-    return "\n".join(
-        [
-            "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",
-            "",
-            "define i64 @train(ptr %m, ptr %b, ptr %t, ptr %r, ptr %order, ptr %X, ptr %Y, ptr %numbers, ptr %losses,",
-            "                  i64 %steps, i32 %strict) #0 {",
-            "entry:",
-            "  %some = icmp sgt i64 %steps, 0",
-            "  %given = icmp ne ptr %order, null",
-            "  br i1 %some, label %step, label %done",
-            "step:",
-            "  %s = phi i64 [ 0, %entry ], [ %after, %keep ]",
-            "  br i1 %given, label %gather, label %compute",
-            "gather:",
-            f"  %first = mul i64 %s, {rows}",
-            "  br label %next",
-            "next:",
-            "  %k = phi i64 [ 0, %gather ], [ %following, %next ]",
-            "  %place = add i64 %first, %k",
-            "  %where = getelementptr i64, ptr %order, i64 %place",
-            "  %row = load i64, ptr %where",
-            *gather,
-            "  %following = add i64 %k, 1",
-            f"  %more = icmp ult i64 %following, {rows}",
-            "  br i1 %more, label %next, label %compute",
-            "compute:",
-            f"  %own = mul i64 %s, {8 * numbers[1]}",
-            "  %given_numbers = getelementptr i8, ptr %numbers, i64 %own",
-            f"  %own_numbers = getelementptr double, ptr %m, i64 {numbers[0]}",
-            f"  call void @llvm.memcpy.p0.p0.i64(ptr %own_numbers, ptr %given_numbers, i64 {8 * numbers[1]}, i1 false)",
-            "  %fault = call i32 @run(ptr %m, ptr %b, ptr %t, ptr %r)",
-            "  %faulty = icmp ne i32 %fault, 0",
-            f"  %lossplace = getelementptr double, ptr %m, i64 {loss}",
-            "  %loss = load double, ptr %lossplace",
-            "  %difference = fsub double %loss, %loss",
-            "  %nonfinite = fcmp uno double %difference, %difference",
-            "  %isstrict = icmp ne i32 %strict, 0",
-            "  %refused = and i1 %nonfinite, %isstrict",
-            "  %stop = or i1 %faulty, %refused",
-            "  br i1 %stop, label %stopped, label %keep",
-            "keep:",
-            "  %lossto = getelementptr double, ptr %losses, i64 %s",
-            "  store double %loss, ptr %lossto",
-            f"  %new = getelementptr double, ptr %m, i64 {loss + 1}",
-            f"  %old = getelementptr double, ptr %m, i64 {trained[0]}",
-            f"  call void @llvm.memcpy.p0.p0.i64(ptr %old, ptr %new, i64 {8 * trained[1]}, i1 false)",
-            "  %after = add i64 %s, 1",
-            "  %again = icmp slt i64 %after, %steps",
-            "  br i1 %again, label %step, label %done",
-            "stopped:",
-            "  ret i64 %s",
-            "done:",
-            "  ret i64 %steps",
-            "}",
-            "",
-        ]
-    )
+        table = np.array(words, dtype=np.int64)
+        done = _repeat()(
+            self._code, *self._run.args, table.ctypes.data, len(words), self.trained.ctypes.data,
+            start + 8 * self._loss, len(self.trained), losses.ctypes.data, steps, strict,
+        )  # fmt: skip
+        return done, losses[:done]
+
+
+@cache
+def _repeat() -> Any:
+    """The loop, loaded once."""
+    code = LoadedCode(assemble_cached(_ASSEMBLY)[1], ())
+    pointer, integer = ctypes.c_void_p, ctypes.c_int64
+    kinds = [pointer] * 6 + [integer, pointer, pointer, integer, pointer, integer, ctypes.c_int]
+    repeat = ctypes.CFUNCTYPE(integer, *kinds)(code.address_of("repeat"))
+    repeat.held = code  # type: ignore[attr-defined]  # it lives as long as the function does
+    return repeat
