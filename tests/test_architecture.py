@@ -106,12 +106,6 @@ def test_imports_the_right_way_are_not(path, source):
     assert backward_imports(Path(path), source) == []
 
 
-#: Pairs of files that still import each other.
-CIRCLES: set[frozenset[str]] = {
-    frozenset({"nn.step", "nn.native_loop"}),
-}
-
-
 def imports_of_the_package():
     """For each module, the modules of the package that it imports anywhere, for type checkers too."""
     modules = {path: ".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in FILES}
@@ -145,7 +139,7 @@ def circles(graph):
 
 
 def test_no_modules_import_each_other():
-    assert circles(imports_of_the_package()) - CIRCLES == set()
+    assert circles(imports_of_the_package()) == set()
 
 
 def test_a_circle_of_imports_is_noticed():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import random
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler.machine.functions import native_step
-from ..compiler.machine.llvm import NativeCode
-from ..compiler.machine.training import StepLayout
+from ..compiler.loops.array_program import ArrayProgram
+from ..compiler.machine.functions import compile_natively
+from ..compiler.machine.training import Repetition
+from ..compiler.program.program import Program
 from ..runtime.errors import ARITHMETIC_ERRORS
 from .optim import Optimizer
-from .step import StepStages
 
 #: Seconds that a chunk of steps should take: so often a run comes back for progress and Ctrl-C.
 _CHUNK = 0.1
@@ -31,10 +30,9 @@ class NativeLoop:
     """The loop around steps in machine code; it makes the same steps as the generated Python loop, bit for bit.
 
     Args:
-        steps: the step for each size of batch, the usual one first.
-        X, y: the data, one row of numbers each, contiguous.
-        shuffled: whether the rows are shuffled before each epoch.
-        seed: of the shuffling.
+        steps: array program and meaning of the step for each size of batch, the usual one first.
+        tables: the data, contiguous arrays with a row of numbers for each example.
+        epochs: a generator of the order of the rows in each epoch; None if each step is made on all rows as they are.
         optimizer: whose numbers of the steps are asked for ahead of time, and may be again after a fault.
         leaves: numbers that the steps read and that are not trained.
         fast: whether steps are compiled in fast mode.
@@ -42,38 +40,24 @@ class NativeLoop:
 
     def __init__(
         self,
-        steps: Mapping[int, StepStages],
-        X: Any,
-        y: Any,
-        *,
-        shuffled: bool,
-        seed: int | None,
+        steps: Mapping[int, tuple[ArrayProgram, Program]],
+        tables: Sequence[Any],
+        epochs: Callable[[], Iterator[list[int]]] | None,
         optimizer: Optimizer,
         leaves: Sequence[float],
+        *,
         fast: bool,
     ) -> None:
-        self.X, self.y, self.shuffled, self.seed = X, y, shuffled, seed
-        self.optimizer, self.width = optimizer, len(optimizer.number_names)
-        self.sizes = list(steps)
-        self.programs = [steps[size].meaning for size in self.sizes]
-        self.layouts: list[StepLayout] = []
-        self.trainers = []
-        for size in self.sizes:
-            function = native_step(steps[size].arrays[0], functools.partial(self._layout, size), fast=fast)
-            self.trainers.append(function.trainer())
+        self.tables, self.epochs, self.optimizer = tables, epochs, optimizer
+        self.width = len(optimizer.number_names)
+        self.meanings = [meaning for _, meaning in steps.values()]
+        self.codes = [
+            Repetition(compile_natively(arrays, fast=fast, release=True), size, tables, self.width)
+            for size, (arrays, _) in steps.items()
+        ]
         self.set_leaves(leaves)
-        if not shuffled:
-            self.set_batch(np.concatenate([self.X.ravel(), self.y.ravel()]))
-
-    def _layout(self, size: int, code: NativeCode) -> StepLayout:
-        rows, x_width, y_width = len(self.X), self.X.shape[1], self.y.shape[1]
-        assert rows >= size
-        trained = sum(count for _, count in code.layout.outputs[1:])
-        first = size * (x_width + y_width)
-        numbers = first + trained, self.width
-        layout = StepLayout(size, x_width, y_width, (first, trained), numbers, code.layout.outputs[0][0])
-        self.layouts.append(layout)
-        return layout
+        if epochs is None:
+            self.set_batch(np.concatenate([table.ravel() for table in tables]))
 
     def __call__(
         self,
@@ -96,51 +80,41 @@ class NativeLoop:
         Raises:
             DomainError, DivisionByZeroError, RangeError: as the loss would; the completed steps have been yielded.
         """
-        width = len(parameters)
-        trained = np.array([*parameters, *(number for kind in state for number in kind)], dtype=float)
-        rows = len(self.X)
-        per_epoch = -(-rows // self.sizes[0])
-        orders = self._orders(first // per_epoch)
-        waiting = next(orders)  # rows of the current epoch's batches that have not been taken yet
-        waiting = waiting[first % per_epoch * self.sizes[0] :]
+        trained, width = np.concatenate([parameters, *state]), len(parameters)
+        waiting = np.empty(0, dtype=np.int64)  # rows whose turn it is not yet
+        if self.epochs is not None:
+            epoch, before = divmod(first, -(-len(self.tables[0]) // self.codes[0].size))
+            epochs = itertools.islice(self.epochs(), epoch, None)
+            waiting = np.array(next(epochs), dtype=np.int64)[before * self.codes[0].size :]
         pace, k = 1, first
         while k < steps:
             start = time.perf_counter()
-            if not len(waiting):
-                waiting = next(orders)
-            which = 0 if len(waiting) >= self.sizes[0] else 1
-            size = self.sizes[which]
-            count = max(1, min(pace, limit(k), steps - k, _STEPS))
-            if self.shuffled:
-                if len(self.sizes) == 1:  # one batch follows the other across epochs
-                    waiting = _collected(waiting, orders, count * size, start + _CHUNK)
-                count = min(count, len(waiting) // size)
+            which, count = self._next(k, max(1, min(pace, limit(k), steps - k, _STEPS)))
+            size, order = self.codes[which].size, None
+            if self.epochs is not None:
+                waiting = order = _collected(waiting, epochs, count * size, start + _CHUNK)
+                count = min(count, len(order) // size)
             numbers = self._numbers(k, count)
             count = len(numbers)
-            done, losses = self._made(which, trained, waiting if self.shuffled else None, numbers, count, strict)
+            done, losses = self._run(which, trained, order, numbers, count, strict)
             pace = _next_pace(count, time.perf_counter() - start)
-            if self.shuffled:
-                waiting = waiting[done * size :]
             if done:
-                trained = self._trained(which)
+                trained = self.codes[which].trained.copy()
                 yield k, losses.tolist(), trained[:width], _kinds(trained, width)
-                k += done
             if done < count:
                 loss, trained = self._again(which)
-                yield k, [loss], trained[:width], _kinds(trained, width)
-                k += 1
-                waiting = waiting[size:] if self.shuffled else waiting
+                yield k + done, [loss], trained[:width], _kinds(trained, width)
+                done += 1
+            k += done
+            waiting = waiting[done * size :]
 
-    def _orders(self, epoch: int) -> Iterator[Any]:
-        """The rows of each epoch in the order in which they are taken, beginning with an epoch."""
-        order = list(range(len(self.X)))
-        shuffle = random.Random(self.seed).shuffle
-        for _ in range(epoch if self.shuffled else 0):
-            shuffle(order)
-        while True:
-            if self.shuffled:
-                shuffle(order)
-            yield np.array(order, dtype=np.int64)
+    def _next(self, k: int, count: int) -> tuple[int, int]:
+        """Which step comes next, and how many of these may follow each other: the last batch of an epoch is smaller."""
+        if len(self.codes) == 1:
+            return 0, count
+        usual = len(self.tables[0]) // self.codes[0].size
+        before = k % (usual + 1)
+        return (0, min(count, usual - before)) if before < usual else (1, 1)
 
     def _numbers(self, first: int, count: int) -> Any:
         """The numbers of some steps: up to the one for which a learning rate raises, whose turn it is not yet.
@@ -152,18 +126,19 @@ class NativeLoop:
         if all_numbers is not None:
             rows = None
             with suppress(*ARITHMETIC_ERRORS):  # of one of the steps; which one, is found out below
-                rows = np.array(all_numbers(first, first + count), dtype=float).reshape(-1, self.width)
+                numbers = np.fromiter(all_numbers(first, first + count), float, count * self.width)
+                rows = numbers.reshape(count, self.width)
             if rows is not None and all(self._are_numbers_of(first + k, rows[k]) for k in (0, count - 1)):
                 return rows
-        found: list[float] = []
+        collected: list[float] = []
         for step in range(first, first + count):
             try:
-                found += self.optimizer.step_numbers(step)
+                collected += self.optimizer.step_numbers(step)
             except Exception:  # whatever the user's function raises: again, when it is this step's turn
-                if not found:
+                if not collected:
                     raise
                 break
-        return np.array(found, dtype=float).reshape(-1, self.width)
+        return np.array(collected, dtype=float).reshape(-1, self.width)
 
     def _are_numbers_of(self, step: int, numbers: Any) -> bool:
         """Whether a step has these numbers, bit for bit; they may depend on more than the step after all."""
@@ -175,40 +150,35 @@ class NativeLoop:
 
     def set_batch(self, numbers: Any) -> None:
         """All numbers of the batch that every step is made on."""
-        self.trainers[0].memory[: len(numbers)] = numbers
+        self.codes[0].batch[:] = numbers
 
     def set_leaves(self, leaves: Sequence[float]) -> None:
         """The numbers that are read and not trained."""
-        for trainer, layout in zip(self.trainers, self.layouts, strict=True):
-            end = layout.numbers[0] + layout.numbers[1]
-            trainer.memory[end : end + len(leaves)] = leaves
+        for code in self.codes:
+            code.leaves[: len(leaves)] = leaves
 
-    def _made(self, which: int, trained: Any, order: Any, numbers: Any, count: int, strict: bool) -> tuple[int, Any]:
-        trainer, (start, size) = self.trainers[which], self.layouts[which].trained
-        trainer.memory[start : start + size] = trained
-        return trainer.run(order, self.X, self.y, numbers, count, strict)
-
-    def _trained(self, which: int) -> Any:
-        start, size = self.layouts[which].trained
-        return self.trainers[which].memory[start : start + size].copy()
+    def _run(self, which: int, trained: Any, order: Any, numbers: Any, count: int, strict: bool) -> tuple[int, Any]:
+        """Make steps; return how many were completed, and their losses."""
+        self.codes[which].trained[:] = trained
+        return self.codes[which](numbers, order, count, strict)
 
     def _again(self, which: int) -> tuple[float, Any]:
         """The step that a chunk ended with: its loss is not finite, or it raises, or it was stopped out of caution.
 
         Returns its loss, and what is trained after it.
         """
-        loss, *trained = self.programs[which].evaluate(
-            self.trainers[which].memory[: self.programs[which].inputs].tolist()
-        )
+        meaning, code = self.meanings[which], self.codes[which]
+        arguments = np.concatenate([code.batch, code.trained, code.numbers, code.leaves])
+        loss, *trained = meaning.evaluate(arguments[: meaning.inputs].tolist())
         return float(loss), np.array(trained)
 
 
-def _collected(waiting: Any, orders: Iterator[Any], count: int, until: float) -> Any:
-    """The rows that are waiting and those of the next epochs: `count` rows, or those that are there at a time."""
-    parts, found = [waiting], len(waiting)
-    while found < count and (len(parts) == 1 or time.perf_counter() < until):
-        parts.append(next(orders))
-        found += len(parts[-1])
+def _collected(waiting: Any, epochs: Iterator[list[int]], count: int, until: float) -> Any:
+    """The rows that wait and those of the next epochs: at least `count`, or those that are there at a time."""
+    parts, size = [waiting], len(waiting)
+    while size < count and (not size or time.perf_counter() < until):
+        parts.append(np.array(next(epochs), dtype=np.int64))
+        size += len(parts[-1])
     return np.concatenate(parts) if len(parts) > 1 else waiting
 
 

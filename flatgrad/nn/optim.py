@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..compiler.languages.loader import LoadedModule
@@ -196,8 +196,8 @@ class Optimizer:
         """The numbers of a step as texts; or, in words, why they are not known as texts."""
         return self._written() if self._texts_are_given else self._traced()
 
-    def all_numbers(self) -> Callable[[int, int], list[float]] | None:
-        """A function for the numbers of a range of steps, with the bits of `step_numbers`; None if there is none."""
+    def all_numbers(self) -> Callable[[int, int], Iterator[float]] | None:
+        """A generator of the numbers of a range of steps, with the bits of `step_numbers`; None if there is none."""
         formulas = self.formulas()
         if isinstance(formulas, str) or not formulas.checked:
             return None

@@ -38,6 +38,7 @@ from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import Value
 from ..runtime.version import VERSION
 from .formulas import StepFormulas
+from .native_loop import NativeLoop
 from .optim import Optimizer
 
 
@@ -344,25 +345,22 @@ class TrainStep(Transformed):
         return arguments
 
     def _native_loop(self, built: StepStages, arguments: Arguments) -> Callable[..., Any]:
-        from .native_loop import NativeLoop
-
         def flat(numbers: Sequence[Any]) -> Any:
             return np.array([n for part in numbers for n in (part if isinstance(part, list) else [part])], dtype=float)
 
         def leaves() -> list[float]:
             return [leaf._data for leaf in built.leaves]
 
-        made = NativeLoop(
-            {1: built}, flat(arguments.numbers)[None], np.zeros((1, 0)), shuffled=False, seed=None,
-            optimizer=self.optimizer, leaves=leaves(), fast=self.mode == "fast",
-        )  # fmt: skip
+        steps = {1: (built.arrays[0], built.meaning)}
+        table = flat(arguments.numbers)[None]
+        loop = NativeLoop(steps, [table], None, self.optimizer, leaves(), fast=self.mode == "fast")
 
-        def loop(batch: Sequence[Any], *given: Any, **options: Any) -> Any:
-            made.set_batch(flat(batch))
-            made.set_leaves(leaves())
-            return made(*given, **options)
+        def begin(batch: Sequence[Any], *position: Any, **options: Any) -> Any:
+            loop.set_batch(flat(batch))
+            loop.set_leaves(leaves())
+            return loop(*position, **options)
 
-        return loop
+        return begin
 
     def _forbid_tracing(self) -> None:
         if active and recorder() is not None:

@@ -24,19 +24,20 @@ from ..compiler.calls.arguments import Arguments
 from ..compiler.calls.captured import Captured
 from ..compiler.kernel import data_listing
 from ..compiler.languages.loader import LoadedModule
-from ..compiler.languages.training import emit_loop
+from ..compiler.languages.training import emit_epochs, emit_loop
 from ..compiler.transforms.gradients import value_and_grad
 from ..runtime import atomic
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
 from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import Value
+from .native_loop import Chunk, NativeLoop
 from .optim import Optimizer
 from .step import StepStages, TrainStep
 
 Array = np.ndarray[Any, np.dtype[Any]]
-#: Some steps: the first one, their losses, the parameters and the optimiser's state after them.
-Chunk = tuple[int, list[float], Any, list[Any]]
+#: What `epochs` of the generated loop needs.
+_IMPORT = "import random\n"
 #: Makes steps; takes whether to end with a loss that is not finite, and how many steps may be made at once.
 Loop = Callable[[bool, Callable[[int], int]], Iterator[Chunk]]
 
@@ -388,20 +389,13 @@ class _Run:
         """The sections of the steps, with what the loop needs, and the loop."""
         plan, result = self.plan, list(sections)
         if plan.shuffled:
-            result.insert(1, "import random\n")
-        result.append(
-            emit_loop(
-                rows=plan.rows,
-                batch=plan.batch,
-                sizes=plan.sizes,
-                shuffled=plan.shuffled,
-                states=len(self.step.state),
-                has_leaves=bool(self.leaves),
-                seed=self.history.seed,
-                arrays=arrays,
-            )
-        )
-        return result
+            result.insert(1, _IMPORT)
+            result.append(emit_epochs(plan.rows))
+        loop = emit_loop(
+            plan.rows, plan.sizes, self.history.seed, shuffled=plan.shuffled, states=len(self.step.state),
+            has_leaves=bool(self.leaves), arrays=arrays,
+        )  # fmt: skip
+        return [*result, loop]
 
     def _generated_loop(self, train: Callable[..., Iterator[tuple[int, float, Any, list[Any]]]]) -> Loop:
         """The generated generator, which yields after each step."""
@@ -418,24 +412,17 @@ class _Run:
 
     def _native_loop(self, built: Mapping[int, StepStages]) -> Loop:
         """Machine code, which comes back after each chunk of steps."""
-        from .native_loop import NativeLoop
-
-        step, count = self.step, len(self.data)
-        run = NativeLoop(
-            built,
-            np.array(self.data.X.reshape(count, -1)),  # copies, as the other back ends make them: callbacks may
-            np.array(self.data.y.reshape(count, -1)),  # change the originals
-            shuffled=self.plan.shuffled,
-            seed=self.history.seed,
-            optimizer=step.optimizer,
-            leaves=self.leaves,
-            fast=step.mode == "fast",
+        step, plan, epochs = self.step, self.plan, None
+        if plan.shuffled:
+            module = LoadedModule([_IMPORT, emit_epochs(plan.rows)], f"{step.name}_epochs")
+            epochs = partial(module.names["epochs"], self.history.seed)
+        # Copies, as the other back ends make them: callbacks may change the originals.
+        tables = [np.array(part.reshape(plan.rows, -1)) for part in (self.data.X, self.data.y)]
+        steps = {size: (stages.arrays[0], stages.meaning) for size, stages in built.items()}
+        run = NativeLoop(steps, tables, epochs, step.optimizer, self.leaves, fast=step.mode == "fast")
+        return lambda strict, limit: run(
+            step.numbers, step.state, first=step.steps, steps=plan.steps, strict=strict, limit=limit
         )
-
-        def loop(strict: bool, limit: Callable[[int], int]) -> Iterator[Chunk]:
-            return run(step.numbers, step.state, first=step.steps, steps=self.plan.steps, strict=strict, limit=limit)
-
-        return loop
 
     def _build(self, size: int, backend: str = "") -> StepStages:
         arguments = Arguments((self.data.X[:size], self.data.y[:size]), {}, frozenset(), ())

@@ -19,10 +19,9 @@ from flatgrad import nn
 from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.grammar import Apply, Block, Fold, Read, Segment, Statement
 from flatgrad.compiler.loops.reroll import reroll
-from flatgrad.compiler.machine import llvm, native, operations
+from flatgrad.compiler.machine import llvm, native, operations, training
 from flatgrad.compiler.machine.llvm import emit_llvm
 from flatgrad.compiler.machine.operations import Machine
-from flatgrad.compiler.machine.training import StepLayout, training_loop
 from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.errors import InputError, MissingExtraError, OptionError
 from flatgrad.runtime.primitives import BY_NAME, TABLE
@@ -518,7 +517,7 @@ def test_a_primitive_without_a_spelling(monkeypatch):
 
 
 def test_the_training_loop_has_no_flags():
-    assert not FLAGS.search(training_loop(StepLayout(3, 2, 1, (9, 4), (13, 1), 20)))
+    assert not FLAGS.search(training._ASSEMBLY)
 
 
 def test_functions_of_libm_have_names_of_our_own():

@@ -169,15 +169,15 @@ def test_training_lets_other_threads_run(monkeypatch):
     model = fg.nn.MLP(2, [4, 1], seed=1)
     X = np.random.default_rng(1).standard_normal((30, 2))
     within = []
-    made = NativeLoop._made
+    run = NativeLoop._run
 
     def watched(*given):
         result = []
         count = given[5]
-        within.append((count, ticks_during(lambda: result.append(made(*given)))))
+        within.append((count, ticks_during(lambda: result.append(run(*given)))))
         return result[0]
 
-    monkeypatch.setattr(NativeLoop, "_made", watched)
+    monkeypatch.setattr(NativeLoop, "_run", watched)
     # No time passes: chunks grow, on a slow machine, too.
     monkeypatch.setattr(native_loop, "time", SimpleNamespace(perf_counter=lambda: 0.0))
     fg.nn.fit(

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -120,26 +119,25 @@ def test_a_chunk_takes_a_tenth_of_a_second_with_shuffling_and_all(
     batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a clock of our own: an epoch's shuffle takes a millisecond, and so does a learning rate."""
-    now, orders, seen = [0.0], native_loop.NativeLoop._orders, [0.0]
+    now, shuffle, seen = [0.0], random.Random.shuffle, [0.0]
 
-    def slow_orders(loop: Any, epoch: int) -> Iterator[Any]:
-        for order in orders(loop, epoch):
-            now[0] += 1e-3
-            yield order
+    def slow_shuffle(generator: random.Random, items: Any) -> None:
+        now[0] += 1e-3
+        shuffle(generator, items)
 
     def rate(step: int) -> float:
         now[0] += 1e-3
         return 0.01
 
-    monkeypatch.setattr(native_loop.NativeLoop, "_orders", slow_orders)
+    monkeypatch.setattr(random.Random, "shuffle", slow_shuffle)
     monkeypatch.setattr(native_loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    collected = native_loop.NativeLoop._made
+    collected = native_loop.NativeLoop._run
 
     def made(*given: Any) -> Any:
         seen.append(now[0])
         return collected(*given)
 
-    monkeypatch.setattr(native_loop.NativeLoop, "_made", made)
+    monkeypatch.setattr(native_loop.NativeLoop, "_run", made)
     Problem(rows=24).fit(nn.SGD(rate), "native", steps=5_000, batch_size=batch_size)
     assert 20 < len(seen) < 5_000
     assert max(np.diff(seen)) < 0.25
@@ -390,7 +388,7 @@ def test_ctrl_c_ends_a_long_run_after_the_chunk(
     problem = Problem()
     going, sent = threading.Event(), threading.Event()
     after: list[int] = []  # chunks that begin after the interrupt
-    steps_made, made = [0], native_loop.NativeLoop._made
+    steps_made, made = [0], native_loop.NativeLoop._run
 
     def watched(*given: Any) -> Any:
         if sent.is_set():
@@ -408,7 +406,7 @@ def test_ctrl_c_ends_a_long_run_after_the_chunk(
 
     options: dict[str, Any] = {"batch_size": batch_size, "checkpoint": tmp_path / "run.npz", "checkpoint_every": 10**9}
     problem.fit(nn.SGD(1e-4, momentum=0.9), "native", steps=1, **options)  # compiled, and in the cache
-    monkeypatch.setattr(native_loop.NativeLoop, "_made", watched)
+    monkeypatch.setattr(native_loop.NativeLoop, "_run", watched)
     problem, timer = Problem(), threading.Thread(target=interrupt)
     # A process in the background of a shell ignores the signal; and Hypothesis has the collector call it back: an
     # interrupt that is raised there is lost.
@@ -466,18 +464,17 @@ def test_data_that_a_callback_changes(batch_size: int | None) -> None:
 @pytest.mark.parametrize("batch_size", [None, 8, 10, 12])
 def test_chunks_that_end_early_out_of_caution(batch_size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that machine code stops at is made by the scalar program, and the run goes on with the next batch."""
-    made, stops = native_loop.NativeLoop._made, []
+    made, stops = native_loop.NativeLoop._run, []
 
     def cautious(loop: Any, which: int, trained: Any, order: Any, numbers: Any, count: int, strict: bool) -> Any:
         """Half of the steps, and what the next one would find in memory."""
-        half, layout, memory = count // 2, loop.layouts[which], loop.trainers[which].memory
-        result = made(loop, which, trained, order, numbers, half, strict)
+        half, code = count // 2, loop.codes[which]
+        code.trained[:] = trained
+        result = made(loop, which, trained, order, numbers, half, strict) if half else (0, np.empty(0))
         if order is not None:
-            rows = order[half * layout.rows :][: layout.rows]
-            batch = np.concatenate([loop.X[rows].ravel(), loop.y[rows].ravel()])
-            memory[: len(batch)] = batch
-        start, width = layout.numbers
-        memory[start : start + width] = numbers[half]
+            rows = order[half * code.size :][: code.size]
+            code.batch[:] = np.concatenate([table[rows].ravel() for table in loop.tables])
+        code.numbers[:] = numbers[half]
         stops.append(half)
         return result
 
@@ -486,7 +483,7 @@ def test_chunks_that_end_early_out_of_caution(batch_size: int | None, monkeypatc
         return outcome(problem, problem.fit(nn.Adam(0.05), backend, steps=60, batch_size=batch_size))
 
     expected = run("python")
-    monkeypatch.setattr(native_loop.NativeLoop, "_made", cautious)
+    monkeypatch.setattr(native_loop.NativeLoop, "_run", cautious)
     monkeypatch.setattr(native_loop, "_next_pace", lambda count, seconds: 16 * count)
     assert run("native") == expected
     assert max(stops) > 0

@@ -201,7 +201,7 @@ def test_an_optimiser_that_threads_share():
     found = [None] * THREADS
 
     def work(k):
-        numbers = optimizer.all_numbers()(0, 50)
+        numbers = list(optimizer.all_numbers()(0, 50))
         width = len(expected[0])
         rows = [numbers[i : i + width] for i in range(0, len(numbers), width)]
         found[k] = rows, [optimizer.step_numbers(j) for j in range(50)]

@@ -15,43 +15,38 @@ def emit_step_numbers(lines: Sequence[str], names: Sequence[str]) -> str:
 
 
 def emit_all_numbers(lines: Sequence[str], names: Sequence[str]) -> str:
-    """A function that computes these numbers for a range of steps, one behind the other in a list."""
-    head = "\n\ndef all_numbers(first, end):\n"
-    if len(lines) == 1:  # a comprehension takes half the time
-        return f"{head}    return [{lines[0].partition(' = ')[2]} for step in range(first, end)]\n"
-    body = ["found = []", "for step in range(first, end):", *(f"    {line}" for line in lines)]
-    body += [f"    found += {_tuple(names)}", "return found"]
-    return head + "".join(f"    {line}\n" for line in body)
+    """A generator of these numbers for a range of steps, one behind the other."""
+    head = ["def all_numbers(first, end):", "    for step in range(first, end):"]
+    return "\n\n" + "\n".join([*head, *(f"        {line}" for line in (*lines, *map("yield {}".format, names)))]) + "\n"
 
 
 def _tuple(names: Sequence[str]) -> str:
     return ", ".join(names) + ("," if len(names) == 1 else "")
 
 
-def emit_batches(rows: int, batch: int, seed: int | None) -> str:
-    """The generator `batches`: the rows of each step, for training loops in every language."""
+def emit_epochs(rows: int) -> str:
+    """The generator `epochs`: the order of the rows, for the loop here and for that in machine code."""
     return f"""
 
-SEED = {seed!r}
-
-
-def batches(seed=SEED):
-    \"\"\"The rows of each step's batch, without end; they are shuffled before each epoch.\"\"\"
+def epochs(seed):
+    \"\"\"The rows in the order in which each epoch takes them, without end.\"\"\"
     order = list(range({rows}))
     shuffle = random.Random(seed).shuffle
     while True:
         shuffle(order)
-        for start in range(0, {rows}, {batch}):
-            yield order[start:start + {batch}]
+        yield order
 """
 
 
-def emit_loop(rows: int, sizes: Sequence[int], *, shuffled: bool, states: int, has_leaves: bool, arrays: bool) -> str:
-    """The generator `train`, which runs steps over batches: all rows, or those that `batches` says.
+def emit_loop(
+    rows: int, sizes: Sequence[int], seed: int | None, *, shuffled: bool, states: int, has_leaves: bool, arrays: bool
+) -> str:
+    """The generator `train`, which runs steps over batches: all rows, or parts of them in the order of `epochs`.
 
     Args:
         rows: how many rows of data the loop is for.
-        sizes: the sizes of batches that occur; there is a function `step_N` for each.
+        sizes: the sizes of batches that occur, the usual one first; there is a function `step_N` for each.
+        seed: the default seed of the shuffling.
         shuffled: whether steps are made on batches.
         states: how many lists of state the optimiser has.
         has_leaves: whether steps read further leaves (frozen parameters).
@@ -63,8 +58,14 @@ def emit_loop(rows: int, sizes: Sequence[int], *, shuffled: bool, states: int, h
     taken = "{0}[batch].ravel()" if arrays else "[number for row in batch for number in {0}[row]]"
     if shuffled:
         before = ["X, y = np.array(X, dtype=float), np.array(y, dtype=float)"] if arrays else []
-        head = "for step, batch in zip(range(steps), batches(seed)):"
-        within = ["if step < first:", "    continue", *(f"{name.lower()}_batch = {taken.format(name)}" for name in "Xy")]
+        before += [f"starts = range(0, {rows}, {sizes[0]})"]
+        before += [f"batches = (order[start:start + {sizes[0]}] for order in epochs(seed) for start in starts)"]
+        head = "for step, batch in zip(range(steps), batches):"
+        within = [
+            "if step < first:",
+            "    continue",
+            *(f"{name.lower()}_batch = {taken.format(name)}" for name in "Xy"),
+        ]
         call = "STEPS[len(batch)](x_batch, y_batch, "
     else:
         before = [*(f"{name.lower()}_all = {flat.format(name)}" for name in "Xy"), f"run = STEPS[{rows}]"]
@@ -91,5 +92,6 @@ def emit_loop(rows: int, sizes: Sequence[int], *, shuffled: bool, states: int, h
         f"        loss, parameters{state} = {call}{arguments})",
         "        yield step, loss, parameters, state",
     ]
-    steps = f"STEPS = {{{', '.join(f'{n}: step_{n}' for n in sizes)}}}"
-    return "\n\n".join(["", f"#: A step for each size of batch.\n{steps}", "", "\n".join(body)]) + "\n"
+    steps = ", ".join(f"{size}: step_{size}" for size in sizes)
+    head = f"#: A step for each size of batch.\nSTEPS = {{{steps}}}\nSEED = {seed!r}\n"
+    return "\n\n" + head + "\n\n" + "\n".join(body) + "\n"

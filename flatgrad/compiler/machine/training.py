@@ -7,9 +7,10 @@ to, runs the code, and takes the results over as what the next step begins with.
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -60,8 +61,8 @@ done:
   ret void
 }
 
-; Make steps; return how many were completed. If these are fewer than asked for, the next one had a fault or, if `strict`,
-; a loss that is not finite; what is trained is then as that step found it.
+; Make steps; return how many were completed. If these are fewer than asked for, the next one had a fault or, if
+; `strict`, a loss that is not finite; what is trained is then as that step found it.
 define i64 @repeat(ptr %run, ptr %m, ptr %b, ptr %t, ptr %r, ptr %streams, i64 %count, ptr %trained, ptr %results,
                    i64 %size, ptr %losses, i64 %steps, i32 %strict) #0 {
 entry:
@@ -114,64 +115,57 @@ attributes #0 = { nounwind }
 """
 
 
-class Stream(NamedTuple):
-    """What each step reads anew: some rows of a table of numbers.
-
-    Attributes:
-        place: where the step has them in its memory.
-        rows: how many a step reads.
-        table: all rows, a contiguous array.
-        order: which rows the steps read, an array of int64; None for one after the other.
-    """
-
-    place: int
-    rows: int
-    table: Any
-    order: Any = None
-
-
 class Repetition:
     """Machine code of a training step that is run again and again, in memory of its own.
 
-    The first result of the step is the loss. The others are what is trained, and take the place of an argument.
+    The arguments of the step are a batch (some rows of each table), what is trained, numbers that belong to the step,
+    and leaves. The first result is the loss; the others are what is trained.
 
     Args:
         function: the step.
-        trained: where that argument begins in memory.
+        size: how many rows a batch has.
+        tables: contiguous arrays of numbers, a row for each example. They must live as long as this object does.
+        width: how many numbers belong to a step.
 
     Attributes:
-        memory: what the steps work in: their arguments first, as the step's program has them.
-        trained: the part of it that is trained.
+        batch, trained, numbers, leaves: the arguments in memory; behind the leaves there is more.
     """
 
-    def __init__(self, function: NativeFunction, trained: int) -> None:
-        self.memory, self._run = function.workspace()
+    def __init__(self, function: NativeFunction, size: int, tables: Sequence[Any], width: int) -> None:
+        memory, self._run = function.workspace()
         (loss, _), *others = function.layout.outputs
-        self.trained = self.memory[trained : trained + sum(size for _, size in others)]
-        self._code, self._loss = function.loaded.address_of("run"), loss
+        cuts = [size * table.shape[1] for table in tables] + [sum(count for _, count in others), width]
+        *places, end = itertools.accumulate(cuts, initial=0)
+        self.batch, self.trained, self.numbers, self.leaves = np.split(memory, [*places[-2:], end])
+        self.size = size
+        start = memory.ctypes.data
+        # What each step reads anew: where to, where from, in which order, how many rows, how many numbers each.
+        streams = [[start + 8 * places[-1], 0, 0, 1, width]]
+        for place, table in zip(places, tables, strict=False):
+            streams.append([start + 8 * place, table.ctypes.data, 0, size, table.shape[1]])
+        self._streams = np.array(streams, dtype=np.int64)
+        self._code, self._from = function.loaded.address_of("run"), self._streams.ctypes.data
+        self._results = self.trained.ctypes.data, start + 8 * loss, len(self.trained)
 
-    def __call__(self, streams: Sequence[Stream], steps: int, strict: bool) -> tuple[int, Any]:
+    def __call__(self, numbers: Any, order: Any, steps: int, strict: bool) -> tuple[int, Any]:
         """Make steps; the interpreter lock is released meanwhile.
 
         Args:
-            streams: what each step reads anew, at least one.
+            numbers: those of each step, a contiguous array.
+            order: the rows of the batches, an array of int64; None if the batch is in memory already.
             steps: how many, at least one.
             strict: whether to stop at a loss that is not finite.
 
         Returns:
             How many steps were completed, and their losses.
         """
-        losses, start = np.empty(steps), self.memory.ctypes.data
-        words = [
-            (start + 8 * place, table.ctypes.data, 0 if order is None else order.ctypes.data, rows, table.shape[1])
-            for place, rows, table, order in streams
-            if table.shape[1]
-        ]
-        table = np.array(words, dtype=np.int64)
+        losses, streams = np.empty(steps), 1
+        self._streams[0, 1] = numbers.ctypes.data
+        if order is not None:
+            self._streams[1:, 2], streams = order.ctypes.data, len(self._streams)
         done = _repeat()(
-            self._code, *self._run.args, table.ctypes.data, len(words), self.trained.ctypes.data,
-            start + 8 * self._loss, len(self.trained), losses.ctypes.data, steps, strict,
-        )  # fmt: skip
+            self._code, *self._run.args, self._from, streams, *self._results, losses.ctypes.data, steps, strict
+        )
         return done, losses[:done]
 
 
