@@ -30,8 +30,8 @@ from flatgrad.nn.native_loop import NativeLoop
 from flatgrad.runtime.forks import Quiet
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import all_bits, assert_same
-from tests.compiler.test_threads import THREADS, hurried, in_threads  # noqa: F401 - a fixture
 from tests.every_way import flattened
+from tests.threads import in_threads
 
 CALLS = 10_000
 #: So many different inputs per thread.
@@ -69,10 +69,10 @@ def test_eight_threads_call_one_kernel(monkeypatch, long):
             wrong += [value, *gradient.tolist(), slope] != expected[call % TURNS]
         return wrong
 
-    assert in_threads(work) == [0] * THREADS
+    assert in_threads(work) == [0] * 8
 
 
-def test_threads_through_the_whole_interface(hurried):  # noqa: F811
+def test_threads_through_the_whole_interface(hurried):
     f = fg.compile(body, backend="native")
 
     def work(thread):
@@ -90,7 +90,7 @@ def test_threads_through_the_whole_interface(hurried):  # noqa: F811
             assert_same(gradients, [v.grad for v in values])
 
 
-def test_faults_in_some_threads_only(hurried):  # noqa: F811
+def test_faults_in_some_threads_only(hurried):
     f = fg.value_and_grad(lambda x: sum(fg.log(a) for a in x), backend="native")
     good, bad = [1.0 + k for k in range(9)], [1.0, 2.0, 0.0, *[1.0] * 6]
     expected = f(good)
@@ -104,10 +104,10 @@ def test_faults_in_some_threads_only(hurried):  # noqa: F811
                 raised += "log(0.0)" in str(error)
         return raised
 
-    assert in_threads(work) == [0, 200] * (THREADS // 2)
+    assert in_threads(work) == [0, 200] * 4
 
 
-def test_the_same_function_is_compiled_by_threads_at_once(hurried):  # noqa: F811
+def test_the_same_function_is_compiled_by_threads_at_once(hurried):
     """Different functions, too: LLVM runs under a lock."""
 
     def work(thread):
