@@ -382,18 +382,12 @@ def _texts(item: Any) -> list[str]:
 
 
 def _functions_in(value: Any) -> list[Any]:
-    if isinstance(value, property):
-        return [f for f in (value.fget,) if f is not None]
-    if isinstance(value, (staticmethod, classmethod)):
-        return [value.__func__]
-    if isinstance(value, functools.partialmethod):
-        return [value.func]
-    if hasattr(type(value), "captured_roots"):  # a transformed function, as a method
-        return [value]
-    wrapped = getattr(value, "func", None) if isinstance(value, functools.cached_property) else None
-    if wrapped is not None:
-        return [wrapped]
-    return [value] if isinstance(value, types.FunctionType) else []
+    """The function in a definition of a class, if there is one; a transformed function counts."""
+    for kind, attribute in _WRAPPERS.items():
+        if isinstance(value, kind):
+            function = getattr(value, attribute)
+            return [] if function is None else [function]
+    return [value] if isinstance(value, types.FunctionType) or hasattr(type(value), "captured_roots") else []
 
 
 def _absolute(module: str, table: dict[str, Any]) -> str:
@@ -425,6 +419,11 @@ _PARTS: Final[dict[type, tuple[str, ...]]] = {
     np.vectorize: ("pyfunc",),
     **dict.fromkeys((np.poly1d, *np.polynomial.Polynomial.__bases__), ("coef", "domain", "window")),
 }
+#: Definitions with a function inside, and the attribute that holds it.
+_WRAPPERS: Final[dict[type, str]] = {
+    property: "fget", staticmethod: "__func__", classmethod: "__func__", functools.partialmethod: "func",
+    functools.cached_property: "func",
+}  # fmt: skip
 #: Methods that are called when an object is made, and when it is displayed.
 _CONSTRUCTION: Final = frozenset(["__init__", "__new__", "__post_init__"])
 _DISPLAY: Final = frozenset(["__repr__", "__str__", "__format__", "__reduce__", "__del__"])
