@@ -37,7 +37,7 @@ def reroll(program: Program, *, fast: bool = False) -> ArrayProgram:
     packed = pack(program, chains, classify(program, chains), fast)
     outside = [packed.address[np.array(program.outputs, dtype=np.int64)]]
     outside += [packed.address[scalars.operands] for scalars in packed.scalars]
-    loops = fuse(loops_of(packed.packs), outside, program.inputs + len(packed.constants))
+    loops = fuse(loops_of(packed.packs), outside, packed.size)
     result = lay_out(program, packed, arrange_loops(loops, program, packed.size), fast)
     blocks = [s for s in result.statements if isinstance(s, Block)]
     statements = [s for s in result.statements if isinstance(s, Statement)]

@@ -6,7 +6,6 @@ lane), apply primitives, and fold.
 
 from __future__ import annotations
 
-import bisect
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,8 +40,6 @@ class Loop:
     """A statement in the making.
 
     Attributes:
-        base: the address of its first lane.
-        lanes: how many there are.
         nodes: its body; the last node is the result.
         primitive: of the result.
         equations: the equation that each lane comes from.
@@ -50,8 +47,6 @@ class Loop:
         addresses: the address of each lane.
     """
 
-    base: int
-    lanes: int
     nodes: Nodes
     primitive: Primitive
     equations: Indices
@@ -91,18 +86,26 @@ def loops_of(packs: Sequence[Pack]) -> list[Loop]:
                     nodes.append(vector)
                 operands.append(node)
             nodes.append(Apply(pack.primitive, tuple(operands)))
-        addresses = pack.base + np.arange(pack.lanes)
-        loops.append(Loop(pack.base, pack.lanes, nodes, pack.primitive, pack.equations, pack.order, addresses))
+        addresses = pack.base + np.arange(len(pack.equations))
+        loops.append(Loop(nodes, pack.primitive, pack.equations, pack.order, addresses))
     return loops
 
 
-def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], inputs: int) -> list[Loop]:
+def _owners(loops: Sequence[Loop], size: int) -> Indices:
+    """For each address, the position of the loop that computes it, or -1."""
+    owners = np.full(size, -1, dtype=np.int64)
+    for k, loop in enumerate(loops):
+        owners[loop.addresses] = k
+    return owners
+
+
+def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], size: int) -> list[Loop]:
     """Leave out loops that nothing reads, and put those that one other loop reads into it.
 
     Args:
         loops: in an order in which they can run.
         outside: addresses that are read from outside: outputs, and what blocks of scalars read.
-        inputs: addresses below this one are no loop's.
+        size: the number of addresses.
 
     Example:
         >>> from flatgrad.compiler.loops.reroll import reroll
@@ -129,12 +132,12 @@ def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], inputs: int) -> li
 
         A product that is an output as well would stay a statement of its own.
     """
-    fusion = _Fusion(loops, outside, inputs)
+    fusion = _Fusion(loops, outside, size)
     fusion.drop_unread()
-    for loop in loops:
-        if loop.base in fusion.alive:
+    for k, loop in enumerate(loops):
+        if k in fusion.alive:
             fusion.absorb(loop)
-    return _rejoined([loop for loop in loops if loop.base in fusion.alive])
+    return _rejoined([loop for k, loop in enumerate(loops) if k in fusion.alive])
 
 
 def arrange_loops(loops: Sequence[Loop], program: Program, size: int) -> list[Loop]:
@@ -142,13 +145,11 @@ def arrange_loops(loops: Sequence[Loop], program: Program, size: int) -> list[Lo
 
     The value comes first, then its gradient, then the update; inside these the order is by height.
     """
-    owner = np.full(size, -1, dtype=np.int64)
-    for k, loop in enumerate(loops):
-        owner[loop.addresses] = k
+    owners = _owners(loops, size)
     waiting = [0] * len(loops)
     readers: list[list[int]] = [[] for _ in loops]
     for k, loop in enumerate(loops):
-        for other in {other for vector in loop.vectors() for other in np.unique(owner[vector]).tolist() if other >= 0}:
+        for other in {other for vector in loop.vectors() for other in np.unique(owners[vector]).tolist() if other >= 0}:
             readers[other].append(k)
             waiting[k] += 1
     parts = ["value", "gradient", "update"]
@@ -217,60 +218,41 @@ def _joined(parts: Sequence[Loop]) -> Loop:
         return joined
 
     return Loop(
-        parts[0].base, len(order), together([loop.nodes for loop in parts]), parts[0].primitive, equations[order],
-        parts[0].order, np.concatenate([loop.addresses for loop in parts])[order],
+        together([loop.nodes for loop in parts]), parts[0].primitive, equations[order], parts[0].order,
+        np.concatenate([loop.addresses for loop in parts])[order],
     )  # fmt: skip
 
 
 class _Fusion:
-    def __init__(self, loops: Sequence[Loop], outside: Sequence[Addresses], inputs: int) -> None:
-        self.loops = loops
-        self.by_base = sorted(loops, key=lambda loop: loop.base)
-        self.bases = [loop.base for loop in self.by_base]
-        self.alive = set(self.bases)
-        self.inputs = inputs
-        self.readers = dict.fromkeys(self.bases, 0)  # by base: how many vectors read from the loop
+    """The state of fusion; it refers to loops by their positions."""
+
+    def __init__(self, loops: Sequence[Loop], outside: Sequence[Addresses], size: int) -> None:
+        self.loops, self.owners = loops, _owners(loops, size)
+        self.alive = set(range(len(loops)))
+        self.readers = [0] * (len(loops) + 1)  # how many vectors read from the loop; the last stands for -1
         self.pinned: set[int] = set()  # read from outside, or together with others
         for vector in outside:
-            self.pinned.update(self._owners(vector))
+            self.pinned.update(self.owners[vector].tolist())
         for loop in loops:
-            for base, alone in self._read_by(loop):
-                self.readers[base] += 1
-                if not alone:
-                    self.pinned.add(base)
+            for owners in self._read_by(loop):
+                for k in owners:
+                    self.readers[k] += 1
+                if len(owners) > 1:
+                    self.pinned.update(owners)
 
-    def _owner(self, address: int) -> int:
-        """The base of the loop that an address belongs to, or -1."""
-        position = bisect.bisect_right(self.bases, address) - 1
-        if position < 0 or address >= self.bases[position] + self.by_base[position].lanes:
-            return -1
-        return self.bases[position]
-
-    def _owners(self, vector: Addresses) -> list[int]:
-        """The bases of the loops that a vector reads from."""
-        if not vector.size:
-            return []
-        low, high = int(vector.min()), int(vector.max())
-        if high < self.inputs:
-            return []
-        if self._owner(low) >= 0 and self._owner(low) == self._owner(high):
-            return [self._owner(low)]
-        owners = {self._owner(address) for address in np.unique(vector).tolist()}
-        return sorted(owners - {-1})
-
-    def _read_by(self, loop: Loop) -> Iterator[tuple[int, bool]]:
-        """Each loop that a vector of this one reads from, and whether it reads from it alone."""
+    def _read_by(self, loop: Loop) -> Iterator[list[int]]:
+        """For each vector of a loop, the loops that it reads; -1 stands for anything else."""
         for vector in loop.vectors():
-            owners = self._owners(vector)
-            for base in owners:
-                yield base, len(owners) == 1 and self._owner(int(vector.min())) == base
+            owners = self.owners[vector].ravel()
+            yield owners[:1].tolist() if (owners == owners[0]).all() else np.unique(owners).tolist()
 
     def drop_unread(self) -> None:
-        for loop in reversed(self.loops):
-            if not self.readers[loop.base] and loop.base not in self.pinned:
-                self.alive.discard(loop.base)
-                for base, _ in self._read_by(loop):
-                    self.readers[base] -= 1
+        for k in reversed(range(len(self.loops))):
+            if not self.readers[k] and k not in self.pinned:
+                self.alive.discard(k)
+                for owners in self._read_by(self.loops[k]):
+                    for other in owners:
+                        self.readers[other] -= 1
 
     def absorb(self, loop: Loop) -> None:
         """Put into a loop the loops that only it reads. These have already absorbed what they can."""
@@ -293,35 +275,36 @@ class _Fusion:
         vector = nodes[position]
         if not isinstance(vector, np.ndarray):
             return None
-        base = self._owner(int(vector.flat[0]))
-        if base < 0 or base in self.pinned or base not in self.alive:
+        owner = self._owner(vector)
+        if owner < 0 or owner in self.pinned or owner not in self.alive:
             return None
-        producer = self._loop(base)
-        if producer.lanes != vector.size or (inside and producer.folds) or len(nodes) + len(producer.nodes) > _NODES:
+        producer = self.loops[owner]
+        if len(producer.addresses) != vector.size or (inside and producer.folds):
             return None
-        readers = self._readers(nodes, base)
-        if self.readers[base] != len(readers) or any(not np.array_equal(nodes[k], vector) for k in readers):
+        readers = self._readers(nodes, owner)
+        if len(nodes) + len(producer.nodes) > _NODES or self.readers[owner] != len(readers):
+            return None
+        if any(not np.array_equal(nodes[k], vector) for k in readers):
             return None
         return readers[0]
 
-    def _loop(self, base: int) -> Loop:
-        return self.by_base[bisect.bisect_left(self.bases, base)]
+    def _owner(self, vector: Addresses) -> int:
+        """The loop that computes the first number of a vector, or -1."""
+        return int(self.owners[vector.flat[0]])
 
-    def _readers(self, nodes: Nodes, base: int) -> list[int]:
-        """The nodes that read from the loop at a base."""
-        return [
-            k for k, node in enumerate(nodes) if isinstance(node, np.ndarray) and self._owner(int(node.flat[0])) == base
-        ]
+    def _readers(self, nodes: Nodes, owner: int) -> list[int]:
+        """The nodes that read from a loop."""
+        return [k for k, node in enumerate(nodes) if isinstance(node, np.ndarray) and self._owner(node) == owner]
 
     def _inline(self, nodes: Nodes, position: int) -> None:
         """Put the producer of the vector at `position` in its place; equal ones read its result, too."""
         vector = nodes[position]
-        base = self._owner(int(vector.flat[0]))
-        producer = self._loop(base)
-        equal = self._readers(nodes, base)
+        owner = self._owner(vector)
+        producer = self.loops[owner]
+        equal = self._readers(nodes, owner)
         added = len(producer.nodes) - 1
-        lanes = vector - base
-        whole = bool((lanes.ravel() == np.arange(producer.lanes)).all())
+        lanes = vector - producer.addresses[0]
+        whole = bool((vector.ravel() == producer.addresses).all())
 
         def moved(node: Any) -> Any:
             if isinstance(node, np.ndarray):
@@ -344,4 +327,4 @@ class _Fusion:
             if k not in equal
         ]
         nodes[:] = [*rest[:position], *map(moved, producer.nodes), *rest[position:]]
-        self.alive.discard(base)
+        self.alive.discard(owner)

@@ -148,7 +148,7 @@ class _Layout:
                 nodes.append(node if isinstance(node, Apply) else self._located(node))
         heads = _heads(nodes)
         chosen = [head for head in heads if not self._is_constant_head(head)]
-        for piece in arrange(chosen, loop.lanes):
+        for piece in arrange(chosen, len(loop.addresses)):
             strides = dict(zip(map(id, chosen), piece.strides, strict=True))
             body = tuple(self._node(node, piece, strides) for node in nodes)
             self._append(loop, piece, body)

@@ -43,7 +43,6 @@ class Pack:
     Attributes:
         primitive: what they apply.
         base: the address of the first lane.
-        lanes: how many there are.
         operands: a vector of addresses per operand; for a fold, a matrix of terms per segment.
         fold: whether it is one.
         equations: the equation that each lane comes from.
@@ -52,7 +51,6 @@ class Pack:
 
     primitive: Primitive
     base: int
-    lanes: int
     operands: list[Addresses]
     fold: bool
     equations: Indices
@@ -123,7 +121,7 @@ def pack(program: Program, chains: Chains, classes: Classes, fast: bool = False)
         >>> chains = find_chains(program)
         >>> for p in pack(program, chains, classify(program, chains)).packs:
         ...     operands = " and ".join(str(operand.tolist()) for operand in p.operands)
-        ...     print(f"{p.base}..{p.base + p.lanes - 1} = {p.primitive.name} of {operands}")
+        ...     print(f"{p.base}..{p.base + len(p.equations) - 1} = {p.primitive.name} of {operands}")
         11..14 = mul of [0, 1, 2, 3] and [4, 4, 4, 4]
         15..18 = tanh of [11, 12, 13, 14]
     """
@@ -329,7 +327,7 @@ class _Packer:
         if lanes is not None:
             operands, equations = [operand[lanes] for operand in operands], equations[lanes]
         self.address[variables] = self.next + lane_of
-        self.packs.append(Pack(primitive, self.next, len(equations), operands, fold, equations, order))
+        self.packs.append(Pack(primitive, self.next, operands, fold, equations, order))
         self.bases.append(self.next)
         self.next += len(equations)
 
@@ -375,7 +373,7 @@ class _Packer:
         if position < 0:
             return None
         pack = self.packs[position]
-        if pack.primitive is not primitive or pack.fold or high >= pack.base + pack.lanes:
+        if pack.primitive is not primitive or pack.fold or high >= pack.base + len(pack.equations):
             return None
         return [operand[addresses - pack.base] for operand in pack.operands]
 
