@@ -398,7 +398,7 @@ def test_a_wrong_filling_of_shorter_folds_is_noticed(monkeypatch):
     right = flattened(fg.value_and_grad(ragged, backend="python")(x))
     assert flattened(fg.value_and_grad(ragged, backend="numpy")(x)) == right
     monkeypatch.setitem(chains.FOLDED, fg.runtime.primitives.add, 1.0)
-    monkeypatch.setattr(packs, "_KNOWN", list(chains.FOLDED.values()))
+    monkeypatch.setattr(packs, "_CONSTANTS", list(chains.FOLDED.values()))
     assert flattened(fg.value_and_grad(ragged, backend="numpy")(x)) != right
 
 

@@ -76,6 +76,10 @@ class Writer(BodyWriter):
         places = (index(offset, factors, scope.names) for offset, factors in view.dimensions(scope.extents))
         return Text(f"{view.source.name}[{', '.join(places)}]")
 
+    def cell(self, address: int) -> Text:
+        """The number at an address, with an index per dimension."""
+        return self.read(Read(address, ()), Scope()) if self.sources.of(address).shape else super().cell(address)
+
     def constant(self, number: float | bool) -> Text:
         return python_number(number)
 
