@@ -1,4 +1,4 @@
-"""The short way of a call equals the general way: for every kind of argument, and where it must not be taken."""
+"""Binders give what arguments taken apart give: for every kind of argument, and where a binder must not answer."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def floats(items):
     return [float(x) for x in items]
 
 
-def general(f, *args):
-    """The same call by the general way only."""
+def taken_apart(f, *args):
+    """The same call with its arguments taken apart."""
     f._recent = ()
     return f._call(*args)
 
@@ -109,17 +109,17 @@ CASES = {
 
 @pytest.mark.parametrize("with_value", [True, False], ids=["value_and_grad", "grad"])
 @pytest.mark.parametrize("name", list(CASES))
-def test_the_short_way_equals_the_general_way(name, with_value):
+def test_binders_give_what_arguments_taken_apart_give(name, with_value):
     function, argnums, arguments = CASES[name]
     f = (fg.value_and_grad if with_value else fg.grad)(function, argnums)
     counting = Counting(f)
-    expected = general(f, *arguments)
-    assert f._recent[0].binder is not None, "there is a short way for these"
+    expected = taken_apart(f, *arguments)
+    assert f._recent[0].binder is not None, "there is a binder for these"
     for _ in range(3):
         assert_equal(counting(*arguments), expected)
     assert counting.hits == 3
     changed = [a * 1.25 if isinstance(a, (float, np.ndarray)) else a for a in arguments]
-    assert_equal(counting(*changed), general(f, *changed))
+    assert_equal(counting(*changed), taken_apart(f, *changed))
     assert len(f.kernels) == 1
 
 
@@ -185,7 +185,7 @@ def test_models_are_told_apart_by_identity():
     assert f.hits >= 3
 
 
-# --- what must take the general way -----------------------------------------------------------------------------------
+# --- what no binder may answer ---------------------------------------------------------------------------------------
 
 
 class FloatSubclass(float):
@@ -270,7 +270,7 @@ def test_matrices_in_any_order_of_memory():
     for same in (np.asfortranarray(a), a.T.copy().T, wide[::2, 1::3], np.broadcast_to(a, (2, 3))):
         assert_equal(f(same), expected)
     assert f.hits == 4
-    assert_equal(f(a[:, ::-1]), general(f.f, a[:, ::-1].copy()))
+    assert_equal(f(a[:, ::-1]), taken_apart(f.f, a[:, ::-1].copy()))
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_longer_and_shorter_lists_than_the_last(convert):
 
 
 def test_structures_that_alternate():
-    """The binder is that of the last kernel; every change goes the general way, and back."""
+    """The binder is that of the last kernel; at every change arguments are taken apart."""
     f = Counting(fg.value_and_grad(lambda x, y: (x * y if isinstance(x, Value) else x[0] * y) + y))
     for _ in range(5):
         assert f(2.0, 3.0) == (9.0, 3.0)
@@ -394,7 +394,7 @@ def test_has_aux():
     ids=lambda argument: type(argument).__name__,  # the same in every process: no addresses, no order of sets
 )  # fmt: skip
 def test_what_is_no_number_is_refused_before_and_after(argument):
-    """Also behind a call that went the short way, whose structure the argument resembles."""
+    """Also behind a call by a binder, whose arguments this one resembles."""
     f = fg.value_and_grad(rosenbrock)
     for xs in ([1.0, 2.0, 3.0], np.array([1.0, 2.0, 3.0])):
         expected = f(xs)
@@ -424,7 +424,7 @@ def test_a_wrong_number_of_arguments(arguments):
         (lambda x: x[0] ** 0.5 * x[1], [-1.0, 1.0], fg.DomainError, r"power\(-1\.0, 0\.5\)"),
     ],
 )  # fmt: skip
-def test_errors_through_the_short_way(function, argument, kind, message):
+def test_errors_through_binders(function, argument, kind, message):
     """The class, the operation, the numbers and the user's line; and the next call is as if nothing had happened."""
     f = fg.value_and_grad(function)
     for convert in (list, tuple, np.array):
@@ -445,7 +445,7 @@ def test_results_are_fresh(name):
     """Writing into a result, or into an argument afterwards, changes neither the other nor the next result."""
     function, argnums, arguments = CASES[name]
     f = fg.value_and_grad(function, argnums)
-    general(f, *arguments)
+    taken_apart(f, *arguments)
     first, second = f(*arguments), f(*arguments)
     expected = flat(second)
     for _, gradient in (first,):
@@ -507,8 +507,8 @@ def test_nan_is_no_other_structure():
     assert len(f.kernels) == 1
 
 
-def test_there_is_a_short_way_to_test():
-    """Were binders no longer made, everything above would compare the general way with itself."""
+def test_there_are_binders_to_test():
+    """Were binders no longer made, everything above would compare arguments taken apart with themselves."""
     f = fg.grad(rosenbrock)
     f([1.0, 2.0])
     assert isinstance(f, dispatch.Dispatched)

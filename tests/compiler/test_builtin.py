@@ -1,4 +1,4 @@
-"""Builtins: a kernel of machine code called as a builtin function does what the general way does, and leaks nothing."""
+"""Builtins: machine code called as a builtin function does what a call by Python does, and leaks nothing."""
 
 from __future__ import annotations
 
@@ -72,18 +72,13 @@ def flat(item):
     return type(item), bits(item)
 
 
-def general(f, *args):
-    f._recent = ()
-    return f._call(*args)
-
-
 class Pair(NamedTuple):
     a: float
     b: float
 
 
 class Refusing:
-    """Counts what a builtin hands over to the general way."""
+    """Counts what a builtin hands over to Python."""
 
     def __init__(self, f):
         self.count = 0
@@ -97,7 +92,7 @@ class Refusing:
 
 
 def with_builtin(function, *args, argnums=0, transform=fg.grad, **options):
-    """A function with a builtin, the result of the general way, and a count of what is handed over."""
+    """A function with a builtin, the result of a call by Python, and a count of what is handed over."""
     f = transform(function, argnums, backend="native", **options)
     refusing = Refusing(f)
     expected = f._call(*args)
@@ -108,7 +103,7 @@ def with_builtin(function, *args, argnums=0, transform=fg.grad, **options):
 
 @pytest.mark.parametrize("transform", [fg.grad, fg.value_and_grad])
 @pytest.mark.parametrize("name", CASES)
-def test_an_builtin_does_what_the_general_way_does(name, transform):
+def test_a_builtin_does_what_a_call_by_python_does(name, transform):
     function, argnums, arguments = CASES[name]
     f, expected, refusing = with_builtin(function, *arguments, argnums=argnums, transform=transform)
     for _ in range(3):
@@ -150,7 +145,7 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_what_an_builtin_does_not_know_goes_the_general_way(name):
+def test_what_a_builtin_does_not_know_goes_to_python(name):
     f, expected, refusing = with_builtin(lambda x: sum(a * a * 0.5 for a in np.ravel(x)), X)
     strange = STRANGE[name]()
     reference = fg.grad(f.function, backend="python")(strange)
@@ -211,7 +206,7 @@ def test_faults_raise_what_the_interpreter_raises():
     assert is_builtin(f)
 
 
-def test_an_builtin_is_inlined_while_another_function_is_traced():
+def test_a_builtin_is_inlined_while_another_function_is_traced():
     inner, _, refusing = with_builtin(lambda x: x * x * x, 2.0)
     outer = fg.grad(lambda y: inner(y) * inner(2.0))
     assert outer(3.0) == 6.0 * 3.0 * 12.0
@@ -231,7 +226,7 @@ def test_an_builtin_is_inlined_while_another_function_is_traced():
 
 
 def test_a_builtin_answers_while_another_thread_traces():
-    """Only the thread that traces takes the general way."""
+    """Only the thread that traces calls by Python."""
     f, expected, refusing = with_builtin(rosenbrock, X)
     inside, go_on = threading.Event(), threading.Event()
 
@@ -359,7 +354,7 @@ def test_many_threads_share_a_builtin(hurried):
 
 
 def test_a_call_from_inside_of_a_call_has_memory_of_its_own():
-    """By the general way, arguments may run code; it may call the same kernel."""
+    """Where arguments are taken apart, they may run code; it may call the same kernel."""
     f, _, _ = with_builtin(lambda x, y: (x + y) * y, 1.0, 2.0, argnums=(0, 1))
     kernel = f.kernels[0]
     inner = []
@@ -522,7 +517,7 @@ def test_special_numbers_pass_through():
     assert refusing.count == 0
 
 
-def test_an_builtin_keeps_what_it_needs():
+def test_a_builtin_keeps_what_it_needs():
     f, expected, _ = with_builtin(rosenbrock, X)
     direct = f.__call__
     del f

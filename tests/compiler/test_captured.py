@@ -933,7 +933,7 @@ def test_a_change_is_noticed(scenario, backend):
     while True:
         expected = interpreted(function)
         seen.add(tuple(bits(expected)))
-        for _ in range(3):  # the general way, then the shortest one
+        for _ in range(3):  # arguments taken apart, then a builtin
             assert bits(both(X)) == bits(expected)
             assert bits([slope(X)]) == bits(expected[1:])
             x = Value(X)
@@ -965,7 +965,7 @@ def test_builtins_compare_for_themselves(scenario):
     f(X)
     assert isinstance(f.__call__, types.BuiltinFunctionType)
     for _ in turns:
-        general, f._call = f._call, None  # the builtin holds the general way; this one must not be taken
+        general, f._call = f._call, None  # the builtin holds its fallback; this one must not be called
         del f._call
         assert general == f._call
         before = f.__call__
@@ -1150,7 +1150,7 @@ def test_other_attributes_of_models_cost_no_comparison_of_contents(backend, monk
     for epoch in range(3):
         model.epoch = epoch
         assert f([1.0, 2.0]) == expected
-        with monkeypatch.context() as patch:  # the same state once more takes the short way
+        with monkeypatch.context() as patch:  # the same state once more is answered by a binder
             patch.setattr(Captured, "same", None)
             assert f([1.0, 2.0]) == expected
     monkeypatch.undo()

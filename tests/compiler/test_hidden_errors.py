@@ -121,7 +121,7 @@ def test_a_fault_that_proves_harmless_counts_as_a_result(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_replays_are_counted(backend):
-    """Those of the general way, of binders and of builtins."""
+    """Those of arguments taken apart, of binders and of builtins."""
     f = fg.value_and_grad(logs, backend=backend)
     stats = f.kernel_for(GOOD).stats
     f(GOOD)

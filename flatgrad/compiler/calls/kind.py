@@ -16,6 +16,11 @@ KINDS: Final[list[type[Kind]]] = []
 OF_TYPE: Final[dict[type, type[Kind]]] = {}
 
 
+def taker_of(item: Any) -> type[Kind] | None:
+    """The class of kinds that takes an item apart; None if there is none."""
+    return OF_TYPE.get(item.__class__) or next((each for each in KINDS if each.accepts(item)), None)
+
+
 class Flattener:
     """Takes arguments apart.
 
@@ -43,16 +48,15 @@ class Flattener:
         Raises:
             InputError: for an object that is neither a number nor a container of numbers; the message says where.
         """
-        kind = item.__class__
-        taker = OF_TYPE.get(kind) or next((each for each in KINDS if each.accepts(item)), None)
+        taker = taker_of(item)
         if taker is not None:
             return taker.take(item, self)
         try:
             return OF_TYPE[float].take(item, self)  # it may still be a number
         except InputError:
             raise InputError(
-                f"expected a number, got {kind.__name__} {item!r:.60}; arguments are numbers, Values, arrays, lists, "
-                "tuples and dicts of these, and objects with parameters(); anything else is for static_argnames"
+                f"expected a number, got {type(item).__name__} {item!r:.60}; arguments are numbers, Values, arrays, "
+                "lists, tuples and dicts of these, and objects with parameters(); anything else is for static_argnames"
             ) from None
 
     def flatten_items(self, items: Iterable[Any], names: Sequence[Any] | None = None) -> tuple[Kind, ...]:

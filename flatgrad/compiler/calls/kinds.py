@@ -45,6 +45,7 @@ from .kind import (
     field,
     joined,
     shape_source,
+    taker_of,
 )
 
 _REMEDY_SIZE: Final = "Each size has kernels of its own; pad it to a few sizes, or pass it in pieces of one size"
@@ -488,23 +489,19 @@ def object_array(items: list[Any], shape: tuple[int, ...]) -> np.ndarray[Any, An
     return array.reshape(shape)
 
 
-def kind_of_result(returned: Any, outputs: list[Any]) -> Kind:
-    """The kind of what a traced function returned: its `Value`s are outputs, anything else is kept as it is.
+class ResultFlattener(Flattener):
+    """Takes apart what a traced function returned: its `Value`s are the numbers, anything else is kept as it is."""
 
-    Args:
-        returned: the result, or a part of it.
-        outputs: its `Value`s are appended here.
-    """
-    if isinstance(returned, Value):
-        outputs.append(returned)
-        return NUMBER
-    if isinstance(returned, (list, tuple)):
-        return Items(type(returned), tuple(kind_of_result(item, outputs) for item in returned))
-    if isinstance(returned, dict):
-        items = tuple(kind_of_result(item, outputs) for item in returned.values())
-        return Mapping(Static(tuple(returned)), items)
-    if isinstance(returned, np.ndarray) and returned.dtype == object:
-        return Objects(returned.shape, tuple(kind_of_result(item, outputs) for item in returned.ravel().tolist()))
-    if isinstance(returned, Operand):
-        raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
-    return Identical(Same(returned))
+    def flatten(self, item: Any) -> Kind:
+        """Append the `Value`s of a result, or of a part of it, and return its kind."""
+        if isinstance(item, Value):
+            self.numbers.append(item)
+            return NUMBER
+        if isinstance(item, (list, tuple)):
+            return Items(type(item), self.flatten_items(item))
+        if isinstance(item, np.ndarray) and item.dtype == object:
+            return Objects(item.shape, self.flatten_items(item.ravel().tolist()))
+        if isinstance(item, Operand):
+            raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
+        taker = taker_of(item)
+        return taker.take(item, self) if taker is not None and issubclass(taker, Compound) else Identical(Same(item))

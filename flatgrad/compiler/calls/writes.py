@@ -9,7 +9,7 @@ an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from .kinds import Array, Numbers, object_array
 
 #: The way to something among the arguments: the place of an argument, then indices and keys.
 Path = tuple[Any, ...]
+#: What a function may write into.
+_CONTAINERS: Final = (list, tuple, dict, np.ndarray)
 
 
 class Containers:
@@ -48,7 +50,7 @@ class Containers:
         while stack:
             path, kind, item = stack.pop()
             self.paths.setdefault(id(item), path)
-            if not isinstance(kind, (Array, Compound, Numbers)):
+            if not isinstance(kind, (Array, Compound, Numbers)) or not isinstance(item, _CONTAINERS):
                 continue
             members = _members(item)
             self._before.append((path, item, members))

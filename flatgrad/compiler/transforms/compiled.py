@@ -13,7 +13,7 @@ from ..calls.arguments import Arguments
 from ..calls.binding import make_node_binder
 from ..calls.captured import Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NUMBER, kind_of_result, object_array
+from ..calls.kinds import NUMBER, ResultFlattener, object_array
 from ..calls.writes import Write, check_shared, write, writes_of
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
@@ -76,10 +76,9 @@ class CompiledFunction(Dispatched[R]):
 
         def body(leaves: list[TracedValue]) -> tuple[Any, Sequence[Any]]:
             returned, containers = self._call_traced(arguments, leaves, writable=True)
-            outputs: list[Any] = []
-            result = kind_of_result(returned, outputs)
-            writes = writes_of(containers, lambda item: kind_of_result(item, outputs))
-            return (result, writes), outputs
+            results = ResultFlattener()
+            kind = results.flatten(returned)
+            return (kind, writes_of(containers, results.flatten)), results.numbers
 
         with collector_paused():
             start = time.perf_counter()

@@ -17,7 +17,7 @@ from ..calls.binding import Signature, make_binder, make_builtin
 from ..calls.cache import KernelCache
 from ..calls.captured import Called, Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NumberInGroup, Numbers, float_array, kind_of_result, object_array
+from ..calls.kinds import NumberInGroup, Numbers, ResultFlattener, float_array, object_array
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..program.program import Group, Program, grouped
@@ -142,12 +142,12 @@ class GradFunction(Dispatched[R]):
 
         def body(leaves: list[TracedValue]) -> tuple[Any, Sequence[Any]]:
             returned, _ = self._call_traced(arguments, leaves)
-            aux, outputs = None, list[Any]()
+            aux, results = None, ResultFlattener()
             if self._has_aux:
                 if not isinstance(returned, tuple) or len(returned) != 2:
                     raise InputError(f"with has_aux=True, {self.name} must return (value, aux)")
                 returned, aux = returned
-                aux = kind_of_result(aux, outputs)
+                aux = results.flatten(aux)
                 aux = NumberInGroup() if aux.scalar else aux
             if not isinstance(returned, Value):
                 try:
@@ -156,7 +156,7 @@ class GradFunction(Dispatched[R]):
                     raise InputError(
                         f"{self.name} must return one Value to differentiate, got {type(returned).__name__}"
                     ) from None
-            return aux, [returned, *outputs]
+            return aux, [returned, *results.numbers]
 
         start = time.perf_counter()
         traced, captured = self._traced(arguments, body, groups, names, self._wrt or (), faults)
