@@ -23,9 +23,9 @@ from flatgrad.runtime.errors import FlatgradError, InputError
 from flatgrad.runtime.primitives import TABLE
 from tests.bits import ARITHMETIC, all_bits, assert_same
 from tests.compiler.test_save import imports
-from tests.compiler.test_threads import THREADS, hurried, in_threads  # noqa: F401 - a fixture
 from tests.every_way import flattened
 from tests.programs import SPECIAL
+from tests.threads import in_threads
 
 DRAW = np.random.default_rng(1337)
 W = DRAW.standard_normal(30).tolist()
@@ -253,8 +253,8 @@ def test_a_call_that_raises_leaves_the_workspace_usable():
     assert f(good) == expected
 
 
-def test_threads_have_workspaces_of_their_own(hurried, kernel):  # noqa: F811
-    numbers = [[a * (s + 1) for a in W] for s in range(THREADS)]
+def test_threads_have_workspaces_of_their_own(hurried, kernel):
+    numbers = [[a * (s + 1) for a in W] for s in range(8)]
     expected = [all_bits(flattened(gradient("python")(w, X, 0.5))) for w in numbers]
 
     def work(s):
@@ -264,7 +264,7 @@ def test_threads_have_workspaces_of_their_own(hurried, kernel):  # noqa: F811
         assert set(map(tuple, found)) == {tuple(expected[s])}
 
 
-def test_threads_through_the_whole_interface(hurried):  # noqa: F811
+def test_threads_through_the_whole_interface(hurried):
     f = fg.compile(layer, backend="numpy")
 
     def work(s):

@@ -23,6 +23,7 @@ import numpy as np
 from ...runtime.errors import MissingExtraError, OptionError
 from ...runtime.forks import wait_for
 from ...runtime.version import VERSION
+from ..program.spelling import LIBRARY
 from .builtin import LEAVES, Part, fits, new_builtin
 from .builtin_code import ASSEMBLY
 from .cache import ObjectCache
@@ -255,15 +256,7 @@ def _libm() -> Any:
 #: ABI of x86-64).
 _VECTOR_KINDS = (2, "sse2", "b"), (4, "avx2", "d"), (8, "avx512f", "e")
 #: What libmvec may have, and how many arguments it takes.
-_VECTOR_MATH = {
-    **dict.fromkeys(
-        ("exp", "expm1", "log", "log1p", "tanh", "sinh", "cosh", "sin", "cos", "tan", "asin", "acos", "atan", "erf",
-         "erfc"),
-        1,
-    ),
-    "pow": 2,
-    "atan2": 2,
-}  # fmt: skip
+_VECTOR_MATH = {**{row.name: row.arity for row in LIBRARY}, "pow": 2}
 
 
 @cache
