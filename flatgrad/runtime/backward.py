@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -83,6 +83,27 @@ def gradient_order(roots: list[Any]) -> tuple[list[Any], list[Any]]:
             else:
                 leaves.append(node)
     return order, leaves
+
+
+def post_order(roots: Iterable[Any], goes_on: Callable[[Any], bool] = lambda node: True) -> Iterator[Any]:
+    """Each node below `roots` once, after its operands; where `goes_on` is false, operands are not visited.
+
+    >>> from flatgrad import Value
+    >>> [node.data for node in post_order([(Value(2.0) + 3.0) * 4.0])]
+    [2.0, 3.0, 5.0, 4.0, 20.0]
+    """
+    seen: set[int] = set()
+    stack = [*roots][::-1]
+    while stack:
+        node = stack[-1]
+        missing = [operand for operand in node._operands if id(operand) not in seen] if goes_on(node) else ()
+        if id(node) in seen or not missing:
+            stack.pop()
+            if id(node) not in seen:
+                seen.add(id(node))
+                yield node
+        else:
+            stack += missing[::-1]
 
 
 def take_marks(roots: Iterable[Any]) -> list[tuple[Any, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .backward import CONSTANT
+from .backward import CONSTANT, post_order
 from .errors import InputError
 from .primitives import Primitive
 
@@ -32,17 +32,7 @@ def _records(root: Any) -> list[tuple[Any, ...]]:
     """The graph below a node, operands first: leaves, and `(class, primitive, data, grad, label, operands)`."""
     records: list[tuple[Any, ...]] = []
     position: dict[int, int] = {}
-    stack: list[Any] = [root]
-    while stack:
-        node = stack[-1]
-        if id(node) in position:
-            stack.pop()
-            continue
-        missing = [operand for operand in node._operands if id(operand) not in position]
-        if missing:
-            stack += reversed(missing)
-            continue
-        stack.pop()
+    for node in post_order([root]):
         position[id(node)] = len(records)
         primitive = node._primitive
         if isinstance(primitive, Primitive):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...runtime.backward import CONSTANT
+from ...runtime.backward import CONSTANT, post_order
 from ...runtime.errors import InputError, TraceError
 from ...runtime.primitives import Primitive, number, where
 from ...runtime.sites import Location, Site, call_site, locate
@@ -247,25 +247,18 @@ def trace_graph(outputs: Sequence[Value], inputs: Sequence[Value], name: str) ->
     names = [name_of(_label(value), f"x{k}") for k, value in enumerate(inputs)]
     trace = Trace(name, [Group(name, 1, True) for name in names], names)
     operands: dict[int, int] = {id(value): k for k, value in enumerate(inputs)}
-    stack: list[Any] = list(outputs)[::-1]
-    while stack:
-        node = stack[-1]
-        if id(node) in operands:
-            stack.pop()
+    for output in outputs:
+        if not isinstance(output, (Value, Condition)):
+            raise InputError(f"expected a Value, got {type(output).__name__}")
+    cut = set(operands)
+    for node in post_order(outputs, lambda node: isinstance(node._primitive, Primitive) and id(node) not in cut):
+        if id(node) in cut:
             continue
-        if not isinstance(node, (Value, Condition)):
-            raise InputError(f"expected a Value, got {type(node).__name__}")
-        if not isinstance(node._primitive, Primitive):  # a leaf, a constant, or the result of a compiled call
+        if isinstance(node._primitive, Primitive):
+            site = trace.site_of(locate(getattr(node, "_site", None)))
+            refs = [operands[id(operand)] for operand in node._operands]
+            operands[id(node)] = trace.builder.append(node._primitive.opcode, refs, site)
+        else:  # a leaf, a constant, or the result of a compiled call
             operands[id(node)] = trace.reference(node)
-            stack.pop()
-            continue
-        missing = [operand for operand in node._operands if id(operand) not in operands]
-        if missing:
-            stack.extend(reversed(missing))
-            continue
-        stack.pop()
-        site = trace.site_of(locate(getattr(node, "_site", None)))
-        refs = [operands[id(operand)] for operand in node._operands]
-        operands[id(node)] = trace.builder.append(node._primitive.opcode, refs, site)
     roots = [trace.value(operands[id(node)]) if operands[id(node)] >= 0 else node for node in outputs]
     return Traced(trace.finish(roots), trace.leaves, None)
