@@ -30,6 +30,15 @@ class NotAFormulaError(TypeError):
     """A function does something with the step that cannot be written as a formula."""
 
 
+def _operator(operator: str, strength: int) -> tuple[Callable[[Any, Any], Formula], Callable[[Any, Any], Formula]]:
+    """An operator that binds to the left, and the same with its operands exchanged."""
+
+    def join(left: Any, right: Any) -> Formula:
+        return Formula(_text(left, strength) + operator + _text(right, strength + 1), strength)
+
+    return join, lambda right, left: join(left, right)
+
+
 class Formula:
     """A number that depends on the step, as text.
 
@@ -53,41 +62,12 @@ class Formula:
         """What the value of a function at this step is called; "" if it has no name."""
         return self._names.get(id(function), "")
 
-    def __add__(self, other: Any) -> Formula:
-        return _joined(self, " + ", other, _SUM)
-
-    def __radd__(self, other: Any) -> Formula:
-        return _joined(other, " + ", self, _SUM)
-
-    def __sub__(self, other: Any) -> Formula:
-        return _joined(self, " - ", other, _SUM)
-
-    def __rsub__(self, other: Any) -> Formula:
-        return _joined(other, " - ", self, _SUM)
-
-    def __mul__(self, other: Any) -> Formula:
-        return _joined(self, " * ", other, _PRODUCT)
-
-    def __rmul__(self, other: Any) -> Formula:
-        return _joined(other, " * ", self, _PRODUCT)
-
-    def __truediv__(self, other: Any) -> Formula:
-        return _joined(self, " / ", other, _PRODUCT)
-
-    def __rtruediv__(self, other: Any) -> Formula:
-        return _joined(other, " / ", self, _PRODUCT)
-
-    def __floordiv__(self, other: Any) -> Formula:
-        return _joined(self, " // ", other, _PRODUCT)
-
-    def __rfloordiv__(self, other: Any) -> Formula:
-        return _joined(other, " // ", self, _PRODUCT)
-
-    def __mod__(self, other: Any) -> Formula:
-        return _joined(self, " % ", other, _PRODUCT)
-
-    def __rmod__(self, other: Any) -> Formula:
-        return _joined(other, " % ", self, _PRODUCT)
+    __add__, __radd__ = _operator(" + ", _SUM)
+    __sub__, __rsub__ = _operator(" - ", _SUM)
+    __mul__, __rmul__ = _operator(" * ", _PRODUCT)
+    __truediv__, __rtruediv__ = _operator(" / ", _PRODUCT)
+    __floordiv__, __rfloordiv__ = _operator(" // ", _PRODUCT)
+    __mod__, __rmod__ = _operator(" % ", _PRODUCT)
 
     def __pow__(self, other: Any) -> Formula:
         return Formula(f"{_text(self, _ATOM)} ** {_text(other, _UNARY)}", _POWER)
@@ -122,10 +102,6 @@ def _text(operand: Any, strength: int) -> str:
         return "pi"
     negative = math.copysign(1.0, operand) < 0.0
     return f"({operand!r})" if negative and strength > _UNARY else repr(operand)
-
-
-def _joined(left: Any, operator: str, right: Any, strength: int) -> Formula:
-    return Formula(_text(left, strength) + operator + _text(right, strength + 1), strength)
 
 
 def least(a: Any, b: Any) -> Any:

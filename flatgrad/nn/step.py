@@ -112,14 +112,14 @@ class _Entry:
     """A step for one structure of batches and one state of what was captured.
 
     Attributes:
-        built: its stages.
+        stages: of the step.
         captured: what was captured when it was traced.
         routine, source: the generated function, once there is one, and its source.
         loops: loops in machine code that nobody uses at the moment.
     """
 
-    def __init__(self, built: StepStages) -> None:
-        self.built, self.captured = built, built.captured
+    def __init__(self, stages: StepStages) -> None:
+        self.stages, self.captured = stages, stages.captured
         self.routine: Routine | None = None
         self.source: str | Callable[[], str] = ""
         self.loops: list[Callable[..., Any]] = []
@@ -203,7 +203,7 @@ class TrainStep(Transformed):
         self._position = _Position(numbers, state, steps)
 
     def taking(self, numbers: Any, state: list[Any], steps: int) -> Callable[[], None]:
-        """A built-in function that does the same: a part of a larger step (`atomic.step`)."""
+        """A stages-in function that does the same: a part of a larger step (`atomic.step`)."""
         return functools.partial(setattr, self, "_position", _Position(numbers, state, steps))
 
     @property
@@ -224,7 +224,7 @@ class TrainStep(Transformed):
         self.syncing(self.numbers)()
 
     def syncing(self, numbers: Sequence[float]) -> Callable[[], None]:
-        """A built-in function that writes numbers into the `Value`s' data."""
+        """A stages-in function that writes numbers into the `Value`s' data."""
         return setting(self.parameters, "_data", numbers)
 
     def _renew_locks(self) -> None:
@@ -241,17 +241,17 @@ class TrainStep(Transformed):
         self._forbid_tracing()
         arguments = self._take_apart(batch, keywords)
         entry = self._step_for(arguments)
-        routine, leaves = entry.routine, entry.built.leaves
+        routine, leaves = entry.routine, entry.stages.leaves
         assert routine is not None
         try:
             with self._stepping:
                 while True:
                     before = self._position
                     numbers = self.optimizer.step_numbers(before.steps)
-                    given = [*arguments.numbers, before.numbers, *before.state, *numbers]
+                    inputs = [*arguments.numbers, before.numbers, *before.state, *numbers]
                     if leaves:
-                        given.append([leaf._data for leaf in leaves])
-                    loss, parameters, *state = routine.run(*given)
+                        inputs.append([leaf._data for leaf in leaves])
+                    loss, parameters, *state = routine.run(*inputs)
                     after, loss = _Position(parameters, state, before.steps + 1), float(loss)
                     self._source = entry.source
                     # Something else may have been taken meanwhile, or a signal handler may have made a step. (Between
@@ -299,19 +299,19 @@ class TrainStep(Transformed):
                 if loop is None:
                     losses.extend(self(*batch, **keywords) for _ in range(steps))
                     return losses
-                self._source = functools.partial(self._rolled, entry.built)
+                self._source = functools.partial(self._rolled, entry.stages)
                 while len(losses) < steps:
                     before = self._position
                     chunks = loop(
                         arguments.numbers, before.numbers, before.state, first=before.steps,
                         steps=before.steps + steps - len(losses), strict=False, limit=lambda step: steps,
                     )  # fmt: skip
-                    for first, found, parameters, state in chunks:
-                        after = _Position(parameters, state, first + len(found))
+                    for first, chunk, parameters, state in chunks:
+                        after = _Position(parameters, state, first + len(chunk))
                         if self._position is not before:  # as in a call; the chunk is made again
                             break
                         before = self._position = after
-                        losses += found
+                        losses += chunk
         except BaseException:
             self.sync()
             raise
@@ -327,8 +327,8 @@ class TrainStep(Transformed):
         try:
             loop = entry.loops.pop()
         except IndexError:
-            native = entry.built.backend == "native"
-            loop = self._native_loop(entry.built, arguments) if native else None  # type: ignore[assignment]
+            native = entry.stages.backend == "native"
+            loop = self._native_loop(entry.stages, arguments) if native else None  # type: ignore[assignment]
         try:
             yield loop
         finally:
@@ -344,14 +344,14 @@ class TrainStep(Transformed):
             )
         return arguments
 
-    def _native_loop(self, built: StepStages, arguments: Arguments) -> Callable[..., Any]:
+    def _native_loop(self, stages: StepStages, arguments: Arguments) -> Callable[..., Any]:
         def flat(numbers: Sequence[Any]) -> Any:
             return np.array([n for part in numbers for n in (part if isinstance(part, list) else [part])], dtype=float)
 
         def leaves() -> list[float]:
-            return [leaf._data for leaf in built.leaves]
+            return [leaf._data for leaf in stages.leaves]
 
-        steps = {1: (built.arrays[0], built.meaning)}
+        steps = {1: (stages.arrays[0], stages.meaning)}
         table = flat(arguments.numbers)[None]
         loop = NativeLoop(steps, [table], None, self.optimizer, leaves(), fast=self.mode == "fast")
 
@@ -394,14 +394,14 @@ class TrainStep(Transformed):
         entry = self._entry_for(arguments)
         if entry.routine is None:
             with self._lock:
-                built = entry.built
+                stages = entry.stages
                 with collector_paused():
-                    printed = self.printed({"step": built})
+                    printed = self.printed({"step": stages})
                 module = LoadedModule(printed.sections, f"{self.name}_step", printed.data)
                 entry.source = module.source
-                if built.backend == "native":
-                    entry.source = functools.partial(self._rolled, built)
-                entry.routine = built.routine(module, "step")
+                if stages.backend == "native":
+                    entry.source = functools.partial(self._rolled, stages)
+                entry.routine = stages.routine(module, "step")
         return entry
 
     def build(self, arguments: Arguments, backend: str = "") -> StepStages:
@@ -420,13 +420,13 @@ class TrainStep(Transformed):
         groups, names, _ = self._groups(arguments)
         count, width = len(names), len(self.parameters)
         name_of = Namer([*names, *(group.name for group in groups)])
-        known = outer_names(self.function, {id(p) for p in self.parameters})
-        own = [name_of(p.label or known.get(id(p), ""), f"p{k}") for k, p in enumerate(self.parameters)]
+        outer = outer_names(self.function, {id(p) for p in self.parameters})
+        labels = [name_of(p.label or outer.get(id(p), ""), f"p{k}") for k, p in enumerate(self.parameters)]
         groups = [*groups, Group(name_of("parameters", "parameters"), width, False)]
-        names = [*names, *own]
+        names = [*names, *labels]
         for state in self.optimizer.state_names:
             groups.append(Group(name_of(f"{state}s", "states"), width, False))
-            names += [name_of(f"{state}_{name}", "s") for name in own]
+            names += [name_of(f"{state}_{name}", "s") for name in labels]
         for number in self.optimizer.number_names:
             groups.append(Group(name_of(number, "number"), 1, True))
             names.append(groups[-1].name)
@@ -462,12 +462,12 @@ class TrainStep(Transformed):
         parameters, rest = inputs[:width], inputs[width:]
         states = [rest[k * width : (k + 1) * width] for k in range(kinds)]
         numbers = dict(zip(self.optimizer.number_names, rest[kinds * width :], strict=False))
-        updated, new_states = [], []
+        new_parameters, new_states = [], []
         for k, gradient in enumerate(self.optimizer.clip(gradients)):
             parameter, state = self.optimizer.update(parameters[k], gradient, [s[k] for s in states], numbers)
-            updated.append(parameter)
+            new_parameters.append(parameter)
             new_states.append(state)
-        return [*updated, *(state[kind] for kind in range(kinds) for state in new_states)]
+        return [*new_parameters, *(state[kind] for kind in range(kinds) for state in new_states)]
 
     def printed(
         self,

@@ -276,15 +276,15 @@ def fit(
     return run.go(progress, callback, on_nonfinite == "raise", restore_best, bool(resuming))
 
 
-def _split(data: _Data, fraction: float, given: tuple[Any, Any] | None, seed: int) -> tuple[_Data, _Data | None]:
+def _split(data: _Data, fraction: float, pair: tuple[Any, Any] | None, seed: int) -> tuple[_Data, _Data | None]:
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)):
         raise OptionError(f"validation_split must be a fraction, got {fraction!r}")
-    if given is not None:
+    if pair is not None:
         if fraction:
             raise OptionError("give either validation_split or validation_data, not both")
-        if not isinstance(given, (tuple, list)) or len(given) != 2:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise OptionError("validation_data must be a pair, (X, y)")
-        return data, _Data(given[0], given[1], "validation ")
+        return data, _Data(pair[0], pair[1], "validation ")
     if not fraction:
         return data, None
     count = round(fraction * len(data))
@@ -353,37 +353,38 @@ class _Run:
     def generate(self) -> Loop:
         """Trace and print the steps, one per size of batch, and the loop around them; return the loop."""
         first, *others = self.plan.sizes
-        built = {first: self._build(first)}
+        stages = {first: self._build(first)}
         for size in others:  # all steps are on one back end
-            built[size] = self._build(size, built[first].backend)
-        self.leaves = [leaf._data for leaf in built[first].leaves]
-        self._captured = [program.captured for program in built.values()]
+            stages[size] = self._build(size, stages[first].backend)
+        self.leaves = [leaf._data for leaf in stages[first].leaves]
+        self._captured = [each.captured for each in stages.values()]
         # The seed and the loop are compared for themselves.
-        self.source_digest = hashlib.sha256(b"".join(program.digest() for program in built.values())).hexdigest()
-        named = {f"step_{size}": stages for size, stages in built.items()}
-        if built[first].backend == "native":
+        self.source_digest = hashlib.sha256(b"".join(each.digest() for each in stages.values())).hexdigest()
+        by_name = {f"step_{size}": each for size, each in stages.items()}
+        if stages[first].backend == "native":
             # What can be read, and saved, beside machine code is the same loop in flat Python.
-            self.history._printed = lambda: self._printed_as(named, "python")
-            self.history._saved = lambda rolled: self._standalone(
-                self._printed_as(named, "rolled" if rolled else "python"), {}
-            )
-            return self._native_loop(built)
-        arrays = built[first].backend != "python"
-        sections, data = self.step.printed(named, formulas=self.formulas)
-        module = LoadedModule(self._with_loop(sections, arrays), f"{self.step.name}_training", data)
-        self.history._printed = lambda: module.source
-        self.history._saved = lambda rolled: (
-            self._standalone(self._printed_as(named, "rolled"), {}) if rolled else self._standalone(module.source, data)
-        )
+            self._show(by_name, lambda: self._printed_as(by_name, "python"), {})
+            return self._native_loop(stages)
+        sections, data = self.step.printed(by_name, formulas=self.formulas)
+        sections = self._with_loop(sections, stages[first].backend != "python")
+        module = LoadedModule(sections, f"{self.step.name}_training", data)
+        self._show(by_name, lambda: module.source, data)
         names = module.names
-        names["STEPS"] = {size: stages.routine(module, f"step_{size}").run for size, stages in built.items()}
+        names["STEPS"] = {size: each.routine(module, f"step_{size}").run for size, each in stages.items()}
         names["LEAVES"] = self.leaves
         names["numbers"] = self.step.optimizer.step_numbers  # what the text of that name is traced from
         return self._generated_loop(names["train"])
 
-    def _printed_as(self, named: Mapping[str, StepStages], language: str) -> str:
+    def _show(self, by_name: Mapping[str, StepStages], printed: Callable[[], str], data: dict[str, Any]) -> None:
+        """Let the history say how the loop reads, and what is saved of it."""
+        self.history._printed = printed
+        self.history._saved = lambda rolled: (
+            self._standalone(self._printed_as(by_name, "rolled"), {}) if rolled else self._standalone(printed(), data)
+        )
+
+    def _printed_as(self, by_name: Mapping[str, StepStages], language: str) -> str:
         """The training loop in another language than what runs."""
-        return "".join(self._with_loop(self.step.printed(named, language, self.formulas).sections, False))
+        return "".join(self._with_loop(self.step.printed(by_name, language, self.formulas).sections, False))
 
     def _with_loop(self, sections: Sequence[str], arrays: bool) -> list[str]:
         """The sections of the steps, with what the loop needs, and the loop."""
@@ -410,7 +411,7 @@ class _Run:
 
         return loop
 
-    def _native_loop(self, built: Mapping[int, StepStages]) -> Loop:
+    def _native_loop(self, stages: Mapping[int, StepStages]) -> Loop:
         """Machine code, which comes back after each chunk of steps."""
         step, plan, epochs = self.step, self.plan, None
         if plan.shuffled:
@@ -418,7 +419,7 @@ class _Run:
             epochs = partial(module.names["epochs"], self.history.seed)
         # Copies, as the other back ends make them: callbacks may change the originals.
         tables = [np.array(part.reshape(plan.rows, -1)) for part in (self.data.X, self.data.y)]
-        steps = {size: (stages.arrays[0], stages.meaning) for size, stages in built.items()}
+        steps = {size: (each.arrays[0], each.meaning) for size, each in stages.items()}
         run = NativeLoop(steps, tables, epochs, step.optimizer, self.leaves, fast=step.mode == "fast")
         return lambda strict, limit: run(
             step.numbers, step.state, first=step.steps, steps=plan.steps, strict=strict, limit=limit
@@ -493,7 +494,7 @@ class _Run:
         history, step = self.history, self.step
         per_epoch = self.plan.steps_per_epoch
         finite = math.isfinite
-        shown = saved = time.perf_counter()
+        last_shown = last_saved = time.perf_counter()
         each_epoch = self.validation is not None or bool(self.metrics) or self.patience is not None
         if each_epoch:
             for epoch in range(history.epochs, step.steps // per_epoch):  # an interrupt came before its end was noted
@@ -534,11 +535,11 @@ class _Run:
             if self.checkpoint is not None:
                 now = time.perf_counter()
                 every = self.checkpoint_every
-                if (k + 1) % every == 0 if every else end_of_epoch and now - saved > 1.0:
+                if (k + 1) % every == 0 if every else end_of_epoch and now - last_saved > 1.0:
                     self.save()
-                    saved = now
-            if bar is not None and (now := time.perf_counter()) - shown > 0.1:
-                shown = now
+                    last_saved = now
+            if bar is not None and (now := time.perf_counter()) - last_shown > 0.1:
+                last_shown = now
                 bar.update(k + 1 - bar.n)
                 bar.set_postfix(loss=f"{losses[-1]:.4g}", refresh=False)
             if ended:
@@ -594,21 +595,21 @@ class _Run:
         history, step = self.history, self.step
         mean = self._mean_loss(end)
         loss = None
-        measured = {}
+        values = {}
         if self.validation is not None or self.metrics:
             step.sync()
             loss = self._validation_loss(self.validation) if self.validation is not None else None
             data = self.validation or self.data
             for name, metric in self.metrics.items():
                 try:
-                    found: Any = metric(data.X, data.y)
-                    measured[name] = found.data if isinstance(found, Value) else float(found)
+                    value: Any = metric(data.X, data.y)
+                    values[name] = value.data if isinstance(value, Value) else float(value)
                 except (TypeError, ValueError) as error:
                     raise InputError(f"the metric {name!r} must return a number: {error}") from error
         notes = [partial(history.epoch_loss.append, mean)]
         if loss is not None:
             notes.append(partial(history.validation_loss.append, loss))
-        for name, value in measured.items():
+        for name, value in values.items():
             notes.append(partial(history.metrics.setdefault(name, []).append, value))
         if self.patience is not None:
             score = mean if loss is None else loss

@@ -73,7 +73,7 @@ def test_a_step_of_training_has_stages_too():
     step = nn.train_step(lambda x: (w * x - 1.0) ** 2, nn.SGD(0.1), [w], backend="python")
     step(2.0)
     (entry,) = step._kernels.entries
-    text = str(entry.built)
+    text = str(entry.stages)
     assert headings(text)[0] == "traced"
     assert "fold_constants" in headings(text)
 

@@ -32,24 +32,24 @@ def emit_native(
         fast: let additions be reassociated and products be fused into them.
         costs: about how long each function takes, in nanoseconds.
     """
-    made = [
+    codes = [
         compile_natively(function.program, fast=fast, release=cost > _LONG)
         for function, cost in zip(functions, [*costs, *[0.0] * (len(functions) - len(costs))], strict=True)
     ]
-    return print_native(functions, made, header)
+    return print_native(functions, codes, header)
 
 
-def print_native(functions: Sequence[ArrayFunction], made: Sequence[NativeFunction], header: Sequence[str]) -> Emitted:
+def print_native(functions: Sequence[ArrayFunction], codes: Sequence[NativeFunction], header: Sequence[str]) -> Emitted:
     """Print the functions that call machine code. Of their programs, arguments and results matter, not the statements.
 
     Args:
         functions: what is called how.
-        made: the machine code of each.
+        codes: the machine code of each.
         header: lines for the top of the source.
     """
     data: dict[str, Any] = {}
     sections = []
-    for function, code in zip(functions, made, strict=True):
+    for function, code in zip(functions, codes, strict=True):
         name = code_name(function.name)
         data[name] = code
         sections += _wrapper(function, code.layout.outputs, name)
@@ -58,7 +58,7 @@ def print_native(functions: Sequence[ArrayFunction], made: Sequence[NativeFuncti
     return Emitted(
         [head, *(f"\n\n{section}" for section in sections)],
         data,
-        [code.layout.bytes for code in made],
+        [code.layout.bytes for code in codes],
     )
 
 

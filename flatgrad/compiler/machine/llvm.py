@@ -282,10 +282,10 @@ class Module(Memory):
             with function.loop(len(positions)) as index:
                 source = loaded_index(function, function.plus(index, first))
                 target = loaded_index(function, function.plus(index, first + len(positions)))
-                found = load(function, kind, source)
+                item = load(function, kind, source)
                 if kind == "b":
-                    found = function.let(f"uitofp i1 {found} to double")
-                store(function, "f", Value(found), target, array=results)
+                    item = function.let(f"uitofp i1 {item} to double")
+                store(function, "f", Value(item), target, array=results)
 
     def _copy(self, function: Function, results: str, copy: _Copy) -> None:
         """Copy rows of numbers that lie side by side, vector by vector; the last one begins earlier where need be."""

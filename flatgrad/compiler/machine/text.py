@@ -110,9 +110,9 @@ class Function:
         if lanes:
             bits = self.let(f"bitcast <{lanes} x i1> {name} to i{lanes}")
             name = self.let(f"icmp ne i{lanes} {bits}, 0")
-        found = self.let(f"zext i1 {name} to i32")
+        bit = self.let(f"zext i1 {name} to i32")
         before = self.let(f"load i32, ptr {self.fault}")
-        self.do(f"store i32 {self.let(f'or i32 {before}, {found}')}, ptr {self.fault}")
+        self.do(f"store i32 {self.let(f'or i32 {before}, {bit}')}, ptr {self.fault}")
 
     def text(self) -> str:
         result = self.let(f"load i32, ptr {self.fault}")
