@@ -114,6 +114,42 @@ def test_batches_that_divide_the_rows(rows: int, chunks: None) -> None:
     assert len(assert_all_alike(run, ["python", "native"])["loss"]) == 70
 
 
+@pytest.mark.parametrize("width", [1, 16, 17, 40])
+def test_rows_of_every_width(width: int, chunks: None) -> None:
+    """Narrow rows of a batch are copied number by number, wide ones at once."""
+
+    def run(backend: str) -> dict[str, Any]:
+        problem = Problem()
+        draw = np.random.default_rng(width)
+        weights = problem.trained = problem.parameters = [fg.Value(0.1 * k) for k in range(width)]
+        problem.X, problem.y = draw.standard_normal((11, width)), draw.standard_normal((11, 2))
+
+        def loss(X: Any, y: Any) -> Any:
+            sums = [sum(w * a for w, a in zip(weights, x, strict=True)) for x in X]
+            return sum((s - t[0]) ** 2 + (s - t[1]) ** 2 for s, t in zip(sums, y, strict=True))
+
+        problem.loss = loss  # type: ignore[method-assign]
+        return outcome(problem, problem.fit(nn.SGD(0.001, momentum=0.5), backend, steps=9, batch_size=4))
+
+    assert len(assert_all_alike(run, ["python", "native"])["loss"]) == 9
+
+
+def test_machine_code_takes_the_rows_in_the_order_of_the_printed_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both call the same generator."""
+    orders: dict[str, list[list[int]]] = {}
+    for backend in ("python", "native"):
+        orders[backend] = []
+
+        def shuffle(generator: random.Random, items: Any, seen: Any = orders[backend]) -> None:
+            items.reverse()
+            seen.append(list(items))
+
+        monkeypatch.setattr(random.Random, "shuffle", shuffle)
+        Problem().fit(nn.SGD(0.1), backend, epochs=5, batch_size=8)
+    first = list(range(22, -1, -1))
+    assert orders["native"] == orders["python"] == [first, first[::-1], first, first[::-1], first]
+
+
 @pytest.mark.parametrize("batch_size", [6, 8, 10, 24])
 def test_a_chunk_takes_a_tenth_of_a_second_with_shuffling_and_all(
     batch_size: int, monkeypatch: pytest.MonkeyPatch
