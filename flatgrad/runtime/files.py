@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Write a file so that whoever looks finds either the old content or the new; return its path.
+    """Write a file so that readers see either the old content or the new; return its path.
 
     The content goes to a draft beside the file, is flushed to the disk, and takes the file's name. A symbolic link
     stays one.

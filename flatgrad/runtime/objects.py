@@ -1,6 +1,6 @@
 """Nodes as Python objects: how they are shown, named, compared, converted and copied.
 
-Whatever would silently make a plain number of a node, and so lose its gradient, is an error that says what to write.
+What would silently turn a node into a plain number, and so lose its gradient, is an error that says what to write.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def traces_without_faults() -> bool:
 
 
 def records(trace: Any) -> bool:
-    """Whether a trace is still going on, in whatever thread."""
+    """Whether a trace is still going on, in any thread."""
     return any(trace is each for recorders in list(active.values()) for each in recorders)
 
 

@@ -38,7 +38,7 @@ _FORMAT = 1
 _KEY = re.compile("[0-9a-f]{64}")
 _ENTRY = re.compile(r"[0-9a-f]{64}\.object")
 _DRAFT = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]+\.part")
-#: Whoever still writes to a draft after this many seconds has crashed.
+#: A process that still writes to a draft after this many seconds has crashed.
 _DRAFT_AGE = 3600.0
 _MB = 1_000_000
 #: Nothing that we write is larger.
@@ -332,7 +332,7 @@ def _load(path: Path, digest: bytes) -> bytes | None:
     if not stat.S_ISREG(path.lstat().st_mode):  # opening is not without effect for everything that has a name
         return None
     with open(os.open(path, _READ), "rb") as file:
-        status = os.fstat(file.fileno())  # of what was opened, whatever has that name by now
+        status = os.fstat(file.fileno())  # of the open file; another one may have its name by now
         if not stat.S_ISREG(status.st_mode) or _others_may_write(status):
             return None
         header = file.read(_HEADER.size)

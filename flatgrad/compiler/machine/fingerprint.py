@@ -62,7 +62,7 @@ def _note(name: str, spec: ModuleSpec) -> None:
     def get_code_once(fullname: str) -> CodeType | None:
         code: CodeType | None = get_code(fullname)
         _modules[name] = _LoadedModule(spec, code)
-        del loader.get_code  # whoever asks again reads the file again
+        del loader.get_code  # the next call reads the file again
         return code
 
     loader.get_code = get_code_once  # type: ignore[method-assign]

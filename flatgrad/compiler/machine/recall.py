@@ -52,15 +52,15 @@ class Recalled(NamedTuple):
 
 
 def key_of(program: Program, backend: str, *request: Any) -> str | None:
-    """The key of what is made of a program.
+    """The key under which the machine code of a program is kept.
 
-    None if that is not worth keeping, cannot be machine code, or depends on something that cannot be told, such as a
-    primitive that calls a function of a class unknown to `fingerprint`.
+    None if the program is too small, its back end is another one, or `fingerprint` does not know something that the code
+    depends on, such as a function that a primitive calls.
 
     Args:
         program: the traced program.
-        backend: the one that is wanted.
-        wanted: whatever else decides what is made of it, of the kinds that `fingerprint` knows.
+        backend: the back end that users chose.
+        request: what else decides about the code, of the kinds that `fingerprint` knows.
     """
     if backend not in ("auto", "native") or len(program) < SMALLEST or not native.available():
         return None
