@@ -54,8 +54,8 @@ class Recalled(NamedTuple):
 def key_of(program: Program, backend: str, *request: Any) -> str | None:
     """The key under which the machine code of a program is kept.
 
-    None if the program is too small, its back end is another one, or `fingerprint` does not know something that the code
-    depends on, such as a function that a primitive calls.
+    None if the program is too small, its back end is another one, or the code depends on something that `fingerprint`
+    does not know, such as a function that a primitive calls.
 
     Args:
         program: the traced program.
