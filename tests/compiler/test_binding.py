@@ -694,3 +694,32 @@ def test_binders_of_compile_follow_what_is_captured():
     rate = 4.0
     assert [f(x).data, f(x).data] == [12.0, 12.0]
     assert fg.grad(lambda y: f(y) * f(y))(1.0) == 32.0, "it is inlined while another function is traced"
+
+
+@pytest.mark.parametrize("backend", ["python", "native"])
+@pytest.mark.parametrize("depth", [150, 240])
+def test_arguments_and_results_that_are_nested_deeply(depth, backend):
+    """CPython's compiler allows for 200 parentheses within each other."""
+
+    def nested(x):
+        for _ in range(depth):
+            x = [x, 1.0]
+        return x
+
+    def innermost(x):
+        while isinstance(x, list):
+            x = x[0]
+        return x
+
+    f = fg.grad(lambda x: innermost(x) * 2.0, backend=backend)
+    g = fg.compile(lambda x: nested(innermost(x) * 2.0), backend=backend)
+    for _ in range(2):
+        assert innermost(f(nested(1.5))) == 2.0
+        assert innermost(g(nested(1.5))).data == 3.0
+
+
+def test_no_binder_for_more_than_python_should_check():
+    xs = [Value(1.0) for _ in range(1_200)]
+    f = fg.compile(lambda xs: xs[0] * xs[-1], backend="python")
+    assert [f(xs).data, f(xs).data] == [1.0, 1.0]
+    assert [entry.binder for entry in f._recent] == [None]

@@ -91,7 +91,7 @@ def make_binder(kernel: Kernel, signature: Signature) -> Binder | None:
         for k, kind in enumerate(signature.results):
             groups += [f"r{k}"] * signature.has_group(kind)
             texts.append(kind.returned(f"r{k}", source) if signature.has_group(kind) else kind.picked("[]", 0, source))
-    except OnlyArgumentsError:
+    except (OnlyArgumentsError, RecursionError):
         return None
     if not groups:
         return None
@@ -116,7 +116,7 @@ def make_node_binder(
     try:
         passed = _passed(source, arguments, kernel)
         text = result.picked("values", 0, source)
-    except OnlyArgumentsError:
+    except (OnlyArgumentsError, RecursionError):
         return None
     values = source.values
     if values:
@@ -140,8 +140,8 @@ def _passed(source: BinderSource, arguments: Sequence[Kind], kernel: Kernel) -> 
     return passed
 
 
-def _binder(function: Callable[..., Any], source: BinderSource, count: int, call: str, result: str) -> Binder:
-    """Load a binder.
+def _binder(function: Callable[..., Any], source: BinderSource, count: int, call: str, result: str) -> Binder | None:
+    """Load a binder; None if there is too much to check, or it is nested too deeply for Python's compiler.
 
     Args:
         function: the generated function.
@@ -150,6 +150,8 @@ def _binder(function: Callable[..., Any], source: BinderSource, count: int, call
         call: the statement that calls the generated function, with its arguments.
         result: what the binder returns.
     """
+    if len(source.checks) > builtin.PARTS:
+        return None
     names = "".join(f"x{k}, " for k in range(count))
     lines = [
         f"if len(args) != {count}: return MISS",
@@ -163,7 +165,10 @@ def _binder(function: Callable[..., Any], source: BinderSource, count: int, call
         f"return {result}",
     ]
     text = "def bind(args):\n" + "".join(f"    {line}\n" for line in lines)
-    module = LoadedModule([text], "binder")
+    try:
+        module = LoadedModule([text], "binder")
+    except (SyntaxError, RecursionError, MemoryError):
+        return None
     module.names.update(
         source.constants, MISS=MISS, ERRORS=(ArithmeticError, ValueError, TypeError), NUMBERS=NUMBER_TYPES, TEXT={str},
         raised_by_generated=raised_by_generated, function=function, ndarray=np.ndarray, float64=np.dtype(np.float64),
