@@ -10,12 +10,12 @@ from ..program.program import grouped
 from .preamble import signature
 
 #: Names that the source itself gives to something.
-_OWN = re.compile(r"memory|truths|given|view|idle|np|run|fault|len|([avtmr]|table|chosen|lanes|in)\d+")
+_RESERVED = re.compile(r"memory|truths|input_truths|view|idle|np|run|fault|len|([avtmr]|table|chosen|lanes|in)\d+")
 
 
 def argument_names(program: ArrayProgram) -> list[str]:
     """The names of the arguments, none of which is a name of the source's own."""
-    names = Names(reserved=_OWN.fullmatch)
+    names = Names(reserved=_RESERVED.fullmatch)
     return [names.take(group.name) for group in program.input_groups]
 
 

@@ -121,8 +121,8 @@ class _Writer:
             self._statement(statement)
         results = self._outputs()
         if self.reads_truths:
-            self.lines.insert(len(lines), f"np.not_equal(memory[0:{program.inputs}], 0.0, given)")
-            self.setup.insert(0, f"given = truths[0:{program.inputs}]")
+            self.lines.insert(len(lines), f"np.not_equal(memory[0:{program.inputs}], 0.0, input_truths)")
+            self.setup.insert(0, f"input_truths = truths[0:{program.inputs}]")
         numbers, truths = self.arenas["f"].peak, self.arenas["b"].peak
         head = [f"memory = np.empty({numbers})"]
         if truths > program.first_result or program.truths or self.reads_truths:

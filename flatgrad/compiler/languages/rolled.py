@@ -112,7 +112,7 @@ class _Writer(BodyWriter):
     longest_equation = _EXPRESSION
 
     def __init__(self, function: ArrayFunction, prefix: str, preamble: Preamble) -> None:
-        names = Names(reserved=_is_own)
+        names = Names(reserved=_is_reserved)
         groups = [group._replace(name=names.take(group.name)) for group in function.program.input_groups]
         self.function, self.program, self.prefix = function, replace(function.program, input_groups=groups), prefix
         super().__init__(Sources(self.program))
@@ -323,10 +323,10 @@ class _Writer(BodyWriter):
         return f"*{array}[{first}:{to}{f':{piece.step}' if piece.step != 1 else ''}]"
 
 
-def _is_own(argument: str) -> bool:
+def _is_reserved(argument: str) -> bool:
     """Whether the source itself gives a name to something."""
-    own = argument in _PRELUDE or argument in BY_NAME or argument == "g"
-    return own or re.fullmatch(r"[cmsCT]\d+", argument) is not None
+    functions = argument in _PRELUDE or argument in BY_NAME
+    return functions or re.fullmatch(r"g|[cmsCT]\d+", argument) is not None
 
 
 def _loops(scope: Scope) -> list[str]:

@@ -114,22 +114,23 @@ def _check_addresses(where: str, places: Addresses, kinds: Any) -> None:
         raise ProgramError(f"{where} reads address {places[kinds[places] == b''][0]} before it is written")
 
 
-def _check_body(where: str, body: Sequence[Node], found: Any, inputs: int, inside: bool = False) -> str:
+def _check_body(where: str, body: Sequence[Node], memory: Any, inputs: int, inside: bool = False) -> str:
     """Check that nodes use earlier nodes of the right kinds; return the kind of the result ("" for an input's)."""
     kinds: list[str] = []
     for position, node in enumerate(body):
         if isinstance(node, Read):
             places = node.table if node.table is not None else np.array([fixed(node.base)], dtype=np.int64)
-            own = sorted(set(found[places[places >= inputs]].tolist()))  # an input can be of either kind
-            if len(own) > 1:
+            here = sorted(set(memory[places[places >= inputs]].tolist()))  # an input can be of either kind
+            if len(here) > 1:
                 raise ProgramError(f"{where}: one access reads numbers and truth values")
-            kinds.append(own[0].decode() if own else "")
+            kinds.append(here[0].decode() if here else "")
         elif isinstance(node, Apply):
             if any(not 0 <= operand < position for operand in node.operands):
                 raise ProgramError(f"{where}: {node.primitive.name} uses a node before it is computed")
-            given = [kinds[operand] for operand in node.operands]
-            if any(kind and kind != wanted for kind, wanted in zip(given, node.primitive.operand_kinds, strict=True)):
-                raise ProgramError(f"{where}: {node.primitive.name} has operands of kinds {given}")
+            operands = [kinds[operand] for operand in node.operands]
+            pairs = zip(operands, node.primitive.operand_kinds, strict=True)
+            if any(kind and kind != wanted for kind, wanted in pairs):
+                raise ProgramError(f"{where}: {node.primitive.name} has operands of kinds {operands}")
             kinds.append(node.primitive.result)
         else:
             if inside:
@@ -137,7 +138,7 @@ def _check_body(where: str, body: Sequence[Node], found: Any, inputs: int, insid
             if sum(segment.terms for segment in node.segments) < 1:
                 raise ProgramError(f"{where}: a fold without terms")
             for segment in node.segments:
-                _check_body(where, segment.body, found, inputs, True)
+                _check_body(where, segment.body, memory, inputs, True)
             kinds.append(node.primitive.result)
     if not kinds:
         raise ProgramError(f"{where}: an empty body")

@@ -87,9 +87,9 @@ def plan_buffers(program: Loops) -> Plan:
         kinds = {kind for member in members for kind in _kinds(member)}
         starts.append(bases[position])
         dies = max(last[position:end])
-        for kind, arena, own in (("f", numbers, offsets), ("b", truths, truth_offsets)):
+        for kind, arena, places in (("f", numbers, offsets), ("b", truths, truth_offsets)):
             place = arena.take(size) if kind in kinds else 0
-            own.append(place)
+            places.append(place)
             if kind in kinds and dies < len(statements):
                 expires.setdefault(max(dies, end - 1), []).append((arena, place, size))
         for k in range(position, end):
