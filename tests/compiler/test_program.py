@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 
 import pytest
@@ -9,10 +10,13 @@ import pytest
 import flatgrad as fg
 from flatgrad.compiler.program.adjoint import adjoint
 from flatgrad.compiler.program.builder import ProgramBuilder
-from flatgrad.compiler.program.passes import JOINT_PASSES, PRIMAL_PASSES, run_passes
+from flatgrad.compiler.program.faults import check_gradients, compare_domains, without_faults
+from flatgrad.compiler.program.partition import partition
+from flatgrad.compiler.program.passes import ARRAY_PASSES, FAST_JOINT_PASSES, JOINT_PASSES, PRIMAL_PASSES, run_passes
 from flatgrad.compiler.program.passes.constants import fold_constants
 from flatgrad.compiler.program.passes.dead_code import remove_dead_code
 from flatgrad.compiler.program.program import Group, Program
+from flatgrad.compiler.program.split import split
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import assert_same
 
@@ -288,3 +292,17 @@ def test_the_adjoint_can_be_taken_twice():
     first = adjoint(f.finish([f.emit("power", 0, f.constant(3.0))]), [0])
     second = adjoint(first, [0], of=[1]).check()
     assert_same(second.evaluate([2.0]), [8.0, 12.0, 12.0])
+
+
+TRANSFORMATIONS = [
+    *PRIMAL_PASSES, *JOINT_PASSES, *FAST_JOINT_PASSES, *ARRAY_PASSES,
+    adjoint, partition, split, without_faults, check_gradients, compare_domains,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("transformation", dict.fromkeys(TRANSFORMATIONS), ids=lambda function: function.__name__)
+def test_each_transformation_shows_a_program_before_and_after(transformation):
+    (test,) = doctest.DocTestFinder(recurse=False).find(transformation)
+    printed = [example.want for example in test.examples if example.want.startswith("program ")]
+    assert len(printed) >= 2
+    assert printed[0] != printed[-1]

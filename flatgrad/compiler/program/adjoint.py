@@ -45,10 +45,15 @@ def adjoint(
         MissingPartialError: where a gradient flows through an operand without a partial.
 
     Example:
-        The product rule, of `program f(x, y): v2 = mul x y`:
+        The product rule:
 
         >>> f = ProgramBuilder("f", [Group("x", 1, True), Group("y", 1, True)])
-        >>> print(adjoint(f.finish([f.emit("mul", 0, 1)]), wrt=[0, 1]))
+        >>> program = f.finish([f.emit("mul", 0, 1)])
+        >>> print(program)
+        program f(x, y):
+            v2 = mul x y
+            return v2
+        >>> print(adjoint(program, wrt=[0, 1]))
         program f(x, y):
             v2 = mul x y
             v3 = mul 1.0 y
