@@ -41,14 +41,12 @@ class Loop:
 
     Attributes:
         nodes: its body; the last node is the result.
-        primitive: of the result.
         equations: the equation that each lane comes from.
         order: when it runs: stage, then height.
         addresses: the address of each lane.
     """
 
     nodes: Nodes
-    primitive: Primitive
     equations: Indices
     order: tuple[int, int]
     addresses: Addresses
@@ -86,8 +84,7 @@ def loops_of(packs: Sequence[Pack]) -> list[Loop]:
                     nodes.append(vector)
                 operands.append(node)
             nodes.append(Apply(pack.primitive, tuple(operands)))
-        addresses = pack.base + np.arange(len(pack.equations))
-        loops.append(Loop(nodes, pack.primitive, pack.equations, pack.order, addresses))
+        loops.append(Loop(nodes, pack.equations, pack.order, pack.base + np.arange(len(pack.equations))))
     return loops
 
 
@@ -217,10 +214,8 @@ def _joined(parts: Sequence[Loop]) -> Loop:
                 joined.append(Folding(same[0].primitive, list(map(together, segments))))
         return joined
 
-    return Loop(
-        together([loop.nodes for loop in parts]), parts[0].primitive, equations[order], parts[0].order,
-        np.concatenate([loop.addresses for loop in parts])[order],
-    )  # fmt: skip
+    addresses = np.concatenate([loop.addresses for loop in parts])
+    return Loop(together([loop.nodes for loop in parts]), equations[order], parts[0].order, addresses[order])
 
 
 class _Fusion:

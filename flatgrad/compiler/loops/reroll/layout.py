@@ -142,8 +142,8 @@ class _Layout:
         nodes: list[Any] = []
         for node in loop.nodes:
             if isinstance(node, Folding):
-                segments = [terms for segment in node.segments for terms in self._shaped(segment)]
-                nodes.append((node.primitive, segments))
+                segments: list[Any] = [terms for segment in node.segments for terms in self._shaped(segment)]
+                nodes.append(Folding(node.primitive, segments))
             else:
                 nodes.append(node if isinstance(node, Apply) else self._located(node))
         heads = _heads(nodes)
@@ -191,9 +191,9 @@ class _Layout:
     def _node(self, node: Any, piece: Piece, strides: Strides) -> Node:
         if isinstance(node, Apply):
             return node
-        if isinstance(node, tuple):
-            primitive, segments = node
-            return Fold(primitive, tuple(self._segment(segment, piece, strides) for segment in segments))
+        if isinstance(node, Folding):
+            segments: list[Any] = node.segments
+            return Fold(node.primitive, tuple(self._segment(segment, piece, strides) for segment in segments))
         return self._read(node, piece, strides, (), ())
 
     def _segment(self, terms: _Terms, piece: Piece, strides: Strides) -> Segment:
@@ -229,7 +229,7 @@ class _Layout:
         site = self.program.sites[first]
         self.statements.append(
             Statement(
-                "", piece.extents, body, self.next, loop.primitive.result,
+                "", piece.extents, body, self.next, loop.nodes[-1].primitive.result,
                 self.program.locations[site] if site >= 0 else None, part_of(self.program, first),
             )
         )  # fmt: skip
@@ -278,9 +278,10 @@ class _Layout:
         truths = self.inputs + len(self.constants)
         results = truths + len(self.truths)
 
+        shifts = np.array([0, truths - _TRUTHS, results - _RESULTS])
+
         def moved(addresses: Any) -> Any:
-            shifts = [results - _RESULTS, truths - _TRUTHS]
-            return addresses + np.select([addresses >= _RESULTS, addresses >= _TRUTHS], shifts, 0)
+            return addresses + shifts[_domain(addresses)]
 
         def finished(node: Any) -> Any:
             if isinstance(node, Read):
@@ -327,18 +328,18 @@ class _Layout:
             statement.name = name if counts[name] == 1 else f"{name}{counts[name]}"
 
 
-def _domain(address: int) -> int:
-    """The range of a preliminary address: 0 for inputs and numbers, 1 for truth values, 2 for results."""
-    return (address >= _TRUTHS) + (address >= _RESULTS)
+def _domain(address: Any) -> Any:
+    """The range of preliminary addresses: 0 for inputs and numbers, 1 for truth values, 2 for results."""
+    return 1 * (address >= _TRUTHS) + (address >= _RESULTS)
 
 
 def _heads(nodes: list[Any]) -> list[Addresses]:
     """The vectors that need strides along the lanes."""
     heads: list[Addresses] = []
     for node in nodes:
-        if isinstance(node, tuple) and not isinstance(node, Apply):
-            for terms in node[1]:
-                heads += [n for k, n in enumerate(terms.nodes) if not isinstance(n, Apply) and k in terms.strides]
+        if isinstance(node, Folding):
+            segments: list[Any] = node.segments
+            heads += [terms.nodes[k] for terms in segments for k in sorted(terms.strides)]
         elif not isinstance(node, Apply):
             heads.append(node)
     return heads
