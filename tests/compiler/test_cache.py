@@ -313,6 +313,17 @@ def refused(match):
     return cache
 
 
+def test_the_warning_names_the_line_of_the_user(tmp_path, monkeypatch, module_from):
+    pytest.importorskip("llvmlite")
+    monkeypatch.setenv("FLATGRAD_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr(cache_module, "_warned", False)
+    (tmp_path / "file").write_text("no folder")
+    source = "import flatgrad as fg\n\nslope = fg.grad(lambda x: x * x + 0.125, backend='native')\nslope(1.0)\n"
+    with pytest.warns(RuntimeWarning, match="is not a folder") as warned:
+        module = module_from(source, "user")
+    assert [(Path(each.filename).name, each.lineno) for each in warned] == [(Path(module.__file__).name, 4)]
+
+
 @posix
 @pytest.mark.parametrize("bits", [0o720, 0o702, 0o770, 0o777, 0o1777])
 def test_a_folder_that_others_may_write(cache, folder, bits):
