@@ -34,7 +34,7 @@ class NativeLoop:
         tables: the data, contiguous arrays with a row of numbers for each example.
         epochs: a generator of the order of the rows in each epoch; None if each step is made on all rows as they are.
         optimizer: whose numbers of the steps are asked for ahead of time, and may be again after a fault.
-        leaves: numbers that the steps read and that are not trained.
+        leaves: gives the numbers that the steps read and that are not trained; asked before the first step.
         fast: whether steps are compiled in fast mode.
     """
 
@@ -44,7 +44,7 @@ class NativeLoop:
         tables: Sequence[Any],
         epochs: Callable[[], Iterator[list[int]]] | None,
         optimizer: Optimizer,
-        leaves: Sequence[float],
+        leaves: Callable[[], Sequence[float]],
         *,
         fast: bool,
     ) -> None:
@@ -55,7 +55,7 @@ class NativeLoop:
             Repetition(compile_natively(arrays, fast=fast, release=True), size, tables, self.width)
             for size, (arrays, _) in steps.items()
         ]
-        self.set_leaves(leaves)
+        self.leaves = leaves
         if epochs is None:
             self.set_batch(np.concatenate([table.ravel() for table in tables]))
 
@@ -80,7 +80,9 @@ class NativeLoop:
         Raises:
             DomainError, DivisionByZeroError, RangeError: as the loss would; the completed steps have been yielded.
         """
-        trained, width = np.concatenate([parameters, *state]), len(parameters)
+        trained, width, leaves = np.concatenate([parameters, *state]), len(parameters), self.leaves()
+        for code in self.codes:
+            code.leaves[: len(leaves)] = leaves
         waiting = np.empty(0, dtype=np.int64)  # rows whose turn it is not yet
         if self.epochs is not None:
             epoch, before = divmod(first, -(-len(self.tables[0]) // self.codes[0].size))
@@ -151,11 +153,6 @@ class NativeLoop:
     def set_batch(self, numbers: Any) -> None:
         """All numbers of the batch that every step is made on."""
         self.codes[0].batch[:] = numbers
-
-    def set_leaves(self, leaves: Sequence[float]) -> None:
-        """The numbers that are read and not trained."""
-        for code in self.codes:
-            code.leaves[: len(leaves)] = leaves
 
     def _run(self, which: int, trained: Any, order: Any, numbers: Any, count: int, strict: bool) -> tuple[int, Any]:
         """Make steps; return how many were completed, and their losses."""

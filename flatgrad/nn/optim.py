@@ -30,6 +30,8 @@ from .formulas import (
 from .schedules import Schedule, as_schedule
 
 Rate = float | Callable[[int], float]
+#: The new parameter and its new state.
+Update = tuple[Any, list[Any]]
 
 
 class Optimizer:
@@ -173,13 +175,6 @@ class Optimizer:
         texts[0] = "rate" if texts[0] == "lr" else texts[0]
         return StepFormulas(self.lr.text, dict(zip(names, texts, strict=False)), self.lr.is_traced)
 
-    def _written(self) -> StepFormulas | str:
-        """The numbers of a step as the texts that a subclass gives."""
-        if not self.lr.text:
-            return "the learning rate is a function whose text is not known"
-        alone = type(self).step_numbers is Optimizer.step_numbers
-        return StepFormulas(self.lr.text, {"lr": "rate", **self.step_texts()}, alone and self.lr.is_traced)
-
     def sampled(self) -> list[list[str] | None]:
         """The numbers of some steps in hexadecimal, None where they raise: how a checkpoint knows its optimiser."""
         samples = map(self._numbers_at, SAMPLES)
@@ -194,7 +189,10 @@ class Optimizer:
 
     def formulas(self) -> StepFormulas | str:
         """The numbers of a step as texts; or, in words, why they are not known as texts."""
-        return self._written() if self._texts_are_given else self._traced()
+        if not self._texts_are_given or not self.lr.text:
+            return self._traced()
+        alone = type(self).step_numbers is Optimizer.step_numbers
+        return StepFormulas(self.lr.text, {"lr": "rate", **self.step_texts()}, alone and self.lr.is_traced)
 
     def all_numbers(self) -> Callable[[int, int], Iterator[float]] | None:
         """A generator of the numbers of a range of steps, with the bits of `step_numbers`; None if there is none."""
@@ -203,9 +201,7 @@ class Optimizer:
             return None
         return _all_numbers(tuple(formulas.imports), tuple(formulas.statements()), tuple(formulas.numbers))
 
-    def update(
-        self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]
-    ) -> tuple[Any, list[Any]]:
+    def update(self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]) -> Update:
         """The new parameter and its new state.
 
         Args:
@@ -279,9 +275,7 @@ class SGD(Optimizer):
         """A buffer, if there is a momentum."""
         return ("buffer",) if self.momentum else ()
 
-    def update(
-        self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]
-    ) -> tuple[Any, list[Any]]:
+    def update(self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]) -> Update:
         if self.weight_decay:
             gradient = gradient + self.weight_decay * parameter
         if not self.momentum:
@@ -326,14 +320,12 @@ class Adam(Optimizer):
         b1, b2 = self.betas
         return [self.lr(step), 1 - b1 ** (step + 1), 1 - b2 ** (step + 1)]
 
-    def update(
-        self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]
-    ) -> tuple[Any, list[Any]]:
+    def update(self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]) -> Update:
         if self.weight_decay:
             gradient = gradient + self.weight_decay * parameter
         return self._adam(parameter, gradient, state, step)
 
-    def _adam(self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]) -> tuple[Any, list[Any]]:
+    def _adam(self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]) -> Update:
         b1, b2 = self.betas
         m = b1 * state[0] + (1 - b1) * gradient
         v = b2 * state[1] + (1 - b2) * gradient**2
@@ -363,9 +355,7 @@ class AdamW(Adam):
     def step_numbers(self, step: int) -> list[float]:
         return [*super().step_numbers(step), 1 - self.lr(step) * self.weight_decay]
 
-    def update(
-        self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]
-    ) -> tuple[Any, list[Any]]:
+    def update(self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]) -> Update:
         return self._adam(parameter * step["decay"], gradient, state, step)
 
 
@@ -397,9 +387,7 @@ class RMSprop(Optimizer):
         """The mean of squares, and a buffer, if there is a momentum."""
         return ("v", "buffer") if self.momentum else ("v",)
 
-    def update(
-        self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]
-    ) -> tuple[Any, list[Any]]:
+    def update(self, parameter: Any, gradient: Any, state: Sequence[Any], step: dict[str, Any]) -> Update:
         if self.weight_decay:
             gradient = gradient + self.weight_decay * parameter
         v = self.alpha * state[0] + (1 - self.alpha) * gradient**2

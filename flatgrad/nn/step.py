@@ -98,6 +98,10 @@ class StepStages(Stages):
         result.update(repr(program.constants).encode())
         return result.digest()
 
+    def leaf_numbers(self) -> list[float]:
+        """The numbers that are read and not trained."""
+        return [leaf._data for leaf in self.leaves]
+
     def routine(self, module: LoadedModule, name: str) -> Routine:
         """The step as a function of a loaded module."""
         arrays = self.backend != "python"
@@ -122,7 +126,7 @@ class _Entry:
         self.stages, self.captured = stages, stages.captured
         self.routine: Routine | None = None
         self.source: str | Callable[[], str] = ""
-        self.loops: list[Callable[..., Any]] = []
+        self.loops: list[NativeLoop] = []
 
 
 class _Position(NamedTuple):
@@ -241,7 +245,7 @@ class TrainStep(Transformed):
         self._forbid_tracing()
         arguments = self._take_apart(batch, keywords)
         entry = self._step_for(arguments)
-        routine, leaves = entry.routine, entry.stages.leaves
+        routine, stages = entry.routine, entry.stages
         assert routine is not None
         try:
             with self._stepping:
@@ -249,8 +253,8 @@ class TrainStep(Transformed):
                     before = self._position
                     numbers = self.optimizer.step_numbers(before.steps)
                     inputs = [*arguments.numbers, before.numbers, *before.state, *numbers]
-                    if leaves:
-                        inputs.append([leaf._data for leaf in leaves])
+                    if stages.leaves:
+                        inputs.append(stages.leaf_numbers())
                     loss, parameters, *state = routine.run(*inputs)
                     after, loss = _Position(parameters, state, before.steps + 1), float(loss)
                     self._source = entry.source
@@ -303,7 +307,7 @@ class TrainStep(Transformed):
                 while len(losses) < steps:
                     before = self._position
                     chunks = loop(
-                        arguments.numbers, before.numbers, before.state, first=before.steps,
+                        before.numbers, before.state, first=before.steps,
                         steps=before.steps + steps - len(losses), strict=False, limit=lambda step: steps,
                     )  # fmt: skip
                     for first, chunk, parameters, state in chunks:
@@ -318,17 +322,24 @@ class TrainStep(Transformed):
         return losses
 
     @contextmanager
-    def _loop_for(self, entry: _Entry, arguments: Arguments) -> Iterator[Callable[..., Any] | None]:
+    def _loop_for(self, entry: _Entry, arguments: Arguments) -> Iterator[NativeLoop | None]:
         """What makes steps on one batch in machine code; None if another back end makes them.
 
         It works in memory of its own. So it is taken out of `loops` inside the `with` block: whoever makes steps in
         the middle of these (from a signal handler) gets another one.
         """
-        try:
-            loop = entry.loops.pop()
-        except IndexError:
-            native = entry.stages.backend == "native"
-            loop = self._native_loop(entry.stages, arguments) if native else None  # type: ignore[assignment]
+        stages, loop = entry.stages, None
+        if stages.backend == "native":
+            parts = (part if isinstance(part, list) else [part] for part in arguments.numbers)
+            batch = np.array([number for part in parts for number in part], dtype=float)
+            try:
+                loop = entry.loops.pop()
+                loop.set_batch(batch)
+            except IndexError:
+                steps = {1: (stages.arrays[0], stages.meaning)}
+                loop = NativeLoop(
+                    steps, [batch[None]], None, self.optimizer, stages.leaf_numbers, fast=stages.options.fast
+                )
         try:
             yield loop
         finally:
@@ -343,24 +354,6 @@ class TrainStep(Transformed):
                 f"the loss reaches the parameters from outside{user_line()}"
             )
         return arguments
-
-    def _native_loop(self, stages: StepStages, arguments: Arguments) -> Callable[..., Any]:
-        def flat(numbers: Sequence[Any]) -> Any:
-            return np.array([n for part in numbers for n in (part if isinstance(part, list) else [part])], dtype=float)
-
-        def leaves() -> list[float]:
-            return [leaf._data for leaf in stages.leaves]
-
-        steps = {1: (stages.arrays[0], stages.meaning)}
-        table = flat(arguments.numbers)[None]
-        loop = NativeLoop(steps, [table], None, self.optimizer, leaves(), fast=self.mode == "fast")
-
-        def begin(batch: Sequence[Any], *position: Any, **options: Any) -> Any:
-            loop.set_batch(flat(batch))
-            loop.set_leaves(leaves())
-            return loop(*position, **options)
-
-        return begin
 
     def _forbid_tracing(self) -> None:
         if active and recorder() is not None:

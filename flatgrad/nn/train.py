@@ -356,7 +356,7 @@ class _Run:
         stages = {first: self._build(first)}
         for size in others:  # all steps are on one back end
             stages[size] = self._build(size, stages[first].backend)
-        self.leaves = [leaf._data for leaf in stages[first].leaves]
+        self.leaves = stages[first].leaf_numbers()
         self._captured = [each.captured for each in stages.values()]
         # The seed and the loop are compared for themselves.
         self.source_digest = hashlib.sha256(b"".join(each.digest() for each in stages.values())).hexdigest()
@@ -420,7 +420,7 @@ class _Run:
         # Copies, as the other back ends make them: callbacks may change the originals.
         tables = [np.array(part.reshape(plan.rows, -1)) for part in (self.data.X, self.data.y)]
         steps = {size: (each.arrays[0], each.meaning) for size, each in stages.items()}
-        run = NativeLoop(steps, tables, epochs, step.optimizer, self.leaves, fast=step.mode == "fast")
+        run = NativeLoop(steps, tables, epochs, step.optimizer, lambda: self.leaves, fast=step.mode == "fast")
         return lambda strict, limit: run(
             step.numbers, step.state, first=step.steps, steps=plan.steps, strict=strict, limit=limit
         )
