@@ -77,6 +77,13 @@ class Identities:
                 self.mappings.append((container, tuple(container.items())))
             elif not isinstance(container, (tuple, frozenset)):
                 self.other_containers.append((container, content))
+        #: Whether there is anything but cells, items and attributes.
+        self._has_others = any(
+            [
+                self.counted, self.definitions, self.empty_cells, self.missing_items, self.computed_references,
+                self.lists, self.mappings, self.arrays, self.other_containers,
+            ]
+        )  # fmt: skip
 
     def renewed(self, count: int) -> Identities | None:
         """The same with another count, if the changes to models are in other attributes than these."""
@@ -102,6 +109,8 @@ class Identities:
                     return False
         except (ValueError, KeyError, AttributeError):
             return False
+        if not self._has_others:
+            return True
         for kind, key, value in self.definitions:
             for base in kind.__mro__:
                 if key in base.__dict__:
