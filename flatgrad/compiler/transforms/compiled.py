@@ -136,6 +136,10 @@ def compile(
             numbers.
         OptionError: for an unknown back end, mode, argument name, or other option.
 
+    Warns:
+        KernelLimitWarning: once, when there are more kinds of arguments than kernels are kept for (64).
+        CapturedStateWarning: if what the function reads from outside changes again and again.
+
     Example:
         >>> import flatgrad as fg
         >>> w = fg.Value(3.0)

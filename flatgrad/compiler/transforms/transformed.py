@@ -198,36 +198,25 @@ class Transformed:
         """The input groups, the input names, and for each argument its group or -1."""
         name_of = Namer()
         groups: list[Group] = []
-        names: list[str] = []
         owners: list[int] = []
-        positional = len(arguments.args) - len(arguments.keywords)
-        labels = [self._positions[k] if k < len(self._positions) else f"arg{k}" for k in range(positional)] + list(
-            arguments.keywords
-        )
-        input_labels: list[list[str]] = []
-        for label, kind in zip(labels, arguments.kinds, strict=True):
-            count = kind.size
-            owners.append(len(groups) if count else -1)
-            if count:
-                groups.append(Group(name_of(label, "x"), count, kind.scalar))
-                input_labels.append(kind.names(groups[-1].name))
-        labelled = {
-            place: value.label
-            for value, place in arguments.values
-            if isinstance(value, Value) and not isinstance(value, TracedValue)
-        }
-        for group, places in zip(groups, input_labels, strict=True):
-            if group.scalar:
-                names.append(group.name)
-                continue
-            for place in places:
-                names.append(name_of(labelled.get(len(names)) or place, place))
+        candidates: list[list[str]] = []
+        for name, kind in zip(self._argument_names(arguments, "arg{k}"), arguments.kinds, strict=True):
+            size = kind.size
+            owners.append(len(groups) if size else -1)
+            if size:
+                groups.append(Group(name_of(name, "x"), size, kind.scalar))
+                candidates.append(kind.names(groups[-1].name))
+        labels = {place: value.label for value, place in arguments.values if not isinstance(value, TracedValue)}
+        names: list[str] = []
+        for group, candidates_of_group in zip(groups, candidates, strict=True):
+            for name in candidates_of_group:
+                names.append(name if group.scalar else name_of(labels.get(len(names)) or name, name))
         return groups, names, owners
 
-    def _argument_names(self, arguments: Arguments) -> list[str]:
-        """The names of arguments, for messages."""
-        positional = len(arguments.args) - len(arguments.keywords)
-        names = [self._positions[k] if k < len(self._positions) else f"number {k + 1}" for k in range(positional)]
+    def _argument_names(self, arguments: Arguments, unnamed: str = "number {n}") -> list[str]:
+        """The names of arguments, for messages, or for generated code."""
+        positional, positions = len(arguments.args) - len(arguments.keywords), self._positions
+        names = [positions[k] if k < len(positions) else unnamed.format(k=k, n=k + 1) for k in range(positional)]
         return [*names, *arguments.keywords]
 
     def _call_traced(
