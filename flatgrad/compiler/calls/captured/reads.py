@@ -210,6 +210,11 @@ def is_library(filename: str) -> bool:
     )
 
 
+def is_installed(filename: str) -> bool:
+    """The same, where the models of this package count as part of it."""
+    return filename.startswith(PACKAGE) or is_library(filename)
+
+
 @lru_cache(maxsize=4096)
 def is_library_module(name: str | None) -> bool:
     """Whether a module belongs to Python's own library, to an installed package, or to this one.
@@ -223,7 +228,7 @@ def is_library_module(name: str | None) -> bool:
     filename = getattr(module, "__file__", None)
     if filename is None:  # built in, or made by the user's own code
         return (name or "").partition(".")[0] in sys.stdlib_module_names
-    return filename.startswith(PACKAGE) or is_library(filename)
+    return is_installed(filename)
 
 
 def is_model_module(name: str) -> bool:

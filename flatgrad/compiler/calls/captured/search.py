@@ -22,7 +22,7 @@ from ....runtime.sites import PACKAGE, Location
 from ....runtime.value import Condition, Value
 from .contents import MAPPINGS, MISSING, PLAIN, Content, is_numeric, members_of
 from .draws import Draw, generator_of
-from .reads import Name, Reads, is_library, is_library_module, is_model_module, reads_of
+from .reads import Name, Reads, is_installed, is_library, is_library_module, is_model_module, reads_of
 from .references import ATTRIBUTE, CALL, CELL, CLASS, INSTANCE, ITEM, Called, Reference, attributes_of, definition_of
 
 #: At most this many functions and objects are followed.
@@ -157,7 +157,7 @@ class Search:
                 continue
             if value is not MISSING:
                 self._name(ITEM, table, name.name, name, value, filename)
-            elif not (filename.startswith(PACKAGE) or is_library(filename)):  # a builtin, until a global hides it
+            elif not is_installed(filename):  # a builtin, until a global hides it
                 self._reference(ITEM, table, name.name, name.name, MISSING)
                 if name.name in vars(builtins):
                     self._reference(ITEM, vars(builtins), name.name, name.name, vars(builtins)[name.name])
@@ -166,24 +166,24 @@ class Search:
             if module is None:
                 continue
             if name.attributes:
-                self._module(module, module.__name__, name.attributes, name, filename)
+                self._module(module, module.__name__, name, filename)
             else:
                 self._enqueue(module, name.name)  # a local variable has it
 
     def _name(self, kind: str, owner: Any, key: Any, name: Name, value: Any, filename: str) -> None:
         """A variable that is read."""
-        if kind is ITEM and (filename.startswith(PACKAGE) or is_library(filename)):
+        if kind is ITEM and is_installed(filename):
             self._enqueue(value, name.name)  # users do not change the variables of a library
         else:
             self._reference(kind, owner, key, name.name, value)
         if isinstance(value, types.ModuleType):
-            self._module(value, name.name, name.attributes, name, filename)
+            self._module(value, name.name, name, filename)
         else:
             self._note_draw(value, ".".join((name.name, *name.attributes)), Location(filename, name.line))
 
-    def _module(self, module: Any, dotted: str, attributes: tuple[str, ...], name: Name, filename: str) -> None:
+    def _module(self, module: Any, dotted: str, name: Name, filename: str) -> None:
         """Follow a dotted name into modules, and not their other attributes."""
-        for attribute in attributes:
+        for attribute in name.attributes:
             table = vars(module)
             value = table.get(attribute, MISSING)
             if value is MISSING:
@@ -261,8 +261,7 @@ class Search:
         is_class = isinstance(item, type)
         kind = item if is_class else type(item)
         for attribute, values in self._class(kind).items():
-            special = attribute.startswith("__") and attribute.endswith("__")
-            if special and attribute not in _DISPLAY and (is_class or attribute not in _CONSTRUCTION):
+            if _is_special(attribute) and attribute not in _DISPLAY and (is_class or attribute not in _CONSTRUCTION):
                 functions = [function for value in values for function in _functions_in(value)]
                 for function in functions:
                     self._enqueue(function, f"{name}.{attribute}")
@@ -431,11 +430,12 @@ _DISPLAY: Final = frozenset(["__repr__", "__str__", "__format__", "__reduce__", 
 _BUILT_IN: Final = frozenset([list, tuple, dict, set, frozenset, np.ndarray, types.BuiltinFunctionType])
 
 
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
 def _is_library_code(item: Any) -> bool:
     """Whether an object is code of a library or of this package, or a special method: users give it no attributes."""
-    if isinstance(item, types.CodeType):
-        return True
     if not isinstance(item, types.FunctionType):
-        return False
-    filename, name = item.__code__.co_filename, item.__name__
-    return filename.startswith(PACKAGE) or is_library(filename) or (name.startswith("__") and name.endswith("__"))
+        return isinstance(item, types.CodeType)
+    return is_installed(item.__code__.co_filename) or _is_special(item.__name__)
