@@ -240,11 +240,9 @@ def fit(
     """
     if active and recorder() is not None:
         raise forbidden("training a model", "Call fit outside of the compiled function.")
-    for name, count in (("steps", steps), ("epochs", epochs), ("batch_size", batch_size)):
+    for name, count in (("steps", steps), ("epochs", epochs), ("batch_size", batch_size), ("seed", seed)):
         if count is not None and (isinstance(count, bool) or not isinstance(count, (int, np.integer))):
             raise OptionError(f"{name} must be a whole number, got {count!r}")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer))):
-        raise OptionError(f"seed must be a whole number, got {seed!r}")
     seed = None if seed is None else int(seed)
     if metrics is not None and not isinstance(metrics, Mapping):
         raise OptionError(f"metrics must be a dict of functions by name, got {type(metrics).__name__}")

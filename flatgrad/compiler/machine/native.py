@@ -63,8 +63,8 @@ def recipe(fast: bool) -> Recipe:
 
 def _llvm_locks() -> list[Any]:
     """Under which LLVM runs: ours, then llvmlite's own, in the order in which we take them."""
-    own = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
-    return [_lock] if own is None else [_lock, own]
+    theirs = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
+    return [_lock] if theirs is None else [_lock, theirs]
 
 
 wait_for(_llvm_locks)
@@ -88,9 +88,9 @@ def require() -> Any:
     try:
         import llvmlite.binding as llvm
     except (ImportError, OSError, RuntimeError) as error:
-        found = "" if isinstance(error, ModuleNotFoundError) else f" (what is installed cannot be loaded: {error})"
+        reason = "" if isinstance(error, ModuleNotFoundError) else f" (what is installed cannot be loaded: {error})"
         raise MissingExtraError(
-            f"backend='native' needs llvmlite; install it with: pip install llvmlite{found} "
+            f"backend='native' needs llvmlite; install it with: pip install llvmlite{reason} "
             "(or use backend='numpy' or 'python', which compute the same bits)"
         ) from None
     return llvm
@@ -108,10 +108,10 @@ _LEVELS = {
 
 
 class Host:
-    """The processor that machine code is made for, as LLVM sees it: this one, or what is wanted of it.
+    """The processor that machine code is made for, as LLVM sees it: this one, or what is asked of it.
 
     Args:
-        wanted: a level of x86-64, or "generic"; empty for all that this processor has.
+        level: a level of x86-64, or "generic"; empty for all that this processor has.
 
     Attributes:
         cpu, features: the processor's name and features.
@@ -123,10 +123,10 @@ class Host:
         version: of llvmlite and LLVM.
 
     Raises:
-        OptionError: if `wanted` is no level, or this processor does not have all of it.
+        OptionError: if that is no level, or this processor does not have all of it.
     """
 
-    def __init__(self, wanted: str = "") -> None:
+    def __init__(self, level: str = "") -> None:
         llvm = require()
         import llvmlite
 
@@ -134,9 +134,9 @@ class Host:
         llvm.initialize_native_asmprinter()
         self.triple = llvm.get_process_triple()
         features = llvm.get_host_cpu_features()
-        if wanted:
-            self.cpu, self.features = wanted, ""  # LLVM knows what belongs to the name
-            features = _restricted(wanted, features)
+        if level:
+            self.cpu, self.features = level, ""  # LLVM knows what belongs to the name
+            features = _restricted(level, features)
         else:
             self.cpu, self.features = llvm.get_host_cpu_name(), features.flatten()
         self.lanes = 8 if features.get("avx512f") else 4 if features.get("avx") else 2
@@ -167,23 +167,23 @@ class Host:
         )
 
 
-def _restricted(wanted: str, features: Mapping[str, bool]) -> dict[str, bool]:
+def _restricted(level: str, features: Mapping[str, bool]) -> dict[str, bool]:
     """The features of a level, if it is one that this processor has."""
     levels = list(_LEVELS) if platform.machine().lower() in ("x86_64", "amd64") else []
-    if wanted not in (*levels, "generic"):
+    if level not in (*levels, "generic"):
         choices = ", ".join(["generic", *levels])
         raise OptionError(
-            f"{_VARIABLE} must be one of {choices}, or empty for all that this processor has; it is {wanted!r}"
+            f"{_VARIABLE} must be one of {choices}, or empty for all that this processor has; it is {level!r}"
         )
-    count = 1 + levels.index(wanted) if wanted in levels else min(1, len(levels))
-    wanted_features = [feature for level in levels[:count] for feature in _LEVELS[level]]
-    missing = [feature for feature in wanted_features if not features.get(feature)]
+    count = 1 + levels.index(level) if level in levels else min(1, len(levels))
+    level_features = [feature for name in levels[:count] for feature in _LEVELS[name]]
+    missing = [feature for feature in level_features if not features.get(feature)]
     if missing:
         raise OptionError(
-            f"{_VARIABLE} is {wanted!r}, but this processor has no {', '.join(missing)}; "
+            f"{_VARIABLE} is {level!r}, but this processor has no {', '.join(missing)}; "
             "choose a lower level, or leave it empty for all that this processor has"
         )
-    return dict.fromkeys(wanted_features, True)
+    return dict.fromkeys(level_features, True)
 
 
 def host() -> Host:
@@ -305,7 +305,7 @@ class Layout(NamedTuple):
         numbers, truths: the sizes of the two arrays.
         constants, truth_constants: what the arrays must have: the numbers behind the inputs, the truth values behind
             as many places as inputs and constants are.
-        tables: gather tables, one behind the other.
+        tables: the schedule, then the gather tables, one behind the other.
         outputs: where there is room for the results among the numbers, one per output group: place and size; they are
             behind each other.
         functions: the names of functions of libm and libmvec that the code calls.
