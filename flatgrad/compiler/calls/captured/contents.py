@@ -109,10 +109,12 @@ class Content:
         if pair in pairs:
             return True
         pairs.add(pair)
-        return all(
-            content.matches(member, pairs) if isinstance(content, Content) else _equal(member, content)
-            for member, content in zip(members, self.members, strict=True)
-        )
+        for member, content in zip(members, self.members, strict=True):
+            if member is content:
+                continue
+            if not (content.matches(member, pairs) if isinstance(content, Content) else _equal(member, content)):
+                return False
+        return True
 
 
 def is_numeric(item: Any) -> bool:
