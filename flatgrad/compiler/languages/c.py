@@ -159,8 +159,8 @@ def emit_c(functions: Sequence[ArrayFunction], header: Sequence[str], leaves: Le
 
 def _is_nested(program: ArrayProgram) -> bool:
     """Whether there is a fold over several indices."""
-    bodies = [statement.body for statement in program.statements if isinstance(statement, Statement)]
-    folds = [node for body in bodies for node in body if isinstance(node, Fold)]
+    statements = [statement for statement in program.statements if isinstance(statement, Statement)]
+    folds = [node for statement in statements for node in statement.body if isinstance(node, Fold)]
     return any(len(segment.extents) > 1 for fold in folds for segment in fold.segments)
 
 
@@ -206,10 +206,8 @@ def _usage(writers: Sequence[_Writer], leaves: Leaves | None) -> list[str]:
 
 
 def _leaves(leaves: Leaves) -> str:
-    lines = [
-        f"    {c_number(number).text},  // {name} = {number!r}"
-        for name, number in zip(leaves.names, leaves.numbers, strict=True)
-    ]
+    pairs = zip(leaves.names, leaves.numbers, strict=True)
+    lines = [f"    {c_number(number).text},  // {name} = {number!r}" for name, number in pairs]
     title = f"// {leaves.group}: their numbers when this file was written."
     return "\n".join([title, f"const double LEAVES[{len(lines)}] = {{", *lines, "};", ""])
 
@@ -671,10 +669,8 @@ class _Writer(BodyWriter):
         if piece.length == 1 and not width:
             return wrapped(f"{target}[{offset}] = {self.cell(piece.address).text};")
         many = int(piece.length > 1)
-        to, place = (
-            index(begin, factors, [outer, inner])
-            for begin, factors in ((offset, [width, many]), (piece.start, [shift, piece.step * many]))
-        )
+        to = index(offset, [width, many], [outer, inner])
+        place = index(piece.start, [shift, piece.step * many], [outer, inner])
         line = f"{target}[{to}] = {self.name(piece.source)}[{place}];"
         return _looped([inner], [piece.length], [line]) if many else [line]
 

@@ -40,6 +40,7 @@ _PIECES = 4
 _REDUCED = {row: UFUNCS[row] for row in (p.add, p.mul, p.logical_and, p.logical_or)}
 _MEMORY = {"f": "memory", "b": "truths"}
 _EXTREMES = {p.maximum: "argmax", p.minimum: "argmin"}
+Extents = tuple[int, ...]
 _VIEW = '''\
 def view(memory, base, shape, strides):
     """The elements of `memory` at base + strides . index."""
@@ -231,9 +232,7 @@ class _Writer:
             self.arenas[kind].give(place, size)
         self.scratch.clear()
 
-    def _nodes(
-        self, body: Sequence[Any], lanes: tuple[int, ...], domain: tuple[int, ...], base: int, kind: str
-    ) -> None:
+    def _nodes(self, body: Sequence[Node], lanes: Extents, domain: Extents, base: int, kind: str) -> None:
         """Compute a body over a domain (terms first, then lanes); the last node goes to `base`."""
         kinds = kinds_of(body, kind)
 
@@ -253,7 +252,7 @@ class _Writer:
 
         values_of(body, compute)
 
-    def _read(self, read: Read, lanes: tuple[int, ...], domain: tuple[int, ...], kind: str, target: int | None) -> Text:
+    def _read(self, read: Read, lanes: Extents, domain: Extents, kind: str, target: int | None) -> Text:
         """An access as a literal or a view; a gather goes to `target`, or to scratch memory."""
         if read.table is None:
             number = self._constant(read) if kind == "f" else None
@@ -277,7 +276,7 @@ class _Writer:
         base, program = fixed(node.base), self.program
         return program.constants[base - program.inputs] if program.inputs <= base < program.first_truth else None
 
-    def _apply(self, primitive: Primitive, operands: list[Text], domain: tuple[int, ...], place: int) -> None:
+    def _apply(self, primitive: Primitive, operands: list[Text], domain: Extents, place: int) -> None:
         """Apply a primitive to arrays or literals, into memory at `place`."""
         templates = (NUMPY_FAST if self.fast else NUMPY).get(primitive)
         if templates is None:
@@ -316,7 +315,7 @@ class _Writer:
 
     # --- folds ----------------------------------------------------------------------------------------------------
 
-    def _fold(self, fold: Fold, lanes: tuple[int, ...], place: int) -> None:
+    def _fold(self, fold: Fold, lanes: Extents, place: int) -> None:
         """Fold terms from left to right into memory at `place`."""
         primitive, segments = fold.primitive, list(fold.segments)
         kind = primitive.result
@@ -341,7 +340,7 @@ class _Writer:
         for segment in segments[tail:]:
             self.lines.append(f"np.{_REDUCED[primitive]}({out}, {self._row(segment, lanes, kind)}, {out})")
 
-    def _fast_sum(self, segments: Sequence[Segment], lanes: tuple[int, ...], place: int) -> None:
+    def _fast_sum(self, segments: Sequence[Segment], lanes: Extents, place: int) -> None:
         """In fast mode the order is free: matrix products, then reductions, then single terms; zeros are left out."""
         count = math.prod(lanes)
         out = self._view("f", place, lanes)
@@ -367,19 +366,17 @@ class _Writer:
         if empty:
             self.lines.append(f"np.copyto({out}, 0.0)")
 
-    def _row(self, segment: Segment, lanes: tuple[int, ...], kind: str) -> str:
+    def _row(self, segment: Segment, lanes: Extents, kind: str) -> str:
         """Compute a single term, whose indices are all 0; return how it is called."""
-        body = [
-            node._replace(strides=node.strides[: len(lanes)]) if isinstance(node, Read) else node
-            for node in segment.body
-        ]
+        rank = len(lanes)
+        body = [n._replace(strides=n.strides[:rank]) if isinstance(n, Read) else n for n in segment.body]
         if len(body) == 1 and isinstance(body[0], Read):
             return self._read(body[0], lanes, lanes, kind, None).text
         row, place = self._fresh(kind, lanes)
         self._nodes(body, lanes, lanes, place, kind)
         return row
 
-    def _reduce(self, primitive: Primitive, segments: Sequence[Segment], lanes: tuple[int, ...], place: int) -> None:
+    def _reduce(self, primitive: Primitive, segments: Sequence[Segment], lanes: Extents, place: int) -> None:
         """Collect terms as rows, one per term, and reduce them row by row."""
         kind, count, rows = primitive.result, math.prod(lanes), sum(segment.terms for segment in segments)
         table = self._rows_in_place(segments, lanes, kind)
@@ -413,7 +410,7 @@ class _Writer:
             self.setup += [f"{name} = np.empty({count}, dtype=np.intp)", f"lanes{count} = np.arange({count})"]
         return name, f"lanes{count}"
 
-    def _rows_in_place(self, segments: Sequence[Segment], lanes: tuple[int, ...], kind: str) -> str | None:
+    def _rows_in_place(self, segments: Sequence[Segment], lanes: Extents, kind: str) -> str | None:
         """Terms that lie in memory row by row already, as one view; else None."""
         read = segments[0].body[0]
         if len(segments) != 1 or len(segments[0].body) != 1 or not isinstance(read, Read) or read.table is not None:
@@ -430,9 +427,8 @@ class _Writer:
         return None
 
     def _matmul(self, product: Product, place: int) -> None:
-        left, right = (
-            self._view("f", self.plan.place(o.base, "f"), o.shape, o.strides) for o in (product.left, product.right)
-        )
+        operands = product.left, product.right
+        left, right = (self._view("f", self.plan.place(o.base, "f"), o.shape, o.strides) for o in operands)
         strides = (1, product.rows) if product.swapped else (product.columns, 1)
         out = self._view("f", place, (product.rows, product.columns), strides)
         self.lines.append(f"np.matmul({left}, {right}, {out})")

@@ -192,8 +192,11 @@ class _Writer(BodyWriter):
         return self.preamble.number(number)
 
     def applied(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
-        raises = any(operand.raises for operand in operands[1:])
-        if raises if primitive in _EAGER else named_positions(primitive):
+        if primitive in _EAGER:
+            function = any(operand.raises for operand in operands[1:])
+        else:
+            function = bool(named_positions(primitive))
+        if function:
             self.called.add(primitive)
             return called(primitive.name, primitive, operands)
         return self.preamble.spelling(primitive, [o.constant for o in operands]).write(primitive, operands)
@@ -208,7 +211,7 @@ class _Writer(BodyWriter):
         self.called.update([function] if sign else [function, primitive])
         first = "" if sign else f"{primitive.name}, "
         if len(terms) == 1 and terms[0][1]:
-            generator = " ".join((terms[0][0].text, terms[0][1]))
+            generator = f"{terms[0][0].text} {terms[0][1]}"
             text = f"{function}({first}({generator}))" if first else f"{function}({generator})"
             return Text(text, kind=primitive.result)
         items = [f"*({text.text} {loops})" if loops else text.text for text, loops in terms]
