@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import math
 import os
@@ -689,6 +690,21 @@ def test_arguments_by_name_are_read_by_the_builtin():
     rest = fg.grad(lambda a, *others, scale=1.0: a * scale, backend="native")
     assert [rest(2.0, scale=k) for k in (1.0, 2.0, 3.0)] == [1.0, 2.0, 3.0]
     assert [rest(2.0, 5.0) for _ in range(3)] == [1.0] * 3
+
+
+def test_a_builtin_is_called_with_an_empty_tuple_of_names():
+    """As C code may call it: then no argument has a name, and their number counts."""
+    call = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_void_p, ctypes.c_size_t, ctypes.py_object)(
+        ("PyObject_Vectorcall", ctypes.pythonapi)
+    )
+    for function in (lambda a, b: a * b, lambda a, b, *rest: a * b):  # the second one has no names in order
+        f = fg.grad(function, backend="native")
+        assert f(2.0, 3.0) == 3.0
+        assert is_builtin(f)
+        two = (ctypes.py_object * 2)(2.0, 3.0)
+        assert call(f.__call__, ctypes.addressof(two), 2, ()) == 3.0
+        with pytest.raises(fg.InputError):
+            call(f.__call__, ctypes.addressof(two), 0, ())
 
 
 def test_static_arguments():

@@ -61,7 +61,7 @@ WORDS: Final = (
     "new_array", "new_float", "new_list", "new_tuple", "new_dict", "set_item", "next_item", "call", "take", "drop",
     "thread", "new_integer", "is_key",
     "get_item", "get_attribute", "in_class", "clear_error", "compare", "watches",
-    "data", "given", "arguments", "named", "in_order", "first_argument", "result",
+    "data", "parameters", "arguments", "named", "in_order", "first_argument", "result",
 )  # fmt: skip
 PART_WORDS: Final = 5 + DIMENSIONS
 
@@ -197,8 +197,8 @@ def new_builtin(
         owners: what must live as long as the function does.
         names: the names under which arguments may be passed in order, as if they had none.
     """
-    given = sum(part.kind != LEAVES for part in arguments)
-    in_order = tuple(map(sys.intern, names)) if len(names) >= given else ()
+    parameters = sum(part.kind != LEAVES for part in arguments)
+    in_order = tuple(map(sys.intern, names)) if len(names) >= parameters else ()
     objects = {
         "active": active, "fallback": fallback, "array_type": np.ndarray, "float_type": float, "list_type": list,
         "tuple_type": tuple, "integer_type": int, "scalar_type": np.float64, "float64": FLOAT64, "dict_type": dict,
@@ -210,7 +210,7 @@ def new_builtin(
     encoder = _Encoder(context, outputs)
     words = {
         "run": run, "memory": memory[0], "truths": memory[1], "tables": memory[2], "data": data_offset(),
-        "given": given, "arguments": len(arguments), "named": given if in_order else 0, "watches": 0,
+        "parameters": parameters, "arguments": len(arguments), "named": parameters if in_order else -1, "watches": 0,
         "first_argument": encoder.encode(arguments, memory[0]), "result": encoder.encode([result]),
         **{word: id(item) for word, item in objects.items()}, **interface(),
     }  # fmt: skip

@@ -398,12 +398,12 @@ entry:
   %root = alloca ptr                   ; what is returned
   %places = alloca [{OUTPUTS} x ptr]   ; where the kernel puts its outputs
   {field("c", "ptr", "%self", At.DATA)}
-  {load("given", "i64")}
+  {load("parameters", "i64")}
   {load("arguments", "i64")}
   {load("active")}
   {branch("icmp eq ptr %names, null", "by_place", "by_name")}
 by_place:
-  {branch("icmp eq i64 %count, %given", "whether_traced", "hand_over")}
+  {branch("icmp eq i64 %count, %parameters", "whether_traced", "hand_over")}
 
 ; --- the last arguments have names; they must be those of the parameters in order
 by_name:
@@ -454,7 +454,7 @@ bring:
   {load("first_argument")}
   {each("b", "%arguments", "compute")}
   %b.part = getelementptr {_PART}, ptr %first_argument, i64 %b
-  {branch("icmp ult i64 %b, %given", "argument", "leaves")}
+  {branch("icmp ult i64 %b, %parameters", "argument", "leaves")}
 leaves:
   br label %part
 argument:
