@@ -100,7 +100,7 @@ def hinge(scores: Any, labels: Any) -> Value:
     losses = []
     for score, label in _pairs("hinge", scores, labels, "scores", "labels"):
         if not isinstance(label, Value) and label not in (-1.0, 1.0):
-            raise InputError(f"hinge: labels are -1 or +1, got {label}; of classes 0 and 1 make labels by 2*y - 1")
+            raise InputError(f"hinge: labels are -1 or +1, got {label}; convert classes 0 and 1 by 2*y - 1")
         losses.append((1 + -label * score).relu())
     return _mean(losses)
 
@@ -132,7 +132,7 @@ def binary_cross_entropy(logits: Any, targets: Any) -> Value:
             continue
         if not 0.0 <= y <= 1.0:
             raise InputError(
-                f"binary_cross_entropy: targets lie between 0 and 1, got {y}; of labels -1 and +1 make them by (y+1)/2"
+                f"binary_cross_entropy: targets lie between 0 and 1, got {y}; convert labels -1 and +1 by (y+1)/2"
             )
         losses.append(softplus(-z) + (1.0 - y) * z if y >= 0.5 else softplus(z) + -y * z)
     return _mean(losses)
@@ -174,7 +174,8 @@ def cross_entropy(logits: Any, targets: Any) -> Value:
     for k, (row, target) in enumerate(zip(rows, classes, strict=True)):
         row = _plain(row)
         if not isinstance(row, list) or len(row) != width:
-            raise InputError(f"cross_entropy: example {k} has not {width} logits as the first one has")
+            length = len(row) if isinstance(row, list) else 1
+            raise InputError(f"cross_entropy: example 0 has {width} logits, but example {k} has {length}")
         losses.append(_cross_entropy(row, _plain(target), f" of example {k}"))
     return _mean(losses)
 
@@ -284,7 +285,7 @@ def _pairs(
     left, right = _plain(predictions), _plain(targets)
     if isinstance(left, list) != isinstance(right, list):
         single, several = (second, first) if isinstance(left, list) else (first, second)
-        raise InputError(f"{loss}: {several} are a list, but {single} are not; arrange them alike")
+        raise InputError(f"{loss}: {several} are a list, but {single} are not; give both the same shape")
     if not isinstance(left, list):
         return [(_value(loss, first, left), _operand(loss, second, right))]
     if len(left) != len(right):
@@ -293,7 +294,7 @@ def _pairs(
     for k, (p, t) in enumerate(zip(map(_plain, left), map(_plain, right), strict=True)):
         if isinstance(p, list) != isinstance(t, list) or (isinstance(p, list) and len(p) != len(t)):
             shapes = " and ".join(f"a list of {len(i)}" if isinstance(i, list) else "one number" for i in (p, t))
-            raise InputError(f"{loss}: {first} and {second} of example {k} are {shapes}; arrange them alike")
+            raise InputError(f"{loss}: {first} and {second} of example {k} are {shapes}; give both the same shape")
         rows = zip(p, t, strict=True) if isinstance(p, list) else [(p, t)]
         pairs += [(_value(loss, first, a), _operand(loss, second, b)) for a, b in rows]
     if not pairs:

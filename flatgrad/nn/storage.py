@@ -167,9 +167,10 @@ def _described(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
     """Type, shape, start and end of an array, from its description in the header."""
     try:
         dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        valid = all(type(k) is int and k >= 0 for k in (*shape, start, end)) and start <= end
     except (TypeError, KeyError, ValueError):
-        raise FileFormatError(f"is damaged: its header does not describe {name!r}") from None
-    if not all(type(k) is int and k >= 0 for k in (*shape, start, end)) or end < start:
+        valid = False
+    if not valid:
         raise FileFormatError(f"is damaged: its header does not describe {name!r}")
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise FileFormatError(f"holds {name!r} of type {dtype}; only {', '.join(_DTYPES)} can be loaded")

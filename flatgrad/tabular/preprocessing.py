@@ -196,7 +196,7 @@ class Preprocessing:
         classes = target.classes if isinstance(target, ClassTarget) else ()
         for texts in ([*(column.name for column in columns), target.name], classes):
             if len(set(texts)) != len(texts):
-                raise ValueError("a name stands twice")
+                raise ValueError("a name appears twice")
         return cls(columns, target)
 
 
@@ -204,7 +204,7 @@ def _column_from(item: Mapping[str, Any]) -> Column:
     if item["kind"] == "category":
         categories = tuple(map(_text, item["categories"]))
         if len(set(categories)) != len(categories):
-            raise ValueError("a category stands twice")
+            raise ValueError("a category appears twice")
         return CategoryColumn(_text(item["name"]), categories)
     if item["kind"] != "number":
         raise ValueError(f"unknown kind of column {item['kind']!r}")
