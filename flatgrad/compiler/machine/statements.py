@@ -179,10 +179,11 @@ class StatementWriter:
             step = self.rows
         first: str | int = 0
         end: str | int = extent
-        if dimension == 0 and extent > step:
+        bound = dimension == 0 and extent > step  # then calls may have parts of it, of at least one step
+        if bound:
             first, end = self.function.bound(0), self.function.bound(extent)
         with self.function.loop(end, step, first) as index:
-            if step > 1 and extent % step and extent > step:
+            if step > 1 and extent > step and (bound or extent % step):
                 index = self.function.least(index, self.function.plus(end, -step))
             self._lanes(dimension + 1, {**indices, dimension: index})
 
