@@ -12,8 +12,8 @@ from ...runtime.sites import user_level
 from .captured import Variants
 from .kind import Compound, Kind
 
-#: A function has kernels for at most so many kinds of arguments. (The first one of these has up to
-#: `Variants.MOST` kernels, one per state of what the function captured.)
+#: A function has kernels for at most so many kinds of arguments: for each of them up to `Variants.MOST`, one per state
+#: of what the function captured.
 LIMIT: Final = 64
 #: So many examples of what keeps changing are named.
 _EXAMPLES: Final = 4
