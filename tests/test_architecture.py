@@ -185,6 +185,12 @@ def test_the_face_shows_nothing_that_others_made():
     assert foreign == []
 
 
+def test_the_numbers_of_lines_are_those_of_the_files():
+    """If this fails: `make lines`."""
+    text = lines.PAGE.read_text(encoding="utf-8")
+    assert lines.rewritten(text) == text
+
+
 def test_the_tour_has_ten_files_and_fits_in_one_sitting():
     text = lines.PAGE.read_text(encoding="utf-8")
     assert len(lines.tour(text)) == 10
