@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import types
 from typing import NamedTuple
 
@@ -270,10 +271,10 @@ def test_the_functions_that_ctypes_shares_stay_as_they_are():
 def test_builtins_of_one_name_share_their_definition():
     """It must outlive the function, so that one per function would be a leak."""
     with_builtin(rosenbrock, X)
-    before = builtin._definition.cache_info().currsize
+    before = len(builtin._definitions)
     for size in range(2, 8):
         with_builtin(rosenbrock, X[:size].copy())
-    assert builtin._definition.cache_info().currsize == before
+    assert len(builtin._definitions) == before
 
 
 def test_leaves_are_read_at_each_call():
@@ -750,3 +751,35 @@ def test_structures_leak_nothing():
     for call in (lambda: f(argument), refused):
         blocks(call, 50)
         assert blocks(call, 300) < 100
+
+
+# --- what builtins point to -------------------------------------------------------------------------------------------
+
+
+def test_threads_that_come_first_share_what_is_loaded():
+    """A second copy would replace the first, which is unloaded while builtins have its address."""
+
+    def slowly():
+        time.sleep(0.05)
+        return object()
+
+    code = native.once(slowly)
+    first, second = in_threads(lambda k: code(), 2)
+    assert first is second is code()
+
+
+def test_threads_that_come_first_share_a_definition(monkeypatch):
+    """CPython has its address for as long as there is a function of this name."""
+    plain = builtin._MethodDef
+
+    def slowly(*fields):
+        time.sleep(0.05)
+        return plain(*fields)
+
+    monkeypatch.setattr(builtin, "_MethodDef", slowly)
+    name = "a name that no other function has"
+    try:
+        first, second = in_threads(lambda k: builtin._definition(name, 1), 2)
+        assert first is second is builtin._definition(name, 1)
+    finally:
+        builtin._definitions.pop((name, 1))

@@ -123,6 +123,7 @@ def field(place: int) -> Any:
 class Kind(tuple[Any, ...]):
     """A kind of argument or result; see the module.
 
+    >>> from flatgrad.compiler.calls.kinds import NUMBER, Array, Items
     >>> str(Items(list, (NUMBER, Array((3, 2)))))
     'list of (number, array of shape (3, 2))'
     """

@@ -235,14 +235,18 @@ def watch(function: Any, watches: Any) -> None:
     context[WORDS.index("watches")] = watches.words.ctypes.data if rows else 0
 
 
-@cache
+#: The definitions of builtins, by name and code.
+_definitions: dict[tuple[str, int], _MethodDef] = {}
+
+
 def _definition(name: str, code: int) -> _MethodDef:
     """What CPython calls the definition of a builtin: its name and code. All functions of a name share one.
 
-    It lives as long as the process does: CPython looks at it when a function is freed, whenever that is.
+    It lives as long as the process does: CPython looks at it when a function is freed, whenever that is. Threads that
+    come at the same time get the same one, that of the first thread.
     """
     fastcall, keywords = 0x80, 0x02
-    return _MethodDef(name.encode(), code, fastcall | keywords, None)
+    return _definitions.setdefault((name, code), _MethodDef(name.encode(), code, fastcall | keywords, None))
 
 
 @cache

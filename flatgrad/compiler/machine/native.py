@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,31 @@ from .cache import ObjectCache
 from .objects import supported
 
 _lock = threading.RLock()
+_T = TypeVar("_T")
+
+
+def once(function: Callable[[], _T]) -> Callable[[], _T]:
+    """Compute something once for all threads: those that come at the same time wait for the first one.
+
+    With `functools.cache` each of them would compute it, and all but the last result would be forgotten. Code that is
+    forgotten is unloaded, even if its address is in use.
+
+    Example:
+        >>> number = once(lambda: object())
+        >>> number() is number()
+        True
+    """
+    results: list[_T] = []
+
+    @functools.wraps(function)
+    def computed() -> _T:
+        if not results:
+            with _lock:
+                if not results:
+                    results.append(function())
+        return results[0]
+
+    return computed
 
 
 class Recipe(NamedTuple):
@@ -403,11 +428,10 @@ def assemble_cached(assembly: str, *, fast: bool = False) -> tuple[str, bytes]:
     return key, code
 
 
-@cache
+@once
 def _builtin_code() -> LoadedCode:
-    """The code of all builtins, loaded once."""
-    with _lock:
-        return LoadedCode(assemble_cached(ASSEMBLY)[1], ())
+    """The code of all builtins."""
+    return LoadedCode(assemble_cached(ASSEMBLY)[1], ())
 
 
 #: What is kept for other processes.

@@ -9,12 +9,11 @@ from __future__ import annotations
 import ctypes
 import itertools
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from .native import LoadedCode, NativeFunction, assemble_cached
+from .native import LoadedCode, NativeFunction, assemble_cached, once
 
 _ASSEMBLY = """
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
@@ -169,9 +168,9 @@ class Repetition:
         return done, losses[:done]
 
 
-@cache
+@once
 def _repeat() -> Any:
-    """The loop, loaded once."""
+    """The loop."""
     code = LoadedCode(assemble_cached(_ASSEMBLY)[1], ())
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
     kinds = [pointer] * 6 + [integer, pointer, pointer, integer, pointer, integer, ctypes.c_int]
