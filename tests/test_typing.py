@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,23 +43,26 @@ def run(*command, **environment):
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
 
 
-def mypy(path):
+def mypy(path, tmp_path):
     if importlib.util.find_spec("mypy") is None:
         pytest.skip("mypy is not installed")
     # Without the project's settings: as a user's project sees an installed package.
     return run(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent", str(path))
 
 
-def pyright(path):
-    if shutil.which("pyright") is None:
-        pytest.skip("pyright is not installed (it needs node)")
-    return run("pyright", "--pythonpath", sys.executable, str(path))
+def pyright(path, tmp_path):
+    """Pyright with its usual settings, as packaged by basedpyright, which brings along what it runs on."""
+    if importlib.util.find_spec("basedpyright") is None:
+        pytest.skip("basedpyright is not installed")
+    project = tmp_path / "pyrightconfig.json"
+    project.write_text(json.dumps({"typeCheckingMode": "standard", "include": [str(path)], "extraPaths": [str(ROOT)]}))
+    return run(sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--project", str(project))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_a_typed_program_is_checked(checker):
-    done = checker(PROGRAM)
+def test_a_typed_program_is_checked(checker, tmp_path):
+    done = checker(PROGRAM, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -68,7 +71,7 @@ def test_a_typed_program_is_checked(checker):
 def test_mistakes_are_seen(checker, tmp_path):
     path = tmp_path / "wrong.py"
     path.write_text(WRONG, encoding="utf-8")
-    done = checker(path)
+    done = checker(path, tmp_path)
     lines = {
         int(line.split(":")[1]) for line in done.stdout.splitlines() if f"{path.name}:" in line and "error" in line
     }

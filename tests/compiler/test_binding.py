@@ -723,3 +723,18 @@ def test_no_binder_for_more_than_python_should_check():
     f = fg.compile(lambda xs: xs[0] * xs[-1], backend="python")
     assert [f(xs).data, f(xs).data] == [1.0, 1.0]
     assert [entry.binder for entry in f._recent] == [None]
+
+
+@pytest.mark.parametrize("backend", ["python", "native"])
+def test_what_has_no_builtin_is_not_tried_again(monkeypatch, backend):
+    """Arrays of `Value`s are taken apart at each call; the builtins of other structures stay."""
+    if backend == "native":
+        pytest.importorskip("llvmlite")
+    f = fg.value_and_grad(lambda x: sum(v * v for v in x), backend=backend)
+    for size in range(1, 4):
+        f(np.zeros(size))
+    values = np.array([Value(1.0), Value(2.0)], dtype=object)
+    f(values)
+    monkeypatch.setattr(type(f), "_chain_up", lambda self: pytest.fail("the chain is made again"))
+    for _ in range(3):
+        assert f(values)[0] == 5.0

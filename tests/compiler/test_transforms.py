@@ -807,3 +807,18 @@ def test_truth_values_among_the_arguments(backend):
         value, gradient = f(x, mask, True)
         assert value == pytest.approx(expected)
         assert gradient.tolist() == [float(b) for b in MASK]
+
+
+@pytest.mark.parametrize("transform", [fg.compile, fg.grad])
+def test_a_function_that_calls_itself_without_end(transform):
+    """Nothing is wrong with its arguments."""
+    f = transform(lambda x: f(x) * x)
+    with pytest.raises(RecursionError):
+        f(1.0)
+
+
+def test_arguments_that_contain_themselves():
+    items = [1.0]
+    items.append(items)
+    with pytest.raises(fg.InputError, match="nested too deeply, or contains itself"):
+        fg.grad(lambda x: x[0])(items)

@@ -40,15 +40,17 @@ class Entry:
         binder: calls it, if there is one.
         make_builtin: makes a builtin function, if there can be one, given what that calls with all else.
         misses: how many calls have come to it by way of `Arguments` since there was room for it.
+        settled: whether it is known if there is a builtin of it.
     """
 
-    __slots__ = ("binder", "captured", "kernel", "make_builtin", "misses")
+    __slots__ = ("binder", "captured", "kernel", "make_builtin", "misses", "settled")
 
     def __init__(self, kernel: Kernel, captured: Captured) -> None:
         self.kernel, self.captured = kernel, captured
         self.binder: Binder | None = None
         self.make_builtin: Callable[[Callable[..., Any]], Callable[..., Any] | None] | None = None
         self.misses = 0
+        self.settled = False
 
 
 class Dispatched(Transformed, Generic[R]):
@@ -114,7 +116,7 @@ class Dispatched(Transformed, Generic[R]):
                 return  # one of many; there is room for it when it has come back some times
             entry.misses = 0
             self._recent = (entry, *self._recent[: RECENT - 1])
-        elif entry.make_builtin is None:
+        elif entry.settled:
             return
         self._chain_up()
 
@@ -131,6 +133,8 @@ class Dispatched(Transformed, Generic[R]):
                 call = builtin
         self._chain = tuple(chain)
         self.__call__ = call  # type: ignore[method-assign]
+        for entry in self._recent:
+            entry.settled = entry.make_builtin is None or entry.captured.watches() is not None
 
     def _hasten(self, entry: Entry) -> None:
         """Go over to machine code, if a kernel is tiny and the choice is ours."""

@@ -7,7 +7,7 @@ import inspect
 import threading
 import types
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from ...runtime.errors import InputError, OptionError
@@ -166,6 +166,8 @@ class Transformed:
         try:
             return Arguments(args, kwargs, self._statics, self._reached, symbolic, self._identity)
         except RecursionError:
+            if not _is_deep((*args, *kwargs.values())):
+                raise  # the function calls itself, and Python's stack ended here
             raise InputError(f"an argument of {self.name} is nested too deeply, or contains itself") from None
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -253,3 +255,11 @@ def _positions(signature: inspect.Signature | None) -> list[str]:
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [p.name for p in signature.parameters.values() if p.kind in kinds]
+
+
+def _is_deep(items: Iterable[Any], limit: int = 50) -> bool:
+    """Whether there are so many containers inside of each other."""
+    for _ in range(limit):
+        containers = {id(item): item for item in items if isinstance(item, (list, tuple, dict))}.values()
+        items = [part for item in containers for part in (item.values() if isinstance(item, dict) else item)]
+    return bool(items)
