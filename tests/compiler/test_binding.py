@@ -738,3 +738,49 @@ def test_what_has_no_builtin_is_not_tried_again(monkeypatch, backend):
     monkeypatch.setattr(type(f), "_chain_up", lambda self: pytest.fail("the chain is made again"))
     for _ in range(3):
         assert f(values)[0] == 5.0
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+@pytest.mark.parametrize(
+    ("function", "options", "calls"),
+    [
+        (lambda x, *, n=2: x**n, {"static_argnames": "n"}, [((2.0,), {"n": 2}), ((2.0,), {"n": 3}), ((3.0,), {})]),
+        (lambda x, a=1.0, b=2.0: x * a + b, {}, [((2.0,), {"b": 3.0}), ((2.0,), {"b": 3.0, "a": 5.0})]),
+        (lambda x, y: x * y.tanh(), {}, [((), {"y": 2.0, "x": 1.0}), ((1.0,), {"y": 2.0}), ((), {"x": 1.0, "y": 2.0})]),
+        (
+            lambda x, **rest: x * rest["b"] - rest["a"], {},
+            [((2.0,), {"b": 3.0, "a": 1.0}), ((2.0,), {"a": 1.0, "b": 3.0})],
+        ),
+        (lambda x, /, *, y: x * sum(y), {}, [((2.0,), {"y": [1.0, 3.0]}), ((2.0,), {"y": [1.0]})]),
+    ],
+)  # fmt: skip
+def test_arguments_by_name_are_not_taken_apart_again(monkeypatch, backend, function, options, calls):
+    """Names that were passed in another order, that leave out defaults, and that have to be names."""
+    if backend == "native":
+        pytest.importorskip("llvmlite")
+    f = fg.value_and_grad(function, backend=backend, **options)
+    compiled = fg.compile(function, backend=backend, **options)
+    expected = [(f(*args, **named), compiled(*args, **named).data) for args, named in calls for _ in range(2)][1::2]
+    for (args, named), (both, value) in zip(calls, expected, strict=True):
+        leaf = Value(args[0] if args else named["x"])
+        rest = {name: number for name, number in named.items() if name != "x"}
+        rest = {name: Value(item) if name == "y" and isinstance(item, float) else item for name, item in rest.items()}
+        out = function(leaf, *args[1:], **rest)
+        out.backward()
+        assert (both, value) == ((out.data, leaf.grad), out.data)
+    monkeypatch.setattr(type(f), "_take_apart", lambda *args, **named: pytest.fail("arguments are taken apart"))
+    monkeypatch.setattr(type(compiled), "_take_apart", type(f)._take_apart)
+    for (args, named), (both, value) in zip(calls, expected, strict=True):
+        assert f(*args, **named) == both
+        assert compiled(*args, **named).data == value
+
+
+def test_wrong_names_are_errors_at_each_call():
+    f = fg.grad(lambda x, y: x * y)
+    assert f(y=2.0, x=1.0) == 2.0
+    for _ in range(3):
+        with pytest.raises(fg.InputError, match="got an unexpected keyword argument 'z'"):
+            f(1.0, 2.0, z=2.0)
+        with pytest.raises(fg.InputError, match="multiple values for argument 'x'"):
+            f(1.0, x=2.0)
+    assert f(y=3.0, x=1.0) == 3.0

@@ -92,8 +92,9 @@ class CompiledFunction(Dispatched[R]):
             return None
         result, writes = traced.result
         entry = _Entry(kernel, captured, result, writes)
-        if not writes and not arguments.keywords:
+        if not writes:
             entry.binder = make_node_binder(kernel, arguments.kinds, result, self._reached)
+            entry.keywords = arguments.keywords
         return entry
 
 

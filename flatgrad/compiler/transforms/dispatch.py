@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, TypeVar
 
-from ...runtime.errors import MissingExtraError
+from ...runtime.errors import InputError, MissingExtraError
 from ...runtime.tracing import active, recorder
 from ..calls.arguments import Arguments
 from ..calls.binding import MISS, Binder
@@ -24,6 +24,10 @@ OFTEN = 20_000
 RECENT: Final = 8
 
 
+#: So many ways to name arguments are kept per function.
+_ORDERS: Final = 64
+
+
 class Choices(TypedDict, total=False):
     """The options of `compile`, `value_and_grad` and `grad`, as they are described there."""
 
@@ -38,16 +42,18 @@ class Entry:
 
     Attributes:
         binder: calls it, if there is one.
+        keywords: the names of the last arguments that the binder takes.
         make_builtin: makes a builtin function, if there can be one, given what that calls with all else.
         misses: how many calls have come to it by way of `Arguments` since there was room for it.
         settled: whether it is known if there is a builtin of it.
     """
 
-    __slots__ = ("binder", "captured", "kernel", "make_builtin", "misses", "settled")
+    __slots__ = ("binder", "captured", "kernel", "keywords", "make_builtin", "misses", "settled")
 
     def __init__(self, kernel: Kernel, captured: Captured) -> None:
         self.kernel, self.captured = kernel, captured
         self.binder: Binder | None = None
+        self.keywords: tuple[str, ...] = ()
         self.make_builtin: Callable[[Callable[..., Any]], Callable[..., Any] | None] | None = None
         self.misses = 0
         self.settled = False
@@ -67,17 +73,25 @@ class Dispatched(Transformed, Generic[R]):
         self._recent: tuple[Any, ...] = ()
         self._chain: tuple[tuple[Entry, Callable[..., Any]], ...] = ()
         self._calls = 0
+        #: Of calls that name arguments, by their names: the order in which kernels take them. See `_order`.
+        self._orders: dict[tuple[Any, ...], tuple[tuple[int, ...], tuple[str, ...]]] = {}
         #: The names under which arguments may be passed in order, as if they had no names.
         self._in_order = self._names_in_order()
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
             return self._inline(self._take_apart(args, kwargs, symbolic=True))
-        if kwargs and tuple(kwargs) == self._in_order[len(args) :][: len(kwargs)]:
-            return self.__call__(*args, *kwargs.values())
-        for entry in self._recent if not kwargs else ():
-            if entry.binder is not None and entry.captured.unchanged():
-                result = entry.binder(args)
+        keywords: tuple[str, ...] = ()
+        items = args
+        if kwargs:
+            names = (len(args), *kwargs)
+            order, keywords = self._orders.get(names) or self._order(names)
+            items = tuple(map((*args, *kwargs.values()).__getitem__, order))
+            if not keywords and order:
+                return self.__call__(*items)
+        for entry in self._recent:
+            if entry.binder is not None and entry.keywords == keywords and entry.captured.unchanged():
+                result = entry.binder(items)
                 if result is not MISS:
                     self._calls += 1
                     if self._calls >= OFTEN:
@@ -86,6 +100,28 @@ class Dispatched(Transformed, Generic[R]):
         entry, arguments = self._entry(self._take_apart(args, kwargs))
         self._remember(entry)
         return self._run(entry, arguments)
+
+    def _order(self, names: tuple[Any, ...]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """The order in which a kernel takes arguments, and the names of the last ones.
+
+        Args:
+            names: how many arguments have no names, then the names of the others, as they were passed.
+
+        Returns:
+            The positions of the arguments among those that were passed, and the names; nothing and a name that no
+            binder has, if the function cannot be called in this way.
+        """
+        positions = range(names[0] + len(names) - 1)
+        args, kwargs = tuple(positions[: names[0]]), dict(zip(names[1:], positions[names[0] :], strict=True))
+        if self._signature is not None:
+            try:
+                args, kwargs = self._bound(args, kwargs)
+            except InputError:
+                return (), ("",)
+        order = (*args, *kwargs.values()), tuple(kwargs)
+        if len(self._orders) < _ORDERS:
+            self._orders[names] = order
+        return order
 
     def _names_in_order(self) -> tuple[str, ...]:
         parameters = self._signature.parameters.values() if self._signature is not None else ()

@@ -127,8 +127,8 @@ class GradFunction(Dispatched[R]):
             stages, traced, captured, signature, seconds = self._stages(arguments, self.faults)
             kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
         entry = _Entry(kernel, captured, signature)
+        entry.binder, entry.keywords = make_binder(kernel, signature), arguments.keywords
         if not arguments.keywords:
-            entry.binder = make_binder(kernel, signature)
             entry.make_builtin = functools.partial(make_builtin, kernel, signature, self._in_order)
         return entry
 
