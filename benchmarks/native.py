@@ -213,6 +213,7 @@ def measure_calls() -> list[Row]:
         "`has_aux`, with a dict": functools.partial(native(lambda x: (rosenbrock(x), {"a": x[0]}), has_aux=True), x),
         "a static argument": functools.partial(static, x, 3),
         "an argument by name": functools.partial(named, x, scale=2.0),
+        "a keyword-only argument": functools.partial(native(lambda x, *, scale: rosenbrock(x) * scale), x, scale=2.0),
     }
     per_call = {"two shapes by turns": 2, "four structures by turns": 4}
     t = paired(calls)
