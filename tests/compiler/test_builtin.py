@@ -783,3 +783,55 @@ def test_threads_that_come_first_share_a_definition(monkeypatch):
         assert first is second is builtin._definition(name, 1)
     finally:
         builtin._definitions.pop((name, 1))
+
+
+# --- arguments that must have names -----------------------------------------------------------------------------------
+
+NAMED = [
+    (lambda x, *, n=2: x**n, {"static_argnames": "n"}, (2.0,), {"n": 3}),
+    (lambda x, a=1.0, b=2.0: x * a + b * b, {}, (2.0,), {"b": 3.0}),
+    (lambda x, /, y, *, z: x * y - z, {"argnums": (0, 1)}, (2.0, 3.0), {"z": 0.5}),
+    (lambda x, /, y, *, z: x * y - z, {"argnums": (0, 1)}, (2.0,), {"y": 3.0, "z": 0.5}),
+    (lambda x, **rest: x * rest["a"] / rest["b"], {}, (2.0,), {"a": 3.0, "b": 4.0}),
+]
+
+
+@pytest.mark.parametrize(("function", "options", "args", "named"), NAMED)
+def test_builtins_of_arguments_that_must_have_names(monkeypatch, function, options, args, named):
+    f = fg.value_and_grad(function, backend="native", **options)
+    expected = fg.value_and_grad(function, backend="python", **options)(*args, **named)
+    for _ in range(2):
+        assert f(*args, **named) == expected
+    assert isinstance(f.__call__, types.BuiltinFunctionType)
+    monkeypatch.setattr(type(f), "_call", lambda *args, **named: pytest.fail("not by a builtin"))
+    assert f.__call__(*args, **named) == expected
+
+
+@pytest.mark.parametrize(("function", "options", "args", "named"), NAMED)
+def test_other_ways_to_pass_them_are_not_those_of_the_builtin(function, options, args, named):
+    """What is an error, or means something else, comes out as before there was a builtin."""
+    f, slow = (fg.value_and_grad(function, backend=backend, **options) for backend in ("native", "python"))
+    f(*args, **named), f(*args, **named)
+    items = (*args, *named.values())
+    calls = [
+        (items, {}), (args, {}), ((), named), ((), {"x": args[0], **named}), (args, dict.fromkeys(named, 2.0)),
+        (args, {**named, "c": 1.0}), (args, dict(reversed(named.items()))),
+        (items[:-1], {list(named)[-1]: items[-1]}),
+        (args, {name.upper(): number for name, number in named.items()}),
+    ]  # fmt: skip
+    for positional, by_name in calls:
+        outcomes = []
+        for each in (slow, f, f):
+            try:
+                outcomes.append(each(*positional, **by_name))
+            except (fg.FlatgradError, KeyError, TypeError) as error:
+                outcomes.append((type(error), str(error)))
+        assert outcomes[0] == outcomes[1] == outcomes[2], (positional, by_name)
+
+
+def test_tiny_functions_called_by_name_get_machine_code_as_well(monkeypatch):
+    monkeypatch.setattr(dispatch, "OFTEN", 10)
+    f = fg.grad(lambda x, *, scale: x * x * scale)
+    for _ in range(30):
+        assert f(1.5, scale=2.0) == 6.0
+    assert [kernel.backend for kernel in f.kernels] == ["native"]

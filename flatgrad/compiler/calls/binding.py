@@ -183,13 +183,17 @@ def _source_of(item: Any) -> str:
 
 
 def make_builtin(
-    kernel: Kernel, signature: Signature, names: Sequence[str], fallback: Callable[..., Any]
+    kernel: Kernel,
+    signature: Signature,
+    names: Sequence[str | None],
+    positional: int | None,
+    fallback: Callable[..., Any],
 ) -> Callable[..., Any] | None:
     """A builtin for a kernel of one function of machine code, or None if there is none, or it cannot have one.
 
     Args:
         kernel, signature: as for `make_binder`.
-        names: the names under which arguments may be passed in order, as if they had none.
+        names, positional: which arguments may have names, and how many may have none; see `new_builtin`.
         fallback: what the builtin calls with everything that it does not know.
     """
     code = kernel.joint.code if kernel.joint is not None else None
@@ -204,7 +208,9 @@ def make_builtin(
     except (OnlyArgumentsError, StopIteration, RecursionError):
         return None
     result = _part_of(signature.arranged(results))
-    return code.builtin(arguments, result, kernel.leaves, fallback=fallback, name=kernel.name, names=names)
+    return code.builtin(
+        arguments, result, kernel.leaves, fallback=fallback, name=kernel.name, names=names, positional=positional
+    )
 
 
 def _part_of(item: Any) -> Part:

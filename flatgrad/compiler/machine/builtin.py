@@ -8,7 +8,7 @@ would be
     PyObject *builtin(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
     {
         /* words of `self`, an array: see `WORDS` */
-        if (count != arguments || the names are not in order) return fallback(args, names);
+        if (too many or too few || the names are not in order) return fallback(args, names);
         if (size of active && this thread is in active) return fallback(args, names);
         if (what the function captured is another one) return fallback(args, names);
         for (each result)   make an array or list;
@@ -61,7 +61,7 @@ WORDS: Final = (
     "new_array", "new_float", "new_list", "new_tuple", "new_dict", "set_item", "next_item", "call", "take", "drop",
     "thread", "new_integer", "is_key",
     "get_item", "get_attribute", "in_class", "clear_error", "compare", "watches",
-    "data", "parameters", "arguments", "named", "in_order", "first_argument", "result",
+    "data", "parameters", "arguments", "positional", "named", "in_order", "first_argument", "result",
 )  # fmt: skip
 PART_WORDS: Final = 5 + DIMENSIONS
 
@@ -181,7 +181,8 @@ def new_builtin(
     fallback: Callable[..., Any],
     name: str,
     owners: Any,
-    names: Sequence[str] = (),
+    names: Sequence[str | None] = (),
+    positional: int | None = None,
 ) -> Callable[..., Any]:
     """A builtin function that calls a kernel.
 
@@ -195,10 +196,11 @@ def new_builtin(
         fallback: is called with the arguments where they are of another structure, or there is a fault.
         name: of the function.
         owners: what must live as long as the function does.
-        names: the names under which arguments may be passed in order, as if they had none.
+        names: the names under which arguments may be passed in order; None where an argument cannot have one.
+        positional: how many arguments may be passed without a name; all, if nothing is said.
     """
     parameters = sum(part.kind != LEAVES for part in arguments)
-    in_order = tuple(map(sys.intern, names)) if len(names) >= parameters else ()
+    in_order = tuple(name and sys.intern(name) for name in names) if len(names) >= parameters else ()
     objects = {
         "active": active, "fallback": fallback, "array_type": np.ndarray, "float_type": float, "list_type": list,
         "tuple_type": tuple, "integer_type": int, "scalar_type": np.float64, "float64": FLOAT64, "dict_type": dict,
@@ -211,6 +213,7 @@ def new_builtin(
     words = {
         "run": run, "memory": memory[0], "truths": memory[1], "tables": memory[2], "data": data_offset(),
         "parameters": parameters, "arguments": len(arguments), "named": parameters if in_order else -1, "watches": 0,
+        "positional": parameters if positional is None else positional,
         "first_argument": encoder.encode(arguments, memory[0]), "result": encoder.encode([result]),
         **{word: id(item) for word, item in objects.items()}, **interface(),
     }  # fmt: skip

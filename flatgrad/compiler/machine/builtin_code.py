@@ -401,6 +401,8 @@ entry:
   {load("parameters", "i64")}
   {load("arguments", "i64")}
   {load("active")}
+  {load("positional", "i64")}
+  {require("icmp sle i64 %count, %positional", "hand_over")}
   {branch("icmp eq ptr %names, null", "by_place", "by_name")}
 by_place:
   {branch("icmp eq i64 %count, %parameters", "whether_traced", "hand_over")}

@@ -123,6 +123,12 @@ class Dispatched(Transformed, Generic[R]):
             self._orders[names] = order
         return order
 
+    def _names_of_first(self, count: int) -> list[str | None]:
+        """The names that the first parameters may be passed by; None for those that have none."""
+        parameters = list(self._signature.parameters.values()) if self._signature is not None else []
+        names = [each.name if each.kind is each.POSITIONAL_OR_KEYWORD else None for each in parameters[:count]]
+        return [*names, *[None] * (count - len(names))]
+
     def _names_in_order(self) -> tuple[str, ...]:
         parameters = self._signature.parameters.values() if self._signature is not None else ()
         plain = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)

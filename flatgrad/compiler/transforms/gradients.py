@@ -128,8 +128,12 @@ class GradFunction(Dispatched[R]):
             kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
         entry = _Entry(kernel, captured, signature)
         entry.binder, entry.keywords = make_binder(kernel, signature), arguments.keywords
-        if not arguments.keywords:
-            entry.make_builtin = functools.partial(make_builtin, kernel, signature, self._in_order)
+        names: tuple[str | None, ...] = self._in_order
+        positional = None
+        if arguments.keywords:
+            positional = len(arguments.args) - len(arguments.keywords)
+            names = (*self._names_of_first(positional), *arguments.keywords)
+        entry.make_builtin = functools.partial(make_builtin, kernel, signature, names, positional)
         return entry
 
     def _stages(self, arguments: Arguments, faults: str) -> tuple[JointStages, Traced, Captured, Signature, float]:
