@@ -62,18 +62,18 @@ class Trace:
     def record(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
         """The symbolic result of `primitive(*operands)`; of constants alone, the number itself."""
         refs = []
-        references = self._references
-        for operand, kind in zip(operands, primitive.operand_kinds, strict=True):
+        kinds, references = primitive.operand_kinds, self._references
+        for k, operand in enumerate(operands):
             cls = operand.__class__
-            if cls is TracedValue and kind == "f" and operand._trace is self:
+            if cls is TracedValue and kinds[k] == "f" and operand._trace is self:
                 refs.append(operand._index)
-            elif cls is Value and kind == "f" and id(operand) in references:
+            elif cls is Value and kinds[k] == "f" and id(operand) in references:
                 refs.append(references[id(operand)])
-            elif kind == "b":
+            elif kinds[k] == "b":
                 refs.append(self.reference(as_condition(operand)))
             else:
                 refs.append(self.reference(as_value(operand) if isinstance(operand, Condition) else operand))
-        if max(refs) < 0:
+        if refs[0] < 0 and max(refs) < 0:
             return self._constant_result(primitive, operands)
         site = self._call_site() if self._record_sites else -1
         result: Any = _new(TracedValue if primitive.result == "f" else TracedCondition)
@@ -87,7 +87,9 @@ class Trace:
         if site is None:
             return -1
         code, instruction = site  # the hash of a code object itself is computed from all that it consists of
-        return self._number_of((id(code), instruction), site)
+        key = id(code), instruction
+        number = self._site_numbers.get(key)
+        return self._number_of(key, site) if number is None else number
 
     def site_of(self, location: Location | None) -> int:
         """The site number of a location, for equations taken over from another program."""
