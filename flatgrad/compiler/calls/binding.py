@@ -186,7 +186,7 @@ def make_builtin(
     kernel: Kernel,
     signature: Signature,
     names: Sequence[str | None],
-    positional: int | None,
+    positional: int,
     fallback: Callable[..., Any],
 ) -> Callable[..., Any] | None:
     """A builtin for a kernel of one function of machine code, or None if there is none, or it cannot have one.

@@ -75,8 +75,6 @@ class Dispatched(Transformed, Generic[R]):
         self._calls = 0
         #: Of calls that name arguments, by their names: the order in which kernels take them. See `_order`.
         self._orders: dict[tuple[Any, ...], tuple[tuple[int, ...], tuple[str, ...]]] = {}
-        #: The names under which arguments may be passed in order, as if they had no names.
-        self._in_order = self._names_in_order()
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
@@ -128,11 +126,6 @@ class Dispatched(Transformed, Generic[R]):
         parameters = list(self._signature.parameters.values()) if self._signature is not None else []
         names = [each.name if each.kind is each.POSITIONAL_OR_KEYWORD else None for each in parameters[:count]]
         return [*names, *[None] * (count - len(names))]
-
-    def _names_in_order(self) -> tuple[str, ...]:
-        parameters = self._signature.parameters.values() if self._signature is not None else ()
-        plain = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
-        return tuple(parameter.name for parameter in parameters) if plain else ()
 
     def _run(self, entry: Any, arguments: Arguments) -> Any:
         """Call a kernel with arguments that have been taken apart."""

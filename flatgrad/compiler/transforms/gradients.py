@@ -128,11 +128,8 @@ class GradFunction(Dispatched[R]):
             kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
         entry = _Entry(kernel, captured, signature)
         entry.binder, entry.keywords = make_binder(kernel, signature), arguments.keywords
-        names: tuple[str | None, ...] = self._in_order
-        positional = None
-        if arguments.keywords:
-            positional = len(arguments.args) - len(arguments.keywords)
-            names = (*self._names_of_first(positional), *arguments.keywords)
+        positional = len(arguments.args) - len(arguments.keywords)
+        names = (*self._names_of_first(positional), *arguments.keywords)
         entry.make_builtin = functools.partial(make_builtin, kernel, signature, names, positional)
         return entry
 
