@@ -150,3 +150,9 @@ def test_escaped_values_say_so():
     for use in (lambda: value.data, lambda: value.grad, lambda: setattr(value, "data", 1.0), lambda: value * 2):
         with pytest.raises(fg.TraceError, match="escaped"):
             use()
+
+
+def test_a_static_argument_is_counted_as_other_arguments_are():
+    f = fg.grad(lambda x, n: x, static_argnames="n")
+    with pytest.raises(fg.InputError, match="static argument 2 must be hashable, got list"):
+        f(2.0, [1])

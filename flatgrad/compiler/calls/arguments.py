@@ -73,4 +73,5 @@ def _static(name: Any, argument: Any) -> Kind:
     try:
         return Constant(Static(argument))
     except TypeError:
-        raise InputError(f"static argument {name!r} must be hashable, got {type(argument).__name__}") from None
+        place = repr(name) if isinstance(name, str) else name + 1
+        raise InputError(f"static argument {place} must be hashable, got {type(argument).__name__}") from None
