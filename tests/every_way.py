@@ -20,6 +20,7 @@ import numpy as np
 
 import flatgrad as fg
 from flatgrad import nn
+from flatgrad.compiler import nodes
 from flatgrad.compiler.languages import c as c_emitter
 from flatgrad.compiler.languages import python
 from flatgrad.compiler.languages.c import emit_c
@@ -363,7 +364,7 @@ def check_pair(
     errors = possible_errors(kernel.program, [*inputs, *given])
     assert_agrees(flatgrad_outcome(compute), expected, Report(report, lambda: kernel.source), errors)
     if len(seeded) < len(outputs) and not expected.error:
-        first, second = kernel.partial_pair(tuple(seeded))
+        first, second = nodes.partial_pair(kernel, tuple(seeded))
         forward = assert_every_way_agrees(kernel, first, "forward", inputs, report, printed=False, c=c)
         residuals = list(forward.numbers[len(outputs) :])
         assert_every_way_agrees(kernel, second, "backward", [*residuals, *numbers], report, printed=False, c=c)

@@ -32,6 +32,7 @@ PARTS = [
     "compiler.stages",
     "compiler.pairs",
     "compiler.kernel",
+    "compiler.nodes",
     "compiler.calls",
     "compiler",
     "nn",

@@ -18,7 +18,7 @@ BACKENDS = ["python", "numpy", "native"]
 #: calling, again in that way. Elsewhere it is one line of each function, or with FLATGRAD_INTERRUPTS=all, which takes
 #: minutes, every line once.
 CRITICAL = {
-    "/runtime/atomic.py", "/runtime/backward.py", "/compiler/kernel.py",
+    "/runtime/atomic.py", "/runtime/backward.py", "/compiler/kernel.py", "/compiler/nodes.py",
     "/compiler/routine.py", "/compiler/stats.py", "/compiler/languages/loader.py", "/runtime/tracing.py",
     "/runtime/value.py", "/compiler/calls/cache.py", "/compiler/transforms/transformed.py",
     "/compiler/transforms/dispatch.py", "/compiler/transforms/compiled.py", "/compiler/transforms/gradients.py",

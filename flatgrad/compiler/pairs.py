@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..runtime.primitives import computed
+from .languages.loader import collector_paused
 from .options import Options
 from .program.adjoint import replay
 from .program.partition import partition
@@ -35,6 +36,7 @@ class PairStages(Stages):
         self.of = tuple(range(self.outputs)) if of is None else of
         self.is_pair = bool(wrt and self.outputs)
         self.functions = _PAIR if self.is_pair else _PRIMAL
+        self._restricted: dict[tuple[int, ...], PairStages] = {}
 
     def output_groups(self, primal: Program) -> list[Group]:
         return [Group("outputs", len(primal.outputs), False)]
@@ -62,7 +64,12 @@ class PairStages(Stages):
             replay(self.primal, self.wrt, inputs, seeds, outputs)
 
     def restricted(self, outputs: tuple[int, ...]) -> PairStages:
-        """The same where only some of the outputs receive a gradient."""
-        stages = PairStages(self.traced, self.title, self.options, self.wrt, outputs)
-        stages.__dict__["primal"] = self.primal
+        """The same where only some of the outputs receive a gradient: loaded when it is first asked for."""
+        stages = self._restricted.get(outputs)
+        if stages is None:
+            stages = PairStages(self.traced, self.title, self.options, self.wrt, outputs)
+            stages.__dict__["primal"] = self.primal
+            with collector_paused():
+                _ = stages.loaded
+            self._restricted[outputs] = stages
         return stages

@@ -225,12 +225,6 @@ class Stages(PrintedStages):
         """What one of the functions computes."""
         return self.parts[position]
 
-    @stage
-    def results(self) -> Sequence[Group]:
-        """The groups of the results of the first function."""
-        first = self._recalled.signatures[0] if self._recalled is not None else self.parts[0]
-        return first.output_groups
-
     def hasten(self) -> None:
         """Give a tiny function of flat Python machine code as well, if there can be any. The bits are the same."""
         if native.available() and len(self.whole) <= TINY and all(map(knows, self.arrays)):

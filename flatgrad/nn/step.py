@@ -181,10 +181,15 @@ class TrainStep(Transformed):
             loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, faults=faults,
             static_argnames=static_argnames,
         )  # fmt: skip
-        self._gradient.passes = False  # the whole step is simplified
+        self._gradient._simplified = False  # the whole step is simplified
         self._stepping = threading.RLock()
         self._source: str | Callable[[], str] = ""
         self.reload()
+
+    _transform = "nn.train_step"
+
+    def _choices(self) -> dict[str, str]:
+        return {"optimizer": type(self.optimizer).__name__, **super()._choices()}
 
     @property
     def numbers(self) -> list[float]:
@@ -206,8 +211,8 @@ class TrainStep(Transformed):
         """Go on from these parameters and this state, lists or arrays, after so many steps."""
         self._position = _Position(numbers, state, steps)
 
-    def taking(self, numbers: Any, state: list[Any], steps: int) -> Callable[[], None]:
-        """A stages-in function that does the same: a part of a larger step (`atomic.step`)."""
+    def _taking(self, numbers: Any, state: list[Any], steps: int) -> Callable[[], None]:
+        """A function that does the same in one step: to be a part of a larger one (`atomic.step`)."""
         return functools.partial(setattr, self, "_position", _Position(numbers, state, steps))
 
     @property
@@ -225,10 +230,10 @@ class TrainStep(Transformed):
 
     def sync(self) -> None:
         """Write the current parameters into the `Value`s' data: all of them, or, if it is interrupted, none."""
-        self.syncing(self.numbers)()
+        self._syncing(self.numbers)()
 
-    def syncing(self, numbers: Sequence[float]) -> Callable[[], None]:
-        """A stages-in function that writes numbers into the `Value`s' data."""
+    def _syncing(self, numbers: Sequence[float]) -> Callable[[], None]:
+        """A function that writes numbers into the `Value`s' data in one step."""
         return setting(self.parameters, "_data", numbers)
 
     def _renew_locks(self) -> None:
@@ -370,16 +375,16 @@ class TrainStep(Transformed):
         assert routine is not None
         return routine
 
-    def captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
+    def _captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
         optimizer = self.optimizer
         parameters = Called(functools.partial(as_parameters, self._given), "the parameters")
         return [
-            *super().captured_roots(arguments), optimizer.update, optimizer.clip, parameters
+            *super()._captured_roots(arguments), optimizer.update, optimizer.clip, parameters
         ]  # fmt: skip
 
     def _entry_for(self, arguments: Arguments) -> _Entry:
         """What belongs to batches of this structure; its program is made, if need be."""
-        entry: _Entry = self._cached(self._kernels, arguments.key, arguments, lambda: _Entry(self.build(arguments)))
+        entry: _Entry = self._cached(self._kernels, arguments.key, arguments, lambda: _Entry(self._build(arguments)))
         return entry
 
     def _step_for(self, arguments: Arguments) -> _Entry:
@@ -389,7 +394,7 @@ class TrainStep(Transformed):
             with self._lock:
                 stages = entry.stages
                 with collector_paused():
-                    printed = self.printed({"step": stages})
+                    printed = self._printed({"step": stages})
                 module = LoadedModule(printed.sections, f"{self.name}_step", printed.data)
                 entry.source = module.source
                 if stages.backend == "native":
@@ -397,7 +402,7 @@ class TrainStep(Transformed):
                 entry.routine = stages.routine(module, "step")
         return entry
 
-    def build(self, arguments: Arguments, backend: str = "") -> StepStages:
+    def _build(self, arguments: Arguments, backend: str = "") -> StepStages:
         """Trace loss, gradient and update for batches of this structure; `backend` overrides the step's own."""
         now = as_parameters(self._given)
         if len(now) != len(self.parameters) or any(a is not b for a, b in zip(now, self.parameters, strict=True)):
@@ -440,7 +445,7 @@ class TrainStep(Transformed):
             Group("parameters", width, False),
             *(Group(f"{state}s", width, False) for state in self.optimizer.state_names),
         ]
-        options = self.options._replace(backend=backend or self.backend)
+        options = self._options._replace(backend=backend or self.backend)
         with collector_paused():
             traced, captured = self._traced(arguments, body, groups, names)
             stages = StepStages(
@@ -462,7 +467,7 @@ class TrainStep(Transformed):
             new_states.append(state)
         return [*new_parameters, *(state[kind] for kind in range(kinds) for state in new_states)]
 
-    def printed(
+    def _printed(
         self,
         steps: Mapping[str, StepStages],
         language: str | None = None,
@@ -484,7 +489,7 @@ class TrainStep(Transformed):
         return result
 
     def _rolled(self, step: StepStages) -> str:
-        return "".join(self.printed({"step": step}, "rolled").sections)
+        return "".join(self._printed({"step": step}, "rolled").sections)
 
 
 def as_parameters(parameters: Any) -> list[Value]:

@@ -363,7 +363,7 @@ class _Run:
             # What can be read, and saved, beside machine code is the same loop in flat Python.
             self._show(by_name, lambda: self._printed_as(by_name, "python"), {})
             return self._native_loop(stages)
-        sections, data = self.step.printed(by_name, formulas=self.formulas)
+        sections, data = self.step._printed(by_name, formulas=self.formulas)
         sections = self._with_loop(sections, stages[first].backend != "python")
         module = LoadedModule(sections, f"{self.step.name}_training", data)
         self._show(by_name, lambda: module.source, data)
@@ -382,7 +382,7 @@ class _Run:
 
     def _printed_as(self, by_name: Mapping[str, StepStages], language: str) -> str:
         """The training loop in another language than what runs."""
-        return "".join(self._with_loop(self.step.printed(by_name, language, self.formulas).sections, False))
+        return "".join(self._with_loop(self.step._printed(by_name, language, self.formulas).sections, False))
 
     def _with_loop(self, sections: Sequence[str], arrays: bool) -> list[str]:
         """The sections of the steps, with what the loop needs, and the loop."""
@@ -425,7 +425,7 @@ class _Run:
 
     def _build(self, size: int, backend: str = "") -> StepStages:
         arguments = Arguments((self.data.X[:size], self.data.y[:size]), {}, frozenset(), ())
-        return self.step.build(arguments, backend)
+        return self.step._build(arguments, backend)
 
     def _standalone(self, source: str, data: dict[str, Any]) -> str:
         if isinstance(self.formulas, str):
@@ -472,7 +472,7 @@ class _Run:
                 self._end(bar, start)
         if self.best is not None and restore_best and not history.interrupted:
             _, epoch, numbers = self.best
-            best = step.taking(numbers, step.state, step.steps), step.syncing(numbers)
+            best = step._taking(numbers, step.state, step.steps), step._syncing(numbers)
             atomic.step(*best, partial(setattr, history, "best_epoch", epoch))()
         return history
 
@@ -519,7 +519,7 @@ class _Run:
                     f"the loss of step {k} is {losses[-1]}; the parameters are those with which the step began. Try a "
                     "smaller learning rate or clip_norm; on_nonfinite='continue' goes on regardless"
                 )
-            atomic.step(step.taking(parameters, state, k + 1), partial(history.loss.extend, losses))()
+            atomic.step(step._taking(parameters, state, k + 1), partial(history.loss.extend, losses))()
             ended = False
             end_of_epoch = (k + 1) // per_epoch > first // per_epoch
             if each_epoch:
@@ -713,8 +713,8 @@ class _Run:
             "seconds": float(about["seconds"]),
         }
         atomic.step(
-            step.taking(numbers, parts["state"].tolist(), steps),
-            step.syncing(numbers),
+            step._taking(numbers, parts["state"].tolist(), steps),
+            step._syncing(numbers),
             *(partial(setattr, history, name, item) for name, item in parts_of_history.items()),
             partial(setattr, self, "_initial", parts["initial"].tolist()),
             partial(setattr, self, "best", (best[0], int(about["best_epoch"]), best[1:]) if best else self.best),

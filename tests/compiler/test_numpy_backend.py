@@ -86,7 +86,7 @@ def test_a_saved_module_has_its_tables_and_constants(tmp_path):
     x, y = DRAW.standard_normal(10).tolist(), DRAW.standard_normal(7).tolist()
     f = fg.value_and_grad(irregular, argnums=(0, 1), backend="numpy")
     kernel = f.kernel_for(x, y)
-    assert any("TABLES" in name for name in kernel.data)
+    assert any("TABLES" in name for name in kernel.stages.loaded.data)
     path = kernel.save(tmp_path / "irregular.py")
     program = f"""
 import runpy

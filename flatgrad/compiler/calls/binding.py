@@ -22,6 +22,7 @@ from ..kernel import Kernel
 from ..languages.loader import LoadedModule, raised_by_generated
 from ..machine import builtin
 from ..machine.builtin import Part
+from ..nodes import values_of
 from .kind import ArrayMaker, BinderSource, Kind, OnlyArgumentsError, container_source
 from .kinds import NUMBER, NUMBER_TYPES, float_array, object_array
 
@@ -123,9 +124,9 @@ def make_node_binder(
         source.checks.append(f"REACHED.isdisjoint(({', '.join(f'id({name})' for name in values)},))")
     if len(values) > 1:  # other ones, as they were when the kernel was made
         source.checks.append(f"len({{{', '.join(f'id({name})' for name in values)}}}) == {len(values)}")
-    source.constants.update(REACHED=reached.keys(), values_of=kernel.values_of, make_array=object_array)
+    source.constants.update(REACHED=reached.keys(), kernel=kernel, values_of=values_of, make_array=object_array)
     operands = ", ".join([*values, *["*leaves"] * bool(kernel.leaves), ""])
-    source.statements.append(f"values = values_of(results, numbers, ({operands}))")
+    source.statements.append(f"values = values_of(kernel, results, numbers, ({operands}))")
     call = f"numbers = ({', '.join([*passed, ''])}); results = function(*numbers)"
     return _binder(kernel.forward.function, source, len(arguments), call, text)
 

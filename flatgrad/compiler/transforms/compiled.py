@@ -17,6 +17,7 @@ from ..calls.kinds import NUMBER, ResultFlattener, object_array
 from ..calls.writes import Write, check_shared, write, writes_of
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
+from ..nodes import call
 from ..pairs import PairStages
 from .dispatch import Choices, Dispatched, Entry, R
 
@@ -42,7 +43,7 @@ class CompiledFunction(Dispatched[R]):
             check_shared(entry.writes, arguments.args, entry.captured, self._argument_names(arguments), self.function)
         kernel = entry.kernel
         operands = (*(value for value, _ in arguments.values), *kernel.leaves)
-        results = iter(kernel.call(arguments.numbers, operands))
+        results = iter(call(kernel, arguments.numbers, operands))
         returned = entry.result.put_together(results, object_array)
         if entry.writes:
             write(entry.writes, arguments.args, results)
@@ -85,7 +86,7 @@ class CompiledFunction(Dispatched[R]):
             traced, captured = self._traced(arguments, body, groups, names)
             seconds = time.perf_counter() - start
             wrt = [*places, *range(count, count + len(traced.leaves))]
-            stages = PairStages(traced.program, self._title(), self.options, wrt)
+            stages = PairStages(traced.program, self._title(), self._options, wrt)
             kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
         self._reached.update((id(leaf), leaf) for leaf in kernel.leaves)
         if any(id(value) in self._reached for value, _ in arguments.values):

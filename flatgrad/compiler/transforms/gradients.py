@@ -65,7 +65,7 @@ class GradFunction(Dispatched[R]):
 
     _identity = False
     #: Whether what is inlined into another function is simplified before.
-    passes = True
+    _simplified = True
 
     def __init__(
         self,
@@ -93,6 +93,15 @@ class GradFunction(Dispatched[R]):
         self._choice = argnums, wrt
         self._inlined = KernelCache()
 
+    @property
+    def _transform(self) -> str:  # type: ignore[override]
+        return "value_and_grad" if self._with_value else "grad"
+
+    def _choices(self) -> dict[str, str]:
+        argnums, wrt = self._choice
+        what = {"argnums": repr(argnums)} if wrt is None else {"wrt": f"<{len(self._wrt or ())} Values>"}
+        return {**what, **({"has_aux": "True"} if self._has_aux else {}), **super()._choices()}
+
     def _method(self, function: Callable[..., Any], instance: Any) -> GradFunction[R]:
         """Positions count `self`, as the function's signature does. 0 means the first argument beside it."""
         argnums, wrt = self._choice
@@ -105,8 +114,8 @@ class GradFunction(Dispatched[R]):
         argnums = positions[0] if self._single else positions
         return GradFunction(function, argnums, wrt, self._has_aux, self._with_value, **self._method_options(function))
 
-    def captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
-        roots = super().captured_roots(arguments)
+    def _captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
+        roots = super()._captured_roots(arguments)
         if self._wrt_source is None:
             return roots
         return [*roots, Called(functools.partial(_parameters, self._wrt_source), "the parameters")]
@@ -172,7 +181,7 @@ class GradFunction(Dispatched[R]):
                 offset, group = arguments.offsets[position], groups[owners[position]]
                 inputs += range(offset, offset + group.size)
                 gradients.append(Group(f"{group.name}_bar", group.size, group.scalar))
-        options = self.options._replace(faults=faults)
+        options = self._options._replace(faults=faults)
         stages = JointStages(traced.program, self._title(), options, inputs, gradients, self._with_value)
         single = self._single or self._wrt is not None
         signature = Signature(arguments.kinds, kinds, single, self._with_value, traced.result)
@@ -206,7 +215,7 @@ class GradFunction(Dispatched[R]):
         if entry is None:
             with collector_paused():
                 stages, traced, captured, signature, _ = self._stages(arguments, trace.faults)
-                entry = _Inlined(stages.to_inline(self.passes), traced.leaves, captured, signature)
+                entry = _Inlined(stages.to_inline(self._simplified), traced.leaves, captured, signature)
             if not any(isinstance(leaf, TracedValue) for leaf in entry.leaves):
                 self._inlined.add(key, lambda: entry, self._argument_names(arguments))
         results = trace.inline(entry.program, [*arguments.all_numbers, *entry.leaves])

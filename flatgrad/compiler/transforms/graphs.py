@@ -11,6 +11,7 @@ from ...runtime.traced import TracedValue
 from ...runtime.value import Value
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
+from ..nodes import call
 from ..options import Options, check_options
 from ..pairs import PairStages
 from ..program.program import Program
@@ -53,11 +54,11 @@ class CompiledGraph(Generic[R]):
         if numbers and len(numbers) != len(self._inputs):
             raise InputError(f"expected {len(self._inputs)} numbers, one per input, got {len(numbers)}")
         values = [item if isinstance(item, Value) else Value(item) for item in numbers or self._inputs]
-        results = self.kernel.call([value._data for value in values], (*values, *self.kernel.leaves))
+        results = call(self.kernel, [value._data for value in values], (*values, *self.kernel.leaves))
         return cast("R", results[0] if self._single else results)
 
     def __repr__(self) -> str:
-        return f"<CompiledGraph: {self.kernel.stats.equations} equations>"
+        return f"<flatgrad.compile_graph: {self.kernel.stats.equations} equations, backend={self.kernel.backend!r}>"
 
 
 @overload

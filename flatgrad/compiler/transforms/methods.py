@@ -53,7 +53,7 @@ def takes_self(function: Any) -> bool:
     >>> takes_self(lambda self, x: x), takes_self(math.exp), takes_self([].append)
     (True, False, False)
     """
-    while hasattr(type(function), "captured_roots"):  # a transformed function
+    while hasattr(type(function), "_captured_roots"):  # a transformed function
         function = function.function
     return (
         hasattr(type(function), "__get__")

@@ -45,6 +45,8 @@ class Transformed:
     #: Each object has its own `__call__`: that of its class, or a builtin function, ten times as fast.
     __slots__ = ("__call__", "__dict__", "__weakref__")
 
+    #: The public function that makes objects of this class.
+    _transform = "compile"
     #: Whether a `Value` that is an argument in several places is one input, or a number in each place.
     _identity = True
 
@@ -83,6 +85,20 @@ class Transformed:
                 raise OptionError(f"static_argnames: {self.name} has no argument {name!r}")
         self._statics = frozenset([*names, *(k for k, name in enumerate(self._positions) if name in names)])
 
+    def __repr__(self) -> str:
+        name = getattr(self.function, "__name__", type(self.function).__name__).strip("<>")
+        parameters = self._signature.parameters.values() if self._signature is not None else ()
+        bare = [str(each.replace(annotation=each.empty, default=each.empty)) for each in parameters]
+        choices = "".join(f", {name}={text}" for name, text in self._choices().items())
+        return f"<flatgrad.{self._transform} of {name}({', '.join(bare) if self._signature else '...'}){choices}>"
+
+    def _choices(self) -> dict[str, str]:
+        """What was chosen, by the names of the options: the back end, and what differs from the defaults."""
+        defaults = {"mode": "exact", "faults": "raise", "static_argnames": ()}
+        chosen = {"mode": self.mode, "faults": self.faults, "static_argnames": self._static_argnames}
+        different = {name: repr(choice) for name, choice in chosen.items() if choice != defaults[name]}
+        return {"backend": repr(self.backend), **different}
+
     def _renew_locks(self) -> None:
         """In the child of a fork: other threads, which may have held the locks, are gone."""
         self._lock = threading.RLock()
@@ -97,7 +113,7 @@ class Transformed:
         kernel: Kernel = self._entry(self._take_apart(args, kwargs))[0].kernel
         return kernel
 
-    def captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
+    def _captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
         """What leads to all that the function captures: itself, and objects among its arguments."""
         roots: list[Any] = [self.function]
         for kind in arguments.kinds if arguments is not None else ():
@@ -118,10 +134,10 @@ class Transformed:
         run = functools.partial(
             trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults
         )
-        return trace_settled(run, functools.partial(self.captured_roots, arguments), self.name)
+        return trace_settled(run, functools.partial(self._captured_roots, arguments), self.name)
 
     @property
-    def options(self) -> Options:
+    def _options(self) -> Options:
         """What was chosen."""
         return Options(self.mode, self.backend, self.faults)
 

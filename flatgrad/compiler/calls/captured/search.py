@@ -238,8 +238,8 @@ class Search:
                 path = name if len(attributes) == 1 else f"{name}.{attribute}"
                 if hasattr(item, attribute):
                     self._reference(ATTRIBUTE, item, attribute, path, getattr(item, attribute))
-        elif hasattr(type(item), "captured_roots"):  # a transformed function
-            for root in item.captured_roots():
+        elif hasattr(type(item), "_captured_roots"):  # a transformed function
+            for root in item._captured_roots():
                 self._enqueue(root, name)
         elif is_numeric(item):
             return
@@ -386,7 +386,7 @@ def _functions_in(value: Any) -> list[Any]:
         if isinstance(value, kind):
             function = getattr(value, attribute)
             return [] if function is None else [function]
-    return [value] if isinstance(value, types.FunctionType) or hasattr(type(value), "captured_roots") else []
+    return [value] if isinstance(value, types.FunctionType) or hasattr(type(value), "_captured_roots") else []
 
 
 def _absolute(module: str, table: dict[str, Any]) -> str:

@@ -1,0 +1,80 @@
+"""What objects show to users: the names that completion offers, and their `repr`."""
+
+from __future__ import annotations
+
+import pytest
+
+import flatgrad as fg
+from flatgrad import nn
+
+W = fg.Value(2.0)
+KERNEL = "arrays backend backward c_source captured forward joint leaves name program python_source save source"
+TRANSFORMED = "backend faults function kernel_for kernels mode name"
+
+
+def f(x: float, y: float = 2.0) -> fg.Value:
+    return W * x * y
+
+
+def loss(X, y):
+    return W * X[0] - y[0]
+
+
+@pytest.mark.parametrize(
+    ("item", "names"),
+    [
+        (
+            fg.grad(f).kernel_for(1.0),
+            f"{KERNEL} stages stats",
+        ),
+        (fg.grad(f), TRANSFORMED),
+        (fg.value_and_grad(f), TRANSFORMED),
+        (fg.compile(f), TRANSFORMED),
+        (fg.compile_graph(W * 3.0), "kernel program source stats"),
+        (
+            nn.train_step(loss, nn.SGD(0.1), [W]),
+            f"{TRANSFORMED} numbers optimizer parameters prepare reload repeat source state steps sync take",
+        ),
+    ],
+    ids=lambda item: item.__class__.__name__,
+)
+def test_objects_show_what_is_for_users(item, names):
+    assert [name for name in dir(item) if not name.startswith("_")] == sorted(names.split())
+
+
+def starred(*xs, rate):
+    return xs[0] * rate
+
+
+class Line:
+    def at(self, x):
+        return W * x
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        (fg.value_and_grad(f), "<flatgrad.value_and_grad of f(x, y), argnums=0, backend='auto'>"),
+        (fg.grad(f, (0, 1)), "<flatgrad.grad of f(x, y), argnums=(0, 1), backend='auto'>"),
+        (
+            fg.grad(lambda x: (W * x, x), wrt=[W], has_aux=True),
+            "<flatgrad.grad of lambda(x), wrt=<1 Values>, has_aux=True, backend='auto'>",
+        ),
+        (
+            fg.compile(f, backend="python", mode="fast", faults="ieee", static_argnames="y"),
+            "<flatgrad.compile of f(x, y), backend='python', mode='fast', faults='ieee', static_argnames=('y',)>",
+        ),
+        (fg.compile(starred), "<flatgrad.compile of starred(*xs, rate), backend='auto'>"),
+        (fg.compile(Line().at), "<flatgrad.compile of at(x), backend='auto'>"),
+        (fg.compile(dict), "<flatgrad.compile of dict(...), backend='auto'>"),
+        (
+            nn.train_step(loss, nn.Adam(0.1), [W], backend="numpy"),
+            "<flatgrad.nn.train_step of loss(X, y), optimizer=Adam, backend='numpy'>",
+        ),
+        (fg.grad(f, backend="python").kernel_for(1.0), "<Kernel f: 2 equations, backend 'python'>"),
+        (fg.compile_graph(W * 3.0, backend="python"), "<flatgrad.compile_graph: 3 equations, backend='python'>"),
+    ],
+    ids=lambda item: item if isinstance(item, str) else "",
+)
+def test_objects_say_what_they_are(item, text):
+    assert repr(item) == text
