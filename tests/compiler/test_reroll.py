@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
+from benchmarks.gradbench import llsq
 from flatgrad import Value
 from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.grammar import Apply, Block, Fold, Read, Statement
@@ -40,6 +41,11 @@ def statements(arrays):
 def gathers(arrays):
     """How many accesses need a table."""
     return sum(read.table is not None for statement in statements(arrays) for read, _ in statement.reads())
+
+
+def applied(statement):
+    """The nodes of a statement's body that apply a primitive."""
+    return [node for node in statement.body if isinstance(node, Apply)]
 
 
 def rows(count, width=3):
@@ -205,6 +211,25 @@ def test_a_class_that_mixes_layers():
     arrays = arrays_of(loss, rows(10, 8), wrt=model)
     assert arrays.stats.strided > 0.95
     assert len(statements(arrays)) <= 30
+
+
+def test_identical_lanes_are_computed_twice_where_merging_them_would_cost_strides():
+    """The even powers of t and -t are equal, so that products with them are, too."""
+    arrays = arrays_of(llsq(16, 8).function, np.zeros(8))
+    assert (gathers(arrays), arrays.stats.contractions) == (0, 2)
+
+
+def test_identical_lanes_of_functions_are_computed_once():
+    """A function takes longer than a load through a table; what reads copies knows that they are equal."""
+    places = [(i - 3.5) / 4.0 for i in range(8)]
+    arrays = forward_of(lambda x: sum(fg.exp(a * t**k) for t in places for k, a in enumerate(x)), [0.1] * 6)
+    exponentials = sum(s.lanes for s in statements(arrays) if any(n.primitive.name == "exp" for n in applied(s)))
+    assert exponentials == 1 + 8 + 4 + 8 + 4 + 8
+
+
+def test_identical_lanes_are_merged_where_strides_remain():
+    arrays = forward_of(lambda x, y: [a * b for _ in range(8) for a in x for b in y], [0.1] * 6, [0.2] * 5)
+    assert [statement.shape for statement in statements(arrays)] == [(6, 5)]
 
 
 def test_an_irregular_program_is_straight_line_code():

@@ -17,6 +17,7 @@ from ....runtime.primitives import Primitive
 from ...program.builder import Indices
 from ...program.program import Program
 from ..grammar import Addresses, Apply
+from .affine import arrange
 from .packs import Pack
 
 #: The largest number of nodes of a loop.
@@ -177,12 +178,25 @@ def part_of(program: Program, equation: int) -> str:
 def _rejoined(loops: Sequence[Loop]) -> list[Loop]:
     """Put together loops with the same body and order: parts of one pack that were not fused.
 
-    They have the same stage and height, hence none of them depends on another.
+    They have the same stage and height, hence none of them depends on another. Loops whose accesses have strides stay
+    alone where those of all together would need tables.
     """
     alike: dict[Any, list[Loop]] = {}
     for loop in loops:
         alike.setdefault((loop.order, _form(loop.nodes)), []).append(loop)
-    return [parts[0] if len(parts) == 1 else _joined(parts) for parts in alike.values()]
+    result: list[Loop] = []
+    for parts in alike.values():
+        whole = parts[0] if len(parts) == 1 else _joined(parts)
+        apart = len(parts) > 1 and not _pieces(whole) and any(_pieces(part) == 1 for part in parts)
+        result += parts if apart else [whole]
+    return result
+
+
+def _pieces(loop: Loop) -> int:
+    """In how many pieces all lanes are read with strides, of folds the first terms; 0 if tables are needed."""
+    heads = [vector if vector.ndim == 1 else vector[:, 0] for vector in loop.vectors()]
+    pieces = arrange(heads, len(loop.addresses))
+    return 0 if any(None in piece.strides for piece in pieces) else len(pieces)
 
 
 def _form(nodes: Nodes) -> tuple[Any, ...]:

@@ -1,8 +1,9 @@
 """Packs: the nodes of one class, put together as lanes, with the addresses that they read.
 
 Here each operand of a pack is a vector of addresses, one per lane (of a fold: a matrix, one row per lane); addresses
-are numbered in the order of creation. Identical lanes become one, and superfluous packs (`x * 1`, ...) are left out: a
-simplification of a pack rewrites thousands of equations at once.
+are numbered in the order of creation. Identical lanes become one, except where few are identical and merging them would
+cost strides. Superfluous packs (`x * 1`, ...) are left out: a simplification of a pack rewrites thousands of equations
+at once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ...program.passes.rules import EXACT_RULES, RULES
 from ...program.passes.simplify import Rewriting
 from ...program.program import Program
 from ..grammar import Addresses
+from .affine import factor
 from .chains import FOLDED, Chains
 from .classes import Classes
 
@@ -148,6 +150,7 @@ class _Packer:
         self.address[: self.inputs] = np.arange(self.inputs)
         self.address[self.inputs + count + 1 :] = self.inputs + np.arange(constants)[::-1]
         self.next = self.inputs + constants
+        self.first_equal = np.arange(self.next + count)  # per address, the first one that is known to hold the same
         self.packs: list[Pack] = []
         self.bases: list[int] = []
         self.width = 0  # of the pack that is being simplified
@@ -323,13 +326,34 @@ class _Packer:
                 self.address[variables] = result
                 return
             primitive, operands = TABLE[opcode], list(result)
-        lanes, lane_of = _distinct(operands)
+        lanes, lane_of = _distinct([self.first_equal[operand] for operand in operands])
         if lanes is not None:
-            operands, equations = [operand[lanes] for operand in operands], equations[lanes]
+            merged = [operand[lanes] for operand in operands]
+            if fold or primitive.slow or not self._loses_strides(operands, merged, lane_of):
+                operands, equations = merged, equations[lanes]
+            else:
+                count = len(equations)
+                self.first_equal[self.next : self.next + count] = self.next + lanes[lane_of]
+                lane_of = np.arange(count)
         self.address[variables] = self.next + lane_of
         self.packs.append(Pack(primitive, self.next, operands, fold, equations, order))
         self.bases.append(self.next)
         self.next += len(equations)
+
+    def _loses_strides(self, operands: list[Addresses], merged: list[Addresses], lane_of: Indices) -> bool:
+        """Whether lanes are read, or read others, with strides, but no longer if identical ones are merged.
+
+        Then a few lanes are computed twice: a load through a table takes longer than most operations.
+        """
+        if 2 * len(merged[0]) < len(lane_of):
+            return False
+        varying = [k for k, operand in enumerate(operands) if not self._is_constant(operand)]
+        if not varying or factor([operands[k] for k in varying]) is None:
+            return False
+        return factor([lane_of]) is None or factor([merged[k] for k in varying]) is None
+
+    def _is_constant(self, addresses: Addresses) -> bool:
+        return bool(((addresses >= self.inputs) & (addresses < self.inputs + len(self.constants))).all())
 
     def add_scalars(self, stage: int, nodes: Indices) -> Scalars:
         """A block; where it only multiplies by 1, the result is the operand."""
@@ -339,8 +363,8 @@ class _Packer:
         owner = self.chains.owner[nodes]
         products = nodes[(self.chains.opcodes[nodes] == p.mul.opcode) & (owner < 0)]
         first, second = self.chains.operands[:2, products]
-        for factor, other in ((first, second), (second, first)):
-            same = np.isin(factor, self.ones)
+        for operand, other in ((first, second), (second, first)):
+            same = np.isin(operand, self.ones)
             self.address[self.inputs + products[same]] = self.address[other[same]]
         equations = np.sort(np.concatenate([nodes[owner < 0], self.chains.equations_of(owner[owner >= 0])]))
         read = self.chains.operands[:, equations]
