@@ -38,7 +38,10 @@ from .runtime.errors import (
 )
 from .runtime.functions import *
 from .runtime.functions import abs as abs
-from .runtime.reductions import norm
+from .runtime.reductions import logsumexp, norm, prod, softmax
+from .runtime.reductions import max as max
+from .runtime.reductions import min as min
+from .runtime.reductions import sum as sum
 from .runtime.value import Condition, Value
 
 _fingerprint.end()
@@ -46,7 +49,8 @@ _tracebacks.install()
 
 __version__ = _version.VERSION
 
-#: All public names, except those of builtins, `abs` and `compile`: `from flatgrad import *` hides nothing.
+#: All public names, except those of builtins (`abs`, `compile`, `max`, `min`, `sum`): `from flatgrad import *` hides
+#: nothing.
 __all__ = [
     "CapturedStateWarning",
     "CompiledGraph",
@@ -67,8 +71,11 @@ __all__ = [
     "compile_graph",
     "draw_dot",
     "grad",
+    "logsumexp",
     "nn",
     "norm",
+    "prod",
+    "softmax",
     "value_and_grad",
 ]
 __all__ += _functions.__all__

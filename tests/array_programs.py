@@ -7,6 +7,7 @@ permuted, with a broken lane), does something for every lane, and makes a vector
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -179,6 +180,65 @@ class Softmax:
 
     def __repr__(self) -> str:
         return f"softmax(v{self.vector})"
+
+
+def _exponentials(o, row):
+    """The largest number, or the finite one next to it, and `exp` of what each number is below it."""
+    top = functools.reduce(o.maximum, row)
+    top = o.detach(o.maximum(o.minimum(top, sys.float_info.max), -sys.float_info.max))
+    return top, [o.exp(o.add(x, o.mul(top, -1.0))) for x in row]
+
+
+def _logsumexp(o, row):
+    top, exps = _exponentials(o, row)
+    total = functools.reduce(o.add, exps)
+    none = o.equal(total, 0.0)
+    return o.add(top, o.where(none, -float("inf"), o.log(o.where(none, 1.0, total))))
+
+
+def _softmax(o, row):
+    exps = _exponentials(o, row)[1]
+    total = functools.reduce(o.add, exps)
+    return [o.div(e, total) for e in exps]
+
+
+#: The functions of vectors, in primitives; of no numbers what stands behind it, and None where there is nothing.
+REDUCTIONS = {
+    "max": (lambda o, row: functools.reduce(o.maximum, row), None),
+    "min": (lambda o, row: functools.reduce(o.minimum, row), None),
+    "sum": (lambda o, row: functools.reduce(o.add, row), 0.0),
+    "prod": (lambda o, row: functools.reduce(o.mul, row), 1.0),
+    "logsumexp": (_logsumexp, -float("inf")),
+    "softmax": (_softmax, []),
+}
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """The package's own `max`, `logsumexp`, ... of a row per lane; of `softmax` all numbers, row after row.
+
+    For primitives of other engines it is written in those.
+    """
+
+    name: str
+    operand: Access
+    lengths: tuple[int, ...]
+
+    def run(self, vectors, operations):
+        written, of_none = REDUCTIONS[self.name]
+        result = []
+        for lane, length in enumerate(self.lengths):
+            row = [self.operand.read(vectors, lane, term) for term in range(length)]
+            if operations is BY_NAME:
+                numbers = getattr(fg, self.name)(row)
+            else:
+                numbers = written(_Named(operations), row) if row else of_none
+            result += numbers if self.name == "softmax" else [numbers]
+        return result
+
+    def __repr__(self) -> str:
+        lengths = list(self.lengths)
+        return f"[fg.{self.name}({self.operand} for r in range({lengths}[l])) for l in range({len(lengths)})]"
 
 
 @dataclass(frozen=True)
@@ -486,12 +546,15 @@ class _Writing:
     def step(self):
         draw = self.draw
         if self.selecting:
-            how = draw(st.sampled_from([self.select] * 5 + [self.best] * 2 + [self.every, None, None]))
+            makers = [self.select] * 5 + [self.best] * 2 + [self.every, self.reduction, None, None]
+            how = draw(st.sampled_from(makers))
             if how is not None:
                 self.add(how(), "f")
                 return
-        shape = draw(st.integers(0, 11))
-        if shape <= 3:
+        shape = draw(st.integers(0, 12))
+        if shape == 12:
+            self.add(self.reduction(), "f")
+        elif shape <= 3:
             self.add(self.map(self.lanes(), "f"), "f")
         elif shape == 4:
             self.condition()
@@ -535,6 +598,8 @@ class _Writing:
             return min(step.kept, step.links + 1)
         if isinstance(step, Fold):
             return sum(step.lengths) if step.running else len(step.lengths)
+        if isinstance(step, Reduction):
+            return sum(step.lengths) if step.name == "softmax" else len(step.lengths)
         if isinstance(step, (Best, Every)):
             return len(step.lengths)
         return 1 if isinstance(step, Total) else step.lanes
@@ -563,6 +628,15 @@ class _Writing:
             lengths = lengths[:1] * lanes
         others = self.access("f") if self.draw(st.booleans()) else None
         return Best(self.draw(st.sampled_from(COMPARISONS)), self.access("f"), others, lengths)
+
+    def reduction(self):
+        """Rows of equal and of different lengths; empty ones where they have a value, but some number there is."""
+        name = self.draw(st.sampled_from(sorted(REDUCTIONS)))
+        least, lanes = int(REDUCTIONS[name][1] is None), self.lanes()
+        lengths = tuple(self.draw(st.lists(st.integers(least, 7), min_size=lanes, max_size=lanes)))
+        if self.draw(st.booleans()) or not any(lengths):
+            lengths = (max(1, lengths[0]),) * lanes
+        return Reduction(name, self.access("f"), lengths)
 
     def every(self):
         joined = self.draw(st.sampled_from(["logical_and", "logical_or"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.array_programs import (
     COMPARISONS,
     FOLDS,
     KINDS,
+    REDUCTIONS,
     SELECTIONS,
     Access,
     Best,
@@ -25,6 +27,7 @@ from tests.array_programs import (
     Group,
     LoopProgram,
     Map,
+    Reduction,
     Select,
     Softmax,
     Total,
@@ -54,7 +57,7 @@ def test_nearly_every_row_is_reached(steps):
 
 
 def test_every_kind_of_step_and_argument_is_reached(sample, steps):
-    assert {type(step) for step in steps} == {Map, Fold, Softmax, Chain}
+    assert {type(step) for step in steps} == {Map, Fold, Softmax, Chain, Reduction}
     assert {group.kind for program in sample for group in program.groups} == set(KINDS)
     folds = [step for step in steps if isinstance(step, Fold)]
     assert {fold.name for fold in folds} == set(FOLDS)
@@ -63,6 +66,15 @@ def test_every_kind_of_step_and_argument_is_reached(sample, steps):
     assert any(fold.last for fold in folds), "the partial result as the right operand"
     assert any(len(set(fold.lengths)) > 2 for fold in folds), "ragged folds"
     assert any(len(step.names) > 5 for step in steps if isinstance(step, Map)), "irregular layers"
+
+
+def test_functions_of_vectors_are_reached(sample, steps):
+    """Each of them, on rows of equal and of different lengths, empty ones among them."""
+    reductions = [step for step in steps if isinstance(step, Reduction)]
+    assert {step.name for step in reductions} == set(REDUCTIONS)
+    assert {len(set(step.lengths)) > 1 for step in reductions} == {True, False}
+    assert any(0 in step.lengths for step in reductions)
+    assert any(1 in step.lengths for step in reductions)
 
 
 def test_accesses_of_every_kind_are_reached(steps):
@@ -136,6 +148,18 @@ def test_selections_of_every_kind_are_reached():
     assert names >= {"where", "maximum", "minimum", "abs", "relu", "logical_and", "logical_or", "logical_not"}
     errors = [by_floats(program).error for program in sample]
     assert errors.count(None) > 0.7 * len(errors)
+
+
+def test_functions_of_vectors_are_compared_with_what_they_stand_for():
+    """The program on `Value`s calls the package's functions; what it is compared with is written in primitives."""
+    step = Reduction("logsumexp", Access(0, 0, 1, 1, (0, 1, 2)), (3, 0, 1))
+    program = LoopProgram((Group("list", (0.5, -0.0, 1.0)),), (step,), ((1, 0), (1, 1), (1, 2)))
+    assert repr(step) == "[fg.logsumexp(v0[(0 + 1*l + 1*r) % 3] for r in range([3, 0, 1][l])) for l in range(3)]"
+    names = {each.name for each in program.scalars()[0].steps}
+    assert names >= {"maximum", "minimum", "exp", "add", "log", "where"}
+    assert program.run([[0.5, -0.0, 1.0]]) == list(by_floats(program).numbers)
+    with mock.patch.object(fg, "logsumexp", return_value=7.0):
+        assert program.run([[0.5, -0.0, 1.0]]) == [7.0, 7.0, 7.0] != list(by_floats(program).numbers)
 
 
 def test_selections_print_as_loops():

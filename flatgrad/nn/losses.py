@@ -18,8 +18,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..runtime import reductions
 from ..runtime.errors import FlatgradError, InputError, OptionError
-from ..runtime.primitives import detach, equal, exp, log, maximum, number, softplus, where
+from ..runtime.primitives import detach, equal, exp, log, number, softplus, where
 from ..runtime.value import Value, as_value
 
 
@@ -220,10 +221,7 @@ def _cross_entropy(row: list[Any], target: Any, which: str) -> Value:
         raise InputError("cross_entropy: there are no logits")
     # The checks of the target come first: they need no arithmetic.
     weights = None if isinstance(target, Value) else _class_weights(target, len(logits), which)
-    largest = logits[0]
-    for z in logits[1:]:
-        largest = maximum(largest, z)
-    largest = detach(largest)
+    largest = detach(reductions.max(logits))
     shifted = [z - largest for z in logits]
     log_sum = log(_total([exp(z) for z in shifted]))
     if weights is None or isinstance(weights, int):

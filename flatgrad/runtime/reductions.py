@@ -1,26 +1,206 @@
-"""Functions of whole vectors, composed of primitives, with a stated order of operations."""
+"""Functions of whole vectors, composed of primitives, with a stated order of operations.
+
+All take numbers and `Value`s in a list, a tuple, a generator or another iterable, or in an array of any shape; elements
+of nested lists and of arrays are taken row by row. They return a float where all elements are numbers. A fold begins
+with the first element, and goes from left to right: `((x0 + x1) + x2) + ...`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, overload
+import functools
+import math
+import operator
+import sys
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeAlias, cast, overload
 
 import numpy as np
 
-from .errors import InputError
+from .errors import DomainError, InputError
 from .methods import Number
-from .primitives import Operand, equal, number, sqrt, where
-from .value import Scalar, Value
+from .primitives import Operand, detach, div, equal, exp, log, maximum, minimum, number, sqrt, where
+from .sites import user_line
+from .value import Condition, Scalar, Value, as_value
+
+#: Arrays of numbers; those of `Value`s are arrays of objects.
+Numbers: TypeAlias = "np.ndarray[Any, np.dtype[np.floating[Any] | np.integer[Any]]]"
+
+_CONTAINERS = (list, tuple, np.ndarray)
 
 
+class Reduction(Protocol):
+    """A function from a vector to one number, as type checkers see it."""
+
+    @overload  # an empty list is of both kinds
+    def __call__(self, vector: Iterable[Number] | Numbers) -> float: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, vector: Iterable[Scalar]) -> Value: ...
+    @overload
+    def __call__(self, vector: Any) -> Any: ...
+
+
+def _reduction(function: Any) -> Reduction:
+    return cast("Reduction", function)
+
+
+@_reduction
+def max(vector: Any) -> Any:
+    """The largest element: a fold of `fg.maximum`, which says what ties and NaN give.
+
+    Of equal elements it is the first (so that of 0.0 and -0.0 the sign is that of the first), and NaN if any element is
+    NaN. Equal elements share the gradient as the fold does: at each tie the partial result and the next element get
+    half, so that three equal elements get a quarter, a quarter and a half.
+
+    Args:
+        vector: numbers or `Value`s: any iterable, nested lists, or an array of any shape.
+
+    Returns:
+        A float if all elements are numbers, else a `Value`.
+
+    Raises:
+        DomainError: if there is no element (a `ValueError`, as of Python's `max`).
+        InputError: for anything that is no vector of numbers.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.max([3.0, 7.0, 5.0])
+        7.0
+        >>> fg.grad(fg.max)([3.0, 7.0, 7.0])
+        [0.0, 0.5, 0.5]
+    """
+    return functools.reduce(maximum, _elements("max", vector, least=1))
+
+
+@_reduction
+def min(vector: Any) -> Any:
+    """The smallest element: a fold of `fg.minimum`. Arguments, ties, NaN and errors are as for `fg.max`.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.min([3.0, 7.0, 5.0])
+        3.0
+    """
+    return functools.reduce(minimum, _elements("min", vector, least=1))
+
+
+@_reduction
+def sum(vector: Any) -> Any:
+    """The sum, added from left to right, beginning with the first element; 0.0 of no elements.
+
+    Python's `sum` begins with 0, which matters only where all elements are -0.0, and from 3.12 on corrects the rounding
+    errors of floats, but not of `Value`s. This one rounds after each addition, in any case.
+
+    Args:
+        vector: as for `fg.max`.
+
+    Raises:
+        InputError: for anything that is no vector of numbers.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.sum(0.1 for _ in range(10)), fg.sum([[1.0, 2.0], [3.0]])
+        (0.9999999999999999, 6.0)
+    """
+    return functools.reduce(operator.add, _elements("sum", vector) or [0.0])
+
+
+@_reduction
+def prod(vector: Any) -> Any:
+    """The product, multiplied from left to right, beginning with the first element; 1.0 of no elements.
+
+    The gradient is that of the fold. It divides by nothing, and is right where elements are 0.
+
+    Args:
+        vector: as for `fg.max`.
+
+    Raises:
+        InputError: for anything that is no vector of numbers.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.value_and_grad(fg.prod)([2.0, 0.0, 5.0])
+        (0.0, [0.0, 10.0, 0.0])
+    """
+    return functools.reduce(operator.mul, _elements("prod", vector) or [1.0])
+
+
+@_reduction
+def logsumexp(vector: Any) -> Any:
+    """The logarithm of the sum of the exponentials, `log(exp(x0) + exp(x1) + ...)`, where nothing overflows.
+
+    It is `m + log(exp(x0 - m) + exp(x1 - m) + ...)` with the largest element m, the exponentials added from left to
+    right. No gradient flows through m, because the result does not depend on it; so the gradient is the softmax.
+
+    An element -inf adds nothing; where all elements are -inf, the result is -inf, with gradient 0. If the largest one
+    is inf, so is the result, and the gradient of that element is NaN. NaN gives NaN.
+
+    Args:
+        vector: as for `fg.max`.
+
+    Returns:
+        A float if all elements are numbers, else a `Value`. Of no elements: -inf.
+
+    Raises:
+        InputError: for anything that is no vector of numbers.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.value_and_grad(fg.logsumexp)([1000.0, 1000.0])
+        (1000.6931471805599, [0.5, 0.5])
+    """
+    elements = _elements("logsumexp", vector)
+    if not elements:
+        return -math.inf
+    shift, exponentials = _exponentials(elements)
+    total = functools.reduce(operator.add, exponentials)
+    zero = equal(total, 0.0)  # all elements are -inf
+    return shift + where(zero, -math.inf, log(where(zero, 1.0, total)))
+
+
+@overload
+def softmax(vector: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
 @overload  # an empty list is of both kinds
-def norm(  # type: ignore[overload-overlap]
-    vector: Sequence[Number] | np.ndarray[Any, np.dtype[np.floating[Any] | np.integer[Any]]],
-) -> float: ...
+def softmax(vector: Iterable[Number]) -> list[float]: ...  # type: ignore[overload-overlap]
 @overload
-def norm(vector: Sequence[Scalar]) -> Value: ...
+def softmax(vector: Iterable[Scalar]) -> list[Value]: ...
 @overload
-def norm(vector: Any) -> Any: ...
+def softmax(vector: Any) -> Any: ...
+def softmax(vector: Any) -> Any:
+    """Exponentials that are divided by their sum: `exp(x[i]) / (exp(x0) + exp(x1) + ...)`, where nothing overflows.
+
+    The largest element is subtracted first, as in `fg.logsumexp`, and no gradient flows through it. The exponentials
+    are added from left to right, and each quotient is rounded once (`fg.div`).
+
+    An element -inf gives 0.0. An infinite largest element gives NaN, and the finite ones beside it give 0.0. NaN gives
+    NaN everywhere.
+
+    Args:
+        vector: numbers or `Value`s: any iterable, or an array of one dimension.
+
+    Returns:
+        For an array an array, else a list; of floats if all elements are numbers.
+
+    Raises:
+        DivisionByZeroError: if all elements are -inf; with `faults="ieee"` the result is NaN.
+        InputError: for a matrix or nested lists, and for anything that is no vector of numbers.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.softmax([0.0, 0.0, 1000.0, 1000.0])
+        [0.0, 0.0, 0.5, 0.5]
+    """
+    elements = _elements("softmax", vector, nested=False)
+    result = []
+    if elements:
+        _, exponentials = _exponentials(elements)
+        total = functools.reduce(operator.add, exponentials)
+        result = [div(exponential, total) for exponential in exponentials]
+    if not isinstance(vector, np.ndarray):
+        return result
+    return np.array(result, dtype=object if any(isinstance(x, Operand) for x in result) else float)
+
+
+@_reduction
 def norm(vector: Any) -> Any:
     """The Euclidean norm of a vector: the square root of the sum of the squares of its elements.
 
@@ -31,8 +211,7 @@ def norm(vector: Any) -> Any:
     of squares of elements below about 1e-162 is 0.0. Scale such vectors yourself, `c * fg.norm(vector / c)`.
 
     Args:
-        vector: numbers or `Value`s: a list, a tuple or an array of any shape, whose elements are taken row by row;
-            also lists of lists.
+        vector: as for `fg.max`.
 
     Returns:
         A float if all elements are numbers, else a `Value`. Of no elements: 0.0.
@@ -47,30 +226,47 @@ def norm(vector: Any) -> Any:
         >>> fg.grad(fg.norm)([3.0, 4.0]), fg.grad(fg.norm)([0.0, 0.0])
         ([0.6000000000000001, 0.8], [0.0, 0.0])
     """
-    if isinstance(vector, (Operand, str, bytes, dict, set)) or not hasattr(type(vector), "__len__"):
-        raise InputError(f"norm: expected a list or an array, got {type(vector).__name__}")
-    elements = [x if isinstance(x, Operand) else float(number(x)) for x in _elements(vector)]
+    elements = _elements("norm", vector)
     if not elements:
         return 0.0
-    total = elements[0] * elements[0]
-    for x in elements[1:]:
-        total = total + x * x
+    total = functools.reduce(operator.add, [x * x for x in elements])
     zero = equal(total, 0.0)
     return where(zero, 0.0, sqrt(where(zero, 1.0, total)))
 
 
-def _elements(vector: Any) -> list[Any]:
-    """The elements of an array, or of nested lists, row by row."""
-    if isinstance(vector, np.ndarray):
-        return list(vector.ravel().tolist())
+def _exponentials(elements: list[Any]) -> tuple[Any, list[Any]]:
+    """A finite number that is subtracted, the largest element where that is finite; and `exp` of each difference.
+
+    No exponential overflows: the largest finite float stands for inf, and its negative for -inf.
+    """
+    largest = functools.reduce(maximum, elements)
+    shift = detach(maximum(minimum(largest, sys.float_info.max), -sys.float_info.max))
+    negative = -shift
+    return shift, [exp(x + negative) for x in elements]
+
+
+def _elements(name: str, vector: Any, least: int = 0, nested: bool = True) -> list[Any]:
+    """The elements of an iterable, of nested lists or of an array, row by row, as floats and `Value`s."""
+    if isinstance(vector, (Operand, str, bytes, dict, set, frozenset)) or not isinstance(vector, Iterable):
+        raise InputError(f"{name}: expected a list or an array, got {type(vector).__name__}{user_line()}")
+    rows = vector if isinstance(vector, np.ndarray) else list(vector)
+    is_vector = rows.ndim == 1 if isinstance(rows, np.ndarray) else not any(isinstance(r, _CONTAINERS) for r in rows)
+    if not nested and not is_vector:
+        remedy = f"for the rows of a matrix write [fg.{name}(row) for row in matrix]"
+        raise InputError(f"{name}: expected one vector, got several; {remedy}{user_line()}")
     elements: list[Any] = []
-    stack = [vector]
+    stack: list[Any] = [rows]
     while stack:
         item = stack.pop()
-        if isinstance(item, (list, tuple)):
-            stack.extend(reversed(item))
-        elif isinstance(item, np.ndarray):
-            elements += item.ravel().tolist()
+        if isinstance(item, _CONTAINERS):
+            stack.extend(reversed(item.ravel().tolist() if isinstance(item, np.ndarray) else item))
+        elif isinstance(item, Operand):
+            elements.append(as_value(item) if isinstance(item, Condition) else item)
         else:
-            elements.append(item)
+            try:
+                elements.append(item if item.__class__ is float else float(number(item)))
+            except InputError as error:
+                raise InputError(f"{name}: {error}{user_line()}") from None
+    if len(elements) < least:
+        raise DomainError(f"{name} of no elements is not defined{user_line()}")
     return elements
