@@ -74,12 +74,37 @@ def test_long_chains(program):
     check_joint(program, "native")
 
 
-@given(programs(max_outputs=3), st.sampled_from([1, 2, 5]))
-@settings(max_examples=25)
-def test_straight_line_code_in_small_functions(program, size):
-    """Numbers and truth values that later functions need go through memory."""
-    with mock.patch.object(llvm, "_CHUNK", size):
+@given(programs(max_outputs=3), st.sampled_from([1, 2, 5, 250]), st.sampled_from([0, 32]), st.sampled_from([0, 3, 99]))
+@settings(max_examples=50)
+def test_straight_line_code_in_small_functions(program, size, short, inline):
+    """Numbers and truth values that later functions need go through memory; operations of long code may be calls."""
+    with mock.patch.multiple(llvm, _CHUNK=size, _SHORT=short, _INLINE=inline):
         check_joint(program, "native")
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=str)
+def test_long_straight_line_code_is_not_optimised_and_shares_its_operations(machine):
+    """LLVM's time for it is then linear, and small: all that it optimises is a function per operation."""
+
+    def assembly(count):
+        def tangled(x, y):
+            for _ in range(count):
+                x, y = (x * 0.5).sin() - fg.maximum(y, x * 0.25) ** 2, fg.where(x > y, x / (y * y + 1.0), y.exp())
+            return x, y
+
+        program = fg.compile(tangled, backend="python").kernel_for(0.5, 0.25).stages.traced
+        return MachineCode(reroll(program), machine).code.assembly.split("\n\n")
+
+    small, large = assembly(60), assembly(600)
+    for functions in (small, large):
+        blocks = [text for text in functions if text.startswith("define internal i32 @scalars")]
+        assert blocks
+        assert all(text.splitlines()[0].endswith("#2 {") for text in blocks)
+        assert "optnone" in functions[-1]
+    heads = "define internal double", "define internal i1"
+    called, more = ([text for text in functions if text.startswith(heads)] for functions in (small, large))
+    assert called == more
+    assert 4 <= len(called) <= 6  # the sine, maximum, the square, division, exp; a machine may have some in a few steps
 
 
 @given(loop_programs(max_steps=4, max_lanes=20), st.sampled_from(MACHINES))

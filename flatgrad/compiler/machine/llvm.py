@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...runtime.primitives import Primitive
 from ..loops.array_program import ArrayProgram
 from ..loops.extents import fixed
 from ..loops.grammar import Apply, Block, Read, Statement
@@ -23,9 +24,9 @@ from ..program.spelling import llvm_number as number
 from ..program.split import split
 from .memory import Memory, accesses_of
 from .native import Layout
-from .operations import Machine, Writer, spelled
+from .operations import SHORTCUTS, Machine, Spelling, Writer, spelled
 from .statements import StatementWriter
-from .text import Function, Value, bound_array, load, loaded_index, store
+from .text import Function, Operation, Value, bound_array, load, loaded_index, store, type_of
 
 #: Results are copied by at most so many loops; else one by one, by a table.
 _COPIES = 24
@@ -34,6 +35,9 @@ _CHUNK = 250
 #: Straight-line code of at most so many equations gets its places from the schedule. In longer code they are constants:
 #: it has too many of them, and is hardly ever repeated.
 _SHORT = 32
+#: Longer code is not optimised, which takes LLVM a tenth of the time and is no slower: values stand in it once already.
+#: Operations of more instructions than so many are functions in it, which are.
+_INLINE = 3
 #: `run` walks over the schedule, unless there are at most so many calls: then it contains them. A call from the walk
 #: takes 1 to 4 ns longer, as processors do not always foresee which function it is. But LLVM's time for a function is
 #: quadratic in the number of its calls.
@@ -57,6 +61,7 @@ done:
   ret i32 %faults"""
 _ATTRIBUTES = """attributes #0 = { noinline nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }
 attributes #1 = { nounwind willreturn memory(none) }
+attributes #2 = { noinline optnone nounwind }
 !0 = distinct !{!0}
 !1 = distinct !{!1, !0}
 !2 = !{!1}
@@ -146,6 +151,9 @@ class Module(Memory):
         self.libm_functions: set[str] = set()
         #: Functions by all that they do, but for places.
         self._shared: dict[Any, int] = {}
+        #: How long straight-line code writes operations, and the functions that it calls for this.
+        self._operations: dict[Any, Spelling] = {}
+        self._called: list[str] = []
 
     def emitted(self) -> NativeCode:
         program = self.program
@@ -157,7 +165,7 @@ class Module(Memory):
         outputs = self._outputs()
         self._take_truths()
         functions = [function.text() for function in self.functions]
-        assembly = "\n\n".join([*sorted(self.declared), *functions, self._run(), _ATTRIBUTES])
+        assembly = "\n\n".join([*sorted(self.declared), *self._called, *functions, self._run(), _ATTRIBUTES])
         schedule = [word for number, row in self.calls for word in (number, len(row) + 2, *row)]
         tables = np.concatenate([[len(schedule) + 1], schedule, *self.tables]).astype(np.int64)
         constants, truths = np.array(program.constants, dtype=float), np.array(program.truths, dtype=bool)
@@ -199,10 +207,14 @@ class Module(Memory):
     def _add(self, function: Function, writer: Writer) -> int:
         """Take over a function, and call it next; return its number."""
         self.functions.append(function)
-        self.declared |= writer.declared
-        self.libm_functions |= writer.libm_functions
+        self._take_over(writer)
         self.calls.append((len(self.functions) - 1, function.row))
         return len(self.functions) - 1
+
+    def _take_over(self, writer: Writer) -> None:
+        """Note what the operations of a function call."""
+        self.declared |= writer.declared
+        self.libm_functions |= writer.libm_functions
 
     def _statement(self, statement: Statement) -> None:
         """Call the function of a statement: one with the same loops, if there is one already."""
@@ -323,9 +335,10 @@ class Module(Memory):
 
     def _part(self, program: Program, inputs: Sequence[_Cell], outputs: Sequence[_Cell]) -> None:
         """Straight-line code as one function."""
-        function = Function(f"scalars{len(self.functions)}")
+        short = len(program) <= _SHORT
+        function = Function(f"scalars{len(self.functions)}", "#0" if short else "#2")
         writer = Writer(function, self.fast, self.machine)
-        if len(program) <= _SHORT:
+        if short:
             columns = program.opcodes, program.starts, program.operands, program.outputs, map(number, program.constants)
             form = *map(tuple, columns), tuple((cell.kind, cell.memory) for cell in inputs)
             if self._again(form, [cell.place for cell in (*inputs, *outputs)]):
@@ -345,7 +358,33 @@ class Module(Memory):
             return values[operand]
 
         for equation in program.equations():
-            values[equation.variable] = spelled(equation.primitive)(writer, *map(value, equation.operands))
+            operands = list(map(value, equation.operands))
+            write = spelled(equation.primitive) if short else self._operation(equation.primitive, operands)
+            values[equation.variable] = write(writer, *operands)
         for operand, cell in zip(program.outputs, outputs, strict=True):
             store(function, cell.kind, value(operand), cell.place, array=cell.array)
         self._add(function, writer)
+
+    def _operation(self, primitive: Primitive, operands: Sequence[Value]) -> Spelling:
+        """How long straight-line code writes an operation: as it is, or as a call of a function, if it takes long."""
+        numbers = [operand.number if operand.number in SHORTCUTS else None for operand in operands]
+        key = primitive, *numbers
+        if key not in self._operations:
+            kinds, kind = primitive.operand_kinds, primitive.result
+            name = f"{primitive.name}.{len(self._called)}"
+            function = Operation(name, kinds)
+            writer = Writer(function, self.fast, self.machine)
+            result = spelled(primitive)(writer, *(Value(f"%a{k}", 0, n) for k, n in enumerate(numbers)))
+            if len(function.lines) <= _INLINE:
+                self._operations[key] = spelled(primitive)
+            else:
+                self._called.append(function.returning(kind, result.name))
+                self._take_over(writer)
+
+                def call(w: Writer, *values: Value) -> Value:
+                    items = [f"{type_of(k, 0)} {value.name}" for k, value in zip(kinds, values, strict=True)]
+                    arguments = ", ".join([f"ptr {w.function.fault}", *items])
+                    return Value(w.function.let(f"call {type_of(kind, 0)} @{name}({arguments})"))
+
+                self._operations[key] = call
+        return self._operations[key]

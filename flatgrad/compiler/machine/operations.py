@@ -43,7 +43,7 @@ class Writer:
         self.function, self.flags = function, "reassoc nsz contract " if fast else ""
         self.declared: set[str] = set()
         self.libm_functions: set[str] = set()
-        self.shortcuts = _SHORTCUTS if machine.shortcuts and not fast else {}
+        self.shortcuts = SHORTCUTS if machine.shortcuts and not fast else {}
         self.vector_math = machine.vector_math if fast else {}
 
     def same(self, values: Sequence[Value], kinds: str) -> tuple[list[str], int]:
@@ -242,7 +242,7 @@ def _square_root(w: Writer, x: Value) -> tuple[Value, Value]:
 
 
 #: Exponents for which the correctly rounded power, and about by how much it is wrong, are cheap to compute.
-_SHORTCUTS = {2.0: _square, 3.0: _cube, -1.0: _reciprocal, 0.5: _square_root}
+SHORTCUTS = {2.0: _square, 3.0: _cube, -1.0: _reciprocal, 0.5: _square_root}
 
 Spelling = Callable[..., Value]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -28,12 +28,16 @@ _PARAMETERS = "ptr noalias %m, ptr noalias %b, ptr noalias %t, ptr noalias %r, p
 class Function:
     """The text of one function while it is written.
 
+    Args:
+        name: its name.
+        attributes: the group of attributes that it has.
+
     Attributes:
         row: what its first call gets from the schedule: places and ranges.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, attributes: str = "#0") -> None:
+        self.name, self.attributes = name, attributes
         self.row: list[int] = []
         self.lines: list[str] = []
         self.allocated: list[str] = []
@@ -117,8 +121,31 @@ class Function:
     def text(self) -> str:
         result = self.let(f"load i32, ptr {self.fault}")
         self.do(f"ret i32 {result}")
-        head = f"define internal i32 @{self.name}({_PARAMETERS}) #0 {{"
+        return self.framed("i32", _PARAMETERS)
+
+    def framed(self, result: str, parameters: str) -> str:
+        """All lines of the function."""
+        head = f"define internal {result} @{self.name}({parameters}) {self.attributes} {{"
         return "\n".join([head, "entry:", *self.allocated, *self.lines, "}"])
+
+
+class Operation(Function):
+    """The text of a function that computes one operation and notes faults where its caller does.
+
+    Args:
+        name: its name.
+        kinds: of its operands: numbers ("f") or truth values ("b").
+    """
+
+    def __init__(self, name: str, kinds: Sequence[str]) -> None:
+        super().__init__(name)
+        self.allocated, self.lines, self.fault = [], [], "%fault"
+        self.operands = [f"{type_of(kind, 0)} %a{k}" for k, kind in enumerate(kinds)]
+
+    def returning(self, kind: str, name: str) -> str:
+        """The text, with what the function returns."""
+        self.do(f"ret {type_of(kind, 0)} {name}")
+        return self.framed(type_of(kind, 0), ", ".join(["ptr %fault", *self.operands]))
 
 
 def type_of(kind: str, lanes: int) -> str:
