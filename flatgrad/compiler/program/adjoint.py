@@ -8,15 +8,21 @@ gradient, in operand order, reversed. That order, not the order of the equations
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ...runtime.errors import ARITHMETIC_ERRORS, InputError
 from ...runtime.primitives import TABLE, add
-from .builder import ProgramBuilder
+from .builder import Indices, ProgramBuilder
 from .program import Group, Program
-from .template import GRADIENT, Template, template, with_constants
+from .template import FIRST, GRADIENT, OUTPUT, Template, template, with_constants
+
+#: The most operands that a primitive has.
+_ARITY = 3
+#: In place of an operand: a variable that has received nothing (so far).
+_NONE = 1 << 62
 
 
 def adjoint(
@@ -77,65 +83,155 @@ def adjoint(
     builder.take(program, range(len(program)), variables.__getitem__)
     builder.program.update = -1
     # Where each operand is in the joint program: variables from the front, and constants, ~k, from the end.
-    joint = [*variables.tolist(), *[constant(number) for number in reversed(program.constants)]]
-    bars: list[Any] = [None] * len(joint)  # per variable the operand that holds what it has received so far
-    for k, output in enumerate(outputs):
-        if output >= 0:
-            seed, bar = inputs + k if seeded else constant(1.0), bars[output]
-            bars[output] = seed if bar is None else append(add.opcode, (bar, seed), -1, joint[output])
-
-    active = active_variables(program, wrt)
-    opcodes, sites = program.opcodes.tolist(), program.sites.tolist()
-    starts, operands = program.starts.tolist(), program.operands.tolist()
-    differentiable = [primitive.differentiable for primitive in TABLE]
-    rules: list[list[Template | None]] = [[None] * primitive.arity for primitive in TABLE]
-    deciders = [primitive.decided_by for primitive in TABLE]
-    decided_rules: dict[tuple[int, int, float | None], Template] = {}
-    for index in reversed(equation_order(program, outputs, active)):
-        opcode, site, gradient = opcodes[index], sites[index], bars[inputs + index]
-        arguments = operands[starts[index] : starts[index + 1]]
-        slots: list[int] = []
-        for k in differentiable[opcode]:
-            operand = arguments[k]
-            if not active[operand]:
-                continue
-            rule = rules[opcode][k]
-            if rule is None:
-                decider = deciders[opcode]
-                if decider is None:
-                    rule = rules[opcode][k] = with_constants(template(TABLE[opcode], k), constant)
-                else:
-                    ref = arguments[decider]
-                    key = opcode, k, program.constants[~ref] if ref < 0 else None
-                    rule = decided_rules.get(key)
-                    if rule is None:
-                        rule = decided_rules[key] = with_constants(template(TABLE[opcode], k, key[2]), constant)
-            equations, _, result = rule
-            contribution = gradient
-            if equations or result != GRADIENT:
-                if not slots:
-                    slots = [gradient, joint[inputs + index], *[joint[argument] for argument in arguments]]
-                filled = slots.copy()
-                for row, refs in equations:
-                    filled.append(append(row, [filled[ref] if ref >= 0 else ref for ref in refs], site))
-                contribution = filled[result] if result >= 0 else result
-            bar = bars[operand]
-            bars[operand] = (
-                contribution if bar is None else append(add.opcode, (bar, contribution), site, joint[operand])
-            )
+    numbers = [constant(number) for number in reversed(program.constants)]
+    joint = np.concatenate([variables, np.array(numbers, dtype=np.int64)])
+    seeds = [inputs + k if seeded else constant(1.0) for k, output in enumerate(outputs) if output >= 0]
+    seeded_variables = [output for output in outputs if output >= 0]
+    bars = _Sweep(program, wrt, outputs, joint).append_to(builder, seeded_variables, seeds)
 
     gradients = []
     for variable in wrt:
-        bar = bars[variable]
+        bar = int(bars[variable])
         # The interpreter's sum begins at +0.0: it is added here, where the gradient leaves the program.
-        gradients.append(constant(0.0) if bar is None else append(add.opcode, (bar, constant(0.0)), -1, variable))
+        gradients.append(constant(0.0) if bar == _NONE else append(add.opcode, (bar, constant(0.0)), -1, variable))
     if gradient_groups is None:
         gradient_groups = [Group(f"{names[variable]}_bar", 1, True) for variable in wrt]
     return builder.finish(
-        [*(joint[output] for output in program.outputs), *gradients],
+        [*joint[program.outputs].tolist(), *gradients],
         [*program.output_groups, *gradient_groups],
         primal=len(program),
     )
+
+
+class _Sweep:
+    """The contributions of a reverse sweep, as columns: which operand of which equation receives something, in order.
+
+    Args:
+        program: the primal program.
+        wrt: the inputs with respect to which they are differentiated.
+        outputs: the operands that are differentiated.
+        joint: per operand of the program, the operand of the joint program.
+    """
+
+    def __init__(self, program: Program, wrt: Sequence[int], outputs: Sequence[int], joint: Indices) -> None:
+        self.program, self.joint = program, joint
+        receiving = _receiving(program)
+        active = _active_variables(program, wrt, receiving)
+        order = np.array(_order(program, outputs, active, receiving)[::-1], dtype=np.int64) - program.inputs
+        opcodes, starts = np.asarray(program.opcodes), np.asarray(program.starts)
+        positions = starts[order][:, None] + np.arange(_ARITY)
+        operands = np.append(np.asarray(program.operands), np.zeros(_ARITY, dtype=np.int64))[positions]
+        receives = _receivers(len(TABLE))[0][opcodes[order]]
+        receives &= np.frombuffer(active, dtype=bool)[operands]
+        rows, self.places = np.nonzero(receives)  # equation by equation, operands in their order
+        self.equations, self.operands = order[rows], operands[rows]
+        self.opcodes = opcodes[self.equations].astype(np.int64)
+        self.targets = self.operands[np.arange(len(rows)), self.places]
+
+    def append_to(self, builder: ProgramBuilder, seeded: Sequence[int], seeds: Sequence[int]) -> Indices:
+        """Append the equations of the sweep; return, per variable, the operand that is its gradient, or `_NONE`.
+
+        The variables `seeded` receive `seeds` first.
+        """
+        program, inputs = self.program, self.program.inputs
+        rules, rule_of = self._templates(builder)
+        count = len(seeds)
+        targets = np.concatenate([np.array(seeded, dtype=np.int64), self.targets])
+        sizes = np.array([len(rule.equations) for rule in rules] or [0])
+        own = np.concatenate([np.zeros(count, dtype=np.int64), sizes[rule_of]])  # equations of the templates
+        if not len(targets):
+            return np.full(inputs + len(program), _NONE)
+        # What each variable has received before, and whether it receives something again.
+        order = np.argsort(targets, kind="stable")
+        again = targets[order[1:]] == targets[order[:-1]]
+        before = np.full(len(targets), -1, dtype=np.int64)
+        before[order[1:][again]] = order[:-1][again]
+        added = before >= 0
+        ends = builder.next + np.cumsum(own + added)
+        first = (ends - own - added)[count:]  # per contribution, the first equation of its template
+        last = np.full(inputs + len(program), -1, dtype=np.int64)
+        last[targets] = np.arange(len(targets))  # the last one is written last
+
+        # What is received: an operand, or the gradient of the equation's own result, which may be such a one itself.
+        received = np.concatenate([np.array(seeds, dtype=np.int64), np.full(len(self.targets), _NONE)])
+        stops = np.cumsum(np.bincount(rule_of, minlength=len(rules))).tolist()
+        members = np.argsort(rule_of, kind="stable")
+        groups = [members[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+        for rule, group in zip(rules, groups, strict=True):
+            if rule.result != GRADIENT:
+                received[count + group] = self._slot(rule.result, group, first)
+        sums = np.where(added, ends - 1, received)
+        bars = np.where(last >= 0, sums[last], _NONE)
+        passed = np.concatenate([np.full(count, -1), np.where(received[count:] == _NONE, inputs + self.equations, -1)])
+        pending = np.flatnonzero((last >= 0) & (bars == _NONE))
+        source = np.arange(len(bars))
+        source[pending] = passed[last[pending]]
+        while len(pending):  # pointer doubling
+            source[pending] = source[source[pending]]
+            pending = pending[bars[source[pending]] == _NONE]
+        bars = bars[source]
+        received = np.where(passed >= 0, bars[passed], received)
+        sums = np.where(added, ends - 1, received)
+        self.gradients = bars[inputs + self.equations]
+
+        # The equations: per template, then the sums.
+        total = int(ends[-1]) - builder.next
+        opcodes, arities = np.full(total, add.opcode), np.full(total, 2)
+        sites, adjoint_of = np.full(total, -1), np.full(total, -1)
+        for rule, group in zip(rules, groups, strict=True):
+            for k, (opcode, refs) in enumerate(rule.equations):
+                rows = first[group] - builder.next + k
+                opcodes[rows], arities[rows] = opcode, len(refs)
+                sites[rows] = np.asarray(program.sites)[self.equations[group]]
+        stops = np.cumsum(arities)
+        operands = np.empty(int(arities.sum()), dtype=np.int64)
+        for rule, group in zip(rules, groups, strict=True):
+            for k, (_, refs) in enumerate(rule.equations):
+                starts = stops[first[group] - builder.next + k] - len(refs)
+                for place, ref in enumerate(refs):
+                    operands[starts + place] = self._slot(ref, group, first)
+        again = np.flatnonzero(added)
+        rows = ends[again] - 1 - builder.next
+        operands[stops[rows] - 2], operands[stops[rows] - 1] = sums[before[again]], received[again]
+        adjoint_of[rows] = self.joint[targets[again]]
+        lines = np.concatenate([np.full(count, -1), np.asarray(program.sites)[self.equations]])
+        sites[rows] = lines[again]
+        builder.extend(opcodes, stops, operands, sites, adjoint_of)
+        return bars
+
+    def _templates(self, builder: ProgramBuilder) -> tuple[list[Template], Indices]:
+        """The different templates of the contributions, in the order of their first use; and which one each has."""
+        program = self.program
+        keys = self.opcodes * _ARITY + self.places
+        deciders = _receivers(len(TABLE))[1][self.opcodes]
+        decided = np.flatnonzero(deciders >= 0)
+        constants = ~np.minimum(self.operands[decided, deciders[decided]], -1)  # 0 stands for a variable, too
+        is_constant = self.operands[decided, deciders[decided]] < 0
+        keys[decided] += len(TABLE) * _ARITY * np.where(is_constant, constants + 1, 0)
+        present, firsts, index = np.unique(keys, return_index=True, return_inverse=True)
+        rules: list[Template] = [Template((), (), GRADIENT)] * len(present)
+        by_number: dict[tuple[int, float | None], Template] = {}
+        for k in np.argsort(firsts).tolist():
+            constant, key = divmod(int(present[k]), len(TABLE) * _ARITY)
+            name = key, program.constants[constant - 1] if constant else None
+            if name not in by_number:
+                rule = template(TABLE[key // _ARITY], key % _ARITY, name[1])
+                by_number[name] = with_constants(rule, builder.constant)
+            rules[k] = by_number[name]
+        return rules, index
+
+    def _slot(self, ref: int, group: Indices, first: Indices) -> Any:
+        """What a slot of a template stands for in some contributions."""
+        if ref < 0:
+            return ref
+        if ref == GRADIENT:
+            return self.gradients[group]
+        if ref == OUTPUT:
+            return self.joint[self.program.inputs + self.equations[group]]
+        arity = TABLE[self.opcodes[group[0]]].arity
+        if ref < FIRST + arity:
+            return self.joint[self.operands[group, ref - FIRST]]
+        return first[group] + (ref - FIRST - arity)
 
 
 def _seed_names(taken: Sequence[str], count: int) -> list[str]:
@@ -176,9 +272,10 @@ def replay(
     for output, seed in zip(outputs, seeds if seeds is not None else [1.0] * len(outputs), strict=True):
         if output >= 0:
             bars[output] += seed
-    active = active_variables(program, wrt)
-    for index in reversed(equation_order(program, outputs, active)):
-        equation = program.equation(index)
+    receiving = _receiving(program)
+    active = _active_variables(program, wrt, receiving)
+    for variable in reversed(_order(program, outputs, active, receiving)):
+        equation = program.equation(variable - program.inputs)
         arguments = [numbers[o] if o >= 0 else program.constants[~o] for o in equation.operands]
         for k in equation.primitive.differentiable:
             operand = equation.operands[k]
@@ -194,42 +291,67 @@ def replay(
     return [bars[variable] for variable in wrt]
 
 
-def active_variables(program: Program, wrt: Sequence[int]) -> bytearray:
+@cache
+def _receivers(rows: int) -> tuple[np.ndarray[Any, np.dtype[np.bool_]], Indices]:
+    """Of the first rows of the table: whether a gradient flows to each of three operands; which operand decides."""
+    receivers = [[k in primitive.differentiable for k in range(_ARITY)] for primitive in TABLE[:rows]]
+    deciders = [-1 if primitive.decided_by is None else primitive.decided_by for primitive in TABLE[:rows]]
+    return np.array(receivers), np.array(deciders)
+
+
+def _receiving(program: Program) -> list[list[int]]:
+    """Three columns: the variables among the operands of each equation that a gradient can flow to, in their order.
+
+    In place of what is missing stands a number one past the last variable.
+    """
+    columns = np.full((_ARITY, len(program)), program.inputs + len(program))
+    filled = np.zeros(len(program), dtype=np.int64)
+    opcodes, starts = np.asarray(program.opcodes), np.asarray(program.starts)[:-1]
+    operands = np.append(np.asarray(program.operands), np.zeros(_ARITY, dtype=np.int64))
+    for k, receives in enumerate(_receivers(len(TABLE))[0].T):
+        chosen = np.flatnonzero(receives[opcodes] & (operands[starts + k] >= 0))
+        columns[filled[chosen], chosen] = operands[starts[chosen] + k]
+        filled[chosen] += 1
+    return columns.tolist()
+
+
+def _active_variables(program: Program, wrt: Sequence[int], receiving: Sequence[Sequence[int]]) -> bytearray:
     """One byte per variable: whether a gradient with respect to `wrt` can flow through it; then a 0 per constant."""
-    inputs, starts, operands = program.inputs, program.starts, program.operands
-    active = bytearray(inputs + len(program) + len(program.constants))
+    active = bytearray(program.inputs + len(program) + max(1, len(program.constants)))
     for variable in wrt:
         active[variable] = 1
-    differentiable = [primitive.differentiable for primitive in TABLE]
-    for index, opcode in enumerate(program.opcodes):
-        start = starts[index]
-        for k in differentiable[opcode]:
-            if active[operands[start + k]]:
-                active[inputs + index] = 1
-                break
+    for variable, (a, b, c) in enumerate(zip(*receiving, strict=True), program.inputs):
+        if active[a] or active[b] or active[c]:
+            active[variable] = 1
     return active
 
 
-def equation_order(program: Program, outputs: Sequence[int], active: bytearray) -> list[int]:
-    """Equations in depth-first post-order from `outputs` over active operands, in operand order, each once."""
-    inputs, starts, operands, opcodes = program.inputs, program.starts, program.operands, program.opcodes
-    differentiable = [primitive.differentiable[::-1] for primitive in TABLE]
+def _order(
+    program: Program, outputs: Sequence[int], active: bytearray, receiving: Sequence[Sequence[int]]
+) -> list[int]:
+    """The equations' variables in depth-first post-order from `outputs` over active operands, in operand order."""
+    inputs = program.inputs
+    first, second, third = ([*[0] * inputs, *column] for column in receiving)
     waiting = bytearray(active)  # 1: active and not yet visited
-    for variable in range(inputs):
-        waiting[variable] = 0
+    waiting[:inputs] = bytes(inputs)
     order: list[int] = []
     stack = [output for output in reversed(outputs) if output >= 0]
+    push, pop, done = stack.append, stack.pop, order.append
     while stack:
-        variable = stack.pop()
-        if variable < 0:
-            order.append(~variable - inputs)
-        elif waiting[variable]:
+        variable = pop()
+        if variable < 0:  # all that ~variable reads is done
+            done(~variable)
+            continue
+        while waiting[variable]:  # down along the first operands
             waiting[variable] = 0
-            stack.append(~variable)
-            index = variable - inputs
-            start = starts[index]
-            for k in differentiable[opcodes[index]]:
-                operand = operands[start + k]
-                if waiting[operand]:
-                    stack.append(operand)
+            a, b, c = first[variable], second[variable], third[variable]
+            if not (waiting[a] or waiting[b] or waiting[c]):
+                done(variable)
+                break
+            push(~variable)
+            if waiting[c]:
+                push(c)
+            if waiting[b]:
+                push(b)
+            variable = a
     return order

@@ -112,6 +112,16 @@ class ProgramBuilder:
         self.next = variable + 1
         return variable
 
+    def extend(self, opcodes: Any, ends: Any, operands: Any, sites: Any, adjoint_of: Any) -> None:
+        """Append equations given as columns; `ends` says where the operands of each equation end."""
+        program = self.settle()
+        program.starts += column("q", len(program.operands) + ends)
+        program.opcodes += column("H", opcodes)
+        program.operands += column("q", operands)
+        program.sites += column("i", sites)
+        program.adjoint_of += column("q", adjoint_of)
+        self.next += len(opcodes)
+
     def emit(self, name: str, *operands: int) -> int:
         """Append an equation given by its primitive's name: for writing programs by hand."""
         return self.append(BY_NAME[name].opcode, operands)
@@ -170,12 +180,7 @@ class ProgramBuilder:
         targets = self._targets(program, np.asarray(program.adjoint_of)[rows], where, outside)
         if columns is not None:
             targets[columns.inserted] = -1
-        target.starts += column("q", len(target.operands) + ends)
-        target.opcodes += column("H", opcodes)
-        target.operands += column("q", refs)
-        target.sites += column("i", lines)
-        target.adjoint_of += column("q", targets)
-        self.next += len(equations)
+        self.extend(opcodes, ends, refs, lines, targets)
         if self._primal is None:
             self._primal = first + bisect_left(equations, program.primal)
         if program.update >= 0:

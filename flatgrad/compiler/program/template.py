@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from ...runtime.primitives import Operand, Primitive
 
-#: Slots of a template: the gradient, the output, the operands from here on; then its own equations.
-GRADIENT, _FIRST = 0, 2
+#: Slots of a template: the gradient, the output, the operands from `FIRST` on; then its own equations.
+GRADIENT, OUTPUT, FIRST = 0, 1, 2
 
 
 class Template(NamedTuple):
@@ -49,7 +49,7 @@ class _Slot(Operand):
 
 class _TemplateBuilder:
     def __init__(self, arity: int) -> None:
-        self.slots = [_Slot(self, k) for k in range(_FIRST + arity)]
+        self.slots = [_Slot(self, k) for k in range(FIRST + arity)]
         self.equations: list[tuple[int, tuple[int, ...]]] = []
         self.constants: list[float] = []
 
