@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from benchmarks.gradbench import llsq
+from benchmarks.gradbench import det, llsq
 from flatgrad import Value
 from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.grammar import Apply, Block, Fold, Read, Statement
@@ -230,6 +230,16 @@ def test_identical_lanes_of_functions_are_computed_once():
 def test_identical_lanes_are_merged_where_strides_remain():
     arrays = forward_of(lambda x, y: [a * b for _ in range(8) for a in x for b in y], [0.1] * 6, [0.2] * 5)
     assert [statement.shape for statement in statements(arrays)] == [(6, 5)]
+
+
+def test_many_short_segments_are_one():
+    """The terms of a determinant's gradient are of many packs; a fold of a few lanes reads them through one table."""
+    workload = det(6)
+    arrays = arrays_of(workload.function, *workload.arguments)
+    folds = [node for statement in statements(arrays) for node in statement.body if isinstance(node, Fold)]
+    assert max(sum(segment.terms for segment in fold.segments) for fold in folds) > 100
+    assert max(len(fold.segments) for fold in folds) <= 8
+    assert len(arrays.statements) <= 80
 
 
 def test_an_irregular_program_is_straight_line_code():

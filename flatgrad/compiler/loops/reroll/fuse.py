@@ -20,6 +20,9 @@ from ..grammar import Addresses, Apply
 from .affine import arrange
 from .packs import Pack
 
+#: At most so many loops, of so many lanes on average, stay alone for the sake of strides. Otherwise the code takes
+#: longer to make than they save.
+_FEW, _LANES = 4, 8
 #: The largest number of nodes of a loop.
 _NODES = 48
 
@@ -178,8 +181,8 @@ def part_of(program: Program, equation: int) -> str:
 def _rejoined(loops: Sequence[Loop]) -> list[Loop]:
     """Put together loops with the same body and order: parts of one pack that were not fused.
 
-    They have the same stage and height, hence none of them depends on another. Loops whose accesses have strides stay
-    alone where those of all together would need tables.
+    They have the same stage and height, hence none of them depends on another. A few loops whose accesses have strides
+    stay alone where those of all together would need tables.
     """
     alike: dict[Any, list[Loop]] = {}
     for loop in loops:
@@ -187,7 +190,8 @@ def _rejoined(loops: Sequence[Loop]) -> list[Loop]:
     result: list[Loop] = []
     for parts in alike.values():
         whole = parts[0] if len(parts) == 1 else _joined(parts)
-        apart = len(parts) > 1 and not _pieces(whole) and any(_pieces(part) == 1 for part in parts)
+        few = 1 < len(parts) <= min(_FEW, len(whole.addresses) // _LANES)
+        apart = few and not _pieces(whole) and any(_pieces(part) == 1 for part in parts)
         result += parts if apart else [whole]
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,6 +29,8 @@ Strides = dict[int, tuple[int, ...] | None]
 
 #: Preliminary addresses of truth values among the constants, and of results, count from here.
 _TRUTHS, _RESULTS = 1 << 40, 1 << 41
+#: More short segments in a row than so many, and than there are lanes, become one; short ones have so many terms.
+_ROW, _TERMS = 4, 8
 #: Blocks of at most this many equations go through the passes, as flat Python does.
 _SIMPLIFIED = 10_000
 
@@ -142,7 +145,9 @@ class _Layout:
         nodes: list[Any] = []
         for node in loop.nodes:
             if isinstance(node, Folding):
-                segments: list[Any] = [terms for segment in node.segments for terms in self._shaped(segment)]
+                segments: list[Any] = [
+                    terms for segment in self._joined(node.segments) for terms in self._shaped(segment)
+                ]
                 nodes.append(Folding(node.primitive, segments))
             else:
                 nodes.append(node if isinstance(node, Apply) else self._located(node))
@@ -159,6 +164,35 @@ class _Layout:
 
     def _is_constant_head(self, head: Addresses) -> bool:
         return bool(head.flat[0] < 0)
+
+    def _joined(self, segments: Sequence[Nodes]) -> list[Nodes]:
+        """The segments of a fold, with many short ones in a row that compute the same as one.
+
+        Their terms are of different packs, or strided in different ways. Printed code has a body per segment, which for
+        a few lanes takes longer to make than it can ever save.
+        """
+
+        def form(segment: Nodes) -> tuple[Any, ...] | None:
+            parts: list[Any] = []
+            for node in segment:
+                if isinstance(node, Apply):
+                    parts.append(node)
+                elif node.shape[1] > _TERMS:
+                    return None
+                else:
+                    steps = (node[:, 0] - node[0, 0]).tobytes() if len(node) >= _ROW else b""
+                    parts.append((self._is_constant(node), steps))
+            return tuple(parts)
+
+        result: list[Nodes] = []
+        for same, group in itertools.groupby(segments, form):
+            row = list(group)
+            lanes = len(next(node for node in row[0] if not isinstance(node, Apply)))
+            if same is not None and len(row) > max(_ROW, lanes):
+                columns = zip(*row, strict=True)
+                row = [[node if isinstance(node, Apply) else np.hstack([node, *more]) for node, *more in columns]]
+            result += row
+        return result
 
     def _shaped(self, segment: Nodes) -> list[_Terms]:
         """A segment as one or several whose terms are strided."""
