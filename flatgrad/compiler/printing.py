@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..runtime.version import VERSION
@@ -18,6 +18,7 @@ from .machine.native import NativeFunction
 from .options import Options
 from .program.passes import ARRAY_PASSES, PRIMAL_PASSES
 from .program.program import Program
+from .stage import stage
 
 
 class Sizes(NamedTuple):
@@ -48,14 +49,14 @@ class PrintedStages:
     options: Options
     functions: Sequence[tuple[str, str]]
     traced: Program
-    joint: Any
-    flat: Any
-    arrays: Any
-    backend: Any
-    sizes: Any
-    flat_parts: Any
-    cut: Any
-    without_faults: Any
+    joint: stage[Program]
+    flat: stage[Program]
+    flat_parts: stage[list[Program]]
+    arrays: stage[list[ArrayProgram]]
+    backend: stage[str]
+    sizes: stage[Sizes]
+    cut: Callable[[Program], list[Program]]
+    without_faults: Callable[[Program], Program]
 
     def printed(self, language: str, *notes: str) -> Printed:
         """The functions in a language: "python", "numpy", "native" or "rolled"; notes end the header."""
@@ -101,7 +102,7 @@ class PrintedStages:
         text = "No exceptions: inf and NaN, as IEEE 754 has them, where Python raises."
         return [] if self.options.faults == "raise" else [text]
 
-    def steps(self) -> Iterator[tuple[str, Any]]:
+    def steps(self) -> Iterator[tuple[str, Program | ArrayProgram]]:
         """The program behind each pass, each with the pass's name."""
         program = self.traced
         yield "traced", program

@@ -137,7 +137,7 @@ class _Position(NamedTuple):
     steps: int
 
 
-class TrainStep(Transformed):
+class TrainStep(Transformed[_Entry]):
     """A training step: called with a batch, it updates the parameters and returns the loss as a float.
 
     `repeat` makes many steps on one batch.
@@ -156,7 +156,7 @@ class TrainStep(Transformed):
 
     if TYPE_CHECKING:
 
-        def __call__(self, *batch: Any, **keywords: Any) -> float: ...
+        def __call__(self, /, *batch: Any, **keywords: Any) -> float: ...
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class TrainStep(Transformed):
         super()._renew_locks()
         self._stepping = threading.RLock()
 
-    def _call(self, *batch: Any, **keywords: Any) -> float:
+    def _call(self, /, *batch: Any, **keywords: Any) -> float:
         """Make one step on a batch; return the loss before the update.
 
         Raises:
@@ -365,11 +365,11 @@ class TrainStep(Transformed):
             raise forbidden("making a training step", "Call the step outside of the compiled function.")
 
     @property
-    def kernels(self) -> list[Any]:
+    def kernels(self) -> list[Routine]:
         """The routines made so far, one per structure of batches and state of what the loss captured."""
         return [entry.routine for entry in self._kernels.entries if entry.routine is not None]
 
-    def prepare(self, *batch: Any, **keywords: Any) -> Routine:
+    def prepare(self, /, *batch: Any, **keywords: Any) -> Routine:
         """The compiled step for batches of this structure, made if need be; nothing is run."""
         routine = self._step_for(self._take_apart(batch, keywords)).routine
         assert routine is not None
@@ -384,8 +384,7 @@ class TrainStep(Transformed):
 
     def _entry_for(self, arguments: Arguments) -> _Entry:
         """What belongs to batches of this structure; its program is made, if need be."""
-        entry: _Entry = self._cached(self._kernels, arguments.key, arguments, lambda: _Entry(self._build(arguments)))
-        return entry
+        return self._cached(arguments, lambda: _Entry(self._build(arguments)))
 
     def _step_for(self, arguments: Arguments) -> _Entry:
         """The same; its function is made, too."""

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler.calls.arguments import Arguments
 from ..compiler.calls.captured import Captured
 from ..compiler.kernel import data_listing
 from ..compiler.languages.loader import LoadedModule
@@ -424,7 +423,7 @@ class _Run:
         )
 
     def _build(self, size: int, backend: str = "") -> StepStages:
-        arguments = Arguments((self.data.X[:size], self.data.y[:size]), {}, frozenset(), ())
+        arguments = self.step._take_apart((self.data.X[:size], self.data.y[:size]), {})
         return self.step._build(arguments, backend)
 
     def _standalone(self, source: str, data: dict[str, Any]) -> str:

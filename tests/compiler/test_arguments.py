@@ -152,7 +152,7 @@ def test_escaped_values_say_so():
             use()
 
 
-def test_a_static_argument_is_counted_as_other_arguments_are():
+def test_a_static_argument_is_named_as_other_arguments_are():
     f = fg.grad(lambda x, n: x, static_argnames="n")
-    with pytest.raises(fg.InputError, match="static argument 2 must be hashable, got list"):
+    with pytest.raises(fg.InputError, match="argument n: a static argument must be hashable, got list"):
         f(2.0, [1])

@@ -77,7 +77,7 @@ def test_a_new_kind_is_one_class(backend):
     for _ in range(3):
         result = g(layer)
         assert (result.weights[0].data, result.bias.data, result.label) == (1.5, 1.0, "result")
-    with pytest.raises(fg.InputError, match=r"argument 1: \['weights'\]\[1\]: expected a number, got object"):
+    with pytest.raises(fg.InputError, match=r"argument p\['weights'\]\[1\]: expected a number, got object"):
         f(Layer([1.0, object()], 1.0), 1.0)
 
 

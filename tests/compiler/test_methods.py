@@ -9,6 +9,7 @@ import inspect
 import json
 import math
 import pickle
+import warnings
 import weakref
 from typing import NamedTuple
 
@@ -163,12 +164,42 @@ def test_the_class_has_the_function_itself():
             return self.slope * x
 
     assert Line.__call__(Line(), 3.0).data == 6.0
-    with pytest.raises(fg.InputError, match="expected a number, got Spring"):
-        Spring.energy(Spring(3.0), 2.0)
+
+
+@pytest.mark.parametrize("transform", [fg.grad, fg.compile])
+def test_calls_through_the_class_are_calls_of_the_method(transform):
+    class Base:
+        factor = 2.0
+
+        @transform
+        def scaled(self, x, power=1):
+            return self.factor * x**power
+
+    class Derived(Base):
+        @transform
+        def scaled(self, x):
+            return Base.scaled(self, x, power=3)
+
+    base, derived = Base(), Derived()
+    number = (lambda value: value.data) if transform is fg.compile else float
+    assert number(Base.scaled(base, 3.0)) == number(base.scaled(3.0))
+    assert number(Base.scaled(derived, 3.0, power=2)) == number(base.scaled(3.0, 2))
+    assert number(Base.scaled(self=base, x=3.0)) == number(base.scaled(3.0))
+    if transform is fg.compile:
+        assert derived.scaled(3.0).data == 54.0
+    assert Base.scaled.kernel_for(base, 3.0) is base.scaled.kernel_for(3.0)
+    base.factor = 5.0
+    assert number(Base.scaled(base, 3.0)) == number(base.scaled(3.0)) == (15.0 if transform is fg.compile else 5.0)
+
+
+def test_positions_count_self_in_calls_through_the_class():
+    assert Spring.both(Spring(3.0), 2.0, 5.0) == (15.0, 6.0)
+    with pytest.raises(fg.InputError, match="argument self of energy is 'a', which holds no numbers"):
+        Spring.energy("a", 2.0)
 
 
 def test_self_is_no_position_among_several():
-    with pytest.raises(fg.InputError, match="argument 0 of wrong is self, which holds no numbers"):
+    with pytest.raises(fg.InputError, match="self, the first argument of the method wrong, holds no numbers"):
         Spring(3.0).wrong(1.0)
 
 
@@ -262,17 +293,28 @@ def test_methods_of_models():
     assert [name for name, _ in line.named_parameters()] == ["slope", "offset"]
 
 
-def test_only_the_latest_objects_are_kept(monkeypatch):
+def test_only_the_objects_that_were_used_last_are_kept(monkeypatch):
     monkeypatch.setattr(methods, "MOST", 3)
-    springs = [Spring(float(k)) for k in range(5)]
-    functions = [spring.energy for spring in springs]
-    assert [spring.energy is function for spring, function in zip(springs[2:], functions[2:], strict=True)] == [
-        True
-    ] * 3
-    first = weakref.ref(springs[0])
-    del springs[0], functions[0]
+
+    class Scale:
+        @fg.grad
+        def slope(self, x):
+            return x
+
+    scales = [Scale() for _ in range(5)]
+    functions = [scale.slope for scale in scales[:3]]
+    assert scales[0].slope is functions[0]  # again: it is used, and stays
+    with pytest.warns(fg.KernelLimitWarning, match="slope has been used as a method of more than 3 objects") as record:
+        functions.append(scales[3].slope)
+    assert record[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is said once
+        functions.append(scales[4].slope)
+    assert [scales[k].slope is functions[k] for k in (0, 3, 4)] == [True] * 3
+    gone = weakref.ref(scales[1])
+    del scales[1], functions[1]
     gc.collect()
-    assert first() is None
+    assert gone() is None
 
 
 def test_threads_get_one_function():

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Container, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Final, Generic, TypeVar
 
 from ...runtime.errors import KernelLimitWarning
 from ...runtime.sites import user_level
-from .captured import Variants
+from .arguments import Key
+from .captured import E, Variants
 from .kind import Compound, Kind
 
 #: A function has kernels for at most so many kinds of arguments: for each of them up to `Variants.MOST`, one per state
 #: of what the function captured.
 LIMIT: Final = 64
+Item = TypeVar("Item")
 #: So many examples of what keeps changing are named.
 _EXAMPLES: Final = 4
 
 
-class KernelCache:
+class KernelCache(Generic[E]):
     """The kernels of a function.
 
     Where there are too many kinds of arguments, the kernels of those that were used least recently go.
@@ -30,16 +32,16 @@ class KernelCache:
 
     def __init__(self, name: str = "") -> None:
         self._name = name
-        self._variants: dict[Any, Variants] = {}
+        self._variants: dict[Key, Variants[E]] = {}
         self._clock = itertools.count(1)
         self._warned = not name
 
     @property
-    def entries(self) -> list[Any]:
+    def entries(self) -> list[E]:
         """The kernels, with what belongs to them."""
         return [entry for variants in self._variants.values() for entry in variants.entries]
 
-    def find(self, key: Any) -> Any:
+    def find(self, key: Key) -> E | None:
         """The entry for these kinds of arguments, and for what the function captures now; None if there is none."""
         variants = self._variants.get(key)
         if variants is None:
@@ -47,8 +49,8 @@ class KernelCache:
         variants.used = next(self._clock)
         return variants.find()
 
-    def add(self, key: Any, make: Callable[[], Any], names: Sequence[str], recent: Container[Any] = ()) -> Any:
-        """Make an entry, which may be None for nothing, and add it.
+    def add(self, key: Key, make: Callable[[], E], names: Sequence[str], recent: Container[E] = ()) -> E:
+        """Make an entry and add it.
 
         Args:
             key: the names and kinds of the arguments; see `Arguments`.
@@ -56,11 +58,9 @@ class KernelCache:
             names: of the arguments, for a warning.
             recent: entries that must stay.
         """
-        variants = self._variants.get(key) or Variants()
+        variants: Variants[E] = self._variants.get(key) or Variants()
         differences = variants.differences() if self._name else []
         entry = make()
-        if entry is None:
-            return None
         variants.used = next(self._clock)
         table = {**self._variants, key: variants}
         keys = list(table)
@@ -74,7 +74,7 @@ class KernelCache:
             warnings.warn(self._warning(keys, names), KernelLimitWarning, stacklevel=user_level())
         return entry
 
-    def _warning(self, keys: Sequence[Any], names: Sequence[str]) -> str:
+    def _warning(self, keys: Sequence[Key], names: Sequence[str]) -> str:
         what, remedy = changing_part(keys, names)
         return (
             f"{self._name} has been compiled for {len(keys)} kinds of arguments, more than the {LIMIT} whose kernels "
@@ -83,7 +83,7 @@ class KernelCache:
         )
 
 
-def changing_part(keys: Sequence[tuple[Any, ...]], names: Sequence[str]) -> tuple[str, str]:
+def changing_part(keys: Sequence[Key], names: Sequence[str]) -> tuple[str, str]:
     """The part of the arguments that has most often been another one, with examples; and what to do about it.
 
     >>> from .kinds import NUMBER, Array
@@ -91,7 +91,7 @@ def changing_part(keys: Sequence[tuple[Any, ...]], names: Sequence[str]) -> tupl
     'argument rows: array of shape (n, 2): n = 3, 4, 5'
     """
     count = min(map(len, keys)) - 1
-    columns = [_distinct(key[k + 1] for key in keys) for k in range(count)]
+    columns: list[list[Kind]] = [_distinct(key[1:][k] for key in keys) for k in range(count)]
     if len(_distinct((key[0], len(key)) for key in keys)) >= max(map(len, columns), default=0):
         return "how many arguments it gets, and their names", "Call it with the same arguments each time"
     place = max(range(count), key=lambda k: len(columns[k]))
@@ -103,7 +103,7 @@ def changing_part(keys: Sequence[tuple[Any, ...]], names: Sequence[str]) -> tupl
     return f"{text}: {_examples(kinds)}", kinds[-1].remedy
 
 
-def _distinct(items: Any) -> list[Any]:
+def _distinct(items: Iterable[Item]) -> list[Item]:
     return list(dict.fromkeys(items))
 
 

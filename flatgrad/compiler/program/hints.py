@@ -1,22 +1,22 @@
-"""What an error says beside what was raised: that nothing needs the operation, or what to write instead."""
+"""Hints in the message of an error: that nothing needs the operation that failed, or what to write instead."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from ...runtime.errors import ARITHMETIC_ERRORS
 from ...runtime.primitives import where
 from ...runtime.wording import not_taken
+from .equations import Equation, Equations
 from .groups import grouped
 
 
-def hint(program: Any, error: Exception, index: int, numbers: Sequence[Any]) -> str:
+def hint(program: Equations, error: Exception, index: int, numbers: Sequence[float]) -> str:
     """The hint for an error of an equation, or "".
 
     Args:
-        program: the `Program`.
+        program: the `Program` that was evaluated.
         error: what the equation raised.
         index: of the equation.
         numbers: of the variables before it.
@@ -38,7 +38,7 @@ def hint(program: Any, error: Exception, index: int, numbers: Sequence[Any]) -> 
     return f". Remedy: {'; '.join(remedies)}" if remedies and isinstance(error, ZeroDivisionError) else ""
 
 
-def _selection_without(program: Any, numbers: Sequence[Any]) -> Any:
+def _selection_without(program: Equations, numbers: Sequence[float | None]) -> Equation | None:
     """The `where` that makes the outputs independent of the last of some numbers, which is None; None if none does.
 
     The program is evaluated from there to the end of its primal part with nothing for that number. If the outputs come

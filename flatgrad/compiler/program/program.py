@@ -10,11 +10,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
-from ...runtime.primitives import TABLE, Primitive
+from ...runtime.primitives import TABLE
 from ...runtime.sites import Location
+from .equations import Equation as Equation
 from .groups import Group as Group
 from .groups import default_names as default_names
 from .groups import grouped as grouped
@@ -23,15 +24,6 @@ from .symbolic import sympy_outputs
 
 #: Longer lists of inputs and outputs are abridged when a program is printed.
 _LISTED = 40
-
-
-class Equation(NamedTuple):
-    """A view of one equation: `variable = primitive(operands)`."""
-
-    variable: int
-    primitive: Primitive
-    operands: tuple[int, ...]
-    location: Location | None
 
 
 @dataclass
@@ -228,11 +220,11 @@ class Program:
         numbers = self.evaluate_all(inputs)
         return [numbers[operand] if operand >= 0 else self.constants[~operand] for operand in self.outputs]
 
-    def evaluate_all(self, inputs: Sequence[float]) -> list[Any]:
+    def evaluate_all(self, inputs: Sequence[float]) -> list[float]:
         """The numbers of all variables, inputs first; raises as `evaluate`."""
         if len(inputs) != self.inputs:
             raise ProgramError(f"{self.name} takes {self.inputs} inputs, got {len(inputs)}")
-        numbers: list[Any] = list(inputs)
+        numbers = list(inputs)
         constants = self.constants
         for equation in self.equations():
             arguments = [numbers[operand] if operand >= 0 else constants[~operand] for operand in equation.operands]

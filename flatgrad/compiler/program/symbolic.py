@@ -6,12 +6,13 @@ import math
 from typing import Any
 
 from ...runtime.errors import ProgramError
+from .equations import Equations
 
 #: Expressions of more equations cannot be read.
 _LIMIT = 2_000
 
 
-def sympy_outputs(program: Any) -> list[Any]:
+def sympy_outputs(program: Equations) -> list[Any]:
     """The outputs of a `Program` as SymPy expressions; see `Program.to_sympy`."""
     if len(program) > _LIMIT:
         raise ProgramError(f"{program.name} has {len(program)} equations; to_sympy is for at most {_LIMIT}")

@@ -7,7 +7,7 @@ user's line. `Value`s that it reaches but that it was not given are leaves: inpu
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -203,16 +203,20 @@ def _label(value: Value) -> str:
     return "" if isinstance(value, TracedValue) else value.label
 
 
-class Traced(NamedTuple):
+#: What a traced function returns.
+Result = TypeVar("Result")
+
+
+class Traced(NamedTuple, Generic[Result]):
     """A traced function: its program, the leaves that it reached, and what it returned."""
 
     program: Program
     leaves: list[Value]
-    result: Any
+    result: Result
 
 
 def trace_function(
-    function: Callable[[list[TracedValue]], tuple[Any, Sequence[Any]]],
+    function: Callable[[list[TracedValue]], tuple[Result, Sequence[Any]]],
     name: str,
     groups: Sequence[Group],
     input_names: Sequence[str],
@@ -220,7 +224,7 @@ def trace_function(
     leaf_names: LeafNames | None = None,
     sites: bool = True,
     faults: str = "raise",
-) -> Traced:
+) -> Traced[Result]:
     """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
 
     `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` finds names for leaves;
@@ -240,7 +244,7 @@ def trace_function(
     return Traced(program, trace.leaves, result)
 
 
-def trace_graph(outputs: Sequence[Value], inputs: Sequence[Value], name: str) -> Traced:
+def trace_graph(outputs: Sequence[Value], inputs: Sequence[Value], name: str) -> Traced[None]:
     """Read the graph below `outputs` into a program, up to `inputs` and the leaves.
 
     An input may have operands itself: the graph is cut there. The remaining leaves are bound by identity.

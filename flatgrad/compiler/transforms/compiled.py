@@ -32,7 +32,11 @@ class _Entry(Entry):
         self.result, self.writes = result, writes
 
 
-class CompiledFunction(Dispatched[R]):
+class _ReachedError(Exception):
+    """An argument is reached by the function itself, too."""
+
+
+class CompiledFunction(Dispatched[_Entry, R]):
     """A function compiled by `fg.compile`; called like the original, it returns `Value`s."""
 
     def _method(self, function: Callable[..., Any], instance: Any) -> CompiledFunction[R]:
@@ -40,7 +44,7 @@ class CompiledFunction(Dispatched[R]):
 
     def _run(self, entry: _Entry, arguments: Arguments) -> Any:
         if entry.writes:
-            check_shared(entry.writes, arguments.args, entry.captured, self._argument_names(arguments), self.function)
+            check_shared(entry.writes, arguments.args, entry.captured, arguments.names(), self.function)
         kernel = entry.kernel
         operands = (*(value for value, _ in arguments.values), *kernel.leaves)
         results = iter(call(kernel, arguments.numbers, operands))
@@ -64,18 +68,18 @@ class CompiledFunction(Dispatched[R]):
 
     def _entry(self, arguments: Arguments) -> tuple[_Entry, Arguments]:
         while True:
-            entry = self._cached(self._kernels, arguments.key, arguments, functools.partial(self._build, arguments))
-            if entry is not None:
-                return entry, arguments
-            arguments = arguments.again(self._reached)  # an argument is reached by the function itself, too
+            try:
+                return self._cached(arguments, functools.partial(self._build, arguments)), arguments
+            except _ReachedError:
+                arguments = arguments.again(self._reached)
 
-    def _build(self, arguments: Arguments) -> _Entry | None:
+    def _build(self, arguments: Arguments) -> _Entry:
         self._check_signature(arguments)
         groups, names, _ = self._groups(arguments)
         places = [place for _, place in arguments.values]
         count = len(names)
 
-        def body(leaves: list[TracedValue]) -> tuple[Any, Sequence[Any]]:
+        def body(leaves: list[TracedValue]) -> tuple[tuple[Kind, tuple[Write, ...]], Sequence[Any]]:
             returned, containers = self._call_traced(arguments, leaves, writable=True)
             results = ResultFlattener()
             kind = results.flatten(returned)
@@ -90,7 +94,7 @@ class CompiledFunction(Dispatched[R]):
             kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
         self._reached.update((id(leaf), leaf) for leaf in kernel.leaves)
         if any(id(value) in self._reached for value, _ in arguments.values):
-            return None
+            raise _ReachedError
         result, writes = traced.result
         entry = _Entry(kernel, captured, result, writes)
         if not writes:

@@ -11,11 +11,14 @@ from ...runtime.tracing import active, recorder
 from ..calls.arguments import Arguments
 from ..calls.binding import MISS, Binder
 from ..calls.captured import Captured
+from ..calls.kind import taker_of
 from ..kernel import Kernel
 from ..machine.builtin import watch
+from .methods import takes_self
 from .transformed import Transformed
 
-#: What a transformed function returns.
+#: An entry, and what a transformed function returns.
+D = TypeVar("D", bound="Entry")
 R = TypeVar("R")
 #: What "auto" has left to flat Python because it is tiny gets machine code after so many calls: by then, these have
 #: taken about as long as making the code does.
@@ -59,25 +62,47 @@ class Entry:
         self.settled = False
 
 
-class Dispatched(Transformed, Generic[R]):
+class Dispatched(Transformed[D], Generic[D, R]):
     """A transformed function that calls kernels."""
 
     if TYPE_CHECKING:
 
-        def __call__(self, *args: Any, **kwargs: Any) -> R: ...
-        def __get__(self, instance: Any, owner: Any = None) -> Self: ...
+        def __call__(self, /, *args: Any, **kwargs: Any) -> R: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Self: ...
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
         super().__init__(function, **options)
         #: The kernels that were called last, and the builtins of those that have machine code.
-        self._recent: tuple[Any, ...] = ()
-        self._chain: tuple[tuple[Entry, Callable[..., Any]], ...] = ()
+        self._recent: tuple[D, ...] = ()
+        self._chain: tuple[tuple[D, Callable[..., Any]], ...] = ()
         self._calls = 0
         #: Of calls that name arguments, by their names: the order in which kernels take them. See `_order`.
         self._orders: dict[tuple[Any, ...], tuple[tuple[int, ...], tuple[str, ...]]] = {}
 
-    def _call(self, *args: Any, **kwargs: Any) -> Any:
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The kernels made so far, one per kinds of arguments and state of what the function captured."""
+        return [entry.kernel for entry in self._kernels.entries]
+
+    def kernel_for(self, /, *args: Any, **kwargs: Any) -> Kernel:
+        """The kernel for arguments of these kinds, made if need be; nothing is run."""
+        function = self._method_of(args)
+        if function is not None:
+            return function.kernel_for(*args[1:], **kwargs)
+        return self._entry(self._take_apart(args, kwargs))[0].kernel
+
+    def _method_of(self, args: tuple[Any, ...]) -> Self | None:
+        """In a call through the class, `Class.method(object, x)`: the object's function. None in any other call."""
+        if not args or 0 in self._statics or taker_of(args[0]) is not None or not takes_self(self.function):
+            return None
+        members = (member for each in type(args[0]).__mro__ for member in vars(each).values())
+        return self.__get__(args[0], type(args[0])) if any(member is self for member in members) else None
+
+    def _call(self, /, *args: Any, **kwargs: Any) -> Any:
         if active and recorder() is not None:
+            function = self._method_of(args)
+            if function is not None:
+                return function(*args[1:], **kwargs)
             return self._inline(self._take_apart(args, kwargs, symbolic=True))
         keywords: tuple[str, ...] = ()
         items = args
@@ -95,6 +120,9 @@ class Dispatched(Transformed, Generic[R]):
                     if self._calls >= OFTEN:
                         self._hasten(entry)
                     return result
+        function = self._method_of(args)
+        if function is not None:
+            return function(*args[1:], **kwargs)
         entry, arguments = self._entry(self._take_apart(args, kwargs))
         self._remember(entry)
         return self._run(entry, arguments)
@@ -127,15 +155,19 @@ class Dispatched(Transformed, Generic[R]):
         names = [each.name if each.kind is each.POSITIONAL_OR_KEYWORD else None for each in parameters[:count]]
         return [*names, *[None] * (count - len(names))]
 
-    def _run(self, entry: Any, arguments: Arguments) -> Any:
+    def _run(self, entry: D, arguments: Arguments) -> Any:
         """Call a kernel with arguments that have been taken apart."""
+        raise NotImplementedError  # pragma: no cover - both subclasses define it
+
+    def _entry(self, arguments: Arguments) -> tuple[D, Arguments]:
+        """The entry for arguments, and the arguments as its kernel takes them."""
         raise NotImplementedError  # pragma: no cover - both subclasses define it
 
     def _inline(self, arguments: Arguments) -> Any:
         """Call the function as a part of the one that is being traced."""
         raise NotImplementedError  # pragma: no cover - both subclasses define it
 
-    def _remember(self, entry: Entry) -> None:
+    def _remember(self, entry: D) -> None:
         """Let later calls find a kernel without looking at more than they must.
 
         The kernels that were called last are tried one after the other: their builtins call each other, and the last of
@@ -157,7 +189,7 @@ class Dispatched(Transformed, Generic[R]):
 
     def _chain_up(self) -> None:
         """Make the builtins of the kernels that were called last."""
-        chain: list[tuple[Entry, Callable[..., Any]]] = []
+        chain: list[tuple[D, Callable[..., Any]]] = []
         call: Callable[..., Any] = self._call
         for entry in reversed(self._recent):
             watches = entry.captured.watches()
@@ -171,7 +203,7 @@ class Dispatched(Transformed, Generic[R]):
         for entry in self._recent:
             entry.settled = entry.make_builtin is None or entry.captured.watches() is not None
 
-    def _hasten(self, entry: Entry) -> None:
+    def _hasten(self, entry: D) -> None:
         """Go over to machine code, if a kernel is tiny and the choice is ours."""
         self._calls = 0
         if self.backend != "auto" or self.mode != "exact" or entry.kernel.backend != "python":

@@ -12,7 +12,7 @@ from ...runtime.primitives import number
 from ...runtime.traced import TracedValue
 from ...runtime.tracing import recorder
 from ...runtime.value import Value, constant
-from ..calls.arguments import Arguments
+from ..calls.arguments import Arguments, Key
 from ..calls.binding import Signature, make_binder, make_builtin
 from ..calls.cache import KernelCache
 from ..calls.captured import Called, Captured
@@ -60,7 +60,7 @@ class _Inlined(NamedTuple):
     signature: Signature
 
 
-class GradFunction(Dispatched[R]):
+class GradFunction(Dispatched[_Entry, R]):
     """A function transformed by `fg.value_and_grad` or `fg.grad`."""
 
     _identity = False
@@ -91,7 +91,7 @@ class GradFunction(Dispatched[R]):
         self._has_aux, self._with_value = has_aux, with_value
         #: As they were chosen.
         self._choice = argnums, wrt
-        self._inlined = KernelCache()
+        self._inlined = KernelCache[_Inlined]()
 
     @property
     def _transform(self) -> str:  # type: ignore[override]
@@ -107,8 +107,8 @@ class GradFunction(Dispatched[R]):
         argnums, wrt = self._choice
         if wrt is None and 0 in self._argnums and not self._single:
             raise InputError(
-                f"argnums: argument 0 of {self.name} is self, which holds no numbers to differentiate with respect to; "
-                "positions of a method's arguments begin at 1"
+                f"argnums: {self._positions[0]}, the first argument of the method {self.name}, holds no numbers to "
+                "differentiate with respect to; the positions of the others begin at 1"
             )
         positions = [position - (position > 0) for position in self._argnums]
         argnums = positions[0] if self._single else positions
@@ -128,8 +128,7 @@ class GradFunction(Dispatched[R]):
         return entry.signature.put_together(kernel.joint.run(*numbers), float_array)
 
     def _entry(self, arguments: Arguments) -> tuple[_Entry, Arguments]:
-        make = functools.partial(self._build, arguments)
-        return self._cached(self._kernels, arguments.key, arguments, make), arguments
+        return self._cached(arguments, functools.partial(self._build, arguments)), arguments
 
     def _build(self, arguments: Arguments) -> _Entry:
         with collector_paused():
@@ -142,7 +141,9 @@ class GradFunction(Dispatched[R]):
         entry.make_builtin = functools.partial(make_builtin, kernel, signature, names, positional)
         return entry
 
-    def _stages(self, arguments: Arguments, faults: str) -> tuple[JointStages, Traced, Captured, Signature, float]:
+    def _stages(
+        self, arguments: Arguments, faults: str
+    ) -> tuple[JointStages, Traced[Kind | None], Captured, Signature, float]:
         """Trace the function, and say what is wanted of it; with the seconds that tracing took."""
         self._check_signature(arguments)
         if self._wrt_source is not None:
@@ -150,7 +151,7 @@ class GradFunction(Dispatched[R]):
         groups, names, owners = self._groups(arguments)
         kinds = self._differentiated(arguments)
 
-        def body(leaves: list[TracedValue]) -> tuple[Any, Sequence[Any]]:
+        def body(leaves: list[TracedValue]) -> tuple[Kind | None, Sequence[Any]]:
             returned, _ = self._call_traced(arguments, leaves)
             aux, results = None, ResultFlattener()
             if self._has_aux:
@@ -195,13 +196,14 @@ class GradFunction(Dispatched[R]):
         for position in self._argnums:
             if not -len(arguments.args) <= position < len(arguments.args):
                 raise InputError(
-                    f"argnums: {self.name} got {len(arguments.args)} arguments, there is no number {position}"
+                    f"argnums: {self.name} got {len(arguments.args)} arguments, and none is at position {position}; "
+                    "positions count from 0"
                 )
             kind = arguments.kinds[position]
             if not kind.size:
                 raise InputError(
-                    f"argnums: argument {position} of {self.name} is {kind} and holds no numbers to "
-                    "differentiate with respect to; for a model's parameters give wrt=model"
+                    f"argnums: argument {arguments.names()[position]} of {self.name} is {kind}, which holds no numbers "
+                    "to differentiate with respect to; for a model's parameters give wrt=model"
                 )
             kinds.append(kind.gradient())
         return kinds
@@ -210,14 +212,14 @@ class GradFunction(Dispatched[R]):
         """Splice value and gradient into the function that is being traced, whose `faults` decides."""
         trace = recorder()
         assert isinstance(trace, Trace)
-        key = (arguments.keywords, trace.faults), *arguments.kinds
-        entry: _Inlined | None = self._inlined.find(key)
+        key: Key = (arguments.keywords, trace.faults), *arguments.kinds
+        entry = self._inlined.find(key)
         if entry is None:
             with collector_paused():
                 stages, traced, captured, signature, _ = self._stages(arguments, trace.faults)
                 entry = _Inlined(stages.to_inline(self._simplified), traced.leaves, captured, signature)
             if not any(isinstance(leaf, TracedValue) for leaf in entry.leaves):
-                self._inlined.add(key, lambda: entry, self._argument_names(arguments))
+                self._inlined.add(key, lambda: entry, arguments.names())
         results = trace.inline(entry.program, [*arguments.all_numbers, *entry.leaves])
         groups = [
             numbers[0] if group.scalar else numbers for group, numbers in grouped(entry.program.output_groups, results)

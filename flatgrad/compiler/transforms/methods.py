@@ -2,46 +2,79 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import warnings
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
+
+from ...runtime.errors import KernelLimitWarning
+from ...runtime.sites import user_level
 
 #: The functions of so many objects are kept, and the objects with them.
 MOST: Final = 256
 
+F = TypeVar("F")
+
 _STRUCTURES: Final = (list, tuple, dict, np.ndarray, np.generic, float, int, complex)
 
 
-class Methods:
+class Methods(Generic[F]):
     """The functions of one method, by object.
 
     The kernels of a function hold what it captured, the object included, so that no weak reference to the object would
-    ever be cleared. Therefore the functions of the latest objects are kept, and no others.
+    ever be cleared. Therefore only the functions of so many objects are kept: of those that were used last.
+
+    Args:
+        name: of the method, for a warning.
     """
 
-    __slots__ = ("_functions", "_lock")
+    __slots__ = ("_clock", "_functions", "_lock", "_name", "_warned")
 
-    def __init__(self) -> None:
-        self._functions: dict[int, tuple[Any, Any]] = {}
+    def __init__(self, name: str) -> None:
+        self._name, self._warned = name, False
+        self._functions: dict[int, _Bound[F]] = {}
+        self._clock = itertools.count()
         self._lock = threading.Lock()
 
-    def of(self, instance: Any, make: Callable[[], Any]) -> Any:
+    def of(self, instance: object, make: Callable[[], F]) -> F:
         """The function of an object, made if there is none."""
-        entry = self._functions.get(id(instance))
-        if entry is not None and entry[0] is instance:
-            return entry[1]
+        bound = self._functions.get(id(instance))
+        if bound is not None and bound.instance is instance:
+            bound.used = next(self._clock)
+            return bound.function
         function = make()
         with self._lock:
             functions = dict(self._functions)
             if id(instance) in functions:  # another thread was faster
-                return functions[id(instance)][1]
-            for key in list(functions)[: len(functions) - MOST + 1]:
-                del functions[key]
-            functions[id(instance)] = instance, function
+                return functions[id(instance)].function
+            full = len(functions) >= MOST
+            if full:
+                del functions[min(functions, key=lambda each: functions[each].used)]
+            functions[id(instance)] = _Bound(instance, function, next(self._clock))
             self._functions = functions
+        if full and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self._name} has been used as a method of more than {MOST} objects. Each object has kernels of its "
+                "own; those of the objects that were used least recently are dropped, and compiled again when such an "
+                "object comes back. Keep fewer objects, or compile a function outside of the class, which gets what "
+                "differs between the objects as arguments, and call that from the method",
+                KernelLimitWarning,
+                stacklevel=user_level(),
+            )
         return function
+
+
+class _Bound(Generic[F]):
+    """The function of one object, and when it was last asked for: of two, the larger number is later."""
+
+    __slots__ = ("function", "instance", "used")
+
+    def __init__(self, instance: object, function: F, used: int) -> None:
+        self.instance, self.function, self.used = instance, function, used
 
 
 def takes_self(function: Any) -> bool:

@@ -8,7 +8,7 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any, Generic, cast
 
 from ...runtime.errors import InputError, OptionError
 from ...runtime.forks import in_child
@@ -17,18 +17,17 @@ from ...runtime.traced import TracedValue
 from ...runtime.value import Value
 from ..calls.arguments import Arguments
 from ..calls.cache import KernelCache
-from ..calls.captured import Captured, trace_settled
+from ..calls.captured import Captured, E, trace_settled
 from ..calls.kinds import object_array
 from ..calls.writes import Containers, check
-from ..kernel import Kernel
 from ..options import Options, check_options
 from ..program.names import Namer, identifier, outer_names
 from ..program.program import Group
-from ..program.trace import Traced, trace_function
+from ..program.trace import Result, Traced, trace_function
 from .methods import Methods, holds_numbers, takes_self
 
 #: All that are alive: in the child of a fork they get new locks.
-_transformed: weakref.WeakSet[Transformed] = weakref.WeakSet()
+_transformed: weakref.WeakSet[Transformed[Any]] = weakref.WeakSet()
 
 
 def _renew_locks() -> None:
@@ -39,7 +38,7 @@ def _renew_locks() -> None:
 in_child(_renew_locks)
 
 
-class Transformed:
+class Transformed(Generic[E]):
     """A function with a kernel per kinds of arguments, and per state of what the function captured."""
 
     #: Each object has its own `__call__`: that of its class, or a builtin function, ten times as fast.
@@ -68,9 +67,9 @@ class Transformed:
         functools.update_wrapper(cast("Any", self), function, updated=())
         self._lock = threading.RLock()
         _transformed.add(self)
-        self._kernels = KernelCache(self.name)
+        self._kernels: KernelCache[E] = KernelCache(self.name)
         self._reached: dict[int, Value] = {}  # `Value`s that are no arguments
-        self._methods = Methods()
+        self._methods: Methods[Callable[..., Any]] = Methods(self.name)
         try:
             self._signature: inspect.Signature | None = inspect.signature(function)
         except (TypeError, ValueError):
@@ -103,16 +102,6 @@ class Transformed:
         """In the child of a fork: other threads, which may have held the locks, are gone."""
         self._lock = threading.RLock()
 
-    @property
-    def kernels(self) -> list[Kernel]:
-        """The kernels made so far, one per kinds of arguments and state of what the function captured."""
-        return [entry.kernel for entry in self._kernels.entries]
-
-    def kernel_for(self, *args: Any, **kwargs: Any) -> Kernel:
-        """The kernel for arguments of these kinds, made if need be; nothing is run."""
-        kernel: Kernel = self._entry(self._take_apart(args, kwargs))[0].kernel
-        return kernel
-
     def _captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
         """What leads to all that the function captures: itself, and objects among its arguments."""
         roots: list[Any] = [self.function]
@@ -123,12 +112,12 @@ class Transformed:
     def _traced(
         self,
         arguments: Arguments,
-        body: Callable[[list[TracedValue]], tuple[Any, Sequence[Any]]],
+        body: Callable[[list[TracedValue]], tuple[Result, Sequence[Any]]],
         groups: list[Group],
         names: list[str],
         leaves: Sequence[Value] = (),
         faults: str = "",
-    ) -> tuple[Traced, Captured]:
+    ) -> tuple[Traced[Result], Captured]:
         """Trace, and note what the function captured."""
         leaf_names = functools.partial(outer_names, self.function)
         run = functools.partial(
@@ -142,17 +131,18 @@ class Transformed:
         return Options(self.mode, self.backend, self.faults)
 
     #: The entries that calls try first, and that therefore stay in the cache.
-    _recent: tuple[Any, ...] = ()
+    _recent: tuple[E, ...] = ()
 
-    def _cached(self, cache: KernelCache, key: Any, arguments: Arguments, make: Callable[[], Any]) -> Any:
-        """The entry for a key and for what the function captures now; made if there is none."""
+    def _cached(self, arguments: Arguments, make: Callable[[], E]) -> E:
+        """The entry for arguments and for what the function captures now; made if there is none."""
+        cache, key = self._kernels, arguments.key
         entry = cache.find(key)
         if entry is None:
             with self._lock:
-                entry = cache.find(key) or cache.add(key, make, self._argument_names(arguments), self._recent)
+                entry = cache.find(key) or cache.add(key, make, arguments.names(), self._recent)
         return entry
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Any]:
         """As a method: a function of the object, with kernels of its own, which captures the object."""
         if instance is None or not takes_self(self.function):
             return self
@@ -160,7 +150,7 @@ class Transformed:
             return types.MethodType(cast("Any", self), instance)
         return self._methods.of(instance, lambda: self._method(self.function.__get__(instance, owner), instance))
 
-    def _method(self, function: Callable[..., Any], instance: Any) -> Any:
+    def _method(self, function: Callable[..., Any], instance: object) -> Callable[..., Any]:
         """The bound method `function` of an object, transformed as this function is."""
         return types.MethodType(cast("Any", self), instance)
 
@@ -180,7 +170,7 @@ class Transformed:
         if kwargs and self._signature is not None:
             args, kwargs = self._bound(args, kwargs)
         try:
-            return Arguments(args, kwargs, self._statics, self._reached, symbolic, self._identity)
+            return Arguments(args, kwargs, self._positions, self._statics, self._reached, symbolic, self._identity)
         except RecursionError:
             if not _is_deep((*args, *kwargs.values())):
                 raise  # the function calls itself, and Python's stack ended here
@@ -195,10 +185,7 @@ class Transformed:
             raise InputError(f"{self.name}{self._signature}: {error}") from None
         return bound.args, bound.kwargs
 
-    def _call(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError  # pragma: no cover - subclasses define it
-
-    def _entry(self, arguments: Arguments) -> tuple[Any, Arguments]:
+    def _call(self, /, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError  # pragma: no cover - subclasses define it
 
     def _title(self) -> str:
@@ -218,7 +205,7 @@ class Transformed:
         groups: list[Group] = []
         owners: list[int] = []
         candidates: list[list[str]] = []
-        for name, kind in zip(self._argument_names(arguments, "arg{k}"), arguments.kinds, strict=True):
+        for name, kind in zip(arguments.names("arg{k}"), arguments.kinds, strict=True):
             size = kind.size
             owners.append(len(groups) if size else -1)
             if size:
@@ -230,12 +217,6 @@ class Transformed:
             for name in candidates_of_group:
                 names.append(name if group.scalar else name_of(labels.get(len(names)) or name, name))
         return groups, names, owners
-
-    def _argument_names(self, arguments: Arguments, unnamed: str = "number {n}") -> list[str]:
-        """The names of arguments, for messages, or for generated code."""
-        positional, positions = len(arguments.args) - len(arguments.keywords), self._positions
-        names = [positions[k] if k < len(positions) else unnamed.format(k=k, n=k + 1) for k in range(positional)]
-        return [*names, *arguments.keywords]
 
     def _call_traced(
         self,
@@ -262,7 +243,7 @@ class Transformed:
         keywords = dict(zip(arguments.keywords, items[positional:], strict=True))
         containers = Containers(arguments.kinds, items)
         returned = (function or self.function)(*items[:positional], **keywords)
-        check(containers, self._argument_names(arguments), self.function, arguments.args if writable else None)
+        check(containers, arguments.names(), self.function, arguments.args if writable else None)
         return returned, containers
 
 

@@ -21,6 +21,6 @@ The files, each using only those before it: `reads`, `contents`, `references`, `
 from .references import Called
 from .settling import trace_settled
 from .state import Captured
-from .variants import Variants
+from .variants import E, HasCaptured, Variants
 
-__all__ = ["Called", "Captured", "Variants", "trace_settled"]
+__all__ = ["Called", "Captured", "E", "HasCaptured", "Variants", "trace_settled"]

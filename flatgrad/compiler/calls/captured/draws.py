@@ -8,12 +8,14 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
 from ....runtime.sites import Location, describe
 from ....runtime.tracing import refuse
+
+Result = TypeVar("Result")
 
 
 class Draw(NamedTuple):
@@ -42,7 +44,7 @@ _GENERATORS: Final = (random.Random, np.random.RandomState, np.random.BitGenerat
 _METHODS: Final = (types.MethodType, types.BuiltinMethodType)
 
 
-def without_draws(run: Callable[[], Any], draws: Sequence[Draw], name: str) -> Any:
+def without_draws(run: Callable[[], Result], draws: Sequence[Draw], name: str) -> Result:
     """Run a function that must not draw random numbers; return its result.
 
     If it draws, the state of the source is restored.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ....runtime.errors import CapturedStateWarning
 from ....runtime.sites import user_level
 from .draws import without_draws
 from .state import Captured
 
+Result = TypeVar("Result")
 
-def trace_settled(run: Callable[[], Any], roots: Callable[[], Sequence[Any]], name: str) -> tuple[Any, Captured]:
+
+def trace_settled(run: Callable[[], Result], roots: Callable[[], Sequence[Any]], name: str) -> tuple[Result, Captured]:
     """Trace a function; return what `run` returns, and what the function captured.
 
     A function that changes what it reads is traced a second time: what has settled by then (something that is computed

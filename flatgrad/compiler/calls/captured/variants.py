@@ -5,18 +5,30 @@ from __future__ import annotations
 import collections
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
 from ....runtime.errors import CapturedStateWarning
 from ....runtime.sites import user_level
 from .state import Captured
 
 
-class Variants:
+class HasCaptured(Protocol):
+    """A kernel, with what belongs to it."""
+
+    @property
+    def captured(self) -> Captured:
+        """What the function had captured when it was traced."""
+        ...
+
+
+E = TypeVar("E", bound=HasCaptured)
+
+
+class Variants(Generic[E]):
     """The kernels of one structure of arguments: one per state of what was captured.
 
     Attributes:
-        entries: the kernels with what belongs to them, the oldest first. Each has an attribute `captured`.
+        entries: the kernels with what belongs to them, the oldest first.
         used: when they were last looked for; of two, the larger number is later.
     """
 
@@ -24,12 +36,12 @@ class Variants:
     MOST = 8
 
     def __init__(self) -> None:
-        self.entries: list[Any] = []
+        self.entries: list[E] = []
         self.used = 0
-        self._last: Any = None
+        self._last: E | None = None
         self._counts: collections.Counter[str] = collections.Counter()
 
-    def find(self) -> Any:
+    def find(self) -> E | None:
         """The entry whose captured state is the present one; None if there is none."""
         last, entries = self._last, self.entries
         if last is not None and last.captured.unchanged():
@@ -45,7 +57,7 @@ class Variants:
         """The names of what has changed since the last entry."""
         return self._last.captured.differences() if self._last is not None else []
 
-    def add(self, entry: Any, differences: Sequence[str], name: str) -> None:
+    def add(self, entry: E, differences: Sequence[str], name: str) -> None:
         """Add an entry that these differences call for; warn if that happens again and again."""
         self.entries = [*self.entries[1 - self.MOST :], entry]
         self._last = entry
