@@ -218,7 +218,21 @@ def measure_calls() -> list[Row]:
     per_call = {"two shapes by turns": 2, "four structures by turns": 4}
     t = paired(calls)
     figures = ", ".join(f"{name} {1e6 * t[name].median / per_call.get(name, 1):.2f}" for name in calls)
-    return [Row("a call of a gradient of ten numbers in machine code, by structure", "1 µs", f"µs: {figures}")]
+    rows = [Row("a call of a gradient of ten numbers in machine code, by structure", "1 µs", f"µs: {figures}")]
+    return rows + measure_thousand()
+
+
+def measure_thousand() -> list[Row]:
+    """A call with a thousand numbers in machine code: of the function itself, on numbers and as a part of a graph."""
+    x = np.linspace(0.5, 1.5, 1000)
+    calls = {
+        "`fg.jit`": fg.jit(lambda x: x * x + 1.0, backend="native"),
+        "`fg.value_and_grad` of the sum": fg.value_and_grad(lambda x: fg.sum(x * x + 1.0), backend="native"),
+        "`fg.compile`, which makes `Value`s": fg.compile(lambda x: x * x + 1.0, backend="native"),
+    }
+    t = paired({name: functools.partial(call, x) for name, call in calls.items()})
+    figures = ", ".join(f"{name} {us(t[name])}" for name in calls)
+    return [Row("a call with an array of 1,000 numbers that returns as many", "3 µs", f"µs: {figures}")]
 
 
 def us(timing: Timing) -> str:

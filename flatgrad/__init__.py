@@ -18,6 +18,7 @@ from .compiler.kernel import Kernel
 from .compiler.transforms.compiled import compile as compile
 from .compiler.transforms.gradients import grad, value_and_grad
 from .compiler.transforms.graphs import CompiledGraph, compile_graph
+from .compiler.transforms.jit import jit
 from .runtime import functions as _functions
 from .runtime import tracebacks as _tracebacks
 from .runtime import version as _version
@@ -71,6 +72,7 @@ __all__ = [
     "compile_graph",
     "draw_dot",
     "grad",
+    "jit",
     "logsumexp",
     "nn",
     "norm",

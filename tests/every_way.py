@@ -394,6 +394,33 @@ def check_primal(program: AnyProgram, backend: str = "numpy", c: CFile | None = 
     return len(kernel.program)
 
 
+#: What a function may return: a result of the outputs, of which there may be only one.
+RESULTS: list[Callable[[list[Any]], Any]] = [
+    lambda outputs: outputs,
+    lambda outputs: outputs[0] if len(outputs) == 1 else tuple(outputs),
+    lambda outputs: np.array(outputs, dtype=object),
+    lambda outputs: {"first": outputs[0], "others": [np.array(outputs[1:], dtype=object)]},
+    lambda outputs: (outputs[:1], {"others": outputs[1:]}),
+]
+
+
+def check_jit(program: AnyProgram, backend: str = "numpy", c: CFile | None = None) -> int:
+    """The function alone, from numbers to numbers; leaves are read at each call."""
+    program = as_loops(program)
+    leaves = program.bound()
+    arranged = RESULTS[len(repr(program)) % len(RESULTS)]
+    f = fg.jit(lambda *given: arranged(program.function(leaves)(*given)), backend=backend)
+    arguments = [group.argument() for group in program.arguments]
+    kernel = _built(lambda: f.kernel_for(*arguments))
+    if kernel is None:
+        _assert_raises_eagerly(program)
+        return 0
+    inputs = _numbers(program, kernel)
+    assert_every_way_agrees(kernel, kernel.forward, "forward", inputs, program, c=c)
+    assert_calls_agree(lambda: flattened(f(*arguments)), by_floats(program), program, kernel, inputs)
+    return len(kernel.program)
+
+
 def check_graph(program: AnyProgram, backend: str = "numpy", c: CFile | None = None) -> int:
     """A graph that has been built, compiled, at other numbers; of several inputs the last is bound by identity."""
     program = as_loops(program)

@@ -83,6 +83,7 @@ class World:
             "grad": fg.grad(f, backend=backend),
             "wrt": fg.value_and_grad(f, wrt=self.layer, backend=backend),
             "compile": fg.compile(f, backend=backend),
+            "jit": fg.jit(f, backend=backend),
         }
         self.step = nn.train_step(loss, nn.SGD(0.125), self.trained, backend=backend)
         self.numbers = [p.data for p in self.trained]
@@ -98,6 +99,8 @@ class World:
             out.backward()
         except (CallbackError, ValueError, ArithmeticError) as error:
             return _kind(error)
+        if name == "jit":
+            return [out.data]
         gradient = [p.grad for p in parameters] if name == "wrt" else [v.grad for v in values]
         return gradient if name == "grad" else [out.data, *gradient]
 
@@ -110,6 +113,8 @@ class World:
                 out.backward()
                 return [out.data, *(v.grad for v in values)]
             result = function(x)
+            if name == "jit":
+                return [result]
         except (CallbackError, ValueError, ArithmeticError) as error:
             return _kind(error)
         return list(result) if name == "grad" else [result[0], *result[1]]

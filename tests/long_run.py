@@ -51,7 +51,8 @@ IRREGULAR = programs(max_outputs=3)
 SELECTIONS = selections(max_steps=3, max_lanes=8)
 KINDS = [
     Kind("irregular, value and gradient", IRREGULAR, every_way.check_joint, 0.41),
-    Kind("irregular, gradient", IRREGULAR, every_way.check_grad, 0.08),
+    Kind("irregular, gradient", IRREGULAR, every_way.check_grad, 0.06),
+    Kind("irregular, jit", IRREGULAR, every_way.check_jit, 0.02),
     Kind("irregular, forward and backward", IRREGULAR, every_way.check_pair, 0.14),
     Kind("irregular, some outputs", IRREGULAR, every_way.check_partial_pair, 0.04),
     Kind("irregular, graph", IRREGULAR, every_way.check_graph, 0.06),
@@ -60,7 +61,8 @@ KINDS = [
     Kind("long chains", long_chains(), every_way.check_joint, 0.004),
     Kind("loops, value", loop_programs(), every_way.check_primal, 0.02),
     Kind("loops, value and gradient", loop_programs(), every_way.check_joint, 0.03),
-    Kind("loops, gradient", loop_programs(), every_way.check_grad, 0.015),
+    Kind("loops, gradient", loop_programs(), every_way.check_grad, 0.01),
+    Kind("loops, jit", loop_programs(), every_way.check_jit, 0.005),
     Kind("wide loops", loop_programs(max_steps=3, max_lanes=24), every_way.check_joint, 0.006),
     Kind("loops, forward and backward", loop_programs(), every_way.check_pair, 0.02),
     Kind("loops, some outputs", loop_programs(), every_way.check_partial_pair, 0.01),

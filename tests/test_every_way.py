@@ -39,6 +39,7 @@ from tests.every_way import (
     CFile,
     check_grad,
     check_graph,
+    check_jit,
     check_joint,
     check_pair,
     check_partial_pair,
@@ -54,7 +55,7 @@ from tests.programs import Outcome, programs
 from tests.test_programs import drawn
 
 SMALL = selections(max_steps=2, max_lanes=6)
-CHECKS = [check_primal, check_joint, check_grad, check_pair, check_partial_pair, check_graph]
+CHECKS = [check_primal, check_jit, check_joint, check_grad, check_pair, check_partial_pair, check_graph]
 backends = st.sampled_from(BACKENDS)
 
 

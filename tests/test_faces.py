@@ -31,6 +31,7 @@ def loss(X, y):
         (fg.grad(f), TRANSFORMED),
         (fg.value_and_grad(f), TRANSFORMED),
         (fg.compile(f), TRANSFORMED),
+        (fg.jit(f), TRANSFORMED),
         (fg.compile_graph(W * 3.0), "kernel program source stats"),
         (
             nn.train_step(loss, nn.SGD(0.1), [W]),
@@ -65,6 +66,7 @@ class Line:
             fg.compile(f, backend="python", mode="fast", faults="ieee", static_argnames="y"),
             "<flatgrad.compile of f(x, y), backend='python', mode='fast', faults='ieee', static_argnames=('y',)>",
         ),
+        (fg.jit(f, static_argnames=["y"]), "<flatgrad.jit of f(x, y), backend='auto', static_argnames=('y',)>"),
         (fg.compile(starred), "<flatgrad.compile of starred(*xs, rate), backend='auto'>"),
         (fg.compile(Line().at), "<flatgrad.compile of at(x), backend='auto'>"),
         (fg.compile(dict), "<flatgrad.compile of dict(...), backend='auto'>"),

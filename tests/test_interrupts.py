@@ -202,7 +202,7 @@ def transformed(transform, backend):
     return f, call
 
 
-@pytest.mark.parametrize("transform", [fg.value_and_grad, fg.compile], ids=lambda t: t.__name__)
+@pytest.mark.parametrize("transform", [fg.value_and_grad, fg.compile, fg.jit], ids=lambda t: t.__name__)
 def test_first_calls(transform):
     tried = 0
     for backend in BACKENDS:
@@ -223,7 +223,7 @@ def test_first_calls(transform):
     assert tried > 100
 
 
-@pytest.mark.parametrize("transform", [fg.compile, fg.value_and_grad, fg.grad], ids=lambda t: t.__name__)
+@pytest.mark.parametrize("transform", [fg.compile, fg.value_and_grad, fg.grad, fg.jit], ids=lambda t: t.__name__)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_later_calls(backend, transform):
     f, call = transformed(transform, backend)

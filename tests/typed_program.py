@@ -66,6 +66,11 @@ def pair(x: Value | float) -> list[Value]:
     return [x + Value(1.0), x * Value(2.0)]
 
 
+def area(x: Value | float, y: float) -> Value:
+    """A function that `fg.jit` compiles."""
+    return Value(1.0) * x * y
+
+
 class Spring:
     """A class with compiled methods."""
 
@@ -76,6 +81,11 @@ class Spring:
     def force(self, x: Value | float) -> Value:
         """The force at `x`."""
         return Value(self.stiffness) * x
+
+    @fg.jit
+    def length(self, x: Value | float) -> Value:
+        """The length under the load `x`."""
+        return Value(1.0) + x * Value(1.0 / self.stiffness)
 
     @fg.value_and_grad
     def energy(self, x: Value) -> Value:
@@ -96,6 +106,8 @@ def functions() -> None:
     spring = Spring(2.0)
     assert_type(spring.force(1.5), Value)
     assert_type(spring.energy(1.5)[0], float)
+    assert_type(fg.jit(area)(2.0, 3.0), float)
+    assert_type(spring.length(1.5), float)
     graph = fg.compile_graph(w * w, [w])
     assert_type(graph(3.0), Value)
     assert_type(graph.source, str)

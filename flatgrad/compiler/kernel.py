@@ -36,7 +36,8 @@ class Kernel:
         stages: the program behind each pass: `print(kernel.stages)` shows them.
         stats: sizes and times.
         leaves: as above.
-        forward: `forward(*arguments, leaves) -> (*outputs, residuals)`; None for a joint kernel.
+        forward: `forward(*arguments, leaves) -> (*outputs, residuals)`, without residuals where nothing can receive a
+            gradient; None for a joint kernel.
         backward: `backward(residuals, output_bars) -> gradients`; None where nothing can receive a gradient.
         joint: `value_and_grad(*arguments, leaves) -> (*outputs, gradients...)`; None for a kernel of two functions.
         backend: what runs: "python", "numpy" or "native". If "auto" has gone over to machine code, that is "native".

@@ -21,25 +21,32 @@ _PRIMAL = [("forward", "Return the outputs.")]
 
 
 class PairStages(Stages):
-    """Two functions, `forward` and `backward`, for `compile`; without gradients only the first.
+    """Two functions, `forward` and `backward`, for `compile`; without gradients, as for `jit`, only the first.
 
     Args:
         wrt: the inputs that can receive a gradient.
         of: the outputs whose gradients are given; by default all.
+        scalar: whether there is one output, which is returned as itself.
     """
 
     def __init__(
-        self, traced: Program, title: str, options: Options, wrt: Sequence[int], of: tuple[int, ...] | None = None
+        self,
+        traced: Program,
+        title: str,
+        options: Options,
+        wrt: Sequence[int],
+        of: tuple[int, ...] | None = None,
+        scalar: bool = False,
     ) -> None:
         super().__init__(traced, title, options)
-        self.wrt, self.outputs = wrt, len(traced.outputs)
+        self.wrt, self.outputs, self.scalar = wrt, len(traced.outputs), scalar
         self.of = tuple(range(self.outputs)) if of is None else of
         self.is_pair = bool(wrt and self.outputs)
         self.functions = _PAIR if self.is_pair else _PRIMAL
         self._restricted: dict[tuple[int, ...], PairStages] = {}
 
     def output_groups(self, primal: Program) -> list[Group]:
-        return [Group("outputs", len(primal.outputs), False)]
+        return [Group("outputs", len(primal.outputs), self.scalar)]
 
     def differentiated(self) -> Program:
         if not self.is_pair:
@@ -52,7 +59,7 @@ class PairStages(Stages):
 
     @property
     def request(self) -> tuple[Any, ...]:
-        return "pair", self.wrt, self.of
+        return "pair", self.wrt, self.of, self.scalar
 
     def replays(self) -> dict[int, Callable[[list[float]], Any]]:
         # The program that was compiled does not know what raised in operations that are only compared.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..compiler.transforms.compiled import compile
+from ..compiler.transforms.jit import jit
 from ..runtime.errors import InputError, MissingExtraError, OptionError, ProgramError
 from ..runtime.value import Value
 from .data import Array
@@ -254,7 +254,7 @@ def _scores(model: Callable[[list[float]], Any], xs: Array, ys: Array) -> Array:
     def scores(x: list[float]) -> Any:  # compiling needs a function; a model may be any callable
         return model(x)
 
-    evaluate: Callable[[list[float]], Any] = compile(scores)
+    evaluate: Callable[[list[float]], Any] = jit(scores)
     try:
         evaluate.kernel_for(points[0])  # type: ignore[attr-defined]
     except ProgramError:  # a bug of ours

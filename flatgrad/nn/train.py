@@ -24,7 +24,7 @@ from ..compiler.calls.captured import Captured
 from ..compiler.kernel import data_listing
 from ..compiler.languages.loader import LoadedModule
 from ..compiler.languages.training import emit_epochs, emit_loop
-from ..compiler.transforms.gradients import value_and_grad
+from ..compiler.transforms.jit import jit
 from ..runtime import atomic
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
@@ -341,9 +341,7 @@ class _Run:
         self.best: tuple[float, int, list[float]] | None = None
         self._initial = list(step.numbers)
         self.formulas = step.optimizer.formulas()
-        self._validate = value_and_grad(
-            step.function, wrt=[], backend=step.backend, mode=step.mode, faults=step.faults
-        )  # fmt: skip
+        self._validate = jit(step.function, backend=step.backend, mode=step.mode, faults=step.faults)
 
     # --- the generated loop ---------------------------------------------------------------------------------------
 
@@ -629,7 +627,7 @@ class _Run:
         size, total = self.plan.batch, 0.0
         for start in range(0, len(data), size):
             X, y = data.X[start : start + size], data.y[start : start + size]
-            total += self._validate(X, y)[0] * len(X)
+            total += float(self._validate(X, y)) * len(X)
         return total / len(data)
 
     # --- checkpoints ----------------------------------------------------------------------------------------------

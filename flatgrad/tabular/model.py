@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..compiler.transforms.gradients import value_and_grad
+from ..compiler.transforms.jit import jit
 from ..nn import MLP
 from ..runtime.errors import FlatgradError, InputError
 from ..runtime.files import write_atomically
@@ -93,9 +93,8 @@ class TabularModel:
         The network is compiled at the first call; its current parameters are read at each.
         """
         if self._scores is None:
-            # A compiled function would return the scores as `Value`s. As auxiliary results they are floats.
-            self._scores = value_and_grad(lambda inputs: (0.0, self.network(inputs)), wrt=[], has_aux=True)
-        (_, scores), _ = self._scores(inputs)
+            self._scores = jit(self.network)
+        scores = self._scores(inputs)
         return scores if isinstance(scores, list) else [scores]
 
     def predict(self, table: Table, note: Callable[[str], Any] = lambda text: None) -> Predictions:

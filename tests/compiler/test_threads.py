@@ -259,7 +259,7 @@ BACKENDS = ["python", "numpy", "native"]
 def test_first_calls_of_one_structure_race(hurried, backend):
     """The function is traced once; whoever comes later gets the same kernel, and later calls do, too."""
     expected = {s: interpreted([0.1 * s, 0.5, 0.2 * s]) for s in range(THREADS)}
-    for transform in (fg.value_and_grad, fg.grad, fg.compile):
+    for transform in (fg.value_and_grad, fg.grad, fg.compile, fg.jit):
         counted, traced = counting()
         f = transform(counted, backend=backend)
 
@@ -274,6 +274,8 @@ def test_first_calls_of_one_structure_race(hurried, backend):
                     found.append([out.data, *[leaf.grad for leaf in leaves]])
                 elif transform is fg.grad:
                     found.append([expected[s][0], *f(numbers)])
+                elif transform is fg.jit:
+                    found.append([f(numbers), *expected[s][1:]])
                 else:
                     value, gradient = f(numbers)
                     found.append([value, *gradient])

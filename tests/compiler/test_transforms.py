@@ -424,7 +424,7 @@ def test_static_arguments_must_exist_and_be_hashable():
 
 
 @pytest.mark.parametrize("options", [{"backend": "fortran"}, {"mode": "sloppy"}])
-@pytest.mark.parametrize("transform", [fg.compile, fg.value_and_grad, fg.grad])
+@pytest.mark.parametrize("transform", [fg.compile, fg.jit, fg.value_and_grad, fg.grad])
 def test_options_that_do_not_exist(transform, options):
     with pytest.raises(fg.OptionError, match="choose one of") as caught:
         transform(product, **options)
@@ -828,7 +828,7 @@ def test_truth_values_among_the_arguments(backend):
         assert gradient.tolist() == [float(b) for b in MASK]
 
 
-@pytest.mark.parametrize("transform", [fg.compile, fg.grad])
+@pytest.mark.parametrize("transform", [fg.compile, fg.jit, fg.grad])
 def test_a_function_that_calls_itself_without_end(transform):
     """Nothing is wrong with its arguments."""
     f = transform(lambda x: f(x) * x)

@@ -23,6 +23,7 @@ from ..languages.loader import LoadedModule, raised_by_generated
 from ..machine import builtin
 from ..machine.builtin import Part
 from ..nodes import values_of
+from ..routine import Routine
 from .kind import ArrayMaker, BinderSource, Kind, OnlyArgumentsError, container_source
 from .kinds import NUMBER, NUMBER_TYPES, float_array, object_array
 
@@ -80,10 +81,17 @@ class Signature(NamedTuple):
         )
 
 
+def routine_of(kernel: Kernel) -> Routine:
+    """The function of a kernel that has one; of two, the forward one."""
+    routine = kernel.joint or kernel.forward
+    assert routine is not None
+    return routine
+
+
 def make_binder(kernel: Kernel, signature: Signature) -> Binder | None:
     """A binder for a kernel of one function; None if something is of a kind that only `Arguments` know."""
-    assert kernel.joint is not None
-    source = BinderSource(kernel.joint.arrays)
+    routine = routine_of(kernel)
+    source = BinderSource(routine.arrays)
     source.constants["make_array"] = float_array
     groups = []
     texts = []
@@ -99,7 +107,7 @@ def make_binder(kernel: Kernel, signature: Signature) -> Binder | None:
     source.statements.insert(0, f"{', '.join(groups)} = results")
     call = f"results = function({', '.join(passed)})"
     result = _source_of(signature.arranged(texts))
-    return _binder(kernel.joint.function, source, len(signature.arguments), call, result)
+    return _binder(routine.function, source, len(signature.arguments), call, result)
 
 
 def make_node_binder(
@@ -197,8 +205,8 @@ def make_builtin(
         names, positional: which arguments may have names, and how many may have none; see `new_builtin`.
         fallback: what the builtin calls with everything that it does not know.
     """
-    code = kernel.joint.code if kernel.joint is not None else None
-    if code is None:
+    code = routine_of(kernel).code
+    if code is None or not any(kind.size for kind in signature.results):
         return None
     places = iter(range(builtin.OUTPUTS))
     try:

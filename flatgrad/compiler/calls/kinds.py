@@ -30,7 +30,7 @@ import numpy as np
 from ...runtime.backward import CONSTANT
 from ...runtime.errors import InputError
 from ...runtime.primitives import Operand, number
-from ...runtime.value import Value
+from ...runtime.value import Value, as_value
 from ..machine import builtin
 from ..machine.builtin import Part
 from .exact import Same, Static
@@ -505,3 +505,23 @@ class ResultFlattener(Flattener):
             raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
         taker = taker_of(item)
         return taker.take(item, self) if taker is not None and issubclass(taker, Compound) else Identical(Same(item))
+
+
+class NumberFlattener(ResultFlattener):
+    """Takes apart a result of which numbers are wanted: an array with `Value`s becomes one of floats.
+
+    Floats beside `Value`s in an array, or in a list or tuple of nothing else, are outputs of the program as well.
+    """
+
+    def flatten(self, item: Any) -> Kind:
+        """As for all results."""
+        is_array = isinstance(item, np.ndarray) and item.dtype == object
+        items = item.ravel().tolist() if is_array else item if type(item) in (list, tuple) else ()
+        if any(isinstance(each, Value) for each in items) and (is_array or all(map(_is_plain, items))):
+            self.numbers += map(as_value, items)
+            return Array(item.shape) if is_array else Numbers(type(item), len(item))
+        return super().flatten(item)
+
+
+def _is_plain(item: Any) -> bool:
+    return isinstance(item, Value) or type(item) is float

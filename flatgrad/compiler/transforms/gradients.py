@@ -13,17 +13,17 @@ from ...runtime.traced import TracedValue
 from ...runtime.tracing import recorder
 from ...runtime.value import Value, constant
 from ..calls.arguments import Arguments, Key
-from ..calls.binding import Signature, make_binder, make_builtin
+from ..calls.binding import Signature
 from ..calls.cache import KernelCache
 from ..calls.captured import Called, Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NumberInGroup, Numbers, ResultFlattener, float_array, object_array
-from ..kernel import Kernel
+from ..calls.kinds import NumberInGroup, Numbers, ResultFlattener, object_array
 from ..languages.loader import collector_paused
 from ..program.program import Group, Program, grouped
 from ..program.trace import Trace, Traced
 from ..stages import JointStages
-from .dispatch import Choices, Dispatched, Entry, R
+from .dispatch import Choices, R
+from .numeric import NumericFunction
 
 
 class HasParameters(Protocol):
@@ -41,16 +41,6 @@ Yes: TypeAlias = Literal[True]
 No: TypeAlias = Literal[False]
 
 
-class _Entry(Entry):
-    """A kernel of `value_and_grad`, with the kinds of its arguments and results."""
-
-    __slots__ = ("signature",)
-
-    def __init__(self, kernel: Kernel, captured: Captured, signature: Signature) -> None:
-        super().__init__(kernel, captured)
-        self.signature = signature
-
-
 class _Inlined(NamedTuple):
     """A program of `value_and_grad` that is inlined into other functions."""
 
@@ -60,10 +50,9 @@ class _Inlined(NamedTuple):
     signature: Signature
 
 
-class GradFunction(Dispatched[_Entry, R]):
+class GradFunction(NumericFunction[R]):
     """A function transformed by `fg.value_and_grad` or `fg.grad`."""
 
-    _identity = False
     #: Whether what is inlined into another function is simplified before.
     _simplified = True
 
@@ -120,31 +109,9 @@ class GradFunction(Dispatched[_Entry, R]):
             return roots
         return [*roots, Called(functools.partial(_parameters, self._wrt_source), "the parameters")]
 
-    def _run(self, entry: _Entry, arguments: Arguments) -> Any:
-        kernel, numbers = entry.kernel, arguments.numbers
-        if kernel.leaves:
-            numbers = [*numbers, [leaf._data for leaf in kernel.leaves]]
-        assert kernel.joint is not None
-        return entry.signature.put_together(kernel.joint.run(*numbers), float_array)
-
-    def _entry(self, arguments: Arguments) -> tuple[_Entry, Arguments]:
-        return self._cached(arguments, functools.partial(self._build, arguments)), arguments
-
-    def _build(self, arguments: Arguments) -> _Entry:
-        with collector_paused():
-            stages, traced, captured, signature, seconds = self._stages(arguments, self.faults)
-            kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
-        entry = _Entry(kernel, captured, signature)
-        entry.binder, entry.keywords = make_binder(kernel, signature), arguments.keywords
-        positional = len(arguments.args) - len(arguments.keywords)
-        names = (*self._names_of_first(positional), *arguments.keywords)
-        entry.make_builtin = functools.partial(make_builtin, kernel, signature, names, positional)
-        return entry
-
     def _stages(
         self, arguments: Arguments, faults: str
     ) -> tuple[JointStages, Traced[Kind | None], Captured, Signature, float]:
-        """Trace the function, and say what is wanted of it; with the seconds that tracing took."""
         self._check_signature(arguments)
         if self._wrt_source is not None:
             self._wrt = _parameters(self._wrt_source)

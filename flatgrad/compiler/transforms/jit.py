@@ -1,0 +1,103 @@
+"""`jit`: the function itself, compiled, on numbers."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack, overload
+
+from ...runtime.traced import TracedValue
+from ...runtime.value import Value, constant
+from ..calls.arguments import Arguments
+from ..calls.binding import Signature
+from ..calls.captured import Captured
+from ..calls.kind import Kind
+from ..calls.kinds import NumberFlattener
+from ..pairs import PairStages
+from ..program.trace import Traced
+from .dispatch import Choices, R
+from .numeric import NumericFunction
+
+
+class JitFunction(NumericFunction[R]):
+    """A function compiled by `fg.jit`; it takes and returns numbers, and arrays of them."""
+
+    _transform = "jit"
+
+    def _method(self, function: Callable[..., Any], instance: Any) -> JitFunction[R]:
+        return JitFunction(function, **self._method_options(function))
+
+    def _stages(self, arguments: Arguments, faults: str) -> tuple[PairStages, Traced[Kind], Captured, Signature, float]:
+        self._check_signature(arguments)
+        groups, names, _ = self._groups(arguments)
+
+        def body(leaves: list[TracedValue]) -> tuple[Kind, Sequence[Any]]:
+            results = NumberFlattener()
+            return results.flatten(self._call_traced(arguments, leaves)[0]), results.numbers
+
+        start = time.perf_counter()
+        traced, captured = self._traced(arguments, body, groups, names, faults=faults)
+        seconds = time.perf_counter() - start
+        kind = traced.result
+        stages = PairStages(traced.program, self._title(), self._options, wrt=(), scalar=kind.scalar)
+        return stages, traced, captured, Signature(arguments.kinds, [kind], True, False), seconds
+
+    def _inline(self, arguments: Arguments) -> Any:
+        """Call the function as a part of the one that is being traced; plain numbers become constants."""
+        leaves = [n if isinstance(n, Value) else constant(n) for n in arguments.all_numbers]
+        return self._call_traced(arguments, leaves)[0]
+
+
+@overload
+def jit(fn: Callable[..., Value], **options: Unpack[Choices]) -> JitFunction[float]: ...
+@overload
+def jit(fn: Callable[..., list[Value]], **options: Unpack[Choices]) -> JitFunction[list[float]]: ...
+@overload
+def jit(fn: Callable[..., Any], **options: Unpack[Choices]) -> JitFunction[Any]: ...
+@overload
+def jit(fn: None = None, **options: Unpack[Choices]) -> Callable[[Callable[..., Any]], JitFunction[Any]]: ...
+def jit(
+    fn: Callable[..., Any] | None = None,
+    *,
+    backend: str = "auto",
+    mode: str = "exact",
+    faults: str = "raise",
+    static_argnames: Sequence[str] | str = (),
+) -> Any:
+    """A function that computes what `fn` does, from numbers to numbers: compiled, without a gradient.
+
+    It makes no `Value`s, so that a call takes 0.1 µs and more in machine code, as calls of `fg.value_and_grad` do.
+    `fg.compile` is for results that are parts of a graph.
+
+    Args:
+        fn: a function of numbers, arrays, lists, dicts of them; it is traced on `Value`s. A `Value` among the arguments
+            is read as a number. `Value`s that `fn` reads otherwise (a model's parameters) are read at each call.
+            Without `fn`, `jit(**options)` is a decorator.
+        backend, mode, faults, static_argnames: as for `fg.compile`.
+
+    Returns:
+        A function with the signature of `fn`. Where `fn` returns `Value`s, it returns floats; for an array that holds
+        some, an array of floats; lists, tuples and dicts of these as they are. Anything else is returned as it was when
+        the function was traced. Inside of another traced function it is a part of that.
+
+    Raises:
+        InputError: for arguments that are no numbers, or a result that holds a condition.
+        TraceError: if `fn` reads a number that the compiled program cannot know, or writes into its arguments.
+        OptionError: as for `fg.compile`.
+
+    Warns:
+        KernelLimitWarning, CapturedStateWarning: as for `fg.compile`.
+
+    Example:
+        >>> import flatgrad as fg, numpy as np
+        >>> w = fg.Value(0.5)
+        >>> f = fg.jit(lambda x: (w * x).tanh())
+        >>> f(3.0)
+        0.9051482536448664
+        >>> fg.jit(lambda x: {"softmax": np.array(fg.softmax(x)), "mean": fg.sum(x) / len(x)})([0.0, 0.0])
+        {'softmax': array([0.5, 0.5]), 'mean': 0.0}
+    """
+    if fn is None:
+        return functools.partial(jit, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)
+    return JitFunction(fn, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)

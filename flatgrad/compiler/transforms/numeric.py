@@ -1,0 +1,59 @@
+"""What functions from numbers to numbers have in common: `jit`, `value_and_grad` and `grad`."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ..calls.arguments import Arguments
+from ..calls.binding import Signature, make_binder, make_builtin, routine_of
+from ..calls.captured import Captured
+from ..calls.kinds import float_array
+from ..kernel import Kernel
+from ..languages.loader import collector_paused
+from ..pairs import PairStages
+from ..program.trace import Traced
+from ..stages import JointStages
+from .dispatch import Dispatched, Entry, R
+
+
+class NumericEntry(Entry):
+    """A kernel of one function, with the kinds of its arguments and results."""
+
+    __slots__ = ("signature",)
+
+    def __init__(self, kernel: Kernel, captured: Captured, signature: Signature) -> None:
+        super().__init__(kernel, captured)
+        self.signature = signature
+
+
+class NumericFunction(Dispatched[NumericEntry, R]):
+    """A transformed function whose kernels are one generated function each; it makes no `Value`s."""
+
+    _identity = False
+
+    def _run(self, entry: NumericEntry, arguments: Arguments) -> Any:
+        kernel, numbers = entry.kernel, arguments.numbers
+        if kernel.leaves:
+            numbers = [*numbers, [leaf._data for leaf in kernel.leaves]]
+        return entry.signature.put_together(routine_of(kernel).run(*numbers), float_array)
+
+    def _entry(self, arguments: Arguments) -> tuple[NumericEntry, Arguments]:
+        return self._cached(arguments, functools.partial(self._build, arguments)), arguments
+
+    def _build(self, arguments: Arguments) -> NumericEntry:
+        with collector_paused():
+            stages, traced, captured, signature, seconds = self._stages(arguments, self.faults)
+            kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
+        entry = NumericEntry(kernel, captured, signature)
+        entry.binder, entry.keywords = make_binder(kernel, signature), arguments.keywords
+        positional = len(arguments.args) - len(arguments.keywords)
+        names = (*self._names_of_first(positional), *arguments.keywords)
+        entry.make_builtin = functools.partial(make_builtin, kernel, signature, names, positional)
+        return entry
+
+    def _stages(
+        self, arguments: Arguments, faults: str
+    ) -> tuple[PairStages | JointStages, Traced[Any], Captured, Signature, float]:
+        """Trace the function, and say what is wanted of it; with the seconds that tracing took."""
+        raise NotImplementedError  # pragma: no cover - both subclasses define it
