@@ -470,6 +470,23 @@ def test_switched_off(cache, folder, monkeypatch, text):
     assert cache.get(OTHER) == CONTENT
 
 
+@pytest.mark.parametrize("text", ["", " 1", "on", "Yes", "TRUE"])
+def test_switched_on(cache, monkeypatch, text):
+    monkeypatch.setenv("FLATGRAD_CACHE", text)
+    cache.put(KEY, CONTENT)
+    assert cache.get(KEY) == CONTENT
+    assert cache.info().enabled
+
+
+@pytest.mark.parametrize("text", ["/home/me/cache", "2", "disabled"])
+def test_a_switch_that_is_none(folder, monkeypatch, text):
+    """A folder, say: that is another variable, which the warning names."""
+    monkeypatch.setenv("FLATGRAD_CACHE", text)
+    cache = refused(f"FLATGRAD_CACHE must be one of 1, on, yes, true, 0, off, no, false, got '{text}'")
+    assert not cache.info().enabled
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(("text", "limit"), [("1", 10**6), ("0.5", 500_000), (" 1e3 ", 10**9), ("", 256 * 10**6)])
 def test_the_limit(cache, monkeypatch, text, limit):
     monkeypatch.setenv("FLATGRAD_CACHE_SIZE", text)

@@ -6,7 +6,7 @@ the name of its key, and a process that misses one compiles again. What goes wro
 
 | variable | effect |
 | --- | --- |
-| `FLATGRAD_CACHE=0` | no cache |
+| `FLATGRAD_CACHE` | 0, off, no or false: no cache; 1, on, yes or true: as without it |
 | `FLATGRAD_CACHE_DIR` | the folder, instead of the one that the system has for caches |
 | `FLATGRAD_CACHE_SIZE` | the limit in MB, instead of 256 |
 """
@@ -43,6 +43,8 @@ _DRAFT_AGE = 3600.0
 _MB = 1_000_000
 #: Nothing that we write is larger.
 _LARGEST = 1_000 * _MB
+#: What `FLATGRAD_CACHE` may be; nothing is "on".
+_ON, _OFF = ("", "1", "on", "yes", "true"), ("0", "off", "no", "false")
 _DEFAULT_LIMIT = 256 * _MB
 #: Making room makes this part of the limit, so that not every new entry of a full cache looks at all the others.
 _SLACK = 16
@@ -202,6 +204,10 @@ class ObjectCache:
         folder = _folder_from_environment() if self._folder is None else self._folder
         if folder is None:
             return None, limit, "there is no home folder to keep it in"
+        if _switch() not in (*_ON, *_OFF):
+            reason = (
+                f"FLATGRAD_CACHE must be one of {', '.join((*_ON[1:], *_OFF))}, got {os.environ['FLATGRAD_CACHE']!r}"
+            )
         return folder, limit, reason or _refusal(folder)
 
     def _make_room(self, folder: Path, limit: int, newest: str, size: int) -> None:
@@ -238,7 +244,11 @@ def _digest(key: str) -> bytes:
 
 
 def _switched_off() -> bool:
-    return os.environ.get("FLATGRAD_CACHE", "").strip().lower() in ("0", "off", "no", "false")
+    return _switch() in _OFF
+
+
+def _switch() -> str:
+    return os.environ.get("FLATGRAD_CACHE", "").strip().lower()
 
 
 def _limit_from_environment() -> tuple[int, str]:
