@@ -9,10 +9,10 @@ cannot say, raises `NotAFormulaError`, and is called step by step.
 
 from __future__ import annotations
 
+import ast
 import functools
 import keyword
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -144,24 +144,32 @@ class StepFormulas(NamedTuple):
     def statements(self) -> list[str]:
         """Statements that compute the numbers of a `step`; afterwards each has its name."""
         names, texts = list(self.numbers), list(self.numbers.values())
-        own = texts[0] != "rate"
-        lines = ["t = step + 1"] if any(re.search(r"\bt\b", text) for text in texts) else []
-        if own:
-            return [*lines, f"rate = {self.rate}", *map("{} = {}".format, names, texts)]
-        return [*lines, f"{names[0]} = {self.rate}", *map("{} = {}".format, names[1:], texts[1:])]
+        lines = ["t = step + 1"] if any("t" in names_in(text) for text in texts) else []
+        if texts[0] == "rate":
+            return [*lines, f"{names[0]} = {self.rate}", *map("{} = {}".format, names[1:], texts[1:])]
+        return [*lines, f"rate = {self.rate}", *map("{} = {}".format, names, texts)]
 
     @property
     def imports(self) -> list[str]:
         """The names from `math` that the texts use."""
-        words = {
-            word for text in (self.rate, *self.numbers.values()) for word in re.findall(r"(?<![.\w])[a-z]\w*", text)
-        }
-        return sorted(word for word in words - set(self.numbers) if hasattr(math, word))
+        names = frozenset().union(*map(names_in, (self.rate, *self.numbers.values())))
+        return sorted(name for name in names - set(self.numbers) if hasattr(math, name))
+
+
+@functools.lru_cache(maxsize=64)
+def names_in(text: str) -> frozenset[str]:
+    """The names that an expression uses.
+
+    >>> sorted(names_in("0.5 * (1.0 + math.cos(pi * step))"))
+    ['math', 'pi', 'step']
+    """
+    nodes = ast.walk(ast.parse(text.strip() or "()", mode="eval"))
+    return frozenset(node.id for node in nodes if isinstance(node, ast.Name))
 
 
 def check_name(name: str) -> bool:
     """Whether a number of the step can have this name in generated source."""
-    taken = name in ("step", "t", "rate", "min", "abs", "first", "end", "found") or hasattr(math, name)
+    taken = name in ("step", "t", "rate", "min", "abs", "first", "end") or hasattr(math, name)
     return name.isidentifier() and name.isascii() and not keyword.iskeyword(name) and not taken and name[0] != "_"
 
 

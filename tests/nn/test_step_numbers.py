@@ -14,7 +14,7 @@ import pytest
 import flatgrad as fg
 from flatgrad import nn
 from flatgrad.compiler.machine import native
-from flatgrad.nn.formulas import Formula, NotAFormulaError, text_of
+from flatgrad.nn.formulas import Formula, NotAFormulaError, StepFormulas, text_of
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
 X, Y = [[1.0], [2.0], [-1.0]], [2.0, 3.0, 0.5]
@@ -418,3 +418,11 @@ def test_a_formula_does_not_grow_without_end() -> None:
 
     with pytest.raises(NotAFormulaError, match="very long"):
         doubled(Formula("step"))
+
+
+def test_what_a_text_uses_are_its_names_and_no_other_words():
+    formulas = StepFormulas("cos(step)", {"lr": "rate", "size": "len('t pi')", "half": "t / 2"}, False)
+    assert formulas.imports == ["cos"]
+    assert formulas.statements() == ["t = step + 1", "lr = cos(step)", "size = len('t pi')", "half = t / 2"]
+    del formulas.numbers["half"]
+    assert formulas.statements() == ["lr = cos(step)", "size = len('t pi')"]
