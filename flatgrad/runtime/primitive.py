@@ -26,6 +26,8 @@ ZERO: Final = _Zero()
 Rule = Callable[..., Any]
 Partial = Rule | _Zero | None
 
+_ARRAYS = (np.ndarray, list, tuple)
+
 #: Sampling ranges for tests: where a function of this domain is defined and differentiable.
 REAL = (-math.inf, math.inf)
 POSITIVE = (0.0, math.inf)
@@ -139,12 +141,13 @@ class Primitive(OperationErrors):
             raise InputError(f"{self.name} takes {self.arity} operands, got {len(operands)}")
         for operand in operands:
             if isinstance(operand, Applicable):
+                kind = operand.__class__
                 for other in operands:
-                    if isinstance(other, (np.ndarray, list, tuple)):
+                    if other.__class__ is not kind and isinstance(other, _ARRAYS):
                         return self._elementwise(operands)
                 return operand.apply(self, operands)
         for operand in operands:
-            if isinstance(operand, (np.ndarray, list, tuple)):
+            if isinstance(operand, _ARRAYS):
                 return self._elementwise(operands)
         try:
             return self.evaluate(*map(number, operands))

@@ -477,9 +477,11 @@ class Operand(Applicable):
         return logical_not(self)
 
     def __sub__(self, other: Any) -> Any:
+        if isinstance(other, Operand):
+            return self + (-other)
         if isinstance(other, np.ndarray) and other.dtype != object:
             other = other.astype(float)  # the negative of an unsigned number would be another number
-        elif not isinstance(other, (Operand, np.ndarray)):
+        elif not isinstance(other, np.ndarray):
             other = number(other)
         return self + (-other)
 

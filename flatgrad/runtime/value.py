@@ -5,10 +5,12 @@ Operators compute at once and remember what they did; `backward` walks the graph
 
 from __future__ import annotations
 
+from _thread import get_ident
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 import numpy as np
+from numpy import ndarray
 
 from . import primitives
 from .backward import CONSTANT, Constant, NodeRule, backpropagate
@@ -23,6 +25,7 @@ ADD: Final = primitives.add
 MUL: Final = primitives.mul
 
 _new = object.__new__
+_NONE = (None,)
 
 #: What may stand beside a `Value` in arithmetic.
 Scalar: TypeAlias = "Value | Number"
@@ -127,7 +130,7 @@ class Value(ValueObject["Value", "Condition"]):
 
     def apply(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
         if active:
-            trace = recorder()
+            trace = active.get(get_ident(), _NONE)[-1]
             if trace is not None:
                 return trace.record(primitive, operands)
         return apply_eagerly(primitive, operands)
@@ -138,9 +141,9 @@ class Value(ValueObject["Value", "Condition"]):
     def __add__(self, other: Array) -> Array: ...
     def __add__(self, other: Any) -> Any:
         if active:
-            trace = recorder()
+            trace = active.get(get_ident(), _NONE)[-1]
             if trace is not None:
-                return NotImplemented if isinstance(other, np.ndarray) else trace.record(ADD, (self, other))
+                return NotImplemented if isinstance(other, ndarray) else trace.record(ADD, (self, other))
         if other.__class__ is not Value:
             if isinstance(other, np.ndarray):
                 return NotImplemented
@@ -159,9 +162,9 @@ class Value(ValueObject["Value", "Condition"]):
     def __mul__(self, other: Array) -> Array: ...
     def __mul__(self, other: Any) -> Any:
         if active:
-            trace = recorder()
+            trace = active.get(get_ident(), _NONE)[-1]
             if trace is not None:
-                return NotImplemented if isinstance(other, np.ndarray) else trace.record(MUL, (self, other))
+                return NotImplemented if isinstance(other, ndarray) else trace.record(MUL, (self, other))
         if other.__class__ is not Value:
             if isinstance(other, np.ndarray):
                 return NotImplemented

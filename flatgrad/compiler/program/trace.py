@@ -6,15 +6,18 @@ user's line. `Value`s that it reaches but that it was not given are leaves: inpu
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Container, Sequence
+from sys import _getframe
+from types import FrameType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from ...runtime.backward import CONSTANT, post_order
 from ...runtime.errors import InputError, TraceError
-from ...runtime.primitives import Primitive, number, where
-from ...runtime.sites import Location, Site, call_site, locate
+from ...runtime.primitives import TABLE, Primitive, equal, number, where
+from ...runtime.sites import Location, Site, is_internal, locate
 from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recording, records, refusals_raised, refuse
 from ...runtime.value import Condition, Value, apply_eagerly, as_condition, as_value, constant
@@ -26,6 +29,10 @@ from .program import Group, Program
 LeafNames = Callable[[Container[int]], dict[int, str]]
 #: Leaves are numbered from here until the trace is finished, when they become the last inputs.
 _LEAVES = 1 << 48
+#: The classes of what a trace gives out, by kind.
+_TRACED: dict[str, Any] = {"f": TracedValue, "b": TracedCondition}
+#: In place of the sites of a code object: it is not the user's.
+_INTERNAL: dict[int, int] = {}
 _new = object.__new__
 
 
@@ -46,12 +53,19 @@ class Trace:
         self._record_sites, self.faults = sites, faults
         self.builder = ProgramBuilder(name, groups, input_names)
         self.leaves: list[Value] = []
+        # What has been recorded since the builder got it the last time, and the variable of the next equation.
+        self._opcodes: list[int] = []
+        self._operands: list[int] = []
+        self._sites: list[int] = []
+        self._next = self.builder.next
         self._references: dict[int, int] = {}
-        self._sites: list[Site | Location] = []
-        self._site_numbers: dict[tuple[int, int] | Location, int] = {}
+        self._numbers: dict[float, int] = {}
+        self._lines: list[Site | Location] = []
+        self._site_numbers: dict[Location, int] = {}
+        self._sites_of: dict[int, dict[int, int]] = {}  # by the number of the code object and the instruction
         self.refusal: TraceError | None = None
         self.leaf_names: LeafNames = lambda ids: {}
-        self._alive: list[Any] = []  # what the ids in _references belong to
+        self._alive: list[Any] = []  # what the ids in _references and _sites_of belong to
 
     def value(self, variable: int) -> TracedValue:
         """The `Value` that stands for an input, or for the result of an equation."""
@@ -61,45 +75,100 @@ class Trace:
 
     def record(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
         """The symbolic result of `primitive(*operands)`; of constants alone, the number itself."""
-        refs = []
-        kinds, references = primitive.operand_kinds, self._references
-        for k, operand in enumerate(operands):
-            cls = operand.__class__
-            if cls is TracedValue and kinds[k] == "f" and operand._trace is self:
-                refs.append(operand._index)
-            elif cls is Value and kinds[k] == "f" and id(operand) in references:
-                refs.append(references[id(operand)])
-            elif kinds[k] == "b":
-                refs.append(self.reference(as_condition(operand)))
-            else:
-                refs.append(self.reference(as_value(operand) if isinstance(operand, Condition) else operand))
-        if refs[0] < 0 and max(refs) < 0:
-            return self._constant_result(primitive, operands)
-        site = self._call_site() if self._record_sites else -1
+        kinds = primitive.operand_kinds
+        if kinds == "ff":
+            a, b = operands
+            first = a._index if a.__class__ is TracedValue and a._trace is self else self._operand(a)
+            second = b._index if b.__class__ is TracedValue and b._trace is self else self._operand(b)
+            if first < 0 and second < 0:
+                return self._constant_result(primitive, operands)
+            self._operands += (first, second)
+        elif kinds == "f":
+            (a,) = operands
+            first = a._index if a.__class__ is TracedValue and a._trace is self else self._operand(a)
+            if first < 0:
+                return self._constant_result(primitive, operands)
+            self._operands.append(first)
+        else:
+            refs = [
+                o._index if o.__class__ is _TRACED[kind] and o._trace is self else self._operand(o, kind)
+                for o, kind in zip(operands, kinds, strict=True)
+            ]
+            if max(refs) < 0:
+                return self._constant_result(primitive, operands)
+            self._operands += refs
+        self._opcodes.append(primitive.opcode)
+        if self._record_sites:
+            frame: Any = _getframe(2)
+            sites = self._sites_of.get(id(frame.f_code))
+            while sites is _INTERNAL:
+                frame = frame.f_back
+                sites = self._sites_of.get(id(frame.f_code)) if frame is not None else None
+            site = None if sites is None else sites.get(frame.f_lasti)
+            self._sites.append(self._site(frame) if site is None else site)
+        else:
+            self._sites.append(-1)
         result: Any = _new(TracedValue if primitive.result == "f" else TracedCondition)
         result._trace = self
-        result._index = self.builder.append(primitive.opcode, refs, site)
+        result._index = index = self._next
+        self._next = index + 1
+        if not index & 0xFFFF:  # the columns of the builder are compact
+            self.settle()
         return result
 
-    def _call_site(self) -> int:
-        """The number of the site of the operation that is being recorded."""
-        site = call_site(4)
-        if site is None:
-            return -1
-        code, instruction = site  # the hash of a code object itself is computed from all that it consists of
-        key = id(code), instruction
-        number = self._site_numbers.get(key)
-        return self._number_of(key, site) if number is None else number
+    def _site(self, frame: FrameType | None) -> int:
+        """The number of the site of an operation in this frame, or of the user's call that led there."""
+        while frame is not None:
+            # Known by its number, because the hash of a code object is computed from all that it consists of.
+            code, instruction = frame.f_code, frame.f_lasti
+            if id(code) not in self._sites_of:
+                self._alive.append(code)
+                self._sites_of[id(code)] = _INTERNAL if is_internal(code.co_filename) else {}
+            sites = self._sites_of[id(code)]
+            if sites is not _INTERNAL:
+                if instruction not in sites:
+                    sites[instruction] = len(self._lines)
+                    self._lines.append((code, instruction))
+                return sites[instruction]
+            frame = frame.f_back
+        return -1
+
+    def append(self, opcode: int, refs: Sequence[int], site: int = -1) -> int:
+        """Append an equation and return its variable."""
+        self._opcodes.append(opcode)
+        self._operands += refs
+        self._sites.append(site)
+        self._next += 1
+        return self._next - 1
+
+    def settle(self) -> ProgramBuilder:
+        """The builder, with all that has been recorded."""
+        if self._opcodes:
+            ends = np.cumsum(np.array([primitive.arity for primitive in TABLE])[self._opcodes])
+            operands, sites = array("q", self._operands), array("i", self._sites)
+            self.builder.extend(array("H", self._opcodes), ends, operands, sites, np.full(len(sites), -1))
+            for recorded in (self._opcodes, self._operands, self._sites):
+                recorded.clear()
+        return self.builder
+
+    def _operand(self, operand: Any, kind: str = "f") -> int:
+        """The operand number for anything that stands where an operand of this kind is wanted."""
+        if kind == "b":
+            return self.reference(as_condition(operand))
+        if operand.__class__ is Value:
+            ref = self._references.get(id(operand))
+            if ref is not None:
+                return ref
+        return self.reference(as_value(operand) if isinstance(operand, Condition) else operand)
 
     def site_of(self, location: Location | None) -> int:
         """The site number of a location, for equations taken over from another program."""
-        return -1 if location is None else self._number_of(location, location)
-
-    def _number_of(self, key: tuple[int, int] | Location, site: Site | Location) -> int:
-        number = self._site_numbers.get(key)
+        if location is None:
+            return -1
+        number = self._site_numbers.get(location)
         if number is None:
-            number = self._site_numbers[key] = len(self._sites)
-            self._sites.append(site)
+            number = self._site_numbers[location] = len(self._lines)
+            self._lines.append(location)
         return number
 
     def _constant_result(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
@@ -113,10 +182,15 @@ class Trace:
     def reference(self, operand: Any) -> int:
         """The operand number for anything that is not of this trace: a number, a leaf, an outer trace's value."""
         if operand.__class__ is float:
-            return self.builder.constant(operand)
+            ref = self._numbers.get(operand)
+            if ref is None:
+                ref = self.builder.constant(operand)
+                if operand:  # the two zeros are equal
+                    self._numbers[operand] = ref
+            return ref
         if isinstance(operand, Value):
             if operand._primitive is CONSTANT:
-                return self.builder.constant(operand._data)
+                return self.reference(operand._data)
             if isinstance(operand, TracedValue):
                 if operand._trace is self:
                     return operand._index
@@ -148,7 +222,7 @@ class Trace:
         if ref is None:  # of an outer trace: it comes in as a number
             leaf = condition._trace.record(where, (condition, 1.0, 0.0))
             self._alive.append(condition)
-            ref = self.builder.emit("equal", self._leaf(leaf), self.builder.constant(1.0))
+            ref = self.append(equal.opcode, (self._leaf(leaf), self.builder.constant(1.0)))
             self._references[id(condition)] = ref
         return ref
 
@@ -160,20 +234,22 @@ class Trace:
     def begin_update(self) -> None:
         """What follows is no longer value or gradient, and no longer the user's."""
         self._record_sites = False
-        self.builder.program.update = len(self.builder)
+        self.builder.program.update = len(self.settle())
 
     def inline(self, program: Program, operands: Sequence[Any]) -> list[Any]:
         """Append the equations of another program, applied to these operands; return its outputs."""
         refs = [self.reference(operand) for operand in operands]
-        first, count = self.builder.next, len(program)
+        first, count = self.settle().next, len(program)
         where = np.array([*refs, *range(first, first + count)], dtype=np.int64)
         sites = list(map(self.site_of, program.locations))
         self.builder.take(program, range(count), where.__getitem__, sites=sites)
+        self._next = self.builder.next
         return [self.value(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
 
     def finish(self, outputs: Sequence[Any]) -> Program:
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
-        traced = self.builder.finish([self.reference(output) for output in outputs])
+        refs = [self.reference(output) for output in outputs]
+        traced = self.settle().finish(refs)
         groups, names = list(traced.input_groups), list(traced.input_names)
         arguments, count = len(names), len(self.leaves)
         if count:
@@ -191,7 +267,7 @@ class Trace:
         lines: dict[Location, int] = {}  # the different lines that the sites met while tracing stand for
         sites = [
             lines.setdefault(site if isinstance(site, Location) else locate(site) or Location("?", 0), len(lines))
-            for site in self._sites
+            for site in self._lines
         ]
         builder = ProgramBuilder(traced.name, groups, names)
         renumber = builder.take(traced, range(len(traced)), where, sites=sites)
@@ -263,7 +339,7 @@ def trace_graph(outputs: Sequence[Value], inputs: Sequence[Value], name: str) ->
         if isinstance(node._primitive, Primitive):
             site = trace.site_of(locate(getattr(node, "_site", None)))
             refs = [operands[id(operand)] for operand in node._operands]
-            operands[id(node)] = trace.builder.append(node._primitive.opcode, refs, site)
+            operands[id(node)] = trace.append(node._primitive.opcode, refs, site)
         else:  # a leaf, a constant, or the result of a compiled call
             operands[id(node)] = trace.reference(node)
     roots = [trace.value(operands[id(node)]) if operands[id(node)] >= 0 else node for node in outputs]
