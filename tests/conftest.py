@@ -71,7 +71,7 @@ def golden():
 @pytest.fixture
 def flat(monkeypatch):
     """Let "auto" choose flat Python, whatever the size: for tests of that back end."""
-    monkeypatch.setattr("flatgrad.compiler.stages.TINY", 10**9)
+    monkeypatch.setattr("flatgrad.compiler.languages.costs.TINY", 10**9)
 
 
 @pytest.fixture

@@ -58,8 +58,9 @@ class Kernel:
             loaded = stages.loaded
         sizes = stages.sizes
         self.name, self.stages, self.leaves, self.captured = stages.name, stages, leaves, captured or {}
-        self.backend = stages.backend
         self.stats = KernelStats(
+            stages.choice.backend,
+            stages.choice.reason,
             inputs=sizes.inputs,
             outputs=sizes.outputs,
             constants=sizes.constants,
@@ -77,6 +78,11 @@ class Kernel:
         self._source = loaded.source if stages.backend != "native" else None
         for routine in loaded.routines:
             routine.stats = self.stats
+
+    @property
+    def backend(self) -> str:
+        """What runs: "python", "numpy" or "native". `kernel.stats.reason` says why."""
+        return self.stats.backend
 
     def __repr__(self) -> str:
         return f"<Kernel {self.name}: {self.stats.equations} equations, backend {self.backend!r}>"

@@ -19,13 +19,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..runtime.primitives import computed
-from .languages.costs import TINY, cheapest
+from .languages.costs import Choice, cheapest, is_tiny, note
 from .languages.loader import LoadedModule, collector_paused
 from .loops.array_program import ArrayProgram
 from .loops.reroll import reroll
 from .machine import native, recall
-from .machine.functions import code_name, compile_natively
-from .machine.operations import knows
+from .machine.functions import code_name, compile_natively, obstacle
 from .options import Options
 from .printing import PrintedStages, Sizes
 from .program.adjoint import adjoint, replay
@@ -162,21 +161,28 @@ class Stages(PrintedStages):
     # --- what runs ------------------------------------------------------------------------------------------------
 
     @stage
-    def backend(self) -> str:
-        """The back end that runs. "auto" compares what calls would cost (`costs`)."""
-        choice = self.options.backend
-        if choice == "native":
+    def choice(self) -> Choice:
+        """The back end that runs, and why. "auto" compares what calls would cost (`costs`)."""
+        asked = self.options.backend
+        if asked == "native":
             native.require()
         if self._recalled is not None:
-            return "native"
-        if choice != "auto":
-            return choice
-        if len(self.joint) <= TINY:
-            return "python"
-        cheaper = cheapest(self.array_parts, self.arrays, native.available() and all(map(knows, self.arrays)))
-        if cheaper == "python":
+            return Choice("native", "machine code of the same program was on the disk")
+        if asked != "auto":
+            return Choice(asked, f"backend={asked!r} was asked for")
+        if is_tiny(self.joint):
+            return Choice("python", "the program is tiny, and flat Python is ready at once")
+        hindrance = obstacle(self.arrays)
+        choice = cheapest(self.array_parts, self.arrays, hindrance)
+        note(choice, self.name, hindrance)
+        if choice.backend == "python":
             self._let_go("cleaned", "array_parts", "arrays")
-        return cheaper
+        return choice
+
+    @stage
+    def backend(self) -> str:
+        """The name of the back end that runs."""
+        return self.choice.backend
 
     @stage
     def _key(self) -> str | None:
@@ -227,7 +233,7 @@ class Stages(PrintedStages):
 
     def hasten(self) -> None:
         """Give a tiny function of flat Python machine code as well, if there can be any. The bits are the same."""
-        if native.available() and len(self.whole) <= TINY and all(map(knows, self.arrays)):
+        if is_tiny(self.whole) and not obstacle(self.arrays):
             with collector_paused():
                 for routine, program in zip(self.loaded.routines, self.arrays, strict=True):
                     routine.code = compile_natively(program)

@@ -21,9 +21,11 @@ in_child(_renew_lock)
 
 @dataclass
 class KernelStats:
-    """Sizes of a kernel's program, and the seconds that making it took.
+    """What runs, sizes of a kernel's program, and the seconds that making it took.
 
     Attributes:
+        backend: what runs: "python", "numpy" or "native". If "auto" has gone over to machine code, that is "native".
+        reason: why that runs, as a clause.
         inputs, outputs, constants: how many numbers go in, come out, and stand in the program.
         equations: all equations, of which `primal` compute the outputs and `adjoint` the gradients.
         lines: of generated source.
@@ -32,6 +34,8 @@ class KernelStats:
             kernel whose calls often are is slow.
     """
 
+    backend: str
+    reason: str
     inputs: int
     outputs: int
     constants: int
@@ -51,5 +55,5 @@ class KernelStats:
     def equations(self) -> int:
         return self.primal + self.adjoint
 
-    def as_dict(self) -> dict[str, int | float]:
+    def as_dict(self) -> dict[str, int | float | str]:
         return {**asdict(self), "equations": self.equations}

@@ -55,6 +55,10 @@ class KernelLimitWarning(UserWarning):
     """A compiled function is called with more kinds of arguments than it has kernels for."""
 
 
+class PerformanceWarning(UserWarning):
+    """Something works, but takes many times longer than it would in machine code."""
+
+
 #: What float arithmetic in CPython may raise; `arithmetic_error` turns them into ours.
 ARITHMETIC_ERRORS = (ValueError, ZeroDivisionError, OverflowError)
 

@@ -6,37 +6,65 @@ their size. `python -m benchmarks choice` compares the choice with both back end
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from ...runtime.errors import PerformanceWarning
 from ...runtime.primitives import TABLE
+from ...runtime.sites import user_level
 from ..loops.array_program import ArrayProgram
 from ..loops.grammar import Apply, Block, Fold, Read, Segment
 from ..program.program import Program
 from .spellings import NUMPY
 
-#: Smaller programs are not even re-rolled: flat Python is ready at once. (Called often, they get machine code all the
-#: same: `transforms.OFTEN`.)
+#: Programs of fewer equations, inputs and outputs together are not even re-rolled: flat Python is ready at once.
+#: (Called often, they get machine code all the same: `transforms.OFTEN`.)
 TINY = 150
 
-#: Flat Python: a call; an equation (one instruction and one float object); a call of a function of `math`.
-_PYTHON_CALL, _PYTHON_EQUATION, _PYTHON_FUNCTION = 300.0, 13.0, 60.0
+#: A choice that makes calls so many times slower than machine code would be is worth a warning.
+SLOW = 5.0
+
+#: Flat Python: a call; an equation (one instruction and one float object); a call of a function of `math`; a number
+#: that goes in or comes out.
+_PYTHON_CALL, _PYTHON_EQUATION, _PYTHON_FUNCTION, _PYTHON_NUMBER = 300.0, 13.0, 60.0, 30.0
 #: NumPy: a call; an array statement; an element of one; a gathered element; an element computed by `math`; a block of
 #: straight-line code; a number that goes in or comes out.
 _NUMPY_CALL, _NUMPY_STATEMENT, _NUMPY_ELEMENT, _NUMPY_GATHERED = 2500.0, 600.0, 0.6, 2.0
 _NUMPY_LANE, _NUMPY_BLOCK, _NUMPY_NUMBER = 90.0, 1500.0, 15.0
 #: Machine code: a call by way of Python (a builtin takes a tenth of it); a statement; an element; a gathered one; one
-#: computed by libm; an equation of straight-line code; a number that goes in or comes out. Longer straight-line code
-#: than so many equations takes LLVM too long.
+#: computed by libm; an equation of straight-line code; a number that goes in or comes out. What making it costs does
+#: not matter for the choice: straight-line code takes LLVM about as long as flat Python takes to print and compile.
 _NATIVE_CALL, _NATIVE_STATEMENT, _NATIVE_ELEMENT, _NATIVE_GATHERED = 1000.0, 8.0, 0.05, 1.0
-_NATIVE_FUNCTION, _NATIVE_EQUATION, _NATIVE_NUMBER, _NATIVE_SCALARS = 10.0, 1.5, 0.5, 5000
+_NATIVE_FUNCTION, _NATIVE_EQUATION, _NATIVE_NUMBER = 10.0, 1.5, 0.5
+
+
+class Choice(NamedTuple):
+    """The back end that runs.
+
+    Attributes:
+        backend: its name.
+        reason: why it does, as a clause.
+        slowdown: how many times longer a call takes, by the estimate, than it would if there could be machine code; 1
+            where there can, or where the back end was asked for.
+    """
+
+    backend: str
+    reason: str
+    slowdown: float = 1.0
+
+
+def is_tiny(program: Program) -> bool:
+    """Whether a program is so small that flat Python is what it gets first."""
+    return len(program) + program.inputs + len(program.outputs) <= TINY
 
 
 def python_cost(program: Program) -> float:
     """Nanoseconds that a call of the flat Python of a program takes, about."""
     functions = {primitive.opcode for primitive in TABLE if primitive.slow}
     slow = sum(opcode in functions for opcode in program.opcodes) if functions else 0
-    return _PYTHON_CALL + _PYTHON_EQUATION * len(program) + _PYTHON_FUNCTION * slow
+    numbers = program.inputs + len(program.outputs)
+    return _PYTHON_CALL + _PYTHON_EQUATION * len(program) + _PYTHON_FUNCTION * slow + _PYTHON_NUMBER * numbers
 
 
 def numpy_cost(program: ArrayProgram) -> float:
@@ -76,19 +104,44 @@ def _native_body(body: Sequence[Any], elements: int) -> float:
     return cost
 
 
-def cheapest(programs: Sequence[Program], arrays: Sequence[ArrayProgram], native: bool) -> str:
-    """The back end whose calls cost least; "native" only if that is worth compiling.
+def cheapest(programs: Sequence[Program], arrays: Sequence[ArrayProgram], obstacle: str = "") -> Choice:
+    """The back end whose calls cost least.
 
     Args:
         programs: the functions as scalar programs.
         arrays: the same re-rolled.
-        native: whether machine code can be made.
+        obstacle: why there can be no machine code; empty if there can.
     """
+    native = sum(map(native_cost, arrays))
     costs = {"python": sum(map(python_cost, programs)), "numpy": sum(map(numpy_cost, arrays))}
-    scalars = sum(program.stats.scalars for program in arrays)
-    if native and scalars <= _NATIVE_SCALARS:
-        costs["native"] = sum(map(native_cost, arrays))
-    return min(costs, key=lambda backend: costs[backend])
+    if not obstacle:
+        costs["native"] = native
+    backend = min(costs, key=lambda backend: costs[backend])
+    estimates = ", ".join(f"{1e-3 * cost:.3g} µs with {name!r}" for name, cost in costs.items())
+    reason = f"a call takes about {estimates}"
+    if obstacle:
+        return Choice(backend, f"{reason}; there is no machine code, as {obstacle}", costs[backend] / native)
+    return Choice(backend, reason)
+
+
+_noted: set[str] = set()
+
+
+def note(choice: Choice, function: str, obstacle: str) -> None:
+    """Warn where calls are many times slower than they would be in machine code, once per reason.
+
+    Args:
+        choice: what runs.
+        function: the name of the function.
+        obstacle: why there is no machine code.
+    """
+    if choice.slowdown > SLOW and obstacle not in _noted:
+        _noted.add(obstacle)
+        text = (
+            f"{function} runs with backend={choice.backend!r}, and a call takes about {choice.slowdown:.0f} times as "
+            f"long as in machine code: {obstacle} (pass backend={choice.backend!r} if that is what you want)"
+        )
+        warnings.warn(text, PerformanceWarning, stacklevel=user_level())
 
 
 def _body_cost(body: Sequence[Any], elements: int) -> float:

@@ -10,9 +10,10 @@ from ..languages.numpy import ArrayFunction, Emitted
 from ..languages.preamble import docstring, signature
 from ..loops.array_program import ArrayProgram
 from ..program.spelling import filled, safe_comment
+from . import native
 from .llvm import emit_llvm
 from .native import NativeFunction, assemble_cached, host
-from .operations import Machine
+from .operations import Machine, unknown
 
 #: What stands above source that machine code runs for.
 NOTE = "Machine code runs: print(kernel.arrays) shows its loops, kernel.save('f.c') writes them in C."
@@ -68,6 +69,14 @@ def compile_natively(program: ArrayProgram, *, fast: bool = False, release: bool
     code = emit_llvm(program, machine, fast=fast)
     key, machine_code = assemble_cached(code.assembly, fast=fast)
     return NativeFunction(machine_code, code.layout, release=release, key=key)
+
+
+def obstacle(programs: Sequence[ArrayProgram]) -> str:
+    """Why there can be no machine code of some programs, as a clause about it; empty if there can."""
+    if not native.available():
+        return "llvmlite, which makes it, is not installed or cannot be loaded: pip install llvmlite"
+    names = unknown(programs)
+    return f"machine code does not know the primitive {names[0]}" if names else ""
 
 
 def code_name(function: str) -> str:

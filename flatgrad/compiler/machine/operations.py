@@ -7,7 +7,7 @@ calls, under names of our own that LLVM knows nothing about.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ...runtime import primitives as p
@@ -359,6 +359,7 @@ def spelled(primitive: Primitive) -> Spelling:
     return SPELLINGS[primitive]
 
 
-def knows(program: ArrayProgram) -> bool:
-    """Whether all primitives of an array program have a spelling."""
-    return used_primitives(program) <= set(SPELLINGS)
+def unknown(programs: Iterable[ArrayProgram]) -> list[str]:
+    """The primitives of array programs that have no spelling, by name."""
+    used = set[Primitive]().union(*map(used_primitives, programs))
+    return sorted(primitive.name for primitive in used - set(SPELLINGS))

@@ -213,7 +213,8 @@ class Dispatched(Transformed[D], Generic[D, R]):
                 try:
                     entry.kernel.stages.hasten()
                     if entry.make_builtin(self._call) is not None:
-                        entry.kernel.backend = "native"
+                        entry.kernel.stats.backend = "native"
+                        entry.kernel.stats.reason = f"the program is tiny, and was called {OFTEN:,} times"
                 except (MissingExtraError, OSError, MemoryError, RuntimeError) as error:  # the last is what LLVM raises
                     warnings.warn(f"{self.name} stays flat Python: {error}", RuntimeWarning, stacklevel=3)
                     # The call that we are in has its result already.
