@@ -8,7 +8,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -157,6 +157,10 @@ class TrainStep(Transformed[_Entry]):
     if TYPE_CHECKING:
 
         def __call__(self, /, *batch: Any, **keywords: Any) -> float: ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> Self:
+        """No method: its loss has a model already."""
+        return self
 
     def __init__(
         self,

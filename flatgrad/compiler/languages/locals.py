@@ -16,21 +16,22 @@ from .inlining import Layout
 _NAMED = 200
 
 
-def name_chooser(program: Program, layout: Layout) -> Callable[[int, int, int], str]:
+def name_chooser(program: Program, layout: Layout) -> Callable[[int, int], str]:
     """How locals are named: each variable its own name, or, where there are many, names that are reused.
 
-    The chooser takes a variable, the index of its equation, and for a sum its first term.
+    The chooser takes a variable and, for a sum, its first term.
     """
     return _reused_names(program, layout) if layout.named > _NAMED else _all_names(program, layout)
 
 
-def _all_names(program: Program, layout: Layout) -> Callable[[int, int, int], str]:
+def _all_names(program: Program, layout: Layout) -> Callable[[int, int], str]:
     """`v7`, and `x_bar` for the sums that become the adjoint of x, as long as they do not overlap."""
     last, inputs, adjoint_of = layout.last, program.inputs, program.adjoint_of
     busy_until: dict[str, int] = {}
 
-    def choose(variable: int, index: int, first_term: int) -> str:
-        target = adjoint_of[variable - inputs]
+    def choose(variable: int, first_term: int) -> str:  # all choosers take a first term
+        index = variable - inputs
+        target = adjoint_of[index]
         name = program.bar_name(target) if target != -1 else ""
         if not name or busy_until.get(name, -1) > index:
             name = f"v{variable + program.numbering}"
@@ -40,7 +41,7 @@ def _all_names(program: Program, layout: Layout) -> Callable[[int, int, int], st
     return choose
 
 
-def _reused_names(program: Program, layout: Layout) -> Callable[[int, int, int], str]:
+def _reused_names(program: Program, layout: Layout) -> Callable[[int, int], str]:
     """`t0`, `t1`, ...: linear scan. A sum goes on under the name of its first term; adjoints of inputs keep theirs."""
     last, inputs, inlined = layout.last, program.inputs, layout.inlined
     expires: list[list[int] | None] = [None] * (len(program) + 1)
@@ -58,8 +59,8 @@ def _reused_names(program: Program, layout: Layout) -> Callable[[int, int, int],
     free: list[str] = []
     numbers = itertools.count()
 
-    def choose(variable: int, index: int, first_term: int) -> str:
-        name = ""
+    def choose(variable: int, first_term: int) -> str:
+        name, index = "", variable - inputs
         dying = expires[index]
         if dying is not None:
             for dead in dying:
@@ -69,7 +70,7 @@ def _reused_names(program: Program, layout: Layout) -> Callable[[int, int, int],
                         name = slot
                     else:
                         free.append(slot)
-        target = adjoint_of[variable - inputs]
+        target = adjoint_of[index]
         if target != -1 and target < inputs:
             bar = program.bar_name(target)
             if busy_until.get(bar, -1) <= index:
@@ -79,7 +80,7 @@ def _reused_names(program: Program, layout: Layout) -> Callable[[int, int, int],
                 return bar
         if not name:
             name = free.pop() if free else f"t{next(numbers)}"
-        slots[variable - inputs] = name
+        slots[index] = name
         return name
 
     return choose

@@ -120,12 +120,12 @@ class _Statements:
                 waiting.clear()
                 last_site = comment(site, index, False)
             if opcode == add_opcode:
-                local = texts[variable] = choose(variable, index, refs[0])
+                local = texts[variable] = choose(variable, refs[0])
                 if texts[refs[0]] == local:
                     lines.append(f"    {local} += {texts[refs[1]]}")
                     continue
             else:
-                local = texts[variable] = choose(variable, index, -1)
+                local = texts[variable] = choose(variable, -1)
             lines.append(f"    {local} = {text}")
         for earlier in dict.fromkeys(waiting):
             comment(earlier, program.primal - 1, True)

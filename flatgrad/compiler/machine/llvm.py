@@ -46,8 +46,8 @@ _WALK = """  br label %call
 call:
   %row = phi ptr [ %first, %entry ], [ %next, %call ]
   %before = phi i32 [ 0, %entry ], [ %faults, %call ]
-  %number = load i64, ptr %row
-  %function.at = getelementptr ptr, ptr @functions, i64 %number
+  %position = load i64, ptr %row
+  %function.at = getelementptr ptr, ptr @functions, i64 %position
   %function = load ptr, ptr %function.at
   %p = getelementptr i64, ptr %row, i64 2
   %fault = call i32 %function(ptr %m, ptr %b, ptr %tables, ptr %r, ptr %p)
@@ -146,7 +146,7 @@ class Module(Memory):
     def __init__(self, program: ArrayProgram, machine: Machine, fast: bool) -> None:
         super().__init__(program, machine, fast)
         self.functions: list[Function] = []
-        self.calls: list[tuple[int, list[int]]] = []  # functions by number, and their rows of the schedule
+        self.calls: list[tuple[int, list[int]]] = []  # positions of functions, and their rows of the schedule
         self.declared: set[str] = set()
         self.libm_functions: set[str] = set()
         #: Functions by all that they do, but for places.
@@ -166,7 +166,7 @@ class Module(Memory):
         self._take_truths()
         functions = [function.text() for function in self.functions]
         assembly = "\n\n".join([*sorted(self.declared), *self._called, *functions, self._run(), _ATTRIBUTES])
-        schedule = [word for number, row in self.calls for word in (number, len(row) + 2, *row)]
+        schedule = [word for position, row in self.calls for word in (position, len(row) + 2, *row)]
         tables = np.concatenate([[len(schedule) + 1], schedule, *self.tables]).astype(np.int64)
         constants, truths = np.array(program.constants, dtype=float), np.array(program.truths, dtype=bool)
         sizes = max(self.arena.peak, 1), max(self.truths.peak, 1)
@@ -176,9 +176,9 @@ class Module(Memory):
     def _run(self) -> str:
         """The function that makes all calls of the schedule; it returns whether one of them had a fault.
 
-        The tables begin with where the gather tables begin; the schedule stands before these. Each of its rows is the
-        number of a function, how many words the row has, and what the function is called with: places, and the range of
-        its outermost loop.
+        The tables begin with where the gather tables begin; the schedule stands before these. Each of its rows has the
+        position of a function, the length of the row in words, and the arguments of the call: places, and the range of
+        the function's outermost loop.
         """
         if len(self.calls) > _DIRECT:
             names = ", ".join(f"ptr @{function.name}" for function in self.functions)
@@ -186,11 +186,11 @@ class Module(Memory):
             calls = [_WALK]
         else:
             table, calls, place, fault = [], [], 2, "0"
-            for k, (number, row) in enumerate(self.calls):
+            for k, (position, row) in enumerate(self.calls):
                 arguments = f"ptr %m, ptr %b, ptr %tables, ptr %r, ptr %p{k}"
                 calls += [
                     f"  %p{k} = getelementptr i64, ptr %first, i64 {place}",
-                    f"  %c{k} = call i32 @{self.functions[number].name}({arguments})",
+                    f"  %c{k} = call i32 @{self.functions[position].name}({arguments})",
                     f"  %f{k} = or i32 {fault}, %c{k}",
                 ]
                 place, fault = place + len(row) + 2, f"%f{k}"
@@ -205,7 +205,7 @@ class Module(Memory):
         return "\n".join([*table, *head, *calls, "}"])
 
     def _add(self, function: Function, writer: Writer) -> int:
-        """Take over a function, and call it next; return its number."""
+        """Take over a function, and call it next; return its position."""
         self.functions.append(function)
         self._take_over(writer)
         self.calls.append((len(self.functions) - 1, function.row))
@@ -219,11 +219,11 @@ class Module(Memory):
     def _statement(self, statement: Statement) -> None:
         """Call the function of a statement: one with the same loops, if there is one already."""
         accesses = accesses_of(statement, self)
-        numbers = {read: (k, access.form) for k, (read, access) in enumerate(accesses.items())}
+        forms = {read: (k, access.form) for k, (read, access) in enumerate(accesses.items())}
 
         def loops(body: Sequence[Any]) -> tuple[Any, ...]:
             return tuple(
-                numbers[id(node)] if isinstance(node, Read)
+                forms[id(node)] if isinstance(node, Read)
                 else (node.primitive, node.operands) if isinstance(node, Apply)
                 else (node.primitive, tuple((segment.extents, loops(segment.body)) for segment in node.segments))
                 for node in body
@@ -238,10 +238,10 @@ class Module(Memory):
 
     def _again(self, form: Any, places: list[int]) -> bool:
         """Call a function that was called before, at other places, if there is one of this form."""
-        number = self._shared.get(form)
-        if number is None:
+        position = self._shared.get(form)
+        if position is None:
             return False
-        self.calls.append((number, places + self.functions[number].row[len(places) :]))
+        self.calls.append((position, places + self.functions[position].row[len(places) :]))
         return True
 
     def _take_truths(self) -> None:

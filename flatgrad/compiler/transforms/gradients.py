@@ -91,7 +91,7 @@ class GradFunction(NumericFunction[R]):
         what = {"argnums": repr(argnums)} if wrt is None else {"wrt": f"<{len(self._wrt or ())} Values>"}
         return {**what, **({"has_aux": "True"} if self._has_aux else {}), **super()._choices()}
 
-    def _method(self, function: Callable[..., Any], instance: Any) -> GradFunction[R]:
+    def _method(self, function: Callable[..., Any]) -> GradFunction[R]:
         """Positions count `self`, as the function's signature does. 0 means the first argument beside it."""
         argnums, wrt = self._choice
         if wrt is None and 0 in self._argnums and not self._single:

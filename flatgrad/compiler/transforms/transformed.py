@@ -148,11 +148,11 @@ class Transformed(Generic[E]):
             return self
         if holds_numbers(instance):
             return types.MethodType(cast("Any", self), instance)
-        return self._methods.of(instance, lambda: self._method(self.function.__get__(instance, owner), instance))
+        return self._methods.of(instance, lambda: self._method(self.function.__get__(instance, owner)))
 
-    def _method(self, function: Callable[..., Any], instance: object) -> Callable[..., Any]:
-        """The bound method `function` of an object, transformed as this function is."""
-        return types.MethodType(cast("Any", self), instance)
+    def _method(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A bound method, transformed as this function is."""
+        raise NotImplementedError  # pragma: no cover - subclasses define it
 
     def _method_options(self, function: Callable[..., Any]) -> dict[str, Any]:
         """The options for a bound method, which has no argument `self`."""
