@@ -18,6 +18,7 @@ from .machine.native import NativeFunction
 from .options import Options
 from .program.passes import ARRAY_PASSES, PRIMAL_PASSES
 from .program.program import Program
+from .program.progress import report
 from .stage import stage
 
 
@@ -139,9 +140,11 @@ def print_functions(
     fast = stages[0].options.fast
     if language == "python":
         parts = [part for each in stages for part in each.flat_parts]
+        report("printing", sum(map(len, parts)))
         flat = [Function(program, *texts) for program, texts in zip(parts, functions, strict=True)]
         return Printed(emit_module(flat, header), {})
     arrays = [program for each in stages for program in each.arrays]
+    report("printing", sum(program.stats.equations for program in arrays))
     named = [ArrayFunction(program, *texts) for program, texts in zip(arrays, functions, strict=True)]
     if language == "rolled":
         return Printed(emit_rolled(named, header), {})

@@ -32,6 +32,7 @@ from .program.faults import check_gradients, compare_domains, without_faults
 from .program.passes import ARRAY_PASSES, PRIMAL_PASSES, run_passes
 from .program.passes.constants import fold_constants
 from .program.program import Group, Program
+from .program.progress import report
 from .routine import Routine
 from .stage import stage
 
@@ -207,6 +208,7 @@ class Stages(PrintedStages):
             sections, data = self.printed(self.backend)
         else:
             sections, data = self.printed_calls(recalled.signatures, recalled.functions)
+        report("compiling", self.sizes.equations)
         module = LoadedModule(sections, self.name, data)
         on_arrays = self.backend != "python"
         routines = [
@@ -246,6 +248,7 @@ class Stages(PrintedStages):
 
     def adjoint(self, wrt: Sequence[int], **options: Any) -> Program:
         """The joint program of the primal one; options are those of `adjoint`."""
+        report("differentiating", len(self.primal))
         program = adjoint(self.primal, wrt, **options)
         return program if self.options.faults == "raise" else without_faults(fold_constants(program))
 

@@ -24,6 +24,7 @@ from ..compiler.program.names import Namer, outer_names
 from ..compiler.program.passes import ARRAY_PASSES, run_passes
 from ..compiler.program.passes.constants import fold_constants
 from ..compiler.program.program import Group, Program
+from ..compiler.program.progress import preparing
 from ..compiler.program.trace import Trace
 from ..compiler.routine import Routine
 from ..compiler.stage import stage
@@ -396,7 +397,7 @@ class TrainStep(Transformed[_Entry]):
         if entry.routine is None:
             with self._lock:
                 stages = entry.stages
-                with collector_paused():
+                with collector_paused(), preparing(self.name):
                     printed = self._printed({"step": stages})
                 module = LoadedModule(printed.sections, f"{self.name}_step", printed.data)
                 entry.source = module.source
@@ -449,7 +450,7 @@ class TrainStep(Transformed[_Entry]):
             *(Group(f"{state}s", width, False) for state in self.optimizer.state_names),
         ]
         options = self._options._replace(backend=backend or self.backend)
-        with collector_paused():
+        with collector_paused(), preparing(self.name):
             traced, captured = self._traced(arguments, body, groups, names)
             stages = StepStages(
                 traced.program, results, self._title(), options, type(self.optimizer).__name__, traced.leaves, captured

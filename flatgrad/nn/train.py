@@ -13,6 +13,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..compiler.calls.captured import Captured
 from ..compiler.kernel import data_listing
 from ..compiler.languages.loader import LoadedModule
 from ..compiler.languages.training import emit_epochs, emit_loop
+from ..compiler.program.progress import preparing
 from ..compiler.transforms.jit import jit
 from ..runtime import atomic
 from ..runtime.errors import FlatgradError, InputError, OptionError
@@ -270,7 +272,8 @@ def fit(
     run.metrics, run.patience, run.min_delta = dict(metrics or {}), patience, min_delta
     run.checkpoint = Path(checkpoint) if checkpoint is not None else None
     run.checkpoint_every = checkpoint_every
-    return run.go(progress, callback, on_nonfinite == "raise", restore_best, bool(resuming))
+    with nullcontext() if progress else preparing("", hidden=True):
+        return run.go(progress, callback, on_nonfinite == "raise", restore_best, bool(resuming))
 
 
 def _split(data: _Data, fraction: float, pair: tuple[Any, Any] | None, seed: int) -> tuple[_Data, _Data | None]:

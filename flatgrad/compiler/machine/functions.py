@@ -9,6 +9,7 @@ from ..languages.calling import argument_names, bring_in, idle_workspaces, with_
 from ..languages.numpy import ArrayFunction, Emitted
 from ..languages.preamble import docstring, signature
 from ..loops.array_program import ArrayProgram
+from ..program.progress import report
 from ..program.spelling import filled, safe_comment
 from . import native
 from .llvm import emit_llvm
@@ -67,6 +68,7 @@ def compile_natively(program: ArrayProgram, *, fast: bool = False, release: bool
     """The machine code of a program, without functions that call it; assembled, or taken from the cache."""
     machine = Machine(host().lanes, host().shortcuts, host().vector_math)
     code = emit_llvm(program, machine, fast=fast)
+    report("compiling", program.stats.equations)
     key, machine_code = assemble_cached(code.assembly, fast=fast)
     return NativeFunction(machine_code, code.layout, release=release, key=key)
 

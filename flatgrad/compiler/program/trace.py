@@ -21,9 +21,11 @@ from ...runtime.sites import Location, Site, is_internal, locate
 from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recording, records, refusals_raised, refuse
 from ...runtime.value import Condition, Value, apply_eagerly, as_condition, as_value, constant
+from . import progress
 from .builder import Indices, ProgramBuilder
 from .names import Namer
 from .program import Group, Program
+from .progress import report
 
 #: Finds names for leaves without a label, given their ids.
 LeafNames = Callable[[Container[int]], dict[int, str]]
@@ -58,6 +60,7 @@ class Trace:
         self._operands: list[int] = []
         self._sites: list[int] = []
         self._next = self.builder.next
+        self._is_large = False
         self._references: dict[int, int] = {}
         self._numbers: dict[float, int] = {}
         self._lines: list[Site | Location] = []
@@ -149,6 +152,11 @@ class Trace:
             self.builder.extend(array("H", self._opcodes), ends, operands, sites, np.full(len(sites), -1))
             for recorded in (self._opcodes, self._operands, self._sites):
                 recorded.clear()
+        count = len(self.builder)
+        report("tracing", count)
+        if count > progress.MANY and not self._is_large:
+            self._is_large = True
+            progress.warn_of_size(self.builder.program.name)
         return self.builder
 
     def _operand(self, operand: Any, kind: str = "f") -> int:

@@ -19,6 +19,7 @@ from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..nodes import call
 from ..pairs import PairStages
+from ..program.progress import preparing
 from .dispatch import Choices, Dispatched, Entry, R
 
 
@@ -85,7 +86,7 @@ class CompiledFunction(Dispatched[_Entry, R]):
             kind = results.flatten(returned)
             return (kind, writes_of(containers, results.flatten)), results.numbers
 
-        with collector_paused():
+        with collector_paused(), preparing(self.name):
             start = time.perf_counter()
             traced, captured = self._traced(arguments, body, groups, names)
             seconds = time.perf_counter() - start

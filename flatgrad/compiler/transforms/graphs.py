@@ -15,6 +15,7 @@ from ..nodes import call
 from ..options import Options, check_options
 from ..pairs import PairStages
 from ..program.program import Program
+from ..program.progress import preparing
 from ..program.trace import trace_graph
 from ..stats import KernelStats
 from .dispatch import R
@@ -116,7 +117,7 @@ def compile_graph(
     if len({id(value) for value in arguments}) != len(arguments):
         raise InputError("compile_graph: an input stands twice in `inputs`")
 
-    with collector_paused():
+    with collector_paused(), preparing("a graph"):
         start = time.perf_counter()
         traced = trace_graph(roots, arguments, "graph")
         seconds = time.perf_counter() - start

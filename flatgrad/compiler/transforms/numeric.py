@@ -12,6 +12,7 @@ from ..calls.kinds import float_array
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..pairs import PairStages
+from ..program.progress import preparing
 from ..program.trace import Traced
 from ..stages import JointStages
 from .dispatch import Dispatched, Entry, R
@@ -42,7 +43,7 @@ class NumericFunction(Dispatched[NumericEntry, R]):
         return self._cached(arguments, functools.partial(self._build, arguments)), arguments
 
     def _build(self, arguments: Arguments) -> NumericEntry:
-        with collector_paused():
+        with collector_paused(), preparing(self.name):
             stages, traced, captured, signature, seconds = self._stages(arguments, self.faults)
             kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
         entry = NumericEntry(kernel, captured, signature)

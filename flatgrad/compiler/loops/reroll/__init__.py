@@ -13,6 +13,7 @@ import time
 import numpy as np
 
 from ...program.program import Program
+from ...program.progress import report
 from ..array_program import ArrayProgram
 from ..grammar import ArrayStats, Block, Statement
 from .chains import find_chains
@@ -33,11 +34,14 @@ def reroll(program: Program, *, fast: bool = False) -> ArrayProgram:
         fast: apply simplifications that hold for real numbers only, too.
     """
     start = time.perf_counter()
+    report("re-rolling", len(program))
     chains = find_chains(program)
     packed = pack(program, chains, classify(program, chains), fast)
+    report("re-rolling", len(program))
     outside = [packed.address[np.array(program.outputs, dtype=np.int64)]]
     outside += [packed.address[scalars.operands] for scalars in packed.scalars]
     loops = fuse(loops_of(packed.packs), outside, packed.size)
+    report("re-rolling", len(program))
     result = lay_out(program, packed, arrange_loops(loops, program, packed.size), fast)
     blocks = [s for s in result.statements if isinstance(s, Block)]
     statements = [s for s in result.statements if isinstance(s, Statement)]
