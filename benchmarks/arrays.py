@@ -24,7 +24,7 @@ def measure_structure() -> list[Row]:
         seconds.append(timed(gradient.kernel_for, 1))
         rerolling.append(gradient.kernel_for().arrays.stats.reroll_seconds)
     kernel = gradient.kernel_for()
-    stats, made = kernel.arrays.stats, kernel.stats
+    stats, times = kernel.arrays.stats, kernel.stats
     rows = [
         Row(
             "moons gradient: statements / lanes by strided access",
@@ -48,8 +48,8 @@ def measure_structure() -> list[Row]:
         Row(
             "moons: from function to NumPy kernel",
             "0.8 s (want 0.4 s)",
-            f"**{statistics.median(seconds):.2f} s** (tracing {made.trace_seconds:.2f} s, "
-            f"re-rolling {stats.reroll_seconds:.2f} s of {made.compile_seconds:.2f} s for the rest)",
+            f"**{statistics.median(seconds):.2f} s** (tracing {times.trace_seconds:.2f} s, "
+            f"re-rolling {stats.reroll_seconds:.2f} s of {times.compile_seconds:.2f} s for the rest)",
         )
     )
     return rows

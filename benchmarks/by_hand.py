@@ -79,13 +79,13 @@ def moons_in_c(points: int = 100) -> Callable[[Array], tuple[float, Array]] | No
         function = ctypes.PyDLL(str(library)).moons
     function.restype = ctypes.c_double
     X, y = moons_data(points)
-    given, gradient = np.empty(337), np.empty(337)
-    arrays = np.array(X), -np.array(y, float), given, gradient
+    numbers, gradient = np.empty(337), np.empty(337)
+    arrays = np.array(X), -np.array(y, float), numbers, gradient
     addresses = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
     function.held = arrays  # type: ignore[attr-defined]  # they live as long as the function does
 
     def value_and_grad(parameters: Array) -> tuple[float, Array]:
-        given[:] = parameters
+        numbers[:] = parameters
         return function(*addresses), gradient.copy()
 
     return value_and_grad

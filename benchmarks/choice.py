@@ -24,8 +24,8 @@ def measure_choice() -> list[Row]:
     with mock.patch.dict(os.environ, {"FLATGRAD_CACHE": "0"}):
         for name, (transform, arguments) in subjects().items():
             gradients = {backend: transform(backend=backend) for backend in (*BACKENDS, "auto")}
-            made = {backend: gradient.kernel_for(*arguments) for backend, gradient in gradients.items()}
-            seconds[name] = {backend: kernel.stats.compile_seconds for backend, kernel in made.items()}
+            kernels = {backend: gradient.kernel_for(*arguments) for backend, gradient in gradients.items()}
+            seconds[name] = {backend: kernel.stats.compile_seconds for backend, kernel in kernels.items()}
             t = paired({backend: functools.partial(call, *arguments) for backend, call in gradients.items()})
             best[name] = min(BACKENDS, key=lambda backend: t[backend].median)
             ratios[name] = ratio(t, "auto", best[name])

@@ -22,13 +22,13 @@ def if_installed(peer: Callable[..., Any]) -> Callable[..., Any]:
     """A peer that is None where the package that it imports is not installed."""
 
     @functools.wraps(peer)
-    def found(**options: Any) -> Any:
+    def peer_or_none(**options: Any) -> Any:
         try:
             return peer(**options)
         except ImportError:
             return None
 
-    return found
+    return peer_or_none
 
 
 def moons_peers() -> dict[str, ValueAndGradient]:

@@ -56,8 +56,8 @@ def moons_at(parameters: Sequence[Any], points: int = 100) -> Any:
 
 def transformer_at(parameters: Sequence[Any], positions: int = 8) -> Any:
     """The loss of the transformer as a function of its parameters."""
-    given = iter(parameters)
-    return transformer(positions, lambda _: next(given))[1]()
+    values = iter(parameters)
+    return transformer(positions, lambda _: next(values))[1]()
 
 
 def rosenbrock(x: Sequence[Any]) -> Any:

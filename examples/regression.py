@@ -67,5 +67,5 @@ for k in range(30):
 
 uncertainty = np.sqrt(np.diag(np.linalg.inv(curvature(parameters))))
 print(f"\nchi-squared {value:.1f} for {len(t) - len(parameters)} degrees of freedom\n")
-for name, found, sigma, true in zip(NAMES, parameters, uncertainty, TRUE, strict=True):
-    print(f"{name:16} {found:8.4f} ± {sigma:.4f}   true {true:6.3f}   off by {(found - true) / sigma:+.1f} sigma")
+for name, estimate, sigma, true in zip(NAMES, parameters, uncertainty, TRUE, strict=True):
+    print(f"{name:16} {estimate:8.4f} ± {sigma:.4f}   true {true:6.3f}   off by {(estimate - true) / sigma:+.1f} sigma")

@@ -33,7 +33,7 @@ class Schedule:
     """
 
     def __init__(self, function: Callable[[int], float], text: str | None = None) -> None:
-        self._function, self._given, self._traced = function, text, None if text is None else ""
+        self._function, self._user_text, self._traced_text = function, text, None if text is None else ""
         if text:
             try:
                 written = function_of(text, "step")
@@ -49,20 +49,20 @@ class Schedule:
     @property
     def text(self) -> str:
         """The learning rate as an expression in `step`; "" if it is not known."""
-        if self._given is not None:
-            return self._given
-        if self._traced is None:
+        if self._user_text is not None:
+            return self._user_text
+        if self._traced_text is None:
             try:
                 symbol: Any = Formula("step")
-                self._traced = text_of(self(symbol))
+                self._traced_text = text_of(self(symbol))
             except Exception:  # it wants a number: it is called for each step
-                self._traced = ""
-        return self._traced
+                self._traced_text = ""
+        return self._traced_text
 
     @property
     def is_traced(self) -> bool:
         """Whether the text comes from the function, so that it has its bits at every step."""
-        return self._given is None and bool(self.text)
+        return self._user_text is None and bool(self.text)
 
     def __call__(self, step: int) -> float:
         symbol: Any = step
@@ -71,7 +71,7 @@ class Schedule:
             if name:
                 named: Any = Formula(name)
                 return named  # type: ignore[no-any-return]
-            if self._given is not None:
+            if self._user_text is not None:
                 raise NotAFormulaError("the text of the learning rate is not traced from its function")
         return self._function(step)
 

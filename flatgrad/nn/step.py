@@ -181,7 +181,7 @@ class TrainStep(Transformed[_Entry]):
         self.optimizer = optimizer
         self.parameters = as_parameters(parameters)
         #: What the parameters were taken from; a list of them may be changed, and a model get others.
-        self._given = parameters if callable(getattr(parameters, "parameters", None)) else self.parameters
+        self._parameters_source = parameters if callable(getattr(parameters, "parameters", None)) else self.parameters
         self._gradient: GradFunction[tuple[float, list[float]]] = GradFunction(
             loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, faults=faults,
             static_argnames=static_argnames,
@@ -382,7 +382,7 @@ class TrainStep(Transformed[_Entry]):
 
     def _captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
         optimizer = self.optimizer
-        parameters = Called(functools.partial(as_parameters, self._given), "the parameters")
+        parameters = Called(functools.partial(as_parameters, self._parameters_source), "the parameters")
         return [
             *super()._captured_roots(arguments), optimizer.update, optimizer.clip, parameters
         ]  # fmt: skip
@@ -408,7 +408,7 @@ class TrainStep(Transformed[_Entry]):
 
     def _build(self, arguments: Arguments, backend: str = "") -> StepStages:
         """Trace loss, gradient and update for batches of this structure; `backend` overrides the step's own."""
-        now = as_parameters(self._given)
+        now = as_parameters(self._parameters_source)
         if len(now) != len(self.parameters) or any(a is not b for a, b in zip(now, self.parameters, strict=True)):
             raise InputError(
                 f"{self.name}: the parameters are other ones than when this training step was made, and its optimiser "

@@ -138,7 +138,7 @@ class _Sweep:
         count = len(seeds)
         targets = np.concatenate([np.array(seeded, dtype=np.int64), self.targets])
         sizes = np.array([len(rule.equations) for rule in rules] or [0])
-        own = np.concatenate([np.zeros(count, dtype=np.int64), sizes[rule_of]])  # equations of the templates
+        lengths = np.concatenate([np.zeros(count, dtype=np.int64), sizes[rule_of]])  # of the templates
         if not len(targets):
             return np.full(inputs + len(program), _NONE)
         # What each variable has received before, and whether it receives something again.
@@ -147,8 +147,8 @@ class _Sweep:
         before = np.full(len(targets), -1, dtype=np.int64)
         before[order[1:][again]] = order[:-1][again]
         added = before >= 0
-        ends = builder.next + np.cumsum(own + added)
-        first = (ends - own - added)[count:]  # per contribution, the first equation of its template
+        ends = builder.next + np.cumsum(lengths + added)
+        first = (ends - lengths - added)[count:]  # per contribution, the first equation of its template
         last = np.full(inputs + len(program), -1, dtype=np.int64)
         last[targets] = np.arange(len(targets))  # the last one is written last
 
