@@ -10,7 +10,7 @@ from .exact import Static
 from .kind import Flattener, Kind
 from .kinds import Constant
 
-#: What tells the kernels of a function apart: names (and what else there is to tell), then the kinds of all arguments.
+#: The key of a kernel: the names of arguments and further choices, then the kinds of all arguments.
 Key: TypeAlias = tuple[Hashable, *tuple[Kind, ...]]
 
 

@@ -27,7 +27,7 @@ from ..routine import Routine
 from .kind import ArrayMaker, BinderSource, Kind, OnlyArgumentsError, container_source
 from .kinds import NUMBER, NUMBER_TYPES, float_array, object_array
 
-#: What a binder returns where it cannot tell.
+#: What a binder returns in place of a result if arguments are of other kinds, or the generated code raised.
 MISS: Final = object()
 
 Binder = Callable[[tuple[Any, ...]], Any]
@@ -130,7 +130,7 @@ def make_node_binder(
     values = source.values
     if values:
         source.checks.append(f"REACHED.isdisjoint(({', '.join(f'id({name})' for name in values)},))")
-    if len(values) > 1:  # other ones, as they were when the kernel was made
+    if len(values) > 1:  # different objects, as when the kernel was made
         source.checks.append(f"len({{{', '.join(f'id({name})' for name in values)}}}) == {len(values)}")
     source.constants.update(REACHED=reached.keys(), kernel=kernel, values_of=values_of, make_array=object_array)
     operands = ", ".join([*values, *["*leaves"] * bool(kernel.leaves), ""])
@@ -140,7 +140,7 @@ def make_node_binder(
 
 
 def _passed(source: BinderSource, arguments: Sequence[Kind], kernel: Kernel) -> list[str]:
-    """The arguments of the generated function; the checks of those of the binder are written."""
+    """The source of the generated function's arguments; the checks of the binder's arguments are written, too."""
     passed = [text for k, kind in enumerate(arguments) if (text := kind.passed(f"x{k}", source))]
     if kernel.leaves:
         source.constants["leaves"] = kernel.leaves
@@ -198,7 +198,7 @@ def make_builtin(
     positional: int,
     fallback: Callable[..., Any],
 ) -> Callable[..., Any] | None:
-    """A builtin for a kernel of one function of machine code, or None if there is none, or it cannot have one.
+    """A builtin for a kernel; None without machine code, or for arguments or results that builtins do not know.
 
     Args:
         kernel, signature: as for `make_binder`.

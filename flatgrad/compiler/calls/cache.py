@@ -1,4 +1,4 @@
-"""The kernels of a function, by the kinds of arguments that they are for; at most so many."""
+"""The kernels of a function, by the kinds of its arguments; their number is limited."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .arguments import Key
 from .captured import E, Variants
 from .kind import Compound, Kind
 
-#: A function has kernels for at most so many kinds of arguments: for each of them up to `Variants.MOST`, one per state
-#: of what the function captured.
+#: The limit of kinds of arguments for which a function keeps kernels. For each of them there are up to `Variants.MOST`
+#: kernels: one per state of what the function captured.
 LIMIT: Final = 64
 Item = TypeVar("Item")
-#: So many examples of what keeps changing are named.
+#: How many examples of what keeps changing a warning gives.
 _EXAMPLES: Final = 4
 
 
 class KernelCache(Generic[E]):
     """The kernels of a function.
 
-    Where there are too many kinds of arguments, the kernels of those that were used least recently go.
+    If there are more kinds of arguments than `LIMIT`, the kernels of those that were used least recently are dropped.
 
     Args:
         name: of the function, for warnings; without it, there are none.
@@ -84,7 +84,7 @@ class KernelCache(Generic[E]):
 
 
 def changing_part(keys: Sequence[Key], names: Sequence[str]) -> tuple[str, str]:
-    """The part of the arguments that has most often been another one, with examples; and what to do about it.
+    """The part of the arguments in which most keys differ, with examples; and the remedy.
 
     >>> from .kinds import NUMBER, Array
     >>> changing_part([((), NUMBER, Array((n, 2))) for n in (3, 4, 5)], ["x", "rows"])[0]

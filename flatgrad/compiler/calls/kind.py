@@ -11,7 +11,8 @@ from ...runtime.value import Value
 from ..checks import as_list
 from ..machine.builtin import Part
 
-#: The classes of kinds in the order in which they are asked whether they accept an item, and those of some types.
+#: The classes of kinds, in the order in which they are asked whether they accept an item; and the classes for items of
+#: known types, which are looked up first.
 KINDS: Final[list[type[Kind]]] = []
 OF_TYPE: Final[dict[type, type[Kind]]] = {}
 
@@ -32,7 +33,7 @@ class Flattener:
     Attributes:
         numbers: the numbers so far, in order.
         values: the different `Value`s so far, each with its place in `numbers`.
-        repeats: the places of `Value`s that are the same as another one before, and its place.
+        repeats: pairs of places: that of a `Value` which stood at an earlier place already, and that earlier place.
     """
 
     def __init__(self, reached: Container[int] = (), symbolic: bool = False, identity: bool = True) -> None:
@@ -71,7 +72,7 @@ class Flattener:
         return tuple(kinds)
 
     def position_of(self, value: Value) -> int:
-        """The position of a `Value`, which stands at the next place, among the different ones."""
+        """The position among the different `Value`s of the one that stands at the next place."""
         position = self._positions.setdefault(id(value), len(self.values))
         if position == len(self.values):
             self.values.append((value, len(self.numbers)))
@@ -91,7 +92,7 @@ class ArrayMaker(Protocol):
 
 
 class BinderSource:
-    """The source of a binder, as far as it is written.
+    """The source of a binder while it is written.
 
     Attributes:
         arrays: whether the generated function takes and returns arrays in place of lists.
@@ -116,12 +117,12 @@ class BinderSource:
 
 
 def field(place: int) -> Any:
-    """A field of a kind; at 0 is its class."""
+    """A property for an item of the tuple that a kind is. Item 0 is the kind's class, so that fields begin at 1."""
     return property(itemgetter(place))
 
 
 class Kind(tuple[Any, ...]):
-    """A kind of argument or result; see the module.
+    """A kind of argument or result; see `kinds`.
 
     >>> from flatgrad.compiler.calls.kinds import NUMBER, Array, Items
     >>> str(Items(list, (NUMBER, Array((3, 2)))))
@@ -138,7 +139,7 @@ class Kind(tuple[Any, ...]):
     labels: Any = ()
     #: The sizes of an array, or how many numbers are in a list.
     shape: Any = ()
-    #: What to do about an argument that is another one of this kind at each call.
+    #: The advice to users whose argument is of another kind of this class at each call.
     remedy: ClassVar[str] = "Each has kernels of its own; call the function with arguments of the same kinds"
 
     def __new__(cls, *fields: Any) -> Self:
@@ -210,7 +211,7 @@ class Kind(tuple[Any, ...]):
         raise OnlyArgumentsError
 
     def passed(self, name: str, source: BinderSource) -> str:
-        """Check an argument; return it as the generated function takes it, or nothing where it has no numbers."""
+        """Check an argument; return the source of what the generated function takes, "" if there are no numbers."""
         numbers = self.check(name, source)
         if not self.size:
             return ""
@@ -218,13 +219,13 @@ class Kind(tuple[Any, ...]):
         return f"vector('d', {flat})" if source.arrays else f"vector('d', {flat}).tolist()"
 
     def returned(self, name: str, source: BinderSource) -> str:
-        """A result from the variable that holds its numbers."""
+        """The source of a result, from the name of the variable that holds its numbers."""
         if source.arrays and self.size:
             source.statements.append(f"{name} = {name}.tolist()")
         return self.picked(name, 0, source)
 
     def picked(self, name: str, at: int, source: BinderSource) -> str:
-        """A result, or a part of one, from the numbers of a list that begin at a place.
+        """The source of a result, or of a part of one, whose numbers begin at position `at` of the list `name`.
 
         Raises:
             OnlyArgumentsError: if that cannot be written.
@@ -234,7 +235,7 @@ class Kind(tuple[Any, ...]):
     # --- in a builtin ---------------------------------------------------------------------------------------------
 
     def part(self) -> Part:
-        """What a builtin calls it.
+        """The description of this kind for a builtin.
 
         Raises:
             OnlyArgumentsError: if builtins do not know it.
@@ -243,7 +244,7 @@ class Kind(tuple[Any, ...]):
 
 
 class Compound(Kind):
-    """A container of items of different kinds: its class, what else it is, and the kinds of its items."""
+    """A container of items of different kinds. Its fields: what tells it from others, and the kinds of its items."""
 
     __slots__ = ()
     parts = field(2)
@@ -272,7 +273,7 @@ class Compound(Kind):
         return [text for label, part in items for text in part.check(f"{name}[{label!r}]", source)]
 
     def picked_items(self, name: str, at: int, source: BinderSource) -> list[str]:
-        """The items of a result, from the numbers of a list that begin at a place."""
+        """The sources of the items of a result, whose numbers begin at position `at` of the list `name`."""
         texts = []
         for part in self.parts:
             texts.append(part.picked(name, at, source))
@@ -281,7 +282,7 @@ class Compound(Kind):
 
 
 def container_source(container: type, items: list[str]) -> str:
-    """A list or tuple of these expressions."""
+    """The source of a list or tuple of these expressions."""
     joined_items = ", ".join(items)
     return f"[{joined_items}]" if container is list else f"({joined_items}{',' * (len(items) == 1)})"
 
@@ -296,5 +297,5 @@ def shape_source(shape: Sequence[Any]) -> str:
 
 
 def joined(prefix: str, k: int) -> str:
-    """The name of an item of something with a name."""
+    """The name of item `k` of something that is called `prefix`: `x0`, `x0_1`."""
     return f"{prefix}_{k}" if prefix[-1:].isdigit() else f"{prefix}{k}"

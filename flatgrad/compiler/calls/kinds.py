@@ -1,7 +1,7 @@
 """Kinds of arguments and results: a number, an array, a list, a dict, and so on, one class for each.
 
-The kind of an argument says all that a kernel depends on but the numbers: calls with arguments of equal kinds share a
-kernel. A kind is a tuple of its class and what tells it from others of its class, so that kinds are compared and
+The kind of an argument says all that a kernel depends on, except the numbers: calls with arguments of equal kinds share
+a kernel. A kind is a tuple of its class and what tells it from others of its class, so that kinds are compared and
 hashed by CPython itself. Everything that happens to arguments and results is a method of their kinds:
 
 =============================  =====================================================================================
@@ -473,7 +473,7 @@ class Identical(Constant):
         return super().part()
 
 
-#: What stands in a gradient for what is no number.
+#: The kind of None, which stands in a gradient where the argument has no numbers.
 NOTHING: Final = Constant(Static(None))
 
 

@@ -20,7 +20,7 @@ from .captured import Captured
 from .kind import Compound, Kind
 from .kinds import Array, Numbers, object_array
 
-#: The way to something among the arguments: the place of an argument, then indices and keys.
+#: Where an object among the arguments is: the position of an argument, then indices and keys.
 Path = tuple[Any, ...]
 #: What a function may write into.
 _CONTAINERS: Final = (list, tuple, dict, np.ndarray)

@@ -41,7 +41,7 @@ from ...runtime.tracing import active
 from .macros import field
 from .objects import FLOAT64, data_offset, interface
 
-#: What arguments and results are: a number; a float64 array; a list or tuple of numbers; one of other things; an object
+#: The kinds of parts: a number; a float64 array; a list or tuple of numbers; one of other things; an object
 #: that is always the same; the `Value`s that a kernel reads; a dict whose keys are texts.
 NUMBER: Final = 0
 ARRAY: Final = 1
@@ -50,7 +50,7 @@ ITEMS: Final = 3
 OBJECT: Final = 4
 LEAVES: Final = 5
 MAPPING: Final = 6
-#: A builtin has at most so many groups of outputs, arrays of at most so many dimensions, and so many parts.
+#: The limits of a builtin: groups of outputs, dimensions of an array, parts.
 OUTPUTS: Final = 16
 DIMENSIONS: Final = 4
 PARTS: Final = 1_000
@@ -224,7 +224,7 @@ def new_builtin(
 
 
 def watch(function: Any, watches: Any) -> None:
-    """Let a builtin compare these before each call.
+    """Set what a builtin compares before each call.
 
     Args:
         function: of `new_builtin`.
@@ -232,7 +232,7 @@ def watch(function: Any, watches: Any) -> None:
             for nothing to compare.
     """
     context = function.__self__
-    # The ones before live on until the next change: a thread may be in the middle of comparing.
+    # The previous watches live until the next change: another thread may be comparing with them.
     context.watches = getattr(context, "watches", (None,))[-1], watches
     rows = watches is not None and watches.words[0]
     context[WORDS.index("watches")] = watches.words.ctypes.data if rows else 0
@@ -254,6 +254,6 @@ def _definition(name: str, code: int) -> _MethodDef:
 
 @cache
 def _new_function() -> Any:
-    """`PyCFunction_NewEx`. A prototype of our own: the attributes of `ctypes.pythonapi` are everybody's."""
+    """`PyCFunction_NewEx`. It has its own prototype, because everybody shares those of `ctypes.pythonapi`."""
     kind = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
     return kind(("PyCFunction_NewEx", ctypes.pythonapi))

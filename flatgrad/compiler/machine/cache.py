@@ -41,7 +41,7 @@ _DRAFT = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]+\.part")
 #: A process that still writes to a draft after this many seconds has crashed.
 _DRAFT_AGE = 3600.0
 _MB = 1_000_000
-#: Nothing that we write is larger.
+#: Larger entries are not written.
 _LARGEST = 1_000 * _MB
 #: What `FLATGRAD_CACHE` may be; nothing is "on".
 _ON, _OFF = ("", "1", "on", "yes", "true"), ("0", "off", "no", "false")
@@ -300,7 +300,7 @@ def _warn(reason: str) -> None:
 
 
 def _others_may_write(status: os.stat_result) -> str:
-    """How others can change a file or folder, or could; empty if they cannot, or if the system has no such users."""
+    """How other users can change a file or folder; empty if they cannot, or if there are no such users."""
     if not hasattr(os, "geteuid"):
         return ""
     if status.st_uid != os.geteuid():
@@ -339,7 +339,7 @@ def _load(path: Path, digest: bytes) -> bytes | None:
     Raises:
         OSError: if there is no file, or it cannot be read.
     """
-    if not stat.S_ISREG(path.lstat().st_mode):  # opening is not without effect for everything that has a name
+    if not stat.S_ISREG(path.lstat().st_mode):  # opening a pipe or a device may have an effect
         return None
     with open(os.open(path, _READ), "rb") as file:
         status = os.fstat(file.fileno())  # of the open file; another one may have its name by now

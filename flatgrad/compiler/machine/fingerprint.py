@@ -29,7 +29,7 @@ _PARTS = f"{_PACKAGE}.runtime.", f"{_PACKAGE}.compiler."
 
 
 class _LoadedModule(NamedTuple):
-    """A module of ours that has been found: its specification, and the code that was executed, if that is known."""
+    """A module of this package: its specification, and the code that was executed, if that is known."""
 
     spec: ModuleSpec
     code: CodeType | None
@@ -123,7 +123,7 @@ def _package_code() -> _PackageCode | None:
 
 
 def _module_code(code: CodeType | None) -> bytes:
-    """All of a module's code but where its file is."""
+    """The code of a module, without the path of its file."""
     assert code is not None
     path = code.co_filename.encode("utf-8", "surrogatepass")
     try:
@@ -165,7 +165,7 @@ def _constants(code: CodeType) -> list[Any]:
 
 
 class UnknownError(Exception):
-    """Something whose behaviour cannot be told."""
+    """An object's behaviour is not known."""
 
 
 def fingerprint(*things: Any) -> bytes | None:
@@ -197,9 +197,9 @@ def fingerprint(*things: Any) -> bytes | None:
     return writer.digest.digest()
 
 
-#: Their `repr` says all.
+#: The types of objects that are equal if their `repr` is.
 _PLAIN = {type(None), bool, int, str, bytes, complex, type(Ellipsis)}
-#: Modules that belong to a version which is part of every key.
+#: Modules whose version is part of every key anyway.
 _VERSIONED = {*sys.stdlib_module_names, "numpy", _PACKAGE.partition(".")[0]}
 
 
@@ -213,16 +213,16 @@ class _Writer:
     def __init__(self, positions: dict[int, int]) -> None:
         self.digest = hashlib.sha256()
         self.positions = positions
-        #: What has been told, by identity, and kept so that identities stay what they are.
+        #: The objects that have been written, by identity; they are kept so that no identity is used again.
         self.visited: dict[int, tuple[int, Any]] = {}
 
     def write(self, *texts: Any) -> None:
-        """Plain things, so that what comes next cannot be taken for part of them."""
+        """Write plain things, so that what comes next cannot be taken for a part of them."""
         text = repr(texts).encode("utf-8", "surrogatepass")
         self.digest.update(b"%d:" % len(text) + text)
 
     def add(self, thing: Any) -> None:
-        """One thing.
+        """Write one thing.
 
         Raises:
             UnknownError: if its behaviour cannot be told.

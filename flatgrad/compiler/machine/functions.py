@@ -16,7 +16,7 @@ from .llvm import emit_llvm
 from .native import NativeFunction, assemble_cached, host
 from .operations import Machine, unknown
 
-#: What stands above source that machine code runs for.
+#: The note above source that is shown in place of machine code.
 NOTE = "Machine code runs: print(kernel.arrays) shows its loops, kernel.save('f.c') writes them in C."
 #: Calls that take longer than this by the estimate, in nanoseconds, release the interpreter lock (threads take turns
 #: every 5 ms anyway).

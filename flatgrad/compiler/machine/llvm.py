@@ -28,9 +28,9 @@ from .operations import SHORTCUTS, Machine, Spelling, Writer, spelled
 from .statements import StatementWriter
 from .text import Function, Operation, Value, bound_array, load, loaded_index, store, type_of
 
-#: Results are copied by at most so many loops; else one by one, by a table.
+#: The limit of loops that copy results; if there would be more, results are copied one by one, by a table.
 _COPIES = 24
-#: Straight-line code is cut into functions of about so many equations.
+#: About how many equations of straight-line code are one function.
 _CHUNK = 250
 #: Straight-line code of at most so many equations gets its places from the schedule. In longer code they are constants:
 #: it has too many of them, and is hardly ever repeated.
@@ -103,7 +103,7 @@ class _Copy(NamedTuple):
 
 
 def _copies(sources: Any, targets: Any) -> list[_Copy]:
-    """Numbers that are copied from some places to others, as few loops.
+    """The loops that copy numbers from some places to others; there are as few as can be.
 
     Runs of consecutive places, in the order of what they are copied from; those of the same length with equal steps
     between them are one loop.
@@ -149,7 +149,7 @@ class Module(Memory):
         self.calls: list[tuple[int, list[int]]] = []  # positions of functions, and their rows of the schedule
         self.declared: set[str] = set()
         self.libm_functions: set[str] = set()
-        #: Functions by all that they do, but for places.
+        #: The positions of functions, by all that the functions do, except for places.
         self._shared: dict[Any, int] = {}
         #: How long straight-line code writes operations, and the functions that it calls for this.
         self._operations: dict[Any, Spelling] = {}

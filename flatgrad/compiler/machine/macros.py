@@ -1,4 +1,4 @@
-"""Macros for assembly that is written by hand: lines of LLVM for what comes again and again."""
+"""Macros for assembly that is written by hand: the lines that occur again and again."""
 
 from __future__ import annotations
 

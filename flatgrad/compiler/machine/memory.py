@@ -97,7 +97,7 @@ class Access:
 
     @property
     def form(self) -> tuple[Any, ...]:
-        """All but the place."""
+        """All that the access is, except for its place."""
         return self.kind, self.memory, self.gathers, self.constant, *self.strides
 
     def bind(self, function: Function) -> None:
@@ -107,7 +107,7 @@ class Access:
             self.start = 0
 
     def scalar(self, function: Function, place: str | int) -> str:
-        """One number or truth value, so far behind `array`."""
+        """Load one number or truth value, at a distance behind `array`."""
         array = self.array
         if self.gathers:
             place, array = loaded_index(function, place, array), ""
@@ -119,7 +119,7 @@ class Access:
         return load(function, self.memory, place, lanes, self.scope, self.array)
 
     def moves(self, dimension: int) -> bool:
-        """Whether it reads something else along a dimension."""
+        """Whether it reads another place with each step along a dimension."""
         return dimension >= 0 and self.strides[dimension] != 0
 
 

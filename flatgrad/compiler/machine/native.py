@@ -71,7 +71,7 @@ class Recipe(NamedTuple):
     level: int = 2
     relocation: str = "pic"
     model: str = "default"
-    #: What the emitter leaves to do. LLVM's own pipeline takes three times as long and gains a few per cent.
+    #: The passes that the assembly still needs. LLVM's own pipeline takes three times as long and gains a few per cent.
     passes: tuple[str, ...] | None = ("sroa", "instruction_combine", "new_gvn", "loop_rotate")
     loops: bool = False
     blocks: bool = False
@@ -87,7 +87,7 @@ def recipe(fast: bool) -> Recipe:
 
 
 def _llvm_locks() -> list[Any]:
-    """Under which LLVM runs: ours, then llvmlite's own, in the order in which we take them."""
+    """The locks under which LLVM runs, in the order in which they are taken: ours, then llvmlite's."""
     theirs = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
     return [_lock] if theirs is None else [_lock, theirs]
 
@@ -412,7 +412,7 @@ class NativeFunction:
 
 
 def _aligned(count: int) -> Any:
-    """Doubles that begin at a cache line."""
+    """An array of doubles that begins at a cache line."""
     memory = np.zeros(count + 8)
     start = -(memory.ctypes.data // 8) % 8
     return memory[start : start + count]
@@ -434,5 +434,5 @@ def _builtin_code() -> LoadedCode:
     return LoadedCode(assemble_cached(ASSEMBLY)[1], ())
 
 
-#: What is kept for other processes.
+#: The cache for other processes.
 object_cache = ObjectCache()

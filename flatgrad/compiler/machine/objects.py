@@ -1,4 +1,4 @@
-"""Where CPython and NumPy keep things: what machine code relies on, and a look at live objects that it may.
+"""Where CPython and NumPy keep things, as machine code expects it; live objects are compared with that.
 
 These places have not moved for more than a decade, but that is not taken on trust: where anything is elsewhere, nothing
 is `supported`, and calls go through Python.
@@ -74,7 +74,7 @@ def interface() -> dict[str, int]:
 
 @cache
 def supported() -> bool:
-    """Whether builtins can be made: live objects are as they expect them to be."""
+    """Whether builtins can be made: live objects have the layout that builtins expect."""
     if (
         platform.python_implementation() != "CPython"
         or ctypes.sizeof(ctypes.c_void_p) != 8
@@ -91,7 +91,7 @@ def supported() -> bool:
 
 @cache
 def data_offset() -> int:
-    """Where a `Value` has its number; 0 if that is not to be found."""
+    """The offset of the number in a `Value`; 0 if it is not known."""
     value = Value(1.25)
     number = value._data
     places = range(At.TYPE + 8, object.__sizeof__(value), 8)
@@ -99,7 +99,7 @@ def data_offset() -> int:
 
 
 def mapping_order(mapping: dict[Any, Any]) -> tuple[int, int] | None:
-    """Two words that stay the same as long as the order of a dictionary's keys does; None if they are not to be had.
+    """Two words that stay the same as long as the order of a dictionary's keys does; None if there are none.
 
     The attributes of an object may share their table of keys with other objects. Their order stands elsewhere.
     """
@@ -121,7 +121,7 @@ def _orders_are_noticed() -> bool:
 
 
 def has_version(mapping: dict[Any, Any]) -> bool:
-    """Whether a dictionary has a word that is another one after each change of it, and never one that it has had."""
+    """Whether dictionaries have a version: a word that each change replaces by one that was never used before."""
     return _versions_are_noticed() and not _word(id(mapping) + At.VALUES)
 
 
@@ -154,7 +154,7 @@ def _versions_are_noticed() -> bool:
         lambda k: delattr(module, "m"), lambda k: mapping.popitem(), lambda k: mapping.__delitem__("other"),
         lambda k: mapping.clear(), lambda k: mapping.update({"a": k}),
     ]  # fmt: skip
-    # Each way is gone many times where that can be: CPython replaces instructions that are.
+    # Each change is made many times where that is possible: CPython replaces instructions that run often.
     repeated = (*range(5), 7)
     versions = [_word(id(mapping) + At.VERSION)]
     for index, change in enumerate(changes):

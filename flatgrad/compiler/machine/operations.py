@@ -148,7 +148,7 @@ class Writer:
             return self.guarded(result, base, exponent) if raises else result
         result, error = approximate(self, base)
         certain = self._certain(result, error)
-        if exponent.number == 2.0:  # what `relu` leaves are often zeros
+        if exponent.number == 2.0:  # results of `relu` are often zeros
             certain = self.either(certain, self.compare("oeq", base, self.constant(0.0)))
         return self._repaired(result, self.invert(certain), base, exponent, raises)
 

@@ -29,16 +29,16 @@ from .fingerprint import fingerprint, package_digest
 from .native import Layout, NativeFunction
 from .operations import SPELLINGS
 
-#: What numbers, truth values and tables are kept as.
+#: The types in which numbers, truth values and tables are stored.
 _KINDS = "<f8", "?", "<i8"
-#: What of a program decides what is made of it: all but the lines that it came from.
+#: The columns of a program that decide about its code: all except the user's lines.
 _COLUMNS = [field.name for field in dataclasses.fields(Program) if field.name not in ("sites", "locations")]
-#: Programs of fewer equations are made anew.
+#: Programs of fewer equations are compiled anew.
 SMALLEST = 2_000
 
 
 class Recalled(NamedTuple):
-    """What was made of a program.
+    """The machine code of a program, and how it is called.
 
     Attributes:
         signatures: array programs without statements, for their arguments and results; one per function.

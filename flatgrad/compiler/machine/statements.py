@@ -21,7 +21,7 @@ from .memory import Access, Memory
 from .operations import Writer, spelled
 from .text import Function, Value, bound_array, store, type_of
 
-#: So many accumulators (vectors) a tile has at most, and so many vectors side by side.
+#: The limits of a tile: accumulators (vectors), and vectors side by side.
 _ACCUMULATORS, _VECTORS = 12, 4
 #: Statements with fewer terms in all get tiles of half the size.
 _LITTLE = 4_000

@@ -21,7 +21,7 @@ class Value(NamedTuple):
     number: float | None = None
 
 
-#: What all functions of a program get: numbers, truth values, tables, where results go; and their row of the schedule.
+#: The parameters of all functions: numbers, truth values, tables, pointers for results, their row of the schedule.
 _PARAMETERS = "ptr noalias %m, ptr noalias %b, ptr noalias %t, ptr noalias %r, ptr noalias %p"
 
 

@@ -1,6 +1,6 @@
-"""What machine code compares before each call, so that it notices what a function captured and is another one now.
+"""What machine code compares before each call, so that it notices when something has changed that a function captured.
 
-That is rows of six words, behind a word that says how many rows there are:
+The first word is the number of rows. Each row has six words:
 
 =============  ======================================================================================================
 `CELL`         a variable of an enclosing function: the cell, 0, the object

@@ -6,9 +6,9 @@ the program no longer computes what the function means. A `Captured` holds them,
 
 The names are in the bytecode of the function (`reads`), and of the user's functions that it calls (`search`): by these
 names, as methods of objects that can be reached, or wrapped. An attribute counts if any of these functions reads an
-attribute of that name. So more counts than the function has read, and never less, except for what no name leads to:
-data inside C code, results of `__getattr__`, files, clocks. Code counts as well: that of a function, and definitions in
-a class and its bases. An empty place counts if the function may ask whether something is there.
+attribute of that name. So more is compared than the function has read, and never less, except for what no name leads
+to: data inside C code, results of `__getattr__`, files, clocks. Code counts as well: that of a function, and
+definitions in a class and its bases. A place without a value counts, too, if the function may ask whether it has one.
 
 There are two comparisons. `Captured.unchanged` compares identities (`identities`): tens of nanoseconds per name in
 Python, a few in machine code (`watches`). Where an identity differs, `Captured.same` compares contents (`contents`): a

@@ -22,7 +22,7 @@ PLAIN: Final = frozenset(
      np.bool_]
 )  # fmt: skip
 MAPPINGS: Final = (dict, types.MappingProxyType)
-#: The value of an empty place: it is a change, too, if something is there later.
+#: Stands for the value of a place that has none. If the place gets a value later, that is a change.
 MISSING: Final = object()
 
 

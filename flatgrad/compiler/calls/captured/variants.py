@@ -32,7 +32,7 @@ class Variants(Generic[E]):
         used: when they were last looked for; of two, the larger number is later.
     """
 
-    #: At most so many entries stay. Whoever needs more has changing numbers that should be arguments.
+    #: The limit of entries. A function that needs more reads changing numbers, which should be arguments.
     MOST = 8
 
     def __init__(self) -> None:
