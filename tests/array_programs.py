@@ -217,7 +217,8 @@ REDUCTIONS = {
 class Reduction:
     """The package's own `max`, `logsumexp`, ... of a row per lane; of `softmax` all numbers, row after row.
 
-    For primitives of other engines it is written in those.
+    For primitives of other engines it is written in those. What it gives of no elements is added to one, since every
+    element of a vector depends on an argument.
     """
 
     name: str
@@ -233,6 +234,8 @@ class Reduction:
                 numbers = getattr(fg, self.name)(row)
             else:
                 numbers = written(_Named(operations), row) if row else of_none
+            if not row and self.name != "softmax":
+                numbers = operations["add"](numbers, self.operand.read(vectors, lane, 0))
             result += numbers if self.name == "softmax" else [numbers]
         return result
 
