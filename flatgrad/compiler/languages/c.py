@@ -24,7 +24,7 @@ from ...runtime.primitives import TABLE, Primitive
 from ...runtime.sites import Location
 from ..loops.array_printer import print_statement
 from ..loops.array_program import ArrayProgram
-from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, scope_of, short_names
+from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, extent_text, scope_of, short_names
 from ..loops.buffers import plan_buffers, span
 from ..loops.extents import fixed
 from ..loops.grammar import Addresses, Block, Fold, Read, Statement, addresses
@@ -475,10 +475,11 @@ class _Writer(BodyWriter):
             return self.cell(view.low)
         if view.table is not None:
             return self._gathered(view.table, index(view.offset, view.factors, scope.names))
+        steps = view.factors, scope.names, view.bends, "/"
         if view.source is not None:
-            return Text(f"{self.name(view.source)}[{index(view.offset, view.factors, scope.names)}]")
+            return Text(f"{self.name(view.source)}[{index(view.offset, *steps)}]")
         self._work(int(self.place[view.high]) + 1)
-        return Text(f"work[{index(int(self.place[view.offset]), view.factors, scope.names)}]")
+        return Text(f"work[{index(int(self.place[view.offset]), *steps)}]")
 
     def _gathered(self, table: Addresses, place: str) -> Text:
         """The number at an address that a table gives."""
@@ -510,16 +511,16 @@ class _Writer(BodyWriter):
         short = (local for local in self.names.free(short_names()) if local not in scope.names)
         self.locals = short if statement.shape else self.temporaries
         target = self.name(source)
-        with self._loops(scope):
+        with self._loops(scope, scope):
             text = _of_kind(self.body(statement.body, scope), statement.kind)
             self._assign(f"{target}[{index(0, row_major(scope.extents), scope.names)}]", text)
 
     @contextmanager
-    def _loops(self, scope: Scope) -> Iterator[None]:
-        """The statements that are written inside of it, in loops."""
+    def _loops(self, scope: Scope, whole: Scope) -> Iterator[None]:
+        """The statements that are written inside of it, in loops; `whole` has those around them, too."""
         outer, self.lines = self.lines, []
         yield
-        self.lines = outer + _looped(scope.names, scope.extents, self.lines)
+        self.lines = outer + _looped(scope.names, [extent_text(n, whole) for n in scope.extents], self.lines)
 
     def _assign(self, target: str, text: Text, sign: str = "=") -> None:
         self.lines += wrapped(f"{target} {sign} {text.text};")
@@ -564,8 +565,9 @@ class _Writer(BodyWriter):
             sign = _ASSIGNED.get(primitive)
             for segment in segments[not segments[0].extents : tail]:
                 inner = scope_of(segment.extents, self.term_names)
-                with self._loops(inner):
-                    term = _of_kind(self.body(segment.body, scope.inside(inner)), kind)
+                whole = scope.inside(inner)
+                with self._loops(inner, whole):
+                    term = _of_kind(self.body(segment.body, whole), kind)
                     self._assign(result.text, term if sign else self.applied(primitive, [result, term]), sign or "=")
         for segment in segments[tail:]:
             term = _of_kind(self.body(segment.body, scope), kind)
@@ -704,7 +706,7 @@ def _size(statement: Statement | Block) -> int:
     return sum(1 + sum(len(s.body) for s in node.segments) if isinstance(node, Fold) else 1 for node in statement.body)
 
 
-def _looped(names: Sequence[str], extents: Sequence[int], lines: Sequence[str]) -> list[str]:
+def _looped(names: Sequence[str], extents: Sequence[int | str], lines: Sequence[str]) -> list[str]:
     """Statements in loops, the first one outermost; a single line needs no braces."""
     result = list(lines)
     for name, extent in zip(reversed(names), reversed(extents), strict=True):

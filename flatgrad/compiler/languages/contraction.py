@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..loops.extents import fixed
+from ..loops.extents import Ragged, fixed
 from ..loops.grammar import Read, Segment, is_product
 
 
@@ -42,7 +42,7 @@ def contraction_of(segment: Segment, lanes: Sequence[int]) -> Product | None:
     a, b = segment.body[:2]
     assert isinstance(a, Read)
     assert isinstance(b, Read)
-    if a.table is not None or b.table is not None:
+    if a.table is not None or b.table is not None or a.bends or b.bends or isinstance(segment.extents[0], Ragged):
         return None
     first, second = _strides(a), _strides(b)
     if first[-1] < 0 or (first[-1] == 0 and second[-1] < 0):  # the order of terms is free: go upwards

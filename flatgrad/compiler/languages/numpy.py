@@ -20,8 +20,21 @@ from ...runtime.primitives import Primitive
 from ..loops.array_printer import print_statement
 from ..loops.array_program import ArrayProgram
 from ..loops.buffers import Arena, plan_buffers
-from ..loops.extents import fixed
-from ..loops.grammar import Addresses, Block, Fold, Node, Read, Segment, Statement, kinds_of, values_of
+from ..loops.extents import Ragged, fixed
+from ..loops.grammar import (
+    Addresses,
+    Block,
+    Fold,
+    Node,
+    Read,
+    Segment,
+    Statement,
+    addresses,
+    indices,
+    kinds_of,
+    values_of,
+)
+from ..loops.reroll.chains import FOLDED
 from ..loops.views import Sources, row_major
 from ..program.program import grouped
 from ..program.spelling import Text, filled, indented, python_number, safe_comment
@@ -254,6 +267,8 @@ class _Writer:
 
     def _read(self, read: Read, lanes: Extents, domain: Extents, kind: str, target: int | None) -> Text:
         """An access as a literal or a view; a gather goes to `target`, or to scratch memory."""
+        if read.bends:
+            read = Read(0, (), addresses(read, (*lanes, *domain[: len(domain) - len(lanes)])))
         if read.table is None:
             number = self._constant(read) if kind == "f" else None
             if number is not None and math.isfinite(number):
@@ -271,7 +286,7 @@ class _Writer:
 
     def _constant(self, node: Any) -> float | None:
         """The number that all lanes read, if a node is such an access."""
-        if not isinstance(node, Read) or node.table is not None or any(node.strides):
+        if not isinstance(node, Read) or node.table is not None or any(node.strides) or node.bends:
             return None
         base, program = fixed(node.base), self.program
         return program.constants[base - program.inputs] if program.inputs <= base < program.first_truth else None
@@ -369,7 +384,10 @@ class _Writer:
     def _row(self, segment: Segment, lanes: Extents, kind: str) -> str:
         """Compute a single term, whose indices are all 0; return how it is called."""
         rank = len(lanes)
-        body = [n._replace(strides=n.strides[:rank]) if isinstance(n, Read) else n for n in segment.body]
+        body = [
+            n._replace(strides=n.strides[:rank], bends=n.bends[:rank]) if isinstance(n, Read) else n
+            for n in segment.body
+        ]
         if len(body) == 1 and isinstance(body[0], Read):
             return self._read(body[0], lanes, lanes, kind, None).text
         row, place = self._fresh(kind, lanes)
@@ -383,7 +401,7 @@ class _Writer:
         if table is None:
             table, start = self._fresh(kind, (rows, count))
             for segment in segments:
-                self._nodes(segment.body, lanes, (*map(fixed, segment.extents), *lanes), start, kind)
+                self._terms(primitive, segment, lanes, start)
                 start += segment.terms * count
         out = self._view(kind, place, (count,))
         if primitive in _EXTREMES and not self.fast:
@@ -402,6 +420,27 @@ class _Writer:
         begin = ", initial=None" if primitive is p.add and not self.fast else ""
         self.lines.append(f"np.{name}.reduce({table}, 0, None, {out}{begin})")
 
+    def _terms(self, primitive: Primitive, segment: Segment, lanes: Extents, start: int) -> None:
+        """Compute the terms of a segment as rows; where a ragged one has none, there is what changes nothing."""
+        extents = tuple(map(fixed, segment.extents))
+        if not any(isinstance(extent, Ragged) for extent in extents):
+            self._nodes(segment.body, lanes, (*extents, *lanes), start, primitive.result)
+            return
+        domain = (*lanes, *extents)
+        ragged = [k for k, extent in enumerate(domain) if isinstance(extent, Ragged)]
+        body = [
+            Read(0, (), addresses(n, domain))
+            if isinstance(n, Read) and n.table is None and any(n.strides[k] or n.bends for k in ragged)
+            else n
+            for n in segment.body
+        ]
+        self._nodes(body, lanes, (*map(int, extents), *lanes), start, primitive.result)
+        missing = (indices(domain) != np.indices(domain).reshape(len(domain), -1)).any(axis=0)
+        places = np.flatnonzero(missing.reshape(-1, segment.terms).T)
+        rows = self._view(primitive.result, start, (missing.size,))
+        unchanging = repr(FOLDED[primitive]).replace("inf", "np.inf")
+        self.lines.append(f"{rows}[{self._table(places)}] = {unchanging}")
+
     def _index(self, count: int) -> tuple[str, str]:
         """Names of an array for positions, and of the numbers of the lanes."""
         name = f"chosen{count}"
@@ -413,6 +452,8 @@ class _Writer:
     def _rows_in_place(self, segments: Sequence[Segment], lanes: Extents, kind: str) -> str | None:
         """Terms that lie in memory row by row already, as one view; else None."""
         read = segments[0].body[0]
+        if any(isinstance(extent, Ragged) for extent in segments[0].extents):
+            return None
         if len(segments) != 1 or len(segments[0].body) != 1 or not isinstance(read, Read) or read.table is not None:
             return None
         if kind == "b" and fixed(read.base) < self.program.inputs:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ...runtime import primitives as p
 from ...runtime.primitives import BY_NAME, TABLE, Primitive
-from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, scope_of, short_names
+from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, extent_text, scope_of, short_names
 from ..loops.buffers import span
 from ..loops.grammar import Addresses, Block, Fold, Node, Read, Statement
 from ..loops.views import Piece, Source, Sources, pieces, places_among, repetitions
@@ -162,8 +162,9 @@ class _Writer(BodyWriter):
     def _looped(self, body: Sequence[Node], scope: Scope, inner: Scope) -> tuple[Text, str]:
         """The last node of a body within further loops, and these."""
         outer, self.bindings = self.bindings, []
-        text = self.body(body, scope.inside(inner))
-        loops = " ".join([*_loops(inner), *self.bindings])
+        whole = scope.inside(inner)
+        text = self.body(body, whole)
+        loops = " ".join([*_loops(inner, whole), *self.bindings])
         self.bindings = outer
         return text, loops
 
@@ -230,7 +231,7 @@ class _Writer(BodyWriter):
             owners = sources.between(view.low, view.high) if view.table is None else sources.among(view.table)
             array = self._together(owners)
             offset -= owners[0].base if view.table is None else 0
-        place = index(offset, view.factors, scope.names)
+        place = index(offset, view.factors, scope.names, view.bends)
         if view.table is not None:
             self.tables.append(places_among(owners, view.table).tolist())
             place = f"{self.prefix}T{len(self.tables)}[{place}]"
@@ -305,7 +306,7 @@ class _Writer(BodyWriter):
                 items.append(f"*(g {loops} [{', '.join(inner)}])")
         if len(items) > _PIECES:
             scope = scope_of((len(places),), self.lane_names)
-            return f"[{' '.join([self.read(Read(0, (), places), scope).text, *_loops(scope)])}]"
+            return f"[{' '.join([self.read(Read(0, (), places), scope).text, *_loops(scope, scope)])}]"
         return items
 
     @staticmethod
@@ -332,6 +333,7 @@ def _is_reserved(argument: str) -> bool:
     return functions or re.fullmatch(r"g|[cmsCT]\d+", argument) is not None
 
 
-def _loops(scope: Scope) -> list[str]:
-    """The loops of comprehensions."""
-    return [f"for{GLUE}{index}{GLUE}in{GLUE}range({extent})" for extent, index in zip(*scope, strict=True)]
+def _loops(scope: Scope, whole: Scope) -> list[str]:
+    """The loops of comprehensions; `whole` has those around them, too."""
+    loops = zip(*scope, strict=True)
+    return [f"for{GLUE}{name}{GLUE}in{GLUE}range({extent_text(extent, whole)})" for extent, name in loops]

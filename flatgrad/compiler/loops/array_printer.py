@@ -8,9 +8,9 @@ from ...runtime import primitives as p
 from ...runtime.primitives import Primitive
 from ..program.program import grouped
 from ..program.spelling import ARITHMETIC, POWER, Spelling, Text, called, index, joined, python_number, variable
-from .bodies import LANES, TERMS, BodyWriter, Scope, scope_of, short_names
+from .bodies import LANES, TERMS, BodyWriter, Scope, extent_text, scope_of, short_names
 from .grammar import Block, Fold, Loops, Read, Segment, Statement
-from .views import Sources
+from .views import Sources, View
 
 #: Operators; everything else is written as a function.
 _OPERATORS = {**ARITHMETIC, p.power: Spelling("{0} ** {1}", POWER)}
@@ -46,14 +46,15 @@ def print_arrays(program: Loops) -> str:
 def print_statement(statement: Statement, sources: Sources) -> list[str]:
     """A statement as text: the result, and what local names stand for."""
     scope = scope_of(statement.shape, LANES)
-    head = f"{statement.name}{_ranges(scope)}" if statement.shape else statement.name
+    head = f"{statement.name}{_ranges(scope, scope)}" if statement.shape else statement.name
     writer = Writer(sources)
     result = writer.body(statement.body, scope).text
     return [f"{head} = {result}{', with' if writer.locals else ''}", *writer.locals]
 
 
-def _ranges(scope: Scope) -> str:
-    return f"[{', '.join(f'{name}:{extent}' for name, extent in zip(scope.names, scope.extents, strict=True))}]"
+def _ranges(scope: Scope, outer: Scope) -> str:
+    loops = zip(scope.names, scope.extents, strict=True)
+    return f"[{', '.join(f'{name}:{extent_text(extent, outer)}' for name, extent in loops)}]"
 
 
 class Writer(BodyWriter):
@@ -70,10 +71,10 @@ class Writer(BodyWriter):
             owners = [source.name or self.cell(source.base).text for source in sources.among(view.table)]
             return Text(f"gather({', '.join(owners if len(owners) <= 3 else [*owners[:3], '...'])})")
         if view.source is None:  # it runs over several sources that lie side by side
-            return Text(f"memory[{index(view.offset, view.factors, scope.names)}]")
+            return Text(f"memory[{_index(view.offset, view.factors, scope, view)}]")
         if not view.source.shape:
             return self.cell(view.low)
-        places = (index(offset, factors, scope.names) for offset, factors in view.dimensions(scope.extents))
+        places = (_index(offset, factors, scope, view) for offset, factors in view.dimensions(scope.extents))
         return Text(f"{view.source.name}[{', '.join(places)}]")
 
     def cell(self, address: int) -> Text:
@@ -102,8 +103,13 @@ class Writer(BodyWriter):
 
     def _terms(self, segment: Segment, reduction: str, scope: Scope) -> Text:
         inner = scope_of(segment.extents, TERMS)
-        text = self.body(segment.body, scope.inside(inner))
-        return Text(f"{reduction}{_ranges(inner)}({text.text})") if segment.extents else text
+        whole = scope.inside(inner)
+        text = self.body(segment.body, whole)
+        return Text(f"{reduction}{_ranges(inner, whole)}({text.text})") if segment.extents else text
+
+
+def _index(offset: int, factors: Sequence[int], scope: Scope, view: View) -> str:
+    return index(offset, factors, scope.names, view.bends, "/")
 
 
 def _block(block: Block, sources: Sources) -> list[str]:

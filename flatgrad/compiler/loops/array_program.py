@@ -12,7 +12,7 @@ import numpy as np
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.primitives import Primitive
 from .array_printer import print_arrays
-from .extents import Size, fixed
+from .extents import Ragged, Size, fixed
 from .grammar import Addresses, Apply, Block, Loops, Node, Read, Statement, addresses, values_of
 
 
@@ -57,6 +57,7 @@ class ArrayProgram(Loops):
                     raise ProgramError(f"{where}: another statement has this name")
                 names.add(statement.name)
                 for read, extents in statement.reads():
+                    _check_extents(where, extents)
                     _check_addresses(where, addresses(read, extents), kinds)
                 if _check_body(where, statement.body, kinds, self.inputs) != statement.kind:
                     raise ProgramError(f"{where}: the result is not of kind {statement.kind}")
@@ -114,6 +115,16 @@ def _check_addresses(where: str, places: Addresses, kinds: Any) -> None:
         raise ProgramError(f"{where} reads address {places[kinds[places] == b''][0]} before it is written")
 
 
+def _check_extents(where: str, extents: Sequence[Size]) -> None:
+    for position, extent in enumerate(extents):
+        if isinstance(extent, Ragged):
+            if not 0 <= extent.dimension < position:
+                raise ProgramError(f"{where}: an extent depends on an index that is not outside of it")
+            ends = extent.at(0), extent.at(fixed(extents[extent.dimension]) - 1)
+            if isinstance(extents[extent.dimension], Ragged) or min(ends) < 1 or max(ends) != int(extent):
+                raise ProgramError(f"{where}: a ragged extent that is below 1, or not as large as it says")
+
+
 def _check_body(where: str, body: Sequence[Node], memory: Any, inputs: int, inside: bool = False) -> str:
     """Check that nodes use earlier nodes of the right kinds; return the kind of the result ("" for an input's)."""
     kinds: list[str] = []
@@ -157,7 +168,7 @@ def _run(
             return _apply(statement, node.primitive, operands)
         result = None
         for segment in node.segments:
-            for term in itertools.product(*(range(fixed(extent)) for extent in segment.extents)):
+            for term in _terms(segment.extents, index):
                 value = _run(statement, segment.body, extents + segment.extents, index + term, cells)
                 result = value if result is None else _apply(statement, node.primitive, [result, value])
         return result
@@ -165,9 +176,22 @@ def _run(
     return values_of(body, compute)[-1]
 
 
+def _terms(extents: Sequence[Size], outer: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The indices of a fold's terms at one lane."""
+    indices = [outer]
+    for extent in extents:
+        indices = [
+            (*index, k)
+            for index in indices
+            for k in range(extent.at(index[extent.dimension]) if isinstance(extent, Ragged) else fixed(extent))
+        ]
+    return [index[len(outer) :] for index in indices]
+
+
 def _place(read: Read, extents: Sequence[Size], index: Sequence[int]) -> int:
     if read.table is None:
-        return fixed(read.base) + sum(fixed(stride) * k for stride, k in zip(read.strides, index, strict=True))
+        bent = sum(bend * (k * (k - 1) // 2) for bend, k in zip(read.bends, index, strict=False))
+        return fixed(read.base) + bent + sum(fixed(s) * k for s, k in zip(read.strides, index, strict=True))
     place = 0
     for extent, k in zip(extents, index, strict=True):
         place = place * fixed(extent) + k

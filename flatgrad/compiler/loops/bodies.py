@@ -12,8 +12,8 @@ import numpy as np
 from ...runtime.primitives import Primitive
 from ...runtime.sites import Location
 from ..program.program import Equation, Program
-from ..program.spelling import Text, variable
-from .extents import Size, fixed
+from ..program.spelling import Text, index, variable
+from .extents import Ragged, Size, fixed
 from .grammar import Apply, Fold, Node, Read, values_of
 from .views import Source, Sources
 
@@ -41,6 +41,13 @@ def scope_of(extents: Sequence[Size], names: Sequence[str]) -> Scope:
     """
     numbered = [f"{names[0]}{k}" for k in range(len(extents))]
     return Scope(tuple(map(fixed, extents)), tuple(names[: len(extents)] if len(extents) <= len(names) else numbered))
+
+
+def extent_text(extent: int, scope: Scope) -> str:
+    """How many times a loop inside of others runs."""
+    if isinstance(extent, Ragged):
+        return index(extent.first, [extent.step], [scope.names[extent.dimension]])
+    return str(extent)
 
 
 def short_names() -> Iterator[str]:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .extents import Size, fixed
-from .grammar import Addresses, Block, Loops, Read, Statement
+from .extents import Ragged, Size, fixed
+from .grammar import Addresses, Block, Loops, Read, Statement, addresses
 
 
 class Plan(NamedTuple):
@@ -110,6 +110,9 @@ def span(read: Read, extents: Sequence[Size]) -> tuple[int, int]:
     """The lowest and the highest address of an access."""
     if read.table is not None:
         return int(read.table.min()), int(read.table.max())
+    if read.bends or any(isinstance(extent, Ragged) for extent in extents):
+        places = addresses(read, extents)
+        return int(places.min()), int(places.max())
     steps = [fixed(s) * (fixed(n) - 1) for s, n in zip(read.strides, extents, strict=True)]
     base = fixed(read.base)
     return base + sum(min(0, step) for step in steps), base + sum(max(0, step) for step in steps)

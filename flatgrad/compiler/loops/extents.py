@@ -29,6 +29,50 @@ class Linear(NamedTuple):
         return self.constant + self.factor * size
 
 
+class Ragged(int):
+    """The extent of the terms of a fold where it depends on an outer index: `first + step * index`, at least 1.
+
+    As a number it is the largest of these extents: the extent of a rectangle that has room for all terms.
+
+    Attributes:
+        first, step: the extent where the outer index is 0, and how much it grows with it.
+        dimension: which of the indices outside, of lanes and then of terms, it depends on.
+
+    Example:
+        >>> extent = Ragged.over(3, 1, 2, 0)
+        >>> int(extent), [extent.at(index) for index in range(3)]
+        (4, [2, 3, 4])
+    """
+
+    first: int
+    step: int
+    dimension: int
+
+    @classmethod
+    def over(cls, count: int, step: int, first: int, dimension: int) -> Ragged:
+        """The extent, where the index that it depends on has an extent of `count`."""
+        extent = cls(max(first, first + step * (count - 1)))
+        extent.first, extent.step, extent.dimension = first, step, dimension
+        return extent
+
+    def at(self, index: Any) -> Any:
+        """The extent at an index of the dimension that it depends on, or at an array of them."""
+        return self.first + self.step * index
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ragged) and self._form == other._form
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._form)
+
+    @property
+    def _form(self) -> tuple[int, int, int, int]:
+        return int(self), self.first, self.step, self.dimension
+
+
 #: An integer, or one that depends on the extent.
 Size = int | Linear
 

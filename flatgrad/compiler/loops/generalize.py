@@ -17,7 +17,7 @@ import numpy as np
 
 from ..program.program import Group, Program, default_names, grouped
 from .array_program import ArrayProgram
-from .extents import Extent, Linear, Size, bound, through
+from .extents import Extent, Linear, Ragged, Size, bound, through
 from .grammar import Addresses, Apply, Block, Fold, Read, Segment, Statement, addresses
 from .reroll.affine import factor
 
@@ -165,8 +165,9 @@ def _map(function: Callable[..., Size], *nodes: Any) -> Any:
 
     require(all(type(node) is type(first) for node in nodes))
     if isinstance(first, Read):
+        require(all(node.bends == first.bends for node in nodes))
         if all(node.table is None for node in nodes):
-            return Read(base(), sizes("strides"))
+            return Read(base(), sizes("strides"), None, first.bends)
         require(all(np.array_equal(first.table, node.table) for node in nodes))  # type: ignore[arg-type]
         return first
     if isinstance(first, Apply):
@@ -176,6 +177,9 @@ def _map(function: Callable[..., Size], *nodes: Any) -> Any:
         require(all(node.primitive is first.primitive for node in nodes))
         return Fold(first.primitive, inner("segments"))
     if isinstance(first, Segment):
+        if any(isinstance(extent, Ragged) for node in nodes for extent in node.extents):
+            require(all(node.extents == first.extents for node in nodes))
+            return Segment(first.extents, inner("body"))
         return Segment(sizes("extents"), inner("body"))
     if isinstance(first, Block):
         require(all(_columns(node.program) == _columns(first.program) for node in nodes))

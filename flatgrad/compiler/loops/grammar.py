@@ -18,7 +18,7 @@ import numpy as np
 from ...runtime.primitives import TABLE, Primitive
 from ...runtime.sites import Location
 from ..program.program import Group, Program
-from .extents import Size, fixed
+from .extents import Ragged, Size, fixed
 
 Addresses = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -27,12 +27,14 @@ class Read(NamedTuple):
     """An access: lane `i, j, ...` (in a fold: term `r, ...` of it) is read at `base + strides . (i, j, ..., r, ...)`.
 
     With a `table`, a gather: the flat list of addresses in row-major order of lanes and terms; base and strides then
-    mean nothing.
+    mean nothing. With `bends`, strides grow along the dimensions: to the address belongs `bend * i * (i - 1) / 2` of
+    each index, too, as in packed triangles.
     """
 
     base: Size
     strides: tuple[Size, ...]
     table: Addresses | None = None
+    bends: tuple[int, ...] = ()
 
 
 class Apply(NamedTuple):
@@ -43,14 +45,17 @@ class Apply(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Some of a fold's terms: for each term index within `extents`, in row-major order, the last node of `body`."""
+    """Some of a fold's terms: for each term index within `extents`, in row-major order, the last node of `body`.
+
+    An extent may be `Ragged`: then it depends on an index outside.
+    """
 
     extents: tuple[Size, ...]
     body: tuple[Read | Apply, ...]
 
     @property
     def terms(self) -> int:
-        """The number of terms."""
+        """The largest number of terms of a lane."""
         return math.prod(map(fixed, self.extents))
 
 
@@ -233,13 +238,34 @@ class Loops:
 
 
 def addresses(read: Read, extents: Sequence[Size]) -> Addresses:
-    """The addresses that an access reads, flat, in row-major order of lanes and terms."""
+    """The addresses that an access reads, flat, in row-major order of lanes and terms.
+
+    Where an extent is ragged, the first term stands for those that are missing.
+    """
     if read.table is not None:
         return read.table
+    if read.bends or any(isinstance(extent, Ragged) for extent in extents):
+        places = indices(extents)
+        strides, bends = np.array(list(map(fixed, read.strides))), np.array(read.bends or [0] * len(extents))
+        bent: Addresses = fixed(read.base) + strides @ places + bends @ (places * (places - 1) // 2)
+        return bent
     result = np.full((), fixed(read.base), dtype=np.int64)
     for extent, stride in zip(extents, read.strides, strict=True):
         result = result[..., None] + fixed(stride) * np.arange(fixed(extent), dtype=np.int64)
     return result.ravel()
+
+
+def indices(extents: Sequence[Size]) -> Addresses:
+    """The index along each dimension, for all lanes and terms in row-major order; 0 for ragged terms that are missing.
+
+    >>> indices((3, Ragged.over(3, 1, 1, 0))).tolist()
+    [[0, 0, 0, 1, 1, 1, 2, 2, 2], [0, 0, 0, 0, 1, 0, 0, 1, 2]]
+    """
+    grid = np.indices(list(map(fixed, extents)), dtype=np.int64).reshape(len(extents), -1)
+    for row, extent in zip(grid, extents, strict=True):
+        if isinstance(extent, Ragged):
+            row[row >= extent.at(grid[extent.dimension])] = 0
+    return grid
 
 
 def used_primitives(program: Loops) -> set[Primitive]:

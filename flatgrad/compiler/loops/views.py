@@ -40,6 +40,7 @@ class View(NamedTuple):
         low, high: the lowest and the highest address.
         source: the source that has all of them; None where they are in several, which lie side by side in memory.
         offset, factors: without a source, of addresses.
+        bends: how the factors grow along the dimensions; none if they do not.
         table: of a gather, the addresses.
     """
 
@@ -49,10 +50,13 @@ class View(NamedTuple):
     offset: int
     factors: list[int]
     table: Addresses | None
+    bends: tuple[int, ...] = ()
 
     def dimensions(self, extents: Sequence[int]) -> list[tuple[int, list[int]]]:
         """An offset and factors for each dimension of the source; one sum where an index would leave its dimension."""
         assert self.source is not None
+        if self.bends:
+            return [(self.offset, self.factors)]
         shape, offset, rest, result = self.source.shape, self.offset, list(self.factors), []
         for k, extent in enumerate(shape):
             step = math.prod(shape[k + 1 :])
@@ -103,7 +107,8 @@ class Sources:
             results.append(Source("result", statement.name, fixed(statement.base), tuple(map(fixed, statement.shape))))
             for read, extents in statement.reads():
                 base = fixed(read.base)
-                if read.table is None and any(read.strides) and program.inputs <= base < program.first_result:
+                moves = read.table is None and any((*read.strides, *read.bends))
+                if moves and program.inputs <= base < program.first_result:
                     ends[base] = max(ends.get(base, 0), span(read, extents)[1] + 1)
         self.constants = [
             Source("constants", f"c{k + 1}", base, (end - base,)) for k, (base, end) in enumerate(sorted(ends.items()))
@@ -160,7 +165,7 @@ class Sources:
         if read.table is not None:
             return View(low, high, source, 0, row_major([fixed(n) for n in extents]), read.table)
         offset = fixed(read.base) - (source.base if source is not None else 0)
-        return View(low, high, source, offset, [fixed(stride) for stride in read.strides], None)
+        return View(low, high, source, offset, [fixed(stride) for stride in read.strides], None, read.bends)
 
 
 def places_among(sources: Sequence[Source], places: Any) -> Any:

@@ -52,7 +52,7 @@ class Memory:
     def constant(self, read: Read) -> float | bool | None:
         """The number that an access reads, if it stands in the program and is always the same."""
         program = self.program
-        if read.table is not None or any(map(fixed, read.strides)):
+        if read.table is not None or any(map(fixed, read.strides)) or read.bends:
             return None
         base = fixed(read.base)
         if program.inputs <= base < program.first_truth:
@@ -68,6 +68,7 @@ class Access:
     Attributes:
         kind, extents: of what is read: numbers or truth values, and how many along each dimension.
         place: where it begins.
+        bends: how strides grow along the dimensions, if they do.
         array, start: the same in the function that is being written: a pointer, and how far behind it.
         gathers: whether that is a place in the tables.
         memory: the array that is read; `converted` says that truth values stand among the numbers.
@@ -87,6 +88,7 @@ class Access:
             if not self.converted:  # truth values of both sorts: those that came in are brought to the others
                 memory.input_truths.update(addresses[numbers].tolist())
         self.memory = "f" if self.converted else kind
+        self.bends = read.bends
         if read.table is not None:
             self.place = memory.table(memory.places(read.table, self.memory))
             self.strides = [math.prod(extents[k + 1 :]) for k in range(len(extents))]
@@ -98,7 +100,7 @@ class Access:
     @property
     def form(self) -> tuple[Any, ...]:
         """All that the access is, except for its place."""
-        return self.kind, self.memory, self.gathers, self.constant, *self.strides
+        return self.kind, self.memory, self.gathers, self.constant, self.bends, *self.strides
 
     def bind(self, function: Function) -> None:
         """Let the schedule say where it begins."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...runtime import primitives as p
-from ..loops.extents import fixed
+from ..loops.extents import Ragged, fixed
 from ..loops.grammar import Apply, Fold, Node, Read, Segment, Statement, values_of
 from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number as number
@@ -52,7 +52,8 @@ class StatementWriter:
     def _choose_tile(self) -> None:
         """Which dimension runs along vectors, how many vectors and rows make a tile."""
         shape, rank = self.shape, len(self.shape)
-        candidates = [k for k in range(rank) if shape[k] >= 2]
+        uneven = self._uneven()
+        candidates = [k for k in range(rank) if shape[k] >= 2 and k not in uneven]
         self.vector = min(candidates, key=self._vector_cost, default=-1)
         self.width = 1
         if self.vector >= 0:
@@ -63,7 +64,7 @@ class StatementWriter:
         most = _VECTORS if self.terms or self._is_simple() else 1
         needed = -(-extent // self.width)
         self.vectors = min(needed, most)
-        others = [k for k in range(rank) if k != self.vector and shape[k] > 1]
+        others = [k for k in range(rank) if k != self.vector and shape[k] > 1 and k not in uneven]
         self.row = others[-1] if others and self.terms >= 2 else -1
         self.rows = 1
         # What little work there is does not need much code: LLVM's time is proportional to that.
@@ -77,6 +78,12 @@ class StatementWriter:
                 self.rows = min(most, 4)
         elif self.terms >= 4:
             self.vectors = min(needed, max(_VECTORS, accumulators - 4))
+
+    def _uneven(self) -> set[int]:
+        """The dimensions along which the number of terms changes, or a stride: a tile has one index of these."""
+        extents = [extent for access in self.accesses.values() for extent in access.extents]
+        uneven = {extent.dimension for extent in extents if isinstance(extent, Ragged)}
+        return uneven | {k for access in self.accesses.values() for k, bend in enumerate(access.bends) if bend}
 
     def _is_simple(self) -> bool:
         """Whether there is little to compute per lane: no function of libm, and a few operations."""
@@ -116,6 +123,8 @@ class StatementWriter:
             not access.gathers
             and not access.converted
             and access.memory == "f"
+            and not access.bends
+            and not any(isinstance(extent, Ragged) for extent in access.extents)
             and not any(access.strides[k] for k in range(rank) if k != dimension)
             and access.strides[dimension] not in (0, 1)
             and others >= 4
@@ -244,7 +253,8 @@ class StatementWriter:
         function.do(f"store {one_lane} {start}, ptr {total}")
         for segment in fold.segments:
             inner = fixed(segment.extents[-1]) if segment.extents else 1
-            vectors = min(_VECTORS, inner // lanes)
+            ragged = bool(self._uneven())
+            vectors = 0 if ragged else min(_VECTORS, inner // lanes)
             whole = inner - inner % (lanes * vectors) if vectors else 0
             if whole:
                 kind = type_of(result, lanes)
@@ -262,7 +272,8 @@ class StatementWriter:
                     after = write(self.writer, Value(function.let(f"load {one_lane}, ptr {total}")), one)
                     function.do(f"store {one_lane} {after.name}, ptr {total}")
             if whole < inner:
-                self._terms(fold, segment, 0, dict(indices), {(0, 0): total}, (whole, inner - whole, 1))
+                part = None if ragged else (whole, inner - whole, 1)
+                self._terms(fold, segment, 0, dict(indices), {(0, 0): total}, part)
         return Value(function.let(f"load {one_lane}, ptr {total}"))
 
     @contextmanager
@@ -288,7 +299,10 @@ class StatementWriter:
         """Loops over the terms; `part` says where the innermost one begins, how far it goes, and in which steps."""
         function = self.function
         if depth < len(segment.extents):
-            begin, count, step = 0, fixed(segment.extents[depth]), 1
+            begin, step, extent = 0, 1, fixed(segment.extents[depth])
+            count: str | int = extent
+            if isinstance(extent, Ragged):
+                count = function.plus(function.times(indices[extent.dimension], extent.step), extent.first)
             if part is not None and depth == len(segment.extents) - 1:
                 begin, count, step = part
             with function.loop(count, step) as index:
@@ -352,6 +366,8 @@ class _Values:
             place: str | int = access.start
             for dimension, index in self.indices.items():
                 place = function.plus(function.times(index, access.strides[dimension]), place)
+                if access.bends and access.bends[dimension]:
+                    place = function.plus(function.times(function.pairs(index), access.bends[dimension]), place)
             self.places[id(read)] = place
         shift = access.strides[owner.row] * row if owner.row >= 0 else 0
         stride = access.strides[owner.vector] if owner.vector >= 0 else 0

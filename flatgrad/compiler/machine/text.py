@@ -103,6 +103,12 @@ class Function:
             return a + b
         return b if a == 0 else a if b == 0 else self.let(f"add nsw i64 {a}, {b}")
 
+    def pairs(self, index: str | int) -> str | int:
+        """How many pairs there are among so many: `index * (index - 1) / 2`."""
+        if isinstance(index, int):
+            return index * (index - 1) // 2
+        return self.let(f"ashr i64 {self.let(f'mul nsw i64 {index}, {self.plus(index, -1)}')}, 1")
+
     def least(self, index: str | int, limit: str | int) -> str:
         """The smaller of an index and a limit."""
         over = self.let(f"icmp ugt i64 {index}, {limit}")

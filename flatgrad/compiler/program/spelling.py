@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from collections.abc import Iterable, Sequence
@@ -239,13 +240,25 @@ def llvm_number(number: float | bool) -> str:
     return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
 
 
-def index(offset: int, factors: Sequence[int], names: Sequence[str]) -> str:
+def index(
+    offset: int, factors: Sequence[int], names: Sequence[str], bends: Sequence[int] = (), divided: str = "//"
+) -> str:
     """The text of an index. Where all names are 0 it is `offset`, which is not negative.
+
+    To each name with a bend belongs `bend * name * (name - 1) / 2`, too; `divided` is the sign of division.
 
     >>> index(2, [16, 1], ["i", "j"]), index(99, [-1], ["r"]), index(0, [0], ["i"])
     ('16*i + j + 2', '99 - r', '0')
+    >>> index(2, [1, 1], ["i", "j"], [1, 0]), index(9, [3], ["r"], [-2])
+    ('i*(i + 1)//2 + j + 2', '3*r + 9 - r*(r - 1)')
     """
-    terms = [(factor, name) for factor, name in zip(factors, names, strict=True) if factor]
+    terms = []
+    for factor, name, bend in itertools.zip_longest(factors, names, bends, fillvalue=0):
+        inner = f"{name}*({name} {'+' if factor == bend else '-'} 1)"
+        if bend:
+            terms.append((bend if bend % 2 else bend // 2, f"{inner}{divided}2" if bend % 2 else inner))
+        if factor and factor != bend:
+            terms.append((factor, str(name)))
     texts = [name if factor == 1 else f"{factor}*{name}" for factor, name in terms if factor > 0]
     if offset > 0 or not texts:
         texts.append(str(offset))

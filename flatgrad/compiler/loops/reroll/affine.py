@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,56 @@ class Piece(NamedTuple):
     order: Addresses
     extents: tuple[int, ...]
     strides: list[tuple[int, ...] | None]
+
+
+class Steps(NamedTuple):
+    """The strides of a vector along dimensions, and how much each grows from index to index; nothing if none does."""
+
+    strides: tuple[int, ...]
+    bends: tuple[int, ...] = ()
+
+
+def steps_of(vector: Addresses, extents: Sequence[int], bending: Collection[int]) -> Steps | None:
+    """The steps of a vector in a shape, along some dimensions of which strides may grow; None if there are none.
+
+    >>> steps_of(np.array([0, 1, 3, 6, 10]), (5,), {0})
+    Steps(strides=(1,), bends=(1,))
+    >>> steps_of(np.array([0, 1, 3, 6, 10]), (5,), ()) is None
+    True
+    """
+    grid = vector.reshape(extents)
+    expected = np.array(grid[(0,) * grid.ndim])
+    strides, bends = [], []
+    for axis, extent in enumerate(extents):
+        line = np.moveaxis(grid, axis, 0).reshape(extent, -1)[:3, 0]
+        strides.append(int(line[1] - line[0]) if extent > 1 else 0)
+        bends.append(int(line[2] - 2 * line[1] + line[0]) if extent > 2 and axis in bending else 0)
+        index = np.arange(extent)
+        expected = expected[..., None] + (strides[-1] * index + bends[-1] * (index * (index - 1) // 2))
+    return Steps(tuple(strides), tuple(bends) if any(bends) else ()) if np.array_equal(grid, expected) else None
+
+
+def straightened(vectors: Sequence[Addresses], lengths: Sequence[Addresses]) -> list[Addresses]:
+    """Vectors without that part which is quadratic in the number of terms, for lanes with evenly growing lengths.
+
+    What is left has strides if the rows of a packed triangle are read.
+
+    >>> straightened([np.array([0, 1, 3, 6, 10])], [np.array([1, 2, 3, 4, 5])])
+    [array([0, 1, 2, 3, 4])]
+    """
+    result = list(vectors)
+    for length in lengths:
+        shape = factor([length])
+        axes = [] if shape is None else [axis for axis, step in enumerate(shape.strides[0]) if step]
+        if shape is None or len(axes) != 1 or shape.extents[axes[0]] < 3:
+            continue
+        axis = axes[0]
+        index = np.indices(shape.extents)[axis].ravel()
+        for k, vector in enumerate(result):
+            bends = np.diff(vector.reshape(shape.extents), 2, axis=axis)
+            if (bends == bends.flat[0]).all():
+                result[k] = vector - bends.flat[0] * (index * (index - 1) // 2)
+    return result
 
 
 def factor(vectors: Sequence[Addresses]) -> Shape | None:

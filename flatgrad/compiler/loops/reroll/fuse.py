@@ -18,7 +18,7 @@ from ...program.builder import Indices
 from ...program.program import Program
 from ..grammar import Addresses, Apply
 from .affine import arrange
-from .packs import Pack
+from .packs import MISSING, Pack
 
 #: At most so many loops, of so many lanes on average, stay alone for the sake of strides. Otherwise the code takes
 #: longer to make than they save.
@@ -33,7 +33,10 @@ Nodes = list[Any]
 
 @dataclass
 class Folding:
-    """A fold among the nodes of a loop: per segment its nodes, whose vectors are matrices with a column per term."""
+    """A fold among the nodes of a loop: per segment its nodes, whose vectors are matrices with a column per term.
+
+    Where lanes have fewer terms, `MISSING` stands at the ends of their rows.
+    """
 
     primitive: Primitive
     segments: list[Nodes]
@@ -94,7 +97,7 @@ def loops_of(packs: Sequence[Pack]) -> list[Loop]:
 
 def _owners(loops: Sequence[Loop], size: int) -> Indices:
     """For each address, the position of the loop that computes it, or -1."""
-    owners = np.full(size, -1, dtype=np.int64)
+    owners = np.full(size + 1, -1, dtype=np.int64)  # the last one is that of `MISSING` terms
     for k, loop in enumerate(loops):
         owners[loop.addresses] = k
     return owners
@@ -198,7 +201,8 @@ def _rejoined(loops: Sequence[Loop]) -> list[Loop]:
 
 def _pieces(loop: Loop) -> int:
     """In how many pieces all lanes are read with strides, of folds the first terms; 0 if tables are needed."""
-    heads = [vector if vector.ndim == 1 else vector[:, 0] for vector in loop.vectors()]
+    heads = [(vector != MISSING).sum(axis=1) for vector in loop.vectors() if vector.ndim == 2]
+    heads += [vector if vector.ndim == 1 else vector[:, 0] for vector in loop.vectors()]
     pieces = arrange(heads, len(loop.addresses))
     return 0 if any(None in piece.strides for piece in pieces) else len(pieces)
 
@@ -256,7 +260,7 @@ class _Fusion:
     def _read_by(self, loop: Loop) -> Iterator[list[int]]:
         """For each vector of a loop, the loops that it reads; -1 stands for anything else."""
         for vector in loop.vectors():
-            owners = self.owners[vector].ravel()
+            owners = self.owners[vector[vector != MISSING]]
             yield owners[:1].tolist() if (owners == owners[0]).all() else np.unique(owners).tolist()
 
     def drop_unread(self) -> None:
@@ -292,7 +296,7 @@ class _Fusion:
         if owner < 0 or owner in self.pinned or owner not in self.alive:
             return None
         producer = self.loops[owner]
-        if len(producer.addresses) != vector.size or (inside and producer.folds):
+        if len(producer.addresses) != np.count_nonzero(vector != MISSING) or (inside and producer.folds):
             return None
         readers = self._readers(nodes, owner)
         if len(nodes) + len(producer.nodes) > _NODES or self.readers[owner] != len(readers):
@@ -316,12 +320,13 @@ class _Fusion:
         producer = self.loops[owner]
         equal = self._readers(nodes, owner)
         added = len(producer.nodes) - 1
-        lanes = vector - producer.addresses[0]
-        whole = bool((vector.ravel() == producer.addresses).all())
+        present = vector != MISSING
+        lanes = np.where(present, vector - producer.addresses[0], 0)
+        whole = np.array_equal(vector.ravel(), producer.addresses)
 
         def moved(node: Any) -> Any:
             if isinstance(node, np.ndarray):
-                return node.reshape(vector.shape) if whole else node[lanes]
+                return node.reshape(vector.shape) if whole else np.where(present, node[lanes], MISSING)
             if isinstance(node, Apply):
                 return Apply(node.primitive, tuple(operand + position for operand in node.operands))
             if whole:

@@ -18,14 +18,14 @@ from ...program.passes.dead_code import remove_dead_code
 from ...program.program import Group, Program
 from ..array_program import ArrayProgram
 from ..buffers import span
-from ..extents import fixed
-from ..grammar import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement
-from .affine import Piece, arrange, cut, factor
+from ..extents import Ragged, fixed
+from ..grammar import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement, indices
+from .affine import Piece, Steps, arrange, cut, factor, steps_of, straightened
 from .fuse import Folding, Loop, Nodes, part_of
-from .packs import Packed, Scalars
+from .packs import MISSING, Packed, Scalars
 
-#: Per vector its strides along the lanes, by identity; None for a gather.
-Strides = dict[int, tuple[int, ...] | None]
+#: Per vector its strides along the lanes, and how these grow, by identity; None for a gather.
+Strides = dict[int, Steps | None]
 
 #: Preliminary addresses of truth values among the constants, and of results, count from here.
 _TRUTHS, _RESULTS = 1 << 40, 1 << 41
@@ -36,11 +36,21 @@ _SIMPLIFIED = 10_000
 
 
 class _Terms(NamedTuple):
-    """A segment whose terms have a shape: nodes as vectors of heads, one per lane, or as whole matrices (gathers)."""
+    """A segment whose terms have a shape: nodes as vectors of heads, one per lane, or as whole matrices (gathers).
+
+    Attributes:
+        extents: of the terms.
+        nodes: the nodes.
+        strides: of the nodes that are strided along the terms.
+        bends: how these strides grow along the terms; of ragged terms only, which are one dimension.
+        lengths: how many terms each lane has, if they are ragged.
+    """
 
     extents: tuple[int, ...]
     nodes: list[Any]
-    strides: dict[int, tuple[int, ...]]  # of the nodes that are strided along the terms
+    strides: dict[int, tuple[int, ...]]
+    bends: dict[int, int] = {}
+    lengths: Addresses | None = None
 
 
 def lay_out(program: Program, packed: Packed, loops: Sequence[Loop], fast: bool) -> ArrayProgram:
@@ -151,10 +161,20 @@ class _Layout:
                 nodes.append(Folding(node.primitive, segments))
             else:
                 nodes.append(node if isinstance(node, Apply) else self._located(node))
-        heads = _heads(nodes)
-        chosen = [head for head in heads if not self._is_constant_head(head)]
-        for piece in arrange(chosen, len(loop.addresses)):
-            strides = dict(zip(map(id, chosen), piece.strides, strict=True))
+        chosen = [head for head in _heads(nodes) if not self._is_constant_head(head)]
+        lengths = _lengths(nodes)
+        growing = [length if length[0] <= length[-1] else -length for length in lengths]  # lanes keep their order
+        pieces = arrange([*growing, *straightened(chosen, lengths)], len(loop.addresses))
+        if not all(map(_is_ramp, (steps for piece in pieces for steps in piece.strides[: len(lengths)]))):
+            for part in _of_equal_lengths(loop):
+                self._loop(part)
+            return
+        for piece in pieces:
+            ragged = {axis for steps in piece.strides[: len(lengths)] for axis, step in enumerate(steps or ()) if step}
+            steps = [None if found is None else Steps(found) for found in piece.strides]
+            if lengths:
+                steps = [steps_of(vector[piece.order], piece.extents, ragged) for vector in [*lengths, *chosen]]
+            strides = dict(zip(map(id, [*lengths, *chosen]), steps, strict=True))
             body = tuple(self._node(node, piece, strides) for node in nodes)
             self._append(loop, piece, body)
 
@@ -177,7 +197,7 @@ class _Layout:
             for node in segment:
                 if isinstance(node, Apply):
                     parts.append(node)
-                elif node.shape[1] > _TERMS:
+                elif node.shape[1] > _TERMS or (node == MISSING).any():
                     return None
                 else:
                     steps = (node[:, 0] - node[0, 0]).tobytes() if len(node) >= _ROW else b""
@@ -196,6 +216,8 @@ class _Layout:
 
     def _shaped(self, segment: Nodes) -> list[_Terms]:
         """A segment as one or several whose terms are strided."""
+        if any((node == MISSING).any() for node in segment if not isinstance(node, Apply)):
+            return [self._ragged(segment)]
         nodes = [node if isinstance(node, Apply) else self._located(node) for node in segment]
         matrices = {k: node for k, node in enumerate(nodes) if not isinstance(node, Apply)}
         count = next(iter(matrices.values())).shape[1]
@@ -222,6 +244,27 @@ class _Layout:
             del offsets[resisting[0] if resisting else list(offsets)[-1]]
         return [_Terms((count,), nodes, {})]
 
+    def _ragged(self, segment: Nodes) -> _Terms:
+        """A segment of which lanes have different numbers of terms."""
+        missing = next(node == MISSING for node in segment if not isinstance(node, Apply))
+        lengths = (~missing).sum(axis=1)
+        longest = int(lengths.argmax())
+        terms = _Terms((missing.shape[1],), [], {}, {}, lengths)
+        for k, node in enumerate(segment):
+            if isinstance(node, Apply):
+                terms.nodes.append(node)
+                continue
+            matrix = self._located(np.where(missing, node[longest], node))
+            steps = matrix - matrix[:, :1]
+            found = None
+            if not self._is_constant_head(matrix) and ((steps == steps[longest]) | missing).all():
+                found = steps_of(steps[longest], terms.extents, {0})
+            if found is not None:
+                terms.strides[k], terms.bends[k] = found.strides, sum(found.bends)
+                matrix = matrix[:, 0]
+            terms.nodes.append(matrix)
+        return terms
+
     def _node(self, node: Any, piece: Piece, strides: Strides) -> Node:
         if isinstance(node, Apply):
             return node
@@ -231,14 +274,32 @@ class _Layout:
         return self._read(node, piece, strides, (), ())
 
     def _segment(self, terms: _Terms, piece: Piece, strides: Strides) -> Segment:
+        extents, nodes = terms.extents, terms.nodes
+        if terms.lengths is not None:
+            lengths, steps = terms.lengths[piece.order], strides[id(terms.lengths)]
+            assert steps is not None
+            axis = next((axis for axis, step in enumerate(steps.strides) if step), -1)
+            extents = (int(lengths[0]),)
+            if axis >= 0:
+                extents = (Ragged.over(piece.extents[axis], steps.strides[axis], int(lengths[0]), axis),)
+            matrices = [k for k, node in enumerate(nodes) if isinstance(node, np.ndarray) and node.ndim == 2]
+            nodes = [node[:, : extents[0]] if k in matrices else node for k, node in enumerate(nodes)]
         body = [
-            node if isinstance(node, Apply) else self._read(node, piece, strides, terms.extents, terms.strides.get(k))
-            for k, node in enumerate(terms.nodes)
+            node
+            if isinstance(node, Apply)
+            else self._read(node, piece, strides, extents, terms.strides.get(k), terms.bends.get(k, 0))
+            for k, node in enumerate(nodes)
         ]
-        return Segment(terms.extents, tuple(body))
+        return Segment(extents, tuple(body))
 
     def _read(
-        self, vector: Addresses, piece: Piece, strides: Strides, extents: tuple[int, ...], inner: tuple[int, ...] | None
+        self,
+        vector: Addresses,
+        piece: Piece,
+        strides: Strides,
+        extents: tuple[int, ...],
+        inner: tuple[int, ...] | None,
+        bend: int = 0,
     ) -> Read:
         """The access of a vector (a matrix, where the terms are not strided), with the lanes in a piece's order."""
         part = vector[piece.order]
@@ -247,13 +308,15 @@ class _Layout:
             return Read(*self._constant((-1 - part).reshape(shape)))
         outer = strides.get(id(vector))
         if outer is not None and inner is not None:
-            read = Read(int(part[0]), (*outer, *inner))
+            bends = (*(outer.bends or (0,) * len(piece.extents)), *(bend if len(inner) == 1 else 0 for _ in inner))
+            read = Read(int(part[0]), (*outer.strides, *inner), None, bends if any(bends) else ())
             low, high = span(read, (*piece.extents, *extents))
             if _domain(low) == _domain(high):
                 return read
         if part.ndim == 1 and inner:
-            for extent, stride in zip(extents, inner, strict=True):
-                part = part[..., None] + stride * np.arange(extent)
+            places = indices((*piece.extents, *extents))[len(piece.extents) :]
+            bent = bend * (places[0] * (places[0] - 1) // 2)
+            part = np.repeat(part, places.shape[1] // len(part)) + np.array(inner) @ places + bent
         return Read(0, (), part.ravel())
 
     def _append(self, loop: Loop, piece: Piece, body: tuple[Node, ...]) -> None:
@@ -321,7 +384,7 @@ class _Layout:
             if isinstance(node, Read):
                 if node.table is not None:
                     return Read(0, (), moved(node.table))
-                return Read(int(moved(node.base)), node.strides)
+                return node._replace(base=int(moved(node.base)))
             if isinstance(node, Fold):
                 segments = [Segment(s.extents, tuple(map(finished, s.body))) for s in node.segments]
                 return Fold(node.primitive, tuple(segments))
@@ -377,6 +440,41 @@ def _heads(nodes: list[Any]) -> list[Addresses]:
         elif not isinstance(node, Apply):
             heads.append(node)
     return heads
+
+
+def _lengths(nodes: list[Any]) -> list[Addresses]:
+    """How many terms the lanes of ragged segments have."""
+    segments: list[Any] = [terms for node in nodes if isinstance(node, Folding) for terms in node.segments]
+    return [terms.lengths for terms in segments if terms.lengths is not None]
+
+
+def _is_ramp(strides: tuple[int, ...] | None) -> bool:
+    """Whether lengths depend on one index at most."""
+    return strides is not None and sum(step != 0 for step in strides) <= 1
+
+
+def _of_equal_lengths(loop: Loop) -> list[Loop]:
+    """A loop as several in each of which all lanes have equally many terms."""
+    matrices = [vector for vector in loop.vectors() if vector.ndim == 2]
+    lengths = np.stack([(matrix != MISSING).sum(axis=1) for matrix in matrices], axis=1)
+    parts = []
+    for row in np.unique(lengths, axis=0):
+        lanes = np.flatnonzero((lengths == row).all(axis=1))
+        counts = iter(row.tolist())
+
+        def taken(nodes: Nodes, lanes: Addresses = lanes, counts: Any = counts) -> Nodes:
+            result: Nodes = []
+            for node in nodes:
+                if isinstance(node, Folding):
+                    result.append(Folding(node.primitive, [taken(segment) for segment in node.segments]))
+                elif isinstance(node, Apply):
+                    result.append(node)
+                else:
+                    result.append(node[lanes] if node.ndim == 1 else node[lanes, : next(counts)])
+            return result
+
+        parts.append(Loop(taken(loop.nodes), loop.equations[lanes], loop.order, loop.addresses[lanes]))
+    return parts
 
 
 def _extracted(program: Program, equations: Sequence[int], reads: Sequence[int], results: Sequence[int]) -> Program:

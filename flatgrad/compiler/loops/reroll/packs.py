@@ -31,6 +31,8 @@ from .classes import Classes
 LANES, TERMS = 4, 16
 #: Among folds of one pack, the shorter ones are padded, to at most this many times the number of terms.
 _PADDING = 4
+#: Stands for the terms that shorter folds lack, if their lengths change evenly from lane to lane.
+MISSING = -1
 #: Multipliers that make one number out of a row of addresses, to find equal rows.
 _MIXER = np.random.default_rng(1).integers(1 << 62, size=64, dtype=np.int64) | 1
 #: Constants that every program has at this level: the identities with which folds are padded.
@@ -150,7 +152,8 @@ class _Packer:
         self.address[: self.inputs] = np.arange(self.inputs)
         self.address[self.inputs + count + 1 :] = self.inputs + np.arange(constants)[::-1]
         self.next = self.inputs + constants
-        self.first_equal = np.arange(self.next + count)  # per address, the first one that is known to hold the same
+        # Per address, the first one that is known to hold the same.
+        self.first_equal = np.append(np.arange(self.next + count), MISSING)
         self.packs: list[Pack] = []
         self.bases: list[int] = []
         self.width = 0  # of the pack that is being simplified
@@ -307,7 +310,7 @@ class _Packer:
             exchanged = np.where(swapped[:, None] & (positions < 2), 1 - positions, positions)
             is_term = np.arange(length) < runs[:, k : k + 1]
             terms = self.address[chains.terms[np.where(is_term, starts[:, None] + exchanged, 0)]]
-            segments.append(np.where(is_term, terms, self._address_of(FOLDED[primitive])))
+            segments.append(np.where(is_term, terms, MISSING))
         of_inputs = all(int(segment.max()) < self.inputs + len(self.constants) for segment in segments)
         if lengths.sum() == 2 and (len(segments) == 2 or of_inputs):
             columns = [column for segment in segments for column in segment.T]
@@ -335,10 +338,22 @@ class _Packer:
                 count = len(equations)
                 self.first_equal[self.next : self.next + count] = self.next + lanes[lane_of]
                 lane_of = np.arange(count)
+        if fold:
+            operands = [self._filled(terms, primitive) for terms in operands]
         self.address[variables] = self.next + lane_of
         self.packs.append(Pack(primitive, self.next, operands, fold, equations, order))
         self.bases.append(self.next)
         self.next += len(equations)
+
+    def _filled(self, terms: Addresses, primitive: Primitive) -> Addresses:
+        """The terms of folds, of which the shorter ones are filled up with what changes nothing.
+
+        Not where lengths grow or shrink evenly, as the rows of a triangle: these become ragged loops.
+        """
+        lengths = (terms != MISSING).sum(axis=1)
+        if (lengths == terms.shape[1]).all() or factor([lengths]) is not None:
+            return terms
+        return np.where(terms == MISSING, self._address_of(FOLDED[primitive]), terms)
 
     def _loses_strides(self, operands: list[Addresses], merged: list[Addresses], lane_of: Indices) -> bool:
         """Whether lanes are read, or read others, with strides, but no longer if identical ones are merged.

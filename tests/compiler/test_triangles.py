@@ -1,0 +1,270 @@
+"""Loops whose lengths grow from lane to lane, as the rows of triangles do: Cholesky, causal attention, covariances."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flatgrad as fg
+from benchmarks.gradbench import gmm
+from flatgrad.compiler.loops.array_program import ArrayProgram
+from flatgrad.compiler.loops.extents import Ragged
+from flatgrad.compiler.loops.grammar import Fold, Read, Segment, Statement, addresses
+from flatgrad.compiler.loops.reroll.affine import Steps, steps_of, straightened
+from flatgrad.compiler.program.program import Group
+from flatgrad.runtime import primitives as p
+from flatgrad.runtime.errors import ProgramError
+from tests.bits import all_bits
+from tests.compiler import array_workloads as work
+from tests.compiler.test_c import CC
+from tests.every_way import CFile, assert_every_way_agrees, flattened
+
+NUMBERS = (-1.5, 2.0, -0.0, 0.5, 3.0, -4.0, 1e-300, 0.0, 0.25, -7.5)
+
+
+def folded(primitive, terms):
+    """The terms from left to right, without a number in front."""
+    result, *others = terms
+    for term in others:
+        result = primitive(result, term)
+    return result
+
+
+def every_way(f, *arguments, backends=("numpy", "native"), c=None):
+    """Compile, compare every way of running with the evaluator and flat Python; return the array program."""
+    argnums = range(len(arguments))
+    flat = fg.value_and_grad(f, argnums=argnums, backend="python")
+    for backend in backends:
+        compiled = fg.value_and_grad(f, argnums=argnums, backend=backend)
+        kernel = compiled.kernel_for(*arguments)
+        inputs = flattened(arguments)
+        assert_every_way_agrees(kernel, kernel.joint, "value_and_grad", inputs, f, c=c)
+        assert all_bits(flattened(compiled(*arguments))) == all_bits(flattened(flat(*arguments)))
+    return kernel.arrays.check()
+
+
+def numbers(count, seed=0):
+    return np.random.default_rng(seed).standard_normal(count).tolist()
+
+
+def rows(count, width=3):
+    return [[0.1 * (r + c) for c in range(width)] for r in range(count)]
+
+
+def is_ragged(arrays):
+    """Whether there is a fold of ragged terms."""
+    extents = [extent for s in arrays.statements if isinstance(s, Statement) for _, e in s.reads() for extent in e]
+    return any(isinstance(extent, Ragged) for extent in extents)
+
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+
+def place(row, column, size, packing):
+    """Where an entry of a triangle is: by rows, or by columns."""
+    return (
+        row * (row + 1) // 2 + column
+        if packing == "rows"
+        else column * size - column * (column - 1) // 2 + row - column
+    )
+
+
+def triangular_product(size, batch, packing, backwards, fold, strict):
+    """Rows of a triangle times a vector, for several vectors; each goes through a function."""
+
+    def function(triangle, vectors):
+        results = []
+        for vector in vectors:
+            for row in range(strict, size):
+                columns = range(row + 1 - strict)
+                terms = [triangle[place(row, c, size, packing)] * vector[c] for c in columns]
+                results.append(folded(fold, terms[::-1] if backwards else terms))
+        return folded(lambda a, b: a + b, [fg.tanh(result) * 0.5 for result in results])
+
+    cells = size * (size + 1) // 2
+    picked = [NUMBERS[k % len(NUMBERS)] * (1 + k) for k in range(cells)]
+    return function, picked, np.random.default_rng(size).standard_normal((batch, size)).tolist()
+
+
+@given(
+    st.integers(2, 9), st.integers(1, 4), st.sampled_from(["rows", "columns"]), st.booleans(),
+    st.sampled_from([p.add, p.mul, p.maximum, p.minimum]), st.integers(0, 1),
+)  # fmt: skip
+@settings(max_examples=25)
+def test_triangular_products(size, batch, packing, backwards, primitive, strict):
+    fold = {p.add: lambda a, b: a + b, p.mul: lambda a, b: a * b}.get(primitive, getattr(fg, primitive.name))
+    every_way(*triangular_product(size, batch, packing, backwards, fold, strict))
+
+
+@pytest.mark.skipif(CC is None, reason="no C compiler")
+def test_triangular_products_in_c():
+    c = CFile()
+    for packing in ("rows", "columns"):
+        for backwards in (False, True):
+            program = triangular_product(6, 3, packing, backwards, lambda a, b: a + b, 0)
+            every_way(*program, backends=["numpy"], c=c)
+    assert c.check() == 4
+
+
+def pairwise(x, y):
+    """Energies of pairs: each with those before it."""
+    terms = [(x[i] - x[j]) * (y[i] - y[j]) for i in range(len(x)) for j in range(i)]
+    return folded(lambda a, b: a + b, [fg.tanh(term) for term in terms])
+
+
+def cumulative_rows(table):
+    """Cumulative sums and products of each row."""
+    parts = [row[:k] for row in table for k in range(1, len(row) + 1)]
+    results = [folded(lambda a, b: a + b, part) * folded(fg.maximum, part) for part in parts]
+    return folded(lambda a, b: a + b, [result * result for result in results])
+
+
+def cholesky(cells):
+    """The sum of the logarithms of the diagonal of a Cholesky factor of a matrix, given by its lower triangle."""
+    size = int(math.sqrt(2 * len(cells)))
+    factor = {}
+    for i in range(size):
+        for j in range(i + 1):
+            value = cells[i * (i + 1) // 2 + j]
+            for k in range(j):
+                value = value - factor[i, k] * factor[j, k]
+            factor[i, j] = fg.sqrt(value) if i == j else value / factor[j, j]
+    return folded(lambda a, b: a + b, [fg.log(factor[i, i]) for i in range(size)])
+
+
+def quadratic_forms(triangle, points):
+    """`|L x|^2` for points `x`, where `L` has the exponential of its diagonal."""
+    results = []
+    for point in points:
+        total = None
+        for i in range(len(point)):
+            value = fg.exp(triangle[i * (i + 1) // 2 + i]) * point[i]
+            for j in range(i):
+                value = value + triangle[i * (i + 1) // 2 + j] * point[j]
+            total = value * value if total is None else total + value * value
+        results.append(total)
+    return folded(lambda a, b: a + b, results)
+
+
+def test_known_programs_with_triangles():
+    every_way(pairwise, numbers(7), numbers(7, 1))
+    every_way(cumulative_rows, [numbers(6, k) for k in range(3)])
+    assert is_ragged(every_way(quadratic_forms, numbers(36), [numbers(8, k) for k in range(5)]))
+    assert is_ragged(every_way(work.causal_attention, rows(7), rows(7), rows(7)))
+    cells = np.linalg.inv(np.eye(6) + 0.1)[np.tril_indices(6)]
+    every_way(cholesky, cells.tolist())
+
+
+def test_the_signs_of_zeros_are_kept():
+    """A ragged sum has no term that is not there: not even one that would change the sign of a zero."""
+    for filled in (-0.0, 0.0, math.nan, -math.inf, 5e-324):
+        function, triangle, vectors = triangular_product(7, 3, "rows", False, lambda a, b: a + b, 0)
+        sign = [[1.0 if k % 2 else -1.0 for k in range(7)] for _ in range(3)]
+        every_way(lambda t, v, f=function: fg.atan2(f(t, v), -1.0), [filled] * len(triangle), sign)
+        assert vectors
+
+
+def test_faults_are_those_of_terms_that_exist():
+    """What stands in a triangle's place for terms that are missing raises nothing."""
+
+    def function(triangle, vectors):
+        sums = [
+            folded(lambda a, b: a + b, [triangle[i * (i + 1) // 2 + j] / vector[j] for j in range(i + 1)])
+            for vector in vectors
+            for i in range(6)
+        ]
+        return folded(lambda a, b: a + b, sums)
+
+    vectors = [numbers(6, k) for k in range(4)]
+    every_way(function, numbers(21), vectors)
+    vectors[2][5] = 0.0
+    with pytest.raises(ZeroDivisionError):
+        fg.value_and_grad(function, backend="native")(numbers(21), vectors)
+
+
+# --- what is found ----------------------------------------------------------------------------------------------------
+
+
+def share(function, *arguments):
+    return fg.value_and_grad(function, argnums=range(len(arguments)), backend="numpy").kernel_for(*arguments).arrays
+
+
+@pytest.mark.parametrize("size", [10, 64])
+def test_triangles_are_read_with_strides(size):
+    """However many rows there are, nothing in a triangular product is read through a table, nor is its gradient."""
+    function, triangle, vectors = triangular_product(size, 2, "rows", False, lambda a, b: a + b, 0)
+    forward = fg.compile(function, backend="numpy").kernel_for(triangle, vectors).arrays.check()
+    assert (forward.stats.strided, is_ragged(forward)) == (1.0, True)
+
+
+def test_covariances_are_read_with_strides():
+    workload = gmm(10, 3, 12)
+    arrays = share(workload.function, *workload.arguments)
+    assert arrays.stats.strided > 0.9
+    assert "sum[r:k + 1](icf[55*j + k + 8*r + 10 - r*(r - 1)/2] *" in str(arrays)
+
+
+def test_classes_of_one_height_are_not_joined_at_the_cost_of_strides():
+    """The diagonals' products and those below them have the same form, and would need tables if put together."""
+    workload = gmm(10, 3, 12)
+    arrays = share(workload.function, *workload.arguments)
+    assert any(
+        s.shape == (12, 3) and "v2[j, 0] * " in str(arrays) for s in arrays.statements if isinstance(s, Statement)
+    )
+
+
+def test_steps_of_a_packed_triangle():
+    heads = np.array([100 * i + row * (row + 1) // 2 for i in range(3) for row in range(5)])
+    assert steps_of(heads, (3, 5), {1}) == Steps((100, 1), (0, 1))
+    assert steps_of(heads, (3, 5), {0}) is None
+    straight = straightened([heads], [np.tile(np.arange(1, 6), 3)])[0]
+    assert straight.tolist() == [100 * i + row for i in range(3) for row in range(5)]
+
+
+# --- the checker ------------------------------------------------------------------------------------------------------
+
+
+def triangle_program(extent, bends=(1, 0), base=6):
+    """Sums of the rows of a packed triangle of three rows."""
+    fold = Fold(p.add, (Segment((extent,), (Read(0, (1, 1), None, bends),)),))
+    statement = Statement("v1", (3,), (fold,), base, "f")
+    names = [f"x{k}" for k in range(6)]
+    return ArrayProgram(
+        "f", names, [Group("x", 6, False)], [], [], [statement], np.arange(6, 9), [Group("y", 3, False)]
+    )
+
+
+def test_a_checked_triangle():
+    program = triangle_program(Ragged.over(3, 1, 1, 0)).check()
+    assert program.evaluate([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == [1.0, 5.0, 15.0]
+    assert "v1[i:3] = sum[r:i + 1](x[i*(i + 1)/2 + r])" in str(program)
+    assert addresses(Read(0, (1, 1), None, (1, 0)), (3, Ragged.over(3, 1, 1, 0))).tolist() == [
+        0,
+        0,
+        0,
+        1,
+        2,
+        1,
+        3,
+        4,
+        5,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("extent", "bends", "message"),
+    [
+        (Ragged.over(3, 1, 1, 1), (1, 0), "an index that is not outside"),
+        (Ragged.over(3, 1, 0, 0), (1, 0), "below 1"),
+        (Ragged.over(2, 1, 1, 0), (1, 0), "not as large"),
+        (Ragged.over(3, 1, 1, 0), (2, 0), "before it is written"),
+        (Ragged.over(3, 1, 2, 0), (1, 0), "before it is written"),
+    ],
+)
+def test_the_checker_of_ragged_extents(extent, bends, message):
+    with pytest.raises(ProgramError, match=message):
+        triangle_program(extent, bends).check()
