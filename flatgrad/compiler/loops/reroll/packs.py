@@ -25,7 +25,7 @@ from ...program.program import Program
 from ..grammar import Addresses
 from .affine import factor
 from .chains import FOLDED, Chains
-from .classes import Classes
+from .classes import Classes, Variant
 
 #: A class (or group) of fewer lanes is not worth a statement, unless its folds have this many terms.
 LANES, TERMS = 4, 16
@@ -37,6 +37,7 @@ MISSING = -1
 _MIXER = np.random.default_rng(1).integers(1 << 62, size=64, dtype=np.int64) | 1
 #: Constants that every program has at this level: the identities with which folds are padded.
 _CONSTANTS = list(FOLDED.values())
+_PLACES = {repr(constant): k for k, constant in reversed([*enumerate(_CONSTANTS)])}
 _EXACT, _FAST = Rewriting(EXACT_RULES), Rewriting(RULES)
 
 
@@ -201,13 +202,16 @@ class _Packer:
             if owner[0] >= 0:
                 vectors = [chains.terms_of(owner)]
             else:
-                first, second, third = chains.operands[:, nodes]
+                vectors = [chains.operands[k, nodes] for k in range(TABLE[chains.opcodes[nodes[0]]].arity)]
                 swapped = self.swapped[classes.variant_of[members]]
-                vectors = [np.where(swapped, second, first), np.where(swapped, first, second), third]
+                if swapped.any():
+                    first, second = vectors[:2]
+                    vectors[:2] = [np.where(swapped, second, first), np.where(swapped, first, second)]
             for vector in vectors:
                 variables = vector[vector >= 0]
                 before = readers[variables]
-                readers[variables] = np.where((before == 0) | (before == next_reader), next_reader, shared)
+                first_time = (before == 0) | (before == next_reader)
+                readers[variables] = next_reader if first_time.all() else np.where(first_time, next_reader, shared)
                 next_reader += 1
 
         readers[[output for output in self.program.outputs if output >= 0]] = shared
@@ -273,7 +277,11 @@ class _Packer:
     def add_pack(self, members: Indices, order: tuple[int, int]) -> None:
         """A pack of maps, or of folds."""
         equations, owner = self.classes.nodes[members], self.owner[members]
-        present, index = np.unique(self.classes.variant_of[members], return_inverse=True)
+        variant_of = self.classes.variant_of[members]
+        if (variant_of == variant_of[0]).all():
+            self._add_alike(equations, self.classes.variants[variant_of[0]], owner, order)
+            return
+        present, index = np.unique(variant_of, return_inverse=True)
         variants = [self.classes.variants[variant] for variant in present.tolist()]
         one_class = len({variant.shape for variant in variants}) == 1
         swapped = self.swapped[present][index] & one_class
@@ -287,6 +295,22 @@ class _Packer:
         if np.any(swapped):
             columns[:2] = np.where(swapped, columns[1], columns[0]), np.where(swapped, columns[0], columns[1])
         self._add(equations, primitive, [self.address[column] for column in columns], False, order)
+
+    def _add_alike(self, equations: Indices, variant: Variant, owner: Indices, order: tuple[int, int]) -> None:
+        """A pack whose lanes are all of one variant, as those of most packs are."""
+        chains, primitive = self.chains, TABLE[self.chains.opcodes[equations[0]]]
+        if owner[0] < 0:
+            operands = [self.address[chains.operands[k, equations]] for k in range(primitive.arity)]
+            if variant.swapped:
+                operands[:2] = operands[1::-1]
+            self._add(equations, primitive, operands, False, order)
+            return
+        ends = list(itertools.accumulate(variant.runs))
+        terms = self.address[chains.terms[chains.starts[owner][:, None] + np.arange(ends[-1])]]
+        if variant.swapped:
+            terms[:, [0, 1]] = terms[:, [1, 0]]
+        segments = [terms[:, start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        self._add_segments(equations, primitive, segments, order)
 
     def _add_fold(self, equations: Indices, swapped: Any, runs: Any, order: tuple[int, int]) -> None:
         """A pack of folds; `runs` has, per lane, the lengths of the runs of equal terms."""
@@ -311,8 +335,15 @@ class _Packer:
             is_term = np.arange(length) < runs[:, k : k + 1]
             terms = self.address[chains.terms[np.where(is_term, starts[:, None] + exchanged, 0)]]
             segments.append(np.where(is_term, terms, MISSING))
-        of_inputs = all(int(segment.max()) < self.inputs + len(self.constants) for segment in segments)
-        if lengths.sum() == 2 and (len(segments) == 2 or of_inputs):
+        self._add_segments(equations, primitive, segments, order)
+
+    def _add_segments(
+        self, equations: Indices, primitive: Primitive, segments: list[Addresses], order: tuple[int, int]
+    ) -> None:
+        """A pack of folds, given the addresses of their terms; one of two terms may be a map."""
+        if sum(segment.shape[1] for segment in segments) == 2 and (
+            len(segments) == 2 or int(segments[0].max()) < self.inputs + len(self.constants)
+        ):
             columns = [column for segment in segments for column in segment.T]
             self._add(equations, primitive, columns, False, order)
         else:
@@ -390,7 +421,7 @@ class _Packer:
 
     def _address_of(self, number: float | bool) -> int:
         """The address of a constant that every program has; -1 for any other."""
-        index = next((k for k, constant in enumerate(_CONSTANTS) if repr(constant) == repr(number)), None)
+        index = _PLACES.get(repr(number))
         return -1 if index is None else self.inputs + len(self.program.constants) + index
 
     def constant(self, number: float | bool) -> Addresses | None:
@@ -407,12 +438,13 @@ class _Packer:
 
     def operands_of(self, addresses: Addresses, primitive: Primitive) -> list[Addresses] | None:
         """The operands of the lanes at these addresses, if they are lanes of one pack of this primitive."""
-        low, high = int(addresses.min()), int(addresses.max())
-        position = bisect.bisect_right(self.bases, low) - 1
+        position = bisect.bisect_right(self.bases, addresses[0]) - 1
         if position < 0:
             return None
         pack = self.packs[position]
-        if pack.primitive is not primitive or pack.fold or high >= pack.base + len(pack.equations):
+        if pack.primitive is not primitive or pack.fold:
+            return None
+        if addresses.min() < pack.base or addresses.max() >= pack.base + len(pack.equations):
             return None
         return [operand[addresses - pack.base] for operand in pack.operands]
 
@@ -431,6 +463,9 @@ def _distinct(operands: list[Addresses]) -> tuple[Indices | None, Indices]:
     for k in range(0, rows.shape[1], len(_MIXER)):
         part = rows[:, k : k + len(_MIXER)]
         key = key * _MIXER[0] + part @ _MIXER[: part.shape[1]]
+    ordered = np.sort(key)
+    if (ordered[1:] != ordered[:-1]).all():
+        return None, np.arange(len(rows))
     _, first, index = np.unique(key, return_index=True, return_inverse=True)
     if len(first) == len(rows) or not (rows[first[index]] == rows).all():
         return None, np.arange(len(rows))
