@@ -44,10 +44,10 @@ lines = len(history.source.splitlines())
 print(f"{history.steps} steps in {history.seconds:.1f} s by {lines:,} lines of generated source\n")
 
 # The program of one image, with the parameters as they are now.
-classify = fg.compile(model.__call__)
+classify = fg.jit(model)
 confusion = np.zeros((10, 10), dtype=int)
 for x, label in zip(X[count:], y[count:], strict=True):
-    logits = [logit.data for logit in classify(x)]
+    logits = classify(x)
     confusion[label, logits.index(max(logits))] += 1
 
 print(f"held out: {confusion.trace()} of {confusion.sum()} right. Rows: the digit; columns: what the model saw")

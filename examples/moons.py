@@ -38,8 +38,8 @@ history = fg.nn.fit(
 )
 
 # Inference, too, is compiled: one program for one point.
-classify = fg.compile(model.__call__)
-right = sum((classify(x).data > 0) == label for x, label in zip(X[240:], y[240:], strict=True))
+classify = fg.jit(model)
+right = sum((classify(x) > 0) == label for x, label in zip(X[240:], y[240:], strict=True))
 print(f"{history.epochs} epochs of {history.steps_per_epoch} steps in {history.seconds:.2f} s")
 print(f"validation: loss {min(history.validation_loss):.4f}, {right} of 60 points right")
 
