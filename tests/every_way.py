@@ -467,7 +467,7 @@ def check_graph(program: AnyProgram, backend: str = "numpy", c: CFile | None = N
 SMALL_LIMITS = [
     (python, {"_SPLIT": 8, "_PART": 5}),
     (layout, {"_SIMPLIFIED": 0}),
-    (llvm, {"_CHUNK": 3, "_COPIES": 1}),
+    (llvm, {"_CHUNK": 3, "_COPIES": 1, "_DIRECT": 0}),
     (c_emitter, {"_BLOCK": 3, "_PART": 2, "_LOCAL": 0, "_PIECES": 1, "_ITEMS": 1, "_FUNCTION": 12}),
 ]
 

@@ -20,6 +20,7 @@ from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.grammar import Apply, Block, Fold, Read, Segment, Statement
 from flatgrad.compiler.loops.reroll import reroll
 from flatgrad.compiler.machine import llvm, native, operations, training
+from flatgrad.compiler.machine import statements as writers
 from flatgrad.compiler.machine.llvm import emit_llvm
 from flatgrad.compiler.machine.operations import Machine
 from flatgrad.compiler.program.program import Group
@@ -107,9 +108,10 @@ def test_long_straight_line_code_is_not_optimised_and_shares_its_operations(mach
     assert 4 <= len(called) <= 6  # the sine, maximum, the square, division, exp; a machine may have some in a few steps
 
 
-@given(loop_programs(max_steps=4, max_lanes=20), st.sampled_from(MACHINES))
-@settings(max_examples=30)
-def test_programs_for_other_machines(program, machine):
+@given(loop_programs(max_steps=4, max_lanes=20), st.sampled_from(MACHINES), st.booleans())
+@settings(max_examples=60)
+def test_programs_for_other_machines(program, machine, many):
+    """With few statements, and as if these were many: then small ones take strides and extents from the schedule."""
     arguments = [group.argument() for group in program.arguments]
     inputs = [x for group in program.arguments for x in group.numbers]
     leaves = [[x.data for x in vector] for vector in program.bound()]
@@ -118,8 +120,8 @@ def test_programs_for_other_machines(program, machine):
         scalars = f.kernel_for(*arguments).program
     except fg.FlatgradError:
         return  # raises while it is traced
-    arrays = reroll(scalars)
-    check_code(MachineCode(arrays, machine), scalars, inputs)
+    with mock.patch.object(llvm, "_DIRECT", 0 if many else 200):
+        check_code(MachineCode(reroll(scalars), machine), scalars, inputs)
 
 
 def check_code(code, program, inputs):
@@ -153,8 +155,10 @@ def test_random_statements(extent):
             if statements.chance(2):
                 statements.again()
         program = statements.finished()
-        code = MachineCode(program, MACHINES[int(draw.integers(len(MACHINES)))])
-        for _ in range(2):
+        machine = MACHINES[int(draw.integers(len(MACHINES)))]
+        for direct, small in ((200, 0), (0, 128), (0, WORK)):  # on their own; among many, of which these are small
+            with mock.patch.object(llvm, "_DIRECT", direct), mock.patch.object(writers, "_SMALL", small):
+                code = MachineCode(program, machine)
             check_code(code, program, statements.inputs())
 
 
@@ -187,6 +191,15 @@ def test_an_access_that_occurs_twice_is_not_two():
     code = MachineCode(program.check(), MACHINES[-1])
     check_code(code, program, DRAW.standard_normal(30).tolist())
     assert code.code.assembly.count("\ndefine") == 3, "two statements share one; the first; the results; and `run`"
+
+
+def test_zeros_of_both_signs_are_two_constants():
+    program = ArrayProgram("f", [f"x{k}" for k in range(20)], [Group("x", 20, False)], [0.0, -0.0])
+    for k in range(2):
+        body = (Read(0, (1,)), Read(20 + k, (0,)), Apply(BY_NAME["mul"], (0, 1)))
+        program.statements.append(Statement(f"v{k}", (20,), body, 22 + 20 * k, "f"))
+    program.outputs, program.output_groups = np.arange(22, 62), [Group("y", 40, False)]
+    check_code(MachineCode(program.check(), MACHINES[-1]), program, [1.0] * 20)
 
 
 def best_of(values, better):
@@ -496,6 +509,24 @@ def test_a_longer_recurrence_needs_no_more_functions():
     assert many > few + 30
 
 
+def test_folds_and_first_dimensions_of_other_extents_share_functions():
+    """How far the first dimension goes, how many terms there are, and small statements' strides are in the schedule."""
+
+    def solved(x):
+        """A triangular system: the sum for each unknown is one term longer than the one before."""
+        unknowns = []
+        for i in range(48):
+            unknowns.append(sum((x[k + i] * z for k, z in enumerate(unknowns)), x[i]))
+        return sum(unknowns)
+
+    point = np.linspace(-0.01, 0.01, 96)
+    arrays = fg.grad(solved, backend="numpy").kernel_for(point).arrays
+    folds = [s for s in arrays.statements if isinstance(s, Statement) and any(isinstance(x, Fold) for x in s.body)]
+    assert len(folds) > 50
+    assert emit_llvm(arrays, MACHINES[-1]).assembly.count("\ndefine") < len(arrays.statements) / 4
+    assert_same(fg.grad(solved, backend="native")(point).tolist(), fg.grad(solved, backend="python")(point).tolist())
+
+
 # --- assembly ---------------------------------------------------------------------------------------------------------
 
 FLAGS = re.compile(r"\b(fast|nnan|ninf|nsz|arcp|contract|afn|reassoc)\b")
@@ -534,6 +565,7 @@ def test_random_statements_without_powers_never_fuse():
         assert "llvm.fma" not in assembly
 
 
+@pytest.mark.filterwarnings("ignore::flatgrad.PerformanceWarning")
 def test_a_primitive_without_a_spelling(monkeypatch):
     """An error names it; "auto" takes another back end."""
     monkeypatch.delitem(operations.SPELLINGS, BY_NAME["tanh"])

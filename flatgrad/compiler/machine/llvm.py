@@ -18,7 +18,7 @@ import numpy as np
 from ...runtime.primitives import Primitive
 from ..loops.array_program import ArrayProgram
 from ..loops.extents import fixed
-from ..loops.grammar import Apply, Block, Read, Statement
+from ..loops.grammar import Block, Statement
 from ..program.program import Program, grouped
 from ..program.spelling import llvm_number as number
 from ..program.split import split
@@ -144,7 +144,7 @@ class Module(Memory):
     """A module while it is written: its memory, its functions, and the calls of them."""
 
     def __init__(self, program: ArrayProgram, machine: Machine, fast: bool) -> None:
-        super().__init__(program, machine, fast)
+        super().__init__(program, machine, fast, many=len(program.statements) > _DIRECT)
         self.functions: list[Function] = []
         self.calls: list[tuple[int, list[int]]] = []  # positions of functions, and their rows of the schedule
         self.declared: set[str] = set()
@@ -177,8 +177,8 @@ class Module(Memory):
         """The function that makes all calls of the schedule; it returns whether one of them had a fault.
 
         The tables begin with where the gather tables begin; the schedule stands before these. Each of its rows has the
-        position of a function, the length of the row in words, and the arguments of the call: places, and the range of
-        the function's outermost loop.
+        position of a function, the length of the row in words, and the arguments of the call: places, strides, the
+        range of the function's outermost loop, and the numbers of terms of its folds.
         """
         if len(self.calls) > _DIRECT:
             names = ", ".join(f"ptr @{function.name}" for function in self.functions)
@@ -219,29 +219,17 @@ class Module(Memory):
     def _statement(self, statement: Statement) -> None:
         """Call the function of a statement: one with the same loops, if there is one already."""
         accesses = accesses_of(statement, self)
-        forms = {read: (k, access.form) for k, (read, access) in enumerate(accesses.items())}
-
-        def loops(body: Sequence[Any]) -> tuple[Any, ...]:
-            return tuple(
-                forms[id(node)] if isinstance(node, Read)
-                else (node.primitive, node.operands) if isinstance(node, Apply)
-                else (node.primitive, tuple((segment.extents, loops(segment.body)) for segment in node.segments))
-                for node in body
-            )  # fmt: skip
-
-        form = statement.kind, statement.shape, loops(statement.body)
-        place = self.plan.place(fixed(statement.base), statement.kind)
-        places = [place, *(access.place for access in accesses.values() if access.constant is None)]
-        if not self._again(form, places):
-            writer = StatementWriter(self, statement, accesses, f"{statement.name}_{len(self.functions)}")
+        writer = StatementWriter(self, statement, accesses, f"{statement.name}_{len(self.functions)}")
+        form, place = writer.form, self.plan.place(fixed(statement.base), statement.kind)
+        if not self._again(form, [place, *writer.bounds]):
             self._shared[form] = self._add(writer.write(place), writer.writer)
 
-    def _again(self, form: Any, places: list[int]) -> bool:
-        """Call a function that was called before, at other places, if there is one of this form."""
+    def _again(self, form: Any, row: list[int]) -> bool:
+        """Call a function that was called before, with another row of the schedule, if there is one of this form."""
         position = self._shared.get(form)
         if position is None:
             return False
-        self.calls.append((position, places + self.functions[position].row[len(places) :]))
+        self.calls.append((position, row))
         return True
 
     def _take_truths(self) -> None:

@@ -22,11 +22,12 @@ class Memory:
 
     Attributes:
         tables: gather tables, one behind the other.
+        many: whether there are so many statements that the time of LLVM matters more than that of the smallest of them.
         input_truths: truth values that came in as numbers, and that one access reads together with others.
     """
 
-    def __init__(self, program: ArrayProgram, machine: Machine, fast: bool) -> None:
-        self.program, self.machine, self.fast = program, machine, fast
+    def __init__(self, program: ArrayProgram, machine: Machine, fast: bool, many: bool) -> None:
+        self.program, self.machine, self.fast, self.many = program, machine, fast, many
         self.plan = plan_buffers(program)
         self._regions = np.array(self.plan.starts, dtype=np.int64)
         offsets = {"f": self.plan.offsets, "b": self.plan.truth_offsets}
@@ -77,6 +78,7 @@ class Access:
 
     def __init__(self, read: Read, kind: str, extents: tuple[int, ...], memory: Memory) -> None:
         self.kind, self.extents, self.gathers = kind, extents, read.table is not None
+        self.strides: list[Any]
         self.constant = memory.constant(read)
         self.scope = ", !alias.scope !2"
         inputs = memory.program.inputs
@@ -95,18 +97,28 @@ class Access:
         else:
             self.place = memory.plan.place(fixed(read.base), self.memory)
             self.strides = list(map(fixed, read.strides))
+        self.strides = [stride if extent > 1 else 0 for stride, extent in zip(self.strides, extents, strict=True)]
         self.array, self.start = "", self.place
 
-    @property
-    def form(self) -> tuple[Any, ...]:
-        """All that the access is, except for its place."""
-        return self.kind, self.memory, self.gathers, self.constant, self.bends, *self.strides
+    def form(self, binds: bool) -> tuple[Any, ...]:
+        """All but the place, and but the strides if these are bound, too."""
+        strides = [stride if stride in (0, 1) or not binds else "" for stride in self.strides]
+        constant = None if self.constant is None else llvm_number(self.constant)  # 0.0 and -0.0 are not the same
+        return self.kind, self.memory, self.gathers, constant, self.bends, *strides
 
-    def bind(self, function: Function) -> None:
-        """Let the schedule say where it begins."""
+    def bounds(self, binds: bool) -> list[int]:
+        """What the schedule says of it: where it begins, and the strides, if these are bound and not 0 or 1."""
+        if self.constant is not None:
+            return []
+        return [self.place, *(stride for stride in self.strides if binds and stride not in (0, 1))]
+
+    def bind(self, function: Function, binds: bool) -> None:
+        """Let the schedule say where it begins, and which strides it has."""
         if self.constant is None:
             self.array = bound_array(function, "i" if self.gathers else self.memory, self.place)
             self.start = 0
+            if binds:
+                self.strides = [n if n in (0, 1) else function.bound(n) for n in self.strides]
 
     def scalar(self, function: Function, place: str | int) -> str:
         """Load one number or truth value, at a distance behind `array`."""

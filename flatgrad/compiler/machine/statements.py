@@ -25,6 +25,8 @@ from .text import Function, Value, bound_array, store, type_of
 _ACCUMULATORS, _VECTORS = 12, 4
 #: Statements with fewer terms in all get tiles of half the size.
 _LITTLE = 4_000
+#: Among many statements, those of at most so many terms are small: one vector at a time, with any strides.
+_SMALL = 128
 #: Where there are no terms, several vectors side by side are worth it for bodies of at most so many nodes.
 _SIMPLE = 12
 #: Folds that have the same result in any order, to the last bit.
@@ -43,9 +45,63 @@ class StatementWriter:
         self.scratch: list[tuple[int, int]] = []
         self.offsets: list[int] = []  # where each vector of a tile begins, relative to the tile
         self.lane_strides = [math.prod(self.shape[k + 1 :]) for k in range(len(self.shape))]
-        folds = [node for node in statement.body if isinstance(node, Fold)]
-        self.terms = sum(segment.terms for fold in folds for segment in fold.segments)
+        self.folds = [node for node in statement.body if isinstance(node, Fold)]
+        self.terms = sum(segment.terms for fold in self.folds for segment in fold.segments)
+        #: Whether it is one of many, and small: then it shares its code with as many others as can be.
+        self.small = memory.many and math.prod(self.shape) * max(1, self.terms) <= _SMALL
         self._choose_tile()
+        self.packed = [access for access in accesses.values() if self._packs(access)]
+        #: Whether calls may have parts of the first dimension, of at least one step.
+        self.ranged = bool(self.shape) and self.shape[0] > self._step(0)
+
+    # --- sharing --------------------------------------------------------------------------------------------------
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """All that the code depends on: statements of the same form share it, with other places and bounds."""
+        forms = {read: (k, access.form(self.small)) for k, (read, access) in enumerate(self.accesses.items())}
+
+        def loops(body: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(
+                forms[id(node)] if isinstance(node, Read)
+                else (node.primitive, node.operands) if isinstance(node, Apply)
+                else (node.primitive, tuple(
+                    (tuple(0 if self._binds(node, extent) else extent for extent in map(fixed, segment.extents)),
+                     loops(segment.body))
+                    for segment in node.segments
+                ))
+                for node in body
+            )  # fmt: skip
+
+        tile = self.vector, self.width, self.vectors, self.row, self.rows
+        first = () if self.ranged and not self.packed else self.shape[:1]
+        return self.statement.kind, len(self.shape), first, self.shape[1:], tile, loops(self.statement.body)
+
+    @property
+    def bounds(self) -> list[int]:
+        """What calls say behind the first place: of each access, the range of the first dimension, extents of terms."""
+        accesses = [word for access in self.accesses.values() for word in access.bounds(self.small)]
+        extents = [
+            extent
+            for fold in self.folds
+            for segment in fold.segments
+            for extent in map(fixed, segment.extents) if self._binds(fold, extent)
+        ]  # fmt: skip
+        return [*accesses, *([0, self.shape[0]] if self.ranged else ()), *extents]
+
+    def _binds(self, fold: Fold, extent: int) -> bool:
+        """Whether calls say how far the terms of a fold go along a dimension.
+
+        Copies need to know that, and LLVM's vectoriser is better if it does.
+        """
+        return extent > 1 and not (
+            isinstance(extent, Ragged) or self.packed or self.memory.fast or self._runs_across(fold)
+        )
+
+    def _runs_across(self, fold: Fold) -> bool:
+        """Whether the terms of a single lane run along vectors."""
+        associative = fold.primitive in _ASSOCIATIVE or (self.memory.fast and fold.primitive in (p.add, p.mul))
+        return associative and self.vector < 0
 
     # --- the tile -------------------------------------------------------------------------------------------------
 
@@ -61,11 +117,11 @@ class StatementWriter:
                 self.width *= 2
         extent = shape[self.vector] if self.vector >= 0 else 1
         self.lanes = self.width if self.width > 1 else 0
-        most = _VECTORS if self.terms or self._is_simple() else 1
+        most = _VECTORS if not self.small and (self.terms or self._is_simple()) else 1
         needed = -(-extent // self.width)
         self.vectors = min(needed, most)
         others = [k for k in range(rank) if k != self.vector and shape[k] > 1 and k not in uneven]
-        self.row = others[-1] if others and self.terms >= 2 else -1
+        self.row = others[-1] if others and self.terms >= 2 and not self.small else -1
         self.rows = 1
         # What little work there is does not need much code: LLVM's time is proportional to that.
         little = math.prod(shape) * max(1, self.terms) < _LITTLE
@@ -76,7 +132,7 @@ class StatementWriter:
             self.rows = max(n for n in range(1, most + 1) if shape[self.row] % n == 0)
             if self.rows * 2 <= most:
                 self.rows = min(most, 4)
-        elif self.terms >= 4:
+        elif self.terms >= 4 and not self.small:
             self.vectors = min(needed, max(_VECTORS, accumulators - 4))
 
     def _uneven(self) -> set[int]:
@@ -130,6 +186,10 @@ class StatementWriter:
             and others >= 4
         )
 
+    def _packs(self, access: Access) -> bool:
+        """Whether an access is copied before it is read."""
+        return bool(self.lanes) and not self.small and self._can_pack(access, self.vector)
+
     def _pack(self, access: Access) -> None:
         """Copy what an access reads to scratch memory, vector by vector."""
         dimension, rank = self.vector, len(self.shape)
@@ -165,11 +225,9 @@ class StatementWriter:
         """The function: it gets the places that it writes to and reads from, and a range of its first dimension."""
         self.array = bound_array(self.function, self.statement.kind, place)
         for access in self.accesses.values():
-            access.bind(self.function)
-        if self.lanes:
-            for access in self.accesses.values():
-                if self._can_pack(access, self.vector):
-                    self._pack(access)
+            access.bind(self.function, self.small)
+        for access in self.packed:
+            self._pack(access)
         self._lanes(0, {})
         for place, size in self.scratch:
             self.memory.arena.give(place, size)
@@ -180,21 +238,20 @@ class StatementWriter:
         if dimension == len(self.shape):
             self._tile(indices)
             return
-        extent = self.shape[dimension]
-        step = 1
-        if dimension == self.vector:
-            step = self.vectors * self.width
-        elif dimension == self.row:
-            step = self.rows
+        extent, step = self.shape[dimension], self._step(dimension)
         first: str | int = 0
         end: str | int = extent
-        bound = dimension == 0 and extent > step  # then calls may have parts of it, of at least one step
+        bound = dimension == 0 and self.ranged
         if bound:
             first, end = self.function.bound(0), self.function.bound(extent)
         with self.function.loop(end, step, first) as index:
             if step > 1 and extent > step and (bound or extent % step):
                 index = self.function.least(index, self.function.plus(end, -step))
             self._lanes(dimension + 1, {**indices, dimension: index})
+
+    def _step(self, dimension: int) -> int:
+        """How far a tile reaches along a dimension."""
+        return self.vectors * self.width if dimension == self.vector else self.rows if dimension == self.row else 1
 
     def _tile(self, indices: dict[int, str | int]) -> None:
         extent = self.shape[self.vector] if self.vector >= 0 else 1
@@ -226,8 +283,7 @@ class StatementWriter:
 
     def fold(self, fold: Fold, indices: dict[int, str | int]) -> dict[tuple[int, int], Value]:
         """Fold the terms of all lanes of a tile; the accumulators are registers."""
-        associative = fold.primitive in _ASSOCIATIVE or (self.memory.fast and fold.primitive in (p.add, p.mul))
-        if associative and self.vector < 0:
+        if self._runs_across(fold):
             return {(0, 0): self._fold_across(fold, indices)}
         function, primitive = self.function, fold.primitive
         kind = type_of(primitive.result, self.lanes)
@@ -303,6 +359,8 @@ class StatementWriter:
             count: str | int = extent
             if isinstance(extent, Ragged):
                 count = function.plus(function.times(indices[extent.dimension], extent.step), extent.first)
+            elif self._binds(fold, extent):
+                count = function.bound(extent)
             if part is not None and depth == len(segment.extents) - 1:
                 begin, count, step = part
             with function.loop(count, step) as index:
@@ -371,7 +429,7 @@ class _Values:
             self.places[id(read)] = place
         shift = access.strides[owner.row] * row if owner.row >= 0 else 0
         stride = access.strides[owner.vector] if owner.vector >= 0 else 0
-        shift += owner.offsets[vector] * stride
+        shift = function.plus(shift, function.times(stride, owner.offsets[vector]))
         place = function.plus(self.places[id(read)], shift)
         if not stride or not owner.lanes:
             return Value(access.scalar(function, place))
@@ -380,6 +438,6 @@ class _Values:
         kind = type_of(access.kind, owner.lanes)
         result = "poison"
         for k in range(owner.lanes):
-            one = access.scalar(function, function.plus(place, k * stride))
+            one = access.scalar(function, function.plus(place, function.times(stride, k)))
             result = function.let(f"insertelement {kind} {result}, {type_of(access.kind, 0)} {one}, i32 {k}")
         return Value(result, owner.lanes)

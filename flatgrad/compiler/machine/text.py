@@ -93,10 +93,12 @@ class Function:
         self.lines.append(f"{end}:")
         self.block = end
 
-    def times(self, index: str | int, factor: int) -> str | int:
-        if isinstance(index, int) or not factor:
-            return index * factor if isinstance(index, int) else 0
-        return index if factor == 1 else self.let(f"mul nsw i64 {index}, {factor}")
+    def times(self, a: str | int, b: str | int) -> str | int:
+        if isinstance(a, int) and isinstance(b, int):
+            return a * b
+        if a == 0 or b == 0:
+            return 0
+        return b if a == 1 else a if b == 1 else self.let(f"mul nsw i64 {a}, {b}")
 
     def plus(self, a: str | int, b: str | int) -> str | int:
         if isinstance(a, int) and isinstance(b, int):

@@ -162,7 +162,7 @@ def arrange(vectors: Sequence[Addresses], count: int) -> list[Piece]:
         [2, 1, 3, 0] (4,) [(1,), (10,)]
     """
     if not vectors:
-        return [Piece(np.arange(count), (count,), [])]
+        return [Piece(np.arange(count), (count,) if count > 1 else (), [])]
     orders = [np.arange(count), np.lexsort(list(vectors)[::-1])]
     if len(vectors) > 1:
         orders.append(np.lexsort(list(vectors)))
