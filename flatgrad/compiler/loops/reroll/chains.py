@@ -111,12 +111,12 @@ def find_chains(program: Program) -> Chains:
 
     # The first equation of each chain, by pointer doubling.
     first = np.arange(count)
-    first[members[links]] = before[links]
-    while True:
-        further = first[first]
-        if (further == first).all():
-            break
-        first = further
+    linked, further = members[links], before[links]
+    while len(linked):
+        first[linked] = further
+        further = first[further]
+        going_on = further != first[linked]
+        linked, further = linked[going_on], further[going_on]
     lengths = np.bincount(first[members], minlength=count)
     least = np.array([_LEAST.get(primitive, 1) for primitive in p.TABLE])
     long = lengths[first[members]] >= least[opcodes[members]]

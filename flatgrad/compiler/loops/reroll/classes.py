@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ....runtime.primitives import TABLE
-from ...program.builder import Indices
+from ...program.builder import Indices, column
 from ...program.program import Program
 from .chains import Chains
 
@@ -101,25 +101,38 @@ def classify(program: Program, chains: Chains) -> Classes:
         return Variant(class_by_operands[name], swapped, runs)
 
     nodes = np.flatnonzero(~chains.is_partial)
-    columns = [chains.opcodes[nodes], chains.owner[nodes], *chains.operands[:, nodes]]
-    terms, starts = chains.terms.tolist(), chains.starts.tolist()
+    owner, opcodes = chains.owner[nodes], chains.opcodes[nodes]
+    names, (first, second, third) = opcodes, chains.operands[:, nodes]
+    # Folds have names below zero; most have two terms, which are treated as operands. Longer ones have other names.
+    folds = np.flatnonzero(owner >= 0)
+    short = folds[chains.lengths[owner[folds]] == 2]
+    names[folds] = -1 - opcodes[folds] - len(TABLE)
+    names[short] += len(TABLE)
+    first[folds] = owner[folds]
+    heads = chains.starts[owner[short]]
+    first[short], second[short], third[short] = chains.terms[heads], chains.terms[heads + 1], inputs + len(program)
+    # Machine integers: objects for all of them would be most of the memory.
+    columns = [column("q", each) for each in (inputs + nodes, names, first, second, third)]
+    terms, starts = column("q", chains.terms), column("q", chains.starts)
     shape_of = class_of.__getitem__
     shapes: list[int] = []  # per variant, its class
-    variant_of = [0] * len(nodes)
-    get = variant_by_operands.get
-    rows = zip(nodes.tolist(), *(column.tolist() for column in columns), strict=True)
-    for position, (node, opcode, chain, x, y, z) in enumerate(rows):
-        if chain < 0:
-            key: tuple[int, ...] = (opcode, class_of[x], class_of[y], class_of[z])
+    variant_of: list[int] = []
+    get, append, least = variant_by_operands.get, variant_of.append, -len(TABLE)
+    for variable, name, x, y, z in zip(*columns, strict=True):
+        if name >= least:
+            key: tuple[int, ...] = (name, class_of[x], class_of[y], class_of[z])
         else:
-            key = (-1 - opcode, *map(shape_of, terms[starts[chain] : starts[chain + 1]]))
+            key = (name, *map(shape_of, terms[starts[x] : starts[x + 1]]))
         variant = get(key)
         if variant is None:
             variant = variant_by_operands[key] = len(variants)
-            variants.append(new_variant(opcode, list(key[1:]), chain >= 0))
+            if name >= 0:
+                variants.append(new_variant(name, list(key[1:]), False))
+            else:
+                variants.append(new_variant((-1 - name) % len(TABLE), [part for part in key[1:] if part >= 0], True))
             shapes.append(variants[variant].shape)
-        variant_of[position] = variant
-        class_of[inputs + node] = shapes[variant]
+        append(variant)
+        class_of[variable] = shapes[variant]
     index = np.array(variant_of, dtype=np.int64)
     shape = np.array(shapes, dtype=np.int64)[index]
     return Classes(nodes, index, variants, shape, np.array(height_of)[shape])
