@@ -171,3 +171,24 @@ def test_without_vectors_the_lanes_stay():
     (piece,) = arrange([], 7)
     assert piece.order.tolist() == list(range(7))
     assert piece.extents == (7,)
+
+
+@pytest.mark.parametrize("triangles", [1, 3])
+@pytest.mark.parametrize("inner", [1, 2])
+@pytest.mark.parametrize("growing", [False, True])
+def test_rows_of_triangles_are_pieces(triangles, inner, growing):
+    """Each row of all triangles together is a piece, if there are at most so many rows."""
+    size = 7
+    lengths = range(1, size + 1) if growing else range(size, 0, -1)
+    lanes = [
+        (t, k, r, i) for t in range(triangles) for k in range(size) for r in range(lengths[k]) for i in range(inner)
+    ]
+    t, k, r, i = map(np.array, zip(*lanes, strict=True))
+    vectors = [1000 * t + 50 * k + i, 500 * t + 7 * r + 3 * i]
+    pieces = arrange(vectors, len(lanes), size)
+    assert len(pieces) == size
+    assert sorted(np.concatenate([piece.order for piece in pieces]).tolist()) == list(range(len(lanes)))
+    for piece in pieces:
+        for strides, read in zip(piece.strides, vectors, strict=True):
+            assert (vector(read[piece.order[0]], piece.extents, strides) == read[piece.order]).all()
+    assert any(None in piece.strides for piece in arrange(vectors, len(lanes), size - 1))

@@ -208,6 +208,21 @@ def test_covariances_are_read_with_strides():
     assert "sum[r:k + 1](icf[55*j + k + 8*r + 10 - r*(r - 1)/2] *" in str(arrays)
 
 
+def outer_products(triangle, vectors):
+    """Products of all pairs in vectors, weighted by a triangle: its gradient is a triangle of sums."""
+    pairs = [(i, j) for i in range(len(vectors[0])) for j in range(i)]
+    terms = [triangle[k] * vector[i] * vector[j] for vector in vectors for k, (i, j) in enumerate(pairs)]
+    return folded(lambda a, b: a + b, terms)
+
+
+def test_rows_of_triangles_of_sums_are_statements():
+    """Where a row has few terms, a function of its own would not be worth it."""
+    large = every_way(outer_products, numbers(15), [numbers(6, k) for k in range(100)])
+    assert large.stats.strided > 0.9
+    small = every_way(outer_products, numbers(15), [numbers(6, k) for k in range(4)])
+    assert len(small.statements) < len(large.statements)
+
+
 def test_classes_of_one_height_are_not_joined_at_the_cost_of_strides():
     """The diagonals' products and those below them have the same form, and would need tables if put together."""
     workload = gmm(10, 3, 12)

@@ -145,15 +145,45 @@ def _strided_from(vectors: Sequence[Addresses]) -> int:
     return run * _strided_from([rows[:equal, 0] for rows in tables])
 
 
-def arrange(vectors: Sequence[Addresses], count: int) -> list[Piece]:
+def _rows(vectors: Sequence[Addresses], most: int) -> list[Addresses] | None:
+    """The lanes of each row of a triangle, or of the same rows of several; None if there is none, or more rows."""
+    heads = list(vectors)
+    inner = 1
+    while True:  # what is regular inside of the rows
+        count = len(heads[0])
+        length = count
+        for head in heads:
+            steps = np.diff(head)
+            length = int(np.gcd(length, np.gcd.reduce(np.flatnonzero(steps != steps[0]) + 1)))
+        if length in (1, count):
+            break
+        inner, heads = inner * length, [head[::length] for head in heads]
+    if count < 6 or length == count:
+        return None
+    steps = np.stack([np.diff(head) for head in heads], axis=1)
+    _, which, counts = np.unique(steps, axis=0, return_inverse=True, return_counts=True)
+    starts = np.append(0, np.flatnonzero(which.ravel() != counts.argmax()) + 1)
+    lengths = np.diff(np.append(starts, count))
+    shape = factor([lengths])
+    if shape is None or not shape.strides[0] or not 3 <= shape.extents[-1] <= most:
+        return None
+    if not shape.strides[0][-1] or any(shape.strides[0][:-1]):
+        return None
+    size = shape.extents[-1]
+    rows = [starts[k::size, None] + np.arange(lengths[k]) for k in range(size)]
+    return [(row.ravel()[:, None] * inner + np.arange(inner)).ravel() for row in rows]
+
+
+def arrange(vectors: Sequence[Addresses], count: int, rows: int = 0) -> list[Piece]:
     """Lanes in an order and in pieces in which as many vectors as possible are strided.
 
-    It tries in turn: the order of creation; lanes sorted by the addresses that they read; a few pieces. Then it leaves
-    out the vectors that are not strided with the others, which become gathers.
+    It tries in turn: the order of creation; lanes sorted by the addresses that they read; a few pieces; the rows of a
+    triangle. Then it leaves out the vectors that are not strided with the others, which become gathers.
 
     Args:
         vectors: the addresses that each access reads, one per lane.
         count: the number of lanes.
+        rows: how many rows a triangle may have, to become a piece per row.
 
     Example:
         >>> lanes = np.array([3, 1, 0, 2])
@@ -174,6 +204,11 @@ def arrange(vectors: Sequence[Addresses], count: int) -> list[Piece]:
         slices = cut([vector[order] for vector in vectors])
         if slices is not None:
             return [piece for part in slices if (piece := _strided(order[part], vectors)) is not None]
+    for order in orders if rows else []:
+        triangle = _rows([vector[order] for vector in vectors], rows)
+        parts = [] if triangle is None else [_strided(order[row], vectors) for row in triangle]
+        if parts and None not in parts:
+            return [piece for piece in parts if piece is not None]
     # The vectors that are strided together, the first ones first.
     together: list[int] = []
     for k in range(len(vectors)):

@@ -31,6 +31,8 @@ Strides = dict[int, Steps | None]
 _TRUTHS, _RESULTS = 1 << 40, 1 << 41
 #: More short segments in a row than so many, and than there are lanes, become one; short ones have so many terms.
 _ROW, _TERMS = 4, 8
+#: The rows of a triangle of lanes become statements, if there are at most so many, of so many terms on average.
+_ROWS, _ROW_TERMS = 64, 256
 #: Blocks of at most this many equations go through the passes, as flat Python does.
 _SIMPLIFIED = 10_000
 
@@ -164,7 +166,10 @@ class _Layout:
         chosen = [head for head in _heads(nodes) if not self._is_constant_head(head)]
         lengths = _lengths(nodes)
         growing = [length if length[0] <= length[-1] else -length for length in lengths]  # lanes keep their order
-        pieces = arrange([*growing, *straightened(chosen, lengths)], len(loop.addresses))
+        lanes = len(loop.addresses)
+        terms = [vector.shape[1] for vector in loop.vectors() if vector.ndim == 2]
+        rows = 0 if lengths else min(_ROWS, lanes * max(terms, default=0) // _ROW_TERMS)
+        pieces = arrange([*growing, *straightened(chosen, lengths)], lanes, rows)
         if not all(map(_is_ramp, (steps for piece in pieces for steps in piece.strides[: len(lengths)]))):
             for part in _of_equal_lengths(loop):
                 self._loop(part)
