@@ -252,19 +252,19 @@ class Chain:
     operand: Access
     factor: float
     links: int
-    kept: int
+    results: int
 
     def run(self, vectors, operations):
         x = self.operand.read(vectors, 0, 0)
-        found = [x]
+        operands = [x]
         for link in range(self.links):
             name = self.names[link % len(self.names)]
-            pair = (found[-1], self.factor if link % 2 else found[0])
-            found.append(operations[name](*pair[: BY_NAME[name].arity]))
-        return found[-self.kept :]
+            pair = (operands[-1], self.factor if link % 2 else operands[0])
+            operands.append(operations[name](*pair[: BY_NAME[name].arity]))
+        return operands[-self.results :]
 
     def __repr__(self) -> str:
-        return f"chain({self.names}, {self.operand}, {self.factor}, links {self.links}, kept {self.kept})"
+        return f"chain({self.names}, {self.operand}, {self.factor}, links {self.links}, results {self.results})"
 
 
 class _Named:
@@ -346,14 +346,14 @@ class Best:
         operations, result = _Named(operations), []
         for lane, length in enumerate(self.lengths):
             best = self.values.read(vectors, lane, 0)
-            kept = self.others.read(vectors, lane, 0) if self.others else None
+            largest = self.others.read(vectors, lane, 0) if self.others else None
             for term in range(1, length):
                 value = self.values.read(vectors, lane, term)
                 is_better = operations.operations[self.better](value, best)
                 best = operations.where(is_better, value, best)
                 if self.others:
-                    kept = operations.where(is_better, self.others.read(vectors, lane, term), kept)
-            result.append(kept if self.others else best)
+                    largest = operations.where(is_better, self.others.read(vectors, lane, term), largest)
+            result.append(largest if self.others else best)
         return result
 
     def __repr__(self) -> str:
@@ -469,8 +469,8 @@ class LoopProgram:
         """The function on its arguments, with leaves bound by closure: one list for each group of them."""
 
         def f(*arguments):
-            given, bound = iter(arguments), iter(leaves)
-            vectors = [next(bound) if g.kind == "leaves" else g.flat(next(given)) for g in self.groups]
+            passed, bound = iter(arguments), iter(leaves)
+            vectors = [next(bound) if g.kind == "leaves" else g.flat(next(passed)) for g in self.groups]
             return self.run(vectors)
 
         return f
@@ -515,7 +515,7 @@ def loop_programs(draw, max_steps=6, max_lanes=9, selecting=False):
     numeric = [k for k, kind in enumerate(writing.kinds) if kind == "f"]
     for _ in range(draw(st.integers(1, 3))):
         vector = draw(st.sampled_from(numeric[::-1]))
-        length = len(writing.known[vector])
+        length = len(writing.vectors[vector])
         if draw(st.booleans()):
             outputs += [(vector, k) for k in range(length)]
         else:
@@ -527,7 +527,7 @@ def loop_programs(draw, max_steps=6, max_lanes=9, selecting=False):
         outputs += outputs[:2]
     if len(numeric) > len(groups):  # the first output, whose gradient is taken, is computed
         vector = numeric[-1]
-        outputs.insert(0, (vector, draw(st.integers(0, len(writing.known[vector]) - 1))))
+        outputs.insert(0, (vector, draw(st.integers(0, len(writing.vectors[vector]) - 1))))
     return LoopProgram(tuple(groups), tuple(writing.steps), tuple(outputs))
 
 
@@ -543,7 +543,7 @@ class _Writing:
         self.draw, self.max_lanes, self.selecting = draw, max_lanes, selecting
         self.steps: list[Any] = []
         self.kinds = ["f"] * len(groups)
-        self.known: list[list[Any]] = [list(group.numbers) for group in groups]
+        self.vectors: list[list[Any]] = [list(group.numbers) for group in groups]
         self.may_raise = draw(st.integers(0, 5)) == 5
 
     def step(self):
@@ -580,25 +580,25 @@ class _Writing:
     def add(self, step, kind):
         """Take a step if it runs (or may raise); something harmless instead of it otherwise."""
         try:
-            numbers = step.run(self.known, BY_NAME)
+            numbers = step.run(self.vectors, BY_NAME)
         except ARITHMETIC:
             numbers = None
         if numbers is None and not self.may_raise:
             step = Map(("add",), (self.access("f"), self.access("f")), 4)
-            kind, numbers = "f", step.run(self.known, BY_NAME)
+            kind, numbers = "f", step.run(self.vectors, BY_NAME)
         elif numbers is None:
             lanes = self.lanes_of(step)
             numbers = [True if kind == "b" else 0.5] * lanes
         self.steps.append(step)
         self.kinds.append(kind)
-        self.known.append(numbers)
-        return len(self.known) - 1
+        self.vectors.append(numbers)
+        return len(self.vectors) - 1
 
     def lanes_of(self, step):
         if isinstance(step, Softmax):
-            return len(self.known[step.vector])
+            return len(self.vectors[step.vector])
         if isinstance(step, Chain):
-            return min(step.kept, step.links + 1)
+            return min(step.results, step.links + 1)
         if isinstance(step, Fold):
             return sum(step.lengths) if step.running else len(step.lengths)
         if isinstance(step, Reduction):
@@ -683,12 +683,12 @@ class _Writing:
     def access(self, kind):
         """An access to a vector of this kind; a condition is made if there is none."""
         draw = self.draw
-        places = [k for k, own in enumerate(self.kinds) if own == kind]
+        places = [k for k, kind_of_array in enumerate(self.kinds) if kind_of_array == kind]
         if not places:
             places = [self.condition()]
         recent = places[-2:] if self.selecting and draw(st.booleans()) else places
         vector = draw(st.sampled_from(recent[::-1]))
-        size = len(self.known[vector])
+        size = len(self.vectors[vector])
         table = list(range(size))
         how = draw(st.integers(0, 11))
         if how == 0:
@@ -732,7 +732,7 @@ class _Writing:
         """The sum of products of two vectors, so that all of them matter."""
         numeric = [k for k, kind in enumerate(self.kinds) if kind == "f"]
         last, other = numeric[-1], self.draw(st.sampled_from(numeric[::-1]))
-        size, length = len(self.known[last]), len(self.known[other])
+        size, length = len(self.vectors[last]), len(self.vectors[other])
         operands = Access(last, 0, 1, 1, tuple(range(size))), Access(other, 0, 0, 1, tuple(range(length)))
         self.add(Fold("add", None, "mul", operands, (size,) * self.draw(st.sampled_from([1, 4, 6])), False, False), "f")
 
@@ -779,12 +779,12 @@ def by_interpreter(program: LoopProgram, seeds=None, with_leaves=False) -> Outco
         nodes = [fg.Value(x) if d else x for x, d in zip(program.inputs, differentiated, strict=True)]
         leaves = [x for x in nodes if isinstance(x, fg.Value)]
         results = iter(scalars.run(nodes, Interpreted(leaves)))
-        found = [o if type(o) is float else next(results) for o in outputs]
-        roots = found[:1] if seeds is None else found
+        items = [o if type(o) is float else next(results) for o in outputs]
+        roots = items[:1] if seeds is None else items
         pairs = [(out, seed) for out, seed in zip(roots, seeds or [1.0], strict=True)
                  if seed is not None and isinstance(out, fg.Value)]  # fmt: skip
         fg.runtime.value.backpropagate([out for out, _ in pairs], [seed for _, seed in pairs])
-        numbers = [out.data if isinstance(out, fg.Value) else float(out) for out in found]
+        numbers = [out.data if isinstance(out, fg.Value) else float(out) for out in items]
         return numbers + [x.grad for x in leaves]
 
     return flatgrad_outcome(compute)

@@ -123,8 +123,10 @@ class CFile:
             path.write_text(emit_c(named, ["For a test."]), encoding="utf-8")
             library = build(path, flags=list(flags))
             for k, (arrays, inputs, expected, report) in enumerate(cases):
-                found = library.function(f"f{k}", arrays)(inputs)
-                actual = Outcome(error=expected.error or ArithmeticError) if found is None else Outcome(tuple(found))
+                numbers = library.function(f"f{k}", arrays)(inputs)
+                actual = (
+                    Outcome(error=expected.error or ArithmeticError) if numbers is None else Outcome(tuple(numbers))
+                )
                 assert_agrees(actual, expected, Report("C", report, arrays))
         return count
 
@@ -137,8 +139,8 @@ def check_saved_c(kernel: Any, name: str, inputs: list[float]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         call = build(kernel.save(Path(folder) / "saved.c")).function(name, program)
         expected = flatgrad_outcome(lambda: flattened(program.evaluate(inputs)))
-        found = call(inputs)
-    actual = Outcome(error=expected.error or ArithmeticError) if found is None else Outcome(tuple(found))
+        numbers = call(inputs)
+    actual = Outcome(error=expected.error or ArithmeticError) if numbers is None else Outcome(tuple(numbers))
     assert_agrees(actual, expected, Report(program, kernel.c_source))
 
 
@@ -154,10 +156,10 @@ def ways(
     """
     arguments = grouped(inputs, routine.program.input_groups)
     backend = kernel.backend
-    found = {f"{backend} back end": flatgrad_outcome(lambda: flattened(routine(*arguments)))}
+    outcomes = {f"{backend} back end": flatgrad_outcome(lambda: flattened(routine(*arguments)))}
     if backend != "python":
-        given = list(map(np.array, arguments))
-        found[f"{backend} back end, on arrays"] = flatgrad_outcome(lambda: flattened(routine(*given)))
+        arrays_of_arguments = list(map(np.array, arguments))
+        outcomes[f"{backend} back end, on arrays"] = flatgrad_outcome(lambda: flattened(routine(*arrays_of_arguments)))
     texts = {}
     if printed:
         if backend != "native" or name not in ("forward", "backward"):  # else: `assert_saved_pair_agrees`
@@ -166,12 +168,12 @@ def ways(
             texts["rolled"] = kernel.python_source(rolled=True)
     for what, text in texts.items():
         function = module_of(text)[name]
-        found[f"{what}, {backend}"] = raised_by(lambda f=function: flattened(f(*arguments)), errors)
+        outcomes[f"{what}, {backend}"] = raised_by(lambda f=function: flattened(f(*arguments)), errors)
     arrays = None
     if backend == "numpy":
         arrays = reroll(routine.program).check()
-        found["evaluator of the array program"] = flatgrad_outcome(lambda: flattened(arrays.evaluate(inputs)))
-    return found, [arrays or "", lambda: routine.source, *texts.values()], arrays
+        outcomes["evaluator of the array program"] = flatgrad_outcome(lambda: flattened(arrays.evaluate(inputs)))
+    return outcomes, [arrays or "", lambda: routine.source, *texts.values()], arrays
 
 
 def assert_every_way_agrees(
@@ -184,8 +186,8 @@ def assert_every_way_agrees(
     """
     expected = flatgrad_outcome(lambda: flattened(routine.program.check().evaluate(inputs)))
     errors = possible_errors(routine.program, inputs)
-    found, texts, arrays = ways(kernel, routine, name, inputs, errors, printed)
-    for way, actual in found.items():
+    outcomes, texts, arrays = ways(kernel, routine, name, inputs, errors, printed)
+    for way, actual in outcomes.items():
         assert_agrees(actual, expected, Report(f"{way} of {name}", report, *texts), errors)
     if kernel.backend == "native":
         try:
@@ -208,12 +210,12 @@ def assert_saved_pair_agrees(
         return
     text = kernel.python_source()
     names = module_of(text)
-    given = grouped(inputs, kernel.forward.program.input_groups)
+    groups = grouped(inputs, kernel.forward.program.input_groups)
     expected = forward if forward.error or backward is None else backward
     errors = possible_errors(kernel.program, [*inputs, *seeds])
 
     def compute() -> list[float]:
-        results = names["forward"](*given)
+        results = names["forward"](*groups)
         if backward is None:
             return flattened(results)
         results, residuals = results
@@ -228,13 +230,13 @@ def assert_saved_pair_agrees(
 
 def _built(make: Callable[[], Any]) -> Any:
     """A kernel, or None if an operation on constants raises while it is traced."""
-    made: list[Any] = []
+    functions: list[Any] = []
 
     def compute() -> list[float]:
-        made.append(make())
+        functions.append(make())
         return []
 
-    return None if flatgrad_outcome(compute).error else made[0]
+    return None if flatgrad_outcome(compute).error else functions[0]
 
 
 def _assert_raises_eagerly(program: LoopProgram) -> None:
@@ -265,8 +267,8 @@ def check_joint(program: AnyProgram, backend: str = "numpy", c: CFile | None = N
     leaves = program.bound()
     arguments = [group.argument() for group in program.arguments]
 
-    def both(*given: Any) -> Any:
-        outputs = program.function(leaves)(*given)
+    def both(*items: Any) -> Any:
+        outputs = program.function(leaves)(*items)
         return outputs[0], outputs[1:]
 
     f = fg.value_and_grad(both, argnums=range(len(arguments)), has_aux=True, backend=backend)
@@ -289,7 +291,7 @@ def check_grad(program: AnyProgram, backend: str = "numpy", c: CFile | None = No
     program = as_loops(program)
     leaves = program.bound()
     arguments = [group.argument() for group in program.arguments]
-    f = fg.grad(lambda *given: program.function(leaves)(*given)[0], argnums=range(len(arguments)), backend=backend)
+    f = fg.grad(lambda *items: program.function(leaves)(*items)[0], argnums=range(len(arguments)), backend=backend)
     expected = by_interpreter(replace(program, outputs=program.outputs[:1]))
     kernel = _built(lambda: f.kernel_for(*arguments))
     if kernel is None:
@@ -345,23 +347,23 @@ def check_pair(
         return 0
     inputs = _numbers(program, kernel)
     report = Report(program, f"seeds {seeds}")
-    given = [1.0 if seed is None else seed for seed in seeds]
-    assert_pair_agrees(kernel, inputs, given, report, c)
+    bars = [1.0 if seed is None else seed for seed in seeds]
+    assert_pair_agrees(kernel, inputs, bars, report, c)
 
     def compute() -> list[float]:
         results = f(*arguments)
         fg.runtime.value.backpropagate([results[k] for k in seeded], numbers)
-        bound, own = iter(leaves), iter(zip(program.arguments, arguments, strict=True))
-        found = [result.data for result in results]
+        bound, pairs = iter(leaves), iter(zip(program.arguments, arguments, strict=True))
+        numbers_of_results = [result.data for result in results]
         for group in program.groups:
             if group.kind == "leaves":
-                found += [leaf.grad for leaf in next(bound)]
+                numbers_of_results += [leaf.grad for leaf in next(bound)]
             else:
-                argument, values = next(own)
-                found += [value.grad for value in argument.flat(values)]
-        return found
+                argument, values = next(pairs)
+                numbers_of_results += [value.grad for value in argument.flat(values)]
+        return numbers_of_results
 
-    errors = possible_errors(kernel.program, [*inputs, *given])
+    errors = possible_errors(kernel.program, [*inputs, *bars])
     assert_agrees(flatgrad_outcome(compute), expected, Report(report, lambda: kernel.source), errors)
     if len(seeded) < len(outputs) and not expected.error:
         first, second = nodes.partial_pair(kernel, tuple(seeded))
@@ -409,7 +411,7 @@ def check_jit(program: AnyProgram, backend: str = "numpy", c: CFile | None = Non
     program = as_loops(program)
     leaves = program.bound()
     arranged = RESULTS[len(repr(program)) % len(RESULTS)]
-    f = fg.jit(lambda *given: arranged(program.function(leaves)(*given)), backend=backend)
+    f = fg.jit(lambda *items: arranged(program.function(leaves)(*items)), backend=backend)
     arguments = [group.argument() for group in program.arguments]
     kernel = _built(lambda: f.kernel_for(*arguments))
     if kernel is None:
@@ -426,16 +428,16 @@ def check_graph(program: AnyProgram, backend: str = "numpy", c: CFile | None = N
     program = as_loops(program)
     scalars = program.scalars()[0]
     nodes = [fg.Value(x) for x in program.inputs]
-    made: list[Any] = []
-    if flatgrad_outcome(lambda: made.extend(scalars.run(nodes, Interpreted(nodes))) or []).error:
+    functions: list[Any] = []
+    if flatgrad_outcome(lambda: functions.extend(scalars.run(nodes, Interpreted(nodes))) or []).error:
         return 0  # nothing was built
-    outputs = list({id(out): out for out in made if isinstance(out, fg.Value)}.values())
+    outputs = list({id(out): out for out in functions if isinstance(out, fg.Value)}.values())
     if not outputs:
         return 0
     bound = nodes[-1:] if len(nodes) > 1 else []
-    given = nodes[: len(nodes) - len(bound)]
-    graph = fg.compile_graph(outputs, given, backend=backend)
-    numbers = [*program.inputs[1 : len(given)], *program.inputs[:1]]
+    inputs_of_graph = nodes[: len(nodes) - len(bound)]
+    graph = fg.compile_graph(outputs, inputs_of_graph, backend=backend)
+    numbers = [*program.inputs[1 : len(inputs_of_graph)], *program.inputs[:1]]
     seeds = [0.5 + k for k in range(len(outputs))]
     for leaf in bound:
         leaf.data = 0.25
@@ -449,7 +451,7 @@ def check_graph(program: AnyProgram, backend: str = "numpy", c: CFile | None = N
     def interpreted() -> list[float]:
         leaves = [fg.Value(x) for x in [*numbers, *(leaf.data for leaf in bound)]]
         results = scalars.run(leaves, Interpreted(leaves))
-        again = [new for new, old in zip(results, made, strict=True) if isinstance(old, fg.Value)]
+        again = [new for new, old in zip(results, functions, strict=True) if isinstance(old, fg.Value)]
         again = list({id(out): out for out in again}.values())
         fg.runtime.value.backpropagate(again, seeds)
         return [*(out.data for out in again), *(x.grad for x in leaves)]
@@ -479,10 +481,10 @@ def in_pieces(check: Callable[..., int]) -> Callable[..., int]:
         with ExitStack() as stack:
             for module, limits in SMALL_LIMITS:
                 stack.enter_context(mock.patch.multiple(module, **limits))
-            own = CFile() if c is not None else None
-            count = check(program, backend=backend, c=own)
-            if own is not None:
-                own.check()
+            file = CFile() if c is not None else None
+            count = check(program, backend=backend, c=file)
+            if file is not None:
+                file.check()
         return count
 
     return checked
@@ -529,7 +531,7 @@ def _trained_by_interpreter(
             ]
             losses.append(loss.data)
             numbers = [float(number) for number, _ in updated]
-            state = [[float(own[kind]) for _, own in updated] for kind in range(len(state))]
+            state = [[float(kinds[kind]) for _, kinds in updated] for kind in range(len(state))]
     except ARITHMETIC as error:
         return _Training(losses, numbers, builtin_class(error))
     return _Training(losses, numbers, None)
@@ -552,21 +554,21 @@ def check_training(program: AnyProgram, backend: str = "numpy", c: CFile | None 
     batch = 1 if len(parameters) % 2 else 2
 
     def nodes_of(numbers: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
-        given, bound = iter(numbers), iter(leaves)
-        return [next(bound if g.kind == "leaves" else given) for g in program.groups for _ in g.numbers]
+        passed, bound = iter(numbers), iter(leaves)
+        return [next(bound if g.kind == "leaves" else passed) for g in program.groups for _ in g.numbers]
 
     def interpreted(index: list[int], leaves: list[Any]) -> Any:
         operations = Interpreted(leaves)
-        found = [scalars.run(nodes_of(rows[k], leaves), operations)[0] for k in index]
-        return sum((operations["mul"](x, float(k + 1)) for k, x in zip(index[1:], found[1:], strict=True)),
-                   operations["mul"](found[0], float(index[0] + 1)))  # fmt: skip
+        losses = [scalars.run(nodes_of(rows[k], leaves), operations)[0] for k in index]
+        return sum((operations["mul"](x, float(k + 1)) for k, x in zip(index[1:], losses[1:], strict=True)),
+                   operations["mul"](losses[0], float(index[0] + 1)))  # fmt: skip
 
     def trained(backend: str) -> tuple[_Training, Any]:
         leaves = [fg.Value(x) for x in parameters]
 
         def loss(X: Any, y: Any) -> Any:
-            found = [scalars.run(nodes_of(list(x), leaves))[0] for x in X]
-            products = [x * t for x, t in zip(found, y, strict=True)]
+            predictions = [scalars.run(nodes_of(list(x), leaves))[0] for x in X]
+            products = [x * t for x, t in zip(predictions, y, strict=True)]
             return sum(products[1:], products[0])
 
         history = None
@@ -605,6 +607,6 @@ def check_training(program: AnyProgram, backend: str = "numpy", c: CFile | None 
         for rolled in (False, True):
             text = history.save_source(Path(folder) / "saved.py", rolled=rolled).read_text()
             steps = list(module_of(text)["train"](rows, [[1.0], [2.0]], steps=3))
-            found = [*(float(step[1]) for step in steps), *flattened(steps[-1][2])]
-            assert_agrees(Outcome(tuple(found)), expected.outcome, Report(f"saved, rolled={rolled}", report, text))
+            results = [*(float(step[1]) for step in steps), *flattened(steps[-1][2])]
+            assert_agrees(Outcome(tuple(results)), expected.outcome, Report(f"saved, rolled={rolled}", report, text))
     return len(scalars.steps)

@@ -121,7 +121,7 @@ class World:
 
     def expected_step(self, x: list[float], y: float) -> tuple[Any, list[float]]:
         """The loss of a step and the parameters after it, by the interpreter."""
-        kept = [p.data for p in self.trained]
+        data = [p.data for p in self.trained]
         try:
             for parameter, number in zip(self.trained, self.numbers, strict=True):
                 parameter.data, parameter.grad = number, 0.0
@@ -131,7 +131,7 @@ class World:
         except (CallbackError, ValueError, ArithmeticError) as error:
             return _kind(error), self.numbers
         finally:
-            for parameter, number in zip(self.trained, kept, strict=True):
+            for parameter, number in zip(self.trained, data, strict=True):
                 parameter.data = number
 
     # --- events -----------------------------------------------------------------------------------------------------
@@ -205,10 +205,10 @@ class World:
         loss, numbers = self.expected_step(x, y)
         before = self.step.steps
         try:
-            found: Any = self.step(x, y) if self.draw.random() < 0.7 else self.step.repeat(1, x, y)[0]
+            outcome: Any = self.step(x, y) if self.draw.random() < 0.7 else self.step.repeat(1, x, y)[0]
         except (CallbackError, ValueError, ArithmeticError) as error:
-            found = _kind(error)
-        assert _bits([found]) == _bits([loss]), (self.backend, self.log)
+            outcome = _kind(error)
+        assert _bits([outcome]) == _bits([loss]), (self.backend, self.log)
         assert self.step.steps == before + (not isinstance(loss, type))
         self.numbers = numbers
         assert _bits(self.step.numbers) == _bits(numbers), (self.backend, self.log)
@@ -239,9 +239,9 @@ class World:
         except (ValueError, ArithmeticError) as error:
             raised = _kind(error)
             assert raised is loss, (self.backend, self.log)
-        made = self.step.steps - before
-        assert made in (0, 1)
-        self.numbers = numbers if made else self.numbers
+        count = self.step.steps - before
+        assert count in (0, 1)
+        self.numbers = numbers if count else self.numbers
         assert _bits(self.step.numbers) == _bits(self.numbers), (self.backend, self.log)
 
     def fit(self) -> None:
@@ -283,17 +283,17 @@ class World:
 
     def two_threads(self) -> None:
         name, x, y = self.draw.choice(list(self.functions)), self.arguments(), self.arguments()
-        found: dict[str, Any] = {}
+        outcomes: dict[str, Any] = {}
 
         def work() -> None:
-            found["other"] = self.got(name, y)
+            outcomes["other"] = self.got(name, y)
 
         expected = [self.expected(name, x), self.expected(name, y)]
         thread = threading.Thread(target=work)
         thread.start()
         mine = self.got(name, x)
         thread.join()
-        assert [_bits(mine), _bits(found["other"])] == list(map(_bits, expected)), (self.backend, self.log)
+        assert [_bits(mine), _bits(outcomes["other"])] == list(map(_bits, expected)), (self.backend, self.log)
 
     def check_state(self) -> None:
         """Nothing is left behind: no recorder, and the collector is on."""

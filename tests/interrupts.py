@@ -101,9 +101,9 @@ def traced(work, tracer):
 
 def places(work, **options):
     """The places that `work()` comes by, in their order."""
-    found = []
-    traced(work, _Tracer(found.append, **options))
-    return found
+    lines = []
+    traced(work, _Tracer(lines.append, **options))
+    return lines
 
 
 def interrupted(work, place, **options):

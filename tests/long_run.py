@@ -96,10 +96,10 @@ class Counts:
         for backend in BACKENDS:
             if backend == "auto" and not turn:
                 continue
-            given = {"c": self.c} if turn and backend == "numpy" and self.c is not None else {}
-            check = functools.partial(kind.check, program, backend=backend, **given)
-            found = self._guarded(f"{kind.name}, {backend}", program, check)
-            self.equations += found if backend == "python" else 0
+            options = {"c": self.c} if turn and backend == "numpy" and self.c is not None else {}
+            check = functools.partial(kind.check, program, backend=backend, **options)
+            outcome = self._guarded(f"{kind.name}, {backend}", program, check)
+            self.equations += outcome if backend == "python" else 0
 
     def check_c(self, kind: Kind) -> None:
         """Compile and run what has been collected."""
@@ -153,12 +153,12 @@ def run_powers(seconds: float, first_seed: int) -> int:
             signs = draw.choice([-1.0, 1.0], lanes) if exponent != 0.5 else 1.0
             sizes = draw.integers(-70, 71, lanes) / exponent
             bases = signs * draw.uniform(0.5, 1.0, lanes) * 2.0 ** np.round(sizes)
-            found = []
+            failures = []
             for code in codes:
                 code.memory[:lanes] = bases
                 assert not code.run()
-                found.append(code.memory[place : place + size].view(np.int64).copy())
-            wrong += int((found[0] != found[1]).sum())
+                failures.append(code.memory[place : place + size].view(np.int64).copy())
+            wrong += int((failures[0] != failures[1]).sum())
             total += lanes
         print(f"to the power {exponent}: {total:,} so far, {wrong:,} differ", flush=True)
     return wrong

@@ -168,10 +168,10 @@ class Statements:
 
     def again(self) -> None:
         """Append the loops of an earlier statement once more, at other places, if it has no gather."""
-        given = self.pick(self.program.statements)
-        if any(read.table is not None for read, _ in given.reads()):
+        statement = self.pick(self.program.statements)
+        if any(read.table is not None for read, _ in statement.reads()):
             return
-        moved = {id(read): self._moved(read, extents) for read, extents in given.reads()}
+        moved = {id(read): self._moved(read, extents) for read, extents in statement.reads()}
 
         def copied(body: Any) -> tuple[Any, ...]:
             return tuple(
@@ -182,9 +182,11 @@ class Statements:
             )  # fmt: skip
 
         name = f"v{len(self.program.statements)}"
-        self.program.statements.append(Statement(name, given.shape, copied(given.body), self.base, given.kind))
-        self.regions[given.kind].append((self.base, self.base + given.lanes))
-        self.base += given.lanes
+        self.program.statements.append(
+            Statement(name, statement.shape, copied(statement.body), self.base, statement.kind)
+        )
+        self.regions[statement.kind].append((self.base, self.base + statement.lanes))
+        self.base += statement.lanes
 
     def _moved(self, read: Read, extents: tuple[int, ...]) -> Read:
         """The same strides from another place in the same region; what reads a constant goes on reading it."""

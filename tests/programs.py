@@ -117,7 +117,7 @@ class _Growing:
         rows = [row for row in BY_NAME.values() if names is None or row.name in names]
         self.rows = {kind: [row for row in rows if row.result == kind] for kind in "fb"}
         self.draw, self.steps = draw, []
-        self.kinds, self.symbolic, self.known = ["f"] * len(data), [True] * len(data), list(data)
+        self.kinds, self.symbolic, self.numbers = ["f"] * len(data), [True] * len(data), list(data)
 
     def grow(self, kind, may_raise, depth=0):
         """Add a step whose result is of this kind; return its node."""
@@ -128,16 +128,16 @@ class _Growing:
             rows = [row for row in rows if row.name in SELECTING] or rows
         row = self.draw(st.sampled_from(rows))
         operands = self.operands(row, may_raise, depth)
-        result = _evaluate(row, operands, self.known)
+        result = _evaluate(row, operands, self.numbers)
         if result is None and not may_raise:
             row = BY_NAME[self.draw(st.sampled_from(["add", "mul"]))]
             operands = self.operands(row, may_raise, depth)
-            result = _evaluate(row, operands, self.known)
+            result = _evaluate(row, operands, self.numbers)
         self.steps.append(Step(row.name, operands))
         self.kinds.append(row.result)
         self.symbolic.append(any(type(o) is int and self.symbolic[o] for o in operands))
-        self.known.append(result)
-        return len(self.known) - 1
+        self.numbers.append(result)
+        return len(self.numbers) - 1
 
     def operands(self, row, may_raise, depth):
         return tuple(self.operand(kind, may_raise, depth) for kind in row.operand_kinds)
@@ -154,9 +154,9 @@ class _Growing:
         return self.draw(st.sampled_from(recent[::-1]))
 
 
-def _evaluate(row, operands, known):
+def _evaluate(row, operands, numbers):
     """The result at the program's inputs, or None if it, or an operand, raises."""
-    values = [known[o] if type(o) is int else o for o in operands]
+    values = [numbers[o] if type(o) is int else o for o in operands]
     if any(value is None for value in values):
         return None
     try:
@@ -292,21 +292,21 @@ def joint_of(primal, of=(0,)):
 
 def possible_errors(program, inputs) -> set[type[BaseException]]:
     """The class of everything in a `Program` that can raise at these inputs, whatever the order of its equations."""
-    known: list[Any] = list(inputs)
-    found = set()
+    numbers: list[Any] = list(inputs)
+    kinds = set()
     for equation in program.equations():
-        operands = [known[o] if o >= 0 else program.constants[~o] for o in equation.operands]
+        operands = [numbers[o] if o >= 0 else program.constants[~o] for o in equation.operands]
         if equation.primitive is checked and operands[1]:
-            found.update(ARITHMETIC)  # it stands for an operation that is not in the program
+            kinds.update(ARITHMETIC)  # it stands for an operation that is not in the program
         if any(operand is None for operand in operands):
-            known.append(None)
+            numbers.append(None)
             continue
         try:
-            known.append(equation.primitive.evaluate(*operands))
+            numbers.append(equation.primitive.evaluate(*operands))
         except ARITHMETIC as error:
-            found.add(builtin_class(error))
-            known.append(None)
-    return found
+            kinds.add(builtin_class(error))
+            numbers.append(None)
+    return kinds
 
 
 def assert_agrees(actual: Outcome, expected: Outcome, program: object, errors: set[type[BaseException]] = frozenset()):

@@ -44,10 +44,10 @@ def main(level: str, *arguments: str) -> int:
     if level not in LEVELS:
         raise SystemExit(f"expected one of {', '.join(LEVELS)}, got {level}")
     level = max((each for each in LEVELS[: LEVELS.index(level) + 1] if available(each)), key=LEVELS.index)
-    given = environment(level)
-    print(*(f"{name}={value!r}" for name, value in given.items()), flush=True)
+    variables = environment(level)
+    print(*(f"{name}={value!r}" for name, value in variables.items()), flush=True)
     command = [sys.executable, "-m", "pytest", *arguments]
-    return subprocess.run(command, env={**os.environ, **given}, check=False).returncode
+    return subprocess.run(command, env={**os.environ, **variables}, check=False).returncode
 
 
 if __name__ == "__main__":

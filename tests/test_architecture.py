@@ -65,8 +65,8 @@ def imported(path, source):
 
 
 def backward_imports(path, source):
-    own = PARTS.index(part_of(path.as_posix()))
-    return [name for name in imported(path, source) if PARTS.index(part_of(name)) > own]
+    position = PARTS.index(part_of(path.as_posix()))
+    return [name for name in imported(path, source) if PARTS.index(part_of(name)) > position]
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -113,15 +113,15 @@ def imports_of_the_package():
     names = set(modules.values())
     graph = {}
     for path, module in modules.items():
-        found = set()
+        targets = set()
         for node in ast.walk(ast.parse((PACKAGE / path).read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level:
                 folder = ".".join([*path.parent.parts[: len(path.parent.parts) - node.level + 1], node.module or ""])
                 folder = folder.strip(".")
                 for alias in node.names:
                     below = f"{folder}.{alias.name}".strip(".")
-                    found.add(below if below in names else folder)
-        graph[module] = found & names - {module}
+                    targets.add(below if below in names else folder)
+        graph[module] = targets & names - {module}
     return graph
 
 

@@ -101,7 +101,7 @@ def test_the_source_of_machine_code(program):
     program = as_loops(program)
     leaves, arguments = program.bound(), [group.argument() for group in program.arguments]
     f = fg.value_and_grad(
-        lambda *given: program.function(leaves)(*given)[0], argnums=range(len(arguments)), backend="native"
+        lambda *items: program.function(leaves)(*items)[0], argnums=range(len(arguments)), backend="native"
     )
     try:
         kernel = f.kernel_for(*arguments)
@@ -111,12 +111,12 @@ def test_the_source_of_machine_code(program):
     expected = evaluated(kernel.program, inputs)
     function = module_of(kernel.source)["value_and_grad"]
     try:
-        found = flattened(function(*grouped(inputs, kernel.program.input_groups)))
+        numbers = flattened(function(*grouped(inputs, kernel.program.input_groups)))
     except (ArithmeticError, ValueError):
-        found = None
-    assert (found is None) is (expected is None), program
-    if found is not None:
-        assert_same(found, expected, f"{program}\n{kernel.source}")
+        numbers = None
+    assert (numbers is None) is (expected is None), program
+    if numbers is not None:
+        assert_same(numbers, expected, f"{program}\n{kernel.source}")
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler on this machine")
@@ -161,12 +161,12 @@ def test_statements_made_by_hand(turn):
         expected = evaluated(program, inputs)
         for compute in (arrays, rolled_function):
             try:
-                found = flattened(compute(*arguments))
+                numbers = flattened(compute(*arguments))
             except (ArithmeticError, ValueError):
-                found = None
-            assert (found is None) is (expected is None), program
-            if found is not None:
-                assert_same(found, expected, program)
+                numbers = None
+            assert (numbers is None) is (expected is None), program
+            if numbers is not None:
+                assert_same(numbers, expected, program)
         error = ArithmeticError if expected is None else None
         c.add(program, inputs, Outcome(tuple(expected or ()), error), str(turn))
     if shutil.which("cc"):
@@ -194,9 +194,9 @@ def test_one_place_for_truth_values_of_two_functions_is_noticed():
         inputs = module.program.inputs
         if kind == "b" and read.table is not None and read.table.min() < inputs:
             read = read._replace(table=np.minimum(read.table, inputs - 1))
-        made(self, read, kind, extents, module)
+        original(self, read, kind, extents, module)
 
-    made = Access.__init__
+    original = Access.__init__
     with mock.patch.object(Access, "__init__", broken), pytest.raises(AssertionError, match="backward"):
         check_pair(program, backend="native")
 

@@ -28,10 +28,10 @@ EVERY_LINE = os.environ.get("FLATGRAD_INTERRUPTS") == "all"
 _tried = set()
 
 
-def chosen(found, way, files=()):
+def chosen(candidates, way, files=()):
     """Of the places that a run comes by, those to try that were not tried before; in some files, not in this way."""
     result = []
-    for place in found:
+    for place in candidates:
         if place.file in files:
             key = way, place[:4]
         elif place.file in CRITICAL:
@@ -73,12 +73,12 @@ def test_backward_interrupted_at_every_instruction():
     nodes = leaves + inner
     set_gradients(nodes, 1.5)
     before = gradients(nodes)
-    found = places(z.backward, opcodes=True)
+    lines = places(z.backward, opcodes=True)
     after = gradients(nodes)
     assert before != after
-    assert len(found) > 400
+    assert len(lines) > 400
     outcomes = set()
-    for place in found:
+    for place in lines:
         if place.count > 1:
             continue
         set_gradients(nodes, 1.5)
@@ -100,14 +100,14 @@ def test_backward_in_the_middle_of_backward():
     nodes = leaves + inner
     set_gradients(nodes, 0.0)
     functions = {"_sweep", "gradient_order", "_propagate", "_note", "propagate"}
-    found = places(z.backward, opcodes=True, functions=functions)
+    lines = places(z.backward, opcodes=True, functions=functions)
     once = [leaf.grad for leaf in leaves]
     set_gradients(nodes, 0.0)
     z.backward()
     z.backward()
     twice = gradients(leaves)
     other = inner[0] * 2.0
-    for k, place in enumerate(place for place in found if place.count <= 2):
+    for k, place in enumerate(place for place in lines if place.count <= 2):
         set_gradients(nodes, 0.0)
         handled = []
 
@@ -231,9 +231,9 @@ def test_later_calls(backend, transform):
     ways = [f._call, lambda *args: setattr(f, "_recent", ()) or f._call(*args)]
     for way in ways[: 1 if transform is fg.compile else 2]:
         f.__call__ = way
-        found = [place for place in places(call) if place.count == 1]
-        assert len(found) > 5
-        for place in found:
+        lines = [place for place in places(call) if place.count == 1]
+        assert len(lines) > 5
+        for place in lines:
             f.__call__ = way
             reached, came_out = interrupted(call, place)
             assert came_out == reached, place
@@ -264,11 +264,11 @@ def new_step(backend):
 def run_of(backend, count):
     """Where a run is after each number of steps: parameters, state, count."""
     step, _ = new_step(backend)
-    found = [(step.numbers, step.state, step.steps)]
+    positions = [(step.numbers, step.state, step.steps)]
     for _ in range(count):
         step(X, Y)
-        found.append((step.numbers, step.state, step.steps))
-    return found
+        positions.append((step.numbers, step.state, step.steps))
+    return positions
 
 
 @pytest.mark.parametrize("how", ["call", "repeat"])
@@ -286,8 +286,8 @@ def test_steps(warm, how):
             return step, w, (lambda: step(X, Y)) if how == "call" else (lambda: step.repeat(3, X, Y))
 
         step, w, call = new()
-        found = [place for place in places(call) if place.file.startswith("/nn/")]
-        for place in chosen(found, (how, warm), {"/nn/step.py", "/nn/native_loop.py"}):
+        lines = [place for place in places(call) if place.file.startswith("/nn/")]
+        for place in chosen(lines, (how, warm), {"/nn/step.py", "/nn/native_loop.py"}):
             if not warm:
                 step, w, call = new()
             else:
@@ -298,12 +298,12 @@ def test_steps(warm, how):
             tried += reached
             assert came_out == reached, place
             assert_settled(step._lock, step._stepping)
-            made = step.steps - begun
-            assert 0 <= made <= (1 if how == "call" else 3), place
+            count = step.steps - begun
+            assert 0 <= count <= (1 if how == "call" else 3), place
             assert (step.numbers, step.state, step.steps) == run[step.steps], place
             assert [each.data for each in w] in [numbers for numbers, _, _ in run[: step.steps + 1]], place
             step(X, Y)
-            assert (step.numbers, step.state, step.steps) == run[begun + made + 1], place
+            assert (step.numbers, step.state, step.steps) == run[begun + count + 1], place
     assert tried > 10
 
 
@@ -350,10 +350,10 @@ def test_runs_with_checkpoints(tmp_path, backend, resumed):
     histories, checkpoints = [], []
     w, call = begin()
     tried = 0
-    found = [place for place in places(call) if place.file.startswith("/nn/")]
+    lines = [place for place in places(call) if place.file.startswith("/nn/")]
     if resumed:
-        found = [place for place in found if place.function in AT_RESUMING]
-    for place in chosen(found, ("fit", resumed), {"/nn/train.py"}):
+        lines = [place for place in lines if place.function in AT_RESUMING]
+    for place in chosen(lines, ("fit", resumed), {"/nn/train.py"}):
         w, call = begin()
         histories.clear()
         reached, came_out = interrupted(checked_call, place)
@@ -362,12 +362,12 @@ def test_runs_with_checkpoints(tmp_path, backend, resumed):
         if histories:
             (history,) = histories
             assert history.interrupted == reached or data_of(w) == end, place
-            made = len(history.loss)
-            assert history.loss == whole.loss[:made], place
-            assert data_of(w) == (run[made] if history.interrupted else end), place
+            count = len(history.loss)
+            assert history.loss == whole.loss[:count], place
+            assert data_of(w) == (run[count] if history.interrupted else end), place
             epochs = len(history.epoch_loss)
             assert epochs == len(history.validation_loss) == len(history.metrics.get("first", [])), place
-            assert epochs in (made // 2, (made - 1) // 2), place
+            assert epochs in (count // 2, (count - 1) // 2), place
         else:
             assert came_out, place
             assert data_of(w) in [*run, end], place

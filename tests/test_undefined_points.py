@@ -69,18 +69,18 @@ def test_lanes_with_different_exponents(backend):
     for base, k in zip(x.tolist(), exponents.tolist(), strict=True):
         expected.append(value_and_slope(lambda a, k=k: a**k, base, "interpreted")[1])
     fixed = fg.grad(lambda x: sum(a**k for a, k in zip(x, exponents.tolist(), strict=True)), backend=backend)
-    given = fg.grad(lambda x, k: sum(a**b for a, b in zip(x, k, strict=True)), backend=backend)
+    slope = fg.grad(lambda x, k: sum(a**b for a, b in zip(x, k, strict=True)), backend=backend)
     assert_same(fixed(x).tolist(), expected)
-    assert_same(given(x, exponents).tolist(), expected)
+    assert_same(slope(x, exponents).tolist(), expected)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_derivatives_of_every_order_at_zero(backend):
-    function, found = lambda x: x**2, []
+    function, results = lambda x: x**2, []
     for _ in range(4):
-        found.append(fg.grad(function, backend=backend)(0.0))
+        results.append(fg.grad(function, backend=backend)(0.0))
         function = fg.grad(function, backend=backend)
-    assert_same(found, [0.0, 2.0, 0.0, 0.0])
+    assert_same(results, [0.0, 2.0, 0.0, 0.0])
 
 
 def test_a_constant_exponent_makes_no_selections():
@@ -213,18 +213,18 @@ def test_an_error_in_a_branch_that_is_not_taken_says_so(name, transform, backend
 
     def call(function):
         if transform == "compile":
-            given = fg.Value(x)
-            out = fg.compile(function, backend=backend)(given)
+            argument = fg.Value(x)
+            out = fg.compile(function, backend=backend)(argument)
             out.backward()
-            return out.data, given.grad
+            return out.data, argument.grad
         if transform == "train_step":
             w = fg.Value(x)
             step = nn.train_step(lambda shift: function(w) + shift, nn.SGD(1.0), [w], backend=backend)
             loss = step(0.0)
             step.sync()
             return loss, x - w.data
-        found = getattr(fg, transform)(function, backend=backend)(x)
-        return (value, found) if transform == "grad" else found
+        result = getattr(fg, transform)(function, backend=backend)(x)
+        return (value, result) if transform == "grad" else result
 
     with pytest.raises(fg.FlatgradError) as caught:
         call(function)

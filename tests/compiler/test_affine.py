@@ -25,29 +25,29 @@ def accesses(draw, count=3):
     """A shape, and bases and strides of up to so many accesses to it."""
     extents = tuple(draw(st.lists(small, min_size=1, max_size=4)))
     strides = st.tuples(*[st.integers(-20, 20)] * len(extents))
-    found = draw(st.lists(st.tuples(st.integers(500, 999), strides), min_size=1, max_size=count))
-    return extents, found
+    vectors = draw(st.lists(st.tuples(st.integers(500, 999), strides), min_size=1, max_size=count))
+    return extents, vectors
 
 
 @given(accesses())
 @settings(max_examples=300)
 def test_any_strides_are_found_again(drawn):
     """In another shape, perhaps, with dimensions that belong together joined; but never in more of them."""
-    extents, found = drawn
-    vectors = [vector(base, extents, strides) for base, strides in found]
+    extents, reads = drawn
+    vectors = [vector(base, extents, strides) for base, strides in reads]
     shape = factor(vectors)
     assert shape is not None
     assert np.prod(shape.extents, dtype=int) == len(vectors[0])
     assert len(shape.extents) <= sum(extent > 1 for extent in extents)
-    for (base, _), strides, expected in zip(found, shape.strides, vectors, strict=True):
+    for (base, _), strides, expected in zip(reads, shape.strides, vectors, strict=True):
         assert vector(base, shape.extents, strides).tolist() == expected.tolist()
 
 
 @given(accesses())
 @settings(max_examples=300)
 def test_arranged_lanes_are_all_there_and_read_what_they_read(drawn):
-    extents, found = drawn
-    check_arranged([vector(base, extents, strides) for base, strides in found])
+    extents, vectors = drawn
+    check_arranged([vector(base, extents, strides) for base, strides in vectors])
 
 
 @given(st.lists(st.lists(st.integers(0, 30), min_size=12, max_size=12), min_size=1, max_size=3))
@@ -62,9 +62,12 @@ def check_arranged(vectors):
     assert sorted(lane for piece in pieces for lane in piece.order.tolist()) == list(range(len(vectors[0])))
     for piece in pieces:
         assert np.prod(piece.extents, dtype=int) == len(piece.order)
-        for own, strides in zip(vectors, piece.strides, strict=True):
+        for addresses, strides in zip(vectors, piece.strides, strict=True):
             if strides is not None:
-                assert vector(own[piece.order[0]], piece.extents, strides).tolist() == own[piece.order].tolist()
+                assert (
+                    vector(addresses[piece.order[0]], piece.extents, strides).tolist()
+                    == addresses[piece.order].tolist()
+                )
     return pieces
 
 
@@ -77,7 +80,7 @@ def test_cut_pieces_have_a_common_shape(rows):
     if pieces is not None:
         assert [piece.start for piece in pieces] == [0, *(piece.stop for piece in pieces[:-1])]
         assert pieces[-1].stop == 16
-        assert all(factor([own[piece] for own in vectors]) is not None for piece in pieces)
+        assert all(factor([vector[piece] for vector in vectors]) is not None for piece in pieces)
 
 
 def test_runs_of_two_and_runs_of_three():

@@ -29,8 +29,8 @@ class Counting:
         entry = self.f._recent[0].binder if self.f._recent else None
         if entry is not None and not getattr(entry, "counted", False):
 
-            def counting(given, entry=entry):
-                result = entry(given)
+            def counting(items, entry=entry):
+                result = entry(items)
                 self.asked += 1
                 self.missed += result is MISS
                 return result
@@ -650,12 +650,12 @@ def test_an_argument_that_the_function_reaches_by_itself():
 def test_a_binder_that_an_argument_became_unfit_for():
     """A `Value` that was an argument is reached by the function itself, at a later call with another flag."""
     x = Value(2.0)
-    f = fg.compile(lambda a, own: a * x if own else a * a, backend="python")
+    f = fg.compile(lambda a, flag: a * x if flag else a * a, backend="python")
     assert f(x, False)._prev == (x,)
     assert f(x, False)._prev == (x,)
-    for own in (True, False, False):
+    for flag in (True, False, False):
         x.grad = 0.0
-        f(x, own).backward()
+        f(x, flag).backward()
         assert x.grad == 4.0
 
 

@@ -22,9 +22,9 @@ def check_plan(arrays, plan=None):
     plan = plan or plan_buffers(arrays)
     truth = arrays.truth_mask()
     holds = {"f": np.full(plan.numbers, -1), "b": np.full(plan.truths, -1)}
-    known = np.arange(arrays.first_result)
+    inputs = np.arange(arrays.first_result)
     for kind in "fb":  # truth values among the inputs are there as truth values, too
-        holds[kind][: len(known)] = known
+        holds[kind][: len(inputs)] = inputs
 
     def kind_of(address):
         return "b" if truth[address] else "f"
@@ -37,20 +37,20 @@ def check_plan(arrays, plan=None):
         return {(kind, place) for place in places.tolist()}
 
     for statement in arrays.statements:
-        found = set()
+        operands = set()
         if isinstance(statement, Block):
             for address in statement.reads.tolist():
-                found |= read(np.array([address]), kind_of(address), False)
+                operands |= read(np.array([address]), kind_of(address), False)
             kinds = {"f"} | set(map(kind_of, _written(statement)))
         else:
             for access, extents in statement.reads():
                 where = addresses(access, extents)
-                found |= read(where, kind_of(where[0]), access.table is None)
+                operands |= read(where, kind_of(where[0]), access.table is None)
             kinds = {statement.kind}
         for kind in kinds:
             where = np.array(_written(statement))
             places = plan.places(where, kind)
-            assert not found & {(kind, place) for place in places.tolist()}, "a result lies on what it is made from"
+            assert not operands & {(kind, place) for place in places.tolist()}, "a result lies on what it is made from"
             holds[kind][places] = where
     for address in arrays.outputs.tolist():
         read(np.array([address]), kind_of(address), False)

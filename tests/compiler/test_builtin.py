@@ -118,14 +118,14 @@ def test_a_builtin_does_what_a_call_by_python_does(name, transform):
 def test_results_are_new_and_the_callers_own():
     f, _, _ = with_builtin(rosenbrock, X)
     first = f(X)
-    kept = first.copy()
+    copy = first.copy()
     second = f(X + 1.0)
-    assert np.array_equal(first, kept)
+    assert np.array_equal(first, copy)
     assert first.base is None
     assert first.flags.owndata
     assert first.flags.writeable
     second[:] = 0.0
-    assert np.array_equal(f(X), kept)
+    assert np.array_equal(f(X), copy)
 
 
 STRANGE = {
@@ -214,16 +214,16 @@ def test_a_builtin_is_inlined_while_another_function_is_traced():
     assert outer(3.0) == 6.0 * 3.0 * 12.0
     assert refusing.count == 2, "both calls of the inner function were traced"
     # A call from another thread meanwhile is a call like any other.
-    found = []
+    results = []
 
     def traced(y):
-        thread = threading.Thread(target=lambda: found.append(inner(2.0)))
+        thread = threading.Thread(target=lambda: results.append(inner(2.0)))
         thread.start()
         thread.join()
         return inner(y)
 
     assert fg.grad(traced)(3.0) == 18.0
-    assert found == [12.0]
+    assert results == [12.0]
     assert not tracing.active
 
 
@@ -583,9 +583,9 @@ def whole(item):
 def test_structures_of_all_kinds(arguments, extra, has_aux):
     assume(numbers_in(arguments[0]))
 
-    def function(*given):
-        value = weighted(*given)
-        return (value, [value * 2.0, extra, {"inputs": list(given)}]) if has_aux else value
+    def function(*items):
+        value = weighted(*items)
+        return (value, [value * 2.0, extra, {"inputs": list(items)}]) if has_aux else value
 
     for transform in (fg.grad, fg.value_and_grad):
         f = transform(function, has_aux=has_aux, backend="native")
@@ -593,7 +593,7 @@ def test_structures_of_all_kinds(arguments, extra, has_aux):
         assert whole(f(*arguments)) == whole(expected)
         if is_builtin(f):
             f._call = None  # whatever it holds, it is not asked
-            refusing = Refusing(type("Nobody", (), {"_call": staticmethod(lambda *given: None)}))
+            refusing = Refusing(type("Nobody", (), {"_call": staticmethod(lambda *items: None)}))
             assert whole(f(*arguments)) == whole(expected)
             assert refusing.count == 0
         reference = transform(function, has_aux=has_aux, backend="python")

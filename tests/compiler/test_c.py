@@ -63,14 +63,14 @@ class Library:
         work = [(ctypes.c_double * int(declared[1]))(*[math.nan] * int(declared[1]))] if declared else []
 
         def call(numbers):
-            numbers, given = list(map(float, numbers)), []
+            numbers, arguments = list(map(float, numbers)), []
             for group in inputs:
                 part, numbers = numbers[: group.size], numbers[group.size :]
-                given.append(
+                arguments.append(
                     ctypes.c_double(part[0]) if group.scalar else (ctypes.c_double * max(group.size, 1))(*part)
                 )
             results = [(ctypes.c_double * max(group.size, 1))() for group in outputs]
-            fault = function(*given, *results, *work)
+            fault = function(*arguments, *results, *work)
             assert fault in (0, 1)
             if fault:
                 return None
@@ -89,20 +89,20 @@ def build_all(kernels, path, **options):
 
 def examples(strategy, count):
     """Some examples of a strategy: they are compiled together."""
-    found = []
+    results = []
 
     @settings(max_examples=count, phases=[Phase.generate], database=None)
     @given(strategy)
     def collect(example):
-        found.append(example)
+        results.append(example)
 
     collect()
-    return found
+    return results
 
 
-def joint_kernel(function, *given, **options):
+def joint_kernel(function, *arguments, **options):
     """The kernel of `value_and_grad` with respect to all arguments."""
-    return fg.value_and_grad(function, argnums=tuple(range(len(given))), **options).kernel_for(*given)
+    return fg.value_and_grad(function, argnums=tuple(range(len(arguments))), **options).kernel_for(*arguments)
 
 
 def evaluated(program, inputs):
@@ -172,35 +172,35 @@ def limits(request, monkeypatch):
 
 
 def test_random_programs(limits, tmp_path):
-    found, kernels = [], []
+    results, kernels = [], []
     for program in examples(programs(), 100):
         try:
             kernels.append(joint_kernel(lambda *xs, p=program: p.run(xs)[0], *program.inputs))
         except fg.FlatgradError:  # an operation on constants raises
             continue
-        found.append(program)
+        results.append(program)
     faults = 0
-    for program, call in zip(found, build_all(kernels, tmp_path / "random.c"), strict=True):
+    for program, call in zip(results, build_all(kernels, tmp_path / "random.c"), strict=True):
         expected = by_interpreter(program)
         faults += expected.error is not None
         assert_outcome(call(program.inputs), None if expected.error else expected.numbers, program)
-    assert faults < len(found)
+    assert faults < len(results)
 
 
 def loop_kernels(count, **options):
     """Random loop nests with their kernels: one output's gradient, and the others."""
-    found = []
+    results = []
     for program in examples(loop_programs(**options), count):
         leaves = program.bound()
 
-        def both(*given, program=program, leaves=leaves):
-            outputs = program.function(leaves)(*given)
+        def both(*arguments, program=program, leaves=leaves):
+            outputs = program.function(leaves)(*arguments)
             return outputs[0], outputs[1:]
 
         with suppress(fg.FlatgradError):
             arguments = [group.argument() for group in program.arguments]
-            found.append((program, joint_kernel(both, *arguments, has_aux=True)))
-    return found
+            results.append((program, joint_kernel(both, *arguments, has_aux=True)))
+    return results
 
 
 def check_loops(pairs, path, **options):
@@ -265,15 +265,17 @@ def test_random_pairs(limits, tmp_path):
     path = tmp_path / "pairs.c"
     path.write_text(emit_c(named, ["For a test."]), encoding="utf-8")
     library = build(path)
-    for (program, inputs, outputs, *both), made, called in zip(parts, arrays, names, strict=True):
-        forward, backward = (library.function(name, array) for name, array in zip(called, made, strict=True))
+    for (program, inputs, outputs, *both), program_of_arrays, called in zip(parts, arrays, names, strict=True):
+        forward, backward = (
+            library.function(name, array) for name, array in zip(called, program_of_arrays, strict=True)
+        )
         expected = evaluated(both[0], inputs)
         actual = forward(inputs)
-        assert_outcome(actual, expected, f"{program}\n{made[0]}")
+        assert_outcome(actual, expected, f"{program}\n{program_of_arrays[0]}")
         if expected is not None:
             seeds = [1.0, -0.5, 0.0, 3.0] * outputs
             residuals = [*expected[outputs:], *seeds[:outputs]]
-            assert_outcome(backward(residuals), evaluated(both[1], residuals), f"{program}\n{made[1]}")
+            assert_outcome(backward(residuals), evaluated(both[1], residuals), f"{program}\n{program_of_arrays[1]}")
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------
@@ -286,9 +288,9 @@ def branching(xs, y):
 
 
 def test_forward_and_backward(tmp_path):
-    given = [Value(0.25 * k) for k in range(1, 9)], Value(0.9)
+    arguments = [Value(0.25 * k) for k in range(1, 9)], Value(0.9)
     f = fg.compile(branching)
-    kernel = f.kernel_for(*given)
+    kernel = f.kernel_for(*arguments)
     assert " != 0.0" in kernel.c_source(), "a truth value among the residuals"
     library = build(kernel.save(tmp_path / "pair.c"))
     forward = library.function("forward", kernel.forward.program)

@@ -612,16 +612,16 @@ def filled(folder, limit, sizes):
     return ObjectCache(folder, limit)
 
 
-def kept(folder, count):
+def entries_of(folder, count):
     return [k for k in range(count) if path_of(folder, key_of(k)).exists()]
 
 
 def test_the_least_recently_used_go_first(cache, folder):
     full = filled(folder, 1_000, [200] * 5)
-    assert kept(folder, 5) == [0, 1, 2, 3, 4], "exactly full is not over"
+    assert entries_of(folder, 5) == [0, 1, 2, 3, 4], "exactly full is not over"
     assert full.get(key_of(0)) is not None
     full.put(key_of(5), bytes(200 - HEADER))
-    assert kept(folder, 6) == [0, 3, 4, 5], "below the limit by a sixteenth, so that the next need not look"
+    assert entries_of(folder, 6) == [0, 3, 4, 5], "below the limit by a sixteenth, so that the next need not look"
     assert full.info().bytes == 800
 
 
@@ -647,11 +647,11 @@ def test_few_of_many_calls_look_at_all_entries(cache, folder, monkeypatch):
 def test_what_is_too_large_is_not_kept(cache, folder):
     full = filled(folder, 1_000, [200] * 5)
     full.put(KEY, bytes(1_001 - HEADER))
-    assert kept(folder, 5) == [0, 1, 2, 3, 4]
+    assert entries_of(folder, 5) == [0, 1, 2, 3, 4]
     assert full.get(KEY) is None
     full.put(KEY, bytes(1_000 - HEADER))
     assert full.get(KEY) is not None, "the newest stays, whatever it costs the others"
-    assert kept(folder, 5) == []
+    assert entries_of(folder, 5) == []
 
 
 def test_a_limit_of_nothing(cache, folder, monkeypatch):
@@ -666,7 +666,7 @@ def test_a_smaller_limit_is_noticed(cache, folder, monkeypatch):
         use_at(folder, key_of(k), 1_000 + k)
     monkeypatch.setenv("FLATGRAD_CACHE_SIZE", "0.004")
     cache.put(key_of(10), bytes(1_000))
-    assert kept(folder, 11) == [8, 9, 10]
+    assert entries_of(folder, 11) == [8, 9, 10]
 
 
 def test_other_files_are_not_counted_and_stay(cache, folder):
@@ -675,7 +675,7 @@ def test_other_files_are_not_counted_and_stay(cache, folder):
     (folder / f"{KEY}.txt").write_bytes(bytes(5_000))
     full.put(key_of(5), b"")
     assert {"notes.txt", f"{KEY}.txt"} < set(names(folder))
-    assert full.info().entries == len(kept(folder, 6)) == 5
+    assert full.info().entries == len(entries_of(folder, 6)) == 5
 
 
 def test_drafts_of_crashed_processes(cache, folder):
@@ -773,7 +773,7 @@ def test_processes_do_not_harm_each_other(cache, folder):
 
 
 def test_neither_do_threads(cache, folder):
-    found, wrong = [], []
+    contents, wrong = [], []
 
     def run(seed):
         choose = random.Random(seed)
@@ -782,11 +782,11 @@ def test_neither_do_threads(cache, folder):
             if choose.random() < 0.4:
                 cache.put(key, content_of(key, choose.randrange(10)))
             elif (content := cache.get(key)) is not None:
-                (found if is_whole(content, key) else wrong).append(key)
+                (contents if is_whole(content, key) else wrong).append(key)
 
     in_threads(run, 4)
     assert not wrong
-    assert len(found) > 100
+    assert len(contents) > 100
 
 
 # --- what others have found -------------------------------------------------------------------------------------------

@@ -838,14 +838,14 @@ def names_in_texts():
 
 
 def containers_of_the_standard_library():
-    inner, kept = {"rate": 2.0}, {"scale": 3.0}
-    chain, view = collections.ChainMap({}, inner), types.MappingProxyType(kept)
+    inner, outer = {"rate": 2.0}, {"scale": 3.0}
+    chain, view = collections.ChainMap({}, inner), types.MappingProxyType(outer)
     user, users = collections.UserDict(shift=1.0), collections.UserList([2.0])
     numbers, octets = array.array("d", [1.5]), bytearray([2])
     yield lambda x: x * chain["rate"] * view["scale"] + user["shift"] * x * users[0] + numbers[0] * octets[0] * x
     inner["rate"] = 5.0
     yield
-    kept["scale"] = 7.0
+    outer["scale"] = 7.0
     yield
     user["shift"] = 4.0
     yield

@@ -186,13 +186,13 @@ def test_the_threshold_between_own_and_reused_names():
 
 def too_long(source):
     """Lines beyond the width, except those that one name, or one long number written three times, makes so long."""
-    found = []
+    lines = []
     for line in source.splitlines():
         repeated = " if " in line and not line.lstrip().startswith("#")
         measured = re.sub(r"\b\d[\d.]{8,}(e[+-]?\d+)?", "1.0", line) if repeated else line
         if len(measured) > WIDTH and not any(len(word) > WIDTH - 10 for word in re.findall(r"\w+", line)):
-            found.append(line)
-    return found
+            lines.append(line)
+    return lines
 
 
 @given(programs(max_steps=25, max_outputs=2))

@@ -391,8 +391,8 @@ def test_random_programs_without_exceptions(program):
 
     names = [f"x{k}" for k in range(count)]
     groups = [Group(name, 1, True) for name in names]
-    found = trace_function(lambda leaves: (None, [f(*leaves)]), "f", groups, names, faults="ieee")
-    meaning = without_faults(adjoint(without_faults(found.program), wrt, of=(0,)))
+    traced = trace_function(lambda leaves: (None, [f(*leaves)]), "f", groups, names, faults="ieee")
+    meaning = without_faults(adjoint(without_faults(traced.program), wrt, of=(0,)))
     expected = all_bits(meaning.evaluate(list(program.inputs)))
     for backend in BACKENDS[:2]:
         value, gradients = fg.value_and_grad(f, argnums=wrt, backend=backend, faults="ieee")(*program.inputs)
@@ -564,8 +564,8 @@ def test_scipy_survives_a_step_too_far():
     optimize = pytest.importorskip("scipy.optimize")
     with pytest.raises(fg.RangeError):
         optimize.minimize(fg.value_and_grad(box_bod), [1.0, 1.0], jac=True)
-    found = optimize.minimize(fg.value_and_grad(box_bod, faults="ieee"), [1.0, 1.0], jac=True)
-    assert found.fun == pytest.approx(CERTIFIED, rel=1e-8)
+    optimum = optimize.minimize(fg.value_and_grad(box_bod, faults="ieee"), [1.0, 1.0], jac=True)
+    assert optimum.fun == pytest.approx(CERTIFIED, rel=1e-8)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -117,9 +117,9 @@ def test_an_archive_is_not_known(copied):
 
 def test_the_import_system_is_left_alone():
     assert module._finder not in sys.meta_path
-    for name, found in module._modules.items():
-        assert sys.modules[name].__spec__ is found.spec
-        assert "get_code" not in vars(found.spec.loader)
+    for name, loaded in module._modules.items():
+        assert sys.modules[name].__spec__ is loaded.spec
+        assert "get_code" not in vars(loaded.spec.loader)
 
 
 def test_all_code_of_the_two_parts_is_noted():
@@ -137,9 +137,9 @@ def test_all_code_of_the_two_parts_is_noted():
     }
     missing = names - set(module._modules) - first
     importers = {
-        path: found for path in files for found in missing
-        if f"import {found.rpartition('.')[2]}" in (source := (PACKAGE.parent / path).read_text(encoding="utf-8"))
-        or f"{found.rpartition('.')[2]} import" in source
+        path: item for path in files for item in missing
+        if f"import {item.rpartition('.')[2]}" in (source := (PACKAGE.parent / path).read_text(encoding="utf-8"))
+        or f"{item.rpartition('.')[2]} import" in source
     }  # fmt: skip
     assert importers == {}, "these are imported when they are first used"
 
@@ -147,7 +147,7 @@ def test_all_code_of_the_two_parts_is_noted():
 def test_another_format_of_code(monkeypatch):
     """Where the interpreter's own format of code refuses, the parts are written one by one."""
 
-    def refuse(*given):
+    def refuse(*arguments):
         raise ValueError("unmarshallable object")
 
     usual = package_digest()
@@ -302,9 +302,9 @@ def test_all_that_a_row_is_made_of_is_told_or_said_to_be_left_out():
 @pytest.fixture
 def keys(monkeypatch):
     """The keys under which code is looked for; nothing is assembled."""
-    found = []
-    monkeypatch.setattr(native.object_cache, "get", lambda key: found.append(key) or b"code")
-    return found
+    digests = []
+    monkeypatch.setattr(native.object_cache, "get", lambda key: digests.append(key) or b"code")
+    return digests
 
 
 OTHER_RECIPES = {

@@ -189,8 +189,8 @@ def test_numbers_of_every_kind_are_still_taken(backend):
     numbers = [1.0, 2.0, 3.0]
     expected = f(numbers)
     joint = f.kernel_for(numbers).joint
-    for given in ([1, 2, 3], [Fraction(1), 2, 3.0], [np.int64(1), np.array(2.0), np.float32(3.0)], (1.0, 2.0, 3.0)):
-        value, gradient = joint(given)
+    for items in ([1, 2, 3], [Fraction(1), 2, 3.0], [np.int64(1), np.array(2.0), np.float32(3.0)], (1.0, 2.0, 3.0)):
+        value, gradient = joint(items)
         assert_same([value, *gradient], [expected[0], *expected[1]])
 
 

@@ -120,9 +120,9 @@ def test_arrays_go_in():
     for backend in BACKENDS:
         f = fg.jit(lambda A, b: A @ b, backend=backend)
         for _ in range(3):
-            found = f(A, b)
-            assert isinstance(found, np.ndarray)
-            assert_same(found.tolist(), [float(x) for x in expected])
+            solution = f(A, b)
+            assert isinstance(solution, np.ndarray)
+            assert_same(solution.tolist(), [float(x) for x in expected])
         assert f(A[:2], b).shape == (2,)
         assert len(f.kernels) == 2
 
@@ -281,9 +281,9 @@ def test_mistakes():
 def test_structures_of_all_kinds(arguments, extra):
     """By Python, by the binder and by the builtin: the same, down to types and the order of keys."""
 
-    def function(*given):
-        value = weighted(*given) + fg.detach(Value(0.0))
-        return [value * 2.0, extra, {"inputs": list(given), "value": value}]
+    def function(*arguments):
+        value = weighted(*arguments) + fg.detach(Value(0.0))
+        return [value * 2.0, extra, {"inputs": list(arguments), "value": value}]
 
     f, reference = fg.jit(function, backend="native"), fg.jit(function, backend="python")
     expected = f(*arguments)
@@ -338,8 +338,8 @@ def test_threads(hurried):
     def work(seed):
         return [f(0.5 + seed, n) for n in (2, 3, 4) for _ in range(20)]
 
-    for seed, found in enumerate(in_threads(work)):
-        assert found == [[(0.5 + seed) * k for k in range(n)] for n in (2, 3, 4) for _ in range(20)]
+    for seed, results in enumerate(in_threads(work)):
+        assert results == [[(0.5 + seed) * k for k in range(n)] for n in (2, 3, 4) for _ in range(20)]
     assert len(f.kernels) == 3
 
 

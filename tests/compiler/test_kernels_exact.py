@@ -169,14 +169,16 @@ def test_numbers_and_values_mixed(program, data):
     are_values[0] = True
 
     def compute(call):
-        given = [fg.Value(x) if flag else x for x, flag in zip(program.inputs, are_values, strict=True)]
-        out = call(given)
+        arguments = [fg.Value(x) if flag else x for x, flag in zip(program.inputs, are_values, strict=True)]
+        out = call(arguments)
         out.backward()
-        return [out.data, *[v.grad for v in given if isinstance(v, fg.Value)]]
+        return [out.data, *[v.grad for v in arguments if isinstance(v, fg.Value)]]
 
     f = compiled(program)
-    expected = flatgrad_outcome(lambda: compute(lambda given: _only(program.run(given, Interpreted(given)))))
-    actual = flatgrad_outcome(lambda: compute(lambda given: _only(f(*given))))
+    expected = flatgrad_outcome(
+        lambda: compute(lambda arguments: _only(program.run(arguments, Interpreted(arguments))))
+    )
+    actual = flatgrad_outcome(lambda: compute(lambda arguments: _only(f(*arguments))))
     assert_agrees(actual, expected, program, errors_of(f, program.inputs))
 
 

@@ -227,9 +227,9 @@ def test_conditions_of_both_functions_in_one_access(function, point):
     """Those of the forward function come to the backward function as numbers; it computes others itself."""
     expected = [fg.Value(x) for x in point]
     function(*expected).backward()
-    given = [fg.Value(x) for x in point]
-    fg.compile(function, backend="native")(*given).backward()
-    assert_same([x.grad for x in given], [x.grad for x in expected])
+    values = [fg.Value(x) for x in point]
+    fg.compile(function, backend="native")(*values).backward()
+    assert_same([x.grad for x in values], [x.grad for x in expected])
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=str)
@@ -602,8 +602,8 @@ def test_fast_mode_is_close_to_exact_mode(program):
     arguments = [group.argument() for group in program.arguments]
 
     def run(mode):
-        def both(*given):
-            outputs = program.function(leaves)(*given)
+        def both(*arguments):
+            outputs = program.function(leaves)(*arguments)
             return outputs[0], outputs[1:]
 
         f = fg.value_and_grad(both, range(len(arguments)), has_aux=True, backend="native", mode=mode)
@@ -632,10 +632,10 @@ def test_sums_in_fast_mode_keep_their_bound(rows, terms):
         argnums=1, has_aux=True, backend="native", mode="fast",
     )  # fmt: skip
     (_, sums), _ = f(w, x)
-    for row, found in zip(w.tolist(), sums, strict=True):
+    for row, total in zip(w.tolist(), sums, strict=True):
         products = [Fraction(a) * Fraction(b) for a, b in zip(row, x.tolist(), strict=True)]
         bound = terms * 2.0**-53 * float(sum(map(abs, products)))
-        assert abs(Fraction(found) - sum(products)) <= bound * (1 + 1e-9)
+        assert abs(Fraction(total) - sum(products)) <= bound * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("name", ["tanh", "exp", "log1p", "sin", "sqrt", "sigmoid"])

@@ -32,14 +32,14 @@ LANES = native.host().lanes
 
 def around(numbers, steps=3):
     """Numbers with both signs, and their neighbours."""
-    found = []
+    neighbours = []
     for number in np.concatenate([np.array(numbers), -np.array(numbers)]).tolist():
         up = down = number
-        found.append(number)
+        neighbours.append(number)
         for _ in range(steps):
             up, down = math.nextafter(up, math.inf), math.nextafter(down, -math.inf)
-            found += [up, down]
-    return np.array(found)
+            neighbours += [up, down]
+    return np.array(neighbours)
 
 
 def any_bits(draw, count):
@@ -118,11 +118,11 @@ def evaluated(row, columns):
     return results, raises
 
 
-def check(row, columns, machine, constants=(), sample=40, known=None):
+def check(row, columns, machine, constants=(), sample=40, numbers=None):
     """Machine code has the row's bits; where the row raises, and only there, it has a fault."""
     lanes = len(columns[0])
     whole = [*columns, *(np.full(lanes, number) for number in constants)]
-    expected, raises = known if known is not None else evaluated(row, whole)
+    expected, raises = numbers if numbers is not None else evaluated(row, whole)
     sound = [np.where(raises, part[np.argmin(raises)], part) for part in columns]  # a lane that does not raise instead
     actual = MachineCode(statement_of(row, lanes, constants), machine)(np.concatenate(sound))
     assert actual is not None, f"{row.name} has a fault where nothing raises"
@@ -146,8 +146,8 @@ def check(row, columns, machine, constants=(), sample=40, known=None):
         for k in chosen:
             broken = [part.copy() for part in good]
             lane = int(draw.integers(size))
-            for part, given in zip(broken, columns, strict=True):
-                part[lane] = given[k]
+            for part, column in zip(broken, columns, strict=True):
+                part[lane] = column[k]
             arguments = ", ".join(repr(float(part[k])) for part in whole)
             assert code(np.concatenate(broken)) is None, f"{row.name}({arguments}) raises, but there is no fault"
 
@@ -195,8 +195,8 @@ def test_functions_for_vectors_in_fast_mode(name, lanes):
     code = MachineCode(statement_of(row, 2 * lanes), machine, fast=True)
     for k in draw.permutation(np.flatnonzero(raises))[:200]:
         broken = [np.full(2 * lanes, part[0]) for part in sound]
-        for part, given in zip(broken, columns, strict=True):
-            part[3] = given[k]
+        for part, column in zip(broken, columns, strict=True):
+            part[3] = column[k]
         assert code(np.concatenate(broken)) is None, [float(part[k]) for part in columns]
 
 
@@ -205,17 +205,17 @@ def test_functions_for_vectors_in_fast_mode(name, lanes):
 
 def roots(squares):
     """A root modulo 2**53 of each of some numbers that are 1 modulo 8, bit by bit."""
-    found = np.ones(len(squares), dtype=np.uint64)
+    roots = np.ones(len(squares), dtype=np.uint64)
     for bit in range(3, 53):
-        differs = ((found * found - squares) >> np.uint64(bit)) & np.uint64(1)
-        found += differs << np.uint64(bit - 1)
-    return found & np.uint64(2**53 - 1)
+        differs = ((roots * roots - squares) >> np.uint64(bit)) & np.uint64(1)
+        roots += differs << np.uint64(bit - 1)
+    return roots & np.uint64(2**53 - 1)
 
 
 def squares_near_the_middle():
     """Numbers whose squares lie next to the middle between two doubles, by some 1e-13 units of the last place."""
     offsets = np.arange(-20_000, 20_000, dtype=np.int64) * 8 + 1
-    found = []
+    columns = []
     # A product of two 53-bit integers has 106 or 105 bits: 53 or 52 of them are rounded away.
     for dropped in (53, 52):
         middle = (offsets + 2 ** (dropped - 1)).astype(np.uint64)
@@ -223,8 +223,8 @@ def squares_near_the_middle():
         other = root ^ np.uint64(2**52)
         for whole in (root, other, np.uint64(2**53) - root, np.uint64(2**53) - other):
             long = whole.astype(float) ** 2 >= 2.0**105
-            found.append(whole[(whole >= 2**52) & (long == (dropped == 53))])
-    numbers = np.unique(np.concatenate(found)).astype(float)
+            columns.append(whole[(whole >= 2**52) & (long == (dropped == 53))])
+    numbers = np.unique(np.concatenate(columns)).astype(float)
     return np.ldexp(numbers, np.arange(len(numbers)) % 60 - 82)
 
 
@@ -262,22 +262,28 @@ def bases():
 
 
 BASES = bases()
-KNOWN = {}
+POWERS = {}
 
 
-def known(exponent):
+def powers_of_bases(exponent):
     """What powers of all bases are, computed once."""
-    if exponent not in KNOWN:
-        KNOWN[exponent] = evaluated(BY_NAME["power"], [BASES, np.full(COUNT, exponent)])
-    return KNOWN[exponent]
+    if exponent not in POWERS:
+        POWERS[exponent] = evaluated(BY_NAME["power"], [BASES, np.full(COUNT, exponent)])
+    return POWERS[exponent]
 
 
 @pytest.mark.parametrize("machine", [m for m in MACHINES if m.shortcuts] or MACHINES[:1], ids=str)
 @pytest.mark.parametrize("exponent", [2.0, 3.0, -1.0, 0.5])
 def test_powers_that_have_short_ways(exponent, machine):
-    check(BY_NAME["power"], [BASES], machine, (exponent,), known=known(exponent))
+    check(BY_NAME["power"], [BASES], machine, (exponent,), numbers=powers_of_bases(exponent))
 
 
 @pytest.mark.parametrize("exponent", [1.0, 0.0, -0.0, -2.0, 1.5, 0.1, -0.5, 4.0, math.inf, math.nan])
 def test_powers_that_have_none(exponent):
-    check(BY_NAME["power"], [BASES], Machine(LANES, native.host().shortcuts), (exponent,), known=known(exponent))
+    check(
+        BY_NAME["power"],
+        [BASES],
+        Machine(LANES, native.host().shortcuts),
+        (exponent,),
+        numbers=powers_of_bases(exponent),
+    )

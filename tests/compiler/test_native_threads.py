@@ -61,11 +61,11 @@ def test_eight_threads_call_one_kernel(monkeypatch, long):
     assert kernel.stages.loaded.data["VALUE_AND_GRAD_CODE"].release is (long < 0.0)
 
     def work(thread):
-        given = inputs_of(thread)
-        expected = [flattened(list(plain(x.tolist(), scale))) for x, scale in given]
+        arguments = inputs_of(thread)
+        expected = [flattened(list(plain(x.tolist(), scale))) for x, scale in arguments]
         run, wrong = kernel.joint.run, 0
         for call in range(CALLS):
-            value, gradient, slope = run(*given[call % TURNS])
+            value, gradient, slope = run(*arguments[call % TURNS])
             wrong += [value, *gradient.tolist(), slope] != expected[call % TURNS]
         return wrong
 
@@ -76,15 +76,15 @@ def test_threads_through_the_whole_interface(hurried):
     f = fg.compile(body, backend="native")
 
     def work(thread):
-        found = []
+        results = []
         for x, scale in inputs_of(thread)[:10]:
             values = [Value(a) for a in x.tolist()]
             f(values, scale).backward()
-            found.append([v.grad for v in values])
-        return found
+            results.append([v.grad for v in values])
+        return results
 
-    for thread, found in enumerate(in_threads(work)):
-        for (x, scale), gradients in zip(inputs_of(thread), found, strict=False):
+    for thread, results in enumerate(in_threads(work)):
+        for (x, scale), gradients in zip(inputs_of(thread), results, strict=False):
             values = [Value(a) for a in x.tolist()]
             body(values, scale).backward()
             assert_same(gradients, [v.grad for v in values])
@@ -116,10 +116,10 @@ def test_the_same_function_is_compiled_by_threads_at_once(hurried):
         f = fg.value_and_grad(lambda x: body(x, scale), backend="native")
         return count, flattened(list(f(x[:count])))
 
-    for count, found in in_threads(work):
+    for count, results in in_threads(work):
         x, scale = inputs_of(0)[0]
         expected = fg.value_and_grad(lambda x: body(x, scale), backend="python")(x[:count].tolist())
-        assert_same(found, flattened(list(expected)))
+        assert_same(results, flattened(list(expected)))
 
 
 def ticks_during(work):
@@ -171,10 +171,10 @@ def test_training_lets_other_threads_run(monkeypatch):
     within = []
     run = NativeLoop._run
 
-    def watched(*given):
+    def watched(*arguments):
         result = []
-        count = given[5]
-        within.append((count, ticks_during(lambda: result.append(run(*given)))))
+        count = arguments[5]
+        within.append((count, ticks_during(lambda: result.append(run(*arguments)))))
         return result[0]
 
     monkeypatch.setattr(NativeLoop, "_run", watched)
@@ -370,7 +370,7 @@ def test_an_interrupt_while_a_fork_waits():
             if len(waits) == 1:
                 raise KeyboardInterrupt
 
-        def __exit__(self, *given):
+        def __exit__(self, *error):
             waits.append(-1)
 
     quiet = Quiet(lambda: [Waiting()])
@@ -456,7 +456,7 @@ def test_machines_do_not_share_entries(folder, monkeypatch, name):
     another = copy.copy(native.host())
     setattr(another, name, f"{getattr(another, name)} and more")
     monkeypatch.setattr(native, "host", lambda: another)
-    monkeypatch.setattr(native, "assemble", lambda *given, **options: b"another")
+    monkeypatch.setattr(native, "assemble", lambda *arguments, **options: b"another")
     assert native.assemble_cached(native.ASSEMBLY)[1] == b"another"
     assert native.assemble_cached(native.ASSEMBLY, fast=True)[1] == b"another"
     monkeypatch.undo()

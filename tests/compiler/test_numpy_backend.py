@@ -260,8 +260,8 @@ def test_threads_have_workspaces_of_their_own(hurried, kernel):
     def work(s):
         return [all_bits(flattened(kernel.joint(numbers[s], X, 0.5))) for _ in range(30)]
 
-    for s, found in enumerate(in_threads(work)):
-        assert set(map(tuple, found)) == {tuple(expected[s])}
+    for s, results in enumerate(in_threads(work)):
+        assert set(map(tuple, results)) == {tuple(expected[s])}
 
 
 def test_threads_through_the_whole_interface(hurried):
@@ -273,11 +273,11 @@ def test_threads_through_the_whole_interface(hurried):
             f(w, x, 0.5).backward()
         return [v.grad for v in (*w, *x)]
 
-    for s, found in enumerate(in_threads(work)):
+    for s, results in enumerate(in_threads(work)):
         w, x = [Value(a * (s + 1)) for a in W], [Value(a) for a in X]
         for _ in range(5):
             layer(w, x, 0.5).backward()
-        assert_same(found, [v.grad for v in (*w, *x)])
+        assert_same(results, [v.grad for v in (*w, *x)])
 
 
 # --- what the back end relies on --------------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ def test_rows_with_a_numpy_spelling_have_its_bits(row):
     operands = operands_of(row)
     actual = run_templates(NUMPY[row], row, operands).tolist()
     fault = NUMPY_FAULTS.get(row, "").format(*[f"a{k}" for k in range(row.arity)])
-    for found, *arguments in zip(actual, *[column.tolist() for column in operands], strict=True):
+    for result, *arguments in zip(actual, *[column.tolist() for column in operands], strict=True):
         expected = evaluated(row, arguments)
         if fault:
             alone = {f"a{k}": np.array([x]) for k, x in enumerate(arguments)}
@@ -390,8 +390,8 @@ def test_rows_with_a_numpy_spelling_have_its_bits(row):
         else:
             assert expected is not None, (row.name, arguments)
         if expected is not None:
-            same = found is expected if row.result == "b" else all_bits([found]) == all_bits([expected])
-            assert same, f"{row.name}({arguments}): {found!r}, not {expected!r}"
+            same = result is expected if row.result == "b" else all_bits([result]) == all_bits([expected])
+            assert same, f"{row.name}({arguments}): {result!r}, not {expected!r}"
 
 
 def tame_operands(row):
@@ -415,13 +415,13 @@ def errors_of(row):
     """The distances, in floats, between NumPy's results and those of `math`."""
     operands = tame_operands(row)
     actual = run_templates(NUMPY_FAST[row], row, operands).tolist()
-    found = []
+    results = []
     for result, *arguments in zip(actual, *[column.tolist() for column in operands], strict=True):
         expected = evaluated(row, arguments)
         if expected is not None and math.isfinite(expected):
-            found.append(ulps(result, expected))
-    assert len(found) > COUNT // 2
-    return found
+            results.append(ulps(result, expected))
+    assert len(results) > COUNT // 2
+    return results
 
 
 @pytest.mark.parametrize("row", LANE_BY_LANE, ids=[row.name for row in LANE_BY_LANE])
@@ -471,8 +471,8 @@ def test_contractions_in_fast_mode_are_matrix_products_within_their_bound(terms)
 
     kernel = fg.compile(rows, backend="numpy", mode="fast").kernel_for(w, x)
     assert "np.matmul(" in kernel.source
-    found = flattened(kernel.forward(w, x))
-    for k, result in enumerate(found):
+    results = flattened(kernel.forward(w, x))
+    for k, result in enumerate(results):
         products = [Fraction(a) * Fraction(b) for a, b in zip(w[terms * k :].tolist(), x.tolist(), strict=False)]
         bound = terms * ROUNDING * float(sum(map(abs, products)))
         assert abs(float(Fraction(result) - sum(products))) <= bound

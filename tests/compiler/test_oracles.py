@@ -112,9 +112,9 @@ def reassociates(builder, name, operands):
 def squares():
     """Numbers whose square and whose product with themselves differ."""
     draw = random.Random(1337)
-    found = [x for x in (draw.uniform(1, 2) for _ in range(200_000)) if x**2 != x * x]
-    assert found
-    return found[:1]
+    samples = [x for x in (draw.uniform(1, 2) for _ in range(200_000)) if x**2 != x * x]
+    assert samples
+    return samples[:1]
 
 
 BROKEN = [

@@ -49,7 +49,7 @@ def folder(monkeypatch, tmp_path):
 def lowered(monkeypatch):
     """Counts what is printed, that is, not recalled."""
     count, printed = [], Stages.printed
-    monkeypatch.setattr(Stages, "printed", lambda *given: count.append(given) or printed(*given))
+    monkeypatch.setattr(Stages, "printed", lambda *arguments: count.append(arguments) or printed(*arguments))
     return count
 
 
@@ -177,10 +177,10 @@ def test_arguments_that_receive_gradients_are_part_of_the_key(folder, lowered):
 
     slopes = fg.grad(f, argnums=(0, 1), backend="python")(0.75, 0.25)
     for k in (0, 1):
-        given = [0.75, 0.25]
-        given[k] = fg.Value(given[k])
-        fg.compile(f, backend="native")(*given).backward()
-        assert given[k].grad == slopes[k]
+        numbers = [0.75, 0.25]
+        numbers[k] = fg.Value(numbers[k])
+        fg.compile(f, backend="native")(*numbers).backward()
+        assert numbers[k].grad == slopes[k]
     assert len(lowered) == 3
 
 

@@ -104,13 +104,13 @@ def assert_like(part, whole, inputs, equations, foreign=lambda target: None):
 
 @given(programs(), st.data())
 def test_a_choice_of_equations_keeps_every_column(program, data):
-    kept, _ = needed(
+    equations, _ = needed(
         program, [*program.outputs, *data.draw(st.lists(st.integers(0, program.inputs + len(program) - 1)))]
     )
     before = dataclasses.replace(program)
-    where = renumbering([*range(program.inputs), *(program.inputs + index for index in kept)])
-    result = ProgramBuilder.like(program).rebuild(program, kept, where)
-    new = assert_like(result, program, range(program.inputs), kept)
+    where = renumbering([*range(program.inputs), *(program.inputs + index for index in equations)])
+    result = ProgramBuilder.like(program).rebuild(program, equations, where)
+    new = assert_like(result, program, range(program.inputs), equations)
     old = {variable: variable for variable in range(program.inputs + len(program))}
     assert [meaning(result, o, new) for o in result.outputs] == [meaning(program, o, old) for o in program.outputs]
     for name in ("name", "input_names", "input_groups", "output_groups", "locations", "foreign_names", "numbering"):

@@ -314,11 +314,11 @@ def test_a_broken_access_is_noticed():
     caught = 0
     for position, changed in broken(reroll(kernel.joint.program)):
         try:
-            found = all_bits(changed.check().evaluate(inputs))
+            bits = all_bits(changed.check().evaluate(inputs))
         except fg.FlatgradError:
             caught += 1
             continue
-        assert found != expected, f"statement {position}\n{changed}"
+        assert bits != expected, f"statement {position}\n{changed}"
         caught += 1
     assert caught >= 6
 

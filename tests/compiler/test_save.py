@@ -105,13 +105,13 @@ def flat(item):
 
 def imports(source):
     """What a module imports, as `module.name`."""
-    found = set()
+    imports = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            imports |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return found
+            imports |= {alias.name for alias in node.names}
+    return imports
 
 
 def every_row(x, y, z):

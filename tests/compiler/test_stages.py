@@ -51,19 +51,19 @@ def test_each_stage_is_made_once(backend, monkeypatch):
     for name in counts:
         original = getattr(stages, name)
 
-        def counted(*given, name=name, original=original, **options):
+        def counted(*arguments, name=name, original=original, **options):
             counts[name] += 1
-            return original(*given, **options)
+            return original(*arguments, **options)
 
         monkeypatch.setattr(stages, name, counted)
     kernel = fg.value_and_grad(body, backend=backend).kernel_for([1.0, 2.0, 3.0])
     assert counts == {"adjoint": 1, "reroll": 0 if backend == "python" else 1}
     for _ in range(2):
         _ = kernel.program, kernel.source, kernel.arrays, kernel.python_source(rolled=True), kernel.c_source()
-    made = dict(counts)
+    before = dict(counts)
     for _ in range(2):
         _ = kernel.program, kernel.source, kernel.arrays, kernel.python_source(rolled=True), kernel.c_source()
-    assert counts == made, "nothing is made a second time"
+    assert counts == before, "nothing is made a second time"
     assert counts["adjoint"] <= 2
     assert counts["reroll"] == 1
 
@@ -85,6 +85,6 @@ def test_the_command_shows_them(capsys):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_takes_memory_and_can_be_made_again_is_let_go(backend):
-    kept = vars(fg.value_and_grad(body, backend=backend).kernel_for([1.0, 2.0, 3.0]).stages)
-    assert "joint" not in kept
-    assert ("flat" in kept, "cleaned" in kept) == (backend == "python", backend != "python")
+    stages = vars(fg.value_and_grad(body, backend=backend).kernel_for([1.0, 2.0, 3.0]).stages)
+    assert "joint" not in stages
+    assert ("flat" in stages, "cleaned" in stages) == (backend == "python", backend != "python")

@@ -169,6 +169,6 @@ def test_the_keys_of_a_dict_belong_to_the_structure():
 
     slope = fg.grad(weighted)
     assert slope({0: 1.0, 1: 2.0}) == {0: 1.0, 1: 1.0}
-    found = slope({False: 1.0, True: 2.0})
-    assert [(type(key), number) for key, number in found.items()] == [(bool, 2.0), (bool, 2.0)]
+    gradient = slope({False: 1.0, True: 2.0})
+    assert [(type(key), number) for key, number in gradient.items()] == [(bool, 2.0), (bool, 2.0)]
     assert len(slope.kernels) == 2

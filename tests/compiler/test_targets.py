@@ -138,8 +138,8 @@ def of_rows(backend):
         waiting, outputs = iter(columns), []
         for row in table:
             for operands in zip(*[next(waiting) for _ in row.operand_kinds], strict=True):
-                given = [x > 0.5 if kind == "b" else x for x, kind in zip(operands, row.operand_kinds, strict=True)]
-                outputs.append(row(*given) if row.result == "f" else fg.where(row(*given), 1.0, 0.0))
+                arguments = [x > 0.5 if kind == "b" else x for x, kind in zip(operands, row.operand_kinds, strict=True)]
+                outputs.append(row(*arguments) if row.result == "f" else fg.where(row(*arguments), 1.0, 0.0))
         return outputs
 
     return all_bits([out.data for out in fg.compile(every_row, backend=backend)(columns)])
@@ -161,14 +161,14 @@ def outcome():
     """The bits of everything, by what computes it."""
     draw = np.random.RandomState(11)
     x, w = draw.standard_normal(9), draw.standard_normal(117)
-    found = {}
+    levels = {}
     for backend in ("python", "numpy", "native"):
         value, gradients = fg.value_and_grad(mixed, argnums=(0, 1), backend=backend)(x, w)
-        found[f"mixed, {backend}"] = [bits(value), *(all_bits(part.tolist()) for part in gradients)]
-        found[f"rows, {backend}"] = of_rows(backend)
+        levels[f"mixed, {backend}"] = [bits(value), *(all_bits(part.tolist()) for part in gradients)]
+        levels[f"rows, {backend}"] = of_rows(backend)
     for backend in ("python", "native"):
-        found[f"training, {backend}"] = of_training(backend)
-    return found
+        levels[f"training, {backend}"] = of_training(backend)
+    return levels
 
 
 #: Where there are no levels, the least of the architecture is compared.
@@ -203,8 +203,8 @@ def test_the_bits_are_the_same_on_every_processor(level, expected):
         env={**os.environ, **environment(level)}, cwd=Path(fg.__file__).parent.parent,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == sum(map(len, BACKENDS.values()))
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert len(results) == sum(map(len, BACKENDS.values()))
     for key, backends in BACKENDS.items():
         for backend in backends:
-            assert found[f"{key}, {backend}"] == expected[key], backend
+            assert results[f"{key}, {backend}"] == expected[key], backend

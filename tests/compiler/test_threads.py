@@ -58,16 +58,16 @@ def test_value_and_grad_with_several_structures(hurried):
     expected = {(k, s): interpreted(make(0.1 * s)) for k, make in enumerate(STRUCTURES) for s in range(THREADS)}
 
     def work(s):
-        found = []
+        results = []
         for turn in range(20):
             for k in range(len(STRUCTURES)):
                 place = (k + s * turn) % len(STRUCTURES)
                 value, gradient = f(STRUCTURES[place](0.1 * s))
-                found.append((place, [value, *map(float, [gradient] if isinstance(gradient, float) else gradient)]))
-        return found
+                results.append((place, [value, *map(float, [gradient] if isinstance(gradient, float) else gradient)]))
+        return results
 
-    for s, found in enumerate(in_threads(work)):
-        for k, numbers in found:
+    for s, results in enumerate(in_threads(work)):
+        for k, numbers in results:
             assert_same(numbers, expected[k, s])
     assert len(f.kernels) == len(STRUCTURES)
     assert len(traced) == len(STRUCTURES), "each structure is traced once"
@@ -83,7 +83,7 @@ def test_compile_with_several_structures(hurried):
     f = fg.compile(counted)
 
     def work(s):
-        found = []
+        results = []
         for k, make in enumerate(STRUCTURES):
             argument = make(0.1 * s)
             alone = isinstance(argument, float)
@@ -91,11 +91,11 @@ def test_compile_with_several_structures(hurried):
             kind = list if isinstance(argument, np.ndarray) else type(argument)
             out = f(leaves[0] if alone else kind(leaves))
             out.backward()
-            found.append((k, [out.data, *[leaf.grad for leaf in leaves]]))
-        return found
+            results.append((k, [out.data, *[leaf.grad for leaf in leaves]]))
+        return results
 
-    for s, found in enumerate(in_threads(work)):
-        for k, numbers in found:
+    for s, results in enumerate(in_threads(work)):
+        for k, numbers in results:
             assert_same(numbers, interpreted(STRUCTURES[k](0.1 * s)))
     # An array of Values was passed as a list here: five structures are left.
     assert len(f.kernels) == len(traced) == 6
@@ -264,25 +264,25 @@ def test_first_calls_of_one_structure_race(hurried, backend):
         f = transform(counted, backend=backend)
 
         def work(s, f=f, transform=transform):
-            found = []
+            results = []
             for _ in range(30):
                 numbers = [0.1 * s, 0.5, 0.2 * s]
                 if transform is fg.compile:
                     leaves = [Value(x) for x in numbers]
                     out = f(leaves)
                     out.backward()
-                    found.append([out.data, *[leaf.grad for leaf in leaves]])
+                    results.append([out.data, *[leaf.grad for leaf in leaves]])
                 elif transform is fg.grad:
-                    found.append([expected[s][0], *f(numbers)])
+                    results.append([expected[s][0], *f(numbers)])
                 elif transform is fg.jit:
-                    found.append([f(numbers), *expected[s][1:]])
+                    results.append([f(numbers), *expected[s][1:]])
                 else:
                     value, gradient = f(numbers)
-                    found.append([value, *gradient])
-            return found
+                    results.append([value, *gradient])
+            return results
 
-        for s, found in enumerate(in_threads(work)):
-            for numbers in found:
+        for s, results in enumerate(in_threads(work)):
+            for numbers in results:
                 assert_same(numbers, expected[s])
         assert len(traced) == len(f.kernels) == 1
 
@@ -319,16 +319,16 @@ def test_compiled_graphs(hurried, backend):
     graph = fg.compile_graph([x * w, (x + w).tanh()], [x], backend=backend)
 
     def work(k):
-        found = []
+        results = []
         for turn in range(30):
             argument = Value(0.25 * (k + turn))
             product, sigmoid = graph(argument)
             product.backward()
-            found.append((product.data, sigmoid.data, argument.grad))
-        return found
+            results.append((product.data, sigmoid.data, argument.grad))
+        return results
 
-    for k, found in enumerate(in_threads(work)):
-        for turn, numbers in enumerate(found):
+    for k, results in enumerate(in_threads(work)):
+        for turn, numbers in enumerate(results):
             number = 0.25 * (k + turn)
             assert numbers == (number * 3.0, (Value(number) + 3.0).tanh().data, 3.0)
     assert w.grad == sum(0.25 * (k + turn) for k in range(THREADS) for turn in range(30))

@@ -169,11 +169,11 @@ def test_a_chunk_takes_a_tenth_of_a_second_with_shuffling_and_all(
     monkeypatch.setattr(native_loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     collected = native_loop.NativeLoop._run
 
-    def made(*given: Any) -> Any:
+    def watched(*arguments: Any) -> Any:
         seen.append(now[0])
-        return collected(*given)
+        return collected(*arguments)
 
-    monkeypatch.setattr(native_loop.NativeLoop, "_run", made)
+    monkeypatch.setattr(native_loop.NativeLoop, "_run", watched)
     Problem(rows=24).fit(nn.SGD(rate), "native", steps=5_000, batch_size=batch_size)
     assert 20 < len(seen) < 5_000
     assert max(np.diff(seen)) < 0.25
@@ -280,8 +280,8 @@ def test_a_fault_within_a_run(kind: str, on_nonfinite: str) -> None:
         assert "test_native_training.py" in str(caught.value)
         return {"class": type(caught.value), "message": str(caught.value), "w": all_bits([w.data])}
 
-    found = assert_all_alike(run)
-    assert found["class"] in (fg.DomainError, fg.RangeError, fg.DivisionByZeroError)
+    history = assert_all_alike(run)
+    assert history["class"] in (fg.DomainError, fg.RangeError, fg.DivisionByZeroError)
 
 
 def test_a_fault_that_an_infinite_loss_hides() -> None:
@@ -424,12 +424,12 @@ def test_ctrl_c_ends_a_long_run_after_the_chunk(
     problem = Problem()
     going, sent = threading.Event(), threading.Event()
     after: list[int] = []  # chunks that begin after the interrupt
-    steps_made, made = [0], native_loop.NativeLoop._run
+    steps_made, run = [0], native_loop.NativeLoop._run
 
-    def watched(*given: Any) -> Any:
+    def watched(*arguments: Any) -> Any:
         if sent.is_set():
-            after.append(given[5])
-        result = made(*given)
+            after.append(arguments[5])
+        result = run(*arguments)
         steps_made[0] += result[0]
         if steps_made[0] > 1000:
             going.set()
@@ -500,13 +500,13 @@ def test_data_that_a_callback_changes(batch_size: int | None) -> None:
 @pytest.mark.parametrize("batch_size", [None, 8, 10, 12])
 def test_chunks_that_end_early_out_of_caution(batch_size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that machine code stops at is made by the scalar program, and the run goes on with the next batch."""
-    made, stops = native_loop.NativeLoop._run, []
+    original, stops = native_loop.NativeLoop._run, []
 
     def cautious(loop: Any, which: int, trained: Any, order: Any, numbers: Any, count: int, strict: bool) -> Any:
         """Half of the steps, and what the next one would find in memory."""
         half, code = count // 2, loop.codes[which]
         code.trained[:] = trained
-        result = made(loop, which, trained, order, numbers, half, strict) if half else (0, np.empty(0))
+        result = original(loop, which, trained, order, numbers, half, strict) if half else (0, np.empty(0))
         if order is not None:
             rows = order[half * code.size :][: code.size]
             code.batch[:] = np.concatenate([table[rows].ravel() for table in loop.tables])

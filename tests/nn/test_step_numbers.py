@@ -331,10 +331,10 @@ def test_a_schedules_text_is_traced_from_its_function() -> None:
 
 
 def test_a_schedule_that_is_stated_twice() -> None:
-    given = nn.Schedule(lambda step: math.exp(-step / 10), "exp(-step / 10)")
-    assert given.text == "exp(-step / 10)"
-    assert not given.is_traced
-    assert nn.warmup(given, 3).text == "(exp(-step / 10)) * min(step + 1, 3) / 3"
+    schedule = nn.Schedule(lambda step: math.exp(-step / 10), "exp(-step / 10)")
+    assert schedule.text == "exp(-step / 10)"
+    assert not schedule.is_traced
+    assert nn.warmup(schedule, 3).text == "(exp(-step / 10)) * min(step + 1, 3) / 3"
     with pytest.raises(fg.OptionError, match=r"at step 1 the function returns .* and the text"):
         nn.Schedule(lambda step: math.exp(-step / 10), "exp(-step / 9)")
     with pytest.raises(fg.OptionError, match="is no Python expression"):
@@ -378,10 +378,10 @@ def test_a_formula_computes_what_its_function_does(k: int) -> None:
     function = EXPRESSIONS[k]
     text = text_of(function(Formula("step")))
     for step in range(40):
-        found = eval(text, {"step": step, "pi": math.pi})
+        number = eval(text, {"step": step, "pi": math.pi})
         expected = function(step)
-        assert type(found) is type(expected)
-        assert found == expected
+        assert type(number) is type(expected)
+        assert number == expected
 
 
 @pytest.mark.parametrize(

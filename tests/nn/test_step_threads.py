@@ -54,7 +54,7 @@ def test_no_call_is_lost(backend, warm):
     expected, end = alone(backend, THREADS * STEPS)
     assert sorted(chain.from_iterable(losses)) == sorted(expected)
     assert (step.numbers, step.state, step.steps) == end
-    order = [list(map(expected.index, found)) for found in losses]
+    order = [list(map(expected.index, sequence)) for sequence in losses]
     assert order == list(map(sorted, order)), "each thread sees the run go on"
 
 
@@ -64,16 +64,16 @@ def test_the_steps_of_one_repeat_follow_each_other(backend, warm):
     step = new_step(backend)
     if warm:
         step.repeat(0, X, Y)
-    found = [None] * THREADS
+    results = [None] * THREADS
 
     def work(k):
-        found[k] = step.repeat(STEPS, X, Y) if k else [step(X, Y) for _ in range(STEPS)]
+        results[k] = step.repeat(STEPS, X, Y) if k else [step(X, Y) for _ in range(STEPS)]
 
     in_threads(work, THREADS)
     expected, end = alone(backend, THREADS * STEPS)
-    assert sorted(chain.from_iterable(found)) == sorted(expected)
+    assert sorted(chain.from_iterable(results)) == sorted(expected)
     assert (step.numbers, step.state, step.steps) == end
-    for losses in found[1:]:
+    for losses in results[1:]:
         first = expected.index(losses[0])
         assert losses == expected[first : first + STEPS]
 
@@ -110,9 +110,9 @@ def test_what_is_taken_in_the_middle_of_a_step_counts(how):
 
     step = new_step("native", rate)
     losses = step.repeat(6, X, Y) if how == "repeat" else [step(X, Y) for _ in range(6)]
-    made = done[0]
-    expected, end = alone("native", 6 - made)
-    assert losses[made:] == expected
+    count = done[0]
+    expected, end = alone("native", 6 - count)
+    assert losses[count:] == expected
     assert (step.numbers, step.state, step.steps) == end
 
 
@@ -185,28 +185,28 @@ def test_models_are_trained_at_the_same_time():
         return history.loss, [p.data for p in model.parameters()]
 
     expected = [train(seed) for seed in range(THREADS)]
-    found = [None] * THREADS
+    results = [None] * THREADS
 
     def work(k):
-        found[k] = train(k)
+        results[k] = train(k)
 
     in_threads(work, THREADS)
-    assert found == expected
+    assert results == expected
 
 
 def test_an_optimiser_that_threads_share():
     """It keeps nothing of a run: schedules and numbers of steps are functions of the step."""
     optimizer = nn.Adam(nn.warmup(nn.step_decay(0.1, 0.5, 10), 5))
     expected = [optimizer.step_numbers(k) for k in range(50)]
-    found = [None] * THREADS
+    results = [None] * THREADS
 
     def work(k):
         numbers = list(optimizer.all_numbers()(0, 50))
         width = len(expected[0])
         rows = [numbers[i : i + width] for i in range(0, len(numbers), width)]
-        found[k] = rows, [optimizer.step_numbers(j) for j in range(50)]
+        results[k] = rows, [optimizer.step_numbers(j) for j in range(50)]
 
     in_threads(work, THREADS)
-    for rows, numbers in found:
+    for rows, numbers in results:
         assert list(map(list, rows)) == list(map(list, expected))
         assert list(map(list, numbers)) == list(map(list, expected))

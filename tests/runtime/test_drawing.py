@@ -165,8 +165,8 @@ def shown(label):
 
 
 def texts(svg):
-    found = ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
-    return [" ".join("".join(element.itertext()).replace("\xa0", " ").split()) for element in found]
+    elements = ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+    return [" ".join("".join(element.itertext()).replace("\xa0", " ").split()) for element in elements]
 
 
 @needs_dot
@@ -175,21 +175,21 @@ def test_graphviz_shows_a_label_as_it_is(graphviz, label):
     """Neither a field of the record, nor a port, nor an escape, nor markup."""
     value = Value(1.5, label=label)
     svg = fg.draw_dot(value).pipe(encoding="utf-8")
-    found = texts(svg)
+    labels = texts(svg)
     expected = ["data 1.5000", "grad 0.0000"]
-    assert found[-2:] == expected
+    assert labels[-2:] == expected
     if shown(label):
-        assert found[:-2] == [shown(label)]
+        assert labels[:-2] == [shown(label)]
 
 
 @needs_dot
 def test_rendering_to_svg_and_png(graphviz, lecture, tmp_path):
     svg = fg.draw_dot(lecture).pipe(encoding="utf-8")
-    found = texts(svg)
-    assert found.count("tanh") == 1
-    assert found.count("*") == 2
-    assert "x1*w1 + x2*w2" in found
-    assert "grad 0.5000" in found
+    labels = texts(svg)
+    assert labels.count("tanh") == 1
+    assert labels.count("*") == 2
+    assert "x1*w1 + x2*w2" in labels
+    assert "grad 0.5000" in labels
     png = fg.draw_dot(lecture, format="png").pipe()
     assert png.startswith(b"\x89PNG\r\n")
     path = fg.draw_dot(lecture).render(tmp_path / "neuron")

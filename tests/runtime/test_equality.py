@@ -198,16 +198,16 @@ def test_constants_are_compared_as_outside():
 
 def test_another_thread_does_not_trace():
     """Its comparisons are those of interpreted code."""
-    w, v, found = Value(3.0), Value(3.0), []
+    w, v, results = Value(3.0), Value(3.0), []
 
     def f(x):
-        thread = threading.Thread(target=lambda: found.append((w == v, w == w, (w > 0) == True)))
+        thread = threading.Thread(target=lambda: results.append((w == v, w == w, (w > 0) == True)))
         thread.start()
         thread.join()
         return x * w
 
     assert fg.grad(f)(1.0) == 3.0
-    assert found == [(False, True, True)]
+    assert results == [(False, True, True)]
 
 
 # --- interpreted code -------------------------------------------------------------------------------------------------

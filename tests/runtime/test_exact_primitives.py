@@ -63,21 +63,21 @@ def arguments(row):
     """10,000 argument tuples for a row, the same in every run."""
     generator = random.Random(row.name)
     choices = [CONDITIONS if kind == "b" else SPECIAL for kind in row.operand_kinds]
-    found = list(itertools.product(*choices))
-    if len(found) > COUNT // 2:
-        found = generator.sample(found, COUNT // 2)
+    points = list(itertools.product(*choices))
+    if len(points) > COUNT // 2:
+        points = generator.sample(points, COUNT // 2)
     if row.operand_kinds.endswith("ff"):
         rest = row.arity - 2
-        found += [
+        points += [
             (*[generator.choice(CONDITIONS) for _ in range(rest)], *neighbours(generator)) for _ in range(COUNT // 10)
         ]
-    found += [
+    points += [
         tuple(generator.choice(CONDITIONS) if k == "b" and generator.random() < 0.5 else magnitudes(generator)
               for k in row.operand_kinds)
-        for _ in range(COUNT - len(found))
+        for _ in range(COUNT - len(points))
     ]  # fmt: skip
-    assert len(found) == COUNT
-    return found
+    assert len(points) == COUNT
+    return points
 
 
 def applied(row):
@@ -117,16 +117,16 @@ def compiled(function, arity):
 
 def differences(left, right, points):
     """The points at which two ways of computing differ: in any bit, or in whether and what they raise."""
-    found = []
+    mismatches = []
     for point in points:
         a, b = left(point), right(point)
         # Almost always they are equal as lists, and no zero or NaN needs a closer look.
         if type(a) is list and type(b) is list:
             if (a != b or 0.0 in a) and list(map(bits, a)) != list(map(bits, b)):
-                found.append((point, a, b))
+                mismatches.append((point, a, b))
         elif a is not b:
-            found.append((point, a, b))
-    return found
+            mismatches.append((point, a, b))
+    return mismatches
 
 
 def check(function, arity, points):
@@ -138,9 +138,9 @@ def check(function, arity, points):
         outcomes.append(interpreted(function, point))
         return outcomes[-1]
 
-    found = differences(call, expected, points)
-    assert not found, (
-        f"{len(found)} of {len(points)} differ; (arguments, kernel, interpreter): {found[:5]}\n"
+    mismatches = differences(call, expected, points)
+    assert not mismatches, (
+        f"{len(mismatches)} of {len(points)} differ; (arguments, kernel, interpreter): {mismatches[:5]}\n"
         f"{kernel.kernels[0].source}"
     )
     assert len(kernel.kernels) == 1

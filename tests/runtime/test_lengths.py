@@ -30,15 +30,15 @@ SPECIAL = (
 def pairs(count=400):
     """Special numbers with each other, ordinary numbers, and numbers of any exponent."""
     draw = random.Random(11)
-    found = [(a, b) for a in SPECIAL for b in SPECIAL]
-    found += [(draw.uniform(-10.0, 10.0), draw.uniform(-10.0, 10.0)) for _ in range(count)]
+    pairs = [(a, b) for a in SPECIAL for b in SPECIAL]
+    pairs += [(draw.uniform(-10.0, 10.0), draw.uniform(-10.0, 10.0)) for _ in range(count)]
     for _ in range(count):
         exponent = draw.randint(-1074, 1022)
         other = exponent + draw.randint(-60, 60)
-        found.append(
+        pairs.append(
             (math.ldexp(draw.uniform(-1.0, 1.0), exponent), math.ldexp(draw.uniform(-1.0, 1.0), min(other, 1022)))
         )
-    return found
+    return pairs
 
 
 def ulps(number, true):
@@ -115,9 +115,9 @@ def test_the_partials_of_atan2_at_every_scale():
             square = mpf(x) ** 2 + mpf(y) ** 2
             if not 2.3e-308 < mp.sqrt(square) < 1.7e308:
                 continue  # a subnormal length has few digits
-            for found, true in zip(slopes(y, x), (mpf(x) / square, -mpf(y) / square), strict=True):
+            for slope, true in zip(slopes(y, x), (mpf(x) / square, -mpf(y) / square), strict=True):
                 if abs(true) < mpf(1.7e308):
-                    assert ulps(found, true) <= 4.0, (y, x)
+                    assert ulps(slope, true) <= 4.0, (y, x)
 
 
 def test_atan2_at_the_origin_still_raises():

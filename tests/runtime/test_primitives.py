@@ -36,15 +36,15 @@ def symbolic_mismatches(row, k):
 
     SymPy tries to prove it on each region of the domain; where it cannot, many points decide.
     """
-    found = []
+    mismatches = []
     for truth in symbolic.truths(row):
         operands = symbolic.symbols(row, truth)
         difference = symbolic.rule(row, k, operands) - symbolic.derivative(row, k, operands)
         regions = list(symbolic.regions(row, operands))
         if regions and all(symbolic.proves(difference, region) for region in regions):
             continue
-        found += numeric_mismatches(row, k, [point for point in symbolic.samples(row) if _has(row, point, truth)])
-    return found
+        mismatches += numeric_mismatches(row, k, [point for point in symbolic.samples(row) if _has(row, point, truth)])
+    return mismatches
 
 
 def _has(row, point, truth):
@@ -53,20 +53,20 @@ def _has(row, point, truth):
 
 def numeric_mismatches(row, k, points, tolerance=1e-13):
     """The points at which the rule, run on floats, is not the derivative of the SymPy form."""
-    found = []
+    mismatches = []
     for point in points:
         truth = [value for value in point if isinstance(value, bool)]
         operands = symbolic.symbols(row, truth)
         expected = symbolic.at(symbolic.derivative(row, k, operands), operands, point)
         actual = row.contribution(k, 1.0, row.evaluate(*point), point)
         if not relative_error(actual, expected) <= tolerance:
-            found.append((point, actual, expected))
-    return found
+            mismatches.append((point, actual, expected))
+    return mismatches
 
 
 def finite_difference_mismatches(row, k, points, tolerance=2e-6):
     """The points at which the rule is not the slope between two near-by numbers."""
-    found = []
+    mismatches = []
     for point in points:
         step = 1e-5 * max(1.0, abs(point[k]))
         left, right = list(point), list(point)
@@ -75,8 +75,8 @@ def finite_difference_mismatches(row, k, points, tolerance=2e-6):
         slope = (row.evaluate(*right) - row.evaluate(*left)) / (right[k] - left[k])
         actual = row.contribution(k, 1.0, row.evaluate(*point), point)
         if not abs(actual - slope) <= tolerance * max(1.0, abs(slope)):
-            found.append((point, actual, slope))
-    return found
+            mismatches.append((point, actual, slope))
+    return mismatches
 
 
 @pytest.mark.parametrize(("row", "k"), PAIRS, ids=named)

@@ -102,8 +102,8 @@ def test_nan_is_found_everywhere():
         vector = [1.0, INF, -2.0]
         vector[place] = NAN
         for name in NAMES:
-            found = getattr(fg, name)(vector)
-            assert all(map(math.isnan, found if name == "softmax" else [found])), (name, vector)
+            result = getattr(fg, name)(vector)
+            assert all(map(math.isnan, result if name == "softmax" else [result])), (name, vector)
 
 
 @given(st.lists(st.floats(-700.0, 700.0), min_size=1, max_size=12))
@@ -140,8 +140,8 @@ def test_infinite_elements():
         ([INF, INF], INF, [NAN, NAN]),
         ([NAN, INF], NAN, [NAN, NAN]),
     ):
-        found = slope(vector)
-        assert_same([found[0], *found[1]], [value, *gradient], vector)
+        results = slope(vector)
+        assert_same([results[0], *results[1]], [value, *gradient], vector)
         assert_same([fg.logsumexp(vector)], [value])
     assert_same(fg.softmax([-INF, 1.0]), [0.0, 1.0])
     assert_same(fg.softmax([INF, 1000.0, -INF]), [NAN, 0.0, 0.0])
@@ -257,8 +257,8 @@ def test_rows_of_different_lengths(name, backend):
         return functools.reduce(operator.add, [w * r for w, r in zip(WEIGHTS * 2, results, strict=False)])
 
     value, gradient = interpreted(function, numbers)
-    found = fg.value_and_grad(function, backend=backend)(numbers)
-    assert_same([found[0], *found[1]], [value, *gradient])
+    result = fg.value_and_grad(function, backend=backend)(numbers)
+    assert_same([result[0], *result[1]], [value, *gradient])
 
 
 @pytest.mark.parametrize("name", ["sum", "logsumexp", "softmax"])
@@ -275,8 +275,8 @@ def test_loops_are_found(name):
     if native.available():
         slope = fg.value_and_grad(function)
         value, gradient = interpreted(function, vector.tolist())
-        found = slope(vector)
-        assert_same([found[0], *found[1].tolist()], [value, *gradient])
+        results = slope(vector)
+        assert_same([results[0], *results[1].tolist()], [value, *gradient])
         assert slope.kernels[0].backend == "native"
 
 
@@ -316,8 +316,8 @@ def test_vectors_of_every_kind():
     assert type(fg.sum(np.array([1, 2]))) is float
     x = fg.Value(3.0)
     assert fg.max([1.0, x]).data == fg.sum([x]).data == fg.prod(np.array([x, 1.0])).data == 3.0
-    found = fg.softmax(np.array([x, fg.Value(3.0)]))
-    assert (found.dtype, [p.data for p in found]) == (object, [0.5, 0.5])
+    result = fg.softmax(np.array([x, fg.Value(3.0)]))
+    assert (result.dtype, [p.data for p in result]) == (object, [0.5, 0.5])
     assert [p.data if isinstance(p, fg.Value) else p for p in fg.softmax((x, 3))] == [0.5, 0.5]
 
 
