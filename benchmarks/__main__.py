@@ -24,7 +24,7 @@ import numpy as np
 
 import flatgrad as fg
 from benchmarks.arrays import measure_arrays, measure_structure
-from benchmarks.choice import measure_choice
+from benchmarks.choice import measure_choice, measure_irregular
 from benchmarks.engines import measure_engines
 from benchmarks.figure import FIGURE, PAGE, draw, times_of
 from benchmarks.growth import measure_growth, measure_growth_of_arrays, measure_growth_of_structure
@@ -194,6 +194,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "calls": measure_calls,
     "rosenbrock": measure_rosenbrock,
     "choice": measure_choice,
+    "irregular": measure_irregular,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -11,9 +12,19 @@ from unittest import mock
 import numpy as np
 
 import flatgrad as fg
+from benchmarks.gradbench import det
 from benchmarks.table import Row
-from benchmarks.timing import paired, ratio
-from benchmarks.workloads import flowers, moons, recurrence, rosenbrock, transformer
+from benchmarks.timing import paired, quick, ratio
+from benchmarks.workloads import (
+    binomial_tree,
+    flowers,
+    gaussian_process,
+    moons,
+    recurrence,
+    rosenbrock,
+    tangle,
+    transformer,
+)
 
 BACKENDS = ("python", "numpy", "native")
 
@@ -37,6 +48,35 @@ def measure_choice() -> list[Row]:
         Row('`backend="auto"`: time over that of the best back end, at worst', "1.5x", measured),
         Row('seconds to compile, without tracing, cold: "python" / "numpy" / "native" / "auto"', "", compiling),
     ]
+
+
+def measure_irregular() -> list[Row]:
+    """Programs with little repetition: the time to make them under "auto", and their speed over flat Python."""
+    sizes = (3, 4, 3, 3, 20) if quick() else (7, 8, 20, 50, 15_000)
+    programs = [
+        ("determinant by minors, n = 7", "2 s (want 0.8)", *det(sizes[0])),
+        ("determinant by minors, n = 8", "20 s (want 8)", *det(sizes[1])),
+        ("Cholesky decomposition of 20 points", "", *gaussian_process(sizes[2])),
+        ("binomial tree of 50 steps", "", *binomial_tree(sizes[3])),
+        ("straight line of 10^5 equations", "", tangle(sizes[4]), ([0.5, 0.25, 0.125],)),
+    ]
+    rows = []
+    with mock.patch.dict(os.environ, {"FLATGRAD_CACHE": "0"}):
+        for name, target, function, arguments in programs:
+            gradients = {backend: fg.value_and_grad(function, backend=backend) for backend in ("auto", "python")}
+            start = time.process_time()
+            kernel = gradients["auto"].kernel_for(*arguments)
+            seconds = time.process_time() - start
+            t = paired({backend: functools.partial(f, *arguments) for backend, f in gradients.items()}, rounds=3)
+            rows.append(
+                Row(
+                    f"{name}, gradient: CPU time from function to kernel / speed over flat Python",
+                    target,
+                    f"**{seconds:.2f} s / {ratio(t, 'python', 'auto'):.0f}x** ({kernel.stats.equations:,} equations, "
+                    f"{kernel.backend}, {1e6 * t['auto'].median:.1f} µs a call)",
+                )
+            )
+    return rows
 
 
 def subjects() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:

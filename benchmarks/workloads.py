@@ -100,6 +100,57 @@ def tangle(size: int) -> Callable[[Sequence[Any]], Any]:
     return f
 
 
+def gaussian_process(points: int) -> tuple[Callable[[Any], Any], tuple[Any]]:
+    """The negative log-likelihood of a Gaussian process, by a Cholesky decomposition in loops, and an argument."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, points)).tolist()
+
+    def loss(p: Any) -> Any:
+        amplitude, length, noise = fg.exp(p[0]), fg.exp(p[1]), fg.exp(p[2])
+        rows: list[list[Any]] = []
+        residuals: list[Any] = []
+        total: Any = 0.0
+        for i in range(points):
+            row: list[Any] = []
+            for j in range(i + 1):
+                entry = amplitude * fg.exp(-0.5 * (x[i] - x[j]) ** 2 / (length * length)) + (noise if i == j else 0.0)
+                for k in range(j):
+                    entry = entry - row[k] * (rows[j][k] if j < i else row[k])
+                row.append(fg.sqrt(entry) if i == j else entry / rows[j][j])
+            rows.append(row)
+            residual: Any = y[i]
+            for k in range(i):
+                residual = residual - row[k] * residuals[k]
+            residuals.append(residual / row[i])
+            total = total + 0.5 * residuals[i] * residuals[i] + fg.log(row[i])
+        return total
+
+    return loss, (np.array([0.1, 0.2, -1.0]),)
+
+
+def binomial_tree(steps: int) -> tuple[Callable[[Any], Any], tuple[Any]]:
+    """The price of an American call by a binomial tree, and an argument: price, strike, rate, volatility, years."""
+
+    def price(p: Any) -> Any:
+        spot, strike, rate, volatility, years = (p[k] for k in range(5))
+        dt = years / steps
+        up = fg.exp(volatility * fg.sqrt(dt))
+        likely = (fg.exp(rate * dt) - 1.0 / up) / (up - 1.0 / up)
+        discount = fg.exp(-rate * dt)
+        values = [fg.maximum(spot * up ** (2 * j - steps) - strike, 0.0) for j in range(steps + 1)]
+        for step in reversed(range(steps)):
+            values = [
+                fg.maximum(
+                    discount * (likely * values[j + 1] + (1.0 - likely) * values[j]),
+                    spot * up ** (2 * j - step) - strike,
+                )
+                for j in range(step + 1)
+            ]
+        return values[0]
+
+    return price, (np.array([100.0, 95.0, 0.05, 0.2, 1.0]),)
+
+
 def layers(count: int) -> tuple[Callable[[Sequence[Any]], Any], Any]:
     """A network of so many layers, each of another shape than its neighbours, and its parameters."""
     draw = random.Random(1337)

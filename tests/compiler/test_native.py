@@ -108,6 +108,33 @@ def test_long_straight_line_code_is_not_optimised_and_shares_its_operations(mach
     assert 4 <= len(called) <= 6  # the sine, maximum, the square, division, exp; a machine may have some in a few steps
 
 
+@pytest.mark.parametrize(("x", "y", "error"), [
+    (0.5, 2.0, None), (0.0, 2.0, fg.DivisionByZeroError), (0.5, -1.0, fg.DomainError), (1e3, 2.0, fg.RangeError),
+    (math.nan, 2.0, None), (0.5, math.inf, None),
+])  # fmt: skip
+@pytest.mark.parametrize("inline", [0, 99])
+def test_faults_in_long_straight_line_code(x, y, error, inline):
+    """Whether operations are calls or stand in the code, they raise as the interpreter does, and name the line."""
+
+    def f(x, y):
+        a, b = fg.div(y, x), fg.log(y)
+        c = fg.exp(x) * fg.sqrt(y) + b
+        for k in range(40):
+            a, b, c = (fg.sin(c) if k % 3 else a * 0.5), fg.where(a > b, b - c, c * 0.25), fg.tanh(a + b * (k + 1))
+        return a + b + c
+
+    with mock.patch.object(llvm, "_INLINE", inline):
+        compiled = fg.value_and_grad(f, argnums=(0, 1), backend="native")
+        kernel = compiled.kernel_for(0.5, 2.0)
+    assert kernel.arrays.stats.scalars > llvm._SHORT
+    if error is None:
+        expected = fg.value_and_grad(f, argnums=(0, 1), backend="python")(x, y)
+        assert_same(flattened(compiled(x, y)), flattened(expected))
+    else:
+        with pytest.raises(error, match=r"test_native\.py"):
+            compiled(x, y)
+
+
 @given(loop_programs(max_steps=4, max_lanes=20), st.sampled_from(MACHINES), st.booleans())
 @settings(max_examples=60)
 def test_programs_for_other_machines(program, machine, many):

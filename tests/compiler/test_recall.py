@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
+from benchmarks.workloads import tangle
 from flatgrad.compiler.languages import spellings
 from flatgrad.compiler.machine import native, recall
 from flatgrad.compiler.machine.operations import SPELLINGS
@@ -112,6 +113,18 @@ def test_faults_name_the_users_line(folder, lowered):
         with pytest.raises(fg.DivisionByZeroError, match=r"test_recall\.py"):
             f(wrong)
     assert len(lowered) == 1
+
+
+def test_straight_line_code(folder, lowered):
+    point = [0.5, 0.25, 0.125]
+    results = []
+    for _ in range(2):
+        f = fg.value_and_grad(tangle(1_000))
+        results.append(flat(f(point)))
+    assert len(lowered) == 1
+    stats = f.kernel_for(point).stats
+    assert (stats.backend, "on the disk" in stats.reason) == ("native", True)
+    assert results[0] == results[1] == flat(fg.value_and_grad(tangle(1_000), backend="python")(point))
 
 
 def test_leaves(folder, lowered):
