@@ -7,15 +7,16 @@ gradient, in operand order, reversed. That order, not the order of the equations
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...runtime.errors import ARITHMETIC_ERRORS, InputError
 from ...runtime.primitives import TABLE, add
-from .builder import Indices, ProgramBuilder
+from .builder import Indices, ProgramBuilder, column
 from .program import Group, Program
 from .template import FIRST, GRADIENT, OUTPUT, Template, template, with_constants
 
@@ -103,6 +104,23 @@ def adjoint(
     )
 
 
+class _Sums(NamedTuple):
+    """The equations that add what a variable receives to what it has received before, as columns.
+
+    Attributes:
+        variables: the equations' own.
+        before, received: their operands.
+        contributions: which ones they add; a negative number for a seed.
+        targets: the variables of the joint program that receive.
+    """
+
+    variables: Indices
+    before: Indices
+    received: Indices
+    contributions: Indices
+    targets: Indices
+
+
 class _Sweep:
     """The contributions of a reverse sweep, as columns: which operand of which equation receives something, in order.
 
@@ -173,31 +191,44 @@ class _Sweep:
         received = np.where(passed >= 0, bars[passed], received)
         sums = np.where(added, ends - 1, received)
         self.gradients = bars[inputs + self.equations]
+        again = np.flatnonzero(added)
+        self._emit(builder, rules, groups, first, int(ends[-1]), _Sums(
+            ends[again] - 1, sums[before[again]], received[again], again - count, self.joint[targets[again]],
+        ))  # fmt: skip
+        return bars
 
-        # The equations: per template, then the sums.
-        total = int(ends[-1]) - builder.next
-        opcodes, arities = np.full(total, add.opcode), np.full(total, 2)
-        sites, adjoint_of = np.full(total, -1), np.full(total, -1)
+    def _emit(
+        self, builder: ProgramBuilder, rules: Sequence[Template], groups: Sequence[Indices], first: Indices, end: int,
+        sums: _Sums,
+    ) -> None:  # fmt: skip
+        """Append the equations: those of the templates, then the sums.
+
+        Args:
+            rules, groups: the templates, and the contributions that have each.
+            first: per contribution, the first equation of its template.
+            end: one past the last equation.
+            sums: what is added.
+        """
+        program, total = self.program, end - builder.next
+        opcodes, arities = np.full(total, add.opcode, dtype=np.uint16), np.full(total, 2, dtype=np.uint8)
+        sites, adjoint_of = np.full(total, -1, dtype=np.int32), np.full(total, -1)
+        lines = np.asarray(program.sites)[self.equations]
         for rule, group in zip(rules, groups, strict=True):
             for k, (opcode, refs) in enumerate(rule.equations):
                 rows = first[group] - builder.next + k
-                opcodes[rows], arities[rows] = opcode, len(refs)
-                sites[rows] = np.asarray(program.sites)[self.equations[group]]
-        stops = np.cumsum(arities)
-        operands = np.empty(int(arities.sum()), dtype=np.int64)
+                opcodes[rows], arities[rows], sites[rows] = opcode, len(refs), lines[group]
+        stops = np.cumsum(arities, dtype=np.int64)
+        operands = np.empty(int(stops[-1]) if total else 0, dtype=np.int64)
         for rule, group in zip(rules, groups, strict=True):
             for k, (_, refs) in enumerate(rule.equations):
                 starts = stops[first[group] - builder.next + k] - len(refs)
                 for place, ref in enumerate(refs):
                     operands[starts + place] = self._slot(ref, group, first)
-        again = np.flatnonzero(added)
-        rows = ends[again] - 1 - builder.next
-        operands[stops[rows] - 2], operands[stops[rows] - 1] = sums[before[again]], received[again]
-        adjoint_of[rows] = self.joint[targets[again]]
-        lines = np.concatenate([np.full(count, -1), np.asarray(program.sites)[self.equations]])
-        sites[rows] = lines[again]
+        rows = sums.variables - builder.next
+        operands[stops[rows] - 2], operands[stops[rows] - 1] = sums.before, sums.received
+        sites[rows] = np.where(sums.contributions >= 0, lines[sums.contributions], -1) if len(lines) else -1
+        adjoint_of[rows] = sums.targets
         builder.extend(opcodes, stops, operands, sites, adjoint_of)
-        return bars
 
     def _templates(self, builder: ProgramBuilder) -> tuple[list[Template], Indices]:
         """The different templates of the contributions, in the order of their first use; and which one each has."""
@@ -299,10 +330,11 @@ def _receivers(rows: int) -> tuple[np.ndarray[Any, np.dtype[np.bool_]], Indices]
     return np.array(receivers), np.array(deciders)
 
 
-def _receiving(program: Program) -> list[list[int]]:
+def _receiving(program: Program) -> list[array[int]]:
     """Three columns: the variables among the operands of each equation that a gradient can flow to, in their order.
 
-    In place of what is missing stands a number one past the last variable.
+    In place of what is missing stands a number one past the last variable. Machine integers, as objects for all of them
+    would take most of the memory.
     """
     columns = np.full((_ARITY, len(program)), program.inputs + len(program))
     filled = np.zeros(len(program), dtype=np.int64)
@@ -312,10 +344,10 @@ def _receiving(program: Program) -> list[list[int]]:
         chosen = np.flatnonzero(receives[opcodes] & (operands[starts + k] >= 0))
         columns[filled[chosen], chosen] = operands[starts[chosen] + k]
         filled[chosen] += 1
-    return columns.tolist()
+    return [column("q", integers) for integers in columns]
 
 
-def _active_variables(program: Program, wrt: Sequence[int], receiving: Sequence[Sequence[int]]) -> bytearray:
+def _active_variables(program: Program, wrt: Sequence[int], receiving: Sequence[array[int]]) -> bytearray:
     """One byte per variable: whether a gradient with respect to `wrt` can flow through it; then a 0 per constant."""
     active = bytearray(program.inputs + len(program) + max(1, len(program.constants)))
     for variable in wrt:
@@ -326,12 +358,10 @@ def _active_variables(program: Program, wrt: Sequence[int], receiving: Sequence[
     return active
 
 
-def _order(
-    program: Program, outputs: Sequence[int], active: bytearray, receiving: Sequence[Sequence[int]]
-) -> list[int]:
+def _order(program: Program, outputs: Sequence[int], active: bytearray, receiving: Sequence[array[int]]) -> list[int]:
     """The equations' variables in depth-first post-order from `outputs` over active operands, in operand order."""
     inputs = program.inputs
-    first, second, third = ([*[0] * inputs, *column] for column in receiving)
+    first, second, third = (array("q", bytes(8 * inputs)) + operands for operands in receiving)
     waiting = bytearray(active)  # 1: active and not yet visited
     waiting[:inputs] = bytes(inputs)
     order: list[int] = []

@@ -88,12 +88,13 @@ def find_chains(program: Program) -> Chains:
     """
     inputs, count = program.inputs, len(program)
     opcodes = np.array(program.opcodes, dtype=np.int64)
-    flat = np.array(program.operands, dtype=np.int64)
-    starts = np.array(program.starts, dtype=np.int64)
-    place, arity = starts[:-1] + np.arange(3)[:, None], np.diff(starts)
-    operands = np.where(arity > np.arange(3)[:, None], np.append(flat, [0, 0, 0])[place], inputs + count)
-    read = np.concatenate([flat, np.array(program.outputs, dtype=np.int64)])
-    uses = np.bincount(read[read >= 0], minlength=inputs + count)
+    flat, starts = np.asarray(program.operands), np.asarray(program.starts)
+    operands = np.full((3, count), inputs + count)
+    for k in range(3):
+        chosen = np.flatnonzero(np.diff(starts) > k)
+        operands[k, chosen] = flat[starts[chosen] + k]
+    uses = np.bincount(flat[flat >= 0], minlength=inputs + count)
+    np.add.at(uses, [output for output in program.outputs if output >= 0], 1)
     members = np.flatnonzero(np.isin(opcodes, [primitive.opcode for primitive in FOLDED]))
     left, right = operands[:2, members]
 

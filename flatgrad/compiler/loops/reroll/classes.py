@@ -9,6 +9,7 @@ class of an operand is a proper part of that of its user, so a pack never depend
 from __future__ import annotations
 
 import itertools
+from array import array
 from typing import NamedTuple
 
 import numpy as np
@@ -79,7 +80,6 @@ def classify(program: Program, chains: Chains) -> Classes:
         v6 is of class 5, swapped
         v7 is of class 5
     """
-    inputs = program.inputs
     class_of, height_of = _classes_of_inputs(program)
     variants: list[Variant] = []
     variant_by_operands: dict[tuple[int, ...], int] = {}  # by the operands' classes as they stand
@@ -101,18 +101,7 @@ def classify(program: Program, chains: Chains) -> Classes:
         return Variant(class_by_operands[name], swapped, runs)
 
     nodes = np.flatnonzero(~chains.is_partial)
-    owner, opcodes = chains.owner[nodes], chains.opcodes[nodes]
-    names, (first, second, third) = opcodes, chains.operands[:, nodes]
-    # Folds have names below zero; most have two terms, which are treated as operands. Longer ones have other names.
-    folds = np.flatnonzero(owner >= 0)
-    short = folds[chains.lengths[owner[folds]] == 2]
-    names[folds] = -1 - opcodes[folds] - len(TABLE)
-    names[short] += len(TABLE)
-    first[folds] = owner[folds]
-    heads = chains.starts[owner[short]]
-    first[short], second[short], third[short] = chains.terms[heads], chains.terms[heads + 1], inputs + len(program)
-    # Machine integers: objects for all of them would be most of the memory.
-    columns = [column("q", each) for each in (inputs + nodes, names, first, second, third)]
+    columns = _columns(program, chains, nodes)
     terms, starts = column("q", chains.terms), column("q", chains.starts)
     shape_of = class_of.__getitem__
     shapes: list[int] = []  # per variant, its class
@@ -136,6 +125,25 @@ def classify(program: Program, chains: Chains) -> Classes:
     index = np.array(variant_of, dtype=np.int64)
     shape = np.array(shapes, dtype=np.int64)[index]
     return Classes(nodes, index, variants, shape, np.array(height_of)[shape])
+
+
+def _columns(program: Program, chains: Chains, nodes: Indices) -> list[array[int]]:
+    """The variable of each node, its name, and three operands.
+
+    The name of an equation is its opcode. Those of folds are below zero: of two terms, which are the operands, from
+    -len(TABLE) on; of more, where the first operand is the chain, lower. The columns are of machine integers, as
+    objects for all of them would be most of the memory.
+    """
+    owner, names, (first, second, third) = chains.owner[nodes], chains.opcodes[nodes], chains.operands[:, nodes]
+    folds = np.flatnonzero(owner >= 0)
+    short = folds[chains.lengths[owner[folds]] == 2]
+    heads = chains.starts[owner[short]]
+    names[folds] = -1 - names[folds] - len(TABLE)
+    names[short] += len(TABLE)
+    first[folds] = owner[folds]
+    first[short], second[short] = chains.terms[heads], chains.terms[heads + 1]
+    third[short] = program.inputs + len(program)
+    return [column("i", each) for each in (program.inputs + nodes, names, first, second, third)]
 
 
 def _classes_of_inputs(program: Program) -> tuple[list[int], list[int]]:
