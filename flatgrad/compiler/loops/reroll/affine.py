@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -96,10 +97,10 @@ def factor(vectors: Sequence[Addresses]) -> Shape | None:
     while count > 1:
         length = count
         for head in heads:
-            steps = np.diff(head)
-            breaks = np.flatnonzero(steps != steps[0])
+            steps = head[1:] - head[:-1]
+            (breaks,) = (steps != steps[0]).nonzero()
             if len(breaks):
-                length = int(np.gcd(length, np.gcd.reduce(breaks + 1)))
+                length = math.gcd(length, int(np.gcd.reduce(breaks + 1)))
             if length == 1:
                 return None
         extents.append(length)

@@ -86,7 +86,7 @@ def loops_of(packs: Sequence[Pack]) -> list[Loop]:
         else:
             nodes, operands = [], []
             for vector in pack.operands:
-                node = next((k for k, other in enumerate(nodes) if np.array_equal(other, vector)), len(nodes))
+                node = next((k for k, other in enumerate(nodes) if _equal(other, vector)), len(nodes))
                 if node == len(nodes):
                     nodes.append(vector)
                 operands.append(node)
@@ -101,6 +101,19 @@ def _owners(loops: Sequence[Loop], size: int) -> Indices:
     for k, loop in enumerate(loops):
         owners[loop.addresses] = k
     return owners
+
+
+def _equal(a: Addresses, b: Addresses) -> bool:
+    return a is b or (a.item(0) == b.item(0) and np.array_equal(a, b))
+
+
+def _read_loops(owners: Indices, vector: Addresses) -> list[int]:
+    """The loops that a vector reads; -1 stands for anything else."""
+    read = owners[vector]
+    first = read.item(0)
+    if (read == first).all():
+        return [first]
+    return np.unique(owners[vector[vector != MISSING]]).tolist()  # type: ignore[no-any-return]
 
 
 def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], size: int) -> list[Loop]:
@@ -153,7 +166,7 @@ def arrange_loops(loops: Sequence[Loop], program: Program, size: int) -> list[Lo
     waiting = [0] * len(loops)
     readers: list[list[int]] = [[] for _ in loops]
     for k, loop in enumerate(loops):
-        for other in {other for vector in loop.vectors() for other in np.unique(owners[vector]).tolist() if other >= 0}:
+        for other in {other for vector in loop.vectors() for other in _read_loops(owners, vector) if other >= 0}:
             readers[other].append(k)
             waiting[k] += 1
     parts = ["value", "gradient", "update"]
@@ -245,6 +258,7 @@ class _Fusion:
 
     def __init__(self, loops: Sequence[Loop], outside: Sequence[Addresses], size: int) -> None:
         self.loops, self.owners = loops, _owners(loops, size)
+        self.owner_of = memoryview(self.owners.data)  # reads single numbers faster
         self.alive = set(range(len(loops)))
         self.readers = [0] * (len(loops) + 1)  # how many vectors read from the loop; the last stands for -1
         self.pinned: set[int] = set()  # read from outside, or together with others
@@ -259,9 +273,7 @@ class _Fusion:
 
     def _read_by(self, loop: Loop) -> Iterator[list[int]]:
         """For each vector of a loop, the loops that it reads; -1 stands for anything else."""
-        for vector in loop.vectors():
-            owners = self.owners[vector[vector != MISSING]]
-            yield owners[:1].tolist() if (owners == owners[0]).all() else np.unique(owners).tolist()
+        return (_read_loops(self.owners, vector) for vector in loop.vectors())
 
     def drop_unread(self) -> None:
         for k in reversed(range(len(self.loops))):
@@ -301,13 +313,13 @@ class _Fusion:
         readers = self._readers(nodes, owner)
         if len(nodes) + len(producer.nodes) > _NODES or self.readers[owner] != len(readers):
             return None
-        if any(not np.array_equal(nodes[k], vector) for k in readers):
+        if not all(_equal(nodes[k], vector) for k in readers):
             return None
         return readers[0]
 
     def _owner(self, vector: Addresses) -> int:
         """The loop that computes the first number of a vector, or -1."""
-        return int(self.owners[vector.flat[0]])
+        return self.owner_of[vector.item(0)]
 
     def _readers(self, nodes: Nodes, owner: int) -> list[int]:
         """The nodes that read from a loop."""
@@ -320,9 +332,10 @@ class _Fusion:
         producer = self.loops[owner]
         equal = self._readers(nodes, owner)
         added = len(producer.nodes) - 1
-        present = vector != MISSING
-        lanes = np.where(present, vector - producer.addresses[0], 0)
-        whole = np.array_equal(vector.ravel(), producer.addresses)
+        whole = _equal(vector.ravel(), producer.addresses)
+        if not whole:
+            present = vector != MISSING
+            lanes = np.where(present, vector - producer.addresses[0], 0)
 
         def moved(node: Any) -> Any:
             if isinstance(node, np.ndarray):

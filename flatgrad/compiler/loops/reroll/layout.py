@@ -140,12 +140,14 @@ class _Layout:
         return base, tuple(strides[::-1])
 
     def _is_constant(self, vector: Addresses) -> bool:
+        if not self.inputs <= vector.item(0) < self.ends:
+            return False
         return bool(((vector >= self.inputs) & (vector < self.ends)).all())
 
     def _final(self, addresses: Addresses) -> Addresses:
         """Final addresses; constants get cells of their own."""
         constant = (addresses >= self.inputs) & (addresses < self.ends)
-        for address in np.unique(addresses[constant]).tolist():
+        for address in np.unique(addresses[constant]).tolist() if constant.any() else ():
             if self.final[address] < 0:
                 self.final[address] = self._constant(np.array([address]))[0]
         return self.final[addresses]
