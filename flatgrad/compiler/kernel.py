@@ -163,7 +163,7 @@ class Kernel:
         if self.leaves:
             _, names, numbers = self._leaf_listing()
             source += _listing("LEAF_NAMES", [repr(name) for name in names])
-            source += _listing("LEAVES", [_literal(number) for number in numbers])
+            source += number_listing("LEAVES", numbers)
         return source
 
     def c_source(self) -> str:
@@ -204,8 +204,9 @@ def data_listing(name: str, data: Any) -> str:
     if isinstance(data, list):
         tables = "".join(f"    [{', '.join(map(str, table.tolist()))}],\n" for table in data)
         return f"\n\n{name} = [\n{tables}]\n"
-    return _listing(name, [_literal(number) for number in data.tolist()])
+    return number_listing(name, data.tolist())
 
 
-def _literal(data: float) -> str:
-    return repr(data) if math.isfinite(data) else f"float({str(data)!r})"
+def number_listing(name: str, numbers: Sequence[float]) -> str:
+    """A list of numbers as source."""
+    return _listing(name, [repr(n) if math.isfinite(n) else f"float({str(n)!r})" for n in numbers])

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler.calls.captured import Captured
-from ..compiler.kernel import data_listing
+from ..compiler.kernel import data_listing, number_listing
 from ..compiler.languages.loader import LoadedModule
 from ..compiler.languages.training import emit_epochs, emit_loop
 from ..compiler.program.progress import preparing
@@ -434,8 +434,8 @@ class _Run:
                 "nn.step_decay or nn.warmup, and in step_numbers arithmetic on step and self.lr(step)"
             )
         source += "".join(data_listing(name, item) for name, item in data.items())
-        source += _constants("PARAMETERS", self._initial)
-        return source + (_constants("LEAVES", self.leaves) if self.leaves else "")
+        source += number_listing("PARAMETERS", self._initial)
+        return source + (number_listing("LEAVES", self.leaves) if self.leaves else "")
 
     # --- running it -----------------------------------------------------------------------------------------------
 
@@ -755,9 +755,3 @@ def _check_writable(path: Path) -> None:
         raise OptionError(f"checkpoint: {path} is a folder; give a file such as {path / 'run.npz'}")
     if not path.absolute().parent.is_dir():
         raise OptionError(f"checkpoint: there is no folder {path.absolute().parent}")
-
-
-def _constants(name: str, numbers: Sequence[float]) -> str:
-    texts = [repr(n) if math.isfinite(n) else f"float({str(n)!r})" for n in numbers]
-    lines = [", ".join(texts[k : k + 4]) for k in range(0, len(texts), 4)]
-    return f"\n\n{name} = [\n" + "".join(f"    {line},\n" for line in lines) + "]\n"

@@ -284,7 +284,7 @@ class _Writer:
         self.lines.append(f"{_MEMORY[kind]}.take({places}, None, {self._view(kind, place, flat)}, 'clip')")
         return Text(self._view(kind, place, domain))
 
-    def _constant(self, node: Any) -> float | None:
+    def _constant(self, node: Node) -> float | None:
         """The number that all lanes read, if a node is such an access."""
         if not isinstance(node, Read) or node.table is not None or any(node.strides) or node.bends:
             return None
