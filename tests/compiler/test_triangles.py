@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.extents import Ragged
 from flatgrad.compiler.loops.grammar import Fold, Read, Segment, Statement, addresses
 from flatgrad.compiler.loops.reroll.affine import Steps, steps_of, straightened
+from flatgrad.compiler.machine.llvm import emit_llvm
+from flatgrad.compiler.machine.operations import Machine
 from flatgrad.compiler.program.program import Group
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.errors import ProgramError
@@ -238,6 +241,25 @@ def test_steps_of_a_packed_triangle():
     assert steps_of(heads, (3, 5), {0}) is None
     straight = straightened([heads], [np.tile(np.arange(1, 6), 3)])[0]
     assert straight.tolist() == [100 * i + row for i in range(3) for row in range(5)]
+
+
+def test_a_tile_copies_what_inner_loops_read_again():
+    """Vectors run along the batch, whose numbers lie apart: they are put side by side once, not for each row."""
+
+    def rows_of_products(triangle, vectors):
+        return [
+            folded(lambda a, b: a + b, [triangle[k * (k + 1) // 2 + j] * vector[j] for j in range(k + 1)])
+            for vector in vectors
+            for k in range(1, 9)
+        ]
+
+    vectors = [numbers(9, k) for k in range(64)]
+    arrays = fg.compile(rows_of_products, backend="numpy").kernel_for(numbers(45), vectors).arrays
+    assert str(arrays).count("sum[") == 1
+    assembly = emit_llvm(arrays, Machine(8, False)).assembly
+    assert "load <8 x double>" in assembly
+    assert not re.search(r"insertelement <8 x double> .*, i32 1$", assembly, re.MULTILINE)
+    every_way(lambda t, v: folded(lambda a, b: a + b, [x.tanh() for x in rows_of_products(t, v)]), numbers(45), vectors)
 
 
 # --- the checker ------------------------------------------------------------------------------------------------------

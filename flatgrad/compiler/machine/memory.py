@@ -72,6 +72,7 @@ class Access:
         bends: how strides grow along the dimensions, if they do.
         array, start: the same in the function that is being written: a pointer, and how far behind it.
         gathers: whether that is a place in the tables.
+        tiled: whether it is a copy of what one tile reads.
         memory: the array that is read; `converted` says that truth values stand among the numbers.
         constant: what is read, if it is a number of the program.
     """
@@ -98,7 +99,7 @@ class Access:
             self.place = memory.plan.place(fixed(read.base), self.memory)
             self.strides = list(map(fixed, read.strides))
         self.strides = [stride if extent > 1 else 0 for stride, extent in zip(self.strides, extents, strict=True)]
-        self.array, self.start = "", self.place
+        self.array, self.start, self.tiled = "", self.place, False
 
     def form(self, binds: bool) -> tuple[Any, ...]:
         """All but the place, and but the strides if these are bound, too."""

@@ -27,6 +27,8 @@ _ACCUMULATORS, _VECTORS = 12, 4
 _LITTLE = 4_000
 #: Among many statements, those of at most so many terms are small: one vector at a time, with any strides.
 _SMALL = 128
+#: Copies of what a tile reads have at most so many terms.
+_TILED = 256
 #: Where there are no terms, several vectors side by side are worth it for bodies of at most so many nodes.
 _SIMPLE = 12
 #: Folds that have the same result in any order, to the last bit.
@@ -51,6 +53,7 @@ class StatementWriter:
         self.small = memory.many and math.prod(self.shape) * max(1, self.terms) <= _SMALL
         self._choose_tile()
         self.packed = [access for access in accesses.values() if self._packs(access)]
+        self.tiled = [access for access in accesses.values() if self._copies_by_tile(access)]
         #: Whether calls may have parts of the first dimension, of at least one step.
         self.ranged = bool(self.shape) and self.shape[0] > self._step(0)
 
@@ -95,7 +98,7 @@ class StatementWriter:
         Copies need to know that, and LLVM's vectoriser is better if it does.
         """
         return extent > 1 and not (
-            isinstance(extent, Ragged) or self.packed or self.memory.fast or self._runs_across(fold)
+            isinstance(extent, Ragged) or self.packed or self.tiled or self.memory.fast or self._runs_across(fold)
         )
 
     def _runs_across(self, fold: Fold) -> bool:
@@ -190,6 +193,61 @@ class StatementWriter:
         """Whether an access is copied before it is read."""
         return bool(self.lanes) and not self.small and self._can_pack(access, self.vector)
 
+    @property
+    def _outer(self) -> int:
+        """How many dimensions are loops around the tile; the others are loops in which the tile moves no further."""
+        return max(self.vector, self.row) + 1
+
+    def _copies_by_tile(self, access: Access) -> bool:
+        """Whether what a tile reads is copied to scratch memory first, because inner loops read it again and again."""
+        rank, inner = len(self.shape), range(self._outer, len(self.shape))
+        return (
+            bool(self.lanes)
+            and not self.small
+            and access not in self.packed
+            and not access.gathers
+            and not access.converted
+            and access.memory == "f"
+            and access.strides[self.vector] not in (0, 1)
+            and not any(access.bends[:rank])
+            and not any(access.strides[k] for k in inner)
+            and not any(isinstance(extent, Ragged) and extent.dimension >= rank for extent in access.extents)
+            and math.prod(self.shape[k] for k in inner) >= 4
+            and math.prod(access.extents[rank:]) <= _TILED
+        )
+
+    def _copy_tile(self, access: Access, indices: dict[int, str | int]) -> None:
+        """Copy what a tile reads of an access to scratch memory, lanes side by side."""
+        function, rank = self.function, len(self.shape)
+        extents = access.extents[rank:]
+        length = min((self.vectors - 1) * self.width, self.shape[self.vector] - self.width) + self.width
+        terms = math.prod(extents) * length
+        rows = self.rows if self.row >= 0 and access.strides[self.row] else 1
+        target = self.memory.arena.take(rows * terms)
+        self.scratch.append((target, rows * terms))
+        steps = [math.prod(extents[k + 1 :]) * length for k in range(len(extents))]
+
+        def copied(source: str | int, place: str | int, depth: int) -> None:
+            if depth < len(extents):
+                with function.loop(int(extents[depth])) as k:
+                    inner = function.plus(function.times(k, access.strides[rank + depth]), source)
+                    if access.bends and access.bends[rank + depth]:
+                        inner = function.plus(function.times(function.pairs(k), access.bends[rank + depth]), inner)
+                    copied(inner, function.plus(function.times(k, steps[depth]), place), depth + 1)
+                return
+            with function.loop(length) as k:
+                item = access.scalar(function, function.plus(function.times(k, access.strides[self.vector]), source))
+                store(function, "f", Value(item), function.plus(k, place))
+
+        source: str | int = access.start
+        for dimension, index in indices.items():
+            source = function.plus(function.times(index, access.strides[dimension]), source)
+        for row in range(rows):
+            copied(function.plus(source, access.strides[self.row] * row if row else 0), target + row * terms, 0)
+        access.array, access.start, access.scope, access.bends, access.tiled = "", target, "", (), True
+        moving = {self.vector: 1, self.row: terms if rows > 1 else 0}
+        access.strides = [moving.get(k, 0) for k in range(rank)] + steps
+
     def _pack(self, access: Access) -> None:
         """Copy what an access reads to scratch memory, vector by vector."""
         dimension, rank = self.vector, len(self.shape)
@@ -235,6 +293,9 @@ class StatementWriter:
 
     def _lanes(self, dimension: int, indices: dict[int, str | int]) -> None:
         """Loops over the dimensions of the lanes; the tile inside."""
+        if dimension == self._outer:
+            for access in self.tiled:
+                self._copy_tile(access, indices)
         if dimension == len(self.shape):
             self._tile(indices)
             return
@@ -423,6 +484,8 @@ class _Values:
         if id(read) not in self.places:
             place: str | int = access.start
             for dimension, index in self.indices.items():
+                if access.tiled and dimension < len(owner.shape):
+                    continue
                 place = function.plus(function.times(index, access.strides[dimension]), place)
                 if access.bends and access.bends[dimension]:
                     place = function.plus(function.times(function.pairs(index), access.bends[dimension]), place)
