@@ -40,9 +40,6 @@ class _ReachedError(Exception):
 class CompiledFunction(Dispatched[_Entry, R]):
     """A function compiled by `fg.compile`; called like the original, it returns `Value`s."""
 
-    def _method(self, function: Callable[..., Any]) -> CompiledFunction[R]:
-        return CompiledFunction(function, **self._method_options(function))
-
     def _run(self, entry: _Entry, arguments: Arguments) -> Any:
         if entry.writes:
             check_shared(entry.writes, arguments.args, entry.captured, arguments.names(), self.function)

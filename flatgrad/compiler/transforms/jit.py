@@ -25,9 +25,6 @@ class JitFunction(NumericFunction[R]):
 
     _transform = "jit"
 
-    def _method(self, function: Callable[..., Any]) -> JitFunction[R]:
-        return JitFunction(function, **self._method_options(function))
-
     def _stages(self, arguments: Arguments, faults: str) -> tuple[PairStages, Traced[Kind], Captured, Signature, float]:
         self._check_signature(arguments)
         groups, names, _ = self._groups(arguments)

@@ -152,7 +152,7 @@ class Transformed(Generic[E]):
 
     def _method(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A bound method, transformed as this function is."""
-        raise NotImplementedError  # pragma: no cover - subclasses define it
+        return type(self)(function, **self._method_options(function))
 
     def _method_options(self, function: Callable[..., Any]) -> dict[str, Any]:
         """The options for a bound method, which has no argument `self`."""
