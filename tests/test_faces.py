@@ -81,3 +81,9 @@ class Line:
 )
 def test_objects_say_what_they_are(item, text):
     assert repr(item) == text
+
+
+def test_stages_say_what_they_are_of():
+    text = repr(fg.compile(f, backend="python").kernel_for(1.0).stages)
+    assert text.startswith("<PairStages of `f` (")
+    assert text.endswith("): print them to see the program behind each pass>")

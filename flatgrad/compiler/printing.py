@@ -124,6 +124,9 @@ class PrintedStages:
             for (name, _), arrays in zip(self.functions, self.arrays, strict=True):
                 yield f"re-rolled: {name}", arrays
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.title}: print them to see the program behind each pass>"
+
     def __str__(self) -> str:
         sections, before = [], ""
         for name, program in self.steps():

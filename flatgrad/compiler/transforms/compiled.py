@@ -141,7 +141,8 @@ def compile(
         OptionError: for an unknown back end, mode, argument name, or other option.
 
     Warns:
-        KernelLimitWarning: once, when there are more kinds of arguments than kernels are kept for (64).
+        KernelLimitWarning: once, when there are more kinds of arguments than kernels are kept for (64), or for a method
+            more objects (256).
         CapturedStateWarning: if what the function reads from outside changes again and again.
 
     Example:
