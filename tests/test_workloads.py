@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from benchmarks import figure, gradbench
+from benchmarks import figure, gradbench, workloads
 from benchmarks.__main__ import MEASURES
 from benchmarks.by_hand import moons_by_hand, moons_in_c
 from benchmarks.peers import moons_peers, rosenbrock_peers
@@ -161,14 +161,14 @@ def test_every_measure_runs(name, tmp_path, monkeypatch):
     ("name", "sizes"),
     [
         ("lse", (30,)), ("gmm", (2, 3, 5)), ("lstm", (4, 2, 3)), ("kmeans", (3, 12, 2)), ("det", (4,)),
-        ("llsq", (8, 5)),
+        ("llsq", (8, 5)), ("gaussian_process", (9,)), ("binomial_tree", (11,)),
     ],
 )  # fmt: skip
-def test_programs_of_gradbench(name, sizes, backend):
+def test_programs_of_gradbench_and_irregular_ones(name, sizes, backend):
     """The bits are those of the graph; and the gradient is near central differences of the function on floats."""
     if backend == "native":
         pytest.importorskip("llvmlite")
-    function, arguments = getattr(gradbench, name)(*sizes)
+    function, arguments = getattr(gradbench if hasattr(gradbench, name) else workloads, name)(*sizes)
     everything = tuple(range(len(arguments)))
     value, gradients = fg.value_and_grad(function, argnums=everything, backend=backend)(*arguments)
     leaves = [np.vectorize(fg.Value, otypes=[object])(argument) for argument in arguments]
