@@ -1,0 +1,67 @@
+"""What preparing a large program costs, in numbers that are the same on every machine: bytes and calls."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import tracemalloc
+
+import pytest
+
+import flatgrad as fg
+from benchmarks.gradbench import gmm, kmeans
+from flatgrad.compiler.program.adjoint import adjoint
+from flatgrad.compiler.program.trace import trace_graph
+
+
+def traced(count):
+    """A sum of `count` terms, as a program of a few primitives."""
+    x = [fg.Value(0.5), fg.Value(0.25)]
+    total = x[0]
+    for k in range(count):
+        total = total + fg.tanh(total * x[k % 2]) * 0.5
+    return trace_graph([total], x, "f").program
+
+
+def calls(function):
+    """How many functions, Python's and built-in ones, a call makes."""
+    counted = 0
+
+    def count(frame, event, argument):
+        nonlocal counted
+        counted += event in ("call", "c_call")
+
+    gc.disable()  # callbacks of the collector would be counted
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    return counted
+
+
+def test_the_adjoint_makes_no_calls_per_equation_but_those_of_its_stack():
+    small, large = traced(100), traced(3_200)
+    more = calls(lambda: adjoint(large, [0, 1])) - calls(lambda: adjoint(small, [0, 1]))
+    # An equation is put on the stack, taken from it, and noted; all else is done by NumPy for all of them.
+    assert more < 5 * (len(large) - len(small))
+
+
+def memory(workload):
+    """The peak of memory while a gradient is prepared, in bytes per equation."""
+    function, arguments = workload
+    gradient = fg.value_and_grad(function, argnums=tuple(range(len(arguments))), backend="numpy")
+    tracemalloc.start()
+    try:
+        kernel = gradient.kernel_for(*arguments)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    return peak / kernel.arrays.stats.equations
+
+
+@pytest.mark.parametrize("workload", [gmm(2, 10, 100), kmeans(5, 100, 4)], ids=["gmm", "kmeans"])
+def test_an_equation_takes_less_than_300_bytes(workload):
+    memory(kmeans(2, 2, 2))  # imports, and what is kept for all functions
+    assert memory(workload) < 300
