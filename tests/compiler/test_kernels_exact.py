@@ -303,3 +303,12 @@ def test_no_partial_is_computed_into_a_detached_number():
         y.backward()
         assert_same([y.data, x.grad], [0.0, 1.0])
     assert fg.value_and_grad(lambda x: fg.sqrt(fg.detach(x)) + x)(0.0) == (0.0, 1.0)
+
+
+def test_an_output_that_is_returned_twice_receives_two_seeds():
+    """One contribution in all, and sums of seeds, which come from no equation."""
+    x, y = fg.Value(2.0), fg.Value(3.0)
+    first, second, _ = fg.compile(lambda x, y: (y, y, fg.minimum(1.5, x)))(x, y)
+    first.backward()
+    second.backward()
+    assert (x.grad, y.grad) == (0.0, 2.0)

@@ -226,7 +226,8 @@ class _Sweep:
                     operands[starts + place] = self._slot(ref, group, first)
         rows = sums.variables - builder.next
         operands[stops[rows] - 2], operands[stops[rows] - 1] = sums.before, sums.received
-        sites[rows] = np.where(sums.contributions >= 0, lines[sums.contributions], -1) if len(lines) else -1
+        contributed = sums.contributions >= 0  # others are seeds
+        sites[rows[contributed]] = lines[sums.contributions[contributed]]
         adjoint_of[rows] = sums.targets
         builder.extend(opcodes, stops, operands, sites, adjoint_of)
 
