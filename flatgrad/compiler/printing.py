@@ -53,6 +53,7 @@ class PrintedStages:
     joint: stage[Program]
     flat: stage[Program]
     flat_parts: stage[list[Program]]
+    vectors: stage[list[ArrayProgram]]
     arrays: stage[list[ArrayProgram]]
     backend: stage[str]
     sizes: stage[Sizes]
@@ -121,8 +122,9 @@ class PrintedStages:
             for (name, _), part in zip(self.functions, parts, strict=True):
                 yield f"cut: {name}", part
         if self.backend != "python":
-            for (name, _), arrays in zip(self.functions, self.arrays, strict=True):
-                yield f"re-rolled: {name}", arrays
+            for step, programs in (("re-rolled", self.vectors), ("find_rounds", self.arrays)):
+                for (name, _), program in zip(self.functions, programs, strict=True):
+                    yield f"{step}: {name}", program
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.title}: print them to see the program behind each pass>"
@@ -146,7 +148,7 @@ def print_functions(
         report("printing", sum(map(len, parts)))
         flat = [Function(program, *texts) for program, texts in zip(parts, functions, strict=True)]
         return Printed(emit_module(flat, header), {})
-    arrays = [program for each in stages for program in each.arrays]
+    arrays = [program for each in stages for program in (each.vectors if language == "numpy" else each.arrays)]
     report("printing", sum(program.stats.equations for program in arrays))
     named = [ArrayFunction(program, *texts) for program, texts in zip(arrays, functions, strict=True)]
     if language == "rolled":

@@ -1,10 +1,11 @@
-"""The pipeline, stage by stage. This file is the architecture diagram.
+r"""The pipeline, stage by stage. This file is the architecture diagram.
 
     traced --> primal --> joint --+--> flat ------------------------> flat Python   --+--> loaded
                                   |                                                   |
-                                  +--> cleaned --> arrays --+--> NumPy -------------- +
-                                                            +--> machine code ------- +
-                                                            +--> rolled Python, C
+                                  +--> cleaned --> vectors --+--> NumPy ------------- +
+                                                             |                        |
+                                                             +--> arrays --> machine code
+                                                                         \--> rolled Python, C
 
 Before that, a function or graph is traced into a `Program` (`trace`). `primal` computes its outputs, `joint` their
 gradients, too. `flat` and `cleaned` are the joint program after the passes for flat Python and for loops. `arrays` are
@@ -23,6 +24,7 @@ from .languages.costs import Choice, cheapest, is_tiny, note
 from .languages.loader import LoadedModule, collector_paused
 from .loops.array_program import ArrayProgram
 from .loops.reroll import reroll
+from .loops.rounds import find_rounds
 from .machine import native, recall
 from .machine.functions import code_name, compile_natively, obstacle
 from .options import Options
@@ -146,9 +148,14 @@ class Stages(PrintedStages):
     # --- array programs -------------------------------------------------------------------------------------------
 
     @stage
+    def vectors(self) -> list[ArrayProgram]:
+        """The functions re-rolled: loops over what is independent."""
+        return [reroll(part, fast=self.options.fast) for part in self.array_parts]
+
+    @stage
     def arrays(self) -> list[ArrayProgram]:
-        """The functions re-rolled."""
-        functions = [reroll(part, fast=self.options.fast) for part in self.array_parts]
+        """The same with loops over rounds, too."""
+        functions = list(map(find_rounds, self.vectors))
         if self._recalled is not None:
             for program, code in zip(functions, self._recalled.functions, strict=True):
                 program.stats.workspace = code.layout.bytes
@@ -157,7 +164,7 @@ class Stages(PrintedStages):
     @stage
     def rerolled(self) -> ArrayProgram:
         """The whole program re-rolled, in one piece."""
-        return self.arrays[0] if len(self.functions) == 1 else reroll(self.cleaned, fast=self.options.fast)
+        return self.arrays[0] if len(self.functions) == 1 else find_rounds(reroll(self.cleaned, fast=self.options.fast))
 
     # --- what runs ------------------------------------------------------------------------------------------------
 
@@ -174,10 +181,10 @@ class Stages(PrintedStages):
         if is_tiny(self.joint):
             return Choice("python", "the program is tiny, and flat Python is ready at once")
         hindrance = obstacle(self.arrays)
-        choice = cheapest(self.array_parts, self.arrays, hindrance)
+        choice = cheapest(self.array_parts, self.vectors, self.arrays, hindrance)
         note(choice, self.name, hindrance)
         if choice.backend == "python":
-            self._let_go("cleaned", "array_parts", "arrays")
+            self._let_go("cleaned", "array_parts", "vectors", "arrays")
         return choice
 
     @stage

@@ -27,7 +27,7 @@ from ..loops.array_program import ArrayProgram
 from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, extent_text, scope_of, short_names
 from ..loops.buffers import plan_buffers, span
 from ..loops.extents import fixed
-from ..loops.grammar import Addresses, Block, Fold, Read, Statement, addresses
+from ..loops.grammar import Addresses, Block, Fold, Item, Read, Repeat, Statement, addresses, members
 from ..loops.reroll.chains import FOLDED
 from ..loops.views import Piece, Source, Sources, pieces, repetitions, row_major
 from ..program.names import Names
@@ -159,7 +159,7 @@ def emit_c(functions: Sequence[ArrayFunction], header: Sequence[str], leaves: Le
 
 def _is_nested(program: ArrayProgram) -> bool:
     """Whether there is a fold over several indices."""
-    statements = [statement for statement in program.statements if isinstance(statement, Statement)]
+    statements = [statement for statement in members(program.statements) if isinstance(statement, Statement)]
     folds = [node for statement in statements for node in statement.body if isinstance(node, Fold)]
     return any(len(segment.extents) > 1 for fold in folds for segment in fold.segments)
 
@@ -343,7 +343,10 @@ class _Writer(BodyWriter):
                 if piece.length > 1:
                     self.needs[piece.address + piece.step * np.arange(piece.length)] = True
 
-        for statement in program.statements:
+        for item in program.statements:
+            if isinstance(item, Repeat):
+                self.needs[item.base : item.base + item.lanes] = True
+        for statement in members(program.statements):
             if isinstance(statement, Block):
                 if _is_large(statement):
                     copied(statement.reads)
@@ -361,16 +364,17 @@ class _Writer(BodyWriter):
 
         plan = plan_buffers(program)
         starts = np.array(plan.starts, dtype=np.int64)
-        bases = [fixed(statement.base) for statement in program.statements]
+        statements = list(members(program.statements))
+        bases = [fixed(statement.base) for statement in statements]
         regions = np.searchsorted(starts, np.array(bases, dtype=np.int64), side="right") - 1
         # Truth values have an array of their own, behind the numbers; but what moves together stays together.
         numeric = np.zeros(len(starts), dtype=bool)
-        for region, statement in zip(regions.tolist(), program.statements, strict=True):
+        for region, statement in zip(regions.tolist(), statements, strict=True):
             numeric[region] |= isinstance(statement, Block) or statement.kind == "f"
         size = int(np.count_nonzero(head))
         offsets = np.where(numeric, plan.offsets, np.array(plan.truth_offsets) + plan.numbers - first) - first + size
         places = [np.cumsum(head) - 1]  # of inputs and constants
-        for base, region, statement in zip(bases, regions.tolist(), program.statements, strict=True):
+        for base, region, statement in zip(bases, regions.tolist(), statements, strict=True):
             end = base + statement.lanes
             places.append(np.arange(base, end) - starts[region] + offsets[region])
         self.place = np.concatenate(places)
@@ -430,14 +434,13 @@ class _Writer(BodyWriter):
                 yield self._finished()
                 size = 0
             size += _size(statement)
-            notes: list[str] = []
             if isinstance(statement, Block):
                 self._block(statement)
+            elif isinstance(statement, Repeat):
+                self._repeat(statement)
             else:
-                notes = list(map(_comment, self.notes.of(statement.location, statement.part)))
-                notes += map(_comment, print_statement(statement, self.sources))
                 self._statement(statement)
-            lines = [*notes, *self.declarations, *self.lines]
+            lines = [*self.declarations, *self.lines]
             if lines and self.function_body.lines:
                 self.function_body.lines.append("")
             self.function_body.lines += lines
@@ -497,7 +500,18 @@ class _Writer(BodyWriter):
 
     # --- statements ---------------------------------------------------------------------------------------------------
 
-    def _statement(self, statement: Statement) -> None:
+    def _repeat(self, repeat: Repeat) -> None:
+        """Rounds in a loop, behind what the first ones read."""
+        for start in itertools.chain(*repeat.starts):
+            self._statement(start)
+        with self._loops(*[scope_of((repeat.count,), self.lane_names)] * 2):
+            for statement in repeat.statements:
+                self._statement(statement, rounds=True)
+
+    def _statement(self, statement: Statement, rounds: bool = False) -> None:
+        self.lines += map(_comment, self.notes.of(statement.location, statement.part))
+        if not rounds or len(statement.shape) > 1:
+            self.lines += map(_comment, print_statement(statement, self.sources, rounds))
         scope = scope_of(statement.shape, self.lane_names)
         base = fixed(statement.base)
         source = self.sources.of(base)
@@ -509,11 +523,11 @@ class _Writer(BodyWriter):
             self.cells[base], self.result = self.result, None
             return
         short = (local for local in self.names.free(short_names()) if local not in scope.names)
-        self.locals = short if statement.shape else self.temporaries
+        self.locals = short if statement.shape and not rounds else self.temporaries
         target = self.name(source)
-        with self._loops(scope, scope):
+        with self._loops(Scope(scope.extents[rounds:], scope.names[rounds:]), scope):
             text = _of_kind(self.body(statement.body, scope), statement.kind)
-            self._assign(f"{target}[{index(0, row_major(scope.extents), scope.names)}]", text)
+            self._assign(f"{target}[{index(base - source.base, row_major(scope.extents), scope.names)}]", text)
 
     @contextmanager
     def _loops(self, scope: Scope, whole: Scope) -> Iterator[None]:
@@ -699,8 +713,10 @@ def _are_many(pieces: Sequence[Piece]) -> bool:
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
-def _size(statement: Statement | Block) -> int:
+def _size(statement: Item) -> int:
     """How much of a function a statement takes up: its nodes, or equations."""
+    if isinstance(statement, Repeat):
+        return sum(map(_size, statement.members()))
     if isinstance(statement, Block):
         return len(statement.program) if len(statement.program) <= _BLOCK else len(statement.program) // _PART + 1
     return sum(1 + sum(len(s.body) for s in node.segments) if isinstance(node, Fold) else 1 for node in statement.body)

@@ -14,7 +14,7 @@ from ...runtime.errors import PerformanceWarning
 from ...runtime.primitives import TABLE
 from ...runtime.sites import user_level
 from ..loops.array_program import ArrayProgram
-from ..loops.grammar import Apply, Block, Fold, Read, Segment
+from ..loops.grammar import Apply, Block, Fold, Read, Segment, members
 from ..program.program import Program
 from .spellings import NUMPY
 
@@ -81,7 +81,7 @@ def numpy_cost(program: ArrayProgram) -> float:
 def native_cost(program: ArrayProgram) -> float:
     """Nanoseconds that a call of the machine code of a program takes, about."""
     cost = _NATIVE_CALL + _NATIVE_NUMBER * (program.inputs + len(program.outputs))
-    for statement in program.statements:
+    for statement in members(program.statements):
         if isinstance(statement, Block):
             functions = sum(TABLE[opcode].slow for opcode in statement.program.opcodes)
             cost += _NATIVE_EQUATION * len(statement.program) + _NATIVE_FUNCTION * functions
@@ -104,16 +104,19 @@ def _native_body(body: Sequence[Any], elements: int) -> float:
     return cost
 
 
-def cheapest(programs: Sequence[Program], arrays: Sequence[ArrayProgram], obstacle: str = "") -> Choice:
+def cheapest(
+    programs: Sequence[Program], vectors: Sequence[ArrayProgram], arrays: Sequence[ArrayProgram], obstacle: str = ""
+) -> Choice:
     """The back end whose calls cost least.
 
     Args:
         programs: the functions as scalar programs.
-        arrays: the same re-rolled.
+        vectors: the same re-rolled, as NumPy runs it.
+        arrays: with loops over rounds, too, as machine code runs it.
         obstacle: why there can be no machine code; empty if there can.
     """
     native = sum(map(native_cost, arrays))
-    costs = {"python": sum(map(python_cost, programs)), "numpy": sum(map(numpy_cost, arrays))}
+    costs = {"python": sum(map(python_cost, programs)), "numpy": sum(map(numpy_cost, vectors))}
     if not obstacle:
         costs["native"] = native
     backend = min(costs, key=lambda backend: costs[backend])

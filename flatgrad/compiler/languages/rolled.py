@@ -15,7 +15,7 @@ from ...runtime import primitives as p
 from ...runtime.primitives import BY_NAME, TABLE, Primitive
 from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, extent_text, scope_of, short_names
 from ..loops.buffers import span
-from ..loops.grammar import Addresses, Block, Fold, Node, Read, Statement
+from ..loops.grammar import Addresses, Block, Fold, Node, Read, Repeat, Statement, members
 from ..loops.views import Piece, Source, Sources, pieces, places_among, repetitions
 from ..program.names import Names
 from ..program.program import grouped
@@ -122,6 +122,7 @@ class _Writer(BodyWriter):
         self.blocks: list[str] = []
         self.tables: list[list[int]] = []
         self.lists: dict[tuple[str, ...], str] = {}
+        self.before: list[str] | None = None  # the lines before the rounds that are being written
         self.lane_names, self.term_names = tuple(names.free(LANES)), tuple(names.free(TERMS))
         self.short_names = names.free(short_names())
         self.numbered_names = (f"t{k}" for k in itertools.count(1))
@@ -130,13 +131,14 @@ class _Writer(BodyWriter):
     # --- the function ---------------------------------------------------------------------------------------------
 
     def sections(self) -> list[str]:
-        for statement in self.program.statements:
-            if isinstance(statement, Block):
-                self._block(statement)
-                continue
-            notes = self.notes.of(statement.location, statement.part)
-            self.lines += [safe_comment(f"# {note}", 4) for note in notes]
-            self._statement(statement)
+        for item in self.program.statements:
+            if isinstance(item, Block):
+                self._block(item)
+            elif isinstance(item, Repeat):
+                self._repeat(item)
+            else:
+                self._note(item)
+                self._statement(item)
         self._return()
         arguments = [group.name for group in self.program.input_groups]
         head = [*signature(self.function.name, arguments), *docstring(self.program, self.function.doc)]
@@ -151,6 +153,33 @@ class _Writer(BodyWriter):
         ]
 
     # --- statements -----------------------------------------------------------------------------------------------
+
+    def _note(self, statement: Statement) -> None:
+        notes = self.notes.of(statement.location, statement.part)
+        self.lines += [safe_comment(f"# {note}", 4) for note in notes]
+
+    def _repeat(self, repeat: Repeat) -> None:
+        """Lists that grow round by round, from what the first rounds read."""
+        for statement, starts in zip(repeat.statements, repeat.starts, strict=True):
+            items = [self._items(start, Scope(), scope_of(start.shape, self.lane_names)) for start in starts]
+            self._write(f"{statement.name} = [", [", ".join(items)], "]")
+        rounds = scope_of((repeat.count,), self.lane_names)
+        self.before, self.lines = self.lines, []
+        for statement in repeat.statements:
+            self._note(statement)
+            scope = scope_of(statement.shape, self.lane_names)
+            items = self._items(statement, rounds, Scope(scope.extents[1:], scope.names[1:]))
+            if items.startswith("*"):
+                self._write(f"{statement.name} += [", [items[2:-1]], "]")
+            else:
+                self._write(f"{statement.name}.append(", [items], ")")
+        self.lines = [*self.before, f"for {rounds.names[0]} in range({repeat.count}):", *indented(self.lines)]
+        self.before = None
+
+    def _items(self, statement: Statement, scope: Scope, inner: Scope) -> str:
+        """The lanes of a statement as items of a list."""
+        text, loops = self._looped(statement.body, scope, inner)
+        return f"*[{text.text} {loops}]" if loops else text.text
 
     def _statement(self, statement: Statement) -> None:
         text, loops = self._looped(statement.body, Scope(), scope_of(statement.shape, self.lane_names))
@@ -246,7 +275,9 @@ class _Writer(BodyWriter):
         key = tuple(self.name(source) if source.shape else f"[{self.cell(source.base).text}]" for source in sources)
         if key not in self.lists:
             self.lists[key] = f"m{len(self.lists) + 1}"
+            inside, self.lines = self.lines, self.before if self.before is not None else self.lines
             self._assign(self.lists[key], " + ".join(key))
+            self.lines = inside
         return self.lists[key]
 
     # --- blocks ---------------------------------------------------------------------------------------------------
@@ -270,7 +301,7 @@ class _Writer(BodyWriter):
     def _read_together(self, block: Block) -> bool:
         """Whether some access or list of outputs ranges over the results of a block."""
         first, last = block.base, block.base + block.lanes - 1
-        for statement in self.program.statements:
+        for statement in members(self.program.statements):
             if isinstance(statement, Statement):
                 for read, extents in statement.reads():
                     low, high = span(read, extents)

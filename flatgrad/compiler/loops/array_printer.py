@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from ...runtime import primitives as p
 from ...runtime.primitives import Primitive
+from ...runtime.sites import Location
 from ..program.program import grouped
-from ..program.spelling import ARITHMETIC, POWER, Spelling, Text, called, index, joined, python_number, variable
+from ..program.spelling import (
+    ARITHMETIC,
+    POWER,
+    Spelling,
+    Text,
+    called,
+    index,
+    joined,
+    python_number,
+    variable,
+    wrapped,
+)
 from .bodies import LANES, TERMS, BodyWriter, Scope, extent_text, scope_of, short_names
-from .grammar import Block, Fold, Loops, Read, Segment, Statement
+from .extents import fixed
+from .grammar import Block, Fold, Loops, Read, Repeat, Segment, Statement
 from .views import Sources, View
 
 #: Operators; everything else is written as a function.
@@ -22,19 +36,16 @@ def print_arrays(program: Loops) -> str:
     sources = Sources(program)
     arguments = ", ".join(g.name if g.scalar else f"{g.name}[{g.size}]" for g in program.input_groups)
     lines = [f"array program {program.name}({arguments}):"]
-    last = None
-    for statement in program.statements:
-        if isinstance(statement, Block):
-            lines += _block(statement, sources)
-            continue
-        text = print_statement(statement, sources)
-        notes = ["contraction"] if statement.is_contraction else []
-        if statement.location is not None and statement.location != last:
-            notes.append(" ".join(str(statement.location).split()))
-            last = statement.location
-        comment = f"# {'; '.join(notes)}" if notes else ""
-        for k, line in enumerate(text):
-            lines.append(f"    {line:<60} {comment}".rstrip() if k == 0 else f"        {line}")
+    comments = _Comments()
+    for item in program.statements:
+        if isinstance(item, Block):
+            lines += _block(item, sources)
+        elif isinstance(item, Repeat):
+            lines += [f"    {line}" for line in repeat_head(item, sources)]
+            for statement in item.statements:
+                lines += comments.beside(statement, print_statement(statement, sources, rounds=True), "        ")
+        else:
+            lines += comments.beside(item, print_statement(item, sources), "    ")
     lines.append(f"    return {_outputs(program, sources)}")
     for source in sources.constants:
         values = list(map(repr, sources.numbers(source)))
@@ -43,18 +54,53 @@ def print_arrays(program: Loops) -> str:
     return "\n".join(lines)
 
 
-def print_statement(statement: Statement, sources: Sources) -> list[str]:
-    """A statement as text: the result, and what local names stand for."""
+class _Comments:
+    """What stands beside statements: whether they are contractions, and the user's line where it changes."""
+
+    def __init__(self) -> None:
+        self.last: Location | None = None
+
+    def beside(self, statement: Statement, text: Sequence[str], indent: str) -> list[str]:
+        """A statement with its comment."""
+        notes = ["contraction"] if statement.is_contraction else []
+        if statement.location is not None and statement.location != self.last:
+            notes.append(" ".join(str(statement.location).split()))
+            self.last = statement.location
+        comment = f"# {'; '.join(notes)}" if notes else ""
+        head, *others = text
+        return [f"{indent}{head:<{64 - len(indent)}} {comment}".rstrip(), *(f"{indent}    {line}" for line in others)]
+
+
+def repeat_head(repeat: Repeat, sources: Sources) -> list[str]:
+    """The first lines of a repeat: the number of rounds, and what the first ones read of rounds before them."""
+    firsts = []
+    for start in itertools.chain(*repeat.starts):
+        scope = scope_of(start.shape, LANES[1:])
+        source, writer = sources.of(fixed(start.base)), Writer(sources)
+        row = (fixed(start.base) - source.base) // start.lanes
+        ranges = [str(row), *(f"{name}:{extent}" for name, extent in zip(scope.names, scope.extents, strict=True))]
+        firsts.append(f"{start.name}[{', '.join(ranges)}] = {writer.body(start.body, scope).text}")
+    head = f"repeat {LANES[0]}:{repeat.count}"
+    return wrapped(f"{head}, with {', '.join(firsts)}:" if firsts else f"{head}:")
+
+
+def print_statement(statement: Statement, sources: Sources, rounds: bool = False) -> list[str]:
+    """A statement as text: the result, and what local names stand for; `rounds`: it is one of a repeat."""
     scope = scope_of(statement.shape, LANES)
-    head = f"{statement.name}{_ranges(scope, scope)}" if statement.shape else statement.name
+    source = sources.of(fixed(statement.base))
+    before = (fixed(statement.base) - source.base) * fixed(statement.shape[0]) // statement.lanes if rounds else 0
+    head = f"{statement.name}{_ranges(scope, scope, before, rounds)}" if statement.shape else statement.name
     writer = Writer(sources)
     result = writer.body(statement.body, scope).text
     return [f"{head} = {result}{', with' if writer.locals else ''}", *writer.locals]
 
 
-def _ranges(scope: Scope, outer: Scope) -> str:
-    loops = zip(scope.names, scope.extents, strict=True)
-    return f"[{', '.join(f'{name}:{extent_text(extent, outer)}' for name, extent in loops)}]"
+def _ranges(scope: Scope, outer: Scope, before: int = 0, rounds: bool = False) -> str:
+    """The ranges of indices; of a statement in a repeat, the round is an index, behind what stands before."""
+    ranges = [f"{name}:{extent_text(extent, outer)}" for name, extent in zip(scope.names, scope.extents, strict=True)]
+    if rounds:
+        ranges[0] = index(before, [1], [scope.names[0]])
+    return f"[{', '.join(ranges)}]"
 
 
 class Writer(BodyWriter):

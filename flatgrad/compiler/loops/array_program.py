@@ -13,7 +13,7 @@ from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.primitives import Primitive
 from .array_printer import print_arrays
 from .extents import Ragged, Size, fixed
-from .grammar import Addresses, Apply, Block, Loops, Node, Read, Statement, addresses, values_of
+from .grammar import Addresses, Apply, Block, Loops, Node, Read, Repeat, Statement, addresses, members, values_of
 
 
 @dataclass
@@ -43,39 +43,78 @@ class ArrayProgram(Loops):
         kinds[: self.first_truth] = b"f"
         kinds[self.first_truth : self.first_result] = b"b"
         names: set[str] = set()
-        for position, statement in enumerate(self.statements):
+        for position, item in enumerate(self.statements):
             where = f"{self.name}: statement {position}"
-            if isinstance(statement, Block):
-                _check_addresses(where, statement.reads, kinds)
-                statement.program.check()
-                if len(statement.reads) != statement.program.inputs:
-                    raise ProgramError(f"{where} reads {len(statement.reads)} numbers, not {statement.program.inputs}")
-                written = [statement.program.kind_of(operand).encode() for operand in statement.program.outputs]
-            else:
-                where += f" {statement.name}"
+            if isinstance(item, Block):
+                _check_addresses(where, item.reads, kinds)
+                item.program.check()
+                if len(item.reads) != item.program.inputs:
+                    raise ProgramError(f"{where} reads {len(item.reads)} numbers, not {item.program.inputs}")
+                self._write(
+                    where,
+                    item.base,
+                    [item.program.kind_of(operand).encode() for operand in item.program.outputs],
+                    kinds,
+                )
+                continue
+            for statement in item.statements if isinstance(item, Repeat) else [item]:
                 if statement.name in names:
-                    raise ProgramError(f"{where}: another statement has this name")
+                    raise ProgramError(f"{where} {statement.name}: another statement has this name")
                 names.add(statement.name)
-                for read, extents in statement.reads():
-                    _check_extents(where, extents)
-                    _check_addresses(where, addresses(read, extents), kinds)
-                if _check_body(where, statement.body, kinds, self.inputs) != statement.kind:
-                    raise ProgramError(f"{where}: the result is not of kind {statement.kind}")
-                written = [statement.kind.encode()] * statement.lanes
-            start = fixed(statement.base)
-            if start < self.first_result or start + len(written) > self.size:
-                raise ProgramError(f"{where} writes outside of the results")
-            if (kinds[start : start + len(written)] != b"").any():
-                raise ProgramError(f"{where} writes an address that has been written before")
-            kinds[start : start + len(written)] = written
+            if isinstance(item, Statement):
+                self._check_statement(where, item, kinds)
+                continue
+            for start in itertools.chain(*item.starts):
+                self._check_statement(where, start, kinds)
+            self._check_rounds(where, item, kinds)
         _check_addresses(f"{self.name}: return", self.outputs, kinds)
         return self
+
+    def _check_statement(self, where: str, statement: Statement, kinds: Any) -> None:
+        for read, extents in statement.reads():
+            _check_extents(f"{where} {statement.name}", extents)
+            _check_addresses(f"{where} {statement.name}", addresses(read, extents), kinds)
+        self._check_kind(f"{where} {statement.name}", statement, kinds)
+        self._write(f"{where} {statement.name}", statement.base, [statement.kind.encode()] * statement.lanes, kinds)
+
+    def _check_kind(self, where: str, statement: Statement, kinds: Any) -> None:
+        if _check_body(where, statement.body, kinds, self.inputs) != statement.kind:
+            raise ProgramError(f"{where}: the result is not of kind {statement.kind}")
+
+    def _check_rounds(self, where: str, repeat: Repeat, kinds: Any) -> None:
+        """Check that no round reads what a later one writes, or a later statement of the same one."""
+        statements, count = repeat.statements, repeat.count
+        if len(repeat.starts) != len(statements) or any(fixed(s.shape[0]) != count for s in statements if s.shape):
+            raise ProgramError(f"{where}: the statements of a repeat differ in their rounds")
+        time = np.full(self.size, -1)  # per address, when it is written
+        for k, statement in enumerate(statements):
+            lanes = statement.lanes // count
+            rounds = np.repeat(np.arange(count), lanes) * len(statements) + k
+            self._write(where, statement.base, [statement.kind.encode()] * statement.lanes, kinds)
+            time[fixed(statement.base) : fixed(statement.base) + statement.lanes] = rounds
+        for k, statement in enumerate(statements):
+            now = np.arange(count)[:, None] * len(statements) + k
+            for read, extents in statement.reads():
+                places = addresses(read, extents)
+                _check_addresses(f"{where} {statement.name}", places, kinds)
+                if (time[places].reshape(count, -1) >= now).any():
+                    raise ProgramError(f"{where} {statement.name} reads what is written later")
+            self._check_kind(f"{where} {statement.name}", statement, kinds)
+
+    def _write(self, where: str, base: Size, written: Sequence[bytes], kinds: Any) -> None:
+        """Take note of what is written."""
+        start = fixed(base)
+        if start < self.first_result or start + len(written) > self.size:
+            raise ProgramError(f"{where} writes outside of the results")
+        if (kinds[start : start + len(written)] != b"").any():
+            raise ProgramError(f"{where} writes an address that has been written before")
+        kinds[start : start + len(written)] = written
 
     def truth_mask(self) -> Any:
         """One truth value per address: whether a truth value is there, not a number."""
         mask = np.zeros(self.size, dtype=bool)
         mask[self.first_truth : self.first_result] = True
-        for statement in self.statements:
+        for statement in members(self.statements):
             start = fixed(statement.base)
             if isinstance(statement, Statement):
                 mask[start : start + statement.lanes] = statement.kind == "b"
@@ -97,15 +136,27 @@ class ArrayProgram(Loops):
             raise ProgramError(f"{self.name} takes {self.inputs} inputs, got {len(inputs)}")
         cells: list[Any] = [*inputs, *self.constants, *self.truths]
         cells += [None] * (self.size - len(cells))
-        for statement in self.statements:
-            start = fixed(statement.base)
-            if isinstance(statement, Block):
-                results = statement.program.evaluate([cells[address] for address in statement.reads.tolist()])
+        for item in self.statements:
+            if isinstance(item, Block):
+                results = item.program.evaluate([cells[address] for address in item.reads.tolist()])
+                cells[item.base : item.base + len(results)] = results
+            elif isinstance(item, Repeat):
+                for start in itertools.chain(*item.starts):
+                    _run_all(start, start.shape, cells)
+                for k in range(item.count):
+                    for statement in item.statements:
+                        _run_all(statement, statement.shape[1:], cells, (k,))
             else:
-                lanes = itertools.product(*(range(fixed(extent)) for extent in statement.shape))
-                results = [_run(statement, statement.body, statement.shape, lane, cells) for lane in lanes]
-            cells[start : start + len(results)] = results
+                _run_all(item, item.shape, cells)
         return [cells[address] for address in self.outputs.tolist()]
+
+
+def _run_all(statement: Statement, shape: Sequence[Size], cells: list[Any], outer: tuple[int, ...] = ()) -> None:
+    """Run a statement for all lanes of a shape, in a round if there are rounds."""
+    lanes = itertools.product(*(range(fixed(extent)) for extent in shape))
+    results = [_run(statement, statement.body, statement.shape, (*outer, *lane), cells) for lane in lanes]
+    start = fixed(statement.base) + sum(k * len(results) for k in outer)
+    cells[start : start + len(results)] = results
 
 
 def _check_addresses(where: str, places: Addresses, kinds: Any) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .extents import Ragged, Size, fixed
-from .grammar import Addresses, Block, Loops, Read, Statement, addresses
+from .grammar import Addresses, Block, Loops, Read, Repeat, Statement, addresses, members
 
 
 class Plan(NamedTuple):
@@ -47,22 +47,31 @@ def plan_buffers(program: Loops) -> Plan:
 
     Results that one strided access reads together keep their distances: they are one region.
     """
-    statements = program.statements
+    statements = list(members(program.statements))
     bases = [fixed(statement.base) for statement in statements]
-    last = list(range(len(statements)))  # per statement, the last one that reads it
+    last: list[int] = []  # per statement, the last one that reads it; of repeats, all that runs in the same rounds
+    joined: list[tuple[int, int]] = []  # first and last statement of those that one access reads together
+    for item in program.statements:
+        if isinstance(item, Repeat):
+            for starts in item.starts:
+                joined.append((len(last), len(last) + len(starts)))
+                last += [0] * (len(starts) + 1)
+            last[-len(item.members()) :] = [len(last) - 1] * len(item.members())
+        else:
+            last.append(len(last))
+    ends = list(last)
 
     def owner(address: int) -> int:
         return bisect.bisect_right(bases, address) - 1
 
-    joined: list[tuple[int, int]] = []  # first and last statement of those that one access reads together
     for position, statement in enumerate(statements):
         for low, high, table in _ranges_of(statement):
             if table is not None:
                 for first in np.unique(np.searchsorted(bases, table, side="right") - 1).tolist():
                     if first >= 0:
-                        last[first] = position
+                        last[first] = max(last[first], ends[position])
             elif owner(low) >= 0:
-                last[owner(low) : owner(high) + 1] = [position] * (owner(high) - owner(low) + 1)
+                last[owner(low) : owner(high) + 1] = [ends[position]] * (owner(high) - owner(low) + 1)
                 if owner(low) < owner(high):
                     joined.append((owner(low), owner(high)))
     for first in np.unique(np.searchsorted(bases, program.outputs, side="right") - 1).tolist():
@@ -82,9 +91,9 @@ def plan_buffers(program: Loops) -> Plan:
         while end <= reach:
             reach = max(reach, reaches[end])
             end += 1
-        members = statements[position:end]
-        size = sum(member.lanes for member in members)
-        kinds = {kind for member in members for kind in _kinds(member)}
+        together = statements[position:end]
+        size = sum(member.lanes for member in together)
+        kinds = {kind for member in together for kind in _kinds(member)}
         starts.append(bases[position])
         dies = max(last[position:end])
         for kind, arena, places in (("f", numbers, offsets), ("b", truths, truth_offsets)):

@@ -18,7 +18,7 @@ import numpy as np
 from ..program.program import Group, Program, default_names, grouped
 from .array_program import ArrayProgram
 from .extents import Extent, Linear, Ragged, Size, bound, through
-from .grammar import Addresses, Apply, Block, Fold, Read, Segment, Statement, addresses
+from .grammar import Addresses, Apply, Block, Fold, Item, Read, Repeat, Segment, addresses
 from .reroll.affine import factor
 
 
@@ -55,7 +55,7 @@ class OpenArrayProgram:
     output_groups: list[tuple[str, Size, bool]]
     constants: list[float]
     truths: list[bool]
-    statements: list[Statement | Block]
+    statements: list[Item]
     outputs: list[list[tuple[Read, tuple[Size, ...]]]]
     seen: tuple[int, int]
 
@@ -164,6 +164,11 @@ def _map(function: Callable[..., Size], *nodes: Any) -> Any:
         return function(*(node.base for node in nodes))
 
     require(all(type(node) is type(first) for node in nodes))
+    if type(first) is tuple:
+        require(len({len(node) for node in nodes}) == 1)
+        return tuple(_map(function, *parts) for parts in zip(*nodes, strict=True))
+    if isinstance(first, Repeat):
+        return Repeat(inner("statements"), inner("starts"))
     if isinstance(first, Read):
         require(all(node.bends == first.bends for node in nodes))
         if all(node.table is None for node in nodes):

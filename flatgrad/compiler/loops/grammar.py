@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -166,6 +166,46 @@ class Block:
 
 
 @dataclass
+class Repeat:
+    """Rounds: in each round all statements run, one after the other, at that index of their outermost dimension.
+
+    Attributes:
+        statements: their outermost extents are all the number of rounds.
+        starts: per statement, copies of what the first rounds read of rounds before them; they run before all rounds.
+            Their lanes stand right in front of those of the statement, and have its name.
+    """
+
+    statements: tuple[Statement, ...]
+    starts: tuple[tuple[Statement, ...], ...]
+
+    @property
+    def count(self) -> int:
+        """The number of rounds."""
+        return fixed(self.statements[0].shape[0])
+
+    @property
+    def base(self) -> int:
+        return fixed(self.members()[0].base)
+
+    @property
+    def lanes(self) -> int:
+        return sum(member.lanes for member in self.members())
+
+    def members(self) -> list[Statement]:
+        """All statements, by their addresses."""
+        return [member for group, each in zip(self.starts, self.statements, strict=True) for member in (*group, each)]
+
+
+Item = Statement | Block | Repeat
+
+
+def members(items: Iterable[Item]) -> Iterator[Statement | Block]:
+    """Statements and blocks by their addresses; those of repeats as well."""
+    for item in items:
+        yield from item.members() if isinstance(item, Repeat) else [item]
+
+
+@dataclass
 class ArrayStats:
     """What re-rolling found.
 
@@ -211,7 +251,7 @@ class Loops:
     input_groups: list[Group]
     constants: list[float] = field(default_factory=list)
     truths: list[bool] = field(default_factory=list)
-    statements: list[Statement | Block] = field(default_factory=list)
+    statements: list[Item] = field(default_factory=list)
     outputs: Addresses = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     output_groups: list[Group] = field(default_factory=list)
     stats: ArrayStats = field(default_factory=lambda: ArrayStats(0, 0, 0, 0, 0, 1.0, 0, 0.0))
@@ -271,7 +311,7 @@ def indices(extents: Sequence[Size]) -> Addresses:
 def used_primitives(program: Loops) -> set[Primitive]:
     """The primitives that an array program applies."""
     used: set[Primitive] = set()
-    for statement in program.statements:
+    for statement in members(program.statements):
         if isinstance(statement, Block):
             used |= {TABLE[opcode] for opcode in set(statement.program.opcodes)}
             continue

@@ -12,7 +12,7 @@ import numpy as np
 from ..program.program import grouped
 from .buffers import span
 from .extents import Size, fixed
-from .grammar import Addresses, Block, Loops, Read
+from .grammar import Addresses, Block, Loops, Read, members
 
 #: A repetition in a list of outputs is at most so many pieces long.
 _PERIOD = 4
@@ -98,13 +98,18 @@ class Sources:
             for group, places in grouped(program.input_groups, range(program.inputs))
         ]
         ends: dict[int, int] = {}
-        results, block = [], 0
-        for statement in program.statements:
+        results: list[Source] = []
+        block = 0
+        for statement in members(program.statements):
             if isinstance(statement, Block):
                 block += 1
                 results.append(Source("result", f"s{block}", fixed(statement.base), (statement.lanes,)))
                 continue
-            results.append(Source("result", statement.name, fixed(statement.base), tuple(map(fixed, statement.shape))))
+            base, shape = fixed(statement.base), tuple(map(fixed, statement.shape))
+            if results and results[-1].name == statement.name:  # rounds, behind what the first ones read
+                base, size = results[-1].base, results.pop().size + statement.lanes
+                shape = (size // math.prod(shape[1:]), *shape[1:])
+            results.append(Source("result", statement.name, base, shape))
             for read, extents in statement.reads():
                 base = fixed(read.base)
                 moves = read.table is None and any((*read.strides, *read.bends))

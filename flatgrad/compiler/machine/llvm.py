@@ -10,6 +10,7 @@ fast-math flag, nothing is contracted, and functions of `math` are CPython's own
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,13 +19,14 @@ import numpy as np
 from ...runtime.primitives import Primitive
 from ..loops.array_program import ArrayProgram
 from ..loops.extents import fixed
-from ..loops.grammar import Block, Statement
+from ..loops.grammar import Block, Repeat, Statement
 from ..program.program import Program, grouped
 from ..program.spelling import llvm_number as number
 from ..program.split import split
 from .memory import Memory, accesses_of
 from .native import Layout
 from .operations import SHORTCUTS, Machine, Spelling, Writer, spelled
+from .rounds import read_from_memory, write_rounds
 from .statements import StatementWriter
 from .text import Function, Operation, Value, bound_array, load, loaded_index, store, type_of
 
@@ -157,11 +159,17 @@ class Module(Memory):
 
     def emitted(self) -> NativeCode:
         program = self.program
-        for statement in program.statements:
-            if isinstance(statement, Block):
-                self._block(statement)
+        read = read_from_memory(program) if any(isinstance(item, Repeat) for item in program.statements) else None
+        for item in program.statements:
+            if isinstance(item, Block):
+                self._block(item)
+            elif isinstance(item, Repeat):
+                for start in itertools.chain(*item.starts):
+                    self._statement(start)
+                function = Function(f"rounds{len(self.functions)}")
+                self._add(function, *write_rounds(self, item, function, read))
             else:
-                self._statement(statement)
+                self._statement(item)
         outputs = self._outputs()
         self._take_truths()
         functions = [function.text() for function in self.functions]
@@ -204,10 +212,11 @@ class Module(Memory):
         ]
         return "\n".join([*table, *head, *calls, "}"])
 
-    def _add(self, function: Function, writer: Writer) -> int:
+    def _add(self, function: Function, *writers: Writer) -> int:
         """Take over a function, and call it next; return its position."""
         self.functions.append(function)
-        self._take_over(writer)
+        for writer in writers:
+            self._take_over(writer)
         self.calls.append((len(self.functions) - 1, function.row))
         return len(self.functions) - 1
 
@@ -219,7 +228,7 @@ class Module(Memory):
     def _statement(self, statement: Statement) -> None:
         """Call the function of a statement: one with the same loops, if there is one already."""
         accesses = accesses_of(statement, self)
-        writer = StatementWriter(self, statement, accesses, f"{statement.name}_{len(self.functions)}")
+        writer = StatementWriter(self, statement, accesses, Function(f"{statement.name}_{len(self.functions)}"))
         form, place = writer.form, self.plan.place(fixed(statement.base), statement.kind)
         if not self._again(form, [place, *writer.bounds]):
             self._shared[form] = self._add(writer.write(place), writer.writer)

@@ -36,26 +36,47 @@ _ASSOCIATIVE = (p.logical_and, p.logical_or)
 
 
 class StatementWriter:
-    """Writes one statement: loops over lanes outside, tiles of vectors inside, loops over terms in their order."""
+    """Writes one statement: loops over lanes outside, tiles of vectors inside, loops over terms in their order.
 
-    def __init__(self, memory: Memory, statement: Statement, accesses: dict[int, Access], name: str) -> None:
+    Args:
+        memory: of the program.
+        statement: what is written.
+        accesses: its accesses.
+        function: what it is written into.
+        rounds: whether its outermost dimension is a loop outside of it.
+
+    Attributes:
+        registers: in rounds, what accesses read that do not read memory, by the identity of their reads.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        statement: Statement,
+        accesses: dict[int, Access],
+        function: Function,
+        rounds: bool = False,
+    ) -> None:
         self.memory, self.statement, self.accesses = memory, statement, accesses
         self.shape = tuple(map(fixed, statement.shape))
-        self.function = Function(name)
-        self.writer = Writer(self.function, memory.fast, memory.machine)
+        self.function, self.rounds = function, rounds
+        self.writer = Writer(function, memory.fast, memory.machine)
         self.array = ""
+        self.registers: dict[int, Value] = {}
+        self.keep = True
+        self.result: Value | None = None  # the last one that was computed
         self.scratch: list[tuple[int, int]] = []
         self.offsets: list[int] = []  # where each vector of a tile begins, relative to the tile
         self.lane_strides = [math.prod(self.shape[k + 1 :]) for k in range(len(self.shape))]
         self.folds = [node for node in statement.body if isinstance(node, Fold)]
         self.terms = sum(segment.terms for fold in self.folds for segment in fold.segments)
         #: Whether it is one of many, and small: then it shares its code with as many others as can be.
-        self.small = memory.many and math.prod(self.shape) * max(1, self.terms) <= _SMALL
+        self.small = memory.many and not rounds and math.prod(self.shape) * max(1, self.terms) <= _SMALL
         self._choose_tile()
-        self.packed = [access for access in accesses.values() if self._packs(access)]
-        self.tiled = [access for access in accesses.values() if self._copies_by_tile(access)]
+        self.packed = [] if rounds else [access for access in accesses.values() if self._packs(access)]
+        self.tiled = [] if rounds else [access for access in accesses.values() if self._copies_by_tile(access)]
         #: Whether calls may have parts of the first dimension, of at least one step.
-        self.ranged = bool(self.shape) and self.shape[0] > self._step(0)
+        self.ranged = bool(self.shape) and not rounds and self.shape[0] > self._step(0)
 
     # --- sharing --------------------------------------------------------------------------------------------------
 
@@ -112,7 +133,7 @@ class StatementWriter:
         """Which dimension runs along vectors, how many vectors and rows make a tile."""
         shape, rank = self.shape, len(self.shape)
         uneven = self._uneven()
-        candidates = [k for k in range(rank) if shape[k] >= 2 and k not in uneven]
+        candidates = [k for k in range(self.rounds, rank) if shape[k] >= 2 and k not in uneven]
         self.vector = min(candidates, key=self._vector_cost, default=-1)
         self.width = 1
         if self.vector >= 0:
@@ -123,7 +144,7 @@ class StatementWriter:
         most = _VECTORS if not self.small and (self.terms or self._is_simple()) else 1
         needed = -(-extent // self.width)
         self.vectors = min(needed, most)
-        others = [k for k in range(rank) if k != self.vector and shape[k] > 1 and k not in uneven]
+        others = [k for k in range(self.rounds, rank) if k != self.vector and shape[k] > 1 and k not in uneven]
         self.row = others[-1] if others and self.terms >= 2 and not self.small else -1
         self.rows = 1
         # What little work there is does not need much code: LLVM's time is proportional to that.
@@ -179,7 +200,8 @@ class StatementWriter:
         rank = len(self.shape)
         others = math.prod(n for k, n in enumerate(self.shape) if k != dimension)
         return (
-            not access.gathers
+            not self.rounds
+            and not access.gathers
             and not access.converted
             and access.memory == "f"
             and not access.bends
@@ -281,15 +303,26 @@ class StatementWriter:
 
     def write(self, place: int) -> Function:
         """The function: it gets the places that it writes to and reads from, and a range of its first dimension."""
-        self.array = bound_array(self.function, self.statement.kind, place)
-        for access in self.accesses.values():
-            access.bind(self.function, self.small)
+        self.bind(place)
         for access in self.packed:
             self._pack(access)
         self._lanes(0, {})
         for place, size in self.scratch:
             self.memory.arena.give(place, size)
         return self.function
+
+    def bind(self, place: int) -> None:
+        """Let the schedule say where it writes, and where accesses begin that read memory."""
+        self.array = bound_array(self.function, self.statement.kind, place)
+        for read, access in self.accesses.items():
+            if read not in self.registers:
+                access.bind(self.function, self.small)
+
+    def round(self, index: str | int, keep: bool) -> Value | None:
+        """Write one round; return the result if it is a single number. It is stored if it is to be kept."""
+        self.keep = keep
+        self._lanes(1, {0: index})
+        return self.result
 
     def _lanes(self, dimension: int, indices: dict[int, str | int]) -> None:
         """Loops over the dimensions of the lanes; the tile inside."""
@@ -331,6 +364,9 @@ class StatementWriter:
         function, kind = self.function, self.statement.kind
         stride = self.lane_strides[self.vector] if self.vector >= 0 else 1
         shift = (row * self.lane_strides[self.row] if self.row >= 0 else 0) + offset * stride
+        self.result = result
+        if not self.keep:
+            return
         name = self.writer.splat(result, kind, self.lanes)
         scope = ", !noalias !2"
         if not self.lanes or stride == 1:
@@ -478,6 +514,8 @@ class _Values:
 
     def _read(self, read: Read, row: int, vector: int) -> Value:
         owner, access = self.owner, self.owner.accesses[id(read)]
+        if id(read) in owner.registers:
+            return owner.registers[id(read)]
         if access.constant is not None:
             return Value(number(access.constant), 0, access.constant)
         function = owner.function

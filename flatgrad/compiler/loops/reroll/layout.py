@@ -20,6 +20,7 @@ from ..array_program import ArrayProgram
 from ..buffers import span
 from ..extents import Ragged, fixed
 from ..grammar import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement, indices
+from ..preliminary import RESULTS, Constants, domain, moved_statement
 from .affine import Piece, Steps, arrange, cut, factor, steps_of, straightened
 from .fuse import Folding, Loop, Nodes, part_of
 from .packs import MISSING, Packed, Scalars
@@ -27,8 +28,6 @@ from .packs import MISSING, Packed, Scalars
 #: Per vector its strides along the lanes, and how these grow, by identity; None for a gather.
 Strides = dict[int, Steps | None]
 
-#: Preliminary addresses of truth values among the constants, and of results, count from here.
-_TRUTHS, _RESULTS = 1 << 40, 1 << 41
 #: More short segments in a row than so many, and than there are lanes, become one; short ones have so many terms.
 _ROW, _TERMS = 4, 8
 #: The rows of a triangle of lanes become statements, if there are at most so many, of so many terms on average.
@@ -92,10 +91,8 @@ class _Layout:
 
         self.final = np.full(packed.size, -1, dtype=np.int64)
         self.final[: self.inputs] = np.arange(self.inputs)
-        self.constants: list[float] = []
-        self.truths: list[bool] = []
-        self.base_of: dict[tuple[bool, bytes], int] = {}  # of constants, by their bits
-        self.next = _RESULTS
+        self.constants = Constants(self.inputs)
+        self.next = RESULTS
         self.statements: list[Statement | Block] = []
         self.firsts: list[int] = []  # per statement, the equation that its first lane comes from
 
@@ -121,23 +118,7 @@ class _Layout:
         """Lay out constants, given an array of their addresses; return base and strides, 0 where nothing varies."""
         indices = addresses - self.inputs
         truth = bool(self.is_truth[indices.flat[0]])
-        for axis in range(indices.ndim):
-            first = np.take(indices, [0], axis=axis)
-            if (indices == first).all():
-                indices = first
-        values = self.numbers[indices].astype(bool) if truth else self.numbers[indices]
-        key = truth, values.tobytes()
-        base = self.base_of.get(key)
-        if base is None:
-            constants: list[Any] = self.truths if truth else self.constants
-            base = self.base_of[key] = (_TRUTHS if truth else self.inputs) + len(constants)
-            constants.extend(values.ravel().tolist())
-        strides = []
-        step = 1
-        for extent in reversed(indices.shape):
-            strides.append(step if extent > 1 else 0)
-            step *= extent
-        return base, tuple(strides[::-1])
+        return self.constants.lay(self.numbers[indices].astype(bool) if truth else self.numbers[indices])
 
     def _is_constant(self, vector: Addresses) -> bool:
         if not self.inputs <= vector.item(0) < self.ends:
@@ -318,7 +299,7 @@ class _Layout:
             bends = (*(outer.bends or (0,) * len(piece.extents)), *(bend if len(inner) == 1 else 0 for _ in inner))
             read = Read(int(part[0]), (*outer.strides, *inner), None, bends if any(bends) else ())
             low, high = span(read, (*piece.extents, *extents))
-            if _domain(low) == _domain(high):
+            if domain(low) == domain(high):
                 return read
         if part.ndim == 1 and inner:
             places = indices((*piece.extents, *extents))[len(piece.extents) :]
@@ -365,7 +346,7 @@ class _Layout:
         if not len(results):
             return
         nodes = scalars.nodes[results]
-        part = _extracted(self.program, scalars.equations.tolist(), operands.tolist(), nodes.tolist())
+        part = extracted(self.program, scalars.equations.tolist(), operands.tolist(), nodes.tolist())
         if len(part) <= _SIMPLIFIED:
             part = run_passes(FAST_JOINT_PASSES if self.fast else JOINT_PASSES, part)
         else:
@@ -379,35 +360,13 @@ class _Layout:
 
     def _finished(self, outputs: Addresses) -> ArrayProgram:
         """The program with final addresses: inputs, then constants, truth values, and results."""
-        truths = self.inputs + len(self.constants)
-        results = truths + len(self.truths)
-
-        shifts = np.array([0, truths - _TRUTHS, results - _RESULTS])
-
-        def moved(addresses: Any) -> Any:
-            return addresses + shifts[_domain(addresses)]
-
-        def finished(node: Any) -> Any:
-            if isinstance(node, Read):
-                if node.table is not None:
-                    return Read(0, (), moved(node.table))
-                return node._replace(base=int(moved(node.base)))
-            if isinstance(node, Fold):
-                segments = [Segment(s.extents, tuple(map(finished, s.body))) for s in node.segments]
-                return Fold(node.primitive, tuple(segments))
-            return node
-
-        statements: list[Statement | Block] = []
-        for statement in self.statements:
-            base = int(moved(statement.base))
-            if isinstance(statement, Block):
-                statements.append(Block(statement.program, moved(statement.reads), base))
-            else:
-                statements.append(replace(statement, body=tuple(map(finished, statement.body)), base=base))
-        self._name(statements, results)
+        moved = self.constants.moved
+        statements = [moved_statement(statement, moved) for statement in self.statements]
+        self._name(statements, int(moved(RESULTS)))
         program = self.program
         return ArrayProgram(
-            program.name, list(program.input_names), list(program.input_groups), self.constants, self.truths,
+            program.name, list(program.input_names), list(program.input_groups), self.constants.numbers,
+            self.constants.truths,
             statements, moved(outputs), list(program.output_groups),
         )  # fmt: skip
 
@@ -424,17 +383,12 @@ class _Layout:
             if 0 <= target < program.inputs:
                 name = f"{groups[target]}_bar"
             elif target >= 0:
-                result = int(self.final[address[target]]) - _RESULTS + results
+                result = int(self.final[address[target]]) - RESULTS + results
                 primal = statements[bisect.bisect_right(bases, result) - 1] if result >= results else None
                 if isinstance(primal, Statement) and primal.name and not primal.name.endswith("_bar"):
                     name = f"{primal.name}_bar"
             counts[name] = counts.get(name, 0) + 1
             statement.name = name if counts[name] == 1 else f"{name}{counts[name]}"
-
-
-def _domain(address: Any) -> Any:
-    """The range of preliminary addresses: 0 for inputs and numbers, 1 for truth values, 2 for results."""
-    return 1 * (address >= _TRUTHS) + (address >= _RESULTS)
 
 
 def _heads(nodes: list[Any]) -> list[Addresses]:
@@ -484,7 +438,7 @@ def _of_equal_lengths(loop: Loop) -> list[Loop]:
     return parts
 
 
-def _extracted(program: Program, equations: Sequence[int], reads: Sequence[int], results: Sequence[int]) -> Program:
+def extracted(program: Program, equations: Sequence[int], reads: Sequence[int], results: Sequence[int]) -> Program:
     """Some equations as a program of their own; `reads` are the variables that become its inputs.
 
     Its sums are not called adjoints: they may be parts of sums that another statement goes on with.
