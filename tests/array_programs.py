@@ -419,6 +419,64 @@ class Straight:
         return repr(self.program)
 
 
+#: What rounds compute: few numbers leave their range.
+ROUND = ("add", "add", "mul", "mul", "sub", "tanh", "sin", "atan", "neg", "maximum", "minimum", "relu", "select")
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a round reads of one before: a number of the state, one or two rounds ago."""
+
+    number: int
+    ago: int
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a round reads of itself: the result of an operation."""
+
+    operation: int
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """Rounds, each of which needs the state of the one before; `select(a, b, c)` is `c` if `a < b`, and `a` otherwise.
+
+    An access reads the element of the round: lane `l` is the round.
+    """
+
+    starts: tuple[Access, ...]
+    operations: tuple[tuple[str, tuple[Access | Constants | Carried | Computed, ...]], ...]
+    state: tuple[int, ...]
+    rounds: int
+    every: bool
+
+    def run(self, vectors, operations):
+        state = older = [start.read(vectors, 0, 0) for start in self.starts]
+        result = []
+        for k in range(self.rounds):
+            computed: list[Any] = []
+            for name, reads in self.operations:
+                given = [
+                    (state if read.ago == 1 else older)[read.number] if isinstance(read, Carried)
+                    else computed[read.operation] if isinstance(read, Computed)
+                    else read.read(vectors, k, 0)
+                    for read in reads
+                ]  # fmt: skip
+                if name == "select":
+                    a, b, c = given
+                    computed.append(operations["where"](operations["less"](a, b), c, a))
+                else:
+                    computed.append(operations[name](*given))
+            state, older = [computed[k] for k in self.state], state
+            result += state
+        return result if self.every else state
+
+    @property
+    def lanes(self) -> int:
+        return len(self.state) * (self.rounds if self.every else 1)
+
+
 @dataclass(frozen=True)
 class LoopProgram:
     """Vectors are numbered: first the arguments, then one per step; an output is an element of one, or a constant."""
@@ -490,12 +548,13 @@ def as_loops(program: RandomProgram | LoopProgram) -> LoopProgram:
 
 
 @st.composite
-def loop_programs(draw, max_steps=6, max_lanes=9, selecting=False):
+def loop_programs(draw, max_steps=6, max_lanes=9, selecting=False, recurring=False):
     """Regular programs; most run without raising at their numbers.
 
     Args:
         max_steps, max_lanes: how many steps, and lanes of a step, at most.
         selecting: whether to draw mostly selections, on few lanes and with ties; everything then matters.
+        recurring: whether to draw mostly recurrences.
     """
     ordinary = ties if selecting else tame
     groups = [Group("list", tuple(draw(st.lists(ordinary, min_size=2 if selecting else 4, max_size=max_lanes))))]
@@ -504,7 +563,7 @@ def loop_programs(draw, max_steps=6, max_lanes=9, selecting=False):
         sizes = (1, 1) if kind == "scalar" else (3, max_lanes)
         numbers = draw(st.lists(ties if selecting else mostly_tame, min_size=sizes[0], max_size=sizes[1]))
         groups.append(Group(kind, tuple(numbers)))
-    writing = _Writing(draw, groups, max_lanes, selecting)
+    writing = _Writing(draw, groups, max_lanes, selecting, recurring)
     for _ in range(draw(st.integers(1, max_steps))):
         writing.step()
     if selecting:
@@ -531,6 +590,11 @@ def loop_programs(draw, max_steps=6, max_lanes=9, selecting=False):
     return LoopProgram(tuple(groups), tuple(writing.steps), tuple(outputs))
 
 
+def recurrences(max_steps=3, max_lanes=9):
+    """Programs that mostly recur."""
+    return loop_programs(max_steps=max_steps, max_lanes=max_lanes, recurring=True)
+
+
 def selections(max_steps=5, max_lanes=9):
     """Programs that mostly select: `where`, extremes, folds of conditions."""
     return loop_programs(max_steps=max_steps, max_lanes=max_lanes, selecting=True)
@@ -539,8 +603,8 @@ def selections(max_steps=5, max_lanes=9):
 class _Writing:
     """A program that is being drawn, with the numbers that its vectors have."""
 
-    def __init__(self, draw, groups, max_lanes, selecting=False):
-        self.draw, self.max_lanes, self.selecting = draw, max_lanes, selecting
+    def __init__(self, draw, groups, max_lanes, selecting=False, recurring=False):
+        self.draw, self.max_lanes, self.selecting, self.recurring = draw, max_lanes, selecting, recurring
         self.steps: list[Any] = []
         self.kinds = ["f"] * len(groups)
         self.vectors: list[list[Any]] = [list(group.numbers) for group in groups]
@@ -554,8 +618,10 @@ class _Writing:
             if how is not None:
                 self.add(how(), "f")
                 return
-        shape = draw(st.integers(0, 12))
-        if shape == 12:
+        shape = draw(st.integers(0, 13))
+        if shape == 13 or (self.recurring and draw(st.booleans())):
+            self.add(self.recurrence(), "f")
+        elif shape == 12:
             self.add(self.reduction(), "f")
         elif shape <= 3:
             self.add(self.map(self.lanes(), "f"), "f")
@@ -640,6 +706,28 @@ class _Writing:
         if self.draw(st.booleans()) or not any(lengths):
             lengths = (max(1, lengths[0]),) * lanes
         return Reduction(name, self.access("f"), lengths)
+
+    def recurrence(self):
+        """Rounds of a few operations, mostly enough of them for a loop."""
+        draw = self.draw
+        width = draw(st.integers(1, 3))
+        steps: list[Any] = []
+        for number in range(draw(st.integers(width, 6))):
+            name = draw(st.sampled_from(ROUND))
+            arity = 3 if name == "select" else BY_NAME[name].arity
+            steps.append((name, tuple(self.of_round(width, number, position) for position in range(arity))))
+        state = tuple(draw(st.integers(0, len(steps) - 1)) for _ in range(width))
+        starts = tuple(self.access("f") for _ in range(width))
+        return Recurrence(starts, tuple(steps), state, draw(st.integers(2, 14)), draw(st.booleans()))
+
+    def of_round(self, width, number, position):
+        """What an operation of a round reads: no constant first, so that it is a scalar of the program."""
+        how = self.draw(st.integers(0, 7))
+        if how <= 2:
+            return Carried(self.draw(st.integers(0, width - 1)), 2 if self.draw(st.integers(0, 5)) == 0 else 1)
+        if how <= 4 and number:
+            return Computed(self.draw(st.integers(0, number - 1)))
+        return self.constants() if how == 5 and position else self.access("f")
 
     def every(self):
         joined = self.draw(st.sampled_from(["logical_and", "logical_or"]))

@@ -26,6 +26,7 @@ from flatgrad.compiler.languages import python
 from flatgrad.compiler.languages.c import emit_c
 from flatgrad.compiler.languages.numpy import ArrayFunction
 from flatgrad.compiler.loops.reroll import layout, reroll
+from flatgrad.compiler.loops.rounds import find_rounds
 from flatgrad.compiler.machine import llvm, native
 from flatgrad.compiler.transforms import dispatch
 from flatgrad.runtime.errors import FlatgradError
@@ -171,7 +172,7 @@ def ways(
         outcomes[f"{what}, {backend}"] = raised_by(lambda f=function: flattened(f(*arguments)), errors)
     arrays = None
     if backend == "numpy":
-        arrays = reroll(routine.program).check()
+        arrays = find_rounds(reroll(routine.program).check()).check()
         outcomes["evaluator of the array program"] = flatgrad_outcome(lambda: flattened(arrays.evaluate(inputs)))
     return outcomes, [arrays or "", lambda: routine.source, *texts.values()], arrays
 

@@ -123,8 +123,8 @@ class PrintedStages:
                 yield f"cut: {name}", part
         if self.backend != "python":
             for step, programs in (("re-rolled", self.vectors), ("find_rounds", self.arrays)):
-                for (name, _), program in zip(self.functions, programs, strict=True):
-                    yield f"{step}: {name}", program
+                for (name, _), arrays in zip(self.functions, programs, strict=True):
+                    yield f"{step}: {name}", arrays
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.title}: print them to see the program behind each pass>"

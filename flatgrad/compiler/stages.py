@@ -4,8 +4,8 @@ r"""The pipeline, stage by stage. This file is the architecture diagram.
                                   |                                                   |
                                   +--> cleaned --> vectors --+--> NumPy ------------- +
                                                              |                        |
-                                                             +--> arrays --> machine code
-                                                                         \--> rolled Python, C
+                                                             +--> arrays --+--> machine code
+                                                                           +--> rolled Python, C
 
 Before that, a function or graph is traced into a `Program` (`trace`). `primal` computes its outputs, `joint` their
 gradients, too. `flat` and `cleaned` are the joint program after the passes for flat Python and for loops. `arrays` are

@@ -293,8 +293,9 @@ def test_layers_share_their_functions():
     assert_same(flattened(list(results[0])), flattened(list(results[1])))
     f = fg.value_and_grad(lambda: sum(model(row) for row in rows), wrt=model, backend="native")
     kernel = f.kernel_for()
-    code = emit_llvm(kernel.arrays, MACHINES[-1])
-    assert 2 * code.assembly.count("\ndefine") < len(kernel.arrays.statements)
+    (vectors,) = kernel.stages.vectors
+    code = emit_llvm(vectors, MACHINES[-1])
+    assert 2 * code.assembly.count("\ndefine") < len(vectors.statements)
 
 
 def products(rows, columns, terms, draw):
@@ -528,7 +529,7 @@ def test_a_longer_recurrence_needs_no_more_functions():
 
     counts = []
     for steps in (30, 60):
-        arrays = fg.grad(recurrence, backend="numpy").kernel_for(np.ones(steps)).arrays
+        (arrays,) = fg.grad(recurrence, backend="numpy").kernel_for(np.ones(steps)).stages.vectors
         assembly = emit_llvm(arrays, MACHINES[-1]).assembly
         counts.append((assembly.count("\ndefine"), len(arrays.statements)))
     (functions, few), (others, many) = counts

@@ -434,13 +434,15 @@ class _Writer(BodyWriter):
                 yield self._finished()
                 size = 0
             size += _size(statement)
+            notes: list[str] = []
             if isinstance(statement, Block):
                 self._block(statement)
             elif isinstance(statement, Repeat):
                 self._repeat(statement)
             else:
+                notes = self._notes(statement)
                 self._statement(statement)
-            lines = [*self.declarations, *self.lines]
+            lines = [*notes, *self.declarations, *self.lines]
             if lines and self.function_body.lines:
                 self.function_body.lines.append("")
             self.function_body.lines += lines
@@ -506,12 +508,17 @@ class _Writer(BodyWriter):
             self._statement(start)
         with self._loops(*[scope_of((repeat.count,), self.lane_names)] * 2):
             for statement in repeat.statements:
+                self.lines += self._notes(statement, rounds=True)
                 self._statement(statement, rounds=True)
 
-    def _statement(self, statement: Statement, rounds: bool = False) -> None:
-        self.lines += map(_comment, self.notes.of(statement.location, statement.part))
+    def _notes(self, statement: Statement, rounds: bool = False) -> list[str]:
+        """Comments: the user's line, and the statement with its loops in one line."""
+        notes = self.notes.of(statement.location, statement.part)
         if not rounds or len(statement.shape) > 1:
-            self.lines += map(_comment, print_statement(statement, self.sources, rounds))
+            notes += print_statement(statement, self.sources, rounds)
+        return list(map(_comment, notes))
+
+    def _statement(self, statement: Statement, rounds: bool = False) -> None:
         scope = scope_of(statement.shape, self.lane_names)
         base = fixed(statement.base)
         source = self.sources.of(base)

@@ -70,7 +70,7 @@ def python_cost(program: Program) -> float:
 def numpy_cost(program: ArrayProgram) -> float:
     """Nanoseconds that a call of the array statements of a program takes, about."""
     cost = _NUMPY_CALL + _NUMPY_NUMBER * (program.inputs + len(program.outputs))
-    for statement in program.statements:
+    for statement in members(program.statements):
         if isinstance(statement, Block):
             cost += _NUMPY_BLOCK + python_cost(statement.program)
         else:

@@ -131,6 +131,7 @@ class _Writer:
             if isinstance(statement, Block):
                 self._block(statement)
                 continue
+            assert isinstance(statement, Statement), "NumPy runs programs without loops over rounds"
             self.lines += [safe_comment(f"# {line}", 12) for line in print_statement(statement, sources)]
             self._statement(statement)
         results = self._outputs()

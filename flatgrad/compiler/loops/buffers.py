@@ -53,9 +53,9 @@ def plan_buffers(program: Loops) -> Plan:
     joined: list[tuple[int, int]] = []  # first and last statement of those that one access reads together
     for item in program.statements:
         if isinstance(item, Repeat):
-            for starts in item.starts:
-                joined.append((len(last), len(last) + len(starts)))
-                last += [0] * (len(starts) + 1)
+            for before in item.starts:
+                joined.append((len(last), len(last) + len(before)))
+                last += [0] * (len(before) + 1)
             last[-len(item.members()) :] = [len(last) - 1] * len(item.members())
         else:
             last.append(len(last))

@@ -1,9 +1,9 @@
 """Rounds: what an array program does again and again becomes a loop over rounds, `Repeat`.
 
 `reroll` makes loops of what is independent. A recurrence is not: each round needs the one before. Its rounds stand one
-after the other, as straight-line code or as small statements, and differ only in what they read and write: from round to
-round every address moves by the same distance. The columns of addresses show that (`_Units`), so it is proved for all
-rounds before it is used. The method is linear in the size of the program: the distances at which windows of operations
+after the other, as straight-line code or as small statements, and differ only in what they read and write: from round
+to round every address moves by the same distance. Columns of addresses show that for all rounds (`_Units`), so it is
+proved before it is used. The method is linear in the size of the program: the distances at which windows of operations
 recur are the candidates for the length of a round; of each candidate, differences of columns say where it holds.
 """
 
@@ -19,8 +19,8 @@ import numpy as np
 
 from ...runtime.primitives import TABLE
 from .array_program import ArrayProgram
-from .extents import fixed
-from .grammar import Addresses, Apply, Block, Fold, Node, Read, Repeat, Segment, Statement, addresses
+from .extents import Ragged, Size, fixed
+from .grammar import Addresses, Apply, Block, Fold, Item, Node, Read, Repeat, Segment, Statement, addresses, members
 from .preliminary import RESULTS, TRUTHS, Constants, domain, moved_statement
 from .reroll.layout import extracted
 
@@ -54,7 +54,7 @@ def find_rounds(program: ArrayProgram) -> ArrayProgram:
                 v1[i + 1] = (v1[i] + x[i + 1]) * a
             return v1[299]
     """
-    count = sum(len(s.program) if isinstance(s, Block) else 1 for s in program.statements)
+    count = sum(len(s.program) if isinstance(s, Block) else 1 for s in program.statements if not isinstance(s, Repeat))
     if count < _ROUNDS:
         return program
     units = _Units(program)
@@ -63,11 +63,11 @@ def find_rounds(program: ArrayProgram) -> ArrayProgram:
 
 
 class _Span(NamedTuple):
-    """Rounds: units from `first` on, `period` of them per round; the same in tokens."""
+    """So many `rounds`: units from `first` on, `period` of them per round; the same in tokens."""
 
     first: int
     period: int
-    count: int
+    rounds: int
     token: int
     tokens: int
 
@@ -85,6 +85,7 @@ class _Units:
     Results get fresh addresses, unit after unit, so that the addresses of equal rounds advance by the same distance.
 
     Attributes:
+        items: the statements and blocks.
         item, equation: per unit, its statement or block, and its equation there (-1 for a statement).
         base, lanes: per unit, its first fresh address and how many it has.
         fresh: the fresh address of each address of the program.
@@ -99,13 +100,14 @@ class _Units:
 
     def __init__(self, program: ArrayProgram) -> None:
         self.program = program
-        counts = [len(s.program) if isinstance(s, Block) else 1 for s in program.statements]
+        self.items = list(members(program.statements))
+        counts = [len(s.program) if isinstance(s, Block) else 1 for s in self.items]
         self.item = np.repeat(np.arange(len(counts)), counts)
         firsts = np.cumsum([0, *counts])
         self.first_unit = firsts
         self.equation = np.arange(len(self.item)) - firsts[self.item]
         self.lanes = np.ones(len(self.item), dtype=np.int64)
-        for k, statement in enumerate(program.statements):
+        for k, statement in enumerate(self.items):
             if isinstance(statement, Statement):
                 self.equation[firsts[k]] = -1
                 self.lanes[firsts[k]] = statement.lanes
@@ -121,7 +123,7 @@ class _Units:
         tokens = [np.zeros(1, dtype=np.int64)]
         forms, places, constants = [], [], []
         total = 0
-        for k, statement in enumerate(program.statements):
+        for k, statement in enumerate(self.items):
             parts = (
                 self._block(k, statement, total)
                 if isinstance(statement, Block)
@@ -138,7 +140,7 @@ class _Units:
         self.outputs = self.fresh[program.outputs]
 
     def _block(self, k: int, block: Block, token: int) -> tuple[Any, Any, Any, Any]:
-        part, base = block.program, int(self.base[self.first_unit[k]])
+        part, base = block.program, int(self.base[self.first_unit[k]]) if len(block.program) else 0
         starts = np.array(part.starts, dtype=np.int64)
         operands = np.array(part.operands, dtype=np.int64)
         opcodes = np.array(part.opcodes, dtype=np.int64)
@@ -173,7 +175,9 @@ class _Units:
         program, unit = self.program, self.first_unit[k]
         base = fixed(statement.base)
         self.fresh[base : base + statement.lanes] = self.base[unit] + np.arange(statement.lanes)
-        keys, places, constants = [], [], []
+        keys: list[Any] = []
+        places: list[int] = []
+        constants: list[bool] = []
         for read, extents in statement.reads():
             address = self.fresh[addresses(read, extents)]
             constant = bool(program.inputs <= address.min() and address.max() < program.first_result)
@@ -216,7 +220,7 @@ class _Units:
                         best = span
             if best is not None:
                 result.append(best)
-                todo += [(low, best.token), (best.token + best.count * best.tokens, high)]
+                todo += [(low, best.token), (best.token + best.rounds * best.tokens, high)]
         return sorted(result)
 
     def _longest(self, kinds: Any, begins: Any, low: int, high: int, period: int) -> _Span | None:
@@ -258,7 +262,7 @@ class _Units:
 
 
 def _gain(span: _Span) -> int:
-    return (span.count - 1) * span.tokens
+    return (span.rounds - 1) * span.tokens
 
 
 def _shape_of(body: Sequence[Node]) -> tuple[Any, ...]:
@@ -362,7 +366,7 @@ class _Rounds:
             return _Source(True)
         places = self.address[1, t] + self.units.token(self.span.token + self.span.tokens + t).places
         moved = places - (self.start + self.size)
-        outside = (moved < -self.size * (self.span.count - 1)) | (moved >= self.size)
+        outside = (moved < -self.size * (self.span.rounds - 1)) | (moved >= self.size)
         if self.address[2, t] - self.address[1, t] != self.size or outside.all():
             return _Source(False)
         if outside.any():
@@ -392,14 +396,16 @@ class _Rounds:
     def parts(self) -> tuple[list[int], list[int], list[int]]:
         """The units that run for all rounds before the loop, those of the loop, and those behind it.
 
-        Only a recurrence needs the loop: before it is what needs nothing of it, behind it what nothing in it needs. What
-        combines several single numbers of a round stays inside, where these are at hand.
+        Only a recurrence needs the loop: before it is what needs nothing of it, behind it what nothing in it needs.
+        What combines several single numbers of a round stays inside, where these are at hand.
         """
         reads = {
             unit: {pair for t in _tokens_of(nodes) for pair in zip(*map(list, self.sources[t][1:3]), strict=True)}
             for unit, nodes in self.bodies.items()
         }
-        before, loop, behind = [], [], []
+        before: list[int] = []
+        loop: list[int] = []
+        behind: list[int] = []
         for unit in self.bodies:
             needs = {owner for owner, _ in reads[unit]} - set(before)
             (loop if needs or self.depth(unit) else before).append(unit)
@@ -427,7 +433,7 @@ class _Rounds:
         for unit in range(period):
             item, equation = self.units.item[first + unit], self.units.equation[first + unit]
             tokens = self.token(unit)
-            statement = self.units.program.statements[item]
+            statement = self.units.items[item]
             if isinstance(statement, Block):
                 nodes: list[Any] = []
                 operands = []
@@ -484,7 +490,7 @@ class _Rewriter:
         self.copies = self.final.copy()  # the same, but of what a start copies, the copy
         self.next = RESULTS
         self.in_rounds = False
-        self.statements: list[Statement | Block | Repeat] = []
+        self.statements: list[Item] = []
         names = {s.name for s in program.statements if isinstance(s, Statement)}
         self.names = (name for k in itertools.count(1) if (name := f"v{k}") not in names)
         self._count_uses()
@@ -512,20 +518,34 @@ class _Rewriter:
             if rounds is not None:
                 self._leave(position, rounds.span.first)
                 self._repeat(rounds)
-                position = rounds.span.first + rounds.span.period * rounds.span.count
+                position = rounds.span.first + rounds.span.period * rounds.span.rounds
         self._leave(position, len(self.units.item))
         return self._finished()
 
     def _rounds(self, span: _Span) -> _Rounds | None:
         """The rounds of a span, or all but the first, if that is different."""
-        later = _Span(span.first + span.period, span.period, span.count - 1, span.token + span.tokens, span.tokens)
+        later = _Span(span.first + span.period, span.period, span.rounds - 1, span.token + span.tokens, span.tokens)
         for each in (span, later):
             with suppress(_UnsupportedError):
                 rounds = _Rounds(self.units, each, self.uses, self.last)
-                if rounds.span.count > _ROUNDS and self._gathers(rounds, -1) < self._gathers(rounds):
-                    rounds = _Rounds(self.units, each._replace(count=each.count - 1), self.uses, self.last)
+                if not self._keeps(rounds):
+                    return None
+                if rounds.span.rounds > _ROUNDS and self._gathers(rounds, -1) < self._gathers(rounds):
+                    rounds = _Rounds(self.units, each._replace(rounds=each.rounds - 1), self.uses, self.last)
                 return rounds
         return None
+
+    def _keeps(self, rounds: _Rounds) -> bool:
+        """Whether most results of array statements are read behind the rounds.
+
+        If they are not, statements one after the other need less memory than a loop.
+        """
+        span = rounds.span
+        kept = (
+            self.last[rounds.start : rounds.start + span.rounds * rounds.size] >= span.first + span.rounds * span.period
+        )
+        arrays = np.tile(np.repeat(rounds.lanes > 1, rounds.lanes), span.rounds)
+        return not arrays.any() or bool(2 * np.count_nonzero(kept & arrays) >= np.count_nonzero(arrays))
 
     def _gathers(self, rounds: _Rounds, end: int | None = None) -> int:
         """How many accesses of what is computed before would need a table; up to some round only."""
@@ -542,7 +562,7 @@ class _Rewriter:
         """Units that stay what they are: statements, and parts of blocks."""
         while start < end:
             item = int(self.units.item[start])
-            statement = self.program.statements[item]
+            statement = self.units.items[item]
             if isinstance(statement, Block):
                 first = int(self.units.first_unit[item])
                 stop = min(end, first + len(statement.program))
@@ -631,7 +651,7 @@ class _Rewriter:
 
     def _repeat(self, rounds: _Rounds) -> None:
         units, span = self.units, rounds.span
-        count, period = span.count, span.period
+        count = span.rounds
         bases: dict[int, int] = {}
         lanes = {unit: int(rounds.lanes[unit]) for unit in rounds.bodies}
         before, loop, behind = rounds.parts()
@@ -660,9 +680,10 @@ class _Rewriter:
         for unit in (*before, *loop, *behind):
             nodes = rounds.bodies[unit]
             item, equation = int(units.item[span.first + unit]), int(units.equation[span.first + unit])
-            origin = self.program.statements[item]
+            origin = self.units.items[item]
             if isinstance(origin, Block):
-                kind, shape, part = TABLE[origin.program.opcodes[equation]].result, (), ""
+                kind, part = TABLE[origin.program.opcodes[equation]].result, ""
+                shape: tuple[Size, ...] = ()
                 site = origin.program.sites[equation]
                 location = origin.program.locations[site] if site >= 0 else None
             else:
@@ -699,7 +720,7 @@ class _Rewriter:
         """The constants that a token reads, round by round."""
         units, span = self.units, rounds.span
         rows = []
-        for token in range(span.token + t, span.token + t + span.count * span.tokens, span.tokens):
+        for token in range(span.token + t, span.token + t + span.rounds * span.tokens, span.tokens):
             if token in units.values:
                 rows.append([units.values[token]])
             else:
@@ -732,8 +753,13 @@ class _Rewriter:
         constants = self.constants
         moved = constants.moved
         statements = [moved_statement(statement, moved) for statement in self.statements]
+        stats = replace(
+            self.program.stats,
+            statements=len(statements),
+            scalars=sum(len(statement.program) for statement in statements if isinstance(statement, Block)),
+        )
         return replace(
-            self.program, constants=constants.numbers, truths=constants.truths, statements=statements,
+            self.program, stats=stats, constants=constants.numbers, truths=constants.truths, statements=statements,
             outputs=moved(self.final[self.units.outputs]),
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Rounds as LLVM functions: a loop in which all statements run. Single numbers that later rounds need are in registers."""
+"""Rounds as LLVM functions: a loop in which all statements run. What is carried is in registers, if it is a number."""
 
 from __future__ import annotations
 

@@ -1,0 +1,230 @@
+"""Recurrences as loops over rounds: recognised, and with the bits of the scalar program in every form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import flatgrad as fg
+from flatgrad.compiler.loops import rounds
+from flatgrad.compiler.loops.grammar import Block, Repeat, Statement
+from flatgrad.compiler.loops.reroll import reroll
+from flatgrad.compiler.loops.rounds import find_rounds
+from flatgrad.compiler.machine import native
+from flatgrad.runtime.errors import ProgramError
+from tests.array_programs import recurrences
+from tests.bits import assert_same
+from tests.every_way import check_jit, check_joint, check_pair, check_primal, flattened
+
+BACKENDS = ["numpy", *(["native"] if native.available() else [])]
+
+
+@pytest.fixture
+def short_ones(monkeypatch):
+    """Short recurrences are loops, too."""
+    monkeypatch.setattr(rounds, "_ROUNDS", 3)
+    monkeypatch.setattr(rounds, "_READS", 6)
+
+
+@pytest.mark.usefixtures("short_ones")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("check", [check_joint, check_primal, check_jit])
+def test_random_recurrences(check, backend):
+    @given(recurrences())
+    @settings(max_examples=40)
+    def agree(program):
+        check(program, backend)
+
+    agree()
+
+
+@pytest.mark.usefixtures("short_ones")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_random_recurrences_forward_and_backward(backend):
+    @given(recurrences())
+    @settings(max_examples=20)
+    def agree(program):
+        check_pair(program, lambda k: 0.5 + k, backend)
+
+    agree()
+
+
+def lorenz(rounds):
+    def f(x):
+        a, b, c = x
+        for _ in range(rounds):
+            da, db, dc = 10.0 * (b - a), a * (28.0 - c) - b, a * b - 8 / 3 * c
+            a, b, c = a + 0.01 * da, b + 0.01 * db, c + 0.01 * dc
+        return a + b + c
+
+    return f, ([1.0, 1.5, 0.5],)
+
+
+def garch(rounds):
+    returns = np.random.default_rng(1).normal(size=rounds).tolist()
+
+    def f(p):
+        omega, alpha, beta = p
+        variance, loss = 1.0 * omega, 0.0
+        for r in returns:
+            loss = loss + fg.log(variance) + r * r / variance
+            variance = omega + alpha * (r * r) + beta * variance
+        return loss
+
+    return f, ([0.1, 0.1, 0.8],)
+
+
+def pendulum(rounds):
+    """Runge-Kutta of the fourth order."""
+
+    def slopes(p, angle, speed):
+        return speed, -p[2] * fg.sin(angle) - p[3] * speed
+
+    def f(p):
+        x, h = (p[0], p[1]), 0.01
+        for _ in range(rounds):
+            k1 = slopes(p, *x)
+            k2 = slopes(p, *(a + 0.5 * h * k for a, k in zip(x, k1, strict=True)))
+            k3 = slopes(p, *(a + 0.5 * h * k for a, k in zip(x, k2, strict=True)))
+            k4 = slopes(p, *(a + h * k for a, k in zip(x, k3, strict=True)))
+            x = tuple(a + h / 6 * (b + 2 * c + 2 * d + e) for a, b, c, d, e in zip(x, k1, k2, k3, k4, strict=True))
+        return x[0] * x[0] + x[1]
+
+    return f, ([1.0, 0.1, 1.2, 0.1],)
+
+
+def extreme(rounds):
+    return lambda xs: 2.0 * fg.max(xs), (np.random.default_rng(2).normal(size=rounds),)
+
+
+def network(rounds):
+    draw = np.random.default_rng(3)
+    inputs = draw.normal(size=(rounds, 2)).tolist()
+
+    def f(w, u):
+        state = [0.1] * 4
+        for x in inputs:
+            state = [
+                fg.tanh(sum(a * s for a, s in zip(w[i], state, strict=True)) + u[i][0] * x[0] + u[i][1] * x[1])
+                for i in range(4)
+            ]
+        return sum(s * s for s in state)
+
+    return f, (draw.normal(size=(4, 4)) / 2, draw.normal(size=(4, 2)))
+
+
+RECURRENCES = [lorenz, garch, pendulum, extreme, network]
+
+
+def kernel_of(function, arguments, backend):
+    argnums = tuple(range(len(arguments)))
+    return fg.value_and_grad(function, argnums, backend=backend).kernel_for(*arguments)
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES)
+def test_the_loops_do_not_grow_with_the_number_of_rounds(recurrence):
+    few, many = (kernel_of(*recurrence(rounds), "numpy").arrays for rounds in (100, 200))
+    assert len(few.statements) == len(many.statements)
+    assert [len(s.statements) for s in few.statements if isinstance(s, Repeat)] == [
+        len(s.statements) for s in many.statements if isinstance(s, Repeat)
+    ]
+    assert few.stats.scalars == many.stats.scalars < 300
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES)
+def test_the_bits_are_those_of_flat_python(recurrence):
+    function, arguments = recurrence(100)
+    argnums = tuple(range(len(arguments)))
+    expected = flattened(list(fg.value_and_grad(function, argnums, backend="python")(*arguments)))
+    for backend in BACKENDS:
+        assert_same(flattened(list(fg.value_and_grad(function, argnums, backend=backend)(*arguments))), expected)
+    kernel = kernel_of(function, arguments, "numpy")
+    numbers = [x for argument in arguments for x in np.ravel(argument).tolist()]
+    assert any(isinstance(s, Repeat) for s in kernel.arrays.check().statements)
+    assert_same(kernel.arrays.evaluate(numbers), expected)
+
+
+def test_what_a_recurrence_does_not_need_is_outside_of_its_loop():
+    """A sine of each input stands before, a square of each state behind."""
+
+    def f(a, xs):
+        state, loss = a, 0.0
+        for x in xs:
+            state = state * a + fg.sin(x)
+            loss = loss + state * state
+        return loss
+
+    arrays = fg.jit(f, backend="numpy").kernel_for(0.5, np.ones(200)).arrays
+    (repeat,) = [s for s in arrays.statements if isinstance(s, Repeat)]
+    assert len(repeat.statements) == 1
+    assert "sin" not in str(repeat)
+    assert any(isinstance(s, Statement) and s.lanes > 190 for s in arrays.statements[: arrays.statements.index(repeat)])
+
+
+def test_a_round_of_a_thousand_operations():
+    """There is no bound on the length of a round."""
+
+    def f(x):
+        for _ in range(12):
+            for k in range(500):
+                x = fg.sin(x) if k % 7 == 3 else x * (0.5 + 0.001 * k) + 0.1
+        return x
+
+    arrays = fg.value_and_grad(f, backend="numpy").kernel_for(0.3).arrays
+    assert arrays.stats.scalars < 4_000 < arrays.stats.equations
+    assert_same(arrays.evaluate([0.3]), flattened(list(fg.value_and_grad(f, backend="python")(0.3))))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_fault_in_some_round_is_the_interpreters(backend):
+    def f(x, ys):
+        for y in ys:
+            x = x * 0.5 + fg.log(y)
+        return x
+
+    ys = np.ones(300)
+    g = fg.value_and_grad(f, backend=backend)
+    g(1.0, ys)
+    ys[217] = -1.0
+    with pytest.raises(fg.DomainError, match=r"log.*-1\.0") as caught:
+        g(1.0, ys)
+    assert "x = x * 0.5 + fg.log(y)" in str(caught.value)
+
+
+def test_deep_networks_reuse_their_memory():
+    """Rounds of array statements stay apart where most of their results are not read later."""
+
+    def f(w, xs):
+        for _ in range(30):
+            xs = [fg.tanh(sum(a * x for a, x in zip(row, xs, strict=True))) for row in w]
+        return xs
+
+    arrays = fg.jit(f, backend="numpy").kernel_for(np.ones((8, 8)) / 9, np.ones(8)).arrays
+    assert not any(isinstance(s, Repeat) for s in arrays.statements)
+
+
+def test_the_checker_finds_what_is_read_too_early():
+    arrays = kernel_of(*lorenz(100), "numpy").arrays
+    repeat = next(s for s in arrays.statements if isinstance(s, Repeat))
+    position = arrays.statements.index(repeat)
+    arrays.statements[position] = Repeat(repeat.statements[::-1], repeat.starts[::-1])
+    with pytest.raises(ProgramError, match="reads what is written later"):
+        arrays.check()
+
+
+def test_straight_lines_stay_as_they_are():
+    draw = np.random.default_rng(4)
+    names = draw.choice(["sin", "tanh", "+", "*"], 400)
+    pairs = draw.integers(0, 20, (400, 2))
+
+    def f(x):
+        values = [x * (k + 1) for k in range(20)]
+        for name, (a, b) in zip(names, pairs, strict=True):
+            one, other = values[-1 - a], values[-1 - b]
+            values.append(one + other if name == "+" else one * other if name == "*" else getattr(fg, name)(one))
+        return values[-1]
+
+    arrays = reroll(fg.value_and_grad(f, backend="python").kernel_for(0.1).program)
+    assert any(isinstance(s, Block) for s in arrays.statements)
+    assert find_rounds(arrays) is arrays or len(find_rounds(arrays).statements) < 2 * len(arrays.statements) + 8
