@@ -349,13 +349,13 @@ def test_transformer_and_straight_lines(tmp_path):
     f = fg.value_and_grad(loss, wrt=parameters)
     value, gradient = f()
     numbers = [0.5, 0.25, 0.75]
-    g = fg.value_and_grad(tangle(600))
+    g = fg.value_and_grad(tangle(2500))
     kernels = [f.kernel_for(), g.kernel_for(numbers)]
     first, second = build_all(kernels, tmp_path / "workloads.c")
     assert_same(first([p.data for p in kernels[0].leaves]), [value, *gradient])
     result, slopes = g(numbers)
     assert_same(second(numbers), [result, *slopes])
-    assert re.search(r"static int f1_s\d_2\(", (tmp_path / "workloads.c").read_text()), "functions of bounded size"
+    assert re.search(r"static int f1_s\d+_2\(", (tmp_path / "workloads.c").read_text()), "functions of bounded size"
 
 
 def test_fast_mode(tmp_path):
