@@ -133,16 +133,16 @@ class Stages(PrintedStages):
         return self.primal
 
     def cut(self, whole: Program) -> list[Program]:
-        """A program as functions."""
+        """Cut a program into functions."""
         return [whole]
 
     @property
     def request(self) -> tuple[Any, ...] | None:
-        """What is wanted of the primal program, if what was made of it is remembered by later processes."""
+        """What decides about the code beside the primal program; None if later processes do not remember the code."""
         return None
 
     def replays(self) -> dict[int, Callable[[list[float]], Any]]:
-        """What does the same as a function, step by step, as the interpreter would: by the function's position."""
+        """What repeats a call of a function step by step, as the interpreter would: by the function's position."""
         return {}
 
     # --- array programs -------------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ class Stages(PrintedStages):
 
     @stage
     def sizes(self) -> Sizes:
-        """Of the whole program."""
+        """The sizes of the whole program."""
         return Sizes(*self._recalled.sizes) if self._recalled is not None else Sizes.of(self.whole)
 
     @stage
@@ -260,7 +260,7 @@ class Stages(PrintedStages):
         return program if self.options.faults == "raise" else without_faults(fold_constants(program))
 
     def compared(self, program: Program) -> Program:
-        """What is compiled of a program: with comparisons for operations that are there only to raise."""
+        """A program as it is compiled: operations that are there only to raise become comparisons."""
         if computed.opcode not in program.opcodes:
             return program
         return compare_domains(fold_constants(program), fast=self.options.fast)

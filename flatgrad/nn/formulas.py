@@ -20,7 +20,7 @@ from ..compiler.languages.loader import LoadedModule
 
 #: How strongly an expression binds, weakest first, as in Python's grammar.
 _SUM, _PRODUCT, _UNARY, _POWER, _ATOM = range(5)
-#: Longer texts are no formulas that anyone would want to read.
+#: The limit of a text's length: nobody would want to read longer formulas.
 _LONGEST = 2_000
 #: Steps at which two statements of the same numbers are compared.
 SAMPLES = (0, 1, 2, 3, 4, 5, 7, 10, 49, 99, 100, 1000, 12345)

@@ -160,7 +160,7 @@ class TrainStep(Transformed[_Entry]):
         def __call__(self, /, *batch: Any, **keywords: Any) -> float: ...
 
     def __get__(self, instance: object, owner: type | None = None) -> Self:
-        """No method: its loss has a model already."""
+        """A training step that is a member of a class is no method: its loss has a model already."""
         return self
 
     def __init__(

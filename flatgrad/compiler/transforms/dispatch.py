@@ -20,14 +20,14 @@ from .transformed import Transformed
 #: An entry, and what a transformed function returns.
 D = TypeVar("D", bound="Entry")
 R = TypeVar("R")
-#: What "auto" has left to flat Python because it is tiny gets machine code after so many calls: by then, these have
-#: taken about as long as making the code does.
+#: After so many calls "auto" makes machine code of a function that it left to flat Python because it is tiny: they have
+#: taken about as long as making the code takes.
 OFTEN = 20_000
-#: So many kernels are tried before arguments are taken apart.
+#: How many kernels are tried before arguments are taken apart.
 RECENT: Final = 8
 
 
-#: So many ways to name arguments are kept per function.
+#: For how many ways to name arguments a function keeps the order of the arguments.
 _ORDERS: Final = 64
 
 
@@ -46,7 +46,7 @@ class Entry:
     Attributes:
         binder: calls it, if there is one.
         keywords: the names of the last arguments that the binder takes.
-        make_builtin: makes a builtin function, if there can be one, given what that calls with all else.
+        make_builtin: makes a builtin function, or None if there can be none; it takes the builtin's fallback.
         misses: how many calls have come to it by way of `Arguments` since there was room for it.
         settled: whether it is known if there is a builtin of it.
     """
@@ -219,5 +219,5 @@ class Dispatched(Transformed[D], Generic[D, R]):
                     warnings.warn(f"{self.name} stays flat Python: {error}", RuntimeWarning, stacklevel=3)
                     # The call that we are in has its result already.
                 if entry.kernel.backend != "native":
-                    entry.make_builtin = None  # behind the attempt: one that is interrupted is made again
+                    entry.make_builtin = None  # after the attempt, so that one which is interrupted is made again
         self._chain_up()

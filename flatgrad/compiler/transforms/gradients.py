@@ -78,7 +78,7 @@ class GradFunction(NumericFunction[R]):
         #: What the parameters are taken from at each trace: a model may have got others.
         self._wrt_source = wrt if isinstance(wrt, list) or callable(getattr(wrt, "parameters", None)) else self._wrt
         self._has_aux, self._with_value = has_aux, with_value
-        #: As they were chosen.
+        #: `argnums` and `wrt` as users gave them.
         self._choice = argnums, wrt
         self._inlined = KernelCache[_Inlined]()
 

@@ -26,7 +26,7 @@ from ..program.program import Group
 from ..program.trace import Result, Traced, trace_function
 from .methods import Methods, holds_numbers, takes_self
 
-#: All that are alive: in the child of a fork they get new locks.
+#: All transformed functions that are alive: in the child of a fork they get new locks.
 _transformed: weakref.WeakSet[Transformed[Any]] = weakref.WeakSet()
 
 
