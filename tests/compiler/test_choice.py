@@ -10,7 +10,8 @@ import pytest
 import flatgrad as fg
 from benchmarks.workloads import tangle
 from flatgrad.compiler.languages import costs
-from flatgrad.compiler.machine import native, operations
+from flatgrad.compiler.machine import native, objects, operations
+from flatgrad.compiler.transforms import dispatch
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.errors import OptionError
 from tests.bits import assert_same
@@ -62,6 +63,19 @@ def test_numbers_that_go_in_and_come_out_count():
     kernel = fg.value_and_grad(lambda x: x[0] * x[1] + x[1_999].sin()).kernel_for(point)
     assert len(kernel.program) < costs.TINY
     assert kernel.backend == "native"
+
+
+@pytest.mark.skipif(not objects.supported(), reason="needs builtins")
+def test_tiny_functions_that_are_called_often_say_so(monkeypatch):
+    pytest.importorskip("llvmlite")
+    monkeypatch.setattr(dispatch, "OFTEN", 3)
+    f = fg.grad(lambda x: x * x)
+    stats = f.kernel_for(2.0).stats
+    assert (stats.backend, stats.reason) == ("python", "the program is tiny, and flat Python is ready at once")
+    for _ in range(6):
+        assert f(2.0) == 4.0
+    assert (stats.backend, f.kernel_for(2.0).backend) == ("native", "native")
+    assert "was called" in stats.reason
 
 
 def test_without_llvmlite_a_warning_says_what_that_costs(monkeypatch):
