@@ -174,6 +174,16 @@ def test_constants_are_folded():
     assert str(remove_dead_code(fold_constants(program))) == "program f(x):\n    v1 = add x 6.0\n    return v1"
 
 
+def test_constants_of_constants_are_folded_however_many_steps_they_take():
+    f = ProgramBuilder("f", [Group("x", 1, True)])
+    number = f.constant(1.0)
+    for _ in range(40):
+        f.emit("mul", 0, number)
+        number = f.emit("add", number, f.constant(1.0))
+    program = f.finish([f.emit("add", 0, number)])
+    assert str(remove_dead_code(fold_constants(program))) == "program f(x):\n    v1 = add x 41.0\n    return v1"
+
+
 def test_folding_goes_on_from_what_was_folded_and_stops_at_a_variable():
     f = build(X)
     six = f.emit("mul", f.constant(2.0), f.constant(3.0))

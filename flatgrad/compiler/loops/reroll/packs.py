@@ -458,6 +458,10 @@ class _Packer:
 
 def _distinct(operands: list[Addresses]) -> tuple[Indices | None, Indices]:
     """The lanes that read different addresses, in order; None for all. And per lane, its place among them."""
+    for operand in operands:
+        first = operand if operand.ndim == 1 else operand[:, 0]
+        if (first[1:] > first[:-1]).all() or (first[1:] < first[:-1]).all():  # most read one thing after the other
+            return None, np.arange(len(first))
     rows = np.concatenate([operand.reshape(len(operand), -1) for operand in operands], axis=1)
     key = np.zeros(len(rows), dtype=np.int64)
     for k in range(0, rows.shape[1], len(_MIXER)):

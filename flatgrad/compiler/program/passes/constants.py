@@ -8,8 +8,11 @@ import numpy as np
 
 from ....runtime.errors import ARITHMETIC_ERRORS
 from ....runtime.primitives import TABLE
-from ..builder import ProgramBuilder
+from ..builder import Indices, ProgramBuilder
 from ..program import Program
+
+#: In so many steps, constants that are computed of constants are looked for by columns.
+_STEPS = 6
 
 
 def fold_constants(program: Program) -> Program:
@@ -49,19 +52,31 @@ def fold_constants(program: Program) -> Program:
 def _fold(program: Program, highest: Any, builder: ProgramBuilder) -> dict[int, int]:
     """Where the constants go, and the variables that turn out to be constant: to constants of `builder`.
 
-    `highest` is each equation's highest operand. Only where that one is a constant can the equation be folded, so that
-    all others are passed over with one look.
+    `highest` is each equation's highest operand. Only where that one is a constant can the equation be folded.
     """
     starts, operands, constants = program.starts, program.operands, builder.program.constants
     targets = {~k: builder.constant(program.constants[k]) for k in reversed(range(len(program.constants)))}
-    first = int(np.argmax(highest < 0))
-    for index, operand in enumerate(highest[first:].tolist(), first):
-        if operand in targets:
-            refs = operands[starts[index] : starts[index + 1]]
-            if all(ref in targets for ref in refs):
-                try:
-                    number = TABLE[program.opcodes[index]].evaluate(*[constants[~targets[ref]] for ref in refs])
-                except ARITHMETIC_ERRORS:
-                    continue
-                targets[program.inputs + index] = builder.constant(number)
+    for index in _candidates(highest, program.inputs):
+        refs = operands[starts[index] : starts[index + 1]]
+        if all(ref in targets for ref in refs):
+            try:
+                number = TABLE[program.opcodes[index]].evaluate(*[constants[~targets[ref]] for ref in refs])
+            except ARITHMETIC_ERRORS:
+                continue
+            targets[program.inputs + index] = builder.constant(number)
     return targets
+
+
+def _candidates(highest: Indices, inputs: int) -> list[int]:
+    """The equations whose highest operand is a constant, or the result of such an equation, in order.
+
+    Where constants are computed of each other in many steps: all from the first one on.
+    """
+    chosen = np.concatenate([np.zeros(inputs, dtype=bool), highest < 0])
+    operands = np.maximum(highest, 0)
+    for _ in range(_STEPS):
+        before = np.count_nonzero(chosen)
+        chosen[inputs:] |= chosen[operands] & (highest >= 0)
+        if np.count_nonzero(chosen) == before:
+            return np.flatnonzero(chosen[inputs:]).tolist()
+    return list(range(int(np.argmax(chosen)) - inputs, len(highest)))
