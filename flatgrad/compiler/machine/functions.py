@@ -20,7 +20,7 @@ from .operations import Machine, unknown
 NOTE = "Machine code runs: print(kernel.arrays) shows its loops, kernel.save('f.c') writes them in C."
 #: Calls that take longer than this by the estimate, in nanoseconds, release the interpreter lock (threads take turns
 #: every 5 ms anyway).
-_LONG = 100_000.0
+_LONG = 1_000_000.0
 
 
 def emit_native(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import types
 from collections.abc import Iterator, Sequence
 from operator import is_
@@ -77,6 +78,12 @@ class Identities:
                 self.mappings.append((container, tuple(container.items())))
             elif not isinstance(container, (tuple, frozenset)):
                 self.other_containers.append((container, content))
+        #: All lists, their lengths, and all that is in them, which is compared in one go.
+        self._joined_lists = (
+            [items for items, _ in self.lists],
+            [len(members) for _, members in self.lists],
+            [member for _, members in self.lists for member in members],
+        )
         #: Whether there is anything but cells, items and attributes.
         self._has_others = any(
             [
@@ -131,8 +138,9 @@ class Identities:
                 return False
         if self.counted and changes.value != self.count:
             return False
-        for items, members in self.lists:
-            if len(items) != len(members) or not all(map(is_, items, members)):
+        if self.lists:
+            lists, lengths, members = self._joined_lists
+            if list(map(len, lists)) != lengths or not all(map(is_, itertools.chain.from_iterable(lists), members)):
                 return False
         for mapping, pairs in self.mappings:
             if len(mapping) != len(pairs):
