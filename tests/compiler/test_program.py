@@ -17,7 +17,7 @@ from flatgrad.compiler.program.passes.constants import fold_constants
 from flatgrad.compiler.program.passes.dead_code import remove_dead_code
 from flatgrad.compiler.program.program import Group, Program
 from flatgrad.compiler.program.split import split
-from flatgrad.runtime.primitives import BY_NAME
+from flatgrad.runtime.primitives import BY_NAME, TABLE, Primitive
 from tests.bits import assert_same
 
 X, Y = Group("x", 1, True), Group("y", 1, True)
@@ -172,6 +172,24 @@ def test_constants_are_folded():
     f = build(X)
     program = f.finish([f.emit("add", 0, f.emit("mul", f.constant(2.0), f.constant(3.0)))])
     assert str(remove_dead_code(fold_constants(program))) == "program f(x):\n    v1 = add x 6.0\n    return v1"
+
+
+def test_the_adjoint_of_a_primitive_of_four_operands():
+    """No row of the table has more than three, but one may."""
+    row = Primitive(
+        "areas", "ffff->f", lambda a, b, c, d: a * b + c * d,
+        [lambda _, a, b, c, d: b, lambda _, a, b, c, d: a, lambda _, a, b, c, d: d, lambda _, a, b, c, d: c],
+        doc="Two products.", sympy=lambda sympy, a, b, c, d: a * b + c * d, internal=True,
+    )  # fmt: skip
+    try:
+        f = ProgramBuilder("f", [Group("x", 4, False)])
+        inner = f.append(row.opcode, [0, 1, 2, 3])
+        joint = adjoint(f.finish([f.append(row.opcode, [0, 1, 2, inner])]), [0, 1, 2, 3])
+        a, b, c, d = 2.0, 3.0, 5.0, 7.0
+        v = a * b + c * d
+        assert joint.evaluate([a, b, c, d]) == [a * b + c * v, b + c * b, a + c * a, v + c * d, c * c]
+    finally:
+        TABLE.remove(row)
 
 
 def test_constants_of_constants_are_folded_however_many_steps_they_take():

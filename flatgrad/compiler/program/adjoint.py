@@ -3,6 +3,9 @@
 One reverse sweep emits plain equations (Griewank and Walther, *Evaluating Derivatives*, 2nd edition, chapter 6). The
 order of the sweep is the interpreter's: depth-first post-order from the outputs over the operands that can receive a
 gradient, in operand order, reversed. That order, not the order of the equations, fixes how gradients are added.
+
+The order takes a loop over the equations. What each operand receives is then computed by columns, for all equations of
+one primitive at once (`_Sweep`).
 """
 
 from __future__ import annotations
@@ -15,13 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...runtime.errors import ARITHMETIC_ERRORS, InputError
-from ...runtime.primitives import TABLE, add
+from ...runtime.primitives import TABLE, Primitive, add
 from .builder import Indices, ProgramBuilder, column
 from .program import Group, Program
 from .template import FIRST, GRADIENT, OUTPUT, Template, template, with_constants
 
-#: The most operands that a primitive has.
-_ARITY = 3
 #: In place of an operand: a variable that has received nothing (so far).
 _NONE = 1 << 62
 
@@ -137,9 +138,10 @@ class _Sweep:
         active = _active_variables(program, wrt, receiving)
         order = np.array(_order(program, outputs, active, receiving)[::-1], dtype=np.int64) - program.inputs
         opcodes, starts = np.asarray(program.opcodes), np.asarray(program.starts)
-        positions = starts[order][:, None] + np.arange(_ARITY)
-        operands = np.append(np.asarray(program.operands), np.zeros(_ARITY, dtype=np.int64))[positions]
-        receives = _receivers(len(TABLE))[0][opcodes[order]]
+        receives = _receivers(TABLE[-1])[0][opcodes[order]]
+        self.arity = receives.shape[1]  # the most operands that a primitive has
+        positions = starts[order][:, None] + np.arange(self.arity)
+        operands = np.append(np.asarray(program.operands), np.zeros(self.arity, dtype=np.int64))[positions]
         receives &= np.frombuffer(active, dtype=bool)[operands]
         rows, self.places = np.nonzero(receives)  # equation by equation, operands in their order
         self.equations, self.operands = order[rows], operands[rows]
@@ -234,20 +236,20 @@ class _Sweep:
     def _templates(self, builder: ProgramBuilder) -> tuple[list[Template], Indices]:
         """The different templates of the contributions, in the order of their first use; and which one each has."""
         program = self.program
-        keys = self.opcodes * _ARITY + self.places
-        deciders = _receivers(len(TABLE))[1][self.opcodes]
+        keys = self.opcodes * self.arity + self.places
+        deciders = _receivers(TABLE[-1])[1][self.opcodes]
         decided = np.flatnonzero(deciders >= 0)
         constants = ~np.minimum(self.operands[decided, deciders[decided]], -1)  # 0 stands for a variable, too
         is_constant = self.operands[decided, deciders[decided]] < 0
-        keys[decided] += len(TABLE) * _ARITY * np.where(is_constant, constants + 1, 0)
+        keys[decided] += len(TABLE) * self.arity * np.where(is_constant, constants + 1, 0)
         present, firsts, index = np.unique(keys, return_index=True, return_inverse=True)
         rules: list[Template] = [Template((), (), GRADIENT)] * len(present)
         by_number: dict[tuple[int, float | None], Template] = {}
         for k in np.argsort(firsts).tolist():
-            constant, key = divmod(int(present[k]), len(TABLE) * _ARITY)
+            constant, key = divmod(int(present[k]), len(TABLE) * self.arity)
             name = key, program.constants[constant - 1] if constant else None
             if name not in by_number:
-                rule = template(TABLE[key // _ARITY], key % _ARITY, name[1])
+                rule = template(TABLE[key // self.arity], key % self.arity, name[1])
                 by_number[name] = with_constants(rule, builder.constant)
             rules[k] = by_number[name]
         return rules, index
@@ -324,28 +326,31 @@ def replay(
 
 
 @cache
-def _receivers(rows: int) -> tuple[np.ndarray[Any, np.dtype[np.bool_]], Indices]:
-    """Of the first rows of the table: whether a gradient flows to each of three operands; which operand decides."""
-    receivers = [[k in primitive.differentiable for k in range(_ARITY)] for primitive in TABLE[:rows]]
-    deciders = [-1 if primitive.decided_by is None else primitive.decided_by for primitive in TABLE[:rows]]
+def _receivers(last: Primitive) -> tuple[np.ndarray[Any, np.dtype[np.bool_]], Indices]:
+    """Of the table up to its last row: whether a gradient flows to each operand; and which operand decides."""
+    rows = TABLE[: last.opcode + 1]
+    arity = max(primitive.arity for primitive in rows)
+    receivers = [[k in primitive.differentiable for k in range(arity)] for primitive in rows]
+    deciders = [-1 if primitive.decided_by is None else primitive.decided_by for primitive in rows]
     return np.array(receivers), np.array(deciders)
 
 
 def _receiving(program: Program) -> list[array[int]]:
-    """Three columns: the variables among the operands of each equation that a gradient can flow to, in their order.
+    """Columns, two or more: the variables among the operands of each equation that a gradient can flow to, in order.
 
     In place of what is missing stands a number one past the last variable. Machine integers, as objects for all of them
     would take most of the memory.
     """
-    columns = np.full((_ARITY, len(program)), program.inputs + len(program))
+    receivers = _receivers(TABLE[-1])[0].T
+    columns = np.full((len(receivers), len(program)), program.inputs + len(program))
     filled = np.zeros(len(program), dtype=np.int64)
     opcodes, starts = np.asarray(program.opcodes), np.asarray(program.starts)[:-1]
-    operands = np.append(np.asarray(program.operands), np.zeros(_ARITY, dtype=np.int64))
-    for k, receives in enumerate(_receivers(len(TABLE))[0].T):
+    operands = np.append(np.asarray(program.operands), np.zeros(len(receivers), dtype=np.int64))
+    for k, receives in enumerate(receivers):
         chosen = np.flatnonzero(receives[opcodes] & (operands[starts + k] >= 0))
         columns[filled[chosen], chosen] = operands[starts[chosen] + k]
         filled[chosen] += 1
-    return [column("q", integers) for integers in columns]
+    return [column("q", integers) for integers in columns[: max(2, filled.max(initial=0))]]
 
 
 def _active_variables(program: Program, wrt: Sequence[int], receiving: Sequence[array[int]]) -> bytearray:
@@ -353,16 +358,18 @@ def _active_variables(program: Program, wrt: Sequence[int], receiving: Sequence[
     active = bytearray(program.inputs + len(program) + max(1, len(program.constants)))
     for variable in wrt:
         active[variable] = 1
-    for variable, (a, b, c) in enumerate(zip(*receiving, strict=True), program.inputs):
-        if active[a] or active[b] or active[c]:
-            active[variable] = 1
+    first, second, *others = receiving
+    for index, (a, b) in enumerate(zip(first, second, strict=True)):
+        if active[a] or active[b] or (others and any(active[operands[index]] for operands in others)):
+            active[program.inputs + index] = 1
     return active
 
 
 def _order(program: Program, outputs: Sequence[int], active: bytearray, receiving: Sequence[array[int]]) -> list[int]:
     """The equations' variables in depth-first post-order from `outputs` over active operands, in operand order."""
     inputs = program.inputs
-    first, second, third = (array("q", bytes(8 * inputs)) + operands for operands in receiving)
+    first, second, *others = (array("q", bytes(8 * inputs)) + operands for operands in receiving)
+    others.reverse()
     waiting = bytearray(active)  # 1: active and not yet visited
     waiting[:inputs] = bytes(inputs)
     order: list[int] = []
@@ -375,13 +382,14 @@ def _order(program: Program, outputs: Sequence[int], active: bytearray, receivin
             continue
         while waiting[variable]:  # down along the first operands
             waiting[variable] = 0
-            a, b, c = first[variable], second[variable], third[variable]
-            if not (waiting[a] or waiting[b] or waiting[c]):
+            a, b = first[variable], second[variable]
+            if not (waiting[a] or waiting[b] or others):
                 done(variable)
                 break
             push(~variable)
-            if waiting[c]:
-                push(c)
+            for operands in others:
+                if waiting[operands[variable]]:
+                    push(operands[variable])
             if waiting[b]:
                 push(b)
             variable = a
