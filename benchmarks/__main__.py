@@ -31,6 +31,7 @@ from benchmarks.growth import measure_growth, measure_growth_of_arrays, measure_
 from benchmarks.native import (
     measure_calls,
     measure_captured,
+    measure_gradbench,
     measure_making,
     measure_native,
     measure_native_training,
@@ -187,6 +188,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "array-growth": measure_growth_of_arrays,
     "engines": measure_engines,
     "native": measure_native,
+    "gradbench": measure_gradbench,
     "making": measure_making,
     "sequences": measure_sequences,
     "native-training": measure_native_training,

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from benchmarks.workloads import moons_data
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 SOURCE = Path(__file__).with_name("moons.c")
+PROGRAMS = Path(__file__).with_name("gradbench.c")
 
 
 def moons_by_hand(points: int = 100) -> Callable[[Array], tuple[float, Array]]:
@@ -68,15 +69,10 @@ def moons_in_c(points: int = 100) -> Callable[[Array], tuple[float, Array]] | No
 
     It works in arrays whose addresses are looked up once: `ndarray.ctypes` takes a third of the time of a call.
     """
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
+    library = _compiled(SOURCE, f"-DPOINTS={points}")
+    if library is None:
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "moons.so"
-        processor = f"-march={os.environ.get('FLATGRAD_CPU', 'native').replace('generic', 'x86-64')}"
-        options = ["-O3", processor, "-ffp-contract=off", "-shared", "-fPIC", f"-DPOINTS={points}"]
-        subprocess.run([compiler, *options, str(SOURCE), "-o", str(library)], check=True)
-        function = ctypes.PyDLL(str(library)).moons
+    function = library.moons
     function.restype = ctypes.c_double
     X, y = moons_data(points)
     numbers, gradient = np.empty(337), np.empty(337)
@@ -89,3 +85,36 @@ def moons_in_c(points: int = 100) -> Callable[[Array], tuple[float, Array]] | No
         return function(*addresses), gradient.copy()
 
     return value_and_grad
+
+
+def gradbench_in_c(
+    name: str, sizes: tuple[int, ...], points: Array, arguments: Sequence[Array]
+) -> Callable[[], tuple[float, list[Array]]] | None:
+    """Value and gradients of a program of `gradbench.c`, at fixed arguments; None without a C compiler."""
+    library = _compiled(PROGRAMS)
+    if library is None:
+        return None
+    function = getattr(library, name)
+    function.restype = ctypes.c_double
+    inputs = [np.ascontiguousarray(array, float) for array in (points, *arguments)]
+    gradients = [np.empty_like(array) for array in inputs[1:]]
+    addresses = [ctypes.c_void_p(array.ctypes.data) for array in [*inputs, *gradients]]
+    function.held = inputs, gradients
+
+    def value_and_grad() -> tuple[float, list[Array]]:
+        return function(*sizes, *addresses), [gradient.copy() for gradient in gradients]
+
+    return value_and_grad
+
+
+def _compiled(source: Path, *options: str) -> ctypes.PyDLL | None:
+    """A C file as a library, compiled for this machine."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        return None
+    processor = f"-march={os.environ.get('FLATGRAD_CPU', 'native').replace('generic', 'x86-64')}"
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "program.so"
+        flags = ["-O3", processor, "-ffp-contract=off", "-shared", "-fPIC", *options]
+        subprocess.run([compiler, *flags, str(source), "-o", str(library), "-lm"], check=True)
+        return ctypes.PyDLL(str(library))
