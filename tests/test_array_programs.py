@@ -27,6 +27,7 @@ from tests.array_programs import (
     Group,
     LoopProgram,
     Map,
+    Recurrence,
     Reduction,
     Select,
     Softmax,
@@ -57,7 +58,7 @@ def test_nearly_every_row_is_reached(steps):
 
 
 def test_every_kind_of_step_and_argument_is_reached(sample, steps):
-    assert {type(step) for step in steps} == {Map, Fold, Softmax, Chain, Reduction}
+    assert {type(step) for step in steps} == {Map, Fold, Softmax, Chain, Reduction, Recurrence}
     assert {group.kind for program in sample for group in program.groups} == set(KINDS)
     folds = [step for step in steps if isinstance(step, Fold)]
     assert {fold.name for fold in folds} == set(FOLDS)
