@@ -355,13 +355,14 @@ def _receiving(program: Program) -> list[array[int]]:
 
 def _active_variables(program: Program, wrt: Sequence[int], receiving: Sequence[array[int]]) -> bytearray:
     """One byte per variable: whether a gradient with respect to `wrt` can flow through it; then a 0 per constant."""
-    active = bytearray(program.inputs + len(program) + max(1, len(program.constants)))
+    inputs = program.inputs
+    active = bytearray(inputs + len(program) + max(1, len(program.constants)))
     for variable in wrt:
         active[variable] = 1
     first, second, *others = receiving
     for index, (a, b) in enumerate(zip(first, second, strict=True)):
         if active[a] or active[b] or (others and any(active[operands[index]] for operands in others)):
-            active[program.inputs + index] = 1
+            active[inputs + index] = 1
     return active
 
 
