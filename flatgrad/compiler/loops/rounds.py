@@ -399,24 +399,49 @@ class _Rounds:
         Only a recurrence needs the loop: before it is what needs nothing of it, behind it what nothing in it needs.
         What combines several single numbers of a round stays inside, where these are at hand.
         """
-        reads = {
-            unit: {pair for t in _tokens_of(nodes) for pair in zip(*map(list, self.sources[t][1:3]), strict=True)}
-            for unit, nodes in self.bodies.items()
-        }
+        reads = {unit: self._read_by(unit) for unit in self.bodies}
         before: list[int] = []
         loop: list[int] = []
         behind: list[int] = []
         for unit in self.bodies:
-            needs = {owner for owner, _ in reads[unit]} - set(before)
+            needs = reads[unit] - set(before)
             (loop if needs or self.depth(unit) else before).append(unit)
-        needed: set[int] = set()
-        for unit in reversed(loop):
-            single = self.lanes[unit] == 1 and len([owner for owner, _ in reads[unit] if owner not in before]) > 1
-            if unit not in needed and not self.depth(unit) and not single:
-                behind.append(unit)
-            else:
-                needed |= {owner for owner, _ in reads[unit]}
-        return before, [unit for unit in loop if unit not in behind], behind[::-1]
+        readers = dict.fromkeys(loop, 0)
+        for unit in loop:
+            for owner in reads[unit] - set(before):
+                readers[owner] += 1
+        todo = [unit for unit in loop if not readers[unit]]
+        while todo:  # what nothing in the loop reads
+            unit = todo.pop()
+            owners = reads[unit] - set(before)
+            if self.lanes[unit] == 1 and (len(owners) > 1 or self.depth(unit)):
+                continue
+            behind.append(unit)
+            for owner in owners:
+                readers[owner] -= 1
+                if not readers[owner]:
+                    todo.append(owner)
+        return before, [unit for unit in loop if unit not in set(behind)], behind[::-1]
+
+    def _read_by(self, unit: int) -> set[int]:
+        """The units whose results a unit reads."""
+        return {owner for t in _tokens_of(self.bodies[unit]) for owner in self.sources[t].units}
+
+    def stays(self, last: Any) -> bool:
+        """Whether most results of array statements in the loop are read outside of it, so that it needs their memory.
+
+        Else statements one after the other need less. `last` is per fresh address the last unit that reads it.
+        """
+        (first, period, count), (_, loop, behind) = self.span[:3], self.parts()
+        outside = set[int]().union(*map(self._read_by, behind))
+        end = self.start + count * self.size
+        kept = lanes = 0
+        for unit in loop:
+            if self.lanes[unit] > 1:
+                places = np.arange(self.start + self.offsets[unit], end, self.size)
+                lanes += count
+                kept += count if unit in outside else np.count_nonzero(last[places] >= first + count * period)
+        return 2 * kept >= lanes
 
     def depth(self, unit: int) -> int:
         """How many rounds back its result is read."""
@@ -528,24 +553,12 @@ class _Rewriter:
         for each in (span, later):
             with suppress(_UnsupportedError):
                 rounds = _Rounds(self.units, each, self.uses, self.last)
-                if not self._keeps(rounds):
+                if not rounds.stays(self.last):
                     return None
                 if rounds.span.rounds > _ROUNDS and self._gathers(rounds, -1) < self._gathers(rounds):
                     rounds = _Rounds(self.units, each._replace(rounds=each.rounds - 1), self.uses, self.last)
                 return rounds
         return None
-
-    def _keeps(self, rounds: _Rounds) -> bool:
-        """Whether most results of array statements are read behind the rounds.
-
-        If they are not, statements one after the other need less memory than a loop.
-        """
-        span = rounds.span
-        kept = (
-            self.last[rounds.start : rounds.start + span.rounds * rounds.size] >= span.first + span.rounds * span.period
-        )
-        arrays = np.tile(np.repeat(rounds.lanes > 1, rounds.lanes), span.rounds)
-        return not arrays.any() or bool(2 * np.count_nonzero(kept & arrays) >= np.count_nonzero(arrays))
 
     def _gathers(self, rounds: _Rounds, end: int | None = None) -> int:
         """How many accesses of what is computed before would need a table; up to some round only."""
@@ -714,7 +727,9 @@ class _Rewriter:
             self.statements.append(
                 Repeat(tuple(statements[unit] for unit in loop), tuple(starts[unit] for unit in loop))
             )
-        self.statements += [statements[unit] for unit in behind]
+        self.statements += [
+            Repeat((statements[unit],), (starts[unit],)) if starts[unit] else statements[unit] for unit in behind
+        ]
 
     def _values(self, rounds: _Rounds, t: int) -> Any:
         """The constants that a token reads, round by round."""
