@@ -440,7 +440,7 @@ class _Rounds:
             if self.lanes[unit] > 1:
                 places = np.arange(self.start + self.offsets[unit], end, self.size)
                 lanes += count
-                kept += count if unit in outside else np.count_nonzero(last[places] >= first + count * period)
+                kept += count if unit in outside else int(np.count_nonzero(last[places] >= first + count * period))
         return 2 * kept >= lanes
 
     def depth(self, unit: int) -> int:
