@@ -29,7 +29,7 @@ from .reroll.layout import extracted
 _ROUNDS, _READS, _ARRAY = 6, 256, 16
 #: So many lengths of a round are tried per window of operations.
 _CANDIDATES = 4
-_WINDOWS = (1, 4, 16, 64, 256, 1024)
+_WINDOWS = (4, 32, 512)
 #: Folds of more segments become folds of as few as possible, which gather their terms.
 _SEGMENTS = 12
 #: Expressions of a round have at most so many nodes.
