@@ -10,7 +10,7 @@ import flatgrad as fg
 from flatgrad.compiler.loops import rounds
 from flatgrad.compiler.loops.grammar import Block, Repeat, Statement
 from flatgrad.compiler.loops.reroll import reroll
-from flatgrad.compiler.loops.rounds import find_rounds
+from flatgrad.compiler.loops.rounds import find_rounds, rewrite, units
 from flatgrad.compiler.machine import native
 from flatgrad.runtime.errors import ProgramError
 from tests.array_programs import recurrences
@@ -23,8 +23,9 @@ BACKENDS = ["numpy", *(["native"] if native.available() else [])]
 @pytest.fixture
 def short_ones(monkeypatch):
     """Short recurrences are loops, too."""
-    monkeypatch.setattr(rounds, "_ROUNDS", 3)
-    monkeypatch.setattr(rounds, "_READS", 6)
+    for module in (rounds, rewrite, units):
+        monkeypatch.setattr(module, "ROUNDS", 3)
+    monkeypatch.setattr(units, "READS", 6)
 
 
 @pytest.mark.usefixtures("short_ones")

@@ -1,0 +1,44 @@
+"""Rounds: what an array program does again and again becomes a loop over rounds, `Repeat`.
+
+`reroll` makes loops of what is independent. A recurrence is not: each round needs the one before. Its rounds stand one
+after the other, as straight-line code or as small statements, and differ only in what they read and write: from round
+to round every address moves by the same distance. Columns of addresses show that for all rounds (`units`), so it is
+proved before it is used. The method is linear in the size of the program: the distances at which windows of operations
+recur are the candidates for the length of a round; of each candidate, differences of columns say where it holds.
+
+`units` finds the rounds, `carried` what they read of one another, and `rewrite` writes the program with its loops.
+"""
+
+from __future__ import annotations
+
+from ..array_program import ArrayProgram
+from ..grammar import Block, Repeat
+from .rewrite import Rewriter
+from .units import ROUNDS, Units
+
+__all__ = ["find_rounds"]
+
+
+def find_rounds(program: ArrayProgram) -> ArrayProgram:
+    """The same program, with loops over its rounds; the program itself where there are none.
+
+    Example:
+        >>> from flatgrad.compiler.loops.reroll import reroll
+        >>> from flatgrad.compiler.program.builder import ProgramBuilder
+        >>> from flatgrad.compiler.program.program import Group
+        >>> f = ProgramBuilder("f", [Group("a", 1, True), Group("x", 300, False)])
+        >>> h = 1
+        >>> for k in range(2, 301):
+        ...     h = f.emit("mul", f.emit("add", h, k), 0)
+        >>> print(find_rounds(reroll(f.finish([h], [Group("h", 1, True)]))))
+        array program f(a, x[300]):
+            repeat i:299, with v1[0] = x[0]:
+                v1[i + 1] = (v1[i] + x[i + 1]) * a
+            return v1[299]
+    """
+    count = sum(len(s.program) if isinstance(s, Block) else 1 for s in program.statements if not isinstance(s, Repeat))
+    if count < ROUNDS:
+        return program
+    units = Units(program)
+    spans = units.rounds()
+    return Rewriter(program, units, spans).run() if spans else program

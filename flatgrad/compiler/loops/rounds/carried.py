@@ -1,0 +1,212 @@
+"""What rounds read of one another, which of their results become part of others, and which need no loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ....runtime.primitives import TABLE
+from ..grammar import Apply, Block, Fold, Node, Read, Segment
+from .units import Span, Units
+
+#: Expressions of a round have at most so many nodes.
+_NODES = 24
+
+
+class UnsupportedError(Exception):
+    """These rounds cannot be written as a loop."""
+
+
+class Source(NamedTuple):
+    """Where an access of the rounds reads: constants, what is computed before, or for each number a result of a round.
+
+    Attributes:
+        constant: whether it reads constants.
+        units: of the rounds, whose results it reads; nothing for what is computed before.
+        depths: in how many rounds before this one.
+        offsets: which lanes of these units.
+    """
+
+    constant: bool
+    units: Any = ()
+    depths: Any = ()
+    offsets: Any = ()
+
+    @property
+    def unit(self) -> int:
+        """The unit of the same round, whose only number it reads; -1 if it reads anything else."""
+        return int(self.units[0]) if len(self.units) == 1 and not self.depths[0] else -1
+
+
+class Rounds:
+    """The rounds of a span: what each access reads, which results become part of others, and which are carried."""
+
+    def __init__(self, units: Units, span: Span, uses: Any, last: Any) -> None:
+        self.units, self.span = units, span
+        first, period, count, token, tokens = span
+        self.address = units.address[token : token + count * tokens].reshape(count, tokens)
+        self.constant = units.constant[token : token + count * tokens].reshape(count, tokens)
+        self.start = int(units.base[first])
+        self.size = int(units.base[first + period]) - self.start
+        self.offsets = units.base[first : first + period] - self.start
+        self.lanes = units.lanes[first : first + period]
+        self.sources = [self._source(t) for t in range(tokens)]
+        #: Per unit and distance, where the lanes come from that first rounds read: fresh addresses, or constants.
+        self.starts: dict[tuple[int, int], list[Any]] = {}
+        for t, source in enumerate(self.sources):
+            for r in range(max(source.depths, default=0)):
+                self._carry(t, r, source)
+        self.bodies: dict[int, list[Any]] = {}
+        self._fuse(uses, last)
+
+    def places(self, t: int) -> Any:
+        """What a token reads that is computed before: fresh addresses, round by round."""
+        return self.address[:, t, None] + self.units.token(self.span.token + self.span.tokens + t).places
+
+    def token(self, unit: int) -> range:
+        """The tokens of a unit."""
+        token = self.units.tokens - self.span.token
+        return range(int(token[self.span.first + unit]), int(token[self.span.first + unit + 1]))
+
+    def _source(self, t: int) -> Source:
+        if self.constant[1, t]:
+            if not self.constant[:, t].all():
+                raise UnsupportedError
+            return Source(True)
+        places = self.address[1, t] + self.units.token(self.span.token + self.span.tokens + t).places
+        moved = places - (self.start + self.size)
+        outside = (moved < -self.size * (self.span.rounds - 1)) | (moved >= self.size)
+        if self.address[2, t] - self.address[1, t] != self.size or outside.all():
+            return Source(False)
+        if outside.any():
+            raise UnsupportedError
+        units = np.searchsorted(self.offsets, moved % self.size, side="right") - 1
+        return Source(False, units, -(moved // self.size), moved % self.size - self.offsets[units])
+
+    def _carry(self, t: int, r: int, source: Source) -> None:
+        """Take note of what a round reads from before the first one."""
+        token = self.span.token + r * self.span.tokens + t
+        places = self.units.token(token).places.tolist()
+        for unit, depth, offset, place in zip(*(part.tolist() for part in source[1:]), places, strict=True):
+            if depth <= r:
+                continue
+            lanes = self.starts.setdefault((unit, depth - r), [None] * int(self.lanes[unit]))
+            if self.constant[r, t]:
+                values = self.units.values
+                origin: Any = ("constant", values[token] if token in values else self.units.number(place))
+            else:
+                origin = int(self.address[r, t]) + place
+                if origin >= self.start:
+                    raise UnsupportedError
+            if lanes[offset] is not None and lanes[offset] != origin:
+                raise UnsupportedError
+            lanes[offset] = origin
+
+    def parts(self) -> tuple[list[int], list[int], list[int]]:
+        """The units that run for all rounds before the loop, those of the loop, and those behind it.
+
+        Only a recurrence needs the loop: before it is what needs nothing of it, behind it what nothing in it needs.
+        What combines several single numbers of a round stays inside, where these are at hand.
+        """
+        reads = {unit: self._read_by(unit) for unit in self.bodies}
+        before: list[int] = []
+        loop: list[int] = []
+        behind: list[int] = []
+        for unit in self.bodies:
+            needs = reads[unit] - set(before)
+            (loop if needs or self.depth(unit) else before).append(unit)
+        readers = dict.fromkeys(loop, 0)
+        for unit in loop:
+            for owner in reads[unit] - set(before):
+                readers[owner] += 1
+        todo = [unit for unit in loop if not readers[unit]]
+        while todo:  # what nothing in the loop reads
+            unit = todo.pop()
+            owners = reads[unit] - set(before)
+            if self.lanes[unit] == 1 and (len(owners) > 1 or self.depth(unit)):
+                continue
+            behind.append(unit)
+            for owner in owners:
+                readers[owner] -= 1
+                if not readers[owner]:
+                    todo.append(owner)
+        return before, [unit for unit in loop if unit not in set(behind)], behind[::-1]
+
+    def _read_by(self, unit: int) -> set[int]:
+        """The units whose results a unit reads."""
+        return {owner for t in _tokens_of(self.bodies[unit]) for owner in self.sources[t].units}
+
+    def stays(self, last: Any) -> bool:
+        """Whether most results of array statements in the loop are read outside of it, so that it needs their memory.
+
+        Else statements one after the other need less. `last` is per fresh address the last unit that reads it.
+        """
+        (first, period, count), (_, loop, behind) = self.span[:3], self.parts()
+        outside = set[int]().union(*map(self._read_by, behind))
+        end = self.start + count * self.size
+        kept = lanes = 0
+        for unit in loop:
+            if self.lanes[unit] > 1:
+                places = np.arange(self.start + self.offsets[unit], end, self.size)
+                lanes += count
+                kept += count if unit in outside else int(np.count_nonzero(last[places] >= first + count * period))
+        return 2 * kept >= lanes
+
+    def depth(self, unit: int) -> int:
+        """How many rounds back its result is read."""
+        return max((depth for owner, depth in self.starts if owner == unit), default=0)
+
+    def _fuse(self, uses: Any, last: Any) -> None:
+        """The bodies: operations, and tokens. What one other equation of the same round reads becomes part of it."""
+        first, period, count = self.span[:3]
+        units = first + np.arange(period)[None, :] + period * np.arange(count)[:, None]
+        bases = units_base = self.units.base[units]
+        alone = (uses[units_base] == 1).all(axis=0)
+        readers = last[bases] - first - period * np.arange(count)[:, None]
+        alone &= (readers == readers[0]).all(axis=0) & (readers[0] < period) & (self.units.equation[units[0]] >= 0)
+        for unit in range(period):
+            item, equation = self.units.item[first + unit], self.units.equation[first + unit]
+            tokens = self.token(unit)
+            statement = self.units.items[item]
+            if isinstance(statement, Block):
+                nodes: list[Any] = []
+                operands = []
+                for t in tokens:
+                    source = self.sources[t]
+                    inner = self.bodies.get(source.unit)
+                    if inner is not None and alone[source.unit] and len(inner) + len(nodes) < _NODES:
+                        shift = len(nodes)
+                        nodes += [
+                            Apply(n.primitive, tuple(o + shift for o in n.operands)) if isinstance(n, Apply) else n
+                            for n in inner
+                        ]
+                        del self.bodies[source.unit]
+                    else:
+                        nodes.append(t)
+                    operands.append(len(nodes) - 1)
+                primitive = TABLE[statement.program.opcodes[equation]]
+                self.bodies[unit] = [*nodes, Apply(primitive, tuple(operands))]
+            else:
+                self.bodies[unit] = with_tokens(statement.body, iter(tokens))
+
+
+def _tokens_of(nodes: Sequence[Any]) -> Iterator[int]:
+    """The tokens of a body."""
+    for node in nodes:
+        if isinstance(node, Fold):
+            for segment in node.segments:
+                yield from _tokens_of(segment.body)
+        elif isinstance(node, int):
+            yield node
+
+
+def with_tokens(body: Sequence[Node], tokens: Iterator[int]) -> list[Any]:
+    """A body with tokens for accesses."""
+    return [
+        next(tokens) if isinstance(node, Read)
+        else node if isinstance(node, Apply)
+        else Fold(node.primitive, tuple(Segment(s.extents, tuple(with_tokens(s.body, tokens))) for s in node.segments))
+        for node in body
+    ]  # fmt: skip

@@ -1,0 +1,262 @@
+"""Units: the statements and equations of an array program, one after the other, and where they repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..array_program import ArrayProgram
+from ..extents import Ragged, fixed
+from ..grammar import Addresses, Apply, Block, Node, Read, Statement, addresses, members
+
+#: At least so many rounds make a loop, with at least so many reads in all of them; less is as good one after the other.
+#: A read of an array statement counts as several.
+ROUNDS, READS, ARRAY = 6, 256, 16
+#: So many lengths of a round are tried per window of operations.
+_CANDIDATES = 4
+_WINDOWS = (4, 32, 512)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Span(NamedTuple):
+    """So many `rounds`: units from `first` on, `period` of them per round; the same in tokens."""
+
+    first: int
+    period: int
+    rounds: int
+    token: int
+    tokens: int
+
+
+class Token(NamedTuple):
+    """What one access of a statement reads: fresh addresses, or constants; `places` count from `address`."""
+
+    places: Addresses
+    constant: bool
+
+
+class Units:
+    """Statements, and equations of blocks, one after the other, with what they read.
+
+    Results get fresh addresses, unit after unit, so that the addresses of equal rounds advance by the same distance.
+
+    Attributes:
+        items: the statements and blocks.
+        item, equation: per unit, its statement or block, and its equation there (-1 for a statement).
+        base, lanes: per unit, its first fresh address and how many it has.
+        fresh: the fresh address of each address of the program.
+        tokens: per unit, the first of its tokens; one more for the end. A token is one access.
+        form, address, constant: per token, what the unit does with it, the (first) fresh address that it reads, and
+            whether it reads constants, which can be different in each round.
+        statement_tokens: of the tokens of statements, all that they read.
+        values: constants of blocks, by token.
+        places: per block, the fresh addresses of its variables.
+        outside: constants that are outputs of blocks; their fresh addresses stand behind all others.
+    """
+
+    def __init__(self, program: ArrayProgram) -> None:
+        self.program = program
+        self.items = list(members(program.statements))
+        counts = [len(s.program) if isinstance(s, Block) else 1 for s in self.items]
+        self.item = np.repeat(np.arange(len(counts)), counts)
+        firsts = np.cumsum([0, *counts])
+        self.first_unit = firsts
+        self.equation = np.arange(len(self.item)) - firsts[self.item]
+        self.lanes = np.ones(len(self.item), dtype=np.int64)
+        for k, statement in enumerate(self.items):
+            if isinstance(statement, Statement):
+                self.equation[firsts[k]] = -1
+                self.lanes[firsts[k]] = statement.lanes
+        ends = program.first_result + np.cumsum(self.lanes)
+        self.base = ends - self.lanes
+        self.size = int(ends[-1]) if len(ends) else program.first_result
+        self.values: dict[int, float | bool] = {}
+        self.statement_tokens: dict[int, Token] = {}
+        self.places: dict[int, Addresses] = {}
+        self.outside: list[float | bool] = []
+        self.fresh = np.arange(program.size, dtype=np.int64)
+        self._forms: dict[Any, int] = {}
+        tokens = [np.zeros(1, dtype=np.int64)]
+        forms, places, constants = [], [], []
+        total = 0
+        for k, statement in enumerate(self.items):
+            parts = (
+                self._block(k, statement, total)
+                if isinstance(statement, Block)
+                else self._statement(k, statement, total)
+            )
+            lengths, form, address, constant = parts
+            tokens.append(total + np.cumsum(lengths))
+            total += int(lengths.sum())
+            forms.append(form)
+            places.append(address)
+            constants.append(constant)
+        self.tokens = np.concatenate(tokens)
+        self.form, self.address, self.constant = map(np.concatenate, (forms, places, constants))
+        self.outputs = self.fresh[program.outputs]
+
+    def _block(self, k: int, block: Block, token: int) -> tuple[Any, Any, Any, Any]:
+        part, base = block.program, int(self.base[self.first_unit[k]]) if len(block.program) else 0
+        starts = np.array(part.starts, dtype=np.int64)
+        operands = np.array(part.operands, dtype=np.int64)
+        opcodes = np.array(part.opcodes, dtype=np.int64)
+        lengths = np.diff(starts)
+        place_of = np.concatenate([self.fresh[block.reads], base + np.arange(len(part))])
+        constant = operands < 0
+        address = np.where(constant, 0, place_of[np.maximum(operands, 0)])
+        for position in np.flatnonzero(constant).tolist():
+            self.values[token + position] = part.constants[~int(operands[position])]
+        slot = np.arange(len(operands)) - np.repeat(starts[:-1], lengths)
+        form = -1 - (np.repeat(opcodes, lengths) * 8 + slot)
+        outputs = np.array(part.outputs, dtype=np.int64)
+        alone = [part.constants[~operand] for operand in outputs[outputs < 0].tolist()]
+        at = place_of[np.maximum(outputs, 0)]
+        at[outputs < 0] = self.size + len(self.outside) + np.arange(len(alone))
+        self.outside += alone
+        self.fresh[block.base : block.base + len(outputs)] = at
+        self.places[k] = place_of
+        in_constants = (address >= self.program.inputs) & (address < self.program.first_result)
+        for position in np.flatnonzero(in_constants & ~constant).tolist():
+            self.values[token + position] = self.number(int(address[position]))
+        constant |= in_constants
+        return lengths, form, np.where(constant, 0, address), constant
+
+    def number(self, address: int) -> float | bool:
+        program = self.program
+        if address < program.first_truth:
+            return program.constants[address - program.inputs]
+        return program.truths[address - program.first_truth]
+
+    def _statement(self, k: int, statement: Statement, token: int) -> tuple[Any, Any, Any, Any]:
+        program, unit = self.program, self.first_unit[k]
+        base = fixed(statement.base)
+        self.fresh[base : base + statement.lanes] = self.base[unit] + np.arange(statement.lanes)
+        keys: list[Any] = []
+        places: list[int] = []
+        constants: list[bool] = []
+        for read, extents in statement.reads():
+            address = self.fresh[addresses(read, extents)]
+            constant = bool(program.inputs <= address.min() and address.max() < program.first_result)
+            first = 0 if constant else int(address[0])
+            self.statement_tokens[token + len(keys)] = Token(address - first, constant)
+            keys.append("constant" if constant else (address - first).tobytes())
+            places.append(first)
+            constants.append(constant)
+        alike = k if is_uneven(statement) else -1  # those stay alone
+        key = alike, statement.kind, statement.shape, _shape_of(statement.body), *keys
+        numbers = (self._forms.setdefault(key, len(self._forms)) << 24) + np.arange(len(keys))
+        return np.array([len(keys)]), numbers, np.array(places, dtype=np.int64), np.array(constants, dtype=bool)
+
+    def token(self, token: int) -> Token:
+        """What a token reads."""
+        if token in self.statement_tokens:
+            return self.statement_tokens[token]
+        return Token(np.zeros(1, dtype=np.int64), bool(self.constant[token]))
+
+    # --- recognition ----------------------------------------------------------------------------------------------
+
+    def rounds(self) -> list[Span]:
+        """Where there are rounds."""
+        kinds = self.form * 2 + self.constant
+        begins = np.zeros(len(kinds) + 1, dtype=bool)
+        begins[self.tokens] = True
+        weights = np.ones(len(kinds), dtype=np.int64)
+        weights[list(self.statement_tokens)] = ARRAY
+        self.weight = np.concatenate([[0], np.cumsum(weights)])  # of all tokens before each
+        result, todo = [], [(0, len(kinds))]
+        while todo:
+            low, high = todo.pop()
+            if self.weight[high] - self.weight[low] < READS:
+                continue
+            best: Span | None = None
+            for period in _periods(kinds[low:high]):
+                if ROUNDS * period <= high - low:
+                    span = self._longest(kinds, begins, low, high, period)
+                    if span is not None and (best is None or _gain(span) > _gain(best)):
+                        best = span
+            if best is not None:
+                result.append(best)
+                todo += [(low, best.token), (best.token + best.rounds * best.tokens, high)]
+        return sorted(result)
+
+    def _longest(self, kinds: Any, begins: Any, low: int, high: int, period: int) -> Span | None:
+        """The longest sequence of rounds of so many tokens."""
+        kind, place = kinds[low:high], self.address[low:high]
+        same = (kind[2 * period :] == kind[period:-period]) & (kind[period:-period] == kind[: -2 * period])
+        steps = place[period:] - place[:-period]
+        same &= steps[period:] == steps[:-period]
+        if not same.any():
+            return None
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], same.view(np.int8), [0]])))
+        longest = int(np.argmax(edges[1::2] - edges[::2]))
+        start, end = low + int(edges[::2][longest]), low + int(edges[1::2][longest]) + 2 * period
+        start += int(np.argmax(begins[start:end]))
+        count = (end - start) // period
+        if count < ROUNDS or self.weight[start + count * period] - self.weight[start] < READS:
+            return None
+        return self._aligned(start, period, count, low)
+
+    def _aligned(self, start: int, period: int, count: int, low: int) -> Span | None:
+        """The rounds as units; the round before, too, if it differs only in where carried values come from."""
+        unit = int(np.searchsorted(self.tokens, start))
+        length = int(np.searchsorted(self.tokens, start + period)) - unit
+        if self.tokens[unit + length] != start + period:
+            return None
+        size = int(self.base[unit + length] - self.base[unit]) if unit + length < len(self.base) else 0
+        before = start - period
+        if before >= low:
+            here, first = slice(start, start + period), slice(before, start)
+            moves = self.address[start + period : start + 2 * period] - self.address[here]
+            carried = (moves == size) & ~self.constant[here] & (self.address[here] < self.base[unit])
+            carried &= self.address[here] >= self.base[unit] - size
+            goes_on = (self.address[here] - self.address[first] == moves) & (
+                self.constant[here] == self.constant[first]
+            )
+            if (self.form[here] == self.form[first]).all() and (goes_on | carried).all():
+                start, unit, count = before, unit - length, count + 1
+        return Span(unit, length, count, start, period)
+
+
+def _gain(span: Span) -> int:
+    return (span.rounds - 1) * span.tokens
+
+
+def _shape_of(body: Sequence[Node]) -> tuple[Any, ...]:
+    """A body without its addresses."""
+    return tuple(
+        () if isinstance(node, Read)
+        else (node.primitive, node.operands) if isinstance(node, Apply)
+        else (node.primitive, tuple((s.extents, _shape_of(s.body)) for s in node.segments))
+        for node in body
+    )  # fmt: skip
+
+
+def is_uneven(statement: Statement) -> bool:
+    """Whether some extent or stride depends on an index."""
+    return any(
+        read.bends or any(isinstance(extent, Ragged) for extent in extents) for read, extents in statement.reads()
+    )
+
+
+def _periods(kinds: Any) -> list[int]:
+    """The distances at which windows of tokens recur most often."""
+    result: dict[int, None] = {}
+    hashes = (kinds.astype(np.uint64) + np.uint64(1)) * _MIX
+    width = 1
+    for window in _WINDOWS:
+        if 2 * window > len(kinds):
+            break
+        while width < window:
+            hashes = (hashes[:-width] * np.uint64(0xBF58476D1CE4E5B9)) ^ (
+                hashes[width:] * np.uint64(0x94D049BB133111EB)
+            )
+            hashes ^= hashes >> np.uint64(31)
+            width *= 2
+        order = np.argsort(hashes, kind="stable")
+        equal = hashes[order][1:] == hashes[order][:-1]
+        counts = np.bincount((order[1:] - order[:-1])[equal], minlength=1)
+        top = np.argsort(-counts, kind="stable")[:_CANDIDATES]
+        result.update(dict.fromkeys(top[counts[top] > 0].tolist()))
+    return list(result)
