@@ -31,13 +31,13 @@ from benchmarks.growth import measure_growth, measure_growth_of_arrays, measure_
 from benchmarks.native import (
     measure_calls,
     measure_captured,
-    measure_gradbench,
     measure_making,
     measure_native,
     measure_native_training,
     measure_rosenbrock,
     measure_sequences,
 )
+from benchmarks.suite import measure_gradbench
 from benchmarks.table import Row, table
 from benchmarks.timing import collector_off, one_core, paired, quick, ratio, repeated, timed
 from benchmarks.workloads import moons

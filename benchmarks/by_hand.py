@@ -1,4 +1,4 @@
-"""The moons gradient written by hand, in NumPy and in C: the bars for generated array code and machine code."""
+"""Gradients written by hand, in NumPy and in C: the bars for generated array code and machine code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.gradbench import Array, gmm_numbers, kmeans_numbers, lstm_numbers
 from benchmarks.workloads import moons_data
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
-SOURCE = Path(__file__).with_name("moons.c")
-PROGRAMS = Path(__file__).with_name("gradbench.c")
 
 
 def moons_by_hand(points: int = 100) -> Callable[[Array], tuple[float, Array]]:
@@ -62,59 +59,84 @@ def moons_by_hand(points: int = 100) -> Callable[[Array], tuple[float, Array]]:
     return value_and_grad
 
 
-def moons_in_c(points: int = 100) -> Callable[[Array], tuple[float, Array]] | None:
-    """The same in C, compiled for this machine, with the bits of the interpreted graph; None without a C compiler.
+def library(name: str, *options: str) -> ctypes.PyDLL | None:
+    """The file `name` beside this one, compiled for this machine by gcc; None without a C compiler.
 
     `FLATGRAD_CPU`, which restricts our machine code to what some processors have, restricts this as well.
-
-    It works in arrays whose addresses are looked up once: `ndarray.ctypes` takes a third of the time of a call.
     """
-    library = _compiled(SOURCE, f"-DPOINTS={points}")
-    if library is None:
-        return None
-    function = library.moons
-    function.restype = ctypes.c_double
-    X, y = moons_data(points)
-    numbers, gradient = np.empty(337), np.empty(337)
-    arrays = np.array(X), -np.array(y, float), numbers, gradient
-    addresses = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
-    function.held = arrays  # type: ignore[attr-defined]  # they live as long as the function does
-
-    def value_and_grad(parameters: Array) -> tuple[float, Array]:
-        numbers[:] = parameters
-        return function(*addresses), gradient.copy()
-
-    return value_and_grad
-
-
-def gradbench_in_c(
-    name: str, sizes: tuple[int, ...], points: Array, arguments: Sequence[Array]
-) -> Callable[[], tuple[float, list[Array]]] | None:
-    """Value and gradients of a program of `gradbench.c`, at fixed arguments; None without a C compiler."""
-    library = _compiled(PROGRAMS)
-    if library is None:
-        return None
-    function = getattr(library, name)
-    function.restype = ctypes.c_double
-    inputs = [np.ascontiguousarray(array, float) for array in (points, *arguments)]
-    gradients = [np.empty_like(array) for array in inputs[1:]]
-    addresses = [ctypes.c_void_p(array.ctypes.data) for array in [*inputs, *gradients]]
-    function.held = inputs, gradients
-
-    def value_and_grad() -> tuple[float, list[Array]]:
-        return function(*sizes, *addresses), [gradient.copy() for gradient in gradients]
-
-    return value_and_grad
-
-
-def _compiled(source: Path, *options: str) -> ctypes.PyDLL | None:
-    """A C file as a library, compiled for this machine."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
-    processor = f"-march={os.environ.get('FLATGRAD_CPU', 'native').replace('generic', 'x86-64')}"
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "program.so"
-        flags = ["-O3", processor, "-ffp-contract=off", "-shared", "-fPIC", *options]
-        subprocess.run([compiler, *flags, str(source), "-o", str(library), "-lm"], check=True)
-        return ctypes.PyDLL(str(library))
+        target = Path(folder) / "library.so"
+        processor = f"-march={os.environ.get('FLATGRAD_CPU', 'native').replace('generic', 'x86-64')}"
+        source = str(Path(__file__).with_name(name))
+        command = [compiler, "-O3", processor, *options, "-shared", "-fPIC", source, "-o", str(target), "-lm"]
+        subprocess.run(command, check=True)
+        return ctypes.PyDLL(str(target))
+
+
+def moons_in_c(points: int = 100) -> Callable[[Array], tuple[float, Array]] | None:
+    """The same in C, compiled for this machine, with the bits of the interpreted graph; None without a C compiler."""
+    compiled = library("moons.c", "-ffp-contract=off", f"-DPOINTS={points}")
+    if compiled is None:
+        return None
+    X, y = moons_data(points)
+    call = caller(compiled.moons, [np.array(X), -np.array(y, float)], [(337,)])
+
+    def value_and_grad(parameters: Array) -> tuple[float, Array]:
+        value, (gradient,) = call(parameters)
+        return value, gradient
+
+    return value_and_grad
+
+
+def gradbench_in_c(name: str, sizes: Sequence[int]) -> Callable[..., tuple[float, tuple[Array, ...]]] | None:
+    """The program `name` of `benchmarks.gradbench` in C, of some sizes, with its gradients; None without a C compiler.
+
+    Sums are split and multiplications contracted as gcc likes it, so the results are those of the graph to rounding.
+    """
+    compiled = library("gradbench.c")
+    if compiled is None:
+        return None
+    held: list[Array] = []
+    integers = list(sizes)
+    shapes: list[tuple[int, ...]]
+    if name == "gmm":
+        d, k, _ = sizes
+        held = [gmm_numbers(*sizes)[0], np.empty(3 * d * k + 2 * k)]
+        shapes = [(k,), (k, d), (k, d * (d + 1) // 2)]
+    elif name == "lstm":
+        steps, layers, width = sizes
+        held = [*lstm_numbers(*sizes)[:2], np.empty((steps * (7 * layers + 2) + 2 * layers + 1) * width)]
+        shapes = [(2 * layers, 4 * width), (3, width)]
+    elif name == "kmeans":
+        k, _, d = sizes
+        held, shapes = [kmeans_numbers(*sizes)[0]], [(k, d)]
+    elif name == "llsq":
+        held, shapes = [np.empty(sizes[1])], [(sizes[1],)]
+    else:
+        shapes = [(sizes[0],) * (2 if name == "det" else 1)]
+    return caller(getattr(compiled, name), held, shapes, integers)
+
+
+def caller(
+    function: Any, held: Sequence[Array], shapes: Sequence[tuple[int, ...]], integers: Sequence[int] = ()
+) -> Callable[..., tuple[float, tuple[Array, ...]]]:
+    """A C function of integers, of arrays that stay, of inputs of some shapes and of as many gradients, from Python.
+
+    It works in arrays whose addresses are looked up once: `ndarray.ctypes` takes a third of the time of a short call.
+    """
+    inputs, gradients = ([np.empty(shape) for shape in shapes] for _ in range(2))
+    arrays = [*held, *inputs, *gradients]
+    arguments = [*map(ctypes.c_long, integers), *(ctypes.c_void_p(array.ctypes.data) for array in arrays)]
+    function.restype = ctypes.c_double
+    function.held = arrays  # they live as long as the function does
+
+    def value_and_grad(*numbers: Array) -> tuple[float, tuple[Array, ...]]:
+        for array, values in zip(inputs, numbers, strict=True):
+            array[:] = values
+        value = function(*arguments)
+        return value, tuple([gradient.copy() for gradient in gradients])
+
+    return value_and_grad

@@ -16,6 +16,8 @@ import numpy as np
 
 import flatgrad as fg
 
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
 
 class Workload(NamedTuple):
     """A function, and arguments at which it is called."""
@@ -40,13 +42,20 @@ def lse(n: int) -> Workload:
     return Workload(logsumexp, (np.random.default_rng(0).normal(size=n),))
 
 
+def gmm_numbers(d: int, k: int, n: int) -> tuple[Array, Array, Array, Array]:
+    """Points, and at which weights, means and triangles gmm is called."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(n, d))
+    return points, rng.normal(size=k), rng.normal(size=(k, d)), 0.5 * rng.normal(size=(k, d * (d + 1) // 2))
+
+
 def gmm(d: int, k: int, n: int) -> Workload:
     """The log-likelihood of a mixture of k Gaussians in d dimensions with n points, with a Wishart prior.
 
     A covariance is given by a triangular matrix: the logarithms of its diagonal, then what lies below, by columns.
     """
-    rng = np.random.default_rng(0)
-    points = rng.normal(size=(n, d)).tolist()
+    numbers, *arguments = gmm_numbers(d, k, n)
+    points = numbers.tolist()
     gamma, m = 1.0, 0
     constant = -n * d * 0.5 * math.log(2 * math.pi)
 
@@ -80,14 +89,20 @@ def gmm(d: int, k: int, n: int) -> Workload:
         lgamma = sum(math.lgamma(0.5 * (p + 1 - i)) for i in range(1, d + 1)) + 0.25 * d * (d - 1) * math.log(math.pi)
         return out - k * (p * d * (math.log(gamma) - 0.5 * math.log(2)) - lgamma)
 
-    arguments = rng.normal(size=k), rng.normal(size=(k, d)), 0.5 * rng.normal(size=(k, d * (d + 1) // 2))
-    return Workload(objective, arguments)
+    return Workload(objective, tuple(arguments))
+
+
+def lstm_numbers(steps: int, layers: int = 2, width: int = 14) -> tuple[Array, Array, Array, Array]:
+    """A sequence, what a network begins with, and at which weights lstm is called."""
+    rng = np.random.default_rng(0)
+    sequence, start = rng.normal(size=(steps, width)), rng.normal(size=(layers, width))
+    return sequence, start, rng.normal(size=(2 * layers, 4 * width)), rng.normal(size=(3, width))
 
 
 def lstm(steps: int, layers: int = 2, width: int = 14) -> Workload:
     """ADBench's lstm: a network with elementwise gates that predicts the next of a sequence of vectors."""
-    rng = np.random.default_rng(0)
-    sequence = rng.normal(size=(steps, width)).tolist()
+    numbers, beginning, *arguments = lstm_numbers(steps, layers, width)
+    sequence, start = numbers.tolist(), beginning.tolist()
 
     def cell(weights: Any, bias: Any, hidden: Any, state: Any, inputs: Any) -> Any:
         h = width
@@ -114,14 +129,20 @@ def lstm(steps: int, layers: int = 2, width: int = 14) -> Workload:
             loss = loss + total([sequence[t + 1][i] * (predicted[i] - norm) for i in range(width)])
         return -loss / (width * (steps - 1))
 
-    start = rng.normal(size=(layers, width)).tolist()
-    return Workload(objective, (rng.normal(size=(2 * layers, 4 * width)), rng.normal(size=(3, width))))
+    return Workload(objective, tuple(arguments))
+
+
+def kmeans_numbers(k: int, n: int, d: int) -> tuple[Array, Array]:
+    """Points, and at which centres kmeans is called."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(size=(n, d))
+    return points, rng.uniform(size=(k, d))
 
 
 def kmeans(k: int, n: int, d: int) -> Workload:
     """The sum over points of the squared distance to the nearest of k centres."""
-    rng = np.random.default_rng(0)
-    points = rng.uniform(size=(n, d)).tolist()
+    numbers, centres = kmeans_numbers(k, n, d)
+    points = numbers.tolist()
 
     def cost(centres: Any) -> Any:
         nearest = []
@@ -132,7 +153,7 @@ def kmeans(k: int, n: int, d: int) -> Workload:
             nearest.append(reduce(fg.minimum, distances))
         return total(nearest)
 
-    return Workload(cost, (rng.uniform(size=(k, d)),))
+    return Workload(cost, (centres,))
 
 
 def det(n: int) -> Workload:

@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 
 import flatgrad as fg
-from benchmarks import gradbench
-from benchmarks.by_hand import gradbench_in_c
 from benchmarks.engines import moons_times
 from benchmarks.peers import rosenbrock_peers
 from benchmarks.table import Row
@@ -62,28 +60,6 @@ def measure_native() -> list[Row]:
         )
     )
     return rows  # fmt: skip
-
-
-def measure_gradbench() -> list[Row]:
-    """Programs of GradBench against their gradients in C, written by hand."""
-    rows = []
-    programs = [("gmm", (10, 5, 20 if quick() else 1_000), 1.0), ("kmeans", (10, 50 if quick() else 1_000, 8), 4.0)]
-    for name, sizes, target in programs:
-        workload = getattr(gradbench, name)(*sizes)
-        draw = np.random.default_rng(0)  # as the workloads draw their points
-        points = draw.normal(size=(sizes[2], sizes[0])) if name == "gmm" else draw.uniform(size=sizes[1:])
-        by_hand = gradbench_in_c(name, sizes, points, workload.arguments)
-        if by_hand is None:
-            continue
-        f = fg.value_and_grad(workload.function, argnums=range(len(workload.arguments)), backend="native")
-        value, gradients = f(*workload.arguments)
-        expected, others = by_hand()
-        for ours, other in zip([value, *gradients], [expected, *others], strict=True):
-            np.testing.assert_allclose(ours, other, rtol=1e-9, atol=1e-9)
-        t = paired({"flatgrad": functools.partial(f, *workload.arguments), "C": by_hand})
-        rows.append(Row(f"{name} {sizes}, value and gradient: time over that of C by hand", f"{target}x",
-                        f"**{ratio(t, 'flatgrad', 'C'):.2f}x** ({us(t['flatgrad'])} / {us(t['C'])} µs)"))  # fmt: skip
-    return rows
 
 
 def measure_making() -> list[Row]:

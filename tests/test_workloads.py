@@ -8,8 +8,9 @@ import pytest
 import flatgrad as fg
 from benchmarks import figure, gradbench, workloads
 from benchmarks.__main__ import MEASURES
-from benchmarks.by_hand import moons_by_hand, moons_in_c
+from benchmarks.by_hand import gradbench_in_c, moons_by_hand, moons_in_c
 from benchmarks.peers import moons_peers, rosenbrock_peers
+from benchmarks.suite import PROGRAMS, compare
 from benchmarks.table import table
 from benchmarks.workloads import (
     CHARACTERS,
@@ -128,6 +129,37 @@ def test_moons_in_c_has_the_bits_of_the_graph(points):
         assert_same([value_by_hand, *gradient_by_hand.tolist()], [value, *gradient], f"after {step} steps")
         for p, slope in zip(model.parameters(), gradient, strict=True):
             p.data -= 0.1 * slope
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        *((name, small) for name, _, _, small, _ in PROGRAMS), ("lse", (1,)), ("gmm", (1, 1, 1)), ("gmm", (5, 4, 7)),
+        ("kmeans", (1, 4, 3)), ("lstm", (2, 1, 1)), ("lstm", (5, 3, 2)), ("llsq", (3, 1)), ("det", (2,)), ("det", (3,)),
+    ],
+)  # fmt: skip
+def test_programs_of_gradbench_in_c(name, sizes):
+    """Called twice, at other numbers the second time: nothing is left over from the call before."""
+    by_hand = gradbench_in_c(name, sizes)
+    if by_hand is None:
+        pytest.skip("there is no C compiler")
+    function, arguments = getattr(gradbench, name)(*sizes)
+    everything = tuple(range(len(arguments)))
+    for scale in (1.0, 0.9):
+        scaled = [scale * argument for argument in arguments]
+        expected = fg.value_and_grad(function, argnums=everything, backend="python")(*scaled)
+        result = by_hand(*scaled)
+        compare(expected, result)
+        assert [gradient.shape for gradient in result[1]] == [argument.shape for argument in arguments]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_programs_of_gradbench_that_differ_are_seen(place):
+    numbers = np.array([3.0, -1e-12])
+    compare((2.0, [numbers]), (2.0, [numbers * (1.0 + 1e-12)]))
+    wrong = [(2.0 + 1e-9, [numbers]), (2.0, [numbers + np.array([0.0, 1e-9])])][place]
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        compare(wrong, (2.0, [numbers]))
 
 
 def test_peers_that_are_installed_agree():

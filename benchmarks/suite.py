@@ -1,0 +1,81 @@
+"""The programs of the GradBench suite: making their gradients, and their time over that of C by hand.
+
+`python -m benchmarks.suite PROGRAM SIZE...` is a process that makes and times one gradient.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+import flatgrad as fg
+from benchmarks import gradbench
+from benchmarks.by_hand import gradbench_in_c
+from benchmarks.table import Row
+from benchmarks.timing import paired, quick, ratio
+
+#: Programs with their sizes, with sizes at which everything is done quickly, and what we are after.
+PROGRAMS: list[tuple[str, str, tuple[int, ...], tuple[int, ...], str]] = [
+    ("lse", "log-sum-exp of 2,500 numbers, written with `max`", (2_500,), (30,), "1.3x (want 0.7x)"),
+    ("gmm", "gmm, d = 2, k = 50, 1,000 points", (2, 50, 1_000), (2, 3, 5), "12 s, 0.4x (want 5 s, 0.3x)"),
+    ("gmm", "gmm, d = 10, k = 5, 1,000 points", (10, 5, 1_000), (3, 2, 5), "1.0x (want 0.6x)"),
+    ("kmeans", "kmeans, 10 centres, 1,000 points, d = 8", (10, 1_000, 8), (3, 12, 2), "12 s, 4x (want 4 s, 1x)"),
+    ("lstm", "lstm, 256 steps, 2 layers, H = 14", (256, 2, 14), (4, 2, 3), "25 s (want 8 s)"),
+    ("llsq", "llsq, 64 places, 128 coefficients", (64, 128), (8, 5), "1x"),
+    ("llsq", "llsq, 1,024 places, 128 coefficients", (1_024, 128), (9, 4), "1x"),
+    ("det", "determinant by minors, n = 7", (7,), (4,), "2 s (want 0.8 s)"),
+    ("det", "determinant by minors, n = 8", (8,), (5,), "20 s (want 8 s)"),
+]
+
+
+def measure_gradbench() -> list[Row]:
+    """Value and gradient of each program: CPU time of preparation, µs of a call, and both against C by hand."""
+    rows = []
+    for name, title, official, small, target in PROGRAMS:
+        sizes = small if quick() else official
+        command = [sys.executable, "-m", "benchmarks.suite", name, *map(str, sizes)]
+        environment = {**os.environ, "FLATGRAD_CACHE": "off"}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+        workload = f"{title}, gradient: CPU time of preparation / a call / C by hand / ratio"
+        rows.append(Row(workload, target, done.stdout.strip()))
+    return rows
+
+
+def main(name: str, sizes: tuple[int, ...]) -> None:
+    """Make one gradient, compare it with that of C, and print how long both take.
+
+    Both are called from Python with arrays and return arrays. Differences are relative to the largest number of a
+    gradient, as sums that cancel differ by more.
+    """
+    function, arguments = getattr(gradbench, name)(*sizes)
+    gradient = fg.value_and_grad(function, argnums=tuple(range(len(arguments))))
+    start = time.process_time()
+    kernel = gradient.kernel_for(*arguments)
+    seconds = time.process_time() - start
+    candidates = {"flatgrad": functools.partial(gradient, *arguments)}
+    by_hand = gradbench_in_c(name, sizes)
+    if by_hand is not None:
+        candidates["C"] = functools.partial(by_hand, *arguments)
+        compare(candidates["flatgrad"](), candidates["C"]())
+    t = paired(candidates)
+    figures = [f"{seconds:.2f} s", f"{1e6 * t['flatgrad'].median:.4g} µs"]
+    if by_hand is not None:
+        figures += [f"{1e6 * t['C'].median:.4g} µs", f"{ratio(t, 'flatgrad', 'C'):.2f}x"]
+    print(f"**{' / '.join(figures)}** ({kernel.stats.equations:,} equations, {kernel.backend})")
+
+
+def compare(result: Any, expected: Any) -> None:
+    """Raise `AssertionError` if values and gradients differ by more than 1e-10 of the largest number in each."""
+    (value, gradients), (value_by_hand, gradients_by_hand) = result, expected
+    for ours, theirs in zip([value, *gradients], [value_by_hand, *gradients_by_hand], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0.0, atol=1e-10 * np.abs(theirs).max())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], tuple(map(int, sys.argv[2:])))
