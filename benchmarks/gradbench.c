@@ -72,11 +72,9 @@ double gmm(long d, long k, long n, const double *restrict points, double *restri
                 centred[i] = x[i] - means[j * d + i];
                 scaled[i] = diagonals[j * d + i] * centred[i];
             }
-            for (long column = 0; column < d; column++) {
+            for (long column = 0; column < d; column++)
                 for (long row = column + 1; row < d; row++)
-                    scaled[row] += below[row - column - 1] * centred[column];
-                below += d - column - 1;
-            }
+                    scaled[row] += *below++ * centred[column];
             double distance = 0.0;
             for (long i = 0; i < d; i++)
                 distance += scaled[i] * scaled[i];
@@ -95,13 +93,11 @@ double gmm(long d, long k, long n, const double *restrict points, double *restri
             }
             for (long column = 0; column < d; column++) {
                 double sum = 0.0;
-                for (long row = column + 1; row < d; row++)
-                    below_bar[row - column - 1] -= scaled[row] * centred[column];
-                for (long row = column + 1; row < d; row++)
-                    sum += scaled[row] * below[row - column - 1];
+                for (long row = column + 1; row < d; row++) {
+                    *below_bar++ -= scaled[row] * centred[column];
+                    sum += scaled[row] * *below++;
+                }
                 means_bar[j * d + column] += sum;
-                below += d - column - 1;
-                below_bar += d - column - 1;
             }
         }
     }
