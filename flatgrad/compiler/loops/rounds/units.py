@@ -17,6 +17,8 @@ ROUNDS, READS, ARRAY = 6, 256, 16
 #: So many lengths of a round are tried per window of operations.
 _CANDIDATES = 4
 _WINDOWS = (4, 32, 512)
+#: So many places are tried where the rounds may begin.
+_BEGINS = 16
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -193,30 +195,61 @@ class Units:
         longest = int(np.argmax(edges[1::2] - edges[::2]))
         start, end = low + int(edges[::2][longest]), low + int(edges[1::2][longest]) + 2 * period
         start += int(np.argmax(begins[start:end]))
+        if (end - start) // period < ROUNDS or not begins[start + period]:
+            return None
+        start = self._begin(start, period, low)
         count = (end - start) // period
         if count < ROUNDS or self.weight[start + count * period] - self.weight[start] < READS:
             return None
-        return self._aligned(start, period, count, low)
+        unit, next_unit = np.searchsorted(self.tokens, [start, start + period]).tolist()
+        return Span(unit, next_unit - unit, count, start, period)
 
-    def _aligned(self, start: int, period: int, count: int, low: int) -> Span | None:
-        """The rounds as units; the round before, too, if it differs only in where carried values come from."""
-        unit = int(np.searchsorted(self.tokens, start))
-        length = int(np.searchsorted(self.tokens, start + period)) - unit
-        if self.tokens[unit + length] != start + period:
-            return None
-        size = int(self.base[unit + length] - self.base[unit]) if unit + length < len(self.base) else 0
-        before = start - period
-        if before >= low:
-            here, first = slice(start, start + period), slice(before, start)
-            moves = self.address[start + period : start + 2 * period] - self.address[here]
-            carried = (moves == size) & ~self.constant[here] & (self.address[here] < self.base[unit])
-            carried &= self.address[here] >= self.base[unit] - size
-            goes_on = (self.address[here] - self.address[first] == moves) & (
-                self.constant[here] == self.constant[first]
-            )
-            if (self.form[here] == self.form[first]).all() and (goes_on | carried).all():
-                start, unit, count = before, unit - length, count + 1
-        return Span(unit, length, count, start, period)
+    def _begin(self, start: int, period: int, low: int) -> int:
+        """Where the rounds begin: where few values are carried from one to the next, and as early as can be.
+
+        Tokens in front belong to the rounds as well if they differ only in where they get carried values from.
+        """
+        unit, next_unit = np.searchsorted(self.tokens, [start, start + period]).tolist()
+        size, length = self.base[next_unit] - self.base[unit], next_unit - unit
+        first = slice(max(low, start - period), start)
+        here = slice(first.start + period, first.stop + period)
+        moves = self.address[first.start + 2 * period : first.stop + 2 * period] - self.address[here]
+        goes_on = (self.address[here] - self.address[first] == moves) & (self.constant[here] == self.constant[first])
+        alike = (self.form[here] == self.form[first]) & (goes_on | ((moves == size) & ~self.constant[here]))
+        differs = np.flatnonzero(~alike)
+        earliest = first.start + (int(differs[-1]) + 1 if len(differs) else 0)
+        units = int(np.searchsorted(self.tokens, earliest)) + np.arange(length)
+        order = np.argsort(self._carried(next_unit, length, size)[units % length], kind="stable")
+        for begin in self.tokens[units[order]][:_BEGINS].tolist():
+            if begin >= start:
+                return int(begin)
+            carried = np.flatnonzero(~goes_on[begin - first.start :]) + begin
+            before, now = self.base[np.searchsorted(self.tokens, [begin, begin + period])]
+            read_before = self.constant[carried] | (self.address[carried] < before)
+            if (self.address[carried + period] < now).all() and read_before.all():
+                return int(begin)
+        return start
+
+    def _carried(self, unit: int, length: int, size: int) -> Any:
+        """How many values each unit of a round (by its number modulo the length) finds that it or later ones read.
+
+        The round begins with `unit`; the next one is like it.
+        """
+        tokens = np.arange(self.tokens[unit], self.tokens[unit + length])
+        moves = self.address[tokens + len(tokens)] - self.address[tokens]
+        tokens = tokens[(moves == size) & ~self.constant[tokens]]
+        readers = np.searchsorted(self.tokens, tokens, side="right") - 1
+        writers = np.searchsorted(self.base, self.address[tokens], side="right") - 1
+        ages = np.zeros(length, dtype=np.int64)  # of what each unit writes, when it is read last
+        near = (writers >= 0) & (readers - writers <= unit)
+        np.maximum.at(ages, writers[near] % length, (readers - writers)[near])
+        whole, rest = np.divmod(ages, length)
+        changes = np.zeros(2 * length + 1, dtype=np.int64)
+        position = np.arange(length) + 1
+        np.add.at(changes, position, 1)
+        np.add.at(changes, position + rest, -1)
+        partly = np.cumsum(changes)
+        return partly[:length] + partly[length : 2 * length] + whole.sum()
 
 
 def _gain(span: Span) -> int:
