@@ -233,7 +233,8 @@ class Units:
     def _carried(self, unit: int, length: int, size: int) -> Any:
         """How many values each unit of a round (by its number modulo the length) finds that it or later ones read.
 
-        The round begins with `unit`; the next one is like it.
+        A value that is read once counts more: it could be computed where it is read. The round begins with `unit`; the
+        next one is like it.
         """
         tokens = np.arange(self.tokens[unit], self.tokens[unit + length])
         moves = self.address[tokens + len(tokens)] - self.address[tokens]
@@ -243,13 +244,14 @@ class Units:
         ages = np.zeros(length, dtype=np.int64)  # of what each unit writes, when it is read last
         near = (writers >= 0) & (readers - writers <= unit)
         np.maximum.at(ages, writers[near] % length, (readers - writers)[near])
+        weights = np.where(np.bincount(writers[near] % length, minlength=length) == 1, 3, 2)
         whole, rest = np.divmod(ages, length)
         changes = np.zeros(2 * length + 1, dtype=np.int64)
         position = np.arange(length) + 1
-        np.add.at(changes, position, 1)
-        np.add.at(changes, position + rest, -1)
+        np.add.at(changes, position, weights)
+        np.add.at(changes, position + rest, -weights)
         partly = np.cumsum(changes)
-        return partly[:length] + partly[length : 2 * length] + whole.sum()
+        return partly[:length] + partly[length : 2 * length] + (whole * weights).sum()
 
 
 def _gain(span: Span) -> int:
