@@ -127,7 +127,7 @@ def test_places_are_used_again():
     def numbers(layers):
         model = fg.nn.MLP(8, [8] * layers + [1], activation="tanh", seed=1)
         f = fg.compile(lambda xs: [fg.detach(model(x)) for x in xs], backend="numpy")
-        arrays = f.kernel_for(rows(20, 8)).arrays
+        arrays = f.kernel_for(rows(20, 8)).stages.vectors[0]
         return plan_buffers(arrays).numbers - arrays.first_result
 
     assert numbers(12) <= numbers(4) <= 3 * 20 * 8

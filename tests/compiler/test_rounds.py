@@ -115,7 +115,31 @@ def network(rounds):
     return f, (draw.normal(size=(4, 4)) / 2, draw.normal(size=(4, 2)))
 
 
-RECURRENCES = [lorenz, garch, pendulum, extreme, network]
+def two_neurons(rounds):
+    """So few that parts of a round are straight-line code, others statements."""
+
+    def f(w, x):
+        state = [x, x]
+        for _ in range(rounds):
+            state = [fg.tanh(fg.sum([a * s for a, s in zip(row, state, strict=True)])) for row in w]
+        return fg.sum(state)
+
+    return f, (np.array([[0.3, 0.5], [0.2, 0.4]]), 0.5)
+
+
+def ring(rounds):
+    """Each number reads its neighbour's."""
+
+    def f(a):
+        state = [0.1 * k * a for k in range(4)]
+        for _ in range(rounds):
+            state = [fg.tanh(0.5 * state[k] + a * state[(k + 1) % 4]) for k in range(4)]
+        return fg.sum(state)
+
+    return f, (0.3,)
+
+
+RECURRENCES = [lorenz, garch, pendulum, extreme, network, two_neurons, ring]
 
 
 def kernel_of(function, arguments, backend):
@@ -194,15 +218,19 @@ def test_a_fault_in_some_round_is_the_interpreters(backend):
 
 
 def test_deep_networks_reuse_their_memory():
-    """Rounds of array statements stay apart where most of their results are not read later."""
+    """Rounds of large array statements stay apart where most of their results are not read later."""
 
-    def f(w, xs):
+    def f(w, rows):
         for _ in range(30):
-            xs = [fg.tanh(sum(a * x for a, x in zip(row, xs, strict=True))) for row in w]
-        return xs
+            rows = [
+                [fg.tanh(a * x + a * y) for x, y in zip(xs, [*xs[1:], xs[0]], strict=True)]
+                for a, xs in zip(w, rows, strict=True)
+            ]
+        return rows
 
-    arrays = fg.jit(f, backend="numpy").kernel_for(np.ones((8, 8)) / 9, np.ones(8)).arrays
-    assert not any(isinstance(s, Repeat) for s in arrays.statements)
+    for rows, apart in ((20, False), (300, True)):
+        arrays = fg.jit(f, backend="numpy").kernel_for(np.ones(rows), np.ones((rows, 16))).arrays
+        assert apart != any(isinstance(s, Repeat) for s in arrays.statements)
 
 
 def test_the_checker_finds_what_is_read_too_early():

@@ -13,6 +13,8 @@ from .units import Span, Units
 
 #: Expressions of a round have at most so many nodes.
 _NODES = 24
+#: More numbers than so many are not kept for nothing.
+_MUCH = 100_000
 
 
 class UnsupportedError(Exception):
@@ -139,20 +141,24 @@ class Rounds:
         return {owner for t in _tokens_of(self.bodies[unit]) for owner in self.sources[t].units}
 
     def stays(self, last: Any) -> bool:
-        """Whether most results of array statements in the loop are read outside of it, so that it needs their memory.
+        """Whether a loop needs not much more memory than statements one after the other, which can use it again.
 
-        Else statements one after the other need less. `last` is per fresh address the last unit that reads it.
+        That is so if few numbers of array statements in the loop, or most of them, are read outside of it.
+
+        Args:
+            last: per fresh address the last unit that reads it.
         """
         (first, period, count), (_, loop, behind) = self.span[:3], self.parts()
         outside = set[int]().union(*map(self._read_by, behind))
         end = self.start + count * self.size
         kept = lanes = 0
         for unit in loop:
-            if self.lanes[unit] > 1:
+            if self.lanes[unit] > 1 and unit not in outside:
                 places = np.arange(self.start + self.offsets[unit], end, self.size)
-                lanes += count
-                kept += count if unit in outside else int(np.count_nonzero(last[places] >= first + count * period))
-        return 2 * kept >= lanes
+                read = np.count_nonzero(last[places] >= first + count * period)
+                lanes += int(self.lanes[unit]) * count
+                kept += int(self.lanes[unit] * read)
+        return lanes <= _MUCH or 2 * kept >= lanes
 
     def depth(self, unit: int) -> int:
         """How many rounds back its result is read."""
