@@ -66,6 +66,18 @@ def pair(x: Value | float) -> list[Value]:
     return [x + Value(1.0), x * Value(2.0)]
 
 
+@fg.value_and_grad(argnums=(0, 1), backend="python")
+def slopes(x: Value, y: Value) -> Value:
+    """Differentiated with respect to both arguments."""
+    return x * y
+
+
+@fg.grad(has_aux=True, faults="ieee")
+def slope(x: Value) -> tuple[Value, str]:
+    """Differentiated, with something beside the value."""
+    return x * x, "aux"
+
+
 def area(x: Value | float, y: float) -> Value:
     """A function that `fg.jit` compiles."""
     return Value(1.0) * x * y
@@ -103,6 +115,9 @@ def functions() -> None:
     assert_type(fg.grad(lambda x: w * x, wrt=w)(3.0), list[float])
     assert_type(fg.grad(lambda x, y: x * y, (0, 1))(3.0, 2.0), tuple[Any, ...])
     assert_type(fg.value_and_grad(lambda x: (x * x, x), has_aux=True)(3.0)[0][0], float)
+    assert_type(slopes(3.0, 2.0), tuple[float, tuple[Any, ...]])
+    assert_type(slope(3.0), tuple[Any, Any])
+    assert_type(fg.grad(wrt=[w], mode="fast")(lambda x: w * x)(3.0), list[float])
     spring = Spring(2.0)
     assert_type(spring.force(1.5), Value)
     assert_type(spring.energy(1.5)[0], float)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from ..runtime.errors import OptionError
 from .machine import native
 from .program.faults import FAULTS
 from .program.passes import FAST_JOINT_PASSES, JOINT_PASSES, Pass
 
-BACKENDS = ("auto", "python", "numpy", "native")
-MODES = ("exact", "fast")
+Backend: TypeAlias = Literal["auto", "python", "numpy", "native"]
+Mode: TypeAlias = Literal["exact", "fast"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 def check_options(backend: str, mode: str, faults: str = "raise") -> None:

@@ -17,9 +17,9 @@ from ..compiler.calls.captured import Called, Captured
 from ..compiler.checks import as_list
 from ..compiler.languages.loader import LoadedModule, collector_paused
 from ..compiler.languages.training import emit_step_numbers
-from ..compiler.options import Options
+from ..compiler.options import Backend, Mode, Options
 from ..compiler.printing import Printed, print_functions
-from ..compiler.program.faults import without_faults
+from ..compiler.program.faults import Faults, without_faults
 from ..compiler.program.names import Namer, outer_names
 from ..compiler.program.passes import ARRAY_PASSES, run_passes
 from ..compiler.program.passes.constants import fold_constants
@@ -169,9 +169,9 @@ class TrainStep(Transformed[_Entry]):
         optimizer: Optimizer,
         parameters: Any,
         *,
-        backend: str = "auto",
-        mode: str = "exact",
-        faults: str = "raise",
+        backend: Backend = "auto",
+        mode: Mode = "exact",
+        faults: Faults = "raise",
         static_argnames: Sequence[str] | str = (),
     ) -> None:
         super().__init__(loss_fn, backend, mode, static_argnames, faults)
@@ -522,9 +522,9 @@ def train_step(
     optimizer: Optimizer,
     parameters: Any,
     *,
-    backend: str = "auto",
-    mode: str = "exact",
-    faults: str = "raise",
+    backend: Backend = "auto",
+    mode: Mode = "exact",
+    faults: Faults = "raise",
     static_argnames: Sequence[str] | str = (),
 ) -> TrainStep:
     """A function that makes one training step per call.

@@ -25,6 +25,8 @@ from ..compiler.calls.captured import Captured
 from ..compiler.kernel import data_listing, number_listing
 from ..compiler.languages.loader import LoadedModule
 from ..compiler.languages.training import emit_epochs, emit_loop
+from ..compiler.options import Backend, Mode
+from ..compiler.program.faults import Faults
 from ..compiler.program.progress import preparing
 from ..compiler.transforms.jit import jit
 from ..runtime import atomic
@@ -187,9 +189,9 @@ def fit(
     checkpoint_every: int | None = None,
     resume: bool = False,
     on_nonfinite: str = "raise",
-    backend: str = "auto",
-    mode: str = "exact",
-    faults: str = "raise",
+    backend: Backend = "auto",
+    mode: Mode = "exact",
+    faults: Faults = "raise",
 ) -> History:
     """Train a model.
 

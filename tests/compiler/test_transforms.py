@@ -55,6 +55,42 @@ def test_compile_is_a_decorator_with_and_without_options():
     assert (f(3.0).data, g(3.0, 4).data) == (6.0, 12.0)
 
 
+def test_value_and_grad_and_grad_are_decorators_with_and_without_options():
+    w = Value(4.0)
+
+    @fg.grad
+    def bare(x):
+        return x * x
+
+    @fg.value_and_grad(argnums=1, faults="ieee")
+    def second(x, y):
+        return x * y * y
+
+    @fg.grad(argnums=[1, 0], backend="python", mode="fast")
+    def both(x, y):
+        return x * y * y
+
+    @fg.grad(wrt=[w], has_aux=True)
+    def aux(x):
+        return w * x, "aux"
+
+    @fg.value_and_grad()
+    def default(x):
+        return x * x
+
+    class Spring:
+        stiffness = 2.0
+
+        @fg.grad(static_argnames="order")
+        def force(self, x, order):
+            return self.stiffness * x**order
+
+    assert (bare(3.0), second(2.0, 5.0), both(2.0, 5.0)) == (6.0, (50.0, 20.0), (20.0, 25.0))
+    assert (aux(3.0), default(3.0), Spring().force(3.0, 2)) == (([3.0], "aux"), (9.0, 6.0), 12.0)
+    assert (second.faults, both.backend, both.mode) == ("ieee", "python", "fast")
+    assert (bare.__name__, second.__name__, second.__wrapped__.__name__) == ("bare", "second", "second")
+
+
 def test_keywords_defaults_and_positions():
     @fg.compile
     def f(x, y=2.0, *, scale=10.0):

@@ -11,7 +11,7 @@ only where none of them raises. `compare_domains` then compares their operands w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from .builder import ProgramBuilder, column
 from .program import Program
 from .rewriter import Rewriter
 
-FAULTS = ("raise", "ieee")
+Faults: TypeAlias = Literal["raise", "ieee"]
+FAULTS: tuple[Faults, ...] = get_args(Faults)
 #: Conditions are told apart by what their operands are computed of, so many operations deep.
 _DEPTH = 3
 

@@ -18,7 +18,9 @@ from ..calls.writes import Write, check_shared, write, writes_of
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..nodes import call
+from ..options import Backend, Mode
 from ..pairs import PairStages
+from ..program.faults import Faults
 from ..program.progress import preparing
 from .dispatch import Choices, Dispatched, Entry, R
 
@@ -108,9 +110,9 @@ def compile(fn: None = None, **options: Unpack[Choices]) -> Callable[[Callable[.
 def compile(
     fn: Callable[..., Any] | None = None,
     *,
-    backend: str = "auto",
-    mode: str = "exact",
-    faults: str = "raise",
+    backend: Backend = "auto",
+    mode: Mode = "exact",
+    faults: Faults = "raise",
     static_argnames: Sequence[str] | str = (),
 ) -> Any:
     """Compile a function on `Value`s: a drop-in replacement that runs generated code.

@@ -14,6 +14,8 @@ from ..calls.captured import Captured
 from ..calls.kind import taker_of
 from ..kernel import Kernel
 from ..machine.builtin import watch
+from ..options import Backend, Mode
+from ..program.faults import Faults
 from .methods import takes_self
 from .transformed import Transformed
 
@@ -34,9 +36,9 @@ _ORDERS: Final = 64
 class Choices(TypedDict, total=False):
     """The options of `compile`, `value_and_grad` and `grad`, as they are described there."""
 
-    backend: str
-    mode: str
-    faults: str
+    backend: Backend
+    mode: Mode
+    faults: Faults
     static_argnames: Sequence[str] | str
 
 

@@ -19,6 +19,8 @@ from ..calls.captured import Called, Captured
 from ..calls.kind import Kind
 from ..calls.kinds import NumberInGroup, Numbers, ResultFlattener, object_array
 from ..languages.loader import collector_paused
+from ..options import Backend, Mode
+from ..program.faults import Faults
 from ..program.program import Group, Program, grouped
 from ..program.trace import Trace, Traced
 from ..stages import JointStages
@@ -34,8 +36,9 @@ class HasParameters(Protocol):
         ...
 
 
-#: What derivatives are taken with respect to, in place of an argument.
+#: What derivatives are taken with respect to: arguments, or in place of them.
 Parameters: TypeAlias = "HasParameters | Value | Iterable[Value]"
+Positions: TypeAlias = int | Sequence[int]
 Function: TypeAlias = Callable[..., Any]
 Yes: TypeAlias = Literal[True]
 No: TypeAlias = Literal[False]
@@ -208,6 +211,10 @@ def _parameters(wrt: Any) -> list[Value]:
     return values
 
 
+#: `value_and_grad` and `grad` without a function.
+Decorator: TypeAlias = Callable[[Function], GradFunction[R]]
+
+
 @overload
 def value_and_grad(
     fn: Function, argnums: int = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
@@ -226,27 +233,51 @@ def value_and_grad(
 ) -> GradFunction[tuple[tuple[float, Any], tuple[Any, ...]]]: ...
 @overload
 def value_and_grad(
-    fn: Function, argnums: int | Sequence[int] = ..., *, wrt: Parameters, has_aux: No = ..., **options: Unpack[Choices]
+    fn: Function, argnums: Positions = ..., *, wrt: Parameters, has_aux: No = ..., **options: Unpack[Choices]
 ) -> GradFunction[tuple[float, list[float]]]: ...
 @overload
 def value_and_grad(
-    fn: Function, argnums: int | Sequence[int] = ..., *, wrt: Parameters, has_aux: Yes, **options: Unpack[Choices]
+    fn: Function, argnums: Positions = ..., *, wrt: Parameters, has_aux: Yes, **options: Unpack[Choices]
 ) -> GradFunction[tuple[tuple[float, Any], list[float]]]: ...
+@overload
 def value_and_grad(
-    fn: Callable[..., Any],
+    fn: None = ..., argnums: int = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> Decorator[tuple[float, Any]]: ...
+@overload
+def value_and_grad(
+    fn: None = ..., argnums: int = ..., *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> Decorator[tuple[tuple[float, Any], Any]]: ...
+@overload
+def value_and_grad(
+    fn: None = ..., *, argnums: Sequence[int], wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> Decorator[tuple[float, tuple[Any, ...]]]: ...
+@overload
+def value_and_grad(
+    fn: None = ..., *, argnums: Sequence[int], wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> Decorator[tuple[tuple[float, Any], tuple[Any, ...]]]: ...
+@overload
+def value_and_grad(
+    fn: None = ..., argnums: Positions = ..., *, wrt: Parameters, has_aux: No = ..., **options: Unpack[Choices]
+) -> Decorator[tuple[float, list[float]]]: ...
+@overload
+def value_and_grad(
+    fn: None = ..., argnums: Positions = ..., *, wrt: Parameters, has_aux: Yes, **options: Unpack[Choices]
+) -> Decorator[tuple[tuple[float, Any], list[float]]]: ...
+def value_and_grad(
+    fn: Callable[..., Any] | None = None,
     argnums: int | Sequence[int] = 0,
     *,
     wrt: Any = None,
     has_aux: bool = False,
-    backend: str = "auto",
-    mode: str = "exact",
-    faults: str = "raise",
+    backend: Backend = "auto",
+    mode: Mode = "exact",
+    faults: Faults = "raise",
     static_argnames: Sequence[str] | str = (),
-) -> GradFunction[Any]:
+) -> Any:
     """A function that returns the value of `fn` and its gradient, as floats, and changes no `.grad`.
 
     Args:
-        fn: a function that returns one `Value`.
+        fn: a function that returns one `Value`. Without it, `value_and_grad(**options)` is a decorator.
         argnums: the position of the argument to differentiate with respect to, or several. Those of a method count
             `self`; the default is the first argument beside it.
         wrt: instead of an argument: a Module or a list of `Value`s that `fn` reaches from outside.
@@ -270,9 +301,10 @@ def value_and_grad(
         >>> fg.value_and_grad(fg.exp, faults="ieee")(1000.0)
         (inf, inf)
     """
-    return GradFunction(
-        fn, argnums, wrt, has_aux, True, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames
-    )  # fmt: skip
+    options = {"backend": backend, "mode": mode, "faults": faults, "static_argnames": static_argnames}
+    if fn is None:
+        return functools.partial(value_and_grad, argnums=argnums, wrt=wrt, has_aux=has_aux, **options)
+    return GradFunction(fn, argnums, wrt, has_aux, True, **options)
 
 
 @overload
@@ -293,23 +325,47 @@ def grad(
 ) -> GradFunction[tuple[tuple[Any, ...], Any]]: ...
 @overload
 def grad(
-    fn: Function, argnums: int | Sequence[int] = ..., *, wrt: Parameters, has_aux: No = ..., **options: Unpack[Choices]
+    fn: Function, argnums: Positions = ..., *, wrt: Parameters, has_aux: No = ..., **options: Unpack[Choices]
 ) -> GradFunction[list[float]]: ...
 @overload
 def grad(
-    fn: Function, argnums: int | Sequence[int] = ..., *, wrt: Parameters, has_aux: Yes, **options: Unpack[Choices]
+    fn: Function, argnums: Positions = ..., *, wrt: Parameters, has_aux: Yes, **options: Unpack[Choices]
 ) -> GradFunction[tuple[list[float], Any]]: ...
+@overload
 def grad(
-    fn: Callable[..., Any],
+    fn: None = ..., argnums: int = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> Decorator[Any]: ...
+@overload
+def grad(
+    fn: None = ..., argnums: int = ..., *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> Decorator[tuple[Any, Any]]: ...
+@overload
+def grad(
+    fn: None = ..., *, argnums: Sequence[int], wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> Decorator[tuple[Any, ...]]: ...
+@overload
+def grad(
+    fn: None = ..., *, argnums: Sequence[int], wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> Decorator[tuple[tuple[Any, ...], Any]]: ...
+@overload
+def grad(
+    fn: None = ..., argnums: Positions = ..., *, wrt: Parameters, has_aux: No = ..., **options: Unpack[Choices]
+) -> Decorator[list[float]]: ...
+@overload
+def grad(
+    fn: None = ..., argnums: Positions = ..., *, wrt: Parameters, has_aux: Yes, **options: Unpack[Choices]
+) -> Decorator[tuple[list[float], Any]]: ...
+def grad(
+    fn: Callable[..., Any] | None = None,
     argnums: int | Sequence[int] = 0,
     *,
     wrt: Any = None,
     has_aux: bool = False,
-    backend: str = "auto",
-    mode: str = "exact",
-    faults: str = "raise",
+    backend: Backend = "auto",
+    mode: Mode = "exact",
+    faults: Faults = "raise",
     static_argnames: Sequence[str] | str = (),
-) -> GradFunction[Any]:
+) -> Any:
     """A function that returns the gradient of `fn`: `value_and_grad` without the value.
 
     It raises where `fn` does, although it does not compute what only the value needs: there it compares numbers with
@@ -320,6 +376,7 @@ def grad(
         >>> fg.grad(fg.grad(lambda x: x**3))(2.0)
         12.0
     """
-    return GradFunction(
-        fn, argnums, wrt, has_aux, False, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames
-    )  # fmt: skip
+    options = {"backend": backend, "mode": mode, "faults": faults, "static_argnames": static_argnames}
+    if fn is None:
+        return functools.partial(grad, argnums=argnums, wrt=wrt, has_aux=has_aux, **options)
+    return GradFunction(fn, argnums, wrt, has_aux, False, **options)

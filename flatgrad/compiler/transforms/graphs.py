@@ -12,8 +12,9 @@ from ...runtime.value import Value
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..nodes import call
-from ..options import Options, check_options
+from ..options import Backend, Mode, Options, check_options
 from ..pairs import PairStages
+from ..program.faults import Faults
 from ..program.program import Program
 from ..program.progress import preparing
 from ..program.trace import trace_graph
@@ -64,24 +65,29 @@ class CompiledGraph(Generic[R]):
 
 @overload
 def compile_graph(
-    outputs: Value, inputs: Sequence[Value] | None = ..., *, backend: str = ..., mode: str = ..., faults: str = ...
+    outputs: Value,
+    inputs: Sequence[Value] | None = ...,
+    *,
+    backend: Backend = ...,
+    mode: Mode = ...,
+    faults: Faults = ...,
 ) -> CompiledGraph[Value]: ...
 @overload
 def compile_graph(
     outputs: Sequence[Value],
     inputs: Sequence[Value] | None = ...,
     *,
-    backend: str = ...,
-    mode: str = ...,
-    faults: str = ...,
+    backend: Backend = ...,
+    mode: Mode = ...,
+    faults: Faults = ...,
 ) -> CompiledGraph[list[Value]]: ...
 def compile_graph(
     outputs: Value | Sequence[Value],
     inputs: Sequence[Value] | None = None,
     *,
-    backend: str = "auto",
-    mode: str = "exact",
-    faults: str = "raise",
+    backend: Backend = "auto",
+    mode: Mode = "exact",
+    faults: Faults = "raise",
 ) -> CompiledGraph[Any]:
     """Compile a graph that has already been built.
 

@@ -14,7 +14,9 @@ from ..calls.binding import Signature
 from ..calls.captured import Captured
 from ..calls.kind import Kind
 from ..calls.kinds import NumberFlattener
+from ..options import Backend, Mode
 from ..pairs import PairStages
+from ..program.faults import Faults
 from ..program.trace import Traced
 from .dispatch import Choices, R
 from .numeric import NumericFunction
@@ -57,9 +59,9 @@ def jit(fn: None = None, **options: Unpack[Choices]) -> Callable[[Callable[..., 
 def jit(
     fn: Callable[..., Any] | None = None,
     *,
-    backend: str = "auto",
-    mode: str = "exact",
-    faults: str = "raise",
+    backend: Backend = "auto",
+    mode: Mode = "exact",
+    faults: Faults = "raise",
     static_argnames: Sequence[str] | str = (),
 ) -> Any:
     """A function that computes what `fn` does, from numbers to numbers: compiled, without a gradient.

@@ -20,7 +20,8 @@ from ..calls.cache import KernelCache
 from ..calls.captured import Captured, E, trace_settled
 from ..calls.kinds import object_array
 from ..calls.writes import Containers, check
-from ..options import Options, check_options
+from ..options import Backend, Mode, Options, check_options
+from ..program.faults import Faults
 from ..program.names import Namer, identifier, outer_names
 from ..program.program import Group
 from ..program.trace import Result, Traced, trace_function
@@ -52,10 +53,10 @@ class Transformed(Generic[E]):
     def __init__(
         self,
         function: Callable[..., Any],
-        backend: str,
-        mode: str,
+        backend: Backend,
+        mode: Mode,
         static_argnames: Sequence[str] | str,
-        faults: str = "raise",
+        faults: Faults = "raise",
     ) -> None:
         check_options(backend, mode, faults)
         if not callable(function):
