@@ -37,7 +37,7 @@ from benchmarks.native import (
     measure_rosenbrock,
     measure_sequences,
 )
-from benchmarks.suite import measure_gradbench
+from benchmarks.suite import measure_gradbench, measure_recurrences
 from benchmarks.table import Row, table
 from benchmarks.timing import collector_off, one_core, paired, quick, ratio, repeated, timed
 from benchmarks.workloads import moons
@@ -189,6 +189,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "engines": measure_engines,
     "native": measure_native,
     "gradbench": measure_gradbench,
+    "recurrences": measure_recurrences,
     "making": measure_making,
     "sequences": measure_sequences,
     "native-training": measure_native_training,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gradbench import Array, gmm_numbers, kmeans_numbers, lstm_numbers
+from benchmarks.recurrences import returns
 from benchmarks.workloads import moons_data
 
 
@@ -118,6 +119,17 @@ def gradbench_in_c(name: str, sizes: Sequence[int]) -> Callable[..., tuple[float
     else:
         shapes = [(sizes[0],) * (2 if name == "det" else 1)]
     return caller(getattr(compiled, name), held, shapes, integers)
+
+
+def recurrence_in_c(name: str, sizes: Sequence[int]) -> Callable[..., tuple[float, tuple[Array, ...]]] | None:
+    """The program `name` of `benchmarks.recurrences` in C, with its gradient; None if there is none, or no compiler."""
+    compiled = library("recurrences.c")
+    if compiled is None or name not in ("pendulum", "garch"):
+        return None
+    (count,) = sizes
+    if name == "garch":
+        return caller(compiled.garch, [returns(count), np.empty(count)], [(3,)], [count])
+    return caller(compiled.pendulum, [np.empty(8 * count)], [(4,)], [count])
 
 
 def caller(

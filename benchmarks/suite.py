@@ -10,13 +10,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import flatgrad as fg
-from benchmarks import gradbench
-from benchmarks.by_hand import gradbench_in_c
+from benchmarks import gradbench, recurrences
+from benchmarks.by_hand import gradbench_in_c, recurrence_in_c
 from benchmarks.table import Row
 from benchmarks.timing import paired, quick, ratio
 
@@ -34,10 +35,38 @@ PROGRAMS: list[tuple[str, str, tuple[int, ...], tuple[int, ...], str]] = [
 ]
 
 
+#: The same of recurrences.
+RECURRENCES: list[tuple[str, str, tuple[int, ...], tuple[int, ...], str]] = [
+    ("pendulum", "pendulum by Runge-Kutta, 1,000 steps", (1_000,), (20,), "1.5 s, 1.5x (want 0.5 s, 1.1x)"),
+    ("pendulum", "pendulum by Runge-Kutta, 10,000 steps", (10_000,), (40,), "linear"),
+    ("garch", "GARCH(1,1), 2,000 returns", (2_000,), (30,), "1.5x"),
+]
+
+
+def measure_recurrences() -> list[Row]:
+    """Recurrences like the programs of GradBench; and the statements that they have, by the number of rounds."""
+    rows = measured(RECURRENCES)
+    counts = []
+    for name in ("lorenz", "garch", "pendulum", "network"):
+        figures = []
+        for rounds in (20, 40) if quick() else (50, 500):
+            function, arguments = getattr(recurrences, name)(rounds)
+            f = fg.value_and_grad(function, argnums=tuple(range(len(arguments))), backend="numpy")
+            figures.append(str(len(f.kernel_for(*arguments).arrays.statements)))
+        counts.append(f"{name} {' / '.join(figures)}")
+    workload = "recurrences, gradient: statements at 50 and at 500 rounds"
+    return [*rows, Row(workload, "the same", f"**{'; '.join(counts)}**")]
+
+
 def measure_gradbench() -> list[Row]:
     """Value and gradient of each program: CPU time of preparation, µs of a call, and both against C by hand."""
+    return measured(PROGRAMS)
+
+
+def measured(programs: Sequence[tuple[str, str, tuple[int, ...], tuple[int, ...], str]]) -> list[Row]:
+    """A row per program, each from a process of its own."""
     rows = []
-    for name, title, official, small, target in PROGRAMS:
+    for name, title, official, small, target in programs:
         sizes = small if quick() else official
         command = [sys.executable, "-m", "benchmarks.suite", name, *map(str, sizes)]
         environment = {**os.environ, "FLATGRAD_CACHE": "off"}
@@ -53,13 +82,13 @@ def main(name: str, sizes: tuple[int, ...]) -> None:
     Both are called from Python with arrays and return arrays. Differences are relative to the largest number of a
     gradient, as sums that cancel differ by more.
     """
-    function, arguments = getattr(gradbench, name)(*sizes)
+    function, arguments = getattr(gradbench if hasattr(gradbench, name) else recurrences, name)(*sizes)
     gradient = fg.value_and_grad(function, argnums=tuple(range(len(arguments))))
     start = time.process_time()
     kernel = gradient.kernel_for(*arguments)
     seconds = time.process_time() - start
     candidates = {"flatgrad": functools.partial(gradient, *arguments)}
-    by_hand = gradbench_in_c(name, sizes)
+    by_hand = (gradbench_in_c if hasattr(gradbench, name) else recurrence_in_c)(name, sizes)
     if by_hand is not None:
         candidates["C"] = functools.partial(by_hand, *arguments)
         compare(candidates["flatgrad"](), candidates["C"]())

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from benchmarks import figure, gradbench, workloads
+from benchmarks import figure, gradbench, recurrences, workloads
 from benchmarks.__main__ import MEASURES
-from benchmarks.by_hand import gradbench_in_c, moons_by_hand, moons_in_c
+from benchmarks.by_hand import gradbench_in_c, moons_by_hand, moons_in_c, recurrence_in_c
 from benchmarks.peers import moons_peers, rosenbrock_peers
-from benchmarks.suite import PROGRAMS, compare
+from benchmarks.suite import PROGRAMS, RECURRENCES, compare
 from benchmarks.table import table
 from benchmarks.workloads import (
     CHARACTERS,
@@ -153,6 +153,17 @@ def test_programs_of_gradbench_in_c(name, sizes):
         assert [gradient.shape for gradient in result[1]] == [argument.shape for argument in arguments]
 
 
+@pytest.mark.parametrize(("name", "sizes"), [(name, small) for name, _, _, small, _ in RECURRENCES])
+def test_recurrences_in_c(name, sizes):
+    by_hand = recurrence_in_c(name, sizes)
+    if by_hand is None:
+        pytest.skip("there is no C compiler")
+    function, (numbers,) = getattr(recurrences, name)(*sizes)
+    for scale in (1.0, 0.9):
+        expected = fg.value_and_grad(function, (0,), backend="python")(scale * numbers)
+        compare(expected, by_hand(scale * numbers))
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_programs_of_gradbench_that_differ_are_seen(place):
     numbers = np.array([3.0, -1e-12])
@@ -193,14 +204,16 @@ def test_every_measure_runs(name, tmp_path, monkeypatch):
     ("name", "sizes"),
     [
         ("lse", (30,)), ("gmm", (2, 3, 5)), ("lstm", (4, 2, 3)), ("kmeans", (3, 12, 2)), ("det", (4,)),
-        ("llsq", (8, 5)), ("gaussian_process", (9,)), ("binomial_tree", (11,)),
+        ("llsq", (8, 5)), ("gaussian_process", (9,)), ("binomial_tree", (11,)), ("pendulum", (30,)), ("garch", (60,)),
+        ("lorenz", (40,)), ("network", (30, 3)),
     ],
 )  # fmt: skip
 def test_programs_of_gradbench_and_irregular_ones(name, sizes, backend):
     """The bits are those of the graph; and the gradient is near central differences of the function on floats."""
     if backend == "native":
         pytest.importorskip("llvmlite")
-    function, arguments = getattr(gradbench if hasattr(gradbench, name) else workloads, name)(*sizes)
+    module = next(module for module in (gradbench, recurrences, workloads) if hasattr(module, name))
+    function, arguments = getattr(module, name)(*sizes)
     everything = tuple(range(len(arguments)))
     value, gradients = fg.value_and_grad(function, argnums=everything, backend=backend)(*arguments)
     leaves = [np.vectorize(fg.Value, otypes=[object])(argument) for argument in arguments]
