@@ -124,7 +124,7 @@ def test_the_declared_methods_are_those_of_the_table(kind, letter):
     nodes = {name: node for name, node in declared(kind).items() if not name.startswith("_")}
     assert set(nodes) == set(attached)
     for name, node in nodes.items():
-        assert len(node.args.args) == attached[name].arity, name
+        assert len(node.args.posonlyargs + node.args.args) == attached[name].arity, name
         assert ast.unparse(node.returns) == ("V" if attached[name].result == "f" else "C"), name
 
 

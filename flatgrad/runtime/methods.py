@@ -59,11 +59,11 @@ class ValueMethods(Operand, Generic[V, C]):
         relu = abs = exp = expm1 = log = log1p = sqrt = tanh = sinh = cosh = sigmoid = softplus = neg
         sin = cos = tan = asin = arcsin = acos = arccos = atan = arctan = erf = erfc = detach = neg
 
-        def add(self, other: V | Number) -> V: ...
+        def add(self, b: V | Number, /) -> V: ...
 
         mul = sub = power = div = maximum = minimum = hypot = atan2 = arctan2 = add
 
-        def less(self, other: V | Number) -> C: ...
+        def less(self, b: V | Number, /) -> C: ...
 
         less_equal = greater = greater_equal = equal = less
 
@@ -83,4 +83,4 @@ class ConditionMethods(Operand, Generic[V, C]):
         logical_and = logical_or = __and__
         logical_not = __invert__
 
-        def where(self, a: V | Number, b: V | Number) -> V: ...
+        def where(self, a: V | Number, b: V | Number, /) -> V: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from inspect import Parameter, Signature
 from typing import Any, Final
 
 import numpy as np
@@ -55,7 +56,8 @@ class Primitive(OperationErrors):
         evaluate: the operation on Python floats; raises what CPython raises.
         partials: one rule per operand, see `primitives.py`.
         pullbacks: instead of partials, for a row that selects.
-        sympy: the SymPy form, `(sympy, *expressions) -> expression`; it must not use the rules above.
+        sympy: the SymPy form, `(sympy, *expressions) -> expression`; it must not use the rules above. Its parameters
+            name the operands.
         symbol: the short sign drawn in graphs (micrograd's `_op`).
         domain: for tests, one open interval per operand in which the operation is defined and differentiable.
         requires: the domain in words, for error messages.
@@ -122,6 +124,8 @@ class Primitive(OperationErrors):
         #: The operands that a gradient flows to (or would, were the partial known).
         self.differentiable = tuple(k for k, rule in enumerate(rules) if rule is not ZERO)
         self.__name__, self.__doc__ = name, doc
+        names = sympy.__code__.co_varnames[1 : self.arity + 1]
+        self.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in names])
         #: Whether a gradient flows to some operands only.
         self.mixed = 0 < len(self.differentiable) < self.arity
         self.opcode = len(TABLE)
@@ -135,10 +139,10 @@ class Primitive(OperationErrors):
             if not hasattr(Applicable, method):
                 setattr(Applicable, method, _method(self))
 
-    def __call__(self, *operands: Any) -> Any:
+    def __call__(self, /, *operands: Any, **keywords: Any) -> Any:
         """Apply the primitive to floats, `Value`s, conditions, or arrays and lists of them (element by element)."""
-        if len(operands) != self.arity:
-            raise InputError(f"{self.name} takes {self.arity} operands, got {len(operands)}")
+        if keywords or len(operands) != self.arity:
+            raise self._wrong_call(len(operands), keywords)
         for operand in operands:
             if isinstance(operand, Applicable):
                 kind = operand.__class__
@@ -157,6 +161,14 @@ class Primitive(OperationErrors):
             if self.total is not None and traces_without_faults():
                 return self.total.evaluate(*map(number, operands))
             raise self.error(error, operands, locate(call_site(2))) from None
+
+    def _wrong_call(self, count: int, keywords: dict[str, Any]) -> Exception:
+        usage = f"write {self.name}({', '.join(self.__signature__.parameters)})"
+        if keywords:
+            return InputError(
+                f"{self.name} takes its operands by position, not by name ({', '.join(keywords)}); {usage}"
+            )
+        return InputError(f"{self.name} takes {self.arity} operand{'s' * (self.arity > 1)}, got {count}; {usage}")
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}: {self.kinds}>"
@@ -208,8 +220,12 @@ def _by_name(name: str) -> Primitive:
 def _method(primitive: Primitive) -> Callable[..., Any]:
     alone = primitive.arity == 1
 
-    def method(self: Applicable, *others: Any) -> Any:
-        return self.apply(primitive, (self,)) if alone and not others else primitive(self, *others)
+    def method(self: Applicable, /, *others: Any, **keywords: Any) -> Any:
+        if alone and not others and not keywords:
+            return self.apply(primitive, (self,))
+        return primitive(self, *others, **keywords)
 
     method.__name__, method.__doc__ = primitive.name, primitive.__doc__
+    method.__qualname__ = f"{'Value' if primitive.operand_kinds[0] == 'f' else 'Condition'}.{primitive.name}"
+    method.__signature__ = primitive.__signature__  # type: ignore[attr-defined]
     return method

@@ -150,7 +150,7 @@ power: Primitive = Primitive(
         lambda out, a, k: where(equal(a, 0.0), 0.0, out * log(where(equal(a, 0.0), 1.0, a))),
     ),
     doc="`base ** exponent`; a negative base to a fractional power raises, it never turns complex.",
-    sympy=lambda sp, a, k: a**k, symbol="**",
+    sympy=lambda sp, base, exponent: base**exponent, symbol="**",
     domain=(POSITIVE, REAL), requires="a base >= 0 for a fractional exponent", raises=True, decided_by=1,
     remedy="a ** k has no finite derivative at a = 0 for k < 1 other than 0; the length of a vector is "
     "fg.norm(vector), whose gradient is 0 where all elements are 0",
@@ -408,7 +408,7 @@ where: Primitive = Primitive(
     doc="`a` where the condition holds, else `b`. Both are computed; the one not taken receives a gradient of 0.\n\n"
     "A branch that is not taken raises all the same where it is undefined: `where(x > 0, log(x), 0.0)` raises at 0,\n"
     "and so does the partial of `sqrt(x)`. Select the operand, too: `where(x > 0, log(where(x > 0, x, 1.0)), 0.0)`.",
-    sympy=lambda sp, c, a, b: sp.Piecewise((a, c), (b, True)), symbol="where",
+    sympy=lambda sp, condition, a, b: sp.Piecewise((a, condition), (b, True)), symbol="where",
 )  # fmt: skip
 
 detach: Primitive = Primitive(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
+import re
 
 import pytest
 
@@ -207,6 +209,38 @@ def test_each_row_is_a_public_documented_function(row):
     assert len(row.partials) == len(row.domain) == row.arity
     assert set(row.operand_kinds) <= {"f", "b"}
     assert row.result in {"f", "b"}
+
+
+def test_signatures_name_the_operands():
+    shown = {name: str(inspect.signature(getattr(fg, name))) for name in ("exp", "maximum", "where", "power", "atan2")}
+    assert shown == {
+        "exp": "(x, /)", "maximum": "(a, b, /)", "where": "(condition, a, b, /)", "power": "(base, exponent, /)",
+        "atan2": "(y, x, /)",
+    }  # fmt: skip
+    for row in ROWS:
+        assert len(inspect.signature(row).parameters) == row.arity, row
+        kind = fg.Value if row.operand_kinds[0] == "f" else fg.Condition
+        assert inspect.signature(getattr(kind, row.name)) == inspect.signature(row)
+    assert str(inspect.signature(fg.Value(1.0).maximum)) == "(b, /)"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: fg.where(condition=True, a=1.0, b=2.0),
+            "by position, not by name (condition, a, b); write where(condit",
+        ),
+        (lambda: fg.exp(x=1.0), "exp takes its operands by position, not by name (x); write exp(x)"),
+        (lambda: fg.Value(1.0).exp(base=2.0), "exp takes its operands by position"),
+        (lambda: fg.Value(1.0).maximum(other=2.0), "by position, not by name (other); write maximum(a, b)"),
+        (lambda: fg.exp(1.0, 2.0), "exp takes 1 operand, got 2; write exp(x)"),
+        (lambda: fg.Value(1.0).maximum(), "maximum takes 2 operands, got 1; write maximum(a, b)"),
+    ],
+)
+def test_wrong_calls_say_what_to_write(call, message):
+    with pytest.raises(fg.InputError, match=re.escape(message)):
+        call()
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.kinds == "f->f"], ids=named)
