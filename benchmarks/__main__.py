@@ -164,7 +164,7 @@ def fit_overhead(rounds: int = 5, steps: int = 300) -> tuple[float, float]:
         steps = 3
     for _ in repeated(rounds):
         step = fg.nn.train_step(loss, fg.nn.SGD(1e-3), model, backend="python")
-        routine = step.prepare(np.array(X), np.array(y))
+        routine = step.prepare(np.array(X), np.array(y)).routine
         numbers = list(step.numbers)
         gc.collect()
         start = time.perf_counter()

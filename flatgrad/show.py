@@ -7,7 +7,6 @@ primitives are accepted; nothing that the user writes is ever evaluated as Pytho
 from __future__ import annotations
 
 import ast
-import itertools
 import math
 import operator
 import os
@@ -19,6 +18,7 @@ from typing import Any, TextIO
 
 from .compiler.kernel import Kernel
 from .compiler.options import Options
+from .compiler.printing import screens
 from .compiler.program.names import Namer
 from .compiler.program.program import Group
 from .compiler.program.trace import trace_function
@@ -27,6 +27,7 @@ from .runtime.errors import FlatgradError, InputError
 from .runtime.primitives import BY_NAME, Primitive
 from .runtime.traced import TracedValue
 from .runtime.value import Condition, Value
+from .runtime.wording import count_of
 
 #: Longer expressions are refused.
 _LENGTH = 10_000
@@ -130,7 +131,7 @@ class Expression:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             primitive = self._function(node.func)
             if len(node.args) != primitive.arity:
-                message = f"{primitive.name} takes {primitive.arity} arguments, not {len(node.args)}"
+                message = f"{primitive.name} takes {count_of(primitive.arity, 'argument')}, not {len(node.args)}"
                 raise InputError(self._at(node.col_offset, message))
             return primitive(*[self._apply(argument, values) for argument in node.args])
         offset = getattr(node, "col_offset", 0)
@@ -191,33 +192,8 @@ def wants_colour(stream: TextIO, choice: str) -> bool:
     return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
-_UNPACKING = re.compile(r" +\S.* = \w+\[\d+:\d+\]")
-
-
-def screens(source: str, height: int = 40) -> str:
-    """The first and the last screen of a long text; long runs of similar lines are abridged."""
-    lines = source.rstrip("\n").split("\n")
-    if len(lines) <= 2 * height:
-        return "\n".join(lines)
-    lines = _abridged(lines, lambda line: _UNPACKING.fullmatch(line) is not None)
-    lines = _abridged(lines, lambda line: line.startswith(" " * 12))
-    omitted = f"    # ... {len(lines) - 2 * height:,} lines ..."
-    return "\n".join([*lines[:height], "", omitted, "", *lines[-height:]])
-
-
-def _abridged(lines: list[str], test: Callable[[str], bool]) -> list[str]:
-    """The lines, with the middle of each long run of lines that pass a test left out."""
-    result: list[str] = []
-    for passes, run in itertools.groupby(lines, test):
-        part = list(run)
-        if passes and len(part) > 8:
-            part[2:-1] = [f"{part[0][: len(part[0]) - len(part[0].lstrip())]}# ... {len(part) - 3:,} lines ..."]
-        result += part
-    return result
-
-
 def show(kernel: Kernel, *, what: str = "", everything: bool = False, colour: str = "auto") -> None:
-    """Print a kernel's program and source; of very long ones, the first and the last screen.
+    """Print a kernel's program and source; of very long ones, the beginning and the end.
 
     Args:
         kernel: the kernel.
@@ -229,12 +205,12 @@ def show(kernel: Kernel, *, what: str = "", everything: bool = False, colour: st
     if what == "arrays":
         texts = [str(kernel.arrays)]
     elif what == "stages":
-        texts = [str(kernel.stages)]
+        texts = [kernel.stages.text(abridged=not everything)]
     elif what == "rolled":
         texts = [kernel.stages.source("rolled").rstrip("\n")]
     else:
         texts = [*([] if what == "source" else [str(kernel.program)]), kernel.source.rstrip("\n")]
-    if not everything:
+    if not everything and what != "stages":
         texts = [screens(text) for text in texts]
     if wants_colour(sys.stdout, colour):
         texts = [coloured(text) for text in texts]

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
+from flatgrad.compiler.printing import screens
 from flatgrad.runtime.primitives import BY_NAME
-from flatgrad.show import Expression, coloured, kernel_of, screens, show, wants_colour
+from flatgrad.show import Expression, coloured, kernel_of, show, wants_colour
 
 # --- what is accepted -------------------------------------------------------------------------------------------------
 
@@ -146,9 +147,9 @@ REFUSED = [
     ("x() + x", "no function x"),
     ("x(x)", "no function x"),
     ("(exp)(x)(x)", "only arithmetic"),
-    ("exp()", "exp takes 1 arguments, not 0|no variable"),
-    ("exp() + x", "exp takes 1 arguments, not 0"),
-    ("exp(x, x)", "exp takes 1 arguments, not 2"),
+    ("exp()", "exp takes 1 argument, not 0|no variable"),
+    ("exp() + x", "exp takes 1 argument, not 0"),
+    ("exp(x, x)", "exp takes 1 argument, not 2"),
     ("where(x > 0, x)", "where takes 3 arguments, not 2"),
     ("print(x)", "there is no function print; there are abs, acos, add"),
     ("open(x)", "there is no function open"),

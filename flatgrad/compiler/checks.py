@@ -9,6 +9,7 @@ import numpy as np
 
 from ..runtime.errors import InputError
 from ..runtime.primitives import number
+from ..runtime.wording import count_of
 from .program.program import Group, grouped
 
 
@@ -36,23 +37,20 @@ def checked_inputs(arguments: Sequence[Any], groups: Sequence[Group]) -> list[fl
     """
     if len(arguments) != len(groups):
         names = ", ".join(group.name for group in groups)
-        raise InputError(f"expected {len(groups)} arguments ({names}), got {len(arguments)}")
+        raise InputError(f"expected {count_of(len(groups), 'argument')} ({names}), got {len(arguments)}")
     inputs: list[float] = []
     for argument, group in zip(arguments, groups, strict=True):
         if group.scalar:
             inputs.append(_as_float(argument, group.name))
             continue
+        numbers = count_of(group.size, "number")
         if isinstance(argument, np.ndarray) and argument.ndim != 1:
-            raise InputError(
-                f"argument {group.name}: expected {group.size} numbers, got an array of shape {argument.shape}"
-            )
+            raise InputError(f"argument {group.name}: expected {numbers}, got an array of shape {argument.shape}")
         argument = as_list(argument)
         if not isinstance(argument, (list, tuple)):
-            raise InputError(
-                f"argument {group.name}: expected a list of {group.size} numbers, got {type(argument).__name__}"
-            )
+            raise InputError(f"argument {group.name}: expected a list of {numbers}, got {type(argument).__name__}")
         if len(argument) != group.size:
-            raise InputError(f"argument {group.name}: expected {group.size} numbers, got {len(argument)}")
+            raise InputError(f"argument {group.name}: expected {numbers}, got {len(argument)}")
         inputs += [_as_float(item, f"{group.name}[{k}]") for k, item in enumerate(argument)]
     return inputs
 

@@ -13,16 +13,62 @@ from typing import Any
 from ..runtime.errors import InputError, OptionError
 from ..runtime.files import write_atomically
 from ..runtime.value import Value
+from ..runtime.wording import count_of
 from .languages.loader import collector_paused
 from .loops.array_program import ArrayProgram
 from .machine.functions import NOTE
 from .pairs import PairStages
 from .program.program import Program
-from .stages import JointStages
+from .stages import JointStages, Stages
 from .stats import KernelStats
 
 
-class Kernel:
+class BaseKernel:
+    """What kernels of functions and of training steps show: the program, what became of it, and sizes and times.
+
+    Args:
+        stages: what became of what was traced.
+        leaves: the `Value`s whose current `.data` is read at each call.
+        trace_seconds: how long tracing has taken.
+    """
+
+    def __init__(self, stages: Stages, leaves: list[Value], trace_seconds: float) -> None:
+        self.name, self.stages, self.leaves = stages.name, stages, leaves
+        sizes = stages.sizes
+        self.stats = KernelStats(
+            stages.choice.backend,
+            stages.choice.reason,
+            inputs=sizes.inputs,
+            outputs=sizes.outputs,
+            constants=sizes.constants,
+            primal=sizes.primal,
+            adjoint=sizes.equations - sizes.primal,
+            trace_seconds=trace_seconds,
+        )
+
+    @property
+    def backend(self) -> str:
+        """What runs: "python", "numpy" or "native". `kernel.stats.reason` says why."""
+        return self.stats.backend
+
+    def __repr__(self) -> str:
+        count = count_of(self.stats.equations, "equation")
+        return f"<{type(self).__name__} {self.name}: {count}, backend {self.backend!r}>"
+
+    # What is made when it is asked for may be made by several threads at once; whichever comes last stays.
+
+    @property
+    def program(self) -> Program:
+        """The whole program: primal equations, then those of the gradient. `print(kernel.program)` shows it."""
+        return self.stages.whole
+
+    @property
+    def arrays(self) -> ArrayProgram:
+        """The program re-rolled: `print(kernel.arrays)` shows the loops in it."""
+        return self.stages.rerolled
+
+
+class Kernel(BaseKernel):
     """A compiled program for one structure of arguments.
 
     Args:
@@ -46,6 +92,8 @@ class Kernel:
             traced again, and has another kernel.
     """
 
+    stages: PairStages | JointStages
+
     def __init__(
         self,
         stages: PairStages | JointStages,
@@ -56,20 +104,9 @@ class Kernel:
         start = time.perf_counter()
         with collector_paused():
             loaded = stages.loaded
-        sizes = stages.sizes
-        self.name, self.stages, self.leaves, self.captured = stages.name, stages, leaves, captured or {}
-        self.stats = KernelStats(
-            stages.choice.backend,
-            stages.choice.reason,
-            inputs=sizes.inputs,
-            outputs=sizes.outputs,
-            constants=sizes.constants,
-            primal=sizes.primal,
-            adjoint=sizes.equations - sizes.primal,
-            lines=loaded.source.count("\n"),
-            trace_seconds=trace_seconds,
-            compile_seconds=time.perf_counter() - start,
-        )
+        super().__init__(stages, leaves, trace_seconds)
+        self.captured = captured or {}
+        self.stats.lines, self.stats.compile_seconds = loaded.source.count("\n"), time.perf_counter() - start
         first, *others = loaded.routines
         is_joint = isinstance(stages, JointStages)
         self.joint = first if is_joint else None
@@ -80,31 +117,11 @@ class Kernel:
             routine.stats = self.stats
 
     @property
-    def backend(self) -> str:
-        """What runs: "python", "numpy" or "native". `kernel.stats.reason` says why."""
-        return self.stats.backend
-
-    def __repr__(self) -> str:
-        return f"<Kernel {self.name}: {self.stats.equations} equations, backend {self.backend!r}>"
-
-    # What is made when it is asked for may be made by several threads at once; whichever comes last stays.
-
-    @property
-    def program(self) -> Program:
-        """The whole program: primal equations, then those of the gradient. `print(kernel.program)` shows it."""
-        return self.stages.whole
-
-    @property
     def source(self) -> str:
         """The generated Python source. If machine code runs: its loops, in Python."""
         if self._source is None:
             self._source = self.stages.source("rolled", NOTE)
         return self._source
-
-    @property
-    def arrays(self) -> ArrayProgram:
-        """The program re-rolled: `print(kernel.arrays)` shows the loops in it."""
-        return self.stages.rerolled
 
     def save(self, path: str | os.PathLike[str], *, rolled: bool = False) -> Path:
         """Write the kernel as a standalone Python module, which imports nothing but `math`, or NumPy, or as a C file.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..runtime.version import VERSION
+from ..runtime.wording import count_of
 from .languages.c import Leaves, emit_c
 from .languages.costs import native_cost
 from .languages.loader import collector_paused
@@ -20,6 +23,9 @@ from .program.passes import ARRAY_PASSES, PRIMAL_PASSES
 from .program.program import Program
 from .program.progress import report
 from .stage import stage
+
+#: How many lines at each end of a long program `print(kernel.stages)` shows.
+_HEIGHT = 20
 
 
 class Sizes(NamedTuple):
@@ -46,6 +52,8 @@ class Printed(NamedTuple):
 class PrintedStages:
     """Stages as text: the functions in a language, and the program behind each pass."""
 
+    #: The passes before differentiation.
+    primal_passes = PRIMAL_PASSES
     title: str
     options: Options
     functions: Sequence[tuple[str, str]]
@@ -109,7 +117,7 @@ class PrintedStages:
         program = self.traced
         yield "traced", program
         program = self.without_faults(program)
-        for transform in PRIMAL_PASSES:
+        for transform in self.primal_passes:
             program = transform(program)
             yield transform.__name__, program
         program = self.joint
@@ -130,12 +138,45 @@ class PrintedStages:
         return f"<{type(self).__name__} of {self.title}: print them to see the program behind each pass>"
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, abridged: bool = True) -> str:
+        """The program behind each pass; `abridged`, of long ones the beginning and the end.
+
+        `dict(stages.steps())` has all of them, by the names of the passes.
+        """
         sections, before = [], ""
         for name, program in self.steps():
             text = str(program)
-            sections.append(f"# {name}: no change" if text == before else f"# {name}\n{text}")
+            shown = screens(text, _HEIGHT) if abridged else text
+            sections.append(f"# {name}: no change" if text == before else f"# {name}\n{shown}")
             before = text
         return "\n\n".join(sections)
+
+
+_UNPACKING = re.compile(r" +\S.* = \w+\[\d+:\d+\]")
+
+
+def screens(source: str, height: int = 40) -> str:
+    """The first and the last screen of a long text; long runs of similar lines are abridged."""
+    lines = source.rstrip("\n").split("\n")
+    if len(lines) <= 2 * height:
+        return "\n".join(lines)
+    lines = _abridged(lines, lambda line: _UNPACKING.fullmatch(line) is not None)
+    lines = _abridged(lines, lambda line: line.startswith(" " * 12))
+    omitted = f"    # ... {count_of(len(lines) - 2 * height, 'line')} ..."
+    return "\n".join([*lines[:height], "", omitted, "", *lines[-height:]])
+
+
+def _abridged(lines: list[str], test: Callable[[str], bool]) -> list[str]:
+    """The lines, with the middle of each long run of lines that pass a test left out."""
+    result: list[str] = []
+    for passes, run in itertools.groupby(lines, test):
+        part = list(run)
+        if passes and len(part) > 8:
+            part[2:-1] = [f"{part[0][: len(part[0]) - len(part[0].lstrip())]}# ... {len(part) - 3:,} lines ..."]
+        result += part
+    return result
 
 
 def print_functions(

@@ -31,7 +31,7 @@ from .options import Options
 from .printing import PrintedStages, Sizes
 from .program.adjoint import adjoint, replay
 from .program.faults import check_gradients, compare_domains, without_faults
-from .program.passes import ARRAY_PASSES, PRIMAL_PASSES, run_passes
+from .program.passes import ARRAY_PASSES, run_passes
 from .program.passes.constants import fold_constants
 from .program.program import Group, Program
 from .program.progress import report
@@ -80,7 +80,7 @@ class Stages(PrintedStages):
     @stage
     def primal(self) -> Program:
         """The traced program, cleaned of what the adjoint would differentiate in vain."""
-        program = run_passes(PRIMAL_PASSES, self.without_faults(self.traced))
+        program = run_passes(self.primal_passes, self.without_faults(self.traced))
         program.output_groups = self.output_groups(program)
         return program
 

@@ -27,7 +27,8 @@ class KernelStats:
         backend: what runs: "python", "numpy" or "native". If "auto" has gone over to machine code, that is "native".
         reason: why that runs, as a clause.
         inputs, outputs, constants: how many numbers go in, come out, and stand in the program.
-        equations: all equations, of which `primal` compute the outputs and `adjoint` the gradients.
+        equations: all equations, of which `primal` compute the outputs and `adjoint` the gradients (and the
+            update, of a training step).
         lines: of generated source.
         trace_seconds, compile_seconds: from function to program, and from program to loaded kernel.
         replays: how many calls were done again, equation by equation, since something might have raised in them. A
@@ -41,9 +42,9 @@ class KernelStats:
     constants: int
     primal: int
     adjoint: int
-    lines: int
-    trace_seconds: float
-    compile_seconds: float
+    lines: int = 0
+    trace_seconds: float = 0.0
+    compile_seconds: float = 0.0
     replays: int = 0
 
     def count_replay(self) -> None:

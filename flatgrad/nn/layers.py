@@ -27,6 +27,7 @@ import numpy as np
 from ..runtime.errors import InputError, OptionError
 from ..runtime.primitives import BY_NAME
 from ..runtime.value import Value
+from ..runtime.wording import count_of
 from .module import Module, unique
 
 Activation = str | Callable[[Any], Any]
@@ -231,7 +232,7 @@ def _inputs(x: Any, nin: int) -> list[Any]:
         x = _listed(x)
     if len(x) != nin:
         hint = "; for several examples call once per example: [model(x) for x in X]" if _holds_rows(x) else ""
-        raise InputError(f"expected {nin} input{'s' if nin > 1 else ''}, got {len(x)}{hint}")
+        raise InputError(f"expected {count_of(nin, 'input')}, got {len(x)}{hint}")
     return x  # type: ignore[no-any-return]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
+import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,11 +16,12 @@ import numpy as np
 from ..compiler.calls.arguments import Arguments
 from ..compiler.calls.captured import Called, Captured
 from ..compiler.checks import as_list
+from ..compiler.kernel import BaseKernel
 from ..compiler.languages.loader import LoadedModule, collector_paused
 from ..compiler.languages.training import emit_step_numbers
 from ..compiler.options import Backend, Mode, Options
 from ..compiler.printing import Printed, print_functions
-from ..compiler.program.faults import Faults, without_faults
+from ..compiler.program.faults import Faults
 from ..compiler.program.names import Namer, outer_names
 from ..compiler.program.passes import ARRAY_PASSES, run_passes
 from ..compiler.program.passes.constants import fold_constants
@@ -55,23 +57,25 @@ class StepStages(Stages):
         optimizer: the name of the optimiser.
         leaves: the `Value`s that are read and not trained.
         captured: what loss and optimiser captured when they were traced.
+        trace_seconds: how long tracing has taken.
     """
 
     def __init__(
         self, traced: Program, results: list[Group], title: str, options: Options, optimizer: str,
-        leaves: list[Value], captured: Captured,
+        leaves: list[Value], captured: Captured, trace_seconds: float,
     ) -> None:  # fmt: skip
         super().__init__(traced, title, options, [_STEP])
         self._results, self.optimizer, self.leaves, self.captured = results, optimizer, leaves, captured
+        self.trace_seconds = trace_seconds
 
-    @stage
-    def primal(self) -> Program:
-        """The step as it was traced: its gradient is a part of it."""
-        program = self.traced
-        if self.options.faults == "ieee":
-            program = without_faults(fold_constants(program))
-        program.output_groups = self._results
-        return program
+    #: None: the gradient is a part of what was traced.
+    primal_passes = ()
+
+    def without_faults(self, program: Program) -> Program:
+        return program if self.options.faults == "raise" else super().without_faults(fold_constants(program))
+
+    def output_groups(self, primal: Program) -> list[Group]:
+        return self._results
 
     @stage
     def meaning(self) -> Program:
@@ -113,21 +117,55 @@ class StepStages(Stages):
 _STEP = "step", "Make a training step: return the loss, and the new parameters and state."
 
 
-class _Entry:
-    """A step for one structure of batches and one state of what was captured.
+class StepKernel(BaseKernel):
+    """A compiled training step for one structure of batches, and one state of what loss and optimiser captured.
+
+    Args:
+        stages: what became of the traced step.
+        printed: prints the step in a language, by default in that of the back end.
 
     Attributes:
-        stages: of the step.
-        captured: what was captured when it was traced.
-        routine, source: the generated function, once there is one, and its source.
+        name: the name of the loss.
+        stages: the program behind each pass: `print(kernel.stages)` shows them.
+        stats: sizes and times.
+        leaves: the `Value`s that are read and not trained.
+        captured: what loss and optimiser captured when they were traced.
         loops: loops in machine code that nobody uses at the moment.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> w = fg.Value(0.0)
+        >>> step = train_step(lambda x, y: (w * x - y) ** 2, fg.nn.SGD(0.1), [w], backend="python")
+        >>> losses = step.repeat(3, 1.0, 2.0)
+        >>> step.kernels
+        [<StepKernel f: 8 equations, backend 'python'>]
     """
 
-    def __init__(self, stages: StepStages) -> None:
-        self.stages, self.captured = stages, stages.captured
-        self.routine: Routine | None = None
-        self.source: str | Callable[[], str] = ""
+    stages: StepStages
+
+    def __init__(self, stages: StepStages, printed: Callable[..., Printed]) -> None:
+        super().__init__(stages, stages.leaves, stages.trace_seconds)
+        self.captured, self._printed = stages.captured, printed
         self.loops: list[NativeLoop] = []
+
+    @stage
+    def routine(self) -> Routine:
+        """The generated function. It takes what `StepStages` says, not the batch alone."""
+        start = time.perf_counter()
+        with collector_paused(), preparing(self.name):
+            sections, data = self._printed({"step": self.stages})
+        module = LoadedModule(sections, f"{self.name}_step", data)
+        routine = self.stages.routine(module, "step")
+        routine.stats, self.stats.lines = self.stats, module.source.count("\n")
+        self.stats.compile_seconds += time.perf_counter() - start
+        return routine
+
+    @stage
+    def source(self) -> str:
+        """The generated Python source. If machine code runs: its loops, in Python."""
+        if self.backend != "native":
+            return self.routine.source
+        return "".join(self._printed({"step": self.stages}, "rolled").sections)
 
 
 class _Position(NamedTuple):
@@ -138,7 +176,7 @@ class _Position(NamedTuple):
     steps: int
 
 
-class TrainStep(Transformed[_Entry]):
+class TrainStep(Transformed[StepKernel]):
     """A training step: called with a batch, it updates the parameters and returns the loss as a float.
 
     `repeat` makes many steps on one batch.
@@ -188,7 +226,7 @@ class TrainStep(Transformed[_Entry]):
         )  # fmt: skip
         self._gradient._simplified = False  # the whole step is simplified
         self._stepping = threading.RLock()
-        self._source: str | Callable[[], str] = ""
+        self._last: StepKernel | None = None
         self.reload()
 
     _transform = "nn.train_step"
@@ -223,10 +261,7 @@ class TrainStep(Transformed[_Entry]):
     @property
     def source(self) -> str:
         """The generated source of the step that ran last. If machine code runs: its loops, in Python."""
-        source = self._source
-        if not isinstance(source, str):
-            source = self._source = source()
-        return source
+        return self._last.source if self._last is not None else ""
 
     def reload(self) -> None:
         """Take the parameters' current data, and begin with a fresh optimiser state."""
@@ -254,9 +289,8 @@ class TrainStep(Transformed[_Entry]):
         """
         self._forbid_tracing()
         arguments = self._take_apart(batch, keywords)
-        entry = self._step_for(arguments)
-        routine, stages = entry.routine, entry.stages
-        assert routine is not None
+        kernel = self._step_for(arguments)
+        routine, stages = kernel.routine, kernel.stages
         try:
             with self._stepping:
                 while True:
@@ -267,7 +301,7 @@ class TrainStep(Transformed[_Entry]):
                         inputs.append(stages.leaf_numbers())
                     loss, parameters, *state = routine.run(*inputs)
                     after, loss = _Position(parameters, state, before.steps + 1), float(loss)
-                    self._source = entry.source
+                    self._last = kernel
                     # Something else may have been taken meanwhile, or a signal handler may have made a step. (Between
                     # this comparison and the assignment nothing else can run.)
                     if self._position is before:
@@ -308,12 +342,12 @@ class TrainStep(Transformed[_Entry]):
         arguments = self._take_apart(batch, keywords)
         losses: list[float] = []
         try:
-            entry = self._entry_for(arguments)
-            with self._stepping, self._loop_for(entry, arguments) as loop:
+            kernel = self._kernel_for(arguments)
+            with self._stepping, self._loop_for(kernel, arguments) as loop:
                 if loop is None:
                     losses.extend(self(*batch, **keywords) for _ in range(steps))
                     return losses
-                self._source = functools.partial(self._rolled, entry.stages)
+                self._last = kernel
                 while len(losses) < steps:
                     before = self._position
                     chunks = loop(
@@ -332,18 +366,18 @@ class TrainStep(Transformed[_Entry]):
         return losses
 
     @contextmanager
-    def _loop_for(self, entry: _Entry, arguments: Arguments) -> Iterator[NativeLoop | None]:
+    def _loop_for(self, kernel: StepKernel, arguments: Arguments) -> Iterator[NativeLoop | None]:
         """What makes steps on one batch in machine code; None if another back end makes them.
 
         It works in memory of its own. So it is taken out of `loops` inside the `with` block: whoever makes steps in
         the middle of these (from a signal handler) gets another one.
         """
-        stages, loop = entry.stages, None
+        stages, loop = kernel.stages, None
         if stages.backend == "native":
             parts = (part if isinstance(part, list) else [part] for part in arguments.numbers)
             batch = np.array([number for part in parts for number in part], dtype=float)
             try:
-                loop = entry.loops.pop()
+                loop = kernel.loops.pop()
                 loop.set_batch(batch)
             except IndexError:
                 steps = {1: (stages.arrays[0], stages.meaning)}
@@ -354,7 +388,7 @@ class TrainStep(Transformed[_Entry]):
             yield loop
         finally:
             if loop is not None:
-                entry.loops.append(loop)
+                kernel.loops.append(loop)
 
     def _take_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any], symbolic: bool = False) -> Arguments:
         arguments = super()._take_apart(args, kwargs, symbolic)
@@ -370,15 +404,13 @@ class TrainStep(Transformed[_Entry]):
             raise forbidden("making a training step", "Call the step outside of the compiled function.")
 
     @property
-    def kernels(self) -> list[Routine]:
-        """The routines made so far, one per structure of batches and state of what the loss captured."""
-        return [entry.routine for entry in self._kernels.entries if entry.routine is not None]
+    def kernels(self) -> list[StepKernel]:
+        """The kernels made so far, one per structure of batches and state of what the loss captured."""
+        return self._kernels.entries
 
-    def prepare(self, /, *batch: Any, **keywords: Any) -> Routine:
+    def prepare(self, /, *batch: Any, **keywords: Any) -> StepKernel:
         """The compiled step for batches of this structure, made if need be; nothing is run."""
-        routine = self._step_for(self._take_apart(batch, keywords)).routine
-        assert routine is not None
-        return routine
+        return self._step_for(self._take_apart(batch, keywords))
 
     def _captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
         optimizer = self.optimizer
@@ -387,24 +419,24 @@ class TrainStep(Transformed[_Entry]):
             *super()._captured_roots(arguments), optimizer.update, optimizer.clip, parameters
         ]  # fmt: skip
 
-    def _entry_for(self, arguments: Arguments) -> _Entry:
-        """What belongs to batches of this structure; its program is made, if need be."""
-        return self._cached(arguments, lambda: _Entry(self._build(arguments)))
+    def _kernel_for(self, arguments: Arguments) -> StepKernel:
+        """The kernel for batches of this structure; its program is made, if need be."""
 
-    def _step_for(self, arguments: Arguments) -> _Entry:
+        def make() -> StepKernel:
+            start = time.perf_counter()
+            kernel = StepKernel(self._build(arguments), self._printed)
+            kernel.stats.compile_seconds = time.perf_counter() - start - kernel.stats.trace_seconds
+            return kernel
+
+        return self._cached(arguments, make)
+
+    def _step_for(self, arguments: Arguments) -> StepKernel:
         """The same; its function is made, too."""
-        entry = self._entry_for(arguments)
-        if entry.routine is None:
+        kernel = self._kernel_for(arguments)
+        if "routine" not in vars(kernel):
             with self._lock:
-                stages = entry.stages
-                with collector_paused(), preparing(self.name):
-                    printed = self._printed({"step": stages})
-                module = LoadedModule(printed.sections, f"{self.name}_step", printed.data)
-                entry.source = module.source
-                if stages.backend == "native":
-                    entry.source = functools.partial(self._rolled, stages)
-                entry.routine = stages.routine(module, "step")
-        return entry
+                _ = kernel.routine
+        return kernel
 
     def _build(self, arguments: Arguments, backend: str = "") -> StepStages:
         """Trace loss, gradient and update for batches of this structure; `backend` overrides the step's own."""
@@ -451,10 +483,13 @@ class TrainStep(Transformed[_Entry]):
         ]
         options = self._options._replace(backend=backend or self.backend)
         with collector_paused(), preparing(self.name):
+            start = time.perf_counter()
             traced, captured = self._traced(arguments, body, groups, names)
+            seconds = time.perf_counter() - start
             stages = StepStages(
-                traced.program, results, self._title(), options, type(self.optimizer).__name__, traced.leaves, captured
-            )
+                traced.program, results, self._title(), options, type(self.optimizer).__name__, traced.leaves, captured,
+                seconds,
+            )  # fmt: skip
             _ = stages.backend  # chosen now: what has been traced is made
         return stages
 
@@ -491,9 +526,6 @@ class TrainStep(Transformed[_Entry]):
                 result.sections.insert(1, f"from math import {', '.join(formulas.imports)}\n")
             result.sections.append(emit_step_numbers(formulas.statements(), list(formulas.numbers)))
         return result
-
-    def _rolled(self, step: StepStages) -> str:
-        return "".join(self._printed({"step": step}, "rolled").sections)
 
 
 def as_parameters(parameters: Any) -> list[Value]:

@@ -19,6 +19,7 @@ from .pickling import reduced
 from .primitives import Operand
 from .sites import user_line
 from .tracing import active, forbidden, recorder, refuse
+from .wording import count_of
 
 #: What to do instead, in errors.
 _NOT_A_FLOAT = (
@@ -96,7 +97,7 @@ class ValueObject(ValueMethods[V, C]):
         cells = [("label", self.label)] if self.label else []
         cells += [("data", f"{self._data!r}"), ("grad", f"{self._grad!r}")]
         if self._op:
-            cells.append(("made by", f"{self._op} of {len(self._prev)} operand{'s' if len(self._prev) > 1 else ''}"))
+            cells.append(("made by", f"{self._op} of {count_of(len(self._prev), 'operand')}"))
         rows = "".join(f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in cells)
         return f"<table><caption>Value</caption>{rows}</table>"
 

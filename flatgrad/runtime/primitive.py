@@ -13,7 +13,7 @@ from .conversion import number
 from .errors import ARITHMETIC_ERRORS, FlatgradError, InputError, MissingPartialError, OptionError
 from .sites import call_site, locate
 from .tracing import traces_without_faults
-from .wording import OperationErrors
+from .wording import OperationErrors, count_of
 
 
 class _Zero:
@@ -168,7 +168,7 @@ class Primitive(OperationErrors):
             return InputError(
                 f"{self.name} takes its operands by position, not by name ({', '.join(keywords)}); {usage}"
             )
-        return InputError(f"{self.name} takes {self.arity} operand{'s' * (self.arity > 1)}, got {count}; {usage}")
+        return InputError(f"{self.name} takes {count_of(self.arity, 'operand')}, got {count}; {usage}")
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}: {self.kinds}>"

@@ -23,6 +23,15 @@ def not_taken(location: Location | None) -> str:
     return f". It is computed for {_BRANCH.replace(';', f'{at};')} {_SELECT_FIRST}"
 
 
+def count_of(number: int, thing: str) -> str:
+    """A number of things in words.
+
+    >>> count_of(1, "row"), count_of(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{number:,} {thing}{'s' if number != 1 else ''}"
+
+
 class OperationErrors:
     """The errors of one row of the table; its attributes are explained there."""
 

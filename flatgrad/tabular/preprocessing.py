@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..runtime.errors import InputError, OptionError
-from .table import Table, as_number, count_of, is_missing, listed, suggestion
+from ..runtime.wording import count_of
+from .table import Table, as_number, is_missing, listed, suggestion
 
 #: If at least this share of a column are numbers, a text in it is a mistake.
 _MOSTLY = 0.9

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..runtime.errors import InputError
+from ..runtime.wording import count_of
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 #: A field that, in small letters, is one of these is a missing value.
@@ -88,15 +89,6 @@ def listed(items: Sequence[str], most: int = 8) -> str:
     """
     more = len(items) - most
     return ", ".join(map(repr, items[:most])) + (f" and {more} more" if more > 0 else "")
-
-
-def count_of(number: int, thing: str) -> str:
-    """A number of things in words.
-
-    >>> count_of(1, "row"), count_of(2000, "row")
-    ('1 row', '2,000 rows')
-    """
-    return f"{number:,} {thing}{'s' if number != 1 else ''}"
 
 
 def is_missing(text: str) -> bool:

@@ -15,6 +15,7 @@ from .. import nn
 from ..nn.plots import new_figure
 from ..runtime.errors import InputError, MissingExtraError, OptionError
 from ..runtime.files import write_atomically
+from ..runtime.wording import count_of
 from .model import Scores, TabularModel, likeliest, parameters_of
 from .preprocessing import (
     ClassTarget,
@@ -30,7 +31,7 @@ from .preprocessing import (
     task_of,
     with_target,
 )
-from .table import Table, count_of, listed, read_csv
+from .table import Table, listed, read_csv
 
 HISTORY, PICTURE, LOOP = "history.json", "loss.png", "training_loop.py"
 

@@ -87,7 +87,7 @@ def test_the_evaluator_raises_our_exceptions():
     program = f.finish([f.emit("log", 0)])
     with pytest.raises(fg.DomainError, match=r"log\(-1\.0\)"):
         program.evaluate([-1.0])
-    with pytest.raises(fg.ProgramError, match="takes 1 inputs, got 2"):
+    with pytest.raises(fg.ProgramError, match="takes 1 input, got 2"):
         program.evaluate([1.0, 2.0])
 
 

@@ -102,7 +102,7 @@ def test_a_preparation_that_fails_takes_its_bar_away(slow):
     stream = Terminal()
     with pytest.raises(KeyError):
         shown(function=wrong, stream=stream)
-    assert "wrong: tracing 1 equations" in stream.getvalue()
+    assert "wrong: tracing 1 equation" in stream.getvalue()
     assert stream.getvalue().endswith("\r")
     assert progress._here.preparation is None
 

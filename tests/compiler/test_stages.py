@@ -68,14 +68,81 @@ def test_each_stage_is_made_once(backend, monkeypatch):
     assert counts["reroll"] == 1
 
 
-def test_a_step_of_training_has_stages_too():
+@pytest.mark.parametrize("faults", ["raise", "ieee"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_kernel_of_training_steps_shows_what_other_kernels_show(backend, faults):
     w = fg.Value(0.5)
-    step = nn.train_step(lambda x: (w * x - 1.0) ** 2, nn.SGD(0.1), [w], backend="python")
+    step = nn.train_step(lambda x: (w * x - 1.0) ** 2, nn.SGD(0.1), [w], backend=backend, faults=faults)
     step(2.0)
-    (entry,) = step._kernels.entries
-    text = str(entry.stages)
-    assert headings(text)[0] == "traced"
-    assert "fold_constants" in headings(text)
+    (kernel,) = step.kernels
+    assert re.fullmatch(rf"<StepKernel f: \d+ equations, backend '{backend}'>", repr(kernel))
+    assert kernel.source == step.source
+    passes = JOINT_PASSES if backend == "python" else ARRAY_PASSES
+    expected = ["traced", "joint", *(p.__name__ for p in passes)]
+    expected += [] if backend == "python" else ["re-rolled: step", "find_rounds: step"]
+    assert headings(str(kernel.stages)) == expected, "the gradient is traced: there are no passes before it"
+    shown = dict(kernel.stages.steps())
+    assert str(shown[passes[-1].__name__]) == str(kernel.program), "the last program is the one that runs"
+    assert str(kernel.arrays).startswith("array program f(x, parameters[1], lr")
+    stats = kernel.stats
+    assert (stats.backend, stats.equations) == (backend, len(kernel.program))
+    assert stats.lines > 0 < stats.compile_seconds
+    assert stats.trace_seconds > 0
+
+
+def test_the_kernel_of_training_steps_counts_what_is_done_again():
+    w = fg.Value(0.0)
+    step = nn.train_step(lambda x: (w * x).log(), nn.SGD(0.1), [w], backend="python")
+    with pytest.raises(fg.DomainError):
+        step(2.0)
+    assert step.kernels[0].stats.replays == 1
+
+
+def test_steps_that_were_repeated_have_a_kernel(flat):
+    w = fg.Value(0.5)
+    step = nn.train_step(lambda x: (w * x - 1.0) ** 2, nn.SGD(0.1), [w])
+    step.repeat(3, 2.0)
+    (kernel,) = step.kernels
+    assert kernel is step.prepare(1.0)
+    assert step.source == kernel.source
+
+
+# --- what is printed of long programs ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_of_long_programs_the_beginning_and_the_end_are_shown(backend):
+    def chain(x):
+        for k in range(400):
+            x = x.sin() + 0.25 * k
+        return x
+
+    kernel = fg.grad(chain, backend=backend).kernel_for(1.0)
+    stages = kernel.stages
+    text, programs = str(stages), dict(stages.steps())
+    for program in (programs["traced"], kernel.program):
+        lines = str(program).splitlines()
+        assert "\n".join(lines[:20]) in text
+        assert "\n".join(lines[-20:]) in text
+        assert f"# ... {len(lines) - 40:,} lines ..." in text
+        assert str(program) not in text
+        assert str(program) in stages.text(abridged=False)
+    assert max(len(section.splitlines()) for section in text.split("\n\n# ")) <= 45
+
+
+def test_the_repr_of_programs_is_short():
+    kernel = fg.grad(lambda x: sum((t * t for t in x), 0.0)).kernel_for([1.0] * 500)
+    assert repr(kernel.program) == f"<Program f: {len(kernel.program):,} equations>"
+    assert repr(fg.value_and_grad(lambda x: x * 2.0, backend="python").kernel_for(1.0).program) == (
+        "<Program f: 1 equation>"
+    )
+    assert repr(kernel.arrays) == "<ArrayProgram f: 1 statement>"
+
+
+def test_one_equation_is_in_the_singular(flat):
+    block = fg.jit(lambda x: x.sin() * x, backend="python").kernel_for(1.0).arrays
+    assert "straight-line code of 2 equations:" in str(block)
+    assert "straight-line code of 1 equation:" in str(fg.jit(fg.sin, backend="python").kernel_for(1.0).arrays)
 
 
 def test_the_command_shows_them(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ...runtime.wording import count_of
 from ..loops.array_program import ArrayProgram
 from ..program.names import Names
 from ..program.program import grouped
@@ -32,7 +33,8 @@ def bring_in(program: ArrayProgram, arguments: list[str]) -> tuple[list[str], li
         elif group.size:
             views.append(f"in{k} = memory[{places.start}:{places.stop}]")
             lines.append(f"if len({argument}) != {group.size}:")
-            lines.append(f'    raise ValueError("{argument}: expected {group.size} numbers")')
+            numbers = count_of(group.size, "number")
+            lines.append(f'    raise ValueError("{argument}: expected {numbers}")')
             lines.append(f"in{k}[:] = {argument}")
     return lines, views
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ...runtime import primitives as p
 from ...runtime.primitives import Primitive
 from ...runtime.sites import Location
+from ...runtime.wording import count_of
 from ..program.program import grouped
 from ..program.spelling import (
     ARITHMETIC,
@@ -160,14 +161,14 @@ def _index(offset: int, factors: Sequence[int], scope: Scope, view: View) -> str
 
 def _block(block: Block, sources: Sources) -> list[str]:
     program, writer, name = block.program, Writer(sources), sources.of(block.base).name
-    lines = [f"{name}[{block.lanes}] = straight-line code of {len(program)} equations:"]
+    lines = [f"{name}[{block.lanes}] = straight-line code of {count_of(len(program), 'equation')}:"]
     texts = [writer.cell(address).text for address in block.reads.tolist()]
     names = [*texts, *(program.name_of(program.inputs + k) for k in range(len(program)))]
     shown = range(len(program)) if len(program) <= 12 else [*range(4), *range(len(program) - 2, len(program))]
     before = -1
     for k in shown:
         if k != before + 1:
-            lines.append(f"    ... {k - before - 1:,} equations ...")
+            lines.append(f"    ... {count_of(k - before - 1, 'equation')} ...")
         before = k
         equation = program.equation(k)
         operands = [Text(names[o] if o >= 0 else repr(program.constants[~o])) for o in equation.operands]

@@ -11,17 +11,21 @@ import numpy as np
 
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.primitives import Primitive
+from ...runtime.wording import count_of
 from .array_printer import print_arrays
 from .extents import Ragged, Size, fixed
 from .grammar import Addresses, Apply, Block, Loops, Node, Read, Repeat, Statement, addresses, members, values_of
 
 
-@dataclass
+@dataclass(repr=False)
 class ArrayProgram(Loops):
     """Array statements that print, check and evaluate themselves.
 
     With a size that is bound later, it is an `OpenArrayProgram` of `generalize`.
     """
+
+    def __repr__(self) -> str:
+        return f"<ArrayProgram {self.name}: {count_of(len(self.statements), 'statement')}>"
 
     def __str__(self) -> str:
         """The program as text, a line or two per statement."""
@@ -133,7 +137,7 @@ class ArrayProgram(Loops):
             DomainError, DivisionByZeroError, RangeError: where an operation is not defined.
         """
         if len(inputs) != self.inputs:
-            raise ProgramError(f"{self.name} takes {self.inputs} inputs, got {len(inputs)}")
+            raise ProgramError(f"{self.name} takes {count_of(self.inputs, 'input')}, got {len(inputs)}")
         cells: list[Any] = [*inputs, *self.constants, *self.truths]
         cells += [None] * (self.size - len(cells))
         for item in self.statements:

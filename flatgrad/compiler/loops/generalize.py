@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ...runtime.wording import count_of
 from ..program.program import Group, Program, default_names, grouped
 from .array_program import ArrayProgram
 from .extents import Extent, Linear, Ragged, Size, bound, through
@@ -22,7 +23,7 @@ from .grammar import Addresses, Apply, Block, Fold, Item, Read, Repeat, Segment,
 from .reroll.affine import factor
 
 
-@dataclass
+@dataclass(repr=False)
 class OpenArrayProgram:
     """An array program one size of which is not known yet.
 
@@ -76,6 +77,10 @@ class OpenArrayProgram:
         return ArrayProgram(
             self.name, default_names(inputs), inputs, self.constants, self.truths, statements, outputs, results
         )
+
+    def __repr__(self) -> str:
+        count = count_of(len(self.statements), "statement")
+        return f"<OpenArrayProgram {self.name}: {count} for every {self.extent.name}>"
 
     def __str__(self) -> str:
         """The program as text, with the extent as `n`."""

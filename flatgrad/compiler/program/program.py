@@ -15,6 +15,7 @@ from typing import Any
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.primitives import TABLE
 from ...runtime.sites import Location
+from ...runtime.wording import count_of
 from .equations import Equation as Equation
 from .groups import Group as Group
 from .groups import default_names as default_names
@@ -26,7 +27,7 @@ from .symbolic import sympy_outputs
 _LISTED = 40
 
 
-@dataclass
+@dataclass(repr=False)
 class Program:
     """A straight-line scalar program.
 
@@ -144,6 +145,9 @@ class Program:
 
     # --- printer --------------------------------------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {count_of(len(self), 'equation')}>"
+
     def __str__(self) -> str:
         """The program as text, one equation per line, with the user's line where it changes."""
         arguments = [
@@ -223,7 +227,7 @@ class Program:
     def evaluate_all(self, inputs: Sequence[float]) -> list[float]:
         """The numbers of all variables, inputs first; raises as `evaluate`."""
         if len(inputs) != self.inputs:
-            raise ProgramError(f"{self.name} takes {self.inputs} inputs, got {len(inputs)}")
+            raise ProgramError(f"{self.name} takes {count_of(self.inputs, 'input')}, got {len(inputs)}")
         numbers = list(inputs)
         constants = self.constants
         for equation in self.equations():

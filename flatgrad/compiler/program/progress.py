@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...runtime.sites import user_level
+from ...runtime.wording import count_of
 
 #: The stages, in their order.
 STAGES = ("tracing", "differentiating", "re-rolling", "printing", "compiling")
@@ -49,7 +50,7 @@ class _Preparation:
             self.bar = _bar()
             self.hidden = self.bar is None
         if self.bar is not None:
-            size = f" {equations:,} equations" if equations else ""
+            size = f" {count_of(equations, 'equation')}" if equations else ""
             self.bar.set_description_str(f"{self.name}: {stage}{size}", refresh=False)
             self.bar.n = STAGES.index(stage)
             self.bar.refresh()

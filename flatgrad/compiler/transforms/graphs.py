@@ -9,6 +9,7 @@ from typing import Any, Generic, cast, overload
 from ...runtime.errors import InputError
 from ...runtime.traced import TracedValue
 from ...runtime.value import Value
+from ...runtime.wording import count_of
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..nodes import call
@@ -60,7 +61,8 @@ class CompiledGraph(Generic[R]):
         return cast("R", results[0] if self._single else results)
 
     def __repr__(self) -> str:
-        return f"<flatgrad.compile_graph: {self.kernel.stats.equations} equations, backend={self.kernel.backend!r}>"
+        count = count_of(self.kernel.stats.equations, "equation")
+        return f"<flatgrad.compile_graph: {count}, backend={self.kernel.backend!r}>"
 
 
 @overload
