@@ -1,8 +1,10 @@
-"""Tracebacks of our errors, as they are printed where nobody catches them: they end at the user's line.
+"""Tracebacks of errors, as they are printed where nobody catches them: they end at the user's line.
 
 The message names the user's line, so frames inside this package are left out when Python prints the traceback of a
-`FlatgradError`, in scripts, threads and IPython. The error itself keeps them, for debuggers. With the environment
-variable FLATGRAD_FULL_TRACEBACK=1 they are printed, too.
+`FlatgradError`, in scripts, threads and IPython; in scripts and threads also where the user's function, called from
+here, has raised another error. The error itself keeps all frames, for debuggers, so that whoever prints it by other
+means (`traceback`, `logging`, pytest) shows them. With the environment variable FLATGRAD_FULL_TRACEBACK=1 they are
+printed everywhere.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from .sites import is_internal, is_library
 NOTE = "(Frames inside flatgrad are left out. The environment variable FLATGRAD_FULL_TRACEBACK=1 shows them.)"
 
 
-def folded(traceback: TracebackType | None) -> TracebackType | None:
+def folded(traceback: TracebackType | None, ours: bool = True) -> TracebackType | None:
     """A traceback without the frames of this package, and of libraries that it called; the same if no other is left.
 
     Args:
         traceback: of an error. It is not changed.
+        ours: whether the error is a `FlatgradError`. Any other is folded only if the user's code has raised it: one
+            that this package has raised is a mistake in the package, and its frames are needed.
 
     Example:
         >>> import flatgrad as fg
@@ -36,15 +40,16 @@ def folded(traceback: TracebackType | None) -> TracebackType | None:
         None
     """
     entries = []
-    hidden = False
+    hidden = left_out = False
     entry = traceback
     while entry is not None:
         code = entry.tb_frame.f_code
         hidden = is_internal(code.co_filename) or (hidden and is_library(code))
+        left_out |= hidden
         if not hidden:
             entries.append(entry)
         entry = entry.tb_next
-    if not entries:
+    if not left_out or not entries or (hidden and not ours):
         return traceback
     new: TracebackType | None = None
     for entry in reversed(entries):
@@ -52,39 +57,43 @@ def folded(traceback: TracebackType | None) -> TracebackType | None:
     return new
 
 
-def length(traceback: TracebackType | None) -> int:
-    """How many frames a traceback has."""
-    count = 0
-    while traceback is not None:
-        count, traceback = count + 1, traceback.tb_next
-    return count
+def printed_with(error: BaseException) -> list[BaseException]:
+    """An error, what it was raised from or meanwhile, and the errors of a group, as far as Python prints them."""
+    errors: list[BaseException] = []
+    stack: list[BaseException | None] = [error]
+    while stack:
+        each = stack.pop()
+        if each is not None and all(each is not other for other in errors):
+            errors.append(each)
+            stack.append(each.__cause__ or (None if each.__suppress_context__ else each.__context__))
+            stack += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+    return errors
 
 
 def show(error: BaseException, traceback: TracebackType | None, print_traceback: Callable[[Any], Any]) -> Any:
-    """Have the traceback of an error printed, without frames of this package if the error is ours.
+    """Have the traceback of an error printed, without frames of this package; so those of errors that belong to it.
 
     Args:
-        error: the error; what it was raised from is folded, too.
+        error: the error.
         traceback: its traceback.
         print_traceback: prints the error with the traceback that it gets.
     """
-    if not isinstance(error, FlatgradError) or os.environ.get("FLATGRAD_FULL_TRACEBACK", "") not in ("", "0"):
+    if os.environ.get("FLATGRAD_FULL_TRACEBACK", "") not in ("", "0"):
         return print_traceback(traceback)
-    originals: list[tuple[BaseException, TracebackType | None]] = []
-    each: BaseException | None = error
-    while each is not None and all(each is not other for other, _ in originals):
-        originals.append((each, each.__traceback__))
-        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
-    short = folded(traceback)
+    short = folded(traceback, isinstance(error, FlatgradError))
+    originals = [(each, each.__traceback__) for each in printed_with(error)]
+    left_out = short is not traceback
     try:
         for each, original in originals:
-            if isinstance(each, FlatgradError):
-                each.__traceback__ = folded(original)
+            new = folded(original, isinstance(each, FlatgradError))
+            if new is not original:
+                each.__traceback__, left_out = new, True
         return print_traceback(short)
     finally:
         for each, original in originals:
-            each.__traceback__ = original
-        if length(short) < length(traceback):
+            if each.__traceback__ is not original:
+                each.__traceback__ = original
+        if left_out:
             print(NOTE, file=sys.stderr)
 
 

@@ -75,3 +75,8 @@ class TracedCondition(Condition):
 
     def __repr__(self) -> str:
         return "Condition(<traced>)"
+
+
+# In errors, Python's and ours, they have the names that users know.
+TracedValue.__name__ = TracedValue.__qualname__ = Value.__name__
+TracedCondition.__name__ = TracedCondition.__qualname__ = Condition.__name__

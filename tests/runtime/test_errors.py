@@ -137,3 +137,20 @@ def test_exceptions_can_be_pickled():
         fg.log(-1.0)
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (type(copy), str(copy)) == (fg.DomainError, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x.foo, "'Value' object has no attribute 'foo'"),
+        (lambda x: x(), "'Value' object is not callable"),
+        (lambda x: x[0], "'Value' object is not subscriptable"),
+        (lambda x: (x > 0).foo, "'Condition' object has no attribute 'foo'"),
+        (fg.max, "max: expected a list or an array, got Value"),
+    ],
+)
+@pytest.mark.parametrize("traced", [True, False])
+def test_errors_of_a_traced_function_read_as_those_of_values(function, message, traced):
+    with pytest.raises((AttributeError, TypeError)) as caught:
+        fg.grad(function)(1.0) if traced else function(fg.Value(1.0))
+    assert str(caught.value).startswith(message)

@@ -57,13 +57,44 @@ THREAD = """
     thread.start()
     thread.join()
 """
-OTHERS = """
+USERS = """
     import flatgrad as fg
 
-    def f(x):
-        raise KeyError("of the user's")
+    fg.grad(lambda x: x.foo)(1.0)
+"""
+BUG = """
+    import flatgrad as fg
+    from flatgrad.compiler.transforms import transformed
 
-    fg.grad(f)(1.0)
+    transformed.trace_function = None
+    fg.grad(lambda x: x)(1.0)
+"""
+RAISED_FROM = """
+    import flatgrad as fg
+
+    try:
+        fg.log(fg.Value(-1.0))
+    except fg.DomainError as error:
+        raise ValueError("of the user's") from error
+"""
+MEANWHILE = """
+    import flatgrad as fg
+
+    try:
+        fg.log(fg.Value(-1.0))
+    except fg.DomainError:
+        {}["key"]
+"""
+GROUP = """
+    import flatgrad as fg
+
+    errors = []
+    for function in (lambda x: x.foo, lambda x: x if x > 0 else -x):
+        try:
+            fg.grad(function)(1.0)
+        except Exception as error:
+            errors.append(error)
+    raise ExceptionGroup("two", errors)
 """
 
 
@@ -87,6 +118,9 @@ def frames(tmp_path, program, **environment):
         (TRACED, ["fg.grad(loss)(1.0)", "return x if x > 0 else -x"]),
         (ARGUMENT, ['fg.grad(lambda x: x * x)("text")']),
         (GRAPH, ["root(fg.Value(0.0)).backward()"]),
+        (USERS, ["fg.grad(lambda x: x.foo)(1.0)", "fg.grad(lambda x: x.foo)(1.0)"]),
+        (RAISED_FROM, ["fg.log(fg.Value(-1.0))", 'raise ValueError("of the user\'s") from error']),
+        (MEANWHILE, ["fg.log(fg.Value(-1.0))", '{}["key"]']),
     ],
 )
 def test_they_end_at_the_users_line(tmp_path, program, expected):
@@ -116,8 +150,16 @@ def test_all_frames_can_be_shown(tmp_path):
     assert tracebacks.NOTE not in text
 
 
-def test_other_errors_keep_their_frames(tmp_path):
-    _, others, text = frames(tmp_path, OTHERS)
+def test_groups(tmp_path):
+    _, _, text = frames(tmp_path, GROUP)
+    assert "'Value' object has no attribute 'foo'" in text
+    assert "compiler" not in text
+    assert text.count("model.py") == 6, "the message of the second names its line, too"
+    assert tracebacks.NOTE in text
+
+
+def test_mistakes_in_the_package_keep_their_frames(tmp_path):
+    _, others, text = frames(tmp_path, BUG)
     assert any("flatgrad" in file for file in others), text
     assert tracebacks.NOTE not in text
 
@@ -143,7 +185,7 @@ def test_ipython():
         class InteractiveTB:
             @staticmethod
             def structured_traceback(kind, error, tb, tb_offset=None):
-                return [kind.__name__, tracebacks.length(tb), tb_offset]
+                return [kind.__name__, len(traceback.extract_tb(tb)), tb_offset]
 
     with pytest.raises(fg.InputError) as caught:
         fg.grad(lambda x: x)("text")
