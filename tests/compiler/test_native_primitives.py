@@ -273,12 +273,12 @@ def powers_of_bases(exponent):
 
 
 @pytest.mark.parametrize("machine", [m for m in MACHINES if m.shortcuts] or MACHINES[:1], ids=str)
-@pytest.mark.parametrize("exponent", [2.0, 3.0, -1.0, 0.5])
+@pytest.mark.parametrize("exponent", [2.0, 3.0, -1.0, -2.0, 0.5])
 def test_powers_that_have_short_ways(exponent, machine):
     check(BY_NAME["power"], [BASES], machine, (exponent,), numbers=powers_of_bases(exponent))
 
 
-@pytest.mark.parametrize("exponent", [1.0, 0.0, -0.0, -2.0, 1.5, 0.1, -0.5, 4.0, math.inf, math.nan])
+@pytest.mark.parametrize("exponent", [1.0, 0.0, -0.0, -3.0, 1.5, 0.1, -0.5, 4.0, math.inf, math.nan])
 def test_powers_that_have_none(exponent):
     check(
         BY_NAME["power"],

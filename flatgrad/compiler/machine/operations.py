@@ -140,7 +140,7 @@ class Writer:
         that is more than 0.011 units away from the middle between two doubles, the correctly rounded
         result is the same. It is computed with its error; where the error is too near half a unit, or the result is out
         of this range, `pow` is called. (Below a power of two a unit is half as large; no double has a square, cube,
-        reciprocal or root so near the middle there.)
+        reciprocal, reciprocal square or root so near the middle there.)
         """
         approximate = self.shortcuts.get(exponent.number) if exponent.number is not None else None
         if approximate is None:
@@ -235,6 +235,15 @@ def _reciprocal(w: Writer, x: Value) -> tuple[Value, Value]:
     return result, w.binary("fmul", w.intrinsic("fma", w.unary("fneg", result), x, w.constant(1.0)), result)
 
 
+def _reciprocal_square(w: Writer, x: Value) -> tuple[Value, Value]:
+    square, low = _square(w, x)
+    high = w.binary("fdiv", w.constant(1.0), square)
+    minus = w.unary("fneg", high)
+    rest = w.binary("fmul", w.intrinsic("fma", minus, low, w.intrinsic("fma", minus, square, w.constant(1.0))), high)
+    result = w.binary("fadd", high, rest)
+    return result, w.binary("fadd", w.binary("fsub", high, result), rest)
+
+
 def _square_root(w: Writer, x: Value) -> tuple[Value, Value]:
     result = w.intrinsic("sqrt", x)
     rest = w.intrinsic("fma", w.unary("fneg", result), result, x)
@@ -242,7 +251,7 @@ def _square_root(w: Writer, x: Value) -> tuple[Value, Value]:
 
 
 #: Exponents for which the correctly rounded power, and about by how much it is wrong, are cheap to compute.
-SHORTCUTS = {2.0: _square, 3.0: _cube, -1.0: _reciprocal, 0.5: _square_root}
+SHORTCUTS = {2.0: _square, 3.0: _cube, -1.0: _reciprocal, -2.0: _reciprocal_square, 0.5: _square_root}
 
 Spelling = Callable[..., Value]
 
