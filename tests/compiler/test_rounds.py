@@ -8,6 +8,7 @@ from hypothesis import given, settings
 
 import flatgrad as fg
 from flatgrad.compiler.loops import rounds
+from flatgrad.compiler.loops.generalize import generalize
 from flatgrad.compiler.loops.grammar import Block, Repeat, Statement
 from flatgrad.compiler.loops.reroll import reroll
 from flatgrad.compiler.loops.rounds import find_rounds, rewrite, units
@@ -168,6 +169,15 @@ def test_the_bits_are_those_of_flat_python(recurrence):
     numbers = [x for argument in arguments for x in np.ravel(argument).tolist()]
     assert any(isinstance(s, Repeat) for s in kernel.arrays.check().statements)
     assert_same(kernel.arrays.evaluate(numbers), expected)
+
+
+def test_one_program_for_every_number_of_rounds():
+    """Programs of two lengths determine that of a third."""
+    shorter, longer, third = (kernel_of(*lorenz(rounds), "numpy").arrays for rounds in (90, 97, 200))
+    program = generalize(shorter, 90, longer, 97)
+    assert program is not None
+    numbers = [1.0, 1.5, 0.5]
+    assert_same(program.bind(200).check().evaluate(numbers), third.evaluate(numbers))
 
 
 def test_what_a_recurrence_does_not_need_is_outside_of_its_loop():
