@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -23,12 +24,46 @@ def test_static_arguments_are_compared_by_type_and_bits():
     assert len(f.kernels) == 3
 
 
-def test_truth_values_in_lists_are_static_on_every_path():
-    f = fg.value_and_grad(lambda x: x[1] * (10.0 if x[0] is True else x[0]))
-    assert f([1.0, 2.0]) == (2.0, [2.0, 1.0])
+@pytest.mark.parametrize("transform", [fg.grad, fg.value_and_grad])
+@pytest.mark.parametrize(
+    ("argument", "place", "what"),
+    [
+        (True, "x", "True"),
+        (np.bool_(False), "x", ""),
+        ([True, 1.0], "x[0]", "True"),
+        ((1.0, [False]), "x[1][0]", "False"),
+        ({"w": 1.0, "flag": True}, "x['flag']", "True"),
+        (np.array([True, False]), "x", "array of truth values of shape (2,)"),
+        ([1.0, np.array([[True]])], "x[1]", "array of truth values of shape (1, 1)"),
+        (np.array([True, 1.0], dtype=object), "x[0]", "True"),
+    ],
+    ids=repr,
+)
+def test_truth_values_are_not_differentiated(transform, argument, place, what):
+    f = transform(lambda x, y: y * 1.0)
     for _ in range(2):
-        assert f([True, 2.0]) == (20.0, [0.0, 10.0])
-    assert type(f([True, 2.0])[1][0]) is float
+        with pytest.raises(fg.InputError, match=re.escape(f"argument {place} of f is {what}") + ".*have no gradient"):
+            f(argument, 2.0)
+    assert fg.grad(lambda x, y: y * 3.0, 1)(argument, 2.0) == 3.0
+    with pytest.raises(fg.InputError, match="truth values have no gradient"):
+        fg.grad(lambda z: fg.grad(lambda x: z)(argument) + z)(2.0)
+
+
+def test_arrays_of_numbers_and_of_truth_values_have_kernels_of_their_own():
+    f = fg.grad(lambda x: x[0] * x[1])
+    assert f(np.array([1.0, 0.0])).tolist() == [0.0, 1.0]
+    with pytest.raises(fg.InputError, match="truth values"):
+        f(np.array([True, False]))
+    g = fg.jit(lambda x: x * 2)
+    for _ in range(3):
+        assert g(np.array([1.0, 0.0])).tolist() == g(np.array([True, False])).tolist() == [2.0, 0.0]
+
+
+def test_a_static_argument_is_not_differentiated():
+    for f in (fg.grad(lambda x: x, static_argnames="x"), fg.grad(lambda y, x: x, -1, static_argnames=["y", "x"])):
+        with pytest.raises(fg.InputError, match=r"argument x of f is static.*static_argnames"):
+            f(*[1.0] * len(f._positions))
+    assert fg.grad(lambda x, n: x * n, static_argnames="n")(1.0, 2.0) == 2.0
 
 
 def test_constants_of_inlined_functions_are_values():

@@ -189,7 +189,7 @@ class Kind(tuple[Any, ...]):
         return self.put_together(iter(as_list(group)), array)
 
     def gradient(self) -> Kind:
-        """The kind of a gradient: it has 0.0 for truth values, and None for what else is no number."""
+        """The kind of a gradient: it has None for what is no number."""
         return self
 
     def names(self, prefix: str) -> list[str]:
@@ -244,7 +244,10 @@ class Kind(tuple[Any, ...]):
 
 
 class Compound(Kind):
-    """A container of items of different kinds. Its fields: what tells it from others, and the kinds of its items."""
+    """A container of items of different kinds.
+
+    Its fields: what tells it from others, the kinds of its items, and whatever else it is made of.
+    """
 
     __slots__ = ()
     parts = field(2)
@@ -258,7 +261,7 @@ class Compound(Kind):
         return range(len(self.parts))
 
     def gradient(self) -> Kind:
-        return type(self)(self[1], tuple(part.gradient() for part in self.parts))
+        return type(self)(self[1], tuple(part.gradient() for part in self.parts), *self[3:])
 
     def names(self, prefix: str) -> list[str]:
         return [name for k, part in enumerate(self.parts) for name in part.names(joined(prefix, k))]

@@ -21,6 +21,7 @@ A new kind of argument is one class here. It needs `types` (or `accepts`) and `t
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, ClassVar, Final
@@ -29,8 +30,8 @@ import numpy as np
 
 from ...runtime.backward import CONSTANT
 from ...runtime.errors import InputError
-from ...runtime.primitives import Operand, number
-from ...runtime.value import Value, as_value
+from ...runtime.primitives import number
+from ...runtime.value import Value
 from ..machine import builtin
 from ..machine.builtin import Part
 from .exact import Same, Static
@@ -45,7 +46,6 @@ from .kind import (
     field,
     joined,
     shape_source,
-    taker_of,
 )
 
 _REMEDY_SIZE: Final = "Each size has kernels of its own; pad it to a few sizes, or pass it in pieces of one size"
@@ -167,7 +167,7 @@ class Array(Kind):
     """An array of numbers."""
 
     __slots__ = ()
-    types = (np.ndarray,)
+    types: ClassVar[tuple[type, ...]] = (np.ndarray,)
     shape = field(1)
     remedy = _REMEDY_SIZE
 
@@ -175,7 +175,7 @@ class Array(Kind):
     def take(cls, item: Any, flattener: Flattener) -> Kind:
         if item.dtype.kind in "fiub":
             flattener.numbers.extend(item.ravel().astype(float, copy=False).tolist())
-            return cls(item.shape)
+            return (Truths if item.dtype.kind == "b" else cls)(item.shape)
         if item.dtype.kind == "O":
             return Objects(item.shape, flattener.flatten_items(item.ravel().tolist()))
         raise InputError(f"expected an array of numbers, got one of dtype {item.dtype}")
@@ -230,6 +230,22 @@ class Array(Kind):
         if not self.size:
             raise OnlyArgumentsError
         return Part(builtin.ARRAY, self.shape)
+
+
+class Truths(Array):
+    """An array of truth values: numbers, which are not differentiated."""
+
+    __slots__ = ()
+    types = ()
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return f"array of truth values of shape {shape_source(shape)}"
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        raise OnlyArgumentsError
+
+    def part(self) -> Part:
+        raise OnlyArgumentsError
 
 
 class Numbers(Kind):
@@ -334,7 +350,7 @@ class Items(Compound):
 
 
 class Mapping(Compound):
-    """A dict; its keys are a part of the kind, in their order."""
+    """A dict; its keys are a part of the kind, in their order, and behind its parts its class, if that is not dict."""
 
     __slots__ = ()
     types = (dict,)
@@ -347,7 +363,7 @@ class Mapping(Compound):
     @classmethod
     def take(cls, item: Any, flattener: Flattener) -> Kind:
         keys = tuple(item)
-        return cls(Static(keys), flattener.flatten_items(item.values(), keys))
+        return cls(Static(keys), flattener.flatten_items(item.values(), keys), *_maker_of(item))
 
     @property
     def labels(self) -> Iterable[Any]:
@@ -356,32 +372,61 @@ class Mapping(Compound):
 
     def words(self, shape: Sequence[Any]) -> str:
         items = zip(self.labels, self.parts, strict=True)
-        return f"dict of ({', '.join(f'{key!r}: {part}' for key, part in items)})"
+        container = self[3].value[0] if self[3:] else dict
+        return f"{container.__name__} of ({', '.join(f'{key!r}: {part}' for key, part in items)})"
 
     def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
-        return dict(zip(self.labels, self.items(numbers, array), strict=True))
+        return self._of_class(dict(zip(self.labels, self.items(numbers, array), strict=True)))
+
+    def _of_class(self, items: dict[Any, Any]) -> dict[Any, Any]:
+        """A dict of this kind's class with these items."""
+        if not self[3:]:
+            return items
+        _, function, args = self[3].value
+        made: dict[Any, Any] = function(*args)
+        for key, item in items.items():
+            made[key] = item  # noqa: PERF403 - as `copy` does; the class may do more than to store it
+        return made
 
     def names(self, prefix: str) -> list[str]:
         items = zip(self.labels, self.parts, strict=True)
         return [name for key, part in items for name in part.names(f"{prefix}_{key}")]
 
     def check(self, name: str, source: BinderSource) -> list[str]:
-        self._require_texts()
+        self._require_plain()
         keys = list(self.labels)
         source.checks.append(f"{name}.__class__ is dict and [*{name}] == {keys!r} and set(map(type, {name})) <= TEXT")
         return self.check_items(name, source)
 
     def picked(self, name: str, at: int, source: BinderSource) -> str:
         items = zip(self.labels, self.picked_items(name, at, source), strict=True)
-        return f"{{{', '.join(f'{source.constant(key)}: {text}' for key, text in items)}}}"
+        text = f"{{{', '.join(f'{source.constant(key)}: {text}' for key, text in items)}}}"
+        return f"{source.constant(self._of_class)}({text})" if self[3:] else text
 
     def part(self) -> Part:
-        self._require_texts()
+        self._require_plain()
         return Part(builtin.MAPPING, parts=tuple(part.part() for part in self.parts), constant=self.keys.value)
 
-    def _require_texts(self) -> None:
-        if not all(type(key) is str for key in self.labels):
+    def _require_plain(self) -> None:
+        if self[3:] or not all(type(key) is str for key in self.labels):
             raise OnlyArgumentsError
+
+
+def _maker_of(item: dict[Any, Any]) -> tuple[Static, ...]:
+    """The class of a dict, and what Python's `copy` calls to make an empty one, with its arguments.
+
+    There is nothing to say about dict itself, nor about an object that has more than its items: it is taken as a dict.
+    """
+    container = type(item)
+    if container is dict:
+        return ()
+    if container is Counter:
+        return (Static((container, container, ())),)
+    try:
+        function, args, state, _, items = (*item.__reduce_ex__(4), None, None, None)[:5]
+        return (Static((container, function, args)),) if state is None and items is not None else ()
+    except Exception:  # it cannot be copied, or not compared
+        return ()
 
 
 class Constant(Kind):
@@ -415,7 +460,7 @@ class Constant(Kind):
         return self.item
 
     def gradient(self) -> Kind:
-        return Constant(Static(0.0)) if isinstance(self.item, (bool, np.bool_)) else NOTHING
+        return NOTHING
 
     def objects(self) -> list[Any]:
         return [self.item]
@@ -473,6 +518,18 @@ class Identical(Constant):
         return super().part()
 
 
+def truth_values(kind: Kind, place: str) -> Iterator[tuple[str, Kind]]:
+    """The truth values in an argument, each with its place; `place` is that of the argument.
+
+    >>> list(truth_values(Items(list, (NUMBER, Constant(Static(True)))), "x"))
+    [('x[1]', (<class 'flatgrad.compiler.calls.kinds.Constant'>, True))]
+    """
+    if isinstance(kind, Truths) or (isinstance(kind, Constant) and isinstance(kind.item, (bool, np.bool_))):
+        yield place, kind
+    for label, part in zip(kind.labels, kind.parts, strict=True):
+        yield from truth_values(part, f"{place}[{label!r}]")
+
+
 #: The kind of None, which stands in a gradient where the argument has no numbers.
 NOTHING: Final = Constant(Static(None))
 
@@ -487,41 +544,3 @@ def object_array(items: list[Any], shape: tuple[int, ...]) -> np.ndarray[Any, An
     array = np.empty(len(items), dtype=object)
     array[:] = items
     return array.reshape(shape)
-
-
-class ResultFlattener(Flattener):
-    """Takes apart what a traced function returned: its `Value`s are the numbers, anything else is kept as it is."""
-
-    def flatten(self, item: Any) -> Kind:
-        """Append the `Value`s of a result, or of a part of it, and return its kind."""
-        if isinstance(item, Value):
-            self.numbers.append(item)
-            return NUMBER
-        if isinstance(item, (list, tuple)):
-            return Items(type(item), self.flatten_items(item))
-        if isinstance(item, np.ndarray) and item.dtype == object:
-            return Objects(item.shape, self.flatten_items(item.ravel().tolist()))
-        if isinstance(item, Operand):
-            raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
-        taker = taker_of(item)
-        return taker.take(item, self) if taker is not None and issubclass(taker, Compound) else Identical(Same(item))
-
-
-class NumberFlattener(ResultFlattener):
-    """Takes apart a result of which numbers are wanted: an array with `Value`s becomes one of floats.
-
-    Floats beside `Value`s in an array, or in a list or tuple of nothing else, are outputs of the program as well.
-    """
-
-    def flatten(self, item: Any) -> Kind:
-        """As for all results."""
-        is_array = isinstance(item, np.ndarray) and item.dtype == object
-        items = item.ravel().tolist() if is_array else item if type(item) in (list, tuple) else ()
-        if any(isinstance(each, Value) for each in items) and (is_array or all(map(_is_plain, items))):
-            self.numbers += map(as_value, items)
-            return Array(item.shape) if is_array else Numbers(type(item), len(item))
-        return super().flatten(item)
-
-
-def _is_plain(item: Any) -> bool:
-    return isinstance(item, Value) or type(item) is float

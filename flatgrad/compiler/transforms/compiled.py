@@ -13,7 +13,8 @@ from ..calls.arguments import Arguments
 from ..calls.binding import make_node_binder
 from ..calls.captured import Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NUMBER, ResultFlattener, object_array
+from ..calls.kinds import NUMBER, object_array
+from ..calls.results import ResultFlattener
 from ..calls.writes import Write, check_shared, write, writes_of
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
@@ -82,7 +83,7 @@ class CompiledFunction(Dispatched[_Entry, R]):
         def body(leaves: list[TracedValue]) -> tuple[tuple[Kind, tuple[Write, ...]], Sequence[Any]]:
             returned, containers = self._call_traced(arguments, leaves, writable=True)
             results = ResultFlattener()
-            kind = results.flatten(returned)
+            kind = results.flatten_result(returned, self.function)
             return (kind, writes_of(containers, results.flatten)), results.numbers
 
         with collector_paused(), preparing(self.name):

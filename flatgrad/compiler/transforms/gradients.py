@@ -17,7 +17,8 @@ from ..calls.binding import Signature
 from ..calls.cache import KernelCache
 from ..calls.captured import Called, Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NumberInGroup, Numbers, ResultFlattener, object_array
+from ..calls.kinds import NumberInGroup, Numbers, object_array, truth_values
+from ..calls.results import ResultFlattener
 from ..languages.loader import collector_paused
 from ..options import Backend, Mode
 from ..program.faults import Faults
@@ -128,7 +129,7 @@ class GradFunction(NumericFunction[R]):
                 if not isinstance(returned, tuple) or len(returned) != 2:
                     raise InputError(f"with has_aux=True, {self.name} must return (value, aux)")
                 returned, aux = returned
-                aux = results.flatten(aux)
+                aux = results.flatten_result(aux, self.function, "[1]")
                 aux = NumberInGroup() if aux.scalar else aux
             if not isinstance(returned, Value):
                 try:
@@ -169,11 +170,21 @@ class GradFunction(NumericFunction[R]):
                     f"argnums: {self.name} got {len(arguments.args)} arguments, and none is at position {position}; "
                     "positions count from 0"
                 )
-            kind = arguments.kinds[position]
+            kind, name = arguments.kinds[position], arguments.names()[position]
+            if name in self._static_argnames:
+                raise InputError(
+                    f"argnums: argument {name} of {self.name} is static, so that it has no gradient; do not name it in "
+                    "static_argnames, or differentiate with respect to another argument"
+                )
+            for place, truth in truth_values(kind, name):
+                raise InputError(
+                    f"argnums: argument {place} of {self.name} is {truth}, and truth values have no gradient; if it is "
+                    "a number, pass it as a float; if it is a flag or a mask, pass it as another argument"
+                )
             if not kind.size:
                 raise InputError(
-                    f"argnums: argument {arguments.names()[position]} of {self.name} is {kind}, which holds no numbers "
-                    "to differentiate with respect to; for a model's parameters give wrt=model"
+                    f"argnums: argument {name} of {self.name} is {kind}, which holds no numbers to differentiate with "
+                    "respect to; for a model's parameters give wrt=model"
                 )
             kinds.append(kind.gradient())
         return kinds

@@ -13,7 +13,7 @@ from ..calls.arguments import Arguments
 from ..calls.binding import Signature
 from ..calls.captured import Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NumberFlattener
+from ..calls.results import NumberFlattener
 from ..options import Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
@@ -33,7 +33,8 @@ class JitFunction(NumericFunction[R]):
 
         def body(leaves: list[TracedValue]) -> tuple[Kind, Sequence[Any]]:
             results = NumberFlattener()
-            return results.flatten(self._call_traced(arguments, leaves)[0]), results.numbers
+            returned, _ = self._call_traced(arguments, leaves)
+            return results.flatten_result(returned, self.function), results.numbers
 
         start = time.perf_counter()
         traced, captured = self._traced(arguments, body, groups, names, faults=faults)
