@@ -261,6 +261,77 @@ def test_arrays_of_integers(dtype):
     assert len(f.kernels) == 1
 
 
+TYPES = ["i1", "i4", "i8", ">i4", ">i8", "u1", "u8", "f2", "f4", ">f8", "g"]
+LARGE = [2**53 + 1, -(2**53) - 3, 2**62 + 513, 2**63 - 1]
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+@pytest.mark.parametrize("transform", [fg.jit, fg.value_and_grad], ids=["jit", "value_and_grad"])
+def test_arrays_of_other_numbers_are_converted_by_numpy(monkeypatch, transform, backend):
+    """They take the way of float64 arrays, and have the numbers that lists of the same numbers have."""
+    if backend == "native":
+        pytest.importorskip("llvmlite")
+
+    def function(p, *, rest):
+        return p["a"][0] * p["b"][0][2] + rest[1] * p["a"][1]
+
+    f = transform(function, backend=backend)
+    expected = {}
+    for name in TYPES:
+        xs = np.array([3, 7, 100]).astype(name)
+        floats = [float(x) for x in xs]
+        expected[name] = f({"a": np.array(floats), "b": (np.array(floats),)}, rest=np.array(floats))
+    monkeypatch.setattr(type(f), "_take_apart", lambda *args, **named: pytest.fail("arguments are taken apart"))
+    for name in TYPES:
+        xs = np.array([3, 7, 100]).astype(name)
+        assert repr(f({"a": xs, "b": (xs,)}, rest=xs)) == repr(expected[name]), name
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+def test_large_integers_in_arrays_are_rounded_as_those_in_lists_are(backend):
+    if backend == "native":
+        pytest.importorskip("llvmlite")
+    f = fg.jit(lambda x: [v * 1.0 for v in x], backend=backend)
+    expected = [float(n) for n in LARGE]
+    for _ in range(3):
+        assert f(LARGE) == f(np.array(LARGE)) == f(np.array(LARGE, dtype=">i8")) == expected
+    assert f(np.array([2**64 - 1] * 4, dtype="u8")) == [2.0**64] * 4
+
+
+def test_arrays_of_other_numbers_among_many_structures(monkeypatch):
+    f = fg.jit(lambda x: x[0] * x[-1], backend="python")
+    arrays = [np.arange(1, n + 1) for n in range(1, 20)]
+    for _ in range(2):
+        assert [f(array) for array in arrays] == list(map(float, range(1, 20)))
+    monkeypatch.setattr(type(f), "_take_apart", lambda *args, **named: pytest.fail("arguments are taken apart"))
+    assert [f(array) for array in arrays] == list(map(float, range(1, 20)))
+
+
+def test_arrays_of_truth_values_are_not_taken_for_numbers():
+    f = fg.value_and_grad(lambda x, mask: (x * mask).sum(), argnums=0)
+    ones = np.ones(2)
+    assert repr(f(ones, ones)) == repr(f(ones, np.array([1, 1]))) == repr(f(ones, ones > 0.0))
+    assert len(f.kernels) == 2
+    for k in range(20):
+        f(np.ones(k + 1), np.ones(k + 1))
+        with pytest.raises(fg.InputError, match="truth value"):
+            f(np.ones(k + 1) > 0.0, np.ones(k + 1))
+
+
+def test_errors_of_arrays_of_other_numbers():
+    f = fg.grad(lambda x: x[0].log())
+    for _ in range(3):
+        assert f(np.array([2, 3])).tolist() == [0.5, 0.0]
+        with pytest.raises(fg.DomainError):
+            f(np.array([-1, 3]))
+        with pytest.raises(fg.InputError, match="complex128"):
+            f(np.array([1j, 2.0]))
+        itself = [1.0, np.array([1])]
+        itself.append(itself)
+        with pytest.raises(fg.InputError, match="contains itself"):
+            f(itself)
+
+
 def test_matrices_in_any_order_of_memory():
     a = np.arange(6.0).reshape(2, 3)
     f = Counting(fg.value_and_grad(lambda a: (a * np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])).sum() * a[0, 1]))

@@ -636,20 +636,77 @@ def test_a_call_site_that_alternates_between_structures(backend):
     assert len(f.kernels) == len(MIXED)
 
 
-def test_more_structures_than_are_tried(monkeypatch):
+def counted_builtins(monkeypatch):
+    """Counts the builtins that are made."""
+    make, made = native.new_builtin, []
+    monkeypatch.setattr(native, "new_builtin", lambda *args, **named: made.append(args) or make(*args, **named))
+    return made
+
+
+def test_one_builtin_is_made_per_structure_that_is_tried(monkeypatch):
+    made = counted_builtins(monkeypatch)
     f = fg.value_and_grad(weighted, backend="native")
-    sizes = range(1, 2 * dispatch.RECENT)
-    expected = [f([0.5] * n) for n in sizes]
-    chained, chain_up = [], f._chain_up
-    monkeypatch.setattr(f, "_chain_up", lambda: chained.append(1) or chain_up())
-    for _ in range(20):
-        for n, result in zip(sizes, expected, strict=True):
-            assert f([0.5] * n) == result
-    assert len(chained) <= 20 * len(sizes) / 4, "builtins are not made anew at each call"
+    for n in range(1, dispatch.RECENT + 1):
+        f([0.5] * n)
+        assert len(made) == n
+
+
+@pytest.mark.parametrize("more", [1, 2, 8, 56])
+@pytest.mark.parametrize(
+    "convert", [list, np.array, lambda xs: {"a": 1.0, "b": (xs, 2.0)}], ids=["list", "array", "dict"]
+)
+def test_more_structures_than_are_tried(monkeypatch, more, convert):
+    """Calls in turn: all are answered without taking arguments apart, and builtins are made again ever more rarely."""
+    made = counted_builtins(monkeypatch)
+    f = fg.value_and_grad(weighted, backend="native")
+    items = [convert([0.5] * n) for n in range(1, dispatch.RECENT + more + 1)]
+    expected = [whole(f(item)) for item in items]
+    for item in items:
+        f(item)
+    count, rounds = counted_entries(f), 100
+    for _ in range(rounds):
+        assert [whole(f(item)) for item in items] == expected
+    most = math.log2(rounds)  # so often a structure comes into the chain in place of another one
+    assert len(count) <= most
+    assert len(made) <= len(items) + most * (dispatch.RECENT + 1)
+
+
+def test_a_structure_that_is_used_often_comes_to_be_tried_first():
+    f = fg.value_and_grad(weighted, backend="native")
+    refusing = Refusing(f)
+    for n in range(1, 2 * dispatch.RECENT):
+        f([0.5] * n)
+    for n in (dispatch.RECENT + 1, dispatch.RECENT + 3):
+        expected = whole(f([0.5] * n))
+        for _ in range(4 * dispatch.RECENT):
+            assert whole(f([0.5] * n)) == expected
+        refusing.count = 0
+        assert whole(f([0.5] * n)) == expected
+        assert refusing.count == 0, "no Python ran"
+
+
+@pytest.mark.parametrize("backend", ["native", "python"])
+def test_many_static_arguments_are_told_apart(backend):
+    f = fg.grad(lambda x, n, *, m: x * n * m, static_argnames=("n", "m"), backend=backend)
+    calls = [(n, m) for n in range(1, 8) for m in (1, 2, 3)]
+    for n, m in calls * 2:
+        assert f(3.0, n, m=m) == n * m
     count = counted_entries(f)
-    for _ in range(2 * dispatch.RECENT):
-        f([0.5] * 3)
-    assert len(count) <= dispatch.RECENT, "one that comes back gets its place"
+    for n, m in calls:
+        assert f(3.0, n, m=m) == n * m
+    assert not count
+
+
+def test_faults_and_captured_state_beside_the_chain():
+    scale = 2.0
+    f = fg.grad(lambda x: sum(v.log() for v in x) * scale, backend="native")
+    for n in [*range(1, 2 * dispatch.RECENT)] * 2:
+        assert f([2.0] * n) == [1.0] * n
+        with pytest.raises(fg.DomainError):
+            f([-1.0] * n)
+    scale = 4.0
+    for n in [*range(1, 2 * dispatch.RECENT)] * 2:
+        assert f([2.0] * n) == [2.0] * n
 
 
 def test_arguments_by_name():
@@ -672,6 +729,7 @@ def test_arguments_by_name_are_read_by_the_builtin():
     expected = f(2.0, [3.0], 4.0)
     assert is_builtin(f)
     refusing = Refusing(f)
+    f._chain = ()
     f._chain_up()
     for call in (lambda: f(2.0, [3.0], c=4.0), lambda: f(2.0, b=[3.0], c=4.0), lambda: f(a=2.0, b=[3.0], c=4.0)):
         assert flat(call()) == flat(expected)

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Container, Hashable, Sequence
-from typing import Any, TypeAlias
+from itertools import islice
+from operator import is_not
+from typing import Any, Final, TypeAlias
+
+import numpy as np
 
 from ...runtime.errors import InputError
+from ..machine.objects import FLOAT64
 from .exact import Static
 from .kind import Flattener, Kind
-from .kinds import Constant
+from .kinds import NUMBER_TYPES, Constant
 
 #: The key of a kernel: the names of arguments and further choices, then the kinds of all arguments.
 Key: TypeAlias = tuple[Hashable, *tuple[Kind, ...]]
+#: How deep in containers arrays of other number types are looked for.
+_DEPTH: Final = 8
+#: How deep in containers an outline goes, and how many items of a dict it has.
+_GLANCES: Final = 3
+_GLANCED: Final = 8
+#: The types of containers that an outline looks into, and those of which it has the object.
+_CONTAINERS: Final = frozenset({list, tuple, dict})
+_TEXTS: Final = frozenset({str, bool, type(None)})
 
 
 class Arguments:
@@ -102,3 +115,58 @@ def _static(argument: Any) -> Kind:
         return Constant(Static(argument))
     except TypeError:
         raise InputError(f"a static argument must be hashable, got {type(argument).__name__}") from None
+
+
+def outline(items: Sequence[Any], keywords: tuple[str, ...], statics: Container[Any]) -> tuple[Any, ...]:
+    """What can be said of arguments at a glance: those for one kernel have few outlines, and few kernels share one.
+
+    Args:
+        items: the arguments, in order.
+        keywords: the names of the last ones.
+        statics: as for `Arguments`.
+
+    >>> outline([[1.0, 2, 3.0], np.zeros((2, 3)), {"a": 1.0}, 2, "text"], (), ())
+    ((), (3, 'number', 'number'), (2, 3), (1, 'number'), 'number', 'text')
+    """
+    key = [keywords, *[_glance(item, _GLANCES) for item in items]]
+    if statics:
+        places = (*range(len(items) - len(keywords)), *keywords)
+        key += [x for x, place in zip(items, places, strict=False) if x.__class__ is int and place in statics]
+    return tuple(key)
+
+
+def _glance(item: Any, depth: int) -> Any:
+    """The outline of one argument, or of a part of one: of a list only its length, its first item and its last one."""
+    kind = item.__class__
+    if kind in NUMBER_TYPES:
+        return "number"
+    if kind is np.ndarray:
+        return item.shape
+    if kind not in _CONTAINERS:
+        return item if kind in _TEXTS else kind
+    if not item or not depth:
+        return len(item)
+    parts: Any = islice(item.values(), _GLANCED) if kind is dict else (item[0], item[-1])
+    return len(item), *[_glance(part, depth - 1) for part in parts]
+
+
+def in_float64(item: Any, depth: int = _DEPTH) -> Any:
+    """An argument, or a tuple of them, with float64 arrays in place of arrays of other numbers; itself without those.
+
+    The numbers are those that `Array.take` takes. Truth values stay: they are of another kind.
+
+    >>> in_float64([np.array([1, 2]), 3])
+    [array([1., 2.]), 3]
+    """
+    kind = item.__class__
+    if kind is np.ndarray:
+        return item.astype(FLOAT64, "C") if item.dtype is not FLOAT64 and item.dtype.kind in "fiu" else item
+    if not depth or kind not in _CONTAINERS:
+        return item
+    parts: Any = item.values() if kind is dict else item
+    if set(map(type, parts)) <= NUMBER_TYPES:
+        return item
+    converted = [in_float64(part, depth - 1) for part in parts]
+    if not any(map(is_not, converted, parts)):
+        return item
+    return dict(zip(item, converted, strict=True)) if kind is dict else kind(converted)

@@ -365,6 +365,8 @@ class NativeFunction:
         self.loaded = LoadedCode(code, layout.functions)
         self.layout, self.release, self.key = layout, release, key
         self._tables = np.ascontiguousarray(layout.tables, dtype=np.int64)
+        #: The memory of all builtins.
+        self._shared: tuple[Any, functools.partial[int]] | None = None
 
     def workspace(self) -> tuple[Any, functools.partial[int]]:
         """Fresh memory, and a function that runs the code in it and returns whether there was a fault."""
@@ -389,7 +391,7 @@ class NativeFunction:
         leaves: list[Any],
         **options: Any,
     ) -> Callable[..., Any] | None:
-        """A builtin function that calls the code, in memory of its own.
+        """A builtin function that calls the code; all of them share one memory, since only one runs at a time.
 
         Args:
             arguments: what it takes, without the leaves.
@@ -403,7 +405,8 @@ class NativeFunction:
         """
         if self.release or not supported() or not fits(arguments, result):
             return None
-        memory, run = self.workspace()
+        self._shared = self._shared or self.workspace()
+        memory, run = self._shared
         parts = [*arguments, Part(LEAVES, (len(leaves),), constant=tuple(leaves))] if leaves else list(arguments)
         outputs = [memory.ctypes.data + 8 * start for start, _ in self.layout.outputs]
         addresses = [pointer.value or 0 for pointer in run.args[:3]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, TypeVar
 
 from ...runtime.errors import InputError, MissingExtraError
 from ...runtime.tracing import active, recorder
-from ..calls.arguments import Arguments
+from ..calls.arguments import Arguments, in_float64, outline
 from ..calls.binding import MISS, Binder
 from ..calls.captured import Captured
 from ..calls.kind import taker_of
@@ -25,10 +25,10 @@ R = TypeVar("R")
 #: After so many calls "auto" makes machine code of a function that it left to flat Python because it is tiny: they have
 #: taken about as long as making the code takes.
 OFTEN = 20_000
-#: How many kernels are tried before arguments are taken apart.
+#: How many kernels are tried one after the other. With more, `outline` says which of them are tried.
 RECENT: Final = 8
-
-
+#: How many outlines of arguments a function keeps.
+_OUTLINES: Final = 256
 #: For how many ways to name arguments a function keeps the order of the arguments.
 _ORDERS: Final = 64
 
@@ -49,23 +49,45 @@ class Entry:
         binder: calls it, if there is one.
         keywords: the names of the last arguments that the binder takes.
         make_builtin: makes a builtin function, or None if there can be none; it takes the builtin's fallback.
-        misses: how many calls have come to it by way of `Arguments` since there was room for it.
+        direct: a builtin that returns `MISS` for what it does not know; None where there is none, or no need of one.
+        misses: how many calls the chain has not answered, although they were calls of this kernel.
         settled: whether it is known if there is a builtin of it.
+        new: whether no call has come to it by way of `Arguments`.
     """
 
-    __slots__ = ("binder", "captured", "kernel", "keywords", "make_builtin", "misses", "settled")
+    __slots__ = ("binder", "captured", "direct", "kernel", "keywords", "make_builtin", "misses", "new", "settled")
 
     def __init__(self, kernel: Kernel, captured: Captured) -> None:
         self.kernel, self.captured = kernel, captured
         self.binder: Binder | None = None
         self.keywords: tuple[str, ...] = ()
         self.make_builtin: Callable[[Callable[..., Any]], Callable[..., Any] | None] | None = None
+        self.direct: Callable[..., Any] | None = None
         self.misses = 0
         self.settled = False
+        self.new = True
+
+    def prepare(self) -> None:
+        """Make the builtin for calls that find the kernel by the outline of their arguments."""
+        if self.direct is None and self.make_builtin is not None and not self.keywords:
+            self.direct = self.make_builtin(_miss)
+
+    def answer(self, items: tuple[Any, ...]) -> Any:
+        """The result for arguments in order, by the shortest way that knows them; `MISS` if there is none."""
+        result = MISS if self.direct is None else self.direct(*items)
+        return self.binder(items) if result is MISS and self.binder is not None else result
+
+
+def _miss(*args: Any, **kwargs: Any) -> Any:
+    """What a builtin calls that belongs to no chain."""
+    return MISS
 
 
 class Dispatched(Transformed[D], Generic[D, R]):
     """A transformed function that calls kernels."""
+
+    #: Whether it never writes into its arguments, so that it may be called with converted copies of them.
+    _only_reads = False
 
     if TYPE_CHECKING:
 
@@ -78,6 +100,10 @@ class Dispatched(Transformed[D], Generic[D, R]):
         self._recent: tuple[D, ...] = ()
         self._chain: tuple[tuple[D, Callable[..., Any]], ...] = ()
         self._calls = 0
+        #: The kernels that arguments of an outline may be for, if there are more kernels than are tried in turn.
+        self._outlines: dict[tuple[Any, ...], tuple[D, ...]] = {}
+        #: After so many misses a kernel gets into the chain; doubled each time, so that the chain settles.
+        self._patience = RECENT
         #: Of calls that name arguments, by their names: the order in which kernels take them. See `_order`.
         self._orders: dict[tuple[Any, ...], tuple[tuple[int, ...], tuple[str, ...]]] = {}
 
@@ -114,19 +140,28 @@ class Dispatched(Transformed[D], Generic[D, R]):
             items = tuple(map((*args, *kwargs.values()).__getitem__, order))
             if not keywords and order:
                 return self.__call__(*items)
-        for entry in self._recent:
+        many = len(self._recent) == RECENT
+        entries = self._outlines.get(outline(items, keywords, self._statics), ()) if many else self._recent
+        for entry in entries:
             if entry.binder is not None and entry.keywords == keywords and entry.captured.unchanged():
-                result = entry.binder(items)
+                result = entry.answer(items) if many else entry.binder(items)
                 if result is not MISS:
                     self._calls += 1
                     if self._calls >= OFTEN:
                         self._hasten(entry)
+                    if many:
+                        self._admit(entry)
                     return result
+        if self._only_reads:
+            converted = in_float64(items)
+            if converted is not items:
+                first = len(items) - len(keywords)
+                return self.__call__(*converted[:first], **dict(zip(keywords, converted[first:], strict=True)))
         function = self._method_of(args)
         if function is not None:
             return function(*args[1:], **kwargs)
         entry, arguments = self._entry(self._take_apart(args, kwargs))
-        self._remember(entry)
+        self._remember(entry, items)
         return self._run(entry, arguments)
 
     def _order(self, names: tuple[Any, ...]) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -169,33 +204,63 @@ class Dispatched(Transformed[D], Generic[D, R]):
         """Call the function as a part of the one that is being traced."""
         raise NotImplementedError  # pragma: no cover - both subclasses define it
 
-    def _remember(self, entry: D) -> None:
+    def _remember(self, entry: D, items: tuple[Any, ...]) -> None:
         """Let later calls find a kernel without looking at more than they must.
 
-        The kernels that were called last are tried one after the other: their builtins call each other, and the last of
-        them `_call`, which tries the binders. A chain of builtins never changes, so that other threads may be in it.
+        The first kernels are tried one after the other: their builtins call each other, and the last of them `_call`,
+        which tries the binders. A chain of builtins never changes, so that other threads may be in it. If there are
+        more kernels, `_call` finds those that are not in the chain by the outline of the arguments.
+
+        Args:
+            entry: the kernel, with how it is called.
+            items: the arguments, in the order in which it takes them.
         """
-        for each, builtin in self._chain:
-            if each is entry:
-                watch(builtin, entry.captured.watches())
-                return
-        if entry not in self._recent:
-            entry.misses += 1
-            if len(self._recent) == RECENT and entry.misses < RECENT:
-                return  # one of many; there is room for it when it has come back some times
-            entry.misses = 0
-            self._recent = (entry, *self._recent[: RECENT - 1])
-        elif entry.settled:
+        if entry.new:  # for which another one may have been dropped
+            entry.new, self._outlines = False, {}
+        builtin = dict(self._chain).get(entry)
+        if builtin is not None:
+            watch(builtin, entry.captured.watches())
+        elif entry in self._recent:
+            if not entry.settled:
+                self._chain_up()
+        elif len(self._recent) < RECENT:
+            self._recent = (entry, *self._recent)
+            self._chain_up()
+        else:
+            entry.prepare()
+            self._admit(entry)
+        if len(self._recent) == RECENT:
+            if len(self._outlines) >= _OUTLINES:
+                self._outlines = {}
+            key = outline(items, entry.keywords, self._statics)
+            others = (each for each in self._outlines.get(key, ()) if each is not entry)
+            self._outlines[key] = (entry, *others)[:RECENT]
+
+    def _admit(self, entry: D) -> None:
+        """Count a call that the chain has not answered; if there were many, put the kernel into the chain."""
+        entry.misses += 1
+        if entry.misses < self._patience or entry in self._recent:
             return
+        entry.misses, self._patience = 0, 2 * self._patience
+        self._recent[-1].prepare()
+        self._recent = (entry, *self._recent[:-1])
         self._chain_up()
 
     def _chain_up(self) -> None:
-        """Make the builtins of the kernels that were called last."""
+        """Make the builtins of the kernels in the chain; those whose successors stay the same are kept."""
         chain: list[tuple[D, Callable[..., Any]]] = []
         call: Callable[..., Any] = self._call
+        kept = self._chain
         for entry in reversed(self._recent):
             watches = entry.captured.watches()
-            builtin = entry.make_builtin(call) if entry.make_builtin is not None and watches is not None else None
+            if entry.make_builtin is None or watches is None:
+                continue
+            at = len(chain)
+            if at < len(kept) and kept[at][0] is entry:
+                builtin: Callable[..., Any] | None = kept[at][1]
+            else:
+                builtin = entry.make_builtin(call)
+                kept = kept if builtin is None else ()
             if builtin is not None:
                 watch(builtin, watches)
                 chain.append((entry, builtin))
@@ -220,6 +285,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
                 except (MissingExtraError, OSError, MemoryError, RuntimeError) as error:  # the last is what LLVM raises
                     warnings.warn(f"{self.name} stays flat Python: {error}", RuntimeWarning, stacklevel=3)
                     # The call that we are in has its result already.
+                self._outlines = {}  # with machine code there is another way to call it
                 if entry.kernel.backend != "native":
                     entry.make_builtin = None  # after the attempt, so that one which is interrupted is made again
         self._chain_up()

@@ -32,6 +32,7 @@ class NumericFunction(Dispatched[NumericEntry, R]):
     """A transformed function whose kernels are one generated function each; it makes no `Value`s."""
 
     _identity = False
+    _only_reads = True
 
     def _run(self, entry: NumericEntry, arguments: Arguments) -> Any:
         kernel, numbers = entry.kernel, arguments.numbers
