@@ -186,6 +186,32 @@ def test_the_face_shows_nothing_that_others_made():
     assert foreign == []
 
 
+#: Calls that look into texts, and where there may be some: in texts that no printer has written, or that
+#: docs/architecture.md names ("Primitives and languages").
+SEARCHES = {"startswith", "endswith", "replace", "split", "rsplit", "partition", "rpartition", "find", "rfind", "sub"}
+ALLOWED = {
+    "languages/c.py": 2,  # signs that end a comment, or begin a trigraph, in a line of the user's
+    "languages/loader.py": 1,  # the name of a file
+    "languages/rolled.py": 2,  # the first sentence of a primitive's docstring
+    "loops/array_printer.py": 1,  # white space in the user's line
+    "loops/generalize.py": 3,  # texts at two sizes
+}
+
+
+def test_printers_do_not_look_into_texts():
+    rooms = [PACKAGE / "compiler" / room for room in ("languages", "loops")]
+    counts = {}
+    for file in (file for room in rooms for file in sorted(room.rglob("*.py"))):
+        calls = [
+            ast.unparse(node.func)
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in SEARCHES
+        ]
+        if calls := [call for call in calls if not call.startswith("np.")]:
+            counts[file.relative_to(PACKAGE / "compiler").as_posix()] = len(calls)
+    assert counts == ALLOWED
+
+
 def test_the_numbers_of_lines_are_those_of_the_files():
     """If this fails: `make lines`."""
     text = lines.PAGE.read_text(encoding="utf-8")

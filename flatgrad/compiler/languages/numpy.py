@@ -439,8 +439,7 @@ class _Writer:
         missing = (indices(domain) != np.indices(domain).reshape(len(domain), -1)).any(axis=0)
         places = np.flatnonzero(missing.reshape(-1, segment.terms).T)
         rows = self._view(primitive.result, start, (missing.size,))
-        unchanging = repr(FOLDED[primitive]).replace("inf", "np.inf")
-        self.lines.append(f"{rows}[{self._table(places)}] = {unchanging}")
+        self.lines.append(f"{rows}[{self._table(places)}] = {_number(FOLDED[primitive])}")
 
     def _index(self, count: int) -> tuple[str, str]:
         """Names of an array for positions, and of the numbers of the lanes."""
@@ -503,6 +502,15 @@ class _Scratch(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         return self.setdefault(name, self.fresh({"mask": "b", "temp": "f"}[name]))
+
+
+def _number(number: float | bool) -> str:
+    """A number that is written into statements.
+
+    >>> _number(-0.0), _number(True), _number(float("-inf"))
+    ('-0.0', 'True', '-np.inf')
+    """
+    return repr(number) if math.isfinite(number) else f"{'-' if number < 0 else ''}np.inf"
 
 
 def _is_zero(number: float | bool | None) -> bool:

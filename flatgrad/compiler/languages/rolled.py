@@ -168,11 +168,11 @@ class _Writer(BodyWriter):
         for statement in repeat.statements:
             self._note(statement)
             scope = scope_of(statement.shape, self.lane_names)
-            item = self._items(statement, rounds, Scope(scope.extents[1:], scope.names[1:]))
-            if item.startswith("*"):
-                self._write(f"{statement.name} += [", [item[2:-1]], "]")
+            text, loops = self._looped(statement.body, rounds, Scope(scope.extents[1:], scope.names[1:]))
+            if loops:
+                self._write(f"{statement.name} += [", [f"{text.text} {loops}"], "]")
             else:
-                self._write(f"{statement.name}.append(", [item], ")")
+                self._write(f"{statement.name}.append(", [text.text], ")")
         self.lines = [*self.before, f"for {rounds.names[0]} in range({repeat.count}):", *indented(self.lines)]
         self.before = None
 

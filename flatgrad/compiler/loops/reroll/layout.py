@@ -376,17 +376,21 @@ class _Layout:
         groups = [group.name for group in program.input_groups for _ in range(group.size)]
         bases = [fixed(statement.base) for statement in statements]
         counts: dict[str, int] = {}
+        adjoints: set[int] = set()  # the statements that are named after another one, or after an input
         for k, (statement, first) in enumerate(zip(statements, self.firsts, strict=True)):
             if isinstance(statement, Block):
                 continue
             target, name = int(program.adjoint_of[first]), f"v{k + 1}"
             if 0 <= target < program.inputs:
                 name = f"{groups[target]}_bar"
+                adjoints.add(k)
             elif target >= 0:
                 result = int(self.final[address[target]]) - RESULTS + results
-                primal = statements[bisect.bisect_right(bases, result) - 1] if result >= results else None
-                if isinstance(primal, Statement) and primal.name and not primal.name.endswith("_bar"):
+                place = bisect.bisect_right(bases, result) - 1 if result >= results else k
+                primal = statements[place]
+                if place < k and isinstance(primal, Statement) and place not in adjoints:
                     name = f"{primal.name}_bar"
+                    adjoints.add(k)
             counts[name] = counts.get(name, 0) + 1
             statement.name = name if counts[name] == 1 else f"{name}{counts[name]}"
 
