@@ -586,6 +586,7 @@ def whole(item):
 @given(st.lists(STRUCTURES, min_size=1, max_size=3), STRUCTURES, st.booleans())
 def test_structures_of_all_kinds(arguments, extra, has_aux):
     assume(numbers_in(arguments[0]))
+    assume("True" not in repr(arguments[0]) and "False" not in repr(arguments[0]))  # truth values have no gradient
 
     def function(*items):
         value = weighted(*items)

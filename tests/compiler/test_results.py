@@ -9,7 +9,7 @@ import functools
 import re
 import types
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -30,6 +30,30 @@ class Slotted:
 
     def __init__(self, inner):
         self.inner = inner
+
+
+class Pair(tuple):
+    def __new__(cls, a, b):
+        return super().__new__(cls, (a, b))
+
+
+class Zeros(list):
+    def __init__(self, count):
+        super().__init__([0.0] * count)
+
+
+class Vector(list):
+    pass
+
+
+class Named(NamedTuple):
+    a: Any
+    b: Any
+
+
+class Shifted(Named):
+    def __new__(cls, a):
+        return super().__new__(cls, a, [a])
 
 
 class Plain(dict):
@@ -96,7 +120,9 @@ HOLDERS = {
     "a class": (local_class, "type", ".y"),
     "an object of a local class": (lambda x: local_class(x)(), "Result", ".y"),
     "a condition": (lambda x: Point(x > 1.0), "Point", ".at"),
-    "an array of objects": (lambda x: Point(np.array([[0.0, x]])), "Point", ".at[0, 1]"),
+    "an array of objects": (lambda x: Point(np.array([[0.0, x]])), "Point", ".at[0][1]"),
+    "a structured array": (lambda x: np.array([(x,)], dtype=[("a", object)]), "ndarray", "[0][0]"),
+    "a key": (lambda x: {Slotted(x): 1.0}, "Slotted", ".inner"),
     "a generator within": (lambda x: Point(generator(x)), "Point", ".at"),
     "a set": (lambda x: {Slotted(x)}, "set", ".inner"),
 }
@@ -252,6 +278,49 @@ def test_classes_are_a_part_of_the_kind():
         g(collections.defaultdict(float, b=1.0))
     h = fg.compile(lambda p: p["new"] + p["b"])
     assert [h(collections.defaultdict(each, b=1.0)).data for each in factories] == [1.0, 8.0]
+
+
+@pytest.mark.parametrize("transform", [fg.compile, fg.jit])
+def test_classes_of_lists_and_tuples_that_their_items_do_not_make_are_refused(transform):
+    def zeros(x):
+        result = Zeros(2)
+        result[0] = x
+        return result
+
+    for function, name in ((zeros, "Zeros"), (lambda x: Pair(x, x), "Pair")):
+        with pytest.raises(fg.InputError, match=f"cannot return this {name}, which {name}.items. does not make anew"):
+            transform(function)(2.0)
+    f = transform(lambda x: Vector([x]))
+    for _ in range(3):
+        assert type(f(2.0)) is Vector
+
+
+def test_named_tuples_with_a_constructor_of_their_own():
+    f, g = fg.jit(Shifted), fg.grad(lambda p: p.a * p.b[0])
+    for _ in range(3):
+        result = f(2.0)
+        assert type(result) is Shifted
+        assert result == (2.0, [2.0])
+        assert repr(g(Shifted(3.0))) == "Shifted(a=3.0, b=[3.0])"
+
+
+def test_a_result_that_contains_itself():
+    def f(x):
+        result = [x]
+        result.append(result)
+        return result
+
+    for transform in (fg.jit, fg.compile):
+        with pytest.raises(fg.InputError, match="result of f: it is nested too deeply, or contains itself"):
+            transform(f)(2.0)
+
+
+@pytest.mark.parametrize(("function", "name", "remedy"), list(ONCE.values())[-2:], ids=list(ONCE)[-2:])
+def test_the_value_to_differentiate_must_not_run_later(function, name, remedy):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(fg.InputError, match=f"cannot return this {name}.*{remedy}"):
+            fg.grad(function)(2.0)
 
 
 def test_methods_of_dicts_work_in_the_function():

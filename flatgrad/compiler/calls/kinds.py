@@ -329,7 +329,7 @@ class Items(Compound):
 
     def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
         items = self.items(numbers, array)
-        return self.container(*items) if hasattr(self.container, "_fields") else self.container(items)
+        return self.container._make(items) if hasattr(self.container, "_fields") else self.container(items)
 
     def check(self, name: str, source: BinderSource) -> list[str]:
         container = self.container.__name__ if self.container in self.types else source.constant(self.container)
@@ -340,8 +340,8 @@ class Items(Compound):
         items = self.picked_items(name, at, source)
         if self.container in self.types:
             return container_source(self.container, items)
-        text = ", ".join(items)
-        return f"{source.constant(self.container)}({text if hasattr(self.container, '_fields') else f'[{text}]'})"
+        make = self.container._make if hasattr(self.container, "_fields") else self.container
+        return f"{source.constant(make)}([{', '.join(items)}])"
 
     def part(self) -> Part:
         if self.container not in self.types:

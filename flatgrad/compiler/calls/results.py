@@ -44,11 +44,14 @@ class ResultFlattener(Flattener):
             InputError: for what cannot be returned, with its place in the result, and the function's name and line.
         """
         try:
-            return self.flatten(item)
+            try:
+                return self.flatten(item)
+            except RecursionError:
+                raise InputError("it is nested too deeply, or contains itself") from None
         except InputError as error:
-            code = getattr(function, "__code__", None)
-            where = describe(Location(code.co_filename, code.co_firstlineno) if code is not None else None)
             name, text = getattr(function, "__name__", "the function") + place, str(error)
+            code = getattr(function, "__code__", None) if "\n" not in text else None  # it may name a line already
+            where = describe(Location(code.co_filename, code.co_firstlineno) if code is not None else None)
             raise InputError(f"the result of {name}{'' if text.startswith('[') else ': '}{text}{where}") from None
 
     def flatten(self, item: Any) -> Kind:
@@ -57,17 +60,18 @@ class ResultFlattener(Flattener):
             self.numbers.append(item)
             return NUMBER
         if isinstance(item, (list, tuple)):
+            _check_rebuilt(item)
             return Items(type(item), self.flatten_items(item))
         if isinstance(item, np.ndarray) and item.dtype == object:
             return Objects(item.shape, self.flatten_items(item.ravel().tolist()))
         if isinstance(item, Operand):
             raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
         taker = taker_of(item)
-        if taker is not None and issubclass(taker, Compound):
-            return taker.take(item, self)
-        if type(item) not in PLAIN:
-            _check(item)
-        return Identical(Same(item))
+        is_compound = taker is not None and issubclass(taker, Compound)
+        for each in (item if isinstance(item, dict) else ()) if is_compound else (item,):
+            if type(each) not in PLAIN:
+                _check(each)
+        return taker.take(item, self) if taker is not None and is_compound else Identical(Same(item))
 
 
 class NumberFlattener(ResultFlattener):
@@ -90,8 +94,24 @@ def _is_plain(item: Any) -> bool:
     return isinstance(item, Value) or type(item) is float
 
 
-def _check(item: Any) -> None:
-    """Raise an error for an object that cannot be returned at each call."""
+def _check_rebuilt(item: Any) -> None:
+    """Raise an error for an object of the user's class of lists or tuples that cannot be made from its items."""
+    container = type(item)
+    if container not in (list, tuple) and not hasattr(container, "_fields"):
+        try:
+            is_rebuilt = len(container(list(item))) == len(item)
+        except Exception:
+            is_rebuilt = False
+        if not is_rebuilt:
+            name = container.__name__
+            raise InputError(
+                f"a traced function cannot return this {name}, which {name}(items) does not make anew. {_REMEDY}, and "
+                f"make the {name} of what the transformed function returns"
+            )
+
+
+def check_lasting(item: Any) -> None:
+    """Raise an error for an object whose code runs after the trace: an iterator, a coroutine."""
     name = type(item).__name__
     if isinstance(item, (Awaitable, AsyncIterator)):
         if isinstance(item, types.CoroutineType) and inspect.getcoroutinestate(item) == inspect.CORO_CREATED:
@@ -105,7 +125,12 @@ def _check(item: Any) -> None:
             f"a traced function cannot return this {name}, which yields its items after the trace, and only once. "
             "Return a list of them: list(...)"
         )
-    path = path_to_traced(item)
+
+
+def _check(item: Any) -> None:
+    """Raise an error for an object that cannot be returned at each call."""
+    check_lasting(item)
+    name, path = type(item).__name__, path_to_traced(item)
     if path is not None:
         raise InputError(
             f"a traced function cannot return this {name}, because it holds a traced Value{path and ' at '}{path}, "
@@ -151,8 +176,8 @@ def _members(item: Any) -> Iterator[tuple[str, Any]]:
             yield "", key
             if type(each) not in PLAIN:
                 yield f"[{key!r:.40}]" if type(key) in PLAIN else "[...]", each
-    if issubclass(kind, np.ndarray) and item.dtype == object:
-        yield from ((str(list(place)), each) for place, each in np.ndenumerate(item))
+    if issubclass(kind, (np.ndarray, np.void)) and item.dtype.hasobject:
+        yield "", item.tolist()
     with suppress(Exception):  # an object without attributes of its own
         yield from ((f".{name}", each) for name, each in dict(vars(item)).items() if type(each) not in PLAIN)
     for each in kind.__mro__:

@@ -18,7 +18,7 @@ from ..calls.cache import KernelCache
 from ..calls.captured import Called, Captured
 from ..calls.kind import Kind
 from ..calls.kinds import NumberInGroup, Numbers, object_array, truth_values
-from ..calls.results import ResultFlattener
+from ..calls.results import ResultFlattener, check_lasting
 from ..languages.loader import collector_paused
 from ..options import Backend, Mode
 from ..program.faults import Faults
@@ -135,6 +135,7 @@ class GradFunction(NumericFunction[R]):
                 try:
                     returned = constant(float(number(returned)))
                 except InputError:
+                    check_lasting(returned)
                     raise InputError(
                         f"{self.name} must return one Value to differentiate, got {type(returned).__name__}"
                     ) from None
