@@ -83,3 +83,9 @@ __all__ = [
     "value_and_grad",
 ]
 __all__ += _functions.__all__
+
+
+def __dir__() -> list[str]:
+    """What completion offers: the public names, and not the modules that they come from."""
+    builtins = ["abs", "compile", "max", "min", "sum"]
+    return sorted([*__all__, *builtins, *(name for name in globals() if name.startswith("__"))])

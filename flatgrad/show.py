@@ -23,8 +23,9 @@ from .compiler.program.names import Namer
 from .compiler.program.program import Group
 from .compiler.program.trace import trace_function
 from .compiler.stages import JointStages
+from .runtime import reductions
 from .runtime.errors import FlatgradError, InputError
-from .runtime.primitives import BY_NAME, Primitive
+from .runtime.primitives import BY_NAME
 from .runtime.traced import TracedValue
 from .runtime.value import Condition, Value
 from .runtime.wording import count_of
@@ -51,6 +52,10 @@ _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.GtE: operator.ge,
     ast.Eq: BY_NAME["equal"],
     ast.NotEq: lambda a, b: ~BY_NAME["equal"](a, b),
+}
+#: Functions of vectors, whose elements are the arguments: `max(x, y, 0)`, or `max([x, y, 0])`.
+_OF_VECTORS: dict[str, Callable[[Any], Any]] = {
+    name: getattr(reductions, name) for name in ("max", "min", "sum", "prod", "logsumexp", "norm")
 }
 
 
@@ -129,19 +134,22 @@ class Expression:
             operands = self._apply(node.left, values), self._apply(node.comparators[0], values)
             return _OPERATORS[type(node.ops[0])](*operands)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-            primitive = self._function(node.func)
+            name = node.func.id
+            if name in _OF_VECTORS:
+                listed = len(node.args) == 1 and isinstance(node.args[0], (ast.List, ast.Tuple))
+                elements = node.args[0].elts if listed else node.args  # type: ignore[attr-defined]
+                return _OF_VECTORS[name]([self._apply(element, values) for element in elements])
+            if name not in BY_NAME:
+                why = "softmax gives several numbers, and an expression is one" if name == "softmax" else ""
+                names = ", ".join(sorted([*BY_NAME, *_OF_VECTORS]))
+                raise InputError(self._at(node.col_offset, why or f"there is no function {name}; there are {names}"))
+            primitive = BY_NAME[name]
             if len(node.args) != primitive.arity:
                 message = f"{primitive.name} takes {count_of(primitive.arity, 'argument')}, not {len(node.args)}"
                 raise InputError(self._at(node.col_offset, message))
             return primitive(*[self._apply(argument, values) for argument in node.args])
         offset = getattr(node, "col_offset", 0)
         raise InputError(self._at(offset, "only arithmetic, comparisons, numbers, names and functions are accepted"))
-
-    def _function(self, node: ast.Name) -> Primitive:
-        if node.id not in BY_NAME:
-            names = ", ".join(sorted(BY_NAME))
-            raise InputError(self._at(node.col_offset, f"there is no function {node.id}; there are {names}"))
-        return BY_NAME[node.id]
 
     def _at(self, offset: int, message: str) -> str:
         """A message with the place, given as Python's parser counts: in bytes."""

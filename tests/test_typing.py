@@ -170,3 +170,12 @@ def test_every_public_name_is_exported():
         alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names if alias.asname
     }
     assert {"abs", "compile", "max", "min", "sum"} <= aliases, "exported to type checkers, too"
+
+
+def test_completion_offers_public_names_only():
+    def offered(module):
+        return {name for name in dir(module) if not name.startswith("__")}
+
+    assert offered(fg) == {*fg.__all__, "abs", "compile", "max", "min", "sum"}
+    assert offered(fg.nn) == set(fg.nn.__all__)
+    assert "__version__" in dir(fg)

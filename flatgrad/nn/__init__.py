@@ -44,3 +44,8 @@ __all__ = [
     "train_step",
     "warmup",
 ]
+
+
+def __dir__() -> list[str]:
+    """What completion offers: the public names, and not the modules that they come from."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

@@ -9,6 +9,7 @@ loops and for many steps at once, are traced from it.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -60,6 +61,15 @@ class Optimizer:
             if limit is not None and (isinstance(limit, str) or not limit > 0):
                 raise OptionError(f"{name} must be positive, got {limit}")
         self.clip_value, self.clip_norm = clip_value, clip_norm
+
+    def __repr__(self) -> str:
+        """The class, the learning rate, and what differs from the defaults, as far as it is kept under its name."""
+        shown = [f"lr={self.lr.text or repr(self.lr)}"]
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            choice = getattr(self, name, parameter.default)
+            if name != "lr" and repr(choice) != repr(parameter.default):
+                shown.append(f"{name}={choice!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     @property
     def lr(self) -> Schedule:
@@ -250,8 +260,8 @@ class SGD(Optimizer):
     `nesterov` it is `g + momentum * b` (Sutskever et al., 2013).
 
     Example:
-        >>> SGD(0.1, momentum=0.9).state_names
-        ('buffer',)
+        >>> SGD(0.1, momentum=0.9)
+        SGD(lr=0.1, momentum=0.9)
     """
 
     def __init__(

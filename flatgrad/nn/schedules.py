@@ -76,7 +76,7 @@ class Schedule:
         return self._function(step)
 
     def __repr__(self) -> str:
-        return f"<Schedule {self.text}>"
+        return f"<Schedule {self.text or 'by a function whose text is not known'}>"
 
 
 def _positive(name: str, steps: int) -> None:

@@ -33,8 +33,8 @@ _CONDITIONS_EQUAL = (
     "fg.equal(fg.where(a, 1.0, 0.0), fg.where(b, 1.0, 0.0))."
 )
 _BRANCH = (
-    "Select with fg.where(condition, a, b), or fg.maximum(a, b). (NumPy does it, too, when it compares an array: write "
-    "fg.greater(array, x) for array > x, and so on.)"
+    "Select with fg.where(condition, a, b), or fg.maximum(a, b), or of a list fg.max(xs). (NumPy does it, too, when it "
+    "compares an array: write fg.greater(array, x) for array > x, and so on.)"
 )
 
 

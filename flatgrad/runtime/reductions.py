@@ -8,6 +8,7 @@ with the first element, and goes from left to right: `((x0 + x1) + x2) + ...`.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import operator
 import sys
@@ -39,12 +40,18 @@ class Reduction(Protocol):
     def __call__(self, vector: Any) -> Any: ...
 
 
+def _of_one(function: Any) -> Any:
+    """The function, shown as one of a vector alone: what else it takes is for the message of an error."""
+    function.__signature__ = inspect.Signature([inspect.Parameter("vector", inspect.Parameter.POSITIONAL_OR_KEYWORD)])
+    return function
+
+
 def _reduction(function: Any) -> Reduction:
-    return cast("Reduction", function)
+    return cast("Reduction", _of_one(function))
 
 
 @_reduction
-def max(vector: Any) -> Any:
+def max(vector: Any, *others: Any, **options: Any) -> Any:
     """The largest element: a fold of `fg.maximum`, which says what ties and NaN give.
 
     Of equal elements it is the first (so that of 0.0 and -0.0 the sign is that of the first), and NaN if any element is
@@ -68,11 +75,11 @@ def max(vector: Any) -> Any:
         >>> fg.grad(fg.max)([3.0, 7.0, 7.0])
         [0.0, 0.5, 0.5]
     """
-    return functools.reduce(maximum, _elements("max", vector, least=1))
+    return functools.reduce(maximum, _elements("max", vector, others, options, least=1))
 
 
 @_reduction
-def min(vector: Any) -> Any:
+def min(vector: Any, *others: Any, **options: Any) -> Any:
     """The smallest element: a fold of `fg.minimum`. Arguments, ties, NaN and errors are as for `fg.max`.
 
     Example:
@@ -80,11 +87,11 @@ def min(vector: Any) -> Any:
         >>> fg.min([3.0, 7.0, 5.0])
         3.0
     """
-    return functools.reduce(minimum, _elements("min", vector, least=1))
+    return functools.reduce(minimum, _elements("min", vector, others, options, least=1))
 
 
 @_reduction
-def sum(vector: Any) -> Any:
+def sum(vector: Any, *others: Any, **options: Any) -> Any:
     """The sum, added from left to right, beginning with the first element; 0.0 of no elements.
 
     Python's `sum` begins with 0, which matters only where all elements are -0.0, and from 3.12 on corrects the rounding
@@ -101,11 +108,11 @@ def sum(vector: Any) -> Any:
         >>> fg.sum(0.1 for _ in range(10)), fg.sum([[1.0, 2.0], [3.0]])
         (0.9999999999999999, 6.0)
     """
-    return functools.reduce(operator.add, _elements("sum", vector) or [0.0])
+    return functools.reduce(operator.add, _elements("sum", vector, others, options) or [0.0])
 
 
 @_reduction
-def prod(vector: Any) -> Any:
+def prod(vector: Any, *others: Any, **options: Any) -> Any:
     """The product, multiplied from left to right, beginning with the first element; 1.0 of no elements.
 
     The gradient is that of the fold. It divides by nothing, and is right where elements are 0.
@@ -121,11 +128,11 @@ def prod(vector: Any) -> Any:
         >>> fg.value_and_grad(fg.prod)([2.0, 0.0, 5.0])
         (0.0, [0.0, 10.0, 0.0])
     """
-    return functools.reduce(operator.mul, _elements("prod", vector) or [1.0])
+    return functools.reduce(operator.mul, _elements("prod", vector, others, options) or [1.0])
 
 
 @_reduction
-def logsumexp(vector: Any) -> Any:
+def logsumexp(vector: Any, *others: Any, **options: Any) -> Any:
     """The logarithm of the sum of the exponentials, `log(exp(x0) + exp(x1) + ...)`, where nothing overflows.
 
     It is `m + log(exp(x0 - m) + exp(x1 - m) + ...)` with the largest element m, the exponentials added from left to
@@ -148,7 +155,7 @@ def logsumexp(vector: Any) -> Any:
         >>> fg.value_and_grad(fg.logsumexp)([1000.0, 1000.0])
         (1000.6931471805599, [0.5, 0.5])
     """
-    elements = _elements("logsumexp", vector)
+    elements = _elements("logsumexp", vector, others, options)
     if not elements:
         return -math.inf
     shift, exponentials = _exponentials(elements)
@@ -165,7 +172,8 @@ def softmax(vector: Iterable[Number]) -> list[float]: ...  # type: ignore[overlo
 def softmax(vector: Iterable[Scalar]) -> list[Value]: ...
 @overload
 def softmax(vector: Any) -> Any: ...
-def softmax(vector: Any) -> Any:
+@_of_one
+def softmax(vector: Any, *others: Any, **options: Any) -> Any:
     """Exponentials that are divided by their sum: `exp(x[i]) / (exp(x0) + exp(x1) + ...)`, where nothing overflows.
 
     The largest element is subtracted first, as in `fg.logsumexp`, and no gradient flows through it. The exponentials
@@ -189,7 +197,7 @@ def softmax(vector: Any) -> Any:
         >>> fg.softmax([0.0, 0.0, 1000.0, 1000.0])
         [0.0, 0.0, 0.5, 0.5]
     """
-    elements = _elements("softmax", vector, nested=False)
+    elements = _elements("softmax", vector, others, options, nested=False)
     result = []
     if elements:
         _, exponentials = _exponentials(elements)
@@ -201,7 +209,7 @@ def softmax(vector: Any) -> Any:
 
 
 @_reduction
-def norm(vector: Any) -> Any:
+def norm(vector: Any, *others: Any, **options: Any) -> Any:
     """The Euclidean norm of a vector: the square root of the sum of the squares of its elements.
 
     The squares are added from left to right, `((x0*x0 + x1*x1) + x2*x2) + ...`, and the root is `fg.sqrt`. Where the
@@ -226,7 +234,7 @@ def norm(vector: Any) -> Any:
         >>> fg.grad(fg.norm)([3.0, 4.0]), fg.grad(fg.norm)([0.0, 0.0])
         ([0.6000000000000001, 0.8], [0.0, 0.0])
     """
-    elements = _elements("norm", vector)
+    elements = _elements("norm", vector, others, options)
     if not elements:
         return 0.0
     total = functools.reduce(operator.add, [x * x for x in elements])
@@ -245,15 +253,27 @@ def _exponentials(elements: list[Any]) -> tuple[Any, list[Any]]:
     return shift, [exp(x + negative) for x in elements]
 
 
-def _elements(name: str, vector: Any, least: int = 0, nested: bool = True) -> list[Any]:
-    """The elements of an iterable, of nested lists or of an array, row by row, as floats and `Value`s."""
+def _elements(
+    name: str, vector: Any, others: tuple[Any, ...], options: dict[str, Any], least: int = 0, nested: bool = True
+) -> list[Any]:
+    """The elements of an iterable, of nested lists or of an array, row by row, as floats and `Value`s.
+
+    Args:
+        others, options: what the function got beside the vector, as similar functions of other libraries take it.
+    """
+    by_rows = f"for the rows of a matrix write [fg.{name}(row) for row in matrix]"
+    if options:
+        raise InputError(f"{name} takes one vector and no options, got {', '.join(options)}; {by_rows}{user_line()}")
+    if others:
+        pair = f"fg.{name}imum(a, b), of more fg.{name}([a, b, c])" if least else f"fg.{name}([a, b])"
+        raise InputError(f"{name} takes one vector, got {1 + len(others)} arguments; of two write {pair}{user_line()}")
     if isinstance(vector, (Operand, str, bytes, dict, set, frozenset)) or not isinstance(vector, Iterable):
         raise InputError(f"{name}: expected a list or an array, got {type(vector).__name__}{user_line()}")
     rows = vector if isinstance(vector, np.ndarray) else list(vector)
-    is_vector = rows.ndim == 1 if isinstance(rows, np.ndarray) else not any(isinstance(r, _CONTAINERS) for r in rows)
-    if not nested and not is_vector:
-        remedy = f"for the rows of a matrix write [fg.{name}(row) for row in matrix]"
-        raise InputError(f"{name}: expected one vector, got several; {remedy}{user_line()}")
+    depth = rows.ndim if isinstance(rows, np.ndarray) else 1 + any(isinstance(row, _CONTAINERS) for row in rows)
+    if not nested and depth != 1:
+        got = f"several; {by_rows}" if depth else "a single number in an array without dimensions"
+        raise InputError(f"{name}: expected one vector, got {got}{user_line()}")
     elements: list[Any] = []
     stack: list[Any] = [rows]
     while stack:

@@ -170,3 +170,16 @@ def test_the_losses_of_pytorch(ours: Callable[[], Optimizer], theirs: tuple[str,
 
     history = nn.fit(mean_square, model, ours(), X, y, steps=50, progress=False)
     assert history.loss == pytest.approx(expected, rel=1e-12)
+
+
+def test_optimisers_and_schedules_are_readable() -> None:
+    class Own(nn.SGD):
+        def __init__(self, lr: float, name: str = "own", **options: Any) -> None:
+            super().__init__(lr, **options)
+
+    assert repr(nn.SGD(0.1)) == "SGD(lr=0.1)"
+    assert repr(nn.Adam(betas=(0.8, 0.9), clip_norm=1.0)) == "Adam(lr=0.001, betas=(0.8, 0.9), clip_norm=1.0)"
+    assert repr(nn.RMSprop(lambda step: 0.1 / (1 + step))).startswith("RMSprop(lr=")
+    assert repr(nn.SGD(nn.linear_decay(1.0, 0.0, 9))) == "SGD(lr=1.0 - 1.0 * min(step, 9) / 9)"
+    assert repr(Own(0.5, momentum=0.9)) == "Own(lr=0.5)"
+    assert repr(nn.Schedule(lambda step: [0.1, 0.2][step > 3])) == "<Schedule by a function whose text is not known>"

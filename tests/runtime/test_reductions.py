@@ -8,6 +8,7 @@ import inspect
 import itertools
 import math
 import operator
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -342,7 +343,7 @@ def test_what_is_no_vector(name, wrong):
         getattr(fg, name)(wrong)
 
 
-@pytest.mark.parametrize("wrong", [[[1.0, 2.0], [3.0, 4.0]], np.zeros((2, 2)), np.array(1.0), (np.zeros(2),)], ids=repr)
+@pytest.mark.parametrize("wrong", [[[1.0, 2.0], [3.0, 4.0]], np.zeros((2, 2)), (np.zeros(2),)], ids=repr)
 def test_softmax_takes_one_vector(wrong):
     with pytest.raises(fg.InputError, match=r"\[fg\.softmax\(row\) for row in matrix\]"):
         fg.softmax(wrong)
@@ -354,3 +355,30 @@ def test_names_of_builtins_are_not_imported_by_star():
     assert {"logsumexp", "prod", "softmax", "norm"} <= set(names)
     assert not {"max", "min", "sum", "abs", "compile"} & set(names)
     assert all("Example:" in inspect.getdoc(getattr(fg, name)) for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: fg.max(1.0, 2.0),
+            "max takes one vector, got 2 arguments; of two write fg.maximum(a, b), of more fg.max",
+        ),
+        (lambda: fg.min(1.0, fg.Value(2.0), 3.0), "got 3 arguments; of two write fg.minimum(a, b)"),
+        (lambda: fg.norm(1.0, 2.0), "norm takes one vector, got 2 arguments; of two write fg.norm([a, b])"),
+        (lambda: fg.sum(np.ones((2, 2)), axis=0), "got axis; for the rows of a matrix write [fg.sum(row) for row in"),
+        (lambda: fg.softmax(np.ones((2, 2)), axis=1), "got axis; for the rows of a matrix write [fg.softmax(row) for"),
+        (lambda: fg.max([1.0], key=abs, default=0.0), "max takes one vector and no options, got key, default"),
+        (lambda: fg.softmax(np.array(3.0)), "softmax: expected one vector, got a single number in an array with"),
+    ],
+)
+def test_calls_as_of_other_libraries_say_what_to_write(call, message):
+    with pytest.raises(fg.InputError, match=re.escape(message)) as caught:
+        call()
+    assert "test_reductions.py" in str(caught.value)
+
+
+def test_they_are_functions_of_one_vector():
+    for name in NAMES:
+        assert list(inspect.signature(getattr(fg, name)).parameters) == ["vector"], name
+        assert getattr(fg, name)(vector=[2.0]) == getattr(fg, name)([2.0])
