@@ -14,7 +14,7 @@ from ..loops.extents import fixed
 from ..loops.grammar import Addresses, Fold, Node, Read, Statement, kinds_of
 from ..program.spelling import llvm_number
 from .operations import Machine
-from .text import Function, bound_array, load, loaded_index
+from .text import Function, bound_array, load, loaded_index, type_of
 
 
 class Memory:
@@ -103,7 +103,7 @@ class Access:
 
     def form(self, binds: bool) -> tuple[Any, ...]:
         """All but the place, and but the strides if these are bound, too."""
-        strides = [stride if stride in (0, 1) or not binds else "" for stride in self.strides]
+        strides = [stride if stride in (-1, 0, 1) or not binds else "" for stride in self.strides]
         constant = None if self.constant is None else llvm_number(self.constant)  # 0.0 and -0.0 are not the same
         return self.kind, self.memory, self.gathers, constant, self.bends, *strides
 
@@ -111,7 +111,7 @@ class Access:
         """What the schedule says of it: where it begins, and the strides, if these are bound and not 0 or 1."""
         if self.constant is not None:
             return []
-        return [self.place, *(stride for stride in self.strides if binds and stride not in (0, 1))]
+        return [self.place, *(stride for stride in self.strides if binds and stride not in (-1, 0, 1))]
 
     def bind(self, function: Function, binds: bool) -> None:
         """Let the schedule say where it begins, and which strides it has."""
@@ -119,7 +119,7 @@ class Access:
             self.array = bound_array(function, "i" if self.gathers else self.memory, self.place)
             self.start = 0
             if binds:
-                self.strides = [n if n in (0, 1) else function.bound(n) for n in self.strides]
+                self.strides = [n if n in (-1, 0, 1) else function.bound(n) for n in self.strides]
 
     def scalar(self, function: Function, place: str | int) -> str:
         """Load one number or truth value, at a distance behind `array`."""
@@ -132,6 +132,13 @@ class Access:
     def vector(self, function: Function, place: str | int, lanes: int) -> str:
         """Consecutive numbers or truth values."""
         return load(function, self.memory, place, lanes, self.scope, self.array)
+
+    def backwards(self, function: Function, place: str | int, lanes: int) -> str:
+        """Consecutive numbers or truth values from the last one on, which is at `place`."""
+        vector = self.vector(function, function.plus(place, 1 - lanes), lanes)
+        order = ", ".join(f"i32 {k}" for k in reversed(range(lanes)))
+        kind = type_of(self.kind, lanes)
+        return function.let(f"shufflevector {kind} {vector}, {kind} poison, <{lanes} x i32> <{order}>")
 
     def moves(self, dimension: int) -> bool:
         """Whether it reads another place with each step along a dimension."""

@@ -191,6 +191,8 @@ class StatementWriter:
                 cost += per_vector * reads
             elif self._can_pack(access, dimension):
                 cost += per_vector * reads + 1.5 * reads * extent / math.prod(self.shape)
+            elif access.strides[dimension] == -1 and not access.converted:
+                cost += 2 * per_vector * reads  # a load, and a shuffle that turns it round
             else:
                 cost += 1.2 * reads
         return cost - dimension * 1e-3
@@ -536,6 +538,8 @@ class _Values:
             return Value(access.scalar(function, place))
         if stride == 1 and not access.gathers and not access.converted:
             return Value(access.vector(function, place, owner.lanes), owner.lanes)
+        if stride == -1 and not access.gathers and not access.converted:
+            return Value(access.backwards(function, place, owner.lanes), owner.lanes)
         kind = type_of(access.kind, owner.lanes)
         result = "poison"
         for k in range(owner.lanes):
