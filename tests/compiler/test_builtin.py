@@ -756,6 +756,14 @@ def test_arguments_by_name_are_read_by_the_builtin():
     assert [rest(2.0, 5.0) for _ in range(3)] == [1.0] * 3
 
 
+def test_names_in_another_order_are_those_of_the_builtin_again():
+    f = fg.grad(lambda x, *, a, b=1.0: x * a / b, backend="native")
+    assert f(2.0, a=3.0, b=4.0) == 0.75
+    for entry in f._recent:
+        entry.binder = lambda items: pytest.fail("a binder is called")
+    assert f(2.0, b=4.0, a=3.0) == f(b=4.0, x=2.0, a=3.0) == f(a=3.0, b=4.0, x=2.0) == 0.75
+
+
 def test_a_builtin_is_called_with_an_empty_tuple_of_names():
     """As C code may call it: then no argument has a name, and their number counts."""
     call = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_void_p, ctypes.c_size_t, ctypes.py_object)(

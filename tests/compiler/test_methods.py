@@ -19,7 +19,7 @@ import pytest
 import flatgrad as fg
 from flatgrad import Value, nn
 from flatgrad.compiler.machine import native, objects
-from flatgrad.compiler.transforms import methods
+from flatgrad.compiler.transforms import methods, transformed
 from tests.threads import in_threads
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else []), "auto"]
@@ -150,6 +150,17 @@ def test_the_bound_function_is_always_the_same():
     assert spring.energy.__doc__ == "Half of the stiffness times the square."
     assert str(inspect.signature(spring.energy)) == "(x)"
     assert spring.energy.__wrapped__.__self__ is spring
+
+
+def test_what_is_bound_once_is_only_looked_up(monkeypatch):
+    spring, other = Spring(3.0), Spring(4.0)
+    slope = spring.slope
+    asked = []
+    monkeypatch.setattr(transformed, "takes_self", lambda function: asked.append(function) or True)
+    assert spring.slope is spring.slope is slope
+    assert not asked
+    assert other.slope is other.slope is not slope
+    assert len(asked) == 1
 
 
 def test_the_class_has_the_function_itself():

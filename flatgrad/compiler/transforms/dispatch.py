@@ -105,7 +105,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
         #: After so many misses a kernel gets into the chain; doubled each time, so that the chain settles.
         self._patience = RECENT
         #: Of calls that name arguments, by their names: the order in which kernels take them. See `_order`.
-        self._orders: dict[tuple[Any, ...], tuple[tuple[int, ...], tuple[str, ...]]] = {}
+        self._orders: dict[tuple[Any, ...], tuple[tuple[int, ...], tuple[str, ...], bool]] = {}
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -136,10 +136,10 @@ class Dispatched(Transformed[D], Generic[D, R]):
         items = args
         if kwargs:
             names = (len(args), *kwargs)
-            order, keywords = self._orders.get(names) or self._order(names)
+            order, keywords, moved = self._orders.get(names) or self._order(names)
             items = tuple(map((*args, *kwargs.values()).__getitem__, order))
-            if not keywords and order:
-                return self.__call__(*items)
+            if order and (not keywords or (moved and self._chain)):
+                return self._call_in_order(items, keywords)
         many = len(self._recent) == RECENT
         entries = self._outlines.get(outline(items, keywords, self._statics), ()) if many else self._recent
         for entry in entries:
@@ -155,8 +155,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
         if self._only_reads:
             converted = in_float64(items)
             if converted is not items:
-                first = len(items) - len(keywords)
-                return self.__call__(*converted[:first], **dict(zip(keywords, converted[first:], strict=True)))
+                return self._call_in_order(converted, keywords)
         function = self._method_of(args)
         if function is not None:
             return function(*args[1:], **kwargs)
@@ -164,15 +163,22 @@ class Dispatched(Transformed[D], Generic[D, R]):
         self._remember(entry, items)
         return self._run(entry, arguments)
 
-    def _order(self, names: tuple[Any, ...]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    def _call_in_order(self, items: tuple[Any, ...], keywords: tuple[str, ...]) -> Any:
+        """Call the function with arguments in the order in which kernels take them, the last ones by their names."""
+        if not keywords:
+            return self.__call__(*items)
+        first = len(items) - len(keywords)
+        return self.__call__(*items[:first], **dict(zip(keywords, items[first:], strict=True)))
+
+    def _order(self, names: tuple[Any, ...]) -> tuple[tuple[int, ...], tuple[str, ...], bool]:
         """The order in which a kernel takes arguments, and the names of the last ones.
 
         Args:
             names: how many arguments have no names, then the names of the others, as they were passed.
 
         Returns:
-            The positions of the arguments among those that were passed, and the names; nothing and a name that no
-            binder has, if the function cannot be called in this way.
+            The positions of the arguments among those that were passed, the names, and whether any stands in another
+            place; nothing and a name that no binder has, if the function cannot be called in this way.
         """
         positions = range(names[0] + len(names) - 1)
         args, kwargs = tuple(positions[: names[0]]), dict(zip(names[1:], positions[names[0] :], strict=True))
@@ -180,8 +186,9 @@ class Dispatched(Transformed[D], Generic[D, R]):
             try:
                 args, kwargs = self._bound(args, kwargs)
             except InputError:
-                return (), ("",)
-        order = (*args, *kwargs.values()), tuple(kwargs)
+                return (), ("",), False
+        places = (*args, *kwargs.values())
+        order = places, tuple(kwargs), places != tuple(positions)
         if len(self._orders) < _ORDERS:
             self._orders[names] = order
         return order

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 import warnings
-from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
@@ -39,13 +38,16 @@ class Methods(Generic[F]):
         self._clock = itertools.count()
         self._lock = threading.Lock()
 
-    def of(self, instance: object, make: Callable[[], F]) -> F:
-        """The function of an object, made if there is none."""
+    def find(self, instance: object) -> F | None:
+        """The function of an object; None if there is none."""
         bound = self._functions.get(id(instance))
-        if bound is not None and bound.instance is instance:
-            bound.used = next(self._clock)
-            return bound.function
-        function = make()
+        if bound is None or bound.instance is not instance:
+            return None
+        bound.used = next(self._clock)
+        return bound.function
+
+    def add(self, instance: object, function: F) -> F:
+        """Keep a function for an object that has none; return it, or that of a thread that was faster."""
         with self._lock:
             functions = dict(self._functions)
             if id(instance) in functions:  # another thread was faster

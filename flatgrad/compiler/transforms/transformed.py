@@ -145,11 +145,16 @@ class Transformed(Generic[E]):
 
     def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Any]:
         """As a method: a function of the object, with kernels of its own, which captures the object."""
-        if instance is None or not takes_self(self.function):
+        if instance is None:
+            return self
+        bound = self._methods.find(instance)
+        if bound is not None:
+            return bound
+        if not takes_self(self.function):
             return self
         if holds_numbers(instance):
             return types.MethodType(cast("Any", self), instance)
-        return self._methods.of(instance, lambda: self._method(self.function.__get__(instance, owner)))
+        return self._methods.add(instance, self._method(self.function.__get__(instance, owner)))
 
     def _method(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A bound method, transformed as this function is."""
