@@ -56,6 +56,31 @@ class Shifted(Named):
         return super().__new__(cls, a, [a])
 
 
+scale = 2.0
+
+
+def factory():
+    return scale
+
+
+class Scaled(dict):
+    def total(self):
+        return sum(self.values()) * scale
+
+
+class Missing(dict):
+    def __missing__(self, key):
+        return scale
+
+
+class Total(NamedTuple):
+    a: Any
+
+    @property
+    def total(self):
+        return self.a * scale
+
+
 class Plain(dict):
     def total(self):
         return sum(self.values())
@@ -325,6 +350,29 @@ def test_the_value_to_differentiate_must_not_run_later(function, name, remedy):
 
 def test_methods_of_dicts_work_in_the_function():
     assert fg.grad(lambda p: p.total() ** 2)(Plain(a=1.0, b=2.0)) == Plain(a=6.0, b=6.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "make"),
+    [
+        (lambda p: p.total(), lambda: Scaled(a=1.0)),
+        (lambda p: p["b"] * p["a"], lambda: Missing(a=1.0)),
+        (lambda p: p["b"] * p["a"], lambda: collections.defaultdict(factory, a=1.0)),
+        (lambda p: p.total, lambda: Total(1.0)),
+    ],
+    ids=["a method", "__missing__", "a factory", "a property of a named tuple"],
+)
+def test_what_the_code_of_a_class_reads_is_compared_at_each_call(monkeypatch, function, make):
+    f = fg.compile(function)
+    for number in (2.0, 2.0, 5.0, 2.0):
+        monkeypatch.setattr(f"{__name__}.scale", number)
+        assert f(make()).data == number
+
+
+def test_named_tuples_without_methods_cost_nothing_more():
+    f = fg.grad(lambda p: p.a * p.b)
+    f(Named(2.0, 3.0))
+    assert [each.name for each in f._kernels.entries[0].captured.references] == ["<lambda>"]
 
 
 def test_dicts_with_attributes_are_taken_as_dicts():

@@ -21,7 +21,7 @@ A new kind of argument is one class here. It needs `types` (or `accepts`) and `t
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, namedtuple
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, ClassVar, Final
@@ -343,10 +343,24 @@ class Items(Compound):
         make = self.container._make if hasattr(self.container, "_fields") else self.container
         return f"{source.constant(make)}([{', '.join(items)}])"
 
+    def objects(self) -> list[Any]:
+        return [*super().objects(), *[self.container] * _has_methods(self.container)]
+
     def part(self) -> Part:
         if self.container not in self.types:
             raise OnlyArgumentsError
         return Part(builtin.ITEMS, parts=tuple(part.part() for part in self.parts), container=self.container)
+
+
+#: What each class of named tuples has.
+_NAMED: Final = frozenset(vars(namedtuple("_NAMED", ())))
+
+
+def _has_methods(container: type) -> bool:
+    """Whether a class of tuples has code of the user's, which may read something from outside."""
+    names = {*_NAMED, *getattr(container, "_fields", ())}
+    definitions = [each for kind in container.__mro__[:-2] for each in vars(kind).items()]
+    return any(hasattr(type(each), "__get__") and name not in names for name, each in definitions)
 
 
 class Mapping(Compound):
@@ -402,6 +416,10 @@ class Mapping(Compound):
         items = zip(self.labels, self.picked_items(name, at, source), strict=True)
         text = f"{{{', '.join(f'{source.constant(key)}: {text}' for key, text in items)}}}"
         return f"{source.constant(self._of_class)}({text})" if self[3:] else text
+
+    def objects(self) -> list[Any]:
+        container, _, args = self[3].value if self[3:] else (dict, dict, ())
+        return [*super().objects(), *[container] * (container is not dict), *args]
 
     def part(self) -> Part:
         self._require_plain()
