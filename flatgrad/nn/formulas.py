@@ -169,8 +169,8 @@ def names_in(text: str) -> frozenset[str]:
 
 def check_name(name: str) -> bool:
     """Whether a number of the step can have this name in generated source."""
-    taken = name in ("step", "t", "rate", "min", "abs", "first", "end") or hasattr(math, name)
-    return name.isidentifier() and name.isascii() and not keyword.iskeyword(name) and not taken and name[0] != "_"
+    is_reserved = name in ("step", "t", "rate", "min", "abs", "first", "end") or hasattr(math, name)
+    return name.isidentifier() and name.isascii() and not keyword.iskeyword(name) and not is_reserved and name[0] != "_"
 
 
 @functools.lru_cache(maxsize=64)

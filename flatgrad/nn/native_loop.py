@@ -98,17 +98,17 @@ class NativeLoop:
                 count = min(count, len(order) // size)
             numbers = self._numbers(k, count)
             count = len(numbers)
-            done, losses = self._run(which, trained, order, numbers, count, strict)
+            progress, losses = self._run(which, trained, order, numbers, count, strict)
             pace = _next_pace(count, time.perf_counter() - start)
-            if done:
+            if progress:
                 trained = self.codes[which].trained.copy()
                 yield k, losses.tolist(), trained[:width], _kinds(trained, width)
-            if done < count:
+            if progress < count:
                 loss, trained = self._again(which)
-                yield k + done, [loss], trained[:width], _kinds(trained, width)
-                done += 1
-            k += done
-            waiting = waiting[done * size :]
+                yield k + progress, [loss], trained[:width], _kinds(trained, width)
+                progress += 1
+            k += progress
+            waiting = waiting[progress * size :]
 
     def _next(self, k: int, count: int) -> tuple[int, int]:
         """Which step comes next, and how many of these may follow each other: the last batch of an epoch is smaller."""

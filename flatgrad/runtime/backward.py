@@ -92,15 +92,15 @@ def post_order(roots: Iterable[Any], goes_on: Callable[[Any], bool] = lambda nod
     >>> [node.data for node in post_order([(Value(2.0) + 3.0) * 4.0])]
     [2.0, 3.0, 5.0, 4.0, 20.0]
     """
-    seen: set[int] = set()
+    identities: set[int] = set()
     stack = [*roots][::-1]
     while stack:
         node = stack[-1]
-        missing = [operand for operand in node._operands if id(operand) not in seen] if goes_on(node) else ()
-        if id(node) in seen or not missing:
+        missing = [operand for operand in node._operands if id(operand) not in identities] if goes_on(node) else ()
+        if id(node) in identities or not missing:
             stack.pop()
-            if id(node) not in seen:
-                seen.add(id(node))
+            if id(node) not in identities:
+                identities.add(id(node))
                 yield node
         else:
             stack += missing[::-1]
@@ -112,13 +112,13 @@ def take_marks(roots: Iterable[Any]) -> list[tuple[Any, Any]]:
     It goes wherever `gradient_order` goes, and relies on none of its marks.
     """
     marks: list[tuple[Any, Any]] = []
-    seen: set[int] = set()
+    identities: set[int] = set()
     stack = list(roots)
     while stack:
         node = stack.pop()
-        if id(node) in seen:
+        if id(node) in identities:
             continue
-        seen.add(id(node))
+        identities.add(id(node))
         primitive, operands = node._primitive, node._operands
         if operands:
             if primitive.__class__ is Primitive:
@@ -235,7 +235,7 @@ def _propagate(primitive: Primitive, node: Any) -> None:
 
 def _reaches_leaf(node: Any) -> bool:
     """Whether a gradient that arrives at the node reaches any leaf."""
-    seen = {id(node)}
+    identities = {id(node)}
     stack = [node]
     while stack:
         node = stack.pop()
@@ -248,7 +248,7 @@ def _reaches_leaf(node: Any) -> bool:
         if primitive.__class__ is Primitive:
             operands = [operands[k] for k in primitive.differentiable]
         for operand in operands:
-            if id(operand) not in seen:
-                seen.add(id(operand))
+            if id(operand) not in identities:
+                identities.add(id(operand))
                 stack.append(operand)
     return False

@@ -46,7 +46,7 @@ class KernelCache(Generic[E]):
         variants = self._variants.get(key)
         if variants is None:
             return None
-        variants.used = next(self._clock)
+        variants.last_use = next(self._clock)
         return variants.find()
 
     def add(self, key: Key, make: Callable[[], E], names: Sequence[str], recent: Container[E] = ()) -> E:
@@ -61,12 +61,12 @@ class KernelCache(Generic[E]):
         variants: Variants[E] = self._variants.get(key) or Variants()
         differences = variants.differences() if self._name else []
         entry = make()
-        variants.used = next(self._clock)
+        variants.last_use = next(self._clock)
         table = {**self._variants, key: variants}
         keys = list(table)
         if len(keys) > LIMIT:
             unused = (each for each in keys if not any(one in recent for one in table[each].entries))
-            del table[min(unused, key=lambda each: table[each].used)]
+            del table[min(unused, key=lambda each: table[each].last_use)]
         self._variants = table
         variants.add(entry, differences, self._name)
         if len(keys) > LIMIT and not self._warned:

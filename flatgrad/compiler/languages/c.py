@@ -142,9 +142,9 @@ def emit_c(functions: Sequence[ArrayFunction], header: Sequence[str], leaves: Le
     """
     writers = [_Writer(function, f"{function.name}_" if len(functions) > 1 else "") for function in functions]
     sections = [section for writer in writers for section in writer.sections()]
-    used = set[Primitive]().union(*(writer.used for writer in writers))
+    primitives = set[Primitive]().union(*(writer.primitives for writer in writers))
     helpers = [_helper(row) for row in TABLE if any(row in writer.helpers for writer in writers)]
-    pointers = _pointers(used)
+    pointers = _pointers(primitives)
     parts = ["".join(f"{_comment(line)}\n" for line in [*header, *_usage(writers, leaves)]), _GUARD]
     if any(_is_nested(function.program) for function in functions):
         parts.append(_NO_VECTORS)
@@ -221,9 +221,9 @@ def _needs_helper(primitive: Primitive) -> bool:
     return primitive.raises or how.strength == CONDITIONAL or len(set(how.slots)) < len(how.slots)
 
 
-def _pointers(used: Iterable[Primitive]) -> list[str]:
+def _pointers(primitives: Iterable[Primitive]) -> list[str]:
     """Declarations of the pointers that spellings need."""
-    functions = {item for primitive in used for item in c_spelling(primitive).functions.items()}
+    functions = {item for primitive in primitives for item in c_spelling(primitive).functions.items()}
     return [
         f"static double (*const volatile {POINTER}{name})({', '.join(['double'] * arity)}) = {name};"
         for name, arity in sorted(functions)
@@ -280,7 +280,7 @@ class _Writer(BodyWriter):
     def __init__(self, function: ArrayFunction, prefix: str) -> None:
         super().__init__(Sources(function.program))
         self.function, self.program, self.prefix = function, function.program, prefix
-        self.used: set[Primitive] = set()
+        self.primitives: set[Primitive] = set()
         self.helpers: set[Primitive] = set()
         self.macro = f"{function.name.upper()}_WORK"
         self.tables: dict[bytes, str] = {}
@@ -556,7 +556,7 @@ class _Writer(BodyWriter):
         return c_number(number)
 
     def applied(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
-        self.used.add(primitive)
+        self.primitives.add(primitive)
         operands = [_of_kind(text, kind) for text, kind in zip(operands, primitive.operand_kinds, strict=True)]
         if _needs_helper(primitive) and not (primitive is p.div and operands[1].constant):
             self.helpers.add(primitive)
@@ -569,7 +569,7 @@ class _Writer(BodyWriter):
     def fold(self, fold: Fold, scope: Scope, last: bool) -> Text:
         """A fold, from left to right: single terms in a row as one expression, others in a loop."""
         primitive, kind = fold.primitive, fold.primitive.operand_kinds[0]
-        self.used.add(primitive)
+        self.primitives.add(primitive)
         segments = list(fold.segments)
         tail = len(segments)
         while primitive in _ASSIGNED and tail > 0 and not segments[tail - 1].extents and len(segments) - tail < _TERMS:

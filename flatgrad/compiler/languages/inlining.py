@@ -90,14 +90,14 @@ class Layout:
             nearest = max(inputs, inputs + index - _WINDOW)
             for operand in shortest_first:
                 if operand >= nearest and uses[operand] == 1:
-                    wanted = length - name[operand] + size[operand] + 2
+                    total = length - name[operand] + size[operand] + 2
                     if opcode == checked and operand == arguments[0] and size[operand] > _RESULT:
                         continue  # it goes into the return statement
                     named = keep[opcode] and arguments.index(operand) in keep[opcode]
-                    if wanted <= _EXPRESSION and (not named or (opcode in lazy and not raises[operand])):
+                    if total <= _EXPRESSION and (not named or (opcode in lazy and not raises[operand])):
                         inlined[operand] = 1
                         consumer[operand - inputs] = index
-                        length = wanted
+                        length = total
                         raises[inputs + index] |= raises[operand]
             size[inputs + index] = length
             if not sound[opcode]:

@@ -33,7 +33,7 @@ class Preamble:
             for name in spelling.functions:
                 if hasattr(function, "__code__") and name == function.__name__:
                     self._functions.add(function)
-                    self._names.update(used for used in function.__code__.co_names if hasattr(math, used))
+                    self._names.update(name for name in function.__code__.co_names if hasattr(math, name))
                 else:
                     self._names.add(name)
         return spelling

@@ -55,7 +55,7 @@ def emit_loop(
     state = ", *state" if states else ""
     arguments = f"parameters{state}, *numbers(step){', LEAVES' if has_leaves else ''}"
     flat = "np.array({0}, dtype=float).ravel()" if arrays else "[number for row in {0} for number in row]"
-    taken = "{0}[batch].ravel()" if arrays else "[number for row in batch for number in {0}[row]]"
+    selection = "{0}[batch].ravel()" if arrays else "[number for row in batch for number in {0}[row]]"
     if shuffled:
         before = ["X, y = np.array(X, dtype=float), np.array(y, dtype=float)"] if arrays else []
         before += [f"starts = range(0, {rows}, {sizes[0]})"]
@@ -64,7 +64,7 @@ def emit_loop(
         within = [
             "if step < first:",
             "    continue",
-            *(f"{name.lower()}_batch = {taken.format(name)}" for name in "Xy"),
+            *(f"{name.lower()}_batch = {selection.format(name)}" for name in "Xy"),
         ]
         call = "STEPS[len(batch)](x_batch, y_batch, "
     else:

@@ -195,7 +195,7 @@ def _check_body(where: str, body: Sequence[Node], memory: Any, inputs: int, insi
                 raise ProgramError(f"{where}: {node.primitive.name} uses a node before it is computed")
             operands = [kinds[operand] for operand in node.operands]
             pairs = zip(operands, node.primitive.operand_kinds, strict=True)
-            if any(kind and kind != wanted for kind, wanted in pairs):
+            if any(kind and kind != other for kind, other in pairs):
                 raise ProgramError(f"{where}: {node.primitive.name} has operands of kinds {operands}")
             kinds.append(node.primitive.result)
         else:

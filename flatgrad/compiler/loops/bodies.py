@@ -184,5 +184,4 @@ class BodyWriter:
 
     def _named_if(self, text: Text, uses: int, longest: float) -> Text:
         """An expression, or the name that it gets."""
-        wanted = not text.settled and (uses != 1 or len(text.text) > longest)
-        return self.named(text) if wanted else text
+        return self.named(text) if not text.settled and (uses != 1 or len(text.text) > longest) else text

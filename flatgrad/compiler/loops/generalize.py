@@ -34,6 +34,7 @@ class OpenArrayProgram:
         constants, truths: as in `ArrayProgram`; they do not depend on the extent.
         statements: with sizes that may be `Linear`.
         outputs: per output group the pieces that it is put together from, each an access and the extents it covers.
+        sizes: those of the two programs that it was made from.
 
     Example:
         >>> from flatgrad.compiler.program.builder import ProgramBuilder
@@ -58,7 +59,7 @@ class OpenArrayProgram:
     truths: list[bool]
     statements: list[Item]
     outputs: list[list[tuple[Read, tuple[Size, ...]]]]
-    seen: tuple[int, int]
+    sizes: tuple[int, int]
 
     def bind(self, size: int) -> ArrayProgram:
         """The array program for an extent."""
@@ -84,13 +85,13 @@ class OpenArrayProgram:
 
     def __str__(self) -> str:
         """The program as text, with the extent as `n`."""
-        first, second = (str(self.bind(size)) for size in self.seen)
+        first, second = (str(self.bind(size)) for size in self.sizes)
         first_parts, second_parts = re.split(r"(\d+)", first), re.split(r"(\d+)", second)
         if len(first_parts) != len(second_parts):  # something is written differently where a size is 1
-            return f"for {self.extent.name} = {self.seen[0]}: {first}"
+            return f"for {self.extent.name} = {self.sizes[0]}: {first}"
         merged = ""
         for k, (a, b) in enumerate(zip(first_parts, second_parts, strict=True)):
-            number = through(int(a), int(b), *self.seen) if k % 2 and a != b else None
+            number = through(int(a), int(b), *self.sizes) if k % 2 and a != b else None
             merged += a if number is None else _text(number, self.extent.name)
         return merged.replace("):\n", f") for every {self.extent.name}:\n", 1)
 

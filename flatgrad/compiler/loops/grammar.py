@@ -84,9 +84,9 @@ def values_of(body: Sequence[Node], compute: Callable[[int, Any, list[_Value]], 
     return values
 
 
-def kinds_of(body: Sequence[Node], wanted: str) -> list[str]:
+def kinds_of(body: Sequence[Node], result: str) -> list[str]:
     """The kind of each node; of an access, what its user wants."""
-    kinds = [wanted if isinstance(node, Read) else node.primitive.result for node in body]
+    kinds = [result if isinstance(node, Read) else node.primitive.result for node in body]
     for node in body:
         if isinstance(node, Apply):
             for operand, kind in zip(node.operands, node.primitive.operand_kinds, strict=True):
@@ -310,12 +310,12 @@ def indices(extents: Sequence[Size]) -> Addresses:
 
 def used_primitives(program: Loops) -> set[Primitive]:
     """The primitives that an array program applies."""
-    used: set[Primitive] = set()
+    primitives: set[Primitive] = set()
     for statement in members(program.statements):
         if isinstance(statement, Block):
-            used |= {TABLE[opcode] for opcode in set(statement.program.opcodes)}
+            primitives |= {TABLE[opcode] for opcode in set(statement.program.opcodes)}
             continue
         for node in statement.body:
             bodies = [segment.body for segment in node.segments] if isinstance(node, Fold) else []
-            used |= {n.primitive for n in itertools.chain([node], *bodies) if not isinstance(n, Read)}
-    return used
+            primitives |= {n.primitive for n in itertools.chain([node], *bodies) if not isinstance(n, Read)}
+    return primitives

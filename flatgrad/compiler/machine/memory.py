@@ -149,8 +149,8 @@ def accesses_of(statement: Statement, memory: Memory) -> dict[int, Access]:
     """The accesses of a statement by the identity of their reads, in the order in which they occur."""
     accesses: dict[int, Access] = {}
 
-    def find(body: Sequence[Node], wanted: str, extents: tuple[int, ...]) -> None:
-        for node, kind in zip(body, kinds_of(body, wanted), strict=True):
+    def find(body: Sequence[Node], result: str, extents: tuple[int, ...]) -> None:
+        for node, kind in zip(body, kinds_of(body, result), strict=True):
             if isinstance(node, Read):
                 if id(node) not in accesses:
                     accesses[id(node)] = Access(node, kind, extents, memory)

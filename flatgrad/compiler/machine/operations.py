@@ -370,5 +370,5 @@ def spelled(primitive: Primitive) -> Spelling:
 
 def unknown(programs: Iterable[ArrayProgram]) -> list[str]:
     """The primitives of array programs that have no spelling, by name."""
-    used = set[Primitive]().union(*map(used_primitives, programs))
-    return sorted(primitive.name for primitive in used - set(SPELLINGS))
+    primitives = set[Primitive]().union(*map(used_primitives, programs))
+    return sorted(primitive.name for primitive in primitives - set(SPELLINGS))

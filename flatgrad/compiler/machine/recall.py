@@ -66,8 +66,8 @@ def key_of(program: Program, backend: str, *request: Any) -> str | None:
         return None
     columns = [(name, getattr(program, name)) for name in _COLUMNS]
     # Partials are written in rows that the program need not have: all of ours, and those of others that it has.
-    used = [TABLE[opcode] for opcode in sorted({*range(PACKAGE_ROWS), *program.opcodes})]
-    rows = [(row.opcode, row, spellings_of(row), SPELLINGS.get(row)) for row in used]
+    primitives = [TABLE[opcode] for opcode in sorted({*range(PACKAGE_ROWS), *program.opcodes})]
+    rows = [(row.opcode, row, spellings_of(row), SPELLINGS.get(row)) for row in primitives]
     digest = fingerprint(columns, rows, passes.ARRAY_PASSES, backend, request)
     package = package_digest()
     if digest is None or package is None:

@@ -142,8 +142,8 @@ class StatementWriter:
         extent = shape[self.vector] if self.vector >= 0 else 1
         self.lanes = self.width if self.width > 1 else 0
         most = _VECTORS if not self.small and (self.terms or self._is_simple()) else 1
-        needed = -(-extent // self.width)
-        self.vectors = min(needed, most)
+        all_vectors = -(-extent // self.width)
+        self.vectors = min(all_vectors, most)
         others = [k for k in range(self.rounds, rank) if k != self.vector and shape[k] > 1 and k not in uneven]
         self.row = others[-1] if others and self.terms >= 2 and not self.small else -1
         self.rows = 1
@@ -157,7 +157,7 @@ class StatementWriter:
             if self.rows * 2 <= most:
                 self.rows = min(most, 4)
         elif self.terms >= 4 and not self.small:
-            self.vectors = min(needed, max(_VECTORS, accumulators - 4))
+            self.vectors = min(all_vectors, max(_VECTORS, accumulators - 4))
 
     def _uneven(self) -> set[int]:
         """The dimensions along which the number of terms changes, or a stride: a tile has one index of these."""

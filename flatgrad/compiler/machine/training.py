@@ -162,10 +162,10 @@ class Repetition:
         self._streams[0, 1] = numbers.ctypes.data
         if order is not None:
             self._streams[1:, 2], streams = order.ctypes.data, len(self._streams)
-        done = _repeat()(
+        progress = _repeat()(
             self._code, *self._run.args, self._from, streams, *self._results, losses.ctypes.data, steps, strict
         )
-        return done, losses[:done]
+        return progress, losses[:progress]
 
 
 @once

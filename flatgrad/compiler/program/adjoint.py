@@ -268,10 +268,10 @@ class _Sweep:
         return first[group] + (ref - FIRST - arity)
 
 
-def _seed_names(taken: Sequence[str], count: int) -> list[str]:
+def _seed_names(names: Sequence[str], count: int) -> list[str]:
     """Names for the outputs' gradients: `output0_bar`, ..., or others where an input is called `output0`."""
     prefix = "output"
-    while any(name.startswith(prefix) and name[len(prefix) :].isdigit() for name in taken):
+    while any(name.startswith(prefix) and name[len(prefix) :].isdigit() for name in names):
         prefix += "_"
     return [f"{prefix}{k}_bar" for k in range(count)]
 
@@ -375,17 +375,17 @@ def _order(program: Program, outputs: Sequence[int], active: bytearray, receivin
     waiting[:inputs] = bytes(inputs)
     order: list[int] = []
     stack = [output for output in reversed(outputs) if output >= 0]
-    push, pop, done = stack.append, stack.pop, order.append
+    push, pop, finish = stack.append, stack.pop, order.append
     while stack:
         variable = pop()
         if variable < 0:  # all that ~variable reads is done
-            done(~variable)
+            finish(~variable)
             continue
         while waiting[variable]:  # down along the first operands
             waiting[variable] = 0
             a, b = first[variable], second[variable]
             if not (waiting[a] or waiting[b] or others):
-                done(variable)
+                finish(variable)
                 break
             push(~variable)
             for operands in others:

@@ -157,12 +157,12 @@ class ProgramBuilder:
         def renumber(operands: Any) -> Indices:
             refs = np.asarray(operands, dtype=np.int64)
             constant = refs < 0
-            used = np.zeros(len(program.constants), dtype=np.int64)
-            used[~refs[constant]] = 1
-            for k in np.flatnonzero(used).tolist():
-                used[k] = self.constant(program.constants[k])
+            constants = np.zeros(len(program.constants), dtype=np.int64)
+            constants[~refs[constant]] = 1
+            for k in np.flatnonzero(constants).tolist():
+                constants[k] = self.constant(program.constants[k])
             result = np.empty_like(refs)
-            result[constant] = used[~refs[constant]]
+            result[constant] = constants[~refs[constant]]
             result[~constant] = where(refs[~constant])
             return result
 

@@ -160,18 +160,18 @@ def _dead_operations(program: Program, value: int) -> list[int]:
     starts, operands = program.starts.tolist(), program.operands.tolist()
     # Constants, ~k, index from the end: their entries are written to and never read.
     live = bytearray(inputs + len(program) + len(program.constants))
-    needed = bytearray(live)
+    dependencies = bytearray(live)
     for output in program.outputs:
         live[output] = 1
-    needed[value] = 1
+    dependencies[value] = 1
     groups: dict[Any, list[int]] = {}
     for index in range(len(program) - 1, -1, -1):
         variable = inputs + index
-        mark = live if live[variable] else needed
+        mark = live if live[variable] else dependencies
         if mark[variable]:
             for operand in operands[starts[index] : starts[index + 1]]:
                 mark[operand] = 1
-            if mark is needed and raising[opcodes[index]]:
+            if mark is dependencies and raising[opcodes[index]]:
                 groups.setdefault((_shape(program, variable), program.sites[index]), []).append(index)
     return [index for group in reversed(groups.values()) for index in reversed(group)]
 

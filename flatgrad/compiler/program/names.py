@@ -39,50 +39,50 @@ def identifier(text: str) -> str:
 
 def _generated_names() -> set[str]:
     """What generated source calls: the functions that evaluate primitives, and what these use."""
-    used = {name for name, item in vars(scalar).items() if callable(item) or isinstance(item, float)}
-    return used | {primitive.evaluate.__name__ for primitive in TABLE}
+    functions = {name for name, item in vars(scalar).items() if callable(item) or isinstance(item, float)}
+    return functions | {primitive.evaluate.__name__ for primitive in TABLE}
 
 
 class Names:
     """Hands out different names.
 
     Args:
-        taken: names that must not be handed out.
+        names: those that must not be handed out.
         reserved: whether a name means something else already; `_` is appended to it.
     """
 
-    def __init__(self, taken: Iterable[str] = (), reserved: Callable[[str], Any] = lambda name: False) -> None:
+    def __init__(self, names: Iterable[str] = (), reserved: Callable[[str], Any] = lambda name: False) -> None:
         self._counts: dict[str, int] = {}
-        self._taken = set(taken)
+        self._names = set(names)
         self._reserved = reserved
 
     def __contains__(self, name: str) -> bool:
-        return name in self._taken
+        return name in self._names
 
     def take(self, text: str) -> str:
         """The name `text`, or else one like it that is not taken."""
         name, count = f"{text}_" if self._reserved(text) else text, self._counts.get(text, 1)
-        while name in self._taken:
+        while name in self._names:
             count += 1
             name = f"{text}_{count}"
         self._counts[text] = count
-        self._taken.add(name)
+        self._names.add(name)
         return name
 
     def free(self, candidates: Iterable[str]) -> Iterator[str]:
         """Those that are not taken when they are asked for."""
-        return (name for name in candidates if name not in self._taken)
+        return (name for name in candidates if name not in self._names)
 
 
 class Namer(Names):
     """Hands out different identifiers for text of the user's.
 
     Args:
-        taken: names that must not be handed out.
+        names: those that must not be handed out.
     """
 
-    def __init__(self, taken: Iterable[str] = ()) -> None:
-        super().__init__([*taken, *_generated_names()])
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        super().__init__([*names, *_generated_names()])
 
     def __call__(self, text: str, default: str) -> str:
         """An unused identifier resembling `text`, or else `default`."""
@@ -114,7 +114,7 @@ def outer_names(function: Any, ids: Container[int]) -> dict[int, str]:
     if owner is not None:
         variables.setdefault(type(owner).__name__.lower(), owner)
     names: dict[int, str] = {}
-    seen: set[int] = set()
+    identities: set[int] = set()
     stack: list[tuple[str, tuple[int, ...], Any]] = [(name, (), item) for name, item in variables.items()]
     budget = _SEARCHED
     while stack and budget > 0:
@@ -124,9 +124,9 @@ def outer_names(function: Any, ids: Container[int]) -> dict[int, str]:
             if id(item) in ids:
                 names.setdefault(id(item), name + "_".join(map(str, indices)))
             continue
-        if id(item) in seen:
+        if id(item) in identities:
             continue
-        seen.add(id(item))
+        identities.add(id(item))
         kind = type(item)
         if kind is list or kind is tuple:
             stack += [(name, (*indices, k), element) for k, element in enumerate(item[:budget])]

@@ -76,8 +76,8 @@ def split(program: Program, limit: int) -> list[Part]:
         first, behind = inputs + start, inputs + end
         final = end == count
         refs = operands[starts[start] : starts[end]]
-        needed = np.array(outputs if final else [], dtype=np.int64)
-        outside = np.unique(np.concatenate([refs[(refs >= 0) & (refs < first)], needed[needed < first]]))
+        returns = np.array(outputs if final else [], dtype=np.int64)
+        outside = np.unique(np.concatenate([refs[(refs >= 0) & (refs < first)], returns[returns < first]]))
         crossing = np.flatnonzero(last[first:behind] >= end) + first
         address[crossing] = np.arange(size, size + len(crossing))
         size += len(crossing)

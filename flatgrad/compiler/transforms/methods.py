@@ -43,7 +43,7 @@ class Methods(Generic[F]):
         bound = self._functions.get(id(instance))
         if bound is None or bound.instance is not instance:
             return None
-        bound.used = next(self._clock)
+        bound.last_use = next(self._clock)
         return bound.function
 
     def add(self, instance: object, function: F) -> F:
@@ -54,7 +54,7 @@ class Methods(Generic[F]):
                 return functions[id(instance)].function
             full = len(functions) >= MOST
             if full:
-                del functions[min(functions, key=lambda each: functions[each].used)]
+                del functions[min(functions, key=lambda each: functions[each].last_use)]
             functions[id(instance)] = _Bound(instance, function, next(self._clock))
             self._functions = functions
         if full and not self._warned:
@@ -73,10 +73,10 @@ class Methods(Generic[F]):
 class _Bound(Generic[F]):
     """The function of one object, and when it was last asked for: of two, the larger number is later."""
 
-    __slots__ = ("function", "instance", "used")
+    __slots__ = ("function", "instance", "last_use")
 
-    def __init__(self, instance: object, function: F, used: int) -> None:
-        self.instance, self.function, self.used = instance, function, used
+    def __init__(self, instance: object, function: F, last_use: int) -> None:
+        self.instance, self.function, self.last_use = instance, function, last_use
 
 
 def takes_self(function: Any) -> bool:

@@ -138,12 +138,12 @@ def _reads(same: Same) -> Reads:
         if kind:
             names[kind].append(Name(name, tuple(chain), line))
         read.add(last)
-    used = {name.name for name in names["global"]} | attributes.keys()
+    mentions = {name.name for name in names["global"]} | attributes.keys()
     # `asdict(config)` and `dataclasses.asdict(config)`, but not `self.fields`.
     functions = {text for name in [*names["global"], *names["import"]] for text in (name.name, *name.attributes[:1])}
-    if used & _IMPORTING:
+    if mentions & _IMPORTING:
         names["import"] += [Name(text, (), line) for text, line in strings.items() if not text.startswith(".")]
-    if used & _RUNNING:
+    if mentions & _RUNNING:
         for text in strings:
             for code in _compiled(text):
                 inner = reads_of(code)
@@ -151,12 +151,12 @@ def _reads(same: Same) -> Reads:
                 attributes = {**inner.attributes, **attributes}
                 read |= inner.attributes.keys()
     strings = {part: line for text, line in strings.items() for part in text.split(".") if part.isidentifier()}
-    optional: set[str] = set(attributes) if "AttributeError" in used else set()
-    if used & _BY_TEXT:  # `getattr(model, "training", False)`
+    optional: set[str] = set(attributes) if "AttributeError" in mentions else set()
+    if mentions & _BY_TEXT:  # `getattr(model, "training", False)`
         attributes = {**strings, **attributes}
         optional |= strings.keys()
         read |= strings.keys()
-    if "globals" in used:  # `globals()["rate"]`
+    if "globals" in mentions:  # `globals()["rate"]`
         names["global"] += [Name(text, (), line) for text, line in strings.items()]
     return Reads(
         globals=tuple(dict.fromkeys(names["global"])),

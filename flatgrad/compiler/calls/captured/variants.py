@@ -29,7 +29,7 @@ class Variants(Generic[E]):
 
     Attributes:
         entries: the kernels with what belongs to them, the oldest first.
-        used: when they were last looked for; of two, the larger number is later.
+        last_use: when they were last looked for; of two, the larger number is later.
     """
 
     #: The limit of entries. A function that needs more reads changing numbers, which should be arguments.
@@ -37,7 +37,7 @@ class Variants(Generic[E]):
 
     def __init__(self) -> None:
         self.entries: list[E] = []
-        self.used = 0
+        self.last_use = 0
         self._last: E | None = None
         self._counts: collections.Counter[str] = collections.Counter()
 

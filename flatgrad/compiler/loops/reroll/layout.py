@@ -159,7 +159,7 @@ class _Layout:
             return
         for piece in pieces:
             ragged = {axis for steps in piece.strides[: len(lengths)] for axis, step in enumerate(steps or ()) if step}
-            steps = [None if found is None else Steps(found) for found in piece.strides]
+            steps = [None if each is None else Steps(each) for each in piece.strides]
             if lengths:
                 steps = [steps_of(vector[piece.order], piece.extents, ragged) for vector in [*lengths, *chosen]]
             strides = dict(zip(map(id, [*lengths, *chosen]), steps, strict=True))
@@ -244,11 +244,11 @@ class _Layout:
                 continue
             matrix = self._located(np.where(missing, node[longest], node))
             steps = matrix - matrix[:, :1]
-            found = None
+            pattern = None
             if not self._is_constant_head(matrix) and ((steps == steps[longest]) | missing).all():
-                found = steps_of(steps[longest], terms.extents, {0})
-            if found is not None:
-                terms.strides[k], terms.bends[k] = found.strides, sum(found.bends)
+                pattern = steps_of(steps[longest], terms.extents, {0})
+            if pattern is not None:
+                terms.strides[k], terms.bends[k] = pattern.strides, sum(pattern.bends)
                 matrix = matrix[:, 0]
             terms.nodes.append(matrix)
         return terms

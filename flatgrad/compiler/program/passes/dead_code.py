@@ -29,16 +29,16 @@ def remove_dead_code(program: Program) -> Program:
             return v1
     """
     inputs, variables = program.inputs, program.inputs + len(program)
-    used = _used(program)
-    if used[inputs:].all():
+    liveness = _liveness(program)
+    if liveness[inputs:].all():
         return program
-    used[:inputs] = True
-    live = used[:variables]
+    liveness[:inputs] = True
+    live = liveness[:variables]
     where = np.where(live, np.cumsum(live) - 1, -1)
     return ProgramBuilder.like(program).rebuild(program, np.flatnonzero(live[inputs:]), where.__getitem__)
 
 
-def _used(program: Program) -> Any:
+def _liveness(program: Program) -> Any:
     """Whether each variable is used in the end, and then each constant, last first, so that `~k` indexes its own.
 
     Uses are counted; an equation without uses takes back its own. (Programs have no cycles, so that counting suffices.)
