@@ -101,7 +101,7 @@ def test_bugs_in_forward_backward_and_steps_come_out():
     step = train_step(lambda x: (w * x).log() ** 2, SGD(0.1), [w])
     step(2.0)
     numbers = step.numbers
-    breaking(step.prepare(2.0), "raise ValueError('shapes do not match')")
+    breaking(step.prepare(2.0).routine, "raise ValueError('shapes do not match')")
     with pytest.raises(ProgramError, match="bug of flatgrad"):
         step(2.0)
     assert (step.numbers, step.steps) == (numbers, 1)
