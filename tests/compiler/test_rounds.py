@@ -8,11 +8,14 @@ from hypothesis import given, settings
 
 import flatgrad as fg
 from flatgrad.compiler.loops import rounds
+from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.generalize import generalize
 from flatgrad.compiler.loops.grammar import Block, Repeat, Statement
 from flatgrad.compiler.loops.reroll import reroll
 from flatgrad.compiler.loops.rounds import find_rounds, rewrite, units
 from flatgrad.compiler.machine import native
+from flatgrad.compiler.program.builder import ProgramBuilder
+from flatgrad.compiler.program.groups import Group
 from flatgrad.runtime.errors import ProgramError
 from tests.array_programs import recurrences
 from tests.bits import assert_same
@@ -241,6 +244,24 @@ def test_deep_networks_reuse_their_memory():
     for rows, apart in ((20, False), (300, True)):
         arrays = fg.jit(f, backend="numpy").kernel_for(np.ones(rows), np.ones((rows, 16))).arrays
         assert apart != any(isinstance(s, Repeat) for s in arrays.statements)
+
+
+@pytest.mark.usefixtures("short_ones")
+def test_rounds_that_read_one_another_at_growing_distances_are_no_loop():
+    """Round `k` reads what the rounds 0, 2, 4, ... have computed: an address in front of it moves by two rounds."""
+
+    f = ProgramBuilder("f", [Group("x", 10, False)])
+    states = list(range(10))
+    for k in range(10):
+        cosine = f.emit("cos", states[2 * k])
+        states.append(f.emit("add", f.emit("sin", states[-1]), cosine))
+    whole = f.finish([states[-1]], [Group("y", 1, True)])
+    block = Block(whole, np.arange(10), 10)
+    program = ArrayProgram(
+        "f", whole.input_names, whole.input_groups, [], [], [block], np.array([10]), whole.output_groups
+    )
+    numbers = [0.1 * k for k in range(10)]
+    assert_same(find_rounds(program.check()).check().evaluate(numbers), whole.evaluate(numbers))
 
 
 def test_the_checker_finds_what_is_read_too_early():

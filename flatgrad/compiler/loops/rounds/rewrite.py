@@ -73,6 +73,8 @@ class Rewriter:
         """The rounds of a span, or all but the first, if that is different."""
         later = Span(span.first + span.period, span.period, span.rounds - 1, span.token + span.tokens, span.tokens)
         for each in (span, later):
+            if each.rounds < ROUNDS:
+                break
             with suppress(UnsupportedError):
                 rounds = Rounds(self.units, each, self.uses, self.last)
                 if not rounds.stays(self.last):
