@@ -362,6 +362,24 @@ def test_rounds_that_read_one_another_at_growing_distances_are_no_loop(backend):
     check_graph(LoopProgram(groups, steps, outputs), backend)
 
 
+@pytest.mark.usefixtures("short_ones")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_first_round_that_reads_a_constant_where_others_read_a_stream(backend):
+    """The stream moves by one number in a round, and so do carried values: it is none of them."""
+
+    def f(x, y):
+        result = y[0] * 0.0
+        for k in range(1, 9):
+            result = result * (y[k] * 0.0)
+        return result + 0.0 * x[0]
+
+    zeros = [0.0] * 9
+    g = fg.jit(f, backend=backend)
+    assert_same([g([-1.0, 5.0], zeros)], [fg.jit(f, backend="python")([-1.0, 5.0], zeros)])
+    arrays = g.kernel_for([-1.0, 5.0], zeros).arrays.check()
+    assert_same(arrays.evaluate([-1.0, 5.0, *zeros]), [0.0])
+
+
 def test_the_checker_finds_what_is_read_too_early():
     arrays = kernel_of(*lorenz(100), "numpy").arrays
     repeat = next(s for s in arrays.statements if isinstance(s, Repeat))

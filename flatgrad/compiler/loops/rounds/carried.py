@@ -81,7 +81,8 @@ class Rounds:
         moved = places - (self.start + self.size)
         outside = (moved < -self.size * (self.span.rounds - 1)) | (moved >= self.size)
         if self.address[2, t] - self.address[1, t] != self.size or outside.all():
-            if int(self.address[:, t].max()) + int(places.max() - self.address[1, t]) >= self.start:
+            latest = int(self.address[:, t].max()) + int(places.max() - self.address[1, t])
+            if latest >= self.start or self.constant[:, t].any():
                 raise UnsupportedError  # it reads results of the rounds, at another distance in each
             return Source(False)
         if outside.any():

@@ -226,7 +226,8 @@ class Units:
             carried = np.flatnonzero(~goes_on[begin - first.start :]) + begin
             before, now = self.base[np.searchsorted(self.tokens, [begin, begin + period])]
             read_before = self.constant[carried] | (self.address[carried] < before)
-            if (self.address[carried + period] < now).all() and read_before.all():
+            read_next = self.address[carried + period]  # in the first round
+            if read_before.all() and ((read_next >= before) & (read_next < now)).all():
                 return int(begin)
         return start
 
