@@ -80,6 +80,7 @@ def test_functions_of_vectors_are_reached(sample, steps):
 
 def test_accesses_of_every_kind_are_reached(steps):
     operands = [o for step in steps if isinstance(step, (Map, Fold)) for o in step.operands]
+    operands += [o for step in steps if isinstance(step, Recurrence) for _, reads in step.operations for o in reads]
     accesses = [o for o in operands if isinstance(o, Access)]
     assert {access.lane for access in accesses} >= {-1, 0, 1, 2}
     assert {access.term for access in accesses} >= {-1, 0, 1, 2}
