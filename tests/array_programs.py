@@ -40,6 +40,8 @@ KINDS = ("list", "tuple", "array", "nested", "scalar", "leaves")
 
 #: Numbers many of which are equal, or zeros of both signs.
 ties = st.one_of(tame, tame, st.sampled_from((0.0, -0.0, 0.5, 1.0, -1.0, 2.0)))
+#: Numbers that stand in programs; truth values are numbers here.
+constant_numbers = st.one_of(tame, st.sampled_from(SPECIAL), st.sampled_from((0.0, -0.0, 1.0, -1.0)), st.booleans())
 mostly_tame = st.one_of(tame, tame, tame, tame, tame, tame, tame, st.sampled_from(SPECIAL))
 
 
@@ -761,11 +763,9 @@ class _Writing:
         return tuple(operands)
 
     def constants(self):
-        units = st.sampled_from((0.0, -0.0, 1.0, -1.0))
-        numbers = st.one_of(tame, st.sampled_from(SPECIAL), units, st.booleans())  # truth values are numbers here
         several = self.draw(st.booleans())
         return Constants(
-            tuple(self.draw(st.lists(numbers, min_size=2 if several else 1, max_size=5 if several else 1)))
+            tuple(self.draw(st.lists(constant_numbers, min_size=2 if several else 1, max_size=5 if several else 1)))
         )
 
     def access(self, kind):
