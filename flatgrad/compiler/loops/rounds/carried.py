@@ -60,6 +60,10 @@ class Rounds:
         for t, source in enumerate(self.sources):
             for r in range(max(source.depths, default=0)):
                 self._carry(t, r, source)
+        #: Per unit that is carried, how many rounds back its result is read.
+        self.depths: dict[int, int] = {}
+        for unit, depth in self.starts:
+            self.depths[unit] = max(depth, self.depths.get(unit, 0))
         self.bodies: dict[int, list[Any]] = {}
         self._fuse(uses, last)
 
@@ -69,8 +73,8 @@ class Rounds:
 
     def token(self, unit: int) -> range:
         """The tokens of a unit."""
-        token = self.units.tokens - self.span.token
-        return range(int(token[self.span.first + unit]), int(token[self.span.first + unit + 1]))
+        start, end = self.units.tokens[self.span.first + unit : self.span.first + unit + 2].tolist()
+        return range(start - self.span.token, end - self.span.token)
 
     def _source(self, t: int) -> Source:
         if self.constant[1, t]:
@@ -116,28 +120,30 @@ class Rounds:
         What combines several single numbers of a round stays inside, where these are at hand.
         """
         reads = {unit: self._read_by(unit) for unit in self.bodies}
-        before: list[int] = []
-        loop: list[int] = []
-        behind: list[int] = []
+        before: dict[int, None] = {}
+        loop: dict[int, set[int]] = {}  # units, and those in the loop that they read
         for unit in self.bodies:
-            needs = reads[unit] - set(before)
-            (loop if needs or self.depth(unit) else before).append(unit)
+            needs = {owner for owner in reads[unit] if owner not in before}
+            if needs or unit in self.depths:
+                loop[unit] = needs
+            else:
+                before[unit] = None
         readers = dict.fromkeys(loop, 0)
-        for unit in loop:
-            for owner in reads[unit] - set(before):
+        for needs in loop.values():
+            for owner in needs:
                 readers[owner] += 1
+        behind = []
         todo = [unit for unit in loop if not readers[unit]]
         while todo:  # what nothing in the loop reads
             unit = todo.pop()
-            owners = reads[unit] - set(before)
-            if self.lanes[unit] == 1 and (len(owners) > 1 or self.depth(unit)):
+            if self.lanes[unit] == 1 and (len(loop[unit]) > 1 or unit in self.depths):
                 continue
             behind.append(unit)
-            for owner in owners:
+            for owner in loop.pop(unit):
                 readers[owner] -= 1
                 if not readers[owner]:
                     todo.append(owner)
-        return before, [unit for unit in loop if unit not in set(behind)], behind[::-1]
+        return list(before), list(loop), behind[::-1]
 
     def _read_by(self, unit: int) -> set[int]:
         """The units whose results a unit reads."""
@@ -162,10 +168,6 @@ class Rounds:
                 lanes += int(self.lanes[unit]) * count
                 kept += int(self.lanes[unit] * read)
         return lanes <= _MUCH or 2 * kept >= lanes
-
-    def depth(self, unit: int) -> int:
-        """How many rounds back its result is read."""
-        return max((depth for owner, depth in self.starts if owner == unit), default=0)
 
     def _fuse(self, uses: Any, last: Any) -> None:
         """The bodies: operations, and tokens. What one other equation of the same round reads becomes part of it."""

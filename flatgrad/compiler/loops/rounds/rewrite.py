@@ -193,7 +193,7 @@ class Rewriter:
         lanes = {unit: int(rounds.lanes[unit]) for unit in rounds.bodies}
         before, loop, behind = rounds.parts()
         for unit in (*before, *loop, *behind):
-            depth = rounds.depth(unit)
+            depth = rounds.depths.get(unit, 0)
             bases[unit] = self._take((depth + count) * lanes[unit]) + depth * lanes[unit]
             columns = rounds.size * np.arange(count)[:, None] + np.arange(lanes[unit])
             places = bases[unit] + np.arange(count * lanes[unit]).reshape(count, -1)
@@ -226,7 +226,7 @@ class Rewriter:
             else:
                 kind, shape, location, part = origin.kind, origin.shape, origin.location, origin.part
             body = self._body(nodes, (count, *shape), read)
-            depth = rounds.depth(unit)
+            depth = rounds.depths.get(unit, 0)
             name = next(self.names)
             for d in range(1, depth + 1):
                 for k, place in enumerate(rounds.starts[unit, d]):
