@@ -1,4 +1,4 @@
-"""Every primitive in machine code at 100,000 arguments, against its row's `evaluate`; and powers by constants."""
+"""Every primitive in machine code at 100,000 arguments, against its row's `evaluate`; powers and exponentials."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 
 from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.grammar import Apply, Read, Statement
-from flatgrad.compiler.machine import native
+from flatgrad.compiler.machine import native, operations
 from flatgrad.compiler.machine.operations import SPELLINGS, Machine
 from flatgrad.compiler.program.program import Group
+from flatgrad.compiler.program.spelling import total_form
+from flatgrad.runtime import primitives as p
 from flatgrad.runtime.primitives import BY_NAME, TABLE
 from tests.bits import ARITHMETIC
 from tests.native_programs import MACHINES, MachineCode
@@ -287,3 +289,42 @@ def test_powers_that_have_none(exponent):
         (exponent,),
         numbers=powers_of_bases(exponent),
     )
+
+
+# --- exponentials -----------------------------------------------------------------------------------------------------
+
+
+def exponents():
+    """Arguments of `exp`, 100,000 of them: near multiples of log(2), tiny ones, and where results leave the range."""
+    draw = np.random.default_rng(6)
+    hard = np.concatenate([
+        around(EDGES),
+        around(math.log(2.0) * np.arange(0, 1080), 4),
+        around(math.log(2.0) * (np.arange(0, 1080) + 0.5), 2),
+        around([700.0, 708.3964185322641, 709.0], 8),
+        draw.choice([-1.0, 1.0], 9000) * 2.0 ** draw.uniform(-60.0, -40.0, 9000),
+    ])  # fmt: skip
+    third = (COUNT - len(hard)) // 3
+    rest = [
+        draw.uniform(-720.0, 720.0, third),
+        draw.uniform(-2.0, 2.0, third),
+        column(draw, COUNT - len(hard) - 2 * third),
+    ]
+    return np.concatenate([hard, *rest])
+
+
+EXPONENTS = exponents()
+
+
+@pytest.mark.parametrize("machine", [m for m in MACHINES if m.shortcuts and m.lanes > 2] or MACHINES[:1], ids=str)
+@pytest.mark.parametrize("row", [p.exp, total_form(p.exp), p.sigmoid], ids=lambda row: row.name)
+def test_exponentials_of_vectors_have_the_bits_of_libm(row, machine):
+    check(row, [EXPONENTS], machine)
+
+
+@pytest.mark.skipif(not native.host().shortcuts or LANES < 4, reason="libm computes all exponentials here")
+def test_exponentials_that_are_a_little_off_are_noticed(monkeypatch):
+    """Without the part of log(2) that a double does not hold, results are a few units of the last place off."""
+    monkeypatch.setattr(operations, "_LOG_2_REST", 0.0)
+    with pytest.raises(AssertionError, match="exp"):
+        check(p.exp, [EXPONENTS], Machine(LANES, True))

@@ -141,8 +141,8 @@ class Host:
     Attributes:
         cpu, features: the processor's name and features.
         lanes: how many doubles fit into a vector.
-        shortcuts: whether `pow` of some exponents can be had without calling it: the processor multiplies and adds in
-            one operation, and libm is glibc 2.28 or newer, whose errors are documented, and does so, too.
+        shortcuts: whether `exp`, and `pow` of some exponents, can be had without calling them: the processor multiplies
+            and adds in one operation, and libm is glibc 2.28 or newer, whose errors are documented, and does so, too.
         vector_math: functions of `math` for whole vectors, by name and lanes: what they are called in libmvec, which
             belongs to glibc.
         version: of llvmlite and LLVM.
