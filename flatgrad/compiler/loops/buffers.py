@@ -134,24 +134,34 @@ def _kinds(statement: Statement | Block) -> set[str]:
     return {"f", "b"} if "b" in kinds else {"f"}
 
 
+#: Pieces of at least so many items begin at a multiple of `_LINE`: in numbers, a line of a cache.
+_LARGE, _LINE = 512, 8
+
+
 class Arena:
-    """Memory of which pieces are taken and given back."""
+    """Memory of which pieces are taken and given back. Large pieces begin at a line of a cache."""
 
     def __init__(self, start: int) -> None:
         self.free: list[tuple[int, int]] = []  # place and size, ascending
         self.peak = start
 
     def take(self, size: int) -> int:
+        line = _LINE if size >= _LARGE else 1
         for k, (place, room) in enumerate(self.free):
-            if room >= size:
-                self.free[k : k + 1] = [(place + size, room - size)] if room > size else []
-                return place
+            skipped = -place % line
+            if room >= skipped + size:
+                pieces = (place, skipped), (place + skipped + size, room - skipped - size)
+                self.free[k : k + 1] = [piece for piece in pieces if piece[1]]
+                return place + skipped
         if self.free and sum(self.free[-1]) == self.peak:  # the last free piece, made longer
             place, _ = self.free.pop()
         else:
             place = self.peak
-        self.peak = place + size
-        return place
+        skipped = -place % line
+        if skipped:
+            self.free.append((place, skipped))
+        self.peak = place + skipped + size
+        return place + skipped
 
     def give(self, place: int, size: int) -> None:
         k = bisect.bisect(self.free, (place, size))

@@ -19,6 +19,7 @@ from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number as number
 from .memory import Access, Memory
 from .operations import Writer, spelled
+from .products import LARGE, Copied, can_copy, lies_badly, tile_of
 from .text import Function, Value, bound_array, store, type_of
 
 #: The limits of a tile: accumulators (vectors), and vectors side by side.
@@ -27,6 +28,9 @@ _ACCUMULATORS, _VECTORS = 12, 4
 _LITTLE = 4_000
 #: Among many statements, those of at most so many terms are small: one vector at a time, with any strides.
 _SMALL = 128
+#: Large folds have at least so many terms. Their tiles have so many accumulators where vectors have eight lanes: such
+#: processors have 32 registers.
+_LEAST_TERMS, _MANY_ACCUMULATORS = 6, 16
 #: Copies of what a tile reads have at most so many terms.
 _TILED = 256
 #: Where there are no terms, several vectors side by side are worth it for bodies of at most so many nodes.
@@ -73,8 +77,16 @@ class StatementWriter:
         #: Whether it is one of many, and small: then it shares its code with as many others as can be.
         self.small = memory.many and not rounds and math.prod(self.shape) * max(1, self.terms) <= _SMALL
         self._choose_tile()
-        self.packed = [] if rounds else [access for access in accesses.values() if self._packs(access)]
-        self.tiled = [] if rounds else [access for access in accesses.values() if self._copies_by_tile(access)]
+        self.large = self._is_large()
+        if self.large:
+            self._choose_large_tile()
+        rank, inner = len(self.shape), (self.vector, self.row) if self.large else ()
+        self.order = [*(k for k in range(rank) if k not in inner), *inner]  # of the loops, outermost first
+        reads = [] if rounds else list(accesses.values())
+        self.packed = [access for access in reads if self._packs(access)]
+        self.tiled = [access for access in reads if self._copies_by_tile(access)]
+        self.panels = [access for access in reads if self._copies_panel(access)]
+        self.turned = [access for access in reads if self._copies_rows(access)]
         #: Whether calls may have parts of the first dimension, of at least one step.
         self.ranged = bool(self.shape) and not rounds and self.shape[0] > self._step(0)
 
@@ -98,7 +110,7 @@ class StatementWriter:
             )  # fmt: skip
 
         tile = self.vector, self.width, self.vectors, self.row, self.rows
-        first = () if self.ranged and not self.packed else self.shape[:1]
+        first = () if self.ranged and not self.packed and not self.turned else self.shape[:1]
         return self.statement.kind, len(self.shape), first, self.shape[1:], tile, loops(self.statement.body)
 
     @property
@@ -119,8 +131,13 @@ class StatementWriter:
         Copies need to know that, and LLVM's vectoriser is better if it does.
         """
         return extent > 1 and not (
-            isinstance(extent, Ragged) or self.packed or self.tiled or self.memory.fast or self._runs_across(fold)
+            isinstance(extent, Ragged) or self._copies or self.memory.fast or self._runs_across(fold)
         )
+
+    @property
+    def _copies(self) -> bool:
+        """Whether anything is copied first."""
+        return bool(self.packed or self.tiled or self.panels or self.turned)
 
     def _runs_across(self, fold: Fold) -> bool:
         """Whether the terms of a single lane run along vectors."""
@@ -158,6 +175,24 @@ class StatementWriter:
                 self.rows = min(most, 4)
         elif self.terms >= 4 and not self.small:
             self.vectors = min(all_vectors, max(_VECTORS, accumulators - 4))
+
+    def _is_large(self) -> bool:
+        """Whether it is a large fold of terms that are computed fast, with rows and vectors."""
+        inner = [node for fold in self.folds for segment in fold.segments for node in segment.body]
+        return (
+            self.row >= 0
+            and self.lanes == self.memory.machine.lanes
+            and self.terms >= _LEAST_TERMS
+            and math.prod(self.shape) * self.terms >= LARGE
+            and len(inner) <= _SIMPLE
+            and not any(isinstance(node, Apply) and node.primitive.slow for node in inner)
+            and not self._uneven()
+        )
+
+    def _choose_large_tile(self) -> None:
+        vectors = -(-self.shape[self.vector] // self.width)
+        accumulators = _MANY_ACCUMULATORS if self.width == 8 else _ACCUMULATORS
+        self.rows, self.vectors = tile_of(self.shape[self.row], vectors, accumulators)
 
     def _uneven(self) -> set[int]:
         """The dimensions along which the number of terms changes, or a stride: a tile has one index of these."""
@@ -215,7 +250,58 @@ class StatementWriter:
 
     def _packs(self, access: Access) -> bool:
         """Whether an access is copied before it is read."""
-        return bool(self.lanes) and not self.small and self._can_pack(access, self.vector)
+        return bool(self.lanes) and not self.large and not self.small and self._can_pack(access, self.vector)
+
+    def _copies_panel(self, access: Access) -> bool:
+        """Whether what a panel has of an access is copied, because all rows of tiles read it."""
+        return (
+            self.large
+            and can_copy(access)
+            and self.shape[self.row] > self.rows
+            and access.strides[self.row] == 0
+            and access.strides[self.vector] != 0
+            and (access.strides[self.vector] not in (1, -1) or lies_badly(access, len(self.shape)))
+        )
+
+    def _copies_rows(self, access: Access) -> bool:
+        """Whether what the rows read of an access is copied, because all panels read it."""
+        rank = len(self.shape)
+        return (
+            self.large
+            and can_copy(access)
+            and self.shape[self.vector] > self.vectors * self.width
+            and access.strides[self.row] != 0
+            and not any(access.strides[k] for k in range(rank) if k != self.row)
+            and lies_badly(access, rank)
+        )
+
+    def _copy_panel(self, access: Access, indices: dict[int, str | int]) -> None:
+        """Copy what a panel has of an access: the lanes of its vectors side by side, term by term."""
+        function, rank = self.function, len(self.shape)
+        length = min((self.vectors - 1) * self.width, self.shape[self.vector] - self.width) + self.width
+        extents = access.extents[rank:]
+        steps = [1, *(math.prod(extents[k + 1 :]) * length for k in range(len(extents)))]
+        source: str | int = access.start
+        for dimension, index in indices.items():
+            source = function.plus(function.times(index, access.strides[dimension]), source)
+        self._copy(access, self.vector, length, steps, source)
+        access.tiled = True
+
+    def _copy_rows(self, access: Access) -> None:
+        """Copy what the rows read of an access: the terms of each row side by side."""
+        extents = access.extents[len(self.shape) :]
+        steps = [math.prod(extents), *(math.prod(extents[k + 1 :]) for k in range(len(extents)))]
+        self._copy(access, self.row, self.shape[self.row], steps, access.start)
+
+    def _copy(self, access: Access, dimension: int, length: int, steps: list[int], source: str | int) -> None:
+        """Copy a dimension of lanes, and the terms, to scratch memory; the access reads that from now on."""
+        rank = len(self.shape)
+        size = length * math.prod(access.extents[rank:])
+        target = self.memory.arena.take(size)
+        self.scratch.append((target, size))
+        Copied(self.function, access, rank, dimension, length, self.width, steps).write(source, target)
+        access.array, access.start, access.scope = "", target, ""
+        access.strides = [steps[0] if k == dimension else 0 for k in range(rank)] + steps[1:]
 
     @property
     def _outer(self) -> int:
@@ -228,6 +314,7 @@ class StatementWriter:
         return (
             bool(self.lanes)
             and not self.small
+            and not self.large
             and access not in self.packed
             and not access.gathers
             and not access.converted
@@ -308,6 +395,8 @@ class StatementWriter:
         self.bind(place)
         for access in self.packed:
             self._pack(access)
+        for access in self.turned:
+            self._copy_rows(access)
         self._lanes(0, {})
         for place, size in self.scratch:
             self.memory.arena.give(place, size)
@@ -326,14 +415,18 @@ class StatementWriter:
         self._lanes(1, {0: index})
         return self.result
 
-    def _lanes(self, dimension: int, indices: dict[int, str | int]) -> None:
+    def _lanes(self, depth: int, indices: dict[int, str | int]) -> None:
         """Loops over the dimensions of the lanes; the tile inside."""
-        if dimension == self._outer:
+        if depth == self._outer:
             for access in self.tiled:
                 self._copy_tile(access, indices)
-        if dimension == len(self.shape):
+        if depth == len(self.shape) - 1:
+            for access in self.panels:
+                self._copy_panel(access, indices)
+        if depth == len(self.shape):
             self._tile(indices)
             return
+        dimension = self.order[depth]
         extent, step = self.shape[dimension], self._step(dimension)
         first: str | int = 0
         end: str | int = extent
@@ -343,7 +436,7 @@ class StatementWriter:
         with self.function.loop(end, step, first) as index:
             if step > 1 and extent > step and (bound or extent % step):
                 index = self.function.least(index, self.function.plus(end, -step))
-            self._lanes(dimension + 1, {**indices, dimension: index})
+            self._lanes(depth + 1, {**indices, dimension: index})
 
     def _step(self, dimension: int) -> int:
         """How far a tile reaches along a dimension."""
