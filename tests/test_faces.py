@@ -9,6 +9,10 @@ from flatgrad import nn
 
 W = fg.Value(2.0)
 KERNEL = "arrays backend backward c_source captured forward joint leaves name program python_source save source"
+STAGES = (
+    "arrays backend choice cleaned flat joint loaded name options primal rerolled source steps text title traced "
+    "vectors whole"
+)
 STEP = "numbers optimizer parameters prepare reload repeat source state steps sync take"
 TRANSFORMED = "backend faults function kernel_for kernels mode name"
 
@@ -60,7 +64,7 @@ class Line:
         (fg.grad(f, (0, 1)), "<flatgrad.grad of f(x, y), argnums=(0, 1), backend='auto'>"),
         (
             fg.grad(lambda x: (W * x, x), wrt=[W], has_aux=True),
-            "<flatgrad.grad of lambda(x), wrt=<1 Values>, has_aux=True, backend='auto'>",
+            "<flatgrad.grad of lambda(x), wrt=<1 Value>, has_aux=True, backend='auto'>",
         ),
         (
             fg.compile(f, backend="python", mode="fast", faults="ieee", static_argnames="y"),
@@ -81,6 +85,27 @@ class Line:
 )
 def test_objects_say_what_they_are(item, text):
     assert repr(item) == text
+
+
+def test_headers_count_equations_as_one_says_it():
+    for transform, sentence in (
+        (fg.jit, "1 equation: 1 computes the value, 0 its gradient."),
+        (fg.value_and_grad, "3 equations: 1 computes the value, 2 its gradient."),
+    ):
+        source = transform(lambda x: x * x, backend="python").kernel_for(1.0).source
+        assert f"# {sentence}\n" in source
+    w = fg.Value(1.0)
+    step = nn.train_step(lambda x: w * x, nn.SGD(0.1), [w], backend="python")
+    step(2.0)
+    assert "equations: 1 computes the loss, " in step.source
+
+
+def test_stages_show_what_is_for_users():
+    step = nn.train_step(loss, nn.SGD(0.1), [W])
+    step([1.0], [2.0])
+    for kernel in (fg.compile(f).kernel_for(1.0), fg.grad(f).kernel_for(1.0), *step.kernels):
+        assert dir(kernel.stages) == STAGES.split()
+        assert all(getattr(kernel.stages, name) is not None for name in dir(kernel.stages))
 
 
 def test_stages_say_what_they_are_of():

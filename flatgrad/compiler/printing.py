@@ -49,6 +49,18 @@ class Printed(NamedTuple):
     data: dict[str, Any]
 
 
+def counted(purposes: dict[str, int]) -> str:
+    """How many equations compute what, as a sentence.
+
+    >>> counted({"the value": 1, "its gradient": 0})
+    '1 equation: 1 computes the value, 0 its gradient.'
+    """
+    total, (value, *_) = sum(purposes.values()), purposes.values()
+    shares = ", ".join(f"{count} {purpose}" for purpose, count in purposes.items())
+    verb = "computes" if value == 1 else "compute"
+    return f"{total} {'equation' if total == 1 else 'equations'}: {shares.replace(' ', f' {verb} ', 1)}."
+
+
 class PrintedStages:
     """Stages as text: the functions in a language, and the program behind each pass."""
 
@@ -104,8 +116,7 @@ class PrintedStages:
     def _counted(self, language: str) -> str:
         """How many equations there are, as a sentence."""
         sizes = Sizes.of(self.flat) if language == "python" else self.sizes
-        count = sizes.equations - sizes.primal
-        return f"{sizes.equations} equations: {sizes.primal} compute the value, {count} its gradient."
+        return counted({"the value": sizes.primal, "its gradient": sizes.equations - sizes.primal})
 
     def notes(self) -> list[str]:
         """What becomes of faults, if that is not what Python does."""

@@ -47,6 +47,13 @@ class Loaded(NamedTuple):
     data: dict[str, Any]
 
 
+#: What a user looks at, and completion offers.
+_SHOWN = (
+    "arrays backend choice cleaned flat joint loaded name options primal rerolled source steps text title traced "
+    "vectors whole"
+)
+
+
 class Stages(PrintedStages):
     """What becomes of a traced function, stage by stage.
 
@@ -74,6 +81,9 @@ class Stages(PrintedStages):
     ) -> None:
         self.name, self.title, self.options, self.functions = traced.name, title, options, functions
         self.traced = traced
+
+    def __dir__(self) -> list[str]:
+        return _SHOWN.split()
 
     # --- scalar programs ------------------------------------------------------------------------------------------
 

@@ -110,3 +110,13 @@ def test_a_primitive_that_machine_code_does_not_know(monkeypatch):
     assert_same([value, *gradient], [expected[0], *expected[1]])
     with pytest.raises(OptionError, match=r"primitive tanh.*numpy"):
         fg.value_and_grad(layer, backend="native")(POINT)
+
+
+def test_wide_programs_on_numpy_are_not_said_to_be_slow(monkeypatch):
+    """NumPy copies the arrays that go in and come out: that costs next to nothing per number."""
+    monkeypatch.setattr(native, "available", lambda: False)
+    points = np.linspace(-1.0, 1.0, 20_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stats = fg.jit(lambda x: np.array([a * 0.5 + 1.0 for a in x])).kernel_for(points).stats
+    assert stats.backend == "numpy"

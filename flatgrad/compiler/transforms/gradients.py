@@ -12,6 +12,7 @@ from ...runtime.primitives import number
 from ...runtime.traced import TracedValue
 from ...runtime.tracing import recorder
 from ...runtime.value import Value, constant
+from ...runtime.wording import count_of
 from ..calls.arguments import Arguments, Key
 from ..calls.binding import Signature
 from ..calls.cache import KernelCache
@@ -92,7 +93,7 @@ class GradFunction(NumericFunction[R]):
 
     def _choices(self) -> dict[str, str]:
         argnums, wrt = self._choice
-        what = {"argnums": repr(argnums)} if wrt is None else {"wrt": f"<{len(self._wrt or ())} Values>"}
+        what = {"argnums": repr(argnums)} if wrt is None else {"wrt": f"<{count_of(len(self._wrt or ()), 'Value')}>"}
         return {**what, **({"has_aux": "True"} if self._has_aux else {}), **super()._choices()}
 
     def _method(self, function: Callable[..., Any]) -> GradFunction[R]:
