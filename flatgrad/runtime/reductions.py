@@ -115,13 +115,8 @@ def sum(vector: Any, *others: Any, **options: Any) -> Any:
 def prod(vector: Any, *others: Any, **options: Any) -> Any:
     """The product, multiplied from left to right, beginning with the first element; 1.0 of no elements.
 
-    The gradient is that of the fold. It divides by nothing, and is right where elements are 0.
-
-    Args:
-        vector: as for `fg.max`.
-
-    Raises:
-        InputError: for anything that is no vector of numbers.
+    The gradient is that of the fold. It divides by nothing, and is right where elements are 0. Arguments and errors are
+    as for `fg.sum`.
 
     Example:
         >>> import flatgrad as fg

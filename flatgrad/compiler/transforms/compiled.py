@@ -23,7 +23,7 @@ from ..options import Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.progress import preparing
-from .dispatch import Choices, Dispatched, Entry, R
+from .dispatch import Choices, Dispatched, Entry, R, transform
 
 
 class _Entry(Entry):
@@ -157,6 +157,4 @@ def compile(
         >>> y.data, w.grad
         (0.9051482536448664, 0.09035331946182429)
     """
-    if fn is None:
-        return functools.partial(compile, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)
-    return CompiledFunction(fn, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)
+    return transform(CompiledFunction, fn, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)

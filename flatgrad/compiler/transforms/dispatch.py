@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, TypeVar
@@ -76,6 +77,11 @@ class Entry:
         """The result for arguments in order, by the shortest way that knows them; `MISS` if there is none."""
         result = MISS if self.direct is None else self.direct(*items)
         return self.binder(items) if result is MISS and self.binder is not None else result
+
+
+def transform(make: Callable[..., Any], function: Callable[..., Any] | None, **options: Any) -> Any:
+    """A transformed function; without a function, a decorator that makes one."""
+    return functools.partial(make, **options) if function is None else make(function, **options)
 
 
 def _miss(*args: Any, **kwargs: Any) -> Any:

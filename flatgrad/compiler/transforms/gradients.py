@@ -26,7 +26,7 @@ from ..program.faults import Faults
 from ..program.program import Group, Program, grouped
 from ..program.trace import Trace, Traced
 from ..stages import JointStages
-from .dispatch import Choices, R
+from .dispatch import Choices, R, transform
 from .numeric import NumericFunction
 
 
@@ -315,9 +315,7 @@ def value_and_grad(
         (inf, inf)
     """
     options = {"backend": backend, "mode": mode, "faults": faults, "static_argnames": static_argnames}
-    if fn is None:
-        return functools.partial(value_and_grad, argnums=argnums, wrt=wrt, has_aux=has_aux, **options)
-    return GradFunction(fn, argnums, wrt, has_aux, True, **options)
+    return transform(GradFunction, fn, argnums=argnums, wrt=wrt, has_aux=has_aux, with_value=True, **options)
 
 
 @overload
@@ -390,6 +388,4 @@ def grad(
         12.0
     """
     options = {"backend": backend, "mode": mode, "faults": faults, "static_argnames": static_argnames}
-    if fn is None:
-        return functools.partial(grad, argnums=argnums, wrt=wrt, has_aux=has_aux, **options)
-    return GradFunction(fn, argnums, wrt, has_aux, False, **options)
+    return transform(GradFunction, fn, argnums=argnums, wrt=wrt, has_aux=has_aux, with_value=False, **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack, overload
@@ -18,7 +17,7 @@ from ..options import Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.trace import Traced
-from .dispatch import Choices, R
+from .dispatch import Choices, R, transform
 from .numeric import NumericFunction
 
 
@@ -98,6 +97,4 @@ def jit(
         >>> fg.jit(lambda x: {"softmax": np.array(fg.softmax(x)), "mean": fg.sum(x) / len(x)})([0.0, 0.0])
         {'softmax': array([0.5, 0.5]), 'mean': 0.0}
     """
-    if fn is None:
-        return functools.partial(jit, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)
-    return JitFunction(fn, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)
+    return transform(JitFunction, fn, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)
