@@ -323,9 +323,13 @@ class JointStages(Stages):
             return {}
         return {0: lambda inputs: replay(self.primal, self.wrt, inputs, of=(0,))}
 
-    def to_inline(self, simplified: bool) -> Program:
-        """The program that is inlined into another one; simplified, or as it leaves the adjoint."""
-        return run_passes(self.options.joint_passes if simplified else ARRAY_PASSES, self.differentiated())
+    def to_inline(self) -> Program:
+        """The program that is inlined into another one. Gradients alone are simplified before.
+
+        A gradient of the whole may flow through a value, in the order of the interpreter: that is left as it is.
+        """
+        gradients_alone = not self.with_value and len(self.primal.outputs) == 1
+        return run_passes(self.options.joint_passes if gradients_alone else ARRAY_PASSES, self.differentiated())
 
 
 _VALUE_AND_GRAD = "value_and_grad", "Return the value and its gradients."

@@ -224,7 +224,6 @@ class TrainStep(Transformed[StepKernel]):
             loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, faults=faults,
             static_argnames=static_argnames,
         )  # fmt: skip
-        self._gradient._simplified = False  # the whole step is simplified
         self._stepping = threading.RLock()
         self._last: StepKernel | None = None
         self.reload()

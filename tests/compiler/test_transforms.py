@@ -18,7 +18,7 @@ from hypothesis import given, settings
 import flatgrad as fg
 from flatgrad import Value
 from tests.bits import assert_same
-from tests.programs import Interpreted, assert_agrees, flatgrad_outcome, programs, tame
+from tests.programs import Interpreted, assert_agrees, by_interpreter, flatgrad_outcome, programs, tame
 from tests.threads import in_threads
 
 Pair = collections.namedtuple("Pair", "left right")
@@ -639,6 +639,36 @@ def test_parameters_of_an_inner_gradient():
     assert outer(2.0) == (24.0, [8.0])
     w.data = 5.0
     assert outer(2.0) == (40.0, [8.0])
+
+
+def test_a_gradient_through_the_value_of_an_inner_gradient_has_the_interpreters_order():
+    """1e16 + (1 + 1) is another number than (1e16 + 1) + 1: nothing may be simplified in between."""
+
+    def f(x):
+        y = x * 1.0
+        return (y * 1.0 + y * 1.0) + x * 1e16
+
+    x = Value(3.0)
+    f(x).backward()
+    with_aux = fg.grad(lambda x: (x * x, f(x)), has_aux=True)
+    for g in (f, lambda x: fg.value_and_grad(f)(x)[0], lambda x: with_aux(x)[1]):
+        assert_same([fg.grad(g)(3.0)], [x.grad])
+
+
+@given(programs(inputs=tame, max_steps=8))
+@settings(max_examples=40)
+def test_gradients_through_values_of_inner_gradients(program):
+    every = range(len(program.inputs))
+    inner = fg.value_and_grad(lambda *leaves: program.run(leaves)[0], every)
+    outer = fg.value_and_grad(lambda *leaves: inner(*leaves)[0], every)
+
+    def compute():
+        value, slopes = outer(*program.inputs)
+        return [value, *slopes]
+
+    expected = by_interpreter(program)
+    if expected.error is None:
+        assert_agrees(flatgrad_outcome(compute), expected, program)
 
 
 def test_inner_gradients_of_lists_and_arrays():

@@ -47,6 +47,9 @@ class Trace:
         input_names: a safe name per input.
         sites: whether to record the user's line of each operation.
         faults: what becomes of operations on constants at which Python raises: "raise", or "ieee" for inf and NaN.
+
+    Attributes:
+        programs: what functions that are called while this goes on keep for their next call, by function.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Trace:
         self._sites_of: dict[int, dict[int, int]] = {}  # by the number of the code object and the instruction
         self.refusal: TraceError | None = None
         self.leaf_names: LeafNames = lambda ids: {}
+        self.programs: dict[Any, Any] = {}
         self._alive: list[Any] = []  # what the ids in _references and _sites_of belong to
 
     def value(self, variable: int) -> TracedValue:

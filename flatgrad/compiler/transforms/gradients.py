@@ -58,9 +58,6 @@ class _Inlined(NamedTuple):
 class GradFunction(NumericFunction[R]):
     """A function transformed by `fg.value_and_grad` or `fg.grad`."""
 
-    #: Whether what is inlined into another function is simplified before.
-    _simplified = True
-
     def __init__(
         self,
         function: Callable[..., Any],
@@ -196,13 +193,18 @@ class GradFunction(NumericFunction[R]):
         trace = recorder()
         assert isinstance(trace, Trace)
         key: Key = (arguments.keywords, trace.faults), *arguments.kinds
-        entry = self._inlined.find(key)
+        programs: KernelCache[_Inlined] = trace.programs.get(self) or KernelCache()
+        entry = self._inlined.find(key) or programs.find(key)
         if entry is None:
             with collector_paused():
                 stages, traced, captured, signature, _ = self._stages(arguments, trace.faults)
-                entry = _Inlined(stages.to_inline(self._simplified), traced.leaves, captured, signature)
-            if not any(isinstance(leaf, TracedValue) for leaf in entry.leaves):
+                entry = _Inlined(stages.to_inline(), traced.leaves, captured, signature)
+            traced_leaves = [leaf for leaf in entry.leaves if isinstance(leaf, TracedValue)]
+            if not traced_leaves:
                 self._inlined.add(key, lambda: entry, arguments.names())
+            elif captured.compares(traced_leaves):
+                trace.programs[self] = programs
+                programs.add(key, lambda: entry, arguments.names())
         results = trace.inline(entry.program, [*arguments.all_numbers, *entry.leaves])
         groups = [
             numbers[0] if group.scalar else numbers for group, numbers in grouped(entry.program.output_groups, results)

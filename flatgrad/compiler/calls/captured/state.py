@@ -107,6 +107,17 @@ class Captured:
         """The names under which a container is read, alone or inside another one."""
         return [r.name for r in self.references if _holds(r.value, lambda member: member is item)]
 
+    def compares(self, values: Sequence[Value]) -> bool:
+        """Whether each of these stands in a place that is compared, so that another one there would be noticed."""
+        compared: set[int] = set()
+        items = [reference.value for reference in self.references]
+        while items:
+            item = items.pop()
+            if type(item) not in PLAIN and id(item) not in compared:
+                compared.add(id(item))
+                items += members_of(item) or ()
+        return compared.issuperset(map(id, values))
+
     def watches(self) -> Watches | None:
         """The same comparison for machine code; None if only Python can do it."""
         identities, watches = self._identities, self._watches
