@@ -19,6 +19,7 @@ from .compiler.transforms.compiled import compile as compile
 from .compiler.transforms.gradients import grad, value_and_grad
 from .compiler.transforms.graphs import CompiledGraph, compile_graph
 from .compiler.transforms.jit import jit
+from .compiler.transforms.vmap import vmap
 from .runtime import functions as _functions
 from .runtime import tracebacks as _tracebacks
 from .runtime import version as _version
@@ -81,6 +82,7 @@ __all__ = [
     "prod",
     "softmax",
     "value_and_grad",
+    "vmap",
 ]
 __all__ += _functions.__all__
 

@@ -36,6 +36,7 @@ def loss(X, y):
         (fg.value_and_grad(f), TRANSFORMED),
         (fg.compile(f), TRANSFORMED),
         (fg.jit(f), TRANSFORMED),
+        (fg.vmap(f), TRANSFORMED),
         (fg.compile_graph(W * 3.0), "kernel program source stats"),
         (
             nn.train_step(loss, nn.SGD(0.1), [W]),

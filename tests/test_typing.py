@@ -37,6 +37,7 @@ number: float = fg.exp(x)
 Value("1.0")
 fg.jit(lambda x: x, backend="nativ")
 fg.grad(mode="quick")
+fg.vmap(lambda x: x, in_axes="0.5", backend=None)
 """
 
 
@@ -77,7 +78,7 @@ def test_mistakes_are_seen(checker, tmp_path):
     lines = {
         int(line.split(":")[1]) for line in done.stdout.splitlines() if f"{path.name}:" in line and "error" in line
     }
-    assert lines == set(range(5, 14)), done.stdout + done.stderr
+    assert lines == set(range(5, 15)), done.stdout + done.stderr
 
 
 def test_the_typed_program_runs():

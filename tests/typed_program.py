@@ -99,6 +99,11 @@ class Spring:
         """The length under the load `x`."""
         return Value(1.0) + x * Value(1.0 / self.stiffness)
 
+    @fg.vmap(in_axes=(None, 0), backend="python")
+    def forces(self, x: Value | float) -> Value:
+        """The forces at several `x`."""
+        return Value(self.stiffness) * x
+
     @fg.value_and_grad
     def energy(self, x: Value) -> Value:
         """The energy at `x`."""
@@ -123,6 +128,8 @@ def functions() -> None:
     assert_type(spring.energy(1.5)[0], float)
     assert_type(fg.jit(area)(2.0, 3.0), float)
     assert_type(spring.length(1.5), float)
+    assert_type(fg.vmap(area, in_axes=(0, None), out_axes=-1)([1.0, 2.0], 3.0), np.ndarray[Any, np.dtype[Any]])
+    print(spring.forces([1.0, 2.0]), fg.vmap(slopes)([1.0, 2.0], [3.0, 4.0])[0])
     graph = fg.compile_graph(w * w, [w])
     assert_type(graph(3.0), Value)
     assert_type(graph.source, str)

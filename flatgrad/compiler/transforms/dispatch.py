@@ -94,6 +94,8 @@ class Dispatched(Transformed[D], Generic[D, R]):
 
     #: Whether it never writes into its arguments, so that it may be called with converted copies of them.
     _only_reads = False
+    #: Whether a call with `Value`s among the arguments is done as inside of a trace, and makes a graph.
+    _interprets = False
 
     if TYPE_CHECKING:
 
@@ -165,7 +167,10 @@ class Dispatched(Transformed[D], Generic[D, R]):
         function = self._method_of(args)
         if function is not None:
             return function(*args[1:], **kwargs)
-        entry, arguments = self._entry(self._take_apart(args, kwargs))
+        arguments = self._take_apart(args, kwargs)
+        if self._interprets and arguments.values:
+            return self._inline(arguments)
+        entry, arguments = self._entry(arguments)
         self._remember(entry, items)
         return self._run(entry, arguments)
 

@@ -1,0 +1,394 @@
+"""`vmap`: a function mapped over the rows of its arguments.
+
+It means `[fn(x) for x in X]`, with the results stacked. Inside of a trace, and where `Value`s are among the arguments,
+that loop is all there is. Called with numbers it is traced and compiled as `jit` does.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, Unpack, overload
+
+import numpy as np
+
+from ...runtime.errors import InputError, OptionError
+from ...runtime.methods import Array
+from ...runtime.primitives import Operand
+from ...runtime.sites import user_line
+from ...runtime.tracing import recorder
+from ...runtime.value import Value, as_value
+from ...runtime.wording import count_of
+from ..calls.arguments import Arguments
+from ..calls.kinds import object_array
+from ..calls.writes import Containers
+from ..options import Backend, Mode
+from ..program.faults import Faults
+from ..program.trace import trace_function
+from .dispatch import Choices, R
+from .jit import JitFunction
+
+#: An axis, None for what is not mapped, or a tuple, list or dict of these.
+Axes: TypeAlias = "int | tuple[Any, ...] | list[Any] | dict[Any, Any] | None"
+#: An item of a structure: its index or key, itself, and its axes.
+_Part: TypeAlias = tuple[Any, Any, Axes]
+_NUMBERS = (Operand, int, float, np.integer, np.floating, np.bool_)
+_NONE = type(None)
+
+
+class VmapFunction(JitFunction[R]):
+    """A function mapped by `fg.vmap`."""
+
+    _transform = "vmap"
+    # `Value`s among the arguments are parts of a graph, not numbers.
+    _identity = True
+    _interprets = True
+
+    def __init__(self, function: Callable[..., Any], in_axes: Axes, out_axes: Axes, **options: Any) -> None:
+        super().__init__(function, **options)  # how calls with numbers are compiled
+        if isinstance(in_axes, dict):
+            raise OptionError(f"vmap: in_axes has an item per argument; for the only one write in_axes=({in_axes!r},)")
+        _check_axes("in_axes", in_axes, (int, _NONE), "an int, None, or a tuple of ints, Nones, and trees of them")
+        _check_axes("out_axes", out_axes, (int,), "an int or a tree of ints")
+        self._in_axes, self._out_axes = in_axes, out_axes
+
+    def _choices(self) -> dict[str, str]:
+        axes = {"in_axes": self._in_axes, "out_axes": self._out_axes}
+        return {**{name: repr(choice) for name, choice in axes.items() if choice != 0}, **super()._choices()}
+
+    def _method(self, function: Callable[..., Any]) -> VmapFunction[R]:
+        """Positions count `self`, as the function's signature does."""
+        axes = self._in_axes
+        if isinstance(axes, (list, tuple)):
+            if axes and axes[0] is not None:
+                raise _error(f"in_axes={axes!r} of the method {self.name} must begin with None, for self")
+            axes = axes[1:]
+        return VmapFunction(function, axes, self._out_axes, **self._method_options(function))
+
+    def _call_traced(
+        self,
+        arguments: Arguments,
+        leaves: Sequence[Any],
+        function: Callable[..., Any] | None = None,
+        writable: bool = False,
+    ) -> tuple[Any, Containers]:
+        return super()._call_traced(arguments, leaves, function or self._mapped, writable)
+
+    def _inline(self, arguments: Arguments) -> Any:
+        """The loop itself."""
+        count = len(arguments.args) - len(arguments.keywords)
+        return self._mapped(
+            *arguments.args[:count], **dict(zip(arguments.keywords, arguments.args[count:], strict=True))
+        )
+
+    def _mapped(self, /, *args: Any, **kwargs: Any) -> Any:
+        """The results of all rows, stacked."""
+        items, axes, positions = (*args, *kwargs.values()), self._axes_of(len(args), kwargs), self._positions
+        names = [positions[k] if k < len(positions) else f"number {k + 1}" for k in range(len(args))]
+        arguments = list(zip((*names, *kwargs), items, axes, strict=True))
+        lengths = [each for name, item, axis in arguments for each in _lengths(item, axis, name)]
+        if not lengths:
+            raise _error(
+                f"no argument of {self.name} is mapped; in_axes gives the axis along which an argument is mapped, and "
+                "None for one that is the same for all rows"
+            )
+        (first, count), *others = lengths
+        for place, length in others:
+            if length != count:
+                lists = any(isinstance(item, list) and _is_structure(item) for item in items)
+                raise _error(
+                    f"the argument {first} of {self.name} has {count_of(count, 'row')}, and {place} has {length:,}; "
+                    "mapped arguments have equally many" + "; a list of arrays is a structure of them: if each array "
+                    "is a row, pass np.array(rows)" * lists
+                )
+        if not count:
+            blank = [_blank(item, axis) for _, item, axis in arguments]
+            return self._stacked_none(blank[: len(args)], dict(zip(kwargs, blank[len(args) :], strict=True)))
+        return _stacked(self._results(count, axes, args, kwargs), self._out_axes)
+
+    def _results(self, count: int, axes: list[Axes], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """The result of each row."""
+        columns = [_rows(item, axis, count) for item, axis in zip((*args, *kwargs.values()), axes, strict=True)]
+        rows, positional = zip(*columns, strict=True), len(args)
+        return [self.function(*row[:positional], **dict(zip(kwargs, row[positional:], strict=True))) for row in rows]
+
+    def _stacked_none(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """The result for no rows: one row is traced, whose numbers do not matter, to see what it returns."""
+        current = recorder()
+        arguments = self._take_apart(tuple(args), kwargs, symbolic=True)
+        groups, names, _ = self._groups(arguments)
+
+        def row(*args: Any, **kwargs: Any) -> list[Any]:
+            return self._results(1, self._axes_of(len(args), kwargs), args, kwargs)
+
+        def body(leaves: list[Any]) -> tuple[list[Any], Sequence[Any]]:
+            return self._call_traced(arguments, leaves, row)[0], ()
+
+        faults = self.faults if current is None else current.faults
+        return _stacked(trace_function(body, self.name, groups, names, faults=faults).result, self._out_axes, rows=0)
+
+    def _axes_of(self, count: int, keywords: Mapping[str, Any]) -> list[Axes]:
+        """The axes of the arguments, of which the first `count` have no names."""
+        axes, positions = self._in_axes, self._positions
+        if not isinstance(axes, (list, tuple)):
+            axes = [axes] * max(count, len(positions))
+        elif not count <= len(axes) <= max(count, len(positions)):
+            raise _error(
+                f"in_axes={axes!r} is for {count_of(len(axes), 'argument')}, and {self.name} got {count}; give an axis "
+                "for each, None for one that is the same for all rows"
+            )
+        named = dict(zip(positions, axes, strict=False))
+        found = [*enumerate(axes[:count]), *((name, named.get(name, 0)) for name in keywords)]
+        return [None if place in self._statics else axis for place, axis in found]
+
+
+def _error(text: str) -> InputError:
+    return InputError(f"vmap: {text}{user_line()}")
+
+
+def _check_axes(name: str, axes: Any, types: tuple[type, ...], expected: str) -> None:
+    """Raise an error unless the items of a tree are of these types."""
+    if isinstance(axes, (list, tuple, dict)):
+        for each in axes.values() if isinstance(axes, dict) else axes:
+            _check_axes(name, each, types, expected)
+    elif type(axes) not in types:
+        raise OptionError(f"vmap: {name} must be {expected}, got {axes!r}")
+
+
+# --- structures -------------------------------------------------------------------------------------------------------
+
+
+def _is_structure(item: Any) -> bool:
+    """Whether what is mapped are the items, as in JAX: of a tuple, of a dict, and of a list that leads to an array.
+
+    >>> _is_structure([{"w": np.zeros(2)}]), _is_structure([{"w": 1.0}, {"w": 2.0}])
+    (True, False)
+    """
+    return isinstance(item, (tuple, dict, _NONE)) or (isinstance(item, list) and _leads_to_array(item))
+
+
+def _leads_to_array(item: Any) -> bool:
+    items = item.values() if isinstance(item, dict) else item if isinstance(item, (list, tuple)) else ()
+    return isinstance(item, np.ndarray) or any(map(_leads_to_array, items))
+
+
+def _labels(item: Any) -> list[Any]:
+    """The keys or indices of a structure; None has no items."""
+    return list(item) if isinstance(item, dict) else list(range(len(item or ())))
+
+
+def _parts(item: Any, axes: Axes, option: str, place: str) -> list[_Part]:
+    """The items of a structure with their axes."""
+    labels = _labels(item) if isinstance(item, (list, tuple, dict, _NONE)) else []
+    if not isinstance(axes, (list, tuple, dict)):
+        return [(label, item[label], axes) for label in labels]
+    if isinstance(item, dict) is not isinstance(axes, dict) or set(labels) != set(_labels(axes)):
+        raise _error(f"{option}: {axes!r} does not fit {place}, {_words(item)}; it is a tree of the same structure")
+    return [(label, item[label], axes[label]) for label in labels]
+
+
+def _rebuilt(item: Any, parts: Sequence[Any]) -> Any:
+    """A structure like this one, of other items."""
+    if isinstance(item, dict):
+        new = copy.copy(item)
+        new.update(zip(item, parts, strict=True))
+        return new
+    return type(item)._make(parts) if hasattr(item, "_fields") else type(item)(parts)
+
+
+def _words(item: Any) -> str:
+    shape = _shape(item)
+    if shape is not None:
+        return f"{'a list' if isinstance(item, list) else 'an array'} of shape {shape}" if shape else "a number"
+    name = type(item).__name__
+    if isinstance(item, dict):
+        return f"a {name} with {f'the keys {list(item)}' if item else 'no items'}"
+    items = f" of {count_of(len(item), 'item')}" if isinstance(item, (list, tuple)) else ""
+    return "None" if item is None else f"a {name}{items}"
+
+
+def _shape(item: Any, in_list: bool = False) -> tuple[int, ...] | None:
+    """The shape of an array, or of the array that NumPy makes of a number, or of nested lists of numbers; else None.
+
+    >>> _shape([[1.0, 2.0]]), _shape([[1.0], [1.0, 2.0]]), _shape([np.zeros(2)])
+    ((1, 2), None, None)
+    """
+    if isinstance(item, np.ndarray):
+        return None if in_list else item.shape
+    if isinstance(item, list):
+        shapes = {_shape(each, True) for each in item} or {()}
+        (shape,) = shapes if len(shapes) == 1 else (None,)
+        return None if shape is None else (len(item), *shape)
+    return () if isinstance(item, _NUMBERS) else None
+
+
+def _flat(item: Any) -> list[Any]:
+    """The numbers in an array, in nested lists, or the one number."""
+    if isinstance(item, np.ndarray):
+        return item.ravel().tolist()
+    return [n for each in item for n in _flat(each)] if isinstance(item, list) else [item]
+
+
+# --- rows of arguments ------------------------------------------------------------------------------------------------
+
+
+def _lengths(item: Any, axes: Axes, place: str) -> Iterator[tuple[str, int]]:
+    """How many rows there are in each array or list of an argument, with its place.
+
+    Raises:
+        InputError: for what has no rows along its axis.
+    """
+    if axes is None:
+        return
+    if not isinstance(axes, int) or _is_structure(item):
+        for label, part, axis in _parts(item, axes, "in_axes", f"the argument {place}"):
+            yield from _lengths(part, axis, f"{place}[{label!r}]")
+        return
+    shape = (len(item),) if isinstance(item, list) and axes == 0 else _shape(item)
+    if not shape:
+        raise _error(
+            f"the argument {place} is {_words(item)}, which has no rows{' along this axis' * isinstance(item, list)}; "
+            "put None in its place in in_axes if it is the same for all rows"
+        )
+    if not -len(shape) <= axes < len(shape):
+        raise _error(f"in_axes: {axes} is no axis of the argument {place}, {_words(item)}")
+    yield place, shape[axes]
+
+
+def _rows(item: Any, axes: Axes, count: int) -> list[Any]:
+    """The rows of an argument; the argument itself, so often, if it is not mapped."""
+    if axes is None or item is None:
+        return [item] * count
+    if not isinstance(axes, int) or _is_structure(item):
+        columns = [_rows(part, axis, count) for _, part, axis in _parts(item, axes, "in_axes", "")]
+        return [_rebuilt(item, parts) for parts in zip(*columns, strict=True)] if columns else [item] * count
+    if isinstance(item, list) and axes == 0:
+        return item
+    array = item if isinstance(item, np.ndarray) else object_array(_flat(item), _shape(item) or ())
+    array = np.moveaxis(array, axes, 0)
+    return array.tolist() if array.ndim == 1 or isinstance(item, list) else list(array)
+
+
+def _blank(item: Any, axes: Axes) -> Any:
+    """An argument without rows, with one row of zeros."""
+    if axes is None or item is None:
+        return item
+    if not isinstance(axes, int) or _is_structure(item):
+        return _rebuilt(item, [_blank(part, axis) for _, part, axis in _parts(item, axes, "in_axes", "")])
+    shape = [*(_shape(item) or ())]
+    shape[axes] = 1
+    return np.zeros(shape).tolist() if isinstance(item, list) else np.zeros(shape)
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def _stacked(results: Sequence[Any], axes: Axes, place: str = "", rows: int | None = None) -> Any:
+    """The results of the rows in one: arrays of their numbers, in the structure that each has.
+
+    Args:
+        results: one per row.
+        axes: where the axis of the rows is.
+        place: in the results, as `[0]['a']`.
+        rows: how many of the rows are returned; by default all.
+
+    Raises:
+        InputError: for results that differ in structure or shape, or are no numbers.
+    """
+    first, what = results[0], f"the result{place}"
+    shape = _shape(first) if isinstance(axes, int) else None
+    if shape is None and isinstance(axes, int) and not isinstance(first, (list, tuple, dict, _NONE)):
+        raise _error(f"{what} is {_words(first)}; results of rows are numbers, arrays, lists, tuples and dicts of them")
+    parts = _parts(first, axes, "out_axes", what) if shape is None else []
+    for k, each in enumerate(results):
+        same = type(each) is type(first) and _labels(each) == _labels(first) if shape is None else _shape(each) == shape
+        if not same:
+            raise _error(
+                f"{what} is {_words(first)} in row 0, and {_words(each)} in row {k}; the results of all rows must have "
+                "the same structure and shapes"
+            )
+    if shape is None:
+        items = [
+            _stacked([each[label] for each in results], axis, f"{place}[{label!r}]", rows) for label, _, axis in parts
+        ]
+        return None if first is None else _rebuilt(first, items)
+    assert isinstance(axes, int)
+    if not -len(shape) - 1 <= axes <= len(shape):
+        raise _error(f"out_axes: {axes} is no axis of {what}, whose rows have the shape {shape}")
+    numbers = [n for each in results for n in _flat(each)]
+    if any(isinstance(n, Operand) for n in numbers):
+        numbers = [n if isinstance(n, Operand) else as_value(n) for n in numbers]
+        array = object_array(numbers, (len(results), *shape))
+    else:
+        array = np.array(numbers).reshape((len(results), *shape))
+    return np.moveaxis(array[:rows].copy(), 0, axes)
+
+
+@overload
+def vmap(
+    fn: Callable[..., Value | list[Value]], in_axes: Axes = ..., out_axes: int = ..., **options: Unpack[Choices]
+) -> VmapFunction[Array]: ...
+@overload
+def vmap(
+    fn: Callable[..., Any], in_axes: Axes = ..., out_axes: Axes = ..., **options: Unpack[Choices]
+) -> VmapFunction[Any]: ...
+@overload
+def vmap(
+    fn: None = ..., in_axes: Axes = ..., out_axes: Axes = ..., **options: Unpack[Choices]
+) -> Callable[[Callable[..., Any]], VmapFunction[Any]]: ...
+def vmap(
+    fn: Callable[..., Any] | None = None,
+    in_axes: Axes = 0,
+    out_axes: Axes = 0,
+    *,
+    backend: Backend = "auto",
+    mode: Mode = "exact",
+    faults: Faults = "raise",
+    static_argnames: Sequence[str] | str = (),
+) -> Any:
+    """A function that calls `fn` for each row of its arguments, and stacks the results: `[fn(x) for x in X]`.
+
+    Arrays and lists have rows. Tuples and dicts, and lists that lead to an array, are structures, as in JAX: their
+    items are mapped, and a row has the same structure.
+
+    Called with numbers it is compiled as by `fg.jit`: numbers in, numbers out. Inside of a traced function, and where
+    `Value`s are among the arguments, it is the loop, and returns arrays of what `fn` returns.
+
+    Args:
+        fn: a function, also one of `fg.grad`, `fg.value_and_grad`, `fg.compile`, `fg.jit` or `fg.vmap`. Without it,
+            `vmap(**options)` is a decorator.
+        in_axes: the axis along which arguments are mapped; None for one that is the same in all calls. One for all
+            arguments, or a tuple with one per argument (of a method, `self` included: None). One of these may be a
+            tuple, list or dict of axes, for an argument that is one. Arguments that have names only are mapped along
+            axis 0, those in `static_argnames` not at all.
+        out_axes: the axis of the rows in the results; or a tree of axes, for results that are tuples, lists or dicts.
+        backend, mode, faults, static_argnames: as for `fg.jit`.
+
+    Returns:
+        A function with the signature of `fn`. Of numbers it returns an array, of arrays and lists of equal shapes an
+        array with one axis more. Tuples and dicts, and other lists, stay what they are; their items are stacked.
+        Without rows, `fn` is traced once to find the shapes.
+
+    Raises:
+        InputError: for arguments of different lengths, for axes that they do not have, if no argument is mapped, for
+            results that differ in structure or shape from row to row.
+        OptionError: for axes that are no ints.
+        TraceError: as for `fg.jit`.
+
+    Example:
+        >>> import flatgrad as fg, numpy as np
+        >>> def loss(w, x, y):
+        ...     return (w @ x - y) ** 2
+        >>> w, X, y = np.array([1.0, 2.0]), np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), np.array([0.0, 1.0, 2.0])
+        >>> fg.vmap(loss, in_axes=(None, 0, 0))(w, X, y)
+        array([1., 1., 1.])
+        >>> fg.vmap(fg.grad(loss), in_axes=(None, 0, 0))(w, X, y)       # a gradient per row
+        array([[2., 0.],
+               [0., 2.],
+               [2., 2.]])
+    """
+    options = {"backend": backend, "mode": mode, "faults": faults, "static_argnames": static_argnames}
+    if fn is None:
+        return functools.partial(vmap, in_axes=in_axes, out_axes=out_axes, **options)
+    return VmapFunction(fn, in_axes, out_axes, **options)
