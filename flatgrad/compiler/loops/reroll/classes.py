@@ -8,9 +8,9 @@ class of an operand is a proper part of that of its user, so a pack never depend
 
 from __future__ import annotations
 
-import itertools
 from array import array
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,34 +23,24 @@ from .chains import Chains
 _NUMBER, _TRUTH = 0, 1
 
 
-class Variant(NamedTuple):
-    """One way to be in a class.
-
-    Attributes:
-        shape: the class.
-        swapped: whether the first two operands are exchanged (the primitive commutes), to be of this class.
-        runs: for a fold, how many consecutive terms of the same class there are, run by run.
-    """
-
-    shape: int
-    swapped: bool
-    runs: tuple[int, ...] = ()
-
-
 class Classes(NamedTuple):
     """The classes of a program's nodes.
 
+    A *variant* is one way to be in a class.
+
     Attributes:
         nodes: the equations that are nodes, in order; a chain is represented by its last equation.
-        variant_of: per node, the index of its variant.
-        variants: the variants.
+        variant_of: per node, its variant.
+        swapped: per variant, whether the first two operands are exchanged (the primitive commutes), to be of its class.
+        runs: of variants that are folds, how many consecutive terms of the same class there are, run by run.
         shapes: per node, its class.
         heights: per node, 1 more than the greatest height among its operands; inputs and constants have 0.
     """
 
     nodes: Indices
     variant_of: Indices
-    variants: list[Variant]
+    swapped: Any
+    runs: dict[int, tuple[int, ...]]
     shapes: Indices
     heights: Indices
 
@@ -74,57 +64,61 @@ def classify(program: Program, chains: Chains) -> Classes:
             return v6, v7
         >>> classes = classify(program, find_chains(program))
         >>> for variable, shape, variant in zip(("v4", "v5", "v6", "v7"), classes.shapes, classes.variant_of):
-        ...     print(f"{variable} is of class {shape}{', swapped' if classes.variants[variant].swapped else ''}")
+        ...     print(f"{variable} is of class {shape}{', swapped' if classes.swapped[variant] else ''}")
         v4 is of class 4
         v5 is of class 4
         v6 is of class 5, swapped
         v7 is of class 5
     """
     class_of, height_of = _classes_of_inputs(program)
-    variants: list[Variant] = []
     variant_by_operands: dict[tuple[int, ...], int] = {}  # by the operands' classes as they stand
-    class_by_operands: dict[tuple[int, ...], int] = {}  # by the same in canonical order
+    fold_classes: dict[tuple[int, ...], int] = {}  # by the same in canonical order
+    shapes: list[int] = []  # per variant, its class
+    swaps: list[bool] = []
+    runs: dict[int, tuple[int, ...]] = {}
+    commutes, least = [primitive.commutative for primitive in TABLE], -len(TABLE)
 
-    def new_variant(opcode: int, parts: list[int], fold: bool) -> Variant:
-        runs: tuple[int, ...] = ()
-        swapped = TABLE[opcode].commutative and (_exchanged(parts) if fold else parts[0] > parts[1])
-        if swapped:
-            parts[0], parts[1] = parts[1], parts[0]
-        if fold:
-            lengths = [(shape, len(list(run))) for shape, run in itertools.groupby(parts)]
-            parts = [shape for shape, _ in lengths]
-            runs = tuple(length for _, length in lengths)
-        name = (-1 - opcode if fold else opcode, *parts)
-        if name not in class_by_operands:
-            class_by_operands[name] = len(height_of)
-            height_of.append(1 + max(height_of[part] for part in parts if part >= 0))
-        return Variant(class_by_operands[name], swapped, runs)
+    def class_of_fold(name: int, *parts: int) -> int:
+        """The class of a new variant of folds, which is noted."""
+        opcode, terms = ~name % len(TABLE), parts if name < least else parts[:2]
+        swapped = commutes[opcode] and _exchanged(terms)
+        collapsed, runs[len(shapes)] = _collapsed((terms[1], terms[0], *terms[2:]) if swapped else terms)
+        swaps.append(swapped)
+        shape = fold_classes.setdefault((opcode, *collapsed), len(height_of))
+        if shape == len(height_of):
+            height_of.append(1 + max([height_of[part] for part in collapsed]))
+        return shape
 
     nodes = np.flatnonzero(~chains.is_partial)
     columns = _columns(program, chains, nodes)
     terms, starts = column("q", chains.terms), column("q", chains.starts)
     shape_of = class_of.__getitem__
-    shapes: list[int] = []  # per variant, its class
     variant_of: list[int] = []
-    get, append, least = variant_by_operands.get, variant_of.append, -len(TABLE)
+    get, append = variant_by_operands.get, variant_of.append
     for variable, name, x, y, z in zip(*columns, strict=True):
         if name >= least:
-            key: tuple[int, ...] = (name, class_of[x], class_of[y], class_of[z])
+            a, b, c = class_of[x], class_of[y], class_of[z]
+            key: tuple[int, ...] = (name, a, b, c)
         else:
             key = (name, *map(shape_of, terms[starts[x] : starts[x + 1]]))
         variant = get(key)
         if variant is None:
-            variant = variant_by_operands[key] = len(variants)
-            if name >= 0:
-                variants.append(new_variant(name, list(key[1:]), False))
+            variant = variant_by_operands[key] = len(shapes)
+            if name < 0:
+                shapes.append(class_of_fold(*key))
             else:
-                variants.append(new_variant((-1 - name) % len(TABLE), [part for part in key[1:] if part >= 0], True))
-            shapes.append(variants[variant].shape)
+                exchanged = get((name, b, a, c)) if a != b and commutes[name] else None
+                if exchanged is None:
+                    shapes.append(len(height_of))
+                    height_of.append(1 + max(height_of[a], height_of[b], height_of[c]))
+                else:
+                    shapes.append(shapes[exchanged])
+                swaps.append(a > b and commutes[name])
         append(variant)
         class_of[variable] = shapes[variant]
     index = np.array(variant_of, dtype=np.int64)
     shape = np.array(shapes, dtype=np.int64)[index]
-    return Classes(nodes, index, variants, shape, np.array(height_of)[shape])
+    return Classes(nodes, index, np.array(swaps, dtype=bool), runs, shape, np.array(height_of)[shape])
 
 
 def _columns(program: Program, chains: Chains, nodes: Indices) -> list[array[int]]:
@@ -167,12 +161,25 @@ def _classes_of_inputs(program: Program) -> tuple[list[int], list[int]]:
         for variable in program.truth_inputs:
             classes[variable] = len(heights) - 1
     classes += [0] * len(program)
-    classes.append(-1)
+    classes.append(_NUMBER)
     classes += [_TRUTH if isinstance(number, bool) else _NUMBER for number in reversed(program.constants)]
     return classes, heights
 
 
-def _exchanged(parts: list[int]) -> bool:
+def _collapsed(parts: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The classes of a fold's terms without repeats, and how often each of them is repeated."""
+    shapes: list[int] = []
+    lengths: list[int] = []
+    for shape in parts:
+        if shapes and shapes[-1] == shape:
+            lengths[-1] += 1
+        else:
+            shapes.append(shape)
+            lengths.append(1)
+    return tuple(shapes), tuple(lengths)
+
+
+def _exchanged(parts: Sequence[int]) -> bool:
     """Whether a fold's first two terms change places, so that `x0 + 0.0 + x1 + ...` is like `0.0 + x0 + x1 + ...`."""
     first, second = parts[0], parts[1]
     if first == second:

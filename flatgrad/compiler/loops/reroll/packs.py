@@ -25,7 +25,7 @@ from ...program.program import Program
 from ..grammar import Addresses
 from .affine import factor
 from .chains import FOLDED, Chains
-from .classes import Classes, Variant
+from .classes import Classes
 
 #: A class (or group) of fewer lanes is not worth a statement, unless its folds have this many terms.
 LANES, TERMS = 4, 16
@@ -159,7 +159,6 @@ class _Packer:
         self.bases: list[int] = []
         self.width = 0  # of the pack that is being simplified
         self.owner = chains.owner[classes.nodes]
-        self.swapped = np.array([variant.swapped for variant in classes.variants])
         self.is_partial = np.append(np.zeros(self.inputs, dtype=bool), chains.is_partial)
         numbers = enumerate(program.constants)
         self.ones = np.array([~k for k, number in numbers if number == 1.0 and number is not True], dtype=np.int64)
@@ -203,7 +202,7 @@ class _Packer:
                 vectors = [chains.terms_of(owner)]
             else:
                 vectors = [chains.operands[k, nodes] for k in range(TABLE[chains.opcodes[nodes[0]]].arity)]
-                swapped = self.swapped[classes.variant_of[members]]
+                swapped = classes.swapped[classes.variant_of[members]]
                 if swapped.any():
                     first, second = vectors[:2]
                     vectors[:2] = [np.where(swapped, second, first), np.where(swapped, first, second)]
@@ -239,38 +238,48 @@ class _Packer:
         In each stage the scalars come first, in the order of the program, then the packs, by height. A scalar that
         reads a pack belongs to a later stage, so that there are few blocks.
         """
-        chains, classes, inputs = self.chains, self.classes, self.inputs
-        pending: list[tuple[int, int, Any]] = [(int(classes.heights[members[0]]), 1, members) for members in groups]
+        classes, inputs = self.classes, self.inputs
+        packs = sorted(((int(classes.heights[members[0]]), members) for members in groups), key=lambda pack: pack[0])
         if not len(alone):
-            return [(0, height, members) for height, _, members in sorted(pending, key=lambda unit: unit[:2])]
-        pending += zip(classes.heights[alone].tolist(), itertools.repeat(0), range(len(alone)))
-        pending.sort(key=lambda unit: unit[:2])
+            return [(0, height, members) for height, members in packs]
+        alone = alone[np.argsort(classes.heights[alone], kind="stable")]
+        # Where packs come in between: scalars of the same height go first.
+        ends = np.searchsorted(classes.heights[alone], [height for height, _ in packs], side="right").tolist()
+        nodes = classes.nodes[alone]
+        *operands, terms = self._read_alone(nodes, self.owner[alone])
+        none, scalars = len(self.is_partial), zip((inputs + nodes).tolist(), *operands, strict=True)
         # Twice the stage, and 1 more for what packs compute; for variables, "no operand", and constants from the end.
         moments = np.zeros(len(self.is_partial) + 1 + len(self.program.constants), dtype=np.int64)
         moment = memoryview(moments.data)  # reads and writes single numbers faster
-        nodes = classes.nodes[alone].tolist()
-        chain_of: list[int] = self.owner[alone].tolist()
-        a, b, c = chains.operands[:, classes.nodes[alone]].tolist()
-        blocks: dict[int, list[int]] = {}
         units: list[tuple[int, int, Any]] = []
-        for height, _, members in pending:
-            if isinstance(members, int):
-                chain = chain_of[members]
-                if chain < 0:
-                    now = max(moment[a[members]], moment[b[members]], moment[c[members]])
-                else:
-                    now = int(moments[chains.terms[chains.starts[chain] : chains.starts[chain + 1]]].max())
-                now += now & 1
-                moment[inputs + nodes[members]] = now
-                blocks.setdefault(now >> 1, []).append(int(alone[members]))
-            else:
+        for start, end, (height, members) in zip([0, *ends], [*ends, len(alone)], [*packs, (0, None)], strict=True):
+            for variable, x, y, z in itertools.islice(scalars, end - start):
+                now = max(moment[x], moment[y], moment[z]) if x != none else max([moment[k] for k in terms[variable]])
+                moment[variable] = now + (now & 1)
+            if members is not None:
                 lanes, owner = classes.nodes[members], self.owner[members]
-                read = chains.terms_of(owner) if owner[0] >= 0 else chains.operands[:, lanes]
+                read = self.chains.terms_of(owner) if owner[0] >= 0 else self.chains.operands[:, lanes]
                 now = int(moments[read].max()) | 1
                 moments[inputs + lanes] = now
                 units.append((now >> 1, height, members))
-        units += [(stage, -1, sorted(positions)) for stage, positions in blocks.items()]
+        stages = moments[inputs + nodes] >> 1
+        order = np.lexsort((alone, stages))
+        blocks = np.split(order, np.flatnonzero(np.diff(stages[order])) + 1)
+        units += [(int(stages[block[0]]), -1, alone[block].tolist()) for block in blocks]
         return sorted(units, key=lambda unit: unit[:2])
+
+    def _read_alone(self, nodes: Indices, owner: Indices) -> tuple[Any, ...]:
+        """The first operands of some nodes, the second, the third; and a dict of those of chains of more terms."""
+        chains, none = self.chains, len(self.is_partial)
+        columns, lengths = chains.operands[:, nodes], chains.lengths[owner]
+        columns[:, lengths > 0] = none
+        for k in range(3):
+            short = np.flatnonzero((lengths > k) & (lengths <= 3))
+            columns[k, short] = chains.terms[chains.starts[owner[short]] + k]
+        long = np.flatnonzero(lengths > 3)
+        ends = chains.starts[owner[long]] + lengths[long]
+        terms = (chains.terms[start:end].tolist() for start, end in zip(chains.starts[owner[long]], ends, strict=True))
+        return *columns.tolist(), dict(zip((self.inputs + nodes[long]).tolist(), terms, strict=True))
 
     # --- one pack -------------------------------------------------------------------------------------------------
 
@@ -279,15 +288,16 @@ class _Packer:
         equations, owner = self.classes.nodes[members], self.owner[members]
         variant_of = self.classes.variant_of[members]
         if (variant_of == variant_of[0]).all():
-            self._add_alike(equations, self.classes.variants[variant_of[0]], owner, order)
+            self._add_alike(equations, int(variant_of[0]), owner, order)
             return
         present, index = np.unique(variant_of, return_inverse=True)
-        variants = [self.classes.variants[variant] for variant in present.tolist()]
-        one_class = len({variant.shape for variant in variants}) == 1
-        swapped = self.swapped[present][index] & one_class
+        shapes = self.classes.shapes[members]
+        one_class = bool((shapes == shapes[0]).all())
+        swapped = self.classes.swapped[variant_of] & one_class
         if owner[0] >= 0:
             # Of several classes: all terms are one run.
-            runs = [variant.runs if one_class else (sum(variant.runs),) for variant in variants]
+            runs = [self.classes.runs[variant] for variant in present.tolist()]
+            runs = runs if one_class else [(sum(run),) for run in runs]
             self._add_fold(equations, swapped, np.array(runs, dtype=np.int64)[index], order)
             return
         primitive = TABLE[self.chains.opcodes[equations[0]]]
@@ -296,18 +306,19 @@ class _Packer:
             columns[:2] = np.where(swapped, columns[1], columns[0]), np.where(swapped, columns[0], columns[1])
         self._add(equations, primitive, [self.address[column] for column in columns], False, order)
 
-    def _add_alike(self, equations: Indices, variant: Variant, owner: Indices, order: tuple[int, int]) -> None:
+    def _add_alike(self, equations: Indices, variant: int, owner: Indices, order: tuple[int, int]) -> None:
         """A pack whose lanes are all of one variant, as those of most packs are."""
         chains, primitive = self.chains, TABLE[self.chains.opcodes[equations[0]]]
+        swapped = self.classes.swapped[variant]
         if owner[0] < 0:
             operands = [self.address[chains.operands[k, equations]] for k in range(primitive.arity)]
-            if variant.swapped:
+            if swapped:
                 operands[:2] = operands[1::-1]
             self._add(equations, primitive, operands, False, order)
             return
-        ends = list(itertools.accumulate(variant.runs))
+        ends = list(itertools.accumulate(self.classes.runs[variant]))
         terms = self.address[chains.terms[chains.starts[owner][:, None] + np.arange(ends[-1])]]
-        if variant.swapped:
+        if swapped:
             terms[:, [0, 1]] = terms[:, [1, 0]]
         segments = [terms[:, start:end] for start, end in zip([0, *ends], ends, strict=False)]
         self._add_segments(equations, primitive, segments, order)
@@ -381,8 +392,10 @@ class _Packer:
 
         Not where lengths grow or shrink evenly, as the rows of a triangle: these become ragged loops.
         """
+        if terms.min() != MISSING:
+            return terms
         lengths = (terms != MISSING).sum(axis=1)
-        if (lengths == terms.shape[1]).all() or factor([lengths]) is not None:
+        if factor([lengths]) is not None:
             return terms
         return np.where(terms == MISSING, self._address_of(FOLDED[primitive]), terms)
 
