@@ -87,6 +87,11 @@ def test_calls_with_numbers_come_to_machine_code():
     for _ in range(3):
         assert_equal(f(X), {"sum": X[:, 0] + X[:, 1], "x": X})
     assert is_builtin(f)
+    w = [Value(0.5), Value(-1.5)]
+    slopes = fg.vmap(fg.grad(lambda x: score(w, x), wrt=w), backend="native")
+    for _ in range(2):
+        assert slopes(X).shape == (3, 2)
+    assert is_builtin(slopes)
     out = f([[Value(1.0), Value(2.0)]])
     assert isinstance(out["sum"][0], Value)
     assert fg.jit(f)(X)["sum"].tolist() == (X[:, 0] + X[:, 1]).tolist()

@@ -7,7 +7,6 @@ that loop is all there is. Called with numbers it is traced and compiled as `jit
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, Unpack, overload
 
@@ -26,7 +25,7 @@ from ..calls.writes import Containers
 from ..options import Backend, Mode
 from ..program.faults import Faults
 from ..program.trace import trace_function
-from .dispatch import Choices, R
+from .dispatch import Choices, R, transform
 from .jit import JitFunction
 
 #: An axis, None for what is not mapped, or a tuple, list or dict of these.
@@ -389,6 +388,4 @@ def vmap(
                [2., 2.]])
     """
     options = {"backend": backend, "mode": mode, "faults": faults, "static_argnames": static_argnames}
-    if fn is None:
-        return functools.partial(vmap, in_axes=in_axes, out_axes=out_axes, **options)
-    return VmapFunction(fn, in_axes, out_axes, **options)
+    return transform(VmapFunction, fn, in_axes=in_axes, out_axes=out_axes, **options)

@@ -240,7 +240,10 @@ class Search:
                     self._reference(ATTRIBUTE, item, attribute, path, getattr(item, attribute))
         elif hasattr(type(item), "_captured_roots"):  # a transformed function
             for root in item._captured_roots():
-                self._enqueue(root, name)
+                if isinstance(root, Called):
+                    self._root(root)
+                else:
+                    self._enqueue(root, name)
         elif is_numeric(item):
             return
         else:
