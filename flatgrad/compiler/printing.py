@@ -156,13 +156,28 @@ class PrintedStages:
 
         `dict(stages.steps())` has all of them, by the names of the passes.
         """
-        sections, before = [], ""
+        sections: list[str] = []
+        before: Program | ArrayProgram | None = None
         for name, program in self.steps():
-            text = str(program)
-            shown = screens(text, _HEIGHT) if abridged else text
-            sections.append(f"# {name}: no change" if text == before else f"# {name}\n{shown}")
-            before = text
+            same = program is before or _read_alike(program, before)
+            sections.append(f"# {name}: no change" if same else f"# {name}\n{_shown(program) if abridged else program}")
+            before = program
         return "\n\n".join(sections)
+
+
+def _read_alike(program: Program | ArrayProgram, before: Program | ArrayProgram | None) -> bool:
+    """Whether two programs have the same text."""
+    if isinstance(program, Program) and isinstance(before, Program):
+        return program.reads_like(before)
+    return type(program) is type(before) and str(program) == str(before)
+
+
+def _shown(program: Program | ArrayProgram) -> str:
+    """The text of a program; of a long one the beginning and the end."""
+    if not isinstance(program, Program) or len(program) + 2 <= 2 * _HEIGHT:
+        return screens(str(program), _HEIGHT)
+    count, ends = len(program), _HEIGHT - 1
+    return _two_screens(program.lines(0, ends), count - 2 * ends, program.lines(count - ends, count))
 
 
 _UNPACKING = re.compile(r" +\S.* = \w+\[\d+:\d+\]")
@@ -175,8 +190,12 @@ def screens(source: str, height: int = 40) -> str:
         return "\n".join(lines)
     lines = _abridged(lines, lambda line: _UNPACKING.fullmatch(line) is not None)
     lines = _abridged(lines, lambda line: line.startswith(" " * 12))
-    omitted = f"    # ... {count_of(len(lines) - 2 * height, 'line')} ..."
-    return "\n".join([*lines[:height], "", omitted, "", *lines[-height:]])
+    return _two_screens(lines[:height], len(lines) - 2 * height, lines[-height:])
+
+
+def _two_screens(first: Sequence[str], omitted: int, last: Sequence[str]) -> str:
+    """The first and the last lines of a text, and how many are left out."""
+    return "\n".join([*first, "", f"    # ... {count_of(omitted, 'line')} ...", "", *last])
 
 
 def _abridged(lines: list[str], test: Callable[[str], bool]) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +14,9 @@ from flatgrad import nn
 from flatgrad.cli import main
 from flatgrad.compiler import stages
 from flatgrad.compiler.machine import native
+from flatgrad.compiler.program.builder import ProgramBuilder
 from flatgrad.compiler.program.passes import ARRAY_PASSES, JOINT_PASSES, PRIMAL_PASSES
+from flatgrad.compiler.program.program import Group, Program
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
 
@@ -128,6 +133,51 @@ def test_of_long_programs_the_beginning_and_the_end_are_shown(backend):
         assert str(program) not in text
         assert str(program) in stages.text(abridged=False)
     assert max(len(section.splitlines()) for section in text.split("\n\n# ")) <= 45
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_of_long_programs_only_what_is_shown_is_printed(backend, monkeypatch):
+    def chain(x):
+        for k in range(600):
+            x = (x * 1.0).sin() + (2.0 * 3.0) * k
+        return x * fg.detach(x)
+
+    stages = fg.grad(chain, backend=backend).kernel_for(1.0).stages
+    steps = list(stages.steps())
+    count = sum(len(program) for _, program in steps if isinstance(program, Program))
+    texts = ["", *(str(program) for _, program in steps)]
+    same = [text == before for before, text in itertools.pairwise(texts)]
+    printed = []
+    equation = Program.equation
+    monkeypatch.setattr(Program, "equation", lambda program, k: printed.append(k) or equation(program, k))
+    text = str(stages)
+    assert count > 5_000
+    assert len(printed) < count / 10
+    assert re.findall("(?m)^# .*$", text) == [
+        f"# {name}{': no change' if unchanged else ''}" for (name, _), unchanged in zip(steps, same, strict=True)
+    ]
+    assert any(same)
+
+
+def test_programs_that_differ_in_a_number_or_a_line_read_differently():
+    def traced(number, lines=1):
+        builder = ProgramBuilder("f", [Group("x", 1, True)])
+        return replace(builder.finish([builder.emit("mul", 0, builder.constant(number))]), name="f" * lines)
+
+    assert traced(2.0).reads_like(traced(2.0))
+    assert traced(math.nan).reads_like(traced(math.nan))
+    assert not traced(0.0).reads_like(traced(-0.0))
+    assert not traced(2.0).reads_like(traced(2.0, 2))
+
+
+def test_constants_in_another_order_read_the_same():
+    def program(*numbers):
+        builder = ProgramBuilder("f", [Group("x", 1, True)])
+        for number in numbers:
+            builder.constant(number)
+        return builder.finish([builder.emit("mul", 0, builder.constant(2.0))])
+
+    assert program(2.0, 3.0).reads_like(program(3.0, 2.0))
 
 
 def test_the_repr_of_programs_is_short():

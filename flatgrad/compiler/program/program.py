@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
@@ -130,8 +130,8 @@ class Program:
         """The variable that holds the finished adjoint of each variable (partial sums stay nameless)."""
         finished: dict[int, int] | None = self.__dict__.get("_finished_adjoints")
         if finished is None:
-            inputs = self.inputs
-            finished = {target: inputs + e for e, target in enumerate(self.adjoint_of) if target != -1}
+            finished = dict(zip(self.adjoint_of, range(self.inputs, self.inputs + len(self)), strict=True))
+            finished.pop(-1, None)
             self.__dict__["_finished_adjoints"] = finished
         return finished
 
@@ -150,23 +150,38 @@ class Program:
 
     def __str__(self) -> str:
         """The program as text, one equation per line, with the user's line where it changes."""
-        arguments = [
-            names[0] if group.scalar else f"{group.name}={_listed(names)}"
-            for group, names in grouped(self.input_groups, self.input_names)
-        ]
-        lines = [f"program {self.name}({', '.join(arguments)}):"]
-        last: Location | None = None
-        for equation in self.equations():
+        return "\n".join(self.lines(0, len(self)))
+
+    def lines(self, first: int, end: int) -> list[str]:
+        """The lines of some equations. The first equation has the head above it, the last one the outputs below."""
+        lines = []
+        if not first:
+            arguments = [
+                names[0] if group.scalar else f"{group.name}={_listed(names)}"
+                for group, names in grouped(self.input_groups, self.input_names)
+            ]
+            lines.append(f"program {self.name}({', '.join(arguments)}):")
+        site = next((self.sites[e] for e in range(first - 1, -1, -1) if self.sites[e] >= 0), -1)
+        last = self.locations[site] if site >= 0 else None
+        for equation in map(self.equation, range(first, end)):
             text = f"    {self.name_of(equation.variable)} = {equation.primitive.name}"
-            text += "".join(" " + self.name_of(operand) for operand in equation.operands)
+            text += "".join([f" {self.name_of(operand)}" for operand in equation.operands])
             if equation.location is not None and equation.location != last:
                 text = f"{text:<40} # {_one_line(str(equation.location))}"
                 last = equation.location
             lines.append(text)
-        returned = grouped(self.output_groups, list(map(self.name_of, self.outputs)))
-        results = [names[0] if group.scalar else _listed(names) for group, names in returned]
-        lines.append(f"    return {', '.join(results)}".rstrip())
-        return "\n".join(lines)
+        if end == len(self):
+            returned = grouped(self.output_groups, list(map(self.name_of, self.outputs)))
+            results = [names[0] if group.scalar else _listed(names) for group, names in returned]
+            lines.append(f"    return {', '.join(results)}".rstrip())
+        return lines
+
+    def reads_like(self, other: Program) -> bool:
+        """Whether another program has the same text. Texts are compared only where columns do not tell."""
+        if len(self) != len(other) or self.opcodes != other.opcodes:
+            return False
+        columns = [(list(map(repr, each.constants)), replace(each, constants=[])) for each in (self, other)]
+        return columns[0] == columns[1] or str(self) == str(other)
 
     # --- checker --------------------------------------------------------------------------------------------------
 
