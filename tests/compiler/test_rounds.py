@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 import flatgrad as fg
+from flatgrad.compiler.languages import rolled
 from flatgrad.compiler.loops import rounds
 from flatgrad.compiler.loops.generalize import generalize
 from flatgrad.compiler.loops.grammar import Block, Repeat, Statement
@@ -404,3 +405,28 @@ def test_straight_lines_stay_as_they_are():
     arrays = reroll(fg.value_and_grad(f, backend="python").kernel_for(0.1).program)
     assert any(isinstance(s, Block) for s in arrays.statements)
     assert find_rounds(arrays) is arrays or len(find_rounds(arrays).statements) < 2 * len(arrays.statements) + 8
+
+
+@pytest.mark.parametrize("most", [12, 0])
+def test_rolled_python_reads_several_lists_that_grow(most, monkeypatch):
+    """They are not put together before the loop, when they are empty; of more lanes, tables say which list is read."""
+    monkeypatch.setattr(rolled, "_ITEMS", most)
+
+    def f(x, y):
+        outs = []
+        for t in y:
+            v = x
+            for _ in range(12):
+                v = v * v
+            outs.append(v * t)
+        return fg.sum(outs)
+
+    arguments = 0.9, [1.0, 2.0, -1.5]
+    kernel = fg.value_and_grad(f, backend="numpy").kernel_for(*arguments)
+    source = kernel.python_source(rolled=True)
+    assert ("T1 = [" in source) == (not most)
+    assert any(isinstance(s, Repeat) for s in kernel.arrays.statements)
+    namespace = {}
+    exec(source, namespace)
+    expected = fg.value_and_grad(f, backend="python")(*arguments)
+    assert_same(flattened(list(namespace["value_and_grad"](*arguments))), flattened(list(expected)))

@@ -11,12 +11,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ...runtime import primitives as p
 from ...runtime.primitives import BY_NAME, TABLE, Primitive
 from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, extent_text, scope_of, short_names
 from ..loops.buffers import span
 from ..loops.grammar import Addresses, Block, Fold, Node, Read, Repeat, Statement, members
-from ..loops.views import Piece, Source, Sources, pieces, places_among, repetitions
+from ..loops.views import Piece, Source, Sources, View, pieces, places_among, repetitions, row_major
 from ..program.names import Names
 from ..program.program import grouped
 from ..program.spelling import (
@@ -123,6 +125,7 @@ class _Writer(BodyWriter):
         self.tables: list[list[int]] = []
         self.lists: dict[tuple[str, ...], str] = {}
         self.before: list[str] | None = None  # the lines before the rounds that are being written
+        self.growing: set[str] = set()  # the lists that grow in these rounds
         self.lane_names, self.term_names = tuple(names.free(LANES)), tuple(names.free(TERMS))
         self.short_names = names.free(short_names())
         self.numbered_names = (f"t{k}" for k in itertools.count(1))
@@ -164,6 +167,7 @@ class _Writer(BodyWriter):
             items = [self._items(start, Scope(), scope_of(start.shape, self.lane_names)) for start in starts]
             self._write(f"{statement.name} = [", [", ".join(items)], "]")
         rounds = scope_of((repeat.count,), self.lane_names)
+        self.growing = {statement.name for statement in repeat.statements}
         self.before, self.lines = self.lines, []
         for statement in repeat.statements:
             self._note(statement)
@@ -174,7 +178,7 @@ class _Writer(BodyWriter):
             else:
                 self._write(f"{statement.name}.append(", [text.text], ")")
         self.lines = [*self.before, f"for {rounds.names[0]} in range({repeat.count}):", *indented(self.lines)]
-        self.before = None
+        self.before, self.growing = None, set()
 
     def _items(self, statement: Statement, scope: Scope, inner: Scope) -> str:
         """The lanes of a statement as items of a list."""
@@ -258,6 +262,8 @@ class _Writer(BodyWriter):
             owners, array = [view.source], self.name(view.source)
         else:
             owners = sources.between(view.low, view.high) if view.table is None else sources.among(view.table)
+            if self.growing.intersection(source.name for source in owners):
+                return self._picked(view, owners, scope)
             array = self._together(owners)
             offset -= owners[0].base if view.table is None else 0
         place = index(offset, view.factors, scope.names, view.bends)
@@ -279,6 +285,32 @@ class _Writer(BodyWriter):
             self._assign(self.lists[key], " + ".join(key))
             self.lines = inside
         return self.lists[key]
+
+    def _picked(self, view: View, sources: Sequence[Source], scope: Scope) -> Text:
+        """What is read of lists that grow in these rounds: they cannot be put together before all rounds are done.
+
+        Which list that is depends on the lane alone, and how far in it on the round alone: `(v1, v3)[j][i]`. Otherwise
+        tables say both.
+        """
+        table = np.arange(view.low, view.high + 1) if view.table is None else view.table
+        offset = view.offset - (view.low if view.table is None else 0)
+        bases = np.array([source.base for source in sources])
+        which = np.searchsorted(bases, table, side="right") - 1
+        lists = [self.name(source) if source.shape else f"[{self.cell(source.base).text}]" for source in sources]
+        if not view.bends and all(isinstance(extent, int) for extent in scope.extents):
+            index_of = offset + sum(f * i for f, i in zip(view.factors, np.indices(scope.extents), strict=True))
+            lanes = which[index_of].reshape(scope.extents[0], -1)
+            places = (table[index_of] - bases[which[index_of]]).reshape(lanes.shape)
+            step = int(places[-1, 0] - places[0, 0]) // max(1, len(places) - 1)
+            regular = places[0, 0] + step * np.arange(len(places))
+            if lanes.shape[1] <= _ITEMS and (lanes == lanes[0]).all() and (places == regular[:, None]).all():
+                lane = index(0, row_major(scope.extents[1:]), scope.names[1:])
+                place = index(int(places[0, 0]), [step], scope.names[:1])
+                return Text(f"({', '.join(lists[k] for k in lanes[0])})[{lane}][{place}]")
+        place = index(offset, view.factors, scope.names, view.bends)
+        self.tables += [which.tolist(), (table - bases[which]).tolist()]
+        first = f"{self.prefix}T{len(self.tables) - 1}[{place}]"
+        return Text(f"({', '.join(lists)})[{first}][{self.prefix}T{len(self.tables)}[{place}]]")
 
     # --- blocks ---------------------------------------------------------------------------------------------------
 
