@@ -202,7 +202,7 @@ class Kernel(BaseKernel):
         at = len(groups) - (2 if groups[-1].name == "output_bars" else 1)
         start = sum(group.size for group in groups[:at])
         names = self.program.input_names[start : start + groups[at].size]
-        return groups[at].name, names, [leaf._data for leaf in self.leaves]
+        return groups[at].name, names, [leaf._number for leaf in self.leaves]
 
     def __reduce__(self) -> Any:
         raise InputError(

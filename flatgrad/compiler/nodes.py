@@ -40,7 +40,7 @@ def call(kernel: Kernel, arguments: list[Any], operands: tuple[Value, ...]) -> l
     """
     assert kernel.forward is not None
     if kernel.leaves:
-        arguments = [*arguments, [leaf._data for leaf in kernel.leaves]]
+        arguments = [*arguments, [leaf._number for leaf in kernel.leaves]]
     return values_of(kernel, kernel.forward.run(*arguments), arguments, operands)
 
 
@@ -62,7 +62,7 @@ def values_of(kernel: Kernel, results: Any, arguments: Sequence[Any], operands: 
 
 def _result(data: float, node: Call | None, position: int) -> Value:
     value: Value = _new(Value)
-    value._data = data
+    value._number = data
     value._grad = 0.0
     value._bar = None
     if node is None:

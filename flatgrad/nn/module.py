@@ -131,7 +131,7 @@ class Module(Counted):
             )
         if active and recorder() is not None:
             raise forbidden("loading parameters", "Load them outside of the compiled function.")
-        setting(values, "_data", data)()
+        setting(values, "_number", data)()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the numbers of all parameters to a file, `.npz` or `.safetensors` by its suffix.

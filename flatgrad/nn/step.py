@@ -105,7 +105,7 @@ class StepStages(Stages):
 
     def leaf_numbers(self) -> list[float]:
         """The numbers that are read and not trained."""
-        return [leaf._data for leaf in self.leaves]
+        return [leaf._number for leaf in self.leaves]
 
     def routine(self, module: LoadedModule, name: str) -> Routine:
         """The step as a function of a loaded module."""
@@ -264,7 +264,7 @@ class TrainStep(Transformed[StepKernel]):
 
     def reload(self) -> None:
         """Take the parameters' current data, and begin with a fresh optimiser state."""
-        numbers = [parameter._data for parameter in self.parameters]
+        numbers = [parameter._number for parameter in self.parameters]
         self.take(numbers, [[0.0] * len(numbers) for _ in self.optimizer.state_names], 0)
 
     def sync(self) -> None:
@@ -273,7 +273,7 @@ class TrainStep(Transformed[StepKernel]):
 
     def _syncing(self, numbers: Sequence[float]) -> Callable[[], None]:
         """A function that writes numbers into the `Value`s' data in one step."""
-        return setting(self.parameters, "_data", numbers)
+        return setting(self.parameters, "_number", numbers)
 
     def _renew_locks(self) -> None:
         super()._renew_locks()

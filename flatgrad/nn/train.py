@@ -30,6 +30,7 @@ from ..compiler.program.faults import Faults
 from ..compiler.program.progress import preparing
 from ..compiler.transforms.jit import jit
 from ..runtime import atomic
+from ..runtime.conversion import check_masks
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
 from ..runtime.tracing import active, forbidden, recorder
@@ -156,6 +157,7 @@ def _array(items: Any, name: str) -> Array:
     try:
         if np.iscomplexobj(items):
             raise TypeError("they are complex")
+        check_masks(items)
         array = np.asarray(items, dtype=float)
     except InputError as error:
         raise InputError(f"{name} must hold numbers: {error}") from None

@@ -43,7 +43,7 @@ def setting(objects: Iterable[object], name: str, items: Iterable[object]) -> Ca
     Example:
         >>> import flatgrad as fg
         >>> a, b = fg.Value(0.0), fg.Value(0.0)
-        >>> setting([a, b], "_data", [1.0, 2.0])()
+        >>> setting([a, b], "_number", [1.0, 2.0])()
         >>> a.data, b.data
         (1.0, 2.0)
     """

@@ -178,8 +178,8 @@ def _sweep(roots: list[Any], seeds: list[float]) -> None:
         if primitive is mul:
             a, b = node._operands
             bar = node._bar
-            a._bar += b._data * bar
-            b._bar += a._data * bar
+            a._bar += b._number * bar
+            b._bar += a._number * bar
         elif primitive is add:
             a, b = node._operands
             bar = node._bar
@@ -219,8 +219,8 @@ def _note(order: list[Any]) -> None:
 def _propagate(primitive: Primitive, node: Any) -> None:
     """Add what each operand of `node` receives to its accumulator."""
     operands = node._operands
-    numbers = [operand._data for operand in operands]
-    out, bar = node._data, node._bar
+    numbers = [operand._number for operand in operands]
+    out, bar = node._number, node._bar
     for k in primitive.differentiable:
         operand = operands[k]
         if operand._primitive is not CONSTANT:

@@ -9,6 +9,31 @@ import numpy as np
 from .errors import FlatgradError, InputError, arithmetic_error
 
 
+def items_of(array: np.ndarray[Any, Any]) -> list[Any]:
+    """The elements of an array, or of one of NumPy's special classes of arrays, row by row.
+
+    Raises:
+        InputError: if elements are masked.
+    """
+    check_masks(array)
+    return np.asarray(array).ravel().tolist()
+
+
+def check_masks(item: Any) -> None:
+    """Raise `InputError` for an array with masked elements."""
+    if type(item) is not np.ndarray and isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
+        raise InputError(f"elements of the array are masked; {_UNMASK}")
+
+
+def plain_remedy(array: np.ndarray[Any, Any]) -> str:
+    """What to write in place of an array of one of NumPy's special classes, where only plain ones are taken."""
+    return _UNMASK if isinstance(array, np.ma.MaskedArray) else "pass np.asarray(array)"
+
+
+#: What to do about masked elements.
+_UNMASK = "take the others with array.compressed(), or fill them with array.filled(0.0)"
+
+
 def number(operand: Any) -> float | bool:
     """`operand` as a Python float, or as a truth value if it is one.
 

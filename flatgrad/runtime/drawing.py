@@ -70,9 +70,9 @@ def _nodes(root: Value) -> list[Any]:
 def _record(node: Any) -> str:
     """The text of a node: `{ label | data | grad }`."""
     if isinstance(node, Condition):
-        return f"{{ {node._data} }}"
+        return f"{{ {node._number} }}"
     label = f"{_escaped(node.label)} | " if node.label else ""
-    return f"{{ {label}data {node._data:.4f} | grad {node._grad:.4f} }}"
+    return f"{{ {label}data {node._number:.4f} | grad {node._grad:.4f} }}"
 
 
 def _escaped(text: str, record: str = "{}|<>") -> str:

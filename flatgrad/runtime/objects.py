@@ -59,7 +59,7 @@ class ValueObject(ValueMethods[V, C]):
     __slots__ = ()
 
     label: Any
-    _data: float
+    _number: float
     _grad: float
     _operands: tuple[Any, ...]
     _primitive: Any
@@ -81,21 +81,21 @@ class ValueObject(ValueMethods[V, C]):
         if primitive is None:
             return ""
         if primitive is primitives.power and self._operands[1]._primitive is CONSTANT:
-            exponent = self._operands[1]._data
+            exponent = self._operands[1]._number
             return f"**{int(exponent) if exponent.is_integer() else exponent}"
         return str(primitive.symbol)
 
     def __repr__(self) -> str:
         if active and is_traced(self):
             return "Value(data=<traced>)"
-        return f"Value(data={self._data}, grad={self._grad})"
+        return f"Value(data={self._number}, grad={self._grad})"
 
     def _repr_html_(self) -> str:
         """How notebooks show a Value."""
         if active and is_traced(self):
             return html.escape(repr(self))
         cells = [("label", self.label)] if self.label else []
-        cells += [("data", f"{self._data!r}"), ("grad", f"{self._grad!r}")]
+        cells += [("data", f"{self._number!r}"), ("grad", f"{self._grad!r}")]
         if self._op:
             cells.append(("made by", f"{self._op} of {count_of(len(self._prev), 'operand')}"))
         rows = "".join(f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in cells)
@@ -107,7 +107,7 @@ class ValueObject(ValueMethods[V, C]):
             return repr(self)
         if active:
             guard(self, "formatting the number of a Value")
-        return format(self._data, spec)
+        return format(self._number, spec)
 
     def __reduce__(self) -> Any:
         if active and is_traced(self):
@@ -172,7 +172,7 @@ class ConditionObject(ConditionMethods[V, C]):
 
     __slots__ = ()
 
-    _data: bool
+    _number: bool
     _operands: tuple[Any, ...]
     _primitive: Any
 
@@ -188,7 +188,7 @@ class ConditionObject(ConditionMethods[V, C]):
         return str(self._primitive.symbol)
 
     def __repr__(self) -> str:
-        return "Condition(<traced>)" if active and is_traced(self) else f"Condition({self._data})"
+        return "Condition(<traced>)" if active and is_traced(self) else f"Condition({self._number})"
 
     def __reduce__(self) -> Any:
         return reduced(self)
@@ -198,7 +198,7 @@ class ConditionObject(ConditionMethods[V, C]):
             raise forbidden(
                 "using a comparison of Values to choose a branch (if, while, and, or, max, sorted)", _BRANCH
             )
-        return self._data
+        return self._number
 
     def __eq__(self, other: object) -> Any:
         """Whether the truth values are equal.
@@ -210,12 +210,12 @@ class ConditionObject(ConditionMethods[V, C]):
             return NotImplemented
         if active and (is_traced(self) or (isinstance(other, ConditionObject) and is_traced(other))):
             raise forbidden("comparing a condition with == or != (or `in`)", _CONDITIONS_EQUAL)
-        return self._data == (other._data if isinstance(other, ConditionObject) else other)
+        return self._number == (other._number if isinstance(other, ConditionObject) else other)
 
     def __hash__(self) -> int:
         if active and is_traced(self):
             raise forbidden("using a condition as a key (of a dict, a set, functools.lru_cache)", _CONDITIONS_EQUAL)
-        return hash(self._data)
+        return hash(self._number)
 
 
 def guard(node: Any, what: str) -> None:

@@ -15,7 +15,7 @@ def reduced(node: Any) -> Any:
     Leaves that several pickled nodes share stay shared; intermediate nodes are shared within one node's graph.
     """
     if node._primitive is None or node._primitive is CONSTANT:
-        return _restore_leaf, (type(node), node._data, node._grad, node.label, node._primitive is CONSTANT)
+        return _restore_leaf, (type(node), node._number, node._grad, node.label, node._primitive is CONSTANT)
     return _restore_graph, (_records(node),)
 
 
@@ -37,7 +37,7 @@ def _records(root: Any) -> list[tuple[Any, ...]]:
         primitive = node._primitive
         if isinstance(primitive, Primitive):
             operands = [position[id(operand)] for operand in node._operands]
-            records.append((type(node), primitive, node._data, node._grad, node.label, operands))
+            records.append((type(node), primitive, node._number, node._grad, node.label, operands))
         elif node._operands:
             raise InputError("the result of a compiled function cannot be pickled or copied; copy its .data")
         else:
@@ -61,6 +61,6 @@ def _restore_graph(records: list[tuple[Any, ...]]) -> Any:
 def _restored(kind: type, data: Any, grad: float, primitive: Any, operands: tuple[Any, ...]) -> Any:
     """A node with these attributes."""
     node: Any = object.__new__(kind)
-    node._data, node._grad, node._primitive, node._operands = data, grad, primitive, operands
+    node._number, node._grad, node._primitive, node._operands = data, grad, primitive, operands
     node._bar = None if primitive is not CONSTANT and primitive.differentiable else 0.0
     return node

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias, cast, overload
 
 import numpy as np
 
+from .conversion import items_of
 from .errors import DomainError, InputError
 from .methods import Number
 from .primitives import Operand, detach, div, equal, exp, log, maximum, minimum, number, sqrt, where
@@ -262,7 +263,7 @@ def _elements(
     if others:
         pair = f"fg.{name}imum(a, b), of more fg.{name}([a, b, c])" if least else f"fg.{name}([a, b])"
         raise InputError(f"{name} takes one vector, got {1 + len(others)} arguments; of two write {pair}{user_line()}")
-    if isinstance(vector, (Operand, str, bytes, dict, set, frozenset)) or not isinstance(vector, Iterable):
+    if isinstance(vector, (Operand, str, bytes, bytearray, dict, set, frozenset)) or not isinstance(vector, Iterable):
         raise InputError(f"{name}: expected a list or an array, got {type(vector).__name__}{user_line()}")
     rows = vector if isinstance(vector, np.ndarray) else list(vector)
     depth = rows.ndim if isinstance(rows, np.ndarray) else 1 + any(isinstance(row, _CONTAINERS) for row in rows)
@@ -273,15 +274,16 @@ def _elements(
     stack: list[Any] = [rows]
     while stack:
         item = stack.pop()
-        if isinstance(item, _CONTAINERS):
-            stack.extend(reversed(item.ravel().tolist() if isinstance(item, np.ndarray) else item))
-        elif isinstance(item, Operand):
+        if isinstance(item, Operand):
             elements.append(as_value(item) if isinstance(item, Condition) else item)
-        else:
-            try:
+            continue
+        try:
+            if isinstance(item, _CONTAINERS):
+                stack.extend(reversed(items_of(item) if isinstance(item, np.ndarray) else item))
+            else:
                 elements.append(item if item.__class__ is float else float(number(item)))
-            except InputError as error:
-                raise InputError(f"{name}: {error}{user_line()}") from None
+        except InputError as error:
+            raise InputError(f"{name}: {error}{user_line()}") from None
     if len(elements) < least:
         raise DomainError(f"{name} of no elements is not defined{user_line()}")
     return elements

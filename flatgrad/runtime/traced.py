@@ -39,7 +39,7 @@ class TracedValue(Value):
         raise forbidden("using a traced Value as a key (of a dict, a set, functools.lru_cache)", _KEY)
 
     # These stand in place of the slots that hold numbers, and raise when one is read or written.
-    _data = _grad = _bar = property(_escaped, _escaped)
+    _number = _grad = _bar = property(_escaped, _escaped)
 
     def _no_graph(self) -> Any:
         if recorder() is None:
@@ -66,7 +66,7 @@ class TracedCondition(Condition):
     _operands = ()
 
     @property
-    def _data(self) -> bool:  # type: ignore[override]
+    def _number(self) -> bool:  # type: ignore[override]
         raise refuse(
             "this condition was created while a function was being traced and has escaped from it", self._trace
         )

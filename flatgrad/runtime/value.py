@@ -60,12 +60,12 @@ class Value(ValueObject["Value", "Condition"]):
         (False, True, True)
     """
 
-    __slots__ = ("_bar", "_data", "_grad", "_label", "_operands", "_primitive", "_site")
+    __slots__ = ("_bar", "_grad", "_label", "_number", "_operands", "_primitive", "_site")
 
     #: The sum of gradient contributions during a backward pass, else None. Of a constant or a detached node: a number,
     #: at first 0.0, to which backward passes may add, and which nobody reads.
     _bar: float | None
-    _data: float
+    _number: float
     _grad: float
     _label: str
     _operands: tuple[Any, ...]
@@ -81,7 +81,7 @@ class Value(ValueObject["Value", "Condition"]):
                 "build the result with operators and flatgrad's functions instead"
             )
         value: Value = _new(cls)
-        value._data = _as_float(data)
+        value._number = _as_float(data)
         value._grad = 0.0
         value._operands = ()
         if active and recorder() is not None:  # made while tracing: a constant of the program
@@ -98,13 +98,13 @@ class Value(ValueObject["Value", "Condition"]):
     def data(self) -> float:
         if active:
             guard(self, "reading .data of a Value")
-        return self._data
+        return self._number
 
     @data.setter
     def data(self, data: Number) -> None:
         if active:
             guard(self, "writing .data of a Value")
-        self._data = data if data.__class__ is float else _as_float(data)
+        self._number = data if data.__class__ is float else _as_float(data)
 
     @property
     def grad(self) -> float:
@@ -149,7 +149,7 @@ class Value(ValueObject["Value", "Condition"]):
                 return NotImplemented
             other = as_value(other)
         out: Value = _new(Value)
-        out._data = self._data + other._data
+        out._number = self._number + other._number
         out._grad = 0.0
         out._bar = None
         out._primitive = ADD
@@ -170,7 +170,7 @@ class Value(ValueObject["Value", "Condition"]):
                 return NotImplemented
             other = as_value(other)
         out: Value = _new(Value)
-        out._data = self._data * other._data
+        out._number = self._number * other._number
         out._grad = 0.0
         out._bar = None
         out._primitive = MUL
@@ -214,10 +214,10 @@ class Condition(ConditionObject["Value", "Condition"]):
         2.0
     """
 
-    __slots__ = ("_bar", "_data", "_grad", "_operands", "_primitive")
+    __slots__ = ("_bar", "_grad", "_number", "_operands", "_primitive")
 
     _bar: float
-    _data: bool
+    _number: bool
     _grad: float
     _operands: tuple[Any, ...]
     _primitive: Primitive | Constant
@@ -225,7 +225,7 @@ class Condition(ConditionObject["Value", "Condition"]):
     @classmethod
     def _node(cls, data: Any, primitive: Primitive | Constant, operands: tuple[Any, ...]) -> Condition:
         condition: Condition = _new(cls)
-        condition._data = bool(data)
+        condition._number = bool(data)
         condition._bar = condition._grad = 0.0
         condition._primitive, condition._operands = primitive, operands
         return condition
@@ -238,7 +238,7 @@ class Condition(ConditionObject["Value", "Condition"]):
     def data(self) -> bool:
         if active and is_traced(self):
             raise forbidden("reading .data of a condition", "Select with fg.where(condition, a, b).")
-        return self._data
+        return self._number
 
 
 def apply_eagerly(primitive: Primitive, operands: Sequence[Any]) -> Any:
@@ -251,13 +251,13 @@ def apply_eagerly(primitive: Primitive, operands: Sequence[Any]) -> Any:
     )
     site = call_site(2) if primitive.partial_raises else None
     try:
-        data = primitive.evaluate(*[node._data for node in nodes])
+        data = primitive.evaluate(*[node._number for node in nodes])
     except ARITHMETIC_ERRORS as error:
-        raise primitive.error(error, [node._data for node in nodes], locate(site)) from None
+        raise primitive.error(error, [node._number for node in nodes], locate(site)) from None
     if primitive.result == "b":
         return Condition._node(data, primitive, nodes)
     out: Value = _new(Value)
-    out._data = data
+    out._number = data
     out._grad = 0.0
     out._primitive = primitive
     out._operands = nodes
@@ -270,7 +270,7 @@ def apply_eagerly(primitive: Primitive, operands: Sequence[Any]) -> Any:
 def constant(data: float) -> Value:
     """A node for a number: shown in drawings, never given a gradient."""
     value: Value = _new(Value)
-    value._data, value._grad, value._bar = data, 0.0, 0.0
+    value._number, value._grad, value._bar = data, 0.0, 0.0
     value._primitive, value._operands = CONSTANT, ()
     return value
 

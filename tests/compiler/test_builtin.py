@@ -289,7 +289,7 @@ def test_leaves_are_read_at_each_call():
         p.data = 0.1 * k - 0.5
         assert flat(f(x)) == flat(reference(x))
     assert refusing.count == 0
-    p._data = 1  # an int, which the public property would not let in
+    p._number = 1  # an int, which the public property would not let in
     assert flat(f(x)) == flat(reference(x))
 
 
@@ -443,10 +443,10 @@ def test_leaves_that_are_not_what_they_were():
     f.kernels[0].leaves.clear()
     assert flat(direct(1.5)) == flat(expected), "it has a list of its own"
     f.kernels[0].leaves.extend(w)
-    del w[0]._data
+    del w[0]._number
     with pytest.raises(AttributeError):
         direct(1.5)
-    w[0]._data = 2.0
+    w[0]._number = 2.0
     assert flat(direct(1.5)) == flat(expected)
 
 

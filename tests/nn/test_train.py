@@ -340,6 +340,7 @@ def test_options_of_fit_that_make_no_sense(options: dict[str, Any], message: str
         ([[1.0]], [0.0, 1.0], "1 rows and y has 2"),
         ([], [], "empty"),
         (3.0, [0.0], "one number"),
+        (np.ma.array([[1.0], [2.0]], mask=[[False], [True]]), [0.0, 1.0], r"X must hold numbers.*masked.*filled"),
     ],
 )
 def test_data_that_do_not_fit(X: Any, y: Any, message: str) -> None:

@@ -98,7 +98,7 @@ def interpreted(function, point):
         out.backward()
     except fg.FlatgradError as error:
         return builtin_class(error)
-    return [out._data, *[leaf._grad for leaf in leaves]]
+    return [out._number, *[leaf._grad for leaf in leaves]]
 
 
 def compiled(function, arity):

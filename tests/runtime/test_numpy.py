@@ -372,3 +372,53 @@ def test_numbers_from_arrays_while_tracing_are_refused():
     for convert in (lambda a: a.astype(float), lambda a: np.array(a, dtype=float), lambda a: float(a[0])):
         with pytest.raises(fg.TraceError):
             fg.compile(lambda a, convert=convert: a.sum() * np.sum(convert(a)))(np.array([1.0, 2.0]))
+
+
+# --- other classes of arrays ------------------------------------------------------------------------------------------
+
+
+def test_masked_arrays_keep_values_and_masks():
+    """NumPy reads an attribute `_data` of what is multiplied with a masked array: a `Value` must not have it."""
+    masked = np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False])
+    for product in (lambda v: v * masked, lambda v: masked * v, lambda v: fg.where(masked > 0.0, v, 0.0) * masked):
+        v = Value(2.0)
+        result = product(v)
+        assert result.mask.tolist() == [False, True, False]
+        result.sum().backward()
+        assert v.grad == 4.0
+        assert fg.grad(lambda x, product=product: fg.sum(product(x).compressed()))(2.0) == 4.0
+
+
+MASKED = np.ma.array([1.0, 2.0], mask=[False, True])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda v: fg.sum(MASKED),
+        lambda v: fg.logsumexp([v, MASKED]),
+        lambda v: fg.softmax(v * MASKED),
+        lambda v: fg.jit(lambda x: x * MASKED)(2.0),
+        lambda v: fg.compile(lambda x: {"a": x * MASKED})(v),
+        lambda v: fg.grad(lambda x: fg.max(x * MASKED))(2.0),
+        lambda v: fg.grad(fg.sum)(MASKED),
+        lambda v: fg.jit(fg.sum)([MASKED[1:], 1.0]),
+    ],
+)
+def test_masked_elements_are_errors_that_name_a_remedy(function):
+    with pytest.raises(fg.InputError, match=r"masked|MaskedArray") as caught:
+        function(Value(2.0))
+    assert "array.compressed()" in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_matrices_and_masked_arrays_without_a_mask_are_arrays():
+    for array in (np.matrix([[1.0, 2.0]]), np.ma.array([[1.0, 2.0]])):
+        assert fg.sum(array) == 3.0
+        product = fg.compile(lambda x, array=array: x * array)(2.0)
+        assert (product.shape, data(product)) == ((1, 2), [2.0, 4.0])
+        assert fg.jit(lambda x, array=array: x * array)(2.0).tolist() == [[2.0, 4.0]]
+    with pytest.raises(fg.InputError, match=r"a matrix; pass np\.asarray\(array\)"):
+        fg.jit(lambda x: x)(np.matrix([[1.0]]))
+    with pytest.raises(fg.InputError, match="got bytearray"):
+        fg.sum(bytearray(b"ab"))

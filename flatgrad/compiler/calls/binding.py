@@ -144,7 +144,7 @@ def _passed(source: BinderSource, arguments: Sequence[Kind], kernel: Kernel) -> 
     passed = [text for k, kind in enumerate(arguments) if (text := kind.passed(f"x{k}", source))]
     if kernel.leaves:
         source.constants["leaves"] = kernel.leaves
-        read = "[leaf._data for leaf in leaves]"
+        read = "[leaf._number for leaf in leaves]"
         passed.append(f"vector('d', {read})" if source.arrays else read)
     return passed
 

@@ -6,6 +6,9 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar, Final, Protocol, Self
 
+import numpy as np
+
+from ...runtime.conversion import plain_remedy
 from ...runtime.errors import InputError
 from ...runtime.value import Value
 from ..checks import as_list
@@ -52,6 +55,8 @@ class Flattener:
         taker = taker_of(item)
         if taker is not None:
             return taker.take(item, self)
+        if isinstance(item, np.ndarray):
+            raise InputError(f"expected a plain array, got a {type(item).__name__}; {plain_remedy(item)}")
         try:
             return OF_TYPE[float].take(item, self)  # it may still be a number
         except InputError:

@@ -119,10 +119,10 @@ class OneValue(Number):
         if id(item) in flattener.reached:
             return ReachedValue(Same(item))
         if item._primitive is CONSTANT:
-            flattener.numbers.append(item._data)
+            flattener.numbers.append(item._number)
             return NUMBER
         kind = NUMBER if not flattener.identity else cls(flattener.position_of(item))
-        flattener.numbers.append(item if flattener.symbolic else item._data)
+        flattener.numbers.append(item if flattener.symbolic else item._number)
         return kind
 
     def words(self, shape: Sequence[Any]) -> str:
@@ -134,7 +134,7 @@ class OneValue(Number):
         else:
             source.checks.append(f"{name}.__class__ is Value and {name}._primitive is not CONSTANT")
             source.values.append(name)
-        return [f"{name}._data"]
+        return [f"{name}._number"]
 
     def passed(self, name: str, source: BinderSource) -> str:
         return self.check(name, source)[0]

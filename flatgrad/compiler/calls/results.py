@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ...runtime.conversion import items_of
 from ...runtime.errors import InputError
 from ...runtime.primitives import Operand
 from ...runtime.sites import Location, describe
@@ -63,7 +64,7 @@ class ResultFlattener(Flattener):
             _check_rebuilt(item)
             return Items(type(item), self.flatten_items(item))
         if isinstance(item, np.ndarray) and item.dtype == object:
-            return Objects(item.shape, self.flatten_items(item.ravel().tolist()))
+            return Objects(item.shape, self.flatten_items(items_of(item)))
         if isinstance(item, Operand):
             raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
         taker = taker_of(item)
@@ -83,7 +84,7 @@ class NumberFlattener(ResultFlattener):
     def flatten(self, item: Any) -> Kind:
         """As for all results."""
         is_array = isinstance(item, np.ndarray) and item.dtype == object
-        items = item.ravel().tolist() if is_array else item if type(item) in (list, tuple) else ()
+        items = items_of(item) if is_array else item if type(item) in (list, tuple) else ()
         if any(isinstance(each, Value) for each in items) and (is_array or all(map(_is_plain, items))):
             self.numbers += map(as_value, items)
             return Array(item.shape) if is_array else Numbers(type(item), len(item))

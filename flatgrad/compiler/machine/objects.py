@@ -93,7 +93,7 @@ def supported() -> bool:
 def data_offset() -> int:
     """The offset of the number in a `Value`; 0 if it is not known."""
     value = Value(1.25)
-    number = value._data
+    number = value._number
     places = range(At.TYPE + 8, object.__sizeof__(value), 8)
     return next((place for place in places if _word(id(value) + place) == id(number)), 0)
 

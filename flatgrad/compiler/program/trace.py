@@ -187,8 +187,8 @@ class Trace:
         if self.faults == "ieee":
             primitive = primitive.total or primitive
         with recording(None):
-            numbers = [each._data if isinstance(each, (Value, Condition)) else each for each in operands]
-            result = apply_eagerly(primitive, numbers)._data
+            numbers = [each._number if isinstance(each, (Value, Condition)) else each for each in operands]
+            result = apply_eagerly(primitive, numbers)._number
         return Condition._node(result, CONSTANT, ()) if primitive.result == "b" else constant(result)
 
     def reference(self, operand: Any) -> int:
@@ -202,12 +202,12 @@ class Trace:
             return ref
         if isinstance(operand, Value):
             if operand._primitive is CONSTANT:
-                return self.reference(operand._data)
+                return self.reference(operand._number)
             if isinstance(operand, TracedValue):
                 if operand._trace is self:
                     return operand._index
                 if not records(operand._trace):
-                    return int(operand._data)  # raises: it has escaped from a trace that is over
+                    return int(operand._number)  # raises: it has escaped from a trace that is over
             return self._leaf(operand)
         if isinstance(operand, Condition):
             return self._condition(operand)
@@ -222,7 +222,7 @@ class Trace:
 
     def _condition(self, condition: Condition) -> int:
         if condition._primitive is CONSTANT:
-            return self.builder.constant(condition._data)
+            return self.builder.constant(condition._number)
         if not isinstance(condition, TracedCondition):
             raise refuse(
                 "a condition made before the function was traced would freeze one example's truth value into the "

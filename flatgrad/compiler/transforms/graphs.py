@@ -57,7 +57,7 @@ class CompiledGraph(Generic[R]):
         if numbers and len(numbers) != len(self._inputs):
             raise InputError(f"expected {len(self._inputs)} numbers, one per input, got {len(numbers)}")
         values = [item if isinstance(item, Value) else Value(item) for item in numbers or self._inputs]
-        results = call(self.kernel, [value._data for value in values], (*values, *self.kernel.leaves))
+        results = call(self.kernel, [value._number for value in values], (*values, *self.kernel.leaves))
         return cast("R", results[0] if self._single else results)
 
     def __repr__(self) -> str:
@@ -121,7 +121,7 @@ def compile_graph(
         if not isinstance(value, Value):
             raise InputError(f"compile_graph: expected Values, got {type(value).__name__}")
         if isinstance(value, TracedValue):
-            _ = value._data  # raises: it has no number
+            _ = value._number  # raises: it has no number
     if len({id(value) for value in arguments}) != len(arguments):
         raise InputError("compile_graph: an input stands twice in `inputs`")
 

@@ -37,7 +37,7 @@ class NumericFunction(Dispatched[NumericEntry, R]):
     def _run(self, entry: NumericEntry, arguments: Arguments) -> Any:
         kernel, numbers = entry.kernel, arguments.numbers
         if kernel.leaves:
-            numbers = [*numbers, [leaf._data for leaf in kernel.leaves]]
+            numbers = [*numbers, [leaf._number for leaf in kernel.leaves]]
         return entry.signature.put_together(routine_of(kernel).run(*numbers), float_array)
 
     def _entry(self, arguments: Arguments) -> tuple[NumericEntry, Arguments]:
