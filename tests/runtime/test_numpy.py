@@ -399,7 +399,7 @@ MASKED = np.ma.array([1.0, 2.0], mask=[False, True])
         lambda v: fg.logsumexp([v, MASKED]),
         lambda v: fg.softmax(v * MASKED),
         lambda v: fg.jit(lambda x: x * MASKED)(2.0),
-        lambda v: fg.compile(lambda x: {"a": x * MASKED})(v),
+        fg.compile(lambda x: {"a": x * MASKED}),
         lambda v: fg.grad(lambda x: fg.max(x * MASKED))(2.0),
         lambda v: fg.grad(fg.sum)(MASKED),
         lambda v: fg.jit(fg.sum)([MASKED[1:], 1.0]),
