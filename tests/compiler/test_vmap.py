@@ -336,6 +336,21 @@ def test_the_gradient_of_a_mean_over_rows(backend):
             assert_same([value, *gradient], [expected.data, *(n.grad for n in w)])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_run_whose_loss_is_a_mean_over_rows(backend):
+    def trained(rows_of):
+        model = nn.MLP(2, [3, 1], activation="tanh", seed=1)
+
+        def loss(X, y):
+            return fg.sum(rows_of(lambda x, y: (model(x) - y) ** 2, X, y)) / len(X)
+
+        history = nn.fit(loss, model, nn.SGD(0.1), X, Y, steps=4, batch_size=2, seed=3, progress=False, backend=backend)
+        return [*history.loss, *(p.data for p in model.parameters())]
+
+    loops = trained(lambda f, X, y: [f(a, b) for a, b in zip(X, y, strict=True)])
+    assert_same(trained(lambda f, X, y: fg.vmap(f)(X, y)), loops)
+
+
 FORMULAS = [
     (lambda w, x: (w * x).sin() * x, lambda w, x: sp.sin(w * x) * x),
     (lambda w, x: fg.log(w * x * x + 2.0) * w, lambda w, x: sp.log(w * x**2 + 2) * w),
@@ -363,6 +378,20 @@ def test_gradients_of_gradients_are_the_derivatives(f, form):
     per_row = fg.vmap(fg.grad(fg.grad(f)), (None, 0))(point, rows)
     for row, second in zip(rows, per_row.tolist(), strict=True):
         assert second == pytest.approx(float(sp.diff(form(w, sp.Float(row, 40)), w, 2).subs(w, point).evalf(30)))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_compiled_gradient_per_row_is_a_part_of_a_graph(backend):
+    def f(x):
+        return fg.sin(x) * x * x
+
+    rows = [[Value(0.5), Value(-1.25)], [Value(2.0), Value(0.75)]]
+    slopes = fg.compile(fg.vmap(fg.vmap(fg.grad(f))), backend=backend)(rows)
+    numbers = [n for row in rows for n in row]
+    assert_same([s.data for s in slopes.ravel()], [fg.grad(f)(n.data) for n in numbers])
+    (slopes[0, 0] * 2.0 + slopes[1, 1]).backward()
+    second = [fg.grad(fg.grad(f))(n.data) for n in numbers]
+    assert [n.grad for n in numbers] == [pytest.approx(2.0 * second[0]), 0.0, 0.0, pytest.approx(second[3])]
 
 
 @given(programs(inputs=tame, max_steps=8), st.integers(0, len(BACKENDS) - 1))
