@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,6 +102,43 @@ def pendulum(rounds):
 
 def extreme(rounds):
     return lambda xs: 2.0 * fg.max(xs), (np.random.default_rng(2).normal(size=rounds),)
+
+
+def running(later_first, backwards, primitive):
+    """Running extremes, in which ties are told apart by the signs of zeros and by what they are divided into."""
+
+    def f(xs):
+        best, results = xs[-1] if backwards else xs[0], []
+        for x in xs[-2::-1] if backwards else xs[1:]:
+            best = primitive(x, best) if later_first else primitive(best, x)
+            results.append(best)
+        return results
+
+    return f
+
+
+@pytest.mark.skipif("native" not in BACKENDS, reason="llvmlite is not installed")
+@pytest.mark.usefixtures("short_ones")
+@pytest.mark.parametrize("later_first", [False, True])
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("primitive", [fg.maximum, fg.minimum])
+def test_running_extremes_have_the_first_of_equals_and_every_nan(later_first, backwards, primitive):
+    """Vectors of them are joined in another order, which must not show: not in zeros, nor where a NaN comes first."""
+    from tests.native_programs import MACHINES, MachineCode
+
+    f, draw = running(later_first, backwards, primitive), np.random.default_rng(8)
+    for count in (6, 40, 57):
+        arrays = fg.jit(f, backend="native").kernel_for(np.zeros(count)).arrays
+        assert any(isinstance(item, Repeat) for item in arrays.statements)
+        for machine in MACHINES:
+            code = MachineCode(arrays, machine)
+            assert ("shufflevector" in code.code.assembly) == (machine.lanes > 2)
+            for values in ([0.0, -0.0], [0.0, -0.0, -math.inf, math.inf], [1.0, -1.0, 0.0, -0.0, 2.0], [-1.0, -2.0]):
+                for nans in (0, 0, 1, 2):
+                    xs = draw.choice(values, count)
+                    xs[draw.integers(count, size=nans)] = math.nan
+                    expected = [value.data for value in f([fg.Value(x) for x in xs.tolist()])]
+                    assert_same(code(xs), expected)
 
 
 def network(rounds):

@@ -337,12 +337,13 @@ def _checked(w: Writer, a: Value, fault: Value) -> Value:
     return a
 
 
-def _maximum(w: Writer, a: Value, b: Value) -> Value:
-    return w.select(w.either(w.compare("oge", a, b), w.compare("uno", a, a)), a, b)
+def _extreme(how: str) -> Spelling:
+    """`b` where it is beyond `a`, as one instruction, or where it is NaN; else `a`, which is the first of equals."""
 
+    def spelling(w: Writer, a: Value, b: Value) -> Value:
+        return w.select(w.compare("uno", b, b), b, w.select(w.compare(how, b, a), b, a))
 
-def _minimum(w: Writer, a: Value, b: Value) -> Value:
-    return w.select(w.either(w.compare("ole", a, b), w.compare("uno", a, a)), a, b)
+    return spelling
 
 
 def _hypot(w: Writer, a: Value, b: Value) -> Value:
@@ -386,8 +387,8 @@ SPELLINGS: dict[Primitive, Spelling] = {
     p.div: _division,
     p.power: lambda w, a, b: w.power(a, b),
     p.relu: lambda w, x: w.select(w.compare("olt", x, w.constant(0.0)), w.constant(0.0), x),
-    p.maximum: _maximum,
-    p.minimum: _minimum,
+    p.maximum: _extreme("ogt"),
+    p.minimum: _extreme("olt"),
     p.abs: lambda w, x: w.intrinsic("fabs", x),
     p.sqrt: _root,
     p.hypot: _hypot,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from ...runtime import primitives as p
 from ..loops.buffers import span
 from ..loops.extents import fixed
-from ..loops.grammar import Block, Loops, Repeat, addresses
+from ..loops.grammar import Apply, Block, Loops, Read, Repeat, addresses
+from ..loops.reroll.chains import FOLDED
+from ..program.spelling import llvm_number as number
 from .memory import Memory, accesses_of
-from .operations import Writer
+from .operations import Writer, spelled
 from .statements import StatementWriter
-from .text import Function, Value, load, type_of
+from .text import Function, Value, load, store, type_of
 
 
 def write_rounds(memory: Memory, repeat: Repeat, function: Function, read: Any) -> list[Writer]:
@@ -47,7 +51,14 @@ def write_rounds(memory: Memory, repeat: Repeat, function: Function, read: Any) 
     def carried(k: int, depth: int) -> Value:
         return Value(function.let(f"load {type_of(kinds[k], 0)}, ptr {registers[k, depth]}"))
 
-    with function.loop(function.bound(repeat.count)) as index:
+    count, first, are_left = function.bound(repeat.count), "0", "true"
+    running = _running_extreme(memory, repeat, writers[0], origins)
+    if running is not None:
+        first = function.let(f"and i64 {count}, {-memory.machine.lanes}")
+        with function.when(function.let(f"icmp ne i64 {first}, 0")):
+            _write_running(writers[0], running, first, registers[0, 1])
+        are_left = function.let(f"icmp ult i64 {first}, {count}")
+    with function.when(are_left), function.loop(count, 1, first) as index:
         results: list[Any] = []
         for writer in writers:
             for key in writer.registers:
@@ -60,6 +71,60 @@ def write_rounds(memory: Memory, repeat: Repeat, function: Function, read: Any) 
             name = writers[k].writer.splat(value, kinds[k], 0)
             function.do(f"store {type_of(kinds[k], 0)} {name}, ptr {registers[k, depth]}")
     return [writer.writer for writer in writers]
+
+
+def _running_extreme(
+    memory: Memory, repeat: Repeat, writer: StatementWriter, origins: dict[int, tuple[int, int]]
+) -> Read | None:
+    """What is read if a repeat is the running maximum or minimum of consecutive numbers; None if it is not."""
+    body = repeat.statements[0].body
+    if len(repeat.statements) > 1 or len(body) != 3 or memory.machine.lanes < 4:
+        return None
+    last, reads = body[2], [node for node in body if isinstance(node, Read) and id(node) not in origins]
+    if not isinstance(last, Apply) or last.primitive not in (p.maximum, p.minimum) or len(reads) != 1:
+        return None
+    access = writer.accesses[id(reads[0])]
+    consecutive = access.scope and access.constant is None and not access.gathers and not access.bends
+    return reads[0] if consecutive and access.strides in ([1], [-1]) and [*origins.values()] == [(0, 1)] else None
+
+
+def _write_running(writer: StatementWriter, read: Read, end: str, register: str) -> None:
+    """The running maximum or minimum of whole vectors.
+
+    Extremes are associative to the last bit: the result is the first of the largest operands, or a NaN. So each vector
+    becomes its own running extreme, in steps of 1, 2, 4 lanes, and is then joined with the one of all vectors before.
+    """
+    function, lanes, access = writer.function, writer.memory.machine.lanes, writer.accesses[id(read)]
+    node = writer.statement.body[2]
+    assert isinstance(node, Apply)
+    kind, earlier_first = type_of("f", lanes), writer.statement.body[node.operands[1]] is read
+    operation = spelled(node.primitive)
+
+    def joined(earlier: Value, later: Value) -> Value:
+        return operation(writer.writer, *((earlier, later) if earlier_first else (later, earlier)))
+
+    def shuffled(a: str, b: str, order: Iterable[int]) -> Value:
+        places = ", ".join(f"i32 {k}" for k in order)
+        return Value(function.let(f"shufflevector {kind} {a}, {kind} {b}, <{lanes} x i32> <{places}>"), lanes)
+
+    nothing = writer.writer.splat(Value(number(FOLDED[node.primitive])), "f", lanes)
+    total = function.allocate(kind)
+    start = Value(function.let(f"load double, ptr {register}"))
+    function.do(f"store {kind} {writer.writer.splat(start, 'f', lanes)}, ptr {total}")
+    with function.loop(end, lanes) as index:
+        place = function.plus(function.times(index, access.strides[0]), access.start)
+        load_vector = access.vector if access.strides[0] == 1 else access.backwards
+        own = Value(load_vector(function, place, lanes), lanes)
+        step = 1
+        while step < lanes:
+            shifted = shuffled(nothing, own.name, [*[0] * step, *range(lanes, 2 * lanes - step)])
+            own, step = joined(shifted, own), 2 * step
+        before = Value(function.let(f"load {kind}, ptr {total}"), lanes)
+        store(function, "f", joined(before, own), index, ", !noalias !2", writer.array)
+        after = joined(before, shuffled(own.name, own.name, [lanes - 1] * lanes))
+        function.do(f"store {kind} {after.name}, ptr {total}")
+    last = function.let(f"load {kind}, ptr {total}")
+    function.do(f"store double {function.let(f'extractelement {kind} {last}, i32 0')}, ptr {register}")
 
 
 def read_from_memory(program: Loops) -> Any:

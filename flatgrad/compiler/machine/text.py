@@ -93,6 +93,19 @@ class Function:
         self.lines.append(f"{end}:")
         self.block = end
 
+    @contextmanager
+    def when(self, condition: str) -> Iterator[None]:
+        """What is done only where a truth value holds."""
+        self.count += 1
+        then, end = f"then{self.count}", f"end{self.count}"
+        self.do(f"br i1 {condition}, label %{then}, label %{end}")
+        self.lines.append(f"{then}:")
+        self.block = then
+        yield
+        self.do(f"br label %{end}")
+        self.lines.append(f"{end}:")
+        self.block = end
+
     def times(self, a: str | int, b: str | int) -> str | int:
         if isinstance(a, int) and isinstance(b, int):
             return a * b
