@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from flatgrad.compiler.loops.array_program import ArrayProgram
-from flatgrad.compiler.loops.grammar import Apply, Fold, Read, Segment, Statement
+from flatgrad.compiler.loops.buffers import span
+from flatgrad.compiler.loops.extents import Ragged
+from flatgrad.compiler.loops.grammar import Apply, Fold, Read, Segment, Statement, lanes_of, packed
 from flatgrad.compiler.loops.reroll.chains import FOLDED
 from flatgrad.compiler.machine import native
 from flatgrad.compiler.machine.llvm import emit_llvm
@@ -84,6 +86,13 @@ class Statements:
     def chance(self, one_in: int) -> bool:
         return int(self.draw.integers(one_in)) == 0
 
+    def triangle(self) -> tuple[int, ...]:
+        """A shape whose rows grow or shrink, perhaps inside of a dimension, or with one inside."""
+        rows, step = int(self.draw.integers(1, 20)), self.pick([-2, -1, 1, 1, 2])
+        first = int(self.draw.integers(1, 5)) + max(0, -step * (rows - 1))
+        outer, inner = self.pick([((), ()), ((), ()), ((2,), ()), ((), (3,)), ((3,), (9,))])
+        return (*outer, rows, Ragged.over(rows, step, first, len(outer)), *inner)
+
     def read(self, kind: str, extents: tuple[int, ...]) -> Read:
         """An access somewhere: strided in one of several ways where there is room for it, else a gather."""
         low, high = self.pick(self.regions[kind])
@@ -103,14 +112,25 @@ class Statements:
                 [0] * len(extents),
             ]
         )  # fmt: skip
-        steps = [s * (n - 1) for s, n in zip(strides, extents, strict=True)]
-        least, most = sum(min(0, s) for s in steps), sum(max(0, s) for s in steps)
+        bends = tuple(self.pick([0, 0, 1, -2]) for _ in extents) if self.chance(6) else ()
+        if any(isinstance(extent, Ragged) for extent in extents):
+            lanes = packed(extents)
+            strides, bends = self.pick(
+                [
+                    (lanes.strides, lanes.bends),
+                    (lanes.strides, lanes.bends),
+                    ([-s for s in lanes.strides], tuple(-b for b in lanes.bends)),
+                    (strides, tuple(int(self.draw.integers(-1, 2)) if self.chance(3) else 0 for _ in extents)),
+                    (strides, ()),
+                ]
+            )
+        least, most = span(Read(0, tuple(strides), None, bends), extents)
         if most - least >= high - low or self.chance(12):
             if self.chance(2):  # from everywhere: truth values that came in as numbers among computed ones
                 everywhere = np.concatenate([np.arange(*region) for region in self.regions[kind]])
                 return Read(0, (0,) * len(extents), self.draw.choice(everywhere, math.prod(extents)).astype(np.int64))
             return Read(0, (0,) * len(extents), self.draw.integers(low, high, math.prod(extents)).astype(np.int64))
-        return Read(int(self.draw.integers(low - least, high - most)), tuple(strides))
+        return Read(int(self.draw.integers(low - least, high - most)), tuple(strides), None, bends)
 
     def applied(self, body: list[Any], name: str, extents: tuple[int, ...]) -> None:
         """Append a primitive on accesses to a body."""
@@ -160,7 +180,7 @@ class Statements:
                 body.append(Apply(BY_NAME["add"], (before, len(body) - 1)))
         if kind == "f" and self.chance(2):
             body.append(Apply(BY_NAME[self.pick(["relu", "neg", "detach", "atan"])], (len(body) - 1,)))
-        count = math.prod(shape)
+        count = lanes_of(shape)
         name = f"v{len(self.program.statements)}"
         self.program.statements.append(Statement(name, shape, tuple(body), self.base, kind))
         self.regions[kind].append((self.base, self.base + count))
@@ -190,11 +210,10 @@ class Statements:
 
     def _moved(self, read: Read, extents: tuple[int, ...]) -> Read:
         """The same strides from another place in the same region; what reads a constant goes on reading it."""
-        steps = [stride * (n - 1) for stride, n in zip(read.strides, extents, strict=True)]
-        least, most = sum(min(0, s) for s in steps), sum(max(0, s) for s in steps)
+        least, most = span(read._replace(base=0), extents)
         for low, high in (region for regions in self.regions.values() for region in regions):
             if low <= read.base < high and not self.program.inputs <= read.base < self.program.first_result:
-                return Read(int(self.draw.integers(low - least, high - most)), read.strides)
+                return read._replace(base=int(self.draw.integers(low - least, high - most)))
         return read
 
     def finished(self) -> ArrayProgram:

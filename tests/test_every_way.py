@@ -146,7 +146,7 @@ def test_statements_made_by_hand(turn):
     """Accesses, folds and shapes that few programs have: as array statements, as rolled Python and in C."""
     statements = Statements(np.random.default_rng([turn, 5]))
     for _ in range(6):
-        shape = statements.pick([(7,), (3, 5), (1, 9), (16,)])
+        shape = statements.pick([(7,), (3, 5), (1, 9), (16,), statements.triangle()])
         folds = statements.pick([(), (1,), (2,), (9,), (4, 3)])
         statements.add(shape, statements.pick(["f", "f", "b"]), folds)
     program = constant_statement(statements.finished())

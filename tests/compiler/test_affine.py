@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatgrad.compiler.loops.reroll.affine import arrange, cut, factor
+from flatgrad.compiler.loops.extents import Ragged
+from flatgrad.compiler.loops.grammar import Read, addresses, lanes_of
+from flatgrad.compiler.loops.reroll.affine import Steps, arrange, cut, factor
 
 small = st.integers(1, 5)
 
@@ -61,14 +63,19 @@ def check_arranged(vectors):
     pieces = arrange(vectors, len(vectors[0]))
     assert sorted(lane for piece in pieces for lane in piece.order.tolist()) == list(range(len(vectors[0])))
     for piece in pieces:
-        assert np.prod(piece.extents, dtype=int) == len(piece.order)
-        for addresses, strides in zip(vectors, piece.strides, strict=True):
-            if strides is not None:
-                assert (
-                    vector(addresses[piece.order[0]], piece.extents, strides).tolist()
-                    == addresses[piece.order].tolist()
-                )
+        assert lanes_of(piece.extents) == len(piece.order)
+        assert sorted(set(piece.filled.tolist())) == sorted(piece.order.tolist())
+        for read, steps in zip(vectors, piece.steps, strict=True):
+            if steps is not None:
+                access = Read(int(read[piece.order[0]]), steps.strides, None, steps.bends)
+                assert addresses(access, piece.extents).tolist() == read[piece.filled].tolist()
     return pieces
+
+
+def strides_of(piece):
+    """The strides of a piece without bends; None for gathers."""
+    assert all(steps is None or not steps.bends for steps in piece.steps)
+    return [steps and steps.strides for steps in piece.steps]
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=16, max_size=16), min_size=1, max_size=3))
@@ -105,7 +112,7 @@ def test_a_broken_lane_costs_two_pieces(lane):
     broken[lane] = 3
     pieces = check_arranged([broken, np.arange(20)])
     assert len(pieces) <= 3
-    assert all(strides is not None for piece in pieces for strides in piece.strides)
+    assert all(None not in piece.steps for piece in pieces)
 
 
 @pytest.mark.parametrize("lane", range(20))
@@ -114,7 +121,7 @@ def test_a_broken_lane_of_a_matrix(lane):
     broken[lane] = 3
     pieces = check_arranged([broken])
     assert len(pieces) <= 4
-    gathered = sum(len(piece.order) for piece in pieces if None in piece.strides)
+    gathered = sum(len(piece.order) for piece in pieces if None in piece.steps)
     assert gathered <= 20
 
 
@@ -124,28 +131,28 @@ def test_a_permutation_is_undone(order):
     order = np.array(order)
     (piece,) = check_arranged([100 + order])
     assert piece.extents == (24,)
-    assert piece.strides == [(1,)]
+    assert strides_of(piece) == [(1,)]
 
 
 def test_a_permutation_of_two_vectors_together():
     order = np.random.default_rng(1337).permutation(24)
     (piece,) = check_arranged([order // 6 * 10, 200 + order % 6])
     assert piece.extents == (4, 6)
-    assert piece.strides == [(10, 0), (0, 1)]
+    assert strides_of(piece) == [(10, 0), (0, 1)]
 
 
 def test_reversed_lanes_are_turned_around():
     (piece,) = check_arranged([np.arange(12)[::-1].copy(), 100 + np.arange(12)])
-    assert piece.strides == [(1,), (-1,)]
+    assert strides_of(piece) == [(1,), (-1,)]
     (piece,) = check_arranged([vector(90, (3, 4), (-10, 1))])
-    assert piece.strides == [(10, 1)]
+    assert strides_of(piece) == [(10, 1)]
 
 
 def test_repeated_lanes_are_a_broadcast():
     (piece,) = check_arranged([np.repeat(np.arange(6), 4)])
-    assert (piece.extents, piece.strides) == ((6, 4), [(1, 0)])
+    assert (piece.extents, strides_of(piece)) == ((6, 4), [(1, 0)])
     (piece,) = check_arranged([np.tile(np.arange(6), 4)])
-    assert (piece.extents, piece.strides) == ((4, 6), [(0, 1)])
+    assert (piece.extents, strides_of(piece)) == ((4, 6), [(0, 1)])
 
 
 def test_interleaved_families():
@@ -154,12 +161,12 @@ def test_interleaved_families():
         [vector(0, (6, 5), (5, 1)).reshape(6, 5), vector(300, (6, 5), (5, 1)).reshape(6, 5)], axis=1
     ).ravel()
     (piece,) = check_arranged([both])
-    assert None not in piece.strides
+    assert None not in piece.steps
     mixed = np.concatenate([np.arange(0, 12), np.arange(50, 62, 2), np.arange(90, 102)])
     shuffled = mixed[np.random.default_rng(1).permutation(len(mixed))]
     pieces = check_arranged([shuffled])
     assert len(pieces) <= 4
-    assert all(strides is not None for piece in pieces for strides in piece.strides)
+    assert all(None not in piece.steps for piece in pieces)
 
 
 def test_only_what_resists_is_gathered():
@@ -167,7 +174,7 @@ def test_only_what_resists_is_gathered():
     draw = np.random.default_rng(1337)
     irregular = draw.integers(0, 1000, 60)
     (piece,) = check_arranged([vector(0, (6, 10), (17, 1)), irregular, vector(500, (6, 10), (0, 1))])
-    assert piece.strides == [(17, 1), None, (0, 1)]
+    assert strides_of(piece) == [(17, 1), None, (0, 1)]
 
 
 def test_without_vectors_the_lanes_stay():
@@ -178,20 +185,62 @@ def test_without_vectors_the_lanes_stay():
 
 @pytest.mark.parametrize("triangles", [1, 3])
 @pytest.mark.parametrize("inner", [1, 2])
-@pytest.mark.parametrize("growing", [False, True])
-def test_rows_of_triangles_are_pieces(triangles, inner, growing):
-    """Each row of all triangles together is a piece, if there are at most so many rows."""
-    size = 7
-    lengths = range(1, size + 1) if growing else range(size, 0, -1)
+@pytest.mark.parametrize("step", [-1, 1, 2])
+@pytest.mark.parametrize("size", [3, 7])
+def test_triangles_are_pieces(triangles, inner, step, size):
+    """All rows of all triangles together are one piece, in which packed triangles and squares are strided."""
+    lengths = [1 + step * k for k in range(size)] if step > 0 else range(size, 0, -1)
     lanes = [
         (t, k, r, i) for t in range(triangles) for k in range(size) for r in range(lengths[k]) for i in range(inner)
     ]
     t, k, r, i = map(np.array, zip(*lanes, strict=True))
-    vectors = [1000 * t + 50 * k + i, 500 * t + 7 * r + 3 * i]
-    pieces = arrange(vectors, len(lanes), size)
-    assert len(pieces) == size
-    assert sorted(np.concatenate([piece.order for piece in pieces]).tolist()) == list(range(len(lanes)))
-    for piece in pieces:
-        for strides, read in zip(piece.strides, vectors, strict=True):
-            assert (vector(read[piece.order[0]], piece.extents, strides) == read[piece.order]).all()
-    assert any(None in piece.strides for piece in arrange(vectors, len(lanes), size - 1))
+    vectors = [1000 * t + 50 * k + i, 500 * t + 7 * r + 3 * i, np.arange(len(lanes))]
+    (piece,) = check_arranged(vectors)
+    row = Ragged.over(size, step, lengths[0], int(triangles > 1))
+    assert piece.extents == (*[triangles][: triangles > 1], size, row, *[inner][: inner > 1])
+    assert [steps.bends for steps in piece.steps[:2]] == [(), ()]
+    assert piece.steps[2].bends[int(triangles > 1)] == step * inner
+    assert not any(isinstance(n, Ragged) for piece in arrange(vectors, len(lanes), False) for n in piece.extents)
+
+
+def test_rows_that_grow_come_last():
+    """Positions outside, heads inside, as one writes attention: lanes are put in another order."""
+    lanes = [(t, h, s) for t in range(5) for h in range(3) for s in range(t + 1)]
+    t, h, s = map(np.array, zip(*lanes, strict=True))
+    (piece,) = check_arranged([60 * t + 20 * h, 30 * h + s])
+    assert piece.extents == (3, 5, Ragged.over(5, 1, 1, 1))
+    assert strides_of(piece) == [(20, 60, 0), (30, 0, 1)]
+
+
+def test_columns_of_packed_triangles():
+    """Rows of one triangle, columns of another, which is packed by columns as well."""
+    lanes = [(i, j) for i in range(6) for j in range(i + 1)]
+    i, j = map(np.array, zip(*lanes, strict=True))
+    (piece,) = check_arranged([10 * i, i * (i + 1) // 2 + j, 100 + 6 * j - j * (j + 1) // 2 + i])
+    assert piece.steps == [Steps((10, 0)), Steps((1, 1), (1, 0)), Steps((1, 5), (0, -1))]
+
+
+def test_diagonals_of_triangles():
+    k = np.arange(9)
+    (piece,) = check_arranged([k * (k + 3) // 2, 100 + 3 * k])
+    assert (piece.extents, piece.steps) == ((9,), [Steps((2,), (1,)), Steps((3,))])
+    assert None in arrange([(k * (k + 3) // 2)[:4]], 4)[0].steps, "any three numbers grow evenly"
+
+
+@pytest.mark.parametrize("lane", range(0, 28, 3))
+def test_a_triangle_with_a_lane_that_reads_elsewhere_is_none(lane):
+    """One lane more or less, or one that reads something else, and there are tables; what is read stays right."""
+    i, j = np.tril_indices(7)
+    vectors = [10 * i, j]
+    vectors[lane % 2][lane] += 1
+    check_arranged(vectors)
+    for rest in (np.delete(np.arange(28), lane), np.insert(np.arange(28), lane, lane)):
+        check_arranged([vector[rest] for vector in ([*np.tril_indices(7)])])
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=15, max_size=15), min_size=1, max_size=3), st.integers(0, 1))
+@settings(max_examples=300)
+def test_what_is_nearly_a_triangle(rows, bend):
+    """A triangle with random numbers added: whatever is found reads what the lanes read."""
+    i, j = np.tril_indices(5)
+    check_arranged([30 * i + bend * i * (i - 1) + np.where(np.array(row) == 2, 1, 0) + j for row in rows])

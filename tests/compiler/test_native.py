@@ -175,7 +175,7 @@ def test_random_statements(extent):
         draw, pick = statements.draw, statements.pick
         shapes = [(extent,), (extent, pick([1, 2, 3, 5, 8, 9, 17])), (pick([1, 2, 4, 7, 16, 27]), extent)]
         for _ in range(7):
-            shape = pick(shapes)
+            shape = statements.triangle() if statements.chance(3) else pick(shapes)
             terms = [n for n in (1, 2, 3, 16, 100) if n * math.prod(shape) <= WORK]
             folds = pick([(), (pick(terms),), (pick(terms),), (pick(terms), pick(terms[:3]))])
             statements.add(shape, pick(["f", "f", "f", "b"]), folds)

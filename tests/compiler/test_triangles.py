@@ -64,6 +64,11 @@ def is_ragged(arrays):
     return any(isinstance(extent, Ragged) for extent in extents)
 
 
+def ragged_statements(arrays):
+    """The statements whose rows differ in length."""
+    return [s for s in arrays.statements if isinstance(s, Statement) and s.is_ragged]
+
+
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
@@ -218,12 +223,41 @@ def outer_products(triangle, vectors):
     return folded(lambda a, b: a + b, terms)
 
 
-def test_rows_of_triangles_of_sums_are_statements():
-    """Where a row has few terms, a function of its own would not be worth it."""
-    large = every_way(outer_products, numbers(15), [numbers(6, k) for k in range(100)])
-    assert large.stats.strided > 0.9
-    small = every_way(outer_products, numbers(15), [numbers(6, k) for k in range(4)])
-    assert len(small.statements) < len(large.statements)
+@pytest.mark.parametrize("count", [4, 100])
+def test_triangles_of_sums_are_statements(count):
+    arrays = every_way(outer_products, numbers(15), [numbers(6, k) for k in range(count)])
+    assert arrays.stats.strided > 0.98
+    assert len(ragged_statements(arrays)) == 2
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_causal_attention_and_pairs_are_read_with_strides(size):
+    """Scores of causal attention, their exponentials and adjoints, and terms of pairs, are triangles of lanes."""
+    attention = every_way(work.causal_attention, rows(size), rows(size), rows(size))
+    assert attention.stats.strided == 1.0
+    assert len(ragged_statements(attention)) == 5
+    assert f"v1[i:{size}, j:i + 1] = 0.0 + sum[r:3](q[3*i + r] * k[3*j + r])" in str(attention)
+    pairs = every_way(pairwise, numbers(size), numbers(size, 1))
+    assert pairs.stats.strided == 1.0
+    assert ragged_statements(pairs)
+
+
+def microgpt_attention(queries, keys, heads):
+    """Scores of several heads, position by position, as one writes them with a cache of keys."""
+    width = len(queries[0]) // heads
+    results = []
+    for t, query in enumerate(queries):
+        for h in range(heads):
+            part = range(h * width, (h + 1) * width)
+            logits = [folded(lambda a, b: a + b, [query[c] * key[c] for c in part]) * 0.5 for key in keys[: t + 1]]
+            results += [fg.tanh(logit) for logit in logits]
+    return folded(lambda a, b: a + b, results)
+
+
+def test_heads_of_attention_are_outside_of_positions():
+    """Rows of the same length follow one another: their lanes are laid out head by head."""
+    arrays = every_way(lambda q, k: microgpt_attention(q, k, 2), rows(7, 4), rows(7, 4))
+    assert "v1[i:2, j:7, k:j + 1] = tanh(0.5 * sum[r:2](q[2*i + 4*j + r] * k[2*i + 4*k + r]))" in str(arrays)
 
 
 def test_classes_of_one_height_are_not_joined_at_the_cost_of_strides():

@@ -65,67 +65,63 @@ def value_and_grad(q, k, v):
     """
     # array_workloads.py:9: return sum(x * y for x, y in zip(a, b, strict=True))
     v1 = [
-        total([0.0, *(q[3*i + 3*j + r] * k[T1[6*i + 3*j + r]] for r in range(3))])
-        for i in range(2) for j in range(2)
+        total([0.0, *(q[3*i + r] * k[3*j + r] for r in range(3))])
+        for i in range(6) for j in range(i + 1)
     ]
-    v2 = [
-        total([0.0, *(q[3*i + 3*j + r + 6] * k[T2[12*i + 6*j + 3*l + r]] for r in range(3))])
-        for i in range(2) for j in range(2) for l in range(2)
-    ]
-    v3 = [
-        total([0.0, *(q[3*i + r + 12] * k[T3[9*i + 3*j + r]] for r in range(3))])
-        for i in range(2) for j in range(3)
-    ]
-    v4 = [total([0.0, *(q[r + 15] * k[T4[3*i + r]] for r in range(3))]) for i in range(3)]
     # array_workloads.py:21: largest = fg.detach(functools.reduce(fg.maximum, logits))
-    m1 = v1 + v2 + v3 + v4
-    v5 = [fold(maximum, (m1[i*(i - 1)//2 + 2*i + r + 1] for r in range(i + 2))) for i in range(5)]
+    v2 = [fold(maximum, (v1[i*(i - 1)//2 + 2*i + r + 1] for r in range(i + 2))) for i in range(5)]
     # array_workloads.py:22: exps = [fg.exp(z - largest) for z in logits]
-    v6 = [exp(m1[i + 1] - v5[T5[i]]) for i in range(20)]
+    v3 = [exp(v1[i*(i - 1)//2 + 2*i + j + 1] - v2[i]) for i in range(5) for j in range(i + 2)]
     # array_workloads.py:23: total = sum(exps)
-    v7 = [total([0.0, *(v6[i*(i - 1)//2 + 2*i + r] for r in range(i + 2))]) for i in range(5)]
+    v4 = [total([0.0, *(v3[i*(i - 1)//2 + 2*i + r] for r in range(i + 2))]) for i in range(5)]
     # array_workloads.py:24: return [e / total for e in exps]
-    v8 = [v7[i] ** -1.0 for i in range(5)]
-    v9 = [v6[i] * v8[T6[i]] for i in range(20)]
+    v5 = [v4[i] ** -1.0 for i in range(5)]
+    v6 = [v3[i*(i - 1)//2 + 2*i + j] * v5[i] for i in range(5) for j in range(i + 2)]
     # array_workloads.py:9
-    v10 = [
-        total([0.0, *(v[j + 3*r] * v9[i*(i - 1)//2 + 2*i + r] for r in range(i + 2))])
+    v7 = [
+        total([0.0, *(v[j + 3*r] * v6[i*(i - 1)//2 + 2*i + r] for r in range(i + 2))])
         for i in range(5) for j in range(3)
     ]
     # --- the gradient, backwards ---
     # array_workloads.py:24: return [e / total for e in exps]
-    v11 = [-v7[i] ** -2.0 for i in range(5)]
+    v8 = [-v4[i] ** -2.0 for i in range(5)]
     # array_workloads.py:33: return sum(out * out for out in attended)
-    v10_bar = [total(v10[i] for r in range(2)) for i in range(15)]
+    v7_bar = [total(v7[i] for r in range(2)) for i in range(15)]
     # array_workloads.py:9: return sum(x * y for x, y in zip(a, b, strict=True))
-    v13 = [v9[5*j + 14] * v10_bar[i + 12] for i in range(3) for j in range(2)]
-    v14 = [v9[4*i + 5] * v10_bar[3*i + j + 6] for i in range(2) for j in range(3)]
-    v15 = [v9[2*i] * v10_bar[3*i + j] for i in range(2) for j in range(3)]
-    v9_bar = [total(v[T7[3*i + r]] * v10_bar[T8[3*i + r]] for r in range(3)) for i in range(20)]
+    v10 = [v6[5*j + 14] * v7_bar[i + 12] for i in range(3) for j in range(2)]
+    v11 = [v6[4*i + 5] * v7_bar[3*i + j + 6] for i in range(2) for j in range(3)]
+    v12 = [v6[2*i] * v7_bar[3*i + j] for i in range(2) for j in range(3)]
+    v6_bar = [
+        total(v[17 - 3*i - 3*j - r] * v7_bar[14 - 3*i - r] for r in range(3))
+        for i in range(5) for j in range(6 - i)
+    ]
     v_bar = [
-        total([*(v9[i + r*(r - 1)//2 + 15 - 5*r] * v10_bar[j + 12 - 3*r] for r in range(5 - i)),
+        total([*(v6[i + r*(r - 1)//2 + 15 - 5*r] * v7_bar[j + 12 - 3*r] for r in range(5 - i)),
         0.0])
         for i in range(4) for j in range(3)
     ]
     # array_workloads.py:24
-    v7_bar = [
-        total(v6[i*(i - 1)//2 + 19 - 6*i - r] * v9_bar[6*i + r - i*(i - 1)//2] * v11[4 - i]
+    v4_bar = [
+        total(v3[i*(i - 1)//2 + 19 - 6*i - r] * v6_bar[6*i + r - i*(i - 1)//2] * v8[4 - i]
         for r in range(6 - i))
         for i in range(5)
     ]
     # array_workloads.py:22: exps = [fg.exp(z - largest) for z in logits]
-    v19 = [v6[i] * (v8[T9[i]] * v9_bar[19 - i] + v7_bar[T10[i]]) for i in range(20)]
+    v16 = [
+        v3[i*(i - 1)//2 + 19 - 6*i - j] * (v5[4 - i] * v6_bar[6*i + j - i*(i - 1)//2] + v4_bar[i])
+        for i in range(5) for j in range(6 - i)
+    ]
     # array_workloads.py:9
-    v20 = [q[j + 15] * v19[5*i + 14] for i in range(2) for j in range(3)]
-    v21 = [q[3*i + j + 9] * v19[4*i + 5] for i in range(2) for j in range(3)]
-    v22 = [q[3*i + j + 3] * v19[2*i] for i in range(2) for j in range(3)]
+    v17 = [q[j + 15] * v16[5*i] for i in range(2) for j in range(3)]
+    v18 = [q[3*i + j + 9] * v16[14 - 4*i] for i in range(2) for j in range(3)]
+    v19 = [q[3*i + j + 3] * v16[19 - 2*i] for i in range(2) for j in range(3)]
     q_bar = [
-        total([*(k[3*i + j + 3 - 3*r] * v19[i*(i - 1)//2 + 3*i + 1 - r] for r in range(i + 2)),
+        total([*(k[3*i + j + 3 - 3*r] * v16[r + 18 - i*(i - 1)//2 - 3*i] for r in range(i + 2)),
         0.0])
         for i in range(5) for j in range(3)
     ]
     k_bar = [
-        total([*(q[j + 15 - 3*r] * v19[i + r*(r - 1)//2 + 15 - 5*r] for r in range(5 - i)), 0.0])
+        total([*(q[j + 15 - 3*r] * v16[5*r + 4 - i - r*(r - 1)//2] for r in range(5 - i)), 0.0])
         for i in range(4) for j in range(3)
     ]
     t1 = exp(v1[0] - v1[0])
@@ -136,71 +132,17 @@ def value_and_grad(q, k, v):
     t6 = t4 * v[1] + 0.0
     t7 = t4 * v[2] + 0.0
     s1 = (
-        [t1, t3, t4, t5, t6, t7, t5 * t5, t6 * t6, t7 * t7, -t2 ** -2.0, v20[3] + 0.0, v20[4] +
-        0.0, v20[5] + 0.0, v13[1] + 0.0, v13[3] + 0.0, v13[5] + 0.0]
+        [t1, t3, t4, t5, t6, t7, t5 * t5, t6 * t6, t7 * t7, -t2 ** -2.0, v17[0] + 0.0, v17[1] +
+        0.0, v17[2] + 0.0, v10[1] + 0.0, v10[3] + 0.0, v10[5] + 0.0]
     )
     # --- the value ---
     # array_workloads.py:33: return sum(out * out for out in attended)
-    v26 = total([0.0, *(s1[r + 6] for r in range(3)), *(v10[r] * v10[r] for r in range(15))])
+    v23 = total([0.0, *(s1[r + 6] for r in range(3)), *(v7[r] * v7[r] for r in range(15))])
     s2 = (
         value_and_grad_s2([q[0], q[1], q[2], k[0], k[1], k[2], v[0], v[1], v[2], s1[0], s1[1],
-        s1[2], v13[4], v13[2], v13[0], v20[2], v20[1], v20[0], v14[5], v14[4], v14[3], v21[5],
-        v21[4], v21[3], v14[2], v14[1], v14[0], v21[2], v21[1], v21[0], v15[5], v15[4], v15[3],
-        v22[5], v22[4], v22[3], v15[2], v15[1], v15[0], v22[2], v22[1], v22[0], s1[5], s1[5],
+        s1[2], v10[4], v10[2], v10[0], v17[5], v17[4], v17[3], v11[5], v11[4], v11[3], v18[5],
+        v18[4], v18[3], v11[2], v11[1], v11[0], v18[2], v18[1], v18[0], v12[5], v12[4], v12[3],
+        v19[5], v19[4], v19[3], v12[2], v12[1], v12[0], v19[2], v19[1], v19[0], s1[5], s1[5],
         s1[4], s1[4], s1[3], s1[3], s1[9]])
     )
-    return v26, [*s2[0:3], *q_bar], [*s2[3:6], *k_bar, *s1[10:13]], [*s2[6:9], *v_bar, *s1[13:16]]
-
-
-T1 = [
-    0, 1, 2, 0, 1, 2, 3, 4, 5, 0, 1, 2,
-]
-
-
-T2 = [
-    3, 4, 5, 6, 7, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5,
-]
-
-
-T3 = [
-    6, 7, 8, 9, 10, 11, 12, 13, 14, 0, 1, 2, 3, 4, 5, 6, 7, 8,
-]
-
-
-T4 = [
-    9, 10, 11, 12, 13, 14, 15, 16, 17,
-]
-
-
-T5 = [
-    0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4,
-]
-
-
-T6 = [
-    0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4,
-]
-
-
-T7 = [
-    17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 14, 13, 12, 11, 10, 9, 8, 7,
-    6, 5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 8, 7, 6, 5, 4, 3, 2, 1, 0, 5, 4,
-    3, 2, 1, 0,
-]
-
-
-T8 = [
-    14, 13, 12, 14, 13, 12, 14, 13, 12, 14, 13, 12, 14, 13, 12, 14, 13, 12, 11, 10, 9, 11, 10,
-    9, 11, 10, 9, 11, 10, 9, 11, 10, 9, 8, 7, 6, 8, 7, 6, 8, 7, 6, 8, 7, 6, 5, 4, 3, 5, 4, 3,
-    5, 4, 3, 2, 1, 0, 2, 1, 0,
-]
-
-
-T9 = [
-    0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4,
-]
-
-
-T10 = [
-    4, 4, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0,
-]
+    return v23, [*s2[0:3], *q_bar], [*s2[3:6], *k_bar, *s1[10:13]], [*s2[6:9], *v_bar, *s1[13:16]]

@@ -27,9 +27,9 @@ from ..loops.array_program import ArrayProgram
 from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, extent_text, scope_of, short_names
 from ..loops.buffers import plan_buffers, span
 from ..loops.extents import fixed
-from ..loops.grammar import Addresses, Block, Fold, Item, Read, Repeat, Statement, addresses, members
+from ..loops.grammar import Addresses, Block, Fold, Item, Read, Repeat, Statement, addresses, members, packed
 from ..loops.reroll.chains import FOLDED
-from ..loops.views import Piece, Source, Sources, pieces, repetitions, row_major
+from ..loops.views import Piece, Source, Sources, pieces, repetitions
 from ..program.names import Names
 from ..program.program import Equation, grouped
 from ..program.spelling import (
@@ -534,7 +534,9 @@ class _Writer(BodyWriter):
         target = self.name(source)
         with self._loops(Scope(scope.extents[rounds:], scope.names[rounds:]), scope):
             text = _of_kind(self.body(statement.body, scope), statement.kind)
-            self._assign(f"{target}[{index(base - source.base, row_major(scope.extents), scope.names)}]", text)
+            lanes = packed(statement.shape)
+            place = index(base - source.base, list(map(fixed, lanes.strides)), scope.names, lanes.bends, "/")
+            self._assign(f"{target}[{place}]", text)
 
     @contextmanager
     def _loops(self, scope: Scope, whole: Scope) -> Iterator[None]:

@@ -30,8 +30,9 @@ from ..loops.grammar import (
     Segment,
     Statement,
     addresses,
-    indices,
+    flattened,
     kinds_of,
+    missing,
     values_of,
 )
 from ..loops.reroll.chains import FOLDED
@@ -133,7 +134,8 @@ class _Writer:
                 continue
             assert isinstance(statement, Statement), "NumPy runs programs without loops over rounds"
             self.lines += [safe_comment(f"# {line}", 12) for line in print_statement(statement, sources)]
-            self._statement(statement)
+            # One gather takes less time than a statement per row, if there are fewer than a thousand numbers in a row.
+            self._statement(flattened(statement))
         results = self._outputs()
         if self.reads_truths:
             self.lines.insert(len(lines), f"np.not_equal(memory[0:{program.inputs}], 0.0, input_truths)")
@@ -436,9 +438,9 @@ class _Writer:
             for n in segment.body
         ]
         self._nodes(body, lanes, (*map(int, extents), *lanes), start, primitive.result)
-        missing = (indices(domain) != np.indices(domain).reshape(len(domain), -1)).any(axis=0)
-        places = np.flatnonzero(missing.reshape(-1, segment.terms).T)
-        rows = self._view(primitive.result, start, (missing.size,))
+        lacking = missing(domain)
+        places = np.flatnonzero(lacking.reshape(-1, segment.terms).T)
+        rows = self._view(primitive.result, start, (lacking.size,))
         self.lines.append(f"{rows}[{self._table(places)}] = {_number(FOLDED[primitive])}")
 
     def _index(self, count: int) -> tuple[str, str]:

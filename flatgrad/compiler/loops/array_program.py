@@ -14,7 +14,20 @@ from ...runtime.primitives import Primitive
 from ...runtime.wording import count_of
 from .array_printer import print_arrays
 from .extents import Ragged, Size, fixed
-from .grammar import Addresses, Apply, Block, Loops, Node, Read, Repeat, Statement, addresses, members, values_of
+from .grammar import (
+    Addresses,
+    Apply,
+    Block,
+    Fold,
+    Loops,
+    Node,
+    Read,
+    Repeat,
+    Statement,
+    addresses,
+    members,
+    values_of,
+)
 
 
 @dataclass(repr=False)
@@ -75,6 +88,7 @@ class ArrayProgram(Loops):
         return self
 
     def _check_statement(self, where: str, statement: Statement, kinds: Any) -> None:
+        _check_shape(f"{where} {statement.name}", statement)
         for read, extents in statement.reads():
             _check_extents(f"{where} {statement.name}", extents)
             _check_addresses(f"{where} {statement.name}", addresses(read, extents), kinds)
@@ -90,6 +104,8 @@ class ArrayProgram(Loops):
         statements, count = repeat.statements, repeat.count
         if len(repeat.starts) != len(statements) or any(fixed(s.shape[0]) != count for s in statements if s.shape):
             raise ProgramError(f"{where}: the statements of a repeat differ in their rounds")
+        if any(statement.is_ragged for statement in repeat.members()):
+            raise ProgramError(f"{where}: the statements of a repeat have lanes of ragged extents")
         time = np.full(self.size, -1)  # per address, when it is written
         for k, statement in enumerate(statements):
             lanes = statement.lanes // count
@@ -157,7 +173,7 @@ class ArrayProgram(Loops):
 
 def _run_all(statement: Statement, shape: Sequence[Size], cells: list[Any], outer: tuple[int, ...] = ()) -> None:
     """Run a statement for all lanes of a shape, in a round if there are rounds."""
-    lanes = itertools.product(*(range(fixed(extent)) for extent in shape))
+    lanes = _inside(shape, outer)
     results = [_run(statement, statement.body, statement.shape, (*outer, *lane), cells) for lane in lanes]
     start = fixed(statement.base) + sum(k * len(results) for k in outer)
     cells[start : start + len(results)] = results
@@ -168,6 +184,18 @@ def _check_addresses(where: str, places: Addresses, kinds: Any) -> None:
         raise ProgramError(f"{where} reads outside of the program")
     if (kinds[places] == b"").any():
         raise ProgramError(f"{where} reads address {places[kinds[places] == b''][0]} before it is written")
+
+
+def _check_shape(where: str, statement: Statement) -> None:
+    """Check that the lanes of rows are the dimension right inside of the rows, and that no terms are ragged as well."""
+    _check_extents(where, statement.shape)
+    if not statement.is_ragged:
+        return
+    if any(isinstance(extent, Ragged) and extent.dimension != k - 1 for k, extent in enumerate(statement.shape)):
+        raise ProgramError(f"{where}: lanes of a ragged extent that depends on another index than the one before")
+    folds = [node for node in statement.body if isinstance(node, Fold)]
+    if any(isinstance(extent, Ragged) for fold in folds for segment in fold.segments for extent in segment.extents):
+        raise ProgramError(f"{where}: ragged terms of ragged lanes")
 
 
 def _check_extents(where: str, extents: Sequence[Size]) -> None:
@@ -223,7 +251,7 @@ def _run(
             return _apply(statement, node.primitive, operands)
         result = None
         for segment in node.segments:
-            for term in _terms(segment.extents, index):
+            for term in _inside(segment.extents, index):
                 value = _run(statement, segment.body, extents + segment.extents, index + term, cells)
                 result = value if result is None else _apply(statement, node.primitive, [result, value])
         return result
@@ -231,8 +259,8 @@ def _run(
     return values_of(body, compute)[-1]
 
 
-def _terms(extents: Sequence[Size], outer: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The indices of a fold's terms at one lane."""
+def _inside(extents: Sequence[Size], outer: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The indices of lanes, or of a fold's terms, within outer ones."""
     indices = [outer]
     for extent in extents:
         indices = [

@@ -30,12 +30,13 @@ class Linear(NamedTuple):
 
 
 class Ragged(int):
-    """The extent of the terms of a fold where it depends on an outer index: `first + step * index`, at least 1.
+    """An extent of lanes or terms that depends on an outer index: `first + step * index`, at least 1.
 
-    As a number it is the largest of these extents: the extent of a rectangle that has room for all terms.
+    As a number it is the largest of these extents: the extent of a rectangle that has room for all of them.
 
     Attributes:
         first, step: the extent where the outer index is 0, and how much it grows with it.
+        least: the smallest of these extents.
         dimension: which of the indices outside, of lanes and then of terms, it depends on.
 
     Example:
@@ -46,13 +47,15 @@ class Ragged(int):
 
     first: int
     step: int
+    least: int
     dimension: int
 
     @classmethod
     def over(cls, count: int, step: int, first: int, dimension: int) -> Ragged:
         """The extent, where the index that it depends on has an extent of `count`."""
-        extent = cls(max(first, first + step * (count - 1)))
-        extent.first, extent.step, extent.dimension = first, step, dimension
+        ends = first, first + step * (count - 1)
+        extent = cls(max(ends))
+        extent.first, extent.step, extent.least, extent.dimension = first, step, min(ends), dimension
         return extent
 
     def at(self, index: Any) -> Any:
@@ -69,8 +72,8 @@ class Ragged(int):
         return hash(self._form)
 
     @property
-    def _form(self) -> tuple[int, int, int, int]:
-        return int(self), self.first, self.step, self.dimension
+    def _form(self) -> tuple[int, int, int, int, int]:
+        return int(self), self.first, self.step, self.least, self.dimension
 
 
 #: An integer, or one that depends on the extent.

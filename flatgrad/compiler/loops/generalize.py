@@ -160,8 +160,14 @@ def _map(function: Callable[..., Size], *nodes: Any) -> Any:
         if not condition:
             raise _DifferentError
 
+    def size(*numbers: Any) -> Size:
+        if not any(isinstance(number, Ragged) for number in numbers):
+            return function(*numbers)
+        require(all(number == numbers[0] for number in numbers))  # triangles are the same at every size
+        return numbers[0]  # type: ignore[no-any-return]
+
     def sizes(name: str) -> tuple[Size, ...]:
-        return tuple(function(*numbers) for numbers in zip(*(getattr(node, name) for node in nodes), strict=True))
+        return tuple(size(*numbers) for numbers in zip(*(getattr(node, name) for node in nodes), strict=True))
 
     def inner(name: str) -> tuple[Any, ...]:
         return tuple(_map(function, *parts) for parts in zip(*(getattr(node, name) for node in nodes), strict=True))
@@ -188,9 +194,6 @@ def _map(function: Callable[..., Size], *nodes: Any) -> Any:
         require(all(node.primitive is first.primitive for node in nodes))
         return Fold(first.primitive, inner("segments"))
     if isinstance(first, Segment):
-        if any(isinstance(extent, Ragged) for node in nodes for extent in node.extents):
-            require(all(node.extents == first.extents for node in nodes))
-            return Segment(first.extents, inner("body"))
         return Segment(sizes("extents"), inner("body"))
     if isinstance(first, Block):
         require(all(_columns(node.program) == _columns(first.program) for node in nodes))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,9 +26,9 @@ Addresses = np.ndarray[Any, np.dtype[np.int64]]
 class Read(NamedTuple):
     """An access: lane `i, j, ...` (in a fold: term `r, ...` of it) is read at `base + strides . (i, j, ..., r, ...)`.
 
-    With a `table`, a gather: the flat list of addresses in row-major order of lanes and terms; base and strides then
-    mean nothing. With `bends`, strides grow along the dimensions: to the address belongs `bend * i * (i - 1) / 2` of
-    each index, too, as in packed triangles.
+    With a `table`, a gather: the flat list of addresses in row-major order of lanes and terms, where ragged rows are
+    filled up; base and strides then mean nothing. With `bends`, strides grow along the dimensions: to the address
+    belongs `bend * i * (i - 1) / 2` of each index, too, as in packed triangles.
     """
 
     base: Size
@@ -100,9 +100,9 @@ class Statement:
 
     Attributes:
         name: a Python identifier for the result.
-        shape: the extents of the lanes, outermost first.
+        shape: the extents of the lanes, outermost first; one that is `Ragged` depends on the one right before it.
         body: the nodes; the last one is the result.
-        base: the address of the first lane; the others follow in row-major order.
+        base: the address of the first lane; the others follow in row-major order, without gaps.
         kind: `f` for numbers, `b` for truth values.
         location: the user's line that the first lane comes from.
         part: what it belongs to: "value", "gradient" or "update".
@@ -118,7 +118,17 @@ class Statement:
 
     @property
     def lanes(self) -> int:
-        return math.prod(map(fixed, self.shape))
+        return lanes_of(self.shape)
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether its rows differ in length, as those of a triangle."""
+        return any(isinstance(extent, Ragged) for extent in self.shape)
+
+    @property
+    def target(self) -> Read:
+        """Where its lanes are, as an access."""
+        return packed(self.shape, self.base)
 
     def reads(self) -> Iterator[tuple[Read, tuple[Size, ...]]]:
         """All accesses, each with the extents of the lanes and terms that it ranges over."""
@@ -130,6 +140,21 @@ class Statement:
                     for inner in segment.body:
                         if isinstance(inner, Read):
                             yield inner, self.shape + segment.extents
+
+    def with_reads(self, change: Callable[[Read, tuple[Size, ...]], Read], **others: Any) -> Statement:
+        """The statement with other accesses, and other attributes; `change` gets what `reads` gives."""
+
+        def changed(body: tuple[Any, ...], extents: tuple[Size, ...]) -> tuple[Any, ...]:
+            return tuple(
+                change(node, extents) if isinstance(node, Read)
+                else Fold(node.primitive, tuple(
+                    Segment(s.extents, changed(s.body, extents + s.extents)) for s in node.segments
+                )) if isinstance(node, Fold)
+                else node
+                for node in body
+            )  # fmt: skip
+
+        return replace(self, body=changed(self.body, self.shape), **others)
 
     @property
     def is_contraction(self) -> bool:
@@ -277,10 +302,44 @@ class Loops:
         return self.first_result + sum(statement.lanes for statement in self.statements)
 
 
+def lanes_of(shape: Sequence[Size]) -> int:
+    """The number of lanes of a shape.
+
+    >>> lanes_of((2, 3)), lanes_of((2, 3, Ragged.over(3, 1, 1, 1)))
+    (6, 12)
+    """
+    lanes = 1
+    for k, extent in enumerate(shape):
+        if isinstance(extent, Ragged):
+            count = fixed(shape[k - 1])
+            lanes = lanes // count * (extent.first * count + extent.step * (count * (count - 1) // 2))
+        else:
+            lanes *= fixed(extent)
+    return lanes
+
+
+def packed(shape: Sequence[Size], base: Size = 0) -> Read:
+    """The lanes of a shape one after the other, as an access.
+
+    >>> packed((2, 3))
+    Read(base=0, strides=(3, 1), table=None, bends=())
+    >>> packed((3, Ragged.over(3, 1, 1, 0), 2), 7)
+    Read(base=7, strides=(2, 2, 1), table=None, bends=(2, 0, 0))
+    """
+    strides: list[int] = []
+    bends: list[int] = []
+    for row in (*shape[1:], 1)[: len(shape)]:
+        rest = shape[len(strides) + 1 :]
+        inner = lanes_of(rest[1:] if isinstance(row, Ragged) else rest)
+        strides.append(inner * row.first if isinstance(row, Ragged) else inner)
+        bends.append(inner * row.step if isinstance(row, Ragged) else 0)
+    return Read(base, tuple(strides), None, tuple(bends) if any(bends) else ())
+
+
 def addresses(read: Read, extents: Sequence[Size]) -> Addresses:
     """The addresses that an access reads, flat, in row-major order of lanes and terms.
 
-    Where an extent is ragged, the first term stands for those that are missing.
+    Where an extent is ragged, the first lane or term of a row stands for those that are missing.
     """
     if read.table is not None:
         return read.table
@@ -296,7 +355,7 @@ def addresses(read: Read, extents: Sequence[Size]) -> Addresses:
 
 
 def indices(extents: Sequence[Size]) -> Addresses:
-    """The index along each dimension, for all lanes and terms in row-major order; 0 for ragged terms that are missing.
+    """The index along each dimension, for all lanes and terms in row-major order; 0 where a ragged row has ended.
 
     >>> indices((3, Ragged.over(3, 1, 1, 0))).tolist()
     [[0, 0, 0, 1, 1, 1, 2, 2, 2], [0, 0, 0, 0, 1, 0, 0, 1, 2]]
@@ -306,6 +365,35 @@ def indices(extents: Sequence[Size]) -> Addresses:
         if isinstance(extent, Ragged):
             row[row >= extent.at(grid[extent.dimension])] = 0
     return grid
+
+
+def missing(extents: Sequence[Size]) -> Any:
+    """One truth value for each of `indices`: whether a ragged row has ended there.
+
+    >>> missing((2, Ragged.over(2, 1, 1, 0))).tolist()
+    [False, True, False, False]
+    """
+    return (indices(extents) != np.indices(list(map(fixed, extents))).reshape(len(extents), -1)).any(axis=0)
+
+
+def flattened(statement: Statement) -> Statement:
+    """A statement whose rows differ in length, with all lanes in one dimension, as they are in memory; or any other.
+
+    An access that reads something in this order has a stride; others gather.
+    """
+    if not statement.is_ragged:
+        return statement
+    rank, present = len(statement.shape), ~missing(statement.shape)
+
+    def flat(read: Read, extents: tuple[Size, ...]) -> Read:
+        table = addresses(read, extents).reshape(present.size, -1)[present]
+        steps = np.diff(table[:, 0])
+        if read.table is None and (steps == steps[0]).all():
+            bends = (0, *read.bends[rank:]) if any(read.bends[rank:]) else ()
+            return Read(int(table[0, 0]), (int(steps[0]), *read.strides[rank:]), None, bends)
+        return Read(0, (), table.ravel())
+
+    return statement.with_reads(flat, shape=(statement.lanes,))
 
 
 def used_primitives(program: Loops) -> set[Primitive]:

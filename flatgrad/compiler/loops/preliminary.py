@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from .extents import fixed
-from .grammar import Block, Fold, Node, Read, Repeat, Segment, Statement
+from .extents import Size, fixed
+from .grammar import Block, Read, Repeat, Statement
 
 #: Preliminary addresses of truth values among the constants, and of results, count from here.
 TRUTHS, RESULTS = 1 << 40, 1 << 41
@@ -65,14 +64,8 @@ class Constants:
 def moved_statement(statement: Any, moved: Callable[[Any], Any]) -> Any:
     """A statement, block or repeat with its addresses mapped."""
 
-    def read(node: Node) -> Any:
-        if isinstance(node, Read):
-            if node.table is not None:
-                return Read(0, (), moved(node.table))
-            return node._replace(base=int(moved(node.base)))
-        if isinstance(node, Fold):
-            return Fold(node.primitive, tuple(Segment(s.extents, tuple(map(read, s.body))) for s in node.segments))
-        return node
+    def read(read: Read, extents: tuple[Size, ...]) -> Read:
+        return read._replace(base=int(moved(read.base))) if read.table is None else Read(0, (), moved(read.table))
 
     if isinstance(statement, Repeat):
         starts = tuple(tuple(moved_statement(each, moved) for each in group) for group in statement.starts)
@@ -81,4 +74,4 @@ def moved_statement(statement: Any, moved: Callable[[Any], Any]) -> Any:
     if isinstance(statement, Block):
         return Block(statement.program, moved(statement.reads), base)
     assert isinstance(statement, Statement)
-    return replace(statement, body=tuple(map(read, statement.body)), base=base)
+    return statement.with_reads(read, base=base)

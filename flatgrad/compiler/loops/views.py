@@ -106,6 +106,8 @@ class Sources:
                 results.append(Source("result", f"s{block}", fixed(statement.base), (statement.lanes,)))
                 continue
             base, shape = fixed(statement.base), tuple(map(fixed, statement.shape))
+            if statement.is_ragged:
+                shape = (statement.lanes,)
             if results and results[-1].name == statement.name:  # rounds, behind what the first ones read
                 base, size = results[-1].base, results.pop().size + statement.lanes
                 shape = (size // math.prod(shape[1:]), *shape[1:])

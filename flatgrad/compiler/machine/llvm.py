@@ -18,16 +18,17 @@ import numpy as np
 
 from ...runtime.primitives import Primitive
 from ..loops.array_program import ArrayProgram
-from ..loops.extents import fixed
-from ..loops.grammar import Block, Repeat, Statement
+from ..loops.extents import Ragged, fixed
+from ..loops.grammar import Block, Read, Repeat, Statement
 from ..program.program import Program, grouped
 from ..program.spelling import llvm_number as number
 from ..program.split import split
 from .memory import Memory, accesses_of
 from .native import Layout
 from .operations import SHORTCUTS, Machine, Spelling, Writer, spelled
+from .ragged import by_length
 from .rounds import read_from_memory, write_rounds
-from .statements import StatementWriter
+from .statements import StatementWriter, is_small
 from .text import Function, Operation, Value, bound_array, load, loaded_index, store, type_of
 
 #: The limit of loops that copy results; if there would be more, results are copied one by one, by a table.
@@ -227,8 +228,20 @@ class Module(Memory):
 
     def _statement(self, statement: Statement) -> None:
         """Call the function of a statement: one with the same loops, if there is one already."""
-        accesses = accesses_of(statement, self)
-        writer = StatementWriter(self, statement, accesses, Function(f"{statement.name}_{len(self.functions)}"))
+        if statement.is_ragged and not is_small(self, statement) and self._runs_along_rows(statement):
+            for part, target in by_length(statement, self.machine.lanes):
+                self._part_of_statement(part, target)
+        else:
+            self._part_of_statement(statement, statement.target)
+
+    def _runs_along_rows(self, statement: Statement) -> bool:
+        """Whether vectors run along rows of different lengths, or else inside of them."""
+        return isinstance(statement.shape[-1], Ragged) or fixed(statement.shape[-1]) < self.machine.lanes
+
+    def _part_of_statement(self, statement: Statement, target: Read) -> None:
+        """Call the function of all lanes of a statement, or of some rows of it."""
+        accesses, function = accesses_of(statement, self), Function(f"{statement.name}_{len(self.functions)}")
+        writer = StatementWriter(self, statement, accesses, function, target=target)
         form, place = writer.form, self.plan.place(fixed(statement.base), statement.kind)
         if not self._again(form, [place, *writer.bounds]):
             self._shared[form] = self._add(writer.write(place), writer.writer)

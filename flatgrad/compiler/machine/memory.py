@@ -142,7 +142,9 @@ class Access:
 
     def moves(self, dimension: int) -> bool:
         """Whether it reads another place with each step along a dimension."""
-        return dimension >= 0 and self.strides[dimension] != 0
+        if dimension < 0 or self.extents[dimension] < 2:
+            return False
+        return self.strides[dimension] != 0 or (self.bends != () and self.bends[dimension] != 0)
 
 
 def accesses_of(statement: Statement, memory: Memory) -> dict[int, Access]:

@@ -39,6 +39,16 @@ _SIMPLE = 12
 _ASSOCIATIVE = (p.logical_and, p.logical_or)
 
 
+def _terms(statement: Statement) -> int:
+    """The terms of all folds of one lane."""
+    return sum(segment.terms for node in statement.body if isinstance(node, Fold) for segment in node.segments)
+
+
+def is_small(memory: Memory, statement: Statement) -> bool:
+    """Whether a statement is one of many, and small: then it shares its code with as many others as can be."""
+    return memory.many and statement.lanes * max(1, _terms(statement)) <= _SMALL
+
+
 class StatementWriter:
     """Writes one statement: loops over lanes outside, tiles of vectors inside, loops over terms in their order.
 
@@ -48,6 +58,7 @@ class StatementWriter:
         accesses: its accesses.
         function: what it is written into.
         rounds: whether its outermost dimension is a loop outside of it.
+        target: where its lanes are, if not one after the other from its base.
 
     Attributes:
         registers: in rounds, what accesses read that do not read memory, by the identity of their reads.
@@ -60,6 +71,7 @@ class StatementWriter:
         accesses: dict[int, Access],
         function: Function,
         rounds: bool = False,
+        target: Read | None = None,
     ) -> None:
         self.memory, self.statement, self.accesses = memory, statement, accesses
         self.shape = tuple(map(fixed, statement.shape))
@@ -71,11 +83,17 @@ class StatementWriter:
         self.result: Value | None = None  # the last one that was computed
         self.scratch: list[tuple[int, int]] = []
         self.offsets: list[int] = []  # where each vector of a tile begins, relative to the tile
-        self.lane_strides = [math.prod(self.shape[k + 1 :]) for k in range(len(self.shape))]
+        target = target or statement.target
+        self.lane_strides: list[Any] = list(map(fixed, target.strides))
+        self.lane_bends = target.bends or (0,) * len(self.shape)
+        #: The smallest extents: of a ragged one, that of its shortest row.
+        self.least = tuple(n.least if isinstance(n, Ragged) else n for n in self.shape)
+        #: The dimension that is ragged, and its first extent, which calls say.
+        self.ragged = next((k for k, extent in enumerate(self.shape) if isinstance(extent, Ragged)), -1)
+        self.first: str | int = 0
         self.folds = [node for node in statement.body if isinstance(node, Fold)]
-        self.terms = sum(segment.terms for fold in self.folds for segment in fold.segments)
-        #: Whether it is one of many, and small: then it shares its code with as many others as can be.
-        self.small = memory.many and not rounds and math.prod(self.shape) * max(1, self.terms) <= _SMALL
+        self.terms = _terms(statement)
+        self.small = not rounds and is_small(memory, statement)
         self._choose_tile()
         self.large = self._is_large()
         if self.large:
@@ -111,7 +129,9 @@ class StatementWriter:
 
         tile = self.vector, self.width, self.vectors, self.row, self.rows
         first = () if self.ranged and not self.packed and not self.turned else self.shape[:1]
-        return self.statement.kind, len(self.shape), first, self.shape[1:], tile, loops(self.statement.body)
+        shape = tuple((n.step, n.dimension) if isinstance(n, Ragged) else n for n in self.shape[1:])
+        strides = self.lane_bends, *(0 if k == self.ragged - 1 else n for k, n in enumerate(self.lane_strides))
+        return self.statement.kind, len(self.shape), first, shape, strides, tile, loops(self.statement.body)
 
     @property
     def bounds(self) -> list[int]:
@@ -123,7 +143,12 @@ class StatementWriter:
             for segment in fold.segments
             for extent in map(fixed, segment.extents) if self._binds(fold, extent)
         ]  # fmt: skip
-        return [*accesses, *([0, self.shape[0]] if self.ranged else ()), *extents]
+        return [*accesses, *self._firsts, *([0, self.shape[0]] if self.ranged else ()), *extents]
+
+    @property
+    def _firsts(self) -> list[int]:
+        """The length of the first row, if lanes are ragged."""
+        return [extent.first for extent in self.shape if isinstance(extent, Ragged)]
 
     def _binds(self, fold: Fold, extent: int) -> bool:
         """Whether calls say how far the terms of a fold go along a dimension.
@@ -154,18 +179,22 @@ class StatementWriter:
         self.vector = min(candidates, key=self._vector_cost, default=-1)
         self.width = 1
         if self.vector >= 0:
-            while self.width * 2 <= min(shape[self.vector], self.memory.machine.lanes):
+            while self.width * 2 <= min(self.least[self.vector], self.memory.machine.lanes):
                 self.width *= 2
-        extent = shape[self.vector] if self.vector >= 0 else 1
+        extent = self.least[self.vector] if self.vector >= 0 else 1
         self.lanes = self.width if self.width > 1 else 0
         most = _VECTORS if not self.small and (self.terms or self._is_simple()) else 1
-        all_vectors = -(-extent // self.width)
+        all_vectors = extent // self.width if self.ragged == self.vector >= 0 else -(-extent // self.width)
         self.vectors = min(all_vectors, most)
-        others = [k for k in range(self.rounds, rank) if k != self.vector and shape[k] > 1 and k not in uneven]
+        bent = {k for access in self.accesses.values() for k, bend in enumerate(access.bends) if bend}
+        others = [
+            k for k in range(self.rounds, rank)
+            if k not in (self.vector, self.ragged) and shape[k] > 1 and k not in uneven | bent
+        ]  # fmt: skip
         self.row = others[-1] if others and self.terms >= 2 and not self.small else -1
         self.rows = 1
         # What little work there is does not need much code: LLVM's time is proportional to that.
-        little = math.prod(shape) * max(1, self.terms) < _LITTLE
+        little = self.statement.lanes * max(1, self.terms) < _LITTLE
         accumulators = _ACCUMULATORS // 2 if little else _ACCUMULATORS
         if self.row >= 0:
             room = max(1, accumulators // self.vectors)
@@ -187,6 +216,7 @@ class StatementWriter:
             and len(inner) <= _SIMPLE
             and not any(isinstance(node, Apply) and node.primitive.slow for node in inner)
             and not self._uneven()
+            and not any(access.bends for access in self.accesses.values())
         )
 
     def _choose_large_tile(self) -> None:
@@ -195,10 +225,9 @@ class StatementWriter:
         self.rows, self.vectors = tile_of(self.shape[self.row], vectors, accumulators)
 
     def _uneven(self) -> set[int]:
-        """The dimensions along which the number of terms changes, or a stride: a tile has one index of these."""
+        """The dimensions along which the number of lanes or terms changes: a tile has one index of these."""
         extents = [extent for access in self.accesses.values() for extent in access.extents]
-        uneven = {extent.dimension for extent in extents if isinstance(extent, Ragged)}
-        return uneven | {k for access in self.accesses.values() for k, bend in enumerate(access.bends) if bend}
+        return {extent.dimension for extent in extents if isinstance(extent, Ragged)}
 
     def _is_simple(self) -> bool:
         """Whether there is little to compute per lane: no function of libm, and a few operations."""
@@ -212,7 +241,7 @@ class StatementWriter:
         shuffle (1.2); through a table, the index as well (1.5), as does copying one before (1.5, for a load, a store
         and the address). Of equals, the last dimension is taken.
         """
-        extent, rank = self.shape[dimension], len(self.shape)
+        extent, rank = self.least[dimension], len(self.shape)
         width = 1
         while width * 2 <= min(self.memory.machine.lanes, extent):
             width *= 2
@@ -220,7 +249,7 @@ class StatementWriter:
         cost = per_vector if self.lane_strides[dimension] == 1 else 1.2
         for access in self.accesses.values():
             reads = math.prod(access.extents[rank:])
-            if access.gathers:
+            if access.gathers or (access.bends and access.bends[dimension]):
                 cost += 1.5 * reads
             elif access.strides[dimension] in (0, 1):
                 cost += per_vector * reads
@@ -320,6 +349,7 @@ class StatementWriter:
             and not access.converted
             and access.memory == "f"
             and access.strides[self.vector] not in (0, 1)
+            and self.ragged < 0
             and not any(access.bends[:rank])
             and not any(access.strides[k] for k in inner)
             and not any(isinstance(extent, Ragged) and extent.dimension >= rank for extent in access.extents)
@@ -408,6 +438,9 @@ class StatementWriter:
         for read, access in self.accesses.items():
             if read not in self.registers:
                 access.bind(self.function, self.small)
+        if self.ragged >= 0:
+            self.first = self.function.bound(self._firsts[0])
+            self.lane_strides[self.ragged - 1] = self.function.times(self.first, self.lane_strides[self.ragged])
 
     def round(self, index: str | int, keep: bool) -> Value | None:
         """Write one round; return the result if it is a single number. It is stored if it is to be kept."""
@@ -433,8 +466,10 @@ class StatementWriter:
         bound = dimension == 0 and self.ranged
         if bound:
             first, end = self.function.bound(0), self.function.bound(extent)
+        elif isinstance(extent, Ragged):
+            end = self.function.plus(self.function.times(indices[extent.dimension], extent.step), self.first)
         with self.function.loop(end, step, first) as index:
-            if step > 1 and extent > step and (bound or extent % step):
+            if step > 1 and extent > step and (bound or dimension == self.ragged or extent % step):
                 index = self.function.least(index, self.function.plus(end, -step))
             self._lanes(depth + 1, {**indices, dimension: index})
 
@@ -444,12 +479,15 @@ class StatementWriter:
 
     def _tile(self, indices: dict[int, str | int]) -> None:
         extent = self.shape[self.vector] if self.vector >= 0 else 1
-        self.offsets = [min(k * self.width, max(extent - self.width, 0)) for k in range(self.vectors)]
+        self.offsets = [min(k * self.width, max(int(extent) - self.width, 0)) for k in range(self.vectors)]
         body = self.statement.body
         values = _Values(self, body, indices)
         place: str | int = 0
         for dimension, index in indices.items():
             place = self.function.plus(self.function.times(index, self.lane_strides[dimension]), place)
+            if self.lane_bends[dimension]:
+                pairs = self.function.times(self.function.pairs(index), self.lane_bends[dimension])
+                place = self.function.plus(pairs, place)
         for row in range(self.rows):
             for k, offset in enumerate(self.offsets):
                 self._give(values.at(row, k), place, row, offset)
@@ -501,7 +539,7 @@ class StatementWriter:
         function.do(f"store {one_lane} {start}, ptr {total}")
         for segment in fold.segments:
             inner = fixed(segment.extents[-1]) if segment.extents else 1
-            ragged = bool(self._uneven())
+            ragged = bool(self._uneven()) or any(access.bends for access in self.accesses.values())
             vectors = 0 if ragged else min(_VECTORS, inner // lanes)
             whole = inner - inner % (lanes * vectors) if vectors else 0
             if whole:
@@ -625,17 +663,29 @@ class _Values:
             self.places[id(read)] = place
         shift = access.strides[owner.row] * row if owner.row >= 0 else 0
         stride = access.strides[owner.vector] if owner.vector >= 0 else 0
-        shift = function.plus(shift, function.times(stride, owner.offsets[vector]))
+        offset, bend = owner.offsets[vector], 0
+        if access.bends and owner.vector >= 0 and access.bends[owner.vector]:
+            bend = access.bends[owner.vector]  # the stride is that of the tile's first lane
+            stride = function.plus(function.times(self.indices[owner.vector], bend), stride)
+        shift = function.plus(shift, function.plus(function.times(stride, offset), bend * (offset * (offset - 1) // 2)))
         place = function.plus(self.places[id(read)], shift)
-        if not stride or not owner.lanes:
+        if not access.moves(owner.vector) or not owner.lanes:
             return Value(access.scalar(function, place))
+        if bend:
+            stride = function.plus(stride, bend * offset)
+            places = [function.plus(function.times(stride, k), bend * (k * (k - 1) // 2)) for k in range(owner.lanes)]
+            return self._collected(access, [function.plus(place, one) for one in places])
         if stride == 1 and not access.gathers and not access.converted:
             return Value(access.vector(function, place, owner.lanes), owner.lanes)
         if stride == -1 and not access.gathers and not access.converted:
             return Value(access.backwards(function, place, owner.lanes), owner.lanes)
-        kind = type_of(access.kind, owner.lanes)
+        return self._collected(access, [function.plus(place, function.times(stride, k)) for k in range(owner.lanes)])
+
+    def _collected(self, access: Access, places: Sequence[str | int]) -> Value:
+        """Numbers or truth values from anywhere, as a vector."""
+        function, kind = self.owner.function, type_of(access.kind, len(places))
         result = "poison"
-        for k in range(owner.lanes):
-            one = access.scalar(function, function.plus(place, function.times(stride, k)))
+        for k, place in enumerate(places):
+            one = access.scalar(function, place)
             result = function.let(f"insertelement {kind} {result}, {type_of(access.kind, 0)} {one}, i32 {k}")
-        return Value(result, owner.lanes)
+        return Value(result, len(places))

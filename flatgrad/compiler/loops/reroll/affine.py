@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..grammar import Addresses
+from ..extents import Ragged, fixed
+from ..grammar import Addresses, Read, addresses, packed
 
+#: So many lanes are enough for strides that grow evenly; any three do.
+BENT = 5
 #: The largest number of strided pieces of a vector, and their smallest number of lanes on average.
 _PIECES, _PIECE = 4, 4
 
@@ -21,19 +24,28 @@ class Shape(NamedTuple):
     strides: list[tuple[int, ...]]
 
 
-class Piece(NamedTuple):
-    """Some lanes, in an order in which their vectors are strided; `None` instead of strides stands for a gather."""
-
-    order: Addresses
-    extents: tuple[int, ...]
-    strides: list[tuple[int, ...] | None]
-
-
 class Steps(NamedTuple):
     """The strides of a vector along dimensions, and how much each grows from index to index; nothing if none does."""
 
     strides: tuple[int, ...]
     bends: tuple[int, ...] = ()
+
+
+class Piece(NamedTuple):
+    """Some lanes, in an order in which their vectors are strided; `None` instead of steps stands for a gather.
+
+    An extent may be `Ragged`.
+    """
+
+    order: Addresses
+    extents: tuple[int, ...]
+    steps: list[Steps | None]
+
+    @property
+    def filled(self) -> Addresses:
+        """The lanes, where ragged rows are filled up with the first of the row."""
+        ragged = any(isinstance(extent, Ragged) for extent in self.extents)
+        return self.order[addresses(packed(self.extents), self.extents)] if ragged else self.order
 
 
 def steps_of(vector: Addresses, extents: Sequence[int], bending: Collection[int]) -> Steps | None:
@@ -43,17 +55,29 @@ def steps_of(vector: Addresses, extents: Sequence[int], bending: Collection[int]
     Steps(strides=(1,), bends=(1,))
     >>> steps_of(np.array([0, 1, 3, 6, 10]), (5,), ()) is None
     True
+    >>> steps_of(np.array([0, 10, 11, 20, 21, 22]), (3, Ragged.over(3, 1, 1, 0)), ())
+    Steps(strides=(10, 1), bends=())
     """
-    grid = vector.reshape(extents)
-    expected = np.array(grid[(0,) * grid.ndim])
+    lanes = packed(extents)
     strides, bends = [], []
     for axis, extent in enumerate(extents):
-        line = np.moveaxis(grid, axis, 0).reshape(extent, -1)[:3, 0]
-        strides.append(int(line[1] - line[0]) if extent > 1 else 0)
-        bends.append(int(line[2] - 2 * line[1] + line[0]) if extent > 2 and axis in bending else 0)
-        index = np.arange(extent)
-        expected = expected[..., None] + (strides[-1] * index + bends[-1] * (index * (index - 1) // 2))
-    return Steps(tuple(strides), tuple(bends) if any(bends) else ()) if np.array_equal(grid, expected) else None
+        # the first numbers along the axis; where that is ragged, in the longest row
+        place = [0] * len(extents)
+        if isinstance(extent, Ragged):
+            place[extent.dimension] = extents[extent.dimension] - 1 if extent.step > 0 else 0
+        line = []
+        for place[axis] in range(min(3, extent)):
+            line.append(int(vector[_address(lanes, place)]))
+        strides.append(line[1] - line[0] if extent > 1 else 0)
+        bends.append(line[2] - 2 * line[1] + line[0] if extent > 2 and axis in bending else 0)
+    steps = Steps(tuple(strides), tuple(bends) if any(bends) else ())
+    expected = addresses(Read(int(vector[0]), steps.strides, None, steps.bends), extents)
+    return steps if np.array_equal(vector[addresses(lanes, extents)], expected) else None
+
+
+def _address(read: Read, index: Sequence[int]) -> int:
+    bends = read.bends or (0,) * len(index)
+    return sum(fixed(s) * k + b * (k * (k - 1) // 2) for s, b, k in zip(read.strides, bends, index, strict=True))
 
 
 def straightened(vectors: Sequence[Addresses], lengths: Sequence[Addresses]) -> list[Addresses]:
@@ -146,50 +170,75 @@ def _strided_from(vectors: Sequence[Addresses]) -> int:
     return run * _strided_from([rows[:equal, 0] for rows in tables])
 
 
-def _rows(vectors: Sequence[Addresses], most: int) -> list[Addresses] | None:
-    """The lanes of each row of a triangle, or of the same rows of several; None if there is none, or more rows."""
-    heads = list(vectors)
-    inner = 1
-    while True:  # what is regular inside of the rows
-        count = len(heads[0])
-        length = count
+def _triangle(order: Addresses, vectors: Sequence[Addresses]) -> Piece | None:
+    """The lanes in this order as the rows of a triangle, or of several, if all vectors are strided in these.
+
+    Inside of rows all vectors go on as most do; where one does not, the next row begins. What is regular inside of the
+    lanes of a row is a dimension of its own. If rows of the same length follow one another, their dimension comes
+    first, so that rows that grow are the dimension in front of their lanes. Lanes whose distances grow evenly, such as
+    the diagonal, are found as well.
+    """
+    heads = [vector[order] for vector in vectors]
+    inside: list[int] = []
+    while True:
+        count = length = len(heads[0])
         for head in heads:
             steps = np.diff(head)
             length = int(np.gcd(length, np.gcd.reduce(np.flatnonzero(steps != steps[0]) + 1)))
         if length in (1, count):
             break
-        inner, heads = inner * length, [head[::length] for head in heads]
-    if count < 6 or length == count:
+        inside.insert(0, length)
+        heads = [head[::length] for head in heads]
+    if length == count:
         return None
-    steps = np.stack([np.diff(head) for head in heads], axis=1)
-    _, which, counts = np.unique(steps, axis=0, return_inverse=True, return_counts=True)
-    starts = np.append(0, np.flatnonzero(which.ravel() != counts.argmax()) + 1)
+    if count >= BENT and all((np.diff(head, 2) == head[2] - 2 * head[1] + head[0]).all() for head in heads):
+        return _fitted(order, (count, *inside), vectors, {0})
+    if count < 6:
+        return None
+    different = np.zeros(count - 1, dtype=bool)
+    for head in heads:
+        steps = np.diff(head)
+        _, which, counts = np.unique(steps, return_inverse=True, return_counts=True)
+        if 2 * counts.max() >= len(steps):
+            different |= which != counts.argmax()
+    starts = np.append(0, np.flatnonzero(different) + 1)
     lengths = np.diff(np.append(starts, count))
     shape = factor([lengths])
-    if shape is None or not shape.strides[0] or not 3 <= shape.extents[-1] <= most:
+    growing = [axis for axis, step in enumerate(shape.strides[0]) if step] if shape is not None else []
+    if shape is None or len(growing) != 1 or shape.extents[growing[0]] < 3:
         return None
-    if not shape.strides[0][-1] or any(shape.strides[0][:-1]):
-        return None
-    size = shape.extents[-1]
-    rows = [starts[k::size, None] + np.arange(lengths[k]) for k in range(size)]
-    return [(row.ravel()[:, None] * inner + np.arange(inner)).ravel() for row in rows]
+    rows = np.moveaxis(np.arange(len(starts)).reshape(shape.extents), growing[0], -1)
+    outer, inner = rows.shape[:-1], math.prod(inside)
+    row = Ragged.over(rows.shape[-1], shape.strides[0][growing[0]], int(lengths[0]), len(outer))
+    lanes = np.concatenate([starts[k] + np.arange(lengths[k]) for k in rows.ravel().tolist()])
+    lanes = (lanes[:, None] * inner + np.arange(inner)).ravel()
+    extents = (*outer, rows.shape[-1], row, *inside)
+    return _fitted(order[lanes], extents, vectors, {len(outer), len(outer) + 1})
 
 
-def arrange(vectors: Sequence[Addresses], count: int, rows: int = 0) -> list[Piece]:
+def _fitted(
+    order: Addresses, extents: tuple[int, ...], vectors: Sequence[Addresses], bending: Collection[int]
+) -> Piece | None:
+    """Lanes in this order, and of this shape, if all vectors are strided in them."""
+    steps = [steps_of(vector[order], extents, bending) for vector in vectors]
+    return None if None in steps else Piece(order, extents, [*steps])
+
+
+def arrange(vectors: Sequence[Addresses], count: int, triangles: bool = True) -> list[Piece]:
     """Lanes in an order and in pieces in which as many vectors as possible are strided.
 
-    It tries in turn: the order of creation; lanes sorted by the addresses that they read; a few pieces; the rows of a
-    triangle. Then it leaves out the vectors that are not strided with the others, which become gathers.
+    It tries in turn: the order of creation; lanes sorted by the addresses that they read; the rows of triangles; a
+    few pieces. Then it leaves out the vectors that are not strided with the others, which become gathers.
 
     Args:
         vectors: the addresses that each access reads, one per lane.
         count: the number of lanes.
-        rows: how many rows a triangle may have, to become a piece per row.
+        triangles: whether a piece may have a ragged extent.
 
     Example:
         >>> lanes = np.array([3, 1, 0, 2])
         >>> for piece in arrange([lanes, 10 * lanes + 5], 4):
-        ...     print(piece.order.tolist(), piece.extents, piece.strides)
+        ...     print(piece.order.tolist(), piece.extents, [steps.strides for steps in piece.steps])
         [2, 1, 3, 0] (4,) [(1,), (10,)]
     """
     if not vectors:
@@ -201,24 +250,27 @@ def arrange(vectors: Sequence[Addresses], count: int, rows: int = 0) -> list[Pie
         piece = _strided(order, vectors)
         if piece is not None:
             return [piece]
+    for order in orders if triangles else []:
+        piece = _triangle(order, vectors)
+        if piece is not None:
+            return [piece]
     for order in orders:
         slices = cut([vector[order] for vector in vectors])
         if slices is not None:
             return [piece for part in slices if (piece := _strided(order[part], vectors)) is not None]
-    for order in orders if rows else []:
-        triangle = _rows([vector[order] for vector in vectors], rows)
-        parts = [] if triangle is None else [_strided(order[row], vectors) for row in triangle]
-        if parts and None not in parts:
-            return [piece for piece in parts if piece is not None]
     # The vectors that are strided together, the first ones first.
     together: list[int] = []
     for k in range(len(vectors)):
         candidates = [vectors[j] for j in [*together, k]]
-        if factor(candidates) is not None or cut(candidates) is not None:
+        if (
+            factor(candidates) is not None
+            or cut(candidates) is not None
+            or (triangles and _triangle(orders[0], candidates) is not None)
+        ):
             together.append(k)
     return [
-        Piece(order, extents, [strides[together.index(k)] if k in together else None for k in range(len(vectors))])
-        for order, extents, strides in arrange([vectors[k] for k in together], count)
+        Piece(order, extents, [steps[together.index(k)] if k in together else None for k in range(len(vectors))])
+        for order, extents, steps in arrange([vectors[k] for k in together], count, triangles)
     ]
 
 
@@ -238,4 +290,4 @@ def _strided(order: Addresses, vectors: Sequence[Addresses]) -> Piece | None:
         if step < 0:
             lanes = np.flip(lanes, axis)
     strides = [tuple(sign * step for sign, step in zip(signs, steps, strict=True)) for steps in shape.strides]
-    return Piece(lanes.ravel(), shape.extents, [*strides])
+    return Piece(lanes.ravel(), shape.extents, [*map(Steps, strides)])

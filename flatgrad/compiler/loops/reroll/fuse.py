@@ -217,7 +217,7 @@ def _pieces(loop: Loop) -> int:
     heads = [(vector != MISSING).sum(axis=1) for vector in loop.vectors() if vector.ndim == 2]
     heads += [vector if vector.ndim == 1 else vector[:, 0] for vector in loop.vectors()]
     pieces = arrange(heads, len(loop.addresses))
-    return 0 if any(None in piece.strides for piece in pieces) else len(pieces)
+    return 0 if any(None in piece.steps for piece in pieces) else len(pieces)
 
 
 def _form(nodes: Nodes) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from ..buffers import span
 from ..extents import Ragged, fixed
 from ..grammar import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement, indices
 from ..preliminary import RESULTS, Constants, domain, moved_statement
-from .affine import Piece, Steps, arrange, cut, factor, steps_of, straightened
+from .affine import BENT, Piece, Steps, arrange, cut, factor, steps_of, straightened
 from .fuse import Folding, Loop, Nodes, part_of
 from .packs import MISSING, Packed, Scalars
 
@@ -30,8 +30,6 @@ Strides = dict[int, Steps | None]
 
 #: More short segments in a row than so many, and than there are lanes, become one; short ones have so many terms.
 _ROW, _TERMS = 4, 8
-#: The rows of a triangle of lanes become statements, if there are at most so many, of so many terms on average.
-_ROWS, _ROW_TERMS = 64, 256
 #: Blocks of at most this many equations go through the passes, as flat Python does.
 _SIMPLIFIED = 10_000
 
@@ -150,17 +148,16 @@ class _Layout:
         lengths = _lengths(nodes)
         growing = [length if length[0] <= length[-1] else -length for length in lengths]  # lanes keep their order
         lanes = len(loop.addresses)
-        terms = [vector.shape[1] for vector in loop.vectors() if vector.ndim == 2]
-        rows = 0 if lengths else min(_ROWS, lanes * max(terms, default=0) // _ROW_TERMS)
-        pieces = arrange([*growing, *straightened(chosen, lengths)], lanes, rows)
-        if not all(map(_is_ramp, (steps for piece in pieces for steps in piece.strides[: len(lengths)]))):
+        pieces = arrange([*growing, *straightened(chosen, lengths)], lanes, not lengths)
+        if not all(map(_is_ramp, (steps for piece in pieces for steps in piece.steps[: len(lengths)]))):
             for part in _of_equal_lengths(loop):
                 self._loop(part)
             return
         for piece in pieces:
-            ragged = {axis for steps in piece.strides[: len(lengths)] for axis, step in enumerate(steps or ()) if step}
-            steps = [None if each is None else Steps(each) for each in piece.strides]
+            steps = piece.steps
             if lengths:
+                ramps = [each.strides for each in steps[: len(lengths)] if each is not None]
+                ragged = {axis for ramp in ramps for axis, step in enumerate(ramp) if step}
                 steps = [steps_of(vector[piece.order], piece.extents, ragged) for vector in [*lengths, *chosen]]
             strides = dict(zip(map(id, [*lengths, *chosen]), steps, strict=True))
             body = tuple(self._node(node, piece, strides) for node in nodes)
@@ -224,6 +221,12 @@ class _Layout:
                 strides = dict(zip(offsets, shape.strides, strict=True))
                 nodes = [matrices[k][:, 0] if k in strides else node for k, node in enumerate(nodes)]
                 return [_Terms(shape.extents, nodes, strides)]
+            bent = [steps_of(vector, (count,), {0}) for vector in vectors] if count >= BENT else [None]
+            if None not in bent:
+                growing = {k: each for k, each in zip(offsets, bent, strict=True) if each is not None}
+                nodes = [matrices[k][:, 0] if k in growing else node for k, node in enumerate(nodes)]
+                strides = {k: each.strides for k, each in growing.items()}
+                return [_Terms((count,), nodes, strides, {k: sum(each.bends) for k, each in growing.items()})]
             slices = cut(vectors)
             if slices is not None:
                 parts = [[n if isinstance(n, Apply) else n[:, columns] for n in segment] for columns in slices]
@@ -290,7 +293,7 @@ class _Layout:
         bend: int = 0,
     ) -> Read:
         """The access of a vector (a matrix, where the terms are not strided), with the lanes in a piece's order."""
-        part = vector[piece.order]
+        part = vector[piece.filled]
         if part.flat[0] < 0:
             shape = piece.extents if inner == () else (*piece.extents, *extents)
             return Read(*self._constant((-1 - part).reshape(shape)))
@@ -413,9 +416,9 @@ def _lengths(nodes: list[Any]) -> list[Addresses]:
     return [terms.lengths for terms in segments if terms.lengths is not None]
 
 
-def _is_ramp(strides: tuple[int, ...] | None) -> bool:
+def _is_ramp(steps: Steps | None) -> bool:
     """Whether lengths depend on one index at most."""
-    return strides is not None and sum(step != 0 for step in strides) <= 1
+    return steps is not None and sum(step != 0 for step in steps.strides) <= 1
 
 
 def _of_equal_lengths(loop: Loop) -> list[Loop]:

@@ -106,16 +106,20 @@ class Rewriter:
                 self._part(item, statement, start - first, stop - first)
                 start = stop
             else:
-                self._move(statement, start)
+                self._move(statement, self.units.whole[item], start)
                 start += 1
 
-    def _move(self, statement: Statement, unit: int) -> None:
+    def _move(self, statement: Statement, whole: Any, unit: int) -> None:
+        """A statement that is not repeated; `whole` is the same with ragged rows, if it has them."""
         lanes = statement.lanes
         first = int(self.units.tokens[unit])
         body = with_tokens(statement.body, iter(range(first, int(self.units.tokens[unit + 1]))))
         base = self._take(lanes)
         self._settle(self.units.base[unit] + np.arange(lanes), base + np.arange(lanes))
 
+        if whole.is_ragged:
+            self.statements.append(whole.with_reads(self._moved, base=base))
+            return
         reads = [read for read, _ in statement.reads()]
 
         def read(tokens: Sequence[int], extents: tuple[int, ...], terms: Sequence[int] = ()) -> Read:
@@ -123,13 +127,22 @@ class Rewriter:
             if terms:
                 parts = [part.reshape(lanes, count) for part, count in zip(fresh, terms, strict=True)]
                 return self._fitted(np.concatenate(parts, axis=1).reshape(*extents, -1))
-            before, places = reads[tokens[0] - first], self.final[fresh[0]]
-            shifts = places - addresses(before, extents)
-            if before.table is None and (shifts == shifts[0]).all():
-                return before._replace(base=fixed(before.base) + int(shifts[0]))
-            return Read(0, (), places) if is_uneven(statement) else self._fitted(fresh[0].reshape(extents))
+            moved = self._shifted(reads[tokens[0] - first], extents, self.final[fresh[0]])
+            return self._fitted(fresh[0].reshape(extents)) if moved.table is not None and not uneven else moved
 
+        uneven = is_uneven(statement)
         self.statements.append(replace(statement, body=self._body(body, statement.shape, read), base=base))
+
+    def _moved(self, read: Read, extents: tuple[Size, ...]) -> Read:
+        return self._shifted(read, extents, self.final[self.units.fresh[addresses(read, extents)]])
+
+    @staticmethod
+    def _shifted(read: Read, extents: tuple[Size, ...], places: Any) -> Read:
+        """An access where what it reads has moved to these places; a gather, unless all has moved together."""
+        shifts = places - addresses(read, extents)
+        if read.table is None and (shifts == shifts[0]).all():
+            return read._replace(base=fixed(read.base) + int(shifts[0]))
+        return Read(0, (), places)
 
     def _body(self, nodes: Sequence[Any], extents: Any, read: Any) -> tuple[Any, ...]:
         """A body with accesses for tokens."""
@@ -142,7 +155,7 @@ class Rewriter:
 
     def _segments(self, segments: Sequence[Any], extents: Any, read: Any) -> Iterator[Segment]:
         """Segments with accesses for tokens; of many, those that compute the same become one."""
-        ragged = any(isinstance(extent, Ragged) for segment in segments for extent in segment.extents)
+        ragged = any(isinstance(extent, Ragged) for s in segments for extent in (*extents, *s.extents))
         if len(segments) <= _SEGMENTS or self.in_rounds or ragged:
             yield from (Segment(s.extents, self._body(s.body, (*extents, *s.extents), read)) for s in segments)
             return

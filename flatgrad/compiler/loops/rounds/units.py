@@ -9,7 +9,7 @@ import numpy as np
 
 from ..array_program import ArrayProgram
 from ..extents import Ragged, fixed
-from ..grammar import Addresses, Apply, Block, Node, Read, Statement, addresses, members
+from ..grammar import Addresses, Apply, Block, Node, Read, Statement, addresses, flattened, members
 
 #: At least so many rounds make a loop, with at least so many reads in all of them; less is as good one after the other.
 #: A read of an array statement counts as several.
@@ -45,7 +45,8 @@ class Units:
     Results get fresh addresses, unit after unit, so that the addresses of equal rounds advance by the same distance.
 
     Attributes:
-        items: the statements and blocks.
+        whole: the statements and blocks.
+        items: the same, without lanes of ragged extents.
         item, equation: per unit, its statement or block, and its equation there (-1 for a statement).
         base, lanes: per unit, its first fresh address and how many it has.
         fresh: the fresh address of each address of the program.
@@ -60,7 +61,8 @@ class Units:
 
     def __init__(self, program: ArrayProgram) -> None:
         self.program = program
-        self.items = list(members(program.statements))
+        self.whole = list(members(program.statements))
+        self.items = [s if isinstance(s, Block) else flattened(s) for s in self.whole]
         counts = [len(s.program) if isinstance(s, Block) else 1 for s in self.items]
         self.item = np.repeat(np.arange(len(counts)), counts)
         firsts = np.cumsum([0, *counts])
@@ -270,10 +272,8 @@ def _shape_of(body: Sequence[Node]) -> tuple[Any, ...]:
 
 
 def is_uneven(statement: Statement) -> bool:
-    """Whether some extent or stride depends on an index."""
-    return any(
-        read.bends or any(isinstance(extent, Ragged) for extent in extents) for read, extents in statement.reads()
-    )
+    """Whether some extent depends on an index."""
+    return any(isinstance(extent, Ragged) for _, extents in statement.reads() for extent in extents)
 
 
 def _periods(kinds: Any) -> list[int]:
