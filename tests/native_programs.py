@@ -88,7 +88,7 @@ class Statements:
 
     def triangle(self) -> tuple[int, ...]:
         """A shape whose rows grow or shrink, perhaps inside of a dimension, or with one inside."""
-        rows, step = int(self.draw.integers(1, 20)), self.pick([-2, -1, 1, 1, 2])
+        rows, step = int(self.draw.integers(1, 16)), self.pick([-2, -1, 1, 1, 2])
         first = int(self.draw.integers(1, 5)) + max(0, -step * (rows - 1))
         outer, inner = self.pick([((), ()), ((), ()), ((2,), ()), ((), (3,)), ((3,), (9,))])
         return (*outer, rows, Ragged.over(rows, step, first, len(outer)), *inner)

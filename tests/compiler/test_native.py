@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import flatgrad as fg
 from flatgrad import nn
 from flatgrad.compiler.loops.array_program import ArrayProgram
-from flatgrad.compiler.loops.grammar import Apply, Block, Fold, Read, Segment, Statement
+from flatgrad.compiler.loops.grammar import Apply, Block, Fold, Read, Segment, Statement, lanes_of
 from flatgrad.compiler.loops.reroll import reroll
 from flatgrad.compiler.machine import llvm, native, operations, training
 from flatgrad.compiler.machine import statements as writers
@@ -176,7 +176,7 @@ def test_random_statements(extent):
         shapes = [(extent,), (extent, pick([1, 2, 3, 5, 8, 9, 17])), (pick([1, 2, 4, 7, 16, 27]), extent)]
         for _ in range(7):
             shape = statements.triangle() if statements.chance(3) else pick(shapes)
-            terms = [n for n in (1, 2, 3, 16, 100) if n * math.prod(shape) <= WORK]
+            terms = [n for n in (1, 2, 3, 16, 100) if n * lanes_of(shape) <= WORK or n == 1]
             folds = pick([(), (pick(terms),), (pick(terms),), (pick(terms), pick(terms[:3]))])
             statements.add(shape, pick(["f", "f", "f", "b"]), folds)
             if statements.chance(2):
