@@ -101,7 +101,8 @@ def test_random_programs(program):
         kernel = fg.value_and_grad(f, argnums=range(len(arguments)), backend="numpy").kernel_for(*arguments)
     except FlatgradError:
         return
-    check_plan(kernel.arrays)
+    for arrays in kernel.stages.vectors:
+        check_plan(arrays)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 20) | st.integers(505, 600), st.integers(0, 50)), max_size=60))
