@@ -25,8 +25,9 @@ from flatgrad.compiler.languages import c as c_emitter
 from flatgrad.compiler.languages import python
 from flatgrad.compiler.languages.c import emit_c
 from flatgrad.compiler.languages.numpy import ArrayFunction
+from flatgrad.compiler.loops import rounds
 from flatgrad.compiler.loops.reroll import layout, reroll
-from flatgrad.compiler.loops.rounds import find_rounds
+from flatgrad.compiler.loops.rounds import find_rounds, rewrite, units
 from flatgrad.compiler.machine import llvm, native
 from flatgrad.compiler.transforms import dispatch
 from flatgrad.runtime.errors import FlatgradError
@@ -474,13 +475,24 @@ SMALL_LIMITS = [
     (c_emitter, {"_BLOCK": 3, "_PART": 2, "_LOCAL": 0, "_PIECES": 1, "_ITEMS": 1, "_FUNCTION": 12}),
 ]
 
+#: The shortest recurrences are loops over rounds, too.
+SHORT_ROUNDS = [(rounds, {"ROUNDS": 3}), (rewrite, {"ROUNDS": 3}), (units, {"ROUNDS": 3, "READS": 6})]
+
 
 def in_pieces(check: Callable[..., int]) -> Callable[..., int]:
     """A check with all code cut into small functions."""
+    return _limited(check, SMALL_LIMITS)
 
+
+def in_rounds(check: Callable[..., int]) -> Callable[..., int]:
+    """A check with loops over the rounds of the shortest recurrences."""
+    return _limited(check, SHORT_ROUNDS)
+
+
+def _limited(check: Callable[..., int], limits_of: list[tuple[Any, dict[str, int]]]) -> Callable[..., int]:
     def checked(program: AnyProgram, backend: str = "numpy", c: CFile | None = None) -> int:
         with ExitStack() as stack:
-            for module, limits in SMALL_LIMITS:
+            for module, limits in limits_of:
                 stack.enter_context(mock.patch.multiple(module, **limits))
             file = CFile() if c is not None else None
             count = check(program, backend=backend, c=file)

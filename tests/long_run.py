@@ -1,9 +1,10 @@
 """Many random programs through every way of running them: `python -m tests.long_run PROGRAMS [SEED]`.
 
-There are irregular programs (`tests.programs`), loop nests, and selections on few lanes (`tests.array_programs`). Each
-kind goes through one of the package's transformations on every back end, "auto" among them, and through every text that
-can be printed or saved (`tests.every_way`); C where there is a compiler, for many programs at once. The last line is
-the figure for docs/exactness.md. The texts after PROGRAMS and SEED choose kinds: those in whose names one stands.
+There are irregular programs (`tests.programs`), loop nests, selections on few lanes, and recurrences, the shortest of
+which are loops, too (`tests.array_programs`). Each kind goes through one of the package's transformations on every back
+end, "auto" among them, and through every text that can be printed or saved (`tests.every_way`); C where there is a
+compiler, for many programs at once. The last line is the figure for docs/exactness.md. The texts after PROGRAMS and
+SEED choose kinds: those in whose names one stands.
 
 `python -m tests.long_run powers SECONDS [SEED]` compares machine code with and without its short ways to powers, for so
 many seconds per exponent, at random bases whose powers lie around the range in which the short ways are taken.
@@ -27,8 +28,8 @@ from hypothesis.internal.conjecture.engine import ConjectureRunner
 
 from flatgrad.runtime.primitives import BY_NAME
 from tests import every_way
-from tests.array_programs import loop_programs, selections
-from tests.every_way import BACKENDS, CFile, in_pieces
+from tests.array_programs import loop_programs, recurrences, selections
+from tests.every_way import BACKENDS, CFile, in_pieces, in_rounds
 from tests.programs import long_chains, programs
 
 #: So many programs are drawn with one seed.
@@ -48,6 +49,7 @@ class Kind(NamedTuple):
 SELDOM = 8
 
 IRREGULAR = programs(max_outputs=3)
+RECURRENCES = recurrences(max_steps=4, max_lanes=12)
 SELECTIONS = selections(max_steps=3, max_lanes=8)
 KINDS = [
     Kind("irregular, value and gradient", IRREGULAR, every_way.check_joint, 0.41),
@@ -75,6 +77,13 @@ KINDS = [
     Kind("selections, graph", SELECTIONS, every_way.check_graph, 0.01),
     Kind("selections, in pieces", SELECTIONS, in_pieces(every_way.check_pair), 0.01),
     Kind("selections, training", selections(max_steps=2, max_lanes=5), every_way.check_training, 0.005),
+    Kind("recurrences, value", RECURRENCES, in_rounds(every_way.check_primal), 0.01),
+    Kind("recurrences, value and gradient", RECURRENCES, in_rounds(every_way.check_joint), 0.02),
+    Kind("recurrences, jit", RECURRENCES, in_rounds(every_way.check_jit), 0.005),
+    Kind("recurrences, gradient", RECURRENCES, in_rounds(every_way.check_grad), 0.01),
+    Kind("recurrences, forward and backward", RECURRENCES, in_rounds(every_way.check_pair), 0.01),
+    Kind("recurrences, graph", RECURRENCES, in_rounds(every_way.check_graph), 0.005),
+    Kind("recurrences, training", RECURRENCES, in_rounds(every_way.check_training), 0.01),
 ]
 
 

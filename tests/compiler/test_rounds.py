@@ -10,16 +10,15 @@ from hypothesis import given, settings
 
 import flatgrad as fg
 from flatgrad.compiler.languages import rolled
-from flatgrad.compiler.loops import rounds
 from flatgrad.compiler.loops.generalize import generalize
 from flatgrad.compiler.loops.grammar import Block, Repeat, Statement
 from flatgrad.compiler.loops.reroll import reroll
-from flatgrad.compiler.loops.rounds import find_rounds, rewrite, units
+from flatgrad.compiler.loops.rounds import find_rounds
 from flatgrad.compiler.machine import native
 from flatgrad.runtime.errors import ProgramError
 from tests.array_programs import recurrences
 from tests.bits import assert_same
-from tests.every_way import check_jit, check_joint, check_pair, check_primal, flattened
+from tests.every_way import SHORT_ROUNDS, check_jit, check_joint, check_pair, check_primal, flattened
 
 BACKENDS = ["numpy", *(["native"] if native.available() else [])]
 
@@ -27,9 +26,9 @@ BACKENDS = ["numpy", *(["native"] if native.available() else [])]
 @pytest.fixture
 def short_ones(monkeypatch):
     """Short recurrences are loops, too."""
-    for module in (rounds, rewrite, units):
-        monkeypatch.setattr(module, "ROUNDS", 3)
-    monkeypatch.setattr(units, "READS", 6)
+    for module, limits in SHORT_ROUNDS:
+        for name, limit in limits.items():
+            monkeypatch.setattr(module, name, limit)
 
 
 @pytest.mark.usefixtures("short_ones")
