@@ -92,8 +92,8 @@ def value_and_grad(q, k, v):
     v11 = [v6[4*i + 5] * v7_bar[3*i + j + 6] for i in range(2) for j in range(3)]
     v12 = [v6[2*i] * v7_bar[3*i + j] for i in range(2) for j in range(3)]
     v6_bar = [
-        total(v[17 - 3*i - 3*j - r] * v7_bar[14 - 3*i - r] for r in range(3))
-        for i in range(5) for j in range(6 - i)
+        total(v[3*j + 2 - r] * v7_bar[3*i + 2 - r] for r in range(3))
+        for i in range(5) for j in range(i + 2)
     ]
     v_bar = [
         total([*(v6[i + r*(r - 1)//2 + 15 - 5*r] * v7_bar[j + 12 - 3*r] for r in range(5 - i)),
@@ -102,26 +102,26 @@ def value_and_grad(q, k, v):
     ]
     # array_workloads.py:24
     v4_bar = [
-        total(v3[i*(i - 1)//2 + 19 - 6*i - r] * v6_bar[6*i + r - i*(i - 1)//2] * v8[4 - i]
+        total(v3[i*(i - 1)//2 + 19 - 6*i - r] * v6_bar[i*(i - 1)//2 + 19 - 6*i - r] * v8[4 - i]
         for r in range(6 - i))
         for i in range(5)
     ]
     # array_workloads.py:22: exps = [fg.exp(z - largest) for z in logits]
     v16 = [
-        v3[i*(i - 1)//2 + 19 - 6*i - j] * (v5[4 - i] * v6_bar[6*i + j - i*(i - 1)//2] + v4_bar[i])
-        for i in range(5) for j in range(6 - i)
+        v3[i*(i - 1)//2 + 2*i + j] * (v5[i] * v6_bar[i*(i - 1)//2 + 2*i + j] + v4_bar[4 - i])
+        for i in range(5) for j in range(i + 2)
     ]
     # array_workloads.py:9
-    v17 = [q[j + 15] * v16[5*i] for i in range(2) for j in range(3)]
-    v18 = [q[3*i + j + 9] * v16[14 - 4*i] for i in range(2) for j in range(3)]
-    v19 = [q[3*i + j + 3] * v16[19 - 2*i] for i in range(2) for j in range(3)]
+    v17 = [q[j + 15] * v16[5*i + 14] for i in range(2) for j in range(3)]
+    v18 = [q[3*i + j + 9] * v16[4*i + 5] for i in range(2) for j in range(3)]
+    v19 = [q[3*i + j + 3] * v16[2*i] for i in range(2) for j in range(3)]
     q_bar = [
-        total([*(k[3*i + j + 3 - 3*r] * v16[r + 18 - i*(i - 1)//2 - 3*i] for r in range(i + 2)),
+        total([*(k[3*i + j + 3 - 3*r] * v16[i*(i - 1)//2 + 3*i + 1 - r] for r in range(i + 2)),
         0.0])
         for i in range(5) for j in range(3)
     ]
     k_bar = [
-        total([*(q[j + 15 - 3*r] * v16[5*r + 4 - i - r*(r - 1)//2] for r in range(5 - i)), 0.0])
+        total([*(q[j + 15 - 3*r] * v16[i + r*(r - 1)//2 + 15 - 5*r] for r in range(5 - i)), 0.0])
         for i in range(4) for j in range(3)
     ]
     t1 = exp(v1[0] - v1[0])
@@ -132,15 +132,15 @@ def value_and_grad(q, k, v):
     t6 = t4 * v[1] + 0.0
     t7 = t4 * v[2] + 0.0
     s1 = (
-        [t1, t3, t4, t5, t6, t7, t5 * t5, t6 * t6, t7 * t7, -t2 ** -2.0, v17[0] + 0.0, v17[1] +
-        0.0, v17[2] + 0.0, v10[1] + 0.0, v10[3] + 0.0, v10[5] + 0.0]
+        [t1, t3, t4, t5, t6, t7, t5 * t5, t6 * t6, t7 * t7, -t2 ** -2.0, v17[3] + 0.0, v17[4] +
+        0.0, v17[5] + 0.0, v10[1] + 0.0, v10[3] + 0.0, v10[5] + 0.0]
     )
     # --- the value ---
     # array_workloads.py:33: return sum(out * out for out in attended)
     v23 = total([0.0, *(s1[r + 6] for r in range(3)), *(v7[r] * v7[r] for r in range(15))])
     s2 = (
         value_and_grad_s2([q[0], q[1], q[2], k[0], k[1], k[2], v[0], v[1], v[2], s1[0], s1[1],
-        s1[2], v10[4], v10[2], v10[0], v17[5], v17[4], v17[3], v11[5], v11[4], v11[3], v18[5],
+        s1[2], v10[4], v10[2], v10[0], v17[2], v17[1], v17[0], v11[5], v11[4], v11[3], v18[5],
         v18[4], v18[3], v11[2], v11[1], v11[0], v18[2], v18[1], v18[0], v12[5], v12[4], v12[3],
         v19[5], v19[4], v19[3], v12[2], v12[1], v12[0], v19[2], v19[1], v19[0], s1[5], s1[5],
         s1[4], s1[4], s1[3], s1[3], s1[9]])

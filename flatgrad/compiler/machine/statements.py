@@ -82,7 +82,7 @@ class StatementWriter:
         self.keep = True
         self.result: Value | None = None  # the last one that was computed
         self.scratch: list[tuple[int, int]] = []
-        self.offsets: list[int] = []  # where each vector of a tile begins, relative to the tile
+        self.offsets: list[str | int] = []  # where each vector of a tile begins, relative to the tile
         target = target or statement.target
         self.lane_strides: list[Any] = list(map(fixed, target.strides))
         self.lane_bends = target.bends or (0,) * len(self.shape)
@@ -91,6 +91,7 @@ class StatementWriter:
         #: The dimension that is ragged, and its first extent, which calls say.
         self.ragged = next((k for k, extent in enumerate(self.shape) if isinstance(extent, Ragged)), -1)
         self.first: str | int = 0
+        self.length: str | int = 0  # of the row that is being computed
         self.folds = [node for node in statement.body if isinstance(node, Fold)]
         self.terms = _terms(statement)
         self.small = not rounds and is_small(memory, statement)
@@ -184,7 +185,9 @@ class StatementWriter:
         extent = self.least[self.vector] if self.vector >= 0 else 1
         self.lanes = self.width if self.width > 1 else 0
         most = _VECTORS if not self.small and (self.terms or self._is_simple()) else 1
-        all_vectors = extent // self.width if self.ragged == self.vector >= 0 else -(-extent // self.width)
+        all_vectors = -(-extent // self.width)
+        if self.ragged == self.vector >= 0:
+            all_vectors = min(-(-shape[self.vector] // self.width), _VECTORS)
         self.vectors = min(all_vectors, most)
         bent = {k for access in self.accesses.values() for k, bend in enumerate(access.bends) if bend}
         others = [
@@ -271,7 +274,7 @@ class StatementWriter:
             and not access.converted
             and access.memory == "f"
             and not access.bends
-            and not any(isinstance(extent, Ragged) for extent in access.extents)
+            and not any(isinstance(extent, Ragged) for extent in access.extents[rank:])
             and not any(access.strides[k] for k in range(rank) if k != dimension)
             and access.strides[dimension] not in (0, 1)
             and others >= 4
@@ -393,7 +396,7 @@ class StatementWriter:
         """Copy what an access reads to scratch memory, vector by vector."""
         dimension, rank = self.vector, len(self.shape)
         extents = access.extents[rank:]
-        length = self.shape[dimension]
+        length = int(self.shape[dimension])
         size = math.prod(extents) * length
         place = self.memory.arena.take(size)
         self.scratch.append((place, size))
@@ -467,7 +470,8 @@ class StatementWriter:
         if bound:
             first, end = self.function.bound(0), self.function.bound(extent)
         elif isinstance(extent, Ragged):
-            end = self.function.plus(self.function.times(indices[extent.dimension], extent.step), self.first)
+            self.length = self.function.plus(self.function.times(indices[extent.dimension], extent.step), self.first)
+            end = self.length
         with self.function.loop(end, step, first) as index:
             if step > 1 and extent > step and (bound or dimension == self.ragged or extent % step):
                 index = self.function.least(index, self.function.plus(end, -step))
@@ -479,7 +483,11 @@ class StatementWriter:
 
     def _tile(self, indices: dict[int, str | int]) -> None:
         extent = self.shape[self.vector] if self.vector >= 0 else 1
-        self.offsets = [min(k * self.width, max(int(extent) - self.width, 0)) for k in range(self.vectors)]
+        offsets = [min(k * self.width, max(int(extent) - self.width, 0)) for k in range(self.vectors)]
+        self.offsets = [*offsets]
+        if self.ragged == self.vector >= 0:  # in rows that have not so many vectors, the last ones are the same
+            last, least = self.function.plus(self.length, -self.width), self.least[self.vector] - self.width
+            self.offsets = [n if n <= least else self.function.least(n, last) for n in offsets]
         body = self.statement.body
         values = _Values(self, body, indices)
         place: str | int = 0
@@ -492,11 +500,13 @@ class StatementWriter:
             for k, offset in enumerate(self.offsets):
                 self._give(values.at(row, k), place, row, offset)
 
-    def _give(self, result: Value, place: str | int, row: int, offset: int) -> None:
+    def _give(self, result: Value, place: str | int, row: int, offset: str | int) -> None:
         """Store a vector of results."""
         function, kind = self.function, self.statement.kind
         stride = self.lane_strides[self.vector] if self.vector >= 0 else 1
-        shift = (row * self.lane_strides[self.row] if self.row >= 0 else 0) + offset * stride
+        shift = function.times(offset, stride)
+        if row:
+            shift = function.plus(shift, row * self.lane_strides[self.row])
         self.result = result
         if not self.keep:
             return
@@ -507,7 +517,7 @@ class StatementWriter:
             return
         for k in range(self.lanes):
             one = function.let(f"extractelement {type_of(kind, self.lanes)} {name}, i32 {k}")
-            store(function, kind, Value(one), function.plus(place, shift + k * stride), scope, self.array)
+            store(function, kind, Value(one), function.plus(place, function.plus(shift, k * stride)), scope, self.array)
 
     # --- folds ----------------------------------------------------------------------------------------------------
 
@@ -667,12 +677,14 @@ class _Values:
         if access.bends and owner.vector >= 0 and access.bends[owner.vector]:
             bend = access.bends[owner.vector]  # the stride is that of the tile's first lane
             stride = function.plus(function.times(self.indices[owner.vector], bend), stride)
-        shift = function.plus(shift, function.plus(function.times(stride, offset), bend * (offset * (offset - 1) // 2)))
+        shift = function.plus(shift, function.times(stride, offset))
+        if bend:
+            shift = function.plus(shift, function.times(function.pairs(offset), bend))
         place = function.plus(self.places[id(read)], shift)
         if not access.moves(owner.vector) or not owner.lanes:
             return Value(access.scalar(function, place))
         if bend:
-            stride = function.plus(stride, bend * offset)
+            stride = function.plus(stride, function.times(offset, bend))
             places = [function.plus(function.times(stride, k), bend * (k * (k - 1) // 2)) for k in range(owner.lanes)]
             return self._collected(access, [function.plus(place, one) for one in places])
         if stride == 1 and not access.gathers and not access.converted:

@@ -208,12 +208,26 @@ def _triangle(order: Addresses, vectors: Sequence[Addresses]) -> Piece | None:
     if shape is None or len(growing) != 1 or shape.extents[growing[0]] < 3:
         return None
     rows = np.moveaxis(np.arange(len(starts)).reshape(shape.extents), growing[0], -1)
-    outer, inner = rows.shape[:-1], math.prod(inside)
-    row = Ragged.over(rows.shape[-1], shape.strides[0][growing[0]], int(lengths[0]), len(outer))
-    lanes = np.concatenate([starts[k] + np.arange(lengths[k]) for k in rows.ravel().tolist()])
-    lanes = (lanes[:, None] * inner + np.arange(inner)).ravel()
-    extents = (*outer, rows.shape[-1], row, *inside)
-    return _fitted(order[lanes], extents, vectors, {len(outer), len(outer) + 1})
+    cells, step, rank = np.arange(math.prod(inside)).reshape(inside), shape.strides[0][growing[0]], rows.ndim
+
+    def piece(signs: Sequence[int]) -> Piece | None:
+        """The lanes with some dimensions reversed."""
+        numbers, inner = (
+            rows[*(slice(None, None, n) for n in signs[:rank])],
+            cells[*(slice(None, None, n) for n in signs[rank + 1 :])],
+        )
+        row = Ragged.over(rows.shape[-1], step * signs[rank - 1], int(lengths[numbers.flat[0]]), rank - 1)
+        lanes = np.concatenate([(starts[k] + np.arange(lengths[k]))[:: signs[rank]] for k in numbers.ravel().tolist()])
+        lanes = (lanes[:, None] * inner.size + inner.ravel()).ravel()
+        return _fitted(order[lanes], (*rows.shape, row, *inside), vectors, {rank - 1, rank})
+
+    result = piece([1] * (rank + 1 + len(inside)))
+    return result and (piece(_signs([each.strides for each in result.steps if each is not None])) or result)
+
+
+def _signs(strides: Sequence[Sequence[int]]) -> list[int]:
+    """Per dimension, in which direction the first vector moves that moves along it: 1 or -1."""
+    return [-1 if next(filter(None, steps), 1) < 0 else 1 for steps in zip(*strides, strict=True)]
 
 
 def _fitted(
@@ -282,12 +296,7 @@ def _strided(order: Addresses, vectors: Sequence[Addresses]) -> Piece | None:
     shape = factor([vector[order] for vector in vectors])
     if shape is None:
         return None
-    lanes = order.reshape(shape.extents)
-    signs = []
-    for axis in range(len(shape.extents)):
-        step = next((strides[axis] for strides in shape.strides if strides[axis]), 1)
-        signs.append(-1 if step < 0 else 1)
-        if step < 0:
-            lanes = np.flip(lanes, axis)
+    signs = _signs(shape.strides)
+    lanes = np.flip(order.reshape(shape.extents), tuple(axis for axis, sign in enumerate(signs) if sign < 0))
     strides = [tuple(sign * step for sign, step in zip(signs, steps, strict=True)) for steps in shape.strides]
     return Piece(lanes.ravel(), shape.extents, [*map(Steps, strides)])
