@@ -428,6 +428,14 @@ def test_an_inner_gradient_is_traced_once_for_all_rows():
     assert fg.grad(h)(3.0) == 2 * (1.5 - 0.5 + 0.25)
     assert len(traces) == 1
 
+    def with_a_function_per_row(w):
+        def slope(x):
+            return fg.grad(lambda y: w * x * y)(x)
+
+        return fg.sum(fg.vmap(slope)(np.arange(100.0)))
+
+    assert fg.grad(with_a_function_per_row)(3.0) == 99.0 * 50.0
+
 
 def test_an_inner_gradient_sees_another_value_in_its_closure():
     def in_a_cell(w):

@@ -15,7 +15,7 @@ from ...runtime.value import Value, constant
 from ...runtime.wording import count_of
 from ..calls.arguments import Arguments, Key
 from ..calls.binding import Signature
-from ..calls.cache import KernelCache
+from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Called, Captured
 from ..calls.kind import Kind
 from ..calls.kinds import NumberInGroup, Numbers, object_array, truth_values
@@ -203,6 +203,8 @@ class GradFunction(NumericFunction[R]):
             if not traced_leaves:
                 self._inlined.add(key, lambda: entry, arguments.names())
             elif captured.compares(traced_leaves):
+                while len(trace.programs) >= LIMIT:  # a function that is made anew for each row is not called again
+                    del trace.programs[next(iter(trace.programs))]
                 trace.programs[self] = programs
                 programs.add(key, lambda: entry, arguments.names())
         results = trace.inline(entry.program, [*arguments.all_numbers, *entry.leaves])

@@ -138,8 +138,8 @@ class VmapFunction(JitFunction[R]):
                 "for each, None for one that is the same for all rows"
             )
         named = dict(zip(positions, axes, strict=False))
-        found = [*enumerate(axes[:count]), *((name, named.get(name, 0)) for name in keywords)]
-        return [None if place in self._statics else axis for place, axis in found]
+        places = [*enumerate(axes[:count]), *((name, named.get(name, 0)) for name in keywords)]
+        return [None if place in self._statics else axis for place, axis in places]
 
 
 def _error(text: str) -> InputError:
