@@ -108,7 +108,7 @@ class Kernel(BaseKernel):
         self.captured = captured or {}
         self.stats.lines, self.stats.compile_seconds = loaded.source.count("\n"), time.perf_counter() - start
         first, *others = loaded.routines
-        is_joint = isinstance(stages, JointStages)
+        is_joint = stages.is_joint
         self.joint = first if is_joint else None
         self.forward = None if is_joint else first
         self.backward = others[0] if others else None

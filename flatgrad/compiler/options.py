@@ -15,8 +15,10 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
-def check_options(backend: str, mode: str, faults: str = "raise") -> None:
+def check_options(backend: str, mode: str, faults: str = "raise", dynamic: bool | None = None) -> None:
     """Raise `OptionError` for a back end, mode or treatment of faults that does not exist, and for such a processor."""
+    if dynamic not in (None, True, False):
+        raise OptionError(f"dynamic must be None, True or False, got {dynamic!r}")
     if faults not in FAULTS:
         raise OptionError(f"unknown faults {faults!r}; choose one of {', '.join(map(repr, FAULTS))}")
     if backend not in BACKENDS:

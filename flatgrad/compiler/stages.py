@@ -76,6 +76,9 @@ class Stages(PrintedStages):
         ['traced', 'fold_constants', 'remove_dead_code', 'joint']
     """
 
+    #: Whether it is one function that returns gradients.
+    is_joint = False
+
     def __init__(
         self, traced: Program, title: str, options: Options, functions: Sequence[tuple[str, str]] = ()
     ) -> None:
@@ -287,6 +290,8 @@ class JointStages(Stages):
         gradients: how the gradients are grouped.
         with_value: whether the value is returned.
     """
+
+    is_joint = True
 
     def __init__(
         self,

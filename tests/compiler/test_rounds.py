@@ -211,9 +211,10 @@ def test_the_bits_are_those_of_flat_python(recurrence):
 
 
 def test_one_program_for_every_number_of_rounds():
-    """Programs of two lengths determine that of a third."""
-    shorter, longer, third = (kernel_of(*lorenz(rounds), "numpy").arrays for rounds in (90, 97, 200))
-    program = generalize(shorter, 90, longer, 97)
+    """Programs of three lengths determine that of a fourth."""
+    lengths = 90, 93, 97
+    *samples, third = (kernel_of(*lorenz(rounds), "numpy").arrays for rounds in (*lengths, 200))
+    program = generalize(samples, [(n,) for n in lengths])
     assert program is not None
     numbers = [1.0, 1.5, 0.5]
     assert_same(program.bind(200).check().evaluate(numbers), third.evaluate(numbers))

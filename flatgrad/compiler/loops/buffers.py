@@ -42,10 +42,11 @@ class Plan(NamedTuple):
         return result
 
 
-def plan_buffers(program: Loops) -> Plan:
+def plan_buffers(program: Loops, exact: bool = False) -> Plan:
     """Assign memory to results: first fit, a region being free again behind the last statement that reads it.
 
-    Results that one strided access reads together keep their distances: they are one region.
+    Results that one strided access reads together keep their distances: they are one region. If it is to be `exact`,
+    a place is used again only by regions of the same size.
     """
     statements = list(members(program.statements))
     bases = [fixed(statement.base) for statement in statements]
@@ -82,7 +83,7 @@ def plan_buffers(program: Loops) -> Plan:
         reaches[first] = max(reaches[first], end)
 
     starts, offsets, truth_offsets = [0], [0], [0]
-    numbers, truths = Arena(program.first_result), Arena(program.first_result)
+    numbers, truths = Arena(program.first_result, exact), Arena(program.first_result, exact)
     expires: dict[int, list[tuple[Arena, int, int]]] = {}
     position = 0
     while position < len(statements):
@@ -139,13 +140,23 @@ _LARGE, _LINE = 512, 8
 
 
 class Arena:
-    """Memory of which pieces are taken and given back. Large pieces begin at a line of a cache."""
+    """Memory of which pieces are taken and given back; if it is `exact`, only as wholes.
 
-    def __init__(self, start: int) -> None:
+    Large pieces begin at a line of a cache, if it is not.
+    """
+
+    def __init__(self, start: int, exact: bool = False) -> None:
         self.free: list[tuple[int, int]] = []  # place and size, ascending
-        self.peak = start
+        self.peak, self.exact = start, exact
 
     def take(self, size: int) -> int:
+        if self.exact:
+            fitting = [piece for piece in self.free if piece[1] == size and type(piece[1]) is type(size)]
+            if fitting:
+                self.free.remove(fitting[0])
+                return fitting[0][0]
+            self.peak += size
+            return self.peak - size
         line = _LINE if size >= _LARGE else 1
         for k, (place, room) in enumerate(self.free):
             skipped = -place % line
@@ -164,6 +175,9 @@ class Arena:
         return place + skipped
 
     def give(self, place: int, size: int) -> None:
+        if self.exact:
+            self.free.append((place, size))
+            return
         k = bisect.bisect(self.free, (place, size))
         self.free.insert(k, (place, size))
         merged: list[tuple[int, int]] = []

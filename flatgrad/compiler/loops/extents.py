@@ -1,32 +1,93 @@
-"""Sizes that are bound at the call: extents, bases and strides that depend on one number."""
+"""Sizes that are bound at the call: extents, bases and strides that depend on the number of rows, and the like."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ...runtime.errors import ProgramError
 
 
-class Extent(NamedTuple):
-    """The one size of an array program that is bound at the call: the rows of a batch, the length of a sequence."""
-
-    name: str
-
-
-class Linear(NamedTuple):
-    """`constant + factor * extent`.
+class Polynomial(NamedTuple):
+    """An integer that depends on open extents: their `monomials`, each times an integer.
 
     Example:
-        >>> Linear(3, 2).at(10)
-        23
+        >>> Polynomial((3, 2)).at([10]), Polynomial((0, 0, 1)).at([5])
+        (23, 10)
+        >>> Polynomial((3, -2, 1)).text(["n"]), Polynomial((0, 0, 0, 0, 2)).text(["n", "m"])
+        ('n*(n - 1)//2 - 2*n + 3', '2*n*m')
     """
 
-    constant: int
-    factor: int
+    coefficients: tuple[int, ...]
 
-    def at(self, size: int) -> int:
-        """The number for a size."""
-        return self.constant + self.factor * size
+    def at(self, sizes: Sequence[int]) -> int:
+        """The integer for some extents."""
+        return sum(k * item for k, item in zip(self.coefficients, monomials(sizes), strict=False) if k)
+
+    def text(self, names: Sequence[str]) -> str:
+        """The polynomial as Python writes it, the highest terms first."""
+        products = [f"{a}*({a} - 1)//2" if a == b else f"{a}*{b}" for a, b in _pairs(names)]
+        result = ""
+        for k, name in reversed(list(zip(self.coefficients, ["", *names, *products], strict=False))):
+            if not k:
+                continue
+            factors = [] if abs(k) == 1 and name else [str(abs(k))]
+            term = "*".join([*factors, name] if name else factors)
+            result += f"{' - ' if k < 0 else ' + '}{term}" if result else f"{'-' if k < 0 else ''}{term}"
+        return result or "0"
+
+
+def monomials(sizes: Sequence[Any]) -> list[Any]:
+    """What polynomials in extents are made of: 1, the extents, and how many pairs there are of each two.
+
+    >>> monomials([5]), monomials([5, 7])
+    ([1, 5, 10], [1, 5, 7, 10, 35, 21])
+    """
+    return [1, *sizes, *(a * (a - 1) // 2 if k == m else a * b for (k, a), (m, b) in _pairs(list(enumerate(sizes))))]
+
+
+def _pairs(items: Sequence[Any]) -> itertools.combinations_with_replacement[Any]:
+    return itertools.combinations_with_replacement(items, 2)
+
+
+class Bound(int):
+    """An integer of an array program that would be another one at other extents; so is what is computed with it.
+
+    Machine code takes it from its schedule.
+
+    Example:
+        >>> n = Bound(5)
+        >>> type(3 * n - 1).__name__, type(n // 2).__name__
+        ('Bound', 'int')
+    """
+
+    __slots__ = ()
+
+    def __add__(self, other: Any) -> Any:
+        return Bound(int(self) + int(other)) if isinstance(other, int) else NotImplemented
+
+    def __mul__(self, other: Any) -> Any:
+        return Bound(int(self) * int(other)) if isinstance(other, int) else NotImplemented
+
+    def __sub__(self, other: Any) -> Any:
+        return Bound(int(self) - int(other)) if isinstance(other, int) else NotImplemented
+
+    def __rsub__(self, other: Any) -> Any:
+        return Bound(int(other) - int(self)) if isinstance(other, int) else NotImplemented
+
+    def __neg__(self) -> Bound:
+        return Bound(-int(self))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+class BoundNumber(float):
+    """A constant of an array program that would be another one at other extents."""
+
+    __slots__ = ()
 
 
 class Ragged(int):
@@ -76,8 +137,8 @@ class Ragged(int):
         return int(self), self.first, self.step, self.least, self.dimension
 
 
-#: An integer, or one that depends on the extent.
-Size = int | Linear
+#: An integer, or one that depends on open extents.
+Size = int | Polynomial
 
 
 def fixed(size: Size) -> int:
@@ -86,23 +147,192 @@ def fixed(size: Size) -> int:
     Raises:
         ProgramError: if it does.
     """
-    if isinstance(size, Linear):
+    if isinstance(size, Polynomial):
         raise ProgramError("this array program has an extent that is not bound; call `bind(size)` first")
     return size
 
 
-def bound(size: Size, extent: int) -> int:
-    """The size with the extent bound."""
-    return size.at(extent) if isinstance(size, Linear) else size
+class Samples:
+    """Finds integers that depend on extents from what they are at some samples of these.
 
+    A polynomial is taken for the one if it has the right value at more samples than it has coefficients.
 
-def through(a: Any, b: Any, at_a: int, at_b: int) -> Size | None:
-    """The line through two integers seen at two extents, or None if it is not one with integer coefficients.
+    Args:
+        sizes: the extents of each sample.
 
-    >>> through(7, 11, 2, 4), through(5, 5, 2, 4), through(1, 2, 2, 4)
-    (Linear(constant=3, factor=2), 5, None)
+    Example:
+        >>> samples = Samples([(4,), (5,), (6,)])
+        >>> samples.size(7, 9, 11), samples.size(5, 5, 5), samples.size(1, 2, 4)
+        (Polynomial(coefficients=(-1, 2)), 5, None)
     """
-    if a == b:
-        return int(a)
-    factor, rest = divmod(b - a, at_b - at_a)
-    return None if rest else Linear(int(a - factor * at_a), int(factor))
+
+    def __init__(self, sizes: Sequence[Sequence[int]]) -> None:
+        self.sizes = [tuple(map(int, each)) for each in sizes]
+        every = np.array(list(map(monomials, self.sizes)))
+        extents = len(self.sizes[0])
+        counts = (1 + extents, 1 + extents + extents * (extents + 1) // 2)
+        #: Matrices of monomials, each with the columns that it has of all.
+        self._bases = [(every[:, columns], columns) for columns in self._choices(extents, counts)]
+        self._known: dict[tuple[int, ...], Size | None] = {}
+
+    def _choices(self, extents: int, counts: tuple[int, int]) -> list[list[int]]:
+        linear, all_of_them = list(range(counts[0])), list(range(counts[1]))
+        products = [k for k, (a, b) in enumerate(_pairs(range(extents)), counts[0]) if a != b]
+        choices = [linear, *([linear + products] if products else []), all_of_them]
+        return [columns for columns in choices if len(columns) < len(self.sizes)]
+
+    def size(self, *values: int) -> Size | None:
+        """The integer that has these values at the samples; None if there is none."""
+        first = values[0]
+        if all(value == first for value in values):
+            return int(first)
+        if values not in self._known:
+            columns = self.columns(np.array(values)[:, None])
+            self._known[values] = None if columns is None else Polynomial(tuple(columns[:, 0].tolist()))
+        return self._known[values]
+
+    def columns(self, values: Any) -> Any:
+        """Coefficients for a whole array: `(samples, k)` to `(monomials, k)`; None if some values are no polynomial."""
+        for matrix, columns in self._bases:
+            found = np.rint(np.linalg.lstsq(matrix, values, rcond=None)[0]).astype(np.int64)
+            if np.array_equal(matrix @ found, values):
+                result = np.zeros((columns[-1] + 1, values.shape[1]), dtype=np.int64)
+                result[columns] = found
+                return result
+        return None
+
+
+class OpenTable(NamedTuple):
+    """A table whose extents are open: along these its entries lie on lines.
+
+    Attributes:
+        shape: the extents.
+        open: the dimensions with open extents.
+        features: what the entries are a sum of, by kind: which extent, and which index; -1 for neither.
+        coefficients: for each feature, its factor for all indices of the other dimensions.
+    """
+
+    shape: tuple[Size, ...]
+    open: tuple[int, ...]
+    features: tuple[tuple[int, int], ...]
+    coefficients: Any
+
+    def at(self, sizes: Sequence[int]) -> Any:
+        """The table for some extents, flat."""
+        shape = [bound(extent, sizes) for extent in self.shape]
+        grid = _features(sizes, [shape[d] for d in self.open], self.features) @ self.coefficients
+        closed = [extent for d, extent in enumerate(shape) if d not in self.open]
+        grid = grid.reshape([*(shape[d] for d in self.open), *closed])
+        return np.ascontiguousarray(np.moveaxis(grid, range(len(self.open)), self.open)).ravel()
+
+    @classmethod
+    def through(cls, tables: Sequence[Any], shapes: Sequence[Sequence[int]], samples: Samples) -> AnyTable | None:
+        """The table that is these, in these shapes, at the samples; None if there is none that is simple."""
+        return cls._on_lines(tables, shapes, samples) or OpenRows.through(tables, shapes, samples)
+
+    @classmethod
+    def _on_lines(cls, tables: Sequence[Any], shapes: Sequence[Sequence[int]], samples: Samples) -> OpenTable | None:
+        """The same where all entries lie on lines."""
+        extents = [samples.size(*map(int, each)) for each in zip(*shapes, strict=True)]
+        shape = [extent for extent in extents if extent is not None]
+        if len(shape) < len(extents):
+            return None
+        dimensions = tuple(d for d, extent in enumerate(shape) if isinstance(extent, Polynomial))
+        grids = [
+            np.moveaxis(np.asarray(table).reshape(list(map(int, each))), dimensions, range(len(dimensions)))
+            for table, each in zip(tables, shapes, strict=True)
+        ]
+        outer = [grid.shape[: len(dimensions)] for grid in grids]
+        values = np.concatenate([grid.reshape(int(np.prod(o)), -1) for grid, o in zip(grids, outer, strict=True)])
+        alone = [(-1, -1), *((-1, d) for d in range(len(dimensions)))]
+        sizes = [(e, -1) for e in range(len(samples.sizes[0]))]
+        products = [(e, d) for e, _ in sizes for d in range(len(dimensions))]
+        for features in (alone, alone + sizes, alone + sizes + products):
+            matrix = np.concatenate([_features(s, o, features) for s, o in zip(samples.sizes, outer, strict=True)])
+            if len(matrix) <= len(features):
+                continue
+            found = np.rint(np.linalg.lstsq(matrix, values, rcond=None)[0]).astype(np.int64)
+            if np.array_equal(matrix @ found, values):
+                return cls(tuple(shape), dimensions, tuple(features), found)
+        return None
+
+    @classmethod
+    def of_lengths(cls, tables: Sequence[Any], samples: Samples) -> AnyTable | None:
+        """The same where only the lengths are known: a row, rows of columns, or columns of rows."""
+        shapes: list[Sequence[tuple[int, ...]]] = [[(len(table),) for table in tables]]
+        for extent in range(len(samples.sizes[0])):
+            rows = [each[extent] for each in samples.sizes]
+            if all(count and len(table) % count == 0 for table, count in zip(tables, rows, strict=True)):
+                shapes.append([(count, len(table) // count) for table, count in zip(tables, rows, strict=True)])
+                shapes.append([(len(table) // count, count) for table, count in zip(tables, rows, strict=True)])
+        return next((made for shape in shapes if (made := cls.through(tables, shape, samples)) is not None), None)
+
+
+class OpenRows(NamedTuple):
+    """A table with one open extent, along which the first few rows and the last few are different from the others.
+
+    Attributes:
+        parts: the first rows, the others, the last rows.
+        axis: the dimension of the rows.
+    """
+
+    parts: tuple[OpenTable, ...]
+    axis: int
+
+    def at(self, sizes: Sequence[int]) -> Any:
+        """The table for some extents, flat."""
+        grids = [part.at(sizes).reshape([bound(extent, sizes) for extent in part.shape]) for part in self.parts]
+        return np.concatenate(grids, axis=self.axis).ravel()
+
+    @classmethod
+    def through(cls, tables: Sequence[Any], shapes: Sequence[Sequence[int]], samples: Samples) -> OpenRows | None:
+        """The table that is these, in these shapes, at the samples; None if there is none."""
+        columns = list(zip(*shapes, strict=True))
+        axes = [d for d, column in enumerate(columns) if len(set(map(int, column))) > 1]
+        if len(axes) != 1:
+            return None
+        axis = axes[0]
+        grids = [
+            np.moveaxis(np.asarray(table).reshape(list(map(int, shape))), axis, 0)
+            for table, shape in zip(tables, shapes, strict=True)
+        ]
+        ends = {_longest_line(grid.reshape(len(grid), -1)) for grid in grids}
+        if len(ends) != 1:
+            return None
+        first, last = ends.pop()
+        parts = []
+        for start, end in ((0, first), (first, -last or None), (-last, None) if last else (0, 0)):
+            rows = [np.moveaxis(grid[start:end], 0, axis) for grid in grids]
+            if not rows[0].size:
+                continue
+            part = OpenTable._on_lines([each.ravel() for each in rows], [each.shape for each in rows], samples)
+            if part is None:
+                return None
+            parts.append(part)
+        return cls(tuple(parts), axis)
+
+
+def _longest_line(grid: Any) -> tuple[int, int]:
+    """How many rows stand in front of the longest run of rows that lie on lines, and how many behind it."""
+    straight = (np.diff(grid, 2, axis=0) == 0).all(axis=1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], straight.view(np.int8), [0]])))
+    if not len(edges):
+        return 0, 0
+    longest = int(np.argmax(edges[1::2] - edges[::2]))
+    return int(edges[2 * longest]), len(grid) - int(edges[2 * longest + 1]) - 2
+
+
+#: Tables with open extents.
+AnyTable = OpenTable | OpenRows
+
+
+def _features(sizes: Sequence[int], outer: Sequence[int], features: Sequence[tuple[int, int]]) -> Any:
+    """The features of the entries of a table, for all indices of its open dimensions."""
+    index = np.indices(outer, dtype=np.int64).reshape(len(outer), int(np.prod(outer)))
+    ones = np.ones(index.shape[1], dtype=np.int64)
+    return np.stack([(sizes[e] if e >= 0 else 1) * (index[d] if d >= 0 else ones) for e, d in features], axis=1)
+
+
+def bound(size: Size, sizes: Sequence[int]) -> int:
+    """The size with the extents bound."""
+    return size.at(sizes) if isinstance(size, Polynomial) else size

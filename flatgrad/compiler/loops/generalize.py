@@ -1,40 +1,45 @@
-"""Array programs for every extent: from the programs at two extents to one whose extent is bound at the call.
+"""Array programs for every extent: from the programs at a few extents to one whose extents are bound at the call.
 
 A function of a batch (or of a sequence) gives, for each number of rows, another scalar program. Re-rolled, the programs
-differ in sizes only. Two of them determine the line on which each size lies (anti-unification; Plotkin, 1970). The
-result is the program for all extents if a third program agrees, which the caller should check.
+differ in sizes only, and in constants that are computed of these. Each size lies on a polynomial of low degree, each
+constant is a formula (anti-unification; Plotkin, 1970). What has more samples than coefficients is accepted, and the
+caller should compare the first use of each extent with a program traced there.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ...runtime.wording import count_of
 from ..program.program import Group, Program, default_names, grouped
 from .array_program import ArrayProgram
-from .extents import Extent, Linear, Ragged, Size, bound, through
-from .grammar import Addresses, Apply, Block, Fold, Item, Read, Repeat, Segment, addresses
+from .extents import AnyTable, Bound, BoundNumber, OpenTable, Polynomial, Ragged, Samples, Size
+from .formulas import Columns, Formula, formula, row_formula
+from .grammar import Addresses, Apply, Block, Fold, Item, Node, Read, Repeat, Segment, Statement, addresses, members
+from .merging import merged_text
 from .reroll.affine import factor
+
+_T = TypeVar("_T")
 
 
 @dataclass(repr=False)
 class OpenArrayProgram:
-    """An array program one size of which is not known yet.
+    """An array program some extents of which are not known yet.
 
     Attributes:
         name: the program's name.
-        extent: the size that is bound at the call.
+        extents: the names of the extents that are bound at the call: of the rows of a batch, of a sequence's length.
         input_groups, output_groups: name, size, and whether it is one number.
-        constants, truths: as in `ArrayProgram`; they do not depend on the extent.
-        statements: with sizes that may be `Linear`.
-        outputs: per output group the pieces that it is put together from, each an access and the extents it covers.
-        sizes: those of the two programs that it was made from.
+        constants: numbers, and what is computed of the extents.
+        truths: as in `ArrayProgram`.
+        statements: with sizes that may be polynomials, and tables that may be open.
+        outputs: per output group the pieces that it is put together from: accesses and the extents they cover, or
+            tables.
+        samples: the extents of the programs that it was made from.
 
     Example:
         >>> from flatgrad.compiler.program.builder import ProgramBuilder
@@ -42,7 +47,7 @@ class OpenArrayProgram:
         >>> def squares(n):
         ...     f = ProgramBuilder("squares", [Group("x", n, False)])
         ...     return reroll(f.finish([f.emit("mul", k, k) for k in range(n)], [Group("y", n, False)]))
-        >>> program = generalize(squares(5), 5, squares(7), 7)
+        >>> program = generalize([squares(5), squares(6), squares(7)], [(5,), (6,), (7,)])
         >>> program.bind(4).evaluate([1.0, 2.0, 3.0, 4.0])
         [1.0, 4.0, 9.0, 16.0]
         >>> print(program)
@@ -52,168 +57,332 @@ class OpenArrayProgram:
     """
 
     name: str
-    extent: Extent
+    extents: tuple[str, ...]
     input_groups: list[tuple[str, Size, bool]]
     output_groups: list[tuple[str, Size, bool]]
-    constants: list[float]
+    constants: list[float | Formula | Columns]
     truths: list[bool]
     statements: list[Item]
-    outputs: list[list[tuple[Read, tuple[Size, ...]]]]
-    sizes: tuple[int, int]
+    outputs: list[list[tuple[Read, tuple[Size, ...]] | AnyTable]]
+    samples: Samples
 
-    def bind(self, size: int) -> ArrayProgram:
-        """The array program for an extent."""
+    def bind(self, *sizes: int, marked: bool = False) -> ArrayProgram:
+        """The array program for some extents.
+
+        Args:
+            sizes: one per extent.
+            marked: whether what would be another number at other extents says so (`Bound`, `BoundNumber`).
+        """
+        binder = _Binder(sizes, marked)
         inputs, results = (
-            [Group(name, bound(count, size), scalar) for name, count, scalar in groups]
+            [Group(name, binder.size(count), scalar) for name, count, scalar in groups]
             for groups in (self.input_groups, self.output_groups)
         )
-        at_size = partial(bound, extent=size)
-        statements = [_map(at_size, statement) for statement in self.statements]
         parts = [
-            addresses(_map(at_size, read), list(map(at_size, extents)))
+            piece.at(sizes) if isinstance(piece, AnyTable)
+            else addresses(binder.read(piece[0]), list(map(binder.size, piece[1])))
             for pieces in self.outputs
-            for read, extents in pieces
-        ]
+            for piece in pieces
+        ]  # fmt: skip
         outputs: Addresses = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+        statements = list(map(binder.item, self.statements))
+        constants = binder.numbers(self.constants)
         return ArrayProgram(
-            self.name, default_names(inputs), inputs, self.constants, self.truths, statements, outputs, results
+            self.name, default_names(inputs), inputs, constants, self.truths, statements, outputs, results
         )
 
     def __repr__(self) -> str:
         count = count_of(len(self.statements), "statement")
-        return f"<OpenArrayProgram {self.name}: {count} for every {self.extent.name}>"
+        return f"<OpenArrayProgram {self.name}: {count} for every {' and '.join(self.extents)}>"
 
     def __str__(self) -> str:
-        """The program as text, with the extent as `n`."""
-        first, second = (str(self.bind(size)) for size in self.sizes)
-        first_parts, second_parts = re.split(r"(\d+)", first), re.split(r"(\d+)", second)
-        if len(first_parts) != len(second_parts):  # something is written differently where a size is 1
-            return f"for {self.extent.name} = {self.sizes[0]}: {first}"
-        merged = ""
-        for k, (a, b) in enumerate(zip(first_parts, second_parts, strict=True)):
-            number = through(int(a), int(b), *self.sizes) if k % 2 and a != b else None
-            merged += a if number is None else _text(number, self.extent.name)
-        return merged.replace("):\n", f") for every {self.extent.name}:\n", 1)
+        """The program as text, with the names of the extents."""
+        texts = [str(self.bind(*sizes)) for sizes in self.samples.sizes]
+        text = merged_text(texts, self.samples, self.extents)
+        if text is None:  # something is written differently where a size is 1
+            named = ", ".join(f"{name} = {n}" for name, n in zip(self.extents, self.samples.sizes[0], strict=True))
+            return f"for {named}: {texts[0]}"
+        return text.replace("):\n", f") for every {' and '.join(self.extents)}:\n", 1)
 
 
-def generalize(a: ArrayProgram, at_a: int, b: ArrayProgram, at_b: int, name: str = "n") -> OpenArrayProgram | None:
-    """The program that becomes `a` and `b` at two extents; None if they differ in more than sizes."""
-    if a.constants != b.constants or a.truths != b.truths or len(a.statements) != len(b.statements):
-        return None
+class _Binder:
+    """Gives the nodes of an open program their sizes."""
 
-    def size(x: Any, y: Any) -> Size:
-        line = through(int(x), int(y), at_a, at_b)
-        if line is None:
-            raise _DifferentError
-        return line
+    def __init__(self, sizes: Sequence[int], marked: bool) -> None:
+        self.sizes, self.marked = sizes, marked
 
+    def size(self, size: Any) -> Any:
+        if isinstance(size, Polynomial):
+            return Bound(size.at(self.sizes)) if self.marked else size.at(self.sizes)
+        if isinstance(size, _OpenRagged):
+            extent = Ragged(self.size(size.largest))
+            extent.first, extent.step, extent.dimension = self.size(size.first), size.step, size.dimension
+            return extent
+        return size
+
+    def numbers(self, constants: Iterable[float | Formula | Columns]) -> list[float]:
+        kind = BoundNumber if self.marked else float
+        numbers: list[float] = []
+        for constant in constants:
+            numbers += map(kind, constant.at(self.sizes)) if isinstance(constant, (Formula, Columns)) else [constant]
+        return numbers
+
+    def read(self, read: Read) -> Read:
+        table = read.table.at(self.sizes) if isinstance(read.table, AnyTable) else read.table
+        return Read(self.size(read.base), tuple(map(self.size, read.strides)), table, read.bends)
+
+    def node(self, node: Node) -> Node:
+        if isinstance(node, Read):
+            return self.read(node)
+        if isinstance(node, Apply):
+            return node
+        segments = (Segment(tuple(map(self.size, s.extents)), tuple(map(self.node, s.body))) for s in node.segments)  # type: ignore[arg-type]
+        return Fold(node.primitive, tuple(segments))
+
+    def statement(self, statement: Statement) -> Statement:
+        shape, body = tuple(map(self.size, statement.shape)), tuple(map(self.node, statement.body))
+        return replace(statement, shape=shape, body=body, base=self.size(statement.base))
+
+    def item(self, item: Item) -> Item:
+        if isinstance(item, Repeat):
+            starts = (tuple(map(self.statement, group)) for group in item.starts)
+            return Repeat(tuple(map(self.statement, item.statements)), tuple(starts))
+        if isinstance(item, Statement):
+            return self.statement(item)
+        program, reads = item.program, item.reads
+        if any(isinstance(constant, Formula) for constant in program.constants):
+            program = replace(program, constants=self.numbers(program.constants))
+        reads = reads.at(self.sizes) if isinstance(reads, AnyTable) else reads
+        return Block(program, reads, self.size(item.base))
+
+
+@dataclass(frozen=True)
+class _OpenRagged:
+    """A ragged extent, the largest of which is open."""
+
+    largest: Size
+    first: Size
+    step: int
+    dimension: int
+
+
+def generalize(
+    programs: Sequence[ArrayProgram], sizes: Sequence[Sequence[int]], names: Sequence[str] = ("n",)
+) -> OpenArrayProgram | None:
+    """The program that becomes each of these programs at its extents; None if they differ in more than sizes.
+
+    Args:
+        programs: array programs of one function.
+        sizes: the extents of each.
+        names: of the extents.
+    """
     try:
-        statements = [_map(size, x, y) for x, y in zip(a.statements, b.statements, strict=True)]
-        inputs = _groups(a.input_groups, b.input_groups, size)
-        results = _groups(a.output_groups, b.output_groups, size)
-        outputs = [
-            [
-                (_map(size, x, y), tuple(map(size, extents, others)))
-                for (x, extents), (y, others) in zip(first, second, strict=True)
-            ]
-            for first, second in zip(_pieces(a), _pieces(b), strict=True)
-        ]
+        return _Merger(programs, Samples(sizes)).merged(tuple(names))
     except (_DifferentError, ValueError):
         return None
-    return OpenArrayProgram(
-        a.name, Extent(name), inputs, results, a.constants, a.truths, statements, outputs, (at_a, at_b)
-    )
 
 
 class _DifferentError(Exception):
-    """The two programs differ in more than sizes."""
+    """The programs differ in more than sizes."""
 
 
-def _groups(a: Sequence[Group], b: Sequence[Group], size: Any) -> list[tuple[str, Size, bool]]:
-    if [(g.name, g.scalar) for g in a] != [(g.name, g.scalar) for g in b]:
+def _require(condition: bool) -> None:
+    if not condition:
         raise _DifferentError
-    return [(x.name, size(x.size, y.size), x.scalar) for x, y in zip(a, b, strict=True)]
 
 
-def _pieces(program: ArrayProgram) -> list[list[tuple[Read, tuple[int, ...]]]]:
-    """Each output group as accesses: one if it is strided, else one per run of consecutive addresses."""
-    result = []
-    for _, cells in grouped(program.output_groups, program.outputs):
-        shape = factor([cells]) if len(cells) else None
-        if shape is not None:
-            result.append([(Read(int(cells[0]), shape.strides[0]), shape.extents)])
-            continue
-        parts = np.split(cells, np.flatnonzero(np.diff(cells) != 1) + 1) if len(cells) else []
-        result.append([(Read(int(part[0]), (1,)), (len(part),)) for part in parts])
-    return result
+def _there(item: _T | None) -> _T:
+    if item is None:
+        raise _DifferentError
+    return item
 
 
-def _map(function: Callable[..., Size], *nodes: Any) -> Any:
-    """One statement or node for several that differ in sizes only; its sizes are `function` of theirs.
+def _same(items: Iterable[_T]) -> _T:
+    """What is the same in all programs."""
+    first, *others = items
+    _require(all(type(other) is type(first) and other == first for other in others))
+    return first
+
+
+class _Merger:
+    """Merges programs node by node."""
+
+    def __init__(self, programs: Sequence[ArrayProgram], samples: Samples) -> None:
+        self.programs, self.samples = programs, samples
+
+    def merged(self, names: tuple[str, ...]) -> OpenArrayProgram:
+        programs = self.programs
+        for p in programs:
+            _require(not any(isinstance(s, Block) and len(s.reads) != s.program.inputs for s in p.statements))
+        statements = [self.item(*items) for items in _rows(p.statements for p in programs)]
+        inputs = self.groups([p.input_groups for p in programs])
+        results = self.groups([p.output_groups for p in programs])
+        outputs = [self.output(*cells) for cells in _rows([c for _, c in grouped(p.output_groups, p.outputs)]
+                                                           for p in programs)]  # fmt: skip
+        truths = _same(p.truths for p in programs)
+        name = _same(p.name for p in programs)
+        constants = self.constants()
+        return OpenArrayProgram(name, names, inputs, results, constants, truths, statements, outputs, self.samples)
+
+    def size(self, *values: Any) -> Size:
+        size = self.samples.size(*map(int, values))
+        if size is None:
+            raise _DifferentError
+        return size
+
+    def sizes(self, *rows: Sequence[Any]) -> tuple[Size, ...]:
+        return tuple(self.size(*values) for values in _rows(rows))
+
+    def extents(self, *rows: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(self.extent(*values) for values in _rows(rows))
+
+    def extent(self, *values: Any) -> Any:
+        if not any(isinstance(value, Ragged) for value in values):
+            return self.size(*values)
+        _require(all(isinstance(value, Ragged) for value in values))
+        largest, first = self.size(*values), self.size(*(value.first for value in values))
+        step, dimension = _same((value.step, value.dimension) for value in values)
+        return values[0] if isinstance(largest, int) else _OpenRagged(largest, first, step, dimension)
+
+    def groups(self, rows: Sequence[Sequence[Group]]) -> list[tuple[str, Size, bool]]:
+        return [
+            (*_same((group.name,) for group in groups), self.size(*(g.size for g in groups)),
+             _same(group.scalar for group in groups))
+            for groups in _rows(rows)
+        ]  # fmt: skip
+
+    def output(self, *cells: Addresses) -> list[tuple[Read, tuple[Size, ...]] | AnyTable]:
+        """The pieces of an output group."""
+        try:
+            return [
+                (self.read([x for x, _ in pieces], [e for _, e in pieces]), self.sizes(*(e for _, e in pieces)))
+                for pieces in _rows(map(_pieces, cells))
+            ]
+        except (_DifferentError, ValueError):
+            table: Any = OpenTable.of_lengths(cells, self.samples)
+            return [_there(table)]
+
+    # --- nodes ----------------------------------------------------------------------------------------------------
+
+    def item(self, *items: Any) -> Item:
+        first = items[0]
+        _require(all(type(item) is type(first) for item in items))
+        if isinstance(first, Repeat):
+            statements = tuple(self.statement(*each) for each in _rows(item.statements for item in items))
+            groups = _rows(item.starts for item in items)
+            return Repeat(statements, tuple(tuple(self.statement(*each) for each in _rows(rows)) for rows in groups))
+        if isinstance(first, Statement):
+            return self.statement(*items)
+        base = self.size(*(item.base for item in items))
+        reads = OpenTable.through([item.reads for item in items], [(len(item.reads),) for item in items], self.samples)
+        return Block(self.block_program([item.program for item in items]), _there(reads), base)  # type: ignore[arg-type]
+
+    def block_program(self, programs: Sequence[Program]) -> Program:
+        _same((p.opcodes, p.operands, p.outputs) for p in programs)
+        constants = [self.number(*numbers) for numbers in _rows(p.constants for p in programs)]
+        return replace(programs[0], constants=constants)
+
+    def number(self, *numbers: float) -> Any:
+        """A number that is the same everywhere, or a formula."""
+        first = numbers[0]
+        if all(type(number) is type(first) and _bits(number) == _bits(first) for number in numbers):
+            return first
+        return _there(formula(numbers, self.samples))
+
+    def statement(self, *statements: Statement) -> Statement:
+        name, kind, part = _same((s.name, s.kind, s.part) for s in statements)
+        shapes = [s.shape for s in statements]
+        body = self.body([s.body for s in statements], shapes)
+        base = self.size(*(s.base for s in statements))
+        return replace(
+            statements[0], name=name, kind=kind, part=part, shape=self.extents(*shapes), body=body, base=base
+        )
+
+    def body(self, bodies: Sequence[Sequence[Any]], shapes: Sequence[Sequence[Size]]) -> tuple[Any, ...]:
+        return tuple(self.node(nodes, shapes) for nodes in _rows(bodies))
+
+    def node(self, nodes: Sequence[Any], shapes: Sequence[Sequence[Size]]) -> Any:
+        first = nodes[0]
+        _require(all(type(node) is type(first) for node in nodes))
+        if isinstance(first, Read):
+            return self.read(nodes, shapes)
+        if isinstance(first, Apply):
+            return _same(nodes)
+        segments = []
+        for parts in _rows(node.segments for node in nodes):
+            inner = [(*shape, *part.extents) for shape, part in zip(shapes, parts, strict=True)]
+            segments.append(
+                Segment(self.extents(*(p.extents for p in parts)), self.body([p.body for p in parts], inner))
+            )
+        return Fold(_same(node.primitive for node in nodes), tuple(segments))
+
+    def read(self, reads: Sequence[Read], shapes: Sequence[Sequence[Size]]) -> Read:
+        bends = _same(read.bends for read in reads)
+        _require(len({read.table is None for read in reads}) == 1)
+        if reads[0].table is None:
+            strides = self.sizes(*(read.strides for read in reads))
+            return Read(self.size(*(read.base for read in reads)), strides, None, bends)
+        _require(not any(isinstance(extent, Ragged) for shape in shapes for extent in shape))
+        table = OpenTable.through([read.table for read in reads], shapes, self.samples)  # type: ignore[arg-type]
+        return Read(0, (0,) * len(shapes[0]), _there(table), bends)  # type: ignore[arg-type]
+
+    # --- constants ------------------------------------------------------------------------------------------------
+
+    def constants(self) -> list[float | Formula | Columns]:
+        """The constants: rows of them that accesses read together, and those between."""
+        lengths = [len(p.constants) for p in self.programs]
+        cuts = [[0] for _ in self.programs]
+        if len(set(lengths)) > 1:
+            for ranges in _rows(map(_constant_ranges, self.programs)):
+                for position, (low, high) in zip(cuts, ranges, strict=True):
+                    position += [low, high]
+        for position, length in zip(cuts, lengths, strict=True):
+            position.append(length)
+        orders = [np.argsort(position, kind="stable").tolist() for position in cuts]
+        _same(orders)
+        result: list[float | Formula | Columns] = []
+        pairs = _rows([*zip(sorted(c), sorted(c)[1:], strict=False)] for c in cuts)
+        for ends in pairs:
+            rows = [p.constants[low:high] for p, (low, high) in zip(self.programs, ends, strict=True)]
+            if len({len(row) for row in rows}) == 1:
+                result += [self.number(*numbers) for numbers in _rows(rows)]
+            else:
+                row: Any = row_formula(rows, self.samples)
+                result.append(_there(row))
+        return result
+
+
+def _constant_ranges(program: ArrayProgram) -> list[tuple[int, int]]:
+    """Where among the constants each access begins and ends, in the order of accesses; (0, 0) for others."""
+    first, count = program.inputs, len(program.constants)
+    ranges = []
+    for statement in members(program.statements):
+        for read, extents in statement.reads() if isinstance(statement, Statement) else ():
+            places = addresses(read, extents)
+            low, high = int(places.min()) - first, int(places.max()) - first
+            ranges.append((low, high + 1) if low >= 0 and high < count else (0, 0))
+    return ranges
+
+
+def _rows(items: Iterable[Iterable[Any]]) -> list[tuple[Any, ...]]:
+    """The first of each, the second of each, and so on.
 
     Raises:
-        _DifferentError: if they differ in more than sizes.
+        _DifferentError: if they differ in length.
     """
-    first = nodes[0]
-
-    def require(condition: bool) -> None:
-        if not condition:
-            raise _DifferentError
-
-    def size(*numbers: Any) -> Size:
-        if not any(isinstance(number, Ragged) for number in numbers):
-            return function(*numbers)
-        require(all(number == numbers[0] for number in numbers))  # triangles are the same at every size
-        return numbers[0]  # type: ignore[no-any-return]
-
-    def sizes(name: str) -> tuple[Size, ...]:
-        return tuple(size(*numbers) for numbers in zip(*(getattr(node, name) for node in nodes), strict=True))
-
-    def inner(name: str) -> tuple[Any, ...]:
-        return tuple(_map(function, *parts) for parts in zip(*(getattr(node, name) for node in nodes), strict=True))
-
-    def base() -> Any:
-        return function(*(node.base for node in nodes))
-
-    require(all(type(node) is type(first) for node in nodes))
-    if type(first) is tuple:
-        require(len({len(node) for node in nodes}) == 1)
-        return tuple(_map(function, *parts) for parts in zip(*nodes, strict=True))
-    if isinstance(first, Repeat):
-        return Repeat(inner("statements"), inner("starts"))
-    if isinstance(first, Read):
-        require(all(node.bends == first.bends for node in nodes))
-        if all(node.table is None for node in nodes):
-            return Read(base(), sizes("strides"), None, first.bends)
-        require(all(np.array_equal(first.table, node.table) for node in nodes))  # type: ignore[arg-type]
-        return first
-    if isinstance(first, Apply):
-        require(all(node == first for node in nodes))
-        return first
-    if isinstance(first, Fold):
-        require(all(node.primitive is first.primitive for node in nodes))
-        return Fold(first.primitive, inner("segments"))
-    if isinstance(first, Segment):
-        return Segment(sizes("extents"), inner("body"))
-    if isinstance(first, Block):
-        require(all(_columns(node.program) == _columns(first.program) for node in nodes))
-        reads: Any = sizes("reads")
-        if not any(isinstance(number, Linear) for number in reads):
-            reads = np.array(reads, dtype=np.int64)
-        return Block(first.program, reads, base())
-    require(all((node.name, node.kind, node.part) == (first.name, first.kind, first.part) for node in nodes))
-    return replace(first, shape=sizes("shape"), body=inner("body"), base=base())
+    lists = list(map(list, items))
+    _require(len(set(map(len, lists))) == 1)
+    return list(zip(*lists, strict=True))
 
 
-def _columns(program: Program) -> tuple[Any, ...]:
-    """What a block computes, whatever its variables are called."""
-    return program.opcodes, program.operands, program.constants, program.outputs
+def _bits(number: float) -> bytes:
+    return np.float64(number).tobytes()
 
 
-def _text(size: Size, name: str) -> str:
-    if not isinstance(size, Linear):
-        return str(size)
-    text = name if size.factor == 1 else f"{size.factor}*{name}"
-    if size.constant:
-        text += f" {'-' if size.constant < 0 else '+'} {abs(size.constant)}"
-    return text
+def _pieces(cells: Addresses) -> list[tuple[Read, tuple[int, ...]]]:
+    """An output group as accesses: one if it is strided, else one per run of consecutive addresses."""
+    shape = factor([cells]) if len(cells) else None
+    if shape is not None:
+        return [(Read(int(cells[0]), shape.strides[0]), shape.extents)]
+    parts = np.split(cells, np.flatnonzero(np.diff(cells) != 1) + 1) if len(cells) else []
+    return [(Read(int(part[0]), (1,)), (len(part),)) for part in parts]

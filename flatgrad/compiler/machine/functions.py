@@ -118,3 +118,62 @@ def _wrapper(function: ArrayFunction, outputs: Sequence[tuple[int, int]], data: 
     ]
     entry = with_workspace(name, arguments, docstring(program, function.doc))
     return ["\n".join(workspace) + "\n", entry]
+
+
+def print_open(program: ArrayProgram, name: str, documentation: str) -> str:
+    """Source that makes a function which calls machine code, for any extents.
+
+    It defines `bind(code)`, which takes the code bound to some extents. Of the program, the names of arguments matter
+    and which arguments and results are single numbers; `documentation` is the docstring.
+
+    Args:
+        program: the array program at some extents.
+        name: of the function.
+        documentation: what it does.
+    """
+    arguments = argument_names(program)
+    lines, views, results = [], [], []
+    for k, (group, argument) in enumerate(zip(program.input_groups, arguments, strict=True)):
+        if group.scalar:
+            lines.append(f"memory[a{k}] = {argument}")
+            views.append(f"a{k} = starts[{k}]")
+            continue
+        views.append(f"v{k} = memory[starts[{k}]:starts[{k}] + counts[{k}]]")
+        lines.append(f"if len({argument}) != len(v{k}):")
+        lines.append(f'    raise ValueError(f"{argument}: expected {{len(v{k})}} numbers")')
+        lines.append(f"v{k}[:] = {argument}")
+    for k, group in enumerate(program.output_groups):
+        views.append(f"m{k} = code.layout.outputs[{k}][0]")
+        if not group.scalar:
+            views.append(f"r{k} = memory[m{k}:m{k} + code.layout.outputs[{k}][1]]")
+        results.append(f"memory.item(m{k})" if group.scalar else f"r{k}.copy()")
+    text = [
+        "def bind(code, starts, counts):",
+        "    idle = []",
+        "",
+        "    def workspace():",
+        "        memory, fault = code.workspace()",
+        *(f"        {view}" for view in views),
+        "",
+        *(f"        {line}" for line in signature("run", arguments)),
+        *(f"            {line}" for line in lines),
+        "            if fault():",
+        '                raise ArithmeticError("an operation outside of its domain, or out of range")',
+        f"            return {', '.join(results)}",
+        "",
+        "        return run",
+        "",
+        *(f"    {line}" for line in signature(name, arguments)),
+        f'        """{documentation}"""',
+        "        try:",
+        "            run = idle.pop()",
+        "        except IndexError:",
+        "            run = workspace()",
+        "        try:",
+        f"            return run({', '.join(arguments)})",
+        "        finally:",
+        "            idle.append(run)",
+        "",
+        f"    return {name}",
+    ]
+    return "\n".join(text) + "\n"

@@ -18,7 +18,7 @@ import numpy as np
 
 from ...runtime.primitives import Primitive
 from ..loops.array_program import ArrayProgram
-from ..loops.extents import Ragged, fixed
+from ..loops.extents import BoundNumber, Ragged, fixed
 from ..loops.grammar import Block, Read, Repeat, Statement
 from ..program.program import Program, grouped
 from ..program.spelling import llvm_number as number
@@ -72,6 +72,11 @@ attributes #2 = { noinline optnone nounwind }
 
 
 _ZERO = number(0.0)
+_COPY = "@llvm.memcpy.p0.p0.i64"
+
+
+class OpenCodeError(Exception):
+    """There is no machine code for all extents."""
 
 
 class NativeCode(NamedTuple):
@@ -146,8 +151,18 @@ class _Cell(NamedTuple):
 class Module(Memory):
     """A module while it is written: its memory, its functions, and the calls of them."""
 
-    def __init__(self, program: ArrayProgram, machine: Machine, fast: bool) -> None:
+    def __init__(
+        self,
+        program: ArrayProgram,
+        machine: Machine,
+        fast: bool,
+        narrow: bool = False,
+        tiles: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(program, machine, fast, many=len(program.statements) > _DIRECT)
+        self.narrow, self.tiles = narrow, {} if tiles is None else tiles
+        #: Places of constants of straight-line code that depend on open extents.
+        self._open_constants: dict[float, int] = {}
         self.functions: list[Function] = []
         self.calls: list[tuple[int, list[int]]] = []  # positions of functions, and their rows of the schedule
         self.declared: set[str] = set()
@@ -179,7 +194,9 @@ class Module(Memory):
         tables = np.concatenate([[len(schedule) + 1], schedule, *self.tables]).astype(np.int64)
         constants, truths = np.array(program.constants, dtype=float), np.array(program.truths, dtype=bool)
         sizes = max(self.arena.peak, 1), max(self.truths.peak, 1)
-        layout = Layout(program.inputs, *sizes, constants, truths, tables, outputs, sorted(self.libm_functions))
+        extra = [(place, number) for number, place in self._open_constants.items()]
+        functions_used = sorted(self.libm_functions)
+        layout = Layout(program.inputs, *sizes, constants, truths, tables, outputs, functions_used, extra)
         return NativeCode(assembly, layout)
 
     def _run(self) -> str:
@@ -228,7 +245,7 @@ class Module(Memory):
 
     def _statement(self, statement: Statement) -> None:
         """Call the function of a statement: one with the same loops, if there is one already."""
-        if statement.is_ragged and not is_small(self, statement) and self._runs_along_rows(statement):
+        if statement.is_ragged and not self.open and not is_small(self, statement) and self._runs_along_rows(statement):
             for part, target in by_length(statement, self.machine.lanes):
                 self._part_of_statement(part, target)
         else:
@@ -242,6 +259,9 @@ class Module(Memory):
         """Call the function of all lanes of a statement, or of some rows of it."""
         accesses, function = accesses_of(statement, self), Function(f"{statement.name}_{len(self.functions)}")
         writer = StatementWriter(self, statement, accesses, function, target=target)
+        if self.open:  # what it shares with others may not be the same at other extents
+            self._add(writer.write(self.plan.place(fixed(target.base), statement.kind)), writer.writer)
+            return
         form, place = writer.form, self.plan.place(fixed(statement.base), statement.kind)
         if not self._again(form, [place, *writer.bounds]):
             self._shared[form] = self._add(writer.write(place), writer.writer)
@@ -263,8 +283,9 @@ class Module(Memory):
             return
         function = Function("take_truths")
         first = self.table(np.array(sorted(self.input_truths), dtype=np.int64))
+        array = bound_array(function, "i", first)
         with function.loop(len(self.input_truths)) as index:
-            place = loaded_index(function, function.plus(index, first))
+            place = loaded_index(function, index, array)
             truth = function.let(f"fcmp une double {load(function, 'f', place)}, {_ZERO}")
             store(function, "b", Value(truth), place)
         self._add(function, Writer(function, False, self.machine))
@@ -289,6 +310,9 @@ class Module(Memory):
         truth = self.program.truth_mask()[addresses]
         pointer = function.let(f"getelementptr inbounds ptr, ptr %r, i64 {k}")
         results = function.let(f"load ptr, ptr {pointer}, align 8")
+        if self.open:
+            self._give_open_group(function, k, results, addresses, truth)
+            return
         for kind, mask in (("f", ~truth), ("b", truth)):
             positions = np.flatnonzero(mask)
             if not len(positions):
@@ -308,6 +332,26 @@ class Module(Memory):
                 if kind == "b":
                     item = function.let(f"uitofp i1 {item} to double")
                 store(function, "f", Value(item), target, array=results)
+
+    def _give_open_group(self, function: Function, k: int, results: str, addresses: Any, truth: Any) -> None:
+        """The same where the extents are open: runs of consecutive places if they are few, or else by a table."""
+        if truth.any():
+            raise OpenCodeError("truth values among the results")
+        sources = self.places(addresses, "f")
+        cuts = np.flatnonzero(np.diff(sources) != 1) + 1
+        if self.tiles.setdefault(f"results {k}", len(cuts) < _COPIES):
+            ends = [0, *cuts.tolist(), len(sources)]
+            for start, end in itertools.pairwise(ends):
+                source = bound_array(function, "f", int(sources[start]) if end > start else 0)
+                target, count = function.bound(start), function.bound(end - start)
+                into = function.let(f"getelementptr inbounds double, ptr {results}, i64 {target}")
+                function.do(f"call void {_COPY}(ptr {into}, ptr {source}, i64 {function.times(count, 8)}, i1 false)")
+            self.declared.add(f"declare void {_COPY}(ptr, ptr, i64, i1)")
+            return
+        array, count = bound_array(function, "i", self.table(sources)), function.bound(len(sources))
+        with function.loop(count) as index:
+            item = load(function, "f", loaded_index(function, index, array))
+            store(function, "f", Value(item), index, array=results)
 
     def _copy(self, function: Function, results: str, copy: _Copy) -> None:
         """Copy rows of numbers that lie side by side, vector by vector; the last one begins earlier where need be."""
@@ -348,7 +392,9 @@ class Module(Memory):
         short = len(program) <= _SHORT
         function = Function(f"scalars{len(self.functions)}", "#0" if short else "#2")
         writer = Writer(function, self.fast, self.machine)
-        if short:
+        if self.open:
+            inputs, outputs = ([cell.bound(function) for cell in cells] for cells in (inputs, outputs))
+        elif short:
             columns = program.opcodes, program.starts, program.operands, program.outputs, map(number, program.constants)
             form = *map(tuple, columns), tuple((cell.kind, cell.memory) for cell in inputs)
             if self._again(form, [cell.place for cell in (*inputs, *outputs)]):
@@ -360,7 +406,13 @@ class Module(Memory):
         def value(operand: int) -> Value:
             """What an operand is; inputs are read where they are needed first."""
             if operand < 0:
-                return writer.constant(program.constants[~operand])
+                constant = program.constants[~operand]
+                if isinstance(constant, BoundNumber):
+                    if constant not in self._open_constants:
+                        self._open_constants[constant] = self.arena.take(1)
+                    array = bound_array(function, "f", self._open_constants[constant])
+                    return Value(load(function, "f", 0, array=array))
+                return writer.constant(constant)
             if operand not in values:
                 kind, memory, place, array = inputs[operand]
                 name = load(function, memory, place, array=array)

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..loops.array_program import ArrayProgram
 from ..loops.buffers import Arena, plan_buffers
-from ..loops.extents import fixed
-from ..loops.grammar import Addresses, Fold, Node, Read, Statement, kinds_of
+from ..loops.extents import Bound, BoundNumber, fixed
+from ..loops.grammar import Addresses, Fold, Node, Read, Statement, kinds_of, members
 from ..program.spelling import llvm_number
 from .operations import Machine
 from .text import Function, bound_array, load, loaded_index, type_of
@@ -24,16 +24,26 @@ class Memory:
         tables: gather tables, one behind the other.
         many: whether there are so many statements that the time of LLVM matters more than that of the smallest of them.
         input_truths: truth values that came in as numbers, and that one access reads together with others.
+        open: whether sizes of the program would be others at other extents.
+        narrow: whether open extents may be as small as 1: then no tile reaches along them.
+        tiles: what was chosen for the tiles of statements, by their names.
+        least: open extents that a statement has, each with the least one that its code is for.
     """
 
     def __init__(self, program: ArrayProgram, machine: Machine, fast: bool, many: bool) -> None:
         self.program, self.machine, self.fast, self.many = program, machine, fast, many
-        self.plan = plan_buffers(program)
+        sizes = [group.size for group in (*program.input_groups, *program.output_groups)]
+        self.open = any(isinstance(size, Bound) for size in (*sizes, *(s.base for s in members(program.statements))))
+        self.narrow = False
+        self.tiles: dict[str, Any] = {}
+        self.least: list[tuple[int, int]] = []
+        self.plan = plan_buffers(program, self.open)
         self._regions = np.array(self.plan.starts, dtype=np.int64)
         offsets = {"f": self.plan.offsets, "b": self.plan.truth_offsets}
         self._shifts = {kind: np.array(places, dtype=np.int64) - self._regions for kind, places in offsets.items()}
-        self.arena, self.truths = Arena(self.plan.numbers), Arena(self.plan.truths)
+        self.arena, self.truths = Arena(self.plan.numbers, self.open), Arena(self.plan.truths, self.open)
         self.tables: list[Any] = []
+        self.table_shapes: list[tuple[int, ...]] = []
         self._table_size = 0
         self.input_truths: set[int] = set()
 
@@ -43,10 +53,11 @@ class Memory:
         result: Addresses = addresses + self._shifts[kind][regions]
         return result
 
-    def table(self, items: Any) -> int:
-        """Take over a table of integers; return its place among all tables."""
+    def table(self, items: Any, shape: tuple[int, ...] = ()) -> int:
+        """Take over a table of integers, in a shape if that is known; return its place among all tables."""
         start = self._table_size
         self.tables.append(items)
+        self.table_shapes.append(shape)
         self._table_size += len(items)
         return start
 
@@ -57,7 +68,8 @@ class Memory:
             return None
         base = fixed(read.base)
         if program.inputs <= base < program.first_truth:
-            return program.constants[base - program.inputs]
+            constant = program.constants[base - program.inputs]
+            return None if isinstance(constant, BoundNumber) else constant
         if program.first_truth <= base < program.first_result:
             return program.truths[base - program.first_truth]
         return None
@@ -93,12 +105,15 @@ class Access:
         self.memory = "f" if self.converted else kind
         self.bends = read.bends
         if read.table is not None:
-            self.place = memory.table(memory.places(read.table, self.memory))
+            self.place = memory.table(memory.places(read.table, self.memory), extents)
             self.strides = [math.prod(extents[k + 1 :]) for k in range(len(extents))]
         else:
             self.place = memory.plan.place(fixed(read.base), self.memory)
             self.strides = list(map(fixed, read.strides))
-        self.strides = [stride if extent > 1 else 0 for stride, extent in zip(self.strides, extents, strict=True)]
+        self.strides = [
+            stride if extent > 1 or isinstance(extent, Bound) else 0
+            for stride, extent in zip(self.strides, extents, strict=True)
+        ]
         self.array, self.start, self.tiled = "", self.place, False
 
     def form(self, binds: bool) -> tuple[Any, ...]:
@@ -118,8 +133,10 @@ class Access:
         if self.constant is None:
             self.array = bound_array(function, "i" if self.gathers else self.memory, self.place)
             self.start = 0
-            if binds:
-                self.strides = [n if n in (-1, 0, 1) else function.bound(n) for n in self.strides]
+            self.strides = [
+                function.bound(n) if isinstance(n, Bound) or (binds and n not in (-1, 0, 1)) else n
+                for n in self.strides
+            ]
 
     def scalar(self, function: Function, place: str | int) -> str:
         """Load one number or truth value, at a distance behind `array`."""

@@ -334,6 +334,7 @@ class Layout(NamedTuple):
         outputs: where there is room for the results among the numbers, one per output group: place and size; they are
             behind each other.
         functions: the names of functions of libm and libmvec that the code calls.
+        extra: other places that have constants, with these.
     """
 
     inputs: int
@@ -344,6 +345,7 @@ class Layout(NamedTuple):
     tables: Any
     outputs: list[tuple[int, int]]
     functions: list[str]
+    extra: Sequence[tuple[int, float]] = ()
 
     @property
     def bytes(self) -> int:
@@ -355,14 +357,14 @@ class NativeFunction:
     """Loaded code with what it works in: one memory per `workspace()`.
 
     Args:
-        code: an object file, made for this machine.
+        code: an object file, made for this machine, or what has been loaded from one.
         layout: what it works in.
         release: whether calls take so long that they should release the interpreter lock.
         key: under which the object file is in the cache.
     """
 
-    def __init__(self, code: bytes, layout: Layout, *, release: bool, key: str = "") -> None:
-        self.loaded = LoadedCode(code, layout.functions)
+    def __init__(self, code: bytes | LoadedCode, layout: Layout, *, release: bool, key: str = "") -> None:
+        self.loaded = LoadedCode(code, layout.functions) if isinstance(code, bytes) else code
         self.layout, self.release, self.key = layout, release, key
         self._tables = np.ascontiguousarray(layout.tables, dtype=np.int64)
         #: The memory of all builtins.
@@ -375,6 +377,8 @@ class NativeFunction:
         truths = np.zeros(layout.truths, dtype=bool)
         end = layout.inputs + len(layout.constants)
         memory[layout.inputs : end] = layout.constants
+        for place, number in layout.extra:
+            memory[place] = number
         truths[end : end + len(layout.truth_constants)] = layout.truth_constants
         kind = ctypes.CFUNCTYPE if self.release else ctypes.PYFUNCTYPE
         run = kind(ctypes.c_int, *[ctypes.c_void_p] * 4)(self.loaded.address_of("run"))

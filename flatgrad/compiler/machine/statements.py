@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...runtime import primitives as p
-from ..loops.extents import Ragged, fixed
+from ..loops.extents import Bound, Ragged, fixed
 from ..loops.grammar import Apply, Fold, Node, Read, Segment, Statement, values_of
 from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number as number
@@ -95,10 +95,7 @@ class StatementWriter:
         self.folds = [node for node in statement.body if isinstance(node, Fold)]
         self.terms = _terms(statement)
         self.small = not rounds and is_small(memory, statement)
-        self._choose_tile()
-        self.large = self._is_large()
-        if self.large:
-            self._choose_large_tile()
+        self._take_tile()
         rank, inner = len(self.shape), (self.vector, self.row) if self.large else ()
         self.order = [*(k for k in range(rank) if k not in inner), *inner]  # of the loops, outermost first
         reads = [] if rounds else list(accesses.values())
@@ -107,7 +104,7 @@ class StatementWriter:
         self.panels = [access for access in reads if self._copies_panel(access)]
         self.turned = [access for access in reads if self._copies_rows(access)]
         #: Whether calls may have parts of the first dimension, of at least one step.
-        self.ranged = bool(self.shape) and not rounds and self.shape[0] > self._step(0)
+        self.ranged = bool(self.shape) and not rounds and (_is_open(self.shape[0]) or self.shape[0] > self._step(0))
 
     # --- sharing --------------------------------------------------------------------------------------------------
 
@@ -156,8 +153,9 @@ class StatementWriter:
 
         Copies need to know that, and LLVM's vectoriser is better if it does.
         """
-        return extent > 1 and not (
-            isinstance(extent, Ragged) or self._copies or self.memory.fast or self._runs_across(fold)
+        return _is_open(extent) or (
+            extent > 1
+            and not (isinstance(extent, Ragged) or self._copies or self.memory.fast or self._runs_across(fold))
         )
 
     @property
@@ -168,14 +166,33 @@ class StatementWriter:
     def _runs_across(self, fold: Fold) -> bool:
         """Whether the terms of a single lane run along vectors."""
         associative = fold.primitive in _ASSOCIATIVE or (self.memory.fast and fold.primitive in (p.add, p.mul))
-        return associative and self.vector < 0
+        is_open = any(_is_open(extent) for segment in fold.segments for extent in segment.extents)
+        return associative and self.vector < 0 and not is_open
 
     # --- the tile -------------------------------------------------------------------------------------------------
+
+    def _take_tile(self) -> None:
+        """Choose a tile, or take that which was chosen when the code was written for other extents."""
+        known = self.memory.tiles.get(self.statement.name)
+        if known is not None:
+            self.vector, self.width, self.lanes, self.vectors, self.row, self.rows, self.small, self.large = known
+        else:
+            self._choose_tile()
+            self.large = self._is_large()
+            if self.large:
+                self._choose_large_tile()
+            tile = self.vector, self.width, self.lanes, self.vectors, self.row, self.rows, self.small, self.large
+            self.memory.tiles[self.statement.name] = tile
+        for dimension, extent in enumerate(self.shape):
+            if _is_open(extent):
+                self.memory.least.append((int(extent), self._step(dimension)))
 
     def _choose_tile(self) -> None:
         """Which dimension runs along vectors, how many vectors and rows make a tile."""
         shape, rank = self.shape, len(self.shape)
         uneven = self._uneven()
+        if self.memory.narrow:
+            uneven |= {k for k, extent in enumerate(shape) if _is_open(extent)}
         candidates = [k for k in range(self.rounds, rank) if shape[k] >= 2 and k not in uneven]
         self.vector = min(candidates, key=self._vector_cost, default=-1)
         self.width = 1
@@ -202,7 +219,9 @@ class StatementWriter:
         if self.row >= 0:
             room = max(1, accumulators // self.vectors)
             most = min(room, shape[self.row])
-            self.rows = max(n for n in range(1, most + 1) if shape[self.row] % n == 0)
+            self.rows = (
+                1 if _is_open(shape[self.row]) else max(n for n in range(1, most + 1) if shape[self.row] % n == 0)
+            )
             if self.rows * 2 <= most:
                 self.rows = min(most, 4)
         elif self.terms >= 4 and not self.small:
@@ -213,6 +232,7 @@ class StatementWriter:
         inner = [node for fold in self.folds for segment in fold.segments for node in segment.body]
         return (
             self.row >= 0
+            and not self.memory.open
             and self.lanes == self.memory.machine.lanes
             and self.terms >= _LEAST_TERMS
             and math.prod(self.shape) * self.terms >= LARGE
@@ -272,6 +292,7 @@ class StatementWriter:
             not self.rounds
             and not access.gathers
             and not access.converted
+            and not any(map(_is_open, (*access.extents, *access.strides)))
             and access.memory == "f"
             and not access.bends
             and not any(isinstance(extent, Ragged) for extent in access.extents[rank:])
@@ -338,7 +359,7 @@ class StatementWriter:
     @property
     def _outer(self) -> int:
         """How many dimensions are loops around the tile; the others are loops in which the tile moves no further."""
-        return max(self.vector, self.row) + 1
+        return int(max(self.vector, self.row)) + 1
 
     def _copies_by_tile(self, access: Access) -> bool:
         """Whether what a tile reads is copied to scratch memory first, because inner loops read it again and again."""
@@ -348,6 +369,7 @@ class StatementWriter:
             and not self.small
             and not self.large
             and access not in self.packed
+            and not any(map(_is_open, (*access.extents, *access.strides)))
             and not access.gathers
             and not access.converted
             and access.memory == "f"
@@ -367,8 +389,7 @@ class StatementWriter:
         length = min((self.vectors - 1) * self.width, self.shape[self.vector] - self.width) + self.width
         terms = math.prod(extents) * length
         rows = self.rows if self.row >= 0 and access.strides[self.row] else 1
-        target = self.memory.arena.take(rows * terms)
-        self.scratch.append((target, rows * terms))
+        target, array = self._scratch(rows * terms)
         steps = [math.prod(extents[k + 1 :]) * length for k in range(len(extents))]
 
         def copied(source: str | int, place: str | int, depth: int) -> None:
@@ -381,14 +402,14 @@ class StatementWriter:
                 return
             with function.loop(length) as k:
                 item = access.scalar(function, function.plus(function.times(k, access.strides[self.vector]), source))
-                store(function, "f", Value(item), function.plus(k, place))
+                store(function, "f", Value(item), function.plus(k, place), array=array)
 
         source: str | int = access.start
         for dimension, index in indices.items():
             source = function.plus(function.times(index, access.strides[dimension]), source)
         for row in range(rows):
             copied(function.plus(source, access.strides[self.row] * row if row else 0), target + row * terms, 0)
-        access.array, access.start, access.scope, access.bends, access.tiled = "", target, "", (), True
+        access.array, access.start, access.scope, access.bends, access.tiled = array, target, "", (), True
         moving = {self.vector: 1, self.row: terms if rows > 1 else 0}
         access.strides = [moving.get(k, 0) for k in range(rank)] + steps
 
@@ -397,29 +418,41 @@ class StatementWriter:
         dimension, rank = self.vector, len(self.shape)
         extents = access.extents[rank:]
         length = int(self.shape[dimension])
-        size = math.prod(extents) * length
-        place = self.memory.arena.take(size)
-        self.scratch.append((place, size))
-        self._copied(access, extents, 0, place, 0, length)
+        place, array = self._scratch(math.prod(extents) * length)
+        self._copied(access, extents, 0, place, 0, length, array)
         steps = [math.prod(extents[k + 1 :]) * length for k in range(len(extents))]
-        access.array, access.start = "", place
+        access.array, access.start = array, place
         access.strides = [1 if k == dimension else 0 for k in range(rank)] + steps
         access.scope = ""
 
+    def _scratch(self, size: int) -> tuple[int, str]:
+        """Scratch memory of the statement: a place behind an array."""
+        place = self.memory.arena.take(size)
+        self.scratch.append((place, size))
+        return (0, bound_array(self.function, "f", place)) if self.memory.open else (place, "")
+
     def _copied(
-        self, access: Access, extents: tuple[int, ...], source: str | int, target: str | int, depth: int, length: int
+        self,
+        access: Access,
+        extents: tuple[int, ...],
+        source: str | int,
+        target: str | int,
+        depth: int,
+        length: int,
+        array: str,
     ) -> None:
         function, rank = self.function, len(self.shape)
         if depth < len(extents):
             step = math.prod(extents[depth + 1 :]) * length
             with function.loop(extents[depth]) as k:
                 inner = function.plus(function.times(k, access.strides[rank + depth]), source)
-                self._copied(access, extents, inner, function.plus(function.times(k, step), target), depth + 1, length)
+                place = function.plus(function.times(k, step), target)
+                self._copied(access, extents, inner, place, depth + 1, length, array)
             return
         with function.loop(length) as k:
             place = function.plus(function.times(k, access.strides[self.vector]), source)
             item = access.scalar(function, place)
-            store(function, "f", Value(item), function.plus(k, target))
+            store(function, "f", Value(item), function.plus(k, target), array=array)
 
     # --- loops ----------------------------------------------------------------------------------------------------
 
@@ -438,6 +471,7 @@ class StatementWriter:
     def bind(self, place: int) -> None:
         """Let the schedule say where it writes, and where accesses begin that read memory."""
         self.array = bound_array(self.function, self.statement.kind, place)
+        self.lane_strides = [self.function.bound(n) if _is_open(n) else n for n in self.lane_strides]
         for read, access in self.accesses.items():
             if read not in self.registers:
                 access.bind(self.function, self.small)
@@ -472,8 +506,11 @@ class StatementWriter:
         elif isinstance(extent, Ragged):
             self.length = self.function.plus(self.function.times(indices[extent.dimension], extent.step), self.first)
             end = self.length
+        elif _is_open(extent):
+            end = self.function.bound(extent)
         with self.function.loop(end, step, first) as index:
-            if step > 1 and extent > step and (bound or dimension == self.ragged or extent % step):
+            reaches_over = bound or dimension == self.ragged or extent % step
+            if step > 1 and (_is_open(extent) or (extent > step and reaches_over)):
                 index = self.function.least(index, self.function.plus(end, -step))
             self._lanes(depth + 1, {**indices, dimension: index})
 
@@ -483,11 +520,12 @@ class StatementWriter:
 
     def _tile(self, indices: dict[int, str | int]) -> None:
         extent = self.shape[self.vector] if self.vector >= 0 else 1
-        offsets = [min(k * self.width, max(int(extent) - self.width, 0)) for k in range(self.vectors)]
+        last = self.vectors * self.width if _is_open(extent) else max(int(extent) - self.width, 0)
+        offsets = [min(k * self.width, last) for k in range(self.vectors)]
         self.offsets = [*offsets]
         if self.ragged == self.vector >= 0:  # in rows that have not so many vectors, the last ones are the same
-            last, least = self.function.plus(self.length, -self.width), self.least[self.vector] - self.width
-            self.offsets = [n if n <= least else self.function.least(n, last) for n in offsets]
+            last_of_row, least = self.function.plus(self.length, -self.width), self.least[self.vector] - self.width
+            self.offsets = [n if n <= least else self.function.least(n, last_of_row) for n in offsets]
         body = self.statement.body
         values = _Values(self, body, indices)
         place: str | int = 0
@@ -506,7 +544,7 @@ class StatementWriter:
         stride = self.lane_strides[self.vector] if self.vector >= 0 else 1
         shift = function.times(offset, stride)
         if row:
-            shift = function.plus(shift, row * self.lane_strides[self.row])
+            shift = function.plus(shift, function.times(row, self.lane_strides[self.row]))
         self.result = result
         if not self.keep:
             return
@@ -517,7 +555,8 @@ class StatementWriter:
             return
         for k in range(self.lanes):
             one = function.let(f"extractelement {type_of(kind, self.lanes)} {name}, i32 {k}")
-            store(function, kind, Value(one), function.plus(place, function.plus(shift, k * stride)), scope, self.array)
+            at = function.plus(place, function.plus(shift, function.times(k, stride)))
+            store(function, kind, Value(one), at, scope, self.array)
 
     # --- folds ----------------------------------------------------------------------------------------------------
 
@@ -671,7 +710,7 @@ class _Values:
                 if access.bends and access.bends[dimension]:
                     place = function.plus(function.times(function.pairs(index), access.bends[dimension]), place)
             self.places[id(read)] = place
-        shift = access.strides[owner.row] * row if owner.row >= 0 else 0
+        shift = function.times(access.strides[owner.row], row) if owner.row >= 0 else 0
         stride = access.strides[owner.vector] if owner.vector >= 0 else 0
         offset, bend = owner.offsets[vector], 0
         if access.bends and owner.vector >= 0 and access.bends[owner.vector]:
@@ -701,3 +740,8 @@ class _Values:
             one = access.scalar(function, place)
             result = function.let(f"insertelement {kind} {result}, {type_of(access.kind, 0)} {one}, i32 {k}")
         return Value(result, len(places))
+
+
+def _is_open(number: Any) -> bool:
+    """Whether a number would be another one at other extents."""
+    return isinstance(number, Bound)

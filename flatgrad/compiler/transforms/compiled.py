@@ -24,6 +24,7 @@ from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.progress import preparing
 from .dispatch import Choices, Dispatched, Entry, R, transform
+from .sizes import TracedCall
 
 
 class _Entry(Entry):
@@ -42,6 +43,8 @@ class _ReachedError(Exception):
 
 class CompiledFunction(Dispatched[_Entry, R]):
     """A function compiled by `fg.compile`; called like the original, it returns `Value`s."""
+
+    _opens = True
 
     def _run(self, entry: _Entry, arguments: Arguments) -> Any:
         if entry.writes:
@@ -75,6 +78,11 @@ class CompiledFunction(Dispatched[_Entry, R]):
                 arguments = arguments.again(self._reached)
 
     def _build(self, arguments: Arguments) -> _Entry:
+        with collector_paused(), preparing(self.name):
+            call = self._trace_call(arguments)
+            return self._entry_of(call, call.stages, arguments)
+
+    def _trace_call(self, arguments: Arguments) -> TracedCall:
         self._check_signature(arguments)
         groups, names, _ = self._groups(arguments)
         places = [place for _, place in arguments.values]
@@ -86,18 +94,25 @@ class CompiledFunction(Dispatched[_Entry, R]):
             kind = results.flatten_result(returned, self.function)
             return (kind, writes_of(containers, results.flatten)), results.numbers
 
-        with collector_paused(), preparing(self.name):
-            start = time.perf_counter()
-            traced, captured = self._traced(arguments, body, groups, names)
-            seconds = time.perf_counter() - start
-            wrt = [*places, *range(count, count + len(traced.leaves))]
-            stages = PairStages(traced.program, self._title(), self._options, wrt)
-            kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
+        start = time.perf_counter()
+        traced, captured = self._traced(arguments, body, groups, names)
+        seconds = time.perf_counter() - start
+        wrt = [*places, *range(count, count + len(traced.leaves))]
+        stages = PairStages(traced.program, self._title(), self._options, wrt)
+        kind, writes = traced.result
+        return TracedCall(stages, traced.leaves, captured, [kind], writes, seconds)
+
+    def _opens_for(self, call: TracedCall) -> bool:
+        return not call.rest
+
+    def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> _Entry:
+        kernel = Kernel(stages, call.leaves, call.captured.listing(), call.seconds)
         self._reached.update((id(leaf), leaf) for leaf in kernel.leaves)
         if any(id(value) in self._reached for value, _ in arguments.values):
             raise _ReachedError
-        result, writes = traced.result
-        entry = _Entry(kernel, captured, result, writes)
+        (result,), writes = call.kinds, call.rest
+        assert result is not None
+        entry = _Entry(kernel, call.captured, result, writes)
         if not writes:
             entry.binder = make_node_binder(kernel, arguments.kinds, result, self._reached)
             entry.keywords = arguments.keywords
@@ -114,6 +129,7 @@ def compile(
     backend: Backend = "auto",
     mode: Mode = "exact",
     faults: Faults = "raise",
+    dynamic: bool | None = None,
     static_argnames: Sequence[str] | str = (),
 ) -> Any:
     """Compile a function on `Value`s: a drop-in replacement that runs generated code.
@@ -157,4 +173,5 @@ def compile(
         >>> y.data, w.grad
         (0.9051482536448664, 0.09035331946182429)
     """
-    return transform(CompiledFunction, fn, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)
+    options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
+    return transform(CompiledFunction, fn, static_argnames=static_argnames, **options)

@@ -289,6 +289,7 @@ def value_and_grad(
     backend: Backend = "auto",
     mode: Mode = "exact",
     faults: Faults = "raise",
+    dynamic: bool | None = None,
     static_argnames: Sequence[str] | str = (),
 ) -> Any:
     """A function that returns the value of `fn` and its gradient, as floats, and changes no `.grad`.
@@ -318,7 +319,8 @@ def value_and_grad(
         >>> fg.value_and_grad(fg.exp, faults="ieee")(1000.0)
         (inf, inf)
     """
-    options = {"backend": backend, "mode": mode, "faults": faults, "static_argnames": static_argnames}
+    options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
+    options["static_argnames"] = static_argnames
     return transform(GradFunction, fn, argnums=argnums, wrt=wrt, has_aux=has_aux, with_value=True, **options)
 
 
@@ -379,6 +381,7 @@ def grad(
     backend: Backend = "auto",
     mode: Mode = "exact",
     faults: Faults = "raise",
+    dynamic: bool | None = None,
     static_argnames: Sequence[str] | str = (),
 ) -> Any:
     """A function that returns the gradient of `fn`: `value_and_grad` without the value.
@@ -391,5 +394,6 @@ def grad(
         >>> fg.grad(fg.grad(lambda x: x**3))(2.0)
         12.0
     """
-    options = {"backend": backend, "mode": mode, "faults": faults, "static_argnames": static_argnames}
+    options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
+    options["static_argnames"] = static_argnames
     return transform(GradFunction, fn, argnums=argnums, wrt=wrt, has_aux=has_aux, with_value=False, **options)

@@ -62,6 +62,7 @@ def jit(
     backend: Backend = "auto",
     mode: Mode = "exact",
     faults: Faults = "raise",
+    dynamic: bool | None = None,
     static_argnames: Sequence[str] | str = (),
 ) -> Any:
     """A function that computes what `fn` does, from numbers to numbers: compiled, without a gradient.
@@ -97,4 +98,5 @@ def jit(
         >>> fg.jit(lambda x: {"softmax": np.array(fg.softmax(x)), "mean": fg.sum(x) / len(x)})([0.0, 0.0])
         {'softmax': array([0.5, 0.5]), 'mean': 0.0}
     """
-    return transform(JitFunction, fn, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames)
+    options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
+    return transform(JitFunction, fn, static_argnames=static_argnames, **options)

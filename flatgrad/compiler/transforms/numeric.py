@@ -16,6 +16,7 @@ from ..program.progress import preparing
 from ..program.trace import Traced
 from ..stages import JointStages
 from .dispatch import Dispatched, Entry, R
+from .sizes import TracedCall
 
 
 class NumericEntry(Entry):
@@ -33,6 +34,7 @@ class NumericFunction(Dispatched[NumericEntry, R]):
 
     _identity = False
     _only_reads = True
+    _opens = True
 
     def _run(self, entry: NumericEntry, arguments: Arguments) -> Any:
         kernel, numbers = entry.kernel, arguments.numbers
@@ -45,9 +47,18 @@ class NumericFunction(Dispatched[NumericEntry, R]):
 
     def _build(self, arguments: Arguments) -> NumericEntry:
         with collector_paused(), preparing(self.name):
-            stages, traced, captured, signature, seconds = self._stages(arguments, self.faults)
-            kernel = Kernel(stages, traced.leaves, captured.listing(), seconds)
-        entry = NumericEntry(kernel, captured, signature)
+            call = self._trace_call(arguments)
+            return self._entry_of(call, call.stages, arguments)
+
+    def _trace_call(self, arguments: Arguments) -> TracedCall:
+        stages, traced, captured, signature, seconds = self._stages(arguments, self.faults)
+        return TracedCall(stages, traced.leaves, captured, [*signature.gradients, signature.aux], signature, seconds)
+
+    def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> NumericEntry:
+        kernel = Kernel(stages, call.leaves, call.captured.listing(), call.seconds)
+        *gradients, aux = call.kinds
+        signature = call.rest._replace(arguments=arguments.kinds, gradients=gradients, aux=aux)
+        entry = NumericEntry(kernel, call.captured, signature)
         entry.binder, entry.keywords = make_binder(kernel, signature), arguments.keywords
         positional = len(arguments.args) - len(arguments.keywords)
         names = (*self._names_of_first(positional), *arguments.keywords)

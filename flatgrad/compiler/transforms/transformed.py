@@ -19,6 +19,7 @@ from ..calls.arguments import Arguments
 from ..calls.cache import KernelCache
 from ..calls.captured import Captured, E, trace_settled
 from ..calls.kinds import object_array
+from ..calls.sizes import leading, sizes_of
 from ..calls.writes import Containers, check
 from ..options import Backend, Mode, Options, check_options
 from ..program.faults import Faults
@@ -26,6 +27,7 @@ from ..program.names import Namer, identifier, outer_names
 from ..program.program import Group
 from ..program.trace import Result, Traced, trace_function
 from .methods import Methods, holds_numbers, takes_self
+from .sizes import Sizes, TracedCall
 
 #: All transformed functions that are alive: in the child of a fork they get new locks.
 _transformed: weakref.WeakSet[Transformed[Any]] = weakref.WeakSet()
@@ -57,11 +59,14 @@ class Transformed(Generic[E]):
         mode: Mode,
         static_argnames: Sequence[str] | str,
         faults: Faults = "raise",
+        dynamic: bool | None = None,
     ) -> None:
-        check_options(backend, mode, faults)
+        check_options(backend, mode, faults, dynamic)
         if not callable(function):
             raise InputError(f"expected a function, got {type(function).__name__}")
         self.function, self.backend, self.mode, self.faults = function, backend, mode, faults
+        self.dynamic = dynamic
+        self._sizes: dict[Any, Sizes[E]] = {}
         self.__call__ = self._call
         name = getattr(function, "__name__", type(function).__name__)
         self.name = "f" if name == "<lambda>" else identifier(name) or "f"
@@ -94,8 +99,9 @@ class Transformed(Generic[E]):
 
     def _choices(self) -> dict[str, str]:
         """What was chosen, by the names of the options: the back end, and what differs from the defaults."""
-        defaults = {"mode": "exact", "faults": "raise", "static_argnames": ()}
-        chosen = {"mode": self.mode, "faults": self.faults, "static_argnames": self._static_argnames}
+        defaults = {"mode": "exact", "faults": "raise", "static_argnames": (), "dynamic": None}
+        chosen: dict[str, Any] = {"mode": self.mode, "faults": self.faults, "dynamic": self.dynamic}
+        chosen["static_argnames"] = self._static_argnames
         different = {name: repr(choice) for name, choice in chosen.items() if choice != defaults[name]}
         return {"backend": repr(self.backend), **different}
 
@@ -140,8 +146,39 @@ class Transformed(Generic[E]):
         entry = cache.find(key)
         if entry is None:
             with self._lock:
-                entry = cache.find(key) or cache.add(key, make, arguments.names(), self._recent)
+                entry = cache.find(key) or self._sized(arguments)
+                if entry is None:
+                    entry = cache.add(key, make, arguments.names(), self._recent)
         return entry
+
+    #: Whether there may be kernels for all sizes.
+    _opens = False
+
+    def _sized(self, arguments: Arguments) -> E | None:
+        """An entry of a kernel for all sizes; None if there is none."""
+        if not self._opens or self.dynamic is False:
+            return None
+        pairs = list(map(sizes_of, arguments.kinds))
+        structure = arguments.keywords, *(inner for inner, _ in pairs)
+        sizes = tuple(size for _, each in pairs for size in each)
+        if not sizes:
+            return None
+        if structure not in self._sizes:
+            self._sizes[structure] = Sizes(cast("Any", self), self.dynamic)
+        return self._sizes[structure].entry(arguments, sizes)
+
+    def _opens_for(self, call: TracedCall) -> bool:
+        """Whether there may be a kernel for all sizes of what has been traced."""
+        return True
+
+    def _open_sizes(self, arguments: Arguments) -> list[bool]:
+        """Which sizes of the arguments are open from the first call on, if that is wanted."""
+        return [first for kind in arguments.kinds for first in leading(kind)]
+
+    def _again(self, arguments: Arguments, args: Sequence[Any]) -> Arguments:
+        """Other arguments, in the place of these."""
+        positional = len(args) - len(arguments.keywords)
+        return self._take_apart(tuple(args[:positional]), dict(zip(arguments.keywords, args[positional:], strict=True)))
 
     def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Any]:
         """As a method: a function of the object, with kernels of its own, which captures the object."""
@@ -164,7 +201,8 @@ class Transformed(Generic[E]):
         """The options for a bound method, which has no argument `self`."""
         arguments = inspect.signature(function).parameters
         statics = [name for name in self._static_argnames if name in arguments]
-        return {"backend": self.backend, "mode": self.mode, "faults": self.faults, "static_argnames": statics}
+        chosen = {"backend": self.backend, "mode": self.mode, "faults": self.faults, "dynamic": self.dynamic}
+        return {**chosen, "static_argnames": statics}
 
     def __reduce__(self) -> Any:
         raise InputError(

@@ -7,6 +7,7 @@ that loop is all there is. Called with numbers it is traced and compiled as `jit
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, Unpack, overload
 
@@ -19,8 +20,11 @@ from ...runtime.sites import user_line
 from ...runtime.tracing import recorder
 from ...runtime.value import Value, as_value
 from ...runtime.wording import count_of
+from ..calls import kinds
 from ..calls.arguments import Arguments
+from ..calls.kind import Kind
 from ..calls.kinds import object_array
+from ..calls.sizes import sizes_of
 from ..calls.writes import Containers
 from ..options import Backend, Mode
 from ..program.faults import Faults
@@ -64,6 +68,11 @@ class VmapFunction(JitFunction[R]):
                 raise _error(f"in_axes={axes!r} of the method {self.name} must begin with None, for self")
             axes = axes[1:]
         return VmapFunction(function, axes, self._out_axes, **self._method_options(function))
+
+    def _open_sizes(self, arguments: Arguments) -> list[bool]:
+        axes = self._axes_of(len(arguments.args) - len(arguments.keywords), dict.fromkeys(arguments.keywords))
+        pairs = zip(arguments.kinds, axes, strict=True)
+        return [is_open for kind, axis in pairs for is_open in _open_sizes(kind, axis)]
 
     def _call_traced(
         self,
@@ -269,6 +278,21 @@ def _rows(item: Any, axes: Axes, count: int) -> list[Any]:
     return array.tolist() if array.ndim == 1 or isinstance(item, list) else list(array)
 
 
+def _open_sizes(kind: Kind, axes: Axes) -> list[bool]:
+    """Of each size of an argument, whether it is the number of rows."""
+    sizes = sizes_of(kind)[1]
+    if axes is None:
+        return [False] * len(sizes)
+    if isinstance(kind, (kinds.Array, kinds.Numbers)):
+        return [k == axes or k - len(sizes) == axes for k in range(len(sizes))]
+    if isinstance(axes, int):
+        inner = list(itertools.repeat(axes, len(kind.parts)))
+    else:
+        inner = list(axes.values()) if isinstance(axes, dict) else list(axes)
+    parts = list(itertools.chain(*map(_open_sizes, kind.parts, inner)))
+    return parts if len(parts) == len(sizes) else [False, *parts][: len(sizes)]
+
+
 def _blank(item: Any, axes: Axes) -> Any:
     """An argument without rows, with one row of zeros."""
     if axes is None or item is None:
@@ -345,6 +369,7 @@ def vmap(
     mode: Mode = "exact",
     faults: Faults = "raise",
     static_argnames: Sequence[str] | str = (),
+    dynamic: bool | None = True,
 ) -> Any:
     """A function that calls `fn` for each row of its arguments, and stacks the results: `[fn(x) for x in X]`.
 
@@ -362,7 +387,8 @@ def vmap(
             tuple, list or dict of axes, for an argument that is one. Arguments that have names only are mapped along
             axis 0, those in `static_argnames` not at all.
         out_axes: the axis of the rows in the results; or a tree of axes, for results that are tuples, lists or dicts.
-        backend, mode, faults, static_argnames: as for `fg.jit`.
+        backend, mode, faults, static_argnames, dynamic: as for `fg.jit`. By default it is traced for a few rows, and
+            one kernel serves all numbers of rows.
 
     Returns:
         A function with the signature of `fn`. Of numbers it returns an array, of arrays and lists of equal shapes an
@@ -387,5 +413,6 @@ def vmap(
                [0., 2.],
                [2., 2.]])
     """
-    options = {"backend": backend, "mode": mode, "faults": faults, "static_argnames": static_argnames}
+    options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
+    options["static_argnames"] = static_argnames
     return transform(VmapFunction, fn, in_axes=in_axes, out_axes=out_axes, **options)

@@ -20,23 +20,24 @@ from .chains import find_chains
 from .classes import classify
 from .fuse import arrange_loops, fuse, loops_of
 from .layout import lay_out
-from .packs import pack
+from .packs import TERMS, pack
 
 __all__ = ["reroll"]
 
 
-def reroll(program: Program, *, fast: bool = False) -> ArrayProgram:
+def reroll(program: Program, *, fast: bool = False, terms: int = TERMS) -> ArrayProgram:
     """The array program that computes what a scalar program computes, bit for bit.
 
     Args:
         program: a program as it leaves the adjoint. Simplification and the sharing of common subexpressions happen
             here, pack by pack.
+        terms: a fold that stands alone is worth a statement if it has so many terms.
         fast: apply simplifications that hold for real numbers only, too.
     """
     start = time.perf_counter()
     report("re-rolling", len(program))
     chains = find_chains(program)
-    packed = pack(program, chains, classify(program, chains), fast)
+    packed = pack(program, chains, classify(program, chains), fast, terms)
     report("re-rolling", len(program))
     outside = [packed.address[np.array(program.outputs, dtype=np.int64)]]
     outside += [packed.address[scalars.operands] for scalars in packed.scalars]

@@ -102,8 +102,8 @@ class Packed:
     groups: int
 
 
-def pack(program: Program, chains: Chains, classes: Classes, fast: bool = False) -> Packed:
-    """Put the nodes of each class together; the others become scalars.
+def pack(program: Program, chains: Chains, classes: Classes, fast: bool = False, terms: int = TERMS) -> Packed:
+    """Put the nodes of each class together; the others become scalars. A fold of so many terms is worth a statement.
 
     Example:
         >>> from flatgrad.compiler.loops.reroll.chains import find_chains
@@ -130,7 +130,7 @@ def pack(program: Program, chains: Chains, classes: Classes, fast: bool = False)
         11..14 = mul of [0, 1, 2, 3] and [4, 4, 4, 4]
         15..18 = tanh of [11, 12, 13, 14]
     """
-    packer = _Packer(program, chains, classes, fast)
+    packer = _Packer(program, chains, classes, fast, terms)
     groups, alone = packer.grouped()
     groups = packer.refined(groups, alone)
     scalars: list[Scalars] = []
@@ -143,8 +143,8 @@ def pack(program: Program, chains: Chains, classes: Classes, fast: bool = False)
 
 
 class _Packer:
-    def __init__(self, program: Program, chains: Chains, classes: Classes, fast: bool) -> None:
-        self.program, self.chains, self.classes, self.fast = program, chains, classes, fast
+    def __init__(self, program: Program, chains: Chains, classes: Classes, fast: bool, terms: int) -> None:
+        self.program, self.chains, self.classes, self.fast, self.terms = program, chains, classes, fast, terms
         self.inputs, count = program.inputs, len(program)
         self.constants = [*program.constants, *_CONSTANTS]
         constants = len(self.constants)
@@ -175,7 +175,7 @@ class _Packer:
         sizes = np.bincount(shapes)
         terms = np.zeros(len(sizes), dtype=np.int64)
         np.maximum.at(terms, shapes, self.chains.lengths[owner])
-        is_large = ((sizes >= LANES) | (terms >= TERMS))[shapes]
+        is_large = ((sizes >= LANES) | (terms >= self.terms))[shapes]
         groups = _split_by(np.flatnonzero(is_large), shapes[is_large], heights[is_large])
         rest = np.flatnonzero(~is_large)
         key = (heights[rest] * 2 + (owner[rest] >= 0)) * len(TABLE) + self.chains.opcodes[nodes[rest]]

@@ -14,13 +14,17 @@ from __future__ import annotations
 from ..array_program import ArrayProgram
 from ..grammar import Block, Repeat
 from .rewrite import Rewriter
-from .units import ROUNDS, Units
+from .units import READS, ROUNDS, Units
 
 __all__ = ["find_rounds"]
 
 
-def find_rounds(program: ArrayProgram) -> ArrayProgram:
+def find_rounds(program: ArrayProgram, least: int = READS) -> ArrayProgram:
     """The same program, with loops over its rounds; the program itself where there are none.
+
+    Args:
+        program: an array program.
+        least: the number of reads in all rounds that make a loop worth it.
 
     Example:
         >>> from flatgrad.compiler.loops.reroll import reroll
@@ -40,5 +44,5 @@ def find_rounds(program: ArrayProgram) -> ArrayProgram:
     if count < ROUNDS:
         return program
     units = Units(program)
-    spans = units.rounds()
+    spans = units.rounds(least)
     return Rewriter(program, units, spans).run() if spans else program

@@ -161,8 +161,9 @@ class Units:
 
     # --- recognition ----------------------------------------------------------------------------------------------
 
-    def rounds(self) -> list[Span]:
-        """Where there are rounds."""
+    def rounds(self, least: int = READS) -> list[Span]:
+        """Where there are rounds, with so many reads at least in all of them."""
+        self.least = least
         kinds = self.form * 2 + self.constant
         begins = np.zeros(len(kinds) + 1, dtype=bool)
         begins[self.tokens] = True
@@ -172,7 +173,7 @@ class Units:
         result, todo = [], [(0, len(kinds))]
         while todo:
             low, high = todo.pop()
-            if self.weight[high] - self.weight[low] < READS:
+            if self.weight[high] - self.weight[low] < least:
                 continue
             best: Span | None = None
             for period in _periods(kinds[low:high]):
@@ -201,7 +202,7 @@ class Units:
             return None
         start = self._begin(start, period, low)
         count = (end - start) // period
-        if count < ROUNDS or self.weight[start + count * period] - self.weight[start] < READS:
+        if count < ROUNDS or self.weight[start + count * period] - self.weight[start] < self.least:
             return None
         unit, next_unit = np.searchsorted(self.tokens, [start, start + period]).tolist()
         return Span(unit, next_unit - unit, count, start, period)

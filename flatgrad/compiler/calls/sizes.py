@@ -1,0 +1,214 @@
+"""The sizes in the kinds of arguments: of arrays, and of lists whose items are all of one kind."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from ..loops.extents import Polynomial, Samples, bound
+from .kind import Kind
+from .kinds import Array, Items, Mapping, Numbers
+
+#: The containers whose length is a size.
+_LISTS: Final = (list, tuple)
+
+
+def sizes_of(kind: Kind) -> tuple[Any, list[int]]:
+    """What a kind is beside its sizes, and these, the outer ones first.
+
+    >>> from .kinds import NUMBER
+    >>> sizes_of(Array((3, 2)))[1], sizes_of(Items(list, (Numbers(list, 2),) * 3))[1]
+    ([3, 2], [3, 2])
+    >>> sizes_of(Array((3, 2)))[0] == sizes_of(Array((5, 2)))[0]
+    True
+    """
+    if isinstance(kind, Array):
+        return (type(kind), len(kind.shape)), list(kind.shape)
+    if isinstance(kind, Numbers):
+        return (Numbers, kind.container), [kind.size]
+    if _is_uniform(kind):
+        inner, sizes = sizes_of(kind.parts[0])
+        return (Items, kind[1], inner), [len(kind.parts), *sizes]
+    if isinstance(kind, (Items, Mapping)):
+        pairs = [sizes_of(part) for part in kind.parts]
+        rest = tuple(field for field in kind if field is not kind.parts)
+        return (rest, *(inner for inner, _ in pairs)), [size for _, sizes in pairs for size in sizes]
+    return kind, []
+
+
+def leading(kind: Kind) -> list[bool]:
+    """Of each size of a kind, whether it is that of an outermost dimension.
+
+    >>> leading(Items(list, (Array((3, 2)),) * 4)), leading(Items(tuple, (Array((3, 2)), Numbers(list, 3))))
+    ([True, False, False], [True, False, True])
+    """
+    if isinstance(kind, (Items, Mapping)) and not _is_uniform(kind):
+        return [first for part in kind.parts for first in leading(part)]
+    return [k == 0 for k in range(len(sizes_of(kind)[1]))]
+
+
+def _is_uniform(kind: Kind) -> bool:
+    """Whether it is a list of items of one kind that holds numbers."""
+    return (
+        isinstance(kind, Items)
+        and kind.container in _LISTS
+        and bool(kind.parts)
+        and all(part == kind.parts[0] for part in kind.parts)
+        and bool(kind.parts[0].size)
+    )
+
+
+def with_sizes(kind: Kind, sizes: Iterator[int]) -> Kind:
+    """The kind with other sizes.
+
+    >>> str(with_sizes(Items(list, (Array((2,)),) * 3), iter([2, 5])))
+    'list of (array of shape (5,), array of shape (5,))'
+    """
+    if isinstance(kind, Array):
+        return type(kind)(tuple(itertools.islice(sizes, len(kind.shape))))
+    if isinstance(kind, Numbers):
+        return Numbers(kind.container, next(sizes))
+    if _is_uniform(kind):
+        count = next(sizes)
+        return Items(kind.container, (with_sizes(kind.parts[0], sizes),) * count)  # type: ignore[attr-defined]
+    if isinstance(kind, (Items, Mapping)):
+        parts = tuple(with_sizes(part, sizes) for part in kind.parts)
+        return type(kind)(*(parts if field is kind.parts else field for field in kind[1:]))
+    return kind
+
+
+def resized(item: Any, kind: Kind, sizes: Iterator[int]) -> Any:
+    """An argument of a kind with other sizes: its rows are repeated, or left out.
+
+    >>> resized([[1.0, 2.0], [3.0, 4.0]], Items(list, (Numbers(list, 2),) * 2), iter([3, 1]))
+    [[1.0], [3.0], [1.0]]
+    """
+    if isinstance(kind, Array):
+        for axis, size in enumerate(itertools.islice(sizes, item.ndim)):
+            item = np.take(item, np.arange(size) % item.shape[axis], axis)
+        return item
+    if isinstance(kind, Numbers):
+        return kind.container(item[k % len(item)] for k in range(next(sizes)))
+    if _is_uniform(kind):
+        count, inner = next(sizes), list(itertools.islice(sizes, len(sizes_of(kind.parts[0])[1])))
+        items = [resized(item[k % len(item)], kind.parts[0], iter(inner)) for k in range(count)]
+        return kind.container(items)  # type: ignore[attr-defined]
+    if isinstance(kind, Mapping):
+        return {key: resized(item[key], part, sizes) for key, part in zip(kind.labels, kind.parts, strict=True)}
+    if isinstance(kind, Items):
+        items = [resized(each, part, sizes) for each, part in zip(item, kind.parts, strict=True)]
+        return kind.container._make(items) if hasattr(kind.container, "_make") else kind.container(items)
+    return item
+
+
+class OpenKind(NamedTuple):
+    """A kind whose sizes depend on open extents.
+
+    Attributes:
+        kind: the kind at one sample.
+        sizes: its sizes, which may be polynomials.
+    """
+
+    kind: Kind
+    sizes: tuple[Any, ...]
+
+    def at(self, extents: Sequence[int]) -> Kind:
+        """The kind at some extents."""
+        if not any(isinstance(size, Polynomial) for size in self.sizes):
+            return self.kind
+        return with_sizes(self.kind, iter([bound(size, extents) for size in self.sizes]))
+
+    @classmethod
+    def through(cls, kinds: Sequence[Kind], samples: Samples) -> OpenKind | None:
+        """The kind that is these at the samples; None if they differ in more than sizes."""
+        pairs = [sizes_of(kind) for kind in kinds]
+        if any(inner != pairs[0][0] for inner, _ in pairs):
+            return None
+        sizes = [samples.size(*each) for each in zip(*(sizes for _, sizes in pairs), strict=True)]
+        return None if any(size is None for size in sizes) else cls(kinds[0], tuple(sizes))
+
+
+class Pattern(NamedTuple):
+    """Which sizes of arguments are open extents.
+
+    Attributes:
+        fixed: the sizes; None for those that are open.
+        extent: of each open size, which extent it is.
+        offset: of each, how much it is more than the extent.
+        extents: the number of extents.
+    """
+
+    fixed: tuple[int | None, ...]
+    extent: tuple[int, ...]
+    offset: tuple[int, ...]
+    extents: int
+
+    @classmethod
+    def of(cls, seen: Sequence[Sequence[int]]) -> Pattern | None:
+        """The pattern of sizes that have been seen: those that change together are one extent.
+
+        >>> Pattern.of([(4, 2, 5), (6, 2, 7), (9, 2, 10)])
+        Pattern(fixed=(None, 2, None), extent=(0, 0), offset=(0, 1), extents=1)
+        """
+        columns = list(zip(*seen, strict=True))
+        extents: list[tuple[int, ...]] = []
+        fixed: list[int | None] = []
+        extent, offset = [], []
+        for column in columns:
+            if len(set(column)) == 1:
+                fixed.append(column[0])
+                continue
+            fixed.append(None)
+            for k, other in enumerate(extents):
+                differences = {a - b for a, b in zip(column, other, strict=True)}
+                if len(differences) == 1:
+                    extent.append(k)
+                    offset.append(differences.pop())
+                    break
+            else:
+                extent.append(len(extents))
+                offset.append(0)
+                extents.append(column)
+        return cls(tuple(fixed), tuple(extent), tuple(offset), len(extents)) if extents else None
+
+    @classmethod
+    def of_equal(cls, sizes: Sequence[int], are_open: Sequence[bool]) -> Pattern | None:
+        """The pattern in which the open ones of some sizes are extents: those that are equal, the same one.
+
+        >>> Pattern.of_equal([8, 2, 8, 3], [True, False, True, True])
+        Pattern(fixed=(None, 2, None, None), extent=(0, 0, 1), offset=(0, 0, 0), extents=2)
+        """
+        extents: dict[int, int] = {}
+        chosen = [size for size, is_open in zip(sizes, are_open, strict=True) if is_open]
+        extent = tuple(extents.setdefault(size, len(extents)) for size in chosen)
+        fixed = tuple(None if is_open else size for size, is_open in zip(sizes, are_open, strict=True))
+        return cls(fixed, extent, (0,) * len(extent), len(extents)) if extents else None
+
+    def extents_of(self, sizes: Sequence[int]) -> tuple[int, ...] | None:
+        """The extents of arguments with these sizes; None if they do not fit."""
+        if len(sizes) != len(self.fixed):
+            return None
+        extents: dict[int, int] = {}
+        places = iter(zip(self.extent, self.offset, strict=True))
+        for size, fixed in zip(sizes, self.fixed, strict=True):
+            if fixed is not None:
+                if size != fixed:
+                    return None
+                continue
+            extent, offset = next(places)
+            if extents.setdefault(extent, size - offset) != size - offset:
+                return None
+        return tuple(extents[k] for k in range(self.extents))
+
+    def sizes_at(self, extents: Sequence[int]) -> list[int]:
+        """The sizes of arguments at some extents."""
+        places = iter(zip(self.extent, self.offset, strict=True))
+
+        def open_size() -> int:
+            extent, offset = next(places)
+            return extents[extent] + offset
+
+        return [open_size() if fixed is None else fixed for fixed in self.fixed]

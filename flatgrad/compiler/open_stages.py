@@ -1,0 +1,325 @@
+"""One kernel for all sizes: what becomes of a function whose arguments have open extents.
+
+The function is traced at a few small sizes. Their array programs are generalised, and what comes of it is bound to the
+sizes of each call: the schedule of machine code, or the array program, which NumPy or rolled Python then runs.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..runtime.errors import ARITHMETIC_ERRORS
+from ..runtime.primitives import TABLE
+from .languages.costs import Choice, native_cost
+from .languages.loader import LoadedModule, collector_paused
+from .languages.numpy import ArrayFunction, emit_arrays
+from .languages.rolled import emit_rolled
+from .loops.array_program import ArrayProgram
+from .loops.extents import Samples, bound, monomials
+from .loops.generalize import OpenArrayProgram, generalize
+from .loops.reroll import reroll
+from .loops.rounds import find_rounds
+from .machine import native
+from .machine.functions import obstacle, print_open
+from .machine.llvm import OpenCodeError
+from .machine.open_code import OpenFunction
+from .printing import PrintedStages, Sizes
+from .program.program import Program, grouped
+from .program.progress import report
+from .routine import Routine
+from .stage import stage
+from .stages import Loaded, Stages
+
+#: A fold that stands alone is a statement if it has so many terms: the sizes at which functions are traced are small.
+_TERMS = 4
+#: So many reads in all rounds make a loop over rounds worth it there.
+_READS = 24
+#: Calls that take longer by the estimate, in nanoseconds, release the interpreter lock.
+_LONG = 1_000_000.0
+
+
+class NotOpenError(Exception):
+    """There is no kernel for all sizes; the text says why."""
+
+
+class OpenStages:
+    """What becomes of a traced function, for all extents.
+
+    Args:
+        samples: the stages of the function traced at some extents.
+        sizes: these extents.
+        names: of the extents.
+
+    Raises:
+        NotOpenError: if there is no program for all extents.
+    """
+
+    def __init__(self, samples: Sequence[Stages], sizes: Sequence[Sequence[int]], names: Sequence[str]) -> None:
+        self.samples, self.names, self.at = list(samples), list(names), Samples(sizes)
+        last = self.samples[-1]
+        self.name, self.title, self.options, self.functions = last.name, last.title, last.options, last.functions
+        self.vectors = self._opened([self._rerolled(stages) for stages in self.samples])
+        self._lock = threading.RLock()
+        if self.backend == "native":
+            try:
+                for function in self.code:
+                    function.prepare()
+            except OpenCodeError as error:
+                raise NotOpenError(f"machine code cannot be bound to sizes: {error}") from None
+
+    def _rerolled(self, stages: Stages) -> list[ArrayProgram]:
+        return [reroll(part, fast=self.options.fast, terms=_TERMS) for part in stages.array_parts]
+
+    def _opened(self, samples: Sequence[Sequence[ArrayProgram]]) -> list[OpenArrayProgram]:
+        programs = [generalize(programs, self.at.sizes, self.names) for programs in zip(*samples, strict=True)]
+        found = [program for program in programs if program is not None]
+        if len(found) < len(programs):
+            raise NotOpenError("the programs for several sizes differ in more than sizes")
+        self._last = list(samples[-1])
+        return found
+
+    @stage
+    def arrays(self) -> list[OpenArrayProgram]:
+        """The functions with loops over rounds, too."""
+        return self._opened(
+            [[find_rounds(program, _READS) for program in self._rerolled(stages)] for stages in self.samples]
+        )
+
+    @stage
+    def backend(self) -> str:
+        """The name of the back end that runs."""
+        return self.choice.backend
+
+    @stage
+    def choice(self) -> Choice:
+        """The back end that runs, and why."""
+        names = " and ".join(self.names)
+        asked = self.options.backend
+        reason = f"one kernel serves every {names}"
+        if asked == "native":
+            native.require()
+        if asked != "auto":
+            return Choice(asked, f"backend={asked!r} was asked for; {reason}")
+        hindrance = obstacle(self._last)
+        return Choice("numpy" if hindrance else "native", f"{reason}{f'; {hindrance}' if hindrance else ''}")
+
+    @stage
+    def code(self) -> list[OpenFunction]:
+        """The functions in machine code."""
+        return [OpenFunction(program, self.options.fast) for program in self.arrays]
+
+    @stage
+    def _counts(self) -> Sizes:
+        """How many equations there are, and so on; polynomials."""
+        rows = [Sizes.of(stages.cleaned) for stages in self.samples]
+        counts: Any = (self.at.size(*numbers) or max(numbers) for numbers in zip(*rows, strict=True))
+        return Sizes(*counts)
+
+    def sizes(self, extents: Sequence[int]) -> Sizes:
+        """How large the program for some extents is."""
+        return Sizes(*(bound(count, extents) for count in self._counts))
+
+    def traced(self, extents: Sequence[int]) -> int:
+        """How many equations tracing records at some extents."""
+        counts = [len(stages.traced) for stages in self.samples]
+        return bound(self.at.size(*counts) or max(counts), extents)
+
+    @stage
+    def _operations(self) -> Any:
+        return self.at.columns(np.stack([_operations(stages.traced) for stages in self.samples]))
+
+    def operations(self, extents: Sequence[int]) -> Any:
+        """How many operations of each sort tracing records at some extents; None if that is not simple."""
+        columns = self._operations
+        return None if columns is None else np.array(monomials(extents)[: len(columns)]) @ columns
+
+    # --- binding --------------------------------------------------------------------------------------------------
+
+    def bind(self, extents: Sequence[int], stages: BoundStages) -> Loaded:
+        """The functions for some extents.
+
+        Raises:
+            NotOpenError: if there are none.
+        """
+        try:
+            if self.backend == "native":
+                return self._bound_code(extents, stages)
+            programs = [p.bind(*extents) for p in (self.vectors if self.backend == "numpy" else self.arrays)]
+        except (OpenCodeError, *ARITHMETIC_ERRORS) as error:
+            raise NotOpenError(str(error)) from None
+        named = [ArrayFunction(program, *texts) for program, texts in zip(programs, self.functions, strict=True)]
+        header = self.header()
+        if self.backend == "numpy":
+            emitted = emit_arrays(named, header, fast=self.options.fast)
+            sections, data = emitted.sections, emitted.data
+        else:
+            sections, data = emit_rolled(named, header), {}
+        module = LoadedModule(sections, self.name, data)
+        functions = [module.names[name] for name, _ in self.functions]
+        return Loaded(stages.routines(functions, module.source, [None] * len(functions)), module.source, data)
+
+    def _bound_code(self, extents: Sequence[int], stages: BoundStages) -> Loaded:
+        with self._lock:
+            release = self.cost(extents) > _LONG
+            codes = [function.bind(*extents, release=release) for function in self.code]
+        functions = []
+        for k, code in enumerate(codes):
+            counts = [bound(count, extents) for _, count, _ in self.arrays[k].input_groups]
+            starts = np.cumsum([0, *counts]).tolist()
+            functions.append(self._makers[k](code, starts, counts))
+        return Loaded(stages.routines(functions, "", codes), "", {})
+
+    def cost(self, extents: Sequence[int]) -> float:
+        """About how many nanoseconds a call takes at some extents, in machine code."""
+        last = self.at.sizes[-1]
+        scale = math.prod(max(1, new) / old for new, old in zip(extents, last, strict=True))
+        return scale * sum(map(native_cost, self._last))
+
+    @stage
+    def _makers(self) -> list[Callable[..., Any]]:
+        makers = []
+        for program, (name, doc) in zip(self._last, self.functions, strict=True):
+            makers.append(LoadedModule([print_open(program, name, doc)], self.name).names["bind"])
+        return makers
+
+    # --- text -----------------------------------------------------------------------------------------------------
+
+    def header(self) -> list[str]:
+        """The lines above the source."""
+        return [f"One kernel for every {' and '.join(self.names)}.", *self.samples[-1].header("rolled")]
+
+
+def _operations(program: Program) -> Any:
+    """How many operations of each sort a program has."""
+    return np.bincount(np.asarray(program.opcodes, dtype=np.int64), minlength=len(TABLE))
+
+
+class BoundStages(PrintedStages):
+    """The stages of a function at some extents, whose kernel is one for all of them.
+
+    What is not there for all extents is made when it is asked for: then the function is traced at these.
+
+    Args:
+        open_stages: of the function.
+        extents: the extents.
+        make: traces the function at these extents.
+    """
+
+    def __init__(self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]) -> None:
+        self.open, self.extents, self._make = open_stages, tuple(extents), make
+        self.name, self.title, self.options = open_stages.name, open_stages.title, open_stages.options
+        self.functions = open_stages.functions
+
+    @property
+    def is_joint(self) -> bool:
+        return self.open.samples[-1].is_joint
+
+    @stage
+    def here(self) -> Stages:
+        """The stages of the function traced at these extents."""
+        with collector_paused():
+            stages = self._make()
+        report("tracing", len(stages.traced))
+        return stages
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.here, name)
+
+    def counts_match(self) -> bool:
+        """Whether tracing records as many operations of each sort at these extents as was foreseen."""
+        foreseen = self.open.operations(self.extents)
+        return foreseen is not None and np.array_equal(foreseen, _operations(self.here.traced))
+
+    @stage
+    def loaded(self) -> Loaded:
+        """The functions as they are called."""
+        return self.open.bind(self.extents, self)
+
+    @stage
+    def backend(self) -> str:
+        """The name of the back end that runs."""
+        return self.open.backend
+
+    @property
+    def choice(self) -> Choice:
+        """The back end that runs, and why."""
+        return self.open.choice
+
+    @stage
+    def sizes(self) -> Sizes:
+        """The sizes of the program."""
+        return self.open.sizes(self.extents)
+
+    @stage
+    def arrays(self) -> list[ArrayProgram]:
+        """The functions re-rolled, at these extents."""
+        return [program.bind(*self.extents) for program in self.open.arrays]
+
+    @stage
+    def vectors(self) -> list[ArrayProgram]:
+        """The same without loops over rounds."""
+        return [program.bind(*self.extents) for program in self.open.vectors]
+
+    @property
+    def rerolled(self) -> ArrayProgram:
+        """The whole program re-rolled, in one piece."""
+        return self.arrays[0] if len(self.arrays) == 1 else self.here.rerolled
+
+    def hasten(self) -> None:
+        """Nothing: what runs for all sizes is machine code already, if there can be any."""
+
+    def routines(self, functions: Sequence[Callable[..., Any]], source: str, codes: Sequence[Any]) -> list[Routine]:
+        """The functions as routines, which repeat a call that raises as the interpreter would."""
+        on_arrays = self.backend != "python"
+        return [
+            Routine(
+                function,
+                partial(self._meaning_of, k),
+                source,
+                replay=partial(self._replay, k),
+                arrays=on_arrays,
+                code=code,
+                exact=not on_arrays or not self.options.fast,
+            )
+            for k, (function, code) in enumerate(zip(functions, codes, strict=True))
+        ]
+
+    def _meaning_of(self, position: int) -> Program:
+        return self.here._meaning_of(position)
+
+    def _replay(self, position: int, inputs: list[float]) -> None:
+        replay = self.here.replays().get(position)
+        if replay is not None:
+            replay(inputs)
+
+    # --- comparison -----------------------------------------------------------------------------------------------
+
+    def differs(self, inputs: Sequence[Any]) -> bool:
+        """Whether the functions give other bits than those traced at these extents do, on some inputs.
+
+        Raises:
+            ArithmeticError: if an operation is not defined for these inputs.
+        """
+        arguments: list[Any] = list(inputs)
+        for routine, part in zip(self.loaded.routines, self.here.array_parts, strict=True):
+            if len(arguments) < len(part.input_groups):  # residuals, and gradients of the outputs
+                group = part.input_groups[len(arguments)]
+                arguments.append(np.random.default_rng(1).normal(size=group.size).tolist())
+            flat = [n for a in arguments for n in (a if isinstance(a, list) else [a])]
+            expected = part.evaluate(flat)
+            returned = routine(*arguments)
+            results = returned if isinstance(returned, tuple) else (returned,)
+            got = [n for result in results for n in (result if isinstance(result, list) else [result])]
+            if not np.array_equal(np.array(got, float).view(np.int64), np.array(expected, float).view(np.int64)):
+                return True
+            groups = [items for _, items in grouped(part.output_groups, expected)]
+            arguments = [groups[-1]]
+        return False

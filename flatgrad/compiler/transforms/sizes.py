@@ -1,0 +1,248 @@
+"""Kernels that serve all sizes of their arguments: when they are made, and for which sizes.
+
+A function that is called with arguments of a third size gets one kernel for all of them. It is traced at small sizes,
+and generalised (`open_stages`). The first use of each size is compared with the program that is traced there, as far as
+about a second of work allows; if there is a difference, that size gets a kernel of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError
+from ...runtime.value import Value
+from ..calls.arguments import Arguments
+from ..calls.captured import Captured
+from ..calls.kind import Kind
+from ..calls.sizes import OpenKind, Pattern, resized
+from ..machine.open_code import samples_of
+from ..open_kernel import OpenKernel
+from ..open_stages import BoundStages, NotOpenError, OpenStages
+from ..stages import Stages
+
+#: After so many sizes of otherwise equal arguments there is one kernel for all.
+SIZES: Final = 3
+#: The extents at which a function is traced, until the programs are alike.
+_WINDOWS: Final = (4, 5, 6), (5, 6, 7), (5, 7, 9), (7, 9, 11, 13), (17, 20, 24, 27), (33, 37, 40, 46)
+#: The same where two extents are open.
+_PAIRS: Final = (4, 5, 6, 7), (5, 7, 8, 9), (9, 11, 12, 14)
+#: The limit of equations that are traced to find a program for all sizes; and of those that are traced in any case.
+_MOST, _FREE = 12_000_000, 400_000
+#: Up to so many equations the first use of a size is compared number by number; up to so many equations that tracing
+#: records, the operations are counted.
+_EVALUATED, _COUNTED = 100_000, 200_000
+#: For how many sizes a function keeps what is bound to them.
+_BOUND: Final = 64
+#: How many kernels for all sizes there may be for one structure, and how often one is made again.
+_OPEN: Final = 4
+
+E = TypeVar("E")
+M = TypeVar("M", covariant=True)
+
+
+class TracedCall(NamedTuple):
+    """A function traced for some arguments.
+
+    Attributes:
+        stages: of the traced program.
+        leaves: the `Value`s that it reads.
+        captured: what the function captured.
+        kinds: of the results.
+        rest: whatever else belongs to how it is called; the same for all sizes.
+        seconds: that tracing took.
+    """
+
+    stages: Stages
+    leaves: list[Value]
+    captured: Captured
+    kinds: Sequence[Kind | None]
+    rest: Any
+    seconds: float
+
+
+class Owner(Protocol[M]):
+    """A transformed function, as its kernels for all sizes see it."""
+
+    name: str
+
+    def _trace_call(self, arguments: Arguments) -> TracedCall: ...
+    def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> M: ...
+    def _again(self, arguments: Arguments, args: Sequence[Any]) -> Arguments: ...
+    def _opens_for(self, call: TracedCall) -> bool: ...
+    def _open_sizes(self, arguments: Arguments) -> list[bool]: ...
+
+
+class _Open(Generic[E]):
+    """One kernel for all sizes of a pattern.
+
+    Attributes:
+        bound: the entries for sizes that it was bound to, the last one used last.
+        own: extents that need kernels of their own.
+    """
+
+    def __init__(
+        self, pattern: Pattern, kernel: OpenKernel, call: TracedCall, kinds: Sequence[OpenKind | None]
+    ) -> None:
+        self.pattern, self.kernel, self.call, self.kinds = pattern, kernel, call, kinds
+        self.bound: dict[tuple[int, ...], E] = {}
+        self.own: set[tuple[int, ...]] = set()
+
+
+class Sizes(Generic[E]):
+    """What a function knows of the sizes of its arguments, for one structure of them.
+
+    Args:
+        owner: the function.
+        dynamic: None: one kernel for all sizes from the third size on; True: from the first one on.
+    """
+
+    def __init__(self, owner: Owner[E], dynamic: bool | None) -> None:
+        self.owner, self.dynamic = owner, dynamic
+        self.seen: list[tuple[int, ...]] = []
+        self.open: list[_Open[E]] = []
+        self.refused: dict[Pattern, str] = {}
+        self.made = 0
+
+    def entry(self, arguments: Arguments, sizes: tuple[int, ...]) -> E | None:
+        """An entry of a kernel for all sizes; None if arguments of these sizes need a kernel of their own."""
+        for each in self.open:
+            extents = each.pattern.extents_of(sizes)
+            if extents is not None:
+                if not (each.call.captured.unchanged() or each.call.captured.same()):
+                    self.open.remove(each)
+                    break
+                return self._entry_at(each, extents, arguments)
+        if sizes not in self.seen and len(self.seen) < _BOUND:
+            self.seen.append(sizes)
+        pattern = self._pattern(arguments)
+        if pattern is None or pattern.extents > 2 or pattern in self.refused or self.made >= 2 * _OPEN:
+            return None
+        extents = pattern.extents_of(sizes)
+        if extents is None or min(extents) < 1:
+            return None
+        self.made += 1
+        try:
+            opened = self._opened(pattern, arguments, extents)
+        except NotOpenError as error:
+            self.refused[pattern] = str(error)
+            return None
+        self.open = [opened, *self.open][:_OPEN]
+        return self._entry_at(opened, extents, arguments)
+
+    def _pattern(self, arguments: Arguments) -> Pattern | None:
+        """Which sizes are open, as far as calls have shown."""
+        if len(self.seen) >= (2 if self.dynamic else SIZES):
+            return Pattern.of(self.seen)
+        if self.dynamic:
+            return Pattern.of_equal(self.seen[-1], self.owner._open_sizes(arguments))
+        return None
+
+    # --- making ---------------------------------------------------------------------------------------------------
+
+    def _opened(self, pattern: Pattern, arguments: Arguments, extents: Sequence[int]) -> _Open[E]:
+        """One kernel for all sizes of a pattern.
+
+        Raises:
+            NotOpenError: if there is none.
+        """
+        calls: dict[tuple[int, ...], TracedCall] = {}
+        spent, reason = 0, "no sizes to trace at"
+        shift = max(0, -min(pattern.offset))
+        for window in _WINDOWS if pattern.extents == 1 else _PAIRS:
+            sizes = [tuple(n + shift for n in each) for each in samples_of(window, pattern.extents)]
+            for each in sizes:
+                if each not in calls:
+                    calls[each] = self._traced_at(pattern, arguments, each)
+                    count = len(calls[each].stages.traced)
+                    spent += 3 * count
+                    own = 3 * count * math.prod(extents) / math.prod(each)
+                    if spent > min(_MOST, max(_FREE, 3 * own)) and len(calls) < len(sizes) * 3:
+                        raise NotOpenError(reason)
+            try:
+                return self._merged(pattern, [calls[each] for each in sizes], sizes)
+            except NotOpenError as error:
+                reason = str(error)
+        raise NotOpenError(reason)
+
+    def _traced_at(self, pattern: Pattern, arguments: Arguments, extents: tuple[int, ...]) -> TracedCall:
+        sizes = iter(pattern.sizes_at(extents))
+        pairs = zip(arguments.args, arguments.kinds, strict=True)
+        args = [resized(item, kind, sizes) for item, kind in pairs]
+        try:
+            return self.owner._trace_call(self.owner._again(arguments, args))
+        except (FlatgradError, *ARITHMETIC_ERRORS) as error:
+            raise NotOpenError(f"at a smaller size the function raises {type(error).__name__}: {error}") from None
+
+    def _merged(self, pattern: Pattern, calls: Sequence[TracedCall], sizes: Sequence[tuple[int, ...]]) -> _Open[E]:
+        last = calls[-1]
+        if any(list(map(id, call.leaves)) != list(map(id, last.leaves)) for call in calls):
+            raise NotOpenError("the Values that the function reads depend on the sizes")
+        if not all(map(self.owner._opens_for, calls)):
+            raise NotOpenError("the function writes into its arguments")
+        names = _names(pattern.extents)
+        stages = OpenStages([call.stages for call in calls], sizes, names)
+        kinds = [_open_kind(each, stages) for each in zip(*(call.kinds for call in calls), strict=True)]
+        kernel = OpenKernel(stages, last.leaves, sum(call.seconds for call in calls))
+        return _Open(pattern, kernel, last, kinds)
+
+    # --- binding --------------------------------------------------------------------------------------------------
+
+    def _entry_at(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> E | None:
+        if extents in opened.own or min(extents) < 1:
+            return None
+        entry = opened.bound.pop(extents, None)
+        if entry is None:
+            entry = self._bound(opened, extents, arguments)
+            if entry is None:
+                opened.own.add(extents)
+                return None
+            while len(opened.bound) >= _BOUND:
+                del opened.bound[next(iter(opened.bound))]
+        opened.bound[extents] = entry
+        return entry
+
+    def _bound(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> E | None:
+        stages = BoundStages(opened.kernel.stages, extents, lambda: self.owner._trace_call(arguments).stages)
+        kinds = [kind if kind is None else kind.at(extents) for kind in opened.kinds]
+        try:
+            _ = stages.loaded
+            verdict = self._compared(opened, stages, arguments)
+        except (NotOpenError, FlatgradError, *ARITHMETIC_ERRORS):
+            verdict = "not bound"
+        opened.kernel.stats.sizes[extents if len(extents) > 1 else extents[0]] = verdict
+        if verdict in ("not bound", "different"):
+            return None
+        return self.owner._entry_of(opened.call._replace(kinds=kinds, seconds=0.0), stages, arguments)
+
+    def _compared(self, opened: _Open[E], stages: BoundStages, arguments: Arguments) -> str:
+        """Compare what is bound to some extents with what is traced there."""
+        open_stages, extents = stages.open, stages.extents
+        if extents in open_stages.at.sizes:
+            return "traced"
+        if open_stages.sizes(extents).equations <= _EVALUATED:
+            inputs = list(arguments.numbers)
+            if opened.call.leaves:
+                inputs.append([leaf._data for leaf in opened.call.leaves])
+            verdict = "different" if stages.differs(inputs) else "compared"
+        elif open_stages.traced(extents) <= _COUNTED:
+            verdict = "counted" if stages.counts_match() else "different"
+        else:
+            return "too large to be compared"
+        stages.__dict__.pop("here", None)  # it takes memory
+        return verdict
+
+
+def _open_kind(kinds: Sequence[Kind | None], stages: OpenStages) -> OpenKind | None:
+    found = [kind for kind in kinds if kind is not None]
+    if not found:
+        return None
+    result = OpenKind.through(found, stages.at) if len(found) == len(kinds) else None
+    if result is None:
+        raise NotOpenError("what the function returns depends on the sizes in more than sizes")
+    return result
+
+
+def _names(count: int) -> list[str]:
+    return ["n", "m"][:count]
