@@ -29,7 +29,7 @@ def warned(call, times=LIMIT + 5):
 
 @pytest.mark.parametrize("transform", [fg.grad, fg.value_and_grad, fg.compile])
 def test_kernels_are_bounded_and_one_warning_says_so(transform):
-    f = transform(lambda xs, y: total(xs) * y, backend="python")
+    f = transform(lambda xs, y: total(xs) * y, backend="python", dynamic=False)
     ((category, text, filename),) = warned(lambda k: f(np.ones(k + 1), 2.0), LIMIT + 20)
     assert category is fg.KernelLimitWarning
     assert "argument xs: array of shape (n,): n = 1, 2, 3, 4, ..." in text
@@ -39,7 +39,7 @@ def test_kernels_are_bounded_and_one_warning_says_so(transform):
 
 
 def test_results_are_right_beyond_the_limit_and_when_sizes_come_back():
-    f = fg.value_and_grad(total, backend="python")
+    f = fg.value_and_grad(total, backend="python", dynamic=False)
     warned(lambda k: f([0.5] * (k + 1)), LIMIT + 3)
     for n in (1, 2, LIMIT + 3, 1):
         assert f([2.0] * n) == (4.0 * n, [4.0] * n)
@@ -47,7 +47,7 @@ def test_results_are_right_beyond_the_limit_and_when_sizes_come_back():
 
 
 def test_the_least_recently_used_kernel_goes():
-    f = fg.grad(total, backend="python")
+    f = fg.grad(total, backend="python", dynamic=False)
     kernels = [f.kernel_for([0.5] * (n + 1)) for n in range(LIMIT)]
     f.kernel_for([0.5])
     with pytest.warns(fg.KernelLimitWarning):
@@ -88,20 +88,20 @@ class Model:
     ],
 )  # fmt: skip
 def test_the_warning_names_what_changes(call, text, remedy):
-    f = fg.grad(lambda x, n=None, other=None, *rest: total(x), static_argnames="n", backend="python")
+    f = fg.grad(lambda x, n=None, other=None, *rest: total(x), static_argnames="n", backend="python", dynamic=False)
     ((_, message, _),) = warned(lambda k: call(f, k))
     assert text in message
     assert remedy in message
 
 
 def test_the_names_of_keyword_arguments():
-    f = fg.grad(lambda x, *, scale: total(x) * len(scale), backend="python")
+    f = fg.grad(lambda x, *, scale: total(x) * len(scale), backend="python", dynamic=False)
     ((_, message, _),) = warned(lambda k: f(1.0, scale=[1.0] * (k + 1)))
     assert re.search(r"argument scale: list of n numbers: n = 1, 2", message)
 
 
 def test_the_warning_as_an_error_leaves_a_function_that_works():
-    f = fg.grad(total, backend="python")
+    f = fg.grad(total, backend="python", dynamic=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for n in range(LIMIT):

@@ -122,7 +122,7 @@ def test_parameters_are_read_at_each_call():
         assert_equal(f(X), expected)
         assert_equal(g(model, X), expected)
         model.parameters()[0].data += 0.5
-    assert len(f.kernels) == 1
+    assert len(f.open_kernels) == 1
     out = fg.compile(f)(X)
     fg.sum(out.ravel().tolist()).backward()
     assert model.parameters()[0].grad != 0.0

@@ -99,7 +99,7 @@ class Transformed(Generic[E]):
 
     def _choices(self) -> dict[str, str]:
         """What was chosen, by the names of the options: the back end, and what differs from the defaults."""
-        defaults = {"mode": "exact", "faults": "raise", "static_argnames": (), "dynamic": None}
+        defaults = {"mode": "exact", "faults": "raise", "static_argnames": (), "dynamic": self._dynamic}
         chosen: dict[str, Any] = {"mode": self.mode, "faults": self.faults, "dynamic": self.dynamic}
         chosen["static_argnames"] = self._static_argnames
         different = {name: repr(choice) for name, choice in chosen.items() if choice != defaults[name]}
@@ -151,8 +151,9 @@ class Transformed(Generic[E]):
                     entry = cache.add(key, make, arguments.names(), self._recent)
         return entry
 
-    #: Whether there may be kernels for all sizes.
+    #: Whether there may be kernels for all sizes, and from when on if users do not say it.
     _opens = False
+    _dynamic: bool | None = None
 
     def _sized(self, arguments: Arguments) -> E | None:
         """An entry of a kernel for all sizes; None if there is none."""

@@ -47,6 +47,7 @@ class VmapFunction(JitFunction[R]):
     # `Value`s among the arguments are parts of a graph, not numbers.
     _identity = True
     _interprets = True
+    _dynamic = True
 
     def __init__(self, function: Callable[..., Any], in_axes: Axes, out_axes: Axes, **options: Any) -> None:
         super().__init__(function, **options)  # how calls with numbers are compiled
