@@ -116,7 +116,8 @@ class _Binder:
             return Bound(size.at(self.sizes)) if self.marked else size.at(self.sizes)
         if isinstance(size, _OpenRagged):
             extent = Ragged(self.size(size.largest))
-            extent.first, extent.step, extent.dimension = self.size(size.first), size.step, size.dimension
+            extent.first, extent.least = self.size(size.first), self.size(size.least)
+            extent.step, extent.dimension = size.step, size.dimension
             return extent
         return size
 
@@ -162,6 +163,7 @@ class _OpenRagged:
 
     largest: Size
     first: Size
+    least: Size
     step: int
     dimension: int
 
@@ -240,9 +242,10 @@ class _Merger:
         if not any(isinstance(value, Ragged) for value in values):
             return self.size(*values)
         _require(all(isinstance(value, Ragged) for value in values))
-        largest, first = self.size(*values), self.size(*(value.first for value in values))
+        numbers = [(int(value), value.first, value.least) for value in values]
+        largest, first, least = (self.size(*each) for each in zip(*numbers, strict=True))
         step, dimension = _same((value.step, value.dimension) for value in values)
-        return values[0] if isinstance(largest, int) else _OpenRagged(largest, first, step, dimension)
+        return values[0] if isinstance(largest, int) else _OpenRagged(largest, first, least, step, dimension)
 
     def groups(self, rows: Sequence[Sequence[Group]]) -> list[tuple[str, Size, bool]]:
         return [

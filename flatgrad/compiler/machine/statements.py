@@ -191,6 +191,8 @@ class StatementWriter:
         """Which dimension runs along vectors, how many vectors and rows make a tile."""
         shape, rank = self.shape, len(self.shape)
         uneven = self._uneven()
+        if self.memory.open and self.ragged >= 0:
+            uneven = uneven | {self.ragged}
         if self.memory.narrow:
             uneven |= {k for k, extent in enumerate(shape) if _is_open(extent)}
         candidates = [k for k in range(self.rounds, rank) if shape[k] >= 2 and k not in uneven]
@@ -637,7 +639,8 @@ class StatementWriter:
             begin, step, extent = 0, 1, fixed(segment.extents[depth])
             count: str | int = extent
             if isinstance(extent, Ragged):
-                count = function.plus(function.times(indices[extent.dimension], extent.step), extent.first)
+                shortest = function.bound(extent.first) if _is_open(extent.first) else extent.first
+                count = function.plus(function.times(indices[extent.dimension], extent.step), shortest)
             elif self._binds(fold, extent):
                 count = function.bound(extent)
             if part is not None and depth == len(segment.extents) - 1:

@@ -224,7 +224,7 @@ class Sizes(Generic[E]):
         if open_stages.sizes(extents).equations <= _EVALUATED:
             inputs = list(arguments.numbers)
             if opened.call.leaves:
-                inputs.append([leaf._data for leaf in opened.call.leaves])
+                inputs.append([leaf.data for leaf in opened.call.leaves])
             verdict = "different" if stages.differs(inputs) else "compared"
         elif open_stages.traced(extents) <= _COUNTED:
             verdict = "counted" if stages.counts_match() else "different"
