@@ -114,6 +114,21 @@ def test_values_among_the_arguments_give_a_graph():
     assert_same([out.data for out in only_w], [score(w, x).data for x in X.tolist()])
 
 
+def test_a_map_inside_of_a_map_of_values_is_a_part_of_the_graph():
+    factors = [Value(2.0), Value(3.0), Value(4.0)]
+    shift = Value(1.0)
+    shifted = fg.vmap(lambda y: y + shift)  # on numbers, with machine code or without
+    for _ in range(3):
+        assert shifted(Y).tolist() == (Y + 1.0).tolist()
+
+    def function(x, w):
+        return fg.sum(shifted(x)) + fg.sum(fg.vmap(lambda y: y * w)(x))
+
+    fg.sum(fg.vmap(function)(X, factors)).backward()
+    assert (shift.grad, [w.grad for w in factors]) == (6.0, [x[0] + x[1] for x in X.tolist()])
+    assert shifted(Y).dtype == np.float64
+
+
 def test_parameters_are_read_at_each_call():
     model = nn.MLP(2, [3, 2], seed=1)
     f, g = fg.vmap(model), fg.vmap(lambda m, x: m(x), in_axes=(None, 0))

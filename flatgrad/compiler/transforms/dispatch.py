@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, TypeVar
 
 from ...runtime.errors import InputError, MissingExtraError
-from ...runtime.tracing import active, recorder
+from ...runtime.tracing import active, recorder, recorders
 from ..calls.arguments import Arguments, in_float64, outline
 from ..calls.binding import MISS, Binder
 from ..calls.captured import Captured
@@ -96,7 +96,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
 
     #: Whether it never writes into its arguments, so that it may be called with converted copies of them.
     _only_reads = False
-    #: Whether a call with `Value`s among the arguments is done as inside of a trace, and makes a graph.
+    #: Whether a call with `Value`s among the arguments, and the calls in it, are done as in a trace, and make a graph.
     _interprets = False
 
     if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
         return self.__get__(args[0], type(args[0])) if any(member is self for member in members) else None
 
     def _call(self, /, *args: Any, **kwargs: Any) -> Any:
-        if active and recorder() is not None:
+        if active and (recorders() if self._interprets else recorder() is not None):
             function = self._method_of(args)
             if function is not None:
                 return function(*args[1:], **kwargs)

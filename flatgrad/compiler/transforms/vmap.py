@@ -17,7 +17,7 @@ from ...runtime.errors import InputError, OptionError
 from ...runtime.methods import Array
 from ...runtime.primitives import Operand
 from ...runtime.sites import user_line
-from ...runtime.tracing import recorder
+from ...runtime.tracing import recorder, recording
 from ...runtime.value import Value, as_value
 from ...runtime.wording import count_of
 from ..calls import kinds
@@ -85,11 +85,11 @@ class VmapFunction(JitFunction[R]):
         return super()._call_traced(arguments, leaves, function or self._mapped, writable)
 
     def _inline(self, arguments: Arguments) -> Any:
-        """The loop itself."""
+        """The loop itself. Where nothing is recorded, the maps inside of it are loops, too: they may reach `Value`s."""
         count = len(arguments.args) - len(arguments.keywords)
-        return self._mapped(
-            *arguments.args[:count], **dict(zip(arguments.keywords, arguments.args[count:], strict=True))
-        )
+        named = dict(zip(arguments.keywords, arguments.args[count:], strict=True))
+        with recording(recorder()):
+            return self._mapped(*arguments.args[:count], **named)
 
     def _mapped(self, /, *args: Any, **kwargs: Any) -> Any:
         """The results of all rows, stacked."""
