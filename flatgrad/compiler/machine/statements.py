@@ -173,7 +173,7 @@ class StatementWriter:
 
     def _take_tile(self) -> None:
         """Choose a tile, or take that which was chosen when the code was written for other extents."""
-        known = self.memory.tiles.get(self.statement.name)
+        known = self.memory.tiles.get(self.statement.name) if self.memory.open else None
         if known is not None:
             self.vector, self.width, self.lanes, self.vectors, self.row, self.rows, self.small, self.large = known
         else:
