@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import sys
+import threading
 import warnings
 from functools import reduce
 
@@ -86,6 +87,40 @@ def test_the_environment_turns_it_off(slow, monkeypatch, setting):
 def test_without_tqdm_there_is_no_bar(slow, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     assert shown() == ""
+
+
+class Broken(Terminal):
+    def write(self, text):
+        raise BrokenPipeError
+
+
+class Unknown(Terminal):
+    def isatty(self):
+        raise ValueError("I/O operation on closed file")
+
+
+class Sink:
+    """A stream that has no more than it must."""
+
+    def write(self, text):
+        raise AssertionError(text)
+
+
+@pytest.mark.parametrize("stream", [Broken(), Unknown(), Sink()], ids=lambda stream: type(stream).__name__)
+def test_a_stream_that_fails_stops_nothing(slow, stream):
+    """Neither this function nor the bars of other threads, which share a lock."""
+    with contextlib.redirect_stderr(stream):
+        assert prepare()[0] == pytest.approx(0.6243530, abs=1e-6)
+    assert progress._here.preparation is None
+    others: list[str] = []
+    thread = threading.Thread(target=lambda: others.append(shown()), daemon=True)
+    thread.start()
+    thread.join(timeout=60)
+    assert "loss: tracing" in others[0]
+
+
+def test_the_bar_comes_with_its_text(slow):
+    assert shown().startswith("\rloss: tracing")
 
 
 def test_an_inner_function_belongs_to_the_preparation_of_the_outer_one(slow):

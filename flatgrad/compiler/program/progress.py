@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ...runtime.sites import user_level
@@ -42,22 +42,29 @@ class _Preparation:
         self.bar: Any = None
 
     def report(self, stage: str, equations: int) -> None:
-        if self.hidden:
+        if self.hidden or (self.bar is None and _clock() - self.start < DELAY and equations < LARGE):
             return
+        try:
+            self._show(stage, equations)
+        except Exception:  # the stream is closed or broken: no reason to fail
+            self.hidden = True
+
+    def _show(self, stage: str, equations: int) -> None:
         if self.bar is None:
-            if _clock() - self.start < DELAY and equations < LARGE:
-                return
             self.bar = _bar()
-            self.hidden = self.bar is None
-        if self.bar is not None:
-            size = f" {count_of(equations, 'equation')}" if equations else ""
-            self.bar.set_description_str(f"{self.name}: {stage}{size}", refresh=False)
-            self.bar.n = STAGES.index(stage)
-            self.bar.refresh()
+        if self.bar is None:
+            self.hidden = True
+            return
+        size = f" {count_of(equations, 'equation')}" if equations else ""
+        self.bar.set_description_str(f"{self.name}: {stage}{size}", refresh=False)
+        self.bar.n = STAGES.index(stage)
+        with self.bar.get_lock():  # tqdm's `refresh` would keep the lock after an error, and stop all other threads
+            self.bar.display()
 
     def end(self) -> None:
         if self.bar is not None:
-            self.bar.close()
+            with suppress(Exception):
+                self.bar.close()
 
 
 _here = _Here()
@@ -72,7 +79,11 @@ def _bar() -> Any:
         from tqdm.auto import tqdm
     except ImportError:
         return None
-    return tqdm(total=len(STAGES), leave=False, disable=None, bar_format="{desc} |{bar:20}| {elapsed}")
+    form = "{desc} |{bar:20}| {elapsed}"
+    bar = tqdm(total=len(STAGES), leave=False, disable=None, bar_format=form, delay=1e-9)  # nothing is shown yet
+    if not hasattr(bar, "container"):  # on a terminal; a notebook shows the bar when it is displayed first
+        bar.delay = 0.0
+    return bar
 
 
 @contextmanager
