@@ -128,6 +128,28 @@ def test_two_samples_prove_nothing():
     assert generalize([arrays_of(kernel_at(n)) for n in (5, 6)], [(5,), (6,)]) is None
 
 
+def pairs_of(rows, columns):
+    """Products of pairs in each row, each with those before it."""
+
+    def function(X):
+        return [fg.detach(fg.tanh(row[i] * row[j])) for row in X for i in range(columns) for j in range(i + 1)]
+
+    return fg.compile(function, backend="numpy").kernel_for(np.full((rows, columns), 0.5)).stages.vectors[0]
+
+
+def test_triangles_in_every_row():
+    program = generalize(pairs_of(5, 6), 5, pairs_of(7, 6), 7)
+    assert program is not None
+    assert "v1[i:n, j:6, k:j + 1] = tanh(" in str(program)
+    numbers = np.random.default_rng(1).normal(size=6 * 12).tolist()
+    assert_same(program.bind(12).check().evaluate(numbers), pairs_of(12, 6).evaluate(numbers))
+
+
+def test_triangles_that_grow_have_no_program_for_every_size():
+    """Their places are quadratic in the size."""
+    assert generalize(pairs_of(5, 6), 6, pairs_of(5, 8), 8) is None
+
+
 def test_sizes():
     assert (bound(Polynomial((3, 2)), [10]), bound(7, [10])) == (23, 7)
     assert Samples([(2,), (4,), (6,)]).size(1, 2, 4) is None

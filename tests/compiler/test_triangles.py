@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,13 @@ import flatgrad as fg
 from benchmarks.gradbench import gmm
 from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.extents import Ragged
-from flatgrad.compiler.loops.grammar import Fold, Read, Segment, Statement, addresses
+from flatgrad.compiler.loops.grammar import Apply, Fold, Read, Repeat, Segment, Statement, addresses
+from flatgrad.compiler.loops.grammar import flattened as flattened_statement
 from flatgrad.compiler.loops.reroll.affine import Steps, steps_of, straightened
+from flatgrad.compiler.machine import llvm
 from flatgrad.compiler.machine.llvm import emit_llvm
 from flatgrad.compiler.machine.operations import Machine
+from flatgrad.compiler.machine.ragged import by_length
 from flatgrad.compiler.program.program import Group
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.errors import ProgramError
@@ -25,7 +29,10 @@ from tests.bits import all_bits
 from tests.compiler import array_workloads as work
 from tests.compiler.test_c import CC
 from tests.every_way import CFile, assert_every_way_agrees, flattened
+from tests.native_programs import MACHINES, MachineCode
+from tests.test_programs import drawn
 
+TRIANGLE = (4, Ragged.over(4, 1, 1, 0))
 NUMBERS = (-1.5, 2.0, -0.0, 0.5, 3.0, -4.0, 1e-300, 0.0, 0.25, -7.5)
 
 
@@ -194,6 +201,117 @@ def test_faults_are_those_of_terms_that_exist():
         fg.value_and_grad(function, backend="native")(numbers(21), vectors)
 
 
+# --- triangles of lanes -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """A random function whose lanes are triangles: one per pair of a row and a column, in one of several orders."""
+
+    rows: int
+    first: int
+    step: int
+    width: int
+    triangles: int
+    inside: bool  # triangles row by row, not one after the other
+    backwards: bool
+    packing: str
+    steps: tuple[str, ...]
+
+    def arguments(self, seed):
+        draw = np.random.default_rng(seed)
+        columns = max(self.length(0), self.length(self.rows - 1))
+        cells = draw.standard_normal((self.triangles, self.rows * columns))
+        cells[:, ::5] = draw.choice(NUMBERS, cells[:, ::5].shape)
+        shapes = (self.triangles, self.rows, self.width), (self.triangles, columns, self.width)
+        return [*map(np.ndarray.tolist, (*map(draw.standard_normal, shapes), cells))]
+
+    def length(self, row):
+        return self.first + self.step * row if self.step > 0 else self.first - self.step * (self.rows - 1 - row)
+
+    def __call__(self, a, b, cells):
+        if self.inside:
+            pairs = [(t, i) for i in range(self.rows) for t in range(self.triangles)]
+        else:
+            pairs = [(t, i) for t in range(self.triangles) for i in range(self.rows)]
+        results = []
+        for t, i in pairs:
+            columns = range(self.length(i))
+            row = [
+                self.lane(a[t][i], b[t][j], cells[t], i, j) for j in (reversed(columns) if self.backwards else columns)
+            ]
+            if "total" in self.steps:
+                total = folded(lambda x, y: x + y, row)
+                row = [x * total for x in row]
+            results += row
+        return folded(lambda x, y: x + y, [x * x for x in results])
+
+    def lane(self, a, b, cells, i, j):
+        x = folded(lambda p, q: p + q, [p * q for p, q in zip(a, b, strict=True)])
+        if self.packing:
+            before = sum(map(self.length, range(i))) + j
+            x = x + cells[before if self.packing == "rows" else j * self.rows + i]
+        for step in self.steps:
+            x = {
+                "tanh": fg.tanh,
+                "where": lambda x: fg.where(x > a[0], x * b[0], x - a[0]),
+                "diagonal": lambda x: x * cells[i * (i + 1) // 2 % len(cells)],
+                "numbers": lambda x: x * (0.5 * i - 0.25 * j),
+                "number": lambda x: x * 0.5,
+                "log": lambda x: fg.log(x * x + 0.5),
+                "total": lambda x: x,
+            }[step](x)
+        return x
+
+
+STEPS = ("tanh", "where", "diagonal", "numbers", "number", "log", "total")
+random_lanes = st.builds(
+    Lanes, st.integers(2, 12), st.integers(1, 3), st.sampled_from([-1, 1, 1, 2]), st.integers(1, 3), st.integers(1, 3),
+    st.booleans(), st.booleans(), st.sampled_from(["", "rows", "columns"]),
+    st.lists(st.sampled_from(STEPS), max_size=3).map(tuple),
+)  # fmt: skip
+
+
+@given(random_lanes, st.integers(0, 99))
+@settings(max_examples=25)
+def test_triangles_of_lanes(function, seed):
+    every_way(function, *function.arguments(seed))
+
+
+@pytest.mark.skipif(CC is None, reason="no C compiler")
+def test_triangles_of_lanes_in_c():
+    c = CFile()
+    for function in drawn(random_lanes, 8):
+        every_way(function, *function.arguments(1), backends=["numpy"], c=c)
+    assert c.check() == 8
+
+
+def test_most_random_triangles_are_found():
+    sample = drawn(random_lanes.filter(lambda lanes: lanes.rows > 3), 60)
+    arrays = [share(function, *function.arguments(1)) for function in sample]
+    ragged = [statement for each in arrays for statement in ragged_statements(each)]
+    assert sum(map(bool, map(ragged_statements, arrays))) > 40
+    assert {len(statement.shape) for statement in ragged} >= {2, 3}
+    assert {np.sign(n.step) for s in ragged for n in s.shape if isinstance(n, Ragged)} == {-1, 1}
+    assert any(statement.kind == "b" for statement in ragged)
+
+
+def test_a_fault_in_one_lane_of_a_triangle():
+    """It is that of the interpreter, wherever the lane is; no lane that is not there raises."""
+
+    def function(x, y):
+        return folded(lambda a, b: a + b, [fg.log(x[i] - y[j]) for i in range(9) for j in range(i + 1)])
+
+    y = [0.1 * k for k in range(9)]
+    every_way(function, [2.0 + 0.5 * k for k in range(9)], y)
+    every_way(function, [0.05 + 0.1 * k for k in range(9)], y)  # above the diagonal, all would raise
+    for row in (0, 3, 8):
+        x = [2.0] * 9
+        x[row] = y[row]
+        with pytest.raises(fg.DomainError, match=r"(?s)log.*test_triangles\.py"):
+            fg.value_and_grad(function, argnums=(0, 1), backend="native")(x, y)
+
+
 # --- what is found ----------------------------------------------------------------------------------------------------
 
 
@@ -339,3 +457,113 @@ def test_a_checked_triangle():
 def test_the_checker_of_ragged_extents(extent, bends, message):
     with pytest.raises(ProgramError, match=message):
         triangle_program(extent, bends).check()
+
+
+def triangle_of_lanes(shape=TRIANGLE, bends=(1, 0)):
+    """The squares of a packed triangle of four rows."""
+    statement = Statement("v1", shape, (Read(0, (1, 1), None, bends), Apply(p.mul, (0, 0))), 10, "f")
+    names = [f"x{k}" for k in range(10)]
+    return ArrayProgram(
+        "f", names, [Group("x", 10, False)], [], [], [statement], np.arange(10, 20), [Group("y", 10, False)]
+    )
+
+
+def test_a_checked_triangle_of_lanes():
+    program = triangle_of_lanes().check()
+    statement = program.statements[0]
+    assert program.evaluate(range(10)) == [x * x for x in range(10)]
+    assert "v1[i:4, j:i + 1] = x[i*(i + 1)/2 + j] * x[i*(i + 1)/2 + j]" in str(program)
+    assert (statement.lanes, program.size, statement.is_ragged) == (10, 20, True)
+    assert statement.target == Read(10, (1, 1), None, (1, 0))
+    assert flattened_statement(statement).reads().__next__() == (Read(0, (1,)), (10,))
+
+
+@pytest.mark.parametrize(
+    ("shape", "bends", "message"),
+    [
+        ((4, Ragged.over(4, 1, 1, 1)), (1, 0), "an index that is not outside"),
+        ((4, Ragged.over(4, 1, 0, 0)), (1, 0), "below 1"),
+        ((4, Ragged.over(3, 1, 1, 0)), (1, 0), "not as large"),
+        ((4, Ragged.over(4, 1, 2, 0)), (1, 0), "before it is written"),
+        ((4, Ragged.over(4, 1, 1, 0)), (2, 0), "before it is written"),
+    ],
+)
+def test_the_checker_of_triangles_of_lanes(shape, bends, message):
+    with pytest.raises(ProgramError, match=message):
+        triangle_of_lanes(shape, bends).check()
+
+
+def test_rows_are_next_to_their_lanes():
+    read = Read(0, (0, 0, 1))
+    program = triangle_of_lanes()
+    program.statements = [Statement("v1", (2, 2, Ragged.over(2, 1, 1, 0)), (read,), 10, "f")]
+    with pytest.raises(ProgramError, match="another index than the one before"):
+        program.check()
+
+
+def test_lanes_and_terms_are_not_both_ragged():
+    fold = Fold(p.add, (Segment((Ragged.over(4, 1, 1, 0),), (Read(0, (0, 0, 1)),)),))
+    program = triangle_of_lanes()
+    program.statements[0] = replace(program.statements[0], body=(fold,))
+    with pytest.raises(ProgramError, match="ragged terms of ragged lanes"):
+        program.check()
+
+
+def test_rounds_have_no_ragged_lanes():
+    program = triangle_of_lanes()
+    program.statements = [Repeat((program.statements[0],), ((),))]
+    with pytest.raises(ProgramError, match="ragged extents"):
+        program.check()
+
+
+# --- machine code -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(16, 1, 1), (70, 1, 1), (9, -2, 20), (5, 1, 1), (3, 1, 40), (1, 1, 5)], ids=str)
+@pytest.mark.parametrize("width", [2, 4, 8])
+def test_rows_are_cut_by_their_length(shape, width):
+    """Each row is in one part, with rows of half its length or with four vectors; the last part may be small."""
+    rows, step, first = shape
+    program = triangle_of_lanes((rows, Ragged.over(rows, step, first, 0)), (step, 0))
+    statement = replace(program.statements[0], base=0)
+    parts = list(by_length(statement, width))
+    assert sum(part.lanes for part, _ in parts) == statement.lanes
+    written = [addresses(target, part.shape) for part, target in parts]
+    assert np.unique(np.concatenate(written)).tolist() == list(range(statement.lanes))
+    uneven = [part for part, _ in parts if part.shape[1].least < min(4 * width, part.shape[1] // 2)]
+    assert uneven in ([], [parts[-1][0]])
+    assert all(part.lanes * width * 4 < statement.lanes for part in uneven)
+
+
+def test_vectors_run_along_rows():
+    """Packed rows are loaded as vectors, and computed by as many at once as the longest of about as long rows have."""
+    row = Ragged.over(100, 1, 1, 0)
+    body = (Read(0, (1, 1), None, (1, 0)), Apply(p.mul, (0, 0)))
+    names = [f"x{k}" for k in range(5050)]
+    program = ArrayProgram(
+        "f", names, [Group("x", 5050, False)], [], [], [Statement("v1", (100, row), body, 5050, "f")],
+        np.arange(5050, 10100), [Group("y", 5050, False)],
+    ).check()  # fmt: skip
+    inputs = np.random.default_rng(3).standard_normal(5050).tolist()
+    for machine in MACHINES:
+        code = MachineCode(program, machine)
+        assert all_bits(code(inputs)) == all_bits(x * x for x in inputs)
+        assert code.code.assembly.count(f"fmul <{machine.lanes} x double>") >= 4
+        assert "insertelement" not in code.code.assembly
+
+
+def test_triangles_of_all_sizes_share_code(monkeypatch):
+    """Among many statements, those of a Cholesky factorisation, which shrink from column to column."""
+    monkeypatch.setattr(llvm, "_DIRECT", 0)
+    program = triangle_of_lanes()
+    program.statements = [
+        Statement(f"v{n}{k}", (n, Ragged.over(n, 1, k, 0)), (Read(0, (k, 1), None, (1, 0)), Apply(p.neg, (0,))), 0, "f")
+        for n, k in ((2, 2), (3, 2), (3, 3), (2, 3))
+    ]
+    base = 10
+    for statement in program.statements:
+        statement.base, base = base, base + statement.lanes
+    program.outputs, program.output_groups = np.arange(10, base), [Group("y", base - 10, False)]
+    code = MachineCode(program.check(), MACHINES[0])
+    assert code(range(10)) == program.evaluate(range(10))
+    assert code.code.assembly.count("define internal i32 @v") == 1
