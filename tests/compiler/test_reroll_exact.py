@@ -408,9 +408,9 @@ def test_a_broken_fusion_is_noticed(monkeypatch):
     right = flattened(fg.value_and_grad(layer, argnums=(0, 1), backend="python")(w, x))
     inline = _Fusion._inline
 
-    def turned(self, nodes, position):
-        nodes[position] = np.ascontiguousarray(nodes[position][::-1])
-        inline(self, nodes, position)
+    def turned(self, nodes, equal):
+        nodes[equal[0]] = np.ascontiguousarray(nodes[equal[0]][::-1])
+        inline(self, nodes, equal)
 
     monkeypatch.setattr(_Fusion, "_inline", turned)
     assert flattened(fg.value_and_grad(layer, argnums=(0, 1), backend="numpy")(w, x)) != right

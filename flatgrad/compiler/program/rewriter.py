@@ -37,7 +37,7 @@ class Rewriter:
         # Where each old operand went: variables from the front, and constants, ~k, from the end.
         self._renamed = list(range(program.inputs + len(program)))
         self._renamed += [self.constant(number) for number in reversed(program.constants)]
-        self._index = -1
+        self._index, self._inputs = -1, program.inputs
 
     def equations(self) -> Iterator[tuple[int, list[int]]]:
         """Opcode and operands of each equation; the operands are those of the new program."""
@@ -55,7 +55,7 @@ class Rewriter:
 
     def keep(self, opcode: int, operands: Sequence[int]) -> int:
         """Append the current equation, perhaps with another opcode and operands; return its new variable."""
-        index, inputs = self._index, self.program.inputs
+        index, inputs = self._index, self._inputs
         variable = inputs + len(self.opcodes)
         self.opcodes.append(opcode)
         self.operands += operands
@@ -75,7 +75,7 @@ class Rewriter:
 
     def replace(self, operand: int) -> None:
         """Use `operand` of the new program wherever the current equation's variable was used."""
-        self._renamed[self.program.inputs + self._index] = operand
+        self._renamed[self._inputs + self._index] = operand
 
     def finish(self) -> Program:
         """The rewritten program."""

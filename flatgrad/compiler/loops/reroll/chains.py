@@ -62,6 +62,8 @@ class Chains(NamedTuple):
 def _ranges(starts: Indices, ends: Indices) -> Indices:
     """The numbers from each start up to its end, one after the other."""
     counts = ends - starts
+    if len(counts) and not np.count_nonzero(counts != counts[0]):
+        return (starts[:, None] + np.arange(counts[0])).ravel()
     return np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
 
 

@@ -7,6 +7,7 @@ lane), apply primitives, and fold.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,13 +108,20 @@ def _equal(a: Addresses, b: Addresses) -> bool:
     return a is b or (a.item(0) == b.item(0) and np.array_equal(a, b))
 
 
-def _read_loops(owners: Indices, vector: Addresses) -> list[int]:
-    """The loops that a vector reads; -1 stands for anything else."""
-    read = owners[vector]
-    first = read.item(0)
-    if (read == first).all():
-        return [first]
-    return np.unique(owners[vector[vector != MISSING]]).tolist()  # type: ignore[no-any-return]
+def _read_loops(owners: Indices, loops: Sequence[Loop]) -> list[list[list[int]]]:
+    """For each loop, and each vector of it, the loops that the vector reads; -1 stands for anything else."""
+    vectors = [list(loop.vectors()) for loop in loops]
+    flat = [vector.ravel() for each in vectors for vector in each]
+    if not flat:
+        return [[] for _ in loops]
+    read = owners[np.concatenate(flat)]
+    starts = np.cumsum([0, *map(len, flat[:-1])])
+    lowest, highest = (extreme.reduceat(read, starts).tolist() for extreme in (np.minimum, np.maximum))
+    one_by_one = iter(
+        [low] if low == high else np.unique(owners[vector[vector != MISSING]]).tolist()
+        for vector, low, high in zip(flat, lowest, highest, strict=True)
+    )
+    return [list(itertools.islice(one_by_one, len(each))) for each in vectors]
 
 
 def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], size: int) -> list[Loop]:
@@ -165,8 +173,8 @@ def arrange_loops(loops: Sequence[Loop], program: Program, size: int) -> list[Lo
     owners = _owners(loops, size)
     waiting = [0] * len(loops)
     readers: list[list[int]] = [[] for _ in loops]
-    for k, loop in enumerate(loops):
-        for other in {other for vector in loop.vectors() for other in _read_loops(owners, vector) if other >= 0}:
+    for k, vectors in enumerate(_read_loops(owners, loops)):
+        for other in set(itertools.chain(*vectors)) - {-1}:
             readers[other].append(k)
             waiting[k] += 1
     parts = ["value", "gradient", "update"]
@@ -264,24 +272,19 @@ class _Fusion:
         self.pinned: set[int] = set()  # read from outside, or together with others
         for vector in outside:
             self.pinned.update(self.owners[vector].tolist())
-        for loop in loops:
-            for owners in self._read_by(loop):
-                for k in owners:
-                    self.readers[k] += 1
-                if len(owners) > 1:
-                    self.pinned.update(owners)
-
-    def _read_by(self, loop: Loop) -> Iterator[list[int]]:
-        """For each vector of a loop, the loops that it reads; -1 stands for anything else."""
-        return (_read_loops(self.owners, vector) for vector in loop.vectors())
+        self.read_by = _read_loops(self.owners, loops)
+        for owners in itertools.chain(*self.read_by):
+            for k in owners:
+                self.readers[k] += 1
+            if len(owners) > 1:
+                self.pinned.update(owners)
 
     def drop_unread(self) -> None:
         for k in reversed(range(len(self.loops))):
             if not self.readers[k] and k not in self.pinned:
                 self.alive.discard(k)
-                for owners in self._read_by(self.loops[k]):
-                    for other in owners:
-                        self.readers[other] -= 1
+                for other in itertools.chain(*self.read_by[k]):
+                    self.readers[other] -= 1
 
     def absorb(self, loop: Loop) -> None:
         """Put into a loop the loops that only it reads. These have already absorbed what they can."""
@@ -289,33 +292,32 @@ class _Fusion:
             inside = nodes is not loop.nodes
             position = 0
             while position < len(nodes):
-                first = self._only_read_here(nodes, position, inside)
-                if first is None:
+                readers = self._only_read_here(nodes, position, inside)
+                if readers:  # the first of the producer's nodes will stand at the first of them: it is looked at next
+                    self._inline(nodes, readers)
+                    position = readers[0]
+                else:
                     position += 1
-                else:  # the first of the producer's nodes will stand there: it is looked at next
-                    self._inline(nodes, first)
-                    position = first
 
-    def _only_read_here(self, nodes: Nodes, position: int, inside: bool) -> int | None:
-        """Where the producer of a vector can be put, if nothing else reads it and each lane is read once.
+    def _only_read_here(self, nodes: Nodes, position: int, inside: bool) -> list[int]:
+        """The nodes that read the vector at a position, if nothing else reads its producer, and each lane is read once.
 
-        That is the first node that reads the vector, if several do.
+        Then the producer can be put in the place of the first of them.
         """
         vector = nodes[position]
         if not isinstance(vector, np.ndarray):
-            return None
+            return []
         owner = self._owner(vector)
-        if owner < 0 or owner in self.pinned or owner not in self.alive:
-            return None
+        count = self.readers[owner]
+        if owner < 0 or count > len(nodes) or owner in self.pinned or owner not in self.alive:
+            return []
         producer = self.loops[owner]
-        if len(producer.addresses) != np.count_nonzero(vector != MISSING) or (inside and producer.folds):
-            return None
-        readers = self._readers(nodes, owner)
-        if len(nodes) + len(producer.nodes) > _NODES or self.readers[owner] != len(readers):
-            return None
-        if not all(_equal(nodes[k], vector) for k in readers):
-            return None
-        return readers[0]
+        if len(nodes) + len(producer.nodes) > _NODES or (inside and producer.folds):
+            return []
+        if len(producer.addresses) != (len(vector) if vector.ndim == 1 else np.count_nonzero(vector != MISSING)):
+            return []
+        readers = [position] if count == 1 else self._readers(nodes, owner)
+        return readers if count == len(readers) and all(_equal(nodes[k], vector) for k in readers) else []
 
     def _owner(self, vector: Addresses) -> int:
         """The loop that computes the first number of a vector, or -1."""
@@ -325,12 +327,12 @@ class _Fusion:
         """The nodes that read from a loop."""
         return [k for k, node in enumerate(nodes) if isinstance(node, np.ndarray) and self._owner(node) == owner]
 
-    def _inline(self, nodes: Nodes, position: int) -> None:
-        """Put the producer of the vector at `position` in its place; equal ones read its result, too."""
+    def _inline(self, nodes: Nodes, equal: Sequence[int]) -> None:
+        """Put the producer of equal vectors in the place of the first of them; the others read its result, too."""
+        position = equal[0]
         vector = nodes[position]
         owner = self._owner(vector)
         producer = self.loops[owner]
-        equal = self._readers(nodes, owner)
         added = len(producer.nodes) - 1
         whole = _equal(vector.ravel(), producer.addresses)
         if not whole:

@@ -20,7 +20,7 @@ from ....runtime import primitives as p
 from ....runtime.primitives import TABLE, Primitive
 from ...program.builder import Indices
 from ...program.passes.rules import EXACT_RULES, RULES
-from ...program.passes.simplify import Rewriting
+from ...program.passes.simplify import COMMON, Rewriting
 from ...program.program import Program
 from ..grammar import Addresses
 from .affine import factor
@@ -192,36 +192,38 @@ class _Packer:
         """
         chains, classes = self.chains, self.classes
         shared = -1  # read in several places, or from outside
-        readers = np.zeros(len(self.is_partial) + 1, dtype=np.int64)  # 0: not read so far
+        # Per variable, "no operand", and constant, from the end; 0: not read so far.
+        readers = np.zeros(len(self.is_partial) + 1 + len(self.program.constants), dtype=np.int64)
         next_reader = 1
 
         def note_operands(members: Indices) -> None:
             nonlocal next_reader
             nodes, owner = classes.nodes[members], self.owner[members]
+            primitive = TABLE[chains.opcodes[nodes[0]]]
             if owner[0] >= 0:
                 vectors = [chains.terms_of(owner)]
             else:
-                vectors = [chains.operands[k, nodes] for k in range(TABLE[chains.opcodes[nodes[0]]].arity)]
-                swapped = classes.swapped[classes.variant_of[members]]
-                if swapped.any():
-                    first, second = vectors[:2]
-                    vectors[:2] = [np.where(swapped, second, first), np.where(swapped, first, second)]
+                vectors = [chains.operands[k, nodes] for k in range(primitive.arity)]
+                if primitive.commutative:
+                    swapped = classes.swapped[classes.variant_of[members]]
+                    if np.count_nonzero(swapped):
+                        first, second = vectors
+                        vectors = [np.where(swapped, second, first), np.where(swapped, first, second)]
             for vector in vectors:
-                variables = vector[vector >= 0]
-                before = readers[variables]
-                first_time = (before == 0) | (before == next_reader)
-                readers[variables] = next_reader if first_time.all() else np.where(first_time, next_reader, shared)
+                before = readers[vector]
+                read_before = np.count_nonzero(before)
+                readers[vector] = np.where(before == 0, next_reader, shared) if read_before else next_reader
                 next_reader += 1
 
         readers[[output for output in self.program.outputs if output >= 0]] = shared
         single, owner = classes.nodes[alone][self.owner[alone] < 0], self.owner[alone]
         for vector in (*chains.operands[:, single], chains.terms_of(owner[owner >= 0])):
-            readers[vector[vector >= 0]] = shared
+            readers[vector] = shared
         refined: list[Indices] = []
         for members in reversed(groups):
             reader = readers[self.inputs + classes.nodes[members]]
             parts = [members]
-            if (reader != reader[0]).any():
+            if np.count_nonzero(reader != reader[0]):
                 present, index, counts = np.unique(reader, return_inverse=True, return_counts=True)
                 apart = (present > 0) & (counts >= LANES)
                 parts = [members[index == k] for k in np.flatnonzero(apart).tolist()]
@@ -287,7 +289,7 @@ class _Packer:
         """A pack of maps, or of folds."""
         equations, owner = self.classes.nodes[members], self.owner[members]
         variant_of = self.classes.variant_of[members]
-        if (variant_of == variant_of[0]).all():
+        if not np.count_nonzero(variant_of != variant_of[0]):
             self._add_alike(equations, int(variant_of[0]), owner, order)
             return
         present, index = np.unique(variant_of, return_inverse=True)
@@ -365,8 +367,10 @@ class _Packer:
     ) -> None:
         variables = self.inputs + equations
         if not fold:
-            self.width = len(variables)
-            opcode, result = (_FAST if self.fast else _EXACT).apply(self, primitive.opcode, operands)
+            self.width, rewriting = len(variables), _FAST if self.fast else _EXACT
+            opcode, result = primitive.opcode, operands
+            if not (opcode in COMMON and self._is_silent(rewriting, operands)):
+                opcode, result = rewriting.apply(self, opcode, operands)
             if opcode < 0:
                 self.address[variables] = result
                 return
@@ -386,6 +390,16 @@ class _Packer:
         self.packs.append(Pack(primitive, self.next, operands, fold, equations, order))
         self.bases.append(self.next)
         self.next += len(equations)
+
+    def _is_silent(self, rewriting: Rewriting, operands: list[Addresses]) -> bool:
+        """Whether no rule can apply to a sum or product: no operand is a constant, or a pack that a rule looks for."""
+        for operand in operands:
+            address = operand.item(0)
+            if address >= self.inputs:
+                position = bisect.bisect_right(self.bases, address) - 1
+                if position < 0 or rewriting.telling[self.packs[position].primitive.opcode]:
+                    return False
+        return True
 
     def _filled(self, terms: Addresses, primitive: Primitive) -> Addresses:
         """The terms of folds, of which the shorter ones are filled up with what changes nothing.

@@ -11,15 +11,27 @@ from ..program import Program
 from ..rewriter import Rewriter
 from .rules import EXACT_RULES, RULES, Rule, View
 
+#: The commonest primitives are looked at only where a rule could apply: where an operand is a constant (a rule that
+#: wants a constant and something else finds it so), or was made by a primitive that a rule looks for.
+COMMON = (p.add.opcode, p.mul.opcode)
+
 
 class Rewriting:
-    """Rules by the primitives that they rewrite, and how they are applied: until none fires."""
+    """Rules by the primitives that they rewrite, and how they are applied: until none fires.
+
+    Attributes:
+        by_opcode: the rules.
+        telling: per opcode, whether rules for the commonest primitives look for it among what made the operands.
+    """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.by_opcode: list[list[Rule]] = [[] for _ in TABLE]
         self._total = bytearray(len(TABLE))  # total forms: what a rule makes of one is a total form, too
+        self.telling = bytearray(len(TABLE))
         for rule in rules:
             self.by_opcode[rule.primitive.opcode].append(rule)
+            for primitive in rule.looks_at if rule.primitive.opcode in COMMON else ():
+                self.telling[primitive.opcode] = 1
             form = rule.primitive.total
             if form is not None and form is not rule.primitive:
                 self.by_opcode[form.opcode].append(rule)
@@ -48,17 +60,10 @@ def simplify_with(rules: Sequence[Rule], program: Program) -> Program:
     view = View(rewriter)
     made_by, keep, replace = rewriter.opcodes, rewriter.keep, rewriter.replace
     inputs = program.inputs
-    # The commonest primitives are looked at only where a rule could apply: where an operand is a constant (a rule that
-    # wants a constant and something else finds it so), or was made by a primitive that a rule looks for.
-    common = (p.add.opcode, p.mul.opcode)
-    telling = bytearray(len(TABLE))
-    for rule in rules:
-        if rule.primitive.opcode in common:
-            for primitive in rule.looks_at:
-                telling[primitive.opcode] = 1
+    telling = rewriting.telling
     changed = False
     for opcode, refs in rewriter.equations():
-        if opcode in common:
+        if opcode in COMMON:
             a, b = refs
             if (
                 a >= 0
