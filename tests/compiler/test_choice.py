@@ -120,3 +120,13 @@ def test_wide_programs_on_numpy_are_not_said_to_be_slow(monkeypatch):
         warnings.simplefilter("error")
         stats = fg.jit(lambda x: np.array([a * 0.5 + 1.0 for a in x])).kernel_for(points).stats
     assert stats.backend == "numpy"
+
+
+def test_reasons_have_no_powers_of_ten():
+    def rounds(x):
+        m = fg.max(x)
+        return m + fg.log(sum(fg.exp(a - m) for a in x))
+
+    stats = fg.value_and_grad(rounds).kernel_for(np.linspace(-1.0, 1.0, 2_500)).stats
+    assert " ms with 'numpy'" in stats.reason
+    assert "e+" not in stats.reason

@@ -120,11 +120,23 @@ def cheapest(
     if not obstacle:
         costs["native"] = native
     backend = min(costs, key=lambda backend: costs[backend])
-    estimates = ", ".join(f"{1e-3 * cost:.3g} µs with {name!r}" for name, cost in costs.items())
+    estimates = ", ".join(f"{_duration(cost)} with {name!r}" for name, cost in costs.items())
     reason = f"a call takes about {estimates}"
     if obstacle:
         return Choice(backend, f"{reason}; there is no machine code, as {obstacle}", costs[backend] / native)
     return Choice(backend, reason)
+
+
+def _duration(nanoseconds: float) -> str:
+    """A time as text.
+
+    >>> _duration(540.0), _duration(1.2e6), _duration(3e9)
+    ('0.54 µs', '1.2 ms', '3 s')
+    """
+    for unit, size in (("s", 1e9), ("ms", 1e6)):
+        if nanoseconds >= 0.9995 * size:
+            return f"{nanoseconds / size:.3g} {unit}"
+    return f"{1e-3 * nanoseconds:.3g} µs"
 
 
 _noted: set[str] = set()
