@@ -350,6 +350,18 @@ def test_long_maps(lanes, machine):
     check_code(code, program, x)
 
 
+@pytest.mark.parametrize("machine", MACHINES, ids=str)
+@pytest.mark.parametrize("lanes", [8, 50, 67])
+def test_every_other_number_is_taken_out_of_whole_vectors(lanes, machine):
+    """Upwards and downwards; the last number of a vector is the last one that is read."""
+    x = DRAW.standard_normal(2 * lanes).tolist()
+    scalars = fg.compile(lambda x: [x[2 * k] - x[2 * (lanes - k) - 1] for k in range(lanes)], backend="python")
+    program = scalars.kernel_for(x).program
+    code = MachineCode(reroll(program), machine)
+    assert "insertelement" not in code.code.assembly
+    check_code(code, program, x)
+
+
 @pytest.mark.parametrize(("name", "arguments"), [
     ("layer", (DRAW.standard_normal((9, 17)).tolist(), DRAW.standard_normal(17).tolist(), [0.5] * 9)),
     ("attention", tuple(DRAW.standard_normal((3, 6, 5)).tolist())),

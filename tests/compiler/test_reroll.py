@@ -250,6 +250,21 @@ def test_an_irregular_program_is_straight_line_code():
     assert "straight-line code" in str(arrays)
 
 
+def test_the_derivatives_of_squares_are_computed_where_they_are_added():
+    """`y * y` gives `y` the same number twice: that is no loop of its own."""
+
+    def loss(x, w):
+        return fg.tanh(sum(y * y for y in (a * b for a, b in zip(x, w, strict=True))))
+
+    kernel = fg.value_and_grad(loss, argnums=(0, 1), backend="numpy").kernel_for([1.0] * 20, [1.0] * 20)
+    doubled = [
+        item
+        for item in kernel.arrays.statements
+        if isinstance(item, Statement) and item.body[-1] == Apply(BY_NAME["add"], (2, 2))
+    ]
+    assert [item.shape for item in doubled] == [(20,)]
+
+
 def test_statistics_add_up():
     arrays = arrays_of(work.layer_loss, W, X, B)
     stats = arrays.stats

@@ -157,6 +157,14 @@ class Access:
         kind = type_of(self.kind, lanes)
         return function.let(f"shufflevector {kind} {vector}, {kind} poison, <{lanes} x i32> <{order}>")
 
+    def every_other(self, function: Function, place: str | int, lanes: int, stride: int) -> str:
+        """Numbers or truth values two places apart, from the one at `place` on, up (`stride` 2) or down (-2)."""
+        first = place if stride > 0 else function.plus(place, 2 - 2 * lanes)
+        low, high = (self.vector(function, function.plus(first, shift), lanes) for shift in (0, lanes - 1))
+        order = [*range(0, lanes, 2), *range(lanes + 1, 2 * lanes, 2)][:: stride // 2]
+        kind, places = type_of(self.kind, lanes), ", ".join(f"i32 {k}" for k in order)
+        return function.let(f"shufflevector {kind} {low}, {kind} {high}, <{lanes} x i32> <{places}>")
+
     def moves(self, dimension: int) -> bool:
         """Whether it reads another place with each step along a dimension."""
         if dimension < 0 or self.extents[dimension] < 2:

@@ -162,9 +162,9 @@ class Writer:
 
         With fused operations the result of glibc's `exp` is within 0.509 units of the last place of the true one
         (stated beside its data, sysdeps/ieee754/dbl-64/e_exp_data.c). Here the exponential is computed as a double and
-        its error, which itself is less than 0.0005 units off. Where that error is at most 0.4904 units, all other
+        its error, which itself is less than 0.001 units off. Where that error is at most 0.49 units, all other
         doubles are more than 0.509 units away from the true exponential, so that glibc's result is this double. Then
-        adding 1.0196 times the error, which is less than half a unit, does not change it. Elsewhere `exp` is called,
+        adding 1.0205 times the error, which is less than half a unit, does not change it. Elsewhere `exp` is called,
         and out of a range in which all numbers are normal.
 
         exp(x) is 2**n * exp(r), with |r| < 0.347. Of the Taylor polynomial for exp(r), of degree 15, the last four sums
@@ -265,8 +265,8 @@ class Writer:
 
 #: 0.489 units of the last place of a number whose leading bit is 1.
 _MIDDLE = 0.489 * 2.0**-52
-#: How many times the error of an exponential must not matter: half a unit over 0.4904 units.
-_CERTAIN = 1.0196
+#: How many times the error of an exponential must not matter: half a unit over 0.49 units.
+_CERTAIN = 1.0205
 #: A number added to this one is rounded to an integer, which the last bits of the sum are.
 _SHIFT = 1.5 * 2.0**52
 #: The first 42 bits of log(2), so that multiples of it are exact, and what is left.

@@ -24,6 +24,8 @@ from .text import Function, Value, bound_array, store, type_of
 
 #: The limits of a tile: accumulators (vectors), and vectors side by side.
 _ACCUMULATORS, _VECTORS = 12, 4
+#: Rows of at most so many vectors are cut into tiles that overlap little.
+_ROW = 32
 #: Statements with fewer terms in all get tiles of half the size.
 _LITTLE = 4_000
 #: Among many statements, those of at most so many terms are small: one vector at a time, with any strides.
@@ -208,6 +210,9 @@ class StatementWriter:
         if self.ragged == self.vector >= 0:
             all_vectors = min(-(-shape[self.vector] // self.width), _VECTORS)
         self.vectors = min(all_vectors, most)
+        if most > 1 and not self.terms and all_vectors <= _ROW and not self.memory.open:  # a tile costs half a vector
+            choices = range(1, min(all_vectors, 2 * most) + 1)
+            self.vectors = min(choices, key=lambda vectors: -(-all_vectors // vectors) * (vectors + 0.5))
         bent = {k for access in self.accesses.values() for k, bend in enumerate(access.bends) if bend}
         others = [
             k for k in range(self.rounds, rank)
@@ -282,6 +287,8 @@ class StatementWriter:
                 cost += per_vector * reads + 1.5 * reads * extent / math.prod(self.shape)
             elif access.strides[dimension] == -1 and not access.converted:
                 cost += 2 * per_vector * reads  # a load, and a shuffle that turns it round
+            elif access.strides[dimension] in (-2, 2) and not access.converted:
+                cost += 3 * per_vector * reads  # two loads, and a shuffle that takes every other number
             else:
                 cost += 1.2 * reads
         return cost - dimension * 1e-3
@@ -733,6 +740,8 @@ class _Values:
             return Value(access.vector(function, place, owner.lanes), owner.lanes)
         if stride == -1 and not access.gathers and not access.converted:
             return Value(access.backwards(function, place, owner.lanes), owner.lanes)
+        if stride in (-2, 2) and not access.gathers and not access.converted:
+            return Value(access.every_other(function, place, owner.lanes, stride), owner.lanes)
         return self._collected(access, [function.plus(place, function.times(stride, k)) for k in range(owner.lanes)])
 
     def _collected(self, access: Access, places: Sequence[str | int]) -> Value:

@@ -353,9 +353,14 @@ class _Packer:
     def _add_segments(
         self, equations: Indices, primitive: Primitive, segments: list[Addresses], order: tuple[int, int]
     ) -> None:
-        """A pack of folds, given the addresses of their terms; one of two terms may be a map."""
+        """A pack of folds, given the addresses of their terms; one of two terms may be a map.
+
+        As a map, a number that is added to itself (the derivative of a square) is computed where it is added.
+        """
         if sum(segment.shape[1] for segment in segments) == 2 and (
-            len(segments) == 2 or int(segments[0].max()) < self.inputs + len(self.constants)
+            len(segments) == 2
+            or int(segments[0].max()) < self.inputs + len(self.constants)
+            or (segments[0][:, 0] == segments[0][:, 1]).all()
         ):
             columns = [column for segment in segments for column in segment.T]
             self._add(equations, primitive, columns, False, order)
