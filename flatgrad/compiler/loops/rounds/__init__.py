@@ -14,17 +14,17 @@ from __future__ import annotations
 from ..array_program import ArrayProgram
 from ..grammar import Block, Repeat
 from .rewrite import Rewriter
-from .units import READS, ROUNDS, Units
+from .units import ROUNDS, Units
 
 __all__ = ["find_rounds"]
 
 
-def find_rounds(program: ArrayProgram, least: int = READS) -> ArrayProgram:
+def find_rounds(program: ArrayProgram, least: int | None = None) -> ArrayProgram:
     """The same program, with loops over its rounds; the program itself where there are none.
 
     Args:
         program: an array program.
-        least: the number of reads in all rounds that make a loop worth it.
+        least: the number of reads in all rounds that make a loop worth it, `READS` by default.
 
     Example:
         >>> from flatgrad.compiler.loops.reroll import reroll

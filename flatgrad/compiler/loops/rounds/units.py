@@ -161,9 +161,9 @@ class Units:
 
     # --- recognition ----------------------------------------------------------------------------------------------
 
-    def rounds(self, least: int = READS) -> list[Span]:
+    def rounds(self, least: int | None = None) -> list[Span]:
         """Where there are rounds, with so many reads at least in all of them."""
-        self.least = least
+        self.least = READS if least is None else least
         kinds = self.form * 2 + self.constant
         begins = np.zeros(len(kinds) + 1, dtype=bool)
         begins[self.tokens] = True
@@ -173,7 +173,7 @@ class Units:
         result, todo = [], [(0, len(kinds))]
         while todo:
             low, high = todo.pop()
-            if self.weight[high] - self.weight[low] < least:
+            if self.weight[high] - self.weight[low] < self.least:
                 continue
             best: Span | None = None
             for period in _periods(kinds[low:high]):
