@@ -28,6 +28,7 @@ from benchmarks.choice import measure_choice, measure_irregular
 from benchmarks.engines import measure_engines
 from benchmarks.figure import FIGURE, PAGE, draw, times_of
 from benchmarks.growth import measure_growth, measure_growth_of_arrays, measure_growth_of_structure
+from benchmarks.layers import measure_layers
 from benchmarks.native import (
     measure_calls,
     measure_captured,
@@ -188,6 +189,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "array-growth": measure_growth_of_arrays,
     "engines": measure_engines,
     "native": measure_native,
+    "layers": measure_layers,
     "gradbench": measure_gradbench,
     "recurrences": measure_recurrences,
     "making": measure_making,

@@ -50,6 +50,24 @@ class MachineCode:
         return [x for place, size in self.code.layout.outputs for x in self.memory[place : place + size].tolist()]
 
 
+def rows_of(tables):
+    """The schedule of machine code: for each call the number of a function, and what it is called with."""
+    place, end = 1, int(tables[0])
+    rows = []
+    while place < end:
+        number, length = tables[place : place + 2].tolist()
+        rows.append((number, tables[place + 2 : place + length].tolist()))
+        place += length
+    return rows
+
+
+def with_schedule(code, rows):
+    """The same code with another schedule."""
+    words = [word for number, row in rows for word in (number, len(row) + 2, *row)]
+    tables = np.concatenate([[len(words) + 1], words, code.layout.tables[code.layout.tables[0] :]])
+    return code._replace(layout=code.layout._replace(tables=tables))
+
+
 # --- random statements ------------------------------------------------------------------------------------------------
 
 #: What a statement is written with; the others of the table are tested one by one.

@@ -35,6 +35,8 @@ from tests.native_programs import (
     MachineCode,
     Statements,
     evaluated,
+    rows_of,
+    with_schedule,
 )
 from tests.programs import flatgrad_outcome, long_chains, programs
 
@@ -460,24 +462,6 @@ def test_an_empty_argument():
 
 
 # --- the schedule -----------------------------------------------------------------------------------------------------
-
-
-def rows_of(tables):
-    """The schedule: for each call the number of a function, and what it is called with."""
-    place, end = 1, int(tables[0])
-    rows = []
-    while place < end:
-        number, length = tables[place : place + 2].tolist()
-        rows.append((number, tables[place + 2 : place + length].tolist()))
-        place += length
-    return rows
-
-
-def with_schedule(code, rows):
-    """The same code with another schedule."""
-    words = [word for number, row in rows for word in (number, len(row) + 2, *row)]
-    tables = np.concatenate([[len(words) + 1], words, code.layout.tables[code.layout.tables[0] :]])
-    return code._replace(layout=code.layout._replace(tables=tables))
 
 
 @pytest.mark.parametrize("turn", range(6))

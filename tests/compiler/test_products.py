@@ -11,13 +11,14 @@ import pytest
 
 from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.grammar import Apply, Fold, Read, Segment, Statement
+from flatgrad.compiler.machine import llvm, native
 from flatgrad.compiler.machine import products as module
-from flatgrad.compiler.machine import statements as writers
+from flatgrad.compiler.machine.llvm import emit_llvm
 from flatgrad.compiler.machine.products import tile_of
 from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import assert_same
-from tests.native_programs import MACHINES, MachineCode, Statements, evaluated
+from tests.native_programs import MACHINES, MachineCode, Statements, evaluated, rows_of, with_schedule
 
 EXTENTS = (1, 2, 3, 7, 8, 13, 63, 64, 65, 131)
 SPECIAL = (0.0, -0.0, 5e-324, 1e300, math.inf, math.nan)
@@ -27,8 +28,8 @@ add, mul, maximum, relu = (BY_NAME[name] for name in ("add", "mul", "maximum", "
 @pytest.fixture(autouse=True)
 def everything_is_large(monkeypatch):
     """Whatever has rows, vectors and terms is tiled as a large fold."""
-    monkeypatch.setattr(writers, "LARGE", 0)
-    monkeypatch.setattr(writers, "_LEAST_TERMS", 1)
+    monkeypatch.setattr(module, "_LARGE", 0)
+    monkeypatch.setattr(module, "_TERMS", 1)
 
 
 class Matrices:
@@ -119,9 +120,26 @@ def test_extents(extent, machine):
     assert_same(MachineCode(program, machine)(x), folded(program, x), program)
 
 
-@pytest.mark.parametrize("machine", MACHINES[::2], ids=str)
+@pytest.fixture
+def block(request, monkeypatch):
+    """Terms together, or in blocks: of a few terms, of more than a vector has lanes."""
+    if request.param is not None:
+        monkeypatch.setattr(module, "_PANEL", 0)
+        monkeypatch.setattr(module, "_BLOCK", request.param)
+    return request.param
+
+
+NARROW, MIDDLE, WIDE = MACHINES[::2]
+#: Machines with blocks.
+blocks = pytest.mark.parametrize(
+    ("machine", "block"), [(NARROW, None), (MIDDLE, None), (WIDE, None), (NARROW, 90), (MIDDLE, 400), (WIDE, 90)],
+    indirect=["block"], ids=lambda value: str(getattr(value, "lanes", value)),
+)  # fmt: skip
+
+
+@blocks
 @pytest.mark.parametrize("left", LAYOUTS)
-def test_layouts(left, machine, monkeypatch):
+def test_layouts(left, machine, block, monkeypatch):
     """Each layout against each other one; what lies badly does so with few terms already."""
     monkeypatch.setattr(module, "_LINES", 10)
     matrices = Matrices()
@@ -185,9 +203,9 @@ def largest(matrices, rows, columns, terms):
     matrices.add((rows, columns), [Fold(maximum, (Segment((terms,), body),))])
 
 
-@pytest.mark.parametrize("machine", MACHINES[::2], ids=str)
+@blocks
 @pytest.mark.parametrize("kind", [layer, two_sums, windows, batches, largest])
-def test_statements_around_products(kind, machine, monkeypatch):
+def test_statements_around_products(kind, machine, block, monkeypatch):
     monkeypatch.setattr(module, "_LINES", 4)
     for shape in ((9, 11, 10), (17, 8, 4), (5, 35, 9)):
         matrices = Matrices()
@@ -197,18 +215,19 @@ def test_statements_around_products(kind, machine, monkeypatch):
         assert_same(MachineCode(program, machine)(x), evaluated(program, x), program)
 
 
-@pytest.mark.parametrize("extent", [2, 5, 9, 16, 27])
-def test_random_statements_as_large_ones(extent):
+@blocks
+@pytest.mark.parametrize("extent", [5, 9, 16, 27])
+def test_random_statements_as_large_ones(extent, machine, block):
     """Whatever accesses, folds and bodies there are."""
-    for turn in range(3):
-        statements = Statements(np.random.default_rng([extent, turn, 5]))
+    for turn in range(2):
+        statements = Statements(np.random.default_rng([extent, turn, machine.lanes]))
         for shape in ((extent, 9), (7, extent), (16, extent), (extent, 33)):
             terms = [n for n in (2, 3, 16, 40) if n * math.prod(shape) <= 4000]
             statements.add(shape, "f", (statements.pick(terms),))
             statements.add(shape, statements.pick(["f", "b"]), (statements.pick(terms), 3))
         program, x = statements.finished(), statements.inputs()
         with mock.patch.object(module, "_DISTANCE", 16), mock.patch.object(module, "_LINES", 3):
-            actual = MachineCode(program, MACHINES[turn * 2])(x)
+            actual = MachineCode(program, machine)(x)
         expected = evaluated(program, x)
         assert (actual is None) is (expected is None)
         if expected is not None:
@@ -224,6 +243,50 @@ def test_copies_are_made_where_they_are_needed():
         room = MachineCode(program, machine).code.layout.numbers - program.size
         # The results stand there once more, for the caller; before that, copies could be there.
         assert (room > 30 * 40) is (layout != "plain")
+
+
+@pytest.mark.parametrize("block", [None, 400], indirect=True)
+def test_fast_mode_is_close_to_exact_mode(block):
+    matrices = Matrices()
+    for left, right in itertools.product(("plain", "turned"), ("plain", "turned", "far")):
+        matrices.add((33, 65), [product(matrices, 33, 65, 40, left, right)])
+    program = matrices.program()
+    x = np.random.default_rng(3).standard_normal(program.inputs).tolist()
+    code = MachineCode(program, MACHINES[-1], fast=True)
+    np.testing.assert_allclose(code(x), folded(program, x), rtol=1e-9, atol=1e-12)
+
+
+def test_blocks_of_many_terms():
+    """The accumulators of tiles that begin earlier are their own."""
+    for machine in MACHINES[::2]:
+        matrices = Matrices()
+        for rows, columns, layout in ((7, 45, "plain"), (13, 3, "far"), (9, 70, "turned")):
+            matrices.add((rows, columns), [product(matrices, rows, columns, 9000, layout, layout)])
+        program = matrices.program()
+        x = numbers(program.inputs)
+        assert_same(MachineCode(program, machine)(x), folded(program, x), program)
+
+
+@blocks
+def test_parts_of_the_rows_are_bound_at_the_call(machine, block, monkeypatch):
+    """The rows of a statement are computed in two parts, by the same machine code."""
+    monkeypatch.setattr(llvm, "_DIRECT", 0)
+    matrices = Matrices()
+    matrices.add((100, 33), [product(matrices, 100, 33, 30, "plain", "turned")])
+    program = matrices.program()
+    x = numbers(program.inputs)
+    code = emit_llvm(program, machine)
+    (number, row), results = rows_of(code.layout.tables)
+    place = row.index(100) - 1
+    assert row[place : place + 2] == [0, 100]
+    parts = [(number, [*row[:place], *part, *row[place + 2 :]]) for part in ((59, 100), (0, 59))]
+    layout = with_schedule(code, [*parts, results]).layout
+    function = native.NativeFunction(native.assemble(code.assembly), layout, release=False)
+    memory, run = function.workspace()
+    memory[: program.inputs] = x
+    assert run() == 0
+    ((start, size),) = code.layout.outputs
+    assert_same(memory[start : start + size].tolist(), folded(program, x), program)
 
 
 @pytest.mark.parametrize("accumulators", [12, 16])

@@ -26,9 +26,10 @@ from ..program.split import split
 from .memory import Memory, accesses_of
 from .native import Layout
 from .operations import SHORTCUTS, Machine, Spelling, Writer, spelled
+from .products import statement_writer
 from .ragged import by_length
 from .rounds import read_from_memory, write_rounds
-from .statements import StatementWriter, is_small
+from .statements import is_small
 from .text import Function, Operation, Value, bound_array, load, loaded_index, store, type_of
 
 #: The limit of loops that copy results; if there would be more, results are copied one by one, by a table.
@@ -65,6 +66,7 @@ done:
 _ATTRIBUTES = """attributes #0 = { noinline nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }
 attributes #1 = { nounwind willreturn memory(none) }
 attributes #2 = { noinline optnone nounwind }
+attributes #3 = { noinline nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" "few-passes" }
 !0 = distinct !{!0}
 !1 = distinct !{!1, !0}
 !2 = !{!1}
@@ -258,7 +260,7 @@ class Module(Memory):
     def _part_of_statement(self, statement: Statement, target: Read) -> None:
         """Call the function of all lanes of a statement, or of some rows of it."""
         accesses, function = accesses_of(statement, self), Function(f"{statement.name}_{len(self.functions)}")
-        writer = StatementWriter(self, statement, accesses, function, target=target)
+        writer = statement_writer(self, statement, accesses, function, target)
         if self.open:  # what it shares with others may not be the same at other extents
             self._add(writer.write(self.plan.place(fixed(target.base), statement.kind)), writer.writer)
             return

@@ -114,7 +114,8 @@ class Access:
             stride if extent > 1 or isinstance(extent, Bound) else 0
             for stride, extent in zip(self.strides, extents, strict=True)
         ]
-        self.array, self.start, self.tiled = "", self.place, False
+        self.array, self.tiled = "", False
+        self.start: str | int = self.place
 
     def form(self, binds: bool) -> tuple[Any, ...]:
         """All but the place, and but the strides if these are bound, too."""

@@ -19,7 +19,6 @@ from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number as number
 from .memory import Access, Memory
 from .operations import Writer, spelled
-from .products import LARGE, Copied, can_copy, lies_badly, tile_of
 from .text import Function, Value, bound_array, store, type_of
 
 #: The limits of a tile: accumulators (vectors), and vectors side by side.
@@ -30,9 +29,6 @@ _ROW = 32
 _LITTLE = 4_000
 #: Among many statements, those of at most so many terms are small: one vector at a time, with any strides.
 _SMALL = 128
-#: Large folds have at least so many terms. Their tiles have so many accumulators where vectors have eight lanes: such
-#: processors have 32 registers.
-_LEAST_TERMS, _MANY_ACCUMULATORS = 6, 16
 #: Copies of what a tile reads have at most so many terms.
 _TILED = 256
 #: Where there are no terms, several vectors side by side are worth it for bodies of at most so many nodes.
@@ -84,6 +80,7 @@ class StatementWriter:
         self.keep = True
         self.result: Value | None = None  # the last one that was computed
         self.scratch: list[tuple[int, int]] = []
+        self._range: tuple[str, str] | None = None  # of the first dimension, as the schedule says it
         self.offsets: list[str | int] = []  # where each vector of a tile begins, relative to the tile
         target = target or statement.target
         self.lane_strides: list[Any] = list(map(fixed, target.strides))
@@ -98,13 +95,8 @@ class StatementWriter:
         self.terms = _terms(statement)
         self.small = not rounds and is_small(memory, statement)
         self._take_tile()
-        rank, inner = len(self.shape), (self.vector, self.row) if self.large else ()
-        self.order = [*(k for k in range(rank) if k not in inner), *inner]  # of the loops, outermost first
-        reads = [] if rounds else list(accesses.values())
-        self.packed = [access for access in reads if self._packs(access)]
-        self.tiled = [access for access in reads if self._copies_by_tile(access)]
-        self.panels = [access for access in reads if self._copies_panel(access)]
-        self.turned = [access for access in reads if self._copies_rows(access)]
+        self.packed = [] if rounds else [access for access in accesses.values() if self._packs(access)]
+        self.tiled = [] if rounds else [access for access in accesses.values() if self._copies_by_tile(access)]
         #: Whether calls may have parts of the first dimension, of at least one step.
         self.ranged = bool(self.shape) and not rounds and (_is_open(self.shape[0]) or self.shape[0] > self._step(0))
 
@@ -128,7 +120,7 @@ class StatementWriter:
             )  # fmt: skip
 
         tile = self.vector, self.width, self.vectors, self.row, self.rows
-        first = () if self.ranged and not self.packed and not self.turned else self.shape[:1]
+        first = () if self.ranged and not self._needs_first else self.shape[:1]
         shape = tuple((n.step, n.dimension) if isinstance(n, Ragged) else n for n in self.shape[1:])
         strides = self.lane_bends, *(0 if k == self.ragged - 1 else n for k, n in enumerate(self.lane_strides))
         return self.statement.kind, len(self.shape), first, shape, strides, tile, loops(self.statement.body)
@@ -162,8 +154,13 @@ class StatementWriter:
 
     @property
     def _copies(self) -> bool:
-        """Whether anything is copied first."""
-        return bool(self.packed or self.tiled or self.panels or self.turned)
+        """Whether anything is copied before it is read."""
+        return bool(self.packed or self.tiled)
+
+    @property
+    def _needs_first(self) -> bool:
+        """Whether the code depends on the extent of the first dimension, even if calls say how far it goes."""
+        return bool(self.packed)
 
     def _runs_across(self, fold: Fold) -> bool:
         """Whether the terms of a single lane run along vectors."""
@@ -177,13 +174,10 @@ class StatementWriter:
         """Choose a tile, or take that which was chosen when the code was written for other extents."""
         known = self.memory.tiles.get(self.statement.name) if self.memory.open else None
         if known is not None:
-            self.vector, self.width, self.lanes, self.vectors, self.row, self.rows, self.small, self.large = known
+            self.vector, self.width, self.lanes, self.vectors, self.row, self.rows, self.small = known
         else:
             self._choose_tile()
-            self.large = self._is_large()
-            if self.large:
-                self._choose_large_tile()
-            tile = self.vector, self.width, self.lanes, self.vectors, self.row, self.rows, self.small, self.large
+            tile = self.vector, self.width, self.lanes, self.vectors, self.row, self.rows, self.small
             self.memory.tiles[self.statement.name] = tile
         for dimension, extent in enumerate(self.shape):
             if _is_open(extent):
@@ -233,26 +227,6 @@ class StatementWriter:
                 self.rows = min(most, 4)
         elif self.terms >= 4 and not self.small:
             self.vectors = min(all_vectors, max(_VECTORS, accumulators - 4))
-
-    def _is_large(self) -> bool:
-        """Whether it is a large fold of terms that are computed fast, with rows and vectors."""
-        inner = [node for fold in self.folds for segment in fold.segments for node in segment.body]
-        return (
-            self.row >= 0
-            and not self.memory.open
-            and self.lanes == self.memory.machine.lanes
-            and self.terms >= _LEAST_TERMS
-            and math.prod(self.shape) * self.terms >= LARGE
-            and len(inner) <= _SIMPLE
-            and not any(isinstance(node, Apply) and node.primitive.slow for node in inner)
-            and not self._uneven()
-            and not any(access.bends for access in self.accesses.values())
-        )
-
-    def _choose_large_tile(self) -> None:
-        vectors = -(-self.shape[self.vector] // self.width)
-        accumulators = _MANY_ACCUMULATORS if self.width == 8 else _ACCUMULATORS
-        self.rows, self.vectors = tile_of(self.shape[self.row], vectors, accumulators)
 
     def _uneven(self) -> set[int]:
         """The dimensions along which the number of lanes or terms changes: a tile has one index of these."""
@@ -312,58 +286,7 @@ class StatementWriter:
 
     def _packs(self, access: Access) -> bool:
         """Whether an access is copied before it is read."""
-        return bool(self.lanes) and not self.large and not self.small and self._can_pack(access, self.vector)
-
-    def _copies_panel(self, access: Access) -> bool:
-        """Whether what a panel has of an access is copied, because all rows of tiles read it."""
-        return (
-            self.large
-            and can_copy(access)
-            and self.shape[self.row] > self.rows
-            and access.strides[self.row] == 0
-            and access.strides[self.vector] != 0
-            and (access.strides[self.vector] not in (1, -1) or lies_badly(access, len(self.shape)))
-        )
-
-    def _copies_rows(self, access: Access) -> bool:
-        """Whether what the rows read of an access is copied, because all panels read it."""
-        rank = len(self.shape)
-        return (
-            self.large
-            and can_copy(access)
-            and self.shape[self.vector] > self.vectors * self.width
-            and access.strides[self.row] != 0
-            and not any(access.strides[k] for k in range(rank) if k != self.row)
-            and lies_badly(access, rank)
-        )
-
-    def _copy_panel(self, access: Access, indices: dict[int, str | int]) -> None:
-        """Copy what a panel has of an access: the lanes of its vectors side by side, term by term."""
-        function, rank = self.function, len(self.shape)
-        length = min((self.vectors - 1) * self.width, self.shape[self.vector] - self.width) + self.width
-        extents = access.extents[rank:]
-        steps = [1, *(math.prod(extents[k + 1 :]) * length for k in range(len(extents)))]
-        source: str | int = access.start
-        for dimension, index in indices.items():
-            source = function.plus(function.times(index, access.strides[dimension]), source)
-        self._copy(access, self.vector, length, steps, source)
-        access.tiled = True
-
-    def _copy_rows(self, access: Access) -> None:
-        """Copy what the rows read of an access: the terms of each row side by side."""
-        extents = access.extents[len(self.shape) :]
-        steps = [math.prod(extents), *(math.prod(extents[k + 1 :]) for k in range(len(extents)))]
-        self._copy(access, self.row, self.shape[self.row], steps, access.start)
-
-    def _copy(self, access: Access, dimension: int, length: int, steps: list[int], source: str | int) -> None:
-        """Copy a dimension of lanes, and the terms, to scratch memory; the access reads that from now on."""
-        rank = len(self.shape)
-        size = length * math.prod(access.extents[rank:])
-        target = self.memory.arena.take(size)
-        self.scratch.append((target, size))
-        Copied(self.function, access, rank, dimension, length, self.width, steps).write(source, target)
-        access.array, access.start, access.scope = "", target, ""
-        access.strides = [steps[0] if k == dimension else 0 for k in range(rank)] + steps[1:]
+        return bool(self.lanes) and not self.small and self._can_pack(access, self.vector)
 
     @property
     def _outer(self) -> int:
@@ -376,7 +299,6 @@ class StatementWriter:
         return (
             bool(self.lanes)
             and not self.small
-            and not self.large
             and access not in self.packed
             and not any(map(_is_open, (*access.extents, *access.strides)))
             and not access.gathers
@@ -470,8 +392,6 @@ class StatementWriter:
         self.bind(place)
         for access in self.packed:
             self._pack(access)
-        for access in self.turned:
-            self._copy_rows(access)
         self._lanes(0, {})
         for place, size in self.scratch:
             self.memory.arena.give(place, size)
@@ -494,40 +414,47 @@ class StatementWriter:
         self._lanes(1, {0: index})
         return self.result
 
-    def _lanes(self, depth: int, indices: dict[int, str | int]) -> None:
+    def _lanes(self, dimension: int, indices: dict[int, str | int]) -> None:
         """Loops over the dimensions of the lanes; the tile inside."""
-        if depth == self._outer:
+        if dimension == self._outer:
             for access in self.tiled:
                 self._copy_tile(access, indices)
-        if depth == len(self.shape) - 1:
-            for access in self.panels:
-                self._copy_panel(access, indices)
-        if depth == len(self.shape):
+        if dimension == len(self.shape):
             self._tile(indices)
             return
-        dimension = self.order[depth]
+        with self._loop(dimension, indices) as (index, _):
+            self._lanes(dimension + 1, {**indices, dimension: index})
+
+    @contextmanager
+    def _loop(self, dimension: int, indices: dict[int, str | int]) -> Iterator[tuple[str | int, str | int]]:
+        """The loop over a dimension of the lanes; yields where a tile begins, and where it would begin by steps."""
         extent, step = self.shape[dimension], self._step(dimension)
         first: str | int = 0
         end: str | int = extent
         bound = dimension == 0 and self.ranged
         if bound:
-            first, end = self.function.bound(0), self.function.bound(extent)
+            self._range = self._range or (self.function.bound(0), self.function.bound(extent))
+            first, end = self._range
         elif isinstance(extent, Ragged):
             self.length = self.function.plus(self.function.times(indices[extent.dimension], extent.step), self.first)
             end = self.length
         elif _is_open(extent):
             end = self.function.bound(extent)
         with self.function.loop(end, step, first) as index:
+            begin = index
             reaches_over = bound or dimension == self.ragged or extent % step
             if step > 1 and (_is_open(extent) or (extent > step and reaches_over)):
-                index = self.function.least(index, self.function.plus(end, -step))
-            self._lanes(depth + 1, {**indices, dimension: index})
+                begin = self.function.least(index, self.function.plus(end, -step))
+            yield begin, index
 
     def _step(self, dimension: int) -> int:
         """How far a tile reaches along a dimension."""
         return self.vectors * self.width if dimension == self.vector else self.rows if dimension == self.row else 1
 
-    def _tile(self, indices: dict[int, str | int]) -> None:
+    def _tile(
+        self, indices: dict[int, str | int], folds: dict[int, dict[tuple[int, int], Value]] | None = None
+    ) -> None:
+        """Compute and store a tile; of some folds the results may be there already, by position."""
         extent = self.shape[self.vector] if self.vector >= 0 else 1
         last = self.vectors * self.width if _is_open(extent) else max(int(extent) - self.width, 0)
         offsets = [min(k * self.width, last) for k in range(self.vectors)]
@@ -537,6 +464,7 @@ class StatementWriter:
             self.offsets = [n if n <= least else self.function.least(n, last_of_row) for n in offsets]
         body = self.statement.body
         values = _Values(self, body, indices)
+        values.folds.update(folds or {})
         place: str | int = 0
         for dimension, index in indices.items():
             place = self.function.plus(self.function.times(index, self.lane_strides[dimension]), place)
