@@ -77,7 +77,11 @@ class OpenStages:
         return [reroll(part, fast=self.options.fast, terms=_TERMS) for part in stages.array_parts]
 
     def _opened(self, samples: Sequence[Sequence[ArrayProgram]]) -> list[OpenArrayProgram]:
-        programs = [generalize(programs, self.at.sizes, self.names) for programs in zip(*samples, strict=True)]
+        lengths = [stages.lengths for stages in self.samples]
+        programs = [
+            generalize(programs, self.at.sizes, self.names, lengths if k == 0 else ())
+            for k, programs in enumerate(zip(*samples, strict=True))
+        ]
         found = [program for program in programs if program is not None]
         if len(found) < len(programs):
             raise NotOpenError("the programs for several sizes differ in more than sizes")

@@ -65,6 +65,8 @@ class Stages(PrintedStages):
 
     Attributes:
         name: of the function that was traced.
+        lengths: per group of outputs of the first function, how many numbers are in each array that users get of it;
+            empty where that is not known.
 
     Example:
         >>> import flatgrad as fg
@@ -84,6 +86,7 @@ class Stages(PrintedStages):
     ) -> None:
         self.name, self.title, self.options, self.functions = traced.name, title, options, functions
         self.traced = traced
+        self.lengths: Sequence[Sequence[int]] = ()
 
     def __dir__(self) -> list[str]:
         return _SHOWN.split()

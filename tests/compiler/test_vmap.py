@@ -476,6 +476,48 @@ def test_an_inner_gradient_sees_another_value_in_its_closure():
         assert fg.grad(function)(3.0) == 2.0 + 4.0 * 3.0
 
 
+# --- any number of rows -----------------------------------------------------------------------------------------------
+
+
+def hidden(w, x, y):
+    """Values in a structure, whose gradients lie side by side in another order than in memory."""
+    h = fg.tanh(w["a"][0] * x[0] + w["a"][1] * x[1] + w["b"])
+    return (h * x[1] * x[0] - y) ** 2 + h
+
+
+ROWS = {
+    "value and gradient": fg.value_and_grad(hidden),
+    "all gradients": fg.grad(hidden, (0, 1, 2)),
+    "both": fg.value_and_grad(hidden, (1, 0)),
+    "beside": fg.grad(lambda w, x, y: (hidden(w, x, y), {"y": y, "xs": [x[1], x[0], y]}), has_aux=True),
+    "in another order": lambda w, x, y: {"z": hidden(w, x, y), "x": x[::-1], "y": [y, x[0]], "w": (w["b"] * y, w)},
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ROWS)
+def test_one_kernel_serves_every_number_of_rows(name, backend):
+    w, draw = {"a": [0.5, -1.5], "b": 0.25}, np.random.default_rng(1)
+    f = fg.vmap(ROWS[name], (None, 0, 0), backend=backend)
+    single = fg.jit(ROWS[name], backend="python")
+    for n in (40, 3, 1, 200):
+        x, y = draw.normal(size=(n, 2)), draw.normal(size=n)
+        expected = [flattened(single(w, a, b)) for a, b in zip(x, y.tolist(), strict=True)]
+        result = flattened(transposed(f(w, x, y)))
+        assert_same(result, [number for row in zip(*expected, strict=True) for number in row], n)
+    (sizes,) = f._sizes.values()
+    assert not sizes.refused
+    (opened,) = sizes.open
+    assert set(opened.kernel.stats.sizes.values()) <= {"traced", "compared"}
+
+
+def transposed(result):
+    """A result whose arrays have their last axis in front: column by column."""
+    if isinstance(result, dict):
+        return {key: transposed(item) for key, item in result.items()}
+    return list(map(transposed, result)) if isinstance(result, (list, tuple)) else np.moveaxis(result, 0, -1)
+
+
 # --- no rows ----------------------------------------------------------------------------------------------------------
 
 

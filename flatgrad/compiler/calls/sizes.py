@@ -39,6 +39,17 @@ def sizes_of(kind: Kind) -> tuple[Any, list[int]]:
     return kind, []
 
 
+def lengths_of(kind: Kind) -> list[int]:
+    """How many numbers there are in each of the arrays and lists that a result is made of, in their order.
+
+    >>> lengths_of(Items(tuple, (Array((3,)), Mapping(None, (Array((3, 2)), Numbers(list, 3))))))
+    [3, 6, 3]
+    """
+    if isinstance(kind, (Items, Mapping)) and not all(part.scalar for part in kind.parts):
+        return [length for part in kind.parts for length in lengths_of(part)]
+    return [kind.size]
+
+
 def leading(kind: Kind) -> list[bool]:
     """Of each size of a kind, whether it is that of an outermost dimension.
 

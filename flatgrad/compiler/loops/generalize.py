@@ -8,6 +8,7 @@ caller should compare the first use of each extent with a program traced there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ import numpy as np
 from ...runtime.wording import count_of
 from ..program.program import Group, Program, default_names, grouped
 from .array_program import ArrayProgram
-from .extents import AnyTable, Bound, BoundNumber, OpenTable, Polynomial, Ragged, Samples, Size
+from .extents import AnyTable, Bound, BoundNumber, OpenTable, Polynomial, Ragged, Samples, Size, bound
 from .formulas import Columns, Formula, formula, row_formula
 from .grammar import Addresses, Apply, Block, Fold, Item, Node, Read, Repeat, Segment, Statement, addresses, members
 from .merging import merged_text
@@ -90,6 +91,16 @@ class OpenArrayProgram:
         return ArrayProgram(
             self.name, default_names(inputs), inputs, constants, self.truths, statements, outputs, results
         )
+
+    def lengths_of_pieces(self, sizes: Sequence[int]) -> list[list[int]]:
+        """How many numbers each piece of each output group has, for some extents."""
+        return [
+            [
+                len(piece.at(sizes)) if isinstance(piece, AnyTable) else math.prod(bound(e, sizes) for e in piece[1])
+                for piece in pieces
+            ]
+            for pieces in self.outputs
+        ]
 
     def __repr__(self) -> str:
         count = count_of(len(self.statements), "statement")
@@ -169,7 +180,10 @@ class _OpenRagged:
 
 
 def generalize(
-    programs: Sequence[ArrayProgram], sizes: Sequence[Sequence[int]], names: Sequence[str] = ("n",)
+    programs: Sequence[ArrayProgram],
+    sizes: Sequence[Sequence[int]],
+    names: Sequence[str] = ("n",),
+    lengths: Sequence[Sequence[Sequence[int]]] = (),
 ) -> OpenArrayProgram | None:
     """The program that becomes each of these programs at its extents; None if they differ in more than sizes.
 
@@ -177,9 +191,10 @@ def generalize(
         programs: array programs of one function.
         sizes: the extents of each.
         names: of the extents.
+        lengths: of each program, per group of outputs, the lengths of the arrays in it, where they are known.
     """
     try:
-        return _Merger(programs, Samples(sizes)).merged(tuple(names))
+        return _Merger(programs, Samples(sizes), lengths).merged(tuple(names))
     except (_DifferentError, ValueError):
         return None
 
@@ -209,8 +224,10 @@ def _same(items: Iterable[_T]) -> _T:
 class _Merger:
     """Merges programs node by node."""
 
-    def __init__(self, programs: Sequence[ArrayProgram], samples: Samples) -> None:
-        self.programs, self.samples = programs, samples
+    def __init__(
+        self, programs: Sequence[ArrayProgram], samples: Samples, lengths: Sequence[Sequence[Sequence[int]]]
+    ) -> None:
+        self.programs, self.samples, self.lengths = programs, samples, lengths
 
     def merged(self, names: tuple[str, ...]) -> OpenArrayProgram:
         programs = self.programs
@@ -219,8 +236,8 @@ class _Merger:
         statements = [self.item(*items) for items in _rows(p.statements for p in programs)]
         inputs = self.groups([p.input_groups for p in programs])
         results = self.groups([p.output_groups for p in programs])
-        outputs = [self.output(*cells) for cells in _rows([c for _, c in grouped(p.output_groups, p.outputs)]
-                                                           for p in programs)]  # fmt: skip
+        groups = _rows([c for _, c in grouped(p.output_groups, p.outputs)] for p in programs)
+        outputs = [self.output_group(k, cells) for k, cells in enumerate(groups)]
         truths = _same(p.truths for p in programs)
         name = _same(p.name for p in programs)
         constants = self.constants()
@@ -253,6 +270,14 @@ class _Merger:
              _same(group.scalar for group in groups))
             for groups in _rows(rows)
         ]  # fmt: skip
+
+    def output_group(self, k: int, groups: Sequence[Addresses]) -> list[tuple[Read, tuple[Size, ...]] | AnyTable]:
+        """The pieces of an output group: those of each array in it, where the arrays are known."""
+        lengths = [each[k] for each in self.lengths if k < len(each)]
+        if len(set(map(len, lengths))) != 1 or list(map(sum, lengths)) != list(map(len, groups)):
+            return self.output(*groups)
+        arrays = _rows(np.split(cells, np.cumsum(each)[:-1]) for cells, each in zip(groups, lengths, strict=True))
+        return [piece for cells in arrays for piece in self.output(*cells)]
 
     def output(self, *cells: Addresses) -> list[tuple[Read, tuple[Size, ...]] | AnyTable]:
         """The pieces of an output group."""

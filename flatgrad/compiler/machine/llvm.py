@@ -160,8 +160,10 @@ class Module(Memory):
         fast: bool,
         narrow: bool = False,
         tiles: dict[str, Any] | None = None,
+        pieces: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__(program, machine, fast, many=len(program.statements) > _DIRECT)
+        self.pieces = pieces  # where extents are open: the lengths of what output groups are put together from
         self.narrow, self.tiles = narrow, {} if tiles is None else tiles
         #: Places of constants of straight-line code that depend on open extents.
         self._open_constants: dict[float, int] = {}
@@ -336,24 +338,32 @@ class Module(Memory):
                 store(function, "f", Value(item), target, array=results)
 
     def _give_open_group(self, function: Function, k: int, results: str, addresses: Any, truth: Any) -> None:
-        """The same where the extents are open: runs of consecutive places if they are few, or else by a table."""
+        """The same where the extents are open, piece by piece."""
         if truth.any():
             raise OpenCodeError("truth values among the results")
-        sources = self.places(addresses, "f")
+        pieces = self.pieces[k] if len(self.pieces[k]) <= _COPIES else [len(addresses)]
+        ends = [0, *itertools.accumulate(pieces)]
+        for piece, (start, end) in enumerate(itertools.pairwise(ends)):
+            sources = self.places(addresses[start:end], "f")
+            self._give_piece(function, f"results {k} {piece}", results, sources, start)
+
+    def _give_piece(self, function: Function, name: str, results: str, sources: Any, first: int) -> None:
+        """Copy some results to places from `first` on: runs of consecutive ones if they are few, or else by a table."""
         cuts = np.flatnonzero(np.diff(sources) != 1) + 1
-        if self.tiles.setdefault(f"results {k}", len(cuts) < _COPIES):
+        if self.tiles.setdefault(name, len(cuts) < _COPIES):
             ends = [0, *cuts.tolist(), len(sources)]
             for start, end in itertools.pairwise(ends):
                 source = bound_array(function, "f", int(sources[start]) if end > start else 0)
-                target, count = function.bound(start), function.bound(end - start)
+                target, count = function.bound(first + start), function.bound(end - start)
                 into = function.let(f"getelementptr inbounds double, ptr {results}, i64 {target}")
                 function.do(f"call void {_COPY}(ptr {into}, ptr {source}, i64 {function.times(count, 8)}, i1 false)")
             self.declared.add(f"declare void {_COPY}(ptr, ptr, i64, i1)")
             return
         array, count = bound_array(function, "i", self.table(sources)), function.bound(len(sources))
+        into = function.let(f"getelementptr inbounds double, ptr {results}, i64 {function.bound(first)}")
         with function.loop(count) as index:
             item = load(function, "f", loaded_index(function, index, array))
-            store(function, "f", Value(item), index, array=results)
+            store(function, "f", Value(item), index, array=into)
 
     def _copy(self, function: Function, results: str, copy: _Copy) -> None:
         """Copy rows of numbers that lie side by side, vector by vector; the last one begins earlier where need be."""

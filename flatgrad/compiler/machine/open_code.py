@@ -60,7 +60,7 @@ class OpenCode:
         self.tiles: dict[str, Any] = {}
         count = len(program.extents)
         nominal = program.bind(*[_NOMINAL] * count, marked=True)
-        Module(nominal, machine, fast, narrow, self.tiles).emitted()
+        Module(nominal, machine, fast, narrow, self.tiles, program.lengths_of_pieces([_NOMINAL] * count)).emitted()
         for written in _WRITTEN:
             try:
                 self._write(machine, narrow, Samples(samples_of(written, count)))
@@ -73,7 +73,8 @@ class OpenCode:
         modules, codes = [], []
         for sizes in samples.sizes:
             bound = self.program.bind(*sizes, marked=True)
-            modules.append(Module(bound, machine, self.fast, narrow, dict(self.tiles)))
+            pieces = self.program.lengths_of_pieces(sizes)
+            modules.append(Module(bound, machine, self.fast, narrow, dict(self.tiles), pieces))
             codes.append(modules[-1].emitted())
         if len({code.assembly for code in codes}) > 1:
             raise OpenCodeError("its loops depend on the extents")

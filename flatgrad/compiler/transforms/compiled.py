@@ -15,6 +15,7 @@ from ..calls.captured import Captured
 from ..calls.kind import Kind
 from ..calls.kinds import NUMBER, object_array
 from ..calls.results import ResultFlattener
+from ..calls.sizes import lengths_of
 from ..calls.writes import Write, check_shared, write, writes_of
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
@@ -100,6 +101,7 @@ class CompiledFunction(Dispatched[_Entry, R]):
         wrt = [*places, *range(count, count + len(traced.leaves))]
         stages = PairStages(traced.program, self._title(), self._options, wrt)
         kind, writes = traced.result
+        stages.lengths = [lengths_of(kind)]
         return TracedCall(stages, traced.leaves, captured, [kind], writes, seconds)
 
     def _opens_for(self, call: TracedCall) -> bool:

@@ -18,8 +18,9 @@ from ..calls.binding import Signature
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Called, Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NumberInGroup, Numbers, object_array, truth_values
+from ..calls.kinds import NUMBER, NumberInGroup, Numbers, object_array, truth_values
 from ..calls.results import ResultFlattener, check_lasting
+from ..calls.sizes import lengths_of
 from ..languages.loader import collector_paused
 from ..options import Backend, Mode
 from ..program.faults import Faults
@@ -154,6 +155,9 @@ class GradFunction(NumericFunction[R]):
                 gradients.append(Group(f"{group.name}_bar", group.size, group.scalar))
         options = self._options._replace(faults=faults)
         stages = JointStages(traced.program, self._title(), options, inputs, gradients, self._with_value)
+        aux = traced.result
+        results = [NUMBER] * self._with_value + ([aux] if aux is not None and aux.size else []) + kinds
+        stages.lengths = list(map(lengths_of, results))
         single = self._single or self._wrt is not None
         signature = Signature(arguments.kinds, kinds, single, self._with_value, traced.result)
         return stages, traced, captured, signature, seconds

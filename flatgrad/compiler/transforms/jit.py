@@ -13,6 +13,7 @@ from ..calls.binding import Signature
 from ..calls.captured import Captured
 from ..calls.kind import Kind
 from ..calls.results import NumberFlattener
+from ..calls.sizes import lengths_of
 from ..options import Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
@@ -40,6 +41,7 @@ class JitFunction(NumericFunction[R]):
         seconds = time.perf_counter() - start
         kind = traced.result
         stages = PairStages(traced.program, self._title(), self._options, wrt=(), scalar=kind.scalar)
+        stages.lengths = [lengths_of(kind)]
         return stages, traced, captured, Signature(arguments.kinds, [kind], True, False), seconds
 
     def _inline(self, arguments: Arguments) -> Any:
