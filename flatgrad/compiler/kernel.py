@@ -17,6 +17,7 @@ from ..runtime.wording import count_of
 from .languages.loader import collector_paused
 from .loops.array_program import ArrayProgram
 from .machine.functions import NOTE
+from .open_stages import BoundStages
 from .pairs import PairStages
 from .program.program import Program
 from .stages import JointStages, Stages
@@ -32,7 +33,9 @@ class BaseKernel:
         trace_seconds: how long tracing has taken.
     """
 
-    def __init__(self, stages: Stages, leaves: list[Value], trace_seconds: float) -> None:
+    stages: Stages | BoundStages
+
+    def __init__(self, stages: Stages | BoundStages, leaves: list[Value], trace_seconds: float) -> None:
         self.name, self.stages, self.leaves = stages.name, stages, leaves
         sizes = stages.sizes
         self.stats = KernelStats(
@@ -92,11 +95,11 @@ class Kernel(BaseKernel):
             traced again, and has another kernel.
     """
 
-    stages: PairStages | JointStages
+    stages: PairStages | JointStages | BoundStages
 
     def __init__(
         self,
-        stages: PairStages | JointStages,
+        stages: PairStages | JointStages | BoundStages,
         leaves: list[Value],
         captured: dict[str, Any] | None = None,
         trace_seconds: float = 0.0,

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler.loops.array_program import ArrayProgram
-from ..compiler.machine.functions import compile_natively
+from ..compiler.machine.native import NativeFunction
 from ..compiler.machine.training import Repetition
 from ..compiler.program.program import Program
 from ..runtime.errors import ARITHMETIC_ERRORS
@@ -30,31 +29,25 @@ class NativeLoop:
     """The loop around steps in machine code; it makes the same steps as the generated Python loop, bit for bit.
 
     Args:
-        steps: array program and meaning of the step for each size of batch, the usual one first.
+        steps: machine code of the step for each size of batch, the usual one first, and what gives its meaning.
         tables: the data, contiguous arrays with a row of numbers for each example.
         epochs: a generator of the order of the rows in each epoch; None if each step is made on all rows as they are.
         optimizer: whose numbers of the steps are asked for ahead of time, and may be again after a fault.
         leaves: gives the numbers that the steps read and that are not trained; asked before the first step.
-        fast: whether steps are compiled in fast mode.
     """
 
     def __init__(
         self,
-        steps: Mapping[int, tuple[ArrayProgram, Program]],
+        steps: Mapping[int, tuple[NativeFunction, Callable[[], Program]]],
         tables: Sequence[Any],
         epochs: Callable[[], Iterator[list[int]]] | None,
         optimizer: Optimizer,
         leaves: Callable[[], Sequence[float]],
-        *,
-        fast: bool,
     ) -> None:
         self.tables, self.epochs, self.optimizer = tables, epochs, optimizer
         self.width = len(optimizer.number_names)
         self.meanings = [meaning for _, meaning in steps.values()]
-        self.codes = [
-            Repetition(compile_natively(arrays, fast=fast, release=True), size, tables, self.width)
-            for size, (arrays, _) in steps.items()
-        ]
+        self.codes = [Repetition(code, size, tables, self.width) for size, (code, _) in steps.items()]
         self.leaves = leaves
         if epochs is None:
             self.set_batch(np.concatenate([table.ravel() for table in tables]))
@@ -164,7 +157,7 @@ class NativeLoop:
 
         Returns its loss, and what is trained after it.
         """
-        meaning, code = self.meanings[which], self.codes[which]
+        meaning, code = self.meanings[which](), self.codes[which]
         arguments = np.concatenate([code.batch, code.trained, code.numbers, code.leaves])
         loss, *trained = meaning.evaluate(arguments[: meaning.inputs].tolist())
         return float(loss), np.array(trained)

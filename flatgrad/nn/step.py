@@ -9,7 +9,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, cast
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from ..compiler.checks import as_list
 from ..compiler.kernel import BaseKernel
 from ..compiler.languages.loader import LoadedModule, collector_paused
 from ..compiler.languages.training import emit_step_numbers
+from ..compiler.machine.functions import compile_natively
+from ..compiler.machine.native import NativeFunction
+from ..compiler.open_stages import BoundStages, OpenStages
 from ..compiler.options import Backend, Mode, Options
 from ..compiler.printing import Printed, counted, print_functions
 from ..compiler.program.faults import Faults
@@ -32,6 +35,7 @@ from ..compiler.routine import Routine
 from ..compiler.stage import stage
 from ..compiler.stages import Stages
 from ..compiler.transforms.gradients import GradFunction
+from ..compiler.transforms.sizes import TracedCall
 from ..compiler.transforms.transformed import Transformed
 from ..runtime.atomic import setting
 from ..runtime.errors import InputError
@@ -107,6 +111,10 @@ class StepStages(Stages):
         """The numbers that are read and not trained."""
         return [leaf._number for leaf in self.leaves]
 
+    def native_step(self) -> tuple[NativeFunction, Callable[[], Program]]:
+        """The step in machine code, without functions that call it, and what gives its meaning."""
+        return compile_natively(self.arrays[0], fast=self.options.fast, release=True), lambda: self.meaning
+
     def routine(self, module: LoadedModule, name: str) -> Routine:
         """The step as a function of a loaded module."""
         arrays = self.backend != "python"
@@ -115,6 +123,33 @@ class StepStages(Stages):
 
 
 _STEP = "step", "Make a training step: return the loss, and the new parameters and state."
+
+
+class BoundStepStages(BoundStages):
+    """A training step for batches of some size, whose kernel is one for all sizes."""
+
+    here: StepStages
+
+    def __init__(self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], StepStages]) -> None:
+        super().__init__(open_stages, extents, make)
+        last = open_stages.samples[-1]
+        assert isinstance(last, StepStages)
+        self.leaves, self.captured, self.trace_seconds = last.leaves, last.captured, 0.0
+
+    def leaf_numbers(self) -> list[float]:
+        """The numbers that are read and not trained."""
+        return [leaf._number for leaf in self.leaves]
+
+    def digest(self) -> bytes:
+        """A fingerprint of what the step computes, whatever runs it."""
+        return self.here.digest()
+
+    def native_step(self) -> tuple[NativeFunction, Callable[[], Program]]:
+        """The step in machine code, without functions that call it, and what gives its meaning."""
+        return self.open.code[0].bind(*self.extents, release=True), lambda: self.here.meaning
+
+
+AnyStepStages: TypeAlias = StepStages | BoundStepStages
 
 
 class StepKernel(BaseKernel):
@@ -141,9 +176,9 @@ class StepKernel(BaseKernel):
         [<StepKernel f: 8 equations, backend 'python'>]
     """
 
-    stages: StepStages
+    stages: AnyStepStages
 
-    def __init__(self, stages: StepStages, printed: Callable[..., Printed]) -> None:
+    def __init__(self, stages: AnyStepStages, printed: Callable[..., Printed]) -> None:
         super().__init__(stages, stages.leaves, stages.trace_seconds)
         self.captured, self._printed = stages.captured, printed
         self.loops: list[NativeLoop] = []
@@ -152,6 +187,10 @@ class StepKernel(BaseKernel):
     def routine(self) -> Routine:
         """The generated function. It takes what `StepStages` says, not the batch alone."""
         start = time.perf_counter()
+        if isinstance(self.stages, BoundStepStages):
+            (routine,) = self.stages.loaded.routines
+            routine.stats = self.stats
+            return routine
         with collector_paused(), preparing(self.name):
             sections, data = self._printed({"step": self.stages})
         module = LoadedModule(sections, f"{self.name}_step", data)
@@ -211,8 +250,9 @@ class TrainStep(Transformed[StepKernel]):
         mode: Mode = "exact",
         faults: Faults = "raise",
         static_argnames: Sequence[str] | str = (),
+        dynamic: bool | None = None,
     ) -> None:
-        super().__init__(loss_fn, backend, mode, static_argnames, faults)
+        super().__init__(loss_fn, backend, mode, static_argnames, faults, dynamic)
         if not isinstance(optimizer, Optimizer):
             raise InputError(f"train_step: expected an optimiser such as nn.SGD(0.1), got {type(optimizer).__name__}")
         optimizer.check_numbers()
@@ -379,10 +419,7 @@ class TrainStep(Transformed[StepKernel]):
                 loop = kernel.loops.pop()
                 loop.set_batch(batch)
             except IndexError:
-                steps = {1: (stages.arrays[0], stages.meaning)}
-                loop = NativeLoop(
-                    steps, [batch[None]], None, self.optimizer, stages.leaf_numbers, fast=stages.options.fast
-                )
+                loop = NativeLoop({1: stages.native_step()}, [batch[None]], None, self.optimizer, stages.leaf_numbers)
         try:
             yield loop
         finally:
@@ -423,11 +460,32 @@ class TrainStep(Transformed[StepKernel]):
 
         def make() -> StepKernel:
             start = time.perf_counter()
-            kernel = StepKernel(self._build(arguments), self._printed)
+            with collector_paused(), preparing(self.name):
+                kernel = StepKernel(self._build(arguments), self._printed)
             kernel.stats.compile_seconds = time.perf_counter() - start - kernel.stats.trace_seconds
             return kernel
 
         return self._cached(arguments, make)
+
+    _opens = True
+
+    def _trace_call(self, arguments: Arguments) -> TracedCall:
+        stages = self._build(arguments)
+        return TracedCall(stages, stages.leaves, stages.captured, [], None, stages.trace_seconds)
+
+    def _bound_stages(
+        self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]
+    ) -> BoundStepStages:
+        return BoundStepStages(open_stages, extents, cast("Callable[[], StepStages]", make))
+
+    def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> StepKernel:
+        return StepKernel(stages, self._printed)
+
+    def _inputs_of(self, arguments: Arguments, leaves: Sequence[Value]) -> list[Any]:
+        position = self._position
+        state = map(as_list, (position.numbers, *position.state))
+        inputs = [*arguments.numbers, *state, *self.optimizer.step_numbers(position.steps)]
+        return [*inputs, [leaf.data for leaf in leaves]] if leaves else inputs
 
     def _step_for(self, arguments: Arguments) -> StepKernel:
         """The same; its function is made, too."""
@@ -485,12 +543,10 @@ class TrainStep(Transformed[StepKernel]):
             start = time.perf_counter()
             traced, captured = self._traced(arguments, body, groups, names)
             seconds = time.perf_counter() - start
-            stages = StepStages(
+            return StepStages(
                 traced.program, results, self._title(), options, type(self.optimizer).__name__, traced.leaves, captured,
                 seconds,
             )  # fmt: skip
-            _ = stages.backend  # chosen now: what has been traced is made
-        return stages
 
     def _updated(self, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
         """The new parameters, then the new states, kind by kind."""
@@ -507,7 +563,7 @@ class TrainStep(Transformed[StepKernel]):
 
     def _printed(
         self,
-        steps: Mapping[str, StepStages],
+        steps: Mapping[str, AnyStepStages],
         language: str | None = None,
         formulas: StepFormulas | str | None = None,
     ) -> Printed:
@@ -557,6 +613,7 @@ def train_step(
     mode: Mode = "exact",
     faults: Faults = "raise",
     static_argnames: Sequence[str] | str = (),
+    dynamic: bool | None = None,
 ) -> TrainStep:
     """A function that makes one training step per call.
 
@@ -564,7 +621,7 @@ def train_step(
         loss_fn: takes a batch (numbers, lists, arrays) and returns one `Value`, closing over the model.
         optimizer: `nn.SGD(...)`, `nn.Adam(...)`, ...
         parameters: a Module, or the `Value`s to train.
-        backend, mode, faults, static_argnames: as for `fg.compile`; `faults` is for the update, too.
+        backend, mode, faults, static_argnames, dynamic: as for `fg.compile`; `faults` is for the update, too.
 
     Returns:
         `step(*batch) -> float`, the loss before the update; `step.source` is the generated function,
@@ -580,5 +637,6 @@ def train_step(
         (4.0, 0.976)
     """
     return TrainStep(
-        loss_fn, optimizer, parameters, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames
-    )
+        loss_fn, optimizer, parameters, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames,
+        dynamic=dynamic,
+    )  # fmt: skip

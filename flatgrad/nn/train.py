@@ -21,10 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler.calls.arguments import Arguments
 from ..compiler.calls.captured import Captured
 from ..compiler.kernel import data_listing, number_listing
-from ..compiler.languages.loader import LoadedModule
+from ..compiler.languages.loader import LoadedModule, collector_paused
 from ..compiler.languages.training import emit_epochs, emit_loop
+from ..compiler.machine.native import available
 from ..compiler.options import Backend, Mode
 from ..compiler.program.faults import Faults
 from ..compiler.program.progress import preparing
@@ -37,9 +39,12 @@ from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import Value
 from .native_loop import Chunk, NativeLoop
 from .optim import Optimizer
-from .step import StepStages, TrainStep
+from .step import AnyStepStages, BoundStepStages, StepStages, TrainStep
 
 Array = np.ndarray[Any, np.dtype[Any]]
+#: The step is made for all sizes of batches, if these have more rows than those that it would be traced at. A
+#: fingerprint of it is taken on so many.
+_ROWS, _FEW = 15, 4
 #: What `epochs` of the generated loop needs.
 _IMPORT = "import random\n"
 #: Makes steps; takes whether to end with a loss that is not finite, and how many steps may be made at once.
@@ -271,7 +276,11 @@ def fit(
     if patience is not None and patience < 1:
         raise OptionError(f"patience must be at least 1 epoch, got {patience}")
     run = _Run(
-        TrainStep(loss_fn, optimizer, model, backend=backend, mode=mode, faults=faults), data, validation, plan, seed
+        TrainStep(loss_fn, optimizer, model, backend=backend, mode=mode, faults=faults, dynamic=True),
+        data,
+        validation,
+        plan,
+        seed,
     )
     run.metrics, run.patience, run.min_delta = dict(metrics or {}), patience, min_delta
     run.checkpoint = Path(checkpoint) if checkpoint is not None else None
@@ -348,20 +357,21 @@ class _Run:
         self.best: tuple[float, int, list[float]] | None = None
         self._initial = list(step.numbers)
         self.formulas = step.optimizer.formulas()
-        self._validate = jit(step.function, backend=step.backend, mode=step.mode, faults=step.faults)
+        self._validate = jit(step.function, backend=step.backend, mode=step.mode, faults=step.faults, dynamic=True)
 
     # --- the generated loop ---------------------------------------------------------------------------------------
 
     def generate(self) -> Loop:
         """Trace and print the steps, one per size of batch, and the loop around them; return the loop."""
         first, *others = self.plan.sizes
-        stages = {first: self._build(first)}
+        opened = self._opened()
+        stages: dict[int, AnyStepStages] = {first: opened.get(first) or self._build(first)}
         for size in others:  # all steps are on one back end
-            stages[size] = self._build(size, stages[first].backend)
+            stages[size] = opened.get(size) or self._build(size, stages[first].backend)
         self.leaves = stages[first].leaf_numbers()
         self._captured = [each.captured for each in stages.values()]
         # The seed and the loop are compared for themselves.
-        self.source_digest = hashlib.sha256(b"".join(each.digest() for each in stages.values())).hexdigest()
+        self.source_digest = self._digest()
         by_name = {f"step_{size}": each for size, each in stages.items()}
         if stages[first].backend == "native":
             # What can be read, and saved, beside machine code is the same loop in flat Python.
@@ -377,14 +387,31 @@ class _Run:
         names["numbers"] = self.step.optimizer.step_numbers  # what the text of that name is traced from
         return self._generated_loop(names["train"])
 
-    def _show(self, by_name: Mapping[str, StepStages], printed: Callable[[], str], data: dict[str, Any]) -> None:
+    def _opened(self) -> dict[int, BoundStepStages]:
+        """Steps of one kernel for all sizes, by their sizes, where that is ready sooner, and machine code runs."""
+        if sum(self.plan.sizes) <= _ROWS or self.step.backend not in ("auto", "native") or not available():
+            return {}
+        opened = {}
+        with collector_paused(), preparing(self.step.name):
+            for size in self.plan.sizes:
+                kernel = self.step._sized(self._arguments(size))
+                if kernel is not None and isinstance(kernel.stages, BoundStepStages):
+                    opened[size] = kernel.stages
+        return opened if all(each.backend == "native" for each in opened.values()) else {}
+
+    def _digest(self) -> str:
+        """A fingerprint of what steps compute, whatever runs them: on a few rows, and on as many as the last batch."""
+        few = min(_FEW, len(self.data))
+        return hashlib.sha256(self.step._build(self._arguments(few), "python").digest()).hexdigest()
+
+    def _show(self, by_name: Mapping[str, AnyStepStages], printed: Callable[[], str], data: dict[str, Any]) -> None:
         """Let the history say how the loop reads, and what is saved of it."""
         self.history._printed = printed
         self.history._saved = lambda rolled: (
             self._standalone(self._printed_as(by_name, "rolled"), {}) if rolled else self._standalone(printed(), data)
         )
 
-    def _printed_as(self, by_name: Mapping[str, StepStages], language: str) -> str:
+    def _printed_as(self, by_name: Mapping[str, AnyStepStages], language: str) -> str:
         """The training loop in another language than what runs."""
         return "".join(self._with_loop(self.step._printed(by_name, language, self.formulas).sections, False))
 
@@ -413,7 +440,7 @@ class _Run:
 
         return loop
 
-    def _native_loop(self, stages: Mapping[int, StepStages]) -> Loop:
+    def _native_loop(self, stages: Mapping[int, AnyStepStages]) -> Loop:
         """Machine code, which comes back after each chunk of steps."""
         step, plan, epochs = self.step, self.plan, None
         if plan.shuffled:
@@ -421,15 +448,19 @@ class _Run:
             epochs = partial(module.names["epochs"], self.history.seed)
         # Copies, as the other back ends make them: callbacks may change the originals.
         tables = [np.array(part.reshape(plan.rows, -1)) for part in (self.data.X, self.data.y)]
-        steps = {size: (each.arrays[0], each.meaning) for size, each in stages.items()}
-        run = NativeLoop(steps, tables, epochs, step.optimizer, lambda: self.leaves, fast=step.mode == "fast")
+        steps = {size: each.native_step() for size, each in stages.items()}
+        run = NativeLoop(steps, tables, epochs, step.optimizer, lambda: self.leaves)
         return lambda strict, limit: run(
             step.numbers, step.state, first=step.steps, steps=plan.steps, strict=strict, limit=limit
         )
 
+    def _arguments(self, size: int) -> Arguments:
+        return self.step._take_apart((self.data.X[:size], self.data.y[:size]), {})
+
     def _build(self, size: int, backend: str = "") -> StepStages:
-        arguments = self.step._take_apart((self.data.X[:size], self.data.y[:size]), {})
-        return self.step._build(arguments, backend)
+        stages = self.step._build(self._arguments(size), backend)
+        _ = stages.backend  # chosen now: what has been traced is made
+        return stages
 
     def _standalone(self, source: str, data: dict[str, Any]) -> str:
         if isinstance(self.formulas, str):

@@ -15,7 +15,6 @@ from ..calls.captured import Captured
 from ..calls.kind import taker_of
 from ..kernel import Kernel
 from ..machine.builtin import watch
-from ..open_kernel import OpenKernel
 from ..options import Backend, Mode
 from ..program.faults import Faults
 from .methods import takes_self
@@ -121,11 +120,6 @@ class Dispatched(Transformed[D], Generic[D, R]):
     def kernels(self) -> list[Kernel]:
         """The kernels made so far, one per kinds of arguments and state of what the function captured."""
         return [entry.kernel for entry in self._kernels.entries]
-
-    @property
-    def open_kernels(self) -> list[OpenKernel]:
-        """The kernels that serve all sizes of their arguments."""
-        return [each.kernel for sizes in self._sizes.values() for each in sizes.open]
 
     def kernel_for(self, /, *args: Any, **kwargs: Any) -> Kernel:
         """The kernel for arguments of these kinds, made if need be; nothing is run."""

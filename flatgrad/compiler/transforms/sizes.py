@@ -8,7 +8,7 @@ about a second of work allows; if there is a difference, that size gets a kernel
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError
@@ -71,6 +71,10 @@ class Owner(Protocol[M]):
     def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> M: ...
     def _again(self, arguments: Arguments, args: Sequence[Any]) -> Arguments: ...
     def _opens_for(self, call: TracedCall) -> bool: ...
+    def _inputs_of(self, arguments: Arguments, leaves: Sequence[Value]) -> list[Any]: ...
+    def _bound_stages(
+        self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]
+    ) -> BoundStages: ...
     def _open_sizes(self, arguments: Arguments) -> list[bool]: ...
 
 
@@ -204,7 +208,9 @@ class Sizes(Generic[E]):
         return entry
 
     def _bound(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> E | None:
-        stages = BoundStages(opened.kernel.stages, extents, lambda: self.owner._trace_call(arguments).stages)
+        stages = self.owner._bound_stages(
+            opened.kernel.stages, extents, lambda: self.owner._trace_call(arguments).stages
+        )
         kinds = [kind if kind is None else kind.at(extents) for kind in opened.kinds]
         try:
             _ = stages.loaded
@@ -222,9 +228,7 @@ class Sizes(Generic[E]):
         if extents in open_stages.at.sizes:
             return "traced"
         if open_stages.sizes(extents).equations <= _EVALUATED:
-            inputs = list(arguments.numbers)
-            if opened.call.leaves:
-                inputs.append([leaf.data for leaf in opened.call.leaves])
+            inputs = self.owner._inputs_of(arguments, opened.call.leaves)
             verdict = "different" if stages.differs(inputs) else "compared"
         elif open_stages.traced(extents) <= _COUNTED:
             verdict = "counted" if stages.counts_match() else "different"

@@ -21,11 +21,14 @@ from ..calls.captured import Captured, E, trace_settled
 from ..calls.kinds import object_array
 from ..calls.sizes import leading, sizes_of
 from ..calls.writes import Containers, check
+from ..open_kernel import OpenKernel
+from ..open_stages import BoundStages, OpenStages
 from ..options import Backend, Mode, Options, check_options
 from ..program.faults import Faults
 from ..program.names import Namer, identifier, outer_names
 from ..program.program import Group
 from ..program.trace import Result, Traced, trace_function
+from ..stages import Stages
 from .methods import Methods, holds_numbers, takes_self
 from .sizes import Sizes, TracedCall
 
@@ -167,6 +170,19 @@ class Transformed(Generic[E]):
         if structure not in self._sizes:
             self._sizes[structure] = Sizes(cast("Any", self), self.dynamic)
         return self._sizes[structure].entry(arguments, sizes)
+
+    @property
+    def open_kernels(self) -> list[OpenKernel]:
+        """The kernels that serve all sizes of their arguments."""
+        return [each.kernel for sizes in self._sizes.values() for each in sizes.open]
+
+    def _bound_stages(self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]) -> BoundStages:
+        """The stages at some extents."""
+        return BoundStages(open_stages, extents, make)
+
+    def _inputs_of(self, arguments: Arguments, leaves: Sequence[Value]) -> list[Any]:
+        """What a kernel takes, group by group."""
+        return [*arguments.numbers, [leaf.data for leaf in leaves]] if leaves else list(arguments.numbers)
 
     def _opens_for(self, call: TracedCall) -> bool:
         """Whether there may be a kernel for all sizes of what has been traced."""
