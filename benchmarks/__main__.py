@@ -37,6 +37,7 @@ from benchmarks.native import (
     measure_native_training,
     measure_rosenbrock,
     measure_sequences,
+    measure_triangles,
 )
 from benchmarks.suite import measure_gradbench, measure_recurrences
 from benchmarks.table import Row, table
@@ -194,6 +195,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "recurrences": measure_recurrences,
     "making": measure_making,
     "sequences": measure_sequences,
+    "triangles": measure_triangles,
     "native-training": measure_native_training,
     "captured": measure_captured,
     "calls": measure_calls,

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,18 @@ from benchmarks.engines import moons_times
 from benchmarks.peers import rosenbrock_peers
 from benchmarks.table import Row
 from benchmarks.timing import Timing, paired, quick, ratio, repeated, timed
-from benchmarks.workloads import lstm, moons, moons_at, moons_data, rosenbrock, transformer, transformer_at
+from benchmarks.workloads import (
+    causal_attention,
+    lstm,
+    moons,
+    moons_at,
+    moons_data,
+    rosenbrock,
+    transformer,
+    transformer_at,
+)
+from flatgrad.compiler.loops.grammar import Statement, flattened
+from flatgrad.compiler.machine.functions import compile_natively
 from flatgrad.compiler.machine.llvm import emit_llvm
 from flatgrad.compiler.machine.native import assemble, host
 from flatgrad.compiler.machine.operations import Machine
@@ -89,6 +101,30 @@ def measure_sequences() -> list[Row]:
         functions = code.assembly.count("\ndefine")
         figures.append(f"{steps} steps: {seconds:.2f} s, {len(arrays.statements)} statements, {functions} functions")
     return [Row("LSTM on scalars, gradient: LLVM's time", "linear", "; ".join(figures))]
+
+
+def measure_triangles() -> list[Row]:
+    """Causal attention: its triangles as rows that grow, and as lanes of one dimension that read through tables."""
+    rows = []
+    for positions, width in ((4, 2),) if quick() else ((8, 4), (16, 8), (64, 16)):
+        arguments = np.random.default_rng(positions).normal(size=(3, positions, width))
+        kernel = fg.value_and_grad(causal_attention, argnums=(0, 1, 2), backend="native").kernel_for(*arguments)
+        (arrays,) = kernel.stages.arrays
+        statements = [flattened(s) if isinstance(s, Statement) else s for s in arrays.statements]
+        candidates = {}
+        for name, program in (("rows", arrays), ("tables", replace(arrays, statements=statements))):
+            memory, run = compile_natively(program).workspace()
+            memory[: program.inputs] = arguments.ravel()
+            candidates[name] = run
+        t = paired(candidates)
+        rows.append(
+            Row(
+                f"causal attention, {positions} positions of {width} numbers, gradient: time over that through tables",
+                "0.8x",
+                f"**{ratio(t, 'rows', 'tables'):.2f}x** ({us(t['rows'])} / {us(t['tables'])} µs)",
+            )
+        )
+    return rows
 
 
 def making(workload: str) -> tuple[float, float]:

@@ -248,6 +248,15 @@ def transformer(
     return [p for rows in matrices for row in rows for p in row], loss
 
 
+def causal_attention(q: Sequence[Any], k: Sequence[Any], v: Sequence[Any]) -> Any:
+    """The sum of the squares of what each position attends to: itself, and those before."""
+    attended: list[Any] = []
+    for t, query in enumerate(q):
+        weights = softmax([dot(query, key) for key in k[: t + 1]])
+        attended += [dot(weights, column) for column in zip(*v[: t + 1], strict=True)]
+    return dot(attended, attended)
+
+
 def dot(a: Sequence[Any], b: Sequence[Any]) -> Any:
     return sum(x * y for x, y in zip(a, b, strict=True))
 
