@@ -170,6 +170,9 @@ class Statements:
             count = end - start
             factor = self.pick([n for n in (1, 2, 4, 5) if count % n == 0])
             extents = self.pick([(count,), (factor, count // factor)]) if count > 1 else self.pick([(1,), ()])
+            if count > 2 and self.chance(4) and not any(isinstance(extent, Ragged) for extent in shape):
+                rows = math.isqrt(2 * count)
+                extents = rows, Ragged.over(rows, *self.pick([(1, 1), (-1, rows)]), len(shape))
             body: list[Any] = []
             if kind == "b":
                 self.applied(body, self.pick(_COMPARISONS), shape + extents)

@@ -286,6 +286,42 @@ def test_triangles_of_lanes_in_c():
     assert c.check() == 8
 
 
+def energy(x, y):
+    """The sum of a function of all pairs."""
+    terms = [fg.tanh((x[i] - x[j]) * (y[i] - y[j])) for i in range(len(x)) for j in range(i)]
+    return folded(lambda a, b: a + b, terms)
+
+
+@pytest.mark.parametrize("size", [7, 12])
+def test_terms_of_one_sum_that_are_a_triangle(size):
+    every_way(lambda x, y: energy(x, y) * energy(y, x), numbers(size), numbers(size, 1))
+    kernel = fg.jit(energy, backend="numpy").kernel_for(numbers(size), numbers(size, 1))
+    assert kernel.stages.vectors[0].stats.strided == 1.0
+    assert f"sum[r:{size - 1}, s:r + 1](tanh((x[r + 1] - x[s]) *" in str(kernel.stages.vectors[0])
+    for backend in ("numpy", "native"):
+        assert all_bits([fg.jit(energy, backend=backend)(numbers(size), numbers(size, 1))]) == all_bits(
+            [fg.jit(energy, backend="python")(numbers(size), numbers(size, 1))]
+        )
+
+
+def test_products_of_a_triangle_are_one_sum_per_lane():
+    """Terms are triangles in rows of lanes; what does not fit among them is read through a table."""
+
+    def forms(triangle, points, order):
+        places = {(i, j): k for k, (i, j) in enumerate((i, j) for i in range(6) for j in range(i + 1))}
+        return [
+            folded(
+                lambda a, b: a + b, [(x[i] - x[j]) * (triangle[k] - order[k * k % 21]) for (i, j), k in places.items()]
+            )
+            for x in points
+        ]
+
+    arguments = numbers(21), [numbers(6, k) for k in range(10)], numbers(21, 99)
+    every_way(lambda t, x, o: folded(lambda a, b: a * b, forms(t, x, o)), *arguments)
+    arrays = fg.jit(forms, backend="numpy").kernel_for(*arguments).stages.vectors[0]
+    assert "sum[r:6, s:r + 1](" in str(arrays)
+
+
 def test_most_random_triangles_are_found():
     sample = drawn(random_lanes.filter(lambda lanes: lanes.rows > 3), 60)
     arrays = [share(function, *function.arguments(1)) for function in sample]

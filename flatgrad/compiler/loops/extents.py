@@ -137,6 +137,22 @@ class Ragged(int):
         return int(self), self.first, self.step, self.least, self.dimension
 
 
+def shifted(extents: Sequence[Any], by: int) -> tuple[Any, ...]:
+    """Extents where there are so many more dimensions outside of them.
+
+    >>> [extent.dimension for extent in shifted([Ragged.over(3, 1, 1, 0)], 2)]
+    [2]
+    """
+    result: list[Any] = []
+    for extent in extents:
+        result.append(extent)
+        if isinstance(extent, Ragged):
+            result[-1] = moved = Ragged(int(extent))
+            moved.first, moved.step, moved.least = extent.first, extent.step, extent.least
+            moved.dimension = extent.dimension + by
+    return tuple(result)
+
+
 #: An integer, or one that depends on open extents.
 Size = int | Polynomial
 

@@ -18,7 +18,7 @@ import numpy as np
 from ...runtime.primitives import TABLE, Primitive
 from ...runtime.sites import Location
 from ..program.program import Group, Program
-from .extents import Ragged, Size, fixed
+from .extents import Ragged, Size, fixed, shifted
 
 Addresses = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -377,12 +377,18 @@ def missing(extents: Sequence[Size]) -> Any:
 
 
 def flattened(statement: Statement) -> Statement:
-    """A statement whose rows differ in length, with all lanes in one dimension, as they are in memory; or any other.
+    """A statement with all lanes of ragged rows in one dimension, and all terms that are rows of triangles.
 
     An access that reads something in this order has a stride; others gather.
     """
-    if not statement.is_ragged:
-        return statement
+    if statement.is_ragged:
+        return _flat_lanes(statement)
+    body = [_flat_terms(node, statement.shape) if isinstance(node, Fold) else node for node in statement.body]
+    changed = any(node is not before for node, before in zip(body, statement.body, strict=True))
+    return replace(statement, body=tuple(body)) if changed else statement
+
+
+def _flat_lanes(statement: Statement) -> Statement:
     rank, present = len(statement.shape), ~missing(statement.shape)
 
     def flat(read: Read, extents: tuple[Size, ...]) -> Read:
@@ -394,6 +400,29 @@ def flattened(statement: Statement) -> Statement:
         return Read(0, (), table.ravel())
 
     return statement.with_reads(flat, shape=(statement.lanes,))
+
+
+def _flat_terms(fold: Fold, shape: tuple[Size, ...]) -> Fold:
+    rank = len(shape)
+
+    def flat(segment: Segment) -> Segment:
+        ragged = [extent for extent in segment.extents if isinstance(extent, Ragged)]
+        if not ragged or any(extent.dimension < rank for extent in ragged):
+            return segment
+        present = ~missing(shifted(segment.extents, -rank))
+        body: list[Read | Apply] = []
+        for node in segment.body:
+            if not isinstance(node, Read):
+                body.append(node)
+            elif node.table is None and not any((*node.strides[rank:], *node.bends[rank:])):
+                body.append(node._replace(strides=node.strides[: rank + 1], bends=node.bends[: rank + 1]))
+            else:
+                table = addresses(node, (*shape, *segment.extents)).reshape(-1, present.size)[:, present]
+                body.append(Read(0, (), table.ravel()))
+        return Segment((int(present.sum()),), tuple(body))
+
+    segments = tuple(map(flat, fold.segments))
+    return fold if all(a is b for a, b in zip(segments, fold.segments, strict=True)) else Fold(fold.primitive, segments)
 
 
 def used_primitives(program: Loops) -> set[Primitive]:

@@ -12,7 +12,7 @@ from ..extents import Ragged, fixed
 from ..grammar import Addresses, Read, addresses, packed
 
 #: So many lanes are enough for strides that grow evenly; any three do.
-BENT = 5
+_BENT = 5
 #: The largest number of strided pieces of a vector, and their smallest number of lanes on average.
 _PIECES, _PIECE = 4, 4
 
@@ -170,13 +170,28 @@ def _strided_from(vectors: Sequence[Addresses]) -> int:
     return run * _strided_from([rows[:equal, 0] for rows in tables])
 
 
-def _triangle(order: Addresses, vectors: Sequence[Addresses]) -> Piece | None:
+def in_order(vectors: Sequence[Addresses]) -> Piece | None:
+    """All terms in their order, if they are rows of triangles, or lie at distances that grow evenly; else None.
+
+    >>> rows = np.array([0, 10, 11, 20, 21, 22])
+    >>> in_order([rows]).extents, in_order([rows]).steps
+    ((3, 3), [Steps(strides=(10, 1), bends=())])
+    """
+    return _triangle(np.arange(len(vectors[0])), vectors, moves=False)
+
+
+def _triangle(order: Addresses, vectors: Sequence[Addresses], moves: bool = True) -> Piece | None:
     """The lanes in this order as the rows of a triangle, or of several, if all vectors are strided in these.
 
     Inside of rows all vectors go on as most do; where one does not, the next row begins. What is regular inside of the
     lanes of a row is a dimension of its own. If rows of the same length follow one another, their dimension comes
     first, so that rows that grow are the dimension in front of their lanes. Lanes whose distances grow evenly, such as
     the diagonal, are found as well.
+
+    Args:
+        order: the lanes.
+        vectors: what they read.
+        moves: whether lanes may be put in another order.
     """
     heads = [vector[order] for vector in vectors]
     inside: list[int] = []
@@ -191,7 +206,7 @@ def _triangle(order: Addresses, vectors: Sequence[Addresses]) -> Piece | None:
         heads = [head[::length] for head in heads]
     if length == count:
         return None
-    if count >= BENT and all((np.diff(head, 2) == head[2] - 2 * head[1] + head[0]).all() for head in heads):
+    if count >= _BENT and all((np.diff(head, 2) == head[2] - 2 * head[1] + head[0]).all() for head in heads):
         return _fitted(order, (count, *inside), vectors, {0})
     if count < 6:
         return None
@@ -206,6 +221,8 @@ def _triangle(order: Addresses, vectors: Sequence[Addresses]) -> Piece | None:
     shape = factor([lengths])
     growing = [axis for axis, step in enumerate(shape.strides[0]) if step] if shape is not None else []
     if shape is None or len(growing) != 1 or shape.extents[growing[0]] < 3:
+        return None
+    if not moves and growing[0] != len(shape.extents) - 1:
         return None
     rows = np.moveaxis(np.arange(len(starts)).reshape(shape.extents), growing[0], -1)
     cells, step, rank = np.arange(math.prod(inside)).reshape(inside), shape.strides[0][growing[0]], rows.ndim
@@ -222,6 +239,8 @@ def _triangle(order: Addresses, vectors: Sequence[Addresses]) -> Piece | None:
         return _fitted(order[lanes], (*rows.shape, row, *inside), vectors, {rank - 1, rank})
 
     result = piece([1] * (rank + 1 + len(inside)))
+    if not moves:
+        return result
     return result and (piece(_signs([each.strides for each in result.steps if each is not None])) or result)
 
 

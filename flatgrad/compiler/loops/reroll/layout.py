@@ -18,10 +18,10 @@ from ...program.passes.dead_code import remove_dead_code
 from ...program.program import Group, Program
 from ..array_program import ArrayProgram
 from ..buffers import span
-from ..extents import Ragged, fixed
+from ..extents import Ragged, fixed, shifted
 from ..grammar import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement, indices
 from ..preliminary import RESULTS, Constants, domain, moved_statement
-from .affine import BENT, Piece, Steps, arrange, cut, factor, steps_of, straightened
+from .affine import Piece, Steps, arrange, cut, factor, in_order, steps_of, straightened
 from .fuse import Folding, Loop, Nodes, part_of
 from .packs import MISSING, Packed, Scalars
 
@@ -41,14 +41,14 @@ class _Terms(NamedTuple):
         extents: of the terms.
         nodes: the nodes.
         strides: of the nodes that are strided along the terms.
-        bends: how these strides grow along the terms; of ragged terms only, which are one dimension.
+        bends: how these strides grow along the terms, if they do.
         lengths: how many terms each lane has, if they are ragged.
     """
 
     extents: tuple[int, ...]
     nodes: list[Any]
     strides: dict[int, tuple[int, ...]]
-    bends: dict[int, int] = {}
+    bends: dict[int, tuple[int, ...]] = {}
     lengths: Addresses | None = None
 
 
@@ -148,7 +148,9 @@ class _Layout:
         lengths = _lengths(nodes)
         growing = [length if length[0] <= length[-1] else -length for length in lengths]  # lanes keep their order
         lanes = len(loop.addresses)
-        pieces = arrange([*growing, *straightened(chosen, lengths)], lanes, not lengths)
+        foldings: list[Any] = [node.segments for node in nodes if isinstance(node, Folding)]
+        ragged_terms = any(isinstance(n, Ragged) for segments in foldings for terms in segments for n in terms.extents)
+        pieces = arrange([*growing, *straightened(chosen, lengths)], lanes, not lengths and not ragged_terms)
         if not all(map(_is_ramp, (steps for piece in pieces for steps in piece.steps[: len(lengths)]))):
             for part in _of_equal_lengths(loop):
                 self._loop(part)
@@ -221,17 +223,20 @@ class _Layout:
                 strides = dict(zip(offsets, shape.strides, strict=True))
                 nodes = [matrices[k][:, 0] if k in strides else node for k, node in enumerate(nodes)]
                 return [_Terms(shape.extents, nodes, strides)]
-            bent = [steps_of(vector, (count,), {0}) for vector in vectors] if count >= BENT else [None]
-            if None not in bent:
-                growing = {k: each for k, each in zip(offsets, bent, strict=True) if each is not None}
-                nodes = [matrices[k][:, 0] if k in growing else node for k, node in enumerate(nodes)]
+            piece = in_order(vectors)
+            if piece is not None:
+                growing = {k: each for k, each in zip(offsets, piece.steps, strict=True) if each is not None}
+                nodes = [
+                    node if isinstance(node, Apply) else node[:, 0] if k in growing else node[:, piece.filled]
+                    for k, node in enumerate(nodes)
+                ]
                 strides = {k: each.strides for k, each in growing.items()}
-                return [_Terms((count,), nodes, strides, {k: sum(each.bends) for k, each in growing.items()})]
+                return [_Terms(piece.extents, nodes, strides, {k: each.bends for k, each in growing.items()})]
             slices = cut(vectors)
             if slices is not None:
                 parts = [[n if isinstance(n, Apply) else n[:, columns] for n in segment] for columns in slices]
                 return [terms for part in parts for terms in self._shaped(part)]
-            resisting = [k for k, vector in offsets.items() if factor([vector]) is None and cut([vector]) is None]
+            resisting = [k for k, v in offsets.items() if not any((factor([v]), cut([v]), in_order([v])))]
             del offsets[resisting[0] if resisting else list(offsets)[-1]]
         return [_Terms((count,), nodes, {})]
 
@@ -251,7 +256,7 @@ class _Layout:
             if not self._is_constant_head(matrix) and ((steps == steps[longest]) | missing).all():
                 pattern = steps_of(steps[longest], terms.extents, {0})
             if pattern is not None:
-                terms.strides[k], terms.bends[k] = pattern.strides, sum(pattern.bends)
+                terms.strides[k], terms.bends[k] = pattern.strides, pattern.bends
                 matrix = matrix[:, 0]
             terms.nodes.append(matrix)
         return terms
@@ -275,10 +280,12 @@ class _Layout:
                 extents = (Ragged.over(piece.extents[axis], steps.strides[axis], int(lengths[0]), axis),)
             matrices = [k for k, node in enumerate(nodes) if isinstance(node, np.ndarray) and node.ndim == 2]
             nodes = [node[:, : extents[0]] if k in matrices else node for k, node in enumerate(nodes)]
+        else:
+            extents = shifted(extents, len(piece.extents))
         body = [
             node
             if isinstance(node, Apply)
-            else self._read(node, piece, strides, extents, terms.strides.get(k), terms.bends.get(k, 0))
+            else self._read(node, piece, strides, extents, terms.strides.get(k), terms.bends.get(k, ()))
             for k, node in enumerate(nodes)
         ]
         return Segment(extents, tuple(body))
@@ -290,7 +297,7 @@ class _Layout:
         strides: Strides,
         extents: tuple[int, ...],
         inner: tuple[int, ...] | None,
-        bend: int = 0,
+        bends: tuple[int, ...] = (),
     ) -> Read:
         """The access of a vector (a matrix, where the terms are not strided), with the lanes in a piece's order."""
         part = vector[piece.filled]
@@ -299,14 +306,14 @@ class _Layout:
             return Read(*self._constant((-1 - part).reshape(shape)))
         outer = strides.get(id(vector))
         if outer is not None and inner is not None:
-            bends = (*(outer.bends or (0,) * len(piece.extents)), *(bend if len(inner) == 1 else 0 for _ in inner))
-            read = Read(int(part[0]), (*outer.strides, *inner), None, bends if any(bends) else ())
+            growing = *(outer.bends or (0,) * len(piece.extents)), *(bends or (0,) * len(inner))
+            read = Read(int(part[0]), (*outer.strides, *inner), None, growing if any(growing) else ())
             low, high = span(read, (*piece.extents, *extents))
             if domain(low) == domain(high):
                 return read
         if part.ndim == 1 and inner:
             places = indices((*piece.extents, *extents))[len(piece.extents) :]
-            bent = bend * (places[0] * (places[0] - 1) // 2)
+            bent = np.array(bends or (0,) * len(inner)) @ (places * (places - 1) // 2)
             part = np.repeat(part, places.shape[1] // len(part)) + np.array(inner) @ places + bent
         return Read(0, (), part.ravel())
 

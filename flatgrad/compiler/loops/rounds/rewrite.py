@@ -117,7 +117,7 @@ class Rewriter:
         base = self._take(lanes)
         self._settle(self.units.base[unit] + np.arange(lanes), base + np.arange(lanes))
 
-        if whole.is_ragged:
+        if whole is not statement:
             self.statements.append(whole.with_reads(self._moved, base=base))
             return
         reads = [read for read, _ in statement.reads()]
