@@ -30,6 +30,10 @@ Numbers: TypeAlias = "np.ndarray[Any, np.dtype[np.floating[Any] | np.integer[Any
 _CONTAINERS = (list, tuple, np.ndarray)
 
 
+class _End(list[int]):
+    """Stands behind the items of a container, and holds its id."""
+
+
 class Reduction(Protocol):
     """A function from a vector to one number, as type checkers see it."""
 
@@ -272,13 +276,20 @@ def _elements(
         raise InputError(f"{name}: expected one vector, got {got}{user_line()}")
     elements: list[Any] = []
     stack: list[Any] = [rows]
+    inside: set[int] = set()  # the containers whose items are on the stack
     while stack:
         item = stack.pop()
         if isinstance(item, Operand):
             elements.append(as_value(item) if isinstance(item, Condition) else item)
             continue
         try:
-            if isinstance(item, _CONTAINERS):
+            if isinstance(item, _End):
+                inside.remove(item[0])
+            elif isinstance(item, _CONTAINERS):
+                if id(item) in inside:
+                    raise InputError(f"the {type(item).__name__} contains itself")
+                inside.add(id(item))
+                stack.append(_End([id(item)]))
                 stack.extend(reversed(items_of(item) if isinstance(item, np.ndarray) else item))
             else:
                 elements.append(item if item.__class__ is float else float(number(item)))

@@ -382,3 +382,16 @@ def test_they_are_functions_of_one_vector():
     for name in NAMES:
         assert list(inspect.signature(getattr(fg, name)).parameters) == ["vector"], name
         assert getattr(fg, name)(vector=[2.0]) == getattr(fg, name)([2.0])
+
+
+def test_what_contains_itself_is_an_error():
+    same = [1.0, 2.0]
+    ring = [same, [same]]  # twice, but not inside of itself
+    assert fg.sum(ring) == 6.0
+    ring.append(ring)
+    loop = np.empty(1, dtype=object)
+    loop[0] = [loop]
+    for vector, name in ((ring, "list"), ([0.0, ring], "list"), (loop, "ndarray")):
+        for function in (fg.sum, fg.logsumexp):
+            with pytest.raises(fg.InputError, match=rf"the {name} contains itself[\s\S]*test_reductions\.py"):
+                function(vector)
