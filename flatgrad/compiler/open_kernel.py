@@ -58,5 +58,5 @@ class OpenKernel:
 
     def __repr__(self) -> str:
         names = " and ".join(self.stages.names)
-        count = count_of(len(self.stages.vectors[0].statements), "statement")
+        count = count_of(len(self.stages.arrays[0].statements), "statement")
         return f"<OpenKernel {self.name} for every {names}: {count}, backend {self.backend!r}>"

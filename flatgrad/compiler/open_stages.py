@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..runtime.errors import ARITHMETIC_ERRORS
+from ..runtime.errors import ARITHMETIC_ERRORS, ProgramError
 from ..runtime.primitives import TABLE
 from .languages.costs import Choice, native_cost
 from .languages.loader import LoadedModule, collector_paused
@@ -36,8 +36,9 @@ from .routine import Routine
 from .stage import stage
 from .stages import Loaded, Stages
 
-#: A fold that stands alone is a statement if it has so many terms: the sizes at which functions are traced are small.
-_TERMS = 4
+#: What has so many lanes or terms is a statement: the sizes at which functions are traced are small. For loops over
+#: rounds, what is in the rounds should stay alone.
+_TERMS = 2, 4
 #: So many reads in all rounds make a loop over rounds worth it there.
 _READS = 24
 #: Calls that take longer by the estimate, in nanoseconds, release the interpreter lock.
@@ -64,8 +65,17 @@ class OpenStages:
         self.samples, self.names, self.at = list(samples), list(names), Samples(sizes)
         last = self.samples[-1]
         self.name, self.title, self.options, self.functions = last.name, last.title, last.options, last.functions
-        self.vectors = self._opened([self._rerolled(stages) for stages in self.samples])
+        for self._terms in _TERMS:
+            try:
+                _ = self.arrays
+                break
+            except NotOpenError as error:
+                reason = error
+        else:
+            raise reason
         self._lock = threading.RLock()
+        if self.backend == "numpy":
+            _ = self.vectors
         if self.backend == "native":
             try:
                 for function in self.code:
@@ -74,7 +84,7 @@ class OpenStages:
                 raise NotOpenError(f"machine code cannot be bound to sizes: {error}") from None
 
     def _rerolled(self, stages: Stages) -> list[ArrayProgram]:
-        return [reroll(part, fast=self.options.fast, terms=_TERMS) for part in stages.array_parts]
+        return [reroll(part, fast=self.options.fast, terms=self._terms) for part in stages.array_parts]
 
     def _opened(self, samples: Sequence[Sequence[ArrayProgram]]) -> list[OpenArrayProgram]:
         lengths = [stages.lengths for stages in self.samples]
@@ -87,6 +97,15 @@ class OpenStages:
             raise NotOpenError("the programs for several sizes differ in more than sizes")
         self._last = list(samples[-1])
         return found
+
+    @stage
+    def vectors(self) -> list[OpenArrayProgram]:
+        """The functions without loops over rounds, as NumPy runs them.
+
+        Raises:
+            NotOpenError: if these are no programs for all extents.
+        """
+        return self._opened(list(map(self._rerolled, self.samples)))
 
     @stage
     def arrays(self) -> list[OpenArrayProgram]:
@@ -134,6 +153,10 @@ class OpenStages:
         counts = [len(stages.traced) for stages in self.samples]
         return bound(self.at.size(*counts) or max(counts), extents)
 
+    def digest(self) -> bytes:
+        """A fingerprint of the program at the first sample."""
+        return self.samples[0].joint.digest()
+
     @stage
     def _operations(self) -> Any:
         return self.at.columns(np.stack([_operations(stages.traced) for stages in self.samples]))
@@ -155,7 +178,7 @@ class OpenStages:
             if self.backend == "native":
                 return self._bound_code(extents, stages)
             programs = [p.bind(*extents) for p in (self.vectors if self.backend == "numpy" else self.arrays)]
-        except (OpenCodeError, *ARITHMETIC_ERRORS) as error:
+        except (OpenCodeError, ProgramError, *ARITHMETIC_ERRORS) as error:
             raise NotOpenError(str(error)) from None
         named = [ArrayFunction(program, *texts) for program, texts in zip(programs, self.functions, strict=True)]
         header = self.header()

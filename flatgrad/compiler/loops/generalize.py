@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ...runtime.errors import ProgramError
 from ...runtime.wording import count_of
 from ..program.program import Group, Program, default_names, grouped
 from .array_program import ArrayProgram
@@ -41,6 +42,7 @@ class OpenArrayProgram:
         outputs: per output group the pieces that it is put together from: accesses and the extents they cover, or
             tables.
         samples: the extents of the programs that it was made from.
+        positive: sizes that must be at least 1: extents of loops.
 
     Example:
         >>> from flatgrad.compiler.program.builder import ProgramBuilder
@@ -66,6 +68,11 @@ class OpenArrayProgram:
     statements: list[Item]
     outputs: list[list[tuple[Read, tuple[Size, ...]] | AnyTable]]
     samples: Samples
+    positive: list[Polynomial]
+
+    def holds_at(self, sizes: Sequence[int]) -> bool:
+        """Whether no loop of it would be empty."""
+        return all(size.at(sizes) >= 1 for size in self.positive)
 
     def bind(self, *sizes: int, marked: bool = False) -> ArrayProgram:
         """The array program for some extents.
@@ -73,7 +80,13 @@ class OpenArrayProgram:
         Args:
             sizes: one per extent.
             marked: whether what would be another number at other extents says so (`Bound`, `BoundNumber`).
+
+        Raises:
+            ProgramError: if one of them is so small that a loop would be empty.
         """
+        if not self.holds_at(sizes):
+            named = " and ".join(f"{name} = {size}" for name, size in zip(self.extents, sizes, strict=True))
+            raise ProgramError(f"{self.name} is not for {named}: one of its loops would be empty")
         binder = _Binder(sizes, marked)
         inputs, results = (
             [Group(name, binder.size(count), scalar) for name, count, scalar in groups]
@@ -228,6 +241,7 @@ class _Merger:
         self, programs: Sequence[ArrayProgram], samples: Samples, lengths: Sequence[Sequence[Sequence[int]]]
     ) -> None:
         self.programs, self.samples, self.lengths = programs, samples, lengths
+        self.positive: dict[Polynomial, None] = {}
 
     def merged(self, names: tuple[str, ...]) -> OpenArrayProgram:
         programs = self.programs
@@ -241,7 +255,9 @@ class _Merger:
         truths = _same(p.truths for p in programs)
         name = _same(p.name for p in programs)
         constants = self.constants()
-        return OpenArrayProgram(name, names, inputs, results, constants, truths, statements, outputs, self.samples)
+        return OpenArrayProgram(
+            name, names, inputs, results, constants, truths, statements, outputs, self.samples, list(self.positive)
+        )
 
     def size(self, *values: Any) -> Size:
         size = self.samples.size(*map(int, values))
@@ -257,12 +273,19 @@ class _Merger:
 
     def extent(self, *values: Any) -> Any:
         if not any(isinstance(value, Ragged) for value in values):
-            return self.size(*values)
+            return self._positive(self.size(*values))
         _require(all(isinstance(value, Ragged) for value in values))
         numbers = [(int(value), value.first, value.least) for value in values]
         largest, first, least = (self.size(*each) for each in zip(*numbers, strict=True))
         step, dimension = _same((value.step, value.dimension) for value in values)
+        self._positive(least)
         return values[0] if isinstance(largest, int) else _OpenRagged(largest, first, least, step, dimension)
+
+    def _positive(self, size: Size) -> Size:
+        """Note that a size must be at least 1."""
+        if isinstance(size, Polynomial):
+            self.positive[size] = None
+        return size
 
     def groups(self, rows: Sequence[Sequence[Group]]) -> list[tuple[str, Size, bool]]:
         return [
@@ -283,7 +306,7 @@ class _Merger:
         """The pieces of an output group."""
         try:
             return [
-                (self.read([x for x, _ in pieces], [e for _, e in pieces]), self.sizes(*(e for _, e in pieces)))
+                (self.read([x for x, _ in pieces], [e for _, e in pieces]), self.extents(*(e for _, e in pieces)))
                 for pieces in _rows(map(_pieces, cells))
             ]
         except (_DifferentError, ValueError):

@@ -199,6 +199,8 @@ class OpenFunction:
         Raises:
             OpenCodeError: if the code depends on the extents.
         """
+        if not self.program.holds_at(sizes):
+            raise OpenCodeError("one of its loops would be empty")
         for narrow in (False, True):
             code = self._code(narrow)
             layout = code.layout(sizes)

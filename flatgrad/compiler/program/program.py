@@ -7,6 +7,7 @@ normal; `Equation`s are handed out as views.
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -226,6 +227,14 @@ class Program:
             raise ProgramError(f"{where} uses v{operand} before it is defined")
         if ~operand >= len(self.constants):
             raise ProgramError(f"{where} uses constant {~operand} of {len(self.constants)}")
+
+    def digest(self) -> bytes:
+        """A fingerprint of what it computes."""
+        result = hashlib.sha256()
+        for column in (self.opcodes, self.starts, self.operands, array("q", self.outputs)):
+            result.update(column.tobytes())
+        result.update(repr(self.constants).encode())
+        return result.digest()
 
     # --- evaluator ------------------------------------------------------------------------------------------------
 

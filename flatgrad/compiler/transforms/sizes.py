@@ -25,7 +25,7 @@ from ..stages import Stages
 #: After so many sizes of otherwise equal arguments there is one kernel for all.
 SIZES: Final = 3
 #: The extents at which a function is traced, until the programs are alike.
-_WINDOWS: Final = (4, 5, 6), (5, 6, 7), (5, 7, 9), (7, 9, 11, 13), (17, 20, 24, 27), (33, 37, 40, 46)
+_WINDOWS: Final = (3, 4, 5), (5, 6, 7), (5, 7, 9), (7, 9, 11, 13), (17, 20, 24, 27), (33, 37, 40, 46)
 #: The same where two extents are open.
 _PAIRS: Final = (4, 5, 6, 7), (5, 7, 8, 9), (9, 11, 12, 14)
 #: The limit of equations that are traced to find a program for all sizes; and of those that are traced in any case.

@@ -145,6 +145,7 @@ def pack(program: Program, chains: Chains, classes: Classes, fast: bool = False,
 class _Packer:
     def __init__(self, program: Program, chains: Chains, classes: Classes, fast: bool, terms: int) -> None:
         self.program, self.chains, self.classes, self.fast, self.terms = program, chains, classes, fast, terms
+        self.least = min(LANES, terms)
         self.inputs, count = program.inputs, len(program)
         self.constants = [*program.constants, *_CONSTANTS]
         constants = len(self.constants)
@@ -175,12 +176,12 @@ class _Packer:
         sizes = np.bincount(shapes)
         terms = np.zeros(len(sizes), dtype=np.int64)
         np.maximum.at(terms, shapes, self.chains.lengths[owner])
-        is_large = ((sizes >= LANES) | (terms >= self.terms))[shapes]
+        is_large = ((sizes >= self.least) | (terms >= self.terms))[shapes]
         groups = _split_by(np.flatnonzero(is_large), shapes[is_large], heights[is_large])
         rest = np.flatnonzero(~is_large)
         key = (heights[rest] * 2 + (owner[rest] >= 0)) * len(TABLE) + self.chains.opcodes[nodes[rest]]
         _, index, counts = np.unique(key, return_inverse=True, return_counts=True)
-        wide = counts[index] >= 2 * LANES
+        wide = counts[index] >= 2 * self.least
         groups += _split_by(rest[wide], key[wide], heights[rest[wide]])
         return groups, rest[~wide]
 
@@ -225,7 +226,7 @@ class _Packer:
             parts = [members]
             if np.count_nonzero(reader != reader[0]):
                 present, index, counts = np.unique(reader, return_inverse=True, return_counts=True)
-                apart = (present > 0) & (counts >= LANES)
+                apart = (present > 0) & (counts >= self.least)
                 parts = [members[index == k] for k in np.flatnonzero(apart).tolist()]
                 if not apart.all():
                     parts.append(members[~apart[index]])
