@@ -225,12 +225,10 @@ class Kind(tuple[Any, ...]):
 
     def returned(self, name: str, source: BinderSource) -> str:
         """The source of a result, from the name of the variable that holds its numbers."""
-        if source.arrays and self.size:
-            source.statements.append(f"{name} = {name}.tolist()")
         return self.picked(name, 0, source)
 
     def picked(self, name: str, at: int, source: BinderSource) -> str:
-        """The source of a result, or of a part of one, whose numbers begin at position `at` of the list `name`.
+        """The source of a result, or of a part of one, whose numbers begin at `at` of the list (or array) `name`.
 
         Raises:
             OnlyArgumentsError: if that cannot be written.

@@ -83,7 +83,7 @@ class Number(Kind):
         return name
 
     def picked(self, name: str, at: int, source: BinderSource) -> str:
-        return f"{name}[{at}]"
+        return f"{name}.item({at})" if source.arrays else f"{name}[{at}]"
 
     def part(self) -> Part:
         return Part(builtin.NUMBER)
@@ -280,7 +280,9 @@ class Numbers(Kind):
         return flat if self.container is list else f"tuple({flat})"
 
     def picked(self, name: str, at: int, source: BinderSource) -> str:
-        numbers = f"{name}[{at}:{at + self.size}]"
+        if not self.size:
+            return container_source(self.container, [])
+        numbers = f"{name}[{at}:{at + self.size}]" + ".tolist()" * source.arrays
         return numbers if self.container is list else f"tuple({numbers})"
 
     def part(self) -> Part:
