@@ -138,7 +138,6 @@ def pairs_of(rows, columns):
     return fg.compile(function, backend="numpy", dynamic=False).kernel_for(X).stages.vectors[0]
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(("at", "text"), [(lambda n: (n, 6), "i:n, j:6, k:j + 1"), (lambda n: (3, n), "i:3, j:n")])
 def test_triangles_in_every_row(at, text):
     """In rows of any number, and in rows of any length: their places are quadratic in it."""
@@ -149,24 +148,6 @@ def test_triangles_in_every_row(at, text):
     for n in (4, 12):
         numbers = np.random.default_rng(n).normal(size=at(n)[0] * at(n)[1]).tolist()
         assert_same(program.bind(n).check().evaluate(numbers), pairs_of(*at(n)).evaluate(numbers))
-=======
-def test_triangles_in_every_row():
-    program = generalize([pairs_of(n, 6) for n in (5, 6, 7)], [(5,), (6,), (7,)])
-    assert program is not None
-    assert "v1[i:n, j:6, k:j + 1] = tanh(" in str(program)
-    numbers = np.random.default_rng(1).normal(size=6 * 12).tolist()
-    assert_same(program.bind(12).check().evaluate(numbers), pairs_of(12, 6).evaluate(numbers))
-
-
-def test_triangles_that_grow():
-    """Their places are quadratic in the size: four samples determine them."""
-    sizes = 6, 7, 8, 10
-    program = generalize([pairs_of(5, n) for n in sizes], [(n,) for n in sizes])
-    assert program is not None
-    assert generalize([pairs_of(5, n) for n in sizes[:3]], [(n,) for n in sizes[:3]]) is None
-    numbers = np.random.default_rng(1).normal(size=5 * 13).tolist()
-    assert_same(program.bind(13).check().evaluate(numbers), pairs_of(5, 13).evaluate(numbers))
->>>>>>> 468bb4b (Kernels for all sizes have their places in the order of imports)
 
 
 def test_sizes():
