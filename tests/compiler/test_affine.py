@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flatgrad.compiler.loops.extents import Ragged
 from flatgrad.compiler.loops.grammar import Read, addresses, lanes_of
+from flatgrad.compiler.loops.reroll import affine
 from flatgrad.compiler.loops.reroll.affine import Steps, arrange, cut, factor
 
 small = st.integers(1, 5)
@@ -244,3 +245,19 @@ def test_what_is_nearly_a_triangle(rows, bend):
     """A triangle with random numbers added: whatever is found reads what the lanes read."""
     i, j = np.tril_indices(5)
     check_arranged([30 * i + bend * i * (i - 1) + np.where(np.array(row) == 2, 1, 0) + j for row in rows])
+
+
+def test_arrangements_are_found_once_for_vectors_that_differ_in_where_they_begin(monkeypatch):
+    found = []
+    arrange_lanes = affine._arrange
+    monkeypatch.setattr(affine, "_arrange", lambda *lanes: found.append(lanes) or arrange_lanes(*lanes))
+    generator = np.random.default_rng(7)
+    for vector in (generator.permutation(29), np.array([0, 1, 3, 6, 10, 15, 21]), generator.integers(9, size=17)):
+        vectors = [vector, 3 * vector[::-1] + 1]
+        pieces = [arrange([each + shift for each in vectors], len(vector)) for shift in (0, 5, 1_000)]
+        expected = arrange_lanes(vectors, len(vector), True)
+        for each in pieces:
+            assert [(p.order.tolist(), p.extents, p.steps) for p in each] == [
+                (p.order.tolist(), p.extents, p.steps) for p in expected
+            ]
+    assert len(found) <= 3

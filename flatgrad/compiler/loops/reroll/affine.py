@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from ..grammar import Addresses, Read, addresses, packed
 _BENT = 5
 #: The largest number of strided pieces of a vector, and their smallest number of lanes on average.
 _PIECES, _PIECE = 4, 4
+#: Of so many lanes, arrangements are remembered: in each round of a recurrence they are those of the round before.
+_REMEMBERED = 512
 
 
 class Shape(NamedTuple):
@@ -198,8 +201,8 @@ def _triangle(order: Addresses, vectors: Sequence[Addresses], moves: bool = True
     while True:
         count = length = len(heads[0])
         for head in heads:
-            steps = np.diff(head)
-            length = int(np.gcd(length, np.gcd.reduce(np.flatnonzero(steps != steps[0]) + 1)))
+            steps = head[1:] - head[:-1]
+            length = math.gcd(length, int(np.gcd.reduce(np.flatnonzero(steps != steps[0]) + 1)))
         if length in (1, count):
             break
         inside.insert(0, length)
@@ -212,10 +215,11 @@ def _triangle(order: Addresses, vectors: Sequence[Addresses], moves: bool = True
         return None
     different = np.zeros(count - 1, dtype=bool)
     for head in heads:
-        steps = np.diff(head)
-        _, which, counts = np.unique(steps, return_inverse=True, return_counts=True)
-        if 2 * counts.max() >= len(steps):
-            different |= which != counts.argmax()
+        steps = head[1:] - head[:-1]
+        middle = np.sort(steps)[[(count - 2) // 2, (count - 1) // 2]]  # a step that half of them are is in the middle
+        others = next((others for others in steps != middle[:, None] if 2 * np.count_nonzero(others) < count), None)
+        if others is not None:
+            different |= others
     starts = np.append(0, np.flatnonzero(different) + 1)
     lengths = np.diff(np.append(starts, count))
     shape = factor([lengths])
@@ -276,9 +280,24 @@ def arrange(vectors: Sequence[Addresses], count: int, triangles: bool = True) ->
     """
     if not vectors:
         return [Piece(np.arange(count), (count,) if count > 1 else (), [])]
-    orders = [np.arange(count), np.lexsort(list(vectors)[::-1])]
-    if len(vectors) > 1:
-        orders.append(np.lexsort(list(vectors)))
+    if count > _REMEMBERED:
+        return _arrange(vectors, count, triangles)
+    distances = [(vector - vector[0]).astype(np.int64, copy=False).tobytes() for vector in vectors]
+    return list(_remembered(count, triangles, *distances))
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered(count: int, triangles: bool, *vectors: bytes) -> list[Piece]:
+    """The pieces of vectors that begin at 0: they depend on distances only."""
+    return _arrange([np.frombuffer(vector, dtype=np.int64) for vector in vectors], count, triangles)
+
+
+def _arrange(vectors: Sequence[Addresses], count: int, triangles: bool) -> list[Piece]:
+    orders = [np.arange(count)]
+    for keys in (list(vectors)[::-1], list(vectors)):
+        order = np.lexsort(keys)
+        if not any(np.array_equal(order, other) for other in orders):
+            orders.append(order)
     for order in orders:
         piece = _strided(order, vectors)
         if piece is not None:

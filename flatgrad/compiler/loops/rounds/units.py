@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..array_program import ArrayProgram
-from ..extents import Ragged, fixed
+from ..extents import Ragged, Size, fixed
 from ..grammar import Addresses, Apply, Block, Node, Read, Statement, addresses, flattened, members
 
 #: At least so many rounds make a loop, with at least so many reads in all of them; less is as good one after the other.
@@ -82,6 +82,8 @@ class Units:
         self.outside: list[float | bool] = []
         self.fresh = np.arange(program.size, dtype=np.int64)
         self._forms: dict[Any, int] = {}
+        self._distances: dict[Any, Addresses] = {}
+        self._constants = range(program.inputs, program.first_result)
         tokens = [np.zeros(1, dtype=np.int64)]
         forms, places, constants = [], [], []
         total = 0
@@ -134,24 +136,36 @@ class Units:
         return program.truths[address - program.first_truth]
 
     def _statement(self, k: int, statement: Statement, token: int) -> tuple[Any, Any, Any, Any]:
-        program, unit = self.program, self.first_unit[k]
+        unit = self.first_unit[k]
         base = fixed(statement.base)
         self.fresh[base : base + statement.lanes] = self.base[unit] + np.arange(statement.lanes)
         keys: list[Any] = []
         places: list[int] = []
         constants: list[bool] = []
         for read, extents in statement.reads():
-            address = self.fresh[addresses(read, extents)]
-            constant = bool(program.inputs <= address.min() and address.max() < program.first_result)
-            first = 0 if constant else int(address[0])
-            self.statement_tokens[token + len(keys)] = Token(address - first, constant)
-            keys.append("constant" if constant else (address - first).tobytes())
+            address = self.fresh[self._addresses(read, extents)]
+            first = address.item(0)
+            constant = first in self._constants and int(address.min()) in self._constants
+            constant = constant and int(address.max()) in self._constants
+            first = 0 if constant else first
+            distances = address - first
+            self.statement_tokens[token + len(keys)] = Token(distances, constant)
+            keys.append("constant" if constant else distances.tobytes())
             places.append(first)
             constants.append(constant)
         alike = k if is_uneven(statement) else -1  # those stay alone
         key = alike, statement.kind, statement.shape, _shape_of(statement.body), *keys
         numbers = (self._forms.setdefault(key, len(self._forms)) << 24) + np.arange(len(keys))
         return np.array([len(keys)]), numbers, np.array(places, dtype=np.int64), np.array(constants, dtype=bool)
+
+    def _addresses(self, read: Read, extents: tuple[Size, ...]) -> Addresses:
+        """The addresses that an access reads; the distances between them are those of many accesses."""
+        if read.table is not None:
+            return read.table
+        key = read.strides, read.bends, extents
+        if key not in self._distances:
+            self._distances[key] = addresses(read._replace(base=0), extents)
+        return fixed(read.base) + self._distances[key]
 
     def token(self, token: int) -> Token:
         """What a token reads."""
