@@ -9,11 +9,16 @@ from unittest import mock
 import numpy as np
 import pytest
 
+import flatgrad as fg
 from flatgrad.compiler.loops.array_program import ArrayProgram
+from flatgrad.compiler.loops.generalize import generalize
 from flatgrad.compiler.loops.grammar import Apply, Fold, Read, Segment, Statement
+from flatgrad.compiler.loops.reroll import reroll
+from flatgrad.compiler.loops.rounds import find_rounds
 from flatgrad.compiler.machine import llvm, native
 from flatgrad.compiler.machine import products as module
 from flatgrad.compiler.machine.llvm import emit_llvm
+from flatgrad.compiler.machine.open_code import OpenFunction
 from flatgrad.compiler.machine.products import tile_of
 from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.primitives import BY_NAME
@@ -287,6 +292,37 @@ def test_parts_of_the_rows_are_bound_at_the_call(machine, block, monkeypatch):
     assert run() == 0
     ((start, size),) = code.layout.outputs
     assert_same(memory[start : start + size].tolist(), folded(program, x), program)
+
+
+def test_layers_with_any_number_of_rows():
+    """Sizes that are bound at the call: rows of tiles, terms; the weights are copied by panels."""
+    model = fg.nn.MLP(9, [21, 4], seed=1)
+
+    def loss(X, T):
+        return fg.sum([(fg.tanh(model(x)[0]) - t) ** 2 for x, t in zip(X, T, strict=True)]) * 0.125
+
+    gradient = fg.value_and_grad(loss, wrt=model, backend="numpy", dynamic=False)
+
+    def program_at(rows):
+        return gradient.kernel_for(np.ones((rows, 9)), np.ones(rows)).program
+
+    def arrays_at(rows):
+        kernel = gradient.kernel_for(np.ones((rows, 9)), np.ones(rows))
+        return find_rounds(reroll(kernel.stages.cleaned, terms=4))
+
+    program = generalize([arrays_at(n) for n in (5, 6, 7)], [(5,), (6,), (7,)])
+    function = OpenFunction(program, fast=False)
+    for rows in (1, 3, 4, 5, 8, 13, 70):
+        x = np.random.default_rng(rows).standard_normal(program_at(rows).inputs).tolist()
+        code = function.bind(rows)
+        memory, run = code.workspace()
+        memory[: len(x)] = x
+        assert run() == 0
+        outputs = code.layout.outputs
+        actual = [n for at, size in outputs for n in memory[at : at + size].tolist()]
+        assert_same(actual, program_at(rows).evaluate(x))
+    tiles = function._code(False).tiles
+    assert sum(bool(large) for name, large in tiles.items() if name.startswith("large")) >= 2
 
 
 @pytest.mark.parametrize("accumulators", [12, 16])

@@ -23,7 +23,7 @@ from ..loops.grammar import Apply, Fold, Read, Segment, Statement
 from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number
 from .memory import Access, Memory
-from .statements import StatementWriter
+from .statements import StatementWriter, is_open
 from .text import Function, Value, store, type_of
 
 #: A statement with fewer terms in all is not large: what it reads is in the nearest cache anyway. Nor is one
@@ -31,6 +31,8 @@ from .text import Function, Value, store, type_of
 _LARGE, _TERMS, _BODY = 30_000, 6, 12
 #: The accumulators of a tile, where vectors have eight lanes (such processors have 32 registers), and elsewhere.
 _MANY, _FEW = 16, 12
+#: How many vectors a tile has along an open extent.
+_NARROW = 2
 #: Lines of memory at multiples of this distance (4096 bytes, in numbers) share a few places of a cache; so many of
 #: them do not fit in there.
 _DISTANCE, _LINES = 512, 128
@@ -46,20 +48,27 @@ def statement_writer(
 ) -> StatementWriter:
     """What writes a statement that is not in rounds."""
     writer = StatementWriter(memory, statement, accesses, function, target=target)
+    key = f"large {statement.name}"  # with open extents, it is large if it is at those at which tiles are chosen
+    if not (memory.open and key in memory.tiles):
+        memory.tiles[key] = _is_large(writer)
+    return LargeWriter(memory, statement, accesses, function, target) if memory.tiles[key] else writer
+
+
+def _is_large(writer: StatementWriter) -> bool:
+    """Whether a statement is a large fold of terms that are computed fast, with rows and vectors."""
+    accesses = writer.accesses.values()
     inner = [node for fold in writer.folds for segment in fold.segments for node in segment.body]
-    is_large = (
+    return (
         writer.row >= 0
-        and not memory.open
         and writer.ragged < 0
-        and writer.lanes == memory.machine.lanes
+        and writer.lanes == writer.memory.machine.lanes
         and writer.terms >= _TERMS
         and math.prod(writer.shape) * writer.terms >= _LARGE
         and len(inner) <= _BODY
         and not any(isinstance(node, Apply) and node.primitive.slow for node in inner)
-        and not any(isinstance(extent, Ragged) for access in accesses.values() for extent in access.extents)
-        and not any(any(access.bends) for access in accesses.values())
+        and not any(isinstance(extent, Ragged) for access in accesses for extent in access.extents)
+        and not any(any(access.bends) for access in accesses)
     )
-    return LargeWriter(memory, statement, accesses, function, target) if is_large else writer
 
 
 def tile_of(rows: int, vectors: int, accumulators: int) -> tuple[int, int]:
@@ -127,11 +136,12 @@ class LargeWriter(StatementWriter):
         reads = Counter(read for s in segments for read in {id(node) for node in s.body if isinstance(node, Read)})
         self.blocked = (
             self.terms * width > _PANEL
+            and not memory.open
             and all(fold.primitive.result == "f" for fold in self.folds)
             and max(reads.values(), default=1) == 1
         )
         self._block = max(1, _BLOCK // width)
-        self.offsets = [min(k * self.width, self.shape[self.vector] - self.width) for k in range(self.vectors)]
+        self.offsets = [min(k * self.width, int(self.shape[self.vector]) - self.width) for k in range(self.vectors)]
 
     @property
     def _copies(self) -> bool:
@@ -143,7 +153,9 @@ class LargeWriter(StatementWriter):
 
     def _choose_tile(self) -> None:
         super()._choose_tile()
-        vectors = -(-self.shape[self.vector] // self.width)
+        extent = self.shape[self.vector]
+        # Code for open extents is for those of at least a tile, so that should not be wide.
+        vectors = _NARROW if is_open(extent) else -(-extent // self.width)
         self.rows, self.vectors = tile_of(self.shape[self.row], vectors, _MANY if self.width == 8 else _FEW)
 
     # --- copies ---------------------------------------------------------------------------------------------------
@@ -158,7 +170,7 @@ class LargeWriter(StatementWriter):
         """Whether what a panel has of an access is copied, because all rows of tiles read it."""
         stride = access.strides[self.vector]
         return (
-            _can_copy(access)
+            _can_copy(access, len(self.shape), self.vector)
             and self.shape[self.row] > self.rows
             and access.strides[self.row] == 0
             and stride != 0
@@ -169,7 +181,7 @@ class LargeWriter(StatementWriter):
         """Whether what the rows read of an access is copied, because all panels read it."""
         rank = len(self.shape)
         return (
-            _can_copy(access)
+            _can_copy(access, rank, self.row)
             and self.shape[self.vector] > self.vectors * self.width
             and access.strides[self.row] != 0
             and not any(access.strides[k] for k in range(rank) if k != self.row)
@@ -187,7 +199,7 @@ class LargeWriter(StatementWriter):
     ) -> None:
         """Copy what a panel has of the terms from one dimension on; of that, a window."""
         function, rank = self.function, len(self.shape)
-        length = min((self.vectors - 1) * self.width, self.shape[self.vector] - self.width) + self.width
+        length = min((self.vectors - 1) * self.width, int(self.shape[self.vector]) - self.width) + self.width
         steps = [math.prod(extents[k + 1 :]) * length for k in range(len(extents))]
         source: _Index = access.start
         for dimension, index in indices.items():
@@ -196,12 +208,12 @@ class LargeWriter(StatementWriter):
         terms = access.strides[rank + depth :]
         if terms:
             source = function.plus(function.times(window, terms[0]), source)
-        target = self._taken(length * math.prod(extents))
+        target, array = self._scratch(length * math.prod(extents))
         copied = _Copied(
             function, access, self.width, [access.strides[self.vector], *terms], [length, *extents], [1, *steps]
         )
-        copied.write(source, target)
-        access.array, access.scope, access.tiled = "", "", True
+        copied.write(source, target, array)
+        access.array, access.scope, access.tiled = array, "", True
         access.start = function.plus(function.times(window, -steps[0]), target) if steps else target
         access.strides = [int(k == self.vector) for k in range(rank)] + [0] * depth + steps
 
@@ -210,17 +222,11 @@ class LargeWriter(StatementWriter):
         rank = len(self.shape)
         extents = [self.shape[self.row], *map(int, access.extents[rank:])]
         steps = [math.prod(extents[k + 1 :]) for k in range(len(extents))]
-        target = self._taken(math.prod(extents))
+        target, array = self._scratch(math.prod(extents))
         sources = [access.strides[self.row], *access.strides[rank:]]
-        _Copied(self.function, access, self.width, sources, extents, steps).write(access.start, target)
-        access.array, access.start, access.scope = "", target, ""
+        _Copied(self.function, access, self.width, sources, extents, steps).write(access.start, target, array)
+        access.array, access.start, access.scope = array, target, ""
         access.strides = [steps[0] if k == self.row else 0 for k in range(rank)] + steps[1:]
-
-    def _taken(self, size: int) -> int:
-        """Scratch memory of the function."""
-        place = self.memory.arena.take(size)
-        self.scratch.append((place, size))
-        return place
 
     # --- loops ----------------------------------------------------------------------------------------------------
 
@@ -255,7 +261,7 @@ class LargeWriter(StatementWriter):
         width = self.vectors * self.width
         room = (self.shape[self.vector] + width) * (self.shape[self.row] + self.rows)
         folds = {k: node for k, node in enumerate(self.statement.body) if isinstance(node, Fold)}
-        sums = {k: self._taken(room) for k in folds}
+        sums = {k: self._scratch(room)[0] for k in folds}
         for k, fold in folds.items():
             self._fold_in_blocks(fold, indices, sums[k])
         inside = {id(node) for fold in self.folds for segment in fold.segments for node in segment.body}
@@ -366,9 +372,11 @@ class LargeWriter(StatementWriter):
 # --- copies -----------------------------------------------------------------------------------------------------------
 
 
-def _can_copy(access: Access) -> bool:
-    """Whether an access has numbers at regular places."""
-    return access.constant is None and not access.gathers and not access.converted and access.memory == "f"
+def _can_copy(access: Access, rank: int, dimension: int) -> bool:
+    """Whether what an access reads along a dimension and its terms are numbers at regular places, whatever is open."""
+    sizes = access.extents[dimension], access.strides[dimension], *access.extents[rank:], *access.strides[rank:]
+    regular = access.constant is None and not access.gathers and not access.converted and access.memory == "f"
+    return regular and not any(map(is_open, sizes))
 
 
 def _lies_badly(access: Access, rank: int) -> bool:
@@ -397,7 +405,7 @@ class _Copied:
         extents: Sequence[int],
         targets: Sequence[int],
     ) -> None:
-        self.function, self.access, self.width = function, access, width
+        self.function, self.access, self.width, self.array = function, access, width, ""
         self.sources, self.extents, self.targets = sources, extents, targets
         # Vectors are stored along one dimension, and loaded along one, which can be the same.
         wide = [k for k, extent in enumerate(extents) if extent >= width]
@@ -406,8 +414,9 @@ class _Copied:
         self.loaded = min(loaded, key=lambda k: k != self.stored, default=-1)
         self.vectors = {self.loaded, self.stored} if self.loaded >= 0 and self.stored >= 0 else set[int]()
 
-    def write(self, source: _Index, target: _Index) -> None:
-        """Copy, from a place behind the access's array to a place in memory."""
+    def write(self, source: _Index, target: _Index, array: str) -> None:
+        """Copy, from a place behind the access's array to a place behind another one."""
+        self.array = array
         order = sorted(range(len(self.extents)), key=lambda k: (k in self.vectors, k == self.loaded))
         self._loops(source, target, order)
 
@@ -429,12 +438,12 @@ class _Copied:
         """Copy one number, one vector, or a square of vectors."""
         function, access, width = self.function, self.access, self.width
         if not self.vectors:
-            store(function, "f", Value(access.scalar(function, source)), target)
+            store(function, "f", Value(access.scalar(function, source)), target, array=self.array)
             return
         backwards = self.sources[self.loaded] == -1
         if self.loaded == self.stored:
             vector = (access.backwards if backwards else access.vector)(function, source, width)
-            store(function, "f", Value(vector, width), target)
+            store(function, "f", Value(vector, width), target, array=self.array)
             return
         # Backwards, the vectors of the square are simply stored in the other order.
         begin = function.plus(source, 1 - width) if backwards else source
@@ -442,7 +451,7 @@ class _Copied:
         square = [access.vector(function, function.plus(begin, step * k), width) for k in range(width)]
         turned = _transposed(function, square)
         for k, vector in enumerate(reversed(turned) if backwards else turned):
-            store(function, "f", Value(vector, width), function.plus(target, to * k))
+            store(function, "f", Value(vector, width), function.plus(target, to * k), array=self.array)
 
 
 def _transposed(function: Function, square: list[str]) -> list[str]:

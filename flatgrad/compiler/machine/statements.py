@@ -98,7 +98,7 @@ class StatementWriter:
         self.packed = [] if rounds else [access for access in accesses.values() if self._packs(access)]
         self.tiled = [] if rounds else [access for access in accesses.values() if self._copies_by_tile(access)]
         #: Whether calls may have parts of the first dimension, of at least one step.
-        self.ranged = bool(self.shape) and not rounds and (_is_open(self.shape[0]) or self.shape[0] > self._step(0))
+        self.ranged = bool(self.shape) and not rounds and (is_open(self.shape[0]) or self.shape[0] > self._step(0))
 
     # --- sharing --------------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class StatementWriter:
 
         Copies need to know that, and LLVM's vectoriser is better if it does.
         """
-        return _is_open(extent) or (
+        return is_open(extent) or (
             extent > 1
             and not (isinstance(extent, Ragged) or self._copies or self.memory.fast or self._runs_across(fold))
         )
@@ -165,22 +165,23 @@ class StatementWriter:
     def _runs_across(self, fold: Fold) -> bool:
         """Whether the terms of a single lane run along vectors."""
         associative = fold.primitive in _ASSOCIATIVE or (self.memory.fast and fold.primitive in (p.add, p.mul))
-        is_open = any(_is_open(extent) for segment in fold.segments for extent in segment.extents)
-        return associative and self.vector < 0 and not is_open
+        varies = any(is_open(extent) for segment in fold.segments for extent in segment.extents)
+        return associative and self.vector < 0 and not varies
 
     # --- the tile -------------------------------------------------------------------------------------------------
 
     def _take_tile(self) -> None:
         """Choose a tile, or take that which was chosen when the code was written for other extents."""
-        known = self.memory.tiles.get(self.statement.name) if self.memory.open else None
+        key = f"{type(self).__name__} {self.statement.name}"
+        known = self.memory.tiles.get(key) if self.memory.open else None
         if known is not None:
             self.vector, self.width, self.lanes, self.vectors, self.row, self.rows, self.small = known
         else:
             self._choose_tile()
             tile = self.vector, self.width, self.lanes, self.vectors, self.row, self.rows, self.small
-            self.memory.tiles[self.statement.name] = tile
+            self.memory.tiles[key] = tile
         for dimension, extent in enumerate(self.shape):
-            if _is_open(extent):
+            if is_open(extent):
                 self.memory.least.append((int(extent), self._step(dimension)))
 
     def _choose_tile(self) -> None:
@@ -190,7 +191,7 @@ class StatementWriter:
         if self.memory.open and self.ragged >= 0:
             uneven = uneven | {self.ragged}
         if self.memory.narrow:
-            uneven |= {k for k, extent in enumerate(shape) if _is_open(extent)}
+            uneven |= {k for k, extent in enumerate(shape) if is_open(extent)}
         candidates = [k for k in range(self.rounds, rank) if shape[k] >= 2 and k not in uneven]
         self.vector = min(candidates, key=self._vector_cost, default=-1)
         self.width = 1
@@ -221,7 +222,7 @@ class StatementWriter:
             room = max(1, accumulators // self.vectors)
             most = min(room, shape[self.row])
             self.rows = (
-                1 if _is_open(shape[self.row]) else max(n for n in range(1, most + 1) if shape[self.row] % n == 0)
+                1 if is_open(shape[self.row]) else max(n for n in range(1, most + 1) if shape[self.row] % n == 0)
             )
             if self.rows * 2 <= most:
                 self.rows = min(most, 4)
@@ -275,7 +276,7 @@ class StatementWriter:
             not self.rounds
             and not access.gathers
             and not access.converted
-            and not any(map(_is_open, (*access.extents, *access.strides)))
+            and not any(map(is_open, (*access.extents, *access.strides)))
             and access.memory == "f"
             and not access.bends
             and not any(isinstance(extent, Ragged) for extent in access.extents[rank:])
@@ -300,7 +301,7 @@ class StatementWriter:
             bool(self.lanes)
             and not self.small
             and access not in self.packed
-            and not any(map(_is_open, (*access.extents, *access.strides)))
+            and not any(map(is_open, (*access.extents, *access.strides)))
             and not access.gathers
             and not access.converted
             and access.memory == "f"
@@ -400,7 +401,7 @@ class StatementWriter:
     def bind(self, place: int) -> None:
         """Let the schedule say where it writes, and where accesses begin that read memory."""
         self.array = bound_array(self.function, self.statement.kind, place)
-        self.lane_strides = [self.function.bound(n) if _is_open(n) else n for n in self.lane_strides]
+        self.lane_strides = [self.function.bound(n) if is_open(n) else n for n in self.lane_strides]
         for read, access in self.accesses.items():
             if read not in self.registers:
                 access.bind(self.function, self.small)
@@ -438,12 +439,12 @@ class StatementWriter:
         elif isinstance(extent, Ragged):
             self.length = self.function.plus(self.function.times(indices[extent.dimension], extent.step), self.first)
             end = self.length
-        elif _is_open(extent):
+        elif is_open(extent):
             end = self.function.bound(extent)
         with self.function.loop(end, step, first) as index:
             begin = index
             reaches_over = bound or dimension == self.ragged or extent % step
-            if step > 1 and (_is_open(extent) or (extent > step and reaches_over)):
+            if step > 1 and (is_open(extent) or (extent > step and reaches_over)):
                 begin = self.function.least(index, self.function.plus(end, -step))
             yield begin, index
 
@@ -456,7 +457,7 @@ class StatementWriter:
     ) -> None:
         """Compute and store a tile; of some folds the results may be there already, by position."""
         extent = self.shape[self.vector] if self.vector >= 0 else 1
-        last = self.vectors * self.width if _is_open(extent) else max(int(extent) - self.width, 0)
+        last = self.vectors * self.width if is_open(extent) else max(int(extent) - self.width, 0)
         offsets = [min(k * self.width, last) for k in range(self.vectors)]
         self.offsets = [*offsets]
         if self.ragged == self.vector >= 0:  # in rows that have not so many vectors, the last ones are the same
@@ -574,7 +575,7 @@ class StatementWriter:
             begin, step, extent = 0, 1, fixed(segment.extents[depth])
             count: str | int = extent
             if isinstance(extent, Ragged):
-                shortest = function.bound(extent.first) if _is_open(extent.first) else extent.first
+                shortest = function.bound(extent.first) if is_open(extent.first) else extent.first
                 count = function.plus(function.times(indices[extent.dimension], extent.step), shortest)
             elif self._binds(fold, extent):
                 count = function.bound(extent)
@@ -682,6 +683,6 @@ class _Values:
         return Value(result, len(places))
 
 
-def _is_open(number: Any) -> bool:
+def is_open(number: Any) -> bool:
     """Whether a number would be another one at other extents."""
     return isinstance(number, Bound)
