@@ -86,7 +86,7 @@ def value_and_grad(q, k, v):
     # array_workloads.py:24: return [e / total for e in exps]
     v8 = [-v4[i] ** -2.0 for i in range(5)]
     # array_workloads.py:33: return sum(out * out for out in attended)
-    v7_bar = [total(v7[i] for r in range(2)) for i in range(15)]
+    v7_bar = [v7[i] + v7[i] for i in range(15)]
     # array_workloads.py:9: return sum(x * y for x, y in zip(a, b, strict=True))
     v10 = [v6[5*j + 14] * v7_bar[i + 12] for i in range(3) for j in range(2)]
     v11 = [v6[4*i + 5] * v7_bar[3*i + j + 6] for i in range(2) for j in range(3)]
