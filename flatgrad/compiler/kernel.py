@@ -6,7 +6,8 @@ import math
 import os
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..runtime.errors import InputError, OptionError
 from ..runtime.files import write_atomically
 from ..runtime.value import Value
 from ..runtime.wording import count_of
+from .languages.c import Leaves
 from .languages.loader import collector_paused
 from .loops.array_program import ArrayProgram
 from .machine.functions import NOTE
@@ -155,11 +157,7 @@ class Kernel(BaseKernel):
             >>> namespace["grad"](0.0)
             1.0
         """
-        path = Path(path)
-        if path.suffix not in (".py", ".c"):
-            raise OptionError(f"cannot save a kernel as {path.name!r}: the suffix must be .py or .c")
-        source = self.c_source() if path.suffix == ".c" else self.python_source(rolled=rolled)
-        return write_atomically(path, source.encode())
+        return save_source(path, partial(self.python_source, rolled=rolled), self.c_source)
 
     def python_source(self, *, rolled: bool = False) -> str:
         """The module that `save` writes, with the current numbers of the leaves.
@@ -180,11 +178,7 @@ class Kernel(BaseKernel):
             source = self.source
             for name, data in self.stages.loaded.data.items():
                 source += data_listing(name, data)
-        if self.leaves:
-            _, names, numbers = self._leaf_listing()
-            source += _listing("LEAF_NAMES", [repr(name) for name in names])
-            source += number_listing("LEAVES", numbers)
-        return source
+        return source + leaves_text(self._leaves())
 
     def c_source(self) -> str:
         """The kernel in C99, with the current numbers of its leaves.
@@ -197,21 +191,46 @@ class Kernel(BaseKernel):
             >>> "x * x" in fg.value_and_grad(lambda x: x * x).kernel_for(1.0).c_source()
             True
         """
-        return self.stages.c_source(self._leaf_listing() if self.leaves else None)
+        return self.stages.c_source(self._leaves())
 
-    def _leaf_listing(self) -> tuple[str, list[str], list[float]]:
-        """The input group of the leaves, their names, and their current numbers."""
-        groups = self.program.input_groups
-        at = len(groups) - (2 if groups[-1].name == "output_bars" else 1)
-        start = sum(group.size for group in groups[:at])
-        names = self.program.input_names[start : start + groups[at].size]
-        return groups[at].name, names, [leaf._number for leaf in self.leaves]
+    def _leaves(self) -> Leaves | None:
+        return leaves_of(self.program, self.leaves) if self.leaves else None
 
     def __reduce__(self) -> Any:
         raise InputError(
             "a kernel is bound to the leaves of this process and cannot be pickled or copied; "
             "compile the function again where it is needed, or write it with kernel.save(path)"
         )
+
+
+def save_source(
+    path: str | os.PathLike[str], python_source: Callable[[], str], c_source: Callable[[], str]
+) -> Path:  # fmt: skip
+    """Write what the suffix of a path stands for.
+
+    Raises:
+        OptionError: for another suffix than `.py` and `.c`.
+    """
+    path = Path(path)
+    if path.suffix not in (".py", ".c"):
+        raise OptionError(f"cannot save a kernel as {path.name!r}: the suffix must be .py or .c")
+    return write_atomically(path, (c_source() if path.suffix == ".c" else python_source()).encode())
+
+
+def leaves_of(program: Program, leaves: Sequence[Value]) -> Leaves:
+    """The input group of the leaves of a whole program, their names, and their current numbers."""
+    groups = program.input_groups
+    at = len(groups) - (2 if groups[-1].name == "output_bars" else 1)
+    start = sum(group.size for group in groups[:at])
+    names = program.input_names[start : start + groups[at].size]
+    return Leaves(groups[at].name, names, [leaf._number for leaf in leaves])
+
+
+def leaves_text(leaves: Leaves | None) -> str:
+    """Names and numbers of leaves as source, behind a module."""
+    if leaves is None:
+        return ""
+    return _listing("LEAF_NAMES", list(map(repr, leaves.names))) + number_listing("LEAVES", leaves.numbers)
 
 
 def _listing(name: str, items: Sequence[str]) -> str:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..runtime.errors import ARITHMETIC_ERRORS, ProgramError
+from ..runtime.errors import ARITHMETIC_ERRORS, OptionError, ProgramError
 from ..runtime.primitives import TABLE
+from .languages.c import Leaves, emit_c
 from .languages.costs import Choice, native_cost
 from .languages.loader import LoadedModule, collector_paused
 from .languages.numpy import ArrayFunction, emit_arrays
+from .languages.opened import NotMergedError, Opened, merged_c, merged_python
 from .languages.rolled import emit_rolled
 from .loops.array_program import ArrayProgram
-from .loops.extents import Samples, bound, monomials
+from .loops.extents import Samples, bound, monomials, printed_at
 from .loops.generalize import OpenArrayProgram, generalize
 from .loops.reroll import reroll
 from .loops.rounds import find_rounds
@@ -29,7 +31,8 @@ from .machine import native
 from .machine.functions import obstacle, print_open
 from .machine.llvm import OpenCodeError
 from .machine.open_code import OpenFunction
-from .printing import PrintedStages, Sizes
+from .printing import PrintedStages, Sizes, steps_text
+from .program.passes import ARRAY_PASSES
 from .program.program import Program, grouped
 from .program.progress import report
 from .routine import Routine
@@ -217,9 +220,66 @@ class OpenStages:
 
     # --- text -----------------------------------------------------------------------------------------------------
 
-    def header(self) -> list[str]:
+    def header(self, language: str = "rolled") -> list[str]:
         """The lines above the source."""
-        return [f"One kernel for every {' and '.join(self.names)}.", *self.samples[-1].header("rolled")]
+        first, *others = self.samples[-1].header(language)
+        return [first, f"One function for every {' and '.join(self.names)}.", *others]
+
+    def python_source(self) -> str:
+        """The functions as rolled Python; their first arguments are the extents.
+
+        Raises:
+            OptionError: if they cannot be written for all extents.
+        """
+        return self._written("Python", lambda f: "".join(emit_rolled(f, self.header())), merged_python)
+
+    def c_source(self, leaves: Leaves | None = None) -> str:
+        """The functions in C; their first arguments are the extents.
+
+        Raises:
+            OptionError: if they cannot be written for all extents, or a primitive has no spelling in C.
+        """
+        return self._written("C", lambda f: emit_c(f, self.header("c"), leaves), merged_c)
+
+    def _written(self, language: str, emit: Callable[[list[ArrayFunction]], str], merge: Callable[..., str]) -> str:
+        reason = ""
+        for samples in printed_at(len(self.names)):
+            texts, notes = [], []
+            try:
+                with collector_paused():
+                    for sizes in samples.sizes:
+                        notes.append([Opened(name, self.names, sizes) for name, _ in self.functions])
+                        programs = [program.bind(*sizes, marked=True) for program in self.arrays]
+                        rows = zip(programs, self.functions, notes[-1], strict=True)
+                        texts.append(emit([ArrayFunction(program, *names, own) for program, names, own in rows]))
+                    return merge(
+                        texts,
+                        notes,
+                        samples,
+                        [program.holds_at for program in self.arrays],
+                    )
+            except (NotMergedError, *ARITHMETIC_ERRORS) as error:
+                reason = reason or str(error)
+        raise OptionError(
+            f"{self.name} cannot be written in {language} for every {' and '.join(self.names)}: {reason}; "
+            "write it for the sizes of some arguments: f.kernel_for(*arguments).save(path)"
+        )
+
+    def steps(self) -> Iterator[tuple[str, Program | OpenArrayProgram]]:
+        """The program behind each pass at the largest sample, and the array programs for all extents."""
+        last = self.samples[-1]
+        named = ", ".join(f"{name} = {n}" for name, n in zip(self.names, self.at.sizes[-1], strict=True))
+        for step, program in last.scalar_steps(ARRAY_PASSES):
+            yield f"{step}, {named}", program
+        for (name, _), arrays in zip(self.functions, self.arrays, strict=True):
+            yield f"for every {' and '.join(self.names)}: {name}", arrays
+
+    def __repr__(self) -> str:
+        return f"<OpenStages of {self.title}: print them to see the program behind each pass>"
+
+    def __str__(self) -> str:
+        """The program behind each pass, abridged; `dict(stages.steps())` has all of them."""
+        return steps_text(self.steps())
 
 
 def _operations(program: Program) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..runtime.version import VERSION
@@ -89,10 +89,10 @@ class PrintedStages:
         with collector_paused():
             return "".join(self.printed(language, *notes).sections)
 
-    def c_source(self, leaves: tuple[str, Sequence[str], Sequence[float]] | None = None) -> str:
-        """The functions in C; the leaves are given by their input group, their names and their numbers."""
+    def c_source(self, leaves: Leaves | None = None) -> str:
+        """The functions in C."""
         with collector_paused():
-            return emit_c(self._named(self.arrays), self.header("c"), Leaves(*leaves) if leaves is not None else None)
+            return emit_c(self._named(self.arrays), self.header("c"), leaves)
 
     def printed_calls(self, signatures: Sequence[ArrayProgram], codes: Sequence[NativeFunction]) -> Printed:
         """The functions that call machine code which is there already."""
@@ -125,6 +125,14 @@ class PrintedStages:
 
     def steps(self) -> Iterator[tuple[str, Program | ArrayProgram]]:
         """The program behind each pass, each with the pass's name."""
+        yield from self.scalar_steps(self.options.joint_passes if self.backend == "python" else ARRAY_PASSES)
+        if self.backend != "python":
+            for step, programs in (("re-rolled", self.vectors), ("find_rounds", self.arrays)):
+                for (name, _), arrays in zip(self.functions, programs, strict=True):
+                    yield f"{step}: {name}", arrays
+
+    def scalar_steps(self, passes: Sequence[Callable[[Program], Program]]) -> Iterator[tuple[str, Program]]:
+        """The scalar program behind each pass; the last ones are given."""
         program = self.traced
         yield "traced", program
         program = self.without_faults(program)
@@ -133,17 +141,13 @@ class PrintedStages:
             yield transform.__name__, program
         program = self.joint
         yield "joint", program
-        for transform in self.options.joint_passes if self.backend == "python" else ARRAY_PASSES:
+        for transform in passes:
             program = transform(program)
             yield transform.__name__, program
         parts = self.cut(program)
         if len(parts) > 1:
             for (name, _), part in zip(self.functions, parts, strict=True):
                 yield f"cut: {name}", part
-        if self.backend != "python":
-            for step, programs in (("re-rolled", self.vectors), ("find_rounds", self.arrays)):
-                for (name, _), arrays in zip(self.functions, programs, strict=True):
-                    yield f"{step}: {name}", arrays
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.title}: print them to see the program behind each pass>"
@@ -156,23 +160,28 @@ class PrintedStages:
 
         `dict(stages.steps())` has all of them, by the names of the passes.
         """
-        sections: list[str] = []
-        before: Program | ArrayProgram | None = None
-        for name, program in self.steps():
-            same = program is before or _read_alike(program, before)
-            sections.append(f"# {name}: no change" if same else f"# {name}\n{_shown(program) if abridged else program}")
-            before = program
-        return "\n\n".join(sections)
+        return steps_text(self.steps(), abridged)
 
 
-def _read_alike(program: Program | ArrayProgram, before: Program | ArrayProgram | None) -> bool:
+def steps_text(steps: Iterable[tuple[str, Any]], abridged: bool = True) -> str:
+    """Programs as text, each with the name of what it comes of."""
+    sections: list[str] = []
+    before: Any = None
+    for name, program in steps:
+        same = program is before or _read_alike(program, before)
+        sections.append(f"# {name}: no change" if same else f"# {name}\n{_shown(program) if abridged else program}")
+        before = program
+    return "\n\n".join(sections)
+
+
+def _read_alike(program: Any, before: Any) -> bool:
     """Whether two programs have the same text."""
     if isinstance(program, Program) and isinstance(before, Program):
         return program.reads_like(before)
     return type(program) is type(before) and str(program) == str(before)
 
 
-def _shown(program: Program | ArrayProgram) -> str:
+def _shown(program: Any) -> str:
     """The text of a program; of a long one the beginning and the end."""
     if not isinstance(program, Program) or len(program) + 2 <= 2 * _HEIGHT:
         return screens(str(program), _HEIGHT)

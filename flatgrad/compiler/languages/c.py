@@ -26,7 +26,7 @@ from ..loops.array_printer import print_statement
 from ..loops.array_program import ArrayProgram
 from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, extent_text, scope_of, short_names
 from ..loops.buffers import plan_buffers, span
-from ..loops.extents import fixed
+from ..loops.extents import BoundNumber, fixed
 from ..loops.grammar import Addresses, Block, Fold, Item, Read, Repeat, Statement, addresses, members, packed
 from ..loops.reroll.chains import FOLDED
 from ..loops.views import Piece, Source, Sources, pieces, repetitions
@@ -49,6 +49,7 @@ from ..program.spelling import (
 )
 from ..program.split import split
 from .numpy import ArrayFunction
+from .opened import called_by, depends
 from .preamble import description
 from .spellings import C_FAULTS, POINTER, c_spelling
 
@@ -82,10 +83,12 @@ _RESERVED = re.compile(
     r"|[jy](0|1|n)[fl]?"
 )
 
-_GUARD = """\
+_INCLUDED = """\
 #include <float.h>
 #include <math.h>
+"""
 
+_GUARD = """\
 #if defined(__FAST_MATH__) || (FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 1 && FLT_EVAL_METHOD != 16)
 #error "arithmetic must be that of doubles: compile without -ffast-math, and with -mfpmath=sse where that is a choice"
 #endif
@@ -145,7 +148,9 @@ def emit_c(functions: Sequence[ArrayFunction], header: Sequence[str], leaves: Le
     primitives = set[Primitive]().union(*(writer.primitives for writer in writers))
     helpers = [_helper(row) for row in TABLE if any(row in writer.helpers for writer in writers)]
     pointers = _pointers(primitives)
-    parts = ["".join(f"{_comment(line)}\n" for line in [*header, *_usage(writers, leaves)]), _GUARD]
+    is_open = any(function.opened is not None for function in functions)
+    parts = ["".join(f"{_comment(line)}\n" for line in [*header, *_usage(writers, leaves)])]
+    parts += [_INCLUDED + "#include <stdlib.h>\n" * is_open, _GUARD]
     if any(_is_nested(function.program) for function in functions):
         parts.append(_NO_VECTORS)
     if pointers:
@@ -170,7 +175,7 @@ def _usage(writers: Sequence[_Writer], leaves: Leaves | None) -> list[str]:
     variables: dict[str, str] = {}
     calls = []
     for writer in writers:
-        program, arguments = writer.program, []
+        program, arguments = writer.program, list(writer.extents)
         groups = [*program.input_groups, *program.output_groups]
         for k, (name, group) in enumerate(zip([*writer.parameters, *writer.results], groups, strict=True)):
             result = k >= len(writer.parameters)
@@ -187,7 +192,9 @@ def _usage(writers: Sequence[_Writer], leaves: Leaves | None) -> list[str]:
             variables[work] = f"{work}[{writer.macro}]"
         calls.append(f"{writer.function.name}({', '.join(arguments)})")
     included = "this file included or its functions declared"
-    lines = [f"static double {', '.join(variables.values())};"]
+    extents = ", ".join(f"{name} = 100" for name in writers[0].extents)
+    lines = [f"enum {{ {extents} }};  // for example"] if extents else []
+    lines.append(f"static double {', '.join(variables.values())};")
     lines += [f"{'int fault =' if k == 0 else 'fault |='} {call};" for k, call in enumerate(calls)]
     if len(calls) == 1:
         included = f"<stdio.h> included, and {included}"
@@ -202,6 +209,7 @@ def _usage(writers: Sequence[_Writer], leaves: Leaves | None) -> list[str]:
         "",
         "Arrays must not overlap. A function returns 0, or 1 where an operation got numbers outside of",
         "its domain, or left the range of doubles; results are not valid then.",
+        *(["It returns 2 where a size is too small, or there is not enough memory for these sizes."] * bool(extents)),
     ]
 
 
@@ -278,7 +286,7 @@ class _Writer(BodyWriter):
     arrays = frozenset(["result"])  # what is in memory
 
     def __init__(self, function: ArrayFunction, prefix: str) -> None:
-        super().__init__(Sources(function.program))
+        super().__init__(Sources(function.program), function.opened)
         self.function, self.program, self.prefix = function, function.program, prefix
         self.primitives: set[Primitive] = set()
         self.helpers: set[Primitive] = set()
@@ -296,7 +304,7 @@ class _Writer(BodyWriter):
         self.location: Location | None = None  # of the equation that is being written
         self.peak = 0  # of the work array
         self._make_names()
-        self.parted = sum(map(_size, self.program.statements)) > _FUNCTION
+        self.parted = self.opened is None and sum(map(_size, self.program.statements)) > _FUNCTION
         self._plan()
 
     def _make_names(self) -> None:
@@ -304,6 +312,7 @@ class _Writer(BodyWriter):
         program = self.program
         functions = ["value_and_grad", "grad", "forward", "backward", self.function.name]
         self.names = names = Names(["work", "fault", *functions], _RESERVED.fullmatch)
+        extents = [names.take(name) for name in self.opened.names] if self.opened is not None else []
         self.parameters = [names.take(group.name) for group in program.input_groups]
         self.results = [names.take(group.name) for group in program.output_groups]
         self.name_of: dict[Source, str] = {}
@@ -314,6 +323,10 @@ class _Writer(BodyWriter):
         self.scratch = names.take("scratch")
         self.lane_names, self.term_names = tuple(names.free(LANES)), tuple(names.free(TERMS))
         self.temporaries = names.free(f"t{k}" for k in itertools.count(1))
+        self.extents = extents
+        if self.opened is not None:
+            self.opened.extents, self.opened.fresh = extents, names.free(f"k{k}" for k in itertools.count(1))
+            self.opened.parameters = [group.size for group in (*program.input_groups, *program.output_groups)]
 
     # --- memory -------------------------------------------------------------------------------------------------------
 
@@ -362,7 +375,7 @@ class _Writer(BodyWriter):
             if not group.scalar:
                 copied(outputs)
 
-        plan = plan_buffers(program)
+        plan = plan_buffers(program, exact=self.opened is not None)
         starts = np.array(plan.starts, dtype=np.int64)
         statements = list(members(program.statements))
         bases = [fixed(statement.base) for statement in statements]
@@ -389,7 +402,7 @@ class _Writer(BodyWriter):
     @property
     def workspace(self) -> int:
         """The numbers that a caller provides."""
-        return self.peak if self.peak > _LOCAL else 0
+        return self.peak if self.peak > _LOCAL and self.opened is None else 0
 
     # --- the file's parts ---------------------------------------------------------------------------------------------
 
@@ -404,15 +417,29 @@ class _Writer(BodyWriter):
             body.mentions |= {"fault", *self.parameters, *work}
         body.lines[:0] = calls
         names = self.parameters, self.results
-        head = list(map(_comment, description(self.program, self.function.doc, *names, "", "results")))
+        lines = description(
+            self.program,
+            self.function.doc,
+            *names,
+            "",
+            "results",
+            self.opened.smallest if self.opened is not None else (),
+        )
+        head = list(map(_comment, lines))
         if self.workspace:
             head.append(f"// work: {self.macro} numbers, whatever they are")
-        elif "work" in body.mentions:
+        elif "work" in body.mentions and self.opened is None:
             body.lines.insert(0, f"double work[{self.peak}];")
         signature = self._signature(f"int {self.function.name}", [*self.results, *["work"] * bool(self.workspace)])
-        function = text_of(head) + signature + body.closed([*self.parameters, *self.results])
+        unused = [*self.parameters, *self.results]
         constants = [_array("double", *item) for item in self.constant_lists()]
         macro = [f"#define {self.macro} {self.workspace}\n"] if self.workspace else []
+        if self.opened is not None:
+            self.opened.work = self.peak
+            self.primitives |= called_by(self.opened)
+            macro = [self.opened.marker("tables")]
+            body.lines = [self.opened.marker("definitions"), *body.lines, self.opened.marker("end")]
+        function = text_of(head) + signature + body.closed(unused)
         return [*macro, *constants, *self.data, *self.functions, function]
 
     def _signature(self, name: str, results: Sequence[str]) -> str:
@@ -421,6 +448,7 @@ class _Writer(BodyWriter):
             for name, group in zip(self.parameters, self.program.input_groups, strict=True)
         ]
         parameters += [f"double{GLUE}*{name}" for name in results]
+        parameters[:0] = [f"int{GLUE}{name}" for name in self.extents]
         return text_of(wrapped(f"{name}({', '.join(parameters) or 'void'})"))
 
     def _bodies(self) -> Iterator[_Body]:
@@ -479,15 +507,15 @@ class _Writer(BodyWriter):
         if view.low == view.high:
             return self.cell(view.low)
         if view.table is not None:
-            return self._gathered(view.table, index(view.offset, view.factors, scope.names))
+            return self._gathered(view.table, index(view.offset, view.factors, scope.names), scope.extents)
         steps = view.factors, scope.names, view.bends, "/"
         if view.source is not None:
             return Text(f"{self.name(view.source)}[{index(view.offset, *steps)}]")
         self._work(int(self.place[view.high]) + 1)
         return Text(f"work[{index(int(self.place[view.offset]), *steps)}]")
 
-    def _gathered(self, table: Addresses, place: str) -> Text:
-        """The number at an address that a table gives."""
+    def _gathered(self, table: Addresses, place: str, extents: Sequence[int]) -> Text:
+        """The number at an address that a table of these extents gives."""
         source = self.sources.holding(int(table.min()), int(table.max()))
         if source is not None:
             array, table = self.name(source), table - source.base
@@ -497,7 +525,10 @@ class _Writer(BodyWriter):
         key = table.tobytes()
         if key not in self.tables:
             self.tables[key] = self.names.take(f"{self.prefix}at{len(self.tables) + 1}")
-            self.data.append(_array("int", self.tables[key], list(map(str, table.tolist()))))
+            if self.opened is not None:
+                self.opened.tables[self.tables[key]] = table, tuple(extents)
+            else:
+                self.data.append(_array("int", self.tables[key], list(map(str, table.tolist()))))
         return Text(f"{array}[{self.tables[key]}[{place}]]")
 
     # --- statements ---------------------------------------------------------------------------------------------------
@@ -555,6 +586,8 @@ class _Writer(BodyWriter):
         return variable(local, text.kind)
 
     def constant(self, number: float | bool) -> Text:
+        if self.opened is not None and isinstance(number, BoundNumber):
+            return variable(self.opened.number(number))
         return c_number(number)
 
     def applied(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
@@ -674,7 +707,7 @@ class _Writer(BodyWriter):
         runs = self._pieces(places)
         variable = self.lane_names[0]
         if gather and _are_many(runs):
-            text = self._gathered(places, variable)
+            text = self._gathered(places, variable, [len(places)])
             return _looped([variable], [len(places)], [f"{target}[{variable}] = {text.text};"])
         lines: list[str] = []
         offset = 0
@@ -710,7 +743,7 @@ class _Writer(BodyWriter):
 
 
 def _is_large(block: Block) -> bool:
-    return len(block.program) > _BLOCK
+    return len(block.program) > _BLOCK and not depends(block.program.constants)
 
 
 def _are_many(pieces: Sequence[Piece]) -> bool:

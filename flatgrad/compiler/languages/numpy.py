@@ -41,6 +41,7 @@ from ..program.program import grouped
 from ..program.spelling import Text, filled, indented, python_number, safe_comment
 from .calling import argument_names, bring_in, idle_workspaces, with_workspace
 from .contraction import Product, contraction_of
+from .opened import Opened
 from .preamble import Preamble, docstring, returned, signature
 from .python import emit_function
 from .spellings import NUMPY, NUMPY_FAST, NUMPY_FAULTS, UFUNCS
@@ -65,11 +66,15 @@ def view(memory, base, shape, strides):
 
 
 class ArrayFunction(NamedTuple):
-    """A function of a generated module: an array program, its name, and its docstring."""
+    """A function of a generated module: an array program, its name, and its docstring.
+
+    With `opened`, the program is one with open extents at some of these; the extents are the first arguments.
+    """
 
     program: ArrayProgram
     name: str
     doc: str
+    opened: Opened | None = None
 
 
 class Emitted(NamedTuple):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from ...runtime.primitives import Primitive
 from ..loops.array_program import ArrayProgram
+from ..loops.extents import Bound
 from ..program.program import Group, Program, grouped
 from ..program.spelling import WIDTH, Spelling, Text, filled, indented, python_number, safe_comment, wrapped
 from .spellings import python_spelling
@@ -22,7 +23,7 @@ class Preamble:
 
     def __init__(self) -> None:
         self._functions: set[Callable[..., float]] = set()
-        self._names: set[str] = set()
+        self.names: set[str] = set()
         self._written: set[Spelling] = set()
 
     def spelling(self, primitive: Primitive, constants: Sequence[float | bool | None] = ()) -> Spelling:
@@ -33,21 +34,21 @@ class Preamble:
             for name in spelling.functions:
                 if hasattr(function, "__code__") and name == function.__name__:
                     self._functions.add(function)
-                    self._names.update(name for name in function.__code__.co_names if hasattr(math, name))
+                    self.names.update(name for name in function.__code__.co_names if hasattr(math, name))
                 else:
-                    self._names.add(name)
+                    self.names.add(name)
         return spelling
 
     def number(self, number: float | bool) -> Text:
         """How a constant is written."""
         if not math.isfinite(number):
-            self._names.add("nan" if number != number else "inf")
+            self.names.add("nan" if number != number else "inf")
         return python_number(number)
 
     def head(self, header: Sequence[str]) -> str:
         """The beginning of a module: what it is, and what it imports from `math`."""
         comments = "".join(safe_comment(f"# {line}") + "\n" for line in header)
-        return comments + (f"\nfrom math import {', '.join(sorted(self._names))}\n" if self._names else "")
+        return comments + (f"\nfrom math import {', '.join(sorted(self.names))}\n" if self.names else "")
 
     def functions(self) -> list[str]:
         """The source of the scalar functions."""
@@ -60,12 +61,12 @@ def signature(name: str, arguments: Sequence[str]) -> list[str]:
     return [line] if len(line) <= WIDTH else [f"def {name}(", *filled(arguments, " " * 4), "):"]
 
 
-def docstring(program: Program | ArrayProgram, doc: str) -> list[str]:
+def docstring(program: Program | ArrayProgram, doc: str, sizes: Sequence[tuple[str, str]] = ()) -> list[str]:
     """What the function does, and what its arguments and results are, in order."""
     if not doc:
         return []
     parameters, results = ([group.name for group in g] for g in (program.input_groups, program.output_groups))
-    lines = description(program, doc, parameters, results, "a list of ", "returns")
+    lines = description(program, doc, parameters, results, "a list of ", "returns", sizes)
     return [f'    """{lines[0]}', *indented(lines[1:]), '    """']
 
 
@@ -76,6 +77,7 @@ def description(
     results: Sequence[str],
     several: str,
     returns: str,
+    sizes: Sequence[tuple[str, str]] = (),
 ) -> list[str]:
     """What a function does, and what its arguments and results are, in order.
 
@@ -85,15 +87,18 @@ def description(
         parameters, results: their names.
         several: what stands before a count of numbers.
         returns: what the results are called.
+        sizes: the open extents, which are the first parameters: their names and smallest numbers.
     """
 
     def counted(group: Group) -> str:
         return f"{several}{group.size} number{'' if group.size == 1 else 's'}"
 
     lines = [doc, ""] if doc else []
+    lines += [f"{name}: a whole number, {least} or more" for name, least in sizes]
     for name, (group, numbers) in zip(parameters, grouped(program.input_groups, program.input_names), strict=True):
         shown = numbers if len(numbers) <= _LISTED else [*numbers[:3], "...", numbers[-1]]
-        lines.append(f"{name}: a number" if group.scalar else f"{name}: {counted(group)}: {', '.join(shown)}")
+        text = counted(group) if isinstance(group.size, Bound) else f"{counted(group)}: {', '.join(shown)}"
+        lines.append(f"{name}: a number" if group.scalar else f"{name}: {text}")
     groups = zip(results, program.output_groups, strict=True)
     listed = [name if group.scalar else f"{name} ({counted(group)})" for name, group in groups]
     lines.append(f"{returns}: {', '.join(listed)}")

@@ -17,6 +17,7 @@ from ...runtime import primitives as p
 from ...runtime.primitives import BY_NAME, TABLE, Primitive
 from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, extent_text, scope_of, short_names
 from ..loops.buffers import span
+from ..loops.extents import BoundNumber
 from ..loops.grammar import Addresses, Block, Fold, Node, Read, Repeat, Statement, members
 from ..loops.views import Piece, Source, Sources, View, pieces, places_among, repetitions, row_major
 from ..program.names import Names
@@ -38,6 +39,7 @@ from ..program.spelling import (
 )
 from .inlining import named_positions
 from .numpy import ArrayFunction
+from .opened import depends
 from .preamble import Preamble, docstring, returned, signature
 from .python import emit_function
 
@@ -115,9 +117,11 @@ class _Writer(BodyWriter):
 
     def __init__(self, function: ArrayFunction, prefix: str, preamble: Preamble) -> None:
         names = Names(reserved=_is_reserved)
+        if function.opened is not None:
+            function.opened.extents = [names.take(name) for name in function.opened.names]
         groups = [group._replace(name=names.take(group.name)) for group in function.program.input_groups]
         self.function, self.program, self.prefix = function, replace(function.program, input_groups=groups), prefix
-        super().__init__(Sources(self.program))
+        super().__init__(Sources(self.program), function.opened)
         self.preamble, self.notes = preamble, Notes()
         self.called: set[str | Primitive] = set()  # functions of the prelude, and primitives that are functions
         self.lines: list[str] = []
@@ -129,6 +133,9 @@ class _Writer(BodyWriter):
         self.lane_names, self.term_names = tuple(names.free(LANES)), tuple(names.free(TERMS))
         self.short_names = names.free(short_names())
         self.numbered_names = (f"t{k}" for k in itertools.count(1))
+        if self.opened is not None:
+            self.opened.fresh = names.free(f"k{k}" for k in itertools.count(1))
+            self.opened.parameters = [group.size for group in groups]
         self.bindings: list[str] | None = None  # loops over one element, which give names; None in straight-line code
 
     # --- the function ---------------------------------------------------------------------------------------------
@@ -144,16 +151,33 @@ class _Writer(BodyWriter):
                 self._statement(item)
         self._return()
         arguments = [group.name for group in self.program.input_groups]
-        head = [*signature(self.function.name, arguments), *docstring(self.program, self.function.doc)]
+        extents = self.opened.extents if self.opened is not None else []
+        if self.opened is not None:
+            self.lines.insert(0, self.opened.marker("definitions"))
+        doc = docstring(self.program, self.function.doc, self.opened.smallest if self.opened is not None else ())
+        head = [*signature(self.function.name, [*extents, *arguments]), *doc]
         return [*self.blocks, text_of([*head, *indented(self.lines)])]
 
     def data(self) -> list[str]:
         """Constants that the sections read, and tables, as lists."""
         tables = [(f"{self.prefix}T{k + 1}", list(map(str, table))) for k, table in enumerate(self.tables)]
-        return [
+        sections = [
             "\n".join([f"{name} = [", *wrapped(", ".join(items) + ",", first="    "), "]\n"])
             for name, items in [*self.constant_lists(), *tables]
         ]
+        if self.opened is None:
+            return sections
+        self.preamble.names.update(self.opened.functions() - {"**"})
+        return [*sections, self.opened.marker("data") + "\n"]
+
+    def _table(self, table: Sequence[int], extents: Sequence[int] = ()) -> str:
+        """The name of a list of places."""
+        if self.opened is None:
+            self.tables.append(list(table))
+            return f"{self.prefix}T{len(self.tables)}"
+        name = f"{self.prefix}T{len(self.opened.tables) + 1}"
+        self.opened.tables[name] = table, tuple(extents) or (len(table),)
+        return name
 
     # --- statements -----------------------------------------------------------------------------------------------
 
@@ -223,6 +247,8 @@ class _Writer(BodyWriter):
         return variable(local, text.kind)
 
     def constant(self, number: float | bool) -> Text:
+        if self.opened is not None and isinstance(number, BoundNumber):
+            return variable(self.opened.number(number))
         return self.preamble.number(number)
 
     def applied(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
@@ -268,8 +294,7 @@ class _Writer(BodyWriter):
             offset -= owners[0].base if view.table is None else 0
         place = index(offset, view.factors, scope.names, view.bends)
         if view.table is not None:
-            self.tables.append(places_among(owners, view.table).tolist())
-            place = f"{self.prefix}T{len(self.tables)}[{place}]"
+            place = f"{self._table(places_among(owners, view.table).tolist(), scope.extents)}[{place}]"
         return Text(f"{array}[{place}]")
 
     def name(self, source: Source) -> str:
@@ -308,16 +333,16 @@ class _Writer(BodyWriter):
                 place = index(int(places[0, 0]), [step], scope.names[:1])
                 return Text(f"({', '.join(lists[k] for k in lanes[0])})[{lane}][{place}]")
         place = index(offset, view.factors, scope.names, view.bends)
-        self.tables += [which.tolist(), (table - bases[which]).tolist()]
-        first = f"{self.prefix}T{len(self.tables) - 1}[{place}]"
-        return Text(f"({', '.join(lists)})[{first}][{self.prefix}T{len(self.tables)}[{place}]]")
+        extents = scope.extents if view.table is not None else ()
+        first, then = (self._table(each.tolist(), extents) for each in (which, table - bases[which]))
+        return Text(f"({', '.join(lists)})[{first}[{place}]][{then}[{place}]]")
 
     # --- blocks ---------------------------------------------------------------------------------------------------
 
     def _block(self, block: Block) -> None:
         program, title = block.program, self.sources.of(block.base).name
         inputs = [self.cell(address) for address in block.reads.tolist()]
-        if len(program) > _BLOCK:
+        if len(program) > _BLOCK and not depends(program.constants):
             function = f"{self.function.name}_{title}"
             self.blocks.append("".join(emit_function(program, function, self.preamble)))
             self._assign(title, f"{function}([{', '.join(text.text for text in inputs)}])")
@@ -385,6 +410,10 @@ class _Writer(BodyWriter):
             return f"{array}[{first}]"
         if not shift and self._is_whole(piece):
             return f"*{array}"
+        if self.opened is not None and piece.step < 0:  # at another size it may be empty, and a slice would not be
+            name = self.lane_names[1]
+            place = index(piece.start, [piece.step], [name])
+            return f"*[{array}[{place}] for {name} in range({piece.length})]"
         end = piece.start + (piece.length - 1) * piece.step + (1 if piece.step > 0 else -1)
         to = index(end, [shift], [variable]) if end >= 0 else ""
         return f"*{array}[{first}:{to}{f':{piece.step}' if piece.step != 1 else ''}]"

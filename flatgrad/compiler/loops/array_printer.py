@@ -23,7 +23,7 @@ from ..program.spelling import (
     wrapped,
 )
 from .bodies import LANES, TERMS, BodyWriter, Scope, extent_text, scope_of, short_names
-from .extents import fixed
+from .extents import BoundNumber, fixed
 from .grammar import Block, Fold, Loops, Read, Repeat, Segment, Statement
 from .views import Sources, View
 
@@ -49,7 +49,7 @@ def print_arrays(program: Loops) -> str:
             lines += comments.beside(item, print_statement(item, sources), "    ")
     lines.append(f"    return {_outputs(program, sources)}")
     for source in sources.constants:
-        values = list(map(repr, sources.numbers(source)))
+        values = [_number(number).text for number in sources.numbers(source)]
         shown = [*values[:4], "...", values[-1]] if len(values) > 6 else values
         lines.append(f"    where {source.name}[{source.size}] = {', '.join(shown)}")
     return "\n".join(lines)
@@ -129,7 +129,7 @@ class Writer(BodyWriter):
         return self.read(Read(address, ()), Scope()) if self.sources.of(address).shape else super().cell(address)
 
     def constant(self, number: float | bool) -> Text:
-        return python_number(number)
+        return _number(number)
 
     def applied(self, primitive: Primitive, operands: Sequence[Text]) -> Text:
         if primitive in _OPERATORS:
@@ -155,6 +155,12 @@ class Writer(BodyWriter):
         return Text(f"{reduction}{_ranges(inner, whole)}({text.text})") if segment.extents else text
 
 
+def _number(number: float | bool) -> Text:
+    """A constant; one that depends on open extents as it is computed."""
+    text = number.text if isinstance(number, BoundNumber) else ""
+    return Text(text if text.isidentifier() else f"({text})") if text else python_number(number)
+
+
 def _index(offset: int, factors: Sequence[int], scope: Scope, view: View) -> str:
     return index(offset, factors, scope.names, view.bends, "/")
 
@@ -171,9 +177,9 @@ def _block(block: Block, sources: Sources) -> list[str]:
             lines.append(f"    ... {count_of(k - before - 1, 'equation')} ...")
         before = k
         equation = program.equation(k)
-        operands = [Text(names[o] if o >= 0 else repr(program.constants[~o])) for o in equation.operands]
+        operands = [Text(names[o] if o >= 0 else _number(program.constants[~o]).text) for o in equation.operands]
         lines.append(f"    {names[equation.variable]} = {writer.applied(equation.primitive, operands).text}")
-    results = [names[o] if o >= 0 else repr(program.constants[~o]) for o in program.outputs[:8]]
+    results = [names[o] if o >= 0 else _number(program.constants[~o]).text for o in program.outputs[:8]]
     lines.append(f"    {name} = [{', '.join(results)}{', ...' if len(program.outputs) > 8 else ''}]")
     return [f"    {line}" for line in lines]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ...runtime.primitives import Primitive
 from ...runtime.sites import Location
 from ..program.program import Equation, Program
 from ..program.spelling import Text, index, variable
-from .extents import Ragged, Size, fixed
+from .extents import BoundNumber, Ragged, Size, fixed
 from .grammar import Apply, Fold, Node, Read, values_of
 from .views import Source, Sources
 
@@ -88,6 +88,7 @@ class BodyWriter:
     Languages say how accesses, operations, folds and constants are written, and how a name is given.
 
     Attributes:
+        opened: where to note down what depends on open extents, if there are any (`languages.opened`).
         sources: what the program reads.
         cells: numbers that have names of their own, by address.
         constants: the sources of constants that are read; all that is read of others has become literals.
@@ -99,8 +100,8 @@ class BodyWriter:
     longest_node: float = math.inf
     longest_equation: float = math.inf
 
-    def __init__(self, sources: Sources) -> None:
-        self.sources = sources
+    def __init__(self, sources: Sources, opened: Any = None) -> None:
+        self.sources, self.opened = sources, opened
         self.cells: dict[int, Text] = {}
         self.constants: set[Source] = set()
 
@@ -124,8 +125,16 @@ class BodyWriter:
 
     def constant_lists(self) -> list[tuple[str, list[str]]]:
         """The names of the constants that are read, and their numbers."""
-        lists = [(source, self.sources.numbers(source)) for source in self.sources.constants]
-        return [(self.name(s), [self.constant(n).text for n in numbers]) for s, numbers in lists if s in self.constants]
+        result = []
+        for source in self.sources.constants:
+            if source not in self.constants:
+                continue
+            numbers = self.sources.numbers(source)
+            if self.opened is not None and any(isinstance(number, BoundNumber) for number in numbers):
+                self.opened.rows[self.name(source)] = numbers
+            else:
+                result.append((self.name(source), [self.constant(number).text for number in numbers]))
+        return result
 
     def read(self, read: Read, scope: Scope) -> Text:
         """An access."""

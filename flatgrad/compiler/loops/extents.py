@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,9 +27,9 @@ class Polynomial(NamedTuple):
         """The integer for some extents."""
         return sum(k * item for k, item in zip(self.coefficients, monomials(sizes), strict=False) if k)
 
-    def text(self, names: Sequence[str]) -> str:
-        """The polynomial as Python writes it, the highest terms first."""
-        products = [f"{a}*({a} - 1)//2" if a == b else f"{a}*{b}" for a, b in _pairs(names)]
+    def text(self, names: Sequence[str], divided: str = "//") -> str:
+        """The polynomial with a sign of division, the highest terms first."""
+        products = [f"{a}*({a} - 1){divided}2" if a == b else f"{a}*{b}" for a, b in _pairs(names)]
         result = ""
         for k, name in reversed(list(zip(self.coefficients, ["", *names, *products], strict=False))):
             if not k:
@@ -85,9 +85,26 @@ class Bound(int):
 
 
 class BoundNumber(float):
-    """A constant of an array program that would be another one at other extents."""
+    """A constant of an array program that would be another one at other extents.
 
-    __slots__ = ()
+    Attributes:
+        formula: what it is computed by.
+        position, length: which number of the formula's it is, and how many these are.
+        text: how it is computed, if it is the only one.
+    """
+
+    __slots__ = ("formula", "length", "position", "text")
+    formula: Any
+    position: int
+    length: int
+    text: str
+
+    @classmethod
+    def of(cls, number: float, formula: Any, position: int, length: int, text: str = "") -> BoundNumber:
+        """A number of a formula."""
+        made = cls(number)
+        made.formula, made.position, made.length, made.text = formula, position, length, text
+        return made
 
 
 class Ragged(int):
@@ -157,6 +174,11 @@ def shifted(extents: Sequence[Any], by: int) -> tuple[Any, ...]:
 Size = int | Polynomial
 
 
+def size_text(size: Size, names: Sequence[str], divided: str = "//") -> str:
+    """The size as text, with the names of the extents."""
+    return size.text(names, divided) if isinstance(size, Polynomial) else str(size)
+
+
 def fixed(size: Size) -> int:
     """The size, which must not depend on an extent.
 
@@ -216,6 +238,37 @@ class Samples:
                 result[columns] = found
                 return result
         return None
+
+
+def samples_of(extents: Sequence[int], count: int) -> list[tuple[int, ...]]:
+    """Samples of one extent, or of several that have all combinations of two of them, and more.
+
+    >>> samples_of([4, 5, 6], 1)
+    [(4,), (5,), (6,)]
+    """
+    if count == 1:
+        return [(extent,) for extent in extents]
+    a, b, c, d = extents
+    return [(a, b), (b, a), (a, c), (c, b), (d, a), (d, c), (b, d), (c, d)]
+
+
+#: Extents of as many digits each, at which programs are printed, to merge their texts.
+_PRINTED = (211, 223, 227, 239), (131, 137, 149, 163)
+
+
+def printed_at(count: int) -> Iterator[Samples]:
+    """Samples at which programs with so many open extents are printed; the next ones if their texts differ."""
+    return (Samples(samples_of(extents, count)) for extents in _PRINTED)
+
+
+def least_of(fits: Callable[..., bool], count: int) -> list[int]:
+    """The smallest extents that fit: of each one, where the others are large."""
+    large = _PRINTED[0][-1]
+    result = []
+    for k in range(count):
+        rest = [large] * (count - 1)
+        result.append(next((n for n in range(1, large) if fits(*rest[:k], n, *rest[k:])), large))
+    return result
 
 
 class OpenTable(NamedTuple):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .extents import AnyTable, OpenTable, Polynomial, Samples, Size, bound, monomials
+from ..program.spelling import ATOM, PRODUCT, Text, python_number
+from .extents import AnyTable, OpenTable, Polynomial, Samples, Size, bound, monomials, size_text
 
 
 class _Form(NamedTuple):
@@ -46,9 +47,11 @@ _FORMS = {
     "c * log(p)": _Form(lambda c, p: c * math.log(p), lambda v, p: v / math.log(p), math.exp),
     "c - log(p)": _Form(lambda c, p: c - math.log(p), lambda v, p: v + math.log(p)),
     "c * (p * p)": _Form(lambda c, p: c * (p * p), lambda v, p: v / (p * p), math.sqrt),
-    "c**p": _Form(math.pow, lambda v, p: v ** (1 / p)),
+    "c**p": _Form(math.pow, lambda v, p: math.pow(v, 1 / p)),
     "exp(c * p)": _Form(lambda c, p: math.exp(c * p), lambda v, p: math.log(v) / p, math.log),
 }
+#: Forms with powers, for languages in which these are calls.
+_WITH_POW = {"p**-0.5 * c": "pow(p, -0.5) * c", "c**p": "pow(c, p)"}
 #: Errors of a form that does not fit.
 _ERRORS = ArithmeticError, ValueError, TypeError
 
@@ -70,10 +73,14 @@ class Formula(NamedTuple):
     divisor: Size | None = None
     negative: bool = False
 
+    @property
+    def is_row(self) -> bool:
+        """Whether it is a row of numbers."""
+        return isinstance(self.integer, AnyTable)
+
     def at(self, sizes: Sequence[int]) -> list[float]:
         """The numbers for some extents."""
-        is_row = isinstance(self.integer, AnyTable)
-        integers = self.integer.at(sizes).tolist() if is_row else [bound(self.integer, sizes)]
+        integers = self.integer.at(sizes).tolist() if self.is_row else [bound(self.integer, sizes)]
         value, divisor = _FORMS[self.form].value, self.divisor
         numbers = [float(value(self.factor, p)) for p in integers]
         if divisor is not None:
@@ -82,13 +89,30 @@ class Formula(NamedTuple):
 
     def text(self, names: Sequence[str]) -> str:
         """The formula of a single number as Python writes it."""
-        p = self.integer.text(names) if isinstance(self.integer, Polynomial) else str(self.integer)
-        p = p if p.isidentifier() or self.form == "p" else f"({p})"
-        words = {"p": p, "c": repr(self.factor)}
-        text = "".join(words.get(part, part) for part in _split(self.form))
+        integer = size_text(self.integer, names)
+        return self.spelled(integer if self.form == "p" else atom(integer), names)
+
+    def spelled(
+        self,
+        p: str,
+        names: Sequence[str],
+        number: Callable[[float], Text] = python_number,
+        words: Mapping[str, str] | None = None,
+    ) -> str:
+        """The formula as text.
+
+        Args:
+            p: how its integer is written: it binds as strongly as a name.
+            names: of the extents.
+            number: writes a number.
+            words: what functions are called; if they are given, powers are calls of `pow`.
+        """
+        form = self.form if words is None else _WITH_POW.get(self.form, self.form)
+        c = number(self.factor).at_least(PRODUCT if form[:2] == "c " else ATOM).text
+        texts = {**(words or {}), "p": p, "c": c}
+        text = "".join(texts.get(part, part) for part in _words_of(form))
         if self.divisor is not None:
-            below = self.divisor.text(names) if isinstance(self.divisor, Polynomial) else str(self.divisor)
-            text = f"{text} / ({below})"
+            text = f"{text} / {atom(size_text(self.divisor, names, '//' if words is None else '/'))}"
         return f"-({text})" if self.negative else text
 
 
@@ -109,7 +133,12 @@ class Columns(NamedTuple):
         return [n for row in (columns if self.apart else zip(*columns, strict=True)) for n in row]
 
 
-def _split(form: str) -> Iterator[str]:
+def atom(text: str) -> str:
+    """A text in parentheses, if it is not a name."""
+    return text if text.isidentifier() else f"({text})"
+
+
+def _words_of(form: str) -> Iterator[str]:
     """The words of a form, and what stands between them."""
     word = ""
     for letter in form:

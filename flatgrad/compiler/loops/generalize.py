@@ -19,7 +19,18 @@ from ...runtime.errors import ProgramError
 from ...runtime.wording import count_of
 from ..program.program import Group, Program, default_names, grouped
 from .array_program import ArrayProgram
-from .extents import AnyTable, Bound, BoundNumber, OpenTable, Polynomial, Ragged, Samples, Size, bound
+from .extents import (
+    AnyTable,
+    Bound,
+    BoundNumber,
+    OpenTable,
+    Polynomial,
+    Ragged,
+    Samples,
+    Size,
+    bound,
+    printed_at,
+)  # fmt: skip
 from .formulas import Columns, Formula, formula, row_formula
 from .grammar import Addresses, Apply, Block, Fold, Item, Node, Read, Repeat, Segment, Statement, addresses, members
 from .merging import merged_text
@@ -87,7 +98,7 @@ class OpenArrayProgram:
         if not self.holds_at(sizes):
             named = " and ".join(f"{name} = {size}" for name, size in zip(self.extents, sizes, strict=True))
             raise ProgramError(f"{self.name} is not for {named}: one of its loops would be empty")
-        binder = _Binder(sizes, marked)
+        binder = _Binder(sizes, self.extents if marked else None)
         inputs, results = (
             [Group(name, binder.size(count), scalar) for name, count, scalar in groups]
             for groups in (self.input_groups, self.output_groups)
@@ -121,9 +132,13 @@ class OpenArrayProgram:
 
     def __str__(self) -> str:
         """The program as text, with the names of the extents."""
-        texts = [str(self.bind(*sizes)) for sizes in self.samples.sizes]
-        text = merged_text(texts, self.samples, self.extents)
-        if text is None:  # something is written differently where a size is 1
+        texts: list[str] = []
+        for samples in (*printed_at(len(self.extents)), self.samples):
+            texts = [str(self.bind(*sizes, marked=True)) for sizes in samples.sizes]
+            text = merged_text(texts, samples, self.extents)
+            if text is not None:
+                break
+        else:  # it is written differently for some sizes
             named = ", ".join(f"{name} = {n}" for name, n in zip(self.extents, self.samples.sizes[0], strict=True))
             return f"for {named}: {texts[0]}"
         return text.replace("):\n", f") for every {' and '.join(self.extents)}:\n", 1)
@@ -132,12 +147,12 @@ class OpenArrayProgram:
 class _Binder:
     """Gives the nodes of an open program their sizes."""
 
-    def __init__(self, sizes: Sequence[int], marked: bool) -> None:
-        self.sizes, self.marked = sizes, marked
+    def __init__(self, sizes: Sequence[int], names: Sequence[str] | None) -> None:
+        self.sizes, self.names = sizes, names
 
     def size(self, size: Any) -> Any:
         if isinstance(size, Polynomial):
-            return Bound(size.at(self.sizes)) if self.marked else size.at(self.sizes)
+            return size.at(self.sizes) if self.names is None else Bound(size.at(self.sizes))
         if isinstance(size, _OpenRagged):
             extent = Ragged(self.size(size.largest))
             extent.first, extent.least = self.size(size.first), self.size(size.least)
@@ -146,10 +161,17 @@ class _Binder:
         return size
 
     def numbers(self, constants: Iterable[float | Formula | Columns]) -> list[float]:
-        kind = BoundNumber if self.marked else float
         numbers: list[float] = []
         for constant in constants:
-            numbers += map(kind, constant.at(self.sizes)) if isinstance(constant, (Formula, Columns)) else [constant]
+            if not isinstance(constant, (Formula, Columns)):
+                numbers.append(constant)
+                continue
+            row = constant.at(self.sizes)
+            if self.names is None:
+                numbers += row
+                continue
+            text = constant.text(self.names) if isinstance(constant, Formula) and not constant.is_row else ""
+            numbers += (BoundNumber.of(number, constant, k, len(row), text) for k, number in enumerate(row))
         return numbers
 
     def read(self, read: Read) -> Read:

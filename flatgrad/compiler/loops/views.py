@@ -11,7 +11,7 @@ import numpy as np
 
 from ..program.program import grouped
 from .buffers import span
-from .extents import Size, fixed
+from .extents import BoundNumber, Size, fixed
 from .grammar import Addresses, Block, Loops, Read, members
 
 #: A repetition in a list of outputs is at most so many pieces long.
@@ -117,6 +117,10 @@ class Sources:
                 moves = read.table is None and any((*read.strides, *read.bends))
                 if moves and program.inputs <= base < program.first_result:
                     ends[base] = max(ends.get(base, 0), span(read, extents)[1] + 1)
+        for k, constant in enumerate(program.constants):
+            if isinstance(constant, BoundNumber) and constant.position == 0 and constant.length > 1:
+                base = program.inputs + k
+                ends[base] = max(ends.get(base, 0), base + constant.length)
         self.constants = [
             Source("constants", f"c{k + 1}", base, (end - base,)) for k, (base, end) in enumerate(sorted(ends.items()))
         ]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..loops.extents import AnyTable, OpenTable, Samples, monomials
+from ..loops.extents import AnyTable, OpenTable, Samples, monomials, samples_of
 from ..loops.formulas import Columns, Formula
 from ..loops.generalize import OpenArrayProgram
 from . import native
@@ -138,18 +138,6 @@ def _words(module: Module, layout: Layout) -> _Words:
     schedule = layout.tables[: layout.tables[0]]
     sizes = layout.inputs, layout.numbers, layout.truths
     return _Words(schedule, module.least, sizes, layout.outputs, [place for place, _ in layout.extra])
-
-
-def samples_of(extents: Sequence[int], count: int) -> list[tuple[int, ...]]:
-    """Samples of one extent, or of several that have all combinations of two of them, and more.
-
-    >>> samples_of([4, 5, 6], 1)
-    [(4,), (5,), (6,)]
-    """
-    if count == 1:
-        return [(extent,) for extent in extents]
-    a, b, c, d = extents
-    return [(a, b), (b, a), (a, c), (c, b), (d, a), (d, c), (b, d), (c, d)]
 
 
 class OpenFunction:

@@ -17,7 +17,7 @@ from ..calls.arguments import Arguments
 from ..calls.captured import Captured
 from ..calls.kind import Kind
 from ..calls.sizes import OpenKind, Pattern, resized
-from ..machine.open_code import samples_of
+from ..loops.extents import samples_of
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, NotOpenError, OpenStages
 from ..stages import Stages
