@@ -511,6 +511,29 @@ def test_one_kernel_serves_every_number_of_rows(name, backend):
     assert set(opened.kernel.stats.sizes.values()) <= {"traced", "compared"}
 
 
+MAPPED = {
+    "an array": ((X,), 0, [True, False]),
+    "a list of lists": ((X.tolist(),), 0, [True, False]),
+    "a list of tuples": (([(1.0, 2.0), (3.0, 4.0)],), 0, [True, False]),
+    "columns of lists": ((X.T.tolist(),), 1, [False, True]),
+    "the last axis but one": ((X.tolist(),), -2, [True, False]),
+    "a tuple of arrays": (((X, X),), 0, [False, True, False]),
+    "a list of arrays": (([X, Y],), 0, [True, False, True]),
+    "a dict": (({"a": X, "b": Y.tolist()},), ({"b": None, "a": 0},), [True, False, False]),
+    "a list of dicts": (([{"a": 1.0}, {"a": 2.0}],), 0, [True]),
+    "not mapped": ((X, Y), (None, 0), [False, False, True]),
+    "ragged": (([[1.0], [1.0, 2.0]],), 0, [False, False]),
+    "unequal axes": (([X[:2], X[:2]],), ([0, 1],), [False, False, False]),
+}
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_the_number_of_rows_is_the_size_that_is_open(name):
+    args, axes, expected = MAPPED[name]
+    f = fg.vmap(lambda *args: 1.0, axes)
+    assert f._open_sizes(f._take_apart(args, {})) == expected
+
+
 def transposed(result):
     """A result whose arrays have their last axis in front: column by column."""
     if isinstance(result, dict):

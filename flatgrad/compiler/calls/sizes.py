@@ -29,7 +29,7 @@ def sizes_of(kind: Kind) -> tuple[Any, list[int]]:
         return (type(kind), len(kind.shape)), list(kind.shape)
     if isinstance(kind, Numbers):
         return (Numbers, kind.container), [kind.size]
-    if _is_uniform(kind):
+    if is_uniform(kind):
         inner, sizes = sizes_of(kind.parts[0])
         return (Items, kind[1], inner), [len(kind.parts), *sizes]
     if isinstance(kind, (Items, Mapping)):
@@ -56,12 +56,12 @@ def leading(kind: Kind) -> list[bool]:
     >>> leading(Items(list, (Array((3, 2)),) * 4)), leading(Items(tuple, (Array((3, 2)), Numbers(list, 3))))
     ([True, False, False], [True, False, True])
     """
-    if isinstance(kind, (Items, Mapping)) and not _is_uniform(kind):
+    if isinstance(kind, (Items, Mapping)) and not is_uniform(kind):
         return [first for part in kind.parts for first in leading(part)]
     return [k == 0 for k in range(len(sizes_of(kind)[1]))]
 
 
-def _is_uniform(kind: Kind) -> bool:
+def is_uniform(kind: Kind) -> bool:
     """Whether it is a list of items of one kind that holds numbers."""
     return (
         isinstance(kind, Items)
@@ -82,7 +82,7 @@ def with_sizes(kind: Kind, sizes: Iterator[int]) -> Kind:
         return type(kind)(tuple(itertools.islice(sizes, len(kind.shape))))
     if isinstance(kind, Numbers):
         return Numbers(kind.container, next(sizes))
-    if _is_uniform(kind):
+    if is_uniform(kind):
         count = next(sizes)
         return Items(kind.container, (with_sizes(kind.parts[0], sizes),) * count)  # type: ignore[attr-defined]
     if isinstance(kind, (Items, Mapping)):
@@ -103,7 +103,7 @@ def resized(item: Any, kind: Kind, sizes: Iterator[int]) -> Any:
         return item
     if isinstance(kind, Numbers):
         return kind.container(item[k % len(item)] for k in range(next(sizes)))
-    if _is_uniform(kind):
+    if is_uniform(kind):
         count, inner = next(sizes), list(itertools.islice(sizes, len(sizes_of(kind.parts[0])[1])))
         items = [resized(item[k % len(item)], kind.parts[0], iter(inner)) for k in range(count)]
         return kind.container(items)  # type: ignore[attr-defined]

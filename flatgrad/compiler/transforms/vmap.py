@@ -24,7 +24,7 @@ from ..calls import kinds
 from ..calls.arguments import Arguments
 from ..calls.kind import Kind
 from ..calls.kinds import object_array
-from ..calls.sizes import sizes_of
+from ..calls.sizes import is_uniform, sizes_of
 from ..calls.writes import Containers
 from ..options import Backend, Mode
 from ..program.faults import Faults
@@ -280,18 +280,38 @@ def _rows(item: Any, axes: Axes, count: int) -> list[Any]:
 
 
 def _open_sizes(kind: Kind, axes: Axes) -> list[bool]:
-    """Of each size of an argument, whether it is the number of rows."""
+    """Of each size of an argument, whether it is the number of rows.
+
+    >>> _open_sizes(kinds.Items(tuple, (kinds.Array((5, 2)), kinds.Numbers(list, 3))), (-2, None))
+    [True, False, False]
+    """
     sizes = sizes_of(kind)[1]
+    closed, uniform = [False] * len(sizes), is_uniform(kind)
     if axes is None:
-        return [False] * len(sizes)
-    if isinstance(kind, (kinds.Array, kinds.Numbers)):
-        return [k == axes or k - len(sizes) == axes for k in range(len(sizes))]
-    if isinstance(axes, int):
-        inner = list(itertools.repeat(axes, len(kind.parts)))
-    else:
-        inner = list(axes.values()) if isinstance(axes, dict) else list(axes)
-    parts = list(itertools.chain(*map(_open_sizes, kind.parts, inner)))
-    return parts if len(parts) == len(sizes) else [False, *parts][: len(sizes)]
+        return closed
+    if isinstance(axes, int) and not _is_structure_of(kind):
+        is_array = uniform or isinstance(kind, (kinds.Array, kinds.Numbers))
+        return [k in (axes, axes + len(sizes)) for k in range(len(sizes))] if is_array else closed
+    if not isinstance(axes, int) and set(_labels(axes)) != set(kind.labels):
+        return closed  # an error, which the loop raises
+    parts = [
+        _open_sizes(part, axes if isinstance(axes, int) else axes[label])
+        for label, part in zip(kind.labels, kind.parts, strict=True)
+    ]
+    if uniform:  # the sizes are how many items there are, and those of one
+        return [False, *parts[0]] if all(part == parts[0] for part in parts) else closed
+    return list(itertools.chain(*parts))
+
+
+def _is_structure_of(kind: Kind) -> bool:
+    """`_is_structure` of an item of a kind."""
+    if isinstance(kind, kinds.Items) and kind.container is list:
+        return _leads_to_array_of(kind)
+    return isinstance(kind, (kinds.Items, kinds.Mapping))
+
+
+def _leads_to_array_of(kind: Kind) -> bool:
+    return isinstance(kind, (kinds.Array, kinds.Objects)) or any(map(_leads_to_array_of, kind.parts))
 
 
 def _blank(item: Any, axes: Axes) -> Any:
