@@ -104,7 +104,10 @@ def test_headers_count_equations_as_one_says_it():
 def test_stages_show_what_is_for_users():
     step = nn.train_step(loss, nn.SGD(0.1), [W])
     step([1.0], [2.0])
-    for kernel in (fg.compile(f).kernel_for(1.0), fg.grad(f).kernel_for(1.0), *step.kernels):
+    total = fg.jit(fg.sum, dynamic=True, backend="python")
+    assert [total([1.0] * size) for size in (3, 4, 5)] == [3.0, 4.0, 5.0]
+    kernels = fg.compile(f).kernel_for(1.0), fg.grad(f).kernel_for(1.0), total.kernel_for([1.0] * 5)
+    for kernel in (*kernels, *step.kernels):
         assert dir(kernel.stages) == STAGES.split()
         assert all(getattr(kernel.stages, name) is not None for name in dir(kernel.stages))
 

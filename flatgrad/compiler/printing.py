@@ -28,6 +28,13 @@ from .stage import stage
 _HEIGHT = 20
 
 
+#: What a user looks at, and completion offers.
+_SHOWN = (
+    "arrays backend choice cleaned flat joint loaded name options primal rerolled source steps text title traced "
+    "vectors whole"
+)
+
+
 class Sizes(NamedTuple):
     """How many equations a program has, how many of them compute the value; how many constants, inputs and outputs."""
 
@@ -79,6 +86,9 @@ class PrintedStages:
     sizes: stage[Sizes]
     cut: Callable[[Program], list[Program]]
     without_faults: Callable[[Program], Program]
+
+    def __dir__(self) -> list[str]:
+        return _SHOWN.split()
 
     def printed(self, language: str, *notes: str) -> Printed:
         """The functions in a language: "python", "numpy", "native" or "rolled"; notes end the header."""

@@ -47,13 +47,6 @@ class Loaded(NamedTuple):
     data: dict[str, Any]
 
 
-#: What a user looks at, and completion offers.
-_SHOWN = (
-    "arrays backend choice cleaned flat joint loaded name options primal rerolled source steps text title traced "
-    "vectors whole"
-)
-
-
 class Stages(PrintedStages):
     """What becomes of a traced function, stage by stage.
 
@@ -87,9 +80,6 @@ class Stages(PrintedStages):
         self.name, self.title, self.options, self.functions = traced.name, title, options, functions
         self.traced = traced
         self.lengths: Sequence[Sequence[int]] = ()
-
-    def __dir__(self) -> list[str]:
-        return _SHOWN.split()
 
     # --- scalar programs ------------------------------------------------------------------------------------------
 
