@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from benchmarks.gradbench import gmm
+from flatgrad.compiler.languages.costs import numpy_cost
 from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.extents import Ragged
 from flatgrad.compiler.loops.grammar import Apply, Fold, Read, Repeat, Segment, Statement, addresses
@@ -448,6 +449,14 @@ def test_a_tile_copies_what_inner_loops_read_again():
     assert "load <8 x double>" in assembly
     assert not re.search(r"insertelement <8 x double> .*, i32 1$", assembly, re.MULTILINE)
     every_way(lambda t, v: folded(lambda a, b: a + b, [x.tanh() for x in rows_of_products(t, v)]), numbers(45), vectors)
+
+
+def test_what_numpy_gathers_counts():
+    """NumPy takes the lanes of a triangle as one dimension, and gathers what it does not read one after the other."""
+    arrays = share(work.causal_attention, rows(8), rows(8), rows(8))
+    statements = [flattened_statement(s) if isinstance(s, Statement) else s for s in arrays.statements]
+    assert numpy_cost(arrays) == numpy_cost(replace(arrays, statements=statements))
+    assert any(read.table is not None for s in statements if isinstance(s, Statement) for read, _ in s.reads())
 
 
 # --- the checker ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from ...runtime.errors import PerformanceWarning
 from ...runtime.primitives import TABLE
 from ...runtime.sites import user_level
 from ..loops.array_program import ArrayProgram
-from ..loops.grammar import Apply, Block, Fold, Read, Segment, members
+from ..loops.grammar import Apply, Block, Fold, Read, Segment, flattened, members
 from ..program.program import Program
 from .spellings import NUMPY
 
@@ -74,7 +74,7 @@ def numpy_cost(program: ArrayProgram) -> float:
         if isinstance(statement, Block):
             cost += _NUMPY_BLOCK + python_cost(statement.program)
         else:
-            cost += _body_cost(statement.body, statement.lanes)
+            cost += _body_cost(flattened(statement).body, statement.lanes)
     return cost
 
 
