@@ -57,8 +57,8 @@ class Constants:
     def moved(self, addresses: Any) -> Any:
         """Final addresses: inputs, then constants, truth values, and results."""
         truths = self.inputs + len(self.numbers)
-        shifts = np.array([0, truths - TRUTHS, truths + len(self.truths) - RESULTS])
-        return addresses + shifts[domain(addresses)]
+        shifts: Any = (0, truths - TRUTHS, truths + len(self.truths) - RESULTS)
+        return addresses + (shifts if isinstance(addresses, int) else np.array(shifts))[domain(addresses)]
 
 
 def moved_statement(statement: Any, moved: Callable[[Any], Any]) -> Any:

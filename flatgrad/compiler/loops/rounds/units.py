@@ -84,6 +84,7 @@ class Units:
         self._forms: dict[Any, int] = {}
         self._distances: dict[Any, Addresses] = {}
         self._constants = range(program.inputs, program.first_result)
+        self._numbers: list[float | bool] = [*program.constants, *program.truths]
         tokens = [np.zeros(1, dtype=np.int64)]
         forms, places, constants = [], [], []
         total = 0
@@ -130,10 +131,7 @@ class Units:
         return lengths, form, np.where(constant, 0, address), constant
 
     def number(self, address: int) -> float | bool:
-        program = self.program
-        if address < program.first_truth:
-            return program.constants[address - program.inputs]
-        return program.truths[address - program.first_truth]
+        return self._numbers[address - self._constants.start]
 
     def _statement(self, k: int, statement: Statement, token: int) -> tuple[Any, Any, Any, Any]:
         unit = self.first_unit[k]
