@@ -150,6 +150,9 @@ def compile(
         mode: "exact": the bits of the interpreted graph; "fast": simplified as real numbers are.
         faults: "raise": it raises where the graph raises, and the same; "ieee": no arithmetic exception, but inf and
             NaN as IEEE 754 and NumPy have them, in values and gradients. What is inlined into this function follows it.
+        dynamic: whether one kernel serves all sizes of lists and arrays. None: learn from calls, one kernel serves all
+            sizes from the third one on. True: from the first call on. False: never, each size has a kernel. The first
+            use of each size is compared with a program traced there. `open_kernels` lists these kernels.
         static_argnames: arguments whose values are part of the structure: one kernel per value.
 
     Returns:

@@ -306,6 +306,8 @@ def value_and_grad(
         has_aux: `fn` returns `(value, aux)`; `aux` is returned beside the value and not differentiated.
         backend, mode, faults, static_argnames: as for `compile`. Under "auto" a tiny function begins as flat Python,
             and gets machine code when it has been called 20,000 times.
+        dynamic: whether one kernel serves all sizes of lists and arrays. None: from the third size on; True: from the
+            first call on; False: never. See `compile`.
 
     Returns:
         A function with the arguments of `fn` that returns `(value, gradient)`, or `((value, aux), gradient)`. A
@@ -322,6 +324,11 @@ def value_and_grad(
         (12.0, [4.0, 3.0])
         >>> fg.value_and_grad(fg.exp, faults="ieee")(1000.0)
         (inf, inf)
+        >>> slope = fg.value_and_grad(lambda x: sum(a * a for a in x), dynamic=True)
+        >>> slope([1.0, 2.0]), slope([1.0, 2.0, 3.0])
+        ((5.0, [2.0, 4.0]), (14.0, [2.0, 4.0, 6.0]))
+        >>> slope.open_kernels[0].name, len(slope.open_kernels)
+        ('f', 1)
     """
     options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
     options["static_argnames"] = static_argnames
@@ -391,7 +398,8 @@ def grad(
     """A function that returns the gradient of `fn`: `value_and_grad` without the value.
 
     It raises where `fn` does, although it does not compute what only the value needs: there it compares numbers with
-    the ends of domains. `grad(fg.log)(-1.0)` raises, and does not compute a logarithm at 1.0.
+    the ends of domains. `grad(fg.log)(-1.0)` raises, and does not compute a logarithm at 1.0. The arguments are
+    those of `value_and_grad`, `dynamic` included: whether one kernel serves all sizes of lists and arrays.
 
     Example:
         >>> import flatgrad as fg

@@ -76,7 +76,7 @@ def jit(
         fn: a function of numbers, arrays, lists, dicts of them; it is traced on `Value`s. A `Value` among the arguments
             is read as a number. `Value`s that `fn` reads otherwise (a model's parameters) are read at each call.
             Without `fn`, `jit(**options)` is a decorator.
-        backend, mode, faults, static_argnames: as for `fg.compile`.
+        backend, mode, faults, dynamic, static_argnames: as for `fg.compile`.
 
     Returns:
         A function with the signature of `fn`. Where `fn` returns `Value`s, it returns floats; for an array that holds
