@@ -20,6 +20,41 @@ static inline vector load(const double *from) {
     return result;
 }
 
+/* Copy a panel whose columns are strided, in squares that are turned in registers if its terms are contiguous. */
+static void copy(const double *restrict panel, long next, long column, double *restrict scratch, long terms) {
+    long k = 0;
+#if defined(__GNUC__) && !defined(__clang__)
+    typedef long indices __attribute__((vector_size(8 * LANES)));
+    for (; next == 1 && k + LANES <= terms; k += LANES)
+        for (long n = 0; n < WIDE; n += LANES) {
+            vector square[LANES];
+            for (int r = 0; r < LANES; r++)
+                square[r] = load(panel + (n + r) * column + k);
+#pragma GCC unroll 8
+            for (int step = 1; step < LANES; step *= 2) {
+                indices low, high;
+#pragma GCC unroll 8
+                for (int i = 0; i < LANES; i++) {
+                    low[i] = i & step ? LANES + i - step : i;
+                    high[i] = i & step ? LANES + i : i + step;
+                }
+#pragma GCC unroll 8
+                for (int r = 0; r < LANES; r++)
+                    if (!(r & step)) {
+                        vector first = square[r], second = square[r | step];
+                        square[r] = __builtin_shuffle(first, second, low);
+                        square[r | step] = __builtin_shuffle(first, second, high);
+                    }
+            }
+            for (int r = 0; r < LANES; r++)
+                memcpy(scratch + (k + r) * WIDE + n, &square[r], sizeof(vector));
+        }
+#endif
+    for (; k < terms; k++)
+        for (long n = 0; n < WIDE; n++)
+            scratch[k * WIDE + n] = panel[n * column + k * next];
+}
+
 static void tile(const double *restrict a, long row, long term, const double *restrict b, long next, double *restrict c,
                  long columns, long terms) {
     vector sums[ROWS][VECTORS];
@@ -45,10 +80,7 @@ void product(const long *sizes, const double *restrict a, const double *restrict
         long first = j + WIDE > columns ? columns - WIDE : j, step = next;
         const double *panel = b + first * column;
         if (column != 1) {
-            for (long k = 0; k < terms; k += 8) /* a line of each column at a time */
-                for (long n = 0; n < WIDE; n++)
-                    for (long t = k; t < k + 8 && t < terms; t++)
-                        scratch[t * WIDE + n] = panel[n * column + t * next];
+            copy(panel, next, column, scratch, terms);
             panel = scratch, step = WIDE;
         }
         for (long i = 0; i < rows; i += ROWS) {

@@ -325,7 +325,7 @@ def test_layers_with_any_number_of_rows():
     assert sum(bool(large) for name, large in tiles.items() if name.startswith("large")) >= 2
 
 
-@pytest.mark.parametrize("accumulators", [12, 16])
+@pytest.mark.parametrize("accumulators", [8, 16])
 def test_tiles_have_few_lanes_twice(accumulators):
     for rows, vectors in itertools.product(range(1, 40), repeat=2):
         r, v = tile_of(rows, vectors, accumulators)

@@ -29,8 +29,9 @@ from .text import Function, Value, store, type_of
 #: A statement with fewer terms in all is not large: what it reads is in the nearest cache anyway. Nor is one
 #: whose folds have fewer terms each, or longer bodies, which hardly wait for memory.
 _LARGE, _TERMS, _BODY = 30_000, 6, 12
-#: The accumulators of a tile, where vectors have eight lanes (such processors have 32 registers), and elsewhere.
-_MANY, _FEW = 16, 12
+#: The accumulators of a tile: where vectors have eight lanes, as such processors have 32 registers; and elsewhere,
+#: as of 16 registers others are needed for what is read.
+_MANY, _FEW = 16, 8
 #: How many vectors a tile has along an open extent.
 _NARROW = 2
 #: Lines of memory at multiples of this distance (4096 bytes, in numbers) share a few places of a cache; so many of
