@@ -265,6 +265,27 @@ def test_the_derivatives_of_squares_are_computed_where_they_are_added():
     assert [item.shape for item in doubled] == [(20,)]
 
 
+def rows_of_maxima(x, columns):
+    """Per row, the logarithm of a sum of exponentials as people write it: the chain of `maximum` is differentiated."""
+    total = 0.0
+    for start in range(0, len(x), columns):
+        row = x[start : start + columns]
+        largest = row[0]
+        for value in row[1:]:
+            largest = fg.maximum(largest, value)
+        total = total + largest + fg.log(sum(fg.exp(value - largest) for value in row))
+    return total
+
+
+def test_what_reads_running_results_is_one_pack_for_all_steps():
+    """The comparisons of all steps, and what follows from them, are not apart for each column."""
+    counts = []
+    for columns in (12, 24):
+        f = fg.value_and_grad(lambda x, n=columns: rows_of_maxima([v * v for v in x], n), backend="numpy")
+        counts.append(len(reroll(f.kernel_for(np.random.default_rng(0).normal(size=20 * columns)).program).statements))
+    assert counts[1] - counts[0] == 2 * 12, "a statement for each step of the maximum, and of its derivative"
+
+
 def test_statistics_add_up():
     arrays = arrays_of(work.layer_loss, W, X, B)
     stats = arrays.stats

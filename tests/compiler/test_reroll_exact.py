@@ -215,6 +215,26 @@ def test_an_access_that_runs_into_a_constant():
     every_way(lambda x: sum(sum_from(x[k:], -0.0).tanh() for k in range(2)), [0.1 * k for k in range(30)])
 
 
+@pytest.mark.parametrize("primitive", ["maximum", "minimum", "add", "mul"])
+def test_running_results_of_many_rows(primitive):
+    """Ties, and terms that depend on a running result, or on that of the row before, of some rows."""
+    draw = np.random.default_rng(len(primitive))
+
+    def function(x):
+        results, before = [], 1.0
+        for row in range(18):
+            terms = x[7 * row : 7 * row + 7]
+            running = terms[0]
+            for k, term in enumerate(terms[1:]):
+                term = term * before if row == 9 else term * running if (row, k) == (4, 3) else term
+                running = getattr(fg, primitive)(running, term)
+                results.append(running * term)
+            before = running
+        return sum(fg.tanh(result) for result in results)
+
+    every_way(function, draw.choice([-1.5, -0.5, 0.5, 1.25], 7 * 18).tolist())
+
+
 def test_a_product_by_one_at_the_end_of_a_chain():
     every_way(lambda x: fg.asin(0.0 * (1.0 * (x.sinh() * x.sinh()))), 0.5)
 

@@ -125,7 +125,7 @@ def test_running_extremes_have_the_first_of_equals_and_every_nan(later_first, ba
     from tests.native_programs import MACHINES, MachineCode
 
     f, draw = running(later_first, backwards, primitive), np.random.default_rng(8)
-    for count in (6, 40, 57):
+    for count in (13, 40, 57):
         arrays = fg.jit(f, backend="native").kernel_for(np.zeros(count)).arrays
         assert any(isinstance(item, Repeat) for item in arrays.statements)
         for machine in MACHINES:

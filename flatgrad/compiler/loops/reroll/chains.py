@@ -15,6 +15,8 @@ from ...program.program import Program
 FOLDED = {row: row.identity for row in p.TABLE if row.identity is not None}
 #: Chains of fewer equations are no folds; of the other primitives a single equation is one.
 _LEAST = {p.mul: 3, p.logical_and: 3, p.logical_or: 3}
+#: The primitives whose running results are looked for; of how many steps these are at least, and how many there are.
+RUNNING, _STEPS, _LINES = (p.add, p.mul, p.maximum, p.minimum), 5, 16
 
 
 class Chains(NamedTuple):
@@ -28,6 +30,7 @@ class Chains(NamedTuple):
         terms: the operands that are folded, chain after chain, in order.
         starts: chain `c` folds `terms[starts[c]:starts[c + 1]]`.
         equations: the equations of all chains, chain after chain, in order; one fewer per chain than there are terms.
+        steps: per equation, how many steps of a running result it is from the first one; 0 for all others.
     """
 
     opcodes: Indices
@@ -37,6 +40,7 @@ class Chains(NamedTuple):
     terms: Indices
     starts: Indices
     equations: Indices
+    steps: Indices
 
     @property
     def is_partial(self) -> Any:
@@ -137,4 +141,45 @@ def find_chains(program: Program) -> Chains:
     owner = np.full(count, -1, dtype=np.int64)
     owner[members] = np.cumsum(~links) - 1
     tails = np.append(heads[1:], len(members))[: len(heads)] - 1
-    return Chains(opcodes, operands, owner, members[tails], terms, np.append(ends[heads] - 2, len(terms)), members)
+    first_terms = np.append(ends[heads] - 2, len(terms))
+    steps = _running(opcodes, operands, owner, np.diff(first_terms), inputs)
+    return Chains(opcodes, operands, owner, members[tails], terms, first_terms, members, steps)
+
+
+def _running(opcodes: Indices, operands: Indices, owner: Indices, lengths: Indices, inputs: int) -> Indices:
+    """Per equation, its number among the steps of a running result, from 1 on; 0 where it is none.
+
+    A running result, `m1 = maximum(x0, x1)`, `m2 = maximum(m1, x2)`, ..., is a chain all of whose partial results are
+    used elsewhere, too. There have to be many of the same primitive, each of several steps.
+    """
+    count = len(opcodes)
+    steps = np.zeros(count, dtype=np.int64)
+    single = np.append(lengths, 0)[owner] <= 2  # neither part of a longer fold
+    is_step = single & np.isin(opcodes, [primitive.opcode for primitive in RUNNING])
+    members = np.flatnonzero(is_step)
+    before = operands[0, members] - inputs
+    inner = (before >= 0) & (before < count)
+    inner[inner] = is_step[before[inner]] & (opcodes[before[inner]] == opcodes[members[inner]])
+    # Where a line forks, what nothing goes on from is no step of it: another product of the same factor.
+    following = np.bincount(before[inner], minlength=count)
+    inner[inner] = (following[members[inner]] > 0) | (following[before[inner]] == 1)
+    linked, before = members[inner], before[inner]
+    members = np.union1d(linked, before)
+    # By pointer doubling: `jump` leads back to the first one, `distance` counts the steps.
+    jump, distance = np.arange(count), np.zeros(count, dtype=np.int64)
+    jump[linked], distance[linked] = before, 1
+    active = linked
+    while len(active):
+        further = jump[active]
+        distance[active] += distance[further]
+        jump[active] = jump[further]
+        active = active[jump[active] != jump[jump[active]]]
+    # Each first one with how far its longest line of steps goes; lines that fork are no running results.
+    longest = np.zeros(count, dtype=np.int64)
+    np.maximum.at(longest, jump[members], distance[members] + 1)
+    sizes = np.bincount(jump[members], minlength=count)
+    good = (longest >= _STEPS) & (sizes == longest)
+    many = np.bincount(opcodes[good], minlength=len(p.TABLE)) >= _LINES
+    chosen = members[good[jump[members]] & many[opcodes[members]]]
+    steps[chosen] = distance[chosen] + 1
+    return steps

@@ -3,7 +3,8 @@
 A node is an equation outside of all chains, or a chain. Its class is its primitive with the classes of its operands;
 that of a fold is the sequence of its terms' classes with repeats collapsed, so that sums of different lengths can share
 one. The class of an input is its argument; all constants are one class, so that `x**2` and `x**3` share theirs. The
-class of an operand is a proper part of that of its user, so a pack never depends on itself.
+steps of running results are one class as well, if their terms are. Else the class of an operand is a proper part of
+that of its user. So a pack never depends on itself: it has members of a class, of running results one step.
 """
 
 from __future__ import annotations
@@ -91,20 +92,37 @@ def classify(program: Program, chains: Chains) -> Classes:
 
     nodes = np.flatnonzero(~chains.is_partial)
     columns = _columns(program, chains, nodes)
+    running: dict[int, tuple[int, int, int]] = {}  # per class of running results: name, class of terms, variant
     terms, starts = column("q", chains.terms), column("q", chains.starts)
     shape_of = class_of.__getitem__
     variant_of: list[int] = []
     get, append = variant_by_operands.get, variant_of.append
-    for variable, name, x, y, z in zip(*columns, strict=True):
-        if name >= least:
-            a, b, c = class_of[x], class_of[y], class_of[z]
+    steps = column("q", chains.steps[nodes])
+    for variable, name, x, y, z, step in zip(*columns, steps, strict=True):
+        if step:
+            a, b, c = class_of[x], class_of[y], -2
+            begun = running.get(a)
+            if begun is not None and begun[:2] == (name, b):
+                append(begun[2])
+                class_of[variable] = a
+                continue
             key: tuple[int, ...] = (name, a, b, c)
+        elif name >= least:
+            a, b, c = class_of[x], class_of[y], class_of[z]
+            key = (name, a, b, c)
         else:
             key = (name, *map(shape_of, terms[starts[x] : starts[x + 1]]))
         variant = get(key)
         if variant is None:
             variant = variant_by_operands[key] = len(shapes)
-            if name < 0:
+            if step:
+                running[len(height_of)] = name, b, variant
+                shapes.append(len(height_of))
+                height_of.append(1 + max(height_of[a], height_of[b]))
+                swaps.append(False)
+                if name < 0:
+                    runs[variant] = (1, 1)
+            elif name < 0:
                 shapes.append(class_of_fold(*key))
             else:
                 exchanged = get((name, b, a, c)) if a != b and commutes[name] else None

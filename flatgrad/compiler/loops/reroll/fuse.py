@@ -50,13 +50,13 @@ class Loop:
     Attributes:
         nodes: its body; the last node is the result.
         equations: the equation that each lane comes from.
-        order: when it runs: stage, then height.
+        order: when it runs: stage, then height, then which step of running results it is.
         addresses: the address of each lane.
     """
 
     nodes: Nodes
     equations: Indices
-    order: tuple[int, int]
+    order: tuple[int, ...]
     addresses: Addresses
 
     def bodies(self) -> Iterator[Nodes]:
@@ -179,7 +179,7 @@ def arrange_loops(loops: Sequence[Loop], program: Program, size: int) -> list[Lo
             waiting[k] += 1
     parts = ["value", "gradient", "update"]
     rank = [
-        (loop.order[0], parts.index(part_of(program, int(loop.equations.max()))), loop.order[1], k)
+        (loop.order[0], parts.index(part_of(program, int(loop.equations.max()))), *loop.order[1:], k)
         for k, loop in enumerate(loops)
     ]
     ready = [rank[k] for k in range(len(loops)) if not waiting[k]]

@@ -30,6 +30,8 @@ Strides = dict[int, Steps | None]
 
 #: More short segments in a row than so many, and than there are lanes, become one; short ones have so many terms.
 _ROW, _TERMS = 4, 8
+#: Loops that read so many terms are taken apart, into at most so many, where lanes have terms at different distances.
+_APART, _FEW = 1_000, 4
 #: Blocks of at most this many equations go through the passes, as flat Python does.
 _SIMPLIFIED = 10_000
 
@@ -135,6 +137,10 @@ class _Layout:
 
     def _loop(self, loop: Loop) -> None:
         """The statements of a loop: one, or one for each piece in which its lanes are strided."""
+        if parts := self._of_equal_steps(loop):
+            for part in parts:
+                self._loop(part)
+            return
         nodes: list[Any] = []
         for node in loop.nodes:
             if isinstance(node, Folding):
@@ -164,6 +170,27 @@ class _Layout:
             strides = dict(zip(map(id, [*lengths, *chosen]), steps, strict=True))
             body = tuple(self._node(node, piece, strides) for node in nodes)
             self._append(loop, piece, body)
+
+    def _of_equal_steps(self, loop: Loop) -> list[Loop]:
+        """A loop as a few, in each of which the terms of all lanes are equally far apart; none if it is so, or cannot.
+
+        Sums over the same numbers of several statements are such loops.
+        """
+        matrices = [
+            vector for vector in loop.vectors()
+            if vector.ndim == 2 and vector.shape[1] > 1 and vector.size >= _APART and not self._is_constant(vector)
+        ]  # fmt: skip
+        if not matrices or any((matrix == MISSING).any() for matrix in matrices):
+            return []
+        first_steps = np.stack([matrix[:, 1] - matrix[:, 0] for matrix in matrices], axis=1)
+        if (first_steps == first_steps[0]).all():
+            return []
+        present, index = np.unique(first_steps, axis=0, return_inverse=True)
+        lanes = [np.flatnonzero(index.ravel() == k) for k in range(len(present))]
+        steps = [matrix - matrix[:, :1] for matrix in matrices]
+        if len(lanes) > _FEW or not all((each[part] == each[part[0]]).all() for each in steps for part in lanes):
+            return []
+        return [_lanes_of(loop, part) for part in sorted(lanes, key=lambda part: int(part[0]))]
 
     def _located(self, vector: Addresses) -> Addresses:
         """A vector with final addresses; constants stay where they are, marked by being below zero."""
@@ -426,6 +453,19 @@ def _lengths(nodes: list[Any]) -> list[Addresses]:
 def _is_ramp(steps: Steps | None) -> bool:
     """Whether lengths depend on one index at most."""
     return steps is not None and sum(step != 0 for step in steps.strides) <= 1
+
+
+def _lanes_of(loop: Loop, lanes: Addresses) -> Loop:
+    """Some lanes of a loop."""
+
+    def taken(nodes: Nodes) -> Nodes:
+        return [
+            Folding(node.primitive, list(map(taken, node.segments))) if isinstance(node, Folding)
+            else node if isinstance(node, Apply) else node[lanes]
+            for node in nodes
+        ]  # fmt: skip
+
+    return Loop(taken(loop.nodes), loop.equations[lanes], loop.order, loop.addresses[lanes])
 
 
 def _of_equal_lengths(loop: Loop) -> list[Loop]:

@@ -51,7 +51,7 @@ class Pack:
         operands: a vector of addresses per operand; for a fold, a matrix of terms per segment.
         fold: whether it is one.
         equations: the equation that each lane comes from.
-        order: when it runs: stage, then height.
+        order: when it runs: stage, then height, then which step of running results it is.
     """
 
     primitive: Primitive
@@ -59,7 +59,7 @@ class Pack:
     operands: list[Addresses]
     fold: bool
     equations: Indices
-    order: tuple[int, int]
+    order: tuple[int, ...]
 
 
 @dataclass
@@ -138,7 +138,7 @@ def pack(program: Program, chains: Chains, classes: Classes, fast: bool = False,
         if isinstance(members, list):
             scalars.append(packer.add_scalars(stage, classes.nodes[members]))
         else:
-            packer.add_pack(members, (stage, height))
+            packer.add_pack(members, (stage, height, int(chains.steps[classes.nodes[members[0]]])))
     return Packed(packer.packs, scalars, packer.address, packer.constants, packer.next, len(groups))
 
 
@@ -177,9 +177,12 @@ class _Packer:
         terms = np.zeros(len(sizes), dtype=np.int64)
         np.maximum.at(terms, shapes, self.chains.lengths[owner])
         is_large = ((sizes >= self.least) | (terms >= self.terms))[shapes]
-        groups = _split_by(np.flatnonzero(is_large), shapes[is_large], heights[is_large])
+        steps = self.chains.steps[nodes]  # each needs the one before, so they are packs of their own
+        most = int(steps.max(initial=0)) + 1
+        groups = _split_by(np.flatnonzero(is_large), (shapes * most + steps)[is_large], heights[is_large])
         rest = np.flatnonzero(~is_large)
         key = (heights[rest] * 2 + (owner[rest] >= 0)) * len(TABLE) + self.chains.opcodes[nodes[rest]]
+        key = key * most + steps[rest]
         _, index, counts = np.unique(key, return_inverse=True, return_counts=True)
         wide = counts[index] >= 2 * self.least
         groups += _split_by(rest[wide], key[wide], heights[rest[wide]])
@@ -286,7 +289,7 @@ class _Packer:
 
     # --- one pack -------------------------------------------------------------------------------------------------
 
-    def add_pack(self, members: Indices, order: tuple[int, int]) -> None:
+    def add_pack(self, members: Indices, order: tuple[int, ...]) -> None:
         """A pack of maps, or of folds."""
         equations, owner = self.classes.nodes[members], self.owner[members]
         variant_of = self.classes.variant_of[members]
@@ -309,7 +312,7 @@ class _Packer:
             columns[:2] = np.where(swapped, columns[1], columns[0]), np.where(swapped, columns[0], columns[1])
         self._add(equations, primitive, [self.address[column] for column in columns], False, order)
 
-    def _add_alike(self, equations: Indices, variant: int, owner: Indices, order: tuple[int, int]) -> None:
+    def _add_alike(self, equations: Indices, variant: int, owner: Indices, order: tuple[int, ...]) -> None:
         """A pack whose lanes are all of one variant, as those of most packs are."""
         chains, primitive = self.chains, TABLE[self.chains.opcodes[equations[0]]]
         swapped = self.classes.swapped[variant]
@@ -326,7 +329,7 @@ class _Packer:
         segments = [terms[:, start:end] for start, end in zip([0, *ends], ends, strict=False)]
         self._add_segments(equations, primitive, segments, order)
 
-    def _add_fold(self, equations: Indices, swapped: Any, runs: Any, order: tuple[int, int]) -> None:
+    def _add_fold(self, equations: Indices, swapped: Any, runs: Any, order: tuple[int, ...]) -> None:
         """A pack of folds; `runs` has, per lane, the lengths of the runs of equal terms."""
         chains, primitive = self.chains, TABLE[self.chains.opcodes[equations[0]]]
         starts = chains.starts[chains.owner[equations]]
@@ -352,7 +355,7 @@ class _Packer:
         self._add_segments(equations, primitive, segments, order)
 
     def _add_segments(
-        self, equations: Indices, primitive: Primitive, segments: list[Addresses], order: tuple[int, int]
+        self, equations: Indices, primitive: Primitive, segments: list[Addresses], order: tuple[int, ...]
     ) -> None:
         """A pack of folds, given the addresses of their terms; one of two terms may be a map.
 
@@ -369,7 +372,7 @@ class _Packer:
             self._add(equations, primitive, segments, True, order)
 
     def _add(
-        self, equations: Indices, primitive: Primitive, operands: list[Addresses], fold: bool, order: tuple[int, int]
+        self, equations: Indices, primitive: Primitive, operands: list[Addresses], fold: bool, order: tuple[int, ...]
     ) -> None:
         variables = self.inputs + equations
         if not fold:
