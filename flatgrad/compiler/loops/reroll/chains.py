@@ -146,7 +146,7 @@ def find_chains(program: Program) -> Chains:
     return Chains(opcodes, operands, owner, members[tails], terms, first_terms, members, steps)
 
 
-def _running(opcodes: Indices, operands: Indices, owner: Indices, lengths: Indices, inputs: int) -> Indices:
+def _running(opcodes: Indices, operands: Any, owner: Indices, lengths: Indices, inputs: int) -> Indices:
     """Per equation, its number among the steps of a running result, from 1 on; 0 where it is none.
 
     A running result, `m1 = maximum(x0, x1)`, `m2 = maximum(m1, x2)`, ..., is a chain all of whose partial results are
