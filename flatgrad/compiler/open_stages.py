@@ -390,11 +390,34 @@ class BoundStages(PrintedStages):
     # --- comparison -----------------------------------------------------------------------------------------------
 
     def differs(self, inputs: Sequence[Any]) -> bool:
-        """Whether the functions give other bits than those traced at these extents do, on some inputs.
+        """Whether the functions give other bits than those traced at these extents do.
+
+        They get some inputs, and numbers that are drawn: inputs that are all equal would hide which of them is read.
 
         Raises:
-            ArithmeticError: if an operation is not defined for these inputs.
+            ArithmeticError: if an operation is defined for none of these numbers.
         """
+        numbers = np.random.default_rng(1)
+        draws: tuple[Callable[[float], float], ...] = (
+            lambda n: n * numbers.uniform(0.9, 1.1) + 1e-3 * numbers.uniform(),
+            lambda n: numbers.uniform(0.5, 1.5),
+            lambda n: numbers.normal(),
+        )
+        error: Exception | None = None
+        try:
+            if self._differs_for(inputs):
+                return True
+        except ARITHMETIC_ERRORS:
+            pass  # what they are, the call will say
+        for draw in draws:
+            try:
+                return self._differs_for([_each(draw, part) for part in inputs])
+            except ARITHMETIC_ERRORS as raised:
+                error = raised
+        assert error is not None
+        raise error
+
+    def _differs_for(self, inputs: Sequence[Any]) -> bool:
         arguments: list[Any] = list(inputs)
         for routine, part in zip(self.loaded.routines, self.here.array_parts, strict=True):
             if len(arguments) < len(part.input_groups):  # residuals, and gradients of the outputs
@@ -405,8 +428,26 @@ class BoundStages(PrintedStages):
             returned = routine(*arguments)
             results = returned if isinstance(returned, tuple) else (returned,)
             got = [n for result in results for n in (result if isinstance(result, list) else [result])]
-            if not np.array_equal(np.array(got, float).view(np.int64), np.array(expected, float).view(np.int64)):
+            if not _agree(got, expected, self.options.fast):
                 return True
             groups = [items for _, items in grouped(part.output_groups, expected)]
             arguments = [groups[-1]]
         return False
+
+
+def _each(function: Callable[[float], Any], numbers: Any) -> Any:
+    """The same for a number, and for each number of a list."""
+    return [float(function(n)) for n in numbers] if isinstance(numbers, list) else float(function(numbers))
+
+
+def _agree(got: Sequence[float], expected: Sequence[float], fast: bool) -> bool:
+    """Whether numbers have the same bits, any NaN being equal to any NaN; in fast mode, whether they are close."""
+    a, b = np.array(got, float), np.array(expected, float)
+    if a.shape != b.shape:
+        return False
+    equal = (a.view(np.int64) == b.view(np.int64)) | (np.isnan(a) & np.isnan(b))
+    if not fast or equal.all():
+        return bool(equal.all())
+    finite = np.isfinite(b)
+    size = float(np.abs(b[finite]).max(initial=0.0))
+    return bool((equal | (np.abs(a - b) <= 1e-9 * size) | (np.abs(a - b) <= 1e-6 * np.abs(b)))[finite].all())

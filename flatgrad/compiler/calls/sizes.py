@@ -98,7 +98,10 @@ def resized(item: Any, kind: Kind, sizes: Iterator[int]) -> Any:
     [[1.0], [3.0], [1.0]]
     """
     if isinstance(kind, Array):
-        for axis, size in enumerate(itertools.islice(sizes, item.ndim)):
+        shape = list(itertools.islice(sizes, item.ndim))
+        if not item.size:
+            return np.zeros(shape, item.dtype)
+        for axis, size in enumerate(shape):
             item = np.take(item, np.arange(size) % item.shape[axis], axis)
         return item
     if isinstance(kind, Numbers):

@@ -7,16 +7,18 @@ about a second of work allows; if there is a difference, that size gets a kernel
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError
 from ...runtime.value import Value
 from ..calls.arguments import Arguments
 from ..calls.captured import Captured
 from ..calls.kind import Kind
-from ..calls.sizes import OpenKind, Pattern, resized
+from ..calls.sizes import OpenKind, Pattern, resized, sizes_of
 from ..loops.extents import samples_of
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, NotOpenError, OpenStages
@@ -33,8 +35,11 @@ _MOST, _FREE = 12_000_000, 400_000
 #: Up to so many equations the first use of a size is compared number by number; up to so many equations that tracing
 #: records, the operations are counted.
 _EVALUATED, _COUNTED = 100_000, 200_000
-#: For how many sizes a function keeps what is bound to them.
+#: Where a size is too large for both, one with at most so many equations is compared in its place.
+_WITNESSED: Final = 50_000
+#: For how many sizes a function keeps what is bound to them, and for how many what was found out.
 _BOUND: Final = 64
+_NOTED: Final = 1000
 #: How many kernels for all sizes there may be for one structure, and how often one is made again.
 _OPEN: Final = 4
 
@@ -83,7 +88,7 @@ class _Open(Generic[E]):
 
     Attributes:
         bound: the entries for sizes that it was bound to, the last one used last.
-        own: extents that need kernels of their own.
+        verdicts: what was found out about extents; see `OpenStats`.
     """
 
     def __init__(
@@ -91,7 +96,16 @@ class _Open(Generic[E]):
     ) -> None:
         self.pattern, self.kernel, self.call, self.kinds = pattern, kernel, call, kinds
         self.bound: dict[tuple[int, ...], E] = {}
-        self.own: set[tuple[int, ...]] = set()
+        self.verdicts: dict[tuple[int, ...], str] = {}
+
+    def note(self, extents: tuple[int, ...], verdict: str) -> str:
+        """Keep what was found out about extents; of many, the last ones."""
+        key: Any = extents if len(extents) > 1 else extents[0]
+        for notes, place in (self.verdicts, extents), (self.kernel.stats.sizes, key):
+            while len(notes) >= _NOTED:
+                del notes[next(iter(notes))]
+            notes[place] = verdict
+        return verdict
 
 
 class Sizes(Generic[E]):
@@ -171,13 +185,10 @@ class Sizes(Generic[E]):
         raise NotOpenError(reason)
 
     def _traced_at(self, pattern: Pattern, arguments: Arguments, extents: tuple[int, ...]) -> TracedCall:
-        sizes = iter(pattern.sizes_at(extents))
-        pairs = zip(arguments.args, arguments.kinds, strict=True)
-        args = [resized(item, kind, sizes) for item, kind in pairs]
         try:
-            return self.owner._trace_call(self.owner._again(arguments, args))
-        except (FlatgradError, *ARITHMETIC_ERRORS) as error:
-            raise NotOpenError(f"at a smaller size the function raises {type(error).__name__}: {error}") from None
+            return self.owner._trace_call(self._with_sizes(arguments, pattern.sizes_at(extents)))
+        except Exception as error:  # the users' own: a function may demand a number of rows
+            raise NotOpenError(f"at another size the function raises {type(error).__name__}: {error}") from None
 
     def _merged(self, pattern: Pattern, calls: Sequence[TracedCall], sizes: Sequence[tuple[int, ...]]) -> _Open[E]:
         last = calls[-1]
@@ -185,6 +196,8 @@ class Sizes(Generic[E]):
             raise NotOpenError("the Values that the function reads depend on the sizes")
         if not all(map(self.owner._opens_for, calls)):
             raise NotOpenError("the function writes into its arguments")
+        if not all(call.captured.same() for call in calls):
+            raise NotOpenError("the function changes what it reads from outside")
         names = _names(pattern.extents)
         stages = OpenStages([call.stages for call in calls], sizes, names)
         kinds = [_open_kind(each, stages) for each in zip(*(call.kinds for call in calls), strict=True)]
@@ -194,13 +207,12 @@ class Sizes(Generic[E]):
     # --- binding --------------------------------------------------------------------------------------------------
 
     def _entry_at(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> E | None:
-        if extents in opened.own or min(extents) < 1:
+        if min(extents) < 1 or opened.verdicts.get(extents) in _OWN:
             return None
         entry = opened.bound.pop(extents, None)
         if entry is None:
             entry = self._bound(opened, extents, arguments)
             if entry is None:
-                opened.own.add(extents)
                 return None
             while len(opened.bound) >= _BOUND:
                 del opened.bound[next(iter(opened.bound))]
@@ -208,34 +220,97 @@ class Sizes(Generic[E]):
         return entry
 
     def _bound(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> E | None:
-        stages = self.owner._bound_stages(
-            opened.kernel.stages, extents, lambda: self.owner._trace_call(arguments).stages
-        )
-        kinds = [kind if kind is None else kind.at(extents) for kind in opened.kinds]
-        try:
-            _ = stages.loaded
-            verdict = self._compared(opened, stages, arguments)
-        except (NotOpenError, FlatgradError, *ARITHMETIC_ERRORS):
-            verdict = "not bound"
-        opened.kernel.stats.sizes[extents if len(extents) > 1 else extents[0]] = verdict
-        if verdict in ("not bound", "different"):
+        stages, verdict = self._compared(opened, extents, arguments)
+        if opened.note(extents, verdict) in _OWN:
             return None
+        kinds = [kind if kind is None else kind.at(extents) for kind in opened.kinds]
         return self.owner._entry_of(opened.call._replace(kinds=kinds, seconds=0.0), stages, arguments)
 
-    def _compared(self, opened: _Open[E], stages: BoundStages, arguments: Arguments) -> str:
-        """Compare what is bound to some extents with what is traced there."""
-        open_stages, extents = stages.open, stages.extents
-        if extents in open_stages.at.sizes:
-            return "traced"
-        if open_stages.sizes(extents).equations <= _EVALUATED:
+    def _compared(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> tuple[BoundStages, str]:
+        """What is bound to some extents, and how it compares with what is traced there."""
+        # Arguments are not kept: they may be large, and may be changed in place. What is kept has their structure.
+        small = self._with_sizes(arguments, [min(size, 1) for size in _sizes_of(arguments)])
+        here = opened.pattern.sizes_at(extents)
+
+        def traced() -> TracedCall:
+            return self.owner._trace_call(self._with_sizes(small, here))
+
+        stages = self.owner._bound_stages(opened.kernel.stages, extents, lambda: traced().stages)
+        open_stages = stages.open
+        try:
+            _ = stages.loaded
             inputs = self.owner._inputs_of(arguments, opened.call.leaves)
-            verdict = "different" if stages.differs(inputs) else "compared"
-        elif open_stages.traced(extents) <= _COUNTED:
-            verdict = "counted" if stages.counts_match() else "different"
-        else:
-            return "too large to be compared"
-        stages.__dict__.pop("here", None)  # it takes memory
-        return verdict
+            if extents in open_stages.at.sizes:
+                stages.__dict__["here"] = open_stages.samples[open_stages.at.sizes.index(extents)]
+                return stages, "different" if stages.differs(inputs) else "traced"
+            evaluated = open_stages.sizes(extents).equations <= _EVALUATED
+            if not evaluated and open_stages.traced(extents) > _COUNTED:
+                return stages, self._witnessed(opened, extents, arguments)
+            call = traced()
+            stages.__dict__["here"] = call.stages
+            if not self._is_alike(opened, extents, call):
+                return stages, "different"
+            if not evaluated:
+                return stages, "counted" if stages.counts_match() else "different"
+            return stages, "different" if stages.differs(inputs) else "compared"
+        except Exception:  # what is wrong with the function at this size, its own kernel will say
+            return stages, "not bound"
+        finally:
+            stages.__dict__.pop("here", None)  # it takes memory
+
+    def _is_alike(self, opened: _Open[E], extents: tuple[int, ...], call: TracedCall) -> bool:
+        """Whether what was traced at some extents reads the same, and returns the same kinds, as is expected there."""
+        kinds = [kind if kind is None else kind.at(extents) for kind in opened.kinds]
+        same_leaves = list(map(id, call.leaves)) == list(map(id, opened.call.leaves))
+        return same_leaves and kinds == list(call.kinds) and self.owner._opens_for(call)
+
+    def _witnessed(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> str:
+        """What is said of extents that are too large: smaller ones are compared in their place.
+
+        They are as large as time allows; so a function that takes another way from some size on is seen to do so if
+        that size is smaller. Others divide the extents, for a function that takes whole blocks of rows.
+        """
+        stages = opened.kernel.stages
+
+        def fits(count: int) -> bool:
+            return stages.sizes(_scaled(extents, count)).equations <= _WITNESSED
+
+        most = bisect.bisect_left(range(max(extents)), True, key=lambda count: not fits(count)) - 1
+        divisors = (k for k in range(most, 0, -1) if max(extents) % k == 0)
+        for count in dict.fromkeys([most, *itertools.islice(divisors, 1)]):
+            smaller = _scaled(extents, count)
+            if count < 1 or not any(map(operator.gt, smaller, stages.at.sizes[-1])):
+                continue  # smaller than what was traced already
+            verdict = opened.verdicts.get(smaller)
+            if verdict is None:
+                args = self._with_sizes(arguments, opened.pattern.sizes_at(smaller))
+                verdict = opened.note(smaller, self._compared(opened, smaller, args)[1])
+            if verdict in _OWN:
+                return "different"
+        return "too large to be compared"
+
+    def _with_sizes(self, arguments: Arguments, sizes: Sequence[int]) -> Arguments:
+        """Such arguments with other sizes."""
+        rest = iter(sizes)
+        pairs = zip(arguments.args, arguments.kinds, strict=True)
+        return self.owner._again(arguments, [resized(item, kind, rest) for item, kind in pairs])
+
+
+#: What is said of sizes that need kernels of their own.
+_OWN: Final = "different", "not bound"
+
+
+def _sizes_of(arguments: Arguments) -> list[int]:
+    return [size for kind in arguments.kinds for size in sizes_of(kind)[1]]
+
+
+def _scaled(extents: Sequence[int], count: int) -> tuple[int, ...]:
+    """Extents in the same proportions, the largest of which is `count`.
+
+    >>> _scaled((1000, 10), 300)
+    (300, 3)
+    """
+    return tuple(max(1, extent * count // max(extents)) for extent in extents)
 
 
 def _open_kind(kinds: Sequence[Kind | None], stages: OpenStages) -> OpenKind | None:

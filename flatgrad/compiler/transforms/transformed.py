@@ -16,7 +16,7 @@ from ...runtime.sites import Location
 from ...runtime.traced import TracedValue
 from ...runtime.value import Value
 from ..calls.arguments import Arguments
-from ..calls.cache import KernelCache
+from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Captured, E, trace_settled
 from ..calls.kinds import object_array
 from ..calls.sizes import leading, sizes_of
@@ -167,14 +167,16 @@ class Transformed(Generic[E]):
         sizes = tuple(size for _, each in pairs for size in each)
         if not sizes:
             return None
-        if structure not in self._sizes:
-            self._sizes[structure] = Sizes(cast("Any", self), self.dynamic)
-        return self._sizes[structure].entry(arguments, sizes)
+        known = self._sizes.pop(structure, None) or Sizes(cast("Any", self), self.dynamic)
+        self._sizes[structure] = known  # the last one of all
+        while len(self._sizes) > LIMIT:
+            del self._sizes[next(iter(self._sizes))]
+        return known.entry(arguments, sizes)
 
     @property
     def open_kernels(self) -> list[OpenKernel]:
         """The kernels that serve all sizes of their arguments."""
-        return [each.kernel for sizes in self._sizes.values() for each in sizes.open]
+        return [each.kernel for sizes in list(self._sizes.values()) for each in sizes.open]
 
     def _bound_stages(self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]) -> BoundStages:
         """The stages at some extents."""
