@@ -39,6 +39,7 @@ from benchmarks.native import (
     measure_sequences,
     measure_triangles,
 )
+from benchmarks.sizes import measure_sizes
 from benchmarks.suite import measure_gradbench, measure_recurrences
 from benchmarks.table import Row, table
 from benchmarks.timing import collector_off, one_core, paired, quick, ratio, repeated, timed
@@ -191,6 +192,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "engines": measure_engines,
     "native": measure_native,
     "layers": measure_layers,
+    "sizes": measure_sizes,
     "gradbench": measure_gradbench,
     "recurrences": measure_recurrences,
     "making": measure_making,
