@@ -173,9 +173,10 @@ class Sizes(Generic[E]):
             for each in sizes:
                 if each not in calls:
                     calls[each] = self._traced_at(pattern, arguments, each)
-                    count = len(calls[each].stages.traced)
-                    spent += 3 * count
-                    own = 3 * count * math.prod(extents) / math.prod(each)
+                    program = calls[each].stages.traced
+                    count = len(program) * (3 if program.update < 0 else 1)  # a training step has its gradient
+                    spent += count
+                    own = count * math.prod(extents) / math.prod(each)
                     if spent > min(_MOST, max(_FREE, 3 * own)) and len(calls) < len(sizes) * 3:
                         raise NotOpenError(reason)
             try:
