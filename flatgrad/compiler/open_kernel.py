@@ -23,9 +23,10 @@ class OpenStats(KernelStats):
     """The stats of a kernel for all sizes: the counts are those of the largest sample.
 
     Attributes:
-        sizes: per size that it was used for, what was found out: "compared" (its numbers are those of the program
-            traced there), "counted" (as many operations of each sort were traced), "too large to be compared",
-            "different" and "not bound" (that size has a kernel of its own).
+        sizes: per size that it was used for, what was found out. "traced": the kernel was made from this size, among
+            others. "compared": its numbers have the bits of the program traced there. "counted": as many operations of
+            each sort were traced. "too large to be compared": smaller sizes were compared in place of it. "different"
+            and "not bound": that size has a kernel of its own.
     """
 
     sizes: dict[Any, str] = field(default_factory=dict)
