@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
+from flatgrad import nn
 from flatgrad.compiler.machine.native import available
 from tests.bits import assert_same
 from tests.every_way import flattened
@@ -48,3 +49,21 @@ def test_programs_that_are_surely_generalised(end):
     program = RowProgram(0)
     program.width, program.maps, program.end = 0, [], end
     assert check(program, BACKENDS[len(end) % len(BACKENDS)])
+
+
+def test_moons_at_any_number_of_points():
+    model = nn.MLP(2, [16, 16, 1], seed=1)
+
+    def loss(x, y):
+        margins = [(1 - t * model(row)).relu() for row, t in zip(x, y, strict=True)]
+        return sum(margins) * (1.0 / len(margins)) + 1e-4 * sum(p * p for p in model.parameters())
+
+    gradient = fg.value_and_grad(loss, wrt=model, dynamic=True)
+    for count in (5, 7, 1, 2, 100, 1000):
+        numbers = np.random.default_rng(count)
+        x, y = numbers.normal(size=(count, 2)), np.sign(numbers.normal(size=count))
+        model.zero_grad()
+        expected = loss(x.tolist(), y.tolist())
+        expected.backward()
+        assert_same(flattened(gradient(x, y)), [expected.data, *(p.grad for p in model.parameters())], str(count))
+    assert not gradient.kernels
