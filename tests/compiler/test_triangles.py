@@ -612,3 +612,11 @@ def test_triangles_of_all_sizes_share_code(monkeypatch):
     code = MachineCode(program.check(), MACHINES[0])
     assert code(range(10)) == program.evaluate(range(10))
     assert code.code.assembly.count("define internal i32 @v") == 1
+
+
+@pytest.mark.parametrize("points", [5, 17, 31, 46, 47, 70])
+def test_parts_whose_rows_end_elsewhere_share_no_code(points):
+    """The last row of one part would write into the first row of the next longer ones."""
+    x = np.random.default_rng(points).normal(size=points)
+    differences = fg.jit(lambda x: [x[i] - x[j] for i in range(points) for j in range(i)], dynamic=False)
+    assert differences(x) == [x[i] - x[j] for i in range(points) for j in range(i)]

@@ -122,6 +122,9 @@ class StatementWriter:
         tile = self.vector, self.width, self.vectors, self.row, self.rows
         first = () if self.ranged and not self._needs_first else self.shape[:1]
         shape = tuple((n.step, n.dimension) if isinstance(n, Ragged) else n for n in self.shape[1:])
+        if self.ragged == self.vector >= 0:  # the longest and the shortest row decide about the vectors
+            fixed_ones = [offset <= self.least[self.vector] - self.width for offset in self._offsets]
+            shape += (self.shape[self.vector] > self._step(self.vector), *self._offsets, *fixed_ones)
         strides = self.lane_bends, *(0 if k == self.ragged - 1 else n for k, n in enumerate(self.lane_strides))
         return self.statement.kind, len(self.shape), first, shape, strides, tile, loops(self.statement.body)
 
@@ -452,13 +455,18 @@ class StatementWriter:
         """How far a tile reaches along a dimension."""
         return self.vectors * self.width if dimension == self.vector else self.rows if dimension == self.row else 1
 
+    @property
+    def _offsets(self) -> list[int]:
+        """Where each vector of a tile begins, in the longest row."""
+        extent = self.shape[self.vector] if self.vector >= 0 else 1
+        last = self.vectors * self.width if is_open(extent) else max(int(extent) - self.width, 0)
+        return [min(k * self.width, last) for k in range(self.vectors)]
+
     def _tile(
         self, indices: dict[int, str | int], folds: dict[int, dict[tuple[int, int], Value]] | None = None
     ) -> None:
         """Compute and store a tile; of some folds the results may be there already, by position."""
-        extent = self.shape[self.vector] if self.vector >= 0 else 1
-        last = self.vectors * self.width if is_open(extent) else max(int(extent) - self.width, 0)
-        offsets = [min(k * self.width, last) for k in range(self.vectors)]
+        offsets = self._offsets
         self.offsets = [*offsets]
         if self.ragged == self.vector >= 0:  # in rows that have not so many vectors, the last ones are the same
             last_of_row, least = self.function.plus(self.length, -self.width), self.least[self.vector] - self.width
