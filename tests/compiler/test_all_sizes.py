@@ -256,6 +256,28 @@ def test_captured_lists_that_change():
         assert_same(gradient(rows(count)).tolist(), [1.0, 2.0, 5.0] + [0.0] * (count - 3))
 
 
+def test_captured_state_that_comes_back():
+    """Each state has its kernel for all sizes, which serves when the state comes back."""
+    mode, traced = {"training": True}, []
+
+    def loss(x):
+        traced.append(len(x))
+        return sum(t * t for t in x) * (2.0 if mode["training"] else 1.0)
+
+    gradient = fg.grad(loss)
+    for count in range(3, 15):
+        for training in (True, False):
+            mode["training"] = training
+            assert_same(gradient(rows(count)).tolist(), (rows(count) * (4.0 if training else 2.0)).tolist())
+    assert len(gradient.open_kernels) == 2
+    traced.clear()
+    for count in (3, 14, 7):
+        for training in (True, False):
+            mode["training"] = training
+            gradient(rows(count))
+    assert not traced
+
+
 def test_arguments_that_are_changed_later():
     """What is traced again at a size, for an error, has that size, whatever became of the first arguments."""
     gradient = fg.value_and_grad(lambda x: sum(fg.log(t) for t in x))
@@ -315,6 +337,25 @@ def test_many_sizes_need_a_limited_memory(monkeypatch):
     (opened,) = known.open
     assert len(opened.bound) == 4
     assert len(opened.verdicts) == 8 == len(gradient.open_kernels[0].stats.sizes)
+
+
+def test_a_size_that_comes_back_is_not_compared_again(monkeypatch):
+    """What was bound to it may be dropped; what was found out about it is kept."""
+    monkeypatch.setattr(sizes_module, "_BOUND", 4)
+    traced = []
+
+    def total(x):
+        traced.append(len(x))
+        return sum(t * t for t in x) if len(x) != 12 else sum(x)
+
+    gradient = fg.grad(total)
+    for count in range(3, 24):
+        gradient(rows(count))
+    traced.clear()
+    for count in range(3, 24):
+        expected = rows(count) * 2 if count != 12 else np.ones(12)
+        assert_same(gradient(rows(count)).tolist(), expected.tolist())
+    assert not traced
 
 
 def test_many_structures_need_a_limited_memory():

@@ -98,14 +98,13 @@ class _Open(Generic[E]):
         self.bound: dict[tuple[int, ...], E] = {}
         self.verdicts: dict[tuple[int, ...], str] = {}
 
-    def note(self, extents: tuple[int, ...], verdict: str) -> str:
+    def note(self, extents: tuple[int, ...], verdict: str) -> None:
         """Keep what was found out about extents; of many, the last ones."""
         key: Any = extents if len(extents) > 1 else extents[0]
         for notes, place in (self.verdicts, extents), (self.kernel.stats.sizes, key):
             while len(notes) >= _NOTED:
                 del notes[next(iter(notes))]
             notes[place] = verdict
-        return verdict
 
 
 class Sizes(Generic[E]):
@@ -127,10 +126,7 @@ class Sizes(Generic[E]):
         """An entry of a kernel for all sizes; None if arguments of these sizes need a kernel of their own."""
         for each in self.open:
             extents = each.pattern.extents_of(sizes)
-            if extents is not None:
-                if not (each.call.captured.unchanged() or each.call.captured.same()):
-                    self.open.remove(each)
-                    break
+            if extents is not None and (each.call.captured.unchanged() or each.call.captured.same()):
                 return self._entry_at(each, extents, arguments)
         if sizes not in self.seen and len(self.seen) < _BOUND:
             self.seen.append(sizes)
@@ -221,14 +217,18 @@ class Sizes(Generic[E]):
         return entry
 
     def _bound(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> E | None:
-        stages, verdict = self._compared(opened, extents, arguments)
-        if opened.note(extents, verdict) in _OWN:
+        stages, traced = self._stages_at(opened, extents, arguments)
+        if extents not in opened.verdicts:  # what was bound to these extents before may be dropped
+            opened.note(extents, self._compared(opened, extents, arguments, stages, traced))
+        if opened.verdicts[extents] in _OWN:
             return None
         kinds = [kind if kind is None else kind.at(extents) for kind in opened.kinds]
         return self.owner._entry_of(opened.call._replace(kinds=kinds, seconds=0.0), stages, arguments)
 
-    def _compared(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> tuple[BoundStages, str]:
-        """What is bound to some extents, and how it compares with what is traced there."""
+    def _stages_at(
+        self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments
+    ) -> tuple[BoundStages, Callable[[], TracedCall]]:
+        """What is bound to some extents, and what traces the function there."""
         # Arguments are not kept: they may be large, and may be changed in place. What is kept has their structure.
         small = self._with_sizes(arguments, [min(size, 1) for size in _sizes_of(arguments)])
         here = opened.pattern.sizes_at(extents)
@@ -236,26 +236,32 @@ class Sizes(Generic[E]):
         def traced() -> TracedCall:
             return self.owner._trace_call(self._with_sizes(small, here))
 
-        stages = self.owner._bound_stages(opened.kernel.stages, extents, lambda: traced().stages)
+        return self.owner._bound_stages(opened.kernel.stages, extents, lambda: traced().stages), traced
+
+    def _compared(
+        self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments, stages: BoundStages,
+        traced: Callable[[], TracedCall],
+    ) -> str:  # fmt: skip
+        """How what is bound to some extents compares with what is traced there."""
         open_stages = stages.open
         try:
             _ = stages.loaded
             inputs = self.owner._inputs_of(arguments, opened.call.leaves)
             if extents in open_stages.at.sizes:
                 stages.__dict__["here"] = open_stages.samples[open_stages.at.sizes.index(extents)]
-                return stages, "different" if stages.differs(inputs) else "traced"
+                return "different" if stages.differs(inputs) else "traced"
             evaluated = open_stages.sizes(extents).equations <= _EVALUATED
             if not evaluated and open_stages.traced(extents) > _COUNTED:
-                return stages, self._witnessed(opened, extents, arguments)
+                return self._witnessed(opened, extents, arguments)
             call = traced()
             stages.__dict__["here"] = call.stages
             if not self._is_alike(opened, extents, call):
-                return stages, "different"
+                return "different"
             if not evaluated:
-                return stages, "counted" if stages.counts_match() else "different"
-            return stages, "different" if stages.differs(inputs) else "compared"
+                return "counted" if stages.counts_match() else "different"
+            return "different" if stages.differs(inputs) else "compared"
         except Exception:  # what is wrong with the function at this size, its own kernel will say
-            return stages, "not bound"
+            return "not bound"
         finally:
             stages.__dict__.pop("here", None)  # it takes memory
 
@@ -285,7 +291,8 @@ class Sizes(Generic[E]):
             verdict = opened.verdicts.get(smaller)
             if verdict is None:
                 args = self._with_sizes(arguments, opened.pattern.sizes_at(smaller))
-                verdict = opened.note(smaller, self._compared(opened, smaller, args)[1])
+                verdict = self._compared(opened, smaller, args, *self._stages_at(opened, smaller, args))
+                opened.note(smaller, verdict)
             if verdict in _OWN:
                 return "different"
         return "too large to be compared"
