@@ -10,8 +10,8 @@ from ..runtime.errors import ARITHMETIC_FAULTS
 from ..runtime.value import Value
 from .checks import as_list
 from .kernel import Kernel
-from .pairs import PairStages
 from .routine import Routine
+from .stages import JointStages
 
 _new = object.__new__
 
@@ -76,7 +76,7 @@ def _pull_back(node: Call, bars: dict[int, float]) -> list[float]:
     """The gradients of a call's operands, given the gradients of some of its outputs."""
     kernel, outputs = node.kernel, tuple(sorted(bars))
     stages, seeds = kernel.stages, [bars[k] for k in outputs]
-    assert isinstance(stages, PairStages)
+    assert not isinstance(stages, JointStages)
     assert kernel.backward is not None
     try:
         if len(outputs) == stages.outputs:
@@ -91,7 +91,7 @@ def _pull_back(node: Call, bars: dict[int, float]) -> list[float]:
 
 def partial_pair(kernel: Kernel, outputs: tuple[int, ...]) -> Sequence[Routine]:
     """Forward and backward functions for some of several outputs, when only those receive a gradient."""
-    assert isinstance(kernel.stages, PairStages)
+    assert not isinstance(kernel.stages, JointStages)
     routines = kernel.stages.restricted(outputs).loaded.routines
     for routine in routines:
         routine.stats = kernel.stats

@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from .machine import native
 from .machine.functions import obstacle, print_open
 from .machine.llvm import OpenCodeError
 from .machine.open_code import OpenFunction
+from .pairs import PairStages
 from .printing import PrintedStages, Sizes, steps_text
 from .program.passes import ARRAY_PASSES
 from .program.program import Program, grouped
@@ -306,6 +307,13 @@ class BoundStages(PrintedStages):
     @property
     def is_joint(self) -> bool:
         return self.open.samples[-1].is_joint
+
+    @stage
+    def outputs(self) -> int:
+        """How many outputs the forward function of a pair has."""
+        samples = cast("list[PairStages]", self.open.samples)
+        count = self.open.at.size(*(stages.outputs for stages in samples))
+        return cast("PairStages", self.here).outputs if count is None else bound(count, self.extents)
 
     @stage
     def here(self) -> Stages:

@@ -83,6 +83,40 @@ def test_functions_that_look_at_their_sizes(name):
         assert bool(dynamic.open_kernels) == opens
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_nodes(backend):
+    """The backward function of `compile` is for all sizes, too; the gradient may be of some outputs only."""
+
+    def scores(x):
+        return [
+            sum(fg.tanh(t * small) for t in x) / len(x),
+            *(t * large for t in x),
+            sum(fg.sqrt(t) * small for t in x),
+        ]
+
+    compiled = fg.compile(scores, backend=backend)
+    for count in SIZES:
+        gradients = []
+        for function in (compiled, scores):
+            small.grad = large.grad = 0.0
+            outputs = function(rows(count).tolist())
+            sum(output * (k + 1) for k, output in enumerate(outputs)).backward()
+            function(rows(count).tolist())[0].backward()
+            (outputs[1] * outputs[-1]).backward()
+            gradients.append([small.grad, large.grad])
+        assert_same(*gradients)
+    assert compiled.open_kernels
+
+
+def test_errors_of_backward():
+    compiled = fg.compile(lambda x: sum(fg.sqrt(t * small) for t in x), dynamic=True)
+    for count in SIZES:
+        node = compiled([1.0] * (count - 1) + [0.0])
+        with pytest.raises(fg.DivisionByZeroError, match=r"partial of sqrt\(0\.0\)(.|\n)*test_all_sizes\.py"):
+            node.backward()
+    assert compiled.open_kernels
+
+
 def test_sizes_that_are_different_have_kernels_of_their_own():
     dynamic = check(branch(10), lambda n: (rows(n),))
     (kernel,) = dynamic.open_kernels
