@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +31,6 @@ from .machine import native
 from .machine.functions import obstacle, print_open
 from .machine.llvm import OpenCodeError
 from .machine.open_code import OpenFunction
-from .pairs import PairStages
 from .printing import PrintedStages, Sizes, steps_text
 from .program.passes import ARRAY_PASSES
 from .program.program import Program, grouped
@@ -311,9 +310,8 @@ class BoundStages(PrintedStages):
     @stage
     def outputs(self) -> int:
         """How many outputs the forward function of a pair has."""
-        samples = cast("list[PairStages]", self.open.samples)
-        count = self.open.at.size(*(stages.outputs for stages in samples))
-        return cast("PairStages", self.here).outputs if count is None else bound(count, self.extents)
+        count = self.open.at.size(*(len(stages.traced.outputs) for stages in self.open.samples))
+        return len(self.here.traced.outputs) if count is None else bound(count, self.extents)
 
     @stage
     def here(self) -> Stages:
