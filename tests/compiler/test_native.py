@@ -483,7 +483,10 @@ def test_walking_over_the_schedule_and_calls_in_place_are_the_same(turn, monkeyp
 @pytest.mark.parametrize("direct", [0, 200])
 @pytest.mark.parametrize("lanes", [96, 100])
 def test_ranges_and_places_are_bound_at_the_call(machine, direct, lanes, monkeypatch):
-    """A statement is computed in two parts, in part only, and with other arguments, by the same machine code."""
+    """A statement is computed in two parts, in part only, and with other arguments, by the same machine code.
+
+    Parts have at least as many lanes as a tile.
+    """
     monkeypatch.setattr(llvm, "_DIRECT", direct)
     numbers = 300
     program = ArrayProgram("f", [f"x{k}" for k in range(numbers)], [Group("x", numbers, False)])
@@ -507,9 +510,9 @@ def test_ranges_and_places_are_bound_at_the_call(machine, direct, lanes, monkeyp
     product = (x[:lanes] * x[100 : 100 + lanes]).tolist()
     assert_same(run([(number, [result, a, b, 0, lanes]), results]), product)
     assert_same(run([(number, [result, a, b + 60, 0, 64]), results])[:64], (x[:64] * x[160:224]).tolist())
-    assert_same(run([(number, [result, a, b, 0, 50]), results]), product[:50] + [0.0] * (lanes - 50))
+    assert_same(run([(number, [result, a, b, 0, 64]), results]), product[:64] + [0.0] * (lanes - 64))
     if direct == 0:
-        both = [(number, [result, a, b, 50, lanes]), (number, [result, a, b, 0, 50])]
+        both = [(number, [result, a, b, lanes - 64, lanes]), (number, [result, a, b, 0, 64])]
         assert_same(run([*both, results]), product)
 
 

@@ -54,7 +54,7 @@ def test_value_and_grad_with_several_structures(hurried):
         traced.append(1)
         return body(x)
 
-    f = fg.value_and_grad(counted)
+    f = fg.value_and_grad(counted, dynamic=False)
     expected = {(k, s): interpreted(make(0.1 * s)) for k, make in enumerate(STRUCTURES) for s in range(THREADS)}
 
     def work(s):

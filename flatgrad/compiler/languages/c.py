@@ -192,7 +192,7 @@ def _usage(writers: Sequence[_Writer], leaves: Leaves | None) -> list[str]:
             variables[work] = f"{work}[{writer.macro}]"
         calls.append(f"{writer.function.name}({', '.join(arguments)})")
     included = "this file included or its functions declared"
-    extents = ", ".join(f"{name} = 100" for name in writers[0].extents)
+    extents = ", ".join(f"{name} = 100" for name in (writers[0].extents if writers else ()))
     lines = [f"enum {{ {extents} }};  // for example"] if extents else []
     lines.append(f"static double {', '.join(variables.values())};")
     lines += [f"{'int fault =' if k == 0 else 'fault |='} {call};" for k, call in enumerate(calls)]
@@ -274,7 +274,11 @@ class _Body:
     def closed(self, names: Sequence[str] = ()) -> str:
         """The text with its frame: names that are not mentioned, whether it can fault, and the end."""
         faults = "fault" in self.mentions
-        unused = [f"(void){name};" for name in names if name not in self.mentions]
+        # Names are noted when a term is written, and not every term that is written gets into the text.
+        unused = [
+            f"(void){name};" for name in names
+            if name not in self.mentions or not any(name in line for line in self.lines)
+        ]  # fmt: skip
         lines = [*unused, *["int fault = 0;"] * faults, *self.lines, f"return {'fault' if faults else '0'};"]
         return text_of(["{", *indented(lines), "}"])
 
