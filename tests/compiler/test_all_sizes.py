@@ -108,6 +108,27 @@ def test_gradients_of_nodes(backend):
     assert compiled.open_kernels
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_models(backend):
+    """What `backward` gets from `forward` is the batch, parameters, and the layers of all rows, row by row."""
+    model = fg.nn.MLP(2, [4, 3, 1], seed=1)
+
+    def loss(points, targets):
+        return sum((model(list(x)) - t) ** 2 for x, t in zip(points, targets, strict=True)) / len(targets)
+
+    compiled = fg.compile(loss, backend=backend)
+    for count in SIZES:
+        gradients = []
+        for function in (compiled, loss):
+            model.zero_grad()
+            function(rows(count, 2), rows(count + 1)[:count]).backward()
+            gradients.append([p.grad for p in model.parameters()])
+        assert_same(*gradients)
+    (kernel,) = compiled.open_kernels
+    assert set(kernel.stats.sizes.values()) <= {"traced", "compared"}
+    assert "def forward(n, points, targets, leaves)" in kernel.source
+
+
 def test_errors_of_backward():
     compiled = fg.compile(lambda x: sum(fg.sqrt(t * small) for t in x), dynamic=True)
     for count in SIZES:

@@ -333,7 +333,11 @@ class _Merger:
             ]
         except (_DifferentError, ValueError):
             table: Any = OpenTable.of_lengths(cells, self.samples)
-            return [_there(table)]
+            if table is not None:
+                return [table]
+            parts = _rows(_by_source(program, each) for program, each in zip(self.programs, cells, strict=True))
+            _require(len(parts) > 1)
+            return [piece for part in parts for piece in self.output(*part)]
 
     # --- nodes ----------------------------------------------------------------------------------------------------
 
@@ -459,3 +463,10 @@ def _pieces(cells: Addresses) -> list[tuple[Read, tuple[int, ...]]]:
         return [(Read(int(cells[0]), shape.strides[0]), shape.extents)]
     parts = np.split(cells, np.flatnonzero(np.diff(cells) != 1) + 1) if len(cells) else []
     return [(Read(int(part[0]), (1,)), (len(part),)) for part in parts]
+
+
+def _by_source(program: ArrayProgram, cells: Addresses) -> list[Addresses]:
+    """An output group in parts: what comes from one input group, from the constants, or is computed, is one."""
+    ends = np.cumsum([*(group.size for group in program.input_groups), len(program.constants)])
+    changes = np.flatnonzero(np.diff(np.searchsorted(ends, cells, side="right")))
+    return np.split(cells, changes + 1)
