@@ -129,6 +129,44 @@ def test_gradients_of_models(backend):
     assert "def forward(n, points, targets, leaves)" in kernel.source
 
 
+#: Arguments of `compile` that hold `Value`s; and whether there is a kernel for all sizes.
+NODES = {
+    "list": (lambda n: [fg.Value(t) for t in rows(n).tolist()], True),
+    "rows": (lambda n: [[fg.Value(t) for t in row] for row in rows(n, 2).tolist()], True),
+    "tuples": (lambda n: [tuple(map(fg.Value, row)) for row in rows(n, 2).tolist()], True),
+    "dict": (lambda n: {"x": [fg.Value(t) for t in rows(n).tolist()], "y": [fg.Value(2.0), 3.0]}, True),
+    "a leaf": (lambda n: [small, *(fg.Value(t) for t in rows(n).tolist())], False),
+    "results": (lambda n: [fg.Value(t) * large for t in rows(n).tolist()], True),
+    "one in all places": (lambda n: [large] * n, False),
+    "one in two places": (lambda n: [large, *(fg.Value(t) for t in rows(n).tolist()), large], False),
+}
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("name", NODES)
+def test_values_among_the_arguments(name, dynamic):
+    make, opens = NODES[name]
+
+    def loss(x):
+        values = list(flat_values(x))
+        return sum(fg.sin(t) * t for t in values) * small / len(values)
+
+    compiled = fg.compile(loss, dynamic=dynamic)
+    for count in (*SIZES, 3):
+        argument, gradients = make(count), []
+        values = [t for t in flat_values(argument) if isinstance(t, fg.Value)] + [small, large]
+        for function in (compiled, loss, compiled):
+            for value in values:
+                value.grad = 0.0
+            result = function(argument)
+            result.backward()
+            gradients.append([result.data, *(value.grad for value in values)])
+        assert_same(gradients[0], gradients[1])
+        assert_same(gradients[2], gradients[1])
+    if opens:
+        assert compiled.open_kernels
+
+
 def test_errors_of_backward():
     compiled = fg.compile(lambda x: sum(fg.sqrt(t * small) for t in x), dynamic=True)
     for count in SIZES:

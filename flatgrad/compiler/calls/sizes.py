@@ -8,12 +8,33 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from ...runtime.value import Value
 from ..loops.extents import Polynomial, Samples, bound
-from .kind import Kind
-from .kinds import Array, Items, Mapping, Numbers
+from .arguments import Arguments
+from .kind import Compound, Kind
+from .kinds import Array, Items, Mapping, Numbers, OneValue
 
 #: The containers whose length is a size.
 _LISTS: Final = (list, tuple)
+
+
+def sized_kinds(arguments: Arguments) -> list[Kind]:
+    """The kinds of arguments, as far as sizes go: where no `Value` stands in two places, positions say nothing."""
+    return list(map(_unnumbered, arguments.kinds)) if arguments.values else arguments.kinds
+
+
+def _unnumbered(kind: Kind) -> Kind:
+    """The kind without the positions of `Value`s.
+
+    >>> _unnumbered(Items(list, (OneValue(3), OneValue(4)))) == Items(list, (OneValue(-1), OneValue(-1)))
+    True
+    """
+    if isinstance(kind, OneValue):
+        return OneValue(-1)
+    if not isinstance(kind, Compound):
+        return kind
+    parts = tuple(map(_unnumbered, kind.parts))
+    return type(kind)(*(parts if field is kind.parts else field for field in kind[1:]))
 
 
 def sizes_of(kind: Kind) -> tuple[Any, list[int]]:
@@ -104,6 +125,8 @@ def resized(item: Any, kind: Kind, sizes: Iterator[int]) -> Any:
         for axis, size in enumerate(shape):
             item = np.take(item, np.arange(size) % item.shape[axis], axis)
         return item
+    if isinstance(kind, OneValue):
+        return Value(item.data)  # each is another one
     if isinstance(kind, Numbers):
         return kind.container(item[k % len(item)] for k in range(next(sizes)))
     if is_uniform(kind):

@@ -18,7 +18,7 @@ from ...runtime.value import Value
 from ..calls.arguments import Arguments
 from ..calls.captured import Captured
 from ..calls.kind import Kind
-from ..calls.sizes import OpenKind, Pattern, resized, sizes_of
+from ..calls.sizes import OpenKind, Pattern, resized, sized_kinds, sizes_of
 from ..loops.extents import samples_of
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, NotOpenError, OpenStages
@@ -300,7 +300,7 @@ class Sizes(Generic[E]):
     def _with_sizes(self, arguments: Arguments, sizes: Sequence[int]) -> Arguments:
         """Such arguments with other sizes."""
         rest = iter(sizes)
-        pairs = zip(arguments.args, arguments.kinds, strict=True)
+        pairs = zip(arguments.args, sized_kinds(arguments), strict=True)
         return self.owner._again(arguments, [resized(item, kind, rest) for item, kind in pairs])
 
 
@@ -309,7 +309,7 @@ _OWN: Final = "different", "not bound"
 
 
 def _sizes_of(arguments: Arguments) -> list[int]:
-    return [size for kind in arguments.kinds for size in sizes_of(kind)[1]]
+    return [size for kind in sized_kinds(arguments) for size in sizes_of(kind)[1]]
 
 
 def _scaled(extents: Sequence[int], count: int) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from ..calls.arguments import Arguments
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Captured, E, trace_settled
 from ..calls.kinds import object_array
-from ..calls.sizes import leading, sizes_of
+from ..calls.sizes import leading, sized_kinds, sizes_of
 from ..calls.writes import Containers, check
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, OpenStages
@@ -160,9 +160,9 @@ class Transformed(Generic[E]):
 
     def _sized(self, arguments: Arguments) -> E | None:
         """An entry of a kernel for all sizes; None if there is none."""
-        if not self._opens or self.dynamic is False:
+        if not self._opens or self.dynamic is False or arguments.repeats:
             return None
-        pairs = list(map(sizes_of, arguments.kinds))
+        pairs = list(map(sizes_of, sized_kinds(arguments)))
         structure = arguments.keywords, *(inner for inner, _ in pairs)
         sizes = tuple(size for _, each in pairs for size in each)
         if not sizes:
@@ -192,7 +192,7 @@ class Transformed(Generic[E]):
 
     def _open_sizes(self, arguments: Arguments) -> list[bool]:
         """Which sizes of the arguments are open from the first call on, if that is wanted."""
-        return [first for kind in arguments.kinds for first in leading(kind)]
+        return [first for kind in sized_kinds(arguments) for first in leading(kind)]
 
     def _again(self, arguments: Arguments, args: Sequence[Any]) -> Arguments:
         """Other arguments, in the place of these."""
