@@ -80,7 +80,7 @@ def test_compile_with_several_structures(hurried):
         traced.append(1)
         return body(x)
 
-    f = fg.compile(counted)
+    f = fg.compile(counted, dynamic=False)
 
     def work(s):
         results = []
