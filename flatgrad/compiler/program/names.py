@@ -27,7 +27,8 @@ def identifier(text: str) -> str:
     >>> identifier("learning rate"), identifier("2nd"), identifier("'); import os #"), identifier("lambda")
     ('learning_rate', 'p2nd', 'import_os', 'lambda_')
     """
-    name = re.sub(r"[^A-Za-z0-9_]+", "_", text).strip("_")[:40].rstrip("_")
+    is_one = text.isascii() and text.isidentifier()  # as most are: thousands of parameters have names
+    name = (text if is_one else re.sub(r"[^A-Za-z0-9_]+", "_", text)).strip("_")[:40].rstrip("_")
     if not name:
         return ""
     if name[0].isdigit():
