@@ -39,17 +39,7 @@ class BaseKernel:
 
     def __init__(self, stages: Stages | BoundStages, leaves: list[Value], trace_seconds: float) -> None:
         self.name, self.stages, self.leaves = stages.name, stages, leaves
-        sizes = stages.sizes
-        self.stats = KernelStats(
-            stages.choice.backend,
-            stages.choice.reason,
-            inputs=sizes.inputs,
-            outputs=sizes.outputs,
-            constants=sizes.constants,
-            primal=sizes.primal,
-            adjoint=sizes.equations - sizes.primal,
-            trace_seconds=trace_seconds,
-        )
+        self.stats = KernelStats.of(stages.choice, stages.sizes, trace_seconds)
 
     @property
     def backend(self) -> str:

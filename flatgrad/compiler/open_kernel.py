@@ -51,17 +51,7 @@ class OpenKernel:
     def __init__(self, stages: OpenStages, leaves: list[Value], trace_seconds: float) -> None:
         self.name, self.stages, self.leaves = stages.name, stages, leaves
         self._source: str | None = None
-        sizes = stages.sizes(stages.at.sizes[-1])
-        self.stats = OpenStats(
-            stages.backend,
-            stages.choice.reason,
-            inputs=sizes.inputs,
-            outputs=sizes.outputs,
-            constants=sizes.constants,
-            primal=sizes.primal,
-            adjoint=sizes.equations - sizes.primal,
-            trace_seconds=trace_seconds,
-        )
+        self.stats = OpenStats.of(stages.choice, stages.sizes(stages.at.sizes[-1]), trace_seconds)
 
     @property
     def backend(self) -> str:

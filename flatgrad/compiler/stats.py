@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import asdict, dataclass
+from typing import Self
 
 from ..runtime.forks import in_child
+from .languages.costs import Choice
+from .printing import Sizes
 
 #: Reentrant, because a signal handler may call a kernel.
 _count_lock = threading.RLock()
@@ -46,6 +49,26 @@ class KernelStats:
     trace_seconds: float = 0.0
     compile_seconds: float = 0.0
     replays: int = 0
+
+    @classmethod
+    def of(cls, choice: Choice, sizes: Sizes, trace_seconds: float) -> Self:
+        """The stats of a kernel that has been traced, but not compiled.
+
+        Args:
+            choice: what runs, and why.
+            sizes: of its program.
+            trace_seconds: as above.
+        """
+        return cls(
+            choice.backend,
+            choice.reason,
+            inputs=sizes.inputs,
+            outputs=sizes.outputs,
+            constants=sizes.constants,
+            primal=sizes.primal,
+            adjoint=sizes.equations - sizes.primal,
+            trace_seconds=trace_seconds,
+        )
 
     def count_replay(self) -> None:
         """Count a call that is done again."""

@@ -107,7 +107,7 @@ class _Open(Generic[E]):
             notes[place] = verdict
 
 
-class Sizes(Generic[E]):
+class KnownSizes(Generic[E]):
     """What a function knows of the sizes of its arguments, for one structure of them.
 
     Args:
@@ -173,7 +173,7 @@ class Sizes(Generic[E]):
                     count = len(program) * (3 if program.update < 0 else 1)  # a training step has its gradient
                     spent += count
                     own = count * math.prod(extents) / math.prod(each)
-                    if spent > min(_MOST, max(_FREE, 3 * own)) and len(calls) < len(sizes) * 3:
+                    if spent > min(_MOST, max(_FREE, 3 * own)):
                         raise NotOpenError(reason)
             try:
                 return self._merged(pattern, [calls[each] for each in sizes], sizes)

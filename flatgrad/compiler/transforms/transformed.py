@@ -30,7 +30,7 @@ from ..program.program import Group
 from ..program.trace import Result, Traced, trace_function
 from ..stages import Stages
 from .methods import Methods, holds_numbers, takes_self
-from .sizes import Sizes, TracedCall
+from .sizes import KnownSizes, TracedCall
 
 #: All transformed functions that are alive: in the child of a fork they get new locks.
 _transformed: weakref.WeakSet[Transformed[Any]] = weakref.WeakSet()
@@ -69,7 +69,7 @@ class Transformed(Generic[E]):
             raise InputError(f"expected a function, got {type(function).__name__}")
         self.function, self.backend, self.mode, self.faults = function, backend, mode, faults
         self.dynamic = dynamic
-        self._sizes: dict[Any, Sizes[E]] = {}
+        self._sizes: dict[Any, KnownSizes[E]] = {}
         self.__call__ = self._call
         name = getattr(function, "__name__", type(function).__name__)
         self.name = "f" if name == "<lambda>" else identifier(name) or "f"
@@ -167,7 +167,7 @@ class Transformed(Generic[E]):
         sizes = tuple(size for _, each in pairs for size in each)
         if not sizes:
             return None
-        known = self._sizes.pop(structure, None) or Sizes(cast("Any", self), self.dynamic)
+        known = self._sizes.pop(structure, None) or KnownSizes(cast("Any", self), self.dynamic)
         self._sizes[structure] = known  # the last one of all
         while len(self._sizes) > LIMIT:
             del self._sizes[next(iter(self._sizes))]
