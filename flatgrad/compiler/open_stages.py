@@ -59,16 +59,23 @@ class OpenStages:
         samples: the stages of the function traced at some extents.
         sizes: these extents.
         names: of the extents.
+        terms: what has so many lanes or terms is a statement; the first one is taken of which there is a program.
 
     Raises:
         NotOpenError: if there is no program for all extents.
     """
 
-    def __init__(self, samples: Sequence[Stages], sizes: Sequence[Sequence[int]], names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Stages],
+        sizes: Sequence[Sequence[int]],
+        names: Sequence[str],
+        terms: Sequence[int] = _TERMS,
+    ) -> None:
         self.samples, self.names, self.at = list(samples), list(names), Samples(sizes)
         last = self.samples[-1]
         self.name, self.title, self.options, self.functions = last.name, last.title, last.options, last.functions
-        for self._terms in _TERMS:
+        for self._terms in terms:
             try:
                 _ = self.arrays
                 break

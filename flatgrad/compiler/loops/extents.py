@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -340,17 +341,35 @@ class OpenTable(NamedTuple):
 class OpenRows(NamedTuple):
     """A table with one open extent, along which the first few rows and the last few are different from the others.
 
+    The others may repeat: then each part of a round of them has its own dimension, behind that of the rounds.
+
     Attributes:
         parts: the first rows, the others, the last rows.
         axis: the dimension of the rows.
+        dimensions: how many the table has.
+
+    Example:
+        >>> samples = Samples([(4,), (5,), (6,)])
+        >>> tables = [[9, *(10 * k + 3 * r for k in range(n) for r in range(2))] for n in (4, 5, 6)]
+        >>> table = OpenTable.through(tables, [(len(table),) for table in tables], samples)
+        >>> [part.shape for part in table.parts]
+        [(1,), (Polynomial(coefficients=(0, 1)), 2)]
+        >>> table.at([3]).tolist()
+        [9, 0, 3, 10, 13, 20, 23]
     """
 
     parts: tuple[OpenTable, ...]
     axis: int
+    dimensions: int
 
     def at(self, sizes: Sequence[int]) -> Any:
         """The table for some extents, flat."""
-        grids = [part.at(sizes).reshape([bound(extent, sizes) for extent in part.shape]) for part in self.parts]
+        grids = []
+        for part in self.parts:
+            shape = [bound(extent, sizes) for extent in part.shape]
+            rows = math.prod(shape[self.axis : self.axis + 1 + len(shape) - self.dimensions])
+            closed = shape[self.axis + 1 + len(shape) - self.dimensions :]
+            grids.append(part.at(sizes).reshape([*shape[: self.axis], rows, *closed]))
         return np.concatenate(grids, axis=self.axis).ravel()
 
     @classmethod
@@ -361,34 +380,56 @@ class OpenRows(NamedTuple):
         if len(axes) != 1:
             return None
         axis = axes[0]
+        extent = samples.size(*map(int, columns[axis]))
+        factors = extent.coefficients[1:] if isinstance(extent, Polynomial) else ()
         grids = [
             np.moveaxis(np.asarray(table).reshape(list(map(int, shape))), axis, 0)
             for table, shape in zip(tables, shapes, strict=True)
         ]
-        ends = {_longest_line(grid.reshape(len(grid), -1)) for grid in grids}
-        if len(ends) != 1:
-            return None
-        first, last = ends.pop()
+        for period in dict.fromkeys((1, sum(factors))):  # of several extents, one has a factor
+            if period < 1:
+                continue
+            ends = {_longest_line(grid.reshape(len(grid), -1), period) for grid in grids}
+            made = cls._of_rows(grids, axis, *ends.pop(), period, samples) if len(ends) == 1 else None
+            if made is not None:
+                return made
+        return None
+
+    @classmethod
+    def _of_rows(
+        cls, grids: Sequence[Any], axis: int, first: int, last: int, period: int, samples: Samples
+    ) -> OpenRows | None:
+        """The table of these rows, of which so many stand before and behind the others."""
         parts = []
         for start, end in ((0, first), (first, -last or None), (-last, None) if last else (0, 0)):
-            rows = [np.moveaxis(grid[start:end], 0, axis) for grid in grids]
+            rows = [grid[start:end] for grid in grids]
             if not rows[0].size:
                 continue
-            part = OpenTable._on_lines([each.ravel() for each in rows], [each.shape for each in rows], samples)
+            if start == first and end != first and period > 1:
+                rows = [each.reshape(-1, period, *each.shape[1:]) for each in rows]
+                moved = [np.moveaxis(each, (0, 1), (axis, axis + 1)) for each in rows]
+            else:
+                moved = [np.moveaxis(each, 0, axis) for each in rows]
+            part = OpenTable._on_lines([each.ravel() for each in moved], [each.shape for each in moved], samples)
             if part is None:
                 return None
             parts.append(part)
-        return cls(tuple(parts), axis)
+        return cls(tuple(parts), axis, grids[0].ndim)
 
 
-def _longest_line(grid: Any) -> tuple[int, int]:
-    """How many rows stand in front of the longest run of rows that lie on lines, and how many behind it."""
-    straight = (np.diff(grid, 2, axis=0) == 0).all(axis=1)
+def _longest_line(grid: Any, period: int) -> tuple[int, int]:
+    """How many rows stand in front of the longest run of rows that lie on lines, and how many behind it.
+
+    With a period, each of so many rows lies on a line with those behind it at that distance; the run has whole rounds.
+    """
+    steps = grid[period:] - grid[:-period]
+    straight = (steps[period:] == steps[:-period]).all(axis=1)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], straight.view(np.int8), [0]])))
     if not len(edges):
         return 0, 0
     longest = int(np.argmax(edges[1::2] - edges[::2]))
-    return int(edges[2 * longest]), len(grid) - int(edges[2 * longest + 1]) - 2
+    start, end = int(edges[2 * longest]), int(edges[2 * longest + 1]) + 2 * period
+    return start, len(grid) - end + (end - start) % period
 
 
 #: Tables with open extents.
