@@ -184,7 +184,7 @@ class Kernel(BaseKernel):
         return self.stages.c_source(self._leaves())
 
     def _leaves(self) -> Leaves | None:
-        return leaves_of(self.program, self.leaves) if self.leaves else None
+        return leaves_of(self.stages.signature, self.leaves) if self.leaves else None
 
     def __reduce__(self) -> Any:
         raise InputError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from .languages.opened import NotMergedError, Opened, merged_c, merged_python
 from .languages.rolled import emit_rolled
 from .loops.array_program import ArrayProgram
 from .loops.extents import Samples, bound, monomials, printed_at
+from .loops.formulas import Data
 from .loops.generalize import OpenArrayProgram, generalize
 from .loops.reroll import reroll
 from .loops.rounds import find_rounds
@@ -60,6 +62,7 @@ class OpenStages:
         sizes: these extents.
         names: of the extents.
         terms: what has so many lanes or terms is a statement; the first one is taken of which there is a program.
+        data: how many groups of inputs, the last ones, have numbers that are known where extents are bound.
 
     Raises:
         NotOpenError: if there is no program for all extents.
@@ -71,7 +74,9 @@ class OpenStages:
         sizes: Sequence[Sequence[int]],
         names: Sequence[str],
         terms: Sequence[int] = _TERMS,
+        data: int = 0,
     ) -> None:
+        self.data = data
         self.samples, self.names, self.at = list(samples), list(names), Samples(sizes)
         last = self.samples[-1]
         self.name, self.title, self.options, self.functions = last.name, last.title, last.options, last.functions
@@ -99,7 +104,7 @@ class OpenStages:
     def _opened(self, samples: Sequence[Sequence[ArrayProgram]]) -> list[OpenArrayProgram]:
         lengths = [stages.lengths for stages in self.samples]
         programs = [
-            generalize(programs, self.at.sizes, self.names, lengths if k == 0 else ())
+            generalize(programs, self.at.sizes, self.names, lengths if k == 0 else (), self.data if k == 0 else 0)
             for k, programs in enumerate(zip(*samples, strict=True))
         ]
         found = [program for program in programs if program is not None]
@@ -154,9 +159,15 @@ class OpenStages:
         counts: Any = (self.at.size(*numbers) or max(numbers) for numbers in zip(*rows, strict=True))
         return Sizes(*counts)
 
+    def _data_at(self, extents: Sequence[int]) -> int:
+        """How many numbers of data there are."""
+        constants = self.arrays[0].constants if self.data else []
+        return sum(bound(constant.size, extents) for constant in constants if isinstance(constant, Data))
+
     def sizes(self, extents: Sequence[int]) -> Sizes:
         """How large the program for some extents is."""
-        return Sizes(*(bound(count, extents) for count in self._counts))
+        sizes, data = Sizes(*(bound(count, extents) for count in self._counts)), self._data_at(extents)
+        return sizes._replace(inputs=sizes.inputs - data, constants=sizes.constants + data)
 
     def traced(self, extents: Sequence[int]) -> int:
         """How many equations tracing records at some extents."""
@@ -187,7 +198,8 @@ class OpenStages:
         try:
             if self.backend == "native":
                 return self._bound_code(extents, stages)
-            programs = [p.bind(*extents) for p in (self.vectors if self.backend == "numpy" else self.arrays)]
+            opened = self.vectors if self.backend == "numpy" else self.arrays
+            programs = [program.bind(*extents, data=stages.data) for program in opened]
         except (OpenCodeError, ProgramError, *ARITHMETIC_ERRORS) as error:
             raise NotOpenError(str(error)) from None
         named = [ArrayFunction(program, *texts) for program, texts in zip(programs, self.functions, strict=True)]
@@ -204,7 +216,7 @@ class OpenStages:
     def _bound_code(self, extents: Sequence[int], stages: BoundStages) -> Loaded:
         with self._lock:
             release = self.cost(extents) > _LONG
-            codes = [function.bind(*extents, release=release) for function in self.code]
+            codes = [function.bind(*extents, release=release, data=stages.data) for function in self.code]
         functions = []
         for k, code in enumerate(codes):
             counts = [bound(count, extents) for _, count, _ in self.arrays[k].input_groups]
@@ -221,7 +233,9 @@ class OpenStages:
     @stage
     def _makers(self) -> list[Callable[..., Any]]:
         makers = []
-        for program, (name, doc) in zip(self._last, self.functions, strict=True):
+        for program, opened, (name, doc) in zip(self._last, self.arrays, self.functions, strict=True):
+            groups = program.input_groups[: len(opened.input_groups)]
+            program = replace(program, input_groups=groups)
             makers.append(LoadedModule([print_open(program, name, doc)], self.name).names["bind"])
         return makers
 
@@ -303,10 +317,13 @@ class BoundStages(PrintedStages):
         open_stages: of the function.
         extents: the extents.
         make: traces the function at these extents.
+        data: the numbers of its data, row by row.
     """
 
-    def __init__(self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]) -> None:
-        self.open, self.extents, self._make = open_stages, tuple(extents), make
+    def __init__(
+        self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages], data: Sequence[Any] = ()
+    ) -> None:
+        self.open, self.extents, self._make, self.data = open_stages, tuple(extents), make, data
         self.name, self.title, self.options = open_stages.name, open_stages.title, open_stages.options
         self.functions = open_stages.functions
 
@@ -361,12 +378,12 @@ class BoundStages(PrintedStages):
     @stage
     def arrays(self) -> list[ArrayProgram]:
         """The functions re-rolled, at these extents."""
-        return [program.bind(*self.extents) for program in self.open.arrays]
+        return [program.bind(*self.extents, data=self.data) for program in self.open.arrays]
 
     @stage
     def vectors(self) -> list[ArrayProgram]:
         """The same without loops over rounds."""
-        return [program.bind(*self.extents) for program in self.open.vectors]
+        return [program.bind(*self.extents, data=self.data) for program in self.open.vectors]
 
     @property
     def rerolled(self) -> ArrayProgram:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..runtime.errors import ProgramError
 from ..runtime.primitives import computed
 from .languages.loader import collector_paused
 from .options import Options
 from .program.adjoint import replay
+from .program.family import Family
 from .program.partition import partition
 from .program.program import Group, Program
 from .stages import Stages
@@ -31,7 +33,7 @@ class PairStages(Stages):
 
     def __init__(
         self,
-        traced: Program,
+        traced: Program | Family,
         title: str,
         options: Options,
         wrt: Sequence[int],
@@ -39,11 +41,17 @@ class PairStages(Stages):
         scalar: bool = False,
     ) -> None:
         super().__init__(traced, title, options)
-        self.wrt, self.outputs, self.scalar = wrt, len(traced.outputs), scalar
+        count = sum(group.size for group in traced.groups(True)) if isinstance(traced, Family) else len(traced.outputs)
+        self.wrt, self.outputs, self.scalar = wrt, count, scalar
         self.of = tuple(range(self.outputs)) if of is None else of
         self.is_pair = bool(wrt and self.outputs)
         self.functions = _PAIR if self.is_pair else _PRIMAL
         self._restricted: dict[tuple[int, ...], PairStages] = {}
+
+    def like(self, traced: Program) -> PairStages:
+        if len(self.of) < self.outputs:
+            raise ProgramError("only some outputs are differentiated")
+        return PairStages(traced, self.title, self.options, self.moved(self.wrt, traced), scalar=self.scalar)
 
     def output_groups(self, primal: Program) -> list[Group]:
         return [Group("outputs", len(primal.outputs), self.scalar)]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from ..runtime.primitives import computed
 from .languages.costs import Choice, cheapest, is_tiny, note
@@ -30,10 +30,11 @@ from .machine.functions import code_name, compile_natively, obstacle
 from .options import Options
 from .printing import PrintedStages, Sizes
 from .program.adjoint import adjoint, replay
+from .program.family import Family, moved_inputs
 from .program.faults import check_gradients, compare_domains, without_faults
 from .program.passes import ARRAY_PASSES, run_passes
 from .program.passes.constants import fold_constants
-from .program.program import Group, Program
+from .program.program import Group, Program, grouped
 from .program.progress import report
 from .routine import Routine
 from .stage import stage
@@ -51,13 +52,14 @@ class Stages(PrintedStages):
     """What becomes of a traced function, stage by stage.
 
     Args:
-        traced: the traced program.
+        traced: the traced program, or the family that it is of: then it is made when it is asked for.
         title: what is being compiled, for the header.
         options: what users choose.
         functions: names and docstrings of the functions that the program becomes.
 
     Attributes:
         name: of the function that was traced.
+        family: the programs that differ from the traced one in how many rounds there are; None where that is not known.
         lengths: per group of outputs of the first function, how many numbers are in each array that users get of it;
             empty where that is not known.
 
@@ -75,13 +77,21 @@ class Stages(PrintedStages):
     is_joint = False
 
     def __init__(
-        self, traced: Program, title: str, options: Options, functions: Sequence[tuple[str, str]] = ()
+        self, traced: Program | Family, title: str, options: Options, functions: Sequence[tuple[str, str]] = ()
     ) -> None:
         self.name, self.title, self.options, self.functions = traced.name, title, options, functions
-        self.traced = traced
+        self.family = traced if isinstance(traced, Family) else None
+        if isinstance(traced, Program):
+            self.__dict__["traced"] = traced
         self.lengths: Sequence[Sequence[int]] = ()
 
     # --- scalar programs ------------------------------------------------------------------------------------------
+
+    @stage
+    def traced(self) -> Program:
+        """The traced program."""
+        assert self.family is not None
+        return self.family.whole()
 
     @stage
     def primal(self) -> Program:
@@ -109,6 +119,11 @@ class Stages(PrintedStages):
     def whole(self) -> Program:
         """The program behind the back end that runs."""
         return self.flat if self.backend == "python" else self.cleaned
+
+    @property
+    def signature(self) -> Program:
+        """A program with the inputs of the whole one."""
+        return self.whole
 
     @property
     def parts(self) -> list[Program]:
@@ -141,6 +156,19 @@ class Stages(PrintedStages):
     def cut(self, whole: Program) -> list[Program]:
         """Cut a program into functions."""
         return [whole]
+
+    def like(self, traced: Program) -> Self:
+        """The same of another program, whose groups of inputs are of other sizes.
+
+        Raises:
+            ProgramError: if it is not clear which inputs of that program correspond to those of this one.
+        """
+        raise NotImplementedError  # pragma: no cover - functions with rounds define it
+
+    def moved(self, inputs: Sequence[int], traced: Program) -> list[int]:
+        """Which inputs of another program correspond to some of this one."""
+        assert self.family is not None
+        return moved_inputs(inputs, self.family.groups(), traced.input_groups)
 
     @property
     def request(self) -> tuple[Any, ...] | None:
@@ -288,7 +316,7 @@ class JointStages(Stages):
 
     def __init__(
         self,
-        traced: Program,
+        traced: Program | Family,
         title: str,
         options: Options,
         wrt: Sequence[int],
@@ -302,6 +330,12 @@ class JointStages(Stages):
     def output_groups(self, primal: Program) -> list[Group]:
         aux = len(primal.outputs) - 1
         return [Group("value", 1, True)] + ([Group("aux", aux, False)] if aux else [])
+
+    def like(self, traced: Program) -> JointStages:
+        parts = [self.moved(inputs, traced) for _, inputs in grouped(self.gradients, self.wrt)]
+        groups = [group._replace(size=len(part)) for group, part in zip(self.gradients, parts, strict=True)]
+        wrt = [variable for part in parts for variable in part]
+        return JointStages(traced, self.title, self.options, wrt, groups, self.with_value)
 
     def differentiated(self) -> Program:
         program = self.adjoint(self.wrt, of=(0,), gradient_groups=self.gradients)

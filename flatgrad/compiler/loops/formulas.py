@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,6 +131,37 @@ class Columns(NamedTuple):
         """The numbers for some extents."""
         columns = [column.at(sizes) for column in self.columns]
         return [n for row in (columns if self.apart else zip(*columns, strict=True)) for n in row]
+
+
+class Data(NamedTuple):
+    """A row of numbers that are known where the extents are: what a function captured, round by round.
+
+    Attributes:
+        position: which row it is of those that are given then.
+        size: how many numbers it has.
+    """
+
+    position: int
+    size: Size
+
+    def at(self, sizes: Sequence[int], data: Sequence[Any] = ()) -> list[float]:
+        """The numbers for some extents: of the row that is given, the first ones, else ones in place of them."""
+        count = bound(self.size, sizes)
+        row: list[float] = data[self.position][:count].tolist() if data else [1.0] * count
+        return row
+
+
+#: A constant of a program with open extents.
+Constant = float | Formula | Columns | Data
+
+
+def numbers_of(constants: Iterable[Constant], sizes: Sequence[int], data: Sequence[Any] = ()) -> Iterator[list[float]]:
+    """The numbers that each constant stands for, for some extents; `data` has the rows of `Data`."""
+    for constant in constants:
+        if isinstance(constant, Data):
+            yield constant.at(sizes, data)
+        else:
+            yield constant.at(sizes) if isinstance(constant, (Formula, Columns)) else [constant]
 
 
 def atom(text: str) -> str:

@@ -31,7 +31,7 @@ from .extents import (
     bound,
     printed_at,
 )  # fmt: skip
-from .formulas import Columns, Formula, formula, row_formula
+from .formulas import Constant, Data, Formula, formula, numbers_of, row_formula
 from .grammar import Addresses, Apply, Block, Fold, Item, Node, Read, Repeat, Segment, Statement, addresses, members
 from .merging import merged_text
 from .reroll.affine import factor
@@ -74,7 +74,7 @@ class OpenArrayProgram:
     extents: tuple[str, ...]
     input_groups: list[tuple[str, Size, bool]]
     output_groups: list[tuple[str, Size, bool]]
-    constants: list[float | Formula | Columns]
+    constants: list[Constant]
     truths: list[bool]
     statements: list[Item]
     outputs: list[list[tuple[Read, tuple[Size, ...]] | AnyTable]]
@@ -85,11 +85,12 @@ class OpenArrayProgram:
         """Whether no loop of it would be empty."""
         return all(size.at(sizes) >= 1 for size in self.positive)
 
-    def bind(self, *sizes: int, marked: bool = False) -> ArrayProgram:
+    def bind(self, *sizes: int, marked: bool = False, data: Sequence[Any] = ()) -> ArrayProgram:
         """The array program for some extents.
 
         Args:
             sizes: one per extent.
+            data: the rows of numbers that stand for `Data` among the constants.
             marked: whether what would be another number at other extents says so (`Bound`, `BoundNumber`).
 
         Raises:
@@ -98,7 +99,7 @@ class OpenArrayProgram:
         if not self.holds_at(sizes):
             named = " and ".join(f"{name} = {size}" for name, size in zip(self.extents, sizes, strict=True))
             raise ProgramError(f"{self.name} is not for {named}: one of its loops would be empty")
-        binder = _Binder(sizes, self.extents if marked else None)
+        binder = _Binder(sizes, self.extents if marked else None, data)
         inputs, results = (
             [Group(name, binder.size(count), scalar) for name, count, scalar in groups]
             for groups in (self.input_groups, self.output_groups)
@@ -147,8 +148,8 @@ class OpenArrayProgram:
 class _Binder:
     """Gives the nodes of an open program their sizes."""
 
-    def __init__(self, sizes: Sequence[int], names: Sequence[str] | None) -> None:
-        self.sizes, self.names = sizes, names
+    def __init__(self, sizes: Sequence[int], names: Sequence[str] | None, data: Sequence[Any]) -> None:
+        self.sizes, self.names, self.data = sizes, names, data
 
     def size(self, size: Any) -> Any:
         if isinstance(size, Polynomial):
@@ -160,14 +161,10 @@ class _Binder:
             return extent
         return size
 
-    def numbers(self, constants: Iterable[float | Formula | Columns]) -> list[float]:
+    def numbers(self, constants: Sequence[Constant]) -> list[float]:
         numbers: list[float] = []
-        for constant in constants:
-            if not isinstance(constant, (Formula, Columns)):
-                numbers.append(constant)
-                continue
-            row = constant.at(self.sizes)
-            if self.names is None:
+        for constant, row in zip(constants, numbers_of(constants, self.sizes, self.data), strict=True):
+            if isinstance(constant, float | int) or self.names is None:
                 numbers += row
                 continue
             text = constant.text(self.names) if isinstance(constant, Formula) and not constant.is_row else ""
@@ -219,6 +216,7 @@ def generalize(
     sizes: Sequence[Sequence[int]],
     names: Sequence[str] = ("n",),
     lengths: Sequence[Sequence[Sequence[int]]] = (),
+    data: int = 0,
 ) -> OpenArrayProgram | None:
     """The program that becomes each of these programs at its extents; None if they differ in more than sizes.
 
@@ -227,9 +225,10 @@ def generalize(
         sizes: the extents of each.
         names: of the extents.
         lengths: of each program, per group of outputs, the lengths of the arrays in it, where they are known.
+        data: how many groups, the last ones of the inputs, become constants whose numbers are given later (`Data`).
     """
     try:
-        return _Merger(programs, Samples(sizes), lengths).merged(tuple(names))
+        return _Merger(programs, Samples(sizes), lengths, data).merged(tuple(names))
     except (_DifferentError, ValueError):
         return None
 
@@ -260,9 +259,13 @@ class _Merger:
     """Merges programs node by node."""
 
     def __init__(
-        self, programs: Sequence[ArrayProgram], samples: Samples, lengths: Sequence[Sequence[Sequence[int]]]
+        self,
+        programs: Sequence[ArrayProgram],
+        samples: Samples,
+        lengths: Sequence[Sequence[Sequence[int]]],
+        data: int = 0,
     ) -> None:
-        self.programs, self.samples, self.lengths = programs, samples, lengths
+        self.programs, self.samples, self.lengths, self.data = programs, samples, lengths, data
         self.positive: dict[Polynomial, None] = {}
 
     def merged(self, names: tuple[str, ...]) -> OpenArrayProgram:
@@ -276,7 +279,10 @@ class _Merger:
         outputs = [self.output_group(k, cells) for k, cells in enumerate(groups)]
         truths = _same(p.truths for p in programs)
         name = _same(p.name for p in programs)
-        constants = self.constants()
+        # Inputs and constants are neighbours, so that the addresses stay.
+        rows = inputs[len(inputs) - self.data :]
+        del inputs[len(inputs) - self.data :]
+        constants = [*(Data(k, count) for k, (_, count, _) in enumerate(rows)), *self.constants()]
         return OpenArrayProgram(
             name, names, inputs, results, constants, truths, statements, outputs, self.samples, list(self.positive)
         )
@@ -405,7 +411,7 @@ class _Merger:
 
     # --- constants ------------------------------------------------------------------------------------------------
 
-    def constants(self) -> list[float | Formula | Columns]:
+    def constants(self) -> list[Constant]:
         """The constants: rows of them that accesses read together, and those between."""
         lengths = [len(p.constants) for p in self.programs]
         cuts = [[0] for _ in self.programs]
@@ -417,7 +423,7 @@ class _Merger:
             position.append(length)
         orders = [np.argsort(position, kind="stable").tolist() for position in cuts]
         _same(orders)
-        result: list[float | Formula | Columns] = []
+        result: list[Constant] = []
         pairs = _rows([*zip(sorted(c), sorted(c)[1:], strict=False)] for c in cuts)
         for ends in pairs:
             rows = [p.constants[low:high] for p, (low, high) in zip(self.programs, ends, strict=True)]

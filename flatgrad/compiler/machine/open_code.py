@@ -8,13 +8,14 @@ smaller ones have code of their own, in which no tile reaches along an open exte
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..loops.extents import AnyTable, OpenTable, Samples, monomials, samples_of
-from ..loops.formulas import Columns, Formula
+from ..loops.formulas import Formula, numbers_of
 from ..loops.generalize import OpenArrayProgram
 from . import native
 from .llvm import Module, OpenCodeError
@@ -112,8 +113,8 @@ class OpenCode:
             result.append(next(f for f in formulas if all(f.at(sizes)[0] == number for number, sizes in pairs)))
         return result
 
-    def layout(self, sizes: Sequence[int]) -> Layout | None:
-        """The layout for some extents; None if one of them is too small."""
+    def layout(self, sizes: Sequence[int], data: Sequence[Any] = ()) -> Layout | None:
+        """The layout for some extents; None if one of them is too small. `data` is as for `OpenArrayProgram.bind`."""
         first = self._first
         features = np.array(monomials(sizes)[: len(self._coefficients)], dtype=np.int64)
         words = features @ self._coefficients
@@ -124,9 +125,7 @@ class OpenCode:
         outputs = [(next(numbers), next(numbers)) for _ in first.outputs]
         extra = [(next(numbers), formula.at(sizes)[0]) for formula in self._extra]
         tables = np.concatenate([words[len(words) - len(first.schedule) :], *(t.at(sizes) for t in self._tables)])
-        constants: list[float] = []
-        for constant in self.program.constants:
-            constants += constant.at(sizes) if isinstance(constant, (Formula, Columns)) else [constant]
+        constants = list(itertools.chain.from_iterable(numbers_of(self.program.constants, sizes, data)))
         truth_constants = np.array(self.program.truths, dtype=bool)
         return Layout(
             inputs, memory, truths, np.array(constants, dtype=float), truth_constants, tables, outputs,
@@ -181,8 +180,8 @@ class OpenFunction:
         """
         self._code(False)
 
-    def bind(self, *sizes: int, release: bool = False) -> NativeFunction:
-        """The function for some extents.
+    def bind(self, *sizes: int, release: bool = False, data: Sequence[Any] = ()) -> NativeFunction:
+        """The function for some extents; `data` is as for `OpenArrayProgram.bind`.
 
         Raises:
             OpenCodeError: if the code depends on the extents.
@@ -191,7 +190,7 @@ class OpenFunction:
             raise OpenCodeError("one of its loops would be empty")
         for narrow in (False, True):
             code = self._code(narrow)
-            layout = code.layout(sizes)
+            layout = code.layout(sizes, data)
             if layout is None:
                 continue
             if narrow not in self._loaded:

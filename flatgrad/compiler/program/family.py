@@ -11,9 +11,10 @@ The rounds stand in the program as if it had been written out: variable numbers 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -155,7 +156,11 @@ class Family:
 
     def __len__(self) -> int:
         """The number of equations at the true extents."""
-        return sum(stretch.size * stretch.rounds.at(self.extents) for stretch in self.stretches)
+        return self.length_at(self.extents)
+
+    def length_at(self, sizes: Sequence[int]) -> int:
+        """The number of equations at some extents."""
+        return sum(stretch.size * stretch.rounds.at(sizes) for stretch in self.stretches)
 
     def __repr__(self) -> str:
         return f"<Family {self.name}: {count_of(len(self), 'equation')}>"
@@ -210,6 +215,27 @@ class Family:
                 program.outputs += operands(run.operands, run.rounds.at(sizes), limits).tolist()
             program.output_groups.append(Group(group.name, len(program.outputs) - first, group.scalar))
         return program
+
+    def groups(self, outputs: bool = False) -> list[Group]:
+        """The groups of inputs, or of outputs, of the program with the true extents, without those of data."""
+        groups: Any = _by_group(self.input_groups, self.inputs)
+        if outputs:
+            groups = _by_group(self.output_groups, self.outputs)
+        sizes = [sum(self._width(each) * each.rounds.at(self.extents) for each in items) for _, items in groups]
+        count = len(groups) - (0 if outputs else len(self.data))
+        pairs = zip(groups, sizes, strict=True)
+        return [Group(part.name, size, part.scalar) for (part, _), size in pairs][:count]
+
+    @staticmethod
+    def _width(item: Stretch | Run) -> int:
+        return item.size if isinstance(item, Stretch) else len(item.operands)
+
+    def reduced(self, sizes: Sequence[int]) -> Family:
+        """The family for which smaller extents are the true ones: with the first rounds of its data."""
+        program = self.at(sizes)
+        counts = [group.size for group in program.input_groups[len(program.input_groups) - len(self.data) :]]
+        data = [rows.ravel()[:count] for rows, count in zip(self.data, counts, strict=True)]
+        return replace(self, input_names=program.input_names, extents=tuple(sizes), data=data)
 
     def _inputs_at(self, sizes: Sequence[int]) -> tuple[list[str], list[Group]]:
         """The names of a member's inputs, and its groups."""
@@ -355,6 +381,36 @@ class Family:
 def _by_group(groups: Sequence[Part], items: Sequence[Any]) -> list[tuple[Part, Sequence[Any]]]:
     ends = np.cumsum([group.parts for group in groups]).tolist()
     return [(group, items[end - group.parts : end]) for group, end in zip(groups, ends, strict=True)]
+
+
+def moved_inputs(inputs: Sequence[int], groups: Sequence[Group], others: Sequence[Group]) -> list[int]:
+    """The inputs of another member of a family that correspond to some of one.
+
+    Args:
+        inputs: which ones.
+        groups, others: the groups of inputs of both.
+
+    Raises:
+        ProgramError: if a group is of another size, and only some of it are among them.
+
+    Example:
+        >>> x, y = Group("x", 1, True), Group("y", 4, False)
+        >>> moved_inputs([1, 2, 3, 4, 0], [x, y], [x, Group("y", 2, False)])
+        [1, 2, 0]
+    """
+    starts = np.cumsum([0, *(group.size for group in groups)]).tolist()
+    places = np.cumsum([0, *(group.size for group in others)]).tolist()
+    owners = (np.searchsorted(starts, inputs, side="right") - 1).tolist()
+    result: list[int] = []
+    for owner, run in itertools.groupby(zip(owners, inputs, strict=True), lambda pair: pair[0]):
+        chosen = [k for _, k in run]
+        if groups[owner].size == others[owner].size:
+            result += [k - starts[owner] + places[owner] for k in chosen]
+        elif chosen == [*range(starts[owner], starts[owner + 1])]:
+            result += range(places[owner], places[owner + 1])
+        else:
+            raise ProgramError(f"only some of {groups[owner].name} are differentiated, which has other sizes")
+    return result
 
 
 def _sum(text: str, number: int) -> str:
