@@ -31,7 +31,7 @@ from .loops.reroll import reroll
 from .loops.rounds import find_rounds
 from .machine import native
 from .machine.functions import obstacle, print_open
-from .machine.llvm import OpenCodeError
+from .machine.memory import OpenCodeError
 from .machine.open_code import OpenFunction
 from .printing import PrintedStages, Sizes, steps_text
 from .program.passes import ARRAY_PASSES
@@ -236,7 +236,8 @@ class OpenStages:
         for program, opened, (name, doc) in zip(self._last, self.arrays, self.functions, strict=True):
             groups = program.input_groups[: len(opened.input_groups)]
             program = replace(program, input_groups=groups)
-            makers.append(LoadedModule([print_open(program, name, doc)], self.name).names["bind"])
+            data = {"new_result": native.new_result}
+            makers.append(LoadedModule([print_open(program, name, doc)], self.name, data).names["bind"])
         return makers
 
     # --- text -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ from ..program.program import grouped
 from .preamble import signature
 
 #: Names that the source itself gives to something.
-_RESERVED = re.compile(r"memory|truths|input_truths|view|idle|np|run|fault|len|([avtmr]|table|chosen|lanes|in)\d+")
+_RESERVED = re.compile(
+    r"memory|new_result|truths|input_truths|view|idle|np|run|fault|len|([avtmr]|table|chosen|lanes|in)\d+"
+)
 
 
 def argument_names(program: ArrayProgram) -> list[str]:

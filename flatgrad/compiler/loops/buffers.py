@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,11 +42,11 @@ class Plan(NamedTuple):
         return result
 
 
-def plan_buffers(program: Loops, exact: bool = False) -> Plan:
+def plan_buffers(program: Loops, exact: bool = False, elsewhere: Container[int] = ()) -> Plan:
     """Assign memory to results: first fit, a region being free again behind the last statement that reads it.
 
     Results that one strided access reads together keep their distances: they are one region. If it is to be `exact`,
-    a place is used again only by regions of the same size.
+    a place is used again only by regions of the same size. Statements whose bases are `elsewhere` get no memory.
     """
     statements = list(members(program.statements))
     bases = [fixed(statement.base) for statement in statements]
@@ -94,7 +94,7 @@ def plan_buffers(program: Loops, exact: bool = False) -> Plan:
             end += 1
         together = statements[position:end]
         size = sum(member.lanes for member in together)
-        kinds = {kind for member in together for kind in _kinds(member)}
+        kinds = {kind for member in together if fixed(member.base) not in elsewhere for kind in _kinds(member)}
         starts.append(bases[position])
         dies = max(last[position:end])
         for kind, arena, places in (("f", numbers, offsets), ("b", truths, truth_offsets)):

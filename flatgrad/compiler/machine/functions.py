@@ -13,8 +13,9 @@ from ..program.progress import report
 from ..program.spelling import filled, safe_comment
 from . import native
 from .llvm import emit_llvm
-from .native import NativeFunction, assemble_cached, host
+from .native import NativeFunction, assemble_cached, host, new_result
 from .operations import Machine, unknown
+from .results import LARGE
 
 #: The note above source that is shown in place of machine code.
 NOTE = "Machine code runs: print(kernel.arrays) shows its loops, kernel.save('f.c') writes them in C."
@@ -49,7 +50,7 @@ def print_native(functions: Sequence[ArrayFunction], codes: Sequence[NativeFunct
         codes: the machine code of each.
         header: lines for the top of the source.
     """
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = {"new_result": new_result}
     sections = []
     for function, code in zip(functions, codes, strict=True):
         name = code_name(function.name)
@@ -91,9 +92,13 @@ def _wrapper(function: ArrayFunction, outputs: Sequence[tuple[int, int]], data: 
     arguments = argument_names(program)
     lines, views = bring_in(program, arguments)
     results = []
+    large = any(size >= LARGE for _, size in outputs)
     for k, (group, (place, size)) in enumerate(zip(program.output_groups, outputs, strict=True)):
         if group.scalar:
             results.append(f"memory.item({place})")
+        elif large:
+            lines.append(f"r{k} = new_result(fault.addresses, {k}, {size})")
+            results.append(f"r{k}")
         else:
             views.append(f"r{k} = memory[{place}:{place + size}]")
             results.append(f"r{k}.copy()")
@@ -132,7 +137,7 @@ def print_open(program: ArrayProgram, name: str, documentation: str) -> str:
         documentation: what it does.
     """
     arguments = argument_names(program)
-    lines, views, results = [], [], []
+    lines, views = [], []
     for k, (group, argument) in enumerate(zip(program.input_groups, arguments, strict=True)):
         if group.scalar:
             lines.append(f"memory[a{k}] = {argument}")
@@ -142,11 +147,27 @@ def print_open(program: ArrayProgram, name: str, documentation: str) -> str:
         lines.append(f"if len({argument}) != len(v{k}):")
         lines.append(f'    raise ValueError(f"{argument}: expected {{len(v{k})}} numbers")')
         lines.append(f"v{k}[:] = {argument}")
+    copies, arrays, new_arrays = [], [], []
     for k, group in enumerate(program.output_groups):
-        views.append(f"m{k} = code.layout.outputs[{k}][0]")
-        if not group.scalar:
-            views.append(f"r{k} = memory[m{k}:m{k} + code.layout.outputs[{k}][1]]")
-        results.append(f"memory.item(m{k})" if group.scalar else f"r{k}.copy()")
+        views.append(f"m{k}, t{k} = code.layout.outputs[{k}]")
+        if group.scalar:
+            copies.append(f"memory.item(m{k})")
+            arrays.append(copies[-1])
+        else:
+            views.append(f"r{k} = memory[m{k}:m{k} + t{k}]")
+            new_arrays.append(f"r{k} = new_result(fault.addresses, {k}, t{k})")
+            copies.append(f"r{k}.copy()")
+            arrays.append(f"r{k}")
+
+    def run(lines: list[str], results: list[str]) -> list[str]:
+        return [
+            *signature("run", arguments),
+            *(f"    {line}" for line in lines),
+            "    if fault():",
+            '        raise ArithmeticError("an operation outside of its domain, or out of range")',
+            f"    return {', '.join(results)}",
+        ]
+
     text = [
         "def bind(code, starts, counts):",
         "    idle = []",
@@ -155,11 +176,10 @@ def print_open(program: ArrayProgram, name: str, documentation: str) -> str:
         "        memory, fault = code.workspace()",
         *(f"        {view}" for view in views),
         "",
-        *(f"        {line}" for line in signature("run", arguments)),
-        *(f"            {line}" for line in lines),
-        "            if fault():",
-        '                raise ArithmeticError("an operation outside of its domain, or out of range")',
-        f"            return {', '.join(results)}",
+        f"        if max(size for _, size in code.layout.outputs) < {LARGE}:",
+        *(f"            {line}" for line in run(lines, copies)),
+        "        else:",
+        *(f"            {line}" for line in run([*lines, *new_arrays], arrays)),
         "",
         "        return run",
         "",

@@ -23,11 +23,12 @@ from ..loops.grammar import Block, Read, Repeat, Statement
 from ..program.program import Program, grouped
 from ..program.spelling import llvm_number as number
 from ..program.split import split
-from .memory import Memory, accesses_of
+from .memory import Memory, OpenCodeError, accesses_of
 from .native import Layout
 from .operations import SHORTCUTS, Machine, Spelling, Writer, spelled
 from .products import statement_writer
 from .ragged import by_length
+from .results import Direct
 from .rounds import read_from_memory, write_rounds
 from .statements import is_small
 from .text import Function, Operation, Value, bound_array, load, loaded_index, store, type_of
@@ -75,10 +76,6 @@ attributes #3 = { noinline nounwind "prefer-vector-width"="512" "min-legal-vecto
 
 _ZERO = number(0.0)
 _COPY = "@llvm.memcpy.p0.p0.i64"
-
-
-class OpenCodeError(Exception):
-    """There is no machine code for all extents."""
 
 
 class NativeCode(NamedTuple):
@@ -162,9 +159,10 @@ class Module(Memory):
         tiles: dict[str, Any] | None = None,
         pieces: Sequence[Sequence[int]] = (),
     ) -> None:
-        super().__init__(program, machine, fast, many=len(program.statements) > _DIRECT)
-        self.pieces = pieces  # where extents are open: the lengths of what output groups are put together from
-        self.narrow, self.tiles = narrow, {} if tiles is None else tiles
+        # Where extents are open: the lengths of what output groups are put together from.
+        self.pieces = [lengths if len(lengths) <= _COPIES else [sum(lengths)] for lengths in pieces]
+        super().__init__(program, machine, fast, len(program.statements) > _DIRECT, tiles, self.pieces)
+        self.narrow = narrow
         #: Places of constants of straight-line code that depend on open extents.
         self._open_constants: dict[float, int] = {}
         self.functions: list[Function] = []
@@ -179,6 +177,9 @@ class Module(Memory):
 
     def emitted(self) -> NativeCode:
         program = self.program
+        total = len(program.outputs)
+        # Before all else, as statements may write there: no scratch memory of theirs is a part of it.
+        results = self.arena.take(total) if self.direct else None
         read = read_from_memory(program) if any(isinstance(item, Repeat) for item in program.statements) else None
         for item in program.statements:
             if isinstance(item, Block):
@@ -190,7 +191,10 @@ class Module(Memory):
                 self._add(function, *write_rounds(self, item, function, read))
             else:
                 self._statement(item)
-        outputs = self._outputs()
+        self._give_results()
+        results = self.arena.take(total) if results is None and total else results or 0
+        positions = grouped(program.output_groups, range(results, results + total))
+        outputs = [(places.start, len(places)) for _, places in positions]
         self._take_truths()
         functions = [function.text() for function in self.functions]
         assembly = "\n\n".join([*sorted(self.declared), *self._called, *functions, self._run(), _ATTRIBUTES])
@@ -253,21 +257,24 @@ class Module(Memory):
             for part, target in by_length(statement, self.machine.lanes):
                 self._part_of_statement(part, target)
         else:
-            self._part_of_statement(statement, statement.target)
+            self._part_of_statement(statement, self.direct.get(fixed(statement.base), statement.target))
 
     def _runs_along_rows(self, statement: Statement) -> bool:
         """Whether vectors run along rows of different lengths, or else inside of them."""
         return isinstance(statement.shape[-1], Ragged) or fixed(statement.shape[-1]) < self.machine.lanes
 
-    def _part_of_statement(self, statement: Statement, target: Read) -> None:
+    def _part_of_statement(self, statement: Statement, target: Read | Direct) -> None:
         """Call the function of all lanes of a statement, or of some rows of it."""
         accesses, function = accesses_of(statement, self), Function(f"{statement.name}_{len(self.functions)}")
         writer = statement_writer(self, statement, accesses, function, target)
+        if isinstance(target, Direct):
+            place, where = fixed(target.target.base), [target.group, fixed(target.target.base)]
+        else:
+            place = self.plan.place(fixed(target.base), statement.kind)
+            where = [place]
         if self.open:  # what it shares with others may not be the same at other extents
-            self._add(writer.write(self.plan.place(fixed(target.base), statement.kind)), writer.writer)
-            return
-        form, place = writer.form, self.plan.place(fixed(statement.base), statement.kind)
-        if not self._again(form, [place, *writer.bounds]):
+            self._add(writer.write(place), writer.writer)
+        elif not self._again(form := writer.form, [*where, *writer.bounds]):
             self._shared[form] = self._add(writer.write(place), writer.writer)
 
     def _again(self, form: Any, row: list[int]) -> bool:
@@ -297,27 +304,29 @@ class Module(Memory):
 
     # --- outputs --------------------------------------------------------------------------------------------------
 
-    def _outputs(self) -> list[tuple[int, int]]:
-        """Copy the results of each output group to its place; make room for all of them in memory."""
-        program = self.program
+    def _give_results(self) -> None:
+        """Copy the results of each output group to its place, but those that statements write there."""
         function = Function("give_results")
-        total = len(program.outputs)
-        place = self.arena.take(total) if total else 0
-        for k, (_, addresses) in enumerate(grouped(program.output_groups, program.outputs)):
-            self._give_group(function, k, addresses)
+        copied = np.ones(self.program.size, dtype=bool)
+        for statement in self.program.statements:
+            if fixed(statement.base) in self.direct:
+                base = fixed(statement.base)
+                copied[base : base + statement.lanes] = False
+        for k, (_, addresses) in enumerate(grouped(self.program.output_groups, self.program.outputs)):
+            self._give_group(function, k, addresses, copied[addresses])
         self._add(function, Writer(function, False, self.machine))
-        positions = grouped(program.output_groups, range(place, place + total))
-        return [(places.start, len(places)) for _, places in positions]
 
-    def _give_group(self, function: Function, k: int, addresses: Any) -> None:
+    def _give_group(self, function: Function, k: int, addresses: Any, copied: Any) -> None:
         """Copy the results of one output group."""
+        if not copied.any():
+            return
         truth = self.program.truth_mask()[addresses]
         pointer = function.let(f"getelementptr inbounds ptr, ptr %r, i64 {k}")
         results = function.let(f"load ptr, ptr {pointer}, align 8")
         if self.open:
-            self._give_open_group(function, k, results, addresses, truth)
+            self._give_open_group(function, k, results, addresses, truth, copied)
             return
-        for kind, mask in (("f", ~truth), ("b", truth)):
+        for kind, mask in (("f", ~truth & copied), ("b", truth)):
             positions = np.flatnonzero(mask)
             if not len(positions):
                 continue
@@ -337,13 +346,16 @@ class Module(Memory):
                     item = function.let(f"uitofp i1 {item} to double")
                 store(function, "f", Value(item), target, array=results)
 
-    def _give_open_group(self, function: Function, k: int, results: str, addresses: Any, truth: Any) -> None:
+    def _give_open_group(
+        self, function: Function, k: int, results: str, addresses: Any, truth: Any, copied: Any
+    ) -> None:
         """The same where the extents are open, piece by piece."""
         if truth.any():
             raise OpenCodeError("truth values among the results")
-        pieces = self.pieces[k] if len(self.pieces[k]) <= _COPIES else [len(addresses)]
-        ends = [0, *itertools.accumulate(pieces)]
+        ends = [0, *itertools.accumulate(self.pieces[k])]
         for piece, (start, end) in enumerate(itertools.pairwise(ends)):
+            if not copied[start:end].any() and end > start:  # it is written as a whole, or not at all
+                continue
             sources = self.places(addresses[start:end], "f")
             self._give_piece(function, f"results {k} {piece}", results, sources, start)
 

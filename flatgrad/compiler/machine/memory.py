@@ -14,7 +14,12 @@ from ..loops.extents import Bound, BoundNumber, fixed
 from ..loops.grammar import Addresses, Fold, Node, Read, Statement, kinds_of, members
 from ..program.spelling import llvm_number
 from .operations import Machine
+from .results import Direct, direct_results
 from .text import Function, bound_array, load, loaded_index, type_of
+
+
+class OpenCodeError(Exception):
+    """There is no machine code for all extents."""
 
 
 class Memory:
@@ -28,16 +33,26 @@ class Memory:
         narrow: whether open extents may be as small as 1: then no tile reaches along them.
         tiles: what was chosen for the tiles of statements, by their names.
         least: open extents that a statement has, each with the least one that its code is for.
+        direct: the statements that write to results, by their bases.
     """
 
-    def __init__(self, program: ArrayProgram, machine: Machine, fast: bool, many: bool) -> None:
+    def __init__(
+        self,
+        program: ArrayProgram,
+        machine: Machine,
+        fast: bool,
+        many: bool,
+        tiles: dict[str, Any] | None = None,
+        pieces: Sequence[Sequence[int]] = (),
+    ) -> None:
         self.program, self.machine, self.fast, self.many = program, machine, fast, many
         sizes = [group.size for group in (*program.input_groups, *program.output_groups)]
         self.open = any(isinstance(size, Bound) for size in (*sizes, *(s.base for s in members(program.statements))))
         self.narrow = False
-        self.tiles: dict[str, Any] = {}
+        self.tiles: dict[str, Any] = {} if tiles is None else tiles
         self.least: list[tuple[int, int]] = []
-        self.plan = plan_buffers(program, self.open)
+        self.direct = self._direct_results(pieces)
+        self.plan = plan_buffers(program, self.open, self.direct)
         self._regions = np.array(self.plan.starts, dtype=np.int64)
         offsets = {"f": self.plan.offsets, "b": self.plan.truth_offsets}
         self._shifts = {kind: np.array(places, dtype=np.int64) - self._regions for kind, places in offsets.items()}
@@ -46,6 +61,24 @@ class Memory:
         self.table_shapes: list[tuple[int, ...]] = []
         self._table_size = 0
         self.input_truths: set[int] = set()
+
+    def _direct_results(self, pieces: Sequence[Sequence[int]]) -> dict[int, Direct]:
+        """The statements that write to results; with open extents, those that did at other extents.
+
+        Raises:
+            OpenCodeError: if they cannot at these.
+        """
+        chosen = self.tiles.get("direct") if self.open else None
+        if chosen == set():
+            return {}
+        direct = direct_results(self.program, pieces, self.open, None if chosen is None else 1)
+        if self.open:
+            names = {fixed(s.base): s.name for s in self.program.statements if isinstance(s, Statement)}
+            chosen = self.tiles.setdefault("direct", {names[base] for base in direct})
+            direct = {base: each for base, each in direct.items() if names[base] in chosen}
+            if len(direct) < len(chosen):
+                raise OpenCodeError("where results are written depends on the extents")
+        return direct
 
     def places(self, addresses: Addresses, kind: str) -> Addresses:
         """Where addresses are in the array of their kind."""

@@ -359,6 +359,16 @@ class Layout(NamedTuple):
         return 8 * self.numbers + self.truths
 
 
+class Call(functools.partial[int]):
+    """A function that runs code in one memory.
+
+    Attributes:
+        addresses: to which it gives each group of results; at first these are in the memory.
+    """
+
+    addresses: Any
+
+
 class NativeFunction:
     """Loaded code with what it works in: one memory per `workspace()`.
 
@@ -374,9 +384,9 @@ class NativeFunction:
         self.layout, self.release, self.key = layout, release, key
         self._tables = np.ascontiguousarray(layout.tables, dtype=np.int64)
         #: The memory of all builtins.
-        self._shared: tuple[Any, functools.partial[int]] | None = None
+        self._shared: tuple[Any, Call] | None = None
 
-    def workspace(self) -> tuple[Any, functools.partial[int]]:
+    def workspace(self) -> tuple[Any, Call]:
         """Fresh memory, and a function that runs the code in it and returns whether there was a fault."""
         layout = self.layout
         memory = _aligned(layout.numbers)
@@ -392,7 +402,9 @@ class NativeFunction:
         arrays = memory, truths, self._tables, results
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
         run.held = self, arrays  # type: ignore[attr-defined]  # they live as long as the function does
-        return memory, functools.partial(run, *pointers)
+        call = Call(run, *pointers)
+        call.addresses = results
+        return memory, call
 
     def builtin(
         self,
@@ -422,6 +434,13 @@ class NativeFunction:
         addresses = [pointer.value or 0 for pointer in run.args[:3]]
         code, main = _builtin_code().address_of("builtin"), self.loaded.address_of("run")
         return new_builtin(code, main, addresses, parts, result, outputs, owners=run, **options)
+
+
+def new_result(addresses: Any, group: int, size: int) -> Any:
+    """A new array, to which the next call gives a group of its results."""
+    result = np.empty(size)
+    addresses[group] = result.ctypes.data
+    return result
 
 
 def _aligned(count: int) -> Any:

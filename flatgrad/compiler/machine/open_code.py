@@ -18,7 +18,8 @@ from ..loops.extents import AnyTable, OpenTable, Samples, monomials, samples_of
 from ..loops.formulas import Formula, numbers_of
 from ..loops.generalize import OpenArrayProgram
 from . import native
-from .llvm import Module, OpenCodeError
+from .llvm import Module
+from .memory import OpenCodeError
 from .native import Layout, LoadedCode, NativeFunction, host
 from .operations import Machine
 
@@ -58,17 +59,23 @@ class OpenCode:
 
     def __init__(self, program: OpenArrayProgram, machine: Machine, fast: bool, narrow: bool) -> None:
         self.program, self.fast = program, fast
-        self.tiles: dict[str, Any] = {}
         count = len(program.extents)
         nominal = program.bind(*[_NOMINAL] * count, marked=True)
-        Module(nominal, machine, fast, narrow, self.tiles, program.lengths_of_pieces([_NOMINAL] * count)).emitted()
-        for written in _WRITTEN:
-            try:
-                self._write(machine, narrow, Samples(samples_of(written, count)))
-                return
-            except OpenCodeError as error:
-                reason = error
-        raise reason
+        pieces = program.lengths_of_pieces([_NOMINAL] * count)
+        reasons = []
+        # Statements write to results if they may; where that depends on the extents, results are copied.
+        choices: list[dict[str, Any]] = [{}, {"direct": set()}]
+        for self.tiles in choices:
+            Module(nominal, machine, fast, narrow, self.tiles, pieces).emitted()
+            for written in _WRITTEN:
+                try:
+                    self._write(machine, narrow, Samples(samples_of(written, count)))
+                    return
+                except OpenCodeError as error:
+                    reasons.append(error)
+            if not self.tiles["direct"]:
+                break
+        raise reasons[-1]
 
     def _write(self, machine: Machine, narrow: bool, samples: Samples) -> None:
         modules, codes = [], []

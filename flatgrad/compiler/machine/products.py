@@ -23,6 +23,7 @@ from ..loops.grammar import Apply, Fold, Read, Segment, Statement
 from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number
 from .memory import Access, Memory
+from .results import Direct
 from .statements import StatementWriter, is_open
 from .text import Function, Value, store, type_of
 
@@ -45,7 +46,7 @@ _Indices = dict[int, _Index]
 
 
 def statement_writer(
-    memory: Memory, statement: Statement, accesses: dict[int, Access], function: Function, target: Read
+    memory: Memory, statement: Statement, accesses: dict[int, Access], function: Function, target: Read | Direct
 ) -> StatementWriter:
     """What writes a statement that is not in rounds."""
     writer = StatementWriter(memory, statement, accesses, function, target=target)
@@ -124,7 +125,12 @@ class LargeWriter(StatementWriter):
     """
 
     def __init__(
-        self, memory: Memory, statement: Statement, accesses: dict[int, Access], function: Function, target: Read
+        self,
+        memory: Memory,
+        statement: Statement,
+        accesses: dict[int, Access],
+        function: Function,
+        target: Read | Direct,
     ) -> None:
         super().__init__(memory, statement, accesses, function, target=target)
         others = [k for k in range(len(self.shape)) if k not in (self.vector, self.row)]

@@ -19,7 +19,8 @@ from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number as number
 from .memory import Access, Memory
 from .operations import Writer, spelled
-from .text import Function, Value, bound_array, store, type_of
+from .results import Direct
+from .text import Function, Value, bound_array, result_array, store, type_of
 
 #: The limits of a tile: accumulators (vectors), and vectors side by side.
 _ACCUMULATORS, _VECTORS = 12, 4
@@ -56,7 +57,7 @@ class StatementWriter:
         accesses: its accesses.
         function: what it is written into.
         rounds: whether its outermost dimension is a loop outside of it.
-        target: where its lanes are, if not one after the other from its base.
+        target: where its lanes are, if not one after the other from its base: in memory, or in a group of results.
 
     Attributes:
         registers: in rounds, what accesses read that do not read memory, by the identity of their reads.
@@ -69,7 +70,7 @@ class StatementWriter:
         accesses: dict[int, Access],
         function: Function,
         rounds: bool = False,
-        target: Read | None = None,
+        target: Read | Direct | None = None,
     ) -> None:
         self.memory, self.statement, self.accesses = memory, statement, accesses
         self.shape = tuple(map(fixed, statement.shape))
@@ -82,9 +83,11 @@ class StatementWriter:
         self.scratch: list[tuple[int, int]] = []
         self._range: tuple[str, str] | None = None  # of the first dimension, as the schedule says it
         self.offsets: list[str | int] = []  # where each vector of a tile begins, relative to the tile
-        target = target or statement.target
-        self.lane_strides: list[Any] = list(map(fixed, target.strides))
-        self.lane_bends = target.bends or (0,) * len(self.shape)
+        #: The group of results that it writes to; None if it writes to memory.
+        self.group = target.group if isinstance(target, Direct) else None
+        lanes = target.target if isinstance(target, Direct) else target or statement.target
+        self.lane_strides: list[Any] = list(map(fixed, lanes.strides))
+        self.lane_bends = lanes.bends or (0,) * len(self.shape)
         #: The smallest extents: of a ragged one, that of its shortest row.
         self.least = tuple(n.least if isinstance(n, Ragged) else n for n in self.shape)
         #: The dimension that is ragged, and its first extent, which calls say.
@@ -126,11 +129,12 @@ class StatementWriter:
             fixed_ones = [offset <= self.least[self.vector] - self.width for offset in self._offsets]
             shape += (self.shape[self.vector] > self._step(self.vector), *self._offsets, *fixed_ones)
         strides = self.lane_bends, *(0 if k == self.ragged - 1 else n for k, n in enumerate(self.lane_strides))
-        return self.statement.kind, len(self.shape), first, shape, strides, tile, loops(self.statement.body)
+        where = self.statement.kind if self.group is None else "results"
+        return where, len(self.shape), first, shape, strides, tile, loops(self.statement.body)
 
     @property
     def bounds(self) -> list[int]:
-        """What calls say behind the first place: of each access, the range of the first dimension, extents of terms."""
+        """What calls say behind where it writes: of each access, the range of the first dimension, extents of terms."""
         accesses = [word for access in self.accesses.values() for word in access.bounds(self.small)]
         extents = [
             extent
@@ -403,7 +407,10 @@ class StatementWriter:
 
     def bind(self, place: int) -> None:
         """Let the schedule say where it writes, and where accesses begin that read memory."""
-        self.array = bound_array(self.function, self.statement.kind, place)
+        function, kind = self.function, self.statement.kind
+        self.array = (
+            bound_array(function, kind, place) if self.group is None else result_array(function, self.group, place)
+        )
         self.lane_strides = [self.function.bound(n) if is_open(n) else n for n in self.lane_strides]
         for read, access in self.accesses.items():
             if read not in self.registers:

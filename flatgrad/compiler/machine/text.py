@@ -187,6 +187,18 @@ def bound_array(function: Function, kind: str, place: int) -> str:
     return pointer
 
 
+def result_array(function: Function, group: int, place: int) -> str:
+    """A pointer to a place in a group of results; both stand in the schedule."""
+    slot, results, pointer = function.fresh(), function.fresh(), function.fresh()
+    group_word, place_word = function.bound(group), function.bound(place)
+    function.allocated += [
+        f"  {slot} = getelementptr inbounds ptr, ptr %r, i64 {group_word}",
+        f"  {results} = load ptr, ptr {slot}, align 8",
+        f"  {pointer} = getelementptr inbounds double, ptr {results}, i64 {place_word}",
+    ]
+    return pointer
+
+
 def loaded_index(function: Function, offset: str | int, array: str = "%t") -> str:
     """An address from a gather table."""
     pointer = function.let(f"getelementptr inbounds i64, ptr {array}, i64 {offset}")
