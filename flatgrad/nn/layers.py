@@ -24,8 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler.program.at_once import weighted_sum
+from ..compiler.program.trace import Trace
 from ..runtime.errors import InputError, OptionError
 from ..runtime.primitives import BY_NAME
+from ..runtime.tracing import active, recorder
 from ..runtime.value import Value
 from ..runtime.wording import count_of
 from .module import Module, unique
@@ -93,7 +96,10 @@ class Neuron(Module):
             InputError: for another number of inputs, or for more than one example.
         """
         x = _inputs(x, len(self.w))
-        act = sum((wi * xi for wi, xi in zip(self.w, x, strict=True)), self.b)
+        trace = recorder() if active else None
+        act: Any = weighted_sum(trace, self.b, self.w, x) if isinstance(trace, Trace) else None
+        if act is None:
+            act = sum((wi * xi for wi, xi in zip(self.w, x, strict=True)), self.b)
         if isinstance(act, np.ndarray):
             raise InputError("expected the inputs of one example, got arrays; call once per example: [f(x) for x in X]")
         out: Value = self.activation(act) if self.nonlin else act

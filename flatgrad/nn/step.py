@@ -22,13 +22,14 @@ from ..compiler.machine.native import NativeFunction
 from ..compiler.open_stages import BoundStages, OpenStages
 from ..compiler.options import Backend, Mode, Options
 from ..compiler.printing import Printed, counted, print_functions
+from ..compiler.program.at_once import inline_each
 from ..compiler.program.faults import Faults
-from ..compiler.program.names import Namer, outer_names
+from ..compiler.program.names import Namer, nameless, outer_names
 from ..compiler.program.passes import ARRAY_PASSES, run_passes
 from ..compiler.program.passes.constants import fold_constants
 from ..compiler.program.program import Group, Program
 from ..compiler.program.progress import preparing
-from ..compiler.program.trace import Trace
+from ..compiler.program.trace import Trace, trace_function
 from ..compiler.routine import Routine
 from ..compiler.stage import stage
 from ..compiler.stages import Stages
@@ -209,6 +210,18 @@ class _Position(NamedTuple):
     steps: int
 
 
+class _Gradient(GradFunction[tuple[float, list[float]]]):
+    """The gradient inside a step, which is traced anew for each step, and leaves to it to note what is captured."""
+
+    def _traced(
+        self, arguments: Arguments, body: Any, groups: list[Group], names: list[str], leaves: Sequence[Value] = (),
+        faults: str = "", inlined: bool = True,
+    ) -> Any:  # fmt: skip
+        return trace_function(body, self.name, groups, names, leaves, nameless, faults=faults), None
+
+    _part = GradFunction._new_part
+
+
 class TrainStep(Transformed[StepKernel]):
     """A training step: called with a batch, it updates the parameters and returns the loss as a float.
 
@@ -254,7 +267,7 @@ class TrainStep(Transformed[StepKernel]):
         self.parameters = as_parameters(parameters)
         #: What the parameters were taken from; a list of them may be changed, and a model get others.
         self._parameters_source = parameters if callable(getattr(parameters, "parameters", None)) else self.parameters
-        self._gradient: GradFunction[tuple[float, list[float]]] = GradFunction(
+        self._gradient = _Gradient(
             loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, faults=faults,
             static_argnames=static_argnames,
         )  # fmt: skip
@@ -548,12 +561,43 @@ class TrainStep(Transformed[StepKernel]):
         parameters, rest = inputs[:width], inputs[width:]
         states = [rest[k * width : (k + 1) * width] for k in range(kinds)]
         numbers = dict(zip(self.optimizer.number_names, rest[kinds * width :], strict=False))
+        gradients = self.optimizer.clip(gradients)
+        if self._updates_alike and all(isinstance(gradient, TracedValue) for gradient in gradients):
+            return self._updated_at_once(parameters, gradients, states, numbers)
         new_parameters, new_states = [], []
-        for k, gradient in enumerate(self.optimizer.clip(gradients)):
+        for k, gradient in enumerate(gradients):
             parameter, state = self.optimizer.update(parameters[k], gradient, [s[k] for s in states], numbers)
             new_parameters.append(parameter)
             new_states.append(state)
         return [*new_parameters, *(state[kind] for kind in range(kinds) for state in new_states)]
+
+    @property
+    def _updates_alike(self) -> bool:
+        """Whether the optimiser is one of this package, whose update is the same for all parameters."""
+        return type(self.optimizer).__module__ == Optimizer.__module__ and "update" not in vars(self.optimizer)
+
+    def _updated_at_once(
+        self, parameters: Sequence[Any], gradients: list[Any], states: Sequence[Sequence[Any]], numbers: dict[str, Any]
+    ) -> list[Any]:
+        """The same, from the update of one parameter."""
+        trace = recorder()
+        assert isinstance(trace, Trace)
+        columns = [parameters, gradients, *states]
+        names = ["parameter", "gradient", *self.optimizer.state_names]
+
+        def body(inputs: list[TracedValue]) -> tuple[None, list[Any]]:
+            parameter, gradient, *rest = inputs
+            state, given = rest[: len(states)], dict(zip(numbers, rest[len(states) :], strict=True))
+            updated, state = self.optimizer.update(parameter, gradient, state, given)
+            return None, [updated, *state]
+
+        names += numbers
+        groups = [Group(name, 1, True) for name in names]
+        traced = trace_function(body, "update", groups, names, leaf_names=nameless, sites=False, faults=trace.faults)
+        indices = [[trace.reference(value) for value in column] for column in columns]
+        alone = [trace.reference(value) for value in (*numbers.values(), *traced.leaves)]
+        outputs = inline_each(trace, traced.program, [*indices, *alone])
+        return [value for output in outputs for value in output]
 
     def _printed(
         self,

@@ -9,6 +9,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value, nn
+from flatgrad.compiler.program.trace import Trace
 from tests import reference
 from tests.bits import assert_same
 
@@ -144,3 +145,54 @@ def test_weights_may_be_results_of_the_traced_function():
 
     value, slope = fg.value_and_grad(loss)(0.5)
     assert slope == pytest.approx((fg.value_and_grad(loss)(0.5 + 1e-6)[0] - value) / 1e-6, rel=1e-4)
+
+
+def recorded(function, *arguments):
+    """The text of a traced function's program, and how many operations were recorded one by one."""
+    counted, record = 0, Trace.record
+
+    def counting(self, primitive, operands):
+        nonlocal counted
+        counted += 1
+        return record(self, primitive, operands)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trace, "record", counting)
+        gradient = fg.value_and_grad(function, argnums=tuple(range(len(arguments))), backend="python")
+        kernel = gradient.kernel_for(*arguments)
+    return str(kernel.program), counted
+
+
+def same_sum(neuron, x):
+    """What a neuron computes, in operators, on one line with it."""
+    return sum((a * b for a, b in zip(neuron.w, x, strict=True)), neuron.b)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_neuron_is_recorded_at_once_as_its_operators_are(mixed):
+    """Inputs may be numbers, weights arguments of the function, and the start of the sum an earlier result."""
+    inputs = [0.25 * k for k in range(40)]
+
+    def run(w, b, x, call):
+        neuron = nn.Neuron(40, nonlin=False, seed=1)
+        neuron.w, neuron.b = w, b * 2.0
+        return call(neuron, [0.5, *x[1:]] if mixed else x)
+
+    ways = [(lambda w, b, x, call=call: run(w, b, x, call)) for call in (nn.Neuron.__call__, same_sum)]
+    (text, few), (operators, many) = (recorded(way, [0.5] * 40, 1.0, inputs) for way in ways)
+    lines, others = ([line.split("#")[0] for line in each.splitlines()] for each in (text, operators))
+    assert lines == others
+    assert (few, many) == (1, 81)
+
+
+@pytest.mark.parametrize("number", ["weight", "bias"])
+def test_a_neuron_whose_weights_are_numbers_is_recorded_as_its_operators_are(number):
+    neuron = nn.Neuron(3, nonlin=False, seed=1)
+    if number == "weight":
+        neuron.w[1] = 0.5
+    else:
+        neuron.b = 0.5
+    functions = [lambda x, call=call: call(neuron, [x[0], x[1], 2]) for call in (nn.Neuron.__call__, same_sum)]
+    texts = [str(fg.grad(f, backend="python").kernel_for([0.1, 0.2, 0.3]).program) for f in functions]
+    lines, others = ([line.split("#")[0] for line in text.splitlines()] for text in texts)
+    assert lines == others

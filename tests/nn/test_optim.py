@@ -183,3 +183,52 @@ def test_optimisers_and_schedules_are_readable() -> None:
     assert repr(nn.SGD(nn.linear_decay(1.0, 0.0, 9))) == "SGD(lr=1.0 - 1.0 * min(step, 9) / 9)"
     assert repr(Own(0.5, momentum=0.9)) == "Own(lr=0.5)"
     assert repr(nn.Schedule(lambda step: [0.1, 0.2][step > 3])) == "<Schedule by a function whose text is not known>"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda kind: kind(nn.SGD)(0.1),
+        lambda kind: kind(nn.SGD)(0.1, momentum=0.9, nesterov=True, weight_decay=0.01, clip_norm=1.0),
+        lambda kind: kind(nn.Adam)(0.1, clip_value=0.5),
+        lambda kind: kind(nn.AdamW)(0.1),
+        lambda kind: kind(nn.RMSprop)(0.1, momentum=0.5),
+    ],
+)
+def test_the_update_of_one_parameter_stands_for_that_of_all(
+    make: Callable[[Any], Optimizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An optimiser of this package is traced once, one of the user's for each parameter. The program is the same."""
+    w = [fg.Value(0.1 * k, label=f"w{k}") for k in range(5)]
+    programs, counts = [], []
+    for kind in (lambda kind: kind), (lambda kind: type(kind.__name__, (kind,), {})):
+        optimizer, update = make(kind), type(make(kind)).update
+        calls: list[Any] = []
+        monkeypatch.setattr(type(optimizer), "update", lambda *args, c=calls, u=update: c.append(args) or u(*args))
+        step = nn.train_step(lambda x: sum((p * x - 1.0) ** 2 for p in w), optimizer, w, backend="python")
+        programs.append(step.prepare(2.0).stages.traced.check())
+        counts.append(len(calls))
+        monkeypatch.undo()
+    assert programs[0].reads_like(programs[1])
+    assert programs[0].digest() == programs[1].digest()
+    assert counts[1] == 5 * counts[0]
+
+
+def test_a_parameter_without_a_gradient_is_updated_as_the_others() -> None:
+    w, unused = fg.Value(0.5), fg.Value(2.0)
+    step = nn.train_step(lambda x: (w * x - 1.0) ** 2, nn.SGD(0.1, weight_decay=0.5), [w, unused])
+    step(2.0)
+    assert step.numbers == [0.5 - 0.1 * (0.0 + 0.5 * 0.5), 2.0 - 0.1 * (0.0 + 0.5 * 2.0)]
+
+
+def test_an_update_may_read_values_from_outside() -> None:
+    w, eps = [fg.Value(0.5), fg.Value(1.5)], fg.Value(0.25)
+    optimizer = nn.RMSprop(0.1, alpha=0.0)
+    optimizer.eps = eps  # type: ignore[assignment]
+    step = nn.train_step(lambda x: sum((p * x) ** 2 for p in w), optimizer, w)
+    step(1.0)
+    assert step.numbers == [0.5 - 0.1 * (1.0 / 1.25), 1.5 - 0.1 * (3.0 / 3.25)]
+    step.reload()
+    eps.data = 1.0
+    step(1.0)
+    assert step.numbers == [0.5 - 0.1 * (1.0 / 2.0), 1.5 - 0.1 * (3.0 / 4.0)]

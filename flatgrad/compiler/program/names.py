@@ -139,5 +139,10 @@ def outer_names(function: Any, ids: Container[int]) -> dict[int, str]:
     return names
 
 
+def nameless(ids: Container[int]) -> dict[int, str]:
+    """No names: for the leaves of a program that becomes a part of another one."""
+    return {}
+
+
 #: So many objects are searched for leaves.
 _SEARCHED = 300_000

@@ -23,7 +23,7 @@ from ...runtime.tracing import recording, records, refusals_raised, refuse
 from ...runtime.value import Condition, Value, apply_eagerly, as_condition, as_value, constant
 from . import progress
 from .builder import Indices, ProgramBuilder
-from .names import Namer
+from .names import Namer, nameless
 from .program import Group, Program
 from .progress import report
 
@@ -267,8 +267,12 @@ class Trace:
         if count:
             name_of = Namer([*names, *(group.name for group in groups)])
             groups.append(Group(name_of("leaves", "leaves"), count, False))
-            outer = self.leaf_names({id(leaf) for leaf in self.leaves if not _label(leaf)})
-            names += [name_of(_label(leaf) or outer.get(id(leaf), ""), f"p{k}") for k, leaf in enumerate(self.leaves)]
+            if self.leaf_names is nameless:
+                names += [f"_{k}" for k in range(count)]
+            else:
+                outer = self.leaf_names({id(leaf) for leaf in self.leaves if not _label(leaf)})
+                texts = [_label(leaf) or outer.get(id(leaf), "") for leaf in self.leaves]
+                names += [name_of(text, f"p{k}") for k, text in enumerate(texts)]
 
         def where(variables: Indices) -> Indices:
             """The leaves come right behind the arguments."""

@@ -113,7 +113,7 @@ class GradFunction(NumericFunction[R]):
         return [*roots, Called(functools.partial(_parameters, self._wrt_source), "the parameters")]
 
     def _stages(
-        self, arguments: Arguments, faults: str
+        self, arguments: Arguments, faults: str, inlined: bool = False
     ) -> tuple[JointStages, Traced[Kind | None], Captured, Signature, float]:
         self._check_signature(arguments)
         if self._wrt_source is not None:
@@ -141,7 +141,7 @@ class GradFunction(NumericFunction[R]):
             return aux, [returned, *results.numbers]
 
         start = time.perf_counter()
-        traced, captured = self._traced(arguments, body, groups, names, self._wrt or (), faults)
+        traced, captured = self._traced(arguments, body, groups, names, self._wrt or (), faults, inlined)
         seconds = time.perf_counter() - start
         if self._wrt is not None:
             leaf = {id(value): len(names) + k for k, value in enumerate(traced.leaves)}
@@ -196,26 +196,34 @@ class GradFunction(NumericFunction[R]):
         """Splice value and gradient into the function that is being traced, whose `faults` decides."""
         trace = recorder()
         assert isinstance(trace, Trace)
-        key: Key = (arguments.keywords, trace.faults), *arguments.kinds
-        programs: KernelCache[_Inlined] = trace.programs.get(self) or KernelCache()
-        entry = self._inlined.find(key) or programs.find(key)
-        if entry is None:
-            with collector_paused():
-                stages, traced, captured, signature, _ = self._stages(arguments, trace.faults)
-                entry = _Inlined(stages.to_inline(), traced.leaves, captured, signature)
-            traced_leaves = [leaf for leaf in entry.leaves if isinstance(leaf, TracedValue)]
-            if not traced_leaves:
-                self._inlined.add(key, lambda: entry, arguments.names())
-            elif captured.compares(traced_leaves):
-                while len(trace.programs) >= LIMIT:  # a function that is made anew for each row is not called again
-                    del trace.programs[next(iter(trace.programs))]
-                trace.programs[self] = programs
-                programs.add(key, lambda: entry, arguments.names())
+        entry = self._part(arguments, trace)
         results = trace.inline(entry.program, [*arguments.all_numbers, *entry.leaves])
         groups = [
             numbers[0] if group.scalar else numbers for group, numbers in grouped(entry.program.output_groups, results)
         ]
         return entry.signature.put_together(groups if len(groups) > 1 else groups[0], object_array)
+
+    def _part(self, arguments: Arguments, trace: Trace) -> _Inlined:
+        """What is spliced into a function that is being traced."""
+        key: Key = (arguments.keywords, trace.faults), *arguments.kinds
+        programs: KernelCache[_Inlined] = trace.programs.get(self) or KernelCache()
+        entry = self._inlined.find(key) or programs.find(key)
+        if entry is None:
+            entry = part = self._new_part(arguments, trace)
+            traced_leaves = [leaf for leaf in part.leaves if isinstance(leaf, TracedValue)]
+            if not traced_leaves:
+                self._inlined.add(key, lambda: part, arguments.names())
+            elif part.captured.compares(traced_leaves):
+                while len(trace.programs) >= LIMIT:  # a function that is made anew for each row is not called again
+                    del trace.programs[next(iter(trace.programs))]
+                trace.programs[self] = programs
+                programs.add(key, lambda: part, arguments.names())
+        return entry
+
+    def _new_part(self, arguments: Arguments, trace: Trace) -> _Inlined:
+        with collector_paused():
+            stages, traced, captured, signature, _ = self._stages(arguments, trace.faults, inlined=True)
+            return _Inlined(stages.to_inline(), traced.leaves, captured, signature)
 
 
 def _parameters(wrt: Any) -> list[Value]:

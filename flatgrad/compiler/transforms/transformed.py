@@ -25,7 +25,7 @@ from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, OpenStages
 from ..options import Backend, Mode, Options, check_options
 from ..program.faults import Faults
-from ..program.names import Namer, identifier, outer_names
+from ..program.names import Namer, identifier, nameless, outer_names
 from ..program.program import Group
 from ..program.trace import Result, Traced, trace_function
 from ..stages import Stages
@@ -127,9 +127,10 @@ class Transformed(Generic[E]):
         names: list[str],
         leaves: Sequence[Value] = (),
         faults: str = "",
+        inlined: bool = False,
     ) -> tuple[Traced[Result], Captured]:
-        """Trace, and note what the function captured."""
-        leaf_names = functools.partial(outer_names, self.function)
+        """Trace, and note what the function captured; `inlined` says that the program becomes a part of another one."""
+        leaf_names = nameless if inlined else functools.partial(outer_names, self.function)
         run = functools.partial(
             trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults
         )
