@@ -14,6 +14,7 @@ from flatgrad.compiler.loops.formulas import formula, row_formula
 from flatgrad.compiler.loops.generalize import generalize
 from flatgrad.compiler.loops.reroll import reroll
 from flatgrad.compiler.loops.rounds import find_rounds
+from flatgrad.compiler.machine import native
 from flatgrad.compiler.machine.native import available
 from flatgrad.compiler.machine.open_code import OpenFunction
 from flatgrad.runtime.errors import ProgramError
@@ -195,3 +196,33 @@ def test_open_tables():
     assert table is not None
     assert table.at([3]).tolist() == [30, 31, 33, 34, 36, 37]
     assert OpenTable.through([t % 7 for t in tables], [(n, 2) for n in (4, 5, 7)], samples) is None
+
+
+@pytest.mark.skipif(not available(), reason="needs llvmlite")
+def test_rounds_of_many_lanes_write_into_their_own_memory_only(monkeypatch):
+    def last_state(w, x):
+        state = [x[0]] * 8
+        for number in x:
+            state = [fg.tanh(sum(a * s for a, s in zip(row, state, strict=True)) + number) for row in w]
+        return state
+
+    gradient = fg.jit(last_state, backend="python", dynamic=False)
+    program = opened(lambda n: gradient.kernel_for(np.ones((8, 8)), np.ones(n)), (9, 11, 13))
+    assert program is not None
+    allocate, behind = native._aligned, []
+
+    def with_room(count):
+        memory = allocate(count + 4096)
+        memory[count:] = -1.0
+        behind.append(memory[count:])
+        return memory[:count]
+
+    monkeypatch.setattr(native, "_aligned", with_room)
+    kernel, function = gradient.kernel_for(np.ones((8, 8)), np.ones(20)), OpenFunction(program, fast=False).bind(20)
+    numbers = np.random.default_rng(1).normal(size=84).tolist()
+    memory, run = function.workspace()
+    memory[: len(numbers)] = numbers
+    assert run() == 0
+    place, size = function.layout.outputs[0]
+    assert_same(memory[place : place + size].tolist(), kernel.program.evaluate(numbers))
+    assert (behind[0] == -1.0).all()

@@ -373,13 +373,11 @@ class _Merger:
         return _there(formula(numbers, self.samples))
 
     def statement(self, *statements: Statement) -> Statement:
-        name, kind, part = _same((s.name, s.kind, s.part) for s in statements)
+        kind, part = _same((s.kind, s.part) for s in statements)
         shapes = [s.shape for s in statements]
         body = self.body([s.body for s in statements], shapes)
         base = self.size(*(s.base for s in statements))
-        return replace(
-            statements[0], name=name, kind=kind, part=part, shape=self.extents(*shapes), body=body, base=base
-        )
+        return replace(statements[0], kind=kind, part=part, shape=self.extents(*shapes), body=body, base=base)
 
     def body(self, bodies: Sequence[Sequence[Any]], shapes: Sequence[Sequence[Size]]) -> tuple[Any, ...]:
         return tuple(self.node(nodes, shapes) for nodes in _rows(bodies))

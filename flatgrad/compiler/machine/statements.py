@@ -179,7 +179,8 @@ class StatementWriter:
 
     def _take_tile(self) -> None:
         """Choose a tile, or take that which was chosen when the code was written for other extents."""
-        key = f"{type(self).__name__} {self.statement.name}"
+        # The statements that start rounds have the names of those in the rounds.
+        key = f"{type(self).__name__}{' in rounds' if self.rounds else ''} {self.statement.name}"
         known = self.memory.tiles.get(key) if self.memory.open else None
         if known is not None:
             self.vector, self.width, self.lanes, self.vectors, self.row, self.rows, self.small = known
