@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...program.periods import longest_run, mixed, periods
 from ..array_program import ArrayProgram
 from ..extents import Ragged, Size, fixed
 from ..grammar import Addresses, Apply, Block, Node, Read, Statement, addresses, flattened, members
@@ -14,12 +15,8 @@ from ..grammar import Addresses, Apply, Block, Node, Read, Statement, addresses,
 #: At least so many rounds make a loop, with at least so many reads in all of them; less is as good one after the other.
 #: A read of an array statement counts as several.
 ROUNDS, READS, ARRAY = 6, 256, 16
-#: So many lengths of a round are tried per window of operations.
-_CANDIDATES = 4
-_WINDOWS = (4, 32, 512)
 #: So many places are tried where the rounds may begin.
 _BEGINS = 16
-_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Span(NamedTuple):
@@ -188,7 +185,7 @@ class Units:
             if self.weight[high] - self.weight[low] < self.least:
                 continue
             best: Span | None = None
-            for period in _periods(kinds[low:high]):
+            for period in periods(mixed(kinds[low:high])):
                 if ROUNDS * period <= high - low:
                     span = self._longest(kinds, begins, low, high, period)
                     if span is not None and (best is None or _gain(span) > _gain(best)):
@@ -200,15 +197,10 @@ class Units:
 
     def _longest(self, kinds: Any, begins: Any, low: int, high: int, period: int) -> Span | None:
         """The longest sequence of rounds of so many tokens."""
-        kind, place = kinds[low:high], self.address[low:high]
-        same = (kind[2 * period :] == kind[period:-period]) & (kind[period:-period] == kind[: -2 * period])
-        steps = place[period:] - place[:-period]
-        same &= steps[period:] == steps[:-period]
-        if not same.any():
+        run = longest_run(kinds[low:high], self.address[low:high], period)
+        if run is None:
             return None
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], same.view(np.int8), [0]])))
-        longest = int(np.argmax(edges[1::2] - edges[::2]))
-        start, end = low + int(edges[::2][longest]), low + int(edges[1::2][longest]) + 2 * period
+        start, end = low + run[0], low + run[1]
         start += int(np.argmax(begins[start:end]))
         if (end - start) // period < ROUNDS or not begins[start + period]:
             return None
@@ -287,25 +279,3 @@ def _shape_of(body: Sequence[Node]) -> tuple[Any, ...]:
 def is_uneven(statement: Statement) -> bool:
     """Whether some extent depends on an index."""
     return any(isinstance(extent, Ragged) for _, extents in statement.reads() for extent in extents)
-
-
-def _periods(kinds: Any) -> list[int]:
-    """The distances at which windows of tokens recur most often."""
-    result: dict[int, None] = {}
-    hashes = (kinds.astype(np.uint64) + np.uint64(1)) * _MIX
-    width = 1
-    for window in _WINDOWS:
-        if 2 * window > len(kinds):
-            break
-        while width < window:
-            hashes = (hashes[:-width] * np.uint64(0xBF58476D1CE4E5B9)) ^ (
-                hashes[width:] * np.uint64(0x94D049BB133111EB)
-            )
-            hashes ^= hashes >> np.uint64(31)
-            width *= 2
-        order = np.argsort(hashes, kind="stable")
-        equal = hashes[order][1:] == hashes[order][:-1]
-        counts = np.bincount((order[1:] - order[:-1])[equal], minlength=1)
-        top = np.argsort(-counts, kind="stable")[:_CANDIDATES]
-        result.update(dict.fromkeys(top[counts[top] > 0].tolist()))
-    return list(result)
