@@ -15,7 +15,10 @@ from ...runtime.value import Value
 
 #: What generated source uses itself: `v12`, `t3`, `x_bar`, and the names of its own functions.
 _RESERVED = re.compile(r"[vt]\d+|.*_bar\d*|_.*")
-_WORDS = {"forward", "backward", "value_and_grad", "grad", "step", "residuals", "output_bars", "inf", "nan"}
+_WORDS = {
+    "forward", "backward", "value_and_grad", "grad", "step", "residuals", "output_bars", "inf", "nan",
+    *keyword.kwlist, *keyword.softkwlist,
+}  # fmt: skip
 
 
 def identifier(text: str) -> str:
@@ -33,9 +36,7 @@ def identifier(text: str) -> str:
         return ""
     if name[0].isdigit():
         name = "p" + name
-    if keyword.iskeyword(name) or keyword.issoftkeyword(name) or hasattr(builtins, name) or name in _WORDS:
-        name += "_"
-    return name
+    return f"{name}_" if name in _WORDS or name in vars(builtins) else name
 
 
 def _generated_names() -> set[str]:

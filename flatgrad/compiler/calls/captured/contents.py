@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from ....runtime.traced import TracedValue
+from ....runtime.value import Value
 from ..exact import Static
 
 #: Containers are followed to this depth.
@@ -21,6 +23,8 @@ PLAIN: Final = frozenset(
     [int, float, complex, bool, str, bytes, type(None), type(Ellipsis), np.float64, np.float32, np.int64, np.int32,
      np.bool_]
 )  # fmt: skip
+#: The same, and what is compared by identity alone: a model has thousands of `Value`s.
+ATOMS: Final = PLAIN | {Value, TracedValue}
 MAPPINGS: Final = (dict, types.MappingProxyType)
 #: Stands for the value of a place that has none. If the place gets a value later, that is a change.
 MISSING: Final = object()
@@ -35,8 +39,8 @@ class Content:
         item: the object.
         is_plain: whether it is of a plain type.
         keys: of a mapping its keys, of an array of objects its shape.
-        members: of a container its members, plain objects as they are, others as `Content`; of an array of numbers its
-            type, its shape and its bits.
+        members: of a container its members, plain objects and `Value`s as they are, others as `Content`; of an array of
+            numbers its type, its shape and its bits.
 
     Example:
         >>> table = {"rate": 0.5}
@@ -76,8 +80,8 @@ class Content:
             content.keys = tuple(item)
         if isinstance(item, np.ndarray):
             content.keys = item.shape
-        if not set(map(type, members)) <= PLAIN:
-            members = [m if type(m) in PLAIN else cls.of(m, contents, depth + 1) for m in members]
+        if not set(map(type, members)) <= ATOMS:
+            members = [m if type(m) in ATOMS else cls.of(m, contents, depth + 1) for m in members]
         content.members = tuple(members)
         return content
 

@@ -20,7 +20,7 @@ import numpy as np
 from ....runtime.primitives import Primitive
 from ....runtime.sites import PACKAGE, Location
 from ....runtime.value import Condition, Value
-from .contents import MAPPINGS, MISSING, PLAIN, Content, is_numeric, members_of
+from .contents import ATOMS, MAPPINGS, MISSING, PLAIN, Content, is_numeric, members_of
 from .draws import Draw, generator_of
 from .reads import Name, Reads, is_installed, is_library, is_library_module, is_model_module, reads_of
 from .references import ATTRIBUTE, CALL, CELL, CLASS, INSTANCE, ITEM, Called, Reference, attributes_of, definition_of
@@ -248,10 +248,11 @@ class Search:
             return
         else:
             members = members_of(item)
-            if members is not None and not set(map(type, members)) <= PLAIN:
+            if members is not None and not set(map(type, members)) <= ATOMS:
                 keys = list(item) if isinstance(item, MAPPINGS) else range(len(members))
                 for key, member in zip(keys, members, strict=False):  # another thread may be changing it
-                    self._enqueue(member, f"{name}[{key!r}]")
+                    if type(member) not in ATOMS:
+                        self._enqueue(member, f"{name}[{key!r}]")
             if isinstance(item, MAPPINGS):
                 for key in list(item):
                     self._enqueue(key, f"the key {key!r:.40} of {name}")
