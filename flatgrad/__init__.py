@@ -19,6 +19,7 @@ from .compiler.transforms.compiled import compile as compile
 from .compiler.transforms.gradients import grad, value_and_grad
 from .compiler.transforms.graphs import CompiledGraph, compile_graph
 from .compiler.transforms.jit import jit
+from .compiler.transforms.scan import scan
 from .compiler.transforms.vmap import vmap
 from .runtime import functions as _functions
 from .runtime import tracebacks as _tracebacks
@@ -80,6 +81,7 @@ __all__ = [
     "nn",
     "norm",
     "prod",
+    "scan",
     "softmax",
     "value_and_grad",
     "vmap",

@@ -122,6 +122,14 @@ class ProgramBuilder:
         program.adjoint_of += column("q", adjoint_of)
         self.next += len(opcodes)
 
+    def shorten(self, count: int) -> None:
+        """Take equations away again, until so many are left; constants stay."""
+        program = self.settle()
+        del program.operands[program.starts[count] :], program.starts[count + 1 :]
+        for each in (program.opcodes, program.sites, program.adjoint_of):
+            del each[count:]
+        self.next = program.inputs + count
+
     def emit(self, name: str, *operands: int) -> int:
         """Append an equation given by its primitive's name: for writing programs by hand."""
         return self.append(BY_NAME[name].opcode, operands)

@@ -6,7 +6,6 @@ user's line. `Value`s that it reaches but that it was not given are leaves: inpu
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Container, Sequence
 from sys import _getframe
 from types import FrameType
@@ -16,21 +15,18 @@ import numpy as np
 
 from ...runtime.backward import CONSTANT, post_order
 from ...runtime.errors import InputError, TraceError
-from ...runtime.primitives import TABLE, Primitive, equal, number, where
+from ...runtime.primitives import Primitive, equal, number, where
 from ...runtime.sites import Location, Site, is_internal, locate
 from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recording, records, refusals_raised, refuse
 from ...runtime.value import Condition, Value, apply_eagerly, as_condition, as_value, constant
-from . import progress
 from .builder import Indices, ProgramBuilder
 from .names import Namer, nameless
 from .program import Group, Program
-from .progress import report
+from .recorded import LEAVES, Recorded
 
 #: Finds names for leaves without a label, given their ids.
 LeafNames = Callable[[Container[int]], dict[int, str]]
-#: Leaves are numbered from here until the trace is finished, when they become the last inputs.
-_LEAVES = 1 << 48
 #: The classes of what a trace gives out, by kind.
 _TRACED: dict[str, Any] = {"f": TracedValue, "b": TracedCondition}
 #: In place of the sites of a code object: it is not the user's.
@@ -38,7 +34,7 @@ _INTERNAL: dict[int, int] = {}
 _new = object.__new__
 
 
-class Trace:
+class Trace(Recorded):
     """Records the operations of a function into a program.
 
     Args:
@@ -55,15 +51,9 @@ class Trace:
     def __init__(
         self, name: str, groups: Sequence[Group], input_names: Sequence[str], sites: bool = True, faults: str = "raise"
     ) -> None:
+        super().__init__(ProgramBuilder(name, groups, input_names))
         self._record_sites, self.faults = sites, faults
-        self.builder = ProgramBuilder(name, groups, input_names)
         self.leaves: list[Value] = []
-        # What has been recorded since the builder got it the last time, and the variable of the next equation.
-        self._opcodes: list[int] = []
-        self._operands: list[int] = []
-        self._sites: list[int] = []
-        self._next = self.builder.next
-        self._is_large = False
         self._references: dict[int, int] = {}
         self._numbers: dict[float, int] = {}
         self._lines: list[Site | Location] = []
@@ -140,29 +130,6 @@ class Trace:
             frame = frame.f_back
         return -1
 
-    def append(self, opcode: int, refs: Sequence[int], site: int = -1) -> int:
-        """Append an equation and return its variable."""
-        self._opcodes.append(opcode)
-        self._operands += refs
-        self._sites.append(site)
-        self._next += 1
-        return self._next - 1
-
-    def settle(self) -> ProgramBuilder:
-        """The builder, with all that has been recorded."""
-        if self._opcodes:
-            ends = np.cumsum(np.array([primitive.arity for primitive in TABLE])[self._opcodes])
-            operands, sites = array("q", self._operands), array("i", self._sites)
-            self.builder.extend(array("H", self._opcodes), ends, operands, sites, np.full(len(sites), -1))
-            for recorded in (self._opcodes, self._operands, self._sites):
-                recorded.clear()
-        count = len(self.builder)
-        report("tracing", count)
-        if count > progress.MANY and not self._is_large:
-            self._is_large = True
-            progress.warn_of_size(self.builder.program.name)
-        return self.builder
-
     def _operand(self, operand: Any, kind: str = "f") -> int:
         """The operand number for anything that stands where an operand of this kind is wanted."""
         if kind == "b":
@@ -216,7 +183,7 @@ class Trace:
     def _leaf(self, value: Value) -> int:
         ref = self._references.get(id(value))
         if ref is None:
-            ref = self._references[id(value)] = _LEAVES + len(self.leaves)
+            ref = self._references[id(value)] = LEAVES + len(self.leaves)
             self.leaves.append(value)
         return ref
 
@@ -251,11 +218,12 @@ class Trace:
     def inline(self, program: Program, operands: Sequence[Any]) -> list[Any]:
         """Append the equations of another program, applied to these operands; return its outputs."""
         refs = [self.reference(operand) for operand in operands]
-        first, count = self.settle().next, len(program)
+        first, count = self._next, len(program)
+        self.settle()
         where = np.array([*refs, *range(first, first + count)], dtype=np.int64)
         sites = list(map(self.site_of, program.locations))
         self.builder.take(program, range(count), where.__getitem__, sites=sites)
-        self._next = self.builder.next
+        self._next += count
         return [self.value(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
 
     def finish(self, outputs: Sequence[Any]) -> Program:
@@ -276,9 +244,9 @@ class Trace:
 
         def where(variables: Indices) -> Indices:
             """The leaves come right behind the arguments."""
-            return np.where(
-                variables >= _LEAVES, variables - (_LEAVES - arguments), variables + count * (variables >= arguments)
-            )
+            return self.with_data(builder, variables, np.where(
+                variables >= LEAVES, variables - (LEAVES - arguments), variables + count * (variables >= arguments)
+            ))  # fmt: skip
 
         lines: dict[Location, int] = {}  # the different lines that the sites met while tracing stand for
         sites = [

@@ -6,7 +6,6 @@ that loop is all there is. Called with numbers it is traced and compiled as `jit
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, Unpack, overload
@@ -31,12 +30,12 @@ from ..program.faults import Faults
 from ..program.trace import trace_function
 from .dispatch import Choices, R, transform
 from .jit import JitFunction
+from .structures import flat, is_structure, labels_of, rebuilt, shape_of, words
 
 #: An axis, None for what is not mapped, or a tuple, list or dict of these.
 Axes: TypeAlias = "int | tuple[Any, ...] | list[Any] | dict[Any, Any] | None"
 #: An item of a structure: its index or key, itself, and its axes.
 _Part: TypeAlias = tuple[Any, Any, Axes]
-_NUMBERS = (Operand, int, float, np.integer, np.floating, np.bool_)
 _NONE = type(None)
 
 
@@ -105,7 +104,7 @@ class VmapFunction(JitFunction[R]):
         (first, count), *others = lengths
         for place, length in others:
             if length != count:
-                lists = any(isinstance(item, list) and _is_structure(item) for item in items)
+                lists = any(isinstance(item, list) and is_structure(item) for item in items)
                 raise _error(
                     f"the argument {first} of {self.name} has {count_of(count, 'row')}, and {place} has {length:,}; "
                     "mapped arguments have equally many" + "; a list of arrays is a structure of them: if each array "
@@ -168,75 +167,14 @@ def _check_axes(name: str, axes: Any, types: tuple[type, ...], expected: str) ->
 # --- structures -------------------------------------------------------------------------------------------------------
 
 
-def _is_structure(item: Any) -> bool:
-    """Whether what is mapped are the items, as in JAX: of a tuple, of a dict, and of a list that leads to an array.
-
-    >>> _is_structure([{"w": np.zeros(2)}]), _is_structure([{"w": 1.0}, {"w": 2.0}])
-    (True, False)
-    """
-    return isinstance(item, (tuple, dict, _NONE)) or (isinstance(item, list) and _leads_to_array(item))
-
-
-def _leads_to_array(item: Any) -> bool:
-    items = item.values() if isinstance(item, dict) else item if isinstance(item, (list, tuple)) else ()
-    return isinstance(item, np.ndarray) or any(map(_leads_to_array, items))
-
-
-def _labels(item: Any) -> list[Any]:
-    """The keys or indices of a structure; None has no items."""
-    return list(item) if isinstance(item, dict) else list(range(len(item or ())))
-
-
 def _parts(item: Any, axes: Axes, option: str, place: str) -> list[_Part]:
     """The items of a structure with their axes."""
-    labels = _labels(item) if isinstance(item, (list, tuple, dict, _NONE)) else []
+    labels = labels_of(item) if isinstance(item, (list, tuple, dict, _NONE)) else []
     if not isinstance(axes, (list, tuple, dict)):
         return [(label, item[label], axes) for label in labels]
-    if isinstance(item, dict) is not isinstance(axes, dict) or set(labels) != set(_labels(axes)):
-        raise _error(f"{option}: {axes!r} does not fit {place}, {_words(item)}; it is a tree of the same structure")
+    if isinstance(item, dict) is not isinstance(axes, dict) or set(labels) != set(labels_of(axes)):
+        raise _error(f"{option}: {axes!r} does not fit {place}, {words(item)}; it is a tree of the same structure")
     return [(label, item[label], axes[label]) for label in labels]
-
-
-def _rebuilt(item: Any, parts: Sequence[Any]) -> Any:
-    """A structure like this one, of other items."""
-    if isinstance(item, dict):
-        new = copy.copy(item)
-        new.update(zip(item, parts, strict=True))
-        return new
-    return type(item)._make(parts) if hasattr(item, "_fields") else type(item)(parts)
-
-
-def _words(item: Any) -> str:
-    shape = _shape(item)
-    if shape is not None:
-        return f"{'a list' if isinstance(item, list) else 'an array'} of shape {shape}" if shape else "a number"
-    name = type(item).__name__
-    if isinstance(item, dict):
-        return f"a {name} with {f'the keys {list(item)}' if item else 'no items'}"
-    items = f" of {count_of(len(item), 'item')}" if isinstance(item, (list, tuple)) else ""
-    return "None" if item is None else f"a {name}{items}"
-
-
-def _shape(item: Any, in_list: bool = False) -> tuple[int, ...] | None:
-    """The shape of an array, or of the array that NumPy makes of a number, or of nested lists of numbers; else None.
-
-    >>> _shape([[1.0, 2.0]]), _shape([[1.0], [1.0, 2.0]]), _shape([np.zeros(2)])
-    ((1, 2), None, None)
-    """
-    if isinstance(item, np.ndarray):
-        return None if in_list else item.shape
-    if isinstance(item, list):
-        shapes = {_shape(each, True) for each in item} or {()}
-        (shape,) = shapes if len(shapes) == 1 else (None,)
-        return None if shape is None else (len(item), *shape)
-    return () if isinstance(item, _NUMBERS) else None
-
-
-def _flat(item: Any) -> list[Any]:
-    """The numbers in an array, in nested lists, or the one number."""
-    if isinstance(item, np.ndarray):
-        return item.ravel().tolist()
-    return [n for each in item for n in _flat(each)] if isinstance(item, list) else [item]
 
 
 # --- rows of arguments ------------------------------------------------------------------------------------------------
@@ -250,18 +188,18 @@ def _lengths(item: Any, axes: Axes, place: str) -> Iterator[tuple[str, int]]:
     """
     if axes is None:
         return
-    if not isinstance(axes, int) or _is_structure(item):
+    if not isinstance(axes, int) or is_structure(item):
         for label, part, axis in _parts(item, axes, "in_axes", f"the argument {place}"):
             yield from _lengths(part, axis, f"{place}[{label!r}]")
         return
-    shape = (len(item),) if isinstance(item, list) and axes == 0 else _shape(item)
+    shape = (len(item),) if isinstance(item, list) and axes == 0 else shape_of(item)
     if not shape:
         raise _error(
-            f"the argument {place} is {_words(item)}, which has no rows{' along this axis' * isinstance(item, list)}; "
+            f"the argument {place} is {words(item)}, which has no rows{' along this axis' * isinstance(item, list)}; "
             "put None in its place in in_axes if it is the same for all rows"
         )
     if not -len(shape) <= axes < len(shape):
-        raise _error(f"in_axes: {axes} is no axis of the argument {place}, {_words(item)}")
+        raise _error(f"in_axes: {axes} is no axis of the argument {place}, {words(item)}")
     yield place, shape[axes]
 
 
@@ -269,12 +207,12 @@ def _rows(item: Any, axes: Axes, count: int) -> list[Any]:
     """The rows of an argument; the argument itself, so often, if it is not mapped."""
     if axes is None or item is None:
         return [item] * count
-    if not isinstance(axes, int) or _is_structure(item):
+    if not isinstance(axes, int) or is_structure(item):
         columns = [_rows(part, axis, count) for _, part, axis in _parts(item, axes, "in_axes", "")]
-        return [_rebuilt(item, parts) for parts in zip(*columns, strict=True)] if columns else [item] * count
+        return [rebuilt(item, parts) for parts in zip(*columns, strict=True)] if columns else [item] * count
     if isinstance(item, list) and axes == 0:
         return item
-    array = item if isinstance(item, np.ndarray) else object_array(_flat(item), _shape(item) or ())
+    array = item if isinstance(item, np.ndarray) else object_array(flat(item), shape_of(item) or ())
     array = np.moveaxis(array, axes, 0)
     return array.tolist() if array.ndim == 1 or isinstance(item, list) else list(array)
 
@@ -292,7 +230,7 @@ def _open_sizes(kind: Kind, axes: Axes) -> list[bool]:
     if isinstance(axes, int) and not _is_structure_of(kind):
         is_array = uniform or isinstance(kind, (kinds.Array, kinds.Numbers))
         return [k in (axes, axes + len(sizes)) for k in range(len(sizes))] if is_array else closed
-    if not isinstance(axes, int) and set(_labels(axes)) != set(kind.labels):
+    if not isinstance(axes, int) and set(labels_of(axes)) != set(kind.labels):
         return closed  # an error, which the loop raises
     parts = [
         _open_sizes(part, axes if isinstance(axes, int) else axes[label])
@@ -304,7 +242,7 @@ def _open_sizes(kind: Kind, axes: Axes) -> list[bool]:
 
 
 def _is_structure_of(kind: Kind) -> bool:
-    """`_is_structure` of an item of a kind."""
+    """`is_structure` of an item of a kind."""
     if isinstance(kind, kinds.Items) and kind.container is list:
         return _leads_to_array_of(kind)
     return isinstance(kind, (kinds.Items, kinds.Mapping))
@@ -318,9 +256,9 @@ def _blank(item: Any, axes: Axes) -> Any:
     """An argument without rows, with one row of zeros."""
     if axes is None or item is None:
         return item
-    if not isinstance(axes, int) or _is_structure(item):
-        return _rebuilt(item, [_blank(part, axis) for _, part, axis in _parts(item, axes, "in_axes", "")])
-    shape = [*(_shape(item) or ())]
+    if not isinstance(axes, int) or is_structure(item):
+        return rebuilt(item, [_blank(part, axis) for _, part, axis in _parts(item, axes, "in_axes", "")])
+    shape = [*(shape_of(item) or ())]
     shape[axes] = 1
     return np.zeros(shape).tolist() if isinstance(item, list) else np.zeros(shape)
 
@@ -341,26 +279,28 @@ def _stacked(results: Sequence[Any], axes: Axes, place: str = "", rows: int | No
         InputError: for results that differ in structure or shape, or are no numbers.
     """
     first, what = results[0], f"the result{place}"
-    shape = _shape(first) if isinstance(axes, int) else None
+    shape = shape_of(first) if isinstance(axes, int) else None
     if shape is None and isinstance(axes, int) and not isinstance(first, (list, tuple, dict, _NONE)):
-        raise _error(f"{what} is {_words(first)}; results of rows are numbers, arrays, lists, tuples and dicts of them")
+        raise _error(f"{what} is {words(first)}; results of rows are numbers, arrays, lists, tuples and dicts of them")
     parts = _parts(first, axes, "out_axes", what) if shape is None else []
     for k, each in enumerate(results):
-        same = type(each) is type(first) and _labels(each) == _labels(first) if shape is None else _shape(each) == shape
+        same = shape_of(each) == shape
+        if shape is None:
+            same = type(each) is type(first) and labels_of(each) == labels_of(first)
         if not same:
             raise _error(
-                f"{what} is {_words(first)} in row 0, and {_words(each)} in row {k}; the results of all rows must have "
+                f"{what} is {words(first)} in row 0, and {words(each)} in row {k}; the results of all rows must have "
                 "the same structure and shapes"
             )
     if shape is None:
         items = [
             _stacked([each[label] for each in results], axis, f"{place}[{label!r}]", rows) for label, _, axis in parts
         ]
-        return None if first is None else _rebuilt(first, items)
+        return None if first is None else rebuilt(first, items)
     assert isinstance(axes, int)
     if not -len(shape) - 1 <= axes <= len(shape):
         raise _error(f"out_axes: {axes} is no axis of {what}, whose rows have the shape {shape}")
-    numbers = [n for each in results for n in _flat(each)]
+    numbers = [n for each in results for n in flat(each)]
     if any(isinstance(n, Operand) for n in numbers):
         numbers = [n if isinstance(n, Operand) else as_value(n) for n in numbers]
         array = object_array(numbers, (len(results), *shape))

@@ -1,0 +1,506 @@
+"""`scan`: a loop that carries a state from round to round, and whose rounds are recorded once.
+
+It means a Python loop, and outside of a trace it is that loop. Inside of a trace a few rounds are executed. As soon as
+three of them in a row are alike, and each reads and returns what lies one step further on than before, all that
+follow are known, because they do the same to what they get.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...runtime.conversion import items_of
+from ...runtime.errors import InputError
+from ...runtime.primitives import Operand
+from ...runtime.sites import user_line
+from ...runtime.traced import TracedCondition, TracedValue
+from ...runtime.tracing import recorder, recorders, refuse
+from ...runtime.value import Value, as_value
+from ...runtime.wording import count_of
+from ..calls.kinds import object_array
+from ..program import progress
+from ..program.builder import Indices
+from ..program.program import Group
+from ..program.trace import Trace, trace_function
+from .structures import NUMBERS, is_structure, labels_of, rebuilt, shape_of, words
+
+#: Shorter loops are recorded as they are; where so many rounds are not alike, the others are executed, too.
+FEW, MOST = 8, 16
+_TRACED = (TracedValue, TracedCondition)
+
+
+def scan(
+    fn: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """A loop that carries a state: `carry, y = fn(carry, x)` for each row `x` of `xs`, with the `y`s stacked.
+
+    It means this Python loop, and is it where nothing is traced:
+
+        ys = []
+        for x in xs:
+            carry, y = fn(carry, x)
+            ys.append(y)
+        return carry, np.array(ys)
+
+    In a function that is traced (by `fg.grad`, `fg.compile`, `fg.jit`, ...), `fn` is called for a few rounds only, so
+    that a million rounds cost no more than ten. There, numbers in `xs` are `Value`s for `fn`.
+
+    Args:
+        fn: a function of carry and row that returns the next carry and a result. It must not depend on how often it
+            was called.
+        init: the first carry: a number, an array, None, or lists, tuples and dicts of these.
+        xs: what the loop runs over: an array or a list, whose rows are used one after the other; or a tuple or dict of
+            arrays and lists of the same length, as for `fg.vmap`. None if there is nothing; `length` is needed then.
+        length: how many rounds there are; it need not be given beside `xs`.
+        reverse: begin with the last row. The results have the order of the rows all the same.
+
+    Returns:
+        The last carry, and the results of all rounds, stacked as by `fg.vmap`: of numbers an array, of arrays an array
+        with one axis more, in the tuples, lists and dicts that `fn` returned; None for None.
+
+    Raises:
+        InputError: for rows of different numbers, for a carry that changes its structure or shape, for results that
+            are not alike, and if `fn` does not return a pair.
+
+    Example:
+        >>> import flatgrad as fg, numpy as np
+        >>> def step(total, x):
+        ...     total = 0.5 * total + x
+        ...     return total, total * total
+        >>> fg.scan(step, 0.0, np.array([1.0, 2.0, 3.0]))
+        (4.25, array([ 1.    ,  6.25  , 18.0625]))
+        >>> fg.grad(lambda start: fg.scan(step, start, np.ones(1000))[0])(1.0) == 0.5**1000
+        True
+    """
+    loop = _Loop(fn, init, xs, length, reverse)
+    if not loop.length:
+        return init, loop.no_results()
+    trace = recorder()
+    return loop.traced(trace) if isinstance(trace, Trace) and loop.length > FEW else loop.executed()
+
+
+class _DifferentError(Exception):
+    """A structure is not like another one: at a place, an item stands for another."""
+
+
+class _Executed(NamedTuple):
+    """A round that was executed in a trace: its first variable, the operands that it returned, and what they are of."""
+
+    first: int
+    carry: Indices
+    results: Indices
+    returned: Any
+
+
+class _Steps(NamedTuple):
+    """By how much operands advance from round to round: what the equations read, the carry, and the results."""
+
+    operands: Indices
+    carry: Indices
+    results: Indices
+
+
+class _Loop:
+    """One call of `scan`.
+
+    Attributes:
+        length: the number of rounds.
+        results: per round that was executed, the numbers in its result.
+        like: the result of the first round.
+    """
+
+    def __init__(self, fn: Callable[..., Any], init: Any, xs: Any, length: int | None, reverse: bool) -> None:
+        self.fn, self.init, self.xs, self.reverse = fn, init, xs, reverse
+        self.length = _length(xs, length)
+        self.results: list[list[Any]] = []
+        self.like: Any = None
+        _check("init", init)
+
+    def row(self, number: int) -> Any:
+        """The row of a round, counted in the order of execution."""
+        return _row(self.xs, self.length - 1 - number if self.reverse else number)
+
+    def call(self, number: int, carry: Any, row: Any) -> tuple[Any, list[Any]]:
+        """One round: the next carry, and the numbers in it; those of the result are noted."""
+        returned = self.fn(carry, row)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise _error(f"{_name(self.fn)} must return a pair, (carry, y), and returned {words(returned)}")
+        carry, result = returned
+        if not self.results:
+            _check("the result", result)
+            self.like = result
+        try:
+            numbers = _numbers(carry, self.init)
+        except _DifferentError as error:
+            place, item, like = error.args
+            raise _error(
+                f"the carry{place} is {words(like)} in init, and {words(item)} after round {number:,}; "
+                f"{_name(self.fn)} must return a carry with the structure and the shapes of init"
+            ) from None
+        try:
+            self.results.append(_numbers(result, self.like))
+        except _DifferentError as error:
+            place, item, like = error.args
+            raise _error(
+                f"the result{place} is {words(like)} in round 0, and {words(item)} in round {number:,}; the results "
+                "of all rounds must have the same structure and shapes"
+            ) from None
+        return carry, numbers
+
+    def executed(self) -> tuple[Any, Any]:
+        """What the loop means."""
+        carry = self.init
+        for number in range(self.length):
+            carry, _ = self.call(number, carry, self.row(number))
+        return carry, self.stacked(zip(*self.results, strict=True))
+
+    def stacked(self, columns: Iterable[Sequence[Any]]) -> Any:
+        """The results of all rounds, from columns of a number per round."""
+        return _stacked(self.like, (each[::-1] if self.reverse else each for each in columns), self.length)
+
+    def no_results(self) -> Any:
+        """The results of no rounds: one round is traced, whose numbers do not matter, to see what it returns."""
+        blank = _blank(self.xs)
+        count = len(_numbers(blank, blank))
+
+        def body(leaves: list[Any]) -> tuple[None, Sequence[Any]]:
+            self.call(0, self.init, _put(blank, iter(leaves)))
+            return None, ()
+
+        groups = [Group("x", count, False)] if count else []
+        trace_function(body, "scan", groups, [f"x{k}" for k in range(count)], faults="ieee")
+        return _stacked(self.like, (() for _ in self.results[0]), 0)
+
+    # --- in a trace ---------------------------------------------------------------------------------------------------
+
+    def traced(self, trace: Trace) -> tuple[Any, Any]:
+        """The same in a trace: rounds are executed until the others are known.
+
+        From the round on in which variables take part, numbers in `xs` are variables as well, and so are numbers that
+        the carry counts with. If `fn` cannot do with that, the trace goes back to that round.
+        """
+        streams = _Streams.of(trace, self.xs, self.reverse)
+        begin: tuple[int, int, Any] | None = None  # where numbers became variables
+        rounds: list[_Executed] = []
+        carry, numbers, number = self.init, list[Any](), 0
+        while number < self.length:
+            if (
+                streams is not None
+                and begin is None
+                and any(isinstance(each, _TRACED) for each in itertools.chain(numbers, *self.results[-1:]))
+            ):
+                begin = number, trace.next, carry
+                streams.capture()
+            first, row = trace.next, self.row(number)
+            if begin is None or streams is None:
+                carry, numbers = self.call(number, carry, row)
+                number += 1
+                continue
+            before = [(each, each.refusal) for each in recorders() if each is not None]
+            try:
+                carry, numbers = self.call(number, carry, streams.row(number, row))
+                failed = any(each.refusal is not refusal for each, refusal in before)
+            except Exception:
+                failed = True
+            if failed:
+                for each, refusal in before:
+                    each.refusal = refusal
+                number, first, carry = begin
+                trace.forget(first)
+                del self.results[number:]
+                begin, streams = None, None
+                continue
+            number += 1
+            operands = [np.array([*map(trace.reference, each)], dtype=np.int64) for each in (numbers, self.results[-1])]
+            rounds.append(_Executed(first, operands[0], operands[1], carry))
+            if not 3 <= len(rounds) <= MOST:
+                continue
+            steps = _steps(trace, rounds[-3:])
+            if isinstance(steps, _Steps):
+                return self.continued(trace, rounds[-1], steps, numbers, self.length - number)
+            if steps is not None and all(isinstance(numbers[k], float) for k in steps):
+                for k in steps:  # the carry counts
+                    numbers[k] = trace.value(trace.capture(numbers[k]))
+                carry = _put(carry, iter(numbers))
+        return carry, self.stacked(list(zip(*self.results, strict=True)))
+
+    def continued(
+        self, trace: Trace, last: _Executed, steps: _Steps, numbers: Sequence[Any], count: int
+    ) -> tuple[Any, Any]:
+        """What the loop returns, after so many more rounds that are like the last one."""
+        equations = trace.since(last.first, trace.next)
+        if count * len(equations.opcodes) > progress.MANY:
+            raise refuse(
+                f"fg.scan: {count:,} rounds of {count_of(len(equations.opcodes), 'equation')} are too many to be "
+                "written out. Call fg.scan in the function that is compiled, not inside of another scan"
+            )
+        trace.repeat(equations._replace(operands=equations.operands + steps.operands), steps.operands, count)
+        advanced = last.carry + steps.carry * count
+        moved = [
+            _variable(trace, each, index) if step else each
+            for each, index, step in zip(numbers, advanced.tolist(), steps.carry.tolist(), strict=True)
+        ]
+        columns = []
+        for k, (index, step) in enumerate(zip(last.results.tolist(), steps.results.tolist(), strict=True)):
+            column = [row[k] for row in self.results]
+            if step:
+                column += [_variable(trace, column[-1], index + step * r) for r in range(1, count + 1)]
+            columns.append(column if step else column + [column[-1]] * count)
+        return _put(last.returned, iter(moved)), self.stacked(columns)
+
+
+def _variable(trace: Trace, like: Any, index: int) -> Any:
+    """A number or a condition of a trace."""
+    made: Any = object.__new__(TracedCondition if isinstance(like, TracedCondition) else TracedValue)
+    made._trace, made._index = trace, index
+    return made
+
+
+def _steps(trace: Trace, rounds: Sequence[_Executed]) -> _Steps | list[int] | None:
+    """By how much operands advance in three rounds that are alike, or None if these are not alike.
+
+    If numbers in the carry are all the difference, it is their positions.
+    """
+    firsts = [each.first for each in rounds]
+    a, b, c = (trace.since(*ends) for ends in itertools.pairwise([*firsts, trace.next]))
+    for other in (b, c):
+        if not all(map(np.array_equal, (a.opcodes, a.starts, a.sites), (other.opcodes, other.starts, other.sites))):
+            return None
+    counting = np.flatnonzero((rounds[1].carry != rounds[2].carry) & (rounds[2].carry < 0))
+    if len(counting):
+        return counting.tolist()
+    steps = []
+    for x, y, z in ((a.operands, b.operands, c.operands), *zip(*(each[1:3] for each in rounds), strict=True)):
+        step = z - y
+        if not ((step == y - x) & ((step == 0) | ((x >= 0) & (y >= 0) & (z >= 0)))).all():
+            return None
+        steps.append(step)
+    return _Steps(*steps)
+
+
+class _Stream:
+    """An array or a list whose rows are used one after the other, as columns in the order of execution.
+
+    Attributes:
+        like: a row.
+        columns: per number of a row, those of all rows: an array of floats, or a first variable and a step.
+    """
+
+    def __init__(self, like: Any, columns: list[Any]) -> None:
+        self.like, self.columns = like, columns
+
+    @classmethod
+    def of(cls, trace: Trace, item: Any, reverse: bool) -> _Stream | None:
+        """The stream of an array or a list; None if it has none."""
+        order = slice(None, None, -1 if reverse else 1)
+        if isinstance(item, np.ndarray) and item.dtype.kind in "fiu":
+            return cls(item[0], list(item.reshape(len(item), -1)[order].astype(float).T))
+        try:
+            rows = [_numbers(row, item[0]) for row in item[order]]
+        except _DifferentError:
+            return None
+        columns = [_column(trace, column) for column in zip(*rows, strict=True)]
+        return None if any(column is None for column in columns) else cls(item[0], columns)
+
+    def capture(self, trace: Trace) -> None:
+        """Make variables of numbers that differ from row to row."""
+        varying = [k for k, each in enumerate(self.columns) if not isinstance(each, tuple) and _varies(each)]
+        if varying:
+            first = trace.capture(np.stack([self.columns[k] for k in varying], axis=1))
+            for place, k in enumerate(varying):
+                self.columns[k] = first + place, len(varying)
+
+    def row(self, trace: Trace, number: int, row: Any) -> Any:
+        """The row of a round, with variables."""
+        numbers = _numbers(row, row)
+        for k, each in enumerate(self.columns):
+            if isinstance(each, tuple):
+                numbers[k] = trace.value(each[0] + each[1] * number)
+        return _put(row, iter(numbers))
+
+
+def _varies(numbers: Any) -> bool:
+    bits = np.ascontiguousarray(numbers).view(np.int64)
+    return bool((bits != bits[0]).any())
+
+
+def _column(trace: Trace, numbers: Sequence[Any]) -> Any:
+    """Floats as an array; `Value`s as the first variable and the step; None for others."""
+    if not any(isinstance(each, Operand) for each in numbers):
+        return np.array(numbers, dtype=float)
+    if not all(isinstance(each, Value) for each in numbers):
+        return None
+    variables = np.array([*map(trace.reference, numbers)], dtype=np.int64)
+    steps = np.diff(variables)
+    return (int(variables[0]), int(steps[0])) if variables[0] >= 0 and (steps == steps[0]).all() else None
+
+
+class _Streams:
+    """All that the rows of a loop consist of."""
+
+    def __init__(self, trace: Trace, xs: Any, streams: list[_Stream]) -> None:
+        self.trace, self.xs, self.streams = trace, xs, streams
+
+    @classmethod
+    def of(cls, trace: Trace, xs: Any, reverse: bool) -> _Streams | None:
+        """Those of `xs`; None if rows do not follow each other at equal distances."""
+        streams = [_Stream.of(trace, item, reverse) for _, item in _items(xs)]
+        return None if None in streams else cls(trace, xs, [each for each in streams if each is not None])
+
+    def capture(self) -> None:
+        """Make variables of numbers that differ from row to row."""
+        for each in self.streams:
+            each.capture(self.trace)
+
+    def row(self, number: int, row: Any) -> Any:
+        """A row, in which numbers that differ from row to row are variables."""
+        streams = iter(self.streams)
+
+        def parts(xs: Any, row: Any) -> Any:
+            if not is_structure(xs):
+                return next(streams).row(self.trace, number, row)
+            labels = labels_of(xs)
+            return rebuilt(xs, [parts(xs[k], row[k]) for k in labels]) if labels else xs
+
+        return parts(self.xs, row)
+
+
+# --- structures -------------------------------------------------------------------------------------------------------
+
+
+def _error(text: str) -> InputError:
+    return InputError(f"scan: {text}{user_line()}")
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _items(xs: Any, place: str = "xs") -> Iterator[tuple[str, Any]]:
+    """The arrays and lists in a structure, with their places."""
+    if is_structure(xs):
+        for label in labels_of(xs):
+            yield from _items(xs[label], f"{place}[{label!r}]")
+        return
+    if not isinstance(xs, (list, np.ndarray)) or (isinstance(xs, np.ndarray) and not xs.ndim):
+        raise _error(f"{place} is {words(xs)}, which has no rows; if all rounds use the same, let fn read it itself")
+    yield place, xs
+
+
+def _length(xs: Any, length: int | None) -> int:
+    """How many rounds there are."""
+    lengths = [(place, len(item)) for place, item in _items(xs)]
+    if length is not None:
+        try:
+            lengths = [("length", operator.index(length)), *lengths]
+        except TypeError:
+            raise _error(f"length must be an integer, got {length!r}") from None
+    if not lengths:
+        raise _error("there is nothing in xs, so that length must say how many rounds there are")
+    (first, count), *others = lengths
+    if count < 0:
+        raise _error(f"length must not be negative, got {count}")
+    for place, other in others:
+        if other != count:
+            what = f"length is {count:,}" if first == "length" else f"{first} has {count_of(count, 'row')}"
+            raise _error(
+                f"{what}, and {place} has {count_of(other, 'row')}; there is a round for each row"
+                + "; a list of arrays is a structure of them: if each array is a row, pass np.array(rows)"
+                * (is_structure(xs) and isinstance(xs, list))
+            )
+    return count
+
+
+def _row(xs: Any, k: int) -> Any:
+    """One row of a structure."""
+    if is_structure(xs):
+        labels = labels_of(xs)
+        return rebuilt(xs, [_row(xs[label], k) for label in labels]) if labels else xs
+    return xs[k].item() if isinstance(xs[k], np.generic) else xs[k]
+
+
+def _blank(xs: Any) -> Any:
+    """A row of a structure without rows, of zeros."""
+    if is_structure(xs):
+        labels = labels_of(xs)
+        return rebuilt(xs, [_blank(xs[label]) for label in labels]) if labels else xs
+    return np.zeros(xs.shape[1:]) if isinstance(xs, np.ndarray) and xs.ndim > 1 else 0.0
+
+
+def _check(what: str, item: Any, place: str = "") -> None:
+    """Raise an error for what holds anything else than numbers."""
+    if isinstance(item, (list, tuple, dict)):
+        for label in labels_of(item):
+            _check(what, item[label], f"{place}[{label!r}]")
+    elif not isinstance(item, (np.ndarray, type(None), *NUMBERS)):
+        raise _error(
+            f"{what}{place} is {words(item)}; it may hold numbers, arrays and None, in lists, tuples and dicts"
+        )
+
+
+def _numbers(item: Any, like: Any) -> list[Any]:
+    """The numbers of an item that has the structure of another one.
+
+    Raises:
+        _DifferentError: if it has not, with the place, what is there, and what should be there.
+    """
+    numbers: list[Any] = []
+    _append(numbers, item, like, "")
+    return numbers
+
+
+def _append(numbers: list[Any], item: Any, like: Any, place: str) -> None:
+    if isinstance(like, NUMBERS):
+        if not isinstance(item, NUMBERS):
+            raise _DifferentError(place, item, like)
+        numbers.append(item)
+    elif isinstance(like, np.ndarray):
+        if not isinstance(item, np.ndarray) or item.shape != like.shape:
+            raise _DifferentError(place, item, like)
+        numbers += items_of(item)
+    elif like is None:
+        if item is not None:
+            raise _DifferentError(place, item, like)
+    else:
+        labels = labels_of(like)
+        if type(item) is not type(like) or set(labels_of(item)) != set(labels):
+            raise _DifferentError(place, item, like)
+        for label in labels:
+            _append(numbers, item[label], like[label], f"{place}[{label!r}]")
+
+
+def _put(like: Any, numbers: Iterator[Any]) -> Any:
+    """An item of this structure with other numbers."""
+    if isinstance(like, NUMBERS):
+        return next(numbers)
+    if isinstance(like, np.ndarray):
+        items = list(itertools.islice(numbers, like.size))
+        has_values = any(isinstance(each, Operand) for each in items)
+        return object_array(items, like.shape) if has_values else np.array(items, dtype=like.dtype).reshape(like.shape)
+    labels = labels_of(like)
+    return rebuilt(like, [_put(like[label], numbers) for label in labels]) if labels else like
+
+
+def _stacked(like: Any, columns: Iterator[Sequence[Any]], count: int) -> Any:
+    """Results of the structure of one, stacked; `columns` has the numbers of all of them, one column per number."""
+    shape = shape_of(like)
+    if shape is None:
+        labels = labels_of(like)
+        return rebuilt(like, [_stacked(like[label], columns, count) for label in labels]) if labels else like
+    own = list(itertools.islice(columns, int(np.prod(shape))))
+    if any(isinstance(each, Operand) for column in own for each in column):
+        array = np.empty((count, len(own)), dtype=object)
+        for k, column in enumerate(own):
+            array[:, k] = [each if isinstance(each, Operand) else as_value(each) for each in column]
+    else:
+        array = np.ascontiguousarray(np.array(own).T)
+    return array.reshape((count, *shape))

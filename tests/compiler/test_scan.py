@@ -1,0 +1,406 @@
+"""`fg.scan` against the Python loop that it means: values, gradients, structures, errors; and what is recorded."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad import Value
+
+LENGTHS = [0, 1, 2, 5, 50, 1000]
+BACKENDS = ["python", "numpy", "native"]
+
+
+def loop(fn: Any, init: Any, xs: Any, reverse: bool = False) -> tuple[Any, list[Any]]:
+    """What a scan over a list of rows means."""
+    carry, ys = init, []
+    for x in reversed(xs) if reverse else xs:
+        carry, y = fn(carry, x)
+        ys.append(y)
+    return carry, ys[::-1] if reverse else ys
+
+
+def numbers(length: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).uniform(-1.0, 1.0, length)
+
+
+# Recurrences: a function of parameters and of how its loop is run; what it reads from outside are numbers.
+
+
+def pendulum(run: Any, p: Any, length: int) -> Any:
+    def step(state: Any, _: Any) -> Any:
+        angle, speed = state
+        speed = speed - 0.01 * fg.sin(angle) * p[2]
+        return (angle + 0.01 * speed, speed), None
+
+    (angle, speed), _ = run(step, (p[0], p[1]), [None] * length)
+    return angle * angle + speed
+
+
+def garch(run: Any, p: Any, length: int) -> Any:
+    def step(state: Any, r: Any) -> Any:
+        variance, total = state
+        total = total + (fg.log(variance) + r * r * p[1] / variance)
+        return (0.1 + 0.1 * p[2] * (r * r) + 0.5 * variance, total), None
+
+    returns = numbers(length).tolist()
+    return run(step, (p[0] * p[0] + 1.0, 0.0), returns)[0][1]
+
+
+def smoothing(run: Any, p: Any, length: int) -> Any:
+    """Backwards; the results are returned, and used by a second loop."""
+
+    def step(level: Any, x: Any) -> Any:
+        level = 0.9 * level + p[1] * x
+        return level, level * p[2]
+
+    xs = numbers(length).tolist()
+    last, levels = run(step, p[0], xs, reverse=True)
+    total, _ = run(
+        lambda total, pair: (total + pair[0] * pair[1] * total * 0.1, None), last, [*zip(levels, xs, strict=True)]
+    )
+    return total
+
+
+def counting(run: Any, p: Any, length: int) -> Any:
+    """The carry counts: time, in steps that are no whole numbers."""
+
+    def step(state: Any, _: Any) -> Any:
+        y, t = state
+        return (y + 0.01 * fg.cos(y * p[1] + t), t + 0.1), None
+
+    (y, t), _ = run(step, (p[0], 0.0), [None] * length)
+    return y * t + y
+
+
+def delayed(run: Any, p: Any, length: int) -> Any:
+    """What was read is used three rounds later."""
+
+    def step(state: Any, x: Any) -> Any:
+        a, b, c, total = state
+        return (b, c, x, total + a * p[1] * total * 0.1), None
+
+    return run(step, (p[0], 0.25, p[2], p[0]), numbers(length).tolist())[0][3]
+
+
+RECURRENCES = [pendulum, garch, smoothing, counting, delayed]
+START = [0.7, -0.3, 1.1]
+
+
+def scanned(fn: Any, init: Any, xs: Any, reverse: bool = False) -> Any:
+    """`fg.scan`; of rows that are None as well."""
+    rows = None if len(xs) and xs[0] is None else xs
+    return fg.scan(fn, init, rows, length=len(xs), reverse=reverse)
+
+
+def interpreted(f: Any, run: Any, length: int) -> tuple[float, list[float]]:
+    p = [Value(number) for number in START]
+    value = f(run, p, length)
+    value.backward()
+    return value.data, [each.grad for each in p]
+
+
+def hexadecimal(numbers: Any) -> list[str]:
+    return [float(number).hex() for number in numbers]
+
+
+@pytest.mark.parametrize("f", RECURRENCES)
+@pytest.mark.parametrize("length", [1, 2, 5, 9, 12, 50, 300])
+def test_outside_of_a_trace_it_is_the_loop(f: Any, length: int) -> None:
+    assert interpreted(f, scanned, length) == interpreted(f, loop, length)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("f", RECURRENCES)
+@pytest.mark.parametrize("length", [1, 2, 5, 8, 9, 10, 12, 50, 1000])
+def test_values_and_gradients_have_the_bits_of_the_interpreter(f: Any, length: int, backend: Any) -> None:
+    value, gradient = interpreted(f, loop, length)
+    got = fg.value_and_grad(lambda p: f(scanned, p, length), backend=backend)(START)
+    assert hexadecimal([got[0], *got[1]]) == hexadecimal([value, *gradient])
+
+
+# --- what is recorded -------------------------------------------------------------------------------------------------
+
+
+def counted(calls: list[int]) -> Any:
+    """A step that notes that it was called."""
+
+    def step(carry: Any, x: Any) -> Any:
+        calls[0] += 1
+        return fg.sin(carry * x), carry
+
+    return step
+
+
+@pytest.mark.filterwarnings("ignore::flatgrad.CapturedStateWarning")
+def test_a_few_rounds_are_executed_and_no_more() -> None:
+    calls = [0]
+    fg.grad(lambda w: fg.scan(counted(calls), w, numbers(10_000))[0], dynamic=False).kernel_for(0.5)
+    assert 3 <= calls[0] <= 8
+
+
+def test_what_depends_on_the_number_of_rounds_is_executed() -> None:
+    for every in (float, lambda k: float(k % 2)):
+        calls = [0]
+
+        def f(w: Any, run: Any, every: Any = every, calls: list[int] = calls) -> Any:
+            calls[0] = 0
+
+            def step(carry: Any, _: Any) -> Any:
+                calls[0] += 1
+                return fg.sin(carry * every(calls[0])) + carry, None
+
+            return run(step, w, [None] * 30)[0]
+
+        got = fg.value_and_grad(lambda w, f=f: f(w, scanned))(0.5)
+        assert calls[0] == 30
+        w = Value(0.5)
+        f(w, loop).backward()
+        assert got[1] == w.grad
+
+
+def test_a_body_that_branches_on_captured_numbers_is_executed() -> None:
+    xs = numbers(100)
+
+    def f(run: Any, w: Any) -> Any:
+        def step(carry: Any, x: Any) -> Any:
+            y, t = carry
+            return (fg.sin(y + (x if x > 0 else w)) if t < 2.05 else y * w, t + 0.1), None
+
+        return run(step, (w, 0.0), xs.tolist())[0][0]
+
+    w = Value(0.5)
+    value = f(loop, w)
+    value.backward()
+    assert fg.value_and_grad(lambda w: f(scanned, w))(0.5) == (value.data, w.grad)
+
+
+def test_numbers_alone_stay_numbers() -> None:
+    def f(w: Any) -> Any:
+        total, sums = fg.scan(lambda total, x: (total + x, total), 0.0, np.ones(20))
+        assert type(total) is float
+        assert sums.dtype == float
+        return w * total if total > 10.0 else w
+
+    assert fg.grad(f)(3.0) == 20.0
+
+
+def test_a_condition_in_the_carry_is_carried() -> None:
+    def f(run: Any, w: Any) -> Any:
+        def step(carry: Any, x: Any) -> Any:
+            y, is_large = carry
+            return (fg.where(is_large, y * 0.5, y + x), y > 1.0), None
+
+        return run(step, (w, w > 1.0), numbers(40).tolist())[0][0]
+
+    w = Value(0.5)
+    value = f(loop, w)
+    value.backward()
+    assert fg.value_and_grad(lambda w: f(scanned, w))(0.5) == (value.data, w.grad)
+
+
+# --- structures -------------------------------------------------------------------------------------------------------
+
+State = namedtuple("State", "position speed")
+
+
+def body(carry: Any, x: Any) -> Any:
+    """Carries a dict of an array, a named tuple, a list and None; returns the like."""
+    matrix, state, (total,), nothing = carry["matrix"], carry["state"], carry["list"], carry["none"]
+    pair, factor = x["pair"], x["factor"][0]
+    vector = [row[0] * pair[0] + row[1] * pair[1] for row in matrix]
+    state = State(state.position + vector[0] * factor, state.speed * 0.5 + vector[1])
+    matrix = matrix * 0.5 + state.position
+    carry = {"matrix": matrix, "state": state, "list": [total + state.speed * 0.1], "none": nothing}
+    return carry, {
+        "state": state,
+        "rows": matrix,
+        "list": [total, factor],
+        "none": None,
+        "sum": (vector[0] + vector[1],),
+    }
+
+
+def start(w: Any) -> Any:
+    return {"matrix": np.array([[w, 0.5], [0.25, w]]), "state": State(w, 0.0), "list": [w], "none": None}
+
+
+def leaves(item: Any) -> list[Any]:
+    if isinstance(item, dict):
+        return [n for key in item for n in leaves(item[key])]
+    if isinstance(item, (list, tuple, np.ndarray)):
+        return [n for each in item for n in leaves(each)]
+    return [] if item is None else [float(item.data) if isinstance(item, Value) else float(item)]
+
+
+@pytest.mark.parametrize("length", LENGTHS[1:-1])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_structures_are_carried_and_stacked(length: int, reverse: bool) -> None:
+    rng = np.random.default_rng(3)
+    xs = {"pair": rng.normal(size=(length, 2)), "factor": (rng.normal(size=length).tolist(),)}
+    rows = [{"pair": xs["pair"][k], "factor": (xs["factor"][0][k],)} for k in range(length)]
+    carry, ys = loop(body, start(0.3), rows, reverse)
+    for scan in (fg.scan, fg.jit(lambda init, xs: fg.scan(body, init, xs, reverse=reverse))):
+        last, stacked = scan(body, start(0.3), xs, None, reverse) if scan is fg.scan else scan(start(0.3), xs)
+        assert leaves(last) == leaves(carry)
+        assert isinstance(last["state"], State)
+        assert stacked["rows"].shape == (length, 2, 2)
+        assert stacked["none"] is None
+        assert stacked["list"].shape == (length, 2)
+        assert isinstance(stacked["state"], State)
+        for key in ("rows", "list"):
+            assert leaves(stacked[key]) == leaves([y[key] for y in ys])
+        assert leaves(stacked["state"].speed) == leaves([y["state"].speed for y in ys])
+        assert leaves(stacked["sum"][0]) == leaves([y["sum"][0] for y in ys])
+
+
+def test_without_rounds_the_results_have_their_shapes() -> None:
+    xs = {"pair": np.zeros((0, 2)), "factor": ([],)}
+    carry, stacked = fg.scan(body, start(0.3), xs)
+    assert leaves(carry) == leaves(start(0.3))
+    assert stacked["rows"].shape == (0, 2, 2)
+    assert stacked["list"].shape == (0, 2)
+    assert fg.grad(lambda w: fg.scan(lambda c, x: (c * x, c), w, [])[0] * w)(3.0) == 6.0
+    assert fg.jit(lambda w: fg.scan(lambda c, _: (c, c), w, length=0)[1])(3.0).shape == (0,)
+
+
+@pytest.mark.parametrize("length", [5, 30])
+def test_results_that_are_traced_have_gradients(length: int) -> None:
+    def f(run: Any, w: Any, xs: Any) -> Any:
+        last, ys = run(lambda c, x: (fg.tanh(c * x + w), (c, [c * x, w])), w, xs)
+        pairs = [(y[0], y[1]) for y in ys] if isinstance(ys, list) else [*zip(ys[0], ys[1], strict=True)]
+        return fg.sum([a * b[0] * b[1] for a, b in pairs]) * last
+
+    xs = numbers(length).tolist()
+    w, values = Value(0.7), [Value(x) for x in xs]
+    value = f(loop, w, values)
+    value.backward()
+    for argument in (xs, np.array(xs)):
+        got = fg.value_and_grad(lambda w, xs: f(scanned, w, xs), argnums=(0, 1))(0.7, argument)
+        expected = [value.data, w.grad, *(x.grad for x in values)]
+        assert hexadecimal([got[0], got[1][0], *got[1][1]]) == hexadecimal(expected)
+
+
+# --- with other transformations ---------------------------------------------------------------------------------------
+
+
+def test_a_scan_in_a_scan() -> None:
+    def f(run: Any, w: Any) -> Any:
+        def inner(c: Any, x: Any) -> Any:
+            return fg.sin(c * x + w), c
+
+        def outer(c: Any, xs: Any) -> Any:
+            last, ys = run(inner, c, xs)
+            return last + ys[2], last
+
+        return fg.sum(list(run(outer, w, numbers(15 * 12).reshape(12, 15))[1]))
+
+    w = Value(0.4)
+    value = f(loop, w)
+    value.backward()
+    assert fg.value_and_grad(lambda w: f(scanned, w))(0.4) == (value.data, w.grad)
+    assert f(scanned, Value(0.4)).data == value.data
+
+
+def test_gradients_inside_of_the_body_and_vmap_around() -> None:
+    def f(w: Any, x: Any, run: Any = scanned) -> Any:
+        slope = fg.grad(lambda a: fg.sin(a * w) * a)
+        return run(lambda c, y: (c - 0.1 * slope(c) * y, None), x, numbers(20).tolist())[0]
+
+    xs = numbers(6, seed=1)
+    expected = [fg.jit(lambda w, x: f(w, x, loop))(0.5, x) for x in xs.tolist()]
+    assert fg.vmap(f, in_axes=(None, 0))(0.5, xs).tolist() == expected
+    gradients = fg.vmap(fg.grad(f), in_axes=(None, 0))(0.5, xs)
+    assert gradients.tolist() == [fg.grad(lambda w, x: f(w, x, loop))(0.5, x) for x in xs.tolist()]
+
+
+def test_vmap_inside_of_the_body() -> None:
+    def f(run: Any, w: Any) -> Any:
+        def step(state: Any, x: Any) -> Any:
+            state = fg.vmap(lambda s: fg.tanh(s * x + w))(state)
+            return state, state[0]
+
+        last, firsts = run(step, np.array([w, 2.0 * w, 0.5]), numbers(25).tolist())
+        return fg.sum(list(last)) + fg.sum(list(firsts))
+
+    got = fg.value_and_grad(lambda w: f(scanned, w))(0.4)
+    assert got == fg.value_and_grad(lambda w: f(loop, w))(0.4)
+
+
+def test_compiled_functions_are_parts_of_a_graph() -> None:
+    w, x = Value(0.5), Value(1.5)
+    f = fg.compile(lambda x: fg.scan(lambda c, y: (fg.sin(c * w + y), c), x, numbers(30))[0])
+    f(x).backward()
+    gradients = w.grad, x.grad
+    w.grad = x.grad = 0.0
+    loop(lambda c, y: (fg.sin(c * w + y), c), x, numbers(30).tolist())[0].backward()
+    assert gradients == (w.grad, x.grad)
+
+
+def test_models_are_read_as_streams_of_parameters() -> None:
+    layers = [Value(x) for x in numbers(40).tolist()]
+
+    def f(x: Any) -> Any:
+        return fg.scan(lambda c, w: (fg.tanh(c * w + c), None), x, layers)[0]
+
+    got = fg.value_and_grad(f, wrt=layers)(0.5)
+    f(0.5).backward()
+    assert got[1] == [each.grad for each in layers]
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_fault_in_a_late_round_is_the_interpreters() -> None:
+    xs = np.linspace(1.0, 2.0, 1000)
+
+    def f(w: Any) -> Any:
+        def step(c: Any, x: Any) -> Any:
+            return c + fg.log(w - x), None  # below 0 from round 517 on
+
+        return fg.scan(step, w, xs)[0]
+
+    w = (xs[516] + xs[517]) / 2
+    with pytest.raises(fg.DomainError) as interpreted:
+        f(Value(w))
+    with pytest.raises(fg.DomainError, match=r"c \+ fg.log\(w - x\)") as compiled:
+        fg.value_and_grad(f)(w)
+    assert str(compiled.value).splitlines()[:2] == str(interpreted.value).splitlines()[:2]
+    assert fg.value_and_grad(f)(3.0)[1] > 0.0
+
+
+@pytest.mark.parametrize("call", [
+    lambda: fg.scan(lambda c, x: (c, x), 0.0, {"a": [1.0, 2.0], "b": np.ones(3)}),
+    lambda: fg.scan(lambda c, x: (c, x), 0.0, [1.0, 2.0], length=3),
+    lambda: fg.scan(lambda c, x: (c, x), 0.0),
+    lambda: fg.scan(lambda c, x: (c, x), 0.0, length=-1),
+    lambda: fg.scan(lambda c, x: (c, x), 0.0, length=1.5),
+    lambda: fg.scan(lambda c, x: (c, x), 0.0, {"a": 1.0}),
+    lambda: fg.scan(lambda c, x: ((c, c), x), 0.0, [1.0]),
+    lambda: fg.scan(lambda c, x: ({"a": [c["a"][0]]}, x), {"a": [0.0, 1.0]}, [1.0]),
+    lambda: fg.scan(lambda c, x: ({"a": c["a"][:1]}, x), {"a": np.zeros(2)}, [1.0]),
+    lambda: fg.scan(lambda c, x: (c, [x] * int(x)), 0.0, [1.0, 2.0]),
+    lambda: fg.scan(lambda c, x: c, 0.0, [1.0]),
+    lambda: fg.scan(lambda c, x: (c, "text"), 0.0, [1.0]),
+    lambda: fg.scan(lambda c, x: (c, x), {"a": "text"}, [1.0]),
+])  # fmt: skip
+def test_errors_say_what_is_where(call: Any) -> None:
+    with pytest.raises(fg.InputError) as error:
+        call()
+    first = str(error.value).splitlines()[0]
+    assert first.startswith("scan: ")
+    assert "test_scan.py" in str(error.value)
+
+
+def test_the_texts_of_errors() -> None:
+    with pytest.raises(fg.InputError, match=r"xs\['a'\] has 2 rows, and xs\['b'\] has 3 rows; there is a round for"):
+        fg.scan(lambda c, x: (c, x), 0.0, {"a": [1.0, 2.0], "b": np.ones(3)})
+    states, results = iter([1.0, 2.0, None]), iter([1.0, [1.0]])
+    with pytest.raises(fg.InputError, match=r"the carry\[1\]\['a'\] is a number in init, and None after round 2"):
+        fg.scan(lambda c, x: ((x, {"a": next(states)}), x), (0.0, {"a": 0.0}), np.ones(5))
+    with pytest.raises(fg.InputError, match=r"the result\[0\] is a number in round 0, and a list of shape \(1,\) in"):
+        fg.scan(lambda c, x: (c, (next(results),)), 0.0, np.ones(2))
