@@ -8,6 +8,7 @@ all numbers of rounds: the last ones are kept, by what all members of the family
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from .loops.array_program import ArrayProgram
 from .loops.extents import samples_of
 from .loops.reroll.packs import TERMS
 from .machine import native
-from .open_stages import BoundStages, NotOpenError, OpenStages
+from .open_stages import BoundStages, GrowingError, NotOpenError, OpenStages
 from .printing import Printed, Sizes
 from .program.family import Family
 from .program.program import Group, Program
@@ -32,14 +33,14 @@ from .stage import stage
 from .stages import Stages
 
 #: The extents of members from which a program for all is made, until they are alike; and those where two are open.
-_WINDOWS: Final = (9, 11, 13), (13, 16, 19), (24, 26, 29), (33, 37, 40)
-_PAIRS: Final = (9, 11, 12, 14), (13, 16, 17, 19), (24, 26, 27, 29)
+_WINDOWS: Final = (9, 11, 13), (24, 26, 29), (33, 37, 40)
+_PAIRS: Final = (9, 11, 12, 14), (24, 26, 27, 29)
 #: The member that is compared has so many rounds, or fewer: about so many equations.
 _COMPARED, _EQUATIONS = 40, 20_000
-#: Members are made if the whole program has so many times as many equations.
-_PART = 4
-#: What has so many lanes or terms is a statement: at first as in the whole program.
-_TERMS: Final = TERMS, 4, 2
+#: Members are made if the whole program has so many times as many equations as they have together.
+_PART = 3
+#: What has so many lanes or terms is a statement: at first as in the whole program, then less.
+_TERMS: Final = (TERMS,), (4, 2)
 #: Python takes long to compile flat code of more equations of the traced program than so many.
 _FLAT = 100_000
 #: How many open kernels are kept, with those for which there are none.
@@ -115,16 +116,21 @@ def _made(
     stages: Stages, family: Family, windows: Sequence[Sequence[tuple[int, ...]]], inputs: Sequence[Any]
 ) -> tuple[OpenStages, tuple[int, ...]] | str:
     """Open stages from members of a family, with the extents that were compared; or why there are none."""
-    reason = ""
-    for sizes in windows:
+    reason, count = "", len(family.extents)
+    members: dict[tuple[int, ...], Stages] = {}
+    for terms, sizes in itertools.product(_TERMS, windows):
         if not _is_long(family, sizes):
             break
         try:
-            samples = [_sample(stages, family, each) for each in sizes]
-            opened = OpenStages(samples, sizes, ("n", "m")[: len(family.extents)], _TERMS, len(family.data))
+            for each in sizes:
+                members[each] = members.get(each) or _sample(stages, family, each)
+            samples = [members[each] for each in sizes]
+            opened = OpenStages(samples, sizes, ("n", "m")[:count], terms, len(family.data))
             return opened, _compare(opened, stages, family, inputs)
         except (NotOpenError, ProgramError) as error:
             reason = str(error)
+            if isinstance(error, GrowingError) and sizes != windows[0]:
+                break  # nothing becomes of its rounds
     return reason
 
 
@@ -132,7 +138,7 @@ def _is_long(family: Family, sizes: Sequence[tuple[int, ...]]) -> bool:
     """Whether there are so many rounds that it is worth it to make members of so few."""
     if any(extent <= max(each) for extent, each in zip(family.extents, zip(*sizes, strict=True), strict=True)):
         return False
-    return len(family) > _PART * family.length_at(sizes[-1])
+    return len(family) > _PART * sum(map(family.length_at, sizes))
 
 
 def _options(stages: Stages) -> Any:

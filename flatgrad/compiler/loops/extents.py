@@ -298,7 +298,11 @@ class OpenTable(NamedTuple):
     @classmethod
     def through(cls, tables: Sequence[Any], shapes: Sequence[Sequence[int]], samples: Samples) -> AnyTable | None:
         """The table that is these, in these shapes, at the samples; None if there is none that is simple."""
-        return cls._on_lines(tables, shapes, samples) or OpenRows.through(tables, shapes, samples)
+        made = cls._on_lines(tables, shapes, samples) or OpenRows.through(tables, shapes, samples)
+        if made is not None:
+            return made
+        parts = _in_parts(shapes, samples)
+        return cls.through(tables, parts, samples) if parts is not None else None
 
     @classmethod
     def _on_lines(cls, tables: Sequence[Any], shapes: Sequence[Sequence[int]], samples: Samples) -> OpenTable | None:
@@ -415,6 +419,22 @@ class OpenRows(NamedTuple):
                 return None
             parts.append(part)
         return cls(tuple(parts), axis, grids[0].ndim)
+
+
+def _in_parts(shapes: Sequence[Sequence[int]], samples: Samples) -> list[tuple[int, ...]] | None:
+    """Shapes in which so many times an extent are two dimensions; None if there are none.
+
+    >>> _in_parts([(2, 15), (2, 18), (2, 21)], Samples([(4,), (5,), (6,)]))
+    [(2, 3, 5), (2, 3, 6), (2, 3, 7)]
+    """
+    for axis, column in enumerate(zip(*shapes, strict=True)):
+        extent = samples.size(*map(int, column))
+        if not isinstance(extent, Polynomial):
+            continue
+        count = math.gcd(*extent.coefficients)
+        if count > 1:
+            return [(*each[:axis], count, int(each[axis]) // count, *each[axis + 1 :]) for each in shapes]
+    return None
 
 
 def _longest_line(grid: Any, period: int) -> tuple[int, int]:
