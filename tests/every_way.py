@@ -24,7 +24,7 @@ from flatgrad.compiler import nodes
 from flatgrad.compiler.languages import c as c_emitter
 from flatgrad.compiler.languages import python
 from flatgrad.compiler.languages.c import emit_c
-from flatgrad.compiler.languages.numpy import ArrayFunction
+from flatgrad.compiler.languages.opened import ArrayFunction
 from flatgrad.compiler.loops import rounds
 from flatgrad.compiler.loops.reroll import layout, reroll
 from flatgrad.compiler.loops.rounds import find_rounds, rewrite, units

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import flatgrad as fg
 from flatgrad.compiler.languages import rolled
 from flatgrad.compiler.languages.loader import LoadedModule
-from flatgrad.compiler.languages.numpy import ArrayFunction, emit_arrays
+from flatgrad.compiler.languages.numpy import emit_arrays
+from flatgrad.compiler.languages.opened import ArrayFunction
 from flatgrad.compiler.languages.rolled import emit_rolled
 from flatgrad.compiler.loops.grammar import Apply, Read, Statement
 from flatgrad.compiler.machine.memory import Access

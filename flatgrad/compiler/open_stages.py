@@ -20,8 +20,8 @@ from ..runtime.primitives import TABLE
 from .languages.c import Leaves, emit_c
 from .languages.costs import Choice, native_cost
 from .languages.loader import LoadedModule, collector_paused
-from .languages.numpy import ArrayFunction, emit_arrays
-from .languages.opened import NotMergedError, Opened, merged_c, merged_python
+from .languages.numpy import emit_arrays
+from .languages.opened import ArrayFunction, NotMergedError, Opened, merged_c, merged_python
 from .languages.rolled import emit_rolled
 from .loops.array_program import ArrayProgram
 from .loops.extents import Samples, bound, monomials, printed_at
@@ -93,8 +93,6 @@ class OpenStages:
         else:
             raise reason
         self._lock = threading.RLock()
-        if self.backend == "numpy":
-            _ = self.vectors
         if self.backend == "native":
             try:
                 for function in self.code:
@@ -121,17 +119,12 @@ class OpenStages:
         return found
 
     @stage
-    def vectors(self) -> list[OpenArrayProgram]:
-        """The functions without loops over rounds, as NumPy runs them.
+    def arrays(self) -> list[OpenArrayProgram]:
+        """The functions re-rolled, with loops over rounds.
 
         Raises:
             NotOpenError: if these are no programs for all extents.
         """
-        return self._opened(list(map(self._rerolled, self.samples)))
-
-    @stage
-    def arrays(self) -> list[OpenArrayProgram]:
-        """The functions with loops over rounds, too."""
         return self._opened(
             [[find_rounds(program, _READS) for program in self._rerolled(stages)] for stages in self.samples]
         )
@@ -205,8 +198,7 @@ class OpenStages:
         try:
             if self.backend == "native":
                 return self._bound_code(extents, stages)
-            opened = self.vectors if self.backend == "numpy" else self.arrays
-            programs = [program.bind(*extents, data=stages.data) for program in opened]
+            programs = [program.bind(*extents, data=stages.data) for program in self.arrays]
         except (OpenCodeError, ProgramError, *ARITHMETIC_ERRORS) as error:
             raise NotOpenError(str(error)) from None
         named = [ArrayFunction(program, *texts) for program, texts in zip(programs, self.functions, strict=True)]
@@ -387,11 +379,6 @@ class BoundStages(PrintedStages):
     def arrays(self) -> list[ArrayProgram]:
         """The functions re-rolled, at these extents."""
         return [program.bind(*self.extents, data=self.data) for program in self.open.arrays]
-
-    @stage
-    def vectors(self) -> list[ArrayProgram]:
-        """The same without loops over rounds."""
-        return [program.bind(*self.extents, data=self.data) for program in self.open.vectors]
 
     @property
     def rerolled(self) -> ArrayProgram:

@@ -12,7 +12,8 @@ from ..runtime.wording import count_of
 from .languages.c import Leaves, emit_c
 from .languages.costs import native_cost
 from .languages.loader import collector_paused
-from .languages.numpy import ArrayFunction, emit_arrays
+from .languages.numpy import emit_arrays
+from .languages.opened import ArrayFunction
 from .languages.python import Function, emit_module
 from .languages.rolled import emit_rolled
 from .loops.array_program import ArrayProgram
@@ -238,7 +239,7 @@ def print_functions(
         report("printing", sum(map(len, parts)))
         flat = [Function(program, *texts) for program, texts in zip(parts, functions, strict=True)]
         return Printed(emit_module(flat, header), {})
-    arrays = [program for each in stages for program in (each.vectors if language == "numpy" else each.arrays)]
+    arrays = [program for each in stages for program in each.arrays]
     report("printing", sum(program.stats.equations for program in arrays))
     named = [ArrayFunction(program, *texts) for program, texts in zip(arrays, functions, strict=True)]
     if language == "rolled":

@@ -2,10 +2,9 @@ r"""The pipeline, stage by stage. This file is the architecture diagram.
 
     traced --> primal --> joint --+--> flat ------------------------> flat Python   --+--> loaded
                                   |                                                   |
-                                  +--> cleaned --> vectors --+--> NumPy ------------- +
-                                                             |                        |
-                                                             +--> arrays --+--> machine code
-                                                                           +--> rolled Python, C
+                                  +--> cleaned --> vectors --> arrays --+--> NumPy -- +
+                                                                        +--> machine code
+                                                                        +--> rolled Python, C
 
 Before that, a function or graph is traced into a `Program` (`trace`). `primal` computes its outputs, `joint` their
 gradients, too. `flat` and `cleaned` are the joint program after the passes for flat Python and for loops. `arrays` are
@@ -215,7 +214,7 @@ class Stages(PrintedStages):
         if is_tiny(self.joint):
             return Choice("python", "the program is tiny, and flat Python is ready at once")
         hindrance = obstacle(self.arrays)
-        choice = cheapest(self.array_parts, self.vectors, self.arrays, hindrance)
+        choice = cheapest(self.array_parts, self.arrays, hindrance)
         note(choice, self.name, hindrance)
         if choice.backend == "python":
             self._let_go("cleaned", "array_parts", "vectors", "arrays")

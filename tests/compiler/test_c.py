@@ -23,7 +23,7 @@ from benchmarks.workloads import moons, tangle, transformer
 from flatgrad import Value
 from flatgrad.compiler.languages import c as emitter
 from flatgrad.compiler.languages.c import emit_c
-from flatgrad.compiler.languages.numpy import ArrayFunction
+from flatgrad.compiler.languages.opened import ArrayFunction
 from flatgrad.compiler.languages.spellings import C
 from flatgrad.compiler.loops.reroll import reroll
 from flatgrad.runtime.primitives import BY_NAME, TABLE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -198,6 +199,20 @@ def test_the_loops_do_not_grow_with_the_number_of_rounds(recurrence):
 
 
 @pytest.mark.parametrize("recurrence", RECURRENCES)
+def test_the_source_of_numpy_does_not_grow_with_the_number_of_rounds(recurrence):
+    few, many = (kernel_of(*recurrence(rounds), "numpy").source for rounds in (140, 250))
+    assert len(few.splitlines()) == len(many.splitlines()) < 500
+    assert "for i in range" in few
+
+
+def test_rounds_of_vectors_are_array_statements_and_rounds_of_numbers_are_not():
+    kernel = kernel_of(*network(100), "numpy")
+    assert re.search(r"for i in range\(99\):\n +#.*\n +np\.multiply\(\w+, \w+\[i\], \w+\)", kernel.source)
+    assert ".append(" not in kernel.source.replace("].append(run)", "")
+    assert "v4.append(" in kernel_of(*lorenz(100), "numpy").source
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES)
 def test_the_bits_are_those_of_flat_python(recurrence):
     function, arguments = recurrence(100)
     argnums = tuple(range(len(arguments)))
@@ -369,3 +384,31 @@ def test_rolled_python_reads_several_lists_that_grow(most, monkeypatch):
     exec(source, namespace)
     expected = fg.value_and_grad(f, backend="python")(*arguments)
     assert_same(flattened(list(namespace["value_and_grad"](*arguments))), flattened(list(expected)))
+
+
+def test_a_table_of_rounds_that_are_moved_evenly_is_that_of_one_round():
+    function, arguments = ring(100)
+    source = kernel_of(function, arguments, "numpy").python_source(rolled=True)
+    assert re.search(r"\[T\d+\[j\] \+ 4\*i\]", source)
+    namespace = {}
+    exec(source, namespace)
+    expected = flattened(list(fg.value_and_grad(function, backend="python")(*arguments)))
+    assert_same(flattened(list(namespace["value_and_grad"](*arguments))), expected)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_rounds_of_parts_that_compute_the_same(backwards):
+    """The same three operations recur four times in a round; only what they read says where the next one begins."""
+
+    def f(a, x):
+        state = [a, a + 1.0, a * a, 0.5 * a]
+        for k in range(60)[:: -1 if backwards else 1]:
+            row = [x[4 * k + j] for j in (2, 3, 0, 1)]
+            state = [fg.sin(s * r + state[j]) for s, r, j in zip(state, row, (1, 3, 0, 2), strict=True)]
+        return fg.sum(state)
+
+    arguments = 0.4, np.random.default_rng(5).normal(size=240)
+    kernel = kernel_of(f, arguments, "numpy")
+    assert kernel.arrays.stats.scalars < 250
+    expected = flattened(list(fg.value_and_grad(f, (0, 1), backend="python")(*arguments)))
+    assert_same(flattened(list(fg.value_and_grad(f, (0, 1), backend="numpy")(*arguments))), expected)

@@ -48,8 +48,7 @@ from ..program.spelling import (
     wrapped,
 )
 from ..program.split import split
-from .numpy import ArrayFunction
-from .opened import called_by, depends
+from .opened import ArrayFunction, called_by, depends
 from .preamble import description
 from .spellings import C_FAULTS, POINTER, c_spelling
 

@@ -14,7 +14,7 @@ from ...runtime.errors import PerformanceWarning
 from ...runtime.primitives import TABLE
 from ...runtime.sites import user_level
 from ..loops.array_program import ArrayProgram
-from ..loops.grammar import Apply, Block, Fold, Read, Segment, flattened, members
+from ..loops.grammar import Apply, Block, Fold, Read, Repeat, Segment, flattened, members
 from ..program.program import Program
 from .spellings import NUMPY
 
@@ -32,6 +32,8 @@ _PYTHON_CALL, _PYTHON_EQUATION, _PYTHON_FUNCTION, _PYTHON_NUMBER = 300.0, 13.0, 
 #: straight-line code; a number of an array that goes in or comes out (of a list, it takes as long as in flat Python).
 _NUMPY_CALL, _NUMPY_STATEMENT, _NUMPY_ELEMENT, _NUMPY_GATHERED = 2500.0, 600.0, 0.6, 2.0
 _NUMPY_LANE, _NUMPY_BLOCK, _NUMPY_NUMBER = 90.0, 1500.0, 0.5
+#: Loops over rounds: an item of a list; a loop over lists, and a term of a fold over them; a view in one round.
+_LIST_ITEM, _LIST_LOOP, _LIST_TERM, _NUMPY_ROUND = 25.0, 600.0, 120.0, 120.0
 #: Machine code: a call by way of Python (a builtin takes a tenth of it); a statement; an element; a gathered one; one
 #: computed by libm; an equation of straight-line code; a number that goes in or comes out. What making it costs does
 #: not matter for the choice: straight-line code takes LLVM about as long as flat Python takes to print and compile.
@@ -70,11 +72,45 @@ def python_cost(program: Program) -> float:
 def numpy_cost(program: ArrayProgram) -> float:
     """Nanoseconds that a call of the array statements of a program takes, about."""
     cost = _NUMPY_CALL + _NUMPY_NUMBER * (program.inputs + len(program.outputs))
-    for statement in members(program.statements):
-        if isinstance(statement, Block):
-            cost += _NUMPY_BLOCK + python_cost(statement.program)
+    for item in program.statements:
+        if isinstance(item, Block):
+            cost += _NUMPY_BLOCK + python_cost(item.program)
+        elif isinstance(item, Repeat):
+            cost += item.count * min(_rounds_costs(item))
         else:
-            cost += _body_cost(flattened(statement).body, statement.lanes)
+            cost += _body_cost(flattened(item).body, item.lanes)
+    return cost
+
+
+def is_scalar(repeat: Repeat) -> bool:
+    """Whether a round takes less time in plain Python, number by number, than in array statements."""
+    python, numpy = _rounds_costs(repeat)
+    return python < numpy
+
+
+def _rounds_costs(repeat: Repeat) -> tuple[float, float]:
+    """Nanoseconds that a round takes in plain Python, and in array statements."""
+    python = numpy = 0.0
+    for statement in repeat.statements:
+        lanes = statement.lanes // repeat.count
+        python += _LIST_ITEM * lanes + _LIST_LOOP * (lanes > 1) + _list_cost(statement.body, lanes)
+        numpy += _body_cost(statement.body, lanes) + _NUMPY_ROUND * (1 + sum(1 for _ in statement.reads()))
+    return python, numpy
+
+
+def _list_cost(body: Sequence[Any], elements: int) -> float:
+    cost = 0.0
+    for node in body:
+        if isinstance(node, Read):
+            cost += _LIST_ITEM * elements
+        elif isinstance(node, Apply):
+            cost += (_PYTHON_EQUATION + _PYTHON_FUNCTION * node.primitive.slow) * elements
+        elif isinstance(node, Fold):
+            for segment in node.segments:
+                inner = elements * segment.terms
+                cost += (
+                    _list_cost(segment.body, inner) + _LIST_TERM * inner + _LIST_LOOP * elements * bool(segment.extents)
+                )
     return cost
 
 
@@ -104,19 +140,16 @@ def _native_body(body: Sequence[Any], elements: int) -> float:
     return cost
 
 
-def cheapest(
-    programs: Sequence[Program], vectors: Sequence[ArrayProgram], arrays: Sequence[ArrayProgram], obstacle: str = ""
-) -> Choice:
+def cheapest(programs: Sequence[Program], arrays: Sequence[ArrayProgram], obstacle: str = "") -> Choice:
     """The back end whose calls cost least.
 
     Args:
         programs: the functions as scalar programs.
-        vectors: the same re-rolled, as NumPy runs it.
-        arrays: with loops over rounds, too, as machine code runs it.
+        arrays: the same re-rolled, with loops over rounds.
         obstacle: why there can be no machine code; empty if there can.
     """
     native = sum(map(native_cost, arrays))
-    costs = {"python": sum(map(python_cost, programs)), "numpy": sum(map(numpy_cost, vectors))}
+    costs = {"python": sum(map(python_cost, programs)), "numpy": sum(map(numpy_cost, arrays))}
     if not obstacle:
         costs["native"] = native
     backend = min(costs, key=lambda backend: costs[backend])

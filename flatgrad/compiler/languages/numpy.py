@@ -1,5 +1,8 @@
 """NumPy: array programs as array statements on memory that is allocated once, and again for calls at the same time.
 
+A loop over rounds is a loop in Python. Its statements are array statements where rounds are vectors; where they are
+single numbers, for which NumPy takes ten times as long as Python does, they work on lists of floats.
+
 A function's `workspace()` allocates the memory and all views; what it returns runs in them and copies nothing but
 inputs and outputs. Folds add row by row: terms are rows, lanes run along them, so that vector instructions work across
 lanes and each lane keeps its order. NumPy's own sums along a contiguous axis are pairwise, and are not used where order
@@ -8,6 +11,7 @@ matters.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from string import Formatter
@@ -17,16 +21,17 @@ import numpy as np
 
 from ...runtime import primitives as p
 from ...runtime.primitives import Primitive
-from ..loops.array_printer import print_statement
-from ..loops.array_program import ArrayProgram
+from ..loops.array_printer import print_statement, repeat_head
 from ..loops.buffers import Arena, plan_buffers
-from ..loops.extents import Ragged, fixed
+from ..loops.excerpt import excerpt
+from ..loops.extents import Ragged, Size, fixed
 from ..loops.grammar import (
     Addresses,
     Block,
     Fold,
     Node,
     Read,
+    Repeat,
     Segment,
     Statement,
     addresses,
@@ -36,14 +41,16 @@ from ..loops.grammar import (
     values_of,
 )
 from ..loops.reroll.chains import FOLDED
-from ..loops.views import Sources, row_major
+from ..loops.views import Source, Sources, row_major
 from ..program.program import grouped
-from ..program.spelling import Text, filled, indented, python_number, safe_comment
+from ..program.spelling import GLUE, Text, filled, indented, python_number, safe_comment, text_of, wrapped
 from .calling import argument_names, bring_in, idle_workspaces, with_workspace
 from .contraction import Product, contraction_of
-from .opened import Opened
+from .costs import is_scalar
+from .opened import ArrayFunction
 from .preamble import Preamble, docstring, returned, signature
 from .python import emit_function
+from .rolled import rolled_sections
 from .spellings import NUMPY, NUMPY_FAST, NUMPY_FAULTS, UFUNCS
 
 #: Up to so many terms are folded one by one; more are collected as rows and reduced.
@@ -65,16 +72,11 @@ def view(memory, base, shape, strides):
 '''
 
 
-class ArrayFunction(NamedTuple):
-    """A function of a generated module: an array program, its name, and its docstring.
+class Place(NamedTuple):
+    """Where something begins in memory, and how much further on it begins in each round; 0 outside of rounds."""
 
-    With `opened`, the program is one with open extents at some of these; the extents are the first arguments.
-    """
-
-    program: ArrayProgram
-    name: str
-    doc: str
-    opened: Opened | None = None
+    base: int
+    step: int = 0
 
 
 class Emitted(NamedTuple):
@@ -95,12 +97,15 @@ def emit_arrays(functions: Sequence[ArrayFunction], header: Sequence[str], *, fa
     sections: list[str] = []
     workspaces = []
     preamble = Preamble()
+    rounds: list[ArrayFunction] = []
     for function in functions:
         writer = _Writer(function, f"{function.name.upper()}_" if len(functions) > 1 else "", fast, preamble)
         sections += writer.sections()
+        rounds += writer.rounds
         data.update(writer.data)
         workspaces.append(8 * writer.arenas["f"].peak + writer.arenas["b"].peak)
     idle = idle_workspaces([function.name for function in functions])
+    sections += rolled_sections(rounds, [f"{each.name.upper()}_" for each in rounds], preamble)
     head = f"{preamble.head(header)}\nimport numpy as np\n\n{idle}"
     sections = [head, *(f"\n\n{section}" for section in (_VIEW, *preamble.functions(), *sections))]
     return Emitted(sections, data, workspaces)
@@ -119,9 +124,12 @@ class _Writer:
         self.lines: list[str] = []
         self.blocks: list[str] = []
         self.views: dict[tuple[Any, ...], str] = {}
-        self.tables: dict[bytes, int] = {}
+        self.tables: dict[tuple[tuple[int, ...], bytes], int] = {}
         self.scratch: list[tuple[str, int, int]] = []
+        self.rounds: list[ArrayFunction] = []
+        self.count = 0  # of the rounds that are being written
         self.reads_truths = False
+        self.mask = self.program.truth_mask()
         self.numbered = 0
 
     # --- the function ---------------------------------------------------------------------------------------------
@@ -137,10 +145,12 @@ class _Writer:
             if isinstance(statement, Block):
                 self._block(statement)
                 continue
-            assert isinstance(statement, Statement), "NumPy runs programs without loops over rounds"
+            if isinstance(statement, Repeat):
+                self._repeat(statement, sources)
+                continue
             self.lines += [safe_comment(f"# {line}", 12) for line in print_statement(statement, sources)]
             # One gather takes less time than a statement per row, if there are fewer than a thousand numbers in a row.
-            self._statement(flattened(statement))
+            self._statement(flattened(statement), statement.name)
         results = self._outputs()
         if self.reads_truths:
             self.lines.insert(len(lines), f"np.not_equal(memory[0:{program.inputs}], 0.0, input_truths)")
@@ -165,7 +175,7 @@ class _Writer:
             "    return run",
         ]
         entry = with_workspace(name, arguments, docstring(program, self.function.doc))
-        return [*self.blocks, "\n".join(workspace) + "\n", entry]
+        return [*self.blocks, text_of(workspace), entry]
 
     def _outputs(self) -> list[str]:
         """The statements that return the results."""
@@ -173,7 +183,7 @@ class _Writer:
         lines: list[str] = []
         results: list[str | list[str]] = []
         outputs = grouped(program.output_groups, program.outputs)
-        kinds = grouped(program.output_groups, program.truth_mask()[program.outputs])
+        kinds = grouped(program.output_groups, self.mask[program.outputs])
         for k, ((group, places), (_, truths)) in enumerate(zip(outputs, kinds, strict=True)):
             if truths.any():
                 numbers = self._table(plan.places(np.where(truths, 0, places), "f"))
@@ -199,9 +209,9 @@ class _Writer:
         return f"memory.take({self._table(places)})"
 
     def _table(self, places: Addresses) -> str:
-        """The name of a gather table."""
-        table = places.astype(np.int64).ravel()
-        number = self.tables.setdefault(table.tobytes(), len(self.tables))
+        """The name of a gather table; of several rows, one for each round."""
+        table = places.astype(np.int64)
+        number = self.tables.setdefault((table.shape, table.tobytes()), len(self.tables))
         tables = self.data.setdefault(f"{self.prefix}TABLES", [])
         if number == len(tables):
             tables.append(table)
@@ -211,11 +221,17 @@ class _Writer:
     # --- views and scratch ----------------------------------------------------------------------------------------
 
     def _view(
-        self, kind: str, base: int, shape: Sequence[int], strides: Sequence[int] | None = None, name: str = ""
+        self, kind: str, place: Place, shape: Sequence[int], strides: Sequence[int] | None = None, name: str = ""
     ) -> str:
-        """The name of a view of memory, dense or with strides; dimensions along which nothing moves are stretched."""
-        dense = row_major(shape)
-        strides = dense if strides is None else list(strides)
+        """A view of memory, dense or with strides; dimensions along which nothing moves are stretched."""
+        strides = row_major(shape) if strides is None else strides
+        if place.step:
+            return f"{self._named(kind, place.base, (self.count, *shape), (place.step, *strides), name)}[i]"
+        return self._named(kind, place.base, shape, strides, name)
+
+    def _named(self, kind: str, base: int, shape: Sequence[int], strides: Sequence[int], name: str) -> str:
+        """The name of a view."""
+        dense, strides = row_major(shape), list(strides)
         key = kind, base, tuple(shape), tuple(s if n > 1 else 0 for s, n in zip(strides, shape, strict=True))
         if key in self.views and not name:
             return self.views[key]
@@ -230,12 +246,12 @@ class _Writer:
             self.setup.append(f"{name} = view({_MEMORY[kind]}, {base}, {tuple(shape)!r}, {tuple(strides)!r})")
         return name
 
-    def _fresh(self, kind: str, shape: Sequence[int]) -> tuple[str, int]:
+    def _fresh(self, kind: str, shape: Sequence[int]) -> tuple[str, Place]:
         """A view of scratch memory, and its place; it is free again after the statement."""
         size = math.prod(shape)
-        place = self.arenas[kind].take(size)
-        self.scratch.append((kind, place, size))
-        return self._view(kind, place, shape), place
+        base = self.arenas[kind].take(size)
+        self.scratch.append((kind, base, size))
+        return self._view(kind, Place(base), shape), Place(base)
 
     def _places(self, addresses: Addresses, kind: str) -> Addresses:
         """Where addresses are; truth values that came in as numbers are brought there if any of them is read."""
@@ -244,53 +260,61 @@ class _Writer:
 
     # --- statements -----------------------------------------------------------------------------------------------
 
-    def _statement(self, statement: Statement) -> None:
-        shape = tuple(map(fixed, statement.shape))
+    def _statement(self, statement: Statement, name: str = "") -> None:
+        shape = tuple(map(fixed, statement.shape[1:] if self.count else statement.shape))
         base = self.plan.place(fixed(statement.base), statement.kind)
-        self._view(statement.kind, base, shape, name=statement.name)
-        self._nodes(statement.body, shape, shape, base, statement.kind)
-        for kind, place, size in self.scratch:
-            self.arenas[kind].give(place, size)
+        place = Place(base, math.prod(shape) if self.count else 0)
+        self._view(statement.kind, place, shape, name=name)
+        self._nodes(statement.body, shape, shape, place, statement.kind)
+        for kind, base, size in self.scratch:
+            self.arenas[kind].give(base, size)
         self.scratch.clear()
 
-    def _nodes(self, body: Sequence[Node], lanes: Extents, domain: Extents, base: int, kind: str) -> None:
-        """Compute a body over a domain (terms first, then lanes); the last node goes to `base`."""
+    def _nodes(self, body: Sequence[Node], lanes: Extents, domain: Extents, place: Place, kind: str) -> None:
+        """Compute a body over a domain (terms first, then lanes); the last node goes to `place`."""
         kinds = kinds_of(body, kind)
 
         def compute(k: int, node: Node, operands: list[Text]) -> Text:
             last = k == len(body) - 1
             if isinstance(node, Read):
-                value = self._read(node, lanes, domain, kinds[k], base if last and node.table is not None else None)
+                value = self._read(node, lanes, domain, kinds[k], place if last and node.table is not None else None)
                 if last and node.table is None:
-                    self.lines.append(f"np.copyto({self._view(kind, base, domain)}, {value.text})")
+                    self.lines.append(f"np.copyto({self._view(kind, place, domain)}, {value.text})")
                 return value
-            place = base if last else self._fresh(kinds[k], domain)[1]
+            target = place if last else self._fresh(kinds[k], domain)[1]
             if isinstance(node, Fold):
-                self._fold(node, lanes, place)
+                self._fold(node, lanes, target)
             else:
-                self._apply(node.primitive, operands, domain, place)
-            return Text(self._view(kinds[k], place, domain))
+                self._apply(node.primitive, operands, domain, target)
+            return Text(self._view(kinds[k], target, domain))
 
         values_of(body, compute)
 
-    def _read(self, read: Read, lanes: Extents, domain: Extents, kind: str, target: int | None) -> Text:
+    def _read(self, read: Read, lanes: Extents, domain: Extents, kind: str, target: Place | None) -> Text:
         """An access as a literal or a view; a gather goes to `target`, or to scratch memory."""
+        terms, rounds = domain[: len(domain) - len(lanes)], (self.count,) if self.count else ()
         if read.bends:
-            read = Read(0, (), addresses(read, (*lanes, *domain[: len(domain) - len(lanes)])))
+            read = Read(0, (), addresses(read, (*rounds, *lanes, *terms)))
         if read.table is None:
             number = self._constant(read) if kind == "f" else None
             if number is not None and math.isfinite(number):
                 return python_number(number)
-            strides = [fixed(stride) for stride in read.strides]
-            place = int(self._places(np.array([fixed(read.base)]), kind)[0])
+            self._places(np.array([fixed(read.base)]), kind)
+            place, strides = self._moving(read, kind)
             return Text(self._view(kind, place, domain, [*strides[len(lanes) :], *strides[: len(lanes)]]))
-        terms = domain[: len(domain) - len(lanes)]
-        table = np.moveaxis(read.table.reshape((*lanes, *terms)), range(len(lanes)), range(len(terms), len(domain)))
-        places = self._table(self._places(np.ascontiguousarray(table).ravel(), kind))
+        table = read.table.reshape((self.count or 1, *lanes, *terms))
+        table = np.moveaxis(table, range(1, 1 + len(lanes)), range(1 + len(terms), 1 + len(domain)))
+        rows = self._places(table.reshape(len(table), -1), kind)
+        places = self._table(rows[0]) if (rows == rows[0]).all() else f"{self._table(rows)}[i]"
         flat = (math.prod(domain),)
         place = target if target is not None else self._fresh(kind, flat)[1]
         self.lines.append(f"{_MEMORY[kind]}.take({places}, None, {self._view(kind, place, flat)}, 'clip')")
         return Text(self._view(kind, place, domain))
+
+    def _moving(self, read: Read, kind: str) -> tuple[Place, list[int]]:
+        """Where a strided access begins, and its strides."""
+        base, strides = self.plan.place(fixed(read.base), kind), [fixed(stride) for stride in read.strides]
+        return (Place(base, strides[0]), strides[1:]) if self.count else (Place(base), strides)
 
     def _constant(self, node: Node) -> float | None:
         """The number that all lanes read, if a node is such an access."""
@@ -299,7 +323,7 @@ class _Writer:
         base, program = fixed(node.base), self.program
         return program.constants[base - program.inputs] if program.inputs <= base < program.first_truth else None
 
-    def _apply(self, primitive: Primitive, operands: list[Text], domain: Extents, place: int) -> None:
+    def _apply(self, primitive: Primitive, operands: list[Text], domain: Extents, place: Place) -> None:
         """Apply a primitive to arrays or literals, into memory at `place`."""
         templates = (NUMPY_FAST if self.fast else NUMPY).get(primitive)
         if templates is None:
@@ -338,7 +362,7 @@ class _Writer:
 
     # --- folds ----------------------------------------------------------------------------------------------------
 
-    def _fold(self, fold: Fold, lanes: Extents, place: int) -> None:
+    def _fold(self, fold: Fold, lanes: Extents, place: Place) -> None:
         """Fold terms from left to right into memory at `place`."""
         primitive, segments = fold.primitive, list(fold.segments)
         kind = primitive.result
@@ -363,15 +387,15 @@ class _Writer:
         for segment in segments[tail:]:
             self.lines.append(f"np.{_REDUCED[primitive]}({out}, {self._row(segment, lanes, kind)}, {out})")
 
-    def _fast_sum(self, segments: Sequence[Segment], lanes: Extents, place: int) -> None:
+    def _fast_sum(self, segments: Sequence[Segment], lanes: Extents, place: Place) -> None:
         """In fast mode the order is free: matrix products, then reductions, then single terms; zeros are left out."""
         count = math.prod(lanes)
         out = self._view("f", place, lanes)
         empty = True
-        for segment in sorted(segments, key=lambda s: (contraction_of(s, lanes) is None, not s.extents)):
+        for segment in sorted(segments, key=lambda s: (self._product(s, lanes) is None, not s.extents)):
             if not segment.extents and len(segment.body) == 1 and self._constant(segment.body[0]) == 0.0:
                 continue
-            product = contraction_of(segment, lanes)
+            product = self._product(segment, lanes)
             if product is None and not segment.extents:
                 term = self._row(segment, lanes, "f")
                 if empty:
@@ -379,7 +403,7 @@ class _Writer:
             else:
                 target = place if empty else self._fresh("f", (count,))[1]
                 if product is not None:
-                    self._matmul(product, target)
+                    self._matmul(*product, target)
                 else:
                     self._reduce(p.add, [segment], lanes, target)
                 term = self._view("f", target, lanes)
@@ -389,9 +413,20 @@ class _Writer:
         if empty:
             self.lines.append(f"np.copyto({out}, 0.0)")
 
+    def _product(self, segment: Segment, lanes: Extents) -> tuple[Product, list[int]] | None:
+        """The matrix product that a segment is, and how much further on its operands begin in each round."""
+        reads = [node for node in segment.body if isinstance(node, Read)]
+        if self.count:
+            if any(read.table is not None or read.bends for read in reads):
+                return None
+            within = (n._replace(strides=n.strides[1:]) if isinstance(n, Read) else n for n in segment.body)
+            segment = segment._replace(body=tuple(within))
+        product = contraction_of(segment, lanes)
+        return None if product is None else (product, [fixed(read.strides[0]) if self.count else 0 for read in reads])
+
     def _row(self, segment: Segment, lanes: Extents, kind: str) -> str:
         """Compute a single term, whose indices are all 0; return how it is called."""
-        rank = len(lanes)
+        rank = len(lanes) + bool(self.count)
         body = [
             n._replace(strides=n.strides[:rank], bends=n.bends[:rank]) if isinstance(n, Read) else n
             for n in segment.body
@@ -402,7 +437,7 @@ class _Writer:
         self._nodes(body, lanes, lanes, place, kind)
         return row
 
-    def _reduce(self, primitive: Primitive, segments: Sequence[Segment], lanes: Extents, place: int) -> None:
+    def _reduce(self, primitive: Primitive, segments: Sequence[Segment], lanes: Extents, place: Place) -> None:
         """Collect terms as rows, one per term, and reduce them row by row."""
         kind, count, rows = primitive.result, math.prod(lanes), sum(segment.terms for segment in segments)
         table = self._rows_in_place(segments, lanes, kind)
@@ -410,7 +445,7 @@ class _Writer:
             table, start = self._fresh(kind, (rows, count))
             for segment in segments:
                 self._terms(primitive, segment, lanes, start)
-                start += segment.terms * count
+                start = Place(start.base + segment.terms * count)
         out = self._view(kind, place, (count,))
         if primitive in _EXTREMES and not self.fast:
             chosen, order = self._index(count)
@@ -428,7 +463,7 @@ class _Writer:
         begin = ", initial=None" if primitive is p.add and not self.fast else ""
         self.lines.append(f"np.{name}.reduce({table}, 0, None, {out}{begin})")
 
-    def _terms(self, primitive: Primitive, segment: Segment, lanes: Extents, start: int) -> None:
+    def _terms(self, primitive: Primitive, segment: Segment, lanes: Extents, start: Place) -> None:
         """Compute the terms of a segment as rows; where a ragged one has none, there is what changes nothing."""
         extents = tuple(map(fixed, segment.extents))
         if not any(isinstance(extent, Ragged) for extent in extents):
@@ -465,21 +500,69 @@ class _Writer:
             return None
         if kind == "b" and fixed(read.base) < self.program.inputs:
             return None
-        strides = [fixed(stride) for stride in read.strides]
+        place, strides = self._moving(read, kind)
         turned = [*strides[len(lanes) :], *strides[: len(lanes)]]
-        place, shape = self.plan.place(fixed(read.base), kind), (segments[0].terms, math.prod(lanes))
+        shape = (segments[0].terms, math.prod(lanes))
         if turned == row_major((*map(fixed, segments[0].extents), *lanes)):
             return self._view(kind, place, shape)
         if self.fast and len(segments[0].extents) == 1 and len(lanes) <= 1:
             return self._view(kind, place, shape, [turned[0], *(turned[1:] or [0])])
         return None
 
-    def _matmul(self, product: Product, place: int) -> None:
-        operands = product.left, product.right
-        left, right = (self._view("f", self.plan.place(o.base, "f"), o.shape, o.strides) for o in operands)
+    def _matmul(self, product: Product, steps: Sequence[int], place: Place) -> None:
+        left, right = (
+            self._view("f", Place(self.plan.place(o.base, "f"), step), o.shape, o.strides)
+            for o, step in zip((product.left, product.right), steps, strict=True)
+        )
         strides = (1, product.rows) if product.swapped else (product.columns, 1)
         out = self._view("f", place, (product.rows, product.columns), strides)
         self.lines.append(f"np.matmul({left}, {right}, {out})")
+
+    # --- rounds ---------------------------------------------------------------------------------------------------
+
+    def _repeat(self, repeat: Repeat, sources: Sources) -> None:
+        """A loop over rounds: rounds of vectors as array statements, those of single numbers in plain Python."""
+        self.lines += [safe_comment(f"# {line}", 12) for line in repeat_head(repeat, sources)]
+        if is_scalar(repeat):
+            self._scalar_rounds(repeat, sources)
+            return
+        for start in itertools.chain(*repeat.starts):
+            self._statement(start)
+        before, self.lines, self.count = self.lines, [], repeat.count
+        for statement in repeat.statements:
+            self.lines += [safe_comment(f"# {line}", 16) for line in print_statement(statement, sources, rounds=True)]
+            if len(statement.shape) == 1:  # a number as an array of one, which can be written into
+                statement = statement.with_reads(_with_a_lane, shape=(repeat.count, 1))
+            self._statement(statement, statement.name)
+        self.lines = [*before, f"for i in range({repeat.count}):", *indented(self.lines, 1)]
+        self.count = 0
+
+    def _scalar_rounds(self, repeat: Repeat, sources: Sources) -> None:
+        """A call of a function from lists to lists."""
+        name = f"{self.function.name}_rounds{len(self.rounds) + 1}"
+        part = excerpt(self.program, repeat, sources)
+        self.rounds.append(ArrayFunction(part.program, name, ""))
+        arguments = [self._list(source) for source in part.reads]
+        places = [self.plan.place(source.base, kind) for source, kind in part.writes]
+        targets = [
+            f"{_MEMORY[kind]}[{place}:{place + source.size}]"
+            for place, (source, kind) in zip(places, part.writes, strict=True)
+        ]
+        results = targets[0] if len(targets) == 1 else f"({', '.join(targets)})"
+        self.lines += wrapped(f"{results}{GLUE}={GLUE}{name}({', '.join(arguments)})")
+
+    def _list(self, source: Source) -> str:
+        """What a source has in memory, as a number or a list of numbers and truth values."""
+        truths = self.mask[source.base : source.base + source.size]
+        kind = "b" if truths.all() else "f"
+        place = self.plan.place(source.base, kind)
+        if not source.shape:
+            return f"{_MEMORY[kind]}.item({place})"
+        if truths.any() and not truths.all():
+            kinds = ["b" if truth else "f" for truth in truths.tolist()]
+            items = [f"{_MEMORY[each]}.item({self.plan.place(source.base + k, each)})" for k, each in enumerate(kinds)]
+            return f"[{', '.join(items)}]"
+        return f"{_MEMORY[kind]}[{place}:{place + source.size}].tolist()"
 
     # --- blocks ---------------------------------------------------------------------------------------------------
 
@@ -498,6 +581,14 @@ class _Writer:
         for kind in sorted({"f", *map(program.kind_of, program.outputs)}, reverse=True):
             place = self.plan.place(block.base, kind)
             self.lines.append(f"{_MEMORY[kind]}[{place}:{place + block.lanes}] = numbers")
+
+
+def _with_a_lane(read: Read, extents: tuple[Size, ...]) -> Read:
+    """An access of a round with another dimension of lanes, in which there is one."""
+    if read.table is not None:
+        return read
+    bends = (read.bends[0], 0, *read.bends[1:]) if read.bends else ()
+    return read._replace(strides=(read.strides[0], 0, *read.strides[1:]), bends=bends)
 
 
 class _Scratch(dict[str, str]):

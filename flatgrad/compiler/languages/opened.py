@@ -14,6 +14,7 @@ import numpy as np
 
 from ...runtime import primitives as p
 from ...runtime.primitives import Primitive
+from ..loops.array_program import ArrayProgram
 from ..loops.extents import (
     AnyTable,
     BoundNumber,
@@ -98,6 +99,18 @@ class Opened:
         formulas += [n.formula for row in self.rows.values() for n in row if isinstance(n, BoundNumber)]
         columns = [c for each in formulas for c in (each.columns if isinstance(each, Columns) else [each])]
         return {word for each in columns for word in ("sqrt", "exp", "log", "**") if word in each.form}
+
+
+class ArrayFunction(NamedTuple):
+    """A function of a generated module: an array program, its name, and its docstring.
+
+    With `opened`, the program is one with open extents at some of these; the extents are the first arguments.
+    """
+
+    program: ArrayProgram
+    name: str
+    doc: str
+    opened: Opened | None = None
 
 
 def depends(numbers: Sequence[float | bool]) -> bool:

@@ -38,8 +38,7 @@ from ..program.spelling import (
     wrapped,
 )
 from .inlining import named_positions
-from .numpy import ArrayFunction
-from .opened import depends
+from .opened import ArrayFunction, depends
 from .preamble import Preamble, docstring, returned, signature
 from .python import emit_function
 
@@ -87,9 +86,14 @@ def emit_rolled(functions: Sequence[ArrayFunction], header: Sequence[str]) -> li
     Each function takes one number or list of numbers per input group, and returns one per output group.
     """
     preamble = Preamble()
-    writers = [
-        _Writer(function, f"{function.name.upper()}_" if len(functions) > 1 else "", preamble) for function in functions
-    ]
+    prefixes = [f"{function.name.upper()}_" if len(functions) > 1 else "" for function in functions]
+    body = rolled_sections(functions, prefixes, preamble)
+    return [preamble.head(header), *(f"\n\n{section}" for section in body)]
+
+
+def rolled_sections(functions: Sequence[ArrayFunction], prefixes: Sequence[str], preamble: Preamble) -> list[str]:
+    """Rolled functions, and what they call; the names of each one's constants have a prefix."""
+    writers = [_Writer(function, prefix, preamble) for function, prefix in zip(functions, prefixes, strict=True)]
     sections = [section for writer in writers for section in writer.sections()]
     data = [section for writer in writers for section in writer.data()]
     called = {item for writer in writers for item in writer.called}
@@ -97,8 +101,7 @@ def emit_rolled(functions: Sequence[ArrayFunction], header: Sequence[str]) -> li
         called.add("fold")
     helpers = [_helper(primitive, preamble) for primitive in TABLE if primitive in called]
     preludes = [text for function, text in _PRELUDE.items() if function in called]
-    body = [*preludes, *preamble.functions(), *helpers, *sections, *data]
-    return [preamble.head(header), *(f"\n\n{section}" for section in body)]
+    return [*preludes, *preamble.functions(), *helpers, *sections, *data]
 
 
 def _helper(primitive: Primitive, preamble: Preamble) -> str:
@@ -292,10 +295,19 @@ class _Writer(BodyWriter):
                 return self._picked(view, owners, scope)
             array = self._together(owners)
             offset -= owners[0].base if view.table is None else 0
-        place = index(offset, view.factors, scope.names, view.bends)
-        if view.table is not None:
-            place = f"{self._table(places_among(owners, view.table).tolist(), scope.extents)}[{place}]"
-        return Text(f"{array}[{place}]")
+        if view.table is None:
+            return Text(f"{array}[{index(offset, view.factors, scope.names, view.bends)}]")
+        return Text(f"{array}[{self._gathered(places_among(owners, view.table), view.factors, scope)}]")
+
+    def _gathered(self, table: Addresses, factors: Sequence[int], scope: Scope) -> str:
+        """An index from a table; if all rows of it are the first one, moved evenly, only that is in the table."""
+        rows = table.reshape(scope.extents[0], -1)
+        steps = rows - rows[0]
+        step = int(steps[-1, 0]) // max(1, len(rows) - 1)
+        if len(rows) < 3 or rows.shape[1] < 2 or step < 0 or (steps != step * np.arange(len(rows))[:, None]).any():
+            return f"{self._table(table.tolist(), scope.extents)}[{index(0, factors, scope.names)}]"
+        within = f"{self._table(rows[0].tolist(), scope.extents[1:])}[{index(0, factors[1:], scope.names[1:])}]"
+        return f"{within} + {index(0, [step], scope.names[:1])}" if step else within
 
     def name(self, source: Source) -> str:
         name = super().name(source)

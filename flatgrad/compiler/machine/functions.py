@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..languages.calling import argument_names, bring_in, idle_workspaces, with_workspace
-from ..languages.numpy import ArrayFunction, Emitted
+from ..languages.numpy import Emitted
+from ..languages.opened import ArrayFunction
 from ..languages.preamble import docstring, signature
 from ..loops.array_program import ArrayProgram
 from ..program.progress import report

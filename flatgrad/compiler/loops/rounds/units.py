@@ -15,6 +15,8 @@ from ..grammar import Addresses, Apply, Block, Node, Read, Statement, addresses,
 #: At least so many rounds make a loop, with at least so many reads in all of them; less is as good one after the other.
 #: A read of an array statement counts as several.
 ROUNDS, READS, ARRAY = 6, 256, 16
+#: Where the same operations recur within a round, what they read tells which are of the next round: results so near.
+_NEAR = 4096
 #: So many places are tried where the rounds may begin.
 _BEGINS = 16
 
@@ -176,6 +178,8 @@ class Units:
         kinds = self.form * 2 + self.constant
         begins = np.zeros(len(kinds) + 1, dtype=bool)
         begins[self.tokens] = True
+        distances = np.repeat(self.base, np.diff(self.tokens)) - self.address
+        near = kinds * _NEAR + np.where((distances > 0) & (distances < _NEAR) & ~self.constant, distances, 0)
         weights = np.ones(len(kinds), dtype=np.int64)
         weights[list(self.statement_tokens)] = ARRAY
         self.weight = np.concatenate([[0], np.cumsum(weights)])  # of all tokens before each
@@ -185,11 +189,14 @@ class Units:
             if self.weight[high] - self.weight[low] < self.least:
                 continue
             best: Span | None = None
-            for period in periods(mixed(kinds[low:high])):
-                if ROUNDS * period <= high - low:
-                    span = self._longest(kinds, begins, low, high, period)
-                    if span is not None and (best is None or _gain(span) > _gain(best)):
-                        best = span
+            for sequence in (kinds, near):
+                if best is not None and 2 * best.rounds * best.tokens >= high - low:
+                    break
+                for period in periods(mixed(sequence[low:high])):
+                    if ROUNDS * period <= high - low:
+                        span = self._longest(kinds, begins, low, high, period)
+                        if span is not None and (best is None or _gain(span) > _gain(best)):
+                            best = span
             if best is not None:
                 result.append(best)
                 todo += [(low, best.token), (best.token + best.rounds * best.tokens, high)]
