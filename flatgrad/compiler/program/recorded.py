@@ -1,31 +1,53 @@
-"""`Recorded`: what a trace has recorded, as columns; equations can be read, taken away, and repeated in rounds."""
+"""`Recorded`: what a trace has recorded, as columns; equations can be read, taken away, and repeated in rounds.
+
+Rounds that are repeated need no columns: it is noted how often. Variables behind them have the numbers that they would
+have otherwise. When the trace is finished, its program is a `Family`; where there is none, the rounds are written out.
+"""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...runtime.errors import TraceError
 from ...runtime.primitives import TABLE
 from . import progress
 from .builder import Indices, ProgramBuilder
+from .family import Family
+from .folding import EQUATIONS, Piece, folded
+from .names import Namer
+from .program import Group
 from .progress import report
+from .unrolled import Columns, Loop
 
 #: Leaves are numbered from here until the trace is finished, when they become the last inputs.
 LEAVES = 1 << 48
-#: Numbers that differ from round to round of a loop are numbered from here, and become constants then.
+#: Numbers that differ from round to round of a loop are numbered from here, and become constants or inputs then.
 DATA = 1 << 56
 
 
-class Round(NamedTuple):
-    """Some equations of a trace; the columns are those of `Program`."""
+class Repeated(NamedTuple):
+    """Rounds that have no columns.
 
-    opcodes: Indices
-    starts: Indices
-    operands: Indices
-    sites: Indices
+    Attributes:
+        first, place: the variable of the first equation, and how many equations before it have columns.
+        equations, steps: the first round, and by how much its operands advance from round to round.
+        rounds: how many there are.
+    """
+
+    first: int
+    place: int
+    equations: Columns
+    steps: Indices
+    rounds: int
+
+    @property
+    def length(self) -> int:
+        """The number of equations in all rounds."""
+        return len(self.equations.opcodes) * self.rounds
 
 
 class Recorded:
@@ -33,6 +55,9 @@ class Recorded:
 
     Args:
         builder: gets the columns, which are compact; what is new is in lists.
+
+    Attributes:
+        folds: whether rounds need not have columns.
     """
 
     def __init__(self, builder: ProgramBuilder) -> None:
@@ -46,6 +71,8 @@ class Recorded:
         self._references: dict[int, int] = {}
         self._data: list[Any] = []
         self._captured = 0
+        self._repeated: list[Repeated] = []
+        self.folds = False
 
     @property
     def next(self) -> int:
@@ -84,37 +111,118 @@ class Recorded:
         self._captured += len(self._data[-1])
         return first
 
-    def with_data(self, builder: ProgramBuilder, variables: Indices, where: Indices) -> Indices:
-        """Where variables go, if those of captured numbers go to constants."""
-        captured = variables >= DATA
-        if captured.any():
-            numbers = np.concatenate(self._data)[variables[captured] - DATA].view(np.int64)
-            different, places = np.unique(numbers, return_inverse=True)
-            constants = list(map(builder.constant, different.view(float).tolist()))
-            where[captured] = np.array(constants, dtype=np.int64)[places]
-        return where
+    def _place(self, variable: int) -> int:
+        """How many equations before a variable have columns."""
+        skipped = sum(each.length for each in self._repeated if each.first < variable)
+        return variable - self.builder.program.inputs - skipped
 
-    def since(self, first: int, end: int) -> Round:
+    def since(self, first: int, end: int) -> Columns:
         """The equations between two variables."""
-        program, offset = self.settle().program, len(self.builder) - self._next
-        low, high = first + offset, end + offset
-        starts = np.array(program.starts[low : high + 1])
-        operands = np.array(program.operands[starts[0] : starts[-1]], dtype=np.int64)
-        return Round(
-            np.array(program.opcodes[low:high]), starts - starts[0], operands, np.array(program.sites[low:high])
-        )
+        columns = Columns.of(self.settle().program).part(self._place(first), self._place(end))
+        return Columns(*map(np.array, columns))
 
     def forget(self, first: int) -> None:
         """Go back to where this variable was the next one."""
-        self.settle().shorten(len(self.builder) - self._next + first)
-        self._next = first
+        self._take_away(first)
         self._references = {key: ref for key, ref in self._references.items() if ref < first or ref >= LEAVES}
 
-    def repeat(self, equations: Round, steps: Indices, count: int) -> None:
-        """Append a round so many times; each time its operands have advanced by `steps`."""
-        ends = equations.starts[1:] + len(equations.operands) * np.arange(count)[:, None]
-        operands = equations.operands + steps * np.arange(count)[:, None]
-        sites = np.tile(equations.sites, count)
-        columns = np.tile(equations.opcodes, count), ends.ravel(), operands.ravel(), sites
-        self.settle().extend(*columns, np.full(len(sites), -1))
-        self._next += len(sites)
+    def _take_away(self, first: int) -> None:
+        self.settle().shorten(self._place(first))
+        self._repeated = [each for each in self._repeated if each.first < first]
+        self._next = first
+
+    def repeat(self, first: int, size: int, steps: Indices, count: int) -> None:
+        """Let a round, which begins with a variable, be the first of so many; its operands advance by `steps`."""
+        equations = self.since(first, first + size)
+        self._take_away(first)
+        repeated = Repeated(first, len(self.builder), equations, steps, count)
+        self._next = first + repeated.length
+        if self.folds and size:
+            self._repeated.append(repeated)
+        elif size:
+            opcodes, starts, operands, sites = Loop.of(equations, steps, 0, count).columns(0, count)
+            self.builder.extend(opcodes, starts[1:], operands, sites, np.full(len(opcodes), -1))
+
+    # --- the program --------------------------------------------------------------------------------------------------
+
+    def streamed(self) -> list[int]:
+        """Which arrays of captured numbers are read round by round."""
+        reads = [each.equations.operands[each.steps != 0] for each in self._repeated]
+        captured = np.concatenate([np.empty(0, dtype=np.int64), *reads]) - DATA
+        ends = np.cumsum([len(numbers) for numbers in self._data], dtype=np.int64)
+        owners: list[int] = np.unique(np.searchsorted(ends, captured[captured >= 0], side="right")).tolist()
+        return owners
+
+    def data_groups(self, data: Sequence[int], names: Namer) -> list[Group]:
+        """Groups of inputs for some of the arrays of captured numbers."""
+        return [Group(names("data", "data"), len(self._data[k]), False) for k in data]
+
+    def moved(self, variables: Indices, builder: ProgramBuilder, arguments: int, data: Sequence[int]) -> Indices:
+        """Where variables go in the program that `builder` makes, of which some arrays of captured numbers are inputs.
+
+        The leaves come right behind the arguments. Captured numbers that are no inputs go to constants.
+        """
+        inputs = builder.program.inputs
+        shift = (inputs - arguments) * (variables >= arguments)
+        result = np.where(variables >= LEAVES, variables - (LEAVES - arguments), variables + shift)
+        captured = np.flatnonzero(variables >= DATA)
+        if len(captured):
+            sizes = np.array([len(numbers) for numbers in self._data])
+            starts = np.cumsum(sizes) - sizes
+            places = variables[captured] - DATA
+            owners = np.searchsorted(starts + sizes, places, side="right")
+            first, chosen = np.full(len(sizes), -1), np.array(data, dtype=np.int64)
+            first[chosen] = inputs - sizes[chosen].sum() + np.cumsum(sizes[chosen]) - sizes[chosen]
+            is_input = first[owners] >= 0
+            result[captured[is_input]] = (first[owners] + places - starts[owners])[is_input]
+            numbers = np.concatenate(self._data)[places[~is_input]].view(np.int64)
+            different, index = np.unique(numbers, return_inverse=True)
+            constants = np.array([*map(builder.constant, different.view(float).tolist())], dtype=np.int64)
+            result[captured[~is_input]] = constants[index]
+        return result
+
+    def family(
+        self, builder: ProgramBuilder, renumber: Callable[[Any], Indices], sites: Sequence[int], data: Sequence[int]
+    ) -> Family | None:
+        """The family of the program that `builder` has got the columns of; None if there is none."""
+        traced = self.builder.program
+        total = len(traced) + sum(each.length for each in self._repeated)
+        if total < EQUATIONS:
+            return None
+        count = len(traced.outputs)
+        program = builder.finish(renumber(traced.outputs), [Group("outputs", count, count == 1)])
+        columns, lines = Columns.of(program), np.array([*sites, -1])
+        pieces: list[Piece] = []
+        done = 0
+        for each in self._repeated:
+            equations = each.equations._replace(
+                operands=renumber(each.equations.operands), sites=lines[each.equations.sites]
+            )
+            loop = Loop.of(equations, each.steps, each.first - traced.inputs, each.rounds)
+            pieces += [columns.part(done, each.place), loop]
+            done = each.place
+        family = folded(program, [*pieces, columns.part(done, len(program))])
+        if family is not None and data:
+            family.data[:0] = [self._data[k] for k in data]
+            family.check()
+        return family
+
+    def write_out(self) -> None:
+        """Write out the rounds that have no columns."""
+        traced, done = self.settle().program, 0
+        total = len(traced) + sum(each.length for each in self._repeated)
+        if total > progress.MANY:
+            raise TraceError(
+                f"the rounds of fg.scan in {traced.name} are {total:,} equations, too many to be written out, and no "
+                "loop could be made of them. Carry what one round needs from the round before, and read xs row by row"
+            )
+        columns, parts = Columns.of(traced), list[Columns]()
+        for each in self._repeated:
+            loop = Loop.of(each.equations, each.steps, 0, each.rounds)
+            parts += [columns.part(done, each.place), loop.columns(0, each.rounds)]
+            done = each.place
+        opcodes, starts, operands, sites = Columns.joined([*parts, columns.part(done, len(traced))])
+        del columns, parts
+        self.builder.shorten(0)
+        self.builder.extend(opcodes, starts[1:], operands, sites, np.full(len(opcodes), -1))
+        self._repeated = []

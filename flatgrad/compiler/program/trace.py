@@ -6,6 +6,7 @@ user's line. `Value`s that it reaches but that it was not given are leaves: inpu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Container, Sequence
 from sys import _getframe
 from types import FrameType
@@ -21,8 +22,9 @@ from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recording, records, refusals_raised, refuse
 from ...runtime.value import Condition, Value, apply_eagerly, as_condition, as_value, constant
 from .builder import Indices, ProgramBuilder
+from .family import Family
 from .names import Namer, nameless
-from .program import Group, Program
+from .program import Group, Program, default_names
 from .recorded import LEAVES, Recorded
 
 #: Finds names for leaves without a label, given their ids.
@@ -43,16 +45,23 @@ class Trace(Recorded):
         input_names: a safe name per input.
         sites: whether to record the user's line of each operation.
         faults: what becomes of operations on constants at which Python raises: "raise", or "ieee" for inf and NaN.
+        folds: whether the program may be a family, whose rounds are not written out.
 
     Attributes:
         programs: what functions that are called while this goes on keep for their next call, by function.
     """
 
     def __init__(
-        self, name: str, groups: Sequence[Group], input_names: Sequence[str], sites: bool = True, faults: str = "raise"
+        self,
+        name: str,
+        groups: Sequence[Group],
+        input_names: Sequence[str],
+        sites: bool = True,
+        faults: str = "raise",
+        folds: bool = False,
     ) -> None:
         super().__init__(ProgramBuilder(name, groups, input_names))
-        self._record_sites, self.faults = sites, faults
+        self._record_sites, self.faults, self.folds = sites, faults, folds
         self.leaves: list[Value] = []
         self._references: dict[int, int] = {}
         self._numbers: dict[float, int] = {}
@@ -226,7 +235,7 @@ class Trace(Recorded):
         self._next += count
         return [self.value(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
 
-    def finish(self, outputs: Sequence[Any]) -> Program:
+    def finish(self, outputs: Sequence[Any]) -> Program | Family:
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
         refs = [self.reference(output) for output in outputs]
         traced = self.settle().finish(refs)
@@ -242,20 +251,28 @@ class Trace(Recorded):
                 texts = [_label(leaf) or outer.get(id(leaf), "") for leaf in self.leaves]
                 names += [name_of(text, f"p{k}") for k, text in enumerate(texts)]
 
-        def where(variables: Indices) -> Indices:
-            """The leaves come right behind the arguments."""
-            return self.with_data(builder, variables, np.where(
-                variables >= LEAVES, variables - (LEAVES - arguments), variables + count * (variables >= arguments)
-            ))  # fmt: skip
-
         lines: dict[Location, int] = {}  # the different lines that the sites met while tracing stand for
         sites = [
             lines.setdefault(site if isinstance(site, Location) else locate(site) or Location("?", 0), len(lines))
             for site in self._lines
         ]
-        builder = ProgramBuilder(traced.name, groups, names)
-        renumber = builder.take(traced, range(len(traced)), where, sites=sites)
-        builder.program.locations = list(lines)
+
+        def made(data: Sequence[int]) -> tuple[ProgramBuilder, Callable[[Any], Indices]]:
+            """Some arrays of captured numbers are inputs."""
+            added = self.data_groups(data, Namer([*names, *(group.name for group in groups)])) if data else []
+            builder = ProgramBuilder(traced.name, [*groups, *added], [*names, *default_names(added)])
+            where = functools.partial(self.moved, builder=builder, arguments=arguments, data=data)
+            renumber = builder.take(traced, range(len(traced)), where, sites=sites)
+            builder.program.locations = list(lines)
+            return builder, renumber
+
+        if self._repeated:
+            data = self.streamed()
+            family = self.family(*made(data), sites, data)
+            if family is not None:
+                return family
+            self.write_out()
+        builder, renumber = made(())
         return builder.finish(renumber(traced.outputs), traced.output_groups)
 
 
@@ -268,9 +285,9 @@ Result = TypeVar("Result")
 
 
 class Traced(NamedTuple, Generic[Result]):
-    """A traced function: its program, the leaves that it reached, and what it returned."""
+    """A traced function: its program (or `Family`), the leaves that it reached, and what it returned."""
 
-    program: Program
+    program: Any
     leaves: list[Value]
     result: Result
 
@@ -284,16 +301,18 @@ def trace_function(
     leaf_names: LeafNames | None = None,
     sites: bool = True,
     faults: str = "raise",
+    folds: bool = False,
 ) -> Traced[Result]:
     """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
 
     `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` finds names for leaves;
-    `sites` says whether to record the user's lines, `faults` whether operations on constants raise as Python's do.
+    `sites` says whether to record the user's lines, `faults` whether operations on constants raise as Python's do,
+    `folds` whether the program may be a `Family`.
 
     Raises:
         TraceError: for what the function must not do, also if the function caught that error itself.
     """
-    trace = Trace(name, groups, input_names, sites, faults)
+    trace = Trace(name, groups, input_names, sites, faults, folds)
     if leaf_names is not None:
         trace.leaf_names = leaf_names
     for leaf in leaves:

@@ -95,6 +95,17 @@ class Loop:
         self._data: list[Indices] = []
         self.rounds = self.continued(columns, first)
 
+    @classmethod
+    def of(cls, columns: Columns, steps: Indices, first: int, rounds: int) -> Loop:
+        """The loop with so many rounds, whose first one has these columns."""
+        loop = cls.__new__(cls)
+        loop.first, loop.size, loop.rounds = first, len(columns.opcodes), rounds
+        loop.opcodes, loop.starts, loop.operands, loop.sites = columns
+        loop.steps, loop.constant = steps, columns.operands < 0
+        constants = columns.operands[loop.constant]
+        loop._data = [np.broadcast_to(constants, (rounds, len(constants)))]
+        return loop
+
     @property
     def end(self) -> int:
         """The equation behind the last round."""
@@ -103,6 +114,8 @@ class Loop:
     @property
     def data(self) -> dict[int, Indices]:
         constants = self._constants()
+        if not constants.strides[0]:  # one row for all
+            return {}
         differ = np.flatnonzero((constants != constants[:1]).any(axis=0))
         places = np.flatnonzero(self.constant)[differ]
         return dict(zip(places.tolist(), constants[:, differ].T, strict=True))

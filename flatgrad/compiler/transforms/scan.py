@@ -186,12 +186,22 @@ class _Loop:
         """The same in a trace: rounds are executed until the others are known.
 
         From the round on in which variables take part, numbers in `xs` are variables as well, and so are numbers that
-        the carry counts with. If `fn` cannot do with that, the trace goes back to that round.
+        the carry counts with. If `fn` cannot do with that, the trace goes back to that round. Loops inside of a round
+        that is compared are written out.
         """
+        self.folds = trace.folds
+        try:
+            return self.recorded(trace)
+        finally:
+            trace.folds = self.folds
+
+    def recorded(self, trace: Trace) -> tuple[Any, Any]:
+        """The same, in which `trace.folds` says whether loops inside are written out."""
         streams = _Streams.of(trace, self.xs, self.reverse)
         begin: tuple[int, int, Any] | None = None  # where numbers became variables
         rounds: list[_Executed] = []
         carry, numbers, number = self.init, list[Any](), 0
+        trace.folds = False
         while number < self.length:
             if (
                 streams is not None
@@ -217,16 +227,17 @@ class _Loop:
                 number, first, carry = begin
                 trace.forget(first)
                 del self.results[number:]
-                begin, streams = None, None
+                begin, streams, trace.folds = None, None, self.folds
                 continue
             number += 1
             operands = [np.array([*map(trace.reference, each)], dtype=np.int64) for each in (numbers, self.results[-1])]
             rounds.append(_Executed(first, operands[0], operands[1], carry))
             if not 3 <= len(rounds) <= MOST:
+                trace.folds = self.folds and len(rounds) > MOST
                 continue
             steps = _steps(trace, rounds[-3:])
             if isinstance(steps, _Steps):
-                return self.continued(trace, rounds[-1], steps, numbers, self.length - number)
+                return self.continued(trace, rounds[-3:], steps, numbers, self.length - number)
             if steps is not None and all(isinstance(numbers[k], float) for k in steps):
                 for k in steps:  # the carry counts
                     numbers[k] = trace.value(trace.capture(numbers[k]))
@@ -234,16 +245,18 @@ class _Loop:
         return carry, self.stacked(list(zip(*self.results, strict=True)))
 
     def continued(
-        self, trace: Trace, last: _Executed, steps: _Steps, numbers: Sequence[Any], count: int
+        self, trace: Trace, rounds: Sequence[_Executed], steps: _Steps, numbers: Sequence[Any], count: int
     ) -> tuple[Any, Any]:
-        """What the loop returns, after so many more rounds that are like the last one."""
-        equations = trace.since(last.first, trace.next)
-        if count * len(equations.opcodes) > progress.MANY:
+        """What the loop returns, after so many more rounds that are like the ones executed last."""
+        first, last = rounds[0].first, rounds[-1]
+        size = rounds[1].first - first
+        if not self.folds and count * size > progress.MANY:
             raise refuse(
-                f"fg.scan: {count:,} rounds of {count_of(len(equations.opcodes), 'equation')} are too many to be "
-                "written out. Call fg.scan in the function that is compiled, not inside of another scan"
+                f"fg.scan: {count:,} rounds of {count_of(size, 'equation')} are too many to be written out. Call "
+                "fg.scan in the function that is compiled, not in a part that is differentiated, or in another scan"
             )
-        trace.repeat(equations._replace(operands=equations.operands + steps.operands), steps.operands, count)
+        trace.folds = self.folds
+        trace.repeat(first, size, steps.operands, count + len(rounds))
         advanced = last.carry + steps.carry * count
         moved = [
             _variable(trace, each, index) if step else each

@@ -132,7 +132,7 @@ class Transformed(Generic[E]):
         """Trace, and note what the function captured; `inlined` says that the program becomes a part of another one."""
         leaf_names = nameless if inlined else functools.partial(outer_names, self.function)
         run = functools.partial(
-            trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults
+            trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults, folds=True
         )
         return trace_settled(run, functools.partial(self._captured_roots, arguments), self.name)
 
