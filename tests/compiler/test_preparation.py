@@ -10,6 +10,8 @@ import pytest
 
 import flatgrad as fg
 from benchmarks.gradbench import gmm, kmeans
+from flatgrad.compiler.loops.reroll.chains import find_chains
+from flatgrad.compiler.loops.reroll.classes import classify
 from flatgrad.compiler.program.adjoint import adjoint
 from flatgrad.compiler.program.trace import trace_graph
 
@@ -46,6 +48,19 @@ def test_the_adjoint_makes_no_calls_per_equation_but_those_of_its_stack():
     more = calls(lambda: adjoint(large, [0, 1])) - calls(lambda: adjoint(small, [0, 1]))
     # An equation is put on the stack, taken from it, and noted; all else is done by NumPy for all of them.
     assert more < 5 * (len(large) - len(small))
+
+
+def wide(count):
+    """The joint program of a sum of `count` terms that do not depend on each other."""
+    x, y, w = ([fg.Value(0.5) for _ in range(count)] for _ in range(3))
+    total = sum(fg.tanh(a * b) * c for a, b, c in zip(x, y, w, strict=True))
+    return adjoint(trace_graph([total], [*x, *y, *w], "f").program, range(3 * count))
+
+
+def test_nodes_of_variants_that_there_are_get_their_classes_by_columns():
+    small, large = wide(8_000), wide(16_000)
+    more = calls(lambda: classify(large, find_chains(large))) - calls(lambda: classify(small, find_chains(small)))
+    assert more < (len(large) - len(small)) // 3
 
 
 def memory(workload):

@@ -13,7 +13,8 @@ from benchmarks.gradbench import det, llsq
 from flatgrad import Value
 from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.grammar import Apply, Block, Fold, Read, Statement
-from flatgrad.compiler.loops.reroll import reroll
+from flatgrad.compiler.loops.reroll import classes, reroll
+from flatgrad.compiler.loops.reroll.chains import find_chains
 from flatgrad.compiler.program.builder import ProgramBuilder
 from flatgrad.compiler.program.program import Group, Program
 from flatgrad.runtime.errors import ProgramError
@@ -240,6 +241,30 @@ def test_many_short_segments_are_one():
     assert max(sum(segment.terms for segment in fold.segments) for fold in folds) > 100
     assert max(len(fold.segments) for fold in folds) <= 8
     assert len(arrays.statements) <= 80
+
+
+@pytest.mark.parametrize("block", [1, 5, 64])
+def test_classes_do_not_depend_on_how_many_nodes_are_taken_at_once(block, monkeypatch):
+    functions = {
+        work.layer_loss: (W, X, B),
+        work.causal_attention: (rows(6), rows(6), rows(6)),
+        work.cumulative: ([0.1 * k for k in range(30)],),
+        lambda x: sum(fg.maximum(a, 0.0) * (2.0 + b) + (b + a) ** 2 for a, b in zip(x[1:], x[:-1], strict=True)): (
+            [0.1] * 40,
+        ),
+        lambda x: sum(fg.where((a < b) & (b < 1.0), a * b, b / a) for a, b in zip(x[3:], x[:-3], strict=True)): (
+            [0.1] * 40,
+        ),
+    }
+    for function, arguments in functions.items():
+        gradient = fg.value_and_grad(function, argnums=range(len(arguments)), backend="numpy")
+        program = gradient.kernel_for(*arguments).stages.cleaned
+        chains = find_chains(program)
+        monkeypatch.setattr(classes, "_BLOCK", 1 << 40)  # one by one
+        expected = classes.classify(program, chains)
+        monkeypatch.setattr(classes, "_BLOCK", block)
+        for one, other in zip(classes.classify(program, chains), expected, strict=True):
+            assert np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
 
 
 def test_an_irregular_program_is_straight_line_code():

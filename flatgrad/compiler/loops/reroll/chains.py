@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ....runtime import primitives as p
+from ....runtime.primitive import Primitive
 from ...program.builder import Indices
 from ...program.program import Program
 
@@ -71,6 +73,13 @@ def _ranges(starts: Indices, ends: Indices) -> Indices:
     return np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
 
 
+def _flags(primitives: Iterable[Primitive]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Per opcode, whether it is one of these."""
+    flags = np.zeros(len(p.TABLE), dtype=bool)
+    flags[[primitive.opcode for primitive in primitives]] = True
+    return flags
+
+
 def find_chains(program: Program) -> Chains:
     """The maximal chains in which each partial result is used once, by the next equation of the same primitive.
 
@@ -96,24 +105,20 @@ def find_chains(program: Program) -> Chains:
     opcodes = np.array(program.opcodes, dtype=np.int64)
     flat, starts = np.asarray(program.operands), np.asarray(program.starts)
     operands = np.full((3, count), inputs + count)
+    arities, starts = np.diff(starts), starts[:-1]
     for k in range(3):
-        chosen = np.flatnonzero(np.diff(starts) > k)
+        chosen: Any = slice(None) if k < arities.min(initial=3) else np.flatnonzero(arities > k)
         operands[k, chosen] = flat[starts[chosen] + k]
     uses = np.bincount(flat[flat >= 0], minlength=inputs + count)
     np.add.at(uses, [output for output in program.outputs if output >= 0], 1)
-    members = np.flatnonzero(np.isin(opcodes, [primitive.opcode for primitive in FOLDED]))
-    left, right = operands[:2, members]
-
-    def continues(operand: Indices) -> Any:
-        """Whether an operand is a partial result of the chain that the equation goes on with."""
-        is_partial = operand >= inputs
-        is_partial[is_partial] = uses[operand[is_partial]] == 1
-        is_partial[is_partial] = opcodes[operand[is_partial] - inputs] == opcodes[members[is_partial]]
-        return is_partial
-
-    on_left = continues(left)
-    commuting = np.isin(opcodes[members], [primitive.opcode for primitive in FOLDED if primitive.commutative])
-    links = on_left | (continues(right) & ~on_left & commuting)
+    # Per operand, the primitive that may go on with it, if it is a partial result; constants are counted from the end.
+    partial = np.full(inputs + count + 1 + len(program.constants), -1)
+    partial[inputs : inputs + count] = np.where(uses[inputs:] == 1, opcodes, -1)
+    members = np.flatnonzero(_flags(FOLDED)[opcodes])
+    left, right = operands[0, members], operands[1, members]
+    on_left = partial[left] == opcodes[members]
+    commuting = _flags(primitive for primitive in FOLDED if primitive.commutative)[opcodes[members]]
+    links = on_left | ((partial[right] == opcodes[members]) & ~on_left & commuting)
     before = np.where(on_left, left, right) - inputs
 
     # The first equation of each chain, by pointer doubling.
@@ -155,7 +160,7 @@ def _running(opcodes: Indices, operands: Any, owner: Indices, lengths: Indices, 
     count = len(opcodes)
     steps = np.zeros(count, dtype=np.int64)
     single = np.append(lengths, 0)[owner] <= 2  # neither part of a longer fold
-    is_step = single & np.isin(opcodes, [primitive.opcode for primitive in RUNNING])
+    is_step = single & _flags(RUNNING)[opcodes]
     members = np.flatnonzero(is_step)
     before = operands[0, members] - inputs
     inner = (before >= 0) & (before < count)
@@ -164,7 +169,9 @@ def _running(opcodes: Indices, operands: Any, owner: Indices, lengths: Indices, 
     following = np.bincount(before[inner], minlength=count)
     inner[inner] = (following[members[inner]] > 0) | (following[before[inner]] == 1)
     linked, before = members[inner], before[inner]
-    members = np.union1d(linked, before)
+    is_step[:] = False
+    is_step[linked] = is_step[before] = True
+    members = np.flatnonzero(is_step)
     # By pointer doubling: `jump` leads back to the first one, `distance` counts the steps.
     jump, distance = np.arange(count), np.zeros(count, dtype=np.int64)
     jump[linked], distance[linked] = before, 1

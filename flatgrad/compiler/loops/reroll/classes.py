@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ....runtime.primitives import TABLE
-from ...program.builder import Indices, column
+from ...program.builder import Indices
 from ...program.program import Program
 from .chains import Chains
 
 #: The classes of constants: numbers and truth values.
 _NUMBER, _TRUTH = 0, 1
+#: So many nodes are a block. In one that is added by columns, nodes depend on others of it over at most so many levels,
+#: and in a level there are at most so many variants.
+_BLOCK, _LEVELS, _DIFFERENT = 8192, 12, 32
 
 
 class Classes(NamedTuple):
@@ -71,82 +74,152 @@ def classify(program: Program, chains: Chains) -> Classes:
         v6 is of class 5, swapped
         v7 is of class 5
     """
-    class_of, height_of = _classes_of_inputs(program)
-    variant_by_operands: dict[tuple[int, ...], int] = {}  # by the operands' classes as they stand
-    fold_classes: dict[tuple[int, ...], int] = {}  # by the same in canonical order
-    shapes: list[int] = []  # per variant, its class
-    swaps: list[bool] = []
-    runs: dict[int, tuple[int, ...]] = {}
-    commutes, least = [primitive.commutative for primitive in TABLE], -len(TABLE)
+    sweep = _Sweep(program, chains)
+    for first in range(0, len(sweep.nodes), _BLOCK):
+        sweep.add(first, first + _BLOCK)
+    shape = np.array(sweep.shapes, dtype=np.int64)[sweep.variant_of]
+    swapped = np.array(sweep.swaps, dtype=bool)
+    return Classes(sweep.nodes, sweep.variant_of, swapped, sweep.runs, shape, np.array(sweep.heights)[shape])
 
-    def class_of_fold(name: int, *parts: int) -> int:
+
+class _Sweep:
+    """The sweep over the nodes, block by block. In most blocks all nodes are in variants that there are already.
+
+    Attributes:
+        nodes, variant_of, runs: as in `Classes`.
+        shapes, swaps: per variant, its class, and whether its first two operands are exchanged.
+        heights: per class, its height.
+    """
+
+    def __init__(self, program: Program, chains: Chains) -> None:
+        self._class_of, self.heights = _classes_of_inputs(program)
+        self.nodes = np.flatnonzero(~chains.is_partial)
+        self.variant_of = np.zeros(len(self.nodes), dtype=np.int64)
+        self._variables, self._names, *self._operands = _columns(program, chains, self.nodes)
+        self._terms, self._starts, self._steps = chains.terms, chains.starts, chains.steps[self.nodes]
+        self._least = -len(TABLE)  # the names of folds of more than two terms are below
+        self.shapes: list[int] = []
+        self.swaps: list[bool] = []
+        self.runs: dict[int, tuple[int, ...]] = {}
+        self._by_operands: dict[tuple[int, ...], int] = {}  # the variants, by the operands' classes as they stand
+        self._folds: dict[tuple[int, ...], int] = {}  # the classes of folds, by the same in canonical order
+        self._running: dict[int, tuple[int, int, int]] = {}  # per class of running results: name, terms' class, variant
+
+    def add(self, first: int, end: int) -> None:
+        """Give a block of nodes their classes."""
+        if len(self.nodes) < _BLOCK or not self._add_known(slice(first, end)):
+            self._add_each(slice(first, end))
+
+    def _add_known(self, block: slice) -> bool:
+        """The same by columns, if there are all variants, and the block has few levels."""
+        names, (first, second, third) = self._names[block], (each[block] for each in self._operands)
+        if self._steps[block].any():
+            return False
+        is_long = names < self._least
+        rows = np.arange(len(names)) + block.start
+        short = np.flatnonzero(~is_long)
+        groups = [(rows[short], np.array([first[short], second[short], third[short]]))]
+        rows, starts, ends = rows[is_long], self._starts[first[is_long]], self._starts[first[is_long] + 1]
+        for length in set((ends - starts).tolist()):
+            equal = ends - starts == length
+            groups.append((rows[equal], self._terms[starts[equal] + np.arange(length)[:, None]]))
+        classes = np.frombuffer(self._class_of, dtype=np.int64)
+        for _ in range(_LEVELS):
+            waiting = []
+            for rows, operands in groups:
+                parts = classes[operands]
+                ready = parts.min(axis=0) >= 0
+                if not ready.all():
+                    waiting.append((rows[~ready], np.compress(~ready, operands, axis=1)))
+                    rows, parts = rows[ready], np.compress(ready, parts, axis=1)
+                if len(rows) and not self._assign(classes, rows, parts):
+                    return False
+            groups = waiting
+        return not groups
+
+    def _assign(self, classes: Indices, rows: Indices, parts: Any) -> bool:
+        """Give nodes whose operands have these classes their own, if there are all variants."""
+        names = self._names[rows]
+        for _ in range(_DIFFERENT):
+            variant = self._by_operands.get((int(names[0]), *parts[:, 0].tolist()))
+            if variant is None:
+                return False
+            same = (names == names[0]) & (parts == parts[:, :1]).all(axis=0)
+            self.variant_of[rows[same]] = variant
+            classes[self._variables[rows[same]]] = self.shapes[variant]
+            if same.all():
+                return True
+            rows, names, parts = rows[~same], names[~same], np.compress(~same, parts, axis=1)
+        return False
+
+    def _add_each(self, block: slice) -> None:
+        """The same, one by one, with new variants."""
+        class_of, shape_of, shapes, swaps, heights = (
+            self._class_of, self._class_of.__getitem__, self.shapes, self.swaps, self.heights,
+        )  # fmt: skip
+        running, variant_by_operands = self._running, self._by_operands
+        commutes = [primitive.commutative for primitive in TABLE]
+        variant_of: list[int] = []
+        get, append = variant_by_operands.get, variant_of.append
+        columns = (each[block].tolist() for each in (self._variables, self._names, *self._operands, self._steps))
+        for variable, name, x, y, z, step in zip(*columns, strict=True):
+            if step:
+                a, b, c = class_of[x], class_of[y], -2
+                begun = running.get(a)
+                if begun is not None and begun[:2] == (name, b):
+                    append(begun[2])
+                    class_of[variable] = a
+                    continue
+                key: tuple[int, ...] = (name, a, b, c)
+            elif name >= self._least:
+                a, b, c = class_of[x], class_of[y], class_of[z]
+                key = (name, a, b, c)
+            else:
+                key = (name, *map(shape_of, self._terms[self._starts[x] : self._starts[x + 1]].tolist()))
+            variant = get(key)
+            if variant is None:
+                variant = variant_by_operands[key] = len(shapes)
+                if step:
+                    running[len(heights)] = name, b, variant
+                    shapes.append(len(heights))
+                    heights.append(1 + max(heights[a], heights[b]))
+                    swaps.append(False)
+                    if name < 0:
+                        self.runs[variant] = (1, 1)
+                elif name < 0:
+                    shapes.append(self._class_of_fold(*key))
+                else:
+                    exchanged = get((name, b, a, c)) if a != b and commutes[name] else None
+                    if exchanged is None:
+                        shapes.append(len(heights))
+                        heights.append(1 + max(heights[a], heights[b], heights[c]))
+                    else:
+                        shapes.append(shapes[exchanged])
+                    swaps.append(a > b and commutes[name])
+            append(variant)
+            class_of[variable] = shapes[variant]
+        self.variant_of[block] = variant_of
+
+    def _class_of_fold(self, name: int, *parts: int) -> int:
         """The class of a new variant of folds, which is noted."""
-        opcode, terms = ~name % len(TABLE), parts if name < least else parts[:2]
-        swapped = commutes[opcode] and _exchanged(terms)
-        collapsed, runs[len(shapes)] = _collapsed((terms[1], terms[0], *terms[2:]) if swapped else terms)
-        swaps.append(swapped)
-        shape = fold_classes.setdefault((opcode, *collapsed), len(height_of))
-        if shape == len(height_of):
-            height_of.append(1 + max([height_of[part] for part in collapsed]))
+        opcode, terms = ~name % len(TABLE), parts if name < self._least else parts[:2]
+        swapped = TABLE[opcode].commutative and _exchanged(terms)
+        collapsed, self.runs[len(self.shapes)] = _collapsed((terms[1], terms[0], *terms[2:]) if swapped else terms)
+        self.swaps.append(swapped)
+        shape = self._folds.setdefault((opcode, *collapsed), len(self.heights))
+        if shape == len(self.heights):
+            self.heights.append(1 + max([self.heights[part] for part in collapsed]))
         return shape
 
-    nodes = np.flatnonzero(~chains.is_partial)
-    columns = _columns(program, chains, nodes)
-    running: dict[int, tuple[int, int, int]] = {}  # per class of running results: name, class of terms, variant
-    terms, starts = column("q", chains.terms), column("q", chains.starts)
-    shape_of = class_of.__getitem__
-    variant_of: list[int] = []
-    get, append = variant_by_operands.get, variant_of.append
-    steps = column("q", chains.steps[nodes])
-    for variable, name, x, y, z, step in zip(*columns, steps, strict=True):
-        if step:
-            a, b, c = class_of[x], class_of[y], -2
-            begun = running.get(a)
-            if begun is not None and begun[:2] == (name, b):
-                append(begun[2])
-                class_of[variable] = a
-                continue
-            key: tuple[int, ...] = (name, a, b, c)
-        elif name >= least:
-            a, b, c = class_of[x], class_of[y], class_of[z]
-            key = (name, a, b, c)
-        else:
-            key = (name, *map(shape_of, terms[starts[x] : starts[x + 1]]))
-        variant = get(key)
-        if variant is None:
-            variant = variant_by_operands[key] = len(shapes)
-            if step:
-                running[len(height_of)] = name, b, variant
-                shapes.append(len(height_of))
-                height_of.append(1 + max(height_of[a], height_of[b]))
-                swaps.append(False)
-                if name < 0:
-                    runs[variant] = (1, 1)
-            elif name < 0:
-                shapes.append(class_of_fold(*key))
-            else:
-                exchanged = get((name, b, a, c)) if a != b and commutes[name] else None
-                if exchanged is None:
-                    shapes.append(len(height_of))
-                    height_of.append(1 + max(height_of[a], height_of[b], height_of[c]))
-                else:
-                    shapes.append(shapes[exchanged])
-                swaps.append(a > b and commutes[name])
-        append(variant)
-        class_of[variable] = shapes[variant]
-    index = np.array(variant_of, dtype=np.int64)
-    shape = np.array(shapes, dtype=np.int64)[index]
-    return Classes(nodes, index, np.array(swaps, dtype=bool), runs, shape, np.array(height_of)[shape])
 
-
-def _columns(program: Program, chains: Chains, nodes: Indices) -> list[array[int]]:
+def _columns(program: Program, chains: Chains, nodes: Indices) -> list[Indices]:
     """The variable of each node, its name, and three operands.
 
     The name of an equation is its opcode. Those of folds are below zero: of two terms, which are the operands, from
-    -len(TABLE) on; of more, where the first operand is the chain, lower. The columns are of machine integers, as
-    objects for all of them would be most of the memory.
+    -len(TABLE) on; of more, where the first operand is the chain, lower.
     """
-    owner, names, (first, second, third) = chains.owner[nodes], chains.opcodes[nodes], chains.operands[:, nodes]
+    owner, names, *operands = (each[nodes] for each in (chains.owner, chains.opcodes, *chains.operands))
+    first, second, third = operands
     folds = np.flatnonzero(owner >= 0)
     short = folds[chains.lengths[owner[folds]] == 2]
     heads = chains.starts[owner[short]]
@@ -155,13 +228,13 @@ def _columns(program: Program, chains: Chains, nodes: Indices) -> list[array[int
     first[folds] = owner[folds]
     first[short], second[short] = chains.terms[heads], chains.terms[heads + 1]
     third[short] = program.inputs + len(program)
-    return [column("i", each) for each in (program.inputs + nodes, names, first, second, third)]
+    return [program.inputs + nodes, names, first, second, third]
 
 
-def _classes_of_inputs(program: Program) -> tuple[list[int], list[int]]:
-    """The class of each operand, 0 for results of equations, which come later; and the heights of classes.
+def _classes_of_inputs(program: Program) -> tuple[array[int], list[int]]:
+    """The class of each operand, -1 for results of equations, which come later; and the heights of classes.
 
-    The list has a slot per variable, then one that stands for no operand, then one per constant, from the end.
+    The column has a slot per variable, then one that stands for no operand, then one per constant, from the end.
     """
     heights = [0, 0]
     classes: list[int] = []
@@ -178,10 +251,8 @@ def _classes_of_inputs(program: Program) -> tuple[list[int], list[int]]:
         heights.append(0)
         for variable in program.truth_inputs:
             classes[variable] = len(heights) - 1
-    classes += [0] * len(program)
-    classes.append(_NUMBER)
-    classes += [_TRUTH if isinstance(number, bool) else _NUMBER for number in reversed(program.constants)]
-    return classes, heights
+    constants = [_TRUTH if isinstance(number, bool) else _NUMBER for number in reversed(program.constants)]
+    return array("q", classes) + array("q", [-1]) * len(program) + array("q", [_NUMBER, *constants]), heights
 
 
 def _collapsed(parts: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
