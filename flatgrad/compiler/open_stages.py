@@ -7,9 +7,7 @@ sizes of each call: the schedule of machine code, or the array program, which Nu
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,18 +22,19 @@ from .languages.numpy import emit_arrays
 from .languages.opened import ArrayFunction, NotMergedError, Opened, merged_c, merged_python
 from .languages.rolled import emit_rolled
 from .loops.array_program import ArrayProgram
-from .loops.extents import Samples, bound, monomials, printed_at
+from .loops.extents import Samples, Size, bound, monomials, printed_at
 from .loops.formulas import Data
 from .loops.generalize import OpenArrayProgram, generalize
 from .loops.reroll import reroll
 from .loops.rounds import find_rounds
-from .machine import native
+from .machine import native, open_recall
 from .machine.functions import obstacle, print_open
 from .machine.memory import OpenCodeError
 from .machine.open_code import OpenFunction
+from .machine.open_recall import OpenSignature, Prepared
 from .printing import PrintedStages, Sizes, steps_text
 from .program.passes import ARRAY_PASSES
-from .program.program import Program, grouped
+from .program.program import Group, Program, grouped
 from .program.progress import report
 from .routine import Routine
 from .stage import stage
@@ -84,26 +83,66 @@ class OpenStages:
         self.samples, self.names, self.at = list(samples), list(names), Samples(sizes)
         last = self.samples[-1]
         self.name, self.title, self.options, self.functions = last.name, last.title, last.options, last.functions
-        for self._terms in terms:
+        self._key = self._find_key(terms)
+        prepared = None if self._key is None else open_recall.find(self._key)
+        if prepared is None:
+            prepared = self._prepare(terms)
+            if self._key is not None:
+                open_recall.keep(self._key, prepared)
+        if prepared.refused:
+            raise (GrowingError if prepared.grows else NotOpenError)(prepared.refused)
+        self._prepared = prepared
+
+    def _find_key(self, terms: Sequence[int]) -> str | None:
+        """The key under which what is made of the samples is kept; None if it is not."""
+        requests = [(stages.open_request, stages.lengths) for stages in self.samples]
+        if any(request is None for request, _ in requests):
+            return None
+        programs, options = [stages.primal for stages in self.samples], self.options
+        chosen = options.backend, options.mode, options.faults
+        extents = self.at.sizes, self.names, self.data, tuple(terms)
+        return open_recall.key_of(programs, *chosen, extents, self.functions, requests)
+
+    def _prepare(self, terms: Sequence[int]) -> Prepared:
+        """What binding needs, or why there is no program for all extents."""
+        refused = Prepared()
+        for each in terms:
+            self._prepared = prepared = Prepared(terms=each)
             try:
-                _ = self.arrays
+                arrays = self.arrays
                 break
             except NotOpenError as error:
-                reason = error
+                refused = Prepared(refused=str(error), grows=isinstance(error, GrowingError))
         else:
-            raise reason
-        self._lock = threading.RLock()
-        if self.backend == "native":
-            try:
+            return refused
+        try:
+            prepared.choice = self._choose()
+            prepared.counts = [*self._counts()]
+            constants = arrays[0].constants
+            prepared.data = [constant.size for constant in constants if isinstance(constant, Data)]
+            prepared.cost = sum(map(native_cost, self._last))
+            prepared.signatures = [OpenSignature(p.input_groups, p.output_groups, p.positive) for p in arrays]
+            prepared.codes = [{} for _ in arrays]
+            if prepared.choice.backend == "native":
                 for function in self.code:
                     function.prepare()
-            except OpenCodeError as error:
-                raise NotOpenError(f"machine code cannot be bound to sizes: {error}") from None
+        except OpenCodeError as error:
+            return Prepared(refused=f"machine code cannot be bound to sizes: {error}")
+        return prepared
 
     def _rerolled(self, stages: Stages) -> list[ArrayProgram]:
-        return [reroll(part, fast=self.options.fast, terms=self._terms) for part in stages.array_parts]
+        return [reroll(part, fast=self.options.fast, terms=self._prepared.terms) for part in stages.array_parts]
 
-    def _opened(self, samples: Sequence[Sequence[ArrayProgram]]) -> list[OpenArrayProgram]:
+    @stage
+    def arrays(self) -> list[OpenArrayProgram]:
+        """The functions, with loops over rounds.
+
+        Raises:
+            NotOpenError: if these are no programs for all extents.
+        """
+        if self._prepared.arrays:
+            return self._prepared.arrays
+        samples = [[find_rounds(program, _READS) for program in self._rerolled(stages)] for stages in self.samples]
         lengths = [stages.lengths for stages in self.samples]
         programs = [
             generalize(programs, self.at.sizes, self.names, lengths if k == 0 else (), self.data if k == 0 else 0)
@@ -115,31 +154,22 @@ class OpenStages:
             raise (GrowingError if len(counts) > 1 else NotOpenError)(
                 "the programs for several sizes differ in more than sizes"
             )
-        self._last = list(samples[-1])
+        self._last, self._prepared.arrays = samples[-1], found
         return found
 
-    @stage
-    def arrays(self) -> list[OpenArrayProgram]:
-        """The functions re-rolled, with loops over rounds.
-
-        Raises:
-            NotOpenError: if these are no programs for all extents.
-        """
-        return self._opened(
-            [[find_rounds(program, _READS) for program in self._rerolled(stages)] for stages in self.samples]
-        )
-
-    @stage
+    @property
     def backend(self) -> str:
         """The name of the back end that runs."""
         return self.choice.backend
 
-    @stage
+    @property
     def choice(self) -> Choice:
         """The back end that runs, and why."""
-        names = " and ".join(self.names)
+        return self._prepared.choice
+
+    def _choose(self) -> Choice:
+        reason = f"one kernel serves every {' and '.join(self.names)}"
         asked = self.options.backend
-        reason = f"one kernel serves every {names}"
         if asked == "native":
             native.require()
         if asked != "auto":
@@ -150,23 +180,26 @@ class OpenStages:
     @stage
     def code(self) -> list[OpenFunction]:
         """The functions in machine code."""
-        return [OpenFunction(program, self.options.fast) for program in self.arrays]
+        prepared, fast = self._prepared, self.options.fast
+        return [
+            OpenFunction(partial(self._program, k), signature.positive, fast, codes)
+            for k, (signature, codes) in enumerate(zip(prepared.signatures, prepared.codes, strict=True))
+        ]
 
-    @stage
-    def _counts(self) -> Sizes:
-        """How many equations there are, and so on; polynomials."""
+    def _program(self, position: int) -> OpenArrayProgram:
+        return self.arrays[position]
+
+    def _counts(self) -> Iterator[Size]:
+        """How many equations there are, and so on."""
         rows = [Sizes.of(stages.cleaned) for stages in self.samples]
-        counts: Any = (self.at.size(*numbers) or max(numbers) for numbers in zip(*rows, strict=True))
-        return Sizes(*counts)
-
-    def _data_at(self, extents: Sequence[int]) -> int:
-        """How many numbers of data there are."""
-        constants = self.arrays[0].constants if self.data else []
-        return sum(bound(constant.size, extents) for constant in constants if isinstance(constant, Data))
+        for numbers in zip(*rows, strict=True):
+            count = self.at.size(*numbers)
+            yield max(numbers) if count is None else count
 
     def sizes(self, extents: Sequence[int]) -> Sizes:
         """How large the program for some extents is."""
-        sizes, data = Sizes(*(bound(count, extents) for count in self._counts)), self._data_at(extents)
+        sizes = Sizes(*(bound(count, extents) for count in self._prepared.counts))
+        data = sum(bound(size, extents) for size in self._prepared.data)
         return sizes._replace(inputs=sizes.inputs - data, constants=sizes.constants + data)
 
     def traced(self, extents: Sequence[int]) -> int:
@@ -213,30 +246,30 @@ class OpenStages:
         return Loaded(stages.routines(functions, module.source, [None] * len(functions)), module.source, data)
 
     def _bound_code(self, extents: Sequence[int], stages: BoundStages) -> Loaded:
-        with self._lock:
-            release = self.cost(extents) > _LONG
-            codes = [function.bind(*extents, release=release, data=stages.data) for function in self.code]
+        release = self.cost(extents) > _LONG
+        codes = [function.bind(*extents, release=release, data=stages.data) for function in self.code]
+        if self._key is not None:
+            open_recall.keep(self._key, self._prepared)
         functions = []
-        for k, code in enumerate(codes):
-            counts = [bound(count, extents) for _, count, _ in self.arrays[k].input_groups]
+        for code, maker, signature in zip(codes, self._makers, self._prepared.signatures, strict=True):
+            counts = [bound(count, extents) for _, count, _ in signature.inputs]
             starts = np.cumsum([0, *counts]).tolist()
-            functions.append(self._makers[k](code, starts, counts))
+            functions.append(maker(code, starts, counts))
         return Loaded(stages.routines(functions, "", codes), "", {})
 
     def cost(self, extents: Sequence[int]) -> float:
         """About how many nanoseconds a call takes at some extents, in machine code."""
         last = self.at.sizes[-1]
         scale = math.prod(max(1, new) / old for new, old in zip(extents, last, strict=True))
-        return scale * sum(map(native_cost, self._last))
+        return scale * self._prepared.cost
 
     @stage
     def _makers(self) -> list[Callable[..., Any]]:
         makers = []
-        for program, opened, (name, doc) in zip(self._last, self.arrays, self.functions, strict=True):
-            groups = program.input_groups[: len(opened.input_groups)]
-            program = replace(program, input_groups=groups)
+        for signature, (name, doc) in zip(self._prepared.signatures, self.functions, strict=True):
+            inputs, outputs = ([Group(name, 0, scalar) for name, _, scalar in groups] for groups in signature[:2])
             data = {"new_result": native.new_result}
-            makers.append(LoadedModule([print_open(program, name, doc)], self.name, data).names["bind"])
+            makers.append(LoadedModule([print_open(inputs, outputs, name, doc)], self.name, data).names["bind"])
         return makers
 
     # --- text -----------------------------------------------------------------------------------------------------

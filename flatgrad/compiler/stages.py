@@ -174,6 +174,11 @@ class Stages(PrintedStages):
         """What decides about the code beside the primal program; None if later processes do not remember the code."""
         return None
 
+    @property
+    def open_request(self) -> tuple[Any, ...] | None:
+        """The same for a kernel for all sizes of which this is a sample."""
+        return self.request
+
     def replays(self) -> dict[int, Callable[[list[float]], Any]]:
         """What repeats a call of a function step by step, as the interpreter would: by the function's position."""
         return {}

@@ -80,6 +80,10 @@ class StepStages(Stages):
     def output_groups(self, primal: Program) -> list[Group]:
         return self._results
 
+    @property
+    def open_request(self) -> tuple[Any, ...]:
+        return "step", self._results
+
     @stage
     def meaning(self) -> Program:
         """What is evaluated where a step has a fault: a compiled one only compares whether some operations raise."""

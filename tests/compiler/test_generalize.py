@@ -94,7 +94,7 @@ def test_functions_of_rows(name):
     kernel_at = function_of(function, shape)
     program = opened(kernel_at)
     assert program is not None
-    code = OpenFunction(program, fast=False) if available() else None
+    code = OpenFunction.of(program, fast=False) if available() else None
     for rows in (2, 3, 4, 8, 13, 33, 70):
         kernel = kernel_at(rows)
         numbers = np.random.default_rng(rows).uniform(0.1, 2.0, size=kernel.program.inputs).tolist()

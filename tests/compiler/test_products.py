@@ -18,7 +18,7 @@ from flatgrad.compiler.loops.rounds import find_rounds
 from flatgrad.compiler.machine import llvm, native
 from flatgrad.compiler.machine import products as module
 from flatgrad.compiler.machine.llvm import emit_llvm
-from flatgrad.compiler.machine.open_code import OpenFunction
+from flatgrad.compiler.machine.open_code import OpenFunction, chosen_tiles
 from flatgrad.compiler.machine.products import tile_of
 from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.primitives import BY_NAME
@@ -311,7 +311,7 @@ def test_layers_with_any_number_of_rows():
         return find_rounds(reroll(kernel.stages.cleaned, terms=4))
 
     program = generalize([arrays_at(n) for n in (5, 6, 7)], [(5,), (6,), (7,)])
-    function = OpenFunction(program, fast=False)
+    function = OpenFunction.of(program, fast=False)
     for rows in (1, 3, 4, 5, 8, 13, 70):
         x = np.random.default_rng(rows).standard_normal(program_at(rows).inputs).tolist()
         code = function.bind(rows)
@@ -321,7 +321,7 @@ def test_layers_with_any_number_of_rows():
         outputs = code.layout.outputs
         actual = [n for at, size in outputs for n in memory[at : at + size].tolist()]
         assert_same(actual, program_at(rows).evaluate(x))
-    tiles = function._code(False).tiles
+    tiles = chosen_tiles(program, fast=False, narrow=False)
     assert sum(bool(large) for name, large in tiles.items() if name.startswith("large")) >= 2
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ...runtime.wording import count_of
 from ..loops.array_program import ArrayProgram
 from ..program.names import Names
-from ..program.program import grouped
+from ..program.program import Group, grouped
 from .preamble import signature
 
 #: Names that the source itself gives to something.
@@ -16,10 +17,10 @@ _RESERVED = re.compile(
 )
 
 
-def argument_names(program: ArrayProgram) -> list[str]:
+def argument_names(groups: Sequence[Group]) -> list[str]:
     """The names of the arguments, none of which is a name of the source's own."""
     names = Names(reserved=_RESERVED.fullmatch)
-    return [names.take(group.name) for group in program.input_groups]
+    return [names.take(group.name) for group in groups]
 
 
 def bring_in(program: ArrayProgram, arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -136,7 +136,7 @@ class _Writer:
 
     def sections(self) -> list[str]:
         program, name = self.program, self.function.name
-        arguments = argument_names(program)
+        arguments = argument_names(program.input_groups)
         lines, views = bring_in(program, arguments)
         self.lines += lines
         self.setup += views

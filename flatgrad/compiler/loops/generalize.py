@@ -83,7 +83,7 @@ class OpenArrayProgram:
 
     def holds_at(self, sizes: Sequence[int]) -> bool:
         """Whether no loop of it would be empty."""
-        return all(size.at(sizes) >= 1 for size in self.positive)
+        return hold_at(self.positive, sizes)
 
     def bind(self, *sizes: int, marked: bool = False, data: Sequence[Any] = ()) -> ArrayProgram:
         """The array program for some extents.
@@ -143,6 +143,11 @@ class OpenArrayProgram:
             named = ", ".join(f"{name} = {n}" for name, n in zip(self.extents, self.samples.sizes[0], strict=True))
             return f"for {named}: {texts[0]}"
         return text.replace("):\n", f") for every {' and '.join(self.extents)}:\n", 1)
+
+
+def hold_at(positive: Iterable[Polynomial], sizes: Sequence[int]) -> bool:
+    """Whether all of these sizes are at least 1 for some extents."""
+    return all(size.at(sizes) >= 1 for size in positive)
 
 
 class _Binder:

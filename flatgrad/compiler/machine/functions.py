@@ -10,6 +10,7 @@ from ..languages.numpy import Emitted
 from ..languages.opened import ArrayFunction
 from ..languages.preamble import docstring, signature
 from ..loops.array_program import ArrayProgram
+from ..program.groups import Group
 from ..program.progress import report
 from ..program.spelling import filled, safe_comment
 from . import native
@@ -90,7 +91,7 @@ def code_name(function: str) -> str:
 
 def _wrapper(function: ArrayFunction, outputs: Sequence[tuple[int, int]], data: str) -> list[str]:
     program, name = function.program, function.name
-    arguments = argument_names(program)
+    arguments = argument_names(program.input_groups)
     lines, views = bring_in(program, arguments)
     results = []
     large = any(size >= LARGE for _, size in outputs)
@@ -126,20 +127,19 @@ def _wrapper(function: ArrayFunction, outputs: Sequence[tuple[int, int]], data: 
     return ["\n".join(workspace) + "\n", entry]
 
 
-def print_open(program: ArrayProgram, name: str, documentation: str) -> str:
+def print_open(inputs: Sequence[Group], outputs: Sequence[Group], name: str, documentation: str) -> str:
     """Source that makes a function which calls machine code, for any extents.
 
-    It defines `bind(code)`, which takes the code bound to some extents. Of the program, the names of arguments matter
-    and which arguments and results are single numbers; `documentation` is the docstring.
+    It defines `bind(code, starts, counts)`, which takes the code bound to some extents.
 
     Args:
-        program: the array program at some extents.
+        inputs, outputs: arguments and results, whose sizes do not matter.
         name: of the function.
         documentation: what it does.
     """
-    arguments = argument_names(program)
+    arguments = argument_names(inputs)
     lines, views = [], []
-    for k, (group, argument) in enumerate(zip(program.input_groups, arguments, strict=True)):
+    for k, (group, argument) in enumerate(zip(inputs, arguments, strict=True)):
         if group.scalar:
             lines.append(f"memory[a{k}] = {argument}")
             views.append(f"a{k} = starts[{k}]")
@@ -149,7 +149,7 @@ def print_open(program: ArrayProgram, name: str, documentation: str) -> str:
         lines.append(f'    raise ValueError(f"{argument}: expected {{len(v{k})}} numbers")')
         lines.append(f"v{k}[:] = {argument}")
     copies, arrays, new_arrays = [], [], []
-    for k, group in enumerate(program.output_groups):
+    for k, group in enumerate(outputs):
         views.append(f"m{k}, t{k} = code.layout.outputs[{k}]")
         if group.scalar:
             copies.append(f"memory.item(m{k})")

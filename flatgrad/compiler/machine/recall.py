@@ -8,9 +8,7 @@ the versions and the processor. Where one of these is unknown, or the program is
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
-import struct
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -28,9 +26,8 @@ from .cache import ObjectCache
 from .fingerprint import fingerprint, package_digest
 from .native import Layout, NativeFunction
 from .operations import SPELLINGS
+from .packing import pack, unpack
 
-#: The types in which numbers, truth values and tables are stored.
-_KINDS = "<f8", "?", "<i8"
 #: The columns of a program that decide about its code: all except the user's lines.
 _COLUMNS = [field.name for field in dataclasses.fields(Program) if field.name not in ("sites", "locations")]
 #: Programs of fewer equations are compiled anew.
@@ -64,17 +61,43 @@ def key_of(program: Program, backend: str, *request: Any) -> str | None:
     """
     if backend not in ("auto", "native") or len(program) < SMALLEST or not native.available():
         return None
-    columns = [(name, getattr(program, name)) for name in _COLUMNS]
-    # Partials are written in rows that the program need not have: all of ours, and those of others that it has.
-    primitives = [TABLE[opcode] for opcode in sorted({*range(PACKAGE_ROWS), *program.opcodes})]
-    rows = [(row.opcode, row, spellings_of(row), SPELLINGS.get(row)) for row in primitives]
+    return key_of_all([program], backend, request)
+
+
+def key_of_all(programs: Sequence[Program], backend: str, request: Any) -> str | None:
+    """The key under which what is made of several programs is kept.
+
+    None if that depends on something that `fingerprint` does not know.
+
+    Args:
+        programs: the traced programs.
+        backend: the back end that users chose.
+        request: what else decides about the code, of the kinds that `fingerprint` knows.
+    """
+    columns = [[(name, getattr(program, name)) for name in _COLUMNS] for program in programs]
+    # Partials are written in rows that the programs need not have: all of ours, and those of others that they have.
+    opcodes = set(range(PACKAGE_ROWS)).union(*(program.opcodes for program in programs))
+    rows = [(row.opcode, row, spellings_of(row), SPELLINGS.get(row)) for row in map(TABLE.__getitem__, sorted(opcodes))]
     digest = fingerprint(columns, rows, passes.ARRAY_PASSES, backend, request)
     package = package_digest()
     if digest is None or package is None:
         return None
     versions = VERSION, sys.version, np.__version__, " ".join(platform.libc_ver())
     recipes = repr((native.recipe(False), native.recipe(True)))
-    return ObjectCache.key(digest, package, *versions, recipes, *native.host().identity)
+    machine = native.host().identity if native.available() else ()
+    return ObjectCache.key(digest, package, *versions, recipes, *machine)
+
+
+class _Function(NamedTuple):
+    """What is kept of a function: how it is called, where its code is, and what it works in."""
+
+    name: str
+    input_names: list[str]
+    input_groups: list[Group]
+    output_groups: list[Group]
+    key: str
+    layout: Layout
+    release: bool
 
 
 def recall(key: str) -> Recalled | None:
@@ -82,28 +105,16 @@ def recall(key: str) -> Recalled | None:
     content = native.object_cache.get(key)
     if content is None:
         return None
-    (size,) = struct.unpack_from(">Q", content)
-    head = json.loads(content[8 : 8 + size])
-    at = 8 + size
+    sizes, items = unpack(content, _Function, Layout)
     signatures, functions = [], []
-    for item in head["functions"]:
-        code = native.object_cache.get(item["key"])
+    for item in items:
+        code = native.object_cache.get(item.key)
         if code is None:
             return None
-        arrays: list[Any] = []
-        for kind, count in zip(_KINDS, item["arrays"], strict=True):
-            # A copy is aligned, which machine code relies on, and lets go of the content.
-            arrays.append(np.frombuffer(content, dtype=kind, count=count, offset=at).copy())
-            at += arrays[-1].nbytes
-        signature = ArrayProgram(item["name"], item["input_names"], _groups(item["input_groups"]))
-        signature.output_groups = _groups(item["output_groups"])
-        outputs = [(address, count) for address, count in item["outputs"]]
-        constants, truths, tables = arrays
-        sizes = signature.inputs, item["numbers"], item["truths"]
-        layout = Layout(*sizes, constants, truths, tables, outputs, item["functions"])
-        signatures.append(signature)
-        functions.append(NativeFunction(code, layout, release=item["release"], key=item["key"]))
-    return Recalled(signatures, functions, head["sizes"])
+        signatures.append(ArrayProgram(item.name, item.input_names, item.input_groups))
+        signatures[-1].output_groups = item.output_groups
+        functions.append(NativeFunction(code, item.layout, release=item.release, key=item.key))
+    return Recalled(signatures, functions, sizes)
 
 
 def remember(
@@ -116,30 +127,8 @@ def remember(
         sizes: of the whole program.
         signatures, functions: the array programs, and their machine code.
     """
-    items, parts = [], []
-    for signature, function in zip(signatures, functions, strict=True):
-        layout = function.layout
-        columns = layout.constants, layout.truth_constants, layout.tables
-        arrays = [np.ascontiguousarray(part, dtype=kind) for part, kind in zip(columns, _KINDS, strict=True)]
-        parts += [part.tobytes() for part in arrays]
-        items.append(
-            {
-                "name": signature.name,
-                "key": function.key,
-                "input_names": signature.input_names,
-                "input_groups": signature.input_groups,
-                "output_groups": signature.output_groups,
-                "numbers": layout.numbers,
-                "truths": layout.truths,
-                "arrays": list(map(len, arrays)),
-                "outputs": [[int(address), int(count)] for address, count in layout.outputs],
-                "functions": layout.functions,
-                "release": function.release,
-            }
-        )
-    head = json.dumps({"sizes": list(sizes), "functions": items}).encode()
-    native.object_cache.put(key, b"".join([struct.pack(">Q", len(head)), head, *parts]))
-
-
-def _groups(items: Sequence[Sequence[Any]]) -> list[Group]:
-    return [Group(name, size, scalar) for name, size, scalar in items]
+    items = [
+        _Function(s.name, s.input_names, s.input_groups, s.output_groups, f.key, f.layout, f.release)
+        for s, f in zip(signatures, functions, strict=True)
+    ]
+    native.object_cache.put(key, pack((list(sizes), items), _Function, Layout))

@@ -1,0 +1,311 @@
+"""Kernels for all sizes that were made before are found again, are the same, and are not taken for anything else."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad import nn
+from flatgrad.compiler import open_stages
+from flatgrad.compiler.loops.extents import OpenRows, OpenTable, Polynomial, Samples
+from flatgrad.compiler.loops.formulas import Columns, Formula, formula
+from flatgrad.compiler.machine import native, open_recall, recall
+from flatgrad.compiler.machine.packing import pack, unpack
+from flatgrad.runtime import primitives as p
+from tests.every_way import flattened
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="there is no machine code here")
+SIZES = (4, 6, 9, 2, 12, 1, 33, 104)
+
+
+def variance(x):
+    mean = sum(x) / len(x)
+    return sum((fg.tanh(a) - mean) ** 2 for a in x) / len(x)
+
+
+def weighted(x):
+    return sum(fg.sin(a) * (k / len(x)) for k, a in enumerate(x))
+
+
+def neighbours(x):
+    return sum(fg.sin(a * (1.0 / len(x))) * b for a, b in itertools.pairwise(x)) + x[0]
+
+
+def labels(x):
+    return nn.cross_entropy([[a, a * 2.0, -a] for a in x], [float(k % 3) for k in range(len(x))])
+
+
+#: Sums, constants and places that depend on the size, and a function that has no kernel for all sizes.
+FUNCTIONS = {"variance": variance, "weighted": weighted, "neighbours": neighbours, "labels": labels}
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    """An empty cache, on the disk and in this process; the code of builtins is loaded already."""
+    native._builtin_code()
+    monkeypatch.delenv("FLATGRAD_CACHE", raising=False)
+    monkeypatch.setenv("FLATGRAD_CACHE_DIR", str(tmp_path / "cache"))
+    open_recall.forget()
+    yield tmp_path / "cache"
+    open_recall.forget()
+
+
+@pytest.fixture
+def generalized(monkeypatch):
+    """Counts what is generalised, that is, made anew."""
+    calls, generalize = [], open_stages.generalize
+    monkeypatch.setattr(open_stages, "generalize", lambda *args: calls.append(args) or generalize(*args))
+    return calls
+
+
+def rows(count):
+    return np.random.default_rng(count).uniform(0.5, 1.5, count)
+
+
+def bits(function, sizes=SIZES):
+    return [[n.hex() for n in flattened(function(rows(size)))] for size in sizes]
+
+
+def make(name="variance", **options):
+    return fg.value_and_grad(FUNCTIONS[name], **{"backend": "native", "dynamic": True, **options})
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("way", ["this process", "the disk"])
+def test_what_is_found_is_what_was_made(folder, generalized, name, way):
+    first = make(name)
+    expected = bits(first)
+    assert expected == bits(make(name, backend="python", dynamic=False))
+    made = len(generalized)
+    if way == "the disk":
+        open_recall.forget()
+    again = make(name)
+    assert bits(again) == expected
+    assert len(generalized) == made
+    assert bool(first.open_kernels) == (name != "labels")
+    for one, two in zip(first.open_kernels, again.open_kernels, strict=True):
+        assert two.stats.sizes == one.stats.sizes
+        assert (two.stats.equations, two.stats.reason) == (one.stats.equations, one.stats.reason)
+        assert str(two.arrays) == str(one.arrays)
+        assert two.source == one.source
+        assert two.c_source() == one.c_source()
+        assert str(two.stages) == str(one.stages)
+        assert str(again.kernel_for(rows(7)).program) == str(first.kernel_for(rows(7)).program)
+        assert bits(again) == expected, "what was only shown has changed nothing"
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy"])
+def test_other_back_ends_find_it_in_their_process(folder, generalized, backend):
+    expected = bits(make(backend=backend))
+    made = len(generalized)
+    assert bits(make(backend=backend)) == expected
+    assert len(generalized) == made
+    open_recall.forget()
+    assert bits(make(backend=backend)) == expected
+    assert len(generalized) == 2 * made
+
+
+def test_kernels_of_two_functions(folder, generalized):
+    results, counts = [], []
+    for _ in range(2):
+        f = fg.compile(lambda x: [variance(x), x[0] * x[-1]], backend="native", dynamic=True)
+        for size in SIZES:
+            values = [fg.Value(n) for n in rows(size).tolist()]
+            outputs = f(values)
+            (outputs[0] * outputs[1]).backward()
+            results.append([n.hex() for n in (outputs[0].data, *(value.grad for value in values))])
+        counts.append(len(generalized))
+        open_recall.forget()
+    assert f.open_kernels
+    assert results[: len(SIZES)] == results[len(SIZES) :]
+    assert counts[0] == counts[1]
+
+
+def train(size, seed=0):
+    model = nn.MLP(3, [4, 1], seed=1)
+    X, y = np.random.default_rng(seed).normal(size=(size, 3)), np.random.default_rng(1).normal(size=size)
+    history = nn.fit(
+        lambda X, y: sum((model(x) - t) ** 2 for x, t in zip(X, y, strict=True)) / len(y),
+        model, nn.Adam(0.01), X, y, epochs=2, batch_size=16, seed=0, progress=False, backend="native",
+    )  # fmt: skip
+    return [n.hex() for n in (*history.loss, *(q.data for q in model.parameters()))]
+
+
+def test_training_steps(folder, generalized):
+    expected = train(40)
+    made = len(generalized)
+    assert made
+    assert train(40) == expected
+    open_recall.forget()
+    assert train(40) == expected
+    assert len(generalized) == made
+
+
+def test_code_for_the_smallest_sizes_is_kept_when_it_is_made(folder, generalized, monkeypatch):
+    written, write = [], recall_writes(monkeypatch)
+    make()(rows(100))
+    open_recall.forget()
+    make()(rows(100))
+    assert len(write) == 1, "the code for larger sizes"
+    open_recall.forget()
+    make()(rows(2))
+    assert len(write) == 2
+    open_recall.forget()
+    f = make()
+    assert bits(f) == bits(make(backend="python", dynamic=False))
+    assert (len(write), written) == (2, [])
+
+
+def recall_writes(monkeypatch):
+    from flatgrad.compiler.machine import open_code
+
+    calls, write = [], open_code.write_open
+    monkeypatch.setattr(open_code, "write_open", lambda *args: calls.append(args) or write(*args))
+    return calls
+
+
+def test_refusals_are_kept(folder, generalized):
+    def odd(x):
+        return sum(a * (k % 2) for k, a in enumerate(x)) + sum(fg.tanh(a * b) for a in x for b in x) * (len(x) % 2)
+
+    counts = []
+    for _ in range(3):
+        f = fg.grad(odd, backend="native", dynamic=True)
+        expected = fg.grad(odd, backend="python", dynamic=False)
+        for size in (4, 7):
+            assert f(rows(size)).tolist() == expected(rows(size)).tolist()
+        assert not f.open_kernels
+        counts.append(len(generalized))
+        if len(counts) == 2:
+            open_recall.forget()
+    assert counts == counts[:1] * 3
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "changed", "all gone"])
+def test_damage_is_noticed(folder, generalized, damage):
+    expected = bits(make())
+    made = len(generalized)
+    open_recall.forget()
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        if damage == "cut":
+            path.write_bytes(content[:-1])
+        elif damage == "changed":
+            path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+        elif damage == "all gone" or b"OpenLayout" not in content:
+            path.unlink()  # "gone": the code, but not how to call it
+    assert bits(make()) == expected
+    assert len(generalized) == 2 * made
+    open_recall.forget()
+    assert bits(make()) == expected
+    assert len(generalized) == 2 * made
+
+
+DIFFERENT = {
+    "a constant": lambda: fg.value_and_grad(lambda x: variance(x) + 2.0, backend="native", dynamic=True),
+    "without the value": lambda: fg.grad(variance, backend="native", dynamic=True),
+    "fast mode": lambda: make(mode="fast"),
+    "no exceptions": lambda: make(faults="ieee"),
+    "what auto chooses": lambda: make(backend="auto"),
+    "a kernel of two functions": lambda: fg.compile(variance, backend="native", dynamic=True),
+}
+
+
+def test_what_differs_is_not_found(folder, generalized):
+    make()(rows(9))
+    for name, other in DIFFERENT.items():
+        before = len(generalized)
+        other()(rows(9))
+        assert len(generalized) > before, name
+
+
+def test_sizes_of_the_samples_are_part_of_the_key():
+    sample = fg.grad(variance, backend="native", dynamic=True)
+    sample(rows(9))
+    programs = [stages.traced for stages in sample.open_kernels[0].stages.samples]
+    keys = {open_recall.key_of(programs, "native", *request) for request in ([(3,)], [(4,)], [(3,), "m"])}
+    keys |= {open_recall.key_of(programs[:2], "native", (3,)), open_recall.key_of(programs[::-1], "native", (3,))}
+    keys |= {open_recall.key_of(programs, "auto", (3,)), recall.key_of_all(programs, "native", ((3,),))}
+    assert len(keys) == 7
+    assert None not in keys
+
+
+def test_what_the_code_depends_on_is_part_of_the_key(folder, generalized, monkeypatch):
+    changes = [
+        lambda: monkeypatch.setattr(recall, "package_digest", lambda: b"another"),
+        lambda: monkeypatch.setattr(p.sin, "evaluate", lambda x: math.sin(x) + 0.0),
+    ]
+    make()(rows(9))
+    for change in changes:
+        before = len(generalized)
+        change()
+        make()(rows(9))
+        assert len(generalized) > before
+    for unknown in (None, b"another"):
+        monkeypatch.setattr(recall, "package_digest", lambda: unknown)
+        make()(rows(9))
+        before = len(generalized)
+        make()(rows(9))
+        assert (len(generalized) > before) == (unknown is None)
+
+
+def test_a_process_keeps_a_limited_number(folder, generalized, monkeypatch):
+    monkeypatch.setattr(open_recall, "LIMIT", 2)
+    monkeypatch.setenv("FLATGRAD_CACHE", "0")
+
+    def scaled(factor):
+        before = len(generalized)
+        fg.grad(lambda x: sum(fg.tanh(a * factor) for a in x), backend="native", dynamic=True)(rows(9))
+        return len(generalized) > before
+
+    assert [scaled(factor) for factor in (2.0, 3.0, 2.0, 4.0, 2.0, 3.0)] == [True, True, False, True, False, True]
+
+
+def test_what_is_packed():
+    samples = Samples([(4,), (5,), (6,)])
+    third = formula([1 / 3, 1 / 4, 1 / 5], samples)
+    table = OpenTable.through([np.arange(n) * 2 for n in (4, 5, 6)], [(n,) for n in (4, 5, 6)], samples)
+    bent = [np.r_[7, np.arange(n) * 2, 3] for n in (7, 8, 9)]
+    rows = OpenRows.through(bent, [(len(each),) for each in bent], Samples([(7,), (8,), (9,)]))
+    item = [
+        third, Columns((third, Formula("c / p", -0.0, table)), apart=True), Polynomial((1, -2)), rows, None, True, "ä",
+        (1, [2.5, math.inf]), {False: "x"}, np.array([[True], [False]]), np.zeros(0), np.float64(0.1), np.int64(3),
+    ]  # fmt: skip
+    again = unpack(pack(item))
+    assert repr(again) == repr([*item[:11], 0.1, 3])
+    assert [type(each) for each in again[:4]] == [Formula, Columns, Polynomial, OpenRows]
+    assert math.isnan(unpack(pack(math.nan)))
+    with pytest.raises(KeyError):
+        pack(object())
+
+
+SCRIPT = """
+import sys
+from flatgrad.compiler import open_stages
+from tests.compiler.test_open_recall import FUNCTIONS, bits, make, train
+
+count, generalize = [], open_stages.generalize
+open_stages.generalize = lambda *args: count.append(1) or generalize(*args)
+print([bits(make(name, backend="auto")) for name in FUNCTIONS], train(40))
+print(len(count), file=sys.stderr)
+"""
+
+
+def test_another_process(folder):
+    outcomes = []
+    for seed in "12":
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed}, cwd=os.path.dirname(os.path.dirname(fg.__file__)),
+        )  # fmt: skip
+        outcomes.append((done.stdout, int(done.stderr)))
+    (first, made), (second, again) = outcomes
+    assert second == first
+    assert (made > 3, again) == (True, 0)
