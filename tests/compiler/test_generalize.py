@@ -218,7 +218,7 @@ def test_rounds_of_many_lanes_write_into_their_own_memory_only(monkeypatch):
         return memory[:count]
 
     monkeypatch.setattr(native, "_aligned", with_room)
-    kernel, function = gradient.kernel_for(np.ones((8, 8)), np.ones(20)), OpenFunction(program, fast=False).bind(20)
+    kernel, function = gradient.kernel_for(np.ones((8, 8)), np.ones(20)), OpenFunction.of(program, fast=False).bind(20)
     numbers = np.random.default_rng(1).normal(size=84).tolist()
     memory, run = function.workspace()
     memory[: len(numbers)] = numbers
