@@ -17,11 +17,11 @@ from ...runtime.primitives import TABLE
 from . import progress
 from .builder import Indices, ProgramBuilder
 from .family import Family
-from .folding import EQUATIONS, Piece, folded
+from .folding import EQUATIONS, Piece, folded, pieces_of
 from .names import Namer
 from .program import Group
 from .progress import report
-from .unrolled import Columns, Loop
+from .unrolled import Columns, Loop, find_loops
 
 #: Leaves are numbered from here until the trace is finished, when they become the last inputs.
 LEAVES = 1 << 48
@@ -145,10 +145,10 @@ class Recorded:
 
     # --- the program --------------------------------------------------------------------------------------------------
 
-    def streamed(self) -> list[int]:
-        """Which arrays of captured numbers are read round by round."""
-        reads = [each.equations.operands[each.steps != 0] for each in self._repeated]
-        captured = np.concatenate([np.empty(0, dtype=np.int64), *reads]) - DATA
+    def captured(self) -> list[int]:
+        """Which arrays of captured numbers are read."""
+        reads = [each.equations.operands for each in self._repeated]
+        captured = np.concatenate([np.array(self.settle().program.operands, dtype=np.int64), *reads]) - DATA
         ends = np.cumsum([len(numbers) for numbers in self._data], dtype=np.int64)
         owners: list[int] = np.unique(np.searchsorted(ends, captured[captured >= 0], side="right")).tolist()
         return owners
@@ -193,15 +193,17 @@ class Recorded:
         program = builder.finish(renumber(traced.outputs), [Group("outputs", count, count == 1)])
         columns, lines = Columns.of(program), np.array([*sites, -1])
         pieces: list[Piece] = []
-        done = 0
-        for each in self._repeated:
-            equations = each.equations._replace(
-                operands=renumber(each.equations.operands), sites=lines[each.equations.sites]
-            )
-            loop = Loop.of(equations, each.steps, each.first - traced.inputs, each.rounds)
-            pieces += [columns.part(done, each.place), loop]
-            done = each.place
-        family = folded(program, [*pieces, columns.part(done, len(program))])
+        done = equation = 0
+        for each in (*self._repeated, None):
+            place = len(program) if each is None else each.place
+            pieces += _pieces(columns.part(done, place), equation, program.inputs)
+            done, equation = place, equation + place - done
+            if each is not None:
+                operands, sites_of_round = renumber(each.equations.operands), lines[each.equations.sites]
+                equations = each.equations._replace(operands=operands, sites=sites_of_round)
+                pieces.append(Loop.of(equations, each.steps, equation, each.rounds))
+                equation += each.length
+        family = folded(program, pieces)
         if family is not None and data:
             family.data[:0] = [self._data[k] for k in data]
             family.check()
@@ -226,3 +228,14 @@ class Recorded:
         self.builder.shorten(0)
         self.builder.extend(opcodes, starts[1:], operands, sites, np.full(len(opcodes), -1))
         self._repeated = []
+
+
+def _pieces(part: Columns, first: int, inputs: int) -> list[Piece]:
+    """Equations between rounds that have no columns, from an equation on: loops are found in them, too."""
+    if len(part.opcodes) < EQUATIONS:
+        return [part]
+    loops = find_loops(part, inputs + first)
+    pieces = pieces_of(part, loops)
+    for loop in loops:
+        loop.first += first
+    return pieces

@@ -267,7 +267,7 @@ class Trace(Recorded):
             return builder, renumber
 
         if self._repeated:
-            data = self.streamed()
+            data = self.captured()
             family = self.family(*made(data), sites, data)
             if family is not None:
                 return family

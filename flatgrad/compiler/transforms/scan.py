@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from ...runtime.primitives import Operand
 from ...runtime.sites import user_line
 from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recorder, recorders, refuse
-from ...runtime.value import Value, as_value
+from ...runtime.value import Condition, as_value
 from ...runtime.wording import count_of
 from ..calls.kinds import object_array
 from ..program import progress
@@ -93,12 +93,11 @@ class _DifferentError(Exception):
 
 
 class _Executed(NamedTuple):
-    """A round that was executed in a trace: its first variable, the operands that it returned, and what they are of."""
+    """A round that was executed in a trace: its first variable, and the operands that it returned."""
 
     first: int
     carry: Indices
     results: Indices
-    returned: Any
 
 
 class _Steps(NamedTuple):
@@ -114,14 +113,14 @@ class _Loop:
 
     Attributes:
         length: the number of rounds.
-        results: per round that was executed, the numbers in its result.
+        columns: per number in the results, those of the rounds so far; None before the first round.
         like: the result of the first round.
     """
 
     def __init__(self, fn: Callable[..., Any], init: Any, xs: Any, length: int | None, reverse: bool) -> None:
         self.fn, self.init, self.xs, self.reverse = fn, init, xs, reverse
         self.length = _length(xs, length)
-        self.results: list[list[Any]] = []
+        self.columns: list[list[Any]] | None = None
         self.like: Any = None
         _check("init", init)
 
@@ -129,15 +128,15 @@ class _Loop:
         """The row of a round, counted in the order of execution."""
         return _row(self.xs, self.length - 1 - number if self.reverse else number)
 
-    def call(self, number: int, carry: Any, row: Any) -> tuple[Any, list[Any]]:
-        """One round: the next carry, and the numbers in it; those of the result are noted."""
+    def call(self, number: int, carry: Any, row: Any) -> tuple[Any, list[Any], list[Any]]:
+        """One round: the next carry, the numbers in it, and those of the result, which are noted."""
         returned = self.fn(carry, row)
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise _error(f"{_name(self.fn)} must return a pair, (carry, y), and returned {words(returned)}")
         carry, result = returned
-        if not self.results:
+        if self.columns is None:
             _check("the result", result)
-            self.like = result
+            self.like, self.columns = result, [[] for _ in _numbers(result, result)]
         try:
             numbers = _numbers(carry, self.init)
         except _DifferentError as error:
@@ -147,24 +146,27 @@ class _Loop:
                 f"{_name(self.fn)} must return a carry with the structure and the shapes of init"
             ) from None
         try:
-            self.results.append(_numbers(result, self.like))
+            results = _numbers(result, self.like)
         except _DifferentError as error:
             place, item, like = error.args
             raise _error(
                 f"the result{place} is {words(like)} in round 0, and {words(item)} in round {number:,}; the results "
                 "of all rounds must have the same structure and shapes"
             ) from None
-        return carry, numbers
+        for column, each in zip(self.columns, results, strict=True):
+            column.append(each)
+        return carry, numbers, results
 
     def executed(self) -> tuple[Any, Any]:
         """What the loop means."""
         carry = self.init
         for number in range(self.length):
-            carry, _ = self.call(number, carry, self.row(number))
-        return carry, self.stacked(zip(*self.results, strict=True))
+            carry, *_ = self.call(number, carry, self.row(number))
+        return carry, self.stacked()
 
-    def stacked(self, columns: Iterable[Sequence[Any]]) -> Any:
-        """The results of all rounds, from columns of a number per round."""
+    def stacked(self) -> Any:
+        """The results of all rounds."""
+        columns = self.columns or []
         return _stacked(self.like, (each[::-1] if self.reverse else each for each in columns), self.length)
 
     def no_results(self) -> Any:
@@ -178,7 +180,7 @@ class _Loop:
 
         groups = [Group("x", count, False)] if count else []
         trace_function(body, "scan", groups, [f"x{k}" for k in range(count)], faults="ieee")
-        return _stacked(self.like, (() for _ in self.results[0]), 0)
+        return _stacked(self.like, (() for _ in self.columns or ()), 0)
 
     # --- in a trace ---------------------------------------------------------------------------------------------------
 
@@ -197,27 +199,23 @@ class _Loop:
 
     def recorded(self, trace: Trace) -> tuple[Any, Any]:
         """The same, in which `trace.folds` says whether loops inside are written out."""
-        streams = _Streams.of(trace, self.xs, self.reverse)
+        streams = _Streams.of(trace, self.xs, self.length, self.reverse)
         begin: tuple[int, int, Any] | None = None  # where numbers became variables
         rounds: list[_Executed] = []
-        carry, numbers, number = self.init, list[Any](), 0
+        carry, numbers, results, number = self.init, list[Any](), list[Any](), 0
         trace.folds = False
         while number < self.length:
-            if (
-                streams is not None
-                and begin is None
-                and any(isinstance(each, _TRACED) for each in itertools.chain(numbers, *self.results[-1:]))
-            ):
+            is_next = streams is not None and begin is None and number >= streams.low
+            if is_next and streams is not None and any(isinstance(each, _TRACED) for each in (*numbers, *results)):
                 begin = number, trace.next, carry
                 streams.capture()
-            first, row = trace.next, self.row(number)
-            if begin is None or streams is None:
-                carry, numbers = self.call(number, carry, row)
+            if begin is None or streams is None or number >= streams.high:
+                carry, numbers, results = self.call(number, carry, self.row(number))
                 number += 1
                 continue
-            before = [(each, each.refusal) for each in recorders() if each is not None]
+            first, before = trace.next, [(each, each.refusal) for each in recorders() if each is not None]
             try:
-                carry, numbers = self.call(number, carry, streams.row(number, row))
+                carry, numbers, results = self.call(number, carry, streams.row(number, self.row(number)))
                 failed = any(each.refusal is not refusal for each, refusal in before)
             except Exception:
                 failed = True
@@ -226,28 +224,30 @@ class _Loop:
                     each.refusal = refusal
                 number, first, carry = begin
                 trace.forget(first)
-                del self.results[number:]
+                for column in self.columns or ():
+                    del column[number:]
                 begin, streams, trace.folds = None, None, self.folds
                 continue
             number += 1
-            operands = [np.array([*map(trace.reference, each)], dtype=np.int64) for each in (numbers, self.results[-1])]
-            rounds.append(_Executed(first, operands[0], operands[1], carry))
+            operands = [np.array([*map(trace.reference, each)], dtype=np.int64) for each in (numbers, results)]
+            rounds.append(_Executed(first, *operands))
             if not 3 <= len(rounds) <= MOST:
                 trace.folds = self.folds and len(rounds) > MOST
                 continue
             steps = _steps(trace, rounds[-3:])
             if isinstance(steps, _Steps):
-                return self.continued(trace, rounds[-3:], steps, numbers, self.length - number)
-            if steps is not None and all(isinstance(numbers[k], float) for k in steps):
+                numbers = self.continued(trace, rounds[-3:], steps, numbers, streams.high - number)
+                carry, number, streams = _put(carry, iter(numbers)), streams.high, None
+            elif steps is not None and all(isinstance(numbers[k], float) for k in steps):
                 for k in steps:  # the carry counts
                     numbers[k] = trace.value(trace.capture(numbers[k]))
                 carry = _put(carry, iter(numbers))
-        return carry, self.stacked(list(zip(*self.results, strict=True)))
+        return carry, self.stacked()
 
     def continued(
         self, trace: Trace, rounds: Sequence[_Executed], steps: _Steps, numbers: Sequence[Any], count: int
-    ) -> tuple[Any, Any]:
-        """What the loop returns, after so many more rounds that are like the ones executed last."""
+    ) -> list[Any]:
+        """The numbers in the carry after so many more rounds that are like the ones executed last."""
         first, last = rounds[0].first, rounds[-1]
         size = rounds[1].first - first
         if not self.folds and count * size > progress.MANY:
@@ -257,18 +257,18 @@ class _Loop:
             )
         trace.folds = self.folds
         trace.repeat(first, size, steps.operands, count + len(rounds))
-        advanced = last.carry + steps.carry * count
-        moved = [
-            _variable(trace, each, index) if step else each
-            for each, index, step in zip(numbers, advanced.tolist(), steps.carry.tolist(), strict=True)
-        ]
-        columns = []
-        for k, (index, step) in enumerate(zip(last.results.tolist(), steps.results.tolist(), strict=True)):
-            column = [row[k] for row in self.results]
+        returned = zip(self.columns or (), last.results.tolist(), steps.results.tolist(), strict=True)
+        for column, index, step in returned:
+            like = column[-1]
             if step:
-                column += [_variable(trace, column[-1], index + step * r) for r in range(1, count + 1)]
-            columns.append(column if step else column + [column[-1]] * count)
-        return _put(last.returned, iter(moved)), self.stacked(columns)
+                column += [
+                    _variable(trace, like, each) for each in range(index + step, index + step * (count + 1), step)
+                ]
+            else:
+                column += [like] * count
+        advanced = (last.carry + steps.carry * count).tolist()
+        moved = zip(numbers, advanced, steps.carry.tolist(), strict=True)
+        return [_variable(trace, each, index) if step else each for each, index, step in moved]
 
 
 def _variable(trace: Trace, like: Any, index: int) -> Any:
@@ -292,7 +292,7 @@ def _steps(trace: Trace, rounds: Sequence[_Executed]) -> _Steps | list[int] | No
     if len(counting):
         return counting.tolist()
     steps = []
-    for x, y, z in ((a.operands, b.operands, c.operands), *zip(*(each[1:3] for each in rounds), strict=True)):
+    for x, y, z in ((a.operands, b.operands, c.operands), *zip(*(each[1:] for each in rounds), strict=True)):
         step = z - y
         if not ((step == y - x) & ((step == 0) | ((x >= 0) & (y >= 0) & (z >= 0)))).all():
             return None
@@ -304,41 +304,50 @@ class _Stream:
     """An array or a list whose rows are used one after the other, as columns in the order of execution.
 
     Attributes:
-        like: a row.
-        columns: per number of a row, those of all rows: an array of floats, or a first variable and a step.
+        columns: per number of a row, those of all rows: an array of floats, or a `_Line`.
     """
 
-    def __init__(self, like: Any, columns: list[Any]) -> None:
-        self.like, self.columns = like, columns
+    def __init__(self, columns: list[Any]) -> None:
+        self.columns = columns
 
     @classmethod
     def of(cls, trace: Trace, item: Any, reverse: bool) -> _Stream | None:
         """The stream of an array or a list; None if it has none."""
         order = slice(None, None, -1 if reverse else 1)
         if isinstance(item, np.ndarray) and item.dtype.kind in "fiu":
-            return cls(item[0], list(item.reshape(len(item), -1)[order].astype(float).T))
+            return cls(list(item.reshape(len(item), -1)[order].astype(float).T))
         try:
             rows = [_numbers(row, item[0]) for row in item[order]]
         except _DifferentError:
             return None
         columns = [_column(trace, column) for column in zip(*rows, strict=True)]
-        return None if any(column is None for column in columns) else cls(item[0], columns)
+        return None if any(column is None for column in columns) else cls(columns)
 
     def capture(self, trace: Trace) -> None:
         """Make variables of numbers that differ from row to row."""
-        varying = [k for k, each in enumerate(self.columns) if not isinstance(each, tuple) and _varies(each)]
+        varying = [k for k, each in enumerate(self.columns) if not isinstance(each, _Line) and _varies(each)]
         if varying:
-            first = trace.capture(np.stack([self.columns[k] for k in varying], axis=1))
+            numbers = np.stack([self.columns[k] for k in varying], axis=1)
+            first = trace.capture(numbers)
             for place, k in enumerate(varying):
-                self.columns[k] = first + place, len(varying)
+                self.columns[k] = _Line(first + place, len(varying), 0, len(numbers))
 
     def row(self, trace: Trace, number: int, row: Any) -> Any:
         """The row of a round, with variables."""
         numbers = _numbers(row, row)
         for k, each in enumerate(self.columns):
-            if isinstance(each, tuple):
-                numbers[k] = trace.value(each[0] + each[1] * number)
+            if isinstance(each, _Line):
+                numbers[k] = trace.value(each.first + each.step * number)
         return _put(row, iter(numbers))
+
+
+class _Line(NamedTuple):
+    """Variables at equal distances: `first + step * k`, for rows from `low` to `high`."""
+
+    first: int
+    step: int
+    low: int
+    high: int
 
 
 def _varies(numbers: Any) -> bool:
@@ -347,27 +356,40 @@ def _varies(numbers: Any) -> bool:
 
 
 def _column(trace: Trace, numbers: Sequence[Any]) -> Any:
-    """Floats as an array; `Value`s as the first variable and the step; None for others."""
+    """Floats as an array; `Value`s as a line, on which all but a few at both ends are; None for others."""
     if not any(isinstance(each, Operand) for each in numbers):
         return np.array(numbers, dtype=float)
-    if not all(isinstance(each, Value) for each in numbers):
+    if any(isinstance(each, Condition) for each in numbers):
         return None
     variables = np.array([*map(trace.reference, numbers)], dtype=np.int64)
-    steps = np.diff(variables)
-    return (int(variables[0]), int(steps[0])) if variables[0] >= 0 and (steps == steps[0]).all() else None
+    middle = len(variables) // 2
+    step = int(variables[middle] - variables[middle - 1])
+    others = np.flatnonzero(np.diff(variables) != step)
+    low = int(others[others < middle].max(initial=-1)) + 1
+    high = int(others[others >= middle].min(initial=len(variables) - 1)) + 1
+    if variables[middle] < 0 or max(low, len(variables) - high) > MOST:
+        return None
+    return _Line(int(variables[middle]) - step * middle, step, low, high)
 
 
 class _Streams:
-    """All that the rows of a loop consist of."""
+    """All that the rows of a loop consist of.
 
-    def __init__(self, trace: Trace, xs: Any, streams: list[_Stream]) -> None:
+    Attributes:
+        low, high: the rows that lie on lines.
+    """
+
+    def __init__(self, trace: Trace, xs: Any, length: int, streams: list[_Stream]) -> None:
         self.trace, self.xs, self.streams = trace, xs, streams
+        lines = [each for stream in streams for each in stream.columns if isinstance(each, _Line)]
+        self.low = max([0, *(each.low for each in lines)])
+        self.high = min([length, *(each.high for each in lines)])
 
     @classmethod
-    def of(cls, trace: Trace, xs: Any, reverse: bool) -> _Streams | None:
+    def of(cls, trace: Trace, xs: Any, length: int, reverse: bool) -> _Streams | None:
         """Those of `xs`; None if rows do not follow each other at equal distances."""
         streams = [_Stream.of(trace, item, reverse) for _, item in _items(xs)]
-        return None if None in streams else cls(trace, xs, [each for each in streams if each is not None])
+        return None if None in streams else cls(trace, xs, length, [each for each in streams if each is not None])
 
     def capture(self) -> None:
         """Make variables of numbers that differ from row to row."""
