@@ -23,7 +23,7 @@ from .languages.costs import Choice, cheapest, is_tiny, note
 from .languages.loader import LoadedModule, collector_paused
 from .loops.array_program import ArrayProgram
 from .loops.reroll import reroll
-from .loops.rounds import find_rounds
+from .loops.rounds import with_rounds
 from .machine import native, recall
 from .machine.functions import code_name, compile_natively, obstacle
 from .options import Options
@@ -193,7 +193,8 @@ class Stages(PrintedStages):
     @stage
     def arrays(self) -> list[ArrayProgram]:
         """The same with loops over rounds, too."""
-        functions = list(map(find_rounds, self.vectors))
+        pairs = zip(self.array_parts, self.vectors, strict=True)
+        functions = [with_rounds(part, vectors, fast=self.options.fast) for part, vectors in pairs]
         if self._recalled is not None:
             for program, code in zip(functions, self._recalled.functions, strict=True):
                 program.stats.workspace = code.layout.bytes
@@ -202,7 +203,10 @@ class Stages(PrintedStages):
     @stage
     def rerolled(self) -> ArrayProgram:
         """The whole program re-rolled, in one piece."""
-        return self.arrays[0] if len(self.functions) == 1 else find_rounds(reroll(self.cleaned, fast=self.options.fast))
+        if len(self.functions) == 1:
+            return self.arrays[0]
+        fast = self.options.fast
+        return with_rounds(self.cleaned, reroll(self.cleaned, fast=fast), fast=fast)
 
     # --- what runs ------------------------------------------------------------------------------------------------
 

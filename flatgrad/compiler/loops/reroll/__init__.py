@@ -25,7 +25,7 @@ from .packs import TERMS, pack
 __all__ = ["reroll"]
 
 
-def reroll(program: Program, *, fast: bool = False, terms: int = TERMS) -> ArrayProgram:
+def reroll(program: Program, *, fast: bool = False, terms: int = TERMS, lanes: int = 0) -> ArrayProgram:
     """The array program that computes what a scalar program computes, bit for bit.
 
     Args:
@@ -33,11 +33,12 @@ def reroll(program: Program, *, fast: bool = False, terms: int = TERMS) -> Array
             here, pack by pack.
         terms: a fold that stands alone is worth a statement if it has so many terms.
         fast: apply simplifications that hold for real numbers only, too.
+        lanes: if it is given, only classes of so many lanes are statements, and all the others straight-line code.
     """
     start = time.perf_counter()
     report("re-rolling", len(program))
     chains = find_chains(program)
-    packed = pack(program, chains, classify(program, chains), fast, terms)
+    packed = pack(program, chains, classify(program, chains), fast, terms, lanes)
     report("re-rolling", len(program))
     outside = [packed.address[np.array(program.outputs, dtype=np.int64)]]
     outside += [packed.address[scalars.operands] for scalars in packed.scalars]
@@ -46,14 +47,14 @@ def reroll(program: Program, *, fast: bool = False, terms: int = TERMS) -> Array
     result = lay_out(program, packed, arrange_loops(loops, program, packed.size), fast)
     blocks = [s for s in result.statements if isinstance(s, Block)]
     statements = [s for s in result.statements if isinstance(s, Statement)]
-    lanes = sum(s.lanes for s in statements)
+    count = sum(s.lanes for s in statements)
     result.stats = ArrayStats(
         equations=len(program),
         statements=len(result.statements),
         packs=packed.groups,
         contractions=sum(s.is_contraction for s in statements),
         scalars=sum(len(block.program) for block in blocks),
-        strided=sum(s.lanes for s in statements if s.is_strided) / lanes if lanes else 1.0,
+        strided=sum(s.lanes for s in statements if s.is_strided) / count if count else 1.0,
         workspace=0,
         reroll_seconds=time.perf_counter() - start,
     )

@@ -102,8 +102,12 @@ class Packed:
     groups: int
 
 
-def pack(program: Program, chains: Chains, classes: Classes, fast: bool = False, terms: int = TERMS) -> Packed:
+def pack(
+    program: Program, chains: Chains, classes: Classes, fast: bool = False, terms: int = TERMS, lanes: int = 0
+) -> Packed:
     """Put the nodes of each class together; the others become scalars. A fold of so many terms is worth a statement.
+
+    If a number of lanes is given, smaller classes become scalars, too, whatever else there is at their height.
 
     Example:
         >>> from flatgrad.compiler.loops.reroll.chains import find_chains
@@ -130,7 +134,7 @@ def pack(program: Program, chains: Chains, classes: Classes, fast: bool = False,
         11..14 = mul of [0, 1, 2, 3] and [4, 4, 4, 4]
         15..18 = tanh of [11, 12, 13, 14]
     """
-    packer = _Packer(program, chains, classes, fast, terms)
+    packer = _Packer(program, chains, classes, fast, terms, lanes)
     groups, alone = packer.grouped()
     groups = packer.refined(groups, alone)
     scalars: list[Scalars] = []
@@ -143,9 +147,9 @@ def pack(program: Program, chains: Chains, classes: Classes, fast: bool = False,
 
 
 class _Packer:
-    def __init__(self, program: Program, chains: Chains, classes: Classes, fast: bool, terms: int) -> None:
+    def __init__(self, program: Program, chains: Chains, classes: Classes, fast: bool, terms: int, lanes: int) -> None:
         self.program, self.chains, self.classes, self.fast, self.terms = program, chains, classes, fast, terms
-        self.least = min(LANES, terms)
+        self.least, self.by_height = lanes or min(LANES, terms), not lanes
         self.inputs, count = program.inputs, len(program)
         self.constants = [*program.constants, *_CONSTANTS]
         constants = len(self.constants)
@@ -184,7 +188,7 @@ class _Packer:
         key = (heights[rest] * 2 + (owner[rest] >= 0)) * len(TABLE) + self.chains.opcodes[nodes[rest]]
         key = key * most + steps[rest]
         _, index, counts = np.unique(key, return_inverse=True, return_counts=True)
-        wide = counts[index] >= 2 * self.least
+        wide = (counts[index] >= 2 * self.least) & self.by_height
         groups += _split_by(rest[wide], key[wide], heights[rest[wide]])
         return groups, rest[~wide]
 

@@ -11,12 +11,42 @@ recur are the candidates for the length of a round; of each candidate, differenc
 
 from __future__ import annotations
 
+from ...program.program import Program
 from ..array_program import ArrayProgram
 from ..grammar import Block, Repeat
+from ..reroll import reroll
 from .rewrite import Rewriter
 from .units import ROUNDS, Units
 
-__all__ = ["find_rounds"]
+__all__ = ["find_rounds", "with_rounds"]
+
+#: Where so many statements are left, which have so few lanes, rounds are sought among scalars, too; and what has so
+#: many lanes remains a statement then.
+_MANY, _FEW, _LANES = 24, 16, 8
+
+
+def with_rounds(program: Program, rerolled: ArrayProgram, *, fast: bool = False) -> ArrayProgram:
+    """The array program of a scalar program, with loops over its rounds.
+
+    Small packs of what happens to be alike, as in a filter with matrices of two rows, can hide rounds: they differ from
+    round to round. So where many small statements are left, the program is re-rolled again without them.
+
+    Args:
+        program: a scalar program.
+        rerolled: the same re-rolled.
+        fast: as for `reroll`.
+    """
+    found = find_rounds(rerolled)
+    lanes = [statement.lanes for statement in rerolled.statements if not isinstance(statement, Block)]
+    if len(lanes) < _MANY or len(found.statements) < _MANY or sum(lanes) >= _FEW * len(lanes):
+        return found
+    other = find_rounds(reroll(program, fast=fast, lanes=_LANES))
+    return min(found, other, key=_statements)
+
+
+def _statements(program: ArrayProgram) -> int:
+    """How many statements there are, those of rounds as well."""
+    return sum(len(item.statements) if isinstance(item, Repeat) else 1 for item in program.statements)
 
 
 def find_rounds(program: ArrayProgram, least: int | None = None) -> ArrayProgram:

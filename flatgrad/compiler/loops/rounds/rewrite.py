@@ -79,17 +79,25 @@ class Rewriter:
                 rounds = Rounds(self.units, each, self.uses, self.last)
                 if not rounds.stays(self.last):
                     return None
-                if rounds.span.rounds > ROUNDS and self._gathers(rounds, -1) < self._gathers(rounds):
-                    rounds = Rounds(self.units, each._replace(rounds=each.rounds - 1), self.uses, self.last)
-                return rounds
+                return self._evened(rounds)
         return None
 
-    def _gathers(self, rounds: Rounds, end: int | None = None) -> int:
-        """How many accesses of what is computed before would need a table; up to some round only."""
+    def _evened(self, rounds: Rounds) -> Rounds:
+        """The rounds without the last one, and without the first, if these read other places than the others do."""
+        for part, skipped in ((slice(-1), 0), (slice(1, None), 1)):
+            first, period, count, token, tokens = rounds.span
+            if count > ROUNDS and self._gathers(rounds, part) < self._gathers(rounds):
+                rest = Span(first + skipped * period, period, count - 1, token + skipped * tokens, tokens)
+                with suppress(UnsupportedError):
+                    rounds = Rounds(self.units, rest, self.uses, self.last)
+        return rounds
+
+    def _gathers(self, rounds: Rounds, part: slice = slice(None)) -> int:
+        """How many accesses of what is computed before would need a table, in a part of the rounds."""
         count = 0
         for t, source in enumerate(rounds.sources):
             if not source.constant and not len(source.units):
-                fresh = rounds.places(t)[:end]
+                fresh = rounds.places(t)[part]
                 count += not (_strided(self.final[fresh]) or _strided(self.copies[fresh]))
         return count
 

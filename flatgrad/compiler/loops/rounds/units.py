@@ -260,6 +260,7 @@ class Units:
         near = (writers >= 0) & (readers - writers <= unit)
         np.maximum.at(ages, writers[near] % length, (readers - writers)[near])
         weights = np.where(np.bincount(writers[near] % length, minlength=length) == 1, 3, 2)
+        weights *= self.lanes[unit + (np.arange(length) - unit) % length]
         whole, rest = np.divmod(ages, length)
         changes = np.zeros(2 * length + 1, dtype=np.int64)
         position = np.arange(length) + 1
