@@ -36,6 +36,8 @@ class KernelStats:
         trace_seconds, compile_seconds: from function to program, and from program to loaded kernel.
         replays: how many calls were done again, equation by equation, since something might have raised in them. A
             kernel whose calls often are is slow.
+        own_size: why the kernel is for one size of the arguments only, where one for all sizes was looked for; else
+            empty.
     """
 
     backend: str
@@ -49,6 +51,7 @@ class KernelStats:
     trace_seconds: float = 0.0
     compile_seconds: float = 0.0
     replays: int = 0
+    own_size: str = ""
 
     @classmethod
     def of(cls, choice: Choice, sizes: Sizes, trace_seconds: float) -> Self:

@@ -394,7 +394,7 @@ class _Run:
         opened = {}
         with collector_paused(), preparing(self.step.name):
             for size in self.plan.sizes:
-                kernel = self.step._sized(self._arguments(size))
+                kernel, _ = self.step._sized(self._arguments(size))
                 if kernel is not None and isinstance(kernel.stages, BoundStepStages):
                     opened[size] = kernel.stages
         return opened if all(each.backend == "native" for each in opened.values()) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
 import threading
@@ -502,3 +503,51 @@ def test_too_large_sizes_are_compared_at_smaller_ones(monkeypatch):
         smaller = [n for n in sizes if 20 < n < 5000]
         assert smaller
         assert {sizes[n] for n in smaller} == {"different" if limit == 20 else "compared"}
+
+
+#: Functions with arguments of which there is no kernel for all sizes, and words of the reason.
+REASONS = {
+    "demands": (demands_eight, [(rows(9),)], "at another size the function raises AssertionError: too few"),
+    "another program": (lambda x: sum(t * t if k % 2 else fg.sin(t) for k, t in enumerate(x)), [(rows(9),)],
+                        "the programs for several sizes differ in more than sizes"),
+    "another size": (branch(10), [(rows(4),), (rows(12),)], "something else for n = 12 than the kernel for all sizes"),
+    "an empty loop": (lambda x: sum(fg.tanh(a) * b for a, b in itertools.pairwise(x)) + x[0], [(rows(9),), (rows(1),)],
+                      "the kernel for all sizes is not for n = 1"),
+    "three sizes": (lambda x, y, z: sum(x) * sum(y) * sum(z),
+                    [(rows(k), rows(n), rows(m)) for k, n, m in ((3, 5, 7), (4, 9, 7), (9, 5, 8), (8, 5, 4))],
+                    "more than two sizes change independently"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REASONS)
+@pytest.mark.parametrize("transform", [fg.grad, fg.jit])
+def test_kernels_of_one_size_say_why(name, transform):
+    function, calls, reason = REASONS[name]
+    dynamic = transform(function, dynamic=True if len(calls) < 4 else None)
+    for args in calls:
+        dynamic(*args)
+    assert reason in dynamic.kernel_for(*calls[-1]).stats.own_size
+    assert reason in dynamic.kernel_for(*calls[-1]).stats.as_dict()["own_size"]
+    assert [kernel.stats.own_size for kernel in dynamic.open_kernels] == [""] * len(dynamic.open_kernels)
+
+
+def test_kernels_of_one_size_say_nothing_before_one_for_all_is_looked_for():
+    for dynamic in (None, False):
+        function = fg.grad(demands_eight, dynamic=dynamic)
+        function(rows(9))
+        assert function.kernel_for(rows(9)).stats.own_size == ""
+    opened = fg.grad(lambda x: sum(t * t for t in x), dynamic=True)
+    opened(rows(9))
+    assert opened.kernel_for(rows(9)).stats.own_size == ""
+
+
+def test_other_kernels_of_one_size_say_why():
+    step = fg.nn.train_step(lambda x: demands_eight(x) * small, fg.nn.SGD(0.1), [small], dynamic=True)
+    step(rows(9))
+    assert "too few" in step.kernels[0].stats.own_size
+    compiled = fg.compile(sum, dynamic=True)
+    compiled([large, large, large])
+    assert "a Value stands in several places" in compiled.kernels[0].stats.own_size
+    compiled = fg.jit(fg.sum, dynamic=True)
+    compiled(rows(0))
+    assert compiled.kernels[0].stats.own_size == "a size is 0"

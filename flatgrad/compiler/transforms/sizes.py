@@ -106,6 +106,16 @@ class _Open(Generic[E]):
                 del notes[next(iter(notes))]
             notes[place] = verdict
 
+    def reason(self, extents: tuple[int, ...]) -> str:
+        """Why these extents have a kernel of their own; empty if they do not."""
+        named = " and ".join(f"{name} = {n}" for name, n in zip(_names(len(extents)), extents, strict=True))
+        if min(extents) < 1:
+            return "a size is 0"
+        verdict = self.verdicts.get(extents)
+        if verdict == "different":
+            return f"the function computes something else for {named} than the kernel for all sizes does"
+        return f"the kernel for all sizes is not for {named}" if verdict == "not bound" else ""
+
 
 class KnownSizes(Generic[E]):
     """What a function knows of the sizes of its arguments, for one structure of them.
@@ -122,28 +132,37 @@ class KnownSizes(Generic[E]):
         self.refused: dict[Pattern, str] = {}
         self.made = 0
 
-    def entry(self, arguments: Arguments, sizes: tuple[int, ...]) -> E | None:
-        """An entry of a kernel for all sizes; None if arguments of these sizes need a kernel of their own."""
+    def entry(self, arguments: Arguments, sizes: tuple[int, ...]) -> tuple[E | None, str]:
+        """An entry of a kernel for all sizes; None if arguments of these sizes need a kernel of their own, and why.
+
+        There is no reason where a kernel for all sizes has not been looked for yet.
+        """
         for each in self.open:
             extents = each.pattern.extents_of(sizes)
             if extents is not None and (each.call.captured.unchanged() or each.call.captured.same()):
-                return self._entry_at(each, extents, arguments)
+                return self._entry_at(each, extents, arguments), each.reason(extents)
         if sizes not in self.seen and len(self.seen) < _BOUND:
             self.seen.append(sizes)
         pattern = self._pattern(arguments)
-        if pattern is None or pattern.extents > 2 or pattern in self.refused or self.made >= 2 * _OPEN:
-            return None
+        if pattern is None:
+            return None, ""
+        if pattern.extents > 2:
+            return None, "more than two sizes change independently of each other"
+        if pattern in self.refused:
+            return None, self.refused[pattern]
+        if self.made >= 2 * _OPEN:
+            return None, "what the function captured has changed, or sizes have, too often for one kernel for all sizes"
         extents = pattern.extents_of(sizes)
         if extents is None or min(extents) < 1:
-            return None
+            return None, "a size is 0"
         self.made += 1
         try:
             opened = self._opened(pattern, arguments, extents)
         except NotOpenError as error:
             self.refused[pattern] = str(error)
-            return None
+            return None, str(error)
         self.open = [opened, *self.open][:_OPEN]
-        return self._entry_at(opened, extents, arguments)
+        return self._entry_at(opened, extents, arguments), opened.reason(extents)
 
     def _pattern(self, arguments: Arguments) -> Pattern | None:
         """Which sizes are open, as far as calls have shown."""
@@ -162,7 +181,8 @@ class KnownSizes(Generic[E]):
             NotOpenError: if there is none.
         """
         calls: dict[tuple[int, ...], TracedCall] = {}
-        spent, reason = 0, "no sizes to trace at"
+        spent = 0
+        reason = "tracing at several small sizes would record more operations than tracing at the size of the call"
         shift = max(0, -min(pattern.offset))
         for window in _WINDOWS if pattern.extents == 1 else _PAIRS:
             sizes = [tuple(n + shift for n in each) for each in samples_of(window, pattern.extents)]

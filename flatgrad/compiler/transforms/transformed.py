@@ -150,24 +150,30 @@ class Transformed(Generic[E]):
         entry = cache.find(key)
         if entry is None:
             with self._lock:
-                entry = cache.find(key) or self._sized(arguments)
+                entry = cache.find(key)
                 if entry is None:
-                    entry = cache.add(key, make, arguments.names(), self._recent)
+                    entry, reason = self._sized(arguments)
+                    if entry is None:
+                        entry = cache.add(key, make, arguments.names(), self._recent)
+                        kernel: Any = getattr(entry, "kernel", entry)
+                        kernel.stats.own_size = reason
         return entry
 
     #: Whether there may be kernels for all sizes, and from when on if users do not say it.
     _opens = False
     _dynamic: bool | None = None
 
-    def _sized(self, arguments: Arguments) -> E | None:
-        """An entry of a kernel for all sizes; None if there is none."""
-        if not self._opens or self.dynamic is False or arguments.repeats:
-            return None
+    def _sized(self, arguments: Arguments) -> tuple[E | None, str]:
+        """An entry of a kernel for all sizes; None if there is none, and why."""
+        if not self._opens or self.dynamic is False:
+            return None, ""
         pairs = list(map(sizes_of, sized_kinds(arguments)))
         structure = arguments.keywords, *(inner for inner, _ in pairs)
         sizes = tuple(size for _, each in pairs for size in each)
         if not sizes:
-            return None
+            return None, ""
+        if arguments.repeats:
+            return None, "a Value stands in several places of the arguments"
         known = self._sizes.pop(structure, None) or KnownSizes(cast("Any", self), self.dynamic)
         self._sizes[structure] = known  # the last one of all
         while len(self._sizes) > LIMIT:
