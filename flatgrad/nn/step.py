@@ -22,7 +22,7 @@ from ..compiler.machine.native import NativeFunction
 from ..compiler.open_stages import BoundStages, OpenStages
 from ..compiler.options import Backend, Mode, Options
 from ..compiler.printing import Printed, counted, print_functions
-from ..compiler.program.at_once import inline_each
+from ..compiler.program.at_once import inline_each, met
 from ..compiler.program.faults import Faults
 from ..compiler.program.names import Namer, nameless, outer_names
 from ..compiler.program.passes import ARRAY_PASSES, run_passes
@@ -598,7 +598,7 @@ class TrainStep(Transformed[StepKernel]):
         names += numbers
         groups = [Group(name, 1, True) for name in names]
         traced = trace_function(body, "update", groups, names, leaf_names=nameless, sites=False, faults=trace.faults)
-        indices = [[trace.reference(value) for value in column] for column in columns]
+        indices = [met(trace, column) for column in columns]
         alone = [trace.reference(value) for value in (*numbers.values(), *traced.leaves)]
         outputs = inline_each(trace, traced.program, [*indices, *alone])
         return [value for output in outputs for value in output]

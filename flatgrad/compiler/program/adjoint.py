@@ -79,7 +79,7 @@ def adjoint(
         groups.append(Group("output_bars", len(outputs), False))
         names += _seed_names(names, len(outputs))
     builder = ProgramBuilder(program.name, groups, names, program.truth_inputs, program.numbering)
-    inputs, append, constant = program.inputs, builder.append, builder.constant
+    inputs, constant = program.inputs, builder.constant
     variables = np.arange(inputs + len(program))
     variables[inputs:] += len(names) - inputs
     builder.take(program, range(len(program)), variables.__getitem__)
@@ -91,11 +91,14 @@ def adjoint(
     seeded_variables = [output for output in outputs if output >= 0]
     bars = _Sweep(program, wrt, outputs, joint).append_to(builder, seeded_variables, seeds)
 
-    gradients = []
-    for variable in wrt:
-        bar = int(bars[variable])
-        # The interpreter's sum begins at +0.0: it is added here, where the gradient leaves the program.
-        gradients.append(constant(0.0) if bar == _NONE else append(add.opcode, (bar, constant(0.0)), -1, variable))
+    # The interpreter's sum begins at +0.0: it is added here, where the gradient leaves the program.
+    variables, zero = np.array(wrt, dtype=np.int64), constant(0.0) if len(wrt) else -1
+    reached = bars[variables] != _NONE
+    count = np.count_nonzero(reached)
+    gradients = np.where(reached, builder.next - 1 + np.cumsum(reached), zero).tolist()
+    operands = np.stack([bars[variables[reached]], np.full(count, zero)], axis=1).ravel()
+    nothing, ends = np.full(count, -1), np.arange(2, 2 * count + 1, 2)
+    builder.extend(np.full(count, add.opcode), ends, operands, nothing, variables[reached])
     if gradient_groups is None:
         gradient_groups = [Group(f"{names[variable]}_bar", 1, True) for variable in wrt]
     return builder.finish(
@@ -242,7 +245,7 @@ class _Sweep:
         constants = ~np.minimum(self.operands[decided, deciders[decided]], -1)  # 0 stands for a variable, too
         is_constant = self.operands[decided, deciders[decided]] < 0
         keys[decided] += len(TABLE) * self.arity * np.where(is_constant, constants + 1, 0)
-        present, firsts, index = np.unique(keys, return_index=True, return_inverse=True)
+        present, firsts, index = _distinct(keys)
         rules: list[Template] = [Template((), (), GRADIENT)] * len(present)
         by_number: dict[tuple[int, float | None], Template] = {}
         for k in np.argsort(firsts).tolist():
@@ -266,6 +269,18 @@ class _Sweep:
         if ref < FIRST + arity:
             return self.joint[self.operands[group, ref - FIRST]]
         return first[group] + (ref - FIRST - arity)
+
+
+def _distinct(keys: Indices) -> tuple[Indices, Indices, Indices]:
+    """What `np.unique` returns with indices and inverse, for numbers from 0 on that are small, without sorting them."""
+    if keys.max(initial=0) > 4 * len(keys):
+        return np.unique(keys, return_index=True, return_inverse=True)
+    firsts = np.full(keys.max(initial=-1) + 1, -1)
+    firsts[keys[::-1]] = np.arange(len(keys))[::-1]  # the first one is written last
+    present = np.flatnonzero(firsts >= 0)
+    places = np.zeros(len(firsts), dtype=np.int64)
+    places[present] = np.arange(len(present))
+    return present, firsts[present], places[keys]
 
 
 def _seed_names(names: Sequence[str], count: int) -> list[str]:
@@ -360,9 +375,9 @@ def _active_variables(program: Program, wrt: Sequence[int], receiving: Sequence[
     for variable in wrt:
         active[variable] = 1
     first, second, *others = receiving
-    for index, (a, b) in enumerate(zip(first, second, strict=True)):
-        if active[a] or active[b] or (others and any(active[operands[index]] for operands in others)):
-            active[inputs + index] = 1
+    for variable, (a, b) in enumerate(zip(first, second, strict=True), inputs):
+        if active[a] or active[b] or (others and any(active[operands[variable - inputs]] for operands in others)):
+            active[variable] = 1
     return active
 
 

@@ -229,11 +229,13 @@ class Trace(Recorded):
         refs = [self.reference(operand) for operand in operands]
         first, count = self._next, len(program)
         self.settle()
-        where = np.array([*refs, *range(first, first + count)], dtype=np.int64)
+        where = np.concatenate([np.array(refs, dtype=np.int64), np.arange(first, first + count)])
         sites = list(map(self.site_of, program.locations))
         self.builder.take(program, range(count), where.__getitem__, sites=sites)
         self._next += count
-        return [self.value(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
+        outputs = where[program.outputs].tolist()  # of constants, something else
+        pairs = zip(outputs, program.outputs, strict=True)
+        return [self.value(ref) if o >= 0 else constant(program.constants[~o]) for ref, o in pairs]
 
     def finish(self, outputs: Sequence[Any]) -> Program | Family:
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
