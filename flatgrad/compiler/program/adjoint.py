@@ -19,7 +19,7 @@ import numpy as np
 
 from ...runtime.errors import ARITHMETIC_ERRORS, InputError
 from ...runtime.primitives import TABLE, Primitive, add
-from .builder import Indices, ProgramBuilder, column
+from .builder import Indices, ProgramBuilder, column, distinct
 from .program import Group, Program
 from .template import FIRST, GRADIENT, OUTPUT, Template, template, with_constants
 
@@ -245,7 +245,7 @@ class _Sweep:
         constants = ~np.minimum(self.operands[decided, deciders[decided]], -1)  # 0 stands for a variable, too
         is_constant = self.operands[decided, deciders[decided]] < 0
         keys[decided] += len(TABLE) * self.arity * np.where(is_constant, constants + 1, 0)
-        present, firsts, index = _distinct(keys)
+        present, firsts, index = distinct(keys)
         rules: list[Template] = [Template((), (), GRADIENT)] * len(present)
         by_number: dict[tuple[int, float | None], Template] = {}
         for k in np.argsort(firsts).tolist():
@@ -269,18 +269,6 @@ class _Sweep:
         if ref < FIRST + arity:
             return self.joint[self.operands[group, ref - FIRST]]
         return first[group] + (ref - FIRST - arity)
-
-
-def _distinct(keys: Indices) -> tuple[Indices, Indices, Indices]:
-    """What `np.unique` returns with indices and inverse, for numbers from 0 on that are small, without sorting them."""
-    if keys.max(initial=0) > 4 * len(keys):
-        return np.unique(keys, return_index=True, return_inverse=True)
-    firsts = np.full(keys.max(initial=-1) + 1, -1)
-    firsts[keys[::-1]] = np.arange(len(keys))[::-1]  # the first one is written last
-    present = np.flatnonzero(firsts >= 0)
-    places = np.zeros(len(firsts), dtype=np.int64)
-    places[present] = np.arange(len(present))
-    return present, firsts[present], places[keys]
 
 
 def _seed_names(names: Sequence[str], count: int) -> list[str]:

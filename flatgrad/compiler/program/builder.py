@@ -275,5 +275,17 @@ def column(typecode: str, integers: Any) -> array[int]:
     return result
 
 
+def distinct(keys: Indices) -> tuple[Indices, Indices, Indices]:
+    """What `np.unique` returns with indices and inverse, for numbers from 0 on that are small, without sorting them."""
+    if keys.max(initial=0) > 4 * len(keys):
+        return np.unique(keys, return_index=True, return_inverse=True)
+    firsts = np.full(keys.max(initial=-1) + 1, -1)
+    firsts[keys[::-1]] = np.arange(len(keys))[::-1]  # the first one is written last
+    present = np.flatnonzero(firsts >= 0)
+    places = np.zeros(len(firsts), dtype=np.int64)
+    places[present] = np.arange(len(present))
+    return present, firsts[present], places[keys]
+
+
 def _bits(number: float | bool) -> bytes | bool:
     return number if isinstance(number, bool) else struct.pack("<d", number)
