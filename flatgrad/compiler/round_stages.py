@@ -27,6 +27,7 @@ from .machine import native
 from .open_stages import BoundStages, GrowingError, NotOpenError, OpenStages
 from .printing import Printed, Sizes
 from .program.family import Family
+from .program.folding import fold
 from .program.program import Group, Program
 from .routine import Routine
 from .stage import stage
@@ -66,8 +67,12 @@ def with_rounds(stages: Stages, inputs: Sequence[Any]) -> Any:
         stages: of the function.
         inputs: what it is called with: a number, or a list of numbers, per group of inputs.
     """
+    if not _suits(stages):
+        return stages
+    if stages.family is None:
+        stages.family = fold(stages.traced)
     family = stages.family
-    if family is None or not _suits(stages, family):
+    if family is None:
         return stages
     try:
         open_stages, compared = _open_stages(stages, family, inputs)
@@ -76,12 +81,12 @@ def with_rounds(stages: Stages, inputs: Sequence[Any]) -> Any:
         return stages
 
 
-def _suits(stages: Stages, family: Family) -> bool:
+def _suits(stages: Stages) -> bool:
     """Whether the back end has loops over rounds."""
     backend = stages.options.backend
     if backend == "auto":
         backend = "native" if native.available() else "python"
-    return backend == "native" or (backend == "python" and len(family) > _FLAT)
+    return backend == "native" or (backend == "python" and len(stages.family or stages.traced) > _FLAT)
 
 
 def _open_stages(stages: Stages, family: Family, inputs: Sequence[Any]) -> tuple[OpenStages, tuple[int, ...]]:
@@ -279,13 +284,21 @@ class RoundStages(BoundStages):
             if isinstance(error, FlatgradError):
                 raise
             if not position:
-                self.here.primal.evaluate(inputs)  # what comes first
+                self._evaluate_value(inputs)
             replay = self.here.replays().get(position)
             if replay is not None:
                 replay(list(inputs))
-            return self.here.parts[position].evaluate(inputs)
+            return self.here.array_parts[position].evaluate(inputs)
         results = returned if isinstance(returned, tuple) else (returned,)
         return [n for result in results for n in (result if isinstance(result, list) else [result])]
+
+    def _evaluate_value(self, inputs: Sequence[float]) -> None:
+        """Raise what computing the value raises. Gradients come later."""
+        sample = self.open.samples[0]
+        if len(sample.primal) == len(sample.traced):
+            self.family.evaluate(inputs)
+        else:  # some of it is not computed
+            self.here.primal.evaluate(inputs)
 
     @stage
     def sizes(self) -> Sizes:

@@ -46,8 +46,11 @@ class Memory:
         pieces: Sequence[Sequence[int]] = (),
     ) -> None:
         self.program, self.machine, self.fast, self.many = program, machine, fast, many
-        sizes = [group.size for group in (*program.input_groups, *program.output_groups)]
-        self.open = any(isinstance(size, Bound) for size in (*sizes, *(s.base for s in members(program.statements))))
+        whole = list(members(program.statements))
+        sizes: list[Any] = [group.size for group in (*program.input_groups, *program.output_groups)]
+        sizes += [item.base for item in whole]
+        reads = (read for s in whole if isinstance(s, Statement) for read in s.reads())
+        self.open = any(isinstance(size, Bound) for size in (*sizes, *(n for _, extents in reads for n in extents)))
         self.narrow = False
         self.tiles: dict[str, Any] = {} if tiles is None else tiles
         self.least: list[tuple[int, int]] = []

@@ -118,7 +118,7 @@ def write_open(program: OpenArrayProgram, fast: bool, narrow: bool) -> tuple[str
                 return _merged(program, modules, samples)
             except OpenCodeError as error:
                 reasons.append(error)
-        if not tiles["direct"]:
+        if not tiles.get("direct"):
             break
     raise reasons[-1]
 

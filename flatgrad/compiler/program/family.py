@@ -15,12 +15,12 @@ import itertools
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ...runtime.errors import ProgramError
-from ...runtime.primitives import TABLE
+from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
+from ...runtime.primitives import TABLE, Primitive, where
 from ...runtime.sites import Location
 from ...runtime.wording import count_of
 from .builder import ProgramBuilder, column
@@ -75,6 +75,29 @@ class Stretch:
     starts: array[int] = field(default_factory=lambda: array("q", [0]))
     operands: References = field(default_factory=lambda: references([]))
     sites: array[int] = field(default_factory=lambda: array("i"))
+
+
+class _Places(NamedTuple):
+    """Where stretches are in a member: how many rounds, the positions of a round, and the first variables of each."""
+
+    counts: Any
+    widths: Any
+    starts: Any
+
+    @classmethod
+    def of(cls, items: Sequence[Stretch], sizes: Sequence[int]) -> _Places:
+        counts = np.array([item.rounds.at(sizes) for item in items], dtype=np.int64)
+        widths = np.array([item.size for item in items], dtype=np.int64)
+        return cls(counts, widths, np.concatenate([[0], np.cumsum(widths * counts)]))
+
+    def lines(self, rows: References) -> tuple[Any, Any]:
+        """What references read in the first round, and how far that moves from round to round."""
+        read = rows[:, STRETCH]
+        variables = self.starts[read] + rows[:, POSITION]
+        variables += self.widths[read] * (rows[:, OFFSET] + rows[:, END] * self.counts[read])
+        return np.where(read < 0, ~rows[:, POSITION], variables), np.where(
+            read < 0, 0, self.widths[read] * rows[:, SLOPE]
+        )
 
 
 class Run(NamedTuple):
@@ -173,10 +196,8 @@ class Family:
         Raises:
             ProgramError: for extents at which something would be read before it is defined.
         """
-        items = [*self.inputs, *self.stretches]
-        counts = np.array([item.rounds.at(sizes) for item in items], dtype=np.int64)
-        widths = np.array([item.size for item in items], dtype=np.int64)
-        starts = np.concatenate([[0], np.cumsum(widths * counts)])
+        places = _Places.of([*self.inputs, *self.stretches], sizes)
+        counts, starts = places.counts, places.starts
         if len(sizes) != len(self.extents) or counts.min(initial=0) < 0:
             raise ProgramError(f"{self.name} has no member with the extents {tuple(sizes)}")
 
@@ -184,8 +205,7 @@ class Family:
             """What the references read in each round; `limit` is one past what the first round may read."""
             read = rows[:, STRETCH]
             offsets = rows[:, OFFSET] + rows[:, END] * counts[read]
-            first = np.where(read < 0, ~rows[:, POSITION], starts[read] + widths[read] * offsets + rows[:, POSITION])
-            step = np.where(read < 0, 0, widths[read] * rows[:, SLOPE])
+            first, step = places.lines(rows)
             least = np.where(read < len(self.inputs), 0, -starts[read])  # negative rounds lie before it
             for r in (0, count - 1) if count else ():
                 rounds, variables, (end, size) = offsets + rows[:, SLOPE] * r, first + step * r, limit
@@ -215,6 +235,43 @@ class Family:
                 program.outputs += operands(run.operands, run.rounds.at(sizes), limits).tolist()
             program.output_groups.append(Group(group.name, len(program.outputs) - first, group.scalar))
         return program
+
+    def evaluate(self, inputs: Sequence[float]) -> None:
+        """Run the equations one by one, as `Program.evaluate` does, without making the program: for what is raised.
+
+        Args:
+            inputs: a number per input that is no data.
+
+        Raises:
+            DomainError, DivisionByZeroError, RangeError: where an operation is not defined, naming the user's line.
+        """
+        numbers: list[Any] = [*inputs, *(number for rows in self.data for number in rows.ravel().tolist())]
+        places = _Places.of([*self.inputs, *self.stretches], self.extents)
+        for k, stretch in enumerate(self.stretches, len(self.inputs)):
+            lines = list(zip(*(column.tolist() for column in places.lines(stretch.operands)), strict=True))
+            pairs = itertools.pairwise(stretch.starts)
+            body = [(TABLE[code], lines[start:end]) for code, (start, end) in zip(stretch.opcodes, pairs, strict=True)]
+            for r in range(int(places.counts[k])):
+                for primitive, operands in body:
+                    arguments = [
+                        numbers[first + step * r] if first >= 0 else self.constants[~first] for first, step in operands
+                    ]
+                    try:
+                        numbers.append(primitive.evaluate(*arguments))
+                    except FlatgradError:
+                        raise
+                    except ARITHMETIC_ERRORS as error:
+                        self._raise(error, inputs, primitive, arguments, stretch, len(numbers) - int(places.starts[k]))
+
+    def _raise(
+        self, error: Exception, inputs: Sequence[float], primitive: Primitive, arguments: list[Any], stretch: Stretch,
+        position: int,
+    ) -> NoReturn:  # fmt: skip
+        """Raise the error of an equation of a stretch."""
+        if any(where.opcode in each.opcodes for each in self.stretches):
+            self.whole().evaluate(inputs)  # perhaps nothing needs that equation, which its error says
+        site = stretch.sites[position % stretch.size]
+        raise primitive.error(error, arguments, self.locations[site] if site >= 0 else None) from None
 
     def groups(self, outputs: bool = False) -> list[Group]:
         """The groups of inputs, or of outputs, of the program with the true extents, without those of data."""
