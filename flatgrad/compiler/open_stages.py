@@ -145,7 +145,7 @@ class OpenStages:
         samples = [[find_rounds(program, _READS) for program in self._rerolled(stages)] for stages in self.samples]
         lengths = [stages.lengths for stages in self.samples]
         programs = [
-            generalize(programs, self.at.sizes, self.names, lengths if k == 0 else (), self.data if k == 0 else 0)
+            generalize(programs, self.at.sizes, self.names, lengths if k == 0 else (), self.data)
             for k, programs in enumerate(zip(*samples, strict=True))
         ]
         found = [program for program in programs if program is not None]

@@ -63,7 +63,7 @@ class PairStages(Stages):
         return self.adjoint(self.wrt, seeded=True, of=self.of, gradient_groups=groups)
 
     def cut(self, whole: Program) -> list[Program]:
-        return list(partition(whole, self.outputs, len(self.of))[:2]) if self.is_pair else [whole]
+        return list(partition(whole, self.outputs, len(self.of), self.data)[:2]) if self.is_pair else [whole]
 
     @property
     def request(self) -> tuple[Any, ...]:

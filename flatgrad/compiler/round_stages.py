@@ -155,6 +155,7 @@ def _options(stages: Stages) -> Any:
 def _sample(stages: Stages, family: Family, sizes: Sequence[int], whole: bool = False) -> Stages:
     """The stages of a member; `whole` is one in which the data are constants."""
     made = stages.like(family.reduced(sizes).whole() if whole else family.at(sizes))
+    made.data = 0 if whole else len(family.data)
     made.options = _options(stages)
     made.lengths = tuple(map(tuple, stages.lengths))
     return made

@@ -74,6 +74,8 @@ class Stages(PrintedStages):
 
     #: Whether it is one function that returns gradients.
     is_joint = False
+    #: How many groups of inputs, the last ones, are what the function captured round by round.
+    data = 0
 
     def __init__(
         self, traced: Program | Family, title: str, options: Options, functions: Sequence[tuple[str, str]] = ()

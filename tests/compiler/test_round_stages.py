@@ -56,7 +56,7 @@ def backwards(rounds):
 
 
 def rows(rounds):
-    numbers = draw(3, rounds).tolist()
+    numbers = draw(4, rounds).tolist()
 
     def f(p):
         total = 0.0
@@ -65,7 +65,7 @@ def rows(rounds):
             for number in row:
                 state = fg.tanh(p[0] * state + p[1] * number)
             total = total + state * state
-        return total / 3
+        return total / 4
 
     return f, (np.array([0.5, 0.7]),)
 
@@ -136,19 +136,20 @@ def test_numbers_that_are_captured_belong_to_the_kernel():
     assert_same(results[0], results[2])
 
 
-def test_calls_that_are_nodes_of_a_graph():
-    function, (p, x) = backwards(600)
+@pytest.mark.parametrize("name", ["pendulum", "garch"])
+def test_calls_that_are_nodes_of_a_graph(name):
+    function, (numbers,) = FUNCTIONS[name](600)
 
-    def both(p, x):
-        result = function(p, x)
+    def both(p):
+        result = function(p)
         return result, result * p[0]
 
     compiled = fg.compile(both)
     for used in (2, 1):  # gradients of all outputs, or of some
-        expected = [fg.Value(number) for number in p]
-        sum(both(expected, x)[:used]).backward()
-        values = [fg.Value(number) for number in p]
-        sum(compiled(values, x)[:used]).backward()
+        expected = [fg.Value(number) for number in numbers]
+        sum(both(expected)[:used]).backward()
+        values = [fg.Value(number) for number in numbers]
+        sum(compiled(values)[:used]).backward()
         assert_same([v.grad for v in values], [v.grad for v in expected])
     assert isinstance(stages_of(compiled), RoundStages)
 

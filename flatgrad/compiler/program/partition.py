@@ -19,13 +19,14 @@ class Partition(NamedTuple):
     residuals: list[int]
 
 
-def partition(joint: Program, outputs: int, seeds: int) -> Partition:
+def partition(joint: Program, outputs: int, seeds: int, data: int = 0) -> Partition:
     """Cut a joint program after its primal equations.
 
     Args:
         joint: a program from `adjoint(..., seeded=True)`.
         outputs: how many of its outputs are outputs of the primal program; they come first.
         seeds: how many of its inputs are outputs' gradients; they come last.
+        data: how many groups of inputs, in front of these, are inputs of both parts, and no residuals.
 
     Example:
         >>> from flatgrad.compiler.program.adjoint import adjoint
@@ -54,9 +55,10 @@ def partition(joint: Program, outputs: int, seeds: int) -> Partition:
     starts, operands = joint.starts, joint.operands
     read = {o for o in operands[starts[joint.primal] :] if 0 <= o < last_primal}
     read.update(o for o in joint.outputs[outputs:] if 0 <= o < last_primal)
-    residuals = sorted(v for v in read if not arguments <= v < joint.inputs)
-
     groups = joint.input_groups[:-1] if seeds else joint.input_groups
+    shared = groups[len(groups) - data :]
+    passed = range(arguments - sum(group.size for group in shared), joint.inputs)
+    residuals = sorted(v for v in read if v not in passed)
     slices = grouped(joint.output_groups, range(len(joint.outputs)))
     results = [group for group, chosen in slices if chosen.start < outputs]
     forward = extract(
@@ -74,14 +76,14 @@ def partition(joint: Program, outputs: int, seeds: int) -> Partition:
 
     backward = extract(
         joint,
-        [*residuals, *range(arguments, joint.inputs)],
+        [*residuals, *range(arguments, joint.inputs), *passed[: arguments - passed.start]],
         range(joint.primal, len(joint)),
         joint.outputs[outputs:],
         (
-            [Group("residuals", len(residuals), False), Group("output_bars", seeds, False)],
+            [Group("residuals", len(residuals), False), Group("output_bars", seeds, False), *shared],
             joint.output_groups[len(results) :],
         ),
-        names=list(map(called, residuals)) + joint.input_names[arguments:],
+        names=[*map(called, residuals), *joint.input_names[arguments:], *joint.input_names[passed.start : arguments]],
         outside=called,
     )
     return Partition(forward, backward, residuals)
