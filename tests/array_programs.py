@@ -423,6 +423,10 @@ class Straight:
 
 #: What rounds compute: few numbers leave their range.
 ROUND = ("add", "add", "mul", "mul", "sub", "tanh", "sin", "atan", "neg", "maximum", "minimum", "relu", "select")
+#: What rounds compute that may raise.
+RAISING = ("log", "sqrt", "exp", "div")
+#: What is done to the state in the first round or the last one only.
+ENDS = (None, None, "neg", "sin", "tanh")
 
 
 @dataclass(frozen=True)
@@ -445,6 +449,12 @@ class Recurrence:
     """Rounds, each of which needs the state of the one before; `select(a, b, c)` is `c` if `a < b`, and `a` otherwise.
 
     An access reads the element of the round: lane `l` is the round.
+
+    Attributes:
+        every: whether the states of all rounds are returned.
+        inner: how often the operations are done in each round, one time after the other.
+        ends: what is done to the state behind the first and behind the last round.
+        scan: whether a loop over `Value`s is written with `fg.scan`, if its ends are like the other rounds.
     """
 
     starts: tuple[Access, ...]
@@ -452,18 +462,46 @@ class Recurrence:
     state: tuple[int, ...]
     rounds: int
     every: bool
+    inner: int = 1
+    ends: tuple[str | None, str | None] = (None, None)
+    scan: bool = False
 
     def run(self, vectors, operations):
         state = older = [start.read(vectors, 0, 0) for start in self.starts]
+        rows = [
+            [self.given(read, vectors, k) for _, reads in self.operations for read in reads] for k in range(self.rounds)
+        ]
+        if self.scan and self.ends == (None, None) and isinstance(state[0], fg.Value):
+            columns = tuple(map(list, zip(*rows, strict=True)))
+            (state, _), results = fg.scan(
+                lambda carry, row: self.round(*carry, row, operations), (state, older), columns
+            )
+            return [number for row in np.asarray(results) for number in row] if self.every else state
         result = []
-        for k in range(self.rounds):
+        for k, row in enumerate(rows):
+            (state, older), _ = self.round(state, older, row, operations)
+            for end, place in zip(self.ends, (0, self.rounds - 1), strict=True):
+                if end is not None and k == place:
+                    state = [operations[end](number) for number in state]
+            result += state
+        return result if self.every else state
+
+    @staticmethod
+    def given(read, vectors, k):
+        """What is read from outside; nothing of what the rounds compute."""
+        return 0.0 if isinstance(read, (Carried, Computed)) else read.read(vectors, k, 0)
+
+    def round(self, state, older, row, operations):
+        """The state and the one before, behind a round; and the state as its result."""
+        for _ in range(self.inner):
             computed: list[Any] = []
+            outside = iter(row)
             for name, reads in self.operations:
                 given = [
                     (state if read.ago == 1 else older)[read.number] if isinstance(read, Carried)
                     else computed[read.operation] if isinstance(read, Computed)
-                    else read.read(vectors, k, 0)
-                    for read in reads
+                    else number
+                    for read, number in zip(reads, outside, strict=False)
                 ]  # fmt: skip
                 if name == "select":
                     a, b, c = given
@@ -471,12 +509,48 @@ class Recurrence:
                 else:
                     computed.append(operations[name](*given))
             state, older = [computed[k] for k in self.state], state
+        return (state, older), state
+
+    @property
+    def lanes(self) -> int:
+        return len(self.state) * (self.rounds if self.every else 1)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Rounds with a vector as their state: `function(sum of weights * state + stream)`, for each number of it.
+
+    Weights are read by lane and term, the stream by round and lane. In each round the state is turned by some places.
+    """
+
+    start: Access
+    weights: Access | Constants
+    stream: Access | Constants
+    function: str
+    width: int
+    turn: int
+    rounds: int
+    every: bool
+
+    def run(self, vectors, operations):
+        state = [self.start.read(vectors, lane, 0) for lane in range(self.width)]
+        result = []
+        for k in range(self.rounds):
+            sums = []
+            for lane in range(self.width):
+                total = self.stream.read(vectors, k, lane)
+                for term, number in enumerate(state):
+                    product = operations["mul"](number, self.weights.read(vectors, lane, term))
+                    total = operations["add"](product, total) if not term else operations["add"](total, product)
+                sums.append(total)
+            state = [operations[self.function](total) for total in sums]
+            state = [*state[self.turn :], *state[: self.turn]]
             result += state
         return result if self.every else state
 
     @property
     def lanes(self) -> int:
-        return len(self.state) * (self.rounds if self.every else 1)
+        return self.width * (self.rounds if self.every else 1)
 
 
 @dataclass(frozen=True)
@@ -622,7 +696,7 @@ class _Writing:
                 return
         shape = draw(st.integers(0, 13))
         if shape == 13 or (self.recurring and draw(st.booleans())):
-            self.add(self.recurrence(), "f")
+            self.add(self.network() if draw(st.integers(0, 2)) == 0 else self.recurrence(), "f")
         elif shape == 12:
             self.add(self.reduction(), "f")
         elif shape <= 3:
@@ -714,13 +788,36 @@ class _Writing:
         draw = self.draw
         width = draw(st.integers(1, 3))
         steps: list[Any] = []
+        names = ROUND + RAISING if self.may_raise else ROUND
         for number in range(draw(st.integers(width, 6))):
-            name = draw(st.sampled_from(ROUND))
+            name = draw(st.sampled_from(names))
             arity = 3 if name == "select" else BY_NAME[name].arity
             steps.append((name, tuple(self.of_round(width, number, position) for position in range(arity))))
         state = tuple(draw(st.integers(0, len(steps) - 1)) for _ in range(width))
         starts = tuple(self.access("f") for _ in range(width))
-        return Recurrence(starts, tuple(steps), state, draw(st.integers(2, 14)), draw(st.booleans()))
+        inner = draw(st.integers(2, 4)) if draw(st.integers(0, 3)) == 0 else 1
+        scan = draw(st.integers(0, 2)) == 0
+        ends = (None, None) if scan else (draw(st.sampled_from(ENDS)), draw(st.sampled_from(ENDS)))
+        rounds = draw(st.integers(9, 16) if scan else st.integers(2, 14))
+        return Recurrence(starts, tuple(steps), state, rounds, draw(st.booleans()), inner, ends, scan)
+
+    def network(self):
+        """Rounds of a product of a matrix and a vector."""
+        draw = self.draw
+        width = draw(st.integers(2, 5))
+        stream = self.constants() if draw(st.integers(0, 2)) == 0 else self.access("f")
+        function = draw(st.sampled_from(["tanh", "sin", "atan", "relu"]))
+        turn = draw(st.sampled_from([0, 0, 1]))
+        return Network(
+            self.access("f"),
+            self.access("f"),
+            stream,
+            function,
+            width,
+            turn,
+            draw(st.integers(2, 14)),
+            draw(st.booleans()),
+        )
 
     def of_round(self, width, number, position):
         """What an operation of a round reads: no constant first, so that it is a scalar of the program."""

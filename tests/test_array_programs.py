@@ -16,10 +16,12 @@ from tests.array_programs import (
     COMPARISONS,
     FOLDS,
     KINDS,
+    RAISING,
     REDUCTIONS,
     SELECTIONS,
     Access,
     Best,
+    Carried,
     Chain,
     Constants,
     Every,
@@ -27,6 +29,7 @@ from tests.array_programs import (
     Group,
     LoopProgram,
     Map,
+    Network,
     Recurrence,
     Reduction,
     Select,
@@ -36,6 +39,7 @@ from tests.array_programs import (
     by_interpreter,
     constant_numbers,
     loop_programs,
+    recurrences,
     selections,
 )
 from tests.test_programs import drawn
@@ -59,7 +63,7 @@ def test_nearly_every_row_is_reached(steps):
 
 
 def test_every_kind_of_step_and_argument_is_reached(sample, steps):
-    assert {type(step) for step in steps} == {Map, Fold, Softmax, Chain, Reduction, Recurrence}
+    assert {type(step) for step in steps} == {Map, Fold, Softmax, Chain, Reduction, Recurrence, Network}
     assert {group.kind for program in sample for group in program.groups} == set(KINDS)
     folds = [step for step in steps if isinstance(step, Fold)]
     assert {fold.name for fold in folds} == set(FOLDS)
@@ -130,6 +134,36 @@ def test_loops_are_found(sample):
     assert sum(any(isinstance(node, FoldNode) for node in s.body) for s in statements) > 10
     assert sum(s.is_contraction for s in statements) > 0
     assert 0 < sum(s.is_strided for s in statements) < len(statements)
+
+
+def test_recurrences_of_every_kind_are_reached():
+    """Each of them several times in so many programs."""
+    sample = drawn(recurrences(), 300)
+    loops = [[s for s in program.steps if isinstance(s, (Recurrence, Network))] for program in sample]
+    steps = [step for each in loops for step in each]
+    scalar = [step for step in steps if isinstance(step, Recurrence)]
+    reads = [read for step in scalar for _, each in step.operations for read in each]
+    streams = [read for read in reads if isinstance(read, Access) and read.lane]
+    kinds = {
+        "of numbers": scalar,
+        "of vectors": [step for step in steps if isinstance(step, Network)],
+        "of vectors that are turned": [step for step in steps if isinstance(step, Network) and step.turn],
+        "streams": streams,
+        "streams backwards": [read for read in streams if read.lane < 0],
+        "constants per round": [read for read in reads if isinstance(read, Constants) and len(read.numbers) > 1],
+        "states of two rounds before": [read for read in reads if isinstance(read, Carried) and read.ago == 2],
+        "several loops": [each for each in loops if len(each) > 1],
+        "nested": [step for step in scalar if step.inner > 1],
+        "a first round that differs": [step for step in scalar if step.ends[0]],
+        "a last round that differs": [step for step in scalar if step.ends[1]],
+        "results of each round": [step for step in steps if step.every],
+        "written with scan": [step for step in scalar if step.scan and step.ends == (None, None) and step.rounds > 8],
+        "operations that raise": [step for step in scalar if {name for name, _ in step.operations} & set(RAISING)],
+        "rounds that raise": [
+            program for program, each in zip(sample, loops, strict=True) if each and by_floats(program).error
+        ],
+    }
+    assert {kind: len(found) for kind, found in kinds.items() if len(found) < 5} == {}
 
 
 def test_selections_of_every_kind_are_reached():

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad.compiler.languages import rolled
@@ -310,20 +311,82 @@ def test_a_round_of_a_thousand_operations():
     assert_same(arrays.evaluate([0.3]), flattened(list(fg.value_and_grad(f, backend="python")(0.3))))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_fault_in_some_round_is_the_interpreters(backend):
-    def f(x, ys):
-        for y in ys:
-            x = x * 0.5 + fg.log(y)
-        return x
+def of_numbers(x, ys):
+    level = x
+    for y in ys:
+        level = level * 0.5 + fg.log(level * y + 1.5)
+    return level
 
-    ys = np.ones(300)
-    g = fg.value_and_grad(f, backend=backend)
-    g(1.0, ys)
-    ys[217] = -1.0
-    with pytest.raises(fg.DomainError, match=r"log.*-1\.0") as caught:
-        g(1.0, ys)
-    assert "x = x * 0.5 + fg.log(y)" in str(caught.value)
+
+def of_vectors(x, ys):
+    state = [x, x + 1.0, x * x]
+    for y in ys:
+        state = [fg.atan(sum(a * s for a, s in zip((0.1, k, 0.3), state, strict=True))) for k in (0.2, 0.5, 0.7)]
+        state[0] = state[0] + fg.sqrt(state[1] * y + 1.5)
+    return fg.sum(state)
+
+
+def nested(x, ys):
+    """Two rounds of a loop in each round."""
+    level = x
+    for y in ys:
+        for _ in range(2):
+            level = level * 0.5 + fg.log(level * y + 1.5)
+    return level
+
+
+def scanned(x, ys):
+    return fg.scan(lambda level, y: (level * 0.5 + fg.log(level * y + 1.5), None), x, ys)[0]
+
+
+FAULTY = [of_numbers, of_vectors, nested, scanned]
+TRANSFORMS = [fg.jit, fg.grad, fg.value_and_grad]
+
+
+def the_interpreters(function, ys):
+    """The exception of the interpreter."""
+    with pytest.raises(fg.DomainError) as caught:
+        function(fg.Value(1.0), ys.tolist())
+    return caught.value
+
+
+def assert_raises_the_same(compiled, function, ys):
+    expected = the_interpreters(function, ys)
+    with pytest.raises(type(expected)) as caught:
+        compiled(1.0, ys)
+    assert str(caught.value) == str(expected)
+    assert "test_rounds.py" in str(expected)
+
+
+@pytest.mark.parametrize("backend", ["python", *BACKENDS, "auto"])
+@pytest.mark.parametrize("function", FAULTY)
+def test_a_fault_in_round_517_is_the_interpreters(function, backend):
+    """Its class, and its text: the operation, the numbers, and the user's line. Then calls go on as before."""
+    ys = np.linspace(0.5, 1.0, 600)
+    for transform in TRANSFORMS[: 1 if backend == "python" else 3]:
+        compiled = transform(function, backend=backend)
+        before = compiled(1.0, ys)
+        faulty = ys.copy()
+        faulty[517] = -1e6
+        assert_raises_the_same(compiled, function, faulty)
+        assert_same(flattened(list(np.ravel(compiled(1.0, ys)))), flattened(list(np.ravel(before))))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("function", FAULTY)
+def test_a_fault_in_any_round_is_the_interpreters(function, backend):
+    """The first ones and the last, which may be no part of the loop."""
+    compiled = fg.value_and_grad(function, backend=backend)
+    count = 150
+
+    @given(st.one_of(st.integers(0, count - 1), st.sampled_from([0, 1, 2, count - 3, count - 2, count - 1])))
+    @settings(max_examples=20)
+    def agree(number):
+        ys = np.linspace(0.5, 1.0, count)
+        ys[number] = -1e6
+        assert_raises_the_same(compiled, function, ys)
+
+    agree()
 
 
 def test_deep_networks_reuse_their_memory():
