@@ -64,3 +64,39 @@ def test_regression():
     off = [float(text) for text in re.findall(r"off by ([-+.\d]+) sigma", output)]
     assert len(off) == 4
     assert max(map(abs, off)) < 3
+
+
+def fitted(output):
+    """By how many standard errors the parameters differ from the true ones."""
+    return [abs(float(text)) for text in re.findall(r"off by ([-+.\d]+) sigma", output)]
+
+
+def test_lotka_volterra(tmp_path):
+    pytest.importorskip("scipy")
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "populations.png"
+    output = output_of("lotka_volterra", "--quick", "--plot", str(picture))
+    assert 3 < number_after("chi-squared", output) < 40
+    assert len(fitted(output)) == 6
+    assert max(fitted(output)) < 4
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_garch(tmp_path):
+    pytest.importorskip("scipy")
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "volatility.png"
+    output = output_of("garch", "--quick", "--plot", str(picture))
+    assert number_after("log-likelihood", output) > number_after("with the true parameters", output)
+    assert len(fitted(output)) == 3
+    assert max(fitted(output)) < 4
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_character_rnn(tmp_path):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "loss.png"
+    output = output_of("character_rnn", "--quick", "--plot", str(picture))
+    first, last = map(float, re.search(r"loss per character ([\d.]+) -> ([\d.]+)", output).groups())
+    assert last < first < 4
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -43,8 +43,8 @@ from .stages import Loaded, Stages
 #: What has so many lanes or terms is a statement: the sizes at which functions are traced are small. For loops over
 #: rounds, what is in the rounds should stay alone.
 _TERMS = 2, 4
-#: So many reads in all rounds make a loop over rounds worth it there.
-_READS = 24
+#: So many reads in all rounds, and so many rounds, make a loop over rounds worth it there.
+_READS, _ROUNDS = 24, 4
 #: Calls that take longer by the estimate, in nanoseconds, release the interpreter lock.
 _LONG = 1_000_000.0
 
@@ -142,7 +142,9 @@ class OpenStages:
         """
         if self._prepared.arrays:
             return self._prepared.arrays
-        samples = [[find_rounds(program, _READS) for program in self._rerolled(stages)] for stages in self.samples]
+        samples = [
+            [find_rounds(program, _READS, _ROUNDS) for program in self._rerolled(stages)] for stages in self.samples
+        ]
         lengths = [stages.lengths for stages in self.samples]
         programs = [
             generalize(programs, self.at.sizes, self.names, lengths if k == 0 else (), self.data)

@@ -21,6 +21,7 @@ from .classes import classify
 from .fuse import arrange_loops, fuse, loops_of
 from .layout import lay_out
 from .packs import TERMS, pack
+from .turns import turns
 
 __all__ = ["reroll"]
 
@@ -38,13 +39,20 @@ def reroll(program: Program, *, fast: bool = False, terms: int = TERMS, lanes: i
     start = time.perf_counter()
     report("re-rolling", len(program))
     chains = find_chains(program)
-    packed = pack(program, chains, classify(program, chains), fast, terms, lanes)
+    classes = classify(program, chains)
+    breaks, kinds = turns(program, chains, classes)
+    if len(breaks):
+        chains = find_chains(program, breaks)
+        classes = classify(program, chains)
+    packed = pack(program, chains, classes, fast, terms, lanes)
     report("re-rolling", len(program))
     outside = [packed.address[np.array(program.outputs, dtype=np.int64)]]
     outside += [packed.address[scalars.operands] for scalars in packed.scalars]
-    loops = fuse(loops_of(packed.packs), outside, packed.size)
+    loops = loops_of(packed.packs)
+    outside += [loop.addresses for loop in loops if kinds[loop.equations[0]]]  # turns are alike if they stay alone
+    loops = fuse(loops, outside, packed.size)
     report("re-rolling", len(program))
-    result = lay_out(program, packed, arrange_loops(loops, program, packed.size), fast)
+    result = lay_out(program, packed, arrange_loops(loops, program, packed.size, kinds), fast)
     blocks = [s for s in result.statements if isinstance(s, Block)]
     statements = [s for s in result.statements if isinstance(s, Statement)]
     count = sum(s.lanes for s in statements)

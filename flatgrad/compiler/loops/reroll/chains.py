@@ -80,10 +80,14 @@ def _flags(primitives: Iterable[Primitive]) -> np.ndarray[Any, np.dtype[np.bool_
     return flags
 
 
-def find_chains(program: Program) -> Chains:
+def find_chains(program: Program, breaks: Indices | None = None) -> Chains:
     """The maximal chains in which each partial result is used once, by the next equation of the same primitive.
 
     The partial result may be the left or, where the primitive commutes, the right operand.
+
+    Args:
+        program: the program.
+        breaks: equations with which chains begin anew: the partial result is the first term of the next chain.
 
     Example:
         >>> from flatgrad.compiler.program.builder import ProgramBuilder
@@ -120,6 +124,8 @@ def find_chains(program: Program) -> Chains:
     commuting = _flags(primitive for primitive in FOLDED if primitive.commutative)[opcodes[members]]
     links = on_left | ((partial[right] == opcodes[members]) & ~on_left & commuting)
     before = np.where(on_left, left, right) - inputs
+    if breaks is not None:
+        links &= ~np.isin(members, breaks)
 
     # The first equation of each chain, by pointer doubling.
     first = np.arange(count)

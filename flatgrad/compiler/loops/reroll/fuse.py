@@ -165,10 +165,11 @@ def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], size: int) -> list
     return _rejoined([loop for k, loop in enumerate(loops) if k in fusion.alive])
 
 
-def arrange_loops(loops: Sequence[Loop], program: Program, size: int) -> list[Loop]:
+def arrange_loops(loops: Sequence[Loop], program: Program, size: int, kinds: Indices) -> list[Loop]:
     """The loops in an order in which they can run: by stage, then as a reader expects them.
 
-    The value comes first, then its gradient, then the update; inside these the order is by height.
+    The value comes first, then its gradient, then the update; inside these the order is by height. The turns of sums
+    come behind everything else, one sum after the other, as `kinds` says: they shall be rounds of a loop.
     """
     owners = _owners(loops, size)
     waiting = [0] * len(loops)
@@ -179,7 +180,13 @@ def arrange_loops(loops: Sequence[Loop], program: Program, size: int) -> list[Lo
             waiting[k] += 1
     parts = ["value", "gradient", "update"]
     rank = [
-        (loop.order[0], parts.index(part_of(program, int(loop.equations.max()))), *loop.order[1:], k)
+        (
+            loop.order[0],
+            parts.index(part_of(program, int(loop.equations.max()))),
+            int(kinds[loop.equations[0]]),
+            *loop.order[1:],
+            k,
+        )
         for k, loop in enumerate(loops)
     ]
     ready = [rank[k] for k in range(len(loops)) if not waiting[k]]

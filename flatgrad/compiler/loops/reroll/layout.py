@@ -202,8 +202,8 @@ class _Layout:
     def _joined(self, segments: Sequence[Nodes]) -> list[Nodes]:
         """The segments of a fold, with many short ones in a row that compute the same as one.
 
-        Their terms are of different packs, or strided in different ways. Printed code has a body per segment, which for
-        a few lanes takes longer to make than it can ever save.
+        They are one if their terms are strided then, or if there are more of them than lanes: printed code has a body
+        per segment, which for a few lanes takes longer to make than it can ever save.
         """
 
         def form(segment: Nodes) -> tuple[Any, ...] | None:
@@ -222,11 +222,19 @@ class _Layout:
         for same, group in itertools.groupby(segments, form):
             row = list(group)
             lanes = len(next(node for node in row[0] if not isinstance(node, Apply)))
-            if same is not None and len(row) > max(_ROW, lanes):
+            if same is not None and len(row) > _ROW:
                 columns = zip(*row, strict=True)
-                row = [[node if isinstance(node, Apply) else np.hstack([node, *more]) for node, *more in columns]]
+                whole = [node if isinstance(node, Apply) else np.hstack([node, *more]) for node, *more in columns]
+                if len(row) > lanes or (len(row) > _TERMS and self._is_strided(whole)):
+                    row = [whole]
             result += row
         return result
+
+    def _is_strided(self, segment: Nodes) -> bool:
+        """Whether the terms of a segment are strided, or are in a few pieces."""
+        parts = self._shaped(segment)
+        matrices = sum(not isinstance(node, Apply) for node in segment)
+        return len(parts) <= _FEW and all(len(terms.strides) == matrices for terms in parts)
 
     def _shaped(self, segment: Nodes) -> list[_Terms]:
         """A segment as one or several whose terms are strided."""

@@ -49,12 +49,13 @@ def _statements(program: ArrayProgram) -> int:
     return sum(len(item.statements) if isinstance(item, Repeat) else 1 for item in program.statements)
 
 
-def find_rounds(program: ArrayProgram, least: int | None = None) -> ArrayProgram:
+def find_rounds(program: ArrayProgram, least: int | None = None, rounds: int | None = None) -> ArrayProgram:
     """The same program, with loops over its rounds; the program itself where there are none.
 
     Args:
         program: an array program.
         least: the number of reads in all rounds that make a loop worth it, `READS` by default.
+        rounds: the number of rounds that make one, `ROUNDS` by default.
 
     Example:
         >>> from flatgrad.compiler.loops.reroll import reroll
@@ -71,8 +72,8 @@ def find_rounds(program: ArrayProgram, least: int | None = None) -> ArrayProgram
             return v1[299]
     """
     count = sum(len(s.program) if isinstance(s, Block) else 1 for s in program.statements if not isinstance(s, Repeat))
-    if count < ROUNDS:
+    if count < (rounds or ROUNDS):
         return program
     units = Units(program)
-    spans = units.rounds(least)
+    spans = units.rounds(least, rounds)
     return Rewriter(program, units, spans).run() if spans else program

@@ -17,7 +17,7 @@ from ..grammar import Apply, Block, Fold, Item, Read, Repeat, Segment, Statement
 from ..preliminary import RESULTS, TRUTHS, Constants, domain, moved_statement
 from ..reroll.layout import extracted
 from .carried import Rounds, UnsupportedError, with_tokens
-from .units import ROUNDS, Span, Units, is_uneven
+from .units import Span, Units, is_uneven
 
 #: Folds of more segments become folds of as few as possible, which gather their terms.
 _SEGMENTS = 12
@@ -73,7 +73,7 @@ class Rewriter:
         """The rounds of a span, or all but the first, if that is different."""
         later = Span(span.first + span.period, span.period, span.rounds - 1, span.token + span.tokens, span.tokens)
         for each in (span, later):
-            if each.rounds < ROUNDS:
+            if each.rounds < self.units.count:
                 break
             with suppress(UnsupportedError):
                 rounds = Rounds(self.units, each, self.uses, self.last)
@@ -86,7 +86,7 @@ class Rewriter:
         """The rounds without the last one, and without the first, if these read other places than the others do."""
         for part, skipped in ((slice(-1), 0), (slice(1, None), 1)):
             first, period, count, token, tokens = rounds.span
-            if count > ROUNDS and self._gathers(rounds, part) < self._gathers(rounds):
+            if count > self.units.count and self._gathers(rounds, part) < self._gathers(rounds):
                 rest = Span(first + skipped * period, period, count - 1, token + skipped * tokens, tokens)
                 with suppress(UnsupportedError):
                     rounds = Rounds(self.units, rest, self.uses, self.last)

@@ -172,9 +172,10 @@ class Units:
 
     # --- recognition ----------------------------------------------------------------------------------------------
 
-    def rounds(self, least: int | None = None) -> list[Span]:
-        """Where there are rounds, with so many reads at least in all of them."""
+    def rounds(self, least: int | None = None, count: int | None = None) -> list[Span]:
+        """Where there are rounds, with so many reads at least in all of them, and at least so many."""
         self.least = READS if least is None else least
+        self.count = ROUNDS if count is None else count
         kinds = self.form * 2 + self.constant
         begins = np.zeros(len(kinds) + 1, dtype=bool)
         begins[self.tokens] = True
@@ -193,7 +194,7 @@ class Units:
                 if best is not None and 2 * best.rounds * best.tokens >= high - low:
                     break
                 for period in periods(mixed(sequence[low:high])):
-                    if ROUNDS * period <= high - low:
+                    if self.count * period <= high - low:
                         span = self._longest(kinds, begins, low, high, period)
                         if span is not None and (best is None or _gain(span) > _gain(best)):
                             best = span
@@ -209,11 +210,11 @@ class Units:
             return None
         start, end = low + run[0], low + run[1]
         start += int(np.argmax(begins[start:end]))
-        if (end - start) // period < ROUNDS or not begins[start + period]:
+        if (end - start) // period < self.count or not begins[start + period]:
             return None
         start = self._begin(start, period, low)
         count = (end - start) // period
-        if count < ROUNDS or self.weight[start + count * period] - self.weight[start] < self.least:
+        if count < self.count or self.weight[start + count * period] - self.weight[start] < self.least:
             return None
         unit, next_unit = np.searchsorted(self.tokens, [start, start + period]).tolist()
         return Span(unit, next_unit - unit, count, start, period)
