@@ -95,11 +95,11 @@ class OpenStages:
 
     def _find_key(self, terms: Sequence[int]) -> str | None:
         """The key under which what is made of the samples is kept; None if it is not."""
-        requests = [(stages.open_request, stages.lengths) for stages in self.samples]
-        if any(request is None for request, _ in requests):
+        programs, requests = zip(*(stages.identity for stages in self.samples), strict=True)
+        if None in requests:
             return None
-        programs, options = [stages.primal for stages in self.samples], self.options
-        chosen = options.backend, options.mode, options.faults
+        lengths, options = [stages.lengths for stages in self.samples], self.options
+        chosen = options.backend, options.mode, options.faults, lengths
         extents = self.at.sizes, self.names, self.data, tuple(terms)
         return open_recall.key_of(programs, *chosen, extents, self.functions, requests)
 
@@ -118,6 +118,8 @@ class OpenStages:
         try:
             prepared.choice = self._choose()
             prepared.counts = [*self._counts()]
+            traced = [len(stages.traced) for stages in self.samples]
+            prepared.traced = self.at.size(*traced) or max(traced)
             constants = arrays[0].constants
             prepared.data = [constant.size for constant in constants if isinstance(constant, Data)]
             prepared.cost = sum(map(native_cost, self._last))
@@ -206,8 +208,7 @@ class OpenStages:
 
     def traced(self, extents: Sequence[int]) -> int:
         """How many equations tracing records at some extents."""
-        counts = [len(stages.traced) for stages in self.samples]
-        return bound(self.at.size(*counts) or max(counts), extents)
+        return bound(self._prepared.traced, extents)
 
     def digest(self) -> bytes:
         """A fingerprint of the program at the first sample."""

@@ -177,9 +177,17 @@ class Stages(PrintedStages):
         return None
 
     @property
-    def open_request(self) -> tuple[Any, ...] | None:
-        """The same for a kernel for all sizes of which this is a sample."""
-        return self.request
+    def identity(self) -> tuple[Program, tuple[Any, ...] | None]:
+        """A program, and a request: what decides about all that is made of this sample for all sizes.
+
+        The request is None where nothing is kept.
+        """
+        return self.primal, self.request
+
+    @property
+    def recorded(self) -> int:
+        """How many operations there are, about, with those of the gradient."""
+        return 3 * len(self.traced)
 
     def replays(self) -> dict[int, Callable[[list[float]], Any]]:
         """What repeats a call of a function step by step, as the interpreter would: by the function's position."""

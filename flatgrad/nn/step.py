@@ -81,8 +81,12 @@ class StepStages(Stages):
         return self._results
 
     @property
-    def open_request(self) -> tuple[Any, ...]:
-        return "step", self._results
+    def identity(self) -> tuple[Program, tuple[Any, ...] | None]:
+        return self.primal, ("step", self._results)
+
+    @property
+    def recorded(self) -> int:
+        return len(self.traced)
 
     @stage
     def meaning(self) -> Program:
@@ -122,6 +126,38 @@ class StepStages(Stages):
 
 
 _STEP = "step", "Make a training step: return the loss, and the new parameters and state."
+
+
+class LaterStepStages(StepStages):
+    """A training step of which only the loss has been traced; gradient and update follow when they are asked for.
+
+    Args:
+        forward: the stages of the loss.
+        make: traces the step.
+        results, title, options, optimizer, captured, trace_seconds: as for `StepStages`.
+    """
+
+    def __init__(
+        self, forward: Stages, make: Callable[[], StepStages], results: list[Group], title: str, options: Options,
+        optimizer: str, captured: Captured, trace_seconds: float,
+    ) -> None:  # fmt: skip
+        super().__init__(forward.traced, results, title, options, optimizer, [], captured, trace_seconds)
+        self._let_go("traced")
+        self._forward, self._make = forward, make
+
+    @stage
+    def traced(self) -> Program:
+        """The traced program."""
+        with collector_paused():
+            return self._make().traced
+
+    @property
+    def identity(self) -> tuple[Program, tuple[Any, ...] | None]:
+        return self._forward.primal, ("later step", self._results, self._forward.request)
+
+    @property
+    def recorded(self) -> int:
+        return self._forward.recorded
 
 
 class BoundStepStages(BoundStages):
@@ -224,6 +260,21 @@ class _Gradient(GradFunction[tuple[float, list[float]]]):
         return trace_function(body, self.name, groups, names, leaves, nameless, faults=faults), None
 
     _part = GradFunction._new_part
+    #: Whether only the loss is traced, and what came of it.
+    only_forward = False
+    forward: Any = None
+
+    def _stages(self, arguments: Arguments, faults: str, inlined: bool = False) -> Any:
+        return self.forward or super()._stages(arguments, faults, inlined)
+
+    def _inline(self, arguments: Arguments) -> Any:
+        if not self.only_forward:
+            return super()._inline(arguments)
+        trace = recorder()
+        assert isinstance(trace, Trace)
+        self.forward = None
+        self.forward = self._stages(arguments, trace.faults, inlined=True)
+        return None
 
 
 class TrainStep(Transformed[StepKernel]):
@@ -271,8 +322,8 @@ class TrainStep(Transformed[StepKernel]):
         self.parameters = as_parameters(parameters)
         #: What the parameters were taken from; a list of them may be changed, and a model get others.
         self._parameters_source = parameters if callable(getattr(parameters, "parameters", None)) else self.parameters
-        self._gradient = _Gradient(
-            loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, faults=faults,
+        self._new_gradient = functools.partial(
+            _Gradient, loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, faults=faults,
             static_argnames=static_argnames,
         )  # fmt: skip
         self._stepping = threading.RLock()
@@ -506,8 +557,46 @@ class TrainStep(Transformed[StepKernel]):
                 _ = kernel.routine
         return kernel
 
-    def _build(self, arguments: Arguments, backend: str = "") -> StepStages:
-        """Trace loss, gradient and update for batches of this structure; `backend` overrides the step's own."""
+    def _trace_sample(self, arguments: Arguments, first: TracedCall | None) -> TracedCall:
+        """The loss, at first: what becomes of it is known from the first sample, if the update is this package's."""
+        if first is None or first.leaves or not self._updates_alike:
+            return self._trace_call(arguments)
+        groups, names, _ = self._groups(arguments)
+        gradient = self._new_gradient()
+        gradient.only_forward = True
+
+        def body(inputs: list[TracedValue]) -> tuple[None, list[Any]]:
+            self._call_traced(arguments, inputs, gradient)
+            return None, []
+
+        with collector_paused(), preparing(self.name):
+            start = time.perf_counter()
+            _, captured = self._traced(arguments, body, groups, names)
+            seconds = time.perf_counter() - start
+        gradient.only_forward = False
+        forward, traced, *_ = gradient.forward
+        if len(traced.leaves) > len(self.parameters):
+            return self._trace_call(arguments)
+        stages = LaterStepStages(
+            forward, lambda: self._build(arguments, gradient=gradient), self._results(), self._title(), self._options,
+            type(self.optimizer).__name__, captured, seconds,
+        )  # fmt: skip
+        return TracedCall(stages, [], captured, [], None, seconds)
+
+    def _results(self) -> list[Group]:
+        """The groups of what a step returns."""
+        width = len(self.parameters)
+        names = "parameters", *(f"{state}s" for state in self.optimizer.state_names)
+        return [Group("loss", 1, True), *(Group(name, width, False) for name in names)]
+
+    def _build(self, arguments: Arguments, backend: str = "", gradient: _Gradient | None = None) -> StepStages:
+        """Trace loss, gradient and update for batches of this structure.
+
+        Args:
+            arguments: the batch.
+            backend: overrides the step's own.
+            gradient: of the loss, if that has been traced already.
+        """
         now = as_parameters(self._parameters_source)
         if len(now) != len(self.parameters) or any(a is not b for a, b in zip(now, self.parameters, strict=True)):
             raise InputError(
@@ -538,25 +627,20 @@ class TrainStep(Transformed[StepKernel]):
             assert isinstance(trace, Trace)
             for k, parameter in enumerate(self.parameters):
                 trace.bind(parameter, count + k)
-            (loss, gradients), _ = self._call_traced(arguments, inputs[:count], self._gradient)
+            (loss, gradients), _ = self._call_traced(arguments, inputs[:count], gradient or self._new_gradient())
             if not any(isinstance(gradient, TracedValue) for gradient in gradients):
                 raise InputError(f"{self.name} does not depend on any of the parameters: there is nothing to train")
             trace.begin_update()
             return None, [loss, *self._updated(inputs[count:], gradients)]
 
-        results = [
-            Group("loss", 1, True),
-            Group("parameters", width, False),
-            *(Group(f"{state}s", width, False) for state in self.optimizer.state_names),
-        ]
         options = self._options._replace(backend=backend or self.backend)
         with collector_paused(), preparing(self.name):
             start = time.perf_counter()
             traced, captured = self._traced(arguments, body, groups, names)
             seconds = time.perf_counter() - start
             return StepStages(
-                traced.program, results, self._title(), options, type(self.optimizer).__name__, traced.leaves, captured,
-                seconds,
+                traced.program, self._results(), self._title(), options, type(self.optimizer).__name__, traced.leaves,
+                captured, seconds,
             )  # fmt: skip
 
     def _updated(self, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
@@ -578,7 +662,8 @@ class TrainStep(Transformed[StepKernel]):
     @property
     def _updates_alike(self) -> bool:
         """Whether the optimiser is one of this package, whose update is the same for all parameters."""
-        return type(self.optimizer).__module__ == Optimizer.__module__ and "update" not in vars(self.optimizer)
+        ours = type(self.optimizer).__module__ == Optimizer.__module__
+        return ours and not {"update", "clip"} & vars(self.optimizer).keys()
 
     def _updated_at_once(
         self, parameters: Sequence[Any], gradients: list[Any], states: Sequence[Sequence[Any]], numbers: dict[str, Any]

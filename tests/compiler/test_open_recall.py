@@ -148,6 +148,61 @@ def test_training_steps(folder, generalized):
     assert len(generalized) == made
 
 
+@pytest.fixture
+def built(monkeypatch):
+    """Counts the steps that are traced with gradient and update."""
+    calls, build = [], nn.step.TrainStep._build
+    monkeypatch.setattr(nn.step.TrainStep, "_build", lambda *a, **b: calls.append(a) or build(*a, **b))
+    return calls
+
+
+class Halved(nn.SGD):
+    def update(self, parameter, gradient, state, numbers):
+        return super().update(parameter, gradient * 0.5, state, numbers)
+
+
+def halved():
+    optimizer = nn.SGD(0.1)
+    optimizer.clip = lambda gradients: [gradient * 0.25 for gradient in gradients]
+    return optimizer
+
+
+#: Optimisers, and how many of three samples are traced with gradient and update where a kernel is found again.
+OPTIMIZERS = {
+    "ours": (lambda: nn.Adam(0.01), 1),
+    "another number in its update": (lambda: nn.Adam(0.01, betas=(0.8, 0.999)), 1),
+    "clipped gradients": (lambda: nn.Adam(0.01, clip_norm=0.1), 1),
+    "of another class": (lambda: Halved(0.1), 3),
+    "with a method of its own": (halved, 3),
+}
+
+
+@pytest.mark.parametrize("leaf", [None, fg.Value(2.0)])
+def test_steps_are_found_by_their_losses(folder, generalized, built, leaf):
+    """Of the later samples only the loss is traced, where the first one says what becomes of it."""
+    outcomes: dict[str, list] = {"made": [], "found": []}
+    for way, outcome in outcomes.items():
+        for name, (make_optimizer, count) in OPTIMIZERS.items():
+            model = nn.MLP(2, [3, 1], seed=1)
+
+            def loss(X, model=model):
+                return sum(model(x) ** 2 for x in X) * (1.0 if leaf is None else leaf)
+
+            step, before = nn.train_step(loss, make_optimizer(), model, dynamic=True, backend="native"), len(built)
+            losses = [step(np.ones((40, 2)))]
+            samples = 3 if way == "made" or leaf is not None else count
+            assert len(built) - before == samples + 1, f"{name}: the samples, and one to compare with"
+            losses += [step(np.full((size, 2), 0.5)) for size in (3, 5, 4)]
+            (kernel,) = step.open_kernels
+            numbers = [n.hex() for n in (*losses, *step.numbers)]
+            program = step.prepare(np.ones((6, 2))).program
+            outcome.append((numbers, str(kernel.stages), kernel.source, str(program)))
+        if way == "made":
+            open_recall.forget()
+    assert outcomes["made"] == outcomes["found"]
+    assert len({str(numbers) for numbers, *_ in outcomes["made"]}) == len(OPTIMIZERS)
+
+
 def test_code_for_the_smallest_sizes_is_kept_when_it_is_made(folder, generalized, monkeypatch):
     written, write = [], recall_writes(monkeypatch)
     make()(rows(100))

@@ -47,6 +47,7 @@ class Prepared:
         choice: what runs, and why.
         terms: from how many terms on a sum is a statement of its own.
         counts: how many equations there are, and so on; see `Sizes`.
+        traced: how many equations tracing records.
         data: how many numbers of data there are, group by group.
         cost: about how many nanoseconds a call takes at the last sample, in machine code.
         signatures: of the functions.
@@ -60,6 +61,7 @@ class Prepared:
     choice: Choice = Choice("", "")  # noqa: RUF009 - a tuple
     terms: int = 0
     counts: list[Size] = field(default_factory=list)
+    traced: Size = 0
     data: list[Size] = field(default_factory=list)
     cost: float = 0.0
     signatures: list[OpenSignature] = field(default_factory=list)
@@ -118,7 +120,7 @@ def keep(key: str, prepared: Prepared) -> None:
         count = sum(bool(code.key) for each in codes for code in each.values())
         if p.refused or count > p.kept:
             p.kept = count
-            kept = p.refused, p.grows, p.choice, p.terms, p.counts, p.data, p.cost, p.signatures, codes
+            kept = p.refused, p.grows, p.choice, p.terms, p.counts, p.traced, p.data, p.cost, p.signatures, codes
             native.object_cache.put(key, pack(kept, *_CLASSES))
         _note(key, prepared)
 

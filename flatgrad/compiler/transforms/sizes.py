@@ -73,6 +73,7 @@ class Owner(Protocol[M]):
     name: str
 
     def _trace_call(self, arguments: Arguments) -> TracedCall: ...
+    def _trace_sample(self, arguments: Arguments, first: TracedCall | None) -> TracedCall: ...
     def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> M: ...
     def _again(self, arguments: Arguments, args: Sequence[Any]) -> Arguments: ...
     def _opens_for(self, call: TracedCall) -> bool: ...
@@ -188,9 +189,8 @@ class KnownSizes(Generic[E]):
             sizes = [tuple(n + shift for n in each) for each in samples_of(window, pattern.extents)]
             for each in sizes:
                 if each not in calls:
-                    calls[each] = self._traced_at(pattern, arguments, each)
-                    program = calls[each].stages.traced
-                    count = len(program) * (3 if program.update < 0 else 1)  # a training step has its gradient
+                    calls[each] = self._traced_at(pattern, arguments, each, next(iter(calls.values()), None))
+                    count = calls[each].stages.recorded
                     spent += count
                     own = count * math.prod(extents) / math.prod(each)
                     if spent > min(_MOST, max(_FREE, 3 * own)):
@@ -201,9 +201,11 @@ class KnownSizes(Generic[E]):
                 reason = str(error)
         raise NotOpenError(reason)
 
-    def _traced_at(self, pattern: Pattern, arguments: Arguments, extents: tuple[int, ...]) -> TracedCall:
+    def _traced_at(
+        self, pattern: Pattern, arguments: Arguments, extents: tuple[int, ...], first: TracedCall | None
+    ) -> TracedCall:
         try:
-            return self.owner._trace_call(self._with_sizes(arguments, pattern.sizes_at(extents)))
+            return self.owner._trace_sample(self._with_sizes(arguments, pattern.sizes_at(extents)), first)
         except Exception as error:  # the users' own: a function may demand a number of rows
             raise NotOpenError(f"at another size the function raises {type(error).__name__}: {error}") from None
 

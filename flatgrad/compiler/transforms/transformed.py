@@ -193,6 +193,13 @@ class Transformed(Generic[E]):
         """What a kernel takes, group by group."""
         return [*arguments.numbers, [leaf.data for leaf in leaves]] if leaves else list(arguments.numbers)
 
+    def _trace_call(self, arguments: Arguments) -> TracedCall:
+        raise NotImplementedError  # pragma: no cover - subclasses with kernels for all sizes define it
+
+    def _trace_sample(self, arguments: Arguments, first: TracedCall | None) -> TracedCall:
+        """The function traced for a sample, behind the first one."""
+        return self._trace_call(arguments)
+
     def _opens_for(self, call: TracedCall) -> bool:
         """Whether there may be a kernel for all sizes of what has been traced."""
         return True
