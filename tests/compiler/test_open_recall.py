@@ -13,7 +13,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import nn
-from flatgrad.compiler import open_stages
+from flatgrad.compiler import open_stages, round_stages
 from flatgrad.compiler.loops.extents import OpenRows, OpenTable, Polynomial, Samples
 from flatgrad.compiler.loops.formulas import Columns, Formula, formula
 from flatgrad.compiler.machine import native, open_recall, recall
@@ -203,6 +203,34 @@ def test_steps_are_found_by_their_losses(folder, generalized, built, leaf):
     assert len({str(numbers) for numbers, *_ in outcomes["made"]}) == len(OPTIMIZERS)
 
 
+def test_functions_with_many_rounds(folder, generalized):
+    """Their kernels are bound to rounds, and to numbers that they captured."""
+    forces = np.random.default_rng(1).uniform(size=600).tolist()
+
+    def swing(a, h):
+        angle = speed = 0.0 * a
+        for force in forces:
+            speed = speed + h * (force * a - fg.sin(angle) - 0.1 * speed)
+            angle = angle + h * speed
+        return angle * angle
+
+    results, counts = [], []
+    for _ in range(2):
+        round_stages._known.clear()
+        open_recall.forget()
+        f = fg.value_and_grad(swing, argnums=(0, 1), backend="native")
+        results.append([n.hex() for n in flattened(f(0.75, 0.01))])
+        results.append([n.hex() for n in flattened(f(0.5, 0.02))])
+        assert "one code serves all numbers of rounds" in f.kernels[0].stats.reason
+        counts.append(len(generalized))
+        stats = f.kernels[0].stats
+        results[-1] += [stats.inputs, stats.constants, stats.equations, str(f.kernels[0].arrays)]
+    assert results[:2] == results[2:]
+    assert counts[0] == counts[1] > 0
+    expected = fg.value_and_grad(swing, argnums=(0, 1), backend="python")
+    assert results[0] == [n.hex() for n in flattened(expected(0.75, 0.01))]
+
+
 def test_code_for_the_smallest_sizes_is_kept_when_it_is_made(folder, generalized, monkeypatch):
     written, write = [], recall_writes(monkeypatch)
     make()(rows(100))
@@ -343,7 +371,7 @@ def test_what_is_packed():
 
 SCRIPT = """
 import sys
-from flatgrad.compiler import open_stages
+from flatgrad.compiler import open_stages, round_stages
 from tests.compiler.test_open_recall import FUNCTIONS, bits, make, train
 
 count, generalize = [], open_stages.generalize
