@@ -42,7 +42,7 @@ _COMPARED, _EQUATIONS = 40, 20_000
 _PART = 3
 #: What has so many lanes or terms is a statement: at first as in the whole program, then less.
 _TERMS: Final = (TERMS,), (4, 2)
-#: Python takes long to compile flat code of more equations of the traced program than so many.
+#: Without machine code, so many equations of the traced program are more than Python compiles in a short time.
 _FLAT = 100_000
 #: How many open kernels are kept, with those for which there are none.
 _KEPT = 64
@@ -82,11 +82,9 @@ def with_rounds(stages: Stages, inputs: Sequence[Any]) -> Any:
 
 
 def _suits(stages: Stages) -> bool:
-    """Whether the back end has loops over rounds."""
+    """Whether the back end is better with loops that serve all numbers of rounds."""
     backend = stages.options.backend
-    if backend == "auto":
-        backend = "native" if native.available() else "python"
-    return backend == "native" or (backend == "python" and len(stages.family or stages.traced) > _FLAT)
+    return (backend in ("auto", "native") and native.available()) or len(stages.family or stages.traced) > _FLAT
 
 
 def _open_stages(stages: Stages, family: Family, inputs: Sequence[Any]) -> tuple[OpenStages, tuple[int, ...]]:
@@ -146,17 +144,10 @@ def _is_long(family: Family, sizes: Sequence[tuple[int, ...]]) -> bool:
     return len(family) > _PART * sum(map(family.length_at, sizes))
 
 
-def _options(stages: Stages) -> Any:
-    """The options of the members: where there is no machine code, Python has loops."""
-    options = stages.options
-    return options._replace(backend="python") if options.backend == "auto" and not native.available() else options
-
-
 def _sample(stages: Stages, family: Family, sizes: Sequence[int], whole: bool = False) -> Stages:
     """The stages of a member; `whole` is one in which the data are constants."""
     made = stages.like(family.reduced(sizes).whole() if whole else family.at(sizes))
     made.data = 0 if whole else len(family.data)
-    made.options = _options(stages)
     made.lengths = tuple(map(tuple, stages.lengths))
     return made
 

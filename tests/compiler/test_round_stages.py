@@ -264,15 +264,16 @@ def test_few_rounds_are_compiled_as_they_are():
     assert not isinstance(stages_of(gradient), BoundStages)
 
 
-def test_python_has_loops_where_flat_code_would_be_long(monkeypatch):
+@pytest.mark.parametrize("backend", ["python", "numpy"])
+def test_python_has_loops_where_flat_code_would_be_long(backend, monkeypatch):
     monkeypatch.setattr(round_stages, "_FLAT", 5_000)
     function, arguments = recurrences.lorenz(700)
-    gradient = fg.value_and_grad(function, backend="python")
+    gradient = fg.value_and_grad(function, backend=backend)
     expected = fg.value_and_grad(function, backend="native", dynamic=False)(*arguments)
     assert_same(flattened(gradient(*arguments)), flattened(expected))
     kernel = gradient.kernels[0]
     assert isinstance(kernel.stages, RoundStages)
-    assert kernel.backend == "python"
+    assert kernel.backend == backend
     assert kernel.source.count("\n") < 300
 
 
