@@ -15,16 +15,16 @@ from benchmarks.workloads import moons_data, rosenbrock
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Gradient = Callable[[Array], Array]
-ValueAndGradient = Callable[[Array], tuple[float, Array]]
+ValueAndGradient = Callable[[Array], tuple[float, Any]]
 
 
 def if_installed(peer: Callable[..., Any]) -> Callable[..., Any]:
     """A peer that is None where the package that it imports is not installed."""
 
     @functools.wraps(peer)
-    def peer_or_none(**options: Any) -> Any:
+    def peer_or_none(*sizes: Any, **options: Any) -> Any:
         try:
-            return peer(**options)
+            return peer(*sizes, **options)
         except ImportError:
             return None
 

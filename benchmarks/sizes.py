@@ -40,10 +40,10 @@ def preparation(widths: tuple[int, ...], batch: int) -> tuple[float, float]:
     start = time.perf_counter()
     history = nn.fit(loss, model, nn.SGD(1e-3), X, y, steps=1, batch_size=batch, seed=0, progress=False)
     seconds = time.perf_counter() - start - history.seconds
-    return seconds, _peak()
+    return seconds, peak_memory()
 
 
-def _peak() -> float:
+def peak_memory() -> float:
     """The most memory that the process has had, in MB. (What `resource` says can be that of the parent process.)"""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()

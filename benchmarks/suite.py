@@ -18,6 +18,7 @@ import numpy as np
 import flatgrad as fg
 from benchmarks import gradbench, recurrences
 from benchmarks.by_hand import gradbench_in_c, recurrence_in_c
+from benchmarks.sizes import peak_memory
 from benchmarks.table import Row
 from benchmarks.timing import paired, quick, ratio
 
@@ -55,7 +56,58 @@ def measure_recurrences() -> list[Row]:
             figures.append(str(len(f.kernel_for(*arguments).arrays.statements)))
         counts.append(f"{name} {' / '.join(figures)}")
     workload = "recurrences, gradient: statements at 50 and at 500 rounds"
-    return [*rows, Row(workload, "the same", f"**{'; '.join(counts)}**")]
+    return [*rows, Row(workload, "the same (want at most 30)", f"**{'; '.join(counts)}**"), *_cold(), _network()]
+
+
+def _cold() -> list[Row]:
+    """From a function to its kernel and first result, in fresh processes without the cache."""
+    few, many = (40, 100) if quick() else (1_000, 100_000)
+    programs = [
+        ("pendulum", few, "1.5 s (want 0.5 s)"),
+        ("pendulum", many, "40 s, 2 GB (want 12 s, 0.5 GB)"),
+        ("pendulum_by_scan", many, "1 s (want 0.4 s)"),
+    ]
+    rows = []
+    for name, steps, target in programs:
+        command = [sys.executable, "-c", f"from benchmarks.suite import cold; cold({name!r}, {steps})"]
+        environment = {**os.environ, "FLATGRAD_CACHE": "off"}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+        how = "by `fg.scan`" if name.endswith("scan") else "in a Python loop"
+        workload = f"pendulum by Runge-Kutta, {steps:,} steps {how}: from function to first gradient, cold"
+        rows.append(Row(workload, target, done.stdout.strip()))
+    return rows
+
+
+def cold(name: str, steps: int) -> None:
+    """Make a gradient and call it once; print seconds, CPU seconds, and the memory of the process."""
+    function, arguments = getattr(recurrences, name)(steps)
+    start, cpu = time.perf_counter(), time.process_time()
+    fg.value_and_grad(function)(*arguments)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    print(f"**{seconds:.2f} s** (CPU {cpu:.2f} s), {peak_memory():,.0f} MB")
+
+
+def _network() -> Row:
+    """A training step of a recurrent network on a batch, against matrices in JAX and PyTorch."""
+    sizes = (3, 6, 4) if quick() else (16, 100, 32)
+    steps: dict[str, Any] = {mode: recurrences.batch_step(mode, *sizes) for mode in ("exact", "fast")}
+    peers = {"JAX": recurrences.batch_step_in_jax, "PyTorch": recurrences.batch_step_in_pytorch}
+    for name, peer in peers.items():
+        step = peer(rows=sizes[0], rounds=sizes[1], width=sizes[2])
+        if step is not None:
+            steps[name] = step
+    losses = [[step() for _ in range(2)] for step in steps.values()]
+    np.testing.assert_allclose(losses, [losses[0]] * len(losses), rtol=1e-10)
+    t = paired(steps)
+    ratios = [
+        f"{mode} mode {ratio(t, name, mode):.2f}x as fast as {name}"
+        for mode in ("exact", "fast") for name in peers if name in t
+    ]  # fmt: skip
+    figures = ", ".join(f"{name} {1e6 * timing.median:,.0f}" for name, timing in t.items())
+    return Row(
+        "recurrent network, H = 32, 100 rounds, batch of 16: a training step",
+        "faster than both (want 3x)", f"**{'; '.join(ratios) or 'no peers'}** ({figures} µs)",
+    )  # fmt: skip
 
 
 def measure_gradbench() -> list[Row]:
@@ -92,11 +144,18 @@ def main(name: str, sizes: tuple[int, ...]) -> None:
     if by_hand is not None:
         candidates["C"] = functools.partial(by_hand, *arguments)
         compare(candidates["flatgrad"](), candidates["C"]())
+    in_jax = getattr(recurrences, f"{name}_in_jax", lambda *_: None)(*sizes)
+    if in_jax is not None:
+        candidates["JAX"] = functools.partial(in_jax, *arguments)
+        compare(candidates["flatgrad"](), candidates["JAX"]())
     t = paired(candidates)
     figures = [f"{seconds:.2f} s", f"{1e6 * t['flatgrad'].median:.4g} µs"]
     if by_hand is not None:
         figures += [f"{1e6 * t['C'].median:.4g} µs", f"{ratio(t, 'flatgrad', 'C'):.2f}x"]
-    print(f"**{' / '.join(figures)}** ({kernel.stats.equations:,} equations, {kernel.backend})")
+    if in_jax is not None:
+        figures[-1] += f"; {ratio(t, 'JAX', 'flatgrad'):.2f}x as fast as JAX"
+    about = f", JAX {1e6 * t['JAX'].median:.4g} µs" if in_jax is not None else ""
+    print(f"**{' / '.join(figures)}** ({kernel.stats.equations:,} equations, {kernel.backend}{about})")
 
 
 def compare(result: Any, expected: Any) -> None:

@@ -40,6 +40,8 @@ _PAIRS: Final = (9, 11, 12, 14), (24, 26, 27, 29)
 _COMPARED, _EQUATIONS = 40, 20_000
 #: Members are made if the whole program has so many times as many equations as they have together.
 _PART = 3
+#: In so large a program, it need only be half.
+_LARGE: Final = 500_000
 #: What has so many lanes or terms is a statement: at first as in the whole program, then less.
 _TERMS: Final = (TERMS,), (4, 2)
 #: Without machine code, so many equations of the traced program are more than Python compiles in a short time.
@@ -141,7 +143,8 @@ def _is_long(family: Family, sizes: Sequence[tuple[int, ...]]) -> bool:
     """Whether there are so many rounds that it is worth it to make members of so few."""
     if any(extent <= max(each) for extent, each in zip(family.extents, zip(*sizes, strict=True), strict=True)):
         return False
-    return len(family) > _PART * sum(map(family.length_at, sizes))
+    part = _PART if len(family) < _LARGE else 2
+    return len(family) > part * sum(map(family.length_at, sizes))
 
 
 def _sample(stages: Stages, family: Family, sizes: Sequence[int], whole: bool = False) -> Stages:
