@@ -19,13 +19,14 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
+from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError, TraceError
 from ...runtime.primitives import TABLE, Primitive, where
 from ...runtime.sites import Location
 from ...runtime.wording import count_of
 from .builder import ProgramBuilder, column
 from .groups import Group
 from .program import Program
+from .progress import MANY
 
 #: The columns of references: which stretch is read, at which position of its round, in which round. That round is
 #: SLOPE * (the own round) + OFFSET + END * (how many rounds the stretch that is read has). In a reference to a constant
@@ -206,10 +207,12 @@ class Family:
             read = rows[:, STRETCH]
             offsets = rows[:, OFFSET] + rows[:, END] * counts[read]
             first, step = places.lines(rows)
-            least = np.where(read < len(self.inputs), 0, -starts[read])  # negative rounds lie before it
+            # Negative rounds are those that lie before the stretch: equations, or the last inputs if these are no data.
+            is_input, first_input = read < len(self.inputs), starts[max(0, len(self.inputs) - (not self.data))]
+            least, low = np.where(is_input, 0, -starts[read]), np.where(is_input, 0, first_input)
             for r in (0, count - 1) if count else ():
                 rounds, variables, (end, size) = offsets + rows[:, SLOPE] * r, first + step * r, limit
-                fits = (least <= rounds) & (rounds < counts[read]) & (variables >= 0) & (variables < end + size * r)
+                fits = (least <= rounds) & (rounds < counts[read]) & (variables >= low) & (variables < end + size * r)
                 if not (fits | (read < 0)).all():
                     raise ProgramError(f"{self.name} has no member with the extents {tuple(sizes)}")
             return (first + step * np.arange(count)[:, None]).ravel()
@@ -312,7 +315,17 @@ class Family:
         return names, groups
 
     def whole(self) -> Program:
-        """The program with the true extents, in which the data are constants."""
+        """The program with the true extents, in which the data are constants.
+
+        Raises:
+            TraceError: if it has too many equations.
+        """
+        if len(self) > MANY:
+            raise TraceError(
+                f"{self.name} has {len(self):,} equations, too many to be written out. That is needed where a "
+                "kernel has no loop of its rounds: on NumPy, for a gradient inside of a traced function, and where "
+                "a round reads more than its own row and what the round before computed"
+            )
         program, groups = self.at(self.extents), len(self.input_groups) - len(self.data)
         if not self.data:
             return program

@@ -105,6 +105,7 @@ class _Folding:
         self.outputs = pieces_of(outputs, find_loops(outputs, _NONE))
         self.extent_of: dict[int, int] = {}  # by the id of a loop
         self.recurrent = {id(p) for p in self.pieces if isinstance(p, Loop) and p.is_recurrence(self.inputs)}
+        self.has_data = any(isinstance(piece, Loop) and piece.data for piece in (*self.pieces, *self.outputs))
         self.total = sum(len(piece.opcodes) * _rounds(piece) for piece in self.pieces)
 
     def family(self) -> Family:
@@ -243,6 +244,8 @@ class _Folding:
         steps = piece.steps if isinstance(piece, Loop) else np.zeros_like(operands)
         result = np.zeros((len(operands), 5), dtype=np.int64)
         read = np.searchsorted(self.firsts, operands + steps * (rounds // 2), side="right") - 1
+        if isinstance(piece, Loop):
+            self._keep_apart(piece)
         if own >= 0:
             carried = (steps == self.sizes[own]) & (operands + steps * (rounds - 1) >= self.firsts[own])
             read[carried] = own
@@ -265,6 +268,10 @@ class _Folding:
         far = fixed & ((near > _NEAR) | (2 * near >= count - 2))
         for stretch in np.unique(read[far])[:1].tolist():
             self._write_out_stretch(stretch)
+        if isinstance(piece, Loop) and own >= 0:
+            near_front = max(self.firsts[own - 1], self.firsts[own] - _SLACK * self.sizes[own - 1])
+            if (stream & (read == own) & (operands < near_front)).any():  # at other extents it stands elsewhere
+                self._trim(piece, 1, 0)
         end = late | (stream & (steps < 0))
         result[:, STRETCH] = np.where(variable, read, -1)
         result[:, POSITION] = np.where(variable, (operands - first) % size, ~operands)
@@ -272,6 +279,18 @@ class _Folding:
         result[:, OFFSET] = np.where(variable, offset - end * count, 0)
         result[:, END] = end
         return result
+
+    def _keep_apart(self, loop: Loop) -> None:
+        """Begin again where a loop reads inputs in some rounds, equations in others: their distance may change."""
+        first, last = loop.operands, loop.operands + loop.steps * (loop.rounds - 1)
+        apart = (loop.operands >= 0) & ((first < self.inputs) != (last < self.inputs))
+        if not self.has_data:  # the last inputs stay where they are
+            apart &= np.minimum(first, last) < self.firsts[self.part - 1]
+        if apart.any():
+            below, step = np.minimum(first, last)[apart], abs(loop.steps)[apart]
+            rounds = -(-(self.inputs - below) // step)
+            falls = loop.steps[apart] < 0
+            self._trim(loop, int(rounds[~falls].max(initial=0)), int(rounds[falls].max(initial=0)))
 
     def _write_out_stretch(self, stretch: int) -> NoReturn:
         """Begin again with a stretch as a plain one, because something reads the middle of it."""

@@ -111,6 +111,10 @@ class Recorded:
         self._captured += len(self._data[-1])
         return first
 
+    def region(self, variables: Indices) -> Indices:
+        """Whether variables are arguments, results of equations, leaves or captured numbers: these move apart."""
+        return np.searchsorted([0, self.builder.program.inputs, LEAVES, DATA], variables, side="right")
+
     def _place(self, variable: int) -> int:
         """How many equations before a variable have columns."""
         skipped = sum(each.length for each in self._repeated if each.first < variable)
@@ -216,7 +220,7 @@ class Recorded:
         if total > progress.MANY:
             raise TraceError(
                 f"the rounds of fg.scan in {traced.name} are {total:,} equations, too many to be written out, and no "
-                "loop could be made of them. Carry what one round needs from the round before, and read xs row by row"
+                "loop could be made of them: a round may read its own row, and what the round before computed"
             )
         columns, parts = Columns.of(traced), list[Columns]()
         for each in self._repeated:

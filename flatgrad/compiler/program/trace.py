@@ -52,14 +52,9 @@ class Trace(Recorded):
     """
 
     def __init__(
-        self,
-        name: str,
-        groups: Sequence[Group],
-        input_names: Sequence[str],
-        sites: bool = True,
-        faults: str = "raise",
+        self, name: str, groups: Sequence[Group], input_names: Sequence[str], sites: bool = True, faults: str = "raise",
         folds: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(ProgramBuilder(name, groups, input_names))
         self._record_sites, self.faults, self.folds = sites, faults, folds
         self.leaves: list[Value] = []
@@ -296,15 +291,9 @@ class Traced(NamedTuple, Generic[Result]):
 
 def trace_function(
     function: Callable[[list[TracedValue]], tuple[Result, Sequence[Any]]],
-    name: str,
-    groups: Sequence[Group],
-    input_names: Sequence[str],
-    leaves: Sequence[Value] = (),
-    leaf_names: LeafNames | None = None,
-    sites: bool = True,
-    faults: str = "raise",
-    folds: bool = False,
-) -> Traced[Result]:
+    name: str, groups: Sequence[Group], input_names: Sequence[str], leaves: Sequence[Value] = (),
+    leaf_names: LeafNames | None = None, sites: bool = True, faults: str = "raise", folds: bool = False,
+) -> Traced[Result]:  # fmt: skip
     """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
 
     `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` finds names for leaves;

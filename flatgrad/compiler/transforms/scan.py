@@ -202,7 +202,7 @@ class _Loop:
         streams = _Streams.of(trace, self.xs, self.length, self.reverse)
         begin: tuple[int, int, Any] | None = None  # where numbers became variables
         rounds: list[_Executed] = []
-        carry, numbers, results, number = self.init, list[Any](), list[Any](), 0
+        carry, numbers, results, number = self.init, _numbers(self.init, self.init), list[Any](), 0
         trace.folds = False
         while number < self.length:
             is_next = streams is not None and begin is None and number >= streams.low
@@ -294,7 +294,9 @@ def _steps(trace: Trace, rounds: Sequence[_Executed]) -> _Steps | list[int] | No
     steps = []
     for x, y, z in ((a.operands, b.operands, c.operands), *zip(*(each[1:] for each in rounds), strict=True)):
         step = z - y
-        if not ((step == y - x) & ((step == 0) | ((x >= 0) & (y >= 0) & (z >= 0)))).all():
+        moves = [trace.region(each) for each in (x, y, z)]
+        together = (moves[0] == moves[1]) & (moves[1] == moves[2]) & (x >= 0)
+        if not ((step == y - x) & ((step == 0) | together)).all():
             return None
         steps.append(step)
     return _Steps(*steps)
@@ -364,7 +366,7 @@ def _column(trace: Trace, numbers: Sequence[Any]) -> Any:
     variables = np.array([*map(trace.reference, numbers)], dtype=np.int64)
     middle = len(variables) // 2
     step = int(variables[middle] - variables[middle - 1])
-    others = np.flatnonzero(np.diff(variables) != step)
+    others = np.flatnonzero((np.diff(variables) != step) | (np.diff(trace.region(variables)) != 0))
     low = int(others[others < middle].max(initial=-1)) + 1
     high = int(others[others >= middle].min(initial=len(variables) - 1)) + 1
     if variables[middle] < 0 or max(low, len(variables) - high) > MOST:
