@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +14,15 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from benchmarks import recurrences as benchmarked
-from flatgrad.compiler.program import folding, unrolled
-from flatgrad.compiler.program.family import Family, _by_group
+from flatgrad.compiler.program import folding, recorded, unrolled
+from flatgrad.compiler.program.family import Family, Part, _by_group
 from flatgrad.compiler.program.folding import fold
 from flatgrad.compiler.program.program import Group, Program, default_names
 from flatgrad.compiler.program.trace import trace_function
 from flatgrad.compiler.program.unrolled import Columns, find_loops
 from flatgrad.runtime.errors import FlatgradError
 from flatgrad.runtime.primitives import BY_NAME
+from flatgrad.runtime.tracing import recorder
 from tests.array_programs import loop_programs, recurrences
 
 
@@ -31,11 +33,10 @@ def short_ones(monkeypatch):
     monkeypatch.setattr(folding, "LANES", 0)
     monkeypatch.setattr(folding, "_WORTH", 0)
     monkeypatch.setattr(unrolled, "ROUNDS", 3)
-    monkeypatch.setattr(folding, "_SLACK", 1)
 
 
-def traced(function: Callable[..., Any], *args: Any) -> Program:
-    """The program of a function of arrays and numbers."""
+def traced(function: Callable[..., Any], *args: Any, folds: bool = False) -> Any:
+    """The program of a function of arrays and numbers; or its family, if it `folds` while it is recorded."""
     shapes = [np.shape(arg) for arg in args]
     sizes = [int(np.prod(shape)) for shape in shapes]
 
@@ -46,8 +47,11 @@ def traced(function: Callable[..., Any], *args: Any) -> Program:
         return None, result if isinstance(result, list) else [result]
 
     groups = [Group("abcdefgh"[k], sizes[k], not shape) for k, shape in enumerate(shapes)]
-    program = trace_function(run, "f", groups, default_names(groups)).program
-    program.output_groups = [Group("out", len(program.outputs), False)]
+    program = trace_function(run, "f", groups, default_names(groups), folds=folds).program
+    if isinstance(program, Family):
+        program.output_groups = [Part("out", False, len(program.outputs))]
+    else:
+        program.output_groups = [Group("out", len(program.outputs), False)]
     return program
 
 
@@ -345,6 +349,8 @@ class Loops:
                     if self.last and r == rounds - 1:
                         values[-1] = fg.cos(values[-1])
                     results.append(values[-1])
+                    if r % 4 == 3 and (trace := recorder()) is not None:
+                        trace.settle()
                 lists.append(results[lag:])
             if self.outputs == "all":
                 return [value + 1.0 for values in lists[1:] for value in values]
@@ -404,6 +410,66 @@ def test_random_loops(program):
             continue
         if not family.data:
             assert readable(member.check()) == readable(traced(*with_arguments(program(rounds, reads))))
+
+
+@pytest.mark.usefixtures("short_ones")
+def test_random_loops_are_folded_while_they_are_recorded(monkeypatch):
+    """Columns are dropped after a few rounds; the program is the same."""
+    monkeypatch.setattr(recorded, "_BLOCK", 24)
+    monkeypatch.setattr(recorded, "EQUATIONS", 0)
+    dropped = []
+
+    @given(loops())
+    @settings(max_examples=100)
+    def agree(program):
+        f, args = program(40)
+        folded = traced(f, *args, folds=True)
+        dropped.append(isinstance(folded, Family))
+        whole = folded.whole() if isinstance(folded, Family) else folded
+        assert readable(whole) == readable(traced(f, *args))
+
+    agree()
+    assert any(dropped)
+
+
+def test_memory_does_not_grow_with_the_rounds(monkeypatch):
+    """Twice as many rounds take the same memory. Their columns would take 30 bytes per equation."""
+    monkeypatch.setattr(recorded, "_BLOCK", 1 << 11)
+
+    def f(x, p, rounds):
+        for r in range(rounds):
+            x = fg.sin(x * p) + 0.5 * fg.cos(x) + fg.tanh(x * x) * p
+            if r % 256 == 255:
+                recorder().settle()  # large programs do so every 65,536 equations
+        return x
+
+    peaks = []
+    for rounds in (2_000, 4_000):
+        tracemalloc.start()
+        family = traced(lambda x, p: f(x, p, rounds), 0.5, 1.5, folds=True)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert isinstance(family, Family)
+        assert family.extents == (rounds - 1,)
+    assert peaks[1] - peaks[0] < 2 * 9 * 2_000
+
+
+def test_what_follows_a_loop_that_was_dropped_is_recorded():
+    """Values from its middle, another loop over its results, and a call that is inlined."""
+    square = fg.jit(lambda x: x * x)
+
+    def f(x, p):
+        states = []
+        for _ in range(60_000):
+            x = fg.sin(x * p) + x
+            states.append(x)
+        total = states[30_000] * 2.0
+        for state in states[::-1]:
+            total = fg.tanh(total + state)
+        return [square(total), states[7], states[-7]]
+
+    family = traced(f, 0.5, 1.5, folds=True)
+    assert readable(family if isinstance(family, Program) else family.whole()) == readable(traced(f, 0.5, 1.5))
 
 
 @pytest.mark.usefixtures("short_ones")

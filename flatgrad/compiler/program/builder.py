@@ -130,6 +130,17 @@ class ProgramBuilder:
             del each[count:]
         self.next = program.inputs + count
 
+    def remove(self, low: int, high: int) -> None:
+        """Take some equations away again; constants stay."""
+        program = self.settle()
+        first, last = program.starts[low], program.starts[high]
+        ends = np.array(program.starts[high + 1 :], dtype=np.int64) - (last - first)
+        del program.operands[first:last], program.starts[low + 1 :]
+        program.starts += column("q", ends)
+        for each in (program.opcodes, program.sites, program.adjoint_of):
+            del each[low:high]
+        self.next -= high - low
+
     def emit(self, name: str, *operands: int) -> int:
         """Append an equation given by its primitive's name: for writing programs by hand."""
         return self.append(BY_NAME[name].opcode, operands)

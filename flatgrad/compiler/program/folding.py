@@ -20,7 +20,7 @@ EQUATIONS, LANES = 2_000, 200_000
 _WORTH = 2
 #: By so much the numbers of rounds may differ that count as one extent, and so many rounds from an end of a loop values
 #: may be read outside of it.
-_SLACK, _NEAR = 8, 24
+_SLACK, _NEAR = 16, 24
 #: A second extent has at least so large a part of the equations.
 _SECOND = 0.25
 
@@ -136,11 +136,11 @@ class _Folding:
         chosen: list[int] = []
         for loop in loops:
             is_large = loop.size * loop.rounds >= _SECOND * self.total
-            if len(chosen) < 2 and (not chosen or is_large) and all(abs(loop.rounds - n) > _SLACK for n in chosen):
+            if len(chosen) < 2 and (not chosen or is_large) and not any(_is_about(loop.rounds, n) for n in chosen):
                 chosen.append(loop.rounds)
         for loop in self._loops():
             for k, rounds in enumerate(chosen):
-                if abs(loop.rounds - rounds) <= _SLACK:
+                if _is_about(loop.rounds, rounds):
                     self.extent_of.setdefault(id(loop), k)
 
     def _write_out(self) -> None:
@@ -168,7 +168,7 @@ class _Folding:
 
     def _trim(self, loop: Loop, head: int, tail: int) -> NoReturn:
         """Begin again with fewer rounds of a loop."""
-        if loop.rounds - head - tail < unrolled.ROUNDS - _SLACK:
+        if 2 * (loop.rounds - head - tail) < unrolled.ROUNDS:
             self._drop(loop)
         pieces = self.pieces if any(piece is loop for piece in self.pieces) else self.outputs
         k = next(k for k, piece in enumerate(pieces) if piece is loop)
@@ -362,6 +362,10 @@ class _Folding:
             rows,
             column("i", piece.sites),
         )
+
+
+def _is_about(rounds: int, others: int) -> bool:
+    return abs(rounds - others) <= min(_SLACK, max(rounds, others) // 3)
 
 
 def _rounds(piece: Piece) -> int:

@@ -1,6 +1,8 @@
 """`Recorded`: what a trace has recorded, as columns; equations can be read, taken away, and repeated in rounds.
 
-Rounds that are repeated need no columns: it is noted how often. Variables behind them have the numbers that they would
+Rounds that are repeated need no columns: it is noted how often. So do the rounds of a loop in Python: what has been
+recorded is looked through from time to time, and where a recurrence goes on and on, its columns are dropped, so that
+memory does not grow with the number of rounds. Variables behind them have the numbers that they would
 have otherwise. When the trace is finished, its program is a `Family`; where there is none, the rounds are written out.
 """
 
@@ -21,12 +23,14 @@ from .folding import EQUATIONS, Piece, folded, pieces_of
 from .names import Namer
 from .program import Group
 from .progress import report
-from .unrolled import Columns, Loop, find_loops
+from .unrolled import Columns, Loop, find_loops, longest_loop
 
 #: Leaves are numbered from here until the trace is finished, when they become the last inputs.
 LEAVES = 1 << 48
 #: Numbers that differ from round to round of a loop are numbered from here, and become constants or inputs then.
 DATA = 1 << 56
+#: After so many equations what has been recorded is looked through for rounds; and later, when it has doubled.
+_BLOCK = 1 << 16
 
 
 class Repeated(NamedTuple):
@@ -36,6 +40,7 @@ class Repeated(NamedTuple):
         first, place: the variable of the first equation, and how many equations before it have columns.
         equations, steps: the first round, and by how much its operands advance from round to round.
         rounds: how many there are.
+        loop: the same of rounds that were recorded, and have been dropped; it may go on.
     """
 
     first: int
@@ -43,6 +48,21 @@ class Repeated(NamedTuple):
     equations: Columns
     steps: Indices
     rounds: int
+    loop: Loop | None = None
+
+    @property
+    def end(self) -> int:
+        """The variable behind the last round."""
+        return self.first + self.length
+
+    def made(self, first: int, renumber: Callable[[Any], Indices] | None = None, lines: Any = None) -> Loop:
+        """The loop, from an equation on; with other numbers of variables, constants and lines."""
+        equations = self.equations
+        if renumber is not None:
+            sites = lines[equations.sites]
+            equations = equations._replace(operands=renumber(equations.operands), sites=sites)
+        loop = Loop.of(equations, self.steps, first, self.rounds)
+        return loop if self.loop is None else loop.with_constants_of(self.loop, renumber)
 
     @property
     def length(self) -> int:
@@ -73,6 +93,7 @@ class Recorded:
         self._captured = 0
         self._repeated: list[Repeated] = []
         self.folds = False
+        self._looked_through = _BLOCK  # when there are more columns than that behind the last loop
 
     @property
     def next(self) -> int:
@@ -95,12 +116,55 @@ class Recorded:
             self.builder.extend(array("H", self._opcodes), ends, operands, sites, np.full(len(sites), -1))
             for recorded in (self._opcodes, self._operands, self._sites):
                 recorded.clear()
+            if self.folds:
+                self._drop_rounds()
         count = len(self.builder)
         report("tracing", count)
         if count > progress.MANY and not self._is_large:
             self._is_large = True
             progress.warn_of_size(self.builder.program.name)
         return self.builder
+
+    def close(self) -> ProgramBuilder:
+        """The builder, with all that has been recorded; what goes on as the last rounds did is dropped."""
+        builder = self.settle()
+        self._go_on()
+        return builder
+
+    def _unread(self) -> Columns:
+        """The columns behind the last rounds without columns."""
+        place = self._repeated[-1].place if self._repeated else 0
+        return Columns(*map(np.array, Columns.of(self.builder.program).part(place, len(self.builder))))
+
+    def _go_on(self) -> bool:
+        """Drop the columns of rounds that go on as those before; whether there are any."""
+        last = self._repeated[-1] if self._repeated else None
+        rounds = last.loop.continued(self._unread(), 0) if last is not None and last.loop is not None else 0
+        if last is None or last.loop is None or not rounds:
+            return False
+        last.loop.rounds += rounds
+        self._repeated[-1] = last._replace(rounds=last.loop.rounds)
+        self.builder.remove(last.place, last.place + rounds * last.loop.size)
+        return True
+
+    def _drop_rounds(self) -> None:
+        """Drop the columns of rounds that go on as those before, or of a recurrence that most equations belong to."""
+        place = self._repeated[-1].place if self._repeated else 0
+        count = len(self.builder) - place
+        if count < _BLOCK or self._go_on():
+            return
+        if count < self._looked_through:
+            return
+        first = self._next - count
+        loop = longest_loop(self._unread(), first)
+        goes_on = loop is not None and loop.end + loop.size > count and 2 * (loop.end - loop.first) >= count
+        if loop is None or not goes_on or not loop.is_recurrence(first):
+            self._looked_through = 2 * count
+            return
+        begin, end = place + loop.first, place + loop.end
+        self._repeated.append(Repeated(first + loop.first, begin, loop.columns(0, 1), loop.steps, loop.rounds, loop))
+        self.builder.remove(begin, end)
+        self._looked_through = _BLOCK
 
     # --- rounds -------------------------------------------------------------------------------------------------------
 
@@ -117,6 +181,8 @@ class Recorded:
 
     def _place(self, variable: int) -> int:
         """How many equations before a variable have columns."""
+        if any(each.first < variable < each.end for each in self._repeated):
+            self.write_out()
         skipped = sum(each.length for each in self._repeated if each.first < variable)
         return variable - self.builder.program.inputs - skipped
 
@@ -139,6 +205,7 @@ class Recorded:
         """Let a round, which begins with a variable, be the first of so many; its operands advance by `steps`."""
         equations = self.since(first, first + size)
         self._take_away(first)
+        self._go_on()
         repeated = Repeated(first, len(self.builder), equations, steps, count)
         self._next = first + repeated.length
         if self.folds and size:
@@ -203,9 +270,7 @@ class Recorded:
             pieces += _pieces(columns.part(done, place), equation, program.inputs)
             done, equation = place, equation + place - done
             if each is not None:
-                operands, sites_of_round = renumber(each.equations.operands), lines[each.equations.sites]
-                equations = each.equations._replace(operands=operands, sites=sites_of_round)
-                pieces.append(Loop.of(equations, each.steps, equation, each.rounds))
+                pieces.append(each.made(equation, renumber, lines))
                 equation += each.length
         family = folded(program, pieces)
         if family is not None and data:
@@ -216,16 +281,15 @@ class Recorded:
     def write_out(self) -> None:
         """Write out the rounds that have no columns."""
         traced, done = self.settle().program, 0
-        total = len(traced) + sum(each.length for each in self._repeated)
-        if total > progress.MANY:
+        total = len(traced) + sum(each.length for each in self._repeated if each.loop is None)
+        if total > progress.MANY and any(each.loop is None for each in self._repeated):
             raise TraceError(
                 f"the rounds of fg.scan in {traced.name} are {total:,} equations, too many to be written out, and no "
                 "loop could be made of them: a round may read its own row, and what the round before computed"
             )
         columns, parts = Columns.of(traced), list[Columns]()
         for each in self._repeated:
-            loop = Loop.of(each.equations, each.steps, 0, each.rounds)
-            parts += [columns.part(done, each.place), loop.columns(0, each.rounds)]
+            parts += [columns.part(done, each.place), each.made(0).columns(0, each.rounds)]
             done = each.place
         opcodes, starts, operands, sites = Columns.joined([*parts, columns.part(done, len(traced))])
         del columns, parts

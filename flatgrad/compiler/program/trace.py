@@ -235,7 +235,7 @@ class Trace(Recorded):
     def finish(self, outputs: Sequence[Any]) -> Program | Family:
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
         refs = [self.reference(output) for output in outputs]
-        traced = self.settle().finish(refs)
+        traced = self.close().finish(refs)
         groups, names = list(traced.input_groups), list(traced.input_names)
         arguments, count = len(names), len(self.leaves)
         if count:

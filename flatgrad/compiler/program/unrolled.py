@@ -9,7 +9,7 @@ different in each round. Candidates for the length of a round are the distances 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,6 +106,13 @@ class Loop:
         loop._data = [np.broadcast_to(constants, (rounds, len(constants)))]
         return loop
 
+    def with_constants_of(self, other: Loop, renumber: Callable[[Any], Indices] | None) -> Loop:
+        """This loop with the constants of another one, which may get other numbers."""
+        constants = other._constants()
+        if constants.strides[0]:
+            self._data = [constants if renumber is None else renumber(constants)]
+        return self
+
     @property
     def end(self) -> int:
         """The equation behind the last round."""
@@ -123,7 +130,11 @@ class Loop:
     def _constants(self) -> Indices:
         """The constants of all rounds."""
         if len(self._data) != 1:
-            self._data = [np.concatenate(self._data)]
+            same = not any(block.strides[0] for block in self._data if len(block))
+            constants = self.operands[self.constant]
+            self._data = [
+                np.broadcast_to(constants, (self.rounds, len(constants))) if same else np.concatenate(self._data)
+            ]
         return self._data[0]
 
     def columns(self, low: int, high: int) -> Columns:
@@ -158,7 +169,11 @@ class Loop:
             wrong = np.flatnonzero(~agree)
             good = int(wrong[0]) if len(wrong) else count
             token = int(columns.starts[low])
-            self._data.append(columns.operands[token : token + good * length].reshape(good, length)[:, self.constant])
+            constants = columns.operands[token : token + good * length].reshape(good, length)[:, self.constant]
+            first = self.operands[self.constant]
+            if (constants == first).all():  # which takes no memory
+                constants = np.broadcast_to(first, constants.shape)
+            self._data.append(constants)
             rounds += good
             if good < count:
                 return rounds
@@ -240,6 +255,12 @@ class Loop:
             if readers[goal] != 1:
                 return True
         return False
+
+
+def longest_loop(columns: Columns, inputs: int) -> Loop | None:
+    """The loop with most equations in some columns; the first variable is behind so many inputs."""
+    loop = _best(columns, 0, len(columns.opcodes))
+    return loop and loop.begun_best(columns, inputs)
 
 
 def find_loops(columns: Columns, inputs: int) -> list[Loop]:
