@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,7 @@ class Layer(Module):
 
     def parameters(self) -> list[Value]:
         # Neurons may share an activation that has parameters.
-        return unique(p for neuron in self.neurons for p in neuron.parameters())
+        return unique(chain.from_iterable(neuron.parameters() for neuron in self.neurons))
 
     def __repr__(self) -> str:
         return f"Layer of [{', '.join(str(neuron) for neuron in self.neurons)}]"
@@ -226,7 +226,7 @@ class MLP(Module):
         return x
 
     def parameters(self) -> list[Value]:
-        return unique(p for layer in self.layers for p in layer.parameters())
+        return unique(chain.from_iterable(layer.parameters() for layer in self.layers))
 
     def __repr__(self) -> str:
         return f"MLP of [{', '.join(str(layer) for layer in self.layers)}]"

@@ -237,6 +237,9 @@ class Module(Counted):
 
 def unique(values: Iterable[Value]) -> list[Value]:
     """The values in order, each once."""
+    values = list(values)
+    if len(set(map(id, values))) == len(values):
+        return values
     return list({id(value): value for value in values}.values())
 
 

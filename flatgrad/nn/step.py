@@ -255,7 +255,7 @@ class _Gradient(GradFunction[tuple[float, list[float]]]):
 
     def _traced(
         self, arguments: Arguments, body: Any, groups: list[Group], names: list[str], leaves: Sequence[Value] = (),
-        faults: str = "", inlined: bool = True,
+        faults: str = "", named: bool = False,
     ) -> Any:  # fmt: skip
         return trace_function(body, self.name, groups, names, leaves, nameless, faults=faults), None
 
@@ -264,8 +264,8 @@ class _Gradient(GradFunction[tuple[float, list[float]]]):
     only_forward = False
     forward: Any = None
 
-    def _stages(self, arguments: Arguments, faults: str, inlined: bool = False) -> Any:
-        return self.forward or super()._stages(arguments, faults, inlined)
+    def _stages(self, arguments: Arguments, faults: str, named: bool = False) -> Any:
+        return self.forward or super()._stages(arguments, faults, named)
 
     def _inline(self, arguments: Arguments) -> Any:
         if not self.only_forward:
@@ -273,7 +273,7 @@ class _Gradient(GradFunction[tuple[float, list[float]]]):
         trace = recorder()
         assert isinstance(trace, Trace)
         self.forward = None
-        self.forward = self._stages(arguments, trace.faults, inlined=True)
+        self.forward = self._stages(arguments, trace.faults, named=False)
         return None
 
 
@@ -531,8 +531,8 @@ class TrainStep(Transformed[StepKernel]):
 
     _opens = True
 
-    def _trace_call(self, arguments: Arguments) -> TracedCall:
-        stages = self._build(arguments)
+    def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall:
+        stages = self._build(arguments, named=named)
         return TracedCall(stages, stages.leaves, stages.captured, [], None, stages.trace_seconds)
 
     def _bound_stages(
@@ -557,10 +557,10 @@ class TrainStep(Transformed[StepKernel]):
                 _ = kernel.routine
         return kernel
 
-    def _trace_sample(self, arguments: Arguments, first: TracedCall | None) -> TracedCall:
+    def _trace_sample(self, arguments: Arguments, first: TracedCall | None, named: bool) -> TracedCall:
         """The loss, at first: what becomes of it is known from the first sample, if the update is this package's."""
         if first is None or first.leaves or not self._updates_alike:
-            return self._trace_call(arguments)
+            return self._trace_call(arguments, named)
         groups, names, _ = self._groups(arguments)
         gradient = self._new_gradient()
         gradient.only_forward = True
@@ -576,10 +576,10 @@ class TrainStep(Transformed[StepKernel]):
         gradient.only_forward = False
         forward, traced, *_ = gradient.forward
         if len(traced.leaves) > len(self.parameters):
-            return self._trace_call(arguments)
+            return self._trace_call(arguments, named)
         stages = LaterStepStages(
-            forward, lambda: self._build(arguments, gradient=gradient), self._results(), self._title(), self._options,
-            type(self.optimizer).__name__, captured, seconds,
+            forward, lambda: self._build(arguments, gradient=gradient, named=named), self._results(), self._title(),
+            self._options, type(self.optimizer).__name__, captured, seconds,
         )  # fmt: skip
         return TracedCall(stages, [], captured, [], None, seconds)
 
@@ -589,13 +589,16 @@ class TrainStep(Transformed[StepKernel]):
         names = "parameters", *(f"{state}s" for state in self.optimizer.state_names)
         return [Group("loss", 1, True), *(Group(name, width, False) for name in names)]
 
-    def _build(self, arguments: Arguments, backend: str = "", gradient: _Gradient | None = None) -> StepStages:
+    def _build(
+        self, arguments: Arguments, backend: str = "", gradient: _Gradient | None = None, named: bool = True
+    ) -> StepStages:
         """Trace loss, gradient and update for batches of this structure.
 
         Args:
             arguments: the batch.
             backend: overrides the step's own.
             gradient: of the loss, if that has been traced already.
+            named: whether anybody may read the names of parameters in the program.
         """
         now = as_parameters(self._parameters_source)
         if len(now) != len(self.parameters) or any(a is not b for a, b in zip(now, self.parameters, strict=True)):
@@ -611,13 +614,15 @@ class TrainStep(Transformed[StepKernel]):
         groups, names, _ = self._groups(arguments)
         count, width = len(names), len(self.parameters)
         name_of = Namer([*names, *(group.name for group in groups)])
-        outer = outer_names(self.function, {id(p) for p in self.parameters})
-        labels = [name_of(p.label or outer.get(id(p), ""), f"p{k}") for k, p in enumerate(self.parameters)]
+        labels = [f"_{k}" for k in range(width)]
+        if named:
+            outer = outer_names(self.function, {id(p) for p in self.parameters})
+            labels = [name_of(p.label or outer.get(id(p), ""), f"p{k}") for k, p in enumerate(self.parameters)]
         groups = [*groups, Group(name_of("parameters", "parameters"), width, False)]
         names = [*names, *labels]
         for state in self.optimizer.state_names:
             groups.append(Group(name_of(f"{state}s", "states"), width, False))
-            names += [name_of(f"{state}_{name}", "s") for name in labels]
+            names += [name_of(f"{state}_{name}", "s") if named else f"_{state}{name}" for name in labels]
         for number in self.optimizer.number_names:
             groups.append(Group(name_of(number, "number"), 1, True))
             names.append(groups[-1].name)
@@ -636,7 +641,7 @@ class TrainStep(Transformed[StepKernel]):
         options = self._options._replace(backend=backend or self.backend)
         with collector_paused(), preparing(self.name):
             start = time.perf_counter()
-            traced, captured = self._traced(arguments, body, groups, names)
+            traced, captured = self._traced(arguments, body, groups, names, named=named)
             seconds = time.perf_counter() - start
             return StepStages(
                 traced.program, self._results(), self._title(), options, type(self.optimizer).__name__, traced.leaves,
@@ -721,12 +726,12 @@ def as_parameters(parameters: Any) -> list[Value]:
     if not isinstance(parameters, Iterable) or isinstance(parameters, (str, Value)):
         raise InputError(f"parameters: expected a Module or a list of Values, got {type(parameters).__name__}")
     values = list(parameters)
-    for value in values:
-        if not isinstance(value, Value):
-            raise InputError(f"parameters: expected Values, got {type(value).__name__}")
+    for kind in dict.fromkeys(map(type, values)):
+        if not issubclass(kind, Value):
+            raise InputError(f"parameters: expected Values, got {kind.__name__}")
     if not values:
         raise InputError("parameters: there is nothing to train")
-    if len({id(value) for value in values}) != len(values):
+    if len(set(map(id, values))) != len(values):
         raise InputError("parameters: a Value stands in the list twice")
     return values
 

@@ -232,3 +232,20 @@ def test_an_update_may_read_values_from_outside() -> None:
     eps.data = 1.0
     step(1.0)
     assert step.numbers == [0.5 - 0.1 * (1.0 / 2.0), 1.5 - 0.1 * (3.0 / 4.0)]
+
+
+def test_the_sample_whose_program_is_printed_has_the_names_of_parameters() -> None:
+    slope, offset = fg.Value(0.5, label="slope"), fg.Value(0.0)
+    step = nn.train_step(
+        lambda X, y: sum((slope * x + offset - t) ** 2 for x, t in zip(X, y, strict=True)),
+        nn.Adam(0.1), [slope, offset],
+        dynamic=True,
+    )  # fmt: skip
+    step([float(k) for k in range(40)], [1.0] * 40)
+    (kernel,) = step.open_kernels
+    *others, last = kernel.stages.samples
+    assert {"slope", "offset", "m_slope", "v_offset"} <= set(last.traced.input_names)
+    assert "slope" in str(kernel.stages)
+    for each in others:  # nobody reads these
+        assert "slope" not in each.traced.input_names
+        assert len(each.traced.check().input_names) == each.traced.inputs

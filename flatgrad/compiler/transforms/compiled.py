@@ -85,7 +85,7 @@ class CompiledFunction(Dispatched[_Entry, R]):
             stages = with_rounds(call.stages, self._inputs_of(arguments, call.leaves))
             return self._entry_of(call, stages, arguments)
 
-    def _trace_call(self, arguments: Arguments) -> TracedCall:
+    def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall:
         self._check_signature(arguments)
         groups, names, _ = self._groups(arguments)
         places = [place for _, place in arguments.values]
@@ -98,7 +98,7 @@ class CompiledFunction(Dispatched[_Entry, R]):
             return (kind, writes_of(containers, results.flatten)), results.numbers
 
         start = time.perf_counter()
-        traced, captured = self._traced(arguments, body, groups, names)
+        traced, captured = self._traced(arguments, body, groups, names, named=named)
         seconds = time.perf_counter() - start
         wrt = [*places, *range(count, count + len(traced.leaves))]
         stages = PairStages(traced.program, self._title(), self._options, wrt)

@@ -113,7 +113,7 @@ class GradFunction(NumericFunction[R]):
         return [*roots, Called(functools.partial(_parameters, self._wrt_source), "the parameters")]
 
     def _stages(
-        self, arguments: Arguments, faults: str, inlined: bool = False
+        self, arguments: Arguments, faults: str, named: bool = True
     ) -> tuple[JointStages, Traced[Kind | None], Captured, Signature, float]:
         self._check_signature(arguments)
         if self._wrt_source is not None:
@@ -141,7 +141,7 @@ class GradFunction(NumericFunction[R]):
             return aux, [returned, *results.numbers]
 
         start = time.perf_counter()
-        traced, captured = self._traced(arguments, body, groups, names, self._wrt or (), faults, inlined)
+        traced, captured = self._traced(arguments, body, groups, names, self._wrt or (), faults, named)
         seconds = time.perf_counter() - start
         if self._wrt is not None:
             leaf = {id(value): len(names) + k for k, value in enumerate(traced.leaves)}
@@ -222,7 +222,7 @@ class GradFunction(NumericFunction[R]):
 
     def _new_part(self, arguments: Arguments, trace: Trace) -> _Inlined:
         with collector_paused():
-            stages, traced, captured, signature, _ = self._stages(arguments, trace.faults, inlined=True)
+            stages, traced, captured, signature, _ = self._stages(arguments, trace.faults, named=False)
             return _Inlined(stages.to_inline(), traced.leaves, captured, signature)
 
 

@@ -27,7 +27,9 @@ class JitFunction(NumericFunction[R]):
 
     _transform = "jit"
 
-    def _stages(self, arguments: Arguments, faults: str) -> tuple[PairStages, Traced[Kind], Captured, Signature, float]:
+    def _stages(
+        self, arguments: Arguments, faults: str, named: bool = True
+    ) -> tuple[PairStages, Traced[Kind], Captured, Signature, float]:
         self._check_signature(arguments)
         groups, names, _ = self._groups(arguments)
 
@@ -37,7 +39,7 @@ class JitFunction(NumericFunction[R]):
             return results.flatten_result(returned, self.function), results.numbers
 
         start = time.perf_counter()
-        traced, captured = self._traced(arguments, body, groups, names, faults=faults)
+        traced, captured = self._traced(arguments, body, groups, names, faults=faults, named=named)
         seconds = time.perf_counter() - start
         kind = traced.result
         stages = PairStages(traced.program, self._title(), self._options, wrt=(), scalar=kind.scalar)

@@ -52,8 +52,8 @@ class NumericFunction(Dispatched[NumericEntry, R]):
             stages = with_rounds(call.stages, self._inputs_of(arguments, call.leaves))
             return self._entry_of(call, stages, arguments)
 
-    def _trace_call(self, arguments: Arguments) -> TracedCall:
-        stages, traced, captured, signature, seconds = self._stages(arguments, self.faults)
+    def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall:
+        stages, traced, captured, signature, seconds = self._stages(arguments, self.faults, named)
         return TracedCall(stages, traced.leaves, captured, [*signature.gradients, signature.aux], signature, seconds)
 
     def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> NumericEntry:
@@ -68,7 +68,7 @@ class NumericFunction(Dispatched[NumericEntry, R]):
         return entry
 
     def _stages(
-        self, arguments: Arguments, faults: str
+        self, arguments: Arguments, faults: str, named: bool = True
     ) -> tuple[PairStages | JointStages, Traced[Any], Captured, Signature, float]:
         """Trace the function, and say what is wanted of it; with the seconds that tracing took."""
         raise NotImplementedError  # pragma: no cover - both subclasses define it

@@ -72,8 +72,8 @@ class Owner(Protocol[M]):
 
     name: str
 
-    def _trace_call(self, arguments: Arguments) -> TracedCall: ...
-    def _trace_sample(self, arguments: Arguments, first: TracedCall | None) -> TracedCall: ...
+    def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall: ...
+    def _trace_sample(self, arguments: Arguments, first: TracedCall | None, named: bool) -> TracedCall: ...
     def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> M: ...
     def _again(self, arguments: Arguments, args: Sequence[Any]) -> Arguments: ...
     def _opens_for(self, call: TracedCall) -> bool: ...
@@ -189,7 +189,8 @@ class KnownSizes(Generic[E]):
             sizes = [tuple(n + shift for n in each) for each in samples_of(window, pattern.extents)]
             for each in sizes:
                 if each not in calls:
-                    calls[each] = self._traced_at(pattern, arguments, each, next(iter(calls.values()), None))
+                    first = next(iter(calls.values()), None)
+                    calls[each] = self._traced_at(pattern, arguments, each, first, each == sizes[-1])
                     count = calls[each].stages.recorded
                     spent += count
                     own = count * math.prod(extents) / math.prod(each)
@@ -202,10 +203,11 @@ class KnownSizes(Generic[E]):
         raise NotOpenError(reason)
 
     def _traced_at(
-        self, pattern: Pattern, arguments: Arguments, extents: tuple[int, ...], first: TracedCall | None
+        self, pattern: Pattern, arguments: Arguments, extents: tuple[int, ...], first: TracedCall | None, named: bool
     ) -> TracedCall:
+        """The function traced at some extents; `named` is for the last sample, whose program users may print."""
         try:
-            return self.owner._trace_sample(self._with_sizes(arguments, pattern.sizes_at(extents)), first)
+            return self.owner._trace_sample(self._with_sizes(arguments, pattern.sizes_at(extents)), first, named)
         except Exception as error:  # the users' own: a function may demand a number of rows
             raise NotOpenError(f"at another size the function raises {type(error).__name__}: {error}") from None
 

@@ -127,10 +127,10 @@ class Transformed(Generic[E]):
         names: list[str],
         leaves: Sequence[Value] = (),
         faults: str = "",
-        inlined: bool = False,
+        named: bool = True,
     ) -> tuple[Traced[Result], Captured]:
-        """Trace, and note what the function captured; `inlined` says that the program becomes a part of another one."""
-        leaf_names = nameless if inlined else functools.partial(outer_names, self.function)
+        """Trace, and note what the function captured; `named` says whether anybody may read the names of leaves."""
+        leaf_names = functools.partial(outer_names, self.function) if named else nameless
         run = functools.partial(
             trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults, folds=True
         )
@@ -193,12 +193,12 @@ class Transformed(Generic[E]):
         """What a kernel takes, group by group."""
         return [*arguments.numbers, [leaf.data for leaf in leaves]] if leaves else list(arguments.numbers)
 
-    def _trace_call(self, arguments: Arguments) -> TracedCall:
+    def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall:
         raise NotImplementedError  # pragma: no cover - subclasses with kernels for all sizes define it
 
-    def _trace_sample(self, arguments: Arguments, first: TracedCall | None) -> TracedCall:
-        """The function traced for a sample, behind the first one."""
-        return self._trace_call(arguments)
+    def _trace_sample(self, arguments: Arguments, first: TracedCall | None, named: bool) -> TracedCall:
+        """The function traced for a sample, behind the first one; `named` as for `_traced`."""
+        return self._trace_call(arguments, named)
 
     def _opens_for(self, call: TracedCall) -> bool:
         """Whether there may be a kernel for all sizes of what has been traced."""
