@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
+from flatgrad.compiler.program import folding, recorded
 from flatgrad.compiler.program.family import Family
 from flatgrad.compiler.program.groups import Group
 from flatgrad.compiler.program.program import Program
 from flatgrad.compiler.program.trace import trace_function
+from flatgrad.runtime.value import as_value
 
 LENGTHS = [0, 1, 2, 5, 50, 1000]
 BACKENDS = ["python", "numpy", "native"]
@@ -227,6 +231,79 @@ def test_rounds_are_recorded_once(f: Any) -> None:
     assert short.digest() == family.digest()
     assert family.at(short.extents) == short.at(short.extents)
     assert short.whole().evaluate(START) == [interpreted(f, loop, 900)[0]]
+
+
+#: What a random step reads, and what it does with two of these.
+READS = ["state", "state", "parameter", "row", "last", "constant"]
+DOES = {
+    "add": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "sin": lambda a, b: fg.sin(a) + b,
+    "sub": lambda a, b: a - b,
+}
+steps = st.lists(
+    st.tuples(st.sampled_from(sorted(DOES)), st.sampled_from(READS), st.sampled_from(READS), st.integers(0, 3)),
+    min_size=1, max_size=4,
+)  # fmt: skip
+
+
+def random_step(p: Any, equations: Any, size: int) -> Any:
+    """A step with a state of some numbers, and rows of two."""
+
+    def step(state: Any, row: Any) -> Any:
+        values = list(state)
+        for name, *read, k in equations:
+            found = {
+                "state": state[k % size],
+                "parameter": p[k % 3],
+                "last": values[-1],
+                "constant": 0.5,
+                "row": row[k % 2],
+            }
+            values.append(DOES[name](*(found[each] for each in read)) * 0.5)
+        return values[-size:], values[-1]
+
+    return step
+
+
+@given(
+    st.lists(
+        st.tuples(steps, st.booleans(), st.sampled_from(["captured", "argument", "earlier"])), min_size=1, max_size=3
+    ),
+    st.integers(1, 3),
+    st.sampled_from(["parameters", "numbers", "both"]),
+)
+@settings(max_examples=120, deadline=None)
+def test_random_scans(scans: Any, size: int, init: str) -> None:
+    """One after the other, forwards and backwards; they read what was captured, an argument, or earlier results."""
+
+    def f(run: Any, p: Any, length: int) -> Any:
+        state = [p[k] if init == "parameters" or (init == "both" and not k) else 0.25 * k for k in range(size)]
+        captured, argument = numbers(2 * length).reshape(length, 2), np.array(p[3:]).reshape(length, 2)
+        results = [captured[:, 0].tolist()]
+        for equations, reverse, source in scans:
+            rows = {"captured": captured.tolist(), "argument": argument.tolist()}.get(source)
+            if rows is None:
+                rows = [list(pair) for pair in zip(results[-1], results[0], strict=True)]
+            state, ys = run(random_step(p, equations, size), state, rows, reverse=reverse)
+            results.append(list(ys))
+        return state[0] * 1.0 + results[-1][0] + results[-1][length // 2] * p[0]
+
+    def program(length: int, folds: bool = True) -> Any:
+        names = [f"p{k}" for k in range(3 + 2 * length)]
+        groups = [Group("p", 3, False), Group("x", 2 * length, False)]
+        return trace_function(lambda p: (None, [f(scanned, p, length)]), "f", groups, names, folds=folds).program
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((recorded, "EQUATIONS"), (folding, "LANES"), (folding, "_WORTH")):
+            patch.setattr(module, name, 0)
+        made = program(40)
+        whole = made.whole().check() if isinstance(made, Family) else made.check()
+        inputs = [*START, *numbers(80, seed=5)]
+        assert hexadecimal(whole.evaluate(inputs)) == hexadecimal(
+            [as_value(f(loop, [Value(x) for x in inputs], 40)).data]
+        )
+        assert str(whole) == str(program(40, folds=False))
 
 
 def test_small_programs_and_those_that_make_no_family_are_written_out() -> None:
