@@ -121,9 +121,13 @@ class Sources:
             if isinstance(constant, BoundNumber) and constant.position == 0 and constant.length > 1:
                 base = program.inputs + k
                 ends[base] = max(ends.get(base, 0), base + constant.length)
-        self.constants = [
-            Source("constants", f"c{k + 1}", base, (end - base,)) for k, (base, end) in enumerate(sorted(ends.items()))
-        ]
+        parts: list[tuple[int, int]] = []
+        for base, end in sorted(ends.items()):
+            if parts and base < parts[-1][1]:  # parts of one row
+                parts[-1] = parts[-1][0], max(end, parts[-1][1])
+            else:
+                parts.append((base, end))
+        self.constants = [Source("constants", f"c{k + 1}", base, (end - base,)) for k, (base, end) in enumerate(parts)]
         sources = [source for source in [*inputs, *self.constants, *results] if source.size]
         self.all = sorted(sources, key=lambda source: source.base)
         self._bases = [source.base for source in self.all]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,8 +20,9 @@ from ..reroll.layout import extracted
 from .carried import Rounds, UnsupportedError, with_tokens
 from .units import Span, Units, is_uneven
 
-#: Folds of more segments become folds of as few as possible, which gather their terms.
-_SEGMENTS = 12
+#: Folds of more segments become folds of as few as possible; so do segments that gather so many terms. What goes on
+#: evenly in them does so with at most such a period.
+_SEGMENTS, _GATHERED, _PERIOD = 12, 16, 16
 
 
 class Rewriter:
@@ -130,13 +132,10 @@ class Rewriter:
             return
         reads = [read for read, _ in statement.reads()]
 
-        def read(tokens: Sequence[int], extents: tuple[int, ...], terms: Sequence[int] = ()) -> Read:
-            fresh = [self.units.token(t).places + self.units.address[t] for t in tokens]
-            if terms:
-                parts = [part.reshape(lanes, count) for part, count in zip(fresh, terms, strict=True)]
-                return self._fitted(np.concatenate(parts, axis=1).reshape(*extents, -1))
-            moved = self._shifted(reads[tokens[0] - first], extents, self.final[fresh[0]])
-            return self._fitted(fresh[0].reshape(extents)) if moved.table is not None and not uneven else moved
+        def read(tokens: Sequence[int], extents: tuple[int, ...]) -> Read:
+            fresh = self.units.token(tokens[0]).places + self.units.address[tokens[0]]
+            moved = self._shifted(reads[tokens[0] - first], extents, self.final[fresh])
+            return self._fitted(fresh.reshape(extents)) if moved.table is not None and not uneven else moved
 
         uneven = is_uneven(statement)
         self.statements.append(replace(statement, body=self._body(body, statement.shape, read), base=base))
@@ -165,14 +164,35 @@ class Rewriter:
         """Segments with accesses for tokens; of many, those that compute the same become one."""
         ragged = any(isinstance(extent, Ragged) for s in segments for extent in (*extents, *s.extents))
         if len(segments) <= _SEGMENTS or self.in_rounds or ragged:
-            yield from (Segment(s.extents, self._body(s.body, (*extents, *s.extents), read)) for s in segments)
+            for segment in segments:
+                body = self._body(segment.body, (*extents, *segment.extents), read)
+                gathers = any(isinstance(node, Read) and node.table is not None for node in body)
+                if self.in_rounds or ragged or not gathers or segment.terms < _GATHERED:
+                    yield Segment(segment.extents, body)
+                else:
+                    yield from self._evenly([segment], extents)
             return
         for _, group in itertools.groupby(segments, lambda s: [n if isinstance(n, Apply) else () for n in s.body]):
-            alike = list(group)
-            terms = [segment.terms for segment in alike]
-            columns = zip(*(segment.body for segment in alike), strict=True)
-            body = [read(nodes, extents, terms) if isinstance(nodes[0], int) else nodes[0] for nodes in columns]
-            yield Segment((sum(terms),), tuple(body))
+            yield from self._evenly(list(group), extents)
+
+    def _evenly(self, alike: Sequence[Any], extents: Any) -> Iterator[Segment]:
+        """Segments that compute the same, as one; cut where what they read does not go on evenly."""
+        terms = [segment.terms for segment in alike]
+        columns = list(zip(*(segment.body for segment in alike), strict=True))
+        fresh = [self._joined(nodes, terms) if isinstance(nodes[0], int) else None for nodes in columns]
+        for start, shape in stretches([self.final[each] for each in fresh if each is not None]):
+            part = slice(start, start + math.prod(shape))
+            shape = () if shape == (1,) else shape
+            yield Segment(shape, tuple(
+                nodes[0] if each is None else self._fitted(each[:, part].reshape((*extents, *shape)))
+                for nodes, each in zip(columns, fresh, strict=True)
+            ))  # fmt: skip
+
+    def _joined(self, tokens: Sequence[int], terms: Sequence[int]) -> Any:
+        """What the accesses of several segments read: a row per lane."""
+        pairs = zip(tokens, terms, strict=True)
+        places = [(self.units.token(t).places + self.units.address[t]).reshape(-1, count) for t, count in pairs]
+        return np.concatenate(places, axis=1)
 
     def _part(self, item: int, block: Block, start: int, end: int) -> None:
         """Some equations of a block."""
@@ -322,6 +342,35 @@ class Rewriter:
             self.program, stats=stats, constants=constants.numbers, truths=constants.truths, statements=statements,
             outputs=moved(self.final[self.units.outputs]),
         )  # fmt: skip
+
+
+def stretches(columns: Sequence[Any]) -> list[tuple[int, tuple[int, ...]]]:
+    """Terms as parts, of which one takes in all that goes on evenly: where each begins, and its extents.
+
+    Args:
+        columns: per access, the addresses of the terms, a row per lane.
+
+    Example:
+        >>> stretches([np.array([[7, 2, 30, 50, 31, 51, 32, 52, 33, 53, 34, 54, 3]])])
+        [(0, (2,)), (2, (5, 2)), (12, (1,))]
+    """
+    count = columns[0].shape[1]
+    for period in range(1, min(_PERIOD, count // 4) + 1):
+        moves = [column[:, period:] - column[:, :-period] for column in columns]
+        even = np.logical_and.reduce([(move[:, 1:] == move[:, :-1]).all(axis=0) for move in moves])
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], even.view(np.int8), [0]])))
+        if not len(edges):
+            continue
+        longest = int(np.argmax(edges[1::2] - edges[::2]))
+        begin, end = int(edges[::2][longest]), int(edges[1::2][longest]) + period + 1
+        for start in range(begin, begin + period):
+            rounds = (end - start) // period
+            within = [np.diff(column[:, start : start + period], n=2) for column in columns]
+            if 2 * rounds * period > count and not any(each.any() for each in within):
+                last = start + rounds * period
+                parts = [(0, (start,)), (start, (rounds, period) if period > 1 else (rounds,)), (last, (count - last,))]
+                return [part for part in parts if math.prod(part[1])]
+    return [(0, (count,))]
 
 
 def _strided(places: Any) -> Read | None:
