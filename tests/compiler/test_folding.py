@@ -250,8 +250,18 @@ def test_equal_data_are_one_column():
     f, args = benchmarked.garch(500)
     family = assert_folded(traced(f, *args))
     (data,) = family.data
-    assert data.shape == (499, 1)
+    assert data.shape == (500, 1)
     assert family.digest() == fold(traced(*with_arguments(benchmarked.garch(700)))).digest()
+
+
+def test_other_data_need_no_other_family(monkeypatch):
+    """The first round is written out, since it begins with constants, but its numbers are data as well."""
+    families = []
+    for scale in (1.0, 2.0):
+        monkeypatch.setattr(benchmarked, "returns", lambda count, scale=scale: scale * np.arange(1.0, count + 1.0))
+        families.append(assert_folded(traced(*with_arguments(benchmarked.garch(500)))))
+    assert families[0].digest() == families[1].digest()
+    assert not np.array_equal(families[0].data[0], families[1].data[0])
 
 
 def test_a_part_of_the_program_has_no_family():

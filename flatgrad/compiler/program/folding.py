@@ -322,15 +322,23 @@ class _Folding:
         names = Names([*program.input_names, *(group.name for group in program.input_groups)])
         input_names = list(program.input_names)
         data: list[Any] = []
+        before: tuple[Piece, References] | None = None
         for piece, rows in zip((*self.pieces, *self.outputs), (*read, *returned), strict=True):
             rows[rows[:, STRETCH] >= self.part, STRETCH] += added
             if isinstance(piece, Loop) and piece.data:
                 table, places = _numbers(program, piece.data)
-                rows[list(places)] = [(self.part + len(data), place, 1, 0, 0) for place in places.values()]
+                stretch, peeled = self.part + len(data), dict[int, int]()
+                if before is not None and isinstance(before[0], Columns):
+                    table, peeled = _with_peeled(program, before[0], piece, places, table)
+                    for operand, place in peeled.items():
+                        before[1][operand] = stretch, place, 0, 0, 0
+                first = int(bool(peeled))
+                rows[list(places)] = [(stretch, place, 1, first, 0) for place in places.values()]
                 inputs.append(Stretch(table.shape[1], count_of(len(table), self.extent_of[id(piece)])))
                 groups.append(Part(names.take("data"), False))
                 input_names += [names.take(f"{groups[-1].name}{k}") for k in range(table.size)]
                 data.append(table)
+            before = piece, rows
         constants = _renumbered([*read, *returned])
         outputs = []
         runs = dict.fromkeys(range(len(program.output_groups)), 0)
@@ -390,6 +398,30 @@ def _numbers(program: Program, data: dict[int, Indices]) -> tuple[Any, dict[int,
         if result[operand] == len(columns):
             columns.append(column_of)
     return np.array(columns).T.copy(), result
+
+
+def _with_peeled(
+    program: Program, before: Columns, loop: Loop, places: dict[int, int], table: Any
+) -> tuple[Any, dict[int, int]]:
+    """The data of a loop with those of the round before the first one; and the place of each operand there.
+
+    That round differs, but numbers that stand where data do are data, too: so other data need no other family.
+    """
+    result: dict[int, int] = {}
+    row: dict[int, float] = {}
+    readers = np.searchsorted(loop.starts, list(places), side="right") - 1
+    for (operand, place), position in zip(places.items(), readers.tolist(), strict=True):
+        equation = len(before.opcodes) - loop.size + position
+        if equation < 0 or before.opcodes[equation] != loop.opcodes[position]:
+            continue
+        other = int(before.starts[equation] + operand - loop.starts[position])
+        constant = int(before.operands[other])
+        number = program.constants[~constant] if constant < 0 else True
+        if not isinstance(number, bool) and repr(row.setdefault(place, number)) == repr(number):
+            result[other] = place
+    if result:
+        table = np.concatenate([[[row.get(k, 0.0) for k in range(table.shape[1])]], table])
+    return table, result
 
 
 def _renumbered(references: Sequence[References]) -> list[int]:
