@@ -102,6 +102,12 @@ class Kernel(BaseKernel):
         super().__init__(stages, leaves, trace_seconds)
         self.captured = captured or {}
         self.stats.lines, self.stats.compile_seconds = loaded.source.count("\n"), time.perf_counter() - start
+        layouts = [routine.code.layout for routine in loaded.routines if routine.code is not None]
+        self.stats.workspace = sum(layout.bytes for layout in layouts)
+        self.stats.checkpoints = sum(layout.checkpoints for layout in layouts)
+        memory = stages.options.memory
+        if any(layout.bytes > memory for layout in layouts):
+            self.stats.reason += f"; it takes more than memory={memory:,.0f}, as not all of it can be computed again"
         first, *others = loaded.routines
         is_joint = stages.is_joint
         self.joint = first if is_joint else None

@@ -26,10 +26,11 @@ from .loops.extents import Samples, Size, bound, monomials, printed_at
 from .loops.formulas import Data
 from .loops.generalize import OpenArrayProgram, generalize
 from .loops.reroll import reroll
-from .loops.rounds import find_rounds
+from .loops.rounds import FEW, OTHER_WAYS, find_rounds, in_other_way
 from .machine import native, open_recall
-from .machine.functions import obstacle, print_open
+from .machine.functions import compile_natively, obstacle, print_open
 from .machine.memory import OpenCodeError
+from .machine.native import NativeFunction
 from .machine.open_code import OpenFunction
 from .machine.open_recall import OpenSignature, Prepared
 from .printing import PrintedStages, Sizes, steps_text
@@ -43,8 +44,6 @@ from .stages import Loaded, Stages
 #: What has so many lanes or terms is a statement: the sizes at which functions are traced are small. For loops over
 #: rounds, what is in the rounds should stay alone.
 _TERMS = 2, 4
-#: So many reads in all rounds, and so many rounds, make a loop over rounds worth it there.
-_READS, _ROUNDS = 24, 4
 #: Calls that take longer by the estimate, in nanoseconds, release the interpreter lock.
 _LONG = 1_000_000.0
 
@@ -92,6 +91,7 @@ class OpenStages:
         if prepared.refused:
             raise (GrowingError if prepared.grows else NotOpenError)(prepared.refused)
         self._prepared = prepared
+        self._others: dict[int, list[OpenArrayProgram] | None] = {}
 
     def _find_key(self, terms: Sequence[int]) -> str | None:
         """The key under which what is made of the samples is kept; None if it is not."""
@@ -144,9 +144,13 @@ class OpenStages:
         """
         if self._prepared.arrays:
             return self._prepared.arrays
-        samples = [
-            [find_rounds(program, _READS, _ROUNDS) for program in self._rerolled(stages)] for stages in self.samples
-        ]
+        samples = [[find_rounds(program, *FEW) for program in self._rerolled(stages)] for stages in self.samples]
+        found = self._generalized(samples)
+        self._last, self._prepared.arrays = samples[-1], found
+        return found
+
+    def _generalized(self, samples: Sequence[Sequence[ArrayProgram]]) -> list[OpenArrayProgram]:
+        """The functions for all extents from those for the samples."""
         lengths = [stages.lengths for stages in self.samples]
         programs = [
             generalize(programs, self.at.sizes, self.names, lengths if k == 0 else (), self.data)
@@ -158,7 +162,6 @@ class OpenStages:
             raise (GrowingError if len(counts) > 1 else NotOpenError)(
                 "the programs for several sizes differ in more than sizes"
             )
-        self._last, self._prepared.arrays = samples[-1], found
         return found
 
     @property
@@ -253,12 +256,43 @@ class OpenStages:
         codes = [function.bind(*extents, release=release, data=stages.data) for function in self.code]
         if self._key is not None:
             open_recall.keep(self._key, self._prepared)
+        codes = [self._within_memory(k, code, extents, stages) for k, code in enumerate(codes)]
         functions = []
         for code, maker, signature in zip(codes, self._makers, self._prepared.signatures, strict=True):
             counts = [bound(count, extents) for _, count, _ in signature.inputs]
             starts = np.cumsum([0, *counts]).tolist()
             functions.append(maker(code, starts, counts))
         return Loaded(stages.routines(functions, "", codes), "", {})
+
+    def _within_memory(
+        self, k: int, code: NativeFunction, extents: Sequence[int], stages: BoundStages
+    ) -> NativeFunction:
+        """The code of a function, or other code for these extents if that works in too much memory."""
+        memory = self.options.memory
+        if code.layout.bytes <= memory:
+            return code
+        program = self.arrays[k].bind(*extents, data=stages.data)
+        others = partial(self._other_arrays, k, extents, stages)
+        smaller = compile_natively(program, fast=self.options.fast, release=code.release, memory=memory, others=others)
+        return smaller if smaller.layout.bytes < code.layout.bytes else code
+
+    def _other_arrays(self, k: int, extents: Sequence[int], stages: BoundStages) -> Iterator[ArrayProgram]:
+        """Other array programs of a function, in whose rounds there is more."""
+        for way in range(len(OTHER_WAYS)):
+            opened = self._in_other_way(way)
+            if opened is not None and opened[k].holds_at(extents):
+                yield opened[k].bind(*extents, data=stages.data)
+
+    def _in_other_way(self, way: int) -> list[OpenArrayProgram] | None:
+        """The functions re-rolled in another way; None if these are no programs for all extents."""
+        if way not in self._others:
+            fast = self.options.fast
+            samples = [[in_other_way(part, way, fast=fast) for part in stages.array_parts] for stages in self.samples]
+            try:
+                self._others[way] = self._generalized(samples)
+            except NotOpenError:
+                self._others[way] = None
+        return self._others[way]
 
     def cost(self, extents: Sequence[int]) -> float:
         """About how many nanoseconds a call takes at some extents, in machine code."""

@@ -15,10 +15,18 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
-def check_options(backend: str, mode: str, faults: str = "raise", dynamic: bool | None = None) -> None:
+#: By default machine code works in so many bytes, if it can.
+MEMORY = 1_000_000_000
+
+
+def check_options(
+    backend: str, mode: str, faults: str = "raise", dynamic: bool | None = None, memory: float = MEMORY
+) -> None:
     """Raise `OptionError` for a back end, mode or treatment of faults that does not exist, and for such a processor."""
     if dynamic not in (None, True, False):
         raise OptionError(f"dynamic must be None, True or False, got {dynamic!r}")
+    if isinstance(memory, bool) or not isinstance(memory, (int, float)) or not memory >= 0:
+        raise OptionError(f"memory must be a number of bytes, got {memory!r}")
     if faults not in FAULTS:
         raise OptionError(f"unknown faults {faults!r}; choose one of {', '.join(map(repr, FAULTS))}")
     if backend not in BACKENDS:
@@ -36,11 +44,13 @@ class Options(NamedTuple):
         mode: one of `MODES`.
         backend: one of `BACKENDS`.
         faults: one of `FAULTS`.
+        memory: machine code that works in more bytes computes rounds of loops again.
     """
 
     mode: str = "exact"
     backend: str = "auto"
     faults: str = "raise"
+    memory: float = MEMORY
 
     @property
     def fast(self) -> bool:

@@ -17,6 +17,7 @@ from .languages.opened import ArrayFunction
 from .languages.python import Function, emit_module
 from .languages.rolled import emit_rolled
 from .loops.array_program import ArrayProgram
+from .loops.rounds import OTHER_WAYS, in_other_way
 from .machine.functions import emit_native, print_native
 from .machine.native import NativeFunction
 from .options import Options
@@ -81,6 +82,7 @@ class PrintedStages:
     joint: stage[Program]
     flat: stage[Program]
     flat_parts: stage[list[Program]]
+    array_parts: stage[list[Program]]
     vectors: stage[list[ArrayProgram]]
     arrays: stage[list[ArrayProgram]]
     backend: stage[str]
@@ -245,7 +247,17 @@ def print_functions(
     if language == "rolled":
         return Printed(emit_rolled(named, header), {})
     if language == "native":
-        emitted = emit_native(named, header, fast=fast, costs=list(map(native_cost, arrays)))
+        owners = [(each, k) for each in stages for k in range(len(each.arrays))]
+        emitted = emit_native(
+            named,
+            header,
+            fast=fast,
+            costs=list(map(native_cost, arrays)),
+            memory=stages[0].options.memory,
+            others=lambda k: (
+                in_other_way(owners[k][0].array_parts[owners[k][1]], way, fast=fast) for way in range(len(OTHER_WAYS))
+            ),
+        )
     else:
         emitted = emit_arrays(named, header, fast=fast)
     for program, workspace in zip(arrays, emitted.workspaces, strict=True):

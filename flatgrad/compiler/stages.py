@@ -248,7 +248,7 @@ class Stages(PrintedStages):
     def _key(self) -> str | None:
         if self.request is None:
             return None
-        return recall.key_of(self.primal, self.options.backend, *self.request, self.options.mode, self.options.faults)
+        return recall.key_of(self.primal, self.options.backend, *self.request, *self.options)
 
     @stage
     def _recalled(self) -> recall.Recalled | None:

@@ -34,6 +34,9 @@ class KernelStats:
             update, of a training step).
         lines: of generated source.
         trace_seconds, compile_seconds: from function to program, and from program to loaded kernel.
+        workspace: how many bytes machine code works in; 0 where there is none.
+        checkpoints: from how many checkpoints rounds of loops are computed again, as `memory` asks for it; 0 if all
+            rounds are kept.
         replays: how many calls were done again, equation by equation, since something might have raised in them. A
             kernel whose calls often are is slow.
         own_size: why the kernel is for one size of the arguments only, where one for all sizes was looked for; else
@@ -50,6 +53,8 @@ class KernelStats:
     lines: int = 0
     trace_seconds: float = 0.0
     compile_seconds: float = 0.0
+    workspace: int = 0
+    checkpoints: int = 0
     replays: int = 0
     own_size: str = ""
 

@@ -42,11 +42,14 @@ class Plan(NamedTuple):
         return result
 
 
-def plan_buffers(program: Loops, exact: bool = False, elsewhere: Container[int] = ()) -> Plan:
+def plan_buffers(
+    program: Loops, exact: bool = False, elsewhere: Container[int] = (), again: tuple[int, int] | None = None
+) -> Plan:
     """Assign memory to results: first fit, a region being free again behind the last statement that reads it.
 
     Results that one strided access reads together keep their distances: they are one region. If it is to be `exact`,
-    a place is used again only by regions of the same size. Statements whose bases are `elsewhere` get no memory.
+    a place is used again only by regions of the same size. Statements whose bases are `elsewhere` get no memory. The
+    first item of `again` runs until the second one has run.
     """
     statements = list(members(program.statements))
     bases = [fixed(statement.base) for statement in statements]
@@ -60,6 +63,11 @@ def plan_buffers(program: Loops, exact: bool = False, elsewhere: Container[int] 
             last[-len(item.members()) :] = [len(last) - 1] * len(item.members())
         else:
             last.append(len(last))
+    if again is not None:
+        first, until = (sum(1 for _ in members(program.statements[:k])) for k in again)
+        until += sum(1 for _ in members([program.statements[again[1]]])) - 1
+        for position in range(first, first + sum(1 for _ in members([program.statements[again[0]]]))):
+            last[position] = until
     ends = list(last)
 
     def owner(address: int) -> int:
@@ -72,7 +80,8 @@ def plan_buffers(program: Loops, exact: bool = False, elsewhere: Container[int] 
                     if first >= 0:
                         last[first] = max(last[first], ends[position])
             elif owner(low) >= 0:
-                last[owner(low) : owner(high) + 1] = [ends[position]] * (owner(high) - owner(low) + 1)
+                for read in range(owner(low), owner(high) + 1):
+                    last[read] = max(last[read], ends[position])
                 if owner(low) < owner(high):
                     joined.append((owner(low), owner(high)))
     for first in np.unique(np.searchsorted(bases, program.outputs, side="right") - 1).tolist():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 from ..languages.calling import argument_names, bring_in, idle_workspaces, with_workspace
 from ..languages.numpy import Emitted
@@ -14,6 +17,7 @@ from ..program.groups import Group
 from ..program.progress import report
 from ..program.spelling import filled, safe_comment
 from . import native
+from .checkpoints import within_memory
 from .llvm import emit_llvm
 from .native import NativeFunction, assemble_cached, host, new_result
 from .operations import Machine, unknown
@@ -26,8 +30,22 @@ NOTE = "Machine code runs: print(kernel.arrays) shows its loops, kernel.save('f.
 _LONG = 1_000_000.0
 
 
+#: Other array programs for one of several functions, by its position.
+Others: TypeAlias = Callable[[int], Iterable[ArrayProgram]]
+
+
+def _no_others(k: int) -> Iterable[ArrayProgram]:
+    return ()
+
+
 def emit_native(
-    functions: Sequence[ArrayFunction], header: Sequence[str], *, fast: bool = False, costs: Sequence[float] = ()
+    functions: Sequence[ArrayFunction],
+    header: Sequence[str],
+    *,
+    fast: bool = False,
+    costs: Sequence[float] = (),
+    memory: float = math.inf,
+    others: Others | None = None,
 ) -> Emitted:
     """Compile array programs, and print the functions that call the result.
 
@@ -36,10 +54,15 @@ def emit_native(
         header: lines for the top of the source.
         fast: let additions be reassociated and products be fused into them.
         costs: about how long each function takes, in nanoseconds.
+        memory, others: as for `compile_natively`; `others` takes the position of a function, too.
     """
     codes = [
-        compile_natively(function.program, fast=fast, release=cost > _LONG)
-        for function, cost in zip(functions, [*costs, *[0.0] * (len(functions) - len(costs))], strict=True)
+        compile_natively(
+            function.program, fast=fast, release=cost > _LONG, memory=memory, others=partial(others or _no_others, k)
+        )
+        for k, (function, cost) in enumerate(
+            zip(functions, [*costs, *[0.0] * (len(functions) - len(costs))], strict=True)
+        )
     ]
     return print_native(functions, codes, header)
 
@@ -67,10 +90,29 @@ def print_native(functions: Sequence[ArrayFunction], codes: Sequence[NativeFunct
     )
 
 
-def compile_natively(program: ArrayProgram, *, fast: bool = False, release: bool = False) -> NativeFunction:
-    """The machine code of a program, without functions that call it; assembled, or taken from the cache."""
+def compile_natively(
+    program: ArrayProgram,
+    *,
+    fast: bool = False,
+    release: bool = False,
+    memory: float = math.inf,
+    others: Callable[[], Iterable[ArrayProgram]] | None = None,
+) -> NativeFunction:
+    """The machine code of a program, without functions that call it; assembled, or taken from the cache.
+
+    Args:
+        program: the array program.
+        fast: as for `emit_native`.
+        release: whether calls release the interpreter lock.
+        memory: how many bytes it should work in; if it takes more, rounds are computed again, as far as that helps.
+        others: other array programs for the same, whose rounds may be of a better form for that.
+    """
     machine = Machine(host().lanes, host().shortcuts, host().vector_math)
     code = emit_llvm(program, machine, fast=fast)
+    if code.layout.bytes > memory:
+        programs = itertools.chain([program], others() if others is not None else ())
+        smaller = within_memory(programs, machine, memory, fast=fast)
+        code = smaller if smaller is not None and smaller.layout.bytes < code.layout.bytes else code
     report("compiling", program.stats.equations)
     key, machine_code = assemble_cached(code.assembly, fast=fast)
     return NativeFunction(machine_code, code.layout, release=release, key=key)

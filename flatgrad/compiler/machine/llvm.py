@@ -167,6 +167,8 @@ class Module(Memory):
         self._open_constants: dict[float, int] = {}
         self.functions: list[Function] = []
         self.calls: list[tuple[int, list[int]]] = []  # positions of functions, and their rows of the schedule
+        self.begun: list[int] = []  # where the calls of each item begin
+        self.walks = False  # whether `run` walks over the schedule, however short it is
         self.declared: set[str] = set()
         self.libm_functions: set[str] = set()
         #: The positions of functions, by all that the functions do, except for places.
@@ -181,7 +183,9 @@ class Module(Memory):
         # Before all else, as statements may write there: no scratch memory of theirs is a part of it.
         results = self.arena.take(total) if self.direct else None
         read = read_from_memory(program) if any(isinstance(item, Repeat) for item in program.statements) else None
+        self.mark_read(read)
         for item in program.statements:
+            self.begun.append(len(self.calls))
             if isinstance(item, Block):
                 self._block(item)
             elif isinstance(item, Repeat):
@@ -195,6 +199,7 @@ class Module(Memory):
         results = self.arena.take(total) if results is None and total else results or 0
         positions = grouped(program.output_groups, range(results, results + total))
         outputs = [(places.start, len(places)) for _, places in positions]
+        self.arrange()
         self._take_truths()
         functions = [function.text() for function in self.functions]
         assembly = "\n\n".join([*sorted(self.declared), *self._called, *functions, self._run(), _ATTRIBUTES])
@@ -207,6 +212,12 @@ class Module(Memory):
         layout = Layout(program.inputs, *sizes, constants, truths, tables, outputs, functions_used, extra)
         return NativeCode(assembly, layout)
 
+    def mark_read(self, read: Any) -> None:
+        """Mark what is read from memory beside what accesses read."""
+
+    def arrange(self) -> None:
+        """Put the calls into another order, or make some of them again."""
+
     def _run(self) -> str:
         """The function that makes all calls of the schedule; it returns whether one of them had a fault.
 
@@ -214,7 +225,7 @@ class Module(Memory):
         position of a function, the length of the row in words, and the arguments of the call: places, strides, the
         range of the function's outermost loop, and the numbers of terms of its folds.
         """
-        if len(self.calls) > _DIRECT:
+        if self.walks or len(self.calls) > _DIRECT:
             names = ", ".join(f"ptr @{function.name}" for function in self.functions)
             table = [f"@functions = internal constant [{len(self.functions)} x ptr] [{names}]", ""]
             calls = [_WALK]

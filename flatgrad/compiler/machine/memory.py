@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..loops.array_program import ArrayProgram
-from ..loops.buffers import Arena, plan_buffers
+from ..loops.buffers import Arena, Plan, plan_buffers
 from ..loops.extents import Bound, BoundNumber, fixed
 from ..loops.grammar import Addresses, Fold, Node, Read, Statement, kinds_of, members
 from ..program.spelling import llvm_number
@@ -55,7 +55,7 @@ class Memory:
         self.tiles: dict[str, Any] = {} if tiles is None else tiles
         self.least: list[tuple[int, int]] = []
         self.direct = self._direct_results(pieces)
-        self.plan = plan_buffers(program, self.open, self.direct)
+        self.plan = self.planned()
         self._regions = np.array(self.plan.starts, dtype=np.int64)
         offsets = {"f": self.plan.offsets, "b": self.plan.truth_offsets}
         self._shifts = {kind: np.array(places, dtype=np.int64) - self._regions for kind, places in offsets.items()}
@@ -64,6 +64,10 @@ class Memory:
         self.table_shapes: list[tuple[int, ...]] = []
         self._table_size = 0
         self.input_truths: set[int] = set()
+
+    def planned(self) -> Plan:
+        """Where the results of statements are."""
+        return plan_buffers(self.program, self.open, self.direct)
 
     def _direct_results(self, pieces: Sequence[Sequence[int]]) -> dict[int, Direct]:
         """The statements that write to results; with open extents, those that did at other extents.
@@ -150,6 +154,8 @@ class Access:
             stride if extent > 1 or isinstance(extent, Bound) else 0
             for stride, extent in zip(self.strides, extents, strict=True)
         ]
+        #: The address that is read first, if it is no gather.
+        self.address = -1 if read.table is not None else fixed(read.base)
         self.array, self.tiled = "", False
         self.start: str | int = self.place
 

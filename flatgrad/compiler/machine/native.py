@@ -341,6 +341,7 @@ class Layout(NamedTuple):
             behind each other.
         functions: the names of functions of libm and libmvec that the code calls.
         extra: other places that have constants, with these.
+        checkpoints: from how many checkpoints rounds are computed again; 0 if all rounds are kept.
     """
 
     inputs: int
@@ -352,11 +353,12 @@ class Layout(NamedTuple):
     outputs: list[tuple[int, int]]
     functions: list[str]
     extra: Sequence[tuple[int, float]] = ()
+    checkpoints: int = 0
 
     @property
     def bytes(self) -> int:
-        """The memory that a call works in."""
-        return 8 * self.numbers + self.truths
+        """The memory that a call works in; with the schedule, if that says which rounds are computed again."""
+        return 8 * self.numbers + self.truths + (8 * int(self.tables[0]) if self.checkpoints else 0)
 
 
 class Call(functools.partial[int]):

@@ -51,6 +51,7 @@ def write_rounds(memory: Memory, repeat: Repeat, function: Function, read: Any) 
     def carried(k: int, depth: int) -> Value:
         return Value(function.let(f"load {type_of(kinds[k], 0)}, ptr {registers[k, depth]}"))
 
+    function.moves.append((len(function.row), "count", 0, 0))
     count, first, are_left = function.bound(repeat.count), "0", "true"
     running = _running_extreme(memory, repeat, writers[0], origins)
     if running is not None:

@@ -409,12 +409,17 @@ class StatementWriter:
     def bind(self, place: int) -> None:
         """Let the schedule say where it writes, and where accesses begin that read memory."""
         function, kind = self.function, self.statement.kind
+        if self.rounds:
+            function.moves.append((len(function.row), kind, fixed(self.statement.base), self.lane_strides[0]))
         self.array = (
             bound_array(function, kind, place) if self.group is None else result_array(function, self.group, place)
         )
         self.lane_strides = [self.function.bound(n) if is_open(n) else n for n in self.lane_strides]
         for read, access in self.accesses.items():
             if read not in self.registers:
+                if self.rounds and access.constant is None:
+                    array = "i" if access.gathers else access.memory
+                    function.moves.append((len(function.row), array, access.address, access.strides[0]))
                 access.bind(self.function, self.small)
         if self.ragged >= 0:
             self.first = self.function.bound(self._firsts[0])

@@ -34,11 +34,14 @@ class Function:
 
     Attributes:
         row: what its first call gets from the schedule: places and ranges.
+        moves: of rounds, which words of the row depend on the first round: their positions, what they are ("count" is
+            the number of rounds; else the array that they are places in), an address there, how far it moves per round.
     """
 
     def __init__(self, name: str, attributes: str = "#0") -> None:
         self.name, self.attributes = name, attributes
         self.row: list[int] = []
+        self.moves: list[tuple[int, str, int, int]] = []
         self.lines: list[str] = []
         self.allocated: list[str] = []
         self.count = 0

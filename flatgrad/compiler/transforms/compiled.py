@@ -20,7 +20,7 @@ from ..calls.writes import Write, check_shared, write, writes_of
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..nodes import call
-from ..options import Backend, Mode
+from ..options import MEMORY, Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.progress import preparing
@@ -135,6 +135,7 @@ def compile(
     faults: Faults = "raise",
     dynamic: bool | None = None,
     static_argnames: Sequence[str] | str = (),
+    memory: float = MEMORY,
 ) -> Any:
     """Compile a function on `Value`s: a drop-in replacement that runs generated code.
 
@@ -156,6 +157,9 @@ def compile(
             sizes from the third one on. True: from the first call on. False: never, each size has a kernel. The first
             use of each size is compared with a program traced there. `open_kernels` lists these kernels.
         static_argnames: arguments whose values are part of the structure: one kernel per value.
+        memory: how many bytes machine code may work in. If a gradient through a loop over rounds would take more, it
+            keeps some states only, and computes the rounds between them again, with the same bits. If even that takes
+            more, it works in as few bytes as it can. `kernel.stats` has `workspace` and `checkpoints`.
 
     Returns:
         A function with the signature of `fn` that returns what `fn` returns; the `backward()` of its `Value`s is
@@ -181,4 +185,4 @@ def compile(
         (0.9051482536448664, 0.09035331946182429)
     """
     options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
-    return transform(CompiledFunction, fn, static_argnames=static_argnames, **options)
+    return transform(CompiledFunction, fn, static_argnames=static_argnames, memory=memory, **options)

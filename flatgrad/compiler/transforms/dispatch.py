@@ -42,6 +42,7 @@ class Choices(TypedDict, total=False):
     faults: Faults
     dynamic: bool | None
     static_argnames: Sequence[str] | str
+    memory: float
 
 
 class Entry:

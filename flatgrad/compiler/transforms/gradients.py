@@ -22,7 +22,7 @@ from ..calls.kinds import NUMBER, NumberInGroup, Numbers, object_array, truth_va
 from ..calls.results import ResultFlattener, check_lasting
 from ..calls.sizes import lengths_of
 from ..languages.loader import collector_paused
-from ..options import Backend, Mode
+from ..options import MEMORY, Backend, Mode
 from ..program.faults import Faults
 from ..program.program import Group, Program, grouped
 from ..program.trace import Trace, Traced
@@ -303,6 +303,7 @@ def value_and_grad(
     faults: Faults = "raise",
     dynamic: bool | None = None,
     static_argnames: Sequence[str] | str = (),
+    memory: float = MEMORY,
 ) -> Any:
     """A function that returns the value of `fn` and its gradient, as floats, and changes no `.grad`.
 
@@ -312,8 +313,8 @@ def value_and_grad(
             `self`; the default is the first argument beside it.
         wrt: instead of an argument: a Module or a list of `Value`s that `fn` reaches from outside.
         has_aux: `fn` returns `(value, aux)`; `aux` is returned beside the value and not differentiated.
-        backend, mode, faults, static_argnames: as for `compile`. Under "auto" a tiny function begins as flat Python,
-            and gets machine code when it has been called 20,000 times.
+        backend, mode, faults, static_argnames, memory: as for `compile`. Under "auto" a tiny function begins as flat
+            Python, and gets machine code when it has been called 20,000 times.
         dynamic: whether one kernel serves all sizes of lists and arrays. None: from the third size on; True: from the
             first call on; False: never. See `compile`.
 
@@ -339,7 +340,7 @@ def value_and_grad(
         ('f', 1)
     """
     options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
-    options["static_argnames"] = static_argnames
+    options |= {"static_argnames": static_argnames, "memory": memory}
     return transform(GradFunction, fn, argnums=argnums, wrt=wrt, has_aux=has_aux, with_value=True, **options)
 
 
@@ -402,6 +403,7 @@ def grad(
     faults: Faults = "raise",
     dynamic: bool | None = None,
     static_argnames: Sequence[str] | str = (),
+    memory: float = MEMORY,
 ) -> Any:
     """A function that returns the gradient of `fn`: `value_and_grad` without the value.
 
@@ -415,5 +417,5 @@ def grad(
         12.0
     """
     options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
-    options["static_argnames"] = static_argnames
+    options |= {"static_argnames": static_argnames, "memory": memory}
     return transform(GradFunction, fn, argnums=argnums, wrt=wrt, has_aux=has_aux, with_value=False, **options)

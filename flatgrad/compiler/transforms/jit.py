@@ -14,7 +14,7 @@ from ..calls.captured import Captured
 from ..calls.kind import Kind
 from ..calls.results import NumberFlattener
 from ..calls.sizes import lengths_of
-from ..options import Backend, Mode
+from ..options import MEMORY, Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.trace import Traced
@@ -68,6 +68,7 @@ def jit(
     faults: Faults = "raise",
     dynamic: bool | None = None,
     static_argnames: Sequence[str] | str = (),
+    memory: float = MEMORY,
 ) -> Any:
     """A function that computes what `fn` does, from numbers to numbers: compiled, without a gradient.
 
@@ -78,7 +79,7 @@ def jit(
         fn: a function of numbers, arrays, lists, dicts of them; it is traced on `Value`s. A `Value` among the arguments
             is read as a number. `Value`s that `fn` reads otherwise (a model's parameters) are read at each call.
             Without `fn`, `jit(**options)` is a decorator.
-        backend, mode, faults, dynamic, static_argnames: as for `fg.compile`.
+        backend, mode, faults, dynamic, static_argnames, memory: as for `fg.compile`.
 
     Returns:
         A function with the signature of `fn`. Where `fn` returns `Value`s, it returns floats; for an array that holds
@@ -103,4 +104,4 @@ def jit(
         {'softmax': array([0.5, 0.5]), 'mean': 0.0}
     """
     options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
-    return transform(JitFunction, fn, static_argnames=static_argnames, **options)
+    return transform(JitFunction, fn, static_argnames=static_argnames, memory=memory, **options)

@@ -23,7 +23,7 @@ from ..calls.sizes import leading, sized_kinds, sizes_of
 from ..calls.writes import Containers, check
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, OpenStages
-from ..options import Backend, Mode, Options, check_options
+from ..options import MEMORY, Backend, Mode, Options, check_options
 from ..program.faults import Faults
 from ..program.names import Namer, identifier, nameless, outer_names
 from ..program.program import Group
@@ -63,12 +63,13 @@ class Transformed(Generic[E]):
         static_argnames: Sequence[str] | str,
         faults: Faults = "raise",
         dynamic: bool | None = None,
+        memory: float = MEMORY,
     ) -> None:
-        check_options(backend, mode, faults, dynamic)
+        check_options(backend, mode, faults, dynamic, memory)
         if not callable(function):
             raise InputError(f"expected a function, got {type(function).__name__}")
         self.function, self.backend, self.mode, self.faults = function, backend, mode, faults
-        self.dynamic = dynamic
+        self.dynamic, self.memory = dynamic, memory
         self._sizes: dict[Any, KnownSizes[E]] = {}
         self.__call__ = self._call
         name = getattr(function, "__name__", type(function).__name__)
@@ -102,9 +103,15 @@ class Transformed(Generic[E]):
 
     def _choices(self) -> dict[str, str]:
         """What was chosen, by the names of the options: the back end, and what differs from the defaults."""
-        defaults = {"mode": "exact", "faults": "raise", "static_argnames": (), "dynamic": self._dynamic}
+        defaults = {
+            "mode": "exact",
+            "faults": "raise",
+            "static_argnames": (),
+            "dynamic": self._dynamic,
+            "memory": MEMORY,
+        }
         chosen: dict[str, Any] = {"mode": self.mode, "faults": self.faults, "dynamic": self.dynamic}
-        chosen["static_argnames"] = self._static_argnames
+        chosen |= {"static_argnames": self._static_argnames, "memory": self.memory}
         different = {name: repr(choice) for name, choice in chosen.items() if choice != defaults[name]}
         return {"backend": repr(self.backend), **different}
 
@@ -139,7 +146,7 @@ class Transformed(Generic[E]):
     @property
     def _options(self) -> Options:
         """What was chosen."""
-        return Options(self.mode, self.backend, self.faults)
+        return Options(self.mode, self.backend, self.faults, self.memory)
 
     #: The entries that calls try first, and that therefore stay in the cache.
     _recent: tuple[E, ...] = ()
@@ -235,7 +242,7 @@ class Transformed(Generic[E]):
         arguments = inspect.signature(function).parameters
         statics = [name for name in self._static_argnames if name in arguments]
         chosen = {"backend": self.backend, "mode": self.mode, "faults": self.faults, "dynamic": self.dynamic}
-        return {**chosen, "static_argnames": statics}
+        return {**chosen, "static_argnames": statics, "memory": self.memory}
 
     def __reduce__(self) -> Any:
         raise InputError(

@@ -25,7 +25,7 @@ from ..calls.kind import Kind
 from ..calls.kinds import object_array
 from ..calls.sizes import is_uniform, sizes_of
 from ..calls.writes import Containers
-from ..options import Backend, Mode
+from ..options import MEMORY, Backend, Mode
 from ..program.faults import Faults
 from ..program.trace import trace_function
 from .dispatch import Choices, R, transform
@@ -331,6 +331,7 @@ def vmap(
     faults: Faults = "raise",
     static_argnames: Sequence[str] | str = (),
     dynamic: bool | None = True,
+    memory: float = MEMORY,
 ) -> Any:
     """A function that calls `fn` for each row of its arguments, and stacks the results: `[fn(x) for x in X]`.
 
@@ -348,8 +349,8 @@ def vmap(
             tuple, list or dict of axes, for an argument that is one. Arguments that have names only are mapped along
             axis 0, those in `static_argnames` not at all.
         out_axes: the axis of the rows in the results; or a tree of axes, for results that are tuples, lists or dicts.
-        backend, mode, faults, static_argnames, dynamic: as for `fg.jit`. By default it is traced for a few rows, and
-            one kernel serves all numbers of rows.
+        backend, mode, faults, static_argnames, dynamic, memory: as for `fg.jit`. By default it is traced for a few
+            rows, and one kernel serves all numbers of rows.
 
     Returns:
         A function with the signature of `fn`. Of numbers it returns an array, of arrays and lists of equal shapes an
@@ -375,5 +376,5 @@ def vmap(
                [2., 2.]])
     """
     options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
-    options["static_argnames"] = static_argnames
+    options |= {"static_argnames": static_argnames, "memory": memory}
     return transform(VmapFunction, fn, in_axes=in_axes, out_axes=out_axes, **options)

@@ -11,6 +11,8 @@ recur are the candidates for the length of a round; of each candidate, differenc
 
 from __future__ import annotations
 
+from typing import Final
+
 from ...program.program import Program
 from ..array_program import ArrayProgram
 from ..grammar import Block, Repeat
@@ -18,7 +20,13 @@ from ..reroll import reroll
 from .rewrite import Rewriter
 from .units import ROUNDS, Units
 
-__all__ = ["find_rounds", "with_rounds"]
+__all__ = ["FEW", "OTHER_WAYS", "find_rounds", "in_other_way", "with_rounds"]
+
+#: So many reads in all rounds, and so many rounds, make a loop worth it where there are more rounds at other sizes, or
+#: they are computed again.
+FEW: Final = 24, 4
+#: How else programs are re-rolled if rounds are computed again: no fold stands alone, or no equation is in a statement.
+OTHER_WAYS: Final = {"terms": 1_000_000_000}, {"terms": 1_000_000_000, "lanes": 1_000_000_000}
 
 #: Where so many statements are left, which have so few lanes, rounds are sought among scalars, too; and what has so
 #: many lanes remains a statement then.
@@ -42,6 +50,14 @@ def with_rounds(program: Program, rerolled: ArrayProgram, *, fast: bool = False)
         return found
     other = find_rounds(reroll(program, fast=fast, lanes=_LANES))
     return min(found, other, key=_statements)
+
+
+def in_other_way(program: Program, way: int, *, fast: bool = False) -> ArrayProgram:
+    """The array program of a scalar program, re-rolled in one of `OTHER_WAYS`.
+
+    There is more in its rounds, and less that reads all rounds from outside of them.
+    """
+    return find_rounds(reroll(program, fast=fast, **OTHER_WAYS[way]), *FEW)
 
 
 def _statements(program: ArrayProgram) -> int:
