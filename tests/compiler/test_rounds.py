@@ -530,3 +530,11 @@ def test_sums_over_rounds_have_strides(recurrence):
     reads = [node for segment in long for node in segment.body if isinstance(node, Read)]
     assert reads
     assert sum(read.table is not None for read in reads) <= len(reads) // 3
+
+
+def test_what_only_the_round_itself_reads_is_a_number_and_no_list():
+    source = kernel_of(*lorenz(100), "numpy").python_source(rolled=True)
+    loop = source[source.rindex("for i in range(97)") :]
+    assert re.search(r"\n        v6 = v\d+\[i\] \* 0\.01\n", loop)
+    assert "v6[" not in source
+    assert "v6.append" not in source

@@ -17,6 +17,7 @@ from ...runtime import primitives as p
 from ...runtime.primitives import BY_NAME, TABLE, Primitive
 from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, extent_text, scope_of, short_names
 from ..loops.buffers import span
+from ..loops.excerpt import read_at_once
 from ..loops.extents import BoundNumber
 from ..loops.grammar import Addresses, Block, Fold, Node, Read, Repeat, Statement, members
 from ..loops.views import Piece, Source, Sources, View, pieces, places_among, repetitions, row_major
@@ -133,6 +134,7 @@ class _Writer(BodyWriter):
         self.lists: dict[tuple[str, ...], str] = {}
         self.before: list[str] | None = None  # the lines before the rounds that are being written
         self.growing: set[str] = set()  # the lists that grow in these rounds
+        self.of_a_round: set[str] = set()  # the single numbers that only the same round reads
         self.lane_names, self.term_names = tuple(names.free(LANES)), tuple(names.free(TERMS))
         self.short_names = names.free(short_names())
         self.numbered_names = (f"t{k}" for k in itertools.count(1))
@@ -189,8 +191,11 @@ class _Writer(BodyWriter):
         self.lines += [safe_comment(f"# {note}", 4) for note in notes]
 
     def _repeat(self, repeat: Repeat) -> None:
-        """Lists that grow round by round, from what the first rounds read."""
+        """Lists that grow round by round, from what the first ones read; numbers that only a round itself reads."""
+        self.of_a_round = read_at_once(self.program, repeat)
         for statement, starts in zip(repeat.statements, repeat.starts, strict=True):
+            if statement.name in self.of_a_round:
+                continue
             items = [self._items(start, Scope(), scope_of(start.shape, self.lane_names)) for start in starts]
             self._write(f"{statement.name} = [", [", ".join(items)], "]")
         rounds = scope_of((repeat.count,), self.lane_names)
@@ -200,12 +205,14 @@ class _Writer(BodyWriter):
             self._note(statement)
             scope = scope_of(statement.shape, self.lane_names)
             text, loops = self._looped(statement.body, rounds, Scope(scope.extents[1:], scope.names[1:]))
-            if loops:
+            if statement.name in self.of_a_round:
+                self._assign(statement.name, f"[{text.text} {loops}][0]" if loops else text.text)
+            elif loops:
                 self._write(f"{statement.name} += [", [f"{text.text} {loops}"], "]")
             else:
                 self._write(f"{statement.name}.append(", [text.text], ")")
         self.lines = [*self.before, f"for {rounds.names[0]} in range({repeat.count}):", *indented(self.lines)]
-        self.before, self.growing = None, set()
+        self.before, self.growing, self.of_a_round = None, set(), set()
 
     def _items(self, statement: Statement, scope: Scope, inner: Scope) -> str:
         """The lanes of a statement as items of a list."""
@@ -287,6 +294,8 @@ class _Writer(BodyWriter):
         if view.low == view.high:
             return self.cell(view.low)
         offset = view.offset
+        if view.source is not None and view.source.name in self.of_a_round:
+            return variable(view.source.name)
         if view.source is not None:
             owners, array = [view.source], self.name(view.source)
         else:

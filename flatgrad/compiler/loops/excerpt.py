@@ -8,6 +8,7 @@ import numpy as np
 
 from ..program.program import Group
 from .array_program import ArrayProgram
+from .buffers import span
 from .extents import Size, fixed
 from .grammar import Block, Read, Repeat, Statement, addresses, members
 from .views import Source, Sources
@@ -60,7 +61,7 @@ def excerpt(program: ArrayProgram, repeat: Repeat, sources: Sources) -> Excerpt:
     def with_places(statement: Statement) -> Statement:
         return statement.with_reads(moved, base=fixed(statement.base) + shift)
 
-    used = _used(program, repeat)
+    used = used_outside(program, repeat)
     wanted = [s for s in repeat.statements if used[fixed(s.base) : fixed(s.base) + s.lanes].any()]
     writes = [(sources.of(fixed(statement.base)), statement.kind) for statement in wanted]
     outputs = [places[source.base : source.base + source.size] for source, _ in writes]
@@ -82,7 +83,27 @@ def excerpt(program: ArrayProgram, repeat: Repeat, sources: Sources) -> Excerpt:
     return Excerpt(part, reads, writes)
 
 
-def _used(program: ArrayProgram, repeat: Repeat) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def read_at_once(program: ArrayProgram, repeat: Repeat) -> set[str]:
+    """The names of statements of a repeat whose results are single numbers that only the same round reads."""
+    used = used_outside(program, repeat)
+    alone = {
+        fixed(statement.base): statement.name
+        for statement, starts in zip(repeat.statements, repeat.starts, strict=True)
+        if len(statement.shape) == 1 and not starts and not used[fixed(statement.base) :][: repeat.count].any()
+    }
+    for statement in repeat.statements:
+        for access, extents in statement.reads():
+            at_once = (
+                access.table is None and not access.bends and access.strides[0] == 1 and not any(access.strides[1:])
+            )
+            if not at_once or fixed(access.base) not in alone:
+                low, high = span(access, extents)
+                for base in [base for base in alone if base <= high and low < base + repeat.count]:
+                    del alone[base]
+    return set(alone.values())
+
+
+def used_outside(program: ArrayProgram, repeat: Repeat) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Per address, whether it is read outside of a repeat."""
     used = np.zeros(program.size, dtype=bool)
     used[program.outputs] = True
