@@ -110,20 +110,20 @@ def test_bits_of_flat_python(name):
 
 def test_another_number_of_rounds_needs_no_other_code():
     kernels = []
-    for rounds in (500, 700, 100_000):
+    for rounds in (500, 700, 20_000):
         function, arguments = recurrences.lorenz(rounds)
         gradient = fg.value_and_grad(function)
         value, _ = gradient(*arguments)
         kernels.append(gradient.kernels[0])
         if rounds < 1000:
             assert_same([value], [function([fg.Value(x) for x in arguments[0]]).data])
-    first, *others = (kernel.stages.open for kernel in kernels)
-    assert all(other is first for other in others)
+    first, second, _ = (kernel.stages.open for kernel in kernels)
+    assert first is second
     (rounds,) = kernels[-1].stages.extents
     assert f"here {rounds:,}" in kernels[-1].stats.reason
-    assert 99_990 < rounds <= 100_000
-    assert kernels[-1].stats.equations > 1_000_000
-    assert "repeat i:999" in str(kernels[-1].arrays)
+    assert 19_990 < rounds <= 20_000
+    assert kernels[-1].stats.equations > 500_000
+    assert "repeat i:1999" in str(kernels[-1].arrays)
 
 
 def test_numbers_that_are_captured_belong_to_the_kernel():
