@@ -613,19 +613,20 @@ class TrainStep(Transformed[StepKernel]):
             )
         groups, names, _ = self._groups(arguments)
         count, width = len(names), len(self.parameters)
+        # Groups are named first: their names are the same for all samples of a kernel for all sizes, labels are not.
         name_of = Namer([*names, *(group.name for group in groups)])
+        kinds = [name_of("parameters", "parameters")]
+        kinds += [name_of(f"{state}s", "states") for state in self.optimizer.state_names]
+        numbers = [name_of(number, "number") for number in self.optimizer.number_names]
+        groups = [*groups, *(Group(kind, width, False) for kind in kinds), *(Group(n, 1, True) for n in numbers)]
         labels = [f"_{k}" for k in range(width)]
         if named:
             outer = outer_names(self.function, {id(p) for p in self.parameters})
             labels = [name_of(p.label or outer.get(id(p), ""), f"p{k}") for k, p in enumerate(self.parameters)]
-        groups = [*groups, Group(name_of("parameters", "parameters"), width, False)]
         names = [*names, *labels]
         for state in self.optimizer.state_names:
-            groups.append(Group(name_of(f"{state}s", "states"), width, False))
             names += [name_of(f"{state}_{name}", "s") if named else f"_{state}{name}" for name in labels]
-        for number in self.optimizer.number_names:
-            groups.append(Group(name_of(number, "number"), 1, True))
-            names.append(groups[-1].name)
+        names += numbers
 
         def body(inputs: list[TracedValue]) -> tuple[None, list[Any]]:
             trace = recorder()

@@ -203,6 +203,20 @@ def test_steps_are_found_by_their_losses(folder, generalized, built, leaf):
     assert len({str(numbers) for numbers, *_ in outcomes["made"]}) == len(OPTIMIZERS)
 
 
+def test_labels_of_parameters_do_not_matter(folder, generalized):
+    """Not even those that groups of inputs have as names."""
+    for label in ("parameters", "lr", "velocitys", "w"):
+        w = fg.Value(0.5, label=label)
+        step = nn.train_step(
+            lambda X, w=w: sum((w * x - 1.0) ** 2 for x in X), nn.SGD(0.1, momentum=0.5), [w], dynamic=True,
+            backend="native",
+        )  # fmt: skip
+        step(np.ones(9))
+        assert step.open_kernels[0].stages.at.sizes[0] == (3,)
+        assert label in str(step.open_kernels[0].stages)
+    assert len(generalized) == 1
+
+
 def test_functions_with_many_rounds(folder, generalized):
     """Their kernels are bound to rounds, and to numbers that they captured."""
     forces = np.random.default_rng(1).uniform(size=600).tolist()
