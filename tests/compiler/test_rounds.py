@@ -538,3 +538,27 @@ def test_what_only_the_round_itself_reads_is_a_number_and_no_list():
     assert re.search(r"\n        v6 = v\d+\[i\] \* 0\.01\n", loop)
     assert "v6[" not in source
     assert "v6.append" not in source
+
+
+def test_rounds_of_rounds_do_not_grow_with_the_number_of_outer_ones():
+    """Steps of an implicit method, in each of which a fixed point is sought by a few iterations."""
+
+    def implicit(rounds):
+        def f(p):
+            x, h = p[0], 0.05
+            for _ in range(rounds):
+                new = x
+                for _ in range(5):
+                    new = x + h * fg.sin(p[1] * new)
+                x = new
+            return x * x
+
+        return f, ([0.3, 1.2],)
+
+    few, many = (kernel_of(*implicit(rounds), "numpy").arrays for rounds in (60, 120))
+    assert len(few.statements) == len(many.statements) < 30
+    assert few.stats.scalars == many.stats.scalars < 120
+    function, arguments = implicit(60)
+    expected = flattened(list(fg.value_and_grad(function, backend="python")(*arguments)))
+    for backend in BACKENDS:
+        assert_same(flattened(list(fg.value_and_grad(function, backend=backend)(*arguments))), expected)
