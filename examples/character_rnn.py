@@ -30,7 +30,7 @@ options = parser.parse_args()
 letters = sorted(set(TEXT))
 numbers = [letters.index(letter) for letter in TEXT]
 bits = np.array([[(k >> b & 1) * 2.0 - 1.0 for b in range(5)] for k in range(len(letters))])  # what the network reads
-width, rounds, epochs = (8, 9, 3) if options.quick else (16, 16, 100)
+width, rounds, epochs = (8, 9, 3) if options.quick else (16, 12, 120)
 
 
 class Writer(nn.Module):
