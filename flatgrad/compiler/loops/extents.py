@@ -410,6 +410,8 @@ class OpenRows(NamedTuple):
             if not rows[0].size:
                 continue
             if start == first and end != first and period > 1:
+                if any(len(each) % period for each in rows):
+                    return None
                 rows = [each.reshape(-1, period, *each.shape[1:]) for each in rows]
                 moved = [np.moveaxis(each, (0, 1), (axis, axis + 1)) for each in rows]
             else:
