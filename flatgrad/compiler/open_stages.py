@@ -34,7 +34,6 @@ from .machine.native import NativeFunction
 from .machine.open_code import OpenFunction
 from .machine.open_recall import OpenSignature, Prepared
 from .printing import PrintedStages, Sizes, steps_text
-from .program.passes import ARRAY_PASSES
 from .program.program import Group, Program, grouped
 from .program.progress import report
 from .routine import Routine
@@ -360,7 +359,7 @@ class OpenStages:
         """The program behind each pass at the largest sample, and the array programs for all extents."""
         last = self.samples[-1]
         named = ", ".join(f"{name} = {n}" for name, n in zip(self.names, self.at.sizes[-1], strict=True))
-        for step, program in last.scalar_steps(ARRAY_PASSES):
+        for step, program in last.scalar_steps(last.array_passes):
             yield f"{step}, {named}", program
         for (name, _), arrays in zip(self.functions, self.arrays, strict=True):
             yield f"for every {' and '.join(self.names)}: {name}", arrays

@@ -75,6 +75,7 @@ class PrintedStages:
 
     #: The passes before differentiation.
     primal_passes = PRIMAL_PASSES
+    array_passes = ARRAY_PASSES
     title: str
     options: Options
     functions: Sequence[tuple[str, str]]
@@ -138,7 +139,7 @@ class PrintedStages:
 
     def steps(self) -> Iterator[tuple[str, Program | ArrayProgram]]:
         """The program behind each pass, each with the pass's name."""
-        yield from self.scalar_steps(self.options.joint_passes if self.backend == "python" else ARRAY_PASSES)
+        yield from self.scalar_steps(self.options.joint_passes if self.backend == "python" else self.array_passes)
         if self.backend != "python":
             for step, programs in (("re-rolled", self.vectors), ("find_rounds", self.arrays)):
                 for (name, _), arrays in zip(self.functions, programs, strict=True):

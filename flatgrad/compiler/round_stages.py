@@ -28,6 +28,7 @@ from .open_stages import BoundStages, GrowingError, NotOpenError, OpenStages
 from .printing import Printed, Sizes
 from .program.family import Family
 from .program.folding import fold
+from .program.passes.dead_code import remove_dead_code
 from .program.program import Group, Program
 from .routine import Routine
 from .stage import stage
@@ -123,13 +124,22 @@ def _made(
     """Open stages from members of a family, with the extents that were compared; or why there are none."""
     reason, count = "", len(family.extents)
     members: dict[tuple[int, ...], Stages] = {}
+    folds = True
+
+    def members_at(sizes: Sequence[tuple[int, ...]]) -> list[Stages]:
+        for each in sizes:
+            members[each] = members.get(each) or _sample(stages, family, each, folds=folds)
+        return [members[each] for each in sizes]
+
     for terms, sizes in itertools.product(_TERMS, windows):
         if not _is_long(family, sizes):
             break
         try:
-            for each in sizes:
-                members[each] = members.get(each) or _sample(stages, family, each)
-            samples = [members[each] for each in sizes]
+            samples = members_at(sizes)
+            if folds and len({len(sample.cleaned.constants) for sample in samples}) > 1:
+                folds = False  # what constants come to would be another number in each round: it is computed there
+                members.clear()
+                samples = members_at(sizes)
             opened = OpenStages(samples, sizes, ("n", "m")[:count], terms, len(family.data))
             return opened, _compare(opened, stages, family, inputs)
         except (NotOpenError, ProgramError) as error:
@@ -147,10 +157,12 @@ def _is_long(family: Family, sizes: Sequence[tuple[int, ...]]) -> bool:
     return len(family) > part * sum(map(family.length_at, sizes))
 
 
-def _sample(stages: Stages, family: Family, sizes: Sequence[int], whole: bool = False) -> Stages:
-    """The stages of a member; `whole` is one in which the data are constants."""
+def _sample(stages: Stages, family: Family, sizes: Sequence[int], whole: bool = False, folds: bool = True) -> Stages:
+    """The stages of a member; `whole` is one in which the data are constants. `folds` folds operations on constants."""
     made = stages.like(family.reduced(sizes).whole() if whole else family.at(sizes))
     made.data = 0 if whole else len(family.data)
+    if not folds:
+        made.primal_passes = made.array_passes = (remove_dead_code,)
     made.lengths = tuple(map(tuple, stages.lengths))
     return made
 

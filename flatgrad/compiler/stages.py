@@ -114,7 +114,7 @@ class Stages(PrintedStages):
     @stage
     def cleaned(self) -> Program:
         """The joint program as it is re-rolled: simplification and sharing happen there."""
-        return run_passes(ARRAY_PASSES, self.joint)
+        return run_passes(self.array_passes, self.joint)
 
     @property
     def whole(self) -> Program:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
+from flatgrad.compiler.machine import native
 from flatgrad.compiler.program import folding, recorded
 from flatgrad.compiler.program.family import Family
 from flatgrad.compiler.program.groups import Group
@@ -304,6 +305,24 @@ def test_random_scans(scans: Any, size: int, init: str) -> None:
             [as_value(f(loop, [Value(x) for x in inputs], 40)).data]
         )
         assert str(whole) == str(program(40, folds=False))
+
+
+def two_passes(run: Any, p: Any, length: int) -> Any:
+    """The second loop has factors that are constants; it reads what the first has kept."""
+    last, states = run(lambda c, x: (fg.sin(c * p[0] + x * p[1]), c), p[2], numbers(length).tolist())
+    pairs = [*zip(states, numbers(length, seed=7).tolist(), strict=True)]
+    return run(lambda c, pair: (0.5 * c + pair[0] * pair[1], None), last, pairs)[0]
+
+
+@pytest.mark.skipif(not native.available(), reason="machine code needs llvmlite")
+@pytest.mark.parametrize("f", [two_passes, garch, pendulum, counting])
+def test_one_code_serves_all_numbers_of_rounds(f: Any) -> None:
+    for length in (3000, 2000):
+        gradient = fg.value_and_grad(lambda p, length=length: f(scanned, p, length))
+        value, expected = interpreted(f, loop, length)
+        got = gradient(START)
+        assert hexadecimal([got[0], *got[1]]) == hexadecimal([value, *expected])
+        assert gradient.kernel_for(START).stats.reason.startswith("one code serves all numbers of rounds")
 
 
 def test_small_programs_and_those_that_make_no_family_are_written_out() -> None:
