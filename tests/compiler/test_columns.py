@@ -219,6 +219,13 @@ def test_inlining_keeps_names_and_lines(leaves):
     assert f"v{outer.inputs + leaves}_bar = mul" in text
 
 
+def test_inlining_of_a_program_with_more_constants_than_variables():
+    """Constants are numbered from the end, so that their numbers may lie outside of a short program."""
+    outer, inner = (Trace(name, [Group("x", 1, True)], ["x"]) for name in ("outer", "inner"))
+    program = inner.finish([inner.value(0), 1.0, 2.0, 3.0])
+    assert [each.data for each in outer.inline(program, [outer.value(0)])[1:]] == [1.0, 2.0, 3.0]
+
+
 def test_inlining_with_a_constant_argument_gives_it_no_adjoint():
     inner = fg.grad(lambda x: x[0] * x[1] * x[0])
     outer = fg.compile(lambda a: inner([a, 2.0])[1] * a)

@@ -228,9 +228,7 @@ class Trace(Recorded):
         sites = list(map(self.site_of, program.locations))
         self.builder.take(program, range(count), where.__getitem__, sites=sites)
         self._next += count
-        outputs = where[program.outputs].tolist()  # of constants, something else
-        pairs = zip(outputs, program.outputs, strict=True)
-        return [self.value(ref) if o >= 0 else constant(program.constants[~o]) for ref, o in pairs]
+        return [self.value(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
 
     def finish(self, outputs: Sequence[Any]) -> Program | Family:
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
