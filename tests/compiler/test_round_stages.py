@@ -314,3 +314,21 @@ def test_other_captured_numbers_need_no_other_code():
         gradients.append(gradient)
     first, second = map(stages_of, gradients)
     assert first.open is second.open
+
+
+def test_a_graph_that_has_been_built():
+    def built():
+        x, rate = fg.Value(0.5), fg.Value(0.9)
+        state = x
+        for _ in range(1500):
+            state = fg.sin(state * rate) + 0.1
+        return x, rate, state
+
+    x, rate, state = built()
+    graph = fg.compile_graph(state, [x])
+    assert isinstance(graph.kernel.stages, RoundStages)
+    result = graph(x)
+    result.backward()
+    other_x, other_rate, other = built()
+    other.backward()
+    assert_same([result.data, x.grad, rate.grad], [other.data, other_x.grad, other_rate.grad])

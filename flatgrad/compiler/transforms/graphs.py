@@ -19,6 +19,7 @@ from ..program.faults import Faults
 from ..program.program import Program
 from ..program.progress import preparing
 from ..program.trace import trace_graph
+from ..round_stages import with_rounds
 from ..stats import KernelStats
 from .dispatch import R
 
@@ -130,6 +131,8 @@ def compile_graph(
         traced = trace_graph(roots, arguments, "graph")
         seconds = time.perf_counter() - start
         wrt = range(traced.program.inputs)
-        stages = PairStages(traced.program, "a graph", Options(mode, backend, faults), list(wrt))
+        pair = PairStages(traced.program, "a graph", Options(mode, backend, faults), list(wrt))
+        leaves = [[leaf.data for leaf in traced.leaves]] if traced.leaves else []
+        stages = with_rounds(pair, [*(value.data for value in arguments), *leaves])
         kernel = Kernel(stages, traced.leaves, trace_seconds=seconds)
     return CompiledGraph(kernel, arguments, single)
