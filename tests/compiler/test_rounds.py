@@ -562,3 +562,17 @@ def test_rounds_of_rounds_do_not_grow_with_the_number_of_outer_ones():
     expected = flattened(list(fg.value_and_grad(function, backend="python")(*arguments)))
     for backend in BACKENDS:
         assert_same(flattened(list(fg.value_and_grad(function, backend=backend)(*arguments))), expected)
+
+
+@pytest.mark.parametrize("recurrence", [network, lstm, kalman])
+def test_rounds_on_numpy_in_fast_mode(recurrence):
+    """Products of matrices, of which each round has its own."""
+    function, arguments = recurrence(40)
+    argnums = tuple(range(len(arguments)))
+    fast = fg.value_and_grad(function, argnums, backend="numpy", mode="fast")
+    expected = flattened(list(fg.value_and_grad(function, argnums, backend="python")(*arguments)))
+    np.testing.assert_allclose(flattened(list(fast(*arguments))), expected, rtol=1e-9, atol=1e-12)
+    source = fast.kernel_for(*arguments).source
+    assert "for i in range(" in source
+    if recurrence is network:
+        assert re.search(r"    np\.matmul\(\w+, \w+\[i\], \w+\)", source)
