@@ -298,11 +298,16 @@ class OpenTable(NamedTuple):
     @classmethod
     def through(cls, tables: Sequence[Any], shapes: Sequence[Sequence[int]], samples: Samples) -> AnyTable | None:
         """The table that is these, in these shapes, at the samples; None if there is none that is simple."""
-        made = cls._on_lines(tables, shapes, samples) or OpenRows.through(tables, shapes, samples)
+        made = cls._in_one_piece(tables, shapes, samples)
         if made is not None:
             return made
         parts = _in_parts(shapes, samples)
         return cls.through(tables, parts, samples) if parts is not None else None
+
+    @classmethod
+    def _in_one_piece(cls, tables: Sequence[Any], shapes: Sequence[Sequence[int]], samples: Samples) -> AnyTable | None:
+        """The same where no dimension is two."""
+        return cls._on_lines(tables, shapes, samples) or OpenRows.through(tables, shapes, samples)
 
     @classmethod
     def _on_lines(cls, tables: Sequence[Any], shapes: Sequence[Sequence[int]], samples: Samples) -> OpenTable | None:
@@ -339,7 +344,8 @@ class OpenTable(NamedTuple):
             if all(count and len(table) % count == 0 for table, count in zip(tables, rows, strict=True)):
                 shapes.append([(count, len(table) // count) for table, count in zip(tables, rows, strict=True)])
                 shapes.append([(len(table) // count, count) for table, count in zip(tables, rows, strict=True)])
-        return next((made for shape in shapes if (made := cls.through(tables, shape, samples)) is not None), None)
+        made = (find(tables, shape, samples) for find in (cls._in_one_piece, cls.through) for shape in shapes)
+        return next((table for table in made if table is not None), None)
 
 
 class OpenRows(NamedTuple):
