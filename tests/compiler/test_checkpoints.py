@@ -55,7 +55,9 @@ def test_what_is_reversed_is_at_hand(segments, slots):
 def test_as_few_segments_as_can_be_are_computed_again(segments, slots):
     """Griewank and Walther's least number: r l - C(s + r, r - 1), where C(s + r, r) is the first that is l or more."""
     repetitions = next(r for r in range(1, 100) if math.comb(slots + r, r) >= segments)
-    assert runs(segments, slots) == repetitions * segments - math.comb(slots + repetitions, repetitions - 1)
+    least = repetitions * segments - math.comb(slots + repetitions, repetitions - 1)
+    assert sum(b - a for action, a, b in reversal(segments, slots) if action == "run") == least
+    assert runs(segments, slots) == least
 
 
 # --- recurrences ------------------------------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ from .text import Function, Value, load, loaded_index, store
 _TAIL = 64
 #: So often a cut is chosen, until it takes as much memory as was foreseen.
 _TRIALS = 4
+#: There are at most so many segments: of more, the schedule would take the memory that is saved.
+_SEGMENTS = 4_096
 
 
 # --- the order --------------------------------------------------------------------------------------------------------
@@ -51,7 +53,7 @@ def splits(segments: int, slots: int) -> int:
 
     Example:
         >>> [splits(10, slots) for slots in (1, 2, 3, 9)]
-        [4, 2, 3, 1]
+        [6, 4, 1, 1]
     """
     room, repetitions = slots + 1, 1
     while math.comb(room + repetitions, room) < segments:
@@ -97,8 +99,14 @@ def reversal(segments: int, slots: int) -> Iterator[tuple[str, int, int]]:
 
 
 def runs(segments: int, slots: int) -> int:
-    """How many segments the forward loop runs through beside those that are reversed at once."""
-    return sum(b - a for action, a, b in reversal(segments, slots) if action == "run")
+    """How many segments the forward loop runs through beside those that are reversed at once, in `reversal`.
+
+    Example:
+        >>> runs(10, 3), sum(b - a for action, a, b in reversal(10, 3) if action == "run")
+        (15, 15)
+    """
+    repetitions = next(r for r in itertools.count(1) if math.comb(slots + r, r) >= segments)
+    return repetitions * segments - math.comb(slots + repetitions, repetitions - 1)
 
 
 # --- what can be cut --------------------------------------------------------------------------------------------------
@@ -538,7 +546,7 @@ def choose_cut(pair: Pair, others: int, words: tuple[int, int], limit: float) ->
     carried = sum(window.depth * window.step for window in pair.windows[0])
     widths = [sum(window.step for window in windows) for windows in pair.windows]
     cuts = []
-    length = 1
+    length = -(-pair.rounds[1] // _SEGMENTS)
     lengths = set()
     while length < pair.rounds[1]:
         lengths.add(length)
@@ -555,7 +563,7 @@ def choose_cut(pair: Pair, others: int, words: tuple[int, int], limit: float) ->
                 schedule = made * (words[0] + 3) + count * (sum(words) + 9)
                 forward = made * length + sum(end - start for start, end in segments.forward)
                 cuts.append(Cut(length, slots, forward, others + 8 * (windows + slots * carried + schedule)))
-            if slots == 1 or count > 4096:
+            if slots == 1:
                 break
             slots = max(1, slots // 2)
     fitting = [cut for cut in cuts if cut.memory <= limit]
