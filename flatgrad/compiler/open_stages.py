@@ -104,6 +104,11 @@ class OpenStages:
 
     def _prepare(self, terms: Sequence[int]) -> Prepared:
         """What binding needs, or why there is no program for all extents."""
+        try:
+            for stages in self.samples:
+                _ = stages.array_parts
+        except Exception as error:  # what is wrong with the function at another size does not matter to this one
+            raise NotOpenError(f"at another size the function raises {type(error).__name__}: {error}") from None
         refused = Prepared()
         for each in terms:
             self._prepared = prepared = Prepared(terms=each)

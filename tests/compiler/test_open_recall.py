@@ -19,6 +19,7 @@ from flatgrad.compiler.loops.formulas import Columns, Formula, formula
 from flatgrad.compiler.machine import native, open_recall, recall
 from flatgrad.compiler.machine.packing import pack, unpack
 from flatgrad.runtime import primitives as p
+from flatgrad.runtime.errors import InputError
 from tests.every_way import flattened
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="there is no machine code here")
@@ -201,6 +202,43 @@ def test_steps_are_found_by_their_losses(folder, generalized, built, leaf):
             open_recall.forget()
     assert outcomes["made"] == outcomes["found"]
     assert len({str(numbers) for numbers, *_ in outcomes["made"]}) == len(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("size", [3, 4, 5])
+def test_an_error_at_the_size_of_a_sample_is_no_error_of_another_size(folder, size):
+    """Of later samples only the loss is traced at first; the error comes when the gradient is asked for."""
+
+    def losses(**options):
+        w = fg.Value(0.5)
+
+        def loss(X):
+            return fg.Value(1.0) if len(X) == size else sum((w * x - 1.0) ** 2 for x in X)
+
+        step = nn.train_step(loss, nn.SGD(0.01), [w], backend="native", **options)
+        outcomes = [step(np.ones(count)) for count in (40, 7)]
+        with pytest.raises(InputError, match="nothing to train"):
+            step(np.ones(size))
+        return [*outcomes, step(np.ones(6)), *step.numbers]
+
+    expected = losses(dynamic=False)
+    for _ in range(2):
+        assert losses(dynamic=True) == expected
+
+
+def test_code_that_another_thread_adds_meanwhile(folder):
+    codes = {}
+
+    class Code:
+        layout = None
+
+        @property
+        def key(self):
+            codes[True] = Code()
+            return ""
+
+    codes[False] = Code()
+    open_recall.keep("0" * 64, open_recall.Prepared(codes=[codes]))
+    assert set(codes) == {False, True}
 
 
 def test_labels_of_parameters_do_not_matter(folder, generalized):

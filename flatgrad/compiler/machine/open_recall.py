@@ -116,7 +116,8 @@ def keep(key: str, prepared: Prepared) -> None:
     """Keep what was made, or has got more machine code since then."""
     p = prepared
     with _lock:
-        codes = [{narrow: _Code(code.key, code.layout) for narrow, code in each.items()} for each in p.codes]
+        # Copies, in one step: another thread may be adding machine code.
+        codes = [{narrow: _Code(code.key, code.layout) for narrow, code in dict(each).items()} for each in p.codes]
         count = sum(bool(code.key) for each in codes for code in each.values())
         if p.refused or count > p.kept:
             p.kept = count
