@@ -189,6 +189,44 @@ def test_a_body_that_branches_on_captured_numbers_is_executed() -> None:
     assert fg.value_and_grad(lambda w: f(scanned, w))(0.5) == (value.data, w.grad)
 
 
+WEIGHTS = {letter: 0.1 * k for k, letter in enumerate("abc")}
+
+
+@pytest.mark.parametrize(
+    ("term", "xs"),
+    [
+        (lambda x: WEIGHTS[x], list("abcab" * 5)),
+        (lambda x: WEIGHTS[x], np.array(list("abcab" * 5))),
+        (lambda x: WEIGHTS[x[0]] * x[1], [("a", 0.5), ("b", 0.25)] * 10),
+        (lambda x: x(0.5), [fg.sin, fg.tanh] * 10),
+        (abs, np.full(25, 3.0 + 4.0j)),
+        (lambda x: (x - 2**53) * 0.25, [2**53 + k for k in range(25)]),
+        (lambda x: (x - 2**53) * 0.25, 2**53 + np.arange(25)),
+        (lambda x: x % 7 * 0.1, [10**400 + k for k in range(25)]),
+        (lambda x: (x + x)[0] * 0.25, np.arange(50).reshape(25, 2) % 3 > 0),
+        (lambda x: (x * x)[0], numbers(50).reshape(25, 2).astype(np.float32)),
+        (lambda x: (x * 200)[1] * 0.001, np.arange(50).reshape(25, 2).astype(np.uint8)),
+    ],
+)
+def test_rows_of_anything_have_the_bits_of_the_interpreter(term: Any, xs: Any) -> None:
+    """Letters, functions, and numbers that are other ones, or add up differently, as `Value`s."""
+
+    def f(w: Any) -> Any:
+        return fg.scan(lambda carry, x: (fg.tanh(carry * w + term(x)), None), w, xs)[0]
+
+    w = Value(0.5)
+    value = f(w)
+    value.backward()
+    assert fg.value_and_grad(f)(0.5) == (value.data, w.grad)
+
+
+def test_rows_of_small_numbers_are_as_wide_as_pythons() -> None:
+    for dtype, wide in ((np.float32, np.float64), (np.uint8, np.int64), (np.int64, np.int64), (bool, np.bool_)):
+        dtypes: list[Any] = []
+        fg.scan(lambda carry, x, dtypes=dtypes: (carry, dtypes.append(x.dtype)), 0.0, np.ones((3, 2), dtype=dtype))
+        assert dtypes == [wide] * 3
+
+
 def test_numbers_alone_stay_numbers() -> None:
     def f(w: Any) -> Any:
         total, sums = fg.scan(lambda total, x: (total + x, total), 0.0, np.ones(20))

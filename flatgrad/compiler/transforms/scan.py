@@ -31,6 +31,8 @@ from .structures import NUMBERS, is_structure, labels_of, rebuilt, shape_of, wor
 
 #: Shorter loops are recorded as they are; where so many rounds are not alike, the others are executed, too.
 FEW, MOST = 8, 16
+#: Integers up to here are floats, too.
+_EXACT = 1 << 53
 _TRACED = (TracedValue, TracedCondition)
 
 
@@ -60,6 +62,8 @@ def scan(
         init: the first carry: a number, an array, None, or lists, tuples and dicts of these.
         xs: what the loop runs over: an array or a list, whose rows are used one after the other; or a tuple or dict of
             arrays and lists of the same length, as for `fg.vmap`. None if there is nothing; `length` is needed then.
+            Rows may be anything, such as letters or layers of a network; those of float32 arrays are float64, those of
+            arrays of small integers int64.
         length: how many rounds there are; it need not be given beside `xs`.
         reverse: begin with the last row. The results have the order of the rows all the same.
 
@@ -317,7 +321,11 @@ class _Stream:
         """The stream of an array or a list; None if it has none."""
         order = slice(None, None, -1 if reverse else 1)
         if isinstance(item, np.ndarray) and item.dtype.kind in "fiu":
-            return cls(list(item.reshape(len(item), -1)[order].astype(float).T))
+            table = item.reshape(len(item), -1)[order]
+            is_exact = item.dtype.kind == "f" or bool(((table >= -_EXACT) & (table <= _EXACT)).all())
+            return cls(list(table.astype(float).T)) if is_exact else None
+        if isinstance(item, np.ndarray) and item.dtype.kind == "b" and item.ndim > 1:
+            return None  # NumPy's sum of truth values is a truth value
         try:
             rows = [_numbers(row, item[0]) for row in item[order]]
         except _DifferentError:
@@ -359,6 +367,10 @@ def _varies(numbers: Any) -> bool:
 
 def _column(trace: Trace, numbers: Sequence[Any]) -> Any:
     """Floats as an array; `Value`s as a line, on which all but a few at both ends are; None for others."""
+    if not all(isinstance(each, NUMBERS) for each in numbers):
+        return None
+    if any(isinstance(each, (int, np.integer)) and not -_EXACT <= each <= _EXACT for each in numbers):
+        return None
     if not any(isinstance(each, Operand) for each in numbers):
         return np.array(numbers, dtype=float)
     if any(isinstance(each, Condition) for each in numbers):
@@ -462,7 +474,10 @@ def _row(xs: Any, k: int) -> Any:
     if is_structure(xs):
         labels = labels_of(xs)
         return rebuilt(xs, [_row(xs[label], k) for label in labels]) if labels else xs
-    return xs[k].item() if isinstance(xs[k], np.generic) else xs[k]
+    row = xs[k]
+    if isinstance(row, np.ndarray) and row.dtype.kind in "fiu" and row.dtype.itemsize < 8:
+        return row.astype(float if row.dtype.kind == "f" else np.int64)  # as the numbers in a row are Python's
+    return row.item() if isinstance(row, np.generic) else row
 
 
 def _blank(xs: Any) -> Any:
@@ -507,6 +522,8 @@ def _append(numbers: list[Any], item: Any, like: Any, place: str) -> None:
     elif like is None:
         if item is not None:
             raise _DifferentError(place, item, like)
+    elif not isinstance(like, (list, tuple, dict)):  # a row may be anything
+        raise _DifferentError(place, item, like)
     else:
         labels = labels_of(like)
         if type(item) is not type(like) or set(labels_of(item)) != set(labels):
