@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
 import time
@@ -260,9 +261,10 @@ class _Gradient(GradFunction[tuple[float, list[float]]]):
         return trace_function(body, self.name, groups, names, leaves, nameless, faults=faults), None
 
     _part = GradFunction._new_part
-    #: Whether only the loss is traced, and what came of it.
+    #: Whether only the loss is traced, what came of it, and the optimiser as it was then.
     only_forward = False
     forward: Any = None
+    optimizer: Optimizer | None = None
 
     def _stages(self, arguments: Arguments, faults: str, named: bool = False) -> Any:
         return self.forward or super()._stages(arguments, faults, named)
@@ -559,11 +561,11 @@ class TrainStep(Transformed[StepKernel]):
 
     def _trace_sample(self, arguments: Arguments, first: TracedCall | None, named: bool) -> TracedCall:
         """The loss, at first: what becomes of it is known from the first sample, if the update is this package's."""
-        if first is None or first.leaves or not self._updates_alike:
+        if first is None or first.leaves or not _updates_alike(self.optimizer):
             return self._trace_call(arguments, named)
         groups, names, _ = self._groups(arguments)
         gradient = self._new_gradient()
-        gradient.only_forward = True
+        gradient.only_forward, gradient.optimizer = True, copy.copy(self.optimizer)
 
         def body(inputs: list[TracedValue]) -> tuple[None, list[Any]]:
             self._call_traced(arguments, inputs, gradient)
@@ -633,11 +635,12 @@ class TrainStep(Transformed[StepKernel]):
             assert isinstance(trace, Trace)
             for k, parameter in enumerate(self.parameters):
                 trace.bind(parameter, count + k)
-            (loss, gradients), _ = self._call_traced(arguments, inputs[:count], gradient or self._new_gradient())
-            if not any(isinstance(gradient, TracedValue) for gradient in gradients):
+            part = gradient or self._new_gradient()
+            (loss, gradients), _ = self._call_traced(arguments, inputs[:count], part)
+            if not any(isinstance(each, TracedValue) for each in gradients):
                 raise InputError(f"{self.name} does not depend on any of the parameters: there is nothing to train")
             trace.begin_update()
-            return None, [loss, *self._updated(inputs[count:], gradients)]
+            return None, [loss, *self._updated(part.optimizer or self.optimizer, inputs[count:], gradients)]
 
         options = self._options._replace(backend=backend or self.backend)
         with collector_paused(), preparing(self.name):
@@ -649,50 +652,21 @@ class TrainStep(Transformed[StepKernel]):
                 captured, seconds,
             )  # fmt: skip
 
-    def _updated(self, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
+    def _updated(self, optimizer: Optimizer, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
         """The new parameters, then the new states, kind by kind."""
-        width, kinds = len(self.parameters), len(self.optimizer.state_names)
+        width, kinds = len(self.parameters), len(optimizer.state_names)
         parameters, rest = inputs[:width], inputs[width:]
         states = [rest[k * width : (k + 1) * width] for k in range(kinds)]
-        numbers = dict(zip(self.optimizer.number_names, rest[kinds * width :], strict=False))
-        gradients = self.optimizer.clip(gradients)
-        if self._updates_alike and all(isinstance(gradient, TracedValue) for gradient in gradients):
-            return self._updated_at_once(parameters, gradients, states, numbers)
+        numbers = dict(zip(optimizer.number_names, rest[kinds * width :], strict=False))
+        gradients = optimizer.clip(gradients)
+        if _updates_alike(optimizer) and all(isinstance(gradient, TracedValue) for gradient in gradients):
+            return _updated_at_once(optimizer, parameters, gradients, states, numbers)
         new_parameters, new_states = [], []
         for k, gradient in enumerate(gradients):
-            parameter, state = self.optimizer.update(parameters[k], gradient, [s[k] for s in states], numbers)
+            parameter, state = optimizer.update(parameters[k], gradient, [s[k] for s in states], numbers)
             new_parameters.append(parameter)
             new_states.append(state)
         return [*new_parameters, *(state[kind] for kind in range(kinds) for state in new_states)]
-
-    @property
-    def _updates_alike(self) -> bool:
-        """Whether the optimiser is one of this package, whose update is the same for all parameters."""
-        ours = type(self.optimizer).__module__ == Optimizer.__module__
-        return ours and not {"update", "clip"} & vars(self.optimizer).keys()
-
-    def _updated_at_once(
-        self, parameters: Sequence[Any], gradients: list[Any], states: Sequence[Sequence[Any]], numbers: dict[str, Any]
-    ) -> list[Any]:
-        """The same, from the update of one parameter."""
-        trace = recorder()
-        assert isinstance(trace, Trace)
-        columns = [parameters, gradients, *states]
-        names = ["parameter", "gradient", *self.optimizer.state_names]
-
-        def body(inputs: list[TracedValue]) -> tuple[None, list[Any]]:
-            parameter, gradient, *rest = inputs
-            state, given = rest[: len(states)], dict(zip(numbers, rest[len(states) :], strict=True))
-            updated, state = self.optimizer.update(parameter, gradient, state, given)
-            return None, [updated, *state]
-
-        names += numbers
-        groups = [Group(name, 1, True) for name in names]
-        traced = trace_function(body, "update", groups, names, leaf_names=nameless, sites=False, faults=trace.faults)
-        indices = [met(trace, column) for column in columns]
-        alone = [trace.reference(value) for value in (*numbers.values(), *traced.leaves)]
-        outputs = inline_each(trace, traced.program, [*indices, *alone])
-        return [value for output in outputs for value in output]
 
     def _printed(
         self,
@@ -714,6 +688,37 @@ class TrainStep(Transformed[StepKernel]):
                 result.sections.insert(1, f"from math import {', '.join(formulas.imports)}\n")
             result.sections.append(emit_step_numbers(formulas.statements(), list(formulas.numbers)))
         return result
+
+
+def _updates_alike(optimizer: Optimizer) -> bool:
+    """Whether an optimiser is one of this package, whose update is the same for all parameters."""
+    ours = type(optimizer).__module__ == Optimizer.__module__
+    return ours and not {"update", "clip"} & vars(optimizer).keys()
+
+
+def _updated_at_once(
+    optimizer: Optimizer, parameters: Sequence[Any], gradients: list[Any], states: Sequence[Sequence[Any]],
+    numbers: dict[str, Any],
+) -> list[Any]:  # fmt: skip
+    """The new parameters and states, from the update of one parameter."""
+    trace = recorder()
+    assert isinstance(trace, Trace)
+    columns = [parameters, gradients, *states]
+    names = ["parameter", "gradient", *optimizer.state_names]
+
+    def body(inputs: list[TracedValue]) -> tuple[None, list[Any]]:
+        parameter, gradient, *rest = inputs
+        state, given = rest[: len(states)], dict(zip(numbers, rest[len(states) :], strict=True))
+        updated, state = optimizer.update(parameter, gradient, state, given)
+        return None, [updated, *state]
+
+    names += numbers
+    groups = [Group(name, 1, True) for name in names]
+    traced = trace_function(body, "update", groups, names, leaf_names=nameless, sites=False, faults=trace.faults)
+    indices = [met(trace, column) for column in columns]
+    alone = [trace.reference(value) for value in (*numbers.values(), *traced.leaves)]
+    outputs = inline_each(trace, traced.program, [*indices, *alone])
+    return [value for output in outputs for value in output]
 
 
 def as_parameters(parameters: Any) -> list[Value]:

@@ -225,6 +225,33 @@ def test_an_error_at_the_size_of_a_sample_is_no_error_of_another_size(folder, si
         assert losses(dynamic=True) == expected
 
 
+@pytest.mark.parametrize("changed", [{"betas": (0.25, 0.5)}, {"eps": 0.1}, {"clip_norm": 0.5}])
+def test_later_samples_are_of_the_optimiser_as_it_was(folder, changed):
+    """Of them, gradient and update are traced when somebody asks for them."""
+
+    def make():
+        w, optimizer = fg.Value(0.5), nn.Adam(0.1, betas=(0.5, 0.75))
+        step = nn.train_step(
+            lambda X: sum(fg.tanh(w * x) ** 2 for x in X), optimizer, [w], dynamic=True, backend="native"
+        )
+        return optimizer, step, [step(np.ones(40))]
+
+    _, first, _ = make()
+    shown, outcomes = str(first.open_kernels[0].arrays), []
+    open_recall.forget()
+    for asks in (True, False):
+        optimizer, step, losses = make()
+        before = {name: getattr(optimizer, name) for name in changed}
+        vars(optimizer).update(changed)
+        if asks:
+            assert str(step.open_kernels[0].arrays) == shown
+        losses.append(step(np.ones(40)))
+        vars(optimizer).update(before)
+        losses += [step(np.ones(size)) for size in (40, 1, 3, 30)]
+        outcomes.append(([loss.hex() for loss in losses], step.open_kernels[-1].stats.sizes))
+    assert outcomes[0] == outcomes[1]
+
+
 def test_code_that_another_thread_adds_meanwhile(folder):
     codes = {}
 
