@@ -684,7 +684,7 @@ class _Writing:
         self.steps: list[Any] = []
         self.kinds = ["f"] * len(groups)
         self.vectors: list[list[Any]] = [list(group.numbers) for group in groups]
-        self.may_raise = draw(st.integers(0, 5)) == 5
+        self.may_raise = draw(st.integers(0, 1 if recurring else 5)) > (0 if recurring else 4)
 
     def step(self):
         draw = self.draw

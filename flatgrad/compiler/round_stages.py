@@ -136,8 +136,8 @@ def _made(
             break
         try:
             samples = members_at(sizes)
-            if folds and len({len(sample.cleaned.constants) for sample in samples}) > 1:
-                folds = False  # what constants come to would be another number in each round: it is computed there
+            if folds and len({tuple(map(repr, sample.cleaned.constants)) for sample in samples}) > 1:
+                folds = False  # what constants come to depends on the round: it is computed there, not guessed
                 members.clear()
                 samples = members_at(sizes)
             opened = OpenStages(samples, sizes, ("n", "m")[:count], terms, len(family.data))

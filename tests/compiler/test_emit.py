@@ -382,7 +382,29 @@ def test_linecache_keeps_the_source_when_it_is_checked():
 
 def generated():
     gc.collect()
-    return {name for name in linecache.cache if name.startswith("<flatgrad")}
+    return {name for name in list(linecache.cache) if name.startswith("<flatgrad") and linecache.getlines(name)}
+
+
+def test_source_may_be_forgotten_while_linecache_is_checked(monkeypatch):
+    """The garbage collector can run in the middle of `linecache.checkcache`."""
+    kept = [fg.grad(lambda x: x.sin() * x).kernel_for(1.0)]
+    names = [name for name in linecache.cache if name.startswith("<flatgrad")]
+
+    class Cache(dict):
+        def keys(self):
+            names = list(super().keys())
+            kept.clear()
+            gc.collect()
+            return names
+
+        copy = keys
+
+    monkeypatch.setattr(linecache, "cache", Cache(linecache.cache))
+    linecache.checkcache()
+    assert any(not linecache.getlines(name) for name in names)
+    kernel = fg.grad(lambda x: x.sin() * x).kernel_for(1.0)
+    assert kernel.joint.function.__code__.co_filename in linecache.cache
+    assert not [name for name in linecache.cache if name in names and not linecache.getlines(name)]
 
 
 def test_source_is_forgotten_with_its_kernels():

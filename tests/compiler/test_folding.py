@@ -408,6 +408,8 @@ def test_random_loops(program):
     assert readable(family.whole()) == readable(traced(f, *args))
     if min(family.extents) < 30:  # whole loops are alike, and are rounds
         return
+    if any(s.rounds.extent < 0 and s.size >= 80 for s in family.stretches):  # a loop of 40 rounds stays unrolled
+        return
     reads = [
         any(s.rounds.extent >= 0 for s in stretches)
         for _, stretches in _by_group(family.input_groups, family.inputs)[1:3]

@@ -332,3 +332,19 @@ def test_a_graph_that_has_been_built():
     other_x, other_rate, other = built()
     other.backward()
     assert_same([result.data, x.grad, rate.grad], [other.data, other_x.grad, other_rate.grad])
+
+
+def test_constants_of_rounds_are_computed_and_not_guessed():
+    """A gradient that multiplies constants round by round: a power has the same bits for few rounds only."""
+
+    def f(x):
+        for _ in range(5_000):
+            x = x * 0.99999 + 1e-6
+        return x
+
+    expected = 1.0
+    for _ in range(5_000):
+        expected = 0.99999 * expected
+    gradient = fg.grad(f)
+    assert gradient(3.0) == expected
+    assert isinstance(gradient.kernels[0].stages, RoundStages)

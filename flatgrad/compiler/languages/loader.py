@@ -9,13 +9,18 @@ import gc
 import itertools
 import linecache
 import weakref
+from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from ...runtime.atomic import NOTHING, Block
 
 _counter = itertools.count(1)
 _PREFIX: Final = "<flatgrad "
+#: The names of sources whose functions are gone. The garbage collector may find that out while `linecache` walks its
+#: entries, so these become empty at once, and are taken away when the next source is loaded.
+_gone: deque[str] = deque()
 
 
 class LoadedModule:
@@ -37,7 +42,10 @@ class LoadedModule:
         self.filename = f"{_PREFIX}{title} {next(_counter)}>"
         lines = source.splitlines(keepends=True)
         # Whoever holds one of the functions keeps the source findable.
-        weakref.finalize(self, linecache.cache.pop, self.filename, None)
+        weakref.finalize(self, _let_go, self.filename)
+        with suppress(IndexError):  # when there are no more
+            while True:
+                linecache.cache.pop(_gone.popleft(), None)
         # No modification time: linecache then keeps the entry until we take it away.
         linecache.cache[self.filename] = (len(source), None, lines, self.filename)
         self.names: dict[str, Any] = {"__name__": f"flatgrad.generated.{title}", **(data or {})}
@@ -47,6 +55,11 @@ class LoadedModule:
                 exec(compile("\n" * line + section, self.filename, "exec"), self.names)
                 line += section.count("\n")
         self.names["_module"] = self
+
+
+def _let_go(filename: str) -> None:
+    linecache.cache[filename] = (0, None, [], filename)
+    _gone.append(filename)
 
 
 def raised_by_generated(error: BaseException) -> bool:

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError, TraceError
+from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.primitives import TABLE, Primitive, where
 from ...runtime.sites import Location
+from ...runtime.tracing import refuse
 from ...runtime.wording import count_of
 from .builder import ProgramBuilder, column
 from .groups import Group
@@ -321,7 +322,7 @@ class Family:
             TraceError: if it has too many equations.
         """
         if len(self) > MANY:
-            raise TraceError(
+            raise refuse(
                 f"{self.name} has {len(self):,} equations, too many to be written out. That is needed where a "
                 "kernel has no loop of its rounds: on NumPy, for a gradient inside of a traced function, and where "
                 "a round reads more than its own row and what the round before computed"

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...runtime.errors import TraceError
 from ...runtime.primitives import TABLE
+from ...runtime.tracing import refuse
 from . import progress
 from .builder import Indices, ProgramBuilder
 from .family import Family
@@ -283,7 +283,7 @@ class Recorded:
         traced, done = self.settle().program, 0
         total = len(traced) + sum(each.length for each in self._repeated if each.loop is None)
         if total > progress.MANY and any(each.loop is None for each in self._repeated):
-            raise TraceError(
+            raise refuse(
                 f"the rounds of fg.scan in {traced.name} are {total:,} equations, too many to be written out, and no "
                 "loop could be made of them: a round may read its own row, and what the round before computed"
             )
