@@ -48,17 +48,6 @@ FUNCTIONS = {"variance": variance, "weighted": weighted, "neighbours": neighbour
 
 
 @pytest.fixture
-def folder(monkeypatch, tmp_path):
-    """An empty cache, on the disk and in this process; the code of builtins is loaded already."""
-    native._builtin_code()
-    monkeypatch.delenv("FLATGRAD_CACHE", raising=False)
-    monkeypatch.setenv("FLATGRAD_CACHE_DIR", str(tmp_path / "cache"))
-    open_recall.forget()
-    yield tmp_path / "cache"
-    open_recall.forget()
-
-
-@pytest.fixture
 def generalized(monkeypatch):
     """Counts what is generalised, that is, made anew."""
     calls, generalize = [], open_stages.generalize

@@ -38,15 +38,6 @@ def body(x, scale=1.0):
 
 
 @pytest.fixture
-def folder(monkeypatch, tmp_path):
-    """An empty cache; the code of builtins is loaded already."""
-    native._builtin_code()
-    monkeypatch.delenv("FLATGRAD_CACHE", raising=False)
-    monkeypatch.setenv("FLATGRAD_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def lowered(monkeypatch):
     """Counts what is printed, that is, not recalled."""
     count, printed = [], Stages.printed

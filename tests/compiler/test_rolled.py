@@ -9,11 +9,18 @@ import operator
 import re
 import runpy
 
+import numpy as np
 import pytest
 
 import flatgrad as fg
 from benchmarks.workloads import moons
 from flatgrad import Value
+from flatgrad.compiler.languages.loader import LoadedModule
+from flatgrad.compiler.languages.opened import ArrayFunction
+from flatgrad.compiler.languages.rolled import emit_rolled
+from flatgrad.compiler.loops.array_program import ArrayProgram
+from flatgrad.compiler.loops.grammar import Apply, Read, Repeat, Statement
+from flatgrad.compiler.program.program import Group, default_names
 from flatgrad.runtime.errors import OptionError
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import all_bits, assert_same
@@ -281,3 +288,21 @@ def test_outputs_backwards_up_to_the_first_are_one_slice():
     names = {}
     exec(source, names)
     assert names["forward"]([float(k) for k in range(12)])[0] == [float(k * k) for k in range(11, -1, -1)]
+
+
+def test_what_an_access_ranges_over_is_a_list():
+    """Between the two lists that the last statement reads lies one that only its own round reads."""
+    negated = Apply(BY_NAME["neg"], (0,))
+    rounds = [
+        Statement(name, (3,), (Read(base - 3, (1,)), negated), base, "f")
+        for name, base in (("a", 3), ("b", 6), ("c", 9))
+    ]
+    last = Statement("d", (2, 3), (Read(3, (6, 1)), negated), 12, "f")
+    groups = [Group("x", 3, False)]
+    program = ArrayProgram(
+        "f", default_names(groups), groups, [], [], [Repeat(tuple(rounds), ((), (), ())), last],
+        np.arange(12, 18), [Group("d", 6, False)],
+    )  # fmt: skip
+    sections = emit_rolled([ArrayFunction(program, "f", "Return the numbers.")], [])
+    f = LoadedModule(sections, "f").names["f"]
+    assert list(f([1.0, 2.0, 3.0])) == program.evaluate([1.0, 2.0, 3.0]) == [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]

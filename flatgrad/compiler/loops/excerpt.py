@@ -84,8 +84,11 @@ def excerpt(program: ArrayProgram, repeat: Repeat, sources: Sources) -> Excerpt:
 
 
 def read_at_once(program: ArrayProgram, repeat: Repeat) -> set[str]:
-    """The names of statements of a repeat whose results are single numbers that only the same round reads."""
-    used = used_outside(program, repeat)
+    """The names of statements of a repeat whose results are single numbers that only the same round reads.
+
+    Lists that one access ranges over are put together as wholes, so those must be lists.
+    """
+    used = used_outside(program, repeat, ranges=True)
     alone = {
         fixed(statement.base): statement.name
         for statement, starts in zip(repeat.statements, repeat.starts, strict=True)
@@ -103,8 +106,10 @@ def read_at_once(program: ArrayProgram, repeat: Repeat) -> set[str]:
     return set(alone.values())
 
 
-def used_outside(program: ArrayProgram, repeat: Repeat) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Per address, whether it is read outside of a repeat."""
+def used_outside(
+    program: ArrayProgram, repeat: Repeat, ranges: bool = False
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Per address, whether it is read outside of a repeat; or whether it is in the range of a strided access there."""
     used = np.zeros(program.size, dtype=bool)
     used[program.outputs] = True
     for item in members(other for other in program.statements if other is not repeat):
@@ -112,5 +117,6 @@ def used_outside(program: ArrayProgram, repeat: Repeat) -> np.ndarray[tuple[int]
             used[item.reads] = True
         else:
             for access, extents in item.reads():
-                used[addresses(access, extents)] = True
+                low, high = span(access, extents)
+                used[slice(low, high + 1) if ranges and access.table is None else addresses(access, extents)] = True
     return used
