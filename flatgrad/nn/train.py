@@ -183,6 +183,7 @@ def fit(
     steps: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    shuffle: bool = True,
     seed: int | None = None,
     progress: bool = True,
     callback: Callable[[Progress], Any] | None = None,
@@ -209,8 +210,9 @@ def fit(
         optimizer: `nn.SGD(...)`, `nn.Adam(...)`, ...
         X, y: the data, arrays or nested lists of numbers with one row per example.
         steps, epochs: how long; one of the two.
-        batch_size: rows per step, shuffled anew in each epoch by `random.Random(seed)`; by default all of them, in
-            their order. The last batch of an epoch may be smaller.
+        batch_size: rows per step, by default all of them. The last batch of an epoch may be smaller.
+        shuffle: whether the rows of batches are shuffled anew in each epoch, by `random.Random(seed)`; otherwise, and
+            where a step takes all rows, they keep their order.
         seed: of the shuffling and of the validation split; drawn at random if not given, and kept in the history.
         progress: whether to show a progress bar (on a terminal or in a notebook).
         callback: called after each step with a `Progress`, with the model's `Value`s up to date; to return True ends
@@ -256,6 +258,8 @@ def fit(
     seed = None if seed is None else int(seed)
     if metrics is not None and not isinstance(metrics, Mapping):
         raise OptionError(f"metrics must be a dict of functions by name, got {type(metrics).__name__}")
+    if not isinstance(shuffle, bool):
+        raise OptionError(f"shuffle is True or False, got {shuffle!r}; seed=... says which order it is")
     if not isinstance(resume, bool):
         raise OptionError(f"resume is True or False, got {resume!r}; the file is given as checkpoint=...")
     if resume and checkpoint is None:
@@ -270,7 +274,7 @@ def fit(
     if seed is None:
         seed = _read_checkpoint(Path(checkpoint))[0]["seed"] if resuming and checkpoint else random.randrange(2**32)
     data, validation = _split(_Data(X, y, ""), validation_split, validation_data, seed)
-    plan = _Plan.of(len(data), steps, epochs, batch_size)
+    plan = _Plan.of(len(data), steps, epochs, batch_size, shuffle)
     if on_nonfinite not in ("raise", "continue"):
         raise OptionError(f"on_nonfinite: {on_nonfinite!r} is neither 'raise' nor 'continue'")
     if patience is not None and patience < 1:
@@ -315,10 +319,11 @@ class _Plan:
     rows: int
     batch: int
     steps: int
+    batched: bool
     shuffled: bool
 
     @classmethod
-    def of(cls, rows: int, steps: int | None, epochs: int | None, batch_size: int | None) -> _Plan:
+    def of(cls, rows: int, steps: int | None, epochs: int | None, batch_size: int | None, shuffle: bool) -> _Plan:
         if (steps is None) == (epochs is None):
             raise OptionError("fit: give either steps or epochs")
         if batch_size is not None and batch_size < 1:
@@ -327,7 +332,7 @@ class _Plan:
         count = steps if steps is not None else (epochs or 0) * -(-rows // batch)
         if count < 0:
             raise OptionError("steps and epochs must not be negative")
-        return cls(rows, batch, count, batch_size is not None)
+        return cls(rows, batch, count, batch_size is not None, batch_size is not None and shuffle)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -371,7 +376,7 @@ class _Run:
         self.leaves = stages[first].leaf_numbers()
         self._captured = [each.captured for each in stages.values()]
         # The seed and the loop are compared for themselves.
-        self.source_digest = self._digest()
+        self.source_digest = self._digest() if self.checkpoint is not None else ""
         by_name = {f"step_{size}": each for size, each in stages.items()}
         if stages[first].backend == "native":
             # What can be read, and saved, beside machine code is the same loop in flat Python.
@@ -421,11 +426,11 @@ class _Run:
     def _with_loop(self, sections: Sequence[str], arrays: bool) -> list[str]:
         """The sections of the steps, with what the loop needs, and the loop."""
         plan, result = self.plan, list(sections)
-        if plan.shuffled:
-            result.insert(1, _IMPORT)
-            result.append(emit_epochs(plan.rows))
+        if plan.batched:
+            result[1:1] = [_IMPORT] * plan.shuffled
+            result.append(emit_epochs(plan.rows, plan.shuffled))
         loop = emit_loop(
-            plan.rows, plan.sizes, self.history.seed, shuffled=plan.shuffled, states=len(self.step.state),
+            plan.rows, plan.sizes, self.history.seed, batched=plan.batched, states=len(self.step.state),
             has_leaves=bool(self.leaves), arrays=arrays,
         )  # fmt: skip
         return [*result, loop]
@@ -446,8 +451,8 @@ class _Run:
     def _native_loop(self, stages: Mapping[int, AnyStepStages]) -> Loop:
         """Machine code, which comes back after each chunk of steps."""
         step, plan, epochs = self.step, self.plan, None
-        if plan.shuffled:
-            module = LoadedModule([_IMPORT, emit_epochs(plan.rows)], f"{step.name}_epochs")
+        if plan.batched:
+            module = LoadedModule([_IMPORT, emit_epochs(plan.rows, plan.shuffled)], f"{step.name}_epochs")
             epochs = partial(module.names["epochs"], self.history.seed)
         # Copies, as the other back ends make them: callbacks may change the originals.
         tables = [np.array(part.reshape(plan.rows, -1)) for part in (self.data.X, self.data.y)]

@@ -90,6 +90,37 @@ def test_fit_equals_a_loop_written_by_hand() -> None:
     assert (history.steps, history.epochs, history.steps_per_epoch) == (9, 3, 3)
 
 
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+def test_batches_keep_the_order_of_the_rows_where_that_is_asked_for(backend: Any, tmp_path: Path) -> None:
+    model, loss, X, y = problem()
+    initial = numbers(model)
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 8, "shuffle": False, "backend": backend, "progress": False}
+    history = nn.fit(loss, model, nn.Adam(0.05), X, y, **options)
+    trained = numbers(model)
+    for parameter, number in zip(model.parameters(), initial, strict=True):
+        parameter.data = number
+    step = nn.train_step(loss, nn.Adam(0.05), model)
+    losses = [step(X[start : start + 8], y[start : start + 8]) for _ in range(2) for start in (0, 8, 16)]
+    assert history.loss == losses
+    assert step.numbers == trained
+    assert "shuffle(" not in history.source
+    names: dict[str, Any] = {}
+    exec(history.save_source(tmp_path / "training.py").read_text(), names)
+    assert [loss for _, loss, *_ in names["train"](X.tolist(), [[t] for t in y.tolist()], steps=6)] == losses
+
+
+def test_a_run_in_order_does_not_go_on_as_a_shuffled_one(tmp_path: Path) -> None:
+    model, loss, X, y = problem()
+    options: dict[str, Any] = {"batch_size": 8, "seed": 1, "checkpoint": tmp_path / "run.npz", "progress": False}
+    nn.fit(loss, model, nn.SGD(0.1), X, y, steps=2, shuffle=False, **options)
+    with pytest.raises(fg.OptionError, match="its shuffled differs"):
+        nn.fit(loss, model, nn.SGD(0.1), X, y, steps=4, resume=True, **options)
+    history = nn.fit(loss, model, nn.SGD(0.1), X, y, steps=4, resume=True, shuffle=False, **options)
+    assert history.steps == 4
+    with pytest.raises(fg.OptionError, match="shuffle is True or False, got 3"):
+        nn.fit(loss, model, nn.SGD(0.1), X, y, steps=4, shuffle=3, **options)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("batch_size", [None, 8])
 def test_the_saved_loop_trains_alike_without_the_package(tmp_path: Path, batch_size: int | None) -> None:
     model, loss, X, y = problem()

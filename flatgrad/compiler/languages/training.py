@@ -24,22 +24,22 @@ def _tuple(names: Sequence[str]) -> str:
     return ", ".join(names) + ("," if len(names) == 1 else "")
 
 
-def emit_epochs(rows: int) -> str:
+def emit_epochs(rows: int, shuffled: bool) -> str:
     """The generator `epochs`: the order of the rows, for the loop here and for that in machine code."""
-    return f"""
-
-def epochs(seed):
-    \"\"\"The rows in the order in which each epoch takes them, without end.\"\"\"
-    order = list(range({rows}))
-    shuffle = random.Random(seed).shuffle
-    while True:
-        shuffle(order)
-        yield order
-"""
+    lines = [
+        "def epochs(seed):",
+        '    """The rows in the order in which each epoch takes them, without end."""',
+        f"    order = list(range({rows}))",
+        *["    shuffle = random.Random(seed).shuffle"] * shuffled,
+        "    while True:",
+        *["        shuffle(order)"] * shuffled,
+        "        yield order",
+    ]
+    return "\n\n" + "\n".join(lines) + "\n"
 
 
 def emit_loop(
-    rows: int, sizes: Sequence[int], seed: int | None, *, shuffled: bool, states: int, has_leaves: bool, arrays: bool
+    rows: int, sizes: Sequence[int], seed: int | None, *, batched: bool, states: int, has_leaves: bool, arrays: bool
 ) -> str:
     """The generator `train`, which runs steps over batches: all rows, or parts of them in the order of `epochs`.
 
@@ -47,7 +47,7 @@ def emit_loop(
         rows: how many rows of data the loop is for.
         sizes: the sizes of batches that occur, the usual one first; there is a function `step_N` for each.
         seed: the default seed of the shuffling.
-        shuffled: whether steps are made on batches.
+        batched: whether steps are made on batches.
         states: how many lists of state the optimiser has.
         has_leaves: whether steps read further leaves (frozen parameters).
         arrays: whether the steps work on arrays.
@@ -56,7 +56,7 @@ def emit_loop(
     arguments = f"parameters{state}, *numbers(step){', LEAVES' if has_leaves else ''}"
     flat = "np.array({0}, dtype=float).ravel()" if arrays else "[number for row in {0} for number in row]"
     selection = "{0}[batch].ravel()" if arrays else "[number for row in batch for number in {0}[row]]"
-    if shuffled:
+    if batched:
         before = ["X, y = np.array(X, dtype=float), np.array(y, dtype=float)"] if arrays else []
         before += [f"starts = range(0, {rows}, {sizes[0]})"]
         before += [f"batches = (order[start:start + {sizes[0]}] for order in epochs(seed) for start in starts)"]
