@@ -26,7 +26,8 @@ from .loops.extents import Samples, Size, bound, monomials, printed_at
 from .loops.formulas import Data
 from .loops.generalize import OpenArrayProgram, generalize
 from .loops.reroll import reroll
-from .loops.rounds import FEW, OTHER_WAYS, find_rounds, in_other_way
+from .loops.reroll.packs import TERMS
+from .loops.rounds import ALONE, FEW, OTHER_WAYS, count_statements, find_rounds, in_other_way, may_hide_rounds
 from .machine import native, open_recall
 from .machine.functions import compile_natively, obstacle, print_open
 from .machine.memory import OpenCodeError
@@ -40,9 +41,9 @@ from .routine import Routine
 from .stage import stage
 from .stages import Loaded, Stages
 
-#: What has so many lanes or terms is a statement: the sizes at which functions are traced are small. For loops over
-#: rounds, what is in the rounds should stay alone.
-_TERMS = 2, 4
+#: How functions are re-rolled: what has so many lanes or terms is a statement, since the sizes at which functions are
+#: traced are small. For loops over rounds, what is in the rounds should stay alone: then only so many lanes are one.
+_WAYS = (2, 0), (4, 0), (TERMS, ALONE)
 #: Calls that take longer by the estimate, in nanoseconds, release the interpreter lock.
 _LONG = 1_000_000.0
 
@@ -62,7 +63,9 @@ class OpenStages:
         samples: the stages of the function traced at some extents.
         sizes: these extents.
         names: of the extents.
-        terms: what has so many lanes or terms is a statement; the first one is taken of which there is a program.
+        ways: how functions may be re-rolled, as `terms` and `lanes` of `reroll`; the first one is taken of which there
+            is a program. Those with `lanes` are tried only if small statements could hide rounds: the programs grow,
+            or have more statements.
         data: how many groups of inputs, the last ones, have numbers that are known where extents are bound.
 
     Raises:
@@ -74,17 +77,17 @@ class OpenStages:
         samples: Sequence[Stages],
         sizes: Sequence[Sequence[int]],
         names: Sequence[str],
-        terms: Sequence[int] = _TERMS,
+        ways: Sequence[tuple[int, int]] = _WAYS,
         data: int = 0,
     ) -> None:
         self.data = data
         self.samples, self.names, self.at = list(samples), list(names), Samples(sizes)
         last = self.samples[-1]
         self.name, self.title, self.options, self.functions = last.name, last.title, last.options, last.functions
-        self._key = self._find_key(terms)
+        self._key = self._find_key(ways)
         prepared = None if self._key is None else open_recall.find(self._key)
         if prepared is None:
-            prepared = self._prepare(terms)
+            prepared = self._prepare(ways)
             if self._key is not None:
                 open_recall.keep(self._key, prepared)
         if prepared.refused:
@@ -92,17 +95,17 @@ class OpenStages:
         self._prepared = prepared
         self._others: dict[int, list[OpenArrayProgram] | None] = {}
 
-    def _find_key(self, terms: Sequence[int]) -> str | None:
+    def _find_key(self, ways: Sequence[tuple[int, int]]) -> str | None:
         """The key under which what is made of the samples is kept; None if it is not."""
         programs, requests = zip(*(stages.identity for stages in self.samples), strict=True)
         if None in requests:
             return None
         lengths, options = [stages.lengths for stages in self.samples], self.options
         chosen = options.backend, options.mode, options.faults, lengths
-        extents = self.at.sizes, self.names, self.data, tuple(terms)
+        extents = self.at.sizes, self.names, self.data, tuple(ways)
         return open_recall.key_of(programs, *chosen, extents, self.functions, requests)
 
-    def _prepare(self, terms: Sequence[int]) -> Prepared:
+    def _prepare(self, ways: Sequence[tuple[int, int]]) -> Prepared:
         """What binding needs, or why there is no program for all extents."""
         try:
             for stages in self.samples:
@@ -110,15 +113,23 @@ class OpenStages:
         except Exception as error:  # what is wrong with the function at another size does not matter to this one
             raise NotOpenError(f"at another size the function raises {type(error).__name__}: {error}") from None
         refused = Prepared()
-        for each in terms:
-            self._prepared = prepared = Prepared(terms=each)
+        best: tuple[int, Prepared, list[ArrayProgram]] | None = None
+        for way in ways:
+            if not (self._hides and (best or refused.grows)) if way[1] else best is not None:
+                continue
+            prepared = Prepared(way=way)
             try:
-                arrays = self.arrays
-                break
+                last = self._generalize(prepared)
             except NotOpenError as error:
                 refused = Prepared(refused=str(error), grows=isinstance(error, GrowingError))
-        else:
+                continue
+            count = sum(map(count_statements, last))
+            if best is None or count < best[0]:
+                best = count, prepared, last
+        if best is None:
             return refused
+        _, prepared, self._last = best
+        self._prepared, arrays = prepared, prepared.arrays
         try:
             prepared.choice = self._choose()
             prepared.counts = [*self._counts()]
@@ -136,22 +147,37 @@ class OpenStages:
             return Prepared(refused=f"machine code cannot be bound to sizes: {error}")
         return prepared
 
-    def _rerolled(self, stages: Stages) -> list[ArrayProgram]:
-        return [reroll(part, fast=self.options.fast, terms=self._prepared.terms) for part in stages.array_parts]
+    @property
+    def lanes(self) -> int:
+        """How many lanes make a statement; 0 for any number."""
+        return self._prepared.way[1]
 
-    @stage
+    @property
     def arrays(self) -> list[OpenArrayProgram]:
         """The functions, with loops over rounds.
 
         Raises:
             NotOpenError: if these are no programs for all extents.
         """
-        if self._prepared.arrays:
-            return self._prepared.arrays
-        samples = [[find_rounds(program, *FEW) for program in self._rerolled(stages)] for stages in self.samples]
-        found = self._generalized(samples)
-        self._last, self._prepared.arrays = samples[-1], found
-        return found
+        if not self._prepared.arrays:
+            self._last = self._generalize(self._prepared)
+        return self._prepared.arrays
+
+    def _generalize(self, prepared: Prepared) -> list[ArrayProgram]:
+        """Make the functions with loops over rounds, for all extents; return those of the last sample.
+
+        Raises:
+            NotOpenError: if these are no programs for all extents.
+        """
+        (terms, lanes), fast = prepared.way, self.options.fast
+        rerolled = [
+            [reroll(part, fast=fast, terms=terms, lanes=lanes) for part in stages.array_parts]
+            for stages in self.samples
+        ]
+        self._hides = any(map(may_hide_rounds, rerolled[-1]))
+        samples = [[find_rounds(program, *FEW) for program in programs] for programs in rerolled]
+        prepared.arrays = self._generalized(samples)
+        return samples[-1]
 
     def _generalized(self, samples: Sequence[Sequence[ArrayProgram]]) -> list[OpenArrayProgram]:
         """The functions for all extents from those for the samples."""

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..runtime.errors import ARITHMETIC_ERRORS, FAULT, FlatgradError, ProgramError
 from ..runtime.forks import in_child
@@ -23,6 +23,7 @@ from .languages.loader import LoadedModule, collector_paused
 from .loops.array_program import ArrayProgram
 from .loops.extents import samples_of
 from .loops.reroll.packs import TERMS
+from .loops.rounds import ALONE
 from .machine import native
 from .open_stages import BoundStages, GrowingError, NotOpenError, OpenStages
 from .printing import Printed, Sizes
@@ -35,23 +36,32 @@ from .stage import stage
 from .stages import Stages
 
 #: The extents of members from which a program for all is made, until they are alike; and those where two are open.
-_WINDOWS: Final = (9, 11, 13), (24, 26, 29), (33, 37, 40)
+_WINDOWS: Final = (9, 11, 13), (16, 18, 19), (24, 26, 29), (33, 37, 40)
 _PAIRS: Final = (9, 11, 12, 14), (24, 26, 27, 29)
 #: The member that is compared has so many rounds, or fewer: about so many equations.
 _COMPARED, _EQUATIONS = 40, 20_000
 #: Members are made if the whole program has so many times as many equations as they have together.
-_PART = 3
+_PART = 2.5
 #: In so large a program, it need only be half.
 _LARGE: Final = 500_000
-#: What has so many lanes or terms is a statement: at first as in the whole program, then less.
-_TERMS: Final = (TERMS,), (4, 2)
+#: How functions are re-rolled: what has so many terms is a statement, at first as in the whole program, then less;
+#: and only what has so many lanes, if small statements could hide rounds.
+_WAYS: Final = ((TERMS, 0), (TERMS, ALONE)), ((4, 0), (2, 0))
 #: Without machine code, so many equations of the traced program are more than Python compiles in a short time.
 _FLAT = 100_000
 #: How many open kernels are kept, with those for which there are none.
 _KEPT = 64
 
+
+class _Refused(NamedTuple):
+    """Why there are no open stages, and how many windows were tried. Where there are more rounds, there are more."""
+
+    reason: str
+    windows: int
+
+
 #: By what all members have in common: the open stages, and the extents that were compared; or why there are none.
-_known: dict[Any, tuple[OpenStages, tuple[int, ...]] | str] = {}
+_known: dict[Any, tuple[OpenStages, tuple[int, ...]] | _Refused] = {}
 _lock = threading.RLock()
 
 
@@ -97,7 +107,8 @@ def _open_stages(stages: Stages, family: Family, inputs: Sequence[Any]) -> tuple
         NotOpenError: if there are none.
     """
     windows = [samples_of(window, len(family.extents)) for window in (_WINDOWS, _PAIRS)[len(family.extents) - 1]]
-    if not _is_long(family, windows[0]):
+    windows = list(itertools.takewhile(partial(_is_long, family), windows))
+    if not windows:
         raise NotOpenError("there are few rounds")
     try:
         sample = _sample(stages, family, windows[0][0])
@@ -108,19 +119,19 @@ def _open_stages(stages: Stages, family: Family, inputs: Sequence[Any]) -> tuple
     key = family.digest(), type(sample), repr(sample.request), lengths, described
     with _lock:
         known = _known.pop(key, None)
-        if known is None:
+        if known is None or (isinstance(known, _Refused) and known.windows < len(windows)):
             known = _made(stages, family, windows, inputs)
         while len(_known) >= _KEPT:
             del _known[next(iter(_known))]
         _known[key] = known  # the last one used is the last one dropped
-    if isinstance(known, str):
-        raise NotOpenError(known)
+    if isinstance(known, _Refused):
+        raise NotOpenError(known.reason)
     return known
 
 
 def _made(
     stages: Stages, family: Family, windows: Sequence[Sequence[tuple[int, ...]]], inputs: Sequence[Any]
-) -> tuple[OpenStages, tuple[int, ...]] | str:
+) -> tuple[OpenStages, tuple[int, ...]] | _Refused:
     """Open stages from members of a family, with the extents that were compared; or why there are none."""
     reason, count = "", len(family.extents)
     members: dict[tuple[int, ...], Stages] = {}
@@ -131,29 +142,29 @@ def _made(
             members[each] = members.get(each) or _sample(stages, family, each, folds=folds)
         return [members[each] for each in sizes]
 
-    for terms, sizes in itertools.product(_TERMS, windows):
-        if not _is_long(family, sizes):
-            break
+    for ways, sizes in itertools.product(_WAYS, windows):
         try:
             samples = members_at(sizes)
             if folds and len({tuple(map(repr, sample.cleaned.constants)) for sample in samples}) > 1:
                 folds = False  # what constants come to depends on the round: it is computed there, not guessed
                 members.clear()
                 samples = members_at(sizes)
-            opened = OpenStages(samples, sizes, ("n", "m")[:count], terms, len(family.data))
+            opened = OpenStages(samples, sizes, ("n", "m")[:count], ways, len(family.data))
+            if opened.lanes and sizes is windows[0] and len(windows) > 1:
+                continue  # statements over all rounds have too few lanes there
             return opened, _compare(opened, stages, family, inputs)
         except (NotOpenError, ProgramError) as error:
             reason = str(error)
             if isinstance(error, GrowingError) and sizes != windows[0]:
                 break  # nothing becomes of its rounds
-    return reason
+    return _Refused(reason, len(windows))
 
 
 def _is_long(family: Family, sizes: Sequence[tuple[int, ...]]) -> bool:
     """Whether there are so many rounds that it is worth it to make members of so few."""
     if any(extent <= max(each) for extent, each in zip(family.extents, zip(*sizes, strict=True), strict=True)):
         return False
-    part = _PART if len(family) < _LARGE else 2
+    part = _PART if len(family) < _LARGE else 2.0
     return len(family) > part * sum(map(family.length_at, sizes))
 
 

@@ -13,6 +13,7 @@ from flatgrad.compiler.open_stages import BoundStages
 from flatgrad.compiler.round_stages import RoundStages
 from flatgrad.runtime.errors import DivisionByZeroError, DomainError
 from tests.bits import assert_same
+from tests.compiler.test_rounds import kalman
 from tests.every_way import flattened
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs llvmlite")
@@ -314,6 +315,45 @@ def test_other_captured_numbers_need_no_other_code():
         gradients.append(gradient)
     first, second = map(stages_of, gradients)
     assert first.open is second.open
+
+
+@pytest.mark.parametrize("recurrence", [kalman, recurrences.lorenz, recurrences.garch, recurrences.pendulum])
+def test_loops_of_few_rounds_are_those_of_many(recurrence):
+    """Whole programs with few rounds have as many statements as what is bound to a number of rounds."""
+    counts = []
+    for rounds in (50, 300):
+        function, arguments = recurrence(rounds)
+        gradient = fg.value_and_grad(function, dynamic=False)
+        gradient(*arguments)
+        counts.append([len(getattr(item, "statements", [item])) for item in gradient.kernels[0].arrays.statements])
+    assert counts[0] == counts[1]
+    assert isinstance(stages_of(gradient), RoundStages)
+
+
+def test_small_matrices_do_not_hide_rounds():
+    function, arguments = kalman(160)
+    gradient = fg.value_and_grad(function)
+    expected = fg.value_and_grad(function, backend="python", dynamic=False)(*arguments)
+    assert_same(flattened(gradient(*arguments)), flattened(expected))
+    assert isinstance(stages_of(gradient), RoundStages)
+
+
+def test_more_rounds_are_tried_with_larger_members(monkeypatch):
+    """That there is nothing to be made of small members says nothing of larger ones."""
+    tried = []
+    made = round_stages._made
+
+    def refuse_the_smallest(stages, family, windows, inputs):
+        tried.append(len(windows))
+        return made(stages, family, windows, inputs) if len(windows) > 1 else round_stages._Refused("small", 1)
+
+    monkeypatch.setattr(round_stages, "_made", refuse_the_smallest)
+    for rounds in (110, 110, 600, 110):
+        function, arguments = recurrences.pendulum(rounds)
+        gradient = fg.value_and_grad(function, dynamic=False)
+        gradient(*arguments)
+        assert isinstance(stages_of(gradient), RoundStages) == (len(tried) > 1)
+    assert len(tried) == 2
 
 
 def test_a_graph_that_has_been_built():

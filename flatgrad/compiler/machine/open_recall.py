@@ -45,7 +45,7 @@ class Prepared:
         refused: why there is no kernel for all sizes; empty if there is one.
         grows: whether that is because the samples have different numbers of statements.
         choice: what runs, and why.
-        terms: from how many terms on a sum is a statement of its own.
+        way: from how many terms on a sum is a statement of its own, and how many lanes make one; 0 for any number.
         counts: how many equations there are, and so on; see `Sizes`.
         traced: how many equations tracing records.
         data: how many numbers of data there are, group by group.
@@ -59,7 +59,7 @@ class Prepared:
     refused: str = ""
     grows: bool = False
     choice: Choice = Choice("", "")  # noqa: RUF009 - a tuple
-    terms: int = 0
+    way: tuple[int, int] = (0, 0)
     counts: list[Size] = field(default_factory=list)
     traced: Size = 0
     data: list[Size] = field(default_factory=list)
@@ -121,7 +121,7 @@ def keep(key: str, prepared: Prepared) -> None:
         count = sum(bool(code.key) for each in codes for code in each.values())
         if p.refused or count > p.kept:
             p.kept = count
-            kept = p.refused, p.grows, p.choice, p.terms, p.counts, p.traced, p.data, p.cost, p.signatures, codes
+            kept = p.refused, p.grows, p.choice, p.way, p.counts, p.traced, p.data, p.cost, p.signatures, codes
             native.object_cache.put(key, pack(kept, *_CLASSES))
         _note(key, prepared)
 

@@ -33,7 +33,7 @@ _ROW, _TERMS = 4, 8
 #: Loops that read so many terms are taken apart, into at most so many, where lanes have terms at different distances.
 _APART, _FEW = 1_000, 4
 #: Blocks of at most this many equations go through the passes, as flat Python does.
-_SIMPLIFIED = 10_000
+_SIMPLIFIED = 100_000
 
 
 class _Terms(NamedTuple):

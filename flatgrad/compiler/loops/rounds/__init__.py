@@ -20,7 +20,9 @@ from ..reroll import reroll
 from .rewrite import Rewriter
 from .units import ROUNDS, Units
 
-__all__ = ["FEW", "OTHER_WAYS", "find_rounds", "in_other_way", "with_rounds"]
+__all__ = [
+    "ALONE", "FEW", "OTHER_WAYS", "count_statements", "find_rounds", "in_other_way", "may_hide_rounds", "with_rounds",
+]  # fmt: skip
 
 #: So many reads in all rounds, and so many rounds, make a loop worth it where there are more rounds at other sizes, or
 #: they are computed again.
@@ -30,7 +32,7 @@ OTHER_WAYS: Final = {"terms": 1_000_000_000}, {"terms": 1_000_000_000, "lanes": 
 
 #: Where so many statements are left, which have so few lanes, rounds are sought among scalars, too; and what has so
 #: many lanes remains a statement then.
-_MANY, _FEW, _LANES = 24, 16, 8
+_MANY, _FEW, ALONE = 24, 16, 8
 
 
 def with_rounds(program: Program, rerolled: ArrayProgram, *, fast: bool = False) -> ArrayProgram:
@@ -45,11 +47,16 @@ def with_rounds(program: Program, rerolled: ArrayProgram, *, fast: bool = False)
         fast: as for `reroll`.
     """
     found = find_rounds(rerolled)
-    lanes = [statement.lanes for statement in rerolled.statements if not isinstance(statement, Block)]
-    if len(lanes) < _MANY or len(found.statements) < _MANY or sum(lanes) >= _FEW * len(lanes):
+    if count_statements(found) < _MANY or not may_hide_rounds(rerolled):
         return found
-    other = find_rounds(reroll(program, fast=fast, lanes=_LANES))
-    return min(found, other, key=_statements)
+    other = find_rounds(reroll(program, fast=fast, lanes=ALONE))
+    return min(found, other, key=count_statements)
+
+
+def may_hide_rounds(rerolled: ArrayProgram) -> bool:
+    """Whether there are many small statements."""
+    lanes = [statement.lanes for statement in rerolled.statements if not isinstance(statement, Block)]
+    return len(lanes) >= _MANY and sum(lanes) < _FEW * len(lanes)
 
 
 def in_other_way(program: Program, way: int, *, fast: bool = False) -> ArrayProgram:
@@ -60,7 +67,7 @@ def in_other_way(program: Program, way: int, *, fast: bool = False) -> ArrayProg
     return find_rounds(reroll(program, fast=fast, **OTHER_WAYS[way]), *FEW)
 
 
-def _statements(program: ArrayProgram) -> int:
+def count_statements(program: ArrayProgram) -> int:
     """How many statements there are, those of rounds as well."""
     return sum(len(item.statements) if isinstance(item, Repeat) else 1 for item in program.statements)
 
