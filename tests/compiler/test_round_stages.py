@@ -71,6 +71,15 @@ def rows(rounds):
     return f, (np.array([0.5, 0.7]),)
 
 
+def captured_by_a_scan(rounds):
+    numbers = draw(rounds)
+
+    def f(p):
+        return fg.scan(lambda state, x: (0.9 * state + fg.sin(p * x), None), p, numbers)[0]
+
+    return f, (0.5,)
+
+
 FUNCTIONS = {
     "pendulum": recurrences.pendulum,
     "garch": recurrences.garch,
@@ -80,6 +89,7 @@ FUNCTIONS = {
     "a stream": stream,
     "backwards": backwards,
     "rows": rows,
+    "captured by a scan": captured_by_a_scan,
 }
 
 
@@ -154,6 +164,18 @@ def test_calls_that_are_nodes_of_a_graph(name):
         values = [fg.Value(number) for number in numbers]
         sum(compiled(values)[:used]).backward()
         assert_same([v.grad for v in values], [v.grad for v in expected])
+    assert isinstance(stages_of(compiled), RoundStages)
+
+
+def test_two_loops_that_read_each_other_backwards_as_nodes_of_a_graph():
+    """What the first function keeps for the second is interleaved, and streams hide how often equal steps recur."""
+    function, (numbers, x) = backwards(800)
+    expected = [fg.Value(number) for number in (*numbers, *x)]
+    function(expected[:3], expected[3:]).backward()
+    values = [fg.Value(number) for number in (*numbers, *x)]
+    compiled = fg.compile(function)
+    compiled(values[:3], values[3:]).backward()
+    assert_same([v.grad for v in values], [v.grad for v in expected])
     assert isinstance(stages_of(compiled), RoundStages)
 
 

@@ -15,8 +15,10 @@ from flatgrad.compiler.languages import rolled
 from flatgrad.compiler.loops.generalize import generalize
 from flatgrad.compiler.loops.grammar import Block, Fold, Read, Repeat, Statement
 from flatgrad.compiler.loops.reroll import reroll
-from flatgrad.compiler.loops.rounds import find_rounds
+from flatgrad.compiler.loops.rounds import FEW, find_rounds
 from flatgrad.compiler.machine import native
+from flatgrad.compiler.program.builder import ProgramBuilder
+from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.errors import ProgramError
 from tests.array_programs import recurrences
 from tests.bits import assert_same
@@ -450,6 +452,19 @@ def test_the_checker_finds_what_is_read_too_early():
     arrays.statements[position] = Repeat(repeat.statements[::-1], repeat.starts[::-1])
     with pytest.raises(ProgramError, match="reads what is written later"):
         arrays.check()
+
+
+def test_rounds_of_one_operation_that_read_streams():
+    """Three products per round: only distances to what the round before computed tell where a round ends."""
+    f = ProgramBuilder("f", [Group("a", 1, True), Group("x", 30, False), Group("y", 30, False)])
+    state, kept = f.emit("mul", 0, 1), []
+    for k in range(30):
+        state = f.emit("mul", state, 1 + k)
+        kept.append(f.emit("mul", state, 60 - k))
+        state = f.emit("mul", state, 0)
+    arrays = find_rounds(reroll(f.finish([state, *kept], [Group("s", 1, True), Group("ys", 30, False)])), *FEW)
+    assert any(isinstance(item, Repeat) for item in arrays.statements)
+    assert len(arrays.statements) < 8
 
 
 def test_straight_lines_stay_as_they_are():

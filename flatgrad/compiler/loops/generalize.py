@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -35,8 +36,11 @@ from .formulas import Constant, Data, Formula, formula, numbers_of, row_formula
 from .grammar import Addresses, Apply, Block, Fold, Item, Node, Read, Repeat, Segment, Statement, addresses, members
 from .merging import merged_text
 from .reroll.affine import factor
+from .rounds.rewrite import stretches
 
 _T = TypeVar("_T")
+#: An access, and the extents it covers.
+_Piece = tuple[Read, tuple[int, ...]]
 
 
 @dataclass(repr=False)
@@ -337,18 +341,23 @@ class _Merger:
 
     def output(self, *cells: Addresses) -> list[tuple[Read, tuple[Size, ...]] | AnyTable]:
         """The pieces of an output group."""
-        try:
-            return [
-                (self.read([x for x, _ in pieces], [e for _, e in pieces]), self.extents(*(e for _, e in pieces)))
-                for pieces in _rows(map(_pieces, cells))
-            ]
-        except (_DifferentError, ValueError):
-            table: Any = OpenTable.of_lengths(cells, self.samples)
-            if table is not None:
-                return [table]
-            parts = _rows(_by_source(program, each) for program, each in zip(self.programs, cells, strict=True))
-            _require(len(parts) > 1)
-            return [piece for part in parts for piece in self.output(*part)]
+        with suppress(_DifferentError, ValueError):
+            return self.pieces(*map(_pieces, cells))
+        table: Any = OpenTable.of_lengths(cells, self.samples)
+        if table is not None:
+            return [table]
+        with suppress(_DifferentError, ValueError):
+            return self.pieces(*map(_stretches, cells))
+        parts = _rows(_by_source(program, each) for program, each in zip(self.programs, cells, strict=True))
+        _require(len(parts) > 1)
+        return [piece for part in parts for piece in self.output(*part)]
+
+    def pieces(self, *rows: Sequence[_Piece]) -> list[tuple[Read, tuple[Size, ...]] | AnyTable]:
+        """Accesses and the extents they cover, one by one."""
+        return [
+            (self.read([x for x, _ in pieces], [e for _, e in pieces]), self.extents(*(e for _, e in pieces)))
+            for pieces in _rows(rows)
+        ]
 
     # --- nodes ----------------------------------------------------------------------------------------------------
 
@@ -465,13 +474,21 @@ def _bits(number: float) -> bytes:
     return np.float64(number).tobytes()
 
 
-def _pieces(cells: Addresses) -> list[tuple[Read, tuple[int, ...]]]:
+def _pieces(cells: Addresses) -> list[_Piece]:
     """An output group as accesses: one if it is strided, else one per run of consecutive addresses."""
     shape = factor([cells]) if len(cells) else None
     if shape is not None:
         return [(Read(int(cells[0]), shape.strides[0]), shape.extents)]
     parts = np.split(cells, np.flatnonzero(np.diff(cells) != 1) + 1) if len(cells) else []
     return [(Read(int(part[0]), (1,)), (len(part),)) for part in parts]
+
+
+def _stretches(cells: Addresses) -> list[_Piece]:
+    """An output group as accesses, of which one takes in all that goes on evenly, as what a loop has kept does."""
+    parts = [(start, math.prod(extents)) for start, extents in stretches([cells[None]])] if len(cells) else []
+    if len(parts) < 2:
+        return _pieces(cells)
+    return [piece for start, count in parts for piece in _stretches(cells[start : start + count])]
 
 
 def _by_source(program: ArrayProgram, cells: Addresses) -> list[Addresses]:

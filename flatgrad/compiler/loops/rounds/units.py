@@ -181,6 +181,8 @@ class Units:
         begins[self.tokens] = True
         distances = np.repeat(self.base, np.diff(self.tokens)) - self.address
         near = kinds * _NEAR + np.where((distances > 0) & (distances < _NEAR) & ~self.constant, distances, 0)
+        _, which, times = np.unique(near, return_inverse=True, return_counts=True)
+        near = np.where(times[which] < self.count, kinds * _NEAR, near)  # streams are at another distance in each round
         weights = np.ones(len(kinds), dtype=np.int64)
         weights[list(self.statement_tokens)] = ARRAY
         self.weight = np.concatenate([[0], np.cumsum(weights)])  # of all tokens before each
