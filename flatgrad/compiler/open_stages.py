@@ -148,11 +148,6 @@ class OpenStages:
         return prepared
 
     @property
-    def lanes(self) -> int:
-        """How many lanes make a statement; 0 for any number."""
-        return self._prepared.way[1]
-
-    @property
     def arrays(self) -> list[OpenArrayProgram]:
         """The functions, with loops over rounds.
 

@@ -36,12 +36,13 @@ from .stage import stage
 from .stages import Stages
 
 #: The extents of members from which a program for all is made, until they are alike; and those where two are open.
-_WINDOWS: Final = (9, 11, 13), (16, 18, 19), (24, 26, 29), (33, 37, 40)
+#: Sums over rounds are statements of their own from `TERMS` rounds on, so the smallest come last if there are others.
+_WINDOWS: Final = (9, 11, 13), (19, 20, 22), (24, 26, 29), (33, 37, 40)
 _PAIRS: Final = (9, 11, 12, 14), (24, 26, 27, 29)
 #: The member that is compared has so many rounds, or fewer: about so many equations.
 _COMPARED, _EQUATIONS = 40, 20_000
 #: Members are made if the whole program has so many times as many equations as they have together.
-_PART = 2.5
+_PART = 2.3
 #: In so large a program, it need only be half.
 _LARGE: Final = 500_000
 #: How functions are re-rolled: what has so many terms is a statement, at first as in the whole program, then less;
@@ -110,6 +111,8 @@ def _open_stages(stages: Stages, family: Family, inputs: Sequence[Any]) -> tuple
     windows = list(itertools.takewhile(partial(_is_long, family), windows))
     if not windows:
         raise NotOpenError("there are few rounds")
+    if len(family.extents) == 1:
+        windows = windows[1:] + windows[:1]
     try:
         sample = _sample(stages, family, windows[0][0])
     except ProgramError as error:
@@ -150,8 +153,6 @@ def _made(
                 members.clear()
                 samples = members_at(sizes)
             opened = OpenStages(samples, sizes, ("n", "m")[:count], ways, len(family.data))
-            if opened.lanes and sizes is windows[0] and len(windows) > 1:
-                continue  # statements over all rounds have too few lanes there
             return opened, _compare(opened, stages, family, inputs)
         except (NotOpenError, ProgramError) as error:
             reason = str(error)

@@ -13,7 +13,7 @@ from flatgrad.compiler.open_stages import BoundStages
 from flatgrad.compiler.round_stages import RoundStages
 from flatgrad.runtime.errors import DivisionByZeroError, DomainError
 from tests.bits import assert_same
-from tests.compiler.test_rounds import kalman
+from tests.compiler.test_rounds import kalman, lstm
 from tests.every_way import flattened
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs llvmlite")
@@ -80,6 +80,23 @@ def captured_by_a_scan(rounds):
     return f, (0.5,)
 
 
+def smoothing(rounds):
+    """Errors of forecasts by a level and a trend: sums over rounds are outside of the loops."""
+    numbers = draw(rounds).tolist()
+
+    def f(p):
+        level, trend, loss = p[0], p[1], 0.0
+        for number in numbers:
+            error = number - (level + trend)
+            loss = loss + error * error
+            last, level = level, p[2] * number + (1.0 - p[2]) * (level + trend)
+            trend = p[3] * (level - last) + (1.0 - p[3]) * trend
+        return loss
+
+    return f, (np.array([0.1, 0.2, 0.5, 0.6]),)
+
+
+ALIKE = kalman, lstm, smoothing, recurrences.lorenz, recurrences.garch, recurrences.pendulum, recurrences.network
 FUNCTIONS = {
     "pendulum": recurrences.pendulum,
     "garch": recurrences.garch,
@@ -339,7 +356,7 @@ def test_other_captured_numbers_need_no_other_code():
     assert first.open is second.open
 
 
-@pytest.mark.parametrize("recurrence", [kalman, recurrences.lorenz, recurrences.garch, recurrences.pendulum])
+@pytest.mark.parametrize("recurrence", ALIKE)
 def test_loops_of_few_rounds_are_those_of_many(recurrence):
     """Whole programs with few rounds have as many statements as what is bound to a number of rounds."""
     counts = []
