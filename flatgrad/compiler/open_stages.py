@@ -27,7 +27,7 @@ from .loops.formulas import Data
 from .loops.generalize import OpenArrayProgram, generalize
 from .loops.reroll import reroll
 from .loops.reroll.packs import TERMS
-from .loops.rounds import ALONE, FEW, OTHER_WAYS, count_statements, find_rounds, in_other_way, may_hide_rounds
+from .loops.rounds import ALONE, FEW, OTHER_WAYS, count_statements, find_rounds, hides_rounds, in_other_way
 from .machine import native, open_recall
 from .machine.functions import compile_natively, obstacle, print_open
 from .machine.memory import OpenCodeError
@@ -169,8 +169,8 @@ class OpenStages:
             [reroll(part, fast=fast, terms=terms, lanes=lanes) for part in stages.array_parts]
             for stages in self.samples
         ]
-        self._hides = any(map(may_hide_rounds, rerolled[-1]))
         samples = [[find_rounds(program, *FEW) for program in programs] for programs in rerolled]
+        self._hides = any(map(hides_rounds, rerolled[-1], samples[-1]))
         prepared.arrays = self._generalized(samples)
         return samples[-1]
 

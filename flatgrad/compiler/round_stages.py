@@ -42,9 +42,7 @@ _PAIRS: Final = (9, 11, 12, 14), (24, 26, 27, 29)
 #: The member that is compared has so many rounds, or fewer: about so many equations.
 _COMPARED, _EQUATIONS = 40, 20_000
 #: Members are made if the whole program has so many times as many equations as they have together.
-_PART = 2.3
-#: In so large a program, it need only be half.
-_LARGE: Final = 500_000
+_PART = 2
 #: How functions are re-rolled: what has so many terms is a statement, at first as in the whole program, then less;
 #: and only what has so many lanes, if small statements could hide rounds.
 _WAYS: Final = ((TERMS, 0), (TERMS, ALONE)), ((4, 0), (2, 0))
@@ -165,8 +163,7 @@ def _is_long(family: Family, sizes: Sequence[tuple[int, ...]]) -> bool:
     """Whether there are so many rounds that it is worth it to make members of so few."""
     if any(extent <= max(each) for extent, each in zip(family.extents, zip(*sizes, strict=True), strict=True)):
         return False
-    part = _PART if len(family) < _LARGE else 2.0
-    return len(family) > part * sum(map(family.length_at, sizes))
+    return len(family) > _PART * sum(map(family.length_at, sizes))
 
 
 def _sample(stages: Stages, family: Family, sizes: Sequence[int], whole: bool = False, folds: bool = True) -> Stages:

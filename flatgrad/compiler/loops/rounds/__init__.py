@@ -21,7 +21,7 @@ from .rewrite import Rewriter
 from .units import ROUNDS, Units
 
 __all__ = [
-    "ALONE", "FEW", "OTHER_WAYS", "count_statements", "find_rounds", "in_other_way", "may_hide_rounds", "with_rounds",
+    "ALONE", "FEW", "OTHER_WAYS", "count_statements", "find_rounds", "hides_rounds", "in_other_way", "with_rounds",
 ]  # fmt: skip
 
 #: So many reads in all rounds, and so many rounds, make a loop worth it where there are more rounds at other sizes, or
@@ -47,16 +47,16 @@ def with_rounds(program: Program, rerolled: ArrayProgram, *, fast: bool = False)
         fast: as for `reroll`.
     """
     found = find_rounds(rerolled)
-    if count_statements(found) < _MANY or not may_hide_rounds(rerolled):
+    if not hides_rounds(rerolled, found):
         return found
     other = find_rounds(reroll(program, fast=fast, lanes=ALONE))
     return min(found, other, key=count_statements)
 
 
-def may_hide_rounds(rerolled: ArrayProgram) -> bool:
-    """Whether there are many small statements."""
+def hides_rounds(rerolled: ArrayProgram, found: ArrayProgram) -> bool:
+    """Whether there are many small statements, in a program and in the same with its rounds as loops."""
     lanes = [statement.lanes for statement in rerolled.statements if not isinstance(statement, Block)]
-    return len(lanes) >= _MANY and sum(lanes) < _FEW * len(lanes)
+    return min(len(lanes), count_statements(found)) >= _MANY and sum(lanes) < _FEW * len(lanes)
 
 
 def in_other_way(program: Program, way: int, *, fast: bool = False) -> ArrayProgram:
