@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad.compiler.program.adjoint import adjoint
-from flatgrad.compiler.program.trace import trace_graph
+from flatgrad.compiler.program.trace_graph import trace_graph
 from flatgrad.runtime.errors import FlatgradError
 from flatgrad.runtime.primitives import BY_NAME, checked
 from flatgrad.runtime.value import backpropagate

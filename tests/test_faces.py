@@ -8,13 +8,13 @@ import flatgrad as fg
 from flatgrad import nn
 
 W = fg.Value(2.0)
-KERNEL = "arrays backend backward c_source captured forward joint leaves name program python_source save source"
+KERNEL = "arrays backend backward c_source captured forward joint leaves name program python_source save source way"
 STAGES = (
     "arrays backend choice cleaned flat joint loaded name options primal rerolled source steps text title traced "
     "vectors whole"
 )
 STEP = "numbers optimizer parameters prepare reload repeat source state steps sync take"
-TRANSFORMED = "backend dynamic faults function kernel_for kernels memory mode name open_kernels"
+TRANSFORMED = "backend dynamic faults function kernel_for kernels memory mode name open_kernels ways"
 
 
 def f(x: float, y: float = 2.0) -> fg.Value:
@@ -40,7 +40,7 @@ def loss(X, y):
         (fg.compile_graph(W * 3.0), "kernel program source stats"),
         (
             nn.train_step(loss, nn.SGD(0.1), [W]),
-            f"{TRANSFORMED.replace('kernel_for', STEP)}",
+            f"{TRANSFORMED.replace('kernel_for', STEP).replace(' ways', '')}",
         ),
     ],
     ids=lambda item: item.__class__.__name__,

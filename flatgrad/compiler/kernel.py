@@ -85,6 +85,7 @@ class Kernel(BaseKernel):
         captured: the numbers, flags, texts, containers and `Value`s that the function read from outside of itself when
             it was traced, by name. They are compared at each call; if one of them is another one, the function is
             traced again, and has another kernel.
+        way: the truth values that the function met when it was traced. A call that goes another way has another kernel.
     """
 
     stages: PairStages | JointStages | BoundStages
@@ -101,6 +102,8 @@ class Kernel(BaseKernel):
             loaded = stages.loaded
         super().__init__(stages, leaves, trace_seconds)
         self.captured = captured or {}
+        self.way = stages.way
+        self.stats.guards = len(self.way.truths)
         self.stats.lines, self.stats.compile_seconds = loaded.source.count("\n"), time.perf_counter() - start
         layouts = [routine.code.layout for routine in loaded.routines if routine.code is not None]
         self.stats.workspace = sum(layout.bytes for layout in layouts)

@@ -37,9 +37,10 @@ from .machine.open_recall import OpenSignature, Prepared
 from .printing import PrintedStages, Sizes, steps_text
 from .program.program import Group, Program, grouped
 from .program.progress import report
-from .routine import Routine
+from .program.ways import Way
+from .routine import Loaded, Routine
 from .stage import stage
-from .stages import Loaded, Stages
+from .stages import Stages
 
 #: How functions are re-rolled: what has so many lanes or terms is a statement, since the sizes at which functions are
 #: traced are small. For loops over rounds, what is in the rounds should stay alone: then only so many lanes are one.
@@ -421,6 +422,7 @@ class BoundStages(PrintedStages):
         self.open, self.extents, self._make, self.data = open_stages, tuple(extents), make, data
         self.name, self.title, self.options = open_stages.name, open_stages.title, open_stages.options
         self.functions = open_stages.functions
+        self.way = Way()
 
     @property
     def is_joint(self) -> bool:
@@ -495,9 +497,14 @@ class BoundStages(PrintedStages):
                 arrays=on_arrays,
                 code=code,
                 exact=not on_arrays or not self.options.fast,
+                turn=self.turn if self.way.truths and not k else None,
             )
             for k, (function, code) in enumerate(zip(functions, codes, strict=True))
         ]
+
+    def turn(self, inputs: Sequence[float]) -> int | None:
+        """The guard at which these inputs go another way; None if they do not."""
+        return self.here.turn(inputs)
 
     def _meaning_of(self, position: int) -> Program:
         return self.here.array_parts[position]  # no other back end is compared with it

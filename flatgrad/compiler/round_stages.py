@@ -217,7 +217,7 @@ class RoundStages(BoundStages):
 
     def __init__(self, open_stages: OpenStages, stages: Stages, family: Family, compared: tuple[int, ...]) -> None:
         super().__init__(open_stages, family.extents, lambda: stages, [rows.ravel() for rows in family.data])
-        self.family, self.compared = family, compared
+        self.family, self.compared, self.way = family, compared, stages.way
         self.outputs = sum(group.size for group in family.groups(outputs=True))
 
     @stage

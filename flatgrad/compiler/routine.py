@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..runtime.errors import ARITHMETIC_ERRORS, FAULT, FlatgradError, ProgramError
 from .checks import as_list, checked_inputs, group_results, is_plain
 from .languages.loader import raised_by_generated
 from .machine.native import NativeFunction
 from .program.program import Program
+from .program.ways import TurnError
 from .stats import KernelStats
 
 
@@ -30,12 +31,13 @@ class Routine:
             function may raise `FAULT` out of caution; if the repetition finds no fault, its results count.
         code: machine code for the same, if there is any.
         exact: whether the function does exactly what the program says. If not, all its faults are out of caution.
+        turn: the guard at which inputs go another way than the program does; None if they cannot.
 
     Attributes:
         stats: where repetitions are counted, if anywhere.
     """
 
-    __slots__ = ("_program", "arrays", "code", "exact", "function", "replay", "source", "stats")
+    __slots__ = ("_program", "arrays", "code", "exact", "function", "replay", "source", "stats", "turn")
 
     def __init__(
         self,
@@ -46,9 +48,11 @@ class Routine:
         arrays: bool = False,
         code: NativeFunction | None = None,
         exact: bool = True,
+        turn: Callable[[list[float]], int | None] | None = None,
     ) -> None:
         self.function, self.source, self.replay = function, source, replay
         self._program, self.arrays, self.code, self.exact = program, arrays, code, exact
+        self.turn = turn
         self.stats: KernelStats | None = None
 
     @property
@@ -85,6 +89,9 @@ class Routine:
         """
         if not isinstance(error, ARITHMETIC_ERRORS) and type(error) is not FAULT:
             raise ProgramError(_BUG.format(f"the generated function raised {error!r}")) from error
+        guard = self.turn(inputs) if self.turn is not None else None
+        if guard is not None:
+            raise TurnError(guard)
         if self.stats is not None:
             self.stats.count_replay()
         if self.replay is not None:
@@ -98,3 +105,11 @@ class Routine:
 
 
 _BUG = "{}. This is a bug of flatgrad: please report it, with the function that was compiled"
+
+
+class Loaded(NamedTuple):
+    """A loaded module: its functions as routines, its source, and the data that the source refers to by name."""
+
+    routines: list[Routine]
+    source: str
+    data: dict[str, Any]

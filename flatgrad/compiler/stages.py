@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from ..runtime.primitives import computed
 from .languages.costs import Choice, cheapest, is_tiny, note
@@ -35,16 +35,9 @@ from .program.passes import ARRAY_PASSES, run_passes
 from .program.passes.constants import fold_constants
 from .program.program import Group, Program, grouped
 from .program.progress import report
-from .routine import Routine
+from .program.ways import Way, checked_without_value, guards_of, turn_of, without_guards
+from .routine import Loaded, Routine
 from .stage import stage
-
-
-class Loaded(NamedTuple):
-    """A loaded module: its functions as routines, its source, and the data that the source refers to by name."""
-
-    routines: list[Routine]
-    source: str
-    data: dict[str, Any]
 
 
 class Stages(PrintedStages):
@@ -59,6 +52,7 @@ class Stages(PrintedStages):
     Attributes:
         name: of the function that was traced.
         family: the programs that differ from the traced one in how many rounds there are; None where that is not known.
+        way: the truth values that the function met when it was traced.
         lengths: per group of outputs of the first function, how many numbers are in each array that users get of it;
             empty where that is not known.
 
@@ -85,6 +79,7 @@ class Stages(PrintedStages):
         if isinstance(traced, Program):
             self.__dict__["traced"] = traced
         self.lengths: Sequence[Sequence[int]] = ()
+        self.way = Way()
 
     # --- scalar programs ------------------------------------------------------------------------------------------
 
@@ -104,7 +99,7 @@ class Stages(PrintedStages):
     @stage
     def joint(self) -> Program:
         """What is computed: primal equations, then those of the gradient."""
-        return self.compared(self.differentiated())
+        return self.compared(without_guards(self.differentiated()))
 
     @stage
     def flat(self) -> Program:
@@ -279,6 +274,7 @@ class Stages(PrintedStages):
                 code=data.get(code_name(name)),
                 exact=not on_arrays or not self.options.fast,
                 replay=self.replays().get(k),
+                turn=self.turn if self.way.truths and not k else None,
             )
             for k, (name, _) in enumerate(self.functions)
         ]
@@ -299,7 +295,16 @@ class Stages(PrintedStages):
                 for routine, program in zip(self.loaded.routines, self.arrays, strict=True):
                     routine.code = compile_natively(program)
 
-    # --- faults ---------------------------------------------------------------------------------------------------
+    # --- guards and faults ----------------------------------------------------------------------------------------
+
+    @stage
+    def guards(self) -> Program:
+        """The guards of the traced program."""
+        return guards_of(self.without_faults(self.traced))
+
+    def turn(self, inputs: Sequence[float]) -> int | None:
+        """The guard at which these inputs go another way; None if they do not."""
+        return turn_of(self.guards, inputs)
 
     def without_faults(self, program: Program) -> Program:
         """A program with inf and NaN in place of exceptions, if users chose that."""
@@ -360,6 +365,7 @@ class JointStages(Stages):
         if not self.with_value:
             value, *program.outputs = program.outputs
             program.output_groups = program.output_groups[1:]
+            program = checked_without_value(program, value)
             if self.options.faults == "raise":
                 program = check_gradients(program, value, len(self.wrt))
         return program

@@ -37,6 +37,7 @@ class KernelStats:
         workspace: how many bytes machine code works in; 0 where there is none.
         checkpoints: from how many checkpoints rounds of loops are computed again, as `memory` asks for it; 0 if all
             rounds are kept.
+        guards: how many truth values the function met when it was traced. They are compared at each call.
         replays: how many calls were done again, equation by equation, since something might have raised in them. A
             kernel whose calls often are is slow.
         own_size: why the kernel is for one size of the arguments only, where one for all sizes was looked for; else
@@ -55,6 +56,7 @@ class KernelStats:
     compile_seconds: float = 0.0
     workspace: int = 0
     checkpoints: int = 0
+    guards: int = 0
     replays: int = 0
     own_size: str = ""
 

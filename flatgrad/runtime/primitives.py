@@ -432,6 +432,12 @@ between: Primitive = Primitive(
     sympy=lambda sp, x, low, high: sp.And(sp.Lt(low, x), sp.Lt(x, high)), internal=True,
 )  # fmt: skip
 
+guard: Primitive = Primitive(
+    "guard", "bb->b", lambda way, condition: way and condition, (ZERO, ZERO),
+    doc="Whether a way has been kept to so far: all conditions before this one were true, and this one is.",
+    sympy=lambda sp, way, condition: sp.And(way, condition), internal=True,
+)  # fmt: skip
+
 computed: Primitive = Primitive(
     "computed", "f->b", lambda x: False, (ZERO,),
     doc="A condition that never holds, but needs `x`: where computing that raises, it raises.",

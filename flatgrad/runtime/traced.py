@@ -71,6 +71,13 @@ class TracedCondition(Condition):
             "this condition was created while a function was being traced and has escaped from it", self._trace
         )
 
+    def __bool__(self) -> bool:
+        """The truth value for the numbers at hand; the program holds only as long as it stays the same."""
+        if recorder() is None:
+            return self._number
+        truth: bool = self._trace.decide(self)
+        return truth
+
     _prev = _op = property(TracedValue._no_graph)
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from flatgrad.compiler.program import adjoint as adjoint_module
 from flatgrad.compiler.program.adjoint import adjoint
 from flatgrad.compiler.program.builder import ProgramBuilder
 from flatgrad.compiler.program.passes import JOINT_PASSES, PRIMAL_PASSES, run_passes
-from flatgrad.compiler.program.trace import trace_graph
+from flatgrad.compiler.program.trace_graph import trace_graph
 from flatgrad.runtime.primitives import BY_NAME
 from tests import reference
 from tests.bits import all_bits

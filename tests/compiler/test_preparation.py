@@ -13,7 +13,7 @@ from benchmarks.gradbench import gmm, kmeans
 from flatgrad.compiler.loops.reroll.chains import find_chains
 from flatgrad.compiler.loops.reroll.classes import classify
 from flatgrad.compiler.program.adjoint import adjoint
-from flatgrad.compiler.program.trace import trace_graph
+from flatgrad.compiler.program.trace_graph import trace_graph
 
 
 def traced(count):

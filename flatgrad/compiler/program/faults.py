@@ -51,7 +51,7 @@ def without_faults(program: Program) -> Program:
             v2 = power v1 1.0
             return v2
     """
-    raising = np.array([primitive.raises for primitive in TABLE])
+    raising = np.array([primitive.raises and primitive is not p.checked for primitive in TABLE])
     opcodes = np.array(program.opcodes)
     starts, operands, constants = program.starts, program.operands, program.constants
     total: dict[Any, int] = {}  # by opcode and constant operands

@@ -253,17 +253,21 @@ class Program:
         if len(inputs) != self.inputs:
             raise ProgramError(f"{self.name} takes {count_of(self.inputs, 'input')}, got {len(inputs)}")
         numbers = list(inputs)
-        constants = self.constants
         for equation in self.equations():
-            arguments = [numbers[operand] if operand >= 0 else constants[~operand] for operand in equation.operands]
-            try:
-                numbers.append(equation.primitive.evaluate(*arguments))
-            except FlatgradError:
-                raise
-            except ARITHMETIC_ERRORS as error:
-                advice = hint(self, error, equation.variable - self.inputs, numbers)
-                raise equation.primitive.error(error, arguments, equation.location, advice) from None
+            numbers.append(self.result(equation, numbers))
         return numbers
+
+    def result(self, equation: Equation, numbers: Sequence[float]) -> float:
+        """The number of one equation, given those of all variables before it; raises as `evaluate`."""
+        constants = self.constants
+        arguments = [numbers[operand] if operand >= 0 else constants[~operand] for operand in equation.operands]
+        try:
+            return equation.primitive.evaluate(*arguments)
+        except FlatgradError:
+            raise
+        except ARITHMETIC_ERRORS as error:
+            advice = hint(self, error, equation.variable - self.inputs, numbers)
+            raise equation.primitive.error(error, arguments, equation.location, advice) from None
 
     def to_sympy(self) -> list[Any]:
         """The outputs as SymPy expressions in real symbols named as the inputs; for small programs.

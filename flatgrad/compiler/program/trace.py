@@ -1,4 +1,4 @@
-"""Trace: reading a `Value` graph, or running a function on fresh `Value`s, into a `Program`.
+"""Trace: running a function on fresh `Value`s, into a `Program`.
 
 While a function is traced, nothing is computed: its operations are appended to a program as they happen, with the
 user's line. `Value`s that it reaches but that it was not given are leaves: inputs that are bound by identity.
@@ -14,18 +14,20 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from ...runtime.backward import CONSTANT, post_order
-from ...runtime.errors import InputError, TraceError
+from ...runtime.backward import CONSTANT
+from ...runtime.errors import TraceError
 from ...runtime.primitives import Primitive, equal, number, where
 from ...runtime.sites import Location, Site, is_internal, locate
 from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recording, records, refusals_raised, refuse
 from ...runtime.value import Condition, Value, apply_eagerly, as_condition, as_value, constant
 from .builder import Indices, ProgramBuilder
+from .deciding import Deciding
 from .family import Family
 from .names import Namer, nameless
 from .program import Group, Program, default_names
-from .recorded import LEAVES, Recorded
+from .recorded import LEAVES
+from .ways import Way, with_way
 
 #: Finds names for leaves without a label, given their ids.
 LeafNames = Callable[[Container[int]], dict[int, str]]
@@ -36,7 +38,7 @@ _INTERNAL: dict[int, int] = {}
 _new = object.__new__
 
 
-class Trace(Recorded):
+class Trace(Deciding):
     """Records the operations of a function into a program.
 
     Args:
@@ -46,6 +48,8 @@ class Trace(Recorded):
         sites: whether to record the user's line of each operation.
         faults: what becomes of operations on constants at which Python raises: "raise", or "ieee" for inf and NaN.
         folds: whether the program may be a family, whose rounds are not written out.
+        numbers: the numbers at hand, one per input: the truth values of conditions are those for these numbers. None
+            where there are none: then a truth value is an error.
 
     Attributes:
         programs: what functions that are called while this goes on keep for their next call, by function.
@@ -53,9 +57,9 @@ class Trace(Recorded):
 
     def __init__(
         self, name: str, groups: Sequence[Group], input_names: Sequence[str], sites: bool = True, faults: str = "raise",
-        folds: bool = False,
+        folds: bool = False, numbers: Sequence[Any] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(ProgramBuilder(name, groups, input_names))
+        super().__init__(ProgramBuilder(name, groups, input_names), numbers)
         self._record_sites, self.faults, self.folds = sites, faults, folds
         self.leaves: list[Value] = []
         self._references: dict[int, int] = {}
@@ -219,8 +223,11 @@ class Trace(Recorded):
         self._record_sites = False
         self.builder.program.update = len(self.settle())
 
-    def inline(self, program: Program, operands: Sequence[Any]) -> list[Any]:
-        """Append the equations of another program, applied to these operands; return its outputs."""
+    def inline(self, program: Program, operands: Sequence[Any], way: Way | None = None) -> list[Any]:
+        """Append the equations of another program, applied to these operands; return its outputs.
+
+        Its guards become those of this program: `way` has the truth values that they are for.
+        """
         refs = [self.reference(operand) for operand in operands]
         first, count = self._next, len(program)
         self.settle()
@@ -228,11 +235,15 @@ class Trace(Recorded):
         sites = list(map(self.site_of, program.locations))
         self.builder.take(program, range(count), where.__getitem__, sites=sites)
         self._next += count
+        if way is not None and way.truths:
+            self._take_guards(program, where.tolist(), way)
         return [self.value(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
 
     def finish(self, outputs: Sequence[Any]) -> Program | Family:
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
         refs = [self.reference(output) for output in outputs]
+        if self.turns:
+            refs = with_way(self, refs, self.turns[-1].guard)
         traced = self.close().finish(refs)
         groups, names = list(traced.input_groups), list(traced.input_names)
         arguments, count = len(names), len(self.leaves)
@@ -242,8 +253,8 @@ class Trace(Recorded):
             if self.leaf_names is nameless:
                 names += [f"_{k}" for k in range(count)]
             else:
-                outer = self.leaf_names({id(leaf) for leaf in self.leaves if not _label(leaf)})
-                texts = [_label(leaf) or outer.get(id(leaf), "") for leaf in self.leaves]
+                outer = self.leaf_names({id(leaf) for leaf in self.leaves if not label_of(leaf)})
+                texts = [label_of(leaf) or outer.get(id(leaf), "") for leaf in self.leaves]
                 names += [name_of(text, f"p{k}") for k, text in enumerate(texts)]
 
         lines: dict[Location, int] = {}  # the different lines that the sites met while tracing stand for
@@ -271,7 +282,8 @@ class Trace(Recorded):
         return builder.finish(renumber(traced.outputs), traced.output_groups)
 
 
-def _label(value: Value) -> str:
+def label_of(value: Value) -> str:
+    """The label of a `Value`; that of a traced one is not known."""
     return "" if isinstance(value, TracedValue) else value.label
 
 
@@ -285,23 +297,25 @@ class Traced(NamedTuple, Generic[Result]):
     program: Any
     leaves: list[Value]
     result: Result
+    way: Way = Way()
 
 
 def trace_function(
     function: Callable[[list[TracedValue]], tuple[Result, Sequence[Any]]],
     name: str, groups: Sequence[Group], input_names: Sequence[str], leaves: Sequence[Value] = (),
     leaf_names: LeafNames | None = None, sites: bool = True, faults: str = "raise", folds: bool = False,
+    numbers: Sequence[Any] | None = None,
 ) -> Traced[Result]:  # fmt: skip
     """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
 
     `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` finds names for leaves;
     `sites` says whether to record the user's lines, `faults` whether operations on constants raise as Python's do,
-    `folds` whether the program may be a `Family`.
+    `folds` whether the program may be a `Family`. `numbers` are those at hand, one per input (see `Trace`).
 
     Raises:
         TraceError: for what the function must not do, also if the function caught that error itself.
     """
-    trace = Trace(name, groups, input_names, sites, faults, folds)
+    trace = Trace(name, groups, input_names, sites, faults, folds, numbers)
     if leaf_names is not None:
         trace.leaf_names = leaf_names
     for leaf in leaves:
@@ -309,30 +323,4 @@ def trace_function(
     with refusals_raised(trace), recording(trace):
         result, outputs = function([trace.value(k) for k in range(trace.builder.program.inputs)])
         program = trace.finish(outputs)
-    return Traced(program, trace.leaves, result)
-
-
-def trace_graph(outputs: Sequence[Value], inputs: Sequence[Value], name: str) -> Traced[None]:
-    """Read the graph below `outputs` into a program, up to `inputs` and the leaves.
-
-    An input may have operands itself: the graph is cut there. The remaining leaves are bound by identity.
-    """
-    name_of = Namer()
-    names = [name_of(_label(value), f"x{k}") for k, value in enumerate(inputs)]
-    trace = Trace(name, [Group(name, 1, True) for name in names], names)
-    operands: dict[int, int] = {id(value): k for k, value in enumerate(inputs)}
-    for output in outputs:
-        if not isinstance(output, (Value, Condition)):
-            raise InputError(f"expected a Value, got {type(output).__name__}")
-    cut = set(operands)
-    for node in post_order(outputs, lambda node: isinstance(node._primitive, Primitive) and id(node) not in cut):
-        if id(node) in cut:
-            continue
-        if isinstance(node._primitive, Primitive):
-            site = trace.site_of(locate(getattr(node, "_site", None)))
-            refs = [operands[id(operand)] for operand in node._operands]
-            operands[id(node)] = trace.append(node._primitive.opcode, refs, site)
-        else:  # a leaf, a constant, or the result of a compiled call
-            operands[id(node)] = trace.reference(node)
-    roots = [trace.value(operands[id(node)]) if operands[id(node)] >= 0 else node for node in outputs]
-    return Traced(trace.finish(roots), trace.leaves, None)
+    return Traced(program, trace.leaves, result, trace.way)

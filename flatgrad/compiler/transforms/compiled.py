@@ -72,6 +72,9 @@ class CompiledFunction(Dispatched[_Entry, R]):
         write(writes_of(containers, kind_of), arguments.args, iter(items))
         return returned
 
+    #: Without a recorder its operations are executed: that is the interpreter.
+    _interpreted = _inline
+
     def _entry(self, arguments: Arguments) -> tuple[_Entry, Arguments]:
         while True:
             try:
@@ -102,6 +105,7 @@ class CompiledFunction(Dispatched[_Entry, R]):
         seconds = time.perf_counter() - start
         wrt = [*places, *range(count, count + len(traced.leaves))]
         stages = PairStages(traced.program, self._title(), self._options, wrt)
+        stages.way = traced.way
         kind, writes = traced.result
         stages.lengths = [lengths_of(kind)]
         return TracedCall(stages, traced.leaves, captured, [kind], writes, seconds)

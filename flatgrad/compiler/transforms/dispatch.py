@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, TypeVar, cast
 
-from ...runtime.errors import InputError, MissingExtraError
+from ...runtime.errors import InputError, KernelLimitWarning, MissingExtraError, TraceError
+from ...runtime.sites import user_level
 from ...runtime.tracing import active, recorder, recorders
 from ..calls.arguments import Arguments, in_float64, outline
 from ..calls.binding import MISS, Binder
@@ -17,8 +18,10 @@ from ..kernel import Kernel
 from ..machine.builtin import watch
 from ..options import Backend, Mode
 from ..program.faults import Faults
+from ..program.ways import TurnError, Way
 from .methods import takes_self
 from .transformed import Transformed
+from .ways import MOST, Ways
 
 #: An entry, and what a transformed function returns.
 D = TypeVar("D", bound="Entry")
@@ -56,9 +59,21 @@ class Entry:
         misses: how many calls the chain has not answered, although they were calls of this kernel.
         settled: whether it is known if there is a builtin of it.
         new: whether no call has come to it by way of `Arguments`.
+        ways: the ways that calls of this structure have gone.
     """
 
-    __slots__ = ("binder", "captured", "direct", "kernel", "keywords", "make_builtin", "misses", "new", "settled")
+    __slots__ = (
+        "binder",
+        "captured",
+        "direct",
+        "kernel",
+        "keywords",
+        "make_builtin",
+        "misses",
+        "new",
+        "settled",
+        "ways",
+    )
 
     def __init__(self, kernel: Kernel, captured: Captured) -> None:
         self.kernel, self.captured = kernel, captured
@@ -69,6 +84,7 @@ class Entry:
         self.misses = 0
         self.settled = False
         self.new = True
+        self.ways: Ways[Any] = Ways(self)
 
     def prepare(self) -> None:
         """Make the builtin for calls that find the kernel by the outline of their arguments."""
@@ -84,6 +100,14 @@ class Entry:
 def transform(make: Callable[..., Any], function: Callable[..., Any] | None, **options: Any) -> Any:
     """A transformed function; without a function, a decorator that makes one."""
     return functools.partial(make, **options) if function is None else make(function, **options)
+
+
+class _ManyWaysError(Exception):
+    """There are more ways than kernels are kept for."""
+
+
+def _flat(inputs: Sequence[Any]) -> list[float]:
+    return [n for part in inputs for n in (part if isinstance(part, list) else [part])]
 
 
 def _miss(*args: Any, **kwargs: Any) -> Any:
@@ -119,15 +143,45 @@ class Dispatched(Transformed[D], Generic[D, R]):
 
     @property
     def kernels(self) -> list[Kernel]:
-        """The kernels made so far, one per kinds of arguments and state of what the function captured."""
-        return [entry.kernel for entry in self._kernels.entries]
+        """The kernels made so far, one per kinds of arguments, way, and state of what the function captured."""
+        return [entry.kernel for first in self._kernels.entries for entry in first.ways.entries]
 
     def kernel_for(self, /, *args: Any, **kwargs: Any) -> Kernel:
-        """The kernel for arguments of these kinds, made if need be; nothing is run."""
+        """The kernel for arguments of these kinds, and for their way, made if need be; nothing is run.
+
+        Raises:
+            FlatgradError: what an operation raises that a condition needs.
+        """
         function = self._method_of(args)
         if function is not None:
             return function.kernel_for(*args[1:], **kwargs)
-        return self._entry(self._take_apart(args, kwargs))[0].kernel
+        entry, arguments = self._entry(self._take_apart(args, kwargs))
+        for _ in range(MOST + 1):
+            stages: Any = entry.kernel.stages
+            inputs = self._inputs_of(arguments, entry.kernel.leaves)
+            guard = stages.turn(_flat(inputs)) if entry.kernel.way.truths else None
+            if guard is None:
+                return entry.kernel
+            entry = self._other_way(entry, guard, arguments)
+        return entry.kernel
+
+    def ways(self, /, *args: Any, **kwargs: Any) -> list[Way]:
+        """The ways that calls with arguments of these kinds have gone: the truth values that they met, with the lines.
+
+        There is a kernel per way. Without arguments: the ways of all calls.
+
+        Example:
+            >>> import flatgrad as fg
+            >>> f = fg.grad(lambda x: x * x if x > 0 else -x)
+            >>> f(3.0), f(-3.0)
+            (6.0, -1.0)
+            >>> [way.truths for way in f.ways(1.0)]
+            [(True,), (False,)]
+        """
+        if not args and not kwargs:
+            return [kernel.way for kernel in self.kernels]
+        entry = self._kernels.find(self._take_apart(args, kwargs).key)
+        return [] if entry is None else [each.kernel.way for each in entry.ways.entries]
 
     def _method_of(self, args: tuple[Any, ...]) -> Self | None:
         """In a call through the class, `Class.method(object, x)`: the object's function. None in any other call."""
@@ -173,8 +227,50 @@ class Dispatched(Transformed[D], Generic[D, R]):
         if self._interprets and arguments.values:
             return self._inline(arguments)
         entry, arguments = self._entry(arguments)
-        self._remember(entry, items)
-        return self._run(entry, arguments)
+        while True:
+            self._remember(entry, items)
+            try:
+                return self._run(entry, arguments)
+            except TurnError as turn:
+                guard = turn.guard
+            try:
+                entry = self._other_way(entry, guard, arguments)
+            except _ManyWaysError:
+                return self._interpreted(arguments)
+
+    def _other_way(self, entry: D, guard: int, arguments: Arguments) -> D:
+        """The kernel of the way that turns off at a guard: one that is known, or made for these arguments.
+
+        Raises:
+            _ManyWaysError: if there are too many ways.
+        """
+        with self._lock:
+            ways = entry.ways
+            found = ways.find(entry, guard)
+            if found is not None:
+                return cast("D", found)
+            if len(ways.entries) >= MOST:
+                if not ways.warned:
+                    ways.warned = True
+                    warnings.warn(ways.warning(self.name), KernelLimitWarning, stacklevel=user_level())
+                raise _ManyWaysError
+            new = self._build(arguments)
+            beginning = entry.kernel.way.truths[:guard]
+            if new.kernel.way.truths[: guard + 1] != (*beginning, not entry.kernel.way.truths[guard]):
+                raise TraceError(
+                    f"{self.name} met other truth values when it was traced again with the same numbers; a function "
+                    "that is compiled must do the same each time"
+                )
+            ways.add(new)
+            return new
+
+    def _build(self, arguments: Arguments) -> D:
+        """Trace the function for these arguments, and make a kernel of it."""
+        raise NotImplementedError  # pragma: no cover - both subclasses define it
+
+    def _interpreted(self, arguments: Arguments) -> Any:
+        """The result without a kernel: right, and slow."""
+        raise NotImplementedError  # pragma: no cover - both subclasses define it
 
     def _call_in_order(self, items: tuple[Any, ...], keywords: tuple[str, ...]) -> Any:
         """Call the function with arguments in the order in which kernels take them, the last ones by their names."""

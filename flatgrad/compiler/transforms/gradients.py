@@ -26,6 +26,7 @@ from ..options import MEMORY, Backend, Mode
 from ..program.faults import Faults
 from ..program.program import Group, Program, grouped
 from ..program.trace import Trace, Traced
+from ..program.ways import Way
 from ..stages import JointStages
 from .dispatch import Choices, R, transform
 from .numeric import NumericFunction
@@ -54,6 +55,7 @@ class _Inlined(NamedTuple):
     leaves: list[Value]
     captured: Captured
     signature: Signature
+    way: Way
 
 
 class GradFunction(NumericFunction[R]):
@@ -155,7 +157,7 @@ class GradFunction(NumericFunction[R]):
                 gradients.append(Group(f"{group.name}_bar", group.size, group.scalar))
         options = self._options._replace(faults=faults)
         stages = JointStages(traced.program, self._title(), options, inputs, gradients, self._with_value)
-        aux = traced.result
+        aux, stages.way = traced.result, traced.way
         results = [NUMBER] * self._with_value + ([aux] if aux is not None and aux.size else []) + kinds
         stages.lengths = list(map(lengths_of, results))
         single = self._single or self._wrt is not None
@@ -197,7 +199,7 @@ class GradFunction(NumericFunction[R]):
         trace = recorder()
         assert isinstance(trace, Trace)
         entry = self._part(arguments, trace)
-        results = trace.inline(entry.program, [*arguments.all_numbers, *entry.leaves])
+        results = trace.inline(entry.program, [*arguments.all_numbers, *entry.leaves], entry.way)
         groups = [
             numbers[0] if group.scalar else numbers for group, numbers in grouped(entry.program.output_groups, results)
         ]
@@ -209,7 +211,10 @@ class GradFunction(NumericFunction[R]):
         programs: KernelCache[_Inlined] = trace.programs.get(self) or KernelCache()
         entry = self._inlined.find(key) or programs.find(key)
         if entry is None:
+            decided = len(trace.turns)
             entry = part = self._new_part(arguments, trace)
+            if part.way.truths or len(trace.turns) > decided:
+                return entry  # another call may go another way
             traced_leaves = [leaf for leaf in part.leaves if isinstance(leaf, TracedValue)]
             if not traced_leaves:
                 self._inlined.add(key, lambda: part, arguments.names())
@@ -223,7 +228,7 @@ class GradFunction(NumericFunction[R]):
     def _new_part(self, arguments: Arguments, trace: Trace) -> _Inlined:
         with collector_paused():
             stages, traced, captured, signature, _ = self._stages(arguments, trace.faults, named=False)
-            return _Inlined(stages.to_inline(), traced.leaves, captured, signature)
+            return _Inlined(stages.to_inline(), traced.leaves, captured, signature, traced.way)
 
 
 def _parameters(wrt: Any) -> list[Value]:

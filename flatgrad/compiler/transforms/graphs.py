@@ -18,7 +18,7 @@ from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.program import Program
 from ..program.progress import preparing
-from ..program.trace import trace_graph
+from ..program.trace_graph import trace_graph
 from ..round_stages import with_rounds
 from ..stats import KernelStats
 from .dispatch import R

@@ -43,7 +43,7 @@ class JitFunction(NumericFunction[R]):
         seconds = time.perf_counter() - start
         kind = traced.result
         stages = PairStages(traced.program, self._title(), self._options, wrt=(), scalar=kind.scalar)
-        stages.lengths = [lengths_of(kind)]
+        stages.lengths, stages.way = [lengths_of(kind)], traced.way
         return stages, traced, captured, Signature(arguments.kinds, [kind], True, False), seconds
 
     def _inline(self, arguments: Arguments) -> Any:

@@ -9,6 +9,7 @@ from ..calls.arguments import Arguments
 from ..calls.binding import Signature, make_binder, make_builtin, routine_of
 from ..calls.captured import Captured
 from ..calls.kinds import float_array
+from ..checks import checked_inputs, group_results
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..pairs import PairStages
@@ -45,6 +46,18 @@ class NumericFunction(Dispatched[NumericEntry, R]):
 
     def _entry(self, arguments: Arguments) -> tuple[NumericEntry, Arguments]:
         return self._cached(arguments, functools.partial(self._build, arguments)), arguments
+
+    def _interpreted(self, arguments: Arguments) -> Any:
+        with collector_paused():
+            call = self._trace_call(arguments)
+        inputs = checked_inputs(self._inputs_of(arguments, call.leaves), call.stages.traced.input_groups)
+        for replay in call.stages.replays().values():
+            replay(inputs)
+        program = call.stages.joint
+        results = group_results(program.evaluate(inputs), program.output_groups)
+        *gradients, aux = call.kinds
+        signature = call.rest._replace(arguments=arguments.kinds, gradients=gradients, aux=aux)
+        return signature.put_together(results, float_array)
 
     def _build(self, arguments: Arguments) -> NumericEntry:
         with collector_paused(), preparing(self.name):

@@ -183,7 +183,7 @@ class _Loop:
             return None, ()
 
         groups = [Group("x", count, False)] if count else []
-        trace_function(body, "scan", groups, [f"x{k}" for k in range(count)], faults="ieee")
+        trace_function(body, "scan", groups, [f"x{k}" for k in range(count)], faults="ieee", numbers=[0.0] * count)
         return _stacked(self.like, (() for _ in self.columns or ()), 0)
 
     # --- in a trace ---------------------------------------------------------------------------------------------------
@@ -192,8 +192,8 @@ class _Loop:
         """The same in a trace: rounds are executed until the others are known.
 
         From the round on in which variables take part, numbers in `xs` are variables as well, and so are numbers that
-        the carry counts with. If `fn` cannot do with that, the trace goes back to that round. Loops inside of a round
-        that is compared are written out.
+        the carry counts with. If `fn` cannot do with that, or chooses by numbers, the trace goes back to that round.
+        Loops inside of a round that is compared are written out.
         """
         self.folds = trace.folds
         try:
@@ -217,10 +217,14 @@ class _Loop:
                 carry, numbers, results = self.call(number, carry, self.row(number))
                 number += 1
                 continue
-            first, before = trace.next, [(each, each.refusal) for each in recorders() if each is not None]
+            turns, first, before = (
+                len(trace.turns),
+                trace.next,
+                [(each, each.refusal) for each in recorders() if each is not None],
+            )
             try:
                 carry, numbers, results = self.call(number, carry, streams.row(number, self.row(number)))
-                failed = any(each.refusal is not refusal for each, refusal in before)
+                failed = any(each.refusal is not refusal for each, refusal in before) or len(trace.turns) > turns
             except Exception:
                 failed = True
             if failed:

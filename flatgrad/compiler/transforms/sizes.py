@@ -215,6 +215,8 @@ class KnownSizes(Generic[E]):
         last = calls[-1]
         if any(list(map(id, call.leaves)) != list(map(id, last.leaves)) for call in calls):
             raise NotOpenError("the Values that the function reads depend on the sizes")
+        if any(call.stages.way.truths for call in calls):
+            raise NotOpenError("the function chooses by numbers which way it goes")
         if not all(map(self.owner._opens_for, calls)):
             raise NotOpenError("the function writes into its arguments")
         if not all(call.captured.same() for call in calls):
@@ -293,7 +295,7 @@ class KnownSizes(Generic[E]):
         """Whether what was traced at some extents reads the same, and returns the same kinds, as is expected there."""
         kinds = [kind if kind is None else kind.at(extents) for kind in opened.kinds]
         same_leaves = list(map(id, call.leaves)) == list(map(id, opened.call.leaves))
-        return same_leaves and kinds == list(call.kinds) and self.owner._opens_for(call)
+        return same_leaves and not call.stages.way.truths and kinds == list(call.kinds) and self.owner._opens_for(call)
 
     def _witnessed(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> str:
         """What is said of extents that are too large: smaller ones are compared in their place.

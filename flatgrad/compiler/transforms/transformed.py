@@ -139,8 +139,9 @@ class Transformed(Generic[E]):
         """Trace, and note what the function captured; `named` says whether anybody may read the names of leaves."""
         leaf_names = functools.partial(outer_names, self.function) if named else nameless
         run = functools.partial(
-            trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults, folds=True
-        )
+            trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults,
+            folds=True, numbers=arguments.all_numbers,
+        )  # fmt: skip
         return trace_settled(run, functools.partial(self._captured_roots, arguments), self.name)
 
     @property

@@ -134,7 +134,11 @@ class VmapFunction(JitFunction[R]):
             return self._call_traced(arguments, leaves, row)[0], ()
 
         faults = self.faults if current is None else current.faults
-        return _stacked(trace_function(body, self.name, groups, names, faults=faults).result, self._out_axes, rows=0)
+        return _stacked(
+            trace_function(body, self.name, groups, names, faults=faults, numbers=arguments.all_numbers).result,
+            self._out_axes,
+            rows=0,
+        )
 
     def _axes_of(self, count: int, keywords: Mapping[str, Any]) -> list[Axes]:
         """The axes of the arguments, of which the first `count` have no names."""

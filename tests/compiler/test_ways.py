@@ -1,0 +1,142 @@
+"""Branches on numbers: the way that a call goes is followed, and has a kernel."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+
+import flatgrad as fg
+from flatgrad import Value
+from tests.bits import assert_same
+
+BACKENDS = ("python", "numpy", "native", "auto")
+backends = pytest.mark.parametrize("backend", BACKENDS)
+
+
+def interpreted(function, *numbers):
+    """Value and gradients by the interpreter."""
+    leaves = [Value(float(n)) for n in numbers]
+    value = function(*leaves)
+    value.backward()
+    return value.data, tuple(leaf.grad for leaf in leaves)
+
+
+def branch(x):
+    return fg.log(x) * x if x > 1.0 else x * 2.0
+
+
+def newton(x):
+    root = x
+    while abs(root * root - x) > 1e-12 * x:
+        root = 0.5 * (root + x / root)
+    return root
+
+
+def early(x):
+    if x < 0:
+        return -x
+    for k in range(5):
+        if x > k and not x > k + 1:
+            return x * float(k)
+    return x * x
+
+
+def extremes(x):
+    return max(x * 2.0, min(x * x, 3.0)) + sorted([x, -x, x * 0.5])[1]
+
+
+@backends
+@pytest.mark.parametrize("function", [branch, newton, early, extremes])
+def test_the_way_of_each_call(function, backend):
+    f = fg.value_and_grad(function, backend=backend)
+    numbers = [0.5, 3.0, 1.0, 2.5, 0.25, 9.0, 1e6, 3.0, 0.5, 4.5]
+    for number in numbers if function is newton else [*numbers, -2.0, -0.0, math.inf, -3.5, math.nan]:
+        value, (gradient,) = interpreted(function, number)
+        assert_same(f(number), (value, gradient), number)
+
+
+@backends
+def test_graphs_of_compiled_functions(backend):
+    w = Value(2.0)
+    f = fg.compile(lambda x: [x * w if x > w else x + w, x], backend=backend)
+    for number in (1.0, 3.0, 2.0, 5.0):
+        x = Value(number)
+        first, second = f(x)
+        (first * second).backward()
+        got, w.grad = (first.data, x.grad, w.grad), 0.0
+        x = Value(number)
+        first = x * w if x > w else x + w
+        (first * x).backward()
+        assert got == (first.data, x.grad, w.grad)
+        w.grad = 0.0
+
+
+def test_an_operation_behind_a_guard_that_fails_does_not_raise():
+    f = fg.value_and_grad(lambda x: fg.log(x) if x > 0 else x)
+    assert f(1.0) == (0.0, 1.0)
+    assert f(-1.0) == (-1.0, 1.0)
+    with pytest.raises(fg.DomainError):
+        fg.grad(lambda x: fg.log(x) if x < 5 else x)(-1.0)
+
+
+def test_exceptions_of_the_users_come_at_each_call():
+    def f(p):
+        if p <= 0:
+            raise KeyError("p")
+        assert p < 1, "too large"
+        return -p * fg.log(p)
+
+    entropy = fg.grad(f)
+    for _ in range(3):
+        with pytest.raises(KeyError):
+            entropy(-1.0)
+        with pytest.raises(AssertionError, match="too large"):
+            entropy(2.0)
+        assert entropy(0.5) == interpreted(f, 0.5)[1][0]
+
+
+def test_gradients_inside_follow_their_ways():
+    slope = fg.grad(lambda x: x * x if x > 1 else x**3)
+
+    def f(x):
+        return slope(x) * x + (slope(x + 1.0) if x < 0.5 else 0.0)
+
+    outer = fg.value_and_grad(f)
+    for x in (0.25, 3.0, 0.75, 0.25, -2.0):
+        inner = (2 * x if x > 1 else 3 * x**2) * x
+        inner += 0.0 if x >= 0.5 else (2 * (x + 1) if x + 1 > 1 else 3 * (x + 1) ** 2)
+        assert outer(x)[0] == pytest.approx(inner, rel=1e-15)
+
+
+def test_one_kernel_per_way_and_what_is_said_of_them():
+    f = fg.grad(lambda x: x * x if x > 0 else -x)
+    assert [f(x) for x in (3.0, -3.0, 2.0, -1.0)] == [6.0, -1.0, 4.0, -1.0]
+    assert [way.truths for way in f.ways(1.0)] == [(True,), (False,)]
+    assert f.ways() == f.ways(1.0)
+    assert "test_ways.py" in str(f.ways(1.0)[0])
+    assert len(f.kernels) == 2
+    assert f.kernel_for(5.0).way.truths == (True,)
+    assert f.kernel_for(-5.0).way.truths == (False,)
+    assert f.kernel_for(-5.0).stats.guards == 1
+    assert f.kernels[0].stats.replays <= 1
+
+
+def test_beyond_the_limit_of_ways_the_answers_are_right():
+    f = fg.value_and_grad(lambda x: x * sum(1 for k in range(100) if x > k))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for k in (*range(100), 70, 3, 99):
+            assert f(k + 0.5) == ((k + 0.5) * (k + 1), k + 1.0)
+    assert len(f.kernels) == 64
+    assert [each.category for each in caught] == [fg.KernelLimitWarning]
+    assert "test_ways.py" in str(caught[0].message)
+    assert "fg.where" in str(caught[0].message)
+
+
+def test_ieee_faults_follow_ways():
+    f = fg.grad(lambda x: 1.0 / x if x < 1 else fg.log(x - 1.0), faults="ieee")
+    assert f(0.0) == -math.inf
+    assert f(1.0) == math.inf
+    assert f(2.0) == 1.0
