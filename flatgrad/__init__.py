@@ -31,6 +31,7 @@ from .runtime.errors import (
     DomainError,
     FlatgradError,
     InputError,
+    IntegerError,
     KernelLimitWarning,
     MissingExtraError,
     MissingPartialError,
@@ -38,6 +39,7 @@ from .runtime.errors import (
     PerformanceWarning,
     ProgramError,
     RangeError,
+    TableIndexError,
     TraceError,
 )
 from .runtime.functions import *
@@ -46,6 +48,7 @@ from .runtime.reductions import logsumexp, norm, prod, softmax
 from .runtime.reductions import max as max
 from .runtime.reductions import min as min
 from .runtime.reductions import sum as sum
+from .runtime.table import table
 from .runtime.value import Condition, Value
 
 _fingerprint.end()
@@ -63,6 +66,7 @@ __all__ = [
     "DomainError",
     "FlatgradError",
     "InputError",
+    "IntegerError",
     "Kernel",
     "KernelLimitWarning",
     "MissingExtraError",
@@ -71,6 +75,7 @@ __all__ = [
     "PerformanceWarning",
     "ProgramError",
     "RangeError",
+    "TableIndexError",
     "TraceError",
     "Value",
     "compile_graph",
@@ -83,6 +88,7 @@ __all__ = [
     "prod",
     "scan",
     "softmax",
+    "table",
     "value_and_grad",
     "vmap",
 ]

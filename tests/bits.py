@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable
 
 #: The built-in classes by which two engines' exceptions are compared.
-ARITHMETIC = (ZeroDivisionError, OverflowError, ValueError)
+ARITHMETIC = (ZeroDivisionError, OverflowError, ValueError, IndexError)
 
 
 def bits(number: float) -> str:

@@ -75,7 +75,7 @@ class Routine:
             return self.function(*arguments)
         except FlatgradError:
             raise
-        except (ArithmeticError, ValueError, TypeError) as error:
+        except (ArithmeticError, ValueError, TypeError, IndexError) as error:
             inputs = checked_inputs(arguments, self.program.input_groups)
             if not raised_by_generated(error):
                 raise

@@ -27,6 +27,14 @@ class InputError(FlatgradError, TypeError):
     """An argument of the wrong type or structure."""
 
 
+class TableIndexError(FlatgradError, IndexError):
+    """An index for which a table (`fg.table`) has no row."""
+
+
+class IntegerError(DomainError, InputError):
+    """A number that is no integer, where an integer is needed: a `TypeError` and a `ValueError`."""
+
+
 class OptionError(FlatgradError, ValueError):
     """An option (back end, mode, size, ...) with a value that does not exist."""
 
@@ -60,10 +68,10 @@ class PerformanceWarning(UserWarning):
 
 
 #: What float arithmetic in CPython may raise; `arithmetic_error` turns them into ours.
-ARITHMETIC_ERRORS = (ValueError, ZeroDivisionError, OverflowError)
+ARITHMETIC_ERRORS = (ValueError, ZeroDivisionError, OverflowError, IndexError)
 
 #: What they are turned into.
-ARITHMETIC_FAULTS = (DomainError, DivisionByZeroError, RangeError)
+ARITHMETIC_FAULTS = (DomainError, DivisionByZeroError, RangeError, TableIndexError)
 #: What generated array code raises where something may be outside of its domain, or out of range. It is the bare class,
 #: which neither Python nor NumPy raises, so that a saved module needs no class of this package.
 FAULT = ArithmeticError

@@ -6,7 +6,6 @@ from typing import Any
 
 from .backward import CONSTANT, post_order
 from .errors import InputError
-from .primitives import Primitive
 
 
 def reduced(node: Any) -> Any:
@@ -35,7 +34,7 @@ def _records(root: Any) -> list[tuple[Any, ...]]:
     for node in post_order([root]):
         position[id(node)] = len(records)
         primitive = node._primitive
-        if isinstance(primitive, Primitive):
+        if hasattr(primitive, "differentiable"):  # a row of the table, or a rule like one
             operands = [position[id(operand)] for operand in node._operands]
             records.append((type(node), primitive, node._number, node._grad, node.label, operands))
         elif node._operands:

@@ -75,6 +75,7 @@ class Primitive(OperationErrors):
         slow: whether computing it takes a function, such as those of the C library, and not a few instructions.
         aliases: further method names, such as those by which NumPy calls it on arrays of objects.
         internal: whether only the compiler uses it: it is no public function, and no method.
+        worded: the exception for what `evaluate` raised, the operands and the user's line, where it is a special one.
 
     Example:
         >>> from flatgrad.runtime.primitives import tanh
@@ -104,6 +105,7 @@ class Primitive(OperationErrors):
         slow: bool = False,
         fault: Callable[..., Any] | None = None,
         internal: bool = False,
+        worded: Callable[[Exception, Sequence[Any], str], FlatgradError] | None = None,
     ) -> None:
         operands, self.result = kinds.split("->")
         rules = tuple(pullbacks if pullbacks is not None else partials)
@@ -116,7 +118,7 @@ class Primitive(OperationErrors):
         self.requires, self.raises, self.commutative = requires, raises, commutative
         self.identity, self.slow = identity, slow
         self.remedy, self.decided_by = remedy, decided_by
-        self.fault, self.internal = fault, internal
+        self.fault, self.internal, self.worded = fault, internal, worded
         #: Whether a partial may raise: nodes of such rows know their line.
         self.partial_raises = raises or bool(remedy)
         #: The row that stands for this one where nothing may raise; None if there is none.

@@ -33,6 +33,7 @@ from .primitive import BY_NAME as BY_NAME
 from .primitive import POSITIVE, REAL, ZERO, Applicable
 from .primitive import TABLE as TABLE
 from .primitive import Primitive as Primitive
+from .wording import table_error
 
 
 def _power_slope(out: Any, a: Any, k: Any) -> Any:
@@ -425,6 +426,14 @@ checked: Primitive = Primitive(
     sympy=lambda sp, x, fault: x,
     requires="numbers at which the function has a value", raises=True, internal=True,
 )  # fmt: skip
+
+position: Primitive = Primitive(
+    "position", "ff->f", scalar.position, (ZERO, ZERO),
+    doc="Where a table with so many rows has the one of this index; negative indices count from the end.",
+    sympy=lambda sp, index, rows: sp.Piecewise((index + rows, index < 0), (index, True)),
+    raises=True, worded=table_error, internal=True,
+)  # fmt: skip
+position.total = position  # there is no other row to take where nothing may raise
 
 between: Primitive = Primitive(
     "between", "fff->b", lambda x, low, high: low < x < high, (ZERO, ZERO, ZERO),

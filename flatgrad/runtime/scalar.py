@@ -50,6 +50,15 @@ def checked(x: float, fault: bool) -> float:
     return x
 
 
+def position(index: float, rows: float) -> float:
+    """Where a table with so many rows has the one of this index; negative indices count from the end."""
+    if not abs(index) < inf or index != int(index):
+        raise ValueError("an index must be an integer")
+    if not -rows <= index < rows:
+        raise IndexError("index out of range")
+    return index + rows if index < 0.0 else index
+
+
 # Where Python raises, these give what IEEE 754 and the C standard (C99, annex F) say.
 
 

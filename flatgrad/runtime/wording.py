@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .errors import FlatgradError, arithmetic_error
+from .errors import FlatgradError, IntegerError, TableIndexError, arithmetic_error
 from .sites import Location, describe
 
 _BRANCH = "a branch of where that is not taken; where computes and differentiates both."
@@ -32,6 +32,15 @@ def count_of(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'s' if number != 1 else ''}"
 
 
+def table_error(error: Exception, operands: Sequence[Any], line: str) -> FlatgradError:
+    """The error for an index that a table does not have."""
+    index, rows = operands
+    if not isinstance(error, IndexError):
+        return IntegerError(f"the index of a table must be an integer, got {float(index)!r}{line}")
+    size, shown = count_of(int(rows), "row"), int(index) if abs(index) < 1e16 else float(index)
+    return TableIndexError(f"table index {shown} is out of range: the table has {size}{line}")
+
+
 class OperationErrors:
     """The errors of one row of the table; its attributes are explained there."""
 
@@ -39,11 +48,14 @@ class OperationErrors:
     arity: int
     requires: str
     remedy: str
+    worded: Callable[[Exception, Sequence[Any], str], FlatgradError] | None
 
     def error(
         self, error: Exception, operands: Sequence[Any], location: Location | None, hint: str = ""
     ) -> FlatgradError:
         """Our exception for `error`, raised by `evaluate(*operands)`: operation, numbers, reason, the user's line."""
+        if self.worded is not None:
+            return self.worded(error, operands, describe(location) or hint)
         reason = f"{self.name} needs {self.requires}" if self.requires and type(error) is ValueError else str(error)
         return arithmetic_error(error, f"{self.applied_to(operands)}: {reason}{hint}{describe(location)}")
 

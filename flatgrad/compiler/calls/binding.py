@@ -179,7 +179,8 @@ def _binder(function: Callable[..., Any], source: BinderSource, count: int, call
     except (SyntaxError, RecursionError, MemoryError):
         return None
     module.names.update(
-        source.constants, MISS=MISS, ERRORS=(ArithmeticError, ValueError, TypeError), NUMBERS=NUMBER_TYPES, TEXT={str},
+        source.constants, MISS=MISS, ERRORS=(ArithmeticError, ValueError, TypeError, IndexError),
+        NUMBERS=NUMBER_TYPES, TEXT={str},
         raised_by_generated=raised_by_generated, function=function, ndarray=np.ndarray, float64=np.dtype(np.float64),
         vector=array, asarray=np.array, fromiter=np.fromiter, Value=Value, CONSTANT=CONSTANT,
     )  # fmt: skip

@@ -336,7 +336,7 @@ class _Writer:
             return
         names = _Scratch(lambda kind: self._fresh(kind, domain)[0], out=out)
         fault = NUMPY_FAULTS.get(primitive)
-        if fault and operands[-1].constant in (None, 0.0):
+        if fault and (operands[-1].constant in (None, 0.0) or primitive is p.position):
             self._fault(primitive, f"np.{fault.format(*texts)}")
         for template in templates:
             self.lines.append("np." + Formatter().vformat(template, texts, names))

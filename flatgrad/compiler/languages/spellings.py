@@ -165,6 +165,7 @@ NUMPY: dict[Primitive, tuple[str, ...]] = _with_totals({
     p.where: ("copyto({out}, {2})", "copyto({out}, {1}, where={0})"),
     p.detach: ("copyto({out}, {0})",),
     p.checked: ("copyto({out}, {0})",),
+    p.position: ("copyto({out}, {0})", "less({0}, 0.0, {mask})", "add({0}, {1}, {out}, where={mask})"),
     p.between: ("greater({0}, {1}, {out})", "less({0}, {2}, {mask})", "logical_and({out}, {mask}, {out})"),
     p.computed: ("less({0}, -np.inf, {out})",),
 })  # fmt: skip
@@ -181,7 +182,10 @@ NUMPY_FAST: dict[Primitive, tuple[str, ...]] = {**NUMPY, **_with_totals({
 })}  # fmt: skip
 
 #: Expressions that say whether `evaluate` would raise for some lane, where NumPy would not.
-NUMPY_FAULTS = {p.div: "equal({1}, 0.0).any()", p.sqrt: "less({0}, 0.0).any()", p.checked: "any({1})"}
+NUMPY_FAULTS = {
+    p.div: "equal({1}, 0.0).any()", p.sqrt: "less({0}, 0.0).any()", p.checked: "any({1})",
+    p.position: "any(~((np.floor({0}) == {0}) & (np.fabs({0}) <= {1}) & ({0} != {1})))",
+}  # fmt: skip
 
 # --- C ----------------------------------------------------------------------------------------------------------------
 
@@ -223,13 +227,17 @@ C: dict[Primitive, Spelling] = _with_totals({
     p.where: _c("{0} ? {1} : {2}"),
     p.detach: Spelling("{0}"),
     p.checked: Spelling("{0}"),
+    p.position: _c("{0} < 0.0 ? {0} + {1} : {0}"),
     p.between: Spelling("({1} < {0}) & ({0} < {2})", AND),
     p.computed: Spelling("{0} < -INFINITY", COMPARISON),
 })  # fmt: skip
 
 #: Expressions that say whether `evaluate` would raise. Without one, a row that can raise does so where a NaN comes of
 #: no NaN, or an infinity of finite numbers, as CPython's `math` does.
-C_FAULTS = {p.div: Spelling("{1} == 0.0", COMPARISON), p.checked: Spelling("{1}")}
+C_FAULTS = {
+    p.div: Spelling("{1} == 0.0", COMPARISON), p.checked: Spelling("{1}"),
+    p.position: Spelling("!(floor({0}) == {0} && fabs({0}) <= {1} && {0} != {1})"),
+}  # fmt: skip
 
 
 def c_spelling(primitive: Primitive) -> Spelling:

@@ -337,6 +337,19 @@ def _checked(w: Writer, a: Value, fault: Value) -> Value:
     return a
 
 
+def _position(w: Writer, index: Value, rows: Value) -> Value:
+    """The index, counted from the front; a fault where there is no such row, or no such integer."""
+    (x, shift), lanes = w.same([index, w.constant(_SHIFT)], "ff")
+    kind = type_of("f", lanes)
+    shifted = w.function.let(f"fadd {kind} {x}, {shift}")  # in fast mode, too, these two are done as they stand
+    rounded = Value(w.function.let(f"fsub {kind} {shifted}, {shift}"), lanes)
+    integer = w.compare("oge", w.intrinsic("fabs", index), w.constant(2.0**52))  # larger numbers have no fraction
+    integer = w.either(integer, w.compare("oeq", rounded, index))
+    in_range = w.both(w.compare("oge", index, w.unary("fneg", rows)), w.compare("olt", index, rows))
+    w.function.note_fault(w.invert(w.both(integer, in_range)))
+    return w.select(w.compare("olt", index, w.constant(0.0)), w.binary("fadd", index, rows), index)
+
+
 def _extreme(how: str) -> Spelling:
     """`b` where it is beyond `a`, as one instruction, or where it is NaN; else `a`, which is the first of equals."""
 
@@ -405,6 +418,7 @@ SPELLINGS: dict[Primitive, Spelling] = {
     p.where: lambda w, c, a, b: w.select(c, a, b),
     p.detach: lambda w, x: x,
     p.checked: _checked,
+    p.position: _position,
     p.between: lambda w, x, low, high: w.both(w.compare("ogt", x, low), w.compare("olt", x, high)),
     p.computed: lambda w, x: w.compare("olt", x, w.constant(-math.inf)),
     **{row: _called(row.name, raises=row.raises) for row in LIBRARY},
