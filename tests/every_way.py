@@ -27,7 +27,7 @@ from flatgrad.compiler.languages.c import emit_c
 from flatgrad.compiler.languages.opened import ArrayFunction
 from flatgrad.compiler.loops import rounds
 from flatgrad.compiler.loops.reroll import layout, reroll
-from flatgrad.compiler.loops.rounds import find_rounds, units
+from flatgrad.compiler.loops.rounds import find_rounds, inner, nest, units
 from flatgrad.compiler.machine import llvm, native
 from flatgrad.compiler.transforms import dispatch
 from flatgrad.runtime.errors import FlatgradError
@@ -476,7 +476,12 @@ SMALL_LIMITS = [
 ]
 
 #: The shortest recurrences are loops over rounds, too.
-SHORT_ROUNDS = [(rounds, {"ROUNDS": 3}), (units, {"ROUNDS": 3, "READS": 6})]
+SHORT_ROUNDS = [
+    (rounds, {"ROUNDS": 3}),
+    (units, {"ROUNDS": 3, "READS": 6}),
+    (inner, {"TURNS": 3, "READS": 6}),
+    (nest, {"TURNS": 3}),
+]
 
 
 def in_pieces(check: Callable[..., int]) -> Callable[..., int]:

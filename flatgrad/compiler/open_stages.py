@@ -25,6 +25,7 @@ from .loops.array_program import ArrayProgram
 from .loops.extents import Samples, Size, bound, monomials, printed_at
 from .loops.formulas import Data
 from .loops.generalize import OpenArrayProgram, generalize
+from .loops.grammar import Repeat
 from .loops.reroll import reroll
 from .loops.reroll.packs import TERMS
 from .loops.rounds import ALONE, FEW, OTHER_WAYS, count_statements, find_rounds, hides_rounds, in_other_way
@@ -172,7 +173,14 @@ class OpenStages:
         ]
         samples = [[find_rounds(program, *FEW) for program in programs] for programs in rerolled]
         self._hides = any(map(hides_rounds, rerolled[-1], samples[-1]))
-        prepared.arrays = self._generalized(samples)
+        try:
+            prepared.arrays = self._generalized(samples)
+        except NotOpenError:
+            items = [item for programs in samples for program in programs for item in program.statements]
+            if not any(isinstance(item, Repeat) and item.inner for item in items):
+                raise
+            samples = [[find_rounds(program, *FEW, nest=False) for program in programs] for programs in rerolled]
+            prepared.arrays = self._generalized(samples)
         return samples[-1]
 
     def _generalized(self, samples: Sequence[Sequence[ArrayProgram]]) -> list[OpenArrayProgram]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from collections import namedtuple
 from typing import Any
@@ -406,9 +407,24 @@ def test_rounds_that_cannot_be_written_out_are_an_error_that_says_so() -> None:
     def inner(w: Any) -> Any:
         return fg.scan(lambda c, _: (fg.sin(c * w), None), w, length=20_000_000)[0]
 
-    for f in (lambda w: fg.grad(inner)(w) * w, lambda w: fg.scan(lambda c, _: (inner(c), None), w, length=12)[0]):
-        with pytest.raises(fg.TraceError, match="equations, too many to be written out"):
-            fg.jit(f)(0.5)
+    with pytest.raises(fg.TraceError, match="equations, too many to be written out"):
+        fg.jit(lambda w: fg.grad(inner)(w) * w)(0.5)
+
+
+@pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
+def test_a_scan_in_a_scan_is_a_loop_in_a_loop() -> None:
+    def inner(w: Any) -> Any:
+        return fg.scan(lambda c, _: (fg.cos(c * w), None), w, length=3_000)[0]
+
+    f = fg.jit(lambda w: fg.scan(lambda c, _: (inner(c), None), w, length=12)[0], backend="native")
+    result = 1.3
+    for _ in range(12):
+        carry = result
+        for _ in range(3_000):
+            carry = math.cos(carry * result)
+        result = carry
+    assert f(1.3) == result
+    assert "        repeat j:3000" in str(f.kernel_for(1.3).arrays)
 
 
 # --- structures -------------------------------------------------------------------------------------------------------

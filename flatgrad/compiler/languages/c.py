@@ -27,7 +27,7 @@ from ..loops.array_program import ArrayProgram
 from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, extent_text, scope_of, short_names
 from ..loops.buffers import plan_buffers, span
 from ..loops.extents import BoundNumber, fixed
-from ..loops.grammar import Addresses, Block, Fold, Item, Read, Repeat, Statement, addresses, members, packed
+from ..loops.grammar import Addresses, Block, Fold, Item, Loop, Read, Repeat, Statement, addresses, members
 from ..loops.reroll.chains import FOLDED
 from ..loops.views import Piece, Source, Sources, pieces, repetitions
 from ..program.names import Names
@@ -369,7 +369,7 @@ class _Writer(BodyWriter):
                     self.needs[statement.base : statement.base + statement.lanes] = True
                 continue
             if statement.shape:
-                self.needs[fixed(statement.base) : fixed(statement.base) + statement.lanes] = True
+                self.needs[statement.places] = True
             for read, extents in statement.reads():
                 low, high = span(read, extents)
                 if low < high:
@@ -390,8 +390,7 @@ class _Writer(BodyWriter):
         size = int(np.count_nonzero(head))
         offsets = np.where(numeric, plan.offsets, np.array(plan.truth_offsets) + plan.numbers - first) - first + size
         places = [np.cumsum(head) - 1]  # of inputs and constants
-        for base, region, statement in zip(bases, regions.tolist(), statements, strict=True):
-            end = base + statement.lanes
+        for (base, end), region in zip(itertools.pairwise([*bases, program.size]), regions.tolist(), strict=True):
             places.append(np.arange(base, end) - starts[region] + offsets[region])
         self.place = np.concatenate(places)
         self.head = np.flatnonzero(head)
@@ -538,21 +537,29 @@ class _Writer(BodyWriter):
 
     def _repeat(self, repeat: Repeat) -> None:
         """Rounds in a loop, behind what the first ones read."""
-        for start in itertools.chain(*repeat.starts):
-            self._statement(start)
-        with self._loops(*[scope_of((repeat.count,), self.lane_names)] * 2):
-            for statement in repeat.statements:
-                self.lines += self._notes(statement, rounds=True)
-                self._statement(statement, rounds=True)
+        self._rounds(repeat, repeat.loop)
 
-    def _notes(self, statement: Statement, rounds: bool = False) -> list[str]:
+    def _rounds(self, repeat: Repeat, loop: Loop) -> None:
+        depth = loop.depth
+        for start in repeat.starts_of(loop):
+            self._statement(start, depth)
+        names, count = (self.lane_names[depth],), repeat.rounds_of(loop)
+        with self._loops(Scope((count,), names), Scope((count,), names)):
+            for item in repeat.within(loop):
+                if isinstance(item, Loop):
+                    self._rounds(repeat, item)
+                else:
+                    self.lines += self._notes(repeat.statements[item], depth + 1)
+                    self._statement(repeat.statements[item], depth + 1)
+
+    def _notes(self, statement: Statement, rounds: int = 0) -> list[str]:
         """Comments: the user's line, and the statement with its loops in one line."""
         notes = self.notes.of(statement.location, statement.part)
-        if not rounds or len(statement.shape) > 1:
+        if not rounds or len(statement.shape) > rounds:
             notes += print_statement(statement, self.sources, rounds)
         return list(map(_comment, notes))
 
-    def _statement(self, statement: Statement, rounds: bool = False) -> None:
+    def _statement(self, statement: Statement, rounds: int = 0) -> None:
         scope = scope_of(statement.shape, self.lane_names)
         base = fixed(statement.base)
         source = self.sources.of(base)
@@ -568,7 +575,7 @@ class _Writer(BodyWriter):
         target = self.name(source)
         with self._loops(Scope(scope.extents[rounds:], scope.names[rounds:]), scope):
             text = _of_kind(self.body(statement.body, scope), statement.kind)
-            lanes = packed(statement.shape)
+            lanes = statement.target
             place = index(base - source.base, list(map(fixed, lanes.strides)), scope.names, lanes.bends, "/")
             self._assign(f"{target}[{place}]", text)
 

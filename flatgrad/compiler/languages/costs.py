@@ -76,16 +76,19 @@ def numpy_cost(program: ArrayProgram) -> float:
         if isinstance(item, Block):
             cost += _NUMPY_BLOCK + python_cost(item.program)
         elif isinstance(item, Repeat):
-            cost += item.count * min(_rounds_costs(item))
+            cost += item.count * _rounds_costs(item)[0 if is_scalar(item) else 1]
         else:
             cost += _body_cost(flattened(item).body, item.lanes)
     return cost
 
 
 def is_scalar(repeat: Repeat) -> bool:
-    """Whether a round takes less time in plain Python, number by number, than in array statements."""
+    """Whether a round takes less time in plain Python, number by number, than in array statements.
+
+    Rounds within rounds are written in plain Python alone.
+    """
     python, numpy = _rounds_costs(repeat)
-    return python < numpy
+    return bool(repeat.inner) or python < numpy
 
 
 def _rounds_costs(repeat: Repeat) -> tuple[float, float]:

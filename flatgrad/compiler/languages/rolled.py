@@ -19,7 +19,7 @@ from ..loops.bodies import LANES, TERMS, BodyWriter, Notes, Scope, extent_text, 
 from ..loops.buffers import span
 from ..loops.excerpt import read_at_once
 from ..loops.extents import BoundNumber
-from ..loops.grammar import Addresses, Block, Fold, Node, Read, Repeat, Statement, members
+from ..loops.grammar import Addresses, Block, Fold, Loop, Node, Read, Repeat, Statement, members
 from ..loops.views import Piece, Source, Sources, View, pieces, places_among, repetitions, row_major
 from ..program.names import Names
 from ..program.program import grouped
@@ -193,26 +193,44 @@ class _Writer(BodyWriter):
     def _repeat(self, repeat: Repeat) -> None:
         """Lists that grow round by round, from what the first ones read; numbers that only a round itself reads."""
         self.of_a_round = read_at_once(self.program, repeat)
-        for statement, starts in zip(repeat.statements, repeat.starts, strict=True):
-            if statement.name in self.of_a_round:
-                continue
-            items = [self._items(start, Scope(), scope_of(start.shape, self.lane_names)) for start in starts]
-            self._write(f"{statement.name} = [", [", ".join(items)], "]")
-        rounds = scope_of((repeat.count,), self.lane_names)
+        outside = set(repeat.within(repeat.loop))
+        for k, (statement, starts) in enumerate(zip(repeat.statements, repeat.starts, strict=True)):
+            if statement.name not in self.of_a_round:
+                items = [self._items(start, Scope(), scope_of(start.shape, self.lane_names)) for start in starts]
+                self._write(f"{statement.name} = [", [", ".join(items if k in outside else [])], "]")
         self.growing = {statement.name for statement in repeat.statements}
         self.before, self.lines = self.lines, []
-        for statement in repeat.statements:
-            self._note(statement)
-            scope = scope_of(statement.shape, self.lane_names)
-            text, loops = self._looped(statement.body, rounds, Scope(scope.extents[1:], scope.names[1:]))
-            if statement.name in self.of_a_round:
-                self._assign(statement.name, f"[{text.text} {loops}][0]" if loops else text.text)
-            elif loops:
-                self._write(f"{statement.name} += [", [f"{text.text} {loops}"], "]")
-            else:
-                self._write(f"{statement.name}.append(", [text.text], ")")
-        self.lines = [*self.before, f"for {rounds.names[0]} in range({repeat.count}):", *indented(self.lines)]
+        self._rounds(repeat, repeat.loop)
+        self.lines = [*self.before, *self.lines]
         self.before, self.growing, self.of_a_round = None, set(), set()
+
+    def _rounds(self, repeat: Repeat, loop: Loop) -> None:
+        """A loop; an inner one begins with what its first rounds read."""
+        outer, depth = self.lines, loop.depth
+        rounds = scope_of(repeat.statements[loop.first].shape[: depth + 1], self.lane_names)
+        for start in repeat.starts_of(loop) if depth else ():
+            self._grow(start, Scope(rounds.extents[:-1], rounds.names[:-1]))
+        self.lines = []
+        for item in repeat.within(loop):
+            if isinstance(item, Loop):
+                self._rounds(repeat, item)
+            else:
+                self._note(repeat.statements[item])
+                self._grow(repeat.statements[item], rounds)
+        head = f"for {rounds.names[-1]} in range({rounds.extents[-1]}):"
+        self.lines = [*outer, head, *indented(self.lines)]
+
+    def _grow(self, statement: Statement, rounds: Scope) -> None:
+        """The results of a round, behind those of the rounds before."""
+        scope = scope_of(statement.shape, self.lane_names)
+        count = len(rounds.names)
+        text, loops = self._looped(statement.body, rounds, Scope(scope.extents[count:], scope.names[count:]))
+        if statement.name in self.of_a_round:
+            self._assign(statement.name, f"[{text.text} {loops}][0]" if loops else text.text)
+        elif loops:
+            self._write(f"{statement.name} += [", [f"{text.text} {loops}"], "]")
+        else:
+            self._write(f"{statement.name}.append(", [text.text], ")")
 
     def _items(self, statement: Statement, scope: Scope, inner: Scope) -> str:
         """The lanes of a statement as items of a list."""

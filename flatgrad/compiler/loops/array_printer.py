@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from ...runtime import primitives as p
@@ -24,7 +23,7 @@ from ..program.spelling import (
 )
 from .bodies import LANES, TERMS, BodyWriter, Scope, extent_text, scope_of, short_names
 from .extents import BoundNumber, fixed
-from .grammar import Block, Fold, Loops, Read, Repeat, Segment, Statement
+from .grammar import Block, Fold, Loop, Loops, Read, Repeat, Segment, Statement, lanes_of
 from .views import Sources, View
 
 #: Operators; everything else is written as a function.
@@ -42,9 +41,7 @@ def print_arrays(program: Loops) -> str:
         if isinstance(item, Block):
             lines += _block(item, sources)
         elif isinstance(item, Repeat):
-            lines += [f"    {line}" for line in repeat_head(item, sources)]
-            for statement in item.statements:
-                lines += comments.beside(statement, print_statement(statement, sources, rounds=True), "        ")
+            lines += _rounds(item, item.loop, sources, comments)
         else:
             lines += comments.beside(item, print_statement(item, sources), "    ")
     lines.append(f"    return {_outputs(program, sources)}")
@@ -72,35 +69,49 @@ class _Comments:
         return [f"{indent}{head:<{64 - len(indent)}} {comment}".rstrip(), *(f"{indent}    {line}" for line in others)]
 
 
-def repeat_head(repeat: Repeat, sources: Sources) -> list[str]:
-    """The first lines of a repeat: the number of rounds, and what the first ones read of rounds before them."""
-    firsts = []
-    for start in itertools.chain(*repeat.starts):
-        scope = scope_of(start.shape, LANES[1:])
+def _rounds(repeat: Repeat, loop: Loop, sources: Sources, comments: _Comments) -> list[str]:
+    """A loop as text, with what runs in it."""
+    indent = "    " * (loop.depth + 1)
+    lines = [f"{indent}{line}" for line in repeat_head(repeat, sources, loop)]
+    for item in repeat.within(loop):
+        if isinstance(item, Loop):
+            lines += _rounds(repeat, item, sources, comments)
+        else:
+            statement = repeat.statements[item]
+            lines += comments.beside(statement, print_statement(statement, sources, loop.depth + 1), f"{indent}    ")
+    return lines
+
+
+def repeat_head(repeat: Repeat, sources: Sources, loop: Loop | None = None) -> list[str]:
+    """The first lines of a loop: the number of rounds, and what the first ones read of rounds before them."""
+    loop, firsts = loop or repeat.loop, []
+    for start in repeat.starts_of(loop):
+        scope = scope_of(start.shape, LANES[: loop.depth] + LANES[loop.depth + 1 :])
         source, writer = sources.of(fixed(start.base)), Writer(sources)
-        row = (fixed(start.base) - source.base) // start.lanes
-        ranges = [str(row), *(f"{name}:{extent}" for name, extent in zip(scope.names, scope.extents, strict=True))]
+        row = (fixed(start.base) - source.base) // lanes_of(start.shape[loop.depth :])
+        ranges = [f"{name}:{extent}" for name, extent in zip(scope.names, scope.extents, strict=True)]
+        ranges[: loop.depth] = [*scope.names[: loop.depth], str(row)]
         firsts.append(f"{start.name}[{', '.join(ranges)}] = {writer.body(start.body, scope).text}")
-    head = f"repeat {LANES[0]}:{repeat.count}"
+    head = f"repeat {LANES[loop.depth]}:{repeat.rounds_of(loop)}"
     return wrapped(f"{head}, with {', '.join(firsts)}:" if firsts else f"{head}:")
 
 
-def print_statement(statement: Statement, sources: Sources, rounds: bool = False) -> list[str]:
-    """A statement as text: the result, and what local names stand for; `rounds`: it is one of a repeat."""
+def print_statement(statement: Statement, sources: Sources, rounds: int = 0) -> list[str]:
+    """A statement as text: the result, and what local names stand for; so many loops over `rounds` are around it."""
     scope = scope_of(statement.shape, LANES)
     source = sources.of(fixed(statement.base))
-    before = (fixed(statement.base) - source.base) * fixed(statement.shape[0]) // statement.lanes if rounds else 0
+    before = (fixed(statement.base) - source.base) // lanes_of(statement.shape[rounds:])
     head = f"{statement.name}{_ranges(scope, scope, before, rounds)}" if statement.shape else statement.name
     writer = Writer(sources)
     result = writer.body(statement.body, scope).text
     return [f"{head} = {result}{', with' if writer.locals else ''}", *writer.locals]
 
 
-def _ranges(scope: Scope, outer: Scope, before: int = 0, rounds: bool = False) -> str:
-    """The ranges of indices; of a statement in a repeat, the round is an index, behind what stands before."""
+def _ranges(scope: Scope, outer: Scope, before: int = 0, rounds: int = 0) -> str:
+    """The ranges of indices; of a statement in loops over rounds, these are indices, behind what stands before."""
     ranges = [f"{name}:{extent_text(extent, outer)}" for name, extent in zip(scope.names, scope.extents, strict=True)]
     if rounds:
-        ranges[0] = index(before, [1], [scope.names[0]])
+        ranges[:rounds] = [*scope.names[: rounds - 1], index(before, [1], [scope.names[rounds - 1]])]
     return f"[{', '.join(ranges)}]"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from .grammar import (
     Apply,
     Block,
     Fold,
+    Loop,
     Loops,
     Node,
     Read,
@@ -69,7 +69,7 @@ class ArrayProgram(Loops):
                     raise ProgramError(f"{where} reads {len(item.reads)} numbers, not {item.program.inputs}")
                 self._write(
                     where,
-                    item.base,
+                    item.base + np.arange(item.lanes),
                     [item.program.kind_of(operand).encode() for operand in item.program.outputs],
                     kinds,
                 )
@@ -81,8 +81,6 @@ class ArrayProgram(Loops):
             if isinstance(item, Statement):
                 self._check_statement(where, item, kinds)
                 continue
-            for start in itertools.chain(*item.starts):
-                self._check_statement(where, start, kinds)
             self._check_rounds(where, item, kinds)
         _check_addresses(f"{self.name}: return", self.outputs, kinds)
         return self
@@ -93,7 +91,7 @@ class ArrayProgram(Loops):
             _check_extents(f"{where} {statement.name}", extents)
             _check_addresses(f"{where} {statement.name}", addresses(read, extents), kinds)
         self._check_kind(f"{where} {statement.name}", statement, kinds)
-        self._write(f"{where} {statement.name}", statement.base, [statement.kind.encode()] * statement.lanes, kinds)
+        self._write(f"{where} {statement.name}", statement.places, statement.kind.encode(), kinds)
 
     def _check_kind(self, where: str, statement: Statement, kinds: Any) -> None:
         if _check_body(where, statement.body, kinds, self.inputs) != statement.kind:
@@ -101,44 +99,72 @@ class ArrayProgram(Loops):
 
     def _check_rounds(self, where: str, repeat: Repeat, kinds: Any) -> None:
         """Check that no round reads what a later one writes, or a later statement of the same one."""
-        statements, count = repeat.statements, repeat.count
-        if len(repeat.starts) != len(statements) or any(fixed(s.shape[0]) != count for s in statements if s.shape):
-            raise ProgramError(f"{where}: the statements of a repeat differ in their rounds")
+        if len(repeat.starts) != len(repeat.statements):
+            raise ProgramError(f"{where}: a repeat with starts of other statements")
         if any(statement.is_ragged for statement in repeat.members()):
             raise ProgramError(f"{where}: the statements of a repeat have lanes of ragged extents")
+        clock = [(statement, now.ravel()) for statement, now in self._clock(where, repeat)]
         time = np.full(self.size, -1)  # per address, when it is written
-        for k, statement in enumerate(statements):
-            lanes = statement.lanes // count
-            rounds = np.repeat(np.arange(count), lanes) * len(statements) + k
-            self._write(where, statement.base, [statement.kind.encode()] * statement.lanes, kinds)
-            time[fixed(statement.base) : fixed(statement.base) + statement.lanes] = rounds
-        for k, statement in enumerate(statements):
-            now = np.arange(count)[:, None] * len(statements) + k
+        for statement, now in clock:
+            self._write(f"{where} {statement.name}", statement.places, statement.kind.encode(), kinds)
+            time[statement.places] = np.repeat(now, statement.lanes // len(now))
+        for statement, now in clock:
             for read, extents in statement.reads():
                 places = addresses(read, extents)
                 _check_addresses(f"{where} {statement.name}", places, kinds)
-                if (time[places].reshape(count, -1) >= now).any():
+                if (time[places].reshape(len(now), -1) >= now[:, None]).any():
                     raise ProgramError(f"{where} {statement.name} reads what is written later")
             self._check_kind(f"{where} {statement.name}", statement, kinds)
 
-    def _write(self, where: str, base: Size, written: Sequence[bytes], kinds: Any) -> None:
+    @staticmethod
+    def _clock(where: str, repeat: Repeat) -> list[tuple[Statement, Any]]:
+        """When the statements of a repeat run, for each index of the loops around them; starts first."""
+        result: list[tuple[Statement, Any]] = []
+
+        def walk(loop: Loop, outer: tuple[int, ...]) -> tuple[list[tuple[Statement, Any]], int]:
+            """When what is in a loop runs, counted from when it begins, and how long the loop takes."""
+            count, ticks, inside = repeat.rounds_of(loop), 0, []
+            for item in repeat.within(loop):
+                if isinstance(item, Loop):
+                    parts, length = walk(item, (*outer, count))
+                else:
+                    parts, length = [(repeat.statements[item], np.zeros(()))], 1
+                inside += [(statement, ticks + time) for statement, time in parts]
+                ticks += length
+            starts = list(repeat.starts_of(loop))
+            rounds = len(starts) + ticks * np.arange(count)
+            times = [(s, time + rounds.reshape(count, *[1] * time.ndim)) for s, time in inside]
+            for k, start in enumerate(starts):
+                if tuple(map(fixed, start.shape[: len(outer)])) != outer:
+                    raise ProgramError(f"{where} {start.name}: a start that does not run once for the rounds")
+                times.append((start, np.array(k)))
+            for item in repeat.within(loop):
+                if not isinstance(item, Loop):
+                    shape = repeat.statements[item].shape[: loop.depth + 1]
+                    if tuple(map(fixed, shape)) != (*outer, count):
+                        raise ProgramError(f"{where}: the statements of a repeat differ in their rounds")
+            return times, len(starts) + ticks * count
+
+        result, _ = walk(repeat.loop, ())
+        return result
+
+    def _write(self, where: str, places: Addresses, written: bytes | Sequence[bytes], kinds: Any) -> None:
         """Take note of what is written."""
-        start = fixed(base)
-        if start < self.first_result or start + len(written) > self.size:
+        if len(places) and (places.min() < self.first_result or places.max() >= self.size):
             raise ProgramError(f"{where} writes outside of the results")
-        if (kinds[start : start + len(written)] != b"").any():
+        if (kinds[places] != b"").any():
             raise ProgramError(f"{where} writes an address that has been written before")
-        kinds[start : start + len(written)] = written
+        kinds[places] = written
 
     def truth_mask(self) -> Any:
         """One truth value per address: whether a truth value is there, not a number."""
         mask = np.zeros(self.size, dtype=bool)
         mask[self.first_truth : self.first_result] = True
         for statement in members(self.statements):
-            start = fixed(statement.base)
             if isinstance(statement, Statement):
-                mask[start : start + statement.lanes] = statement.kind == "b"
+                mask[statement.places] = statement.kind == "b"
             else:
+                start = statement.base
                 kinds = [statement.program.kind_of(operand) == "b" for operand in statement.program.outputs]
                 mask[start : start + len(kinds)] = kinds
         return mask
@@ -161,21 +187,29 @@ class ArrayProgram(Loops):
                 results = item.program.evaluate([cells[address] for address in item.reads.tolist()])
                 cells[item.base : item.base + len(results)] = results
             elif isinstance(item, Repeat):
-                for start in itertools.chain(*item.starts):
-                    _run_all(start, start.shape, cells)
-                for k in range(item.count):
-                    for statement in item.statements:
-                        _run_all(statement, statement.shape[1:], cells, (k,))
+                _run_rounds(item, item.loop, cells)
             else:
-                _run_all(item, item.shape, cells)
+                _run_all(item, cells)
         return [cells[address] for address in self.outputs.tolist()]
 
 
-def _run_all(statement: Statement, shape: Sequence[Size], cells: list[Any], outer: tuple[int, ...] = ()) -> None:
-    """Run a statement for all lanes of a shape, in a round if there are rounds."""
-    lanes = _inside(shape, outer)
+def _run_rounds(repeat: Repeat, loop: Loop, cells: list[Any], outer: tuple[int, ...] = ()) -> None:
+    """Run a loop, in a round of each loop around it."""
+    for start in repeat.starts_of(loop):
+        _run_all(start, cells, outer)
+    for k in range(repeat.rounds_of(loop)):
+        for item in repeat.within(loop):
+            if isinstance(item, Loop):
+                _run_rounds(repeat, item, cells, (*outer, k))
+            else:
+                _run_all(repeat.statements[item], cells, (*outer, k))
+
+
+def _run_all(statement: Statement, cells: list[Any], outer: tuple[int, ...] = ()) -> None:
+    """Run a statement for all lanes, in a round of each loop around it."""
+    lanes = _inside(statement.shape[len(outer) :], outer)
     results = [_run(statement, statement.body, statement.shape, (*outer, *lane), cells) for lane in lanes]
-    start = fixed(statement.base) + sum(k * len(results) for k in outer)
+    start = fixed(statement.base) + sum(fixed(s) * k for s, k in zip(statement.target.strides, outer, strict=False))
     cells[start : start + len(results)] = results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +63,7 @@ def excerpt(program: ArrayProgram, repeat: Repeat, sources: Sources) -> Excerpt:
         return statement.with_reads(moved, base=fixed(statement.base) + shift)
 
     used = used_outside(program, repeat)
-    wanted = [s for s in repeat.statements if used[fixed(s.base) : fixed(s.base) + s.lanes].any()]
+    wanted = [s for s in repeat.statements if used[s.places].any()]
     writes = [(sources.of(fixed(statement.base)), statement.kind) for statement in wanted]
     outputs = [places[source.base : source.base + source.size] for source, _ in writes]
     part = ArrayProgram(
@@ -72,9 +73,10 @@ def excerpt(program: ArrayProgram, repeat: Repeat, sources: Sources) -> Excerpt:
         program.constants,
         program.truths,
         [
-            Repeat(
-                tuple(map(with_places, repeat.statements)),
-                tuple(tuple(map(with_places, starts)) for starts in repeat.starts),
+            replace(
+                repeat,
+                statements=tuple(map(with_places, repeat.statements)),
+                starts=tuple(tuple(map(with_places, starts)) for starts in repeat.starts),
             )
         ],
         np.concatenate(outputs) if outputs else np.zeros(0, dtype=np.int64),

@@ -194,12 +194,13 @@ class _Binder:
 
     def statement(self, statement: Statement) -> Statement:
         shape, body = tuple(map(self.size, statement.shape)), tuple(map(self.node, statement.body))
-        return replace(statement, shape=shape, body=body, base=self.size(statement.base))
+        steps = tuple(map(self.size, statement.steps))
+        return replace(statement, shape=shape, body=body, base=self.size(statement.base), steps=steps)
 
     def item(self, item: Item) -> Item:
         if isinstance(item, Repeat):
             starts = (tuple(map(self.statement, group)) for group in item.starts)
-            return Repeat(tuple(map(self.statement, item.statements)), tuple(starts))
+            return replace(item, statements=tuple(map(self.statement, item.statements)), starts=tuple(starts))
         if isinstance(item, Statement):
             return self.statement(item)
         program, reads = item.program, item.reads
@@ -367,7 +368,9 @@ class _Merger:
         if isinstance(first, Repeat):
             statements = tuple(self.statement(*each) for each in _rows(item.statements for item in items))
             groups = _rows(item.starts for item in items)
-            return Repeat(statements, tuple(tuple(self.statement(*each) for each in _rows(rows)) for rows in groups))
+            starts = tuple(tuple(self.statement(*each) for each in _rows(rows)) for rows in groups)
+            inner = _same(item.inner for item in items)
+            return Repeat(statements, starts, inner)
         if isinstance(first, Statement):
             return self.statement(*items)
         base = self.size(*(item.base for item in items))
@@ -391,7 +394,9 @@ class _Merger:
         shapes = [s.shape for s in statements]
         body = self.body([s.body for s in statements], shapes)
         base = self.size(*(s.base for s in statements))
-        return replace(statements[0], kind=kind, part=part, shape=self.extents(*shapes), body=body, base=base)
+        steps = tuple(self.size(*each) for each in _rows(s.steps for s in statements))
+        shape = self.extents(*shapes)
+        return replace(statements[0], kind=kind, part=part, shape=shape, body=body, base=base, steps=steps)
 
     def body(self, bodies: Sequence[Sequence[Any]], shapes: Sequence[Sequence[Size]]) -> tuple[Any, ...]:
         return tuple(self.node(nodes, shapes) for nodes in _rows(bodies))

@@ -106,6 +106,8 @@ class Statement:
         kind: `f` for numbers, `b` for truth values.
         location: the user's line that the first lane comes from.
         part: what it belongs to: "value", "gradient" or "update".
+        steps: how far apart the lanes are along the outermost dimensions, in a repeat within a repeat: what its first
+            rounds read stands between them. The lanes within follow without gaps.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Statement:
     kind: str
     location: Location | None = None
     part: str = "value"
+    steps: tuple[Size, ...] = ()
 
     @property
     def lanes(self) -> int:
@@ -128,7 +131,15 @@ class Statement:
     @property
     def target(self) -> Read:
         """Where its lanes are, as an access."""
-        return packed(self.shape, self.base)
+        read, outer = packed(self.shape, self.base), len(self.steps)
+        return read._replace(strides=(*self.steps, *read.strides[outer:])) if outer else read
+
+    @property
+    def places(self) -> Addresses:
+        """The addresses of its lanes."""
+        if self.steps:
+            return addresses(self.target, self.shape)
+        return np.arange(fixed(self.base), fixed(self.base) + self.lanes)
 
     def reads(self) -> Iterator[tuple[Read, tuple[Size, ...]]]:
         """All accesses, each with the extents of the lanes and terms that it ranges over."""
@@ -190,6 +201,17 @@ class Block:
         return len(self.program.outputs)
 
 
+class Loop(NamedTuple):
+    """Some of a repeat's statements, which run in rounds: from `first` on, those before `end`.
+
+    The index of their rounds is that of dimension `depth`, as so many loops are around this one.
+    """
+
+    first: int
+    end: int
+    depth: int
+
+
 @dataclass
 class Repeat:
     """Rounds: in each round all statements run, one after the other, at that index of their outermost dimension.
@@ -198,15 +220,43 @@ class Repeat:
         statements: their outermost extents are all the number of rounds.
         starts: per statement, copies of what the first rounds read of rounds before them; they run before all rounds.
             Their lanes stand right in front of those of the statement, and have its name.
+        inner: the loops within a round, and those within a round of theirs. Their statements have the number of rounds
+            of each loop that is around them as an extent. The starts of a statement run before the rounds of the
+            innermost loop that it is in.
     """
 
     statements: tuple[Statement, ...]
     starts: tuple[tuple[Statement, ...], ...]
+    inner: tuple[Loop, ...] = ()
 
     @property
     def count(self) -> int:
         """The number of rounds."""
         return fixed(self.statements[0].shape[0])
+
+    @property
+    def loop(self) -> Loop:
+        """The loop around all statements."""
+        return Loop(0, len(self.statements), 0)
+
+    def rounds_of(self, loop: Loop) -> int:
+        """The number of rounds of a loop, each time that it runs."""
+        return fixed(self.statements[loop.first].shape[loop.depth])
+
+    def within(self, loop: Loop) -> Iterator[int | Loop]:
+        """What runs in each round of a loop, in order: positions of statements, and loops."""
+        position = loop.first
+        loops = {each.first: each for each in self.inner if each.depth == loop.depth + 1}
+        while position < loop.end:
+            item = loops.get(position, position)
+            yield item
+            position = item.end if isinstance(item, Loop) else item + 1
+
+    def starts_of(self, loop: Loop) -> Iterator[Statement]:
+        """The starts that run before the rounds of a loop."""
+        for item in self.within(loop):
+            if not isinstance(item, Loop):
+                yield from self.starts[item]
 
     @property
     def base(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,9 @@ def moved_statement(statement: Any, moved: Callable[[Any], Any]) -> Any:
 
     if isinstance(statement, Repeat):
         starts = tuple(tuple(moved_statement(each, moved) for each in group) for group in statement.starts)
-        return Repeat(tuple(moved_statement(each, moved) for each in statement.statements), starts)
+        return replace(
+            statement, statements=tuple(moved_statement(s, moved) for s in statement.statements), starts=starts
+        )
     base = int(moved(fixed(statement.base)))
     if isinstance(statement, Block):
         return Block(statement.program, moved(statement.reads), base)

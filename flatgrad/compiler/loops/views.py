@@ -109,8 +109,9 @@ class Sources:
             if statement.is_ragged:
                 shape = (statement.lanes,)
             if results and results[-1].name == statement.name:  # rounds, behind what the first ones read
-                base, size = results[-1].base, results.pop().size + statement.lanes
-                shape = (size // math.prod(shape[1:]), *shape[1:])
+                base, size, outer = results[-1].base, results.pop().size + statement.lanes, len(statement.steps)
+                rest = shape[outer + 1 :]
+                shape = (*shape[:outer], size // math.prod((*shape[:outer], *rest)), *rest)
             results.append(Source("result", statement.name, base, shape))
             for read, extents in statement.reads():
                 base = fixed(read.base)

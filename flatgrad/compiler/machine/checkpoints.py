@@ -170,9 +170,9 @@ def find_pair(program: ArrayProgram) -> Pair | None:
 
 
 def _is_plain(repeat: Repeat) -> bool:
-    """Whether all that it writes and reads moves by equal steps from round to round."""
+    """Whether all that it writes and reads moves by equal steps from round to round, without rounds within rounds."""
     for statement in repeat.members():
-        if statement.is_ragged:
+        if statement.is_ragged or repeat.inner:
             return False
         for read, extents in statement.reads():
             if read.bends or any(isinstance(extent, Ragged) for extent in extents):

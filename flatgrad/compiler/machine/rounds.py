@@ -11,7 +11,7 @@ import numpy as np
 from ...runtime import primitives as p
 from ..loops.buffers import span
 from ..loops.extents import fixed
-from ..loops.grammar import Apply, Block, Loops, Read, Repeat, addresses
+from ..loops.grammar import Apply, Block, Loop, Loops, Read, Repeat, Statement, addresses
 from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number as number
 from .memory import Memory, accesses_of
@@ -29,49 +29,90 @@ def write_rounds(memory: Memory, repeat: Repeat, function: Function, read: Any) 
         function: what it is written into.
         read: `read_from_memory` of the program.
     """
-    origins, kinds = _origins(repeat), [statement.kind for statement in repeat.statements]
-    writers = []
-    for statement in repeat.statements:
-        accesses = accesses_of(statement, memory)
+    rounds = _Rounds(memory, repeat, function, read)
+    rounds.write(repeat.loop)
+    return [writer.writer for writer in rounds.written]
+
+
+class _Rounds:
+    """The rounds of a repeat while they are written.
+
+    Attributes:
+        writers: of its statements, by position; `written`, of the starts of inner loops as well.
+        registers: what is carried, by the position of a statement and the number of rounds.
+    """
+
+    def __init__(self, memory: Memory, repeat: Repeat, function: Function, read: Any) -> None:
+        self.memory, self.repeat, self.function, self.read = memory, repeat, function, read
+        self.origins, self.kinds = _origins(repeat), [statement.kind for statement in repeat.statements]
+        self.registers: dict[tuple[int, int], str] = {}
+        self.results: dict[int, Any] = {}
+        self.written: list[StatementWriter] = []
+        self.writers, self.starts = {}, {}
+        for loop in (repeat.loop, *repeat.inner):
+            self.starts[loop] = [self._writer(s, loop.depth) for s in repeat.starts_of(loop)] if loop.depth else []
+            for k in repeat.within(loop):
+                if not isinstance(k, Loop):
+                    self.writers[k] = self._writer(repeat.statements[k], loop.depth + 1)
+        depths = [(k, depth) for k, furthest in self.origins.values() for depth in range(1, furthest + 1)]
+        for k, depth in sorted(set(depths)):
+            self.registers[k, depth] = function.allocate(type_of(self.kinds[k], 0))
+
+    def _writer(self, statement: Statement, rounds: int) -> StatementWriter:
+        repeat, accesses = self.repeat, accesses_of(statement, self.memory)
         for access, extents in statement.reads():
             low, high = span(access, extents)
             if high >= repeat.base and low < repeat.base + repeat.lanes:
                 accesses[id(access)].scope = ""  # what it reads is written in the same loop
-        writer = StatementWriter(memory, statement, accesses, function, rounds=True)
-        writer.registers = {key: Value("") for key in accesses if key in origins}
-        writer.bind(memory.plan.place(fixed(statement.base), statement.kind))
-        writers.append(writer)
-    registers = {}
-    for k in range(len(writers)):
-        for depth in range(1, 1 + max((d for owner, d in origins.values() if owner == k), default=0)):
-            registers[k, depth] = function.allocate(type_of(kinds[k], 0))
-            first = load(function, kinds[k], -depth, array=writers[k].array)
-            function.do(f"store {type_of(kinds[k], 0)} {first}, ptr {registers[k, depth]}")
+        writer = StatementWriter(self.memory, statement, accesses, self.function, rounds)
+        writer.registers = {key: Value("") for key in accesses if key in self.origins}
+        writer.bind(self.memory.plan.place(fixed(statement.base), statement.kind))
+        self.written.append(writer)
+        return writer
 
-    def carried(k: int, depth: int) -> Value:
-        return Value(function.let(f"load {type_of(kinds[k], 0)}, ptr {registers[k, depth]}"))
+    def _carried(self, k: int, depth: int) -> Value:
+        return Value(self.function.let(f"load {type_of(self.kinds[k], 0)}, ptr {self.registers[k, depth]}"))
 
-    function.moves.append((len(function.row), "count", 0, 0))
-    count, first, are_left = function.bound(repeat.count), "0", "true"
-    running = _running_extreme(memory, repeat, writers[0], origins)
-    if running is not None:
-        first = function.let(f"and i64 {count}, {-memory.machine.lanes}")
-        with function.when(function.let(f"icmp ne i64 {first}, 0")):
-            _write_running(writers[0], running, first, registers[0, 1])
-        are_left = function.let(f"icmp ult i64 {first}, {count}")
-    with function.when(are_left), function.loop(count, 1, first) as index:
-        results: list[Any] = []
-        for writer in writers:
-            for key in writer.registers:
-                k, depth = origins[key]
-                writer.registers[key] = carried(k, depth) if depth else results[k]
-            base = fixed(writer.statement.base)
-            results.append(writer.round(index, bool(read[base : base + writer.statement.lanes].any())))
-        for k, depth in sorted(registers, reverse=True):
-            value = carried(k, depth - 1) if depth > 1 else results[k]
-            name = writers[k].writer.splat(value, kinds[k], 0)
-            function.do(f"store {type_of(kinds[k], 0)} {name}, ptr {registers[k, depth]}")
-    return [writer.writer for writer in writers]
+    def _carry(self, k: int, depth: int, name: str) -> None:
+        self.function.do(f"store {type_of(self.kinds[k], 0)} {name}, ptr {self.registers[k, depth]}")
+
+    def write(self, loop: Loop, outer: tuple[str | int, ...] = ()) -> None:
+        """Write a loop, in a round of each loop around it."""
+        function, repeat = self.function, self.repeat
+        for start in self.starts[loop]:
+            start.round(outer, True)
+        inside = list(repeat.within(loop))
+        carried = sorted((k, depth) for k, depth in self.registers if k in inside)
+        for k, depth in carried:
+            place: str | int = -depth
+            for index, stride in zip(outer, self.writers[k].lane_strides, strict=False):
+                place = function.plus(place, function.times(index, stride))
+            self._carry(k, depth, load(function, self.kinds[k], place, array=self.writers[k].array))
+        if not loop.depth:
+            function.moves.append((len(function.row), "count", 0, 0))
+        count, first, are_left = function.bound(repeat.rounds_of(loop)), "0", "true"
+        running = None if outer else _running_extreme(self.memory, repeat, self.written[0], self.origins)
+        if running is not None:
+            first = function.let(f"and i64 {count}, {-self.memory.machine.lanes}")
+            with function.when(function.let(f"icmp ne i64 {first}, 0")):
+                _write_running(self.writers[0], running, first, self.registers[0, 1])
+            are_left = function.let(f"icmp ult i64 {first}, {count}")
+        with function.when(are_left), function.loop(count, 1, first) as index:
+            for item in inside:
+                if isinstance(item, Loop):
+                    self.write(item, (*outer, index))
+                else:
+                    self._statement(item, (*outer, index))
+            for k, depth in reversed(carried):
+                value = self._carried(k, depth - 1) if depth > 1 else self.results[k]
+                self._carry(k, depth, self.writers[k].writer.splat(value, self.kinds[k], 0))
+
+    def _statement(self, position: int, indices: tuple[str | int, ...]) -> None:
+        writer = self.writers[position]
+        for key in writer.registers:
+            k, depth = self.origins[key]
+            writer.registers[key] = self._carried(k, depth) if depth else self.results[k]
+        self.results[position] = writer.round(indices, bool(self.read[writer.statement.places].any()))
 
 
 def _running_extreme(
@@ -146,18 +187,22 @@ def read_from_memory(program: Loops) -> Any:
 
 def _origins(repeat: Repeat) -> dict[int, tuple[int, int]]:
     """Accesses that read one number of this round or one before: whose result, and how many rounds before."""
-    pairs = zip(repeat.statements, repeat.starts, strict=True)
-    single = [(fixed(s.base), len(starts), k) for k, (s, starts) in enumerate(pairs) if len(s.shape) == 1]
-    bases = [base for base, _, _ in single]
     origins = {}
-    for statement in repeat.statements:
-        for read, _ in statement.reads():
-            if read.table is not None or read.strides[0] != 1 or any(read.strides[1:]):
-                continue
-            position = bisect.bisect_left(bases, fixed(read.base))
-            if position < len(single):
-                base, before, k = single[position]
+    for loop in (repeat.loop, *repeat.inner):
+        inside = [k for k in repeat.within(loop) if not isinstance(k, Loop)]
+        statements = [repeat.statements[k] for k in inside]
+        single = [
+            (fixed(s.base), len(repeat.starts[k]), k, s.target.strides)
+            for k, s in zip(inside, statements, strict=True) if len(s.shape) == loop.depth + 1
+        ]  # fmt: skip
+        bases = [base for base, *_ in single]
+        for statement in statements:
+            for read, _ in statement.reads():
+                position = bisect.bisect_left(bases, fixed(read.base))
+                if read.table is not None or any(read.strides[loop.depth + 1 :]) or position == len(single):
+                    continue
+                base, before, k, strides = single[position]
                 depth = base - fixed(read.base)
-                if depth <= before:
+                if depth <= before and read.strides[: loop.depth + 1] == strides:
                     origins[id(read)] = k, depth
     return origins

@@ -56,7 +56,7 @@ class StatementWriter:
         statement: what is written.
         accesses: its accesses.
         function: what it is written into.
-        rounds: whether its outermost dimension is a loop outside of it.
+        rounds: how many of its outermost dimensions are loops outside of it.
         target: where its lanes are, if not one after the other from its base: in memory, or in a group of results.
 
     Attributes:
@@ -69,7 +69,7 @@ class StatementWriter:
         statement: Statement,
         accesses: dict[int, Access],
         function: Function,
-        rounds: bool = False,
+        rounds: int = 0,
         target: Read | Direct | None = None,
     ) -> None:
         self.memory, self.statement, self.accesses = memory, statement, accesses
@@ -180,7 +180,7 @@ class StatementWriter:
     def _take_tile(self) -> None:
         """Choose a tile, or take that which was chosen when the code was written for other extents."""
         # The statements that start rounds have the names of those in the rounds.
-        key = f"{type(self).__name__}{' in rounds' if self.rounds else ''} {self.statement.name}"
+        key = f"{type(self).__name__}{f' in {self.rounds} rounds' if self.rounds else ''} {self.statement.name}"
         known = self.memory.tiles.get(key) if self.memory.open else None
         if known is not None:
             self.vector, self.width, self.lanes, self.vectors, self.row, self.rows, self.small = known
@@ -425,10 +425,10 @@ class StatementWriter:
             self.first = self.function.bound(self._firsts[0])
             self.lane_strides[self.ragged - 1] = self.function.times(self.first, self.lane_strides[self.ragged])
 
-    def round(self, index: str | int, keep: bool) -> Value | None:
+    def round(self, indices: Sequence[str | int], keep: bool) -> Value | None:
         """Write one round; return the result if it is a single number. It is stored if it is to be kept."""
         self.keep = keep
-        self._lanes(1, {0: index})
+        self._lanes(len(indices), dict(enumerate(indices)))
         return self.result
 
     def _lanes(self, dimension: int, indices: dict[int, str | int]) -> None:

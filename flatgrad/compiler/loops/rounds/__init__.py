@@ -7,6 +7,7 @@ proved before it is used. The method is linear in the size of the program: the d
 recur are the candidates for the length of a round; of each candidate, differences of columns say where it holds.
 
 `units` finds the rounds, `carried` what they read of one another, and `rewrite` writes the program with its loops.
+Within the rounds of a loop, `nest` finds rounds again, with `inner`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ...program.program import Program
 from ..array_program import ArrayProgram
 from ..grammar import Block, Repeat
 from ..reroll import reroll
+from .nest import nested
 from .rewrite import Rewriter
 from .units import ROUNDS, Units
 
@@ -64,7 +66,7 @@ def in_other_way(program: Program, way: int, *, fast: bool = False) -> ArrayProg
 
     There is more in its rounds, and less that reads all rounds from outside of them.
     """
-    return find_rounds(reroll(program, fast=fast, **OTHER_WAYS[way]), *FEW)
+    return find_rounds(reroll(program, fast=fast, **OTHER_WAYS[way]), *FEW, nest=False)
 
 
 def count_statements(program: ArrayProgram) -> int:
@@ -72,13 +74,16 @@ def count_statements(program: ArrayProgram) -> int:
     return sum(len(item.statements) if isinstance(item, Repeat) else 1 for item in program.statements)
 
 
-def find_rounds(program: ArrayProgram, least: int | None = None, rounds: int | None = None) -> ArrayProgram:
-    """The same program, with loops over its rounds; the program itself where there are none.
+def find_rounds(
+    program: ArrayProgram, least: int | None = None, rounds: int | None = None, nest: bool = True
+) -> ArrayProgram:
+    """The same program, with loops over its rounds, and loops within these; the program itself where there are none.
 
     Args:
         program: an array program.
         least: the number of reads in all rounds that make a loop worth it, `READS` by default.
         rounds: the number of rounds that make one, `ROUNDS` by default.
+        nest: whether loops within the rounds of a loop are sought.
 
     Example:
         >>> from flatgrad.compiler.loops.reroll import reroll
@@ -99,4 +104,12 @@ def find_rounds(program: ArrayProgram, least: int | None = None, rounds: int | N
         return program
     units = Units(program)
     spans = units.rounds(least, rounds)
-    return Rewriter(program, units, spans).run() if spans else program
+    if not spans:
+        return program
+    if nest:
+        rewriter = Rewriter(program, units, spans, nest)
+        found = rewriter.run()
+        result = nested(found)
+        if result is not found or not rewriter.apart:
+            return result
+    return Rewriter(program, units, spans).run()

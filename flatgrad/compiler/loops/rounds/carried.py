@@ -9,6 +9,7 @@ import numpy as np
 
 from ....runtime.primitives import TABLE
 from ..grammar import Apply, Block, Fold, Node, Read, Segment
+from .inner import find_turns
 from .units import Span, Units
 
 #: Expressions of a round have at most so many nodes.
@@ -43,9 +44,14 @@ class Source(NamedTuple):
 
 
 class Rounds:
-    """The rounds of a span: what each access reads, which results become part of others, and which are carried."""
+    """The rounds of a span: what each access reads, which results become part of others, and which are carried.
 
-    def __init__(self, units: Units, span: Span, uses: Any, last: Any) -> None:
+    Attributes:
+        turns: per unit, in which turn of a loop within the round it is, from 1 on; 0 for what is in none. Equations of
+            different turns do not become one expression.
+    """
+
+    def __init__(self, units: Units, span: Span, uses: Any, last: Any, nest: bool = False) -> None:
         self.units, self.span = units, span
         first, period, count, token, tokens = span
         self.address = units.address[token : token + count * tokens].reshape(count, tokens)
@@ -65,6 +71,7 @@ class Rounds:
         for unit, depth in self.starts:
             self.depths[unit] = max(depth, self.depths.get(unit, 0))
         self.bodies: dict[int, list[Any]] = {}
+        self.turns = self._find_turns() if nest else np.zeros(period, dtype=np.int64)
         self._fuse(uses, last)
 
     def places(self, t: int) -> Any:
@@ -169,6 +176,19 @@ class Rounds:
                 kept += int(self.lanes[unit] * read)
         return lanes <= _MUCH or 2 * kept >= lanes
 
+    def _find_turns(self) -> Any:
+        units, (first, period, rounds, token, length) = self.units, self.span
+        result = np.zeros(period, dtype=np.int64)
+        if rounds > 2:
+            begins = units.tokens[first + period : first + 2 * period + 1] - token - length
+            tokens = slice(token + length, token + 2 * length)
+            columns = units.form[tokens], self.constant[1], self.address[2] - self.address[1]
+            symbols = np.unique(np.stack(columns), axis=1, return_inverse=True)[1].ravel()
+            sizes = units.base[first + period : first + 2 * period + 1]
+            for each in find_turns(symbols, self.address[1], begins, sizes):
+                result[each.first : each.end] = 1 + each.first + np.arange(each.end - each.first) // each.period
+        return result
+
     def _fuse(self, uses: Any, last: Any) -> None:
         """The bodies: operations, and tokens. What one other equation of the same round reads becomes part of it."""
         first, period, count = self.span[:3]
@@ -187,7 +207,8 @@ class Rounds:
                 for t in tokens:
                     source = self.sources[t]
                     inner = self.bodies.get(source.unit)
-                    if inner is not None and alone[source.unit] and len(inner) + len(nodes) < _NODES:
+                    fits = inner is not None and alone[source.unit] and self.turns[source.unit] == self.turns[unit]
+                    if inner is not None and fits and len(inner) + len(nodes) < _NODES:
                         shift = len(nodes)
                         nodes += [
                             Apply(n.primitive, tuple(o + shift for o in n.operands)) if isinstance(n, Apply) else n

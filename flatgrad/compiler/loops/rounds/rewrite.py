@@ -26,10 +26,15 @@ _SEGMENTS, _GATHERED, _PERIOD = 12, 16, 16
 
 
 class Rewriter:
-    """Writes the program with its rounds as loops."""
+    """Writes the program with its rounds as loops.
 
-    def __init__(self, program: ArrayProgram, units: Units, spans: Sequence[Span]) -> None:
-        self.program, self.units, self.spans = program, units, spans
+    Attributes:
+        nest: whether loops within rounds are sought later: equations of different turns of them stay apart.
+        apart: whether any did.
+    """
+
+    def __init__(self, program: ArrayProgram, units: Units, spans: Sequence[Span], nest: bool = False) -> None:
+        self.program, self.units, self.spans, self.nest, self.apart = program, units, spans, nest, False
         self.constants = Constants(program.inputs, program.constants, program.truths)
         self.final = np.full(units.size + len(units.outside), -1, dtype=np.int64)
         self.final[: program.first_truth] = np.arange(program.first_truth)
@@ -67,6 +72,7 @@ class Rewriter:
             if rounds is not None:
                 self._leave(position, rounds.span.first)
                 self._repeat(rounds)
+                self.apart |= bool(rounds.turns.any())
                 position = rounds.span.first + rounds.span.period * rounds.span.rounds
         self._leave(position, len(self.units.item))
         return self._finished()
@@ -78,7 +84,7 @@ class Rewriter:
             if each.rounds < self.units.count:
                 break
             with suppress(UnsupportedError):
-                rounds = Rounds(self.units, each, self.uses, self.last)
+                rounds = Rounds(self.units, each, self.uses, self.last, self.nest)
                 if not rounds.stays(self.last):
                     return None
                 return self._evened(rounds)
@@ -91,7 +97,7 @@ class Rewriter:
             if count > self.units.count and self._gathers(rounds, part) < self._gathers(rounds):
                 rest = Span(first + skipped * period, period, count - 1, token + skipped * tokens, tokens)
                 with suppress(UnsupportedError):
-                    rounds = Rounds(self.units, rest, self.uses, self.last)
+                    rounds = Rounds(self.units, rest, self.uses, self.last, self.nest)
         return rounds
 
     def _gathers(self, rounds: Rounds, part: slice = slice(None)) -> int:
@@ -100,7 +106,7 @@ class Rewriter:
         for t, source in enumerate(rounds.sources):
             if not source.constant and not len(source.units):
                 fresh = rounds.places(t)[part]
-                count += not (_strided(self.final[fresh]) or _strided(self.copies[fresh]))
+                count += not (strided(self.final[fresh]) or strided(self.copies[fresh]))
         return count
 
     # --- what is not repeated -------------------------------------------------------------------------------------
@@ -250,7 +256,7 @@ class Rewriter:
                 )
                 rounds_of = np.arange(count)[:, None] - source.depths
                 places = (base_of + lanes_of * rounds_of + source.offsets).reshape(extents)
-                return _strided(places) or Read(0, (), places.ravel())
+                return strided(places) or Read(0, (), places.ravel())
             return self._fitted(rounds.places(t).reshape(extents))
 
         statements, starts = {}, {}
@@ -319,12 +325,12 @@ class Rewriter:
                 for place in places
             ]
         ).reshape(shape)
-        return _strided(final) or Read(0, (), final.ravel())
+        return strided(final) or Read(0, (), final.ravel())
 
     def _fitted(self, fresh: Any) -> Read:
         """The access of an array of fresh addresses: strides, or a table."""
         places = self.final[fresh]
-        read = _strided(places) or _strided(self.copies[fresh])
+        read = strided(places) or strided(self.copies[fresh])
         return read if read is not None else Read(0, (), places.ravel())
 
     # --- the end --------------------------------------------------------------------------------------------------
@@ -373,7 +379,7 @@ def stretches(columns: Sequence[Any]) -> list[tuple[int, tuple[int, ...]]]:
     return [(0, (count,))]
 
 
-def _strided(places: Any) -> Read | None:
+def strided(places: Any) -> Read | None:
     """The access of an array of addresses, if it is strided."""
     first = int(places.flat[0])
     steps = np.zeros((1,) * places.ndim, dtype=np.int64)

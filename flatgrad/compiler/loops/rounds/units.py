@@ -151,7 +151,7 @@ class Units:
             places.append(first)
             constants.append(constant)
         alike = k if is_uneven(statement) else -1  # those stay alone
-        key = alike, statement.kind, statement.shape, _shape_of(statement.body), *keys
+        key = alike, statement.kind, statement.shape, shape_of(statement.body), *keys
         numbers = (self._forms.setdefault(key, len(self._forms)) << 24) + np.arange(len(keys))
         return np.array([len(keys)]), numbers, np.array(places, dtype=np.int64), np.array(constants, dtype=bool)
 
@@ -192,14 +192,23 @@ class Units:
             if self.weight[high] - self.weight[low] < self.least:
                 continue
             best: Span | None = None
-            for sequence in (kinds, near):
-                if best is not None and 2 * best.rounds * best.tokens >= high - low:
-                    break
-                for period in periods(mixed(sequence[low:high])):
-                    if self.count * period <= high - low:
-                        span = self._longest(kinds, begins, low, high, period)
-                        if span is not None and (best is None or _gain(span) > _gain(best)):
-                            best = span
+            sequences, tried = [mixed(near[low:high]), mixed(kinds[low:high])], set[int]()
+            inner, least = 0, -1
+            while sequences and (best is None or 2 * best.rounds * best.tokens < high - low):
+                for period in periods(sequences.pop()):
+                    if period in tried or self.count * period > high - low:
+                        continue
+                    tried.add(period)
+                    span = self._longest(kinds, begins, low, high, period)
+                    if span is not None and _gain(span) > least:
+                        inner, least = period, _gain(span)
+                    if span is not None and self._suffices(span) and (best is None or _gain(span) > _gain(best)):
+                        best = span
+                if not sequences and inner and -inner not in tried:
+                    # Rounds within rounds: the steps from each to the next tell where a round of the outer ones ends.
+                    tried.add(-inner)
+                    steps = self.address[low + inner : high] - self.address[low : high - inner]
+                    sequences.append(mixed(kinds[low : high - inner]) ^ mixed(mixed(steps)))
             if best is not None:
                 result.append(best)
                 todo += [(low, best.token), (best.token + best.rounds * best.tokens, high)]
@@ -216,10 +225,14 @@ class Units:
             return None
         start = self._begin(start, period, low)
         count = (end - start) // period
-        if count < self.count or self.weight[start + count * period] - self.weight[start] < self.least:
+        if count < self.count:
             return None
         unit, next_unit = np.searchsorted(self.tokens, [start, start + period]).tolist()
         return Span(unit, next_unit - unit, count, start, period)
+
+    def _suffices(self, span: Span) -> bool:
+        """Whether so much is read in the rounds that a loop is worth it."""
+        return bool(self.weight[span.token + span.rounds * span.tokens] - self.weight[span.token] >= self.least)
 
     def _begin(self, start: int, period: int, low: int) -> int:
         """Where the rounds begin: where few values are carried from one to the next, and as early as can be.
@@ -277,12 +290,12 @@ def _gain(span: Span) -> int:
     return (span.rounds - 1) * span.tokens
 
 
-def _shape_of(body: Sequence[Node]) -> tuple[Any, ...]:
+def shape_of(body: Sequence[Node]) -> tuple[Any, ...]:
     """A body without its addresses."""
     return tuple(
         () if isinstance(node, Read)
         else (node.primitive, node.operands) if isinstance(node, Apply)
-        else (node.primitive, tuple((s.extents, _shape_of(s.body)) for s in node.segments))
+        else (node.primitive, tuple((s.extents, shape_of(s.body)) for s in node.segments))
         for node in body
     )  # fmt: skip
 

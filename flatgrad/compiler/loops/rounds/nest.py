@@ -1,0 +1,343 @@
+"""Rounds within rounds: what the statements of a loop compute again and again becomes a loop within it.
+
+Once the rounds of a program are a loop, a round may still consist of rounds: the turns of an iteration that solves an
+equation at each step, say. They are statements of the loop one after the other, so they are found as rounds are: what
+they compute has a period, and columns of what they read show that all turns go on evenly.
+
+A value that goes from the last turn of a round to the next round is copied behind the turns, so that all that reads
+what a round has left reads it there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..array_program import ArrayProgram
+from ..extents import Ragged, Size, fixed
+from ..grammar import Block, Item, Loop, Read, Repeat, Statement, addresses
+from ..preliminary import RESULTS, TRUTHS, Constants, moved_statement
+from .carried import UnsupportedError
+from .inner import TURNS, Turns, find_turns
+from .rewrite import strided
+from .units import is_uneven, shape_of
+
+
+def nested(program: ArrayProgram) -> ArrayProgram:
+    """The program with loops within the rounds of its loops; the program itself where there are none."""
+    for position, item in enumerate(program.statements):
+        if isinstance(item, Repeat) and len(item.statements) >= TURNS and item.count > 2:
+            columns = _Columns(program, item)
+            for turns in columns.turns():
+                try:
+                    return nested(_Nest(program, position, columns, turns).program())
+                except UnsupportedError:
+                    continue
+    return program
+
+
+class _Columns:
+    """The statements of a repeat, with what they read.
+
+    Attributes:
+        fresh: per address of the program, a fresh one: those of equal turns advance by the same distance.
+        firsts: per statement, its first fresh address; one more for the end.
+        read: per statement, the addresses of each access, a row per round.
+    """
+
+    def __init__(self, program: ArrayProgram, repeat: Repeat) -> None:
+        self.repeat, self.count = repeat, repeat.count
+        self.fresh = np.arange(program.size, dtype=np.int64)
+        self.firsts = program.size + np.cumsum([0, *(s.lanes for s in repeat.statements)])
+        far = int(self.firsts[-1])
+        for statement, starts, first in zip(repeat.statements, repeat.starts, self.firsts.tolist(), strict=False):
+            self.fresh[statement.places] = first + np.arange(statement.lanes)
+            for start in starts:
+                self.fresh[start.places] = far + np.arange(start.lanes)
+                far += start.lanes
+        forms: dict[Any, int] = {}
+        symbols, places, begins = [], [], [0]
+        self.read: list[list[Any]] = []
+        for k, statement in enumerate(repeat.statements):
+            keys, here = [], [0]
+            rows = [addresses(read, extents).reshape(self.count, -1) for read, extents in statement.reads()]
+            for row in rows:
+                fresh = self.fresh[row]
+                constant = program.inputs <= row.min() and row.max() < program.first_result
+                first = 0 if constant else int(fresh[1, 0])
+                keys.append("constant" if constant else (fresh[1:] - first).tobytes())
+                here.append(first)
+            alike = k if is_uneven(statement) or statement.is_ragged or statement.steps else -1
+            key = alike, statement.kind, statement.part, statement.shape, shape_of(statement.body), *keys
+            symbols += [(forms.setdefault(key, len(forms)) << 12) + r for r in range(len(here))]
+            places += here
+            begins.append(len(places))
+            self.read.append(rows)
+        self.symbols, self.places, self.begins = np.array(symbols), np.array(places, dtype=np.int64), np.array(begins)
+
+    def turns(self) -> list[Turns]:
+        return find_turns(self.symbols, self.places, self.begins, self.firsts)
+
+
+class _Nest:
+    """Writes a program in which some statements of a repeat are a loop within its rounds."""
+
+    def __init__(self, program: ArrayProgram, position: int, columns: _Columns, turns: Turns) -> None:
+        self.old, self.position, self.columns, self.turns = program, position, columns, turns
+        repeat = program.statements[position]
+        assert isinstance(repeat, Repeat)
+        self.repeat, self.count = repeat, repeat.count
+        self.constants = Constants(program.inputs, program.constants, program.truths)
+        self.numbers = np.array([*program.constants, *program.truths], dtype=object)
+        #: Where addresses are, and where what is copied behind the turns is as well.
+        self.final = np.arange(program.size, dtype=np.int64)
+        self.final[program.first_truth : program.first_result] = TRUTHS + np.arange(len(program.truths))
+        self.copies = self.final.copy()
+        self.next = RESULTS
+        self.names = (name for k in itertools.count(1) if (name := f"u{k}") not in self._names())
+        first, period, count = turns
+        self.inside = repeat.statements[first : first + period]
+        self.lanes = [s.lanes // self.count for s in self.inside]
+        #: Per statement of a turn and number of turns before the first: where its lanes come from, a row per round.
+        self.starts: dict[tuple[int, int], Any] = {}
+        self.sources = [
+            [self._source(q, r) for r in range(len(columns.read[first + q]))] for q in range(period)
+        ]  # fmt: skip
+        self.depths = [max((d for unit, d in self.starts if unit == q), default=0) for q in range(period)]
+        self.rows = [(count + depth) * lanes for depth, lanes in zip(self.depths, self.lanes, strict=True)]
+
+    def _names(self) -> set[str]:
+        items = self.old.statements
+        groups = (item.statements if isinstance(item, Repeat) else (item,) for item in items)
+        return {s.name for group in groups for s in group if isinstance(s, Statement)}
+
+    # --- what turns read ------------------------------------------------------------------------------------------
+
+    def _column(self, q: int, r: int) -> Any:
+        """What an access reads: addresses by turn and round."""
+        first, period, count = self.turns
+        return np.stack([self.columns.read[first + q + period * j][r] for j in range(count)])
+
+    def _source(self, q: int, r: int) -> Any:
+        """Per number that an access of a turn reads in the last turn: whose result, how many turns before, which lane.
+
+        None for what is no result of these turns in the same round.
+        """
+        columns, (first, period, count) = self.columns, self.turns
+        places = self._column(q, r)
+        fresh = columns.fresh[places]
+        low, high = columns.firsts[first], columns.firsts[self.turns.end]
+        units = np.searchsorted(columns.firsts, fresh, side="right") - 1
+        within = (fresh >= low) & (fresh < high)
+        lanes = np.array([s.lanes // self.count for s in self.repeat.statements] + [1])
+        units = np.where(within, units, -1)
+        rounds, offsets = np.divmod(fresh - columns.firsts[units], lanes[units])
+        now = within & (rounds == np.arange(self.count)[:, None])
+        if (within & (rounds > np.arange(self.count)[:, None])).any():
+            raise UnsupportedError
+        last = now[-1]
+        if not last.any():
+            if now.any():
+                raise UnsupportedError
+            return None
+        if not last.all():
+            raise UnsupportedError
+        writers, depths = (units[-1] - first) % period, count - 1 - (units[-1] - first) // period
+        offsets = offsets[-1]
+        if any((part != part[0]).any() for part in (writers, depths, offsets)) or (depths >= count).any():
+            raise UnsupportedError
+        source = writers[0], depths[0], offsets[0]
+        for j in range(count):
+            before = source[1] > j
+            expected = first + source[0] + period * (j - source[1])
+            if (now[j] & before).any() or not (now[j] | before).all():
+                raise UnsupportedError
+            if (units[j] != expected)[:, ~before].any():
+                raise UnsupportedError
+            for column in np.flatnonzero(before).tolist():
+                self._carry(int(source[0][column]), int(source[1][column]) - j, int(source[2][column]),
+                            places[j, :, column])  # fmt: skip
+        return source
+
+    def _carry(self, q: int, depth: int, lane: int, origins: Any) -> None:
+        rows = self.starts.setdefault((q, depth), np.full((self.count, self.lanes[q]), -1, dtype=np.int64))
+        if (rows[:, lane] >= 0).any() and (rows[:, lane] != origins).any():
+            raise UnsupportedError
+        rows[:, lane] = origins
+
+    # --- the program ----------------------------------------------------------------------------------------------
+
+    def program(self) -> ArrayProgram:
+        old, repeat = self.old, self.repeat
+        for position, item in enumerate(old.statements):
+            if position == self.position:
+                self._place_repeat()
+            else:
+                self._place(fixed(item.base), item.lanes)
+        statements = [
+            self._repeat() if position == self.position else self._moved_item(item)
+            for position, item in enumerate(old.statements)
+        ]
+        assert isinstance(repeat, Repeat)
+        moved = self.constants.moved
+        return replace(
+            old, constants=self.constants.numbers, truths=self.constants.truths,
+            statements=[moved_statement(item, moved) for item in statements], outputs=moved(self.final[old.outputs]),
+        )  # fmt: skip
+
+    def _take(self, lanes: int) -> int:
+        self.next += lanes
+        return self.next - lanes
+
+    def _place(self, base: int, lanes: int) -> None:
+        """Addresses that stay together."""
+        self._settle(base + np.arange(lanes), self._take(lanes) + np.arange(lanes))
+
+    def _settle(self, places: Any, final: Any) -> None:
+        self.final[places] = self.copies[places] = final
+
+    def _place_repeat(self) -> None:
+        repeat, (first, period, count), rounds = self.repeat, self.turns, np.arange(self.count)[:, None]
+        for k, (statement, starts) in enumerate(zip(repeat.statements, repeat.starts, strict=True)):
+            if k == first:
+                self.bases = [self._take(self.count * row) for row in self.rows]
+                for j in range(count):
+                    for q in range(period):
+                        lanes, each = self.lanes[q], repeat.statements[first + q + period * j]
+                        places = self.bases[q] + self.rows[q] * rounds + lanes * (self.depths[q] + j) + np.arange(lanes)
+                        self._settle(each.places.reshape(self.count, -1), places)
+                self._place_copies()
+            if not first <= k < self.turns.end:
+                together = *starts, statement
+                self._place(fixed(together[0].base), sum(each.lanes for each in together))
+
+    def _place_copies(self) -> None:
+        """What later rounds read is copied: of one turn, or of all turns."""
+        repeat, (first, period, count) = self.repeat, self.turns
+        self.copied: list[tuple[int, list[int], int, int]] = []  # a statement, turns, rounds before, and the address
+        for q in range(period):
+            starts = [repeat.starts[first + q + period * j] for j in range(count)]
+            turns = [j for j in range(count) if starts[j]]
+            if not turns:
+                continue
+            depth = len(starts[turns[0]])
+            if any(len(starts[j]) != depth for j in turns) or 1 < len(turns) < count:
+                raise UnsupportedError
+            lanes = self.lanes[q]
+            width = lanes * len(turns)
+            base = self._take((depth + self.count) * width) + depth * width
+            rounds = np.arange(self.count)[:, None]
+            for n, j in enumerate(turns):
+                places = repeat.statements[first + q + period * j].places.reshape(self.count, -1)
+                self.copies[places] = base + width * rounds + n * lanes + np.arange(lanes)
+                for d, start in enumerate(starts[j]):
+                    self._settle(start.places, base - (depth - d) * width + n * lanes + np.arange(lanes))
+            self.copied.append((q, turns, depth, base))
+
+    def _repeat(self) -> Repeat:
+        repeat, (first, period, _) = self.repeat, self.turns
+        kept = range(len(repeat.statements))
+        items = [(self._moved(repeat.statements[k]), tuple(map(self._moved, repeat.starts[k]))) for k in kept[:first]]
+        items += [self._turn(q) for q in range(period)]
+        items += [self._copy(*each) for each in self.copied]
+        items += [
+            (self._moved(repeat.statements[k]), tuple(map(self._moved, repeat.starts[k])))
+            for k in kept[self.turns.end :]
+        ]
+        statements, starts = zip(*items, strict=True)
+        shift = len(statements) - len(repeat.statements)
+        inner = [each if each.end <= first else Loop(each.first + shift, each.end + shift, 1) for each in repeat.inner]
+        return Repeat(statements, starts, tuple(sorted([*inner, Loop(first, first + period, 1)])))
+
+    def _turn(self, q: int) -> tuple[Statement, tuple[Statement, ...]]:
+        """A statement of a turn, and what the first turns read."""
+        statement, count = self.inside[q], self.turns.turns
+        depth, lanes, rest = self.depths[q], self.lanes[q], statement.shape[1:]
+        tokens = iter(range(len(self.sources[q])))
+
+        def read(_: Read, extents: tuple[Size, ...]) -> Read:
+            return self._read(q, next(tokens), (self.count, count, *map(fixed, extents[1:])))
+
+        turn = statement.with_reads(
+            read, shape=(self.count, count, *rest), base=self.bases[q] + depth * lanes, steps=(self.rows[q],)
+        )
+        starts = []
+        for d in range(depth, 0, -1):
+            origins = self.starts.get((q, d))
+            if origins is None:
+                raise UnsupportedError
+            filled = np.where(origins < 0, origins.max(axis=1, keepdims=True), origins)
+            access = self._access(filled.reshape(self.count, *map(fixed, rest)))
+            starts.append(replace(turn, shape=(self.count, *rest), body=(access,), base=turn.base - d * lanes))  # type: ignore[operator]
+        return turn, tuple(starts)
+
+    def _read(self, q: int, r: int, shape: tuple[int, ...]) -> Read:
+        """What an access of a turn reads, for all rounds and turns."""
+        places, source = self._column(q, r).swapaxes(0, 1), self.sources[q][r]  # by round, turn and number
+        first, end = self.old.inputs, self.old.first_result
+        if first <= places.min() and places.max() < end:
+            values = np.array(self.numbers[places - first].tolist())
+            return Read(*self.constants.lay(values.reshape(shape)))
+        if source is None:
+            return self._access(places.reshape(shape))
+        writers, depths, offsets = source
+        bases, rows, lanes, before = (
+            np.array(each)[writers] for each in (self.bases, self.rows, self.lanes, self.depths)
+        )
+        rounds, turns = np.arange(self.count)[:, None, None], np.arange(self.turns.turns)[:, None]
+        result = bases + rows * rounds + lanes * (before + turns - depths) + offsets
+        return strided(result.reshape(shape)) or Read(0, (), result.ravel())
+
+    def _copy(self, q: int, turns: list[int], depth: int, base: int) -> tuple[Statement, tuple[Statement, ...]]:
+        """The copy of what later rounds read, with what the first ones read."""
+        first, period, _ = self.turns
+        of = [first + q + period * j for j in turns]
+        statement, name = self.inside[q], next(self.names)
+        rest = (*([len(turns)] if len(turns) > 1 else []), *map(fixed, statement.shape[1:]))
+        places = np.stack([self.repeat.statements[k].places.reshape(self.count, -1) for k in of], axis=1)
+        copy = replace(statement, name=name, shape=(self.count, *rest), base=base,
+                       body=(self._access(places.reshape(self.count, *rest)),))  # fmt: skip
+        starts = []
+        for d in range(depth):
+            rows = []
+            for k in of:
+                (read,) = (start := self.repeat.starts[k][d]).body
+                if not isinstance(read, Read):
+                    raise UnsupportedError
+                rows.append(addresses(read, start.shape))
+            access = self._access(np.concatenate(rows).reshape(rest))
+            width = copy.lanes // self.count
+            starts.append(replace(copy, shape=rest, body=(access,), base=base - (depth - d) * width))
+        return copy, tuple(starts)
+
+    # --- what stays -----------------------------------------------------------------------------------------------
+
+    def _moved_item(self, item: Item) -> Item:
+        if isinstance(item, Block):
+            return Block(item.program, self.final[item.reads], int(self.final[item.base]))
+        if isinstance(item, Statement):
+            return self._moved(item)
+        starts = tuple(tuple(map(self._moved, group)) for group in item.starts)
+        return replace(item, statements=tuple(map(self._moved, item.statements)), starts=starts)
+
+    def _moved(self, statement: Statement) -> Statement:
+        return statement.with_reads(self._moved_read, base=int(self.final[fixed(statement.base)]))
+
+    def _moved_read(self, read: Read, extents: tuple[Size, ...]) -> Read:
+        places = addresses(read, extents)
+        shifts = self.final[places] - places
+        if read.table is None and (shifts == shifts[0]).all():
+            return read._replace(base=fixed(read.base) + int(shifts[0]))
+        if any(isinstance(extent, Ragged) for extent in extents):
+            return Read(0, (), self.final[places])
+        return self._access(places.reshape(tuple(map(fixed, extents))))
+
+    def _access(self, places: Any) -> Read:
+        """The access of an array of addresses; what comes from before the first round is read from the copies."""
+        access = strided(self.final[places]) or (
+            strided(self.copies[places]) if (self.final[places] == self.copies[places]).any() else None
+        )
+        return access or Read(0, (), self.final[places].ravel())
