@@ -29,7 +29,7 @@ from .loops.grammar import Repeat
 from .loops.reroll import reroll
 from .loops.reroll.packs import TERMS
 from .loops.rounds import ALONE, FEW, OTHER_WAYS, count_statements, find_rounds, hides_rounds, in_other_way
-from .machine import native, open_recall
+from .machine import native, open_recall, recall
 from .machine.functions import compile_natively, obstacle, print_open
 from .machine.memory import OpenCodeError
 from .machine.native import NativeFunction
@@ -106,6 +106,27 @@ class OpenStages:
         chosen = options.backend, options.mode, options.faults, lengths
         extents = self.at.sizes, self.names, self.data, tuple(ways)
         return open_recall.key_of(programs, *chosen, extents, self.functions, requests)
+
+    def verdict(self, extents: Sequence[int], stages: Stages, compare: Callable[[], bool]) -> bool:
+        """What `compare` says of a function traced at some extents, now or before, in an earlier process, too.
+
+        Args:
+            extents: the extents.
+            stages: of the function traced at these.
+            compare: whether what is bound to these extents is different.
+        """
+        program, request = stages.identity
+        if self._key is None or request is None:
+            return compare()
+        key = recall.key_below(self._key, program, tuple(extents), request)
+        if key is None:
+            return compare()
+        differs = self._prepared.verdicts.get(key)
+        if differs is None:
+            differs = compare()
+            self._prepared.note(key, differs)
+            open_recall.keep(self._key, self._prepared)
+        return differs
 
     def _prepare(self, ways: Sequence[tuple[int, int]]) -> Prepared:
         """What binding needs, or why there is no program for all extents."""
@@ -527,10 +548,15 @@ class BoundStages(PrintedStages):
     def differs(self, inputs: Sequence[Any]) -> bool:
         """Whether the functions give other bits than those traced at these extents do.
 
-        They get some inputs, and numbers that are drawn: inputs that are all equal would hide which of them is read.
-
         Raises:
-            ArithmeticError: if an operation is defined for none of these numbers.
+            ArithmeticError: if an operation is defined for none of the numbers that they get.
+        """
+        return self.open.verdict(self.extents, self.here, lambda: self._differs_for_some(inputs))
+
+    def _differs_for_some(self, inputs: Sequence[Any]) -> bool:
+        """The same, found out now.
+
+        They get some inputs, and numbers that are drawn: inputs that are all equal would hide which of them is read.
         """
         numbers = np.random.default_rng(1)
         draws: tuple[Callable[[float], float], ...] = (

@@ -647,6 +647,7 @@ class TrainStep(Transformed[StepKernel]):
             start = time.perf_counter()
             traced, captured = self._traced(arguments, body, groups, names, named=named)
             seconds = time.perf_counter() - start
+            traced.program.output_groups = self._results()
             return StepStages(
                 traced.program, self._results(), self._title(), options, type(self.optimizer).__name__, traced.leaves,
                 captured, seconds,

@@ -226,3 +226,15 @@ def test_rounds_of_many_lanes_write_into_their_own_memory_only(monkeypatch):
     place, size = function.layout.outputs[0]
     assert_same(memory[place : place + size].tolist(), kernel.program.evaluate(numbers))
     assert (behind[0] == -1.0).all()
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.1])
+def test_irregular_rows_are_refused_in_a_few_steps(monkeypatch, factor):
+    """Each difference of two numbers may be a factor of all; tables are looked for only where it is one."""
+    tried, through = [], OpenTable.through
+    monkeypatch.setattr(OpenTable, "through", lambda *args: tried.append(args) or through(*args))
+    samples = Samples([(40,), (41,), (43,)])
+    irregular = [float(n) for n in np.random.default_rng(0).permutation(1000)[:43]]
+    rows = [[factor * number / (n + 1) for number in irregular[:n]] for (n,) in samples.sizes]
+    assert row_formula(rows, samples) is None
+    assert len(tried) < 10

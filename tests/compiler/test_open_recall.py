@@ -13,7 +13,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import nn
-from flatgrad.compiler import open_stages, round_stages
+from flatgrad.compiler import open_stages, round_stages, stages
 from flatgrad.compiler.loops.extents import OpenRows, OpenTable, Polynomial, Samples
 from flatgrad.compiler.loops.formulas import Columns, Formula, formula
 from flatgrad.compiler.machine import native, open_recall, recall
@@ -139,6 +139,64 @@ def test_training_steps(folder, generalized):
 
 
 @pytest.fixture
+def differentiated(monkeypatch):
+    """Counts the programs that are differentiated."""
+    calls, adjoint = [], stages.adjoint
+    monkeypatch.setattr(stages, "adjoint", lambda *args, **options: calls.append(args) or adjoint(*args, **options))
+    return calls
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "labels"])
+def test_sizes_that_were_compared_are_not_differentiated_again(folder, differentiated, name):
+    """Sizes of samples, those that are evaluated, and those for which smaller ones are."""
+    sizes = (*SIZES, 60_000) if name == "variance" else SIZES
+    expected = bits(make(name), sizes)
+    assert len(differentiated) > len(SIZES)
+    for _ in range(2):
+        before = len(differentiated)
+        again = make(name)
+        assert bits(again, sizes) == expected
+        own = [
+            verdict for verdict in again.open_kernels[0].stats.sizes.values() if verdict in ("different", "not bound")
+        ]
+        assert len(differentiated) - before == len(own), "only what has a kernel of its own"
+        open_recall.forget()
+
+
+def test_a_difference_is_remembered(folder):
+    """Two functions with the same samples, one of which branches: what is kept of one is not for the other."""
+
+    def plain(x):
+        return sum(fg.sin(a) for a in x)
+
+    def branching(x):
+        return plain(x) * 2.0 if len(x) > 10 else plain(x)
+
+    outcomes = []
+    for _ in range(2):
+        for function in (plain, branching, plain):
+            f = fg.value_and_grad(function, backend="native", dynamic=True)
+            results = bits(f, [9]), bits(f, [11])
+            outcomes.append((results, f.open_kernels[0].stats.sizes[11]))
+        open_recall.forget()
+    assert outcomes[:3] == outcomes[3:]
+    assert [verdict for _, verdict in outcomes[:3]] == ["compared", "different", "compared"]
+    assert outcomes[0][0][1] != outcomes[1][0][1]
+
+
+def test_a_limited_number_of_comparisons_is_kept(folder, differentiated, monkeypatch):
+    monkeypatch.setattr(open_recall, "COMPARED", 3)
+    make()(rows(7))
+    counts = []
+    for size in (8, 9, 10, 8, 9, 10, 7):
+        before = len(differentiated)
+        make()(rows(size))
+        counts.append(len(differentiated) - before)
+        open_recall.forget()
+    assert counts == [1, 1, 1, 0, 0, 0, 1]
+
+
+@pytest.fixture
 def built(monkeypatch):
     """Counts the steps that are traced with gradient and update."""
     calls, build = [], nn.step.TrainStep._build
@@ -181,7 +239,7 @@ def test_steps_are_found_by_their_losses(folder, generalized, built, leaf):
             step, before = nn.train_step(loss, make_optimizer(), model, dynamic=True, backend="native"), len(built)
             losses = [step(np.ones((40, 2)))]
             samples = 3 if way == "made" or leaf is not None else count
-            assert len(built) - before == samples + 1, f"{name}: the samples, and one to compare with"
+            assert len(built) - before == {1: 1, 3: 4}[samples], f"{name}: samples, and one to compare with"
             losses += [step(np.full((size, 2), 0.5)) for size in (3, 5, 4)]
             (kernel,) = step.open_kernels
             numbers = [n.hex() for n in (*losses, *step.numbers)]
@@ -439,13 +497,18 @@ def test_what_is_packed():
 
 SCRIPT = """
 import sys
-from flatgrad.compiler import open_stages, round_stages
-from tests.compiler.test_open_recall import FUNCTIONS, bits, make, train
+from flatgrad.compiler import open_stages, round_stages, stages
+from tests.compiler.test_open_recall import FUNCTIONS, SIZES, bits, make, rows, train
 
-count, generalize = [], open_stages.generalize
-open_stages.generalize = lambda *args: count.append(1) or generalize(*args)
-print([bits(make(name, backend="auto")) for name in FUNCTIONS], train(40))
-print(len(count), file=sys.stderr)
+generalized, generalize, differentiated, adjoint = [], open_stages.generalize, [], stages.adjoint
+open_stages.generalize = lambda *args: generalized.append(1) or generalize(*args)
+stages.adjoint = lambda *args, **options: differentiated.append(1) or adjoint(*args, **options)
+print(bits(make("labels", backend="auto")))
+differentiated.clear()  # it has no kernel for all sizes
+functions = [make(name, backend="auto") for name in FUNCTIONS if name != "labels"]
+print([bits(function) for function in functions], train(40))
+own = [size for f in functions for size in SIZES if f.kernel_for(rows(size)).stats.own_size]
+print(len(generalized), len(differentiated), len(own), file=sys.stderr)
 """
 
 
@@ -456,7 +519,10 @@ def test_another_process(folder):
             [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True,
             env={**os.environ, "PYTHONHASHSEED": seed}, cwd=os.path.dirname(os.path.dirname(fg.__file__)),
         )  # fmt: skip
-        outcomes.append((done.stdout, int(done.stderr)))
-    (first, made), (second, again) = outcomes
+        outcomes.append((done.stdout, *map(int, done.stderr.split())))
+    (first, generalized, differentiated, _), (second, *again) = outcomes
     assert second == first
-    assert (made > 3, again) == (True, 0)
+    assert generalized > 3
+    generalized_again, differentiated_again, own = again
+    assert (generalized_again, differentiated_again) == (0, own + 1), "sizes with a kernel of their own; and one step"
+    assert differentiated > own + 10

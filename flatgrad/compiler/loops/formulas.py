@@ -80,7 +80,10 @@ class Formula(NamedTuple):
 
     def at(self, sizes: Sequence[int]) -> list[float]:
         """The numbers for some extents."""
-        integers = self.integer.at(sizes).tolist() if self.is_row else [bound(self.integer, sizes)]
+        return self.of(self.integer.at(sizes).tolist() if self.is_row else [bound(self.integer, sizes)], sizes)
+
+    def of(self, integers: Iterable[int], sizes: Sequence[int]) -> list[float]:
+        """The numbers where its integers are these."""
         value, divisor = _FORMS[self.form].value, self.divisor
         numbers = [float(value(self.factor, p)) for p in integers]
         if divisor is not None:
@@ -250,10 +253,15 @@ def _near(about: float) -> Iterator[float]:
 
 def _same(made: Formula, rows: Sequence[Sequence[float]], samples: Samples) -> bool:
     """Whether a formula has the bits of these numbers at all samples."""
+    return _equal(map(made.at, samples.sizes), rows)
+
+
+def _equal(made: Iterable[Sequence[float]], rows: Iterable[Sequence[float]]) -> bool:
+    """Whether rows have the same bits; not if computing them raises."""
     try:
         return all(
-            np.array_equal(np.array(made.at(sizes)).view(np.int64), np.asarray(row, dtype=float).view(np.int64))
-            for sizes, row in zip(samples.sizes, rows, strict=True)
+            np.array_equal(np.array(ours).view(np.int64), np.asarray(row, dtype=float).view(np.int64))
+            for ours, row in zip(made, rows, strict=True)
         )
     except _ERRORS:
         return False
@@ -300,12 +308,12 @@ def _plain_row(rows: Sequence[Sequence[float]], samples: Samples) -> Formula | N
     for name, factor, divisor, integers in _candidates(rows, samples):
         if not all(np.isfinite(row).all() and (np.abs(row) < 2.0**53).all() for row in integers):
             continue
-        table = OpenTable.through([row.astype(np.int64) for row in integers], [(len(row),) for row in rows], samples)
-        if table is None:
-            continue
-        made = Formula(name, factor, table, divisor)
-        if _same(made, rows, samples):
-            return made
+        places, made = [row.astype(np.int64) for row in integers], Formula(name, factor, None, divisor)
+        # The bits come first: a table takes longer, and there is one for hardly any rows.
+        if _equal((made.of(p.tolist(), sizes) for p, sizes in zip(places, samples.sizes, strict=True)), rows):
+            table = OpenTable.through(places, [(len(row),) for row in rows], samples)
+            if table is not None:
+                return made._replace(integer=table)
     return None
 
 
@@ -323,10 +331,13 @@ def _candidates(
     for divisor in _integers(samples):
         parts = zip(rows, samples.sizes, strict=True)
         yield "p", 1.0, divisor, [np.rint(np.array(row) * bound(divisor, sizes)) for row, sizes in parts]
+    arrays = [np.array(row) for row in rows]
     steps = {abs(b - a) for row in rows for a, b in itertools.pairwise(row) if a != b}
     for step in steps:
         for factor in _near(step):
-            yield "c * p", factor, None, [np.rint(np.array(row) / factor) for row in rows]
+            # Irregular rows have hundreds of steps, which are factors of hardly any of them.
+            if np.array_equal(np.rint(arrays[0] / factor) * factor, arrays[0]):
+                yield "c * p", factor, None, [np.rint(array / factor) for array in arrays]
 
 
 def _or_nan(compute: Callable[[float], float], value: float) -> float:

@@ -1,7 +1,8 @@
 """Kernels for all sizes that were made before: in this process, or, in machine code, in an earlier one.
 
 The key is that of `recall`, of the programs traced at all samples. What is kept is all that binding to a size needs:
-the samples need not be differentiated, re-rolled and generalised again. That there is no kernel is kept, too.
+the samples need not be differentiated, re-rolled and generalised again. That there is no kernel is kept, too, and so is
+whether the kernel was right for sizes at which it was compared.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from .packing import pack, unpack
 
 #: How many kernels this process keeps, of those that are no longer used, too.
 LIMIT = 32
+#: How many comparisons are kept per kernel, the last ones.
+COMPARED = 64
 
 
 class OpenSignature(NamedTuple):
@@ -52,8 +55,9 @@ class Prepared:
         cost: about how many nanoseconds a call takes at the last sample, in machine code.
         signatures: of the functions.
         codes: machine code of each function: for the smallest extents, too (True), and for larger ones (False).
+        verdicts: whether it gave other bits than a program traced at some extents, by the key of that program.
         arrays: the functions as array programs; not kept for later processes.
-        kept: how many codes are kept for later processes.
+        kept: how many codes, and which verdicts, are kept for later processes.
     """
 
     refused: str = ""
@@ -66,8 +70,17 @@ class Prepared:
     cost: float = 0.0
     signatures: list[OpenSignature] = field(default_factory=list)
     codes: list[dict[bool, OpenCode]] = field(default_factory=list)
+    verdicts: dict[str, bool] = field(default_factory=dict)
     arrays: list[OpenArrayProgram] = field(default_factory=list)
-    kept: int = 0
+    kept: tuple[int, tuple[str, ...]] = 0, ()
+
+    def note(self, key: str, differs: bool) -> None:
+        """Note what a comparison has said."""
+        with _lock:
+            self.verdicts.pop(key, None)
+            while len(self.verdicts) >= COMPARED:
+                del self.verdicts[next(iter(self.verdicts))]
+            self.verdicts[key] = differs
 
 
 class _Code(NamedTuple):
@@ -119,9 +132,11 @@ def keep(key: str, prepared: Prepared) -> None:
         # Copies, in one step: another thread may be adding machine code.
         codes = [{narrow: _Code(code.key, code.layout) for narrow, code in dict(each).items()} for each in p.codes]
         count = sum(bool(code.key) for each in codes for code in each.values())
-        if p.refused or count > p.kept:
-            p.kept = count
-            kept = p.refused, p.grows, p.choice, p.way, p.counts, p.traced, p.data, p.cost, p.signatures, codes
+        now = count, tuple(p.verdicts)
+        if p.refused or (count and now != p.kept):
+            p.kept = now
+            described = p.refused, p.grows, p.choice, p.way, p.counts, p.traced, p.data, p.cost
+            kept = *described, p.signatures, p.verdicts, codes
             native.object_cache.put(key, pack(kept, *_CLASSES))
         _note(key, prepared)
 
@@ -143,13 +158,16 @@ def _read(key: str) -> Prepared | None:
     content = native.object_cache.get(key)
     if content is None:
         return None
-    *fields, kept = unpack(content, *_CLASSES)
+    *fields, signatures, verdicts, kept = unpack(content, *_CLASSES)
     prepared = Prepared(*fields)
+    prepared.signatures, prepared.verdicts = signatures, verdicts
+    count = 0
     for items in kept:
         codes: dict[bool, OpenCode] = {}
         for narrow, (code_key, layout) in items.items():
             code = native.object_cache.get(code_key) if code_key else None
             codes[narrow] = OpenCode(layout, None, code_key if code else "", code)
-            prepared.kept += bool(code)
+            count += bool(code)
         prepared.codes.append(codes)
+    prepared.kept = count, tuple(verdicts)
     return prepared

@@ -74,7 +74,7 @@ def key_of_all(programs: Sequence[Program], backend: str, request: Any) -> str |
         backend: the back end that users chose.
         request: what else decides about the code, of the kinds that `fingerprint` knows.
     """
-    columns = [[(name, getattr(program, name)) for name in _COLUMNS] for program in programs]
+    columns = list(map(_columns, programs))
     # Partials are written in rows that the programs need not have: all of ours, and those of others that they have.
     opcodes = set(range(PACKAGE_ROWS)).union(*(program.opcodes for program in programs))
     rows = [(row.opcode, row, spellings_of(row), SPELLINGS.get(row)) for row in map(TABLE.__getitem__, sorted(opcodes))]
@@ -86,6 +86,19 @@ def key_of_all(programs: Sequence[Program], backend: str, request: Any) -> str |
     recipes = repr((native.recipe(False), native.recipe(True)))
     machine = native.host().identity if native.available() else ()
     return ObjectCache.key(digest, package, *versions, recipes, *machine)
+
+
+def key_below(key: str, program: Program, *request: Any) -> str | None:
+    """The key of what is said of a program beside what is kept under another key, which says what our rows do.
+
+    None if the program has rows of others, or something that `fingerprint` does not know decides.
+    """
+    digest = fingerprint(_columns(program), request) if max(program.opcodes, default=0) < PACKAGE_ROWS else None
+    return None if digest is None else ObjectCache.key(key, digest)
+
+
+def _columns(program: Program) -> list[tuple[str, Any]]:
+    return [(name, getattr(program, name)) for name in _COLUMNS]
 
 
 class _Function(NamedTuple):

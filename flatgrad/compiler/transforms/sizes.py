@@ -260,7 +260,7 @@ class KnownSizes(Generic[E]):
         here = opened.pattern.sizes_at(extents)
 
         def traced() -> TracedCall:
-            return self.owner._trace_call(self._with_sizes(small, here))
+            return self.owner._trace_sample(self._with_sizes(small, here), opened.call, True)
 
         return self.owner._bound_stages(opened.kernel.stages, extents, lambda: traced().stages), traced
 
