@@ -38,7 +38,7 @@ from .machine.open_recall import OpenSignature, Prepared
 from .printing import PrintedStages, Sizes, steps_text
 from .program.program import Group, Program, grouped
 from .program.progress import report
-from .program.ways import Way
+from .program.ways import TurnError, Way
 from .routine import Loaded, Routine
 from .stage import stage
 from .stages import Stages
@@ -578,6 +578,25 @@ class BoundStages(PrintedStages):
         assert error is not None
         raise error
 
+    def differs_nearby(self, inputs: Sequence[Any]) -> bool:
+        """Whether the functions give other bits for some inputs, and for inputs close to them, than those traced here.
+
+        Inputs close to others go the same way, as a rule, so that the guards of a way hold for them, too.
+
+        Raises:
+            ArithmeticError: if an operation is not defined for the inputs.
+        """
+        numbers = np.random.default_rng(1)
+        if self._differs_for(inputs):
+            return True
+        for _ in range(2):
+            try:
+                if self._differs_for([_each(lambda n: n * numbers.uniform(1.0, 1.0 + 1e-9), part) for part in inputs]):
+                    return True
+            except ARITHMETIC_ERRORS:
+                continue
+        return False
+
     def _differs_for(self, inputs: Sequence[Any]) -> bool:
         arguments: list[Any] = list(inputs)
         for routine, part in zip(self.loaded.routines, self.here.array_parts, strict=True):
@@ -586,7 +605,10 @@ class BoundStages(PrintedStages):
                 arguments.append(np.random.default_rng(1).normal(size=group.size).tolist())
             flat = [n for a in arguments for n in (a if isinstance(a, list) else [a])]
             expected = part.evaluate(flat)
-            returned = routine(*arguments)
+            try:
+                returned = routine(*arguments)
+            except TurnError:  # a guard fails that should not
+                return True
             results = returned if isinstance(returned, tuple) else (returned,)
             got = [n for result in results for n in (result if isinstance(result, list) else [result])]
             if not _agree(got, expected, self.options.fast):

@@ -274,7 +274,7 @@ class RoundStages(BoundStages):
 
     def _meaning_of(self, position: int) -> Program:
         program = self.arrays[position]
-        return _Meaning(
+        return Meaning(
             self.name,
             program.input_names,
             program.input_groups,
@@ -326,7 +326,7 @@ class RoundStages(BoundStages):
         return f"<RoundStages of {self.title}, {rounds}: print them to see the program behind each pass>"
 
 
-class _Meaning(Program):
+class Meaning(Program):
     """What a function computes, run by something else than its equations."""
 
     def __init__(self, *args: Any, run: Callable[[Sequence[float]], list[float]], **kwargs: Any) -> None:

@@ -42,6 +42,8 @@ class Arguments:
         numbers: one number per scalar argument, one list per other argument that holds numbers.
         values, repeats: the `Value`s among the arguments; see `Flattener`.
         offsets: the place of the first number of each argument among all numbers.
+        truths: the truth values of conditions, in order, if the function is traced on a way that is given: then they
+            are not those for the numbers.
     """
 
     __slots__ = (
@@ -54,6 +56,7 @@ class Arguments:
         "numbers",
         "offsets",
         "repeats",
+        "truths",
         "values",
     )
 
@@ -69,6 +72,7 @@ class Arguments:
     ) -> None:
         flattener = Flattener(reached, symbolic, identity)
         self._positions, self._statics = positions, statics
+        self.truths: Sequence[bool] | None = None
         self.keywords = tuple(kwargs)
         self.args = (*args, *kwargs.values())
         places: tuple[int | str, ...] = (*range(len(args)), *self.keywords)

@@ -309,11 +309,11 @@ class _Writer(BodyWriter):
 
     def read(self, read: Read, scope: Scope) -> Text:
         sources, view = self.sources, self.sources.view(read, scope.extents)
+        if view.source is not None and view.source.name in self.of_a_round:  # also in the only round
+            return variable(view.source.name)
         if view.low == view.high:
             return self.cell(view.low)
         offset = view.offset
-        if view.source is not None and view.source.name in self.of_a_round:
-            return variable(view.source.name)
         if view.source is not None:
             owners, array = [view.source], self.name(view.source)
         else:

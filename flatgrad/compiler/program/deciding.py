@@ -17,7 +17,7 @@ from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.primitives import TABLE, Primitive, guard, logical_not
 from ...runtime.sites import Location, Site, locate
 from ...runtime.traced import TracedCondition, TracedValue
-from ...runtime.tracing import forbidden
+from ...runtime.tracing import forbidden, refuse
 from ...runtime.value import Condition, Value
 from .builder import ProgramBuilder
 from .program import Program
@@ -43,15 +43,20 @@ class Deciding(Recorded):
     Args:
         builder: as for `Recorded`.
         numbers: one per input; None where there are none: then a truth value is an error.
+        truths: the truth values of conditions, in order, in place of those for the numbers: a way that is given. To ask
+            for more of them is an error.
 
     Attributes:
         turns: the truth values that have been asked for.
     """
 
-    def __init__(self, builder: ProgramBuilder, numbers: Sequence[Any] | None) -> None:
+    def __init__(
+        self, builder: ProgramBuilder, numbers: Sequence[Any] | None, truths: Sequence[bool] | None = None
+    ) -> None:
         super().__init__(builder)
+        self._truths = truths
         self.turns: list[Decided] = []
-        self._at_hand = numbers
+        self._at_hand = numbers if truths is None else None
         self._results: dict[int, Any] = {}  # the numbers of variables, as far as conditions needed them
         self._decided: dict[int, bool] = {}
         # What a trace has:
@@ -81,14 +86,35 @@ class Deciding(Recorded):
         variable = condition._index
         if variable in self._decided:
             return self._decided[variable]
-        if not self.follows:
+        if self._truths is not None:
+            truth = self._given(self._truths)
+        elif self.follows:
+            truth = bool(self.number_of(variable))
+        else:
             raise forbidden(_CHOOSES, _REMEDY)
-        truth = bool(self.number_of(variable))
         site = self._site(_getframe(1)) if self._record_sites else -1
         holds = variable if truth else self.append(logical_not.opcode, (variable,), site)
         self._add_guard(holds, truth, site)
         self._decided[variable] = truth
         return truth
+
+    def _given(self, truths: Sequence[bool]) -> bool:
+        """The truth value that is given for the next condition."""
+        self.folds = False
+        if self._repeated:
+            self.write_out()
+        if len(self.turns) == len(truths):
+            raise refuse("the function asks for more truth values than were given")
+        return truths[len(self.turns)]
+
+    def check_way(self) -> None:
+        """Check that all truth values that were given have been asked for.
+
+        Raises:
+            TraceError: if not.
+        """
+        if self._truths is not None and len(self.turns) < len(self._truths):
+            raise refuse("the function asks for fewer truth values than were given")
 
     def _add_guard(self, condition: int, truth: bool, site: int) -> None:
         before = self.turns[-1].guard if self.turns else self.builder.constant(True)

@@ -50,6 +50,7 @@ class Trace(Deciding):
         folds: whether the program may be a family, whose rounds are not written out.
         numbers: the numbers at hand, one per input: the truth values of conditions are those for these numbers. None
             where there are none: then a truth value is an error.
+        truths: the truth values of conditions, in order, in place of those for the numbers.
 
     Attributes:
         programs: what functions that are called while this goes on keep for their next call, by function.
@@ -57,9 +58,9 @@ class Trace(Deciding):
 
     def __init__(
         self, name: str, groups: Sequence[Group], input_names: Sequence[str], sites: bool = True, faults: str = "raise",
-        folds: bool = False, numbers: Sequence[Any] | None = None,
+        folds: bool = False, numbers: Sequence[Any] | None = None, truths: Sequence[bool] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(ProgramBuilder(name, groups, input_names), numbers)
+        super().__init__(ProgramBuilder(name, groups, input_names), numbers, truths)
         self._record_sites, self.faults, self.folds = sites, faults, folds
         self.leaves: list[Value] = []
         self._references: dict[int, int] = {}
@@ -304,23 +305,24 @@ def trace_function(
     function: Callable[[list[TracedValue]], tuple[Result, Sequence[Any]]],
     name: str, groups: Sequence[Group], input_names: Sequence[str], leaves: Sequence[Value] = (),
     leaf_names: LeafNames | None = None, sites: bool = True, faults: str = "raise", folds: bool = False,
-    numbers: Sequence[Any] | None = None,
+    numbers: Sequence[Any] | None = None, truths: Sequence[bool] | None = None,
 ) -> Traced[Result]:  # fmt: skip
     """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
 
     `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` finds names for leaves;
     `sites` says whether to record the user's lines, `faults` whether operations on constants raise as Python's do,
-    `folds` whether the program may be a `Family`. `numbers` are those at hand, one per input (see `Trace`).
+    `folds` whether the program may be a `Family`. `numbers` are those at hand, one per input; `truths`: see `Trace`.
 
     Raises:
         TraceError: for what the function must not do, also if the function caught that error itself.
     """
-    trace = Trace(name, groups, input_names, sites, faults, folds, numbers)
+    trace = Trace(name, groups, input_names, sites, faults, folds, numbers, truths)
     if leaf_names is not None:
         trace.leaf_names = leaf_names
     for leaf in leaves:
         trace.reference(leaf)
     with refusals_raised(trace), recording(trace):
         result, outputs = function([trace.value(k) for k in range(trace.builder.program.inputs)])
+        trace.check_way()
         program = trace.finish(outputs)
     return Traced(program, trace.leaves, result, trace.way)

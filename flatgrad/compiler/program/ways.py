@@ -10,9 +10,9 @@ fault; `turn_of` then finds the guard.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -57,14 +57,107 @@ class Way(NamedTuple):
     lines: tuple[Location | None, ...] = ()
 
     def __str__(self) -> str:
-        if not self.truths:
-            return "no condition"
-        parts = []
-        for line, pairs in groupby(zip(self.lines, self.truths, strict=True), lambda pair: pair[0]):
-            runs = [(truth, len(list(each))) for truth, each in groupby(truth for _, truth in pairs)]
-            texts = [f"{truth} {count_of(n, 'time')}" if n > 1 else str(truth) for truth, n in runs]
-            parts.append(f"{line or 'somewhere'}: {', then '.join(texts)}")
-        return "\n".join(parts)
+        return _text(_symbols(self)) if self.truths else "no condition"
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Ways that differ in how often they went one round.
+
+    Attributes:
+        before, round, after: the truth values before the rounds, in each of them, and behind the last one.
+
+    Example:
+        >>> line = Location("model.py", 3)
+        >>> three, five = (Way((*[True] * n, False), (line,) * (n + 1)) for n in (3, 5))
+        >>> rounds = Rounds.between(three, five)
+        >>> rounds.count(five), rounds.at(2).truths
+        (5, (True, True, False))
+        >>> print(rounds.text(3, 60))
+        model.py:3: True 3 to 60 times, then False
+    """
+
+    before: Way
+    round: Way
+    after: Way
+
+    @classmethod
+    def between(cls, one: Way, other: Way) -> Rounds | None:
+        """The ways that two are of; None if they differ in more than a number of rounds."""
+        short, long = sorted((one, other), key=lambda way: len(way.truths))
+        a, b = _symbols(short), _symbols(long)
+        common = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
+        extra = len(b) - len(a)
+        if not extra or a[common:] != b[common + extra :]:
+            return None
+        body = b[common : common + extra]
+        period = next(n for n in range(1, extra + 1) if extra % n == 0 and body == body[:n] * (extra // n))
+        first = common
+        while first >= period and a[first - period : first] == body[:period]:
+            first -= period
+        return cls(*map(_way, (a[:first], body[:period], a[common:])))
+
+    def at(self, count: int) -> Way:
+        """The way with so many rounds."""
+        return _way(_symbols(self.before) + _symbols(self.round) * count + _symbols(self.after))
+
+    def count(self, way: Way) -> int | None:
+        """How many rounds a way has; None if it is none of these."""
+        count, rest = divmod(len(way.truths) - len(self.before.truths) - len(self.after.truths), len(self.round.truths))
+        return count if count >= 0 and not rest and way == self.at(count) else None
+
+    def text(self, least: int, most: int) -> str:
+        """These ways, with the smallest and the largest number of rounds."""
+        named = f"{least:,} to {most:,}" if least < most else f"{most:,}"
+        if len(self.round.truths) == 1:
+            parts = [*_symbols(self.before), (self.round.lines[0], f"{self.round.truths[0]} {named} times")]
+            return _text([*parts, *_symbols(self.after)])
+        texts = [str(self.before)] if self.before.truths else []
+        texts += [f"{named} times:", *(f"    {line}" for line in str(self.round).splitlines())]
+        return "\n".join([*texts, *([f"then {self.after}"] if self.after.truths else [])])
+
+
+class WaysOfRounds(NamedTuple):
+    """Ways that one kernel serves: they differ in how many rounds there are.
+
+    Attributes:
+        rounds: which ways.
+        least, most: the smallest and the largest number of rounds so far.
+    """
+
+    rounds: Rounds
+    least: int
+    most: int
+
+    @property
+    def truths(self) -> tuple[bool, ...]:
+        """The truth values of the longest one so far."""
+        return self.rounds.at(self.most).truths
+
+    @property
+    def lines(self) -> tuple[Location | None, ...]:
+        """Where the function asked for them."""
+        return self.rounds.at(self.most).lines
+
+    def __str__(self) -> str:
+        return self.rounds.text(self.least, self.most)
+
+
+def _symbols(way: Way) -> list[tuple[Any, Any]]:
+    return list(zip(way.lines, way.truths, strict=True))
+
+
+def _way(symbols: Sequence[tuple[Any, Any]]) -> Way:
+    return Way(tuple(truth for _, truth in symbols), tuple(line for line, _ in symbols))
+
+
+def _text(symbols: Sequence[tuple[Any, Any]]) -> str:
+    parts = []
+    for line, pairs in groupby(symbols, lambda pair: pair[0]):
+        runs = [(truth, len(list(each))) for truth, each in groupby(truth for _, truth in pairs)]
+        texts = [f"{truth} {count_of(n, 'time')}" if n > 1 else str(truth) for truth, n in runs]
+        parts.append(f"{line or 'somewhere'}: {', then '.join(texts)}")
+    return "\n".join(parts)
 
 
 def with_way(builder: Appends, outputs: Sequence[int], way: int) -> list[int]:
@@ -119,6 +212,29 @@ def guards_of(program: Program) -> Program:
     guards = np.flatnonzero(np.array(program.opcodes) == p.guard.opcode) + program.inputs
     groups = [Group("guards", len(guards), False)]
     return remove_dead_code(replace(program, outputs=guards.tolist(), output_groups=groups))
+
+
+def holding(program: Program) -> Program:
+    """A traced program that says how many of its guards hold before the first one that does not.
+
+    Example:
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> condition = f.emit("less", 0, f.constant(1.0))
+        >>> way = f.append(p.guard.opcode, [f.constant(True), condition])
+        >>> print(holding(f.finish(with_way(f, [0], way))))
+        program f(x):
+            v1 = less x 1.0
+            v2 = where v1 1.0 0.0
+            return v2
+    """
+    guards = np.flatnonzero(np.array(program.opcodes) == p.guard.opcode).tolist()
+    builder = ProgramBuilder(program.name, program.input_groups, program.input_names)
+    where = builder.take(program, range(len(program)), lambda operands: operands)
+    holds, zero, count = builder.constant(1.0), builder.constant(0.0), -1
+    for condition in where([program.operands[program.starts[k] + 1] for k in guards]).tolist():
+        holds = builder.append(p.where.opcode, (condition, holds, zero))
+        count = holds if count < 0 else builder.append(p.add.opcode, (count, holds))
+    return remove_dead_code(builder.finish([count], [Group("holds", 1, True)]))
 
 
 def turn_of(guards: Program, inputs: Sequence[float]) -> int | None:

@@ -24,7 +24,6 @@ from ..options import MEMORY, Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.progress import preparing
-from ..round_stages import with_rounds
 from .dispatch import Choices, Dispatched, Entry, R, transform
 from .sizes import TracedCall
 
@@ -84,9 +83,7 @@ class CompiledFunction(Dispatched[_Entry, R]):
 
     def _build(self, arguments: Arguments) -> _Entry:
         with collector_paused(), preparing(self.name):
-            call = self._trace_call(arguments)
-            stages = with_rounds(call.stages, self._inputs_of(arguments, call.leaves))
-            return self._entry_of(call, stages, arguments)
+            return self._made(self._trace_call(arguments), arguments)
 
     def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall:
         self._check_signature(arguments)

@@ -15,11 +15,16 @@ from ..calls.binding import MISS, Binder
 from ..calls.captured import Captured
 from ..calls.kind import taker_of
 from ..kernel import Kernel
+from ..languages.loader import collector_paused
 from ..machine.builtin import watch
 from ..options import Backend, Mode
 from ..program.faults import Faults
-from ..program.ways import TurnError, Way
+from ..program.progress import preparing
+from ..program.ways import TurnError, Way, WaysOfRounds
+from ..round_stages import with_rounds
+from .looped import Loop
 from .methods import takes_self
+from .sizes import TracedCall
 from .transformed import Transformed
 from .ways import MOST, Ways
 
@@ -60,6 +65,7 @@ class Entry:
         settled: whether it is known if there is a builtin of it.
         new: whether no call has come to it by way of `Arguments`.
         ways: the ways that calls of this structure have gone.
+        loop: of the ways that differ in a number of rounds, if there is one code for all.
     """
 
     __slots__ = (
@@ -68,6 +74,7 @@ class Entry:
         "direct",
         "kernel",
         "keywords",
+        "loop",
         "make_builtin",
         "misses",
         "new",
@@ -85,6 +92,7 @@ class Entry:
         self.settled = False
         self.new = True
         self.ways: Ways[Any] = Ways(self)
+        self.loop: Loop[Any] | None = None
 
     def prepare(self) -> None:
         """Make the builtin for calls that find the kernel by the outline of their arguments."""
@@ -106,7 +114,7 @@ class _ManyWaysError(Exception):
     """There are more ways than kernels are kept for."""
 
 
-def _flat(inputs: Sequence[Any]) -> list[float]:
+def flat(inputs: Sequence[Any]) -> list[float]:
     return [n for part in inputs for n in (part if isinstance(part, list) else [part])]
 
 
@@ -144,7 +152,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
     @property
     def kernels(self) -> list[Kernel]:
         """The kernels made so far, one per kinds of arguments, way, and state of what the function captured."""
-        return [entry.kernel for first in self._kernels.entries for entry in first.ways.entries]
+        return [kernel for first in self._kernels.entries for kernel in first.ways.kernels]
 
     def kernel_for(self, /, *args: Any, **kwargs: Any) -> Kernel:
         """The kernel for arguments of these kinds, and for their way, made if need be; nothing is run.
@@ -159,16 +167,17 @@ class Dispatched(Transformed[D], Generic[D, R]):
         for _ in range(MOST + 1):
             stages: Any = entry.kernel.stages
             inputs = self._inputs_of(arguments, entry.kernel.leaves)
-            guard = stages.turn(_flat(inputs)) if entry.kernel.way.truths else None
+            guard = stages.turn(flat(inputs)) if entry.kernel.way.truths else None
             if guard is None:
                 return entry.kernel
             entry = self._other_way(entry, guard, arguments)
         return entry.kernel
 
-    def ways(self, /, *args: Any, **kwargs: Any) -> list[Way]:
+    def ways(self, /, *args: Any, **kwargs: Any) -> list[Way | WaysOfRounds]:
         """The ways that calls with arguments of these kinds have gone: the truth values that they met, with the lines.
 
-        There is a kernel per way. Without arguments: the ways of all calls.
+        There is a kernel per way. Ways that differ in a number of rounds only have one together, and are listed as one.
+        Without arguments: the ways of all calls.
 
         Example:
             >>> import flatgrad as fg
@@ -179,9 +188,9 @@ class Dispatched(Transformed[D], Generic[D, R]):
             [(True,), (False,)]
         """
         if not args and not kwargs:
-            return [kernel.way for kernel in self.kernels]
+            return [way for first in self._kernels.entries for way in first.ways.ways]
         entry = self._kernels.find(self._take_apart(args, kwargs).key)
-        return [] if entry is None else [each.kernel.way for each in entry.ways.entries]
+        return [] if entry is None else entry.ways.ways
 
     def _method_of(self, args: tuple[Any, ...]) -> Self | None:
         """In a call through the class, `Class.method(object, x)`: the object's function. None in any other call."""
@@ -227,6 +236,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
         if self._interprets and arguments.values:
             return self._inline(arguments)
         entry, arguments = self._entry(arguments)
+        entry = cast("D", entry.ways.last)
         while True:
             self._remember(entry, items)
             try:
@@ -238,15 +248,23 @@ class Dispatched(Transformed[D], Generic[D, R]):
             except _ManyWaysError:
                 return self._interpreted(arguments)
 
-    def _other_way(self, entry: D, guard: int, arguments: Arguments) -> D:
+    def _other_way(self, entry: D, guard: int | None, arguments: Arguments) -> D:
         """The kernel of the way that turns off at a guard: one that is known, or made for these arguments.
+
+        The guard is -1 if the arguments go another number of rounds.
 
         Raises:
             _ManyWaysError: if there are too many ways.
         """
         with self._lock:
             ways = entry.ways
-            found = ways.find(entry, guard)
+            inputs = flat(self._inputs_of(arguments, entry.kernel.leaves))
+            found = ways.rounds(entry, inputs) if guard == -1 else None
+            if guard == -1 and found is None:
+                stages: Any = entry.kernel.stages
+                guard = stages.here.turn(inputs)
+            if guard is not None and found is None:
+                found = ways.find(entry, guard, inputs)
             if found is not None:
                 return cast("D", found)
             if len(ways.entries) >= MOST:
@@ -254,15 +272,28 @@ class Dispatched(Transformed[D], Generic[D, R]):
                     ways.warned = True
                     warnings.warn(ways.warning(self.name), KernelLimitWarning, stacklevel=user_level())
                 raise _ManyWaysError
-            new = self._build(arguments)
-            beginning = entry.kernel.way.truths[:guard]
-            if new.kernel.way.truths[: guard + 1] != (*beginning, not entry.kernel.way.truths[guard]):
+            with collector_paused(), preparing(self.name):
+                call = self._trace_call(arguments)
+            way, truths = call.stages.way, entry.kernel.way.truths
+            if guard is not None and way.truths[: guard + 1] != (*truths[:guard], not truths[guard]):
                 raise TraceError(
                     f"{self.name} met other truth values when it was traced again with the same numbers; a function "
                     "that is compiled must do the same each time"
                 )
-            ways.add(new)
-            return new
+            looped = ways.looped(cast("Any", self), way, arguments, inputs)
+            if looped is None:
+                ways.add(self._made(call, arguments))
+            return cast("D", ways.last)
+
+    def _made(self, call: TracedCall, arguments: Arguments) -> D:
+        """The kernel of what has been traced."""
+        with collector_paused(), preparing(self.name):
+            stages = with_rounds(call.stages, self._inputs_of(arguments, call.leaves))
+            return self._entry_of(call, stages, arguments)
+
+    def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> D:
+        """How a kernel is called."""
+        raise NotImplementedError  # pragma: no cover - both subclasses define it
 
     def _build(self, arguments: Arguments) -> D:
         """Trace the function for these arguments, and make a kernel of it."""
@@ -331,6 +362,8 @@ class Dispatched(Transformed[D], Generic[D, R]):
             entry: the kernel, with how it is called.
             items: the arguments, in the order in which it takes them.
         """
+        if entry.loop is not None:
+            entry = cast("D", entry.loop.front_of(entry))
         if entry.new:  # for which another one may have been dropped
             entry.new, self._outlines = False, {}
         builtin = dict(self._chain).get(entry)
@@ -385,6 +418,12 @@ class Dispatched(Transformed[D], Generic[D, R]):
         self.__call__ = call  # type: ignore[method-assign]
         for entry in self._recent:
             entry.settled = entry.make_builtin is None or entry.captured.watches() is not None
+
+    def _chain_again(self) -> None:
+        """Make all builtins again."""
+        with self._lock:
+            self._chain = ()
+            self._chain_up()
 
     def _hasten(self, entry: D) -> None:
         """Go over to machine code, if a kernel is tiny and the choice is ours."""

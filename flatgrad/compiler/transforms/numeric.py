@@ -15,7 +15,6 @@ from ..languages.loader import collector_paused
 from ..pairs import PairStages
 from ..program.progress import preparing
 from ..program.trace import Traced
-from ..round_stages import with_rounds
 from ..stages import JointStages
 from .dispatch import Dispatched, Entry, R
 from .sizes import TracedCall
@@ -61,9 +60,7 @@ class NumericFunction(Dispatched[NumericEntry, R]):
 
     def _build(self, arguments: Arguments) -> NumericEntry:
         with collector_paused(), preparing(self.name):
-            call = self._trace_call(arguments)
-            stages = with_rounds(call.stages, self._inputs_of(arguments, call.leaves))
-            return self._entry_of(call, stages, arguments)
+            return self._made(self._trace_call(arguments), arguments)
 
     def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall:
         stages, traced, captured, signature, seconds = self._stages(arguments, self.faults, named)

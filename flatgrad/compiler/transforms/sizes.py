@@ -223,7 +223,7 @@ class KnownSizes(Generic[E]):
             raise NotOpenError("the function changes what it reads from outside")
         names = _names(pattern.extents)
         stages = OpenStages([call.stages for call in calls], sizes, names)
-        kinds = [_open_kind(each, stages) for each in zip(*(call.kinds for call in calls), strict=True)]
+        kinds = [open_kind(each, stages) for each in zip(*(call.kinds for call in calls), strict=True)]
         kernel = OpenKernel(stages, last.leaves, sum(call.seconds for call in calls))
         return _Open(pattern, kernel, last, kinds)
 
@@ -347,7 +347,12 @@ def _scaled(extents: Sequence[int], count: int) -> tuple[int, ...]:
     return tuple(max(1, extent * count // max(extents)) for extent in extents)
 
 
-def _open_kind(kinds: Sequence[Kind | None], stages: OpenStages) -> OpenKind | None:
+def open_kind(kinds: Sequence[Kind | None], stages: OpenStages) -> OpenKind | None:
+    """The kind of a result for all sizes, from its kinds at the samples.
+
+    Raises:
+        NotOpenError: if there is none.
+    """
     found = [kind for kind in kinds if kind is not None]
     if not found:
         return None

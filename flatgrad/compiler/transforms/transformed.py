@@ -140,7 +140,7 @@ class Transformed(Generic[E]):
         leaf_names = functools.partial(outer_names, self.function) if named else nameless
         run = functools.partial(
             trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults,
-            folds=True, numbers=arguments.all_numbers,
+            folds=True, numbers=arguments.all_numbers, truths=arguments.truths,
         )  # fmt: skip
         return trace_settled(run, functools.partial(self._captured_roots, arguments), self.name)
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from ..calls.arguments import Arguments
 from ..kernel import Kernel
-from ..program.ways import Way
+from ..open_stages import NotOpenError
+from ..program.ways import Way, WaysOfRounds
+from .looped import Loop, looped_with
+from .sizes import Owner
 
 #: How many ways a function keeps kernels for, per structure of its arguments.
 MOST: Final = 64
+#: How often a kernel for all numbers of rounds is tried to be made, per structure.
+_TRIES: Final = 4
 
 
 class HasWays(Protocol):
@@ -16,6 +23,7 @@ class HasWays(Protocol):
 
     kernel: Kernel
     ways: Ways[Any]
+    loop: Loop[Any] | None
 
 
 W = TypeVar("W", bound=HasWays)
@@ -30,27 +38,91 @@ class Ways(Generic[W]):
     Attributes:
         entries: a kernel per way; the one that was looked for last is the last one.
         warned: whether users know that there are more ways than kernels.
+        loops: ways that differ in a number of rounds.
+        last: the entry that was looked for last.
     """
 
     def __init__(self, first: W) -> None:
         self.entries: list[W] = [first]
+        self.loops: list[Loop[W]] = []
+        self.last = first
         self.warned = False
+        self._tries = 0
 
-    def find(self, entry: W, guard: int) -> W | None:
-        """A way that begins as one does, up to a guard, and turns off there; None if no call has gone such a way."""
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The kernels; of those for numbers of rounds, which have one code, the last one."""
+        return [*(each.kernel for each in self.entries), *(loop.last.kernel for loop in self.loops)]
+
+    @property
+    def ways(self) -> list[Way | WaysOfRounds]:
+        """The ways, one per kernel."""
+        looped = [WaysOfRounds(loop.rounds, loop.least, loop.most) for loop in self.loops]
+        return [*(each.kernel.way for each in self.entries), *looped]
+
+    def rounds(self, entry: W, inputs: Sequence[float]) -> W | None:
+        """The kernel for another number of rounds; None if there is none."""
+        loop: Loop[W] | None = entry.loop
+        found = None if loop is None else loop.entry_for(inputs)
+        return None if found is None else self._took(found)
+
+    def find(self, entry: W, guard: int, inputs: Sequence[float]) -> W | None:
+        """A way that begins as one does, up to a guard, and turns off there; None if no call has gone such a way.
+
+        Args:
+            entry: the way.
+            guard: the number of the guard.
+            inputs: the numbers that go another way.
+        """
         truths = entry.kernel.way.truths
         beginning = (*truths[:guard], not truths[guard])
+        for loop in self.loops:
+            found = loop.entry_for(inputs, beginning)
+            if found is not None:
+                return self._took(found)
         for each in reversed(self.entries):
             if each.kernel.way.truths[: guard + 1] == beginning:
                 self.entries.remove(each)
                 self.entries.append(each)
-                return each
+                return self._took(each)
         return None
+
+    def _took(self, entry: W) -> W:
+        entry.ways = self
+        self.last = entry
+        return entry
 
     def add(self, entry: W) -> None:
         """Add the kernel of a new way."""
-        entry.ways = self
-        self.entries.append(entry)
+        self.entries.append(self._took(entry))
+
+    def looped(self, owner: Owner[W], way: Way, arguments: Arguments, inputs: Sequence[float]) -> W | None:
+        """A kernel for a new way that differs from one of these in a number of rounds only, for all such ways.
+
+        None if there is no such way, or no kernel of that kind. The ways that it serves are no longer entries.
+        """
+        for each in self.entries:
+            rounds = looped_with(each.kernel.way, way)
+            if rounds is None or self._tries == _TRIES:
+                continue
+            self._tries += 1
+            try:
+                loop = Loop(owner, rounds, arguments)
+            except NotOpenError:
+                continue
+            count = rounds.count(way)
+            entry = loop.entry_at(count, inputs) if count is not None else None
+            if entry is None:
+                continue
+            self.loops.append(loop)
+            for other in list(self.entries):
+                number = rounds.count(other.kernel.way)
+                if number is not None and number >= loop.smallest:
+                    self.entries.remove(other)
+                    loop.least = min(loop.least, number)
+                    loop.most = max(loop.most, number)
+            return self._took(entry)
+        return None
 
     def warning(self, name: str) -> str:
         """That there are more ways than kernels, with the line that most of them are due to."""
