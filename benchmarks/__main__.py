@@ -29,6 +29,7 @@ from benchmarks.engines import measure_engines
 from benchmarks.figure import FIGURE, PAGE, draw, times_of
 from benchmarks.growth import measure_growth, measure_growth_of_arrays, measure_growth_of_structure
 from benchmarks.layers import measure_layers
+from benchmarks.microgpt import measure_microgpt
 from benchmarks.native import (
     measure_calls,
     measure_captured,
@@ -199,6 +200,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "sequences": measure_sequences,
     "triangles": measure_triangles,
     "native-training": measure_native_training,
+    "microgpt": measure_microgpt,
     "captured": measure_captured,
     "calls": measure_calls,
     "rosenbrock": measure_rosenbrock,

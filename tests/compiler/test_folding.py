@@ -302,6 +302,28 @@ def test_time_is_linear_in_the_equations():
     assert counts[1] < 10 * counts[0]
 
 
+def test_many_short_loops_are_not_looked_for_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a network, where each matrix is a loop of its own, or several. To find all of them takes long."""
+    draw, opcodes = np.random.default_rng(0), []
+    for _ in range(64):
+        opcodes += draw.integers(0, 50, draw.integers(3, 9)).tolist() * 16
+    count, looked, best = len(opcodes), [], unrolled._best
+    columns = Columns(np.array(opcodes), np.arange(count + 1), np.zeros(count, np.int64), np.full(count, -1))
+
+    def counting(columns: Columns, low: int, high: int) -> Any:
+        looked.append(high - low)
+        return best(columns, low, high)
+
+    monkeypatch.setattr(unrolled, "_best", counting)
+    assert len(find_loops(columns, 3)) > 32
+    assert sum(looked) > 3 * count
+    looked.clear()
+    assert find_loops(columns, 3, patience=3) == []
+    assert sum(looked) <= 3 * count
+    monkeypatch.setattr(folding, "_MANY", 2_000)
+    assert fold(traced(*with_arguments(benchmarked.lorenz(500)))) is not None, "a long loop is found at once"
+
+
 # --- random recurrences -------------------------------------------------------------------------------------------
 
 OPERATIONS: dict[str, Callable[..., Any]] = {

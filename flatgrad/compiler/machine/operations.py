@@ -146,9 +146,9 @@ class Writer:
         if approximate is None:
             result = self.libm("pow", base, exponent)
             return self.guarded(result, base, exponent) if raises else result
-        result, error = approximate(self, base)
-        certain = self._certain(result, error)
-        if exponent.number == 2.0:  # results of `relu` are often zeros
+        result, error, of = approximate(self, base)
+        certain = self._certain(result, error, of)
+        if exponent.number in (2.0, 0.5):  # results of `relu` are often zeros, and what an optimiser keeps of them
             certain = self.either(certain, self.compare("oeq", base, self.constant(0.0)))
 
         def again(one: Value) -> Value:
@@ -205,15 +205,20 @@ class Writer:
     def _fma(self, a: Value, b: Value, c: Value) -> Value:
         return self.intrinsic("fma", a, b, c)
 
-    def _certain(self, result: Value, error: Value) -> Value:
-        """Whether a result is certain: its error is not near half a unit of the last place, nor it far from 1."""
+    def _certain(self, result: Value, error: Value, of: Value | None) -> Value:
+        """Whether a result is certain: its error is not near half a unit of the last place, nor it far from 1.
+
+        The error is given times another number, if there is one: to divide by it would take longer.
+        """
         lanes = result.lanes
         wide, kind = f"<{lanes} x i64>" if lanes else "i64", type_of("f", lanes)
         let = self.function.let
         bits = let(f"bitcast {kind} {result.name} to {wide}")
         mask = self.splat(Value(str(0x7FF << 52)), "i", lanes)
         scale = Value(let(f"bitcast {wide} {let(f'and {wide} {bits}, {mask}')} to {kind}"), lanes)
-        certain = self.compare("olt", self.intrinsic("fabs", error), self.binary("fmul", scale, self.constant(_MIDDLE)))
+        least = self.binary("fmul", scale, self.constant(_MIDDLE))
+        least = self.binary("fmul", least, of) if of is not None else least
+        certain = self.compare("olt", self.intrinsic("fabs", error), least)
         certain = self.both(certain, self.compare("ogt", scale, self.constant(2.0**-64)))
         return self.both(certain, self.compare("olt", scale, self.constant(2.0**64)))
 
@@ -275,37 +280,41 @@ _LOG_2, _LOG_2_REST = float.fromhex("0x1.62e42fefa38p-1"), float.fromhex("0x1.ef
 _SIXTH_REST = 2.0**-54 / 6.0
 
 
-def _square(w: Writer, x: Value) -> tuple[Value, Value]:
+#: The correctly rounded power, and about by how much it is wrong; that times another number, where there is one.
+_Approximate = tuple[Value, Value, Value | None]
+
+
+def _square(w: Writer, x: Value) -> _Approximate:
     result = w.binary("fmul", x, x)
-    return result, w.intrinsic("fma", x, x, w.unary("fneg", result))
+    return result, w.intrinsic("fma", x, x, w.unary("fneg", result)), None
 
 
-def _cube(w: Writer, x: Value) -> tuple[Value, Value]:
-    square, low = _square(w, x)
+def _cube(w: Writer, x: Value) -> _Approximate:
+    square, low, _ = _square(w, x)
     high = w.binary("fmul", square, x)
     rest = w.intrinsic("fma", low, x, w.intrinsic("fma", square, x, w.unary("fneg", high)))
     result = w.binary("fadd", high, rest)
-    return result, w.binary("fadd", w.binary("fsub", high, result), rest)
+    return result, w.binary("fadd", w.binary("fsub", high, result), rest), None
 
 
-def _reciprocal(w: Writer, x: Value) -> tuple[Value, Value]:
+def _reciprocal(w: Writer, x: Value) -> _Approximate:
     result = w.binary("fdiv", w.constant(1.0), x)
-    return result, w.binary("fmul", w.intrinsic("fma", w.unary("fneg", result), x, w.constant(1.0)), result)
+    return result, w.binary("fmul", w.intrinsic("fma", w.unary("fneg", result), x, w.constant(1.0)), result), None
 
 
-def _reciprocal_square(w: Writer, x: Value) -> tuple[Value, Value]:
-    square, low = _square(w, x)
+def _reciprocal_square(w: Writer, x: Value) -> _Approximate:
+    square, low, _ = _square(w, x)
     high = w.binary("fdiv", w.constant(1.0), square)
     minus = w.unary("fneg", high)
     rest = w.binary("fmul", w.intrinsic("fma", minus, low, w.intrinsic("fma", minus, square, w.constant(1.0))), high)
     result = w.binary("fadd", high, rest)
-    return result, w.binary("fadd", w.binary("fsub", high, result), rest)
+    return result, w.binary("fadd", w.binary("fsub", high, result), rest), None
 
 
-def _square_root(w: Writer, x: Value) -> tuple[Value, Value]:
-    result = w.intrinsic("sqrt", x)
+def _square_root(w: Writer, x: Value) -> _Approximate:
+    result = w.intrinsic("fabs", w.intrinsic("sqrt", x))  # the power of -0.0 is 0.0
     rest = w.intrinsic("fma", w.unary("fneg", result), result, x)
-    return result, w.binary("fdiv", rest, w.binary("fadd", result, result))
+    return result, rest, w.binary("fadd", result, result)
 
 
 #: Exponents for which the correctly rounded power, and about by how much it is wrong, are cheap to compute.

@@ -24,6 +24,9 @@ _SLACK, _NEAR = 16, 24
 #: A second extent has at least so large a part of the equations.
 _SECOND = 0.25
 
+#: In programs of more equations than this, loops are looked for only with some patience (`find_loops`).
+_MANY, _PATIENCE = 1 << 16, 3
+
 #: So many inputs as there never are: outputs do not read each other.
 _NONE = 1 << 60
 
@@ -62,7 +65,8 @@ def fold(program: Program) -> Family | None:
     if len(program) < EQUATIONS or program.update >= 0 or program.truth_inputs or program.numbering:
         return None
     columns = Columns.of(program)
-    return folded(program, pieces_of(columns, find_loops(columns, program.inputs)))
+    patience = _PATIENCE if len(program) > _MANY else 0
+    return folded(program, pieces_of(columns, find_loops(columns, program.inputs, patience)))
 
 
 def pieces_of(columns: Columns, loops: Sequence[Loop]) -> list[Piece]:

@@ -41,12 +41,17 @@ def periods(hashes: Any, sampled: bool = False) -> list[int]:
             hashes ^= hashes >> np.uint64(31)
             width *= 2
         places = np.flatnonzero(hashes % np.uint64(rate) == 0) if rate > 1 else np.arange(len(hashes))
-        chosen = hashes[places]
-        order = np.argsort(chosen, kind="stable")
-        equal = chosen[order][1:] == chosen[order][:-1]
-        counts = np.bincount(np.diff(places[order])[equal], minlength=1)
-        top = np.argsort(-counts, kind="stable")[:_CANDIDATES]
-        result.update(dict.fromkeys(top[counts[top] > 0].tolist()))
+        # Hashes and places are sorted as one number each, which is several times as fast as sorting places by hashes.
+        bits = np.uint64(len(hashes).bit_length())
+        keys = np.sort((hashes[places] >> bits << bits) | places.astype(np.uint64))
+        equal = (keys[1:] ^ keys[:-1]) >> bits == 0
+        places = (keys & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
+        counts = np.bincount(np.diff(places)[equal], minlength=1)
+        distances = np.flatnonzero(counts)
+        ranks = (counts[distances] << 32) - distances  # of those that are as frequent, the shortest comes first
+        if len(ranks) > _CANDIDATES:
+            ranks = np.partition(ranks, len(ranks) - _CANDIDATES)[-_CANDIDATES:]
+        result.update(dict.fromkeys((-np.sort(ranks)[::-1] & 0xFFFFFFFF).tolist()))
     return list(result)
 
 

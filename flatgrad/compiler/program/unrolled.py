@@ -263,12 +263,21 @@ def longest_loop(columns: Columns, inputs: int) -> Loop | None:
     return loop and loop.begun_best(columns, inputs)
 
 
-def find_loops(columns: Columns, inputs: int) -> list[Loop]:
-    """The loops in some columns, in order; the first variable is behind so many inputs."""
+def find_loops(columns: Columns, inputs: int, patience: int = 0) -> list[Loop]:
+    """The loops in some columns, in order; the first variable is behind so many inputs.
+
+    Args:
+        patience: at most so many times as many equations as there are, are looked at. Where that is not enough, none
+            are found: what has hundreds of short loops, as the matrices of a network, has no long ones. 0: any number.
+    """
     result: list[Loop] = []
-    todo = [(0, len(columns.opcodes))]
+    count = len(columns.opcodes)
+    todo, looked = [(0, count)], 0
     while todo:
         low, high = todo.pop()
+        looked += high - low
+        if looked > patience * count > 0:
+            return []
         loop = _best(columns, low, high)
         if loop is not None:
             loop = loop.begun_best(columns._replace(opcodes=columns.opcodes[:high]), inputs)
