@@ -245,8 +245,21 @@ def relaxed(p):
     return x
 
 
+def three_deep(p):
+    """Steps of rounds of turns, of which each begins with what the one around it has."""
+    a, x = p
+    for _ in range(9):
+        x = x * x
+        for _ in range(9):
+            x = x + fg.sin(a)
+            for _ in range(9):
+                x = x - a * fg.tanh(x)
+        x = x + 0.01
+    return x
+
+
 RECURRENCES = [(implicit, [0.1, 0.7]), (chain, [0.1, 0.7]), (substeps, [1.0, 0.1, 0.5, 0.2]), (vector, [0.3]),
-               (two_back, [0.3, 0.8]), (relaxed, [0.1, 0.7])]  # fmt: skip
+               (two_back, [0.3, 0.8]), (relaxed, [0.1, 0.7]), (three_deep, [0.1, 0.7])]  # fmt: skip
 
 
 @pytest.mark.parametrize("backend", ["numpy", *(["native"] if native.available() else [])])
@@ -260,6 +273,13 @@ def test_turns_are_found(function, inputs, backend):
         routine = kernel.forward if transform is fg.jit else kernel.joint
         assert_every_way_agrees(kernel, routine, name, inputs, arrays)
         assert_same(arrays.check().evaluate(inputs), routine.program.evaluate(inputs), arrays)
+
+
+@pytest.mark.parametrize("transform", [fg.jit, fg.value_and_grad])
+def test_loops_in_loops_in_loops(transform):
+    arrays = transform(three_deep, backend="numpy").kernel_for([0.1, 0.7]).arrays
+    depths = {loop.depth for item in arrays.statements if isinstance(item, Repeat) for loop in item.inner}
+    assert depths == {1, 2}, arrays
 
 
 def test_two_loops_in_a_round():
@@ -418,7 +438,7 @@ class Turn:
 
 
 def random_rounds(seed):
-    """A function of ten numbers with one or two loops in each round of a loop.
+    """A function of ten numbers with one or two loops in each round of a loop, some with a loop in each turn.
 
     Turns read one or two turns before, what the round began with, a number per turn, the same turn of the round before.
     """
@@ -429,6 +449,7 @@ def random_rounds(seed):
         (int(draw.integers(6, 9)), [Turn(draw) for _ in range(int(draw.integers(1, 4)))], draw.integers(3, size=4))
         for _ in range(int(draw.integers(1, 3)))
     ]
+    deeper = [(int(draw.integers(3, 6)) * int(draw.integers(2)), Turn(draw)) for _ in loops]
     keeps = draw.integers(3)
 
     def f(p):
@@ -436,13 +457,17 @@ def random_rounds(seed):
         for i in range(rounds):
             if keeps:
                 state = [turn([*state, p[0], p[2 + i]]) for turn in first]
-            for count, turns, (back, begun, extra, _) in loops:
+            for (count, turns, (back, begun, extra, _)), (more, deep) in zip(loops, deeper, strict=True):
                 now = [state[k % width] for k in range(len(turns))]
                 before, results = list(now), []
                 for j in range(count):
                     read = [*now, p[1], *(before if back == 2 else ()), *(state if begun == 2 else ())]
                     read += [p[2 + j]] if extra == 1 else [earlier[j]] if extra == 2 else []
                     before, now = now, [turn(read[k:] + read[:k]) for k, turn in enumerate(turns)]
+                    inner = now[-1]
+                    for _ in range(more):
+                        inner = deep([inner, now[0], p[0], *state])
+                    now[-1] = inner
                     results.append(now[0])
                 earlier = (results + earlier)[:8]
                 state = [turn([*now, *state]) for turn in last]
@@ -464,16 +489,19 @@ def short_ones(monkeypatch):
 @pytest.mark.usefixtures("short_ones")
 @pytest.mark.parametrize("backend", ["numpy", *(["native"] if native.available() else [])])
 def test_random_rounds(backend):
-    found = 0
-    for seed in range(12):
+    found = deep = 0
+    for seed in (*range(8), 9, 12, 14, 22):
         f, inputs = random_rounds(seed)
         for transform, name in ((fg.jit, "forward"), (fg.value_and_grad, "value_and_grad")):
             kernel = transform(f, backend=backend).kernel_for(inputs)
             routine = kernel.forward if transform is fg.jit else kernel.joint
             assert_every_way_agrees(kernel, routine, name, inputs, seed)
             assert_same(kernel.arrays.check().evaluate(inputs), routine.program.evaluate(inputs), seed)
-            found += any(isinstance(item, Repeat) and bool(item.inner) for item in kernel.arrays.statements)
+            loops = [item.inner for item in kernel.arrays.statements if isinstance(item, Repeat)]
+            found += any(loops)
+            deep += any(loop.depth > 1 for inner in loops for loop in inner)
     assert found >= 4
+    assert deep >= 2
 
 
 @pytest.mark.usefixtures("short_ones")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ....runtime.primitives import TABLE
 from ..grammar import Apply, Block, Fold, Node, Read, Segment
-from .inner import find_turns
+from .inner import turns_of
 from .units import Span, Units
 
 #: Expressions of a round have at most so many nodes.
@@ -178,16 +178,13 @@ class Rounds:
 
     def _find_turns(self) -> Any:
         units, (first, period, rounds, token, length) = self.units, self.span
-        result = np.zeros(period, dtype=np.int64)
-        if rounds > 2:
-            begins = units.tokens[first + period : first + 2 * period + 1] - token - length
-            tokens = slice(token + length, token + 2 * length)
-            columns = units.form[tokens], self.constant[1], self.address[2] - self.address[1]
-            symbols = np.unique(np.stack(columns), axis=1, return_inverse=True)[1].ravel()
-            sizes = units.base[first + period : first + 2 * period + 1]
-            for each in find_turns(symbols, self.address[1], begins, sizes):
-                result[each.first : each.end] = 1 + each.first + np.arange(each.end - each.first) // each.period
-        return result
+        if rounds < 3:
+            return np.zeros(period, dtype=np.int64)
+        begins = units.tokens[first + period : first + 2 * period + 1] - token - length
+        tokens = slice(token + length, token + 2 * length)
+        columns = units.form[tokens], self.constant[1], self.address[2] - self.address[1]
+        symbols = np.unique(np.stack(columns), axis=1, return_inverse=True)[1].ravel()
+        return turns_of(symbols, self.address[1], begins, units.base[first + period : first + 2 * period + 1])
 
     def _fuse(self, uses: Any, last: Any) -> None:
         """The bodies: operations, and tokens. What one other equation of the same round reads becomes part of it."""

@@ -43,16 +43,23 @@ def find_turns(symbols: Any, places: Any, begins: Any, sizes: Any) -> list[Turns
         low, high = todo.pop()
         best: tuple[int, int, int, int] | None = None
         hashes = [sequence[low:high] for sequence in sequences if high - low >= READS]
-        for period in dict.fromkeys(period for each in hashes for period in periods(each)):
-            run = longest_run(symbols[low:high], places[low:high], period) if period else None
-            if run is None:
-                continue
-            unit = int(np.searchsorted(begins, low + run[0]))
-            start, turns = int(begins[unit]), (low + run[1] - int(begins[unit])) // period
-            if turns < 3 or begins[np.searchsorted(begins, start + period)] != start + period:
-                continue
-            if best is None or (turns - 1) * period > (best[2] - 1) * best[1]:
-                best = start, period, turns, int(np.searchsorted(begins, low + run[1], side="right")) - 1
+        tried = {0}
+        while hashes:
+            for period in set(periods(hashes.pop())) - tried:
+                tried.add(period)
+                run = longest_run(symbols[low:high], places[low:high], period)
+                if run is None:
+                    continue
+                unit = int(np.searchsorted(begins, low + run[0]))
+                start, turns = int(begins[unit]), (low + run[1] - int(begins[unit])) // period
+                if turns < 3 or begins[np.searchsorted(begins, start + period)] != start + period:
+                    continue
+                if best is None or (turns - 1) * period > (best[2] - 1) * best[1]:
+                    best = start, period, turns, int(np.searchsorted(begins, low + run[1], side="right")) - 1
+            if not hashes and best is not None and -best[1] not in tried and 2 * best[1] * best[2] < high - low:
+                tried.add(-best[1])  # turns of turns: the steps of the inner ones tell where an outer one ends
+                steps = places[low + best[1] : high] - places[low : high - best[1]]
+                hashes.append(mixed(symbols[low : high - best[1]]) ^ mixed(mixed(steps)))
         if best is None:
             continue
         start, period, turns, end = best
@@ -61,6 +68,23 @@ def find_turns(symbols: Any, places: Any, begins: Any, sizes: Any) -> list[Turns
             result.append(found)
             todo += [(low, int(begins[found.first])), (int(begins[found.end]), high)]
     return sorted(result)
+
+
+def turns_of(symbols: Any, places: Any, begins: Any, sizes: Any) -> Any:
+    """Per unit, a number for the turn that it is in, of the innermost loop; 0 for what is in none.
+
+    Args:
+        symbols, places, begins, sizes: as for `find_turns`.
+    """
+    result = np.zeros(len(begins) - 1, dtype=np.int64)
+    for first, period, count in find_turns(symbols, places, begins, sizes):
+        second = slice(first + period, first + 2 * period + 1)
+        tokens = slice(begins[second.start], begins[second.stop - 1])
+        within = turns_of(symbols[tokens], places[tokens], begins[second] - tokens.start, sizes[second])
+        result[first : first + period * count] = (
+            1 + first + np.repeat(period * np.arange(count), period) + np.tile(within, count)
+        )
+    return result
 
 
 def _begun(
