@@ -14,7 +14,7 @@ STAGES = (
     "vectors whole"
 )
 STEP = "numbers optimizer parameters prepare reload repeat source state steps sync take"
-TRANSFORMED = "backend dynamic faults function kernel_for kernels memory mode name open_kernels ways"
+TRANSFORMED = "backend dynamic faults function kernel_for kernels max_ways memory mode name open_kernels ways"
 
 
 def f(x: float, y: float = 2.0) -> fg.Value:

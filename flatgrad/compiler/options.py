@@ -17,16 +17,25 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 #: By default machine code works in so many bytes, if it can.
 MEMORY = 1_000_000_000
+#: By default a function keeps kernels for so many ways, per structure of its arguments.
+WAYS = 64
 
 
 def check_options(
-    backend: str, mode: str, faults: str = "raise", dynamic: bool | None = None, memory: float = MEMORY
+    backend: str,
+    mode: str,
+    faults: str = "raise",
+    dynamic: bool | None = None,
+    memory: float = MEMORY,
+    max_ways: int = WAYS,
 ) -> None:
     """Raise `OptionError` for a back end, mode or treatment of faults that does not exist, and for such a processor."""
     if dynamic not in (None, True, False):
         raise OptionError(f"dynamic must be None, True or False, got {dynamic!r}")
     if isinstance(memory, bool) or not isinstance(memory, (int, float)) or not memory >= 0:
         raise OptionError(f"memory must be a number of bytes, got {memory!r}")
+    if isinstance(max_ways, bool) or not isinstance(max_ways, int) or max_ways < 1:
+        raise OptionError(f"max_ways must be a number of ways, at least 1, got {max_ways!r}")
     if faults not in FAULTS:
         raise OptionError(f"unknown faults {faults!r}; choose one of {', '.join(map(repr, FAULTS))}")
     if backend not in BACKENDS:

@@ -31,7 +31,8 @@ class Routine:
             function may raise `FAULT` out of caution; if the repetition finds no fault, its results count.
         code: machine code for the same, if there is any.
         exact: whether the function does exactly what the program says. If not, all its faults are out of caution.
-        turn: the guard at which inputs go another way than the program does; None if they cannot.
+        turn: the guard at which inputs go another way than the program does, and what is in its place; None if they
+            cannot.
 
     Attributes:
         stats: where repetitions are counted, if anywhere.
@@ -48,7 +49,7 @@ class Routine:
         arrays: bool = False,
         code: NativeFunction | None = None,
         exact: bool = True,
-        turn: Callable[[list[float]], int | None] | None = None,
+        turn: Callable[[list[float]], tuple[int, bool | int] | None] | None = None,
     ) -> None:
         self.function, self.source, self.replay = function, source, replay
         self._program, self.arrays, self.code, self.exact = program, arrays, code, exact
@@ -89,9 +90,9 @@ class Routine:
         """
         if not isinstance(error, ARITHMETIC_ERRORS) and type(error) is not FAULT:
             raise ProgramError(_BUG.format(f"the generated function raised {error!r}")) from error
-        guard = self.turn(inputs) if self.turn is not None else None
-        if guard is not None:
-            raise TurnError(guard)
+        turn = self.turn(inputs) if self.turn is not None else None
+        if turn is not None:
+            raise TurnError(*turn)
         if self.stats is not None:
             self.stats.count_replay()
         if self.replay is not None:

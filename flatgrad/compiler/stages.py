@@ -302,9 +302,9 @@ class Stages(PrintedStages):
         """The guards of the traced program."""
         return guards_of(self.without_faults(self.traced))
 
-    def turn(self, inputs: Sequence[float]) -> int | None:
-        """The guard at which these inputs go another way; None if they do not."""
-        return turn_of(self.guards, inputs)
+    def turn(self, inputs: Sequence[float]) -> tuple[int, bool | int] | None:
+        """The guard at which these inputs go another way, and what is in its place; None if they do not."""
+        return turn_of(self.guards, inputs, self.way.truths)
 
     def without_faults(self, program: Program) -> Program:
         """A program with inf and NaN in place of exceptions, if users chose that."""

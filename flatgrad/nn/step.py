@@ -256,7 +256,7 @@ class _Gradient(GradFunction[tuple[float, list[float]]]):
 
     def _traced(
         self, arguments: Arguments, body: Any, groups: list[Group], names: list[str], leaves: Sequence[Value] = (),
-        faults: str = "", named: bool = False,
+        faults: str = "", named: bool = False, values: Sequence[int] | None = None,
     ) -> Any:  # fmt: skip
         return trace_function(body, self.name, groups, names, leaves, nameless, faults=faults), None
 

@@ -26,15 +26,18 @@ _NOT_A_FLOAT = (
     "Use flatgrad's functions (fg.exp, ...) on the Value in place of those of math, or fg.detach(value) for the number "
     "without its gradient."
 )
-_NOT_AN_INTEGER = "Name the argument in static_argnames=(...) to compile one kernel per value."
+_NOT_AN_INTEGER = (
+    "Pass the argument as an int: it is its value where Python needs an int. Any argument that can be hashed is its "
+    "value if it is named in static_argnames=(...). There is one kernel per value."
+)
 _EQUALITY = "Use fg.equal(a, b) inside fg.where."
 _CONDITIONS_EQUAL = (
     "For == True use the condition itself in fg.where, for == False ~condition, and for two conditions "
     "fg.equal(fg.where(a, 1.0, 0.0), fg.where(b, 1.0, 0.0))."
 )
 _BRANCH = (
-    "Select with fg.where(condition, a, b), or fg.maximum(a, b), or of a list fg.max(xs). (NumPy does it, too, when it "
-    "compares an array: write fg.greater(array, x) for array > x, and so on.)"
+    "Compare the Values inside of the function, or select with fg.where(condition, a, b), fg.maximum(a, b), fg.max(x). "
+    "(NumPy asks for it, too, when it compares an array: write fg.greater(array, x) for array > x, and so on.)"
 )
 
 
@@ -133,7 +136,7 @@ class ValueObject(ValueMethods[V, C]):
             f"{user_line()}"
         )
 
-    def __index__(self) -> NoReturn:
+    def __index__(self) -> Any:
         if active and is_traced(self):
             raise forbidden("using a Value as an integer (in range(), as an index)", _NOT_AN_INTEGER)
         raise InputError(f"a Value is not an integer; use int(value.data){user_line()}")

@@ -1,17 +1,28 @@
-"""`Value`s and conditions of a function that is being traced: variables of a program, without numbers."""
+"""`Value`s and conditions of a function that is being traced: variables of a program."""
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from collections.abc import Callable
+from typing import Any, TypeGuard
 
-from .tracing import forbidden, recorder, refuse
-from .value import Condition, Value
+import numpy as np
+
+from .objects import is_number
+from .primitives import equal
+from .tracing import forbidden, recorder, records, refuse
+from .value import Condition, Value, constant
 
 _KEY = "Compare with fg.equal(a, b) inside fg.where; to tell nodes apart, use id(value) as the key."
 
 
 class TracedValue(Value):
-    """A `Value` of a function that is being traced: a variable of the program, without a number."""
+    """A `Value` of a function that is being traced: a variable of the program.
+
+    Where the function is called with plain numbers if nothing is traced, it can do what they can: `==` and `!=` compare
+    it with a number, and it has a truth value. Two of them are not compared, since two `Value`s are equal if they are
+    one, unless one of them is an int.
+    """
 
     __slots__ = ("_index", "_trace")
 
@@ -38,6 +49,34 @@ class TracedValue(Value):
             self._escaped()
         raise forbidden("using a traced Value as a key (of a dict, a set, functools.lru_cache)", _KEY)
 
+    def _plain(self) -> bool:
+        return recorder() is not None and self._trace.compares(self)
+
+    def __eq__(self, other: object) -> Any:
+        if self._plain() and (is_number(other) or (self._compared(other) and other._plain())):
+            return self.apply(equal, (self, other))
+        return super().__eq__(other)
+
+    @staticmethod
+    def _compared(other: object) -> TypeGuard[TracedValue]:
+        """Whether the numbers of two variables are compared."""
+        return isinstance(other, TracedInteger)
+
+    def __ne__(self, other: object) -> Any:
+        same = self == other
+        return ~same if isinstance(same, TracedCondition) else NotImplemented if same is NotImplemented else not same
+
+    def __bool__(self) -> bool:  # type: ignore[override]
+        return bool(self != 0.0) if self._plain() else super().__bool__()
+
+    def __index__(self) -> Any:
+        if recorder() is not None and self._trace.follows:
+            raise refuse(
+                "a float was used as an integer (in range(), as an index); pass an int: there it is its value, with "
+                "one kernel per value"
+            )
+        return super().__index__()
+
     # These stand in place of the slots that hold numbers, and raise when one is read or written.
     _number = _grad = _bar = property(_escaped, _escaped)
 
@@ -52,7 +91,136 @@ class TracedValue(Value):
     _prev = _op = property(_no_graph)
 
     def __repr__(self) -> str:
-        return "Value(data=<traced>)"
+        return f"Value(data={self._shown()})"
+
+    def _shown(self) -> str:
+        """The number at hand as text."""
+        text: str = self._trace.shown(self._index) if recorder() is not None and records(self._trace) else "<traced>"
+        return text
+
+
+def _of_ints(name: str) -> Any:
+    """An operator that makes an integer of two."""
+
+    def apply(self: Integer, other: Any) -> Any:
+        result = getattr(Value, name)(self, other)
+        return _as_integer(result) if isinstance(other, (int, np.integer, Integer)) else result
+
+    return apply
+
+
+def _as_integer(result: Any) -> Any:
+    if result.__class__ in _INTEGERS:
+        result.__class__ = _INTEGERS[result.__class__]
+    return result
+
+
+def _of_values(function: Callable[..., Any]) -> Any:
+    """An operator that is applied to the values of integers."""
+
+    def apply(self: Integer, *others: Any) -> Any:
+        return function(int(self), *[int(each) if isinstance(each, Integer) else each for each in others])
+
+    return apply
+
+
+def _reflected(function: Callable[[Any, Any], Any]) -> Any:
+    return lambda self, other: function(other, int(self))
+
+
+class Integer:
+    """What an integer among the arguments does, and what `+`, `-`, `*` and `**` make of integers.
+
+    In arithmetic it is a number. Where Python needs an int (`range`, an index, a key, `//`, `%`, a text), it is its
+    value: that at hand, while a function is traced, and the program holds only as long as that stays the same.
+    """
+
+    __slots__ = ()
+
+    def __index__(self) -> int:
+        raise NotImplementedError  # pragma: no cover - every subclass defines it
+
+    def __int__(self) -> int:
+        return self.__index__()
+
+    __trunc__ = __floor__ = __ceil__ = __int__
+    __round__, __hash__, __invert__ = _of_values(round), _of_values(hash), _of_values(operator.invert)
+    __add__, __radd__, __mul__, __rmul__ = map(_of_ints, ("__add__", "__radd__", "__mul__", "__rmul__"))
+    __sub__, __rsub__, __pow__, __rpow__ = map(_of_ints, ("__sub__", "__rsub__", "__pow__", "__rpow__"))
+    __floordiv__, __mod__, __divmod__ = map(_of_values, (operator.floordiv, operator.mod, divmod))
+    __rfloordiv__, __rmod__, __rdivmod__ = map(_reflected, (operator.floordiv, operator.mod, divmod))
+    __and__, __or__, __xor__ = map(_of_values, (operator.and_, operator.or_, operator.xor))
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+    __lshift__, __rshift__ = map(_of_values, (operator.lshift, operator.rshift))
+    __rlshift__, __rrshift__ = map(_reflected, (operator.lshift, operator.rshift))
+
+    def __neg__(self) -> Any:
+        return self * -1
+
+    def __abs__(self) -> Any:
+        return _as_integer(super().__abs__())  # type: ignore[misc]
+
+    def __str__(self) -> str:
+        return str(int(self))
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self), spec)
+
+
+class TracedInteger(Integer, TracedValue):
+    """An integer of a function that is being traced."""
+
+    __slots__ = ()
+
+    def __index__(self) -> int:
+        if recorder() is None:
+            self._escaped()
+        value: int = self._trace.integer(self)
+        return value
+
+    def __eq__(self, other: object) -> Any:
+        value = self._trace.known_integer(self._index) if recorder() is not None and is_number(other) else None
+        return super().__eq__(other) if value is None else value == other
+
+    __hash__ = Integer.__hash__
+
+    @staticmethod
+    def _compared(other: object) -> TypeGuard[TracedValue]:
+        return isinstance(other, TracedValue)
+
+
+class PlainNumber(Value):
+    """A plain number among the arguments of a function whose operations are executed: a constant that has `==`."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> Any:
+        return self._number == other if is_number(other) else super().__eq__(other)
+
+    def __bool__(self) -> bool:  # type: ignore[override]
+        return bool(self._number)
+
+    __hash__ = Value.__hash__
+
+
+class PlainInteger(Integer, PlainNumber):
+    """A plain int among them."""
+
+    __slots__ = ()
+
+    def __index__(self) -> int:
+        return int(self._number)
+
+
+#: The classes of integers, by the classes of the results of arithmetic.
+_INTEGERS: dict[type, Any] = {TracedValue: TracedInteger, Value: PlainInteger}
+
+
+def plain_number(number: float, *, is_int: bool) -> PlainNumber:
+    """What stands for a plain number among the arguments of a function whose operations are executed."""
+    value: Any = constant(number)
+    value.__class__ = PlainInteger if is_int else PlainNumber
+    return value  # type: ignore[no-any-return]
 
 
 class TracedCondition(Condition):
@@ -80,10 +248,21 @@ class TracedCondition(Condition):
 
     _prev = _op = property(TracedValue._no_graph)
 
+    def __eq__(self, other: object) -> Any:
+        if recorder() is None or not (isinstance(other, Condition) or is_number(other)):
+            return super().__eq__(other)
+        return bool(self) == (bool(other) if isinstance(other, Condition) else other)
+
+    def __hash__(self) -> int:
+        return hash(bool(self))
+
     def __repr__(self) -> str:
-        return "Condition(<traced>)"
+        is_live = recorder() is not None and records(self._trace)
+        return f"Condition({self._trace.shown(self._index) if is_live else '<traced>'})"
 
 
 # In errors, Python's and ours, they have the names that users know.
 TracedValue.__name__ = TracedValue.__qualname__ = Value.__name__
+for _class in TracedInteger, PlainNumber, PlainInteger:
+    _class.__name__ = _class.__qualname__ = Value.__name__
 TracedCondition.__name__ = TracedCondition.__qualname__ = Condition.__name__

@@ -20,12 +20,10 @@ FORBIDDEN = [
     ("setattr(w, 'grad', 0.0)", "fg."),
     ("float(x)", "fg.detach"),
     ("float(w)", "fg.detach"),
-    ("int(x)", "static_argnames"),
-    ("x == 1.0", "fg.equal"),
-    ("1.0 == x", "fg.equal"),
+    ("int(x)", "as an int"),
     ("w == 0", "fg.equal"),
-    ("x != 1.0", "fg.equal"),
-    ("x in [1.0, 2.0]", "fg.equal"),
+    ("x == x * 2.0", "fg.equal"),
+    ("x * w == w", "fg.equal"),
     ("x.backward()", "fg.value_and_grad"),
     ("(x * w).backward()", "fg.value_and_grad"),
     ("w.backward()", "fg.value_and_grad"),
@@ -33,12 +31,11 @@ FORBIDDEN = [
     ("len((x * w)._prev)", "outside of it"),
     ("(x * w)._op", "outside of it"),
     ("(x > w)._prev", "outside of it"),
-    ("1.0 if x else 2.0", "compare"),
     ("bool(w)", "compare"),
-    ("range(x)", "static_argnames"),
-    ("[1.0, 2.0][x]", "static_argnames"),
-    ("'ab'[x:]", "static_argnames"),
-    ("random.choice([1.0, 2.0]) * [w][x]", "static_argnames"),
+    ("range(x)", "pass an int"),
+    ("[1.0, 2.0][x]", "pass an int"),
+    ("'ab'[x:]", "pass an int"),
+    ("random.choice([1.0, 2.0]) * [w][x]", "pass an int"),
 ]
 TRANSFORMS = {"compile": fg.compile, "value_and_grad": fg.value_and_grad, "grad": fg.grad}
 
@@ -143,19 +140,22 @@ def test_a_condition_made_before_tracing():
         fg.grad(lambda x: fg.where(condition, x, -x))(1.0)
 
 
-def test_printing_a_traced_value_shows_no_number():
+def test_printing_a_traced_value_shows_the_number_at_hand():
     shown = []
 
     def f(x):
         w = Value(2.0)
-        shown.extend([repr(x), repr(x * 2.0), repr(x > 0), repr(w), repr(outer)])
+        shown.extend([repr(x), f"{x * 2.0}", str(x > 0), repr(fg.log(x - 5.0)), repr(w), repr(outer)])
         return x
 
     outer = Value(7.0)
-    fg.grad(f)(1.0)
-    assert shown[:3] == ["Value(data=<traced>)", "Value(data=<traced>)", "Condition(<traced>)"]
-    assert shown[3] == "Value(data=2.0, grad=0.0)"
-    assert "7.0" not in shown[4]
+    g = fg.grad(f)
+    g(1.0)
+    assert shown[:3] == ["Value(data=1.0)", "Value(data=2.0)", "Condition(True)"]
+    assert shown[3:5] == ["Value(data=<DomainError>)", "Value(data=2.0, grad=0.0)"]
+    assert "7.0" not in shown[5]
+    assert g(2.0) == 1.0
+    assert len(shown) == 6, "a number that is shown is no guard"
 
 
 def test_side_effects_happen_once():

@@ -1,4 +1,7 @@
-"""`==` between Values is micrograd's identity; where equal numbers would be meant, it is an error with a remedy."""
+"""`==` between Values is micrograd's identity; where equal numbers would be meant, it is an error with a remedy.
+
+In a function of numbers that is being traced, it compares a Value with a number as it compares the numbers themselves.
+"""
 
 # ruff: noqa: E712, PLW0108, PT009, SIM201, SIM300
 from __future__ import annotations
@@ -50,21 +53,43 @@ def f(x):
 """
 #: Expressions of a traced argument `x`, an intermediate value `y`, and parameters `w` and `v` from outside.
 TRACED = [
-    "x == y", "x != y", "x == x", "x == w", "w == x", "w == v", "w != w",
-    "x == 1.0", "1 == x", "x != 1", "w == 3.0", "3.0 != w", "x == True", "x == Fraction(1)", "Decimal(1) == x",
-    "x == np.float64(1.0)", "np.float64(1.0) == x", "np.float32(1.0) != x", "np.int64(1) == x", "np.bool_(True) == x",
-    "np.float64(3.0) == w", "x == np.array(1.0)", "np.array(1.0) == x", "x == np.array([1.0, 2.0])",
-    "np.array([1.0, 2.0]) == x", "np.array([x, y]) == np.array([y, x])", "np.array([x, y]) == 1.0",
-    "np.array([1.0, 2.0]) != np.array([x, y])", "np.array([x, y]) == x", "np.array_equal([x, y], [1.0, 2.0])",
-    "np.array_equal(np.array([x]), np.array([y]))", "np.isin(np.array([x, y]), [1.0])", "np.isin(x, [1.0])",
-    "x in [1.0]", "x in (y, 2.0)", "1.0 in [y, x]", "w in [v]", "[y, 2.0].index(x)", "[y].count(x)", "[w].remove(x)",
-    "Point(x) == Point(1.0)", "(x, 1) == (y, 1)", "[w] == [v]",
+    "x == y", "x != y", "x == w", "w == x", "w == v", "w != w", "w == 3.0", "3.0 != w", "np.float64(3.0) == w",
+    "np.array([x, y]) == np.array([y, x])", "np.array([x, y]) == x", "np.array_equal(np.array([x]), np.array([y]))",
+    "w in [v]", "[y, 2.0].index(x)", "[y].count(x)", "[w].remove(x)", "(x, 1) == (y, 1)", "[w] == [v]",
     "hash(x)", "hash(y)", "{x: 1}", "{y}", "{1.0: 2.0}.get(x)", "x in {1.0}", "{w: 1}.get(x)", "set([x, y])",
     "dict.fromkeys([x])", "collections.Counter([y])", "cached(x)", "cached(y)", "cached(x=x)",
-    "(x > 0) == True", "True == (x > 0)", "(x > 0) != False", "(x > 0) == (y > 0)", "(w > 0) == True", "(x > 0) == 1",
-    "(x > 0) in [True]", "[False].count(y > 0)", "hash(x > 0)", "{True: 1}.get(x > 0)", "{x > 0}",
-    "np.array([x > 0]) == np.array([True])", "np.bool_(True) == (x > 0)", "x == (y > 0)", "(y > 0) == x",
 ]  # fmt: skip
+#: Expressions that have the results of plain numbers, where `x` is 1.0 and `y` is `2 * x`.
+ANSWERED = [
+    "x == 1.0", "1 == x", "x != 1", "y == 1.0", "x == True", "x == Fraction(1)", "Decimal(1) == x",
+    "x == np.float64(1.0)", "np.float64(1.0) == x", "np.float32(1.0) != x", "np.int64(1) == x", "np.bool_(True) == x",
+    "x == np.array(1.0)", "np.array(1.0) == x", "all(x == np.array([1.0, 2.0]))", "all(np.array([1.0, 2.0]) == x)",
+    "all(np.array([x, y]) == 1.0)", "all(np.array([1.0, 3.0]) != np.array([x, y]))", "x in [1.0]", "1.0 in [y, x]",
+    "np.array_equal([x, y], [1.0, 2.0])", "all(np.isin(np.array([x, y]), [1.0]))", "x in (2.0, 3.0)",
+    "Point(x) == Point(1.0)", "bool(x)", "bool(x - 1.0)", "not y", "(x > 0) == True", "True == (x > 0)",
+    "(x > 0) != False", "(x > 0) == (y > 3)", "(x > 0) == 1", "(x > 0) in [True]", "[False].count(y > 0)",
+    "{True: 1}.get(x > 0)", "len({x > 0, True})", "all(np.array([x > 0]) == np.array([True]))",
+    "np.bool_(True) == (x > 0)", "x or y", "x and 3.0", "0.0 or (x - 1.0) or 5.0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("expression", ANSWERED)
+def test_what_plain_numbers_do(module_from, expression):
+    module = module_from(f"{HEAD}    if {expression}:\n        return 3.0 * x\n    return x**3\n")
+    function = fg.grad(module.f)
+    for x in (1.0, 2.0, 1.0, -1.0, 0.0, 3.0):
+        truth = eval(expression, {**vars(module), "x": x, "y": x * 2.0})
+        assert function(x) == (3.0 if truth else 3.0 * x**2)
+
+
+def test_plain_numbers_beside_values():
+    """`compile` compares the plain numbers among its arguments, and not the `Value`s."""
+    f = fg.compile(lambda x, n: x * 2.0 if n == 1.0 else x)
+    assert [f(Value(3.0), n).data for n in (1.0, 2.0, 1.0)] == [6.0, 3.0, 6.0]
+    with pytest.raises(fg.TraceError, match=r"fg\.equal"):
+        f(Value(3.0), Value(1.0))
+    with pytest.raises(fg.TraceError, match="truth value"):
+        fg.compile(lambda x: x if x else -x)(Value(1.0))
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
@@ -86,8 +111,7 @@ def test_a_match_statement():
                 return x * 2.0
         return x
 
-    with pytest.raises(fg.TraceError, match=r"fg\.equal"):
-        fg.grad(f)(1.0)
+    assert (fg.grad(f)(1.0), fg.grad(f)(3.0)) == (2.0, 1.0)
 
 
 # --- the remedies that the errors name --------------------------------------------------------------------------------

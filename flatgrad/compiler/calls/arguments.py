@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from itertools import islice
 from operator import is_not
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -35,6 +36,8 @@ class Arguments:
         positions: the names of the function's parameters that have positions.
         statics: the positions and names of the arguments whose values are parts of the key.
         reached, symbolic, identity: see `Flattener`.
+        integers: the positions and names of the arguments in which ints are of other kinds than floats; True for those
+            whose lists and arrays are made of plain ints when the function is traced.
 
     Attributes:
         key: the names and kinds of all arguments; calls with equal keys share a kernel.
@@ -50,6 +53,7 @@ class Arguments:
         "_positions",
         "_statics",
         "args",
+        "integers",
         "key",
         "keywords",
         "kinds",
@@ -69,19 +73,20 @@ class Arguments:
         reached: Container[int] = (),
         symbolic: bool = False,
         identity: bool = True,
+        integers: Mapping[Any, bool] = MappingProxyType({}),
     ) -> None:
         flattener = Flattener(reached, symbolic, identity)
-        self._positions, self._statics = positions, statics
-        self.truths: Sequence[bool] | None = None
+        self._positions, self._statics, self.integers = positions, statics, integers
+        self.truths: Sequence[bool | int] | None = None
         self.keywords = tuple(kwargs)
         self.args = (*args, *kwargs.values())
-        places: tuple[int | str, ...] = (*range(len(args)), *self.keywords)
         self.kinds: list[Kind] = []
         self.numbers: list[Any] = []
         self.offsets: list[int] = []
-        for k, (place, argument) in enumerate(zip(places, self.args, strict=True)):
+        for k, (place, argument) in enumerate(zip(self.places, self.args, strict=True)):
             start = len(flattener.numbers)
             self.offsets.append(start)
+            flattener.integers = place in integers
             try:
                 if place in statics:
                     self.kinds.append(_static(argument))
@@ -102,11 +107,22 @@ class Arguments:
         names = [named[k] if k < len(named) else unnamed.format(k=k, n=k + 1) for k in range(positional)]
         return [*names, *self.keywords]
 
-    def again(self, reached: Container[int]) -> Arguments:
-        """The same arguments, taken apart with more `Value`s that the function reaches by itself."""
-        positional = len(self.args) - len(self.keywords)
-        keywords = dict(zip(self.keywords, self.args[positional:], strict=True))
-        return Arguments(self.args[:positional], keywords, self._positions, self._statics, reached)
+    @property
+    def places(self) -> tuple[int | str, ...]:
+        """The position or name of each argument."""
+        return (*range(len(self.args) - len(self.keywords)), *self.keywords)
+
+    def ints(self) -> list[set[int]]:
+        """Of each argument, which of all numbers are ints in it."""
+        found: list[set[int]] = []
+        for place, argument, offset in zip(self.places, self.args, self.offsets, strict=True):
+            found.append(set())
+            if place not in self._statics:
+                flattener = Flattener(symbolic=True, identity=False)
+                flattener.integers = True
+                kind = flattener.flatten(argument)
+                found[-1].update(offset + k for k, is_int in enumerate(kind.ints()) if is_int)
+        return found
 
     @property
     def all_numbers(self) -> list[Any]:

@@ -37,12 +37,14 @@ class Flattener:
         numbers: the numbers so far, in order.
         values: the different `Value`s so far, each with its place in `numbers`.
         repeats: pairs of places: that of a `Value` which stood at an earlier place already, and that earlier place.
+        integers: whether ints are of other kinds than floats.
     """
 
     def __init__(self, reached: Container[int] = (), symbolic: bool = False, identity: bool = True) -> None:
         self.numbers: list[Any] = []
         self.values: list[tuple[Value, int]] = []
         self.repeats: list[tuple[int, int]] = []
+        self.integers = False
         self.reached, self.symbolic, self.identity = reached, symbolic, identity
         self._positions: dict[int, int] = {}
 
@@ -173,6 +175,10 @@ class Kind(tuple[Any, ...]):
         """How many numbers it takes."""
         return int(self.scalar)
 
+    def ints(self) -> list[bool]:
+        """Of each of its numbers, whether it is an int, as far as the kind says it."""
+        return [False] * self.size
+
     def words(self, shape: Sequence[Any]) -> str:
         """The kind in words, for an error, as if it had this shape."""
         raise NotImplementedError
@@ -268,6 +274,9 @@ class Compound(Kind):
 
     def names(self, prefix: str) -> list[str]:
         return [name for k, part in enumerate(self.parts) for name in part.names(joined(prefix, k))]
+
+    def ints(self) -> list[bool]:
+        return [is_int for part in self.parts for is_int in part.ints()]
 
     def items(self, numbers: Iterator[Any], array: ArrayMaker) -> list[Any]:
         """The items, put together."""

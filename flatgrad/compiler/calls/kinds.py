@@ -61,7 +61,7 @@ class Number(Kind):
     @classmethod
     def take(cls, item: Any, flattener: Flattener) -> Kind:
         flattener.numbers.append(item if type(item) is float else float(number(item)))
-        return NUMBER
+        return INTEGER if flattener.integers and isinstance(item, _INTEGERS) else NUMBER
 
     def words(self, shape: Sequence[Any]) -> str:
         return "number"
@@ -89,6 +89,35 @@ class Number(Kind):
         return Part(builtin.NUMBER)
 
 
+class Ints(Kind):
+    """Ints, where a function uses them as such: floats in their place are of another kind."""
+
+    __slots__ = ()
+
+    def ints(self) -> list[bool]:
+        return [True] * self.size
+
+    def part(self) -> Part:
+        raise OnlyArgumentsError
+
+
+class Integer(Ints, Number):
+    """One int."""
+
+    __slots__ = ()
+    types = ()
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return "int"
+
+    def gradient(self) -> Kind:
+        return NUMBER
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        source.checks.append(f"{name}.__class__ in INTEGERS")
+        return [name]
+
+
 class NumberInGroup(Number):
     """One number that the generated function returns as a list: what `has_aux` returns beside the value."""
 
@@ -99,8 +128,11 @@ class NumberInGroup(Number):
 
 
 NUMBER = Number()
-#: The types that are taken for numbers without a closer look.
+INTEGER: Final = Integer()
+#: The types that are taken for numbers without a closer look, and those of ints among them.
 NUMBER_TYPES: Final = frozenset(Number.types)
+INTEGER_TYPES: Final = frozenset({int, np.int64, np.int32})
+_INTEGERS: Final = (int, np.integer)
 
 
 class OneValue(Number):
@@ -175,6 +207,8 @@ class Array(Kind):
     def take(cls, item: Any, flattener: Flattener) -> Kind:
         if item.dtype.kind in "fiub":
             flattener.numbers.extend(item.ravel().astype(float, copy=False).tolist())
+            if flattener.integers and item.dtype.kind in "iu":
+                return IntegerArray(item.shape)
             return (Truths if item.dtype.kind == "b" else cls)(item.shape)
         if item.dtype.kind == "O":
             return Objects(item.shape, flattener.flatten_items(item.ravel().tolist()))
@@ -248,6 +282,28 @@ class Truths(Array):
         raise OnlyArgumentsError
 
 
+class IntegerArray(Ints, Array):
+    """An array of ints."""
+
+    __slots__ = ()
+    types = ()
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return f"array of ints of shape {shape_source(shape)}"
+
+    def gradient(self) -> Kind:
+        return Array(self.shape)
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        items = list(islice(numbers, self.size))
+        if all(type(item) is int for item in items):
+            return np.array(items, dtype=int).reshape(self.shape)
+        return array(items, self.shape)
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        raise OnlyArgumentsError
+
+
 class Numbers(Kind):
     """A list or tuple of numbers, and of nothing else."""
 
@@ -289,6 +345,23 @@ class Numbers(Kind):
         return Part(builtin.NUMBERS, (self.size,), container=self.container)
 
 
+class Integers(Ints, Numbers):
+    """A list or tuple of ints, and of nothing else."""
+
+    __slots__ = ()
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return f"{self.container.__name__} of {shape[0]} ints"
+
+    def gradient(self) -> Kind:
+        return Numbers(self.container, self.size)
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        numbers = super().check(name, source)
+        source.checks.append(f"set(map(type, {name})) <= INTEGERS")
+        return numbers
+
+
 class Objects(Compound):
     """An array of `Value`s or numbers."""
 
@@ -321,9 +394,10 @@ class Items(Compound):
     @classmethod
     def take(cls, item: Any, flattener: Flattener) -> Kind:
         container, types = type(item), set(map(type, item))
-        if types and types <= NUMBER_TYPES and container in cls.types:
-            flattener.numbers.extend(item if types == {float} else map(number, item))
-            return Numbers(container, len(item))
+        ints = types & INTEGER_TYPES if flattener.integers else None
+        if types and types <= NUMBER_TYPES and container in cls.types and (not ints or ints == types):
+            flattener.numbers.extend(item if types == {float} else map(float, map(number, item)))
+            return (Integers if ints else Numbers)(container, len(item))
         return cls(container, flattener.flatten_items(item, getattr(item, "_fields", None)))
 
     def words(self, shape: Sequence[Any]) -> str:

@@ -49,7 +49,7 @@ def sizes_of(kind: Kind) -> tuple[Any, list[int]]:
     if isinstance(kind, Array):
         return (type(kind), len(kind.shape)), list(kind.shape)
     if isinstance(kind, Numbers):
-        return (Numbers, kind.container), [kind.size]
+        return (type(kind), kind.container), [kind.size]
     if is_uniform(kind):
         inner, sizes = sizes_of(kind.parts[0])
         return (Items, kind[1], inner), [len(kind.parts), *sizes]
@@ -102,7 +102,7 @@ def with_sizes(kind: Kind, sizes: Iterator[int]) -> Kind:
     if isinstance(kind, Array):
         return type(kind)(tuple(itertools.islice(sizes, len(kind.shape))))
     if isinstance(kind, Numbers):
-        return Numbers(kind.container, next(sizes))
+        return type(kind)(kind.container, next(sizes))
     if is_uniform(kind):
         count = next(sizes)
         return Items(kind.container, (with_sizes(kind.parts[0], sizes),) * count)  # type: ignore[attr-defined]

@@ -6,17 +6,18 @@ whose truth value is asked for; then a guard is recorded (`ways`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from sys import _getframe
 from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...runtime.backward import CONSTANT
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
-from ...runtime.primitives import TABLE, Primitive, guard, logical_not
+from ...runtime.primitives import TABLE, Primitive, equal, guard, logical_not, where
 from ...runtime.sites import Location, Site, locate
-from ...runtime.traced import TracedCondition, TracedValue
+from ...runtime.traced import TracedCondition, TracedInteger, TracedValue
 from ...runtime.tracing import forbidden, refuse
 from ...runtime.value import Condition, Value
 from .builder import ProgramBuilder
@@ -26,13 +27,19 @@ from .ways import Way
 
 #: In errors, where there are no numbers at hand.
 _CHOOSES = "using a comparison of Values to choose a branch (if, while, and, or, max, sorted)"
+_STATIC = "Name the argument in static_argnames=(...) to compile one kernel per value."
+#: All integers below are floats.
+_WHOLE = 2.0**53
 _REMEDY = "Select with fg.where(condition, a, b), or fg.maximum(a, b), or of a list fg.max(xs)."
 
 
-class Decided(NamedTuple):
-    """A truth value that was asked for: where, and the guard that was recorded."""
+_new = object.__new__
 
-    truth: bool
+
+class Decided(NamedTuple):
+    """A truth value, or the value of an integer, that was asked for: where, and the guard that was recorded."""
+
+    truth: bool | int
     site: int
     guard: int
 
@@ -45,23 +52,35 @@ class Deciding(Recorded):
         numbers: one per input; None where there are none: then a truth value is an error.
         truths: the truth values of conditions, in order, in place of those for the numbers: a way that is given. To ask
             for more of them is an error.
+        ints: which inputs are ints.
+        values: which inputs stand for `Value`s of the caller's. None where the function is one of numbers, so that all
+            its variables are plain numbers if nothing is traced.
 
     Attributes:
-        turns: the truth values that have been asked for.
+        turns: the truth values, and values of integers, that have been asked for.
+        used_ints: the inputs on which these integers depend.
     """
 
     def __init__(
-        self, builder: ProgramBuilder, numbers: Sequence[Any] | None, truths: Sequence[bool] | None = None
+        self,
+        builder: ProgramBuilder,
+        numbers: Sequence[Any] | None,
+        truths: Sequence[bool | int] | None,
+        ints: Collection[int],
+        values: Collection[int] | None,
     ) -> None:
         super().__init__(builder)
         self._truths = truths
         self.turns: list[Decided] = []
+        self.used_ints: set[int] = set()
         self._at_hand = numbers if truths is None else None
+        self._ints, self._values = ints, values
         self._results: dict[int, Any] = {}  # the numbers of variables, as far as conditions needed them
-        self._decided: dict[int, bool] = {}
+        self._decided: dict[int, bool | int] = {}
         # What a trace has:
         self.faults = "raise"
         self.leaves: list[Value] = []
+        self._alive: list[Any] = []  # what the ids in _references and _sites_of belong to
         self._record_sites = True
         self._lines: list[Site | Location] = []
 
@@ -70,6 +89,37 @@ class Deciding(Recorded):
 
     def site_of(self, location: Location | None) -> int:
         raise NotImplementedError  # pragma: no cover - traces define it
+
+    def value(self, variable: int) -> TracedValue:
+        """The `Value` that stands for an input, or for the result of an equation."""
+        value: TracedValue = _new(TracedValue)
+        value._trace, value._index = self, variable
+        return value
+
+    def _leaf(self, value: Value) -> int:
+        ref = self._references.get(id(value))
+        if ref is None:
+            ref = self._references[id(value)] = LEAVES + len(self.leaves)
+            self.leaves.append(value)
+        return ref
+
+    def _condition(self, condition: Condition) -> int:
+        if condition._primitive is CONSTANT:
+            return self.builder.constant(condition._number)
+        if not isinstance(condition, TracedCondition):
+            raise refuse(
+                "a condition made before the function was traced would freeze one example's truth value into the "
+                "compiled program; compare the Values inside the function"
+            )
+        if condition._trace is self:
+            return condition._index
+        ref = self._references.get(id(condition))
+        if ref is None:  # of an outer trace: it comes in as a number
+            leaf = condition._trace.record(where, (condition, 1.0, 0.0))
+            self._alive.append(condition)
+            ref = self.append(equal.opcode, (self._leaf(leaf), self.builder.constant(1.0)))
+            self._references[id(condition)] = ref
+        return ref
 
     @property
     def follows(self) -> bool:
@@ -85,9 +135,9 @@ class Deciding(Recorded):
         """
         variable = condition._index
         if variable in self._decided:
-            return self._decided[variable]
+            return bool(self._decided[variable])
         if self._truths is not None:
-            truth = self._given(self._truths)
+            truth = bool(self._given(self._truths, bool))
         elif self.follows:
             truth = bool(self.number_of(variable))
         else:
@@ -98,14 +148,17 @@ class Deciding(Recorded):
         self._decided[variable] = truth
         return truth
 
-    def _given(self, truths: Sequence[bool]) -> bool:
-        """The truth value that is given for the next condition."""
+    def _given(self, truths: Sequence[bool | int], kind: type) -> bool | int:
+        """The truth value, or the value of an integer, that is given for what is asked for next."""
         self.folds = False
         if self._repeated:
             self.write_out()
         if len(self.turns) == len(truths):
             raise refuse("the function asks for more truth values than were given")
-        return truths[len(self.turns)]
+        truth = truths[len(self.turns)]
+        if type(truth) is not kind:
+            raise refuse("the function asks for other truth values than were given")
+        return truth
 
     def check_way(self) -> None:
         """Check that all truth values that were given have been asked for.
@@ -116,7 +169,83 @@ class Deciding(Recorded):
         if self._truths is not None and len(self.turns) < len(self._truths):
             raise refuse("the function asks for fewer truth values than were given")
 
-    def _add_guard(self, condition: int, truth: bool, site: int) -> None:
+    def argument(self, variable: int) -> TracedValue:
+        """The `Value` that stands for an input of the function."""
+        value = self.value(variable)
+        if self.is_int(variable):
+            value.__class__ = TracedInteger
+        return value
+
+    def is_int(self, variable: int) -> bool:
+        """Whether an input is an int."""
+        return variable in self._ints or (
+            self._at_hand is not None
+            and variable < len(self._at_hand)
+            and isinstance(self._at_hand[variable], TracedInteger)
+        )
+
+    def known_integer(self, variable: int) -> int | None:
+        """The value of an integer, if it has been asked for."""
+        return self._decided.get(variable)
+
+    def integer(self, value: TracedInteger) -> int:
+        """The value of an integer for the numbers at hand; a guard is recorded.
+
+        Raises:
+            TraceError: if it has none, because there are no numbers at hand or its number is not whole.
+        """
+        variable = value._index
+        if variable in self._decided:
+            return self._decided[variable]
+        if self._truths is not None:
+            number = float(self._given(self._truths, int))
+        elif self.follows:
+            number = self.number_of(variable)
+        else:
+            raise forbidden("using an integer as its value (in range(), as an index)", _STATIC)
+        if not abs(number) < _WHOLE or number != int(number):
+            raise refuse(f"{number!r} cannot be used as an integer; whole numbers of less than 2**53 can")
+        site = self._site(_getframe(1)) if self._record_sites else -1
+        condition = self.append(equal.opcode, (variable, self.builder.constant(number)), site)
+        self._add_guard(condition, int(number), site)
+        self._decided[variable] = int(number)
+        self._use(variable)
+        return int(number)
+
+    def _use(self, variable: int) -> None:
+        """Note the inputs on which an integer depends."""
+        program = self.settle().program
+        todo, seen = [variable], {variable}
+        while todo:
+            each = todo.pop()
+            if program.inputs <= each < LEAVES:
+                start, end = program.starts[each - program.inputs : each - program.inputs + 2]
+                refs = {ref for ref in program.operands[start:end] if ref >= 0} - seen
+                seen |= refs
+                todo += refs
+            elif each < DATA:
+                number = self._number_of_input(each) if self.follows else None
+                if isinstance(number, TracedInteger):
+                    number._trace._use(number._index)
+                elif each < program.inputs:
+                    self.used_ints.add(each)
+
+    def compares(self, value: TracedValue) -> bool:
+        """Whether a variable is a plain number where the function is called without a trace: it has `==` and `bool`."""
+        if self._values is None or (not self.follows and self._truths is None):
+            return self._values is None and (self.follows or self._truths is not None)
+        return value._index < self.builder.program.inputs and value._index not in self._values
+
+    def shown(self, variable: int) -> str:
+        """The number of a variable as text."""
+        if not self.follows:
+            return "<traced>"
+        try:
+            return repr(self.number_of(variable))
+        except FlatgradError as error:
+            return f"<{type(error).__name__}>"
+
+    def _add_guard(self, condition: int, truth: bool | int, site: int) -> None:
         before = self.turns[-1].guard if self.turns else self.builder.constant(True)
         self.turns.append(Decided(truth, site, self.append(guard.opcode, (before, condition), site)))
 
@@ -147,15 +276,18 @@ class Deciding(Recorded):
 
     def _number_at_hand(self, variable: int) -> Any:
         """The number of an input, or of a leaf."""
-        assert self._at_hand is not None
         if variable >= DATA:
             return float(np.concatenate(self._data)[variable - DATA])
-        number = self.leaves[variable - LEAVES] if variable >= LEAVES else self._at_hand[variable]
+        number = self._number_of_input(variable)
         if isinstance(number, (TracedValue, TracedCondition)):  # of an outer trace
             if not number._trace.follows:
                 raise forbidden(_CHOOSES, _REMEDY)
             return number._trace.number_of(number._index)
         return number._number if isinstance(number, (Value, Condition)) else number
+
+    def _number_of_input(self, variable: int) -> Any:
+        assert self._at_hand is not None
+        return self.leaves[variable - LEAVES] if variable >= LEAVES else self._at_hand[variable]
 
     def _result(self, primitive: Primitive, arguments: Sequence[Any], site: int) -> Any:
         if self.faults == "ieee":

@@ -7,7 +7,7 @@ user's line. `Value`s that it reaches but that it was not given are leaves: inpu
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from sys import _getframe
 from types import FrameType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -16,17 +16,16 @@ import numpy as np
 
 from ...runtime.backward import CONSTANT
 from ...runtime.errors import TraceError
-from ...runtime.primitives import Primitive, equal, number, where
+from ...runtime.primitives import Primitive, number
 from ...runtime.sites import Location, Site, is_internal, locate
 from ...runtime.traced import TracedCondition, TracedValue
-from ...runtime.tracing import recording, records, refusals_raised, refuse
+from ...runtime.tracing import recording, records, refusals_raised
 from ...runtime.value import Condition, Value, apply_eagerly, as_condition, as_value, constant
 from .builder import Indices, ProgramBuilder
 from .deciding import Deciding
 from .family import Family
 from .names import Namer, nameless
 from .program import Group, Program, default_names
-from .recorded import LEAVES
 from .ways import Way, with_way
 
 #: Finds names for leaves without a label, given their ids.
@@ -51,6 +50,7 @@ class Trace(Deciding):
         numbers: the numbers at hand, one per input: the truth values of conditions are those for these numbers. None
             where there are none: then a truth value is an error.
         truths: the truth values of conditions, in order, in place of those for the numbers.
+        ints, values: the inputs that are ints, and those that stand for `Value`s.
 
     Attributes:
         programs: what functions that are called while this goes on keep for their next call, by function.
@@ -58,12 +58,11 @@ class Trace(Deciding):
 
     def __init__(
         self, name: str, groups: Sequence[Group], input_names: Sequence[str], sites: bool = True, faults: str = "raise",
-        folds: bool = False, numbers: Sequence[Any] | None = None, truths: Sequence[bool] | None = None,
+        folds: bool = False, numbers: Sequence[Any] | None = None, truths: Sequence[bool | int] | None = None,
+        ints: Collection[int] = (), values: Collection[int] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(ProgramBuilder(name, groups, input_names), numbers, truths)
+        super().__init__(ProgramBuilder(name, groups, input_names), numbers, truths, ints, values)
         self._record_sites, self.faults, self.folds = sites, faults, folds
-        self.leaves: list[Value] = []
-        self._references: dict[int, int] = {}
         self._numbers: dict[float, int] = {}
         self._lines: list[Site | Location] = []
         self._site_numbers: dict[Location, int] = {}
@@ -71,13 +70,6 @@ class Trace(Deciding):
         self.refusal: TraceError | None = None
         self.leaf_names: LeafNames = lambda ids: {}
         self.programs: dict[Any, Any] = {}
-        self._alive: list[Any] = []  # what the ids in _references and _sites_of belong to
-
-    def value(self, variable: int) -> TracedValue:
-        """The `Value` that stands for an input, or for the result of an equation."""
-        value: TracedValue = _new(TracedValue)
-        value._trace, value._index = self, variable
-        return value
 
     def record(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
         """The symbolic result of `primitive(*operands)`; of constants alone, the number itself."""
@@ -189,31 +181,6 @@ class Trace(Deciding):
             return self._condition(operand)
         return self.builder.constant(float(number(operand)))  # True, where a number is wanted, is 1.0
 
-    def _leaf(self, value: Value) -> int:
-        ref = self._references.get(id(value))
-        if ref is None:
-            ref = self._references[id(value)] = LEAVES + len(self.leaves)
-            self.leaves.append(value)
-        return ref
-
-    def _condition(self, condition: Condition) -> int:
-        if condition._primitive is CONSTANT:
-            return self.builder.constant(condition._number)
-        if not isinstance(condition, TracedCondition):
-            raise refuse(
-                "a condition made before the function was traced would freeze one example's truth value into the "
-                "compiled program; compare the Values inside the function"
-            )
-        if condition._trace is self:
-            return condition._index
-        ref = self._references.get(id(condition))
-        if ref is None:  # of an outer trace: it comes in as a number
-            leaf = condition._trace.record(where, (condition, 1.0, 0.0))
-            self._alive.append(condition)
-            ref = self.append(equal.opcode, (self._leaf(leaf), self.builder.constant(1.0)))
-            self._references[id(condition)] = ref
-        return ref
-
     def bind(self, value: Value, index: int) -> None:
         """Let input `index` stand for a `Value` from outside, which then is no leaf."""
         self._references[id(value)] = index
@@ -293,36 +260,45 @@ Result = TypeVar("Result")
 
 
 class Traced(NamedTuple, Generic[Result]):
-    """A traced function: its program (or `Family`), the leaves that it reached, and what it returned."""
+    """A traced function: its program (or `Family`), the leaves that it reached, and what it returned.
+
+    `ints` are the inputs that it used as integers.
+    """
 
     program: Any
     leaves: list[Value]
     result: Result
     way: Way = Way()
+    ints: Collection[int] = frozenset()
 
 
 def trace_function(
     function: Callable[[list[TracedValue]], tuple[Result, Sequence[Any]]],
     name: str, groups: Sequence[Group], input_names: Sequence[str], leaves: Sequence[Value] = (),
     leaf_names: LeafNames | None = None, sites: bool = True, faults: str = "raise", folds: bool = False,
-    numbers: Sequence[Any] | None = None, truths: Sequence[bool] | None = None,
+    numbers: Sequence[Any] | None = None, truths: Sequence[bool | int] | None = None, ints: Collection[int] = (),
+    values: Collection[int] | None = None, as_they_are: Collection[int] = (),
 ) -> Traced[Result]:  # fmt: skip
     """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
 
     `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` finds names for leaves;
     `sites` says whether to record the user's lines, `faults` whether operations on constants raise as Python's do,
-    `folds` whether the program may be a `Family`. `numbers` are those at hand, one per input; `truths`: see `Trace`.
+    `folds` whether the program may be a `Family`. `numbers` are those at hand, one per input; for `truths`,
+    `ints` and `values` see `Trace`. The function gets the numbers in `as_they_are` as plain ints.
 
     Raises:
         TraceError: for what the function must not do, also if the function caught that error itself.
     """
-    trace = Trace(name, groups, input_names, sites, faults, folds, numbers, truths)
+    trace = Trace(name, groups, input_names, sites, faults, folds, numbers, truths, ints, values)
     if leaf_names is not None:
         trace.leaf_names = leaf_names
     for leaf in leaves:
         trace.reference(leaf)
     with refusals_raised(trace), recording(trace):
-        result, outputs = function([trace.value(k) for k in range(trace.builder.program.inputs)])
+        arguments: list[Any] = [trace.argument(k) for k in range(trace.builder.program.inputs)]
+        for k in as_they_are:
+            arguments[k] = trace.integer(arguments[k])
+        result, outputs = function(arguments)
         trace.check_way()
         program = trace.finish(outputs)
-    return Traced(program, trace.leaves, result, trace.way)
+    return Traced(program, trace.leaves, result, trace.way, trace.used_ints)

@@ -33,18 +33,22 @@ class Appends(Protocol):
 
 
 class TurnError(FlatgradError):
-    """A call of a kernel whose numbers go another way: its guard of this number fails, and none before it."""
+    """A call of a kernel whose numbers go another way: its guard of this number fails, and none before it.
 
-    def __init__(self, guard: int) -> None:
-        super().__init__(f"guard {guard} does not hold")
-        self.guard = guard
+    `truth` is the truth value, or integer, that the call has in its place. The number is -1 for another number of
+    rounds.
+    """
+
+    def __init__(self, guard: int, truth: bool | int) -> None:
+        super().__init__(f"guard {guard} does not hold: it is {truth}")
+        self.guard, self.truth = guard, truth
 
 
 class Way(NamedTuple):
     """The truth values that a run of a function met, in order.
 
     Attributes:
-        truths: one per guard.
+        truths: one per guard; in place of a truth value stands an int, where the function used an integer as its value.
         lines: where the function asked for them.
 
     Example:
@@ -53,7 +57,7 @@ class Way(NamedTuple):
         model.py:3: True 2 times, then False
     """
 
-    truths: tuple[bool, ...] = ()
+    truths: tuple[bool | int, ...] = ()
     lines: tuple[Location | None, ...] = ()
 
     def __str__(self) -> str:
@@ -130,7 +134,7 @@ class WaysOfRounds(NamedTuple):
     most: int
 
     @property
-    def truths(self) -> tuple[bool, ...]:
+    def truths(self) -> tuple[bool | int, ...]:
         """The truth values of the longest one so far."""
         return self.rounds.at(self.most).truths
 
@@ -237,12 +241,13 @@ def holding(program: Program) -> Program:
     return remove_dead_code(builder.finish([count], [Group("holds", 1, True)]))
 
 
-def turn_of(guards: Program, inputs: Sequence[float]) -> int | None:
-    """The first guard that fails; None if all hold.
+def turn_of(guards: Program, inputs: Sequence[float], truths: Sequence[bool | int]) -> tuple[int, bool | int] | None:
+    """The first guard that fails, and the truth value or integer in its place; None if all hold.
 
     Args:
         guards: what `guards_of` returned.
         inputs: of that program.
+        truths: those of the way.
 
     Raises:
         FlatgradError: what an operation raises that a guard needs, if no guard before it fails.
@@ -252,14 +257,18 @@ def turn_of(guards: Program, inputs: Sequence[float]) -> int | None:
         >>> condition = f.emit("less", 0, f.constant(1.0))
         >>> way = f.append(p.guard.opcode, [f.constant(True), condition])
         >>> guards = guards_of(f.finish(with_way(f, [0], way)))
-        >>> turn_of(guards, [0.5]), turn_of(guards, [1.5])
-        (None, 0)
+        >>> turn_of(guards, [0.5], [True]), turn_of(guards, [1.5], [True])
+        (None, (0, False))
     """
     numbers, count = list(inputs), 0
     for equation in guards.equations():
         numbers.append(guards.result(equation, numbers))
         if equation.primitive is p.guard:
             if not numbers[-1]:
-                return count
+                truth = truths[count]
+                if truth.__class__ is int:
+                    compared = guards.equation(equation.operands[1] - guards.inputs).operands[0]
+                    return count, int(numbers[compared] if compared >= 0 else guards.constants[~compared])
+                return count, not truth
             count += 1
     return None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack, overload
 
 from ...runtime.traced import TracedValue
-from ...runtime.value import Value, constant
 from ..calls.arguments import Arguments
 from ..calls.binding import make_node_binder
 from ..calls.captured import Captured
@@ -20,12 +18,13 @@ from ..calls.writes import Write, check_shared, write, writes_of
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..nodes import call
-from ..options import MEMORY, Backend, Mode
+from ..options import MEMORY, WAYS, Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.progress import preparing
 from .dispatch import Choices, Dispatched, Entry, R, transform
 from .sizes import TracedCall
+from .transformed import TakeApartError
 
 
 class _Entry(Entry):
@@ -36,10 +35,6 @@ class _Entry(Entry):
     def __init__(self, kernel: Kernel, captured: Captured, result: Kind, writes: tuple[Write, ...]) -> None:
         super().__init__(kernel, captured)
         self.result, self.writes = result, writes
-
-
-class _ReachedError(Exception):
-    """An argument is reached by the function itself, too."""
 
 
 class CompiledFunction(Dispatched[_Entry, R]):
@@ -60,8 +55,7 @@ class CompiledFunction(Dispatched[_Entry, R]):
 
     def _inline(self, arguments: Arguments) -> Any:
         """Call the function as a part of the one that is being traced; plain numbers become constants."""
-        leaves = [n if isinstance(n, Value) else constant(n) for n in arguments.all_numbers]
-        returned, containers = self._call_traced(arguments, leaves, writable=True)
+        returned, containers = self._call_traced(arguments, self._constants(arguments), writable=True)
         items: list[Any] = []
 
         def kind_of(item: Any) -> Kind:
@@ -71,15 +65,9 @@ class CompiledFunction(Dispatched[_Entry, R]):
         write(writes_of(containers, kind_of), arguments.args, iter(items))
         return returned
 
-    #: Without a recorder its operations are executed: that is the interpreter.
-    _interpreted = _inline
-
-    def _entry(self, arguments: Arguments) -> tuple[_Entry, Arguments]:
-        while True:
-            try:
-                return self._cached(arguments, functools.partial(self._build, arguments)), arguments
-            except _ReachedError:
-                arguments = arguments.again(self._reached)
+    def _interpreted(self, arguments: Arguments) -> Any:
+        """Without a recorder operations are executed: that is the interpreter."""
+        return self._inline(self._again(arguments, arguments.args, symbolic=True))
 
     def _build(self, arguments: Arguments) -> _Entry:
         with collector_paused(), preparing(self.name):
@@ -98,7 +86,7 @@ class CompiledFunction(Dispatched[_Entry, R]):
             return (kind, writes_of(containers, results.flatten)), results.numbers
 
         start = time.perf_counter()
-        traced, captured = self._traced(arguments, body, groups, names, named=named)
+        traced, captured = self._traced(arguments, body, groups, names, named=named, values=places)
         seconds = time.perf_counter() - start
         wrt = [*places, *range(count, count + len(traced.leaves))]
         stages = PairStages(traced.program, self._title(), self._options, wrt)
@@ -114,7 +102,7 @@ class CompiledFunction(Dispatched[_Entry, R]):
         kernel = Kernel(stages, call.leaves, call.captured.listing(), call.seconds)
         self._reached.update((id(leaf), leaf) for leaf in kernel.leaves)
         if any(id(value) in self._reached for value, _ in arguments.values):
-            raise _ReachedError
+            raise TakeApartError
         (result,), writes = call.kinds, call.rest
         assert result is not None
         entry = _Entry(kernel, call.captured, result, writes)
@@ -137,6 +125,7 @@ def compile(
     dynamic: bool | None = None,
     static_argnames: Sequence[str] | str = (),
     memory: float = MEMORY,
+    max_ways: int = WAYS,
 ) -> Any:
     """Compile a function on `Value`s: a drop-in replacement that runs generated code.
 
@@ -161,6 +150,8 @@ def compile(
         memory: how many bytes machine code may work in. If a gradient through a loop over rounds would take more, it
             keeps some states only, and computes the rounds between them again, with the same bits. If even that takes
             more, it works in as few bytes as it can. `kernel.stats` has `workspace` and `checkpoints`.
+        max_ways: how many ways through its branches kernels are kept for, per structure of arguments. Calls that go
+            other ways are answered without a kernel: right, and slow. `ways` lists them.
 
     Returns:
         A function with the signature of `fn` that returns what `fn` returns; the `backward()` of its `Value`s is
@@ -186,4 +177,4 @@ def compile(
         (0.9051482536448664, 0.09035331946182429)
     """
     options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
-    return transform(CompiledFunction, fn, static_argnames=static_argnames, memory=memory, **options)
+    return transform(CompiledFunction, fn, static_argnames=static_argnames, memory=memory, max_ways=max_ways, **options)

@@ -25,8 +25,8 @@ from ..round_stages import with_rounds
 from .looped import Loop
 from .methods import takes_self
 from .sizes import TracedCall
-from .transformed import Transformed
-from .ways import MOST, Ways
+from .transformed import TakeApartError, Transformed
+from .ways import Ways
 
 #: An entry, and what a transformed function returns.
 D = TypeVar("D", bound="Entry")
@@ -51,6 +51,7 @@ class Choices(TypedDict, total=False):
     dynamic: bool | None
     static_argnames: Sequence[str] | str
     memory: float
+    max_ways: int
 
 
 class Entry:
@@ -164,13 +165,13 @@ class Dispatched(Transformed[D], Generic[D, R]):
         if function is not None:
             return function.kernel_for(*args[1:], **kwargs)
         entry, arguments = self._entry(self._take_apart(args, kwargs))
-        for _ in range(MOST + 1):
+        for _ in range(self.max_ways + 1):
             stages: Any = entry.kernel.stages
             inputs = self._inputs_of(arguments, entry.kernel.leaves)
-            guard = stages.turn(flat(inputs)) if entry.kernel.way.truths else None
-            if guard is None:
+            turn = stages.turn(flat(inputs)) if entry.kernel.way.truths else None
+            if turn is None:
                 return entry.kernel
-            entry = self._other_way(entry, guard, arguments)
+            entry, arguments = self._other_way(entry, turn[0], turn[1], arguments)
         return entry.kernel
 
     def ways(self, /, *args: Any, **kwargs: Any) -> list[Way | WaysOfRounds]:
@@ -215,20 +216,15 @@ class Dispatched(Transformed[D], Generic[D, R]):
                 return self._call_in_order(items, keywords)
         many = len(self._recent) == RECENT
         entries = self._outlines.get(outline(items, keywords, self._statics), ()) if many else self._recent
-        for entry in entries:
-            if entry.binder is not None and entry.keywords == keywords and entry.captured.unchanged():
-                result = entry.answer(items) if many else entry.binder(items)
-                if result is not MISS:
-                    self._calls += 1
-                    if self._calls >= OFTEN:
-                        self._hasten(entry)
-                    if many:
-                        self._admit(entry)
-                    return result
-        if self._only_reads:
+        result = self._answered(entries, items, keywords, many, many)
+        if result is MISS and self._only_reads and entries and not self._integers:
             converted = in_float64(items)
             if converted is not items:
-                return self._call_in_order(converted, keywords)
+                for entry in entries:
+                    entry.prepare()
+                result = self._answered(entries, converted, keywords, many, True)
+        if result is not MISS:
+            return result
         function = self._method_of(args)
         if function is not None:
             return function(*args[1:], **kwargs)
@@ -241,17 +237,42 @@ class Dispatched(Transformed[D], Generic[D, R]):
             self._remember(entry, items)
             try:
                 return self._run(entry, arguments)
-            except TurnError as turn:
-                guard = turn.guard
+            except TurnError as error:
+                turn = error.guard, error.truth
             try:
-                entry = self._other_way(entry, guard, arguments)
+                entry, arguments = self._other_way(entry, *turn, arguments)
             except _ManyWaysError:
                 return self._interpreted(arguments)
 
-    def _other_way(self, entry: D, guard: int | None, arguments: Arguments) -> D:
+    def _answered(
+        self, entries: Sequence[D], items: tuple[Any, ...], keywords: tuple[str, ...], many: bool, prepared: bool
+    ) -> Any:
+        """The result of the first of some kernels that knows these arguments; `MISS` if none does.
+
+        `many` and `prepared` say whether kernels are admitted to the chain, and whether they are called by builtins.
+        """
+        for entry in entries:
+            if entry.binder is not None and entry.keywords == keywords and entry.captured.unchanged():
+                result = entry.answer(items) if prepared else entry.binder(items)
+                if result is not MISS:
+                    self._calls += 1
+                    if self._calls >= OFTEN:
+                        self._hasten(entry)
+                    if many:
+                        self._admit(entry)
+                    return result
+        return MISS
+
+    def _other_way(self, entry: D, guard: int, truth: bool | int, arguments: Arguments) -> tuple[D, Arguments]:
         """The kernel of the way that turns off at a guard: one that is known, or made for these arguments.
 
-        The guard is -1 if the arguments go another number of rounds.
+        Args:
+            entry: the kernel whose guard has failed.
+            guard, truth: which guard, and what the call has in its place; -1 for another number of rounds.
+            arguments: of the call.
+
+        Returns:
+            The kernel, and the arguments as it takes them.
 
         Raises:
             _ManyWaysError: if there are too many ways.
@@ -259,23 +280,28 @@ class Dispatched(Transformed[D], Generic[D, R]):
         with self._lock:
             ways = entry.ways
             inputs = flat(self._inputs_of(arguments, entry.kernel.leaves))
+            turn: tuple[int, bool | int] | None = guard, truth
             found = ways.rounds(entry, inputs) if guard == -1 else None
             if guard == -1 and found is None:
                 stages: Any = entry.kernel.stages
-                guard = stages.here.turn(inputs)
-            if guard is not None and found is None:
-                found = ways.find(entry, guard, inputs)
+                turn = stages.here.turn(inputs)
+            beginning = () if turn is None else (*entry.kernel.way.truths[: turn[0]], turn[1])
+            if beginning and found is None:
+                found = ways.find(beginning, inputs)
             if found is not None:
-                return cast("D", found)
-            if len(ways.entries) >= MOST:
+                return cast("D", found), arguments
+            if len(ways.entries) >= self.max_ways:
                 if not ways.warned:
                     ways.warned = True
                     warnings.warn(ways.warning(self.name), KernelLimitWarning, stacklevel=user_level())
                 raise _ManyWaysError
-            with collector_paused(), preparing(self.name):
-                call = self._trace_call(arguments)
-            way, truths = call.stages.way, entry.kernel.way.truths
-            if guard is not None and way.truths[: guard + 1] != (*truths[:guard], not truths[guard]):
+            try:
+                with collector_paused(), preparing(self.name):
+                    call = self._trace_call(arguments)
+            except TakeApartError:
+                return self._entry(self._again(arguments, arguments.args))
+            way = call.stages.way
+            if way.truths[: len(beginning)] != beginning:
                 raise TraceError(
                     f"{self.name} met other truth values when it was traced again with the same numbers; a function "
                     "that is compiled must do the same each time"
@@ -283,7 +309,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
             looped = ways.looped(cast("Any", self), way, arguments, inputs)
             if looped is None:
                 ways.add(self._made(call, arguments))
-            return cast("D", ways.last)
+            return cast("D", ways.last), arguments
 
     def _made(self, call: TracedCall, arguments: Arguments) -> D:
         """The kernel of what has been traced."""
@@ -345,7 +371,11 @@ class Dispatched(Transformed[D], Generic[D, R]):
 
     def _entry(self, arguments: Arguments) -> tuple[D, Arguments]:
         """The entry for arguments, and the arguments as its kernel takes them."""
-        raise NotImplementedError  # pragma: no cover - both subclasses define it
+        while True:
+            try:
+                return self._cached(arguments, functools.partial(self._build, arguments)), arguments
+            except TakeApartError:
+                arguments = self._again(arguments, arguments.args)
 
     def _inline(self, arguments: Arguments) -> Any:
         """Call the function as a part of the one that is being traced."""

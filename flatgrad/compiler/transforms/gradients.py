@@ -22,7 +22,7 @@ from ..calls.kinds import NUMBER, NumberInGroup, Numbers, object_array, truth_va
 from ..calls.results import ResultFlattener, check_lasting
 from ..calls.sizes import lengths_of
 from ..languages.loader import collector_paused
-from ..options import MEMORY, Backend, Mode
+from ..options import MEMORY, WAYS, Backend, Mode
 from ..program.faults import Faults
 from ..program.program import Group, Program, grouped
 from ..program.trace import Trace, Traced
@@ -30,6 +30,7 @@ from ..program.ways import Way
 from ..stages import JointStages
 from .dispatch import Choices, R, transform
 from .numeric import NumericFunction
+from .transformed import TakeApartError
 
 
 class HasParameters(Protocol):
@@ -194,11 +195,17 @@ class GradFunction(NumericFunction[R]):
             kinds.append(kind.gradient())
         return kinds
 
+    def _differentiated_places(self, arguments: Arguments) -> set[int | str]:
+        return set() if self._wrt is not None else {arguments.places[position] for position in self._argnums}
+
     def _inline(self, arguments: Arguments) -> Any:
         """Splice value and gradient into the function that is being traced, whose `faults` decides."""
         trace = recorder()
         assert isinstance(trace, Trace)
-        entry = self._part(arguments, trace)
+        try:
+            entry = self._part(arguments, trace)
+        except TakeApartError:
+            return self._inline(self._again(arguments, arguments.args, symbolic=True))
         results = trace.inline(entry.program, [*arguments.all_numbers, *entry.leaves], entry.way)
         groups = [
             numbers[0] if group.scalar else numbers for group, numbers in grouped(entry.program.output_groups, results)
@@ -309,6 +316,7 @@ def value_and_grad(
     dynamic: bool | None = None,
     static_argnames: Sequence[str] | str = (),
     memory: float = MEMORY,
+    max_ways: int = WAYS,
 ) -> Any:
     """A function that returns the value of `fn` and its gradient, as floats, and changes no `.grad`.
 
@@ -318,8 +326,8 @@ def value_and_grad(
             `self`; the default is the first argument beside it.
         wrt: instead of an argument: a Module or a list of `Value`s that `fn` reaches from outside.
         has_aux: `fn` returns `(value, aux)`; `aux` is returned beside the value and not differentiated.
-        backend, mode, faults, static_argnames, memory: as for `compile`. Under "auto" a tiny function begins as flat
-            Python, and gets machine code when it has been called 20,000 times.
+        backend, mode, faults, static_argnames, memory, max_ways: as for `compile`. Under "auto" a tiny function begins
+            as flat Python, and gets machine code when it has been called 20,000 times.
         dynamic: whether one kernel serves all sizes of lists and arrays. None: from the third size on; True: from the
             first call on; False: never. See `compile`.
 
@@ -345,7 +353,7 @@ def value_and_grad(
         ('f', 1)
     """
     options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
-    options |= {"static_argnames": static_argnames, "memory": memory}
+    options |= {"static_argnames": static_argnames, "memory": memory, "max_ways": max_ways}
     return transform(GradFunction, fn, argnums=argnums, wrt=wrt, has_aux=has_aux, with_value=True, **options)
 
 
@@ -409,6 +417,7 @@ def grad(
     dynamic: bool | None = None,
     static_argnames: Sequence[str] | str = (),
     memory: float = MEMORY,
+    max_ways: int = WAYS,
 ) -> Any:
     """A function that returns the gradient of `fn`: `value_and_grad` without the value.
 
@@ -422,5 +431,5 @@ def grad(
         12.0
     """
     options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
-    options |= {"static_argnames": static_argnames, "memory": memory}
+    options |= {"static_argnames": static_argnames, "memory": memory, "max_ways": max_ways}
     return transform(GradFunction, fn, argnums=argnums, wrt=wrt, has_aux=has_aux, with_value=False, **options)

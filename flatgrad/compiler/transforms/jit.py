@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Unpack, overload
 
 from ...runtime.traced import TracedValue
-from ...runtime.value import Value, constant
+from ...runtime.value import Value
 from ..calls.arguments import Arguments
 from ..calls.binding import Signature
 from ..calls.captured import Captured
 from ..calls.kind import Kind
 from ..calls.results import NumberFlattener
 from ..calls.sizes import lengths_of
-from ..options import MEMORY, Backend, Mode
+from ..options import MEMORY, WAYS, Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.trace import Traced
@@ -48,8 +48,7 @@ class JitFunction(NumericFunction[R]):
 
     def _inline(self, arguments: Arguments) -> Any:
         """Call the function as a part of the one that is being traced; plain numbers become constants."""
-        leaves = [n if isinstance(n, Value) else constant(n) for n in arguments.all_numbers]
-        return self._call_traced(arguments, leaves)[0]
+        return self._call_traced(arguments, self._constants(arguments))[0]
 
 
 @overload
@@ -69,6 +68,7 @@ def jit(
     dynamic: bool | None = None,
     static_argnames: Sequence[str] | str = (),
     memory: float = MEMORY,
+    max_ways: int = WAYS,
 ) -> Any:
     """A function that computes what `fn` does, from numbers to numbers: compiled, without a gradient.
 
@@ -79,7 +79,7 @@ def jit(
         fn: a function of numbers, arrays, lists, dicts of them; it is traced on `Value`s. A `Value` among the arguments
             is read as a number. `Value`s that `fn` reads otherwise (a model's parameters) are read at each call.
             Without `fn`, `jit(**options)` is a decorator.
-        backend, mode, faults, dynamic, static_argnames, memory: as for `fg.compile`.
+        backend, mode, faults, dynamic, static_argnames, memory, max_ways: as for `fg.compile`.
 
     Returns:
         A function with the signature of `fn`. Where `fn` returns `Value`s, it returns floats; for an array that holds
@@ -104,4 +104,4 @@ def jit(
         {'softmax': array([0.5, 0.5]), 'mean': 0.0}
     """
     options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
-    return transform(JitFunction, fn, static_argnames=static_argnames, memory=memory, **options)
+    return transform(JitFunction, fn, static_argnames=static_argnames, memory=memory, max_ways=max_ways, **options)

@@ -92,10 +92,10 @@ class LoopStages(BoundStages):
     def _evaluate(self, inputs: Sequence[float]) -> list[float]:
         return self.here.array_parts[0].evaluate(inputs)
 
-    def turn(self, inputs: Sequence[float]) -> int | None:
+    def turn(self, inputs: Sequence[float]) -> tuple[int, bool | int] | None:
         """The guard at which these inputs go another way; None if they do not; -1 for another number of rounds."""
         count = self.loop.count(inputs)
-        return super().turn(inputs) if count in (None, *self.extents) else -1
+        return super().turn(inputs) if count in (None, *self.extents) else (-1, False)
 
 
 class Front(Generic[E]):
@@ -310,7 +310,7 @@ class Loop(Generic[E]):
 
     # --- finding the number of rounds ---------------------------------------------------------------------------------
 
-    def beginning(self, inputs: Sequence[float]) -> tuple[bool, ...]:
+    def beginning(self, inputs: Sequence[float]) -> tuple[bool | int, ...]:
         """The first truth values that these numbers meet, up to the first one that ends the rounds, or is not theirs.
 
         Args:
@@ -355,7 +355,7 @@ class Loop(Generic[E]):
 
     # --- binding ------------------------------------------------------------------------------------------------------
 
-    def count(self, inputs: Sequence[float], beginning: Sequence[bool] = ()) -> int | None:
+    def count(self, inputs: Sequence[float], beginning: Sequence[bool | int] = ()) -> int | None:
         """The number of rounds that these inputs go, as it seems; None if it is no number with this kernel.
 
         A function that does something else from some round on may go another number of them.
@@ -372,7 +372,7 @@ class Loop(Generic[E]):
         truths = self.rounds.at(count).truths
         return count if truths[: len(known)] == known and truths[: len(beginning)] == tuple(beginning) else None
 
-    def entry_for(self, inputs: Sequence[float], beginning: Sequence[bool] = ()) -> E | None:
+    def entry_for(self, inputs: Sequence[float], beginning: Sequence[bool | int] = ()) -> E | None:
         """The entry for the number of rounds that these inputs go, as it seems; None if there is none."""
         count = self.count(inputs, beginning)
         return None if count is None else self.entry_at(count, inputs)

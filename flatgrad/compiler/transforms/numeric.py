@@ -43,9 +43,6 @@ class NumericFunction(Dispatched[NumericEntry, R]):
             numbers = [*numbers, [leaf._number for leaf in kernel.leaves]]
         return entry.signature.put_together(routine_of(kernel).run(*numbers), float_array)
 
-    def _entry(self, arguments: Arguments) -> tuple[NumericEntry, Arguments]:
-        return self._cached(arguments, functools.partial(self._build, arguments)), arguments
-
     def _interpreted(self, arguments: Arguments) -> Any:
         with collector_paused():
             call = self._trace_call(arguments)

@@ -13,7 +13,7 @@ from typing import Any, Generic, cast
 from ...runtime.errors import InputError, OptionError
 from ...runtime.forks import in_child
 from ...runtime.sites import Location
-from ...runtime.traced import TracedValue
+from ...runtime.traced import TracedValue, plain_number
 from ...runtime.value import Value
 from ..calls.arguments import Arguments
 from ..calls.cache import LIMIT, KernelCache
@@ -23,7 +23,7 @@ from ..calls.sizes import leading, sized_kinds, sizes_of
 from ..calls.writes import Containers, check
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, OpenStages
-from ..options import MEMORY, Backend, Mode, Options, check_options
+from ..options import MEMORY, WAYS, Backend, Mode, Options, check_options
 from ..program.faults import Faults
 from ..program.names import Namer, identifier, nameless, outer_names
 from ..program.program import Group
@@ -42,6 +42,10 @@ def _renew_locks() -> None:
 
 
 in_child(_renew_locks)
+
+
+class TakeApartError(Exception):
+    """The arguments are to be taken apart again: more is known of them now."""
 
 
 class Transformed(Generic[E]):
@@ -64,12 +68,13 @@ class Transformed(Generic[E]):
         faults: Faults = "raise",
         dynamic: bool | None = None,
         memory: float = MEMORY,
+        max_ways: int = WAYS,
     ) -> None:
-        check_options(backend, mode, faults, dynamic, memory)
+        check_options(backend, mode, faults, dynamic, memory, max_ways)
         if not callable(function):
             raise InputError(f"expected a function, got {type(function).__name__}")
         self.function, self.backend, self.mode, self.faults = function, backend, mode, faults
-        self.dynamic, self.memory = dynamic, memory
+        self.dynamic, self.memory, self.max_ways = dynamic, memory, max_ways
         self._sizes: dict[Any, KnownSizes[E]] = {}
         self.__call__ = self._call
         name = getattr(function, "__name__", type(function).__name__)
@@ -79,6 +84,8 @@ class Transformed(Generic[E]):
         _transformed.add(self)
         self._kernels: KernelCache[E] = KernelCache(self.name)
         self._reached: dict[int, Value] = {}  # `Value`s that are no arguments
+        #: The arguments whose ints the function uses as such; True for those of whose lists and arrays it gets ints.
+        self._integers: dict[int | str, bool] = {}
         self._methods: Methods[Callable[..., Any]] = Methods(self.name)
         try:
             self._signature: inspect.Signature | None = inspect.signature(function)
@@ -109,9 +116,11 @@ class Transformed(Generic[E]):
             "static_argnames": (),
             "dynamic": self._dynamic,
             "memory": MEMORY,
+            "max_ways": WAYS,
         }
         chosen: dict[str, Any] = {"mode": self.mode, "faults": self.faults, "dynamic": self.dynamic}
         chosen |= {"static_argnames": self._static_argnames, "memory": self.memory}
+        chosen["max_ways"] = self.max_ways
         different = {name: repr(choice) for name, choice in chosen.items() if choice != defaults[name]}
         return {"backend": repr(self.backend), **different}
 
@@ -135,14 +144,46 @@ class Transformed(Generic[E]):
         leaves: Sequence[Value] = (),
         faults: str = "",
         named: bool = True,
+        values: Sequence[int] | None = None,
     ) -> tuple[Traced[Result], Captured]:
-        """Trace, and note what the function captured; `named` says whether anybody may read the names of leaves."""
+        """Trace, and note what the function captured.
+
+        `named` says whether anybody may read the names of leaves, `values` which of all numbers are those of `Value`s
+        (None in a function of numbers).
+
+        Raises:
+            TakeApartError: if it has turned out that the function uses ints as such.
+        """
         leaf_names = functools.partial(outer_names, self.function) if named else nameless
+        places, ints = arguments.places, arguments.ints()
+        as_they_are = [
+            n for place, each in zip(places, ints, strict=True) if arguments.integers.get(place) for n in each
+        ]
         run = functools.partial(
             trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults,
-            folds=True, numbers=arguments.all_numbers, truths=arguments.truths,
+            folds=True, numbers=arguments.all_numbers, truths=arguments.truths, ints=frozenset().union(*ints),
+            values=values, as_they_are=as_they_are,
         )  # fmt: skip
-        return trace_settled(run, functools.partial(self._captured_roots, arguments), self.name)
+        try:
+            traced, captured = trace_settled(run, functools.partial(self._captured_roots, arguments), self.name)
+        except (TypeError, IndexError):  # NumPy has no use for Values as indices
+            kinds, known = arguments.kinds, self._integers
+            whole = {place for place, kind, each in zip(places, kinds, ints, strict=True) if each and not kind.scalar}
+            whole -= self._differentiated_places(arguments)
+            if whole and not all(map(known.get, whole)):
+                self._integers = {**known, **dict.fromkeys(whole, True)}
+                raise TakeApartError from None
+            self._integers = {place: is_whole and place not in whole for place, is_whole in known.items()}
+            raise
+        used = {place for place, each in zip(places, ints, strict=True) if each & set(traced.ints)}
+        if not all(place in arguments.integers for place in used):
+            self._integers = {**dict.fromkeys(used, False), **self._integers}
+            raise TakeApartError
+        return traced, captured
+
+    def _differentiated_places(self, arguments: Arguments) -> set[int | str]:
+        """The arguments that have gradients."""
+        return set()
 
     @property
     def _options(self) -> Options:
@@ -216,10 +257,11 @@ class Transformed(Generic[E]):
         """Which sizes of the arguments are open from the first call on, if that is wanted."""
         return [first for kind in sized_kinds(arguments) for first in leading(kind)]
 
-    def _again(self, arguments: Arguments, args: Sequence[Any]) -> Arguments:
+    def _again(self, arguments: Arguments, args: Sequence[Any], symbolic: bool = False) -> Arguments:
         """Other arguments, in the place of these."""
         positional = len(args) - len(arguments.keywords)
-        return self._take_apart(tuple(args[:positional]), dict(zip(arguments.keywords, args[positional:], strict=True)))
+        keywords = dict(zip(arguments.keywords, args[positional:], strict=True))
+        return self._take_apart(tuple(args[:positional]), keywords, symbolic)
 
     def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Any]:
         """As a method: a function of the object, with kernels of its own, which captures the object."""
@@ -243,7 +285,7 @@ class Transformed(Generic[E]):
         arguments = inspect.signature(function).parameters
         statics = [name for name in self._static_argnames if name in arguments]
         chosen = {"backend": self.backend, "mode": self.mode, "faults": self.faults, "dynamic": self.dynamic}
-        return {**chosen, "static_argnames": statics, "memory": self.memory}
+        return {**chosen, "static_argnames": statics, "memory": self.memory, "max_ways": self.max_ways}
 
     def __reduce__(self) -> Any:
         raise InputError(
@@ -255,7 +297,9 @@ class Transformed(Generic[E]):
         if kwargs and self._signature is not None:
             args, kwargs = self._bound(args, kwargs)
         try:
-            return Arguments(args, kwargs, self._positions, self._statics, self._reached, symbolic, self._identity)
+            return Arguments(
+                args, kwargs, self._positions, self._statics, self._reached, symbolic, self._identity, self._integers
+            )
         except RecursionError:
             if not _is_deep((*args, *kwargs.values())):
                 raise  # the function calls itself, and Python's stack ended here
@@ -302,6 +346,17 @@ class Transformed(Generic[E]):
             for name in candidates_of_group:
                 names.append(name if group.scalar else name_of(labels.get(len(names)) or name, name))
         return groups, names, owners
+
+    def _constants(self, arguments: Arguments) -> list[Any]:
+        """What stands for the numbers of arguments where the function is a part of another one, or is executed."""
+        ints: set[int] = set()
+        plain: set[int] = set()
+        for place, each in zip(arguments.places, arguments.ints(), strict=True):
+            (plain if arguments.integers.get(place) else ints).update(each)
+        return [
+            n if isinstance(n, Value) else int(n) if k in plain else plain_number(n, is_int=k in ints)
+            for k, n in enumerate(arguments.all_numbers)
+        ]
 
     def _call_traced(
         self,

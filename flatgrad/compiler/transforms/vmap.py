@@ -25,7 +25,7 @@ from ..calls.kind import Kind
 from ..calls.kinds import object_array
 from ..calls.sizes import is_uniform, sizes_of
 from ..calls.writes import Containers
-from ..options import MEMORY, Backend, Mode
+from ..options import MEMORY, WAYS, Backend, Mode
 from ..program.faults import Faults
 from ..program.trace import trace_function
 from .dispatch import Choices, R, transform
@@ -336,6 +336,7 @@ def vmap(
     static_argnames: Sequence[str] | str = (),
     dynamic: bool | None = True,
     memory: float = MEMORY,
+    max_ways: int = WAYS,
 ) -> Any:
     """A function that calls `fn` for each row of its arguments, and stacks the results: `[fn(x) for x in X]`.
 
@@ -353,8 +354,8 @@ def vmap(
             tuple, list or dict of axes, for an argument that is one. Arguments that have names only are mapped along
             axis 0, those in `static_argnames` not at all.
         out_axes: the axis of the rows in the results; or a tree of axes, for results that are tuples, lists or dicts.
-        backend, mode, faults, static_argnames, dynamic, memory: as for `fg.jit`. By default it is traced for a few
-            rows, and one kernel serves all numbers of rows.
+        backend, mode, faults, static_argnames, dynamic, memory, max_ways: as for `fg.jit`. By default it is traced for
+            a few rows, and one kernel serves all numbers of rows.
 
     Returns:
         A function with the signature of `fn`. Of numbers it returns an array, of arrays and lists of equal shapes an
@@ -380,5 +381,5 @@ def vmap(
                [2., 2.]])
     """
     options: dict[str, Any] = {"backend": backend, "mode": mode, "faults": faults, "dynamic": dynamic}
-    options |= {"static_argnames": static_argnames, "memory": memory}
+    options |= {"static_argnames": static_argnames, "memory": memory, "max_ways": max_ways}
     return transform(VmapFunction, fn, in_axes=in_axes, out_axes=out_axes, **options)

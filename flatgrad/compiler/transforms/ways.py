@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from ...runtime.wording import count_of
 from ..calls.arguments import Arguments
 from ..kernel import Kernel
 from ..open_stages import NotOpenError
@@ -12,10 +13,10 @@ from ..program.ways import Way, WaysOfRounds
 from .looped import Loop, looped_with
 from .sizes import Owner
 
-#: How many ways a function keeps kernels for, per structure of its arguments.
-MOST: Final = 64
 #: How often a kernel for all numbers of rounds is tried to be made, per structure.
 _TRIES: Final = 4
+#: What users write in place of a branch, so that both sides of it are in one kernel.
+_SELECTIONS: Final = "fg.where(condition, a, b), fg.maximum(a, b), fg.minimum(a, b) or fg.max(xs)"
 
 
 class HasWays(Protocol):
@@ -66,22 +67,14 @@ class Ways(Generic[W]):
         found = None if loop is None else loop.entry_for(inputs)
         return None if found is None else self._took(found)
 
-    def find(self, entry: W, guard: int, inputs: Sequence[float]) -> W | None:
-        """A way that begins as one does, up to a guard, and turns off there; None if no call has gone such a way.
-
-        Args:
-            entry: the way.
-            guard: the number of the guard.
-            inputs: the numbers that go another way.
-        """
-        truths = entry.kernel.way.truths
-        beginning = (*truths[:guard], not truths[guard])
+    def find(self, beginning: tuple[bool | int, ...], inputs: Sequence[float]) -> W | None:
+        """A way that begins so; None if no call has gone such a way. `inputs` are the numbers that go it."""
         for loop in self.loops:
             found = loop.entry_for(inputs, beginning)
             if found is not None:
                 return self._took(found)
         for each in reversed(self.entries):
-            if each.kernel.way.truths[: guard + 1] == beginning:
+            if each.kernel.way.truths[: len(beginning)] == beginning:
                 self.entries.remove(each)
                 self.entries.append(each)
                 return self._took(each)
@@ -126,7 +119,7 @@ class Ways(Generic[W]):
 
     def warning(self, name: str) -> str:
         """That there are more ways than kernels, with the line that most of them are due to."""
-        turns: dict[Any, set[tuple[bool, ...]]] = {}
+        turns: dict[Any, set[tuple[bool | int, ...]]] = {}
         for entry in self.entries:
             way: Way = entry.kernel.way
             for line in set(way.lines):
@@ -134,8 +127,10 @@ class Ways(Generic[W]):
                 turns.setdefault(line, set()).add(tuple(truths))
         line = max(turns, key=lambda each: len(turns[each]))
         text = f" ({line}: {line.text})" if line is not None else ""
+        by_int = any(type(truth) is int for truths in turns[line] for truth in truths)
+        remedy = "an integer with fg.table(rows)[i]" if by_int else "with " + _SELECTIONS
         return (
-            f"{name} has gone {len(self.entries)} ways, more than kernels are kept for; calls that go others are "
-            f"answered without compiled code, which is slow. Most ways part at one line{text}. Select there with "
-            "fg.where(condition, a, b), fg.maximum(a, b), fg.minimum(a, b) or fg.max(xs)"
+            f"{name} has gone {count_of(len(self.entries), 'way')}, and keeps kernels for no more (max_ways); calls "
+            "that go others are answered without compiled code, which is slow. "
+            f"Most ways part at one line{text}. Select there {remedy}"
         )
