@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flatgrad as fg
-from flatgrad import Value
-from tests.bits import all_bits, builtin_class
+from flatgrad import Value, nn
+from flatgrad.compiler.machine.llvm import emit_llvm
+from flatgrad.compiler.machine.operations import Machine
+from tests.bits import all_bits, assert_same, builtin_class
 from tests.every_way import BACKENDS, flattened, module_of
 
 ENTRIES = st.sampled_from([0.0, -0.0, 1.0, -2.5, 0.3, 1e200, -1e-200, math.inf, -math.inf, math.nan])
@@ -93,7 +95,7 @@ def test_the_error_names_the_line_and_nothing_is_changed():
         return fg.table(rows)[i] * 3.0  # the line of the look-up
 
     for backend in BACKENDS:
-        step = fg.nn.train_step(loss, fg.nn.SGD(0.5), rows, backend=backend)
+        step = nn.train_step(loss, nn.SGD(0.5), rows, backend=backend)
         with pytest.raises(fg.TableIndexError, match="# the line of the look-up"):
             step(2)
         with pytest.raises(fg.IntegerError, match="# the line of the look-up"):
@@ -104,6 +106,40 @@ def test_the_error_names_the_line_and_nothing_is_changed():
         step.sync()
         assert [v.data for v in rows] == [1.0, 0.5]
         rows[1].data = 2.0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_training_with_letters_and_labels(backend):
+    """Embeddings that letters look up, and probabilities that labels do; batches of two sizes."""
+    draw = np.random.default_rng(0)
+    letters = draw.integers(0, 5, size=12)
+    labels = letters * 3 % 4
+    vectors, weights = draw.normal(size=(5, 2)), draw.normal(size=(4, 2))
+
+    def loss(letters, labels):
+        total = 0.0
+        for letter, label in zip(letters, labels, strict=True):
+            x = fg.table(embedding)[letter]
+            probabilities = fg.softmax([sum(w * v for w, v in zip(row, x, strict=True)) for row in rows])
+            total = total - fg.log(fg.table(probabilities)[label])
+        return total * (1.0 / len(labels))
+
+    embedding, rows = ([[Value(x) for x in row] for row in matrix] for matrix in (vectors, weights))
+    parameters = [v for row in embedding + rows for v in row]
+    history = nn.fit(loss, parameters, nn.SGD(0.5), letters, labels, epochs=2, batch_size=5, shuffle=False,
+                     progress=False, backend=backend)  # fmt: skip
+    trained = [v.data for v in parameters]
+    embedding, rows = ([[Value(x) for x in row] for row in matrix] for matrix in (vectors, weights))
+    parameters = [v for row in embedding + rows for v in row]
+    losses = []
+    for first in [0, 5, 10] * 2:
+        batch = loss(letters[first : first + 5], labels[first : first + 5])
+        batch.backward()
+        losses.append(batch.data)
+        for v in parameters:
+            v.data, v.grad = v.data - 0.5 * v.grad, 0.0
+    assert_same(history.loss, losses)
+    assert_same(trained, [v.data for v in parameters])
 
 
 def test_the_index_has_no_gradient():
@@ -189,6 +225,38 @@ def test_rows_by_vmap_and_batches_of_any_size(backend):
             gradient(rows, np.append(labels, 5))
     jitted = fg.jit(lambda i: fg.table([1.0, 4.0, 9.0])[i], backend=backend)
     assert [jitted(i) for i in (0, -1, 1)] == [1.0, 9.0, 4.0]
+
+
+@pytest.mark.skipif("native" not in BACKENDS, reason="llvmlite is not installed")
+def test_machine_code_computes_the_term_that_is_selected():
+    """A fold of `where` that selects one of many terms reads that one, and nothing else, whatever the index is."""
+    rows = np.sin(np.arange(1600.0)).reshape(100, 16)
+
+    def chain(index, entries):
+        return fg.sum([fg.where(fg.equal(index, k), entry * 3.0, -0.0) for k, entry in enumerate(entries)])
+
+    selected = fg.jit(chain, backend="native")
+    entries = [*rows[:, 0], -0.0, math.inf, math.nan, 1e300]
+    odd = [0.5, math.nan, math.inf, -math.inf, 1e300, -1e300, 2.0**63, -(2.0**63), 2.0**64, math.nextafter(99.0, 0.0)]
+    for index in (*range(-2, 106), -0.0, *odd):
+        assert_same([selected(index, entries)], [chain(float(index), entries)])
+    several = fg.jit(lambda rows, indices: [[x + k for x in fg.table(rows)[i]] for k, i in enumerate(indices)])
+    of_each = fg.jit(fg.vmap(lambda i, x: fg.table(rows[:, 1])[i] * x, in_axes=(0, None)), backend="native")
+    indices = np.arange(40) * 37 % 200 - 100
+    for count in (40, 39, 3):
+        looked_up = several(rows, indices[:count])
+        assert np.array_equal(looked_up, rows[indices[:count]] + np.arange(count)[:, None])
+        assert np.array_equal(of_each(indices[:count], 2.0), rows[indices[:count], 1] * 2.0)
+        for wrong in (100, -101, 1e300):
+            with pytest.raises(fg.TableIndexError):
+                several(rows, [*indices[1:count], wrong])
+            with pytest.raises(fg.TableIndexError):
+                of_each(np.array([*indices[1:count], wrong]), 2.0)
+    program = of_each.kernel_for(indices, 2.0).arrays
+    machine = Machine(4, False)
+    assert emit_llvm(program, machine).assembly.count("fptosi") == 1
+    few = fg.jit(lambda i: fg.table([1.0, 2.0, 3.0])[i], backend="native").kernel_for(1).arrays
+    assert "fptosi" not in emit_llvm(few, machine).assembly, "a few terms are faster to fold"
 
 
 def test_saved_modules_raise_what_python_raises(tmp_path):

@@ -62,6 +62,7 @@ def _is_large(writer: StatementWriter) -> bool:
     inner = [node for fold in writer.folds for segment in fold.segments for node in segment.body]
     return (
         writer.row >= 0
+        and not writer.lookups
         and writer.ragged < 0
         and writer.lanes == writer.memory.machine.lanes
         and writer.terms >= _TERMS

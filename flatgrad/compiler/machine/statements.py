@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...runtime import primitives as p
-from ..loops.extents import Bound, Ragged, fixed
+from ..loops.extents import Bound, BoundNumber, Ragged, fixed
 from ..loops.grammar import Apply, Fold, Node, Read, Segment, Statement, values_of
 from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number as number
@@ -34,6 +34,9 @@ _SMALL = 128
 _TILED = 256
 #: Where there are no terms, several vectors side by side are worth it for bodies of at most so many nodes.
 _SIMPLE = 12
+#: A look-up of at least so many terms computes the one that it selects, and not all of them: where that is the same one
+#: for all lanes of a vector, and where it is not, so that there are no vectors.
+_LOOKUP, _LOOKUP_PER_LANE = 8, 64
 #: Folds that have the same result in any order, to the last bit.
 _ASSOCIATIVE = (p.logical_and, p.logical_or)
 
@@ -46,6 +49,23 @@ def _terms(statement: Statement) -> int:
 def is_small(memory: Memory, statement: Statement) -> bool:
     """Whether a statement is one of many, and small: then it shares its code with as many others as can be."""
     return memory.many and statement.lanes * max(1, _terms(statement)) <= _SMALL
+
+
+class Lookup(NamedTuple):
+    """A segment of a fold that selects one of its terms by an integer.
+
+    Attributes:
+        choice, term: positions of the nodes of its body that are the integer and the term.
+        extent: how many terms there are.
+    """
+
+    choice: int
+    term: int
+    extent: int
+
+
+def _is_where(node: Node) -> bool:
+    return isinstance(node, Apply) and node.primitive is p.where
 
 
 class StatementWriter:
@@ -97,9 +117,16 @@ class StatementWriter:
         self.folds = [node for node in statement.body if isinstance(node, Fold)]
         self.terms = _terms(statement)
         self.small = not rounds and is_small(memory, statement)
+        #: The segments of folds that are look-ups, by identity.
+        self.lookups = {
+            id(segment): lookup
+            for fold in self.folds
+            for segment in fold.segments if (lookup := self._lookup(fold, segment)) is not None
+        }  # fmt: skip
         self._take_tile()
-        self.packed = [] if rounds else [access for access in accesses.values() if self._packs(access)]
-        self.tiled = [] if rounds else [access for access in accesses.values() if self._copies_by_tile(access)]
+        copies = not rounds and not self.lookups
+        self.packed = [access for access in accesses.values() if copies and self._packs(access)]
+        self.tiled = [access for access in accesses.values() if copies and self._copies_by_tile(access)]
         #: Whether calls may have parts of the first dimension, of at least one step.
         self.ranged = bool(self.shape) and not rounds and (is_open(self.shape[0]) or self.shape[0] > self._step(0))
 
@@ -116,7 +143,7 @@ class StatementWriter:
                 else (node.primitive, node.operands) if isinstance(node, Apply)
                 else (node.primitive, tuple(
                     (tuple(0 if self._binds(node, extent) else extent for extent in map(fixed, segment.extents)),
-                     loops(segment.body))
+                     loops(segment.body), id(segment) in self.lookups)
                     for segment in node.segments
                 ))
                 for node in body
@@ -156,6 +183,7 @@ class StatementWriter:
         """
         return is_open(extent) or (
             extent > 1
+            and not self.lookups
             and not (isinstance(extent, Ragged) or self._copies or self.memory.fast or self._runs_across(fold))
         )
 
@@ -173,7 +201,67 @@ class StatementWriter:
         """Whether the terms of a single lane run along vectors."""
         associative = fold.primitive in _ASSOCIATIVE or (self.memory.fast and fold.primitive in (p.add, p.mul))
         varies = any(is_open(extent) for segment in fold.segments for extent in segment.extents)
-        return associative and self.vector < 0 and not varies
+        return associative and self.vector < 0 and not varies and not self.lookups
+
+    # --- look-ups -------------------------------------------------------------------------------------------------
+
+    def _lookup(self, fold: Fold, segment: Segment) -> Lookup | None:
+        """How a segment selects one of its terms, `where(i == 0, t0, -0.0) + where(i == 1, t1, -0.0) + ...`."""
+        body = segment.body
+        if fold.primitive is not p.add or len(segment.extents) != 1 or not _is_where(body[-1]):
+            return None
+        (extent,) = segment.extents
+        condition, term, other = body[-1].operands  # type: ignore[union-attr]
+        compared, nothing = body[condition], body[other]
+        if not (isinstance(compared, Apply) and compared.primitive is p.equal and isinstance(nothing, Read)):
+            return None
+        index, number = compared.operands
+        numbers, read = body[number], body[index]
+        if not isinstance(numbers, Read) or not isinstance(read, Read) or type(extent) is not int:
+            return None
+        access, rank = self.accesses[id(read)], len(self.shape)
+        has_vectors = any(self.shape[k] >= 2 and not access.moves(k) for k in range(self.rounds, rank))
+        if (
+            extent < (_LOOKUP if has_vectors else _LOOKUP_PER_LANE)
+            or repr(self.accesses[id(nothing)].constant) != "-0.0"
+            or access.gathers
+            or access.moves(rank)
+            or any(isinstance(node, Apply) and node.primitive.raises for node in body)
+            or not self._counts(numbers, extent)
+        ):
+            return None
+        return Lookup(index, term, extent)
+
+    def _counts(self, read: Read, extent: int) -> bool:
+        """Whether an access reads the constants 0.0, 1.0, 2.0, ... term by term, whatever the lane."""
+        program, rank = self.memory.program, len(self.shape)
+        if read.table is not None or read.bends:
+            return False
+        base, strides = fixed(read.base), list(map(fixed, read.strides))
+        if strides[rank] != 1 or any(strides[:rank]):
+            return False
+        if not program.inputs <= base <= program.first_truth - extent:
+            return False
+        constants = program.constants[base - program.inputs :][:extent]
+        return not any(isinstance(each, BoundNumber) for each in constants) and constants == list(range(extent))
+
+    def _looked_up(self, lookup: Lookup, segment: Segment, indices: dict[int, str | int]) -> dict[Any, Value]:
+        """The terms that a look-up selects; -0.0 where it selects none. It reads nothing else."""
+        function, writer, dimension = self.function, self.writer, len(self.shape)
+        read = _Values(self, segment.body[: lookup.choice + 1], {**indices, dimension: 0}).at(0, 0)
+        zero = writer.constant(0.0)
+        inside = writer.both(
+            writer.compare("oge", read, zero), writer.compare("olt", read, writer.constant(float(lookup.extent)))
+        )
+        place = function.let(f"fptosi double {writer.select(inside, read, zero).name} to i64")
+        there = Value(function.let(f"sitofp i64 {place} to double"))
+        selected = writer.both(inside, writer.compare("oeq", there, read))
+        values = _Values(self, segment.body[: lookup.term + 1], {**indices, dimension: place})
+        return {
+            (row, k): writer.select(selected, values.at(row, k), writer.constant(-0.0))
+            for row in range(self.rows)
+            for k in range(self.vectors)
+        }
 
     # --- the tile -------------------------------------------------------------------------------------------------
 
@@ -195,7 +283,7 @@ class StatementWriter:
     def _choose_tile(self) -> None:
         """Which dimension runs along vectors, how many vectors and rows make a tile."""
         shape, rank = self.shape, len(self.shape)
-        uneven = self._uneven()
+        uneven = self._uneven() | self._along_lookups()
         if self.memory.open and self.ragged >= 0:
             uneven = uneven | {self.ragged}
         if self.memory.narrow:
@@ -241,6 +329,12 @@ class StatementWriter:
         """The dimensions along which the number of lanes or terms changes: a tile has one index of these."""
         extents = [extent for access in self.accesses.values() for extent in access.extents]
         return {extent.dimension for extent in extents if isinstance(extent, Ragged)}
+
+    def _along_lookups(self) -> set[int]:
+        """The dimensions along which what a look-up selects is another term."""
+        reads = [segment.body[self.lookups[id(segment)].choice] for f in self.folds for segment in f.segments
+                 if id(segment) in self.lookups]  # fmt: skip
+        return {k for read in reads for k in range(len(self.shape)) if self.accesses[id(read)].moves(k)}
 
     def _is_simple(self) -> bool:
         """Whether there is little to compute per lane: no function of libm, and a few operations."""
@@ -592,6 +686,10 @@ class StatementWriter:
     ) -> None:
         """Loops over the terms; `part` says where the innermost one begins, how far it goes, and in which steps."""
         function = self.function
+        lookup = self.lookups.get(id(segment))
+        if lookup is not None:
+            self._add(fold, sums, self._looked_up(lookup, segment, indices))
+            return
         if depth < len(segment.extents):
             begin, step, extent = 0, 1, fixed(segment.extents[depth])
             count: str | int = extent
@@ -607,9 +705,13 @@ class StatementWriter:
                 self._terms(fold, segment, depth + 1, indices, sums, part)
             return
         values = _Values(self, segment.body, indices)
-        kind = type_of(fold.primitive.result, self.lanes)
-        for (row, k), pointer in sums.items():
-            term = values.at(row, k)
+        self._add(fold, sums, {key: values.at(*key) for key in sums})
+
+    def _add(self, fold: Fold, sums: dict[tuple[int, int], str], terms: dict[tuple[int, int], Value]) -> None:
+        """Bring a term of each lane into the accumulators."""
+        function, kind = self.function, type_of(fold.primitive.result, self.lanes)
+        for key, pointer in sums.items():
+            term = terms[key]
             before = Value(function.let(f"load {kind}, ptr {pointer}"), self.lanes)
             after = spelled(fold.primitive)(self.writer, before, term)
             function.do(f"store {kind} {after.name}, ptr {pointer}")
