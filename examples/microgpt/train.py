@@ -32,7 +32,7 @@ names = read_names(options.names)
 random.shuffle(names)
 letters = Letters(names)
 model = GPT(len(letters))
-tokens, counts = as_rows([letters.tokens(name) for name in names])
+tokens, counts = as_rows([letters.tokens(name) for name in names[:steps]])
 
 
 def loss(rows, counts):

@@ -18,6 +18,7 @@ from ..compiler.checks import as_list
 from ..compiler.kernel import BaseKernel
 from ..compiler.languages.loader import LoadedModule, collector_paused
 from ..compiler.languages.training import emit_step_numbers
+from ..compiler.machine import recall
 from ..compiler.machine.functions import compile_natively
 from ..compiler.machine.native import NativeFunction
 from ..compiler.open_stages import BoundStages, OpenStages
@@ -82,8 +83,8 @@ class StepStages(Stages):
         return self._results
 
     @property
-    def identity(self) -> tuple[Program, tuple[Any, ...] | None]:
-        return self.primal, ("step", self._results)
+    def request(self) -> tuple[Any, ...] | None:
+        return "step", self._results
 
     @property
     def recorded(self) -> int:
@@ -117,7 +118,13 @@ class StepStages(Stages):
 
     def native_step(self) -> tuple[NativeFunction, Callable[[], Program]]:
         """The step in machine code, without functions that call it, and what gives its meaning."""
-        return compile_natively(self.arrays[0], fast=self.options.fast, release=True), lambda: self.meaning
+        if self._recalled is not None:
+            (code,) = self._recalled.functions
+        else:
+            code = compile_natively(self.arrays[0], fast=self.options.fast, release=True)
+            if self._key is not None:
+                recall.remember(self._key, self.sizes, self.arrays, [code])
+        return code, lambda: self.meaning
 
     def routine(self, module: LoadedModule, name: str) -> Routine:
         """The step as a function of a loaded module."""
@@ -151,6 +158,10 @@ class LaterStepStages(StepStages):
         """The traced program."""
         with collector_paused():
             return self._make().traced
+
+    @property
+    def request(self) -> tuple[Any, ...] | None:
+        return None
 
     @property
     def identity(self) -> tuple[Program, tuple[Any, ...] | None]:

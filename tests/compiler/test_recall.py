@@ -16,6 +16,7 @@ import pytest
 
 import flatgrad as fg
 from benchmarks.workloads import tangle
+from flatgrad.compiler import stages
 from flatgrad.compiler.languages import spellings
 from flatgrad.compiler.machine import native, recall
 from flatgrad.compiler.machine.operations import SPELLINGS
@@ -71,6 +72,33 @@ def test_what_is_recalled_is_what_was_made(folder, lowered, backend):
     assert two.source == one.source
     assert two.c_source() == one.c_source()
     assert [bits(x) for x in two.joint.program.evaluate(X.tolist())] == expected
+
+
+def test_training_steps(folder, monkeypatch):
+    """A run differentiates nothing, re-rolls nothing and assembles nothing that an earlier process did."""
+    rows = np.random.default_rng(1).normal(size=(6, 8))
+
+    def run(optimizer, faults="raise"):
+        model = fg.nn.MLP(8, [16, 1], seed=0)
+        history = fg.nn.fit(
+            lambda X, y: fg.nn.mse([model(x) for x in X], y), model, optimizer, rows, rows[:, 0], steps=5, batch_size=2,
+            seed=0, progress=False, backend="native", faults=faults,
+        )  # fmt: skip
+        return history, [p.data for p in model.parameters()]
+
+    first, parameters = run(fg.nn.Adam(0.01))
+    made, reroll = [], stages.reroll
+    monkeypatch.setattr(stages, "reroll", lambda *args, **kwargs: made.append(args) or reroll(*args, **kwargs))
+    again, others = run(fg.nn.Adam(0.01))
+    assert (again.loss, others) == (first.loss, parameters)
+    assert not made
+    assert again.source == first.source
+    made.clear()
+    run(fg.nn.Adam(0.01, eps=1e-7))
+    assert made, "another optimiser"
+    made.clear()
+    run(fg.nn.Adam(0.01), faults="ieee")
+    assert made, "other options"
 
 
 def test_pairs_of_functions(folder, lowered):
