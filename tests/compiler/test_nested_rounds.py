@@ -16,6 +16,7 @@ from flatgrad.compiler.languages.rolled import emit_rolled
 from flatgrad.compiler.loops.array_program import ArrayProgram
 from flatgrad.compiler.loops.excerpt import read_at_once
 from flatgrad.compiler.loops.grammar import Apply, Loop, Read, Repeat, Statement
+from flatgrad.compiler.loops.rounds import bands, count_statements
 from flatgrad.compiler.loops.views import Sources
 from flatgrad.compiler.machine import native
 from flatgrad.compiler.program.program import Group
@@ -308,12 +309,12 @@ def test_turns_in_c():
     assert c.check() == 2 * len(RECURRENCES)
 
 
-def iterated(steps):
+def iterated(steps, turns=20):
     def f(p):
         a, x = p
         for _ in range(steps):
             y = x
-            for _ in range(20):
+            for _ in range(turns):
                 y = x + a * fg.cos(y)
             x = y
         return x
@@ -401,6 +402,39 @@ def test_any_number_of_rounds(backend):
     assert_same([value, *gradient], [result.data, *(leaf.grad for leaf in leaves)], kernel.arrays)
     lines = str(kernel.arrays).splitlines()
     assert sum(line.startswith("        repeat j:") for line in lines) >= 2, kernel.arrays
+
+
+@pytest.mark.parametrize("make", [iterated, sinking])
+@pytest.mark.parametrize("steps", [30, *([200] if native.available() else [])])
+def test_a_gradient_does_not_grow_with_the_turns(make, steps):
+    """What the reverse sweep multiplies behind the loops is one statement for all turns of all rounds.
+
+    Only what is left of the first and last rounds is a loop, or is not, as there is more of it.
+    """
+    counts = []
+    for turns in (20, 40):
+        arrays = fg.value_and_grad(make(steps, turns)).kernel_for([0.001, 3.0]).arrays
+        counts.append(count_statements(arrays.check()))
+    assert counts[1] < counts[0] + 10, arrays
+
+
+def test_turns_that_read_other_turns_are_no_band():
+    """Statements one after the other that look like a band, of which each reads what the one before has computed."""
+    group = Group("x", 5, False)
+    statements = [
+        Statement(f"v{k}", (5,), (Read(5 * k, (1,)), Apply(p.sin, (0,))), 5 + 5 * k, "f") for k in range(12)
+    ]  # fmt: skip
+    names, outputs = [f"x{k}" for k in range(5)], np.arange(60, 65)
+    chained = ArrayProgram("f", names, [group], statements=statements, outputs=outputs, output_groups=[group])
+    assert bands.banded(chained.check()) is chained
+    apart = [replace(s, body=(Read(k % 5, (0,)), s.body[1])) for k, s in enumerate(statements)]
+    assert bands.banded(replace(chained, statements=apart)).check() is not None
+    alike = [replace(s, body=(Read(0, (1,)), s.body[1])) for s in statements]
+    program = replace(chained, statements=alike)
+    together = bands.banded(program).check()
+    assert len(together.statements) == 1
+    inputs = [0.1, -0.7, 0.5, 1.25, 0.0]
+    assert_same(together.evaluate(inputs), program.evaluate(inputs), together)
 
 
 def test_few_rounds_are_shown_as_loops_in_loops():

@@ -7,7 +7,8 @@ proved before it is used. The method is linear in the size of the program: the d
 recur are the candidates for the length of a round; of each candidate, differences of columns say where it holds.
 
 `units` finds the rounds, `carried` what they read of one another, and `rewrite` writes the program with its loops.
-Within the rounds of a loop, `nest` finds rounds again, with `inner`.
+Within the rounds of a loop, `nest` finds rounds again, with `inner`; what stands around it turn by turn, `bands` puts
+together.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ...program.program import Program
 from ..array_program import ArrayProgram
 from ..grammar import Block, Repeat
 from ..reroll import reroll
+from .bands import banded
 from .nest import nested
 from .rewrite import Rewriter
 from .units import ROUNDS, Units
@@ -110,6 +112,8 @@ def find_rounds(
         rewriter = Rewriter(program, units, spans, nest)
         found = rewriter.run()
         result = nested(found)
-        if result is not found or not rewriter.apart:
-            return result
+        if result is not found:
+            return banded(result)
+        if not rewriter.apart:
+            return found
     return Rewriter(program, units, spans).run()

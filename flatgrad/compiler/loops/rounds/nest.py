@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from ..array_program import ArrayProgram
-from ..extents import Ragged, Size, fixed
-from ..grammar import Block, Item, Loop, Read, Repeat, Statement, addresses
-from ..preliminary import RESULTS, TRUTHS, Constants, moved_statement
+from ..extents import Size, fixed
+from ..grammar import Loop, Read, Repeat, Statement, addresses
 from .carried import UnsupportedError
 from .inner import TURNS, Turns, find_turns
+from .moving import Moving
 from .rewrite import strided
 from .units import is_uneven, shape_of
 
@@ -98,23 +98,17 @@ class _Columns:
         return find_turns(self.symbols, self.places, self.begins, self.firsts)
 
 
-class _Nest:
+class _Nest(Moving):
     """Writes a program in which some statements of a repeat are a loop within its rounds."""
 
     def __init__(self, program: ArrayProgram, position: int, columns: _Columns, turns: Turns) -> None:
-        self.old, self.position, self.columns, self.turns = program, position, columns, turns
+        super().__init__(program)
+        self.position, self.columns, self.turns = position, columns, turns
         self.repeat, self.count, self.rounds = columns.repeat, columns.count, columns.rounds
         first, period, count = turns
         statements = self.repeat.statements[columns.first : columns.loop.end]
         self.all_lanes = [s.lanes // self.count for s in statements]
         self.statements, self.starts_of = statements, self.repeat.starts[columns.first : columns.loop.end]
-        self.constants = Constants(program.inputs, program.constants, program.truths)
-        self.numbers = np.array([*program.constants, *program.truths], dtype=object)
-        #: Where addresses are, and where what is copied behind the turns is as well.
-        self.final = np.arange(program.size, dtype=np.int64)
-        self.final[program.first_truth : program.first_result] = TRUTHS + np.arange(len(program.truths))
-        self.copies = self.final.copy()
-        self.next = RESULTS
         self.names = (name for k in itertools.count(1) if (name := f"u{k}") not in self._names())
         self.inside = statements[first : first + period]
         self.lanes = self.all_lanes[first : first + period]
@@ -188,7 +182,7 @@ class _Nest:
     # --- the program ----------------------------------------------------------------------------------------------
 
     def program(self) -> ArrayProgram:
-        old, repeat = self.old, self.repeat
+        old = self.old
         for position, item in enumerate(old.statements):
             if position == self.position:
                 self._place_repeat()
@@ -198,23 +192,7 @@ class _Nest:
             self._repeat() if position == self.position else self._moved_item(item)
             for position, item in enumerate(old.statements)
         ]
-        assert isinstance(repeat, Repeat)
-        moved = self.constants.moved
-        return replace(
-            old, constants=self.constants.numbers, truths=self.constants.truths,
-            statements=[moved_statement(item, moved) for item in statements], outputs=moved(self.final[old.outputs]),
-        )  # fmt: skip
-
-    def _take(self, lanes: int) -> int:
-        self.next += lanes
-        return self.next - lanes
-
-    def _place(self, base: int, lanes: int) -> None:
-        """Addresses that stay together."""
-        self._settle(base + np.arange(lanes), self._take(lanes) + np.arange(lanes))
-
-    def _settle(self, places: Any, final: Any) -> None:
-        self.final[places] = self.copies[places] = final
+        return self._moved_program(statements)
 
     def _place_repeat(self) -> None:
         repeat, (first, period, count), rounds = self.repeat, self.turns, np.arange(self.count)[:, None]
@@ -304,12 +282,8 @@ class _Nest:
     def _read(self, q: int, r: int, shape: tuple[int, ...]) -> Read:
         """What an access of a turn reads, for all rounds and turns."""
         places, source = self._column(q, r).swapaxes(0, 1), self.sources[q][r]  # by round, turn and number
-        first, end = self.old.inputs, self.old.first_result
-        if first <= places.min() and places.max() < end:
-            values = np.array(self.numbers[places - first].tolist())
-            return Read(*self.constants.lay(values.reshape(shape)))
         if source is None:
-            return self._access(places.reshape(shape))
+            return self._access_of(places.reshape(shape))
         writers, depths, offsets = source
         bases, rows, lanes, before = (
             np.array(each)[writers] for each in (self.bases, self.rows, self.lanes, self.depths)
@@ -340,32 +314,3 @@ class _Nest:
             access = self._access(np.concatenate(rows, axis=1).reshape((*outer, *rest)))
             starts.append(replace(copy, shape=(*outer, *rest), body=(access,), base=base - (depth - d) * width))
         return copy, tuple(starts)
-
-    # --- what stays -----------------------------------------------------------------------------------------------
-
-    def _moved_item(self, item: Item) -> Item:
-        if isinstance(item, Block):
-            return Block(item.program, self.final[item.reads], int(self.final[item.base]))
-        if isinstance(item, Statement):
-            return self._moved(item)
-        starts = tuple(tuple(map(self._moved, group)) for group in item.starts)
-        return replace(item, statements=tuple(map(self._moved, item.statements)), starts=starts)
-
-    def _moved(self, statement: Statement) -> Statement:
-        return statement.with_reads(self._moved_read, base=int(self.final[fixed(statement.base)]))
-
-    def _moved_read(self, read: Read, extents: tuple[Size, ...]) -> Read:
-        places = addresses(read, extents)
-        shifts = self.final[places] - places
-        if read.table is None and (shifts == shifts[0]).all():
-            return read._replace(base=fixed(read.base) + int(shifts[0]))
-        if any(isinstance(extent, Ragged) for extent in extents):
-            return Read(0, (), self.final[places])
-        return self._access(places.reshape(tuple(map(fixed, extents))))
-
-    def _access(self, places: Any) -> Read:
-        """The access of an array of addresses; what comes from before the first round is read from the copies."""
-        access = strided(self.final[places]) or (
-            strided(self.copies[places]) if (self.final[places] == self.copies[places]).any() else None
-        )
-        return access or Read(0, (), self.final[places].ravel())
