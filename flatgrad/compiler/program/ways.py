@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
@@ -86,8 +87,11 @@ class Rounds:
     after: Way
 
     @classmethod
-    def between(cls, one: Way, other: Way) -> Rounds | None:
-        """The ways that two are of; None if they differ in more than a number of rounds."""
+    def between(cls, one: Way, other: Way, multiple: int = 1) -> Rounds | None:
+        """The ways that two are of; None if they differ in more than a number of rounds.
+
+        `multiple` is how often what repeats is in a round: two conditions of one line look alike.
+        """
         short, long = sorted((one, other), key=lambda way: len(way.truths))
         a, b = _symbols(short), _symbols(long)
         common = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
@@ -96,7 +100,9 @@ class Rounds:
             return None
         body = b[common : common + extra]
         period = next(n for n in range(1, extra + 1) if extra % n == 0 and body == body[:n] * (extra // n))
-        first = common
+        period, first = multiple * period, common
+        if extra % period:
+            return None
         while first >= period and a[first - period : first] == body[:period]:
             first -= period
         return cls(*map(_way, (a[:first], body[:period], a[common:])))
@@ -185,7 +191,9 @@ def checked_without_value(joint: Program, value: int) -> Program:
 
 
 def without_guards(program: Program) -> Program:
-    """The program as it is compiled: guards are conjunctions.
+    """The program as it is compiled: guards are conjunctions, of the conditions of each line first.
+
+    In a loop those are alike in all rounds, and those of several lines are not.
 
     Example:
         >>> f = ProgramBuilder("f", [Group("x", 1, True)])
@@ -200,14 +208,26 @@ def without_guards(program: Program) -> Program:
     """
     if p.guard.opcode not in program.opcodes:
         return program
-    rewriter = Rewriter(program)
-    for opcode, refs in rewriter.equations():
+    rewriter, inputs = Rewriter(program), program.inputs
+    is_guard = np.array(program.opcodes) == p.guard.opcode
+    owners = np.repeat(np.arange(len(program)), np.diff(program.starts))
+    read = {*np.array(program.operands)[~is_guard[owners]].tolist(), *program.outputs}
+    chains: dict[int, dict[Any, int]] = {}  # per guard and line the conjunction of the conditions so far
+    for index, (opcode, refs) in enumerate(rewriter.equations()):
         if opcode != p.guard.opcode:
             rewriter.keep(opcode, refs)
-        elif refs[0] < 0:  # the first one
-            rewriter.replace(refs[1])
-        else:
-            rewriter.keep(p.logical_and.opcode, refs)
+            continue
+        before, condition = program.operands[program.starts[index] : program.starts[index + 1]]
+        chain = chains.pop(before, {}) if before not in read else dict(chains[before])
+        key = program.sites[index], condition < inputs or program.opcodes[condition - inputs]
+        chain[key] = rewriter.insert(p.logical_and.opcode, (chain[key], refs[1])) if key in chain else refs[1]
+        chains[inputs + index] = chain
+        whole = refs[1]
+        if inputs + index in read:
+            whole, *others = chain.values()
+            for each in others:
+                whole = rewriter.insert(p.logical_and.opcode, (whole, each))
+        rewriter.replace(whole)
     return rewriter.finish()
 
 
@@ -218,27 +238,45 @@ def guards_of(program: Program) -> Program:
     return remove_dead_code(replace(program, outputs=guards.tolist(), output_groups=groups))
 
 
-def holding(program: Program) -> Program:
-    """A traced program that says how many of its guards hold before the first one that does not.
+def whole_rounds(program: Program, rounds: Rounds, count: int) -> Program:
+    """The program of a way with so many rounds, which says in how many all conditions hold, before one does not.
+
+    That is -1 if one of those before the rounds does not hold.
 
     Example:
         >>> f = ProgramBuilder("f", [Group("x", 1, True)])
-        >>> condition = f.emit("less", 0, f.constant(1.0))
-        >>> way = f.append(p.guard.opcode, [f.constant(True), condition])
-        >>> print(holding(f.finish(with_way(f, [0], way))))
+        >>> less = [f.emit("less", 0, f.constant(limit)) for limit in (2.0, 1.0)]
+        >>> ways = [f.append(p.guard.opcode, [f.constant(True), condition]) for condition in less]
+        >>> line = Location("model.py", 3)
+        >>> rounds = Rounds(Way(), Way((True,), (line,)), Way())
+        >>> print(whole_rounds(f.finish(with_way(f, [0], ways[-1])), rounds, 2))
         program f(x):
-            v1 = less x 1.0
-            v2 = where v1 1.0 0.0
-            return v2
+            v1 = less x 2.0
+            v2 = less x 1.0
+            v3 = where v1 1.0 0.0
+            v4 = where v2 v3 0.0
+            v5 = add v3 v4
+            return v5
     """
     guards = np.flatnonzero(np.array(program.opcodes) == p.guard.opcode).tolist()
     builder = ProgramBuilder(program.name, program.input_groups, program.input_names)
     where = builder.take(program, range(len(program)), lambda operands: operands)
-    holds, zero, count = builder.constant(1.0), builder.constant(0.0), -1
-    for condition in where([program.operands[program.starts[k] + 1] for k in guards]).tolist():
-        holds = builder.append(p.where.opcode, (condition, holds, zero))
-        count = holds if count < 0 else builder.append(p.add.opcode, (count, holds))
-    return remove_dead_code(builder.finish([count], [Group("holds", 1, True)]))
+    conditions = where([program.operands[program.starts[k] + 1] for k in guards]).tolist()
+    first, size = len(rounds.before.truths), len(rounds.round.truths)
+    holds, zero = builder.constant(1.0), builder.constant(0.0)
+
+    def going_on(part: Sequence[int]) -> int:
+        whole = reduce(lambda before, each: builder.append(p.logical_and.opcode, (before, each)), part)
+        return builder.append(p.where.opcode, (whole, holds, zero))
+
+    total = zero
+    if first:
+        holds = going_on(conditions[:first])
+        total = builder.append(p.add.opcode, (holds, builder.constant(-1.0)))
+    for k in range(count):
+        holds = going_on(conditions[first + k * size : first + (k + 1) * size])
+        total = builder.append(p.add.opcode, (total, holds)) if k or first else holds
+    return remove_dead_code(builder.finish([total], [Group("rounds", 1, True)]))
 
 
 def turn_of(guards: Program, inputs: Sequence[float], truths: Sequence[bool | int]) -> tuple[int, bool | int] | None:

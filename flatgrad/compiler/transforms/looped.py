@@ -11,11 +11,11 @@ may count its rounds, and do something else from some number on.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
-from ...runtime.errors import ARITHMETIC_ERRORS, ProgramError
+from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ..calls.arguments import Arguments
 from ..calls.binding import MISS, Signature, make_binder, make_builtin
 from ..calls.kinds import NUMBER
@@ -31,7 +31,7 @@ from ..options import Options
 from ..pairs import PairStages
 from ..program.passes.dead_code import remove_dead_code
 from ..program.program import Group, Program
-from ..program.ways import Rounds, Way, holding
+from ..program.ways import Rounds, Way, whole_rounds
 from ..round_stages import Meaning
 from ..routine import Routine
 from ..stage import stage
@@ -41,10 +41,11 @@ from .sizes import Owner, TracedCall, open_kind
 #: The numbers of rounds at which a function is traced, until the programs are alike.
 _WINDOWS: Final = (9, 11, 13), (24, 26, 29)
 #: How functions are re-rolled: see `OpenStages`.
-_WAYS: Final = (4, 0), (2, 0)
-#: For so many numbers of rounds a kernel stays bound; and it is known of so many that they need kernels of their own.
+_WAYS: Final = (4, 0), (2, 0), (1_000_000_000, 0)
+#: For so many numbers of rounds a kernel stays bound.
 _BOUND: Final = 128
-_NOTED: Final = 1000
+#: So often a number of rounds is tried with numbers that turn out to go another way.
+_DOUBTS: Final = 16
 #: Numbers of rounds are compared number by number in programs of so many equations; in larger ones, operations are
 #: counted.
 _EVALUATED: Final = 20_000
@@ -55,6 +56,10 @@ _FIRST, _FACTOR, _LAST = 16, 4, 1 << 20
 _STREAK: Final = 32
 
 E = TypeVar("E", bound=Any)
+
+
+class _TurnsOffError(Exception):
+    """Inputs go another way than the conditions of the rounds say."""
 
 
 class LoopStages(BoundStages):
@@ -113,24 +118,23 @@ class Front(Generic[E]):
         self.kernel, self.captured, self.keywords = entry.kernel, entry.captured, entry.keywords
         self.misses, self.settled, self.new = 0, False, True
         self.direct: Callable[..., Any] | None = None
-        #: By how many conditions hold before one does not.
+        #: By their number of rounds.
         self.entries: dict[float, E] = {}
-        #: Which say that, and how many conditions they know.
+        #: Which say how many rounds there are, if there are fewer than some number.
         self.finders: list[tuple[int, Finder]] = []
         self._streak, self._patience = 0, _STREAK
 
     def take(self, count: int, entry: E) -> None:
         """Let calls find the entry for a number of rounds."""
         entry.prepare()
-        self.entries[float(self.loop.ends(count))] = entry
-        while not self.finders or self.finders[-1][0] <= self.loop.ends(count):
-            rounds = _FIRST * _FACTOR ** len(self.finders)
-            finder = Finder(self.loop, self.loop.bound_finder(rounds), entry.keywords)
-            self.finders.append((self.loop.until(rounds), finder))
+        self.entries[float(count)] = entry
+        while not self.finders or self.finders[-1][0] <= count:
+            most = _FIRST * _FACTOR ** len(self.finders)
+            self.finders.append((most, Finder(self.loop, self.loop.bound_finder(most), entry.keywords)))
 
     def drop(self, count: int) -> None:
         """The entry for a number of rounds is no longer kept."""
-        self.entries.pop(float(self.loop.ends(count)), None)
+        self.entries.pop(float(count), None)
 
     def prepare(self) -> None:
         """Nothing: entries are prepared when they are made."""
@@ -148,12 +152,12 @@ class Front(Generic[E]):
 
     def answer(self, items: tuple[Any, ...]) -> Any:
         """The result for arguments in order; `MISS` if it is not known."""
-        for known, finder in self.finders:
-            holding = finder.answer(items)
-            if holding is MISS:
+        for most, finder in self.finders:
+            count = finder.answer(items)
+            if count is MISS:
                 return MISS
-            if holding < known:
-                entry = self.entries.get(holding)
+            if count < most:
+                entry = self.entries.get(count)
                 if entry is None:
                     return MISS
                 self.hot = entry
@@ -170,12 +174,12 @@ class Front(Generic[E]):
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if not kwargs:
-                for known, finder in finders:
-                    holding = finder.direct(*args)
-                    if holding is MISS:
+                for most, finder in finders:
+                    count = finder.direct(*args)
+                    if count is MISS:
                         break
-                    if holding < known:
-                        entry = entries.get(holding)
+                    if count < most:
+                        entry = entries.get(count)
                         if entry is not None and entry.direct is not None:
                             if entry is self._next:
                                 self._streak -= 1
@@ -201,7 +205,7 @@ class Front(Generic[E]):
 
 
 class Finder:
-    """What says, by machine code or by generated Python, how many conditions hold before one does not.
+    """What says, by machine code or by generated Python, how many rounds there are.
 
     Args:
         loop: the ways.
@@ -224,7 +228,7 @@ class Finder:
             watch(self.direct, watches)
 
     def answer(self, items: tuple[Any, ...]) -> Any:
-        """How many conditions hold for arguments in order; `MISS` if it is not known."""
+        """How many rounds there are for arguments in order; `MISS` if it is not known."""
         result = self.direct(*items)
         return self.binder(items) if result is MISS and self.binder is not None else result
 
@@ -259,10 +263,9 @@ class Loop(Generic[E]):
         self.arguments = owner._again(arguments, copies)
         self.bound: dict[int, E] = {}
         self._own: set[int] = set()  # numbers of rounds with kernels of their own
+        self._doubts: dict[int, int] = {}  # how often numbers went another way than their number of rounds says
         self._finders: dict[int, Routine] = {}
         self.front: Front[E] | None = None
-        pairs_of_truths = zip(rounds.round.truths, rounds.after.truths, strict=False)
-        self._end = next(k for k, (truth, other) in enumerate(pairs_of_truths) if truth != other)
         self.least = self.most = -1
         reason = ""
         for window in _WINDOWS:
@@ -288,7 +291,7 @@ class Loop(Generic[E]):
         stages = OpenStages([call.stages for call in calls], sizes, ("n",), _WAYS)
         self.kinds = [open_kind(each, stages) for each in zip(*(call.kinds for call in calls), strict=True)]
         options = last.stages.options._replace(mode="exact", faults="ieee")
-        samples = [_conditions(call, options) for call in calls]
+        samples = [self._counting(call, options, count) for call, count in zip(calls, counts, strict=True)]
         self._conditions = OpenStages(samples, sizes, ("n",), _WAYS)
         self.kernel = OpenKernel(stages, last.leaves, sum(call.seconds for call in calls))
 
@@ -310,20 +313,23 @@ class Loop(Generic[E]):
 
     # --- finding the number of rounds ---------------------------------------------------------------------------------
 
-    def beginning(self, inputs: Sequence[float]) -> tuple[bool | int, ...]:
-        """The first truth values that these numbers meet, up to the first one that ends the rounds, or is not theirs.
+    def count(self, inputs: Sequence[float], beginning: Sequence[bool | int] = ()) -> int | None:
+        """The number of rounds that these inputs go, as it seems; None if it is no number with this kernel.
+
+        They may go another way behind the rounds, and a function may do something else from some round on.
 
         Args:
             inputs: the numbers of arguments and leaves, in one list.
+            beginning: truth values that they are known to meet.
         """
         groups, looked_at = self._grouped(inputs), _FIRST
         while looked_at <= _LAST:
-            holding = int(self.finder(looked_at)(*groups))
-            if holding < self.until(looked_at):
-                truths = self.rounds.at(looked_at).truths
-                return (*truths[:holding], not truths[holding])
+            count = int(self.finder(looked_at)(*groups))
+            if count < looked_at:
+                known = count >= 0 and count not in self._own
+                return count if known and self.rounds.at(count).truths[: len(beginning)] == tuple(beginning) else None
             looked_at *= _FACTOR
-        return ()
+        return None
 
     def _grouped(self, inputs: Sequence[float]) -> list[Any]:
         groups, start = [], 0
@@ -333,16 +339,8 @@ class Loop(Generic[E]):
             start += group.size
         return groups
 
-    def until(self, count: int) -> int:
-        """How many conditions there are up to the end of so many rounds."""
-        return len(self.rounds.before.truths) + count * len(self.rounds.round.truths)
-
-    def ends(self, count: int) -> int:
-        """How many conditions hold on the way of more rounds than these, if there are so many."""
-        return self.until(count) + self._end
-
     def finder(self, count: int) -> Routine:
-        """What says how many conditions hold, before one does not, on the way with so many rounds."""
+        """What says how many rounds there are, if there are fewer than these."""
         if count not in self._finders:
             with collector_paused():
                 self._finders[count] = self.bound_finder(count).loaded.routines[0]
@@ -351,26 +349,15 @@ class Loop(Generic[E]):
     def bound_finder(self, count: int) -> BoundStages:
         """The stages of the function that `finder` returns."""
         options = self._conditions.options
-        return BoundStages(self._conditions, (count,), lambda: _conditions(self._traced(count), options))
+        return BoundStages(self._conditions, (count,), lambda: self._counting(self._traced(count), options, count))
+
+    def _counting(self, call: TracedCall, options: Options, count: int) -> PairStages:
+        """The stages of the function that says how many rounds there are, if there are fewer than these."""
+        return PairStages(
+            whole_rounds(call.stages.traced, self.rounds, count), call.stages.title, options, (), scalar=True
+        )
 
     # --- binding ------------------------------------------------------------------------------------------------------
-
-    def count(self, inputs: Sequence[float], beginning: Sequence[bool | int] = ()) -> int | None:
-        """The number of rounds that these inputs go, as it seems; None if it is no number with this kernel.
-
-        A function that does something else from some round on may go another number of them.
-
-        Args:
-            inputs: the numbers of arguments and leaves.
-            beginning: truth values that they are known to meet.
-        """
-        known = self.beginning(inputs)
-        first = len(self.rounds.before.truths)
-        count = (len(known) - 1 - first) // len(self.rounds.round.truths)
-        if count < 0 or count in self._own:
-            return None
-        truths = self.rounds.at(count).truths
-        return count if truths[: len(known)] == known and truths[: len(beginning)] == tuple(beginning) else None
 
     def entry_for(self, inputs: Sequence[float], beginning: Sequence[bool | int] = ()) -> E | None:
         """The entry for the number of rounds that these inputs go, as it seems; None if there is none."""
@@ -387,7 +374,11 @@ class Loop(Generic[E]):
                 with collector_paused():
                     entry = self._bound(count, inputs)
             except NotOpenError:
-                if len(self._own) < _NOTED:
+                self._own.add(count)
+                return None
+            except (_TurnsOffError, FlatgradError):  # what an operation raises, its own kernel says
+                self._doubts[count] = self._doubts.get(count, 0) + 1
+                if self._doubts[count] == _DOUBTS:
                     self._own.add(count)
                 return None
             while len(self.bound) >= _BOUND:
@@ -412,6 +403,8 @@ class Loop(Generic[E]):
 
     def _bound(self, count: int, inputs: Sequence[float]) -> E:
         call = self._traced(count)
+        if call.stages.turn(inputs) is not None:
+            raise _TurnsOffError
         kinds = [kind if kind is None else kind.at((count,)) for kind in self.kinds]
         if kinds != list(call.kinds) or list(map(id, call.leaves)) != list(map(id, self.call.leaves)):
             raise NotOpenError("it returns something else")
@@ -447,19 +440,17 @@ class Loop(Generic[E]):
         return next(reversed(self.bound.values()))
 
 
-def _conditions(call: TracedCall, options: Options) -> PairStages:
-    """The stages of the function that says how many conditions hold on a way, before one does not."""
-    return PairStages(holding(call.stages.traced), call.stages.title, options, (), scalar=True)
-
-
-def looped_with(way: Way, other: Way) -> Rounds | None:
+def looped_with(way: Way, other: Way) -> Iterator[Rounds]:
     """The ways that differ from two only in the number of rounds, if they are worth a kernel."""
-    rounds = Rounds.between(way, other)
-    if rounds is None:
-        return None
-    counts = [rounds.count(each) or 0 for each in (way, other)]
-    return rounds if min(counts) >= _ROUNDS and max(counts) > _ROUNDS else None
+    for multiple in _MULTIPLES:
+        rounds = Rounds.between(way, other, multiple)
+        if rounds is not None:
+            counts = [rounds.count(each) or 0 for each in (way, other)]
+            if min(counts) >= _ROUNDS and max(counts) > _ROUNDS:
+                yield rounds
 
 
 #: Ways of fewer rounds are no sign of a loop.
 _ROUNDS: Final = 2
+#: So many equal parts are tried as one round.
+_MULTIPLES: Final = 1, 2, 3

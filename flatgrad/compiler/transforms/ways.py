@@ -13,8 +13,9 @@ from ..program.ways import Way, WaysOfRounds
 from .looped import Loop, looped_with
 from .sizes import Owner
 
-#: How often a kernel for all numbers of rounds is tried to be made, per structure.
-_TRIES: Final = 4
+#: How often a kernel for all numbers of rounds is tried to be made in vain, per structure; and how many there may be.
+_TRIES: Final = 6
+_LOOPS: Final = 8
 #: What users write in place of a branch, so that both sides of it are in one kernel.
 _SELECTIONS: Final = "fg.where(condition, a, b), fg.maximum(a, b), fg.minimum(a, b) or fg.max(xs)"
 
@@ -48,7 +49,7 @@ class Ways(Generic[W]):
         self.loops: list[Loop[W]] = []
         self.last = first
         self.warned = False
-        self._tries = 0
+        self._refused: set[tuple[Way, Way]] = set()  # rounds, and what is behind them, of which there is no kernel
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -94,14 +95,14 @@ class Ways(Generic[W]):
 
         None if there is no such way, or no kernel of that kind. The ways that it serves are no longer entries.
         """
-        for each in self.entries:
-            rounds = looped_with(each.kernel.way, way)
-            if rounds is None or self._tries == _TRIES:
+        for rounds in (rounds for each in self.entries for rounds in looped_with(each.kernel.way, way)):
+            pattern = rounds.round, rounds.after
+            if pattern in self._refused or len(self._refused) == _TRIES or len(self.loops) == _LOOPS:
                 continue
-            self._tries += 1
             try:
                 loop = Loop(owner, rounds, arguments)
             except NotOpenError:
+                self._refused.add(pattern)
                 continue
             count = rounds.count(way)
             entry = loop.entry_at(count, inputs) if count is not None else None
