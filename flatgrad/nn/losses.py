@@ -21,6 +21,7 @@ from typing import Any
 from ..runtime import reductions
 from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.primitives import detach, equal, exp, log, number, softplus, where
+from ..runtime.table import folded
 from ..runtime.value import Value, as_value
 
 
@@ -236,10 +237,7 @@ def _selected(items: Sequence[Value], index: Value) -> Value:
     exists = here[0]
     for condition in here[1:]:
         exists = exists | condition
-    item: Value = where(exists, 0.0, math.nan)
-    for condition, candidate in zip(here, items, strict=True):
-        item = item + where(condition, candidate, 0.0)
-    return item
+    return where(exists, 0.0, math.nan) + folded(here, items)  # type: ignore[no-any-return]
 
 
 def _class_weights(target: Any, classes: int, which: str) -> int | list[Any]:

@@ -107,7 +107,7 @@ class table:  # noqa: N801 - it is called as a function
         if isinstance(index, Value) and is_traced(index) and rows:
             place = position(index, float(len(rows)))
             here = [equal(place, float(k)) for k in range(len(rows))]
-            return _of_entries(rows, lambda entries: _folded(here, entries))
+            return _of_entries(rows, lambda entries: folded(here, entries))
         k, as_node = self._place(index), isinstance(index, Value)
         if self._plain:  # then the other rows do not matter
             rows, k = [rows[k]], 0
@@ -181,7 +181,8 @@ def _of_entries(rows: Sequence[Row], select: Any) -> Row:
     return entries if isinstance(first, list) else tuple(entries)
 
 
-def _folded(here: Sequence[Any], entries: Sequence[Any]) -> Any:
+def folded(here: Sequence[Any], entries: Sequence[Any]) -> Any:
+    """The entry whose condition holds, where one does; -0.0 where none does."""
     result = where(here[0], entries[0], -0.0)
     for condition, entry in zip(here[1:], entries[1:], strict=True):
         result = result + where(condition, entry, -0.0)
@@ -198,7 +199,7 @@ def _selected(k: int, entries: Sequence[Any], as_node: bool) -> Any:
             return entry  # it receives no gradient
         entries, k = [entry], 0
     if recorder() is not None:
-        return _folded([as_condition(j == k) for j in range(len(entries))], entries)
+        return folded([as_condition(j == k) for j in range(len(entries))], entries)
     places = [j for j, each in enumerate(entries) if isinstance(each, Value)]
     result: Value = _new(Value)
     result._number = as_value(entry)._number

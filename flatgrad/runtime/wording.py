@@ -23,7 +23,7 @@ def not_taken(location: Location | None) -> str:
     return f". It is computed for {_BRANCH.replace(';', f'{at};')} {_SELECT_FIRST}"
 
 
-def count_of(number: int, thing: str) -> str:
+def count_of(number: float, thing: str) -> str:
     """A number of things in words.
 
     >>> count_of(1, "row"), count_of(2000, "row")
@@ -34,11 +34,10 @@ def count_of(number: int, thing: str) -> str:
 
 def table_error(error: Exception, operands: Sequence[Any], line: str) -> FlatgradError:
     """The error for an index that a table does not have."""
-    index, rows = operands
+    index, rows = [int(x) if abs(x) < 1e16 and x == int(x) else float(x) for x in operands]
     if not isinstance(error, IndexError):
         return IntegerError(f"the index of a table must be an integer, got {float(index)!r}{line}")
-    size, shown = count_of(int(rows), "row"), int(index) if abs(index) < 1e16 else float(index)
-    return TableIndexError(f"table index {shown} is out of range: the table has {size}{line}")
+    return TableIndexError(f"table index {index} is out of range: the table has {count_of(rows, 'row')}{line}")
 
 
 class OperationErrors:

@@ -14,7 +14,8 @@ from flatgrad import Value, nn
 from flatgrad.compiler.machine.llvm import emit_llvm
 from flatgrad.compiler.machine.operations import Machine
 from tests.bits import all_bits, assert_same, builtin_class
-from tests.every_way import BACKENDS, flattened, module_of
+from tests.compiler.test_c import CC
+from tests.every_way import BACKENDS, check_saved_c, flattened, module_of
 
 ENTRIES = st.sampled_from([0.0, -0.0, 1.0, -2.5, 0.3, 1e200, -1e-200, math.inf, -math.inf, math.nan])
 INDICES = st.one_of(st.integers(-4, 4), st.sampled_from([0.5, math.nan, math.inf, -1e300, 2.0**53]))
@@ -257,6 +258,15 @@ def test_machine_code_computes_the_term_that_is_selected():
     assert emit_llvm(program, machine).assembly.count("fptosi") == 1
     few = fg.jit(lambda i: fg.table([1.0, 2.0, 3.0])[i], backend="native").kernel_for(1).arrays
     assert "fptosi" not in emit_llvm(few, machine).assembly, "a few terms are faster to fold"
+
+
+@pytest.mark.skipif(CC is None, reason="there is no C compiler on this machine")
+def test_saved_c():
+    f = fg.value_and_grad(lambda rows, i, j: fg.table(rows)[i] @ fg.table(rows)[j])
+    rows = np.sin(np.arange(18.0)).reshape(9, 2)
+    kernel = f.kernel_for(rows, 0, 1)
+    for i, j in [(0.0, -9.0), (8.0, 8.0), (9.0, 0.0), (0.0, -10.0), (0.5, 0.0), (math.nan, 1.0), (1.0, -math.inf)]:
+        check_saved_c(kernel, kernel.joint.function.__name__, [*rows.ravel().tolist(), i, j])
 
 
 def test_saved_modules_raise_what_python_raises(tmp_path):
