@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
+from flatgrad.compiler.languages import numpy
 from flatgrad.compiler.languages.loader import LoadedModule
-from flatgrad.compiler.languages.numpy import emit_arrays
 from flatgrad.compiler.languages.opened import ArrayFunction
 from flatgrad.compiler.languages.rolled import emit_rolled
 from flatgrad.compiler.loops.array_program import ArrayProgram
@@ -85,7 +85,7 @@ def vectors(steps: int = 3, turns: int = 4, lanes: int = 5) -> ArrayProgram:
     repeat = Repeat((turn, last), ((older, old), (begin,)), (Loop(0, 1, 1),))
     outputs = np.concatenate([x + steps * lanes + np.arange(lanes), np.arange(base, x)])
     return ArrayProgram(
-        "f", [f"x{k}" for k in range(lanes)], [Group("x", lanes, False)], statements=[repeat], outputs=outputs,
+        "f", [f"z{k}" for k in range(lanes)], [Group("z", lanes, False)], statements=[repeat], outputs=outputs,
         output_groups=[Group("last", lanes, False), Group("all", len(outputs) - lanes, False)],
     )  # fmt: skip
 
@@ -105,13 +105,16 @@ def test_rolled_python(make, inputs):
     assert_same(flattened(module_of(text)["f"](*grouped(inputs, program.input_groups))), program.evaluate(inputs), text)
 
 
+@pytest.mark.parametrize("scalar", [False, True])
 @pytest.mark.parametrize(("make", "inputs"), PROGRAMS)
-def test_numpy(make, inputs):
+def test_numpy(make, inputs, scalar, monkeypatch):
+    monkeypatch.setattr(numpy, "is_scalar", lambda repeat: scalar)
     program = make().check()
-    emitted = emit_arrays([ArrayFunction(program, "f", "")], ["For a test."])
+    emitted = numpy.emit_arrays([ArrayFunction(program, "f", "")], ["For a test."])
     function = LoadedModule(emitted.sections, "f", emitted.data).names["f"]
-    numbers = flattened(function(*grouped(inputs, program.input_groups)))
-    assert_same(numbers, program.evaluate(inputs), "".join(emitted.sections))
+    text = "".join(emitted.sections)
+    assert ("_rounds1" in text) == scalar
+    assert_same(flattened(function(*grouped(inputs, program.input_groups))), program.evaluate(inputs), text)
 
 
 @pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
@@ -518,6 +521,46 @@ def short_ones(monkeypatch):
     for module, limits in SHORT_ROUNDS:
         for name, limit in limits.items():
             monkeypatch.setattr(module, name, limit)
+
+
+def test_vectors_in_turns_are_array_statements_on_numpy():
+    """Turns of long vectors, which would take a multiple of the time in lists of numbers."""
+
+    def f(p, weights):
+        x = [p[0] * k for k in range(40)]
+        for _ in range(9):
+            y = x
+            for _ in range(9):
+                y = [fg.tanh(b + fg.sum([w * v for w, v in zip(row, y, strict=True)]))
+                     for b, row in zip(x, weights, strict=True)]  # fmt: skip
+            x = [0.5 * v for v in y]
+        return fg.sum(x)
+
+    arguments = [0.3], (np.arange(1600).reshape(40, 40) % 7 / 100).tolist()
+    kernel = (compiled := fg.value_and_grad(f, backend="numpy")).kernel_for(*arguments)
+    assert any(isinstance(item, Repeat) and item.inner for item in kernel.arrays.statements)
+    assert "for j in range(" in kernel.source
+    assert "_rounds1" not in kernel.source.split("def value_and_grad")[0]
+    leaf = fg.Value(0.3)
+    result = f([leaf], arguments[1])
+    result.backward()
+    value, (slope,) = compiled(*arguments)
+    assert_same([value, slope], [result.data, leaf.grad], kernel.source)
+
+
+@pytest.mark.usefixtures("short_ones")
+def test_random_rounds_as_array_statements(monkeypatch):
+    monkeypatch.setattr(numpy, "is_scalar", lambda repeat: False)
+    found = 0
+    for seed in (0, 8, 9, 12, 14, 22):
+        f, inputs = random_rounds(seed)
+        for transform in (fg.jit, fg.value_and_grad):
+            kernel = transform(f, backend="numpy").kernel_for(inputs)
+            routine = kernel.forward if transform is fg.jit else kernel.joint
+            numbers = flattened(routine(inputs))
+            assert_same(numbers, routine.program.evaluate(inputs), kernel.source)
+            found += "        for j in range(" in kernel.source
+    assert found >= 4
 
 
 @pytest.mark.usefixtures("short_ones")

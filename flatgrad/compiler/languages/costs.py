@@ -14,7 +14,7 @@ from ...runtime.errors import PerformanceWarning
 from ...runtime.primitives import TABLE
 from ...runtime.sites import user_level
 from ..loops.array_program import ArrayProgram
-from ..loops.grammar import Apply, Block, Fold, Read, Repeat, Segment, flattened, members
+from ..loops.grammar import Apply, Block, Fold, Loop, Read, Repeat, Segment, flattened, lanes_of, members
 from ..program.program import Program
 from .spellings import NUMPY
 
@@ -83,21 +83,24 @@ def numpy_cost(program: ArrayProgram) -> float:
 
 
 def is_scalar(repeat: Repeat) -> bool:
-    """Whether a round takes less time in plain Python, number by number, than in array statements.
-
-    Rounds within rounds are written in plain Python alone.
-    """
+    """Whether a round takes less time in plain Python, number by number, than in array statements."""
     python, numpy = _rounds_costs(repeat)
-    return bool(repeat.inner) or python < numpy
+    return python < numpy
 
 
 def _rounds_costs(repeat: Repeat) -> tuple[float, float]:
     """Nanoseconds that a round takes in plain Python, and in array statements."""
     python = numpy = 0.0
-    for statement in repeat.statements:
-        lanes = statement.lanes // repeat.count
-        python += _LIST_ITEM * lanes + _LIST_LOOP * (lanes > 1) + _list_cost(statement.body, lanes)
-        numpy += _body_cost(statement.body, lanes) + _NUMPY_ROUND * (1 + sum(1 for _ in statement.reads()))
+    for loop in (repeat.loop, *repeat.inner):
+        for item in repeat.within(loop):
+            if isinstance(item, Loop):
+                continue
+            statement = repeat.statements[item]
+            turns = lanes_of(statement.shape[1 : loop.depth + 1])
+            lanes = statement.lanes // (repeat.count * turns)
+            reads = sum(1 for _ in statement.reads())
+            python += turns * (_LIST_ITEM * lanes + _LIST_LOOP * (lanes > 1) + _list_cost(statement.body, lanes))
+            numpy += turns * (_body_cost(statement.body, lanes) + _NUMPY_ROUND * (1 + reads))
     return python, numpy
 
 

@@ -11,9 +11,9 @@ matters.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from string import Formatter
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ import numpy as np
 from ...runtime import primitives as p
 from ...runtime.primitives import Primitive
 from ..loops.array_printer import print_statement, repeat_head
+from ..loops.bodies import LANES
 from ..loops.buffers import Arena, plan_buffers
 from ..loops.excerpt import excerpt
 from ..loops.extents import Ragged, Size, fixed
@@ -29,6 +30,7 @@ from ..loops.grammar import (
     Addresses,
     Block,
     Fold,
+    Loop,
     Node,
     Read,
     Repeat,
@@ -73,10 +75,10 @@ def view(memory, base, shape, strides):
 
 
 class Place(NamedTuple):
-    """Where something begins in memory, and how much further on it begins in each round; 0 outside of rounds."""
+    """Where something begins in memory, and how much further on it begins in each round of the loops around it."""
 
     base: int
-    step: int = 0
+    steps: tuple[int, ...] = ()
 
 
 class Emitted(NamedTuple):
@@ -127,7 +129,7 @@ class _Writer:
         self.tables: dict[tuple[tuple[int, ...], bytes], int] = {}
         self.scratch: list[tuple[str, int, int]] = []
         self.rounds: list[ArrayFunction] = []
-        self.count = 0  # of the rounds that are being written
+        self.counts: Extents = ()  # of the rounds that are being written, loop by loop
         self.reads_truths = False
         self.mask = self.program.truth_mask()
         self.numbered = 0
@@ -225,9 +227,14 @@ class _Writer:
     ) -> str:
         """A view of memory, dense or with strides; dimensions along which nothing moves are stretched."""
         strides = row_major(shape) if strides is None else strides
-        if place.step:
-            return f"{self._named(kind, place.base, (self.count, *shape), (place.step, *strides), name)}[i]"
+        if any(place.steps):
+            view = self._named(kind, place.base, (*self.counts, *shape), (*place.steps, *strides), name)
+            return f"{view}[{self._indices()}]"
         return self._named(kind, place.base, shape, strides, name)
+
+    def _indices(self) -> str:
+        """The indices of the rounds that are being written."""
+        return ", ".join(LANES[: len(self.counts)])
 
     def _named(self, kind: str, base: int, shape: Sequence[int], strides: Sequence[int], name: str) -> str:
         """The name of a view."""
@@ -261,9 +268,9 @@ class _Writer:
     # --- statements -----------------------------------------------------------------------------------------------
 
     def _statement(self, statement: Statement, name: str = "") -> None:
-        shape = tuple(map(fixed, statement.shape[1:] if self.count else statement.shape))
+        shape = tuple(map(fixed, statement.shape[len(self.counts) :]))
         base = self.plan.place(fixed(statement.base), statement.kind)
-        place = Place(base, math.prod(shape) if self.count else 0)
+        place = Place(base, tuple(map(fixed, statement.target.strides[: len(self.counts)])))
         self._view(statement.kind, place, shape, name=name)
         self._nodes(statement.body, shape, shape, place, statement.kind)
         for kind, base, size in self.scratch:
@@ -292,9 +299,9 @@ class _Writer:
 
     def _read(self, read: Read, lanes: Extents, domain: Extents, kind: str, target: Place | None) -> Text:
         """An access as a literal or a view; a gather goes to `target`, or to scratch memory."""
-        terms, rounds = domain[: len(domain) - len(lanes)], (self.count,) if self.count else ()
+        terms = domain[: len(domain) - len(lanes)]
         if read.bends:
-            read = Read(0, (), addresses(read, (*rounds, *lanes, *terms)))
+            read = Read(0, (), addresses(read, (*self.counts, *lanes, *terms)))
         if read.table is None:
             number = self._constant(read) if kind == "f" else None
             if number is not None and math.isfinite(number):
@@ -302,10 +309,12 @@ class _Writer:
             self._places(np.array([fixed(read.base)]), kind)
             place, strides = self._moving(read, kind)
             return Text(self._view(kind, place, domain, [*strides[len(lanes) :], *strides[: len(lanes)]]))
-        table = read.table.reshape((self.count or 1, *lanes, *terms))
+        table = read.table.reshape((math.prod(self.counts), *lanes, *terms))
         table = np.moveaxis(table, range(1, 1 + len(lanes)), range(1 + len(terms), 1 + len(domain)))
         rows = self._places(table.reshape(len(table), -1), kind)
-        places = self._table(rows[0]) if (rows == rows[0]).all() else f"{self._table(rows)}[i]"
+        alike = bool((rows == rows[0]).all())
+        places = self._table(rows[0] if alike else rows.reshape(*self.counts, -1))
+        places += "" if alike else f"[{self._indices()}]"
         flat = (math.prod(domain),)
         place = target if target is not None else self._fresh(kind, flat)[1]
         self.lines.append(f"{_MEMORY[kind]}.take({places}, None, {self._view(kind, place, flat)}, 'clip')")
@@ -314,7 +323,8 @@ class _Writer:
     def _moving(self, read: Read, kind: str) -> tuple[Place, list[int]]:
         """Where a strided access begins, and its strides."""
         base, strides = self.plan.place(fixed(read.base), kind), [fixed(stride) for stride in read.strides]
-        return (Place(base, strides[0]), strides[1:]) if self.count else (Place(base), strides)
+        depth = len(self.counts)
+        return Place(base, tuple(strides[:depth])), strides[depth:]
 
     def _constant(self, node: Node) -> float | None:
         """The number that all lanes read, if a node is such an access."""
@@ -413,20 +423,20 @@ class _Writer:
         if empty:
             self.lines.append(f"np.copyto({out}, 0.0)")
 
-    def _product(self, segment: Segment, lanes: Extents) -> tuple[Product, list[int]] | None:
+    def _product(self, segment: Segment, lanes: Extents) -> tuple[Product, list[tuple[int, ...]]] | None:
         """The matrix product that a segment is, and how much further on its operands begin in each round."""
-        reads = [node for node in segment.body if isinstance(node, Read)]
-        if self.count:
+        reads, depth = [node for node in segment.body if isinstance(node, Read)], len(self.counts)
+        if depth:
             if any(read.table is not None or read.bends for read in reads):
                 return None
-            within = (n._replace(strides=n.strides[1:]) if isinstance(n, Read) else n for n in segment.body)
+            within = (n._replace(strides=n.strides[depth:]) if isinstance(n, Read) else n for n in segment.body)
             segment = segment._replace(body=tuple(within))
         product = contraction_of(segment, lanes)
-        return None if product is None else (product, [fixed(read.strides[0]) if self.count else 0 for read in reads])
+        return None if product is None else (product, [tuple(map(fixed, read.strides[:depth])) for read in reads])
 
     def _row(self, segment: Segment, lanes: Extents, kind: str) -> str:
         """Compute a single term, whose indices are all 0; return how it is called."""
-        rank = len(lanes) + bool(self.count)
+        rank = len(lanes) + len(self.counts)
         body = [
             n._replace(strides=n.strides[:rank], bends=n.bends[:rank]) if isinstance(n, Read) else n
             for n in segment.body
@@ -509,10 +519,10 @@ class _Writer:
             return self._view(kind, place, shape, [turned[0], *(turned[1:] or [0])])
         return None
 
-    def _matmul(self, product: Product, steps: Sequence[int], place: Place) -> None:
+    def _matmul(self, product: Product, steps: Sequence[tuple[int, ...]], place: Place) -> None:
         left, right = (
-            self._view("f", Place(self.plan.place(o.base, "f"), step), o.shape, o.strides)
-            for o, step in zip((product.left, product.right), steps, strict=True)
+            self._view("f", Place(self.plan.place(o.base, "f"), each), o.shape, o.strides)
+            for o, each in zip((product.left, product.right), steps, strict=True)
         )
         strides = (1, product.rows) if product.swapped else (product.columns, 1)
         out = self._view("f", place, (product.rows, product.columns), strides)
@@ -522,20 +532,36 @@ class _Writer:
 
     def _repeat(self, repeat: Repeat, sources: Sources) -> None:
         """A loop over rounds: rounds of vectors as array statements, those of single numbers in plain Python."""
-        self.lines += [safe_comment(f"# {line}", 12) for line in repeat_head(repeat, sources)]
         if is_scalar(repeat):
+            self.lines += [safe_comment(f"# {line}", 12) for line in repeat_head(repeat, sources)]
             self._scalar_rounds(repeat, sources)
-            return
-        for start in itertools.chain(*repeat.starts):
-            self._statement(start)
-        before, self.lines, self.count = self.lines, [], repeat.count
-        for statement in repeat.statements:
-            self.lines += [safe_comment(f"# {line}", 16) for line in print_statement(statement, sources, rounds=True)]
-            if len(statement.shape) == 1:  # a number as an array of one, which can be written into
-                statement = statement.with_reads(_with_a_lane, shape=(repeat.count, 1))
-            self._statement(statement, statement.name)
-        self.lines = [*before, f"for i in range({repeat.count}):", *indented(self.lines, 1)]
-        self.count = 0
+        else:
+            self._rounds(repeat, repeat.loop, sources)
+
+    def _rounds(self, repeat: Repeat, loop: Loop, sources: Sources) -> None:
+        """A loop of array statements, behind what its first rounds read."""
+        outer, indent = self.counts, 12 + 4 * loop.depth
+        self.lines += [safe_comment(f"# {line}", indent) for line in repeat_head(repeat, sources, loop)]
+        for start in repeat.starts_of(loop):
+            self._round(start)
+        before, self.lines, self.counts = self.lines, [], (*outer, repeat.rounds_of(loop))
+        for item in repeat.within(loop):
+            if isinstance(item, Loop):
+                self._rounds(repeat, item, sources)
+                continue
+            text = print_statement(repeat.statements[item], sources, len(self.counts))
+            self.lines += [safe_comment(f"# {line}", indent + 4) for line in text]
+            self._round(repeat.statements[item], repeat.statements[item].name)
+        self.lines = [*before, f"for {LANES[loop.depth]} in range({self.counts[-1]}):", *indented(self.lines, 1)]
+        self.counts = outer
+
+    def _round(self, statement: Statement, name: str = "") -> None:
+        """A statement in a round; a number is an array of one, which can be written into."""
+        depth = len(self.counts)
+        if depth and len(statement.shape) == depth:
+            with_a_lane = partial(_with_a_lane, depth=depth)
+            statement = statement.with_reads(with_a_lane, shape=(*statement.shape, 1), steps=statement.target.strides)
+        self._statement(statement, name)
 
     def _scalar_rounds(self, repeat: Repeat, sources: Sources) -> None:
         """A call of a function from lists to lists."""
@@ -583,12 +609,12 @@ class _Writer:
             self.lines.append(f"{_MEMORY[kind]}[{place}:{place + block.lanes}] = numbers")
 
 
-def _with_a_lane(read: Read, extents: tuple[Size, ...]) -> Read:
+def _with_a_lane(read: Read, extents: tuple[Size, ...], depth: int) -> Read:
     """An access of a round with another dimension of lanes, in which there is one."""
     if read.table is not None:
         return read
-    bends = (read.bends[0], 0, *read.bends[1:]) if read.bends else ()
-    return read._replace(strides=(read.strides[0], 0, *read.strides[1:]), bends=bends)
+    bends = (*read.bends[:depth], 0, *read.bends[depth:]) if read.bends else ()
+    return read._replace(strides=(*read.strides[:depth], 0, *read.strides[depth:]), bends=bends)
 
 
 class _Scratch(dict[str, str]):
