@@ -25,8 +25,9 @@ class OpenStats(KernelStats):
     Attributes:
         sizes: per size that it was used for, what was found out. "traced": the kernel was made from this size, among
             others. "compared": its numbers have the bits of the program traced there. "counted": as many operations of
-            each sort were traced. "too large to be compared": smaller sizes were compared in place of it. "different"
-            and "not bound": that size has a kernel of its own.
+            each sort were traced. "too large to be compared": smaller sizes were compared in place of it. "rows":
+            the number of rows of a map, which the function cannot see; a smaller one was compared. "different" and
+            "not bound": that size has a kernel of its own.
     """
 
     sizes: dict[Any, str] = field(default_factory=dict)

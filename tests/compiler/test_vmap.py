@@ -508,7 +508,7 @@ def test_one_kernel_serves_every_number_of_rows(name, backend):
     (sizes,) = f._sizes.values()
     assert not sizes.refused
     (opened,) = sizes.open
-    assert set(opened.kernel.stats.sizes.values()) <= {"traced", "compared"}
+    assert set(opened.kernel.stats.sizes.values()) <= {"traced", "compared", "rows"}
 
 
 MAPPED = {

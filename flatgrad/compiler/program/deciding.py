@@ -18,7 +18,7 @@ from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.primitives import TABLE, Primitive, equal, guard, logical_not, where
 from ...runtime.sites import Location, Site, locate
 from ...runtime.traced import TracedCondition, TracedInteger, TracedValue
-from ...runtime.tracing import forbidden, refuse
+from ...runtime.tracing import forbidden, recorders, refuse
 from ...runtime.value import Condition, Value
 from .builder import ProgramBuilder
 from .program import Program
@@ -44,6 +44,37 @@ class Decided(NamedTuple):
     guard: int
 
 
+class Given:
+    """The truth values, and values of integers, that a part of a function gets, whatever the numbers are.
+
+    Attributes:
+        conditions: variables; these are the truth values for numbers for which all of these hold.
+        decided: what has been asked for, by trace and variable.
+    """
+
+    def __init__(self, truths: Sequence[bool | int]) -> None:
+        self._truths = iter(truths)
+        self.conditions: list[int] = []
+        self.decided: dict[Any, dict[int, bool | int]] = {}
+
+    def next(self, kind: type) -> bool | int:
+        """The next one, which is a bool or an int.
+
+        Raises:
+            TraceError: if there is none of this kind.
+        """
+        truth = next(self._truths, None)
+        if truth is None or type(truth) is not kind:
+            raise refuse("a function asked for other truth values than before; it must do the same each time")
+        return truth
+
+
+def given_now() -> Given | None:
+    """What is given to the function that this thread traces."""
+    traces: Any = recorders()
+    return next((each.given for each in traces if each is not None and each.given is not None), None)
+
+
 class Deciding(Recorded):
     """What has been recorded, with numbers at hand.
 
@@ -59,6 +90,7 @@ class Deciding(Recorded):
     Attributes:
         turns: the truth values, and values of integers, that have been asked for.
         used_ints: the inputs on which these integers depend.
+        given: the truth values that what is recorded now gets, whatever the numbers are.
     """
 
     def __init__(
@@ -72,6 +104,7 @@ class Deciding(Recorded):
         super().__init__(builder)
         self._truths = truths
         self.turns: list[Decided] = []
+        self.given: Given | None = None
         self.used_ints: set[int] = set()
         self._at_hand = numbers if truths is None else None
         self._ints, self._values = ints, values
@@ -133,10 +166,13 @@ class Deciding(Recorded):
             TraceError: if there are no numbers at hand.
             FlatgradError: what an operation raises that the condition needs.
         """
-        variable = condition._index
-        if variable in self._decided:
-            return bool(self._decided[variable])
-        if self._truths is not None:
+        variable, given = condition._index, given_now()
+        decided = self._decided if given is None else given.decided.setdefault(self, {})
+        if variable in decided:
+            return bool(decided[variable])
+        if given is not None:
+            truth = bool(given.next(bool))
+        elif self._truths is not None:
             truth = bool(self._given(self._truths, bool))
         elif self.follows:
             truth = bool(self.number_of(variable))
@@ -145,7 +181,7 @@ class Deciding(Recorded):
         site = self._site(_getframe(1)) if self._record_sites else -1
         holds = variable if truth else self.append(logical_not.opcode, (variable,), site)
         self._add_guard(holds, truth, site)
-        self._decided[variable] = truth
+        decided[variable] = truth
         return truth
 
     def _given(self, truths: Sequence[bool | int], kind: type) -> bool | int:
@@ -194,10 +230,13 @@ class Deciding(Recorded):
         Raises:
             TraceError: if it has none, because there are no numbers at hand or its number is not whole.
         """
-        variable = value._index
-        if variable in self._decided:
-            return self._decided[variable]
-        if self._truths is not None:
+        variable, given = value._index, given_now()
+        decided = self._decided if given is None else given.decided.setdefault(self, {})
+        if variable in decided:
+            return decided[variable]
+        if given is not None:
+            number = float(given.next(int))
+        elif self._truths is not None:
             number = float(self._given(self._truths, int))
         elif self.follows:
             number = self.number_of(variable)
@@ -208,7 +247,7 @@ class Deciding(Recorded):
         site = self._site(_getframe(1)) if self._record_sites else -1
         condition = self.append(equal.opcode, (variable, self.builder.constant(number)), site)
         self._add_guard(condition, int(number), site)
-        self._decided[variable] = int(number)
+        decided[variable] = int(number)
         self._use(variable)
         return int(number)
 
@@ -246,6 +285,9 @@ class Deciding(Recorded):
             return f"<{type(error).__name__}>"
 
     def _add_guard(self, condition: int, truth: bool | int, site: int) -> None:
+        if self.given is not None:
+            self.given.conditions.append(condition)
+            return
         before = self.turns[-1].guard if self.turns else self.builder.constant(True)
         self.turns.append(Decided(truth, site, self.append(guard.opcode, (before, condition), site)))
 
@@ -318,7 +360,7 @@ class Deciding(Recorded):
     def _take_guards(self, program: Program, variables: Sequence[int], way: Way) -> None:
         """Let the guards of a program that was inlined just now, as these variables, be guards of this one."""
         guards = [k for k, opcode in enumerate(program.opcodes) if opcode == guard.opcode]
-        if len(guards) not in (0, len(way.truths)):
+        if len(guards) != len(way.truths):
             raise ProgramError(f"{program.name} has {len(guards)} guards for {len(way.truths)} truth values")
         mine = self.builder.program
         for k, truth, line in zip(guards, way.truths, way.lines, strict=False):

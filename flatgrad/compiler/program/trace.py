@@ -16,7 +16,7 @@ import numpy as np
 
 from ...runtime.backward import CONSTANT
 from ...runtime.errors import TraceError
-from ...runtime.primitives import Primitive, number
+from ...runtime.primitives import Primitive, guard, number
 from ...runtime.sites import Location, Site, is_internal, locate
 from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recording, records, refusals_raised
@@ -26,7 +26,7 @@ from .deciding import Deciding
 from .family import Family
 from .names import Namer, nameless
 from .program import Group, Program, default_names
-from .ways import Way, with_way
+from .ways import Way, released, with_way
 
 #: Finds names for leaves without a label, given their ids.
 LeafNames = Callable[[Container[int]], dict[int, str]]
@@ -196,6 +196,9 @@ class Trace(Deciding):
 
         Its guards become those of this program: `way` has the truth values that they are for.
         """
+        guarded = way is not None and guard.opcode in program.opcodes
+        if guarded and self.given is not None:
+            program = released(program)
         refs = [self.reference(operand) for operand in operands]
         first, count = self._next, len(program)
         self.settle()
@@ -203,9 +206,13 @@ class Trace(Deciding):
         sites = list(map(self.site_of, program.locations))
         self.builder.take(program, range(count), where.__getitem__, sites=sites)
         self._next += count
-        if way is not None and way.truths:
+        outputs = program.outputs
+        if way is not None and guarded and self.given is not None:
+            *outputs, held = outputs
+            self.given.conditions.append(int(where[held]))
+        elif way is not None and guarded:
             self._take_guards(program, where.tolist(), way)
-        return [self.value(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in program.outputs]
+        return [self.value(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in outputs]
 
     def finish(self, outputs: Sequence[Any]) -> Program | Family:
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""

@@ -178,6 +178,31 @@ def with_way(builder: Appends, outputs: Sequence[int], way: int) -> list[int]:
     return [builder.append(p.checked.opcode, (outputs[0], other)), *outputs[1:]]
 
 
+def released(program: Program) -> Program:
+    """A program with guards whose outputs are not checked by them; its last output is its last guard.
+
+    Example:
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> condition = f.emit("less", 0, f.constant(1.0))
+        >>> way = f.append(p.guard.opcode, [f.constant(True), condition])
+        >>> print(remove_dead_code(released(f.finish(with_way(f, [0], way)))))
+        program f(x):
+            v1 = less x 1.0
+            v2 = guard True v1
+            return x, v2
+    """
+    rewriter, last = Rewriter(program), -1
+    for opcode, refs in rewriter.equations():
+        if opcode == p.checked.opcode and rewriter.opcodes[refs[1] - program.inputs] == p.logical_not.opcode:
+            rewriter.replace(refs[0])
+            continue
+        variable = rewriter.keep(opcode, refs)
+        last = variable if opcode == p.guard.opcode else last
+    result = rewriter.finish()
+    result.outputs, result.output_groups = [*result.outputs, last], [*result.output_groups, Group("way", 1, True)]
+    return result
+
+
 def checked_without_value(joint: Program, value: int) -> Program:
     """A gradient's program that does not return the value: its first output is checked by the guards of the value."""
     index = value - joint.inputs

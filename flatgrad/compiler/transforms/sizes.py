@@ -82,6 +82,7 @@ class Owner(Protocol[M]):
         self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]
     ) -> BoundStages: ...
     def _open_sizes(self, arguments: Arguments) -> list[bool]: ...
+    def _row_sizes(self, arguments: Arguments) -> list[bool]: ...
 
 
 class _Open(Generic[E]):
@@ -276,6 +277,10 @@ class KnownSizes(Generic[E]):
             if extents in open_stages.at.sizes:
                 stages.__dict__["here"] = open_stages.samples[open_stages.at.sizes.index(extents)]
                 return "different" if stages.differs(inputs) else "traced"
+            most = open_stages.at.sizes[-1]
+            if max(extents) > 2 * max(most) and self._unseen(opened, arguments):
+                verdict = self._compared_at(opened, tuple(n + 3 for n in most), arguments)
+                return "different" if verdict in _OWN else "rows"
             evaluated = open_stages.sizes(extents).equations <= _EVALUATED
             if not evaluated and open_stages.traced(extents) > _COUNTED:
                 return self._witnessed(opened, extents, arguments)
@@ -314,14 +319,25 @@ class KnownSizes(Generic[E]):
             smaller = _scaled(extents, count)
             if count < 1 or not any(map(operator.gt, smaller, stages.at.sizes[-1])):
                 continue  # smaller than what was traced already
-            verdict = opened.verdicts.get(smaller)
-            if verdict is None:
-                args = self._with_sizes(arguments, opened.pattern.sizes_at(smaller))
-                verdict = self._compared(opened, smaller, args, *self._stages_at(opened, smaller, args))
-                opened.note(smaller, verdict)
-            if verdict in _OWN:
+            if self._compared_at(opened, smaller, arguments) in _OWN:
                 return "different"
         return "too large to be compared"
+
+    def _compared_at(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> str:
+        """How what is bound to smaller extents than those of the arguments compares with what is traced there."""
+        verdict = opened.verdicts.get(extents)
+        if verdict is None:
+            args = self._with_sizes(arguments, opened.pattern.sizes_at(extents))
+            verdict = self._compared(opened, extents, args, *self._stages_at(opened, extents, args))
+            opened.note(extents, verdict)
+        return verdict
+
+    def _unseen(self, opened: _Open[E], arguments: Arguments) -> bool:
+        """Whether what is open is only how many rows a map has, which the function that is mapped cannot see."""
+        count = opened.pattern.extents
+        here, there = (opened.pattern.sizes_at((n,) * count) for n in (2, 3))
+        rows = self.owner._row_sizes(arguments)
+        return all(is_rows or a == b for is_rows, a, b in zip(rows, here, there, strict=True))
 
     def _with_sizes(self, arguments: Arguments, sizes: Sequence[int]) -> Arguments:
         """Such arguments with other sizes."""

@@ -257,6 +257,10 @@ class Transformed(Generic[E]):
         """Which sizes of the arguments are open from the first call on, if that is wanted."""
         return [first for kind in sized_kinds(arguments) for first in leading(kind)]
 
+    def _row_sizes(self, arguments: Arguments) -> list[bool]:
+        """Which sizes of the arguments are a number of rows that the function cannot see."""
+        return [False] * len(self._open_sizes(arguments))
+
     def _again(self, arguments: Arguments, args: Sequence[Any], symbolic: bool = False) -> Arguments:
         """Other arguments, in the place of these."""
         positional = len(args) - len(arguments.keywords)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, Unpack, overload
+from functools import partial
+from typing import Any, Self, TypeAlias, Unpack, overload
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ...runtime.errors import InputError, OptionError
 from ...runtime.methods import Array
 from ...runtime.primitives import Operand
 from ...runtime.sites import user_line
-from ...runtime.tracing import recorder, recording
+from ...runtime.tracing import active, recorder, recorders, recording
 from ...runtime.value import Value, as_value
 from ...runtime.wording import count_of
 from ..calls import kinds
@@ -25,11 +26,15 @@ from ..calls.kind import Kind
 from ..calls.kinds import object_array
 from ..calls.sizes import is_uniform, sizes_of
 from ..calls.writes import Containers
+from ..kernel import Kernel
+from ..open_kernel import OpenKernel
 from ..options import MEMORY, WAYS, Backend, Mode
 from ..program.faults import Faults
 from ..program.trace import trace_function
 from .dispatch import Choices, R, transform
 from .jit import JitFunction
+from .rows import RowsBranchError, RowWays
+from .sizes import TracedCall
 from .structures import flat, is_structure, labels_of, rebuilt, shape_of, words
 
 #: An axis, None for what is not mapped, or a tuple, list or dict of these.
@@ -55,6 +60,16 @@ class VmapFunction(JitFunction[R]):
         _check_axes("in_axes", in_axes, (int, _NONE), "an int, None, or a tuple of ints, Nones, and trees of them")
         _check_axes("out_axes", out_axes, (int,), "an int or a tree of ints")
         self._in_axes, self._out_axes = in_axes, out_axes
+        self._run_row: Callable[[Callable[[], Any]], Any] | None = None
+        self._branches = False
+        self._row_ways: RowWays | None = None
+
+    def _like(self, run_row: Callable[[Callable[[], Any]], Any] | None, out_axes: Axes, **options: Any) -> Self:
+        """The same map, in which `run_row` calls the function for each row; without it, rows branch as in a loop."""
+        options = {**self._method_options(self.function), "static_argnames": self._static_argnames, **options}
+        made = type(self)(self.function, self._in_axes, out_axes, **options)
+        made._run_row, made._branches = run_row, run_row is None
+        return made
 
     def _choices(self) -> dict[str, str]:
         axes = {"in_axes": self._in_axes, "out_axes": self._out_axes}
@@ -74,6 +89,8 @@ class VmapFunction(JitFunction[R]):
         pairs = zip(arguments.kinds, axes, strict=True)
         return [is_open for kind, axis in pairs for is_open in _open_sizes(kind, axis)]
 
+    _row_sizes = _open_sizes
+
     def _call_traced(
         self,
         arguments: Arguments,
@@ -83,6 +100,37 @@ class VmapFunction(JitFunction[R]):
     ) -> tuple[Any, Containers]:
         return super()._call_traced(arguments, leaves, function or self._mapped, writable)
 
+    def _call(self, /, *args: Any, **kwargs: Any) -> Any:
+        if self._row_ways is None or (active and recorders()) or _has_values((args, kwargs)):
+            try:
+                return super()._call(*args, **kwargs)
+            except RowsBranchError:
+                self._row_ways = self._row_ways or RowWays(self)
+        count, axes = self._count(args, kwargs)
+        return self._row_ways(count, args, kwargs, axes) if count else super()._call(*args, **kwargs)
+
+    def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall:
+        call = super()._trace_call(arguments, named)
+        if call.stages.way.truths and not self._branches:
+            raise RowsBranchError
+        return call
+
+    def _way_of(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[bool | int, ...]:
+        """The truth values that a call meets."""
+        return self._trace_call(self._take_apart(tuple(args), kwargs)).stages.way.truths
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The kernels made so far; if rows go several ways, those of each way."""
+        functions = [] if self._row_ways is None else self._row_ways.functions
+        return [*super().kernels, *(kernel for each in functions for kernel in each.kernels)]
+
+    @property
+    def open_kernels(self) -> list[OpenKernel]:
+        """The kernels that serve all numbers of rows; if rows go several ways, those of each way."""
+        functions = [] if self._row_ways is None else self._row_ways.functions
+        return [*super().open_kernels, *(kernel for each in functions for kernel in each.open_kernels)]
+
     def _inline(self, arguments: Arguments) -> Any:
         """The loop itself. Where nothing is recorded, the maps inside of it are loops, too: they may reach `Value`s."""
         count = len(arguments.args) - len(arguments.keywords)
@@ -90,8 +138,8 @@ class VmapFunction(JitFunction[R]):
         with recording(recorder()):
             return self._mapped(*arguments.args[:count], **named)
 
-    def _mapped(self, /, *args: Any, **kwargs: Any) -> Any:
-        """The results of all rows, stacked."""
+    def _count(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, list[Axes]]:
+        """The number of rows, and the axes of the arguments."""
         items, axes, positions = (*args, *kwargs.values()), self._axes_of(len(args), kwargs), self._positions
         names = [positions[k] if k < len(positions) else f"number {k + 1}" for k in range(len(args))]
         arguments = list(zip((*names, *kwargs), items, axes, strict=True))
@@ -110,8 +158,14 @@ class VmapFunction(JitFunction[R]):
                     "mapped arguments have equally many" + "; a list of arrays is a structure of them: if each array "
                     "is a row, pass np.array(rows)" * lists
                 )
+        return count, axes
+
+    def _mapped(self, /, *args: Any, **kwargs: Any) -> Any:
+        """The results of all rows, stacked."""
+        items = (*args, *kwargs.values())
+        count, axes = self._count(args, kwargs)
         if not count:
-            blank = [_blank(item, axis) for _, item, axis in arguments]
+            blank = [_blank(item, axis) for item, axis in zip(items, axes, strict=True)]
             return self._stacked_none(blank[: len(args)], dict(zip(kwargs, blank[len(args) :], strict=True)))
         return _stacked(self._results(count, axes, args, kwargs), self._out_axes)
 
@@ -119,7 +173,11 @@ class VmapFunction(JitFunction[R]):
         """The result of each row."""
         columns = [_rows(item, axis, count) for item, axis in zip((*args, *kwargs.values()), axes, strict=True)]
         rows, positional = zip(*columns, strict=True), len(args)
-        return [self.function(*row[:positional], **dict(zip(kwargs, row[positional:], strict=True))) for row in rows]
+        calls = [
+            partial(self.function, *row[:positional], **dict(zip(kwargs, row[positional:], strict=True)))
+            for row in rows
+        ]
+        return [call() if self._run_row is None else self._run_row(call) for call in calls]
 
     def _stacked_none(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """The result for no rows: one row is traced, whose numbers do not matter, to see what it returns."""
@@ -153,6 +211,15 @@ class VmapFunction(JitFunction[R]):
         named = dict(zip(positions, axes, strict=False))
         places = [*enumerate(axes[:count]), *((name, named.get(name, 0)) for name in keywords)]
         return [None if place in self._statics else axis for place, axis in places]
+
+
+def _has_values(item: Any) -> bool:
+    """Whether there is a `Value` in a structure."""
+    if isinstance(item, (list, tuple, dict)):
+        return any(map(_has_values, item.values() if isinstance(item, dict) else item))
+    if isinstance(item, np.ndarray):
+        return item.dtype == object and any(isinstance(each, Value) for each in item.flat)
+    return isinstance(item, Value)
 
 
 def _error(text: str) -> InputError:
@@ -342,6 +409,9 @@ def vmap(
 
     Arrays and lists have rows. Tuples and dicts, and lists that lead to an array, are structures, as in JAX: their
     items are mapped, and a row has the same structure.
+
+    Rows that branch on numbers go way by way: those that meet the same truth values are computed together, and have the
+    bits that they have alone. For up to 64 ways there are kernels.
 
     Called with numbers it is compiled as by `fg.jit`: numbers in, numbers out. Inside of a traced function, and where
     `Value`s are among the arguments, it is the loop, and returns arrays of what `fn` returns.
