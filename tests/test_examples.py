@@ -38,6 +38,15 @@ def test_lecture(tmp_path):
     compile(path.read_text(encoding="utf-8"), str(path), "exec")
 
 
+def test_branches():
+    output = output_of("branches")
+    pairs = re.findall(r"^(\w+).* slope (\S+) +expected (\S+)$", output, re.MULTILINE)
+    assert len(pairs) == 18
+    for name, slope, expected in pairs:
+        assert float(slope) == pytest.approx(float(expected), rel=1e-3 if name == "decay" else 1e-6)
+    assert "the spline went 3 ways:" in output
+
+
 def test_moons(tmp_path):
     pytest.importorskip("matplotlib")
     picture = tmp_path / "moons.png"

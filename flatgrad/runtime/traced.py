@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +20,7 @@ class TracedValue(Value):
     """A `Value` of a function that is being traced: a variable of the program.
 
     Where the function is called with plain numbers if nothing is traced, it can do what they can: `==` and `!=` compare
-    it with a number, and it has a truth value. Two of them are not compared, since two `Value`s are equal if they are
-    one, unless one of them is an int.
+    numbers, and it has a truth value.
     """
 
     __slots__ = ("_index", "_trace")
@@ -53,14 +52,9 @@ class TracedValue(Value):
         return recorder() is not None and self._trace.compares(self)
 
     def __eq__(self, other: object) -> Any:
-        if self._plain() and (is_number(other) or (self._compared(other) and other._plain())):
+        if self._plain() and (is_number(other) or (isinstance(other, TracedValue) and other._plain())):
             return self.apply(equal, (self, other))
         return super().__eq__(other)
-
-    @staticmethod
-    def _compared(other: object) -> TypeGuard[TracedValue]:
-        """Whether the numbers of two variables are compared."""
-        return isinstance(other, TracedInteger)
 
     def __ne__(self, other: object) -> Any:
         same = self == other
@@ -183,10 +177,6 @@ class TracedInteger(Integer, TracedValue):
         return super().__eq__(other) if value is None else value == other
 
     __hash__ = Integer.__hash__
-
-    @staticmethod
-    def _compared(other: object) -> TypeGuard[TracedValue]:
-        return isinstance(other, TracedValue)
 
 
 class PlainNumber(Value):

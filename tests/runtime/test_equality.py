@@ -53,11 +53,15 @@ def f(x):
 """
 #: Expressions of a traced argument `x`, an intermediate value `y`, and parameters `w` and `v` from outside.
 TRACED = [
-    "x == y", "x != y", "x == w", "w == x", "w == v", "w != w", "w == 3.0", "3.0 != w", "np.float64(3.0) == w",
-    "np.array([x, y]) == np.array([y, x])", "np.array([x, y]) == x", "np.array_equal(np.array([x]), np.array([y]))",
-    "w in [v]", "[y, 2.0].index(x)", "[y].count(x)", "[w].remove(x)", "(x, 1) == (y, 1)", "[w] == [v]",
+    "x == w", "w == x", "w == v", "w != w", "w == 3.0", "3.0 != w", "np.float64(3.0) == w",
+    "w in [v]", "[w].remove(x)", "[w] == [v]",
     "hash(x)", "hash(y)", "{x: 1}", "{y}", "{1.0: 2.0}.get(x)", "x in {1.0}", "{w: 1}.get(x)", "set([x, y])",
     "dict.fromkeys([x])", "collections.Counter([y])", "cached(x)", "cached(y)", "cached(x=x)",
+]  # fmt: skip
+#: The same of what is computed of arguments: `compile` does not know whether users would pass `Value`s.
+COMPILED = [
+    "y == x + 1.0", "x != y", "np.array([x, y]) == np.array([y, x])", "np.array_equal(np.array([x]), np.array([y]))",
+    "[y, 2.0].index(x)", "[y].count(x)", "(x, 1) == (y, 1)", "sorted([(y, 1), (x, 2)])",
 ]  # fmt: skip
 #: Expressions that have the results of plain numbers, where `x` is 1.0 and `y` is `2 * x`.
 ANSWERED = [
@@ -69,7 +73,9 @@ ANSWERED = [
     "Point(x) == Point(1.0)", "bool(x)", "bool(x - 1.0)", "not y", "(x > 0) == True", "True == (x > 0)",
     "(x > 0) != False", "(x > 0) == (y > 3)", "(x > 0) == 1", "(x > 0) in [True]", "[False].count(y > 0)",
     "{True: 1}.get(x > 0)", "len({x > 0, True})", "all(np.array([x > 0]) == np.array([True]))",
-    "np.bool_(True) == (x > 0)", "x or y", "x and 3.0", "0.0 or (x - 1.0) or 5.0",
+    "x == y", "y == x + 1.0", "x != y", "all(np.array([x, y]) == np.array([y, x]))", "(x, 1) == (y, 1)", "[y].count(x)",
+    "sorted([(y, 2), (x, 1), (x + 1.0, 0)])[0][1] == 0", "x in (y, 3.0)", "np.bool_(True) == (x > 0)", "x or y",
+    "x and 3.0", "0.0 or (x - 1.0) or 5.0",
 ]  # fmt: skip
 
 
@@ -92,8 +98,10 @@ def test_plain_numbers_beside_values():
         fg.compile(lambda x: x if x else -x)(Value(1.0))
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("expression", TRACED)
+@pytest.mark.parametrize(
+    ("expression", "transform"),
+    [*((each, transform) for each in TRACED for transform in TRANSFORMS), *((each, "compile") for each in COMPILED)],
+)
 def test_equality_while_tracing(module_from, expression, transform):
     module = module_from(f"{HEAD}    {expression}\n    return y * w\n")
     with pytest.raises(fg.TraceError) as caught:
