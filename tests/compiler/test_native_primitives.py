@@ -291,6 +291,18 @@ def test_powers_that_have_none(exponent):
     )
 
 
+@pytest.mark.parametrize("machine", [m for m in MACHINES if m.shortcuts] or MACHINES[:1], ids=str)
+@pytest.mark.parametrize("divisor", [3.0, -0.1, 1 - 0.85**3, 1 - 2.0**-53, 2.0**-60, 7e30, -1e300, 5e-324, math.inf])
+def test_quotients_of_vectors_by_one_number(divisor, machine):
+    """Many lie next to the middle of two doubles, where the nearer one is hard to tell; some leave the range."""
+    draw = np.random.default_rng(12)
+    with np.errstate(over="ignore", invalid="ignore"):
+        near = divisor * draw.uniform(1.0, 2.0, COUNT // 4)
+        near = np.concatenate([near, np.nextafter(near, math.inf)])
+    numerators = np.concatenate([near, np.copysign(0.0, draw.normal(size=64)), BASES])[:COUNT]
+    check(BY_NAME["div"], [numerators], machine, (divisor,))
+
+
 # --- exponentials -----------------------------------------------------------------------------------------------------
 
 

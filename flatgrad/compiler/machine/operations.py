@@ -202,6 +202,43 @@ class Writer:
         result = Value(let(f"bitcast {wide} {scaled} to {kind}"), lanes)
         return self._repaired(result, self.invert(certain), x, again)
 
+    def divided(self, a: Value, b: Value) -> Value:
+        """The quotient; of a vector and one number by the reciprocal, which takes a fraction of the time of a division.
+
+        With r, the reciprocal as a double, the product a * r is within two units of the last place. One correction by
+        its remainder makes it one of the two doubles next to the true quotient, and one more the nearer of them
+        (Markstein, 1990). That holds as long as nothing leaves the range of normal numbers; otherwise vectors are
+        divided. (A zero keeps its sign, which the corrections may lose.)
+        """
+        if not self.shortcuts or a.lanes < 4 or b.lanes:
+            return self.binary("fdiv", a, b)
+        function, fma, size = self.function, self._fma, self.intrinsic("fabs", a)
+        minus, r = self.unary("fneg", b), self.binary("fdiv", self.constant(1.0), b)
+        first = result = self.binary("fmul", a, r)
+        for _ in range(2):
+            result = fma(fma(minus, result, a), r, result)
+        result = self.intrinsic("copysign", result, first)
+        one, zero = self.intrinsic("fabs", b), self.compare("oeq", a, self.constant(0.0))
+        is_normal, is_near_one = (
+            self.both(self.compare("oge", x, self.constant(1 / bound)), self.compare("ole", x, self.constant(bound)))
+            for x, bound in ((size, 2.0**800), (one, 2.0**60))
+        )
+        wrong = self.invert(self.either(is_normal, zero))
+        bits = function.let(f"bitcast {type_of('b', a.lanes)} {wrong.name} to i{a.lanes}")
+        any_wrong = Value(function.let(f"icmp ne i{a.lanes} {bits}, 0"))
+        function.count += 1
+        divide, end = (f"{name}{function.count}" for name in ("divide", "divided"))
+        before = function.block
+        function.do(f"br i1 {self.either(any_wrong, self.invert(is_near_one)).name}, label %{divide}, label %{end}")
+        function.lines.append(f"{divide}:")
+        function.block = divide
+        exact = self.binary("fdiv", a, b)
+        function.do(f"br label %{end}")
+        function.lines.append(f"{end}:")
+        function.block = end
+        kind = type_of("f", a.lanes)
+        return Value(function.let(f"phi {kind} [ {result.name}, %{before} ], [ {exact.name}, %{divide} ]"), a.lanes)
+
     def _fma(self, a: Value, b: Value, c: Value) -> Value:
         return self.intrinsic("fma", a, b, c)
 
@@ -333,7 +370,7 @@ def _called(name: str, *, raises: bool = True) -> Spelling:
 
 def _division(w: Writer, a: Value, b: Value) -> Value:
     w.function.note_fault(w.compare("oeq", b, w.constant(0.0)))
-    return w.binary("fdiv", a, b)
+    return w.divided(a, b)
 
 
 def _root(w: Writer, a: Value) -> Value:
@@ -436,7 +473,7 @@ SPELLINGS: dict[Primitive, Spelling] = {
     p.exp: lambda w, x: w.exp(x),
     total_form(p.exp): lambda w, x: w.exp(x, raises=False),
     total_form(p.power): lambda w, a, b: w.power(a, b, raises=False),
-    total_form(p.div): lambda w, a, b: w.binary("fdiv", a, b),
+    total_form(p.div): lambda w, a, b: w.divided(a, b),
     total_form(p.sqrt): lambda w, a: w.intrinsic("sqrt", a),
 }  # fmt: skip
 
