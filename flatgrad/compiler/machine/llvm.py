@@ -23,6 +23,7 @@ from ..loops.grammar import Block, Read, Repeat, Statement
 from ..program.program import Program, grouped
 from ..program.spelling import llvm_number as number
 from ..program.split import split
+from .blocks import METADATA, Part, Rows, part_of, rows_of, stream_function, written_rows
 from .memory import Memory, OpenCodeError, accesses_of
 from .native import Layout
 from .operations import SHORTCUTS, Machine, Spelling, Writer, spelled
@@ -169,6 +170,9 @@ class Module(Memory):
         self.calls: list[tuple[int, list[int]]] = []  # positions of functions, and their rows of the schedule
         self.begun: list[int] = []  # where the calls of each item begin
         self.walks = False  # whether `run` walks over the schedule, however short it is
+        self.parts: list[Part] = []  # statements that may be computed some rows at a time, and where ranges stand
+        self.rows: Rows | None = None
+        self._ranges: dict[int, int] = {}  # by the positions of functions
         self.declared: set[str] = set()
         self.libm_functions: set[str] = set()
         #: The positions of functions, by all that the functions do, except for places.
@@ -200,9 +204,12 @@ class Module(Memory):
         positions = grouped(program.output_groups, range(results, results + total))
         outputs = [(places.start, len(places)) for _, places in positions]
         self.arrange()
+        self._find_rows()
         self._take_truths()
         functions = [function.text() for function in self.functions]
-        assembly = "\n\n".join([*sorted(self.declared), *self._called, *functions, self._run(), _ATTRIBUTES])
+        streams = [stream_function(self.machine.lanes), METADATA] if self.rows is not None else []
+        parts = [*sorted(self.declared), *self._called, *functions, self._run(), *streams, _ATTRIBUTES]
+        assembly = "\n\n".join(parts)
         schedule = [word for position, row in self.calls for word in (position, len(row) + 2, *row)]
         tables = np.concatenate([[len(schedule) + 1], schedule, *self.tables]).astype(np.int64)
         constants, truths = np.array(program.constants, dtype=float), np.array(program.truths, dtype=bool)
@@ -218,6 +225,22 @@ class Module(Memory):
     def arrange(self) -> None:
         """Put the calls into another order, or make some of them again."""
 
+    def _find_rows(self) -> None:
+        """Find out which calls are made for some rows at a time, and take memory for what they write."""
+        if not self.parts or self.walks or len(self.calls) > _DIRECT or "whole" in self.tiles:
+            return
+        groups = {base: direct.group for base, direct in self.direct.items()}
+        self.rows = rows_of([row for _, row in self.calls], self.parts, groups)
+        if self.rows is None or not (self.open or self.rows.are_many):
+            self.rows = None
+            return
+        self.tiles["blocks"] = True
+        self.declared.add(f"declare void {_COPY}(ptr, ptr, i64, i1)")
+        for stream in self.rows.streams:
+            row = self.rows.parts[0].row
+            stream.place = len(row)
+            row.append(self.arena.take(2 * self.rows.block * stream.width))
+
     def _run(self) -> str:
         """The function that makes all calls of the schedule; it returns whether one of them had a fault.
 
@@ -231,7 +254,18 @@ class Module(Memory):
             calls = [_WALK]
         else:
             table, calls, place, fault = [], [], 2, "0"
+            blocks = {id(part.row) for part in self.rows.parts} if self.rows is not None else set()
+            inside = [k for k, (_, row) in enumerate(self.calls) if id(row) in blocks]
             for k, (position, row) in enumerate(self.calls):
+                if k in inside:
+                    if k == inside[0] and self.rows is not None:
+                        named = [(self.functions[self.calls[i][0]].name, self.calls[i][1]) for i in inside]
+                        calls.append(f"  %begin = getelementptr i64, ptr %first, i64 {place - 2}")
+                        calls += written_rows(self.rows, named, len(self.program.output_groups))
+                        calls.append(f"  %f{k} = or i32 {fault}, %faulty")
+                        fault = f"%f{k}"
+                    place += len(row) + 2
+                    continue
                 arguments = f"ptr %m, ptr %b, ptr %tables, ptr %r, ptr %p{k}"
                 calls += [
                     f"  %p{k} = getelementptr i64, ptr %first, i64 {place}",
@@ -283,10 +317,17 @@ class Module(Memory):
         else:
             place = self.plan.place(fixed(target.base), statement.kind)
             where = [place]
+        part = part_of(writer, statement, accesses, target, place) if self.direct and not self.narrow else None
         if self.open:  # what it shares with others may not be the same at other extents
-            self._add(writer.write(place), writer.writer)
+            position = self._add(writer.write(place), writer.writer)
+            self._ranges[position] = writer.range_at
         elif not self._again(form := writer.form, [*where, *writer.bounds]):
-            self._shared[form] = self._add(writer.write(place), writer.writer)
+            self._shared[form] = position = self._add(writer.write(place), writer.writer)
+            self._ranges[position] = writer.range_at
+        if part is not None:
+            position, part.row = self.calls[-1]
+            part.range_at = self._ranges[position]
+            self.parts.append(part)
 
     def _again(self, form: Any, row: list[int]) -> bool:
         """Call a function that was called before, with another row of the schedule, if there is one of this form."""

@@ -101,9 +101,13 @@ def write_open(program: OpenArrayProgram, fast: bool, narrow: bool) -> tuple[str
         OpenCodeError: if the code depends on the extents.
     """
     machine, reasons = _machine(), []
-    # Statements write to results if they may; where that depends on the extents, results are copied.
-    choices: list[dict[str, Any]] = [{}, {"direct": set()}]
+    # Statements write to results if they may, blocks of rows if that is possible; where that depends on the extents,
+    # all rows are written at once, or results are copied.
+    choices: list[dict[str, Any]] = [{}, {"whole": True}, {"direct": set()}]
+    blocks = True
     for tiles in choices:
+        if "whole" in tiles and not blocks:
+            continue
         chosen_tiles(program, fast, narrow, tiles)
         for extents in _WRITTEN:
             samples = Samples(samples_of(extents, len(program.extents)))
@@ -120,6 +124,7 @@ def write_open(program: OpenArrayProgram, fast: bool, narrow: bool) -> tuple[str
                 reasons.append(error)
         if not tiles.get("direct"):
             break
+        blocks = "blocks" in tiles
     raise reasons[-1]
 
 

@@ -102,6 +102,7 @@ class StatementWriter:
         self.result: Value | None = None  # the last one that was computed
         self.scratch: list[tuple[int, int]] = []
         self._range: tuple[str, str] | None = None  # of the first dimension, as the schedule says it
+        self.range_at = -1  # where that stands in its row of the schedule
         self.offsets: list[str | int] = []  # where each vector of a tile begins, relative to the tile
         #: The group of results that it writes to; None if it writes to memory.
         self.group = target.group if isinstance(target, Direct) else None
@@ -544,7 +545,9 @@ class StatementWriter:
         end: str | int = extent
         bound = dimension == 0 and self.ranged
         if bound:
-            self._range = self._range or (self.function.bound(0), self.function.bound(extent))
+            if self._range is None:
+                self.range_at = len(self.function.row)
+                self._range = self.function.bound(0), self.function.bound(extent)
             first, end = self._range
         elif isinstance(extent, Ragged):
             self.length = self.function.plus(self.function.times(indices[extent.dimension], extent.step), self.first)
