@@ -36,6 +36,7 @@ from .jit import JitFunction
 from .rows import RowsBranchError, RowWays
 from .sizes import TracedCall
 from .structures import flat, is_structure, labels_of, rebuilt, shape_of, words
+from .transformed import TakeApartError
 
 #: An axis, None for what is not mapped, or a tuple, list or dict of these.
 Axes: TypeAlias = "int | tuple[Any, ...] | list[Any] | dict[Any, Any] | None"
@@ -117,7 +118,12 @@ class VmapFunction(JitFunction[R]):
 
     def _way_of(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[bool | int, ...]:
         """The truth values that a call meets."""
-        return self._trace_call(self._take_apart(tuple(args), kwargs)).stages.way.truths
+        arguments = self._take_apart(tuple(args), kwargs)
+        while True:
+            try:
+                return self._trace_call(arguments).stages.way.truths
+            except TakeApartError:
+                arguments = self._again(arguments, arguments.args)
 
     @property
     def kernels(self) -> list[Kernel]:
