@@ -38,6 +38,7 @@ from .machine.open_recall import OpenSignature, Prepared
 from .printing import PrintedStages, Sizes, steps_text
 from .program.program import Group, Program, grouped
 from .program.progress import report
+from .program.selections import results_of_way
 from .program.ways import TurnError, Way
 from .routine import Loaded, Routine
 from .stage import stage
@@ -527,6 +528,7 @@ class BoundStages(PrintedStages):
                 code=code,
                 exact=not on_arrays or not self.options.fast,
                 turn=self.turn if self.way.truths and not k else None,
+                meaning=self._results_of_way,
             )
             for k, (function, code) in enumerate(zip(functions, codes, strict=True))
         ]
@@ -534,6 +536,9 @@ class BoundStages(PrintedStages):
     def turn(self, inputs: Sequence[float]) -> tuple[int, bool | int] | None:
         """The guard at which these inputs go another way; None if they do not."""
         return self.here.turn(inputs)
+
+    def _results_of_way(self, inputs: list[float]) -> list[float] | None:
+        return results_of_way(self.here, inputs)
 
     def _meaning_of(self, position: int) -> Program:
         return self.here.array_parts[position]  # no other back end is compared with it

@@ -31,6 +31,7 @@ class Routine:
             function may raise `FAULT` out of caution; if the repetition finds no fault, its results count.
         code: machine code for the same, if there is any.
         exact: whether the function does exactly what the program says. If not, all its faults are out of caution.
+        meaning: computes the results where the function's own program may raise out of caution, too; or returns None.
         turn: the guard at which inputs go another way than the program does, and what is in its place; None if they
             cannot.
 
@@ -38,7 +39,7 @@ class Routine:
         stats: where repetitions are counted, if anywhere.
     """
 
-    __slots__ = ("_program", "arrays", "code", "exact", "function", "replay", "source", "stats", "turn")
+    __slots__ = ("_program", "arrays", "code", "exact", "function", "meaning", "replay", "source", "stats", "turn")
 
     def __init__(
         self,
@@ -50,10 +51,11 @@ class Routine:
         code: NativeFunction | None = None,
         exact: bool = True,
         turn: Callable[[list[float]], tuple[int, bool | int] | None] | None = None,
+        meaning: Callable[[list[float]], list[float] | None] | None = None,
     ) -> None:
         self.function, self.source, self.replay = function, source, replay
         self._program, self.arrays, self.code, self.exact = program, arrays, code, exact
-        self.turn = turn
+        self.turn, self.meaning = turn, meaning
         self.stats: KernelStats | None = None
 
     @property
@@ -95,6 +97,9 @@ class Routine:
             raise TurnError(*turn)
         if self.stats is not None:
             self.stats.count_replay()
+        results = self.meaning(inputs) if self.meaning is not None else None
+        if results is not None:
+            return group_results(results, self.program.output_groups)
         if self.replay is not None:
             self.replay(inputs)
         program = self.program

@@ -35,6 +35,7 @@ from .program.passes import ARRAY_PASSES, run_passes
 from .program.passes.constants import fold_constants
 from .program.program import Group, Program, grouped
 from .program.progress import report
+from .program.selections import never_nan, results_of_way, without_selections
 from .program.ways import Way, checked_without_value, guards_of, turn_of, without_guards
 from .routine import Loaded, Routine
 from .stage import stage
@@ -99,7 +100,7 @@ class Stages(PrintedStages):
     @stage
     def joint(self) -> Program:
         """What is computed: primal equations, then those of the gradient."""
-        return self.compared(without_guards(self.differentiated()))
+        return self.compared(without_guards(without_selections(self.differentiated())))
 
     @stage
     def flat(self) -> Program:
@@ -275,6 +276,7 @@ class Stages(PrintedStages):
                 exact=not on_arrays or not self.options.fast,
                 replay=self.replays().get(k),
                 turn=self.turn if self.way.truths and not k else None,
+                meaning=partial(results_of_way, self),
             )
             for k, (name, _) in enumerate(self.functions)
         ]
@@ -361,7 +363,7 @@ class JointStages(Stages):
         return JointStages(traced, self.title, self.options, wrt, groups, self.with_value)
 
     def differentiated(self) -> Program:
-        program = self.adjoint(self.wrt, of=(0,), gradient_groups=self.gradients)
+        program = never_nan(self.adjoint(self.wrt, of=(0,), gradient_groups=self.gradients), len(self.wrt))
         if not self.with_value:
             value, *program.outputs = program.outputs
             program.output_groups = program.output_groups[1:]

@@ -441,6 +441,17 @@ between: Primitive = Primitive(
     sympy=lambda sp, x, low, high: sp.And(sp.Lt(low, x), sp.Lt(x, high)), internal=True,
 )  # fmt: skip
 
+select: Primitive = Primitive(
+    "select", "bff->f", _select, (),
+    pullbacks=(
+        ZERO,
+        lambda gradient, out, condition, a, b: where(condition, gradient, -0.0),
+        lambda gradient, out, condition, a, b: where(condition, -0.0, gradient),
+    ),
+    doc="One of two numbers, as `a if condition else b` selects it. The other one receives nothing, which is -0.0.",
+    sympy=lambda sp, condition, a, b: sp.Piecewise((a, condition), (b, True)), internal=True,
+)  # fmt: skip
+
 guard: Primitive = Primitive(
     "guard", "bb->b", lambda way, condition: way and condition, (ZERO, ZERO),
     doc="Whether a way has been kept to so far: all conditions before this one were true, and this one is.",

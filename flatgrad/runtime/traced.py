@@ -84,6 +84,12 @@ class TracedValue(Value):
 
     _prev = _op = property(_no_graph)
 
+    def __truediv__(self, other: Any) -> Any:  # type: ignore[override]
+        quotient = super().__truediv__(other)
+        if quotient.__class__ is TracedValue:
+            quotient._trace.quotients.append(quotient._index)
+        return quotient
+
     def __repr__(self) -> str:
         return f"Value(data={self._shown()})"
 

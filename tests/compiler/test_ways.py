@@ -111,7 +111,7 @@ def test_gradients_inside_follow_their_ways():
 
 
 def test_one_kernel_per_way_and_what_is_said_of_them():
-    f = fg.grad(lambda x: x * x if x > 0 else -x)
+    f = fg.grad(lambda x: x**2 if x > 0 else -x)
     assert [f(x) for x in (3.0, -3.0, 2.0, -1.0)] == [6.0, -1.0, 4.0, -1.0]
     assert [way.truths for way in f.ways(1.0)] == [(True,), (False,)]
     assert f.ways() == f.ways(1.0)

@@ -21,6 +21,7 @@ from ...runtime.errors import ARITHMETIC_ERRORS, InputError
 from ...runtime.primitives import TABLE, Primitive, add
 from .builder import Indices, ProgramBuilder, column, distinct
 from .program import Group, Program
+from .selections import behind_users, has_selections
 from .template import FIRST, GRADIENT, OUTPUT, Template, template, with_constants
 
 #: In place of an operand: a variable that has received nothing (so far).
@@ -397,4 +398,4 @@ def _order(program: Program, outputs: Sequence[int], active: bytearray, receivin
             if waiting[b]:
                 push(b)
             variable = a
-    return order
+    return behind_users(program, outputs, receiving, order) if has_selections(program) else order

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from sys import _getframe
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,6 +106,7 @@ class Deciding(Recorded):
         self.turns: list[Decided] = []
         self.given: Given | None = None
         self.used_ints: set[int] = set()
+        self.quotients: list[int] = []  # what was written as a division
         self._at_hand = numbers if truths is None else None
         self._ints, self._values = ints, values
         self._results: dict[int, Any] = {}  # the numbers of variables, as far as conditions needed them
@@ -352,6 +353,18 @@ class Deciding(Recorded):
     def way(self) -> Way:
         """The truth values that have been asked for, with the lines."""
         return Way(tuple(turn.truth for turn in self.turns), tuple(self._line(turn.site) for turn in self.turns))
+
+    @property
+    def branches(self) -> frozenset[tuple[CodeType, int]]:
+        """The code objects, and the lines, that have asked for truth values."""
+        lines = [self._lines[site] for site in {turn.site for turn in self.turns} if site >= 0]
+        sites = [(line, locate(line)) for line in lines if line is not None and not isinstance(line, Location)]
+        return frozenset((site[0], location.line) for site, location in sites if location is not None)
+
+    @property
+    def divisions(self) -> frozenset[int]:
+        """The equations that were written as divisions."""
+        return frozenset(variable - self.builder.program.inputs for variable in self.quotients)
 
     def _line(self, site: int) -> Location | None:
         line = self._lines[site] if site >= 0 else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Container, Sequence
 from sys import _getframe
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -277,6 +277,8 @@ class Traced(NamedTuple, Generic[Result]):
     result: Result
     way: Way = Way()
     ints: Collection[int] = frozenset()
+    branches: frozenset[tuple[CodeType, int]] = frozenset()
+    quotients: frozenset[int] = frozenset()
 
 
 def trace_function(
@@ -308,4 +310,4 @@ def trace_function(
         result, outputs = function(arguments)
         trace.check_way()
         program = trace.finish(outputs)
-    return Traced(program, trace.leaves, result, trace.way, trace.used_ints)
+    return Traced(program, trace.leaves, result, trace.way, trace.used_ints, trace.branches, trace.divisions)

@@ -51,6 +51,7 @@ class Way(NamedTuple):
     Attributes:
         truths: one per guard; in place of a truth value stands an int, where the function used an integer as its value.
         lines: where the function asked for them.
+        selects: whether branches that only select are selections, which are no part of the way.
 
     Example:
         >>> line = Location("model.py", 3)
@@ -60,6 +61,7 @@ class Way(NamedTuple):
 
     truths: tuple[bool | int, ...] = ()
     lines: tuple[Location | None, ...] = ()
+    selects: bool = False
 
     def __str__(self) -> str:
         return _text(_symbols(self)) if self.truths else "no condition"

@@ -116,6 +116,7 @@ class _ManyWaysError(Exception):
 
 
 def flat(inputs: Sequence[Any]) -> list[float]:
+    """All numbers of the inputs of a kernel, in one list."""
     return [n for part in inputs for n in (part if isinstance(part, list) else [part])]
 
 
@@ -301,7 +302,8 @@ class Dispatched(Transformed[D], Generic[D, R]):
             except TakeApartError:
                 return self._entry(self._again(arguments, arguments.args))
             way = call.stages.way
-            if way.truths[: len(beginning)] != beginning:
+            counted = entry.kernel.way.selects or way.selects  # then guards are counted otherwise
+            if way.truths[: len(beginning)] != beginning and not counted:
                 raise TraceError(
                     f"{self.name} met other truth values when it was traced again with the same numbers; a function "
                     "that is compiled must do the same each time"

@@ -62,6 +62,8 @@ class _Inlined(NamedTuple):
 class GradFunction(NumericFunction[R]):
     """A function transformed by `fg.value_and_grad` or `fg.grad`."""
 
+    _sweeps = 1
+
     def __init__(
         self,
         function: Callable[..., Any],

@@ -26,6 +26,7 @@ class JitFunction(NumericFunction[R]):
     """A function compiled by `fg.jit`; it takes and returns numbers, and arrays of them."""
 
     _transform = "jit"
+    _sweeps = 0
 
     def _stages(
         self, arguments: Arguments, faults: str, named: bool = True

@@ -14,8 +14,10 @@ from ...runtime.errors import InputError, OptionError
 from ...runtime.forks import in_child
 from ...runtime.sites import Location
 from ...runtime.traced import TracedValue, plain_number
+from ...runtime.tracing import recorders
 from ...runtime.value import Value
 from ..calls.arguments import Arguments
+from ..calls.branches import selecting
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Captured, E, trace_settled
 from ..calls.kinds import object_array
@@ -27,7 +29,9 @@ from ..options import MEMORY, WAYS, Backend, Mode, Options, check_options
 from ..program.faults import Faults
 from ..program.names import Namer, identifier, nameless, outer_names
 from ..program.program import Group
+from ..program.selections import has_selections, settled
 from ..program.trace import Result, Traced, trace_function
+from ..program.ways import Way
 from ..stages import Stages
 from .methods import Methods, holds_numbers, takes_self
 from .sizes import KnownSizes, TracedCall
@@ -46,6 +50,10 @@ in_child(_renew_locks)
 
 class TakeApartError(Exception):
     """The arguments are to be taken apart again: more is known of them now."""
+
+
+#: So many times a function is traced at most until all its branches that may be selections are known.
+_ROUNDS = 3
 
 
 class Transformed(Generic[E]):
@@ -164,8 +172,10 @@ class Transformed(Generic[E]):
             folds=True, numbers=arguments.all_numbers, truths=arguments.truths, ints=frozenset().union(*ints),
             values=values, as_they_are=as_they_are,
         )  # fmt: skip
+        roots = functools.partial(self._captured_roots, arguments)
+        selecting_too = functools.partial(self._selecting, run, arguments, roots)
         try:
-            traced, captured = trace_settled(run, functools.partial(self._captured_roots, arguments), self.name)
+            traced, captured = trace_settled(run if recorders() else selecting_too, roots, self.name)
         except (TypeError, IndexError):  # NumPy has no use for Values as indices
             kinds, known = arguments.kinds, self._integers
             whole = {place for place, kind, each in zip(places, kinds, ints, strict=True) if each and not kind.scalar}
@@ -184,6 +194,44 @@ class Transformed(Generic[E]):
     def _differentiated_places(self, arguments: Arguments) -> set[int | str]:
         """The arguments that have gradients."""
         return set()
+
+    #: How many outputs are differentiated, the first ones; None for all.
+    _sweeps: int | None = None
+    #: Whether branches that only select are selections, as far as that is proven.
+    _selects = True
+    #: Where they are.
+    _selection_sites: frozenset[tuple[types.CodeType, int]] = frozenset()
+
+    def _selecting(
+        self, run: Callable[..., Traced[Result]], arguments: Arguments, roots: Callable[[], Sequence[Any]]
+    ) -> Traced[Result]:
+        """What `run` traces, with selections in place of branches that only select."""
+        given = arguments.truths is not None  # by what has been traced before
+        if not self._selects or (given and not self._selection_sites):
+            return run()
+        traced = None if given else run()
+        if traced is not None and not traced.branches:
+            return traced
+        functions = [each.owner for each in Captured(roots()).references if each.key == "__code__"]
+        branches = self._selection_sites if traced is None else self._selection_sites | traced.branches
+        selected = None
+        for _ in range(_ROUNDS):
+            selected = selecting(functools.partial(run, folds=False), functions, branches)
+            if selected is None or selected.branches <= branches:
+                break
+            branches |= selected.branches  # where what has been selected was no number before
+        if selected is None or not has_selections(selected.program):
+            return traced or run()
+        self._selection_sites = branches
+        inputs = [*arguments.all_numbers, *selected.leaves]
+        numbers = [each._number if isinstance(each, Value) else each for each in inputs]
+        result = settled(selected.program, numbers, self._sweeps, selected.quotients)
+        if result is None:
+            return traced or run()
+        program, guards = result
+        lines = [program.locations[site] if site >= 0 else None for _, site in guards]
+        way = Way((*selected.way.truths, *(truth for truth, _ in guards)), (*selected.way.lines, *lines), True)
+        return selected._replace(program=program, way=way, ints={*selected.ints, *(traced.ints if traced else ())})
 
     @property
     def _options(self) -> Options:

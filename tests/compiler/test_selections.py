@@ -1,0 +1,289 @@
+"""Branches that only select a number are no ways: one kernel, with the bits of the interpreter."""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+import math
+import random
+import warnings
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flatgrad as fg
+from flatgrad import Value
+from flatgrad.compiler.program.adjoint import adjoint
+from flatgrad.compiler.program.selections import chosen, without_selections
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, math.inf, -math.inf, math.nan, 5e-324, 1e308]
+
+
+def relu(x):
+    return x if x > 0 else 0.0
+
+
+def leaky(x):
+    if x > 0:
+        return x
+    return 0.01 * x
+
+
+def absolute(x):
+    return -x if x < 0 else x
+
+
+def clipped(x):
+    if x < -1.0:
+        x = -1.0
+    if x > 1.0:
+        x = 1.0
+    return x
+
+
+def bounded(x):
+    if x < -1.0:
+        return -1.0
+    elif x > 1.0:  # noqa: RET505
+        return 1.0
+    else:
+        return x
+
+
+def inside(x):
+    return x * 2.0 if x > -1.0 and not x > 1.0 else x
+
+
+def hinge(x, y):
+    return sum([max(0.0, 1.0 - each) for each in (x, y, x * y)]) / 3
+
+
+def extremes(x, y):
+    return max(x, y) * min(x, y * 2.0) + max([x, y, 0.5])
+
+
+def running(x, y):
+    best = x
+    for each in (y, x * 0.5, y * y):
+        if each > best:
+            best = each
+    return best * best
+
+
+def softmax(x, y):
+    most = max([x, y])
+    exponentials = [fg.exp(each - most) for each in (x, y)]
+    return exponentials[0] / sum(exponentials)
+
+
+def summed(x, y):
+    total = x * 0.5
+    for k in range(3):
+        if x > k:
+            total += x * y
+        elif y > k:
+            total -= y
+    return total
+
+
+def deep(x, y):
+    values = [x, y]
+    for k in range(3):
+        rows = [[math.sin(k + 3 * i + 7 * j) for j in range(len(values))] for i in range(4)]
+        values = [relu(sum((w * v for w, v in zip(row, values, strict=True)), 0.1)) for row in rows]
+    return sum(values)
+
+
+def shared(x, y):
+    h = relu(x * y)
+    return h * x + h * y + h * h
+
+
+SHAPES = [
+    relu, leaky, absolute, clipped, bounded, inside, hinge, extremes, running, softmax, summed, deep, shared,
+]  # fmt: skip
+
+
+def interpreted(function, numbers):
+    leaves = [Value(float(n)) for n in numbers]
+    value = function(*leaves)
+    if not isinstance(value, Value):
+        return float(value), (0.0,) * len(leaves)
+    value.backward()
+    return value.data, tuple(leaf.grad for leaf in leaves)
+
+
+def outcome(call):
+    """What a call returns, by its bits, or the built-in class of what it raises."""
+    try:
+        return repr(call())
+    except (ArithmeticError, ValueError) as error:
+        return next(each.__name__ for each in type(error).__mro__ if each.__module__ == "builtins")
+
+
+def compiled(function, **options):
+    return fg.value_and_grad(function, argnums=tuple(range(function.__code__.co_argcount)), **options)
+
+
+def numbers_for(function, count, seed=0):
+    draw = random.Random(seed)
+    arguments = function.__code__.co_argcount
+    some = [
+        [draw.choice(SPECIAL) if draw.random() < 0.4 else draw.uniform(-3, 3) for _ in range(arguments)]
+        for _ in range(count)
+    ]
+    return [*some, *map(list, itertools.islice(itertools.product(SPECIAL, repeat=arguments), 12))]
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+@pytest.mark.parametrize("function", SHAPES)
+def test_one_kernel_has_the_bits_of_every_way(function, backend):
+    f = compiled(function, backend=backend)
+    for numbers in [[0.5] * function.__code__.co_argcount, *numbers_for(function, 40)]:
+        assert outcome(lambda: f(*numbers)) == outcome(lambda: interpreted(function, numbers)), numbers
+    assert len(f.kernels) == 1
+    assert f.kernels[0].way.truths == ()
+
+
+def test_values_alone_and_rows_select():
+    f = fg.jit(relu)
+    assert [f(x) for x in (2.0, -1.0, 0.0)] == [2.0, 0.0, 0.0]
+    assert len(f.kernels) == 1
+    assert fg.vmap(leaky)([2.0, -1.0, 3.0]).tolist() == [2.0, -0.01, 3.0]
+
+
+def test_gradients_of_faults_as_inf_and_nan():
+    f = fg.value_and_grad(lambda x: relu(fg.log(x)) * x, faults="ieee")
+    for x in (0.5, 3.0, 0.0, math.inf):
+        assert f(x)[0] == (math.log(x) * x if x > 1 else 0.0)
+    assert f(0.0) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: max(min(x, 5.0), 0.0) / 3.0,  # 5 / 3 is not 5 * (1 / 3)
+        lambda x: 2.0 / max(x, 49.0),
+        lambda x: fg.sqrt(x if x > 0 else 0.0),  # the square root has no finite slope at the number 0.0
+        lambda x: x * fg.log(x) if x > 0 else 0.0,
+        lambda x: x ** (x if x > 2 else 2.0),
+        lambda x: x * sum([1, 2, 3][: (2 if x > 0 else 1)]),  # a place
+    ],
+)
+def test_what_is_no_selection_stays_a_way(function):
+    f = fg.value_and_grad(function)
+    for x in (7.0, 3.0, -2.0, 0.0, 60.0, 1.0):
+        value, (gradient,) = interpreted(function, [x])
+        assert f(x) == (value, gradient)
+    assert len(f.kernels) > 1
+
+
+def test_the_order_of_additions_is_that_of_each_way():
+    def f(x, y):
+        p = x * y
+        a, b, c = p * 3.0, p * 0.1, p * 1e16
+        return (a if x > 0 else 0.0) * 1.0 + b + c + a
+
+    def g(x, y):
+        return max(x, y) * x + max(x, y) * (x * 1e16) + x * 0.1 + max(x, y) * -1e16
+
+    for function in (f, g):
+        h = compiled(function)
+        for numbers in numbers_for(function, 60):
+            assert outcome(lambda: h(*numbers)) == outcome(lambda: interpreted(function, numbers)), numbers
+
+
+def test_a_selection_is_the_operand_and_no_node_between():
+    """The joint program of the selection, and those of the two ways, at numbers of both."""
+    f = compiled(shared)
+    program = f.kernel_for(1.0, 2.0).stages.traced
+    joint = without_selections(adjoint(program, [0, 1]))
+    for numbers in ([1.0, 2.0], [1.0, -2.0], [-0.3, -0.7]):
+        way = adjoint(chosen(program, numbers), [0, 1])
+        assert joint.evaluate(numbers) == way.evaluate(numbers)
+
+
+def test_functions_have_their_own_code_afterwards():
+    code = relu.__code__
+    f = compiled(hinge)
+    assert f(0.5, 0.25)[0] == interpreted(hinge, [0.5, 0.25])[0]
+    compiled(relu)(1.0)
+    assert relu.__code__ is code
+    kernel = f.kernel_for(0.5, 0.25)
+    assert f.kernel_for(3.0, -1.0) is kernel
+
+
+def test_lists_that_grow_in_branches_stay_as_they_are():
+    def f(x):
+        items = [x]
+        other = items
+        if x > 0:
+            items += [x * 2.0]
+        return sum(other)
+
+    g = fg.value_and_grad(f)
+    assert (g(1.0), g(-1.0), g(2.0)) == ((3.0, 3.0), (-1.0, 1.0), (6.0, 3.0))
+
+
+_HEAD = """
+import flatgrad as fg
+def relu(x):
+    return x if x > 0 else 0.0
+def clip(x):
+    if x < -1.0:
+        x = -1.0
+    if x > 1.0:
+        x = 1.0
+    return x
+def f(a, b, c):
+"""
+
+
+@st.composite
+def sources(draw):
+    """A function of selections that share operands, and are used again and again."""
+    names = ["a", "b", "c"]
+    name = lambda: draw(st.sampled_from(names))  # noqa: E731
+    number = lambda: draw(st.sampled_from(["0.0", "1.0", "0.01", "-1.0", "2.0", "-0.0", "3.0", "0"]))  # noqa: E731
+    test = lambda: f"{name()} {draw(st.sampled_from('<>'))} {draw(st.sampled_from([name(), number()]))}"  # noqa: E731
+
+    def side():
+        forms = [name(), name(), number(), f"{number()} * {name()}", f"-{name()}", f"{name()} * {name()}"]
+        return draw(st.sampled_from(forms))
+
+    lines = []
+    for k in range(draw(st.integers(2, 6))):
+        n = f"v{k}"
+        forms = [
+            [f"{n} = {name()} * {name()}"],
+            [f"{n} = {name()} - {number()} * {name()}"],
+            [f"{n} = clip({name()} / 3.0)"],
+            [f"{n} = relu({name()}) * {name()}"],
+            [f"{n} = {side()} if {test()} else {side()}"],
+            [f"{n} = {name()}", f"if {test()}:", f"    {n} = {side()}"],
+            [f"{n} = {name()}", f"if {test()}:", f"    {n} += {name()}", f"elif {test()}:", f"    {n} = {side()}"],
+            [f"{n} = max({name()}, {side()})"],
+            [f"{n} = min([{name()}, {name()}, {name()}])"],
+            [f"{n} = sorted([{name()}, {name()}, {name()}])[1]"],
+        ]
+        lines += draw(st.sampled_from(forms))
+        names.append(n)
+    terms = [f"{name()} * {name()}" for _ in range(draw(st.integers(1, 3)))]
+    lines.append(f"return {' + '.join(terms)} + {names[-1]} + a * 0.5")
+    return _HEAD + "".join(f"    {line}\n" for line in lines)
+
+
+@settings(max_examples=20, deadline=None)
+@given(sources(), st.integers(0, 10**6), st.sampled_from(["python", "python", "numpy", "native"]))
+def test_random_functions_have_the_bits_of_the_interpreter(source, seed, backend):
+    name = f"<selections {hash(source)}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+    space = {}
+    exec(compile(source, name, "exec"), space)
+    function = space["f"]
+    f = compiled(function, backend=backend)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for numbers in numbers_for(function, 12, seed)[:15]:
+            assert outcome(lambda: f(*numbers)) == outcome(lambda: interpreted(function, numbers)), (source, numbers)
