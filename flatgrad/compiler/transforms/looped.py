@@ -10,6 +10,7 @@ may count its rounds, and do something else from some number on.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -302,9 +303,10 @@ class Loop(Generic[E]):
             NotOpenError: if it does not go that way, or raises.
         """
         way = self.rounds.at(count)
-        self.arguments.truths = way.truths
+        arguments = copy.copy(self.arguments)  # several threads may trace
+        arguments.truths = way.truths
         try:
-            call = self.owner._trace_call(self.arguments)
+            call = self.owner._trace_call(arguments)
         except Exception as error:  # the users' own: a function may demand that its loop ends soon
             raise NotOpenError(f"with {count} rounds the function raises {type(error).__name__}: {error}") from None
         if call.stages.way != way:
