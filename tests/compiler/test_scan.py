@@ -427,6 +427,30 @@ def test_a_scan_in_a_scan_is_a_loop_in_a_loop() -> None:
     assert "        repeat j:3000" in str(f.kernel_for(1.3).arrays)
 
 
+@pytest.mark.parametrize("backend", ["numpy", *(["native"] if native.available() else [])])
+def test_the_gradient_of_a_scan_in_a_scan_has_loops_in_loops(backend: Any) -> None:
+    """The inner scan goes along the row that the outer one reads, begins with its state, and keeps its results."""
+    rows = np.random.default_rng(0).normal(size=(14, 24)).tolist()
+
+    def f(p: Any, rows: Any) -> Any:
+        def outer(state: Any, row: Any) -> Any:
+            last, kept = fg.scan(lambda c, x: (fg.tanh(p[0] * c + x), c * x), state, row)
+            return last + p[1], kept[-1]
+
+        last, results = fg.scan(outer, p[2], rows)
+        return last + fg.sum(list(results))
+
+    numbers = [0.7, 0.01, 0.3]
+    compiled = fg.value_and_grad(f, backend=backend)
+    value, gradient = compiled(numbers, rows)
+    leaves = [fg.Value(number) for number in numbers]
+    result = f(leaves, rows)
+    result.backward()
+    assert [value, *gradient] == [result.data, *(leaf.grad for leaf in leaves)]
+    text = str(compiled.kernels[0].arrays)
+    assert text.count("\n        repeat j:") >= 2, text
+
+
 # --- structures -------------------------------------------------------------------------------------------------------
 
 State = namedtuple("State", "position speed")
