@@ -13,7 +13,7 @@ from flatgrad.compiler.open_stages import BoundStages
 from flatgrad.compiler.round_stages import RoundStages
 from flatgrad.runtime.errors import DivisionByZeroError, DomainError
 from tests.bits import assert_same
-from tests.compiler.test_rounds import kalman, lstm
+from tests.compiler.test_rounds import kalman, lstm, markov
 from tests.every_way import flattened
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs llvmlite")
@@ -96,7 +96,9 @@ def smoothing(rounds):
     return f, (np.array([0.1, 0.2, 0.5, 0.6]),)
 
 
-ALIKE = kalman, lstm, smoothing, recurrences.lorenz, recurrences.garch, recurrences.pendulum, recurrences.network
+ALIKE = (
+    kalman, lstm, markov, smoothing, recurrences.lorenz, recurrences.garch, recurrences.pendulum, recurrences.network,
+)  # fmt: skip
 FUNCTIONS = {
     "pendulum": recurrences.pendulum,
     "garch": recurrences.garch,

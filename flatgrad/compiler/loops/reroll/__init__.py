@@ -50,7 +50,7 @@ def reroll(program: Program, *, fast: bool = False, terms: int = TERMS, lanes: i
     outside += [packed.address[scalars.operands] for scalars in packed.scalars]
     loops = loops_of(packed.packs)
     outside += [loop.addresses for loop in loops if kinds[loop.equations[0]]]  # turns are alike if they stay alone
-    loops = fuse(loops, outside, packed.size)
+    loops = fuse(loops, outside, packed.size, program)
     report("re-rolling", len(program))
     result = lay_out(program, packed, arrange_loops(loops, program, packed.size, kinds), fast)
     blocks = [s for s in result.statements if isinstance(s, Block)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from ...program.builder import Indices
 from ...program.program import Program
 from ..grammar import Addresses, Apply
 from .affine import arrange
-from .packs import MISSING, Pack
+from .packs import ENDS, MISSING, ROUNDS, TRIES, Pack, origin_of
 
 #: At most so many loops, of so many lanes on average, stay alone for the sake of strides. Otherwise the code takes
 #: longer to make than they save.
@@ -58,6 +58,11 @@ class Loop:
     equations: Indices
     order: tuple[int, ...]
     addresses: Addresses
+
+    def copy(self) -> Loop:
+        """The same, with lists of nodes of its own."""
+        nodes = [Folding(n.primitive, [*map(list, n.segments)]) if isinstance(n, Folding) else n for n in self.nodes]
+        return replace(self, nodes=nodes)
 
     def bodies(self) -> Iterator[Nodes]:
         """The nodes of the loop, and of each segment of its folds."""
@@ -124,13 +129,17 @@ def _read_loops(owners: Indices, loops: Sequence[Loop]) -> list[list[list[int]]]
     return [list(itertools.islice(one_by_one, len(each))) for each in vectors]
 
 
-def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], size: int) -> list[Loop]:
+def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], size: int, program: Program) -> list[Loop]:
     """Leave out loops that nothing reads, and put those that one other loop reads into it.
+
+    The first and last rounds of a recurrence have fewer readers than the others. Where nearly all loops of a line stay
+    alone, all of them do: rounds should be alike.
 
     Args:
         loops: in an order in which they can run.
         outside: addresses that are read from outside: outputs, and what blocks of scalars read.
         size: the number of addresses.
+        program: the scalar program.
 
     Example:
         >>> from flatgrad.compiler.loops.reroll import reroll
@@ -157,12 +166,28 @@ def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], size: int) -> list
 
         A product that is an output as well would stay a statement of its own.
     """
-    fusion = _Fusion(loops, outside, size)
-    fusion.drop_unread()
+    rounds = _rounds(loops, program)
+    alone: set[int] = set()
+    for _ in range(1 + TRIES):
+        fusion = _Fusion([loop.copy() for loop in loops], outside, size, alone)
+        fusion.run()
+        ends = [
+            absorbed
+            for alike in rounds
+            if len(absorbed := fusion.absorbed & alike) <= ENDS and len(fusion.alive & alike) >= ROUNDS - ENDS
+        ]
+        if not any(ends):
+            break
+        alone.update(*ends)
+    return _rejoined([loop for k, loop in enumerate(fusion.loops) if k in fusion.alive])
+
+
+def _rounds(loops: Sequence[Loop], program: Program) -> list[set[int]]:
+    """The positions of loops that compute the same, each perhaps in its own round."""
+    alike: dict[Any, set[int]] = {}
     for k, loop in enumerate(loops):
-        if k in fusion.alive:
-            fusion.absorb(loop)
-    return _rejoined([loop for k, loop in enumerate(loops) if k in fusion.alive])
+        alike.setdefault((_form(loop.nodes), origin_of(program, loop.equations)), set()).add(k)
+    return [each for each in alike.values() if len(each) >= ROUNDS]
 
 
 def arrange_loops(loops: Sequence[Loop], program: Program, size: int, kinds: Indices) -> list[Loop]:
@@ -269,14 +294,15 @@ def _joined(parts: Sequence[Loop]) -> Loop:
 
 
 class _Fusion:
-    """The state of fusion; it refers to loops by their positions."""
+    """The state of fusion; it refers to loops by their positions. Those of `alone` are put into no other one."""
 
-    def __init__(self, loops: Sequence[Loop], outside: Sequence[Addresses], size: int) -> None:
+    def __init__(self, loops: Sequence[Loop], outside: Sequence[Addresses], size: int, alone: set[int]) -> None:
         self.loops, self.owners = loops, _owners(loops, size)
         self.owner_of = memoryview(self.owners.data)  # reads single numbers faster
         self.alive = set(range(len(loops)))
         self.readers = [0] * (len(loops) + 1)  # how many vectors read from the loop; the last stands for -1
-        self.pinned: set[int] = set()  # read from outside, or together with others
+        self.absorbed: set[int] = set()
+        self.pinned: set[int] = set(alone)  # and those read from outside, or together with others
         for vector in outside:
             self.pinned.update(self.owners[vector].tolist())
         self.read_by = _read_loops(self.owners, loops)
@@ -285,6 +311,12 @@ class _Fusion:
                 self.readers[k] += 1
             if len(owners) > 1:
                 self.pinned.update(owners)
+
+    def run(self) -> None:
+        self.drop_unread()
+        for k, loop in enumerate(self.loops):
+            if k in self.alive:
+                self.absorb(loop)
 
     def drop_unread(self) -> None:
         for k in reversed(range(len(self.loops))):
@@ -368,3 +400,4 @@ class _Fusion:
         ]
         nodes[:] = [*rest[:position], *map(moved, producer.nodes), *rest[position:]]
         self.alive.discard(owner)
+        self.absorbed.add(owner)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,9 @@ from .classes import Classes
 
 #: A class (or group) of fewer lanes is not worth a statement, unless its folds have this many terms.
 LANES, TERMS = 4, 16
+#: So many packs or loops that are alike may be of one round each. The first and the last may differ; they are made like
+#: the others in at most so many steps.
+ROUNDS, ENDS, TRIES = 6, 2, 3
 #: Among folds of one pack, the shorter ones are padded, to at most this many times the number of terms.
 _PADDING = 4
 #: Stands for the terms that shorter folds lack, if their lengths change evenly from lane to lane.
@@ -146,6 +150,12 @@ def pack(
     return Packed(packer.packs, scalars, packer.address, packer.constants, packer.next, len(groups))
 
 
+def origin_of(program: Program, equations: Indices) -> tuple[int, ...]:
+    """What is the same for packs that the same lines of the user's make in several rounds."""
+    first, last, sites = int(equations[0]), int(equations[-1]), program.sites
+    return len(equations), program.opcodes[last], first < program.primal, sites[first], sites[last]
+
+
 class _Packer:
     def __init__(self, program: Program, chains: Chains, classes: Classes, fast: bool, terms: int, lanes: int) -> None:
         self.program, self.chains, self.classes, self.fast, self.terms = program, chains, classes, fast, terms
@@ -197,7 +207,37 @@ class _Packer:
 
         The products of a layer and those of a penalty may have the same shape. In groups of their own, each can be
         computed inside its reader. Readers come first, from the outputs down.
+
+        The first and last rounds of a recurrence have fewer readers than the others: groups that are alike are split
+        as the others are.
         """
+        alike: dict[Any, list[int]] = {}
+        for k, members in enumerate(groups):
+            key = origin_of(self.program, self.classes.nodes[members]), self.owner[members[0]] >= 0
+            alike.setdefault(key, []).append(k)
+        usual: dict[int, Indices] = {}
+        labels = self._labels(groups, alone, usual)
+        for _ in range(TRIES):
+            others: dict[int, Indices] = {}
+            for each in alike.values():
+                if len(each) >= ROUNDS:
+                    forms = [labels[k].tobytes() for k in each]
+                    form, count = Counter(forms).most_common(1)[0]
+                    if len(each) - ENDS <= count < len(each):
+                        most = labels[each[forms.index(form)]]
+                        others |= {k: most for k, own in zip(each, forms, strict=True) if own != form}
+            if not others:
+                break
+            usual |= others
+            labels = self._labels(groups, alone, usual)
+        return [
+            members[label == part]
+            for members, label in zip(groups, labels, strict=True)
+            for part in range(int(label.max()), -1, -1)
+        ]
+
+    def _labels(self, groups: Sequence[Indices], alone: Indices, usual: dict[int, Indices]) -> list[Indices]:
+        """How groups are split: per group, the number of the part that each member belongs to. Some are given."""
         chains, classes = self.chains, self.classes
         shared = -1  # read in several places, or from outside
         # Per variable, "no operand", and constant, from the end; 0: not read so far.
@@ -227,20 +267,20 @@ class _Packer:
         single, owner = classes.nodes[alone][self.owner[alone] < 0], self.owner[alone]
         for vector in (*chains.operands[:, single], chains.terms_of(owner[owner >= 0])):
             readers[vector] = shared
-        refined: list[Indices] = []
-        for members in reversed(groups):
+        labels: list[Indices] = []
+        for position, members in reversed([*enumerate(groups)]):
             reader = readers[self.inputs + classes.nodes[members]]
-            parts = [members]
-            if np.count_nonzero(reader != reader[0]):
-                present, index, counts = np.unique(reader, return_inverse=True, return_counts=True)
-                apart = (present > 0) & (counts >= self.least)
-                parts = [members[index == k] for k in np.flatnonzero(apart).tolist()]
-                if not apart.all():
-                    parts.append(members[~apart[index]])
-            for part in parts:
-                note_operands(part)
-                refined.append(part)
-        return refined[::-1]
+            label = usual.get(position)
+            if label is None:
+                label = np.zeros(len(members), dtype=np.int64)
+                if np.count_nonzero(reader != reader[0]):
+                    present, index, counts = np.unique(reader, return_inverse=True, return_counts=True)
+                    apart = (present > 0) & (counts >= self.least)
+                    label = np.where(apart, np.cumsum(apart) - 1, np.count_nonzero(apart))[index]
+            for part in range(int(label.max()) + 1):
+                note_operands(members[label == part])
+            labels.append(label)
+        return labels[::-1]
 
     def scheduled(self, groups: Sequence[Indices], alone: Indices) -> list[tuple[int, int, Any]]:
         """When everything runs: `(stage, height, members)`, where scalars are a list.

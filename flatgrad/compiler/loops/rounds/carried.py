@@ -63,8 +63,12 @@ class Rounds:
         self.sources = [self._source(t) for t in range(tokens)]
         #: Per unit and distance, where the lanes come from that first rounds read: fresh addresses, or constants.
         self.starts: dict[tuple[int, int], list[Any]] = {}
+        like = units.form[token : token + tokens] == units.form[token + tokens : token + 2 * tokens]
         for t, source in enumerate(self.sources):
-            for r in range(max(source.depths, default=0)):
+            depth = max(source.depths, default=0)
+            if not (depth or source.constant or like[t]):
+                raise UnsupportedError
+            for r in range(depth):
                 self._carry(t, r, source)
         #: Per unit that is carried, how many rounds back its result is read.
         self.depths: dict[int, int] = {}
@@ -107,6 +111,9 @@ class Rounds:
         places = self.units.token(token).places.tolist()
         for unit, depth, offset, place in zip(*(part.tolist() for part in source[1:]), places, strict=True):
             if depth <= r:
+                own = self.start + (r - depth) * self.size + int(self.offsets[unit]) + offset
+                if self.constant[r, t] or int(self.address[r, t]) + place != own:
+                    raise UnsupportedError
                 continue
             lanes = self.starts.setdefault((unit, depth - r), [None] * int(self.lanes[unit]))
             if self.constant[r, t]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from ...program.periods import longest_run, mixed, periods
 from ..array_program import ArrayProgram
 from ..extents import Ragged, Size, fixed
-from ..grammar import Addresses, Apply, Block, Node, Read, Statement, addresses, flattened, members
+from ..grammar import Addresses, Apply, Block, Fold, Node, Read, Segment, Statement, addresses, flattened, members
 
 #: At least so many rounds make a loop, with at least so many reads in all of them; less is as good one after the other.
 #: A read of an array statement counts as several.
@@ -52,6 +54,7 @@ class Units:
         tokens: per unit, the first of its tokens; one more for the end. A token is one access.
         form, address, constant: per token, what the unit does with it, the (first) fresh address that it reads, and
             whether it reads constants, which can be different in each round.
+        bare: per token, its form without what it reads.
         statement_tokens: of the tokens of statements, all that they read.
         values: constants of blocks, by token.
         places: per block, the fresh addresses of its variables.
@@ -60,7 +63,7 @@ class Units:
 
     def __init__(self, program: ArrayProgram) -> None:
         self.program = program
-        self.whole = list(members(program.statements))
+        self.whole = [s if isinstance(s, Block) else self._ordered(s) for s in members(program.statements)]
         self.items = [s if isinstance(s, Block) else flattened(s) for s in self.whole]
         counts = [len(s.program) if isinstance(s, Block) else 1 for s in self.items]
         self.item = np.repeat(np.arange(len(counts)), counts)
@@ -85,7 +88,7 @@ class Units:
         self._constants = range(program.inputs, program.first_result)
         self._numbers: list[float | bool] = [*program.constants, *program.truths]
         tokens = [np.zeros(1, dtype=np.int64)]
-        forms, places, constants = [], [], []
+        bare, forms, places, constants = [], [], [], []
         total = 0
         for k, statement in enumerate(self.items):
             parts = (
@@ -93,17 +96,22 @@ class Units:
                 if isinstance(statement, Block)
                 else self._statement(k, statement, total)
             )
-            lengths, form, address, constant = parts
+            lengths, without, form, address, constant = parts
             tokens.append(total + np.cumsum(lengths))
             total += int(lengths.sum())
+            bare.append(without)
             forms.append(form)
             places.append(address)
             constants.append(constant)
         self.tokens = np.concatenate(tokens)
-        self.form, self.address, self.constant = map(np.concatenate, (forms, places, constants))
+        columns = bare, forms, places, constants
+        self.bare, self.form, self.address, self.constant = map(np.concatenate, columns)
         self.outputs = self.fresh[program.outputs]
 
-    def _block(self, k: int, block: Block, token: int) -> tuple[Any, Any, Any, Any]:
+    def _ordered(self, statement: Statement) -> Statement:
+        return replace(statement, body=_inputs_first(statement.body, self.program))
+
+    def _block(self, k: int, block: Block, token: int) -> tuple[Any, Any, Any, Any, Any]:
         part, base = block.program, int(self.base[self.first_unit[k]]) if len(block.program) else 0
         starts = np.array(part.starts, dtype=np.int64)
         operands = np.array(part.operands, dtype=np.int64)
@@ -127,12 +135,12 @@ class Units:
         for position in np.flatnonzero(in_constants & ~constant).tolist():
             self.values[token + position] = self.number(int(address[position]))
         constant |= in_constants
-        return lengths, form, np.where(constant, 0, address), constant
+        return lengths, form, form, np.where(constant, 0, address), constant
 
     def number(self, address: int) -> float | bool:
         return self._numbers[address - self._constants.start]
 
-    def _statement(self, k: int, statement: Statement, token: int) -> tuple[Any, Any, Any, Any]:
+    def _statement(self, k: int, statement: Statement, token: int) -> tuple[Any, Any, Any, Any, Any]:
         unit = self.first_unit[k]
         base = fixed(statement.base)
         self.fresh[base : base + statement.lanes] = self.base[unit] + np.arange(statement.lanes)
@@ -151,9 +159,13 @@ class Units:
             places.append(first)
             constants.append(constant)
         alike = k if is_uneven(statement) else -1  # those stay alone
-        key = alike, statement.kind, statement.shape, shape_of(statement.body), *keys
-        numbers = (self._forms.setdefault(key, len(self._forms)) << 24) + np.arange(len(keys))
-        return np.array([len(keys)]), numbers, np.array(places, dtype=np.int64), np.array(constants, dtype=bool)
+        key = alike, statement.kind, statement.shape, shape_of(statement.body)
+        bare = np.array([self._form(*key, k) for k in range(len(keys))], dtype=np.int64)
+        forms = np.array([self._form(*key, k, each) for k, each in enumerate(keys)], dtype=np.int64)
+        return np.array([len(keys)]), bare, forms, np.array(places, dtype=np.int64), np.array(constants, dtype=bool)
+
+    def _form(self, *key: Any) -> int:
+        return self._forms.setdefault(key, len(self._forms))
 
     def _addresses(self, read: Read, extents: tuple[Size, ...]) -> Addresses:
         """The addresses that an access reads; the distances between them are those of many accesses."""
@@ -245,7 +257,10 @@ class Units:
         here = slice(first.start + period, first.stop + period)
         moves = self.address[first.start + 2 * period : first.stop + 2 * period] - self.address[here]
         goes_on = (self.address[here] - self.address[first] == moves) & (self.constant[here] == self.constant[first])
-        alike = (self.form[here] == self.form[first]) & (goes_on | ((moves == size) & ~self.constant[here]))
+        carries = (moves == size) & ~self.constant[here]
+        alike = (self.form[here] == self.form[first]) & (goes_on | carries)
+        for k in np.flatnonzero(~alike & carries & (self.bare[here] == self.bare[first])).tolist():
+            alike[k] = self._carries_lanes(first.start + k, period, size)
         differs = np.flatnonzero(~alike)
         earliest = first.start + (int(differs[-1]) + 1 if len(differs) else 0)
         units = int(np.searchsorted(self.tokens, earliest)) + np.arange(length)
@@ -260,6 +275,14 @@ class Units:
             if read_before.all() and ((read_next >= before) & (read_next < now)).all():
                 return int(begin)
         return start
+
+    def _carries_lanes(self, token: int, period: int, size: int) -> bool:
+        """Whether a token is like that of the next round, but for lanes that read something of the round before."""
+        places, later = (self.token(t).places + self.address[t] for t in (token, token + period))
+        if self.constant[token]:
+            return True
+        start = self.base[np.searchsorted(self.tokens, token, side="right") - 1]
+        return bool(((later - places == size) | (later < start + size)).all())
 
     def _carried(self, unit: int, length: int, size: int) -> Any:
         """How many values each unit of a round (by its number modulo the length) finds that it or later ones read.
@@ -298,6 +321,32 @@ def shape_of(body: Sequence[Node]) -> tuple[Any, ...]:
         else (node.primitive, tuple((s.extents, shape_of(s.body)) for s in node.segments))
         for node in body
     )  # fmt: skip
+
+
+def _inputs_first(body: Sequence[Node], program: ArrayProgram) -> tuple[Any, ...]:
+    """A body where inputs stand before constants that they are multiplied with, or added to.
+
+    So they stand before what is carried, and a first round may read a constant instead.
+    """
+    nodes = list(body)
+    uses = Counter(operand for node in body if isinstance(node, Apply) for operand in node.operands)
+    for k, node in enumerate(body):
+        if isinstance(node, Fold):
+            segments = (Segment(s.extents, _inputs_first(s.body, program)) for s in node.segments)
+            nodes[k] = Fold(node.primitive, tuple(segments))
+        elif isinstance(node, Apply) and node.primitive.commutative:
+            first, second = node.operands
+            constant = program.inputs <= _first(nodes[first]) < program.first_result
+            if constant and 0 <= _first(nodes[second]) < program.inputs and uses[first] == uses[second] == 1:
+                nodes[first], nodes[second] = nodes[second], nodes[first]
+    return tuple(nodes)
+
+
+def _first(node: Node) -> int:
+    """The first address that a node reads; -1 if it is no access."""
+    if not isinstance(node, Read):
+        return -1
+    return fixed(node.base) if node.table is None else int(node.table[0])
 
 
 def is_uneven(statement: Statement) -> bool:
