@@ -231,13 +231,13 @@ def test_steps_are_found_by_their_losses(folder, generalized, built, leaf):
     outcomes: dict[str, list] = {"made": [], "found": []}
     for way, outcome in outcomes.items():
         for name, (make_optimizer, count) in OPTIMIZERS.items():
-            model = nn.MLP(2, [3, 1], seed=1)
+            model = nn.MLP(2, [2, 1], seed=1)
 
             def loss(X, model=model):
                 return sum(model(x) ** 2 for x in X) * (1.0 if leaf is None else leaf)
 
             step, before = nn.train_step(loss, make_optimizer(), model, dynamic=True, backend="native"), len(built)
-            losses = [step(np.ones((40, 2)))]
+            losses = [step(np.ones((9, 2)))]
             samples = 3 if way == "made" or leaf is not None else count
             assert len(built) - before == {1: 1, 3: 4}[samples], f"{name}: samples, and one to compare with"
             losses += [step(np.full((size, 2), 0.5)) for size in (3, 5, 4)]
