@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import flatgrad as fg
 from flatgrad import Value, nn
 from flatgrad.compiler.machine.llvm import emit_llvm
+from flatgrad.compiler.machine.lookups import with_comparisons
 from flatgrad.compiler.machine.operations import Machine
 from tests.bits import all_bits, assert_same, builtin_class
 from tests.compiler.test_c import CC
@@ -258,6 +259,38 @@ def test_machine_code_computes_the_term_that_is_selected():
     assert emit_llvm(program, machine).assembly.count("fptosi") == 1
     few = fg.jit(lambda i: fg.table([1.0, 2.0, 3.0])[i], backend="native").kernel_for(1).arrays
     assert "fptosi" not in emit_llvm(few, machine).assembly, "a few terms are faster to fold"
+
+
+@pytest.mark.skipif("native" not in BACKENDS, reason="llvmlite is not installed")
+def test_comparisons_are_brought_into_the_folds_that_select_by_them():
+    """Several columns, and the gradient, read the comparisons; in rounds and outside of them."""
+    rows = np.sin(np.arange(12.0 * 16)).reshape(12, 16)
+    letters = [k * k * 7 % 11 - 3 for k in range(30)]
+
+    def total(rows, letters):
+        table = fg.table(rows)
+        return fg.sum(x.tanh() * k for k, letter in enumerate(letters) for x in table[letter])
+
+    def chain(rows, letters):
+        state = [0.1] * 16
+        for letter in letters:
+            state = [(s * x + x).tanh() for s, x in zip(state, fg.table(rows)[letter], strict=True)]
+        return fg.sum(state)
+
+    for function in (total, chain):
+        f = fg.value_and_grad(function, backend="native")
+        values = [[Value(x) for x in row] for row in rows.tolist()]
+        out = function(values, letters)
+        out.backward()
+        value, gradient = f(rows, letters)
+        assert_same([value, *gradient.ravel().tolist()], [out.data, *(v.grad for row in values for v in row)])
+        arrays = f.kernel_for(rows, letters).arrays
+        inputs = [*rows.ravel().tolist(), *map(float, letters)]
+        assert_same(with_comparisons(arrays).check().evaluate(inputs), arrays.evaluate(inputs))
+        assert "fptosi" in emit_llvm(arrays, Machine(4, False)).assembly
+        for wrong in (12, -13, 0.5):
+            with pytest.raises((fg.TableIndexError, fg.IntegerError)):
+                f(rows, [*letters[1:], wrong])
 
 
 @pytest.mark.skipif(CC is None, reason="there is no C compiler on this machine")

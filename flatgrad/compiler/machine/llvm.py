@@ -24,6 +24,7 @@ from ..program.program import Program, grouped
 from ..program.spelling import llvm_number as number
 from ..program.split import split
 from .blocks import METADATA, Part, Rows, part_of, rows_of, stream_function, written_rows
+from .lookups import with_comparisons
 from .memory import Memory, OpenCodeError, accesses_of
 from .native import Layout
 from .operations import SHORTCUTS, Machine, Spelling, Writer, spelled
@@ -96,7 +97,7 @@ class NativeCode(NamedTuple):
 
 def emit_llvm(program: ArrayProgram, machine: Machine, *, fast: bool = False) -> NativeCode:
     """The assembly of an array program for a machine."""
-    return Module(program, machine, fast).emitted()
+    return Module(with_comparisons(program), machine, fast).emitted()
 
 
 class _Copy(NamedTuple):

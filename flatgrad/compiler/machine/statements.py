@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ...runtime import primitives as p
-from ..loops.extents import Bound, BoundNumber, Ragged, fixed
+from ..loops.extents import Bound, Ragged, fixed
 from ..loops.grammar import Apply, Fold, Node, Read, Segment, Statement, values_of
 from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number as number
+from .lookups import counts
 from .memory import Access, Memory
 from .operations import Writer, spelled
 from .results import Direct
@@ -228,23 +229,10 @@ class StatementWriter:
             or access.gathers
             or access.moves(rank)
             or any(isinstance(node, Apply) and node.primitive.raises for node in body)
-            or not self._counts(numbers, extent)
+            or not counts(self.memory.program, numbers, rank, extent)
         ):
             return None
         return Lookup(index, term, extent)
-
-    def _counts(self, read: Read, extent: int) -> bool:
-        """Whether an access reads the constants 0.0, 1.0, 2.0, ... term by term, whatever the lane."""
-        program, rank = self.memory.program, len(self.shape)
-        if read.table is not None or read.bends:
-            return False
-        base, strides = fixed(read.base), list(map(fixed, read.strides))
-        if strides[rank] != 1 or any(strides[:rank]):
-            return False
-        if not program.inputs <= base <= program.first_truth - extent:
-            return False
-        constants = program.constants[base - program.inputs :][:extent]
-        return not any(isinstance(each, BoundNumber) for each in constants) and constants == list(range(extent))
 
     def _looked_up(self, lookup: Lookup, segment: Segment, indices: dict[int, str | int]) -> dict[Any, Value]:
         """The terms that a look-up selects; -0.0 where it selects none. It reads nothing else."""
