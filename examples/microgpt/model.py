@@ -41,11 +41,9 @@ def read_names(path):
 
 def as_rows(names):
     """Names, as tokens, in rows of equal length, with ends behind them; and how many tokens of each follow one."""
-    rows, counts = np.empty((len(names), BLOCK + 1), int), np.empty(len(names), int)
-    for k, name in enumerate(names):
-        counts[k] = min(BLOCK, len(name) - 1)
-        rows[k] = [*name, *name[-1:] * BLOCK][: BLOCK + 1]
-    return rows, counts
+    counts = [min(BLOCK, len(name) - 1) for name in names]
+    width = max(counts) + 1
+    return np.array([[*name, *name[-1:] * width][:width] for name in names]), np.array(counts)
 
 
 def matrix(rows, columns):
