@@ -326,7 +326,10 @@ class Loop(Generic[E]):
         """
         groups, looked_at = self._grouped(inputs), _FIRST
         while looked_at <= _LAST:
-            count = int(self.finder(looked_at)(*groups))
+            try:
+                count = int(self.finder(looked_at)(*groups))
+            except (*ARITHMETIC_ERRORS, NotOpenError):  # in a round that is none, perhaps
+                return None
             if count < looked_at:
                 known = count >= 0 and count not in self._own
                 return count if known and self.rounds.at(count).truths[: len(beginning)] == tuple(beginning) else None
