@@ -12,8 +12,9 @@ from .sites import Location, describe
 
 _BRANCH = "a branch of where that is not taken; where computes and differentiates both."
 _SELECT_FIRST = (
-    "Select the operand, too: in that branch write fg.where(c, x, 1.0) in place of x, with the condition c under which "
-    "it is taken, and 1.0 or another number at which nothing raises"
+    "Write it as a branch, x * fg.log(x) if x > 0 else 0.0: there the other side is not computed. Or select the "
+    "operand, too: in that branch write fg.where(c, x, 1.0) in place of x, with the condition c under which it is "
+    "taken, and 1.0 or another number at which nothing raises"
 )
 
 

@@ -45,6 +45,7 @@ EXAMPLES = {
     "power_one": lambda f: f.emit("power", X, f.constant(1.0)),
     "where_same": lambda f: f.emit("where", _log_condition(f), Y, Y),
     "where_not": lambda f: f.emit("where", f.emit("logical_not", _log_condition(f)), X, Y),
+    "not_not": lambda f: f.emit("where", f.emit("logical_not", f.emit("logical_not", _log_condition(f))), X, Y),
     "where_constant": lambda f: f.emit("where", f.constant(True), X, f.emit("log", Y)),
     "maximum_same": lambda f: f.emit("maximum", X, X),
     "minimum_same": lambda f: f.emit("minimum", X, X),

@@ -152,6 +152,11 @@ def _where_not(view: View, refs: Sequence[int]) -> Result:
     return None if opposite is None else (p.where, (opposite[0], refs[2], refs[1]))
 
 
+def _not_not(view: View, refs: Sequence[int]) -> Result:
+    opposite = view.operands_of(refs[0], p.logical_not)
+    return None if opposite is None else opposite[0]
+
+
 def _mul_zero(view: View, refs: Sequence[int]) -> Result:
     for zero in (0.0, -0.0):
         if _other(view, refs, zero) is not None:
@@ -186,6 +191,7 @@ RULES: tuple[Rule, ...] = (
     Rule("div_one", p.div, "x / 1 -> x", True, lambda v, r: r[0] if _is(v.number(r[1]), 1.0) else None),
     Rule("power_one", p.power, "x ** 1 -> x", True, _power_is(1.0, lambda v, x: x)),
     Rule("where_not", p.where, "where(not c, a, b) -> where(c, b, a)", True, _where_not),
+    Rule("not_not", p.logical_not, "not (not c) -> c", True, _not_not),
     Rule("maximum_same", p.maximum, "maximum(x, x) -> x", True, lambda v, r: r[0] if v.same(*r) else None),
     # after the adjoint it has done its work
     Rule("detach_identity", p.detach, "detach(x) -> x", True, lambda v, r: r[0]),
