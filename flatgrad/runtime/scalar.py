@@ -46,7 +46,7 @@ def softplus(x: float) -> float:
 def checked(x: float, fault: bool) -> float:
     """x, unless the function that it belongs to has no value."""
     if fault:
-        raise ValueError("the function has no value at these numbers")
+        raise ValueError("the function has no value at these numbers, or goes another way")
     return x
 
 

@@ -29,5 +29,5 @@ def grad(x):
     v34 = v31 or 1.3407807929942596e+154 < abs(v5) < inf
     v37 = v34 or 1.3407807929942596e+154 < abs(v8) < inf
     if v37:
-        raise ValueError("the function has no value at these numbers")
+        raise ValueError("the function has no value at these numbers, or goes another way")
     return [x0_bar, x1_bar, v12 + 0.0]

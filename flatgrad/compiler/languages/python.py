@@ -21,7 +21,7 @@ from .preamble import Preamble, docstring, returned, signature
 from .spellings import PYTHON
 
 #: What a gradient is not returned for: see `faults.check_gradients`.
-_NO_VALUE = "the function has no value at these numbers"
+_NO_VALUE = "the function has no value at these numbers, or goes another way"
 #: A program of more equations is split into functions of about so many.
 _SPLIT, _PART = 300_000, 100_000
 
