@@ -45,6 +45,7 @@ class RowWay:
         self.truths = tuple(truths)
         self.goes = owner._like(self._goes, 0, faults="ieee")
         self.results = owner._like(self._result, (owner._out_axes, 0))
+        self.goes._selects = self.results._selects = False
 
     def _run(self, row: Callable[[], Any]) -> tuple[Any, Any]:
         """The result of a row, and the condition that it goes this way."""
@@ -78,6 +79,7 @@ class RowWays:
     def __init__(self, owner: VmapFunction[Any]) -> None:
         self.owner = owner
         self.one = owner._like(None, owner._out_axes, dynamic=False)
+        self.one._selects = False  # its ways are those that the functions of a way are given
         self.ways: list[RowWay] = []
 
     @property
