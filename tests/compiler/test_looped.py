@@ -295,3 +295,11 @@ def test_zero_rounds_and_comparisons_that_are_false():
     assert f(1.0) == 1.0
     assert f(float("nan")) != f(float("nan"))
     assert f(1e5) == interpreted(newton, [1e5])[0]
+
+
+def test_a_selection_behind_the_loop_is_no_way():
+    f = fg.jit(behind)
+    for power in range(1, 9):
+        for x in (10.0**power, 3.0 * 10.0**power):
+            assert f(x) == interpreted(behind, [x])[0]
+    assert len(f.kernels) == 1

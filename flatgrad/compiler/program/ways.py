@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ...runtime import primitives as p
-from ...runtime.errors import FlatgradError
+from ...runtime.errors import FlatgradError, ProgramError
 from ...runtime.sites import Location
 from ...runtime.wording import count_of
 from .builder import ProgramBuilder
@@ -116,7 +116,7 @@ class Rounds:
     def count(self, way: Way) -> int | None:
         """How many rounds a way has; None if it is none of these."""
         count, rest = divmod(len(way.truths) - len(self.before.truths) - len(self.after.truths), len(self.round.truths))
-        return count if count >= 0 and not rest and way == self.at(count) else None
+        return count if count >= 0 and not rest and way[:2] == self.at(count)[:2] else None
 
     def text(self, least: int, most: int) -> str:
         """These ways, with the smallest and the largest number of rounds."""
@@ -290,6 +290,8 @@ def whole_rounds(program: Program, rounds: Rounds, count: int) -> Program:
     where = builder.take(program, range(len(program)), lambda operands: operands)
     conditions = where([program.operands[program.starts[k] + 1] for k in guards]).tolist()
     first, size = len(rounds.before.truths), len(rounds.round.truths)
+    if len(conditions) != len(rounds.at(count).truths):
+        raise ProgramError("there are other guards than truth values")
     holds, zero = builder.constant(1.0), builder.constant(0.0)
 
     def going_on(part: Sequence[int]) -> int:

@@ -74,7 +74,8 @@ class LoopStages(BoundStages):
 
     def __init__(self, loop: Loop[Any], count: int, make: Callable[[], Stages]) -> None:
         super().__init__(loop.kernel.stages, (count,), make)
-        self.loop, self.way = loop, loop.rounds.at(count)
+        self.loop = loop
+        self.way = loop.rounds.at(count)._replace(selects=loop.call.stages.way.selects)
 
     @property
     def choice(self) -> Choice:
@@ -309,7 +310,7 @@ class Loop(Generic[E]):
             call = self.owner._trace_call(arguments)
         except Exception as error:  # the users' own: a function may demand that its loop ends soon
             raise NotOpenError(f"with {count} rounds the function raises {type(error).__name__}: {error}") from None
-        if call.stages.way != way:
+        if call.stages.way.truths != way.truths:
             raise NotOpenError(f"with {count} rounds the function does something else")
         return call
 
