@@ -6,6 +6,7 @@ import itertools
 import linecache
 import math
 import random
+import sys
 import warnings
 
 import pytest
@@ -142,8 +143,9 @@ def test_one_kernel_has_the_bits_of_every_way(function, backend):
     f = compiled(function, backend=backend)
     for numbers in [[0.5] * function.__code__.co_argcount, *numbers_for(function, 40)]:
         assert outcome(lambda: f(*numbers)) == outcome(lambda: interpreted(function, numbers)), numbers
-    assert len(f.kernels) == 1
-    assert f.kernels[0].way.truths == ()
+    if function is not deep or sys.version_info < (3, 12):  # later the builtin `sum` of floats is no chain of additions
+        assert len(f.kernels) == 1
+        assert f.kernels[0].way.truths == ()
 
 
 def test_values_alone_and_rows_select():

@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,8 @@ from .rewriter import Rewriter
 from .ways import with_way
 
 _SELECT = p.select.opcode
+#: Since Python 3.12 the builtin `sum` of floats is compensated.
+_COMPENSATES = sys.version_info >= (3, 12)
 #: So many times selections are proven, without those that were not, until all are guards.
 _ATTEMPTS = 4
 #: Among so many variables all pairs are looked at.
@@ -274,6 +278,8 @@ def _results(
             return None
         if primitive is p.power and numbers[1] < 0.0:
             return None
+        if primitive is p.add and not _adds_exactly(*numbers):
+            return None
         try:
             results.append(primitive.evaluate(*numbers))
             for place in primitive.differentiable if primitive.partial_raises else ():
@@ -287,7 +293,16 @@ def _is_plain(primitive: p.Primitive, known: Sequence[set[float | bool] | None],
     """Whether Python computes the same of all numbers."""
     if divides:
         return any(each is not None and all(map(_is_simple, each)) for each in known)
-    return primitive in (p.add, p.mul, p.less, p.less_equal, p.greater, p.greater_equal, p.equal)
+    if primitive is p.add:
+        return not _COMPENSATES
+    return primitive in (p.mul, p.less, p.less_equal, p.greater, p.greater_equal, p.equal)
+
+
+def _adds_exactly(a: float, b: float) -> bool:
+    """Whether the builtin `sum` adds two numbers as `+` does, among others: where it has nothing to compensate."""
+    if not _COMPENSATES or not math.isfinite(a + b):
+        return not _COMPENSATES or not (math.isfinite(a) and math.isfinite(b))
+    return Fraction(a) + Fraction(b) == Fraction(a + b)
 
 
 def _is_simple(x: float) -> bool:
