@@ -1,15 +1,17 @@
 """Rows that go different ways: `vmap` of a function that branches on numbers.
 
-The rows of one way are a program that is open in their number, as of any map. For each way that is known two kernels
-are made: one tells of all rows whether they go that way, the other computes the results of those that do. Rows that go
-none of the known ways show a new one. So rows have the bits and the exceptions that they have alone, and are computed
-together.
+The rows of one way are a program that is open in their number, as of any map. A kernel tells of all rows how far they
+keep to a way, and so which of the known ways they go; another one computes the results of those that go one way. Rows
+that go none of the known ways show a new one, and rows of rare ways are computed one by one. So each row has the bits
+and the exceptions that it has alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,12 +23,8 @@ from ..program.deciding import Given
 from ..program.trace import Trace
 from .structures import is_structure, labels_of, rebuilt, shape_of
 
-if TYPE_CHECKING:
-    from .vmap import VmapFunction
-
-
-class RowsBranchError(Exception):
-    """Rows branch on numbers, so that a program of all rows would be for the ways of these rows."""
+#: So many rows of one way are worth kernels; fewer are computed one by one.
+FEW: Final = 32
 
 
 class RowWay:
@@ -37,18 +35,29 @@ class RowWay:
         truths: the truth values that these rows meet.
 
     Attributes:
-        goes: whether each row goes this way, as 1.0 or 0.0.
-        results: the results of rows that do, stacked.
+        rows: how many rows have gone it.
     """
 
-    def __init__(self, owner: VmapFunction[Any], truths: Sequence[bool | int]) -> None:
-        self.truths = tuple(truths)
-        self.goes = owner._like(self._goes, 0, faults="ieee")
-        self.results = owner._like(self._result, (owner._out_axes, 0))
-        self.goes._selects = self.results._selects = False
+    def __init__(self, owner: Any, truths: Sequence[bool | int]) -> None:
+        self._owner, self.truths, self.rows = owner, tuple(truths), 0
 
-    def _run(self, row: Callable[[], Any]) -> tuple[Any, Any]:
-        """The result of a row, and the condition that it goes this way."""
+    @cached_property
+    def kept(self) -> Any:
+        """Of each row, to how many of the truth values it keeps, until it turns off."""
+        return self._owner._like(self._kept, 0, faults="ieee")
+
+    @cached_property
+    def results(self) -> Any:
+        """The results of rows that go this way, stacked, with 1.0 for each row that does."""
+        return self._owner._like(self._result, (self._owner._out_axes, 0))
+
+    @property
+    def functions(self) -> list[Any]:
+        """The functions that have been made."""
+        return [self.__dict__[name] for name in ("kept", "results") if name in self.__dict__]
+
+    def _run(self, row: Callable[[], Any]) -> tuple[Any, list[Any]]:
+        """The result of a row, and the conditions that hold if it has kept to this way up to each of them."""
         trace = recorder()
         assert isinstance(trace, Trace)
         trace.given = given = Given(self.truths)
@@ -61,88 +70,99 @@ class RowWay:
             condition: Any = object.__new__(TracedCondition)
             condition._trace, condition._index = trace, variable
             conditions.append(condition)
-        way = conditions[0] if conditions else True
-        for condition in conditions[1:]:
-            way = logical_and(way, condition)
-        return result, where(way, 1.0, 0.0)
+        return result, list(accumulate(conditions, logical_and))
 
-    def _goes(self, row: Callable[[], Any]) -> Any:
-        return self._run(row)[1]
+    def _kept(self, row: Callable[[], Any]) -> Any:
+        count: Any = 0.0
+        for condition in self._run(row)[1]:
+            count = count + where(condition, 1.0, 0.0)
+        return count
 
     def _result(self, row: Callable[[], Any]) -> Any:
-        return self._run(row)  # with the condition, so that what it needs is computed, and raises
+        result, conditions = self._run(row)
+        return result, where(conditions[-1], 1.0, 0.0)  # so that what the conditions need is computed, and raises
 
 
 class RowWays:
     """The ways that the rows of a map have gone."""
 
-    def __init__(self, owner: VmapFunction[Any]) -> None:
-        self.owner = owner
-        self.one = owner._like(None, owner._out_axes, dynamic=False)
-        self.one._selects = False  # its ways are those that the functions of a way are given
-        self.ways: list[RowWay] = []
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
+        self._one = owner._like(None, owner._out_axes, dynamic=False)  # for one row
+        self.ways: dict[tuple[bool | int, ...], RowWay] = {}
 
     @property
-    def functions(self) -> list[VmapFunction[Any]]:
+    def functions(self) -> list[Any]:
         """The functions that have the kernels."""
-        return [*(each for way in self.ways for each in (way.goes, way.results)), self.one]
+        return [*(each for way in self.ways.values() for each in way.functions), self._one]
 
     def __call__(self, count: int, args: Sequence[Any], kwargs: Mapping[str, Any], axes: Sequence[Any]) -> Any:
         """The results of all rows."""
+
+        def rows(indices: Any) -> tuple[list[Any], dict[str, Any]]:
+            """The arguments with these rows."""
+            items = [_chosen(item, axis, indices) for item, axis in zip((*args, *kwargs.values()), axes, strict=True)]
+            return items[: len(args)], dict(zip(kwargs, items[len(args) :], strict=True))
+
+        groups: dict[RowWay | None, list[Any]] = {}
+        self._sort(rows, np.arange(count), (), groups)
+        alone, pieces = groups.pop(None, []), list[tuple[Any, Any]]()
         try:
-            return self._by_ways(count, args, kwargs, axes)
+            for way, parts in groups.items():
+                chosen = np.concatenate(parts)
+                assert way is not None
+                way.rows += len(chosen)
+                made = sum("results" in each.__dict__ for each in self.ways.values())
+                if way.rows < FEW or ("results" not in way.__dict__ and made >= self._owner.max_ways):
+                    alone.append(chosen)
+                    continue
+                positional, named = rows(_padded(chosen))
+                pieces.append((chosen, way.results(*positional, **named)[0]))
+            for row in np.sort(np.concatenate(alone)) if alone else ():
+                positional, named = rows(np.array([row]))
+                pieces.append((np.array([row]), self._one(*positional, **named)))
         except ARITHMETIC_ERRORS:
-            for k in range(count):  # the first row that raises
-                self._alone(args, kwargs, axes, k)
+            for row in range(count):  # the first row that raises
+                positional, named = rows(np.array([row]))
+                self._one(*positional, **named)
             raise
+        return _joined(pieces, self._owner._out_axes, count)
 
-    def _by_ways(self, count: int, args: Sequence[Any], kwargs: Mapping[str, Any], axes: Sequence[Any]) -> Any:
-        rest = np.arange(count)
-        pieces: list[tuple[Any, Any]] = []
-        for way in self.ways:
-            if not len(rest):
-                break
-            rest = self._follow(way, rest, args, kwargs, axes, pieces)
-        while len(rest):
-            if len(self.ways) >= self.owner.max_ways:
-                pieces += [(np.array([row]), self._alone(args, kwargs, axes, row)) for row in rest.tolist()]
-                break
-            rows, named = self._rows(args, kwargs, axes, rest[:1])
-            way = RowWay(self.owner, self.one._way_of(rows, named))
-            before = len(rest)
-            rest = self._follow(way, rest, args, kwargs, axes, pieces)
-            if len(rest) == before:
-                raise TraceError(f"{self.owner.name} met other truth values when it was traced again; it must not")
-            self.ways.append(way)
-        return _joined(pieces, self.owner._out_axes, count)
+    def _sort(
+        self, rows: Callable[[Any], Any], rest: Any, beginning: tuple[bool | int, ...], groups: dict[Any, list[Any]]
+    ) -> None:
+        """Find the ways of rows, all of which meet some truth values at first; those of few rows need not be known."""
+        if beginning in self.ways:
+            groups.setdefault(self.ways[beginning], []).append(rest)
+            return
+        if len(rest) < FEW:
+            groups.setdefault(None, []).append(rest)
+            return
+        known = [way for truths, way in self.ways.items() if truths[: len(beginning)] == beginning]
+        self._split(
+            rows, rest, max(known, key=lambda each: each.rows, default=None) or self._way_of(rows, rest[:1]), groups
+        )
 
-    def _follow(
-        self, way: RowWay, rest: Any, args: Sequence[Any], kwargs: Mapping[str, Any], axes: Sequence[Any], pieces: Any
-    ) -> Any:
-        """Compute the results of those rows that go a way, and return the others."""
-        padded = _padded(rest)
-        rows, named = self._rows(args, kwargs, axes, padded)
-        goes = np.asarray(way.goes(*rows, **named))[: len(rest)] == 1.0
-        chosen = rest[goes]
-        if len(chosen):
-            if len(chosen) < len(rest):
-                padded = _padded(chosen)
-                rows, named = self._rows(args, kwargs, axes, padded)
-            results, _ = way.results(*rows, **named)
-            pieces.append((chosen, results))
-        return rest[~goes]
+    def _split(self, rows: Callable[[Any], Any], rest: Any, way: RowWay, groups: dict[Any, list[Any]]) -> None:
+        """Find the ways of rows by where they turn off one of them."""
+        positional, named = rows(_padded(rest))
+        kept = np.asarray(way.kept(*positional, **named))[: len(rest)]
+        for count in np.unique(kept).astype(int).tolist():
+            part = rest[kept == count]
+            if count == len(way.truths):
+                groups.setdefault(way, []).append(part)
+            elif type(way.truths[count]) is bool:
+                self._sort(rows, part, (*way.truths[:count], not way.truths[count]), groups)
+            else:  # an integer with another value
+                self._split(rows, part, self._way_of(rows, part[:1]), groups)
 
-    def _rows(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], axes: Sequence[Any], indices: Any
-    ) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments with these rows."""
-        items = [_chosen(item, axis, indices) for item, axis in zip((*args, *kwargs.values()), axes, strict=True)]
-        return items[: len(args)], dict(zip(kwargs, items[len(args) :], strict=True))
-
-    def _alone(self, args: Sequence[Any], kwargs: Mapping[str, Any], axes: Sequence[Any], row: int) -> Any:
-        """The result of one row, computed without a kernel for all."""
-        rows, named = self._rows(args, kwargs, axes, np.array([row]))
-        return self.one(*rows, **named)
+    def _way_of(self, rows: Callable[[Any], Any], row: Any) -> RowWay:
+        """The way of a row, which is traced."""
+        positional, named = rows(row)
+        truths = self._one._way_of(positional, named)
+        if not truths:
+            raise TraceError(f"{self._owner.name} met other truth values when it was traced again; it must not")
+        return self.ways.setdefault(truths, RowWay(self._owner, truths))
 
 
 def _padded(indices: Any) -> Any:

@@ -47,6 +47,10 @@ E = TypeVar("E")
 M = TypeVar("M", covariant=True)
 
 
+class RowsBranchError(Exception):
+    """Rows of a map branch on numbers: a program of all rows would be for the ways that these rows go."""
+
+
 class TracedCall(NamedTuple):
     """A function traced for some arguments.
 
@@ -209,6 +213,8 @@ class KnownSizes(Generic[E]):
         """The function traced at some extents; `named` is for the last sample, whose program users may print."""
         try:
             return self.owner._trace_sample(self._with_sizes(arguments, pattern.sizes_at(extents)), first, named)
+        except RowsBranchError:
+            raise
         except Exception as error:  # the users' own: a function may demand a number of rows
             raise NotOpenError(f"at another size the function raises {type(error).__name__}: {error}") from None
 

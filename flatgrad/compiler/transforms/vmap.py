@@ -33,8 +33,8 @@ from ..program.faults import Faults
 from ..program.trace import trace_function
 from .dispatch import Choices, R, transform
 from .jit import JitFunction
-from .rows import RowsBranchError, RowWays
-from .sizes import TracedCall
+from .rows import RowWays
+from .sizes import RowsBranchError, TracedCall
 from .structures import flat, is_structure, labels_of, rebuilt, shape_of, words
 from .transformed import TakeApartError
 
@@ -70,6 +70,7 @@ class VmapFunction(JitFunction[R]):
         options = {**self._method_options(self.function), "static_argnames": self._static_argnames, **options}
         made = type(self)(self.function, self._in_axes, out_axes, **options)
         made._run_row, made._branches = run_row, run_row is None
+        made._selects = False  # its ways are those that are given
         return made
 
     def _choices(self) -> dict[str, str]:
