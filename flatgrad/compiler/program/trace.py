@@ -208,8 +208,9 @@ class Trace(Deciding):
         self._next += count
         outputs = program.outputs
         if way is not None and guarded and self.given is not None:
-            *outputs, held = outputs
-            self.given.conditions.append(int(where[held]))
+            count = program.output_groups[-1].size
+            self.given.conditions += where[outputs[-count:]].tolist()
+            outputs = outputs[:-count]
         elif way is not None and guarded:
             self._take_guards(program, where.tolist(), way)
         return [self.value(int(where[o])) if o >= 0 else constant(program.constants[~o]) for o in outputs]

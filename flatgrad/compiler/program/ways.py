@@ -181,7 +181,7 @@ def with_way(builder: Appends, outputs: Sequence[int], way: int) -> list[int]:
 
 
 def released(program: Program) -> Program:
-    """A program with guards whose outputs are not checked by them; its last output is its last guard.
+    """A program with guards whose outputs are not checked by them; the guards are its last outputs.
 
     Example:
         >>> f = ProgramBuilder("f", [Group("x", 1, True)])
@@ -191,17 +191,19 @@ def released(program: Program) -> Program:
         program f(x):
             v1 = less x 1.0
             v2 = guard True v1
-            return x, v2
+            return x, [v2]
     """
-    rewriter, last = Rewriter(program), -1
+    rewriter, guards = Rewriter(program), list[int]()
     for opcode, refs in rewriter.equations():
         if opcode == p.checked.opcode and rewriter.opcodes[refs[1] - program.inputs] == p.logical_not.opcode:
             rewriter.replace(refs[0])
             continue
         variable = rewriter.keep(opcode, refs)
-        last = variable if opcode == p.guard.opcode else last
+        if opcode == p.guard.opcode:
+            guards.append(variable)
     result = rewriter.finish()
-    result.outputs, result.output_groups = [*result.outputs, last], [*result.output_groups, Group("way", 1, True)]
+    result.outputs = [*result.outputs, *guards]
+    result.output_groups = [*result.output_groups, Group("guards", len(guards), False)]
     return result
 
 

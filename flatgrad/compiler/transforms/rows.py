@@ -104,13 +104,13 @@ class RowWays:
             items = [_chosen(item, axis, indices) for item, axis in zip((*args, *kwargs.values()), axes, strict=True)]
             return items[: len(args)], dict(zip(kwargs, items[len(args) :], strict=True))
 
-        groups: dict[RowWay | None, list[Any]] = {}
-        self._sort(rows, np.arange(count), (), groups)
-        alone, pieces = groups.pop(None, []), list[tuple[Any, Any]]()
+        groups: dict[Any, list[Any]] = {}
+        pieces: list[tuple[Any, Any]] = []
         try:
+            self._sort(rows, np.arange(count), (), groups)
+            alone = groups.pop(None, [])
             for way, parts in groups.items():
                 chosen = np.concatenate(parts)
-                assert way is not None
                 way.rows += len(chosen)
                 made = sum("results" in each.__dict__ for each in self.ways.values())
                 if way.rows < FEW or ("results" not in way.__dict__ and made >= self._owner.max_ways):
@@ -140,7 +140,10 @@ class RowWays:
             return
         known = [way for truths, way in self.ways.items() if truths[: len(beginning)] == beginning]
         self._split(
-            rows, rest, max(known, key=lambda each: each.rows, default=None) or self._way_of(rows, rest[:1]), groups
+            rows,
+            rest,
+            max(known, key=lambda each: each.rows, default=None) or self._way_of(rows, rest[:1], beginning),
+            groups,
         )
 
     def _split(self, rows: Callable[[Any], Any], rest: Any, way: RowWay, groups: dict[Any, list[Any]]) -> None:
@@ -156,11 +159,11 @@ class RowWays:
             else:  # an integer with another value
                 self._split(rows, part, self._way_of(rows, part[:1]), groups)
 
-    def _way_of(self, rows: Callable[[Any], Any], row: Any) -> RowWay:
-        """The way of a row, which is traced."""
+    def _way_of(self, rows: Callable[[Any], Any], row: Any, beginning: tuple[bool | int, ...] = ()) -> RowWay:
+        """The way of a row, which is traced; it meets some truth values at first."""
         positional, named = rows(row)
         truths = self._one._way_of(positional, named)
-        if not truths:
+        if not truths or truths[: len(beginning)] != beginning:
             raise TraceError(f"{self._owner.name} met other truth values when it was traced again; it must not")
         return self.ways.setdefault(truths, RowWay(self._owner, truths))
 
