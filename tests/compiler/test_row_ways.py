@@ -52,7 +52,7 @@ def test_values_and_gradients_of_rows(backend, xs):
 
 
 def test_loops_until_done_with_different_numbers_of_rounds():
-    xs = np.random.default_rng(1).uniform(0.01, 50.0, 150)
+    xs = np.random.default_rng(1).uniform(0.01, 50.0, 900)
     rows = fg.vmap(fg.value_and_grad(newton))
     for part in (xs[:40], xs, xs[100:103]):
         values, gradients = rows(part)

@@ -21,10 +21,11 @@ from ...runtime.traced import TracedCondition
 from ...runtime.tracing import recorder
 from ..program.deciding import Given
 from ..program.trace import Trace
+from .sizes import RowsBranchError
 from .structures import is_structure, labels_of, rebuilt, shape_of
 
 #: So many rows of one way are worth kernels; fewer are computed one by one.
-FEW: Final = 32
+FEW: Final = 100
 
 
 class RowWay:
@@ -117,7 +118,10 @@ class RowWays:
                     alone.append(chosen)
                     continue
                 positional, named = rows(_padded(chosen))
-                pieces.append((chosen, way.results(*positional, **named)[0]))
+                try:
+                    pieces.append((chosen, way.results(*positional, **named)[0]))
+                except RowsBranchError:  # there is no kernel for all numbers of rows
+                    alone.append(chosen)
             for row in np.sort(np.concatenate(alone)) if alone else ():
                 positional, named = rows(np.array([row]))
                 pieces.append((np.array([row]), self._one(*positional, **named)))
@@ -149,7 +153,11 @@ class RowWays:
     def _split(self, rows: Callable[[Any], Any], rest: Any, way: RowWay, groups: dict[Any, list[Any]]) -> None:
         """Find the ways of rows by where they turn off one of them."""
         positional, named = rows(_padded(rest))
-        kept = np.asarray(way.kept(*positional, **named))[: len(rest)]
+        try:
+            kept = np.asarray(way.kept(*positional, **named))[: len(rest)]
+        except RowsBranchError:  # there is no kernel for all numbers of rows
+            groups.setdefault(None, []).append(rest)
+            return
         for count in np.unique(kept).astype(int).tolist():
             part = rest[kept == count]
             if count == len(way.truths):

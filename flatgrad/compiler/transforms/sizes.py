@@ -75,6 +75,7 @@ class Owner(Protocol[M]):
     """A transformed function, as its kernels for all sizes see it."""
 
     name: str
+    _run_row: Callable[[Callable[[], Any]], Any] | None
 
     def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall: ...
     def _trace_sample(self, arguments: Arguments, first: TracedCall | None, named: bool) -> TracedCall: ...
@@ -279,10 +280,11 @@ class KnownSizes(Generic[E]):
         open_stages = stages.open
         try:
             _ = stages.loaded
+            differs = stages.differs if self.owner._run_row is None else stages.differs_nearby
             inputs = self.owner._inputs_of(arguments, opened.call.leaves)
             if extents in open_stages.at.sizes:
                 stages.__dict__["here"] = open_stages.samples[open_stages.at.sizes.index(extents)]
-                return "different" if stages.differs(inputs) else "traced"
+                return "different" if differs(inputs) else "traced"
             most = open_stages.at.sizes[-1]
             if max(extents) > 2 * max(most) and self._unseen(opened, arguments):
                 verdict = self._compared_at(opened, tuple(n + 3 for n in most), arguments)
@@ -296,7 +298,7 @@ class KnownSizes(Generic[E]):
                 return "different"
             if not evaluated:
                 return "counted" if stages.counts_match() else "different"
-            return "different" if stages.differs(inputs) else "compared"
+            return "different" if differs(inputs) else "compared"
         except Exception:  # what is wrong with the function at this size, its own kernel will say
             return "not bound"
         finally:

@@ -305,6 +305,10 @@ class Transformed(Generic[E]):
         """Which sizes of the arguments are open from the first call on, if that is wanted."""
         return [first for kind in sized_kinds(arguments) for first in leading(kind)]
 
+    #: What runs the function for each row of a map, and gives it the truth values of one way. For numbers that go other
+    #: ways operations may be undefined.
+    _run_row: Callable[[Callable[[], Any]], Any] | None = None
+
     def _row_sizes(self, arguments: Arguments) -> list[bool]:
         """Which sizes of the arguments are a number of rows that the function cannot see."""
         return [False] * len(self._open_sizes(arguments))

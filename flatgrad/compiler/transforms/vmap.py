@@ -33,6 +33,7 @@ from ..program.faults import Faults
 from ..program.trace import trace_function
 from .dispatch import Choices, R, transform
 from .jit import JitFunction
+from .numeric import NumericEntry
 from .rows import RowWays
 from .sizes import RowsBranchError, TracedCall
 from .structures import flat, is_structure, labels_of, rebuilt, shape_of, words
@@ -61,7 +62,6 @@ class VmapFunction(JitFunction[R]):
         _check_axes("in_axes", in_axes, (int, _NONE), "an int, None, or a tuple of ints, Nones, and trees of them")
         _check_axes("out_axes", out_axes, (int,), "an int or a tree of ints")
         self._in_axes, self._out_axes = in_axes, out_axes
-        self._run_row: Callable[[Callable[[], Any]], Any] | None = None
         self._branches = False
         self._row_ways: RowWays | None = None
 
@@ -110,6 +110,11 @@ class VmapFunction(JitFunction[R]):
                 self._row_ways = self._row_ways or RowWays(self)
         count, axes = self._count(args, kwargs)
         return self._row_ways(count, args, kwargs, axes) if count else super()._call(*args, **kwargs)
+
+    def _build(self, arguments: Arguments) -> NumericEntry:
+        if self._run_row is not None:  # each call has another number of rows
+            raise RowsBranchError
+        return super()._build(arguments)
 
     def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall:
         call = super()._trace_call(arguments, named)
