@@ -38,7 +38,7 @@ from .machine.open_recall import OpenSignature, Prepared
 from .printing import PrintedStages, Sizes, steps_text
 from .program.program import Group, Program, grouped
 from .program.progress import report
-from .program.selections import results_of_way
+from .program.selections import has_selections, results_of_way
 from .program.ways import TurnError, Way
 from .routine import Loaded, Routine
 from .stage import stage
@@ -538,7 +538,7 @@ class BoundStages(PrintedStages):
         return self.here.turn(inputs)
 
     def _results_of_way(self, inputs: list[float]) -> list[float] | None:
-        return results_of_way(self.here, inputs)
+        return results_of_way(self.here, inputs) if has_selections(self.open.samples[0].traced) else None
 
     def _meaning_of(self, position: int) -> Program:
         return self.here.array_parts[position]  # no other back end is compared with it

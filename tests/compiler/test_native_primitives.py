@@ -154,11 +154,15 @@ def check(row, columns, machine, constants=(), sample=40, numbers=None):
             assert code(np.concatenate(broken)) is None, f"{row.name}({arguments}) raises, but there is no fault"
 
 
+#: All but guards and selects, which are conjunctions and `where` before any language is concerned.
+ROWS = [row for row in TABLE if row.name not in ("guard", "select")]
+
+
 def test_every_row_has_a_spelling():
-    assert {row.name for row in SPELLINGS} == {row.name for row in TABLE}
+    assert {row.name for row in SPELLINGS} == {row.name for row in ROWS}
 
 
-@pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_every_primitive_at_100000_arguments(row):
     draw = np.random.default_rng([len(row.name), row.opcode])
     columns = operands_of(row, draw)

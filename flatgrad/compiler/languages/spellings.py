@@ -184,7 +184,7 @@ NUMPY_FAST: dict[Primitive, tuple[str, ...]] = {**NUMPY, **_with_totals({
 #: Expressions that say whether `evaluate` would raise for some lane, where NumPy would not.
 NUMPY_FAULTS = {
     p.div: "equal({1}, 0.0).any()", p.sqrt: "less({0}, 0.0).any()", p.checked: "any({1})",
-    p.position: "any(~((np.floor({0}) == {0}) & (np.fabs({0}) <= {1}) & ({0} != {1})))",
+    p.position: "any(~((np.floor({0}) == {0}) & (np.fabs({0}) <= {1}) & ({0} != {1}) & np.isfinite({0})))",
 }  # fmt: skip
 
 # --- C ----------------------------------------------------------------------------------------------------------------
