@@ -89,8 +89,9 @@ def rosenbrock(x: Any) -> Any:
 
 def guarded_rosenbrock(x: Any) -> Any:
     """The same with a branch that is not taken."""
-    total = rosenbrock(x)
-    return total if x[0] < 1e3 else -total
+    if x[0] > 1e3:
+        raise ValueError("too far away")
+    return rosenbrock(x)
 
 
 def measure_ways() -> list[Row]:

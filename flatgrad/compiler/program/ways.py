@@ -208,15 +208,20 @@ def released(program: Program) -> Program:
 
 
 def checked_without_value(joint: Program, value: int) -> Program:
-    """A gradient's program that does not return the value: its first output is checked by the guards of the value."""
+    """A gradient's program that does not return the value: its outputs are checked by the guards of the value.
+
+    All of them are, so that they stay alike, and are computed by one loop.
+    """
     index = value - joint.inputs
     if index < 0 or p.guard.opcode not in joint.opcodes or joint.opcodes[index] != p.checked.opcode:
         return joint
     other = joint.operands[joint.starts[index] + 1]
     builder = ProgramBuilder.behind(joint)
-    first, *rest = joint.outputs
-    target = joint.adjoint_of[first - joint.inputs] if first >= joint.inputs else -1
-    return builder.finish([builder.append(p.checked.opcode, (first, other), -1, target), *rest])
+    outputs = list(joint.outputs)
+    for k, output in enumerate(outputs):
+        target = joint.adjoint_of[output - joint.inputs] if output >= joint.inputs else -1
+        outputs[k] = builder.append(p.checked.opcode, (output, other), -1, target)
+    return builder.finish(outputs)
 
 
 def without_guards(program: Program) -> Program:
