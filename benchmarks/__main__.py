@@ -44,6 +44,7 @@ from benchmarks.sizes import measure_sizes
 from benchmarks.suite import measure_gradbench, measure_recurrences
 from benchmarks.table import Row, table
 from benchmarks.timing import collector_off, one_core, paired, quick, ratio, repeated, timed
+from benchmarks.ways import measure_ways
 from benchmarks.workloads import moons
 from flatgrad.compiler.machine.native import host
 
@@ -201,6 +202,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "triangles": measure_triangles,
     "native-training": measure_native_training,
     "microgpt": measure_microgpt,
+    "ways": measure_ways,
     "captured": measure_captured,
     "calls": measure_calls,
     "rosenbrock": measure_rosenbrock,
