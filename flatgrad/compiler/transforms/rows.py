@@ -179,7 +179,7 @@ class RowWays:
 def _padded(indices: Any) -> Any:
     """Rows with the last one repeated, so that there are few different numbers of rows: a kernel is bound to each."""
     count = len(indices)
-    step = 1 << max(0, count.bit_length() - 3)
+    step = 1 << max(0, count.bit_length() - 5)
     more = -count % step
     return np.concatenate([indices, np.full(more, indices[-1])]) if more else indices
 
@@ -200,17 +200,22 @@ def _chosen(item: Any, axes: Any, indices: Any) -> Any:
 
 def _joined(pieces: Sequence[tuple[Any, Any]], axes: Any, count: int) -> Any:
     """The results of all rows, from those of some rows each."""
-    first: Any = pieces[0][1]
-    if isinstance(first, np.ndarray) or not isinstance(first, (list, tuple, dict, type(None))):
-        first = np.moveaxis(np.asarray(first), axes, 0)
-        result = np.empty((count, *first.shape[1:]))
-        for rows, piece in pieces:
-            result[rows] = np.moveaxis(np.asarray(piece), axes, 0)[: len(rows)]
-        return np.moveaxis(result, 0, axes)
+    where_from = np.empty(count, dtype=np.int64)
+    rows = np.concatenate([rows for rows, _ in pieces])
+    where_from[rows] = np.arange(count)
+    return _stacked([(len(rows), piece) for rows, piece in pieces], axes, where_from)
+
+
+def _stacked(pieces: Sequence[tuple[int, Any]], axes: Any, where_from: Any) -> Any:
+    """The results of all rows: those of some rows each, one behind the other, in another order."""
+    first = pieces[0][1]
     if first is None:
         return None
-    parts = [
-        _joined([(rows, piece[k]) for rows, piece in pieces], axes if isinstance(axes, int) else axes[k], count)
-        for k in labels_of(first)
-    ]
-    return rebuilt(first, parts)
+    if isinstance(first, (list, tuple, dict)):
+        parts = []
+        for k in labels_of(first):
+            inner = [(count, piece[k]) for count, piece in pieces]
+            parts.append(_stacked(inner, axes if isinstance(axes, int) else axes[k], where_from))
+        return rebuilt(first, parts)
+    arrays = [np.moveaxis(np.asarray(piece), axes, 0)[:count] for count, piece in pieces]
+    return np.moveaxis(np.take(np.concatenate(arrays), where_from, axis=0), 0, axes)
