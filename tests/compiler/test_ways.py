@@ -140,3 +140,14 @@ def test_ieee_faults_follow_ways():
     assert f(0.0) == -math.inf
     assert f(1.0) == math.inf
     assert f(2.0) == 1.0
+
+
+def test_a_constant_condition_beside_guards():
+    """`True` is what the first guard begins with, and may stand in other places of the program, too."""
+
+    def f(x):
+        taken = fg.where((x > 0.5) | True, x, -x)
+        return taken * 2.0 if x > 1.0 else fg.exp(taken)
+
+    slope = fg.grad(f, backend="python")
+    assert [slope(3.0), slope(0.0)] == [2.0, 1.0]

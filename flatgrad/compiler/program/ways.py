@@ -252,7 +252,7 @@ def without_guards(program: Program) -> Program:
             rewriter.keep(opcode, refs)
             continue
         before, condition = program.operands[program.starts[index] : program.starts[index + 1]]
-        chain = chains.pop(before, {}) if before not in read else dict(chains[before])
+        chain = dict(chains[before]) if before >= 0 and before in read else chains.pop(before, {})
         key = program.sites[index], condition < inputs or program.opcodes[condition - inputs]
         chain[key] = rewriter.insert(p.logical_and.opcode, (chain[key], refs[1])) if key in chain else refs[1]
         chains[inputs + index] = chain
