@@ -228,6 +228,27 @@ def test_lists_that_grow_in_branches_stay_as_they_are():
     assert (g(1.0), g(-1.0), g(2.0)) == ((3.0, 3.0), (-1.0, 1.0), (6.0, 3.0))
 
 
+def several(a, b, c, x, y, z):
+    v0 = max(y, 0.0)
+    if c < z:
+        return v0 - -3
+    v2 = absolute(a - 2.0 * z)
+    v3 = relu(y) * y
+    ys = [each if each > b else a / 3.0 for each in (x, y, z)]
+    v4 = ys[0] * ys[1] + ys[1]
+    v5 = x
+    if v4 <= 1.0 and v4 > -0.0:
+        v5 = z
+    return a + b + v5 * v3 + v5 + v2 * 0.0 + a * 0.5
+
+
+def test_kernels_that_have_other_guards_in_the_same_places_are_tried_once_per_call():
+    f = compiled(several)
+    calls = [(math.inf, 2.0, -0.0, 0.0, 1.27, 0.0), (2.58, 0.0, -1.89, -1.66, 2.0, 2.0)]
+    for numbers in (*calls, (-0.76, -0.82, 2.53, 2.71, -0.1, 0.95), *calls):
+        assert outcome(lambda: f(*numbers)) == outcome(lambda: interpreted(several, numbers))
+
+
 _HEAD = """
 import flatgrad as fg
 def relu(x):

@@ -151,3 +151,29 @@ def test_a_constant_condition_beside_guards():
 
     slope = fg.grad(f, backend="python")
     assert [slope(3.0), slope(0.0)] == [2.0, 1.0]
+
+
+def halvings(x):
+    count = 0
+    while x > 1.0:
+        x, count = x * 0.5, count + 1
+    return count
+
+
+def named(x):
+    if x <= 0.0:
+        return "negative"
+    y = x * 2.0
+    return ["large", 1.0] if y > 6.0 else {"small": 2.0}
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+@pytest.mark.parametrize("function", [halvings, named, lambda x: 2.0 if x <= 0 else (x, -1.0)])
+def test_results_without_numbers_depend_on_the_way(function, backend):
+    f, g = fg.jit(function, backend=backend), fg.compile(function, backend=backend)
+    for x in [-1.0, 5.0, 3.5, 1000.0, 2.0, -2.0, 700.0, *[2.0**k for k in range(20)], -1.0, 9.0, 9.0, 3.0] * 3:
+        assert f(x) == function(x)
+        result = g(Value(x))
+        assert repr(result) == repr(function(Value(x)))
+    look_up = fg.jit(lambda x, n: [10.0, 20.0, 30.0][n], backend=backend)
+    assert [look_up(1.0, n) for n in (0, 2, 1, 0)] == [10.0, 30.0, 20.0, 10.0]

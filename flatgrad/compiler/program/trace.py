@@ -310,5 +310,7 @@ def trace_function(
             arguments[k] = trace.integer(arguments[k])
         result, outputs = function(arguments)
         trace.check_way()
+        if trace.turns and not outputs:  # the result has no numbers, and depends on the way nevertheless
+            outputs = [constant(0.0)]
         program = trace.finish(outputs)
     return Traced(program, trace.leaves, result, trace.way, trace.used_ints, trace.branches, trace.divisions)

@@ -166,14 +166,15 @@ class Dispatched(Transformed[D], Generic[D, R]):
         if function is not None:
             return function.kernel_for(*args[1:], **kwargs)
         entry, arguments = self._entry(self._take_apart(args, kwargs))
-        for _ in range(self.max_ways + 1):
+        tried: list[D] = []
+        while True:
             stages: Any = entry.kernel.stages
             inputs = self._inputs_of(arguments, entry.kernel.leaves)
             turn = stages.turn(flat(inputs)) if entry.kernel.way.truths else None
             if turn is None:
                 return entry.kernel
-            entry, arguments = self._other_way(entry, turn[0], turn[1], arguments)
-        return entry.kernel
+            tried.append(entry)
+            entry, arguments = self._other_way(tried, turn[0], turn[1], arguments)
 
     def ways(self, /, *args: Any, **kwargs: Any) -> list[Way | WaysOfRounds]:
         """The ways that calls with arguments of these kinds have gone: the truth values that they met, with the lines.
@@ -234,14 +235,16 @@ class Dispatched(Transformed[D], Generic[D, R]):
             return self._inline(arguments)
         entry, arguments = self._entry(arguments)
         entry = cast("D", entry.ways.last)
+        tried: list[D] = []
         while True:
             self._remember(entry, items)
             try:
                 return self._run(entry, arguments)
             except TurnError as error:
                 turn = error.guard, error.truth
+            tried.append(entry)
             try:
-                entry, arguments = self._other_way(entry, *turn, arguments)
+                entry, arguments = self._other_way(tried, *turn, arguments)
             except _ManyWaysError:
                 return self._interpreted(arguments)
 
@@ -264,11 +267,14 @@ class Dispatched(Transformed[D], Generic[D, R]):
                     return result
         return MISS
 
-    def _other_way(self, entry: D, guard: int, truth: bool | int, arguments: Arguments) -> tuple[D, Arguments]:
+    def _other_way(
+        self, tried: Sequence[D], guard: int, truth: bool | int, arguments: Arguments
+    ) -> tuple[D, Arguments]:
         """The kernel of the way that turns off at a guard: one that is known, or made for these arguments.
 
         Args:
-            entry: the kernel whose guard has failed.
+            tried: kernels with guards that fail; the last one is that whose guard it is. Not all functions of a
+                structure have the same guards in the same places, as not all have the same selections.
             guard, truth: which guard, and what the call has in its place; -1 for another number of rounds.
             arguments: of the call.
 
@@ -279,16 +285,17 @@ class Dispatched(Transformed[D], Generic[D, R]):
             _ManyWaysError: if there are too many ways.
         """
         with self._lock:
+            entry = tried[-1]
             ways = entry.ways
             inputs = flat(self._inputs_of(arguments, entry.kernel.leaves))
             turn: tuple[int, bool | int] | None = guard, truth
-            found = ways.rounds(entry, inputs) if guard == -1 else None
+            found = ways.rounds(tried, inputs) if guard == -1 else None
             if guard == -1 and found is None:
                 stages: Any = entry.kernel.stages
                 turn = stages.here.turn(inputs)
             beginning = () if turn is None else (*entry.kernel.way.truths[: turn[0]], turn[1])
             if beginning and found is None:
-                found = ways.find(beginning, inputs)
+                found = ways.find(beginning, inputs, tried)
             if found is not None:
                 return cast("D", found), arguments
             if len(ways.entries) >= self.max_ways:

@@ -62,20 +62,20 @@ class Ways(Generic[W]):
         looped = [WaysOfRounds(loop.rounds, loop.least, loop.most) for loop in self.loops]
         return [*(each.kernel.way for each in self.entries), *looped]
 
-    def rounds(self, entry: W, inputs: Sequence[float]) -> W | None:
-        """The kernel for another number of rounds; None if there is none."""
-        loop: Loop[W] | None = entry.loop
+    def rounds(self, tried: Sequence[W], inputs: Sequence[float]) -> W | None:
+        """The kernel for another number of rounds than that of the last one that was tried; None if there is none."""
+        loop: Loop[W] | None = tried[-1].loop
         found = None if loop is None else loop.entry_for(inputs)
-        return None if found is None else self._took(found)
+        return None if found is None or found in tried else self._took(found)
 
-    def find(self, beginning: tuple[bool | int, ...], inputs: Sequence[float]) -> W | None:
-        """A way that begins so; None if no call has gone such a way. `inputs` are the numbers that go it."""
+    def find(self, beginning: tuple[bool | int, ...], inputs: Sequence[float], tried: Sequence[W]) -> W | None:
+        """A way that begins so, and was not tried; None if no call has gone such a way. `inputs` go it."""
         for loop in self.loops:
             found = loop.entry_for(inputs, beginning)
-            if found is not None:
+            if found is not None and found not in tried:
                 return self._took(found)
         for each in reversed(self.entries):
-            if each.kernel.way.truths[: len(beginning)] == beginning:
+            if each.kernel.way.truths[: len(beginning)] == beginning and each not in tried:
                 self.entries.remove(each)
                 self.entries.append(each)
                 return self._took(each)
