@@ -104,6 +104,8 @@ class table:  # noqa: N801 - it is called as a function
 
     def __getitem__(self, index: Any) -> Row:
         rows = self.rows
+        if isinstance(index, np.ndarray) and not index.ndim:
+            index = index.item()
         if isinstance(index, Value) and is_traced(index) and rows:
             place = position(index, float(len(rows)))
             here = [equal(place, float(k)) for k in range(len(rows))]
@@ -117,9 +119,7 @@ class table:  # noqa: N801 - it is called as a function
         """Where the row is, for an index that is known."""
         if isinstance(index, Value):
             index = index._number
-        elif isinstance(index, (Condition, slice, *_CONTAINERS)) and not (
-            isinstance(index, np.ndarray) and not index.ndim
-        ):
+        elif isinstance(index, (Condition, slice, *_CONTAINERS)):
             raise InputError(
                 f"a table is indexed by one integer, got {type(index).__name__}; "
                 f"for several rows write [table[i] for i in indices]{user_line()}"

@@ -150,6 +150,12 @@ def test_the_index_has_no_gradient():
     assert fg.grad(lambda i: fg.table([1.0, 2.0])[i] * 1.0)(1.0) == 0.0
 
 
+def test_an_array_without_axes_is_an_index():
+    f = fg.value_and_grad(lambda x, i: fg.table([[1.0], [2.0], [3.0]])[i][0] * x)
+    assert [f(3.0, np.array(i)) for i in (1, 2, -3)] == [(6.0, 2.0), (9.0, 3.0), (3.0, 1.0)]
+    assert len(f.kernels) == 1
+
+
 def test_integers_in_arrays_lists_and_tuples():
     matrix = np.random.default_rng(0).normal(size=(5, 3))
     f = fg.grad(lambda table, indices: fg.sum(fg.table(table)[i] @ fg.table(table)[i] for i in indices))

@@ -43,12 +43,16 @@ def early(x):
     return x * x
 
 
+def constant_condition(x):
+    return fg.where((x > 0.0) & True, x, 1.0) * fg.where(True, x, 2.0) if x > -5.0 else x
+
+
 def extremes(x):
     return max(x * 2.0, min(x * x, 3.0)) + sorted([x, -x, x * 0.5])[1]
 
 
 @backends
-@pytest.mark.parametrize("function", [branch, newton, early, extremes])
+@pytest.mark.parametrize("function", [branch, newton, early, extremes, constant_condition])
 def test_the_way_of_each_call(function, backend):
     f = fg.value_and_grad(function, backend=backend)
     numbers = [0.5, 3.0, 1.0, 2.5, 0.25, 9.0, 1e6, 3.0, 0.5, 4.5]
