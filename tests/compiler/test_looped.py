@@ -303,3 +303,24 @@ def test_a_selection_behind_the_loop_is_no_way():
         for x in (10.0**power, 3.0 * 10.0**power):
             assert f(x) == interpreted(behind, [x])[0]
     assert len(f.kernels) == 1
+
+
+def test_a_block_of_constants_alone_among_rounds():
+    def f(a, b, xs):
+        u = xs[0] * 4.0
+        while u * u > 0.01:
+            u = max(u - 1.0, 0.0)
+            b = b * 0.9 + u * 0.1
+        v = xs[0] * 4.0
+        k = 0
+        while abs(v) > 0.5 and k < 5:
+            v, k = v / 2.0, k + 1
+        return xs[0] * v + xs[1] + b + v + a * 0.5
+
+    g = fg.value_and_grad(f, argnums=(0, 1, 2))
+    for k in range(2, 24):
+        a, b, *xs = leaves = [Value(x) for x in (10.0, 19.0, 0.5 * k, 3.0)]
+        value = f(a, b, xs)
+        value.backward()
+        slopes = [leaf.grad for leaf in leaves]
+        assert g(10.0, 19.0, [0.5 * k, 3.0]) == (value.data, (*slopes[:2], slopes[2:]))

@@ -219,7 +219,7 @@ class Trace(Deciding):
         """The program whose outputs are these `Value`s; leaves become its last inputs, one group."""
         refs = [self.reference(output) for output in outputs]
         if self.turns:
-            refs = with_way(self, refs, self.turns[-1].guard)
+            refs = with_way(self, refs or [self.reference(constant(0.0))], self.turns[-1].guard)
         traced = self.close().finish(refs)
         groups, names = list(traced.input_groups), list(traced.input_names)
         arguments, count = len(names), len(self.leaves)
@@ -310,7 +310,5 @@ def trace_function(
             arguments[k] = trace.integer(arguments[k])
         result, outputs = function(arguments)
         trace.check_way()
-        if trace.turns and not outputs:  # the result has no numbers, and depends on the way nevertheless
-            outputs = [constant(0.0)]
         program = trace.finish(outputs)
     return Traced(program, trace.leaves, result, trace.way, trace.used_ints, trace.branches, trace.divisions)

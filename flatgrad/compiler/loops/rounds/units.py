@@ -126,7 +126,7 @@ class Units:
         form = -1 - (np.repeat(opcodes, lengths) * 8 + slot)
         outputs = np.array(part.outputs, dtype=np.int64)
         alone = [part.constants[~operand] for operand in outputs[outputs < 0].tolist()]
-        at = place_of[np.maximum(outputs, 0)]
+        at = np.append(place_of, 0)[np.maximum(outputs, 0)]  # a block may have constants only
         at[outputs < 0] = self.size + len(self.outside) + np.arange(len(alone))
         self.outside += alone
         self.fresh[block.base : block.base + len(outputs)] = at
