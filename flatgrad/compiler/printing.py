@@ -24,10 +24,14 @@ from .options import Options
 from .program.passes import ARRAY_PASSES, PRIMAL_PASSES
 from .program.program import Program
 from .program.progress import report
+from .program.spelling import safe_comment
+from .program.ways import Way
 from .stage import stage
 
 #: How many lines at each end of a long program `print(kernel.stages)` shows.
 _HEIGHT = 20
+#: Above the source of a function that branches.
+_ONE_WAY = "One way of a function that branches; numbers that would go another way are a fault:"
 
 
 #: What a user looks at, and completion offers.
@@ -80,6 +84,7 @@ class PrintedStages:
     options: Options
     functions: Sequence[tuple[str, str]]
     traced: Program
+    way: Way
     joint: stage[Program]
     flat: stage[Program]
     flat_parts: stage[list[Program]]
@@ -133,9 +138,13 @@ class PrintedStages:
         return counted({"the value": sizes.primal, "its gradient": sizes.equations - sizes.primal})
 
     def notes(self) -> list[str]:
-        """What becomes of faults, if that is not what Python does."""
+        """What becomes of faults, if that is not what Python does; and the way that the program is for."""
         text = "No exceptions: inf and NaN, as IEEE 754 has them, where Python raises."
-        return [] if self.options.faults == "raise" else [text]
+        way = "; ".join(str(self.way).splitlines())
+        return [
+            *([] if self.options.faults == "raise" else [text]),
+            *([_ONE_WAY, safe_comment(way, len("// "))] if self.way.truths else []),
+        ]
 
     def steps(self) -> Iterator[tuple[str, Program | ArrayProgram]]:
         """The program behind each pass, each with the pass's name."""

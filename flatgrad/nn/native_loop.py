@@ -6,11 +6,10 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..compiler.machine.native import NativeFunction
 from ..compiler.machine.training import Repetition
 from ..compiler.program.program import Program
 from ..runtime.errors import ARITHMETIC_ERRORS
@@ -25,30 +24,45 @@ _STEPS = 100_000
 Chunk = tuple[int, list[float], Any, list[Any]]
 
 
+class _Way(NamedTuple):
+    """A kernel of the step, its machine code, and what gives its meaning."""
+
+    kernel: Any
+    code: Repetition
+    meaning: Callable[[], Program]
+
+
 class NativeLoop:
     """The loop around steps in machine code; it makes the same steps as the generated Python loop, bit for bit.
 
     Args:
-        steps: machine code of the step for each size of batch, the usual one first, and what gives its meaning.
+        steps: a kernel of the step for each size of batch, the usual one first.
         tables: the data, contiguous arrays with a row of numbers for each example.
         epochs: a generator of the order of the rows in each epoch; None if each step is made on all rows as they are.
         optimizer: whose numbers of the steps are asked for ahead of time, and may be again after a fault.
-        leaves: gives the numbers that the steps read and that are not trained; asked before the first step.
+        leaves: gives the numbers that a kernel reads and that are not trained; asked before the first step.
+        other: given a kernel, a guard of it that fails with what is in its place, and the inputs of the step without
+            the leaves: the kernel that makes this step, or, if there is none, what the step returns.
+
+    Attributes:
+        kernels: those that made the last steps, one for each size of batch.
     """
 
     def __init__(
         self,
-        steps: Mapping[int, tuple[NativeFunction, Callable[[], Program]]],
+        steps: Mapping[int, Any],
         tables: Sequence[Any],
         epochs: Callable[[], Iterator[list[int]]] | None,
         optimizer: Optimizer,
-        leaves: Callable[[], Sequence[float]],
+        leaves: Callable[[Any], Sequence[float]],
+        other: Callable[[Any, tuple[int, bool | int], list[float]], Any],
     ) -> None:
         self.tables, self.epochs, self.optimizer = tables, epochs, optimizer
         self.width = len(optimizer.number_names)
-        self.meanings = [meaning for _, meaning in steps.values()]
-        self.codes = [Repetition(code, size, tables, self.width) for size, (code, _) in steps.items()]
-        self.leaves = leaves
+        self.leaves, self.other = leaves, other
+        self._ways: dict[int, _Way] = {}  # by the ids of kernels
+        self.kernels = list(steps.values())
+        self.codes = [self._code_of(kernel, size) for size, kernel in steps.items()]
         if epochs is None:
             self.set_batch(np.concatenate([table.ravel() for table in tables]))
 
@@ -73,9 +87,9 @@ class NativeLoop:
         Raises:
             DomainError, DivisionByZeroError, RangeError: as the loss would; the completed steps have been yielded.
         """
-        trained, width, leaves = np.concatenate([parameters, *state]), len(parameters), self.leaves()
-        for code in self.codes:
-            code.leaves[: len(leaves)] = leaves
+        trained, width = np.concatenate([parameters, *state]), len(parameters)
+        for way in self._ways.values():
+            self._read_leaves(way)
         waiting = np.empty(0, dtype=np.int64)  # rows whose turn it is not yet
         if self.epochs is not None:
             epoch, before = divmod(first, -(-len(self.tables[0]) // self.codes[0].size))
@@ -97,9 +111,11 @@ class NativeLoop:
                 trained = self.codes[which].trained.copy()
                 yield k, losses.tolist(), trained[:width], _kinds(trained, width)
             if progress < count:
-                loss, trained = self._again(which)
-                yield k + progress, [loss], trained[:width], _kinds(trained, width)
-                progress += 1
+                again = self._again(which)
+                if again is not None:  # otherwise the kernel of its way makes this step
+                    loss, trained = again
+                    yield k + progress, [loss], trained[:width], _kinds(trained, width)
+                    progress += 1
             k += progress
             waiting = waiting[progress * size :]
 
@@ -152,15 +168,43 @@ class NativeLoop:
         self.codes[which].trained[:] = trained
         return self.codes[which](numbers, order, count, strict)
 
-    def _again(self, which: int) -> tuple[float, Any]:
-        """The step that a chunk ended with: its loss is not finite, or it raises, or it was stopped out of caution.
+    def _again(self, which: int) -> tuple[float, Any] | None:
+        """The step that a chunk ended with.
 
-        Returns its loss, and what is trained after it.
+        Its loss is not finite, or it raises, or it was stopped out of caution, or it goes another way.
+
+        Returns:
+            Its loss, and what is trained after it; None if it has not been made, and another kernel is to make it.
         """
-        meaning, code = self.meanings[which](), self.codes[which]
-        arguments = np.concatenate([code.batch, code.trained, code.numbers, code.leaves])
-        loss, *trained = meaning.evaluate(arguments[: meaning.inputs].tolist())
+        kernel, code = self.kernels[which], self.codes[which]
+        inputs = np.concatenate([code.batch, code.trained, code.numbers])
+        arguments = np.concatenate([inputs, code.leaves]).tolist()
+        turn = kernel.turn(arguments)
+        if turn is None:
+            meaning = self._ways[id(kernel)].meaning()
+            results = meaning.evaluate(arguments[: meaning.inputs])
+        else:
+            results = self.other(kernel, turn, inputs.tolist())
+            if not isinstance(results, list):
+                self.kernels[which], self.codes[which] = results, self._code_of(results, code.size)
+                self.codes[which].batch[:] = code.batch
+                return None
+        loss, *trained = results
         return float(loss), np.array(trained)
+
+    def _code_of(self, kernel: Any, size: int) -> Repetition:
+        """The machine code of a kernel for batches of a size."""
+        way = self._ways.get(id(kernel))
+        if way is None:
+            function, meaning = kernel.stages.native_step()
+            way = _Way(kernel, Repetition(function, size, self.tables, self.width), meaning)
+            self._read_leaves(way)
+            self._ways[id(kernel)] = way
+        return way.code
+
+    def _read_leaves(self, way: _Way) -> None:
+        leaves = self.leaves(way.kernel)
+        way.code.leaves[: len(leaves)] = leaves
 
 
 def _collected(waiting: Any, epochs: Iterator[list[int]], count: int, until: float) -> Any:

@@ -6,6 +6,7 @@ import copy
 import functools
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, cast
@@ -14,7 +15,7 @@ import numpy as np
 
 from ..compiler.calls.arguments import Arguments
 from ..compiler.calls.captured import Called, Captured
-from ..compiler.checks import as_list
+from ..compiler.checks import as_list, group_results
 from ..compiler.kernel import BaseKernel
 from ..compiler.languages.loader import LoadedModule, collector_paused
 from ..compiler.languages.training import emit_step_numbers
@@ -22,7 +23,7 @@ from ..compiler.machine import recall
 from ..compiler.machine.functions import compile_natively
 from ..compiler.machine.native import NativeFunction
 from ..compiler.open_stages import BoundStages, OpenStages
-from ..compiler.options import Backend, Mode, Options
+from ..compiler.options import WAYS, Backend, Mode, Options
 from ..compiler.printing import Printed, counted, print_functions
 from ..compiler.program.at_once import inline_each, met
 from ..compiler.program.faults import Faults
@@ -32,15 +33,17 @@ from ..compiler.program.passes.constants import fold_constants
 from ..compiler.program.program import Group, Program
 from ..compiler.program.progress import preparing
 from ..compiler.program.trace import Trace, trace_function
+from ..compiler.program.ways import TurnError, Way
 from ..compiler.routine import Routine
 from ..compiler.stage import stage
 from ..compiler.stages import Stages
 from ..compiler.transforms.gradients import GradFunction
 from ..compiler.transforms.sizes import TracedCall
-from ..compiler.transforms.transformed import Transformed
+from ..compiler.transforms.transformed import TakeApartError, Transformed
+from ..compiler.transforms.ways import Ways
 from ..runtime.atomic import setting
-from ..runtime.errors import InputError
-from ..runtime.sites import user_line
+from ..runtime.errors import InputError, KernelLimitWarning, TraceError
+from ..runtime.sites import user_level, user_line
 from ..runtime.traced import TracedValue
 from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import Value
@@ -130,7 +133,8 @@ class StepStages(Stages):
         """The step as a function of a loaded module."""
         arrays = self.backend != "python"
         exact = not arrays or not self.options.fast
-        return Routine(module.names[name], lambda: self.meaning, module.source, arrays=arrays, exact=exact)
+        turn = self.turn if self.way.truths else None
+        return Routine(module.names[name], lambda: self.meaning, module.source, arrays=arrays, exact=exact, turn=turn)
 
 
 _STEP = "step", "Make a training step: return the loss, and the new parameters and state."
@@ -212,6 +216,8 @@ class StepKernel(BaseKernel):
         stats: sizes and times.
         leaves: the `Value`s that are read and not trained.
         captured: what loss and optimiser captured when they were traced.
+        way: the truth values that they met when they were traced.
+        ways: the ways that steps on batches of this structure have gone.
         loops: loops in machine code that nobody uses at the moment.
 
     Example:
@@ -224,11 +230,28 @@ class StepKernel(BaseKernel):
     """
 
     stages: AnyStepStages
+    #: There is no kernel for all numbers of rounds.
+    loop = None
 
     def __init__(self, stages: AnyStepStages, printed: Callable[..., Printed]) -> None:
         super().__init__(stages, stages.leaves, stages.trace_seconds)
         self.captured, self._printed = stages.captured, printed
+        self.way = stages.way
+        self.stats.guards = len(self.way.truths)
+        self.ways: Ways[Any] = Ways(self)
         self.loops: list[NativeLoop] = []
+
+    @property
+    def kernel(self) -> Any:
+        """Itself, as an entry of `ways`."""
+        return self
+
+    def turn(self, inputs: list[float]) -> tuple[int, bool | int] | None:
+        """The guard at which a step goes another way, and what is in its place; None if it does not."""
+        if not self.way.truths:
+            return None
+        stages: Any = self.stages
+        return cast("tuple[int, bool | int] | None", stages.turn(inputs[: stages.guards.inputs]))
 
     @stage
     def routine(self) -> Routine:
@@ -268,8 +291,12 @@ class _Gradient(GradFunction[tuple[float, list[float]]]):
     def _traced(
         self, arguments: Arguments, body: Any, groups: list[Group], names: list[str], leaves: Sequence[Value] = (),
         faults: str = "", named: bool = False, values: Sequence[int] | None = None,
+        numbers: Sequence[Any] | None = None,
     ) -> Any:  # fmt: skip
-        return trace_function(body, self.name, groups, names, leaves, nameless, faults=faults), None
+        return trace_function(
+            body, self.name, groups, names, leaves, nameless, faults=faults, numbers=arguments.all_numbers,
+            as_they_are=arguments.as_they_are(),
+        ), None  # fmt: skip
 
     _part = GradFunction._new_part
     #: Whether only the loss is traced, what came of it, and the optimiser as it was then.
@@ -288,6 +315,26 @@ class _Gradient(GradFunction[tuple[float, list[float]]]):
         self.forward = None
         self.forward = self._stages(arguments, trace.faults, named=False)
         return None
+
+
+class _StepNumber(Value):
+    """A number of a step that is computed if a branch depends on it."""
+
+    __slots__ = ("_asked",)
+
+    _asked: tuple[Callable[[int], Sequence[float]], int, int]
+
+    @classmethod
+    def of(cls, ask: Callable[[int], Sequence[float]], step: int, place: int) -> Self:
+        """One of the numbers of a step, which `ask` returns."""
+        number: Self = object.__new__(cls)
+        number._asked = ask, step, place
+        return number
+
+    @property
+    def _number(self) -> float:  # type: ignore[override]
+        ask, step, place = self._asked
+        return float(ask(step)[place])
 
 
 class TrainStep(Transformed[StepKernel]):
@@ -326,8 +373,9 @@ class TrainStep(Transformed[StepKernel]):
         faults: Faults = "raise",
         static_argnames: Sequence[str] | str = (),
         dynamic: bool | None = None,
+        max_ways: int = WAYS,
     ) -> None:
-        super().__init__(loss_fn, backend, mode, static_argnames, faults, dynamic)
+        super().__init__(loss_fn, backend, mode, static_argnames, faults, dynamic, max_ways=max_ways)
         if not isinstance(optimizer, Optimizer):
             raise InputError(f"train_step: expected an optimiser such as nn.SGD(0.1), got {type(optimizer).__name__}")
         optimizer.check_numbers()
@@ -344,6 +392,8 @@ class TrainStep(Transformed[StepKernel]):
         self.reload()
 
     _transform = "nn.train_step"
+    #: All branches are ways: the gradient is a part of what is traced.
+    _selects = False
 
     def _choices(self) -> dict[str, str]:
         return {"optimizer": type(self.optimizer).__name__, **super()._choices()}
@@ -403,17 +453,15 @@ class TrainStep(Transformed[StepKernel]):
         """
         self._forbid_tracing()
         arguments = self._take_apart(batch, keywords)
-        kernel = self._step_for(arguments)
-        routine, stages = kernel.routine, kernel.stages
+        kernel, arguments = self._step_for(arguments)
+        kernel = kernel.ways.last
         try:
             with self._stepping:
                 while True:
                     before = self._position
                     numbers = self.optimizer.step_numbers(before.steps)
                     inputs = [*arguments.numbers, before.numbers, *before.state, *numbers]
-                    if stages.leaves:
-                        inputs.append(stages.leaf_numbers())
-                    loss, parameters, *state = routine.run(*inputs)
+                    kernel, (loss, parameters, *state) = self._made_step(kernel, arguments, inputs)
                     after, loss = _Position(parameters, state, before.steps + 1), float(loss)
                     self._last = kernel
                     # Something else may have been taken meanwhile, or a signal handler may have made a step. (Between
@@ -456,12 +504,11 @@ class TrainStep(Transformed[StepKernel]):
         arguments = self._take_apart(batch, keywords)
         losses: list[float] = []
         try:
-            kernel = self._kernel_for(arguments)
+            kernel, arguments = self._kernel_for(arguments)
             with self._stepping, self._loop_for(kernel, arguments) as loop:
                 if loop is None:
                     losses.extend(self(*batch, **keywords) for _ in range(steps))
                     return losses
-                self._last = kernel
                 while len(losses) < steps:
                     before = self._position
                     chunks = loop(
@@ -474,6 +521,7 @@ class TrainStep(Transformed[StepKernel]):
                             break
                         before = self._position = after
                         losses += chunk
+                        self._last = loop.kernels[0]
         except BaseException:
             self.sync()
             raise
@@ -494,7 +542,10 @@ class TrainStep(Transformed[StepKernel]):
                 loop = kernel.loops.pop()
                 loop.set_batch(batch)
             except IndexError:
-                loop = NativeLoop({1: stages.native_step()}, [batch[None]], None, self.optimizer, stages.leaf_numbers)
+                loop = NativeLoop(
+                    {1: kernel}, [batch[None]], None, self.optimizer, lambda each: each.stages.leaf_numbers(),
+                    lambda which, *turn: self._other_step(which, arguments, *turn),
+                )  # fmt: skip
         try:
             yield loop
         finally:
@@ -517,11 +568,27 @@ class TrainStep(Transformed[StepKernel]):
     @property
     def kernels(self) -> list[StepKernel]:
         """The kernels made so far, one per structure of batches and state of what the loss captured."""
-        return self._kernels.entries
+        return [kernel for first in self._kernels.entries for kernel in first.ways.entries]
+
+    def ways(self) -> list[Way]:
+        """The ways that steps have gone: the truth values that loss and optimiser met, with the lines.
+
+        There is a kernel per way.
+
+        Example:
+            >>> import flatgrad as fg
+            >>> w = fg.Value(0.5)
+            >>> step = train_step(lambda x: (w * x) ** 2 if x > 1 else w * x, fg.nn.SGD(0.1), [w])
+            >>> step(2.0), step(1.0)
+            (1.0, 0.09999999999999998)
+            >>> [way.truths for way in step.ways()]
+            [(True,), (False,)]
+        """
+        return [kernel.way for kernel in self.kernels]
 
     def prepare(self, /, *batch: Any, **keywords: Any) -> StepKernel:
         """The compiled step for batches of this structure, made if need be; nothing is run."""
-        return self._step_for(self._take_apart(batch, keywords))
+        return self._step_for(self._take_apart(batch, keywords))[0]
 
     def _captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
         optimizer = self.optimizer
@@ -530,17 +597,77 @@ class TrainStep(Transformed[StepKernel]):
             *super()._captured_roots(arguments), optimizer.update, optimizer.clip, parameters
         ]  # fmt: skip
 
-    def _kernel_for(self, arguments: Arguments) -> StepKernel:
-        """The kernel for batches of this structure; its program is made, if need be."""
+    def _kernel_for(self, arguments: Arguments) -> tuple[StepKernel, Arguments]:
+        """The kernel for batches of this structure, and the batch as it takes it; its program is made, if need be."""
+        while True:
+            try:
+                return self._cached(arguments, functools.partial(self._new_kernel, arguments)), arguments
+            except TakeApartError:
+                arguments = self._again(arguments, arguments.args)
 
-        def make() -> StepKernel:
-            start = time.perf_counter()
-            with collector_paused(), preparing(self.name):
-                kernel = StepKernel(self._build(arguments), self._printed)
-            kernel.stats.compile_seconds = time.perf_counter() - start - kernel.stats.trace_seconds
-            return kernel
+    def _new_kernel(self, arguments: Arguments, backend: str = "", numbers: list[float] | None = None) -> StepKernel:
+        start = time.perf_counter()
+        with collector_paused(), preparing(self.name):
+            kernel = StepKernel(self._build(arguments, backend, at_hand=numbers), self._printed)
+        kernel.stats.compile_seconds = time.perf_counter() - start - kernel.stats.trace_seconds
+        return kernel
 
-        return self._cached(arguments, make)
+    def _made_step(
+        self, kernel: StepKernel, arguments: Arguments, inputs: list[Any],
+        leaves_of: Callable[[StepKernel], list[float]] = lambda kernel: kernel.stages.leaf_numbers(),
+    ) -> tuple[StepKernel, Any]:  # fmt: skip
+        """Compute one step, by the kernel of its way; return that kernel, and the results.
+
+        Args:
+            kernel: of some way.
+            arguments: a batch, or another one of this structure.
+            inputs: of the step, without the leaves.
+            leaves_of: gives the numbers that a kernel reads and that are not trained.
+        """
+        while True:
+            leaves = [leaves_of(kernel)] if kernel.leaves else []
+            try:
+                return kernel, kernel.routine.run(*inputs, *leaves)
+            except TurnError as error:
+                turn = error.guard, error.truth
+            numbers = [n for part in inputs for n in (as_list(part) if np.ndim(part) else [part])]
+            other = self._other_step(kernel, arguments, turn, numbers)
+            if not isinstance(other, StepKernel):
+                return kernel, group_results(other, self._results())
+            kernel = other
+
+    def _other_step(
+        self, kernel: StepKernel, arguments: Arguments, turn: tuple[int, bool | int], numbers: list[float]
+    ) -> StepKernel | list[float]:
+        """The kernel of the way that turns off at a guard: one that is known, or made for these numbers.
+
+        If there are too many ways, it is what the step returns, computed without a kernel.
+
+        Args:
+            kernel: whose guard has failed.
+            arguments: a batch of this structure.
+            turn: the guard, and what the step has in its place.
+            numbers: all inputs of the step, without the leaves.
+        """
+        with self._lock:
+            ways, beginning = kernel.ways, (*kernel.way.truths[: turn[0]], turn[1])
+            other: StepKernel | None = ways.find(beginning, (), [kernel])
+            if other is None and len(ways.entries) >= self.max_ways:
+                if not ways.warned:
+                    ways.warned = True
+                    warnings.warn(ways.warning(self.name), KernelLimitWarning, stacklevel=user_level())
+                with collector_paused():
+                    stages = self._build(arguments, "python", at_hand=numbers)
+                return stages.meaning.evaluate([*numbers, *stages.leaf_numbers()])
+            if other is None:
+                other = self._new_kernel(arguments, kernel.backend, numbers)
+                if other.way.truths[: len(beginning)] != beginning:
+                    raise TraceError(
+                        f"{self.name} met other truth values when it was traced again with the same numbers; a loss "
+                        "must do the same each time"
+                    )
+                ways.add(other)
+            return other
 
     _opens = True
 
@@ -562,13 +689,13 @@ class TrainStep(Transformed[StepKernel]):
         inputs = [*arguments.numbers, *state, *[0.5] * len(self.optimizer.number_names)]
         return [*inputs, [leaf.data for leaf in leaves]] if leaves else inputs
 
-    def _step_for(self, arguments: Arguments) -> StepKernel:
+    def _step_for(self, arguments: Arguments) -> tuple[StepKernel, Arguments]:
         """The same; its function is made, too."""
-        kernel = self._kernel_for(arguments)
+        kernel, arguments = self._kernel_for(arguments)
         if "routine" not in vars(kernel):
             with self._lock:
                 _ = kernel.routine
-        return kernel
+        return kernel, arguments
 
     def _trace_sample(self, arguments: Arguments, first: TracedCall | None, named: bool) -> TracedCall:
         """The loss, at first: what becomes of it is known from the first sample, if the update is this package's."""
@@ -588,7 +715,7 @@ class TrainStep(Transformed[StepKernel]):
             seconds = time.perf_counter() - start
         gradient.only_forward = False
         forward, traced, *_ = gradient.forward
-        if len(traced.leaves) > len(self.parameters):
+        if len(traced.leaves) > len(self.parameters) or traced.way.truths:
             return self._trace_call(arguments, named)
         stages = LaterStepStages(
             forward, lambda: self._build(arguments, gradient=gradient, named=named), self._results(), self._title(),
@@ -603,8 +730,9 @@ class TrainStep(Transformed[StepKernel]):
         return [Group("loss", 1, True), *(Group(name, width, False) for name in names)]
 
     def _build(
-        self, arguments: Arguments, backend: str = "", gradient: _Gradient | None = None, named: bool = True
-    ) -> StepStages:
+        self, arguments: Arguments, backend: str = "", gradient: _Gradient | None = None, named: bool = True,
+        at_hand: list[Any] | None = None,
+    ) -> StepStages:  # fmt: skip
         """Trace loss, gradient and update for batches of this structure.
 
         Args:
@@ -612,6 +740,7 @@ class TrainStep(Transformed[StepKernel]):
             backend: overrides the step's own.
             gradient: of the loss, if that has been traced already.
             named: whether anybody may read the names of parameters in the program.
+            at_hand: the numbers at hand, without leaves; by default those of the next step on this batch.
         """
         now = as_parameters(self._parameters_source)
         if len(now) != len(self.parameters) or any(a is not b for a, b in zip(now, self.parameters, strict=True)):
@@ -647,6 +776,7 @@ class TrainStep(Transformed[StepKernel]):
             for k, parameter in enumerate(self.parameters):
                 trace.bind(parameter, count + k)
             part = gradient or self._new_gradient()
+            part._integers = self._integers
             (loss, gradients), _ = self._call_traced(arguments, inputs[:count], part)
             if not any(isinstance(each, TracedValue) for each in gradients):
                 raise InputError(f"{self.name} does not depend on any of the parameters: there is nothing to train")
@@ -656,13 +786,24 @@ class TrainStep(Transformed[StepKernel]):
         options = self._options._replace(backend=backend or self.backend)
         with collector_paused(), preparing(self.name):
             start = time.perf_counter()
-            traced, captured = self._traced(arguments, body, groups, names, named=named)
+            traced, captured = self._traced(
+                arguments, body, groups, names, named=named, numbers=at_hand or self._at_hand(arguments)
+            )
             seconds = time.perf_counter() - start
             traced.program.output_groups = self._results()
-            return StepStages(
+            stages = StepStages(
                 traced.program, self._results(), self._title(), options, type(self.optimizer).__name__, traced.leaves,
                 captured, seconds,
             )  # fmt: skip
+            stages.way = traced.way
+            return stages
+
+    def _at_hand(self, arguments: Arguments) -> list[Any]:
+        """The inputs of the next step on a batch, without the leaves."""
+        position, ask = self._position, self.optimizer.step_numbers
+        trained = (n for part in (position.numbers, *position.state) for n in part)
+        count = len(self.optimizer.number_names)
+        return [*arguments.all_numbers, *trained, *(_StepNumber.of(ask, position.steps, k) for k in range(count))]
 
     def _updated(self, optimizer: Optimizer, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
         """The new parameters, then the new states, kind by kind."""
@@ -764,6 +905,7 @@ def train_step(
     faults: Faults = "raise",
     static_argnames: Sequence[str] | str = (),
     dynamic: bool | None = None,
+    max_ways: int = WAYS,
 ) -> TrainStep:
     """A function that makes one training step per call.
 
@@ -771,7 +913,7 @@ def train_step(
         loss_fn: takes a batch (numbers, lists, arrays) and returns one `Value`, closing over the model.
         optimizer: `nn.SGD(...)`, `nn.Adam(...)`, ...
         parameters: a Module, or the `Value`s to train.
-        backend, mode, faults, static_argnames, dynamic: as for `fg.compile`; `faults` is for the update, too.
+        backend, mode, faults, static_argnames, dynamic, max_ways: as for `fg.compile`; `faults` is for the update, too.
 
     Returns:
         `step(*batch) -> float`, the loss before the update; `step.source` is the generated function,
@@ -788,5 +930,5 @@ def train_step(
     """
     return TrainStep(
         loss_fn, optimizer, parameters, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames,
-        dynamic=dynamic,
+        dynamic=dynamic, max_ways=max_ways,
     )  # fmt: skip

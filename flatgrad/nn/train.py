@@ -39,7 +39,7 @@ from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import Value
 from .native_loop import Chunk, NativeLoop
 from .optim import Optimizer
-from .step import AnyStepStages, BoundStepStages, StepStages, TrainStep
+from .step import AnyStepStages, BoundStepStages, StepKernel, StepStages, TrainStep
 
 Array = np.ndarray[Any, np.dtype[Any]]
 #: The step is made for all sizes of batches, if these have more rows than those that it would be traced at. A
@@ -356,6 +356,9 @@ class _Run:
         self.checkpoint_every: int | None = None
         self.saved_at = -1
         self.leaves: list[float] = []
+        self._leaves_of: dict[StepKernel, list[float]] = {}
+        self._leaves_of_way: list[float] = []  # of the way that the fingerprint is of
+        self._sizes_of: dict[int, Any] = {}
         self.source_digest = ""
         self._captured: list[Captured] = []
         self.history = History(steps_per_epoch=plan.steps_per_epoch, seed=seed)
@@ -373,7 +376,8 @@ class _Run:
         stages: dict[int, AnyStepStages] = {first: opened.get(first) or self._build(first)}
         for size in others:  # all steps are on one back end
             stages[size] = opened.get(size) or self._build(size, stages[first].backend)
-        self.leaves = stages[first].leaf_numbers()
+        self.leaves, self._leaves_of = stages[first].leaf_numbers(), {}
+        kernels = {size: StepKernel(each, self.step._printed) for size, each in stages.items()}
         self._captured = [each.captured for each in stages.values()]
         # The seed and the loop are compared for themselves.
         self.source_digest = self._digest() if self.checkpoint is not None else ""
@@ -381,13 +385,15 @@ class _Run:
         if stages[first].backend == "native":
             # What can be read, and saved, beside machine code is the same loop in flat Python.
             self._show(by_name, lambda: self._printed_as(by_name, "python"), {})
-            return self._native_loop(stages)
+            return self._native_loop(kernels)
         sections, data = self.step._printed(by_name, formulas=self.formulas)
         sections = self._with_loop(sections, stages[first].backend != "python")
         module = LoadedModule(sections, f"{self.step.name}_training", data)
         self._show(by_name, lambda: module.source, data)
         names = module.names
-        names["STEPS"] = {size: each.routine(module, f"step_{size}").run for size, each in stages.items()}
+        for size, kernel in kernels.items():
+            vars(kernel)["routine"] = stages[size].routine(module, f"step_{size}")
+        names["STEPS"] = {size: self._step_of(size, kernel) for size, kernel in kernels.items()}
         names["LEAVES"] = self.leaves
         names["numbers"] = self.step.optimizer.step_numbers  # what the text of that name is traced from
         return self._generated_loop(names["train"])
@@ -410,7 +416,15 @@ class _Run:
         for kernel in self.step.open_kernels:
             if kernel.stages.at.sizes[0] == (few,):
                 return hashlib.sha256(kernel.stages.digest()).hexdigest()
-        return hashlib.sha256(self.step._build(self._arguments(few), "python").digest()).hexdigest()
+        arguments, step = self._arguments(few), self.step
+        others = (1 + len(step.state)) * len(step.numbers) + len(step.optimizer.number_names)
+        try:  # with numbers that are the same for all runs: branches depend on them
+            stages = step._build(arguments, "python", at_hand=[*arguments.all_numbers, *[0.5] * others])
+        except Exception:  # what the loss raises for these numbers is none of the run
+            return ""
+        if stages.way.truths:
+            self._leaves_of_way = stages.leaf_numbers()
+        return hashlib.sha256(stages.digest()).hexdigest()
 
     def _show(self, by_name: Mapping[str, AnyStepStages], printed: Callable[[], str], data: dict[str, Any]) -> None:
         """Let the history say how the loop reads, and what is saved of it."""
@@ -448,7 +462,34 @@ class _Run:
 
         return loop
 
-    def _native_loop(self, stages: Mapping[int, AnyStepStages]) -> Loop:
+    def _step_of(self, size: int, kernel: StepKernel) -> Callable[..., Any]:
+        """What the generated loop calls: the step, by the kernel of its way."""
+        if not kernel.way.truths:
+            return kernel.routine.run
+        last, count = [kernel], 3 + len(self.step.state) + len(self.step.optimizer.number_names)
+
+        def run(*inputs: Any) -> Any:
+            made, results = self.step._made_step(
+                last[0], self._arguments(size), list(inputs[:count]), self._frozen_leaves
+            )
+            if made is not kernel:
+                self.history._saved = self._refuse_ways
+            last[0] = made
+            return results
+
+        return run
+
+    def _frozen_leaves(self, kernel: StepKernel) -> list[float]:
+        """The numbers that a kernel reads and that are not trained, as they were when this run first asked."""
+        return self._leaves_of.setdefault(kernel, kernel.stages.leaf_numbers())
+
+    def _other_step(self, kernel: StepKernel, turn: tuple[int, bool | int], numbers: list[float]) -> Any:
+        """What makes a step that goes another way; see `TrainStep._other_step`."""
+        self.history._saved = self._refuse_ways
+        (size,) = (size for size, each in self._sizes_of.items() if each is kernel.ways)
+        return self.step._other_step(kernel, self._arguments(size), turn, numbers)
+
+    def _native_loop(self, kernels: Mapping[int, StepKernel]) -> Loop:
         """Machine code, which comes back after each chunk of steps."""
         step, plan, epochs = self.step, self.plan, None
         if plan.batched:
@@ -456,8 +497,8 @@ class _Run:
             epochs = partial(module.names["epochs"], self.history.seed)
         # Copies, as the other back ends make them: callbacks may change the originals.
         tables = [np.array(part.reshape(plan.rows, -1)) for part in (self.data.X, self.data.y)]
-        steps = {size: each.native_step() for size, each in stages.items()}
-        run = NativeLoop(steps, tables, epochs, step.optimizer, lambda: self.leaves)
+        self._sizes_of = {size: kernel.ways for size, kernel in kernels.items()}
+        run = NativeLoop(kernels, tables, epochs, step.optimizer, self._frozen_leaves, self._other_step)
         return lambda strict, limit: run(
             step.numbers, step.state, first=step.steps, steps=plan.steps, strict=strict, limit=limit
         )
@@ -600,6 +641,9 @@ class _Run:
                 loop = self.generate()
                 self.history._saved = self._refuse_to_save
 
+    def _refuse_ways(self, rolled: bool) -> str:
+        raise OptionError("the steps of the run have gone several ways, so that no single loop can repeat it")
+
     def _refuse_to_save(self, rolled: bool) -> str:
         raise OptionError(
             "something that the loss captures was changed during the run, so that no single loop can repeat it"
@@ -694,7 +738,7 @@ class _Run:
             "learning_rate": rates,
             "numbers of a step": optimizer.sampled(),
             "loss or model": self.source_digest,
-            "frozen leaves": [leaf.hex() for leaf in self.leaves],
+            "frozen leaves": [leaf.hex() for leaf in self._leaves_of_way or self.leaves],
         }
 
     def save(self) -> None:

@@ -25,7 +25,7 @@ def angle(x):
 
 def near_zero(x):
     with contextlib.suppress(Exception):
-        if x < 1e-3:
+        if x.data < 1e-3:
             return 1.0 - x * x / 6
     return fg.sin(x) / x
 
@@ -46,7 +46,7 @@ def other_type(x):
 
 def truth(x):
     try:
-        if x:
+        if (x > 0).data:
             return x * 3.0
     except TypeError:
         pass
@@ -87,7 +87,7 @@ def copied(x):
 
 def inner(x):
     try:
-        return fg.grad(lambda y: y * y if y > 0 else -y)(x)
+        return fg.grad(lambda y: y * y.data)(x)
     except TypeError:
         return x
 
@@ -100,23 +100,23 @@ def inlined(x):
 
 
 BEFORE = Value(1.0) > 0
-COMPILED = fg.compile(lambda y: y * y if y > 0 else -y)
+COMPILED = fg.compile(lambda y: y * y.data)
 escaped = None
 fg.grad(lambda x: globals().update(escaped=x * 2.0) or x)(1.0)
 
 #: Functions, and a line of each that the error names.
 SWALLOWED = [
     (angle, "x = float(x) % 6.25"),
-    (near_zero, "if x < 1e-3:"),
+    (near_zero, "if x.data < 1e-3:"),
     (second_attempt, "return x * x.data"),
     (other_type, "return [x, x * x][x]"),
-    (truth, "if x:"),
+    (truth, "if (x > 0).data:"),
     (escape, "return escaped * x"),
     (condition, "return fg.where(BEFORE, x, -x)"),
     (array, "numbers[0] = x"),
     (copied, "numbers = numbers.astype(float)"),
-    (inner, "y * y if y > 0 else -y"),
-    (inlined, "y * y if y > 0 else -y"),
+    (inner, "y * y.data"),
+    (inlined, "y * y.data"),
 ]
 
 

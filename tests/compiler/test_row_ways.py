@@ -124,3 +124,18 @@ def test_in_a_traced_function_the_loop_is_followed():
         expected = sum(piecewise(Value(x) * leaf) for x in xs.tolist()) / 3.0
         expected.backward()
         assert_same(mean(scale), [expected.data, leaf.grad])
+
+
+def test_many_rows_without_a_kernel_for_all_numbers_of_them():
+    def f(a, xs, n):
+        v = xs[n]
+        for _ in range(n * n):
+            v = v * 0.5 + xs[1] * 0.1
+        return xs[1] + v + xs[1] + v + a * 0.5
+
+    rows = fg.vmap(fg.value_and_grad(f), in_axes=(0, 0, None))
+    for count in (20, 40, 114, 128, 40, 300):
+        a, xs = np.linspace(-1.0, 1.0, count), np.linspace(1.0, 9.0, 3 * count).reshape(count, 3)
+        values, gradients = rows(a, xs, 1)
+        assert_same(values, [f(Value(x), list(map(Value, row)), 1).data for x, row in zip(a, xs, strict=True)])
+        assert_same(gradients, [0.5] * count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
 import pytest
 
 import flatgrad as fg
@@ -181,3 +182,22 @@ def test_results_without_numbers_depend_on_the_way(function, backend):
         assert repr(result) == repr(function(Value(x)))
     look_up = fg.jit(lambda x, n: [10.0, 20.0, 30.0][n], backend=backend)
     assert [look_up(1.0, n) for n in (0, 2, 1, 0)] == [10.0, 30.0, 20.0, 10.0]
+
+
+def test_what_is_saved_says_which_way_it_is():
+    f = fg.value_and_grad(branch)
+    for number, truth in ((0.5, "False"), (3.0, "True")):
+        kernel = f.kernel_for(number)
+        for source, mark in ((kernel.python_source(), "#"), (kernel.c_source(), "//")):
+            line = next(line for line in source.splitlines() if "test_ways.py" in line and truth in line)
+            assert line.startswith(f"{mark} test_ways.py:")
+            assert line.endswith(f": {truth}")
+    straight = fg.value_and_grad(lambda x: x * x).kernel_for(1.0)
+    assert "One way" not in straight.source
+
+
+@backends
+def test_an_array_without_axes_is_a_value(backend):
+    """As `np.where` makes one."""
+    f = fg.value_and_grad(lambda x: np.where(x > 1.0, x * x, 2.0), backend=backend)
+    assert [f(3.0), f(0.5), f(2.0)] == [(9.0, 6.0), (2.0, 0.0), (4.0, 4.0)]

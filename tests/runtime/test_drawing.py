@@ -315,4 +315,4 @@ def test_markup_in_a_label_is_text(label):
 def test_the_table_of_a_traced_value():
     seen = []
     fg.compile(lambda x: seen.append(x._repr_html_()) or x * 2.0)(1.0)
-    assert seen == ["Value(data=&lt;traced&gt;)"]
+    assert seen == ["Value(data=1.0)"], "the number at hand"

@@ -124,6 +124,11 @@ class Arguments:
                 found[-1].update(offset + k for k, is_int in enumerate(kind.ints()) if is_int)
         return found
 
+    def as_they_are(self) -> list[int]:
+        """Which of all numbers are plain ints when the function is traced."""
+        places = zip(self.places, self.ints(), strict=True) if any(self.integers.values()) else ()
+        return [n for place, each in places if self.integers.get(place) for n in each]
+
     @property
     def all_numbers(self) -> list[Any]:
         """The numbers of all arguments in one list."""

@@ -106,6 +106,7 @@ class Deciding(Recorded):
         self.turns: list[Decided] = []
         self.given: Given | None = None
         self.used_ints: set[int] = set()
+        self.bound: dict[int, int] = {}  # inputs that stand for `Value`s from outside, by their ids
         self.quotients: list[int] = []  # what was written as a division
         self._at_hand = numbers if truths is None else None
         self._ints, self._values = ints, values
@@ -326,6 +327,11 @@ class Deciding(Recorded):
             if not number._trace.follows:
                 raise forbidden(_CHOOSES, _REMEDY)
             return number._trace.number_of(number._index)
+        if number.__class__ is Value:
+            traces: Any = recorders()
+            for trace in traces:
+                if trace is not None and trace.follows and id(number) in trace.bound:
+                    return trace.number_of(trace.bound[id(number)])
         return number._number if isinstance(number, (Value, Condition)) else number
 
     def _number_of_input(self, variable: int) -> Any:

@@ -183,7 +183,7 @@ class Trace(Deciding):
 
     def bind(self, value: Value, index: int) -> None:
         """Let input `index` stand for a `Value` from outside, which then is no leaf."""
-        self._references[id(value)] = index
+        self._references[id(value)] = self.bound[id(value)] = index
         self._alive.append(value)
 
     def begin_update(self) -> None:

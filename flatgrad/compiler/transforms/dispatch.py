@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, TypeVar, cast
 
-from ...runtime.errors import InputError, KernelLimitWarning, MissingExtraError, TraceError
+from ...runtime.errors import InputError, KernelLimitWarning, MissingExtraError
 from ...runtime.sites import user_level
-from ...runtime.tracing import active, recorder, recorders
+from ...runtime.tracing import active, recorder, recorders, refuse
 from ..calls.arguments import Arguments, in_float64, outline
 from ..calls.binding import MISS, Binder
 from ..calls.captured import Captured
@@ -311,7 +311,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
             way = call.stages.way
             counted = entry.kernel.way.selects or way.selects  # then guards are counted otherwise
             if way.truths[: len(beginning)] != beginning and not counted:
-                raise TraceError(
+                raise refuse(
                     f"{self.name} met other truth values when it was traced again with the same numbers; a function "
                     "that is compiled must do the same each time"
                 )

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, Unpack, overload
 
+import numpy as np
+
 from ...runtime.errors import InputError, OptionError
 from ...runtime.primitives import number
 from ...runtime.traced import TracedValue
@@ -135,6 +137,8 @@ class GradFunction(NumericFunction[R]):
                 returned, aux = returned
                 aux = results.flatten_result(aux, self.function, "[1]")
                 aux = NumberInGroup() if aux.scalar else aux
+            if isinstance(returned, np.ndarray) and not returned.ndim:  # such as np.where makes
+                returned = returned.item()
             if not isinstance(returned, Value):
                 try:
                     returned = constant(float(number(returned)))

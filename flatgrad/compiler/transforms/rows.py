@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from ...runtime.errors import ARITHMETIC_ERRORS, TraceError
+from ...runtime.errors import ARITHMETIC_ERRORS
 from ...runtime.primitives import logical_and, where
 from ...runtime.traced import TracedCondition
-from ...runtime.tracing import recorder
+from ...runtime.tracing import recorder, refuse
 from ..program.deciding import Given
 from ..program.trace import Trace
 from .sizes import RowsBranchError
@@ -172,7 +172,7 @@ class RowWays:
         positional, named = rows(row)
         truths = self._one._way_of(positional, named)
         if not truths or truths[: len(beginning)] != beginning:
-            raise TraceError(f"{self._owner.name} met other truth values when it was traced again; it must not")
+            raise refuse(f"{self._owner.name} met other truth values when it was traced again; it must not")
         return self.ways.setdefault(truths, RowWay(self._owner, truths))
 
 

@@ -153,23 +153,22 @@ class Transformed(Generic[E]):
         faults: str = "",
         named: bool = True,
         values: Sequence[int] | None = None,
+        numbers: Sequence[Any] | None = None,
     ) -> tuple[Traced[Result], Captured]:
         """Trace, and note what the function captured.
 
         `named` says whether anybody may read the names of leaves, `values` which of all numbers are those of `Value`s
-        (None in a function of numbers).
+        (None in a function of numbers). `numbers` are those at hand, if there are more inputs than the arguments have.
 
         Raises:
             TakeApartError: if it has turned out that the function uses ints as such.
         """
         leaf_names = functools.partial(outer_names, self.function) if named else nameless
-        places, ints = arguments.places, arguments.ints()
-        as_they_are = [
-            n for place, each in zip(places, ints, strict=True) if arguments.integers.get(place) for n in each
-        ]
+        places, ints, as_they_are = arguments.places, arguments.ints(), arguments.as_they_are()
         run = functools.partial(
             trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults,
-            folds=True, numbers=arguments.all_numbers, truths=arguments.truths, ints=frozenset().union(*ints),
+            folds=True, numbers=arguments.all_numbers if numbers is None else numbers, truths=arguments.truths,
+            ints=frozenset().union(*ints),
             values=values, as_they_are=as_they_are,
         )  # fmt: skip
         roots = functools.partial(self._captured_roots, arguments)

@@ -107,6 +107,8 @@ class VmapFunction(JitFunction[R]):
             try:
                 return super()._call(*args, **kwargs)
             except RowsBranchError:
+                if self._run_row is not None:  # then `RowWays` does something else
+                    raise
                 self._row_ways = self._row_ways or RowWays(self)
         count, axes = self._count(args, kwargs)
         return self._row_ways(count, args, kwargs, axes) if count else super()._call(*args, **kwargs)

@@ -185,8 +185,9 @@ def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], size: int, program
 def _rounds(loops: Sequence[Loop], program: Program) -> list[set[int]]:
     """The positions of loops that compute the same, each perhaps in its own round."""
     alike: dict[Any, set[int]] = {}
+    opcodes = program.opcodes
     for k, loop in enumerate(loops):
-        alike.setdefault((_form(loop.nodes), origin_of(program, loop.equations)), set()).add(k)
+        alike.setdefault((_form(loop.nodes), origin_of(program, opcodes, loop.equations)), set()).add(k)
     return [each for each in alike.values() if len(each) >= ROUNDS]
 
 

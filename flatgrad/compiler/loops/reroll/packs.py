@@ -150,10 +150,15 @@ def pack(
     return Packed(packer.packs, scalars, packer.address, packer.constants, packer.next, len(groups))
 
 
-def origin_of(program: Program, equations: Indices) -> tuple[int, ...]:
-    """What is the same for packs that the same lines of the user's make in several rounds."""
+def origin_of(program: Program, opcodes: Any, equations: Indices) -> tuple[int, ...]:
+    """What is the same for packs that the same lines of the user's make in several rounds.
+
+    Args:
+        program, opcodes: the program, and its column of primitives.
+        equations: of one pack.
+    """
     first, last, sites = int(equations[0]), int(equations[-1]), program.sites
-    return len(equations), program.opcodes[last], first < program.primal, sites[first], sites[last]
+    return len(equations), int(opcodes[last]), first < program.primal, sites[first], sites[last]
 
 
 class _Packer:
@@ -213,7 +218,7 @@ class _Packer:
         """
         alike: dict[Any, list[int]] = {}
         for k, members in enumerate(groups):
-            key = origin_of(self.program, self.classes.nodes[members]), self.owner[members[0]] >= 0
+            key = origin_of(self.program, self.chains.opcodes, self.classes.nodes[members]), self.owner[members[0]] >= 0
             alike.setdefault(key, []).append(k)
         usual: dict[int, Indices] = {}
         labels = self._labels(groups, alone, usual)
