@@ -42,10 +42,10 @@ from ..compiler.transforms.sizes import TracedCall
 from ..compiler.transforms.transformed import TakeApartError, Transformed
 from ..compiler.transforms.ways import Ways
 from ..runtime.atomic import setting
-from ..runtime.errors import InputError, KernelLimitWarning, TraceError
+from ..runtime.errors import InputError, KernelLimitWarning
 from ..runtime.sites import user_level, user_line
 from ..runtime.traced import TracedValue
-from ..runtime.tracing import active, forbidden, recorder
+from ..runtime.tracing import active, forbidden, recorder, refuse
 from ..runtime.value import Value
 from ..runtime.version import VERSION
 from .formulas import StepFormulas
@@ -662,7 +662,7 @@ class TrainStep(Transformed[StepKernel]):
             if other is None:
                 other = self._new_kernel(arguments, kernel.backend, numbers)
                 if other.way.truths[: len(beginning)] != beginning:
-                    raise TraceError(
+                    raise refuse(
                         f"{self.name} met other truth values when it was traced again with the same numbers; a loss "
                         "must do the same each time"
                     )
