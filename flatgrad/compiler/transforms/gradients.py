@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, Unpack, overload
 
-import numpy as np
-
 from ...runtime.errors import InputError, OptionError
 from ...runtime.primitives import number
 from ...runtime.traced import TracedValue
@@ -134,10 +132,9 @@ class GradFunction(NumericFunction[R]):
             if self._has_aux:
                 if not isinstance(returned, tuple) or len(returned) != 2:
                     raise InputError(f"with has_aux=True, {self.name} must return (value, aux)")
-                returned, aux = returned
-                aux = results.flatten_result(aux, self.function, "[1]")
+                returned, aux = returned[0], results.flatten_result(returned[1], self.function, "[1]")
                 aux = NumberInGroup() if aux.scalar else aux
-            if isinstance(returned, np.ndarray) and not returned.ndim:  # such as np.where makes
+            if getattr(returned, "shape", None) == ():  # such as np.where makes
                 returned = returned.item()
             if not isinstance(returned, Value):
                 try:
@@ -428,8 +425,7 @@ def grad(
     """A function that returns the gradient of `fn`: `value_and_grad` without the value.
 
     It raises where `fn` does, although it does not compute what only the value needs: there it compares numbers with
-    the ends of domains. `grad(fg.log)(-1.0)` raises, and does not compute a logarithm at 1.0. The arguments are
-    those of `value_and_grad`, `dynamic` included: whether one kernel serves all sizes of lists and arrays.
+    the ends of domains, as in `grad(fg.log)(-1.0)`. The arguments are those of `value_and_grad`, `dynamic` included.
 
     Example:
         >>> import flatgrad as fg
