@@ -306,7 +306,7 @@ class Stages(PrintedStages):
 
     def turn(self, inputs: Sequence[float]) -> tuple[int, bool | int] | None:
         """The guard at which these inputs go another way, and what is in its place; None if they do not."""
-        return turn_of(self.guards, inputs, self.way.truths)
+        return turn_of(self.guards, inputs, self.way.truths, lambda: self.without_faults(self.traced))
 
     def without_faults(self, program: Program) -> Program:
         """A program with inf and NaN in place of exceptions, if users chose that."""

@@ -201,3 +201,20 @@ def test_an_array_without_axes_is_a_value(backend):
     """As `np.where` makes one."""
     f = fg.value_and_grad(lambda x: np.where(x > 1.0, x * x, 2.0), backend=backend)
     assert [f(3.0), f(0.5), f(2.0)] == [(9.0, 6.0), (2.0, 0.0), (4.0, 4.0)]
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+def test_the_first_of_several_exceptions_comes_out(backend):
+    def f(a, b):
+        v = a**2
+        while fg.sin(b) > 0.5:
+            b = b * 0.5
+        return v + b
+
+    g = fg.value_and_grad(f, argnums=(0, 1), backend=backend)
+    for _ in range(2):
+        with pytest.raises(OverflowError):
+            g(1e308, float("inf"))
+        with pytest.raises(ValueError, match="sin"):
+            g(1.0, float("inf"))
+        assert g(1.0, 1.0)[0] == interpreted(f, 1.0, 1.0)[0]

@@ -294,7 +294,19 @@ class Deciding(Recorded):
         self.turns.append(Decided(truth, site, self.append(guard.opcode, (before, condition), site)))
 
     def number_of(self, variable: int) -> Any:
-        """The number of a variable for the numbers at hand: only what it needs is computed."""
+        """The number of a variable for the numbers at hand: only what it needs is computed.
+
+        Raises:
+            FlatgradError: what the first operation raises that raises, needed or not, as in the interpreter.
+        """
+        try:
+            return self._number_of(variable)
+        except ARITHMETIC_ERRORS:
+            for each in range(self.settle().program.inputs, min(variable, self._next)):
+                self._number_of(each)
+            raise
+
+    def _number_of(self, variable: int) -> Any:
         self.folds = False
         if self._repeated:
             self.write_out()

@@ -9,7 +9,7 @@ fault; `turn_of` then finds the guard.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import groupby
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ...runtime import primitives as p
-from ...runtime.errors import FlatgradError, ProgramError
+from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.sites import Location
 from ...runtime.wording import count_of
 from .builder import ProgramBuilder
@@ -315,16 +315,20 @@ def whole_rounds(program: Program, rounds: Rounds, count: int) -> Program:
     return remove_dead_code(builder.finish([total], [Group("rounds", 1, True)]))
 
 
-def turn_of(guards: Program, inputs: Sequence[float], truths: Sequence[bool | int]) -> tuple[int, bool | int] | None:
+def turn_of(
+    guards: Program, inputs: Sequence[float], truths: Sequence[bool | int], traced: Callable[[], Program] | None = None
+) -> tuple[int, bool | int] | None:
     """The first guard that fails, and the truth value or integer in its place; None if all hold.
 
     Args:
         guards: what `guards_of` returned.
         inputs: of that program.
         truths: those of the way.
+        traced: the program of which these are the guards; it is asked for where an operation raises.
 
     Raises:
-        FlatgradError: what an operation raises that a guard needs, if no guard before it fails.
+        FlatgradError: what an operation raises that a guard needs, if no guard before it fails; or one before that in
+            the traced program, which the interpreter has done before.
 
     Example:
         >>> f = ProgramBuilder("f", [Group("x", 1, True)])
@@ -336,7 +340,12 @@ def turn_of(guards: Program, inputs: Sequence[float], truths: Sequence[bool | in
     """
     numbers, count = list(inputs), 0
     for equation in guards.equations():
-        numbers.append(guards.result(equation, numbers))
+        try:
+            numbers.append(guards.result(equation, numbers))
+        except ARITHMETIC_ERRORS:
+            if traced is not None:
+                traced().evaluate(inputs)
+            raise
         if equation.primitive is p.guard:
             if not numbers[-1]:
                 truth = truths[count]

@@ -68,7 +68,7 @@ class Ways(Generic[W]):
         found = None if loop is None else loop.entry_for(inputs)
         return None if found is None or found in tried else self._took(found)
 
-    def find(self, beginning: tuple[bool | int, ...], inputs: Sequence[float], tried: Sequence[W]) -> W | None:
+    def find(self, beginning: tuple[bool | int, ...], inputs: Sequence[float], tried: Sequence[W] = ()) -> W | None:
         """A way that begins so, and was not tried; None if no call has gone such a way. `inputs` go it."""
         for loop in self.loops:
             found = loop.entry_for(inputs, beginning)
