@@ -47,6 +47,7 @@ class Arguments:
         offsets: the place of the first number of each argument among all numbers.
         truths: the truth values of conditions, in order, if the function is traced on a way that is given: then they
             are not those for the numbers.
+        selects: whether branches that only select may become selections when the function is traced for these.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Arguments:
         "numbers",
         "offsets",
         "repeats",
+        "selects",
         "truths",
         "values",
     )
@@ -78,6 +80,7 @@ class Arguments:
         flattener = Flattener(reached, symbolic, identity)
         self._positions, self._statics, self.integers = positions, statics, integers
         self.truths: Sequence[bool | int] | None = None
+        self.selects = True
         self.keywords = tuple(kwargs)
         self.args = (*args, *kwargs.values())
         self.kinds: list[Kind] = []

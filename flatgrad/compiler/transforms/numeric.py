@@ -44,6 +44,7 @@ class NumericFunction(Dispatched[NumericEntry, R]):
         return entry.signature.put_together(routine_of(kernel).run(*numbers), float_array)
 
     def _interpreted(self, arguments: Arguments) -> Any:
+        arguments.selects = False  # the way of this call is enough
         with collector_paused():
             call = self._trace_call(arguments)
         inputs = checked_inputs(self._inputs_of(arguments, call.leaves), call.stages.traced.input_groups)

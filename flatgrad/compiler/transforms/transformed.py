@@ -206,7 +206,7 @@ class Transformed(Generic[E]):
     ) -> Traced[Result]:
         """What `run` traces, with selections in place of branches that only select."""
         given = arguments.truths is not None  # by what has been traced before
-        if not self._selects or (given and not self._selection_sites):
+        if not (self._selects and arguments.selects) or (given and not self._selection_sites):
             return run()
         traced = None if given else run()
         if traced is not None and not traced.branches:
