@@ -40,7 +40,7 @@ def loss(X, y):
         (fg.compile_graph(W * 3.0), "kernel program source stats"),
         (
             nn.train_step(loss, nn.SGD(0.1), [W]),
-            f"{TRANSFORMED.replace('kernel_for', STEP).replace(' ways', '')}",
+            f"{TRANSFORMED.replace('kernel_for', STEP)}",
         ),
     ],
     ids=lambda item: item.__class__.__name__,

@@ -184,9 +184,9 @@ class Dispatched(Transformed[D], Generic[D, R]):
 
         Example:
             >>> import flatgrad as fg
-            >>> f = fg.grad(lambda x: x * x if x > 0 else -x)
-            >>> f(3.0), f(-3.0)
-            (6.0, -1.0)
+            >>> f = fg.grad(lambda x: fg.log(x) if x > 1.0 else x**3)
+            >>> f(4.0), f(0.5)
+            (0.25, 0.75)
             >>> [way.truths for way in f.ways(1.0)]
             [(True,), (False,)]
         """
