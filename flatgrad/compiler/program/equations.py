@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from ...runtime.primitives import Primitive
+from ...runtime.errors import ARITHMETIC_ERRORS
+from ...runtime.primitives import TABLE, Primitive
 from ...runtime.sites import Location
 from .groups import Group
 
@@ -29,6 +30,9 @@ class Equations(Protocol):
     outputs: list[int]
     output_groups: list[Group]
     sites: array[int]
+    opcodes: array[int]
+    starts: array[int]
+    operands: array[int]
     primal: int
 
     @property
@@ -36,3 +40,18 @@ class Equations(Protocol):
     def __len__(self) -> int: ...
     def equation(self, index: int) -> Equation: ...
     def equations(self) -> Iterator[Equation]: ...
+    def result(self, equation: Equation, numbers: Sequence[float]) -> float: ...
+
+
+def all_results(program: Equations, numbers: list[float]) -> list[float]:
+    """The numbers of all variables, from those of the inputs; where an operation raises, `result` says what."""
+    evaluate = [primitive.evaluate for primitive in TABLE]
+    constants, operands, start = program.constants, program.operands.tolist(), 0
+    for opcode, end in zip(program.opcodes.tolist(), program.starts[1:].tolist(), strict=True):
+        arguments = [numbers[operand] if operand >= 0 else constants[~operand] for operand in operands[start:end]]
+        try:
+            numbers.append(evaluate[opcode](*arguments))
+        except ARITHMETIC_ERRORS:
+            numbers.append(program.result(program.equation(len(numbers) - program.inputs), numbers))
+        start = end
+    return numbers

@@ -18,6 +18,7 @@ from ...runtime.primitives import TABLE
 from ...runtime.sites import Location
 from ...runtime.wording import count_of
 from .equations import Equation as Equation
+from .equations import all_results
 from .groups import Group as Group
 from .groups import default_names as default_names
 from .groups import grouped as grouped
@@ -252,10 +253,7 @@ class Program:
         """The numbers of all variables, inputs first; raises as `evaluate`."""
         if len(inputs) != self.inputs:
             raise ProgramError(f"{self.name} takes {count_of(self.inputs, 'input')}, got {len(inputs)}")
-        numbers = list(inputs)
-        for equation in self.equations():
-            numbers.append(self.result(equation, numbers))
-        return numbers
+        return all_results(self, list(inputs))
 
     def result(self, equation: Equation, numbers: Sequence[float]) -> float:
         """The number of one equation, given those of all variables before it; raises as `evaluate`."""
