@@ -139,3 +139,17 @@ def test_many_rows_without_a_kernel_for_all_numbers_of_them():
         values, gradients = rows(a, xs, 1)
         assert_same(values, [f(Value(x), list(map(Value, row)), 1).data for x, row in zip(a, xs, strict=True)])
         assert_same(gradients, [0.5] * count)
+
+
+def test_what_is_said_of_ways_and_kernels():
+    rows = fg.vmap(lambda x: fg.log(x) if x > 1.0 else x**3)
+    with pytest.raises(fg.InputError, match="branch on numbers"):
+        rows.kernel_for(np.array([2.0, 0.5]))
+    rows(np.array([2.0, 0.5]))
+    assert {way.truths for way in rows.ways()} == {(True,), (False,)}
+    rows(np.linspace(0.0, 2.0, 300))
+    assert sorted(way.truths for way in rows.ways()) == [(False,), (True,)]
+    f = fg.grad(lambda x: fg.log(x) if x > 1.0 else x**3, max_ways=1)
+    assert f(2.0) == 0.5
+    with pytest.warns(fg.KernelLimitWarning), pytest.raises(fg.InputError, match="max_ways"):
+        f.kernel_for(0.5)

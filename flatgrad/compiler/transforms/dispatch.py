@@ -161,6 +161,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
 
         Raises:
             FlatgradError: what an operation raises that a condition needs.
+            InputError: if there are too many ways, so that these arguments have no kernel.
         """
         function = self._method_of(args)
         if function is not None:
@@ -174,7 +175,13 @@ class Dispatched(Transformed[D], Generic[D, R]):
             if turn is None:
                 return entry.kernel
             tried.append(entry)
-            entry, arguments = self._other_way(tried, turn[0], turn[1], arguments)
+            try:
+                entry, arguments = self._other_way(tried, turn[0], turn[1], arguments)
+            except _ManyWaysError:
+                raise InputError(
+                    f"{self.name} keeps kernels for no more ways (max_ways={self.max_ways}), and these go another "
+                    "one: a call is answered without a kernel"
+                ) from None
 
     def ways(self, /, *args: Any, **kwargs: Any) -> list[Way | WaysOfRounds]:
         """The ways that calls with arguments of these kinds have gone: the truth values that they met, with the lines.

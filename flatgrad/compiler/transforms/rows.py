@@ -21,6 +21,7 @@ from ...runtime.traced import TracedCondition
 from ...runtime.tracing import recorder, refuse
 from ..program.deciding import Given
 from ..program.trace import Trace
+from ..program.ways import Way
 from .sizes import RowsBranchError
 from .structures import is_structure, labels_of, rebuilt, shape_of
 
@@ -33,14 +34,14 @@ class RowWay:
 
     Args:
         owner: the map.
-        truths: the truth values that these rows meet.
+        way: the truth values that these rows meet, with the lines.
 
     Attributes:
         rows: how many rows have gone it.
     """
 
-    def __init__(self, owner: Any, truths: Sequence[bool | int]) -> None:
-        self._owner, self.truths, self.rows = owner, tuple(truths), 0
+    def __init__(self, owner: Any, way: Way) -> None:
+        self._owner, self.way, self.truths, self.rows = owner, way, way.truths, 0
 
     @cached_property
     def kept(self) -> Any:
@@ -96,6 +97,11 @@ class RowWays:
     def functions(self) -> list[Any]:
         """The functions that have the kernels."""
         return [*(each for way in self.ways.values() for each in way.functions), self._one]
+
+    def listing(self) -> list[Any]:
+        """The ways of rows: those that have kernels for many rows, and those of rows that were computed one by one."""
+        known = [way.way for way in self.ways.values()]
+        return [*known, *(way for way in self._one.ways() if way not in known)]
 
     def __call__(self, count: int, args: Sequence[Any], kwargs: Mapping[str, Any], axes: Sequence[Any]) -> Any:
         """The results of all rows."""
@@ -170,10 +176,10 @@ class RowWays:
     def _way_of(self, rows: Callable[[Any], Any], row: Any, beginning: tuple[bool | int, ...] = ()) -> RowWay:
         """The way of a row, which is traced; it meets some truth values at first."""
         positional, named = rows(row)
-        truths = self._one._way_of(positional, named)
-        if not truths or truths[: len(beginning)] != beginning:
+        way = self._one._way_of(positional, named)
+        if not way.truths or way.truths[: len(beginning)] != beginning:
             raise refuse(f"{self._owner.name} met other truth values when it was traced again; it must not")
-        return self.ways.setdefault(truths, RowWay(self._owner, truths))
+        return self.ways.setdefault(way.truths, RowWay(self._owner, way))
 
 
 def _padded(indices: Any) -> Any:

@@ -31,6 +31,7 @@ from ..open_kernel import OpenKernel
 from ..options import MEMORY, WAYS, Backend, Mode
 from ..program.faults import Faults
 from ..program.trace import trace_function
+from ..program.ways import Way, WaysOfRounds
 from .dispatch import Choices, R, transform
 from .jit import JitFunction
 from .numeric import NumericEntry
@@ -124,12 +125,32 @@ class VmapFunction(JitFunction[R]):
             raise RowsBranchError
         return call
 
-    def _way_of(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[bool | int, ...]:
-        """The truth values that a call meets."""
+    def kernel_for(self, /, *args: Any, **kwargs: Any) -> Kernel:
+        """The kernel for arguments of these kinds.
+
+        Raises:
+            InputError: if rows branch on numbers: then there is no kernel for all of them.
+        """
+        try:
+            return super().kernel_for(*args, **kwargs)
+        except RowsBranchError:
+            raise InputError(
+                f"the rows of {self.name} branch on numbers, and there are kernels for each way: call the function; "
+                "its kernels and open_kernels list them then"
+            ) from None
+
+    def ways(self, /, *args: Any, **kwargs: Any) -> list[Way | WaysOfRounds]:
+        """The ways that calls have gone; if rows branch on numbers, those of the rows of all calls."""
+        if self._row_ways is None:
+            return super().ways(*args, **kwargs)
+        return self._row_ways.listing()
+
+    def _way_of(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Way:
+        """The way of a call."""
         arguments = self._take_apart(tuple(args), kwargs)
         while True:
             try:
-                return self._trace_call(arguments).stages.way.truths
+                return self._trace_call(arguments).stages.way
             except TakeApartError:
                 arguments = self._again(arguments, arguments.args)
 
