@@ -54,7 +54,16 @@ def truths(primitive):
 
 def derivative(primitive, k, operands):
     """The derivative of the SymPy form with respect to operand `k`."""
-    return sp.diff(primitive.sympy(sp, *operands), operands[k])
+    return diff(primitive.sympy(sp, *operands), operands[k])
+
+
+def diff(expression, variable, count=1):
+    """The derivative, where steps have the derivative 0 almost everywhere."""
+    for _ in range(count):
+        expression = sp.diff(expression, variable)
+        for kind in sp.Subs, sp.Derivative:
+            expression = expression.replace(lambda e, kind=kind: isinstance(e, kind) and e.has(sp.floor), lambda e: 0)
+    return expression
 
 
 def rule(primitive, k, operands):

@@ -143,6 +143,8 @@ EDGES = {
     "hypot": (lambda x: fg.hypot(x, x), 0.0, lambda x: fg.norm([x, x])),
     "atan2": (lambda x: fg.atan2(x, x), 0.0, lambda x: fg.atan2(x, fg.where(fg.equal(x, 0.0), 1.0, x))),
     "asin": (lambda x: x.asin(), -1.0, lambda x: fg.asin(fg.maximum(fg.minimum(x, 1 - 1e-12), -1 + 1e-12))),
+    "acosh": (lambda x: x.acosh(), 1.0, lambda x: fg.acosh(fg.maximum(x, 1 + 1e-12))),
+    "cbrt": (lambda x: x.cbrt(), 0.0, lambda x: fg.cbrt(fg.where(fg.equal(x, 0.0), 1.0, x))),
     "acos": (lambda x: x.acos(), 1.0, lambda x: fg.acos(fg.maximum(fg.minimum(x, 1 - 1e-12), -1 + 1e-12))),
 }  # fmt: skip
 

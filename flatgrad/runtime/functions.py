@@ -74,8 +74,10 @@ if TYPE_CHECKING:
         def __call__(self, *operands: Any) -> Any: ...
 
     neg = relu = abs = exp = expm1 = log = log1p = sqrt = tanh = sinh = cosh = sigmoid = softplus = OfOne.__new__(OfOne)
-    sin = cos = tan = asin = acos = atan = erf = erfc = detach = OfOne.__new__(OfOne)
+    sin = cos = tan = asin = acos = atan = asinh = acosh = atanh = erf = erfc = detach = OfOne.__new__(OfOne)
+    exp2 = log2 = log10 = cbrt = floor = ceil = trunc = rint = sign = OfOne.__new__(OfOne)
     add = mul = sub = power = div = maximum = minimum = hypot = atan2 = OfTwo.__new__(OfTwo)
+    copysign = mod = floordiv = fmod = logaddexp = xlogy = OfTwo.__new__(OfTwo)
     less = less_equal = greater = greater_equal = equal = Comparison.__new__(Comparison)
     logical_and = logical_or = OfTwoConditions.__new__(OfTwoConditions)
     logical_not: OfOneCondition
@@ -85,8 +87,9 @@ else:
 
 #: All but `abs`: `import *` hides no builtin.
 __all__ = [
-    "acos", "add", "asin", "atan", "atan2", "cos", "cosh", "detach", "div", "equal", "erf", "erfc", "exp", "expm1",
-    "greater", "greater_equal", "hypot", "less", "less_equal", "log", "log1p", "logical_and", "logical_not",
-    "logical_or", "maximum", "minimum", "mul", "neg", "power", "relu", "sigmoid", "sin", "sinh", "softplus", "sqrt",
-    "sub", "tan", "tanh", "where",
+    "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos", "cosh",
+    "detach", "div", "equal", "erf", "erfc", "exp", "exp2", "expm1", "floor", "floordiv", "fmod", "greater",
+    "greater_equal", "hypot", "less", "less_equal", "log", "log1p", "log2", "log10", "logaddexp", "logical_and",
+    "logical_not", "logical_or", "maximum", "minimum", "mod", "mul", "neg", "power", "relu", "rint", "sigmoid",
+    "sign", "sin", "sinh", "softplus", "sqrt", "sub", "tan", "tanh", "trunc", "where", "xlogy",
 ]  # fmt: skip

@@ -121,11 +121,27 @@ class ValueObject(ValueMethods[V, C]):
         """An error: `math.exp(value)`, arrays of floats and `"%f" % value` ask for it, and would lose the gradient."""
         raise self._no_plain_number("a float", _NOT_A_FLOAT)
 
-    def __int__(self, *digits: Any) -> Any:
-        """An error, as `float(value)`; so are `round(value)`, `math.floor(value)` and the like."""
+    def __int__(self) -> Any:
+        """An error, as `float(value)`. (`round`, `math.floor`, `math.ceil` and `math.trunc` give Values.)"""
         raise self._no_plain_number("an int or a fraction", _NOT_AN_INTEGER)
 
-    __round__ = __trunc__ = __floor__ = __ceil__ = as_integer_ratio = __int__
+    as_integer_ratio = __int__
+
+    def __round__(self, digits: int | None = None) -> Any:
+        """The integer next to it, as a Value: `round(value)`."""
+        if digits is not None:
+            remedy = "Write fg.rint(value * 10.0**digits) / 10.0**digits for round(value, digits)."
+            raise self._no_plain_number("a decimal number", remedy)
+        return primitives.rint(self)
+
+    def __floor__(self) -> Any:
+        return primitives.floor(self)
+
+    def __ceil__(self) -> Any:
+        return primitives.ceil(self)
+
+    def __trunc__(self) -> Any:
+        return primitives.trunc(self)
 
     def _no_plain_number(self, kind: str, remedy: str) -> Exception:
         if active and is_traced(self):

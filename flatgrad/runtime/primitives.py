@@ -354,6 +354,144 @@ erfc: Primitive = Primitive(
     sympy=lambda sp, x: sp.erfc(x), slow=True,
 )  # fmt: skip
 
+asinh: Primitive = Primitive(
+    "asinh", "f->f", math.asinh, (lambda out, x: div(1.0, hypot(1.0, x)),),
+    doc="The inverse hyperbolic sine.",
+    sympy=lambda sp, x: sp.asinh(x), aliases=("arcsinh",), slow=True,
+)  # fmt: skip
+
+acosh: Primitive = Primitive(
+    "acosh", "f->f", math.acosh, (lambda out, x: div(1.0, sqrt(x - 1.0) * sqrt(x + 1.0)),),
+    doc="The inverse hyperbolic cosine.",
+    sympy=lambda sp, x: sp.acosh(x), aliases=("arccosh",),
+    domain=((1.0, math.inf),), requires="x >= 1", raises=True,
+    remedy="acosh has no finite derivative at 1; keep x above, fg.maximum(x, 1 + 1e-12)",
+    fault=lambda x: less(x, 1.0), slow=True,
+)  # fmt: skip
+
+atanh: Primitive = Primitive(
+    "atanh", "f->f", math.atanh, (lambda out, x: div(1.0, (1.0 - x) * (1.0 + x)),),
+    doc="The inverse hyperbolic tangent.",
+    sympy=lambda sp, x: sp.atanh(x), aliases=("arctanh",),
+    domain=((-1.0, 1.0),), requires="-1 < x < 1", raises=True,
+    fault=lambda x: greater_equal(abs(x), 1.0), slow=True,
+)  # fmt: skip
+
+_LOG_2, _LOG_10 = math.log(2.0), math.log(10.0)
+
+exp2: Primitive = Primitive(
+    "exp2", "f->f", math.exp2, (lambda out, x: out * _LOG_2,),
+    doc="The power `2 ** x`; raises where the result overflows.",
+    sympy=lambda sp, x: 2**x, raises=True,
+    fault=lambda x: _beyond(x, math.nextafter(1024.0, 0.0)), slow=True,
+)  # fmt: skip
+
+log2: Primitive = Primitive(
+    "log2", "f->f", math.log2, (lambda out, x: div(1.0, x * _LOG_2),),
+    doc="The logarithm to the base 2.",
+    sympy=lambda sp, x: sp.log(x) / sp.log(2),
+    domain=(POSITIVE,), requires="x > 0", raises=True,
+    fault=lambda x: less_equal(x, 0.0), slow=True,
+)  # fmt: skip
+
+log10: Primitive = Primitive(
+    "log10", "f->f", math.log10, (lambda out, x: div(1.0, x * _LOG_10),),
+    doc="The logarithm to the base 10.",
+    sympy=lambda sp, x: sp.log(x) / sp.log(10),
+    domain=(POSITIVE,), requires="x > 0", raises=True,
+    fault=lambda x: less_equal(x, 0.0), slow=True,
+)  # fmt: skip
+
+cbrt: Primitive = Primitive(
+    "cbrt", "f->f", math.cbrt, (lambda out, x: div(1.0, 3.0 * (out * out)),),
+    doc="The cube root, of negative numbers, too.",
+    sympy=lambda sp, x: sp.cbrt(x), domain=(POSITIVE,), slow=True,
+    remedy="cbrt has no finite derivative at 0; select an operand, cbrt(fg.where(c, 1.0, x)), with the condition c "
+    "that x is 0",
+)  # fmt: skip
+
+logaddexp: Primitive = Primitive(
+    "logaddexp", "ff->f", scalar.logaddexp, (lambda out, a, b: sigmoid(a - b), lambda out, a, b: sigmoid(b - a)),
+    doc="`log(exp(a) + exp(b))`, written so that nothing overflows.",
+    sympy=lambda sp, a, b: sp.log(sp.exp(a) + sp.exp(b)), slow=True,
+)  # fmt: skip
+
+xlogy: Primitive = Primitive(
+    "xlogy", "ff->f", scalar.xlogy,
+    (
+        lambda out, x, y: log(where(equal(x, 0.0) & less_equal(y, 0.0), 1.0, y)),
+        lambda out, x, y: where(equal(x, 0.0), 0.0, div(x, where(equal(x, 0.0), 1.0, y))),
+    ),
+    doc="`x * log(y)`, which is 0 where x is 0; a term of an entropy, or of a likelihood.",
+    sympy=lambda sp, x, y: x * sp.log(y),
+    domain=(REAL, POSITIVE), requires="y > 0, or x = 0", raises=True,
+    fault=lambda x, y: (less(x, 0.0) | greater(x, 0.0)) & less_equal(y, 0.0), slow=True,
+)  # fmt: skip
+
+# --- whole numbers and signs --------------------------------------------------------------------------------------
+
+floor: Primitive = Primitive(
+    "floor", "f->f", scalar.floor, (ZERO,),
+    doc="The largest integer that is not larger than x, as a float. Its derivative is 0.",
+    sympy=lambda sp, x: sp.floor(x),
+)  # fmt: skip
+
+ceil: Primitive = Primitive(
+    "ceil", "f->f", scalar.ceil, (ZERO,),
+    doc="The smallest integer that is not smaller than x, as a float. Its derivative is 0.",
+    sympy=lambda sp, x: sp.ceiling(x),
+)  # fmt: skip
+
+trunc: Primitive = Primitive(
+    "trunc", "f->f", scalar.trunc, (ZERO,),
+    doc="The integer next to x on the side of 0, as a float. Its derivative is 0.",
+    sympy=lambda sp, x: sp.sign(x) * sp.floor(sp.Abs(x)),
+)  # fmt: skip
+
+rint: Primitive = Primitive(
+    "rint", "f->f", scalar.rint, (ZERO,),
+    doc="The integer next to x, of two the even one, as a float (Python's `round`). Its derivative is 0.",
+    sympy=lambda sp, x: sp.floor(x + sp.Rational(1, 2)),  # but for what lies in the middle
+)  # fmt: skip
+
+sign: Primitive = Primitive(
+    "sign", "f->f", scalar.sign, (ZERO,),
+    doc="-1, 0 or 1, as x is negative, zero or positive. Its derivative is 0.",
+    sympy=lambda sp, x: sp.sign(x),
+)  # fmt: skip
+
+copysign: Primitive = Primitive(
+    "copysign", "ff->f", math.copysign, (lambda out, a, b: sign(a) * copysign(1.0, b), ZERO),
+    doc="The absolute value of `a` with the sign of `b`, where -0.0 is negative. The partial at `a` = 0 is 0.",
+    sympy=lambda sp, a, b: sp.Abs(a) * sp.sign(b),
+)  # fmt: skip
+
+mod: Primitive = Primitive(
+    "mod", "ff->f", lambda a, b: a % b,
+    (lambda out, a, b: 1.0, lambda out, a, b: -floordiv(a, b)),
+    doc="The remainder `a % b`, which has the sign of `b`, as in Python. (At its jumps the partials are those beside.)",
+    sympy=lambda sp, a, b: a - b * sp.floor(a / b), symbol="%",
+    domain=(REAL, POSITIVE), requires="b other than 0", raises=True,
+    fault=lambda a, b: equal(b, 0.0),
+)  # fmt: skip
+
+floordiv: Primitive = Primitive(
+    "floordiv", "ff->f", lambda a, b: a // b, (ZERO, ZERO),
+    doc="The quotient rounded down, `a // b`, as a float. Its derivative is 0.",
+    sympy=lambda sp, a, b: sp.floor(a / b), symbol="//",
+    domain=(REAL, POSITIVE), requires="b other than 0", raises=True,
+    fault=lambda a, b: equal(b, 0.0),
+)  # fmt: skip
+
+fmod: Primitive = Primitive(
+    "fmod", "ff->f", math.fmod,
+    (lambda out, a, b: 1.0, lambda out, a, b: -rint(div(a - out, b))),
+    doc="The remainder that has the sign of `a`, as in C.",
+    sympy=lambda sp, a, b: a - b * sp.Piecewise((sp.floor(a / b), a / b > 0), (-sp.floor(-a / b), True)),
+    domain=(REAL, POSITIVE), requires="a finite a, and b other than 0", raises=True,
+    fault=lambda a, b: (equal(b, 0.0) & equal(a, a)) | (equal(abs(a), math.inf) & equal(b, b)), slow=True,
+)  # fmt: skip
+
 # --- comparison and selection -------------------------------------------------------------------------------------
 
 less: Primitive = Primitive(
@@ -486,6 +624,7 @@ class Operand(Applicable):
     __add__ = __radd__ = _operator(add)
     __mul__ = __rmul__ = _operator(mul)
     __pow__ = _operator(power)
+    __mod__, __floordiv__ = _operator(mod), _operator(floordiv)
     __lt__, __le__, __gt__, __ge__ = map(_operator, (less, less_equal, greater, greater_equal))
     __and__ = __rand__ = _operator(logical_and)
     __or__ = __ror__ = _operator(logical_or)
@@ -517,6 +656,18 @@ class Operand(Applicable):
     def __rpow__(self, other: Any) -> Any:
         return power(other, self)
 
+    def __rmod__(self, other: Any) -> Any:
+        return mod(other, self)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return floordiv(other, self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
     def __truediv__(self, other: Any) -> Any:
         return self * power(other, -1.0)
 
@@ -527,7 +678,10 @@ class Operand(Applicable):
 # --- rows that never raise ----------------------------------------------------------------------------------------
 
 
-for _row in (power, div, exp, expm1, log, log1p, sqrt, sinh, cosh, sin, cos, tan, asin, acos):
+for _row in (
+    power, div, exp, expm1, exp2, log, log1p, log2, log10, sqrt, sinh, cosh, sin, cos, tan, asin, acos, acosh, atanh,
+    xlogy, mod, floordiv, fmod,
+):  # fmt: skip
     _row.total = Primitive(
         f"ieee_{_row.name}", _row.kinds, getattr(scalar, f"ieee_{_row.name}"), _row.partials,
         doc=f"As `{_row.name}`, but inf or NaN, as IEEE 754 and C have it, where that raises.",

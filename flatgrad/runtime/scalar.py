@@ -5,7 +5,30 @@ They must run on Python 3.8, and may use nothing but `math`.
 
 from __future__ import annotations
 
-from math import acos, asin, copysign, cos, cosh, exp, expm1, inf, log, log1p, nan, pow, sin, sinh, sqrt, tan
+from math import (
+    acos,
+    acosh,
+    asin,
+    atanh,
+    copysign,
+    cos,
+    cosh,
+    exp,
+    exp2,
+    expm1,
+    fmod,
+    inf,
+    log,
+    log1p,
+    log2,
+    log10,
+    nan,
+    pow,
+    sin,
+    sinh,
+    sqrt,
+    tan,
+)
 
 
 def power(base: float, exponent: float) -> float:
@@ -41,6 +64,53 @@ def sigmoid(x: float) -> float:
 def softplus(x: float) -> float:
     """log(1 + exp(x)), written so that nothing overflows."""
     return x + log1p(exp(-x)) if x > 0.0 else log1p(exp(x))
+
+
+def floor(x: float) -> float:
+    """The largest integer that is not larger than x, as a float. (Numbers from 2**52 on have no fraction.)"""
+    return x // 1.0 if abs(x) < 4503599627370496.0 else x
+
+
+def ceil(x: float) -> float:
+    """The smallest integer that is not smaller than x, as a float."""
+    return -(-x // 1.0) if abs(x) < 4503599627370496.0 else x
+
+
+def trunc(x: float) -> float:
+    """The integer next to x on the side of zero, as a float."""
+    return copysign(abs(x) // 1.0, x) if abs(x) < 4503599627370496.0 else x
+
+
+def rint(x: float) -> float:
+    """The integer next to x, of two the even one, as a float."""
+    if abs(x) < 4503599627370496.0:
+        return copysign(abs(x) + 4503599627370496.0 - 4503599627370496.0, x)
+    return x
+
+
+def sign(x: float) -> float:
+    """-1, 0 or 1; NaN of NaN."""
+    return 1.0 if x > 0.0 else -1.0 if x < 0.0 else 0.0 if x == 0.0 else x
+
+
+def logaddexp(a: float, b: float) -> float:
+    """log(exp(a) + exp(b)), written so that nothing overflows."""
+    if a == b:
+        return a + 0.6931471805599453
+    if a > b:
+        return a + log1p(exp(b - a))
+    return b + log1p(exp(a - b))
+
+
+def xlogy(x: float, y: float) -> float:
+    """x * log(y), which is 0 where x is 0."""
+    if x != x or y != y:
+        return x + y
+    if x == 0.0:
+        return 0.0
+    if y <= 0.0:
+        raise ValueError("the logarithm of a number that is not positive")
+    return x * log(y)
 
 
 def checked(x: float, fault: bool) -> float:
@@ -149,3 +219,51 @@ def ieee_asin(x: float) -> float:
 def ieee_acos(x: float) -> float:
     """acos(x); NaN outside of [-1, 1]."""
     return acos(x) if -1.0 <= x <= 1.0 else nan
+
+
+def ieee_acosh(x: float) -> float:
+    """acosh(x); NaN below 1."""
+    return acosh(x) if x >= 1.0 else nan
+
+
+def ieee_atanh(x: float) -> float:
+    """atanh(x); inf or -inf at 1 and -1, NaN outside of them."""
+    return atanh(x) if abs(x) < 1.0 else copysign(inf, x) if abs(x) == 1.0 else nan
+
+
+def ieee_exp2(x: float) -> float:
+    """exp2(x); inf where it overflows."""
+    try:
+        return exp2(x)
+    except OverflowError:
+        return inf
+
+
+def ieee_log2(x: float) -> float:
+    """log2(x); -inf at 0, NaN below."""
+    return log2(x) if x > 0.0 else -inf if x == 0.0 else nan
+
+
+def ieee_log10(x: float) -> float:
+    """log10(x); -inf at 0, NaN below."""
+    return log10(x) if x > 0.0 else -inf if x == 0.0 else nan
+
+
+def ieee_fmod(a: float, b: float) -> float:
+    """fmod(a, b); NaN where a is infinite or b is 0."""
+    return fmod(a, b) if b != 0.0 and abs(a) < inf else nan
+
+
+def ieee_mod(a: float, b: float) -> float:
+    """a % b; NaN where b is 0."""
+    return a % b if b != 0.0 else nan
+
+
+def ieee_floordiv(a: float, b: float) -> float:
+    """a // b; inf, -inf or NaN where b is 0."""
+    return a // b if b != 0.0 else a * copysign(inf, b)
+
+
+def ieee_xlogy(x: float, y: float) -> float:
+    """xlogy(x, y); NaN where y is not positive, but x is not 0."""
+    return xlogy(x, y) if y > 0.0 or x == 0.0 or y != y else nan

@@ -167,7 +167,7 @@ class Integer:
         return format(int(self), spec)
 
 
-class TracedInteger(Integer, TracedValue):
+class TracedInteger(Integer, TracedValue):  # type: ignore[misc]  # what floor and the like give is an int here
     """An integer of a function that is being traced."""
 
     __slots__ = ()
@@ -199,7 +199,7 @@ class PlainNumber(Value):
     __hash__ = Value.__hash__
 
 
-class PlainInteger(Integer, PlainNumber):
+class PlainInteger(Integer, PlainNumber):  # type: ignore[misc]
     """A plain int among them."""
 
     __slots__ = ()

@@ -116,6 +116,8 @@ def values_of(x):
 )
 def test_rows_take_arrays_of_values_and_of_numbers(row):
     a, b = np.array([0.25, 0.5]), np.array([0.75, 0.125])
+    if row.domain[0][0] == 1.0:
+        a, b = a + 1.0, b + 1.0
     numbers = [a, b][: row.arity]
     plain = row(*numbers)
     assert plain.dtype == np.float64
@@ -132,8 +134,8 @@ def test_rows_take_arrays_of_values_and_of_numbers(row):
 
 
 def test_functions_that_have_no_row_say_so():
-    with pytest.raises(TypeError, match="cbrt"):
-        np.cbrt(values(1.0, 2.0))
+    with pytest.raises(TypeError, match="spacing"):
+        np.spacing(values(1.0, 2.0))
 
 
 # --- sums and products ------------------------------------------------------------------------------------------------

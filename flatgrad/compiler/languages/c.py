@@ -51,6 +51,7 @@ from ..program.split import split
 from .opened import ArrayFunction, called_by, depends
 from .preamble import description
 from .spellings import C_FAULTS, POINTER, c_spelling
+from .translated import TRANSLATED, translation
 
 #: A block of more equations becomes functions of its own, of about so many equations.
 _BLOCK, _PART = 200, 400
@@ -145,6 +146,9 @@ def emit_c(functions: Sequence[ArrayFunction], header: Sequence[str], leaves: Le
     writers = [_Writer(function, f"{function.name}_" if len(functions) > 1 else "") for function in functions]
     sections = [section for writer in writers for section in writer.sections()]
     primitives = set[Primitive]().union(*(writer.primitives for writer in writers))
+    translations = dict.fromkeys(
+        each for row in TABLE if row in primitives & set(TRANSLATED) for each in translation(TRANSLATED[row]).needed
+    )
     helpers = [_helper(row) for row in TABLE if any(row in writer.helpers for writer in writers)]
     pointers = _pointers(primitives)
     is_open = any(function.opened is not None for function in functions)
@@ -156,6 +160,7 @@ def emit_c(functions: Sequence[ArrayFunction], header: Sequence[str], leaves: Le
         parts.append(_LIBRARY + "".join(f"{line}\n" for line in pointers))
     if leaves is not None and leaves.numbers:
         parts.append(_leaves(leaves))
+    helpers = [*(each.c for each in translations), *helpers]
     if helpers:
         helpers[0] = _OPERATIONS + helpers[0]
     return "\n".join([*parts, *helpers, *sections])

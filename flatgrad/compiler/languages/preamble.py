@@ -6,6 +6,7 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ...runtime.primitives import Primitive
 from ..loops.array_program import ArrayProgram
@@ -33,11 +34,20 @@ class Preamble:
             self._written.add(spelling)
             for name in spelling.functions:
                 if hasattr(function, "__code__") and name == function.__name__:
-                    self._functions.add(function)
-                    self.names.update(name for name in function.__code__.co_names if hasattr(math, name))
+                    self._add(function)
                 else:
                     self.names.add(name)
         return spelling
+
+    def _add(self, function: Callable[..., float]) -> None:
+        """A scalar function, and those that it calls."""
+        self._functions.add(function)
+        for name in function.__code__.co_names:
+            called: Any = function.__globals__.get(name)
+            if not hasattr(called, "__code__"):
+                self.names.update([name] if hasattr(math, name) else [])
+            elif called not in self._functions:
+                self._add(called)
 
     def number(self, number: float | bool) -> Text:
         """How a constant is written."""

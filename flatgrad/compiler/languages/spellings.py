@@ -25,10 +25,12 @@ from ..program.spelling import (
     NOT,
     OR,
     POWER,
+    PRODUCT,
     UNARY,
     Spelling,
     call,
 )
+from .translated import TRANSLATED, translation
 
 _Row = TypeVar("_Row")
 
@@ -71,6 +73,8 @@ PYTHON: dict[Primitive, Spelling | Callable[..., Spelling]] = {
     p.detach: Spelling("{0}"),
     p.between: Spelling("{1} < {0} < {2}", COMPARISON),
     p.computed: Spelling("{0} < -{inf}", COMPARISON),
+    p.mod: Spelling("{0} % {1}", PRODUCT),
+    p.floordiv: Spelling("{0} // {1}", PRODUCT),
 }
 
 
@@ -105,7 +109,8 @@ UFUNCS = {
     p.add: "add", p.sub: "subtract", p.mul: "multiply", p.div: "divide", p.neg: "negative", p.abs: "fabs",
     p.sqrt: "sqrt", p.less: "less", p.less_equal: "less_equal", p.greater: "greater",
     p.greater_equal: "greater_equal", p.equal: "equal", p.logical_and: "logical_and", p.logical_or: "logical_or",
-    p.logical_not: "logical_not",
+    p.logical_not: "logical_not", p.floor: "floor", p.ceil: "ceil", p.trunc: "trunc", p.rint: "rint",
+    p.copysign: "copysign", p.mod: "remainder", p.floordiv: "floor_divide",
 }  # fmt: skip
 
 
@@ -136,6 +141,7 @@ _LARGER = (
 #: scratch arrays `{mask}` (truth values) and `{temp}`.
 NUMPY: dict[Primitive, tuple[str, ...]] = _with_totals({
     **_functions(UFUNCS),
+    p.sign: ("sign({0}, {out})",),
     p.relu: ("less({0}, 0.0, {mask})", "copyto({out}, {0})", "copyto({out}, 0.0, where={mask})"),
     p.maximum: _extreme("greater_equal"),
     p.minimum: _extreme("less_equal"),
@@ -174,6 +180,7 @@ NUMPY: dict[Primitive, tuple[str, ...]] = _with_totals({
 NUMPY_FAST: dict[Primitive, tuple[str, ...]] = {**NUMPY, **_with_totals({
     **_functions({row: row.name for row in (*LIBRARY, p.hypot, p.power) if row not in (p.erf, p.erfc)}),
     **_functions({p.asin: "arcsin", p.acos: "arccos", p.atan: "arctan", p.atan2: "arctan2"}),
+    **_functions({p.asinh: "arcsinh", p.acosh: "arccosh", p.atanh: "arctanh", p.logaddexp: "logaddexp"}),
     p.relu: ("maximum({0}, 0.0, out={out})",),
     p.maximum: ("maximum({0}, {1}, out={out})",),
     p.minimum: ("minimum({0}, {1}, out={out})",),
@@ -183,7 +190,8 @@ NUMPY_FAST: dict[Primitive, tuple[str, ...]] = {**NUMPY, **_with_totals({
 
 #: Expressions that say whether `evaluate` would raise for some lane, where NumPy would not.
 NUMPY_FAULTS = {
-    p.div: "equal({1}, 0.0).any()", p.sqrt: "less({0}, 0.0).any()", p.checked: "any({1})",
+    **dict.fromkeys((p.div, p.mod, p.floordiv), "equal({1}, 0.0).any()"), p.sqrt: "less({0}, 0.0).any()",
+    p.checked: "any({1})",
     p.position: "any(~((np.floor({0}) == {0}) & (np.fabs({0}) <= {1}) & ({0} != {1}) & np.isfinite({0})))",
 }  # fmt: skip
 
@@ -192,6 +200,14 @@ NUMPY_FAULTS = {
 #: Functions of the library are called through pointers whose names begin so; but for `fabs` and `sqrt`, which every
 #: compiler rounds correctly.
 POINTER = "libm_"
+
+
+def _translated(row: Primitive) -> Spelling:
+    """The call of the function that a row is translated to."""
+    how = translation(TRANSLATED[row])
+    spelling = call(how.name, row.arity, "")
+    spelling.functions = dict(how.library)
+    return spelling
 
 
 def _c(template: str, strength: int = CONDITIONAL) -> Spelling:
@@ -210,6 +226,10 @@ C: dict[Primitive, Spelling] = _with_totals({
     p.maximum: _c("{0} >= {1} || {0} != {0} ? {0} : {1}"),
     p.minimum: _c("{0} <= {1} || {0} != {0} ? {0} : {1}"),
     p.abs: _c("fabs({0})", ATOM),
+    **{row: _c(f"{row.name}({{0}})", ATOM) for row in (p.floor, p.ceil, p.trunc, p.rint)},
+    p.copysign: _c("copysign({0}, {1})", ATOM),
+    p.sign: _c("{0} > 0.0 ? 1.0 : {0} < 0.0 ? -1.0 : {0} == 0.0 ? 0.0 : {0}"),
+    **{row: _translated(row) for row in TRANSLATED},
     p.sqrt: _c("sqrt({0})", ATOM),
     p.hypot: _c(
         "fabs({0}) > DBL_MAX || fabs({1}) > DBL_MAX ? INFINITY"
@@ -235,7 +255,8 @@ C: dict[Primitive, Spelling] = _with_totals({
 #: Expressions that say whether `evaluate` would raise. Without one, a row that can raise does so where a NaN comes of
 #: no NaN, or an infinity of finite numbers, as CPython's `math` does.
 C_FAULTS = {
-    p.div: Spelling("{1} == 0.0", COMPARISON), p.checked: Spelling("{1}"),
+    **dict.fromkeys((p.div, p.mod, p.floordiv), Spelling("{1} == 0.0", COMPARISON)),
+    p.xlogy: Spelling("{1} <= 0.0 && ({0} < 0.0 || {0} > 0.0)", AND), p.checked: Spelling("{1}"),
     p.position: Spelling("!(floor({0}) == {0} && fabs({0}) <= {1} && {0} != {1})"),
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ...runtime import primitives as p
 from ...runtime.errors import OptionError
 from ...runtime.primitives import Primitive
+from ..languages.translated import TRANSLATED, translation
 from ..loops.array_program import ArrayProgram
 from ..loops.grammar import used_primitives
 from ..program.spelling import LIBRARY, total_form
@@ -110,10 +111,27 @@ class Writer:
         self.libm_functions.add(whole or name)
         if whole or not lanes:
             return Value(self.call(f"flatgrad_{whole or name}", lanes, names, " #1"), lanes)
+        return self._lanes(f"flatgrad_{name}", names, lanes, " #1")
+
+    def translated(self, row: Primitive, *operands: Value) -> Value:
+        """The function that a row is translated to, lane by lane."""
+        how = translation(TRANSLATED[row])
+        self.declared |= how.declared | {each.llvm for each in how.needed}
+        self.libm_functions |= set(how.library)
+        names, lanes = self.same(operands, "f" * len(operands))
+        return self._lanes(how.name, names, lanes)
+
+    def _lanes(self, name: str, names: Sequence[str], lanes: int, attributes: str | None = None) -> Value:
+        """The calls of a function of numbers, one per lane."""
         kind, let, result = type_of("f", lanes), self.function.let, "poison"
-        for k in range(lanes):
-            items = [let(f"extractelement {kind} {n}, i32 {k}") for n in names]
-            one = self.call(f"flatgrad_{name}", 0, items, " #1")
+        for k in range(max(lanes, 1)):
+            items = [let(f"extractelement {kind} {n}, i32 {k}") for n in names] if lanes else list(names)
+            if attributes is not None:
+                one = self.call(name, 0, items, attributes)
+            else:
+                one = let(f"call double @{name}({', '.join(f'double {item}' for item in items)})")
+            if not lanes:
+                return Value(one)
             result = let(f"insertelement {kind} {result}, double {one}, i32 {k}")
         return Value(result, lanes)
 
@@ -368,6 +386,38 @@ def _called(name: str, *, raises: bool = True) -> Spelling:
     return spelling
 
 
+def _translated(row: Primitive, raises: bool) -> Spelling:
+    def spelling(w: Writer, *operands: Value) -> Value:
+        result = w.translated(row, *operands)
+        return w.guarded(result, *operands) if raises else result
+
+    return spelling
+
+
+def _intrinsic(name: str) -> Spelling:
+    return lambda w, *operands: w.intrinsic(name, *operands)
+
+
+def _by_divisor(row: Primitive) -> Spelling:
+    def spelling(w: Writer, a: Value, b: Value) -> Value:
+        w.function.note_fault(w.compare("oeq", b, w.constant(0.0)))
+        return w.translated(row, a, b)
+
+    return spelling
+
+
+def _xlogy(w: Writer, x: Value, y: Value) -> Value:
+    zero = w.constant(0.0)
+    w.function.note_fault(w.both(w.compare("one", x, zero), w.compare("ole", y, zero)))
+    return w.translated(p.xlogy, x, y)
+
+
+def _sign(w: Writer, x: Value) -> Value:
+    zero, one = w.constant(0.0), w.constant(1.0)
+    rest = w.select(w.compare("oeq", x, zero), zero, x)
+    return w.select(w.compare("ogt", x, zero), one, w.select(w.compare("olt", x, zero), w.constant(-1.0), rest))
+
+
 def _division(w: Writer, a: Value, b: Value) -> Value:
     w.function.note_fault(w.compare("oeq", b, w.constant(0.0)))
     return w.divided(a, b)
@@ -450,6 +500,8 @@ SPELLINGS: dict[Primitive, Spelling] = {
     p.minimum: _extreme("olt"),
     p.abs: lambda w, x: w.intrinsic("fabs", x),
     p.sqrt: _root,
+    **{row: _intrinsic(row.name) for row in (p.floor, p.ceil, p.trunc, p.rint, p.copysign)},
+    p.sign: _sign,
     p.hypot: _hypot,
     p.sigmoid: _sigmoid,
     p.softplus: _softplus,
@@ -468,6 +520,9 @@ SPELLINGS: dict[Primitive, Spelling] = {
     p.between: lambda w, x, low, high: w.both(w.compare("ogt", x, low), w.compare("olt", x, high)),
     p.computed: lambda w, x: w.compare("olt", x, w.constant(-math.inf)),
     **{row: _called(row.name, raises=row.raises) for row in LIBRARY},
+    **{row: _translated(row, row.raises) for row in TRANSLATED},
+    **{row: _by_divisor(row) for row in (p.mod, p.floordiv)},
+    p.xlogy: _xlogy,
     # Total forms: the same without faults, as libm and IEEE 754 have it.
     **{total_form(row): _called(row.name, raises=False) for row in LIBRARY if row.raises},
     p.exp: lambda w, x: w.exp(x),

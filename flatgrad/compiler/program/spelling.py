@@ -186,7 +186,7 @@ COMPARISONS = {
 #: The rows that are functions of C's library under the name of the row; Python's `math` calls the same ones.
 LIBRARY = (
     p.exp, p.expm1, p.log, p.log1p, p.tanh, p.sinh, p.cosh, p.sin, p.cos, p.tan, p.asin, p.acos, p.atan, p.atan2, p.erf,
-    p.erfc,
+    p.erfc, p.asinh, p.acosh, p.atanh, p.exp2, p.log2, p.log10, p.cbrt, p.fmod,
 )  # fmt: skip
 
 
