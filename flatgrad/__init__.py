@@ -44,6 +44,7 @@ from .runtime.errors import (
 )
 from .runtime.functions import *
 from .runtime.functions import abs as abs
+from .runtime.numpy_functions import array
 from .runtime.reductions import logsumexp, norm, prod, softmax
 from .runtime.reductions import max as max
 from .runtime.reductions import min as min
@@ -78,6 +79,7 @@ __all__ = [
     "TableIndexError",
     "TraceError",
     "Value",
+    "array",
     "compile_graph",
     "draw_dot",
     "grad",

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias, cast, overload
 
 import numpy as np
 
+from .arrays import as_array
 from .conversion import items_of
 from .errors import DomainError, InputError
 from .methods import Number
@@ -205,7 +206,7 @@ def softmax(vector: Any, *others: Any, **options: Any) -> Any:
         result = [div(exponential, total) for exponential in exponentials]
     if not isinstance(vector, np.ndarray):
         return result
-    return np.array(result, dtype=object if any(isinstance(x, Operand) for x in result) else float)
+    return as_array(result, vector.shape) if any(isinstance(x, Operand) for x in result) else np.array(result, float)
 
 
 @_reduction

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .arrays import as_array
 from .backward import CONSTANT
 from .conversion import check_masks, number
 from .errors import InputError
@@ -175,9 +176,7 @@ def _of_entries(rows: Sequence[Row], select: Any) -> Row:
         return select(rows)
     entries = [_of_entries(column, select) for column in zip(*rows, strict=True)]
     if isinstance(first, np.ndarray):
-        result = np.empty(len(entries), dtype=object)
-        result[:] = entries
-        return result
+        return as_array(entries, (len(entries),))
     return entries if isinstance(first, list) else tuple(entries)
 
 

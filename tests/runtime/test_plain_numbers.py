@@ -35,7 +35,7 @@ CONVERSIONS = [
     "np.array([[v, v]], dtype=float)", "np.asarray([v, 1.0], dtype=float)", "np.asarray(v, dtype=np.float32)",
     "np.array([v]).astype(float)", "np.array([v], dtype=int)", "np.array([v], dtype=complex)", "np.float64(v)",
     "np.float32(v)", "np.full(2, v, dtype=float)", "zeros.fill(v)", "np.fromiter([v], dtype=float)",
-    "np.sum([v, v], dtype=float)", "np.interp(v, [0.0, 1.0], [0.0, 1.0])",
+    "np.sum([v, v], dtype=float)",
 ]  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from ...runtime import arrays
 from ...runtime.backward import CONSTANT
 from ...runtime.errors import InputError
 from ...runtime.primitives import number
@@ -199,7 +200,7 @@ class Array(Kind):
     """An array of numbers."""
 
     __slots__ = ()
-    types: ClassVar[tuple[type, ...]] = (np.ndarray,)
+    types: ClassVar[tuple[type, ...]] = (np.ndarray, arrays.Array)
     shape = field(1)
     remedy = _REMEDY_SIZE
 
@@ -634,7 +635,7 @@ def float_array(numbers: list[float], shape: tuple[int, ...]) -> np.ndarray[Any,
 
 
 def object_array(items: list[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """An array of objects (`Value`s) from a flat list."""
+    """A plain array of objects (`Value`s), for callers, from a flat list; traced functions get an `as_array`."""
     array = np.empty(len(items), dtype=object)
     array[:] = items
     return array.reshape(shape)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, Unpack, overload
 
+from ...runtime.arrays import as_array
 from ...runtime.errors import InputError, OptionError
 from ...runtime.primitives import number
 from ...runtime.traced import TracedValue
@@ -18,7 +19,7 @@ from ..calls.binding import Signature
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Called, Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NUMBER, NumberInGroup, Numbers, object_array, truth_values
+from ..calls.kinds import NUMBER, NumberInGroup, Numbers, truth_values
 from ..calls.results import ResultFlattener, check_lasting
 from ..calls.sizes import lengths_of
 from ..languages.loader import collector_paused
@@ -213,7 +214,7 @@ class GradFunction(NumericFunction[R]):
         groups = [
             numbers[0] if group.scalar else numbers for group, numbers in grouped(entry.program.output_groups, results)
         ]
-        return entry.signature.put_together(groups if len(groups) > 1 else groups[0], object_array)
+        return entry.signature.put_together(groups if len(groups) > 1 else groups[0], as_array)
 
     def _part(self, arguments: Arguments, trace: Trace) -> _Inlined:
         """What is spliced into a function that is being traced."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...runtime.arrays import as_array, filled
 from ...runtime.conversion import items_of
 from ...runtime.errors import InputError
 from ...runtime.primitives import Operand
@@ -22,7 +23,6 @@ from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recorder, recorders, refuse
 from ...runtime.value import Condition, as_value
 from ...runtime.wording import count_of
-from ..calls.kinds import object_array
 from ..program import progress
 from ..program.builder import Indices
 from ..program.program import Group
@@ -543,7 +543,7 @@ def _put(like: Any, numbers: Iterator[Any]) -> Any:
     if isinstance(like, np.ndarray):
         items = list(itertools.islice(numbers, like.size))
         has_values = any(isinstance(each, Operand) for each in items)
-        return object_array(items, like.shape) if has_values else np.array(items, dtype=like.dtype).reshape(like.shape)
+        return as_array(items, like.shape) if has_values else np.array(items, dtype=like.dtype).reshape(like.shape)
     labels = labels_of(like)
     return rebuilt(like, [_put(like[label], numbers) for label in labels]) if labels else like
 
@@ -556,7 +556,7 @@ def _stacked(like: Any, columns: Iterator[Sequence[Any]], count: int) -> Any:
         return rebuilt(like, [_stacked(like[label], columns, count) for label in labels]) if labels else like
     own = list(itertools.islice(columns, int(np.prod(shape))))
     if any(isinstance(each, Operand) for column in own for each in column):
-        array = np.empty((count, len(own)), dtype=object)
+        array: Any = filled((count, len(own)), 0.0)
         for k, column in enumerate(own):
             array[:, k] = [each if isinstance(each, Operand) else as_value(each) for each in column]
     else:

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, cast
 
+from ...runtime.arrays import as_array
 from ...runtime.errors import InputError, OptionError
 from ...runtime.forks import in_child
 from ...runtime.sites import Location
@@ -20,7 +21,6 @@ from ..calls.arguments import Arguments
 from ..calls.branches import selecting
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Captured, E, trace_settled
-from ..calls.kinds import object_array
 from ..calls.sizes import leading, sized_kinds, sizes_of
 from ..calls.writes import Containers, check
 from ..open_kernel import OpenKernel
@@ -433,7 +433,7 @@ class Transformed(Generic[E]):
         for place, first in arguments.repeats:
             leaves[place] = leaves[first]
         placed = iter(leaves)
-        items = [kind.put_together(placed, object_array) for kind in arguments.kinds]
+        items = [kind.put_together(placed, as_array) for kind in arguments.kinds]
         positional = len(items) - len(arguments.keywords)
         keywords = dict(zip(arguments.keywords, items[positional:], strict=True))
         containers = Containers(arguments.kinds, items)

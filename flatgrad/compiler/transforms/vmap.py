@@ -13,6 +13,7 @@ from typing import Any, Self, TypeAlias, Unpack, overload
 
 import numpy as np
 
+from ...runtime.arrays import as_array
 from ...runtime.errors import InputError, OptionError
 from ...runtime.methods import Array
 from ...runtime.primitives import Operand
@@ -23,7 +24,6 @@ from ...runtime.wording import count_of
 from ..calls import kinds
 from ..calls.arguments import Arguments
 from ..calls.kind import Kind
-from ..calls.kinds import object_array
 from ..calls.sizes import is_uniform, sizes_of
 from ..calls.writes import Containers
 from ..kernel import Kernel
@@ -318,7 +318,7 @@ def _rows(item: Any, axes: Axes, count: int) -> list[Any]:
         return [rebuilt(item, parts) for parts in zip(*columns, strict=True)] if columns else [item] * count
     if isinstance(item, list) and axes == 0:
         return item
-    array = item if isinstance(item, np.ndarray) else object_array(flat(item), shape_of(item) or ())
+    array = item if isinstance(item, np.ndarray) else as_array(flat(item), shape_of(item) or ())
     array = np.moveaxis(array, axes, 0)
     return array.tolist() if array.ndim == 1 or isinstance(item, list) else list(array)
 
@@ -409,7 +409,7 @@ def _stacked(results: Sequence[Any], axes: Axes, place: str = "", rows: int | No
     numbers = [n for each in results for n in flat(each)]
     if any(isinstance(n, Operand) for n in numbers):
         numbers = [n if isinstance(n, Operand) else as_value(n) for n in numbers]
-        array = object_array(numbers, (len(results), *shape))
+        array: Any = as_array(numbers, (len(results), *shape))
     else:
         array = np.array(numbers).reshape((len(results), *shape))
     return np.moveaxis(array[:rows].copy(), 0, axes)
