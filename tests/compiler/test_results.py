@@ -19,10 +19,20 @@ from flatgrad import Value
 from flatgrad.compiler.calls.results import path_to_traced
 
 
-@dataclasses.dataclass
 class Point:
+    def __init__(self, at, name="p"):
+        self.at, self.name = at, name
+
+    def __eq__(self, other):
+        return isinstance(other, Point) and other.at == self.at
+
+    __hash__ = None
+
+
+@dataclasses.dataclass
+class Labelled:
     at: Any
-    name: str = "p"
+    label: Any = "p"
 
 
 class Slotted:
@@ -127,7 +137,8 @@ TRANSFORMS = {
 #: Functions whose results hold traced `Value`s, with the class of the part that cannot be returned, and the way in it.
 HOLDERS = {
     "a namespace": (lambda x: types.SimpleNamespace(a=x * 2), "SimpleNamespace", ".a"),
-    "a dataclass": (lambda x: Point(x, "q"), "Point", ".at"),
+    "an object": (lambda x: Point(x, "q"), "Point", ".at"),
+    "in a dataclass": (lambda x: Labelled(x, Point(x)), "Point", ".at"),
     "slots": (lambda x: Slotted(inner=x), "Slotted", ".inner"),
     "nested": (lambda x: [1.0, {"k": Point([0.0, Slotted(x)])}], "Point", ".at[1].inner"),
     "a deque": (lambda x: collections.deque([1.0, x]), "deque", "[1]"),
@@ -212,7 +223,10 @@ def test_objects_without_traced_values_are_returned_as_they_are(transform):
     outside = Value(3.0)
     endless = Point(None)
     endless.at = [endless, outside]
+    cyclic = Labelled(None)
+    cyclic.at = [cyclic, outside]
     items = [Point(1.0), {1, 2}, closure(2.0), Slotted(outside), endless, Point, math_like, range(3), "text", 1j]
+    items += [Labelled(1.0), Labelled(1.0, iter([])), cyclic, Labelled]
     f = transform(lambda x: [x, *items])
     for _ in range(3):
         result = f(2.0)  # [...], ((value, [...]), gradient) or (gradient, [...])

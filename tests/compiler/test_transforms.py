@@ -451,11 +451,11 @@ def test_static_arguments_of_equal_value_and_different_type():
     assert (f(1.0, True).data, f(1.0, 1).data) == (2.0, 3.0)
 
 
-def test_static_arguments_must_exist_and_be_hashable():
+def test_static_arguments_must_exist_and_be_comparable():
     with pytest.raises(fg.OptionError, match="no argument 'm'"):
         fg.compile(product, static_argnames="m")
-    with pytest.raises(fg.InputError, match="hashable"):
-        fg.compile(lambda x, n: x, static_argnames="n")(1.0, [1])
+    with pytest.raises(fg.InputError, match=r"argument n: .*hash"):
+        fg.compile(lambda x, n: x, static_argnames="n")(1.0, [slice(None), memoryview(bytearray(1))])
 
 
 @pytest.mark.parametrize("options", [{"backend": "fortran"}, {"mode": "sloppy"}])

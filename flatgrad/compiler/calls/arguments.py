@@ -12,9 +12,9 @@ import numpy as np
 
 from ...runtime.errors import InputError
 from ..machine.objects import FLOAT64
-from .exact import Static
 from .kind import Flattener, Kind
-from .kinds import NUMBER_TYPES, Constant
+from .kinds import NUMBER_TYPES, static_kind
+from .records import placed
 
 #: The key of a kernel: the names of arguments and further choices, then the kinds of all arguments.
 Key: TypeAlias = tuple[Hashable, *tuple[Kind, ...]]
@@ -96,8 +96,7 @@ class Arguments:
                     continue
                 kind = flattener.flatten(argument)
             except InputError as error:
-                text = str(error)
-                raise InputError(f"argument {self.names()[k]}{'' if text.startswith('[') else ': '}{text}") from None
+                raise InputError(placed(f"argument {self.names()[k]}", error)) from None
             self.kinds.append(kind)
             if len(flattener.numbers) > start:
                 self.numbers.append(flattener.numbers[start] if kind.scalar else flattener.numbers[start:])
@@ -140,9 +139,11 @@ class Arguments:
 
 def _static(argument: Any) -> Kind:
     try:
-        return Constant(Static(argument))
-    except TypeError:
-        raise InputError(f"a static argument must be hashable, got {type(argument).__name__}") from None
+        return static_kind(argument)
+    except (TypeError, ValueError) as error:  # ValueError is a memoryview's
+        raise InputError(
+            f"a static argument must be something that can be compared, got {type(argument).__name__}: {error}"
+        ) from None
 
 
 def outline(items: Sequence[Any], keywords: tuple[str, ...], statics: Container[Any]) -> tuple[Any, ...]:

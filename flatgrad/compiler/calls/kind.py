@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar, Final, Protocol, Self
 
@@ -13,6 +13,7 @@ from ...runtime.errors import InputError
 from ...runtime.value import Value
 from ..checks import as_list
 from ..machine.builtin import Part
+from .records import placed
 
 #: The classes of kinds, in the order in which they are asked whether they accept an item; and the classes for items of
 #: known types, which are looked up first.
@@ -40,6 +41,9 @@ class Flattener:
         integers: whether ints are of other kinds than floats.
     """
 
+    #: Whether a field of a dataclass that holds no number is compared by its value.
+    compares_fields = True
+
     def __init__(self, reached: Container[int] = (), symbolic: bool = False, identity: bool = True) -> None:
         self.numbers: list[Any] = []
         self.values: list[tuple[Value, int]] = []
@@ -64,18 +68,24 @@ class Flattener:
         except InputError:
             raise InputError(
                 f"expected a number, got {type(item).__name__} {item!r:.60}; arguments are numbers, Values, arrays, "
-                "lists, tuples and dicts of these, and objects with parameters(); anything else is for static_argnames"
+                "lists, tuples, dicts and dataclasses of these, and objects with parameters(); anything else is for "
+                "static_argnames"
             ) from None
 
-    def flatten_items(self, items: Iterable[Any], names: Sequence[Any] | None = None) -> tuple[Kind, ...]:
-        """The same for the items of a container, whose names are for messages."""
+    def flatten_items(
+        self,
+        items: Iterable[Any],
+        names: Sequence[Any] | None = None,
+        flatten: Callable[[Any], Kind] | None = None,
+        place: str = "[{!r}]",
+    ) -> tuple[Kind, ...]:
+        """The same for the items of a container, whose names are for messages; `flatten` is for one item."""
         kinds = []
         for k, item in enumerate(items):
             try:
-                kinds.append(self.flatten(item))
+                kinds.append((flatten or self.flatten)(item))
             except InputError as error:
-                place = f"[{names[k] if names is not None else k!r}]"
-                raise InputError(f"{place}{'' if str(error).startswith('[') else ': '}{error}") from None
+                raise InputError(placed(place.format(names[k] if names is not None else k), error)) from None
         return tuple(kinds)
 
     def position_of(self, value: Value) -> int:
@@ -207,6 +217,10 @@ class Kind(tuple[Any, ...]):
         """A name for each number: `x`, `x0`, `x_1_2`, `x_weight0`."""
         return [prefix] * self.size
 
+    def place(self, label: Any) -> str:
+        """What leads from the source of a container to that of an item."""
+        return f"[{label!r}]"
+
     def objects(self) -> list[Any]:
         """The objects that are a part of the kind, and may lead to what a function captures."""
         return [item for part in self.parts for item in part.objects()]
@@ -285,7 +299,7 @@ class Compound(Kind):
     def check_items(self, name: str, source: BinderSource) -> list[str]:
         """The expressions of the numbers in all items, which are checked."""
         items = zip(self.labels, self.parts, strict=True)
-        return [text for label, part in items for text in part.check(f"{name}[{label!r}]", source)]
+        return [text for label, part in items for text in part.check(f"{name}{self.place(label)}", source)]
 
     def picked_items(self, name: str, at: int, source: BinderSource) -> list[str]:
         """The sources of the items of a result, whose numbers begin at position `at` of the list `name`."""

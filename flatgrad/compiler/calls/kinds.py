@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections import Counter, namedtuple
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, Final
 
@@ -35,7 +36,7 @@ from ...runtime.primitives import number
 from ...runtime.value import Value
 from ..machine import builtin
 from ..machine.builtin import Part
-from .exact import Same, Static
+from .exact import Same, Static, copied
 from .kind import (
     ArrayMaker,
     BinderSource,
@@ -47,7 +48,9 @@ from .kind import (
     field,
     joined,
     shape_source,
+    taker_of,
 )
+from .records import fields_of, is_record, made, others_of
 
 _REMEDY_SIZE: Final = "Each size has kernels of its own; pad it to a few sizes, or pass it in pieces of one size"
 
@@ -575,6 +578,37 @@ class Constant(Kind):
         return Part(builtin.OBJECT, constant=self.item)
 
 
+class Contents(Constant):
+    """A static argument that may change, such as a list: compared by its content. The function gets a copy."""
+
+    __slots__ = ()
+    types = ()
+
+    @classmethod
+    def accepts(cls, item: Any) -> bool:
+        return False
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        return copied(self.item)
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        source.checks.append(f"{source.constant(self.static)}.matches({name})")
+        return []
+
+    def part(self) -> Part:
+        raise OnlyArgumentsError
+
+
+def static_kind(item: Any) -> Kind:
+    """The kind of a static argument.
+
+    Raises:
+        TypeError: if its content cannot be compared.
+    """
+    copy = copied(item)
+    return Constant(Static(item)) if copy is item else Contents(Static(copy))
+
+
 class Identical(Constant):
     """What is the same object in all calls: an argument with `parameters()`; in a result anything without numbers."""
 
@@ -613,6 +647,76 @@ class Identical(Constant):
         return super().part()
 
 
+class Record(Compound):
+    """An object of a dataclass, by its fields; the names of those that have values are behind their kinds."""
+
+    __slots__ = ()
+    container, labels = field(1), field(3)
+
+    @classmethod
+    def accepts(cls, item: Any) -> bool:
+        return is_record(item)
+
+    @classmethod
+    def take(cls, item: Any, flattener: Flattener) -> Kind:
+        fields = fields_of(item)
+        others = others_of(item, fields)
+        take = partial(_field, flattener=flattener)
+        kinds = flattener.flatten_items(fields.values(), list(fields), take, ".{}")
+        more = flattener.flatten_items(others.values(), list(others), take, ".{}")
+        for name, kind in zip(others, more, strict=True):
+            if kind.size:
+                raise InputError(
+                    f".{name}: {type(item).__name__} has no field {name}, and it holds numbers; declare it as a field, "
+                    "or compute it in a property from the fields"
+                )
+        return cls(type(item), (*kinds, *more), (*fields, *others))
+
+    def words(self, shape: Sequence[Any]) -> str:
+        items = zip(self.labels, self.parts, strict=True)
+        return f"{self.container.__name__} of ({', '.join(f'{label}: {part}' for label, part in items)})"
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        return made(self.container, self.labels, self.items(numbers, array))
+
+    def names(self, prefix: str) -> list[str]:
+        items = zip(self.labels, self.parts, strict=True)
+        return [name for label, part in items for name in part.names(f"{prefix}_{label}")]
+
+    def place(self, label: Any) -> str:
+        return f".{label}"
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        source.checks.append(f"{name}.__class__ is {source.constant(self.container)}")
+        if self.container.__dictoffset__:
+            source.checks.append(f"{name}.__dict__.keys() == {source.constant({*self.labels})}")
+        return self.check_items(name, source)
+
+    def picked(self, name: str, at: int, source: BinderSource) -> str:
+        make = source.constant(partial(made, self.container, self.labels))
+        return f"{make}([{', '.join(self.picked_items(name, at, source))}])"
+
+    def objects(self) -> list[Any]:
+        return [*super().objects(), self.container]
+
+
+def _field(item: Any, flattener: Flattener) -> Kind:
+    """The kind of a field: what is neither a number nor a structure of numbers is compared by its value."""
+    if flattener.compares_fields and taker_of(item) is None and not _is_number(item):
+        try:
+            return static_kind(item)
+        except TypeError:
+            raise InputError(
+                f"expected a number, or something that can be compared, got {type(item).__name__} {item!r:.60}, which "
+                "has no hash"
+            ) from None
+    return flattener.flatten(item)
+
+
+def _is_number(item: Any) -> bool:
+    return hasattr(type(item), "__float__") or hasattr(type(item), "__index__")
+
+
 def truth_values(kind: Kind, place: str) -> Iterator[tuple[str, Kind]]:
     """The truth values in an argument, each with its place; `place` is that of the argument.
 
@@ -622,7 +726,7 @@ def truth_values(kind: Kind, place: str) -> Iterator[tuple[str, Kind]]:
     if isinstance(kind, Truths) or (isinstance(kind, Constant) and isinstance(kind.item, (bool, np.bool_))):
         yield place, kind
     for label, part in zip(kind.labels, kind.parts, strict=True):
-        yield from truth_values(part, f"{place}[{label!r}]")
+        yield from truth_values(part, f"{place}{kind.place(label)}")
 
 
 #: The kind of None, which stands in a gradient where the argument has no numbers.

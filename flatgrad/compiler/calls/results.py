@@ -26,7 +26,8 @@ from ...runtime.value import Value, as_value
 from .captured.contents import PLAIN
 from .exact import Same
 from .kind import Compound, Flattener, Kind, taker_of
-from .kinds import NUMBER, Array, Identical, Items, Numbers, Objects
+from .kinds import NUMBER, Array, Identical, Items, Numbers, Objects, Record
+from .records import placed
 
 #: A search for `Value`s ends after so many objects.
 MOST: Final = 100_000
@@ -37,6 +38,9 @@ _REMEDY: Final = "Return the Values in a list, tuple, dict or array"
 
 class ResultFlattener(Flattener):
     """Takes apart what a traced function returned."""
+
+    compares_fields = False
+    _in_record = False
 
     def flatten_result(self, item: Any, function: Callable[..., Any], place: str = "") -> Kind:
         """`flatten` what a function returned, or what stands at a place in it, as "[1]".
@@ -50,10 +54,10 @@ class ResultFlattener(Flattener):
             except RecursionError:
                 raise InputError("it is nested too deeply, or contains itself") from None
         except InputError as error:
-            name, text = getattr(function, "__name__", "the function") + place, str(error)
-            code = getattr(function, "__code__", None) if "\n" not in text else None  # it may name a line already
+            name = getattr(function, "__name__", "the function") + place
+            code = getattr(function, "__code__", None) if "\n" not in str(error) else None  # it may name a line already
             where = describe(Location(code.co_filename, code.co_firstlineno) if code is not None else None)
-            raise InputError(f"the result of {name}{'' if text.startswith('[') else ': '}{text}{where}") from None
+            raise InputError(placed(f"the result of {name}", error) + where) from None
 
     def flatten(self, item: Any) -> Kind:
         """Append the `Value`s of a result, or of a part of it, and return its kind."""
@@ -68,11 +72,32 @@ class ResultFlattener(Flattener):
         if isinstance(item, Operand):
             raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
         taker = taker_of(item)
+        if taker is Record:
+            return self._flatten_record(item)
         is_compound = taker is not None and issubclass(taker, Compound)
         for each in (item if isinstance(item, dict) else ()) if is_compound else (item,):
             if type(each) not in PLAIN:
                 _check(each)
         return taker.take(item, self) if taker is not None and is_compound else Identical(Same(item))
+
+    def _flatten_record(self, item: Any) -> Kind:
+        """The kind of an object of a dataclass; without `Value`s it is the same object at each call."""
+        if self._in_record:
+            return Record.take(item, self)
+        start, self._in_record = len(self.numbers), True
+        try:
+            kind = Record.take(item, self)
+        except (InputError, RecursionError):
+            if path_to_traced(item) is not None:
+                raise
+        else:
+            if len(self.numbers) > start:
+                return kind
+        finally:
+            self._in_record = False
+        del self.numbers[start:]
+        _check(item)
+        return Identical(Same(item))
 
 
 class NumberFlattener(ResultFlattener):

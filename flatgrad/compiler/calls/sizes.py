@@ -12,8 +12,11 @@ from ...runtime.value import Value
 from ..loops.extents import Polynomial, Samples, bound
 from .arguments import Arguments
 from .kind import Compound, Kind
-from .kinds import Array, Items, Mapping, Numbers, OneValue
+from .kinds import Array, Items, Mapping, Numbers, OneValue, Record
+from .records import made
 
+#: The kinds of structures.
+_STRUCTURES: Final = (Items, Mapping, Record)
 #: The containers whose length is a size.
 _LISTS: Final = (list, tuple)
 
@@ -53,7 +56,7 @@ def sizes_of(kind: Kind) -> tuple[Any, list[int]]:
     if is_uniform(kind):
         inner, sizes = sizes_of(kind.parts[0])
         return (Items, kind[1], inner), [len(kind.parts), *sizes]
-    if isinstance(kind, (Items, Mapping)):
+    if isinstance(kind, _STRUCTURES):
         pairs = [sizes_of(part) for part in kind.parts]
         rest = tuple(field for field in kind if field is not kind.parts)
         return (rest, *(inner for inner, _ in pairs)), [size for _, sizes in pairs for size in sizes]
@@ -66,7 +69,7 @@ def lengths_of(kind: Kind) -> list[int]:
     >>> lengths_of(Items(tuple, (Array((3,)), Mapping(None, (Array((3, 2)), Numbers(list, 3))))))
     [3, 6, 3]
     """
-    if isinstance(kind, (Items, Mapping)) and not all(part.scalar for part in kind.parts):
+    if isinstance(kind, _STRUCTURES) and not all(part.scalar for part in kind.parts):
         return [length for part in kind.parts for length in lengths_of(part)]
     return [kind.size]
 
@@ -77,7 +80,7 @@ def leading(kind: Kind) -> list[bool]:
     >>> leading(Items(list, (Array((3, 2)),) * 4)), leading(Items(tuple, (Array((3, 2)), Numbers(list, 3))))
     ([True, False, False], [True, False, True])
     """
-    if isinstance(kind, (Items, Mapping)) and not is_uniform(kind):
+    if isinstance(kind, _STRUCTURES) and not is_uniform(kind):
         return [first for part in kind.parts for first in leading(part)]
     return [k == 0 for k in range(len(sizes_of(kind)[1]))]
 
@@ -106,7 +109,7 @@ def with_sizes(kind: Kind, sizes: Iterator[int]) -> Kind:
     if is_uniform(kind):
         count = next(sizes)
         return Items(kind.container, (with_sizes(kind.parts[0], sizes),) * count)  # type: ignore[attr-defined]
-    if isinstance(kind, (Items, Mapping)):
+    if isinstance(kind, _STRUCTURES):
         parts = tuple(with_sizes(part, sizes) for part in kind.parts)
         return type(kind)(*(parts if field is kind.parts else field for field in kind[1:]))
     return kind
@@ -135,6 +138,9 @@ def resized(item: Any, kind: Kind, sizes: Iterator[int]) -> Any:
         return kind.container(items)  # type: ignore[attr-defined]
     if isinstance(kind, Mapping):
         return {key: resized(item[key], part, sizes) for key, part in zip(kind.labels, kind.parts, strict=True)}
+    if isinstance(kind, Record):
+        parts = zip(kind.labels, kind.parts, strict=True)
+        return made(kind.container, kind.labels, [resized(getattr(item, name), part, sizes) for name, part in parts])
     if isinstance(kind, Items):
         items = [resized(each, part, sizes) for each, part in zip(item, kind.parts, strict=True)]
         return kind.container._make(items) if hasattr(kind.container, "_make") else kind.container(items)

@@ -18,11 +18,12 @@ from ...runtime.sites import Location, describe
 from ...runtime.tracing import refuse
 from .captured import Captured
 from .kind import Compound, Kind
-from .kinds import Array, Numbers, object_array
+from .kinds import Array, Contents, Numbers, object_array
+from .records import is_record, member, place_of, state_of
 
 #: Where an object among the arguments is: the position of an argument, then indices and keys.
 Path = tuple[Any, ...]
-#: What a function may write into.
+#: The built-in types that a function may write into.
 _CONTAINERS: Final = (list, tuple, dict, np.ndarray)
 
 
@@ -42,21 +43,33 @@ class Containers:
 
     def __init__(self, kinds: Sequence[Kind], items: Sequence[Any]) -> None:
         self._before: list[tuple[Path, Any, list[tuple[Any, Any]]]] = []
+        #: The paths as users write them, without the argument: `[0].stiffness`.
+        self.places: dict[Path, str] = {}
         #: Where an object among the arguments is, by id. (`_before` keeps the objects alive.)
         self.paths: dict[int, Path] = {}
-        stack: list[tuple[Path, Kind, Any]] = [
-            ((k,), kind, item) for k, (kind, item) in enumerate(zip(kinds, items, strict=True))
+        #: The copies of static arguments, which are compared by content.
+        self.statics: list[tuple[Path, Contents, Any]] = []
+        stack: list[tuple[Path, str, Kind, Any]] = [
+            ((k,), "", kind, item) for k, (kind, item) in enumerate(zip(kinds, items, strict=True))
         ]
         while stack:
-            path, kind, item = stack.pop()
+            path, place, kind, item = stack.pop()
+            self.places[path] = place
             self.paths.setdefault(id(item), path)
-            if not isinstance(kind, (Array, Compound, Numbers)) or not isinstance(item, _CONTAINERS):
+            if isinstance(kind, Contents):
+                self.statics.append((path, kind, item))
+            if not isinstance(kind, (Array, Compound, Numbers)) or not (
+                isinstance(item, _CONTAINERS) or is_record(item)
+            ):
                 continue
             members = _members(item)
             self._before.append((path, item, members))
-            for key, member in members:
-                self.paths.setdefault(id(member), (*path, key))
-            stack += [((*path, key), part, member) for (key, member), part in zip(members, kind.parts, strict=False)]
+            for key, each in members:
+                self.paths.setdefault(id(each), (*path, key))
+            stack += [
+                ((*path, key), place + kind.place(key), part, each)
+                for (key, each), part in zip(members, kind.parts, strict=False)
+            ]
 
     def changed(self) -> list[tuple[Path, Any]]:
         """The containers that are no longer what they were, each with its path."""
@@ -67,12 +80,14 @@ def _members(item: Any) -> list[tuple[Any, Any]]:
     """What is in a container, with keys or indices. An array is taken as a flat one."""
     if isinstance(item, dict):
         return list(item.items())
+    if is_record(item):
+        return list(state_of(item).items())
     return list(enumerate(item.ravel().tolist() if isinstance(item, np.ndarray) else item))
 
 
 def _same(now: list[tuple[Any, Any]], before: list[tuple[Any, Any]]) -> bool:
     """Whether the very same objects are under the same keys or indices."""
-    if len(now) != len(before) or not all(member is was for (_, member), (_, was) in zip(now, before, strict=True)):
+    if len(now) != len(before) or not all(each is was for (_, each), (_, was) in zip(now, before, strict=True)):
         return False
     return [key for key, _ in now] == [key for key, _ in before]
 
@@ -102,8 +117,8 @@ def writes_of(containers: Containers, kind_of: Callable[[Any], Kind]) -> tuple[W
     for path, item in containers.changed():
         members = _members(item)
         items = tuple(
-            (True, containers.paths[id(member)]) if id(member) in containers.paths else (False, kind_of(member))
-            for _, member in members
+            (True, containers.paths[id(each)]) if id(each) in containers.paths else (False, kind_of(each))
+            for _, each in members
         )
         writes.append(Write(path, tuple(key for key, _ in members), items))
     return tuple(writes)
@@ -130,6 +145,9 @@ def write(writes: Sequence[Write], args: Sequence[Any], results: Any) -> None:
             new = dict(zip(each.keys, items, strict=True))
             target.clear()
             target.update(new)
+        elif is_record(target):
+            for name, item in zip(each.keys, items, strict=True):
+                setattr(target, name, item)
         elif isinstance(target, np.ndarray):
             target[...] = object_array(items, target.shape)
         else:
@@ -156,8 +174,8 @@ def check_shared(
     while stack:
         place, item = stack.pop()
         places.setdefault(id(item), []).append(place)
-        if isinstance(item, (list, dict, tuple)) or (isinstance(item, np.ndarray) and item.dtype == object):
-            stack += [(f"{place}[{key!r}]", member) for key, member in reversed(_members(item))]
+        if isinstance(item, (list, dict, tuple)) or is_record(item) or _is_objects(item):
+            stack += [(place + place_of(item, key), each) for key, each in reversed(_members(item))]
     for each in writes:
         target = _at(args, each.path)
         where = places.get(id(target), [])
@@ -172,8 +190,16 @@ def check_shared(
 def _at(args: Sequence[Any], path: Path) -> Any:
     item: Any = args
     for key in path:
-        item = item.ravel()[key] if isinstance(item, np.ndarray) else item[key]
+        item = item.ravel()[key] if isinstance(item, np.ndarray) else member(item, key)
     return item
+
+
+def _is_writable(item: Any) -> bool:
+    return isinstance(item, (list, dict)) or _is_objects(item) or is_record(item)
+
+
+def _is_objects(item: Any) -> bool:
+    return isinstance(item, np.ndarray) and item.dtype == object
 
 
 def check(containers: Containers, names: Sequence[str], function: Any, args: Sequence[Any] | None = None) -> None:
@@ -188,11 +214,10 @@ def check(containers: Containers, names: Sequence[str], function: Any, args: Seq
     Raises:
         TraceError: naming the argument.
     """
-    for path, _ in containers.changed():
-        target = _at(args, path) if args is not None else None
-        if isinstance(target, (list, dict)) or (isinstance(target, np.ndarray) and target.dtype == object):
-            continue
-        text = names[path[0]] + "".join(f"[{key!r}]" for key in path[1:])
+    changed = [path for path, _ in containers.changed() if args is None or not _is_writable(_at(args, path))]
+    changed += [path for path, kind, item in containers.statics if not kind.static.matches(item)]
+    for path in changed:
+        text = names[path[0]] + containers.places[path]
         code = getattr(function, "__code__", None)
         place = Location(code.co_filename, code.co_firstlineno) if code is not None else None
         raise refuse(

@@ -147,7 +147,8 @@ def compile(
         dynamic: whether one kernel serves all sizes of lists and arrays. None: learn from calls, one kernel serves all
             sizes from the third one on. True: from the first call on. False: never, each size has a kernel. The first
             use of each size is compared with a program traced there. `open_kernels` lists these kernels.
-        static_argnames: arguments whose values are part of the structure: one kernel per value.
+        static_argnames: arguments whose values are part of the structure: one kernel per value. Lists, dicts and arrays
+            are compared by content.
         memory: how many bytes machine code may work in. If a gradient through a loop over rounds would take more, it
             keeps some states only, and computes the rounds between them again, with the same bits. If even that takes
             more, it works in as few bytes as it can. `kernel.stats` has `workspace` and `checkpoints`.

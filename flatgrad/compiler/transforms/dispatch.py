@@ -14,6 +14,7 @@ from ..calls.arguments import Arguments, in_float64, outline
 from ..calls.binding import MISS, Binder
 from ..calls.captured import Captured
 from ..calls.kind import taker_of
+from ..calls.kinds import Record
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..machine.builtin import watch
@@ -204,7 +205,9 @@ class Dispatched(Transformed[D], Generic[D, R]):
 
     def _method_of(self, args: tuple[Any, ...]) -> Self | None:
         """In a call through the class, `Class.method(object, x)`: the object's function. None in any other call."""
-        if not args or 0 in self._statics or taker_of(args[0]) is not None or not takes_self(self.function):
+        if not args or 0 in self._statics or not takes_self(self.function):
+            return None
+        if taker_of(args[0]) not in (None, Record):
             return None
         members = (member for each in type(args[0]).__mro__ for member in vars(each).values())
         return self.__get__(args[0], type(args[0])) if any(member is self for member in members) else None

@@ -135,7 +135,7 @@ class GradFunction(NumericFunction[R]):
                     raise InputError(f"with has_aux=True, {self.name} must return (value, aux)")
                 returned, aux = returned[0], results.flatten_result(returned[1], self.function, "[1]")
                 aux = NumberInGroup() if aux.scalar else aux
-            if getattr(returned, "shape", None) == ():  # such as np.where makes
+            if not isinstance(returned, Value) and getattr(returned, "size", 0) == 1:  # as SciPy takes it
                 returned = returned.item()
             if not isinstance(returned, Value):
                 try:
@@ -325,7 +325,7 @@ def value_and_grad(
     """A function that returns the value of `fn` and its gradient, as floats, and changes no `.grad`.
 
     Args:
-        fn: a function that returns one `Value`. Without it, `value_and_grad(**options)` is a decorator.
+        fn: a function that returns one `Value`, or an array of size one. Without it, the result is a decorator.
         argnums: the position of the argument to differentiate with respect to, or several. Those of a method count
             `self`; the default is the first argument beside it.
         wrt: instead of an argument: a Module or a list of `Value`s that `fn` reaches from outside.
@@ -337,7 +337,7 @@ def value_and_grad(
 
     Returns:
         A function with the arguments of `fn` that returns `(value, gradient)`, or `((value, aux), gradient)`. A
-        gradient has the structure of its argument (a float, a list, a float64 array of the same shape, ...), several
+        gradient has the structure of its argument (a float, a list, a float64 array, a dataclass, ...), several
         come as a tuple, and for `wrt` it is a list of floats, one per parameter.
 
     Raises:

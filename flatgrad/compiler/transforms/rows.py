@@ -19,11 +19,12 @@ from ...runtime.errors import ARITHMETIC_ERRORS
 from ...runtime.primitives import logical_and, where
 from ...runtime.traced import TracedCondition
 from ...runtime.tracing import recorder, refuse
+from ..calls.records import member
 from ..program.deciding import Given
 from ..program.trace import Trace
 from ..program.ways import Way
 from .sizes import RowsBranchError
-from .structures import is_structure, labels_of, rebuilt, shape_of
+from .structures import is_container, is_structure, labels_of, rebuilt, shape_of
 
 #: So many rows of one way are worth kernels; fewer are computed one by one.
 FEW: Final = 100
@@ -195,7 +196,10 @@ def _chosen(item: Any, axes: Any, indices: Any) -> Any:
     if axes is None or item is None:
         return item
     if not isinstance(axes, int) or is_structure(item):
-        parts = [_chosen(item[k], axes if isinstance(axes, int) else axes[k], indices) for k in labels_of(item)]
+        parts = [
+            _chosen(member(item, k), axes if isinstance(axes, int) else member(axes, k), indices)
+            for k in labels_of(item)
+        ]
         return rebuilt(item, parts)
     if isinstance(item, np.ndarray):
         return np.take(item, indices, axis=axes)
@@ -217,11 +221,11 @@ def _stacked(pieces: Sequence[tuple[int, Any]], axes: Any, where_from: Any) -> A
     first = pieces[0][1]
     if first is None:
         return None
-    if isinstance(first, (list, tuple, dict)):
+    if is_container(first):
         parts = []
         for k in labels_of(first):
-            inner = [(count, piece[k]) for count, piece in pieces]
-            parts.append(_stacked(inner, axes if isinstance(axes, int) else axes[k], where_from))
+            inner = [(count, member(piece, k)) for count, piece in pieces]
+            parts.append(_stacked(inner, axes if isinstance(axes, int) else member(axes, k), where_from))
         return rebuilt(first, parts)
     arrays = [np.moveaxis(np.asarray(piece), axes, 0)[:count] for count, piece in pieces]
     return np.moveaxis(np.take(np.concatenate(arrays), where_from, axis=0), 0, axes)

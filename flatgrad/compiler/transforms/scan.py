@@ -23,11 +23,12 @@ from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recorder, recorders, refuse
 from ...runtime.value import Condition, as_value
 from ...runtime.wording import count_of
+from ..calls.records import member, place_of
 from ..program import progress
 from ..program.builder import Indices
 from ..program.program import Group
 from ..program.trace import Trace, trace_function
-from .structures import NUMBERS, is_structure, labels_of, rebuilt, shape_of, words
+from .structures import NUMBERS, is_container, is_structure, labels_of, rebuilt, shape_of, words
 
 #: Shorter loops are recorded as they are; where so many rounds are not alike, the others are executed, too.
 FEW, MOST = 8, 16
@@ -442,7 +443,7 @@ def _items(xs: Any, place: str = "xs") -> Iterator[tuple[str, Any]]:
     """The arrays and lists in a structure, with their places."""
     if is_structure(xs):
         for label in labels_of(xs):
-            yield from _items(xs[label], f"{place}[{label!r}]")
+            yield from _items(member(xs, label), place + place_of(xs, label))
         return
     if not isinstance(xs, (list, np.ndarray)) or (isinstance(xs, np.ndarray) and not xs.ndim):
         raise _error(f"{place} is {words(xs)}, which has no rows; if all rounds use the same, let fn read it itself")
@@ -477,7 +478,7 @@ def _row(xs: Any, k: int) -> Any:
     """One row of a structure."""
     if is_structure(xs):
         labels = labels_of(xs)
-        return rebuilt(xs, [_row(xs[label], k) for label in labels]) if labels else xs
+        return rebuilt(xs, [_row(member(xs, label), k) for label in labels]) if labels else xs
     row = xs[k]
     if isinstance(row, np.ndarray) and row.dtype.kind in "fiu" and row.dtype.itemsize < 8:
         return row.astype(float if row.dtype.kind == "f" else np.int64)  # as the numbers in a row are Python's
@@ -488,18 +489,19 @@ def _blank(xs: Any) -> Any:
     """A row of a structure without rows, of zeros."""
     if is_structure(xs):
         labels = labels_of(xs)
-        return rebuilt(xs, [_blank(xs[label]) for label in labels]) if labels else xs
+        return rebuilt(xs, [_blank(member(xs, label)) for label in labels]) if labels else xs
     return np.zeros(xs.shape[1:]) if isinstance(xs, np.ndarray) and xs.ndim > 1 else 0.0
 
 
 def _check(what: str, item: Any, place: str = "") -> None:
     """Raise an error for what holds anything else than numbers."""
-    if isinstance(item, (list, tuple, dict)):
+    if is_container(item):
         for label in labels_of(item):
-            _check(what, item[label], f"{place}[{label!r}]")
+            _check(what, member(item, label), place + place_of(item, label))
     elif not isinstance(item, (np.ndarray, type(None), *NUMBERS)):
         raise _error(
-            f"{what}{place} is {words(item)}; it may hold numbers, arrays and None, in lists, tuples and dicts"
+            f"{what}{place} is {words(item)}; it may hold numbers, arrays and None, in lists, tuples, dicts and "
+            "dataclasses"
         )
 
 
@@ -526,14 +528,14 @@ def _append(numbers: list[Any], item: Any, like: Any, place: str) -> None:
     elif like is None:
         if item is not None:
             raise _DifferentError(place, item, like)
-    elif not isinstance(like, (list, tuple, dict)):  # a row may be anything
+    elif not is_container(like):  # a row may be anything
         raise _DifferentError(place, item, like)
     else:
         labels = labels_of(like)
         if type(item) is not type(like) or set(labels_of(item)) != set(labels):
             raise _DifferentError(place, item, like)
         for label in labels:
-            _append(numbers, item[label], like[label], f"{place}[{label!r}]")
+            _append(numbers, member(item, label), member(like, label), place + place_of(like, label))
 
 
 def _put(like: Any, numbers: Iterator[Any]) -> Any:
@@ -545,7 +547,7 @@ def _put(like: Any, numbers: Iterator[Any]) -> Any:
         has_values = any(isinstance(each, Operand) for each in items)
         return as_array(items, like.shape) if has_values else np.array(items, dtype=like.dtype).reshape(like.shape)
     labels = labels_of(like)
-    return rebuilt(like, [_put(like[label], numbers) for label in labels]) if labels else like
+    return rebuilt(like, [_put(member(like, label), numbers) for label in labels]) if labels else like
 
 
 def _stacked(like: Any, columns: Iterator[Sequence[Any]], count: int) -> Any:
@@ -553,7 +555,7 @@ def _stacked(like: Any, columns: Iterator[Sequence[Any]], count: int) -> Any:
     shape = shape_of(like)
     if shape is None:
         labels = labels_of(like)
-        return rebuilt(like, [_stacked(like[label], columns, count) for label in labels]) if labels else like
+        return rebuilt(like, [_stacked(member(like, label), columns, count) for label in labels]) if labels else like
     own = list(itertools.islice(columns, int(np.prod(shape))))
     if any(isinstance(each, Operand) for column in own for each in column):
         array: Any = filled((count, len(own)), 0.0)

@@ -10,27 +10,39 @@ import numpy as np
 
 from ...runtime.primitives import Operand
 from ...runtime.wording import count_of
+from ..calls.records import is_record, made, member, state_of
 
 #: What counts as a number.
 NUMBERS = (Operand, int, float, np.integer, np.floating, np.bool_)
 
 
+def is_container(item: Any) -> bool:
+    """Whether it is a list, tuple or dict, or an object of a dataclass."""
+    return isinstance(item, (list, tuple, dict)) or is_record(item)
+
+
 def is_structure(item: Any) -> bool:
-    """Whether what is mapped are the items, as in JAX: of a tuple, of a dict, and of a list that leads to an array.
+    """Whether what is mapped are the items, as in JAX: of a tuple, dict or dataclass, and of a list that leads to an
+    array.
 
     >>> is_structure([{"w": np.zeros(2)}]), is_structure([{"w": 1.0}, {"w": 2.0}])
     (True, False)
     """
-    return isinstance(item, (tuple, dict, type(None))) or (isinstance(item, list) and _leads_to_array(item))
+    return isinstance(item, (tuple, dict, type(None))) or (
+        _leads_to_array(item) if isinstance(item, list) else is_record(item)
+    )
 
 
 def _leads_to_array(item: Any) -> bool:
-    items = item.values() if isinstance(item, dict) else item if isinstance(item, (list, tuple)) else ()
-    return isinstance(item, np.ndarray) or any(map(_leads_to_array, items))
+    if not is_container(item):
+        return isinstance(item, np.ndarray)
+    return any(_leads_to_array(member(item, label)) for label in labels_of(item))
 
 
 def labels_of(item: Any) -> list[Any]:
-    """The keys or indices of a structure; None has no items."""
+    """The keys or indices of a structure, or names of fields; None has no items."""
+    if is_record(item):
+        return list(state_of(item))
     return list(item) if isinstance(item, dict) else list(range(len(item or ())))
 
 
@@ -40,6 +52,8 @@ def rebuilt(item: Any, parts: Sequence[Any]) -> Any:
         new = copy.copy(item)
         new.update(zip(item, parts, strict=True))
         return new
+    if is_record(item):
+        return made(type(item), labels_of(item), parts)
     return type(item)._make(parts) if hasattr(item, "_fields") else type(item)(parts)
 
 
@@ -51,6 +65,8 @@ def words(item: Any) -> str:
     name = type(item).__name__
     if isinstance(item, dict):
         return f"a {name} with {f'the keys {list(item)}' if item else 'no items'}"
+    if is_record(item):
+        return f"a {name} with the fields {labels_of(item)}"
     items = f" of {count_of(len(item), 'item')}" if isinstance(item, (list, tuple)) else ""
     return "None" if item is None else f"a {name}{items}"
 

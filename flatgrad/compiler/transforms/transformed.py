@@ -21,6 +21,7 @@ from ..calls.arguments import Arguments
 from ..calls.branches import selecting
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Captured, E, trace_settled
+from ..calls.records import member
 from ..calls.sizes import leading, sized_kinds, sizes_of
 from ..calls.writes import Containers, check
 from ..open_kernel import OpenKernel
@@ -35,6 +36,7 @@ from ..program.ways import Way
 from ..stages import Stages
 from .methods import Methods, holds_numbers, takes_self
 from .sizes import KnownSizes, TracedCall
+from .structures import is_container, labels_of
 
 #: All transformed functions that are alive: in the child of a fork they get new locks.
 _transformed: weakref.WeakSet[Transformed[Any]] = weakref.WeakSet()
@@ -452,6 +454,6 @@ def _positions(signature: inspect.Signature | None) -> list[str]:
 def _is_deep(items: Iterable[Any], limit: int = 50) -> bool:
     """Whether there are so many containers inside of each other."""
     for _ in range(limit):
-        containers = {id(item): item for item in items if isinstance(item, (list, tuple, dict))}.values()
-        items = [part for item in containers for part in (item.values() if isinstance(item, dict) else item)]
+        containers = {id(item): item for item in items if is_container(item)}.values()
+        items = [member(item, label) for item in containers for label in labels_of(item)]
     return bool(items)

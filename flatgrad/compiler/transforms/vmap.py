@@ -24,6 +24,7 @@ from ...runtime.wording import count_of
 from ..calls import kinds
 from ..calls.arguments import Arguments
 from ..calls.kind import Kind
+from ..calls.records import is_record, member, place_of
 from ..calls.sizes import is_uniform, sizes_of
 from ..calls.writes import Containers
 from ..kernel import Kernel
@@ -37,7 +38,7 @@ from .jit import JitFunction
 from .numeric import NumericEntry
 from .rows import RowWays
 from .sizes import RowsBranchError, TracedCall
-from .structures import flat, is_structure, labels_of, rebuilt, shape_of, words
+from .structures import flat, is_container, is_structure, labels_of, rebuilt, shape_of, words
 from .transformed import TakeApartError
 
 #: An axis, None for what is not mapped, or a tuple, list or dict of these.
@@ -250,8 +251,8 @@ class VmapFunction(JitFunction[R]):
 
 def _has_values(item: Any) -> bool:
     """Whether there is a `Value` in a structure."""
-    if isinstance(item, (list, tuple, dict)):
-        return any(map(_has_values, item.values() if isinstance(item, dict) else item))
+    if is_container(item):
+        return any(_has_values(member(item, label)) for label in labels_of(item))
     if isinstance(item, np.ndarray):
         return item.dtype == object and any(isinstance(each, Value) for each in item.flat)
     return isinstance(item, Value)
@@ -263,9 +264,9 @@ def _error(text: str) -> InputError:
 
 def _check_axes(name: str, axes: Any, types: tuple[type, ...], expected: str) -> None:
     """Raise an error unless the items of a tree are of these types."""
-    if isinstance(axes, (list, tuple, dict)):
-        for each in axes.values() if isinstance(axes, dict) else axes:
-            _check_axes(name, each, types, expected)
+    if is_container(axes):
+        for label in labels_of(axes):
+            _check_axes(name, member(axes, label), types, expected)
     elif type(axes) not in types:
         raise OptionError(f"vmap: {name} must be {expected}, got {axes!r}")
 
@@ -275,12 +276,17 @@ def _check_axes(name: str, axes: Any, types: tuple[type, ...], expected: str) ->
 
 def _parts(item: Any, axes: Axes, option: str, place: str) -> list[_Part]:
     """The items of a structure with their axes."""
-    labels = labels_of(item) if isinstance(item, (list, tuple, dict, _NONE)) else []
-    if not isinstance(axes, (list, tuple, dict)):
-        return [(label, item[label], axes) for label in labels]
-    if isinstance(item, dict) is not isinstance(axes, dict) or set(labels) != set(labels_of(axes)):
+    labels = labels_of(item) if item is None or is_container(item) else []
+    if not is_container(axes):
+        return [(label, member(item, label), axes) for label in labels]
+    if _form_of(item) is not _form_of(axes) or set(labels) != set(labels_of(axes)):
         raise _error(f"{option}: {axes!r} does not fit {place}, {words(item)}; it is a tree of the same structure")
-    return [(label, item[label], axes[label]) for label in labels]
+    return [(label, member(item, label), member(axes, label)) for label in labels]
+
+
+def _form_of(item: Any) -> type:
+    """What a tree of axes must be, too: a dict, an object of the same dataclass, or else a tuple or list."""
+    return type(item) if is_record(item) else dict if isinstance(item, dict) else tuple
 
 
 # --- rows of arguments ------------------------------------------------------------------------------------------------
@@ -296,7 +302,7 @@ def _lengths(item: Any, axes: Axes, place: str) -> Iterator[tuple[str, int]]:
         return
     if not isinstance(axes, int) or is_structure(item):
         for label, part, axis in _parts(item, axes, "in_axes", f"the argument {place}"):
-            yield from _lengths(part, axis, f"{place}[{label!r}]")
+            yield from _lengths(part, axis, place + place_of(item, label))
         return
     shape = (len(item),) if isinstance(item, list) and axes == 0 else shape_of(item)
     if not shape:
@@ -339,7 +345,7 @@ def _open_sizes(kind: Kind, axes: Axes) -> list[bool]:
     if not isinstance(axes, int) and set(labels_of(axes)) != set(kind.labels):
         return closed  # an error, which the loop raises
     parts = [
-        _open_sizes(part, axes if isinstance(axes, int) else axes[label])
+        _open_sizes(part, axes if isinstance(axes, int) else member(axes, label))
         for label, part in zip(kind.labels, kind.parts, strict=True)
     ]
     if uniform:  # the sizes are how many items there are, and those of one
@@ -351,7 +357,7 @@ def _is_structure_of(kind: Kind) -> bool:
     """`is_structure` of an item of a kind."""
     if isinstance(kind, kinds.Items) and kind.container is list:
         return _leads_to_array_of(kind)
-    return isinstance(kind, (kinds.Items, kinds.Mapping))
+    return isinstance(kind, (kinds.Items, kinds.Mapping, kinds.Record))
 
 
 def _leads_to_array_of(kind: Kind) -> bool:
@@ -386,7 +392,7 @@ def _stacked(results: Sequence[Any], axes: Axes, place: str = "", rows: int | No
     """
     first, what = results[0], f"the result{place}"
     shape = shape_of(first) if isinstance(axes, int) else None
-    if shape is None and isinstance(axes, int) and not isinstance(first, (list, tuple, dict, _NONE)):
+    if shape is None and isinstance(axes, int) and first is not None and not is_container(first):
         raise _error(f"{what} is {words(first)}; results of rows are numbers, arrays, lists, tuples and dicts of them")
     parts = _parts(first, axes, "out_axes", what) if shape is None else []
     for k, each in enumerate(results):
@@ -400,7 +406,8 @@ def _stacked(results: Sequence[Any], axes: Axes, place: str = "", rows: int | No
             )
     if shape is None:
         items = [
-            _stacked([each[label] for each in results], axis, f"{place}[{label!r}]", rows) for label, _, axis in parts
+            _stacked([member(each, label) for each in results], axis, place + place_of(first, label), rows)
+            for label, _, axis in parts
         ]
         return None if first is None else rebuilt(first, items)
     assert isinstance(axes, int)
