@@ -35,7 +35,7 @@ def expression(operand):
         return sp.true if operand else sp.false
     if (operand * 1024).is_integer():
         return sp.Rational(operand)
-    return sp.nsimplify(operand, [1 / sp.sqrt(sp.pi), sp.log(2)])
+    return sp.nsimplify(operand, [1 / sp.sqrt(sp.pi), 1 / sp.sqrt(2 * sp.pi), sp.log(2), sp.log(10), sp.log(2 * sp.pi)])
 
 
 def symbols(primitive, truth=()):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 
 import numpy as np
 import pytest
+from mpmath import mp
 
 import flatgrad as fg
 from flatgrad import Value
@@ -78,3 +80,90 @@ def test_integers_stay_integers():
 
     assert fg.grad(f)(2.0, 4) == 10.0
     assert fg.value_and_grad(lambda x, n: x % n)(7.5, 2) == (1.5, 1.0)
+
+
+# --- special functions ------------------------------------------------------------------------------------------------
+
+#: Functions with what mpmath makes of them, where they are compared, and how many half units of the last place
+#: (2**-53, relative) they may be off.
+ACCURACY = {
+    "digamma": (mp.digamma, (0.001, 50.0), 6),
+    "trigamma": (lambda x: mp.polygamma(1, x), (0.001, 50.0), 12),
+    "ndtr": (mp.ncdf, (-1.0, 8.0), 6),
+    "log_ndtr": (lambda x: mp.log(mp.erfc(-x / mp.sqrt(2)) / 2), (-60.0, 1.0), 12),
+    "ndtri": (lambda p: mp.sqrt(2) * mp.erfinv(2 * p - 1), (0.0001, 0.9999), 12),
+    "j0": (lambda x: mp.besselj(0, x), (-100.0, 100.0), 50),
+    "j1": (lambda x: mp.besselj(1, x), (-100.0, 100.0), 50),
+}
+
+
+@pytest.mark.parametrize("name", ACCURACY)
+def test_accuracy(name):
+    exact, (low, high), limit = ACCURACY[name]
+    draw = random.Random(name)
+    with mp.workdps(40):
+        for _ in range(150):
+            x = draw.uniform(low, high)
+            wanted = exact(mp.mpf(x))
+            assert abs(getattr(fg, name)(x) / wanted - 1) < limit * 2.0**-53, x
+
+
+def test_the_logarithm_of_the_gamma_function_is_that_of_python():
+    """Its value to some bits, as processors differ in how they round what `math` computes; what it raises exactly."""
+    draw = random.Random(1)
+    for x in [draw.uniform(-20.0, 60.0) for _ in range(500)] + [1e-30, 1.0, 2.0, 1e300, -0.5, math.inf, -math.inf]:
+        assert fg.lgamma(x) == pytest.approx(math.lgamma(x), rel=1e-13, abs=1e-14), x
+    for x in (0.0, -0.0, -1.0, -7.0, -1e300):
+        with pytest.raises(ValueError, match="math domain"):
+            math.lgamma(x)
+        with pytest.raises(fg.DomainError, match="other than 0"):
+            fg.lgamma(x)
+    with pytest.raises(OverflowError):
+        math.lgamma(1e306)
+    with pytest.raises(fg.RangeError):
+        fg.lgamma(1e306)
+
+
+def test_derivatives_go_on():
+    """The n-th derivative of the logarithm of the gamma function is a polygamma function."""
+    f = fg.lgamma
+    for n in range(6):
+        f = fg.grad(f)
+        assert f(3.7) == pytest.approx(float(mp.polygamma(n, 3.7)), rel=1e-13)
+    assert fg.grad(fg.lgamma)(-0.3) == pytest.approx(float(mp.digamma(-0.3)), rel=1e-13)
+    with pytest.raises(fg.DomainError, match="polygamma"):
+        fg.grad(fg.trigamma)(-0.3)
+    assert fg.grad(fg.grad(fg.j1))(0.0) == 0.0
+    assert [fg.grad(fg.log_ndtr)(x) for x in (-300.0, 0.0)] == pytest.approx([300.0033332592636, 0.7978845608028654])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_special_functions_in_loops(backend):
+    """Many lanes at once, with gradients; a fault in one of them is an error."""
+
+    def f(x, s):
+        return fg.sum([fg.lgamma(a * s) + fg.ndtri(fg.ndtr(a - 1.0)) * fg.j0(a) + fg.log_ndtr(-a) for a in x])
+
+    x = [0.1 * k + 0.05 for k in range(60)]
+    wanted = fg.value_and_grad(f, backend="python")(x, 1.5)
+    assert fg.value_and_grad(f, backend=backend)(x, 1.5) == wanted
+    nodes = [fg.Value(a) for a in x]
+    out = f(nodes, 1.5)
+    out.backward()
+    assert wanted == (out.data, [node.grad for node in nodes])
+    with pytest.raises(fg.DomainError, match="lgamma"):
+        fg.value_and_grad(f, backend=backend)([*x[:-1], -2.0], 1.5)
+
+
+def test_saved_modules_contain_what_they_call(tmp_path):
+    kernel = fg.value_and_grad(lambda x: fg.lgamma(x) + x % 2.0).kernel_for(2.5)
+    kernel.save(tmp_path / "saved.py")
+    names = {}
+    exec((tmp_path / "saved.py").read_text(encoding="utf-8").replace("flatgrad", "other"), names)
+    assert names["value_and_grad"](-2.5) == fg.value_and_grad(lambda x: fg.lgamma(x) + x % 2.0)(-2.5)
+
+
+def test_without_exceptions():
+    f = fg.value_and_grad(lambda x: fg.lgamma(x) + fg.ndtri(x), faults="ieee")
+    assert all(math.isnan(part) for part in f(-3.0))
+    assert fg.compile(fg.trigamma, faults="ieee")(1e-200).data == math.inf

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from . import scalar
+from . import scalar, special
 from .conversion import number as number
 from .errors import ARITHMETIC_ERRORS
 from .primitive import BY_NAME as BY_NAME
@@ -428,6 +428,90 @@ xlogy: Primitive = Primitive(
     fault=lambda x, y: (less(x, 0.0) | greater(x, 0.0)) & less_equal(y, 0.0), slow=True,
 )  # fmt: skip
 
+# --- special functions ---------------------------------------------------------------------------------------------
+
+#: 1 / sqrt(2 * pi), and the logarithm of its reciprocal.
+_NORMAL, _LOG_NORMAL = 0.3989422804014327, 0.9189385332046727
+
+
+def _pole(x: Any) -> Any:
+    return less_equal(x, 0.0) & equal(floor(x), x)
+
+
+def _hazard(out: Any, x: Any) -> Any:
+    """The density of the normal distribution over its distribution function, whose logarithm is `out`."""
+    tail = less(x, -20.0)
+    far, near = where(tail, x, -20.0), where(tail, -20.0, x)
+    w = div(1.0, far * far)
+    series = 1.0
+    for c in (13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0):
+        series = 1.0 - c * w * series
+    return where(tail, div(-far, series), exp(-0.5 * near * near - _LOG_NORMAL - where(tail, _LOG_TAIL, out)))
+
+
+_LOG_TAIL = special.log_ndtr(-20.0)
+
+lgamma: Primitive = Primitive(
+    "lgamma", "f->f", special.lgamma, (lambda out, x: digamma(x),),
+    doc="The logarithm of the absolute value of the gamma function (SciPy's `gammaln`).",
+    sympy=lambda sp, x: sp.loggamma(x), domain=((2.5, math.inf),), requires="x other than 0, -1, -2, ...", raises=True,
+    fault=lambda x: (_pole(x) & greater(x, -math.inf)) | _beyond(x, _last_sound(special.lgamma, 1.0, 1e308)), slow=True,
+)  # fmt: skip
+
+digamma: Primitive = Primitive(
+    "digamma", "f->f", special.digamma, (lambda out, x: trigamma(x),),
+    doc="The derivative of `lgamma` (SciPy's `digamma` and `psi`).",
+    sympy=lambda sp, x: sp.polygamma(0, x), domain=(POSITIVE,), requires="x other than 0, -1, -2, ...", raises=True,
+    slow=True,
+)  # fmt: skip
+
+trigamma: Primitive = Primitive(
+    "trigamma", "f->f", special.trigamma, (lambda out, x: polygamma(2.0, x),),
+    doc="The derivative of `digamma`. Its own derivative, and all further ones, are there for positive x.",
+    sympy=lambda sp, x: sp.polygamma(1, x), domain=(POSITIVE,), requires="x other than 0, -1, -2, ...", raises=True,
+    slow=True,
+)  # fmt: skip
+
+polygamma: Primitive = Primitive(
+    "polygamma", "ff->f", special.polygamma, (ZERO, lambda out, n, x: polygamma(n + 1.0, x)),
+    doc="The derivative of order n of `digamma`, n from 2 to 100.",
+    sympy=lambda sp, n, x: sp.polygamma(n, x),
+    domain=((2.0, 100.0), POSITIVE), requires="x > 0, and derivatives up to order 100", raises=True, internal=True,
+    slow=True,
+)  # fmt: skip
+
+ndtr: Primitive = Primitive(
+    "ndtr", "f->f", special.ndtr, (lambda out, x: _NORMAL * exp(-0.5 * x * x),),
+    doc="The distribution function of the normal distribution (`scipy.stats.norm.cdf`).",
+    sympy=lambda sp, x: (1 + sp.erf(x / sp.sqrt(2))) / 2, slow=True,
+)  # fmt: skip
+
+log_ndtr: Primitive = Primitive(
+    "log_ndtr", "f->f", special.log_ndtr, (_hazard,),
+    doc="The logarithm of `ndtr`, accurate where that underflows (`scipy.stats.norm.logcdf`).",
+    sympy=lambda sp, x: sp.log(sp.erfc(-x / sp.sqrt(2)) / 2), domain=((-3.0, 1.0),), slow=True,
+)  # fmt: skip
+
+ndtri: Primitive = Primitive(
+    "ndtri", "f->f", special.ndtri, (lambda out, x: div(1.0, _NORMAL) * exp(0.5 * out * out),),
+    doc="The inverse of `ndtr`: the quantile of the normal distribution (`scipy.stats.norm.ppf`).",
+    sympy=lambda sp, p: sp.sqrt(2) * sp.erfinv(2 * p - 1), domain=((0.0, 1.0),), requires="0 < p < 1", raises=True,
+    fault=lambda p: less_equal(p, 0.0) | greater_equal(p, 1.0), slow=True,
+)  # fmt: skip
+
+j0: Primitive = Primitive(
+    "j0", "f->f", special.j0, (lambda out, x: -j1(x),),
+    doc="The Bessel function of the first kind of order 0.",
+    sympy=lambda sp, x: sp.besselj(0, x), domain=(POSITIVE,), slow=True,
+)  # fmt: skip
+
+j1: Primitive = Primitive(
+    "j1", "f->f", special.j1,
+    (lambda out, x: where(equal(x, 0.0), 0.5, j0(x) - div(out, where(equal(x, 0.0), 1.0, x))),),
+    doc="The Bessel function of the first kind of order 1.",
+    sympy=lambda sp, x: sp.besselj(1, x), domain=(POSITIVE,), slow=True,
+)  # fmt: skip
+
 # --- whole numbers and signs --------------------------------------------------------------------------------------
 
 floor: Primitive = Primitive(
@@ -680,10 +764,10 @@ class Operand(Applicable):
 
 for _row in (
     power, div, exp, expm1, exp2, log, log1p, log2, log10, sqrt, sinh, cosh, sin, cos, tan, asin, acos, acosh, atanh,
-    xlogy, mod, floordiv, fmod,
+    xlogy, mod, floordiv, fmod, lgamma, digamma, trigamma, polygamma, ndtri,
 ):  # fmt: skip
     _row.total = Primitive(
-        f"ieee_{_row.name}", _row.kinds, getattr(scalar, f"ieee_{_row.name}"), _row.partials,
+        f"ieee_{_row.name}", _row.kinds, {**vars(scalar), **vars(special)}[f"ieee_{_row.name}"], _row.partials,
         doc=f"As `{_row.name}`, but inf or NaN, as IEEE 754 and C have it, where that raises.",
         sympy=_row.sympy, symbol=_row.symbol, domain=_row.domain, decided_by=_row.decided_by, slow=_row.slow,
         internal=True,

@@ -28,7 +28,14 @@ _COMPARISONS = {
 }  # fmt: skip
 _ARITHMETIC = {ast.Add: ("+", "fadd"), ast.Sub: ("-", "fsub"), ast.Mult: ("*", "fmul"), ast.Div: ("/", "fdiv")}
 #: Functions that are instructions: their names in C and in LLVM.
-_INSTRUCTIONS = {"abs": "fabs", "fabs": "fabs", "sqrt": "sqrt", "floor": "floor", "copysign": "copysign"}
+_INSTRUCTIONS = {
+    "abs": "fabs",
+    "fabs": "fabs",
+    "sqrt": "sqrt",
+    "floor": "floor",
+    "rint": "rint",
+    "copysign": "copysign",
+}
 
 
 def mod(a: float, b: float) -> float:
@@ -328,7 +335,9 @@ def translation(function: Callable[..., Any]) -> Translation:
 
 _FUNCTIONS: dict[Primitive, Callable[..., float]] = {
     p.mod: mod, p.floordiv: floordiv,
-    **{row: row.evaluate for row in (p.logaddexp, p.xlogy)},
+    **{row: row.evaluate for row in (
+        p.logaddexp, p.xlogy, p.lgamma, p.digamma, p.trigamma, p.polygamma, p.ndtr, p.log_ndtr, p.ndtri, p.j0, p.j1,
+    )},
 }  # fmt: skip
 #: The rows that are translated, and their total forms, with the functions that say what they compute.
 TRANSLATED = {each: how for row, how in _FUNCTIONS.items() for each in (row, row.total) if each is not None}
