@@ -85,10 +85,10 @@ class TracedValue(Value):
     _prev = _op = property(_no_graph)
 
     def __truediv__(self, other: Any) -> Any:  # type: ignore[override]
-        quotient = super().__truediv__(other)
-        if quotient.__class__ is TracedValue:
-            quotient._trace.quotients.append(quotient._index)
-        return quotient
+        return _as_quotient(super().__truediv__(other))
+
+    def __rtruediv__(self, other: Any) -> Any:  # type: ignore[override]
+        return _as_quotient(super().__rtruediv__(other))
 
     def __repr__(self) -> str:
         return f"Value(data={self._shown()})"
@@ -97,6 +97,12 @@ class TracedValue(Value):
         """The number at hand as text."""
         text: str = self._trace.shown(self._index) if recorder() is not None and records(self._trace) else "<traced>"
         return text
+
+
+def _as_quotient(result: Any) -> Any:
+    if result.__class__ is TracedValue:
+        result._trace.quotients.append(result._index)
+    return result
 
 
 def _of_ints(name: str) -> Any:

@@ -305,6 +305,29 @@ def test_a_selection_behind_the_loop_is_no_way():
     assert len(f.kernels) == 1
 
 
+def bisection(a):
+    low, high = 0.0, 64.0
+    while high - low > 1e-9 * a:
+        middle = 0.5 * (low + high)
+        if middle**3 < a:
+            low = middle
+        else:
+            high = middle
+    middle = 0.5 * (low + high)
+    return middle - (middle**3 - a) / (3.0 * middle**2)
+
+
+@backends
+def test_bisection_is_one_kernel(backend):
+    f, g = fg.value_and_grad(bisection, backend=backend), fg.jit(bisection, backend=backend)
+    for k in range(40):
+        a = 1.5 * 1.25**k
+        expected = interpreted(bisection, [a])
+        assert list(f(a)) == expected
+        assert g(a) == expected[0]
+    assert len(f.kernels) == len(g.kernels) == 1
+
+
 def test_a_block_of_constants_alone_among_rounds():
     def f(a, b, xs):
         u = xs[0] * 4.0

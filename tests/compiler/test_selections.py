@@ -101,8 +101,100 @@ def shared(x, y):
     return h * x + h * y + h * h
 
 
+def ordered(x, y):
+    if x > y:
+        x, y = y, x
+    return x * x - y
+
+
+def best(x, y):
+    most, squared, total = x, x * x, 0.0
+    for each in (y, x * 0.5, y * y):
+        if each > most:
+            step = each - most
+            most, squared = each, each * each
+            total += step * step
+        elif each < 0:
+            total -= step if (step := each * 0.5) < -1 else 0.5
+    return most * squared + total
+
+
+def skipped(x, y):
+    total = 0.0
+    for each in (x, y, x * y):
+        if each <= 0.5:
+            continue
+        over = each - 0.5
+        total += over * over
+    return total + x * 0.0
+
+
+def early(x):
+    if x < 0.0:
+        opposite = -x
+        return opposite * 2.0
+    square = x * x
+    if square > 4.0:
+        return square + 1.0
+    return square
+
+
+def sorted_in_place(x, y):
+    items = [x, y, x * y, 0.5]
+    for end in range(len(items) - 1, 0, -1):
+        for k in range(end):
+            if items[k] > items[k + 1]:
+                items[k], items[k + 1] = items[k + 1], items[k]
+    return items[0] + 2.0 * items[1] - items[-1] * 3.0
+
+
+def stored(x, y):
+    items = [x, y]
+    if x > y:
+        items[0] = y * 2.0
+    else:
+        items[0] = x * 3.0
+    if y > 0:
+        items[1] += x
+    return items[0] * items[1]
+
+
+def pairs(x, y):
+    low, high = (x, y) if x < y else (y, x)
+    return high - low * low
+
+
+def nested(x, y):
+    u, v = 0.0, y
+    if x > 0:
+        u = x * y
+        if y > 1:
+            v, w = u, y * 3.0
+            u = w - v
+    else:
+        v = x - y
+    return u * v + u
+
+
+def bisection(x):
+    target = x * x + 1.0
+    low, high = 0.0, 4.0
+    for _ in range(12):
+        middle = 0.5 * (low + high)
+        if (middle**3 - target) * (low**3 - target) > 0:
+            low = middle
+        else:
+            high = middle
+    return middle - (middle * middle * middle - target) / (3.0 * middle * middle)
+
+
+def negative(x):
+    return -max(x, 0.0) + (2.0 / max(x, 49.0))
+
+
 SHAPES = [
-    relu, leaky, absolute, clipped, bounded, inside, hinge, extremes, running, softmax, summed, deep, shared,
+    relu, leaky, absolute, clipped, bounded, inside, hinge, extremes, running, softmax, summed, deep, shared, ordered,
+    skipped, early, sorted_in_place, stored, pairs, nested, bisection, negative,
 ]  # fmt: skip
 
 
@@ -166,11 +258,12 @@ def test_gradients_of_faults_as_inf_and_nan():
     "function",
     [
         lambda x: max(min(x, 5.0), 0.0) / 3.0,  # 5 / 3 is not 5 * (1 / 3)
-        lambda x: 2.0 / max(x, 49.0),
+        lambda x: 3.0 / max(x, 49.0),
         lambda x: fg.sqrt(x if x > 0 else 0.0),  # the square root has no finite slope at the number 0.0
         lambda x: x * fg.log(x) if x > 0 else 0.0,
         lambda x: x ** (x if x > 2 else 2.0),
         lambda x: x * sum([1, 2, 3][: (2 if x > 0 else 1)]),  # a place
+        lambda x: -max(x, 0),  # an int has no -0
     ],
 )
 def test_what_is_no_selection_stays_a_way(function):
@@ -179,6 +272,61 @@ def test_what_is_no_selection_stays_a_way(function):
         value, (gradient,) = interpreted(function, [x])
         assert f(x) == (value, gradient)
     assert len(f.kernels) > 1
+
+
+def test_what_is_no_selection_leaves_the_others():
+    def f(x, y):
+        total = 0.0
+        for each in (x, y, x - y, x + y, x * 2.0, y * 2.0):
+            total += each if each > 0 else 0.5
+        return total + x * (max(min(y, 5.0), 0.0) / 3.0)
+
+    g = compiled(f)
+    for numbers in numbers_for(f, 60):
+        assert outcome(lambda: g(*numbers)) == outcome(lambda: interpreted(f, numbers)), numbers
+    assert 1 < len(g.kernels) < 8
+
+
+def test_a_branch_that_does_more_is_no_selection():
+    noted = []
+
+    def f(x, items):
+        count = 0
+        for each in items:
+            if each > x:
+                count += 1
+        table = {0: x}
+        if x > 0:
+            noted.append(1)
+            y = x * 2.0
+        else:
+            y = x
+        if x > 1:
+            table[1] = y
+        return y * count + sum(table.values()) * 0.5
+
+    g = fg.value_and_grad(f)
+    for x in (2.0, -1.0, 0.5, 3.0, math.nan):
+        leaf = Value(x)
+        value = f(leaf, [0.0, 1.0, 2.5])
+        value.backward()
+        assert outcome(lambda: g(x, [0.0, 1.0, 2.5])) == repr((value.data, leaf.grad))
+    assert len(noted) > 1
+
+
+def test_a_name_without_a_value_on_one_side():
+    def f(x, y):
+        if x > 0:
+            z = y * y
+        if y > 0:
+            x = x * y
+        if x > 1:
+            return x * z
+        return x
+
+    g = compiled(f)
+    for numbers in numbers_for(f, 30):
+        assert outcome(lambda: g(*numbers)) == outcome(lambda: interpreted(f, numbers)), numbers
 
 
 def test_the_order_of_additions_is_that_of_each_way():
@@ -289,7 +437,15 @@ def sources(draw):
             [f"{n} = max({name()}, {side()})"],
             [f"{n} = min([{name()}, {name()}, {name()}])"],
             [f"{n} = sorted([{name()}, {name()}, {name()}])[1]"],
-        ]
+            [f"{n}, {n}_ = {name()}, {name()}", f"if {test()}:", f"    {n}, {n}_ = {n}_, {n}", f"{n} = {n} * {n}_"],
+            [f"{n} = {name()}", f"for k in ({name()}, {name()}):", f"    if k < {n}:", "        continue",
+             f"    {n} = k"],
+            [f"{n} = 0.0", f"if {test()}:", f"    t = {side()}", f"    {n} += t * {name()}", "    if t > 1.0:",
+             f"        {n} -= t", "else:", f"    {n}, a = {name()}, {side()}"],
+            [f"t = [{name()}, {name()}, {name()}]", f"if {test()}:", f"    t[0], t[1] = t[1], t[0] * {number()}",
+             f"{n} = t[0] - t[1]"],
+            [f"{n}, t = ({name()}, {side()}) if {test()} else ({side()}, {name()})", f"{n} = {n} - t"],
+        ]  # fmt: skip
         lines += draw(st.sampled_from(forms))
         names.append(n)
     terms = [f"{name()} * {name()}" for _ in range(draw(st.integers(1, 3)))]

@@ -3,10 +3,11 @@
 A trace cannot see what a branch selects: Python goes one way. So where a branch has been met, the function's source is
 looked up, and what only selects is written as a call; the function is traced again with the code of that. The forms:
 
-    a if c else b                     a and b: names, numbers, attributes, items, and sums and products of these
-    x = a  (in `if c`), also with     x has a value before, or `else` and `elif` give it one
-    x += a, x -= a, x *= a
+    a if c else b                     a and b: names, numbers, attributes, items, sums and products of these, tuples
+    x = a  (in `if c`), also several  x has a value before, or `else` and `elif` give it one; or nobody else reads it
+    x += a, x -= a, x *= a; x, y = y, x; v[i] = a; ifs within
     return a  (in `if c`)             what follows, or stands in `else` and `elif`, returns as well
+    continue  (in `if c`)             what follows in the loop does nothing else
     max(...), min(...), sorted(...)   the builtins, without key; at most 8 items are sorted, none of them NaN
 
 Both sides are computed, which neither raises nor changes anything. All else stays a branch.
@@ -20,6 +21,8 @@ import copy
 import functools
 import linecache
 import threading
+import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from types import CodeType, FunctionType
@@ -30,7 +33,7 @@ import numpy as np
 from ...runtime.atomic import Block, setting, step
 from ...runtime.forks import in_child
 from ...runtime.primitives import equal, logical_and, logical_not, logical_or, select
-from ...runtime.traced import TracedCondition
+from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recorders
 from ...runtime.value import Value
 
@@ -39,6 +42,8 @@ R = TypeVar("R")
 #: Stands in the source for the object with the methods below.
 _MARK: Final = "<flatgrad selections>"
 _FUTURES: Final = 0x1FE0000  # the flags of `from __future__ import`
+#: So many times some branches are left as they are, because the function failed with selections in their places.
+_FAILURES: Final = 6
 #: So many items are sorted by selections at most.
 _SORTED: Final = 8
 _NUMBERS = (Value, float, int, np.floating)
@@ -58,34 +63,37 @@ class _Selections(threading.local):
 
     on = False
 
-    def _begun(self, condition: Any) -> bool:
+    def begun(self, condition: Any) -> bool:
         """Whether a selection by this condition is to be recorded."""
         return self.on and isinstance(condition, TracedCondition) and len(recorders()) == 1
 
     def select(self, condition: Any, a: Any, b: Any) -> Any:
         """`a if condition else b`."""
-        counts = isinstance(a, int) and isinstance(b, int)  # they may be places, or say how often
-        if self._begun(condition) and isinstance(a, _NUMBERS) and isinstance(b, _NUMBERS) and not counts:
-            return a if a is b else select(condition, a, b)
+        if self.begun(condition) and _selectable(a, b):
+            return _selected(condition, a, b)
         return a if condition else b
 
-    def update(self, condition: Any, a: Any, b: Any) -> Any:
-        """The same for `x += ...`, which changes other objects than numbers."""
-        if not (isinstance(a, _NUMBERS) and isinstance(b, _NUMBERS)):
+    def number(self, item: Any) -> None:
+        """Check that what `x += ...` changes is a number: other objects it changes in place."""
+        if not isinstance(item, _NUMBERS):
             raise NoSelectionError
-        return self.select(condition, a, b)
+
+    def container(self, item: Any) -> None:
+        """Check that an item can be assigned to in vain."""
+        if not isinstance(item, (list, np.ndarray)):
+            raise NoSelectionError
 
     def no(self, condition: Any) -> Any:
         """`not condition`."""
-        return logical_not(condition) if self._begun(condition) else not condition
+        return logical_not(condition) if self.begun(condition) else not condition
 
     def both(self, *conditions: Any) -> Any:
         """`a and b`."""
-        return functools.reduce(logical_and, conditions) if all(map(self._begun, conditions)) else all(conditions)
+        return functools.reduce(logical_and, conditions) if all(map(self.begun, conditions)) else all(conditions)
 
     def either(self, *conditions: Any) -> Any:
         """`a or b`."""
-        return functools.reduce(logical_or, conditions) if all(map(self._begun, conditions)) else any(conditions)
+        return functools.reduce(logical_or, conditions) if all(map(self.begun, conditions)) else any(conditions)
 
     def builtin(self, function: Any, *items: Any) -> Any:
         """`max`, `min` or `sorted` as Python computes them."""
@@ -111,6 +119,27 @@ class _Selections(threading.local):
                 less = b < a
                 items[k : k + 2] = self.select(less, b, a), self.select(less, a, b)
         return items
+
+
+def _selectable(a: Any, b: Any) -> bool:
+    """Whether one of two objects can be selected: numbers, or tuples of as many of them."""
+    if a is b:
+        return True
+    if type(a) is tuple and type(b) is tuple:
+        return len(a) == len(b) and all(map(_selectable, a, b))
+    counts = isinstance(a, int) and isinstance(b, int)  # they may be places, or say how often
+    return isinstance(a, _NUMBERS) and isinstance(b, _NUMBERS) and not counts
+
+
+def _selected(condition: Any, a: Any, b: Any) -> Any:
+    if a is b:
+        return a
+    if type(a) is tuple:
+        return tuple(_selected(condition, *each) for each in zip(a, b, strict=True))
+    result = select(condition, a, b)
+    if any(type(each) is int and not each for each in (a, b)) and isinstance(result, TracedValue):
+        result._trace.zeros.append(result._index)
+    return result
 
 
 _selections = _Selections()
@@ -167,28 +196,65 @@ def _test(node: ast.expr) -> ast.expr:
     return node
 
 
-def _selection(test: ast.expr, a: ast.expr | None, b: ast.expr | None, method: str = "select") -> ast.expr | None:
+def _gives(node: ast.expr) -> bool:
+    """Whether an expression is such a number, or a tuple of these."""
+    if isinstance(node, ast.Tuple):
+        return all(map(_gives, node.elts))
+    return _computes(node)
+
+
+def _selection(test: ast.expr, a: ast.expr, b: ast.expr) -> ast.expr | None:
     """`a if test else b` as a call; None if it does more than to select."""
-    if a is None or b is None or not (_computes(a) and _computes(b)):
+    if not (_gives(a) and _gives(b)):
         return None
-    return ast.copy_location(_called(method, _test(test), a, b), test)
+    return ast.copy_location(_called("select", _test(test), a, b), test)
+
+
+def _name(name: str, store: bool = False) -> ast.Name:
+    return ast.Name(name, ast.Store() if store else ast.Load())
+
+
+def _reads(node: ast.AST) -> Counter[str]:
+    """How often names are read."""
+    result: Counter[str] = Counter()
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Store):
+            result[each.id] += 1
+        elif isinstance(each, ast.AugAssign) and isinstance(each.target, ast.Name):
+            result[each.target.id] += 1
+        elif isinstance(each, (ast.Global, ast.Nonlocal)):
+            result.update(each.names)
+    return result
 
 
 class _Rewriter(ast.NodeTransformer):
     """Writes selections as calls.
 
     Args:
+        root: what is rewritten.
         lines: where branches have been met: others stay as they are, apart from those that follow.
+        without: lines of branches that are no selections.
     """
 
-    def __init__(self, lines: Collection[int]) -> None:
-        self.lines = lines
+    def __init__(self, root: ast.AST, lines: Collection[int], without: Collection[int]) -> None:
+        self.lines, self.without, self.reads = lines, without, _reads(root)
+        declarations = (each for each in ast.walk(root) if isinstance(each, (ast.Global, ast.Nonlocal)))
+        self.declared = {name for each in declarations for name in each.names}
+        self._count = 0
 
-    def _met(self, node: ast.expr) -> bool:
-        return any(line in self.lines for line in range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    def fresh(self) -> str:
+        """The name of a variable that no source can have."""
+        self._count += 1
+        return f"{self._count}th"
+
+    def _met(self, test: ast.expr, whole: ast.AST | None = None) -> bool:
+        node: Any = whole or test
+        if any(node.lineno <= line <= (node.end_lineno or node.lineno) for line in self.without):
+            return False
+        return any(line in self.lines for line in range(test.lineno, (test.end_lineno or test.lineno) + 1))
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
-        met = self._met(node.test)
+        met = self._met(node.test, node)
         self.generic_visit(node)
         return (_selection(node.test, node.body, node.orelse) if met or _compares(node.test) else None) or node
 
@@ -201,79 +267,268 @@ class _Rewriter(ast.NodeTransformer):
             return node
         return ast.copy_location(_called("builtin", node.func, *node.args), node)
 
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        for name in ("body", "orelse", "finalbody"):
-            statements = getattr(node, name, None)
-            if isinstance(statements, list):
-                setattr(node, name, self._statements(statements))
-        return super().generic_visit(node)
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        before, self.reads = self.reads, _reads(node)
+        self.generic_visit(node)
+        self.reads = before
+        return node
 
-    def _statements(self, statements: list[ast.stmt]) -> list[ast.stmt]:
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        for name, value in ast.iter_fields(node):
+            if isinstance(value, ast.AST):
+                setattr(node, name, self.visit(value))
+            elif isinstance(value, list) and name in ("body", "orelse", "finalbody"):
+                loops = isinstance(node, (ast.For, ast.While)) and name == "body"
+                setattr(node, name, self._statements(value, loops))
+            elif isinstance(value, list):
+                value[:] = [self.visit(each) if isinstance(each, ast.AST) else each for each in value]
+        return node
+
+    def _statements(self, statements: list[ast.stmt], loops: bool = False) -> list[ast.stmt]:
+        """Statements with selections; `loops` says whether they are the whole of what a loop does in a round."""
         result: list[ast.stmt] = []
         for k, each in enumerate(statements):
-            if isinstance(each, ast.If) and self._met(each.test):
-                value = self._returned(statements[k:], True)
-                if value is not None:
-                    return [*result, ast.copy_location(ast.Return(value), each)]
-                each = self._assigned(each) or each
-            result.append(each)
+            if isinstance(each, ast.If) and self._met(each.test, each):
+                ends = loops and any(part and isinstance(part[-1], ast.Continue) for part in (each.body, each.orelse))
+                ends = ends or any(isinstance(inner, ast.Return) for inner in ast.walk(each))
+                rest = statements[k + 1 :] if ends else []
+                name = self.fresh()
+                selected = _Sides(self, each, loops).written(name, rest)
+                if selected is not None:
+                    both: Any = ast.If(_called("begun", each.test), selected, [each, *rest])
+                    test = _test(self.visit(copy.deepcopy(each.test)))
+                    each.test = ast.copy_location(_name(name), each.test)
+                    both.test.args = [_name(name)]
+                    each.body, each.orelse = self._statements(each.body), self._statements(each.orelse)
+                    both.orelse = [each, *self._statements(rest, loops)]
+                    first = ast.Assign([_name(name, True)], test)
+                    result += [ast.copy_location(new, each.test) for new in (first, both)]
+                    if ends:
+                        return result
+                    continue
+            result.append(self.visit(each))
         return result
 
-    def _returned(self, statements: list[ast.stmt], first: bool = False) -> ast.expr | None:
-        """What statements return that do nothing else."""
-        if not statements:
-            return None
-        if isinstance(statements[0], ast.Return):
-            return self.visit(statements[0].value) if statements[0].value is not None else None
-        if not isinstance(statements[0], ast.If) or len(statements[0].body) != 1:
-            return None
-        branch = statements[0]
-        if not isinstance(branch.body[0], ast.Return) or branch.body[0].value is None:
-            return None
-        test = self.visit(branch.test)
-        if not first and not _compares(test):
-            return None
-        return _selection(test, self.visit(branch.body[0].value), self._returned(branch.orelse or statements[1:]))
 
-    def _assigned(self, branch: ast.If) -> ast.stmt | None:
-        """The assignment that a branch is."""
-        pair = _assignment(branch.body)
-        value = self._value(branch, pair[0]) if pair is not None else None
-        if pair is None or value is None:
-            return None
-        return ast.copy_location(ast.Assign([ast.Name(pair[0], ast.Store())], value), branch)
+#: What stands for what a function returns.
+_RETURNED: Final = "return"
 
-    def _value(self, branch: ast.If, name: str, first: bool = True) -> ast.expr | None:
-        before: ast.expr = ast.Name(name, ast.Load())
-        test, pair = self.visit(branch.test), _assignment(branch.body)
-        if pair is None or pair[0] != name or not (first or _compares(test)):
-            return None
-        method = pair[2]
-        if not branch.orelse:
-            other: ast.expr | None = before
-        elif len(branch.orelse) == 1 and isinstance(branch.orelse[0], ast.If):
-            other = self._value(branch.orelse[0], name, False)
-        else:
-            second = _assignment(branch.orelse)
-            if second is None or second[0] != name:
+
+class _Sides:
+    """Both sides of a branch, and what is selected of them.
+
+    A side does assignments. Each of them makes a new variable, so that one side does not see what the other one does.
+
+    Args:
+        rewriter: of the expressions.
+        branch: the branch.
+        loops: whether it stands in a loop, not in another branch in there.
+    """
+
+    def __init__(self, rewriter: _Rewriter, branch: ast.If, loops: bool) -> None:
+        self.rewriter, self.branch, self.loops = rewriter, branch, loops
+        self.statements: list[ast.stmt] = []
+        self.outside: set[str] = set()  # names that are read before they are assigned to
+        self.inside: Counter[str] = Counter()  # how often names are read
+        self.stores: list[tuple[ast.Subscript, str, str]] = []  # where, what, and the place as it is written
+
+    def written(self, test: str, rest: list[ast.stmt]) -> list[ast.stmt] | None:
+        """What computes both sides, and what follows, and selects; None if they do more than that.
+
+        Args:
+            test: the name of the condition.
+            rest: what follows, where one side does not go on to it.
+        """
+        for each in (self.branch, *rest):
+            self.inside.update(_reads(each))
+        self.inside.subtract(_reads(self.branch.test))
+        names: dict[str, str | None] = {}
+        try:
+            if not self._branch(self.branch, _name(test), names, rest) and rest:
                 return None
-            other, method = self.visit(second[1]), max(method, second[2])
-        return _selection(test, self.visit(pair[1]), other, method)
+        except NoSelectionError:
+            return None
+        returned = names.get(_RETURNED)
+        if returned is not None:
+            self.statements.append(ast.Return(_name(returned)))
+        else:
+            for name, value in names.items():
+                if value is not None and (name in self.outside or not self._is_private(name)):
+                    self._assign(_name(name, True), _name(value))
+        return [ast.copy_location(each, self.branch.test) for each in self.statements] or None
+
+    def _is_private(self, name: str) -> bool:
+        """Whether nobody else reads a name."""
+        return self.rewriter.reads[name] <= self.inside[name]
+
+    def _assign(self, target: ast.expr, value: ast.expr) -> None:
+        self.statements.append(ast.Assign([target], value))
+
+    def _kept(self, value: ast.expr) -> str:
+        """The name of a new variable with this value."""
+        name = self.rewriter.fresh()
+        self._assign(_name(name, True), value)
+        return name
+
+    def _value(self, node: ast.expr, names: dict[str, str | None]) -> Any:
+        """An expression on one side, which only computes."""
+        node = _Renamed(names, self.outside).visit(self.rewriter.visit(copy.deepcopy(node)))
+        if not _gives(node):
+            raise NoSelectionError
+        return node
+
+    def _do(self, statements: list[ast.stmt], names: dict[str, str | None]) -> bool:
+        """Do statements; whether nothing comes after them."""
+        for k, each in enumerate(statements):
+            if self.stores:
+                raise NoSelectionError  # they could be read
+            if isinstance(each, ast.Return) and each.value is not None:
+                names[_RETURNED] = self._kept(self._value(each.value, names))
+                return True
+            if isinstance(each, ast.Continue) and self.loops:
+                return True
+            if isinstance(each, ast.If):
+                test = _Renamed(names, self.outside).visit(self.rewriter.visit(copy.deepcopy(each.test)))
+                if not _compares(test):
+                    raise NoSelectionError
+                if self._branch(each, _name(self._kept(_test(test))), names, statements[k + 1 :], inner=True):
+                    return True
+            elif not isinstance(each, ast.Pass):
+                self._do_one(each, names)
+        return False
+
+    def _do_one(self, statement: ast.stmt, names: dict[str, str | None]) -> None:
+        """Do an assignment."""
+        if isinstance(statement, ast.AugAssign):
+            target: Any = copy.deepcopy(statement.target)
+            target.ctx = ast.Load()
+            value = self._value(ast.BinOp(target, statement.op, statement.value), names)
+            before = _name(self._kept(value.left))
+            self.statements.append(ast.Expr(_called("number", before)))
+            self._store(statement.target, ast.BinOp(before, value.op, value.right), names)
+            return
+        if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or statement.value is None:
+            raise NoSelectionError
+        targets: list[ast.expr] = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        if isinstance(targets[0], ast.Tuple) and len(targets) == 1:
+            items = targets[0].elts
+            if not isinstance(statement.value, ast.Tuple) or len(statement.value.elts) != len(items):
+                raise NoSelectionError
+            values = [_name(self._kept(self._value(item, names))) for item in statement.value.elts]
+        else:
+            items, values = targets, [_name(self._kept(self._value(statement.value, names)))] * len(targets)
+        for item, value in zip(items, values, strict=True):
+            self._store(item, value, names)
+
+    def _store(self, target: ast.expr, value: ast.expr, names: dict[str, str | None]) -> None:
+        if isinstance(target, ast.Name):
+            names[target.id] = self._kept(value)
+            return
+        if not isinstance(target, ast.Subscript) or any(
+            isinstance(each, ast.Subscript) for each in ast.walk(target.slice)
+        ):
+            raise NoSelectionError
+        container = _name(self._kept(self._value(target.value, names)))
+        self.statements.append(ast.Expr(_called("container", container)))
+        place = ast.Subscript(container, _name(self._kept(self._value(target.slice, names))), ast.Load())
+        text = "" if any(name in names for name in _reads(target)) else ast.dump(target)
+        self.stores.append((place, self._kept(value), text))
+
+    def _branch(
+        self, branch: ast.If, test: ast.expr, names: dict[str, str | None], rest: list[ast.stmt], inner: bool = False
+    ) -> bool:
+        """Do both sides, and what follows if one of them does not go on to it, and select.
+
+        Returns whether nothing comes after them.
+        """
+        bodies = [branch.body, branch.orelse]
+        ends = list(map(_ends, bodies))
+        sides, stores = [], []
+        for body, end in zip(bodies, ends, strict=True):
+            goes_on = any(ends) and not end
+            side = dict(names)
+            ended = self._do([*body, *rest] if goes_on else body, side)
+            if ended is not end and not (goes_on and (ended or not inner)):
+                raise NoSelectionError
+            sides.append(side)
+            stores.append(self.stores)
+            self.stores = []
+        if (_RETURNED in sides[0]) is not (_RETURNED in sides[1]) or (inner and any(stores)):
+            raise NoSelectionError
+        self._select(test, sides, stores, names)
+        return any(ends)
+
+    def _select(
+        self, test: ast.expr, sides: list[dict[str, str | None]], stores: Any, names: dict[str, str | None]
+    ) -> None:
+        """Select what names are, and what is stored."""
+        values: list[list[str]] = [[], []]
+        changed = []
+        for name in {**sides[0], **sides[1]}:
+            missing = not all(name in side for side in sides)
+            if not missing and sides[0][name] == sides[1][name]:
+                names[name] = sides[0][name]
+                continue
+            if _RETURNED in sides[0] and name != _RETURNED:
+                if name in self.rewriter.declared:
+                    raise NoSelectionError  # it is no variable of the function
+                continue
+            if missing and self._is_private(name) and name not in self.outside:
+                names[name] = None  # it may have no value
+            elif any(side.get(name, name) is None for side in sides):
+                names[name] = None
+            else:
+                if missing:
+                    self.outside.add(name)
+                changed.append(name)
+                for value, side in zip(values, sides, strict=True):
+                    value.append(side.get(name) or name)
+        first, second = stores
+        if first and second:
+            if not first[0][2] or [text for *_, text in first] != [text for *_, text in second]:
+                raise NoSelectionError  # they may be one place
+            places = [place for place, *_ in first]
+            for value, kept in zip(values, stores, strict=True):
+                value += [stored for _, stored, _ in kept]
+        else:
+            places = [place for place, *_ in first or second]
+            values[not first] += [stored for _, stored, _ in first or second]
+            values[bool(first)] += map(self._kept, places)
+        if not values[0]:
+            return
+        results = [self.rewriter.fresh() for _ in values[0]]
+        tuples = [ast.Tuple(list(map(_name, value)), ast.Load()) for value in values]
+        targets: list[ast.expr] = [_name(each, True) for each in results]
+        self._assign(ast.Tuple(targets, ast.Store()), _called("select", test, *tuples))
+        names.update(zip(changed, results, strict=False))
+        for place, result in zip(places, results[len(changed) :], strict=True):
+            self._assign(ast.Subscript(place.value, place.slice, ast.Store()), _name(result))
+
+
+def _ends(statements: list[ast.stmt]) -> bool:
+    """Whether nothing comes after statements: they return, or go on with the next round of a loop."""
+    last = statements[-1] if statements else None
+    if isinstance(last, ast.If):
+        return _ends(last.body) and _ends(last.orelse)
+    return isinstance(last, (ast.Return, ast.Continue))
+
+
+class _Renamed(ast.NodeTransformer):
+    """An expression on one side of a branch: what its names stand for; others are noted."""
+
+    def __init__(self, names: dict[str, str | None], outside: set[str]) -> None:
+        self.names, self.outside = names, outside
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        name = self.names.get(node.id, node.id)
+        if name is None:
+            raise NoSelectionError
+        if node.id not in self.names:
+            self.outside.add(node.id)
+        return ast.copy_location(_name(name), node)
 
 
 _BUILTINS = ("max", "min", "sorted")
-
-
-def _assignment(statements: list[ast.stmt]) -> tuple[str, ast.expr, str] | None:
-    """The name that one statement assigns to, the value, and the method that selects it."""
-    (statement,) = statements if len(statements) == 1 else (None,)
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        (target,) = statement.targets
-        return (target.id, statement.value, "select") if isinstance(target, ast.Name) else None
-    if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
-        value = ast.BinOp(ast.Name(statement.target.id, ast.Load()), statement.op, statement.value)
-        return statement.target.id, value, "update"
-    return None
 
 
 # --- code -----------------------------------------------------------------------------------------------------------
@@ -298,7 +553,7 @@ def _parsed(source: str) -> ast.Module:
     return ast.parse(source)
 
 
-def _rewritten(code: CodeType, lines: Collection[int]) -> CodeType | None:
+def _rewritten(code: CodeType, lines: Collection[int], without: Collection[int]) -> CodeType | None:
     """The code of a function with selections as calls; None if there are none, or the source is another one."""
     source = "".join(linecache.getlines(code.co_filename))
     try:
@@ -311,8 +566,9 @@ def _rewritten(code: CodeType, lines: Collection[int]) -> CodeType | None:
         return None
     imports = _imports(tree.body)  # names that are imported have other code
     compiled = []
-    for change in (lambda node: node, _Rewriter(lines).visit):
-        module = ast.Module([*imports, change(copy.deepcopy(inside[0]))], [])
+    for changes in (False, True):
+        part = copy.deepcopy(inside[0])
+        module = ast.Module([*imports, _Rewriter(part, lines, without).visit(part) if changes else part], [])
         whole = compile(ast.fix_missing_locations(module), code.co_filename, "exec", code.co_flags & _FUTURES, True)
         key = code.co_qualname, first
         compiled.append([each for each in _codes(whole) if (each.co_qualname, each.co_firstlineno) == key])
@@ -357,7 +613,10 @@ in_child(_renew_lock)
 
 
 def selecting(
-    run: Callable[[], R], functions: Iterable[FunctionType], sites: Collection[tuple[CodeType, int]]
+    run: Callable[[], R],
+    functions: Iterable[FunctionType],
+    sites: Collection[tuple[CodeType, int]],
+    no_selections: Collection[int] = (),
 ) -> R | None:
     """What `run` returns while functions select instead of branching; None if that cannot be.
 
@@ -365,32 +624,47 @@ def selecting(
         run: traces.
         functions: those that are called.
         sites: the code objects, and the lines, where they have branched.
+        no_selections: the lines of branches that stay as they are.
     """
     if not _lock.acquire(timeout=1.0):
         return None
     try:
-        codes = _new_codes(functions, sites)
-        if not codes:
-            return None
-        chosen, before = list(codes), [function.__code__ for function in codes]
-        begin = setting(chosen, "__code__", codes.values()), partial(setattr, _selections, "on", True)
-        end = partial(setattr, _selections, "on", False), setting(chosen, "__code__", before)
-        with Block(step(*begin), step(*end)):
-            return run()
-    except Exception:  # the user's code, perhaps, which needs a number, or a branch
+        chosen, without = list(functions), set(no_selections)
+        for _ in range(_FAILURES):
+            codes = _new_codes(chosen, sites, without)
+            if not codes:
+                return None
+            before = [function.__code__ for function in codes]
+            begin = setting(list(codes), "__code__", codes.values()), partial(setattr, _selections, "on", True)
+            end = partial(setattr, _selections, "on", False), setting(list(codes), "__code__", before)
+            try:
+                with Block(step(*begin), step(*end)):
+                    return run()
+            except Exception as error:  # the user's code, perhaps, which needs a number, or a branch
+                line = _line_of(error, codes.values())
+            if line in without:
+                return None
+            without.add(line)
         return None
     finally:
         _lock.release()
 
 
+def _line_of(error: BaseException, codes: Iterable[CodeType]) -> int:
+    """The last line of some code that led to an error."""
+    every = {each for code in codes for each in _codes(code)}
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code in every]
+    return frames[-1][1] if frames else -1
+
+
 def _new_codes(
-    functions: Iterable[FunctionType], sites: Collection[tuple[CodeType, int]]
+    functions: Iterable[FunctionType], sites: Collection[tuple[CodeType, int]], without: Collection[int]
 ) -> dict[FunctionType, CodeType]:
     places, lines = {code for code, _ in sites}, {line for _, line in sites}
     result = {}
     for function in functions:
         if places.intersection(_codes(function.__code__)):
-            code = _rewritten(function.__code__, lines)
+            code = _rewritten(function.__code__, lines, without)
             if code is not None:
                 result[function] = code
     return result

@@ -6,6 +6,7 @@ whose truth value is asked for; then a guard is recorded (`ways`).
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Collection, Sequence
 from sys import _getframe
 from types import CodeType, FrameType
@@ -15,7 +16,7 @@ import numpy as np
 
 from ...runtime.backward import CONSTANT
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
-from ...runtime.primitives import TABLE, Primitive, equal, guard, logical_not, where
+from ...runtime.primitives import TABLE, Primitive, add, equal, guard, logical_not, select, where
 from ...runtime.sites import Location, Site, locate
 from ...runtime.traced import TracedCondition, TracedInteger, TracedValue
 from ...runtime.tracing import forbidden, recorders, refuse
@@ -34,6 +35,25 @@ _REMEDY = "Select with fg.where(condition, a, b), or fg.maximum(a, b), or of a l
 
 
 _new = object.__new__
+
+
+def _is_operator(site: Site | Location) -> bool:
+    """Whether an instruction is an operator, such as `+`."""
+    return not isinstance(site, Location) and dis.opname[site[0].co_code[site[1]]] == "BINARY_OP"
+
+
+class Written(NamedTuple):
+    """What users wrote as equations, which says what Python computes where their operands are numbers.
+
+    Attributes:
+        quotients: those that were written as divisions.
+        sums: additions that may be those of the builtin `sum`.
+        zeros: selections of an int 0, perhaps.
+    """
+
+    quotients: frozenset[int] = frozenset()
+    sums: frozenset[int] = frozenset()
+    zeros: frozenset[int] = frozenset()
 
 
 class Decided(NamedTuple):
@@ -108,6 +128,7 @@ class Deciding(Recorded):
         self.used_ints: set[int] = set()
         self.bound: dict[int, int] = {}  # inputs that stand for `Value`s from outside, by their ids
         self.quotients: list[int] = []  # what was written as a division
+        self.zeros: list[int] = []  # selections of an int 0, perhaps
         self._at_hand = numbers if truths is None else None
         self._ints, self._values = ints, values
         self._results: dict[int, Any] = {}  # the numbers of variables, as far as conditions needed them
@@ -380,9 +401,16 @@ class Deciding(Recorded):
         return frozenset((site[0], location.line) for site, location in sites if location is not None)
 
     @property
-    def divisions(self) -> frozenset[int]:
-        """The equations that were written as divisions."""
-        return frozenset(variable - self.builder.program.inputs for variable in self.quotients)
+    def written(self) -> Written:
+        """How users wrote some of the equations, if there are selections."""
+        program = self.settle().program
+        opcodes, sites = np.array(program.opcodes), np.array(program.sites)
+        if not (opcodes == select.opcode).any():
+            return Written()
+        operators = [site for site, line in enumerate(self._lines) if _is_operator(line)]
+        sums = np.flatnonzero((opcodes == add.opcode) & ~np.isin(sites, operators))
+        quotients, zeros = (frozenset(each - program.inputs for each in some) for some in (self.quotients, self.zeros))
+        return Written(quotients, frozenset(sums.tolist()), zeros)
 
     def _line(self, site: int) -> Location | None:
         line = self._lines[site] if site >= 0 else None

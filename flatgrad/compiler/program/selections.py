@@ -9,7 +9,7 @@ of a (or b) itself, at its turn. A program has an equation `select c a b` instea
 * the sweep goes through what both sides need in an order that does not depend on the truth value, as far as one
   variable receives three contributions or more (two commute). `_Order` has the proof.
 * Python would compute the same of plain numbers: where both operands of a product are numbers, the user's `a / b` is a
-  division, and not a product. `folds_alike` looks at that.
+  division, and not a product. `blamed` looks at that.
 
 A selection that is not proven becomes a guard again: the last guards of a way (`settled`).
 """
@@ -21,7 +21,7 @@ import math
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -32,6 +32,7 @@ from ...runtime import primitives as p
 from ...runtime.errors import ARITHMETIC_ERRORS
 from ...runtime.primitives import TABLE
 from .builder import ProgramBuilder
+from .deciding import Written
 from .passes.dead_code import remove_dead_code
 from .program import Group, Program
 from .rewriter import Rewriter
@@ -49,21 +50,18 @@ _FEW = 16
 
 
 def settled(
-    program: Program, inputs: Sequence[Any], roots: int | None, quotients: Collection[int] = ()
+    program: Program, inputs: Sequence[Any], roots: int | None
 ) -> tuple[Program, list[tuple[bool, int]]] | None:
     """A traced program whose selections are exact; others are guards.
 
     Args:
-        program: the traced one.
+        program: the traced one, in which none is `blamed`.
         inputs: the numbers at hand.
         roots: how many outputs are differentiated, the first ones; None for all.
-        quotients: the equations that a user wrote as divisions.
 
     Returns:
         The program, and for each new guard its truth value and its site; None if the program cannot be used at all.
     """
-    if not _folds_alike(program, quotients):
-        return None
     guards: list[tuple[bool, int]] = []
     for attempt in range(_ATTEMPTS):
         copied, unproven = _proven(program, roots)
@@ -231,11 +229,36 @@ def behind_users(
 # --- what Python computes of plain numbers --------------------------------------------------------------------------
 
 
-def _folds_alike(program: Program, quotients: Collection[int]) -> bool:
-    """Whether Python computes the same where selected numbers meet numbers, and so no equation is recorded."""
+def blamed(program: Program, written: Written) -> set[int]:
+    """The selections of numbers for which Python may compute something else than the equations say.
+
+    Where a selected number meets numbers, Python computes a number, and no equation is recorded.
+
+    Args:
+        program: the traced one.
+        written: how users wrote it.
+
+    Returns:
+        The equations.
+    """
     first, constants = program.inputs, program.constants
     numbers: dict[int, set[float | bool] | None] = {}  # what a variable is where it is a number; None: not known
     starts, operands = program.starts, program.operands
+    result = set[int]()
+    plain = _plain_numbers(program)
+    zeros = {first + k for k in written.zeros}  # what may be an int 0
+
+    def blame(k: int) -> None:
+        """The selections that an equation gets numbers of."""
+        todo, seen = [first + k], set[int]()
+        while todo:
+            for ref in operands[starts[todo[-1] - first] : starts[todo.pop() - first + 1]]:
+                if ref in numbers and ref not in seen:
+                    seen.add(ref)
+                    todo.append(ref)
+                    if program.opcodes[ref - first] == _SELECT:
+                        result.add(ref - first)
+
     for k, opcode in enumerate(program.opcodes):
         refs = operands[starts[k] : starts[k + 1]]
         primitive = TABLE[opcode]
@@ -244,6 +267,8 @@ def _folds_alike(program: Program, quotients: Collection[int]) -> bool:
             both: set[float | bool] | None = None
             if all(side is not None for side in sides):
                 both = set().union(*sides)  # type: ignore[arg-type]
+            if any(ref in zeros for ref in refs[1:]):
+                zeros.add(first + k)
             if both is None or both:
                 numbers[first + k] = both if both is None or len(both) <= _FEW else None
             continue
@@ -251,23 +276,49 @@ def _folds_alike(program: Program, quotients: Collection[int]) -> bool:
         if not any(some) or opcode == p.guard.opcode or opcode == p.checked.opcode:
             continue
         if primitive.decided_by is not None and refs[primitive.decided_by] in numbers:
-            return False  # a constant there has another rule
+            blame(k)  # a constant there has another rule
+            continue
         if not all(some):
             if primitive.partial_raises and primitive.arity > 1:
-                return False  # the partial of the number would be computed
+                blame(k)  # the partial of the number would be computed
             continue
         known = [{constants[~ref]} if ref < 0 else numbers[ref] for ref in refs]
         if primitive.result == "b" and primitive.operand_kinds[0] == "b":
             continue
-        results = _results(primitive, known, k in quotients)
-        if results is None and not _is_plain(primitive, known, k in quotients):
-            return False
+        if any(ref in zeros for ref in refs):
+            zeros.add(first + k)
+            if primitive is p.mul and not _has_sign(refs, constants):
+                blame(k)  # an int has no -0
+        divides, adds = k in written.quotients, _COMPENSATES and k in written.sums
+        results = _results(primitive, known, divides, adds)
+        if results is None:
+            inverse = any(ref >= first and program.opcodes[ref - first] == p.power.opcode for ref in refs)
+            if not _is_plain(primitive, known, divides, adds, inverse, first + k in plain):
+                blame(k)
         numbers[first + k] = results if results is not None and len(results) <= _FEW else None
-    return True
+    return result
+
+
+def _has_sign(refs: Sequence[int], constants: Sequence[float | bool]) -> bool:
+    """Whether a product of 0 has the sign of a zero that Python computes, too, of an int 0 and a factor."""
+    factors = [constants[~ref] for ref in refs if ref < 0]
+    return any(factor >= 0.0 or not float(factor).is_integer() for factor in factors)
+
+
+def _plain_numbers(program: Program) -> set[int]:
+    """The variables that are numbers whatever is selected: in Python there is no `Value`."""
+    result, starts, operands = set[int](), program.starts, program.operands
+    for k, opcode in enumerate(program.opcodes):
+        refs = operands[starts[k] : starts[k + 1]]
+        if TABLE[opcode].result == "f" and all(
+            ref < 0 or ref in result for ref in (refs[1:] if opcode == _SELECT else refs)
+        ):
+            result.add(program.inputs + k)
+    return result
 
 
 def _results(
-    primitive: p.Primitive, known: Sequence[set[float | bool] | None], divides: bool
+    primitive: p.Primitive, known: Sequence[set[float | bool] | None], divides: bool, sums: bool
 ) -> set[float | bool] | None:
     """What an equation may compute of numbers; None if that is not known, or Python might compute another one."""
     if any(each is None for each in known) or math.prod(len(each or ()) for each in known) > _FEW * _FEW:
@@ -276,9 +327,7 @@ def _results(
     for numbers in itertools.product(*known):  # type: ignore[arg-type]
         if divides and not (_is_simple(numbers[0]) or _is_simple(numbers[1])):
             return None
-        if primitive is p.power and numbers[1] < 0.0:
-            return None
-        if primitive is p.add and not _adds_exactly(*numbers):
+        if sums and not _adds_exactly(*numbers):
             return None
         try:
             results.append(primitive.evaluate(*numbers))
@@ -289,19 +338,29 @@ def _results(
     return set(results)
 
 
-def _is_plain(primitive: p.Primitive, known: Sequence[set[float | bool] | None], divides: bool) -> bool:
-    """Whether Python computes the same of all numbers."""
+def _is_plain(
+    primitive: p.Primitive, known: Sequence[set[float | bool] | None], divides: bool, sums: bool, inverse: bool,
+    pure: bool,
+) -> bool:  # fmt: skip
+    """Whether Python computes the same of all numbers.
+
+    Args:
+        primitive, known: the operation, and the numbers that are known.
+        divides, sums: whether it may be a division of Python's, or an addition of the builtin `sum`.
+        inverse: whether an operand is a power.
+        pure: whether the operands are numbers always, so that no partials are computed.
+    """
     if divides:
-        return any(each is not None and all(map(_is_simple, each)) for each in known)
+        return not inverse and any(each is not None and all(map(_is_simple, each)) for each in known)
     if primitive is p.add:
-        return not _COMPENSATES
-    return primitive in (p.mul, p.less, p.less_equal, p.greater, p.greater_equal, p.equal)
+        return not sums
+    return pure or primitive in (p.mul, p.less, p.less_equal, p.greater, p.greater_equal, p.equal)
 
 
 def _adds_exactly(a: float, b: float) -> bool:
     """Whether the builtin `sum` adds two numbers as `+` does, among others: where it has nothing to compensate."""
-    if not _COMPENSATES or not math.isfinite(a + b):
-        return not _COMPENSATES or not (math.isfinite(a) and math.isfinite(b))
+    if not math.isfinite(a + b):
+        return not (math.isfinite(a) and math.isfinite(b))
     return Fraction(a) + Fraction(b) == Fraction(a + b)
 
 
@@ -318,13 +377,14 @@ class _Graph:
 
     def __init__(self, program: Program, roots: int | None) -> None:
         self.program, self.first = program, program.inputs
-        self.roots = [o for o in program.outputs[:roots] if o >= 0 and program.kind_of(o) == "f"]
+        plain = _plain_numbers(program)
+        self.roots = [o for o in program.outputs[:roots] if o >= 0 and program.kind_of(o) == "f" and o not in plain]
         starts, operands = program.starts.tolist(), program.operands.tolist()
         through = [row.differentiable for row in TABLE]
         self.opcodes = program.opcodes.tolist()
         #: Per equation, the places and the variables.
         self.receivers: list[list[tuple[int, int]]] = [
-            [(k, operands[start + k]) for k in through[opcode] if operands[start + k] >= 0]
+            [(k, ref) for k in through[opcode] if (ref := operands[start + k]) >= 0 and ref not in plain]
             for opcode, start in zip(self.opcodes, starts, strict=False)
         ]
         #: Per variable that is reached, the equations that hand something to it, with the places; -1 for an output.

@@ -22,7 +22,7 @@ from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recording, records, refusals_raised
 from ...runtime.value import Condition, Value, apply_eagerly, as_condition, as_value, constant
 from .builder import Indices, ProgramBuilder
-from .deciding import Deciding
+from .deciding import Deciding, Written
 from .family import Family
 from .names import Namer, nameless
 from .program import Group, Program, default_names
@@ -279,7 +279,7 @@ class Traced(NamedTuple, Generic[Result]):
     way: Way = Way()
     ints: Collection[int] = frozenset()
     branches: frozenset[tuple[CodeType, int]] = frozenset()
-    quotients: frozenset[int] = frozenset()
+    written: Written = Written()
 
 
 def trace_function(
@@ -310,5 +310,6 @@ def trace_function(
             arguments[k] = trace.integer(arguments[k])
         result, outputs = function(arguments)
         trace.check_way()
+        written = trace.written
         program = trace.finish(outputs)
-    return Traced(program, trace.leaves, result, trace.way, trace.used_ints, trace.branches, trace.divisions)
+    return Traced(program, trace.leaves, result, trace.way, trace.used_ints, trace.branches, written)

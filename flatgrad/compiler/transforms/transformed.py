@@ -7,7 +7,7 @@ import inspect
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, cast
 
 from ...runtime.arrays import as_array
@@ -30,7 +30,7 @@ from ..options import MEMORY, WAYS, Backend, Mode, Options, check_options
 from ..program.faults import Faults
 from ..program.names import Namer, identifier, nameless, outer_names
 from ..program.program import Group
-from ..program.selections import has_selections, settled
+from ..program.selections import blamed, has_selections, settled
 from ..program.trace import Result, Traced, trace_function
 from ..program.ways import Way
 from ..stages import Stages
@@ -55,7 +55,7 @@ class TakeApartError(Exception):
 
 
 #: So many times a function is traced at most until all its branches that may be selections are known.
-_ROUNDS = 3
+_ROUNDS = 6
 
 
 class Transformed(Generic[E]):
@@ -200,8 +200,9 @@ class Transformed(Generic[E]):
     _sweeps: int | None = None
     #: Whether branches that only select are selections, as far as that is proven.
     _selects = True
-    #: Where they are.
+    #: Where they are, and the lines of branches that are none.
     _selection_sites: frozenset[tuple[types.CodeType, int]] = frozenset()
+    _no_selections: frozenset[int] = frozenset()
 
     def _selecting(
         self, run: Callable[..., Traced[Result]], arguments: Arguments, roots: Callable[[], Sequence[Any]]
@@ -215,18 +216,27 @@ class Transformed(Generic[E]):
             return traced
         functions = [each.owner for each in Captured(roots()).references if each.key == "__code__"]
         branches = self._selection_sites if traced is None else self._selection_sites | traced.branches
-        selected = None
+        selected, without = None, self._no_selections
         for _ in range(_ROUNDS):
-            selected = selecting(functools.partial(run, folds=False), functions, branches)
-            if selected is None or selected.branches <= branches:
+            selected = selecting(functools.partial(run, folds=False), functions, branches, without)
+            if selected is None:
                 break
+            wrong = frozenset(_lines_of(selected.program, blamed(selected.program, selected.written)))
+            if not wrong and selected.branches <= branches:
+                break
+            if not wrong.isdisjoint(without):
+                selected = None  # it is no branch
+                break
+            without |= wrong
             branches |= selected.branches  # where what has been selected was no number before
+        else:
+            selected = None if wrong else selected
         if selected is None or not has_selections(selected.program):
             return traced or run()
-        self._selection_sites = branches
+        self._selection_sites, self._no_selections = branches, without
         inputs = [*arguments.all_numbers, *selected.leaves]
         numbers = [each._number if isinstance(each, Value) else each for each in inputs]
-        result = settled(selected.program, numbers, self._sweeps, selected.quotients)
+        result = settled(selected.program, numbers, self._sweeps)
         if result is None:
             return traced or run()
         program, guards = result
@@ -457,3 +467,10 @@ def _is_deep(items: Iterable[Any], limit: int = 50) -> bool:
         containers = {id(item): item for item in items if is_container(item)}.values()
         items = [member(item, label) for item in containers for label in labels_of(item)]
     return bool(items)
+
+
+def _lines_of(program: Any, equations: Iterable[int]) -> Iterator[int]:
+    """The numbers of the lines of some equations; -1 where it is not known."""
+    for k in equations:
+        site = program.sites[k]
+        yield program.locations[site].line if site >= 0 else -1
