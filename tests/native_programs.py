@@ -23,9 +23,13 @@ from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import ARITHMETIC
 
-SHORTCUTS = native.host().shortcuts
-#: The widths of vectors that there are, with and without the short ways to powers.
-MACHINES = [Machine(lanes, shortcuts) for lanes in (2, 4, 8) for shortcuts in sorted({False, SHORTCUTS})]
+SHORTCUTS, TANH = native.host().shortcuts, native.host().tanh
+#: The widths of vectors that there are, with and without the short ways to powers and functions.
+MACHINES = [
+    Machine(lanes, shortcuts, {}, TANH if shortcuts == SHORTCUTS else "")
+    for lanes in (2, 4, 8)
+    for shortcuts in sorted({False, SHORTCUTS})
+]
 
 
 class MachineCode:

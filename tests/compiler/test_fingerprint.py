@@ -329,7 +329,7 @@ def test_all_that_llvm_is_told_is_part_of_the_key(keys, monkeypatch):
     assert len(set(keys)) == len(keys) == 4 + len(OTHER_RECIPES)
 
 
-@pytest.mark.parametrize("name", ["version", "triple", "cpu", "features", "lanes", "shortcuts", "vector_math"])
+@pytest.mark.parametrize("name", ["version", "triple", "cpu", "features", "lanes", "shortcuts", "vector_math", "tanh"])
 def test_the_processor_is_part_of_the_key(keys, monkeypatch, name):
     native.assemble_cached("; text")
     another = SimpleNamespace(**vars(native.host()))

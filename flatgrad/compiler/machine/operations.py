@@ -7,7 +7,8 @@ calls, under names of our own that LLVM knows nothing about.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 from ...runtime import primitives as p
@@ -17,8 +18,10 @@ from ..languages.translated import TRANSLATED, translation
 from ..loops.array_program import ArrayProgram
 from ..loops.grammar import used_primitives
 from ..program.spelling import LIBRARY, total_form
-from ..program.spelling import llvm_number as number
-from .text import Function, Value, type_of
+from . import libm
+from .libm import SHIFT
+from .text import Function, Operation, Value, type_of
+from .writer import Instructions
 
 
 class Machine(NamedTuple):
@@ -30,88 +33,26 @@ class Machine(NamedTuple):
             to be accurate.
         vector_math: functions of `math` that it has for whole vectors, by name and lanes, with their names. They are
             used in fast mode only: their results are a few units of the last place off.
+        tanh: in which of several ways its libm computes `tanh`; empty if in none of them.
     """
 
     lanes: int
     shortcuts: bool
     vector_math: Mapping[tuple[str, int], str] = {}
+    tanh: str = ""
 
 
-class Writer:
+class Writer(Instructions):
     """Writes the operations of one function: what the spellings of primitives are written in."""
 
     def __init__(self, function: Function, fast: bool, machine: Machine) -> None:
-        self.function, self.flags = function, "reassoc nsz contract " if fast else ""
-        self.declared: set[str] = set()
-        self.libm_functions: set[str] = set()
-        self.shortcuts = SHORTCUTS if machine.shortcuts and not fast else {}
-        self.vector_math = machine.vector_math if fast else {}
+        super().__init__(function, "reassoc nsz contract " if fast else "", machine.vector_math if fast else {})
+        self.machine, self.shortcuts = machine, SHORTCUTS if machine.shortcuts and not fast else {}
 
-    def same(self, values: Sequence[Value], kinds: str) -> tuple[list[str], int]:
-        """Values with the same number of lanes: scalars are repeated where others are vectors."""
-        lanes = max((value.lanes for value in values), default=0)
-        return [self.splat(value, kind, lanes) for value, kind in zip(values, kinds, strict=True)], lanes
-
-    def splat(self, value: Value, kind: str, lanes: int) -> str:
-        if value.lanes == lanes:
-            return value.name
-        vector, scalar = (f"<{lanes} x i64>", "i64") if kind == "i" else (type_of(kind, lanes), type_of(kind, 0))
-        first = self.function.let(f"insertelement {vector} poison, {scalar} {value.name}, i32 0")
-        return self.function.let(f"shufflevector {vector} {first}, {vector} poison, <{lanes} x i32> zeroinitializer")
-
-    def binary(self, operation: str, a: Value, b: Value, kind: str = "f") -> Value:
-        (x, y), lanes = self.same([a, b], kind * 2)
-        flags = self.flags if kind == "f" else ""
-        return Value(self.function.let(f"{operation} {flags}{type_of(kind, lanes)} {x}, {y}"), lanes)
-
-    def unary(self, operation: str, a: Value) -> Value:
-        return Value(self.function.let(f"{operation} {type_of('f', a.lanes)} {a.name}"), a.lanes)
-
-    def compare(self, how: str, a: Value, b: Value) -> Value:
-        (x, y), lanes = self.same([a, b], "ff")
-        return Value(self.function.let(f"fcmp {how} {type_of('f', lanes)} {x}, {y}"), lanes)
-
-    def select(self, condition: Value, a: Value, b: Value) -> Value:
-        if condition.lanes:
-            (c, x, y), lanes = self.same([condition, a, b], "bff")
-        else:
-            ((x, y), lanes), c = self.same([a, b], "ff"), condition.name
-        kind, choice = type_of("f", lanes), type_of("b", condition.lanes and lanes)
-        return Value(self.function.let(f"select {choice} {c}, {kind} {x}, {kind} {y}"), lanes)
-
-    def both(self, a: Value, b: Value) -> Value:
-        return self.binary("and", a, b, "b")
-
-    def either(self, a: Value, b: Value) -> Value:
-        return self.binary("or", a, b, "b")
-
-    def invert(self, a: Value) -> Value:
-        kind = type_of("b", a.lanes)
-        ones = f"<{', '.join(['i1 true'] * a.lanes)}>" if a.lanes else "true"
-        return Value(self.function.let(f"xor {kind} {a.name}, {ones}"), a.lanes)
-
-    def constant(self, value: float) -> Value:
-        return Value(number(value), 0, value)
-
-    def call(self, name: str, lanes: int, operands: Sequence[str], attributes: str = "") -> str:
-        """The call of a function of numbers, which is declared."""
-        kind = type_of("f", lanes)
-        self.declared.add(f"declare {kind} @{name}({', '.join([kind] * len(operands))}){attributes}")
-        return self.function.let(f"call {kind} @{name}({', '.join(f'{kind} {operand}' for operand in operands)})")
-
-    def intrinsic(self, name: str, *operands: Value) -> Value:
-        """An operation that LLVM has as an exact instruction: `sqrt`, `fabs`, `fma`."""
-        names, lanes = self.same(operands, "f" * len(operands))
-        return Value(self.call(f"llvm.{name}.{f'v{lanes}f64' if lanes else 'f64'}", lanes, names), lanes)
-
-    def libm(self, name: str, *operands: Value) -> Value:
-        """A function of libm, lane by lane; in fast mode for all lanes at once, where there is one for vectors."""
-        names, lanes = self.same(operands, "f" * len(operands))
-        whole = self.vector_math.get((name, lanes))
-        self.libm_functions.add(whole or name)
-        if whole or not lanes:
-            return Value(self.call(f"flatgrad_{whole or name}", lanes, names, " #1"), lanes)
-        return self._lanes(f"flatgrad_{name}", names, lanes, " #1")
+    def tanh(self, x: Value) -> Value:
+        """libm's `tanh`; of vectors without calling it, if it is known how it is computed."""
+        known = self.machine.tanh and ("tanh", x.lanes) not in self.vector_math
+        return self._whole("tanh", x) if x.lanes and known else self.libm("tanh", x)
 
     def translated(self, row: Primitive, *operands: Value) -> Value:
         """The function that a row is translated to, lane by lane."""
@@ -119,35 +60,15 @@ class Writer:
         self.declared |= how.declared | {each.llvm for each in how.needed}
         self.libm_functions |= set(how.library)
         names, lanes = self.same(operands, "f" * len(operands))
-        return self._lanes(how.name, names, lanes)
+        return self.by_lanes(how.name, names, lanes)
 
-    def _lanes(self, name: str, names: Sequence[str], lanes: int, attributes: str | None = None) -> Value:
-        """The calls of a function of numbers, one per lane."""
-        kind, let, result = type_of("f", lanes), self.function.let, "poison"
-        for k in range(max(lanes, 1)):
-            items = [let(f"extractelement {kind} {n}, i32 {k}") for n in names] if lanes else list(names)
-            if attributes is not None:
-                one = self.call(name, 0, items, attributes)
-            else:
-                one = let(f"call double @{name}({', '.join(f'double {item}' for item in items)})")
-            if not lanes:
-                return Value(one)
-            result = let(f"insertelement {kind} {result}, double {one}, i32 {k}")
-        return Value(result, lanes)
-
-    def guarded(self, result: Value, *operands: Value) -> Value:
-        """A fault where a result is NaN though no operand is, or infinite though all are finite."""
-        infinity = self.constant(math.inf)
-        sound = self.compare("ord", operands[0], operands[-1])
-        broken = self.both(self.compare("uno", result, result), sound)
-        finite = self.compare("olt", self.intrinsic("fabs", operands[0]), infinity)
-        for operand in operands[1:]:
-            finite = self.both(finite, self.compare("olt", self.intrinsic("fabs", operand), infinity))
-        overflowed = self.both(self.compare("oeq", self.intrinsic("fabs", result), infinity), finite)
-        self.function.note_fault(self.either(broken, overflowed))
-        return result
-
-    # --- powers and exponentials --------------------------------------------------------------------------------------
+    def _whole(self, name: str, x: Value) -> Value:
+        """A function of a vector, as the call of a function that the module has once per width."""
+        texts, functions = _defined(name, x.lanes, self.machine.shortcuts, self.machine.tanh)
+        self.declared |= texts
+        self.libm_functions |= functions
+        kind = type_of("f", x.lanes)
+        return Value(self.function.let(f"call {kind} @{name}_of_{x.lanes}({kind} {x.name})"), x.lanes)
 
     def power(self, base: Value, exponent: Value, raises: bool = True) -> Value:
         """libm's `pow`; for some exponents mostly without calling it. With `raises` it faults where Python raises.
@@ -173,7 +94,7 @@ class Writer:
             whole = self.libm("pow", one, exponent)
             return self.guarded(whole, one, exponent) if raises else whole
 
-        return self._repaired(result, self.invert(certain), base, again)
+        return self.repaired(result, self.invert(certain), base, again)
 
     def exp(self, x: Value, raises: bool = True) -> Value:
         """libm's `exp`; of vectors mostly without calling it. With `raises` it faults where Python raises.
@@ -195,9 +116,9 @@ class Writer:
 
         if not self.shortcuts or x.lanes < 4:
             return again(x)
-        lanes, let, fma, constant = x.lanes, self.function.let, self._fma, self.constant
-        shifted = fma(x, constant(1.0 / math.log(2.0)), constant(_SHIFT))
-        n = self.binary("fsub", shifted, constant(_SHIFT))
+        lanes, let, fma, constant = x.lanes, self.function.let, self.fma, self.constant
+        shifted = fma(x, constant(1.0 / math.log(2.0)), constant(SHIFT))
+        n = self.binary("fsub", shifted, constant(SHIFT))
         r = fma(n, constant(-_LOG_2), x)
         rest = self.binary("fmul", n, constant(-_LOG_2_REST))
         high, low = constant(1.0 / math.factorial(15)), constant(_SIXTH_REST)
@@ -218,7 +139,7 @@ class Writer:
         exponent = let(f"shl {wide} {whole}, {self.splat(Value('52'), 'i', lanes)}")
         scaled = let(f"add {wide} {bits}, {exponent}")
         result = Value(let(f"bitcast {wide} {scaled} to {kind}"), lanes)
-        return self._repaired(result, self.invert(certain), x, again)
+        return self.repaired(result, self.invert(certain), x, again)
 
     def divided(self, a: Value, b: Value) -> Value:
         """The quotient; of a vector and one number by the reciprocal, which takes a fraction of the time of a division.
@@ -230,7 +151,7 @@ class Writer:
         """
         if not self.shortcuts or a.lanes < 4 or b.lanes:
             return self.binary("fdiv", a, b)
-        function, fma, size = self.function, self._fma, self.intrinsic("fabs", a)
+        function, fma, size = self.function, self.fma, self.intrinsic("fabs", a)
         minus, r = self.unary("fneg", b), self.binary("fdiv", self.constant(1.0), b)
         first = result = self.binary("fmul", a, r)
         for _ in range(2):
@@ -257,9 +178,6 @@ class Writer:
         kind = type_of("f", a.lanes)
         return Value(function.let(f"phi {kind} [ {result.name}, %{before} ], [ {exact.name}, %{divide} ]"), a.lanes)
 
-    def _fma(self, a: Value, b: Value, c: Value) -> Value:
-        return self.intrinsic("fma", a, b, c)
-
     def _certain(self, result: Value, error: Value, of: Value | None) -> Value:
         """Whether a result is certain: its error is not near half a unit of the last place, nor it far from 1.
 
@@ -277,58 +195,27 @@ class Writer:
         certain = self.both(certain, self.compare("ogt", scale, self.constant(2.0**-64)))
         return self.both(certain, self.compare("olt", scale, self.constant(2.0**64)))
 
-    def _repaired(self, result: Value, wrong: Value, operand: Value, again: Callable[[Value], Value]) -> Value:
-        """The result with the lanes that are not certain computed `again`, one by one."""
-        function, lanes = self.function, max(result.lanes, 1)
-        let, kind = function.let, type_of("f", result.lanes)
-        bits = f"i{max(lanes, 8)}"
-        lane_bits = let(f"bitcast <{lanes} x i1> {wrong.name} to i{lanes}") if result.lanes else wrong.name
-        mask = lane_bits if lanes >= 8 else let(f"zext i{lanes} {lane_bits} to {bits}")
-        operands = function.allocate(kind)
-        all_operands = self.splat(operand, "f", result.lanes)
-        function.count += 1
-        spill, head, end = (f"{name}{function.count}" for name in ("spill", "repair", "repaired"))
-        any_wrong = let(f"icmp ne {bits} {mask}, 0")
-        before = function.block
-        function.do(f"br i1 {any_wrong}, label %{spill}, label %{end}")
-        function.lines.append(f"{spill}:")
-        function.do(f"store {kind} {all_operands}, ptr {operands}")
-        function.do(f"br label %{head}")
-        function.lines.append(f"{head}:")
-        place = len(function.lines)
-        function.lines += ["", ""]
-        left, so_far = function.fresh(), function.fresh()
-        function.block = head
-        self.declared.add(f"declare {bits} @llvm.cttz.{bits}({bits}, i1)")
-        lane = let(f"zext {bits} {let(f'call {bits} @llvm.cttz.{bits}({bits} {left}, i1 true)')} to i64")
-        source = let(f"getelementptr double, ptr {operands}, i64 {lane}")
-        computed = again(Value(let(f"load double, ptr {source}")))
-        mended = computed.name
-        if (
-            result.lanes
-        ):  # as a vector: a scalar that is stored and loaded again with its neighbours makes the load wait
-            wide = f"<{lanes} x i64>"
-            numbers = ", ".join(f"i64 {k}" for k in range(lanes))
-            here = let(f"icmp eq {wide} {self.splat(Value(lane), 'i', lanes)}, <{numbers}>")
-            mended = self.select(Value(here, lanes), computed, Value(so_far, lanes)).name
-        fewer = let(f"and {bits} {left}, {let(f'sub {bits} {left}, 1')}")
-        more = let(f"icmp ne {bits} {fewer}, 0")
-        function.do(f"br i1 {more}, label %{head}, label %{end}")
-        function.lines[place] = f"  {left} = phi {bits} [ {mask}, %{spill} ], [ {fewer}, %{function.block} ]"
-        function.lines[place + 1] = (
-            f"  {so_far} = phi {kind} [ {result.name}, %{spill} ], [ {mended}, %{function.block} ]"
-        )
-        function.lines.append(f"{end}:")
-        function.block = end
-        return Value(let(f"phi {kind} [ {result.name}, %{before} ], [ {mended}, %{head} ]"), result.lanes)
+
+#: What writes functions of whole vectors.
+_WHOLE: dict[str, Callable[[Writer, Value], Value]] = {
+    "tanh": lambda w, x: libm.tanh(w, x, fused=w.machine.tanh == libm.FUSED),
+}
+
+
+@cache
+def _defined(name: str, lanes: int, shortcuts: bool, tanh: str) -> tuple[frozenset[str], frozenset[str]]:
+    """A function of vectors as text, together with what it needs declared; and the functions of libm that it calls."""
+    function, kind = Operation(f"{name}_of_{lanes}", ""), type_of("f", lanes)
+    function.attributes = "#4"
+    writer = Writer(function, False, Machine(lanes, shortcuts, {}, tanh))
+    function.do(f"ret {kind} {_WHOLE[name](writer, Value('%x', lanes)).name}")
+    return frozenset({*writer.declared, function.framed(kind, f"{kind} %x")}), frozenset(writer.libm_functions)
 
 
 #: 0.489 units of the last place of a number whose leading bit is 1.
 _MIDDLE = 0.489 * 2.0**-52
 #: How many times the error of an exponential must not matter: half a unit over 0.49 units.
 _CERTAIN = 1.0205
-#: A number added to this one is rounded to an integer, which the last bits of the sum are.
-_SHIFT = 1.5 * 2.0**52
 #: The first 42 bits of log(2), so that multiples of it are exact, and what is left.
 _LOG_2, _LOG_2_REST = float.fromhex("0x1.62e42fefa38p-1"), float.fromhex("0x1.ef35793c7673p-45")
 #: What 1 / 6 is more than the double next to it.
@@ -435,7 +322,7 @@ def _checked(w: Writer, a: Value, fault: Value) -> Value:
 
 def _position(w: Writer, index: Value, rows: Value) -> Value:
     """The index, counted from the front; a fault where there is no such row, or no such integer."""
-    (x, shift), lanes = w.same([index, w.constant(_SHIFT)], "ff")
+    (x, shift), lanes = w.same([index, w.constant(SHIFT)], "ff")
     kind = type_of("f", lanes)
     shifted = w.function.let(f"fadd {kind} {x}, {shift}")  # in fast mode, too, these two are done as they stand
     rounded = Value(w.function.let(f"fsub {kind} {shifted}, {shift}"), lanes)
@@ -526,6 +413,7 @@ SPELLINGS: dict[Primitive, Spelling] = {
     # Total forms: the same without faults, as libm and IEEE 754 have it.
     **{total_form(row): _called(row.name, raises=False) for row in LIBRARY if row.raises},
     p.exp: lambda w, x: w.exp(x),
+    p.tanh: lambda w, x: w.tanh(x),
     total_form(p.exp): lambda w, x: w.exp(x, raises=False),
     total_form(p.power): lambda w, a, b: w.power(a, b, raises=False),
     total_form(p.div): lambda w, a, b: w.divided(a, b),
