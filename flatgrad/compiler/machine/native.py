@@ -75,7 +75,7 @@ class Recipe(NamedTuple):
     #: The passes that the assembly still needs. LLVM's own pipeline takes three times as long and gains a few per cent.
     passes: tuple[str, ...] | None = ("sroa", "instruction_combine", "new_gvn", "loop_rotate")
     #: Not for functions with the attribute "few-passes", which have several nests of loops: LLVM 22 aborts at an
-    #: assertion in this pass for about every twentieth of them.
+    #: assertion in this pass for about every twentieth of them. Functions with "no-passes" are as short as can be.
     left_out: str = "new_gvn"
     loops: bool = False
     blocks: bool = False
@@ -270,9 +270,9 @@ def assemble(assembly: str, *, fast: bool = False) -> bytes:
                 for name in names:
                     getattr(managers[-1], f"add_{name}_pass")()
             for function in module.functions:
-                if not function.is_declaration:
-                    few = any(b"few-passes" in attribute for attribute in function.attributes)
-                    managers[few].run(function, builder)
+                attributes = b" ".join(function.attributes)
+                if not function.is_declaration and b"no-passes" not in attributes:
+                    managers[b"few-passes" in attributes].run(function, builder)
         return bytes(target.emit_object(module))
 
 
