@@ -548,8 +548,8 @@ class _Writer(BodyWriter):
         depth = loop.depth
         for start in repeat.starts_of(loop):
             self._statement(start, depth)
-        names, count = (self.lane_names[depth],), repeat.rounds_of(loop)
-        with self._loops(Scope((count,), names), Scope((count,), names)):
+        rounds = scope_of(repeat.statements[loop.first].shape[: depth + 1], self.lane_names)
+        with self._loops(Scope(rounds.extents[-1:], rounds.names[-1:]), rounds):
             for item in repeat.within(loop):
                 if isinstance(item, Loop):
                     self._rounds(repeat, item)

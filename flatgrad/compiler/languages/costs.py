@@ -85,7 +85,7 @@ def numpy_cost(program: ArrayProgram) -> float:
 def is_scalar(repeat: Repeat) -> bool:
     """Whether a round takes less time in plain Python, number by number, than in array statements."""
     python, numpy = _rounds_costs(repeat)
-    return python < numpy
+    return repeat.is_ragged or python < numpy
 
 
 def _rounds_costs(repeat: Repeat) -> tuple[float, float]:
@@ -96,8 +96,8 @@ def _rounds_costs(repeat: Repeat) -> tuple[float, float]:
             if isinstance(item, Loop):
                 continue
             statement = repeat.statements[item]
-            turns = lanes_of(statement.shape[1 : loop.depth + 1])
-            lanes = statement.lanes // (repeat.count * turns)
+            rounds = lanes_of(statement.shape[: loop.depth + 1])
+            turns, lanes = rounds / repeat.count, statement.lanes // rounds
             reads = sum(1 for _ in statement.reads())
             python += turns * (_LIST_ITEM * lanes + _LIST_LOOP * (lanes > 1) + _list_cost(statement.body, lanes))
             numpy += turns * (_body_cost(statement.body, lanes) + _NUMPY_ROUND * (1 + reads))

@@ -193,11 +193,12 @@ class _Writer(BodyWriter):
     def _repeat(self, repeat: Repeat) -> None:
         """Lists that grow round by round, from what the first ones read; numbers that only a round itself reads."""
         self.of_a_round = read_at_once(self.program, repeat)
-        outside = set(repeat.within(repeat.loop))
-        for k, (statement, starts) in enumerate(zip(repeat.statements, repeat.starts, strict=True)):
+        first = list(repeat.starts_of(repeat.loop))
+        for statement in repeat.statements:
             if statement.name not in self.of_a_round:
+                starts = [start for start in first if start.name == statement.name]
                 items = [self._items(start, Scope(), scope_of(start.shape, self.lane_names)) for start in starts]
-                self._write(f"{statement.name} = [", [", ".join(items if k in outside else [])], "]")
+                self._write(f"{statement.name} = [", [", ".join(items)], "]")
         self.growing = {statement.name for statement in repeat.statements}
         self.before, self.lines = self.lines, []
         self._rounds(repeat, repeat.loop)
@@ -217,7 +218,7 @@ class _Writer(BodyWriter):
             else:
                 self._note(repeat.statements[item])
                 self._grow(repeat.statements[item], rounds)
-        head = f"for {rounds.names[-1]} in range({rounds.extents[-1]}):"
+        head = f"for {rounds.names[-1]} in range({extent_text(rounds.extents[-1], rounds)}):"
         self.lines = [*outer, head, *indented(self.lines)]
 
     def _grow(self, statement: Statement, rounds: Scope) -> None:

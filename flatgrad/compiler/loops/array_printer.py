@@ -85,14 +85,16 @@ def _rounds(repeat: Repeat, loop: Loop, sources: Sources, comments: _Comments) -
 def repeat_head(repeat: Repeat, sources: Sources, loop: Loop | None = None) -> list[str]:
     """The first lines of a loop: the number of rounds, and what the first ones read of rounds before them."""
     loop, firsts = loop or repeat.loop, []
+    outside = {repeat.statements[k].name for k in repeat.within(repeat.loop) if not isinstance(k, Loop)}
     for start in repeat.starts_of(loop):
         scope = scope_of(start.shape, LANES[: loop.depth] + LANES[loop.depth + 1 :])
         source, writer = sources.of(fixed(start.base)), Writer(sources)
         row = (fixed(start.base) - source.base) // lanes_of(start.shape[loop.depth :])
         ranges = [f"{name}:{extent}" for name, extent in zip(scope.names, scope.extents, strict=True)]
-        ranges[: loop.depth] = [*scope.names[: loop.depth], str(row)]
+        if start.steps or start.name in outside:
+            ranges[: loop.depth] = [*scope.names[: loop.depth], str(row)]
         firsts.append(f"{start.name}[{', '.join(ranges)}] = {writer.body(start.body, scope).text}")
-    head = f"repeat {LANES[loop.depth]}:{repeat.rounds_of(loop)}"
+    head = f"repeat {LANES[loop.depth]}:{extent_text(repeat.rounds_of(loop), Scope((), (*LANES,)))}"
     return wrapped(f"{head}, with {', '.join(firsts)}:" if firsts else f"{head}:")
 
 

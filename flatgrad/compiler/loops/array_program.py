@@ -25,6 +25,7 @@ from .grammar import (
     Repeat,
     Statement,
     addresses,
+    indices,
     members,
     values_of,
 )
@@ -101,13 +102,18 @@ class ArrayProgram(Loops):
         """Check that no round reads what a later one writes, or a later statement of the same one."""
         if len(repeat.starts) != len(repeat.statements):
             raise ProgramError(f"{where}: a repeat with starts of other statements")
-        if any(statement.is_ragged for statement in repeat.members()):
-            raise ProgramError(f"{where}: the statements of a repeat have lanes of ragged extents")
-        clock = [(statement, now.ravel()) for statement, now in self._clock(where, repeat)]
+        rounds = {id(repeat.statements[k]): loop.depth + 1 for loop in (repeat.loop, *repeat.inner)
+                  for k in repeat.within(loop) if not isinstance(k, Loop)}  # fmt: skip
+        for statement in repeat.members():
+            if any(isinstance(extent, Ragged) for extent in statement.shape[rounds.get(id(statement), 0) :]):
+                raise ProgramError(f"{where}: the statements of a repeat have lanes of ragged extents")
+            _check_shape(f"{where} {statement.name}", statement)
+        clock = [(statement, _of_rounds(statement, now)) for statement, now in self._clock(where, repeat)]
         time = np.full(self.size, -1)  # per address, when it is written
         for statement, now in clock:
             self._write(f"{where} {statement.name}", statement.places, statement.kind.encode(), kinds)
-            time[statement.places] = np.repeat(now, statement.lanes // len(now))
+            places = statement.places
+            time[places] = np.repeat(now, len(places) // len(now))
         for statement, now in clock:
             for read, extents in statement.reads():
                 places = addresses(read, extents)
@@ -197,7 +203,8 @@ def _run_rounds(repeat: Repeat, loop: Loop, cells: list[Any], outer: tuple[int, 
     """Run a loop, in a round of each loop around it."""
     for start in repeat.starts_of(loop):
         _run_all(start, cells, outer)
-    for k in range(repeat.rounds_of(loop)):
+    rounds = repeat.rounds_of(loop)
+    for k in range(rounds.at(outer[rounds.dimension]) if isinstance(rounds, Ragged) else rounds):
         for item in repeat.within(loop):
             if isinstance(item, Loop):
                 _run_rounds(repeat, item, cells, (*outer, k))
@@ -209,8 +216,15 @@ def _run_all(statement: Statement, cells: list[Any], outer: tuple[int, ...] = ()
     """Run a statement for all lanes, in a round of each loop around it."""
     lanes = _inside(statement.shape[len(outer) :], outer)
     results = [_run(statement, statement.body, statement.shape, (*outer, *lane), cells) for lane in lanes]
-    start = fixed(statement.base) + sum(fixed(s) * k for s, k in zip(statement.target.strides, outer, strict=False))
+    target = statement.target
+    start = fixed(statement.base) + sum(fixed(s) * k for s, k in zip(target.strides, outer, strict=False))
+    start += sum(bend * (k * (k - 1) // 2) for bend, k in zip(target.bends, outer, strict=False))
     cells[start : start + len(results)] = results
+
+
+def _of_rounds(statement: Statement, now: Any) -> Any:
+    """When a statement runs, for each of its rounds; a round that is missing counts as the first one of its row."""
+    return now[tuple(indices(statement.shape[: now.ndim]))] if now.ndim else now.ravel()
 
 
 def _check_addresses(where: str, places: Addresses, kinds: Any) -> None:

@@ -108,6 +108,7 @@ class Statement:
         part: what it belongs to: "value", "gradient" or "update".
         steps: how far apart the lanes are along the outermost dimensions, in a repeat within a repeat: what its first
             rounds read stands between them. The lanes within follow without gaps.
+        bends: how these distances grow, if rows of what is in the same loops differ in length.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Statement:
     location: Location | None = None
     part: str = "value"
     steps: tuple[Size, ...] = ()
+    bends: tuple[int, ...] = ()
 
     @property
     def lanes(self) -> int:
@@ -132,7 +134,9 @@ class Statement:
     def target(self) -> Read:
         """Where its lanes are, as an access."""
         read, outer = packed(self.shape, self.base), len(self.steps)
-        return read._replace(strides=(*self.steps, *read.strides[outer:])) if outer else read
+        if not outer:
+            return read
+        return read._replace(strides=(*self.steps, *read.strides[outer:]), bends=self.bends or read.bends)
 
     @property
     def places(self) -> Addresses:
@@ -219,10 +223,11 @@ class Repeat:
     Attributes:
         statements: their outermost extents are all the number of rounds.
         starts: per statement, copies of what the first rounds read of rounds before them; they run before all rounds.
-            Their lanes stand right in front of those of the statement, and have its name.
+            Their lanes stand right in front of those of the statement, and have its name. In front of these may stand
+            those of an inner loop in the round before the first one, without `steps`.
         inner: the loops within a round, and those within a round of theirs. Their statements have the number of rounds
             of each loop that is around them as an extent. The starts of a statement run before the rounds of the
-            innermost loop that it is in.
+            innermost loop that it is in; those without `steps` run before all rounds.
     """
 
     statements: tuple[Statement, ...]
@@ -240,8 +245,13 @@ class Repeat:
         return Loop(0, len(self.statements), 0)
 
     def rounds_of(self, loop: Loop) -> int:
-        """The number of rounds of a loop, each time that it runs."""
+        """The number of rounds of a loop, each time that it runs; it may be `Ragged`."""
         return fixed(self.statements[loop.first].shape[loop.depth])
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the number of rounds of an inner loop depends on the round that it is in."""
+        return any(isinstance(self.rounds_of(loop), Ragged) for loop in self.inner)
 
     def within(self, loop: Loop) -> Iterator[int | Loop]:
         """What runs in each round of a loop, in order: positions of statements, and loops."""
@@ -255,8 +265,10 @@ class Repeat:
     def starts_of(self, loop: Loop) -> Iterator[Statement]:
         """The starts that run before the rounds of a loop."""
         for item in self.within(loop):
-            if not isinstance(item, Loop):
-                yield from self.starts[item]
+            if isinstance(item, Loop) and not loop.depth:
+                yield from (each for k in range(item.first, item.end) for each in self.starts[k] if not each.steps)
+            elif not isinstance(item, Loop):
+                yield from (each for each in self.starts[item] if each.steps or not loop.depth)
 
     @property
     def base(self) -> int:

@@ -99,7 +99,7 @@ class Sources:
         ]
         ends: dict[int, int] = {}
         results: list[Source] = []
-        block = 0
+        block, flat, steps = 0, False, False
         for statement in members(program.statements):
             if isinstance(statement, Block):
                 block += 1
@@ -108,10 +108,13 @@ class Sources:
             base, shape = fixed(statement.base), tuple(map(fixed, statement.shape))
             if statement.is_ragged:
                 shape = (statement.lanes,)
-            if results and results[-1].name == statement.name:  # rounds, behind what the first ones read
+            together = bool(results) and results[-1].name == statement.name
+            flat = statement.is_ragged or (together and (flat or bool(statement.steps) != steps))
+            steps = bool(statement.steps)
+            if together:  # rounds, behind what the first ones read
                 base, size, outer = results[-1].base, results.pop().size + statement.lanes, len(statement.steps)
                 rest = shape[outer + 1 :]
-                shape = (*shape[:outer], size // math.prod((*shape[:outer], *rest)), *rest)
+                shape = (size,) if flat else (*shape[:outer], size // math.prod((*shape[:outer], *rest)), *rest)
             results.append(Source("result", statement.name, base, shape))
             for read, extents in statement.reads():
                 base = fixed(read.base)

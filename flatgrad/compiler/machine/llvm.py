@@ -195,7 +195,7 @@ class Module(Memory):
             if isinstance(item, Block):
                 self._block(item)
             elif isinstance(item, Repeat):
-                for start in itertools.chain(*item.starts):
+                for start in item.starts_of(item.loop):
                     self._statement(start)
                 function = Function(f"rounds{len(self.functions)}")
                 self._add(function, *write_rounds(self, item, function, read))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...runtime import primitives as p
 from ..loops.buffers import span
-from ..loops.extents import fixed
+from ..loops.extents import Ragged, fixed
 from ..loops.grammar import Apply, Block, Loop, Loops, Read, Repeat, Statement, addresses
 from ..loops.reroll.chains import FOLDED
 from ..program.spelling import llvm_number as number
@@ -85,12 +85,20 @@ class _Rounds:
         carried = sorted((k, depth) for k, depth in self.registers if k in inside)
         for k, depth in carried:
             place: str | int = -depth
-            for index, stride in zip(outer, self.writers[k].lane_strides, strict=False):
+            writer = self.writers[k]
+            for index, stride, bend in zip(outer, writer.lane_strides, writer.lane_bends, strict=False):
                 place = function.plus(place, function.times(index, stride))
+                if bend:
+                    place = function.plus(place, function.times(function.pairs(index), bend))
             self._carry(k, depth, load(function, self.kinds[k], place, array=self.writers[k].array))
         if not loop.depth:
             function.moves.append((len(function.row), "count", 0, 0))
-        count, first, are_left = function.bound(repeat.rounds_of(loop)), "0", "true"
+        rounds, first, are_left = repeat.rounds_of(loop), "0", "true"
+        if isinstance(rounds, Ragged):
+            row = function.times(outer[rounds.dimension], rounds.step)
+            count = str(function.plus(function.bound(rounds.first), row))
+        else:
+            count = function.bound(rounds)
         running = None if outer else _running_extreme(self.memory, repeat, self.written[0], self.origins)
         if running is not None:
             first = function.let(f"and i64 {count}, {-self.memory.machine.lanes}")
@@ -120,7 +128,7 @@ def _running_extreme(
 ) -> Read | None:
     """What is read if a repeat is the running maximum or minimum of consecutive numbers; None if it is not."""
     body = repeat.statements[0].body
-    if len(repeat.statements) > 1 or len(body) != 3 or memory.machine.lanes < 4:
+    if repeat.inner or len(repeat.statements) > 1 or len(body) != 3 or memory.machine.lanes < 4:
         return None
     last, reads = body[2], [node for node in body if isinstance(node, Read) and id(node) not in origins]
     if not isinstance(last, Apply) or last.primitive not in (p.maximum, p.minimum) or len(reads) != 1:
@@ -185,6 +193,10 @@ def read_from_memory(program: Loops) -> Any:
     return read
 
 
+def _bends(read: Read) -> tuple[int, ...]:
+    return read.bends or (0,) * len(read.strides)
+
+
 def _origins(repeat: Repeat) -> dict[int, tuple[int, int]]:
     """Accesses that read one number of this round or one before: whose result, and how many rounds before."""
     origins = {}
@@ -192,7 +204,7 @@ def _origins(repeat: Repeat) -> dict[int, tuple[int, int]]:
         inside = [k for k in repeat.within(loop) if not isinstance(k, Loop)]
         statements = [repeat.statements[k] for k in inside]
         single = [
-            (fixed(s.base), len(repeat.starts[k]), k, s.target.strides)
+            (fixed(s.base), sum(not loop.depth or len(each.steps) > 0 for each in repeat.starts[k]), k, s.target)
             for k, s in zip(inside, statements, strict=True) if len(s.shape) == loop.depth + 1
         ]  # fmt: skip
         bases = [base for base, *_ in single]
@@ -201,8 +213,9 @@ def _origins(repeat: Repeat) -> dict[int, tuple[int, int]]:
                 position = bisect.bisect_left(bases, fixed(read.base))
                 if read.table is not None or any(read.strides[loop.depth + 1 :]) or position == len(single):
                     continue
-                base, before, k, strides = single[position]
+                base, before, k, target = single[position]
                 depth = base - fixed(read.base)
-                if depth <= before and read.strides[: loop.depth + 1] == strides:
+                moves = zip(target.strides, _bends(target), strict=True)
+                if depth <= before and [*zip(read.strides, _bends(read), strict=True)][: loop.depth + 1] == [*moves]:
                     origins[id(read)] = k, depth
     return origins

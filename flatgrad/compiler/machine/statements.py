@@ -113,7 +113,8 @@ class StatementWriter:
         #: The smallest extents: of a ragged one, that of its shortest row.
         self.least = tuple(n.least if isinstance(n, Ragged) else n for n in self.shape)
         #: The dimension that is ragged, and its first extent, which calls say.
-        self.ragged = next((k for k, extent in enumerate(self.shape) if isinstance(extent, Ragged)), -1)
+        ragged = [k for k, extent in enumerate(self.shape) if k >= rounds and isinstance(extent, Ragged)]
+        self.ragged = ragged[0] if ragged else -1
         self.first: str | int = 0
         self.length: str | int = 0  # of the row that is being computed
         self.folds = [node for node in statement.body if isinstance(node, Fold)]

@@ -22,6 +22,7 @@ from ..reroll import reroll
 from .bands import banded
 from .nest import nested
 from .rewrite import Rewriter
+from .triangles import with_triangles
 from .units import ROUNDS, Units
 
 __all__ = [
@@ -37,6 +38,9 @@ OTHER_WAYS: Final = {"terms": 1_000_000_000}, {"terms": 1_000_000_000, "lanes": 
 #: Where so many statements are left, which have so few lanes, rounds are sought among scalars, too; and what has so
 #: many lanes remains a statement then.
 _MANY, _FEW, ALONE = 24, 16, 8
+#: Where so many statements and equations have a text of their own, nests whose inner loops grow are looked for; they
+#: are worth it if the text becomes so many times shorter.
+_LONG, _SHORTER = 160, 2
 
 
 def with_rounds(program: Program, rerolled: ArrayProgram, *, fast: bool = False) -> ArrayProgram:
@@ -50,11 +54,27 @@ def with_rounds(program: Program, rerolled: ArrayProgram, *, fast: bool = False)
         rerolled: the same re-rolled.
         fast: as for `reroll`.
     """
+    found = _with_rounds(program, rerolled, fast)
+    if _length(found) < _LONG:
+        return found
+    triangular = with_triangles(program, lambda part: _with_rounds(part, reroll(part, fast=fast), fast))
+    if triangular is None or _SHORTER * _length(triangular) > _length(found):
+        return found
+    return triangular
+
+
+def _with_rounds(program: Program, rerolled: ArrayProgram, fast: bool) -> ArrayProgram:
     found = find_rounds(rerolled)
     if not hides_rounds(rerolled, found):
         return found
     other = find_rounds(reroll(program, fast=fast, lanes=ALONE))
     return min(found, other, key=count_statements)
+
+
+def _length(program: ArrayProgram) -> int:
+    """How many statements and equations have a text of their own."""
+    blocks = (len(item.program) for item in program.statements if isinstance(item, Block))
+    return count_statements(program) + sum(blocks)
 
 
 def hides_rounds(rerolled: ArrayProgram, found: ArrayProgram) -> bool:
