@@ -70,7 +70,8 @@ _ATTRIBUTES = """attributes #0 = { noinline nounwind "prefer-vector-width"="512"
 attributes #1 = { nounwind willreturn memory(none) }
 attributes #2 = { noinline optnone nounwind }
 attributes #3 = { noinline nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" "few-passes" }
-attributes #4 = { noinline nounwind willreturn memory(none) "prefer-vector-width"="512" "min-legal-vector-width"="512" "no-passes" }
+attributes #4 = { noinline nounwind willreturn memory(none)
+  "prefer-vector-width"="512" "min-legal-vector-width"="512" "no-passes" }
 !0 = distinct !{!0}
 !1 = distinct !{!1, !0}
 !2 = !{!1}
