@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from . import primitives
-from .errors import DomainError, InputError
+from .errors import DomainError, FlatgradError, InputError
 from .primitive import Applicable
 from .primitives import BY_NAME, Primitive, equal, logical_and, logical_not, logical_or, where
 from .sites import user_line
@@ -72,7 +72,7 @@ class Array(np.ndarray):
             if decided is index:
                 raise
         if isinstance(index, np.ndarray) and index.shape == self.shape and not np.ndim(items):
-            _setitem(self, ..., _where(np.asarray(index), _as_plain(items), np.asarray(self)))  # no way is needed
+            _setitem(self, ..., _where(np.asarray(index), plain(items), np.asarray(self)))  # no way is needed
         else:
             _setitem(self, decided, items)
 
@@ -91,7 +91,7 @@ def as_array(items: Iterable[Any], shape: tuple[int, ...]) -> Array:
 def filled(shape: Any, item: Any) -> Array:
     """An `Array` of this shape with one number, or `Value`, everywhere."""
     array = np.empty(shape, dtype=object)
-    array[...] = _as_plain(item)
+    array[...] = plain(item)
     return array.view(Array)
 
 
@@ -108,14 +108,7 @@ def wrapped(result: Any) -> Any:
 
 
 def plain(item: Any) -> Any:
-    """An argument for NumPy: plain arrays in place of `Array`s, and of `Value`s and conditions, also in a list."""
-    if isinstance(item, (list, tuple)) and any(isinstance(each, (Array, Applicable)) for each in item):
-        items = [_as_plain(each) for each in item]
-        return items if isinstance(item, list) else tuple(items)
-    return _as_plain(item)
-
-
-def _as_plain(item: Any) -> Any:
+    """An argument for NumPy: a plain array in place of an `Array`, of a `Value` and of a condition."""
     if isinstance(item, Array):
         return np.asarray(item)
     if isinstance(item, Applicable):
@@ -134,7 +127,7 @@ def has_nodes(item: Any) -> bool:
 
 def booleans(mask: Any) -> Any:
     """An array of bools; conditions among its elements are asked for their truth values, which are branches."""
-    mask = np.asarray(_as_plain(mask))
+    mask = np.asarray(plain(mask))
     if mask.dtype != object:
         return mask
     return np.fromiter(map(bool, mask.ravel().tolist()), bool, mask.size).reshape(mask.shape)
@@ -168,7 +161,7 @@ def _named(*names: str) -> frozenset[np.ufunc]:
 #: Those that do to objects what Python's operators do. NumPy's own loops do that, in C.
 _OPERATORS: Final = _named(
     "add", "subtract", "multiply", "divide", "negative", "positive", "absolute", "square", "reciprocal", "floor_divide",
-    "remainder", "divmod", "matmul", "bitwise_and", "bitwise_or", "less", "less_equal", "greater", "greater_equal",
+    "remainder", "matmul", "bitwise_and", "bitwise_or", "less", "less_equal", "greater", "greater_equal",
 )  # fmt: skip
 _OF_CONDITIONS: Final = _named("bitwise_and", "bitwise_or")
 _EQUALITY: Final = _named("equal", "not_equal")
@@ -193,10 +186,6 @@ def _isnan(x: Any) -> Any:
     return logical_not(equal(x, x))
 
 
-def _sign(x: Any) -> Any:
-    return where(x > 0.0, 1.0, where(x < 0.0, -1.0, x * 0.0))
-
-
 def _number_first(best: Any) -> Element:
     """`np.fmax` and `np.fmin`: the other one where one is NaN."""
     return lambda a, b: where(_isnan(a), b, where(_isnan(b), a, best(a, b)))
@@ -204,6 +193,11 @@ def _number_first(best: Any) -> Element:
 
 def _xor(a: Any, b: Any) -> Any:
     return logical_or(logical_and(a, logical_not(b)), logical_and(logical_not(a), b))
+
+
+def selected(condition: Any, a: Any, b: Any) -> Any:
+    """One of two elements, as `np.where` selects it."""
+    return where(truth(condition), a, b)
 
 
 def _same(x: Any) -> Any:
@@ -222,7 +216,11 @@ UFUNCS: Final[dict[str, Element]] = {
     "arctan2": primitives.atan2,
     "fabs": primitives.abs,
     "conjugate": _same,
-    "sign": _sign,
+    "arcsinh": primitives.asinh,
+    "arccosh": primitives.acosh,
+    "arctanh": primitives.atanh,
+    "logaddexp2": lambda a, b: primitives.logaddexp(a * math.log(2.0), b * math.log(2.0)) * (1.0 / math.log(2.0)),
+    "signbit": lambda x: primitives.copysign(1.0, x) < 0.0,
     "fmax": _number_first(primitives.maximum),
     "fmin": _number_first(primitives.minimum),
     "clip": lambda x, low, high: primitives.minimum(primitives.maximum(x, low), high),
@@ -241,12 +239,16 @@ UFUNCS: Final[dict[str, Element]] = {
     "logical_xor": lambda a, b: _xor(truth(a), truth(b)),
     "bitwise_xor": _xor,
     "invert": logical_not,
+    "where": lambda condition, a, b: (a if condition else b) if type(condition) is bool else selected(condition, a, b),
 }
 
 #: What a reduction of no elements gives.
 _EMPTY: Final[dict[str, Any]] = {"logical_and": True, "logical_or": False, "logical_xor": False}
 
-#: What to write in place of a ufunc that is not supported.
+#: NumPy's functions that are no ufuncs, and what they are for arrays of `Value`s: see `numpy_functions.py`.
+FUNCTIONS: Final[dict[Any, Callable[..., Any]]] = {}
+
+#: What to write in place of a function that is not supported.
 REMEDIES: Final[dict[str, str]] = {}
 
 
@@ -275,7 +277,9 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: di
     Raises:
         InputError: if the ufunc, or an option of it, is not supported.
     """
-    operands = [_as_plain(each) for each in inputs]
+    if ufunc in FUNCTIONS:
+        return apply_function(ufunc, inputs, options)
+    operands = [plain(each) for each in inputs]
     if not options and method == "__call__" and ufunc in _OPERATORS and ufunc not in _ORDER:
         try:
             return wrapped(ufunc(*operands))
@@ -299,7 +303,7 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: di
         if "where" in options and method == "__call__":
             options["out"] = _target(function, operands, out)
         if method == "at":
-            _check_target(operands[0], operands[-1])
+            check_target(operands[0], operands[-1])
         result = getattr(function, method)(*operands, **options)
     if method == "at":
         return None
@@ -309,8 +313,8 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: di
         result = result.astype(bool)
     if out is None:
         return wrapped(result)
-    _check_target(out, result)
-    out[...] = _as_plain(result)
+    check_target(out, result)
+    out[...] = plain(result)
     return out
 
 
@@ -349,11 +353,11 @@ def _target(function: Any, operands: Sequence[Any], out: Any) -> Any:
     """An array of objects for results that are computed for some elements only; the others are those of `out`."""
     shape = np.broadcast_shapes(*[np.shape(each) for each in operands])
     target = np.empty(shape if out is None else out.shape, dtype=object)
-    target[...] = 0.0 if out is None else _as_plain(out)
+    target[...] = 0.0 if out is None else plain(out)
     return target
 
 
-def _check_target(out: Any, result: Any) -> None:
+def check_target(out: Any, result: Any) -> None:
     """Raise an error if `Value`s are to be written into an array of floats."""
     holds_nodes = has_nodes(result) if isinstance(result, np.ndarray) else isinstance(result, Applicable)
     if out.dtype != object and holds_nodes:
@@ -402,32 +406,33 @@ def unsupported(name: str, remedy: str | None = None) -> InputError:
 
 # --- functions --------------------------------------------------------------------------------------------------------
 
-#: NumPy's functions that are no ufuncs, and what they are for arrays of `Value`s: see `numpy_functions.py`.
-FUNCTIONS: Final[dict[Any, Callable[..., Any]]] = {}
-
 
 def apply_function(function: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
     """The result of a function of NumPy's where `Value`s are among its arguments."""
     found = FUNCTIONS.get(function)
-    if found is not None:
+    if found is None:
+        raise unsupported(name_of(function), REMEDIES.get(function.__name__))
+    try:
         return wrapped(found(*args, **options))
-    return passed_through(function, *args, **options)
+    except TypeError as error:
+        if isinstance(error, FlatgradError):
+            raise
+        raise unsupported(name_of(function), f"NumPy says of it: {error}") from error
 
 
-def passed_through(function: Any, *args: Any, **options: Any) -> Any:
-    """What NumPy makes of plain arrays of objects."""
-    args = tuple(plain(each) for each in args)
-    return wrapped(function(*args, **{key: plain(each) for key, each in options.items()}))
+def name_of(function: Any) -> str:
+    """The name of a function of NumPy's without `numpy.`: `linalg.norm`."""
+    module: str = getattr(function, "__module__", None) or "numpy"
+    return f"{module.partition('.')[2]}.{function.__name__}".lstrip(".")
 
 
-def _where(condition: Any, a: Any, b: Any) -> Any:
-    return np.frompyfunc(lambda c, x, y: where(truth(c), x, y), 3, 1)(condition, a, b)
+_where: Final = np.frompyfunc(UFUNCS["where"], 3, 1)
 
 
 def _value_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
     """What NumPy's ufuncs, and operators of its scalars and arrays, do to a `Value`."""
     if ufunc in _EQUALITY and not any(isinstance(each, Array) for each in inputs):
-        return getattr(ufunc, method)(*map(_as_plain, inputs), **options)  # as `==` of Values
+        return getattr(ufunc, method)(*map(plain, inputs), **options)  # as `==` of Values
     return apply_ufunc(ufunc, method, inputs, options)
 
 
