@@ -13,6 +13,7 @@ import numpy as np
 
 from . import primitives
 from .backward import CONSTANT
+from .causes import cause
 from .errors import InputError
 from .methods import C, ConditionMethods, V, ValueMethods
 from .pickling import reduced
@@ -22,10 +23,8 @@ from .tracing import active, forbidden, recorder, refuse
 from .wording import count_of
 
 #: What to do instead, in errors.
-_NOT_A_FLOAT = (
-    "Use flatgrad's functions (fg.exp, ...) on the Value in place of those of math, or fg.detach(value) for the number "
-    "without its gradient."
-)
+_NOT_A_FLOAT = "Use flatgrad's functions (fg.exp, ...) on the Value in place of those that take plain numbers only."
+_FORMAT = 'f"{value}" shows the number at hand; format the result of the compiled function.'
 _NOT_AN_INTEGER = (
     "Pass the argument as an int: it is its value where Python needs an int. Any argument that can be hashed is its "
     "value if it is named in static_argnames=(...). There is one kernel per value."
@@ -108,17 +107,26 @@ class ValueObject(ValueMethods[V, C]):
         """`f"{value}"` is the repr; with a format specification, the number is formatted."""
         if not spec:
             return repr(self)
-        if active:
-            guard(self, "formatting the number of a Value")
+        if active and is_traced(self):
+            done = cause()
+            if done.shows:
+                return self._formatted(spec)
+            raise forbidden(f"formatting the number of a Value{done.text or ','}", done.remedy or _FORMAT)
         return format(self._number, spec)
+
+    def _formatted(self, spec: str) -> str:
+        """The number at hand as text."""
+        raise NotImplementedError  # pragma: no cover - traced Values define it
 
     def __reduce__(self) -> Any:
         if active and is_traced(self):
-            raise forbidden("copying or pickling a Value", "Use the Value itself.")
+            raise forbidden("copying or pickling a Value", "Use the Value itself in place of the copy.")
         return reduced(self)
 
-    def __float__(self) -> NoReturn:
+    def __float__(self) -> float:
         """An error: `math.exp(value)`, arrays of floats and `"%f" % value` ask for it, and would lose the gradient."""
+        if active and is_traced(self) and cause().shows:
+            return float(self._formatted(".17g"))
         raise self._no_plain_number("a float", _NOT_A_FLOAT)
 
     def __int__(self) -> Any:
@@ -145,7 +153,8 @@ class ValueObject(ValueMethods[V, C]):
 
     def _no_plain_number(self, kind: str, remedy: str) -> Exception:
         if active and is_traced(self):
-            return forbidden(f"turning a Value into {kind}", remedy)
+            done = cause()
+            return forbidden(f"turning a Value into {kind}{done.text}", done.remedy or remedy)
         return InputError(
             f"a Value does not turn into {kind} by itself, because its gradient would be lost: use flatgrad's "
             "functions (fg.exp, fg.maximum, ...) on the Value, or value.data for the number without its gradient"
@@ -219,6 +228,13 @@ class ConditionObject(ConditionMethods[V, C]):
             )
         return self._number
 
+    def __index__(self) -> int:
+        """1 or 0, as of a bool: `[a, b][x > 1.0]`, `int(x > 1.0)`. It asks for the truth value."""
+        return int(bool(self))
+
+    def __float__(self) -> float:
+        return float(bool(self))
+
     def __eq__(self, other: object) -> Any:
         """Whether the truth values are equal.
 
@@ -240,8 +256,9 @@ class ConditionObject(ConditionMethods[V, C]):
 def guard(node: Any, what: str) -> None:
     """Refuse what reads or writes the number of a node that is being traced."""
     if is_traced(node):
-        raise forbidden(
-            what,
-            "Return the Value and read it from the result, select with fg.where(condition, a, b), compare with "
-            "fg.equal(a, b), or use fg.detach(value) for the number without its gradient.",
-        )
+        remedy = "Compute with the Value itself, or with fg.detach(value): that is the number without its gradient."
+        if ".grad" in what:
+            remedy = "Use fg.grad or fg.value_and_grad inside the function: what they return is the gradient."
+        if "writing" in what:
+            remedy = "Assign the new number to a variable, or return it."
+        raise forbidden(what, remedy)

@@ -21,6 +21,8 @@ PROGRAMS = (os.path.join(PACKAGE, "demo.py"),)
 LIBRARIES = tuple(os.path.dirname(os.path.abspath(file)) + os.sep for file in (os.__file__, np.__file__))
 
 Site = tuple[CodeType, int]
+#: Where the source of a code object is: the file, the qualified name, and the first line.
+Place = tuple[str, str, int]
 
 
 class Location(NamedTuple):
@@ -69,12 +71,17 @@ def call_site(depth: int = 1) -> Site | None:
     return None
 
 
-def user_line() -> str:
-    """The user's line as a clause of an error: the innermost line outside of this package and of `LIBRARIES`."""
+def user_site() -> Site | None:
+    """The innermost frame outside of this package and of `LIBRARIES`."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and (is_internal(frame.f_code.co_filename) or is_library(frame.f_code)):
         frame = frame.f_back
-    return describe(locate((frame.f_code, frame.f_lasti) if frame is not None else call_site(2)))
+    return (frame.f_code, frame.f_lasti) if frame is not None else call_site(2)
+
+
+def user_line() -> str:
+    """The user's line as a clause of an error."""
+    return describe(locate(user_site()))
 
 
 def user_level() -> int:
@@ -93,6 +100,11 @@ def is_library(code: CodeType) -> bool:
     return name.startswith(LIBRARIES[1]) or (
         name.startswith(LIBRARIES[0]) and "site-packages" not in name and "dist-packages" not in name
     )
+
+
+def place(code: CodeType) -> Place:
+    """Where its source is; the same for code that stands in for it."""
+    return code.co_filename, code.co_qualname, code.co_firstlineno
 
 
 def locate(site: Site | None) -> Location | None:

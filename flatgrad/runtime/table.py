@@ -156,6 +156,8 @@ def _check_shapes(rows: Sequence[Row]) -> None:
         for entry in rows:
             if isinstance(entry, _CONTAINERS):
                 raise InputError(f"table: some rows are numbers and some are lists{user_line()}")
+            if isinstance(entry, Condition):
+                raise InputError(f"table: a condition is not a number; use fg.where(condition, 1.0, 0.0){user_line()}")
             if not isinstance(entry, Value):
                 as_value(entry)  # raises
         return

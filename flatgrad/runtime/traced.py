@@ -93,6 +93,16 @@ class TracedValue(Value):
     def __repr__(self) -> str:
         return f"Value(data={self._shown()})"
 
+    def _formatted(self, spec: str) -> str:
+        return str(self._trace.shown(self._index, spec))
+
+    def __copy__(self) -> TracedValue:
+        """Itself, as of a number."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> TracedValue:
+        return self
+
     def _shown(self) -> str:
         """The number at hand as text."""
         text: str = self._trace.shown(self._index) if recorder() is not None and records(self._trace) else "<traced>"

@@ -31,6 +31,8 @@ class Recorder(Protocol):
 
     def record(self, primitive: Any, operands: Sequence[Any]) -> Any: ...
 
+    def put_numbers(self, error: Exception) -> None: ...
+
 
 #: The recorders of each thread that traces, innermost last, by the thread's number. (Machine code looks here, too.)
 active: dict[int, tuple[Recorder | None, ...]] = {}
@@ -112,6 +114,7 @@ def refusals_raised(trace: Recorder) -> Iterator[None]:
         yield
     except Exception as other:
         if trace.refusal is None or other is trace.refusal:
+            trace.put_numbers(other)
             raise
         raise _repeated(trace.refusal) from other
     else:

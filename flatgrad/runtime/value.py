@@ -276,7 +276,7 @@ def constant(data: float) -> Value:
 
 
 def as_value(operand: Any) -> Any:
-    """`operand` if it is a node, else a constant made from the number.
+    """`operand` if it is a node, else a constant made from the number; of a condition 1.0 or 0.0, as of a bool.
 
     Raises:
         InputError: if it is neither.
@@ -286,7 +286,7 @@ def as_value(operand: Any) -> Any:
     if isinstance(operand, Value):
         return operand
     if isinstance(operand, Condition):
-        raise InputError(f"a condition is not a number; use fg.where(condition, 1.0, 0.0){user_line()}")
+        return operand.apply(primitives.where, (operand, 1.0, 0.0))
     try:
         return constant(float(number(operand)))
     except InputError as error:

@@ -70,10 +70,9 @@ def condition(x):
 
 
 def array(x):
-    numbers = np.zeros(2)
     with contextlib.suppress(TypeError, ValueError):
-        numbers[0] = x
-    return x * (1.0 + float(numbers[0]))
+        HELD[0] = x
+    return x * (1.0 + float(HELD[0]))
 
 
 def copied(x):
@@ -99,6 +98,7 @@ def inlined(x):
         return x
 
 
+HELD = np.zeros(2)
 BEFORE = Value(1.0) > 0
 COMPILED = fg.compile(lambda y: y * y.data)
 escaped = None
@@ -113,7 +113,7 @@ SWALLOWED = [
     (truth, "if (x > 0).data:"),
     (escape, "return escaped * x"),
     (condition, "return fg.where(BEFORE, x, -x)"),
-    (array, "numbers[0] = x"),
+    (array, "HELD[0] = x"),
     (copied, "numbers = numbers.astype(float)"),
     (inner, "y * y.data"),
     (inlined, "y * y.data"),

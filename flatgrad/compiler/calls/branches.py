@@ -19,29 +19,26 @@ import ast
 import builtins
 import copy
 import functools
-import linecache
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import partial
-from types import CodeType, FunctionType
+from collections.abc import Callable, Collection, Iterable, Sequence
+from types import FunctionType
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from ...runtime.atomic import Block, setting, step
-from ...runtime.forks import in_child
 from ...runtime.primitives import equal, logical_and, logical_not, logical_or, select
+from ...runtime.sites import Place, place
 from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recorders
 from ...runtime.value import Value
+from .rewriting import BusyError, Change, UnchangedError, codes_in, run_with
 
 R = TypeVar("R")
 
 #: Stands in the source for the object with the methods below.
 _MARK: Final = "<flatgrad selections>"
-_FUTURES: Final = 0x1FE0000  # the flags of `from __future__ import`
 #: So many times some branches are left as they are, because the function failed with selections in their places.
 _FAILURES: Final = 6
 #: So many items are sorted by selections at most.
@@ -501,8 +498,8 @@ class _Sides:
         targets: list[ast.expr] = [_name(each, True) for each in results]
         self._assign(ast.Tuple(targets, ast.Store()), _called("select", test, *tuples))
         names.update(zip(changed, results, strict=False))
-        for place, result in zip(places, results[len(changed) :], strict=True):
-            self._assign(ast.Subscript(place.value, place.slice, ast.Store()), _name(result))
+        for item, result in zip(places, results[len(changed) :], strict=True):
+            self._assign(ast.Subscript(item.value, item.slice, ast.Store()), _name(result))
 
 
 def _ends(statements: list[ast.stmt]) -> bool:
@@ -534,137 +531,44 @@ _BUILTINS = ("max", "min", "sorted")
 # --- code -----------------------------------------------------------------------------------------------------------
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """A code object, and those inside of it."""
-    yield code
-    for item in code.co_consts:
-        if isinstance(item, CodeType):
-            yield from _codes(item)
-
-
-def _linked(code: CodeType) -> CodeType:
-    """The code with the object that it calls in place of the mark."""
-    items = (_linked(item) if isinstance(item, CodeType) else item for item in code.co_consts)
-    return code.replace(co_consts=tuple(_selections if item == _MARK else item for item in items))
-
-
-@functools.lru_cache(maxsize=8)
-def _parsed(source: str) -> ast.Module:
-    return ast.parse(source)
-
-
-def _rewritten(code: CodeType, lines: Collection[int], without: Collection[int]) -> CodeType | None:
-    """The code of a function with selections as calls; None if there are none, or the source is another one."""
-    source = "".join(linecache.getlines(code.co_filename))
-    try:
-        tree = _parsed(source)
-    except (SyntaxError, ValueError):
-        return None
-    first = code.co_firstlineno
-    inside = [each for each in tree.body if _first_line(each) <= first <= (each.end_lineno or 0)]
-    if not inside:
-        return None
-    imports = _imports(tree.body)  # names that are imported have other code
-    compiled = []
-    for changes in (False, True):
-        part = copy.deepcopy(inside[0])
-        module = ast.Module([*imports, _Rewriter(part, lines, without).visit(part) if changes else part], [])
-        whole = compile(ast.fix_missing_locations(module), code.co_filename, "exec", code.co_flags & _FUTURES, True)
-        key = code.co_qualname, first
-        compiled.append([each for each in _codes(whole) if (each.co_qualname, each.co_firstlineno) == key])
-    plain, changed = compiled
-    if plain.count(code) != 1 or len(plain) != len(changed):
-        return None
-    new = changed[plain.index(code)]
-    same = (
-        new.co_freevars == code.co_freevars
-        and new.co_varnames[: code.co_argcount] == code.co_varnames[: code.co_argcount]
-    )
-    return _linked(new) if same and new != code else None
-
-
-def _imports(statements: Iterable[Any]) -> list[ast.stmt]:
-    """The imports of a module."""
-    result: list[ast.stmt] = []
-    for each in statements:
-        if isinstance(each, (ast.Import, ast.ImportFrom)):
-            result.append(each)
-        elif isinstance(each, (ast.If, ast.Try, ast.With)):
-            result += _imports([*each.body, *getattr(each, "orelse", ()), *getattr(each, "finalbody", ())])
-            result += _imports(handled for handler in getattr(each, "handlers", ()) for handled in handler.body)
-    return result
-
-
-def _first_line(node: Any) -> int:
-    decorators = getattr(node, "decorator_list", [])
-    return int(min([node.lineno, *(each.lineno for each in decorators)]))
-
-
-#: One thread at a time changes the code of functions.
-_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-in_child(_renew_lock)
-
-
 def selecting(
     run: Callable[[], R],
     functions: Iterable[FunctionType],
-    sites: Collection[tuple[CodeType, int]],
+    sites: Collection[tuple[Place, int]],
     no_selections: Collection[int] = (),
+    others: Sequence[Change] = (),
 ) -> R | None:
     """What `run` returns while functions select instead of branching; None if that cannot be.
 
     Args:
         run: traces.
         functions: those that are called.
-        sites: the code objects, and the lines, where they have branched.
+        sites: the places of the code, and the lines, where they have branched.
         no_selections: the lines of branches that stay as they are.
+        others: what else is written in another way.
     """
-    if not _lock.acquire(timeout=1.0):
-        return None
-    try:
-        chosen, without = list(functions), set(no_selections)
-        for _ in range(_FAILURES):
-            codes = _new_codes(chosen, sites, without)
-            if not codes:
-                return None
-            before = [function.__code__ for function in codes]
-            begin = setting(list(codes), "__code__", codes.values()), partial(setattr, _selections, "on", True)
-            end = partial(setattr, _selections, "on", False), setting(list(codes), "__code__", before)
-            try:
-                with Block(step(*begin), step(*end)):
-                    return run()
-            except Exception as error:  # the user's code, perhaps, which needs a number, or a branch
-                line = _line_of(error, codes.values())
-            if line in without:
-                return None
-            without.add(line)
-        return None
-    finally:
-        _lock.release()
+    places, lines = {each for each, _ in sites}, {line for _, line in sites}
+    chosen, without = list(functions), set(no_selections)
+
+    def concerns(function: FunctionType) -> bool:
+        return not places.isdisjoint(map(place, codes_in(function.__code__)))
+
+    ours = {place(code) for function in chosen if concerns(function) for code in codes_in(function.__code__)}
+    for _ in range(_FAILURES):
+        visitor = functools.partial(_Rewriter, lines=lines, without=frozenset(without))
+        try:
+            return run_with(run, chosen, [Change(_MARK, _selections, concerns, visitor), *others], 1.0)
+        except (UnchangedError, BusyError):
+            return None
+        except Exception as error:  # the user's code, perhaps, which needs a number, or a branch
+            line = _line_of(error, ours)
+        if line in without:
+            return None
+        without.add(line)
+    return None
 
 
-def _line_of(error: BaseException, codes: Iterable[CodeType]) -> int:
+def _line_of(error: BaseException, places: Collection[Place]) -> int:
     """The last line of some code that led to an error."""
-    every = {each for code in codes for each in _codes(code)}
-    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code in every]
-    return frames[-1][1] if frames else -1
-
-
-def _new_codes(
-    functions: Iterable[FunctionType], sites: Collection[tuple[CodeType, int]], without: Collection[int]
-) -> dict[FunctionType, CodeType]:
-    places, lines = {code for code, _ in sites}, {line for _, line in sites}
-    result = {}
-    for function in functions:
-        if places.intersection(_codes(function.__code__)):
-            code = _rewritten(function.__code__, lines, without)
-            if code is not None:
-                result[function] = code
-    return result
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if place(frame.f_code) in places]
+    return lines[-1] if lines else -1

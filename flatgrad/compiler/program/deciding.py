@@ -9,7 +9,7 @@ from __future__ import annotations
 import dis
 from collections.abc import Collection, Sequence
 from sys import _getframe
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +17,10 @@ import numpy as np
 from ...runtime.backward import CONSTANT
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.primitives import TABLE, Primitive, add, equal, guard, logical_not, select, where
-from ...runtime.sites import Location, Site, locate
+from ...runtime.sites import Location, Place, Site, locate, place
 from ...runtime.traced import TracedCondition, TracedInteger, TracedValue
 from ...runtime.tracing import forbidden, recorders, refuse
-from ...runtime.value import Condition, Value
+from ...runtime.value import Condition, Value, constant
 from .builder import ProgramBuilder
 from .program import Program
 from .recorded import DATA, LEAVES, Recorded
@@ -298,14 +298,28 @@ class Deciding(Recorded):
             return self._values is None and (self.follows or self._truths is not None)
         return value._index < self.builder.program.inputs and value._index not in self._values
 
-    def shown(self, variable: int) -> str:
-        """The number of a variable as text."""
+    def shown(self, variable: int, spec: str | None = None) -> str:
+        """The number of a variable as text, with a format."""
         if not self.follows:
-            return "<traced>"
+            return "<traced>" if spec is None else "nan"
         try:
-            return repr(self.number_of(variable))
+            return repr(self.number_of(variable)) if spec is None else format(self.number_of(variable), spec)
         except FlatgradError as error:
-            return f"<{type(error).__name__}>"
+            return f"<{type(error).__name__}>" if spec is None else "nan"
+
+    def put_numbers(self, error: Exception) -> None:
+        """Put the numbers at hand in place of `Value`s among the arguments of an error that leaves the trace."""
+        if not self.follows or recorders() or not any(isinstance(each, TracedValue) for each in error.args):
+            return
+        try:
+            numbers = [self.number_of(each._index) if isinstance(each, TracedValue) else each for each in error.args]
+        except FlatgradError:
+            return
+        values = self._values is not None
+        error.args = tuple(
+            constant(number) if values and number is not each else number
+            for number, each in zip(numbers, error.args, strict=True)
+        )
 
     def _add_guard(self, condition: int, truth: bool | int, site: int) -> None:
         if self.given is not None:
@@ -394,11 +408,11 @@ class Deciding(Recorded):
         return Way(tuple(turn.truth for turn in self.turns), tuple(self._line(turn.site) for turn in self.turns))
 
     @property
-    def branches(self) -> frozenset[tuple[CodeType, int]]:
-        """The code objects, and the lines, that have asked for truth values."""
+    def branches(self) -> frozenset[tuple[Place, int]]:
+        """The places of the code, and the lines, that have asked for truth values."""
         lines = [self._lines[site] for site in {turn.site for turn in self.turns} if site >= 0]
         sites = [(line, locate(line)) for line in lines if line is not None and not isinstance(line, Location)]
-        return frozenset((site[0], location.line) for site, location in sites if location is not None)
+        return frozenset((place(site[0]), location.line) for site, location in sites if location is not None)
 
     @property
     def written(self) -> Written:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Container, Sequence
 from sys import _getframe
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from ...runtime.backward import CONSTANT
 from ...runtime.errors import TraceError
 from ...runtime.primitives import Primitive, guard, number
-from ...runtime.sites import Location, Site, is_internal, locate
+from ...runtime.sites import Location, Place, Site, is_internal, locate
 from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recording, records, refusals_raised
 from ...runtime.value import Condition, Value, apply_eagerly, as_condition, as_value, constant
@@ -278,7 +278,7 @@ class Traced(NamedTuple, Generic[Result]):
     result: Result
     way: Way = Way()
     ints: Collection[int] = frozenset()
-    branches: frozenset[tuple[CodeType, int]] = frozenset()
+    branches: frozenset[tuple[Place, int]] = frozenset()
     written: Written = Written()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack, overload
@@ -12,6 +13,7 @@ from ..calls.binding import make_node_binder
 from ..calls.captured import Captured
 from ..calls.kind import Kind
 from ..calls.kinds import NUMBER, object_array
+from ..calls.natural import NATURAL
 from ..calls.results import ResultFlattener
 from ..calls.sizes import lengths_of
 from ..calls.writes import Write, check_shared, write, writes_of
@@ -24,7 +26,7 @@ from ..program.faults import Faults
 from ..program.progress import preparing
 from .dispatch import Choices, Dispatched, Entry, R, transform
 from .sizes import TracedCall
-from .transformed import TakeApartError
+from .transformed import TakeApartError, run_changed
 
 
 class _Entry(Entry):
@@ -68,7 +70,9 @@ class CompiledFunction(Dispatched[_Entry, R]):
 
     def _interpreted(self, arguments: Arguments) -> Any:
         """Without a recorder operations are executed: that is the interpreter."""
-        return self._inline(self._again(arguments, arguments.args, symbolic=True))
+        again = self._again(arguments, arguments.args, symbolic=True)
+        roots = functools.partial(self._captured_roots, arguments)
+        return run_changed(functools.partial(self._inline, again), roots, [NATURAL] if self._natural else ())
 
     def _build(self, arguments: Arguments) -> _Entry:
         with collector_paused(), preparing(self.name):

@@ -8,20 +8,24 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, cast
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from ...runtime.arrays import as_array
-from ...runtime.errors import InputError, OptionError
+from ...runtime.causes import numpy_error
+from ...runtime.errors import FlatgradError, InputError, OptionError
 from ...runtime.forks import in_child
-from ...runtime.sites import Location
+from ...runtime.natural import replaced
+from ...runtime.sites import Location, Place, describe
 from ...runtime.traced import TracedValue, plain_number
-from ...runtime.tracing import recorders
+from ...runtime.tracing import recorders, refuse
 from ...runtime.value import Value
 from ..calls.arguments import Arguments
 from ..calls.branches import selecting
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Captured, E, trace_settled
+from ..calls.natural import NATURAL
 from ..calls.records import member
+from ..calls.rewriting import BusyError, Change, UnchangedError, run_with
 from ..calls.sizes import leading, sized_kinds, sizes_of
 from ..calls.writes import Containers, check
 from ..open_kernel import OpenKernel
@@ -48,6 +52,26 @@ def _renew_locks() -> None:
 
 
 in_child(_renew_locks)
+
+
+T = TypeVar("T")
+#: So many seconds a thread waits for another one that traces with other code.
+_PATIENCE = 60.0
+
+
+def functions_of(roots: Sequence[Any]) -> list[types.FunctionType]:
+    """The functions that may be called."""
+    return [each.owner for each in Captured(roots).references if each.key == "__code__"]
+
+
+def run_changed(run: Callable[[], T], roots: Callable[[], Sequence[Any]], changes: Sequence[Change]) -> T:
+    """What `run` returns while functions have other code.
+
+    Raises:
+        UnchangedError: if there is nothing to be changed.
+        BusyError: if another thread does so all the time.
+    """
+    return run_with(run, functions_of(roots()), changes, _PATIENCE) if changes else run()
 
 
 class TakeApartError(Exception):
@@ -83,7 +107,8 @@ class Transformed(Generic[E]):
         check_options(backend, mode, faults, dynamic, memory, max_ways)
         if not callable(function):
             raise InputError(f"expected a function, got {type(function).__name__}")
-        self.function, self.backend, self.mode, self.faults = function, backend, mode, faults
+        self.function = replaced(function) if isinstance(function, types.BuiltinFunctionType) else function
+        self.backend, self.mode, self.faults = backend, mode, faults
         self.dynamic, self.memory, self.max_ways = dynamic, memory, max_ways
         self._sizes: dict[Any, KnownSizes[E]] = {}
         self.__call__ = self._call
@@ -174,9 +199,9 @@ class Transformed(Generic[E]):
             values=values, as_they_are=as_they_are,
         )  # fmt: skip
         roots = functools.partial(self._captured_roots, arguments)
-        selecting_too = functools.partial(self._selecting, run, arguments, roots)
+        natural = functools.partial(self._naturally, functools.partial(self._selecting, run, arguments, roots), roots)
         try:
-            traced, captured = trace_settled(run if recorders() else selecting_too, roots, self.name)
+            traced, captured = trace_settled(run if recorders() else natural, roots, self.name)
         except (TypeError, IndexError):  # NumPy has no use for Values as indices
             kinds, known = arguments.kinds, self._integers
             whole = {place for place, kind, each in zip(places, kinds, ints, strict=True) if each and not kind.scalar}
@@ -201,24 +226,59 @@ class Transformed(Generic[E]):
     #: Whether branches that only select are selections, as far as that is proven.
     _selects = True
     #: Where they are, and the lines of branches that are none.
-    _selection_sites: frozenset[tuple[types.CodeType, int]] = frozenset()
+    _selection_sites: frozenset[tuple[Place, int]] = frozenset()
     _no_selections: frozenset[int] = frozenset()
 
+    #: Whether calls must be natural.
+    _natural = False
+
+    def _naturally(self, run: Callable[[Sequence[Change]], T], roots: Callable[[], Sequence[Any]]) -> T:
+        """What `run` returns, which gets what is to be changed in the code: if it fails, calls become natural."""
+        failure: Exception | None = None
+        if not self._natural:
+            try:
+                return run(())
+            except (TypeError, AttributeError) as error:
+                failure = error
+        try:
+            result = run([NATURAL])
+            self._natural = True
+            return result
+        except UnchangedError:
+            pass
+        except BusyError:
+            raise refuse(f"{self.name} is traced by another thread, which does not come to an end") from None
+        except (TypeError, AttributeError) as error:
+            self._raise(error)
+        if failure is not None:
+            self._raise(failure)
+        return run(())
+
+    @staticmethod
+    def _raise(error: Exception) -> NoReturn:
+        """Raise an error; of those of NumPy that users cannot understand, the meaning."""
+        meaning = None if isinstance(error, FlatgradError) else numpy_error(error)
+        if meaning is None:
+            raise error
+        raise refuse(meaning[0], where=describe(meaning[1])) from error
+
     def _selecting(
-        self, run: Callable[..., Traced[Result]], arguments: Arguments, roots: Callable[[], Sequence[Any]]
-    ) -> Traced[Result]:
-        """What `run` traces, with selections in place of branches that only select."""
+        self, run: Callable[..., Traced[Result]], arguments: Arguments, roots: Callable[[], Sequence[Any]],
+        changes: Sequence[Change],
+    ) -> Traced[Result]:  # fmt: skip
+        """What `run` traces, with selections in place of branches that only select, and with other changes."""
+        once = functools.partial(run_changed, run, roots, changes)
         given = arguments.truths is not None  # by what has been traced before
         if not (self._selects and arguments.selects) or (given and not self._selection_sites):
-            return run()
-        traced = None if given else run()
+            return once()
+        traced = None if given else once()
         if traced is not None and not traced.branches:
             return traced
-        functions = [each.owner for each in Captured(roots()).references if each.key == "__code__"]
+        functions = functions_of(roots())
         branches = self._selection_sites if traced is None else self._selection_sites | traced.branches
         selected, without = None, self._no_selections
         for _ in range(_ROUNDS):
-            selected = selecting(functools.partial(run, folds=False), functions, branches, without)
+            selected = selecting(functools.partial(run, folds=False), functions, branches, without, changes)
             if selected is None:
                 break
             wrong = frozenset(_lines_of(selected.program, blamed(selected.program, selected.written)))
@@ -232,13 +292,13 @@ class Transformed(Generic[E]):
         else:
             selected = None if wrong else selected
         if selected is None or not has_selections(selected.program):
-            return traced or run()
+            return traced or once()
         self._selection_sites, self._no_selections = branches, without
         inputs = [*arguments.all_numbers, *selected.leaves]
         numbers = [each._number if isinstance(each, Value) else each for each in inputs]
         result = settled(selected.program, numbers, self._sweeps)
         if result is None:
-            return traced or run()
+            return traced or once()
         program, guards = result
         lines = [program.locations[site] if site >= 0 else None for _, site in guards]
         way = Way((*selected.way.truths, *(truth for truth, _ in guards)), (*selected.way.lines, *lines), True)

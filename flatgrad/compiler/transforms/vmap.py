@@ -39,7 +39,7 @@ from .numeric import NumericEntry
 from .rows import RowWays
 from .sizes import RowsBranchError, TracedCall
 from .structures import flat, is_container, is_structure, labels_of, rebuilt, shape_of, words
-from .transformed import TakeApartError
+from .transformed import TakeApartError, run_changed
 
 #: An axis, None for what is not mapped, or a tuple, list or dict of these.
 Axes: TypeAlias = "int | tuple[Any, ...] | list[Any] | dict[Any, Any] | None"
@@ -228,11 +228,10 @@ class VmapFunction(JitFunction[R]):
             return self._call_traced(arguments, leaves, row)[0], ()
 
         faults = self.faults if current is None else current.faults
-        return _stacked(
-            trace_function(body, self.name, groups, names, faults=faults, numbers=arguments.all_numbers).result,
-            self._out_axes,
-            rows=0,
-        )
+        run = partial(trace_function, body, self.name, groups, names, faults=faults, numbers=arguments.all_numbers)
+        roots = partial(self._captured_roots, arguments)
+        traced = run() if current is not None else self._naturally(partial(run_changed, run, roots), roots)
+        return _stacked(traced.result, self._out_axes, rows=0)
 
     def _axes_of(self, count: int, keywords: Mapping[str, Any]) -> list[Axes]:
         """The axes of the arguments, of which the first `count` have no names."""

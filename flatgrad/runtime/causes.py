@@ -1,0 +1,176 @@
+"""What the user's code was doing when a `Value` was asked for a plain number: the words of errors.
+
+The instruction that runs has a place in the source, and the expression that stands there says what was done.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import functools
+import linecache
+import re
+from collections.abc import Collection
+from itertools import islice
+from typing import Final, NamedTuple
+
+from .sites import Location, Site, is_internal, is_library, locate, user_site
+
+_FORMAT: Final = 'f"{value}" shows the number at hand; format the result of the compiled function.'
+#: Calls that show a text.
+_SHOWING: Final = frozenset(["print", "warn", "debug", "info", "warning", "error", "exception", "critical", "log"])
+_NO_SOURCE: Final = (
+    "Write fg.exp(x) in place of math.exp(x), and so on, and fg.array([...]) or np.zeros(n, dtype=object) for arrays "
+    "that hold Values. (Where Python has the source of the function, which it lacks after exec(), calls of math and "
+    "arrays of NumPy work as they are.)"
+)
+_CALL: Final = (
+    "{} takes plain numbers only. Write what it computes with operators and flatgrad's functions (fg.exp, ...)."
+)
+#: What to write in place of a call that asks for a plain number.
+_CALLS: Final = {
+    "float": "Leave float() out: the Value is a number already; fg.detach({}) is the number without its gradient.",
+    "int": "fg.trunc({}) is that number as a Value; an argument that is passed as an int is its value where Python "
+    "needs an int.",
+    "round": "",
+    "range": "Pass the argument as an int: it is its value where Python needs an int, with one kernel per value.",
+    "complex": "Write the real and the imaginary part as two numbers.",
+}  # fmt: skip
+
+
+class Cause(NamedTuple):
+    """What was done.
+
+    Attributes:
+        text: as a part of an error, such as ", by float(x),"; "" where it is not known.
+        remedy: what to write instead; "" where it is not known.
+        shows: whether a text is made that people read: that of an exception, or one that is printed.
+    """
+
+    text: str = ""
+    remedy: str = ""
+    shows: bool = False
+
+
+@functools.lru_cache(maxsize=8)
+def parsed(source: str) -> ast.Module:
+    """The tree of a source; it is shared, and must not be changed.
+
+    Raises:
+        SyntaxError, ValueError: if it is none.
+    """
+    return ast.parse(source)
+
+
+def expression_at(site: Site) -> ast.AST | None:
+    """The expression, or the target, that an instruction belongs to; None where there is no source."""
+    code, instruction = site
+    position = next(islice(code.co_positions(), instruction // 2, None), None)
+    try:
+        tree = parsed("".join(linecache.getlines(code.co_filename)))
+    except (SyntaxError, ValueError):
+        return None
+    nodes = [
+        node for node in ast.walk(tree) if isinstance(node, (ast.expr, ast.FormattedValue)) and _place(node) == position
+    ]
+    return nodes[0] if nodes else None
+
+
+def _place(node: ast.expr) -> tuple[int | None, ...]:
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
+
+
+def cause() -> Cause:
+    """What the user's code was doing."""
+    site = user_site()
+    if site is None:
+        return Cause()
+    code, instruction = site
+    operation = dis.opname[code.co_code[instruction]]
+    node = expression_at(site)
+    if operation.startswith("STORE_SUBSCR") or (isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)):
+        return _assignment(node, code.co_varnames + code.co_cellvars)
+    if operation.startswith("FORMAT") or (isinstance(node, ast.Call) and ast.unparse(node.func).endswith("format")):
+        return _text(site, node)
+    if node is None:
+        return Cause("", _NO_SOURCE)
+    text = ast.unparse(node)
+    if isinstance(node, ast.Call):
+        return _called(node)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
+        return _text(site, node)
+    return Cause(f", by {text}," if len(text) < 60 else "", "")
+
+
+def _assignment(node: ast.AST | None, variables: Collection[str]) -> Cause:
+    array, text = "y", "an assignment to an element of an array of floats"
+    if isinstance(node, ast.Subscript):
+        array, text = (
+            ast.unparse(node.value),
+            f"the assignment to {ast.unparse(node)}, an element of an array of floats",
+        )
+    if array != "y" and array not in variables:
+        remedy = f"Assign to the elements of a copy that holds Values, copy = fg.array({array})."
+    else:
+        remedy = (
+            f"Write {array} = fg.array({array}) before, or make it by np.zeros(n, dtype=object), by "
+            "np.zeros_like(x, shape=n) of an array x of Values, or as a list: these hold Values."
+        )
+    return Cause(f", by {text},", remedy)
+
+
+#: NumPy's errors about arrays in which Values are mere Python objects: a pattern, what was done, and the remedy.
+_NUMPY: Final = [
+    (
+        r"no callable (?P<name>\w+) method|ufunc '(?P<ufunc>\w+)' not supported for the input types",
+        "np.{} was applied to an array in which floats stand beside Values, as np.array([0.0, x]) makes one",
+        "Make the array by fg.array([0.0, x]): with that, NumPy's functions work.",
+    ),
+    (
+        r"Cannot cast ufunc '(?P<name>\w+)' output from dtype\('O'\)",
+        "np.{} was to write Values into an array of floats",
+        "Write a = a + b in place of a += b.",
+    ),
+]
+
+
+def numpy_error(error: Exception) -> tuple[str, Location | None] | None:
+    """What an error of NumPy's says to users of Values, and the line that it is about; None for other errors."""
+    for pattern, text, remedy in _NUMPY:
+        found = re.search(pattern, str(error))
+        if found is not None:
+            site, entry = None, error.__traceback__
+            while entry is not None:
+                code = entry.tb_frame.f_code
+                if not is_internal(code.co_filename) and not is_library(code):
+                    site = code, entry.tb_lasti
+                entry = entry.tb_next
+            return f"{text.format(next(filter(None, found.groups())))}. {remedy}", locate(site)
+    return None
+
+
+def _text(site: Site, node: ast.AST | None) -> Cause:
+    """The text of a number: nothing depends on one that people read."""
+    line, what = locate(site), ast.unparse(node) if node is not None else "a format"
+    shows = False
+    if line is not None and node is not None:
+        tree = parsed("".join(linecache.getlines(line.filename)))
+        statements = [each for each in ast.walk(tree) if isinstance(each, (ast.Raise, ast.Assert, ast.Expr))]
+        shows = any(node in set(ast.walk(each)) and _shows(each) for each in statements)
+    return Cause(f", by {what if len(what) < 60 else 'a format'},", _FORMAT, shows)
+
+
+def _shows(statement: ast.stmt) -> bool:
+    """Whether a statement makes texts that people read, and nothing else."""
+    if not isinstance(statement, ast.Expr):
+        return True
+    call = statement.value
+    return isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in _SHOWING
+
+
+def _called(node: ast.Call) -> Cause:
+    name = ast.unparse(node.func)
+    argument = ast.unparse(node.args[0]) if node.args else "x"
+    remedy = _CALLS[name].format(argument) if name in _CALLS else _CALL.format(name)
+    call = ast.unparse(node)
+    return Cause(f", by {call if len(call) < 60 else f'{name}(...)'},", remedy)

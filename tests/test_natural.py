@@ -1,0 +1,417 @@
+"""Calls of `math`, `statistics` and NumPy on `Value`s run as written, where Python has the source of the function."""
+
+from __future__ import annotations
+
+import array
+import functools
+import math
+import statistics
+import sys
+import threading
+from math import exp as power_of_e
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad.compiler.calls import natural
+
+X = np.array([0.5, 2.0, 1.25])
+TABLE = np.array([1.0, 2.0, 3.0])
+
+
+def filter_(x):
+    y = np.zeros(len(x) + 1)
+    for i in range(len(x)):
+        y[i + 1] = 0.9 * y[i] + x[i]
+    return (y * y).sum()
+
+
+def mixed(x):
+    return np.exp(np.array([0.0, x[0], x[1]])).sum()
+
+
+def concatenated(x):
+    return np.sin(np.concatenate([[0.0], x])).sum()
+
+
+def of_list(x):
+    return np.exp([0.0, x[0], 1.0]).sum() + np.linalg.norm([x[0], 3.0])
+
+
+def of_math(x):
+    return math.sqrt(x[0]) * math.log(x[1]) + math.atan2(x[0], x[1]) * power_of_e(x[2]) + math.fabs(-x[1]) + math.pi
+
+
+def with_bases(x):
+    return math.log(x[1], 3.0) + math.log2(x[0]) + math.log10(x[1]) + math.pow(x[2], 3) + math.degrees(x[0])
+
+
+def distances(x):
+    return math.hypot(x[0], x[1], x[2]) + math.hypot(x[0], 2.0) + math.dist([x[0], 1.0], [x[1], 2.0])
+
+
+def questions(x):
+    if math.isfinite(x[0]) and not math.isnan(x[1]) and not math.isinf(x[2]) and not math.isclose(x[0], x[1]):
+        return math.prod(x) + math.radians(x[0])
+    return 0.0
+
+
+def parts(x):
+    return x[1] * math.floor(x[1] + 0.25) + x[0] * math.ceil(x[0]) + math.trunc(x[2]) * x[2]
+
+
+def means(x):
+    numbers = [*x]
+    return statistics.mean(numbers) * statistics.fmean(numbers) + statistics.stdev(numbers) * statistics.pvariance(
+        numbers
+    )
+
+
+def other_means(x):
+    return statistics.geometric_mean(list(x)) + statistics.harmonic_mean(list(x)) + statistics.median(list(x))
+
+
+def in_place(x):
+    y = np.zeros(3)
+    y += x
+    y[0] += x[1] * 2.0
+    y[1:] *= 3.0
+    return np.dot(y, y)
+
+
+def matrix(x):
+    m = np.eye(3)
+    m[0, 1] = x[0]
+    m[1, :] = x
+    return (m @ m).sum()
+
+
+def quadrature(x):
+    grid = np.linspace(0.0, 1.0, 5)
+    return sum(math.exp(-x[0] * each) for each in grid) / len(grid)
+
+
+def empty(x):
+    y = np.empty((2, 2))
+    y[0] = x[:2]
+    y[1] = 1.0
+    return np.sum(y * y)
+
+
+def full_and_ones(x):
+    y, z = np.full(3, 2.0), np.ones(3, dtype=float)
+    y[1], z[-1] = x[0], x[1]
+    return (y * z).sum()
+
+
+def conversions(x):
+    return np.float64(x[0]) * 2.0 + np.asarray([x[0], 1], dtype=float).sum() + sum(array.array("d", [x[1], 2.0]))
+
+
+def copied(x):
+    y = TABLE.copy()
+    y[1] = x[0]
+    return (y * y).sum() + TABLE.sum()
+
+
+def applied(x):
+    return sum(map(math.cos, x)) + functools.reduce(math.hypot, x)
+
+
+def nested(x):
+    def inner(z):
+        return math.tanh(z) + (lambda w: 2.0 * math.sin(w))(z)
+
+    return sum(inner(z) for z in x)
+
+
+def branches(x):
+    total = 0.0
+    for each in x:
+        total += math.exp(each) if each > 1.5 else math.log1p(each)
+    return total
+
+
+def selections(x):
+    y = np.zeros(3)
+    for i in range(3):
+        y[i] = x[i] if x[i] > 1.0 else 0.0
+    return (y * x).sum() + math.exp(max(x[0], x[1]))
+
+
+def until_converged(x):
+    y = x[0]
+    while math.fabs(y * y - x[1]) > 1e-12:
+        y = 0.5 * (y + x[1] / y)
+    return y
+
+
+def indices(x):
+    order = np.arange(3)[::-1]
+    weights = np.arange(3.0)
+    weights[0] = x[0]
+    return (weights * x[order]).sum()
+
+
+def counted(x):
+    return (x[0] > 0.1) * x[0] + sum(each > 1.0 for each in x) * x[1] + [x[0], x[2]][int(x[1] > 1.0)] * int(x[2] > 5.0)
+
+
+class Model:
+    """Its method calls a function that is an attribute."""
+
+    def __init__(self):
+        self.activation = math.tanh
+
+    def __call__(self, x):
+        return self.activation(x[0]) * self.scaled(x)
+
+    def scaled(self, x):
+        return math.erf(x[1]) * x[2]
+
+
+MODEL = Model()
+
+
+def model(x):
+    return MODEL(x)
+
+
+FUNCTIONS = [
+    filter_, mixed, concatenated, of_list, of_math, with_bases, distances, questions, parts, means, other_means,
+    in_place, matrix, quadrature, empty, full_and_ones, conversions, copied, applied, nested, branches, selections,
+    until_converged, indices, counted, model,
+]  # fmt: skip
+
+
+def slope(function, x, step=1e-6):
+    """Central differences."""
+    gradient = np.zeros_like(x)
+    for k in range(len(x)):
+        ahead, behind = x.copy(), x.copy()
+        ahead[k] += step
+        behind[k] -= step
+        gradient[k] = (function(ahead) - function(behind)) / (2.0 * step)
+    return gradient
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_a_function_runs_as_written(function):
+    compiled = fg.value_and_grad(function)
+    for x in (X, X[::-1].copy(), X + 0.3):
+        value, gradient = compiled(x)
+        assert value == pytest.approx(function(x), rel=1e-14)
+        np.testing.assert_allclose(gradient, slope(function, x), rtol=1e-6, atol=1e-8)
+    assert fg.jit(function)(X) == compiled(X)[0]
+    np.testing.assert_array_equal(fg.grad(function)(X), compiled(X)[1])
+    assert fg.value_and_grad(function, backend="python")(X)[0] == compiled(X)[0]
+
+
+@pytest.mark.parametrize("function", [filter_, of_math, nested, selections, model], ids=lambda f: f.__name__)
+def test_the_functions_themselves_are_as_before(function):
+    code = function.__code__
+    fg.grad(function)(X)
+    assert function.__code__ is code
+    assert not natural.NATURAL.switch.on
+    assert type(function(X)) in (float, np.float64)
+
+
+def test_every_transformation():
+    def f(x):
+        return math.exp(-x * x)
+
+    w = fg.Value(0.5)
+    y = fg.compile(lambda: f(w))()
+    y.backward()
+    assert (y.data, w.grad) == fg.value_and_grad(f)(0.5)
+    assert fg.value_and_grad(math.exp)(0.0) == (1.0, 1.0)
+    assert fg.grad(fg.grad(f))(0.5) == pytest.approx((4 * 0.25 - 2) * math.exp(-0.25), rel=1e-14)
+    np.testing.assert_array_equal(fg.vmap(fg.grad(f))(X), [fg.grad(f)(x) for x in X.tolist()])
+    assert fg.vmap(f)(np.zeros(0)).shape == (0,)
+    assert fg.grad(lambda x: fg.grad(f)(x) * math.sin(x))(0.5) == pytest.approx(
+        (4 * 0.25 - 2) * math.exp(-0.25) * math.sin(0.5) - math.exp(-0.25) * math.cos(0.5), rel=1e-14
+    )
+    carry, _ = fg.jit(lambda x: fg.scan(lambda c, each: (math.tanh(c + each), c), x[0], x))(X)
+    assert carry == functools.reduce(lambda c, each: math.tanh(c + each), X, X[0])
+
+
+def test_a_training_step():
+    w = fg.Value(0.7)
+
+    def loss(x, y):
+        predicted = np.zeros(1)
+        predicted[0] = math.exp(w * x) if x > 1.0 else math.sqrt(w * w)
+        return (predicted[0] - y) ** 2
+
+    step = fg.nn.train_step(loss, fg.nn.SGD(0.01), [w])
+    assert step(0.5, 1.0) == pytest.approx(0.09)
+    assert step(2.0, 1.0) == pytest.approx((math.exp(2.0 * (0.7 - 0.01 * 2 * -0.3)) - 1.0) ** 2)
+    assert len(step.ways()) == 2
+
+
+def test_beyond_the_limit_of_ways():
+    def f(x):
+        y = np.zeros(4)
+        for k in range(4):
+            y[k] = math.exp(x[k]) if math.sin(x[k]) > 0.0 else math.cos(x[k])
+        return y.sum()
+
+    generator = np.random.default_rng(0)
+    value_and_grad, compiled = fg.value_and_grad(f, max_ways=2), fg.compile(f, max_ways=2)
+    with pytest.warns(fg.KernelLimitWarning):  # noqa: PT031
+        for _ in range(12):
+            x = generator.normal(size=4)
+            value, gradient = value_and_grad(x)
+            assert value == pytest.approx(f(x), rel=1e-14)
+            np.testing.assert_allclose(gradient, slope(f, x), rtol=1e-6, atol=1e-8)
+            values = [fg.Value(each) for each in x]
+            result = compiled(values)
+            result.backward()
+            assert result.data == value
+            np.testing.assert_array_equal([each.grad for each in values], gradient)
+
+
+def test_one_kernel_serves_all_sizes():
+    f = fg.value_and_grad(filter_)
+    for n in range(3, 9):
+        x = np.linspace(0.1, 1.0, n)
+        assert f(x)[0] == pytest.approx(filter_(x), rel=1e-14)
+    assert f.open_kernels
+
+
+def test_nothing_is_rewritten_where_nothing_is_met(monkeypatch):
+    monkeypatch.setattr(natural, "replaced", lambda function: pytest.fail("looked up"))
+
+    def f(x):
+        return fg.exp(np.sum(x)) * sum(x) if x[0] > 0.0 else x[0]
+
+    assert fg.grad(f)(X) is not None
+
+
+def test_what_is_traced_later_is_natural_at_once():
+    calls = []
+
+    def f(x):
+        calls.append(len(x))
+        return math.exp(x[0])
+
+    g = fg.grad(f, dynamic=False)
+    g([1.0])
+    assert calls == [1, 1]
+    g([1.0, 2.0])
+    assert calls == [1, 1, 2]
+
+
+def test_an_array_of_integers_stays_one():
+    def f(x):
+        places = np.zeros(3, dtype=int)
+        places[1] = 2
+        y = np.zeros(3)
+        y[places] = x[0]
+        return (y * x).sum()
+
+    assert fg.value_and_grad(f)(X)[0] == f(X)
+
+
+def test_constants_have_the_bits_of_numpy():
+    def f(x):
+        weights = np.full(1000, 0.1)
+        y = np.zeros(1)
+        y[0] = x
+        return y[0] * np.cos(weights)[3] * np.sqrt(2.0)
+
+    assert fg.jit(f)(1.5) == f(1.5)
+
+
+def test_the_exception_of_a_function_is_its_own():
+    def f(x):
+        if math.fabs(x) > 10.0:
+            raise ValueError("too large", x)
+        return math.exp(x)
+
+    g = fg.value_and_grad(f)
+    assert g(1.0) == (math.e, math.e)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="too large") as caught:
+            g(11.0)
+        assert caught.value.args == ("too large", 11.0)
+    with pytest.raises(fg.DomainError):
+        fg.grad(math.log)(-1.0)
+
+
+def test_a_call_in_a_try_is_no_longer_an_error():
+    def f(x):
+        try:
+            return math.exp(x)
+        except TypeError:
+            return 0.0 * x
+
+    assert fg.value_and_grad(f)(1.0) == (math.e, math.e)
+
+
+def test_functions_that_look_at_frames():
+    class Base:
+        def scale(self, x):
+            return math.sqrt(x)
+
+    class Derived(Base):
+        def scale(self, x):
+            factor = 2.0
+            return super().scale(x) * locals()["factor"]
+
+    derived = Derived()
+    assert fg.value_and_grad(derived.scale)(4.0) == (4.0, 0.5)
+
+
+def test_threads_trace_at_the_same_time():
+    def f(x):
+        y = np.zeros(2)
+        y[0] = math.exp(x)
+        return y.sum()
+
+    results, errors = [], []
+
+    def work(k):
+        try:
+            x = 0.1 * k
+            results.append((fg.grad(f)(x), f(x)) == (math.exp(x), math.exp(x)))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert results == [True] * 8
+
+
+def test_captured_numbers_are_still_watched():
+    scale = 2.0
+
+    def f(x):
+        return math.exp(x) * scale
+
+    g = fg.grad(f)
+    assert g(0.0) == 2.0
+    scale = 3.0
+    assert g(0.0) == 3.0
+
+
+def test_functions_without_source():
+    names = {"math": math, "np": np, "fg": fg}
+    exec("def f(x): return math.exp(x)\ndef g(x): return np.exp(np.array([0.0, x])).sum()", names)
+    with pytest.raises(fg.TraceError, match=r"Write fg\.exp\(x\) in place of math\.exp\(x\)"):
+        fg.grad(names["f"])(1.0)
+    with pytest.raises(fg.TraceError, match=r"np\.exp was applied to an array in which floats stand beside Values"):
+        fg.grad(names["g"])(1.0)
+    exec("def f(x): return fg.exp(x)\ndef g(x): return np.exp(fg.array([0.0, x])).sum()", names)
+    assert fg.grad(names["f"])(0.0) == fg.grad(names["g"])(0.0) == 1.0
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="math.sumprod is new in Python 3.12")
+def test_a_function_with_another_arithmetic():
+    with pytest.raises(fg.TraceError, match=r"sum\(a \* b for a, b in zip\(p, q\)\)"):
+        fg.grad(lambda x: math.sumprod([x], [x]))(1.0)
