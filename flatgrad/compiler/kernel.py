@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..runtime.errors import InputError, OptionError
 from ..runtime.files import write_atomically
 from ..runtime.value import Value
@@ -104,6 +106,9 @@ class Kernel(BaseKernel):
         self.captured = captured or {}
         self.way = stages.way
         self.stats.guards = len(self.way.truths)
+        #: The number of calls by a builtin, and of others.
+        self.counted = np.zeros(1, dtype=np.int64) if self.way.truths else None
+        self.counted_by_python = 0
         self.stats.lines, self.stats.compile_seconds = loaded.source.count("\n"), time.perf_counter() - start
         layouts = [routine.code.layout for routine in loaded.routines if routine.code is not None]
         self.stats.workspace = sum(layout.bytes for layout in layouts)
@@ -119,6 +124,14 @@ class Kernel(BaseKernel):
         self._source = loaded.source if stages.backend != "native" else None
         for routine in loaded.routines:
             routine.stats = self.stats
+
+    @property
+    def calls(self) -> int | None:
+        """How many calls have gone the way of this kernel; None where there are no guards, as nothing is counted then.
+
+        Calls that raise are not counted.
+        """
+        return None if self.counted is None else int(self.counted[0]) + self.counted_by_python
 
     @property
     def source(self) -> str:

@@ -533,7 +533,7 @@ class BoundStages(PrintedStages):
             for k, (function, code) in enumerate(zip(functions, codes, strict=True))
         ]
 
-    def turn(self, inputs: Sequence[float]) -> tuple[int, bool | int] | None:
+    def turn(self, inputs: Sequence[float], word: int = 0) -> tuple[int, bool | int] | None:
         """The guard at which these inputs go another way; None if they do not."""
         return self.here.turn(inputs)
 

@@ -33,7 +33,7 @@ class Routine:
         exact: whether the function does exactly what the program says. If not, all its faults are out of caution.
         meaning: computes the results where the function's own program may raise out of caution, too; or returns None.
         turn: the guard at which inputs go another way than the program does, and what is in its place; None if they
-            cannot.
+            cannot. It takes the inputs, and what machine code says of faults and guards, if it does.
 
     Attributes:
         stats: where repetitions are counted, if anywhere.
@@ -50,7 +50,7 @@ class Routine:
         arrays: bool = False,
         code: NativeFunction | None = None,
         exact: bool = True,
-        turn: Callable[[list[float]], tuple[int, bool | int] | None] | None = None,
+        turn: Callable[..., tuple[int, bool | int] | None] | None = None,
         meaning: Callable[[list[float]], list[float] | None] | None = None,
     ) -> None:
         self.function, self.source, self.replay = function, source, replay
@@ -92,7 +92,8 @@ class Routine:
         """
         if not isinstance(error, ARITHMETIC_ERRORS) and type(error) is not FAULT:
             raise ProgramError(_BUG.format(f"the generated function raised {error!r}")) from error
-        turn = self.turn(inputs) if self.turn is not None else None
+        said = error.args[1:] if type(error) is FAULT else ()
+        turn = self.turn(inputs, *said) if self.turn is not None else None
         if turn is not None:
             raise TurnError(*turn)
         if self.stats is not None:

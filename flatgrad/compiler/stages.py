@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Self
 
-from ..runtime.primitives import computed
+from ..runtime.primitives import computed, turned
 from .languages.costs import Choice, cheapest, is_tiny, note
 from .languages.loader import LoadedModule, collector_paused
 from .loops.array_program import ArrayProgram
@@ -36,7 +36,7 @@ from .program.passes.constants import fold_constants
 from .program.program import Group, Program, grouped
 from .program.progress import report
 from .program.selections import never_nan, results_of_way, without_selections
-from .program.ways import Way, checked_without_value, guards_of, turn_of, without_guards
+from .program.ways import Way, checked_without_value, guards_of, turn_in, turn_of, without_guards
 from .routine import Loaded, Routine
 from .stage import stage
 
@@ -69,6 +69,8 @@ class Stages(PrintedStages):
 
     #: Whether it is one function that returns gradients.
     is_joint = False
+    #: Whether machine code says which guard fails.
+    numbered = False
     #: How many groups of inputs, the last ones, are what the function captured round by round.
     data = 0
 
@@ -100,7 +102,11 @@ class Stages(PrintedStages):
     @stage
     def joint(self) -> Program:
         """What is computed: primal equations, then those of the gradient."""
-        return self.compared(without_guards(without_selections(self.differentiated())))
+        return self.compared(without_guards(self._guarded))
+
+    @stage
+    def _guarded(self) -> Program:
+        return without_selections(self.differentiated())
 
     @stage
     def flat(self) -> Program:
@@ -110,7 +116,8 @@ class Stages(PrintedStages):
     @stage
     def cleaned(self) -> Program:
         """The joint program as it is re-rolled: simplification and sharing happen there."""
-        return run_passes(self.array_passes, self.joint)
+        program = self.compared(without_guards(self._guarded, True)) if self.numbered else self.joint
+        return run_passes(self.array_passes, program)
 
     @property
     def whole(self) -> Program:
@@ -244,7 +251,8 @@ class Stages(PrintedStages):
     def _key(self) -> str | None:
         if self.request is None:
             return None
-        return recall.key_of(self.primal, self.options.backend, *self.request, *self.options)
+        request = (*self.request, self.numbered)
+        return recall.key_of(self.primal, self.options.backend, *request, *self.options)
 
     @stage
     def _recalled(self) -> recall.Recalled | None:
@@ -283,7 +291,7 @@ class Stages(PrintedStages):
         if self._key is not None and recalled is None and self.backend == "native":
             codes = [routine.code for routine in routines if routine.code is not None]
             recall.remember(self._key, self.sizes, self.arrays, codes)
-        self._let_go("joint")
+        self._let_go("joint", "_guarded")
         return Loaded(routines, module.source, data)
 
     def _meaning_of(self, position: int) -> Program:
@@ -304,9 +312,19 @@ class Stages(PrintedStages):
         """The guards of the traced program."""
         return guards_of(self.without_faults(self.traced))
 
-    def turn(self, inputs: Sequence[float]) -> tuple[int, bool | int] | None:
-        """The guard at which these inputs go another way, and what is in its place; None if they do not."""
-        return turn_of(self.guards, inputs, self.way.truths, lambda: self.without_faults(self.traced))
+    def turn(self, inputs: Sequence[float], word: int = 0) -> tuple[int, bool | int] | None:
+        """The guard at which these inputs go another way, and what is in its place; None if they do not.
+
+        `word` is what machine code says of it.
+        """
+        truths = self.way.truths
+        return turn_in(word, truths) or turn_of(self.guards, inputs, truths, lambda: self.without_faults(self.traced))
+
+    @property
+    def says_guard(self) -> bool:
+        """Whether machine code says which guard fails."""
+        cleaned = self.__dict__.get("cleaned")
+        return cleaned is not None and turned.opcode in cleaned.opcodes
 
     def without_faults(self, program: Program) -> Program:
         """A program with inf and NaN in place of exceptions, if users chose that."""

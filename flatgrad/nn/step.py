@@ -246,7 +246,7 @@ class StepKernel(BaseKernel):
         """Itself, as an entry of `ways`."""
         return self
 
-    def turn(self, inputs: list[float]) -> tuple[int, bool | int] | None:
+    def turn(self, inputs: list[float], word: int = 0) -> tuple[int, bool | int] | None:
         """The guard at which a step goes another way, and what is in its place; None if it does not."""
         if not self.way.truths:
             return None

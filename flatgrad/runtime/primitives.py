@@ -649,6 +649,13 @@ checked: Primitive = Primitive(
     requires="numbers at which the function has a value", raises=True, internal=True,
 )  # fmt: skip
 
+turned: Primitive = Primitive(
+    "turned", "ff->f", scalar.turned, (lambda out, x, guard: 1.0, ZERO),
+    doc="The number `x`; raises where the other one is 1 or more: which guard of a way is the first that fails.",
+    sympy=lambda sp, x, guard: x,
+    requires="numbers that go the way of the kernel", raises=True, internal=True,
+)  # fmt: skip
+
 position: Primitive = Primitive(
     "position", "ff->f", scalar.position, (ZERO, ZERO),
     doc="Where a table with so many rows has the one of this index; negative indices count from the end.",

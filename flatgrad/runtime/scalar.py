@@ -120,6 +120,13 @@ def checked(x: float, fault: bool) -> float:
     return x
 
 
+def turned(x: float, guard: float) -> float:
+    """x, unless a guard fails; they are numbered from 1."""
+    if guard >= 1.0:
+        raise ValueError("the function goes another way at these numbers")
+    return x
+
+
 def position(index: float, rows: float) -> float:
     """Where a table with so many rows has the one of this index; negative indices count from the end."""
     if not abs(index) < inf or index != int(index):

@@ -1,74 +1,171 @@
-"""Sums whose terms are of several classes in turns: the gradients of recurrent networks over the rows of a batch."""
+"""Which guard fails, as machine code says it, and how calls find the kernel of their way by it."""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import pytest
 
 import flatgrad as fg
-from flatgrad.compiler.loops.grammar import Repeat, Statement, members
-from flatgrad.compiler.machine import native
+from flatgrad import Value
+from flatgrad.compiler import stages
+from flatgrad.compiler.machine import builtin, native, objects
+from flatgrad.compiler.program.ways import NUMBERED
 from tests.bits import assert_same
 
-WIDTH, ROUNDS = 4, 24
-BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
+pytestmark = pytest.mark.skipif(not native.available(), reason="machine code needs llvmlite")
+builtins = pytest.mark.skipif(not objects.supported(), reason="this interpreter is laid out differently")
 
 
-def loss(inner, outer, X, y):
-    """A recurrent network on the rows of a batch; the state begins with constants."""
-    total = 0.0
-    for row, target in zip(X, y, strict=True):
-        state = [0.0] * WIDTH
-        for x in row:
-            state = [
-                fg.tanh(fg.sum([w * s for w, s in zip(weights, state, strict=True)]) + u * x)
-                for weights, u in zip(inner, outer, strict=True)
-            ]
-        total = total + (fg.sum(state) - target) ** 2
-    return total * (1.0 / len(y))
+def function_of(lines):
+    """A function of `x` that was written in a file, so that each condition has a line of its own."""
+    namespace = {"fg": fg}
+    exec(compile("\n".join(["def f(x):", *(f"    {line}" for line in lines)]), "turns.py", "exec"), namespace)
+    return namespace["f"]
 
 
-def arguments(rows):
-    numbers = np.random.default_rng(rows)
-    return (
-        numbers.normal(size=(WIDTH, WIDTH)) / WIDTH, numbers.normal(size=WIDTH), numbers.normal(size=(rows, ROUNDS)),
-        numbers.normal(size=rows),
-    )  # fmt: skip
+def steps(count):
+    """A function with so many ways, one per interval."""
+    lines = [f"if x < {k + 1}.0: return (x + {k}.5) ** 3 * x.sin()" for k in range(count - 1)]
+    return function_of([*lines, "return x ** 4"])
 
 
-def interpreted(rows):
-    given = arguments(rows)
-    inner, outer = (np.vectorize(fg.Value, otypes=[object])(array) for array in given[:2])
-    value = loss(inner.tolist(), outer.tolist(), *(array.tolist() for array in given[2:]))
+def tree(depth):
+    """A function with a way for each sequence of so many truth values."""
+    lines = ["z = x"]
+    for k in range(depth):
+        lines += [
+            f"if (x * {3**k}.0).sin() < 0.1:",
+            f"    z = z * x + (x + {k}.0) ** 2",
+            "else:",
+            "    z = (z - x).tanh()",
+        ]
+    return function_of([*lines, "return z"])
+
+
+def interpreted(function, number):
+    x = Value(number)
+    value = function(x)
     value.backward()
-    return [value.data, *(leaf.grad for array in (inner, outer) for leaf in array.ravel())]
+    return value.data, x.grad
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_gradients_have_the_bits_of_the_interpreter(backend):
-    value, (inner, outer) = fg.value_and_grad(loss, argnums=(0, 1), backend=backend)(*arguments(8))
-    assert_same([value, *inner.ravel().tolist(), *outer.tolist()], interpreted(8))
+@builtins
+@pytest.mark.parametrize(
+    ("function", "numbers"),
+    [(steps(20), [k + 0.5 for k in range(20)]), (tree(5), [0.37 * k - 1.0 for k in range(40)])],
+    ids=["steps", "tree"],
+)
+def test_a_builtin_leads_to_the_kernel_of_each_way(function, numbers):
+    f = fg.value_and_grad(function, backend="native")
+    expected = [interpreted(function, number) for number in numbers]
+    for _ in range(2):
+        assert [f(number) for number in numbers] == expected
+    kernels = f.kernels
+    before = [kernel.counted_by_python for kernel in kernels]
+    for _ in range(5):
+        assert [f(number) for number in reversed(numbers)] == expected[::-1]
+    assert len(kernels) > 10
+    assert [kernel.counted_by_python for kernel in kernels] == before, "Python was asked for a way that is known"
+    assert sum(kernel.calls for kernel in kernels) == 7 * len(numbers)
 
 
-def test_products_are_computed_where_they_are_added_up():
-    arrays = fg.value_and_grad(loss, argnums=(0, 1), backend="numpy").kernel_for(*arguments(8)).stages.arrays[0]
-    statements = [s for s in members(arrays.statements) if isinstance(s, Statement)]
-    assert max(s.lanes for s in statements) <= 8 * ROUNDS * WIDTH, arrays
+@builtins
+def test_ways_that_turn_off_in_both_places_find_each_other_from_anywhere():
+    """Whichever way is tried first, and whichever was met last."""
+    function, numbers = tree(3), [0.61 * k - 2.0 for k in range(20)]
+    for first in range(0, 20, 5):
+        f = fg.grad(function, backend="native")
+        order = numbers[first:] + numbers[:first]
+        for _ in range(3):
+            assert [f(number) for number in order] == [interpreted(function, number)[1] for number in order]
 
 
-def test_rows_are_rounds():
-    few, many = (
-        fg.value_and_grad(loss, argnums=(0, 1), backend="numpy").kernel_for(*arguments(rows)).stages.arrays[0]
-        for rows in (8, 16)
-    )
-    assert len(few.statements) == len(many.statements), few
-    assert any(isinstance(s, Repeat) and s.count == 7 for s in few.statements), few
+@builtins
+def test_what_is_said_wrongly_of_guards_ends_in_python():
+    """A table that leads in circles is no more than a detour."""
+    f = fg.value_and_grad(steps(4), backend="native")
+    kernel = f.kernel_for(0.5)
+    assert kernel.way.truths == (True,)
+    (entry,) = f._kernels.entries
+    fell = []
+
+    def fallback(*args, **kwargs):
+        fell.append(args)
+        return "fell"
+
+    one, other = entry.make_builtin(fallback), entry.make_builtin(fallback)
+    builtin.set_turns(one, [other])
+    builtin.set_turns(other, [one])
+    for _ in range(3):
+        assert (one(2.5), other(2.5)) == ("fell", "fell")
+        assert one(0.5) == other(0.5) == interpreted(steps(4), 0.5)
+    builtin.set_turns(one, [])
+    assert one(2.5) == "fell"
+    assert len(fell) == 7
 
 
-@pytest.mark.parametrize("backend", BACKENDS[1:])
-def test_one_kernel_serves_all_batches(backend):
-    f = fg.value_and_grad(loss, argnums=(0, 1), backend=backend, dynamic=True)
-    for rows in (6, 11):
-        value, (inner, outer) = f(*arguments(rows))
-        assert_same([value, *inner.ravel().tolist(), *outer.tolist()], interpreted(rows))
-    assert len(f.open_kernels) == 1
+@builtins
+def test_what_a_function_captured_and_ways():
+    scale = 2.0
+
+    def f(x):
+        return (x * scale) ** 3 if x > 1.0 else (x + scale) ** 2
+
+    g = fg.grad(f, backend="native")
+    for scale in (2.0, 3.0, 2.0, 5.0):  # noqa: B007
+        for number in (0.5, 3.0, 0.25, 2.0) * 2:
+            assert g(number) == interpreted(f, number)[1]
+
+
+@builtins
+def test_faults_beside_failing_guards():
+    def f(x):
+        y = 1.0 / x
+        if y > 1.0:
+            return fg.log(x) ** 2
+        return fg.sqrt(x) ** 3
+
+    g = fg.value_and_grad(f, backend="native")
+    for _ in range(3):
+        for number in (0.5, 4.0, 0.25, math.inf, 5e-324, 1e300):
+            try:
+                expected = interpreted(f, number)
+            except ArithmeticError as error:
+                with pytest.raises(type(error)):
+                    g(number)
+            else:
+                assert_same(g(number), expected)
+        with pytest.raises(fg.DivisionByZeroError):
+            g(0.0)
+        with pytest.raises(fg.DomainError):
+            g(-2.0)
+
+
+def test_a_guard_that_machine_code_names_is_not_looked_for(monkeypatch):
+    f = fg.value_and_grad(steps(5), backend="native")
+    f(0.5), f(1.5)
+
+    def looked_for(*args):
+        raise AssertionError("the guards were evaluated")
+
+    monkeypatch.setattr(stages, "turn_of", looked_for)
+    numbers = [3.5, 2.5, 7.0, 0.25]
+    assert [f(number) for number in numbers] == [interpreted(steps(5), number) for number in numbers]
+    assert len(f.kernels) == 5
+
+
+def test_more_guards_than_machine_code_numbers():
+    function = steps(NUMBERED + 10)
+    f = fg.value_and_grad(function, backend="native", max_ways=NUMBERED + 10)
+    numbers = [0.5, 500.0, NUMBERED + 1.5, NUMBERED - 1.5, NUMBERED + 3.5, 5.5]
+    for _ in range(3):
+        assert [f(number) for number in numbers] == [interpreted(function, number) for number in numbers]
+    assert len(f.kernels) == 6
+
+
+def test_kernels_without_guards_have_the_code_that_they_had():
+    """Nothing is counted, and the same builtin is called, where there is no branch."""
+    kernel = fg.value_and_grad(lambda x: x.sin() * x, backend="native").kernel_for(1.0)
+    assert kernel.calls is None
+    assert "turned" not in str(kernel.program)

@@ -218,9 +218,8 @@ def make_builtin(
     except (OnlyArgumentsError, StopIteration, RecursionError):
         return None
     result = _part_of(signature.arranged(results))
-    return code.builtin(
-        arguments, result, kernel.leaves, fallback=fallback, name=kernel.name, names=names, positional=positional
-    )
+    options = {"names": names, "positional": positional, "calls": kernel.counted}
+    return code.builtin(arguments, result, kernel.leaves, fallback=fallback, name=kernel.name, **options)
 
 
 def _part_of(item: Any) -> Part:

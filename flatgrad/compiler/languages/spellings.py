@@ -171,6 +171,7 @@ NUMPY: dict[Primitive, tuple[str, ...]] = _with_totals({
     p.where: ("copyto({out}, {2})", "copyto({out}, {1}, where={0})"),
     p.detach: ("copyto({out}, {0})",),
     p.checked: ("copyto({out}, {0})",),
+    p.turned: ("copyto({out}, {0})",),
     p.position: ("copyto({out}, {0})", "less({0}, 0.0, {mask})", "add({0}, {1}, {out}, where={mask})"),
     p.between: ("greater({0}, {1}, {out})", "less({0}, {2}, {mask})", "logical_and({out}, {mask}, {out})"),
     p.computed: ("less({0}, -np.inf, {out})",),
@@ -191,7 +192,7 @@ NUMPY_FAST: dict[Primitive, tuple[str, ...]] = {**NUMPY, **_with_totals({
 #: Expressions that say whether `evaluate` would raise for some lane, where NumPy would not.
 NUMPY_FAULTS = {
     **dict.fromkeys((p.div, p.mod, p.floordiv), "equal({1}, 0.0).any()"), p.sqrt: "less({0}, 0.0).any()",
-    p.checked: "any({1})",
+    p.checked: "any({1})", p.turned: "any({1} >= 1.0)",
     p.position: "any(~((np.floor({0}) == {0}) & (np.fabs({0}) <= {1}) & ({0} != {1}) & np.isfinite({0})))",
 }  # fmt: skip
 
@@ -247,6 +248,7 @@ C: dict[Primitive, Spelling] = _with_totals({
     p.where: _c("{0} ? {1} : {2}"),
     p.detach: Spelling("{0}"),
     p.checked: Spelling("{0}"),
+    p.turned: Spelling("{0}"),
     p.position: _c("{0} < 0.0 ? {0} + {1} : {0}"),
     p.between: Spelling("({1} < {0}) & ({0} < {2})", AND),
     p.computed: Spelling("{0} < -INFINITY", COMPARISON),
@@ -257,6 +259,7 @@ C: dict[Primitive, Spelling] = _with_totals({
 C_FAULTS = {
     **dict.fromkeys((p.div, p.mod, p.floordiv), Spelling("{1} == 0.0", COMPARISON)),
     p.xlogy: Spelling("{1} <= 0.0 && ({0} < 0.0 || {0} > 0.0)", AND), p.checked: Spelling("{1}"),
+    p.turned: Spelling("{1} >= 1.0", COMPARISON),
     p.position: Spelling("!(floor({0}) == {0} && fabs({0}) <= {1} && {0} != {1})"),
 }  # fmt: skip
 

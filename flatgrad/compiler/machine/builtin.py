@@ -17,6 +17,9 @@ would be
         return the results, as floats and in tuples where need be;
     }
 
+The builtin of a kernel with guards counts its calls, and where a guard fails, it calls what `set_turns` says for this
+guard: the builtin of a way that turns off there.
+
 A builtin knows one structure of arguments, and no errors: whatever is not as it expects, faults included, it hands over
 to its fallback, another builtin or Python. From copying the arguments to fetching the results it holds the interpreter
 lock and runs no code of Python's, so that all threads can share its memory. The code is the same for all kernels; what
@@ -60,7 +63,7 @@ WORDS: Final = (
     "tuple_type", "integer_type", "scalar_type", "dict_type", "text_type", "none", "as_number", "error", "is_equal",
     "new_array", "new_float", "new_list", "new_tuple", "new_dict", "set_item", "next_item", "call", "take", "drop",
     "thread", "new_integer", "is_key",
-    "get_item", "get_attribute", "in_class", "clear_error", "compare", "watches",
+    "get_item", "get_attribute", "in_class", "clear_error", "compare", "watches", "turns", "calls",
     "data", "parameters", "arguments", "positional", "named", "in_order", "first_argument", "result",
 )  # fmt: skip
 PART_WORDS: Final = 5 + DIMENSIONS
@@ -108,6 +111,7 @@ class _Words(np.ndarray[Any, np.dtype[np.int64]]):
 
     owners: Any
     watches: Any
+    turns: Any
 
 
 class _Encoder:
@@ -178,6 +182,7 @@ def new_builtin(
     result: Part,
     outputs: Sequence[int],
     *,
+    calls: Any = None,
     fallback: Callable[..., Any],
     name: str,
     owners: Any,
@@ -193,6 +198,7 @@ def new_builtin(
         arguments: what it takes; the leaves last.
         result: what it returns.
         outputs: where in the memory each group of outputs is.
+        calls: an array with one int64, to which it adds its calls, if the kernel has guards.
         fallback: is called with the arguments where they are of another structure, or there is a fault.
         name: of the function.
         owners: what must live as long as the function does.
@@ -208,11 +214,12 @@ def new_builtin(
     }  # fmt: skip
     parts = sum(1 for each in (*arguments, result) for _ in each.all_parts())
     context = np.zeros(len(WORDS) + OUTPUTS + PART_WORDS * parts, dtype=np.int64).view(_Words)
-    context.owners = fallback, owners, arguments, result, in_order
+    context.owners = fallback, owners, arguments, result, in_order, calls
     encoder = _Encoder(context, outputs)
     words = {
         "run": run, "memory": memory[0], "truths": memory[1], "tables": memory[2], "data": data_offset(),
         "parameters": parameters, "arguments": len(arguments), "named": parameters if in_order else -1, "watches": 0,
+        "turns": 0, "calls": 0 if calls is None else calls.ctypes.data,
         "positional": parameters if positional is None else positional,
         "first_argument": encoder.encode(arguments, memory[0]), "result": encoder.encode([result]),
         **{word: id(item) for word, item in objects.items()}, **interface(),
@@ -236,6 +243,21 @@ def watch(function: Any, watches: Any) -> None:
     context.watches = getattr(context, "watches", (None,))[-1], watches
     rows = watches is not None and watches.words[0]
     context[WORDS.index("watches")] = watches.words.ctypes.data if rows else 0
+
+
+def set_turns(function: Any, targets: Sequence[Callable[..., Any] | None]) -> None:
+    """Set what the builtin of a kernel with guards calls where a guard fails, before its fallback.
+
+    Args:
+        function: of `new_builtin`, with `calls`.
+        targets: per guard another builtin of this kind; None where there is none.
+    """
+    context = function.__self__
+    table = np.array([len(targets), *(0 if target is None else id(target) for target in targets)], dtype=np.int64)
+    # The previous table lives until the next change, and targets live on: one may be running while it is replaced.
+    before, _, kept = getattr(context, "turns", (None, None, {}))
+    context.turns = table, before, {**kept, **{id(target): target for target in targets if target is not None}}
+    context[WORDS.index("turns")] = table.ctypes.data
 
 
 #: The definitions of builtins, by name and code.

@@ -34,6 +34,141 @@ def _part(*fields: str) -> str:
 #: Where the lengths of an array, or the address of keys or leaves, and the output of an array are in a part.
 _LENGTHS, _OUTPUT = 8 * 4, 8 * (4 + DIMENSIONS)
 
+#: For kernels with guards: their calls are counted, and a failing guard leads to the builtin of another way. On the way
+#: there, the guards that fail are later and later ones; what does not keep to this is handed over.
+_RESET: Final = "  store i64 0, ptr @turned\n"
+_COUNT: Final = f"""\
+{_RESET}  {load("calls")}
+  %calls.so_far = load i64, ptr %calls
+  %calls.now = add i64 %calls.so_far, 1
+  store i64 %calls.now, ptr %calls
+"""
+_TURN: Final = f"""\
+turned:
+  call void @drop_root(ptr %c, ptr %root)
+  {load("turns")}
+  %guard.number = lshr i32 %fault, 1
+  %guard = zext i32 %guard.number to i64
+  %guard.before = load i64, ptr @turned
+  {require("icmp ne ptr %turns, null", "hand_over")}
+  {require("icmp ugt i64 %guard, %guard.before", "hand_over")}
+  %guards = load i64, ptr %turns
+  {require("icmp ule i64 %guard, %guards", "hand_over")}
+  {item("target", "ptr", "%turns", "%guard")}
+  {require("icmp ne ptr %target, null", "hand_over")}
+  store i64 %guard, ptr @turned
+  {load("call", name="call_target")}
+  %answer.there = call ptr %call_target(ptr %target, ptr %args, i64 %count, ptr %names)
+  ret ptr %answer.there
+"""
+
+
+def _function(name: str, fault: str, count: str, turn: str) -> str:
+    """The code of a kind of builtins: `fault` says where it goes after one, to `turn` if there are guards."""
+    reset = _RESET if turn else ""
+    return f"""\
+define ptr @{name}(ptr %self, ptr %args, i64 %count, ptr %names) #0 {{
+entry:
+  %root = alloca ptr                   ; what is returned
+  %places = alloca [{OUTPUTS} x ptr]   ; where the kernel puts its outputs
+  {field("c", "ptr", "%self", At.DATA)}
+  {load("parameters", "i64")}
+  {load("arguments", "i64")}
+  {load("active")}
+  {load("positional", "i64")}
+  {require("icmp sle i64 %count, %positional", "hand_over")}
+  {branch("icmp eq ptr %names, null", "by_place", "by_name")}
+by_place:
+  {branch("icmp eq i64 %count, %parameters", "whether_traced", "hand_over")}
+
+; --- the last arguments have names; they must be those of the parameters in order
+by_name:
+  {load("named", "i64")}
+  {load("in_order")}
+  {field("names.count", "i64", "%names", At.SIZE)}
+  %count.all = add i64 %count, %names.count
+  {require("icmp eq i64 %count.all, %named", "hand_over")}
+  %names.items = getelementptr i8, ptr %names, i64 {At.OWN_ITEMS}
+  %in_order.items = getelementptr i8, ptr %in_order, i64 {At.OWN_ITEMS}
+  {each("w", "%names.count", "whether_traced")}
+  {item("name", "ptr", "%names.items", "%w")}
+  %w.place = add i64 %count, %w
+  {item("name.wanted", "ptr", "%in_order.items", "%w.place")}
+  {branch("icmp eq ptr %name, %name.wanted", "w.step", "hand_over")}
+
+whether_traced:
+  {field("traces", "i64", "%active", At.SIZE)}
+  {require("icmp ne i64 %traces, 0", "captured")}
+  {load("thread")}
+  {load("new_integer")}
+  {load("is_key")}
+  {load("drop")}
+  %thread_number = call i64 %thread()
+  %key = call ptr %new_integer(i64 %thread_number)
+  {require("icmp ne ptr %key, null", "no_key")}
+  %here = call i32 %is_key(ptr %active, ptr %key)
+  call void %drop(ptr %key)
+  {branch("icmp eq i32 %here, 0", "captured", "hand_over")}
+no_key:
+  ret ptr null
+captured:
+  {load("watches")}
+  {require("icmp ne ptr %watches, null", "begin")}
+  %unchanged = call i1 @unchanged(ptr %c)
+  br i1 %unchanged, label %begin, label %hand_over
+begin:
+  {load("result")}
+  store ptr null, ptr %root
+  %outputs = getelementptr i64, ptr %c, i64 {len(WORDS)}
+  %starts = load <{OUTPUTS} x i64>, ptr %outputs, align 8
+  store <{OUTPUTS} x i64> %starts, ptr %places, align 8
+  %is_made = call i1 @make(ptr %c, ptr %result, ptr %places, ptr %root)
+  br i1 %is_made, label %bring, label %failed
+
+; --- from here to `fetch` no code of Python's runs
+bring:
+  {load("first_argument")}
+  {each("b", "%arguments", "compute")}
+  %b.part = getelementptr {_PART}, ptr %first_argument, i64 %b
+  {branch("icmp ult i64 %b, %parameters", "argument", "leaves")}
+leaves:
+  br label %part
+argument:
+  {item("b.passed", "ptr", "%args", "%b")}
+  br label %part
+part:
+  %b.object = phi ptr [ null, %leaves ], [ %b.passed, %argument ]
+  %b.fits = call i1 @bring_in(ptr %c, ptr %b.part, ptr %b.object)
+  br i1 %b.fits, label %b.step, label %misfit
+compute:
+  {load("run")}
+  {load("memory")}
+  {load("truths")}
+  {load("tables")}
+  %fault = call i32 %run(ptr %memory, ptr %truths, ptr %tables, ptr %places)
+  {require("icmp eq i32 %fault, 0", fault)}
+{count}  %fetched = call i1 @fetch(ptr %c, ptr %result, ptr %root)
+  br i1 %fetched, label %return, label %failed
+return:
+  %whole = load ptr, ptr %root
+  ret ptr %whole
+
+; --- where there is no result
+failed:
+  call void @drop_root(ptr %c, ptr %root)
+  ret ptr null
+{turn}misfit:
+  call void @drop_root(ptr %c, ptr %root)
+  br label %hand_over
+hand_over:
+{reset}  {load("call")}
+  {load("fallback")}
+  %answer = call ptr %call(ptr %fallback, ptr %args, i64 %count, ptr %names)
+  ret ptr %answer
+}}
+"""
+
+
 #: The code of all builtins.
 ASSEMBLY: Final = f"""\
 ; Copy a number; false if it is neither a float nor an int that fits one.
@@ -393,106 +528,8 @@ nested:
 
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
-define ptr @builtin(ptr %self, ptr %args, i64 %count, ptr %names) #0 {{
-entry:
-  %root = alloca ptr                   ; what is returned
-  %places = alloca [{OUTPUTS} x ptr]   ; where the kernel puts its outputs
-  {field("c", "ptr", "%self", At.DATA)}
-  {load("parameters", "i64")}
-  {load("arguments", "i64")}
-  {load("active")}
-  {load("positional", "i64")}
-  {require("icmp sle i64 %count, %positional", "hand_over")}
-  {branch("icmp eq ptr %names, null", "by_place", "by_name")}
-by_place:
-  {branch("icmp eq i64 %count, %parameters", "whether_traced", "hand_over")}
-
-; --- the last arguments have names; they must be those of the parameters in order
-by_name:
-  {load("named", "i64")}
-  {load("in_order")}
-  {field("names.count", "i64", "%names", At.SIZE)}
-  %count.all = add i64 %count, %names.count
-  {require("icmp eq i64 %count.all, %named", "hand_over")}
-  %names.items = getelementptr i8, ptr %names, i64 {At.OWN_ITEMS}
-  %in_order.items = getelementptr i8, ptr %in_order, i64 {At.OWN_ITEMS}
-  {each("w", "%names.count", "whether_traced")}
-  {item("name", "ptr", "%names.items", "%w")}
-  %w.place = add i64 %count, %w
-  {item("name.wanted", "ptr", "%in_order.items", "%w.place")}
-  {branch("icmp eq ptr %name, %name.wanted", "w.step", "hand_over")}
-
-whether_traced:
-  {field("traces", "i64", "%active", At.SIZE)}
-  {require("icmp ne i64 %traces, 0", "captured")}
-  {load("thread")}
-  {load("new_integer")}
-  {load("is_key")}
-  {load("drop")}
-  %thread_number = call i64 %thread()
-  %key = call ptr %new_integer(i64 %thread_number)
-  {require("icmp ne ptr %key, null", "no_key")}
-  %here = call i32 %is_key(ptr %active, ptr %key)
-  call void %drop(ptr %key)
-  {branch("icmp eq i32 %here, 0", "captured", "hand_over")}
-no_key:
-  ret ptr null
-captured:
-  {load("watches")}
-  {require("icmp ne ptr %watches, null", "begin")}
-  %unchanged = call i1 @unchanged(ptr %c)
-  br i1 %unchanged, label %begin, label %hand_over
-begin:
-  {load("result")}
-  store ptr null, ptr %root
-  %outputs = getelementptr i64, ptr %c, i64 {len(WORDS)}
-  %starts = load <{OUTPUTS} x i64>, ptr %outputs, align 8
-  store <{OUTPUTS} x i64> %starts, ptr %places, align 8
-  %is_made = call i1 @make(ptr %c, ptr %result, ptr %places, ptr %root)
-  br i1 %is_made, label %bring, label %failed
-
-; --- from here to `fetch` no code of Python's runs
-bring:
-  {load("first_argument")}
-  {each("b", "%arguments", "compute")}
-  %b.part = getelementptr {_PART}, ptr %first_argument, i64 %b
-  {branch("icmp ult i64 %b, %parameters", "argument", "leaves")}
-leaves:
-  br label %part
-argument:
-  {item("b.passed", "ptr", "%args", "%b")}
-  br label %part
-part:
-  %b.object = phi ptr [ null, %leaves ], [ %b.passed, %argument ]
-  %b.fits = call i1 @bring_in(ptr %c, ptr %b.part, ptr %b.object)
-  br i1 %b.fits, label %b.step, label %misfit
-compute:
-  {load("run")}
-  {load("memory")}
-  {load("truths")}
-  {load("tables")}
-  %fault = call i32 %run(ptr %memory, ptr %truths, ptr %tables, ptr %places)
-  {require("icmp eq i32 %fault, 0", "misfit")}
-  %fetched = call i1 @fetch(ptr %c, ptr %result, ptr %root)
-  br i1 %fetched, label %return, label %failed
-return:
-  %whole = load ptr, ptr %root
-  ret ptr %whole
-
-; --- where there is no result
-failed:
-  call void @drop_root(ptr %c, ptr %root)
-  ret ptr null
-misfit:
-  call void @drop_root(ptr %c, ptr %root)
-  br label %hand_over
-hand_over:
-  {load("call")}
-  {load("fallback")}
-  %answer = call ptr %call(ptr %fallback, ptr %args, i64 %count, ptr %names)
-  ret ptr %answer
-}}
-
+{_function("builtin", "misfit", "", "")}
+{_function("builtin_of_way", "turned", _COUNT, _TURN)}
 ; Let go of a result, or of a part of it, with all that is in it.
 define internal void @drop_root(ptr %c, ptr %root) #0 {{
 entry:
@@ -504,6 +541,9 @@ entry:
 done:
   ret void
 }}
+
+; The number of the guard that has failed on the way to another builtin; else 0.
+@turned = internal global i64 0
 
 attributes #0 = {{ nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }}
 """

@@ -155,8 +155,8 @@ def _wrapper(function: ArrayFunction, outputs: Sequence[tuple[int, int]], data: 
         "",
         *(f"    {line}" for line in signature("run", arguments)),
         *(f"        {line}" for line in lines),
-        "        if fault():",
-        '            raise ArithmeticError("an operation outside of its domain, or out of range")',
+        "        if word := fault():",
+        '            raise ArithmeticError("an operation outside of its domain, or out of range", word)',
         *(
             ["        return (", *filled(results, " " * 12), "        )"]
             if len(returned) > 90

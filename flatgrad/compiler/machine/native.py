@@ -437,7 +437,8 @@ class NativeFunction:
         parts = [*arguments, Part(LEAVES, (len(leaves),), constant=tuple(leaves))] if leaves else list(arguments)
         outputs = [memory.ctypes.data + 8 * start for start, _ in self.layout.outputs]
         addresses = [pointer.value or 0 for pointer in run.args[:3]]
-        code, main = _builtin_code().address_of("builtin"), self.loaded.address_of("run")
+        kind = "builtin" if options.get("calls") is None else "builtin_of_way"
+        code, main = _builtin_code().address_of(kind), self.loaded.address_of("run")
         return new_builtin(code, main, addresses, parts, result, outputs, owners=run, **options)
 
 

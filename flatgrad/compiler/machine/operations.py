@@ -320,6 +320,11 @@ def _checked(w: Writer, a: Value, fault: Value) -> Value:
     return a
 
 
+def _turned(w: Writer, a: Value, guard: Value) -> Value:
+    w.declared |= w.function.note_turn(guard)
+    return a
+
+
 def _position(w: Writer, index: Value, rows: Value) -> Value:
     """The index, counted from the front; a fault where there is no such row, or no such integer."""
     (x, shift), lanes = w.same([index, w.constant(SHIFT)], "ff")
@@ -403,6 +408,7 @@ SPELLINGS: dict[Primitive, Spelling] = {
     p.where: lambda w, c, a, b: w.select(c, a, b),
     p.detach: lambda w, x: x,
     p.checked: _checked,
+    p.turned: _turned,
     p.position: _position,
     p.between: lambda w, x, low, high: w.both(w.compare("ogt", x, low), w.compare("olt", x, high)),
     p.computed: lambda w, x: w.compare("olt", x, w.constant(-math.inf)),

@@ -138,9 +138,30 @@ class Function:
         if lanes:
             bits = self.let(f"bitcast <{lanes} x i1> {name} to i{lanes}")
             name = self.let(f"icmp ne i{lanes} {bits}, 0")
-        bit = self.let(f"zext i1 {name} to i32")
+        self._note(self.let(f"zext i1 {name} to i32"))
+
+    def note_turn(self, guard: Value) -> set[str]:
+        """Remember which guard fails, above the bit of faults: the same in all lanes, 0 for none.
+
+        A conversion that saturates is one that LLVM does before it selects, so that nothing is converted. Returns the
+        declarations of what is called.
+        """
+        name, lanes, _ = guard
+        kinds = [f"<{lanes} x {item}>" if lanes else item for item in ("double", "i31", "i32")]
+        short = [f"v{lanes}{item}" if lanes else item for item in ("i31", "f64")]
+        convert = f"{kinds[1]} @llvm.fptoui.sat.{'.'.join(short)}"
+        word = self.let(f"zext {kinds[1]} {self.let(f'call {convert}({kinds[0]} {name})')} to {kinds[2]}")
+        declared = {f"declare {convert}({kinds[0]})"}
+        if lanes:
+            either = f"i32 @llvm.vector.reduce.or.v{lanes}i32"
+            word = self.let(f"call {either}({kinds[2]} {word})")
+            declared.add(f"declare {either}({kinds[2]})")
+        self._note(self.let(f"shl i32 {word}, 1"))
+        return declared
+
+    def _note(self, bits: str) -> None:
         before = self.let(f"load i32, ptr {self.fault}")
-        self.do(f"store i32 {self.let(f'or i32 {before}, {bit}')}, ptr {self.fault}")
+        self.do(f"store i32 {self.let(f'or i32 {before}, {bits}')}, ptr {self.fault}")
 
     def text(self) -> str:
         result = self.let(f"load i32, ptr {self.fault}")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -224,10 +224,14 @@ def checked_without_value(joint: Program, value: int) -> Program:
     return builder.finish(outputs)
 
 
-def without_guards(program: Program) -> Program:
+def without_guards(program: Program, numbered: bool = False) -> Program:
     """The program as it is compiled: guards are conjunctions, of the conditions of each line first.
 
     In a loop those are alike in all rounds, and those of several lines are not.
+
+    Args:
+        program: with guards.
+        numbered: whether what is compiled says which guard is the first one that fails (`turned`), if there are few.
 
     Example:
         >>> f = ProgramBuilder("f", [Group("x", 1, True)])
@@ -242,6 +246,9 @@ def without_guards(program: Program) -> Program:
     """
     if p.guard.opcode not in program.opcodes:
         return program
+    found = _numbered(program) if numbered else None
+    if found is not None:
+        return found
     rewriter, inputs = Rewriter(program), program.inputs
     is_guard = np.array(program.opcodes) == p.guard.opcode
     owners = np.repeat(np.arange(len(program)), np.diff(program.starts))
@@ -262,6 +269,63 @@ def without_guards(program: Program) -> Program:
             for each in others:
                 whole = rewriter.insert(p.logical_and.opcode, (whole, each))
         rewriter.replace(whole)
+    return rewriter.finish()
+
+
+#: With more guards, machine code does not say which of them fails.
+NUMBERED: Final = 64
+
+
+def _numbered(program: Program) -> Program | None:
+    """The program as it is compiled: its outputs have `turned` in place of `checked`.
+
+    None if there are too many guards, or something else reads them.
+
+    Example:
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> way = f.constant(True)
+        >>> for limit in (3.0, 2.0):
+        ...     way = f.append(p.guard.opcode, [way, f.emit("less", 0, f.constant(limit))])
+        >>> print(without_guards(f.finish(with_way(f, [0], way)), True))
+        program f(x):
+            v1 = less x 3.0
+            v2 = less x 2.0
+            v3 = logical_not v2
+            v4 = where v2 0.0 2.0
+            v5 = where v1 v4 1.0
+            v6 = turned x v5
+            return v6
+    """
+    inputs, opcodes = program.inputs, np.array(program.opcodes)
+    guards = np.flatnonzero(opcodes == p.guard.opcode)
+    owners = np.repeat(np.arange(len(program)), np.diff(program.starts))
+    read = np.array(program.operands) - inputs
+    turns = owners[read == guards[-1]]  # each says whether some guard fails
+    checks = owners[np.isin(read, turns)]
+    by_others = np.isin(read, guards[:-1]) & (opcodes[owners] != p.guard.opcode)
+    if (
+        len(guards) > NUMBERED
+        or by_others.any()
+        or (opcodes[turns] != p.logical_not.opcode).any()
+        or (opcodes[checks] != p.checked.opcode).any()
+        or np.isin(np.array(program.outputs) - inputs, [*guards, *turns]).any()
+    ):
+        return None
+    rewriter, conditions, number = Rewriter(program), list[int](), None
+    of_guards = set(checks.tolist())
+    for index, (opcode, refs) in enumerate(rewriter.equations()):
+        if opcode == p.guard.opcode:
+            conditions.append(refs[1])
+            rewriter.replace(refs[1])
+            continue
+        if index in of_guards:
+            if number is None:
+                number = rewriter.constant(0.0)
+                for k in range(len(conditions) - 1, -1, -1):
+                    failing = rewriter.constant(k + 1.0)
+                    number = rewriter.insert(p.where.opcode, (conditions[k], number, failing))
+            opcode, refs = p.turned.opcode, [refs[0], number]
+        rewriter.keep(opcode, refs)
     return rewriter.finish()
 
 
@@ -313,6 +377,24 @@ def whole_rounds(program: Program, rounds: Rounds, count: int) -> Program:
         holds = going_on(conditions[first + k * size : first + (k + 1) * size])
         total = builder.append(p.add.opcode, (total, holds)) if k or first else holds
     return remove_dead_code(builder.finish([total], [Group("rounds", 1, True)]))
+
+
+def turn_in(word: int, truths: Sequence[bool | int]) -> tuple[int, bool] | None:
+    """The guard that fails, and the truth value in its place, as machine code says it; None if it does not know.
+
+    Args:
+        word: what machine code returned: bit 0 says that an operation may raise, the others which guard fails first.
+        truths: those of the way.
+
+    Example:
+        >>> turn_in(4, [True, True]), turn_in(5, [True, True]), turn_in(4, [True, 3])
+        ((1, False), None, None)
+    """
+    guard = (word >> 1) - 1
+    if guard < 0 or word & 1:
+        return None
+    truth = truths[guard]
+    return (guard, not truth) if isinstance(truth, bool) else None
 
 
 def turn_of(

@@ -17,7 +17,7 @@ from ..calls.kind import taker_of
 from ..calls.kinds import Record
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
-from ..machine.builtin import watch
+from ..machine.builtin import set_turns, watch
 from ..options import Backend, Mode
 from ..program.faults import Faults
 from ..program.progress import preparing
@@ -63,6 +63,7 @@ class Entry:
         keywords: the names of the last arguments that the binder takes.
         make_builtin: makes a builtin function, or None if there can be none; it takes the builtin's fallback.
         direct: a builtin that returns `MISS` for what it does not know; None where there is none, or no need of one.
+        jump: a builtin that those of other ways call where guards fail; None where there is none.
         misses: how many calls the chain has not answered, although they were calls of this kernel.
         settled: whether it is known if there is a builtin of it.
         new: whether no call has come to it by way of `Arguments`.
@@ -74,6 +75,7 @@ class Entry:
         "binder",
         "captured",
         "direct",
+        "jump",
         "kernel",
         "keywords",
         "loop",
@@ -90,6 +92,7 @@ class Entry:
         self.keywords: tuple[str, ...] = ()
         self.make_builtin: Callable[[Callable[..., Any]], Callable[..., Any] | None] | None = None
         self.direct: Callable[..., Any] | None = None
+        self.jump: Callable[..., Any] | None = None
         self.misses = 0
         self.settled = False
         self.new = True
@@ -104,7 +107,14 @@ class Entry:
     def answer(self, items: tuple[Any, ...]) -> Any:
         """The result for arguments in order, by the shortest way that knows them; `MISS` if there is none."""
         result = MISS if self.direct is None else self.direct(*items)
-        return self.binder(items) if result is MISS and self.binder is not None else result
+        return self.bound(items) if result is MISS and self.binder is not None else result
+
+    def bound(self, items: tuple[Any, ...]) -> Any:
+        """The result by the binder."""
+        assert self.binder is not None
+        result = self.binder(items)
+        self.kernel.counted_by_python += result is not MISS
+        return result
 
 
 def transform(make: Callable[..., Any], function: Callable[..., Any] | None, **options: Any) -> Any:
@@ -249,7 +259,9 @@ class Dispatched(Transformed[D], Generic[D, R]):
         while True:
             self._remember(entry, items)
             try:
-                return self._run(entry, arguments)
+                result = self._run(entry, arguments)
+                entry.kernel.counted_by_python += 1
+                return result
             except TurnError as error:
                 turn = error.guard, error.truth
             tried.append(entry)
@@ -265,16 +277,17 @@ class Dispatched(Transformed[D], Generic[D, R]):
 
         `many` and `prepared` say whether kernels are admitted to the chain, and whether they are called by builtins.
         """
-        for entry in entries:
-            if entry.binder is not None and entry.keywords == keywords and entry.captured.unchanged():
-                result = entry.answer(items) if prepared else entry.binder(items)
-                if result is not MISS:
-                    self._calls += 1
-                    if self._calls >= OFTEN:
-                        self._hasten(entry)
-                    if many:
-                        self._admit(entry)
-                    return result
+        for first in entries:
+            for entry in first.ways.near(first):
+                if entry.binder is not None and entry.keywords == keywords and entry.captured.unchanged():
+                    result = entry.answer(items) if prepared else entry.bound(items)
+                    if result is not MISS:
+                        self._calls += 1
+                        if self._calls >= OFTEN:
+                            self._hasten(entry)
+                        if many:
+                            self._admit(first)
+                        return result
         return MISS
 
     def _other_way(
@@ -334,6 +347,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
         """The kernel of what has been traced."""
         with collector_paused(), preparing(self.name):
             stages = with_rounds(call.stages, self._inputs_of(arguments, call.leaves))
+            stages.numbered = stages is call.stages
             return self._entry_of(call, stages, arguments)
 
     def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> D:
@@ -413,6 +427,8 @@ class Dispatched(Transformed[D], Generic[D, R]):
         """
         if entry.loop is not None:
             entry = cast("D", entry.loop.front_of(entry))
+        else:
+            entry = self._hub_of(entry)
         if entry.new:  # for which another one may have been dropped
             entry.new, self._outlines = False, {}
         builtin = dict(self._chain).get(entry)
@@ -433,6 +449,42 @@ class Dispatched(Transformed[D], Generic[D, R]):
             key = outline(items, entry.keywords, self._statics)
             others = (each for each in self._outlines.get(key, ()) if each is not entry)
             self._outlines[key] = (entry, *others)[:RECENT]
+
+    def _hub_of(self, entry: D) -> D:
+        """The kernel that stands in the chain for one: itself, or one whose failing guards lead to its builtin."""
+        ways = entry.ways
+        if len(ways.entries) < 2 or not self._can_jump(entry):
+            return entry
+        with self._lock:
+            hub = ways.hub
+            new = [each for each in ways.entries if each not in ways.linked and self._can_jump(each)]
+            if new:
+                ways.link(new)
+            elif hub is not None and not hub.captured.unchanged():
+                ways.hub = entry  # the other one is for what the function captured before
+            if ways.hub is not hub:
+                self._recent = tuple(each for each in self._recent if each not in ways.linked or each is ways.hub)
+                self._chain_up()
+            elif new:
+                self._link()
+            return cast("D", ways.hub)
+
+    def _can_jump(self, entry: D) -> bool:
+        """Whether a kernel has a builtin for where a guard of another way fails; it is made if need be."""
+        watches = entry.captured.watches()
+        if watches is None or entry.make_builtin is None or not entry.kernel.stages.says_guard:
+            return False
+        if entry.jump is None:
+            entry.jump = entry.make_builtin(self._call)
+        if entry.jump is not None:
+            watch(entry.jump, watches)
+        return entry.jump is not None
+
+    def _link(self) -> None:
+        """Let the builtins in the chain know those of other ways."""
+        for entry, builtin in self._chain:
+            if entry is entry.ways.hub:
+                set_turns(builtin, entry.ways.targets(entry))
 
     def _admit(self, entry: D) -> None:
         """Count a call that the chain has not answered; if there were many, put the kernel into the chain."""
@@ -464,6 +516,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
                 chain.append((entry, builtin))
                 call = builtin
         self._chain = tuple(chain)
+        self._link()
         self.__call__ = call  # type: ignore[method-assign]
         for entry in self._recent:
             entry.settled = entry.make_builtin is None or entry.captured.watches() is not None
@@ -489,6 +542,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
                 except (MissingExtraError, OSError, MemoryError, RuntimeError) as error:  # the last is what LLVM raises
                     warnings.warn(f"{self.name} stays flat Python: {error}", RuntimeWarning, stacklevel=3)
                     # The call that we are in has its result already.
+                self._hub_of(entry)
                 self._outlines = {}  # with machine code there is another way to call it
                 if entry.kernel.backend != "native":
                     entry.make_builtin = None  # after the attempt, so that one which is interrupted is made again

@@ -99,7 +99,7 @@ class LoopStages(BoundStages):
     def _evaluate(self, inputs: Sequence[float]) -> list[float]:
         return self.here.array_parts[0].evaluate(inputs)
 
-    def turn(self, inputs: Sequence[float]) -> tuple[int, bool | int] | None:
+    def turn(self, inputs: Sequence[float], word: int = 0) -> tuple[int, bool | int] | None:
         """The guard at which these inputs go another way; None if they do not; -1 for another number of rounds."""
         count = self.loop.count(inputs)
         return super().turn(inputs) if count in (None, *self.extents) else (-1, False)
@@ -120,6 +120,7 @@ class Front(Generic[E]):
         self.kernel, self.captured, self.keywords = entry.kernel, entry.captured, entry.keywords
         self.misses, self.settled, self.new = 0, False, True
         self.direct: Callable[..., Any] | None = None
+        self.ways = entry.ways
         #: By their number of rounds.
         self.entries: dict[float, E] = {}
         #: Which say how many rounds there are, if there are fewer than some number.
@@ -149,8 +150,10 @@ class Front(Generic[E]):
 
     def binder(self, items: tuple[Any, ...]) -> Any:
         """The result for arguments in order; `MISS` if it is not known."""
-        result = self.hot.binder(items) if self.hot.binder is not None else MISS
+        result = self.hot.bound(items) if self.hot.binder is not None else MISS
         return self.answer(items) if result is MISS else result
+
+    bound = binder
 
     def answer(self, items: tuple[Any, ...]) -> Any:
         """The result for arguments in order; `MISS` if it is not known."""

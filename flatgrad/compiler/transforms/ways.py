@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ...runtime.wording import count_of
 from ..calls.arguments import Arguments
 from ..kernel import Kernel
+from ..machine.builtin import set_turns
 from ..open_stages import NotOpenError
 from ..program.ways import Way, WaysOfRounds
 from .looped import Loop, looped_with
@@ -16,6 +17,8 @@ from .sizes import Owner
 #: How often a kernel for all numbers of rounds is tried to be made in vain, per structure; and how many there may be.
 _TRIES: Final = 6
 _LOOPS: Final = 8
+#: So many kernels that builtins lead to are tried one after the other where a builtin does not know the arguments.
+_NEAR: Final = 8
 #: What users write in place of a branch, so that both sides of it are in one kernel.
 _SELECTIONS: Final = "fg.where(condition, a, b), fg.maximum(a, b), fg.minimum(a, b) or fg.max(xs)"
 
@@ -24,6 +27,7 @@ class HasWays(Protocol):
     """A kernel of one way, with how it is called."""
 
     kernel: Kernel
+    jump: Callable[..., Any] | None
     ways: Ways[Any]
     loop: Loop[Any] | None
 
@@ -41,6 +45,8 @@ class Ways(Generic[W]):
         entries: a kernel per way; the one that was looked for last is the last one.
         warned: whether users know that there are more ways than kernels.
         loops: ways that differ in a number of rounds.
+        linked: the entries with builtins that call each other: where a guard fails, that of a way that turns off there.
+        hub: the one of these that calls try first.
         last: the entry that was looked for last.
     """
 
@@ -48,6 +54,8 @@ class Ways(Generic[W]):
         self.entries: list[W] = [first]
         self.loops: list[Loop[W]] = []
         self.last = first
+        self.linked: list[W] = []
+        self.hub: W | None = None
         self.warned = False
         self._refused: set[tuple[Way, Way]] = set()  # rounds, and what is behind them, of which there is no kernel
 
@@ -80,6 +88,29 @@ class Ways(Generic[W]):
                 self.entries.append(each)
                 return self._took(each)
         return None
+
+    def near(self, entry: W) -> Sequence[W]:
+        """The entries that calls of an entry may be for: of a hub, those that its builtin leads to, the last ones."""
+        if entry is not self.hub:
+            return (entry,)
+        return (entry, *(each for each in reversed(self.linked[-_NEAR:]) if each is not entry))
+
+    def link(self, entries: Sequence[W]) -> None:
+        """Let builtins that have just been made, `entry.jump`, and the others call each other where guards fail."""
+        self.linked += entries
+        for each in self.linked:
+            set_turns(each.jump, self.targets(each))
+        self.hub = max(self.linked, key=lambda each: ((each.kernel.calls or 0) // 64, len(each.kernel.way.truths)))
+
+    def targets(self, entry: W) -> list[Any]:
+        """Per guard of an entry the builtin of a way that turns off there, the longest one; None for no such way."""
+        truths, targets = entry.kernel.way.truths, list[Any]()
+        for k, truth in enumerate(truths):
+            beginning = (*truths[:k], not truth)
+            ways = [each for each in self.linked if each.kernel.way.truths[: k + 1] == beginning]
+            longest = max(ways, key=lambda each: len(each.kernel.way.truths), default=None)
+            targets.append(None if longest is None or truth.__class__ is int else longest.jump)
+        return targets
 
     def _took(self, entry: W) -> W:
         entry.ways = self
