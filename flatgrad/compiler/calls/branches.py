@@ -62,7 +62,9 @@ class _Selections(threading.local):
 
     def begun(self, condition: Any) -> bool:
         """Whether a selection by this condition is to be recorded."""
-        return self.on and isinstance(condition, TracedCondition) and len(recorders()) == 1
+        if not (self.on and isinstance(condition, TracedCondition)):
+            return False
+        return all(each is condition._trace for each in recorders())  # `vmap` adds the same one once more
 
     def select(self, condition: Any, a: Any, b: Any) -> Any:
         """`a if condition else b`."""
