@@ -81,18 +81,33 @@ def _pull_back(node: Call, bars: dict[int, float]) -> list[float]:
     try:
         if len(outputs) == stages.outputs:
             return list(kernel.backward(node.residuals, seeds))
-        forward, backward = partial_pair(kernel, outputs)
-        return list(backward(forward.run(*node.arguments)[-1], seeds))
-    except ARITHMETIC_FAULTS:
-        inputs = [n for part in node.arguments for n in (part if isinstance(part, list) else [part])]
-        stages.replay_backward(inputs, seeds, outputs)
-        raise
+        restricted = partial_pair(kernel, outputs)
+        if restricted is not None:
+            forward, backward = restricted
+            return list(backward(forward.run(*node.arguments)[-1], seeds))
+    except ARITHMETIC_FAULTS as error:
+        fault: Exception | None = error
+    else:
+        fault = None
+    inputs = [n for part in node.arguments for n in (part if isinstance(part, list) else [part])]
+    gradients = stages.gradients_of_way(inputs, seeds, outputs)
+    if gradients is not None:
+        return gradients
+    stages.replay_backward(inputs, seeds, outputs)
+    assert fault is not None
+    raise fault
 
 
-def partial_pair(kernel: Kernel, outputs: tuple[int, ...]) -> Sequence[Routine]:
-    """Forward and backward functions for some of several outputs, when only those receive a gradient."""
+def partial_pair(kernel: Kernel, outputs: tuple[int, ...]) -> Sequence[Routine] | None:
+    """Forward and backward functions for some of several outputs, when only those receive a gradient.
+
+    None where these have to be computed without selections.
+    """
     assert not isinstance(kernel.stages, JointStages)
-    routines = kernel.stages.restricted(outputs).loaded.routines
+    stages = kernel.stages.restricted(outputs)
+    if stages.selects:
+        return None
+    routines = stages.loaded.routines
     for routine in routines:
         routine.stats = kernel.stats
     return routines

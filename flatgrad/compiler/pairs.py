@@ -13,6 +13,7 @@ from .program.adjoint import replay
 from .program.family import Family
 from .program.partition import partition
 from .program.program import Group, Program
+from .program.selections import chosen, has_selections, is_proven, never_nan
 from .stages import Stages
 
 _PAIR = [
@@ -60,7 +61,7 @@ class PairStages(Stages):
         if not self.is_pair:
             return self.primal
         groups = [Group("gradients", len(self.wrt), False)]
-        return self.adjoint(self.wrt, seeded=True, of=self.of, gradient_groups=groups)
+        return never_nan(self.adjoint(self.wrt, seeded=True, of=self.of, gradient_groups=groups), len(self.wrt))
 
     def cut(self, whole: Program) -> list[Program]:
         return list(partition(whole, self.outputs, len(self.of), self.data)[:2]) if self.is_pair else [whole]
@@ -72,6 +73,23 @@ class PairStages(Stages):
     def replays(self) -> dict[int, Callable[[list[float]], Any]]:
         # The program that was compiled does not know what raised in operations that are only compared.
         return {0: self.primal.evaluate} if computed.opcode in self.primal.opcodes else {}
+
+    def gradients_of_way(self, inputs: list[float], seeds: list[float], outputs: tuple[int, ...]) -> list[float] | None:
+        """The gradients with what is selected at these numbers in place of selections; None where nothing is selected.
+
+        Raises:
+            FlatgradError: what the interpreter raises.
+        """
+        if not has_selections(self.traced):
+            return None
+        program = chosen(self.without_faults(self.traced), inputs)
+        joint = PairStages(program, self.title, self.options, self.wrt, outputs).joint
+        return joint.evaluate([*inputs, *seeds])[-len(self.wrt) :]
+
+    @property
+    def selects(self) -> bool:
+        """Whether the order of gradients depends on what is selected, if only some of the outputs receive one."""
+        return has_selections(self.traced) and not is_proven(self.traced, self.of)
 
     def replay_backward(self, inputs: list[float], seeds: list[float], outputs: tuple[int, ...]) -> None:
         """Do a forward and backward pass again as the interpreter would, to raise its error."""

@@ -240,11 +240,59 @@ def test_one_kernel_has_the_bits_of_every_way(function, backend):
         assert f.kernels[0].way.truths == ()
 
 
+def of_a_graph(function, numbers, output=None):
+    leaves = [Value(float(n)) for n in numbers]
+    value = function(*leaves)
+    if output is not None:
+        value = value[output] if output < 2 else value[0] * 2.0 + value[1]
+    if not isinstance(value, Value):
+        return float(value), (0.0,) * len(leaves)
+    value.backward()
+    return value.data, tuple(leaf.grad for leaf in leaves)
+
+
+def infinite(x, y):
+    side = x * (x * 1e308 * 1e10)
+    return side if x < 0 else x * y
+
+
+@pytest.mark.parametrize("backend", ["python", "native"])
+@pytest.mark.parametrize("function", [*SHAPES, infinite])
+def test_graphs_that_are_compiled_select(function, backend):
+    f = fg.compile(function, backend=backend)
+    for numbers in [[0.5] * function.__code__.co_argcount, *numbers_for(function, 30)]:
+        assert outcome(lambda: of_a_graph(f, numbers)) == outcome(lambda: of_a_graph(function, numbers)), numbers
+    if function is not deep or sys.version_info < (3, 12):
+        assert len(f.kernels) == 1
+
+
+def test_some_of_several_outputs_receive_a_gradient():
+    def one(x, y):
+        h = leaky(x)
+        return h * y, max(h, y) * x
+
+    def other(x, y):
+        p = x * y
+        a, b, c = p * 3.0, p * 0.1, p * 1e16
+        s = a if x > 0 else b
+        return s * s + c, s + b + c + a
+
+    for function in (one, other):
+        f = fg.compile(function)
+        for numbers in numbers_for(function, 20):
+            for output in (0, 1, 2):
+                expected = outcome(lambda: of_a_graph(function, numbers, output))
+                assert outcome(lambda: of_a_graph(f, numbers, output)) == expected, (numbers, output)
+
+
 def test_values_alone_and_rows_select():
     f = fg.jit(relu)
     assert [f(x) for x in (2.0, -1.0, 0.0)] == [2.0, 0.0, 0.0]
     assert len(f.kernels) == 1
     assert fg.vmap(leaky)([2.0, -1.0, 3.0]).tolist() == [2.0, -0.01, 3.0]
+    g = fg.value_and_grad(lambda w, xs: sum(fg.vmap(lambda w, x: w * x if x > 0 else 0.0, in_axes=(None, 0))(w, xs)))
+    assert [g(2.0, xs) for xs in ([1.0, -1.0, 2.0], [-1.0, 1.0, -2.0])] == [(6.0, 3.0), (2.0, 1.0)]
+    assert len(g.kernels) == 1
 
 
 def test_gradients_of_faults_as_inf_and_nan():

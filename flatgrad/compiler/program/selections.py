@@ -74,6 +74,12 @@ def settled(
     return None
 
 
+def is_proven(program: Program, outputs: Sequence[int]) -> bool:
+    """Whether a settled program is exact where only some of its outputs, by position, receive a gradient."""
+    copied, unproven = _proven(replace(program, outputs=[program.outputs[k] for k in outputs]), None)
+    return not unproven and len(copied) == len(program)
+
+
 def has_selections(program: Program) -> bool:
     """Whether there are any."""
     return _SELECT in program.opcodes

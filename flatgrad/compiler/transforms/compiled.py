@@ -43,7 +43,6 @@ class CompiledFunction(Dispatched[_Entry, R]):
     """A function compiled by `fg.compile`; called like the original, it returns `Value`s."""
 
     _opens = True
-    _selects = False
 
     def _run(self, entry: _Entry, arguments: Arguments) -> Any:
         if entry.writes:
