@@ -26,6 +26,7 @@ PARTS = [
     "compiler.options",
     "compiler.stage",
     "compiler.printing",
+    "compiler.guarded",
     "compiler.checks",
     "compiler.stats",
     "compiler.routine",

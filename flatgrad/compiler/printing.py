@@ -86,6 +86,7 @@ class PrintedStages:
     traced: Program
     way: Way
     joint: stage[Program]
+    joint_for_loops: Any
     flat: stage[Program]
     flat_parts: stage[list[Program]]
     array_parts: stage[list[Program]]
@@ -162,7 +163,7 @@ class PrintedStages:
         for transform in self.primal_passes:
             program = transform(program)
             yield transform.__name__, program
-        program = self.joint
+        program = self.joint_for_loops if passes is self.array_passes else self.joint
         yield "joint", program
         for transform in passes:
             program = transform(program)

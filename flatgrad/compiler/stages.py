@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Self
 
-from ..runtime.primitives import computed, turned
+from .guarded import GuardedStages
 from .languages.costs import Choice, cheapest, is_tiny, note
 from .languages.loader import LoadedModule, collector_paused
 from .loops.array_program import ArrayProgram
@@ -27,21 +27,21 @@ from .loops.rounds import with_rounds
 from .machine import native, recall
 from .machine.functions import code_name, compile_natively, obstacle
 from .options import Options
-from .printing import PrintedStages, Sizes
+from .printing import Sizes
 from .program.adjoint import adjoint, replay
 from .program.family import Family, moved_inputs
-from .program.faults import check_gradients, compare_domains, without_faults
+from .program.faults import check_gradients, without_faults
 from .program.passes import ARRAY_PASSES, run_passes
 from .program.passes.constants import fold_constants
 from .program.program import Group, Program, grouped
 from .program.progress import report
-from .program.selections import never_nan, results_of_way, without_selections
-from .program.ways import Way, checked_without_value, guards_of, turn_in, turn_of, without_guards
+from .program.selections import never_nan, results_of_way
+from .program.ways import Way, checked_without_value
 from .routine import Loaded, Routine
 from .stage import stage
 
 
-class Stages(PrintedStages):
+class Stages(GuardedStages):
     """What becomes of a traced function, stage by stage.
 
     Args:
@@ -69,8 +69,6 @@ class Stages(PrintedStages):
 
     #: Whether it is one function that returns gradients.
     is_joint = False
-    #: Whether machine code says which guard fails.
-    numbered = False
     #: How many groups of inputs, the last ones, are what the function captured round by round.
     data = 0
 
@@ -102,11 +100,7 @@ class Stages(PrintedStages):
     @stage
     def joint(self) -> Program:
         """What is computed: primal equations, then those of the gradient."""
-        return self.compared(without_guards(self._guarded))
-
-    @stage
-    def _guarded(self) -> Program:
-        return without_selections(self.differentiated())
+        return self.without_guards()
 
     @stage
     def flat(self) -> Program:
@@ -116,8 +110,7 @@ class Stages(PrintedStages):
     @stage
     def cleaned(self) -> Program:
         """The joint program as it is re-rolled: simplification and sharing happen there."""
-        program = self.compared(without_guards(self._guarded, True)) if self.numbered else self.joint
-        return run_passes(self.array_passes, program)
+        return run_passes(self.array_passes, self.joint_for_loops)
 
     @property
     def whole(self) -> Program:
@@ -305,42 +298,11 @@ class Stages(PrintedStages):
                 for routine, program in zip(self.loaded.routines, self.arrays, strict=True):
                     routine.code = compile_natively(program)
 
-    # --- guards and faults ----------------------------------------------------------------------------------------
-
-    @stage
-    def guards(self) -> Program:
-        """The guards of the traced program."""
-        return guards_of(self.without_faults(self.traced))
-
-    def turn(self, inputs: Sequence[float], word: int = 0) -> tuple[int, bool | int] | None:
-        """The guard at which these inputs go another way, and what is in its place; None if they do not.
-
-        `word` is what machine code says of it.
-        """
-        truths = self.way.truths
-        return turn_in(word, truths) or turn_of(self.guards, inputs, truths, lambda: self.without_faults(self.traced))
-
-    @property
-    def says_guard(self) -> bool:
-        """Whether machine code says which guard fails."""
-        cleaned = self.__dict__.get("cleaned")
-        return cleaned is not None and turned.opcode in cleaned.opcodes
-
-    def without_faults(self, program: Program) -> Program:
-        """A program with inf and NaN in place of exceptions, if users chose that."""
-        return program if self.options.faults == "raise" else without_faults(program)
-
     def adjoint(self, wrt: Sequence[int], **options: Any) -> Program:
         """The joint program of the primal one; options are those of `adjoint`."""
         report("differentiating", len(self.primal))
         program = adjoint(self.primal, wrt, **options)
         return program if self.options.faults == "raise" else without_faults(fold_constants(program))
-
-    def compared(self, program: Program) -> Program:
-        """A program as it is compiled: operations that are there only to raise become comparisons."""
-        if computed.opcode not in program.opcodes:
-            return program
-        return compare_domains(fold_constants(program), fast=self.options.fast)
 
 
 class JointStages(Stages):

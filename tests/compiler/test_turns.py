@@ -8,7 +8,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler import stages
+from flatgrad.compiler import guarded
 from flatgrad.compiler.machine import builtin, native, objects
 from flatgrad.compiler.program.ways import NUMBERED
 from tests.bits import assert_same
@@ -149,7 +149,7 @@ def test_a_guard_that_machine_code_names_is_not_looked_for(monkeypatch):
     def looked_for(*args):
         raise AssertionError("the guards were evaluated")
 
-    monkeypatch.setattr(stages, "turn_of", looked_for)
+    monkeypatch.setattr(guarded, "turn_of", looked_for)
     numbers = [3.5, 2.5, 7.0, 0.25]
     assert [f(number) for number in numbers] == [interpreted(steps(5), number) for number in numbers]
     assert len(f.kernels) == 5
