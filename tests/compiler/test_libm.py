@@ -17,10 +17,11 @@ import pytest
 from flatgrad.compiler.loops.grammar import Apply
 from flatgrad.compiler.machine import libm, native
 from flatgrad.compiler.machine.libm import FUSED, SEPARATE, tanh_arguments
-from flatgrad.compiler.machine.operations import Machine
+from flatgrad.compiler.machine.operations import Machine, _defined
+from flatgrad.compiler.program.spelling import total_form
 from flatgrad.runtime import primitives as p
 from tests.compiler.test_native_primitives import COUNT, EDGES, LANES, around, check, column, statement_of
-from tests.native_programs import MachineCode
+from tests.native_programs import MACHINES, MachineCode
 
 #: The products that a compiler may contract into sums; the others are exact, or there is no sum in their block of code.
 PRODUCTS = ("q1", "q3", "q5", "second", "fourth", "t", "divisor", "whole", "rest")
@@ -198,6 +199,44 @@ def test_a_width_has_one_function_however_often_it_is_used():
     text = MachineCode(twice(p.tanh, 19), Machine(8, False, {}, SEPARATE)).code.assembly
     assert text.count("define internal <8 x double> @tanh_of_8") == 1
     assert text.count("call <8 x double> @tanh_of_8") > 1
+
+
+# --- logarithms -------------------------------------------------------------------------------------------------------
+
+
+def positive_numbers():
+    """Arguments of `log`, 100,000 of them: near 1 and powers of two, where the algorithm changes over, of every size."""
+    draw = np.random.default_rng(9)
+    turns = 2.0 ** (np.arange(-2148, 2048) / 2.0)
+    near = 1.0 + draw.choice([-1.0, 1.0], 20_000) * 2.0 ** draw.uniform(-53.0, -1.0, 20_000)
+    hard = [around(EDGES), abs(around(turns, 1)), around([1.0, 0.9375, 1.0647, 1.0 + 265 / 4096, 2.0**-1022], 9), near]
+    rest = COUNT - sum(map(len, hard))
+    mixed = [draw.uniform(0.0, 1.0, rest // 4), draw.uniform(0.5, 4.0, rest // 4), column(draw, rest - rest // 4 * 2)]
+    return np.concatenate([*hard, *mixed])
+
+
+POSITIVE = positive_numbers()
+WITH_LOGARITHMS = [machine for machine in MACHINES if machine.shortcuts and machine.lanes > 2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", WITH_LOGARITHMS or MACHINES[:1], ids=str)
+@pytest.mark.parametrize("row", [p.log, total_form(p.log)], ids=lambda row: row.name)
+def test_logarithms_of_vectors_have_the_bits_of_libm(row, machine):
+    check(row, [POSITIVE], machine)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not WITH_LOGARITHMS, reason="libm computes all logarithms here")
+@pytest.mark.parametrize(("name", "number"), [("_LOG_2_LOW", 1.2864e-14), ("_ROOT", libm._ROOT - (1 << 51))])
+def test_logarithms_that_are_a_little_off_are_noticed(monkeypatch, name, number):
+    """Those of numbers that are taken too far apart, or with less of log(2)."""
+    monkeypatch.setattr(libm, name, number)
+    _defined.cache_clear()
+    with pytest.raises(AssertionError, match="log"):
+        check(p.log, [POSITIVE], WITH_LOGARITHMS[-1])
+    monkeypatch.undo()
+    _defined.cache_clear()
 
 
 #: Programs whose vectors have every width, with a gradient.

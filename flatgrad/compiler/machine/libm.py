@@ -32,6 +32,10 @@ _COEFFICIENTS = tuple(map(float.fromhex, (
 #: From this number on `tanh` is 1.0.
 _ONE = 22.0
 
+#: The bits of the root of 1/2; the first 42 bits of log(2), and what is left.
+_ROOT = 0x3FE6A09E667F3BCD
+_LOG_2_HIGH, _LOG_2_LOW = float.fromhex("0x1.62e42fefa38p-1"), float.fromhex("0x1.ef35793c7673p-45")
+
 #: The ways in which a libm may compute `tanh` so: compiled without contraction of products into sums, or with it.
 SEPARATE, FUSED = "separate", "fused"
 #: The way of a libm, by the digest of its results.
@@ -137,6 +141,65 @@ def tanh(w: Instructions, x: Value, fused: bool) -> Value:
     t = fma(power, a, b)
     quotient = binary("fdiv", select(large, constant(2.0), w.unary("fneg", t)), add(t, constant(2.0)))
     return w.intrinsic("copysign", select(large, sub(one, quotient), quotient), x)
+
+
+def log(w: Instructions, x: Value) -> Value:
+    """libm's logarithm of a vector, mostly without calling it; it needs fused operations.
+
+    glibc's `log` is within 0.507 units of the last place where it has a polynomial of its own, from 15/16 to 1.0647;
+    elsewhere, before the last rounding, within 0.019 * 2**-56 (both are stated in its source,
+    sysdeps/ieee754/dbl-64/e_log.c; the second one as 0.019 units of a result of 1/16). Here the logarithm is computed
+    as a double and its error. Where adding the error plus or minus these bounds, and what the error itself may be off,
+    does not change the double, all other doubles are too far from the true logarithm to be libm's. Elsewhere `log` is
+    called, and for numbers that are not normal and positive.
+
+    x is 2**k * m with m between the roots of 1/2 and 2, and log(m) is 2 * atanh(s) with s = (m - 1) / (m + 1), which is
+    less than 0.172: 2 * s + s**3 * (2/3 + 2/5 * s**2 + ...). The first term is known with its error, as is its sum with
+    k * log(2). Eight roundings, half of them in sums of its size, concern the second one; the term that is left out is
+    2**-59 of it.
+    """
+    constant, binary, compare, fma, let = w.constant, w.binary, w.compare, w.fma, w.function.let
+    wide, kind = f"<{x.lanes} x i64>", type_of("f", x.lanes)
+
+    def whole(number: int) -> str:
+        return w.splat(Value(str(number)), "i", x.lanes)
+
+    def numbers(bits: str) -> Value:
+        return Value(let(f"bitcast {wide} {bits} to {kind}"), x.lanes)
+
+    bits = let(f"bitcast {kind} {x.name} to {wide}")
+    above = let(f"add {wide} {bits}, {whole((1024 << 52) - _ROOT)}")  # 1024 + k, in front of the rest
+    biased = let(f"lshr {wide} {above}, {whole(52)}")
+    k = binary("fsub", numbers(let(f"or {wide} {biased}, {whole(1075 << 52)}")), constant(2.0**52 + 1024.0))
+    exponent = let(f"and {wide} {above}, {whole(0xFFF << 52)}")
+    m = numbers(let(f"sub {wide} {let(f'add {wide} {bits}, {whole(1024 << 52)}')}, {exponent}"))
+    top, bottom = binary("fsub", m, constant(1.0)), binary("fadd", m, constant(1.0))
+    bottom_rest = binary("fsub", m, binary("fsub", bottom, constant(1.0)))
+    reciprocal = binary("fdiv", constant(1.0), bottom)
+    s = binary("fmul", top, reciprocal)
+    minus = w.unary("fneg", s)
+    s_rest = binary("fmul", fma(minus, bottom_rest, fma(minus, bottom, top)), reciprocal)
+    square = binary("fmul", s, s)
+    series = constant(2.0 / 23.0)
+    for n in range(21, 1, -2):
+        series = fma(series, square, constant(2.0 / n))
+    cubic = binary("fmul", binary("fmul", s, square), series)
+    rest = fma(fma(s_rest, square, s_rest), constant(2.0), cubic)
+    small = fma(k, constant(_LOG_2_LOW), rest)
+    big, double = binary("fmul", k, constant(_LOG_2_HIGH)), binary("fadd", s, s)
+    high = binary("fadd", big, double)
+    low = binary("fadd", binary("fadd", binary("fsub", big, high), double), small)
+    result = binary("fadd", high, low)
+    error = binary("fadd", binary("fsub", high, result), low)
+    near = w.both(compare("oge", x, constant(0.9375)), compare("olt", x, constant(1.0647)))
+    bound = binary("fmul", w.intrinsic("fabs", result), constant(0.0075 * 2.0**-52))
+    bound = w.select(near, bound, constant(0.0195 * 2.0**-56))
+    bound = fma(w.intrinsic("fabs", cubic), constant(8.0 * 2.0**-53), bound)
+    certain = w.both(compare("oge", x, constant(2.0**-1022)), compare("olt", x, constant(math.inf)))
+    for operation in ("fadd", "fsub"):
+        changed = binary("fadd", result, binary(operation, error, bound))
+        certain = w.both(certain, compare("oeq", changed, result))
+    return w.repaired(result, w.invert(certain), x, lambda one: w.libm("log", one))
 
 
 def _powers_of_two(w: Instructions, k: Value) -> tuple[Value, Value]:

@@ -54,6 +54,12 @@ class Writer(Instructions):
         known = self.machine.tanh and ("tanh", x.lanes) not in self.vector_math
         return self._whole("tanh", x) if x.lanes and known else self.libm("tanh", x)
 
+    def log(self, x: Value, raises: bool = True) -> Value:
+        """libm's `log`; of vectors mostly without calling it. With `raises` it faults where Python raises."""
+        if raises:
+            self.function.note_fault(self.compare("ole", x, self.constant(0.0)))
+        return self._whole("log", x) if self.shortcuts and x.lanes >= 4 else self.libm("log", x)
+
     def translated(self, row: Primitive, *operands: Value) -> Value:
         """The function that a row is translated to, lane by lane."""
         how = translation(TRANSLATED[row])
@@ -199,6 +205,7 @@ class Writer(Instructions):
 #: What writes functions of whole vectors.
 _WHOLE: dict[str, Callable[[Writer, Value], Value]] = {
     "tanh": lambda w, x: libm.tanh(w, x, fused=w.machine.tanh == libm.FUSED),
+    "log": libm.log,
 }
 
 
@@ -420,6 +427,8 @@ SPELLINGS: dict[Primitive, Spelling] = {
     **{total_form(row): _called(row.name, raises=False) for row in LIBRARY if row.raises},
     p.exp: lambda w, x: w.exp(x),
     p.tanh: lambda w, x: w.tanh(x),
+    p.log: lambda w, x: w.log(x),
+    total_form(p.log): lambda w, x: w.log(x, raises=False),
     total_form(p.exp): lambda w, x: w.exp(x, raises=False),
     total_form(p.power): lambda w, a, b: w.power(a, b, raises=False),
     total_form(p.div): lambda w, a, b: w.divided(a, b),
