@@ -24,6 +24,7 @@ from .compiler.transforms.vmap import vmap
 from .runtime import functions as _functions
 from .runtime import tracebacks as _tracebacks
 from .runtime import version as _version
+from .runtime.complex_numbers import complex as complex
 from .runtime.drawing import draw_dot
 from .runtime.errors import (
     CapturedStateWarning,
@@ -49,6 +50,7 @@ from .runtime.reductions import logsumexp, norm, prod, softmax
 from .runtime.reductions import max as max
 from .runtime.reductions import min as min
 from .runtime.reductions import sum as sum
+from .runtime.scientific import betaln, norm_pdf
 from .runtime.table import table
 from .runtime.value import Condition, Value
 
@@ -57,8 +59,7 @@ _tracebacks.install()
 
 __version__ = _version.VERSION
 
-#: All public names, except those of builtins (`abs`, `compile`, `max`, `min`, `sum`): `from flatgrad import *` hides
-#: nothing.
+#: All public names, except those of builtins (`abs`, `compile`, `complex`, `max`, `min`, `sum`): `import *` hides none.
 __all__ = [
     "CapturedStateWarning",
     "CompiledGraph",
@@ -80,6 +81,7 @@ __all__ = [
     "TraceError",
     "Value",
     "array",
+    "betaln",
     "compile_graph",
     "draw_dot",
     "grad",
@@ -87,6 +89,7 @@ __all__ = [
     "logsumexp",
     "nn",
     "norm",
+    "norm_pdf",
     "prod",
     "scan",
     "softmax",
@@ -99,5 +102,5 @@ __all__ += _functions.__all__
 
 def __dir__() -> list[str]:
     """What completion offers: the public names, and not the modules that they come from."""
-    builtins = ["abs", "compile", "max", "min", "sum"]
+    builtins = ["abs", "compile", "complex", "max", "min", "sum"]
     return sorted([*__all__, *builtins, *(name for name in globals() if name.startswith("__"))])

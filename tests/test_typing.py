@@ -163,20 +163,20 @@ def test_every_public_name_is_exported():
     tree = ast.parse(inspect.getsource(fg))
     (names,) = (node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__")
     assert [*ast.literal_eval(names), *functions.__all__] == fg.__all__
-    hidden = {"abs", "compile", "max", "min", "sum", "compiler", "runtime", "cli", "demo", "show", "tabular"}
+    hidden = {"abs", "compile", "complex", "max", "min", "sum", "compiler", "runtime", "cli", "demo", "show", "tabular"}
     public = {name for name in vars(fg) if not name.startswith("_")} - hidden
     assert set(fg.__all__) == public
     assert {row.name for row in ROWS} - {"abs"} <= public
     aliases = {
         alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names if alias.asname
     }
-    assert {"abs", "compile", "max", "min", "sum"} <= aliases, "exported to type checkers, too"
+    assert {"abs", "compile", "complex", "max", "min", "sum"} <= aliases, "exported to type checkers, too"
 
 
 def test_completion_offers_public_names_only():
     def offered(module):
         return {name for name in dir(module) if not name.startswith("__")}
 
-    assert offered(fg) == {*fg.__all__, "abs", "compile", "max", "min", "sum"}
+    assert offered(fg) == {*fg.__all__, "abs", "compile", "complex", "max", "min", "sum"}
     assert offered(fg.nn) == set(fg.nn.__all__)
     assert "__version__" in dir(fg)

@@ -54,6 +54,14 @@ class Array(np.ndarray):
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         return apply_function(function, args, options)
 
+    @property  # type: ignore[misc]
+    def real(self) -> Any:
+        return apply_function(np.real, (self,), {})
+
+    @property  # type: ignore[misc]
+    def imag(self) -> Any:
+        return apply_function(np.imag, (self,), {})
+
     def __getitem__(self, index: Any) -> Any:
         try:
             return _getitem(self, index)

@@ -11,6 +11,7 @@ import numpy as np
 
 from .conversion import number
 from .errors import ARITHMETIC_ERRORS, FlatgradError, InputError, MissingPartialError, OptionError
+from .foreign import COMPLEX, Pair
 from .sites import call_site, locate
 from .tracing import traces_without_faults
 from .wording import OperationErrors, count_of
@@ -26,8 +27,8 @@ class _Zero:
 ZERO: Final = _Zero()
 Rule = Callable[..., Any]
 Partial = Rule | _Zero | None
-
 _ARRAYS = (np.ndarray, list, tuple)
+_SEVERAL: Any = (*_ARRAYS, *COMPLEX)
 
 #: Sampling ranges for tests: where a function of this domain is defined and differentiable.
 REAL = (-math.inf, math.inf)
@@ -149,11 +150,11 @@ class Primitive(OperationErrors):
             if isinstance(operand, Applicable):
                 kind = operand.__class__
                 for other in operands:
-                    if other.__class__ is not kind and isinstance(other, _ARRAYS):
+                    if other.__class__ is not kind and isinstance(other, _SEVERAL):
                         return self._elementwise(operands)
                 return operand.apply(self, operands)
         for operand in operands:
-            if isinstance(operand, _ARRAYS):
+            if isinstance(operand, _SEVERAL):
                 return self._elementwise(operands)
         try:
             return self.evaluate(*map(number, operands))
@@ -186,9 +187,11 @@ class Primitive(OperationErrors):
         return self.name, self.kinds, self.evaluate, rules, faults
 
     def _elementwise(self, operands: Sequence[Any]) -> Any:
+        if not any(isinstance(o, _ARRAYS) for o in operands):
+            return Pair.kind(0.0, 0.0).apply(self, operands)
         arrays = [np.asarray(o, dtype=object) if isinstance(o, (list, tuple)) else o for o in operands]
         elements = np.frompyfunc(self, self.arity, 1)(*arrays)
-        if isinstance(elements, np.ndarray) and not any(isinstance(e, Applicable) for e in elements.flat):
+        if isinstance(elements, np.ndarray) and not any(isinstance(e, (Applicable, complex)) for e in elements.flat):
             return elements.astype(bool if self.result == "b" else float)
         return elements
 

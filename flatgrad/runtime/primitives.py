@@ -29,6 +29,7 @@ import numpy as np
 from . import scalar, special
 from .conversion import number as number
 from .errors import ARITHMETIC_ERRORS
+from .foreign import COMPLEX, beside
 from .primitive import BY_NAME as BY_NAME
 from .primitive import POSITIVE, REAL, ZERO, Applicable
 from .primitive import TABLE as TABLE
@@ -714,7 +715,6 @@ class Operand(Applicable):
 
     __add__ = __radd__ = _operator(add)
     __mul__ = __rmul__ = _operator(mul)
-    __pow__ = _operator(power)
     __mod__, __floordiv__ = _operator(mod), _operator(floordiv)
     __lt__, __le__, __gt__, __ge__ = map(_operator, (less, less_equal, greater, greater_equal))
     __and__ = __rand__ = _operator(logical_and)
@@ -732,8 +732,11 @@ class Operand(Applicable):
     def __invert__(self) -> Any:
         return logical_not(self)
 
+    def __pow__(self, other: Any) -> Any:
+        return beside(self, "__rpow__", other) if isinstance(other, COMPLEX) else power(self, other)
+
     def __sub__(self, other: Any) -> Any:
-        if isinstance(other, Operand):
+        if isinstance(other, (Operand, COMPLEX)):
             return self + (-other)
         if isinstance(other, np.ndarray) and other.dtype != object:
             other = other.astype(float)  # the negative of an unsigned number would be another number
@@ -745,7 +748,7 @@ class Operand(Applicable):
         return (-self) + other
 
     def __rpow__(self, other: Any) -> Any:
-        return power(other, self)
+        return beside(self, "__pow__", other) if isinstance(other, COMPLEX) else power(other, self)
 
     def __rmod__(self, other: Any) -> Any:
         return mod(other, self)
@@ -760,10 +763,10 @@ class Operand(Applicable):
         return other // self, other % self
 
     def __truediv__(self, other: Any) -> Any:
-        return self * power(other, -1.0)
+        return beside(self, "__rtruediv__", other) if isinstance(other, COMPLEX) else self * power(other, -1.0)
 
     def __rtruediv__(self, other: Any) -> Any:
-        return power(self, -1.0) * other
+        return beside(self, "__truediv__", other) if isinstance(other, COMPLEX) else power(self, -1.0) * other
 
 
 # --- rows that never raise ----------------------------------------------------------------------------------------

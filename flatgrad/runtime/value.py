@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 import numpy as np
-from numpy import ndarray
 
 from . import primitives
 from .backward import CONSTANT, Constant, NodeRule, backpropagate
 from .errors import ARITHMETIC_ERRORS, InputError
+from .foreign import FOREIGN, beside
 from .methods import Array, Number
 from .objects import ConditionObject, ValueObject, guard, is_traced
 from .primitives import Primitive, number
@@ -143,10 +143,13 @@ class Value(ValueObject["Value", "Condition"]):
         if active:
             trace = active.get(get_ident(), _NONE)[-1]
             if trace is not None:
-                return NotImplemented if isinstance(other, ndarray) else trace.record(ADD, (self, other))
+                kind = other.__class__
+                if kind is not float and kind is not self.__class__ and isinstance(other, FOREIGN):
+                    return beside(self, "__add__", other)
+                return trace.record(ADD, (self, other))
         if other.__class__ is not Value:
-            if isinstance(other, np.ndarray):
-                return NotImplemented
+            if other.__class__ is not float and isinstance(other, FOREIGN):
+                return beside(self, "__add__", other)
             other = as_value(other)
         out: Value = _new(Value)
         out._number = self._number + other._number
@@ -164,10 +167,13 @@ class Value(ValueObject["Value", "Condition"]):
         if active:
             trace = active.get(get_ident(), _NONE)[-1]
             if trace is not None:
-                return NotImplemented if isinstance(other, ndarray) else trace.record(MUL, (self, other))
+                kind = other.__class__
+                if kind is not float and kind is not self.__class__ and isinstance(other, FOREIGN):
+                    return beside(self, "__mul__", other)
+                return trace.record(MUL, (self, other))
         if other.__class__ is not Value:
-            if isinstance(other, np.ndarray):
-                return NotImplemented
+            if other.__class__ is not float and isinstance(other, FOREIGN):
+                return beside(self, "__mul__", other)
             other = as_value(other)
         out: Value = _new(Value)
         out._number = self._number * other._number

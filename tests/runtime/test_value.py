@@ -333,7 +333,7 @@ def test_what_is_not_a_number_is_rejected(data):
     assert value.data == 1.0
 
 
-@pytest.mark.parametrize("data", ["1.0", 1 + 2j, None, object()])
+@pytest.mark.parametrize("data", ["1.0", None, object()])
 def test_operators_reject_what_is_not_a_number(data):
     for operation in (
         lambda: Value(1.0) + data,

@@ -18,6 +18,7 @@ import numpy as np
 
 from ...runtime.conversion import items_of
 from ...runtime.errors import InputError
+from ...runtime.foreign import Pair
 from ...runtime.primitives import Operand
 from ...runtime.sites import Location, describe
 from ...runtime.traced import TracedCondition, TracedValue
@@ -71,6 +72,8 @@ class ResultFlattener(Flattener):
             return Objects(item.shape, self.flatten_items(items_of(item)))
         if isinstance(item, Operand):
             raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
+        if isinstance(item, Pair):
+            raise InputError("a traced function cannot return a complex number; return [z.real, z.imag], or abs(z)")
         taker = taker_of(item)
         if taker is Record:
             return self._flatten_record(item)

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, Unpack, overlo
 
 from ...runtime.arrays import as_array
 from ...runtime.errors import InputError, OptionError
+from ...runtime.foreign import COMPLEX
 from ...runtime.primitives import number
 from ...runtime.traced import TracedValue
 from ...runtime.tracing import recorder
@@ -144,6 +145,7 @@ class GradFunction(NumericFunction[R]):
                     check_lasting(returned)
                     raise InputError(
                         f"{self.name} must return one Value to differentiate, got {type(returned).__name__}"
+                        f"{' (return abs(z), or z.real)' if isinstance(returned, COMPLEX) else ''}"
                     ) from None
             return aux, [returned, *results.numbers]
 

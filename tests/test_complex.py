@@ -1,0 +1,216 @@
+"""Complex numbers of `Value`s: the arithmetic of CPython's `complex` and `cmath`, gradients, Fourier transforms."""
+
+from __future__ import annotations
+
+import cmath
+import math
+import operator
+import random
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad import Value
+from tests.bits import all_bits
+
+BACKENDS = ["python", "numpy", "native"]
+
+
+def data(number):
+    return number.data if isinstance(number, Value) else number
+
+
+def parts(z):
+    return [data(z.real), data(z.imag)]
+
+
+def numbers(seed):
+    draw = random.Random(seed)
+    return [complex(draw.uniform(-3.0, 3.0), draw.uniform(-3.0, 3.0)) for _ in range(60)]
+
+
+# --- arithmetic -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv"])
+def test_arithmetic_has_the_bits_of_complex(name):
+    operation = getattr(operator, name)
+    for a, b in zip(numbers(1), numbers(2), strict=True):
+        x, y = (fg.complex(Value(z.real), Value(z.imag)) for z in (a, b))
+        wanted = [operation(a, b).real, operation(a, b).imag]
+        assert all_bits(parts(operation(x, y))) == all_bits(wanted), (a, b)
+        assert all_bits(parts(operation(x, b))) == all_bits(wanted), (a, b)
+        assert all_bits(parts(operation(a, y))) == all_bits(wanted), (a, b)
+
+
+@pytest.mark.parametrize("exponent", [0, 1, 2, 3, 7, 13, -1, -2, -5])
+def test_whole_powers_have_the_bits_of_complex(exponent):
+    for a in numbers(3):
+        wanted = a**exponent
+        assert parts(fg.complex(Value(a.real), Value(a.imag)) ** exponent) == [wanted.real, wanted.imag], a
+
+
+def test_real_and_complex_operands():
+    """A Value beside a complex number, on either side of each operator."""
+    x, z = 1.7, 0.6 - 1.1j
+    for name in ("add", "sub", "mul", "truediv", "pow"):
+        operation = getattr(operator, name)
+        for a, b in ((Value(x), z), (z, Value(x)), (Value(x), np.complex128(z)), (np.complex128(z), Value(x))):
+            plain = [data(a) if isinstance(a, Value) else complex(a), data(b) if isinstance(b, Value) else complex(b)]
+            assert complex(*parts(operation(a, b))) == pytest.approx(operation(*plain), rel=1e-15), name
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh"])
+def test_functions_are_those_of_cmath(name):
+    for a in [*numbers(4), 1.0 + 0j, -1.0 + 0.0j, complex(-1.0, -0.0), 2j, -2j]:
+        z = fg.complex(Value(a.real), Value(a.imag))
+        wanted = getattr(cmath, name)(a)
+        for result in (getattr(fg, name)(z), getattr(np, name)(z), getattr(z, name)()):
+            assert complex(*parts(result)) == pytest.approx(wanted, rel=1e-13, abs=1e-15), a
+
+
+def test_parts_length_and_angle():
+    z = fg.complex(Value(3.0), Value(-4.0))
+    assert (data(abs(z)), data(z.phase())) == (5.0, cmath.phase(3.0 - 4.0j))
+    assert parts(z.conjugate()) == [3.0, 4.0]
+    assert parts(-z) == [-3.0, 4.0]
+    assert parts(+z) == [3.0, -4.0]
+    assert parts(np.where(Value(1.0) > 0.0, z, 1j)) == [3.0, -4.0]
+    assert parts(fg.where(Value(1.0) < 0.0, z, 1j)) == [0.0, 1.0]
+    assert repr(fg.complex(1.0, 2.0)) == "Complex(1.0, 2.0)"
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients(backend):
+    impedance = fg.value_and_grad(lambda r: abs(r + 1 / (1j * 0.5) + 2j) ** 2, backend=backend)
+    assert impedance(3.0) == (9.0, 6.0)
+
+    def f(x, y):
+        z = fg.exp(1j * x * y) * (x + 2j) ** 3 / (y - 1j) - fg.sqrt(x + 1j * y) * fg.log(2.0 + y * 1j)
+        return abs(z) + z.real * z.imag
+
+    def plain(x, y):
+        z = cmath.exp(1j * x * y) * (x + 2j) ** 3 / (y - 1j) - cmath.sqrt(x + 1j * y) * cmath.log(2.0 + y * 1j)
+        return abs(z) + z.real * z.imag
+
+    value, slopes = fg.value_and_grad(f, argnums=(0, 1), backend=backend)(0.7, -1.3)
+    h = 1e-6
+    differences = [
+        (plain(0.7 + h, -1.3) - plain(0.7 - h, -1.3)) / (2 * h),
+        (plain(0.7, -1.3 + h) - plain(0.7, -1.3 - h)) / (2 * h),
+    ]
+    assert value == pytest.approx(plain(0.7, -1.3), rel=1e-14)
+    assert slopes == pytest.approx(differences, rel=1e-8)
+    x, y = Value(0.7), Value(-1.3)
+    out = f(x, y)
+    out.backward()
+    assert (out.data, (x.grad, y.grad)) == (value, slopes), "the bits of the interpreter"
+
+
+def test_the_length_of_zero_has_the_gradient_zero():
+    assert fg.value_and_grad(lambda x: abs(x * (1.0 + 1j)))(0.0) == (0.0, 0.0)
+    assert parts(fg.sqrt(fg.complex(Value(0.0), Value(0.0)))) == [0.0, 0.0]
+
+
+def test_a_price_by_the_characteristic_function():
+    """The call of Black and Scholes by Gil-Pelaez' integrals, whose integrand is complex."""
+
+    def by_integration(spot, sigma, strike=95.0, rate=0.02, time=0.5):
+        def characteristic(u):
+            mean = fg.log(spot) + (rate - sigma**2 / 2) * time
+            return fg.exp(1j * u * mean - 0.5 * time * sigma**2 * u**2)
+
+        width, total = 0.1, [0.0, 0.0]
+        for k in range(800):
+            u = (k + 0.5) * width
+            phase = cmath.exp(-1j * u * math.log(strike)) / (1j * u)
+            total[0] = total[0] + (phase * characteristic(u - 1j) / characteristic(-1j)).real
+            total[1] = total[1] + (phase * characteristic(u)).real
+        first, second = (0.5 + width / math.pi * each for each in total)
+        return spot * first - strike * math.exp(-rate * time) * second
+
+    def closed(spot, sigma, strike=95.0, rate=0.02, time=0.5):
+        d1 = (fg.log(spot / strike) + (rate + sigma**2 / 2) * time) / (sigma * math.sqrt(time))
+        return spot * fg.ndtr(d1) - strike * math.exp(-rate * time) * fg.ndtr(d1 - sigma * math.sqrt(time))
+
+    price, greeks = fg.value_and_grad(by_integration, argnums=(0, 1))(100.0, 0.2)
+    wanted, slopes = fg.value_and_grad(closed, argnums=(0, 1))(100.0, 0.2)
+    assert price == pytest.approx(wanted, rel=1e-9)
+    assert greeks == pytest.approx(slopes, rel=1e-9)
+
+
+# --- Fourier transforms -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 8, 12, 15, 16])
+def test_fourier_transforms(n):
+    x = np.random.RandomState(n).normal(size=n)
+    for name in ("fft", "ifft", "rfft"):
+        transform = getattr(np.fft, name)
+        for options in ({}, {"norm": "ortho"}, {"norm": "forward"}, {"n": n + 1}):
+            f = fg.compile(lambda x, t=transform, o=options: [t(x, **o).real, np.imag(t(x, **o))])
+            got = np.array([data(part) for row in f(x) for part in row])
+            wanted = transform(x, **options)
+            assert np.allclose(got, [*wanted.real, *wanted.imag], rtol=1e-14, atol=1e-14), (name, options)
+    again = fg.compile(lambda x: np.fft.irfft(np.fft.rfft(x), n))(x)
+    assert np.allclose([data(part) for part in again], x, rtol=1e-14, atol=1e-15)
+
+
+def test_fourier_transforms_along_an_axis():
+    x = np.random.RandomState(1).normal(size=(3, 4))
+    for axis in (0, 1, -1):
+        f = fg.compile(lambda x, axis=axis: np.abs(np.fft.fft(x, axis=axis)).ravel())
+        wanted = np.abs(np.fft.fft(x, axis=axis)).ravel()
+        assert np.allclose([data(part) for part in f(x)], wanted, rtol=1e-14)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_gradient_of_a_spectrum(backend):
+    f = fg.grad(lambda x: (abs(np.fft.fft(x)) ** 2)[1], backend=backend)
+    assert f(np.array([1.0, 2.0, 4.0])) == pytest.approx([-4.0, -1.0, 5.0], rel=1e-14)
+    x = np.random.RandomState(2).normal(size=16)
+    energy = fg.grad(lambda x: (np.abs(np.fft.fft(x)) ** 2).sum(), backend=backend)  # Parseval
+    assert energy(x) == pytest.approx(2.0 * 16 * x, rel=1e-13)
+
+
+def test_a_fourier_transform_by_hand():
+    """Written with complex numbers of the standard library, as in a textbook."""
+
+    def fft(x):
+        if len(x) == 1:
+            return x
+        even, odd = fft(x[::2]), fft(x[1::2])
+        turned = [cmath.exp(-2j * cmath.pi * k / len(x)) * z for k, z in enumerate(odd)]
+        return [a + b for a, b in zip(even, turned)] + [a - b for a, b in zip(even, turned)]  # noqa: B905
+
+    def power(x):
+        return abs(fft(list(x))[3]) ** 2
+
+    x = np.random.RandomState(3).normal(size=8)
+    row = np.exp(-2j * np.pi * 3 * np.arange(8) / 8)
+    value, slope = fg.value_and_grad(power)(x)
+    assert value == pytest.approx(power(x), rel=1e-14)
+    assert slope == pytest.approx(2.0 * (np.conj(row) * (row @ x)).real, rel=1e-12)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_what_complex_numbers_are_not():
+    z = fg.complex(Value(1.0), 2.0)
+    for use in (complex, float, bool, lambda z: z == 1.0, lambda z: z < 1.0, fg.floor, cmath.exp):
+        with pytest.raises(fg.InputError, match=r"z\.real|fg\.equal"):
+            use(z)
+    with pytest.raises(fg.InputError, match="expected a number"):
+        fg.complex("1")
+
+
+def test_results_are_real():
+    with pytest.raises(fg.InputError, match=r"got Complex \(return abs\(z\), or z\.real\)"):
+        fg.grad(lambda x: x * 1j)(2.0)
+    with pytest.raises(fg.InputError, match=r"complex number; return \[z\.real, z\.imag\]"):
+        fg.compile(lambda x: [x * 1j])(2.0)
