@@ -51,7 +51,7 @@ def _of_values(original: Function, own: Function) -> Function:
 # --- math -------------------------------------------------------------------------------------------------------------
 
 #: Functions of `math` that have another name in the table of primitives.
-_ROWS: Final = {"fabs": "abs", "lgamma": "gammaln", "trunc": "trunc"}
+_ROWS: Final = {"fabs": "abs", "trunc": "trunc"}
 #: What to write in place of functions that have no derivative, or whose arithmetic is not that of floats.
 _NONE: Final = {
     "fsum": "it rounds the exact sum once, and no compiled sum does; sum(xs) adds from left to right",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import primitives as p
-from .arrays import FUNCTIONS, REMEDIES, UFUNCS, Array, _as_plain, _value_function, _value_ufunc, as_array
+from .arrays import FUNCTIONS, REMEDIES, UFUNCS, Array, _value_function, _value_ufunc, as_array, plain
 from .complex_numbers import Complex, fourier
 from .errors import InputError
 from .foreign import COMPLEX
@@ -65,9 +65,6 @@ UFUNCS.update({
     "entr": lambda x: -xlogy(x, x),
     "rel_entr": lambda x, y: xlogy(x, div(x, where(equal(x, 0.0), 1.0, y))),
     "exp10": lambda x: 10.0**x,
-    "arcsinh": p.asinh,
-    "arccosh": p.acosh,
-    "arctanh": p.atanh,
     "conjugate": lambda x: x.conjugate() if isinstance(x, COMPLEX) else x,
 })  # fmt: skip
 REMEDIES.update(
@@ -84,7 +81,7 @@ REMEDIES.update(
 
 def _elementwise(function: Callable[[Any], Any]) -> Callable[..., Any]:
     def of_array(x: Any, *flags: Any, **options: Any) -> Any:
-        elements = np.asarray(_as_plain(x), dtype=object)
+        elements = np.asarray(plain(x), dtype=object)
         results = [function(each) for each in elements.ravel().tolist()]
         return as_array(results, elements.shape) if elements.shape else results[0]
 
@@ -111,7 +108,7 @@ def _transform(name: str, inverse: bool, real: bool) -> Callable[..., Any]:
         """A discrete Fourier transform along an axis, as NumPy's; its arithmetic is that of `fourier`."""
         if out is not None or norm not in (None, "backward", "ortho", "forward"):
             raise InputError(f"np.fft.{name} of Values takes n, axis and norm ('ortho' or 'forward'){user_line()}")
-        array = np.asarray(_as_plain(a), dtype=object)
+        array = np.asarray(plain(a), dtype=object)
         rows = np.moveaxis(array, axis, -1)
         length = rows.shape[-1]
         if inverse and real:

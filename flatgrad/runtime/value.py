@@ -143,8 +143,7 @@ class Value(ValueObject["Value", "Condition"]):
         if active:
             trace = active.get(get_ident(), _NONE)[-1]
             if trace is not None:
-                kind = other.__class__
-                if kind is not float and kind is not self.__class__ and isinstance(other, FOREIGN):
+                if (k := other.__class__) is not float and k is not self.__class__ and isinstance(other, FOREIGN):
                     return beside(self, "__add__", other)
                 return trace.record(ADD, (self, other))
         if other.__class__ is not Value:
@@ -167,8 +166,7 @@ class Value(ValueObject["Value", "Condition"]):
         if active:
             trace = active.get(get_ident(), _NONE)[-1]
             if trace is not None:
-                kind = other.__class__
-                if kind is not float and kind is not self.__class__ and isinstance(other, FOREIGN):
+                if (k := other.__class__) is not float and k is not self.__class__ and isinstance(other, FOREIGN):
                     return beside(self, "__mul__", other)
                 return trace.record(MUL, (self, other))
         if other.__class__ is not Value:

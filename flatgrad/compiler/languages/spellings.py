@@ -203,6 +203,7 @@ NUMPY_FAULTS = {
 POINTER = "libm_"
 
 
+@functools.cache
 def _translated(row: Primitive) -> Spelling:
     """The call of the function that a row is translated to."""
     how = translation(TRANSLATED[row])
@@ -230,7 +231,6 @@ C: dict[Primitive, Spelling] = _with_totals({
     **{row: _c(f"{row.name}({{0}})", ATOM) for row in (p.floor, p.ceil, p.trunc, p.rint)},
     p.copysign: _c("copysign({0}, {1})", ATOM),
     p.sign: _c("{0} > 0.0 ? 1.0 : {0} < 0.0 ? -1.0 : {0} == 0.0 ? 0.0 : {0}"),
-    **{row: _translated(row) for row in TRANSLATED},
     p.sqrt: _c("sqrt({0})", ATOM),
     p.hypot: _c(
         "fabs({0}) > DBL_MAX || fabs({1}) > DBL_MAX ? INFINITY"
@@ -270,6 +270,8 @@ def c_spelling(primitive: Primitive) -> Spelling:
     Raises:
         OptionError: if it has no spelling.
     """
+    if primitive in TRANSLATED:
+        return _translated(primitive)
     if primitive not in C:
         raise OptionError(f"primitive {primitive.name} has no spelling in C; {_REMEDY.format('C')}")
     return C[primitive]
@@ -277,5 +279,5 @@ def c_spelling(primitive: Primitive) -> Spelling:
 
 def spellings_of(primitive: Primitive) -> tuple[Any, ...]:
     """All that the tables say of a primitive: part of what decides what becomes of a program."""
-    tables: tuple[Mapping[Primitive, Any], ...] = (PYTHON, NUMPY, NUMPY_FAST, NUMPY_FAULTS, C, C_FAULTS)
+    tables: tuple[Mapping[Primitive, Any], ...] = (PYTHON, NUMPY, NUMPY_FAST, NUMPY_FAULTS, C, C_FAULTS, TRANSLATED)
     return tuple(table.get(primitive) for table in tables)
