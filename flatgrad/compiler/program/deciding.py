@@ -7,10 +7,12 @@ whose truth value is asked for; then a guard is recorded (`ways`).
 from __future__ import annotations
 
 import dis
+import itertools
+import math
 from collections.abc import Collection, Sequence
 from sys import _getframe
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -31,6 +33,8 @@ _CHOOSES = "using a comparison of Values to choose a branch (if, while, and, or,
 _STATIC = "Name the argument in static_argnames=(...) to compile one kernel per value."
 #: All integers below are floats.
 _WHOLE = 2.0**53
+#: Operands at which each operation that can raise does so.
+_FAULTY: Final = (0.0, -1.0, 2.0, 1e308, math.inf)
 _REMEDY = "Select with fg.where(condition, a, b), or fg.maximum(a, b), or of a list fg.max(xs)."
 
 
@@ -206,6 +210,22 @@ class Deciding(Recorded):
         self._add_guard(holds, truth, site)
         decided[variable] = truth
         return truth
+
+    def raise_fault(self, primitive: Primitive, operands: Sequence[Any]) -> None:
+        """Raise what an operation raises for the numbers at hand, where the function may catch it: that is a way."""
+        has_truths = self.follows or self._truths is not None
+        if primitive.fault is None or not has_truths or given_now() is not None or not primitive.fault(*operands):
+            return
+        constants, site = self.builder.program.constants, self._site(_getframe(2)) if self._record_sites else -1
+        numbers: Any = itertools.product(_FAULTY, repeat=len(operands))  # without numbers at hand, any will do
+        if self.follows:
+            refs = list(map(self._operand, operands))
+            numbers = [[self.number_of(ref) if ref >= 0 else constants[~ref] for ref in refs]]
+        for each in numbers:
+            self._result(primitive, each, site)
+
+    def _operand(self, operand: Any, kind: str = "f") -> int:
+        raise NotImplementedError  # pragma: no cover - traces define it
 
     def _given(self, truths: Sequence[bool | int], kind: type) -> bool | int:
         """The truth value, or the value of an integer, that is given for what is asked for next."""

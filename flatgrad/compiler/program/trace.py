@@ -22,6 +22,7 @@ from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import recording, records, refusals_raised
 from ...runtime.value import Condition, Value, apply_eagerly, as_condition, as_value, constant
 from .builder import Indices, ProgramBuilder
+from .catching import is_caught
 from .deciding import Deciding, Written
 from .family import Family
 from .names import Namer, nameless
@@ -73,6 +74,8 @@ class Trace(Deciding):
 
     def record(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
         """The symbolic result of `primitive(*operands)`; of constants alone, the number itself."""
+        if primitive.fault is not None and self.faults == "raise" and is_caught(_getframe(2), trace_function.__code__):
+            self.raise_fault(primitive, operands)
         kinds = primitive.operand_kinds
         if kinds == "ff":
             a, b = operands
