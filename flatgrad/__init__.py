@@ -45,8 +45,9 @@ from .runtime.errors import (
 )
 from .runtime.functions import *
 from .runtime.functions import abs as abs
+from .runtime.interpolation import CubicSpline, interp
 from .runtime.numpy_functions import array
-from .runtime.reductions import logsumexp, norm, prod, softmax
+from .runtime.reductions import argmax, argmin, log_softmax, logsumexp, median, norm, prod, softmax, sort
 from .runtime.reductions import max as max
 from .runtime.reductions import min as min
 from .runtime.reductions import sum as sum
@@ -64,6 +65,7 @@ __all__ = [
     "CapturedStateWarning",
     "CompiledGraph",
     "Condition",
+    "CubicSpline",
     "DivisionByZeroError",
     "DomainError",
     "FlatgradError",
@@ -80,19 +82,25 @@ __all__ = [
     "TableIndexError",
     "TraceError",
     "Value",
+    "argmax",
+    "argmin",
     "array",
     "betaln",
     "compile_graph",
     "draw_dot",
     "grad",
+    "interp",
     "jit",
+    "log_softmax",
     "logsumexp",
+    "median",
     "nn",
     "norm",
     "norm_pdf",
     "prod",
     "scan",
     "softmax",
+    "sort",
     "table",
     "value_and_grad",
     "vmap",

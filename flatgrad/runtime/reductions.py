@@ -204,9 +204,123 @@ def softmax(vector: Any, *others: Any, **options: Any) -> Any:
         _, exponentials = _exponentials(elements)
         total = functools.reduce(operator.add, exponentials)
         result = [div(exponential, total) for exponential in exponentials]
+    return _as_given(result, vector)
+
+
+@overload  # an empty list is of both kinds
+def log_softmax(vector: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
+@overload
+def log_softmax(vector: Iterable[Number]) -> list[float]: ...  # type: ignore[overload-overlap]
+@overload
+def log_softmax(vector: Iterable[Scalar]) -> list[Value]: ...
+@overload
+def log_softmax(vector: Any) -> Any: ...
+@_of_one
+def log_softmax(vector: Any, *others: Any, **options: Any) -> Any:
+    """The logarithms of `fg.softmax`: `(x[i] - m) - log(exp(x0 - m) + exp(x1 - m) + ...)`, m the largest element.
+
+    Arguments, results and errors are those of `fg.softmax`; a finite element beside much larger ones gives a large
+    negative number, and not -inf.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.log_softmax([0.0, 1000.0])
+        [-1000.0, 0.0]
+    """
+    elements = _elements("log_softmax", vector, others, options, nested=False)
+    result = []
+    if elements:
+        shift, exponentials = _exponentials(elements)
+        total = log(functools.reduce(operator.add, exponentials))
+        result = [(x - shift) - total for x in elements]
+    return _as_given(result, vector)
+
+
+def _as_given(result: list[Any], vector: Any) -> Any:
+    """A list, or an array where an array was given."""
     if not isinstance(vector, np.ndarray):
         return result
     return as_array(result, vector.shape) if any(isinstance(x, Operand) for x in result) else np.array(result, float)
+
+
+def sort(vector: Any) -> Any:
+    """The elements in increasing order, as `sorted` puts them. Comparisons of `Value`s are branches (`docs/ways.md`).
+
+    Args:
+        vector: numbers or `Value`s: any iterable, or an array of one dimension.
+
+    Returns:
+        For an array an array, else a list.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.grad(lambda x: fg.sort(x)[0])([3.0, 1.0, 2.0])
+        [0.0, 1.0, 0.0]
+    """
+    return _as_given(sorted(vector_of("sort", vector)), vector)
+
+
+def argmax(vector: Any) -> int:
+    """The place of the largest element, of the first one of equals. Comparisons of `Value`s are branches.
+
+    Args:
+        vector: numbers or `Value`s: any iterable, or an array of one dimension.
+
+    Raises:
+        DomainError: if there is no element.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.argmax([3.0, 7.0, 7.0]), fg.argmin([3.0, 7.0, 1.0])
+        (1, 2)
+    """
+    return _first("argmax", operator.gt, vector)
+
+
+def argmin(vector: Any) -> int:
+    """The place of the smallest element, of the first one of equals; as `fg.argmax`."""
+    return _first("argmin", operator.lt, vector)
+
+
+def _first(name: str, beyond: Any, vector: Any) -> int:
+    elements = vector_of(name, vector)
+    if not elements:
+        raise DomainError(f"{name} of no elements is not defined{user_line()}")
+    best = 0
+    for k in range(1, len(elements)):
+        if beyond(elements[k], elements[best]):
+            best = k
+    return best
+
+
+def median(vector: Any) -> Any:
+    """The element in the middle, or the mean of the two there: `(a + b) / 2`. Comparisons of `Value`s are branches.
+
+    Args:
+        vector: numbers or `Value`s: any iterable, or an array of one dimension.
+
+    Raises:
+        DomainError: if there is no element.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> fg.value_and_grad(fg.median)([3.0, 1.0, 2.0, 9.0])
+        (2.5, [0.5, 0.0, 0.5, 0.0])
+    """
+    elements = sorted(vector_of("median", vector))
+    if not elements:
+        raise DomainError(f"median of no elements is not defined{user_line()}")
+    low, high = elements[(len(elements) - 1) // 2], elements[len(elements) // 2]
+    return low if len(elements) % 2 else (low + high) * 0.5
+
+
+def vector_of(name: str, vector: Any) -> list[Any]:
+    """The elements of a list, another iterable, or an array of one dimension, as floats and `Value`s.
+
+    Raises:
+        InputError: for anything that is no vector of numbers.
+    """
+    return _elements(name, vector, (), {}, nested=False)
 
 
 @_reduction
