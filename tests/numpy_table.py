@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from flatgrad.runtime.arrays import FUNCTIONS, name_of
-
 PAGE = Path(__file__).parent.parent / "docs" / "numpy.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
 
@@ -325,13 +323,6 @@ def uses():
         for name, use in section.items():
             if found(name) is not None:
                 yield name, use if use is not None else lambda x, A, name=name: found(name)(x)
-
-
-def refused():
-    """The names of functions that are known, and refused."""
-    return sorted(
-        {name_of(function) for function, made in FUNCTIONS.items() if getattr(made, "__name__", "") == "_refused"}
-    )
 
 
 def table():

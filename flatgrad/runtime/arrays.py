@@ -71,18 +71,20 @@ class Array(np.ndarray):
                 raise
         return _getitem(self, decided)
 
+    def __iter__(self) -> Any:
+        return map(functools.partial(_getitem, self), range(len(self)))  # faster than with `__getitem__`
+
     def __setitem__(self, index: Any, items: Any) -> None:
         try:
             _setitem(self, index, items)
             return
         except IndexError:
-            decided = _decided(index)
-            if decided is index:
+            is_mask = isinstance(index, np.ndarray) and index.shape == self.shape and index.dtype == object
+            if is_mask and not np.ndim(plain(items)):  # this selects, and no way is needed
+                decided, items = ..., _where(np.asarray(index), plain(items), np.asarray(self))
+            elif (decided := _decided(index)) is index:
                 raise
-        if isinstance(index, np.ndarray) and index.shape == self.shape and not np.ndim(items):
-            _setitem(self, ..., _where(np.asarray(index), plain(items), np.asarray(self)))  # no way is needed
-        else:
-            _setitem(self, decided, items)
+        _setitem(self, decided, items)
 
 
 _getitem, _setitem = np.ndarray.__getitem__, np.ndarray.__setitem__
@@ -113,6 +115,19 @@ def wrapped(result: Any) -> Any:
         items = [wrapped(each) for each in result]
         return type(result)._make(items) if hasattr(result, "_make") else type(result)(items)
     return result
+
+
+def for_callers(item: Any) -> Any:
+    """What a function returned, with plain arrays in place of `Array`s."""
+    if isinstance(item, Array):
+        return np.asarray(item)
+    if isinstance(item, dict) and type(item) is dict:
+        return {key: for_callers(each) for key, each in item.items()}
+    return (
+        [for_callers(each) for each in item]
+        if type(item) is list
+        else (tuple([for_callers(each) for each in item]) if type(item) is tuple else item)
+    )
 
 
 def plain(item: Any) -> Any:
@@ -289,10 +304,6 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: di
         return apply_function(ufunc, inputs, options)
     operands = [plain(each) for each in inputs]
     if not options and method == "__call__" and ufunc in _OPERATORS and ufunc not in _ORDER:
-        try:
-            return wrapped(ufunc(*operands))
-        except InputError:
-            operands = _numbers(operands)
         return wrapped(ufunc(*operands))
     name = ufunc.__name__
     is_ours = ufunc not in _OPERATORS and set("".join(ufunc.types)) != set("O->")

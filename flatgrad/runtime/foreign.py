@@ -18,9 +18,16 @@ class Pair:
 
 
 COMPLEX: Any = (complex, Pair)
-FOREIGN: Any = (np.ndarray, *COMPLEX)
+FOREIGN: Any = (np.ndarray, list, tuple, *COMPLEX)
 
 
 def beside(value: Any, operator: str, other: Any) -> Any:
-    """What an operator of a `Value` gives with something foreign: for a complex number, what that number's own does."""
+    """What an operator of a `Value` gives with something foreign: for a complex number, what that number's own does.
+
+    With a list it gives an array, as a NumPy scalar does; arrays know it themselves.
+    """
+    if isinstance(other, (list, tuple)):
+        array = np.empty(len(other), dtype=object)
+        array[:] = other
+        return getattr(array, operator.replace("__", "__r", 1))(value)
     return getattr(Pair.kind.of(other), operator)(value) if isinstance(other, complex) else NotImplemented

@@ -740,6 +740,8 @@ class Operand(Applicable):
             return self + (-other)
         if isinstance(other, np.ndarray) and other.dtype != object:
             other = other.astype(float)  # the negative of an unsigned number would be another number
+        elif isinstance(other, (list, tuple)):
+            other = np.array(other, dtype=object)
         elif not isinstance(other, np.ndarray):
             other = number(other)
         return self + (-other)

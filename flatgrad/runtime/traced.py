@@ -119,6 +119,8 @@ def _of_ints(name: str) -> Any:
     """An operator that makes an integer of two."""
 
     def apply(self: Integer, other: Any) -> Any:
+        if isinstance(other, (list, tuple)):
+            return NotImplemented  # Python repeats it
         result = getattr(Value, name)(self, other)
         return _as_integer(result) if isinstance(other, (int, np.integer, Integer)) else result
 

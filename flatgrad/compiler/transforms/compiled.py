@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack, overload
 
+from ...runtime.arrays import for_callers
 from ...runtime.traced import TracedValue
 from ..calls.arguments import Arguments
 from ..calls.binding import make_node_binder
@@ -71,7 +72,8 @@ class CompiledFunction(Dispatched[_Entry, R]):
         """Without a recorder operations are executed: that is the interpreter."""
         again = self._again(arguments, arguments.args, symbolic=True)
         roots = functools.partial(self._captured_roots, arguments)
-        return run_changed(functools.partial(self._inline, again), roots, [NATURAL] if self._natural else ())
+        natural = [NATURAL] if self._natural else ()
+        return for_callers(run_changed(functools.partial(self._inline, again), roots, natural))
 
     def _build(self, arguments: Arguments) -> _Entry:
         with collector_paused(), preparing(self.name):
