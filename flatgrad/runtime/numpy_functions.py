@@ -192,10 +192,10 @@ def _linspace(
 
 @_implements("astype")
 def _astype(x: Any, dtype: Any = float, *_: Any, **__: Any) -> Any:
-    kind = np.dtype(dtype).kind
+    kind, is_float = np.dtype(dtype).kind, np.dtype(dtype).char == "d"
     elements = x.ravel().tolist()
-    if kind == "O" or np.dtype(dtype) == float:
-        return as_array([number_of(each) if kind == "f" else each for each in elements], x.shape)
+    if kind == "O" or is_float:
+        return as_array([number_of(each) if is_float else each for each in elements], x.shape)
     if any(isinstance(each, Applicable) for each in elements):
         if kind == "b":
             return as_array([truth(each) for each in elements], x.shape)
