@@ -108,7 +108,19 @@ def per_round(p, xs):
     return s * s, states
 
 
+def implicit(p, n):
+    """Steps of an implicit method: an inner loop solves an equation in each."""
+    x = p[0]
+    for _ in range(n):
+        y = x
+        for _ in range(10):
+            y = x + 0.1 * fg.sin(p[1] * y) * p[2]
+        x = y
+    return x * x
+
+
 RECURRENCES = {
+    "implicit": (functools.partial(implicit, n=120), ([0.3, 0.7, 0.9],)),
     "pendulum": (functools.partial(pendulum, n=300), ([0.1, 0.2, 1.0, 0.3],)),
     "RNN": (rnn, (np.linspace(-0.5, 0.5, 12), np.linspace(-1.0, 1.0, 150))),
     "LSTM": (lstm, (np.linspace(-0.5, 0.5, 24), np.linspace(-1.0, 1.0, 120))),
@@ -246,6 +258,7 @@ class Recurrence:
             (choice.choice(["sin", "tanh", "mul", "add", "mix"]), choice.randrange(4), choice.randrange(4))
             for _ in range(choice.randint(1, 4))
         ]
+        self.turns = choice.choice([1, 9]) if self.width * len(self.steps) <= 2 else 1  # an inner loop in each round
         self.numbers = [choice.uniform(0.2, 0.9) for _ in range(4)]
         self.streams = [choice.uniform(-1.0, 1.0) for _ in range(max(self.rounds))]
 
@@ -259,7 +272,7 @@ class Recurrence:
                 new = []
                 for j in range(self.width):
                     a = last[j] * 0.9 + before[(j + 1) % self.width] * 0.1
-                    for name, left, right in self.steps:
+                    for name, left, right in self.steps * self.turns:
                         a = self._step(name, a, values[left], values[(left + right) % len(values)])
                     new.append(a + (0.1 * (k % 7) if self.constants else 0.0))
                 states.append(new)
@@ -302,6 +315,18 @@ def test_random_recurrences(seed, rounds):
     assert code is None or code.layout.bytes <= min(
         each.layout.bytes for program in programs if (each := emit_checkpointed(program, machine, 0)) is not None
     )
+
+
+def test_rounds_with_loops_in_them_are_computed_again():
+    stages = fg.value_and_grad(RECURRENCES["implicit"][0], backend="python", dynamic=False).kernel_for([0.3] * 3).stages
+    program = in_other_way(stages.array_parts[0], 1)
+    pair = find_pair(program)
+    assert pair is not None
+    assert all(program.statements[k].inner for k in (pair.forward, pair.adjoint))
+    machine = Machine(native.host().lanes, native.host().shortcuts, native.host().vector_math, native.host().tanh)
+    whole, cut = emit_llvm(program, machine), emit_checkpointed(program, machine, 0)
+    assert cut.layout.bytes < whole.layout.bytes / 3
+    assert_same(run(cut, [0.3, 0.7, 0.9]), program.evaluate([0.3, 0.7, 0.9]))
 
 
 @pytest.mark.parametrize("seed", range(8))

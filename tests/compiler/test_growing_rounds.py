@@ -191,7 +191,8 @@ def test_an_inner_loop_alone_may_be_a_running_maximum(backend, monkeypatch):
     numbers = series(20), series(40)[20:]
     compiled = fg.jit(f, backend=backend)
     (repeat,) = compiled.kernel_for(*numbers).arrays.statements
-    assert isinstance(repeat, Repeat) and repeat.is_ragged
+    assert isinstance(repeat, Repeat)
+    assert repeat.is_ragged
     assert_same(flattened(compiled(*numbers)), flattened(fg.jit(f, backend="python")(*numbers)))
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from ..loops.array_program import ArrayProgram
 from ..loops.buffers import Plan, plan_buffers, span
 from ..loops.extents import Ragged, fixed
-from ..loops.grammar import Block, Read, Repeat
+from ..loops.grammar import Block, Read, Repeat, Statement
 from .llvm import Module, NativeCode
 from .operations import Machine, Writer
 from .text import Function, Value, load, loaded_index, store
@@ -145,6 +145,7 @@ class Pair(NamedTuple):
         low, high: segments of the adjoint from round c to d need the rounds from `low - d` up to `high - c` of the
             forward loop.
         tails: how many of the last rounds of each others read.
+        head: how many of the first rounds of the forward loop others read behind the adjoint loop.
     """
 
     forward: int
@@ -154,6 +155,7 @@ class Pair(NamedTuple):
     low: int
     high: int
     tails: tuple[int, int]
+    head: int = 0
 
     @property
     def width(self) -> int:
@@ -170,9 +172,9 @@ def find_pair(program: ArrayProgram) -> Pair | None:
 
 
 def _is_plain(repeat: Repeat) -> bool:
-    """Whether all that it writes and reads moves by equal steps from round to round, without rounds within rounds."""
+    """Whether all that it writes and reads moves by equal steps from round to round."""
     for statement in repeat.members():
-        if statement.is_ragged or repeat.inner:
+        if statement.is_ragged or statement.bends:
             return False
         for read, extents in statement.reads():
             if read.bends or any(isinstance(extent, Ragged) for extent in extents):
@@ -192,12 +194,15 @@ class _Finder:
             for statement, starts in zip(loop.statements, loop.starts, strict=True):
                 base, step = fixed(statement.base), statement.lanes // loop.count
                 first = base - sum(start.lanes for start in starts)
-                windows.append(Window(first, base, base + statement.lanes, step, statement.kind))
+                if statement.steps:  # in an inner loop, which begins with its starts in each round
+                    step = fixed(statement.steps[0])
+                    first = base = min(fixed(member.base) for member in (*starts, statement))
+                windows.append(Window(first, base, base + step * loop.count, step, statement.kind))
         self.all = sorted([*self.windows[0], *self.windows[1]])
         self.refused = {w for w in self.all if w.kind == "b" and w.depth}
         #: Of windows of the forward loop: the rounds that round 0 of the adjoint loop reads, at least and at most.
         self.reads: dict[Window, list[int]] = {}
-        self.tails = [1, 1]
+        self.tails, self.head = [1, 1], 0
 
     def pair(self) -> Pair | None:
         """The pair; None if nothing is gained by cutting it."""
@@ -211,7 +216,8 @@ class _Finder:
         high = max(rows[1] for rows in reads.values()) + 1
         if low < rounds[1] or high > rounds[0]:  # it reads rounds that there are not
             return None
-        return Pair(*self.positions, (kept[0], kept[1]), rounds, min(low, high), high, (self.tails[0], self.tails[1]))
+        tails = self.tails[0], self.tails[1]
+        return Pair(*self.positions, (kept[0], kept[1]), rounds, min(low, high), high, tails, self.head)
 
     def _touched(self, low: int, high: int) -> list[Window]:
         """The windows some address of which is in a range."""
@@ -233,7 +239,10 @@ class _Finder:
                     self._read_outside(k, address, address)
                 continue
             members = item.members() if isinstance(item, Repeat) else [item]
-            inside = item.statements if k in self.positions and isinstance(item, Repeat) else ()
+            inside = [s for s in members if isinstance(s, Statement)] if k in self.positions else []
+            if isinstance(item, Repeat):
+                outside = list(map(id, item.starts_of(item.loop)))
+                inside = [s for s in inside if id(s) not in outside]
             for member in members:
                 for read, extents in member.reads():
                     ends = span(read, extents)
@@ -261,7 +270,10 @@ class _Finder:
                 self.refused.add(window)
 
     def _read_outside(self, k: int, low: int, high: int) -> None:
-        """Something that is not in rounds reads a range: it must be among the last rounds of the latest segment."""
+        """Something that is not in rounds reads a range: it must be among the last rounds of the latest segment.
+
+        Behind the adjoint loop, that is the first one: of the forward loop, it has the first rounds.
+        """
         touched = self._touched(low, high)
         for window in touched:
             loop = int(window in self.windows[1])
@@ -269,7 +281,11 @@ class _Finder:
             latest = forward <= k <= adjoint if not loop else k > adjoint
             tail = -(-(window.end - low) // window.step)
             starts = k == self.positions[loop]
-            if len(touched) > 1 or not latest or starts or low < window.first or tail > _TAIL:
+            head = -(-(high + 1 - window.base) // window.step)
+            few = head <= min(_TAIL, self.loops[0].count // 4)
+            if len(touched) == 1 and not loop and k > adjoint and low >= window.first and few:
+                self.head = max(self.head, head)
+            elif len(touched) > 1 or not latest or starts or low < window.first or tail > _TAIL:
                 self.refused.add(window)
             else:
                 self.tails[loop] = max(self.tails[loop], tail)
@@ -322,7 +338,8 @@ class Segments:
         total = pair.rounds[1]
         first = min(total, max(length, *pair.tails))  # enough for what is read of the last rounds
         cuts = [0, *range(first, total, length), total]
-        if len(cuts) > 2 and total - cuts[-2] < max(pair.tails[1], *(w.depth for ws in pair.windows for w in ws)):
+        least = max(pair.tails[1], *(w.depth for ws in pair.windows for w in ws))
+        while len(cuts) > 2 and (total - cuts[-2] < least or pair.high - cuts[-2] < pair.head):
             del cuts[-2]
         self.adjoint = list(itertools.pairwise(cuts))[::-1]
         self.forward = [
@@ -381,13 +398,25 @@ class CheckpointModule(Module):
                 plan.offsets[region], self.fronts[window], numbers = numbers - shift, numbers, numbers + size
         return plan._replace(numbers=numbers, truths=truths)
 
+    def reached(self, position: int) -> None:
+        """Behind the adjoint loop, the first segment is in the windows of the forward loop."""
+        if position != self.pair.adjoint + 1:
+            return
+        plan = self.plan
+        for region, start in enumerate(plan.starts):
+            for window in self.pair.windows[0]:
+                if window.first == start and region:
+                    offsets = plan.truth_offsets if window.kind == "b" else plan.offsets
+                    offsets[region] += self.latest[0] * window.step
+        self.use(plan)
+
     def mark_read(self, read: Any) -> None:
         """What is carried into the next segment goes through memory."""
         for k in (self.pair.forward, self.pair.adjoint):
             loop = self.program.statements[k]
             assert isinstance(loop, Repeat)
             for statement, starts in zip(loop.statements, loop.starts, strict=True):
-                if starts:
+                if starts and not statement.steps:
                     read[fixed(statement.base) : fixed(statement.base) + statement.lanes] = True
 
     # --- calls ----------------------------------------------------------------------------------------------------
@@ -432,7 +461,7 @@ class CheckpointModule(Module):
         """The calls of the starts of a loop, which write in front of its first segment."""
         loop = self.program.statements[(self.pair.forward, self.pair.adjoint)[k]]
         assert isinstance(loop, Repeat)
-        starts = [start for group in loop.starts for start in group]
+        starts = list(loop.starts_of(loop.loop))
         moved = []
         for (position, row), start in zip(calls, starts, strict=True):
             window = self._window_of(fixed(start.base))

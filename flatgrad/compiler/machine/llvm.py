@@ -191,7 +191,8 @@ class Module(Memory):
         results = self.arena.take(total) if self.direct else None
         read = read_from_memory(program) if any(isinstance(item, Repeat) for item in program.statements) else None
         self.mark_read(read)
-        for item in program.statements:
+        for position, item in enumerate(program.statements):
+            self.reached(position)
             self.begun.append(len(self.calls))
             if isinstance(item, Block):
                 self._block(item)
@@ -221,6 +222,9 @@ class Module(Memory):
         functions_used = sorted(self.libm_functions)
         layout = Layout(program.inputs, *sizes, constants, truths, tables, outputs, functions_used, extra)
         return NativeCode(assembly, layout)
+
+    def reached(self, position: int) -> None:
+        """Take note that the item at a position is written next."""
 
     def mark_read(self, read: Any) -> None:
         """Mark what is read from memory beside what accesses read."""

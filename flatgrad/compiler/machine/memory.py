@@ -55,15 +55,19 @@ class Memory:
         self.tiles: dict[str, Any] = {} if tiles is None else tiles
         self.least: list[tuple[int, int]] = []
         self.direct = self._direct_results(pieces)
-        self.plan = self.planned()
-        self._regions = np.array(self.plan.starts, dtype=np.int64)
-        offsets = {"f": self.plan.offsets, "b": self.plan.truth_offsets}
-        self._shifts = {kind: np.array(places, dtype=np.int64) - self._regions for kind, places in offsets.items()}
+        self.use(self.planned())
         self.arena, self.truths = Arena(self.plan.numbers, self.open), Arena(self.plan.truths, self.open)
         self.tables: list[Any] = []
         self.table_shapes: list[tuple[int, ...]] = []
         self._table_size = 0
         self.input_truths: set[int] = set()
+
+    def use(self, plan: Plan) -> None:
+        """Take over where the results of statements are."""
+        self.plan = plan
+        self._regions = np.array(plan.starts, dtype=np.int64)
+        offsets = {"f": plan.offsets, "b": plan.truth_offsets}
+        self._shifts = {kind: np.array(places, dtype=np.int64) - self._regions for kind, places in offsets.items()}
 
     def planned(self) -> Plan:
         """Where the results of statements are."""

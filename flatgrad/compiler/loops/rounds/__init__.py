@@ -88,7 +88,7 @@ def in_other_way(program: Program, way: int, *, fast: bool = False) -> ArrayProg
 
     There is more in its rounds, and less that reads all rounds from outside of them.
     """
-    return find_rounds(reroll(program, fast=fast, **OTHER_WAYS[way]), *FEW, nest=False)
+    return find_rounds(reroll(program, fast=fast, **OTHER_WAYS[way]), *FEW)
 
 
 def count_statements(program: ArrayProgram) -> int:
