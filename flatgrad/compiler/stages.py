@@ -367,7 +367,8 @@ class JointStages(Stages):
         A gradient of the whole may flow through a value, in the order of the interpreter: that is left as it is.
         """
         gradients_alone = not self.with_value and len(self.primal.outputs) == 1
-        return run_passes(self.options.joint_passes if gradients_alone else ARRAY_PASSES, self.differentiated())
+        passes = self.options.joint_passes if gradients_alone else ARRAY_PASSES
+        return run_passes(passes, without_selections(self.differentiated()))
 
 
 _VALUE_AND_GRAD = "value_and_grad", "Return the value and its gradients."

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..compiler.machine.training import Repetition
 from ..compiler.program.program import Program
-from ..runtime.errors import ARITHMETIC_ERRORS
+from ..runtime.errors import ARITHMETIC_ERRORS, ARITHMETIC_FAULTS
 from .optim import Optimizer
 
 #: Seconds that a chunk of steps should take: so often a run comes back for progress and Ctrl-C.
@@ -55,7 +55,7 @@ class NativeLoop:
         epochs: Callable[[], Iterator[list[int]]] | None,
         optimizer: Optimizer,
         leaves: Callable[[Any], Sequence[float]],
-        other: Callable[[Any, tuple[int, bool | int], list[float]], Any],
+        other: Callable[[Any, tuple[int, bool | int] | None, list[float]], Any],
     ) -> None:
         self.tables, self.epochs, self.optimizer = tables, epochs, optimizer
         self.width = len(optimizer.number_names)
@@ -180,10 +180,15 @@ class NativeLoop:
         inputs = np.concatenate([code.batch, code.trained, code.numbers])
         arguments = np.concatenate([inputs, code.leaves]).tolist()
         turn = kernel.turn(arguments)
+        results: Any = None
         if turn is None:
             meaning = self._ways[id(kernel)].meaning()
-            results = meaning.evaluate(arguments[: meaning.inputs])
-        else:
+            try:
+                results = meaning.evaluate(arguments[: meaning.inputs])
+            except ARITHMETIC_FAULTS:
+                if not kernel.way.selects:
+                    raise
+        if results is None:
             results = self.other(kernel, turn, inputs.tolist())
             if not isinstance(results, list):
                 self.kernels[which], self.codes[which] = results, self._code_of(results, code.size)

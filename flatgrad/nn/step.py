@@ -32,6 +32,7 @@ from ..compiler.program.passes import ARRAY_PASSES, run_passes
 from ..compiler.program.passes.constants import fold_constants
 from ..compiler.program.program import Group, Program
 from ..compiler.program.progress import preparing
+from ..compiler.program.selections import has_selections
 from ..compiler.program.trace import Trace, trace_function
 from ..compiler.program.ways import TurnError, Way
 from ..compiler.routine import Routine
@@ -42,7 +43,7 @@ from ..compiler.transforms.sizes import TracedCall
 from ..compiler.transforms.transformed import TakeApartError, Transformed
 from ..compiler.transforms.ways import Ways
 from ..runtime.atomic import setting
-from ..runtime.errors import InputError, KernelLimitWarning
+from ..runtime.errors import ARITHMETIC_FAULTS, InputError, KernelLimitWarning
 from ..runtime.sites import user_level, user_line
 from ..runtime.traced import TracedValue
 from ..runtime.tracing import active, forbidden, recorder, refuse
@@ -186,6 +187,7 @@ class BoundStepStages(BoundStages):
         last = open_stages.samples[-1]
         assert isinstance(last, StepStages)
         self.leaves, self.captured, self.trace_seconds = last.leaves, last.captured, 0.0
+        self.way = Way(selects=last.way.selects)
 
     def leaf_numbers(self) -> list[float]:
         """The numbers that are read and not trained."""
@@ -293,16 +295,21 @@ class _Gradient(GradFunction[tuple[float, list[float]]]):
         faults: str = "", named: bool = False, values: Sequence[int] | None = None,
         numbers: Sequence[Any] | None = None,
     ) -> Any:  # fmt: skip
-        return trace_function(
-            body, self.name, groups, names, leaves, nameless, faults=faults, numbers=arguments.all_numbers,
-            as_they_are=arguments.as_they_are(),
-        ), None  # fmt: skip
+        run = functools.partial(
+            trace_function, body, self.name, groups, names, leaves, nameless, faults=faults,
+            numbers=arguments.all_numbers, as_they_are=arguments.as_they_are(),
+        )  # fmt: skip
+        traced = self._selecting(run, arguments, functools.partial(self._captured_roots, arguments), ())
+        self.selects = has_selections(traced.program)
+        return traced, None
 
     _part = GradFunction._new_part
     #: Whether only the loss is traced, what came of it, and the optimiser as it was then.
     only_forward = False
     forward: Any = None
     optimizer: Optimizer | None = None
+    #: Whether the loss selects.
+    selects = False
 
     def _stages(self, arguments: Arguments, faults: str, named: bool = False) -> Any:
         return self.forward or super()._stages(arguments, faults, named)
@@ -392,7 +399,7 @@ class TrainStep(Transformed[StepKernel]):
         self.reload()
 
     _transform = "nn.train_step"
-    #: All branches are ways: the gradient is a part of what is traced.
+    #: The loss selects, and nothing else: the gradient is a part of what is traced.
     _selects = False
 
     def _choices(self) -> dict[str, str]:
@@ -626,10 +633,14 @@ class TrainStep(Transformed[StepKernel]):
         """
         while True:
             leaves = [leaves_of(kernel)] if kernel.leaves else []
+            turn: tuple[int, bool | int] | None = None
             try:
                 return kernel, kernel.routine.run(*inputs, *leaves)
             except TurnError as error:
                 turn = error.guard, error.truth
+            except ARITHMETIC_FAULTS:
+                if not kernel.way.selects:
+                    raise
             numbers = [n for part in inputs for n in (as_list(part) if np.ndim(part) else [part])]
             other = self._other_step(kernel, arguments, turn, numbers)
             if not isinstance(other, StepKernel):
@@ -637,11 +648,12 @@ class TrainStep(Transformed[StepKernel]):
             kernel = other
 
     def _other_step(
-        self, kernel: StepKernel, arguments: Arguments, turn: tuple[int, bool | int], numbers: list[float]
+        self, kernel: StepKernel, arguments: Arguments, turn: tuple[int, bool | int] | None, numbers: list[float]
     ) -> StepKernel | list[float]:
         """The kernel of the way that turns off at a guard: one that is known, or made for these numbers.
 
-        If there are too many ways, it is what the step returns, computed without a kernel.
+        If there are too many ways, it is what the step returns, computed without a kernel. So it is if no guard has
+        failed, but a gradient may be NaN because of what is not selected.
 
         Args:
             kernel: whose guard has failed.
@@ -650,24 +662,38 @@ class TrainStep(Transformed[StepKernel]):
             numbers: all inputs of the step, without the leaves.
         """
         with self._lock:
+            if turn is None:
+                return self._uncompiled(arguments, numbers)
             ways, beginning = kernel.ways, (*kernel.way.truths[: turn[0]], turn[1])
-            other: StepKernel | None = ways.find(beginning, (), [kernel])
+            tried = [kernel]  # not all kernels have the same guards in the same places
+            if self._turned[0] == numbers:
+                tried = [*self._turned[1], kernel]
+            self._turned = numbers, tried
+            other: StepKernel | None = ways.find(beginning, (), tried)
             if other is None and len(ways.entries) >= self.max_ways:
                 if not ways.warned:
                     ways.warned = True
                     warnings.warn(ways.warning(self.name), KernelLimitWarning, stacklevel=user_level())
-                with collector_paused():
-                    stages = self._build(arguments, "python", at_hand=numbers)
-                return stages.meaning.evaluate([*numbers, *stages.leaf_numbers()])
+                return self._uncompiled(arguments, numbers)
             if other is None:
                 other = self._new_kernel(arguments, kernel.backend, numbers)
-                if other.way.truths[: len(beginning)] != beginning:
+                counted = kernel.way.selects or other.way.selects  # then guards are counted otherwise
+                if other.way.truths[: len(beginning)] != beginning and not counted:
                     raise refuse(
                         f"{self.name} met other truth values when it was traced again with the same numbers; a loss "
                         "must do the same each time"
                     )
                 ways.add(other)
             return other
+
+    #: The numbers of the last step whose guards failed, and the kernels that were tried for it.
+    _turned: tuple[Any, list[StepKernel]] = (None, [])
+
+    def _uncompiled(self, arguments: Arguments, numbers: list[float]) -> list[float]:
+        """What a step returns, computed without a kernel, on the way that it goes."""
+        with collector_paused():
+            stages = self._build(arguments, "python", at_hand=numbers, selects=False)
+        return stages.meaning.evaluate([*numbers, *stages.leaf_numbers()])
 
     _opens = True
 
@@ -721,6 +747,7 @@ class TrainStep(Transformed[StepKernel]):
             forward, lambda: self._build(arguments, gradient=gradient, named=named), self._results(), self._title(),
             self._options, type(self.optimizer).__name__, captured, seconds,
         )  # fmt: skip
+        stages.way = Way(selects=gradient.selects)
         return TracedCall(stages, [], captured, [], None, seconds)
 
     def _results(self) -> list[Group]:
@@ -731,7 +758,7 @@ class TrainStep(Transformed[StepKernel]):
 
     def _build(
         self, arguments: Arguments, backend: str = "", gradient: _Gradient | None = None, named: bool = True,
-        at_hand: list[Any] | None = None,
+        at_hand: list[Any] | None = None, selects: bool = True,
     ) -> StepStages:  # fmt: skip
         """Trace loss, gradient and update for batches of this structure.
 
@@ -741,6 +768,7 @@ class TrainStep(Transformed[StepKernel]):
             gradient: of the loss, if that has been traced already.
             named: whether anybody may read the names of parameters in the program.
             at_hand: the numbers at hand, without leaves; by default those of the next step on this batch.
+            selects: whether branches that only select may be selections.
         """
         now = as_parameters(self._parameters_source)
         if len(now) != len(self.parameters) or any(a is not b for a, b in zip(now, self.parameters, strict=True)):
@@ -770,12 +798,14 @@ class TrainStep(Transformed[StepKernel]):
             names += [name_of(f"{state}_{name}", "s") if named else f"_{state}{name}" for name in labels]
         names += numbers
 
+        part = gradient or self._new_gradient()
+        part._selects = selects
+
         def body(inputs: list[TracedValue]) -> tuple[None, list[Any]]:
             trace = recorder()
             assert isinstance(trace, Trace)
             for k, parameter in enumerate(self.parameters):
                 trace.bind(parameter, count + k)
-            part = gradient or self._new_gradient()
             part._integers = self._integers
             (loss, gradients), _ = self._call_traced(arguments, inputs[:count], part)
             if not any(isinstance(each, TracedValue) for each in gradients):
@@ -795,7 +825,7 @@ class TrainStep(Transformed[StepKernel]):
                 traced.program, self._results(), self._title(), options, type(self.optimizer).__name__, traced.leaves,
                 captured, seconds,
             )  # fmt: skip
-            stages.way = traced.way
+            stages.way = traced.way._replace(selects=part.selects)
             return stages
 
     def _at_hand(self, arguments: Arguments) -> list[Any]:

@@ -464,7 +464,7 @@ class _Run:
 
     def _step_of(self, size: int, kernel: StepKernel) -> Callable[..., Any]:
         """What the generated loop calls: the step, by the kernel of its way."""
-        if not kernel.way.truths:
+        if not kernel.way.truths and not kernel.way.selects:
             return kernel.routine.run
         last, count = [kernel], 3 + len(self.step.state) + len(self.step.optimizer.number_names)
 
@@ -483,9 +483,10 @@ class _Run:
         """The numbers that a kernel reads and that are not trained, as they were when this run first asked."""
         return self._leaves_of.setdefault(kernel, kernel.stages.leaf_numbers())
 
-    def _other_step(self, kernel: StepKernel, turn: tuple[int, bool | int], numbers: list[float]) -> Any:
+    def _other_step(self, kernel: StepKernel, turn: tuple[int, bool | int] | None, numbers: list[float]) -> Any:
         """What makes a step that goes another way; see `TrainStep._other_step`."""
-        self.history._saved = self._refuse_ways
+        if turn is not None:
+            self.history._saved = self._refuse_ways
         (size,) = (size for size, each in self._sizes_of.items() if each is kernel.ways)
         return self.step._other_step(kernel, self._arguments(size), turn, numbers)
 

@@ -256,3 +256,70 @@ def test_one_way_can_be_saved(tmp_path: Path) -> None:
     assert [loss for _, loss, *_ in names["train"]([[1.0]], [[0.0]], steps=4)] == history.loss
     with pytest.raises(ValueError, match="another way"):
         list(names["train"]([[1.0]], [[0.0]], [6.0], steps=4))
+
+
+class Rectified(nn.Module):
+    """A network whose rectifiers are written with `if`, and a loss that counts what is on the wrong side."""
+
+    def __init__(self) -> None:
+        draw = random.Random(3)
+        self.weights = [[fg.Value(draw.uniform(-1.0, 1.0)) for _ in range(2)] for _ in range(4)]
+        self.last = [fg.Value(draw.uniform(-1.0, 1.0)) for _ in range(4)]
+
+    def __call__(self, x: Any) -> Any:
+        hidden = [w[0] * x + w[1] for w in self.weights]
+        return sum(v * (h if h > 0 else 0.0) for v, h in zip(self.last, hidden, strict=True))
+
+    def loss(self, rows: Any, targets: Any) -> Any:
+        total: Any = 0.0
+        for row, target in zip(rows, targets, strict=True):
+            margin = 1.0 - target * self(row[0])
+            if margin > 0:
+                total += margin * margin
+        return total * (1.0 / len(targets))
+
+    def parameters(self) -> list[fg.Value]:
+        return [p for row in self.weights for p in row] + self.last
+
+
+def rectified_by_hand(steps: int, rows: Any, targets: Any) -> tuple[list[float], list[float]]:
+    model, losses = Rectified(), []
+    for _ in range(steps):
+        loss = model.loss(rows, targets)
+        for parameter in model.parameters():
+            parameter.grad = 0.0
+        loss.backward()
+        losses.append(loss.data)
+        for parameter in model.parameters():
+            parameter.data = parameter.data - 0.02 * parameter.grad
+    return losses, [parameter.data for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loss_that_selects_is_one_kernel(backend: Any) -> None:
+    expected = rectified_by_hand(STEPS, X, Y)
+    model = Rectified()
+    step = nn.train_step(model.loss, nn.SGD(0.02), model, backend=backend)
+    losses = [step(X, Y) for _ in range(3)] + step.repeat(STEPS - 3, X, Y)
+    step.sync()
+    assert (losses, [parameter.data for parameter in model.parameters()]) == expected
+    assert [way.truths for way in step.ways()] == [()]
+    model = Rectified()
+    history = nn.fit(model.loss, model, nn.SGD(0.02), X, Y, steps=STEPS, progress=False, backend=backend)
+    assert (history.loss, [parameter.data for parameter in model.parameters()]) == expected
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_gradient_that_is_not_a_number_only_where_it_is_not_selected(backend: Any) -> None:
+    weight = fg.Value(2.0)
+
+    def loss(x: Any) -> Any:
+        side = weight * (weight * 1e308 * x)
+        return side if weight < 0 else weight * x
+
+    step = nn.train_step(loss, nn.SGD(0.125), [weight], backend=backend)
+    assert [step(4.0), step(4.0)] == [8.0, 6.0]
+    assert step.repeat(2, 4.0) == [4.0, 2.0]
+    step.sync()
+    assert weight.data == 0.0
+    assert len(step.kernels) == 1

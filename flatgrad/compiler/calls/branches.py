@@ -56,15 +56,16 @@ class _Selections(threading.local):
 
     Attributes:
         on: whether this thread traces with selections.
+        outer: how many recorders there are outside of that trace.
     """
 
-    on = False
+    on, outer = False, 0
 
     def begun(self, condition: Any) -> bool:
         """Whether a selection by this condition is to be recorded."""
         if not (self.on and isinstance(condition, TracedCondition)):
             return False
-        return all(each is condition._trace for each in recorders())  # `vmap` adds the same one once more
+        return all(each is condition._trace for each in recorders()[self.outer :])  # `vmap` adds the same one again
 
     def select(self, condition: Any, a: Any, b: Any) -> Any:
         """`a if condition else b`."""
@@ -551,6 +552,7 @@ def selecting(
     """
     places, lines = {each for each, _ in sites}, {line for _, line in sites}
     chosen, without = list(functions), set(no_selections)
+    _selections.outer = len(recorders())
 
     def concerns(function: FunctionType) -> bool:
         return not places.isdisjoint(map(place, codes_in(function.__code__)))

@@ -68,6 +68,20 @@ class Decided(NamedTuple):
     guard: int
 
 
+def at_hand(number: Any) -> Any:
+    """The number of an input, which may stand for one of a function that is being traced outside."""
+    if isinstance(number, (TracedValue, TracedCondition)):
+        if not number._trace.follows:
+            raise forbidden(_CHOOSES, _REMEDY)
+        return number._trace.number_of(number._index)
+    if number.__class__ is Value:
+        traces: Any = recorders()
+        for trace in traces:
+            if trace is not None and trace.follows and id(number) in trace.bound:
+                return trace.number_of(trace.bound[id(number)])
+    return number._number if isinstance(number, (Value, Condition)) else number
+
+
 class Given:
     """The truth values, and values of integers, that a part of a function gets, whatever the numbers are.
 
@@ -389,17 +403,7 @@ class Deciding(Recorded):
         """The number of an input, or of a leaf."""
         if variable >= DATA:
             return float(np.concatenate(self._data)[variable - DATA])
-        number = self._number_of_input(variable)
-        if isinstance(number, (TracedValue, TracedCondition)):  # of an outer trace
-            if not number._trace.follows:
-                raise forbidden(_CHOOSES, _REMEDY)
-            return number._trace.number_of(number._index)
-        if number.__class__ is Value:
-            traces: Any = recorders()
-            for trace in traces:
-                if trace is not None and trace.follows and id(number) in trace.bound:
-                    return trace.number_of(trace.bound[id(number)])
-        return number._number if isinstance(number, (Value, Condition)) else number
+        return at_hand(self._number_of_input(variable))
 
     def _number_of_input(self, variable: int) -> Any:
         assert self._at_hand is not None

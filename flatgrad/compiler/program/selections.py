@@ -45,6 +45,8 @@ _COMPENSATES = sys.version_info >= (3, 12)
 _ATTEMPTS = 4
 #: Among so many variables all pairs are looked at.
 _PAIRS = 40
+#: So many of the nodes that dominate a variable are looked at.
+_TOPS = 12
 #: So many different numbers are followed that an equation may have where its operands are numbers.
 _FEW = 16
 
@@ -553,6 +555,7 @@ class _Order:
       order of these, if nothing else that matters is visited meanwhile.
     * If all gates from which b is reached without further gates reach a, too, and before b, then a is visited before b:
       whichever of them comes first. (So it is with the outputs of a layer, which all outputs of the next one read.)
+      Then what a dominates is visited before what b dominates. (So it is with the rows of a sum.)
     """
 
     def __init__(self, graph: _Graph) -> None:
@@ -723,10 +726,25 @@ class _Order:
 
     def _comes_before(self, a: int, b: int) -> bool:
         """Whether from all gates from which b is reached, a is reached before; or one of them excludes the other."""
-        if all(self._turns_from(e).get(a, self.root) < self._turns_from(e)[b] for e in self._entries_of(b)):
+        common = self._common(a, b)
+        pairs = itertools.product(self._tops(a, common), self._tops(b, common))
+        if any(self._reached_before(*each) for each in pairs):
             return True
         conditions = self.graph.conditions
         return a in conditions and b in conditions and _excludes(conditions[a], conditions[b])
+
+    def _tops(self, node: int, above: int) -> list[int]:
+        """A node, and nodes that dominate it, below one: it is visited while these are."""
+        path = []
+        while node != above:
+            if not self.is_gate(node):
+                path.append(node)
+            node = self.dominator[node]
+        return path[:1] + path[: -_TOPS - 1 : -1]
+
+    def _reached_before(self, a: int, b: int) -> bool:
+        turns = map(self._turns_from, self._entries_of(b))
+        return self.end[a] <= self.begin[b] and all(each.get(a, self.root) < each[b] for each in turns)
 
     def _entries_of(self, node: int) -> frozenset[int]:
         """The gates (or the root) from which a node is reached without further gates."""

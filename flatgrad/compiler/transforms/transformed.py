@@ -31,6 +31,7 @@ from ..calls.writes import Containers, check
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, OpenStages
 from ..options import MEMORY, WAYS, Backend, Mode, Options, check_options
+from ..program.deciding import at_hand
 from ..program.faults import Faults
 from ..program.names import Namer, identifier, nameless, outer_names
 from ..program.program import Group
@@ -294,8 +295,7 @@ class Transformed(Generic[E]):
         if selected is None or not has_selections(selected.program):
             return traced or once()
         self._selection_sites, self._no_selections = branches, without
-        inputs = [*arguments.all_numbers, *selected.leaves]
-        numbers = [each._number if isinstance(each, Value) else each for each in inputs]
+        numbers = list(map(at_hand, [*arguments.all_numbers, *selected.leaves]))
         result = settled(selected.program, numbers, self._sweeps)
         if result is None:
             return traced or once()
