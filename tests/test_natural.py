@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import cmath
 import functools
 import math
 import statistics
@@ -158,6 +159,26 @@ def counted(x):
     return (x[0] > 0.1) * x[0] + sum(each > 1.0 for each in x) * x[1] + [x[0], x[2]][int(x[1] > 1.0)] * int(x[2] > 5.0)
 
 
+def looked_up(x):
+    """Whole numbers of Values are their values where Python needs an int."""
+    rows, place = [1.0, 2.0, 4.0, 8.0], int(x[1] + 0.1)
+    return (
+        rows[place] * x[0]
+        + rows[math.floor(x[0] + 0.1)] * x[1]
+        + sum(x[2] for _ in range(math.ceil(x[0] + 0.1) + round(x[2])))
+    )
+
+
+def frequencies(x):
+    """The characteristic function of a normal distribution, and a Fourier sum."""
+    phi = cmath.exp(1j * x[0] - 0.5 * x[1] * x[1])
+    spectrum = np.zeros(3, dtype=complex)
+    for k in range(3):
+        for n in range(3):
+            spectrum[k] += x[n] * cmath.exp(-2j * math.pi * k * n / 3)
+    return phi.real * abs(spectrum[1]) ** 2 + complex(x[0], x[1]).imag
+
+
 class Model:
     """Its method calls a function that is an attribute."""
 
@@ -181,7 +202,8 @@ def model(x):
 FUNCTIONS = [
     filter_, mixed, concatenated, of_list, of_math, with_bases, distances, questions, parts, means, other_means,
     in_place, matrix, quadrature, empty, full_and_ones, conversions, copied, applied, nested, branches, selections,
-    until_converged, indices, counted, model,
+    until_converged, indices, counted, looked_up, frequencies,
+    model,
 ]  # fmt: skip
 
 
@@ -301,6 +323,14 @@ def test_what_is_traced_later_is_natural_at_once():
     assert calls == [1, 1]
     g([1.0, 2.0])
     assert calls == [1, 1, 2]
+
+
+def test_whole_numbers_of_what_is_none():
+    f = fg.value_and_grad(lambda x: int(x) * x)
+    assert f(2.5) == (5.0, 2.0)
+    for number, error in ((math.nan, ValueError), (math.inf, OverflowError)):
+        with pytest.raises(error, match="to integer"):
+            f(number)
 
 
 def test_an_array_of_integers_stays_one():

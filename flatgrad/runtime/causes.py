@@ -30,11 +30,10 @@ _CALL: Final = (
 #: What to write in place of a call that asks for a plain number.
 _CALLS: Final = {
     "float": "Leave float() out: the Value is a number already; fg.detach({}) is the number without its gradient.",
-    "int": "fg.trunc({}) is that number as a Value; an argument that is passed as an int is its value where Python "
-    "needs an int.",
+    "int": "fg.trunc({}) is that number as a Value.",
     "round": "",
     "range": "Pass the argument as an int: it is its value where Python needs an int, with one kernel per value.",
-    "complex": "Write the real and the imaginary part as two numbers.",
+    "complex": "Write fg.complex(re, im).",
 }  # fmt: skip
 
 

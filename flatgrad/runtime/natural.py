@@ -9,6 +9,7 @@ floats that are made are `Array`s, into which `Value`s can be assigned.
 from __future__ import annotations
 
 import array
+import cmath
 import functools
 import math
 import operator
@@ -19,11 +20,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from . import complex_numbers
 from .arrays import Array, as_array
-from .primitive import Applicable
-from .primitives import BY_NAME, div, equal, hypot, log, logical_not, power
+from .complex_numbers import Complex
+from .primitive import Applicable, Primitive
+from .primitives import BY_NAME, ceil, div, equal, floor, hypot, log, logical_not, power, rint, trunc
 from .reductions import norm
+from .traced import Integer, as_integer
 from .tracing import refuse
+from .value import Value, as_value
 
 Function = Callable[..., Any]
 
@@ -51,7 +56,7 @@ def _of_values(original: Function, own: Function) -> Function:
 # --- math -------------------------------------------------------------------------------------------------------------
 
 #: Functions of `math` that have another name in the table of primitives.
-_ROWS: Final = {"fabs": "abs", "trunc": "trunc"}
+_ROWS: Final = {"fabs": "abs"}
 #: What to write in place of functions that have no derivative, or whose arithmetic is not that of floats.
 _NONE: Final = {
     "fsum": "it rounds the exact sum once, and no compiled sum does; sum(xs) adds from left to right",
@@ -115,13 +120,52 @@ def _from_math() -> dict[Function, Function]:
     for name, function in vars(math).items():
         if callable(function) and not name.startswith("_"):
             own = _MATH.get(name) or BY_NAME.get(_ROWS.get(name, name))
-            if own is None and not (name in _NONE or name in ("floor", "ceil", "trunc")):
+            if own is None and name not in _NONE:
                 continue  # of integers, or one that Values have no method for: Python asks for a float
             result[function] = _of_values(function, own or _refused(f"math.{name}", _NONE.get(name, "")))
-    for name in ("floor", "ceil", "trunc"):
-        if BY_NAME.get(name) is None:
-            del result[getattr(math, name)]  # Python calls a method of the number
     return result
+
+
+def _whole(original: Function, row: Primitive) -> Function:
+    """`int`, `round`, `math.floor` and their like: a `Value` that is its value where Python needs an int.
+
+    Python raises where the number is not finite, so that is asked for.
+    """
+
+    def function(x: Any, *others: Any) -> Any:
+        if isinstance(x, np.ndarray) and x.size == 1:
+            x = x.item()
+        if isinstance(x, Integer) or others or not isinstance(x, Applicable):
+            return original(x, *others)
+        if isinstance(x, Value) and not abs(x) < math.inf:
+            return original(math.nan if _is_nan(x) else math.inf)  # raises
+        return as_integer(row(x) if isinstance(x, Value) else as_value(x))
+
+    return _of_values(original, function)
+
+
+_WHOLE: Final[dict[Function, Function]] = {
+    original: _whole(original, row)
+    for original, row in ((int, trunc), (round, rint), (math.floor, floor), (math.ceil, ceil), (math.trunc, trunc))
+}
+
+
+def _of_complex(name: str) -> Function:
+    return lambda z: BY_NAME[name](Complex.of(z))
+
+
+def _phase(z: Any) -> Any:
+    number = Complex.of(z)
+    return BY_NAME["atan2"](number.imag, number.real)
+
+
+_COMPLEX: Final[dict[Function, Function]] = {
+    complex: complex_numbers.complex,
+    cmath.phase: _phase,
+    cmath.polar: lambda z: (abs(z), _phase(z)),
+    cmath.rect: complex_numbers.polar,
+    **{getattr(cmath, name): _of_complex(name) for name in ("exp", "log", "sqrt", "sin", "cos", "sinh", "cosh")},
+}
 
 
 # --- statistics -------------------------------------------------------------------------------------------------------
@@ -201,7 +245,7 @@ def _taking_values(original: Function) -> Function:
 
 def _open(result: Any) -> Any:
     """An `Array` in place of a new array of floats: `Value`s can be assigned to its elements."""
-    if type(result) is np.ndarray and result.dtype == np.float64 and result.ndim:
+    if type(result) is np.ndarray and result.dtype in (np.float64, np.complex128) and result.ndim:
         return as_array(result.ravel().tolist(), result.shape)
     return result.view(Array) if type(result) is np.ndarray and result.dtype == object and result.ndim else result
 
@@ -236,6 +280,9 @@ def _array(original: Function, copies: bool) -> Function:
                 return items.copy().view(Array) if copies and options.get("copy", True) else items.view(Array)
             result = original(items, dtype, *args, **options)
             return result if result is items or not copies else _open(result)
+        if dtype in (complex, np.complex128) and holds_values(items):
+            made = _made(items)
+            return as_array(map(Complex.of, made.ravel().tolist()), made.shape)
         if _is_float(dtype) and holds_values(items):
             if isinstance(items, Applicable) and copies:
                 return items
@@ -291,7 +338,8 @@ _METHODS: Final = ("copy", "astype", "flatten")
 @functools.cache
 def table() -> dict[int, tuple[Function, Function]]:
     """The functions that are replaced, with what replaces them, by their ids."""
-    pairs = {**_from_numpy(), **_from_math(), **_STATISTICS}
+    ours = {original: _of_values(original, own) for original, own in (_STATISTICS | _COMPLEX).items()}
+    pairs = {**_from_numpy(), **_from_math(), **_WHOLE, **ours}
     return {id(original): (original, own) for original, own in pairs.items()}
 
 

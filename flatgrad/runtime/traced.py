@@ -122,12 +122,13 @@ def _of_ints(name: str) -> Any:
         if isinstance(other, (list, tuple)):
             return NotImplemented  # Python repeats it
         result = getattr(Value, name)(self, other)
-        return _as_integer(result) if isinstance(other, (int, np.integer, Integer)) else result
+        return as_integer(result) if isinstance(other, (int, np.integer, Integer)) else result
 
     return apply
 
 
-def _as_integer(result: Any) -> Any:
+def as_integer(result: Any) -> Any:
+    """A `Value` whose number is whole, as an integer."""
     if result.__class__ in _INTEGERS:
         result.__class__ = _INTEGERS[result.__class__]
     return result
@@ -176,7 +177,7 @@ class Integer:
         return self * -1
 
     def __abs__(self) -> Any:
-        return _as_integer(super().__abs__())  # type: ignore[misc]
+        return as_integer(super().__abs__())  # type: ignore[misc]
 
     def __str__(self) -> str:
         return str(int(self))

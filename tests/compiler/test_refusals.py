@@ -78,7 +78,7 @@ def array(x):
 def copied(x):
     numbers = np.array([x, x * 2.0])
     try:
-        numbers = numbers.astype(float)
+        numbers = np.array([*numbers], dtype=np.float32)
     except TypeError:
         numbers = numbers * 0.0
     return numbers.sum() + x
@@ -114,7 +114,7 @@ SWALLOWED = [
     (escape, "return escaped * x"),
     (condition, "return fg.where(BEFORE, x, -x)"),
     (array, "HELD[0] = x"),
-    (copied, "numbers = numbers.astype(float)"),
+    (copied, "numbers = np.array([*numbers], dtype=np.float32)"),
     (inner, "y * y.data"),
     (inlined, "y * y.data"),
 ]
