@@ -165,7 +165,7 @@ def looked_up(x):
     return (
         rows[place] * x[0]
         + rows[math.floor(x[0] + 0.1)] * x[1]
-        + sum(x[2] for _ in range(math.ceil(x[0] + 0.1) + round(x[2])))
+        + sum(x[2] for _ in range(math.ceil(x[0] + 0.1) + round(x[2] + 0.1)))
     )
 
 
