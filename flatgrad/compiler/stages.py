@@ -35,7 +35,7 @@ from .program.passes import ARRAY_PASSES, run_passes
 from .program.passes.constants import fold_constants
 from .program.program import Group, Program, grouped
 from .program.progress import report
-from .program.selections import never_nan, results_of_way
+from .program.selections import never_nan, results_of_way, without_selections
 from .program.ways import Way, checked_without_value
 from .routine import Loaded, Routine
 from .stage import stage
