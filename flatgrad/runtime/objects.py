@@ -30,14 +30,7 @@ _NOT_AN_INTEGER = (
     "value if it is named in static_argnames=(...). There is one kernel per value."
 )
 _EQUALITY = "Use fg.equal(a, b) inside fg.where."
-_CONDITIONS_EQUAL = (
-    "For == True use the condition itself in fg.where, for == False ~condition, and for two conditions "
-    "fg.equal(fg.where(a, 1.0, 0.0), fg.where(b, 1.0, 0.0))."
-)
-_BRANCH = (
-    "Compare the Values inside of the function, or select with fg.where(condition, a, b), fg.maximum(a, b), fg.max(x). "
-    "(NumPy asks for it, too, when it compares an array: write fg.greater(array, x) for array > x, and so on.)"
-)
+_BRANCH = "Compare the Values inside of the function."
 
 
 def is_traced(node: Any) -> bool:
@@ -244,12 +237,12 @@ class ConditionObject(ConditionMethods[V, C]):
         if not isinstance(other, ConditionObject) and not is_number(other):
             return NotImplemented
         if active and (is_traced(self) or (isinstance(other, ConditionObject) and is_traced(other))):
-            raise forbidden("comparing a condition with == or != (or `in`)", _CONDITIONS_EQUAL)
+            raise forbidden("comparing a condition with == or != (or `in`)", _BRANCH)
         return self._number == (other._number if isinstance(other, ConditionObject) else other)
 
     def __hash__(self) -> int:
         if active and is_traced(self):
-            raise forbidden("using a condition as a key (of a dict, a set, functools.lru_cache)", _CONDITIONS_EQUAL)
+            raise forbidden("using a condition as a key (of a dict, a set, functools.lru_cache)", _BRANCH)
         return hash(self._number)
 
 
