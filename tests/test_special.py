@@ -125,6 +125,19 @@ def test_the_logarithm_of_the_gamma_function_is_that_of_python():
         fg.lgamma(1e306)
 
 
+def test_the_gamma_function_is_that_of_python():
+    draw = random.Random(2)
+    for x in [draw.uniform(-20.0, 60.0) for _ in range(500)] + [1e-30, 1.0, 5.0, 23.0, 170.5, -0.5, -250.5, math.inf]:
+        assert fg.gamma(x) == pytest.approx(math.gamma(x), rel=1e-13), x
+    assert [fg.gamma(float(k + 1)) for k in range(23)] == [float(math.factorial(k)) for k in range(23)]
+    for x in (0.0, -1.0, -math.inf):
+        with pytest.raises(fg.DomainError, match="other than 0"):
+            fg.gamma(x)
+    with pytest.raises(fg.RangeError):
+        fg.gamma(172.0)
+    assert fg.grad(fg.gamma)(2.5) == pytest.approx(float(mp.gamma(2.5) * mp.digamma(2.5)), rel=1e-14)
+
+
 def test_derivatives_go_on():
     """The n-th derivative of the logarithm of the gamma function is a polygamma function."""
     f = fg.lgamma
@@ -177,7 +190,8 @@ SCIPY = {
     "erfc": (scipy.special.erfc, 0.4), "logit": (scipy.special.logit, 0.3), "j1": (scipy.special.j1, 3.0),
     "log_expit": (scipy.special.log_expit, 0.7), "entr": (scipy.special.entr, 0.7),
     "xlogy": (lambda x: scipy.special.xlogy(x, x * x), 0.7), "beta": (lambda x: scipy.special.beta(x, 2.0), 0.7),
-    "betaln": (lambda x: scipy.special.betaln(2.0, x), 0.7), "exp10": (scipy.special.exp10, 0.7),
+    "betaln": (lambda x: scipy.special.betaln(2.0, x), 0.7), "gamma": (scipy.special.gamma, 2.5),
+    "exp10": (scipy.special.exp10, 0.7),
     "rel_entr": (lambda x: scipy.special.rel_entr(x, 3.0), 0.7), "cbrt": (scipy.special.cbrt, 0.7),
     "xlog1py": (lambda x: scipy.special.xlog1py(2.0, x), 0.7),
 }  # fmt: skip
@@ -195,8 +209,9 @@ def test_functions_of_scipy(name):
 
 
 def test_a_function_of_scipy_that_is_missing_names_what_to_write():
-    with pytest.raises(fg.InputError, match=r"fg\.exp\(fg\.lgamma\(x\)\)"):
-        fg.grad(scipy.special.gamma)(2.5)
+    with pytest.raises(fg.InputError, match=r"fg\.ndtri\(\(1\.0 \+ x\) / 2\.0\)"):
+        fg.grad(scipy.special.erfinv)(0.5)
+    assert fg.ndtri((1.0 + 0.5) / 2.0) / 2.0**0.5 == pytest.approx(scipy.special.erfinv(0.5), rel=1e-15)
 
 
 def test_composites():

@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
     neg = relu = abs = exp = expm1 = log = log1p = sqrt = tanh = sinh = cosh = sigmoid = softplus = OfOne.__new__(OfOne)
     sin = cos = tan = asin = acos = atan = asinh = acosh = atanh = erf = erfc = detach = OfOne.__new__(OfOne)
-    lgamma = digamma = trigamma = ndtr = log_ndtr = ndtri = j0 = j1 = OfOne.__new__(OfOne)
+    gamma = lgamma = digamma = trigamma = ndtr = log_ndtr = ndtri = j0 = j1 = OfOne.__new__(OfOne)
     exp2 = log2 = log10 = cbrt = floor = ceil = trunc = rint = sign = OfOne.__new__(OfOne)
     add = mul = sub = power = div = maximum = minimum = hypot = atan2 = OfTwo.__new__(OfTwo)
     copysign = mod = floordiv = fmod = logaddexp = xlogy = OfTwo.__new__(OfTwo)
@@ -90,8 +90,8 @@ else:
 __all__ = [
     "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos", "cosh",
     "detach", "digamma", "div", "equal", "erf", "erfc", "exp", "exp2", "expm1", "floor", "floordiv", "fmod",
-    "greater", "greater_equal", "hypot", "j0", "j1", "less", "less_equal", "lgamma", "log", "log1p", "log2",
-    "log10", "log_ndtr", "logaddexp", "logical_and", "logical_not", "logical_or", "maximum", "minimum", "mod",
-    "mul", "ndtr", "ndtri", "neg", "power", "relu", "rint", "sigmoid", "sign", "sin", "sinh", "softplus", "sqrt",
-    "sub", "tan", "tanh", "trigamma", "trunc", "where", "xlogy",
+    "gamma", "greater", "greater_equal", "hypot", "j0", "j1", "less", "less_equal", "lgamma", "log", "log1p",
+    "log2", "log10", "log_ndtr", "logaddexp", "logical_and", "logical_not", "logical_or", "maximum", "minimum",
+    "mod", "mul", "ndtr", "ndtri", "neg", "power", "relu", "rint", "sigmoid", "sign", "sin", "sinh", "softplus",
+    "sqrt", "sub", "tan", "tanh", "trigamma", "trunc", "where", "xlogy",
 ]  # fmt: skip

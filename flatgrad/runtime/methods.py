@@ -70,7 +70,7 @@ class ValueMethods(Operand, Generic[V, C]):
         sin = cos = tan = asin = arcsin = acos = arccos = atan = arctan = erf = erfc = detach = neg
         asinh = arcsinh = acosh = arccosh = atanh = arctanh = exp2 = log2 = log10 = cbrt = neg
         floor = ceil = trunc = rint = sign = neg
-        lgamma = digamma = trigamma = ndtr = log_ndtr = ndtri = j0 = j1 = neg
+        gamma = lgamma = digamma = trigamma = ndtr = log_ndtr = ndtri = j0 = j1 = neg
 
         def add(self, b: V | Number, /) -> V: ...
 

@@ -452,6 +452,12 @@ def _hazard(out: Any, x: Any) -> Any:
 
 _LOG_TAIL = special.log_ndtr(-20.0)
 
+gamma: Primitive = Primitive(
+    "gamma", "f->f", special.gamma, (lambda out, x: out * digamma(x),),
+    doc="The gamma function, `(x - 1)!` of whole numbers.",
+    sympy=lambda sp, x: sp.gamma(x), domain=(POSITIVE,), requires="x other than 0, -1, -2, ...", raises=True, slow=True,
+)  # fmt: skip
+
 lgamma: Primitive = Primitive(
     "lgamma", "f->f", special.lgamma, (lambda out, x: digamma(x),),
     doc="The logarithm of the absolute value of the gamma function (SciPy's `gammaln`).",
@@ -776,7 +782,7 @@ class Operand(Applicable):
 
 for _row in (
     power, div, exp, expm1, exp2, log, log1p, log2, log10, sqrt, sinh, cosh, sin, cos, tan, asin, acos, acosh, atanh,
-    xlogy, mod, floordiv, fmod, lgamma, digamma, trigamma, polygamma, ndtri,
+    xlogy, mod, floordiv, fmod, gamma, lgamma, digamma, trigamma, polygamma, ndtri,
 ):  # fmt: skip
     _row.total = Primitive(
         f"ieee_{_row.name}", _row.kinds, {**vars(scalar), **vars(special)}[f"ieee_{_row.name}"], _row.partials,

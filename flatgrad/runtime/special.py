@@ -6,7 +6,7 @@ bits. They must run on Python 3.8, and use nothing but `math`, `scalar.py` and e
 
 from __future__ import annotations
 
-from math import cos, erf, erfc, fmod, inf, log, log1p, nan, pow, sin, sqrt, tan
+from math import cos, erf, erfc, exp, fmod, inf, log, log1p, nan, pow, sin, sqrt, tan
 
 from .scalar import floor, rint
 
@@ -28,23 +28,8 @@ def sinpi(x: float) -> float:
     return sin(3.141592653589793 * (y - 2.0))
 
 
-def lgamma(x: float) -> float:
-    """The logarithm of the absolute value of the gamma function.
-
-    Lanczos' approximation with the coefficients of Boost (13 terms, g = 6.02...), and the reflection formula below 0,
-    in the order of operations of CPython's `math.lgamma`.
-    """
-    if x != x:
-        return x
-    if abs(x) == inf:
-        return inf
-    if x <= 2.0 and x == floor(x):
-        if x <= 0.0:
-            raise ValueError("a pole")
-        return 0.0
-    a = abs(x)
-    if a < 1e-20:
-        return -log(a)
+def lanczos(a: float) -> float:
+    """The sum of Lanczos' approximation with the coefficients of Boost (13 terms, g = 6.02...)."""
     if a < 5.0:
         p = 2.5066282746310002
         for c in (
@@ -73,7 +58,76 @@ def lgamma(x: float) -> float:
             357423.0, 32670.0, 1925.0, 66.0, 1.0,
         ):
             q = q / a + c
-    y = log(p / q) - 6.024680040776729583740234375
+    return p / q
+
+
+def gamma(x: float) -> float:
+    """The gamma function, in the order of operations of CPython's `math.gamma`.
+
+    Factorials up to 22! are exact; else it is Lanczos' approximation, with a correction of what is rounded in y, and
+    the reflection formula below 0.
+    """
+    if x != x or x == inf:
+        return x
+    if x == floor(x):
+        if x <= 0.0:
+            raise ValueError("a pole")
+        if x <= 23.0:
+            r = 1.0
+            while x > 1.0:
+                x = x - 1.0
+                r = r * x
+            return r
+    a = abs(x)
+    if a < 1e-20:
+        r = 1.0 / x
+    elif a > 200.0:
+        if x > 0.0:
+            raise OverflowError("the gamma function overflows")
+        return 0.0 / sinpi(x)
+    else:
+        y = a + 5.524680040776729583740234375
+        if a > 5.524680040776729583740234375:
+            z = y - a - 5.524680040776729583740234375
+        else:
+            z = y - 5.524680040776729583740234375 - a
+        z = z * 6.024680040776729583740234375 / y
+        if x < 0.0:
+            r = -3.141592653589793 / sinpi(a) / a * exp(y) / lanczos(a)
+            r = r - z * r
+            if a < 140.0:
+                return r / pow(y, a - 0.5)
+            w = pow(y, a / 2.0 - 0.25)
+            return r / w / w
+        r = lanczos(a) / exp(y)
+        r = r + z * r
+        if a < 140.0:
+            r = r * pow(y, a - 0.5)
+        else:
+            w = pow(y, a / 2.0 - 0.25)
+            r = r * w * w
+    if abs(r) == inf:
+        raise OverflowError("the gamma function overflows")
+    return r
+
+
+def lgamma(x: float) -> float:
+    """The logarithm of the absolute value of the gamma function.
+
+    Lanczos' approximation, and the reflection formula below 0, in the order of operations of CPython's `math.lgamma`.
+    """
+    if x != x:
+        return x
+    if abs(x) == inf:
+        return inf
+    if x <= 2.0 and x == floor(x):
+        if x <= 0.0:
+            raise ValueError("a pole")
+        return 0.0
+    a = abs(x)
+    if a < 1e-20:
+        return -log(a)
+    y = log(lanczos(a)) - 6.024680040776729583740234375
     y = y + (a - 0.5) * (log(a + 6.024680040776729583740234375 - 0.5) - 1.0)
     if x < 0.0:
         y = 1.1447298858494002 - log(abs(sinpi(a))) - log(a) - y
@@ -381,6 +435,16 @@ def j1(x: float) -> float:
 
 
 # Where these raise, the following give what IEEE 754 would: inf where a result overflows, else NaN.
+
+
+def ieee_gamma(x: float) -> float:
+    """gamma(x); inf where it overflows, NaN at a pole."""
+    try:
+        return gamma(x)
+    except OverflowError:
+        return inf
+    except ValueError:
+        return nan
 
 
 def ieee_lgamma(x: float) -> float:

@@ -326,7 +326,7 @@ def translation(function: Callable[..., Any]) -> Translation:
         >>> print(translation(sign).c)
         static double fg_scalar_sign(double x)
         {
-            return x > 0.0 ? 1.0 : (x < 0.0 ? -1.0 : (x == 0.0 ? 0.0 : x));
+            return x > 0.0 ? 1.0 : (x < 0.0 ? (-1.0) : (x == 0.0 ? 0.0 : x));
         }
         <BLANKLINE>
     """
@@ -336,7 +336,8 @@ def translation(function: Callable[..., Any]) -> Translation:
 _FUNCTIONS: dict[Primitive, Callable[..., float]] = {
     p.mod: mod, p.floordiv: floordiv,
     **{row: row.evaluate for row in (
-        p.logaddexp, p.xlogy, p.lgamma, p.digamma, p.trigamma, p.polygamma, p.ndtr, p.log_ndtr, p.ndtri, p.j0, p.j1,
+        p.logaddexp, p.xlogy, p.gamma, p.lgamma, p.digamma, p.trigamma, p.polygamma, p.ndtr, p.log_ndtr, p.ndtri,
+        p.j0, p.j1,
     )},
 }  # fmt: skip
 #: The rows that are translated, and their total forms, with the functions that say what they compute.
