@@ -8,7 +8,9 @@ import flatgrad as fg
 from flatgrad import nn
 
 W = fg.Value(2.0)
-KERNEL = "arrays backend backward c_source captured forward joint leaves name program python_source save source way"
+KERNEL = (
+    "arrays backend backward c_source calls captured forward joint leaves name program python_source save source way"
+)
 STAGES = (
     "arrays backend choice cleaned flat joint loaded name options primal rerolled source steps text title traced "
     "vectors whole"

@@ -107,8 +107,8 @@ class Kernel(BaseKernel):
         self.way = stages.way
         self.stats.guards = len(self.way.truths)
         #: The number of calls by a builtin, and of others.
-        self.counted = np.zeros(1, dtype=np.int64) if self.way.truths else None
-        self.counted_by_python = 0
+        self._counted = np.zeros(1, dtype=np.int64) if self.way.truths else None
+        self._by_python = 0
         self.stats.lines, self.stats.compile_seconds = loaded.source.count("\n"), time.perf_counter() - start
         layouts = [routine.code.layout for routine in loaded.routines if routine.code is not None]
         self.stats.workspace = sum(layout.bytes for layout in layouts)
@@ -131,7 +131,7 @@ class Kernel(BaseKernel):
 
         Calls that raise are not counted.
         """
-        return None if self.counted is None else int(self.counted[0]) + self.counted_by_python
+        return None if self._counted is None else int(self._counted[0]) + self._by_python
 
     @property
     def source(self) -> str:

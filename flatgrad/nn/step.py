@@ -34,14 +34,14 @@ from ..compiler.program.program import Group, Program
 from ..compiler.program.progress import preparing
 from ..compiler.program.selections import has_selections
 from ..compiler.program.trace import Trace, trace_function
-from ..compiler.program.ways import TurnError, Way
+from ..compiler.program.ways import TurnError
 from ..compiler.routine import Routine
 from ..compiler.stage import stage
 from ..compiler.stages import Stages
 from ..compiler.transforms.gradients import GradFunction
 from ..compiler.transforms.sizes import TracedCall
 from ..compiler.transforms.transformed import TakeApartError, Transformed
-from ..compiler.transforms.ways import Ways
+from ..compiler.transforms.ways import Ways, WayTable
 from ..runtime.atomic import setting
 from ..runtime.errors import ARITHMETIC_FAULTS, InputError, KernelLimitWarning
 from ..runtime.sites import user_level, user_line
@@ -577,10 +577,10 @@ class TrainStep(Transformed[StepKernel]):
         """The kernels made so far, one per structure of batches and state of what the loss captured."""
         return [kernel for first in self._kernels.entries for kernel in first.ways.entries]
 
-    def ways(self) -> list[Way]:
+    def ways(self) -> WayTable:
         """The ways that steps have gone: the truth values that loss and optimiser met, with the lines.
 
-        There is a kernel per way.
+        There is a kernel per way. The list prints as a table; steps are not counted.
 
         Example:
             >>> import flatgrad as fg
@@ -591,7 +591,7 @@ class TrainStep(Transformed[StepKernel]):
             >>> [way.truths for way in step.ways()]
             [(True,), (False,)]
         """
-        return [kernel.way for kernel in self.kernels]
+        return WayTable((kernel.way, None) for kernel in self.kernels)
 
     def prepare(self, /, *batch: Any, **keywords: Any) -> StepKernel:
         """The compiled step for batches of this structure, made if need be; nothing is run."""

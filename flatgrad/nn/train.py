@@ -27,7 +27,7 @@ from ..compiler.kernel import data_listing, number_listing
 from ..compiler.languages.loader import LoadedModule, collector_paused
 from ..compiler.languages.training import emit_epochs, emit_loop
 from ..compiler.machine.native import available
-from ..compiler.options import Backend, Mode
+from ..compiler.options import WAYS, Backend, Mode
 from ..compiler.program.faults import Faults
 from ..compiler.program.progress import preparing
 from ..compiler.transforms.jit import jit
@@ -200,6 +200,7 @@ def fit(
     backend: Backend = "auto",
     mode: Mode = "exact",
     faults: Faults = "raise",
+    max_ways: int = WAYS,
 ) -> History:
     """Train a model.
 
@@ -228,8 +229,8 @@ def fit(
         resume: go on from the checkpoint, if the file exists; the bits are those of a run that was never stopped.
             Data, model, loss and optimiser must be the same; steps, epochs and patience may differ.
         on_nonfinite: "raise" an error when a loss is NaN or infinite, or "continue".
-        backend, mode, faults: as for `fg.compile`. With faults="ieee" no operation of a step raises; a loss may
-            be NaN or infinite, for which there is `on_nonfinite`.
+        backend, mode, faults, max_ways: as for `fg.compile`. With faults="ieee" no operation of a step raises; a loss
+            may be NaN or infinite, for which there is `on_nonfinite`.
 
     Returns:
         The history. Ctrl-C ends the run early: the history says so, and the model has the last completed step's
@@ -280,7 +281,9 @@ def fit(
     if patience is not None and patience < 1:
         raise OptionError(f"patience must be at least 1 epoch, got {patience}")
     run = _Run(
-        TrainStep(loss_fn, optimizer, model, backend=backend, mode=mode, faults=faults, dynamic=True),
+        TrainStep(
+            loss_fn, optimizer, model, backend=backend, mode=mode, faults=faults, dynamic=True, max_ways=max_ways
+        ),
         data,
         validation,
         plan,

@@ -62,11 +62,11 @@ def test_a_builtin_leads_to_the_kernel_of_each_way(function, numbers):
     for _ in range(2):
         assert [f(number) for number in numbers] == expected
     kernels = f.kernels
-    before = [kernel.counted_by_python for kernel in kernels]
+    before = [kernel._by_python for kernel in kernels]
     for _ in range(5):
         assert [f(number) for number in reversed(numbers)] == expected[::-1]
     assert len(kernels) > 10
-    assert [kernel.counted_by_python for kernel in kernels] == before, "Python was asked for a way that is known"
+    assert [kernel._by_python for kernel in kernels] == before, "Python was asked for a way that is known"
     assert sum(kernel.calls for kernel in kernels) == 7 * len(numbers)
 
 
@@ -169,3 +169,59 @@ def test_kernels_without_guards_have_the_code_that_they_had():
     kernel = fg.value_and_grad(lambda x: x.sin() * x, backend="native").kernel_for(1.0)
     assert kernel.calls is None
     assert "turned" not in str(kernel.program)
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native", "auto"])
+def test_calls_are_counted_per_way(backend):
+    f = fg.value_and_grad(steps(3), backend=backend)
+    for number in (0.5, 1.5, 0.25, 5.0, 0.75, 1.25, 0.5):
+        f(number)
+    assert dict(zip([way.truths for way in f.ways()], f.ways(0.5).calls, strict=True)) == {
+        (True,): 4,
+        (False, True): 2,
+        (False, False): 1,
+    }
+    assert sorted(kernel.calls for kernel in f.kernels) == [1, 2, 4]
+    assert repr(f).endswith(": 3 ways>")
+
+
+def test_calls_of_a_loop_until_done_are_counted_together():
+    def halved(x):
+        while x > 1.0:
+            x = x**0.5 - 0.1
+        return x
+
+    f = fg.grad(halved)
+    numbers = [60.0, 5e3, 7e4, 8e5, 60.0, 5e3, 60.0, 9e9]
+    for number in numbers:
+        f(number)
+    assert f.ways().calls == [len(numbers)]
+    assert "True 5 to " in str(f.ways())
+
+
+def test_ways_print_as_a_table(tmp_path):
+    path = tmp_path / "taxes.py"
+    path.write_text("def tax(x):\n    if x <= 10.0:\n        return x**2\n    return x**3 if x < 5e4 else x**4\n")
+    namespace = {}
+    exec(compile(path.read_text(), str(path), "exec"), namespace)
+    f = fg.grad(namespace["tax"])
+    for number in (5.0, 20.0, 6.0, 1e5):
+        f(number)
+    assert str(f.ways()) == repr(f.ways())
+    assert str(f.ways()).splitlines() == [
+        "way  calls  line        truth values  source",
+        "  1      2  taxes.py:2  True          if x <= 10.0:",
+        "  2      1  taxes.py:2  False         if x <= 10.0:",
+        "            taxes.py:4  True          return x**3 if x < 5e4 else x**4",
+        "  3      1  taxes.py:2  False         if x <= 10.0:",
+        "            taxes.py:4  False         return x**3 if x < 5e4 else x**4",
+    ]
+    assert str(fg.grad(lambda x: x * x).ways()) == "way  line  truth values  source"
+
+
+def test_a_long_way_is_abridged_in_the_table():
+    function = steps(60)
+    f = fg.grad(function)
+    f(58.5)
+    assert 10 < len(str(f.ways()).splitlines()) < 30
+    assert "more lines" in str(f.ways())

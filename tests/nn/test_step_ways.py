@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -323,3 +324,26 @@ def test_a_gradient_that_is_not_a_number_only_where_it_is_not_selected(backend: 
     step.sync()
     assert weight.data == 0.0
     assert len(step.kernels) == 1
+
+
+def test_fit_keeps_no_more_ways_than_it_is_told():
+    def run(**options):
+        w = fg.Value(4.0)
+
+        def loss(X, y):
+            error = sum(abs(w * a[0] - b) for a, b in zip(X, y, strict=True))
+            for limit in range(5):
+                if error < limit:
+                    return error * (limit + 1.0) + error**2
+            return error**2
+
+        X, y = [[1.0]], [2.0]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            history = fg.nn.fit(loss, [w], fg.nn.SGD(0.05), X, y, steps=12, progress=False, backend="python", **options)
+        return w.data, history.loss, [each for each in caught if each.category is fg.KernelLimitWarning]
+
+    *expected, none = run()
+    *got, warned = run(max_ways=1)
+    assert got == expected
+    assert (len(none), len(warned)) == (0, 1)

@@ -218,7 +218,7 @@ def make_builtin(
     except (OnlyArgumentsError, StopIteration, RecursionError):
         return None
     result = _part_of(signature.arranged(results))
-    options = {"names": names, "positional": positional, "calls": kernel.counted}
+    options = {"names": names, "positional": positional, "calls": kernel._counted}
     return code.builtin(arguments, result, kernel.leaves, fallback=fallback, name=kernel.name, **options)
 
 

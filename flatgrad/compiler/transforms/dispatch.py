@@ -21,13 +21,13 @@ from ..machine.builtin import set_turns, watch
 from ..options import Backend, Mode
 from ..program.faults import Faults
 from ..program.progress import preparing
-from ..program.ways import TurnError, Way, WaysOfRounds
+from ..program.ways import TurnError
 from ..round_stages import with_rounds
 from .looped import Loop
 from .methods import takes_self
 from .sizes import TracedCall
 from .transformed import TakeApartError, Transformed
-from .ways import Ways
+from .ways import Ways, WayTable
 
 #: An entry, and what a transformed function returns.
 D = TypeVar("D", bound="Entry")
@@ -113,7 +113,7 @@ class Entry:
         """The result by the binder."""
         assert self.binder is not None
         result = self.binder(items)
-        self.kernel.counted_by_python += result is not MISS
+        self.kernel._by_python += result is not MISS
         return result
 
 
@@ -194,11 +194,13 @@ class Dispatched(Transformed[D], Generic[D, R]):
                     "one: a call is answered without a kernel"
                 ) from None
 
-    def ways(self, /, *args: Any, **kwargs: Any) -> list[Way | WaysOfRounds]:
+    def ways(self, /, *args: Any, **kwargs: Any) -> WayTable:
         """The ways that calls with arguments of these kinds have gone: the truth values that they met, with the lines.
 
         There is a kernel per way. Ways that differ in a number of rounds only have one together, and are listed as one.
-        Without arguments: the ways of all calls.
+        Without arguments: the ways of all calls. The list prints as a table, with how often each way was gone; its
+        `calls` has these numbers. Calls that raised are not counted, nor those that were answered without a kernel, as
+        parts of another trace, or as rows; where there are no guards, nothing is.
 
         Example:
             >>> import flatgrad as fg
@@ -209,9 +211,17 @@ class Dispatched(Transformed[D], Generic[D, R]):
             [(True,), (False,)]
         """
         if not args and not kwargs:
-            return [way for first in self._kernels.entries for way in first.ways.ways]
+            return WayTable(pair for first in self._kernels.entries for pair in first.ways.ways)
         entry = self._kernels.find(self._take_apart(args, kwargs).key)
-        return [] if entry is None else entry.ways.ways
+        return WayTable(() if entry is None else entry.ways.ways)
+
+    def __repr__(self) -> str:
+        count = len(self.ways())
+        return (
+            super().__repr__().removesuffix(">") + f": {count} ways>"
+            if count > len(self._kernels.entries)
+            else super().__repr__()
+        )
 
     def _method_of(self, args: tuple[Any, ...]) -> Self | None:
         """In a call through the class, `Class.method(object, x)`: the object's function. None in any other call."""
@@ -260,7 +270,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
             self._remember(entry, items)
             try:
                 result = self._run(entry, arguments)
-                entry.kernel.counted_by_python += 1
+                entry.kernel._by_python += 1
                 return result
             except TurnError as error:
                 turn = error.guard, error.truth

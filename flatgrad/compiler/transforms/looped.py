@@ -272,6 +272,8 @@ class Loop(Generic[E]):
         self._finders: dict[int, Routine] = {}
         self.front: Front[E] | None = None
         self.least = self.most = -1
+        self.calls_before = 0  # of kernels that are no longer kept
+        self.earlier: list[Kernel] = []  # for single numbers of rounds; calls may still find them
         reason = ""
         for window in _WINDOWS:
             try:
@@ -398,7 +400,7 @@ class Loop(Generic[E]):
         return entry
 
     def _drop(self, count: int) -> None:
-        del self.bound[count]
+        self.calls_before += self.bound.pop(count).kernel.calls or 0
         if self.front is not None:
             self.front.drop(count)
 
@@ -435,6 +437,12 @@ class Loop(Generic[E]):
 
     def _stages_at(self, count: int) -> Stages:
         return self._traced(count).stages
+
+    @property
+    def calls(self) -> int:
+        """How many calls have gone these ways."""
+        kernels = [*self.earlier, *(entry.kernel for entry in self.bound.values())]
+        return self.calls_before + sum(kernel.calls or 0 for kernel in kernels)
 
     @property
     def smallest(self) -> int:

@@ -32,7 +32,7 @@ from ..open_kernel import OpenKernel
 from ..options import MEMORY, WAYS, Backend, Mode
 from ..program.faults import Faults
 from ..program.trace import trace_function
-from ..program.ways import Way, WaysOfRounds
+from ..program.ways import Way
 from .dispatch import Choices, R, transform
 from .jit import JitFunction
 from .numeric import NumericEntry
@@ -40,6 +40,7 @@ from .rows import RowWays
 from .sizes import RowsBranchError, TracedCall
 from .structures import flat, is_container, is_structure, labels_of, rebuilt, shape_of, words
 from .transformed import TakeApartError, run_changed
+from .ways import WayTable
 
 #: An axis, None for what is not mapped, or a tuple, list or dict of these.
 Axes: TypeAlias = "int | tuple[Any, ...] | list[Any] | dict[Any, Any] | None"
@@ -140,11 +141,11 @@ class VmapFunction(JitFunction[R]):
                 "its kernels and open_kernels list them then"
             ) from None
 
-    def ways(self, /, *args: Any, **kwargs: Any) -> list[Way | WaysOfRounds]:
+    def ways(self, /, *args: Any, **kwargs: Any) -> WayTable:
         """The ways that calls have gone; if rows branch on numbers, those of the rows of all calls."""
         if self._row_ways is None:
             return super().ways(*args, **kwargs)
-        return self._row_ways.listing()
+        return WayTable((way, None) for way in self._row_ways.listing())
 
     def _way_of(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Way:
         """The way of a call."""

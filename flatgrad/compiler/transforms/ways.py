@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ...runtime.wording import count_of
@@ -19,8 +19,62 @@ _TRIES: Final = 6
 _LOOPS: Final = 8
 #: So many kernels that builtins lead to are tried one after the other where a builtin does not know the arguments.
 _NEAR: Final = 8
+#: In tables a way has at most so many lines.
+_LINES: Final = 20
 #: What users write in place of a branch, so that both sides of it are in one kernel.
 _SELECTIONS: Final = "fg.where(condition, a, b), fg.maximum(a, b), fg.minimum(a, b) or fg.max(xs)"
+
+
+class WayTable(list["Way | WaysOfRounds"]):
+    """Ways in a list, which prints as a table: per way its calls, and the lines where it was decided.
+
+    Args:
+        pairs: the ways, each with how many calls have gone it; None where that is not counted.
+
+    Attributes:
+        calls: these numbers.
+
+    Example:
+        >>> line = Location("model.py", 3)
+        >>> ways = WayTable([(Way((True,), (line,)), 12), (Way((True, False), (line, line)), 3)])
+        >>> ways
+        way  calls  line        truth values       source
+          1     12  model.py:3  True
+          2      3  model.py:3  True, then False
+        >>> len(ways), ways.calls
+        (2, [12, 3])
+    """
+
+    def __init__(self, pairs: Iterable[tuple[Way | WaysOfRounds, int | None]]) -> None:
+        pairs = list(pairs)
+        super().__init__(way for way, _ in pairs)
+        self.calls = [calls for _, calls in pairs]
+
+    def __repr__(self) -> str:
+        rows = [("way", "calls", "line", "truth values", "source")]
+        for number, (way, calls) in enumerate(zip(self, self.calls, strict=True), 1):
+            sources = {str(line): line.text for line in way.lines if line is not None}
+            named = [f"{number:,}", "" if calls is None else f"{calls:,}"]
+            lines = str(way).splitlines()
+            if len(lines) > _LINES:
+                lines[_LINES - 2 : -1] = [f"... {len(lines) - _LINES + 1:,} more lines"]
+            for text in lines:
+                place, _, truths = text.strip().partition(": ")
+                rows.append((*named, place, truths, sources.get(place, "")))  # type: ignore[arg-type]
+                named = ["", ""]
+        if not any(row[1] for row in rows[1:]):
+            rows = [(row[0], *row[2:]) for row in rows]  # type: ignore[misc]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        last = len(widths) - 3
+        return "\n".join(
+            "  ".join(
+                f"{cell:>{w}}" if k < last else f"{cell:<{w}}"
+                for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        )
+
+    __str__ = __repr__
 
 
 class HasWays(Protocol):
@@ -65,10 +119,10 @@ class Ways(Generic[W]):
         return [*(each.kernel for each in self.entries), *(loop.last.kernel for loop in self.loops)]
 
     @property
-    def ways(self) -> list[Way | WaysOfRounds]:
-        """The ways, one per kernel."""
-        looped = [WaysOfRounds(loop.rounds, loop.least, loop.most) for loop in self.loops]
-        return [*(each.kernel.way for each in self.entries), *looped]
+    def ways(self) -> list[tuple[Way | WaysOfRounds, int | None]]:
+        """The ways, one per kernel, each with how many calls have gone it."""
+        looped = [(WaysOfRounds(loop.rounds, loop.least, loop.most), loop.calls) for loop in self.loops]
+        return [*((each.kernel.way, each.kernel.calls) for each in self.entries), *looped]
 
     def rounds(self, tried: Sequence[W], inputs: Sequence[float]) -> W | None:
         """The kernel for another number of rounds than that of the last one that was tried; None if there is none."""
@@ -144,6 +198,7 @@ class Ways(Generic[W]):
                 number = rounds.count(other.kernel.way)
                 if number is not None and number >= loop.smallest:
                     self.entries.remove(other)
+                    loop.earlier.append(other.kernel)
                     loop.least = min(loop.least, number)
                     loop.most = max(loop.most, number)
             return self._took(entry)
