@@ -337,3 +337,15 @@ def test_nested_transformations():
     assert gradient == pytest.approx(
         2.0 * exponentials + [0.0, 2.0 * exponentials[1] + 1.0 + 2.0 + 1.0, 1.0], rel=1e-14
     )
+
+
+def test_lines_are_the_users_and_not_numpys():
+    def f(x):
+        return np.median(x) + np.linalg.inv(np.outer(x, x))[0, 0]  # this line
+
+    transformed = fg.grad(f)
+    with pytest.raises(fg.DivisionByZeroError, match="this line"):
+        transformed(np.zeros(2))
+    ways = fg.grad(np.median, backend="python")
+    ways(X)
+    assert {line.filename for line in ways.ways()[0].lines} == {__file__}

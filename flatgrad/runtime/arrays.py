@@ -49,6 +49,8 @@ class Array(np.ndarray):
     __slots__ = ()
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if ufunc in _ARITHMETIC and method == "__call__" and not options:
+            return wrapped(ufunc(*map(plain, inputs)))  # here, because a trace looks at all frames up to the user's
         return apply_ufunc(ufunc, method, inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
@@ -189,6 +191,7 @@ _OPERATORS: Final = _named(
 _OF_CONDITIONS: Final = _named("bitwise_and", "bitwise_or")
 _EQUALITY: Final = _named("equal", "not_equal")
 _ORDER: Final = _named("less", "less_equal", "greater", "greater_equal")
+_ARITHMETIC: Final = _OPERATORS - _ORDER
 
 
 def truth(x: Any) -> Any:
@@ -303,8 +306,6 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: di
     if ufunc in FUNCTIONS:
         return apply_function(ufunc, inputs, options)
     operands = [plain(each) for each in inputs]
-    if not options and method == "__call__" and ufunc in _OPERATORS and ufunc not in _ORDER:
-        return wrapped(ufunc(*operands))
     name = ufunc.__name__
     is_ours = ufunc not in _OPERATORS and set("".join(ufunc.types)) != set("O->")
     loop = _loop(ufunc) if is_ours else None
@@ -323,7 +324,8 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: di
             options["out"] = _target(function, operands, out)
         if method == "at":
             check_target(operands[0], operands[-1])
-        result = getattr(function, method)(*operands, **options)
+        with np.errstate(all="ignore"):  # as of floats in Python, a NaN is no warning
+            result = getattr(function, method)(*operands, **options)
     if method == "at":
         return None
     if isinstance(result, np.ndarray) and result.dtype == object and not result.size:
@@ -432,7 +434,8 @@ def apply_function(function: Any, args: Sequence[Any], options: dict[str, Any]) 
     if found is None:
         raise unsupported(name_of(function), REMEDIES.get(function.__name__))
     try:
-        return wrapped(found(*args, **options))
+        with np.errstate(all="ignore"):
+            return wrapped(found(*args, **options))
     except TypeError as error:
         if isinstance(error, FlatgradError):
             raise
@@ -452,6 +455,8 @@ def _value_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **option
     """What NumPy's ufuncs, and operators of its scalars and arrays, do to a `Value`."""
     if ufunc in _EQUALITY and not any(isinstance(each, Array) for each in inputs):
         return getattr(ufunc, method)(*map(plain, inputs), **options)  # as `==` of Values
+    if ufunc in _ARITHMETIC and method == "__call__" and not options:
+        return wrapped(ufunc(*map(plain, inputs)))
     return apply_ufunc(ufunc, method, inputs, options)
 
 
