@@ -96,7 +96,7 @@ def measure_sequences() -> list[Row]:
     figures = []
     for steps in (8, 16) if quick() else (64, 128, 256):
         (arrays,) = fg.value_and_grad(lstm(), backend="numpy").kernel_for(np.linspace(-1.0, 1.0, steps)).stages.arrays
-        code = emit_llvm(arrays, Machine(host().lanes, host().shortcuts, {}, host().tanh))
+        code = emit_llvm(arrays, Machine(host().lanes, host().shortcuts, {}, host().variants))
         seconds = timed(functools.partial(assemble, code.assembly), 1)
         functions = code.assembly.count("\ndefine")
         figures.append(f"{steps} steps: {seconds:.2f} s, {len(arrays.statements)} statements, {functions} functions")

@@ -23,10 +23,10 @@ from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import ARITHMETIC
 
-SHORTCUTS, TANH = native.host().shortcuts, native.host().tanh
+SHORTCUTS, VARIANTS = native.host().shortcuts, native.host().variants
 #: The widths of vectors that there are, with and without the short ways to powers and functions.
 MACHINES = [
-    Machine(lanes, shortcuts, {}, TANH if shortcuts == SHORTCUTS else "")
+    Machine(lanes, shortcuts, {}, VARIANTS if shortcuts == SHORTCUTS else {})
     for lanes in (2, 4, 8)
     for shortcuts in sorted({False, SHORTCUTS})
 ]

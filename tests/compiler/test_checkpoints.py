@@ -300,7 +300,7 @@ def test_random_recurrences(seed, rounds):
     recurrence = Recurrence(seed, rounds)
     p, xs = np.array(recurrence.numbers), np.array(recurrence.streams)
     stages = fg.value_and_grad(recurrence, backend="python", dynamic=False).kernel_for(p, xs).stages
-    machine = Machine(native.host().lanes, native.host().shortcuts, native.host().vector_math, native.host().tanh)
+    machine = Machine(native.host().lanes, native.host().shortcuts, native.host().vector_math, native.host().variants)
     inputs = [*p.tolist(), *xs.tolist()]
     expected = stages.cleaned.evaluate(inputs)
     part = stages.array_parts[0]

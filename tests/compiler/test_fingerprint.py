@@ -329,11 +329,14 @@ def test_all_that_llvm_is_told_is_part_of_the_key(keys, monkeypatch):
     assert len(set(keys)) == len(keys) == 4 + len(OTHER_RECIPES)
 
 
-@pytest.mark.parametrize("name", ["version", "triple", "cpu", "features", "lanes", "shortcuts", "vector_math", "tanh"])
+@pytest.mark.parametrize(
+    "name", ["version", "triple", "cpu", "features", "lanes", "shortcuts", "vector_math", "variants"]
+)
 def test_the_processor_is_part_of_the_key(keys, monkeypatch, name):
     native.assemble_cached("; text")
     another = SimpleNamespace(**vars(native.host()))
     value = {"lanes": 16, "shortcuts": not another.shortcuts, "vector_math": {("exp", 2): "_ZGVbN2v_exp2"}}
+    value["variants"] = {"tanh": "another"}
     setattr(another, name, value.get(name, "another"))
     another.identity = native.Host.identity.fget(another)
     monkeypatch.setattr(native, "host", lambda: another)

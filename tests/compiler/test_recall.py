@@ -314,7 +314,7 @@ COMPONENTS = {
     "its features": another_host(features="another"),
     "the width of its vectors": another_host(lanes=16),
     "short ways to powers": another_host(shortcuts="another"),
-    "how libm computes tanh": another_host(tanh="another"),
+    "how libm computes tanh": another_host(variants={"tanh": "another"}),
     "functions for vectors": another_host(vector_math={}),
     "how LLVM makes code": setting(native, "_EXACT", native.Recipe(level=1)),
     "a pass": setting(passes, "ARRAY_PASSES", (fold_constants,)),

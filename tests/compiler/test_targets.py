@@ -17,7 +17,7 @@ import flatgrad as fg
 from flatgrad import nn
 from flatgrad.compiler.machine import functions as emitter
 from flatgrad.compiler.machine import native
-from flatgrad.compiler.machine.libm import FUSED
+from flatgrad.compiler.machine.variants import FUSED
 from flatgrad.nn.data import make_moons
 from flatgrad.runtime.primitives import TABLE
 from tests.bits import all_bits, bits
@@ -46,7 +46,8 @@ def test_what_follows_from_a_level():
         assert host.shortcuts == (whole.shortcuts and level >= "x86-64-v3"), (
             "they need multiplication and addition in one"
         )
-        assert host.tanh == ("" if whole.tanh == FUSED and level < "x86-64-v3" else whole.tanh)
+        can = [name for name, how in whole.variants.items() if how != FUSED or level >= "x86-64-v3"]
+        assert host.variants == {name: whole.variants[name] for name in can}
         assert host.vector_math == {key: name for key, name in whole.vector_math.items() if key[1] <= host.lanes}
     assert len({host.identity for host in [*hosts.values(), whole]}) == 1 + len(hosts)
 
@@ -118,8 +119,8 @@ def test_hyperbolic_tangents_of_vectors_are_computed_where_that_has_the_bits(mon
     monkeypatch.setenv("FLATGRAD_CPU", level)
     fg.grad(lambda x: sum(a.tanh() for a in x), backend="native").kernel_for(np.ones(64))
     (assembly,) = assembled
-    assert ("@flatgrad_tanh" in assembly) == (not native.host().tanh)
-    assert (f"@tanh_of_{native.host().lanes}" in assembly) == bool(native.host().tanh)
+    assert ("@flatgrad_tanh" in assembly) == ("tanh" not in native.host().variants)
+    assert (f"@tanh_of_{native.host().lanes}" in assembly) == ("tanh" in native.host().variants)
 
 
 # --- the bits ---------------------------------------------------------------------------------------------------------

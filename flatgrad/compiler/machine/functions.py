@@ -107,7 +107,7 @@ def compile_natively(
         memory: how many bytes it should work in; if it takes more, rounds are computed again, as far as that helps.
         others: other array programs for the same, whose rounds may be of a better form for that.
     """
-    machine = Machine(host().lanes, host().shortcuts, host().vector_math, host().tanh)
+    machine = Machine(host().lanes, host().shortcuts, host().vector_math, host().variants)
     code = emit_llvm(program, machine, fast=fast)
     if code.layout.bytes > memory:
         programs = itertools.chain([program], others() if others is not None else ())

@@ -1,18 +1,15 @@
 """Functions of `math` for whole vectors, with the bits of the libm that CPython calls.
 
-`tanh` of FDLIBM (Sun Microsystems, 1993: `s_tanh.c` and `s_expm1.c`), which glibc has with a polynomial in another
-order, is up to two units of the last place off. So only the same operations in the same order have its bits. They are
-written here, with selections in place of branches. `tanh_variant` finds out whether libm computes it so.
+`tanh` and `log1p` of FDLIBM (Sun Microsystems, 1993: `s_tanh.c`, `s_expm1.c`, `s_log1p.c`), which glibc has with
+polynomials in another order, are one or two units of the last place off. So only the same operations in the same order
+have their bits. They are written here, with selections in place of branches. `variants.py` finds out whether libm
+computes them so.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from array import array
-from functools import cache
-
-import numpy as np
+from collections.abc import Callable
 
 from .text import Value, type_of
 from .writer import Instructions
@@ -20,70 +17,27 @@ from .writer import Instructions
 #: A number that is added to this one is rounded to an integer, which the last bits of the sum are.
 SHIFT = 1.5 * 2.0**52
 #: The first 32 bits of log(2), so that multiples of it are exact, what is left, and the reciprocal.
-_LOG_2, _LOG_2_REST = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
+LOG_2, LOG_2_REST = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
 _PER_LOG_2 = float.fromhex("0x1.71547652b82fep+0")
 #: `expm1` takes arguments below this number, a little more than log(2) / 2, as they are.
-_REDUCED = float.fromhex("0x1.62e43p-2")
+REDUCED = float.fromhex("0x1.62e43p-2")
 #: The coefficients of the polynomial in `expm1`, behind the first one, which is 1.
 _COEFFICIENTS = tuple(map(float.fromhex, (
     "-0x1.11111111110f4p-5", "0x1.a01a019fe5585p-10", "-0x1.4ce199eaadbb7p-14", "0x1.0cfca86e65239p-18",
     "-0x1.afdb76e09c32dp-23",
 )))  # fmt: skip
 #: From this number on `tanh` is 1.0.
-_ONE = 22.0
+ONE = 22.0
 
+#: The coefficients of the polynomial in `log1p`, and between which numbers it takes its argument as it is.
+_LOG1P = tuple(map(float.fromhex, (
+    "0x1.5555555555593p-1", "0x1.999999997fa04p-2", "0x1.2492494229359p-2", "0x1.c71c51d8e78afp-3",
+    "0x1.7466496cb03dep-3", "0x1.39a09d078c69fp-3", "0x1.2f112df3e5244p-3",
+)))  # fmt: skip
+INNER = float.fromhex("-0x1.2bec4p-2"), float.fromhex("0x1.a827ap-2")
 #: The bits of the root of 1/2; the first 42 bits of log(2), and what is left.
 _ROOT = 0x3FE6A09E667F3BCD
 _LOG_2_HIGH, _LOG_2_LOW = float.fromhex("0x1.62e42fefa38p-1"), float.fromhex("0x1.ef35793c7673p-45")
-
-#: The ways in which a libm may compute `tanh` so: compiled without contraction of products into sums, or with it.
-SEPARATE, FUSED = "separate", "fused"
-#: The way of a libm, by the digest of its results.
-_VARIANTS = {
-    "c841e3e7e3cfb49d10e294f7031bb8ae42f0f6f62ce526f7eb132648963a5aa8": SEPARATE,
-    "8a9a45ae5e22ee4a5bd35301bde73ecd8c9ca682c6f3c25e0c2a6459057d4746": FUSED,
-}
-#: Arguments, times 2**26, at which the contraction of a single product, or Horner's order, changes the result.
-_SENSITIVE = (
-    269540, 347791, 528347, 831223, 860181, 863992, 969913, 975139, 980903, 1000165, 1455104, 1526024, 1543576, 1557633,
-    1696614, 1743663, 1861813, 1918603, 1938051, 2187040, 2377536, 2452129, 2568552, 2651389, 3272704, 5169152, 5324800,
-    5529600, 6380978, 6382607, 6385787, 6385933, 6386903, 6388307, 6389368, 6395347, 6395768, 6395852, 6397108, 6400033,
-    6402392, 6402482, 6404287, 6620160, 6685696, 6716416, 6916096, 7065600, 7435264, 10046720, 10046935, 10046962,
-    10048448, 10083403, 10084096, 10084340, 10084917, 10677248, 10971136, 11372544, 12085248, 13479936, 14810304,
-    14810504, 14812661, 14873600, 15150904, 15162725, 15167139, 15539200, 18313216, 31177728, 32592896, 34899968,
-    35497984, 36139008, 79629312, 82042880,
-)  # fmt: skip
-
-
-def tanh_arguments() -> list[float]:
-    """Numbers at which another way to compute `tanh` has other results: the same ones on every machine.
-
-    They are those where contraction or order matter, both sides of each place where the algorithm goes another way,
-    numbers of every size, and many in its range.
-    """
-    steps = np.arange(2048, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # of the golden ratio, modulo 1
-    mantissas = ((steps >> np.uint64(12)) | np.uint64(1023 << 52)).view(float)
-    sizes = np.ldexp(mantissas, np.arange(2048) % 64 - 59)
-    turns = (np.arange(2, 65) - 0.5) * ((_LOG_2 + _LOG_2_REST) / 2.0)  # where log(2) is subtracted once more
-    turns = np.concatenate([turns, [_REDUCED / 2.0, 1.0, _ONE, 2.0**-55, 2.0**-28, 2.0**-1022]])
-    beside = (turns.view(np.int64)[:, None] + np.arange(-2, 3)).view(float).ravel()
-    least = (_LOG_2 + _LOG_2_REST) / 4.0  # from here on a part of log(2) could be subtracted, but is not at once
-    between = least + np.arange(1.0, 32.0) / 32.0 * (_REDUCED / 2.0 - least)
-    special = np.array([0.0, -0.0, 5e-324, 2.0**1023, math.inf])
-    parts = np.array(_SENSITIVE) / 2.0**26, beside, between, special, sizes, mantissas[:512] * 22.0 - 22.0
-    numbers: list[float] = np.concatenate([*parts, mantissas[:512]]).tolist()
-    return numbers
-
-
-@cache
-def tanh_variant() -> str:
-    """How the libm that CPython calls computes `tanh`; empty if in a way that is not known here.
-
-    Its results at some thousand arguments decide, once in each process: a libm may have several functions, from which
-    it chooses by the processor and by settings of the process.
-    """
-    results = array("d", map(math.tanh, tanh_arguments()))
-    return _VARIANTS.get(hashlib.sha256(results).hexdigest(), "")
 
 
 def tanh(w: Instructions, x: Value, fused: bool) -> Value:
@@ -92,31 +46,19 @@ def tanh(w: Instructions, x: Value, fused: bool) -> Value:
     With t = expm1(2|x|) it is 1 - 2 / (t + 2) from 1 on; below 1 it is -t / (t + 2) with t = expm1(-2|x|).
     """
     constant, binary, select, compare = w.constant, w.binary, w.select, w.compare
+    add, sub, mul, fma = _arithmetic(w, fused)
     one, zero = constant(1.0), constant(0.0)
-
-    def add(a: Value, b: Value) -> Value:
-        return binary("fadd", a, b)
-
-    def sub(a: Value, b: Value) -> Value:
-        return binary("fsub", a, b)
-
-    def mul(a: Value, b: Value) -> Value:
-        return binary("fmul", a, b)
-
-    def fma(a: Value, b: Value, c: Value) -> Value:
-        return w.fma(a, b, c) if fused else add(mul(a, b), c)
-
     size = w.intrinsic("fabs", x)
-    size = select(compare("olt", constant(_ONE), size), constant(_ONE), size)
+    size = select(compare("olt", constant(ONE), size), constant(ONE), size)
     large, double = compare("oge", size, one), add(size, size)
     # The argument of `expm1` is k * log(2) + r + c with an integer k and |r| < 0.35; n = |k|.
     argument = select(large, double, w.unary("fneg", double))
     count = fma(double, constant(_PER_LOG_2), constant(0.5))
     rounded = sub(add(count, constant(SHIFT)), constant(SHIFT))
     n = select(compare("ogt", rounded, count), sub(rounded, one), rounded)
-    n = select(compare("olt", double, constant(_REDUCED)), zero, n)
+    n = select(compare("olt", double, constant(REDUCED)), zero, n)
     k = select(large, n, w.unary("fneg", n))
-    high, low = fma(w.unary("fneg", k), constant(_LOG_2), argument), mul(k, constant(_LOG_2_REST))
+    high, low = fma(w.unary("fneg", k), constant(LOG_2), argument), mul(k, constant(LOG_2_REST))
     r = sub(high, low)
     c = sub(sub(high, r), low)
     # expm1(r + c) = r - e
@@ -158,21 +100,8 @@ def log(w: Instructions, x: Value) -> Value:
     k * log(2). Eight roundings, half of them in sums of its size, concern the second one; the term that is left out is
     2**-59 of it.
     """
-    constant, binary, compare, fma, let = w.constant, w.binary, w.compare, w.fma, w.function.let
-    wide, kind = f"<{x.lanes} x i64>", type_of("f", x.lanes)
-
-    def whole(number: int) -> str:
-        return w.splat(Value(str(number)), "i", x.lanes)
-
-    def numbers(bits: str) -> Value:
-        return Value(let(f"bitcast {wide} {bits} to {kind}"), x.lanes)
-
-    bits = let(f"bitcast {kind} {x.name} to {wide}")
-    above = let(f"add {wide} {bits}, {whole((1024 << 52) - _ROOT)}")  # 1024 + k, in front of the rest
-    biased = let(f"lshr {wide} {above}, {whole(52)}")
-    k = binary("fsub", numbers(let(f"or {wide} {biased}, {whole(1075 << 52)}")), constant(2.0**52 + 1024.0))
-    exponent = let(f"and {wide} {above}, {whole(0xFFF << 52)}")
-    m = numbers(let(f"sub {wide} {let(f'add {wide} {bits}, {whole(1024 << 52)}')}, {exponent}"))
+    constant, binary, compare, fma = w.constant, w.binary, w.compare, w.fma
+    k, m = _split(w, x, _ROOT)
     top, bottom = binary("fsub", m, constant(1.0)), binary("fadd", m, constant(1.0))
     bottom_rest = binary("fsub", m, binary("fsub", bottom, constant(1.0)))
     reciprocal = binary("fdiv", constant(1.0), bottom)
@@ -200,6 +129,87 @@ def log(w: Instructions, x: Value) -> Value:
         changed = binary("fadd", result, binary(operation, error, bound))
         certain = w.both(certain, compare("oeq", changed, result))
     return w.repaired(result, w.invert(certain), x, lambda one: w.libm("log", one))
+
+
+def log1p(w: Instructions, x: Value, fused: bool) -> Value:
+    """The logarithm of 1 + x of a vector, in the operations of FDLIBM; `fused` where products are contracted.
+
+    1 + x is 2**k * (1 + f) * (1 + c), where c is what rounding the sum takes away, and log(1 + f) = f - f**2 / 2 + s *
+    (f**2 / 2 + R) with s = f / (2 + f) and a polynomial R. If f is tiny, so is the last term, and a shorter one stands
+    for it. Numbers around zero are f themselves.
+    """
+    constant, select, compare = w.constant, w.select, w.compare
+    add, sub, mul, fma = _arithmetic(w, fused)
+    one, zero, infinity = constant(1.0), constant(0.0), constant(math.inf)
+    large = compare("oge", x, constant(2.0**53))
+    inner = w.both(compare("olt", x, constant(INNER[1])), compare("ogt", x, constant(INNER[0])))
+    u = select(large, x, add(one, x))
+    c = select(compare("oge", u, constant(2.0)), sub(one, sub(u, x)), sub(x, sub(u, one)))
+    k, m = _split(w, u, _ROOT & -(1 << 32))
+    k, f = select(inner, zero, k), select(inner, x, sub(m, one))
+    c = select(w.either(large, compare("oeq", k, zero)), zero, w.binary("fdiv", c, u))
+    half = mul(mul(constant(0.5), f), f)
+    s = w.binary("fdiv", f, add(constant(2.0), f))
+    z = mul(s, s)
+    p1, p2, p3, p4, p5, p6, p7 = map(constant, _LOG1P)
+    z2 = mul(z, z)
+    z4 = mul(z2, z2)
+    polynomial = fma(z, p1, mul(z2, fma(z, p3, p2)))
+    polynomial = fma(z4, fma(z, p5, p4), polynomial)
+    polynomial = fma(mul(z4, z2), fma(z, p7, p6), polynomial)
+    rest = fma(k, constant(LOG_2_REST), c)
+    short = sub(mul(half, fma(w.unary("fneg", f), constant(2.0 / 3.0), one)), rest)
+    long = sub(half, add(mul(s, add(half, polynomial)), rest))
+    short_is_enough = w.both(compare("olt", f, constant(2.0**-20)), compare("oge", f, constant(-1.5 * 2.0**-20)))
+    short_is_enough = w.both(short_is_enough, w.invert(inner))
+    result = sub(mul(k, constant(LOG_2)), sub(select(short_is_enough, short, long), f))
+    tiny = compare("olt", w.intrinsic("fabs", x), constant(2.0**-29))
+    result = select(tiny, sub(x, mul(mul(x, x), constant(0.5))), result)
+    result = select(compare("olt", x, infinity), result, x)
+    end = select(compare("oeq", x, constant(-1.0)), constant(-math.inf), constant(math.nan))
+    return select(compare("ogt", x, constant(-1.0)), result, end)
+
+
+_Operation = Callable[..., Value]
+
+
+def _arithmetic(w: Instructions, fused: bool) -> tuple[_Operation, _Operation, _Operation, _Operation]:
+    """Sums, differences, products, and sums a * b + c, with one rounding if products are contracted."""
+
+    def add(a: Value, b: Value) -> Value:
+        return w.binary("fadd", a, b)
+
+    def sub(a: Value, b: Value) -> Value:
+        return w.binary("fsub", a, b)
+
+    def mul(a: Value, b: Value) -> Value:
+        return w.binary("fmul", a, b)
+
+    def fma(a: Value, b: Value, c: Value) -> Value:
+        return w.fma(a, b, c) if fused else add(mul(a, b), c)
+
+    return add, sub, mul, fma
+
+
+def _split(w: Instructions, x: Value, root: int) -> tuple[Value, Value]:
+    """The integer k and the number m with x = 2**k * m, for a vector of normal positive numbers.
+
+    m is at least the number that has these bits, about the root of 1/2, and less than twice that.
+    """
+    let, wide, kind = w.function.let, f"<{x.lanes} x i64>", type_of("f", x.lanes)
+
+    def whole(number: int) -> str:
+        return w.splat(Value(str(number)), "i", x.lanes)
+
+    def numbers(bits: str) -> Value:
+        return Value(let(f"bitcast {wide} {bits} to {kind}"), x.lanes)
+
+    bits = let(f"bitcast {kind} {x.name} to {wide}")
+    above = let(f"add {wide} {bits}, {whole((1024 << 52) - root)}")  # 1024 + k, in front of the rest
+    biased = let(f"lshr {wide} {above}, {whole(52)}")
+    k = w.binary("fsub", numbers(let(f"or {wide} {biased}, {whole(1075 << 52)}")), w.constant(2.0**52 + 1024.0))
+    exponent = let(f"and {wide} {above}, {whole(0xFFF << 52)}")
+    return k, numbers(let(f"sub {wide} {let(f'add {wide} {bits}, {whole(1024 << 52)}')}, {exponent}"))
 
 
 def _powers_of_two(w: Instructions, k: Value) -> tuple[Value, Value]:

@@ -27,8 +27,8 @@ from ..program.spelling import LIBRARY
 from .builtin import LEAVES, Part, fits, new_builtin
 from .builtin_code import ASSEMBLY
 from .cache import ObjectCache
-from .libm import FUSED, tanh_variant
 from .objects import supported
+from .variants import DIGESTS, FUSED, variant_of
 
 _lock = threading.RLock()
 _T = TypeVar("_T")
@@ -149,7 +149,8 @@ class Host:
             and adds in one operation, and libm is glibc 2.28 or newer, whose errors are documented, and does so, too.
         vector_math: functions of `math` for whole vectors, by name and lanes: what they are called in libmvec, which
             belongs to glibc.
-        tanh: in which operations libm computes `tanh`, if these are known and the processor has them; else empty.
+        variants: of functions of libm, by name, in which operations they are computed, if these are known and the
+            processor has them.
         version: of llvmlite and LLVM.
 
     Raises:
@@ -171,7 +172,8 @@ class Host:
             self.cpu, self.features = llvm.get_host_cpu_name(), features.flatten()
         self.lanes = 8 if features.get("avx512f") else 4 if features.get("avx") else 2
         fused = (features.get("fma") and features.get("avx2")) or platform.machine() in ("aarch64", "arm64")
-        self.tanh = tanh_variant() if fused or tanh_variant() != FUSED else ""
+        variants = {name: variant_of(name) for name in DIGESTS}
+        self.variants = {name: how for name, how in variants.items() if how and (fused or how != FUSED)}
         # What glibc calls depends on the processor's features, and these settings can hide some from it.
         fused = bool(fused) and "GLIBC_TUNABLES" not in os.environ
         library, version = platform.libc_ver()
@@ -187,7 +189,7 @@ class Host:
     @property
     def identity(self) -> tuple[str, ...]:
         """All that machine code for this processor depends on, for keys."""
-        choices = self.lanes, self.shortcuts, sorted(self.vector_math.items()), self.tanh
+        choices = self.lanes, self.shortcuts, sorted(self.vector_math.items()), sorted(self.variants.items())
         return self.version, self.triple, self.cpu, self.features, repr(choices)
 
     def target_machine(self, how: Recipe = _EXACT) -> Any:

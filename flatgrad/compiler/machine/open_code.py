@@ -72,7 +72,7 @@ class OpenLayout(NamedTuple):
 
 
 def _machine() -> Machine:
-    return Machine(host().lanes, host().shortcuts, host().vector_math, host().tanh)
+    return Machine(host().lanes, host().shortcuts, host().vector_math, host().variants)
 
 
 def chosen_tiles(

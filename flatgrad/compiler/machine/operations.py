@@ -21,6 +21,7 @@ from ..program.spelling import LIBRARY, total_form
 from . import libm
 from .libm import SHIFT
 from .text import Function, Operation, Value, type_of
+from .variants import FUSED
 from .writer import Instructions
 
 
@@ -33,13 +34,13 @@ class Machine(NamedTuple):
             to be accurate.
         vector_math: functions of `math` that it has for whole vectors, by name and lanes, with their names. They are
             used in fast mode only: their results are a few units of the last place off.
-        tanh: in which of several ways its libm computes `tanh`; empty if in none of them.
+        variants: of functions of its libm, by name, in which of several ways they are computed, if that is known.
     """
 
     lanes: int
     shortcuts: bool
     vector_math: Mapping[tuple[str, int], str] = {}
-    tanh: str = ""
+    variants: Mapping[str, str] = {}
 
 
 class Writer(Instructions):
@@ -49,10 +50,16 @@ class Writer(Instructions):
         super().__init__(function, "reassoc nsz contract " if fast else "", machine.vector_math if fast else {})
         self.machine, self.shortcuts = machine, SHORTCUTS if machine.shortcuts and not fast else {}
 
-    def tanh(self, x: Value) -> Value:
-        """libm's `tanh`; of vectors without calling it, if it is known how it is computed."""
-        known = self.machine.tanh and ("tanh", x.lanes) not in self.vector_math
-        return self._whole("tanh", x) if x.lanes and known else self.libm("tanh", x)
+    def computed(self, name: str, x: Value) -> Value:
+        """A function of libm; of vectors without calling it, if it is known how it is computed."""
+        known = name in self.machine.variants and (name, x.lanes) not in self.vector_math
+        return self._whole(name, x) if x.lanes and known else self.libm(name, x)
+
+    def log1p(self, x: Value, raises: bool = True) -> Value:
+        """libm's `log1p`. With `raises` it faults where Python raises."""
+        if raises:
+            self.function.note_fault(self.compare("ole", x, self.constant(-1.0)))
+        return self.computed("log1p", x)
 
     def log(self, x: Value, raises: bool = True) -> Value:
         """libm's `log`; of vectors mostly without calling it. With `raises` it faults where Python raises."""
@@ -70,7 +77,7 @@ class Writer(Instructions):
 
     def _whole(self, name: str, x: Value) -> Value:
         """A function of a vector, as the call of a function that the module has once per width."""
-        texts, functions = _defined(name, x.lanes, self.machine.shortcuts, self.machine.tanh)
+        texts, functions = _defined(name, x.lanes, self.machine.variants.get(name, ""))
         self.declared |= texts
         self.libm_functions |= functions
         kind = type_of("f", x.lanes)
@@ -203,19 +210,18 @@ class Writer(Instructions):
 
 
 #: What writes functions of whole vectors.
-_WHOLE: dict[str, Callable[[Writer, Value], Value]] = {
-    "tanh": lambda w, x: libm.tanh(w, x, fused=w.machine.tanh == libm.FUSED),
-    "log": libm.log,
-}
+_WHOLE: dict[str, Callable[[Instructions, Value, bool], Value]] = {
+    "tanh": libm.tanh, "log1p": libm.log1p, "log": lambda w, x, fused: libm.log(w, x),
+}  # fmt: skip
 
 
 @cache
-def _defined(name: str, lanes: int, shortcuts: bool, tanh: str) -> tuple[frozenset[str], frozenset[str]]:
+def _defined(name: str, lanes: int, variant: str) -> tuple[frozenset[str], frozenset[str]]:
     """A function of vectors as text, together with what it needs declared; and the functions of libm that it calls."""
     function, kind = Operation(f"{name}_of_{lanes}", ""), type_of("f", lanes)
     function.attributes = "#4"
-    writer = Writer(function, False, Machine(lanes, shortcuts, {}, tanh))
-    function.do(f"ret {kind} {_WHOLE[name](writer, Value('%x', lanes)).name}")
+    writer = Instructions(function, "", {})
+    function.do(f"ret {kind} {_WHOLE[name](writer, Value('%x', lanes), variant == FUSED).name}")
     return frozenset({*writer.declared, function.framed(kind, f"{kind} %x")}), frozenset(writer.libm_functions)
 
 
@@ -382,7 +388,7 @@ def _sigmoid(w: Writer, x: Value) -> Value:
 
 
 def _softplus(w: Writer, x: Value) -> Value:
-    tail = w.libm("log1p", _small_exp(w, x))
+    tail = w.computed("log1p", _small_exp(w, x))
     return w.select(w.compare("ogt", x, w.constant(0.0)), w.binary("fadd", x, tail), tail)
 
 
@@ -426,7 +432,9 @@ SPELLINGS: dict[Primitive, Spelling] = {
     # Total forms: the same without faults, as libm and IEEE 754 have it.
     **{total_form(row): _called(row.name, raises=False) for row in LIBRARY if row.raises},
     p.exp: lambda w, x: w.exp(x),
-    p.tanh: lambda w, x: w.tanh(x),
+    p.tanh: lambda w, x: w.computed("tanh", x),
+    p.log1p: lambda w, x: w.log1p(x),
+    total_form(p.log1p): lambda w, x: w.log1p(x, raises=False),
     p.log: lambda w, x: w.log(x),
     total_form(p.log): lambda w, x: w.log(x, raises=False),
     total_form(p.exp): lambda w, x: w.exp(x, raises=False),
