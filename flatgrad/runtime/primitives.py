@@ -439,6 +439,13 @@ def _pole(x: Any) -> Any:
     return less_equal(x, 0.0) & equal(floor(x), x)
 
 
+@functools.cache
+def _near_zero(function: Callable[[float], float]) -> tuple[float, float]:
+    """The first numbers on both sides of 0 at which a function does not overflow."""
+    tiny = math.ulp(0.0)
+    return -_last_sound.__wrapped__(lambda x: function(-x), 0.5, tiny), _last_sound(function, 0.5, tiny)
+
+
 def _hazard(out: Any, x: Any) -> Any:
     """The density of the normal distribution over its distribution function, whose logarithm is `out`."""
     tail = less(x, -20.0)
@@ -455,7 +462,11 @@ _LOG_TAIL = special.log_ndtr(-20.0)
 gamma: Primitive = Primitive(
     "gamma", "f->f", special.gamma, (lambda out, x: out * digamma(x),),
     doc="The gamma function, `(x - 1)!` of whole numbers.",
-    sympy=lambda sp, x: sp.gamma(x), domain=(POSITIVE,), requires="x other than 0, -1, -2, ...", raises=True, slow=True,
+    sympy=lambda sp, x: sp.gamma(x), domain=(POSITIVE,), requires="x other than 0, -1, -2, ...", raises=True,
+    fault=lambda x: (
+        _pole(x) | between(x, *_near_zero(special.gamma)) | _beyond(x, _last_sound(special.gamma, 1.0, 1e3))
+    ),
+    slow=True,
 )  # fmt: skip
 
 lgamma: Primitive = Primitive(
@@ -469,14 +480,14 @@ digamma: Primitive = Primitive(
     "digamma", "f->f", special.digamma, (lambda out, x: trigamma(x),),
     doc="The derivative of `lgamma` (SciPy's `digamma` and `psi`).",
     sympy=lambda sp, x: sp.polygamma(0, x), domain=(POSITIVE,), requires="x other than 0, -1, -2, ...", raises=True,
-    slow=True,
+    fault=lambda x: _pole(x) | between(x, *_near_zero(special.digamma)), slow=True,
 )  # fmt: skip
 
 trigamma: Primitive = Primitive(
     "trigamma", "f->f", special.trigamma, (lambda out, x: polygamma(2.0, x),),
     doc="The derivative of `digamma`. Its own derivative, and all further ones, are there for positive x.",
     sympy=lambda sp, x: sp.polygamma(1, x), domain=(POSITIVE,), requires="x other than 0, -1, -2, ...", raises=True,
-    slow=True,
+    fault=lambda x: _pole(x) | between(x, *_near_zero(special.trigamma)), slow=True,
 )  # fmt: skip
 
 polygamma: Primitive = Primitive(
