@@ -58,16 +58,17 @@ def with_rounds(program: Program, rerolled: ArrayProgram, *, fast: bool = False)
     if _length(found) < _LONG:
         return found
     triangular = with_triangles(program, lambda part: _with_rounds(part, reroll(part, fast=fast), fast))
-    if triangular is None or _SHORTER * _length(triangular) > _length(found):
-        return found
-    return triangular
+    if triangular is not None and _SHORTER * _length(triangular) <= _length(found):
+        return triangular
+    anywhere = _with_rounds(program, rerolled, fast, anywhere=True)
+    return anywhere if _SHORTER * _length(anywhere) <= _length(found) else found
 
 
-def _with_rounds(program: Program, rerolled: ArrayProgram, fast: bool) -> ArrayProgram:
-    found = find_rounds(rerolled)
+def _with_rounds(program: Program, rerolled: ArrayProgram, fast: bool, anywhere: bool = False) -> ArrayProgram:
+    found = find_rounds(rerolled, anywhere=anywhere)
     if not hides_rounds(rerolled, found):
         return found
-    other = find_rounds(reroll(program, fast=fast, lanes=ALONE))
+    other = find_rounds(reroll(program, fast=fast, lanes=ALONE), anywhere=anywhere)
     return min(found, other, key=count_statements)
 
 
@@ -97,7 +98,11 @@ def count_statements(program: ArrayProgram) -> int:
 
 
 def find_rounds(
-    program: ArrayProgram, least: int | None = None, rounds: int | None = None, nest: bool = True
+    program: ArrayProgram,
+    least: int | None = None,
+    rounds: int | None = None,
+    nest: bool = True,
+    anywhere: bool = False,
 ) -> ArrayProgram:
     """The same program, with loops over its rounds, and loops within these; the program itself where there are none.
 
@@ -106,6 +111,7 @@ def find_rounds(
         least: the number of reads in all rounds that make a loop worth it, `READS` by default.
         rounds: the number of rounds that make one, `ROUNDS` by default.
         nest: whether loops within the rounds of a loop are sought.
+        anywhere: whether rounds may read what is computed before them in any order, through a table.
 
     Example:
         >>> from flatgrad.compiler.loops.reroll import reroll
@@ -125,7 +131,7 @@ def find_rounds(
     if count < (rounds or ROUNDS):
         return program
     units = Units(program)
-    spans = units.rounds(least, rounds)
+    spans = units.rounds(least, rounds, anywhere)
     if not spans:
         return program
     if nest:

@@ -93,6 +93,11 @@ class Rounds:
                 raise UnsupportedError
             return Source(True)
         places = self.address[1, t] + self.units.token(self.span.token + self.span.tokens + t).places
+        steps = np.diff(self.address[1:, t])
+        if (steps != steps[:1]).any():  # it reads what is selected in each round
+            if self.constant[:, t].any() or int(self.address[:, t].max() + places.max()) - places[0] >= self.start:
+                raise UnsupportedError
+            return Source(False)
         moved = places - (self.start + self.size)
         outside = (moved < -self.size * (self.span.rounds - 1)) | (moved >= self.size)
         if self.address[2, t] - self.address[1, t] != self.size or outside.all():

@@ -184,8 +184,13 @@ class Units:
 
     # --- recognition ----------------------------------------------------------------------------------------------
 
-    def rounds(self, least: int | None = None, count: int | None = None) -> list[Span]:
-        """Where there are rounds, with so many reads at least in all of them, and at least so many."""
+    def rounds(self, least: int | None = None, count: int | None = None, anywhere: bool = False) -> list[Span]:
+        """Where there are rounds, with so many reads at least in all of them, and at least so many.
+
+        They may read `anywhere` in what is computed before all of them, as a row of a table that is selected in each
+        round is; else, what they read moves on evenly.
+        """
+        self.anywhere = anywhere
         self.least = READS if least is None else least
         self.count = ROUNDS if count is None else count
         kinds = self.form * 2 + self.constant
@@ -228,7 +233,16 @@ class Units:
 
     def _longest(self, kinds: Any, begins: Any, low: int, high: int, period: int) -> Span | None:
         """The longest sequence of rounds of so many tokens."""
-        run = longest_run(kinds[low:high], self.address[low:high], period)
+        address = self.address[low:high]
+        if self.anywhere:
+            alike = longest_run(kinds[low:high], np.zeros_like(address), period)
+            if alike is None:
+                return None
+            low, high = low + alike[0], low + alike[1]
+            address = self.address[low:high]
+            before = self.base[np.searchsorted(self.tokens, low, side="right") - 1]
+            address = np.where(address < before, 0, address)
+        run = longest_run(kinds[low:high], address, period)
         if run is None:
             return None
         start, end = low + run[0], low + run[1]
