@@ -13,6 +13,8 @@ from math import exp as power_of_e
 
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 
 import flatgrad as fg
 from flatgrad.compiler.calls import natural
@@ -323,6 +325,40 @@ def test_what_is_traced_later_is_natural_at_once():
     assert calls == [1, 1]
     g([1.0, 2.0])
     assert calls == [1, 1, 2]
+
+
+NORMAL = {
+    "pdf": lambda x: scipy.stats.norm.pdf(x, 1.0, scale=2.0),
+    "cdf": lambda x: scipy.stats.norm.cdf(x) + scipy.stats.norm(x, 2.0).cdf(0.5) + scipy.stats.norm(loc=x).sf(0.3),
+    "logpdf": lambda x: scipy.stats.norm(0.5, x).logpdf(1.5) + scipy.stats.norm.logcdf(x, loc=0.1),
+    "ppf": lambda x: scipy.stats.norm.ppf(x, 1.0, 2.0) + scipy.stats.norm.isf(x),
+    "logsumexp": lambda x: scipy.special.logsumexp([x, 1.0]) + scipy.special.softmax(np.array([x, 0.5]))[0],
+    "log_softmax": lambda x: scipy.special.log_softmax([0.3, x], axis=0)[0],
+}
+
+
+@pytest.mark.parametrize("name", NORMAL)
+def test_functions_of_scipy(name):
+    f = NORMAL[name]
+    value, gradient = fg.value_and_grad(f)(0.4)
+    assert value == pytest.approx(float(f(0.4)), rel=1e-13)
+    assert gradient == pytest.approx(float(f(0.4 + 1e-6) - f(0.4 - 1e-6)) / 2e-6, rel=1e-6)
+
+
+def test_other_functions_of_scipy_are_named():
+    with pytest.raises(fg.TraceError, match=r"scipy\.stats\.gamma\.pdf takes plain numbers only") as caught:
+        fg.grad(lambda x: scipy.stats.gamma.pdf(x, 2.0))(0.5)
+    assert "fg.grad(lambda x: scipy.stats.gamma.pdf(x, 2.0))(0.5)" in str(caught.value)
+    with pytest.raises(fg.TraceError, match=r"call fg\.logsumexp for each vector"):
+        fg.grad(lambda x: scipy.special.logsumexp([x, 1.0], b=[1.0, 2.0]))(0.5)
+
+
+def test_a_function_whose_asserts_pytest_has_rewritten():
+    def f(x):
+        assert x > 0.0, "positive"
+        return math.exp(x)
+
+    assert fg.value_and_grad(f)(1.0) == (math.e, math.e)
 
 
 def test_whole_numbers_of_what_is_none():

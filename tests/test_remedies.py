@@ -1,7 +1,7 @@
 """The errors of a trace: each says what was done and in which line; and what it advises works in that very place."""
 
 # Users write such code.
-# ruff: noqa: PLW0108, UP031, UP032
+# ruff: noqa: E712, PLW0108, UP031, UP032
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import scipy.special
 
 import flatgrad as fg
 from flatgrad import Value
@@ -193,7 +194,7 @@ CASES = [
     Case(
         "turning a Value into",
         lambda x: math.gamma(x),
-        r"by math\.gamma\(x\),.*with operators and flatgrad's functions",
+        r"by math\.gamma\(x\),.*fg\.exp\(fg\.lgamma\(x\)\)",
         lambda x: fg.exp(fg.lgamma(x)),
         3.0,
         2.0,
@@ -250,11 +251,20 @@ CASES = [
     Case(
         "meaning[0]",
         without_source("def f(x): return np.exp(np.array([0.0, x])).sum()"),
-        r"np\.exp was applied to an array in which floats stand beside Values.*Make the array by fg\.array\(\[0\.0, x\]\)",
+        r"np\.exp was applied to an array in which floats stand beside Values.*the array by fg\.array\(\[0\.0, x\]\)",
         without_source("def f(x): return np.exp(fg.array([0.0, x])).sum()"),
         0.0,
         2.0,
         1.0,
+    ),
+    Case(
+        "has no options here",
+        lambda x: scipy.special.logsumexp([[x, 1.0], [x, 2.0]], axis=1).sum(),
+        r"call fg\.logsumexp for each vector",
+        lambda x: fg.logsumexp([x, 1.0]) + fg.logsumexp([x, 2.0]),
+        1.0,
+        3.0 + math.log(2.0) + math.log1p(math.exp(-1.0)),
+        0.5 + 1.0 / (1.0 + math.e),
     ),
     Case(
         "has no meaning for Values",
@@ -358,12 +368,12 @@ CASES = [
     Case(
         "comparing a condition with",
         lambda x: x if OUTSIDE == True else -x,
-        r"Compare the Values inside of the function",  # noqa: E712
+        r"Compare the Values inside of the function",
         lambda x: x if (Value(1.0) > 0.5) == True else -x,
         3.0,
         3.0,
         1.0,
-    ),  # noqa: E712
+    ),
     Case(
         "using a condition as a key",
         lambda x: {True: x}[OUTSIDE],

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from itertools import islice
 from typing import Final, NamedTuple
 
-from .sites import Location, Site, is_internal, is_library, locate, user_site
+from .sites import Location, Site, is_internal, is_library, is_of_scipy, locate, user_site
 
 _FORMAT: Final = 'f"{value}" shows the number at hand; format the result of the compiled function.'
 #: Calls that show a text.
@@ -33,6 +33,7 @@ _CALLS: Final = {
     "int": "fg.trunc({}) is that number as a Value.",
     "round": "",
     "range": "Pass the argument as an int: it is its value where Python needs an int, with one kernel per value.",
+    "math.gamma": "fg.exp(fg.lgamma({})) is it for a positive number, up to the last digits.",
     "complex": "Write fg.complex(re, im).",
 }  # fmt: skip
 
@@ -138,12 +139,16 @@ def numpy_error(error: Exception) -> tuple[str, Location | None] | None:
     for pattern, text, remedy in _NUMPY:
         found = re.search(pattern, str(error))
         if found is not None:
-            site, entry = None, error.__traceback__
+            site, entry, is_scipy = None, error.__traceback__, False
             while entry is not None:
                 code = entry.tb_frame.f_code
+                is_scipy = is_scipy or is_of_scipy(code.co_filename)
                 if not is_internal(code.co_filename) and not is_library(code):
                     site = code, entry.tb_lasti
                 entry = entry.tb_next
+            call = expression_at(site) if is_scipy and site is not None else None
+            if isinstance(call, ast.Call):
+                return _CALL.format(ast.unparse(call.func)), locate(site)
             return f"{text.format(next(filter(None, found.groups())))}. {remedy}", locate(site)
     return None
 

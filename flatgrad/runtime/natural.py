@@ -15,7 +15,7 @@ import math
 import operator
 import statistics
 from collections.abc import Callable, Sequence
-from types import BuiltinMethodType
+from types import BuiltinMethodType, MethodType
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +25,8 @@ from .arrays import Array, as_array
 from .complex_numbers import Complex
 from .primitive import Applicable, Primitive
 from .primitives import BY_NAME, ceil, div, equal, floor, hypot, log, logical_not, power, rint, trunc
-from .reductions import norm
+from .reductions import log_softmax, logsumexp, norm, softmax
+from .scientific import norm_pdf
 from .traced import Integer, as_integer
 from .tracing import refuse
 from .value import Value, as_value
@@ -331,6 +332,61 @@ def _from_numpy() -> dict[Function, Function]:
     return result
 
 
+# --- SciPy ------------------------------------------------------------------------------------------------------------
+
+#: Functions of the normal distribution, of the standardised number and of the scale.
+_NORMAL: Final[dict[str, Function]] = {
+    "pdf": lambda z, scale: div(norm_pdf(z), scale),
+    "logpdf": lambda z, scale: -0.5 * z * z - 0.9189385332046727 - log(scale),  # the logarithm of the root of 2 pi
+    "cdf": lambda z, scale: BY_NAME["ndtr"](z),
+    "logcdf": lambda z, scale: BY_NAME["log_ndtr"](z),
+    "sf": lambda z, scale: BY_NAME["ndtr"](-z),
+    "logsf": lambda z, scale: BY_NAME["log_ndtr"](-z),
+}
+_OF_VECTORS: Final = {"logsumexp": logsumexp, "softmax": softmax, "log_softmax": log_softmax}
+
+
+def _normal(name: str, given: tuple[Any, ...], options: dict[str, Any]) -> Function | None:
+    """A method of `scipy.stats.norm`, or of `norm(loc, scale)`, which was given these arguments."""
+
+    def parameters(loc: Any = 0.0, scale: Any = 1.0) -> tuple[Any, Any]:
+        return loc, scale
+
+    def method(x: Any, *args: Any, **named: Any) -> Any:
+        loc, scale = parameters(*given, *args, **{**options, **named})
+        if name in ("ppf", "isf"):
+            return loc + scale * BY_NAME["ndtri"](as_values(x) if name == "ppf" else 1.0 - as_values(x))
+        return _NORMAL[name]((as_values(x) - loc) / scale, scale)
+
+    return method if name in _NORMAL or name in ("ppf", "isf") else None
+
+
+def _of_vector(name: str) -> Function:
+    def function(a: Any, axis: Any = None, **options: Any) -> Any:
+        vector = as_values(a)
+        if options or axis not in (None, 0, -1) or (axis is not None and np.ndim(vector) != 1):
+            raise refuse(f"scipy.special.{name} of Values has no options here: call fg.{name} for each vector")
+        result = _OF_VECTORS[name](np.ravel(vector))
+        return result if name == "logsumexp" else result.reshape(np.shape(vector))
+
+    return function
+
+
+def _from_scipy(function: Any) -> Function | None:
+    """What stands for a function of SciPy's that is no ufunc. SciPy is not imported for that."""
+    owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
+    if isinstance(function, MethodType):
+        distribution = getattr(owner, "dist", owner)
+        if type(distribution).__name__ != "norm_gen":
+            return None
+        own = _normal(name, getattr(owner, "args", ()), getattr(owner, "kwds", {}))
+        given = [*getattr(owner, "args", ()), *getattr(owner, "kwds", {}).values()]
+        return own if own is not None and holds_values(given) else own and _of_values(function, own)
+    if name in _OF_VECTORS and str(function.__module__).startswith("scipy.special"):
+        return _of_values(function, _of_vector(name))
+    return None
+
+
 #: Methods of arrays of floats that make a new one.
 _METHODS: Final = ("copy", "astype", "flatten")
 
@@ -352,4 +408,4 @@ def replaced(function: Any) -> Any:
         owner = function.__self__
         if type(owner) is np.ndarray and owner.dtype == np.float64:
             return _making(function)
-    return function
+    return _from_scipy(function) or function

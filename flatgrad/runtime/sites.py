@@ -93,8 +93,10 @@ def user_level() -> int:
 
 
 def is_library(code: CodeType) -> bool:
-    """Whether it is NumPy's or the standard library's, or a method that `dataclasses` wrote."""
+    """Whether it is NumPy's, SciPy's or the standard library's, or a method that `dataclasses` wrote."""
     name = code.co_filename
+    if is_of_scipy(name):
+        return True
     if name == "<string>":
         return code.co_name.startswith("__")
     return name.startswith(LIBRARIES[1]) or (
@@ -105,6 +107,11 @@ def is_library(code: CodeType) -> bool:
 def place(code: CodeType) -> Place:
     """Where its source is; the same for code that stands in for it."""
     return code.co_filename, code.co_qualname, code.co_firstlineno
+
+
+def is_of_scipy(filename: str) -> bool:
+    """Whether a file is SciPy's, which need not be there."""
+    return f"{os.sep}site-packages{os.sep}scipy{os.sep}" in filename
 
 
 def locate(site: Site | None) -> Location | None:

@@ -67,8 +67,8 @@ class TracedValue(Value):
     def __index__(self) -> Any:
         if recorder() is not None and self._trace.follows:
             raise refuse(
-                f"a float was used as an integer (in range(), as an index){cause().text.rstrip(',')}; write int(x) in its "
-                "place, or pass an int: that is its value there, with one kernel per value"
+                f"a float was used as an integer (in range(), as an index){cause().text.rstrip(',')}; write int(x) "
+                "in its place, or pass an int: that is its value there, with one kernel per value"
             )
         return super().__index__()
 

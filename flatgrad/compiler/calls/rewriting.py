@@ -126,14 +126,20 @@ def _changed(code: CodeType, changes: tuple[Change, ...]) -> CodeType | None:
         whole = compile(module, code.co_filename, "exec", code.co_flags & _FUTURES, True)
         compiled.append([each for each in codes_in(whole) if place(each) == place(code)])
     plain, changed = compiled
-    if plain.count(code) != 1 or len(plain) != len(changed):
+    is_ours = plain.count(code) == 1
+    if len(plain) != len(changed) or not (is_ours or (len(plain) == 1 and _by_pytest(code))):
         return None
-    new = changed[plain.index(code)]
+    new = changed[plain.index(code) if is_ours else 0]
     same = (
         new.co_freevars == code.co_freevars
         and new.co_varnames[: code.co_argcount] == code.co_varnames[: code.co_argcount]
     )
     return _linked(new, {change.mark: change.switch for change in changes}) if same and new != code else None
+
+
+def _by_pytest(code: CodeType) -> bool:
+    """Whether pytest has rewritten the `assert`s of a function."""
+    return any(name.startswith("@pytest") for each in codes_in(code) for name in each.co_names)
 
 
 def _imports(statements: Iterable[Any]) -> list[ast.stmt]:
