@@ -198,6 +198,9 @@ class TracedInteger(Integer, TracedValue):  # type: ignore[misc]  # what floor a
         value: int = self._trace.integer(self)
         return value
 
+    def _plain(self) -> bool:
+        return recorder() is not None
+
     def __eq__(self, other: object) -> Any:
         value = self._trace.known_integer(self._index) if recorder() is not None and is_number(other) else None
         return super().__eq__(other) if value is None else value == other

@@ -266,6 +266,84 @@ def test_graphs_that_are_compiled_select(function, backend):
         assert len(f.kernels) == 1
 
 
+def counted(x, y):
+    n = 0
+    for e in (x, y, x * y):
+        if e > 0:
+            n += 1
+    if n == 0:
+        return x
+    if n == 2:
+        return x * y * n
+    return x * n / (n + 1) + n * y - (-n) * 0.5
+
+
+def place(x, y):
+    k = 0
+    if x > y:
+        k = 2
+    elif y > 1:
+        k = 1
+    return [x, y, x * y][k] * (k + 1) + sum(x for _ in range(k)) + y * (k % 2)
+
+
+def doubled(x, y):
+    n = 1
+    for e in (x, y):
+        n = n * 2 if e > 0.5 else n
+    return x / n + y**n + (0.1 * n) * x + n / 10 * y + x
+
+
+def no_minus_zero(x, y):
+    n = 3 if x > 0 else 0
+    m = -n
+    return x * m + y + (m if y > 0 else 1) * 0.5
+
+
+def kept(x, y):
+    n = 3 if x > 0 else 0
+    return y * n + (x if isinstance(n, int) else y) + {0: x, 3: y}[n]
+
+
+def truth(x, y):
+    n = 0
+    if x > 0:
+        n = 5
+    if not n:
+        return x * y
+    return y * n if n == 5 and n != 4 else y
+
+
+def integers(x, y):
+    a, b = (1, 2) if x > y else (2, 1)
+    return x * a - y * b + (a - b) * x * y + a // b + (a / b)
+
+
+@pytest.mark.parametrize("function", [counted, place, doubled, no_minus_zero, kept, truth, integers])
+def test_ints_that_are_selected(function):
+    f, g = compiled(function), fg.compile(function)
+    for numbers in numbers_for(function, 30):
+        expected = outcome(lambda: interpreted(function, numbers))
+        assert outcome(lambda: f(*numbers)) == expected, numbers
+        assert outcome(lambda: of_a_graph(g, numbers)) == expected, numbers
+    assert len(f.kernels) <= 6
+
+
+def test_a_mean_of_what_is_selected_is_one_kernel():
+    def f(xs, limit):
+        total, count = 0.0, 0
+        for x in xs:
+            if x > limit:
+                total += x * x
+                count += 1
+        return total / count
+
+    g = fg.value_and_grad(f, argnums=1)
+    for xs in itertools.product([1.0, -2.0, 3.0], repeat=3):
+        assert outcome(lambda: g(list(xs), 0.0)) == outcome(lambda: (f([Value(x) for x in xs], 0.0).data, 0.0))
+    assert len(g.kernels) == 1
+
+
 def test_some_of_several_outputs_receive_a_gradient():
     def one(x, y):
         h = leaky(x)

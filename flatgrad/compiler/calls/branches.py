@@ -30,7 +30,7 @@ import numpy as np
 
 from ...runtime.primitives import equal, logical_and, logical_not, logical_or, select
 from ...runtime.sites import Place, place
-from ...runtime.traced import TracedCondition, TracedValue
+from ...runtime.traced import TracedCondition, TracedInteger, TracedValue
 from ...runtime.tracing import recorders
 from ...runtime.value import Value
 from .rewriting import BusyError, Change, UnchangedError, codes_in, run_with
@@ -44,6 +44,8 @@ _FAILURES: Final = 6
 #: So many items are sorted by selections at most.
 _SORTED: Final = 8
 _NUMBERS = (Value, float, int, np.floating)
+#: Functions that ask for the class of a number, which is another one for ints that are selected.
+_CLASSES: Final = frozenset(["isinstance", "type"])
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult)
 
 
@@ -57,9 +59,10 @@ class _Selections(threading.local):
     Attributes:
         on: whether this thread traces with selections.
         outer: how many recorders there are outside of that trace.
+        ints: whether ints may be selected.
     """
 
-    on, outer = False, 0
+    on, outer, ints = False, 0, True
 
     def begun(self, condition: Any) -> bool:
         """Whether a selection by this condition is to be recorded."""
@@ -127,8 +130,9 @@ def _selectable(a: Any, b: Any) -> bool:
         return True
     if type(a) is tuple and type(b) is tuple:
         return len(a) == len(b) and all(map(_selectable, a, b))
-    counts = isinstance(a, int) and isinstance(b, int)  # they may be places, or say how often
-    return isinstance(a, _NUMBERS) and isinstance(b, _NUMBERS) and not counts
+    if isinstance(a, bool) or isinstance(b, bool) or not (isinstance(a, _NUMBERS) and isinstance(b, _NUMBERS)):
+        return False
+    return _selections.ints or not (isinstance(a, int) and isinstance(b, int))
 
 
 def _selected(condition: Any, a: Any, b: Any) -> Any:
@@ -137,8 +141,13 @@ def _selected(condition: Any, a: Any, b: Any) -> Any:
     if type(a) is tuple:
         return tuple(_selected(condition, *each) for each in zip(a, b, strict=True))
     result = select(condition, a, b)
-    if any(type(each) is int and not each for each in (a, b)) and isinstance(result, TracedValue):
+    if not isinstance(result, TracedValue):
+        return result
+    if any(type(each) is int and not each for each in (a, b)):
         result._trace.zeros.append(result._index)
+    if all(isinstance(each, (int, TracedInteger)) for each in (a, b)):  # a place, or how often
+        result._trace.integers.append(result._index)
+        result.__class__ = TracedInteger
     return result
 
 
@@ -557,7 +566,9 @@ def selecting(
     def concerns(function: FunctionType) -> bool:
         return not places.isdisjoint(map(place, codes_in(function.__code__)))
 
-    ours = {place(code) for function in chosen if concerns(function) for code in codes_in(function.__code__)}
+    codes = [code for function in chosen if concerns(function) for code in codes_in(function.__code__)]
+    _selections.ints = _CLASSES.isdisjoint(name for code in codes for name in code.co_names)
+    ours = set(map(place, codes))
     for _ in range(_FAILURES):
         visitor = functools.partial(_Rewriter, lines=lines, without=frozenset(without))
         try:

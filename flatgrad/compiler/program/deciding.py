@@ -53,11 +53,13 @@ class Written(NamedTuple):
         quotients: those that were written as divisions.
         sums: additions that may be those of the builtin `sum`.
         zeros: selections of an int 0, perhaps.
+        integers: selections of ints.
     """
 
     quotients: frozenset[int] = frozenset()
     sums: frozenset[int] = frozenset()
     zeros: frozenset[int] = frozenset()
+    integers: frozenset[int] = frozenset()
 
 
 class Decided(NamedTuple):
@@ -147,6 +149,7 @@ class Deciding(Recorded):
         self.bound: dict[int, int] = {}  # inputs that stand for `Value`s from outside, by their ids
         self.quotients: list[int] = []  # what was written as a division
         self.zeros: list[int] = []  # selections of an int 0, perhaps
+        self.integers: list[int] = []  # selections of ints
         self._at_hand = numbers if truths is None else None
         self._ints, self._values = ints, values
         self._results: dict[int, Any] = {}  # the numbers of variables, as far as conditions needed them
@@ -447,8 +450,10 @@ class Deciding(Recorded):
             return Written()
         operators = [site for site, line in enumerate(self._lines) if _is_operator(line)]
         sums = np.flatnonzero((opcodes == add.opcode) & ~np.isin(sites, operators))
-        quotients, zeros = (frozenset(each - program.inputs for each in some) for some in (self.quotients, self.zeros))
-        return Written(quotients, frozenset(sums.tolist()), zeros)
+        quotients, zeros, integers = (
+            frozenset(each - program.inputs for each in some) for some in (self.quotients, self.zeros, self.integers)
+        )
+        return Written(quotients, frozenset(sums.tolist()), zeros, integers)
 
     def _line(self, site: int) -> Location | None:
         line = self._lines[site] if site >= 0 else None

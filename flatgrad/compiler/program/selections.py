@@ -255,6 +255,7 @@ def blamed(program: Program, written: Written) -> set[int]:
     result = set[int]()
     plain = _plain_numbers(program)
     zeros = {first + k for k in written.zeros}  # what may be an int 0
+    counts = {first + k for k in written.integers}  # what is an int, or the inverse of one
 
     def blame(k: int) -> None:
         """The selections that an equation gets numbers of."""
@@ -293,7 +294,10 @@ def blamed(program: Program, written: Written) -> set[int]:
         known = [{constants[~ref]} if ref < 0 else numbers[ref] for ref in refs]
         if primitive.result == "b" and primitive.operand_kinds[0] == "b":
             continue
-        if any(ref in zeros for ref in refs):
+        whole = all(ref in counts if ref >= 0 else float(constants[~ref]).is_integer() for ref in refs)
+        if whole and primitive in (p.add, p.mul, p.power):
+            counts.add(first + k)  # or its inverse
+        if any(ref in zeros for ref in refs) and primitive is not p.power:
             zeros.add(first + k)
             if primitive is p.mul and not _has_sign(refs, constants):
                 blame(k)  # an int has no -0
@@ -301,6 +305,7 @@ def blamed(program: Program, written: Written) -> set[int]:
         results = _results(primitive, known, divides, adds)
         if results is None:
             inverse = any(ref >= first and program.opcodes[ref - first] == p.power.opcode for ref in refs)
+            inverse = inverse and not any(ref in counts for ref in refs)
             if not _is_plain(primitive, known, divides, adds, inverse, first + k in plain):
                 blame(k)
         numbers[first + k] = results if results is not None and len(results) <= _FEW else None
