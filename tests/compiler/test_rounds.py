@@ -620,3 +620,23 @@ def test_rounds_on_numpy_in_fast_mode(recurrence):
     assert "for i in range(" in source
     if recurrence is network:
         assert re.search(r"    np\.matmul\(\w+, \w+\[i\], \w+\)", source)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_numbers_of_mixed_signs_are_one_stream(backend):
+    """`x + (-c)` is not written as `x - c` in some rounds."""
+    numbers = [math.sin(7.0 * k) for k in range(100)]
+    positive = [abs(number) for number in numbers]
+
+    def f(a, x, numbers):
+        for number in numbers:
+            x = fg.sin(x * a) + number
+        return x
+
+    counts = []
+    for each in (numbers, positive):
+        g = fg.value_and_grad(lambda a, x, each=each: f(a, x, each), backend=backend, dynamic=False)
+        arrays = g.kernel_for(0.5, 0.2).arrays
+        counts.append(sum(len(item.program) for item in arrays.statements if isinstance(item, Block)))
+        assert_same(g(0.5, 0.2), fg.value_and_grad(lambda a, x, each=each: f(a, x, each), backend="python")(0.5, 0.2))
+    assert counts[0] == counts[1] < 20

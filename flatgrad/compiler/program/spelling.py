@@ -114,6 +114,8 @@ class Spelling:
         '(a + b) * c'
         >>> Spelling("{exp}(-{0})", prefix="libm_").text([("x", ATOM)])
         'libm_exp(-x)'
+        >>> Spelling("{0} + {1}", SUM).write(p.add, [variable("a"), constant("-2.0", -2.0)]).text
+        'a - 2.0'
     """
 
     def __init__(self, template: str, strength: int = ATOM, minimum: Sequence[int] = (), prefix: str = "") -> None:
@@ -156,6 +158,8 @@ class Spelling:
         first = operands[self.slots[0]]
         if self.transparent:
             return first
+        if self.pieces == ["", " + ", ""] and operands[1].constant is not None and operands[1].negated:
+            return joined(operands, "+", self.strength)
         text = self.text(operands)
         signed = self._signed or (self._leading and first.negated and first.strength >= self.minimum[0])
         raises = primitive.raises or any(operand.raises for operand in operands)

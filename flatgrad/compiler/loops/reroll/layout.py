@@ -13,7 +13,7 @@ import numpy as np
 
 from ...program.builder import Indices
 from ...program.extract import extract
-from ...program.passes import FAST_JOINT_PASSES, JOINT_PASSES, run_passes
+from ...program.passes import BLOCK_PASSES, FAST_BLOCK_PASSES, run_passes
 from ...program.passes.dead_code import remove_dead_code
 from ...program.program import Group, Program
 from ..array_program import ArrayProgram
@@ -393,7 +393,7 @@ class _Layout:
         nodes = scalars.nodes[results]
         part = extracted(self.program, scalars.equations.tolist(), operands.tolist(), nodes.tolist())
         if len(part) <= _SIMPLIFIED:
-            part = run_passes(FAST_JOINT_PASSES if self.fast else JOINT_PASSES, part)
+            part = run_passes(FAST_BLOCK_PASSES if self.fast else BLOCK_PASSES, part)
         else:
             part = remove_dead_code(part)  # products by 1, which nothing reads
         self.statements.append(Block(part, self._final(self.packed.address[operands]), self.next))

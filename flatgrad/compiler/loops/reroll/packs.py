@@ -20,7 +20,7 @@ import numpy as np
 from ....runtime import primitives as p
 from ....runtime.primitives import TABLE, Primitive
 from ...program.builder import Indices
-from ...program.passes.rules import EXACT_RULES, RULES
+from ...program.passes.rules import ARRAY_RULES, EXACT_ARRAY_RULES
 from ...program.passes.simplify import COMMON, Rewriting
 from ...program.program import Program
 from ..grammar import Addresses
@@ -42,7 +42,7 @@ _MIXER = np.random.default_rng(1).integers(1 << 62, size=64, dtype=np.int64) | 1
 #: Constants that every program has at this level: the identities with which folds are padded.
 _CONSTANTS = list(FOLDED.values())
 _PLACES = {repr(constant): k for k, constant in reversed([*enumerate(_CONSTANTS)])}
-_EXACT, _FAST = Rewriting(EXACT_RULES), Rewriting(RULES)
+_EXACT, _FAST = Rewriting(EXACT_ARRAY_RULES), Rewriting(ARRAY_RULES)
 
 
 @dataclass

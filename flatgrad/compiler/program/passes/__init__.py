@@ -8,12 +8,14 @@ exact pass is safe.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..program import Program
 from .common_subexpressions import share_common_subexpressions
 from .constants import fold_constants
 from .dead_code import remove_dead_code
-from .simplify import simplify, simplify_fast
+from .rules import ARRAY_RULES, EXACT_ARRAY_RULES
+from .simplify import simplify, simplify_fast, simplify_with
 
 Pass = Callable[[Program], Program]
 
@@ -22,6 +24,11 @@ PRIMAL_PASSES: tuple[Pass, ...] = (fold_constants, remove_dead_code)
 #: Run on the joint program, by mode: primal and adjoint equations together.
 JOINT_PASSES: tuple[Pass, ...] = (fold_constants, simplify, share_common_subexpressions, remove_dead_code)
 FAST_JOINT_PASSES: tuple[Pass, ...] = (fold_constants, simplify_fast, share_common_subexpressions, remove_dead_code)
+#: Run on the straight-line code of array programs.
+BLOCK_PASSES, FAST_BLOCK_PASSES = (
+    (fold_constants, partial(simplify_with, rules), share_common_subexpressions, remove_dead_code)
+    for rules in (EXACT_ARRAY_RULES, ARRAY_RULES)
+)
 #: Run on joint programs that are re-rolled: simplification and sharing happen there, pack by pack.
 ARRAY_PASSES: tuple[Pass, ...] = (fold_constants, remove_dead_code)
 

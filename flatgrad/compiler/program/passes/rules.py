@@ -212,3 +212,6 @@ RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 
 EXACT_RULES = tuple(rule for rule in RULES if rule.exact)
+#: Those of array programs: there, `x + c` and `x - d` would be other rounds of a loop, where constants differ in sign.
+ARRAY_RULES = tuple(rule for rule in RULES if rule.name != "add_negative_constant")
+EXACT_ARRAY_RULES = tuple(rule for rule in ARRAY_RULES if rule.exact)
