@@ -67,7 +67,9 @@ def statements(draw: Any, depth: int, indent: str) -> list[str]:
                 lines.append(f"{indent}else:")
                 lines += draw(statements(depth - 1, inner))
         elif kind == "while":
-            lines += [f"{indent}k = 0", f"{indent}while k < 4 and {draw(conditions())}:", f"{inner}k += 1"]
+            count = f"c{len(indent)}"  # nothing in the loop sets it back
+            lines += [f"{indent}{count} = 0", f"{indent}while {count} < 4 and {draw(conditions())}:"]
+            lines += [f"{inner}{count} += 1", f"{inner}k = {count}"]
             lines += draw(statements(depth - 1, inner))
         elif kind == "for":
             lines.append(f"{indent}for k in range({draw(st.sampled_from(['n', '3']))}):")
@@ -117,6 +119,8 @@ def interpreted(function: Callable[..., Any], a: float, b: float, xs: list[float
 
 def same(left: Any, right: Any) -> bool:
     """Whether two results have the same bits."""
+    if isinstance(left, type):
+        return left is right
     if isinstance(left, (tuple, list)):
         return type(left) is type(right) and len(left) == len(right) and all(map(same, left, right))
     return same_bits(left, right)

@@ -34,7 +34,7 @@ from ..compiler.program.program import Group, Program
 from ..compiler.program.progress import preparing
 from ..compiler.program.selections import has_selections
 from ..compiler.program.trace import Trace, trace_function
-from ..compiler.program.ways import TurnError
+from ..compiler.program.ways import TurnError, Way
 from ..compiler.routine import Routine
 from ..compiler.stage import stage
 from ..compiler.stages import Stages

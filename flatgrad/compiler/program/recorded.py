@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,12 @@ LEAVES = 1 << 48
 DATA = 1 << 56
 #: After so many equations what has been recorded is looked through for rounds; and later, when it has doubled.
 _BLOCK = 1 << 16
+
+
+@cache
+def _arities(rows: int) -> Any:
+    """How many operands the first rows of the table have."""
+    return np.array([primitive.arity for primitive in TABLE[:rows]])
 
 
 class Repeated(NamedTuple):
@@ -111,7 +118,7 @@ class Recorded:
     def settle(self) -> ProgramBuilder:
         """The builder, with all that has been recorded."""
         if self._opcodes:
-            ends = np.cumsum(np.array([primitive.arity for primitive in TABLE])[self._opcodes])
+            ends = np.cumsum(_arities(len(TABLE))[self._opcodes])
             operands, sites = array("q", self._operands), array("i", self._sites)
             self.builder.extend(array("H", self._opcodes), ends, operands, sites, np.full(len(sites), -1))
             for recorded in (self._opcodes, self._operands, self._sites):
