@@ -124,7 +124,7 @@ _passes(
     "size permute_dims ravel repeat reshape resize roll rollaxis rot90 row_stack split squeeze stack swapaxes "
     "take take_along_axis tile transpose unstack vsplit vstack tril_indices_from triu_indices_from array2string "
     "array_repr array_str iscomplexobj isrealobj may_share_memory shares_memory fft.fftshift fft.ifftshift "
-    "trim_zeros"
+    "trim_zeros result_type can_cast"
 )  # moving
 _passes("sort argsort argmax argmin searchsorted")  # comparing
 _passes(
