@@ -79,6 +79,8 @@ class TakeApartError(Exception):
     """The arguments are to be taken apart again: more is known of them now."""
 
 
+#: What a call raises that is natural, and that a trace cannot take over: SciPy's functions use arrays as indices.
+_FAILURES = (TypeError, AttributeError, IndexError)
 #: So many times a function is traced at most until all its branches that may be selections are known.
 _ROUNDS = 6
 
@@ -239,7 +241,7 @@ class Transformed(Generic[E]):
         if not self._natural:
             try:
                 return run(())
-            except (TypeError, AttributeError) as error:
+            except _FAILURES as error:
                 failure = error
         try:
             result = run([NATURAL])
@@ -249,7 +251,7 @@ class Transformed(Generic[E]):
             pass
         except BusyError:
             raise refuse(f"{self.name} is traced by another thread, which does not come to an end") from None
-        except (TypeError, AttributeError) as error:
+        except _FAILURES as error:
             self._raise(error)
         if failure is not None:
             self._raise(failure)
