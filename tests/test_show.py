@@ -83,12 +83,12 @@ def test_every_row_can_be_called(row):
     arguments = ["x > 0" if kind == "b" else "x" for kind in row.operand_kinds]
     call = f"{row.name}({', '.join(arguments)})"
     text = call if row.result == "f" else f"where({call}, x, 2*x)"
-    x = Value(0.5)
+    x = Value(1.5 if row.domain[0][0] == 1.0 else 0.5)
     operands = [x > 0 if kind == "b" else x for kind in row.operand_kinds]
     expected = row(*operands)
     if row.result == "b":
         expected = fg.where(expected, x, 2.0 * x)
-    assert Expression(text)({"x": 0.5}).data == expected.data
+    assert Expression(text)({"x": x.data}).data == expected.data
 
 
 def test_names_stand_in_the_order_of_appearance():
@@ -161,7 +161,7 @@ REFUSED = [
     ("exp() + x", "exp takes 1 argument, not 0"),
     ("exp(x, x)", "exp takes 1 argument, not 2"),
     ("where(x > 0, x)", "where takes 3 arguments, not 2"),
-    ("print(x)", "there is no function print; there are abs, acos, add"),
+    ("print(x)", "there is no function print; there are abs, acos, acosh, add"),
     ("open(x)", "there is no function open"),
     ("Exp(x)", "there is no function Exp"),
     ("getattr(x, x)", "there is no function getattr"),
