@@ -176,6 +176,17 @@ def test_numpy_with_one_value():
     assert gradient == pytest.approx(2.0 + math.exp(x) + 0.5 / x**2 + 3.0 + 2.0 + 1.0 + 1.0 + 0.0 + 1.0 + 2.0 + 2.0)
 
 
+def test_a_list_beside_a_value():
+    """In sums, as beside a NumPy scalar. A product is ambiguous: Python repeats a list, if the number is an int."""
+    assert fg.grad(lambda x: ((x - [1.0, 3.0]) * ([2.0, 1.0] - x)).sum())(1.5) == 1.0
+    assert fg.jit(lambda x: (1.0, 2.0) + x)(1.5).tolist() == [2.5, 3.5]
+    assert fg.jit(lambda x, n: sum([1.0] * n) * x)(1.5, 3) == 4.5
+    assert [fg.jit(lambda x: len([1.0] * (x > 0.5)) * x)(x) for x in (1.5, 0.25)] == [1.5, 0.0]
+    for product in (lambda x: [1.0] * x, lambda x: [1.0] * (1 + (x > 0.5)), lambda x: x * (1.0, 2.0)):
+        with pytest.raises(fg.InputError, match=r"fg\.array\(items\) \* value"):
+            fg.jit(product)(1.5)
+
+
 def test_equal_compares_numbers_in_arrays_and_nodes_elsewhere():
     v, w = Value(1.0), Value(1.0)
     assert [bool(each) for each in fg.array([v, 2.0]) == fg.array([w, 1.0])] == [True, False]

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from .errors import InputError
+from .sites import user_line
+
 
 class Pair:
     """What a complex number of `Value`s is: see `complex_numbers.py`, which defines the one class."""
@@ -24,9 +27,15 @@ FOREIGN: Any = (np.ndarray, list, tuple, *COMPLEX)
 def beside(value: Any, operator: str, other: Any) -> Any:
     """What an operator of a `Value` gives with something foreign: for a complex number, what that number's own does.
 
-    With a list it gives an array, as a NumPy scalar does; arrays know it themselves.
+    The sum with a list is an array, as of a NumPy scalar; arrays know it themselves.
+
+    Raises:
+        InputError: for the product with a list, which Python repeats where the number is an int.
     """
     if isinstance(other, (list, tuple)):
+        if operator == "__mul__":
+            name = type(other).__name__
+            raise InputError(f"expected a number, got {name}; for its items write fg.array(items) * value{user_line()}")
         array = np.empty(len(other), dtype=object)
         array[:] = other
         return getattr(array, operator.replace("__", "__r", 1))(value)

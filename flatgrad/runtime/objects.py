@@ -225,6 +225,12 @@ class ConditionObject(ConditionMethods[V, C]):
         """1 or 0, as of a bool: `[a, b][x > 1.0]`, `int(x > 1.0)`. It asks for the truth value."""
         return int(bool(self))
 
+    def __mul__(self, other: Any) -> Any:
+        """Beside a list, Python repeats that once or not at all."""
+        return NotImplemented if isinstance(other, (list, tuple)) else super().__mul__(other)
+
+    __rmul__ = __mul__
+
     def __float__(self) -> float:
         return float(bool(self))
 
