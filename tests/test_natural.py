@@ -478,6 +478,5 @@ def test_functions_without_source():
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="math.sumprod is new in Python 3.12")
-def test_a_function_with_another_arithmetic():
-    with pytest.raises(fg.TraceError, match=r"sum\(a \* b for a, b in zip\(p, q\)\)"):
-        fg.grad(lambda x: math.sumprod([x], [x]))(1.0)
+def test_products_are_added_from_left_to_right():
+    assert fg.value_and_grad(lambda x: math.sumprod([x, 2.0], [x, 3.0]))(3.0) == (15.0, 6.0)

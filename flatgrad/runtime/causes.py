@@ -33,7 +33,6 @@ _CALLS: Final = {
     "int": "fg.trunc({}) is that number as a Value.",
     "round": "",
     "range": "Pass the argument as an int: it is its value where Python needs an int, with one kernel per value.",
-    "math.gamma": "fg.exp(fg.lgamma({})) is it for a positive number, up to the last digits.",
     "complex": "Write fg.complex(re, im).",
 }  # fmt: skip
 
@@ -155,7 +154,8 @@ def numpy_error(error: Exception) -> tuple[str, Location | None] | None:
 
 def _text(site: Site, node: ast.AST | None) -> Cause:
     """The text of a number: nothing depends on one that people read."""
-    line, what = locate(site), ast.unparse(node) if node is not None else "a format"
+    whole = ast.JoinedStr([node]) if isinstance(node, ast.FormattedValue) else node
+    line, what = locate(site), ast.unparse(whole) if whole is not None else "a format"
     shows = False
     if line is not None and node is not None:
         tree = parsed("".join(linecache.getlines(line.filename)))

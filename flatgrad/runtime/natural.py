@@ -61,7 +61,6 @@ _ROWS: Final = {"fabs": "abs"}
 #: What to write in place of functions that have no derivative, or whose arithmetic is not that of floats.
 _NONE: Final = {
     "fsum": "it rounds the exact sum once, and no compiled sum does; sum(xs) adds from left to right",
-    "sumprod": "it rounds the exact sum once, and no compiled sum does; write sum(a * b for a, b in zip(p, q))",
     "frexp": "its parts have no derivative; write the number with fg.log and fg.exp, or fg.detach(x) for the number "
     "without its gradient outside of the function",
 }
