@@ -259,5 +259,5 @@ def guard(node: Any, what: str) -> None:
         if ".grad" in what:
             remedy = "Use fg.grad or fg.value_and_grad inside the function: what they return is the gradient."
         if "writing" in what:
-            remedy = "Assign the new number to a variable, or return it."
+            remedy = "Assign the new number to a variable, or return it; parameters are trained by fg.nn.train_step."
         raise forbidden(what, remedy)

@@ -20,7 +20,7 @@ FORBIDDEN = [
     ("setattr(w, 'grad', 0.0)", "fg."),
     ("float(x)", "fg.detach"),
     ("float(w)", "fg.detach"),
-    ("int(x)", "as an int"),
+    ("x.as_integer_ratio()", "fg."),
     ("w == 0", "fg.equal"),
     ("x * w == w", "fg.equal"),
     ("x.backward()", "fg.value_and_grad"),
