@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import random
 
@@ -12,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flatgrad as fg
+from flatgrad.compiler.loops.grammar import Repeat
 from flatgrad.compiler.loops.reroll import reroll
 from flatgrad.compiler.loops.rounds import OTHER_WAYS, find_rounds, in_other_way
-from flatgrad.compiler.machine import native
+from flatgrad.compiler.machine import checkpoints, native
 from flatgrad.compiler.machine.checkpoints import emit_checkpointed, find_pair, reversal, runs, within_memory
 from flatgrad.compiler.machine.llvm import emit_llvm
 from flatgrad.compiler.machine.operations import Machine
@@ -323,10 +325,34 @@ def test_rounds_with_loops_in_them_are_computed_again():
     pair = find_pair(program)
     assert pair is not None
     assert all(program.statements[k].inner for k in (pair.forward, pair.adjoint))
-    machine = Machine(native.host().lanes, native.host().shortcuts, native.host().vector_math, native.host().tanh)
+    machine = Machine(native.host().lanes, native.host().shortcuts, native.host().vector_math, native.host().variants)
     whole, cut = emit_llvm(program, machine), emit_checkpointed(program, machine, 0)
     assert cut.layout.bytes < whole.layout.bytes / 3
     assert_same(run(cut, [0.3, 0.7, 0.9]), program.evaluate([0.3, 0.7, 0.9]))
+
+
+def test_the_pair_that_keeps_the_most_is_found_without_looking_at_all(monkeypatch):
+    def f(p):
+        total = 0.0
+        for count, numbers in ((40, 1), (60, 4), (30, 2), (50, 1)):
+            state = list(p[:numbers])
+            for _ in range(count):
+                state = [fg.sin(each * p[0] + state[0]) for each in state]
+            total = total + state[-1]
+        return total
+
+    stages = fg.value_and_grad(f, backend="python", dynamic=False).kernel_for([0.3, 0.7, 0.9, 0.2]).stages
+    program = in_other_way(stages.array_parts[0], 1)
+    loops = [k for k, item in enumerate(program.statements) if isinstance(item, Repeat)]
+    pairs = list(itertools.combinations(loops, 2))
+    every = [pair for a, b in pairs if (pair := checkpoints._Finder(program, a, b).pair()) is not None]
+    looked: list[tuple[int, int]] = []
+    finder = checkpoints._Finder
+    monkeypatch.setattr(checkpoints, "_Finder", lambda *args: looked.append(args[1:]) or finder(*args))
+    found = find_pair(program)
+    assert found is not None
+    assert found.width * found.rounds[0] == max(pair.width * pair.rounds[0] for pair in every)
+    assert len(looked) < len(pairs)
 
 
 @pytest.mark.parametrize("seed", range(8))

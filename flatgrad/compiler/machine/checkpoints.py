@@ -164,11 +164,23 @@ class Pair(NamedTuple):
 
 
 def find_pair(program: ArrayProgram) -> Pair | None:
-    """The two loops of a program that keep the most; None if there are none that can be cut into segments."""
-    positions = [k for k, item in enumerate(program.statements) if isinstance(item, Repeat) and _is_plain(item)]
-    pairs = [(a, b) for k, a in enumerate(positions) for b in positions[k + 1 :]]
-    found = [pair for a, b in pairs if (pair := _Finder(program, a, b).pair()) is not None]
-    return max(found, key=lambda pair: pair.width * pair.rounds[0], default=None)
+    """The two loops of a program that keep the most; None if there are none that can be cut into segments.
+
+    Pairs are looked at in the order of what they could keep at most, until none can keep more than the best one does.
+    """
+    loops = {k: item for k, item in enumerate(program.statements) if isinstance(item, Repeat) and _is_plain(item)}
+    most = {
+        (a, b): (loops[a].lanes / loops[a].count + loops[b].lanes / loops[b].count) * loops[a].count
+        for a, b in itertools.combinations(loops, 2)
+    }
+    best, kept = None, 0
+    for a, b in sorted(most, key=lambda pair: -most[pair]):
+        if kept >= most[a, b]:
+            break
+        pair = _Finder(program, a, b).pair()
+        if pair is not None and pair.width * pair.rounds[0] > kept:
+            best, kept = pair, pair.width * pair.rounds[0]
+    return best
 
 
 def _is_plain(repeat: Repeat) -> bool:
@@ -649,7 +661,9 @@ def emit_checkpointed(
         cut = choose_cut(pair, others, (words[0], words[1]), limit)
         if cut is None:
             break
-        made = CheckpointModule(program, machine, fast, pair, cut).emitted()
+        module = CheckpointModule(program, machine, fast, pair, cut)
+        module.read = plain.read
+        made = module.emitted()
         made = made._replace(layout=made.layout._replace(checkpoints=cut.slots))
         size = made.layout.bytes
         if best is None or size < best.layout.bytes:

@@ -180,6 +180,8 @@ class Module(Memory):
         self.libm_functions: set[str] = set()
         #: The positions of functions, by all that the functions do, except for places.
         self._shared: dict[Any, int] = {}
+        #: What is read from memory, if there are loops over rounds.
+        self.read: Any = None
         #: How long straight-line code writes operations, and the functions that it calls for this.
         self._operations: dict[Any, Spelling] = {}
         self._called: list[str] = []
@@ -189,7 +191,9 @@ class Module(Memory):
         total = len(program.outputs)
         # Before all else, as statements may write there: no scratch memory of theirs is a part of it.
         results = self.arena.take(total) if self.direct else None
-        read = read_from_memory(program) if any(isinstance(item, Repeat) for item in program.statements) else None
+        if self.read is None and any(isinstance(item, Repeat) for item in program.statements):
+            self.read = read_from_memory(program)
+        read = None if self.read is None else self.read.copy()
         self.mark_read(read)
         for position, item in enumerate(program.statements):
             self.reached(position)
