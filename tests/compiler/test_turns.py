@@ -225,3 +225,40 @@ def test_a_long_way_is_abridged_in_the_table():
     f(58.5)
     assert 10 < len(str(f.ways()).splitlines()) < 30
     assert "more lines" in str(f.ways())
+
+
+def test_beyond_the_limit_of_ways_the_interpreter_answers(monkeypatch):
+    """No trace is made for it; `Value`s that the function captured receive no gradients, and exceptions stay."""
+    w = Value(2.0)
+
+    def f(x, ys):
+        if x > 3.0:
+            return x**2 * ys[0]
+        if x > 2.0:
+            return x**3 * ys[1] + ys[0]
+        if x > 1.0:
+            return (x**4 + w) * ys[1]
+        return fg.log(x) ** 2 * ys[0]
+
+    def expected(x, ys):
+        one, others = Value(x), [Value(y) for y in ys]
+        value = f(one, others)
+        value.backward()
+        w.grad = 0.0
+        return value.data, (one.grad, [other.grad for other in others])
+
+    g = fg.value_and_grad(f, argnums=(0, 1), backend="python", max_ways=1)
+    assert g(4.0, [0.5, 3.0]) == expected(4.0, [0.5, 3.0])
+    with pytest.warns(fg.KernelLimitWarning):
+        g(2.5, [0.5, 3.0])
+    traces = []
+    trace = type(g)._trace_call
+    monkeypatch.setattr(type(g), "_trace_call", lambda *args, **kwargs: traces.append(args) or trace(*args, **kwargs))
+    for x in (0.5, 2.5, 0.25):
+        assert g(x, [0.5, 3.0]) == expected(x, [0.5, 3.0])
+    assert not traces
+    assert g(1.5, [0.5, 3.0]) == expected(1.5, [0.5, 3.0])
+    assert w.grad == 0.0
+    with pytest.raises(fg.DomainError, match=r"test_turns\.py"):
+        g(-1.0, [0.5, 3.0])
+    assert len(traces) == 2
