@@ -344,6 +344,27 @@ def test_a_mean_of_what_is_selected_is_one_kernel():
     assert len(g.kernels) == 1
 
 
+def test_rows_of_a_network_of_two_layers_come_in_order():
+    def f(p):
+        total = 0.0
+        for x, target in ((0.5, 1.0), (-1.25, -1.0), (0.75, -1.0)):
+            hidden = [relu(p[2 * k] * x + p[2 * k + 1]) for k in range(2)]
+            hidden = [relu(p[4 + 2 * j] * hidden[0] + p[5 + 2 * j] * hidden[1]) for j in range(2)]
+            error = 1.0 - target * (p[8] * hidden[0] + p[9] * hidden[1])
+            if error > 0:
+                total += error * error
+        return total * 0.25 + p[1] * 1e-3
+
+    draw, g = random.Random(5), fg.value_and_grad(f)
+    for _ in range(40):
+        p = [draw.gauss(0.0, 1.0) for _ in range(10)]
+        leaves = [Value(number) for number in p]
+        value = f(leaves)
+        value.backward()
+        assert g(p) == (value.data, [leaf.grad for leaf in leaves])
+    assert len(g.kernels) == 1
+
+
 def test_some_of_several_outputs_receive_a_gradient():
     def one(x, y):
         h = leaky(x)

@@ -557,7 +557,7 @@ class _Order:
       So a variable is *stable* if its path from its immediate dominator has no gate, and below a dominator c it is
       visited in order if all dominators between are stable.
     * What a variable dominates is visited while it is visited. So what is out of order below stable variables has the
-      order of these, if nothing else that matters is visited meanwhile.
+      order of these, and where something else that matters is visited meanwhile, its order to that.
     * If all gates from which b is reached without further gates reach a, too, and before b, then a is visited before b:
       whichever of them comes first. (So it is with the outputs of a layer, which all outputs of the next one read.)
       Then what a dominates is visited before what b dominates. (So it is with the rows of a sum.)
@@ -701,13 +701,16 @@ class _Order:
         for top in late:
             places.setdefault(self.dominator[top], []).append(top)
         for place, tops in places.items():
-            tops += [each for each in points if self.begin[place] < self.begin[each] < self.end[place]]
-        spans = sorted((self.begin[each], self.end[each]) for each in places)
-        if any(end > begin for (_, end), (begin, _) in itertools.pairwise(spans)):
-            return False
+            inner = [each for each in places if self._is_inside(each, place)]
+            stable = {each for each in {*points, *inner} if self._is_inside(each, place)}
+            tops += [each for each in stable if not any(self._is_inside(each, other) for other in inner)]
         return all(self._same_order(tuple(sorted(each, key=self.begin.__getitem__))) for each in places.values()) and (
             all(len(group) == 1 or self._in_order(set(group), top) for top, group in late.items())
         )
+
+    def _is_inside(self, node: int, other: int) -> bool:
+        """Whether a node is visited first while another one is, with all gates open."""
+        return self.begin[other] < self.begin[node] < self.end[other]
 
     def _same_order(self, nodes: tuple[int, ...]) -> bool:
         """Whether these are visited in this order, as far as they are, from whatever gates they are reached."""
