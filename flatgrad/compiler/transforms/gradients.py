@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, Unpack, overload
 
 from ...runtime.arrays import as_array
-from ...runtime.backward import post_order
 from ...runtime.errors import InputError, OptionError
 from ...runtime.foreign import COMPLEX
 from ...runtime.primitives import number
@@ -21,10 +20,9 @@ from ..calls.binding import Signature
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Called, Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NUMBER, NumberInGroup, Numbers, float_array, truth_values
+from ..calls.kinds import NUMBER, NumberInGroup, Numbers, truth_values
 from ..calls.results import ResultFlattener, check_lasting
 from ..calls.sizes import lengths_of
-from ..checks import group_results
 from ..languages.loader import collector_paused
 from ..options import MEMORY, WAYS, Backend, Mode
 from ..program.faults import Faults
@@ -33,6 +31,7 @@ from ..program.trace import Trace, Traced
 from ..program.ways import Way
 from ..stages import JointStages
 from .dispatch import Choices, R, transform
+from .executed import executed, gradient_groups
 from .numeric import NumericFunction
 from .transformed import TakeApartError
 
@@ -159,7 +158,7 @@ class GradFunction(NumericFunction[R]):
             inputs = [leaf[id(v)] for v in self._wrt]
             gradients = [Group("gradients", len(self._wrt), False)]
         else:
-            inputs, gradients = self._gradients(arguments, groups, owners)
+            inputs, gradients = gradient_groups(self._argnums, arguments, groups, owners)
         options = self._options._replace(faults=faults)
         stages = JointStages(traced.program, self._title(), options, inputs, gradients, self._with_value)
         aux, stages.way = traced.result, traced.way
@@ -169,45 +168,9 @@ class GradFunction(NumericFunction[R]):
         signature = Signature(arguments.kinds, kinds, single, self._with_value, traced.result)
         return stages, traced, captured, signature, seconds
 
-    def _gradients(self, arguments: Arguments, groups: Any, owners: Any) -> tuple[list[int], list[Group]]:
-        """The numbers among the arguments that receive gradients, and how these are grouped."""
-        inputs, gradients = list[int](), []
-        for position in self._argnums:
-            offset, group = arguments.offsets[position], groups[owners[position]]
-            inputs += range(offset, offset + group.size)
-            gradients.append(Group(f"{group.name}_bar", group.size, group.scalar))
-        return inputs, gradients
-
     def _interpreted(self, arguments: Arguments) -> Any:
-        result = self._executed(arguments)
+        result = executed(self, arguments)
         return super()._interpreted(arguments) if result is None else result
-
-    def _executed(self, arguments: Arguments) -> Any:
-        """The result by the interpreter itself, which is faster than a trace by far; None where it takes a trace.
-
-        It does where anything raises, or other `Value`s than the arguments would receive gradients.
-        """
-        special = self._wrt is not None or self._has_aux or self.faults != "raise" or self.mode != "exact"
-        if special or arguments.values or arguments.repeats or any(arguments.ints()):
-            return None
-        leaves = [Value(float(n)) for n in arguments.all_numbers]
-        own = set(map(id, leaves))
-        try:
-            returned, _ = self._call_traced(arguments, leaves)
-            if type(returned) is not Value or any(
-                node._primitive is None and id(node) not in own for node in post_order([returned])
-            ):
-                return None
-            returned.backward()
-        except Exception:  # a trace says which it is
-            return None
-        groups, _, owners = self._groups(arguments)
-        inputs, gradients = self._gradients(arguments, groups, owners)
-        numbers = [*[returned.data] * self._with_value, *(leaves[k].grad for k in inputs)]
-        kinds = self._differentiated(arguments)
-        signature = Signature(arguments.kinds, kinds, self._single, self._with_value)
-        parts = [*[Group("value", 1, True)] * self._with_value, *gradients]
-        return signature.put_together(group_results(numbers, parts), float_array)
 
     def _differentiated(self, arguments: Arguments) -> list[Kind]:
         """The kinds of the gradients."""
