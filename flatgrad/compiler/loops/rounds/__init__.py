@@ -13,6 +13,8 @@ together.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 from ...program.program import Program
@@ -47,28 +49,34 @@ def with_rounds(program: Program, rerolled: ArrayProgram, *, fast: bool = False)
     """The array program of a scalar program, with loops over its rounds.
 
     Small packs of what happens to be alike, as in a filter with matrices of two rows, can hide rounds: they differ from
-    round to round. So where many small statements are left, the program is re-rolled again without them.
+    round to round. So where many small statements are left, the program is re-rolled again without them. Where much is
+    left after that, nests are sought whose inner loops grow, and then rounds that read a table in any order.
 
     Args:
         program: a scalar program.
         rerolled: the same re-rolled.
         fast: as for `reroll`.
     """
-    found = _with_rounds(program, rerolled, fast)
+    alone = cache(lambda: reroll(program, fast=fast, lanes=ALONE))
+    found = _with_rounds(rerolled, alone)
     if _length(found) < _LONG:
         return found
-    triangular = with_triangles(program, lambda part: _with_rounds(part, reroll(part, fast=fast), fast))
+
+    def rolled(part: Program) -> ArrayProgram:
+        return _with_rounds(reroll(part, fast=fast), lambda: reroll(part, fast=fast, lanes=ALONE))
+
+    triangular = with_triangles(program, rolled)
     if triangular is not None and _SHORTER * _length(triangular) <= _length(found):
         return triangular
-    anywhere = _with_rounds(program, rerolled, fast, anywhere=True)
+    anywhere = _with_rounds(rerolled, alone, anywhere=True)
     return anywhere if _SHORTER * _length(anywhere) <= _length(found) else found
 
 
-def _with_rounds(program: Program, rerolled: ArrayProgram, fast: bool, anywhere: bool = False) -> ArrayProgram:
+def _with_rounds(rerolled: ArrayProgram, alone: Callable[[], ArrayProgram], anywhere: bool = False) -> ArrayProgram:
     found = find_rounds(rerolled, anywhere=anywhere)
     if not hides_rounds(rerolled, found):
         return found
-    other = find_rounds(reroll(program, fast=fast, lanes=ALONE), anywhere=anywhere)
+    other = find_rounds(alone(), anywhere=anywhere)
     return min(found, other, key=count_statements)
 
 
