@@ -18,7 +18,8 @@ from flatgrad.compiler.program.program import Group
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.errors import DomainError, ProgramError
 from tests.bits import assert_same
-from tests.every_way import assert_every_way_agrees, flattened
+from tests.compiler.test_c import CC
+from tests.every_way import CFile, assert_every_way_agrees, flattened
 
 BACKENDS = ["numpy", *(["native"] if native.available() else [])]
 
@@ -137,6 +138,16 @@ def test_every_way_has_the_bits_of_the_scalar_program(name, backend):
     kernel = fg.value_and_grad(f, argnums=range(len(values)), backend=backend).kernel_for(*values)
     assert any(isinstance(item, Repeat) and item.is_ragged for item in kernel.arrays.check().statements)
     assert_every_way_agrees(kernel, kernel.joint, "value_and_grad", flattened(values), name)
+
+
+@pytest.mark.skipif(CC is None, reason="no C compiler")
+def test_c_has_the_bits_of_the_scalar_program():
+    file = CFile()
+    for name, (f, arguments) in WORKLOADS.items():
+        values = arguments(20)
+        kernel = fg.value_and_grad(f, argnums=range(len(values)), backend="numpy").kernel_for(*values)
+        assert_every_way_agrees(kernel, kernel.joint, "value_and_grad", flattened(values), name, c=file)
+    assert file.check() == len(WORKLOADS)
 
 
 def test_text():
