@@ -200,12 +200,18 @@ def test_refused_expressions(text, message):
     assert isinstance(caught.value, TypeError)
 
 
-@pytest.mark.parametrize(
-    "text", ["x + (x > 0)", "exp(x > 0)", "where(x, x, x)", "x & x", "~x", "(x > 0) * 2", "-(x > 0)"]
-)
-def test_conditions_and_numbers_are_not_mixed(text):
+@pytest.mark.parametrize("text", ["where(x, x, x)", "x & x", "~x"])
+def test_numbers_are_no_conditions(text):
     with pytest.raises(fg.InputError, match=r"condition|number"):
         kernel_of(Expression(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "slope"),
+    [("x + (x > 0)", 3.0, 1.0), ("x * exp(x > 0)", 2 * math.e, math.e), ("x * (x < 0) * 2", 0.0, 0.0)],
+)
+def test_conditions_are_numbers_in_arithmetic(text, value, slope):
+    assert kernel_of(Expression(text)).joint(2.0) == (value, slope)
 
 
 @pytest.mark.parametrize("number", ["1" + "0" * 400, "9" * 5000])
