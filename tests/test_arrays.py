@@ -176,10 +176,14 @@ def test_numpy_with_one_value():
     assert gradient == pytest.approx(2.0 + math.exp(x) + 0.5 / x**2 + 3.0 + 2.0 + 1.0 + 1.0 + 0.0 + 1.0 + 2.0 + 2.0)
 
 
+def test_what_scalars_of_numpy_have():
+    assert fg.grad(lambda x: (x * x).sum().item() + np.sum(x).tolist())(X).tolist() == [2.0, 5.0, 4.0]
+
+
 def test_a_list_beside_a_value():
     """In sums, as beside a NumPy scalar. A product is ambiguous: Python repeats a list, if the number is an int."""
     assert fg.grad(lambda x: ((x - [1.0, 3.0]) * ([2.0, 1.0] - x)).sum())(1.5) == 1.0
-    assert fg.jit(lambda x: (1.0, 2.0) + x)(1.5).tolist() == [2.5, 3.5]
+    assert fg.jit(lambda x: operator.add([1.0, 2.0], x))(1.5).tolist() == [2.5, 3.5]
     assert fg.jit(lambda x, n: sum([1.0] * n) * x)(1.5, 3) == 4.5
     assert [fg.jit(lambda x: len([1.0] * (x > 0.5)) * x)(x) for x in (1.5, 0.25)] == [1.5, 0.0]
     for product in (lambda x: [1.0] * x, lambda x: [1.0] * (1 + (x > 0.5)), lambda x: x * (1.0, 2.0)):

@@ -116,6 +116,12 @@ class ValueObject(ValueMethods[V, C]):
             raise forbidden("copying or pickling a Value", "Use the Value itself in place of the copy.")
         return reduced(self)
 
+    def item(self) -> Any:
+        """Itself, as of a scalar of NumPy's, which a sum of an array of floats is."""
+        return self
+
+    tolist = item
+
     def __float__(self) -> float:
         """An error: `math.exp(value)`, arrays of floats and `"%f" % value` ask for it, and would lose the gradient."""
         if active and is_traced(self) and cause().shows:
