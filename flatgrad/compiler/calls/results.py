@@ -114,6 +114,8 @@ class NumberFlattener(ResultFlattener):
         is_array = isinstance(item, np.ndarray) and item.dtype == object
         items = items_of(item) if is_array else item if type(item) in (list, tuple) else ()
         if any(isinstance(each, Value) for each in items) and (is_array or all(map(_is_plain, items))):
+            if any(isinstance(each, TracedCondition) for each in items):
+                raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
             self.numbers += map(as_value, items)
             return Array(item.shape) if is_array else Numbers(type(item), len(item))
         return super().flatten(item)
