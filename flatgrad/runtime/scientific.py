@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from . import numpy_functions as _real_functions  # noqa: F401 - some of them are replaced below
 from . import primitives as p
 from .arrays import FUNCTIONS, REMEDIES, UFUNCS, Array, _value_function, _value_ufunc, as_array, plain
 from .complex_numbers import Complex, fourier
