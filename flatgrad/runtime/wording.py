@@ -57,6 +57,8 @@ class OperationErrors:
         if self.worded is not None:
             return self.worded(error, operands, describe(location) or hint)
         reason = f"{self.name} needs {self.requires}" if self.requires and type(error) is ValueError else str(error)
+        if isinstance(error, OverflowError):
+            reason += '. A function compiled with faults="ieee" gets inf there, as in NumPy'
         return arithmetic_error(error, f"{self.applied_to(operands)}: {reason}{hint}{describe(location)}")
 
     def partial_error(
