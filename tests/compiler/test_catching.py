@@ -92,7 +92,46 @@ def in_a_loop(x):
     return x * steps
 
 
+def which_error(x):
+    try:
+        return x**-0.5
+    except ZeroDivisionError:
+        return 5.0 * x
+    except ValueError:
+        return 2.0 * x
+
+
+def poles_and_overflows(x):
+    try:
+        return fg.gamma(x)
+    except OverflowError:
+        return 5.0 * x
+    except ValueError:
+        return 2.0 * x
+
+
+def of_an_int(x):
+    try:
+        return x**-1
+    except ZeroDivisionError:
+        return 3.0 * x
+
+
+def power_of_two(x, y):
+    try:
+        return x**y
+    except ZeroDivisionError:
+        return x + y
+    except OverflowError:
+        return x - y
+    except ValueError:
+        return x * y
+
+
 CASES = {
+    which_error: [0.0, 4.0, -1.0, 0.0],
+    poles_and_overflows: [200.0, -1.0, 4.0],
+    of_an_int: [2.0, 0.0],
     ratio: [0.0, 2.0, -0.0, 0.0],
     any_error: [0.0, 1000.0, 1.0, 710.0],
     bare: [2.0, 0.5, 1.0 + 1e-9],
@@ -125,6 +164,14 @@ def test_functions_of_two_numbers(function, backend):
             continue  # the slope of a root at 0
         value, slopes = f(x, y)
         assert_same([value, *slopes], interpreted(function, [x, y]), (x, y))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_error_of_a_power_is_a_way(backend):
+    points = [(2.0, 3.0), (0.0, -1.0), (1e200, 2.0), (-2.0, 0.5), (-2.0, 2.0), (-1e200, 3.0), (2.0, 1e4)]
+    f = fg.jit(power_of_two, backend=backend)
+    for x, y in [*points, *points]:
+        assert_same([f(x, y)], [power_of_two(fg.Value(x), fg.Value(y)).data], (x, y))
 
 
 def test_each_way_has_a_kernel():

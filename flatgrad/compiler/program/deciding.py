@@ -7,6 +7,7 @@ whose truth value is asked for; then a guard is recorded (`ways`).
 from __future__ import annotations
 
 import dis
+import functools
 import itertools
 import math
 from collections.abc import Collection, Sequence
@@ -18,7 +19,7 @@ import numpy as np
 
 from ...runtime.backward import CONSTANT
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
-from ...runtime.primitives import TABLE, Primitive, add, equal, guard, logical_not, select, where
+from ...runtime.primitives import TABLE, Primitive, add, equal, guard, logical_and, logical_not, select, where
 from ...runtime.sites import Location, Place, Site, locate, place
 from ...runtime.traced import TracedCondition, TracedInteger, TracedValue
 from ...runtime.tracing import forbidden, recorders, refuse
@@ -33,8 +34,8 @@ _CHOOSES = "using a comparison of Values to choose a branch (if, while, and, or,
 _STATIC = "Name the argument in static_argnames=(...) to compile one kernel per value."
 #: All integers below are floats.
 _WHOLE = 2.0**53
-#: Operands at which each operation that can raise does so.
-_FAULTY: Final = (0.0, -1.0, 2.0, 1e308, math.inf)
+#: Operands at which each operation that can raise does so, with each class of exceptions that it can raise.
+_FAULTY: Final = (0.0, -1.0, 2.0, 1e308, math.inf, 0.5, 1e-200, -1e308)
 _REMEDY = "Select with fg.where(condition, a, b), or fg.maximum(a, b), or of a list fg.max(xs)."
 
 
@@ -68,6 +69,22 @@ class Decided(NamedTuple):
     truth: bool | int
     site: int
     guard: int
+
+
+def _raises(primitive: Primitive, operands: Sequence[Any]) -> Any:
+    """The condition under which an operation raises."""
+    condition = primitive.fault(*operands)  # type: ignore[misc]
+    if condition is not None:
+        return condition
+    # It raises where it has no finite result of finite numbers.
+    raises = logical_not(abs(primitive.total(*operands)) < math.inf)  # type: ignore[misc]
+    return functools.reduce(logical_and, [abs(each) < math.inf for each in operands], raises)
+
+
+def _marks(primitive: Primitive, operands: Sequence[Any]) -> list[Any]:
+    """Conditions of which follows what class of exceptions an operation raises, if it does."""
+    result = primitive.total(*operands) if primitive.total is not None else 0.0
+    return [equal(result, result), equal(operands[0], 0.0)]
 
 
 def at_hand(number: Any) -> Any:
@@ -231,15 +248,33 @@ class Deciding(Recorded):
     def raise_fault(self, primitive: Primitive, operands: Sequence[Any]) -> None:
         """Raise what an operation raises for the numbers at hand, where the function may catch it: that is a way."""
         has_truths = self.follows or self._truths is not None
-        if primitive.fault is None or not has_truths or given_now() is not None or not primitive.fault(*operands):
+        if primitive.fault is None or not has_truths or given_now() is not None:
             return
-        constants, site = self.builder.program.constants, self._site(_getframe(2)) if self._record_sites else -1
-        numbers: Any = itertools.product(_FAULTY, repeat=len(operands))  # without numbers at hand, any will do
+        constants = self.builder.program.constants
+        refs = list(map(self._operand, operands))
+        operands = [operand if ref >= 0 else constants[~ref] for operand, ref in zip(operands, refs, strict=True)]
+        if not _raises(primitive, operands):
+            return
+        site = self._site(_getframe(2)) if self._record_sites else -1
+        faulty = itertools.product(*[_FAULTY if ref >= 0 else (constants[~ref],) for ref in refs])
+        errors = [(each, error) for each in faulty if (error := self._error_of(primitive, each, site)) is not None]
+        marks = None
+        if len({type(error) for _, error in errors}) > 1:  # which of them it is is a way, too
+            marks = list(map(bool, _marks(primitive, operands)))
         if self.follows:
-            refs = list(map(self._operand, operands))
-            numbers = [[self.number_of(ref) if ref >= 0 else constants[~ref] for ref in refs]]
-        for each in numbers:
-            self._result(primitive, each, site)
+            numbers = [self.number_of(ref) if ref >= 0 else constants[~ref] for ref in refs]
+            self._result(primitive, numbers, site)
+        for each, error in errors:  # without numbers at hand, any will do
+            if marks is None or marks == _marks(primitive, each):
+                raise error
+        raise refuse("the function asks for other truth values than were given")
+
+    def _error_of(self, primitive: Primitive, numbers: Sequence[Any], site: int) -> Exception | None:
+        try:
+            self._result(primitive, numbers, site)
+        except ARITHMETIC_ERRORS as error:
+            return error
+        return None
 
     def _operand(self, operand: Any, kind: str = "f") -> int:
         raise NotImplementedError  # pragma: no cover - traces define it
