@@ -613,3 +613,57 @@ def test_random_functions_have_the_bits_of_the_interpreter(source, seed, backend
         warnings.simplefilter("ignore")
         for numbers in numbers_for(function, 12, seed)[:15]:
             assert outcome(lambda: f(*numbers)) == outcome(lambda: interpreted(function, numbers)), (source, numbers)
+
+
+def cleaned_up(x):
+    left = []
+
+    def inner():
+        y = 1.0
+        try:
+            if x > 0:
+                y = 5.0
+                return x
+            return -x
+        finally:
+            left.append(y)
+
+    return inner() * left[0]
+
+
+def called_later(x):
+    calls = []
+
+    def inner():
+        y = 1.0
+        calls.append(lambda: y)
+        if x > 0:
+            y = x
+            return y * 2.0
+        return x * 3.0
+
+    return inner() * calls[0]()
+
+
+@pytest.mark.parametrize("function", [cleaned_up, called_later])
+def test_names_that_are_read_after_a_function_has_returned(function):
+    f = compiled(function)
+    for x in (2.0, -1.5, 0.5, 0.0):
+        assert outcome(lambda: f(x)) == outcome(lambda: interpreted(function, [x])), x
+
+
+class Gate:
+    def shifted(self, x):
+        if x > 1.0:
+            y = x - 1.0
+            return y * 2.0
+        y = x + 1.0
+        return y
+
+    def calls(self, x):
+        return self.shifted(x)
+
+
+def test_a_method_with_variables_selects():
+    f = fg.value_and_grad(Gate().calls)
+    assert (f(3.0), f(0.5), len(f.kernels)) == ((4.0, 2.0), (1.5, 1.0), 1)

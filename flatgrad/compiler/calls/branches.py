@@ -236,6 +236,19 @@ def _reads(node: ast.AST) -> Counter[str]:
     return result
 
 
+def _seen_after(root: ast.AST) -> set[str]:
+    """Names that somebody reads, perhaps, when a function has returned: outside, in functions in it, and in `finally`."""
+    result: set[str] = set()
+    for each in ast.walk(root):
+        if isinstance(each, (ast.Global, ast.Nonlocal)):
+            result.update(each.names)
+        elif each is not root and isinstance(each, (ast.FunctionDef, ast.Lambda, ast.GeneratorExp)):
+            result.update(_reads(each))
+        elif isinstance(each, ast.Try):
+            result.update(*map(_reads, each.finalbody))
+    return result
+
+
 class _Rewriter(ast.NodeTransformer):
     """Writes selections as calls.
 
@@ -247,8 +260,7 @@ class _Rewriter(ast.NodeTransformer):
 
     def __init__(self, root: ast.AST, lines: Collection[int], without: Collection[int]) -> None:
         self.lines, self.without, self.reads = lines, without, _reads(root)
-        declarations = (each for each in ast.walk(root) if isinstance(each, (ast.Global, ast.Nonlocal)))
-        self.declared = {name for each in declarations for name in each.names}
+        self.seen = _seen_after(root)
         self._count = 0
 
     def fresh(self) -> str:
@@ -277,9 +289,10 @@ class _Rewriter(ast.NodeTransformer):
         return ast.copy_location(_called("builtin", node.func, *node.args), node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        before, self.reads = self.reads, _reads(node)
+        before = self.reads, self.seen
+        self.reads, self.seen = _reads(node), _seen_after(node)
         self.generic_visit(node)
-        self.reads = before
+        self.reads, self.seen = before
         return node
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -479,8 +492,8 @@ class _Sides:
                 names[name] = sides[0][name]
                 continue
             if _RETURNED in sides[0] and name != _RETURNED:
-                if name in self.rewriter.declared:
-                    raise NoSelectionError  # it is no variable of the function
+                if name in self.rewriter.seen:
+                    raise NoSelectionError
                 continue
             if missing and self._is_private(name) and name not in self.outside:
                 names[name] = None  # it may have no value
