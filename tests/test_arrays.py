@@ -354,6 +354,14 @@ def test_nested_transformations():
     )
 
 
+def test_interpolation_with_jumps_and_without_a_number():
+    places, items = [0.0, 1.0, 1.0, 2.0, 2.0], [0.0, 1.0, 5.0, 6.0, 7.0]
+    x = np.array([-1.0, 0.5, 1.0, 1.5, 2.0, 3.0, math.nan])
+    for options in ({}, {"left": -3.0, "right": 9.0}):
+        wanted = np.interp(x, places, items, **options)
+        np.testing.assert_array_equal(fg.jit(lambda x, o=options: np.interp(x, places, items, **o))(x), wanted)
+
+
 def test_lines_are_the_users_and_not_numpys():
     def f(x):
         return np.median(x) + np.linalg.inv(np.outer(x, x))[0, 0]  # this line

@@ -70,6 +70,43 @@ def test_functions_are_those_of_cmath(name):
             assert complex(*parts(result)) == pytest.approx(wanted, rel=1e-13, abs=1e-15), a
 
 
+@pytest.mark.parametrize("x", [20.0, -20.0, 400.0, 800.0, -1e200, 1e-9, 0.0, -0.0])
+def test_tangents_far_out(x):
+    """Nothing cancels and nothing overflows where `cmath` has a number, and signs of zeros are those of `cmath`."""
+    for y in (1.0, -0.7, 0.0, 2.0):
+        wanted = cmath.tanh(complex(x, y))
+        result = parts(fg.tanh(fg.complex(Value(x), Value(y))))
+        assert result == pytest.approx([wanted.real, wanted.imag], rel=1e-14, abs=0.0)
+        turned = parts(fg.tan(fg.complex(Value(y), Value(x))))
+        wanted = cmath.tan(complex(y, x))
+        assert turned == pytest.approx([wanted.real, wanted.imag], rel=1e-14, abs=0.0)
+        assert [math.copysign(1.0, each) for each in turned] == [
+            math.copysign(1.0, each) for each in (wanted.real, wanted.imag)
+        ]
+    assert fg.grad(lambda x: fg.tanh(fg.complex(x, 1.0)).real)(x) == pytest.approx(
+        (1.0 - cmath.tanh(complex(x, 1.0)) ** 2).real, rel=1e-9, abs=1e-15
+    )
+
+
+def test_functions_of_arrays_of_complex_numbers():
+    """What NumPy computes of lengths, and with conjugates."""
+    x, y = np.array([3.0, 4.0, -1.0]), np.array([1.0, 2.0, 0.5])
+    for function in (
+        lambda x, y: np.linalg.norm(1j * x + y),
+        lambda x, y: np.linalg.norm(np.outer(x, 1j * y), axis=1),
+        lambda x, y: np.var(1j * x + y),
+        lambda x, y: np.std(np.outer(1j * x, y) + x, axis=0),
+        lambda x, y: np.vdot(1j * x + y, x - 2j * y).imag,
+        lambda x, y: np.vecdot(1j * x + y, x - 2j * y).imag,
+        lambda x, y: np.vecmat(1j * x, np.outer(x, y)).imag,
+        lambda x, y: np.correlate(1j * x + y, x - 2j * y, "full").imag,
+        lambda x, y: np.angle(1j * x + y, deg=True),
+        lambda x, y: np.sqrt((x - 3.5).astype(complex)).imag + y,
+        lambda x, y: x if np.iscomplexobj(1j * x) and np.isrealobj(x) else y,
+    ):
+        np.testing.assert_allclose(fg.jit(function)(x, y), function(x, y), rtol=1e-14)
+
+
 def test_parts_length_and_angle():
     z = fg.complex(Value(3.0), Value(-4.0))
     assert (data(abs(z)), data(z.phase())) == (5.0, cmath.phase(3.0 - 4.0j))

@@ -151,6 +151,16 @@ def test_derivatives_go_on():
     assert [fg.grad(fg.log_ndtr)(x) for x in (-300.0, 0.0)] == pytest.approx([300.0033332592636, 0.7978845608028654])
 
 
+def test_derivatives_of_bessel_functions_go_on():
+    """Those of j1 near 0, too, where its recurrence cancels."""
+    for order, f in enumerate((fg.j0, fg.j1)):
+        for n in range(1, 6):
+            f = fg.grad(f)
+            for x in (0.0, 1e-12, 1e-8, -1e-4, 0.01, 0.5, -0.99, 1.01, 3.0):
+                wanted = mp.besselj(order, x, derivative=n)
+                assert f(x) == pytest.approx(float(wanted), rel=1e-12, abs=1e-300), (order, n, x)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_special_functions_in_loops(backend):
     """Many lanes at once, with gradients; a fault in one of them is an error."""

@@ -278,13 +278,32 @@ def _cosh(z: Any) -> Complex:
     return Complex(cos(z.imag) * cosh(z.real), sin(z.imag) * sinh(z.real))
 
 
+def _tanh(z: Any) -> Complex:
+    """As `cmath`: products of hyperbolic sines and cosines would cancel, and overflow beyond 710."""
+    x, y = z.real, z.imag
+    large = p.greater(p.abs(x), _LARGE)
+    near = where(large, 0.0, x)
+    a, b, c = p.tanh(near), p.tan(y), div(1.0, cosh(near))
+    below = 1.0 + (a * b) * (a * b)
+    real, imag = div(a * (1.0 + b * b), below), div(b, below) * c * c
+    far = 4.0 * sin(y) * cos(y) * exp(-2.0 * p.abs(x))
+    return Complex(where(large, copysign(1.0, x), real), where(large, far, imag))
+
+
+def _tan(z: Any) -> Complex:
+    turned = _tanh(Complex(-z.imag, z.real))
+    return Complex(turned.imag, -turned.real)
+
+
+#: Beyond this number the real part of `tanh` is 1.0 or -1.0; `cosh` overflows a little later.
+_LARGE: Final = 708.0
+
 #: What a row does to complex numbers, of which at least one is among its operands.
 _OPERATIONS: Final[dict[Primitive, Callable[..., Any]]] = {
     add: _sum, mul: _product, div: _quotient, power: _power, exp: _exp, log: _log, sqrt: _sqrt, p.sin: _sin,
     p.cos: _cos, sinh: _sinh, cosh: _cosh, p.abs: _absolute, p.neg: lambda z: -Complex.of(z),
     p.sub: lambda a, b: _sum(a, -b),
-    p.tanh: lambda z: _quotient(_sinh(z), _cosh(z)),
-    p.tan: lambda z: _quotient(_sin(z), _cos(z)),
+    p.tanh: _tanh, p.tan: _tan,
     p.expm1: lambda z: _sum(_exp(z), -1.0),
     where: lambda c, a, b: Complex(*[
         where(c, x, y) for x, y in zip(_parts(Complex.of(a)), _parts(Complex.of(b)), strict=True)

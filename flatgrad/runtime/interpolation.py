@@ -102,7 +102,7 @@ class CubicSpline:
 
     def __call__(self, x: Any, nu: int = 0) -> Any:
         """The value at x, or the derivative of order `nu` (0 to 3)."""
-        if nu not in (0, 1, 2, 3):
+        if not isinstance(nu, (int, np.integer)) or nu not in (0, 1, 2, 3):
             raise OptionError(f"nu must be 0, 1, 2 or 3, not {nu!r}")
 
         def at(x: Any) -> Any:

@@ -34,6 +34,7 @@ from .arrays import (
 )
 from .conversion import check_masks, number
 from .errors import InputError
+from .foreign import COMPLEX, Pair
 from .primitive import Applicable
 from .primitives import div
 from .sites import user_line
@@ -123,8 +124,7 @@ _passes(
     "hsplit hstack insert matrix_transpose linalg.matrix_transpose linalg.diagonal meshgrid moveaxis ndim shape "
     "size permute_dims ravel repeat reshape resize roll rollaxis rot90 row_stack split squeeze stack swapaxes "
     "take take_along_axis tile transpose unstack vsplit vstack tril_indices_from triu_indices_from array2string "
-    "array_repr array_str iscomplexobj isrealobj may_share_memory shares_memory fft.fftshift fft.ifftshift "
-    "trim_zeros result_type can_cast"
+    "array_repr array_str may_share_memory shares_memory fft.fftshift fft.ifftshift trim_zeros result_type can_cast"
 )  # moving
 _passes("sort argsort argmax argmin searchsorted")  # comparing
 _passes(
@@ -133,6 +133,14 @@ _passes(
     "polysub polymul polyder polyint"
 )  # arithmetic
 _passes("diag diagflat pad tril triu vander", floats=True)
+
+
+@_implements("iscomplexobj")
+def _is_complex(x: Any) -> bool:
+    return any(isinstance(each, COMPLEX) for each in np.asarray(plain(x), dtype=object).ravel().tolist())
+
+
+_implements("isrealobj")(lambda x: not _is_complex(x))
 
 
 # --- making arrays ----------------------------------------------------------------------------------------------------
@@ -196,6 +204,8 @@ def _astype(x: Any, dtype: Any = float, *_: Any, **__: Any) -> Any:
     elements = x.ravel().tolist()
     if kind == "O" or is_float:
         return as_array([number_of(each) if is_float else each for each in elements], x.shape)
+    if np.dtype(dtype).char == "D":
+        return as_array(map(Pair.kind.of, elements), x.shape)
     if any(isinstance(each, Applicable) for each in elements):
         if kind == "b":
             return as_array([truth(each) for each in elements], x.shape)
@@ -403,13 +413,21 @@ def _var(
 ) -> Any:
     _no_more("var", options)
     a = _as_array(a)
-    distances = _as_array(a - _mean(a, axis=axis, keepdims=True))
-    return _written(np.sum(distances * distances, axis=axis, **_keeps(keepdims)) / max(_count(a, axis) - ddof, 0), out)
+    squares = _squares(_as_array(a - _mean(a, axis=axis, keepdims=True)))
+    return _written(np.sum(squares, axis=axis, **_keeps(keepdims)) / max(_count(a, axis) - ddof, 0), out)
 
 
 @_implements("std")
 def _std(a: Any, axis: Axis = None, dtype: Any = None, out: Any = None, *args: Any, **options: Any) -> Any:
     return _written(_root(_var(a, axis, dtype, None, *args, **options)), out)
+
+
+def _squares(x: Any) -> Any:
+    """The squares of the elements; of complex numbers those of their lengths."""
+    if not _is_complex(x):
+        return x * x
+    real, imag = np.real(x), np.imag(x)
+    return real * real + imag * imag
 
 
 def _root(x: Any) -> Any:
@@ -610,9 +628,12 @@ def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, perio
         raise InputError(f"np.interp: xp and fp must be vectors of the same length{user_line()}")
 
     def interpolated(x: Any) -> Any:
-        result = items[-1]
+        result = selected(x >= places[-1], items[-1], x)  # x where it is NaN
         for k in reversed(range(len(places) - 1)):
-            slope = div(items[k + 1] - items[k], places[k + 1] - places[k])
+            width = places[k + 1] - places[k]
+            if not isinstance(width, Applicable) and width == 0.0:  # a jump
+                continue
+            slope = div(items[k + 1] - items[k], width)
             result = selected(x < places[k + 1], slope * (x - places[k]) + items[k], result)
         result = selected(x < places[0], items[0] if left is None else left, result)
         return result if right is None else selected(x > places[-1], right, result)
@@ -622,18 +643,24 @@ def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, perio
 
 @_implements("vecdot", "linalg.vecdot")
 def _vecdot(x1: Any, x2: Any, /, *, axis: int = -1, **_: Any) -> Any:
-    return np.sum(_as_array(_as_array(x1) * x2), axis=axis)
+    return np.sum(_as_array(np.conjugate(_as_array(x1)) * x2), axis=axis)
 
 
 _implements("divmod")(lambda a, b, /: (_as_array(a) // _as_array(b), _as_array(a) % _as_array(b)))
-_implements("vdot")(lambda a, b, /: np.dot(np.asarray(_as_array(a)).ravel(), np.asarray(_as_array(b)).ravel()))
+_implements("vdot")(
+    lambda a, b, /: np.dot(np.asarray(np.conjugate(_as_array(a))).ravel(), np.asarray(_as_array(b)).ravel())
+)
 _implements("matvec")(lambda x1, x2, /, **_: np.matmul(_as_array(x1), _as_array(x2)[..., None])[..., 0])
-_implements("vecmat")(lambda x1, x2, /, **_: np.matmul(_as_array(x1)[..., None, :], _as_array(x2))[..., 0, :])
+
+
+@_implements("vecmat")
+def _vecmat(x1: Any, x2: Any, /, **_: Any) -> Any:
+    return np.matmul(np.conjugate(_as_array(x1))[..., None, :], _as_array(x2))[..., 0, :]
 
 
 @_implements("correlate")
 def _correlate(a: Any, v: Any, mode: str = "valid") -> Any:
-    return np.convolve(np.asarray(_as_array(a)), np.asarray(_as_array(v))[::-1], mode)
+    return np.convolve(np.asarray(_as_array(a)), np.asarray(np.conjugate(_as_array(v)))[::-1], mode)
 
 
 @_implements("cov")
@@ -714,11 +741,11 @@ def _norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) ->
     x = _as_array(x)
     if axis is None and (ord is None or (ord == 2 and x.ndim == 1) or (ord == "fro" and x.ndim == 2)):
         flat = np.asarray(x).ravel(order="K")
-        root = primitives.sqrt(flat.dot(flat))
+        root = primitives.sqrt(np.sum(_squares(x)) if _is_complex(x) else flat.dot(flat))
         return filled((1,) * x.ndim, root) if keepdims else root
     axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
-        return _root(np.sum(x * x, axis=axes, keepdims=keepdims))
+        return _root(np.sum(_squares(x), axis=axes, keepdims=keepdims))
     size = np.abs(x)
     if len(axes) == 1:
         if ord in (math.inf, -math.inf):

@@ -523,11 +523,25 @@ j0: Primitive = Primitive(
     sympy=lambda sp, x: sp.besselj(0, x), domain=(POSITIVE,), slow=True,
 )  # fmt: skip
 
+
+def _slope_of_j1(out: Any, x: Any) -> Any:
+    """j0(x) - j1(x) / x, whose derivatives would cancel near 0: from -1 to 1 its power series."""
+    small = less(abs(x), 1.0)
+    square = where(small, x * x, 0.0)
+    series = _SLOPE_OF_J1[-1]
+    for c in _SLOPE_OF_J1[-2::-1]:
+        series = series * square + c
+    return where(small, series, j0(x) - div(out, where(small, 1.0, x)))
+
+
+_SLOPE_OF_J1 = [
+    (-1.0) ** k * (2 * k + 1) / (math.factorial(k) * math.factorial(k + 1) * 2 ** (2 * k + 1)) for k in range(12)
+]
+
 j1: Primitive = Primitive(
-    "j1", "f->f", special.j1,
-    (lambda out, x: where(equal(x, 0.0), 0.5, j0(x) - div(out, where(equal(x, 0.0), 1.0, x))),),
+    "j1", "f->f", special.j1, (_slope_of_j1,),
     doc="The Bessel function of the first kind of order 1.",
-    sympy=lambda sp, x: sp.besselj(1, x), domain=(POSITIVE,), slow=True,
+    sympy=lambda sp, x: sp.besselj(1, x), domain=((1.0, math.inf),), slow=True,
 )  # fmt: skip
 
 # --- whole numbers and signs --------------------------------------------------------------------------------------

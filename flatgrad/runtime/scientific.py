@@ -6,6 +6,7 @@ SciPy is not imported: a ufunc of its own is known by its name when it comes (se
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -80,7 +81,7 @@ REMEDIES.update(
 
 
 def _elementwise(function: Callable[[Any], Any]) -> Callable[..., Any]:
-    def of_array(x: Any, *flags: Any, **options: Any) -> Any:
+    def of_array(x: Any) -> Any:
         elements = np.asarray(plain(x), dtype=object)
         results = [function(each) for each in elements.ravel().tolist()]
         return as_array(results, elements.shape) if elements.shape else results[0]
@@ -100,7 +101,8 @@ def imaginary_part(x: Any) -> Any:
 
 FUNCTIONS[np.real] = _elementwise(real_part)
 FUNCTIONS[np.imag] = _elementwise(imaginary_part)
-FUNCTIONS[np.angle] = _elementwise(lambda x: p.atan2(imaginary_part(x), real_part(x)))
+_angles = _elementwise(lambda x: p.atan2(imaginary_part(x), real_part(x)))
+FUNCTIONS[np.angle] = lambda z, deg=False: _angles(z) * (180.0 / math.pi) if deg else _angles(z)
 
 
 def _transform(name: str, inverse: bool, real: bool) -> Callable[..., Any]:
