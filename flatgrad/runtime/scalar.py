@@ -67,7 +67,7 @@ def softplus(x: float) -> float:
 
 
 def floor(x: float) -> float:
-    """The largest integer that is not larger than x, as a float. (Numbers from 2**52 on have no fraction.)"""
+    """The largest integer that is not larger than x, as a float. (From 2**52 on none has a fraction.)"""
     return x // 1.0 if abs(x) < 4503599627370496.0 else x
 
 
@@ -128,7 +128,7 @@ def turned(x: float, guard: float) -> float:
 
 
 def position(index: float, rows: float) -> float:
-    """Where a table with so many rows has the one of this index; negative indices count from the end."""
+    """Where a table of so many rows has the one of this index; negative ones count from the end."""
     if not abs(index) < inf or index != int(index):
         raise ValueError("an index must be an integer")
     if not -rows <= index < rows:
