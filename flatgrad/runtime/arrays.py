@@ -465,6 +465,24 @@ def _value_function(self: Any, function: Any, types: Any, args: Any, options: An
     return apply_function(function, args, options)
 
 
+def _scalar_method(name: str) -> Any:
+    def method(self: Any, *args: Any, **options: Any) -> Any:
+        result = getattr(filled((), self), name)(*args, **options)
+        return wrapped(np.asarray(result)) if isinstance(result, Array) else result
+
+    method.__name__ = name
+    method.__doc__ = f"As `{name}` of a scalar of NumPy's, which a sum of an array of floats is."
+    return method
+
+
+#: Methods of NumPy's scalars. Attributes such as `shape` are left out: code asks for them to tell arrays from numbers.
+_SCALAR_METHODS: Final = (
+    "all", "any", "astype", "clip", "conj", "conjugate", "copy", "flatten", "item", "max", "mean", "min", "prod",
+    "ravel", "repeat", "reshape", "round", "squeeze", "sum", "take", "tolist", "transpose",
+)  # fmt: skip
+
 for _node in (Value, Condition):
+    for _name in _SCALAR_METHODS:
+        setattr(_node, _name, _scalar_method(_name))
     setattr(_node, "__array_ufunc__", _value_ufunc)  # noqa: B010 - type checkers need not know them
     setattr(_node, "__array_function__", _value_function)  # noqa: B010

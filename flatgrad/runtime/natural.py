@@ -129,7 +129,7 @@ def _from_math() -> dict[Function, Function]:
 def _whole(original: Function, row: Primitive) -> Function:
     """`int`, `round`, `math.floor` and their like: a `Value` that is its value where Python needs an int.
 
-    Python raises where the number is not finite, so that is asked for.
+    Python raises where the number is not finite, so that is asked for. An int has no -0: hence the sum with 0.0.
     """
 
     def function(x: Any, *others: Any) -> Any:
@@ -139,7 +139,7 @@ def _whole(original: Function, row: Primitive) -> Function:
             return original(x, *others)
         if isinstance(x, Value) and not abs(x) < math.inf:
             return original(math.nan if _is_nan(x) else math.inf)  # raises
-        return as_integer(row(x) if isinstance(x, Value) else as_value(x))
+        return as_integer(row(x) + 0.0 if isinstance(x, Value) else as_value(x))
 
     return _of_values(original, function)
 

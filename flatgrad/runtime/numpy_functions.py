@@ -38,6 +38,7 @@ from .foreign import COMPLEX, Pair
 from .primitive import Applicable
 from .primitives import div
 from .sites import user_line
+from .traced import as_integer
 
 np: Any = numpy  # the types of its functions know no objects
 _NO: Final = np._NoValue
@@ -209,9 +210,11 @@ def _astype(x: Any, dtype: Any = float, *_: Any, **__: Any) -> Any:
     if any(isinstance(each, Applicable) for each in elements):
         if kind == "b":
             return as_array([truth(each) for each in elements], x.shape)
+        if kind in "iu":
+            return as_array([as_integer(primitives.trunc(number_of(each)) + 0.0) for each in elements], x.shape)
         raise InputError(
-            f"an array of Values does not turn into one of dtype {np.dtype(dtype)}; np.floor and np.trunc give whole "
-            f"numbers{user_line()}"
+            f"an array of Values does not turn into one of dtype {np.dtype(dtype)}; its elements are floats of 64 bits"
+            f"{user_line()}"
         )
     return np.asarray(x).astype(dtype)
 

@@ -6,6 +6,7 @@ What would silently turn a node into a plain number, and so lose its gradient, i
 from __future__ import annotations
 
 import html
+import math
 from numbers import Number as AbstractNumber
 from typing import Any, NoReturn
 
@@ -116,11 +117,19 @@ class ValueObject(ValueMethods[V, C]):
             raise forbidden("copying or pickling a Value", "Use the Value itself in place of the copy.")
         return reduced(self)
 
-    def item(self) -> Any:
-        """Itself, as of a scalar of NumPy's, which a sum of an array of floats is."""
+    @property
+    def real(self) -> Any:
+        """Itself, as of a float."""
         return self
 
-    tolist = item
+    @property
+    def imag(self) -> float:
+        """0.0, as of a float."""
+        return 0.0
+
+    def is_integer(self) -> Any:
+        """The condition that its number is whole, as of a float."""
+        return primitives.logical_and(primitives.equal(primitives.floor(self), self), abs(self) < math.inf)
 
     def __float__(self) -> float:
         """An error: `math.exp(value)`, arrays of floats and `"%f" % value` ask for it, and would lose the gradient."""
@@ -135,20 +144,20 @@ class ValueObject(ValueMethods[V, C]):
     as_integer_ratio = __int__
 
     def __round__(self, digits: int | None = None) -> Any:
-        """The integer next to it, as a Value: `round(value)`."""
+        """The integer next to it, as a Value: `round(value)`. It is no -0, as no int is."""
         if digits is not None:
             remedy = "Write fg.rint(value * 10.0**digits) / 10.0**digits for round(value, digits)."
             raise self._no_plain_number("a decimal number", remedy)
-        return primitives.rint(self)
+        return primitives.rint(self) + 0.0
 
     def __floor__(self) -> Any:
-        return primitives.floor(self)
+        return primitives.floor(self) + 0.0
 
     def __ceil__(self) -> Any:
-        return primitives.ceil(self)
+        return primitives.ceil(self) + 0.0
 
     def __trunc__(self) -> Any:
-        return primitives.trunc(self)
+        return primitives.trunc(self) + 0.0
 
     def _no_plain_number(self, kind: str, remedy: str) -> Exception:
         if active and is_traced(self):
