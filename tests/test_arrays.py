@@ -191,6 +191,9 @@ def test_what_scalars_of_numpy_have():
         lambda x: (x[0] > 0.0).astype(float) * x[1] + (x[1] > 0.0).sum() * x[2] + (x[0] > 0.0).item() * x[0],
         lambda x: x[np.floor(np.abs(x[2])).astype(int)] + x[np.floor(np.abs(x)).astype(int) % 3].sum(),
         lambda x: ((x > 0.0).astype(int) * x).sum(),
+        lambda x: (
+            (((x < 1.0) + (x > -1.0)) * x).sum() + x[(x > 0.0) * (x < 2.0)].sum() + x[(x < 0.0) + (x > 1.0)].sum()
+        ),
     ],
 )
 def test_scalars_and_casts_are_those_of_numpy(f):

@@ -50,6 +50,8 @@ class Array(np.ndarray):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if ufunc in _ARITHMETIC and method == "__call__" and not options:
+            if ufunc in _OF_BOOLS and all(map(_are_conditions, inputs)):
+                return apply_ufunc(_OF_BOOLS[ufunc], method, inputs, options)
             return wrapped(ufunc(*map(plain, inputs)))  # here, because a trace looks at all frames up to the user's
         return apply_ufunc(ufunc, method, inputs, options)
 
@@ -192,6 +194,18 @@ _OF_CONDITIONS: Final = _named("bitwise_and", "bitwise_or")
 _EQUALITY: Final = _named("equal", "not_equal")
 _ORDER: Final = _named("less", "less_equal", "greater", "greater_equal")
 _ARITHMETIC: Final = _OPERATORS - _ORDER
+
+
+#: What two arrays of bools mean by an operator.
+_OF_BOOLS: Final = {np.add: np.logical_or, np.multiply: np.logical_and}
+
+
+def _are_conditions(item: Any) -> bool:
+    """Whether an operand is an array of conditions and bools."""
+    return isinstance(item, np.ndarray) and (
+        item.dtype == bool
+        or (item.dtype == object and item.size > 0 and all(isinstance(each, (Condition, bool)) for each in item.flat))
+    )
 
 
 def truth(x: Any) -> Any:
