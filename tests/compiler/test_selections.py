@@ -658,7 +658,7 @@ class Gate:
             y = x - 1.0
             return y * 2.0
         y = x + 1.0
-        return y
+        return y * 1.0
 
     def calls(self, x):
         return self.shifted(x)
@@ -667,3 +667,65 @@ class Gate:
 def test_a_method_with_variables_selects():
     f = fg.value_and_grad(Gate().calls)
     assert (f(3.0), f(0.5), len(f.kernels)) == ((4.0, 2.0), (1.5, 1.0), 1)
+
+
+def whole_or_not(x):
+    k = 1
+    if x > 0:
+        k = 2.0
+    return x * 3.0 if type(k) is int else x * x
+
+
+def by_another_function(x):
+    k = 1
+    if x > 0:
+        k = 2
+    return tripled_if_int(k, x) + tripled_if_int(k + 1, x)
+
+
+def tripled_if_int(k, x):
+    return x * 3.0 if isinstance(k, int) else x * x
+
+
+def has_a_gradient(x):
+    k = 1.0
+    if x > 0:
+        k = x
+    return x * 3.0 if isinstance(k, Value) else x * x
+
+
+def by_attribute(x):
+    k = max(x, 0)
+    return x * 3.0 if hasattr(k, "bit_length") or k.__class__ is float else x * x
+
+
+def matched(x):
+    k = 1
+    if x > 0:
+        k = 2.0
+    match k:
+        case int():
+            return x * 3.0
+        case float():
+            return x * 5.0
+        case _:
+            return x * x
+
+
+@pytest.mark.parametrize("function", [whole_or_not, by_another_function, has_a_gradient, by_attribute, matched])
+def test_a_class_that_is_asked_for_is_that_of_the_side(function):
+    f = compiled(function)
+    for x in (2.0, -1.5, 0.5, 0.0):
+        assert outcome(lambda: f(x)) == outcome(lambda: interpreted(function, [x])), x
+    assert len(f.kernels) == 2
+
+
+def test_other_selections_stay_where_a_class_is_asked_for():
+    def f(x, y):
+        k = 1 if x > 0 else 2.0
+        return tripled_if_int(k, x) + (y if y > 0 else 0.1 * y)
+
+    g = fg.value_and_grad(f, argnums=(0, 1))
+    for numbers in itertools.product([2.0, -1.5, 0.5, -3.0], repeat=2):
+        assert outcome(lambda: g(*numbers)) == outcome(lambda: interpreted(f, numbers)), numbers
+    assert len(g.kernels) == 2

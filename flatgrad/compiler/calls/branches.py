@@ -19,6 +19,7 @@ import ast
 import builtins
 import copy
 import functools
+import sys
 import threading
 import traceback
 from collections import Counter
@@ -29,7 +30,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from ...runtime.primitives import equal, logical_and, logical_not, logical_or, select
-from ...runtime.sites import Place, place
+from ...runtime.sites import Place, is_internal, place
 from ...runtime.traced import TracedCondition, TracedInteger, TracedValue
 from ...runtime.tracing import recorders
 from ...runtime.value import Value
@@ -44,13 +45,13 @@ _FAILURES: Final = 6
 #: So many items are sorted by selections at most.
 _SORTED: Final = 8
 _NUMBERS = (Value, float, int, np.floating)
-#: Functions that ask for the class of a number, which is another one for ints that are selected.
-_CLASSES: Final = frozenset(["isinstance", "type"])
+#: What asks for the class of a number, which is another one for a plain number that is selected.
+_CLASSES: Final = frozenset(["isinstance", "type", "hasattr", "__class__"])
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult)
 
 
 class NoSelectionError(Exception):
-    """What looked like a selection is none."""
+    """What looked like a selection is none; the argument is its line, if that is not the last one of the traceback."""
 
 
 class _Selections(threading.local):
@@ -59,10 +60,9 @@ class _Selections(threading.local):
     Attributes:
         on: whether this thread traces with selections.
         outer: how many recorders there are outside of that trace.
-        ints: whether ints may be selected.
     """
 
-    on, outer, ints = False, 0, True
+    on, outer = False, 0
 
     def begun(self, condition: Any) -> bool:
         """Whether a selection by this condition is to be recorded."""
@@ -85,6 +85,15 @@ class _Selections(threading.local):
         """Check that an item can be assigned to in vain."""
         if not isinstance(item, (list, np.ndarray)):
             raise NoSelectionError
+
+    def classed(self, item: Any) -> Any:
+        """An object whose class is asked for: check that it is not a selection of a plain number."""
+        if self.on and isinstance(item, TracedValue) and item._trace.plain:
+            if item._index in item._trace.plain:
+                raise NoSelectionError(item._trace.plain[item._index])
+            if isinstance(item, TracedInteger) and item._index >= item._trace.builder.program.inputs:
+                raise NoSelectionError
+        return item
 
     def no(self, condition: Any) -> Any:
         """`not condition`."""
@@ -130,9 +139,8 @@ def _selectable(a: Any, b: Any) -> bool:
         return True
     if type(a) is tuple and type(b) is tuple:
         return len(a) == len(b) and all(map(_selectable, a, b))
-    if isinstance(a, bool) or isinstance(b, bool) or not (isinstance(a, _NUMBERS) and isinstance(b, _NUMBERS)):
-        return False
-    return _selections.ints or not (isinstance(a, int) and isinstance(b, int))
+    numbers = isinstance(a, _NUMBERS) and isinstance(b, _NUMBERS)
+    return numbers and not isinstance(a, bool) and not isinstance(b, bool)
 
 
 def _selected(condition: Any, a: Any, b: Any) -> Any:
@@ -145,6 +153,11 @@ def _selected(condition: Any, a: Any, b: Any) -> Any:
         return result
     if any(type(each) is int and not each for each in (a, b)):
         result._trace.zeros.append(result._index)
+    if any(not isinstance(each, Value) or isinstance(each, TracedInteger) for each in (a, b)):
+        frame: Any = sys._getframe(1)
+        while frame.f_globals is globals():
+            frame = frame.f_back
+        result._trace.plain[result._index] = frame.f_lineno
     if all(isinstance(each, (int, TracedInteger)) for each in (a, b)):  # a place, or how often
         result._trace.integers.append(result._index)
         result.__class__ = TracedInteger
@@ -237,7 +250,7 @@ def _reads(node: ast.AST) -> Counter[str]:
 
 
 def _seen_after(root: ast.AST) -> set[str]:
-    """Names that somebody reads, perhaps, when a function has returned: outside, in functions in it, and in `finally`."""
+    """Names that are read, perhaps, when a function has returned: outside, in functions in it, and in `finally`."""
     result: set[str] = set()
     for each in ast.walk(root):
         if isinstance(each, (ast.Global, ast.Nonlocal)):
@@ -268,25 +281,43 @@ class _Rewriter(ast.NodeTransformer):
         self._count += 1
         return f"{self._count}th"
 
+    def _is_excluded(self, node: Any) -> bool:
+        return any(node.lineno <= line <= (node.end_lineno or node.lineno) for line in self.without)
+
     def _met(self, test: ast.expr, whole: ast.AST | None = None) -> bool:
-        node: Any = whole or test
-        if any(node.lineno <= line <= (node.end_lineno or node.lineno) for line in self.without):
-            return False
-        return any(line in self.lines for line in range(test.lineno, (test.end_lineno or test.lineno) + 1))
+        return not self._is_excluded(whole or test) and any(
+            line in self.lines for line in range(test.lineno, (test.end_lineno or test.lineno) + 1)
+        )
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
-        met = self._met(node.test, node)
+        excluded, met = self._is_excluded(node), self._met(node.test)
         self.generic_visit(node)
-        return (_selection(node.test, node.body, node.orelse) if met or _compares(node.test) else None) or node
+        if excluded or not (met or _compares(node.test)):
+            return node
+        return _selection(node.test, node.body, node.orelse) or node
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         met = self._met(node)
         self.generic_visit(node)
         name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name in _CLASSES and node.args and not isinstance(node.args[0], ast.Starred):
+            node.args[0] = ast.copy_location(_called("classed", node.args[0]), node.args[0])
         plain = node.args and not node.keywords and not any(isinstance(each, ast.Starred) for each in node.args)
         if not (met and plain and name in _BUILTINS):
             return node
         return ast.copy_location(_called("builtin", node.func, *node.args), node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Attribute:
+        self.generic_visit(node)
+        if node.attr == "__class__":
+            node.value = ast.copy_location(_called("classed", node.value), node.value)
+        return node
+
+    def visit_Match(self, node: ast.Match) -> ast.Match:
+        self.generic_visit(node)
+        if any(isinstance(each, ast.MatchClass) for each in ast.walk(node)):
+            node.subject = ast.copy_location(_called("classed", node.subject), node.subject)
+        return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         before = self.reads, self.seen
@@ -577,10 +608,12 @@ def selecting(
     _selections.outer = len(recorders())
 
     def concerns(function: FunctionType) -> bool:
-        return not places.isdisjoint(map(place, codes_in(function.__code__)))
+        code = function.__code__
+        if any(place(each) in places for each in codes_in(code)):
+            return True
+        return not (is_internal(code.co_filename) or all(_CLASSES.isdisjoint(each.co_names) for each in codes_in(code)))
 
     codes = [code for function in chosen if concerns(function) for code in codes_in(function.__code__)]
-    _selections.ints = _CLASSES.isdisjoint(name for code in codes for name in code.co_names)
     ours = set(map(place, codes))
     for _ in range(_FAILURES):
         visitor = functools.partial(_Rewriter, lines=lines, without=frozenset(without))
@@ -589,7 +622,7 @@ def selecting(
         except (UnchangedError, BusyError):
             return None
         except Exception as error:  # the user's code, perhaps, which needs a number, or a branch
-            line = _line_of(error, ours)
+            line = error.args[0] if isinstance(error, NoSelectionError) and error.args else _line_of(error, ours)
         if line in without:
             return None
         without.add(line)

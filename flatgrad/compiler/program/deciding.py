@@ -166,6 +166,7 @@ class Deciding(Recorded):
         self.bound: dict[int, int] = {}  # inputs that stand for `Value`s from outside, by their ids
         self.quotients: list[int] = []  # what was written as a division
         self.zeros: list[int] = []  # selections of an int 0, perhaps
+        self.plain: dict[int, int] = {}  # selections of plain numbers, perhaps, and their lines
         self.integers: list[int] = []  # selections of ints
         self._at_hand = numbers if truths is None else None
         self._ints, self._values = ints, values
