@@ -67,7 +67,7 @@ def softplus(x: float) -> float:
 
 
 def floor(x: float) -> float:
-    """The largest integer that is not larger than x, as a float. (From 2**52 on none has a fraction.)"""
+    """The largest integer that is not larger than x; from 2**52 on no number has a fraction."""
     return x // 1.0 if abs(x) < 4503599627370496.0 else x
 
 
