@@ -13,6 +13,8 @@ from math import exp as power_of_e
 
 import numpy as np
 import pytest
+import scipy.interpolate
+import scipy.linalg
 import scipy.special
 import scipy.stats
 
@@ -343,6 +345,25 @@ def test_functions_of_scipy(name):
     value, gradient = fg.value_and_grad(f)(0.4)
     assert value == pytest.approx(float(f(0.4)), rel=1e-13)
     assert gradient == pytest.approx(float(f(0.4 + 1e-6) - f(0.4 - 1e-6)) / 2e-6, rel=1e-6)
+
+
+def test_linear_algebra_of_scipy():
+    def f(a, b):
+        m = np.array([[2.0, a], [b, 3.0]])
+        inverse = scipy.linalg.inv(m)
+        return (scipy.linalg.solve(m, [1.0, 2.0]) @ inverse).sum() + scipy.linalg.det(m) * scipy.linalg.norm(m)
+
+    value, slopes = fg.value_and_grad(f, argnums=(0, 1))(0.5, 0.25)
+    assert value == pytest.approx(f(0.5, 0.25))
+    assert slopes[0] == pytest.approx((f(0.5 + 1e-6, 0.25) - f(0.5 - 1e-6, 0.25)) / 2e-6)
+
+
+def test_what_refuses_arrays_of_objects_is_named():
+    with pytest.raises(fg.TraceError, match=r"interp1d\(.*\) takes plain numbers only"):
+        fg.grad(lambda x: scipy.interpolate.interp1d([0.0, 1.0], [2.0, 3.0])(x[0]).sum())([0.5])
+    with pytest.raises(fg.TraceError, match=r"np\.finfo .* Write np\.finfo\(float\)"):
+        fg.grad(lambda x: x.sum() * np.finfo(x.dtype).eps)(np.ones(2))
+    assert fg.grad(lambda x: x.sum() * np.finfo(float).eps)(np.ones(1)) == [np.finfo(float).eps]
 
 
 def test_other_functions_of_scipy_are_named():

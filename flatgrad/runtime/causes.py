@@ -130,6 +130,16 @@ _NUMPY: Final = [
         "np.{} was to write Values into an array of floats",
         "Write a = a + b in place of a += b.",
     ),
+    (
+        r"(?P<name>object) arrays are not supported",
+        "a function that takes arrays of floats only was applied to an array of Values",
+        "Write what it computes with NumPy's functions, or with flatgrad's.",
+    ),
+    (
+        r"numpy\.(?P<name>object_)'> not inexact",
+        "np.finfo was asked for the dtype of an array of Values, which is object",
+        "Write np.finfo(float).",
+    ),
 ]
 
 

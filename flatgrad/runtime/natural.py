@@ -344,6 +344,9 @@ _NORMAL: Final[dict[str, Function]] = {
 }
 _OF_VECTORS: Final = {"logsumexp": logsumexp, "softmax": softmax, "log_softmax": log_softmax}
 
+#: Functions of `scipy.linalg` that NumPy has, too.
+_LINEAR: Final = frozenset(["solve", "inv", "det", "norm"])
+
 
 def _normal(name: str, given: tuple[Any, ...], options: dict[str, Any]) -> Function | None:
     """A method of `scipy.stats.norm`, or of `norm(loc, scale)`, which was given these arguments."""
@@ -381,6 +384,8 @@ def _from_scipy(function: Any) -> Function | None:
         own = _normal(name, getattr(owner, "args", ()), getattr(owner, "kwds", {}))
         given = [*getattr(owner, "args", ()), *getattr(owner, "kwds", {}).values()]
         return own if own is not None and holds_values(given) else own and _of_values(function, own)
+    if name in _LINEAR and str(getattr(function, "__module__", "")).startswith("scipy.linalg"):
+        return _of_values(function, _taking_values(getattr(np.linalg, name)))
     if name in _OF_VECTORS and str(function.__module__).startswith("scipy.special"):
         return _of_values(function, _of_vector(name))
     return None

@@ -243,6 +243,10 @@ class Transformed(Generic[E]):
                 return run(())
             except _FAILURES as error:
                 failure = error
+            except ValueError as error:
+                if isinstance(error, FlatgradError) or numpy_error(error) is None:
+                    raise
+                failure = error
         try:
             result = run([NATURAL])
             self._natural = True
@@ -251,7 +255,7 @@ class Transformed(Generic[E]):
             pass
         except BusyError:
             raise refuse(f"{self.name} is traced by another thread, which does not come to an end") from None
-        except _FAILURES as error:
+        except (*_FAILURES, ValueError) as error:
             self._raise(error)
         if failure is not None:
             self._raise(failure)
