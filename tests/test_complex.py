@@ -103,6 +103,8 @@ def test_functions_of_arrays_of_complex_numbers():
         lambda x, y: np.angle(1j * x + y, deg=True),
         lambda x, y: np.sqrt((x - 3.5).astype(complex)).imag + y,
         lambda x, y: x if np.iscomplexobj(1j * x) and np.isrealobj(x) else y,
+        lambda x, y: np.where(np.isreal(1j * (x - 3.0)), x, y) + np.where(np.iscomplex(1j * (x - 3.0)), 0.0, y),
+        lambda x, y: np.where(np.isreal(x), x, y) + np.where(np.iscomplex(1j * x[0]), x, y),
     ):
         np.testing.assert_allclose(fg.jit(function)(x, y), function(x, y), rtol=1e-14)
 

@@ -66,6 +66,16 @@ def parts(x):
     return x[1] * math.floor(x[1] + 0.25) + x[0] * math.ceil(x[0]) + math.trunc(x[2]) * x[2]
 
 
+def whole_and_rest(x):
+    rest, whole = math.modf(x[1] + 0.25)
+    return rest * x[0] + whole * x[1]
+
+
+def complex_functions(x):
+    z = complex(x[0], x[1])
+    return abs(cmath.tanh(z)) + cmath.tan(z).imag + cmath.log(z, 10).real + cmath.log(x[2], 2.0).real
+
+
 def means(x):
     numbers = [*x]
     return statistics.mean(numbers) * statistics.fmean(numbers) + statistics.stdev(numbers) * statistics.pvariance(
@@ -205,6 +215,7 @@ def model(x):
 
 FUNCTIONS = [
     filter_, mixed, concatenated, of_list, of_math, with_bases, distances, questions, parts, means, other_means,
+    whole_and_rest, complex_functions,
     in_place, matrix, quadrature, empty, full_and_ones, conversions, copied, applied, nested, branches, selections,
     until_converged, indices, counted, looked_up, frequencies,
     model,

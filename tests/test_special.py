@@ -219,7 +219,7 @@ def test_functions_of_scipy(name):
 
 
 def test_a_function_of_scipy_that_is_missing_names_what_to_write():
-    with pytest.raises(fg.InputError, match=r"fg\.ndtri\(\(1\.0 \+ x\) / 2\.0\)"):
+    with pytest.raises(fg.InputError, match=r"^scipy\.special\.erfinv is not .* fg\.ndtri\(\(1\.0 \+ x\) / 2\.0\)"):
         fg.grad(scipy.special.erfinv)(0.5)
     assert fg.ndtri((1.0 + 0.5) / 2.0) / 2.0**0.5 == pytest.approx(scipy.special.erfinv(0.5), rel=1e-15)
 

@@ -324,7 +324,8 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: di
     is_ours = ufunc not in _OPERATORS and set("".join(ufunc.types)) != set("O->")
     loop = _loop(ufunc) if is_ours else None
     if is_ours and loop is None:
-        raise unsupported(name, REMEDIES.get(name))
+        package = "np" if getattr(np, name, None) is ufunc else "scipy.special"
+        raise unsupported(name.lstrip("_"), REMEDIES.get(name), package)
     out, options = _checked(name, options)
     if ufunc in _OPERATORS and ufunc not in _OF_CONDITIONS:
         operands = _numbers(operands)
@@ -433,10 +434,10 @@ def _reduced(
     return np.asarray(as_array(results, tuple(shape))) if shape else results[0]
 
 
-def unsupported(name: str, remedy: str | None = None) -> InputError:
-    """The error for a function of NumPy's that arrays of `Value`s do not have."""
+def unsupported(name: str, remedy: str | None = None, package: str = "np") -> InputError:
+    """The error for a function of NumPy's, or of SciPy's, that arrays of `Value`s do not have."""
     remedy = remedy or "write it with operators and flatgrad's functions (fg.where, fg.exp, ...)"
-    return InputError(f"np.{name} is not defined for Values and arrays of them; {remedy}{user_line()}")
+    return InputError(f"{package}.{name} is not defined for Values and arrays of them; {remedy}{user_line()}")
 
 
 # --- functions --------------------------------------------------------------------------------------------------------

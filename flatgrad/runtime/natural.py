@@ -24,7 +24,22 @@ from . import complex_numbers
 from .arrays import Array, as_array
 from .complex_numbers import Complex
 from .primitive import Applicable, Primitive
-from .primitives import BY_NAME, ceil, div, equal, floor, hypot, log, logical_not, power, rint, trunc
+from .primitives import (
+    BY_NAME,
+    ceil,
+    copysign,
+    div,
+    equal,
+    floor,
+    fmod,
+    hypot,
+    log,
+    logical_not,
+    power,
+    rint,
+    trunc,
+    where,
+)
 from .reductions import log_softmax, logsumexp, norm, softmax
 from .scientific import norm_pdf
 from .traced import Integer, as_integer
@@ -91,6 +106,10 @@ def _is_inf(x: Any) -> Any:
     return equal(abs(x), math.inf)
 
 
+def _modf(x: Any) -> tuple[Any, Any]:
+    return fmod(where(_is_inf(x), copysign(0.0, x), x), 1.0), trunc(x)
+
+
 def _is_close(a: Any, b: Any, *, rel_tol: float = 1e-09, abs_tol: float = 0.0) -> bool:
     if equal(a, b):
         return True
@@ -102,7 +121,7 @@ def _is_close(a: Any, b: Any, *, rel_tol: float = 1e-09, abs_tol: float = 0.0) -
 
 _MATH: Final[dict[str, Function]] = {
     "log": _log, "pow": power, "hypot": _hypot, "dist": _dist, "isnan": _is_nan, "isfinite": _is_finite,
-    "isinf": _is_inf, "isclose": _is_close,
+    "isinf": _is_inf, "isclose": _is_close, "modf": _modf,
     "degrees": lambda x: x * (180.0 / math.pi), "radians": lambda x: x * (math.pi / 180.0),
     "prod": lambda items, *, start=1: functools.reduce(operator.mul, items, start),
 }  # fmt: skip
@@ -154,6 +173,11 @@ def _of_complex(name: str) -> Function:
     return lambda z: BY_NAME[name](Complex.of(z))
 
 
+def _complex_log(z: Any, base: Any = None) -> Any:
+    logarithm = _of_complex("log")
+    return logarithm(z) if base is None else div(logarithm(z), logarithm(base))
+
+
 def _phase(z: Any) -> Any:
     number = Complex.of(z)
     return BY_NAME["atan2"](number.imag, number.real)
@@ -164,7 +188,10 @@ _COMPLEX: Final[dict[Function, Function]] = {
     cmath.phase: _phase,
     cmath.polar: lambda z: (abs(z), _phase(z)),
     cmath.rect: complex_numbers.polar,
-    **{getattr(cmath, name): _of_complex(name) for name in ("exp", "log", "sqrt", "sin", "cos", "sinh", "cosh")},
+    cmath.log: _complex_log,
+    **{
+        getattr(cmath, name): _of_complex(name) for name in ("exp", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh")
+    },
 }
 
 

@@ -611,8 +611,8 @@ def _round(a: Any, decimals: int = 0, out: Any = None) -> Any:
 
 _implements("fix")(lambda x, out=None: _written(np.trunc(_as_array(x)), out))
 _implements("real_if_close")(lambda val, tol=100: val)
-_implements("isreal")(lambda x: np.ones(np.shape(plain(x)), bool))
-_implements("iscomplex")(lambda x: np.zeros(np.shape(plain(x)), bool))
+_implements("isreal")(lambda x: np.equal(np.imag(x), 0.0) if _is_complex(x) else np.ones(np.shape(plain(x)), bool))
+_implements("iscomplex")(lambda x: np.logical_not(np.isreal(x)))
 
 
 @_implements("sinc")
