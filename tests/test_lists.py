@@ -111,6 +111,14 @@ def test_gradients_of_splines(backend):
     assert len(f.kernels) == 1
 
 
+def test_one_knot():
+    """A constant, at infinity and without a number, too, as NumPy has it."""
+    f = fg.jit(lambda x: fg.interp(x, [1.0], [5.0]))
+    for x in (0.0, 1.0, 2.0, math.inf, -math.inf, math.nan):
+        assert f(x) == fg.interp(x, [1.0], [5.0]) == np.interp(x, [1.0], [5.0]) == 5.0
+    assert fg.grad(lambda x, y: fg.interp(x, [1.0], [y]), argnums=(0, 1))(2.0, 3.0) == (0.0, 1.0)
+
+
 def test_splines_that_cannot_be():
     with pytest.raises(fg.OptionError, match="bc_type"):
         fg.CubicSpline(KNOTS, HEIGHTS, "periodic")

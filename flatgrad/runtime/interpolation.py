@@ -48,7 +48,7 @@ def interp(x: Any, xp: Any, fp: Any) -> Any:
     knots, values = _knots("interp", xp), vector_of("interp", fp)
     _check_lengths("interp", knots, values)
     if len(knots) == 1:
-        return _of_each(lambda x: values[0] + 0.0 * x, x)
+        return _of_each(lambda x: where(x < knots[0], values[0], values[0]), x)
     pieces = table(
         [[a, p, div(q - p, b - a)] for a, b, p, q in zip(knots, knots[1:], values, values[1:], strict=False)]
     )
