@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import linecache
 import math
@@ -729,3 +730,33 @@ def test_other_selections_stay_where_a_class_is_asked_for():
     for numbers in itertools.product([2.0, -1.5, 0.5, -3.0], repeat=2):
         assert outcome(lambda: g(*numbers)) == outcome(lambda: interpreted(f, numbers)), numbers
     assert len(g.kernels) == 2
+
+
+class Counting(list):
+    changes = 0
+
+    def __setitem__(self, place, item):
+        self.changes += 1
+        super().__setitem__(place, item)
+
+
+def counts_changes(x):
+    v = Counting([x, 1.0])
+    if x > 0:
+        v[0] = x * 2.0
+    return v[0] + v.changes
+
+
+def makes_items(x):
+    d = collections.defaultdict(float)
+    y = d[0] if x > 0 else 0.5
+    if x > 2:
+        y += d[1]
+    return x * len(d) + y
+
+
+@pytest.mark.parametrize("function", [counts_changes, makes_items])
+def test_items_of_other_containers_are_read_and_changed_on_their_side_only(function):
+    f = compiled(function)
+    for x in (1.0, -1.5, 3.0, 0.0):
+        assert outcome(lambda: f(x)) == outcome(lambda: interpreted(function, [x])), x

@@ -83,8 +83,15 @@ class _Selections(threading.local):
 
     def container(self, item: Any) -> None:
         """Check that an item can be assigned to in vain."""
-        if not isinstance(item, (list, np.ndarray)):
+        is_list = isinstance(item, list) and type(item).__setitem__ is list.__setitem__
+        if not (is_list or isinstance(item, np.ndarray)):
             raise NoSelectionError
+
+    def holder(self, item: Any) -> Any:
+        """What an item is read of: check that it does not make items that are missing."""
+        if self.on and hasattr(item, "__missing__"):
+            raise NoSelectionError
+        return item
 
     def classed(self, item: Any) -> Any:
         """An object whose class is asked for: check that it is not a selection of a plain number."""
@@ -209,6 +216,15 @@ def _compares(node: ast.expr) -> bool:
     return hasattr(node, "is_selection")
 
 
+class _Items(ast.NodeTransformer):
+    """Items are read where Python does not read them, perhaps."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.Subscript:
+        self.generic_visit(node)
+        node.value = ast.copy_location(_called("holder", node.value), node.value)
+        return node
+
+
 def _test(node: ast.expr) -> ast.expr:
     """A condition without branches."""
     if isinstance(node, ast.BoolOp) and _compares(node):
@@ -229,7 +245,7 @@ def _selection(test: ast.expr, a: ast.expr, b: ast.expr) -> ast.expr | None:
     """`a if test else b` as a call; None if it does more than to select."""
     if not (_gives(a) and _gives(b)):
         return None
-    return ast.copy_location(_called("select", _test(test), a, b), test)
+    return ast.copy_location(_called("select", _test(test), _Items().visit(a), _Items().visit(b)), test)
 
 
 def _name(name: str, store: bool = False) -> ast.Name:
@@ -428,7 +444,7 @@ class _Sides:
         node = _Renamed(names, self.outside).visit(self.rewriter.visit(copy.deepcopy(node)))
         if not _gives(node):
             raise NoSelectionError
-        return node
+        return _Items().visit(node)
 
     def _do(self, statements: list[ast.stmt], names: dict[str, str | None]) -> bool:
         """Do statements; whether nothing comes after them."""
