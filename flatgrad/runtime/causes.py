@@ -136,7 +136,7 @@ _NUMPY: Final = [
         "Write what it computes with NumPy's functions, or with flatgrad's.",
     ),
     (
-        r"numpy\.(?P<name>object_)'> not inexact",
+        r"(?P<name>object_)'> not inexact|dtype\('(?P<dtype>O)'\) not compatible with finfo",
         "np.finfo was asked for the dtype of an array of Values, which is object",
         "Write np.finfo(float).",
     ),
