@@ -96,6 +96,9 @@ def test_functions_of_arrays_of_complex_numbers():
         lambda x, y: np.linalg.norm(np.outer(x, 1j * y), axis=1),
         lambda x, y: np.var(1j * x + y),
         lambda x, y: np.std(np.outer(1j * x, y) + x, axis=0),
+        lambda x, y: np.cov(np.array([1j * x + y, x])).imag,
+        lambda x, y: np.linalg.cholesky(np.outer(1j * x + y, y - 1j * x) + np.eye(3)).imag,
+        lambda x, y: np.linalg.cholesky(np.outer(1j * x + y, y - 1j * x) + np.eye(3), upper=True).real,
         lambda x, y: np.vdot(1j * x + y, x - 2j * y).imag,
         lambda x, y: np.vecdot(1j * x + y, x - 2j * y).imag,
         lambda x, y: np.vecmat(1j * x, np.outer(x, y)).imag,
@@ -106,7 +109,7 @@ def test_functions_of_arrays_of_complex_numbers():
         lambda x, y: np.where(np.isreal(1j * (x - 3.0)), x, y) + np.where(np.iscomplex(1j * (x - 3.0)), 0.0, y),
         lambda x, y: np.where(np.isreal(x), x, y) + np.where(np.iscomplex(1j * x[0]), x, y),
     ):
-        np.testing.assert_allclose(fg.jit(function)(x, y), function(x, y), rtol=1e-14)
+        np.testing.assert_allclose(fg.jit(function)(x, y), function(x, y), rtol=1e-13, atol=1e-15)
 
 
 def test_parts_length_and_angle():

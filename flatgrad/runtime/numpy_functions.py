@@ -679,7 +679,7 @@ def _cov(
         x = np.concatenate([x, other.T if not rowvar and other.shape[0] != 1 else other])
     x = x - _mean(x, axis=1, keepdims=True)
     count = x.shape[1] - ((0 if bias else 1) if ddof is None else ddof)
-    result = np.dot(x, x.T) / float(count)
+    result = np.dot(x, np.conjugate(x).T) / float(count)
     return result[0, 0] if result.size == 1 else result
 
 
@@ -885,16 +885,20 @@ def _slogdet(a: Any) -> Any:
 
 @_implements("linalg.cholesky")
 def _cholesky(a: Any, /, *, upper: bool = False) -> Any:
+    conjugate: Any = UFUNCS["conjugate"]
+
     def factor(rows: list[list[Any]]) -> Any:
         n = len(rows)
         lower: list[list[Any]] = [[0.0] * n for _ in rows]
         for i in range(n):
             for j in range(i + 1):
-                rest = rows[j][i] if upper else rows[i][j]
+                rest = conjugate(rows[j][i]) if upper else rows[i][j]
                 for k in range(j):
-                    rest = rest - lower[i][k] * lower[j][k]
+                    rest = rest - lower[i][k] * conjugate(lower[j][k])
+                if i == j:
+                    rest = rest.real if isinstance(rest, COMPLEX) else rest
                 lower[i][j] = primitives.sqrt(rest) if i == j else div(rest, lower[j][j])
-        return array(lower).T if upper else array(lower)
+        return np.conjugate(array(lower)).T if upper else array(lower)
 
     return _of_matrices(factor, _matrix("cholesky", a))
 
