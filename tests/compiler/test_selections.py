@@ -713,7 +713,19 @@ def matched(x):
             return x * x
 
 
-@pytest.mark.parametrize("function", [whole_or_not, by_another_function, has_a_gradient, by_attribute, matched])
+def in_a_try(x):
+    k = 1
+    if x > 0:
+        k = 2
+    try:
+        return x * 3.0 if isinstance(k, int) and k > 1 else x * x
+    except Exception:
+        return x * 100.0
+
+
+@pytest.mark.parametrize(
+    "function", [whole_or_not, by_another_function, has_a_gradient, by_attribute, matched, in_a_try]
+)
 def test_a_class_that_is_asked_for_is_that_of_the_side(function):
     f = compiled(function)
     for x in (2.0, -1.5, 0.5, 0.0):

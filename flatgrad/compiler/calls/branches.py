@@ -50,7 +50,7 @@ _CLASSES: Final = frozenset(["isinstance", "type", "hasattr", "__class__"])
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult)
 
 
-class NoSelectionError(Exception):
+class NoSelectionError(BaseException):  # `except Exception` of a function that is traced does not catch it
     """What looked like a selection is none; the argument is its line, if that is not the last one of the traceback."""
 
 
@@ -637,7 +637,7 @@ def selecting(
             return run_with(run, chosen, [Change(_MARK, _selections, concerns, visitor), *others], 1.0)
         except (UnchangedError, BusyError):
             return None
-        except Exception as error:  # the user's code, perhaps, which needs a number, or a branch
+        except (Exception, NoSelectionError) as error:  # the user's code, perhaps, which needs a number, or a branch
             line = error.args[0] if isinstance(error, NoSelectionError) and error.args else _line_of(error, ours)
         if line in without:
             return None
