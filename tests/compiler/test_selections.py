@@ -772,3 +772,18 @@ def test_items_of_other_containers_are_read_and_changed_on_their_side_only(funct
     f = compiled(function)
     for x in (1.0, -1.5, 3.0, 0.0):
         assert outcome(lambda: f(x)) == outcome(lambda: interpreted(function, [x])), x
+
+
+def test_an_error_of_the_other_side_is_not_caught():
+    def f(x):
+        v = [x, 2.0]
+        z = x if x > 0 else 0.0
+        try:
+            y = v[5] if x > 0 else v[0]
+        except IndexError:
+            y = x * 9.0
+        return y + z
+
+    g = compiled(f)
+    for x in (1.0, -1.5, 0.0):
+        assert outcome(lambda: g(x)) == outcome(lambda: interpreted(f, [x])), x

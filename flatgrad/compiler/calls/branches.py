@@ -87,11 +87,16 @@ class _Selections(threading.local):
         if not (is_list or isinstance(item, np.ndarray)):
             raise NoSelectionError
 
-    def holder(self, item: Any) -> Any:
-        """What an item is read of: check that it does not make items that are missing."""
-        if self.on and hasattr(item, "__missing__"):
+    def item(self, container: Any, place: Any) -> Any:
+        """An item, which must be there: Python does not read it, perhaps, and the function may catch the error."""
+        if not self.on:
+            return container[place]
+        if hasattr(container, "__missing__"):
             raise NoSelectionError
-        return item
+        try:
+            return container[place]
+        except (LookupError, TypeError) as error:
+            raise NoSelectionError from error
 
     def classed(self, item: Any) -> Any:
         """An object whose class is asked for: check that it is not a selection of a plain number."""
@@ -219,10 +224,9 @@ def _compares(node: ast.expr) -> bool:
 class _Items(ast.NodeTransformer):
     """Items are read where Python does not read them, perhaps."""
 
-    def visit_Subscript(self, node: ast.Subscript) -> ast.Subscript:
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         self.generic_visit(node)
-        node.value = ast.copy_location(_called("holder", node.value), node.value)
-        return node
+        return ast.copy_location(_called("item", node.value, node.slice), node)
 
 
 def _test(node: ast.expr) -> ast.expr:
