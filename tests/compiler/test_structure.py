@@ -141,7 +141,10 @@ def test_static_values_that_are_the_same(a, b):
 
 
 def test_what_cannot_be_hashed_is_no_static_value():
-    for value in ([1], (1, [2]), {1: 2}, np.zeros(2)):
+    class Unhashable:
+        __hash__ = None
+
+    for value in (Unhashable(), [Unhashable()], {1: (2, Unhashable())}, slice(0, Unhashable())):
         with pytest.raises(TypeError):
             Static(value)
 

@@ -11,7 +11,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad.compiler.languages.spellings import PYTHON
-from flatgrad.compiler.program import adjoint
+from flatgrad.compiler.program import adjoint, recorded
 from flatgrad.compiler.program.spelling import PRODUCT, Spelling
 from flatgrad.runtime import primitive, primitives
 from flatgrad.runtime.primitives import BY_NAME, TABLE, ZERO, Primitive
@@ -304,6 +304,7 @@ def new_row():
     for name in set(vars(primitive.Applicable)) - methods:
         delattr(primitive.Applicable, name)
     adjoint.template.cache_clear()
+    recorded.arities.cache_clear()
 
 
 def test_a_new_operation_is_one_row_and_its_spelling(new_row):

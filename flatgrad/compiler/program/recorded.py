@@ -35,7 +35,7 @@ _BLOCK = 1 << 16
 
 
 @cache
-def _arities(rows: int) -> Any:
+def arities(rows: int) -> Any:
     """How many operands the first rows of the table have."""
     return np.array([primitive.arity for primitive in TABLE[:rows]])
 
@@ -118,7 +118,7 @@ class Recorded:
     def settle(self) -> ProgramBuilder:
         """The builder, with all that has been recorded."""
         if self._opcodes:
-            ends = np.cumsum(_arities(len(TABLE))[self._opcodes])
+            ends = np.cumsum(arities(len(TABLE))[self._opcodes])
             operands, sites = array("q", self._operands), array("i", self._sites)
             self.builder.extend(array("H", self._opcodes), ends, operands, sites, np.full(len(sites), -1))
             for recorded in (self._opcodes, self._operands, self._sites):
