@@ -43,7 +43,7 @@ class Array(np.ndarray):
         >>> import flatgrad as fg
         >>> f = fg.value_and_grad(lambda x: np.where(x > 1.0, np.exp(x), 0.0).sum())
         >>> f(np.array([0.0, 2.0]))
-        (7.38905609893065, array([0.        , 7.3890561]))
+        (7.38905609893065, array([0.       , 7.3890561]))
     """
 
     __slots__ = ()

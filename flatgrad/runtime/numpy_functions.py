@@ -61,7 +61,7 @@ def array(items: Any) -> Array:
         >>> import flatgrad as fg
         >>> f = fg.value_and_grad(lambda x, y: np.exp(fg.array([0.0, x, x * y])).sum())
         >>> f(0.0, 3.0)
-        (3.0, (4.0, 0.0))
+        (3.0, 4.0)
     """
     check_masks(items)
     found = np.array(plain(items), dtype=object)

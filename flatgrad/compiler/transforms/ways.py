@@ -35,10 +35,11 @@ class WayTable(list["Way | WaysOfRounds"]):
         calls: these numbers.
 
     Example:
+        >>> from flatgrad.runtime.sites import Location
         >>> line = Location("model.py", 3)
         >>> ways = WayTable([(Way((True,), (line,)), 12), (Way((True, False), (line, line)), 3)])
         >>> ways
-        way  calls  line        truth values       source
+        way  calls  line        truth values      source
           1     12  model.py:3  True
           2      3  model.py:3  True, then False
         >>> len(ways), ways.calls
