@@ -247,7 +247,7 @@ def sort(vector: Any) -> Any:
     """The elements in increasing order, as `sorted` puts them. Comparisons of `Value`s are branches (`docs/ways.md`).
 
     Args:
-        vector: numbers or `Value`s: any iterable, or an array of one dimension.
+        vector: numbers or `Value`s: an iterable that has an order, or an array of one dimension.
 
     Returns:
         For an array an array, else a list.
@@ -264,7 +264,7 @@ def argmax(vector: Any) -> int:
     """The place of the largest element, of the first one of equals. Comparisons of `Value`s are branches.
 
     Args:
-        vector: numbers or `Value`s: any iterable, or an array of one dimension.
+        vector: numbers or `Value`s: an iterable that has an order, or an array of one dimension.
 
     Raises:
         DomainError: if there is no element.
@@ -297,7 +297,7 @@ def median(vector: Any) -> Any:
     """The element in the middle, or the mean of the two there: `(a + b) / 2`. Comparisons of `Value`s are branches.
 
     Args:
-        vector: numbers or `Value`s: any iterable, or an array of one dimension.
+        vector: numbers or `Value`s: an iterable that has an order, or an array of one dimension.
 
     Raises:
         DomainError: if there is no element.
