@@ -1,0 +1,1 @@
+"""Published problems with known answers, written as plain scalar Python: fits, and optimisation with constraints."""
