@@ -16,6 +16,7 @@ _fingerprint.begin()
 from . import nn
 from .compiler.kernel import Kernel
 from .compiler.transforms.compiled import compile as compile
+from .compiler.transforms.derivatives import hessian, hvp, jacobian, jvp, vjp
 from .compiler.transforms.gradients import grad, value_and_grad
 from .compiler.transforms.graphs import CompiledGraph, compile_graph
 from .compiler.transforms.jit import jit
@@ -89,8 +90,12 @@ __all__ = [
     "compile_graph",
     "draw_dot",
     "grad",
+    "hessian",
+    "hvp",
     "interp",
+    "jacobian",
     "jit",
+    "jvp",
     "log_softmax",
     "logsumexp",
     "median",
@@ -103,6 +108,7 @@ __all__ = [
     "sort",
     "table",
     "value_and_grad",
+    "vjp",
     "vmap",
 ]
 __all__ += _functions.__all__

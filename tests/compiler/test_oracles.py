@@ -7,10 +7,10 @@ import random
 import pytest
 
 import flatgrad as fg
-from flatgrad.compiler.program import adjoint as adjoint_module
 from flatgrad.compiler.program.adjoint import adjoint
 from flatgrad.compiler.program.builder import ProgramBuilder
 from flatgrad.compiler.program.passes import JOINT_PASSES, PRIMAL_PASSES, run_passes
+from flatgrad.compiler.program.template import template
 from flatgrad.compiler.program.trace_graph import trace_graph
 from flatgrad.runtime.primitives import BY_NAME
 from tests import reference
@@ -30,9 +30,9 @@ from tests.programs import (
 @pytest.fixture
 def fresh_templates():
     """The adjoint remembers each row's rules; forget them before and after a test that changes one."""
-    adjoint_module.template.cache_clear()
+    template.cache_clear()
     yield
-    adjoint_module.template.cache_clear()
+    template.cache_clear()
 
 
 NEURON = RandomProgram((0.3, -0.7), (Step("mul", (0, 1)), Step("add", (2, 0.5)), Step("tanh", (3,))), (4,))

@@ -95,7 +95,7 @@ def _condition(program: Program, index: int) -> _Node | bool | None:
     return result
 
 
-def check_gradients(joint: Program, value: int, gradients: int) -> Program:
+def check_gradients(joint: Program, value: int | Sequence[int], gradients: int) -> Program:
     """A gradient's program that raises where the value would, though it does not return the value.
 
     The operations that can raise, that the value needs and the gradient does not, stay in the program, as operands of
@@ -103,7 +103,7 @@ def check_gradients(joint: Program, value: int, gradients: int) -> Program:
 
     Args:
         joint: the joint program without the value among its outputs; it is changed.
-        value: the operand that is the value.
+        value: the operand that is the value, or several.
         gradients: how many of the outputs, at the end, are the gradients.
 
     Example:
@@ -131,7 +131,7 @@ def check_gradients(joint: Program, value: int, gradients: int) -> Program:
             x_bar = checked v4 v5
             return x_bar
     """
-    dead = _dead_operations(joint, value)
+    dead = _dead_operations(joint, [value] if isinstance(value, int) else value)
     if not dead:
         return joint
     builder = ProgramBuilder.behind(joint)
@@ -148,8 +148,8 @@ def check_gradients(joint: Program, value: int, gradients: int) -> Program:
     return builder.finish(outputs)
 
 
-def _dead_operations(program: Program, value: int) -> list[int]:
-    """The equations that can raise, that the value depends on, and the outputs do not.
+def _dead_operations(program: Program, values: Sequence[int]) -> list[int]:
+    """The equations that can raise, that the values depend on, and the outputs do not.
 
     Those of one line that compute the like come together, so that the loops in what is compared can be found again.
     """
@@ -163,7 +163,8 @@ def _dead_operations(program: Program, value: int) -> list[int]:
     dependencies = bytearray(live)
     for output in program.outputs:
         live[output] = 1
-    dependencies[value] = 1
+    for value in values:
+        dependencies[value] = 1
     groups: dict[Any, list[int]] = {}
     for index in range(len(program) - 1, -1, -1):
         variable = inputs + index
