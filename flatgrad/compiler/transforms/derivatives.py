@@ -40,6 +40,7 @@ from .dispatch import Choices
 from .executed import gradient_groups
 from .gradients import GradFunction
 from .jit import JitFunction
+from .sparse import SparseFunction, Sparsity
 from .transformed import TakeApartError
 
 #: How a Jacobian is computed: by a direction per input, by a sweep back per output, or by the fewer of the two.
@@ -96,6 +97,11 @@ class _Parts(NamedTuple):
         for place, entry in zip(self.places, self.derivatives, strict=True):
             entries[place] = entry
         return self._rows_of(self.result, entries)
+
+    @property
+    def sparsity(self) -> Sparsity:
+        """Where the Jacobian has entries."""
+        return Sparsity((self.result.size, sum(kind.size for kind in self.arguments)), self.places)
 
     def _rows_of(self, result: Kind, entries: Any) -> Any:
         """The derivatives of a part of the result, which has these rows of the Jacobian."""
@@ -350,6 +356,7 @@ def jacobian(
     *,
     has_aux: bool = False,
     direction: Direction = None,
+    sparse: bool = False,
     **options: Unpack[Choices],
 ) -> Any:
     """A function that returns the Jacobian of `fn`: the derivatives of all its results.
@@ -361,6 +368,9 @@ def jacobian(
         has_aux: `fn` returns `(result, aux)`; `aux` is returned beside the Jacobian and not differentiated.
         direction: "forward" carries a tangent per input, "reverse" sweeps back once per output; None takes the one
             with fewer. What does not depend on an input is not computed for it.
+        sparse: return a `scipy.sparse.csr_array` with a row per number of the result and a column per number of the
+            argument, with the entries that are not zero for every input. A call takes `out=`, a matrix from an earlier
+            call, whose numbers it replaces; `sparsity(*args)` is the pattern.
         options: those of `fg.jit`.
 
     Returns:
@@ -370,7 +380,8 @@ def jacobian(
 
     Raises:
         InputError: if there is nothing to differentiate.
-        OptionError: for an unknown direction, and as for `fg.jit`.
+        OptionError: for an unknown direction, for `sparse` with several arguments or `has_aux`, and as for `fg.jit`.
+        MissingExtraError: for `sparse` without SciPy.
         TraceError: as for `fg.jit`.
 
     Example:
@@ -385,21 +396,29 @@ def jacobian(
     if direction not in _DIRECTIONS:
         raise OptionError(f"direction must be 'forward', 'reverse' or None, got {direction!r}")
     if fn is None:
-        return functools.partial(jacobian, argnums=argnums, has_aux=has_aux, direction=direction, **options)
-    return _jacobian_of("jacobian", fn, fn, argnums, has_aux, direction, dict(options))
+        return functools.partial(
+            jacobian, argnums=argnums, has_aux=has_aux, direction=direction, sparse=sparse, **options
+        )
+    return _jacobian_of("jacobian", fn, fn, argnums, has_aux, direction, sparse, dict(options))
 
 
 def _jacobian_of(
     name: str, fn: Callable[..., Any], differentiated: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool,
-    direction: Direction, options: dict[str, Any],
-) -> DerivativeFunction:  # fmt: skip
-    part = _Part(differentiated, argnums, direction or "jacobian", has_aux, **_inner(options))
+    direction: Direction, sparse: bool, options: dict[str, Any],
+) -> DerivativeFunction | SparseFunction:  # fmt: skip
+    if sparse and (has_aux or not isinstance(argnums, int)):
+        raise OptionError(f"{name}: a sparse matrix is for one argument, and alone; give one argnums, without has_aux")
+    how = direction or ("forward" if sparse else "jacobian")
+    part = _Part(differentiated, argnums, how, has_aux, **_inner(options))
 
     def derivative(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         parts = part.parts(args, kwargs)
+        if sparse:
+            return as_array(parts.derivatives, (len(parts.places),)), parts.sparsity
         return (parts.jacobian, parts.beside) if has_aux else parts.jacobian
 
-    return DerivativeFunction(_like(fn, derivative), name, **_filled(options))
+    made = DerivativeFunction(_like(fn, derivative), name, **_filled(options))
+    return SparseFunction(made) if sparse else made
 
 
 def hessian(
@@ -408,13 +427,14 @@ def hessian(
     *,
     has_aux: bool = False,
     direction: Direction = "forward",
+    sparse: bool = False,
     **options: Unpack[Choices],
 ) -> Any:
     """A function that returns the Hessian of `fn`: the Jacobian of its gradient.
 
     Args:
         fn: a function that returns one number. Without it, the result is a decorator.
-        argnums, has_aux, options: as for `fg.jacobian`.
+        argnums, has_aux, sparse, options: as for `fg.jacobian`.
         direction: how the gradient is differentiated.
 
     Returns:
@@ -432,10 +452,12 @@ def hessian(
     if direction not in _DIRECTIONS:
         raise OptionError(f"direction must be 'forward', 'reverse' or None, got {direction!r}")
     if fn is None:
-        return functools.partial(hessian, argnums=argnums, has_aux=has_aux, direction=direction, **options)
+        return functools.partial(
+            hessian, argnums=argnums, has_aux=has_aux, direction=direction, sparse=sparse, **options
+        )
     chosen = dict(options)
     gradient: GradFunction[Any] = GradFunction(fn, argnums, None, has_aux, False, **_inner(chosen))
-    return _jacobian_of("hessian", fn, gradient, argnums, has_aux, direction, chosen)
+    return _jacobian_of("hessian", fn, gradient, argnums, has_aux, direction, sparse, chosen)
 
 
 def hvp(fn: Callable[..., Any] | None = None, **options: Unpack[Choices]) -> Any:

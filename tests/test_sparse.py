@@ -1,0 +1,109 @@
+"""Sparse Jacobians and Hessians: the dense one's bits, where it is not zero for every input."""
+
+import builtins
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+
+import flatgrad as fg
+from benchmarks.suites.luksan_vlcek import PROBLEMS
+from tests.bits import assert_same
+from tests.programs import ARITHMETIC, programs
+
+sparse = pytest.importorskip("scipy.sparse")
+
+
+def rosenbrock(x):
+    return sum(100.0 * (b - a**2) ** 2 + (1 - a) ** 2 for a, b in itertools.pairwise(x))
+
+
+def dense_of(matrix):
+    return matrix.toarray().ravel().tolist()
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.number)
+def test_hessians_and_jacobians_of_known_problems_have_the_bits_of_the_dense_ones(problem, backend):
+    x = np.asarray(problem.start(8), dtype=float)
+    hessian = fg.hessian(problem.objective, sparse=True, backend=backend)
+    matrix = hessian(x)
+    assert_same(dense_of(matrix), fg.hessian(problem.objective)(x).ravel().tolist())
+    assert matrix.nnz < 64
+    assert matrix.has_sorted_indices
+    constraints = lambda x: np.stack(problem.constraints(x))  # noqa: E731
+    rows = fg.jacobian(constraints, sparse=True, backend=backend)(x)
+    assert_same(dense_of(rows), fg.jacobian(constraints, direction="forward")(x).ravel().tolist())
+
+
+@settings(max_examples=25, deadline=None)
+@given(programs(max_steps=8, max_outputs=3))
+def test_random_programs(program):
+    function = lambda x: program.run(list(x))  # noqa: E731
+    x = np.array(program.inputs)
+    try:
+        dense = fg.jacobian(function, direction="forward")(x)
+    except ARITHMETIC:
+        assume(False)
+    matrix = fg.jacobian(function, sparse=True)(x)
+    assert_same(dense_of(matrix), np.array(dense).ravel().tolist(), program)
+
+
+def test_numbers_are_replaced_in_a_known_pattern():
+    hessian = fg.hessian(rosenbrock, sparse=True)
+    first = hessian(np.zeros(6))
+    kept = first.data
+    again = hessian(np.ones(6), out=first)
+    assert again is first
+    assert first.data is kept
+    assert_same(dense_of(first), fg.hessian(rosenbrock)(np.ones(6)).ravel().tolist())
+    other = hessian(np.zeros(6))
+    assert other.indices is first.indices
+    assert not np.shares_memory(other.data, first.data)
+    with pytest.raises(fg.InputError, match=r"must be a CSR matrix with the pattern of the result, <Sparsity 7 x 7"):
+        hessian(np.zeros(7), out=first)
+    assert_same(dense_of(first), fg.hessian(rosenbrock)(np.ones(6)).ravel().tolist())
+
+
+def test_the_pattern_is_that_of_the_way():
+    function = fg.jacobian(lambda x: [x[0] * x[1], x[2]] if x[2] > 0 else [x[0] + x[1] * 0.0, x[2] * x[1]], sparse=True)
+    assert function([2.0, 3.0, 1.0]).toarray().tolist() == [[3.0, 2.0, 0.0], [0.0, 0.0, 1.0]]
+    assert function([2.0, 3.0, -1.0]).toarray().tolist() == [[1.0, 0.0, 0.0], [0.0, -1.0, 3.0]]
+    assert function.sparsity([2.0, 3.0, 1.0]).columns.tolist() == [0, 1, 2]
+    assert len(function.ways()) == 2
+
+
+def test_edges():
+    assert fg.jacobian(lambda x: [2.0, 3.0], sparse=True)([1.0]).toarray().tolist() == [[0.0], [0.0]]
+    assert fg.hessian(lambda x: x[0] * 2.0, sparse=True)([1.0, 2.0]).nnz == 0
+    assert fg.jacobian(lambda x: x**2, sparse=True)(3.0).toarray().tolist() == [[6.0]]
+    assert fg.jacobian(lambda x: [x[1]], sparse=True, direction="reverse")([1.0, 2.0]).toarray().tolist() == [
+        [0.0, 1.0]
+    ]
+    for wrong in ({"argnums": (0, 1)}, {"has_aux": True}):
+        with pytest.raises(fg.OptionError, match="sparse matrix is for one argument"):
+            fg.jacobian(lambda x, y: x, sparse=True, **wrong)
+    with pytest.raises(fg.TraceError, match="cannot be a part of a traced function"):
+        fg.jit(lambda x: fg.jacobian(lambda y: [y[0]], sparse=True)(x).data)([1.0])
+
+
+def test_a_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    pattern = fg.hessian(rosenbrock, sparse=True).sparsity(np.zeros(9))
+    assert pattern.nnz == 25
+    pattern.spy(tmp_path / "pattern.png")
+    assert (tmp_path / "pattern.png").stat().st_size > 1000
+
+
+def test_without_scipy(monkeypatch):
+    real = builtins.__import__
+
+    def imported(name, *args, **kwargs):
+        if name.startswith("scipy"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", imported)
+    with pytest.raises(ImportError, match=r"pip install 'flatgrad\[scipy\]'"):
+        fg.jacobian(rosenbrock, sparse=True)
