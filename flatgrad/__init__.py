@@ -15,6 +15,7 @@ _fingerprint.begin()
 
 from . import nn
 from .compiler.kernel import Kernel
+from .compiler.transforms.checking import DerivativeError, check_grads
 from .compiler.transforms.compiled import compile as compile
 from .compiler.transforms.derivatives import hessian, hvp, jacobian, jvp, vjp
 from .compiler.transforms.gradients import grad, value_and_grad
@@ -67,6 +68,7 @@ __all__ = [
     "CompiledGraph",
     "Condition",
     "CubicSpline",
+    "DerivativeError",
     "DivisionByZeroError",
     "DomainError",
     "FlatgradError",
@@ -87,6 +89,7 @@ __all__ = [
     "argmin",
     "array",
     "betaln",
+    "check_grads",
     "compile_graph",
     "draw_dot",
     "grad",

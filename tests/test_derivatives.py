@@ -204,6 +204,15 @@ def test_they_stand_inside_of_each_other():
     assert (y.data, x.grad) == (48.0, 48.0)
 
 
+def test_what_is_detached_stays_so_in_second_derivatives():
+    def f(x):
+        return fg.detach(3.0 * x * x) * x
+
+    assert fg.grad(f)(1.0) == 3.0
+    for second in (fg.grad(fg.grad(f)), fg.hessian(f), fg.jacobian(fg.jacobian(f)), fg.hessian(f, mode="fast")):
+        assert second(1.0) == 0.0
+
+
 def test_ways():
     def f(x):
         if x[0] > 0:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 from ..runtime.errors import OptionError
 from .machine import native
 from .program.faults import FAULTS
-from .program.passes import FAST_JOINT_PASSES, JOINT_PASSES, Pass
+from .program.passes import FAST_JOINT_PASSES, FAST_PART_PASSES, JOINT_PASSES, PART_PASSES, Pass
 
 Backend: TypeAlias = Literal["auto", "python", "numpy", "native"]
 Mode: TypeAlias = Literal["exact", "fast"]
@@ -64,6 +64,11 @@ class Options(NamedTuple):
     @property
     def fast(self) -> bool:
         return self.mode == "fast"
+
+    @property
+    def part_passes(self) -> tuple[Pass, ...]:
+        """The passes of gradients that become a part of another program."""
+        return FAST_PART_PASSES if self.fast else PART_PASSES
 
     @property
     def joint_passes(self) -> tuple[Pass, ...]:

@@ -367,7 +367,7 @@ class JointStages(Stages):
         A gradient of the whole may flow through a value, in the order of the interpreter: that is left as it is.
         """
         gradients_alone = not self.with_value and len(self.primal.outputs) == 1
-        passes = self.options.joint_passes if gradients_alone else ARRAY_PASSES
+        passes = self.options.part_passes if gradients_alone else ARRAY_PASSES
         return run_passes(passes, without_selections(self.differentiated()))
 
 

@@ -186,7 +186,7 @@ class _DerivativeStages(Stages):
                 program = checked_without_value(program, value)
             if self.options.faults == "raise":
                 program = check_gradients(program, values, entries)
-        return run_passes(self.options.joint_passes, without_selections(program))
+        return run_passes(self.options.part_passes, without_selections(program))
 
 
 class _Flattener(NumberFlattener):

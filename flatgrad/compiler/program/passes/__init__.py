@@ -14,7 +14,7 @@ from ..program import Program
 from .common_subexpressions import share_common_subexpressions
 from .constants import fold_constants
 from .dead_code import remove_dead_code
-from .rules import ARRAY_RULES, EXACT_ARRAY_RULES
+from .rules import ARRAY_RULES, EXACT_ARRAY_RULES, EXACT_PART_RULES, PART_RULES
 from .simplify import simplify, simplify_fast, simplify_with
 
 Pass = Callable[[Program], Program]
@@ -28,6 +28,11 @@ FAST_JOINT_PASSES: tuple[Pass, ...] = (fold_constants, simplify_fast, share_comm
 BLOCK_PASSES, FAST_BLOCK_PASSES = (
     (fold_constants, partial(simplify_with, rules), share_common_subexpressions, remove_dead_code)
     for rules in (EXACT_ARRAY_RULES, ARRAY_RULES)
+)
+#: Run on gradients that become a part of another program, which may be differentiated.
+PART_PASSES, FAST_PART_PASSES = (
+    (fold_constants, partial(simplify_with, rules), share_common_subexpressions, remove_dead_code)
+    for rules in (EXACT_PART_RULES, PART_RULES)
 )
 #: Run on joint programs that are re-rolled: simplification and sharing happen there, pack by pack.
 ARRAY_PASSES: tuple[Pass, ...] = (fold_constants, remove_dead_code)
