@@ -1,0 +1,41 @@
+"""Published problems: the data and models are the published ones, and derivatives agree with independent ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from benchmarks.suites import luksan_vlcek, nist
+
+FITS = nist.fits()
+
+
+@pytest.mark.parametrize("fit", FITS, ids=[fit.name for fit in FITS])
+def test_the_certified_parameters_have_the_certified_residuals(fit):
+    squares = sum(r * r for r in fg.jit(fit.residuals)(fit.certified))
+    # The residuals of Lanczos1 are rounding errors of its data, which have 13 digits.
+    assert squares == pytest.approx(fit.squares, rel=1e-3 if fit.name.startswith("Lanczos") else 1e-8, abs=1e-20)
+
+
+@pytest.mark.parametrize("fit", FITS, ids=[fit.name for fit in FITS])
+def test_jacobians_of_fits_agree_with_differences(fit):
+    b = fit.starts[1]
+    jacobian = np.array(fg.jacobian(fit.residuals)(b))
+    assert jacobian.shape == (len(fit.observations), len(b))
+    residuals = fg.jit(fit.residuals)
+    for k, number in enumerate(b):
+        step = np.zeros_like(b)
+        step[k] = 1e-6 * abs(number)
+        differences = (np.array(residuals(b + step)) - np.array(residuals(b - step))) / (2.0 * step[k])
+        np.testing.assert_allclose(jacobian[:, k], differences, rtol=1e-4, atol=1e-5 * np.abs(differences).max())
+
+
+@pytest.mark.parametrize("problem", luksan_vlcek.PROBLEMS, ids=[p.number for p in luksan_vlcek.PROBLEMS])
+def test_gradients_of_sparse_problems_agree_with_differences(problem):
+    x = problem.start(1_000) + 0.01 * np.sin(np.arange(1_000.0))
+    direction = np.cos(np.arange(1_000.0))
+    value_and_grad = fg.value_and_grad(problem.objective)
+    _, gradient = value_and_grad(x)
+    above, below = (value_and_grad(x + sign * 1e-5 * direction)[0] for sign in (1.0, -1.0))
+    assert gradient @ direction == pytest.approx((above - below) / 2e-5, rel=1e-5)
