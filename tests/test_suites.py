@@ -39,3 +39,13 @@ def test_gradients_of_sparse_problems_agree_with_differences(problem):
     _, gradient = value_and_grad(x)
     above, below = (value_and_grad(x + sign * 1e-5 * direction)[0] for sign in (1.0, -1.0))
     assert gradient @ direction == pytest.approx((above - below) / 2e-5, rel=1e-5)
+
+
+@pytest.mark.parametrize("fit", FITS, ids=[fit.name for fit in FITS])
+def test_fits_reach_the_certified_parameters(fit):
+    optimize = pytest.importorskip("scipy.optimize")
+    residuals = fg.jit(fit.residuals, faults="ieee")
+    jacobian = fg.jacobian(fit.residuals, faults="ieee")
+    options = {"method": "lm", "x_scale": "jac", "xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": 5_000}
+    found = optimize.least_squares(residuals, fit.starts[1], jac=jacobian, **options)
+    np.testing.assert_allclose(found.x, fit.certified, rtol=1e-5)
