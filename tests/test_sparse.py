@@ -107,3 +107,15 @@ def test_without_scipy(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", imported)
     with pytest.raises(ImportError, match=r"pip install 'flatgrad\[scipy\]'"):
         fg.jacobian(rosenbrock, sparse=True)
+
+
+def test_linear_terms_are_not_in_a_hessian():
+    matrix = fg.hessian(lambda x: x[0] * x[1] + 3.0 * x[2], sparse=True)([1.0, 2.0, 3.0])
+    assert matrix.toarray().tolist() == [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    assert matrix.nnz == 2
+
+
+def test_arrays_are_rows_and_columns_in_flattened_order():
+    matrix = fg.jacobian(lambda x: x.T, sparse=True)(np.ones((2, 3)))
+    assert matrix.shape == (6, 6)
+    assert matrix.indices.tolist() == [0, 3, 1, 4, 2, 5]
