@@ -9,227 +9,21 @@ floats that are made are `Array`s, into which `Value`s can be assigned.
 from __future__ import annotations
 
 import array
-import cmath
 import functools
-import math
-import operator
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final
 
 import numpy as np
 
-from . import complex_numbers
 from .arrays import Array, as_array
 from .complex_numbers import Complex
-from .primitive import Applicable, Primitive
-from .primitives import (
-    BY_NAME,
-    ceil,
-    copysign,
-    div,
-    equal,
-    floor,
-    fmod,
-    hypot,
-    log,
-    logical_not,
-    power,
-    rint,
-    trunc,
-    where,
-)
-from .reductions import log_softmax, logsumexp, norm, softmax
+from .natural_numbers import Function, holds_values, of_values, refused, replacements, whole
+from .primitive import Applicable
+from .primitives import BY_NAME, div, log, trunc
+from .reductions import log_softmax, logsumexp, softmax
 from .scientific import norm_pdf
-from .traced import Integer, as_integer
 from .tracing import refuse
-from .value import Value, as_value
-
-Function = Callable[..., Any]
-
-
-def holds_values(item: Any) -> bool:
-    """Whether there are `Value`s or conditions in a number, an array, or nested lists."""
-    if isinstance(item, Applicable):
-        return True
-    if isinstance(item, (list, tuple)):
-        return any(map(holds_values, item))
-    return isinstance(item, np.ndarray) and item.dtype == object and any(map(holds_values, item.ravel().tolist()))
-
-
-def _of_values(original: Function, own: Function) -> Function:
-    """A function that is the original where there are no `Value`s among the arguments, and else its own one."""
-
-    @functools.wraps(original)
-    def function(*args: Any, **options: Any) -> Any:
-        values = holds_values(args) or holds_values(list(options.values()))
-        return (own if values else original)(*args, **options)
-
-    return function
-
-
-# --- math -------------------------------------------------------------------------------------------------------------
-
-#: Functions of `math` that have another name in the table of primitives.
-_ROWS: Final = {"fabs": "abs"}
-#: What to write in place of functions that have no derivative, or whose arithmetic is not that of floats.
-_NONE: Final = {
-    "fsum": "it rounds the exact sum once, and no compiled sum does; sum(xs) adds from left to right",
-    "frexp": "its parts have no derivative; write the number with fg.log and fg.exp, or fg.detach(x) for the number "
-    "without its gradient outside of the function",
-}
-
-
-def _log(x: Any, base: Any = None) -> Any:
-    return log(x) if base is None else div(log(x), log(base))
-
-
-def _hypot(*coordinates: Any) -> Any:
-    return hypot(*coordinates) if len(coordinates) == 2 else norm(list(coordinates))
-
-
-def _dist(p: Sequence[Any], q: Sequence[Any]) -> Any:
-    differences = [a - b for a, b in zip(p, q, strict=True)]
-    return _hypot(*differences)
-
-
-def _is_nan(x: Any) -> Any:
-    return logical_not(equal(x, x))
-
-
-def _is_finite(x: Any) -> Any:
-    return abs(x) < math.inf
-
-
-def _is_inf(x: Any) -> Any:
-    return equal(abs(x), math.inf)
-
-
-def _modf(x: Any) -> tuple[Any, Any]:
-    return fmod(where(_is_inf(x), copysign(0.0, x), x), 1.0), trunc(x)
-
-
-def _is_close(a: Any, b: Any, *, rel_tol: float = 1e-09, abs_tol: float = 0.0) -> bool:
-    if equal(a, b):
-        return True
-    difference = abs(a - b)
-    return bool(difference < math.inf) and bool(
-        (difference <= rel_tol * abs(b)) | (difference <= rel_tol * abs(a)) | (difference <= abs_tol)
-    )
-
-
-_MATH: Final[dict[str, Function]] = {
-    "log": _log, "pow": power, "hypot": _hypot, "dist": _dist, "isnan": _is_nan, "isfinite": _is_finite,
-    "isinf": _is_inf, "isclose": _is_close, "modf": _modf,
-    "degrees": lambda x: x * (180.0 / math.pi), "radians": lambda x: x * (math.pi / 180.0),
-    "prod": lambda items, *, start=1: functools.reduce(operator.mul, items, start),
-}  # fmt: skip
-
-
-def _refused(name: str, reason: str = "") -> Function:
-    def own(*args: Any, **options: Any) -> Any:
-        raise refuse(f"{name} has no meaning for Values: {reason or 'flatgrad has no such function'}")
-
-    return own
-
-
-def _from_math() -> dict[Function, Function]:
-    result = {}
-    for name, function in vars(math).items():
-        if callable(function) and not name.startswith("_"):
-            own = _MATH.get(name) or BY_NAME.get(_ROWS.get(name, name))
-            if own is None and name not in _NONE:
-                continue  # of integers, or one that Values have no method for: Python asks for a float
-            result[function] = _of_values(function, own or _refused(f"math.{name}", _NONE.get(name, "")))
-    return result
-
-
-def _whole(original: Function, row: Primitive) -> Function:
-    """`int`, `round`, `math.floor` and their like: a `Value` that is its value where Python needs an int.
-
-    Python raises where the number is not finite, so that is asked for. An int has no -0: hence the sum with 0.0.
-    """
-
-    def function(x: Any, *others: Any) -> Any:
-        if isinstance(x, np.ndarray) and x.size == 1:
-            x = x.item()
-        if isinstance(x, Integer) or others or not isinstance(x, Applicable):
-            return original(x, *others)
-        if isinstance(x, Value) and not abs(x) < math.inf:
-            return original(math.nan if _is_nan(x) else math.inf)  # raises
-        return as_integer(row(x) + 0.0 if isinstance(x, Value) else as_value(x))
-
-    return _of_values(original, function)
-
-
-_WHOLE: Final[dict[Function, Function]] = {
-    original: _whole(original, row)
-    for original, row in ((int, trunc), (round, rint), (math.floor, floor), (math.ceil, ceil), (math.trunc, trunc))
-}
-
-
-def _of_complex(name: str) -> Function:
-    return lambda z: BY_NAME[name](Complex.of(z))
-
-
-def _complex_log(z: Any, base: Any = None) -> Any:
-    logarithm = _of_complex("log")
-    return logarithm(z) if base is None else div(logarithm(z), logarithm(base))
-
-
-def _phase(z: Any) -> Any:
-    number = Complex.of(z)
-    return BY_NAME["atan2"](number.imag, number.real)
-
-
-_COMPLEX: Final[dict[Function, Function]] = {
-    complex: complex_numbers.complex,
-    cmath.phase: _phase,
-    cmath.polar: lambda z: (abs(z), _phase(z)),
-    cmath.rect: complex_numbers.polar,
-    cmath.log: _complex_log,
-    **{
-        getattr(cmath, name): _of_complex(name) for name in ("exp", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh")
-    },
-}
-
-
-# --- statistics -------------------------------------------------------------------------------------------------------
-
-
-def _mean(data: Any, weights: Any = None) -> Any:
-    items = list(data)
-    if weights is not None:
-        factors = list(weights)
-        return sum(w * x for w, x in zip(factors, items, strict=True)) / sum(factors)
-    return sum(items) / len(items)
-
-
-def _deviations(less: int) -> Function:
-    def variance(data: Any, center: Any = None) -> Any:
-        items = list(data)
-        center = _mean(items) if center is None else center
-        return sum((x - center) ** 2 for x in items) / (len(items) - less)
-
-    return variance
-
-
-def _root(function: Function) -> Function:
-    return lambda data, center=None: BY_NAME["sqrt"](function(data, center))
-
-
-_STATISTICS: Final[dict[Function, Function]] = {
-    statistics.mean: _mean,
-    statistics.fmean: _mean,
-    statistics.variance: _deviations(1),
-    statistics.pvariance: _deviations(0),
-    statistics.stdev: _root(_deviations(1)),
-    statistics.pstdev: _root(_deviations(0)),
-    statistics.geometric_mean: lambda data: BY_NAME["exp"](_mean([log(x) for x in data])),
-    statistics.harmonic_mean: lambda data: len(items := list(data)) / sum(1.0 / x for x in items),
-}
-
 
 # --- NumPy ------------------------------------------------------------------------------------------------------------
 
@@ -335,6 +129,19 @@ _MAKERS: Final = (
 )  # fmt: skip
 
 
+#: Types of NumPy's that make whole numbers of what they are called with.
+_INTS: Final[tuple[Any, ...]] = (np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8)
+_OTHER_FLOATS: Final[tuple[Any, ...]] = (np.float32, np.float16, np.longdouble, np.complex64)
+_ONE_KIND: Final = "numbers are floats of 64 bits here. Leave it out, or write np.float64"
+
+
+def _of_each(kind: Any, function: Function) -> Function:
+    """A type of NumPy's, called with a number or an array."""
+    return lambda *items: (
+        items[0].astype(kind) if items and isinstance(items[0], np.ndarray) and items[0].ndim else function(*items)
+    )
+
+
 def _from_numpy() -> dict[Function, Function]:
     result: dict[Function, Function] = {}
     for module in np, np.linalg, np.fft:
@@ -351,7 +158,11 @@ def _from_numpy() -> dict[Function, Function]:
     for name, copies in ("array", True), ("asarray", False), ("asanyarray", False), ("ascontiguousarray", False):
         result[getattr(np, name)] = _array(getattr(np, name), copies)
     result[np.empty], result[np.fromiter] = _empty, _from_iterable
-    result[np.float64] = _of_values(np.float64, as_values)
+    result[np.float64] = of_values(np.float64, as_values)
+    for kind in _INTS:
+        result[kind] = _of_each(kind, whole(kind, trunc))
+    for kind in _OTHER_FLOATS:
+        result[kind] = of_values(kind, refused(f"np.{kind.__name__}", _ONE_KIND))
     result[array.array] = lambda code, items=(): (
         list(items) if code == "d" and holds_values(items := list(items)) else array.array(code, items)
     )
@@ -410,11 +221,11 @@ def _from_scipy(function: Any) -> Function | None:
             return None
         own = _normal(name, getattr(owner, "args", ()), getattr(owner, "kwds", {}))
         given = [*getattr(owner, "args", ()), *getattr(owner, "kwds", {}).values()]
-        return own if own is not None and holds_values(given) else own and _of_values(function, own)
+        return own if own is not None and holds_values(given) else own and of_values(function, own)
     if name in _LINEAR and str(getattr(function, "__module__", "")).startswith("scipy.linalg"):
-        return _of_values(function, _taking_values(getattr(np.linalg, name)))
+        return of_values(function, _taking_values(getattr(np.linalg, name)))
     if name in _OF_VECTORS and str(function.__module__).startswith("scipy.special"):
-        return _of_values(function, _of_vector(name))
+        return of_values(function, _of_vector(name))
     return None
 
 
@@ -425,8 +236,7 @@ _METHODS: Final = ("copy", "astype", "flatten")
 @functools.cache
 def table() -> dict[int, tuple[Function, Function]]:
     """The functions that are replaced, with what replaces them, by their ids."""
-    ours = {original: _of_values(original, own) for original, own in (_STATISTICS | _COMPLEX).items()}
-    pairs = {**_from_numpy(), **_from_math(), **_WHOLE, **ours}
+    pairs = {**_from_numpy(), **replacements()}
     return {id(original): (original, own) for original, own in pairs.items()}
 
 

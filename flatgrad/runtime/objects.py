@@ -144,11 +144,16 @@ class ValueObject(ValueMethods[V, C]):
     as_integer_ratio = __int__
 
     def __round__(self, digits: int | None = None) -> Any:
-        """The integer next to it, as a Value: `round(value)`. It is no -0, as no int is."""
-        if digits is not None:
-            remedy = "Write fg.rint(value * 10.0**digits) / 10.0**digits for round(value, digits)."
-            raise self._no_plain_number("a decimal number", remedy)
-        return primitives.rint(self) + 0.0
+        """The integer next to it, as a Value: `round(value)`. It is no -0, as no int is.
+
+        With digits it is the next decimal number, as `np.round` finds it: a multiple is rounded, and divided again.
+        """
+        if digits is None:
+            return primitives.rint(self) + 0.0
+        scale = 10.0 ** abs(digits)
+        if digits < 0:
+            return primitives.rint(primitives.div(self, scale)) * scale
+        return primitives.div(primitives.rint(self * scale), scale) if digits else primitives.rint(self)
 
     def __floor__(self) -> Any:
         return primitives.floor(self) + 0.0

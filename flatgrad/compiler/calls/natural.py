@@ -56,6 +56,9 @@ class _Calls(ast.NodeTransformer):
             node.args = [
                 _looked_up(each) if isinstance(each, (ast.Name, ast.Attribute)) else each for each in node.args
             ]
+        for keyword in node.keywords:
+            if keyword.arg == "key" and isinstance(keyword.value, (ast.Name, ast.Attribute)):
+                keyword.value = _looked_up(keyword.value)
         node.func = _looked_up(function)
         return node
 
