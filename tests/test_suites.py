@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from benchmarks.suites import luksan_vlcek, nist
+from benchmarks.suites import hock_schittkowski, luksan_vlcek, nist
 
 FITS = nist.fits()
 
@@ -49,3 +49,15 @@ def test_fits_reach_the_certified_parameters(fit):
     options = {"method": "lm", "x_scale": "jac", "xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": 5_000}
     found = optimize.least_squares(residuals, fit.starts[1], jac=jacobian, **options)
     np.testing.assert_allclose(found.x, fit.certified, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "problem", hock_schittkowski.PROBLEMS, ids=[str(problem.number) for problem in hock_schittkowski.PROBLEMS]
+)
+def test_problems_of_hock_and_schittkowski_are_solved(problem):
+    pytest.importorskip("scipy.optimize")
+    found = hock_schittkowski.solve(problem)
+    assert found.fun == pytest.approx(problem.minimum, rel=1e-7, abs=1e-7)
+    for function, sides in ((problem.equal, (1.0, -1.0)), (problem.positive, (1.0,))):
+        numbers = np.array(function(found.x.tolist()) if function else [])
+        assert all((side * numbers > -1e-6).all() for side in sides)
