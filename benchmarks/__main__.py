@@ -42,6 +42,7 @@ from benchmarks.native import (
 )
 from benchmarks.sizes import measure_sizes
 from benchmarks.suite import measure_gradbench, measure_recurrences
+from benchmarks.suites.measure import measure_suites
 from benchmarks.table import Row, table
 from benchmarks.timing import collector_off, one_core, paired, quick, ratio, repeated, timed
 from benchmarks.ways import measure_ways
@@ -208,6 +209,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "rosenbrock": measure_rosenbrock,
     "choice": measure_choice,
     "irregular": measure_irregular,
+    "suites": measure_suites,
 }
 
 
