@@ -8,6 +8,7 @@ from ..runtime.primitives import computed, turned
 from .printing import PrintedStages
 from .program.faults import compare_domains, without_faults
 from .program.passes.constants import fold_constants
+from .program.passes.expand import expand
 from .program.program import Program
 from .program.selections import without_selections
 from .program.ways import guards_of, turn_in, turn_of, without_guards
@@ -26,7 +27,7 @@ class GuardedStages(PrintedStages):
 
     @stage
     def _guarded(self) -> Program:
-        return without_selections(self.differentiated())
+        return without_selections(expand(self.differentiated()))
 
     def without_guards(self, numbered: bool = False) -> Program:
         """The joint program as it is compiled; `numbered`, it says which guard is the first that fails."""

@@ -15,6 +15,8 @@ import numpy as np
 
 from ..runtime.errors import InputError, OptionError
 from ..runtime.files import write_atomically
+from ..runtime.own import Foreign
+from ..runtime.primitives import TABLE
 from ..runtime.value import Value
 from ..runtime.wording import count_of
 from .languages.c import Leaves
@@ -182,6 +184,12 @@ class Kernel(BaseKernel):
             >>> "return [2.0 * x" in fg.compile(lambda x: 2.0 * x + 1.0).kernel_for(1.0).python_source()
             True
         """
+        foreign = self._foreign()
+        if foreign:
+            raise OptionError(
+                f"the kernel cannot be written as a module: it calls the foreign primitive {foreign}, a function of "
+                "this process. Write the primitive in arithmetic"
+            )
         if rolled:
             source = self.stages.source("rolled")
         elif self.backend == "native":
@@ -204,6 +212,11 @@ class Kernel(BaseKernel):
             True
         """
         return self.stages.c_source(self._leaves())
+
+    def _foreign(self) -> str:
+        """The name of a foreign primitive that is called; empty if there is none."""
+        rows = map(TABLE.__getitem__, set(self.stages.joint.opcodes))
+        return next((row.name for row in rows if isinstance(row.evaluate, Foreign)), "")
 
     def _leaves(self) -> Leaves | None:
         return leaves_of(self.stages.signature, self.leaves) if self.leaves else None

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ..runtime.own import Foreign
+from ..runtime.primitives import TABLE, Primitive
 from ..runtime.version import VERSION
 from ..runtime.wording import count_of
 from .languages.c import Leaves, emit_c
@@ -17,6 +19,7 @@ from .languages.opened import ArrayFunction
 from .languages.python import Function, emit_module
 from .languages.rolled import emit_rolled
 from .loops.array_program import ArrayProgram
+from .loops.grammar import used_primitives
 from .loops.rounds import OTHER_WAYS, in_other_way
 from .machine.functions import emit_native, print_native
 from .machine.native import NativeFunction
@@ -251,12 +254,12 @@ def print_functions(
         parts = [part for each in stages for part in each.flat_parts]
         report("printing", sum(map(len, parts)))
         flat = [Function(program, *texts) for program, texts in zip(parts, functions, strict=True)]
-        return Printed(emit_module(flat, header), {})
+        return Printed(emit_module(flat, header), foreign_functions({TABLE[o] for p in parts for o in set(p.opcodes)}))
     arrays = [program for each in stages for program in each.arrays]
     report("printing", sum(program.stats.equations for program in arrays))
     named = [ArrayFunction(program, *texts) for program, texts in zip(arrays, functions, strict=True)]
     if language == "rolled":
-        return Printed(emit_rolled(named, header), {})
+        return Printed(emit_rolled(named, header), foreign_functions(set().union(*map(used_primitives, arrays))))
     if language == "native":
         owners = [(each, k) for each in stages for k in range(len(each.arrays))]
         emitted = emit_native(
@@ -271,6 +274,12 @@ def print_functions(
         )
     else:
         emitted = emit_arrays(named, header, fast=fast)
+        emitted.data.update(foreign_functions(set().union(*map(used_primitives, arrays))))
     for program, workspace in zip(arrays, emitted.workspaces, strict=True):
         program.stats.workspace = workspace
     return Printed(emitted.sections, emitted.data)
+
+
+def foreign_functions(primitives: Iterable[Primitive]) -> dict[str, Any]:
+    """The functions from outside that some primitives are, by the names that generated source has for them."""
+    return {row.evaluate.__name__: row.evaluate.in_code for row in primitives if isinstance(row.evaluate, Foreign)}

@@ -76,6 +76,7 @@ class Primitive(OperationErrors):
         slow: whether computing it takes a function, such as those of the C library, and not a few instructions.
         aliases: further method names, such as those by which NumPy calls it on arrays of objects.
         internal: whether only the compiler uses it: it is no public function, and no method.
+        names: those of the operands, where the SymPy form does not have them.
         worded: the exception for what `evaluate` raised, the operands and the user's line, where it is a special one.
 
     Example:
@@ -83,6 +84,11 @@ class Primitive(OperationErrors):
         >>> tanh(0.0), tanh.kinds
         (0.0, 'f->f')
     """
+
+    #: The equations of a composite, which the compiler puts in its place; see `own.py`.
+    body: Any = None
+    #: What pickle makes it of, if not of its name.
+    remade: tuple[Any, ...] | None = None
 
     def __init__(
         self,
@@ -107,6 +113,7 @@ class Primitive(OperationErrors):
         fault: Callable[..., Any] | None = None,
         internal: bool = False,
         worded: Callable[[Exception, Sequence[Any], str], FlatgradError] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         operands, self.result = kinds.split("->")
         rules = tuple(pullbacks if pullbacks is not None else partials)
@@ -127,7 +134,7 @@ class Primitive(OperationErrors):
         #: The operands that a gradient flows to (or would, were the partial known).
         self.differentiable = tuple(k for k, rule in enumerate(rules) if rule is not ZERO)
         self.__name__, self.__doc__ = name, doc
-        names = sympy.__code__.co_varnames[1 : self.arity + 1]
+        names = names or sympy.__code__.co_varnames[1 : self.arity + 1]
         self.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in names])
         #: Whether a gradient flows to some operands only.
         self.mixed = 0 < len(self.differentiable) < self.arity
@@ -177,7 +184,7 @@ class Primitive(OperationErrors):
         return f"<primitive {self.name}: {self.kinds}>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        return _by_name, (self.name,)
+        return self.remade or (_by_name, (self.name,))
 
     def __fingerprint__(self) -> tuple[Any, ...]:
         """What decides what becomes of a program with this primitive: see `compiler/machine/fingerprint.py`."""

@@ -816,6 +816,8 @@ for _row in (
         internal=True,
     )  # fmt: skip
 
+#: More than all opcodes: columns keep them in 16 bits. (The table may grow while a program is compiled.)
+OPCODES: Final = 1 << 16
 #: So many rows of the table are this package's; those behind them are others'.
 PACKAGE_ROWS: Final = len(TABLE)
 

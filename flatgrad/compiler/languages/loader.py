@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ...runtime.atomic import NOTHING, Block
+from ...runtime.errors import FAULT
 
 _counter = itertools.count(1)
 _PREFIX: Final = "<flatgrad "
@@ -67,6 +68,8 @@ def raised_by_generated(error: BaseException) -> bool:
 
     A signal handler can run there, or the `__float__` of an argument: what these raise is not for us to judge.
     """
+    if type(error) is FAULT:  # perhaps a foreign primitive, which generated code calls
+        return True
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

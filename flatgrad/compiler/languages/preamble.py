@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...runtime.own import Foreign
 from ...runtime.primitives import Primitive
 from ..loops.array_program import ArrayProgram
 from ..loops.extents import Bound
@@ -25,11 +26,15 @@ class Preamble:
     def __init__(self) -> None:
         self._functions: set[Callable[..., float]] = set()
         self.names: set[str] = set()
+        self.foreign: dict[str, Primitive] = {}
         self._written: set[Spelling] = set()
 
     def spelling(self, primitive: Primitive, constants: Sequence[float | bool | None] = ()) -> Spelling:
         """How a primitive is written, which may depend on the operands that are constants."""
         spelling, function = python_spelling(primitive, tuple(constants)), primitive.evaluate
+        if isinstance(function, Foreign):
+            self.foreign[function.__name__] = primitive
+            return spelling
         if spelling not in self._written:
             self._written.add(spelling)
             for name in spelling.functions:
@@ -57,7 +62,8 @@ class Preamble:
 
     def head(self, header: Sequence[str]) -> str:
         """The beginning of a module: what it is, and what it imports from `math`."""
-        comments = "".join(safe_comment(f"# {line}") + "\n" for line in header)
+        lines = [*header, *(f"{name} is the primitive {row.name}, from outside." for name, row in self.foreign.items())]
+        comments = "".join(safe_comment(f"# {line}") + "\n" for line in lines)
         return comments + (f"\nfrom math import {', '.join(sorted(self.names))}\n" if self.names else "")
 
     def functions(self) -> list[str]:

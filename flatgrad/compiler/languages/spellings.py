@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ...runtime import primitives as p
 from ...runtime.errors import OptionError
+from ...runtime.own import Foreign
 from ...runtime.primitives import Primitive
 from ..program.spelling import (
     AND,
@@ -100,6 +101,7 @@ def _evaluation(primitive: Primitive) -> Spelling:
     return call(primitive.evaluate.__name__, primitive.arity)
 
 
+_ARITHMETIC = "Write it in arithmetic"
 _REMEDY = "give it one in {} of compiler/languages/spellings.py"
 
 # --- NumPy ------------------------------------------------------------------------------------------------------------
@@ -272,6 +274,10 @@ def c_spelling(primitive: Primitive) -> Spelling:
     """
     if primitive in TRANSLATED:
         return _translated(primitive)
+    if isinstance(primitive.evaluate, Foreign):
+        raise OptionError(
+            f"the foreign primitive {primitive.name} is a Python function; C has none of it. {_ARITHMETIC}"
+        )
     if primitive not in C:
         raise OptionError(f"primitive {primitive.name} has no spelling in C; {_REMEDY.format('C')}")
     return C[primitive]

@@ -42,7 +42,7 @@ def identifier(text: str) -> str:
 def _generated_names() -> set[str]:
     """What generated source calls: the functions that evaluate primitives, and what these use."""
     functions = {name for name, item in vars(scalar).items() if callable(item) or isinstance(item, float)}
-    return functions | {primitive.evaluate.__name__ for primitive in TABLE}
+    return functions | {primitive.evaluate.__name__ for primitive in TABLE if primitive.body is None}
 
 
 class Names:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ...runtime.primitives import TABLE, Primitive, add
+from ...runtime.primitives import OPCODES, TABLE, Primitive, add
 from .builder import Indices, ProgramBuilder, column, distinct
 from .program import Program
 from .selections import behind_users, has_selections
@@ -159,12 +159,12 @@ class Sweep:
         decided = np.flatnonzero(deciders >= 0)
         constants = ~np.minimum(self.operands[decided, deciders[decided]], -1)  # 0 stands for a variable, too
         is_constant = self.operands[decided, deciders[decided]] < 0
-        keys[decided] += len(TABLE) * self.arity * np.where(is_constant, constants + 1, 0)
+        keys[decided] += OPCODES * self.arity * np.where(is_constant, constants + 1, 0)
         present, firsts, index = distinct(keys)
         rules: list[Template] = [Template((), (), GRADIENT)] * len(present)
         by_number: dict[tuple[int, float | None], Template] = {}
         for k in np.argsort(firsts).tolist():
-            constant, key = divmod(int(present[k]), len(TABLE) * self.arity)
+            constant, key = divmod(int(present[k]), OPCODES * self.arity)
             name = key, program.constants[constant - 1] if constant else None
             if name not in by_number:
                 rule = template(TABLE[key // self.arity], key % self.arity, name[1])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....runtime import primitives as p
-from ....runtime.primitives import TABLE
+from ....runtime.primitives import OPCODES, TABLE
 from ..program import Program
 from ..rewriter import Rewriter
 from .rules import EXACT_RULES, RULES, Rule, View
@@ -26,8 +26,8 @@ class Rewriting:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.by_opcode: list[list[Rule]] = [[] for _ in TABLE]
-        self._total = bytearray(len(TABLE))  # total forms: what a rule makes of one is a total form, too
-        self.telling = bytearray(len(TABLE))
+        self._total = bytearray(OPCODES)  # total forms: what a rule makes of one is a total form, too
+        self.telling = bytearray(OPCODES)
         for rule in rules:
             self.by_opcode[rule.primitive.opcode].append(rule)
             for primitive in rule.looks_at if rule.primitive.opcode in COMMON else ():
@@ -39,6 +39,8 @@ class Rewriting:
 
     def apply(self, view: Any, opcode: int, operands: Sequence[Any]) -> tuple[int, Any]:
         """The opcode and operands of the equation that replaces one; or -1 and the operand that does."""
+        if opcode >= len(self.by_opcode):  # a row of a user's, which the table got later
+            return opcode, operands
         while True:
             for rule in self.by_opcode[opcode]:
                 result = rule.rewrite(view, operands)

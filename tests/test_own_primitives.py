@@ -1,0 +1,137 @@
+"""Primitives of users: the checks that rows of the table pass, on registered ones."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import sympy as sp
+
+import flatgrad as fg
+
+from .symbolic import at, derivative, rule, samples, symbols
+
+BACKENDS = ["python", "numpy", "native"]
+
+
+def by_exponentials(x):
+    e = fg.exp(2 * x)
+    return (e - 1) / (e + 1)
+
+
+def tanh_of_exponentials():
+    return fg.primitive("tanh_of_exponentials", by_exponentials, [lambda t, x: 1 - t * t])
+
+
+def outside():
+    return fg.primitive("outside", lambda a, b: math.gamma(a) * b, [
+        lambda out, a, b: out * fg.digamma(a), lambda out, a, b: math.gamma(a),
+    ], domain=[(0.5, 3.0), (-2.0, 2.0)])  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_composite_has_the_bits_of_the_interpreter(backend):
+    f = tanh_of_exponentials()
+    x = fg.Value(0.7)
+    y = f(x) * f(x) + f(x * 2)
+    y.backward()
+    result = fg.value_and_grad(lambda x: f(x) * f(x) + f(x * 2), backend=backend)(0.7)
+    assert result == (y.data, x.grad)
+    xs = np.linspace(-2.0, 2.0, 40)
+    value, gradient = fg.value_and_grad(lambda v: fg.sum([f(e) for e in v]), backend=backend)(xs)
+    assert value == sum((f(float(x)) for x in xs), 0.0) or math.isclose(value, sum(f(float(x)) for x in xs))
+    assert gradient.tolist() == [(1 + f(float(x)) * f(float(x)) * -1) * 1.0 for x in xs]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_composite_raises_where_it_does(backend):
+    f = tanh_of_exponentials()
+    for function in (fg.grad(f, backend=backend), fg.jit(f, backend=backend)):
+        with pytest.raises(OverflowError, match="tanh_of_exponentials|exp"):
+            function(1000.0)
+    half = fg.primitive("doubled_exp", lambda x: 2.0 * fg.exp(x), [lambda out, x: 0.0 * x], check=False)
+    with pytest.raises(OverflowError):
+        fg.grad(half, backend=backend)(1000.0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS[:2])
+def test_a_foreign_primitive_runs_lane_by_lane(backend):
+    f = outside()
+    value, gradient = fg.value_and_grad(lambda v: fg.sum([f(e, 2.0) for e in v]), backend=backend)(np.arange(1.0, 9.0))
+    assert value == 2.0 * sum(math.gamma(k) for k in range(1, 9))
+    assert gradient.tolist() == [2.0 * math.gamma(k) * fg.digamma(float(k)) for k in range(1, 9)]
+    with pytest.raises(ValueError, match=r"outside\(-1.0, 2.0\): math domain error(.|\n)*test_own_primitives.py"):
+        fg.jit(lambda x: f(x, 2.0), backend=backend)(-1.0)
+
+
+def test_the_native_back_end_says_that_it_leaves_foreign_primitives_to_others():
+    f = outside()
+    with pytest.raises(fg.OptionError, match="outside"):
+        fg.jit(f, backend="native")(1.0, 2.0)
+    kernel = fg.value_and_grad(f).kernel_for(1.0, 2.0)
+    with pytest.raises(fg.OptionError, match="foreign"):
+        kernel.python_source()
+    with pytest.raises(fg.OptionError, match="foreign"):
+        kernel.c_source()
+
+
+def test_derivatives_of_derivatives_use_the_given_partials():
+    f = tanh_of_exponentials()
+    assert fg.grad(fg.grad(f))(0.7) == pytest.approx(-2 * math.tanh(0.7) * (1 - math.tanh(0.7) ** 2))
+    through = fg.primitive("through", lambda x: x * x, [lambda out, x: 3.0 * x], check=False)
+    assert fg.grad(through)(1.0) == 3.0
+    assert fg.grad(fg.grad(through))(1.0) == 3.0
+    with pytest.raises(fg.MissingPartialError, match="outside_partial1"):
+        fg.grad(fg.grad(lambda x: outside()(x, x)))(1.0)
+
+
+def test_partials_that_are_derived():
+    f = fg.primitive("legendre", lambda x: 0.5 * (5 * x**3 - 3 * x))
+    assert fg.grad(f)(0.5) == pytest.approx(0.5 * (15 * 0.25 - 3))
+
+
+def test_rules_agree_with_sympy():
+    row = fg.primitive("cubic", lambda a, b: a * a * a * b, sympy=lambda sp, a, b: a**3 * b)
+    operands = symbols(row)
+    for k in range(2):
+        assert sp.simplify(rule(row, k, operands) - derivative(row, k, operands)) == 0
+    for point in samples(row):
+        assert row(*point) == pytest.approx(at(row.sympy(sp, *operands), operands, point))
+
+
+def test_a_wrong_partial_is_refused_with_numbers():
+    with pytest.raises(fg.OptionError, match=r"partial with respect to x is wrong: at x = .* difference quotient"):
+        fg.primitive("square", lambda x: x * x, [lambda out, x: x])
+    with pytest.raises(fg.OptionError, match="its SymPy form has"):
+        fg.primitive("square", lambda x: x * x, sympy=lambda sp, x: x**2 + 1)
+    with pytest.raises(fg.OptionError, match="partials"):
+        fg.primitive("branch", lambda x: x if x > 0 else 0.0)
+
+
+def test_the_same_name_does_not_mix():
+    first, second = fg.primitive("twice", lambda x: 2 * x), fg.primitive("twice", lambda x: x + x + x * 0)
+    assert first is not second
+    assert first is fg.primitive("twice", lambda x: 2 * x)
+    assert fg.jit(lambda x: first(x) - second(x))(3.0) == 0.0
+
+
+def test_pickling():
+    f = tanh_of_exponentials()
+    assert pickle.loads(pickle.dumps(f)).evaluate(0.5) == f(0.5)
+    third = fg.primitive("third", lambda x: x * x * x)
+    assert pickle.loads(pickle.dumps(third)) is third
+    assert pickle.loads(pickle.dumps(third(fg.Value(2.0)))).data == 8.0
+
+
+def test_as_a_decorator():
+    @fg.primitive
+    def own(x):
+        return x * fg.sigmoid(x)
+
+    @fg.primitive(partials=[lambda out, x: math.cos(x)])
+    def sine(x):
+        return math.sin(float(x))
+
+    assert fg.grad(own)(0.0) == 0.5
+    assert fg.grad(sine)(0.0) == 1.0
+    assert fg.value_and_grad(sine, faults="ieee")(0.0) == (0.0, 1.0)
