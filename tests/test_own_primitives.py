@@ -47,7 +47,7 @@ def test_a_composite_has_the_bits_of_the_interpreter(backend):
 def test_a_composite_raises_where_it_does(backend):
     f = tanh_of_exponentials()
     for function in (fg.grad(f, backend=backend), fg.jit(f, backend=backend)):
-        with pytest.raises(OverflowError, match="tanh_of_exponentials|exp"):
+        with pytest.raises(OverflowError, match="exp"):
             function(1000.0)
     half = fg.primitive("doubled_exp", lambda x: 2.0 * fg.exp(x), [lambda out, x: 0.0 * x], check=False)
     with pytest.raises(OverflowError):
@@ -81,8 +81,10 @@ def test_derivatives_of_derivatives_use_the_given_partials():
     through = fg.primitive("through", lambda x: x * x, [lambda out, x: 3.0 * x], check=False)
     assert fg.grad(through)(1.0) == 3.0
     assert fg.grad(fg.grad(through))(1.0) == 3.0
-    with pytest.raises(fg.MissingPartialError, match="outside_partial1"):
-        fg.grad(fg.grad(lambda x: outside()(x, x)))(1.0)
+    g = outside()
+    for faults in ("raise", "ieee"):
+        with pytest.raises(fg.MissingPartialError, match="outside_partial1"):
+            fg.grad(fg.grad(lambda x: g(x, x), faults=faults), faults=faults)(1.0)
 
 
 def test_partials_that_are_derived():

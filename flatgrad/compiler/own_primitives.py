@@ -171,9 +171,7 @@ def _rule(rule: Callable[..., Any], name: str, names: Sequence[str]) -> Any:
     body = _body(rule, name, ["out", *(f"{each}_" if each == "out" else each for each in names)])
     if isinstance(body, Body):
         return body
-    row = own_primitive(name, ["out", *names], rule, [None] * (len(names) + 1))
-    row.partials = (None,) * row.arity
-    row.differentiable = tuple(range(row.arity))
+    row = own_primitive(name, ["out", *names], rule, [...] * (len(names) + 1))
     return Body(row.arity, ((row, tuple(range(row.arity))),), (), row.arity)
 
 

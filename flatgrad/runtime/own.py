@@ -144,12 +144,12 @@ def own_primitive(
         name: its name.
         names: those of its operands.
         evaluate: a `Body`, or a function of floats.
-        partials: a rule `(out, *operands)` per operand, or None where no gradient flows.
+        partials: a rule `(out, *operands)` per operand, None where no gradient flows, `...` where it is not known.
         doc: its docstring.
         sympy: its SymPy form, if there is one.
     """
     key = name, tuple(names), _exact(evaluate), tuple(map(_exact, partials)), sympy
-    rules: list[Partial] = [ZERO if rule is None else rule for rule in partials]
+    rules: list[Partial] = [ZERO if rule is None else None if rule is ... else rule for rule in partials]
     with _adding:
         if key in _rows:
             return _rows[key]
@@ -165,7 +165,7 @@ def own_primitive(
             text = f"foreign_{len(_rows)}"
             row = _row(name, names, Foreign(evaluate, text), rules, raises=True, slow=True, **facts)
             row.total = _row(f"ieee_{name}", names, Foreign(evaluate, f"{text}_ieee", True), rules, slow=True, **facts)
-        parts = evaluate, [None if rule is ZERO else rule for rule in rules]
+        parts = evaluate, list(partials)
         for each in {row, row.total}:
             if each is not None:
                 each.remade = _remade, (each is row, name, tuple(names), *parts, doc, sympy)

@@ -12,7 +12,7 @@ import flatgrad as fg
 from flatgrad.compiler.machine import native
 from flatgrad.compiler.program.catching import caught_in
 from flatgrad.compiler.program.deciding import _FAULTY
-from flatgrad.runtime.primitives import TABLE
+from flatgrad.runtime.primitives import PACKAGE_ROWS, TABLE
 from tests.bits import assert_same
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
@@ -272,7 +272,7 @@ def test_which_instructions_are_caught():
 
 
 def test_there_are_operands_at_which_each_operation_raises():
-    for primitive in TABLE:
+    for primitive in TABLE[:PACKAGE_ROWS]:
         if primitive.fault is None or primitive.internal:
             continue
         errors = 0
