@@ -11,7 +11,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad.compiler.languages.spellings import PYTHON
-from flatgrad.compiler.program import adjoint, recorded
+from flatgrad.compiler.program import recorded, sweep
 from flatgrad.compiler.program.spelling import PRODUCT, Spelling
 from flatgrad.runtime import primitive, primitives
 from flatgrad.runtime.primitives import BY_NAME, PACKAGE_ROWS, TABLE, ZERO, Primitive
@@ -303,7 +303,7 @@ def new_row():
     del TABLE[before:]
     for name in set(vars(primitive.Applicable)) - methods:
         delattr(primitive.Applicable, name)
-    adjoint.template.cache_clear()
+    sweep.template.cache_clear()
     recorded.arities.cache_clear()
 
 
