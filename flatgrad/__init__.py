@@ -15,8 +15,8 @@ _fingerprint.begin()
 
 from . import nn
 from .compiler.kernel import Kernel
-from .compiler.transforms.checking import DerivativeError, check_grads
 from .compiler.own_primitives import primitive
+from .compiler.transforms.checking import DerivativeError, check_grads
 from .compiler.transforms.compiled import compile as compile
 from .compiler.transforms.derivatives import hessian, hvp, jacobian, jvp, vjp
 from .compiler.transforms.gradients import grad, value_and_grad
