@@ -84,7 +84,7 @@ def test_edges():
     for wrong in ({"argnums": (0, 1)}, {"has_aux": True}):
         with pytest.raises(fg.OptionError, match="sparse matrix is for one argument"):
             fg.jacobian(lambda x, y: x, sparse=True, **wrong)
-    with pytest.raises(fg.TraceError, match="cannot be a part of a traced function"):
+    with pytest.raises(fg.InputError, match="cannot be a part of a traced function"):
         fg.jit(lambda x: fg.jacobian(lambda y: [y[0]], sparse=True)(x).data)([1.0])
 
 

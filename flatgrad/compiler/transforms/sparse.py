@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...runtime.errors import InputError, MissingExtraError
-from ...runtime.tracing import recorder, refuse
+from ...runtime.tracing import recorder
 from ..kernel import Kernel
 from .ways import WayTable
 
@@ -110,7 +110,7 @@ class SparseFunction:
             InputError: if `out` has another pattern; it is not changed then.
         """
         if recorder() is not None:
-            raise refuse(
+            raise InputError(
                 f"{self.__name__} returns a sparse matrix, which cannot be a part of a traced function; without "
                 "sparse=True it can"
             )
