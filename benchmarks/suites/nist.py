@@ -38,16 +38,16 @@ class Fit(NamedTuple):
     name: str
     level: str
     model: Callable[[Any, Any], Any]
-    places: Array
-    observations: Array
+    places: list[Any]
+    observations: list[float]
     starts: list[Array]
     certified: Array
     deviations: Array
     squares: float
 
-    def residuals(self, b: Any) -> list[Any]:
-        """What the model says minus what was observed, for all observations."""
-        return [self.model(b, x) - y for x, y in zip(self.places.tolist(), self.observations.tolist(), strict=True)]
+    def residuals(self, b: Any) -> Any:
+        """What the model says minus what was observed, for all observations, as an array."""
+        return np.array([self.model(b, x) - y for x, y in zip(self.places, self.observations, strict=True)])
 
 
 def bennett(b: Any, x: float) -> Any:
@@ -151,9 +151,9 @@ def fits() -> list[Fit]:
     result = []
     for name, model in _MODELS.items():
         data = stored[name]
-        places, observations = np.array(data["x"]), np.array(data["y"])
+        places, observations = data["x"], data["y"]
         if name == "Nelson":
-            places, observations = places.T, np.log(observations)
+            places, observations = list(zip(*places, strict=True)), [math.log(y) for y in observations]
         starts = [np.array(start) for start in data["starts"]]
         result.append(Fit(name, data["level"], model, places, observations, starts, np.array(data["certified"]),
                           np.array(data["deviations"]), data["squares"]))  # fmt: skip
