@@ -287,3 +287,15 @@ def test_a_broken_partial_is_caught(monkeypatch):
         assert not math.isclose(fg.jacobian(lambda x: fg.sin(x) * 2.0)(0.4), 2 * math.cos(0.4), rel_tol=1e-3)
     finally:
         template.cache_clear()
+
+
+def test_products_with_the_hessian_of_any_arguments():
+    f = lambda a, x, b: fg.sum([a * t**3 for t in x]) * b  # noqa: E731
+    assert fg.hvp(f, argnums=1)(2.0, [1.0, 3.0], [1.0, -1.0], 0.5) == [6.0, -18.0]
+    got = fg.hvp(f, argnums=(0, 1))(2.0, [1.0, 3.0], (1.0, [0.0, 1.0]), 0.5)
+    assert got == (13.5, [1.5, 0.5 * (3.0 * 9.0) + 18.0])
+    assert fg.hvp(lambda x, k=1.0: k * x**3)(2.0, 1.0, k=2.0) == 24.0
+    with pytest.raises(fg.InputError, match="passed by position behind argument 1; got 2 positional arguments"):
+        fg.hvp(f, argnums=1)(2.0, [1.0, 3.0])
+    with pytest.raises(fg.OptionError, match="counts from the first argument"):
+        fg.hvp(f, argnums=-1)

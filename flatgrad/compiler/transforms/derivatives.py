@@ -19,6 +19,7 @@ from ...runtime.arrays import as_array
 from ...runtime.errors import InputError, OptionError
 from ...runtime.tracing import recorder
 from ...runtime.value import constant
+from ...runtime.wording import count_of
 from ..calls.arguments import Arguments
 from ..calls.binding import Signature
 from ..calls.captured import Captured
@@ -460,19 +461,21 @@ def hessian(
     return _jacobian_of("hessian", fn, gradient, argnums, has_aux, direction, sparse, chosen)
 
 
-def hvp(fn: Callable[..., Any] | None = None, **options: Unpack[Choices]) -> Any:
+def hvp(fn: Callable[..., Any] | None = None, argnums: int | Sequence[int] = 0, **options: Unpack[Choices]) -> Any:
     """A function that returns products of the Hessian of `fn` with a vector, without the Hessian.
 
     It is the tangent of the gradient (Pearlmutter, *Fast exact multiplication by the Hessian*, 1994), and costs a few
     gradients, however many inputs there are.
 
     Args:
-        fn: a function that returns one number; it is differentiated with respect to its first argument.
+        fn: a function that returns one number. Without it, the result is a decorator.
+        argnums: the position of the argument that is differentiated, or several, counted from 0.
         options: those of `fg.jit`.
 
     Returns:
-        A function of the first argument, of a vector with the structure of this, and of the other arguments of `fn`,
-        as SciPy's `hessp`.
+        A function with the arguments of `fn`, and the vector behind the last argument that is differentiated. So it
+        takes `(x, v, *others)` by default, as SciPy's `hessp`. The vector has the structure of the argument; for
+        several arguments it is a tuple of one vector each, and so is the result.
 
     Raises:
         InputError: if the vector has another structure; and as for `fg.grad`.
@@ -482,14 +485,27 @@ def hvp(fn: Callable[..., Any] | None = None, **options: Unpack[Choices]) -> Any
         >>> import flatgrad as fg
         >>> fg.hvp(lambda x: x[0] ** 2 * x[1])([3.0, 5.0], [1.0, 0.0])
         [10.0, 6.0]
+        >>> fg.hvp(lambda a, x: a * x**3, argnums=1)(2.0, 3.0, 1.0)
+        36.0
     """
     if fn is None:
-        return functools.partial(hvp, **options)
+        return functools.partial(hvp, argnums=argnums, **options)
     chosen = dict(options)
-    part = _Part(GradFunction(fn, 0, None, False, False, **_inner(chosen)), 0, "tangent", **_inner(chosen))
+    gradient: GradFunction[Any] = GradFunction(fn, argnums, None, False, False, **_inner(chosen))
+    part = _Part(gradient, argnums, "tangent", **_inner(chosen))
+    single, positions = isinstance(argnums, int), (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if min(positions) < 0:
+        raise OptionError(f"hvp: argnums counts from the first argument, got {argnums!r}")
+    at = max(positions) + 1  # where the vector stands
 
-    def product(x: Any, v: Any, /, *others: Any, **named: Any) -> Any:
-        return part.parts((x, *others), named, (v,)).tangent
+    def product(*args: Any, **named: Any) -> Any:
+        if len(args) <= at:
+            raise InputError(
+                f"the Hessian of {gradient.name} is multiplied by a vector, which is passed by position behind "
+                f"argument {at - 1}; got {count_of(len(args), 'positional argument')}"
+            )
+        vector = args[at]
+        return part.parts((*args[:at], *args[at + 1 :]), named, (vector,) if single else vector).tangent
 
     return DerivativeFunction(_named(product, fn), "hvp", **_filled(chosen))
 
