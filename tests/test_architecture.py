@@ -33,6 +33,7 @@ PARTS = [
     "compiler.stages",
     "compiler.open_stages",
     "compiler.pairs",
+    "compiler.sparsity",
     "compiler.kernel",
     "compiler.open_kernel",
     "compiler.nodes",

@@ -135,6 +135,30 @@ def test_first_and_second_derivatives_are_those_of_sympy(expression):
     )
 
 
+SMOOTH = ["add", "mul", "sin", "cos", "exp", "tanh", "atan", "sigmoid", "sqrt", "log", "div"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(programs(max_steps=5, names=SMOOTH, inputs=st.sampled_from([0.25, 0.75, 1.5, -0.5])))
+def test_random_expressions_to_second_order_are_those_of_sympy(program):
+    try:
+        primal = primal_of(program)
+        function = lambda x: program.run(list(x))[0]  # noqa: E731
+        slopes, hessian = fg.jacobian(function)(list(program.inputs)), fg.hessian(function)(list(program.inputs))
+    except ARITHMETIC:
+        assume(False)
+    (form,) = primal.to_sympy()
+    names = [sp.Symbol(name, real=True) for name in primal.input_names]
+    at = dict(zip(names, map(sp.Rational, program.inputs), strict=True))
+    for derivative, variables in [
+        *[(slope, (a,)) for slope, a in zip(slopes, names, strict=True)],
+        *[(hessian[i][j], (a, b)) for i, a in enumerate(names) for j, b in enumerate(names)],
+    ]:
+        expected = float(sp.diff(form, *variables).subs(at).evalf(30))
+        assume(math.isfinite(expected) and abs(expected) < 1e8)
+        assert math.isclose(derivative, expected, rel_tol=1e-7, abs_tol=1e-7), (form, variables)
+
+
 def test_third_and_fourth_derivatives():
     f = lambda x: fg.sin(x) * x**3  # noqa: E731
     x = sp.Symbol("x")
@@ -278,6 +302,18 @@ def test_calls_find_their_kernel():
     before = fg.compiler.transforms.derivatives._made.cache_info().misses
     assert fg.jvp(f, (3.0,), (2.0,)) == (9.0, 12.0)
     assert fg.compiler.transforms.derivatives._made.cache_info().misses == before
+
+
+def test_functions_that_cannot_be_hashed():
+    @dataclass
+    class Line:
+        slope: float
+
+        def at(self, x):
+            return self.slope * x
+
+    assert fg.jvp(Line(3.0).at, (2.0,), (1.0,)) == (6.0, 3.0)
+    assert fg.vjp(Line(3.0).at, 2.0)[1](1.0) == (3.0,)
 
 
 def test_a_broken_partial_is_caught(monkeypatch):

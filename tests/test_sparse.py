@@ -72,6 +72,19 @@ def test_the_pattern_is_that_of_the_way():
     assert function([2.0, 3.0, -1.0]).toarray().tolist() == [[1.0, 0.0, 0.0], [0.0, -1.0, 3.0]]
     assert function.sparsity([2.0, 3.0, 1.0]).columns.tolist() == [0, 1, 2]
     assert len(function.ways()) == 2
+    assert [kernel.sparsity.nnz for kernel in function.kernels] == [3, 4]
+    assert fg.jit(fg.sin).kernel_for(1.0).sparsity is None
+
+
+def test_a_pattern_takes_no_numbers_and_follows_sizes():
+    roots = fg.jacobian(lambda x: [fg.sqrt(e) for e in x], sparse=True)
+    assert roots.sparsity([-1.0, -2.0]).nnz == 2
+    with pytest.raises(ValueError, match="sqrt"):
+        roots([-1.0, -2.0])
+    hessian = fg.hessian(rosenbrock, sparse=True)
+    for n in (3, 4, 5, 6, 7, 9):
+        x = np.linspace(0.2, 1.4, n)
+        assert_same(dense_of(hessian(x)), fg.hessian(rosenbrock)(x).ravel().tolist())
 
 
 def test_edges():

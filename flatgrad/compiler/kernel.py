@@ -26,6 +26,7 @@ from .machine.functions import NOTE
 from .open_stages import BoundStages
 from .pairs import PairStages
 from .program.program import Program
+from .sparsity import Sparsity
 from .stages import JointStages, Stages
 from .stats import KernelStats
 
@@ -90,8 +91,10 @@ class Kernel(BaseKernel):
             it was traced, by name. They are compared at each call; if one of them is another one, the function is
             traced again, and has another kernel.
         way: the truth values that the function met when it was traced. A call that goes another way has another kernel.
+        sparsity: the pattern of the matrix, for `fg.jacobian` and `fg.hessian` with `sparse=True`; else None.
     """
 
+    sparsity: Sparsity | None = None
     stages: PairStages | JointStages | BoundStages
 
     def __init__(

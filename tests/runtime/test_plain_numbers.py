@@ -38,11 +38,11 @@ CONVERSIONS = [
 ]  # fmt: skip
 #: Those of them that a trace cannot take over, each with what its error advises.
 REFUSED = {
-    "float(v)": "Leave float() out", "math.fsum([v])": "sum(xs) adds", "'%f' % v": "shows the number at hand",
+    "float(v)": "Leave float() out", "'%f' % v": "shows the number at hand",
     "'%.3e' % (v,)": "shows the number at hand", "zeros[0] = v": "zeros = fg.array(zeros)",
     "zeros[:] = v": "zeros = fg.array(zeros)", "zeros[:2] = [v, 1.0]": "zeros = fg.array(zeros)",
     "np.asarray(v, dtype=np.float32)": "np.asarray takes plain numbers only",
-    "np.array([v], dtype=int)": "np.array takes plain numbers only", "np.float32(v)": "np.float32 takes plain numbers",
+    "np.array([v], dtype=int)": "np.array takes plain numbers only", "np.float32(v)": "Leave it out, or write np.float64",
     "zeros.fill(v)": "zeros.fill takes plain numbers only",
 }  # fmt: skip
 

@@ -24,7 +24,7 @@ from ..calls.arguments import Arguments
 from ..calls.binding import Signature
 from ..calls.captured import Captured
 from ..calls.kind import Compound, Flattener, Kind
-from ..calls.kinds import NUMBER, NUMBER_TYPES, Array, Items, Numbers, Objects
+from ..calls.kinds import NUMBER, NUMBER_TYPES, Array, Identical, Items, Numbers, Objects
 from ..calls.results import NumberFlattener
 from ..program.adjoint import adjoint
 from ..program.faults import check_gradients, without_faults
@@ -36,12 +36,15 @@ from ..program.tangent import jacobian as jacobian_program
 from ..program.tangent import tangent as tangent_program
 from ..program.trace import Trace, Traced
 from ..program.ways import checked_without_value
+from ..sparsity import Sparsity
 from ..stages import Stages
 from .dispatch import Choices
 from .executed import gradient_groups
 from .gradients import GradFunction
 from .jit import JitFunction
-from .sparse import SparseFunction, Sparsity
+from .numeric import NumericEntry
+from .sizes import TracedCall
+from .sparse import SparseFunction
 from .transformed import TakeApartError
 
 #: How a Jacobian is computed: by a direction per input, by a sweep back per output, or by the fewer of the two.
@@ -132,7 +135,7 @@ def _columns_of(kind: Kind, entries: Any, shape: tuple[int, ...]) -> Any:
         return kind.put_together(iter(entries[0].tolist()), as_array)
 
     def stacked(items: list[Any], inner: tuple[int, ...]) -> Any:
-        columns = [as_object(item).ravel() for item in items]
+        columns = [_objects(item).ravel() for item in items]
         table = np.stack(columns, axis=-1) if columns else np.empty((len(entries), 0), dtype=object)
         return as_array(table.ravel().tolist(), (*shape, *inner))
 
@@ -140,7 +143,7 @@ def _columns_of(kind: Kind, entries: Any, shape: tuple[int, ...]) -> Any:
     return kind.put_together(columns, stacked)
 
 
-def as_object(item: Any) -> Any:
+def _objects(item: Any) -> Any:
     """An array of `Value`s as a plain array of objects."""
     return np.asarray(item, dtype=object).view(np.ndarray)
 
@@ -327,6 +330,12 @@ class DerivativeFunction(JitFunction[Any]):
     def __init__(self, function: Callable[..., Any], transform: str, **options: Any) -> None:
         super().__init__(function, **options)
         self._transform = transform
+
+    def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> NumericEntry:
+        entry = super()._entry_of(call, stages, arguments)
+        patterns = [part.item for part in entry.signature.gradients[0].parts if isinstance(part, Identical)]
+        entry.kernel.sparsity = next((each for each in patterns if isinstance(each, Sparsity)), None)
+        return entry
 
     def _method(self, function: Callable[..., Any]) -> Any:
         return type(self)(function, self._transform, **self._method_options(function))
@@ -616,14 +625,10 @@ def _kept(make: Callable[..., Any], fn: Callable[..., Any], count: int, has_aux:
     """What is made for a function and options; the last ones are kept."""
     items = tuple(sorted((name, tuple(each) if isinstance(each, list) else each) for name, each in options.items()))
     try:
-        return _made(make, fn, count, has_aux, items)
-    except TypeError:
-        hash(items)
-        try:
-            hash(fn)
-        except TypeError:  # it cannot be looked up
-            return make(fn, count, has_aux, dict(options))
-        raise
+        hash(fn)
+    except TypeError:  # it cannot be looked up
+        return make(fn, count, has_aux, dict(options))
+    return _made(make, fn, count, has_aux, items)
 
 
 @functools.lru_cache(maxsize=256)

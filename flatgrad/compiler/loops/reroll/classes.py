@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ....runtime.primitives import TABLE
+from ....runtime.primitives import OPCODES, TABLE
 from ...program.builder import Indices
 from ...program.program import Program
 from .chains import Chains
@@ -97,7 +97,7 @@ class _Sweep:
         self.variant_of = np.zeros(len(self.nodes), dtype=np.int64)
         self._variables, self._names, *self._operands = _columns(program, chains, self.nodes)
         self._terms, self._starts, self._steps = chains.terms, chains.starts, chains.steps[self.nodes]
-        self._least = -len(TABLE)  # the names of folds of more than two terms are below
+        self._least = -OPCODES  # the names of folds of more than two terms are below
         self.shapes: list[int] = []
         self.swaps: list[bool] = []
         self.runs: dict[int, tuple[int, ...]] = {}
@@ -202,7 +202,7 @@ class _Sweep:
 
     def _class_of_fold(self, name: int, *parts: int) -> int:
         """The class of a new variant of folds, which is noted."""
-        opcode, terms = ~name % len(TABLE), parts if name < self._least else parts[:2]
+        opcode, terms = ~name % OPCODES, parts if name < self._least else parts[:2]
         swapped = TABLE[opcode].commutative and _exchanged(terms)
         collapsed, self.runs[len(self.shapes)] = _collapsed((terms[1], terms[0], *terms[2:]) if swapped else terms)
         self.swaps.append(swapped)
@@ -216,15 +216,15 @@ def _columns(program: Program, chains: Chains, nodes: Indices) -> list[Indices]:
     """The variable of each node, its name, and three operands.
 
     The name of an equation is its opcode. Those of folds are below zero: of two terms, which are the operands, from
-    -len(TABLE) on; of more, where the first operand is the chain, lower.
+    -OPCODES on; of more, where the first operand is the chain, lower.
     """
     owner, names, *operands = (each[nodes] for each in (chains.owner, chains.opcodes, *chains.operands))
     first, second, third = operands
     folds = np.flatnonzero(owner >= 0)
     short = folds[chains.lengths[owner[folds]] == 2]
     heads = chains.starts[owner[short]]
-    names[folds] = -1 - names[folds] - len(TABLE)
-    names[short] += len(TABLE)
+    names[folds] = -1 - names[folds] - OPCODES
+    names[short] += OPCODES
     first[folds] = owner[folds]
     first[short], second[short] = chains.terms[heads], chains.terms[heads + 1]
     third[short] = program.inputs + len(program)

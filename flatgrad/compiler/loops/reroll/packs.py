@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ....runtime import primitives as p
-from ....runtime.primitives import TABLE, Primitive
+from ....runtime.primitives import OPCODES, TABLE, Primitive
 from ...program.builder import Indices
 from ...program.passes.rules import ARRAY_RULES, EXACT_ARRAY_RULES
 from ...program.passes.simplify import COMMON, Rewriting
@@ -200,7 +200,7 @@ class _Packer:
         most = int(steps.max(initial=0)) + 1
         groups = _split_by(np.flatnonzero(is_large), (shapes * most + steps)[is_large], heights[is_large])
         rest = np.flatnonzero(~is_large)
-        key = (heights[rest] * 2 + (owner[rest] >= 0)) * len(TABLE) + self.chains.opcodes[nodes[rest]]
+        key = (heights[rest] * 2 + (owner[rest] >= 0)) * OPCODES + self.chains.opcodes[nodes[rest]]
         key = key * most + steps[rest]
         _, index, counts = np.unique(key, return_inverse=True, return_counts=True)
         wide = (counts[index] >= 2 * self.least) & self.by_height
