@@ -42,8 +42,8 @@ REFUSED = {
     "'%.3e' % (v,)": "shows the number at hand", "zeros[0] = v": "zeros = fg.array(zeros)",
     "zeros[:] = v": "zeros = fg.array(zeros)", "zeros[:2] = [v, 1.0]": "zeros = fg.array(zeros)",
     "np.asarray(v, dtype=np.float32)": "np.asarray takes plain numbers only",
-    "np.array([v], dtype=int)": "np.array takes plain numbers only", "np.float32(v)": "Leave it out, or write np.float64",
-    "zeros.fill(v)": "zeros.fill takes plain numbers only",
+    "np.array([v], dtype=int)": "np.array takes plain numbers only",
+    "np.float32(v)": "Leave it out, or write np.float64", "zeros.fill(v)": "zeros.fill takes plain numbers only",
 }  # fmt: skip
 
 
