@@ -25,6 +25,7 @@ import numpy as np
 import flatgrad as fg
 from benchmarks.arrays import measure_arrays, measure_structure
 from benchmarks.choice import measure_choice, measure_irregular
+from benchmarks.derivatives import measure_derivatives
 from benchmarks.engines import measure_engines
 from benchmarks.figure import FIGURE, PAGE, draw, times_of
 from benchmarks.growth import measure_growth, measure_growth_of_arrays, measure_growth_of_structure
@@ -210,6 +211,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "choice": measure_choice,
     "irregular": measure_irregular,
     "suites": measure_suites,
+    "derivatives": measure_derivatives,
 }
 
 

@@ -237,6 +237,16 @@ def test_what_is_detached_stays_so_in_second_derivatives():
         assert second(1.0) == 0.0
 
 
+@pytest.mark.parametrize("make", [fg.hessian, lambda f: fg.grad(lambda x: fg.sum(fg.grad(f)(x)))])
+def test_constants_of_mixed_sign_do_not_hide_loops(make):
+    def statements(signs):
+        function = lambda x: sum((fg.tanh(a * x[0] + x[1]) + s) ** 2 for a, s in zip(inputs, signs, strict=True))  # noqa: E731
+        return len(make(function).kernel_for(np.ones(2)).arrays.statements)
+
+    inputs = np.linspace(0.1, 3.0, 40).tolist()
+    assert statements([1.0, -1.0] * 20) <= statements(np.linspace(1.0, 2.0, 40).tolist()) + 2
+
+
 def test_ways():
     def f(x):
         if x[0] > 0:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, OptionError, TraceError
+from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, OptionError
 from ..runtime.own import Body, own_primitive
 from ..runtime.primitives import TABLE, Primitive
 from .program.adjoint import adjoint
@@ -123,9 +123,9 @@ def _body(function: Callable[..., Any], name: str, names: Sequence[str]) -> Body
     except (FlatgradError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         return error
     if traced.leaves:
-        return TraceError("it reads a Value from outside, which must be one of its operands")
+        return OptionError("it reads a Value from outside, which must be one of its operands")
     if not isinstance(traced.program, Program):
-        return TraceError("it is a long loop")
+        return OptionError("it is a long loop")
     return _body_of(traced.program, traced.program.outputs[0])
 
 

@@ -215,6 +215,6 @@ EXACT_RULES = tuple(rule for rule in RULES if rule.exact)
 #: Those of array programs: there, `x + c` and `x - d` would be other rounds of a loop, where constants differ in sign.
 ARRAY_RULES = tuple(rule for rule in RULES if rule.name != "add_negative_constant")
 #: Those of programs that become parts of others, which may be differentiated: there `detach` has its work before it.
-PART_RULES = tuple(rule for rule in RULES if rule.name != "detach_identity")
+PART_RULES = tuple(rule for rule in ARRAY_RULES if rule.name != "detach_identity")
 EXACT_PART_RULES = tuple(rule for rule in PART_RULES if rule.exact)
 EXACT_ARRAY_RULES = tuple(rule for rule in ARRAY_RULES if rule.exact)
