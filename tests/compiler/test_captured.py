@@ -18,6 +18,7 @@ import textwrap
 import types
 import warnings
 import weakref
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -1766,3 +1767,42 @@ def test_comparing_does_not_call_equality_of_the_users():
     assert f(1.0) == 2.0
     strange = Strange()
     assert f(1.0) == 2.0
+
+
+class SpringTuple(NamedTuple):
+    """What is read of a named tuple: a field, a list in a field, a method."""
+
+    stiffness: float
+    places: list
+
+    def energy(self, x):
+        return sum(self.stiffness * (x - place) ** 2 for place in self.places)
+
+
+@pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
+def test_fields_of_named_tuples_are_compared_in_machine_code(monkeypatch):
+    spring = SpringTuple(2.0, [1.0, 3.0])
+    bound, free = fg.jit(spring.energy, backend="native"), fg.jit(lambda x: 1.0 * spring.energy(x), backend="native")
+    for f in (bound, free):
+        assert f(2.0) == 4.0
+        assert all(entry.captured.watches() is not None for entry in f._kernels.entries)
+    spring.places[0] = 2.0
+    assert (bound(2.0), free(2.0)) == (2.0, 2.0)
+    spring = SpringTuple(3.0, [0.0])
+    assert free(2.0) == 12.0
+    monkeypatch.setattr(SpringTuple, "stiffness", property(lambda self: 10.0))
+    assert (free(2.0), bound(2.0)) == (40.0, 10.0)
+
+
+def test_attributes_that_a_class_computes_are_read_by_python():
+    class Shown(tuple):
+        rate = 2.0
+
+        def __getattribute__(self, name):
+            return scale[0] if name == "rate" else super().__getattribute__(name)
+
+    scale, shown = [5.0], Shown((1.0,))
+    f = fg.jit(lambda x: shown.rate * x)
+    assert f(1.0) == 5.0
+    scale[0] = 7.0
+    assert f(1.0) == 7.0

@@ -181,4 +181,4 @@ def _reads_by_code(kind: type, name: str) -> bool:
 
 
 #: Types that have a `__getattribute__` and read attributes as any object does.
-_PLAIN_READERS: Final = (object, types.SimpleNamespace)
+_PLAIN_READERS: Final = (object, types.SimpleNamespace, tuple, list, dict, set, frozenset, int, float, str)
