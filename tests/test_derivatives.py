@@ -281,11 +281,13 @@ def test_what_raises():
         with pytest.raises(ValueError, match="log needs x > 0"):
             transform(fg.log)(-1.0)
         assert math.isfinite(transform(fg.log, faults="ieee")(-1.0))
-    with pytest.raises(fg.InputError, match="must have its structure, list of 2 numbers, got list of 3"):
+    with pytest.raises(
+        fg.InputError, match="argument x must have the same structure, list of 2 numbers; got list of 3"
+    ):
         fg.jvp(lambda x: x[0] * x[1], ([1.0, 2.0],), ([1.0, 2.0, 3.0],))
     with pytest.raises(fg.InputError, match="tuples or lists"):
         fg.jvp(lambda x: x, 1.0, 1.0)
-    with pytest.raises(fg.InputError, match="must have its structure"):
+    with pytest.raises(fg.InputError, match="the result must have the same structure, list of 2 numbers; got number"):
         fg.vjp(lambda x: [x, x], 1.0)[1](1.0)
     with pytest.raises(fg.InputError, match="no arguments"):
         fg.vjp(lambda: 1.0)
@@ -312,6 +314,38 @@ def test_calls_find_their_kernel():
     before = fg.compiler.transforms.derivatives._made.cache_info().misses
     assert fg.jvp(f, (3.0,), (2.0,)) == (9.0, 12.0)
     assert fg.compiler.transforms.derivatives._made.cache_info().misses == before
+
+
+class Spring:
+    def __init__(self, stiffness):
+        self.stiffness = stiffness
+
+    @fg.jacobian
+    def forces(self, x):
+        return [self.stiffness * x[0] * x[1], x[0]]
+
+    @fg.hessian(static_argnames="power")
+    def stiffnesses(self, x, power=2):
+        return self.stiffness * x[0] ** power * x[1]
+
+    @fg.jacobian(argnums=2, sparse=True)
+    def rates(self, t, x):
+        return [x[0] * t * self.stiffness, x[1]]
+
+    @fg.hvp
+    def product(self, x):
+        return self.stiffness * x[0] ** 2 * x[1]
+
+
+def test_methods():
+    soft, hard = Spring(1.0), Spring(3.0)
+    assert hard.forces([1.0, 2.0]) == [[6.0, 3.0], [1.0, 0.0]]
+    assert soft.forces([1.0, 2.0]) == [[2.0, 1.0], [1.0, 0.0]]
+    assert hard.stiffnesses([1.0, 2.0], power=2) == [[12.0, 6.0], [6.0, 0.0]]
+    hard.stiffness = 5.0
+    assert hard.forces([1.0, 2.0]) == [[10.0, 5.0], [1.0, 0.0]]
+    assert hard.rates(2.0, [1.0, 1.0]).toarray().tolist() == [[10.0, 0.0], [0.0, 1.0]]
+    assert hard.product([1.0, 2.0], [1.0, 0.0]) == [20.0, 10.0]
 
 
 def test_functions_that_cannot_be_hashed():

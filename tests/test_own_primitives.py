@@ -113,6 +113,15 @@ def test_a_wrong_partial_is_refused_with_numbers():
         fg.primitive("branch", lambda x: x if x > 0 else 0.0)
 
 
+def test_the_number_of_operands_is_that_of_the_function():
+    with pytest.raises(fg.OptionError, match="the function has 2 operands, x, y, and there is a partial or interval"):
+        fg.primitive("product", lambda x, y: x * y, [lambda out, x, y: y])
+    with pytest.raises(fg.OptionError, match="needs an operand"):
+        fg.primitive("nothing", lambda: 1.0)
+    scaled = fg.primitive("scaled", lambda x, by=2.0: x * by)
+    assert fg.value_and_grad(scaled)(3.0) == (6.0, 2.0)
+
+
 def test_the_same_name_does_not_mix():
     first, second = fg.primitive("twice", lambda x: 2 * x), fg.primitive("twice", lambda x: x + x + x * 0)
     assert first is not second

@@ -12,6 +12,7 @@ from typing import Any
 from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, OptionError
 from ..runtime.own import Body, own_primitive
 from ..runtime.primitives import TABLE, Primitive
+from ..runtime.wording import count_of
 from .program.adjoint import adjoint
 from .program.names import identifier
 from .program.program import Group, Program
@@ -100,16 +101,24 @@ def primitive(
 
 def _operands(evaluate: Any, rules: Sequence[Any] | None, domain: Sequence[Any] | None) -> list[str]:
     """Names for the operands of a function."""
+    given = len(rules) if rules is not None else len(domain) if domain is not None else 0
     try:
         parameters = list(inspect.signature(evaluate).parameters.values())
-        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        names = [each.name for each in parameters if each.kind in kinds and each.default is each.empty]
     except (TypeError, ValueError):  # some built-in functions do not say
-        names = []
-    count = len(rules) if rules is not None else len(domain) if domain is not None else len(names)
-    if not count:
+        parameters = []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [each.name for each in parameters if each.kind in kinds]
+    least = sum(each.kind in kinds and each.default is each.empty for each in parameters)
+    if not names and not given:
         raise OptionError("a primitive needs an operand; of a function that does not say how many, give partials")
-    return names if len(names) == count else [f"x{k}" for k in range(count)]
+    if not names:
+        return [f"x{k}" for k in range(given)]
+    if given and not least <= given <= len(names):
+        raise OptionError(
+            f"the function has {count_of(least, 'operand')}, {', '.join(names[:least])}, and there "
+            f"{'is a partial or interval for one' if given == 1 else f'are partials or intervals for {given}'}"
+        )
+    return names[: given or least]
 
 
 def _body(function: Callable[..., Any], name: str, names: Sequence[str]) -> Body | Exception:

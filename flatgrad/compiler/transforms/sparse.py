@@ -47,7 +47,7 @@ class SparseFunction:
         """
         if recorder() is not None:
             raise InputError(
-                f"{self.__name__} returns a sparse matrix, which cannot be a part of a traced function; without "
+                f"{self._function.name} returns a sparse matrix, which cannot be a part of a traced function; without "
                 "sparse=True it can"
             )
         data, pattern = self._function(*args, **kwargs)
@@ -64,11 +64,16 @@ class SparseFunction:
         )
         if not same:
             raise InputError(
-                f"out of {self.__name__} must be a CSR matrix with the pattern of the result, {pattern!r}; take one "
-                "that an earlier call returned, on the same way through the function's branches"
+                f"out of {self._function.name} must be a CSR matrix with the pattern of the result, {pattern!r}; take "
+                "one that an earlier call returned, on the same way through the function's branches"
             )
         out.data[:] = data
         return out
+
+    def __get__(self, instance: object, owner: type | None = None) -> SparseFunction:
+        """As a method: a function of the object."""
+        function = self._function.__get__(instance, owner)
+        return self if function is self._function else SparseFunction(function)
 
     def sparsity(self, /, *args: Any, **kwargs: Any) -> Sparsity:
         """The pattern for these arguments, on their way through the function's branches; no entry is computed."""
