@@ -32,12 +32,13 @@ def loss(X, y):
     [
         (
             fg.grad(f).kernel_for(1.0),
-            f"{KERNEL} stages stats",
+            f"{KERNEL} sparsity stages stats",
         ),
         (fg.grad(f), TRANSFORMED),
         (fg.value_and_grad(f), TRANSFORMED),
         (fg.compile(f), TRANSFORMED),
         (fg.jit(f), TRANSFORMED),
+        (fg.hessian(f), TRANSFORMED),
         (fg.vmap(f), TRANSFORMED),
         (fg.compile_graph(W * 3.0), "kernel program source stats"),
         (
