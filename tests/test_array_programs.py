@@ -138,7 +138,7 @@ def test_loops_are_found(sample):
 
 def test_recurrences_of_every_kind_are_reached():
     """Each of them several times in so many programs."""
-    sample = drawn(recurrences(), 300)
+    sample = drawn(recurrences(), 400)
     loops = [[s for s in program.steps if isinstance(s, (Recurrence, Network))] for program in sample]
     steps = [step for each in loops for step in each]
     scalar = [step for step in steps if isinstance(step, Recurrence)]

@@ -4,13 +4,18 @@ import math
 
 import pytest
 from hypothesis import Phase, given, seed, settings
+from hypothesis.internal.conjecture import providers
 
 from flatgrad.runtime.primitives import BY_NAME
 from tests.programs import RandomProgram, Step, by_interpreter, long_chains, programs
 
 
 def drawn(strategy, count):
-    """Many examples of a strategy, none of them shrunk, always the same ones."""
+    """Many examples of a strategy, none of them shrunk, always the same ones.
+
+    Hypothesis also draws constants that it finds in the modules that are loaded. Which these are depends on the tests
+    that ran before, so that they are left out here.
+    """
     examples = []
 
     @seed(1337)
@@ -19,7 +24,10 @@ def drawn(strategy, count):
     def collect(example):
         examples.append(example)
 
-    collect()
+    with pytest.MonkeyPatch.context() as patch:
+        if hasattr(providers, "_get_local_constants"):
+            patch.setattr(providers, "_get_local_constants", providers.Constants)
+        collect()
     return examples
 
 
