@@ -251,6 +251,36 @@ def test_what_complex_numbers_are_not():
         fg.complex("1")
 
 
+def test_arrays_of_complex_numbers():
+    """NumPy would make arrays of Python objects of them, whose imaginary parts it takes for zero."""
+
+    def assigned(x):
+        a = np.zeros(3, dtype=complex)
+        a[:2], a[2:] = x[0] * 1j, [x[1] * 2j]
+        a[np.array([True, False, False])] = x[2] * 3j
+        return a.imag.sum()
+
+    x = np.array([0.5, -1.25, 2.0])
+    for function in (
+        lambda x: np.array([x[0] + 1j, 2.0]).imag.sum() + np.asarray([[x[1] * 1j, 2.0], [1j, x[0]]]).imag.sum(),
+        lambda x: np.array([x[0] * (1 + 1j), 2.0]).real.sum() + np.imag([x[2] * 1j, 2j]).sum(),
+        lambda x: np.stack([x[0] * 1j, x[1] + 2.0]).imag.sum() + np.hstack([x * 1j, [x[0] * 2j]]).imag.sum(),
+        lambda x: np.concatenate([[x[0] * 1j], [x[1] * 2j, 3.0]]).imag.sum() + np.append(x, x[0] * 1j).imag.sum(),
+        lambda x: np.full(2, x[0] * 1j).imag.sum() + np.prod([x[0] * 1j, x[1] + 1j]).real,
+        lambda x: np.exp([x[0] * 1j, x[1] * 2j]).real.sum() + np.fft.ifft([x[0] * 1j, 1.0, x[1]]).imag.sum(),
+        lambda x: np.linalg.solve(np.array([[x[0] * 1j, 2.0], [1.0, x[2]]]), np.array([1.0, 2.0])).imag.sum(),
+        lambda x: x[0] if np.iscomplexobj(np.array([x[0] * 1j, 2.0])) else x[1],
+        assigned,
+    ):
+        value, slope = fg.value_and_grad(function)(x)
+        assert value == pytest.approx(function(x), rel=1e-14)
+        differences = [(function(x + h) - function(x - h)) / 2e-6 for h in 1e-6 * np.eye(3)]
+        assert slope == pytest.approx(differences, rel=1e-8, abs=1e-9)
+    with pytest.raises(fg.InputError, match=r"write fg\.array"):
+        np.array([Value(1.0) * 1j, 2.0])
+    assert fg.array([Value(1.0) * 1j, 2.0]).imag[0].data == 1.0
+
+
 def test_results_are_real():
     with pytest.raises(fg.InputError, match=r"got Complex \(return abs\(z\), or z\.real\)"):
         fg.grad(lambda x: x * 1j)(2.0)

@@ -46,6 +46,17 @@ class Case(NamedTuple):
 ESCAPED: list[Any] = []
 
 
+def without_source(text: str) -> Any:
+    """A function that Python has no source of."""
+    names = {"np": np, "fg": fg, "math": math}
+    exec(text, names)
+    return names["f"]
+
+
+complex_by_default = without_source("def f(x): return np.array([x + 1j, x * 1j]).imag.sum()")
+complex_by_array = without_source("def f(x): return fg.array([x + 1j, x * 1j]).imag.sum()")
+
+
 def escapes(x):
     ESCAPED.append(x * 2.0)
     return x
@@ -399,6 +410,15 @@ CASES = [
         lambda x: fg.where(Value(1.0) > 0.5, x, -x),
         3.0,
         3.0,
+        1.0,
+    ),
+    Case(
+        "refuse(message)",
+        complex_by_default,
+        r"write fg\.array\(\[\.\.\.\]\)",
+        complex_by_array,
+        3.0,
+        4.0,
         1.0,
     ),
     Case(

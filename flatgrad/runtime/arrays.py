@@ -19,6 +19,7 @@ import numpy as np
 
 from . import primitives
 from .errors import DomainError, FlatgradError, InputError
+from .foreign import Pair, without_pairs
 from .primitive import Applicable
 from .primitives import BY_NAME, Primitive, equal, logical_and, logical_not, logical_or, where
 from .sites import user_line
@@ -80,7 +81,7 @@ class Array(np.ndarray):
 
     def __setitem__(self, index: Any, items: Any) -> None:
         try:
-            _setitem(self, index, items)
+            _assign(self, index, items)
             return
         except IndexError:
             is_mask = isinstance(index, np.ndarray) and index.shape == self.shape and index.dtype == object
@@ -88,18 +89,23 @@ class Array(np.ndarray):
                 decided, items = ..., _where(np.asarray(index), plain(items), np.asarray(self))
             elif (decided := _decided(index)) is index:
                 raise
-        _setitem(self, decided, items)
+        _assign(self, decided, items)
 
 
 _getitem, _setitem = np.ndarray.__getitem__, np.ndarray.__setitem__
 
 
+def _assign(array: Array, index: Any, items: Any) -> None:
+    """Assign without a look of NumPy's at complex numbers, of which it would make arrays."""
+    if isinstance(items, Pair) and isinstance(_getitem(array, index), np.ndarray):
+        items = plain(items)
+    _setitem(array, index, without_pairs(items))
+
+
 def as_array(items: Iterable[Any], shape: tuple[int, ...]) -> Array:
     """An `Array` of a flat list."""
     items = list(items)
-    array = np.empty(len(items), dtype=object)
-    array[:] = items
-    return array.reshape(shape).view(Array)
+    return np.fromiter(items, object, len(items)).reshape(shape).view(Array)
 
 
 def filled(shape: Any, item: Any) -> Array:
@@ -144,7 +150,7 @@ def plain(item: Any) -> Any:
         return array
     if isinstance(item, (np.ndarray, np.longdouble)) and item.dtype == np.longdouble:
         return item.astype(float)
-    return item
+    return without_pairs(item) if isinstance(item, (list, tuple)) else item
 
 
 def has_nodes(item: Any) -> bool:

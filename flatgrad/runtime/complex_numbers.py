@@ -38,6 +38,7 @@ from .primitives import (
     where,
 )
 from .sites import user_line
+from .tracing import recorder, refuse
 from .value import Value
 
 
@@ -131,6 +132,11 @@ class Complex(Pair, Applicable):
         )
 
     __complex__ = __float__ = __int__ = __bool__ = __lt__ = __le__ = __gt__ = __ge__ = _no_number
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        """An error, also for a list with the number: of an array of objects NumPy takes imaginary parts for zero."""
+        message = "NumPy makes an array of Python objects of complex numbers of Values; write fg.array([...])"
+        raise refuse(message) if recorder() is not None else InputError(f"{message}{user_line()}")
 
     def __repr__(self) -> str:
         return f"Complex({self.real!r}, {self.imag!r})"

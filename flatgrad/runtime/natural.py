@@ -18,6 +18,7 @@ import numpy as np
 
 from .arrays import Array, as_array
 from .complex_numbers import Complex
+from .foreign import Pair, objects
 from .natural_numbers import Function, holds_values, of_values, refused, replacements, whole
 from .primitive import Applicable
 from .primitives import BY_NAME, div, log, trunc
@@ -32,7 +33,13 @@ def as_values(item: Any) -> Any:
     """An argument of a function of NumPy's: an `Array` in place of an array of objects, and of a list with `Value`s."""
     if isinstance(item, np.ndarray):
         return item.view(Array) if item.dtype == object and not isinstance(item, Array) else item
-    return _made(item) if isinstance(item, (list, tuple)) and _is_vector(item) else item
+    if isinstance(item, Pair):
+        return as_array([item], ())
+    if not isinstance(item, (list, tuple)) or not _is_vector(item):
+        return item
+    made = _made(item)
+    is_regular = not any(isinstance(each, (list, tuple)) for each in made.flat)
+    return made if is_regular else list(map(as_values, item))
 
 
 def _is_vector(items: Sequence[Any]) -> bool:
@@ -46,7 +53,7 @@ def _is_vector(items: Sequence[Any]) -> bool:
 
 def _made(items: Any) -> Array:
     """An `Array` of numbers, `Value`s, or nested lists of them; numbers among `Value`s are floats."""
-    array = np.array(items, dtype=object)
+    array = objects(items)
     elements = [float(each) if isinstance(each, (int, float)) and each is not True else each for each in array.flat]
     return as_array(elements, array.shape)
 

@@ -34,7 +34,7 @@ from .arrays import (
 )
 from .conversion import check_masks, number
 from .errors import InputError
-from .foreign import COMPLEX, Pair
+from .foreign import COMPLEX, Pair, objects
 from .primitive import Applicable
 from .primitives import div
 from .sites import user_line
@@ -64,7 +64,7 @@ def array(items: Any) -> Array:
         (3.0, 4.0)
     """
     check_masks(items)
-    found = np.array(plain(items), dtype=object)
+    found = objects(plain(items))
     try:
         return as_array([_element(each) for each in found.ravel().tolist()], found.shape)
     except InputError as error:
@@ -120,13 +120,23 @@ def _passed(function: Any, floats: bool, *args: Any, **options: Any) -> Any:
 
 
 _passes(
-    "append array_split atleast_1d atleast_2d atleast_3d block broadcast_arrays broadcast_to column_stack "
-    "concatenate concat copy delete diagonal diag_indices_from dsplit dstack expand_dims flip fliplr flipud "
-    "hsplit hstack insert matrix_transpose linalg.matrix_transpose linalg.diagonal meshgrid moveaxis ndim shape "
-    "size permute_dims ravel repeat reshape resize roll rollaxis rot90 row_stack split squeeze stack swapaxes "
-    "take take_along_axis tile transpose unstack vsplit vstack tril_indices_from triu_indices_from array2string "
-    "array_repr array_str may_share_memory shares_memory fft.fftshift fft.ifftshift trim_zeros result_type can_cast"
+    "append array_split atleast_1d atleast_2d atleast_3d block broadcast_arrays broadcast_to copy delete diagonal "
+    "diag_indices_from dsplit expand_dims flip fliplr flipud hsplit insert matrix_transpose linalg.matrix_transpose "
+    "linalg.diagonal meshgrid moveaxis ndim shape size permute_dims ravel repeat reshape resize roll rollaxis rot90 "
+    "split squeeze swapaxes take take_along_axis tile transpose unstack vsplit tril_indices_from triu_indices_from "
+    "array2string array_repr array_str may_share_memory shares_memory fft.fftshift fft.ifftshift trim_zeros "
+    "result_type can_cast"
 )  # moving
+
+
+def _joined(function: Any, arrays: Any, *args: Any, **options: Any) -> Any:
+    """What makes one array of several, numbers among these."""
+    return _passed(function, False, list(map(plain, arrays)), *args, **options)
+
+
+for _name in ("concatenate", "concat", "stack", "hstack", "vstack", "row_stack", "dstack", "column_stack"):
+    if (_function := _numpy(_name)) is not None:
+        FUNCTIONS[_function] = functools.partial(_joined, getattr(_function, "_implementation", _function))
 _passes("sort argsort argmax argmin searchsorted")  # comparing
 _passes(
     "dot inner outer linalg.outer tensordot linalg.tensordot linalg.matmul kron einsum einsum_path cross "
@@ -138,7 +148,7 @@ _passes("diag diagflat pad tril triu vander", floats=True)
 
 @_implements("iscomplexobj")
 def _is_complex(x: Any) -> bool:
-    return any(isinstance(each, COMPLEX) for each in np.asarray(plain(x), dtype=object).ravel().tolist())
+    return any(isinstance(each, COMPLEX) for each in objects(plain(x)).ravel().tolist())
 
 
 _implements("isrealobj")(lambda x: not _is_complex(x))

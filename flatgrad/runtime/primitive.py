@@ -11,7 +11,7 @@ import numpy as np
 
 from .conversion import number
 from .errors import ARITHMETIC_ERRORS, FlatgradError, InputError, MissingPartialError, OptionError
-from .foreign import COMPLEX, Pair
+from .foreign import COMPLEX, Pair, objects
 from .sites import call_site, locate
 from .tracing import traces_without_faults
 from .wording import OperationErrors, count_of
@@ -196,7 +196,7 @@ class Primitive(OperationErrors):
     def _elementwise(self, operands: Sequence[Any]) -> Any:
         if not any(isinstance(o, _ARRAYS) for o in operands):
             return Pair.kind(0.0, 0.0).apply(self, operands)
-        arrays = [np.asarray(o, dtype=object) if isinstance(o, (list, tuple)) else o for o in operands]
+        arrays = [objects(o) if isinstance(o, (list, tuple)) else o for o in operands]
         elements = np.frompyfunc(self, self.arity, 1)(*arrays)
         if isinstance(elements, np.ndarray) and not any(isinstance(e, (Applicable, complex)) for e in elements.flat):
             return elements.astype(bool if self.result == "b" else float)

@@ -29,7 +29,7 @@ import numpy as np
 from . import scalar, special
 from .conversion import number as number
 from .errors import ARITHMETIC_ERRORS
-from .foreign import COMPLEX, beside
+from .foreign import COMPLEX, beside, objects
 from .primitive import BY_NAME as BY_NAME
 from .primitive import POSITIVE, REAL, ZERO, Applicable
 from .primitive import TABLE as TABLE
@@ -772,7 +772,7 @@ class Operand(Applicable):
         if isinstance(other, np.ndarray) and other.dtype != object:
             other = other.astype(float)  # the negative of an unsigned number would be another number
         elif isinstance(other, (list, tuple)):
-            other = np.array(other, dtype=object)
+            other = objects(other)
         elif not isinstance(other, np.ndarray):
             other = number(other)
         return self + (-other)

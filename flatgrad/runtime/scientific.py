@@ -17,7 +17,7 @@ from . import primitives as p
 from .arrays import FUNCTIONS, REMEDIES, UFUNCS, Array, _value_function, _value_ufunc, as_array, plain
 from .complex_numbers import Complex, fourier
 from .errors import InputError
-from .foreign import COMPLEX
+from .foreign import COMPLEX, objects
 from .primitives import add, div, equal, exp, lgamma, log, log1p, mul, softplus, where, xlogy
 from .sites import user_line
 
@@ -82,7 +82,7 @@ REMEDIES.update(
 
 def _elementwise(function: Callable[[Any], Any]) -> Callable[..., Any]:
     def of_array(x: Any) -> Any:
-        elements = np.asarray(plain(x), dtype=object)
+        elements = objects(plain(x))
         results = [function(each) for each in elements.ravel().tolist()]
         return as_array(results, elements.shape) if elements.shape else results[0]
 
@@ -110,7 +110,7 @@ def _transform(name: str, inverse: bool, real: bool) -> Callable[..., Any]:
         """A discrete Fourier transform along an axis, as NumPy's; its arithmetic is that of `fourier`."""
         if out is not None or norm not in (None, "backward", "ortho", "forward"):
             raise InputError(f"np.fft.{name} of Values takes n, axis and norm ('ortho' or 'forward'){user_line()}")
-        array = np.asarray(plain(a), dtype=object)
+        array = objects(plain(a))
         rows = np.moveaxis(array, axis, -1)
         length = rows.shape[-1]
         if inverse and real:
