@@ -41,6 +41,7 @@ from benchmarks.native import (
     measure_sequences,
     measure_triangles,
 )
+from benchmarks.pointers import measure_pointers
 from benchmarks.sizes import measure_sizes
 from benchmarks.suite import measure_gradbench, measure_recurrences
 from benchmarks.suites.measure import measure_suites
@@ -211,6 +212,7 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "choice": measure_choice,
     "irregular": measure_irregular,
     "suites": measure_suites,
+    "pointers": measure_pointers,
     "derivatives": measure_derivatives,
 }
 

@@ -16,6 +16,7 @@ from ..pairs import PairStages
 from ..program.progress import preparing
 from ..program.trace import Traced
 from ..stages import JointStages
+from .c_functions import CFunction, c_function
 from .dispatch import Dispatched, Entry, R
 from .sizes import TracedCall
 
@@ -36,6 +37,44 @@ class NumericFunction(Dispatched[NumericEntry, R]):
     _identity = False
     _only_reads = True
     _opens = True
+
+    def c_function(self, /, *args: Any, signature: str | None = None, **kwargs: Any) -> CFunction:
+        """The function as a C function: machine code that C, SciPy, Numba and others call without Python.
+
+        It has a parameter per argument that holds numbers: `double` for a number, `double *` for an array, a list or
+        the like. The first result is returned, if it is a number. All others are written into further parameters
+        `double *`, in order: `fg.value_and_grad(f)` of an array is `double (double *, double *)`. Other arguments, such
+        as static ones, are the same in all calls. Any number of threads may call it at once.
+
+        Machine code answers calls that go ways with kernels, 16 at most. Others come back to Python; if that makes a
+        kernel, machine code answers the next ones. Where Python raises, all results are NaN: see `CFunction.check`, and
+        the page on C functions.
+
+        Args:
+            args, kwargs: arguments as in a call. They say of which kinds and sizes the parameters are.
+            signature: the types in C, if others are needed: all numbers may come in as one `double *`; `int` or
+                `intptr_t` are the count of these, then that of each result that is written; `void *` is not read; the
+                result may be `int`, which is 1, or 0 where Python raises.
+
+        Raises:
+            OptionError: if the signature cannot be read or does not fit, or there can be no machine code.
+            MissingExtraError: if llvmlite is not installed.
+
+        Example:
+            >>> import flatgrad as fg
+            >>> f = fg.jit(lambda x, y: x * y.sin())
+            >>> pointer = f.c_function(1.0, 2.0)
+            >>> pointer.signature, pointer(1.0, 2.0) == f(1.0, 2.0)
+            ('double (double, double)', True)
+            >>> f.c_function(1.0, 2.0, signature="double (int, double *, void *)").signature
+            'double (int, double *, void *)'
+        """
+        function = self._method_of(args)
+        if function is not None:
+            return function.c_function(*args[1:], signature=signature, **kwargs)
+        kernel = self.kernel_for(*args, **kwargs)
+        entry, arguments = self._entry(self._take_apart(args, kwargs))
+        return c_function(self, entry, arguments, kernel, signature)
 
     def _run(self, entry: NumericEntry, arguments: Arguments) -> Any:
         kernel, numbers = entry.kernel, arguments.numbers
