@@ -10,7 +10,6 @@ import ast
 import math
 import operator
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,11 +17,11 @@ from typing import Any, TextIO
 
 from .compiler.kernel import Kernel
 from .compiler.options import Options
-from .compiler.printing import screens
 from .compiler.program.names import Namer
 from .compiler.program.program import Group
 from .compiler.program.trace import trace_function
 from .compiler.stages import JointStages
+from .display.listing import screens, tokens
 from .runtime import reductions
 from .runtime.errors import FlatgradError, InputError
 from .runtime.primitives import BY_NAME
@@ -173,24 +172,17 @@ def kernel_of(expression: Expression) -> Kernel:
     return Kernel(JointStages(traced.program, expression.text, options, range(len(names)), gradients), traced.leaves)
 
 
-_TOKENS = re.compile(
-    r"(?P<comment>\#[^\n]*)"
-    r"|(?P<text>\"\"\".*?\"\"\")"
-    r"|(?P<keyword>\b(?:def|return|if|else|from|import|and|or|not|program)\b)"
-    r"|(?P<number>(?<![\w.])\d+\.?\d*(?:e[+-]?\d+)?)",
-    re.DOTALL,
-)
 _COLOURS = {"comment": "2", "text": "2", "keyword": "34", "number": "36"}
 
 
 def coloured(source: str) -> str:
     """Source with terminal colours for comments, docstrings, keywords and numbers."""
 
-    def paint(match: re.Match[str]) -> str:
-        colour = _COLOURS[match.lastgroup or ""]
-        return "\n".join(f"\x1b[{colour}m{line}\x1b[0m" if line else "" for line in match[0].split("\n"))
+    def paint(kind: str, text: str) -> str:
+        start = f"\x1b[{_COLOURS[kind]}m"
+        return "\n".join(f"{start}{line}\x1b[0m" if line else "" for line in text.split("\n"))
 
-    return _TOKENS.sub(paint, source)
+    return "".join(paint(kind, text) if kind else text for kind, text in tokens(source))
 
 
 def wants_colour(stream: TextIO, choice: str) -> bool:

@@ -11,8 +11,8 @@ PACKAGE = Path(flatgrad.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "architecture.md"
 #: The rooms of the table "Lines": folders with all that is in them, or files alone (`*.py`).
 ROOMS = (
-    "runtime", "compiler/program", "compiler/loops", "compiler/languages", "compiler/machine", "compiler/calls",
-    "compiler/transforms", "compiler/*.py", "nn", "tabular", "*.py",
+    "display", "runtime", "compiler/program", "compiler/loops", "compiler/languages", "compiler/machine",
+    "compiler/calls", "compiler/transforms", "compiler/*.py", "nn", "tabular", "*.py",
 )  # fmt: skip
 #: A row of the tour: its number, a file, the file's lines.
 TOUR = re.compile(r"^(\| \d+ \| `(.+?\.py)` \| )([\d,]+)( \|)", re.MULTILINE)

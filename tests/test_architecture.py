@@ -18,6 +18,7 @@ FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 #: A part may import from itself and from the parts before it. What lies in the compiler's own folder is named file by
 #: file; what lies in the package's own folder is the face.
 PARTS = [
+    "display",
     "runtime",
     "compiler.program",
     "compiler.loops",
@@ -29,6 +30,7 @@ PARTS = [
     "compiler.guarded",
     "compiler.checks",
     "compiler.stats",
+    "compiler.cards",
     "compiler.routine",
     "compiler.stages",
     "compiler.open_stages",

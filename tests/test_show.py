@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad import Value
-from flatgrad.compiler.printing import screens
+from flatgrad.display.listing import screens
 from flatgrad.runtime.primitives import BY_NAME
 from flatgrad.show import Expression, coloured, kernel_of, show, wants_colour
 

@@ -163,7 +163,21 @@ def test_every_public_name_is_exported():
     tree = ast.parse(inspect.getsource(fg))
     (names,) = (node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__")
     assert [*ast.literal_eval(names), *functions.__all__] == fg.__all__
-    hidden = {"abs", "compile", "complex", "max", "min", "sum", "compiler", "runtime", "cli", "demo", "show", "tabular"}
+    hidden = {
+        "abs",
+        "compile",
+        "complex",
+        "max",
+        "min",
+        "sum",
+        "compiler",
+        "display",
+        "runtime",
+        "cli",
+        "demo",
+        "show",
+        "tabular",
+    }
     public = {name for name in vars(fg) if not name.startswith("_")} - hidden
     assert set(fg.__all__) == public
     assert {row.name for row in ROWS} - {"abs"} <= public

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.drawing import WIDTH
 from ..runtime.errors import InputError, OptionError
 from ..runtime.files import write_atomically
 from ..runtime.own import Foreign
 from ..runtime.primitives import TABLE
 from ..runtime.value import Value
 from ..runtime.wording import count_of
+from .cards import kernel_card
 from .languages.c import Leaves
 from .languages.loader import collector_paused
 from .loops.array_program import ArrayProgram
@@ -29,6 +31,9 @@ from .program.program import Program
 from .sparsity import Sparsity
 from .stages import JointStages, Stages
 from .stats import KernelStats
+
+#: Programs of up to so many equations are drawn equation by equation.
+_DRAWN = 80
 
 
 class BaseKernel:
@@ -55,6 +60,10 @@ class BaseKernel:
         count = count_of(self.stats.equations, "equation")
         return f"<{type(self).__name__} {self.name}: {count}, backend {self.backend!r}>"
 
+    def _repr_html_(self) -> str:
+        """How notebooks show it: panes with source, program, loops and sizes."""
+        return kernel_card(self)
+
     # What is made when it is asked for may be made by several threads at once; whichever comes last stays.
 
     @property
@@ -66,6 +75,31 @@ class BaseKernel:
     def arrays(self) -> ArrayProgram:
         """The program re-rolled: `print(kernel.arrays)` shows the loops in it."""
         return self.stages.rerolled
+
+    def draw_dot(self, format: str = "svg", rankdir: str = "", *, width: float | None = WIDTH) -> Any:
+        """A picture of the program: of a small one each equation, of a larger one the loops that are found in it.
+
+        `kernel.program.draw_dot()` and `kernel.arrays.draw_dot()` draw the one or the other.
+
+        Args:
+            format, width: as for `fg.draw_dot`.
+            rankdir: "LR" or "TB"; by default equations go from left to right, and loops from top to bottom.
+
+        Returns:
+            A `graphviz.Digraph`; notebooks display it, `.render(filename)` writes it.
+
+        Raises:
+            OptionError: for an unknown option, or if there are more than 300 loops.
+            MissingExtraError: if the Python package graphviz is not installed.
+
+        Example:
+            >>> import flatgrad as fg
+            >>> kernel = fg.grad(lambda x: x.sin() * x).kernel_for(1.0)
+            >>> picture = kernel.draw_dot()  # doctest: +SKIP
+        """
+        if self.stats.equations <= _DRAWN:
+            return self.program.draw_dot(format, rankdir or "LR", width=width)
+        return self.arrays.draw_dot(format, rankdir or "TB", width=width)
 
 
 class Kernel(BaseKernel):

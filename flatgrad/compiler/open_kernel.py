@@ -10,6 +10,7 @@ from typing import Any
 from ..runtime.errors import InputError
 from ..runtime.value import Value
 from ..runtime.wording import count_of
+from .cards import kernel_card
 from .kernel import leaves_of, leaves_text, save_source
 from .languages.c import Leaves
 from .loops.array_program import ArrayProgram
@@ -144,6 +145,10 @@ class OpenKernel:
             "a kernel is bound to the leaves of this process and cannot be pickled or copied; "
             "compile the function again where it is needed, or write it with kernel.save(path)"
         )
+
+    def _repr_html_(self) -> str:
+        """How notebooks show it: panes with source, loops and sizes."""
+        return kernel_card(self)
 
     def __repr__(self) -> str:
         names = " and ".join(self.stages.names)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ..display.listing import screens
 from ..runtime.own import Foreign
 from ..runtime.primitives import TABLE, Primitive
 from ..runtime.version import VERSION
-from ..runtime.wording import count_of
 from .languages.c import Leaves, emit_c
 from .languages.costs import native_cost
 from .languages.loader import collector_paused
@@ -210,39 +208,7 @@ def _read_alike(program: Any, before: Any) -> bool:
 
 def _shown(program: Any) -> str:
     """The text of a program; of a long one the beginning and the end."""
-    if not isinstance(program, Program) or len(program) + 2 <= 2 * _HEIGHT:
-        return screens(str(program), _HEIGHT)
-    count, ends = len(program), _HEIGHT - 1
-    return _two_screens(program.lines(0, ends), count - 2 * ends, program.lines(count - ends, count))
-
-
-_UNPACKING = re.compile(r" +\S.* = \w+\[\d+:\d+\]")
-
-
-def screens(source: str, height: int = 40) -> str:
-    """The first and the last screen of a long text; long runs of similar lines are abridged."""
-    lines = source.rstrip("\n").split("\n")
-    if len(lines) <= 2 * height:
-        return "\n".join(lines)
-    lines = _abridged(lines, lambda line: _UNPACKING.fullmatch(line) is not None)
-    lines = _abridged(lines, lambda line: line.startswith(" " * 12))
-    return _two_screens(lines[:height], len(lines) - 2 * height, lines[-height:])
-
-
-def _two_screens(first: Sequence[str], omitted: int, last: Sequence[str]) -> str:
-    """The first and the last lines of a text, and how many are left out."""
-    return "\n".join([*first, "", f"    # ... {count_of(omitted, 'line')} ...", "", *last])
-
-
-def _abridged(lines: list[str], test: Callable[[str], bool]) -> list[str]:
-    """The lines, with the middle of each long run of lines that pass a test left out."""
-    result: list[str] = []
-    for passes, run in itertools.groupby(lines, test):
-        part = list(run)
-        if passes and len(part) > 8:
-            part[2:-1] = [f"{part[0][: len(part[0]) - len(part[0].lstrip())]}# ... {len(part) - 3:,} lines ..."]
-        result += part
-    return result
+    return program.abridged(_HEIGHT) if isinstance(program, Program) else screens(str(program), _HEIGHT)
 
 
 def print_functions(

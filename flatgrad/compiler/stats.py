@@ -6,6 +6,7 @@ import threading
 from dataclasses import asdict, dataclass
 from typing import Self
 
+from ..display.markup import card, pairs
 from ..runtime.forks import in_child
 from .languages.costs import Choice
 from .printing import Sizes
@@ -91,3 +92,27 @@ class KernelStats:
 
     def as_dict(self) -> dict[str, int | float | str]:
         return {**asdict(self), "equations": self.equations}
+
+    def _repr_html_(self) -> str:
+        """How notebooks show them."""
+        return card("Statistics", pairs(self.rows()))
+
+    def rows(self) -> list[tuple[str, object]]:
+        """What there is to say, in words: names and texts."""
+        purposes = f", {self.primal:,} of the value, {self.adjoint:,} of the gradient" if self.adjoint else ""
+        rows: list[tuple[str, object]] = [
+            ("back end", self.backend),
+            ("why", self.reason),
+            ("inputs and outputs", f"{self.inputs:,} and {self.outputs:,}"),
+            ("constants", f"{self.constants:,}"),
+            ("equations", f"{self.equations:,}{purposes}"),
+        ]
+        rows += [("lines of source", f"{self.lines:,}")] if self.lines else []
+        rows.append(("traced in", f"{self.trace_seconds:.3g} s"))
+        rows += [("compiled in", f"{self.compile_seconds:.3g} s")] if self.compile_seconds else []
+        rows += [("memory", f"{self.workspace:,} bytes")] if self.workspace else []
+        rows += [("checkpoints", f"{self.checkpoints:,}")] if self.checkpoints else []
+        rows += [("guards", f"{self.guards:,}")] if self.guards else []
+        rows += [("calls done again", f"{self.replays:,}")] if self.replays else []
+        rows += [("for one size only", self.own_size)] if self.own_size else []
+        return rows

@@ -1,5 +1,6 @@
 """Neural networks on scalars."""
 
+from .history import History, Progress
 from .layers import MLP, Layer, Neuron
 from .losses import binary_cross_entropy, cross_entropy, hinge, huber, l1, l2, mae, mse
 from .module import Module
@@ -8,7 +9,7 @@ from .plots import plot_decision_boundary, plot_history
 from .schedules import Schedule, constant, cosine_decay, linear_decay, step_decay, warmup
 from .step import TrainStep, train_step
 from .storage import FileFormatError
-from .train import History, NonFiniteLossError, Progress, fit
+from .train import NonFiniteLossError, fit
 
 __all__ = [
     "MLP",

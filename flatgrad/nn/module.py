@@ -16,6 +16,7 @@ from ..runtime.traced import TracedValue
 from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import Value
 from .storage import Array, read_arrays, write_arrays
+from .summary import Summary
 
 #: An error message names at most this many of the entries that do not fit.
 _NAMED_IN_ERRORS = 5
@@ -176,8 +177,10 @@ class Module(Counted):
         except InputError as error:
             raise InputError(f"{os.fspath(path)}: {error}") from None
 
-    def summary(self) -> str:
+    def summary(self) -> Summary:
         """A table of the parts: their kind, shape and number of parameters, and the total.
+
+        It is a text, which a notebook shows as a table.
 
         Example:
             >>> from flatgrad.nn import MLP
@@ -200,7 +203,11 @@ class Module(Counted):
                 name, (kind, shape) = entry.part.name or type(self).__name__, entry.part.outline
             count = rows[name][2] if name in rows else 0
             rows[name] = (kind, shape, count + len(entry.values))
-        return _table(type(self).__name__, rows, total)
+        return Summary.of(type(self).__name__, [(name, *row) for name, row in rows.items()], total)
+
+    def _repr_html_(self) -> str:
+        """How notebooks show it: by its summary."""
+        return self.summary()._repr_html_()
 
     def _outline(self) -> tuple[str, str] | None:
         """Kind and shape for the one line that this takes in a summary; None: its parts take lines of their own."""
@@ -348,16 +355,3 @@ def _floats(entry: Any) -> Array:
 def _listed(names: list[str]) -> str:
     more = len(names) - _NAMED_IN_ERRORS
     return ", ".join(names[:_NAMED_IN_ERRORS]) + (f" and {more} more" if more > 0 else "")
-
-
-def _table(title: str, rows: dict[str, tuple[str, str, int]], total: int) -> str:
-    lines = [("part", "kind", "shape", "parameters")]
-    lines += [(name, kind, shape, f"{count:,}") for name, (kind, shape, count) in rows.items()]
-    lines.append(("total", "", "", f"{total:,}"))
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    texts = [
-        f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {shape:<{widths[2]}}  {count:>{widths[3]}}"
-        for name, kind, shape, count in lines
-    ]
-    rule = "-" * len(texts[0])
-    return "\n".join([title, texts[0], rule, *texts[1:-1], rule, texts[-1]])

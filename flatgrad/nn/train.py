@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from ..runtime.errors import FlatgradError, InputError, OptionError
 from ..runtime.files import write_atomically
 from ..runtime.tracing import active, forbidden, recorder
 from ..runtime.value import Value
+from .history import History, Progress
 from .native_loop import Chunk, NativeLoop
 from .optim import Optimizer
 from .step import AnyStepStages, BoundStepStages, StepKernel, StepStages, TrainStep
@@ -53,82 +54,6 @@ Loop = Callable[[bool, Callable[[int], int]], Iterator[Chunk]]
 
 class NonFiniteLossError(FlatgradError, ArithmeticError):
     """The loss of a training step is NaN or infinite."""
-
-
-@dataclass
-class History:
-    """What happened in a training run.
-
-    Attributes:
-        loss: the loss of each step, before its update.
-        epoch_loss: the mean of the losses of each completed epoch.
-        validation_loss: the validation loss after each completed epoch, if there are validation data.
-        metrics: for each metric its value after each completed epoch.
-        steps_per_epoch: how many steps an epoch has.
-        seconds: how long the steps took, without tracing and compiling.
-        seed: the seed of the shuffling.
-        interrupted: whether Ctrl-C ended the run.
-        stopped_early: whether patience ended the run.
-        best_epoch: with early stopping, the epoch (from 0) whose parameters the model now has.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    epoch_loss: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    metrics: dict[str, list[float]] = field(default_factory=dict)
-    steps_per_epoch: int = 1
-    seconds: float = 0.0
-    seed: int | None = None
-    interrupted: bool = False
-    stopped_early: bool = False
-    best_epoch: int | None = None
-    _printed: Callable[[], str] | None = field(default=None, repr=False)
-    _saved: Callable[[bool], str] | None = field(default=None, repr=False)
-
-    @property
-    def source(self) -> str:
-        """The generated training loop. If machine code ran: the same loop in flat Python."""
-        return self._printed() if self._printed is not None else ""
-
-    @property
-    def steps(self) -> int:
-        """The number of completed steps."""
-        return len(self.loss)
-
-    @property
-    def epochs(self) -> int:
-        """The number of completed epochs."""
-        return len(self.epoch_loss)
-
-    def save_source(self, path: str | os.PathLike[str], *, rolled: bool = False) -> Path:
-        """Write the training loop as a standalone module that imports nothing but `math` and `random`, or NumPy.
-
-        The module has the parameters with which the run began as `PARAMETERS`; `train(X, y, steps=..., seed=...)`
-        yields the same losses and parameters, bit for bit, as the run did. With `rolled`, the steps have the loops that
-        re-rolling found: slower, but short and good to read.
-
-        Raises:
-            OptionError: if the learning rate is a function whose text is not known (use the schedules of `nn`).
-        """
-        if self._saved is None:
-            raise OptionError("this history has no generated loop")
-        return write_atomically(path, self._saved(rolled).encode())
-
-    def plot(self, *, ax: Any = None) -> Any:
-        """A picture of the losses and metrics with Matplotlib (an extra); returns the axes."""
-        from .plots import plot_history
-
-        return plot_history(self, ax=ax)
-
-
-@dataclass
-class Progress:
-    """What a callback of `fit` is told: the step that was just made, and the history so far."""
-
-    step: int
-    epoch: int
-    loss: float
-    history: History
 
 
 class _Data:

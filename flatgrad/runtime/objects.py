@@ -5,13 +5,13 @@ What would silently turn a node into a plain number, and so lose its gradient, i
 
 from __future__ import annotations
 
-import html
 import math
 from numbers import Number as AbstractNumber
 from typing import Any, NoReturn
 
 import numpy as np
 
+from ..display.markup import card, escaped, pairs
 from . import primitives
 from .backward import CONSTANT
 from .causes import cause
@@ -89,13 +89,11 @@ class ValueObject(ValueMethods[V, C]):
     def _repr_html_(self) -> str:
         """How notebooks show a Value."""
         if active and is_traced(self):
-            return html.escape(repr(self))
-        cells = [("label", self.label)] if self.label else []
-        cells += [("data", f"{self._number!r}"), ("grad", f"{self._grad!r}")]
+            return escaped(repr(self))
+        cells: list[tuple[str, object]] = [("data", self._number), ("grad", self._grad)]
         if self._op:
             cells.append(("made by", f"{self._op} of {count_of(len(self._prev), 'operand')}"))
-        rows = "".join(f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in cells)
-        return f"<table><caption>Value</caption>{rows}</table>"
+        return card(f"Value {self.label}" if self.label else "Value", pairs(cells))
 
     def __format__(self, spec: str) -> str:
         """`f"{value}"` is the repr; with a format specification, the number is formatted."""

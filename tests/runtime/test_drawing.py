@@ -49,17 +49,25 @@ def lecture():
 
 
 def structure(dot):
-    """Value nodes, operation nodes and edges, from the lines of the source."""
+    """Value nodes (their texts, with the colours), operation nodes and edges, from the lines of the source."""
     nodes, operations, edges = {}, {}, []
     for line in dot.body:
-        node = re.fullmatch(r'\s*(\w+) \[label="?(.*?)"?( shape=record)?\]\n', line, re.DOTALL)
+        box = re.fullmatch(r"\s*(\w+) \[label=<(.*)> shape=plain\]\n", line)
+        node = re.fullmatch(r'\s*(\w+) \[label="?(.*?)"?\]\n', line)
         edge = re.fullmatch(r"\s*(\w+) -> (\w+)\n", line)
-        assert node or edge, line
+        assert box or node or edge, line
         if edge:
             edges.append(edge.groups())
+        elif box:
+            cells = ET.fromstring(box[2]).iter("TD")
+            nodes[box[1]] = [("".join(cell.itertext()), cell.get("BGCOLOR")) for cell in cells]
         else:
-            (nodes if node[3] else operations)[node[1]] = node[2]
+            operations[node[1]] = html.unescape(node[2])
     return nodes, operations, edges
+
+
+def texts_of(nodes):
+    return [[text for text, _ in cells] for cells in nodes.values()]
 
 
 # --- structure --------------------------------------------------------------------------------------------------------
@@ -72,7 +80,7 @@ def test_the_lectures_picture(graphviz, lecture):
     assert len(nodes) == 10
     assert sorted(operations.values()) == ["*", "*", "+", "+", "tanh"]
     assert len(edges) == 9 + 5, "an edge for each operand, and one from each operation to its result"
-    label_of = {name: text.split(" | ")[0].strip("{ ").replace("&#32;", " ") for name, text in nodes.items()}
+    label_of = {name: cells[0][0] for name, cells in nodes.items()}
     assert sorted(label_of.values()) == sorted(
         ["x1", "x2", "w1", "w2", "b", "x1*w1", "x2*w2", "x1*w1 + x2*w2", "n", "o"]
     )
@@ -81,8 +89,7 @@ def test_the_lectures_picture(graphviz, lecture):
     assert ("x1", "*") in drawn
     assert ("x1*w1 + x2*w2", "+") in drawn
     assert ("tanh", "o") in drawn
-    (text,) = [text for text in nodes.values() if text.startswith("{ w1 ")]
-    assert text == "{ w1 | data -3.0000 | grad 1.0000 }"
+    assert ["w1", "data -3.0000", "grad 1.0000"] in texts_of(nodes)
 
 
 def test_directions_and_formats(graphviz, lecture):
@@ -95,7 +102,7 @@ def test_directions_and_formats(graphviz, lecture):
 
 def test_a_leaf_alone(graphviz):
     nodes, operations, edges = structure(fg.draw_dot(Value(1.5)))
-    assert (list(nodes.values()), operations, edges) == (["{ data 1.5000 | grad 0.0000 }"], {}, [])
+    assert (texts_of(nodes), operations, edges) == ([["data 1.5000", "grad 0.0000"]], {}, [])
 
 
 def test_shared_nodes_are_drawn_once(graphviz):
@@ -114,23 +121,98 @@ def test_numbers_are_nodes_and_exponents_are_part_of_the_operation(graphviz):
     assert len(nodes) == 4
     assert sorted(operations.values()) == ["**3", "+"]
     assert len(edges) == 5
-    assert "{ data 1.5000 | grad 0.0000 }" in nodes.values()
+    assert [("1.5", drawing.NUMBER)] in nodes.values()
 
 
 def test_conditions(graphviz):
     x = Value(2.0, label="x")
     nodes, operations, edges = structure(fg.draw_dot(fg.where(x < 3.0, x, -x)))
-    assert "{ True }" in nodes.values()
+    assert ["True"] in texts_of(nodes)
     assert sorted(operations.values()) == ["*", "<", "where"]
     assert len(nodes) == 6
     assert len(edges) == 3 + 2 + 2 + 3
 
 
-@pytest.mark.parametrize("data", [float("inf"), float("-inf"), float("nan"), 1e300, -0.0, 5e-324])
-def test_odd_numbers(graphviz, data):
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (float("inf"), "inf"),
+        (float("-inf"), "-inf"),
+        (float("nan"), "nan"),
+        (1e300, "1e+300"),
+        (-0.0, "-0.0000"),
+        (5e-324, "4.941e-324"),
+        (123456.78, "123456.7800"),
+        (1234567.8, "1.235e+06"),
+    ],
+)
+def test_odd_numbers(graphviz, data, text):
     x = Value(data)
+    x.grad = data
     nodes, _, _ = structure(fg.draw_dot(x))
-    assert next(iter(nodes.values())) == f"{{ data {data:.4f} | grad 0.0000 }}"
+    assert texts_of(nodes) == [[f"data {text}", f"grad {text}"]]
+
+
+def test_colours(graphviz):
+    """Parameters, other leaves, constants, results; gradients by sign and size."""
+    w, x = Value(2.0), Value(-3.0, label="x")
+    y = w * x + 1.0
+    y.backward()
+    nodes, _, _ = structure(fg.draw_dot(y, parameters={"w": w}))
+    cells = {texts[0][0]: dict(texts) for texts in nodes.values()}
+    assert cells["w"]["w"] == cells["w"]["data 2.0000"] == drawing.PARAMETER
+    assert cells["x"]["x"] == drawing.LEAF
+    assert cells["data -5.0000"]["data -5.0000"] == drawing.RESULT
+    assert cells["1"] == {"1": drawing.NUMBER}
+    red, green, blue = (
+        {text: int(colour[k : k + 2], 16) for each in cells.values() for text, colour in each.items()}
+        for k in (1, 3, 5)
+    )
+    assert red["grad 2.0000"] > blue["grad 2.0000"] + 20, "positive: orange"
+    assert blue["grad -3.0000"] > green["grad -3.0000"] + 20, "negative: violet"
+    assert blue["grad 1.0000"] > blue["grad 2.0000"], "the smaller, the paler"
+    untouched, _, _ = structure(fg.draw_dot(Value(1.0)))
+    assert untouched["n0"][1] == ("grad 0.0000", drawing.RESULT)
+
+
+def test_names_of_parameters(graphviz):
+    model = fg.nn.MLP(2, [1], seed=0)
+    model.layers[0].neurons[0].w[1].label = "second"
+    out = model([1.0, 2.0])
+    nodes, _, _ = structure(fg.draw_dot(out, parameters=model))
+    names = {texts[0] for texts in texts_of(nodes) if len(texts) == 3}
+    assert names == {"layers.0.neurons.0.w.0", "second", "layers.0.neurons.0.b"}, "a label comes first"
+    for parameters in (model.parameters(), tuple(model.parameters())):
+        nodes, _, _ = structure(fg.draw_dot(out, parameters=parameters))
+        assert sum(cells[0][1] == drawing.PARAMETER for cells in nodes.values()) == 3
+
+
+@pytest.mark.parametrize("parameters", [[1.0], {"w": "x"}, 3.0, [None]])
+def test_what_are_no_parameters(graphviz, parameters):
+    with pytest.raises(fg.InputError, match="parameters are a model, a list or a dict of Values; found"):
+        fg.draw_dot(Value(1.0), parameters=parameters)
+
+
+def test_widths(graphviz, lecture):
+    assert fg.draw_dot(lecture).graph_attr["size"] == "9,1000"
+    assert fg.draw_dot(lecture, width=4.5).graph_attr["size"] == "4.5,1000"
+    assert "size" not in fg.draw_dot(lecture, width=None).graph_attr
+    for width in (0, -1.0, float("inf"), float("nan"), "9"):
+        with pytest.raises(fg.OptionError, match="width must be a positive number of inches"):
+            fg.draw_dot(lecture, width=width)
+
+
+@needs_dot
+def test_a_wide_graph_fits(graphviz):
+    """The picture is as wide as wanted, in points, and smaller graphs keep their size."""
+
+    def width(dot):
+        return float(re.search(r'<svg width="(\d+)pt"', dot.pipe(encoding="utf-8"))[1])
+
+    wide = chain(40)
+    assert width(fg.draw_dot(wide, width=None)) > 2_000
+    assert width(fg.draw_dot(wide)) <= 9 * 72 + 1
+    assert width(fg.draw_dot(Value(1.0))) == width(fg.draw_dot(Value(1.0), width=None)) < 300
 
 
 def test_the_result_of_a_compiled_call(graphviz):
@@ -153,7 +235,7 @@ def test_a_label_does_not_change_the_structure(graphviz, label):
     z.label = label
     dot = fg.draw_dot(z)
     assert len(dot.body) == 3 + 1 + 3
-    assert len(dot.source.splitlines()) == len(dot.body) + 3
+    assert len(dot.source.splitlines()) == len(dot.body) + 5
     for line in dot.body:
         assert len(line.splitlines()) == 1
         assert re.match(r"^\t\w+ (\[label=|-> \w+$)", line.rstrip("\n"))
@@ -242,8 +324,13 @@ def test_an_unknown_direction(rankdir):
 
 @pytest.mark.parametrize("root", [1.0, None, "x", [Value(1.0)], Value(1.0) > 0.0])
 def test_something_else_than_a_value(root):
-    with pytest.raises(fg.InputError, match=f"expected a Value, got {type(root).__name__}"):
+    with pytest.raises(fg.InputError, match=f"expected a Value, got {type(root).__name__}$"):
         fg.draw_dot(root)
+
+
+def test_a_kernel_draws_itself():
+    with pytest.raises(fg.InputError, match=r"a kernel draws itself: kernel.draw_dot\(\)"):
+        fg.draw_dot(fg.grad(lambda x: x * x).kernel_for(1.0))
 
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch):
@@ -270,49 +357,3 @@ def test_drawing_changes_nothing(graphviz, lecture):
     assert (lecture.data, lecture.grad) == before
     lecture.backward()
     assert (lecture.data, lecture.grad) == before
-
-
-# --- notebooks --------------------------------------------------------------------------------------------------------
-
-
-def cells(text):
-    """Names and texts of an HTML table that must be well-formed."""
-    table = ET.fromstring(text)
-    assert table.tag == "table"
-    assert {element.tag for element in table.iter()} == {"table", "caption", "tr", "th", "td"}
-    return {row.find("th").text: row.find("td").text for row in table.iter("tr")}
-
-
-def test_the_table_of_a_value():
-    x = Value(2.0, label="x")
-    assert cells(x._repr_html_()) == {"label": "x", "data": "2.0", "grad": "0.0"}
-    y = x * 3.0
-    y.backward()
-    assert cells(y._repr_html_()) == {"data": "6.0", "grad": "1.0", "made by": "* of 2 operands"}
-    assert cells((x**2)._repr_html_())["made by"] == "**2 of 1 operand"
-    assert cells(x.tanh()._repr_html_())["made by"] == "tanh of 1 operand"
-
-
-@pytest.mark.parametrize(
-    "label", [label for label in NASTY if label.isprintable()], ids=lambda label: ascii(label)[:30]
-)
-def test_the_table_shows_a_label_as_it_is(label):
-    text = Value(1.0, label=label)._repr_html_()
-    assert cells(text)["label"] == label
-    assert html.escape(label) in text
-
-
-@pytest.mark.parametrize(
-    "label", ["<script>alert(1)</script>", "</td></tr></table><img src=x onerror=alert(1)>", "&lt;"]
-)
-def test_markup_in_a_label_is_text(label):
-    value = Value(1.0, label=label)
-    assert cells(value._repr_html_())["label"] == label
-    assert "<script" not in value._repr_html_()
-    assert "<img" not in value._repr_html_()
-
-
-def test_the_table_of_a_traced_value():
-    seen = []
-    fg.compile(lambda x: seen.append(x._repr_html_()) or x * 2.0)(1.0)
-    assert seen == ["Value(data=1.0)"], "the number at hand"

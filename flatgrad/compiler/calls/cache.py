@@ -41,6 +41,11 @@ class KernelCache(Generic[E]):
         """The kernels, with what belongs to them."""
         return [entry for variants in self._variants.values() for entry in variants.entries]
 
+    @property
+    def items(self) -> list[tuple[Key, E]]:
+        """The kernels with the arguments that they are for, those of the same kinds one after the other."""
+        return [(key, entry) for key, variants in self._variants.items() for entry in variants.entries]
+
     def find(self, key: Key) -> E | None:
         """The entry for these kinds of arguments, and for what the function captures now; None if there is none."""
         variants = self._variants.get(key)

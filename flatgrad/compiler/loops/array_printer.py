@@ -104,9 +104,14 @@ def print_statement(statement: Statement, sources: Sources, rounds: int = 0) -> 
     source = sources.of(fixed(statement.base))
     before = (fixed(statement.base) - source.base) // lanes_of(statement.shape[rounds:])
     head = f"{statement.name}{_ranges(scope, scope, before, rounds)}" if statement.shape else statement.name
+    result, names = right_side(statement, sources)
+    return [f"{head} = {result}{', with' if names else ''}", *names]
+
+
+def right_side(statement: Statement, sources: Sources) -> tuple[str, list[str]]:
+    """What a statement computes, as text, and what local names in it stand for."""
     writer = Writer(sources)
-    result = writer.body(statement.body, scope).text
-    return [f"{head} = {result}{', with' if writer.locals else ''}", *writer.locals]
+    return writer.body(statement.body, scope_of(statement.shape, LANES)).text, writer.locals
 
 
 def _ranges(scope: Scope, outer: Scope, before: int = 0, rounds: int = 0) -> str:

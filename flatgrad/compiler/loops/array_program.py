@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ...display.listing import screens
+from ...display.markup import card, code
+from ...runtime.drawing import WIDTH
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.primitives import Primitive
 from ...runtime.wording import count_of
@@ -29,6 +32,7 @@ from .grammar import (
     members,
     values_of,
 )
+from .picture import draw_arrays
 
 
 @dataclass(repr=False)
@@ -44,6 +48,28 @@ class ArrayProgram(Loops):
     def __str__(self) -> str:
         """The program as text, a line or two per statement."""
         return print_arrays(self)
+
+    def _repr_html_(self) -> str:
+        """How notebooks show it."""
+        count = count_of(len(self.statements), "statement")
+        return card(f"Array program {self.name}", code(screens(str(self))), note=count, wide=True)
+
+    def draw_dot(self, format: str = "svg", rankdir: str = "TB", *, width: float | None = WIDTH) -> Any:
+        """A picture of the program: a box for each array, each statement and each loop over rounds.
+
+        Arguments are green, leaves blue, constants grey, statements of the gradient orange, updates violet.
+
+        Args:
+            format, rankdir, width: as for `fg.draw_dot`.
+
+        Returns:
+            A `graphviz.Digraph`.
+
+        Raises:
+            OptionError: for a program of more than 300 statements, or another option than there are.
+            MissingExtraError: if the Python package graphviz is not installed.
+        """
+        return draw_arrays(self, format, rankdir, width)
 
     # --- checker --------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ...display.listing import screens
+from ...display.markup import card, code
 from ...runtime.errors import ProgramError
 from ...runtime.wording import count_of
 from ..program.program import Group, Program, default_names, grouped
@@ -134,6 +136,11 @@ class OpenArrayProgram:
     def __repr__(self) -> str:
         count = count_of(len(self.statements), "statement")
         return f"<OpenArrayProgram {self.name}: {count} for every {' and '.join(self.extents)}>"
+
+    def _repr_html_(self) -> str:
+        """How notebooks show it."""
+        count = f"{count_of(len(self.statements), 'statement')} for every {' and '.join(self.extents)}"
+        return card(f"Array program {self.name}", code(screens(str(self))), note=count, wide=True)
 
     def __str__(self) -> str:
         """The program as text, with the names of the extents."""

@@ -22,22 +22,25 @@ class Equation(NamedTuple):
 
 
 class Equations(Protocol):
-    """A `Program`, for hints and SymPy; see there."""
+    """A `Program`, for hints, pictures and SymPy; see there."""
 
     name: str
     input_names: list[str]
     constants: list[float]
     outputs: list[int]
+    input_groups: list[Group]
     output_groups: list[Group]
     sites: array[int]
     opcodes: array[int]
     starts: array[int]
     operands: array[int]
     primal: int
+    update: int
 
     @property
     def inputs(self) -> int: ...
     def __len__(self) -> int: ...
+    def name_of(self, operand: int) -> str: ...
     def equation(self, index: int) -> Equation: ...
     def equations(self) -> Iterator[Equation]: ...
     def result(self, equation: Equation, numbers: Sequence[float]) -> float: ...

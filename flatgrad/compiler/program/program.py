@@ -13,6 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ...display.listing import two_screens
+from ...display.markup import card, code
+from ...runtime.drawing import WIDTH
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.primitives import TABLE
 from ...runtime.sites import Location
@@ -23,6 +26,7 @@ from .groups import Group as Group
 from .groups import default_names as default_names
 from .groups import grouped as grouped
 from .hints import hint
+from .picture import draw_program
 from .symbolic import sympy_outputs
 
 #: Longer lists of inputs and outputs are abridged when a program is printed.
@@ -154,6 +158,18 @@ class Program:
         """The program as text, one equation per line, with the user's line where it changes."""
         return "\n".join(self.lines(0, len(self)))
 
+    def _repr_html_(self) -> str:
+        """How notebooks show it."""
+        count = f"{count_of(len(self), 'equation')}, {count_of(self.inputs, 'input')}"
+        return card(f"Program {self.name}", code(self.abridged(40)), note=count, wide=True)
+
+    def abridged(self, height: int) -> str:
+        """The program as text; if that is longer than two screens of this height, its first and its last lines."""
+        count, ends = len(self), height - 1
+        if count + 2 <= 2 * height:
+            return str(self)
+        return two_screens(self.lines(0, ends), count - 2 * ends, self.lines(count - ends, count))
+
     def lines(self, first: int, end: int) -> list[str]:
         """The lines of some equations. The first equation has the head above it, the last one the outputs below."""
         lines = []
@@ -279,6 +295,21 @@ class Program:
             [x*sin(x), x*cos(x) + sin(x)]
         """
         return sympy_outputs(self)
+
+    def draw_dot(self, format: str = "svg", rankdir: str = "LR", *, width: float | None = WIDTH) -> Any:
+        """A picture of the program: inputs are green, leaves blue, equations of the gradient orange, updates violet.
+
+        Args:
+            format, rankdir, width: as for `fg.draw_dot`.
+
+        Returns:
+            A `graphviz.Digraph`.
+
+        Raises:
+            OptionError: for a program of more than 500 equations, or another option than there are.
+            MissingExtraError: if the Python package graphviz is not installed.
+        """
+        return draw_program(self, format, rankdir, width)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -61,6 +61,10 @@ class CompiledGraph(Generic[R]):
         results = call(self.kernel, [value._number for value in values], (*values, *self.kernel.leaves))
         return cast("R", results[0] if self._single else results)
 
+    def _repr_html_(self) -> str:
+        """How notebooks show it: as its kernel."""
+        return self.kernel._repr_html_()
+
     def __repr__(self) -> str:
         count = count_of(self.kernel.stats.equations, "equation")
         return f"<flatgrad.compile_graph: {count}, backend={self.kernel.backend!r}>"

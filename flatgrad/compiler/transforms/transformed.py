@@ -28,6 +28,7 @@ from ..calls.records import member
 from ..calls.rewriting import BusyError, Change, UnchangedError, run_with
 from ..calls.sizes import leading, sized_kinds, sizes_of
 from ..calls.writes import Containers, check
+from ..cards import function_card
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, OpenStages
 from ..options import MEMORY, WAYS, Backend, Mode, Options, check_options
@@ -140,11 +141,37 @@ class Transformed(Generic[E]):
         self._statics = frozenset([*names, *(k for k, name in enumerate(self._positions) if name in names)])
 
     def __repr__(self) -> str:
+        choices = "".join(f", {name}={text}" for name, text in self._choices().items())
+        return f"<flatgrad.{self._transform} of {self._heading()}{choices}>"
+
+    def _heading(self) -> str:
+        """The function's name and its arguments."""
         name = getattr(self.function, "__name__", type(self.function).__name__).strip("<>")
         parameters = self._signature.parameters.values() if self._signature is not None else ()
         bare = [str(each.replace(annotation=each.empty, default=each.empty)) for each in parameters]
-        choices = "".join(f", {name}={text}" for name, text in self._choices().items())
-        return f"<flatgrad.{self._transform} of {name}({', '.join(bare) if self._signature else '...'}){choices}>"
+        return f"{name}({', '.join(bare) if self._signature else '...'})"
+
+    def _repr_html_(self) -> str:
+        """How notebooks show it: its kernels, and panes with source, program, loops and sizes of the last one."""
+        title = f"flatgrad.{self._transform} of {self._heading()}"
+        once = "It has not been called yet; the first call with arguments of each kind traces and compiles it."
+        return function_card(title, self._choices(), self._described(), once)
+
+    def _described(self) -> list[tuple[str, Any]]:
+        """The kernels, each with the arguments that it is for, in words."""
+        described: list[tuple[str, Any]] = []
+        for key, entry in self._kernels.items:
+            keywords, *kinds = cast("tuple[Any, ...]", key)
+            names = [*self._positions[: len(kinds) - len(keywords)], *keywords]
+            names += [f"argument {k + 1}" for k in range(len(names), len(kinds))]
+            text = ", ".join(f"{name}: {kind}" for name, kind in zip(names, kinds, strict=True)) or "none"
+            found: Any = entry
+            ways = getattr(found, "ways", None)
+            kernels = ways.kernels if ways is not None else [getattr(found, "kernel", found)]
+            many = len(kernels) > 1
+            described += [(f"{text}; way {k}" if many else text, kernel) for k, kernel in enumerate(kernels, 1)]
+        described += [(f"for every {' and '.join(each.stages.names)}", each) for each in self.open_kernels]
+        return described
 
     def _choices(self) -> dict[str, str]:
         """What was chosen, by the names of the options: the back end, and what differs from the defaults."""
