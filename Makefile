@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Processes that share the tests.
 WORKERS ?= auto
 
-.PHONY: demo test portable check bench format lines clean
+.PHONY: demo test portable check docs bench format lines clean
 
 demo: $(VENV)/.core
 	$(BIN)/python -m flatgrad demo --plot
@@ -29,6 +29,11 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_docs.py
+
+# The documentation as a site, from nothing; a warning is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -W --keep-going -E -b html docs build/docs
+	@echo "the site: build/docs/index.html"
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,rounds --benchmark-sort=name
@@ -56,3 +61,7 @@ $(VENV)/.core: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.core
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@

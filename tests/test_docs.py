@@ -19,7 +19,9 @@ from flatgrad import demo
 from flatgrad.cli import main
 
 ROOT = Path(__file__).parent.parent
-PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if page.exists()]
+DOCS = ROOT / "docs"
+PAGES = [page for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))] if page.exists()]
+TOUR = DOCS / "tour.md"
 MODULES = [module.name for module in pkgutil.walk_packages(flatgrad.__path__, "flatgrad.")]
 MODULES.remove("flatgrad.__main__")  # importing it runs it
 
@@ -37,8 +39,8 @@ def failures(name, text):
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     for line, block in blocks(text):
         test = doctest.DocTestParser().get_doctest(block, names, f"{name}:{line}", name, line)
+        test.globs = names  # not a copy: functions of earlier blocks see what later ones define
         runner.run(test, clear_globs=False)
-        names.update(test.globs)
     return runner.summarize(verbose=False).failed
 
 
@@ -60,9 +62,9 @@ def test_the_runner_notices_a_wrong_example(text, count, capsys):
     assert failures("page", text) == count
 
 
-def test_the_statements_in_the_readme_are_shown(capsys):
+def test_the_statements_in_the_tour_are_shown(capsys):
     """Each line as `flatgrad show --arrays` prints it, without what stands behind it; and how many there are."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = TOUR.read_text(encoding="utf-8")
     (block,) = re.findall(r"<!-- shown: arrays -->\n```\n(.*?)\n```", text, re.DOTALL)
     assert main(["show", "--arrays"]) == 0
     shown = [line.partition(" # ")[0].strip() for line in capsys.readouterr().out.splitlines()]
@@ -86,19 +88,22 @@ def bare(source):
     return "\n".join(map(ast.unparse, functions))
 
 
-def test_the_generated_source_in_the_readme_is_printed():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (listing,) = re.findall(r"<!-- golden: neuron -->\n```python\n(.*?)```", text, re.DOTALL)
+@pytest.mark.parametrize(
+    ("page", "name", "function"), [(TOUR, "neuron", "neuron"), (ROOT / "README.md", "loss", "slopes")]
+)
+def test_generated_source_that_is_shown_is_printed(page, name, function):
+    text = page.read_text(encoding="utf-8")
+    (listing,) = re.findall(rf"<!-- golden: {name} -->\n```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, object] = {}
     _, block = next(iter(blocks(text)))
     for example in doctest.DocTestParser().get_examples(block):
-        exec(compile(example.source, "README.md", "single"), names)
-    assert bare(listing) == bare(names["neuron"].kernels[0].source)
+        exec(compile(example.source, page.name, "single"), names)
+    assert bare(listing) == bare(names[function].kernels[0].source)
     assert bare(listing) != bare(listing.replace("+ 0.0", "")), "a difference would be noticed"
 
 
-def test_the_error_in_the_readme_is_raised(module_from):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_error_in_the_tour_is_raised(module_from):
+    text = TOUR.read_text(encoding="utf-8")
     (listing,) = re.findall(r"^```\n(fg\.grad\(.*?)```", text, re.MULTILINE | re.DOTALL)
     line, _, message = listing.partition("\n")
     with pytest.raises(flatgrad.TraceError) as caught:
@@ -107,8 +112,8 @@ def test_the_error_in_the_readme_is_raised(module_from):
     assert shown.replace("import flatgrad as fg; ", "").split() == message.split()
 
 
-def test_the_equations_in_the_readme_are_counted():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_equations_in_the_tour_are_counted():
+    text = TOUR.read_text(encoding="utf-8")
     model, loss, _ = demo.moons()
     kernel = flatgrad.value_and_grad(loss, wrt=model, has_aux=True, backend="python").kernel_for()
     assert f"the first and the last of {kernel.stats.equations:,} equations" in text
@@ -122,11 +127,26 @@ def test_the_page_of_figures_names_no_targets():
     assert printed.splitlines() == [header, "| --- | --- |", "| a gradient | **0.4 s** |"]
 
 
+def anchors(text):
+    """What code hosts make of the headings of a page: small letters, hyphens for spaces, no punctuation."""
+    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    for heading in re.findall(r"^#+ (.+)$", prose, re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_files_lead_somewhere(page):
+def test_links_lead_somewhere(page):
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", prose):
-        assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?:|mailto:)([^)#\s]*)#?([^)\s]*)\)", prose):
+        linked = page.parent / target if target else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked.read_text(encoding="utf-8")), f"{target}#{anchor}"
+
+
+def test_a_link_to_a_heading_that_does_not_exist_is_noticed():
+    text = "# A page\n```sh\n# a comment\n```\n## Many rounds: fg.scan\n### `x == y`, and more\n"
+    assert list(anchors(text)) == ["a-page", "many-rounds-fgscan", "x--y-and-more"]
 
 
 #: All files and folders that documentation may name, as paths from the project's folder.

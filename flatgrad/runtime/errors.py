@@ -1,7 +1,8 @@
 """The exceptions of flatgrad.
 
 Every exception inherits from `FlatgradError` *and* from the built-in class that plain Python would raise in the same
-place, so that code written for floats (`except ZeroDivisionError`) keeps working.
+place, so that code written for floats (`except ZeroDivisionError`) keeps working. `docs/errors.md` has an entry for
+each, with cause, example and remedy.
 """
 
 from __future__ import annotations

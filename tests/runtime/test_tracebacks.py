@@ -130,6 +130,17 @@ def test_they_end_at_the_users_line(tmp_path, program, expected):
     assert tracebacks.NOTE in text
 
 
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [(TRACED, "TraceError"), (GRAPH, "DivisionByZeroError"), (THREAD, "DomainError"), (USERS, "")],
+)
+def test_the_page_that_explains_an_error_of_ours_is_named(tmp_path, program, expected):
+    _, _, text = frames(tmp_path, program)
+    assert re.findall(r"^\(docs/errors.md explains (\w+): .*\)$", text, re.MULTILINE) == [expected] * bool(expected), (
+        text
+    )
+
+
 def test_training(tmp_path):
     mine, others, text = frames(tmp_path, RAISES)
     assert mine[0].startswith("nn.fit("), text

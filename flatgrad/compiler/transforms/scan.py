@@ -46,7 +46,7 @@ def scan(
 ) -> tuple[Any, Any]:
     """A loop that carries a state: `carry, y = fn(carry, x)` for each row `x` of `xs`, with the `y`s stacked.
 
-    It means this Python loop, and is it where nothing is traced:
+    It means this Python loop, and is it where nothing is traced::
 
         ys = []
         for x in xs:

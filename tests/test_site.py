@@ -1,0 +1,84 @@
+"""The documentation site: its navigation, and that pages of reference leave nothing out. `make docs` builds it."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+import flatgrad
+from flatgrad import nn
+from flatgrad.runtime import errors
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def conf():
+    """The configuration, as a module."""
+    spec = importlib.util.spec_from_file_location("conf", DOCS / "conf.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_page_is_in_the_navigation(conf):
+    navigation = conf.navigation((DOCS / "index.md").read_text(encoding="utf-8"))
+    linked = [line for line in navigation.splitlines() if re.fullmatch(r"[a-z][\w/]+", line)]
+    assert sorted(linked) == [page for page in PAGES if page != "index"], "docs/index.md lists each page once"
+
+
+def test_the_navigation_is_made_of_headings_and_lists(conf):
+    index = "# All\n\n* [No](no.md)\n\n## One\n\n* [A](a.md): text, [b](b.md)\n2. [C](d/1_c.md)\n\n## None\n\nText.\n"
+    assert conf.navigation(index) == "```{toctree}\n:hidden:\n:caption: One\n\na\nd/1_c\n```"
+
+
+def test_sessions_are_told_apart_from_modules(conf):
+    text = ["```python\n>>> 1\n1\n\n```\n\n```python\nx = 1\n```\n"]
+    conf.prepare(None, "page", text)
+    assert text == ["```pycon\n>>> 1\n1\n```\n\n```python\nx = 1\n```\n"]
+
+
+def test_code_in_docstrings_is_code(conf):
+    lines = ["A `Value` and two `Value`s, ``done``.", ">>> `not this`"]
+    conf.spelled(None, "function", "f", None, None, lines)
+    assert lines == ["A ``Value``\\  and two ``Value``\\ s, ``done``.", ">>> `not this`"]
+
+
+def test_the_reference_has_every_public_name():
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\.\. auto\w+:: (flatgrad\.[\w.]+)$", text, re.MULTILINE)
+    builtins = ["abs", "compile", "complex", "max", "min", "sum"]
+    names = [f"flatgrad.{name}" for name in [*flatgrad.__all__, *builtins] if name != "nn"]
+    assert sorted(shown) == sorted(names + [f"flatgrad.nn.{name}" for name in nn.__all__])
+
+
+def kinds_of_errors():
+    """All exceptions and warnings that users meet."""
+    own = [item for item in vars(errors).values() if isinstance(item, type) and item.__module__ == errors.__name__]
+    return [*own, flatgrad.DerivativeError, nn.FileFormatError, nn.NonFiniteLossError]
+
+
+@pytest.mark.parametrize("kind", kinds_of_errors(), ids=lambda kind: kind.__name__)
+def test_every_exception_has_an_entry(kind):
+    text = (DOCS / "errors.md").read_text(encoding="utf-8")
+    entries = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    entry = entries[kind.__name__]
+    if kind is not errors.FlatgradError:
+        assert "**Cause.**" in entry
+        assert "**Remedy.**" in entry
+        assert f"| [`{kind.__name__}`](#{kind.__name__.lower()}) |" in text, "and a row in the table"
+        bases = re.search(rf"^\| \[`{kind.__name__}`\].*? \| (.*?) \|", text, re.MULTILINE)[1]
+        assert all(issubclass(kind, getattr(builtins, name)) for name in re.findall(r"`(\w+)`", bases))
+
+
+def test_the_errors_page_names_no_others():
+    text = (DOCS / "errors.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == [
+        "FlatgradError",
+        *re.findall(r"^\| \[`(\w+)`\]", text, re.MULTILINE),
+    ]
