@@ -24,7 +24,9 @@ from .compiler.transforms.graphs import CompiledGraph, compile_graph
 from .compiler.transforms.jit import jit
 from .compiler.transforms.scan import scan
 from .compiler.transforms.vmap import vmap
+from .runtime import complex_arrays as _complex_arrays
 from .runtime import functions as _functions
+from .runtime import linear_algebra as _linear_algebra
 from .runtime import tracebacks as _tracebacks
 from .runtime import version as _version
 from .runtime.complex_numbers import complex as complex

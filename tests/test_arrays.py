@@ -286,7 +286,7 @@ def test_the_way_of_pivots():
     ("f", "message"),
     [
         (lambda x: np.linalg.eigvalsh(np.outer(x, x))[0], r"np\.linalg\.eigvalsh is not defined"),
-        (lambda x: np.linalg.lstsq(np.outer(x, x), x)[0][0], r"np\.linalg\.lstsq.*np\.linalg\.solve"),
+        (lambda x: np.linalg.svd(np.outer(x, x))[1][0], r"np\.linalg\.svd.*fg\.primitive"),
         (lambda x: np.nextafter(x, 2.0)[0], r"np\.nextafter is not defined"),
         (lambda x: np.unique(x)[0], r"np\.unique.*np\.sort"),
         (lambda x: x.astype(np.float32)[0], r"dtype float32; its elements are floats"),

@@ -9,6 +9,7 @@ import random
 
 import numpy as np
 import pytest
+import scipy.fft
 
 import flatgrad as fg
 from flatgrad import Value
@@ -108,6 +109,31 @@ def test_functions_of_arrays_of_complex_numbers():
         lambda x, y: x if np.iscomplexobj(1j * x) and np.isrealobj(x) else y,
         lambda x, y: np.where(np.isreal(1j * (x - 3.0)), x, y) + np.where(np.iscomplex(1j * (x - 3.0)), 0.0, y),
         lambda x, y: np.where(np.isreal(x), x, y) + np.where(np.iscomplex(1j * x[0]), x, y),
+        lambda x, y: np.nansum(np.where(x > 3.5, np.nan, 1j * x + y)).imag,
+        lambda x, y: np.nanmean(np.where(x > 3.5, np.nan, 1j * x + y)).real,
+        lambda x, y: np.where(np.isnan(np.where(x > 3.5, 1j * np.nan, 1j * x)), 7.0, x),
+        lambda x, y: np.where(np.isfinite(np.where(x > 3.5, 1j * np.inf, 1e308 * (1.0 + 1.5j) * y)), x, y),
+        lambda x, y: np.where(np.isinf(np.where(x > 3.5, 1j * np.inf, 1j * x)), x, y),
+        lambda x, y: x if np.allclose(1j * x + y, 1j * (x + 1e-12) + y) else y,
+        lambda x, y: x if np.array_equal(1j * x, 1j * y) else y,
+        lambda x, y: np.where(np.isclose(1j * x, 1j * np.array([3.0, 5.0, -1.0])), x, y),
+        lambda x, y: np.where((1j * x + y == 1.0 + 3j) | (1j * x + y != 1j * x + 2.0), x, y),
+        lambda x, y: np.count_nonzero(1j * (x - 3.0)) * x + np.where(np.any(1j * x), 1.0, 0.0),
+        lambda x, y: np.round(1.2345 * x + 1j * 2.3456 * y, 2).imag,
+        lambda x, y: np.log10(1j * x + y).imag + np.log2(1j * x + y).real,
+        lambda x, y: np.log1p(1j * x + y).imag + np.exp2(0.5j * x + y).real,
+        lambda x, y: np.nan_to_num(np.where(x > 3.5, np.nan, 1j * x + y)).imag,
+        lambda x, y: np.fft.hfft(1j * x + y),
+        lambda x, y: np.fft.ihfft(x).imag + np.fft.ihfft(y, norm="ortho").real,
+        lambda x, y: np.linalg.norm(np.fft.fft2(np.outer(1j * x, y)), axis=0),
+        lambda x, y: np.fft.ifft2(np.outer(1j * x, y + x)).imag,
+        lambda x, y: np.fft.fftn(np.multiply.outer(np.outer(x, y), y), axes=(0, 2)).imag,
+        lambda x, y: np.fft.ifftn(np.multiply.outer(np.outer(x, y), y), s=(2, 4), axes=(1, 2)).real,
+        lambda x, y: np.fft.rfft2(np.outer(x, y)).real,
+        lambda x, y: np.fft.rfftn(np.outer(x, y), norm="ortho").imag,
+        lambda x, y: np.fft.irfft2(np.outer(1j * x, y + x)),
+        lambda x, y: np.fft.irfftn(np.outer(1j * x, y + x), s=(3, 5), axes=(0, 1)),
+        lambda x, y: scipy.fft.fft(x).imag + scipy.fft.fft2(np.outer(x, y)).real,
     ):
         np.testing.assert_allclose(fg.jit(function)(x, y), function(x, y), rtol=1e-13, atol=1e-15)
 
@@ -237,6 +263,99 @@ def test_a_fourier_transform_by_hand():
     value, slope = fg.value_and_grad(power)(x)
     assert value == pytest.approx(power(x), rel=1e-14)
     assert slope == pytest.approx(2.0 * (np.conj(row) * (row @ x)).real, rel=1e-12)
+
+
+# --- parts that are set -----------------------------------------------------------------------------------------------
+
+
+def test_parts_are_set():
+    def f(x, y):
+        z = 1j * x
+        z.real = y
+        z.imag[1] = 5.0
+        z.real += 1.0
+        part = z.imag
+        part *= 2.0
+        copy = z.real.copy()
+        copy[0] = 100.0
+        z[2] = y[0]
+        real = 2.0 * x
+        real.real = y
+        real.real[0] = x[0]
+        return np.concatenate([z.real, z.imag, real, copy])
+
+    def with_zeros(x, y):
+        z = np.zeros(3, complex)
+        z.real, z.imag = x, y
+        return np.abs(z)
+
+    x, y = np.array([3.0, 4.0, -1.0]), np.array([1.0, 2.0, 0.5])
+    assert fg.jit(f)(x, y).tolist() == f(x, y).tolist()
+    assert fg.jit(with_zeros)(x, y).tolist() == with_zeros(x, y).tolist()
+    assert fg.grad(lambda x: f(x, y).sum())(x).tolist() == [3.0, 0.0, 0.0]
+
+
+def test_parts_that_cannot_be_set():
+    def bad(x):
+        z = 2.0 * x
+        z.imag = x
+        return abs(z)
+
+    def good(x):
+        z = (2.0 * x).astype(complex)
+        z.imag = x
+        return abs(z)
+
+    with pytest.raises(fg.InputError, match=r"no imaginary parts to set; write a = a\.astype\(complex\) before"):
+        fg.jit(bad)(np.array([1.0]))
+    assert fg.jit(good)(np.array([1.0])).tolist() == [math.hypot(1.0, 2.0)]
+
+    def slice_of_parts(x):
+        z = 1j * x
+        z.imag[1:][0] = 5.0
+        return z.imag
+
+    with pytest.raises(ValueError, match="read-only"):
+        fg.jit(slice_of_parts)(np.array([1.0, 2.0]))
+
+
+# --- loops ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loop_with_a_complex_carry(backend):
+    def step(z, x):
+        z = z * (0.6 + 0.5j) + x
+        return z, {"z": z, "length": abs(z)}
+
+    def f(start, xs):
+        z, results = fg.scan(step, start * (1.0 + 0.0j), xs)
+        return abs(z) + np.sum(results["z"].imag) + np.sum(results["length"])
+
+    xs = np.sin(np.arange(40.0))
+    wanted = f(0.7, xs)
+    value, slope = fg.value_and_grad(f, backend=backend)(0.7, xs)
+    assert value == pytest.approx(wanted, rel=1e-14)
+    assert slope == pytest.approx((f(0.7 + 1e-6, xs) - f(0.7 - 1e-6, xs)) / 2e-6, rel=1e-8)
+    assert len(fg.value_and_grad(f).kernel_for(0.7, np.zeros(400)).program) < 400 * 60
+
+
+def test_loops_with_complex_arrays_and_without_rounds():
+    def step(carry, x):
+        z, k = carry
+        return (z * x + 1j, k + 1.0), z
+
+    z = np.array([1.0 + 2j, -1j])
+    (last, k), rows = fg.scan(step, (z, 0.0), np.arange(12.0))
+    assert (last.dtype, rows.dtype, rows.shape, k) == (np.dtype(complex), np.dtype(complex), (12, 2), 12.0)
+    again = fg.jit(lambda xs: [fg.scan(step, (z, 0.0), xs)[1].imag, fg.scan(step, (z, 0.0), xs)[0][0].real])
+    np.testing.assert_allclose(again(np.arange(12.0))[0], rows.imag)
+    np.testing.assert_allclose(again(np.arange(12.0))[1], last.real)
+    same, none = fg.scan(step, (z, 0.0), np.zeros(0))
+    assert same[0] is z
+    assert none.shape == (0, 2)
+    with pytest.raises(fg.InputError, match="the carry is a number in init, and a ComplexParts"):
+        fg.scan(lambda z, x: (z + 1j, None), 0.0, np.zeros(3))
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

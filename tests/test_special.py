@@ -7,7 +7,6 @@ import random
 
 import numpy as np
 import pytest
-import scipy.special
 from mpmath import mp
 
 import flatgrad as fg
@@ -189,37 +188,6 @@ def test_without_exceptions():
     f = fg.value_and_grad(lambda x: fg.lgamma(x) + fg.ndtri(x), faults="ieee")
     assert all(math.isnan(part) for part in f(-3.0))
     assert fg.compile(fg.trigamma, faults="ieee")(1e-200).data == math.inf
-
-
-SCIPY = {
-    "gammaln": (scipy.special.gammaln, 2.5), "psi": (scipy.special.psi, 2.5), "digamma": (scipy.special.digamma, 0.3),
-    "ndtr": (scipy.special.ndtr, -1.2), "ndtri": (scipy.special.ndtri, 0.2), "j0": (scipy.special.j0, 3.0),
-    "log_ndtr": (scipy.special.log_ndtr, -30.0), "expit": (scipy.special.expit, 0.7), "erf": (scipy.special.erf, 0.4),
-    "erfc": (scipy.special.erfc, 0.4), "logit": (scipy.special.logit, 0.3), "j1": (scipy.special.j1, 3.0),
-    "log_expit": (scipy.special.log_expit, 0.7), "entr": (scipy.special.entr, 0.7),
-    "xlogy": (lambda x: scipy.special.xlogy(x, x * x), 0.7), "beta": (lambda x: scipy.special.beta(x, 2.0), 0.7),
-    "betaln": (lambda x: scipy.special.betaln(2.0, x), 0.7), "gamma": (scipy.special.gamma, 2.5),
-    "exp10": (scipy.special.exp10, 0.7),
-    "rel_entr": (lambda x: scipy.special.rel_entr(x, 3.0), 0.7), "cbrt": (scipy.special.cbrt, 0.7),
-    "xlog1py": (lambda x: scipy.special.xlog1py(2.0, x), 0.7),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", SCIPY)
-def test_functions_of_scipy(name):
-    """Called with a Value, and with an array of them."""
-    function, x = SCIPY[name]
-    value, slope = fg.value_and_grad(function)(x)
-    h = 1e-6 * max(1.0, abs(x))
-    assert value == pytest.approx(float(function(x)), rel=1e-13)
-    assert slope == pytest.approx((float(function(x + h)) - float(function(x - h))) / (2 * h), rel=1e-7)
-    assert fg.grad(lambda x: function(x).sum())(np.array([x, x])).tolist() == [slope, slope]
-
-
-def test_a_function_of_scipy_that_is_missing_names_what_to_write():
-    with pytest.raises(fg.InputError, match=r"^scipy\.special\.erfinv is not .* fg\.ndtri\(\(1\.0 \+ x\) / 2\.0\)"):
-        fg.grad(scipy.special.erfinv)(0.5)
-    assert fg.ndtri((1.0 + 0.5) / 2.0) / 2.0**0.5 == pytest.approx(scipy.special.erfinv(0.5), rel=1e-15)
 
 
 def test_composites():

@@ -442,7 +442,11 @@ def _reduced(
 
 def unsupported(name: str, remedy: str | None = None, package: str = "np") -> InputError:
     """The error for a function of NumPy's, or of SciPy's, that arrays of `Value`s do not have."""
-    remedy = remedy or "write it with operators and flatgrad's functions (fg.where, fg.exp, ...)"
+    remedy = remedy or (
+        "write it with operators and flatgrad's functions (fg.where, fg.exp, ...)"
+        if package == "np"
+        else "make it a primitive of your own, with its derivative, by fg.primitive(name, function, partials)"
+    )
     return InputError(f"{package}.{name} is not defined for Values and arrays of them; {remedy}{user_line()}")
 
 

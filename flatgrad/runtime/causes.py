@@ -14,6 +14,8 @@ from collections.abc import Collection
 from itertools import islice
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from .sites import Location, Site, is_internal, is_library, is_of_scipy, locate, user_site
 
 _FORMAT: Final = 'f"{value}" shows the number at hand; format the result of the compiled function.'
@@ -122,16 +124,16 @@ def _assignment(node: ast.AST | None, variables: Collection[str]) -> Cause:
 _NUMPY: Final = [
     (
         r"no callable (?P<name>\w+) method|ufunc '(?P<ufunc>\w+)' not supported for the input types",
-        "np.{} was applied to an array in which floats stand beside Values, as np.array([0.0, x]) makes one",
+        "{} was applied to an array in which floats stand beside Values, as np.array([0.0, x]) makes one",
         "Make the array by fg.array([0.0, x]): with that, NumPy's functions work.",
     ),
     (
         r"Cannot cast ufunc '(?P<name>\w+)' output from dtype\('O'\)",
-        "np.{} was to write Values into an array of floats",
+        "{} was to write Values into an array of floats",
         "Write a = a + b in place of a += b.",
     ),
     (
-        r"(?P<name>object) arrays are not supported",
+        r"(?P<name>object) arrays are not supported|data type for .*: (?P<dtype>object)",
         "a function that takes arrays of floats only was applied to an array of Values",
         "Write what it computes with NumPy's functions, or with flatgrad's.",
     ),
@@ -158,7 +160,9 @@ def numpy_error(error: Exception) -> tuple[str, Location | None] | None:
             call = expression_at(site) if is_scipy and site is not None else None
             if isinstance(call, ast.Call):
                 return _CALL.format(ast.unparse(call.func)), locate(site)
-            return f"{text.format(next(filter(None, found.groups())))}. {remedy}", locate(site)
+            name = next(filter(None, found.groups()))
+            name = f"np.{name}" if hasattr(np, name) else f"scipy.special.{name.lstrip('_')}"
+            return f"{text.format(name)}. {remedy}", locate(site)
     return None
 
 

@@ -301,6 +301,28 @@ def _tan(z: Any) -> Complex:
     return Complex(turned.imag, -turned.real)
 
 
+def _parts(z: Complex) -> tuple[Any, Any]:
+    return z.real, z.imag
+
+
+def _equal(a: Any, b: Any) -> Any:
+    """The condition that both parts are equal."""
+    a, b = Complex.of(a), Complex.of(b)
+    return p.logical_and(equal(a.real, b.real), equal(a.imag, b.imag))
+
+
+def _sign(z: Any) -> Complex:
+    """The number of length 1 in the same direction, as in NumPy 2; 0 at 0."""
+    size = _absolute(z)
+    zero = equal(size, 0.0)
+    divisor = where(zero, 1.0, size)
+    return Complex(*[where(zero, 0.0, div(part, divisor)) for part in _parts(z)])
+
+
+def _of_parts(row: Primitive) -> Callable[..., Any]:
+    return lambda z: Complex(*map(row, _parts(z)))
+
+
 #: Beyond this number the real part of `tanh` is 1.0 or -1.0; `cosh` overflows a little later.
 _LARGE: Final = 708.0
 
@@ -311,15 +333,18 @@ _OPERATIONS: Final[dict[Primitive, Callable[..., Any]]] = {
     p.sub: lambda a, b: _sum(a, -b),
     p.tanh: _tanh, p.tan: _tan,
     p.expm1: lambda z: _sum(_exp(z), -1.0),
+    p.log1p: lambda z: _log(_sum(z, 1.0)),
+    p.log2: lambda z: _product(_log(z), 1.0 / math.log(2.0)),
+    p.log10: lambda z: _product(_log(z), 1.0 / math.log(10.0)),
+    p.exp2: lambda z: _exp(_product(z, math.log(2.0))),
+    equal: _equal,
+    p.sign: _sign,
+    p.rint: _of_parts(p.rint),
     where: lambda c, a, b: Complex(*[
         where(c, x, y) for x, y in zip(_parts(Complex.of(a)), _parts(Complex.of(b)), strict=True)
     ]),
     p.detach: lambda z: Complex(p.detach(z.real), p.detach(z.imag)),
 }  # fmt: skip
-
-
-def _parts(z: Complex) -> tuple[Any, Any]:
-    return z.real, z.imag
 
 
 # --- discrete Fourier transforms --------------------------------------------------------------------------------------

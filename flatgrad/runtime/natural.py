@@ -23,7 +23,7 @@ from .natural_numbers import Function, holds_values, of_values, refused, replace
 from .primitive import Applicable
 from .primitives import BY_NAME, div, log, trunc
 from .reductions import log_softmax, logsumexp, softmax
-from .scientific import norm_pdf
+from .scientific import FUNCTIONS_OF_SCIPY, norm_pdf
 from .tracing import refuse
 
 # --- NumPy ------------------------------------------------------------------------------------------------------------
@@ -222,6 +222,7 @@ def _of_vector(name: str) -> Function:
 def _from_scipy(function: Any) -> Function | None:
     """What stands for a function of SciPy's that is no ufunc. SciPy is not imported for that."""
     owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
+    module = str(getattr(function, "__module__", ""))
     if isinstance(function, MethodType):
         distribution = getattr(owner, "dist", owner)
         if type(distribution).__name__ != "norm_gen":
@@ -229,10 +230,15 @@ def _from_scipy(function: Any) -> Function | None:
         own = _normal(name, getattr(owner, "args", ()), getattr(owner, "kwds", {}))
         given = [*getattr(owner, "args", ()), *getattr(owner, "kwds", {}).values()]
         return own if own is not None and holds_values(given) else own and of_values(function, own)
-    if name in _LINEAR and str(getattr(function, "__module__", "")).startswith("scipy.linalg"):
+    if name in _LINEAR and module.startswith("scipy.linalg"):
         return of_values(function, _taking_values(getattr(np.linalg, name)))
-    if name in _OF_VECTORS and str(function.__module__).startswith("scipy.special"):
-        return of_values(function, _of_vector(name))
+    if module.startswith("scipy.fft") and hasattr(np.fft, name):
+        return of_values(function, _taking_values(getattr(np.fft, name)))
+    if module.startswith("scipy.special"):
+        if name in _OF_VECTORS:
+            return of_values(function, _of_vector(name))
+        if name in FUNCTIONS_OF_SCIPY:
+            return of_values(function, _taking_values(FUNCTIONS_OF_SCIPY[name]))
     return None
 
 

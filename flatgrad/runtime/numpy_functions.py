@@ -2,14 +2,14 @@
 
 Those that only move elements are NumPy's own, and so are dot products and convolutions. What compares elements to say
 where they go (`sort`, `argmax`, `searchsorted`, an index of conditions) compares `Value`s, which are branches. The rest
-is composed here of arithmetic in NumPy's order, and of rows of the table. `linalg` is scalar arithmetic: an LU
-decomposition with partial pivoting, in which the pivots are branches, and Cholesky's, row by row.
+is composed here of arithmetic in NumPy's order, and of rows of the table. Linear algebra is in `linear_algebra.py`.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -33,12 +33,14 @@ from .arrays import (
     wrapped,
 )
 from .conversion import check_masks, number
-from .errors import InputError
+from .errors import DomainError, InputError
 from .foreign import COMPLEX, Pair, objects
+from .natural_numbers import scaled
 from .primitive import Applicable
 from .primitives import div
 from .sites import user_line
 from .traced import as_integer
+from .value import Condition
 
 np: Any = numpy  # the types of its functions know no objects
 _NO: Final = np._NoValue
@@ -300,8 +302,14 @@ def _written(result: Any, out: Any) -> Any:
 
 
 @_implements("choose")
-def _choose(a: Any, choices: Any, **_: Any) -> Any:
-    raise InputError(f"np.choose: select by np.select or fg.table(choices)[a]{user_line()}")
+def _choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
+    """Of two, by conditions; else by whole numbers, each of which is its value."""
+    choices = [np.asarray(_as_array(each)) for each in choices]
+    places = objects(plain(a))
+    if len(choices) == 2 and any(isinstance(each, Condition) for each in places.ravel().tolist()):
+        return _written(_select(places, choices[1], choices[0]), out)
+    whole = np.frompyfunc(operator.index, 1, 1)(places)
+    return _written(np.choose(np.asarray(whole, dtype=int), choices, mode=mode), out)
 
 
 @_implements("unique", "unique_values")
@@ -564,6 +572,58 @@ def _quantile(
 _implements("percentile")(lambda a, q, *args, **options: _quantile(a, np.asarray(q, float) / 100.0, *args, **options))
 
 
+def _without_nans(function: Callable[..., Any], a: Any, axis: Axis, keepdims: Any, front: tuple[int, ...] = ()) -> Any:
+    """A function of the numbers along an axis that are no NaN (these are branches); NaN where there are none.
+
+    Args:
+        front: the shape of what the function returns.
+    """
+    a = np.asarray(_as_array(a))
+    along = range(a.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = [each % a.ndim for each in along]
+    rest = [each for each in range(a.ndim) if each not in axes]
+    results = []
+    for lane in a.transpose(*rest, *axes).reshape(-1, _count(a, axis)):
+        kept = [each for each in lane.tolist() if not primitives.logical_not(primitives.equal(each, each))]
+        results.append(_as_array(function(array(kept))) if kept else filled(front, math.nan))
+    flat = [x for row in zip(*(each.ravel().tolist() for each in results), strict=True) for x in row]
+    shape = tuple(a.shape[each] if each in rest else 1 for each in range(a.ndim) if keepdims is True or each in rest)
+    return _shaped(flat, (*front, *shape))
+
+
+@_implements("nanquantile")
+def _nanquantile(
+    a: Any, q: Any, axis: Axis = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
+    keepdims: Any = False, **options: Any,
+) -> Any:  # fmt: skip
+    _no_more("nanquantile", options)
+    return _written(_without_nans(lambda lane: _quantile(lane, q, method=method), a, axis, keepdims, np.shape(q)), out)
+
+
+@_implements("nanpercentile")
+def _nanpercentile(a: Any, q: Any, *args: Any, **options: Any) -> Any:
+    return _nanquantile(a, np.asarray(q, float) / 100.0, *args, **options)
+
+
+@_implements("nanmedian")
+def _nanmedian(a: Any, axis: Axis = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False) -> Any:
+    return _written(_without_nans(_median, a, axis, keepdims), out)
+
+
+def _place_among_numbers(name: str, instead: float) -> None:
+    def implementation(a: Any, axis: Axis = None, out: Any = None, **options: Any) -> Any:
+        a = _as_array(a)
+        if np.any(np.all(_mask(np.isnan(a)), axis=axis)):
+            raise DomainError(f"np.{name}: a slice holds NaN only{user_line()}")
+        return _written(getattr(np, name[3:])(np.where(np.isnan(a), instead, a), axis=axis, **options), out)
+
+    _implements(name)(implementation)
+
+
+_place_among_numbers("nanargmax", -math.inf)
+_place_among_numbers("nanargmin", math.inf)
+
+
 @_implements("median")
 def _median(a: Any, axis: Axis = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
     lanes, shape = _lanes(a, axis, keepdims)
@@ -599,6 +659,8 @@ def _digitize(x: Any, bins: Any, right: bool = False) -> Any:
 @_implements("bincount")
 def _bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
     places = np.asarray(_as_array(x)).astype(int) if isinstance(x, Array) else np.asarray(x)
+    if weights is None:
+        return np.bincount(places, minlength=minlength)
     result: Any = filled(max(minlength, int(places.max(initial=-1)) + 1), 0.0)
     for place, weight in zip(places.tolist(), np.asarray(_as_array(weights)).tolist(), strict=True):
         result[place] += weight
@@ -623,6 +685,33 @@ _implements("fix")(lambda x, out=None: _written(np.trunc(_as_array(x)), out))
 _implements("real_if_close")(lambda val, tol=100: val)
 _implements("isreal")(lambda x: np.equal(np.imag(x), 0.0) if _is_complex(x) else np.ones(np.shape(plain(x)), bool))
 _implements("iscomplex")(lambda x: np.logical_not(np.isreal(x)))
+
+
+@_implements("modf")
+def _modf(x: Any, *_: Any, **__: Any) -> Any:
+    """The fraction and the whole part, each with the sign of the number; the fraction of inf is 0."""
+    x = _as_array(x)
+    whole = np.trunc(x)
+    return np.copysign(np.where(np.isinf(x), 0.0, x - np.where(np.isinf(x), 0.0, whole)), x), whole
+
+
+@_implements("ldexp")
+def _ldexp(x1: Any, x2: Any, /, *_: Any, **__: Any) -> Any:
+    return np.frompyfunc(scaled, 2, 1)(plain(x1), plain(x2))
+
+
+@_implements("unwrap")
+def _unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: float = 2.0 * math.pi) -> Any:
+    """NumPy's arithmetic; the multiples of the period are whole numbers, which have no gradient."""
+    p = _as_array(p)
+    steps = np.diff(p, axis=axis)
+    low = -0.5 * period
+    near = np.mod(steps - low, period) + low
+    near = np.where((near == low) & (steps > 0.0), near + period, near)
+    limit = 0.5 * period if discont is None else discont
+    corrections = np.where(np.abs(steps) < limit, 0.0, near - steps)
+    first = np.take(p, [0], axis=axis)
+    return np.concatenate([first, np.delete(p, 0, axis=axis) + np.cumsum(corrections, axis=axis)], axis=axis)
 
 
 @_implements("sinc")
@@ -746,173 +835,6 @@ def _apply_along_axis(func1d: Any, axis: int, arr: Any, *args: Any, **options: A
     return stacked
 
 
-# --- linear algebra ---------------------------------------------------------------------------------------------------
-
-
-@_implements("linalg.norm")
-def _norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Any:
-    x = _as_array(x)
-    if axis is None and (ord is None or (ord == 2 and x.ndim == 1) or (ord == "fro" and x.ndim == 2)):
-        flat = np.asarray(x).ravel(order="K")
-        root = primitives.sqrt(np.sum(_squares(x)) if _is_complex(x) else flat.dot(flat))
-        return filled((1,) * x.ndim, root) if keepdims else root
-    axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
-        return _root(np.sum(_squares(x), axis=axes, keepdims=keepdims))
-    size = np.abs(x)
-    if len(axes) == 1:
-        if ord in (math.inf, -math.inf):
-            return (np.max if ord > 0 else np.min)(size, axis=axes, keepdims=keepdims)
-        if ord == 0:
-            return np.sum(_as_array(x != 0.0), axis=axes, keepdims=keepdims)
-        if ord == 1:
-            return np.sum(size, axis=axes, keepdims=keepdims)
-        return np.sum(size**ord, axis=axes, keepdims=keepdims) ** (1.0 / ord)
-    if len(axes) == 2 and ord in (1, -1, math.inf, -math.inf):
-        rows, columns = (each % x.ndim for each in axes)
-        summed = rows if abs(ord) == 1 else columns
-        sums = np.sum(size, axis=summed, keepdims=True)
-        result = (np.max if ord > 0 else np.min)(sums, axis=(rows, columns), keepdims=True)
-        return result if keepdims else wrapped(np.squeeze(np.asarray(result), axis=(rows, columns)))
-    raise InputError(f"np.linalg.norm of Values: ord={ord!r} needs singular values; use 'fro', 1 or inf{user_line()}")
-
-
-@_implements("linalg.vector_norm")
-def _vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    x = _as_array(x)
-    if axis is None:
-        result = _norm(x.ravel(), ord)
-        return filled((1,) * x.ndim, result) if keepdims else result
-    return _norm(x, ord, axis, keepdims)
-
-
-@_implements("linalg.matrix_norm")
-def _matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
-    return _norm(x, ord, (-2, -1), keepdims)
-
-
-def _matrix(name: str, a: Any) -> Any:
-    a = _as_array(a)
-    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
-        raise InputError(f"np.linalg.{name} needs a square matrix, got an array of shape {a.shape}{user_line()}")
-    return np.asarray(a)
-
-
-def _of_matrices(function: Callable[[list[Any]], Any], a: Any) -> Any:
-    """A function of the rows of a matrix, applied to each matrix of a stack."""
-    if a.ndim == 2:
-        return function(a.tolist())
-    results = [_as_array(function(a[place].tolist())) for place in np.ndindex(a.shape[:-2])]
-    return as_array([x for each in results for x in each.ravel().tolist()], (*a.shape[:-2], *results[0].shape))
-
-
-def _eliminated(rows: list[list[Any]]) -> tuple[list[list[Any]], float]:
-    """The rows of a matrix in upper triangular form, and the sign of the exchanges.
-
-    The pivot is the largest in size, the first one at a tie. A row that has the plain number 0.0 below it stays.
-    """
-    rows, sign = [list(row) for row in rows], 1.0
-    n = len(rows)
-    for k in range(n):
-        best = k
-        for i in range(k + 1, n):
-            entry = rows[i][k]
-            if (entry.__class__ is not float or entry != 0.0) and primitives.abs(entry) > primitives.abs(rows[best][k]):
-                best = i
-        if best != k:
-            rows[k], rows[best], sign = rows[best], rows[k], -sign
-        for i in range(k + 1, n):
-            entry = rows[i][k]
-            if entry.__class__ is float and entry == 0.0:
-                continue
-            factor = div(entry, rows[k][k])
-            rows[i] = [
-                *rows[i][: k + 1],
-                *(x - factor * y for x, y in zip(rows[i][k + 1 :], rows[k][k + 1 :], strict=True)),
-            ]
-    return rows, sign
-
-
-def _solved(rows: list[list[Any]], sides: list[list[Any]]) -> list[list[Any]]:
-    """The solutions of linear equations, for several right sides, the columns of `sides`."""
-    n = len(rows)
-    # Elimination looks for pivots in the first n columns only, as there are n rows.
-    upper, _ = _eliminated([[*row, *side] for row, side in zip(rows, sides, strict=True)])
-    solution: list[list[Any]] = [[] for _ in range(n)]
-    for i in reversed(range(n)):
-        for c, rest in enumerate(upper[i][n:]):
-            for k in range(i + 1, n):
-                rest = rest - upper[i][k] * solution[k][c]
-            solution[i].append(div(rest, upper[i][i]))
-    return solution
-
-
-@_implements("linalg.solve")
-def _solve(a: Any, b: Any) -> Any:
-    a, b = _matrix("solve", a), np.asarray(_as_array(b))
-    sides = b[..., None] if b.ndim == 1 else b
-    stack = np.broadcast_shapes(a.shape[:-2], sides.shape[:-2])
-    a, sides = np.broadcast_to(a, (*stack, *a.shape[-2:])), np.broadcast_to(sides, (*stack, *sides.shape[-2:]))
-    if sides.shape[-2] != a.shape[-1]:
-        raise InputError(f"np.linalg.solve: shapes {a.shape} and {b.shape} do not fit{user_line()}")
-    items = [x for place in np.ndindex(stack) for row in _solved(a[place].tolist(), sides[place].tolist()) for x in row]
-    result = as_array(items, sides.shape)
-    return result[..., 0] if b.ndim == 1 else result
-
-
-@_implements("linalg.inv")
-def _inv(a: Any) -> Any:
-    a = _matrix("inv", a)
-    return _solve(a, np.eye(a.shape[-1]))
-
-
-@_implements("linalg.det")
-def _det(a: Any) -> Any:
-    def det(rows: list[list[Any]]) -> Any:
-        upper, sign = _eliminated(rows)
-        product = functools.reduce(lambda p, k: p * upper[k][k], range(1, len(upper)), upper[0][0]) if upper else 1.0
-        return -product if sign < 0.0 else product
-
-    return _of_matrices(det, _matrix("det", a))
-
-
-@_implements("linalg.slogdet")
-def _slogdet(a: Any) -> Any:
-    a = _matrix("slogdet", a)
-
-    def parts(rows: list[list[Any]]) -> Any:
-        upper, sign = _eliminated(rows)
-        pivots = [upper[k][k] for k in range(len(upper))]
-        logarithm = functools.reduce(lambda s, p: s + primitives.log(primitives.abs(p)), pivots, 0.0)
-        return array([functools.reduce(lambda s, p: primitives.sign(p) * s, pivots, sign), logarithm])
-
-    result = _of_matrices(parts, a)
-    made_by = getattr(np.linalg, "_linalg", np.linalg)
-    pair = getattr(made_by, "SlogdetResult", None)
-    items = wrapped(np.asarray(result)[..., 0]), wrapped(np.asarray(result)[..., 1])
-    return pair(*items) if pair is not None else items
-
-
-@_implements("linalg.cholesky")
-def _cholesky(a: Any, /, *, upper: bool = False) -> Any:
-    conjugate: Any = UFUNCS["conjugate"]
-
-    def factor(rows: list[list[Any]]) -> Any:
-        n = len(rows)
-        lower: list[list[Any]] = [[0.0] * n for _ in rows]
-        for i in range(n):
-            for j in range(i + 1):
-                rest = conjugate(rows[j][i]) if upper else rows[i][j]
-                for k in range(j):
-                    rest = rest - lower[i][k] * conjugate(lower[j][k])
-                if i == j:
-                    rest = rest.real if isinstance(rest, COMPLEX) else rest
-                lower[i][j] = primitives.sqrt(rest) if i == j else div(rest, lower[j][j])
-        return np.conjugate(array(lower)).T if upper else array(lower)
-
-    return _of_matrices(factor, _matrix("cholesky", a))
-
-
 # --- methods ----------------------------------------------------------------------------------------------------------
 
 
@@ -947,11 +869,10 @@ for _name in [
     setattr(Array, _name, _method(_name))
 Array.astype = _astype  # type: ignore[method-assign]
 
-REMEDIES.update(
-    {
-        "lstsq": "solve the normal equations: np.linalg.solve(A.T @ A, A.T @ b)",
-        "pinv": "write np.linalg.inv(A.T @ A) @ A.T",
-        "polyfit": "solve the normal equations of np.vander(x, n): np.linalg.solve(V.T @ V, V.T @ y)",
-        "modf": "write np.trunc(x) and x - np.trunc(x)",
-    }
-)
+REMEDIES.update({
+    "histogram": "its counts have no gradient; np.searchsorted(edges, x, side='right') says in which bin each element "
+    "is, and np.bincount of that counts them",
+    "frexp": "write e = np.floor(np.log2(np.abs(x))) + 1.0 and x / 2.0**e",
+    "nextafter": "its derivative is 1; write x * (1.0 + 2.0**-52)",
+    "spacing": "write np.abs(x) * 2.0**-52, which is an ulp or nearly two",
+})  # fmt: skip

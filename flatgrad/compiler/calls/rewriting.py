@@ -119,10 +119,10 @@ def _changed(code: CodeType, changes: tuple[Change, ...]) -> CodeType | None:
     imports = _imports(tree.body)  # names that are imported have other code
     compiled = []
     for made in (), changes:
-        statement = copy.deepcopy(inside[0])
+        statements = copy.deepcopy(inside)  # several may stand in one line
         for change in made:
-            statement = change.visitor(statement).visit(statement)
-        module = ast.fix_missing_locations(ast.Module([*imports, statement], []))
+            statements = [change.visitor(statement).visit(statement) for statement in statements]
+        module = ast.fix_missing_locations(ast.Module([*imports, *statements], []))
         whole = compile(module, code.co_filename, "exec", code.co_flags & _FUTURES, True)
         compiled.append([each for each in codes_in(whole) if place(each) == place(code)])
     plain, changed = compiled

@@ -28,6 +28,7 @@ from ..program import progress
 from ..program.builder import Indices
 from ..program.program import Group
 from ..program.trace import Trace, trace_function
+from .complex_structures import joined, separated
 from .structures import NUMBERS, is_container, is_structure, labels_of, rebuilt, shape_of, words
 
 #: Shorter loops are recorded as they are; where so many rounds are not alike, the others are executed, too.
@@ -60,7 +61,7 @@ def scan(
     Args:
         fn: a function of carry and row that returns the next carry and a result. It must not depend on how often it
             was called.
-        init: the first carry: a number, an array, None, or lists, tuples and dicts of these.
+        init: the first carry: a number, real or complex, an array, None, or lists, tuples and dicts of these.
         xs: what the loop runs over: an array or a list, whose rows are used one after the other; or a tuple or dict of
             arrays and lists of the same length, as for `fg.vmap`. None if there is nothing; `length` is needed then.
             Rows may be anything, such as letters or layers of a network; those of float32 arrays are float64, those of
@@ -86,11 +87,12 @@ def scan(
         >>> fg.grad(lambda start: fg.scan(step, start, np.ones(1000))[0])(1.0) == 0.5**1000
         True
     """
-    loop = _Loop(fn, init, xs, length, reverse)
+    loop = _Loop(fn, separated(init), xs, length, reverse)
     if not loop.length:
-        return init, loop.no_results()
+        return init, joined(loop.no_results())
     trace = recorder()
-    return loop.traced(trace) if isinstance(trace, Trace) and loop.length > FEW else loop.executed()
+    carry, results = loop.traced(trace) if isinstance(trace, Trace) and loop.length > FEW else loop.executed()
+    return joined(carry), joined(results)
 
 
 class _DifferentError(Exception):
@@ -135,10 +137,10 @@ class _Loop:
 
     def call(self, number: int, carry: Any, row: Any) -> tuple[Any, list[Any], list[Any]]:
         """One round: the next carry, the numbers in it, and those of the result, which are noted."""
-        returned = self.fn(carry, row)
+        returned = self.fn(joined(carry), row)
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise _error(f"{_name(self.fn)} must return a pair, (carry, y), and returned {words(returned)}")
-        carry, result = returned
+        carry, result = map(separated, returned)
         if self.columns is None:
             _check("the result", result)
             self.like, self.columns = result, [[] for _ in _numbers(result, result)]
