@@ -76,6 +76,19 @@ def test_structures_are_pointers_in_order():
     assert (first.tolist(), second.tolist()) == ([10.0, 6.0], [15.0])
 
 
+def test_what_has_no_numbers_is_no_parameter():
+    f = fg.value_and_grad(lambda a, b, c: b * b + sum(c) * b + sum(a), argnums=(0, 1, 2))
+    pointer = f.c_function(np.zeros((0, 3)), 1.0, [2.0, 3.0])
+    assert pointer.signature == "double (double, double *, double *, double *)"
+    slopes = np.zeros(3)
+    assert pointer(2.0, at(np.array([3.0, 4.0])), at(slopes), at(slopes[1:])) == 18.0
+    assert slopes.tolist() == [11.0, 2.0, 2.0]
+    log = fg.grad(lambda a, b: fg.log(b) + sum(a), argnums=(0, 1)).c_function([], 1.0)
+    assert log.signature == "void (double, double *)"
+    log(-1.0, at(slopes))
+    assert math.isnan(slopes[0])
+
+
 def test_other_signatures():
     f = fg.jit(lambda x, y: x - y[0] * y[1])
     both = f.c_function(1.0, [2.0, 3.0], signature="double integrand(int n, const double *xx, void *user_data)")

@@ -301,7 +301,9 @@ def test_what_raises():
     with pytest.raises(fg.InputError, match="none is at position 3"):
         fg.jacobian(lambda x: x, argnums=3)(1.0)
     with pytest.raises(fg.InputError, match="must return one Value"):
-        fg.hessian(lambda x: [x, x])(1.0)
+        fg.hessian(lambda x: "text")(1.0)
+    with pytest.raises(fg.InputError, match="must return one Value"):
+        fg.hvp(lambda x: [x, x])(1.0, 1.0)
 
 
 def test_later_changes_of_an_array_do_not_reach_a_pullback():

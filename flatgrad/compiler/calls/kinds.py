@@ -729,6 +729,17 @@ def truth_values(kind: Kind, place: str) -> Iterator[tuple[str, Kind]]:
         yield from truth_values(part, f"{place}{kind.place(label)}")
 
 
+def is_empty(kind: Kind) -> bool:
+    """Whether an argument could hold numbers, as far as it is a structure of numbers, and there are none.
+
+    >>> is_empty(Array((0, 3))), is_empty(Items(list, ())), is_empty(Array((3,))), is_empty(Constant(Static("text")))
+    (True, True, False, False)
+    """
+    if isinstance(kind, Compound):
+        return all(map(is_empty, kind.parts))
+    return isinstance(kind, (Array, Numbers)) and not kind.size
+
+
 #: The kind of None, which stands in a gradient where the argument has no numbers.
 NOTHING: Final = Constant(Static(None))
 

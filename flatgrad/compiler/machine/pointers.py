@@ -103,7 +103,8 @@ class Prototype(NamedTuple):
         """
         returned = bool(outputs) and outputs[0].scalar
         parameters = ["double" if group.scalar else "double *" for group in inputs]
-        return cls("double" if returned else "void", (*parameters, *["double *"] * (len(outputs) - returned)))
+        parameters += ["double *" for group in outputs[returned:] if group.size]
+        return cls("double" if returned else "void", tuple(parameters))
 
     @property
     def kind(self) -> Any:
@@ -164,10 +165,12 @@ def _places(prototype: Prototype, inputs: Sequence[Group], outputs: Sequence[Gro
     numbered = [k for k, kind in enumerate(parameters) if kind in ("double", "double *")]
     counting = [k for k, kind in enumerate(parameters) if kind in ("int", "intptr_t")]
     returned = prototype.result == "double"
-    written = list(outputs)[returned:]
+    ends = np.cumsum([group.size for group in outputs]).tolist()
+    results = [(group.size, end - group.size) for group, end in zip(outputs, ends, strict=True) if group.size]
+    written = results[returned:]
     cut = max(len(numbered) - len(written), 0)
     into, out = numbered[:cut], numbered[cut:]
-    starts, ends = (np.cumsum([0, *(group.size for group in each)]).tolist() for each in (inputs, outputs))
+    starts = np.cumsum([0, *(group.size for group in inputs)]).tolist()
     fits = len(out) == len(written) and all(parameters[k] == "double *" for k in out)
     fits = fits and (not returned or outputs[0].scalar) and len(counting) <= 1 + len(out)
     own = [parameters[k] for k in into] == ["double" if group.scalar else "double *" for group in inputs]
@@ -180,14 +183,15 @@ def _places(prototype: Prototype, inputs: Sequence[Group], outputs: Sequence[Gro
             f"signature {str(prototype)!r} does not fit: {_said(inputs)} come in and {_said(outputs)} go out, as in "
             f"{str(Prototype.of(inputs, outputs))!r}; all numbers that come in may also be one 'double *'"
         )
-    takes = [_Copy(k, ends[g + returned], group.size) for g, (k, group) in enumerate(zip(out, written, strict=True))]
+    takes = [_Copy(k, start, size) for k, (size, start) in zip(out, written, strict=True)]
     sizes = [starts[-1], *(copy.size for copy in takes)]
     return _Places(brings, takes, list(map(_Count, counting, sizes)), returned)
 
 
 def _said(groups: Sequence[Group]) -> str:
     """Groups in words."""
-    return ", ".join("a number" if group.scalar else count_of(group.size, "number") for group in groups) or "no numbers"
+    words = ["a number" if group.scalar else count_of(group.size, "number") for group in groups if group.size]
+    return ", ".join(words) or "no numbers"
 
 
 def _assembly(prototype: Prototype, inputs: Sequence[Group], outputs: Sequence[Group]) -> str:

@@ -101,9 +101,8 @@ class _Source:
         self.name: str = function.name
         kinds = zip(arguments.names("arg{k}"), arguments.kinds, strict=True)
         self.inputs = [Group(name, kind.size, kind.scalar) for name, kind in kinds if kind.size]
-        self.outputs = [
-            Group(f"r{k}", kind.size, kind.scalar) for k, kind in enumerate(entry.signature.results) if kind.size
-        ]
+        results = filter(entry.signature.has_group, entry.signature.results)
+        self.outputs = [Group(f"r{k}", kind.size, kind.scalar) for k, kind in enumerate(results)]
         self.count, self.room = (sum(group.size for group in each) for each in (self.inputs, self.outputs))
         self.ints = [is_int for kind in arguments.kinds for is_int in kind.ints()]
         self.error: BaseException | None = None
@@ -149,7 +148,7 @@ class _Source:
                 self.table.set([snapshot for _, snapshot in self.known])
 
     def _sizes(self, entry: HasKernel) -> list[int]:
-        return [kind.size for kind in entry.signature.results if kind.size]
+        return [kind.size for kind in filter(entry.signature.has_group, entry.signature.results)]
 
     def _snapshot(self, kernel: Kernel) -> Snapshot:
         code = routine_of(kernel).code
@@ -212,7 +211,7 @@ def c_function(
             f"{function.name} has has_aux=True, and a C function has no room for what is beside gradients"
         )
     source = _Source(function, entry, arguments, kernel)
-    if not source.outputs:
+    if not source.room:
         raise OptionError(f"{function.name} returns no numbers, so that it cannot be a C function")
     prototype = Prototype.of(source.inputs, source.outputs) if signature is None else Prototype.parse(signature)
     source.table = Table(prototype, source.inputs, source.outputs, source.answer)

@@ -21,7 +21,7 @@ from ..calls.arguments import Arguments
 from ..calls.kinds import Identical
 from ..sparsity import Sparsity
 from .dispatch import Choices
-from .gradients import GradFunction
+from .gradients import GradFunction, SeveralResultsError
 from .jit import JitFunction
 from .numeric import NumericEntry
 from .sizes import TracedCall
@@ -132,8 +132,8 @@ def _jacobian_of(
     if sparse and (has_aux or not isinstance(argnums, int)):
         raise OptionError(f"{name}: a sparse matrix is for one argument, and alone; give one argnums, without has_aux")
     how = direction or ("forward" if sparse else "jacobian")
-    gradient = GradFunction[Any](fn, argnums, None, has_aux, False, **_inner(options)) if name == "hessian" else fn
-    part = Part(gradient, argnums, how, has_aux, **_inner(options))
+    first = _first_derivative(fn, argnums, has_aux, sparse, options) if name == "hessian" else fn
+    part = Part(first, argnums, how, has_aux, **_inner(options))
 
     def derivative(*args: Any, **kwargs: Any) -> Any:
         parts = part.parts(args, kwargs)
@@ -147,6 +147,31 @@ def _jacobian_of(
 
     derivative = functools.update_wrapper(derivative, fn)
     return DerivativeFunction(derivative, name, of_method, **_filled(options))
+
+
+class _Gradient(GradFunction[Any]):
+    """A gradient in place of which there is a Jacobian if the function has several results."""
+
+    _tells_of_several = True
+
+
+def _first_derivative(
+    fn: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, sparse: bool, options: dict[str, Any]
+) -> Callable[..., Any]:
+    """What is differentiated for a Hessian: the gradient; of several results the Jacobian, by sweeps back."""
+    if sparse:
+        return GradFunction[Any](fn, argnums, None, has_aux, False, **_inner(options))
+    gradient = _Gradient(fn, argnums, None, has_aux, False, **_inner(options))
+    part = Part(fn, argnums, "reverse", has_aux, **_inner(options))
+
+    def first_derivative(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return gradient(*args, **kwargs)
+        except SeveralResultsError:
+            parts = part.parts(args, kwargs)
+            return (parts.jacobian, parts.beside) if has_aux else parts.jacobian
+
+    return functools.update_wrapper(first_derivative, fn)
 
 
 def _bound(fn: Any, instance: Any, argnums: int | Sequence[int]) -> tuple[Callable[..., Any], int | list[int]]:
@@ -174,16 +199,19 @@ def hessian(
     sparse: bool = False,
     **options: Unpack[Choices],
 ) -> Any:
-    """A function that returns the Hessian of `fn`: the Jacobian of its gradient.
+    """A function that returns the Hessian of `fn`: the Jacobian of its gradient, or of its Jacobian.
 
     Args:
-        fn: a function that returns one number. Without it, the result is a decorator.
-        argnums, has_aux, sparse, options: as for `fg.jacobian`.
+        fn: a function of numbers, arrays, lists, dicts or dataclasses, which returns one number or such. Without it,
+            the result is a decorator.
+        argnums, has_aux, options: as for `fg.jacobian`.
         direction: how the gradient is differentiated.
+        sparse: as for `fg.jacobian`; `fn` returns one number.
 
     Returns:
         A function with the arguments of `fn`. For an array of shape `t` it returns one of shape `t + t`, for a list of
-        numbers a list of lists.
+        numbers a list of lists. If `fn` returns an array or a structure, each number in it is replaced by its Hessian:
+        an array of shape `s` by one of shape `s + t + t`.
 
     Raises:
         InputError, OptionError, TraceError: as for `fg.value_and_grad`.

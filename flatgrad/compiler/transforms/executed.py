@@ -20,9 +20,10 @@ def gradient_groups(
     """The numbers among the arguments that receive gradients, and how these are grouped."""
     inputs, gradients = list[int](), []
     for position in argnums:
-        offset, group = arguments.offsets[position], groups[owners[position]]
-        inputs += range(offset, offset + group.size)
-        gradients.append(Group(f"{group.name}_bar", group.size, group.scalar))
+        offset, kind = arguments.offsets[position], arguments.kinds[position]
+        name = groups[owners[position]].name if kind.size else arguments.names("arg{k}")[position]
+        inputs += range(offset, offset + kind.size)
+        gradients.append(Group(f"{name}_bar", kind.size, kind.scalar))
     return inputs, gradients
 
 

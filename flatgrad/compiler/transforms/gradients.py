@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, Unpack, overload
 
+import numpy as np
+
 from ...runtime.arrays import as_array
 from ...runtime.errors import InputError, OptionError
 from ...runtime.foreign import COMPLEX
@@ -20,7 +22,7 @@ from ..calls.binding import Signature
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Called, Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NUMBER, NumberInGroup, Numbers, truth_values
+from ..calls.kinds import NUMBER, NumberInGroup, Numbers, is_empty, truth_values
 from ..calls.results import ResultFlattener, check_lasting
 from ..calls.sizes import lengths_of
 from ..languages.loader import collector_paused
@@ -33,6 +35,7 @@ from ..stages import JointStages
 from .dispatch import Choices, R, transform
 from .executed import executed, gradient_groups
 from .numeric import NumericFunction
+from .structures import is_container
 from .transformed import TakeApartError
 
 
@@ -62,10 +65,16 @@ class _Inlined(NamedTuple):
     way: Way
 
 
+class SeveralResultsError(Exception):
+    """A function that should return one number returns an array or a structure."""
+
+
 class GradFunction(NumericFunction[R]):
     """A function transformed by `fg.value_and_grad` or `fg.grad`."""
 
     _sweeps = 1
+    #: Whether several results are a `SeveralResultsError`, for what can go on with them.
+    _tells_of_several = False
 
     def __init__(
         self,
@@ -144,6 +153,8 @@ class GradFunction(NumericFunction[R]):
                     returned = constant(float(number(returned)))
                 except InputError:
                     check_lasting(returned)
+                    if self._tells_of_several and (is_container(returned) or isinstance(returned, np.ndarray)):
+                        raise SeveralResultsError from None
                     raise InputError(
                         f"{self.name} must return one Value to differentiate, got {type(returned).__name__}"
                         f"{' (return abs(z), or z.real)' if isinstance(returned, COMPLEX) else ''}"
@@ -194,7 +205,7 @@ class GradFunction(NumericFunction[R]):
                     f"argnums: argument {place} of {self.name} is {truth}, and truth values have no gradient; if it is "
                     "a number, pass it as a float; if it is a flag or a mask, pass it as another argument"
                 )
-            if not kind.size:
+            if not kind.size and not is_empty(kind):
                 raise InputError(
                     f"argnums: argument {name} of {self.name} is {kind}, which holds no numbers to differentiate with "
                     "respect to; for a model's parameters give wrt=model"

@@ -17,7 +17,7 @@ from ..calls.arguments import Arguments
 from ..calls.binding import Signature
 from ..calls.captured import Captured
 from ..calls.kind import Compound, Flattener, Kind
-from ..calls.kinds import NUMBER, NUMBER_TYPES, Array, Items, Numbers, Objects
+from ..calls.kinds import NUMBER, NUMBER_TYPES, Array, Items, Numbers, Objects, is_empty
 from ..calls.results import NumberFlattener
 from ..program.adjoint import adjoint
 from ..program.faults import check_gradients, without_faults
@@ -93,7 +93,7 @@ class Parts(NamedTuple):
 
     def _rows_of(self, result: Kind, entries: Any) -> Any:
         """The derivatives of a part of the result, which has these rows of the Jacobian."""
-        if result.scalar or isinstance(result, Array):
+        if result.scalar or isinstance(result, Array) or (isinstance(result, Objects) and not result.parts):
             shape = () if result.scalar else tuple(result.shape)
             start, columns = 0, list[Any]()
             for kind in self.arguments:
@@ -237,7 +237,7 @@ class Part(GradFunction[Any]):
                     raise InputError(f"with has_aux=True, {self.name} must return (value, aux)")
                 returned, beside = returned
             kind = results.flatten_result(returned, self.function)
-            if not kind.size:
+            if not kind.size and not is_empty(kind):
                 raise InputError(f"{self.name} must return numbers to differentiate, got {type(returned).__name__}")
             if self._has_aux:
                 aux = results.flatten_result(beside, self.function, "[1]")
