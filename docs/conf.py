@@ -26,11 +26,9 @@ exclude_patterns = ["_*"]
 # Links to headings are those of code hosts: `page.md#a-heading-in-small-letters`.
 myst_heading_anchors = 4
 
-autodoc_typehints = "signature"
+autodoc_typehints = "none"  # the docstrings say it in words; signatures with all overloads fill a screen
 autodoc_member_order = "bysource"
-autodoc_typehints_format = "short"
-python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 80
+napoleon_use_param = False  # `mode, faults: as for compile` is one entry
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -51,26 +49,39 @@ html_theme_options = {
 
 #: A session in a block of Python: with another lexer its prompts and results are told apart.
 _SESSION = re.compile(r"^( *)```python\n(?=\1>>> )(.*?)\n*^\1```$", re.MULTILINE | re.DOTALL)
+#: A block that names no language.
+_PLAIN = re.compile(r"^( *)```\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+#: Any block.
+_BLOCK = re.compile(r"^( *)```.*?\n.*?^\1```$", re.MULTILINE | re.DOTALL)
 #: Code in a docstring: between single backticks, and perhaps with letters behind it, as in `Value`s.
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 #: A heading of index.md, and a page that a list below it links to.
 _SECTION = re.compile(r"^## (.+)\n((?:(?!## ).*\n)*)", re.MULTILINE)
-_PAGE = re.compile(r"^\d*[*.] \[[^\]]+\]\(([\w/]+)\.md\)", re.MULTILINE)
+_PAGE = re.compile(r"^(\d+\.|\*) \[([^\]]+)\]\(([\w/]+)\.md\)", re.MULTILINE)
 
 
 def navigation(index: str) -> str:
-    """The table of contents that index.md has in the form of lists: a part for each of its headings."""
+    """The table of contents that index.md has in the form of lists: a part for each of its headings.
+
+    Pages are called as their links are; those of numbered lists, as their own titles.
+    """
     parts = []
     for heading, text in _SECTION.findall(index):
-        pages = _PAGE.findall(text)
+        pages = [f"{title} <{page}>" if mark == "*" else page for mark, title, page in _PAGE.findall(text)]
         if pages:
             parts.append("\n".join(["```{toctree}", ":hidden:", f":caption: {heading}", "", *pages, "```"]))
     return "\n\n".join(parts)
 
 
+def with_languages(block: re.Match[str]) -> str:
+    """A block of code with the language that it is highlighted as."""
+    text = _SESSION.sub(r"\1```pycon\n\2\n\1```", block[0])
+    return _PLAIN.sub(r"\1```text\n\2\1```", text)
+
+
 def prepare(app: Any, name: str, source: list[str]) -> None:
     """Turn a page into what the site shows."""
-    text = _SESSION.sub(r"\1```pycon\n\2\n\1```", source[0])
+    text = _BLOCK.sub(with_languages, source[0])
     source[0] = f"{text}\n{navigation(text)}\n" if name == "index" else text
 
 

@@ -28,19 +28,19 @@ def conf():
 
 def test_every_page_is_in_the_navigation(conf):
     navigation = conf.navigation((DOCS / "index.md").read_text(encoding="utf-8"))
-    linked = [line for line in navigation.splitlines() if re.fullmatch(r"[a-z][\w/]+", line)]
+    linked = re.findall(r"^(?:.* <)?([a-z][\w/]+)>?$", navigation, re.MULTILINE)
     assert sorted(linked) == [page for page in PAGES if page != "index"], "docs/index.md lists each page once"
 
 
 def test_the_navigation_is_made_of_headings_and_lists(conf):
     index = "# All\n\n* [No](no.md)\n\n## One\n\n* [A](a.md): text, [b](b.md)\n2. [C](d/1_c.md)\n\n## None\n\nText.\n"
-    assert conf.navigation(index) == "```{toctree}\n:hidden:\n:caption: One\n\na\nd/1_c\n```"
+    assert conf.navigation(index) == "```{toctree}\n:hidden:\n:caption: One\n\nA <a>\nd/1_c\n```"
 
 
-def test_sessions_are_told_apart_from_modules(conf):
-    text = ["```python\n>>> 1\n1\n\n```\n\n```python\nx = 1\n```\n"]
+def test_blocks_get_the_language_that_they_are_highlighted_as(conf):
+    text = ["```python\n>>> 1\n1\n\n```\n\n```python\nx = 1\n```\n\n```\ny\n```\n"]
     conf.prepare(None, "page", text)
-    assert text == ["```pycon\n>>> 1\n1\n```\n\n```python\nx = 1\n```\n"]
+    assert text == ["```pycon\n>>> 1\n1\n```\n\n```python\nx = 1\n```\n\n```text\ny\n```\n"]
 
 
 def test_code_in_docstrings_is_code(conf):
