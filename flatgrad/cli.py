@@ -4,63 +4,93 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from . import __version__
+from . import __version__, terminal
+from .compiler.kernel import Kernel
 from .runtime.errors import FlatgradError, OptionError
+from .tabular.training import PATIENCE
+
+if TYPE_CHECKING:
+    _Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 #: The exit status after Ctrl-C, as shells expect it: 128 and the signal's number.
 _INTERRUPTED = 130
+#: The environment variable that asks for tracebacks in full.
+_FULL = "FLATGRAD_FULL_TRACEBACK"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit status: 0, 2 for bad input, or 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="flatgrad", description="Write scalars, get machine speed.")
-    parser.add_argument("--version", action="version", version=f"flatgrad {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    demo = commands.add_parser("demo", help="train micrograd's moons notebook with a compiled gradient")
-    demo.add_argument("--steps", type=int, default=100, help="training steps (default: 100)")
-    demo.add_argument("--out", type=Path, default=Path("flatgrad-demo"), help="folder for the generated source")
-    demo.add_argument("--plot", action="store_true", help="draw the decision boundary, too (needs Matplotlib)")
-    show = commands.add_parser("show", help="print the program and the generated source of an expression")
-    show.add_argument("expression", nargs="?", metavar="EXPR", help='such as "tanh(w*x + b)"')
-    show.add_argument("--moons", action="store_true", help="instead: the loss of the demo, 65,000 scalar operations")
-    what = show.add_mutually_exclusive_group()
-    for name, description in (
-        ("stages", "instead: the program after each pass"),
-        ("source", "only the source, without the program"),
-        ("arrays", "instead: the array program, with the loops of the scalar program (without EXPR: of --moons)"),
-        ("rolled", "instead: these loops as Python source (without EXPR: of --moons)"),
-    ):
-        what.add_argument(f"--{name}", dest="what", action="store_const", const=name, default="", help=description)
-    show.add_argument("--all", action="store_true", help="all of it, where it is longer than two screens")
-    show.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: on a terminal")
-    _add_train(commands)
-    _add_predict(commands)
-    _add_cache(commands)
+    """Run a command.
+
+    Args:
+        arguments: of the command line, without the program's name; by default those of the process.
+
+    Returns:
+        The exit status: 0; 1 for a bug of flatgrad's; 2 for bad input; 130 after Ctrl-C.
+    """
+    parser = _parser()
     options = parser.parse_args(_with_minus(sys.argv[1:] if arguments is None else arguments))
-    if options.command == "demo" and options.steps < 1:
-        parser.error(f"--steps must be at least 1, got {options.steps}")
-    if options.command == "show":
-        options.moons |= options.expression is None and options.what in ("arrays", "rolled")
-        if (options.expression is None) == (not options.moons):
-            parser.error("give either an expression or --moons")
-    run = {"demo": _demo, "show": _show, "train": _train, "predict": _predict, "cache": _cache}[options.command]
     try:
-        return run(options) or 0
+        return options.run(options) or 0
     except BrokenPipeError:  # the reader, such as `head`, has ended
         sys.stderr.close()
         return 0
     except (FlatgradError, OSError) as error:
-        print(f"flatgrad: {error}", file=sys.stderr)
+        terminal.error(str(error))
         return 2
     except KeyboardInterrupt:
-        print("flatgrad: interrupted", file=sys.stderr)
+        terminal.error("interrupted")
         return _INTERRUPTED
+    except Exception as error:
+        if os.environ.get(_FULL, "") not in ("", "0"):
+            raise
+        terminal.error(f"a bug of flatgrad: {type(error).__name__}: {error}. {_FULL}=1 shows where; please report it")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flatgrad",
+        description="Write scalars, get machine speed, to the last bit.",
+        epilog=_examples(
+            ("flatgrad demo", "micrograd's moons notebook, compiled"),
+            ('flatgrad show "tanh(w*x + b)"', "what becomes of an expression"),
+            ("flatgrad train data.csv --target price", "a model for a table"),
+            ("flatgrad COMMAND --help", "options and examples of a command"),
+        )
+        + "\n\nexit status: 0; 2 for bad input; 130 after Ctrl-C; 1 for a bug of flatgrad's",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"flatgrad {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    for add in (_add_demo, _add_show, _add_train, _add_predict, _add_cache):
+        add(commands)
+    return parser
+
+
+def _examples(*lines: tuple[str, str]) -> str:
+    """Commands, each with what it does."""
+    width = max(len(command) for command, _ in lines)
+    return "examples:\n" + "\n".join(f"  {command:{width}}   {what}" for command, what in lines)
+
+
+def _command(
+    commands: _Commands, name: str, run: Callable[[argparse.Namespace], int | None], short: str, *, about: str, end: str
+) -> argparse.ArgumentParser:
+    """A command's parser: `short` is in the list of commands, `about` and `end` are around its options."""
+    texts = (textwrap.fill(about, 88), end)
+    parser = commands.add_parser(
+        name, help=short, description=texts[0], epilog=texts[1], formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(run=run)
+    return parser
 
 
 def _with_minus(arguments: Sequence[str]) -> list[str]:
@@ -71,60 +101,191 @@ def _with_minus(arguments: Sequence[str]) -> list[str]:
     return [a for a in arguments if a not in expressions] + (["--", *expressions] if expressions else [])
 
 
-def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    train = commands.add_parser(
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+def _add_demo(commands: _Commands) -> None:
+    demo = _command(
+        commands,
+        "demo",
+        _demo,
+        "train micrograd's moons notebook with a compiled gradient",
+        about="Train the model of micrograd's moons notebook in machine code, with the losses that the notebook "
+        "published, to the last digit. Write the training loop, as Python.",
+        end=_examples(("flatgrad demo", "100 steps"), ("flatgrad demo --plot", "with a picture of the decisions")),
+    )
+    demo.add_argument("--steps", type=_positive, default=100, metavar="N", help="training steps (default: 100)")
+    demo.add_argument("--out", type=Path, default=Path("flatgrad-demo"), metavar="DIR", help="default: %(default)s")
+    demo.add_argument("--plot", action="store_true", help="draw the decision boundary (needs Matplotlib)")
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what is compiled: those that `target_kernel` reads."""
+    target = parser.add_argument_group("what is compiled")
+    target.add_argument(
+        "target", nargs="?", metavar="EXPR|SCRIPT.py:FUNCTION", help='such as "tanh(w*x + b)", or model.py:loss'
+    )
+    target.add_argument(
+        "samples", nargs="*", metavar="ARG", help='of the function, such as 1.0, "[1.0, 2.0]", "zeros(3, 2)"'
+    )
+    target.add_argument("--moons", action="store_true", help="the loss of the demo, 65,000 scalar operations")
+    target.add_argument(
+        "--wrt", type=_names, default=(), metavar="A,B",
+        help="arguments to differentiate with respect to, or a model in the file (default: all that hold floats)",
+    )  # fmt: skip
+    target.add_argument("--no-gradient", action="store_true", help="the function alone, without its gradient")
+
+
+def target_kernel(options: argparse.Namespace) -> Kernel:
+    """The kernel that the arguments of `add_target` ask for, on the Python back end.
+
+    Raises:
+        FlatgradError: if there is none, with the reason.
+    """
+    from .scripts import is_script, kernel_of_script
+    from .show import Expression, kernel_of
+
+    if (options.target is None) == (not options.moons):
+        raise OptionError("give an expression, a function as SCRIPT.py:FUNCTION, or --moons")
+    if options.moons:
+        from .compiler.transforms.gradients import value_and_grad
+        from .demo import moons
+
+        model, loss, _ = moons()
+        return value_and_grad(loss, wrt=model, has_aux=True, backend="python").kernel_for()
+    if is_script(options.target):
+        return kernel_of_script(options.target, options.samples, wrt=options.wrt, gradient=not options.no_gradient)
+    if options.samples:
+        raise OptionError(f"an expression takes no arguments, got {' '.join(options.samples)}; quote it as a whole")
+    return kernel_of(Expression(options.target), gradient=not options.no_gradient)
+
+
+def _add_show(commands: _Commands) -> None:
+    show = _command(
+        commands,
+        "show",
+        _show,
+        "show an expression or a function, from the program to machine code",
+        about="Show what becomes of an expression, or of a function in a file, for sample arguments: by default the "
+        "scalar program with its gradient, and the Python source that is made of it. Of what is longer than two "
+        "screens the first and the last one are shown. The file of a function is run, as a module; nothing of an "
+        "expression is.",
+        end=_examples(
+            ('flatgrad show "tanh(w*x + b)"', "program and source"),
+            ('flatgrad show --passes "x * x + 1"', "the program after each pass"),
+            ('flatgrad show model.py:loss 0.5 "[1.0, 2.0]"', "a function, for arguments of these kinds"),
+            ('flatgrad show --llvm --wrt net model.py:loss "zeros(16, 2)"', "what LLVM gets"),
+            ("flatgrad show --moons --arrays --rolled", "the loops in 65,000 operations, and as Python"),
+        ),
+    )
+    add_target(show)
+    stages = show.add_argument_group("stages (several may be given)")
+    for name, (_, description) in _stages().items():
+        stages.add_argument(f"--{name}", dest="stages", action="append_const", const=name, help=description)
+    output = show.add_argument_group("output")
+    output.add_argument("--all", action="store_true", help="all of it, where it is longer than two screens")
+    _add_colour(output)
+
+
+def _stages() -> dict[str, tuple[str, str]]:
+    from .show import STAGES
+
+    return STAGES
+
+
+def _add_colour(output: Any) -> None:
+    output.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="auto: on a terminal, without NO_COLOR"
+    )
+
+
+def _add_train(commands: _Commands) -> None:
+    train = _command(
+        commands,
         "train",
-        help="train a model on a CSV file",
-        description="Train a multi-layer perceptron on a CSV file with a header, and write it to a folder: the model, "
-        "its preprocessing, the history, a picture of the losses, and the generated source of the training loop.",
-        epilog="Numbers are standardised, a missing one is taken as the mean; texts become one input per category. "
-        "Statistics come from the training rows alone. Exit status: 0, 2 for bad input, 130 after Ctrl-C (what was "
-        "trained until then is written).",
+        _train,
+        "train a model on a CSV file",
+        about="Train a multi-layer perceptron on a CSV file with a header, and write it to a folder: the model, its "
+        "preprocessing, the history, a picture of it, and the training loop as Python that needs no packages. Numbers "
+        "are standardised, a missing one is taken as the mean; texts become one input per category. Statistics come "
+        "from the training rows alone. Training stops when the validation loss gets no better, and the best epoch is "
+        "kept. After Ctrl-C what was trained until then is written.",
+        end=_examples(
+            ("flatgrad train iris.csv --target species", "classes, or numbers: the column says"),
+            ("flatgrad train houses.csv --target price --hidden none", "a linear model"),
+            ("flatgrad train data.csv --target y --out model2 --seed 1", "another run beside the first"),
+        ),
     )
     train.add_argument("data", type=Path, metavar="DATA.csv", help="comma, semicolon or tab separated, UTF-8")
-    train.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
-    train.add_argument("--task", default="auto", help="classify, regress or auto: by the target column (default)")
-    train.add_argument(
-        "--hidden", type=_sizes, default=(16, 16), metavar="N,N", help='sizes of hidden layers, or "none" (16,16)'
-    )
-    train.add_argument("--activation", default="tanh", metavar="NAME", help="tanh (default), relu, sigmoid, ...")
-    train.add_argument("--epochs", type=int, metavar="N", help="default: 50, more for small tables")
-    train.add_argument("--batch-size", type=int, metavar="N", help="rows per step (default: 16, fewer if very wide)")
-    train.add_argument("--optimizer", default="adamw", metavar="NAME", help="adamw (default), adam, sgd, rmsprop")
-    train.add_argument(
-        "--lr", type=float, metavar="F", help="learning rate at the start (0.01 for AdamW); it decays along a cosine"
-    )
-    train.add_argument("--seed", type=int, default=0, metavar="N", help="of split, initialisation, shuffling (0)")
-    train.add_argument("--validation", type=float, default=0.2, metavar="F", help="fraction to validate on (0.2)")
-    train.add_argument("--ignore", type=_names, default=(), metavar="A,B", help="columns to leave out")
-    train.add_argument(
+    data = train.add_argument_group("data")
+    data.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
+    data.add_argument("--task", default="auto", help="classify, regress or auto: by the target column (default)")
+    data.add_argument("--ignore", type=_names, default=(), metavar="A,B", help="columns to leave out")
+    data.add_argument(
         "--categorical", type=_names, default=(), metavar="A,B", help="columns of numbers that are categories"
     )
-    train.add_argument("--out", type=Path, default=Path("flatgrad-model"), metavar="DIR", help="default: %(default)s")
+    data.add_argument("--validation", type=float, default=0.2, metavar="F", help="fraction to validate on (0.2)")
+    model = train.add_argument_group("model")
+    model.add_argument(
+        "--hidden", type=_sizes, default=(16, 16), metavar="N,N", help='sizes of hidden layers, or "none" (16,16)'
+    )
+    model.add_argument("--activation", default="tanh", metavar="NAME", help="tanh (default), relu, sigmoid, ...")
+    run = train.add_argument_group("training")
+    run.add_argument("--epochs", type=int, metavar="N", help="at most so many (default: 50, more for small tables)")
+    run.add_argument(
+        "--patience", type=int, default=PATIENCE, metavar="N",
+        help="stop after so many epochs without a better validation loss; 0: never (%(default)s)",
+    )  # fmt: skip
+    run.add_argument("--batch-size", type=int, metavar="N", help="rows per step (default: 16, fewer if very wide)")
+    run.add_argument("--optimizer", default="adamw", metavar="NAME", help="adamw (default), adam, sgd, rmsprop")
+    run.add_argument(
+        "--lr", type=float, metavar="F", help="learning rate at the start (0.01 for AdamW); it decays along a cosine"
+    )
+    run.add_argument("--seed", type=int, default=0, metavar="N", help="of split, initialisation, shuffling (0)")
+    output = train.add_argument_group("output")
+    output.add_argument("--out", type=Path, default=Path("flatgrad-model"), metavar="DIR", help="default: %(default)s")
+    output.add_argument("--overwrite", action="store_true", help="replace the model that is in this folder")
+    _add_colour(output)
 
 
-def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    predict = commands.add_parser(
+def _add_predict(commands: _Commands) -> None:
+    predict = _command(
+        commands,
         "predict",
-        help="predict with a model that `train` wrote",
-        description="Predict the target for each row of a CSV file. The result is a CSV file with the predicted class "
-        "and its probability, or with the number in the target's unit; its rows are in the order of the data.",
+        _predict,
+        "predict with a model that `train` wrote",
+        about="Predict the target for each row of a CSV file. The result is a CSV file with the predicted class and "
+        "its probability, or with the number in the target's unit; its rows are in the order of the data.",
+        end=_examples(
+            ("flatgrad predict flatgrad-model new.csv", "print the predictions"),
+            ("flatgrad predict model new.csv --out predictions.csv", "write them to a file"),
+        ),
     )
     predict.add_argument("model", type=Path, metavar="DIR", help="the folder that `flatgrad train` wrote")
     predict.add_argument("data", type=Path, metavar="DATA.csv", help="with the columns that the model was trained on")
     predict.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: standard output)")
 
 
-def _add_cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    cache = commands.add_parser(
+def _add_cache(commands: _Commands) -> None:
+    cache = _command(
+        commands,
         "cache",
-        help="what compiled code is kept for later processes",
-        description="Show or empty the folder in which compiled code is kept, so that a second process starts without "
+        _cache,
+        "what compiled code is kept for later processes",
+        about="Show or empty the folder in which compiled code is kept, so that a second process starts without "
         "compiling.",
-        epilog="FLATGRAD_CACHE=0 turns it off, FLATGRAD_CACHE_DIR is another folder, FLATGRAD_CACHE_SIZE another limit "
-        "in MB (default: 256).",
+        end=_examples(("flatgrad cache info", "where it is, and its size"), ("flatgrad cache clear", "empty it"))
+        + "\n\nFLATGRAD_CACHE=0 turns it off, FLATGRAD_CACHE_DIR is another folder, FLATGRAD_CACHE_SIZE\n"
+        "another limit in MB (default: 256).",
     )
     cache.add_argument("action", choices=("info", "clear"), help="show its state, or remove all that is in it")
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.strip("+-").isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return number
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -140,6 +301,9 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
 def _demo(options: argparse.Namespace) -> None:
     from .demo import run
 
@@ -151,9 +315,18 @@ def _train(options: argparse.Namespace) -> int:
 
     _configure_output(errors="backslashreplace")  # names of classes may have letters that a terminal cannot show
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
-    _, history, _ = train(options.data, settings, options.out, echo=_echo, note=_note)
+    screen = terminal.Terminal(sys.stdout, options.color)
+    _, history, _ = train(
+        options.data,
+        settings,
+        options.out,
+        overwrite=options.overwrite,
+        echo=_echo,
+        note=terminal.note,
+        table=screen.table,
+    )
     if history.interrupted:
-        print("flatgrad: interrupted; what was trained until then is written", file=sys.stderr)
+        terminal.error("interrupted; what was trained until then is written")
         return _INTERRUPTED
     _echo(f"predict with: flatgrad predict {options.out} NEW.csv")
     return 0
@@ -166,7 +339,7 @@ def _predict(options: argparse.Namespace) -> None:
     out: Path | None = options.out
     if out is not None and out.exists() and options.data.exists() and out.samefile(options.data):
         raise OptionError(f"--out {out} is the file with the data; give another one")
-    predictions = TabularModel.load(options.model).predict(read_csv(options.data), note=_note)
+    predictions = TabularModel.load(options.model).predict(read_csv(options.data), note=terminal.note)
     stream = io.StringIO()
     predictions.write(stream)
     if out is None:
@@ -214,19 +387,9 @@ def _echo(line: str) -> None:
     print(line, flush=True)  # before the next line on the other stream
 
 
-def _note(text: str) -> None:
-    print(f"flatgrad: note: {text}", file=sys.stderr)
-
-
 def _show(options: argparse.Namespace) -> None:
-    from .show import Expression, kernel_of, show
+    from .show import show
 
-    if options.moons:
-        from .compiler.transforms.gradients import value_and_grad
-        from .demo import moons
-
-        model, loss, _ = moons()
-        kernel = value_and_grad(loss, wrt=model, has_aux=True, backend="python").kernel_for()
-    else:
-        kernel = kernel_of(Expression(options.expression))
-    show(kernel, what=options.what, everything=options.all, colour=options.color)
+    options.moons |= options.target is None and set(options.stages or ()) in ({"arrays"}, {"rolled"})
+    stages = options.stages or ("program", "python")
+    show(target_kernel(options), stages, everything=options.all, colour=options.color)

@@ -1,4 +1,4 @@
-"""`flatgrad show`: the program and the generated source of an expression.
+"""`flatgrad show`: an expression or a function, stage by stage, from the program to machine code.
 
 The expression is parsed into a syntax tree, of which only arithmetic, comparisons, names, numbers and calls of
 primitives are accepted; nothing that the user writes is ever evaluated as Python.
@@ -9,25 +9,28 @@ from __future__ import annotations
 import ast
 import math
 import operator
-import os
 import sys
 import warnings
-from collections.abc import Callable
-from typing import Any, TextIO
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from .compiler.kernel import Kernel
+from .compiler.machine.functions import llvm_text
+from .compiler.machine.native import machine_text
 from .compiler.options import Options
+from .compiler.pairs import PairStages
 from .compiler.program.names import Namer
 from .compiler.program.program import Group
 from .compiler.program.trace import trace_function
 from .compiler.stages import JointStages
-from .display.listing import screens, tokens
+from .display.listing import screens
 from .runtime import reductions
 from .runtime.errors import FlatgradError, InputError
 from .runtime.primitives import BY_NAME
 from .runtime.traced import TracedValue
 from .runtime.value import Condition, Value
 from .runtime.wording import count_of
+from .terminal import Terminal
 
 #: Longer expressions are refused.
 _LENGTH = 10_000
@@ -157,8 +160,8 @@ class Expression:
         return f"{message}\n  {self.text[start : start + 80]}\n  {' ' * (offset - start)}^"
 
 
-def kernel_of(expression: Expression) -> Kernel:
-    """The value-and-gradient kernel of an expression, with respect to all of its names."""
+def kernel_of(expression: Expression, *, gradient: bool = True) -> Kernel:
+    """The kernel of an expression: its value and, with `gradient`, the gradient with respect to all of its names."""
     name_of = Namer()
     names = [name_of(name, "x") for name in expression.names]
     groups = [Group(name, 1, True) for name in names]
@@ -169,49 +172,74 @@ def kernel_of(expression: Expression) -> Kernel:
     traced = trace_function(body, "expression", groups, names, sites=False)
     gradients = [Group(f"{name}_bar", 1, True) for name in names]
     options = Options(backend="python")
+    if not gradient:
+        return Kernel(PairStages(traced.program, expression.text, options, wrt=(), scalar=True), traced.leaves)
     return Kernel(JointStages(traced.program, expression.text, options, range(len(names)), gradients), traced.leaves)
 
 
-_COLOURS = {"comment": "2", "text": "2", "keyword": "34", "number": "36"}
+#: What can be shown of a kernel: its name on the command line, the language, and what it is.
+STAGES: dict[str, tuple[str, str]] = {
+    "program": ("program", "the scalar program: values, then the gradient"),
+    "passes": ("program", "the program after each pass"),
+    "python": ("python", "flat Python"),
+    "arrays": ("program", "the array program, with the loops of the scalar program"),
+    "rolled": ("python", "these loops as Python source"),
+    "c": ("c", "these loops in C"),
+    "llvm": ("llvm", "these loops as LLVM assembly"),
+    "assembly": ("assembly", "the processor's instructions"),
+}
 
 
-def coloured(source: str) -> str:
-    """Source with terminal colours for comments, docstrings, keywords and numbers."""
-
-    def paint(kind: str, text: str) -> str:
-        start = f"\x1b[{_COLOURS[kind]}m"
-        return "\n".join(f"{start}{line}\x1b[0m" if line else "" for line in text.split("\n"))
-
-    return "".join(paint(kind, text) if kind else text for kind, text in tokens(source))
-
-
-def wants_colour(stream: TextIO, choice: str) -> bool:
-    """Whether to colour: `always`, `never`, or `auto`, which is on a terminal unless NO_COLOR is set."""
-    if choice != "auto":
-        return choice == "always"
-    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-
-
-def show(kernel: Kernel, *, what: str = "", everything: bool = False, colour: str = "auto") -> None:
-    """Print a kernel's program and source; of very long ones, the beginning and the end.
+def show(
+    kernel: Kernel, stages: Sequence[str] = ("program", "python"), *, everything: bool = False, colour: str = "auto"
+) -> None:
+    """Print stages of a kernel, from the program to machine code; of very long ones, the beginning and the end.
 
     Args:
         kernel: the kernel.
-        what: instead of both, one of "source", "stages" (the program after each pass), "arrays" (the array program)
-            and "rolled" (rolled Python).
+        stages: of `STAGES`, in the order in which they are printed.
         everything: print all of it, however long.
         colour: "always", "never" or "auto".
+
+    Raises:
+        MissingExtraError: for machine code without llvmlite, or for "always" without Rich.
     """
-    if what == "arrays":
-        texts = [str(kernel.arrays)]
-    elif what == "stages":
-        texts = [kernel.stages.text(abridged=not everything)]
-    elif what == "rolled":
-        texts = [kernel.stages.source("rolled").rstrip("\n")]
+    terminal = Terminal(sys.stdout, colour)
+    for k, name in enumerate(stages):
+        text = stage_text(kernel, name, everything=everything)
+        if not everything and name != "passes":
+            text = screens(text)
+        print("\n" * bool(k) + terminal.code(text, STAGES[name][0]))
+
+
+def stage_text(kernel: Kernel, name: str, *, everything: bool = True) -> str:
+    """One stage of a kernel as text.
+
+    Args:
+        kernel: the kernel.
+        name: one of `STAGES`.
+        everything: False lets "passes" abridge the programs.
+
+    Example:
+        >>> print(stage_text(kernel_of(Expression("2*x*x")), "program"))
+        program expression(x):
+            v1 = mul 2.0 x
+            v2 = mul v1 x
+            v3 = add v1 v1
+            x_bar = add v3 0.0
+            return v2, x_bar
+    """
+    stages = kernel.stages
+    if name == "passes":
+        text = stages.text(abridged=not everything)
+    elif name in ("program", "arrays"):
+        text = str(kernel.program if name == "program" else kernel.arrays)
+    elif name in ("python", "rolled"):
+        text = kernel.source if name == kernel.backend else stages.source(name)
+    elif name == "c":
+        text = kernel.c_source()
     else:
-        texts = [*([] if what == "source" else [str(kernel.program)]), kernel.source.rstrip("\n")]
-    if not everything and what != "stages":
-        texts = [screens(text) for text in texts]
-    if wants_colour(sys.stdout, colour):
-        texts = [coloured(text) for text in texts]
-    print("\n\n".join(texts))
+        fast = stages.options.fast
+        codes = [llvm_text(program, fast=fast) for program in stages.arrays]
+        text = "\n\n".join(code if name == "llvm" else machine_text(code, fast=fast) for code in codes)
+    return text.expandtabs(8).rstrip("\n")

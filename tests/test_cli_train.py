@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 
 from flatgrad import cli, tabular
 from flatgrad.nn.storage import read_arrays
-from flatgrad.tabular import Settings, TabularModel, read_csv, training
+from flatgrad.tabular import Settings, TabularModel, model, read_csv, report, training
 
 FILES = ["history.json", "loss.png", "model.safetensors", "preprocessing.json", "training_loop.py"]
 
@@ -171,7 +172,12 @@ def test_the_folder(small, tmp_path, run):
     assert len(history["loss"]) == 12 * history["steps_per_epoch"] == 24
     assert len(history["epoch_loss"]) == len(history["validation_loss"]) == 12
     assert len(history["metrics"]["validation accuracy"]) == 12
-    assert history["validation_loss"][-1] == pytest.approx(history["report"]["validation"]["loss"], rel=1e-12)
+    best = history["best_epoch"]
+    assert (
+        history["validation_loss"][best] == min(history["validation_loss"]) == history["report"]["validation"]["loss"]
+    )
+    assert history["metrics"]["validation accuracy"][best] == history["report"]["validation"]["accuracy"]
+    assert f"kept epoch {best + 1} of 12, with the least validation loss" in out
     assert history["settings"]["target"] == "kind"
     assert not history["interrupted"]
 
@@ -199,10 +205,12 @@ def test_the_written_loop_trains_to_the_written_model(small, tmp_path, run):
     exec(source, module)
     targets = [[y] for y in part.targets]
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    assert source.count("\n") < 600, "loops are loops"
     steps = list(module["train"](part.inputs, targets, steps=len(history["loss"]), seed=7))
     assert [loss for _, loss, *_ in steps] == history["loss"]
     written = read_arrays(folder / "model.safetensors")
-    assert steps[-1][2] == [number for array in written.values() for number in array.ravel().tolist()]
+    end_of_best = (history["best_epoch"] + 1) * history["steps_per_epoch"]
+    assert steps[end_of_best - 1][2] == [number for array in written.values() for number in array.ravel().tolist()]
 
 
 def test_equal_seeds_give_equal_files(small, tmp_path, run):
@@ -227,6 +235,8 @@ def test_options_reach_the_training(small, tmp_path, run):
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     assert history["report"]["validation"] == {}
     assert history["report"]["baseline"] == {"accuracy": 0.5}
+    assert history["best_epoch"] is None
+    assert "accuracy of the training rows" in out
 
 
 @pytest.mark.parametrize("optimizer", sorted(training.OPTIMIZERS))
@@ -257,6 +267,85 @@ def test_predictions_need_no_target_and_any_order_of_columns(small, tmp_path, ru
     rows[0] = ["colour", "further", "length"]
     _, out, err = run("predict", folder, write_rows(tmp_path / "new.csv", rows))
     assert (out, err) == (expected, "")
+
+
+# --- what training keeps ------------------------------------------------------------------------------------------
+
+
+def noisy_rows(count=60):
+    """Targets that have nothing to do with the inputs: the validation loss soon rises."""
+    source = random.Random(1)
+    return [["a", "b", "y"], *([source.random(), source.random(), source.gauss(0, 1)] for _ in range(count))]
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(tmp_path, run):
+    data, folder = write_rows(tmp_path / "noise.csv", noisy_rows()), tmp_path / "model"
+    options = ["--target", "y", "--epochs", 200, "--hidden", 8, "--lr", 0.05, "--out", folder]
+    status, out, err = run("train", data, *options, "--patience", 5)
+    assert (status, err) == (0, "")
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    losses, best = history["validation_loss"], history["best_epoch"]
+    assert losses[best] == min(losses) == history["report"]["validation"]["loss"]
+    assert len(losses) == best + 1 + 5 < 200
+    assert history["stopped_early"]
+    assert f"stopped early; kept epoch {best + 1} of {len(losses)}" in out
+    assert "at most 200 epochs" in out
+
+    run("train", data, *options, "--patience", 0, "--overwrite")
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    assert len(history["validation_loss"]) == 200
+    assert history["validation_loss"][: len(losses)] == losses
+    assert history["report"]["validation"]["loss"] == min(history["validation_loss"])
+    assert not history["stopped_early"]
+
+
+def test_a_model_is_not_overwritten_unasked(folder, small, run, fails):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    arguments = ["train", small, "--target", "kind", "--epochs", 1, "--hidden", "none", "--out", folder]
+    assert fails(*arguments) == (
+        f"{folder} has a model already; give another folder with --out, or --overwrite to replace it"
+    )
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    status, _, _ = run(*arguments, "--overwrite")
+    assert status == 0
+    assert TabularModel.load(folder).hidden == ()
+
+
+def test_the_report_compares_with_a_constant_and_a_linear_model(tmp_path, run):
+    """Where the target is linear, least squares is better than a network that was hardly trained."""
+    data, folder = write_rows(tmp_path / "line.csv", number_rows()), tmp_path / "model"
+    status, out, _ = run("train", data, "--target", "y", "--epochs", 1, "--hidden", 2, "--out", folder)
+    assert status == 0
+    saved = json.loads((folder / "history.json").read_text(encoding="utf-8"))["report"]
+    table = read_csv(data)
+    _, training_rows, validation_rows = training._prepare(table, "regress", Settings("y"), str)
+    X, y = np.array(training_rows.inputs), np.array(training_rows.targets)
+    slopes = np.linalg.solve(np.cov(X.T, bias=True), (X - X.mean(axis=0)).T @ (y - y.mean()) / len(y))
+    predicted = y.mean() + (np.array(validation_rows.inputs) - X.mean(axis=0)) @ slopes
+    scale = TabularModel.load(folder).preprocessing.target.scale
+    rmse = scale * np.sqrt(np.mean((predicted - validation_rows.targets) ** 2))
+    assert saved["linear"]["RMSE"] == pytest.approx(rmse, rel=1e-9)
+    assert saved["baseline"]["RMSE"] == pytest.approx(scale * np.sqrt(np.mean(np.square(validation_rows.targets))))
+    assert saved["linear"]["RMSE"] < saved["validation"]["RMSE"]
+    assert "no better than a linear model (RMSE of the validation rows: " in out
+    assert "; --hidden none trains one" in out
+    header = next(line for line in out.splitlines() if "linear model" in line and "training" in line)
+    assert header.split("  ")[-1] == "always the mean"
+
+
+def test_the_verdict_names_the_better_of_both():
+    verdict = report.Report({"accuracy": 1.0}, {"accuracy": 0.75}, {"accuracy": 0.5}, {"accuracy": 0.7}, "mean").verdict
+    assert verdict() == "better than a linear model (accuracy of the validation rows: 0.75, against 0.7)"
+    less = report.Report({"RMSE": 2.0}, {}, {"RMSE": 1.0}, {}, "mean")
+    assert less.verdict() == "no better than always the mean (RMSE of the training rows: 2, against 1)"
+
+
+def test_many_rows_have_the_bits_of_single_ones(trained, monkeypatch):
+    network = TabularModel.load(trained)
+    rows = np.random.RandomState(0).normal(size=(30, 4)).tolist()
+    single = network.scores_of(rows)
+    monkeypatch.setattr(model, "_MANY_ROWS", 30)
+    assert network.scores_of(rows) == single
 
 
 # --- files as they come -------------------------------------------------------------------------------------------
@@ -427,6 +516,7 @@ def test_files_that_cannot_be_used(tmp_path, fails, content, message):
     ("arguments", "message"),
     [
         (["--epochs", 0], "--epochs must be at least 1, got 0"),
+        (["--patience", -1], "--patience must not be negative, got -1; 0 means never to stop early"),
         (["--batch-size", -1], "--batch-size must be at least 1, got -1"),
         (["--lr", 0], "--lr must be a positive number, got 0"),
         (["--lr", "nan"], "--lr must be a positive number, got nan"),
@@ -487,10 +577,18 @@ def test_a_training_that_diverges(tmp_path, fails):
 # --- messages of `predict` ----------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a model, trained once."""
+    folder = tmp_path_factory.mktemp("trained")
+    settings = Settings("kind", hidden=(2,), epochs=1)
+    tabular.train(write_rows(folder / "small.csv", small_rows()), settings, folder / "model", echo=str, progress=False)
+    return folder / "model"
+
+
 @pytest.fixture
-def folder(small, tmp_path, run):
-    run("train", small, "--target", "kind", "--out", tmp_path / "model", "--epochs", 1, "--hidden", 2)
-    return tmp_path / "model"
+def folder(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "model")
 
 
 @pytest.mark.parametrize(
@@ -562,7 +660,7 @@ def test_a_damaged_model(folder, small, fails):
 
 def test_ctrl_c_writes_what_is_there(small, tmp_path, run, monkeypatch):
     calls = []
-    measures = training._measures
+    measures = training.measures
 
     def interrupting(model, part):
         calls.append(part)
@@ -570,15 +668,16 @@ def test_ctrl_c_writes_what_is_there(small, tmp_path, run, monkeypatch):
             raise KeyboardInterrupt
         return measures(model, part)
 
-    monkeypatch.setattr(training, "_measures", interrupting)
+    monkeypatch.setattr(training, "measures", interrupting)
     status, out, err = run("train", small, "--target", "kind", "--out", tmp_path / "model", "--epochs", 50)
     assert status == 130
     assert err == "flatgrad: interrupted; what was trained until then is written\n"
     assert "interrupted after 6 steps" in out
+    assert "kept epoch" not in out
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == FILES
     history = json.loads((tmp_path / "model" / "history.json").read_text(encoding="utf-8"))
     assert history["interrupted"]
-    assert (len(history["loss"]), len(history["epoch_loss"])) == (6, 3)
+    assert (len(history["loss"]), len(history["epoch_loss"])) == (6, 2)
     status, out, _ = run("predict", tmp_path / "model", small)
     assert status == 0
     assert len(read_back(out)) == 40
@@ -682,7 +781,7 @@ def test_the_losses_of_the_report_are_those_of_training():
     for scores in ([0.3], [-800.0], [2.0, -1.0, 0.5], [900.0, 0.0, 1.0]):
         for y in range(max(2, len(scores))):
             expected = nn.binary_cross_entropy(scores, [y]) if len(scores) == 1 else nn.cross_entropy(scores, y)
-            assert training._class_loss(scores, y) == pytest.approx(expected.data, rel=1e-12, abs=1e-300)
+            assert report.class_loss(scores, y) == pytest.approx(expected.data, rel=1e-12, abs=1e-300)
 
 
 def test_a_split_leaves_every_class_something_to_learn_from():

@@ -9,6 +9,7 @@ import io
 import math
 import os
 import re
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,8 @@ import flatgrad as fg
 from flatgrad import Value
 from flatgrad.display.listing import screens
 from flatgrad.runtime.primitives import BY_NAME
-from flatgrad.show import Expression, coloured, kernel_of, show, wants_colour
+from flatgrad.show import STAGES, Expression, kernel_of, show, stage_text
+from flatgrad.terminal import Terminal, wants_colour
 
 # --- what is accepted -------------------------------------------------------------------------------------------------
 
@@ -399,49 +401,33 @@ def test_the_neuron():
 
 def test_only_the_source():
     program, source = NEURON.split("\n\n", 1)
-    assert shown("tanh(w*x + b)", what="source").replace(fg.__version__, "VERSION") == source
+    assert shown("tanh(w*x + b)", stages=["python"]).replace(fg.__version__, "VERSION") == source
     assert program.startswith("program")
 
 
 def test_what_is_shown_can_be_run():
     namespace = {}
-    exec(shown("where(x > 1, x**2, sigmoid(y)) * y", what="source"), namespace)
+    exec(shown("where(x > 1, x**2, sigmoid(y)) * y", stages=["python"]), namespace)
     assert namespace["value_and_grad"](2.0, 3.0) == (12.0, 12.0, 4.0)
 
 
 # --- colours ----------------------------------------------------------------------------------------------------------
 
-ESCAPE = re.compile(r"\x1b\[\d*m")
+ESCAPE = re.compile(r"\x1b\[[\d;]*m")
 
 
 @pytest.mark.parametrize("text", ["tanh(w*x + b)", "where((x > 1) & ~(y < 2e-5), x**2 * 1e300, -y)", "é + x1*2"])
 def test_colours_change_nothing_but_colours(text):
+    pytest.importorskip("rich")
     plain, painted = shown(text), shown(text, colour="always")
     assert "\x1b" not in plain
     assert ESCAPE.sub("", painted) == plain
-    assert painted.count("\x1b[0m") == len(ESCAPE.findall(painted)) / 2
+    assert painted != plain
     for line in painted.splitlines():
         assert line.count("\x1b[0m") == len(ESCAPE.findall(line)) / 2, "each line stands for itself, as pagers want it"
 
 
-def test_what_is_coloured():
-    painted = coloured(
-        'def f(x1):\n    """Doc with 3 numbers\n\n    and if."""\n    # if 5\n    return 2.5 if x1 else -1e-7\n'
-    )
-    expected = """\
-K{def} f(x1):
-    C{'''Doc with 3 numbers}
-
-C{    and if.'''}
-    C{# if 5}
-    K{return} N{2.5} K{if} x1 K{else} -N{1e-7}
-"""
-    for letter, code in (("K", 34), ("N", 36), ("C", 2)):
-        expected = re.sub(rf"{letter}\{{(.*?)\}}", lambda match, code=code: f"\x1b[{code}m{match[1]}\x1b[0m", expected)
-    assert painted == expected.replace("'''", '"""')
-
-
-class Terminal(io.StringIO):
+class Screen(io.StringIO):
     def isatty(self):
         return True
 
@@ -449,13 +435,13 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(
     ("choice", "stream", "environment", "expected"),
     [
-        ("auto", Terminal, {}, True),
+        ("auto", Screen, {}, True),
         ("auto", io.StringIO, {}, False),
-        ("auto", Terminal, {"NO_COLOR": "1"}, False),
-        ("auto", Terminal, {"TERM": "dumb"}, False),
+        ("auto", Screen, {"NO_COLOR": "1"}, False),
+        ("auto", Screen, {"TERM": "dumb"}, False),
         ("always", io.StringIO, {"NO_COLOR": "1", "TERM": "dumb"}, True),
-        ("always", Terminal, {}, True),
-        ("never", Terminal, {}, False),
+        ("always", Screen, {}, True),
+        ("never", Screen, {}, False),
         ("never", io.StringIO, {}, False),
     ],
 )
@@ -465,6 +451,55 @@ def test_when_colours_are_wanted(choice, stream, environment, expected, monkeypa
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert wants_colour(stream(), choice) is expected
+
+
+def test_colours_need_rich(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    with pytest.raises(fg.MissingExtraError, match=r"pip install 'flatgrad\[cli\]'"):
+        Terminal(io.StringIO(), "always")
+    plain = Terminal(Screen())
+    assert plain.code("x = 1", "python") == plain.styled("x = 1", "red") == "x = 1"
+
+
+def test_tables_have_the_same_cells_with_and_without_rules():
+    pytest.importorskip("rich")
+    rows = [["", "training", "a [b] c"], ["loss", "0.5", "1"], ["accuracy", "0.25", ""]]
+    plain, ruled = Terminal(io.StringIO()).table(rows), Terminal(io.StringIO(), "always").table(rows)
+    assert plain.splitlines()[1:] == ["loss           0.5        1", "accuracy      0.25"]
+    words = [cell for row in rows for cell in row if cell]
+    assert [part for part in re.split(r"\s\s+|\n", ESCAPE.sub("", ruled)) if part.strip(" ─")] == words
+
+
+# --- stages -----------------------------------------------------------------------------------------------------------
+
+SIGNS = {
+    "program": "program expression(x, y):\n    v2 = mul x y",
+    "passes": "# traced\nprogram expression(x, y):",
+    "python": "def value_and_grad(x, y):",
+    "arrays": "array program expression(x, y):",
+    "rolled": "def value_and_grad(x, y):",
+    "c": "#include <math.h>",
+    "llvm": "define internal i32 @",
+    "assembly": "\t.text".expandtabs(),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage(name):
+    text = stage_text(kernel_of(Expression("exp(x*y)")), name)
+    assert SIGNS[name] in text
+    assert "\t" not in text
+
+
+def test_stages_stand_in_the_order_in_which_they_are_asked_for():
+    both = shown("x*y", stages=["arrays", "program"])
+    assert both == "\n".join([shown("x*y", stages=["arrays"]), shown("x*y", stages=["program"])])
+
+
+def test_an_expression_without_its_gradient():
+    kernel = kernel_of(Expression("x * y"), gradient=False)
+    assert kernel.forward(2.0, 3.0) == 6.0
+    assert "bar" not in stage_text(kernel, "program")
 
 
 # --- screens ----------------------------------------------------------------------------------------------------------

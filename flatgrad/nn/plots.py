@@ -110,14 +110,18 @@ def plot_decision_boundary(
     return ax
 
 
-def plot_history(history: Any, *, ax: Axes | None = None) -> Axes:
-    """The losses of a training run, and its metrics on an axis of their own at the right.
+def plot_history(history: Any, *, ax: Axes | None = None, title: str = "") -> Axes:
+    """The losses of a training run, and below them each metric with an axis of its own.
+
+    A metric of the training rows and one of the validation rows that have the same name behind the words "training" and
+    "validation" share an axis. The epoch whose parameters were kept is marked.
 
     Args:
         history: what `fit` returned, or anything with `loss`, a list with the loss of each step. These it may have:
             `epoch_loss`, `validation_loss` and `metrics` (a dict of lists), with one number per epoch, and
-            `steps_per_epoch`.
-        ax: where to draw; by default a new figure of `matplotlib.pyplot`.
+            `steps_per_epoch` and `best_epoch`.
+        ax: where to draw; its place is divided among the axes. By default a new figure of `matplotlib.pyplot`.
+        title: stands above the losses.
 
     Returns:
         The Matplotlib `Axes` of the losses. They are logarithmic where the losses span orders of magnitude.
@@ -142,13 +146,14 @@ def plot_history(history: Any, *, ax: Axes | None = None) -> Axes:
     per_epoch = float(getattr(history, "steps_per_epoch", 0) or (len(loss) / epochs if epochs else 1.0))
     if not epochs:
         per_epoch = 1.0
+    quantities = _quantities(metrics)
 
-    ax = _axes(ax, (6.4, 4.0))
+    ax = _axes(ax, (6.4, 4.0 + 1.4 * len(quantities)))
     steps = np.arange(1, len(loss) + 1) / per_epoch
     # The losses of single batches jump: where there are epochs of several steps they stay in the background.
     in_background = epoch_loss.size > 0 and per_epoch > 1
     if loss.size:
-        label, width, alpha = ("loss of a batch", 0.8, 0.4) if in_background else ("loss", 1.6, 1.0)
+        label, width, alpha = ("loss of a batch", 0.8, 0.3) if in_background else ("loss", 1.6, 1.0)
         marker = "o" if len(loss) == 1 else ""
         ax.plot(steps, loss, color=_COLOURS[0], marker=marker, linewidth=width, alpha=alpha, label=label)
     if in_background or (epoch_loss.size and not loss.size):
@@ -159,27 +164,59 @@ def plot_history(history: Any, *, ax: Axes | None = None) -> Axes:
     losses = losses[np.isfinite(losses)]
     if losses.size and losses.min() > 0 and losses.max() / losses.min() > _LOGARITHMIC_FROM:
         ax.set_yscale("log")
-    ax.set(xlabel="epoch" if epochs else "step", ylabel="loss")
-    ax.grid(True, color="#e4e4e4", linewidth=0.8)
-    ax.set_axisbelow(True)
-    lines, labels = ax.get_legend_handles_labels()
-    metrics = {name: values for name, values in metrics.items() if values.size}
-    if metrics:
-        right = ax.twinx()
-        for k, (name, values) in enumerate(metrics.items(), start=2):
-            _plot_epochs(right, values, _COLOURS[k % len(_COLOURS)], name, "--")
-        right.set_ylabel(", ".join(metrics) if len(metrics) <= 3 else "metrics")
-        more_lines, more_labels = right.get_legend_handles_labels()
-        # The axes at the right are drawn last, so the legend belongs there to lie above all lines.
-        right.legend([*lines, *more_lines], [*labels, *more_labels], loc="best", framealpha=0.9)
-    else:
-        ax.legend(framealpha=0.9)
+    ax.set(ylabel="loss")
+    if title:
+        ax.set_title(title)
+    panels = [ax, *_below(ax, len(quantities))]
+    for panel, (quantity, members) in zip(panels[1:], quantities.items(), strict=True):
+        for name, values in members.items():
+            _plot_epochs(panel, values, _COLOURS[name.startswith("validation ")], name)
+        panel.set(ylabel=quantity)
+    best = getattr(history, "best_epoch", None)
+    for panel in panels:
+        panel.grid(True, color="#e4e4e4", linewidth=0.8)
+        panel.set_axisbelow(True)
+        if best is not None:
+            mark = "kept epoch" if panel is ax else "_kept"  # the legend leaves out what begins so
+            panel.axvline(best + 1, color="#606060", linewidth=1.0, linestyle=":", label=mark)
+        panel.tick_params(labelbottom=panel is panels[-1])
+        # Beside the axes, where no curve is.
+        panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, borderaxespad=0.3)
+    panels[-1].set(xlabel="epoch" if epochs else "step")
     return ax
 
 
-def _plot_epochs(ax: Axes, values: Array, colour: str, label: str, style: str = "-") -> None:
+def _quantities(metrics: dict[str, Array]) -> dict[str, dict[str, Array]]:
+    """The metrics by what they measure: the same of other rows has the same unit."""
+    quantities: dict[str, dict[str, Array]] = {}
+    for name, values in metrics.items():
+        if values.size:
+            quantity = name.removeprefix("training ").removeprefix("validation ")
+            quantities.setdefault(quantity, {})[name] = values
+    return quantities
+
+
+def _below(ax: Axes, count: int) -> list[Axes]:
+    """Axes in the lower part of the place of other axes, which keep the upper part; all have one scale of epochs."""
+    if not count:
+        return []
+    figure: Any = ax.figure
+    ratios = [2.0, *[1.0] * count]
+    place = ax.get_subplotspec()
+    if place is not None:
+        grid = place.subgridspec(1 + count, 1, height_ratios=ratios)
+        ax.set_subplotspec(grid[0])
+        return [figure.add_subplot(grid[k], sharex=ax) for k in range(1, 1 + count)]
+    box = ax.get_position()
+    unit, gap = box.height / (sum(ratios) + 0.3 * count), 0.3
+    ax.set_position((box.x0, box.y1 - 2.0 * unit, box.width, 2.0 * unit))
+    tops = [box.y1 - (2.0 + gap + k * (1.0 + gap)) * unit for k in range(count)]
+    return [figure.add_axes((box.x0, top - unit, box.width, unit), sharex=ax) for top in tops]
+
+
+def _plot_epochs(ax: Axes, values: Array, colour: str, label: str) -> None:
     marker = "o" if len(values) == 1 else ""
-    ax.plot(np.arange(1, len(values) + 1), values, style, color=colour, linewidth=1.6, marker=marker, label=label)
+    ax.plot(np.arange(1, len(values) + 1), values, color=colour, linewidth=1.6, marker=marker, label=label)
 
 
 def _need_matplotlib() -> None:

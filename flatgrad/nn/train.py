@@ -116,6 +116,7 @@ def fit(
     validation_data: tuple[Any, Any] | None = None,
     metrics: Mapping[str, Callable[[Any, Any], float]] | None = None,
     patience: int | None = None,
+    monitor: str | None = None,
     min_delta: float = 0.0,
     restore_best: bool = True,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -149,6 +150,7 @@ def fit(
             (without any, the training data) and the model's `Value`s up to date.
         patience: stop when the validation loss (without validation data, the epoch's loss) has not improved by more
             than `min_delta` for so many epochs; with `restore_best` the best parameters are restored.
+        monitor: the name of a metric, of which less is better: what patience watches instead of the loss.
         checkpoint: a file (.npz) to write, atomically, after every `checkpoint_every` steps (by default after epochs,
             at most once a second), and when the run ends, however it ends.
         resume: go on from the checkpoint, if the file exists; the bits are those of a run that was never stopped.
@@ -205,6 +207,8 @@ def fit(
         raise OptionError(f"on_nonfinite: {on_nonfinite!r} is neither 'raise' nor 'continue'")
     if patience is not None and patience < 1:
         raise OptionError(f"patience must be at least 1 epoch, got {patience}")
+    if monitor is not None and (patience is None or monitor not in (metrics or {})):
+        raise OptionError(f"monitor={monitor!r} needs patience=..., and a metric of this name")
     run = _Run(
         TrainStep(
             loss_fn, optimizer, model, backend=backend, mode=mode, faults=faults, dynamic=True, max_ways=max_ways
@@ -214,7 +218,7 @@ def fit(
         plan,
         seed,
     )
-    run.metrics, run.patience, run.min_delta = dict(metrics or {}), patience, min_delta
+    run.metrics, run.patience, run.monitor, run.min_delta = dict(metrics or {}), patience, monitor, min_delta
     run.checkpoint = Path(checkpoint) if checkpoint is not None else None
     run.checkpoint_every = checkpoint_every
     with nullcontext() if progress else preparing("", hidden=True):
@@ -279,6 +283,7 @@ class _Run:
         self.step, self.data, self.validation, self.plan = step, data, validation, plan
         self.metrics: dict[str, Callable[[Any, Any], float]] = {}
         self.patience: int | None = None
+        self.monitor: str | None = None
         self.min_delta = 0.0
         self.checkpoint: Path | None = None
         self.checkpoint_every: int | None = None
@@ -626,7 +631,7 @@ class _Run:
         for name, value in values.items():
             notes.append(partial(history.metrics.setdefault(name, []).append, value))
         if self.patience is not None:
-            score = mean if loss is None else loss
+            score = values[self.monitor] if self.monitor is not None else mean if loss is None else loss
             if self.best is None or math.isnan(self.best[0]) or score < self.best[0] - self.min_delta:
                 notes.append(partial(setattr, self, "best", (score, history.epochs, list(step.numbers))))
         atomic.step(*notes)()

@@ -13,7 +13,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from ..compiler.transforms.jit import jit
+from ..compiler.transforms.vmap import vmap
 from ..nn import MLP
 from ..runtime.errors import FlatgradError, InputError
 from ..runtime.files import write_atomically
@@ -23,6 +26,8 @@ from .table import Table
 MODEL = "model.safetensors"
 PREPROCESSING = "preprocessing.json"
 _FORMAT = 1
+#: From so many rows on, compiling a function of all rows takes less time than it saves.
+_MANY_ROWS = 5_000
 
 Scores = list[float]
 
@@ -73,6 +78,7 @@ class TabularModel:
     activation: str
     network: MLP
     _scores: Callable[[list[float]], Any] | None = field(default=None, init=False, repr=False)
+    _scores_of_rows: Callable[[Any], Any] | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def new(cls, preprocessing: Preprocessing, hidden: Sequence[int], activation: str, seed: int) -> TabularModel:
@@ -97,6 +103,15 @@ class TabularModel:
         scores = self._scores(inputs)
         return scores if isinstance(scores, list) else [scores]
 
+    def scores_of(self, rows: Sequence[list[float]]) -> list[Scores]:
+        """The network's outputs for rows, with the bits of `scores`; many rows are computed at once."""
+        if len(rows) < _MANY_ROWS:
+            return [self.scores(row) for row in rows]
+        if self._scores_of_rows is None:
+            self._scores_of_rows = vmap(self.network)
+        scores: list[Scores] = np.reshape(self._scores_of_rows(np.array(rows)), (len(rows), -1)).tolist()
+        return scores
+
     def predict(self, table: Table, note: Callable[[str], Any] = lambda text: None) -> Predictions:
         """Predict the target of each row of a table.
 
@@ -107,7 +122,7 @@ class TabularModel:
         Raises:
             InputError: for a missing column, or a text where there should be a number.
         """
-        scores = [self.scores(row) for row in self.preprocessing.encode(table, note)]
+        scores = self.scores_of(self.preprocessing.encode(table, note))
         target = self.preprocessing.target
         if isinstance(target, NumberTarget):
             return Predictions(target.name, [target.mean + target.scale * score for (score,) in scores])

@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..nn.plots import new_figure
 from ..runtime.errors import InputError, MissingExtraError, OptionError
 from ..runtime.files import write_atomically
 from ..runtime.wording import count_of
-from .model import Scores, TabularModel, likeliest, parameters_of
+from .model import MODEL, PREPROCESSING, TabularModel, parameters_of
 from .preprocessing import (
     ClassTarget,
     Note,
@@ -31,8 +31,11 @@ from .preprocessing import (
     task_of,
     with_target,
 )
+from .report import MEASURES, Part, Report, measures, plain_table
 from .table import Table, listed, read_csv
 
+#: After so many epochs without a better validation loss the training stops.
+PATIENCE = 20
 HISTORY, PICTURE, LOOP = "history.json", "loss.png", "training_loop.py"
 
 TASKS = ("auto", "classify", "regress")
@@ -70,6 +73,8 @@ class Settings:
             Adam and AdamW, 0.05 for SGD, 0.003 for RMSprop.
         seed: of the split, the initialisation and the shuffling.
         validation: the fraction of rows that is set aside for validation; 0: none.
+        patience: how many epochs without a better validation loss end the training; 0: none do. The best epoch is kept
+            in any case.
         ignore: columns to leave out.
         categorical: columns to take as categories though they hold numbers, or many different texts.
     """
@@ -84,6 +89,7 @@ class Settings:
     lr: float | None = None
     seed: int = 0
     validation: float = 0.2
+    patience: int = PATIENCE
     ignore: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
 
@@ -95,6 +101,8 @@ class Settings:
         for name, number in (("epochs", self.epochs), ("batch-size", self.batch_size)):
             if number is not None and number < 1:
                 raise OptionError(f"--{name} must be at least 1, got {number}")
+        if self.patience < 0:
+            raise OptionError(f"--patience must not be negative, got {self.patience}; 0 means never to stop early")
         if any(size < 1 for size in self.hidden):
             raise OptionError(f"--hidden: sizes must be at least 1, got {','.join(map(str, self.hidden))}")
         if self.lr is not None and not 0 < self.lr < math.inf:
@@ -103,42 +111,29 @@ class Settings:
             raise OptionError(f"--validation must be at least 0 and less than 1, got {self.validation:g}")
 
 
-@dataclass
-class Part:
-    """The rows for training, or those for validation: inputs, and targets as the loss takes them."""
-
-    inputs: list[list[float]]
-    targets: list[float]
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-
-@dataclass
-class Report:
-    """How good a model is: losses and other measures by name, for training and validation, and for a constant."""
-
-    training: dict[str, float] = field(default_factory=dict)
-    validation: dict[str, float] = field(default_factory=dict)
-    baseline: dict[str, float] = field(default_factory=dict)
-
-
 def train(
     path: Path,
     settings: Settings,
     folder: Path,
+    *,
+    overwrite: bool = False,
     echo: Callable[[str], Any] = print,
     note: Note = lambda text: None,
+    table: Callable[[Sequence[Sequence[str]]], str] = plain_table,
     progress: bool = True,
 ) -> tuple[TabularModel, nn.History, Report]:
     """Train a model on a CSV file and write it to a folder, with its history, a picture and the generated source.
 
+    With validation rows, the model is that of the epoch with the least validation loss.
+
     Args:
         path: the file.
         settings: how to train.
-        folder: is made if it does not exist; files of an earlier run are replaced.
+        folder: is made if it does not exist.
+        overwrite: whether a model that is in the folder is replaced.
         echo: is called with the lines of the report.
         note: is called with remarks on the data, such as columns that were left out.
+        table: turns rows of texts, the first of them the header, into a text for `echo`.
         progress: whether to show a progress bar (on a terminal).
 
     Returns:
@@ -147,21 +142,21 @@ def train(
 
     Raises:
         InputError: for a file that cannot be used.
-        OptionError: for settings that cannot be used.
+        OptionError: for settings that cannot be used; if the folder has a model that may not be overwritten.
         OSError: if the folder cannot be written.
         NonFiniteLossError: if the training diverges.
         KeyboardInterrupt: if Ctrl-C came before the first step was complete; nothing is written.
     """
     settings.check()
-    table = with_target(read_csv(path), settings.target, note)
-    if len(table) < _FEWEST_ROWS:
+    _check_folder(folder, overwrite)
+    data = with_target(read_csv(path), settings.target, note)
+    if len(data) < _FEWEST_ROWS:
         raise InputError(
-            f"{table.name} has {len(table)} rows with a target: too few to learn from; at least {_FEWEST_ROWS} are "
-            "needed"
+            f"{data.name} has {len(data)} rows with a target: too few to learn from; at least {_FEWEST_ROWS} are needed"
         )
-    task = task_of(table, settings.target) if settings.task == "auto" else settings.task
-    preprocessing, training, validation = _prepare(table, task, settings, note)
-    echo(_description(table, task, preprocessing))
+    task = task_of(data, settings.target) if settings.task == "auto" else settings.task
+    preprocessing, training, validation = _prepare(data, task, settings, note)
+    echo(_description(data, task, preprocessing))
     split = f"{len(training)} rows to train on"
     echo(split + (f", {len(validation)} to validate (seed {settings.seed})" if validation else ", none to validate"))
 
@@ -171,20 +166,40 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     sizes = " -> ".join(map(str, [preprocessing.inputs, *settings.hidden, preprocessing.target.scores]))
     echo(f"model: {sizes}, {settings.activation}, {count:,} parameters")
-    echo(f"{settings.optimizer}, batches of {batch}, {epochs} epochs of {-(-len(training) // batch)} steps\n")
+    at_most = "at most " if validation and settings.patience else ""
+    per_epoch = count_of(-(-len(training) // batch), "step")
+    echo(f"{settings.optimizer}, batches of {batch}, {at_most}{epochs} epochs of {per_epoch}\n")
 
     started = time.perf_counter()
     history = _fit(model, training, validation, settings, batch, epochs, progress)
     if history.interrupted and not history.steps:  # during compilation: there is nothing to write
         raise KeyboardInterrupt
-    compiling = time.perf_counter() - started - history.seconds
-    ended = "interrupted after" if history.interrupted else "trained"
-    echo(f"{ended} {history.steps:,} steps in {history.seconds:.1f} s, after {compiling:.1f} s of compiling\n")
-    report = Report(_measures(model, training), _measures(model, validation), _baseline(model, training, validation))
-    echo(_table_of(report, preprocessing.target))
-    paths = _write(folder, model, history, report, settings, note)
+    echo(_summary(history, time.perf_counter() - started - history.seconds))
+    report = Report.of(model, training, validation)
+    echo(table(report.rows()))
+    echo(f"\n{report.verdict()}")
+    title = f"{settings.target} of {Path(data.name).name}"
+    paths = _write(folder, model, history, report, settings, title, note)
     echo(f"\nwritten to {folder}: {', '.join(path.name for path in paths)}")
     return model, history, report
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    """Before anything is computed: whether there is a model that would be lost."""
+    if not overwrite and any((folder / name).exists() for name in (MODEL, PREPROCESSING)):
+        raise OptionError(f"{folder} has a model already; give another folder with --out, or --overwrite to replace it")
+
+
+def _summary(history: nn.History, compiling: float) -> str:
+    """How the training ended, and which epoch was kept."""
+    ended = "interrupted after" if history.interrupted else "trained"
+    text = (
+        f"{ended} {count_of(history.steps, 'step')} in {history.seconds:.2f} s, after {compiling:.1f} s of compiling\n"
+    )
+    if history.best_epoch is None:
+        return text
+    stop = "stopped early; " if history.stopped_early else ""
+    return f"{text}{stop}kept epoch {history.best_epoch + 1} of {history.epochs}, with the least validation loss\n"
 
 
 # --- the data -----------------------------------------------------------------------------------------------------
@@ -277,19 +292,23 @@ def _fit(
     def batch_loss(X: Any, y: Any) -> Any:
         return loss([network(x) for x in X], list(y))
 
-    def validate(now: nn.Progress) -> None:
-        # Row by row, with a compiled function of one row: a program for all rows would grow with the table.
-        history = now.history
-        if validation and (now.step + 1) % history.steps_per_epoch == 0:
-            measures = _measures(model, validation)
-            history.validation_loss.append(measures.pop("loss"))
-            for name, value in measures.items():
-                history.metrics.setdefault(f"validation {name}", []).append(value)
+    latest: dict[str, float] = {}
 
+    def measured(name: str) -> Callable[[Any, Any], float]:
+        """A metric, of the validation rows; the first of them measures all."""
+
+        def metric(X: Any, y: Any) -> float:
+            if name == "loss":
+                latest.update(measures(model, validation))
+            return latest[name]
+
+        return metric
+
+    names = ["loss", *MEASURES[target.kind]] if validation else []
     rate, make = OPTIMIZERS[settings.optimizer]
     rate = settings.lr or rate
     steps = epochs * -(-len(training) // batch)
-    return nn.fit(
+    history = nn.fit(
         batch_loss,
         network,
         make(nn.cosine_decay(rate, rate / 100, steps)),
@@ -298,9 +317,14 @@ def _fit(
         epochs=epochs,
         batch_size=batch,
         seed=settings.seed,
-        callback=validate,
+        metrics={f"validation {name}": measured(name) for name in names},
+        # The best epoch is kept, whether the run stops early or not.
+        patience=(settings.patience or epochs) if validation else None,
+        monitor="validation loss" if validation else None,
         progress=progress,
     )
+    history.validation_loss = history.metrics.pop("validation loss", [])
+    return history
 
 
 def _loss(target: Target) -> Callable[[Any, Any], Any]:
@@ -309,72 +333,23 @@ def _loss(target: Target) -> Callable[[Any, Any], Any]:
     return nn.binary_cross_entropy if target.scores == 1 else nn.cross_entropy
 
 
-# --- the report ---------------------------------------------------------------------------------------------------
-
-
-def _measures(model: TabularModel, part: Part) -> dict[str, float]:
-    """The mean loss of the rows, and the accuracy; or for numbers the RMSE in the target's unit, and R²."""
-    target = model.preprocessing.target
-    if not len(part):
-        return {}
-    scores = [model.scores(row) for row in part.inputs]
-    if isinstance(target, ClassTarget):
-        right = sum(likeliest(row)[0] == y for row, y in zip(scores, part.targets, strict=True))
-        losses = [_class_loss(row, int(y)) for row, y in zip(scores, part.targets, strict=True)]
-        return {"loss": sum(losses) / len(part), "accuracy": right / len(part)}
-    return _errors([row[0] for row in scores], part.targets, target.scale)
-
-
-def _errors(predicted: Sequence[float], targets: Sequence[float], scale: float) -> dict[str, float]:
-    loss = sum((p - y) * (p - y) for p, y in zip(predicted, targets, strict=True)) / len(targets)
-    mean = sum(targets) / len(targets)
-    variance = sum((y - mean) * (y - mean) for y in targets) / len(targets)
-    return {"loss": loss, "RMSE": scale * math.sqrt(loss), "R²": 1 - loss / variance if variance else math.nan}
-
-
-def _class_loss(scores: Scores, y: int) -> float:
-    """The cross-entropy of one row, as the losses of `nn` have it."""
-    if len(scores) == 1:
-        against = scores[0] if y == 0 else -scores[0]
-        return max(against, 0.0) + math.log1p(math.exp(-abs(against)))
-    largest = max(scores)
-    return math.log(sum(math.exp(score - largest) for score in scores)) - (scores[y] - largest)
-
-
-def _baseline(model: TabularModel, training: Part, validation: Part) -> dict[str, float]:
-    """How good a constant prediction would be: the most frequent class, or the mean, of the training part."""
-    target, part = model.preprocessing.target, validation if len(validation) else training
-    if isinstance(target, NumberTarget):
-        return {"RMSE": _errors([0.0] * len(part), part.targets, target.scale)["RMSE"]}
-    frequent = max(range(len(target.classes)), key=training.targets.count)
-    return {"accuracy": part.targets.count(frequent) / len(part)}
-
-
-def _table_of(report: Report, target: Target) -> str:
-    parts = {"training": report.training}
-    if report.validation:
-        parts["validation"] = report.validation
-    constant = "most frequent class" if isinstance(target, ClassTarget) else "mean"
-    parts[f"always the {constant}"] = report.baseline
-    lines = [f"{'':10}" + "".join(f"  {name:>10}" for name in parts)]
-    for name in report.training:
-        cells = [f"{_figure(values[name]) if name in values else '':>{max(10, len(p))}}" for p, values in parts.items()]
-        lines.append(f"{name:10}  " + "  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def _figure(number: float) -> str:
-    return "-" if math.isnan(number) else f"{number:.4g}"
-
-
 # --- the folder ---------------------------------------------------------------------------------------------------
 
 
 def _write(
-    folder: Path, model: TabularModel, history: nn.History, report: Report, settings: Settings, note: Note
+    folder: Path,
+    model: TabularModel,
+    history: nn.History,
+    report: Report,
+    settings: Settings,
+    title: str,
+    note: Note,
 ) -> list[Path]:
     paths = model.save(folder)
-    names = ("interrupted", "seconds", "steps_per_epoch", "loss", "epoch_loss", "validation_loss", "metrics")
+    names = (
+        "interrupted", "stopped_early", "best_epoch", "seconds", "steps_per_epoch", "loss", "epoch_loss",
+        "validation_loss", "metrics",
+    )  # fmt: skip
     about = {
         "settings": asdict(settings),
         "report": asdict(report),
@@ -382,11 +357,11 @@ def _write(
     }
     text = json.dumps(_without_nan(about), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / HISTORY, text.encode() + b"\n")
-    paths += [folder / HISTORY, history.save_source(folder / LOOP)]
+    paths += [folder / HISTORY, history.save_source(folder / LOOP, rolled=True)]
     if history.loss:
         try:
-            figure = new_figure(7.0, 4.4)
-            history.plot(ax=figure.subplots())
+            figure = new_figure(7.0, 3.4 + 1.4 * len(history.metrics))
+            nn.plot_history(history, ax=figure.subplots(), title=title)
             figure.savefig(folder / PICTURE, dpi=150)
             paths.append(folder / PICTURE)
         except MissingExtraError as error:

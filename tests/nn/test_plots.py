@@ -224,11 +224,34 @@ def test_a_history_of_epochs():
     assert list(lines) == ["loss of a batch", "loss", "validation loss"]
     assert lines["loss of a batch"].get_xdata().tolist() == [0.5, 1.0, 1.5, 2.0]
     assert lines["validation loss"].get_xdata().tolist() == [1, 2]
-    assert ax.get_xlabel() == "epoch"
-    right = next(other for other in ax.figure.axes if other is not ax)
-    assert right.get_ylabel() == "accuracy"
-    assert drawn(right)["accuracy"].get_ydata().tolist() == [0.5, 0.75]
-    assert legend(right) == ["loss of a batch", "loss", "validation loss", "accuracy"]
+    _, below = ax.figure.axes
+    assert (below.get_xlabel(), below.get_ylabel()) == ("epoch", "accuracy")
+    assert drawn(below)["accuracy"].get_ydata().tolist() == [0.5, 0.75]
+    assert (legend(ax), legend(below)) == (["loss of a batch", "loss", "validation loss"], ["accuracy"])
+
+
+METRICS = {"training RMSE": [6.0, 5.0], "validation RMSE": [9.0, 8.0], "validation R²": [0.1, 0.3]}
+
+
+@pytest.mark.parametrize("placed", ["subplots", "add_axes"])
+def test_each_unit_has_an_axis_and_no_legend_covers_a_curve(placed):
+    history = SimpleNamespace(loss=[3.0, 2.0], epoch_loss=[3.0, 2.0], metrics=METRICS, best_epoch=1)
+    figure = pyplot.figure(figsize=(7, 6), layout="constrained" if placed == "subplots" else None)
+    place = figure.subplots() if placed == "subplots" else figure.add_axes((0.1, 0.1, 0.6, 0.8))
+    ax = nn.plot_history(history, ax=place, title="y of table.csv")
+    figure.canvas.draw()
+    assert [each.get_ylabel() for each in figure.axes] == ["loss", "RMSE", "R²"]
+    assert [each.get_xlabel() for each in figure.axes] == ["", "", "epoch"]
+    assert ax.get_title() == "y of table.csv"
+    assert [legend(each) for each in figure.axes] == [
+        ["loss", "kept epoch"], ["training RMSE", "validation RMSE"], ["validation R²"]
+    ]  # fmt: skip
+    boxes = [each.get_window_extent() for each in figure.axes]
+    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+    for each, box in zip(figure.axes, boxes, strict=True):
+        assert each.get_legend().get_window_extent().x0 >= box.x1
+        assert each.get_xlim() == ax.get_xlim()
+        assert [line.get_xdata()[0] for line in each.get_lines() if line.get_linestyle() == ":"] == [2]
 
 
 def test_validation_without_a_number_of_steps():

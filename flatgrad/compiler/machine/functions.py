@@ -107,7 +107,7 @@ def compile_natively(
         memory: how many bytes it should work in; if it takes more, rounds are computed again, as far as that helps.
         others: other array programs for the same, whose rounds may be of a better form for that.
     """
-    machine = Machine(host().lanes, host().shortcuts, host().vector_math, host().variants)
+    machine = _machine()
     code = emit_llvm(program, machine, fast=fast)
     if code.layout.bytes > memory:
         programs = itertools.chain([program], others() if others is not None else ())
@@ -116,6 +116,15 @@ def compile_natively(
     report("compiling", program.stats.equations)
     key, machine_code = assemble_cached(code.assembly, fast=fast)
     return NativeFunction(machine_code, code.layout, release=release, key=key)
+
+
+def llvm_text(program: ArrayProgram, *, fast: bool = False) -> str:
+    """A program in LLVM's assembly language, as it is compiled for this processor where memory is not bounded."""
+    return emit_llvm(program, _machine(), fast=fast).assembly
+
+
+def _machine() -> Machine:
+    return Machine(host().lanes, host().shortcuts, host().vector_math, host().variants)
 
 
 def obstacle(programs: Sequence[ArrayProgram]) -> str:

@@ -250,32 +250,45 @@ def assemble(assembly: str, *, fast: bool = False) -> bytes:
         assembly: a module without target.
         fast: let LLVM vectorise loops of its own accord (their sums are reassociated only where flags allow it).
     """
+    with _lock:
+        target, module = _optimised(assembly, fast)
+        return bytes(target.emit_object(module))
+
+
+def machine_text(assembly: str, *, fast: bool = False) -> str:
+    """The processor's assembly language for LLVM assembly; arguments as for `assemble`."""
+    with _lock:
+        target, module = _optimised(assembly, fast)
+        return str(target.emit_assembly(module))
+
+
+def _optimised(assembly: str, fast: bool) -> tuple[Any, Any]:
+    """The target machine, and the module behind all passes. Whoever calls this holds the lock."""
     llvm = require()
     machine, how = host(), recipe(fast)
-    with _lock:
-        target = machine.target_machine(how)
-        module = llvm.parse_assembly(assembly)
-        # A module whose data layout is not the target machine's would abort the process.
-        module.triple = machine.triple
-        module.data_layout = str(target.target_data)
-        module.verify()
-        options = llvm.create_pipeline_tuning_options(speed_level=how.level)
-        options.loop_vectorization = options.loop_interleaving = how.loops
-        options.slp_vectorization = how.blocks
-        builder = llvm.create_pass_builder(target, options)
-        if how.passes is None:
-            builder.getModulePassManager().run(module, builder)
-        else:
-            managers = []
-            for names in (how.passes, [name for name in how.passes if name != how.left_out]):
-                managers.append(llvm.create_new_function_pass_manager())
-                for name in names:
-                    getattr(managers[-1], f"add_{name}_pass")()
-            for function in module.functions:
-                attributes = b" ".join(function.attributes)
-                if not function.is_declaration and b"no-passes" not in attributes:
-                    managers[b"few-passes" in attributes].run(function, builder)
-        return bytes(target.emit_object(module))
+    target = machine.target_machine(how)
+    module = llvm.parse_assembly(assembly)
+    # A module whose data layout is not the target machine's would abort the process.
+    module.triple = machine.triple
+    module.data_layout = str(target.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=how.level)
+    options.loop_vectorization = options.loop_interleaving = how.loops
+    options.slp_vectorization = how.blocks
+    builder = llvm.create_pass_builder(target, options)
+    if how.passes is None:
+        builder.getModulePassManager().run(module, builder)
+    else:
+        managers = []
+        for names in (how.passes, [name for name in how.passes if name != how.left_out]):
+            managers.append(llvm.create_new_function_pass_manager())
+            for name in names:
+                getattr(managers[-1], f"add_{name}_pass")()
+        for function in module.functions:
+            attributes = b" ".join(function.attributes)
+            if not function.is_declaration and b"no-passes" not in attributes:
+                managers[b"few-passes" in attributes].run(function, builder)
+    return target, module
 
 
 @cache
