@@ -175,8 +175,10 @@ def test_every_public_name_is_exported():
         "runtime",
         "cli",
         "demo",
+        "scripts",
         "show",
         "tabular",
+        "terminal",
     }
     public = {name for name in vars(fg) if not name.startswith("_")} - hidden
     assert set(fg.__all__) == public
