@@ -422,6 +422,15 @@ CASES = [
         1.0,
     ),
     Case(
+        "asks for the class of a number",
+        without_source("def f(x): return x * 2.0 if isinstance(x, float) else x"),
+        r"Write isinstance\(x, \(float, fg\.Value\)\)",
+        without_source("def f(x): return x * 2.0 if isinstance(x, (float, fg.Value)) else x"),
+        3.0,
+        6.0,
+        2.0,
+    ),
+    Case(
         "comparing Values with == or !=",
         lambda x: x * 2.0 if x == WEIGHT else x,
         r"Use fg\.equal\(a, b\) inside fg\.where",

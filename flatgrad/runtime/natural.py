@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from .arrays import Array, as_array
+from .arrays import FUNCTIONS, Array, as_array
 from .complex_numbers import Complex
 from .foreign import Pair, objects
 from .natural_numbers import Function, holds_values, of_values, refused, replacements, whole
@@ -164,6 +164,7 @@ def _from_numpy() -> dict[Function, Function]:
         result[getattr(np, name)] = _making(getattr(np, name))
     for name, copies in ("array", True), ("asarray", False), ("asanyarray", False), ("ascontiguousarray", False):
         result[getattr(np, name)] = _array(getattr(np, name), copies)
+    result[np.full] = of_values(result[np.full], FUNCTIONS[np.full])
     result[np.empty], result[np.fromiter] = _empty, _from_iterable
     result[np.float64] = of_values(np.float64, as_values)
     for kind in _INTS:

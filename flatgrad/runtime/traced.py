@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from .primitives import equal
 from .tracing import forbidden, recorder, records, refuse
 from .value import Condition, Value, constant
 
+#: What a number is computed from: numbers of Python, elements of arrays of NumPy, or `Value`s.
+OF_NUMBERS: Final = 0
+OF_ARRAYS: Final = 1
+OF_VALUES: Final = 2
 _KEY = "Compare with fg.equal(a, b) inside fg.where; to tell nodes apart, use id(value) as the key."
 
 
@@ -278,6 +282,34 @@ class TracedCondition(Condition):
     def __repr__(self) -> str:
         is_live = recorder() is not None and records(self._trace)
         return f"Condition({self._trace.shown(self._index) if is_live else '<traced>'})"
+
+
+#: The classes of elements of arrays.
+_OF_NUMPY: Final[dict[type, type]] = {bool: np.bool_, int: np.int64, float: np.float64}
+
+
+#: What floats would be if they were ints.
+TWINS: Final[dict[type, type]] = {float: int, int: float, np.float64: np.int64, np.int64: np.float64}
+
+
+def class_of_node(node: Any, asked: bool = True) -> type:
+    """The class that a number, or a truth value, has where the function is called without a trace.
+
+    What is computed of an element of an array is one of NumPy's. `asked` says whether what becomes of the function
+    depends on it, so that an int in the place of a float is another case.
+    """
+    if isinstance(node, PlainNumber):
+        return int if isinstance(node, Integer) else float
+    own = Value if isinstance(node, Value) else Condition
+    if not isinstance(node, (TracedValue, TracedCondition)) or recorder() is None or not node._trace.compares(node):
+        return own if isinstance(node, own) else type(node)
+    origin = node._trace.origin(node._index)
+    if asked and isinstance(node, Value):
+        node._trace.ask(node._index)
+    if origin == OF_VALUES:
+        return own
+    plain = bool if own is Condition else int if isinstance(node, Integer) else float
+    return _OF_NUMPY[plain] if origin == OF_ARRAYS else plain
 
 
 # In errors, Python's and ours, they have the names that users know.

@@ -13,7 +13,7 @@ import numpy as np
 from ...runtime.errors import InputError
 from ..machine.objects import FLOAT64
 from .kind import Flattener, Kind
-from .kinds import NUMBER_TYPES, static_kind
+from .kinds import NUMBER_TYPES, Array, static_kind
 from .records import placed
 
 #: The key of a kernel: the names of arguments and further choices, then the kinds of all arguments.
@@ -130,6 +130,19 @@ class Arguments:
         """Which of all numbers are plain ints when the function is traced."""
         places = zip(self.places, self.ints(), strict=True) if any(self.integers.values()) else ()
         return [n for place, each in places if self.integers.get(place) for n in each]
+
+    def elements(self) -> list[range]:
+        """Which of all numbers are elements of arrays."""
+        found: list[range] = []
+        todo = list(zip(self.kinds, self.offsets, strict=True))
+        while todo:
+            kind, offset = todo.pop()
+            if isinstance(kind, Array):
+                found.append(range(offset, offset + kind.size))
+            for part in kind.parts:
+                todo.append((part, offset))
+                offset += part.size
+        return found
 
     @property
     def all_numbers(self) -> list[Any]:

@@ -25,7 +25,7 @@ from ..machine.builtin import Part
 from ..nodes import values_of
 from ..routine import Routine
 from .kind import ArrayMaker, BinderSource, Kind, OnlyArgumentsError, container_source
-from .kinds import INTEGER_TYPES, NUMBER, NUMBER_TYPES, float_array, object_array
+from .kinds import FLOAT_TYPES, INTEGER_TYPES, NUMBER, NUMBER_TYPES, float_array, object_array
 
 #: What a binder returns in place of a result if arguments are of other kinds, or the generated code raised.
 MISS: Final = object()
@@ -180,7 +180,7 @@ def _binder(function: Callable[..., Any], source: BinderSource, count: int, call
         return None
     module.names.update(
         source.constants, MISS=MISS, ERRORS=(ArithmeticError, ValueError, TypeError, IndexError),
-        NUMBERS=NUMBER_TYPES, INTEGERS=INTEGER_TYPES, TEXT={str},
+        NUMBERS=NUMBER_TYPES, INTEGERS=INTEGER_TYPES, FLOATS=FLOAT_TYPES, TEXT={str},
         raised_by_generated=raised_by_generated, function=function, ndarray=np.ndarray, float64=np.dtype(np.float64),
         vector=array, asarray=np.array, fromiter=np.fromiter, Value=Value, CONSTANT=CONSTANT,
     )  # fmt: skip

@@ -65,7 +65,9 @@ class Number(Kind):
     @classmethod
     def take(cls, item: Any, flattener: Flattener) -> Kind:
         flattener.numbers.append(item if type(item) is float else float(number(item)))
-        return INTEGER if flattener.integers and isinstance(item, _INTEGERS) else NUMBER
+        if not flattener.integers:
+            return NUMBER
+        return INTEGER if isinstance(item, _INTEGERS) else FLOAT
 
     def words(self, shape: Sequence[Any]) -> str:
         return "number"
@@ -122,6 +124,23 @@ class Integer(Ints, Number):
         return [name]
 
 
+class Float(Number):
+    """One float, where a function uses ints as such, or asks for classes: ints in its place are of another kind."""
+
+    __slots__ = ()
+    types = ()
+
+    def gradient(self) -> Kind:
+        return NUMBER
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        source.checks.append(f"{name}.__class__ in FLOATS")
+        return [name]
+
+    def part(self) -> Part:
+        raise OnlyArgumentsError
+
+
 class NumberInGroup(Number):
     """One number that the generated function returns as a list: what `has_aux` returns beside the value."""
 
@@ -133,9 +152,11 @@ class NumberInGroup(Number):
 
 NUMBER = Number()
 INTEGER: Final = Integer()
+FLOAT: Final = Float()
 #: The types that are taken for numbers without a closer look, and those of ints among them.
 NUMBER_TYPES: Final = frozenset(Number.types)
 INTEGER_TYPES: Final = frozenset({int, np.int64, np.int32})
+FLOAT_TYPES: Final = NUMBER_TYPES - INTEGER_TYPES
 _INTEGERS: Final = (int, np.integer)
 
 
@@ -366,6 +387,24 @@ class Integers(Ints, Numbers):
         return numbers
 
 
+class Floats(Numbers):
+    """A list or tuple of floats, in the place of which ints are of another kind."""
+
+    __slots__ = ()
+    types = ()
+
+    def gradient(self) -> Kind:
+        return Numbers(self.container, self.size)
+
+    def check(self, name: str, source: BinderSource) -> list[str]:
+        numbers = super().check(name, source)
+        source.checks.append(f"set(map(type, {name})) <= FLOATS")
+        return numbers
+
+    def part(self) -> Part:
+        raise OnlyArgumentsError
+
+
 class Objects(Compound):
     """An array of `Value`s or numbers."""
 
@@ -401,7 +440,8 @@ class Items(Compound):
         ints = types & INTEGER_TYPES if flattener.integers else None
         if types and types <= NUMBER_TYPES and container in cls.types and (not ints or ints == types):
             flattener.numbers.extend(item if types == {float} else map(float, map(number, item)))
-            return (Integers if ints else Numbers)(container, len(item))
+            kind = Integers if ints else Numbers if ints is None else Floats
+            return kind(container, len(item))
         return cls(container, flattener.flatten_items(item, getattr(item, "_fields", None)))
 
     def words(self, shape: Sequence[Any]) -> str:

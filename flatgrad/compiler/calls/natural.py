@@ -2,70 +2,143 @@
 
 A function that fails in a trace for such a call is traced again, with code in which calls look up what stands for the
 function that they call. The look-up does so while this thread traces, so that all else goes on as it is.
+
+Where code asks for the class of a number, `isinstance(x, float)` or `x.dtype`, nothing fails: it would go another way
+than with plain numbers. So such code is changed before the first trace.
 """
 
 from __future__ import annotations
 
 import ast
+import dis
 import threading
-from types import FunctionType
+from collections.abc import Iterable
+from types import CodeType, FunctionType
 from typing import Any, Final
 
+from ...runtime.classes import answered, attribute, pattern
 from ...runtime.natural import replaced
 from ...runtime.sites import is_internal, is_library
-from .rewriting import Change
+from ...runtime.tracing import refuse
+from .rewriting import Change, codes_in, new_codes
 
-#: Stands in the source for the object with the method below.
+#: Stand in the source for the objects with the methods below.
 _MARK: Final = "<flatgrad natural calls>"
+_CLASS_MARK: Final = "<flatgrad classes>"
 #: Builtins that look at the frame that calls them: the call must stay as it is.
 _OF_FRAMES: Final = frozenset(["super", "locals", "globals", "vars", "dir", "eval", "exec"])
 #: What applies a function that is its argument.
 _APPLYING: Final = frozenset(["map", "filter", "reduce", "starmap", "vectorize", "frompyfunc", "partial", "accumulate"])
 
 
-class _Natural(threading.local):
-    """What the rewritten code calls.
+#: Functions and attributes that ask for classes.
+_ASKING: Final = frozenset(["isinstance", "type", "isscalar", "result_type"])
+_ATTRIBUTES: Final = frozenset(["dtype", "__class__"])
+#: Classes of numbers.
+_OF_NUMBERS: Final = frozenset(
+    ["float", "int", "complex", "Number", "Real", "Complex", "floating", "float64", "number"]
+)
+_MATCH: Final = dis.opmap["MATCH_CLASS"]
+
+
+class _Classes(threading.local):
+    """What the rewritten code calls that asks for classes.
 
     Attributes:
-        on: whether this thread traces with natural calls.
+        on: whether this thread traces with that code.
     """
 
     on = False
 
     def of(self, function: Any) -> Any:
         """What is called in place of a function."""
-        return replaced(function) if self.on else function
+        return answered(function) if self.on else function
+
+    def attribute(self, item: Any, name: str) -> Any:
+        """An attribute that is a class, or a dtype."""
+        return attribute(item, name) if self.on else getattr(item, name)
+
+    def pattern(self, kind: Any) -> Any:
+        """A class that stands in a pattern of `match`."""
+        return pattern(kind) if self.on else kind
 
 
-_natural = _Natural()
+class _Natural(_Classes):
+    """What rewritten code calls whose calls are natural."""
+
+    def of(self, function: Any) -> Any:
+        return answered(replaced(function)) if self.on else function
 
 
-class _Calls(ast.NodeTransformer):
-    """Writes calls as calls of what stands for the function."""
+_classes, _natural = _Classes(), _Natural()
+
+
+class _Questions(ast.NodeTransformer):
+    """Writes what asks for classes as calls."""
+
+    mark = _CLASS_MARK
 
     def __init__(self, root: ast.AST) -> None:
-        pass
+        self._patterns = 0
+
+    def _called(self, method: str, *arguments: ast.expr) -> ast.expr:
+        call = ast.Call(ast.Attribute(ast.Constant(self.mark), method, ast.Load()), list(arguments), [])
+        call.is_ours = True  # type: ignore[attr-defined]
+        return ast.copy_location(call, arguments[0])
+
+    def looked_up(self, function: ast.expr) -> ast.expr:
+        """What stands for a function, if it asks for classes."""
+        return self._called("of", function) if _name_of(function) in _ASKING else function
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
-        function = node.func
-        if hasattr(node, "is_selection") or (isinstance(function, ast.Name) and function.id in _OF_FRAMES):
+        if hasattr(node, "is_selection") or hasattr(node, "is_ours") or _name_of(node.func) in _OF_FRAMES:
             return node
-        name = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
-        if name in _APPLYING:
-            node.args = [
-                _looked_up(each) if isinstance(each, (ast.Name, ast.Attribute)) else each for each in node.args
-            ]
-        for keyword in node.keywords:
-            if keyword.arg == "key" and isinstance(keyword.value, (ast.Name, ast.Attribute)):
-                keyword.value = _looked_up(keyword.value)
-        node.func = _looked_up(function)
+        if _name_of(node.func) in _APPLYING:
+            node.args = [self.looked_up(each) if _name_of(each) else each for each in node.args]
+        node.func = self.looked_up(node.func)
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        self.generic_visit(node)
+        if node.attr not in _ATTRIBUTES or not isinstance(node.ctx, ast.Load):
+            return node
+        return ast.copy_location(self._called("attribute", node.value, ast.Constant(node.attr)), node)
+
+    def visit_Match(self, node: ast.Match) -> list[ast.stmt]:
+        self.generic_visit(node)
+        found = [each for case in node.cases for each in ast.walk(case.pattern) if isinstance(each, ast.MatchClass)]
+        before: list[ast.stmt] = []
+        for each in found:
+            self._patterns += 1
+            name = f"{self._patterns}th class"  # no source can have it
+            kind = ast.Assign([ast.Name(name, ast.Store())], self._called("pattern", each.cls))
+            before.append(ast.copy_location(kind, node.subject))
+            each.cls = ast.copy_location(ast.Name(name, ast.Load()), each.cls)
+        return [*before, node]
+
+
+class _Calls(_Questions):
+    """Writes all calls as calls of what stands for the function, too."""
+
+    mark = _MARK
+
+    def looked_up(self, function: ast.expr) -> ast.expr:
+        """What stands for a function."""
+        return self._called("of", function)
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        super().visit_Call(node)
+        if not hasattr(node, "is_selection") and not hasattr(node, "is_ours"):
+            for keyword in node.keywords:
+                if keyword.arg == "key" and _name_of(keyword.value):
+                    keyword.value = self.looked_up(keyword.value)
         return node
 
 
-def _looked_up(function: ast.expr) -> ast.expr:
-    call = ast.Call(ast.Attribute(ast.Constant(_MARK), "of", ast.Load()), [function], [])
-    return ast.copy_location(call, function)
+def _name_of(function: ast.expr) -> str:
+    """The name of a function, or of an attribute; "" for other expressions."""
+    return function.id if isinstance(function, ast.Name) else str(getattr(function, "attr", ""))
 
 
 def _concerns(function: FunctionType) -> bool:
@@ -73,5 +146,40 @@ def _concerns(function: FunctionType) -> bool:
     return not is_internal(function.__code__.co_filename) and not is_library(function.__code__)
 
 
+def _asks(function: FunctionType) -> bool:
+    """Whether a function is the user's, and may ask for classes."""
+    return _concerns(function) and any(
+        not (_ASKING | _ATTRIBUTES).isdisjoint(code.co_names) or _MATCH in code.co_code[::2]
+        for code in codes_in(function.__code__)
+    )
+
+
 #: Calls are natural.
 NATURAL: Final = Change(_MARK, _natural, _concerns, _Calls)
+#: Questions for classes are answered as of plain numbers.
+CLASSES: Final = Change(_CLASS_MARK, _classes, _asks, _Questions)
+
+
+def classes_asked(functions: Iterable[FunctionType]) -> list[Change]:
+    """What is to be changed in functions because some of them ask for classes.
+
+    Raises:
+        TraceError: if one asks for those of numbers, and Python has no source of it.
+    """
+    asking = list(filter(_asks, functions))
+    changed = new_codes(asking, [CLASSES])
+    for each in asking:
+        if each not in changed and _asks_for_numbers(each.__code__):
+            raise refuse(
+                f"{each.__name__}() asks for the class of a number, which is a Value while the function is traced, and "
+                "Python has no source of it to change that. Write isinstance(x, (float, fg.Value))"
+            )
+    return [CLASSES] if changed else []
+
+
+def _asks_for_numbers(code: CodeType) -> bool:
+    """Whether code may ask for the class of a number, and does not know of `Value`s."""
+    names = {name for each in codes_in(code) for name in each.co_names}
+    return (
+        not {"isinstance", "type", "__class__"}.isdisjoint(names) and not _OF_NUMBERS.isdisjoint(names)
+    ) and "Value" not in names

@@ -21,7 +21,7 @@ from ...runtime.backward import CONSTANT
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ...runtime.primitives import TABLE, Primitive, add, equal, guard, logical_and, logical_not, select, where
 from ...runtime.sites import Location, Place, Site, locate, place
-from ...runtime.traced import TracedCondition, TracedInteger, TracedValue
+from ...runtime.traced import OF_ARRAYS, OF_NUMBERS, OF_VALUES, TracedCondition, TracedInteger, TracedValue
 from ...runtime.tracing import forbidden, recorders, refuse
 from ...runtime.value import Condition, Value, constant
 from .builder import ProgramBuilder
@@ -147,6 +147,8 @@ class Deciding(Recorded):
     Attributes:
         turns: the truth values, and values of integers, that have been asked for.
         used_ints: the inputs on which these integers depend.
+        asked: the inputs whose class was asked for.
+        elements: which inputs are elements of arrays.
         given: the truth values that what is recorded now gets, whatever the numbers are.
     """
 
@@ -163,6 +165,9 @@ class Deciding(Recorded):
         self.turns: list[Decided] = []
         self.given: Given | None = None
         self.used_ints: set[int] = set()
+        self.asked: set[int] = set()
+        self.elements: Sequence[range] = ()
+        self._origins: dict[int, int] = {}
         self.bound: dict[int, int] = {}  # inputs that stand for `Value`s from outside, by their ids
         self.quotients: list[int] = []  # what was written as a division
         self.zeros: list[int] = []  # selections of an int 0, perhaps
@@ -347,8 +352,21 @@ class Deciding(Recorded):
         self._use(variable)
         return int(number)
 
+    def ask(self, variable: int) -> None:
+        """Note that the class of a variable was asked for, which is that of an int, perhaps."""
+        for number in self._note(variable, self.asked):
+            if isinstance(number, (TracedValue, TracedCondition)):
+                number._trace.ask(number._index)
+
     def _use(self, variable: int) -> None:
         """Note the inputs on which an integer depends."""
+        for number in self._note(variable, self.used_ints):
+            if isinstance(number, TracedInteger):
+                number._trace._use(number._index)
+
+    def _note(self, variable: int, noted: set[int]) -> list[Any]:
+        """Note the inputs on which a variable depends; return what stands for them."""
+        numbers = []
         program = self.settle().program
         todo, seen = [variable], {variable}
         while todo:
@@ -360,12 +378,41 @@ class Deciding(Recorded):
                 todo += refs
             elif each < DATA:
                 number = self._number_of_input(each) if self.follows else None
-                if isinstance(number, TracedInteger):
-                    number._trace._use(number._index)
-                elif each < program.inputs:
-                    self.used_ints.add(each)
+                numbers.append(number)
+                if each < program.inputs and not isinstance(number, (TracedValue, TracedCondition)):
+                    noted.add(each)
+        return numbers
 
-    def compares(self, value: TracedValue) -> bool:
+    def origin(self, variable: int) -> int:
+        """What a variable is computed from, `OF_ARRAYS` or the like."""
+        program, known = self.settle().program, self._origins
+        todo = [variable]
+        while todo:
+            each = todo[-1]
+            if each in known:
+                todo.pop()
+            elif program.inputs <= each < LEAVES:
+                start, end = program.starts[each - program.inputs : each - program.inputs + 2]
+                refs = [ref for ref in program.operands[start:end] if ref >= 0]
+                missing = [ref for ref in refs if ref not in known]
+                if not missing:
+                    known[each] = max([known[ref] for ref in refs], default=OF_NUMBERS)
+                todo += missing
+            else:
+                known[each] = self._origin_of_input(each)
+        return known[variable]
+
+    def _origin_of_input(self, variable: int) -> int:
+        if variable >= DATA:
+            return OF_ARRAYS
+        number = self._number_of_input(variable) if self.follows else None
+        if isinstance(number, (TracedValue, TracedCondition)):
+            return int(number._trace.origin(number._index))
+        if variable >= LEAVES or variable in self.bound.values():
+            return OF_VALUES
+        return OF_ARRAYS if any(variable in each for each in self.elements) else OF_NUMBERS
+
+    def compares(self, value: TracedValue | TracedCondition) -> bool:
         """Whether a variable is a plain number where the function is called without a trace: it has `==` and `bool`."""
         if self._values is None or (not self.follows and self._truths is None):
             return self._values is None and (self.follows or self._truths is not None)
@@ -461,7 +508,7 @@ class Deciding(Recorded):
     def forget(self, first: int) -> None:
         super().forget(first)
         self.turns = [turn for turn in self.turns if turn.guard < first]
-        for known in self._results, self._decided:
+        for known in self._results, self._decided, self._origins:
             for variable in [each for each in known if first <= each < LEAVES]:
                 del known[variable]
 

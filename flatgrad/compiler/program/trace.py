@@ -7,7 +7,7 @@ user's line. `Value`s that it reaches but that it was not given are leaves: inpu
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence, Set
 from sys import _getframe
 from types import FrameType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -273,7 +273,7 @@ Result = TypeVar("Result")
 class Traced(NamedTuple, Generic[Result]):
     """A traced function: its program (or `Family`), the leaves that it reached, and what it returned.
 
-    `ints` are the inputs that it used as integers.
+    `ints` are the inputs that it used as integers, `asked` those whose class it asked for.
     """
 
     program: Any
@@ -283,6 +283,7 @@ class Traced(NamedTuple, Generic[Result]):
     ints: Collection[int] = frozenset()
     branches: frozenset[tuple[Place, int]] = frozenset()
     written: Written = Written()
+    asked: Set[int] = frozenset()
 
 
 def trace_function(
@@ -290,19 +291,21 @@ def trace_function(
     name: str, groups: Sequence[Group], input_names: Sequence[str], leaves: Sequence[Value] = (),
     leaf_names: LeafNames | None = None, sites: bool = True, faults: str = "raise", folds: bool = False,
     numbers: Sequence[Any] | None = None, truths: Sequence[bool | int] | None = None, ints: Collection[int] = (),
-    values: Collection[int] | None = None, as_they_are: Collection[int] = (),
+    values: Collection[int] | None = None, as_they_are: Collection[int] = (), elements: Sequence[range] = (),
 ) -> Traced[Result]:  # fmt: skip
     """Run `function` on one fresh `Value` per input; it returns any object and the `Value`s that are the outputs.
 
     `leaves` are `Value`s that are inputs even if the function does not reach them; `leaf_names` finds names for leaves;
     `sites` says whether to record the user's lines, `faults` whether operations on constants raise as Python's do,
     `folds` whether the program may be a `Family`. `numbers` are those at hand, one per input; for `truths`,
-    `ints` and `values` see `Trace`. The function gets the numbers in `as_they_are` as plain ints.
+    `ints` and `values` see `Trace`. The function gets the numbers in `as_they_are` as plain ints;
+    `elements` are those of arrays.
 
     Raises:
         TraceError: for what the function must not do, also if the function caught that error itself.
     """
     trace = Trace(name, groups, input_names, sites, faults, folds, numbers, truths, ints, values)
+    trace.elements = elements
     if leaf_names is not None:
         trace.leaf_names = leaf_names
     for leaf in leaves:
@@ -315,4 +318,4 @@ def trace_function(
         trace.check_way()
         written = trace.written
         program = trace.finish(outputs)
-    return Traced(program, trace.leaves, result, trace.way, trace.used_ints, trace.branches, written)
+    return Traced(program, trace.leaves, result, trace.way, trace.used_ints, trace.branches, written, trace.asked)

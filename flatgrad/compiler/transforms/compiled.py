@@ -14,7 +14,7 @@ from ..calls.binding import make_node_binder
 from ..calls.captured import Captured
 from ..calls.kind import Kind
 from ..calls.kinds import NUMBER, object_array
-from ..calls.natural import NATURAL
+from ..calls.natural import CLASSES, NATURAL
 from ..calls.results import ResultFlattener
 from ..calls.sizes import lengths_of
 from ..calls.writes import Write, check_shared, write, writes_of
@@ -72,8 +72,8 @@ class CompiledFunction(Dispatched[_Entry, R]):
         """Without a recorder operations are executed: that is the interpreter."""
         again = self._again(arguments, arguments.args, symbolic=True)
         roots = functools.partial(self._captured_roots, arguments)
-        natural = [NATURAL] if self._natural else ()
-        return for_callers(run_changed(functools.partial(self._inline, again), roots, natural))
+        changes = [NATURAL] if self._natural else [CLASSES] if self._asks else ()
+        return for_callers(run_changed(functools.partial(self._inline, again), roots, changes))
 
     def _build(self, arguments: Arguments) -> _Entry:
         with collector_paused(), preparing(self.name):

@@ -33,7 +33,7 @@ def executed(function: Any, arguments: Arguments) -> Any:
     It does where anything raises, or other `Value`s than the arguments would receive gradients.
     """
     special = function._wrt is not None or function._has_aux or function.faults != "raise" or function.mode != "exact"
-    if special or arguments.values or arguments.repeats or any(arguments.ints()):
+    if special or function._asks or arguments.values or arguments.repeats or any(arguments.ints()):
         return None
     leaves = [Value(float(n)) for n in arguments.all_numbers]
     own = set(map(id, leaves))

@@ -23,7 +23,7 @@ from ..calls.arguments import Arguments
 from ..calls.branches import selecting
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Captured, E, trace_settled
-from ..calls.natural import NATURAL
+from ..calls.natural import NATURAL, classes_asked
 from ..calls.records import member
 from ..calls.rewriting import BusyError, Change, UnchangedError, run_with
 from ..calls.sizes import leading, sized_kinds, sizes_of
@@ -63,7 +63,12 @@ _PATIENCE = 60.0
 
 def functions_of(roots: Sequence[Any]) -> list[types.FunctionType]:
     """The functions that may be called."""
-    return [each.owner for each in Captured(roots).references if each.key == "__code__"]
+    return functions_in(Captured(roots))
+
+
+def functions_in(captured: Captured) -> list[types.FunctionType]:
+    """The functions among what is captured."""
+    return [each.owner for each in captured.references if each.key == "__code__"]
 
 
 def run_changed(run: Callable[[], T], roots: Callable[[], Sequence[Any]], changes: Sequence[Change]) -> T:
@@ -226,12 +231,16 @@ class Transformed(Generic[E]):
             trace_function, body, self.name, groups, names, leaves, leaf_names, faults=faults or self.faults,
             folds=True, numbers=arguments.all_numbers if numbers is None else numbers, truths=arguments.truths,
             ints=frozenset().union(*ints),
-            values=values, as_they_are=as_they_are,
+            values=values, as_they_are=as_they_are, elements=arguments.elements(),
         )  # fmt: skip
         roots = functools.partial(self._captured_roots, arguments)
-        natural = functools.partial(self._naturally, functools.partial(self._selecting, run, arguments, roots), roots)
+        selecting = functools.partial(self._selecting, run, arguments, roots)
+
+        def traced_now(captured: Captured) -> Traced[Result]:
+            return run() if recorders() else self._naturally(selecting, functions_in(captured))
+
         try:
-            traced, captured = trace_settled(run if recorders() else natural, roots, self.name)
+            traced, captured = trace_settled(traced_now, roots, self.name)
         except (TypeError, IndexError):  # NumPy has no use for Values as indices
             kinds, known = arguments.kinds, self._integers
             whole = {place for place, kind, each in zip(places, kinds, ints, strict=True) if each and not kind.scalar}
@@ -242,6 +251,9 @@ class Transformed(Generic[E]):
             self._integers = {place: is_whole and place not in whole for place, is_whole in known.items()}
             raise
         used = {place for place, each in zip(places, ints, strict=True) if each & set(traced.ints)}
+        for place, first, kind in zip(places, arguments.offsets, arguments.kinds, strict=True):
+            if not traced.asked.isdisjoint(range(first, first + kind.size)):
+                used.add(place)  # an int has another class
         if not all(place in arguments.integers for place in used):
             self._integers = {**dict.fromkeys(used, False), **self._integers}
             raise TakeApartError
@@ -259,34 +271,42 @@ class Transformed(Generic[E]):
     _selection_sites: frozenset[tuple[Place, int]] = frozenset()
     _no_selections: frozenset[int] = frozenset()
 
-    #: Whether calls must be natural.
-    _natural = False
+    #: Whether calls must be natural, and whether the function asks for the classes of numbers, perhaps.
+    _natural = _asks = False
 
-    def _naturally(self, run: Callable[[Sequence[Change]], T], roots: Callable[[], Sequence[Any]]) -> T:
-        """What `run` returns, which gets what is to be changed in the code: if it fails, calls become natural."""
+    def _naturally(self, run: Callable[[Sequence[Change]], T], functions: Sequence[types.FunctionType]) -> T:
+        """What `run` returns, which gets what is to be changed in the code: if it fails, calls become natural.
+
+        Args:
+            run: traces.
+            functions: those that may be called.
+        """
         failure: Exception | None = None
-        if not self._natural:
-            try:
-                return run(())
-            except _FAILURES as error:
-                failure = error
-            except ValueError as error:
-                if isinstance(error, FlatgradError) or numpy_error(error) is None:
-                    raise
-                failure = error
+        asking = classes_asked(functions)
+        self._asks = bool(asking)
         try:
-            result = run([NATURAL])
-            self._natural = True
-            return result
-        except UnchangedError:
-            pass
+            if not self._natural:
+                try:
+                    return run(asking)
+                except _FAILURES as error:
+                    failure = error
+                except ValueError as error:
+                    if isinstance(error, FlatgradError) or numpy_error(error) is None:
+                        raise
+                    failure = error
+            try:
+                result = run([NATURAL])
+                self._natural = True
+                return result
+            except UnchangedError:
+                pass
+            except (*_FAILURES, ValueError) as error:
+                self._raise(error)
         except BusyError:
             raise refuse(f"{self.name} is traced by another thread, which does not come to an end") from None
-        except (*_FAILURES, ValueError) as error:
-            self._raise(error)
         if failure is not None:
             self._raise(failure)
-        return run(())
+        return run(asking)
 
     @staticmethod
     def _raise(error: Exception) -> NoReturn:
@@ -335,7 +355,12 @@ class Transformed(Generic[E]):
         program, guards = result
         lines = [program.locations[site] if site >= 0 else None for _, site in guards]
         way = Way((*selected.way.truths, *(truth for truth, _ in guards)), (*selected.way.lines, *lines), True)
-        return selected._replace(program=program, way=way, ints={*selected.ints, *(traced.ints if traced else ())})
+        return selected._replace(
+            program=program,
+            way=way,
+            ints={*selected.ints, *(traced.ints if traced else ())},
+            asked={*selected.asked, *(traced.asked if traced else ())},
+        )
 
     @property
     def _options(self) -> Options:

@@ -39,7 +39,7 @@ from .numeric import NumericEntry
 from .rows import RowWays
 from .sizes import RowsBranchError, TracedCall
 from .structures import flat, is_container, is_structure, labels_of, rebuilt, shape_of, words
-from .transformed import TakeApartError, run_changed
+from .transformed import TakeApartError, functions_of, run_changed
 from .ways import WayTable
 
 #: An axis, None for what is not mapped, or a tuple, list or dict of these.
@@ -231,7 +231,8 @@ class VmapFunction(JitFunction[R]):
         faults = self.faults if current is None else current.faults
         run = partial(trace_function, body, self.name, groups, names, faults=faults, numbers=arguments.all_numbers)
         roots = partial(self._captured_roots, arguments)
-        traced = run() if current is not None else self._naturally(partial(run_changed, run, roots), roots)
+        changed, functions = partial(run_changed, run, roots), functions_of(roots())
+        traced = run() if current is not None else self._naturally(changed, functions)
         return _stacked(traced.result, self._out_axes, rows=0)
 
     def _axes_of(self, count: int, keywords: Mapping[str, Any]) -> list[Axes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from ....runtime.errors import CapturedStateWarning
@@ -14,14 +15,16 @@ from .state import Captured
 Result = TypeVar("Result")
 
 
-def trace_settled(run: Callable[[], Result], roots: Callable[[], Sequence[Any]], name: str) -> tuple[Result, Captured]:
+def trace_settled(
+    run: Callable[[Captured], Result], roots: Callable[[], Sequence[Any]], name: str
+) -> tuple[Result, Captured]:
     """Trace a function; return what `run` returns, and what the function captured.
 
     A function that changes what it reads is traced a second time: what has settled by then (something that is computed
     once and kept) is as good as a constant. What changes again is the subject of a warning.
 
     Args:
-        run: traces.
+        run: traces; it gets what the function captures.
         roots: the function and what else leads to what it reads.
         name: of the function, for messages.
 
@@ -29,11 +32,11 @@ def trace_settled(run: Callable[[], Result], roots: Callable[[], Sequence[Any]],
         TraceError: if the function draws random numbers.
     """
     captured = Captured(roots())
-    result = without_draws(run, captured.draws, name)
+    result = without_draws(partial(run, captured), captured.draws, name)
     if captured.same():
         return result, captured
     captured = Captured(roots())
-    result = without_draws(run, captured.draws, name)
+    result = without_draws(partial(run, captured), captured.draws, name)
     differences = captured.differences()
     captured = Captured(roots())
     # What holds traced Values was assigned before it was read, or the second trace would have met one of the first.
