@@ -23,12 +23,14 @@ from .foreign import Pair, without_pairs
 from .primitive import Applicable
 from .primitives import BY_NAME, Primitive, equal, logical_and, logical_not, logical_or, where
 from .sites import user_line
+from .traced import Truth, bool_of
 from .value import Condition, Value
 
 Element = Callable[..., Any]
 
 _PLAIN: Final = (float, int, bool)
 _NONE: Final = object()
+_TRUTHS: Final = (Condition, Truth, bool)
 
 
 class Array(np.ndarray):
@@ -71,10 +73,10 @@ class Array(np.ndarray):
         try:
             return _getitem(self, index)
         except IndexError:
-            decided = _decided(index)
-            if decided is index:
+            found = decided(index)
+            if found is index:
                 raise
-        return _getitem(self, decided)
+        return _getitem(self, found)
 
     def __iter__(self) -> Any:
         return map(functools.partial(_getitem, self), range(len(self)))  # faster than with `__getitem__`
@@ -86,10 +88,10 @@ class Array(np.ndarray):
         except IndexError:
             is_mask = isinstance(index, np.ndarray) and index.shape == self.shape and index.dtype == object
             if is_mask and not np.ndim(plain(items)):  # this selects, and no way is needed
-                decided, items = ..., _where(np.asarray(index), plain(items), np.asarray(self))
-            elif (decided := _decided(index)) is index:
+                found, items = ..., _where(np.asarray(index), plain(items), np.asarray(self))
+            elif (found := decided(index)) is index:
                 raise
-        _assign(self, decided, items)
+        _assign(self, found, items)
 
 
 _getitem, _setitem = np.ndarray.__getitem__, np.ndarray.__setitem__
@@ -166,17 +168,17 @@ def booleans(mask: Any) -> Any:
     return np.fromiter(map(bool, mask.ravel().tolist()), bool, mask.size).reshape(mask.shape)
 
 
-def _decided(index: Any) -> Any:
+def decided(index: Any) -> Any:
     """An index with arrays of bools in place of those of conditions; the index itself where there are none."""
     if isinstance(index, tuple):
-        decided = tuple(map(_decided, index))
-        return decided if any(map(operator.is_not, decided, index)) else index
+        found = tuple(map(decided, index))
+        return found if any(map(operator.is_not, found, index)) else index
     if isinstance(index, Condition):
         return bool(index)
     if not isinstance(index, np.ndarray) or index.dtype != object:
         return index
     elements = index.ravel().tolist()
-    if all(isinstance(each, (Condition, bool)) for each in elements):
+    if all(isinstance(each, _TRUTHS) for each in elements):
         return booleans(index)
     if all(hasattr(type(each), "__index__") or (type(each) is float and each.is_integer()) for each in elements):
         places = [int(each) if type(each) is float else operator.index(each) for each in elements]
@@ -210,17 +212,21 @@ def _are_conditions(item: Any) -> bool:
     """Whether an operand is an array of conditions and bools."""
     return isinstance(item, np.ndarray) and (
         item.dtype == bool
-        or (item.dtype == object and item.size > 0 and all(isinstance(each, (Condition, bool)) for each in item.flat))
+        or (item.dtype == object and item.size > 0 and all(isinstance(each, _TRUTHS) for each in item.flat))
     )
 
 
 def truth(x: Any) -> Any:
     """An element as a condition: as it is, or whether the number is not 0."""
+    if isinstance(x, Truth):
+        return x.as_condition()
     return x if isinstance(x, (Condition, bool)) else logical_not(equal(x, 0.0))
 
 
 def number_of(x: Any) -> Any:
     """An element as a number: of a condition 1.0 or 0.0, as of Python's bools."""
+    if isinstance(x, Truth):
+        return x.number()
     return where(x, 1.0, 0.0) if isinstance(x, Condition) else x
 
 
@@ -385,7 +391,7 @@ def _numbers(operands: Sequence[Any]) -> list[Any]:
         np.frompyfunc(number_of, 1, 1)(each)
         if isinstance(each, np.ndarray)
         and each.dtype == object
-        and any(isinstance(x, Condition) for x in each.ravel().tolist())
+        and any(isinstance(x, (Condition, Truth)) for x in each.ravel().tolist())
         else each
         for each in operands
     ]
@@ -480,6 +486,10 @@ def _value_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **option
     """What NumPy's ufuncs, and operators of its scalars and arrays, do to a `Value`."""
     if ufunc in _EQUALITY and not any(isinstance(each, Array) for each in inputs):
         return getattr(ufunc, method)(*map(plain, inputs), **options)  # as `==` of Values
+    if ufunc in _OF_BOOLS and any(type(each) is np.bool_ for each in inputs):
+        inputs = tuple(map(bool_of, inputs))
+        if all(isinstance(each, _TRUTHS) for each in inputs):
+            return apply_ufunc(_OF_BOOLS[ufunc], method, inputs, options)
     if ufunc in _ARITHMETIC and method == "__call__" and not options:
         return wrapped(ufunc(*map(plain, inputs)))
     return apply_ufunc(ufunc, method, inputs, options)

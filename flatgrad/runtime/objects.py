@@ -249,6 +249,15 @@ class ConditionObject(ConditionMethods[V, C]):
 
     __rmul__ = __mul__
 
+    def __xor__(self, other: Any) -> Any:
+        """Whether one of them holds and the other one does not."""
+        if isinstance(other, np.ndarray):
+            return NotImplemented
+        either, both = primitives.logical_or(self, other), primitives.logical_and(self, other)
+        return primitives.logical_and(either, primitives.logical_not(both))
+
+    __rxor__ = __xor__
+
     def __float__(self) -> float:
         return float(bool(self))
 

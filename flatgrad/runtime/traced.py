@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dis
 import operator
 from collections.abc import Callable
-from typing import Any, Final
+from sys import _getframe
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
 from .causes import cause
 from .objects import is_number
-from .primitives import equal
+from .primitives import equal, logical_and, logical_not, logical_or
+from .sites import is_internal
 from .tracing import forbidden, recorder, records, refuse
 from .value import Condition, Value, constant
 
@@ -246,6 +249,101 @@ def plain_number(number: float, *, is_int: bool) -> PlainNumber:
     return value  # type: ignore[no-any-return]
 
 
+def _of_truths(row: Any) -> Any:
+    """An operator of truth values."""
+
+    def apply(self: Truth, other: Any) -> Any:
+        return row(self, bool_of(other)) if isinstance(other, _TRUTHS) else NotImplemented
+
+    return apply
+
+
+def _of_numbers(name: str, row: Any) -> Any:
+    """An operator of numbers, which between truth values is another one."""
+
+    def apply(self: Truth, other: Any) -> Any:
+        if _are_of_numpy(self, other):
+            return row(self, bool_of(other)) if row is not None else _no_difference()
+        return getattr(Value, name)(self, other.number() if isinstance(other, Truth) else other)
+
+    return apply
+
+
+class Truth:
+    """What an element of an array of truth values does that is an argument.
+
+    In arithmetic it is the number 1.0 or 0.0. Where a truth value is needed (`if`, `&`, `~`, an index, `fg.where`), it
+    is a condition.
+    """
+
+    __slots__ = ()
+
+    def as_condition(self) -> Any:
+        """The condition that it holds."""
+        return logical_not(equal(self, 0.0))
+
+    def number(self) -> Any:
+        """The number that it is."""
+        raise NotImplementedError  # pragma: no cover - every subclass defines it
+
+    def __bool__(self) -> bool:
+        return bool(self.as_condition())
+
+    def __index__(self) -> int:
+        return int(bool(self))
+
+    __int__ = __index__
+
+    def __invert__(self) -> Any:
+        return logical_not(self)
+
+    def __neg__(self) -> Any:
+        return _no_negative() if _are_of_numpy(self, self) else -self.number()
+
+    __and__ = __rand__ = _of_truths(logical_and)
+    __or__ = __ror__ = _of_truths(logical_or)
+    __xor__ = __rxor__ = _of_truths(lambda a, b: logical_and(logical_or(a, b), logical_not(logical_and(a, b))))
+    __add__ = _of_numbers("__add__", logical_or)
+    __radd__ = _of_numbers("__radd__", logical_or)
+    __mul__ = _of_numbers("__mul__", logical_and)
+    __rmul__ = _of_numbers("__rmul__", logical_and)
+    __sub__, __rsub__ = _of_numbers("__sub__", None), _of_numbers("__rsub__", None)
+
+
+class TracedTruth(Truth, TracedValue):  # type: ignore[misc]
+    """An element of such an array, of a function that is being traced."""
+
+    __slots__ = ()
+
+    def number(self) -> TracedValue:
+        """The number that it is."""
+        value: TracedValue = self._trace.value(self._index)
+        return value
+
+    __hash__ = TracedValue.__hash__
+
+
+class PlainTruth(Truth, PlainNumber):  # type: ignore[misc]
+    """An element of such an array, of a function whose operations are executed."""
+
+    __slots__ = ()
+
+    def number(self) -> Value:
+        """The number that it is."""
+        return constant(self._number)
+
+    __hash__ = PlainNumber.__hash__
+
+
+def as_truth(number: Any) -> Any:
+    """What stands for an element of an array of truth values; numbers stay what they are."""
+    if number.__class__ is TracedValue:
+        number.__class__ = TracedTruth
+    elif number.__class__ in (Value, PlainNumber):
+        number.__class__ = PlainTruth
+    return number
+
+
 class TracedCondition(Condition):
     """A condition of a function that is being traced."""
 
@@ -271,6 +369,28 @@ class TracedCondition(Condition):
 
     _prev = _op = property(TracedValue._no_graph)
 
+    def __add__(self, other: Any) -> Any:
+        """A number; but of elements of arrays, as of NumPy's truth values, whether one of them holds."""
+        return logical_or(self, bool_of(other)) if _are_of_numpy(self, other) else super().__add__(other)
+
+    def __radd__(self, other: Any) -> Any:
+        return logical_or(bool_of(other), self) if _are_of_numpy(self, other) else super().__radd__(other)
+
+    def __mul__(self, other: Any) -> Any:
+        return logical_and(self, bool_of(other)) if _are_of_numpy(self, other) else super().__mul__(other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return logical_and(bool_of(other), self) if _are_of_numpy(self, other) else super().__rmul__(other)
+
+    def __sub__(self, other: Any) -> Any:
+        return _no_difference() if _are_of_numpy(self, other) else super().__sub__(other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return _no_difference() if _are_of_numpy(self, other) else super().__rsub__(other)
+
+    def __neg__(self) -> Any:
+        return _no_negative() if _are_of_numpy(self, self) else super().__neg__()
+
     def __eq__(self, other: object) -> Any:
         if recorder() is None or not (isinstance(other, Condition) or is_number(other)):
             return super().__eq__(other)
@@ -283,6 +403,9 @@ class TracedCondition(Condition):
         is_live = recorder() is not None and records(self._trace)
         return f"Condition({self._trace.shown(self._index) if is_live else '<traced>'})"
 
+
+#: What operators take for truth values.
+_TRUTHS: Final = (Truth, Condition, bool, np.bool_)
 
 #: The classes of elements of arrays.
 _OF_NUMPY: Final[dict[type, type]] = {bool: np.bool_, int: np.int64, float: np.float64}
@@ -299,7 +422,7 @@ def class_of_node(node: Any, asked: bool = True) -> type:
     depends on it, so that an int in the place of a float is another case.
     """
     if isinstance(node, PlainNumber):
-        return int if isinstance(node, Integer) else float
+        return np.bool_ if isinstance(node, Truth) else int if isinstance(node, Integer) else float
     own = Value if isinstance(node, Value) else Condition
     if not isinstance(node, (TracedValue, TracedCondition)) or recorder() is None or not node._trace.compares(node):
         return own if isinstance(node, own) else type(node)
@@ -308,12 +431,38 @@ def class_of_node(node: Any, asked: bool = True) -> type:
         node._trace.ask(node._index)
     if origin == OF_VALUES:
         return own
-    plain = bool if own is Condition else int if isinstance(node, Integer) else float
+    plain = bool if own is Condition or isinstance(node, Truth) else int if isinstance(node, Integer) else float
     return _OF_NUMPY[plain] if origin == OF_ARRAYS else plain
+
+
+def _no_difference() -> NoReturn:
+    raise refuse("NumPy has no difference of two truth values, which these are; write a ^ b, or 1 * a - b")
+
+
+def _no_negative() -> NoReturn:
+    raise refuse("NumPy has no negative of a truth value, which this is; write ~a, or -1 * a")
+
+
+def bool_of(item: Any) -> Any:
+    """A truth value of NumPy's as one of Python's; other objects as they are."""
+    return bool(item) if isinstance(item, np.bool_) else item
+
+
+def _are_of_numpy(a: Any, b: Any) -> bool:
+    """Whether an operator of the user's has two truth values, of which one is NumPy's where nothing is traced.
+
+    It need not be an operator: the sum of an array of them counts.
+    """
+    if not isinstance(b, (TracedCondition, Truth, bool, np.bool_)) or recorder() is None:
+        return False
+    code, instruction = _getframe(2).f_code, _getframe(2).f_lasti
+    if is_internal(code.co_filename) or not dis.opname[code.co_code[instruction]].startswith(("BINARY", "UNARY")):
+        return False
+    return np.bool_ in (type(b), class_of_node(a), class_of_node(b) if isinstance(b, (Value, Condition)) else None)
 
 
 # In errors, Python's and ours, they have the names that users know.
 TracedValue.__name__ = TracedValue.__qualname__ = Value.__name__
-for _class in TracedInteger, PlainNumber, PlainInteger:
+for _class in TracedInteger, TracedTruth, PlainNumber, PlainInteger, PlainTruth:
     _class.__name__ = _class.__qualname__ = Value.__name__
 TracedCondition.__name__ = TracedCondition.__qualname__ = Condition.__name__

@@ -305,6 +305,8 @@ def as_condition(operand: Any) -> Any:
     """
     if isinstance(operand, Condition):
         return operand
+    if hasattr(operand, "as_condition"):  # of an array of truth values
+        return operand.as_condition()
     if isinstance(operand, (bool, np.bool_)):
         return Condition._node(operand, CONSTANT, ())
     what = "a Value" if isinstance(operand, Value) else f"{type(operand).__name__} {operand!r:.40}"

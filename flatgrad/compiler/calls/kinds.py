@@ -33,6 +33,7 @@ from ...runtime import arrays
 from ...runtime.backward import CONSTANT
 from ...runtime.errors import InputError
 from ...runtime.primitives import number
+from ...runtime.traced import as_truth
 from ...runtime.value import Value
 from ..machine import builtin
 from ..machine.builtin import Part
@@ -299,6 +300,9 @@ class Truths(Array):
 
     def words(self, shape: Sequence[Any]) -> str:
         return f"array of truth values of shape {shape_source(shape)}"
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        return array(list(map(as_truth, islice(numbers, self.size))), self.shape)
 
     def check(self, name: str, source: BinderSource) -> list[str]:
         raise OnlyArgumentsError

@@ -16,6 +16,9 @@ from collections.abc import Iterable
 from types import CodeType, FunctionType
 from typing import Any, Final
 
+import numpy as np
+
+from ...runtime.arrays import decided
 from ...runtime.classes import answered, attribute, pattern
 from ...runtime.natural import replaced
 from ...runtime.sites import is_internal, is_library
@@ -65,6 +68,10 @@ class _Classes(threading.local):
 
 class _Natural(_Classes):
     """What rewritten code calls whose calls are natural."""
+
+    def item(self, container: Any, index: Any) -> Any:
+        """An item: an array of floats takes no conditions for an index, so that they are asked for truth values."""
+        return container[decided(index) if self.on and type(container) is np.ndarray else index]
 
     def of(self, function: Any) -> Any:
         return answered(replaced(function)) if self.on else function
@@ -119,9 +126,18 @@ class _Questions(ast.NodeTransformer):
 
 
 class _Calls(_Questions):
-    """Writes all calls as calls of what stands for the function, too."""
+    """Writes all calls as calls of what stands for the function, too, and items that are read."""
 
     mark = _MARK
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        self.generic_visit(node)
+        if not isinstance(node.ctx, ast.Load) or isinstance(node.slice, (ast.Constant, ast.Slice)):
+            return node
+        index = node.slice
+        if any(isinstance(each, (ast.Slice, ast.Starred)) for each in getattr(index, "elts", ())):
+            return node
+        return ast.copy_location(self._called("item", node.value, index), node)
 
     def looked_up(self, function: ast.expr) -> ast.expr:
         """What stands for a function."""
