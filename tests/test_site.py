@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import html
 import importlib.util
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import flatgrad
-from flatgrad import nn
+from flatgrad import Value, nn
 from flatgrad.runtime import errors
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -82,3 +83,18 @@ def test_the_errors_page_names_no_others():
         "FlatgradError",
         *re.findall(r"^\| \[`(\w+)`\]", text, re.MULTILINE),
     ]
+
+
+def test_the_picture_in_the_tutorial_is_what_is_drawn():
+    pytest.importorskip("graphviz")
+    a, b, c, f = (Value(number, label=name) for name, number in {"a": 2.0, "b": -3.0, "c": 10.0, "f": -2.0}.items())
+    product = a * b
+    d = product + c
+    root = d * f
+    product.label, d.label, root.label = "product", "d", "L"
+    root.backward()
+    drawn = re.findall(r"<TD[^>]*>(.*?)</TD>", flatgrad.draw_dot(root).source)
+    picture = html.unescape((DOCS / "tutorial" / "graph.svg").read_text(encoding="utf-8"))
+    shown = re.findall(r"<text[^>]*>(.*?)</text>", picture)
+    assert sorted(drawn) == sorted(text for text in shown if text not in "*+")
+    assert "grad 6.0000" in drawn
