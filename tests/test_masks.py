@@ -66,7 +66,6 @@ def test_masks_in_other_transformations():
     assert fg.compile(f, max_ways=1)(X, mask).data == f(X, mask)
     rows = fg.vmap(f, in_axes=(None, 0))(X, np.array([mask, ~mask]))
     assert rows.tolist() == [f(X, mask), f(X, ~mask)]
-    square = np.outer(mask, mask)
 
 
 def test_masks_of_matrices():

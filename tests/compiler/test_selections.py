@@ -697,7 +697,7 @@ def has_a_gradient(x):
 
 def by_attribute(x):
     k = max(x, 0)
-    return x * 3.0 if hasattr(k, "bit_length") or k.__class__ is float else x * x
+    return x * 3.0 if hasattr(k, "bit_length") or k.__class__ is int else x * x
 
 
 def matched(x):
