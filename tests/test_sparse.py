@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 
 import flatgrad as fg
 from benchmarks.suites.luksan_vlcek import PROBLEMS
+from flatgrad.compiler.transforms import derivatives
 from tests.bits import assert_same
 from tests.programs import ARITHMETIC, programs
 
@@ -132,3 +133,63 @@ def test_arrays_are_rows_and_columns_in_flattened_order():
     matrix = fg.jacobian(lambda x: x.T, sparse=True)(np.ones((2, 3)))
     assert matrix.shape == (6, 6)
     assert matrix.indices.tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def same_matrices(one, other):
+    assert_same(one.data.tolist(), other.data.tolist())
+    assert one.shape == other.shape
+    assert one.indices.tolist() == other.indices.tolist()
+    assert one.indptr.tolist() == other.indptr.tolist()
+
+
+@pytest.mark.parametrize("problem", PROBLEMS[:3], ids=lambda problem: problem.number)
+def test_one_kernel_serves_matrices_of_all_sizes(problem):
+    """Of steps of two variables it serves all even ones."""
+    hessian = fg.hessian(problem.objective, sparse=True, dynamic=True)
+    single = fg.hessian(problem.objective, sparse=True, dynamic=False)
+    for n in (40, 12, 60):
+        x = problem.start(n) + np.linspace(0.0, 0.1, n)
+        same_matrices(hessian(x), single(x))
+    assert len(hessian.open_kernels) == 1
+    assert [kernel.stats.own_size for kernel in hessian.kernels] == [""] * len(hessian.kernels)
+    x = problem.start(12)
+    assert_same(dense_of(hessian(x)), fg.hessian(problem.objective)(x).ravel().tolist())
+    assert hessian.sparsity(x) == single.sparsity(x)
+    assert hessian.sparsity(x) != hessian.sparsity(problem.start(40))
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+def test_large_matrices_have_a_kernel_for_all_sizes_from_the_first_call_on(backend, monkeypatch):
+    monkeypatch.setattr(derivatives, "_LARGE", 50)
+    hessian = fg.hessian(rosenbrock, sparse=True, backend=backend)
+    hessian(np.ones(20))
+    assert not hessian.open_kernels
+    x = np.linspace(-1.0, 1.0, 50)
+    matrix = hessian(x)
+    assert len(hessian.open_kernels) == 1
+    assert_same(dense_of(matrix), fg.hessian(rosenbrock, dynamic=False)(x).ravel().tolist())
+    assert hessian(x[::-1].copy(), out=matrix) is matrix
+    assert not fg.hessian(rosenbrock, sparse=True, dynamic=False)(x).nnz - matrix.nnz
+
+
+def test_kernels_for_all_sizes_are_written():
+    hessian = fg.hessian(rosenbrock, sparse=True, dynamic=True)
+    x = np.linspace(-1.0, 1.0, 9)
+    expected = hessian(x).data.tolist()
+    (kernel,) = hessian.open_kernels
+    names = {}
+    exec(kernel.source, names)
+    (function,) = (names[name] for name, _ in kernel.stages.functions)
+    assert_same(function(9, x.tolist()), expected)
+    assert "int n" in kernel.c_source()
+
+
+def test_what_differs_in_more_than_size_has_kernels_of_its_own():
+    disorder = lambda x: sum(t**3 if 0xB5297A4D3F84D5B5 >> k % 64 & 1 else fg.sin(t) for k, t in enumerate(x))  # noqa: E731
+    bent = lambda x: sum((b - a) ** 4 for a, b in itertools.pairwise(x)) if len(x) < 20 else sum(x) ** 3  # noqa: E731
+    for function, reason in ((disorder, "differ in more than sizes"), (bent, "something else for n = 24")):
+        hessian = fg.hessian(function, sparse=True, dynamic=True)
+        for n in (12, 24):
+            x = np.linspace(0.1, 0.7, n)
+            assert_same(dense_of(hessian(x)), fg.hessian(function, dynamic=False)(x).ravel().tolist())
+        assert reason in hessian.kernel_for(x).stats.own_size

@@ -275,7 +275,7 @@ class OpenStages:
 
     @stage
     def _operations(self) -> Any:
-        return self.at.columns(np.stack([_operations(stages.traced) for stages in self.samples]))
+        return self.at.columns(np.stack([operations_of(stages.traced) for stages in self.samples]))
 
     def operations(self, extents: Sequence[int]) -> Any:
         """How many operations of each sort tracing records at some extents; None if that is not simple."""
@@ -429,7 +429,7 @@ class OpenStages:
         return steps_text(self.steps())
 
 
-def _operations(program: Program) -> Any:
+def operations_of(program: Program) -> Any:
     """How many operations of each sort a program has."""
     return np.bincount(np.asarray(program.opcodes, dtype=np.int64), minlength=len(TABLE))
 
@@ -480,7 +480,7 @@ class BoundStages(PrintedStages):
     def counts_match(self) -> bool:
         """Whether tracing records as many operations of each sort at these extents as was foreseen."""
         foreseen = self.open.operations(self.extents)
-        return foreseen is not None and np.array_equal(foreseen, _operations(self.here.traced))
+        return foreseen is not None and np.array_equal(foreseen, operations_of(self.here.traced))
 
     @stage
     def loaded(self) -> Loaded:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..runtime.errors import MissingExtraError
+from .loops.extents import AnyTable, OpenTable, Samples, Size, bound
 
 Indices = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -29,11 +30,26 @@ class Sparsity:
         ([0, 0, 1], [0, 1, 2], [0, 2, 3])
     """
 
-    def __init__(self, shape: tuple[int, int], places: Sequence[tuple[int, int]]) -> None:
-        self.shape = shape
-        self.rows: Indices = np.array([row for row, _ in places], dtype=np.int32)
-        self.columns: Indices = np.array([column for _, column in places], dtype=np.int32)
-        self.starts: Indices = np.searchsorted(self.rows, np.arange(shape[0] + 1)).astype(np.int32)
+    def __init__(self, shape: tuple[int, int], columns: Indices, starts: Indices) -> None:
+        self.shape, self.columns, self.starts = shape, columns, starts
+        self.rows: Indices = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(starts))
+
+    @classmethod
+    def of(cls, shape: tuple[int, int], places: Sequence[tuple[int, int]]) -> Sparsity:
+        """The pattern with entries at these places, row by row."""
+        rows, columns = np.array(places, dtype=np.int32).reshape(-1, 2).T
+        return cls(shape, columns.copy(), np.searchsorted(rows, np.arange(shape[0] + 1)).astype(np.int32))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Sparsity)
+            and other.shape == self.shape
+            and np.array_equal(other.starts, self.starts)
+            and np.array_equal(other.columns, self.columns)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.nnz))
 
     _matrix: Any = None
 
@@ -74,3 +90,38 @@ class Sparsity:
         if path is not None:
             figure.savefig(path)
         return figure
+
+
+class OpenSparsity(NamedTuple):
+    """A pattern for all sizes.
+
+    Attributes:
+        shape: of the matrix.
+        columns, starts: as of a `Sparsity`.
+    """
+
+    shape: tuple[Size, Size]
+    columns: AnyTable
+    starts: AnyTable
+
+    def at(self, sizes: Sequence[int]) -> Sparsity:
+        """The pattern for some extents."""
+        rows, columns = (bound(size, sizes) for size in self.shape)
+        return Sparsity((rows, columns), *(table.at(sizes).astype(np.int32) for table in (self.columns, self.starts)))
+
+    @classmethod
+    def through(cls, patterns: Sequence[Sparsity], samples: Samples) -> OpenSparsity | None:
+        """The pattern that is these at the samples; None if there is none that is simple.
+
+        >>> samples = Samples([(5,), (6,), (7,)])
+        >>> rows = [[(i, j) for i in range(n) for j in (i - 1, i) if j >= 0] for n in (5, 6, 7)]
+        >>> bidiagonal = [Sparsity.of((each[-1][0] + 1,) * 2, each) for each in rows]
+        >>> OpenSparsity.through(bidiagonal, samples).at([1_000])
+        <Sparsity 1,000 x 1,000: 1,999 entries>
+        """
+        shape = [samples.size(*each) for each in zip(*(pattern.shape for pattern in patterns), strict=True)]
+        columns = OpenTable.of_lengths([pattern.columns.astype(np.int64) for pattern in patterns], samples)
+        starts = OpenTable.of_lengths([pattern.starts.astype(np.int64) for pattern in patterns], samples)
+        if columns is None or starts is None or None in shape:
+            return None
+        return cls((shape[0], shape[1]), columns, starts)  # type: ignore[arg-type]

@@ -56,6 +56,15 @@ def demands_eight(x):
     return sum(x)
 
 
+def demands_hundred(x):
+    assert len(x) >= 100, "too few"
+    return sum(x)
+
+
+def in_disorder(x):
+    return sum(t * t if 0xB5297A4D3F84D5B5 >> k % 64 & 1 else fg.sin(t) for k, t in enumerate(x))
+
+
 #: What functions do with their sizes; and whether there is a kernel for all sizes nevertheless.
 HOSTILE = {
     "branch at 3": (branch(3), True),
@@ -64,15 +73,19 @@ HOSTILE = {
     "odd and even": (lambda x: sum(x) * (len(x) % 2 + 1), None),
     "odd and even rows": (lambda x: sum(t * (k % 2) for k, t in enumerate(x)), None),
     "square": (lambda x: sum(x) * len(x) ** 2, True),
-    "half": (lambda x: sum(x[: len(x) // 2]) + 1.0, False),
+    "half": (lambda x: sum(x[: len(x) // 2]) + 1.0, True),
+    "pairs": (lambda x: sum(a * fg.sin(b) for a, b in zip(x[::2], x[1::2], strict=False)) + x[0], True),
+    "every third": (lambda x: sum(a * a for a in x[::3]), True),
+    "in disorder": (in_disorder, False),
     "logarithm": (lambda x: sum(x) * math.log(len(x)), True),
     "ten at most": (lambda x: sum(x[: min(len(x), 10)]), True),
     "prime": (lambda x: sum(x) * all(len(x) % k for k in range(2, len(x))), None),
     "digits of the size": (lambda x: sum(x) * float(str(len(x))[::-1]), None),
     "blocks of 8": (lambda x: sum(x) * ((len(x) + 7) // 8), True),
     "another parameter": (lambda x: sum(x) * (small if len(x) < 10 else large), True),
-    "one row too many": (lambda x: x[10] * x[0], False),
-    "demands": (demands_eight, False),
+    "one row too many": (lambda x: x[10] * x[0], True),
+    "demands eight": (demands_eight, True),
+    "demands a hundred": (demands_hundred, False),
 }
 
 
@@ -507,9 +520,8 @@ def test_too_large_sizes_are_compared_at_smaller_ones(monkeypatch):
 
 #: Functions with arguments of which there is no kernel for all sizes, and words of the reason.
 REASONS = {
-    "demands": (demands_eight, [(rows(9),)], "at another size the function raises AssertionError: too few"),
-    "another program": (lambda x: sum(t * t if k % 2 else fg.sin(t) for k, t in enumerate(x)), [(rows(9),)],
-                        "the programs for several sizes differ in more than sizes"),
+    "demands": (demands_hundred, [(rows(100),)], "at another size the function raises AssertionError: too few"),
+    "another program": (in_disorder, [(rows(9),)], "the programs for several sizes differ in more than sizes"),
     "another size": (branch(10), [(rows(4),), (rows(12),)], "something else for n = 12 than the kernel for all sizes"),
     "an empty loop": (lambda x: sum(fg.tanh(a) * b for a, b in itertools.pairwise(x)) + x[0], [(rows(9),), (rows(1),)],
                       "the kernel for all sizes is not for n = 1"),
@@ -542,8 +554,8 @@ def test_kernels_of_one_size_say_nothing_before_one_for_all_is_looked_for():
 
 
 def test_other_kernels_of_one_size_say_why():
-    step = fg.nn.train_step(lambda x: demands_eight(x) * small, fg.nn.SGD(0.1), [small], dynamic=True)
-    step(rows(9))
+    step = fg.nn.train_step(lambda x: demands_hundred(x) * small, fg.nn.SGD(0.1), [small], dynamic=True)
+    step(rows(100))
     assert "too few" in step.kernels[0].stats.own_size
     compiled = fg.compile(sum, dynamic=True)
     compiled([large, large, large])
@@ -551,3 +563,16 @@ def test_other_kernels_of_one_size_say_why():
     compiled = fg.jit(fg.sum, dynamic=True)
     compiled(rows(0))
     assert compiled.kernels[0].stats.own_size == "a size is 0"
+
+
+def test_functions_that_go_in_steps_have_a_kernel_for_every_second_size():
+    """The extent counts the steps, so that sizes between them have another kernel."""
+    function = check(lambda x: sum(x[i] * fg.sin(x[i + 1]) for i in range(0, len(x) - 1, 2)), lambda n: (rows(n),),
+                     (*range(3, 14), 40, 41, 1, 2))  # fmt: skip
+    assert len(function.open_kernels) == 2
+    assert sorted(str(kernel.arrays).splitlines()[0] for kernel in function.open_kernels) == [
+        "array program f(x[2*n + 1]) for every n:",
+        "array program f(x[2*n]) for every n:",
+    ]
+    assert all(kernel.stats.sizes[20] == "compared" for kernel in function.open_kernels)
+    assert function.kernel_for(rows(1)).stats.own_size == "the kernel for all sizes is not for n = 0"

@@ -181,6 +181,16 @@ def test_formulas_of_numbers(compute):
     assert [found.at([n]) for n in (3, 10, 97)] == [[float(compute(n))] for n in (3, 10, 97)]
 
 
+def test_rows_that_repeat_numbers():
+    samples = Samples([(4,), (5,), (7,)])
+    row = lambda n: [5.0, *(0.5, -0.0, 0.0) * (n - 1), 0.25, 9.0]  # noqa: E731
+    found = row_formula([row(n) for n in (4, 5, 7)], samples)
+    for n in (3, 4, 100):
+        assert_same(found.at([n]), row(n))
+    for other in ([5.0, *(0.5, -0.0, 0.0) * 6, 0.25, 8.0], [5.0, *(0.5, -0.0, 0.0) * 5, 0.5, 0.0, 0.0, 0.25, 9.0]):
+        assert row_formula([row(4), row(5), other], samples) is None
+
+
 def test_formulas_of_rows():
     samples = Samples([(4,), (5,), (7,)])
     for compute in (lambda k, n: float(k), lambda k, n: k / n, lambda k, n: 0.1 * k, lambda k, n: math.sqrt(k)):

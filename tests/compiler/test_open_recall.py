@@ -15,7 +15,7 @@ import flatgrad as fg
 from flatgrad import nn
 from flatgrad.compiler import open_stages, round_stages, stages
 from flatgrad.compiler.loops.extents import OpenRows, OpenTable, Polynomial, Samples
-from flatgrad.compiler.loops.formulas import Columns, Formula, formula
+from flatgrad.compiler.loops.formulas import Columns, Formula, Repeated, formula
 from flatgrad.compiler.machine import native, open_recall, recall
 from flatgrad.compiler.machine.packing import pack, unpack
 from flatgrad.runtime import primitives as p
@@ -485,10 +485,11 @@ def test_what_is_packed():
     rows = OpenRows.through(bent, [(len(each),) for each in bent], Samples([(7,), (8,), (9,)]))
     item = [
         third, Columns((third, Formula("c / p", -0.0, table)), apart=True), Polynomial((1, -2)), rows, None, True, "ä",
+        Repeated((1.0,), (-0.0, 0.5), (), Polynomial((1, -2))),
         (1, [2.5, math.inf]), {False: "x"}, np.array([[True], [False]]), np.zeros(0), np.float64(0.1), np.int64(3),
     ]  # fmt: skip
     again = unpack(pack(item))
-    assert repr(again) == repr([*item[:11], 0.1, 3])
+    assert repr(again) == repr([*item[:12], 0.1, 3])
     assert [type(each) for each in again[:4]] == [Formula, Columns, Polynomial, OpenRows]
     assert math.isnan(unpack(pack(math.nan)))
     with pytest.raises(KeyError):

@@ -37,6 +37,7 @@ from ...runtime.traced import as_truth
 from ...runtime.value import Value
 from ..machine import builtin
 from ..machine.builtin import Part
+from ..sparsity import Sparsity
 from .exact import Same, Static, copied
 from .kind import (
     ArrayMaker,
@@ -689,6 +690,22 @@ class Identical(Constant):
         if isinstance(self.item, np.ndarray):
             raise OnlyArgumentsError
         return super().part()
+
+
+class Places(Identical):
+    """The pattern of a sparse matrix among results: the same object in all calls, compared by its places."""
+
+    __slots__ = ()
+    pattern = field(1)
+
+    @classmethod
+    def accepts(cls, item: Any) -> bool:
+        return False
+
+    @property
+    def item(self) -> Sparsity:
+        pattern: Sparsity = self.pattern
+        return pattern
 
 
 class Record(Compound):

@@ -24,10 +24,11 @@ from ...runtime.sites import Location, describe
 from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import records
 from ...runtime.value import Value, as_value
+from ..sparsity import Sparsity
 from .captured.contents import PLAIN
 from .exact import Same
 from .kind import Compound, Flattener, Kind, taker_of
-from .kinds import NUMBER, Array, Identical, Items, Numbers, Objects, Record
+from .kinds import NUMBER, Array, Identical, Items, Numbers, Objects, Places, Record
 from .records import placed
 
 #: A search for `Value`s ends after so many objects.
@@ -74,6 +75,8 @@ class ResultFlattener(Flattener):
             raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
         if isinstance(item, Pair):
             raise InputError("a traced function cannot return a complex number; return [z.real, z.imag], or abs(z)")
+        if isinstance(item, Sparsity):
+            return Places(item)
         taker = taker_of(item)
         if taker is Record:
             return self._flatten_record(item)

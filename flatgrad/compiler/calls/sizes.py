@@ -10,9 +10,10 @@ import numpy as np
 
 from ...runtime.value import Value
 from ..loops.extents import Polynomial, Samples, bound
+from ..sparsity import OpenSparsity
 from .arguments import Arguments
 from .kind import Compound, Kind
-from .kinds import Array, Items, Mapping, Numbers, OneValue, Record
+from .kinds import Array, Items, Mapping, Numbers, OneValue, Places, Record
 from .records import made
 
 #: The kinds of structures.
@@ -60,7 +61,7 @@ def sizes_of(kind: Kind) -> tuple[Any, list[int]]:
         pairs = [sizes_of(part) for part in kind.parts]
         rest = tuple(field for field in kind if field is not kind.parts)
         return (rest, *(inner for inner, _ in pairs)), [size for _, sizes in pairs for size in sizes]
-    return kind, []
+    return (type(kind) if isinstance(kind, Places) else kind), []
 
 
 def lengths_of(kind: Kind) -> list[int]:
@@ -153,16 +154,19 @@ class OpenKind(NamedTuple):
     Attributes:
         kind: the kind at one sample.
         sizes: its sizes, which may be polynomials.
+        patterns: those of the sparse matrices in it.
     """
 
     kind: Kind
     sizes: tuple[Any, ...]
+    patterns: tuple[OpenSparsity, ...] = ()
 
     def at(self, extents: Sequence[int]) -> Kind:
         """The kind at some extents."""
-        if not any(isinstance(size, Polynomial) for size in self.sizes):
-            return self.kind
-        return with_sizes(self.kind, iter([bound(size, extents) for size in self.sizes]))
+        kind = self.kind
+        if any(isinstance(size, Polynomial) for size in self.sizes):
+            kind = with_sizes(kind, iter([bound(size, extents) for size in self.sizes]))
+        return _with_places(kind, (pattern.at(extents) for pattern in self.patterns)) if self.patterns else kind
 
     @classmethod
     def through(cls, kinds: Sequence[Kind], samples: Samples) -> OpenKind | None:
@@ -171,7 +175,26 @@ class OpenKind(NamedTuple):
         if any(inner != pairs[0][0] for inner, _ in pairs):
             return None
         sizes = [samples.size(*each) for each in zip(*(sizes for _, sizes in pairs), strict=True)]
-        return None if any(size is None for size in sizes) else cls(kinds[0], tuple(sizes))
+        patterns = [OpenSparsity.through(each, samples) for each in zip(*map(_patterns_of, kinds), strict=True)]
+        found = tuple(each for each in patterns if each is not None)
+        if len(found) < len(patterns) or any(size is None for size in sizes):
+            return None
+        return cls(kinds[0], tuple(sizes), found)
+
+
+def _patterns_of(kind: Kind) -> list[Any]:
+    """The patterns of the sparse matrices in a kind."""
+    return [kind.item] if isinstance(kind, Places) else [each for part in kind.parts for each in _patterns_of(part)]
+
+
+def _with_places(kind: Kind, patterns: Iterator[Any]) -> Kind:
+    """The kind with other patterns of sparse matrices."""
+    if isinstance(kind, Places):
+        return Places(next(patterns))
+    if not isinstance(kind, _STRUCTURES):
+        return kind
+    parts = tuple(_with_places(part, patterns) for part in kind.parts)
+    return type(kind)(*(parts if field is kind.parts else field for field in kind[1:]))
 
 
 class Pattern(NamedTuple):
@@ -182,19 +205,21 @@ class Pattern(NamedTuple):
         extent: of each open size, which extent it is.
         offset: of each, how much it is more than the extent.
         extents: the number of extents.
+        step: by how much the open sizes grow with the extent.
     """
 
     fixed: tuple[int | None, ...]
     extent: tuple[int, ...]
     offset: tuple[int, ...]
     extents: int
+    step: int = 1
 
     @classmethod
     def of(cls, seen: Sequence[Sequence[int]]) -> Pattern | None:
         """The pattern of sizes that have been seen: those that change together are one extent.
 
         >>> Pattern.of([(4, 2, 5), (6, 2, 7), (9, 2, 10)])
-        Pattern(fixed=(None, 2, None), extent=(0, 0), offset=(0, 1), extents=1)
+        Pattern(fixed=(None, 2, None), extent=(0, 0), offset=(0, 1), extents=1, step=1)
         """
         columns = list(zip(*seen, strict=True))
         extents: list[tuple[int, ...]] = []
@@ -222,13 +247,22 @@ class Pattern(NamedTuple):
         """The pattern in which the open ones of some sizes are extents: those that are equal, the same one.
 
         >>> Pattern.of_equal([8, 2, 8, 3], [True, False, True, True])
-        Pattern(fixed=(None, 2, None, None), extent=(0, 0, 1), offset=(0, 0, 0), extents=2)
+        Pattern(fixed=(None, 2, None, None), extent=(0, 0, 1), offset=(0, 0, 0), extents=2, step=1)
         """
         extents: dict[int, int] = {}
         chosen = [size for size, is_open in zip(sizes, are_open, strict=True) if is_open]
         extent = tuple(extents.setdefault(size, len(extents)) for size in chosen)
         fixed = tuple(None if is_open else size for size, is_open in zip(sizes, are_open, strict=True))
         return cls(fixed, extent, (0,) * len(extent), len(extents)) if extents else None
+
+    def in_steps(self, step: int, extent: int) -> Pattern:
+        """The pattern of one extent for every so manyth of its sizes, among them this one.
+
+        >>> pattern = Pattern((None, 2, None), (0, 0), (0, 1), 1).in_steps(4, 10)
+        >>> pattern.extents_of([10, 2, 11]), pattern.extents_of([12, 2, 13]), pattern.sizes_at([3])
+        ((2,), None, [14, 2, 15])
+        """
+        return self._replace(offset=tuple(each + extent % step for each in self.offset), step=step)
 
     def extents_of(self, sizes: Sequence[int]) -> tuple[int, ...] | None:
         """The extents of arguments with these sizes; None if they do not fit."""
@@ -242,7 +276,8 @@ class Pattern(NamedTuple):
                     return None
                 continue
             extent, offset = next(places)
-            if extents.setdefault(extent, size - offset) != size - offset:
+            count, rest = divmod(size - offset, self.step)
+            if rest or extents.setdefault(extent, count) != count:
                 return None
         return tuple(extents[k] for k in range(self.extents))
 
@@ -252,6 +287,6 @@ class Pattern(NamedTuple):
 
         def open_size() -> int:
             extent, offset = next(places)
-            return extents[extent] + offset
+            return extents[extent] * self.step + offset
 
         return [open_size() if fixed is None else fixed for fixed in self.fixed]

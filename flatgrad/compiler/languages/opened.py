@@ -27,7 +27,7 @@ from ..loops.extents import (
     least_of,
     size_text,
 )
-from ..loops.formulas import Columns, Formula, atom
+from ..loops.formulas import Columns, Formula, Repeated, atom
 from ..loops.merging import filled_in, merged_text
 from ..loops.views import row_major
 from ..program.spelling import Text, c_number, indented, index, python_number, wrapped
@@ -68,7 +68,7 @@ class Opened:
     def number(self, number: BoundNumber) -> str:
         """How a constant that depends on the extents is written."""
         formula = number.formula
-        is_row = isinstance(formula, Columns) or formula.is_row
+        is_row = isinstance(formula, (Columns, Repeated)) or formula.is_row
         key = id(formula) if is_row else formula
         if key not in self._names:
             name = self._names[key] = next(self.fresh)
@@ -98,7 +98,8 @@ class Opened:
         formulas: list[Any] = [*self.numbers.values()]
         formulas += [n.formula for row in self.rows.values() for n in row if isinstance(n, BoundNumber)]
         columns = [c for each in formulas for c in (each.columns if isinstance(each, Columns) else [each])]
-        return {word for each in columns for word in ("sqrt", "exp", "log", "**") if word in each.form}
+        forms = [each.form for each in columns if isinstance(each, Formula)]
+        return {word for form in forms for word in ("sqrt", "exp", "log", "**") if word in form}
 
 
 class ArrayFunction(NamedTuple):
@@ -214,6 +215,8 @@ class Definitions:
                 result += self._columns(name, item)
             elif isinstance(item, Formula) and item.is_row:
                 result += self._formula_row(name, item)
+            elif isinstance(item, Repeated):
+                result += self._repeated(item)
             else:
                 result.append(Loop([], self.scalar(item) if isinstance(item, Formula) else self.number(item).text))
         return result
@@ -228,6 +231,12 @@ class Definitions:
         if any(len(row) != 1 or row[0].loops != rows[0][0].loops for row in rows):
             raise NotMergedError("a list of constants depends on the sizes in a way that is not simple")
         return [Loop(rows[0][0].loops, [Loop([], row[0].item) for row in rows])]
+
+    def _repeated(self, row: Repeated) -> list[Loop]:
+        first, period, last = ([Loop([], self.number(n).text) for n in part] for part in row[:3])
+        self.extents.append(row.times)
+        extent = size_text(row.times, self.names, self.divided)
+        return [*first, Loop([(self.indices[0], extent)], period), *last]
 
     # --- tables ---------------------------------------------------------------------------------------------------
 

@@ -136,6 +136,25 @@ class Columns(NamedTuple):
         return [n for row in (columns if self.apart else zip(*columns, strict=True)) for n in row]
 
 
+class Repeated(NamedTuple):
+    """A row of numbers that repeats some, with other ones in front and behind.
+
+    Attributes:
+        first, last: the numbers in front and behind.
+        period: the numbers that are repeated.
+        times: how often they are repeated.
+    """
+
+    first: tuple[float, ...]
+    period: tuple[float, ...]
+    last: tuple[float, ...]
+    times: Size
+
+    def at(self, sizes: Sequence[int]) -> list[float]:
+        """The numbers for some extents."""
+        return [*self.first, *(self.period * bound(self.times, sizes)), *self.last]
+
+
 class Data(NamedTuple):
     """A row of numbers that are known where the extents are: what a function captured, round by round.
 
@@ -155,7 +174,7 @@ class Data(NamedTuple):
 
 
 #: A constant of a program with open extents.
-Constant = float | Formula | Columns | Data
+Constant = float | Formula | Columns | Repeated | Data
 
 
 def numbers_of(constants: Iterable[Constant], sizes: Sequence[int], data: Sequence[Any] = ()) -> Iterator[list[float]]:
@@ -164,7 +183,7 @@ def numbers_of(constants: Iterable[Constant], sizes: Sequence[int], data: Sequen
         if isinstance(constant, Data):
             yield constant.at(sizes, data)
         else:
-            yield constant.at(sizes) if isinstance(constant, (Formula, Columns)) else [constant]
+            yield constant.at(sizes) if isinstance(constant, (Formula, Columns, Repeated)) else [constant]
 
 
 def atom(text: str) -> str:
@@ -267,7 +286,7 @@ def _equal(made: Iterable[Sequence[float]], rows: Iterable[Sequence[float]]) -> 
         return False
 
 
-def row_formula(rows: Sequence[Sequence[float]], samples: Samples) -> Formula | Columns | None:
+def row_formula(rows: Sequence[Sequence[float]], samples: Samples) -> Formula | Columns | Repeated | None:
     """The formula of rows whose lengths depend on the extents; None if there is none.
 
     Example:
@@ -300,7 +319,42 @@ def row_formula(rows: Sequence[Sequence[float]], samples: Samples) -> Formula | 
             found = tuple(column for column in columns if isinstance(column, Formula))
             if len(found) == len(columns):
                 return Columns(found, apart)
-    return None
+    return _repeated(rows, samples)
+
+
+def _repeated(rows: Sequence[Sequence[float]], samples: Samples) -> Repeated | None:
+    """The numbers that rows repeat, with the others in front and behind, the same ones in all rows.
+
+    >>> samples = Samples([(4,), (5,), (6,)])
+    >>> _repeated([[7.0, *(1.0, -0.0) * n, 1.0] for n in (4, 5, 6)], samples)
+    Repeated(first=(7.0,), period=(1.0, -0.0), last=(1.0,), times=Polynomial(coefficients=(0, 1)))
+    """
+    length = samples.size(*map(len, rows))
+    period = sum(length.coefficients[1:]) if isinstance(length, Polynomial) else 0
+    bits = [np.array(row, dtype=float).view(np.int64) for row in rows]
+    if not 0 < period <= min(map(len, rows)) // 2:
+        return None
+    ends = {_longest_run(row, period) for row in bits}
+    if len(ends) != 1:
+        return None
+    (first, last), row = ends.pop(), rows[0]
+    middles = [each[first : len(each) - last] for each in bits]
+    count = samples.size(*(len(each) // period for each in middles))
+    if count is None or any(len(each) < period for each in middles):
+        return None
+    end = len(row) - last
+    made = Repeated(tuple(row[:first]), tuple(row[first : first + period]), tuple(row[end:]), count)
+    return made if _equal(map(made.at, samples.sizes), rows) else None
+
+
+def _longest_run(row: Any, period: int) -> tuple[int, int]:
+    """How many numbers stand in front of the longest run that repeats so many of them, and how many behind it."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], row[period:] == row[:-period], [False]]).view(np.int8)))
+    if not len(edges):
+        return len(row), 0
+    longest = int(np.argmax(edges[1::2] - edges[::2]))
+    start, end = int(edges[2 * longest]), int(edges[2 * longest + 1]) + period
+    return start, len(row) - end + (end - start) % period
 
 
 def _plain_row(rows: Sequence[Sequence[float]], samples: Samples) -> Formula | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..loops.extents import OpenRows, OpenTable, Polynomial
-from ..loops.formulas import Columns, Data, Formula
+from ..loops.formulas import Columns, Data, Formula, Repeated
 from ..program.groups import Group
 
 #: The types of arrays.
@@ -43,7 +43,8 @@ def unpack(content: bytes, *classes: type[NamedTuple]) -> Any:
 
 
 def _by_name(classes: tuple[type, ...]) -> dict[str, type]:
-    return {each.__name__: each for each in (Group, Polynomial, Formula, Columns, Data, OpenTable, OpenRows, *classes)}
+    known = Group, Polynomial, Formula, Columns, Repeated, Data, OpenTable, OpenRows
+    return {each.__name__: each for each in (*known, *classes)}
 
 
 class _Packer:

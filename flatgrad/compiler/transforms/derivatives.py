@@ -18,8 +18,7 @@ from ...runtime.errors import InputError, OptionError
 from ...runtime.tracing import recorder
 from ...runtime.wording import count_of
 from ..calls.arguments import Arguments
-from ..calls.kinds import Identical
-from ..sparsity import Sparsity
+from ..calls.kinds import Places
 from .dispatch import Choices
 from .gradients import GradFunction, SeveralResultsError
 from .jit import JitFunction
@@ -31,6 +30,8 @@ from .spliced import Part
 #: How a Jacobian is computed: by a direction per input, by a sweep back per output, or by the fewer of the two.
 Direction: TypeAlias = Literal["forward", "reverse"] | None
 _DIRECTIONS = ("forward", "reverse", None)
+#: From so many numbers on, a kernel for all sizes is looked for at the first call: tracing them takes seconds.
+_LARGE = 1_000
 
 
 class DerivativeFunction(JitFunction[Any]):
@@ -42,6 +43,8 @@ class DerivativeFunction(JitFunction[Any]):
         of_method: from an object to the same derivative of its method.
     """
 
+    _effort = 5  # a part of the program is differentiated and simplified before it is spliced in
+
     def __init__(
         self, function: Callable[..., Any], transform: str,
         of_method: Callable[[Any], DerivativeFunction] | None = None, **options: Any,
@@ -51,9 +54,12 @@ class DerivativeFunction(JitFunction[Any]):
 
     def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> NumericEntry:
         entry = super()._entry_of(call, stages, arguments)
-        patterns = [part.item for part in entry.signature.gradients[0].parts if isinstance(part, Identical)]
-        entry.kernel.sparsity = next((each for each in patterns if isinstance(each, Sparsity)), None)
+        patterns = (part.item for part in entry.signature.gradients[0].parts if isinstance(part, Places))
+        entry.kernel.sparsity = next(patterns, None)
         return entry
+
+    def _opens_at_once(self, sizes: Sequence[int]) -> bool:
+        return max(sizes) >= _LARGE
 
     def _method(self, function: Callable[..., Any]) -> DerivativeFunction:
         """Positions count `self`, as the function's signature does. 0 means the first argument beside it."""

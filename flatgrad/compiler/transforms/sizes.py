@@ -14,14 +14,16 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
+import numpy as np
+
 from ...runtime.value import Value
 from ..calls.arguments import Arguments
 from ..calls.captured import Captured
 from ..calls.kind import Kind
 from ..calls.sizes import OpenKind, Pattern, resized, sized_kinds, sizes_of
-from ..loops.extents import samples_of
+from ..loops.extents import Samples, samples_of
 from ..open_kernel import OpenKernel
-from ..open_stages import BoundStages, NotOpenError, OpenStages
+from ..open_stages import BoundStages, NotOpenError, OpenStages, operations_of
 from ..stages import Stages
 
 #: After so many sizes of otherwise equal arguments there is one kernel for all.
@@ -30,6 +32,9 @@ SIZES: Final = 3
 _WINDOWS: Final = (3, 4, 5), (5, 6, 7), (5, 7, 9), (7, 9, 11, 13), (17, 20, 24, 27), (33, 37, 40, 46)
 #: The same where two extents are open.
 _PAIRS: Final = (4, 5, 6, 7), (5, 7, 8, 9), (9, 11, 12, 14)
+#: If what is traced is uneven in the first windows, up to this one, and at these extents: the steps in which a function
+#: may go through its arguments.
+_LAST_SMALL, _CONSECUTIVE, _STEPS = 1, (9, 10, 11, 12), (2, 3, 4)
 #: The limit of equations that are traced to find a program for all sizes; and of those that are traced in any case.
 _MOST, _FREE = 12_000_000, 400_000
 #: Up to so many equations the first use of a size is compared number by number; up to so many equations that tracing
@@ -76,6 +81,7 @@ class Owner(Protocol[M]):
 
     name: str
     _run_row: Callable[[Callable[[], Any]], Any] | None
+    _effort: int
 
     def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall: ...
     def _trace_sample(self, arguments: Arguments, first: TracedCall | None, named: bool) -> TracedCall: ...
@@ -86,6 +92,7 @@ class Owner(Protocol[M]):
     def _bound_stages(
         self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]
     ) -> BoundStages: ...
+    def _opens_at_once(self, sizes: Sequence[int]) -> bool: ...
     def _open_sizes(self, arguments: Arguments) -> list[bool]: ...
     def _row_sizes(self, arguments: Arguments) -> list[bool]: ...
 
@@ -116,12 +123,13 @@ class _Open(Generic[E]):
     def reason(self, extents: tuple[int, ...]) -> str:
         """Why these extents have a kernel of their own; empty if they do not."""
         named = " and ".join(f"{name} = {n}" for name, n in zip(_names(len(extents)), extents, strict=True))
-        if min(extents) < 1:
+        if min(extents) < 1 and self.pattern.step == 1:
             return "a size is 0"
         verdict = self.verdicts.get(extents)
         if verdict == "different":
             return f"the function computes something else for {named} than the kernel for all sizes does"
-        return f"the kernel for all sizes is not for {named}" if verdict == "not bound" else ""
+        unfit = verdict == "not bound" or min(extents) < 1
+        return f"the kernel for all sizes is not for {named}" if unfit else ""
 
 
 class KnownSizes(Generic[E]):
@@ -137,6 +145,7 @@ class KnownSizes(Generic[E]):
         self.seen: list[tuple[int, ...]] = []
         self.open: list[_Open[E]] = []
         self.refused: dict[Pattern, str] = {}
+        self.steps: dict[Pattern, int] = {}
         self.made = 0
 
     def entry(self, arguments: Arguments, sizes: tuple[int, ...]) -> tuple[E | None, str]:
@@ -162,51 +171,63 @@ class KnownSizes(Generic[E]):
         extents = pattern.extents_of(sizes)
         if extents is None or min(extents) < 1:
             return None, "a size is 0"
+        if pattern in self.steps:  # there is a kernel for other sizes, between which these are
+            pattern = pattern.in_steps(self.steps[pattern], *extents)
+            if pattern in self.refused:
+                return None, self.refused[pattern]
         self.made += 1
         try:
-            opened = self._opened(pattern, arguments, extents)
+            opened = self._opened(pattern, arguments, sizes)
         except NotOpenError as error:
             self.refused[pattern] = str(error)
             return None, str(error)
+        if opened.pattern.step != pattern.step:
+            self.steps[pattern] = opened.pattern.step
         self.open = [opened, *self.open][:_OPEN]
+        extents = opened.pattern.extents_of(sizes)
+        assert extents is not None
         return self._entry_at(opened, extents, arguments), opened.reason(extents)
 
     def _pattern(self, arguments: Arguments) -> Pattern | None:
         """Which sizes are open, as far as calls have shown."""
         if len(self.seen) >= (2 if self.dynamic else SIZES):
             return Pattern.of(self.seen)
-        if self.dynamic:
+        if self.dynamic or (self.dynamic is None and self.owner._opens_at_once(self.seen[-1])):
             return Pattern.of_equal(self.seen[-1], self.owner._open_sizes(arguments))
         return None
 
     # --- making ---------------------------------------------------------------------------------------------------
 
-    def _opened(self, pattern: Pattern, arguments: Arguments, extents: Sequence[int]) -> _Open[E]:
-        """One kernel for all sizes of a pattern.
+    def _opened(self, pattern: Pattern, arguments: Arguments, sizes: Sequence[int]) -> _Open[E]:
+        """One kernel for all sizes of a pattern, or for every so manyth.
 
         Raises:
             NotOpenError: if there is none.
         """
-        calls: dict[tuple[int, ...], TracedCall] = {}
-        spent = 0
-        reason = "tracing at several small sizes would record more operations than tracing at the size of the call"
-        shift = max(0, -min(pattern.offset))
-        for window in _WINDOWS if pattern.extents == 1 else _PAIRS:
-            sizes = [tuple(n + shift for n in each) for each in samples_of(window, pattern.extents)]
-            for each in sizes:
-                if each not in calls:
-                    first = next(iter(calls.values()), None)
-                    calls[each] = self._traced_at(pattern, arguments, each, first, each == sizes[-1])
-                    count = calls[each].stages.recorded
-                    spent += count
-                    own = count * math.prod(extents) / math.prod(each)
-                    if spent > min(_MOST, max(_FREE, 3 * own)):
-                        raise NotOpenError(reason)
-            try:
-                return self._merged(pattern, [calls[each] for each in sizes], sizes)
-            except NotOpenError as error:
-                reason = str(error)
-        raise NotOpenError(reason)
+        samples = _Samples(self, arguments, sizes)
+        found = None
+        for position, window in enumerate(_WINDOWS if pattern.extents == 1 else _PAIRS):
+            found = found or samples.kernel(pattern, window)
+            if found is None and position == _LAST_SMALL and samples.jump and pattern.extents == pattern.step == 1:
+                goes_in_steps = samples.are_even(pattern, _CONSECUTIVE) is False
+                found = self._in_steps(pattern, samples, sizes) if goes_in_steps else None
+        if found is None:
+            raise NotOpenError(samples.reason)
+        return found
+
+    def _in_steps(self, pattern: Pattern, samples: _Samples[E], sizes: Sequence[int]) -> _Open[E] | None:
+        """One kernel for every so manyth size of a pattern; None if there is none."""
+        extents = pattern.extents_of(sizes)
+        assert extents is not None
+        for step in _STEPS:
+            stepped = pattern.in_steps(step, *extents)
+            for window in _WINDOWS[_LAST_SMALL:]:
+                if not samples.are_even(stepped, window):
+                    break
+                found = samples.kernel(stepped, window)
+                if found is not None:
+                    return found
+        return None
 
     def _traced_at(
         self, pattern: Pattern, arguments: Arguments, extents: tuple[int, ...], first: TracedCall | None, named: bool
@@ -289,8 +310,9 @@ class KnownSizes(Generic[E]):
             if max(extents) > 2 * max(most) and self._unseen(opened, arguments):
                 verdict = self._compared_at(opened, tuple(n + 3 for n in most), arguments)
                 return "different" if verdict in _OWN else "rows"
-            evaluated = open_stages.sizes(extents).equations <= _EVALUATED
-            if not evaluated and open_stages.traced(extents) > _COUNTED:
+            effort = self.owner._effort
+            evaluated = open_stages.sizes(extents).equations * effort <= _EVALUATED
+            if not evaluated and open_stages.traced(extents) * effort > _COUNTED:
                 return self._witnessed(opened, extents, arguments)
             call = traced()
             stages.__dict__["here"] = call.stages
@@ -319,7 +341,7 @@ class KnownSizes(Generic[E]):
         stages = opened.kernel.stages
 
         def fits(count: int) -> bool:
-            return stages.sizes(_scaled(extents, count)).equations <= _WITNESSED
+            return stages.sizes(_scaled(extents, count)).equations * self.owner._effort <= _WITNESSED
 
         most = bisect.bisect_left(range(max(extents)), True, key=lambda count: not fits(count)) - 1
         divisors = (k for k in range(most, 0, -1) if max(extents) % k == 0)
@@ -352,6 +374,89 @@ class KnownSizes(Generic[E]):
         rest = iter(sizes)
         pairs = zip(arguments.args, sized_kinds(arguments), strict=True)
         return self.owner._again(arguments, [resized(item, kind, rest) for item, kind in pairs])
+
+
+class _Samples(Generic[E]):
+    """A function traced at some sizes, to find one kernel for all.
+
+    Args:
+        known: what traces it.
+        arguments: those of the call.
+        sizes: of these.
+
+    Attributes:
+        jump: whether the numbers of operations were no polynomials of the sizes in all windows so far.
+        reason: why there is no kernel so far.
+    """
+
+    def __init__(self, known: KnownSizes[E], arguments: Arguments, sizes: Sequence[int]) -> None:
+        self.known, self.arguments, self.sizes = known, arguments, sizes
+        self.jump = True
+        self.reason = ""
+        self._calls: dict[tuple[int, ...], TracedCall] = {}
+        self._spent = 0
+
+    def kernel(self, pattern: Pattern, window: Sequence[int]) -> _Open[E] | None:
+        """One kernel for all sizes of a pattern, from those at some extents; None if there is none.
+
+        Raises:
+            NotOpenError: if tracing at small sizes takes longer than tracing at the size of the call.
+        """
+        extents, calls = _extents_in(pattern, window), list[TracedCall]()
+        try:
+            calls = self._traced(pattern, extents)
+            return self.known._merged(pattern, calls, extents)
+        except _TooLongError:
+            raise NotOpenError(
+                "tracing at several small sizes would record more operations than tracing at the size of the call"
+            ) from None
+        except NotOpenError as error:
+            self.reason = str(error)
+            self.jump = self.jump and not (calls and _are_even(calls, extents))
+            return None
+
+    def are_even(self, pattern: Pattern, window: Sequence[int]) -> bool | None:
+        """Whether the numbers of operations are polynomials of the extents of a pattern; None if it is not known."""
+        extents = _extents_in(pattern, window)
+        try:
+            return _are_even(self._traced(pattern, extents), extents)
+        except (_TooLongError, NotOpenError):
+            return None
+
+    def _traced(self, pattern: Pattern, extents: Sequence[tuple[int, ...]]) -> list[TracedCall]:
+        calls = []
+        for each in extents:
+            sizes = tuple(pattern.sizes_at(each))
+            if sizes not in self._calls:
+                first = next(iter(self._calls.values()), None)
+                named = each == extents[-1]
+                call = self._calls[sizes] = self.known._traced_at(pattern, self.arguments, each, first, named)
+                count = call.stages.recorded
+                self._spent += count
+                own = count * math.prod(pattern.extents_of(self.sizes) or ()) / math.prod(each)
+                if self._spent > min(_MOST, max(_FREE, 3 * own)):
+                    raise _TooLongError
+            calls.append(self._calls[sizes])
+        return calls
+
+
+class _TooLongError(Exception):
+    """Tracing at small sizes takes longer than tracing at the size of the call."""
+
+
+def _extents_in(pattern: Pattern, window: Sequence[int]) -> list[tuple[int, ...]]:
+    """The extents of a window at which a function is traced, as large as offsets demand."""
+    shift = max(0, -min(pattern.offset))
+    return [tuple(n + shift for n in each) for each in samples_of(window, pattern.extents)]
+
+
+def _are_even(calls: Sequence[TracedCall], extents: Sequence[Sequence[int]]) -> bool:
+    """Whether the numbers of operations of each sort are polynomials of the extents."""
+    try:
+        counts = np.stack([operations_of(call.stages.identity[0]) for call in calls])
+    except Exception:  # of later samples only a part was traced; what is wrong with the rest does not matter here
+        return True
+    return Samples(extents).columns(counts) is not None
 
 
 #: What is said of sizes that need kernels of their own.

@@ -16,6 +16,7 @@ import numpy as np
 from ...runtime.errors import InputError, MissingExtraError
 from ...runtime.tracing import recorder
 from ..kernel import Kernel
+from ..open_kernel import OpenKernel
 from ..sparsity import Sparsity
 from .ways import WayTable
 
@@ -84,6 +85,12 @@ class SparseFunction:
     def kernels(self) -> list[Kernel]:
         """The kernels made so far."""
         kernels: list[Kernel] = self._function.kernels
+        return kernels
+
+    @property
+    def open_kernels(self) -> list[OpenKernel]:
+        """The kernels that serve all sizes of their arguments."""
+        kernels: list[OpenKernel] = self._function.open_kernels
         return kernels
 
     def kernel_for(self, /, *args: Any, **kwargs: Any) -> Kernel:

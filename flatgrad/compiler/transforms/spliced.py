@@ -89,7 +89,7 @@ class Parts(NamedTuple):
     @property
     def sparsity(self) -> Sparsity:
         """Where the Jacobian has entries."""
-        return Sparsity((self.result.size, sum(kind.size for kind in self.arguments)), self.places)
+        return Sparsity.of((self.result.size, sum(kind.size for kind in self.arguments)), self.places)
 
     def _rows_of(self, result: Kind, entries: Any) -> Any:
         """The derivatives of a part of the result, which has these rows of the Jacobian."""

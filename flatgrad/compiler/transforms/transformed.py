@@ -430,6 +430,13 @@ class Transformed(Generic[E]):
         """Whether there may be a kernel for all sizes of what has been traced."""
         return True
 
+    #: How many times as long as recording an operation of the user's it takes to trace one of the program.
+    _effort = 1
+
+    def _opens_at_once(self, sizes: Sequence[int]) -> bool:
+        """Whether there is one kernel for all sizes from the first call on, if users do not say it."""
+        return False
+
     def _open_sizes(self, arguments: Arguments) -> list[bool]:
         """Which sizes of the arguments are open from the first call on, if that is wanted."""
         return [first for kind in sized_kinds(arguments) for first in leading(kind)]
