@@ -127,13 +127,13 @@ def measure_derivatives() -> list[Row]:
                 f"{1e6 * times['CasADi'].median:.0f} µs; first call {seconds:.1f} / {preparation:.1f} s)",
             )
         )
-    problem, n = PROBLEMS[0], 100 if quick() else 10_000
+    problem, n = PROBLEMS[0], 100 if quick() else 100_000
     start_point = problem.start(n)
     start = time.perf_counter()
     hessian = fg.hessian(problem.objective, sparse=True)
     chain = hessian(start_point)
     seconds = time.perf_counter() - start
     call = paired({"call": lambda: hessian(start_point, out=chain)})["call"]
-    rows.append(Row(f"sparse Hessian of Lukšan-Vlček {problem.number}, n = {n:,}: first call / later calls", "",
-                    f"**{seconds:.1f} s / {1e3 * call.median:.2f} ms**"))  # fmt: skip
+    rows.append(Row(f"sparse Hessian of Lukšan-Vlček {problem.number}, n = {n:,}: first call / later calls",
+                    "20 s / 20 ms", f"**{seconds:.1f} s / {1e3 * call.median:.2f} ms**"))  # fmt: skip
     return rows

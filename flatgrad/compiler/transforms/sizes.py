@@ -159,7 +159,7 @@ class KnownSizes(Generic[E]):
                 return self._entry_at(each, extents, arguments), each.reason(extents)
         if sizes not in self.seen and len(self.seen) < _BOUND:
             self.seen.append(sizes)
-        pattern = self._pattern(arguments)
+        pattern = self._pattern(arguments, sizes)
         if pattern is None:
             return None, ""
         if pattern.extents > 2:
@@ -188,12 +188,12 @@ class KnownSizes(Generic[E]):
         assert extents is not None
         return self._entry_at(opened, extents, arguments), opened.reason(extents)
 
-    def _pattern(self, arguments: Arguments) -> Pattern | None:
+    def _pattern(self, arguments: Arguments, sizes: tuple[int, ...]) -> Pattern | None:
         """Which sizes are open, as far as calls have shown."""
         if len(self.seen) >= (2 if self.dynamic else SIZES):
             return Pattern.of(self.seen)
-        if self.dynamic or (self.dynamic is None and self.owner._opens_at_once(self.seen[-1])):
-            return Pattern.of_equal(self.seen[-1], self.owner._open_sizes(arguments))
+        if self.dynamic or (self.dynamic is None and self.owner._opens_at_once(sizes)):
+            return Pattern.of_equal(sizes, self.owner._open_sizes(arguments))
         return None
 
     # --- making ---------------------------------------------------------------------------------------------------
