@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Processes that share the tests.
 WORKERS ?= auto
 
-.PHONY: demo test portable check docs bench format lines clean
+.PHONY: demo test portable check docs bench format lines notebooks clean
 
 demo: $(VENV)/.core
 	$(BIN)/python -m flatgrad demo --plot
@@ -42,6 +42,10 @@ bench: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Run the example notebooks, and store their outputs.
+notebooks: $(VENV)/.dev
+	$(BIN)/python -m tests.notebooks
 
 # The numbers of lines in docs/architecture.md.
 lines: $(VENV)/.dev

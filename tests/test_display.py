@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
+import types
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -15,6 +17,7 @@ from flatgrad.display.chart import Curve, chart
 from flatgrad.display.listing import screens, tokens
 from flatgrad.display.markup import card, code, panes, table
 from flatgrad.runtime import drawing
+from flatgrad.runtime.sites import Location, describe
 
 MARKUP = [
     "<script>alert(1)</script>",
@@ -192,6 +195,28 @@ def test_a_traced_value_shows_the_number_at_hand():
     seen = []
     fg.compile(lambda x: seen.append(x._repr_html_()) or x * 2.0)(1.0)
     assert seen == ["Value(data=1.0)"]
+
+
+# --- lines of cells ---------------------------------------------------------------------------------------------------
+
+
+class Compiler:
+    """What IPython's shell has as `compile`."""
+
+    def format_code_name(self, name):
+        return ("Cell", "In[3]") if name == "/tmp/ipykernel_1/2345.py" else None
+
+
+def test_lines_of_notebooks_are_named_by_their_cells(monkeypatch):
+    shell = types.SimpleNamespace(compile=Compiler())
+    for active in (shell, None):
+        monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda active=active: active))
+        here = Location("/tmp/ipykernel_1/2345.py", 2)
+        assert str(here) == ("In[3]:2" if active else "2345.py:2")
+        assert describe(here) == f'\n  File "{"In[3]" if active else here.filename}", line 2'
+        assert str(Location("/home/model.py", 7)) == "model.py:7"
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace())
+    assert str(here) == "2345.py:2"
 
 
 # --- programs and kernels ---------------------------------------------------------------------------------------------

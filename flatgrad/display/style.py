@@ -1,7 +1,8 @@
 """The style sheet of all that notebooks show.
 
 The colours follow the notebook's theme where it says which it is (JupyterLab, VS Code, Colab), else the system's. Each
-card has a background of its own, so that it can be read on any page. Panes are sections that open and close. Browsers
+card has a background of its own, so that it can be read on any page. What is marked as important would otherwise be
+overridden by the notebooks' own styles of tables. Panes are sections that open and close. Browsers
 that can style the content of `<details>` show them as tabs.
 """
 
@@ -38,17 +39,17 @@ STYLE = f"""
 .flatgrad p {{ margin: 0; }}
 .flatgrad .note {{ margin: 0.15em 0 0; color: var(--flatgrad-soft); }}
 .flatgrad table {{ margin: 0.45em 0 0; border: 0; border-collapse: collapse; color: inherit; font: inherit; }}
-.flatgrad tr, .flatgrad tr:nth-child(even), .flatgrad tr:hover {{ background: none; }}
+.flatgrad tr {{ background: none !important; }}
 .flatgrad thead {{ border-bottom: 1px solid var(--flatgrad-line); }}
 .flatgrad th, .flatgrad td {{ padding: 0.1em 1.1em 0.1em 0; border: 0; vertical-align: top;
-  text-align: left; white-space: normal; max-width: 46em; }}
+  text-align: left !important; white-space: normal; max-width: 46em; }}
 .flatgrad th {{ color: var(--flatgrad-soft); font-weight: normal; white-space: nowrap; }}
-.flatgrad .number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+.flatgrad .number {{ text-align: right !important; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .flatgrad tr.total {{ border-top: 1px solid var(--flatgrad-line); }}
 .flatgrad pre, .flatgrad code {{ font: 12px/1.5 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
   color: inherit; background: none; }}
 .flatgrad pre {{ margin: 0.45em 0 0; padding: 0.5em 0.8em; border: 0; border-radius: 4px; overflow: auto;
-  max-height: 30em; background: var(--flatgrad-shade); white-space: pre; }}
+  max-height: 36em; background: var(--flatgrad-shade); white-space: pre; }}
 .flatgrad .comment, .flatgrad .text {{ color: var(--flatgrad-soft); }}
 .flatgrad .keyword {{ color: var(--flatgrad-violet); }}
 .flatgrad .digits {{ color: var(--flatgrad-blue); }}

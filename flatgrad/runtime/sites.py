@@ -36,12 +36,21 @@ class Location(NamedTuple):
     line: int
 
     def __str__(self) -> str:
-        return f"{os.path.basename(self.filename)}:{self.line}"
+        return f"{cell_of(self.filename) or os.path.basename(self.filename)}:{self.line}"
 
     @property
     def text(self) -> str:
         """The source line itself, or "" where it is not to be had."""
         return linecache.getline(self.filename, self.line).strip()
+
+
+def cell_of(filename: str) -> str:
+    """The cell of a notebook that was compiled under this name, such as `In[3]`; "" if it is none."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
+    name_of = getattr(getattr(shell, "compile", None), "format_code_name", None)
+    names = name_of(filename) if name_of is not None else None
+    return str(names[-1]) if names else ""
 
 
 _internal: dict[str, bool] = {}
@@ -131,5 +140,5 @@ def describe(location: Location | None) -> str:
     """One clause for an error message: the file, the line and its text; "" for no location."""
     if location is None:
         return ""
-    text = location.text
-    return f'\n  File "{location.filename}", line {location.line}' + (f"\n    {text}" if text else "")
+    name, text = cell_of(location.filename) or location.filename, location.text
+    return f'\n  File "{name}", line {location.line}' + (f"\n    {text}" if text else "")

@@ -18,7 +18,7 @@ from .views import Source, Sources
 LIMIT = 300
 _COLOURS = {"value": RESULT, "gradient": GRADIENT, "update": UPDATE}
 #: The text of a statement: characters per line, and lines.
-_LINE, _LINES = 46, 3
+_LINE, _LINES = 36, 4
 
 
 def draw_arrays(program: Loops, format: str = "svg", rankdir: str = "TB", width: float | None = WIDTH) -> Any:
