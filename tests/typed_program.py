@@ -140,6 +140,41 @@ def functions() -> None:
         print(error)
 
 
+def derivatives() -> None:
+    """Derivatives, primitives, C functions."""
+    x = [1.0, 2.0]
+
+    def both(x: list[Value]) -> tuple[list[Value], str]:
+        return [x[0] * x[1], x[0]], "aux"
+
+    @fg.hessian(backend="python")
+    def bowl(x: list[Value]) -> Value:
+        return x[0] * x[0] * x[1]
+
+    assert_type(bowl.kernels[0].name if bowl(x) and bowl.kernels else "", str)
+    assert_type(fg.jacobian(both, has_aux=True)(x), tuple[Any, Any])
+    assert_type(fg.hessian(both, has_aux=True)(x)[1], Any)
+    assert_type(fg.jvp(lambda x: x * x, (3.0,), (1.0,)), tuple[Any, Any])
+    assert_type(fg.jvp(both, (x,), (x,), has_aux=True), tuple[Any, Any, Any])
+    result, pull = fg.vjp(lambda a, b: a * b, 3.0, 2.0)
+    assert_type(pull(1.0), tuple[Any, ...])
+    print(result, fg.hvp(lambda x: x[0] * x[1])(x, x))
+    squared = fg.primitive("squared", lambda x: x * x)
+    assert_type(squared.name, str)
+    assert_type(squared.arity, int)
+
+    @fg.primitive(domain=[(0.5, 2.0)])
+    def inverted(x: Any) -> Any:
+        return 1.0 / x
+
+    assert_type(inverted.name, str)
+    pointer = fg.jit(area).c_function(2.0, 3.0)
+    assert_type(pointer.address, int)
+    assert_type(pointer.signature, str)
+    assert_type(pointer.error, BaseException | None)
+    assert_type(pointer.ways, int)
+
+
 def training() -> None:
     """A model, trained."""
     model = nn.MLP(2, [4, 1], activation="tanh", seed=1)
@@ -159,4 +194,5 @@ def training() -> None:
 if __name__ == "__main__":
     values()
     functions()
+    derivatives()
     training()

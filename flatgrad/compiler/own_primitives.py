@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias, overload
 
 from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, OptionError
 from ..runtime.own import Body, own_primitive
@@ -24,13 +24,33 @@ _POINTS = 12
 _TOLERANCE = 1e-5
 
 
+#: The partials of a primitive: a function for each operand, or one for the only operand.
+Partials: TypeAlias = Sequence[Callable[..., Any] | None] | Callable[..., Any] | None
+Intervals: TypeAlias = Sequence[tuple[float, float]] | None
+
+
+@overload
+def primitive(
+    name: str | None, evaluate: Callable[..., Any], partials: Partials = ..., *, sympy: Callable[..., Any] | None = ...,
+    domain: Intervals = ..., foreign: bool | None = ..., check: bool = ...,
+) -> Primitive: ...  # fmt: skip
+@overload
+def primitive(
+    name: Callable[..., Any], evaluate: None = ..., partials: Partials = ..., *,
+    sympy: Callable[..., Any] | None = ..., domain: Intervals = ..., foreign: bool | None = ..., check: bool = ...,
+) -> Primitive: ...  # fmt: skip
+@overload
+def primitive(
+    name: str | None = ..., evaluate: None = ..., partials: Partials = ..., *, sympy: Callable[..., Any] | None = ...,
+    domain: Intervals = ..., foreign: bool | None = ..., check: bool = ...,
+) -> Callable[[Callable[..., Any]], Primitive]: ...  # fmt: skip
 def primitive(
     name: str | Callable[..., Any] | None = None,
     evaluate: Callable[..., Any] | None = None,
-    partials: Sequence[Callable[..., Any] | None] | Callable[..., Any] | None = None,
+    partials: Partials = None,
     *,
     sympy: Callable[..., Any] | None = None,
-    domain: Sequence[tuple[float, float]] | None = None,
+    domain: Intervals = None,
     foreign: bool | None = None,
     check: bool = True,
 ) -> Any:

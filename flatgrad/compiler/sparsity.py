@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..runtime.errors import MissingExtraError
 from .loops.extents import AnyTable, OpenTable, Samples, Size, bound
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Indices = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -51,9 +54,9 @@ class Sparsity:
     def __hash__(self) -> int:
         return hash((self.shape, self.nnz))
 
-    _matrix: Any = None
+    _matrix: csr_array | None = None
 
-    def matrix(self, sparse: Any) -> Any:
+    def matrix(self, sparse: Any) -> csr_array:
         """A matrix of this pattern, by the module `scipy.sparse`."""
         if self._matrix is None:
             made = sparse.csr_array((np.zeros(self.nnz), self.columns, self.starts), shape=self.shape)

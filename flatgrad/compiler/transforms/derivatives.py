@@ -11,7 +11,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, Unpack
+from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from ...runtime.arrays import as_array
 from ...runtime.errors import InputError, OptionError
@@ -19,8 +19,8 @@ from ...runtime.tracing import recorder
 from ...runtime.wording import count_of
 from ..calls.arguments import Arguments
 from ..calls.kinds import Places
-from .dispatch import Choices
-from .gradients import GradFunction, SeveralResultsError
+from .dispatch import Choices, R
+from .gradients import Function, GradFunction, No, Positions, SeveralResultsError, Yes
 from .jit import JitFunction
 from .numeric import NumericEntry
 from .sizes import TracedCall
@@ -34,7 +34,7 @@ _DIRECTIONS = ("forward", "reverse", None)
 _LARGE = 1_000
 
 
-class DerivativeFunction(JitFunction[Any]):
+class DerivativeFunction(JitFunction[R]):
     """A function made by `fg.jacobian`, `fg.hessian` or `fg.hvp`, which is compiled as `fg.jit` does.
 
     Args:
@@ -47,7 +47,7 @@ class DerivativeFunction(JitFunction[Any]):
 
     def __init__(
         self, function: Callable[..., Any], transform: str,
-        of_method: Callable[[Any], DerivativeFunction] | None = None, **options: Any,
+        of_method: Callable[[Any], DerivativeFunction[R]] | None = None, **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(function, **options)
         self._transform, self._of_method = transform, of_method
@@ -61,7 +61,7 @@ class DerivativeFunction(JitFunction[Any]):
     def _opens_at_once(self, sizes: Sequence[int]) -> bool:
         return max(sizes) >= _LARGE
 
-    def _method(self, function: Callable[..., Any]) -> DerivativeFunction:
+    def _method(self, function: Callable[..., Any]) -> DerivativeFunction[R]:
         """Positions count `self`, as the function's signature does. 0 means the first argument beside it."""
         assert self._of_method is not None
         return self._of_method(getattr(function, "__self__"))  # noqa: B009 - it is a bound method
@@ -77,6 +77,36 @@ def _filled(options: dict[str, Any]) -> dict[str, Any]:
     return {"backend": "auto", "mode": "exact", "static_argnames": (), **options}
 
 
+@overload
+def jacobian(
+    fn: Function, argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: No = ...,
+    **options: Unpack[Choices],
+) -> DerivativeFunction[Any]: ...  # fmt: skip
+@overload
+def jacobian(
+    fn: Function, argnums: Positions = ..., *, has_aux: Yes, direction: Direction = ..., sparse: No = ...,
+    **options: Unpack[Choices],
+) -> DerivativeFunction[tuple[Any, Any]]: ...  # fmt: skip
+@overload
+def jacobian(
+    fn: Function, argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: Yes,
+    **options: Unpack[Choices],
+) -> SparseFunction: ...  # fmt: skip
+@overload
+def jacobian(
+    fn: None = ..., argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: No = ...,
+    **options: Unpack[Choices],
+) -> Callable[[Function], DerivativeFunction[Any]]: ...  # fmt: skip
+@overload
+def jacobian(
+    fn: None = ..., argnums: Positions = ..., *, has_aux: Yes, direction: Direction = ..., sparse: No = ...,
+    **options: Unpack[Choices],
+) -> Callable[[Function], DerivativeFunction[tuple[Any, Any]]]: ...  # fmt: skip
+@overload
+def jacobian(
+    fn: None = ..., argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: Yes,
+    **options: Unpack[Choices],
+) -> Callable[[Function], SparseFunction]: ...  # fmt: skip
 def jacobian(
     fn: Callable[..., Any] | None = None,
     argnums: int | Sequence[int] = 0,
@@ -131,7 +161,7 @@ def jacobian(
 def _jacobian_of(
     name: str, fn: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, direction: Direction, sparse: bool,
     options: dict[str, Any],
-) -> DerivativeFunction:  # fmt: skip
+) -> DerivativeFunction[Any]:  # fmt: skip
     """The Jacobian of a function, or of its gradient: its Hessian."""
     if direction not in _DIRECTIONS:
         raise OptionError(f"direction must be 'forward', 'reverse' or None, got {direction!r}")
@@ -147,7 +177,7 @@ def _jacobian_of(
             return as_array(parts.derivatives, (len(parts.places),)), parts.sparsity
         return (parts.jacobian, parts.beside) if has_aux else parts.jacobian
 
-    def of_method(instance: Any) -> DerivativeFunction:
+    def of_method(instance: Any) -> DerivativeFunction[Any]:
         bound, places = _bound(fn, instance, argnums)
         return _jacobian_of(name, bound, places, has_aux, direction, sparse, _of_bound(options, bound))
 
@@ -196,6 +226,36 @@ def _of_bound(options: dict[str, Any], bound: Callable[..., Any]) -> dict[str, A
     return {**options, "static_argnames": [name for name in names if name in inspect.signature(bound).parameters]}
 
 
+@overload
+def hessian(
+    fn: Function, argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: No = ...,
+    **options: Unpack[Choices],
+) -> DerivativeFunction[Any]: ...  # fmt: skip
+@overload
+def hessian(
+    fn: Function, argnums: Positions = ..., *, has_aux: Yes, direction: Direction = ..., sparse: No = ...,
+    **options: Unpack[Choices],
+) -> DerivativeFunction[tuple[Any, Any]]: ...  # fmt: skip
+@overload
+def hessian(
+    fn: Function, argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: Yes,
+    **options: Unpack[Choices],
+) -> SparseFunction: ...  # fmt: skip
+@overload
+def hessian(
+    fn: None = ..., argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: No = ...,
+    **options: Unpack[Choices],
+) -> Callable[[Function], DerivativeFunction[Any]]: ...  # fmt: skip
+@overload
+def hessian(
+    fn: None = ..., argnums: Positions = ..., *, has_aux: Yes, direction: Direction = ..., sparse: No = ...,
+    **options: Unpack[Choices],
+) -> Callable[[Function], DerivativeFunction[tuple[Any, Any]]]: ...  # fmt: skip
+@overload
+def hessian(
+    fn: None = ..., argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: Yes,
+    **options: Unpack[Choices],
+) -> Callable[[Function], SparseFunction]: ...  # fmt: skip
 def hessian(
     fn: Callable[..., Any] | None = None,
     argnums: int | Sequence[int] = 0,
@@ -235,6 +295,12 @@ def hessian(
     return SparseFunction(made) if sparse else made
 
 
+@overload
+def hvp(fn: Function, argnums: Positions = ..., **options: Unpack[Choices]) -> DerivativeFunction[Any]: ...
+@overload
+def hvp(
+    fn: None = ..., argnums: Positions = ..., **options: Unpack[Choices]
+) -> Callable[[Function], DerivativeFunction[Any]]: ...
 def hvp(fn: Callable[..., Any] | None = None, argnums: int | Sequence[int] = 0, **options: Unpack[Choices]) -> Any:
     """A function that returns products of the Hessian of `fn` with a vector, without the Hessian.
 
@@ -267,7 +333,9 @@ def hvp(fn: Callable[..., Any] | None = None, argnums: int | Sequence[int] = 0, 
     return _product_of(fn, argnums, dict(options))
 
 
-def _product_of(fn: Callable[..., Any], argnums: int | Sequence[int], options: dict[str, Any]) -> DerivativeFunction:
+def _product_of(
+    fn: Callable[..., Any], argnums: int | Sequence[int], options: dict[str, Any]
+) -> DerivativeFunction[Any]:
     gradient = GradFunction[Any](fn, argnums, None, False, False, **_inner(options))
     part = Part(gradient, argnums, "tangent", **_inner(options))
     single, positions = isinstance(argnums, int), (argnums,) if isinstance(argnums, int) else tuple(argnums)
@@ -284,13 +352,21 @@ def _product_of(fn: Callable[..., Any], argnums: int | Sequence[int], options: d
         vector = args[at]
         return part.parts((*args[:at], *args[at + 1 :]), named, (vector,) if single else vector).tangent
 
-    def of_method(instance: Any) -> DerivativeFunction:
+    def of_method(instance: Any) -> DerivativeFunction[Any]:
         bound, places = _bound(fn, instance, argnums)
         return _product_of(bound, places, _of_bound(options, bound))
 
     return DerivativeFunction(_named(product, fn), "hvp", of_method, **_filled(options))
 
 
+@overload
+def jvp(
+    fn: Function, primals: Sequence[Any], tangents: Sequence[Any], *, has_aux: No = ..., **options: Unpack[Choices]
+) -> tuple[Any, Any]: ...
+@overload
+def jvp(
+    fn: Function, primals: Sequence[Any], tangents: Sequence[Any], *, has_aux: Yes, **options: Unpack[Choices]
+) -> tuple[Any, Any, Any]: ...
 def jvp(
     fn: Callable[..., Any],
     primals: Sequence[Any],
@@ -327,6 +403,14 @@ def jvp(
     return _kept(_pushed, fn, len(primals), has_aux, options)(tuple(primals), tuple(tangents))
 
 
+#: From a gradient of a result to gradients of the arguments.
+Pullback: TypeAlias = Callable[[Any], tuple[Any, ...]]
+
+
+@overload
+def vjp(fn: Function, *primals: Any, has_aux: No = ..., **options: Unpack[Choices]) -> tuple[Any, Pullback]: ...
+@overload
+def vjp(fn: Function, *primals: Any, has_aux: Yes, **options: Unpack[Choices]) -> tuple[Any, Pullback, Any]: ...
 def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False, **options: Unpack[Choices]) -> Any:
     """The result of `fn`, and a function that takes a gradient of this result to gradients of the arguments.
 
@@ -364,7 +448,7 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False, **options:
     return result, pull, aux
 
 
-def _pushed(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str, Any]) -> DerivativeFunction:
+def _pushed(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str, Any]) -> DerivativeFunction[Any]:
     part = Part(fn, range(count), "tangent", has_aux, True, **_inner(options))
 
     def pushed(primals: Any, tangents: Any, /) -> Any:
@@ -374,7 +458,7 @@ def _pushed(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str
     return DerivativeFunction(_named(pushed, fn), "jvp", **_filled(options))
 
 
-def _pulled(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str, Any]) -> DerivativeFunction:
+def _pulled(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str, Any]) -> DerivativeFunction[Any]:
     part = Part(fn, range(count), "gradient", has_aux, **_inner(options))
 
     def pulled(primals: Any, gradient: Any, /) -> Any:

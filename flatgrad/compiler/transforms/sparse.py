@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from ..kernel import Kernel
 from ..open_kernel import OpenKernel
 from ..sparsity import Sparsity
 from .ways import WayTable
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 class SparseFunction:
@@ -40,7 +43,7 @@ class SparseFunction:
         self.__wrapped__ = function
         self.__name__ = getattr(function, "__name__", "f")
 
-    def __call__(self, /, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, out: csr_array | None = None, **kwargs: Any) -> csr_array:
         """The matrix. With `out`, a matrix from an earlier call, its numbers are replaced and it is returned.
 
         Raises:
@@ -53,7 +56,7 @@ class SparseFunction:
             )
         data, pattern = self._function(*args, **kwargs)
         if out is None:
-            made = copy.copy(pattern.matrix(self._sparse))
+            made: csr_array = copy.copy(pattern.matrix(self._sparse))
             made.data = data
             return made
         same = (
