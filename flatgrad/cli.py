@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"flatgrad {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
-    for add in (_add_demo, _add_show, _add_train, _add_predict, _add_cache):
+    for add in (_add_demo, _add_show, _add_explain, _add_train, _add_predict, _add_cache):
         add(commands)
     return parser
 
@@ -95,7 +95,7 @@ def _command(
 
 def _with_minus(arguments: Sequence[str]) -> list[str]:
     """The arguments, with an expression that begins with a minus after `--`, where it is not taken for an option."""
-    if list(arguments[:1]) != ["show"] or "--" in arguments:
+    if list(arguments[:1]) not in (["show"], ["explain"]) or "--" in arguments:
         return list(arguments)
     expressions = [a for a in arguments if a.startswith("-") and not a.startswith("--") and a != "-h"]
     return [a for a in arguments if a not in expressions] + (["--", *expressions] if expressions else [])
@@ -158,6 +158,28 @@ def target_kernel(options: argparse.Namespace) -> Kernel:
     if options.samples:
         raise OptionError(f"an expression takes no arguments, got {' '.join(options.samples)}; quote it as a whole")
     return kernel_of(Expression(options.target), gradient=not options.no_gradient)
+
+
+def _add_explain(commands: _Commands) -> None:
+    explain = _command(
+        commands,
+        "explain",
+        _explain,
+        "write a page that shows what becomes of a function, line by line",
+        about="Write one HTML file on which each line of a function lights up what it came from and what it became: "
+        "equations and their adjoint, with values and gradients, flat Python, loops, the processor's instructions. "
+        "The page needs no network.",
+        end=_examples(
+            ('flatgrad explain "tanh(w*x + b)" --at x=2', "an expression, at a number"),
+            ("flatgrad explain model.py:loss 1.0 2.0", "a function, at these arguments"),
+            ("flatgrad explain --moons --out moons.html", "micrograd's moons notebook"),
+            ('flatgrad explain "x * x" --json', "the same as data"),
+        ),
+    )
+    add_target(explain)
+    explain.add_argument("--at", action="append", default=[], metavar="NAME=NUMBER", help="the number of an input")
+    explain.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: explain.html)")
+    explain.add_argument("--json", action="store_true", help="print the same as data, or write it to FILE")
 
 
 def _add_show(commands: _Commands) -> None:
@@ -385,6 +407,15 @@ def _configure_output(**options: Any) -> None:
 
 def _echo(line: str) -> None:
     print(line, flush=True)  # before the next line on the other stream
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from .explain.command import explain
+
+    _configure_output(encoding="utf-8")
+    path = explain(target_kernel(options), options.at, options.out, as_json=options.json)
+    if path is not None:
+        _echo(f"written: {path}")
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ PAGE = PACKAGE.parent / "docs" / "architecture.md"
 #: The rooms of the table "Lines": folders with all that is in them, or files alone (`*.py`).
 ROOMS = (
     "display", "runtime", "compiler/program", "compiler/loops", "compiler/languages", "compiler/machine",
-    "compiler/calls", "compiler/transforms", "compiler/*.py", "nn", "tabular", "*.py",
+    "compiler/calls", "compiler/transforms", "compiler/*.py", "nn", "tabular", "explain", "*.py",
 )  # fmt: skip
 #: A row of the tour: its number, a file, the file's lines.
 TOUR = re.compile(r"^(\| \d+ \| `(.+?\.py)` \| )([\d,]+)( \|)", re.MULTILINE)

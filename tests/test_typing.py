@@ -175,6 +175,7 @@ def test_every_public_name_is_exported():
         "runtime",
         "cli",
         "demo",
+        "explain",
         "scripts",
         "show",
         "tabular",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import textwrap
@@ -46,6 +47,8 @@ class BaseKernel:
     """
 
     stages: Stages | BoundStages
+    #: The numbers at hand when the function was traced, one per input; None where they are not known.
+    traced_at: Sequence[float] | None = None
 
     def __init__(self, stages: Stages | BoundStages, leaves: list[Value], trace_seconds: float) -> None:
         self.name, self.stages, self.leaves = stages.name, stages, leaves
@@ -257,6 +260,32 @@ class Kernel(BaseKernel):
 
     def _leaves(self) -> Leaves | None:
         return leaves_of(self.stages.signature, self.leaves) if self.leaves else None
+
+    def explain(self, path: str | os.PathLike[str], *, inputs: Sequence[float] | None = None) -> Path:
+        """Write one HTML file that shows what became of each line of the function, and what it came from.
+
+        Args:
+            path: where to write; the suffix must be `.html`, or `.json` for the same as data.
+            inputs: numbers at which values and gradients are shown, one per input of `kernel.program`; by default those
+                that the function was traced at.
+
+        Returns:
+            The path.
+
+        Raises:
+            OptionError: for another suffix, or a program that is too large to be shown.
+            InputError: for a wrong number of inputs.
+
+        Example:
+            >>> import flatgrad as fg, pathlib, tempfile
+            >>> kernel = fg.value_and_grad(lambda x: x.sin() * x).kernel_for(2.0)
+            >>> page = kernel.explain(pathlib.Path(tempfile.mkdtemp()) / "sine.html")
+            >>> page.read_text().startswith("<!doctype html>")
+            True
+        """
+        explaining: Any = importlib.import_module("flatgrad.explain")  # it is made above the compiler
+        written: Path = explaining.write(self, path, inputs=inputs)
+        return written
 
     def __reduce__(self) -> Any:
         raise InputError(

@@ -41,6 +41,8 @@ class Layout:
         inlined: one byte per variable: whether it is written into its only consumer.
         last: for each variable the equation whose statement reads it last.
         named: how many equations become statements of their own.
+        places: for each equation the one whose statement it is written into; the number of equations stands for the
+            return statement.
     """
 
     def __init__(self, program: Program) -> None:
@@ -117,5 +119,5 @@ class Layout:
             for operand in refs[index]:
                 if last[operand] < here:
                     last[operand] = here
-        self.inlined, self.last = inlined, last
+        self.inlined, self.last, self.places = inlined, last, place
         self.named = count - sum(inlined)

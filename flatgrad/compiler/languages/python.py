@@ -35,10 +35,7 @@ def emit_function(program: Program, name: str, preamble: Preamble, doc: str = ""
     arguments = [group.name for group in program.input_groups]
     head = [*signature(name, arguments), *docstring(program, doc)]
     if len(program) <= _SPLIT:
-        layout = Layout(program)
-        statements = _Statements(program, layout, preamble)
-        unpacking = _unpack(program, layout.uses)
-        return [_joined([*head, *unpacking, *statements.lines, *_return(program, statements.texts)])]
+        return [_joined(placed_lines(program, name, preamble, doc)[0])]
     parts = split(program, _PART)
     sections = []
     for k, part in enumerate(parts):
@@ -52,6 +49,32 @@ def emit_function(program: Program, name: str, preamble: Preamble, doc: str = ""
     calls = [f"    _{name}_{k + 1}(_w)" for k in range(len(parts) - 1)]
     sections.append(_joined([*head, f"    _w = [{workspace}]", *calls, f"    return _{name}_{len(parts)}(_w)"]))
     return sections
+
+
+def placed_lines(program: Program, name: str, preamble: Preamble, doc: str = "") -> tuple[list[str], list[int]]:
+    """The lines of a function that is not split, and in which of them each equation is written, counted from 0.
+
+    Example:
+        >>> from ..program.builder import Group, ProgramBuilder
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> product = f.emit("mul", 0, 0)
+        >>> program = f.finish([f.emit("exp", f.emit("add", product, product))])
+        >>> lines, places = placed_lines(program, "f", Preamble())
+        >>> for line in lines:
+        ...     print(line)
+        def f(x):
+            v1 = x * x
+            return exp(v1 + v1)
+        >>> places
+        [1, 2, 2]
+    """
+    layout = Layout(program)
+    statements = _Statements(program, layout, preamble)
+    head = [*signature(name, [group.name for group in program.input_groups]), *docstring(program, doc)]
+    head += _unpack(program, layout.uses)
+    body = [*head, *statements.lines]
+    places = [len(body) if row < 0 else len(head) + row for row in statements.rows(layout)]
+    return [*body, *_return(program, statements.texts)], places
 
 
 def _joined(lines: Sequence[str]) -> str:
@@ -87,6 +110,7 @@ class _Statements:
         last_site = -1
         announced = False
         waiting: list[int] = []
+        written = [-1] * count
         for index, (opcode, refs, site) in enumerate(columns):
             variable = inputs + index
             if opcode == checked_opcode:
@@ -119,6 +143,7 @@ class _Statements:
                         comment(earlier, min(index, program.primal - 1), True)
                 waiting.clear()
                 last_site = comment(site, index, False)
+            written[index] = len(lines)
             if opcode == add_opcode:
                 local = texts[variable] = choose(variable, refs[0])
                 if texts[refs[0]] == local:
@@ -129,7 +154,12 @@ class _Statements:
             lines.append(f"    {local} = {text}")
         for earlier in dict.fromkeys(waiting):
             comment(earlier, program.primal - 1, True)
-        self.lines, self.texts = lines, texts
+        self.lines, self.texts, self._written = lines, texts, written
+
+    def rows(self, layout: Layout) -> list[int]:
+        """In which of the lines each equation is written; -1 for the return statement."""
+        written = self._written
+        return [written[place] if place < len(written) else -1 for place in layout.places[: len(written)]]
 
 
 def _commenter(program: Program, lines: list[str]) -> Callable[[int, int, bool], int]:

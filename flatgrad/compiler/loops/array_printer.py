@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ...runtime import primitives as p
 from ...runtime.primitives import Primitive
@@ -31,25 +32,48 @@ _OPERATORS = {**ARITHMETIC, p.power: Spelling("{0} ** {1}", POWER)}
 _REDUCTIONS = {p.add: ("+", "sum"), p.mul: ("*", "product")}
 
 
+class Placed(NamedTuple):
+    """A line of an array program as text.
+
+    Attributes:
+        text: the line.
+        item: the statement or block that it shows; None if it shows none.
+        equation: of a block, which of its equations; -1 for no single one.
+    """
+
+    text: str
+    item: Statement | Block | None = None
+    equation: int = -1
+
+
 def print_arrays(program: Loops) -> str:
     """An array program as text."""
+    return "\n".join(line.text for line in placed_lines(program))
+
+
+def placed_lines(program: Loops, block: int = 12) -> list[Placed]:
+    """The lines of an array program, and what each of them shows. Blocks of more equations are abridged."""
     sources = Sources(program)
     arguments = ", ".join(g.name if g.scalar else f"{g.name}[{g.size}]" for g in program.input_groups)
-    lines = [f"array program {program.name}({arguments}):"]
+    lines = [Placed(f"array program {program.name}({arguments}):")]
     comments = _Comments()
     for item in program.statements:
         if isinstance(item, Block):
-            lines += _block(item, sources)
+            lines += _block(item, sources, block)
         elif isinstance(item, Repeat):
             lines += _rounds(item, item.loop, sources, comments)
         else:
-            lines += comments.beside(item, print_statement(item, sources), "    ")
-    lines.append(f"    return {_outputs(program, sources)}")
+            lines += _placed(item, comments.beside(item, print_statement(item, sources), "    "))
+    lines.append(Placed(f"    return {_outputs(program, sources)}"))
     for source in sources.constants:
         values = [_number(number).text for number in sources.numbers(source)]
         shown = [*values[:4], "...", values[-1]] if len(values) > 6 else values
-        lines.append(f"    where {source.name}[{source.size}] = {', '.join(shown)}")
-    return "\n".join(lines)
+        lines.append(Placed(f"    where {source.name}[{source.size}] = {', '.join(shown)}"))
+    return lines
+
+
+def _placed(item: Statement, lines: Sequence[str]) -> list[Placed]:
+    return [Placed(line, item) for line in lines]
 
 
 class _Comments:
@@ -69,16 +93,17 @@ class _Comments:
         return [f"{indent}{head:<{64 - len(indent)}} {comment}".rstrip(), *(f"{indent}    {line}" for line in others)]
 
 
-def _rounds(repeat: Repeat, loop: Loop, sources: Sources, comments: _Comments) -> list[str]:
+def _rounds(repeat: Repeat, loop: Loop, sources: Sources, comments: _Comments) -> list[Placed]:
     """A loop as text, with what runs in it."""
     indent = "    " * (loop.depth + 1)
-    lines = [f"{indent}{line}" for line in repeat_head(repeat, sources, loop)]
+    lines = [Placed(f"{indent}{line}") for line in repeat_head(repeat, sources, loop)]
     for item in repeat.within(loop):
         if isinstance(item, Loop):
             lines += _rounds(repeat, item, sources, comments)
         else:
             statement = repeat.statements[item]
-            lines += comments.beside(statement, print_statement(statement, sources, loop.depth + 1), f"{indent}    ")
+            text = print_statement(statement, sources, loop.depth + 1)
+            lines += _placed(statement, comments.beside(statement, text, f"{indent}    "))
     return lines
 
 
@@ -183,23 +208,25 @@ def _index(offset: int, factors: Sequence[int], scope: Scope, view: View) -> str
     return index(offset, factors, scope.names, view.bends, "/")
 
 
-def _block(block: Block, sources: Sources) -> list[str]:
+def _block(block: Block, sources: Sources, most: int) -> list[Placed]:
     program, writer, name = block.program, Writer(sources), sources.of(block.base).name
-    lines = [f"{name}[{block.lanes}] = straight-line code of {count_of(len(program), 'equation')}:"]
+    head = f"{name}[{block.lanes}] = straight-line code of {count_of(len(program), 'equation')}:"
+    lines = [Placed(f"    {head}", block)]
     texts = [writer.cell(address).text for address in block.reads.tolist()]
     names = [*texts, *(program.name_of(program.inputs + k) for k in range(len(program)))]
-    shown = range(len(program)) if len(program) <= 12 else [*range(4), *range(len(program) - 2, len(program))]
+    shown = range(len(program)) if len(program) <= most else [*range(4), *range(len(program) - 2, len(program))]
     before = -1
     for k in shown:
         if k != before + 1:
-            lines.append(f"    ... {count_of(k - before - 1, 'equation')} ...")
+            lines.append(Placed(f"        ... {count_of(k - before - 1, 'equation')} ..."))
         before = k
         equation = program.equation(k)
         operands = [Text(names[o] if o >= 0 else _number(program.constants[~o]).text) for o in equation.operands]
-        lines.append(f"    {names[equation.variable]} = {writer.applied(equation.primitive, operands).text}")
+        text = f"{names[equation.variable]} = {writer.applied(equation.primitive, operands).text}"
+        lines.append(Placed(f"        {text}", block, k))
     results = [names[o] if o >= 0 else _number(program.constants[~o]).text for o in program.outputs[:8]]
-    lines.append(f"    {name} = [{', '.join(results)}{', ...' if len(program.outputs) > 8 else ''}]")
-    return [f"    {line}" for line in lines]
+    lines.append(Placed(f"        {name} = [{', '.join(results)}{', ...' if len(program.outputs) > 8 else ''}]", block))
+    return lines
 
 
 def _outputs(program: Loops, sources: Sources) -> str:

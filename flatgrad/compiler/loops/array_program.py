@@ -210,6 +210,11 @@ class ArrayProgram(Loops):
             ProgramError: for a wrong number of inputs.
             DomainError, DivisionByZeroError, RangeError: where an operation is not defined.
         """
+        cells = self.evaluate_all(inputs)
+        return [cells[address] for address in self.outputs.tolist()]
+
+    def evaluate_all(self, inputs: Sequence[float]) -> list[Any]:
+        """What is at all addresses in the end; raises as `evaluate`."""
         if len(inputs) != self.inputs:
             raise ProgramError(f"{self.name} takes {count_of(self.inputs, 'input')}, got {len(inputs)}")
         cells: list[Any] = [*inputs, *self.constants, *self.truths]
@@ -222,7 +227,7 @@ class ArrayProgram(Loops):
                 _run_rounds(item, item.loop, cells)
             else:
                 _run_all(item, cells)
-        return [cells[address] for address in self.outputs.tolist()]
+        return cells
 
 
 def _run_rounds(repeat: Repeat, loop: Loop, cells: list[Any], outer: tuple[int, ...] = ()) -> None:

@@ -53,6 +53,11 @@ class Rewriter:
                 yield opcode, [renamed[o] for o in operands[start:end]]
             start = end
 
+    @property
+    def index(self) -> int:
+        """Which equation of the old program is the current one."""
+        return self._index
+
     def keep(self, opcode: int, operands: Sequence[int]) -> int:
         """Append the current equation, perhaps with another opcode and operands; return its new variable."""
         index, inputs = self._index, self._inputs

@@ -139,4 +139,5 @@ def compile_graph(
         leaves = [[leaf.data for leaf in traced.leaves]] if traced.leaves else []
         stages = with_rounds(pair, [*(value.data for value in arguments), *leaves])
         kernel = Kernel(stages, traced.leaves, trace_seconds=seconds)
+        kernel.traced_at = [value.data for value in (*arguments, *traced.leaves)]
     return CompiledGraph(kernel, arguments, single)

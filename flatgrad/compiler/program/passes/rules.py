@@ -21,6 +21,11 @@ class View:
     def __init__(self, rewriter: Rewriter) -> None:
         self._rewriter, self._inputs = rewriter, rewriter.program.inputs
 
+    @property
+    def equation(self) -> int:
+        """Which equation is being rewritten."""
+        return self._rewriter.index
+
     def number(self, operand: int) -> float | bool | None:
         """The number of a constant; None for a variable."""
         return self._rewriter.constants[~operand] if operand < 0 else None

@@ -1,0 +1,88 @@
+"""A scalar program as JavaScript, so that a page can compute it again at other numbers.
+
+Sums, differences, products, quotients and square roots have the bits of Python there. Functions of `Math` may differ in
+the last bits: browsers have their own.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..compiler.program.program import Program
+from ..runtime import primitives as p
+from ..runtime.primitives import TABLE, Primitive
+
+_INFIX = {
+    p.add: "+", p.sub: "-", p.mul: "*", p.div: "/", p.less: "<", p.less_equal: "<=", p.greater: ">",
+    p.greater_equal: ">=", p.equal: "===", p.logical_and: "&&", p.logical_or: "||", p.guard: "&&",
+}  # fmt: skip
+_FUNCTIONS = (
+    p.abs, p.exp, p.expm1, p.log, p.log1p, p.log2, p.log10, p.sqrt, p.hypot, p.tanh, p.sinh, p.cosh, p.sin, p.cos,
+    p.tan, p.asin, p.acos, p.atan, p.atan2, p.asinh, p.acosh, p.atanh, p.cbrt, p.floor, p.ceil, p.trunc, p.sign,
+)  # fmt: skip
+_TEMPLATES = {
+    p.neg: "-{0}",
+    p.power: "Math.pow({0}, {1})",
+    p.exp2: "Math.pow(2, {0})",
+    p.relu: "{0} < 0 ? 0 : {0}",
+    p.maximum: "{0} >= {1} || {0} !== {0} ? {0} : {1}",
+    p.minimum: "{0} <= {1} || {0} !== {0} ? {0} : {1}",
+    p.sigmoid: "1 / (1 + Math.exp(-{0}))",
+    p.softplus: "Math.max({0}, 0) + Math.log1p(Math.exp(-Math.abs({0})))",
+    p.logical_not: "!{0}",
+    p.where: "{0} ? {1} : {2}",
+    p.select: "{0} ? {1} : {2}",
+    p.between: "{1} < {0} && {0} < {2}",
+    p.detach: "{0}",
+    p.checked: "{1} ? NaN : {0}",
+    p.turned: "{1} >= 1 ? NaN : {0}",
+    p.computed: "false",
+    p.fmod: "{0} % {1}",
+    p.floordiv: "Math.floor({0} / {1})",
+    p.mod: "{0} - {1} * Math.floor({0} / {1})",
+}
+
+
+def _spellings() -> dict[Primitive, str]:
+    rows = {row: f"{{0}} {sign} {{1}}" for row, sign in _INFIX.items()}
+    rows |= {row: f"Math.{row.name}({', '.join(f'{{{k}}}' for k in range(row.arity))})" for row in _FUNCTIONS}
+    rows |= _TEMPLATES
+    return {**{row.total: how for row, how in rows.items() if row.total is not None}, **rows}
+
+
+_SPELLINGS = _spellings()
+
+
+def unknown(program: Program) -> list[str]:
+    """The names of the primitives that cannot be written in JavaScript."""
+    return sorted({TABLE[opcode].name for opcode in set(program.opcodes) if TABLE[opcode] not in _SPELLINGS})
+
+
+def javascript(program: Program) -> str:
+    """A function from an array of inputs to an array of all variables, inputs first.
+
+    Example:
+        >>> from flatgrad.compiler.program.builder import Group, ProgramBuilder
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> print(javascript(f.finish([f.emit("tanh", f.emit("mul", 0, f.constant(2.0)))])))
+        function (x) {
+          const v = x.slice();
+          v[1] = v[0] * 2;
+          v[2] = Math.tanh(v[1]);
+          return v;
+        }
+    """
+    lines = ["function (x) {", "  const v = x.slice();"]
+    for equation in program.equations():
+        texts = [f"v[{o}]" if o >= 0 else _number(program.constants[~o]) for o in equation.operands]
+        lines.append(f"  v[{equation.variable}] = {_SPELLINGS[equation.primitive].format(*texts)};")
+    return "\n".join([*lines, "  return v;", "}"])
+
+
+def _number(number: float | bool) -> str:
+    if isinstance(number, bool):
+        return str(number).lower()
+    if not math.isfinite(number):
+        return "NaN" if number != number else "Infinity" if number > 0 else "(-Infinity)"
+    text = repr(number).removesuffix(".0")
+    return f"({text})" if text.startswith("-") else text

@@ -1,0 +1,114 @@
+"""A kernel's scalar program again, with the origin of each equation.
+
+Every function that makes a program of another one keeps the sites of equations. So a program whose equations all have a
+site of their own tells, after any number of passes, which equation each of the new ones came from.
+"""
+
+from __future__ import annotations
+
+import copy
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..compiler.program.adjoint import adjoint
+from ..compiler.program.faults import without_faults
+from ..compiler.program.passes.constants import fold_constants
+from ..compiler.program.program import Program
+from ..compiler.stage import stage
+from ..compiler.stages import Stages
+from ..runtime.sites import Location
+from .rules import Adjoint, Made, origins
+
+
+def numbered(program: Program) -> Program:
+    """A program whose sites are the numbers of its equations."""
+    places = [Location("equation", 0)] * len(program)  # nobody looks at them
+    return replace(program, sites=array("i", range(len(program))), locations=places)
+
+
+@dataclass
+class Origin:
+    """A joint program, and where its equations come from.
+
+    Attributes:
+        stages: those of the kernel again, with this program as the joint one.
+        joint: the program, with the user's lines.
+        traced: per equation, the one of the traced program that it is or belongs to; -1 for none.
+        primal: the primal program behind the passes before the adjoint.
+        made: per equation how the adjoint made it; None if it did not.
+        names: of equations of the adjoint, the equation here that is the primal one whose rule made it; -1 for none.
+        gradients: per variable of the joint program, the variable that is its gradient.
+        constants: per variable, the gradient where that is a constant.
+    """
+
+    stages: Stages
+    joint: Program
+    traced: list[int]
+    primal: Program
+    made: list[Made | None]
+    names: list[int]
+    gradients: dict[int, int]
+    constants: dict[int, float]
+
+
+def with_origins(stages: Stages) -> Origin:
+    """The joint program of a kernel's stages, with the origin of each equation."""
+    traced = stages.traced
+    again = _renewed(stages, numbered(traced))
+    found: list[tuple[Program, Program, Adjoint]] = []
+
+    def differentiate(wrt: Sequence[int], **options: Any) -> Program:
+        program = adjoint(again.primal, wrt, **options)
+        seeded, of = options.get("seeded", False), options.get("of")
+        found.append((again.primal, program, origins(again.primal, program, wrt, seeded, of)))
+        own = numbered(program)
+        return own if again.options.faults == "raise" else without_faults(fold_constants(own))
+
+    again.adjoint = differentiate  # type: ignore[method-assign]
+    joint = again.joint
+    del again.adjoint
+    made: list[Made | None] = [None] * len(joint)
+    names, gradients, constants = [-1] * len(joint), {}, {}
+    numbers = joint.sites.tolist()
+    if found:
+        primal, raw, sweep = found[-1]
+        here = {number: k for k, number in enumerate(numbers) if number >= 0}
+        shift = raw.inputs - primal.inputs
+        for k, number in enumerate(numbers):
+            each = sweep.made[number] if number >= 0 else None
+            if each is not None:
+                made[k] = each
+                names[k] = here.get(each.equation, -1) if each.equation >= 0 else -1
+
+        def moved(variable: int) -> int:
+            """A variable of the program behind the adjoint, here; -1 if it is gone."""
+            if variable < raw.inputs:
+                return variable
+            equation = here.get(variable - raw.inputs, -1)
+            return joint.inputs + equation if equation >= 0 else -1
+
+        for variable, gradient in sweep.gradients.items():
+            place = moved(variable if variable < primal.inputs else variable + shift)
+            if place >= 0 and gradient < 0:
+                constants[place] = raw.constants[~gradient]
+            elif place >= 0 and moved(gradient) >= 0:
+                gradients[place] = moved(gradient)
+        numbers = [raw.sites[number] if number >= 0 else -1 for number in numbers]
+    sites = array("i", [traced.sites[number] if number >= 0 else -1 for number in numbers])
+    joint = replace(joint, sites=sites, locations=traced.locations)
+    primal = again.primal
+    again = _renewed(stages, traced)
+    again.__dict__["joint"] = joint
+    return Origin(again, joint, numbers, primal, made, names, gradients, constants)
+
+
+def _renewed(stages: Stages, traced: Program) -> Stages:
+    """The same stages of another traced program; nothing of them has been made."""
+    again = copy.copy(stages)
+    made = [name for kind in type(stages).__mro__ for name, item in vars(kind).items() if isinstance(item, stage)]
+    again.__dict__ = {name: item for name, item in stages.__dict__.items() if name not in made}
+    again.__dict__["traced"] = traced
+    again.family = None
+    return again

@@ -1,0 +1,431 @@
+"use strict";
+// Shows what is in the element "data". The texts are lines; lines have ids, and name the ids of those that they came
+// from and became. Equations, e0, e1, ..., are in the middle: every other line is linked to them.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const names = Object.keys(data.panes);
+  const lines = new Map(); // by id: { pane, line, node }
+  const state = { view: "code", panes: [], current: "", line: "", step: 0, theme: "" };
+  const narrow = window.matchMedia("(max-width: 900px)");
+
+  /** An element: its tag, attributes (functions are listeners), and what is in it. */
+  function element(tag, attributes = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (typeof value === "function") node.addEventListener(name, value);
+      else if (name === "html") node.innerHTML = value; // coloured code: escaped where the page was written
+      else if (value !== undefined && value !== false) node.setAttribute(name, value);
+    }
+    node.append(...children.filter((child) => child !== undefined && child !== ""));
+    return node;
+  }
+
+  function shown(number, digits = 6) {
+    if (typeof number !== "number") return String(number);
+    if (!Number.isFinite(number)) return number !== number ? "nan" : number > 0 ? "inf" : "-inf";
+    const text = String(number);
+    if (text.length <= digits + 2) return Object.is(number, -0) ? "-0" : text;
+    return String(Number(number.toPrecision(digits)));
+  }
+
+  // --- links ---------------------------------------------------------------------------------------------------------
+
+  const kind = (id) => id[0];
+  const linked = (id, of) => (lines.get(id)?.line.links ?? []).filter((other) => kind(other) === of);
+
+  /** What is lit when a line is pointed at: the same numbers elsewhere, and the equations of their adjoints. */
+  function related(id) {
+    const lit = new Set([id]), kin = new Set();
+    const add = (ids) => ids.forEach((each) => lit.add(each));
+    const equations = kind(id) === "e" ? [id] : kind(id) === "a" ? linked(id, "l").flatMap((l) => (lit.add(l), linked(l, "e"))) : linked(id, "e");
+    add(equations);
+    for (const e of equations) {
+      for (const of of "spl") if (of !== kind(id)) add(linked(e, of));
+      linked(e, "e").forEach((other) => kin.add(other));
+    }
+    if (kind(id) !== "a") for (const l of [...lit].filter((each) => kind(each) === "l")) add(linked(l, "a"));
+    lit.forEach((each) => kin.delete(each));
+    return { lit, kin };
+  }
+
+  // --- panes ---------------------------------------------------------------------------------------------------------
+
+  const panes = {}, badges = {};
+  function pane(name) {
+    const { title, lines: texts } = data.panes[name];
+    const sheet = element("div", { class: "sheet code" });
+    const list = element("div", {
+      class: "lines", role: "listbox", tabindex: "0", "aria-label": title,
+      keydown: (event) => pressed(event, name), focus: () => entered(name),
+    }, sheet);
+    if (name === "program" && texts.some((line) => "value" in line)) {
+      sheet.append(element("div", { class: "line columns", "aria-hidden": "true" }, element("span", { class: "what" }),
+        element("span", { class: "value" }, "value"), element("span", { class: "slope" }, "gradient")));
+    }
+    let section;
+    texts.forEach((line, k) => {
+      const classes = ["line", line.head ? "head" : "", line.fold ? "fold" : ""].join(" ");
+      const node = element("div", { class: classes });
+      if (line.number !== undefined) node.append(element("span", { class: "ln" }, String(line.number)));
+      node.append(element("span", { class: "what", html: data.colours[name][k] || " " }));
+      if (name === "program" && line.id) {
+        node.append(element("span", { class: "value" }, line.value === undefined ? "" : shown(line.value)),
+          element("span", { class: "slope" }, line.gradient === undefined ? "" : shown(line.gradient)));
+      } else if (line.result) node.append(element("span", { class: "value" }));
+      if (name === "assembly" && line.head) {
+        node.firstChild.textContent = `${line.text.replace(/:$/, "")}  \u00b7  ${line.instructions} instructions`;
+        section = element("div", { class: "section", hidden: "" });
+        const own = section;
+        node.addEventListener("click", () => { own.hidden = !own.hidden; });
+        sheet.append(node, section);
+      } else (name === "assembly" && section ? section : sheet).append(node);
+      if (line.id) {
+        node.id = line.id;
+        node.setAttribute("role", "option");
+        node.setAttribute("aria-selected", "false");
+        lines.set(line.id, { pane: name, line, node, section });
+        node.addEventListener("mouseenter", () => light(line.id, false));
+        node.addEventListener("click", () => select(line.id, name));
+      }
+    });
+    list.addEventListener("mouseleave", () => light(state.line, false));
+    badges[name] = element("button", { hidden: "", click: () => reveal(name) });
+    panes[name] = element("section", { class: "pane", "data-pane": name, "aria-label": title },
+      element("h2", {}, title, badges[name]), list);
+    return panes[name];
+  }
+
+  const first = (name, of = ".on, .lit") => panes[name].querySelector(of);
+  function reveal(name) {
+    const node = first(name, ".on") ?? first(name);
+    if (!node) return;
+    const list = panes[name].querySelector(".lines"), box = list.getBoundingClientRect(), own = node.getBoundingClientRect();
+    if (own.top < box.top + 24 || own.bottom > box.bottom - 8) list.scrollTop += own.top - box.top - box.height / 3;
+    if (own.left < box.left) list.scrollLeft = 0;
+  }
+
+  let marked = [];
+  /** Light up a line and what belongs to it; with `follow`, scroll the panes there. */
+  function light(id, follow) {
+    marked.forEach((node) => node.classList.remove("on", "lit", "kin"));
+    marked = [];
+    const mark = (node, name) => { if (node) { node.classList.add(name); marked.push(node); } };
+    const { lit, kin } = lines.has(id) ? related(id) : { lit: new Set(), kin: new Set() };
+    for (const each of kin) mark(lines.get(each)?.node, "kin");
+    for (const each of lit) {
+      mark(lines.get(each)?.node, each === id ? "on" : "lit");
+      mark(document.getElementById(`g-${each}`), each === id ? "on" : "lit");
+      mark(document.getElementById(`legend-${each}`), each === id ? "on" : "lit");
+    }
+    for (const name of names) {
+      const count = [...lit].filter((each) => lines.get(each)?.pane === name).length;
+      badges[name].hidden = !count;
+      badges[name].textContent = count === 1 ? "1 line \u2193" : `${count} lines \u2193`;
+      panes[name].querySelector(".lines").classList.toggle("quiet", !lit.size);
+    }
+    if (follow) {
+      for (const each of lit) if (kind(each) === "a" && lit.size < 40) lines.get(each).section.hidden = false;
+      names.forEach(reveal);
+    }
+    inspect(id);
+  }
+
+  /** Choose a line, so that it stays lit. */
+  function select(id, name = lines.get(id)?.pane) {
+    lines.get(state.line)?.node.setAttribute("aria-selected", "false");
+    state.line = id;
+    const entry = lines.get(id);
+    if (entry) {
+      entry.node.setAttribute("aria-selected", "true");
+      panes[name].querySelector(".lines").setAttribute("aria-activedescendant", id);
+    }
+    light(id, true);
+    save();
+  }
+
+  function go(id) {
+    const { pane: name } = lines.get(id);
+    show("code");
+    if (narrow.matches) current(name);
+    else if (!state.panes.includes(name)) toggle(name);
+    select(id, name);
+    panes[name].querySelector(".lines").focus({ preventScroll: true });
+  }
+
+  // --- keys ----------------------------------------------------------------------------------------------------------
+
+  const options = (name) => [...panes[name].querySelectorAll("[role=option]")].filter((node) => node.offsetParent !== null);
+
+  function entered(name) {
+    if (lines.get(state.line)?.pane === name) return;
+    const counterpart = first(name, ".lit") ?? options(name)[0];
+    if (counterpart && !pointing) select(counterpart.id, name);
+  }
+  let pointing = false;
+  document.addEventListener("pointerdown", () => { pointing = true; });
+  document.addEventListener("pointerup", () => { setTimeout(() => { pointing = false; }); });
+
+  function pressed(event, name) {
+    const all = options(name), here = all.findIndex((node) => node.id === state.line);
+    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: 12, PageUp: -12, Home: -Infinity, End: Infinity };
+    if (event.key in steps && all.length) {
+      const place = Math.min(all.length - 1, Math.max(0, here < 0 ? 0 : here + steps[event.key]));
+      select(all[place].id, name);
+    } else if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
+      const visible = narrow.matches ? names : state.panes;
+      const next = visible[visible.indexOf(name) + (event.key === "ArrowRight" ? 1 : -1)];
+      if (!next) return;
+      if (narrow.matches) current(next);
+      panes[next].querySelector(".lines").focus({ preventScroll: true });
+    } else if (event.key === "Enter" || event.key === " ") {
+      const own = lines.get(state.line);
+      if (own?.section && kind(state.line) === "a") own.section.hidden = !own.section.hidden;
+    } else if (event.key === "Escape") select("");
+    else return;
+    event.preventDefault();
+  }
+
+  // --- what is known of a line -----------------------------------------------------------------------------------------
+
+  const inspector = element("section", { class: "inspector", "aria-live": "polite", "aria-label": "The chosen line" });
+  const titles = { s: "your line", e: "equation", p: "flat Python", l: "loop", a: "instructions" };
+
+  function inspect(id) {
+    const entry = lines.get(id);
+    if (!entry) {
+      inspector.replaceChildren(element("p", {}, "Point at a line, or walk with the arrow keys: it lights up what it came from, and what it became."));
+      return;
+    }
+    const { line } = entry, facts = [];
+    const fact = (...parts) => facts.push(element("p", {}, ...parts));
+    const code = (text) => element("code", {}, text), bold = (text) => element("b", {}, text);
+    if (line.value !== undefined) {
+      fact("value ", code(shown(line.value, 17)), ...(line.gradient !== undefined ? [", gradient ", code(shown(line.gradient, 17))] : []));
+    }
+    if (line.rule) {
+      const { row, operand, partial, receives } = line.rule;
+      fact("rule of ", bold(row), ": ", code(operand), " receives ", code(receives));
+      if (partial) fact("partial ", code(`\u2202out/\u2202${operand} = ${partial}`), line.how === "sum" ? "; here it is added to what was received before" : "");
+    } else if (line.how === "result") fact("the finished gradient of ", code(line.receiver), ", added to +0.0 as in the interpreter");
+    if (line.receiver && line.how === "rule") fact("for the gradient of ", code(line.receiver));
+    if (line.gone) fact("flat Python does not compute it: ", line.gone);
+    if (line.instructions) fact(`${line.instructions} instructions`);
+    const { lit, kin } = related(id);
+    const ways = names.map((name) => {
+      const ids = [...lit].filter((each) => each !== id && lines.get(each)?.pane === name);
+      return list(data.panes[name].title, ids);
+    });
+    const primal = line.part === "value" ? "Its adjoint" : "Belongs to";
+    ways.splice(2, 0, list(kind(id) === "e" ? primal : "Adjoints", kind(id) === "e" ? [...kin] : []));
+    inspector.replaceChildren(
+      element("div", {}, element("h3", {}, entry.node.querySelector(".what").textContent.trim()), element("p", {}, titles[kind(id)]), ...facts),
+      element("div", { class: "ways" }, ...ways.filter(Boolean)));
+  }
+
+  function list(title, ids, most = 4) {
+    if (!ids.length) return undefined;
+    const buttons = ids.slice(0, most).map((id) =>
+      element("button", { click: () => go(id), title: lines.get(id).line.text.trim() }, lines.get(id).node.querySelector(".what").textContent.trim()));
+    return element("div", {}, element("h4", {}, title), ...buttons, ids.length > most ? element("span", {}, `and ${ids.length - most} more`) : "");
+  }
+
+  // --- inputs that can be moved ----------------------------------------------------------------------------------------
+
+  const compute = data.javascript.code ? new Function(`return ${data.javascript.code}`)() : undefined;
+  const inputs = data.inputs.map((input) => Number(input.value));
+  const bars = [];
+
+  function recompute() {
+    const numbers = compute(inputs), { gradients } = data.javascript, count = data.javascript.inputs;
+    for (const [id, { line, node }] of lines) {
+      if (kind(id) !== "e") continue;
+      line.value = numbers[count + Number(id.slice(1))];
+      if (id in gradients) line.gradient = numbers[gradients[id]];
+      node.querySelector(".value").textContent = shown(line.value);
+      if (line.gradient !== undefined) node.querySelector(".slope").textContent = shown(line.gradient);
+    }
+    bars.forEach((node, k) => {
+      if (!(`i${k}` in gradients)) return;
+      data.inputs[k].gradient = numbers[gradients[`i${k}`]];
+      node.textContent = `gradient ${shown(data.inputs[k].gradient)}`;
+    });
+    beside();
+    inspect(state.line);
+  }
+
+  /** The numbers beside lines of other texts, and in the graph: those of equations. */
+  function beside() {
+    for (const { line, node } of lines.values()) {
+      const result = lines.get(line.result)?.line;
+      if (result?.value !== undefined) node.querySelector(".value").textContent = shown(result.value);
+    }
+    for (const node of document.querySelectorAll(".graph .node")) {
+      const texts = node.querySelectorAll("text"), id = node.id.slice(2), k = Number(id.slice(1));
+      const number = id[0] === "i" ? inputs[k] : lines.get(id)?.line.value;
+      if (texts.length < 2 || number === undefined) continue;
+      const slope = id[0] === "i" ? data.inputs[k].gradient : lines.get(id).line.gradient;
+      texts[1].textContent = shown(number, 4) + (slope === undefined ? "" : `  \u2202 ${shown(slope, 4)}`);
+    }
+  }
+
+  function sliders() {
+    const row = element("div", { class: "inputs", role: "group", "aria-label": "Inputs" });
+    if (!compute) return row;
+    const resets = [];
+    data.inputs.forEach((input, k) => {
+      const start = inputs[k], reach = Math.max(1, 2 * Math.abs(start));
+      const range = element("input", { type: "range", min: start - reach, max: start + reach, step: "any", value: start, "aria-label": `${input.name}, slider` });
+      const box = element("input", { type: "number", step: "any", value: start, "aria-label": input.name });
+      const change = (node) => { if (node.value !== "") { inputs[k] = Number(node.value); (node === range ? box : range).value = node.value; recompute(); } };
+      range.addEventListener("input", () => change(range));
+      box.addEventListener("input", () => change(box));
+      bars[k] = element("span", { class: "bar" }, input.gradient === undefined ? "" : `gradient ${shown(input.gradient)}`);
+      resets.push(() => { inputs[k] = start; range.value = box.value = start; });
+      row.append(element("label", {}, element("code", {}, input.name), range, box, bars[k]));
+    });
+    row.append(element("button", { click: () => { resets.forEach((reset) => reset()); recompute(); } }, "reset"));
+    if (data.guards) row.append(element("p", {}, "Conditions are those of the way that was traced, whatever the numbers."));
+    return row;
+  }
+
+  // --- passes --------------------------------------------------------------------------------------------------------
+
+  const detail = element("div", { class: "detail", "aria-live": "polite" });
+  const buttons = data.steps.map((step, k) =>
+    element("button", { role: "tab", "aria-selected": "false", click: () => { openStep(k); save(); } },
+      element("span", { class: "name" }, step.name), element("span", { class: "count" }, step.before === step.after ? `${step.after}` : `${step.before} \u2192 ${step.after}`)));
+
+  function openStep(k) {
+    state.step = k;
+    buttons.forEach((button, n) => button.setAttribute("aria-selected", String(n === k)));
+    const step = data.steps[k];
+    const counts = Object.entries(step.counts).filter(([, count]) => count);
+    const rows = Object.entries(step.rules).map(([name, count]) =>
+      element("tr", {}, element("td", {}, element("code", {}, name)), element("td", {}, element("code", {}, step.identities[name] || "")), element("td", {}, `${count}\u00d7`)));
+    const before = step.lines.map((line) => element("div", { class: `was code ${line.kind}` }, element("span", { class: "old" }, line.text), line.note ? element("span", { class: "note" }, `   ${line.note}`) : ""));
+    const after = step.result.map((text) => element("div", { class: "was code" }, text.trim()));
+    detail.replaceChildren(...[
+      element("h2", {}, step.name), element("p", {}, step.about),
+      counts.length ? element("dl", {}, ...counts.flatMap(([name, count]) => [element("dt", {}, name), element("dd", {}, count.toLocaleString("en"))])) : element("p", {}, step.name === "adjoint" ? `${step.before} equations become ${step.after}.` : "It changed nothing."),
+      rows.length ? element("h3", {}, "Rules") : undefined, rows.length ? element("table", {}, ...rows) : undefined,
+      before.length && after.length ? element("div", { class: "both" }, element("div", {}, element("h3", {}, "Before"), ...before), element("div", {}, element("h3", {}, "After"), ...after)) : undefined,
+    ].filter(Boolean));
+  }
+
+  // --- the trace as a picture ------------------------------------------------------------------------------------------
+
+  function spy() {
+    const { spy } = data, mark = element("div", { class: "mark", hidden: "" });
+    const image = element("img", { src: spy.url, width: spy.width, height: spy.height, alt: `${spy.equations} equations, from top to bottom, and the variables that each reads, from left to right, coloured by loop` });
+    const at = (event) => Math.min(spy.height - 1, Math.max(0, Math.floor((event.offsetY / image.clientHeight) * spy.height)));
+    image.addEventListener("mousemove", (event) => {
+      const loop = spy.loops[spy.rows[at(event)]];
+      mark.hidden = false;
+      mark.style.top = `${(100 * at(event)) / spy.height}%`;
+      mark.style.height = `max(2px, ${100 / spy.height}%)`;
+      if (loop) light(loop, false);
+    });
+    image.addEventListener("mouseleave", () => { mark.hidden = true; light(state.line, false); });
+    image.addEventListener("click", (event) => { const loop = spy.loops[spy.rows[at(event)]]; if (loop) go(loop); });
+    const used = new Set(spy.rows);
+    const legend = spy.loops.map((id, k) => used.has(k) && lines.has(id) ? element("li", {}, element("button", { id: `legend-${id}`, click: () => go(id), mouseenter: () => light(id, false), mouseleave: () => light(state.line, false) },
+      element("i", { style: `background: ${spy.colours[k]}` }), lines.get(id).line.text.trim().replace(/\s+#.*$/, ""))) : undefined);
+    return element("div", { class: "spy view", "data-view": "trace" },
+      element("figure", {}, element("div", { class: "picture" }, image, mark),
+        element("figcaption", {}, `Each row is an equation of ${spy.equations.toLocaleString("en")}, from the first to the last; each dot a variable that it reads, of ${spy.variables.toLocaleString("en")}. Colours are loops. What repeats is a pattern; the gradient, below, mirrors the value, above.`)),
+      element("ul", { class: "legend", "aria-label": "Loops" }, ...legend.filter(Boolean)));
+  }
+
+  function graph() {
+    const box = element("div", { class: "graph view", "data-view": "graph", html: data.graph });
+    const picture = box.querySelector("svg");
+    picture.setAttribute("role", "group");
+    picture.setAttribute("aria-label", "The graph of the value");
+    picture.style.minWidth = `${0.6 * picture.viewBox.baseVal.width}pt`; // smaller than that, scroll
+    for (const node of box.querySelectorAll(".node")) {
+      const id = node.id.slice(2);
+      if (!lines.has(id)) continue;
+      node.setAttribute("tabindex", "0");
+      node.setAttribute("role", "button");
+      node.setAttribute("aria-label", lines.get(id).line.text);
+      node.addEventListener("mouseenter", () => light(id, false));
+      node.addEventListener("mouseleave", () => light(state.line, false));
+      node.addEventListener("focus", () => select(id));
+      node.addEventListener("click", () => select(id));
+      node.addEventListener("dblclick", () => go(id));
+      node.addEventListener("keydown", (event) => { if (event.key === "Enter") go(id); });
+    }
+    return box;
+  }
+
+  // --- the page --------------------------------------------------------------------------------------------------------
+
+  const views = { code: "Code", passes: "Passes", ...(data.graph ? { graph: "Graph" } : {}), trace: "Trace" };
+  const tabs = {}, toggles = {};
+
+  function show(view) {
+    state.view = view in views ? view : "code";
+    for (const name of Object.keys(views)) tabs[name].setAttribute("aria-selected", String(name === state.view));
+    for (const node of document.querySelectorAll(".view")) node.hidden = node.dataset.view !== state.view;
+    inspector.hidden = state.view === "passes";
+  }
+  function current(name) {
+    state.current = name;
+    for (const each of names) panes[each].classList.toggle("current", each === name);
+    arrange();
+  }
+  function toggle(name) {
+    const kept = state.panes.includes(name) ? state.panes.filter((each) => each !== name) : [...state.panes, name];
+    state.panes = names.filter((each) => kept.includes(each));
+    arrange();
+    save();
+  }
+  function arrange() {
+    for (const name of names) {
+      const here = narrow.matches ? state.current === name : state.panes.includes(name);
+      toggles[name].setAttribute("aria-pressed", String(here));
+      panes[name].hidden = !narrow.matches && !here;
+    }
+  }
+  function theme(choice) {
+    state.theme = choice;
+    const dark = choice ? choice === "dark" : window.matchMedia("(prefers-color-scheme: dark)").matches;
+    document.documentElement.dataset.theme = dark ? "dark" : "light";
+    themes.textContent = dark ? "light" : "dark";
+    themes.setAttribute("aria-label", dark ? "Show it light" : "Show it dark");
+  }
+  function save() {
+    const words = new URLSearchParams({ view: state.view, panes: state.panes.join(","), line: state.line, ...(state.view === "passes" ? { step: state.step } : {}), ...(state.theme ? { theme: state.theme } : {}) });
+    history.replaceState(null, "", `#${decodeURIComponent(words.toString())}`);
+  }
+  function load() {
+    const words = new URLSearchParams(location.hash.slice(1));
+    const few = data.panes.python.lines.length <= 80;
+    const chosen = (words.get("panes") ?? "").split(",").filter((name) => names.includes(name));
+    state.panes = chosen.length ? chosen : ["source", "program", few ? "python" : "loops"];
+    current(state.panes.includes("program") ? "program" : state.panes[0]);
+    theme(words.get("theme") ?? "");
+    openStep(Math.min(data.steps.length - 1, Number(words.get("step") ?? 0)));
+    show(words.get("view") ?? "code");
+    select(lines.has(words.get("line")) ? words.get("line") : "");
+  }
+
+  const themes = element("button", { click: () => { theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); save(); } });
+  const { counts } = data;
+  const about = `${data.title.replaceAll("`", "")} \u00b7 ${counts.equations.toLocaleString("en")} equations (${counts["of the value"].toLocaleString("en")} of the value, ${counts["of the gradient"].toLocaleString("en")} of the gradient) \u00b7 ${counts.statements} ${counts.statements === 1 ? "statement" : "statements"} in loops \u00b7 runs as ${{ python: "flat Python", numpy: "NumPy", native: "machine code" }[data.backend]}`;
+  const code = element("div", { class: "view", "data-view": "code" },
+    element("div", { class: "tools", role: "group", "aria-label": "Panes" }, element("span", { class: "label" }, "Show"),
+      ...names.map((name) => (toggles[name] = element("button", { click: () => (narrow.matches ? current(name) : toggle(name)) }, data.panes[name].title))),
+      element("span", { class: "keys" }, "\u2191 \u2193 lines   \u2190 \u2192 panes   Esc nothing")),
+    sliders(), element("div", { class: "panes" }, ...names.map(pane)));
+  const passes = element("div", { class: "steps view", "data-view": "passes" },
+    element("ol", { role: "tablist", "aria-label": "Passes", "aria-orientation": "vertical" }, ...buttons.map((button, k) => element("li", { class: data.steps[k].before === data.steps[k].after && !Object.values(data.steps[k].counts).some(Boolean) ? "same" : "", role: "presentation" }, button))), detail);
+  document.body.append(
+    element("header", {}, element("h1", {}, data.name), element("p", { class: "about", title: data.reason }, about),
+      element("nav", { role: "tablist", "aria-label": "Views" }, ...Object.entries(views).map(([name, title]) => (tabs[name] = element("button", { role: "tab", click: () => { show(name); save(); } }, title))), themes)),
+    element("main", {}, code, passes, ...(data.graph ? [graph()] : []), spy(), inspector));
+  beside();
+  narrow.addEventListener("change", arrange);
+  window.addEventListener("hashchange", load);
+  load();
+})();

@@ -1,0 +1,80 @@
+"""The page: one HTML file with all that it needs."""
+
+from __future__ import annotations
+
+import html as markup
+import json
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..compiler.kernel import Kernel
+from ..runtime.errors import OptionError
+from ..runtime.files import write_atomically
+from .colours import LEXERS, coloured
+from .model import explained
+
+
+def write(
+    kernel: Kernel, path: str | os.PathLike[str], *, inputs: Sequence[float] | None = None, source: str = ""
+) -> Path:
+    """Write what `explained` gathers of a kernel: as a page, or as data if the path ends in `.json`.
+
+    Raises:
+        OptionError: for another suffix than `.html` and `.json`, and where `explained` raises it.
+        InputError: for a wrong number of inputs.
+    """
+    path = Path(path)
+    if path.suffix not in (".html", ".json"):
+        raise OptionError(f"cannot explain a kernel in {path.name!r}: the suffix must be .html or .json")
+    facts = explained(kernel, inputs, source)
+    text = html(facts) if path.suffix == ".html" else json.dumps(facts, indent=1) + "\n"
+    return write_atomically(path, text.encode())
+
+
+def html(facts: dict[str, Any]) -> str:
+    """The page that shows what `explained` has gathered.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> text = html(explained(fg.grad(lambda x: x * x).kernel_for(3.0)))
+        >>> text.count("<script"), "http://" in text or "https://" in text
+        (2, False)
+    """
+    colours = {
+        name: coloured([line["text"] for line in pane["lines"]], LEXERS[name]) for name, pane in facts["panes"].items()
+    }
+    data = {**facts, "colours": colours}
+    title = markup.escape(f"{facts['name']}: flatgrad")
+    return _PAGE.format(title=title, style=_file("page.css"), data=_embedded(data), script=_file("page.js"))
+
+
+def _file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _embedded(data: Any) -> str:
+    """Data as JSON that no text in it can end, as an element of a page."""
+    text = json.dumps(data, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<noscript>This page needs JavaScript. It loads nothing from the network.</noscript>
+<script type="application/json" id="data">{data}</script>
+<script>
+{script}</script>
+</body>
+</html>
+"""

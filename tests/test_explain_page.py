@@ -1,0 +1,174 @@
+"""The page about a kernel, in a browser (Chromium, by Playwright): pointing, keys, sliders, the address."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+import flatgrad as fg
+
+playwright = pytest.importorskip("playwright.sync_api")
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+if BROWSER is None:
+    pytest.skip("no Chromium", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    def neuron(x, y):
+        inner = 2.0 * x + y
+        return inner.tanh() * x
+
+    path = tmp_path_factory.mktemp("explain") / "neuron.html"
+    fg.value_and_grad(neuron, argnums=(0, 1)).kernel_for(0.5, -0.25).explain(path)
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page, which must not report an error, nor ask the network for anything."""
+    page = browser.new_page(viewport={"width": 1500, "height": 900})
+    errors, requests = [], []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: requests.append(request.url))
+    yield page
+    page.close()
+    assert errors == []
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+
+
+def lit(page):
+    return {each.get_attribute("id") for each in page.query_selector_all(".line.on, .line.lit")}
+
+
+def test_pointing_lights_up_all_panes(page, address):
+    page.goto(address)
+    assert lit(page) == set()
+    page.hover("#s0")
+    kinds = {name[0] for name in lit(page)}
+    assert {"s", "e", "p", "l", "a"} <= kinds
+    page.mouse.move(2, 2)
+    page.hover("h1")
+    assert lit(page) == set()
+
+
+def test_a_click_stays_and_is_in_the_address(page, address):
+    page.goto(address)
+    page.click("#e1")
+    page.hover("h1")
+    assert "e1" in lit(page)
+    assert "line=e1" in page.url
+    assert "inner" in page.inner_text(".inspector")
+    page.goto("about:blank")
+    page.goto(address + "#line=e2&view=code&panes=source,loops&theme=dark")
+    assert "e2" in lit(page)
+    assert page.is_visible("[data-pane=loops]")
+    assert not page.is_visible("[data-pane=program]")
+    assert page.get_attribute("html", "data-theme") == "dark"
+
+
+def test_keys_walk_over_lines_and_panes(page, address):
+    page.goto(address)
+    page.focus("[data-pane=program] .lines")
+    first = page.get_attribute("[data-pane=program] .lines", "aria-activedescendant")
+    assert first == "e0"
+    page.keyboard.press("ArrowDown")
+    assert page.get_attribute("[data-pane=program] .lines", "aria-activedescendant") == "e1"
+    assert page.get_attribute("#e1", "aria-selected") == "true"
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.closest('.pane').dataset.pane") == "python"
+    chosen = page.get_attribute("[data-pane=python] .lines", "aria-activedescendant")
+    assert "e1" in lit(page)
+    assert chosen in lit(page)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("End")
+    page.keyboard.press("Escape")
+    assert lit(page) == set()
+
+
+def test_the_rule_and_the_partial_are_shown(page, address):
+    page.goto(address)
+    page.click("#e4")
+    text = page.inner_text(".inspector")
+    assert "rule of" in text
+    assert "∂out/∂" in text
+
+
+def test_sliders_compute_the_program_again(page, address):
+    page.goto(address)
+    before = page.inner_text("#e0 .value")
+    box = page.locator("input[type=number]").first
+    box.fill("1.25")
+    assert page.inner_text("#e0 .value") == "2.5" != before
+    value, (slope, _) = fg.value_and_grad(lambda x, y: (2.0 * x + y).tanh() * x, argnums=(0, 1))(1.25, -0.25)
+    last = page.inner_text("#e3 .value")
+    assert float(last) == pytest.approx(value, rel=1e-5)
+    assert float(page.inner_text(".bar >> nth=0").removeprefix("gradient ")) == pytest.approx(slope, rel=1e-5)
+    page.locator("input[type=range]").first.fill("0.5")
+    page.click("text=reset")
+    assert page.inner_text("#e0 .value") == before
+
+
+def test_passes_and_the_trace_are_views(page, address):
+    page.goto(address)
+    page.click("role=tab[name=Passes]")
+    page.click("role=tab[name=/simplify/]")
+    assert "mul_one" in page.inner_text(".detail")
+    assert "view=passes" in page.url
+    page.click("role=tab[name=Trace]")
+    assert page.is_visible(".spy img")
+    page.click(".legend button >> nth=0")
+    assert page.is_visible(".panes")
+    assert lit(page)
+
+
+def test_the_graph_is_linked(page, address):
+    pytest.importorskip("graphviz")
+    if shutil.which("dot") is None:
+        pytest.skip("Graphviz is not installed")
+    page.goto(address + "#view=graph")
+    page.click("#g-e1")
+    assert "inner" in page.inner_text(".inspector")
+    page.click("role=tab[name=Code]")
+    assert "e1" in lit(page)
+
+
+def test_the_theme_can_be_changed(page, address):
+    page.emulate_media(color_scheme="dark")
+    page.goto(address)
+    assert page.get_attribute("html", "data-theme") == "dark"
+    page.click("text=light")
+    assert page.get_attribute("html", "data-theme") == "light"
+
+
+def test_on_a_narrow_screen_there_is_one_pane(page, address):
+    page.set_viewport_size({"width": 420, "height": 800})
+    page.goto(address)
+    visible = [each for each in page.query_selector_all(".pane") if each.is_visible()]
+    assert len(visible) == 1
+    page.click("role=button[name=Loops]")
+    assert page.is_visible("[data-pane=loops]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
+
+
+def test_printed_it_has_no_controls(page, address, tmp_path):
+    page.goto(address)
+    page.emulate_media(media="print")
+    assert not page.is_visible("nav")
+    assert page.is_visible("[data-pane=program]")
+    path = tmp_path / "page.pdf"
+    page.pdf(path=path)
+    assert os.path.getsize(path) > 5_000
