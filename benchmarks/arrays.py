@@ -10,7 +10,7 @@ from typing import Any
 import flatgrad as fg
 from benchmarks.engines import moons_times
 from benchmarks.table import Row
-from benchmarks.timing import collector_off, paired, ratio, repeated, timed
+from benchmarks.timing import collector_off, paired, quick, ratio, repeated, timed
 from benchmarks.workloads import moons, transformer
 
 
@@ -33,13 +33,14 @@ def measure_structure() -> list[Row]:
             f"workspace {stats.workspace / 1e3:.0f} kB)",
         )
     ]
-    transformers = {n: transformer_stats(n) for n in (8, 4, 16)}
-    others = ", ".join(f"{n} positions: {transformers[n].statements}" for n in (4, 16))
+    usual, *other = (2, 3) if quick() else (8, 4, 16)
+    transformers = {n: transformer_stats(n) for n in (usual, *other)}
+    others = ", ".join(f"{n} positions: {transformers[n].statements}" for n in other)
     rows.append(
         Row(
             "transformer on scalars, 8 positions, gradient: statements",
             "at most 300 (want 120)",
-            f"**{transformers[8].statements}** ({transformers[8].equations:,} equations; {others})",
+            f"**{transformers[usual].statements}** ({transformers[usual].equations:,} equations; {others})",
         )
     )
     per_equation = 1e6 * statistics.median(rerolling) / stats.equations

@@ -18,7 +18,7 @@ from benchmarks.recurrences import returns
 from benchmarks.workloads import moons_data
 
 
-def moons_by_hand(points: int = 100) -> Callable[[Array], tuple[float, Array]]:
+def moons_by_hand(points: int | None = None) -> Callable[[Array], tuple[float, Array]]:
     """A function from the 337 parameters, in the order of `model.parameters()`, to the loss and its gradient.
 
     A neuron's bias stands behind its weights, so a layer is one matrix with a row per neuron. Each layer's input has a
@@ -26,6 +26,7 @@ def moons_by_hand(points: int = 100) -> Callable[[Array], tuple[float, Array]]:
     neurons. All arrays but the result are made once, and every operation writes into one of them.
     """
     X, y = moons_data(points)
+    points = len(X)
     inputs = np.vstack([np.array(X).T, np.ones(points)])
     minus = -np.array(y, float)
     to_score = minus / points
@@ -77,12 +78,12 @@ def library(name: str, *options: str) -> ctypes.PyDLL | None:
         return ctypes.PyDLL(str(target))
 
 
-def moons_in_c(points: int = 100) -> Callable[[Array], tuple[float, Array]] | None:
+def moons_in_c(points: int | None = None) -> Callable[[Array], tuple[float, Array]] | None:
     """The same in C, compiled for this machine, with the bits of the interpreted graph; None without a C compiler."""
-    compiled = library("moons.c", "-ffp-contract=off", f"-DPOINTS={points}")
+    X, y = moons_data(points)
+    compiled = library("moons.c", "-ffp-contract=off", f"-DPOINTS={len(X)}")
     if compiled is None:
         return None
-    X, y = moons_data(points)
     call = caller(compiled.moons, [np.array(X), -np.array(y, float)], [(337,)])
 
     def value_and_grad(parameters: Array) -> tuple[float, Array]:

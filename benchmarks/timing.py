@@ -26,6 +26,11 @@ def quick() -> bool:
     return os.environ.get("FLATGRAD_BENCHMARKS") == "quick"
 
 
+def sized(full: int, few: int) -> int:
+    """`full`, or `few` where figures do not matter."""
+    return few if quick() else full
+
+
 def one_core() -> None:
     """Keep this process and those that it starts on one core, where the system can.
 

@@ -105,7 +105,7 @@ def measure_ways() -> list[Row]:
     rows.append(Row("a guard in machine code, added to the gradient of Rosenbrock, n = 10", "5 ns (want 1 ns)",
                     f"**{added:.0f} ns** ({what})"))  # fmt: skip
 
-    calls = options(150 if quick() else 100_000)
+    calls = options(20 if quick() else 100_000)
     volatilities = fg.vmap(fg.value_and_grad(implied_volatility))
     candidates = {"flatgrad": lambda: volatilities(calls)}
     by_hand = implied_volatility_in_numba()

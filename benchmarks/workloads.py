@@ -11,19 +11,22 @@ from typing import Any
 import numpy as np
 
 import flatgrad as fg
+from benchmarks.timing import sized
 from flatgrad.nn.data import make_moons
 
 #: What the transformer reads: names, each between two boundaries, and the characters that are its tokens.
 NAMES, CHARACTERS = ".emma.olivia.isabella.", ".abcdefghijklmnopqrstuvwxyz"
 
 
-def moons_data(points: int = 100) -> tuple[list[list[float]], list[int]]:
-    """The points of micrograd's notebook, or more of them, and their labels, -1 or 1."""
-    X, y = make_moons(points, noise=0.1, random_state=np.random.RandomState(1337))
+def moons_data(points: int | None = None) -> tuple[list[list[float]], list[int]]:
+    """The points of micrograd's notebook, or another number of them, and their labels, -1 or 1."""
+    X, y = make_moons(sized(100, 8) if points is None else points, noise=0.1, random_state=np.random.RandomState(1337))
     return X.tolist(), [int(label) for label in y * 2 - 1]
 
 
-def moons(mlp: Callable[..., Any], value: Callable[[float], Any], points: int = 100) -> tuple[Any, Callable[[], Any]]:
+def moons(
+    mlp: Callable[..., Any], value: Callable[[float], Any], points: int | None = None
+) -> tuple[Any, Callable[[], Any]]:
     """The model of the notebook and its loss, built from an engine's `MLP` and `Value`."""
     X, labels = moons_data(points)
     random.seed(1337)
@@ -38,7 +41,7 @@ def moons(mlp: Callable[..., Any], value: Callable[[float], Any], points: int = 
     return model, loss
 
 
-def moons_at(parameters: Sequence[Any], points: int = 100) -> Any:
+def moons_at(parameters: Sequence[Any], points: int | None = None) -> Any:
     """The same loss as a function of its parameters, in the order of `model.parameters()`."""
     X, labels = moons_data(points)
     take = iter(parameters).__next__
@@ -54,7 +57,7 @@ def moons_at(parameters: Sequence[Any], points: int = 100) -> Any:
     return sum(losses) * (1.0 / len(losses)) + 1e-4 * sum(p * p for p in parameters)
 
 
-def transformer_at(parameters: Sequence[Any], positions: int = 8) -> Any:
+def transformer_at(parameters: Sequence[Any], positions: int | None = None) -> Any:
     """The loss of the transformer as a function of its parameters."""
     values = iter(parameters)
     return transformer(positions, lambda _: next(values))[1]()
@@ -199,14 +202,15 @@ def flowers() -> tuple[Any, Callable[[], Any]]:
 
 
 def transformer(
-    positions: int = 8, value: Callable[[float], Any] = fg.Value, width: int = 16, heads: int = 4
+    positions: int | None = None, value: Callable[[float], Any] = fg.Value, width: int = 16, heads: int = 4
 ) -> tuple[list[Any], Callable[[], Any]]:
     """A decoder-only transformer on lists of scalars, after Karpathy's microgpt: its parameters, and its loss.
 
-    One layer without biases, 4,192 parameters, at most 16 positions. It reads a token at a time: each position adds its
+    One layer without biases, 4,192 parameters, at most 16 positions, 8 by default. It reads a token at a time: each position adds its
     key and its value to those of the positions before, and attends to all of them. The loss is the mean cross-entropy
     of the next token. With `value=float` it is computed on plain floats.
     """
+    positions = sized(8, 2) if positions is None else positions
     tokens = [CHARACTERS.index(character) for character in NAMES[: positions + 1]]
     draw = random.Random(1337)
     size = width // heads
