@@ -206,9 +206,9 @@ def transformer(
 ) -> tuple[list[Any], Callable[[], Any]]:
     """A decoder-only transformer on lists of scalars, after Karpathy's microgpt: its parameters, and its loss.
 
-    One layer without biases, 4,192 parameters, at most 16 positions, 8 by default. It reads a token at a time: each position adds its
-    key and its value to those of the positions before, and attends to all of them. The loss is the mean cross-entropy
-    of the next token. With `value=float` it is computed on plain floats.
+    One layer without biases, 4,192 parameters, at most 16 positions, 8 by default. It reads a token at a time: each
+    position adds its key and its value to those of the positions before, and attends to all of them. The loss is the
+    mean cross-entropy of the next token. With `value=float` it is computed on plain floats.
     """
     positions = sized(8, 2) if positions is None else positions
     tokens = [CHARACTERS.index(character) for character in NAMES[: positions + 1]]

@@ -15,6 +15,7 @@ from flatgrad.compiler.program.tangent import jacobian, tangent
 from flatgrad.compiler.program.template import template
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import assert_same
+from tests.examples import examples
 from tests.programs import ARITHMETIC, primal_of, programs
 
 BACKENDS = ["python", "numpy", "native"]
@@ -42,7 +43,7 @@ def dual(program, inputs, direction):
     return [(tangents[o] or 0.0) + 0.0 if o >= 0 and tangents[o] is not None else 0.0 for o in program.outputs]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(programs(max_steps=8, max_outputs=3), st.data())
 def test_the_tangent_of_a_random_program_is_that_of_dual_numbers(program, data):
     direction = [data.draw(st.sampled_from([1.0, -0.5, 0.0, 3.0])) for _ in program.inputs]
@@ -55,7 +56,7 @@ def test_the_tangent_of_a_random_program_is_that_of_dual_numbers(program, data):
     assert_same(pushed[len(primal.outputs) :], expected, program)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(programs(max_steps=8, max_outputs=3))
 def test_the_entries_of_a_jacobian_are_those_of_dual_numbers_and_of_the_adjoint(program):
     try:
@@ -138,7 +139,7 @@ def test_first_and_second_derivatives_are_those_of_sympy(expression):
 SMOOTH = ["add", "mul", "sin", "cos", "exp", "tanh", "atan", "sigmoid", "sqrt", "log", "div"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(programs(max_steps=5, names=SMOOTH, inputs=st.sampled_from([0.25, 0.75, 1.5, -0.5])))
 def test_random_expressions_to_second_order_are_those_of_sympy(program):
     # SymPy's real numbers have no infinity to calculate with, and no underflow.

@@ -51,6 +51,7 @@ from tests.every_way import (
     in_pieces,
     module_of,
 )
+from tests.examples import examples
 from tests.native_programs import Statements, evaluated
 from tests.programs import Outcome, programs
 from tests.test_programs import drawn
@@ -62,7 +63,7 @@ backends = st.sampled_from(BACKENDS)
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_selections(check):
-    @settings(max_examples=12)
+    @settings(max_examples=examples(12))
     @given(SMALL, backends)
     def each(program, backend):
         check(program, backend=backend)
@@ -71,32 +72,32 @@ def test_selections(check):
 
 
 @given(programs(max_outputs=3), st.sampled_from(CHECKS), backends)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_irregular_programs(program, check, backend):
     check(program, backend=backend)
 
 
 @given(loop_programs(max_steps=3), st.sampled_from(CHECKS), backends)
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 def test_loops(program, check, backend):
     check(program, backend=backend)
 
 
 @given(st.one_of(selections(max_steps=2, max_lanes=5), programs(max_steps=6)), backends)
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 def test_training(program, backend):
     check_training(program, backend=backend)
 
 
 @given(st.one_of(SMALL, programs(max_outputs=2)), st.sampled_from([check_joint, check_pair]), backends)
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_in_pieces(program, check, backend):
     in_pieces(check)(program, backend=backend)
 
 
 @pytest.mark.skipif("native" not in BACKENDS, reason="needs llvmlite")
 @given(st.one_of(SMALL, programs(max_outputs=2)))
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_the_source_of_machine_code(program):
     """It is that of rolled Python, and runs."""
     program = as_loops(program)

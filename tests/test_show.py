@@ -21,6 +21,7 @@ from flatgrad.display.listing import screens
 from flatgrad.runtime.primitives import BY_NAME
 from flatgrad.show import STAGES, Expression, kernel_of, show, stage_text
 from flatgrad.terminal import Terminal, wants_colour
+from tests.examples import examples
 
 # --- what is accepted -------------------------------------------------------------------------------------------------
 
@@ -341,7 +342,7 @@ pieces = st.sampled_from(LETTERS + WORDS)
 
 
 @given(st.lists(pieces, max_size=14).map(" ".join) | st.text(max_size=20))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_text_is_an_expression_or_a_named_error(text):
     """Whatever else was raised would fail the test."""
     with contextlib.suppress(fg.FlatgradError):

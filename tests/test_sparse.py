@@ -11,6 +11,7 @@ import flatgrad as fg
 from benchmarks.suites.luksan_vlcek import PROBLEMS
 from flatgrad.compiler.transforms import derivatives
 from tests.bits import assert_same
+from tests.examples import examples
 from tests.programs import ARITHMETIC, programs
 
 sparse = pytest.importorskip("scipy.sparse")
@@ -38,7 +39,7 @@ def test_hessians_and_jacobians_of_known_problems_have_the_bits_of_the_dense_one
     assert_same(dense_of(rows), fg.jacobian(constraints, direction="forward")(x).ravel().tolist())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(programs(max_steps=8, max_outputs=3))
 def test_random_programs(program):
     function = lambda x: program.run(list(x))  # noqa: E731

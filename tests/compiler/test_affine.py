@@ -11,6 +11,7 @@ from flatgrad.compiler.loops.extents import Ragged
 from flatgrad.compiler.loops.grammar import Read, addresses, lanes_of
 from flatgrad.compiler.loops.reroll import affine
 from flatgrad.compiler.loops.reroll.affine import Steps, arrange, cut, factor
+from tests.examples import examples
 
 small = st.integers(1, 5)
 
@@ -33,7 +34,7 @@ def accesses(draw, count=3):
 
 
 @given(accesses())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_strides_are_found_again(drawn):
     """In another shape, perhaps, with dimensions that belong together joined; but never in more of them."""
     extents, reads = drawn
@@ -47,14 +48,14 @@ def test_any_strides_are_found_again(drawn):
 
 
 @given(accesses())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_arranged_lanes_are_all_there_and_read_what_they_read(drawn):
     extents, vectors = drawn
     check_arranged([vector(base, extents, strides) for base, strides in vectors])
 
 
 @given(st.lists(st.lists(st.integers(0, 30), min_size=12, max_size=12), min_size=1, max_size=3))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_arranged_lanes_of_any_vectors(rows):
     check_arranged([np.array(row) for row in rows])
 
@@ -80,7 +81,7 @@ def strides_of(piece):
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=16, max_size=16), min_size=1, max_size=3))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_cut_pieces_have_a_common_shape(rows):
     """Also where one vector has runs of two and another has runs of three."""
     vectors = [np.array(row) for row in rows]
@@ -240,7 +241,7 @@ def test_a_triangle_with_a_lane_that_reads_elsewhere_is_none(lane):
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=15, max_size=15), min_size=1, max_size=3), st.integers(0, 1))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_what_is_nearly_a_triangle(rows, bend):
     """A triangle with random numbers added: whatever is found reads what the lanes read."""
     i, j = np.tril_indices(5)

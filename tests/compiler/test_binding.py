@@ -16,6 +16,7 @@ from flatgrad import Value
 from flatgrad.compiler.calls.binding import MISS
 from flatgrad.compiler.transforms import dispatch
 from tests.bits import assert_same, bits
+from tests.examples import examples
 from tests.programs import numbers, tame
 
 
@@ -124,7 +125,7 @@ def test_binders_give_what_arguments_taken_apart_give(name, with_value):
 
 
 @given(st.lists(numbers, min_size=1, max_size=5))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_any_numbers(xs):
     """Infinities, NaN and signed zeros pass as they are, in both directions."""
 
@@ -543,7 +544,7 @@ def test_a_gradient_that_is_an_argument_is_a_copy():
 
 
 @given(st.lists(tame, min_size=4, max_size=4))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_constants_and_zeros_as_gradients(xs):
     """What does not depend on an element is +0.0, in every element of every container."""
     f = fg.value_and_grad(lambda a: a[0] * 2.0)

@@ -19,6 +19,7 @@ from tests.array_programs import loop_programs
 from tests.bits import assert_same
 from tests.compiler.test_native_results import arguments, loss, per_example
 from tests.every_way import check_joint
+from tests.examples import examples
 from tests.row_programs import RowProgram
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
@@ -143,7 +144,7 @@ def test_memory_of_a_block_does_not_grow_with_the_rows():
 
 
 @given(loop_programs())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_programs_whose_results_are_computed_in_blocks(program):
     every = {"_MANY": 1, "_ROOM": 256, "_LINE": 1}
     large = mock.patch.multiple(results, LARGE=1), mock.patch.multiple(functions, LARGE=1)

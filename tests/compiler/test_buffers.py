@@ -15,6 +15,7 @@ from flatgrad.runtime.errors import FlatgradError
 from tests.array_programs import loop_programs
 from tests.compiler import array_workloads as work
 from tests.compiler.test_reroll import B, W, X, arrays_of, rows
+from tests.examples import examples
 
 
 def check_plan(arrays, plan=None):
@@ -89,7 +90,7 @@ def test_known_programs(name):
 
 
 @given(loop_programs())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_random_programs(program):
     leaves = program.bound()
 

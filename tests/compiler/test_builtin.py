@@ -26,6 +26,7 @@ from flatgrad.compiler.stages import Stages
 from flatgrad.compiler.transforms import dispatch
 from flatgrad.runtime import tracing
 from tests.bits import bits
+from tests.examples import examples
 from tests.threads import in_threads
 
 pytestmark = pytest.mark.skipif(not objects.supported(), reason="this interpreter is laid out differently")
@@ -582,7 +583,7 @@ def whole(item):
     return (type(item), item) if item is None or isinstance(item, (str, int)) else flat(item)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(STRUCTURES, min_size=1, max_size=3), STRUCTURES, st.booleans())
 def test_structures_of_all_kinds(arguments, extra, has_aux):
     assume(numbers_in(arguments[0]))

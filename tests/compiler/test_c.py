@@ -30,6 +30,7 @@ from flatgrad.runtime.primitives import BY_NAME, PACKAGE_ROWS, TABLE
 from tests.array_programs import loop_programs
 from tests.bits import ARITHMETIC, all_bits, assert_same
 from tests.compiler import golden_programs
+from tests.examples import examples
 from tests.programs import by_interpreter, programs
 from tests.runtime.test_exact_primitives import applied, arguments, interpreted
 
@@ -87,7 +88,7 @@ def build_all(kernels, path, **options):
     return [library.function(f"f{k}", kernel.arrays) for k, kernel in enumerate(kernels)]
 
 
-def examples(strategy, count):
+def drawn(strategy, count):
     """Some examples of a strategy: they are compiled together."""
     results = []
 
@@ -138,7 +139,9 @@ WITH_CONSTANTS = [
 def test_primitives_at_many_arguments(tmp_path):
     """Value and gradient, for every row of the table: a row is tested without an edit here."""
     rows = [row for row in TABLE[:PACKAGE_ROWS] if row.name != "guard"]  # traces alone make those
-    functions = [(applied(row), row.arity, random.Random(row.name).sample(arguments(row), 1500)) for row in rows]
+    functions = [
+        (applied(row), row.arity, random.Random(row.name).sample(arguments(row), examples(1500))) for row in rows
+    ]
     points = random.Random(1).sample(arguments(BY_NAME["exp"]), 400)
     functions += [(function, 1, points) for function in WITH_CONSTANTS]
     kernels = [joint_kernel(function, *[0.5] * arity) for function, arity, _ in functions]
@@ -150,7 +153,7 @@ def test_primitives_at_many_arguments(tmp_path):
             expected = expected if type(expected) is list else None
             faults += expected is None
             assert_outcome(call(point), expected, f"{kernel.program}\n  at {point}")
-    assert faults > 1000
+    assert faults > examples(1000)
 
 
 def test_a_primitive_without_a_spelling(monkeypatch):
@@ -174,7 +177,7 @@ def limits(request, monkeypatch):
 
 def test_random_programs(limits, tmp_path):
     results, kernels = [], []
-    for program in examples(programs(), 100):
+    for program in drawn(programs(), examples(100)):
         try:
             kernels.append(joint_kernel(lambda *xs, p=program: p.run(xs)[0], *program.inputs))
         except fg.FlatgradError:  # an operation on constants raises
@@ -191,7 +194,7 @@ def test_random_programs(limits, tmp_path):
 def loop_kernels(count, **options):
     """Random loop nests with their kernels: one output's gradient, and the others."""
     results = []
-    for program in examples(loop_programs(**options), count):
+    for program in drawn(loop_programs(**options), count):
         leaves = program.bound()
 
         def both(*arguments, program=program, leaves=leaves):
@@ -214,7 +217,7 @@ def check_loops(pairs, path, **options):
 
 def test_random_loops(limits, tmp_path):
     """Loops, folds, gathers and conditions, with leaves among the inputs."""
-    check_loops(loop_kernels(60), tmp_path / "loops.c")
+    check_loops(loop_kernels(examples(60)), tmp_path / "loops.c")
 
 
 LEVELS = [["-O2"], ["-O3", "-march=native"]]
@@ -224,7 +227,7 @@ LEVELS = [["-O2"], ["-O3", "-march=native"]]
 @pytest.mark.parametrize("level", LEVELS, ids=" ".join)
 def test_random_loops_at_higher_levels(level, tmp_path):
     """With and without sums over several indices, which keep gcc from vectorising."""
-    pairs = loop_kernels(60, max_lanes=16)
+    pairs = loop_kernels(examples(60), max_lanes=16)
     for nested in (True, False):
         part = [pair for pair in pairs if emitter._is_nested(pair[1].arrays) is nested]
         check_loops(part, tmp_path / f"loops{nested}.c", flags=[*FLAGS, *level])
@@ -250,7 +253,7 @@ def test_sums_over_two_indices_of_which_one_runs_backwards(inner, level, tmp_pat
 def test_random_pairs(limits, tmp_path):
     """Forward and backward, with residuals handed over, each against the program that it was made from."""
     parts = []
-    for program in examples(loop_programs(), 40):
+    for program in drawn(loop_programs(), examples(40)):
         outputs = tuple(dict.fromkeys(o for o in program.outputs if type(o) is tuple))
         arguments = [group.argument([Value(x) for x in group.numbers]) for group in program.arguments]
         try:

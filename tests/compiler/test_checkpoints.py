@@ -22,6 +22,7 @@ from flatgrad.compiler.machine.llvm import emit_llvm
 from flatgrad.compiler.machine.operations import Machine
 from flatgrad.runtime.errors import OptionError
 from tests.bits import assert_same
+from tests.examples import examples, repeats
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
 
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.skipif(not native.available(), reason="llvmlite is not 
 
 
 @given(st.integers(1, 70), st.integers(1, 12))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_what_is_reversed_is_at_hand(segments, slots):
     """Segments are reversed from the last to the first; each from its own state, and what is restored was saved."""
     saved: dict[int, int] = {0: 0}
@@ -53,7 +54,7 @@ def test_what_is_reversed_is_at_hand(segments, slots):
 
 
 @given(st.integers(1, 70), st.integers(1, 12))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_as_few_segments_as_can_be_are_computed_again(segments, slots):
     """Griewank and Walther's least number: r l - C(s + r, r - 1), where C(s + r, r) is the first that is l or more."""
     repetitions = next(r for r in range(1, 100) if math.comb(slots + r, r) >= segments)
@@ -122,10 +123,10 @@ def implicit(p, n):
 
 
 RECURRENCES = {
-    "implicit": (functools.partial(implicit, n=120), ([0.3, 0.7, 0.9],)),
-    "pendulum": (functools.partial(pendulum, n=300), ([0.1, 0.2, 1.0, 0.3],)),
-    "RNN": (rnn, (np.linspace(-0.5, 0.5, 12), np.linspace(-1.0, 1.0, 150))),
-    "LSTM": (lstm, (np.linspace(-0.5, 0.5, 24), np.linspace(-1.0, 1.0, 120))),
+    "implicit": (functools.partial(implicit, n=60), ([0.3, 0.7, 0.9],)),
+    "pendulum": (functools.partial(pendulum, n=150), ([0.1, 0.2, 1.0, 0.3],)),
+    "RNN": (rnn, (np.linspace(-0.5, 0.5, 12), np.linspace(-1.0, 1.0, 80))),
+    "LSTM": (lstm, (np.linspace(-0.5, 0.5, 24), np.linspace(-1.0, 1.0, 40))),
 }
 
 
@@ -139,7 +140,7 @@ def test_any_bound_gives_the_same_bits(name):
     function, arguments = RECURRENCES[name]
     expected = flat(fg.value_and_grad(function, backend="python")(*arguments))
     workspaces = []
-    for memory in (1e9, 20_000, 10_000, 1_000):
+    for memory in (1e9, 10_000, 5_000, 1_000):
         f = fg.value_and_grad(function, backend="native", memory=memory)
         for _ in range(2):
             assert_same(flat(f(*arguments)), expected, (name, memory))
@@ -297,7 +298,7 @@ def run(code, inputs):
 
 
 @given(st.integers(0, 2**32), st.integers(12, 90))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=repeats(15), deadline=None)
 def test_random_recurrences(seed, rounds):
     recurrence = Recurrence(seed, rounds)
     p, xs = np.array(recurrence.numbers), np.array(recurrence.streams)

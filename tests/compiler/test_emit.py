@@ -22,6 +22,7 @@ from flatgrad.compiler.languages import locals
 from flatgrad.compiler.languages import python as emitter
 from flatgrad.runtime import special as special_functions
 from tests.bits import ARITHMETIC, assert_same
+from tests.examples import examples
 from tests.programs import assert_agrees, by_interpreter, flatgrad_outcome, long_chains, possible_errors, programs
 
 pytestmark = pytest.mark.usefixtures("flat")
@@ -51,7 +52,7 @@ def numbered(source, function, letter):
 
 
 @given(programs(max_steps=20))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_reused_names_of_joint_kernels(program):
     places = tuple(range(len(program.inputs)))
     with reused_names():
@@ -78,7 +79,7 @@ def test_reused_names_of_joint_kernels(program):
 
 
 @given(programs(max_steps=20, max_outputs=3), st.integers(0, 2))
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_reused_names_of_forward_and_backward(program, output):
     output %= len(program.outputs)
     with reused_names():
@@ -112,7 +113,7 @@ def test_reused_names_of_long_chains(program):
 
 
 @given(programs(max_steps=14), st.integers(2, 9))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_reused_names_in_split_functions(program, part):
     places = tuple(range(len(program.inputs)))
     with reused_names(), pytest.MonkeyPatch.context() as patch:
@@ -203,7 +204,7 @@ def too_long(source):
 
 
 @given(programs(max_steps=25, max_outputs=2))
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_lines_of_random_programs_fit(program):
     if by_interpreter(program).error is not None:
         return

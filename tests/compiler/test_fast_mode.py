@@ -14,6 +14,7 @@ from flatgrad.compiler import nodes
 from flatgrad.compiler.program.passes.rules import RULES
 from flatgrad.compiler.program.passes.simplify import FIRED
 from flatgrad.runtime.primitives import BY_NAME
+from tests.examples import examples
 from tests.programs import RandomProgram, Step, by_interpreter
 
 INEXACT = [rule.name for rule in RULES if not rule.exact]
@@ -67,7 +68,7 @@ def results(program, mode):
 
 
 @given(tame_programs())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_fast_agrees_with_exact_to_a_tolerance(program):
     exact, kernel = results(program, "exact")
     scale = max(map(abs, kernel.program.evaluate(program.inputs)), default=1.0)
@@ -80,7 +81,7 @@ def test_fast_agrees_with_exact_to_a_tolerance(program):
 
 
 @given(tame_programs())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_fast_forward_and_backward(program):
     exact = by_interpreter(program)
     assume(max(map(abs, exact.numbers)) < 1e6)

@@ -24,6 +24,7 @@ from flatgrad.runtime.errors import FlatgradError
 from flatgrad.runtime.primitives import BY_NAME
 from flatgrad.runtime.tracing import recorder
 from tests.array_programs import loop_programs, recurrences
+from tests.examples import examples
 
 
 @pytest.fixture
@@ -420,7 +421,7 @@ def loops(draw):
 
 @pytest.mark.usefixtures("short_ones")
 @given(loops())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_random_loops(program):
     """Members of families equal what is traced at their lengths."""
     f, args = program(40)
@@ -454,7 +455,7 @@ def test_random_loops_are_folded_while_they_are_recorded(monkeypatch):
     dropped = []
 
     @given(loops())
-    @settings(max_examples=100)
+    @settings(max_examples=examples(100))
     def agree(program):
         f, args = program(40)
         folded = traced(f, *args, folds=True)
@@ -512,7 +513,7 @@ def test_random_programs(recur):
     folded = []
 
     @given((recurrences if recur else loop_programs)(max_lanes=30))
-    @settings(max_examples=150)
+    @settings(max_examples=examples(150))
     def agree(program):
         arguments = [list(group.numbers) for group in program.groups]
         try:

@@ -20,6 +20,7 @@ from flatgrad.runtime.errors import DomainError, ProgramError
 from tests.bits import assert_same
 from tests.compiler.test_c import CC
 from tests.every_way import CFile, assert_every_way_agrees, flattened
+from tests.examples import examples
 
 BACKENDS = ["numpy", *(["native"] if native.available() else [])]
 
@@ -272,7 +273,7 @@ def test_random_recurrences(backend, monkeypatch):
     ragged = []
 
     @given(recurrences())
-    @settings(max_examples=25)
+    @settings(max_examples=examples(25))
     def agree(case):
         f, n = case
         values = 0.75, series(n), (1.5 + np.array(series(n))).tolist()

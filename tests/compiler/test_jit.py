@@ -20,6 +20,7 @@ from flatgrad.compiler.machine import native, objects
 from flatgrad.compiler.transforms import dispatch
 from tests.bits import assert_same, bits
 from tests.compiler.test_builtin import STRUCTURES, Refusing, is_builtin, weighted, whole
+from tests.examples import examples
 from tests.threads import in_threads
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
@@ -275,7 +276,7 @@ def test_mistakes():
 
 @needs_builtins
 @given(st.lists(STRUCTURES, min_size=1, max_size=3), STRUCTURES)
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_structures_of_all_kinds(arguments, extra):
     """By Python, by the binder and by the builtin: the same, down to types and the order of keys."""
 

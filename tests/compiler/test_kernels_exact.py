@@ -12,6 +12,7 @@ import flatgrad as fg
 from flatgrad.compiler.program.passes import JOINT_PASSES, PRIMAL_PASSES, run_passes
 from tests import reference
 from tests.bits import assert_same
+from tests.examples import examples
 from tests.programs import (
     Interpreted,
     Outcome,
@@ -66,13 +67,13 @@ def test_interpreter_against_the_reference_engine(program):
 
 
 @given(long_chains())
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_long_chains_against_the_reference_engine(program):
     assert_agrees(by_interpreter(program), by_reference(program), program)
 
 
 @given(programs())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_forward_and_backward(program):
     f = compiled(program)
     actual = run_and_pull_back(f, program.inputs)
@@ -80,7 +81,7 @@ def test_forward_and_backward(program):
 
 
 @given(programs())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_joint(program):
     f = fg.value_and_grad(lambda *leaves: program.run(leaves)[0], argnums=range(len(program.inputs)))
 
@@ -108,7 +109,7 @@ def test_the_printed_program_means_the_same(program):
 
 
 @given(programs(max_outputs=3), st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_compile_graph_at_other_numbers(program, data):
     """A graph is read where it was built, and runs at other numbers."""
     leaves = [fg.Value(x) for x in program.inputs]
@@ -131,7 +132,7 @@ def test_compile_graph_at_other_numbers(program, data):
 
 
 @given(programs(max_outputs=3))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_each_of_several_outputs_alone(program):
     f = compiled(program)
     for output in range(len(program.outputs)):
@@ -141,7 +142,7 @@ def test_each_of_several_outputs_alone(program):
 
 
 @given(programs(max_outputs=3), st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_several_outputs_that_receive_gradients_together(program, data):
     """The kernel's backward, seeded, against one interpreted backward pass with the same seeds."""
     chosen = data.draw(st.sets(st.sampled_from(range(len(program.outputs))), min_size=1))
@@ -204,7 +205,7 @@ def test_leaves_bound_by_closure(program):
 
 
 @given(programs())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_every_prefix_of_the_passes(program):
     """Each pass, and each beginning of the tuple, leaves the meaning as it was: bits and errors."""
     if by_interpreter(program).error is not None:
@@ -216,7 +217,7 @@ def test_every_prefix_of_the_passes(program):
 
 
 @given(programs(), st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_passes_where_the_program_may_raise(program, data):
     """Traced at one place, evaluated at another, where equations may raise."""
     if by_interpreter(program).error is not None:
@@ -238,7 +239,7 @@ def _check_prefixes(passes, before, program):
 
 
 @given(programs())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_the_adjoint_against_the_interpreter(program):
     expected = by_interpreter(program)
     try:
@@ -251,7 +252,7 @@ def test_the_adjoint_against_the_interpreter(program):
 
 
 @given(long_chains())
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_long_chains_compiled(program):
     """Long programs reuse locals and pass through other branches of the emitter."""
     expected = by_interpreter(program)

@@ -12,6 +12,7 @@ from flatgrad.compiler.machine import native
 from flatgrad.compiler.program.program import Group
 from flatgrad.compiler.program.trace import trace_function
 from flatgrad.compiler.program.ways import Rounds, Way
+from tests.examples import repeats
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
 backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -115,7 +116,7 @@ def test_any_number_of_rounds_has_the_bits_of_the_interpreter(function, numbers,
         number, slopes = gradient(*arguments)
         return [number, *slopes]
 
-    @settings(max_examples=10)
+    @settings(max_examples=repeats(16))
     @given(st.tuples(*numbers))
     def check(arguments):
         expected = outcome(lambda: interpreted(function, arguments))

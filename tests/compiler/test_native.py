@@ -30,6 +30,7 @@ from tests.array_programs import loop_programs
 from tests.bits import all_bits, assert_same
 from tests.compiler.array_workloads import causal_attention, cumulative, layer_loss
 from tests.every_way import check_joint, check_pair, check_primal, flattened
+from tests.examples import examples, repeats
 from tests.native_programs import (
     MACHINES,
     MachineCode,
@@ -47,26 +48,26 @@ DRAW = np.random.default_rng(1729)
 
 @pytest.mark.slow
 @given(programs(max_outputs=3))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_irregular_programs(program):
     check_joint(program, "native")
 
 
 @pytest.mark.slow
 @given(loop_programs())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_value_and_gradient(program):
     check_joint(program, "native")
 
 
 @given(loop_programs())
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_the_function_alone(program):
     check_primal(program, "native")
 
 
 @given(loop_programs())
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_forward_and_backward(program):
     check_pair(program, backend="native")
 
@@ -78,7 +79,7 @@ def test_long_chains(program):
 
 
 @given(programs(max_outputs=3), st.sampled_from([1, 2, 5, 250]), st.sampled_from([0, 32]), st.sampled_from([0, 3, 99]))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_straight_line_code_in_small_functions(program, size, short, inline):
     """Numbers and truth values that later functions need go through memory; operations of long code may be calls."""
     with mock.patch.multiple(llvm, _CHUNK=size, _SHORT=short, _INLINE=inline):
@@ -138,7 +139,7 @@ def test_faults_in_long_straight_line_code(x, y, error, inline):
 
 
 @given(loop_programs(max_steps=4, max_lanes=20), st.sampled_from(MACHINES), st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_programs_for_other_machines(program, machine, many):
     """With few statements, and as if these were many: then small ones take strides and extents from the schedule."""
     arguments = [group.argument() for group in program.arguments]
@@ -172,7 +173,7 @@ WORK = 6000
 @pytest.mark.parametrize("extent", EXTENTS)
 def test_random_statements(extent):
     """One and two dimensions, every kind of access, folds of every length, for every machine in turn."""
-    for turn in range(2):
+    for turn in range(repeats(2)):
         statements = Statements(np.random.default_rng([extent, turn]))
         draw, pick = statements.draw, statements.pick
         shapes = [(extent,), (extent, pick([1, 2, 3, 5, 8, 9, 17])), (pick([1, 2, 4, 7, 16, 27]), extent)]
@@ -623,7 +624,7 @@ JUMPS = {"less", "less_equal", "greater", "greater_equal", "equal", "maximum", "
 
 @pytest.mark.slow
 @given(loop_programs())
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_fast_mode_is_close_to_exact_mode(program):
     """By 10**-8 of the largest number on the way, for programs that are continuous and finite."""
     leaves = program.bound()

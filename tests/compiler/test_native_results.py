@@ -17,6 +17,7 @@ from flatgrad.compiler.program.program import Group
 from tests.array_programs import loop_programs
 from tests.bits import assert_same
 from tests.every_way import check_joint
+from tests.examples import examples
 from tests.row_programs import RowProgram
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
@@ -39,7 +40,7 @@ def arguments(rows, seed=0):
 
 
 @given(loop_programs())
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_programs_whose_results_all_count_as_large(program):
     with every_result_is_large[0], every_result_is_large[1]:
         check_joint(program, "native")

@@ -552,7 +552,7 @@ def test_vectors_in_turns_are_array_statements_on_numpy():
 def test_random_rounds_as_array_statements(monkeypatch):
     monkeypatch.setattr(numpy, "is_scalar", lambda repeat: False)
     found = 0
-    for seed in (0, 8, 9, 12, 14, 22):
+    for seed in (0, 12, 14):
         f, inputs = random_rounds(seed)
         for transform in (fg.jit, fg.value_and_grad):
             kernel = transform(f, backend="numpy").kernel_for(inputs)
@@ -567,7 +567,7 @@ def test_random_rounds_as_array_statements(monkeypatch):
 @pytest.mark.parametrize("backend", ["numpy", *(["native"] if native.available() else [])])
 def test_random_rounds(backend):
     found = deep = 0
-    for seed in (*range(8), 9, 12, 14, 22):
+    for seed in (0, 2, 12, 14):
         f, inputs = random_rounds(seed)
         for transform, name in ((fg.jit, "forward"), (fg.value_and_grad, "value_and_grad")):
             kernel = transform(f, backend=backend).kernel_for(inputs)

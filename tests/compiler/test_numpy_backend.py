@@ -24,6 +24,7 @@ from flatgrad.runtime.primitives import TABLE
 from tests.bits import ARITHMETIC, all_bits, assert_same
 from tests.compiler.test_save import imports
 from tests.every_way import flattened
+from tests.examples import examples
 from tests.programs import SPECIAL
 from tests.threads import in_threads
 
@@ -336,7 +337,7 @@ def test_the_first_extreme_is_chosen(argument):
 
 # --- primitives -------------------------------------------------------------------------------------------------------
 
-COUNT = 10_000
+COUNT = examples(10_000)
 LANE_BY_LANE = [row for row in TABLE if not row.internal and row not in NUMPY]
 
 

@@ -23,6 +23,7 @@ from flatgrad.compiler.machine.products import tile_of
 from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import assert_same
+from tests.examples import repeats
 from tests.native_programs import MACHINES, MachineCode, Statements, evaluated, rows_of, with_schedule
 
 EXTENTS = (1, 2, 3, 7, 8, 13, 63, 64, 65, 131)
@@ -224,7 +225,7 @@ def test_statements_around_products(kind, machine, block, monkeypatch):
 @pytest.mark.parametrize("extent", [5, 9, 16, 27])
 def test_random_statements_as_large_ones(extent, machine, block):
     """Whatever accesses, folds and bodies there are."""
-    for turn in range(2):
+    for turn in range(repeats(2)):
         statements = Statements(np.random.default_rng([extent, turn, machine.lanes]))
         for shape in ((extent, 9), (7, extent), (16, extent), (extent, 33)):
             terms = [n for n in (2, 3, 16, 40) if n * math.prod(shape) <= 4000]
@@ -266,7 +267,7 @@ def test_blocks_of_many_terms():
     for machine in MACHINES[::2]:
         matrices = Matrices()
         for rows, columns, layout in ((7, 45, "plain"), (13, 3, "far"), (9, 70, "turned")):
-            matrices.add((rows, columns), [product(matrices, rows, columns, 9000, layout, layout)])
+            matrices.add((rows, columns), [product(matrices, rows, columns, 4500, layout, layout)])
         program = matrices.program()
         x = numbers(program.inputs)
         assert_same(MachineCode(program, machine)(x), folded(program, x), program)

@@ -33,6 +33,7 @@ from tests.every_way import (
     check_primal,
     flattened,
 )
+from tests.examples import examples
 from tests.programs import long_chains, numbers, programs
 
 
@@ -41,31 +42,31 @@ def seeds(k):
 
 
 @given(loop_programs())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_the_function_alone(program):
     check_primal(program)
 
 
 @given(loop_programs())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_value_and_gradient(program):
     check_joint(program)
 
 
 @given(loop_programs(), st.data())
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_forward_and_backward(program, data):
     check_pair(program, lambda k: data.draw(numbers) if k < 3 else seeds(k))
 
 
 @given(loop_programs(max_steps=3, max_lanes=24))
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_wide_programs(program):
     check_joint(program)
 
 
 @given(loop_programs(), st.data())
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_at_other_numbers(program, data):
     """A kernel runs at numbers that it was not traced at, where it may raise."""
     others = data.draw(st.lists(numbers, min_size=len(program.inputs), max_size=len(program.inputs)))
@@ -73,7 +74,7 @@ def test_at_other_numbers(program, data):
 
 
 @given(programs(max_outputs=3))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_irregular_programs(program):
     check_joint(program)
     check_pair(program)

@@ -124,7 +124,7 @@ def _nothing_known(monkeypatch):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_bits_of_flat_python(name):
-    function, arguments = FUNCTIONS[name](700)
+    function, arguments = FUNCTIONS[name](420)
     every = tuple(range(len(arguments)))
     gradient = fg.value_and_grad(function, every)
     expected = flattened(fg.value_and_grad(function, every, backend="python", dynamic=False)(*arguments))
@@ -362,7 +362,7 @@ def test_other_captured_numbers_need_no_other_code():
 def test_loops_of_few_rounds_are_those_of_many(recurrence):
     """Whole programs with few rounds have as many statements as what is bound to a number of rounds."""
     counts = []
-    for rounds in (50, 300):
+    for rounds in (50, 230):
         function, arguments = recurrence(rounds)
         gradient = fg.value_and_grad(function, dynamic=False)
         gradient(*arguments)

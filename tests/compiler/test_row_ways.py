@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import flatgrad as fg
 from flatgrad import Value
 from tests.bits import assert_same as assert_same_floats
+from tests.examples import examples
 
 
 def assert_same(actual, expected):
@@ -41,7 +42,7 @@ def alone(function, *numbers):
 
 
 @given(NUMBERS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @pytest.mark.parametrize("backend", ["auto", "numpy"])
 def test_values_and_gradients_of_rows(backend, xs):
     rows = fg.vmap(fg.value_and_grad(piecewise), backend=backend)

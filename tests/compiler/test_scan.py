@@ -21,6 +21,7 @@ from flatgrad.compiler.program.groups import Group
 from flatgrad.compiler.program.program import Program
 from flatgrad.compiler.program.trace import trace_function
 from flatgrad.runtime.value import as_value
+from tests.examples import examples
 
 LENGTHS = [0, 1, 2, 5, 50, 1000]
 BACKENDS = ["python", "numpy", "native"]
@@ -313,7 +314,7 @@ def random_step(p: Any, equations: Any, size: int) -> Any:
     st.integers(1, 3),
     st.sampled_from(["parameters", "numbers", "both"]),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_random_scans(scans: Any, size: int, init: str) -> None:
     """One after the other, forwards and backwards; they read what was captured, an argument, or earlier results."""
 

@@ -15,6 +15,7 @@ from flatgrad.compiler.loops.grammar import Repeat
 from flatgrad.compiler.loops.rounds import count_statements
 from flatgrad.compiler.machine import native
 from tests.every_way import assert_every_way_agrees, flattened
+from tests.examples import examples
 
 BACKENDS = ["numpy", *(["native"] if native.available() else [])]
 
@@ -65,7 +66,7 @@ def test_random_tables(backend, monkeypatch):
     loops = []
 
     @given(st.integers(0, 2**32))
-    @settings(max_examples=25)
+    @settings(max_examples=examples(25))
     def agree(seed):
         choice = random.Random(seed)
         width, size, count = choice.randint(1, 3), choice.randint(2, 5), choice.randint(30, 60)

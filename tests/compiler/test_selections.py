@@ -18,6 +18,7 @@ import flatgrad as fg
 from flatgrad import Value
 from flatgrad.compiler.program.adjoint import adjoint
 from flatgrad.compiler.program.selections import chosen, without_selections
+from tests.examples import examples
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, math.inf, -math.inf, math.nan, 5e-324, 1e308]
 
@@ -601,7 +602,7 @@ def sources(draw):
     return _HEAD + "".join(f"    {line}\n" for line in lines)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(sources(), st.integers(0, 10**6), st.sampled_from(["python", "python", "numpy", "native"]))
 def test_random_functions_have_the_bits_of_the_interpreter(source, seed, backend):
     name = f"<selections {hash(source)}>"

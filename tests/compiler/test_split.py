@@ -14,6 +14,7 @@ from flatgrad.compiler.languages import python as emitter
 from flatgrad.compiler.program.passes import JOINT_PASSES, run_passes
 from flatgrad.compiler.program.split import split
 from tests.bits import assert_same
+from tests.examples import examples
 from tests.programs import (
     assert_agrees,
     by_interpreter,
@@ -57,7 +58,7 @@ def parts_of(source, function):
 
 
 @given(programs(max_steps=20, max_outputs=3), st.integers(2, 12))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_parts_compose(program, limit):
     try:
         joint = joint_of(primal_of(program))
@@ -98,7 +99,7 @@ def test_a_condition_that_crosses_a_cut():
 
 
 @given(long_chains(), st.integers(5, 60))
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_parts_of_long_chains(program, limit):
     joint = joint_of(primal_of(program))
     parts = split(joint, limit)
@@ -162,7 +163,7 @@ def test_constants_and_lines_go_along():
 
 
 @given(programs(max_steps=16), st.integers(2, 9))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_split_joint_kernels(program, part):
     places = tuple(range(len(program.inputs)))
 
@@ -192,7 +193,7 @@ def test_split_joint_kernels(program, part):
 
 
 @given(programs(max_steps=16, max_outputs=2))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_split_forward_and_backward(program):
     expected = by_interpreter(program)
     assume(expected.error is None)
@@ -210,7 +211,7 @@ def test_split_forward_and_backward(program):
 
 
 @given(long_chains(), st.integers(10, 80))
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 def test_split_long_chains(program, part):
     expected = by_interpreter(program)
     with small_functions(part, part):

@@ -17,6 +17,7 @@ from flatgrad.compiler.machine.operations import Machine
 from tests.bits import all_bits, assert_same, builtin_class
 from tests.compiler.test_c import CC
 from tests.every_way import BACKENDS, check_saved_c, flattened, module_of
+from tests.examples import examples
 
 ENTRIES = st.sampled_from([0.0, -0.0, 1.0, -2.5, 0.3, 1e200, -1e-200, math.inf, -math.inf, math.nan])
 INDICES = st.one_of(st.integers(-4, 4), st.sampled_from([0.5, math.nan, math.inf, -1e300, 2.0**53]))
@@ -62,7 +63,7 @@ def test_every_back_end_has_the_bits_of_the_interpreter(backend, how, faults):
     gradient = fg.value_and_grad(looked_up, argnums=(0, 2), static_argnames="how", backend=backend, faults=faults)
     compiled = fg.compile(looked_up, static_argnames="how", backend=backend, faults=faults)
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=examples(15), deadline=None)
     @given(rows, st.lists(INDICES, min_size=4, max_size=4), st.lists(ENTRIES, min_size=2, max_size=2))
     def check(rows, indices, weights):
         expected = interpreted(rows, indices, weights, how)

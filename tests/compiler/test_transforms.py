@@ -18,6 +18,7 @@ from hypothesis import given, settings
 import flatgrad as fg
 from flatgrad import Value
 from tests.bits import assert_same
+from tests.examples import examples
 from tests.programs import Interpreted, assert_agrees, by_interpreter, flatgrad_outcome, programs, tame
 from tests.threads import in_threads
 
@@ -655,7 +656,7 @@ def test_a_gradient_through_the_value_of_an_inner_gradient_has_the_interpreters_
 
 
 @given(programs(inputs=tame, max_steps=8))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_gradients_through_values_of_inner_gradients(program):
     every = range(len(program.inputs))
     inner = fg.value_and_grad(lambda *leaves: program.run(leaves)[0], every)
@@ -692,7 +693,7 @@ def test_compiled_functions_are_inlined():
 
 
 @given(programs(inputs=tame, max_steps=6))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_a_call_within_a_graph_receives_what_its_kernel_computes(program):
     """out * 3: the call gets one gradient, and hands one term to each operand."""
     f = fg.compile(lambda *leaves: program.run(leaves))

@@ -30,6 +30,7 @@ from tests.bits import all_bits
 from tests.compiler import array_workloads as work
 from tests.compiler.test_c import CC
 from tests.every_way import CFile, assert_every_way_agrees, flattened
+from tests.examples import examples
 from tests.native_programs import MACHINES, MachineCode
 from tests.test_programs import drawn
 
@@ -110,7 +111,7 @@ def triangular_product(size, batch, packing, backwards, fold, strict):
     st.integers(2, 9), st.integers(1, 4), st.sampled_from(["rows", "columns"]), st.booleans(),
     st.sampled_from([p.add, p.mul, p.maximum, p.minimum]), st.integers(0, 1),
 )  # fmt: skip
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 def test_triangular_products(size, batch, packing, backwards, primitive, strict):
     fold = {p.add: lambda a, b: a + b, p.mul: lambda a, b: a * b}.get(primitive, getattr(fg, primitive.name))
     every_way(*triangular_product(size, batch, packing, backwards, fold, strict))
@@ -274,7 +275,7 @@ random_lanes = st.builds(
 
 
 @given(random_lanes, st.integers(0, 99))
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 def test_triangles_of_lanes(function, seed):
     every_way(function, *function.arguments(seed))
 

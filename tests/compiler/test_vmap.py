@@ -19,6 +19,7 @@ from flatgrad.compiler.machine import native, objects
 from tests.bits import assert_same
 from tests.compiler.test_builtin import is_builtin
 from tests.every_way import flattened
+from tests.examples import examples
 from tests.programs import by_interpreter, flatgrad_outcome, programs, tame
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
@@ -203,7 +204,7 @@ def mapped_arrays(draw):
 
 
 @given(mapped_arrays(), st.sampled_from(["call", "trace", "values"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_every_axis_of_every_shape(arguments, way):
     array, in_axis, out_axis = arguments
     f = fg.vmap(lambda x: x * 2.0 + 1.0, in_axis, out_axis, backend="python")
@@ -219,7 +220,7 @@ def test_every_axis_of_every_shape(arguments, way):
 
 
 @given(mapped_arrays(), mapped_arrays())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_maps_of_maps(first, second):
     a, b = first[0].ravel()[:3], second[0].ravel()[:3]
     f = fg.vmap(fg.vmap(lambda x, y: x * y + x, in_axes=(None, 0)), in_axes=(0, None), backend="python")
@@ -410,7 +411,7 @@ def test_a_compiled_gradient_per_row_is_a_part_of_a_graph(backend):
 
 
 @given(programs(inputs=tame, max_steps=8), st.integers(0, len(BACKENDS) - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_random_programs_over_rows(program, backend):
     factors = [1.0, 0.5, -1.25]
     rows = [tuple(x * factor for x in program.inputs) for factor in factors]

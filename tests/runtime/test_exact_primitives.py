@@ -16,8 +16,9 @@ import flatgrad as fg
 from flatgrad import Value
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import bits, builtin_class
+from tests.examples import examples
 
-COUNT = 10_000
+COUNT = examples(10_000)
 TINY, HUGE, NORMAL = 5e-324, 1.7976931348623157e308, 2.2250738585072014e-308
 
 #: Signed zeros, infinities, NaN; subnormals and the ends of the range; places where a function bends, jumps, saturates,

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 import flatgrad as fg
 from flatgrad import Value
 from tests.bits import assert_same
+from tests.examples import examples
 from tests.programs import programs, tame
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -99,7 +100,7 @@ def test_a_graph(again):
 
 
 @given(programs(inputs=tame, max_steps=10))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_any_graph_gives_the_same_gradients(program):
     leaves = [Value(x) for x in program.inputs]
     try:

@@ -23,6 +23,7 @@ from flatgrad import nn
 from flatgrad.compiler.machine import native
 from flatgrad.runtime.errors import FlatgradError
 from tests.bits import ARITHMETIC, all_bits, assert_same, builtin_class
+from tests.examples import examples
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
 INF, NAN = math.inf, math.nan
@@ -108,7 +109,7 @@ def test_nan_is_found_everywhere():
 
 
 @given(st.lists(st.floats(-700.0, 700.0), min_size=1, max_size=12))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_logsumexp_and_softmax_are_accurate(vector):
     """Compared with the formulas in 200 digits."""
     with mp.workdps(200):
@@ -215,7 +216,7 @@ def test_the_bits_of_every_back_end(name):
     compiled = [fg.value_and_grad(function, backend=backend) for backend in BACKENDS]
 
     @given(vectors)
-    @settings(max_examples=40)
+    @settings(max_examples=examples(40))
     def each(vector):
         expected = outcome(lambda: interpreted(function, vector))
         for slope in compiled:
@@ -226,7 +227,7 @@ def test_the_bits_of_every_back_end(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @given(vector=vectors)
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_plain_numbers_give_the_same(name, vector):
     """As `Value`s do, in each kind of container."""
     function = one_number(name)

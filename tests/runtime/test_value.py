@@ -15,6 +15,7 @@ import flatgrad as fg
 from flatgrad import Value
 from tests import reference
 from tests.bits import assert_same, bits
+from tests.examples import examples
 
 
 def readme(a, b):
@@ -104,7 +105,7 @@ STEPS = st.lists(st.tuples(MICROGRAD, st.integers(0, 99), st.integers(0, 99)), m
 
 
 @given(st.lists(st.floats(-2, 2), min_size=2, max_size=3), STEPS)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_agrees_with_micrograd(data, steps):
     """The very same forward bits; gradients to 1e-12 of the magnitudes that were added (its order is not fixed)."""
 
@@ -177,7 +178,7 @@ def _micrograd_step(name, a, b, k):
     ],
 )
 @given(st.floats(0.1, 10), st.floats(0.1, 10))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_operators_mean_what_micrograd_says(expression, spelled_out, x, y):
     (a, b), (c, d) = (Value(x), Value(y)), (Value(x), Value(y))
     left, right = expression(a, b), spelled_out(c, d)

@@ -323,14 +323,23 @@ class OpenTable(NamedTuple):
         ]
         outer = [grid.shape[: len(dimensions)] for grid in grids]
         values = np.concatenate([grid.reshape(int(np.prod(o)), -1) for grid, o in zip(grids, outer, strict=True)])
+        # What is linear in each index is known from two of them. A few entries more tell nearly all other tables apart.
+        few = [[sorted({0, 1, n // 2, n - 1} & set(range(n))) for n in each] for each in outer]
+        corners = np.concatenate([
+            grid[np.ix_(*places)].reshape(math.prod(map(len, places)), -1)
+            for grid, places in zip(grids, few, strict=True)
+        ])  # fmt: skip
         alone = [(-1, -1), *((-1, d) for d in range(len(dimensions)))]
         sizes = [(e, -1) for e in range(len(samples.sizes[0]))]
         products = [(e, d) for e, _ in sizes for d in range(len(dimensions))]
         for features in (alone, alone + sizes, alone + sizes + products):
-            matrix = np.concatenate([_features(s, o, features) for s, o in zip(samples.sizes, outer, strict=True)])
-            if len(matrix) <= len(features):
+            if len(values) <= len(features):
                 continue
-            found = np.rint(np.linalg.lstsq(matrix, values, rcond=None)[0]).astype(np.int64)
+            matrix = np.concatenate([_features_at(s, o, features) for s, o in zip(samples.sizes, few, strict=True)])
+            found = np.rint(np.linalg.lstsq(matrix, corners, rcond=None)[0]).astype(np.int64)
+            if not np.array_equal(matrix @ found, corners):
+                continue
+            matrix = np.concatenate([_features(s, o, features) for s, o in zip(samples.sizes, outer, strict=True)])
             if np.array_equal(matrix @ found, values):
                 return cls(tuple(shape), dimensions, tuple(features), found)
         return None
@@ -344,8 +353,10 @@ class OpenTable(NamedTuple):
             if all(count and len(table) % count == 0 for table, count in zip(tables, rows, strict=True)):
                 shapes.append([(count, len(table) // count) for table, count in zip(tables, rows, strict=True)])
                 shapes.append([(len(table) // count, count) for table, count in zip(tables, rows, strict=True)])
-        made = (find(tables, shape, samples) for find in (cls._in_one_piece, cls.through) for shape in shapes)
-        return next((table for table in made if table is not None), None)
+        whole = (cls._in_one_piece(tables, shape, samples) for shape in shapes)
+        parts = (_in_parts(shape, samples) for shape in shapes)
+        split = (cls.through(tables, shape, samples) for shape in parts if shape is not None)
+        return next((table for table in itertools.chain(whole, split) if table is not None), None)
 
 
 class OpenRows(NamedTuple):
@@ -466,7 +477,13 @@ AnyTable = OpenTable | OpenRows
 
 def _features(sizes: Sequence[int], outer: Sequence[int], features: Sequence[tuple[int, int]]) -> Any:
     """The features of the entries of a table, for all indices of its open dimensions."""
-    index = np.indices(outer, dtype=np.int64).reshape(len(outer), int(np.prod(outer)))
+    return _features_at(sizes, [range(extent) for extent in outer], features)
+
+
+def _features_at(sizes: Sequence[int], places: Sequence[Sequence[int]], features: Sequence[tuple[int, int]]) -> Any:
+    """The same for some indices of each open dimension, in all combinations."""
+    grid = np.meshgrid(*(np.array(each, dtype=np.int64) for each in places), indexing="ij")
+    index = np.reshape(grid, (len(places), math.prod(map(len, places))))
     ones = np.ones(index.shape[1], dtype=np.int64)
     return np.stack([(sizes[e] if e >= 0 else 1) * (index[d] if d >= 0 else ones) for e, d in features], axis=1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,7 +27,13 @@ def default_names(groups: Sequence[Group]) -> list[str]:
     >>> default_names([Group("x", 2, False), Group("y", 1, True)])
     ['x0', 'x1', 'y']
     """
-    return [n for g in groups for n in ([g.name] if g.scalar else [f"{g.name}{k}" for k in range(g.size)])]
+    return list(_names(tuple(groups)))
+
+
+@functools.lru_cache(maxsize=16)
+def _names(groups: tuple[Group, ...]) -> tuple[str, ...]:
+    """The same; for large arguments it takes longer than most that is done with them."""
+    return tuple(n for g in groups for n in ([g.name] if g.scalar else [f"{g.name}{k}" for k in range(g.size)]))
 
 
 def grouped(groups: Sequence[Group], items: _Sliced) -> Iterator[tuple[Group, _Sliced]]:
