@@ -6,19 +6,23 @@ BIN := $(VENV)/bin
 # Processes that share the tests.
 WORKERS ?= auto
 
+# Many tests start processes; without files of bytecode, each of them would compile the package anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test portable check docs bench format lines notebooks clean
 
 demo: $(VENV)/.core
 	$(BIN)/python -m flatgrad demo --plot
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(WORKERS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 # A selection: machine code and NumPy as on processors without AVX-512, and without AVX2; then one core, and a slow clock.
 NUMPY := tests/compiler/test_numpy_backend.py
 TIMING := tests/nn/test_train.py tests/nn/test_native_training.py tests/compiler/test_native_threads.py
 ONE_CORE := $(if $(shell command -v taskset),taskset -c 0)
 
+portable: export FLATGRAD_TEST_EXAMPLES := 0.1
 portable: $(VENV)/.dev
 	$(BIN)/python -m tests.restricted x86-64-v3 -q -n $(WORKERS) $(NUMPY) tests/compiler/test_native_primitives.py
 	$(BIN)/python -m tests.restricted x86-64 -q -n $(WORKERS) $(NUMPY) tests/compiler/test_native.py -k "not fast"
@@ -28,7 +32,6 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_docs.py
 
 # The documentation as a site, from nothing; a warning is an error.
 docs: $(VENV)/.docs
