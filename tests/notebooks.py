@@ -9,6 +9,7 @@ import asyncio
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,9 @@ def executed(notebook: Any) -> Any:
     client = nbclient.NotebookClient(
         notebook, km=manager, timeout=_SECONDS, resources={"metadata": {"path": str(FOLDER)}}, record_timing=False
     )
-    environment = {**os.environ, "PYTHONPATH": paths, "IPYTHONDIR": os.environ.get("IPYTHONDIR", str(ROOT / "build"))}
-    asyncio.run(client.async_execute(env=environment))
+    with tempfile.TemporaryDirectory() as folder:  # of a user who has not run it before
+        folders = {"IPYTHONDIR": folder, "FLATGRAD_CACHE_DIR": folder}
+        asyncio.run(client.async_execute(env={**os.environ, "PYTHONPATH": paths, **folders}))
     return notebook
 
 

@@ -340,6 +340,16 @@ def test_a_function_before_and_after_its_first_calls(transform):
     assert "source" in sections(root)[0]
 
 
+def test_a_sparse_jacobian():
+    pytest.importorskip("scipy")
+    function = fg.jacobian(lambda x: [x[0] * x[1], x[2]], sparse=True)
+    function([1.0, 2.0, 3.0])
+    root = parsed(function)
+    assert title_of(root).startswith("flatgrad.jacobian of lambda(x)")
+    assert note_of(root).endswith("sparse=True")
+    assert len(root.findall(".//tbody/tr")) == 1
+
+
 def test_a_line_per_kernel():
     function = fg.grad(lambda x, scale=1.0: sum(a * a for a in x) * scale, backend="python", dynamic=False)
     function([1.0])
@@ -401,6 +411,14 @@ def test_a_summary_is_text_and_a_table():
         ["total", "", "", "65"],
     ]
     assert model._repr_html_() == summary._repr_html_()
+
+
+def test_the_repr_of_a_large_model_is_short():
+    """Micrograd's, up to the size of its largest model."""
+    assert repr(nn.Layer(2, 16)) == f"Layer of [{', '.join(['ReLUNeuron(2)'] * 16)}]"
+    neuron = "TanhNeuron(784)"
+    large = nn.MLP(784, [300, 2], activation="tanh", seed=0)
+    assert repr(large).startswith(f"MLP of [Layer of [{neuron}, {neuron}, {neuron}, ... 296 more ..., {neuron}], Layer")
 
 
 def run(**options):

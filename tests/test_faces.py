@@ -18,6 +18,7 @@ STAGES = (
 )
 STEP = "numbers optimizer parameters prepare reload repeat source state steps sync take"
 TRANSFORMED = "backend dynamic faults function kernel_for kernels max_ways memory mode name open_kernels ways"
+NUMERIC = f"c_function {TRANSFORMED}"
 
 
 def f(x: float, y: float = 2.0) -> fg.Value:
@@ -35,12 +36,12 @@ def loss(X, y):
             fg.grad(f).kernel_for(1.0),
             f"{KERNEL} sparsity stages stats",
         ),
-        (fg.grad(f), TRANSFORMED),
-        (fg.value_and_grad(f), TRANSFORMED),
+        (fg.grad(f), NUMERIC),
+        (fg.value_and_grad(f), NUMERIC),
         (fg.compile(f), TRANSFORMED),
-        (fg.jit(f), TRANSFORMED),
-        (fg.hessian(f), TRANSFORMED),
-        (fg.vmap(f), TRANSFORMED),
+        (fg.jit(f), NUMERIC),
+        (fg.hessian(f), NUMERIC),
+        (fg.vmap(f), NUMERIC),
         (fg.compile_graph(W * 3.0), "kernel program source stats"),
         (
             nn.train_step(loss, nn.SGD(0.1), [W]),

@@ -37,6 +37,8 @@ Activation = str | Callable[[Any], Any]
 #: An int begins a sequence of draws of its own; a `random.Random` is drawn from; None draws from Python's global one.
 Seed = int | random.Random | None
 
+#: The `repr` of a layer lists so many neurons; larger ones are abridged.
+_LISTED = 16
 _ONE_INPUT, _ONE_NEURON = "a Neuron needs at least one input", "a Layer needs at least one neuron"
 
 _DRAWS: dict[str, Callable[[Any, int, int], float]] = {
@@ -158,7 +160,10 @@ class Layer(Module):
         return unique(chain.from_iterable(neuron.parameters() for neuron in self.neurons))
 
     def __repr__(self) -> str:
-        return f"Layer of [{', '.join(str(neuron) for neuron in self.neurons)}]"
+        names = [str(neuron) for neuron in self.neurons]
+        if len(names) > _LISTED:  # of a large layer, the first neurons and the last one
+            names[3:-1] = [f"... {len(names) - 4:,} more ..."]
+        return f"Layer of [{', '.join(names)}]"
 
     def _outline(self) -> tuple[str, str]:
         kinds = dict.fromkeys(neuron._kind() for neuron in self.neurons)

@@ -106,5 +106,10 @@ class SparseFunction:
         ways: WayTable = self._function.ways(*args, **kwargs)
         return ways
 
+    def _repr_html_(self) -> str:
+        """How notebooks show it: as other compiled functions."""
+        card: str = self._function._card(sparse="True")
+        return card
+
     def __repr__(self) -> str:
         return repr(self._function).replace(">", ", sparse=True>", 1)

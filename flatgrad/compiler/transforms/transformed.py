@@ -158,9 +158,13 @@ class Transformed(Generic[E]):
 
     def _repr_html_(self) -> str:
         """How notebooks show it: its kernels, and panes with source, program, loops and sizes of the last one."""
+        return self._card()
+
+    def _card(self, **more: str) -> str:
+        """The same, with more choices than its own."""
         title = f"flatgrad.{self._transform} of {self._heading()}"
         once = "It has not been called yet; the first call with arguments of each kind traces and compiles it."
-        return function_card(title, self._choices(), self._described(), once)
+        return function_card(title, {**self._choices(), **more}, self._described(), once)
 
     def _described(self) -> list[tuple[str, Any]]:
         """The kernels, each with the arguments that it is for, in words."""
