@@ -416,8 +416,8 @@ def test_a_summary_is_text_and_a_table():
 def test_the_repr_of_a_large_model_is_short():
     """Micrograd's, up to the size of its largest model."""
     assert repr(nn.Layer(2, 16)) == f"Layer of [{', '.join(['ReLUNeuron(2)'] * 16)}]"
-    neuron = "TanhNeuron(784)"
-    large = nn.MLP(784, [300, 2], activation="tanh", seed=0)
+    neuron = "TanhNeuron(5)"
+    large = nn.MLP(5, [300, 2], activation="tanh", seed=0)
     assert repr(large).startswith(f"MLP of [Layer of [{neuron}, {neuron}, {neuron}, ... 296 more ..., {neuron}], Layer")
 
 

@@ -9,7 +9,7 @@ from flatgrad import nn
 
 W = fg.Value(2.0)
 KERNEL = (
-    "arrays backend backward c_source calls captured draw_dot forward joint leaves name program python_source save "
+    "arrays backend backward c_source calls captured draw_dot explain forward joint leaves name program python_source save "
     "source way"
 )
 STAGES = (
