@@ -45,6 +45,7 @@ from .runtime.errors import (
     PerformanceWarning,
     ProgramError,
     RangeError,
+    SingularError,
     TableIndexError,
     TraceError,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "PerformanceWarning",
     "ProgramError",
     "RangeError",
+    "SingularError",
     "TableIndexError",
     "TraceError",
     "Value",

@@ -79,21 +79,19 @@ def _dtype(item: Any) -> Any:
 #: Those that numbers have.
 _CLASSES: Final = (float, int, bool, complex, np.float64, np.int64, np.bool_)
 
-#: Functions that ask for classes, with what stands for them.
-QUESTIONS: Final[dict[Callable[..., Any], Callable[..., Any]]] = {
-    isinstance: _isinstance,
-    type: _type,
-    np.isscalar: _is_scalar,
-    np.result_type: _result_type,
-}
+_QUESTIONS: Final = (
+    (isinstance, _isinstance),
+    (type, _type),
+    (np.isscalar, _is_scalar),
+    (np.result_type, _result_type),
+)
+#: Functions that ask for classes, with what stands for them, by their ids.
+_ANSWERS: Final[dict[int, Callable[..., Any]]] = {id(original): own for original, own in _QUESTIONS}
 
 
 def answered(function: Any) -> Any:
     """What stands for a function: for one that asks for classes, another one."""
-    try:
-        return QUESTIONS.get(function, function)
-    except TypeError:  # it has no hash
-        return function
+    return _ANSWERS.get(id(function), function)
 
 
 def attribute(item: Any, name: str) -> Any:

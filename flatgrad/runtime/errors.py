@@ -7,6 +7,8 @@ each, with cause, example and remedy.
 
 from __future__ import annotations
 
+import numpy as np
+
 
 class FlatgradError(Exception):
     """The base of every exception that flatgrad raises on purpose."""
@@ -18,6 +20,10 @@ class DomainError(FlatgradError, ValueError):
 
 class DivisionByZeroError(FlatgradError, ZeroDivisionError):
     """A division by zero, or zero to a negative power."""
+
+
+class SingularError(DivisionByZeroError, np.linalg.LinAlgError):
+    """A matrix that is singular, where its inverse is needed: the `LinAlgError` of NumPy."""
 
 
 class RangeError(FlatgradError, OverflowError):

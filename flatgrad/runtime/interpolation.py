@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 from .arrays import as_array, plain
 from .conversion import number
 from .errors import InputError, OptionError
-from .primitives import div, where
+from .numpy_functions import infinite_piece
+from .primitives import div, equal, where
 from .reductions import vector_of
 from .sites import user_line
 from .table import table
@@ -49,13 +51,23 @@ def interp(x: Any, xp: Any, fp: Any) -> Any:
     _check_lengths("interp", knots, values)
     if len(knots) == 1:
         return _of_each(lambda x: where(x < knots[0], values[0], values[0]), x)
+    ends = list(itertools.pairwise(values))
+    beyond = [infinite_piece(p, q) for p, q in ends]
+    some = any(each is not None for each in beyond)
     pieces = table(
-        [[a, p, div(q - p, b - a)] for a, b, p, q in zip(knots, knots[1:], values, values[1:], strict=False)]
+        [
+            [a, p, div(q - p, b - a)] if each is None else [a, each, 0.0]
+            for a, b, (p, q), each in zip(knots, knots[1:], ends, beyond, strict=False)
+        ]
     )
+    starts = table([[math.nan if each is None else a, p] for a, p, each in zip(knots, values, beyond, strict=False)])
 
     def at(x: Any) -> Any:
         start, value, slope = pieces[_piece(x, knots)]
         inside = slope * (x - start) + value
+        if some:  # at the knot itself the line is not infinite, or not yet
+            start, value = starts[_piece(x, knots)]
+            inside = where(equal(x, start), value, inside)
         return where(x < knots[0], values[0], where(x >= knots[-1], values[-1], inside))
 
     return _of_each(at, x)

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from . import primitives
 from .arrays import REMEDIES, UFUNCS, as_array, filled, unsupported, wrapped
-from .errors import InputError
+from .errors import InputError, SingularError
 from .foreign import COMPLEX
 from .numpy_functions import Axis, _as_array, _implements, _is_complex, _root, _squares, array, np
 from .primitives import div
@@ -77,10 +77,13 @@ def _of_matrices(function: Callable[[list[Any]], Any], a: Any) -> Any:
     return as_array([x for each in results for x in each.ravel().tolist()], (*a.shape[:-2], *results[0].shape))
 
 
-def _eliminated(rows: list[list[Any]]) -> tuple[list[list[Any]], float]:
+def _eliminated(rows: list[list[Any]], inverts: bool = False) -> tuple[list[list[Any]], float]:
     """The rows of a matrix in upper triangular form, and the sign of the exchanges.
 
     The pivot is the largest in size, the first one at a tie. A row that has the plain number 0.0 below it stays.
+
+    Raises:
+        SingularError: for a pivot of 0, if `inverts` is true.
     """
     rows, sign = [list(row) for row in rows], 1.0
     n = len(rows)
@@ -92,6 +95,8 @@ def _eliminated(rows: list[list[Any]]) -> tuple[list[list[Any]], float]:
                 best = i
         if best != k:
             rows[k], rows[best], sign = rows[best], rows[k], -sign
+        if inverts and primitives.equal(primitives.abs(rows[k][k]), 0.0):
+            raise SingularError(f"Singular matrix: the pivot in column {k} is 0{user_line()}")
         for i in range(k + 1, n):
             entry = rows[i][k]
             if entry.__class__ is float and entry == 0.0:
@@ -108,7 +113,7 @@ def _solved(rows: list[list[Any]], sides: list[list[Any]]) -> list[list[Any]]:
     """The solutions of linear equations, for several right sides, the columns of `sides`."""
     n = len(rows)
     # Elimination looks for pivots in the first n columns only, as there are n rows.
-    upper, _ = _eliminated([[*row, *side] for row, side in zip(rows, sides, strict=True)])
+    upper, _ = _eliminated([[*row, *side] for row, side in zip(rows, sides, strict=True)], inverts=True)
     solution: list[list[Any]] = [[] for _ in range(n)]
     for i in reversed(range(n)):
         for c, rest in enumerate(upper[i][n:]):

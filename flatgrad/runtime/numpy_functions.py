@@ -40,7 +40,7 @@ from .primitive import Applicable
 from .primitives import div
 from .sites import user_line
 from .traced import as_integer
-from .value import Condition
+from .value import Condition, Value
 
 np: Any = numpy  # the types of its functions know no objects
 _NO: Final = np._NoValue
@@ -139,7 +139,6 @@ def _joined(function: Any, arrays: Any, *args: Any, **options: Any) -> Any:
 for _name in ("concatenate", "concat", "stack", "hstack", "vstack", "row_stack", "dstack", "column_stack"):
     if (_function := _numpy(_name)) is not None:
         FUNCTIONS[_function] = functools.partial(_joined, getattr(_function, "_implementation", _function))
-_passes("sort argsort argmax argmin searchsorted")  # comparing
 _passes(
     "dot inner outer linalg.outer tensordot linalg.tensordot linalg.matmul kron einsum einsum_path cross "
     "linalg.cross linalg.multi_dot linalg.matrix_power convolve diff ediff1d trapezoid trapz polyval polyadd "
@@ -541,6 +540,55 @@ _accumulates(np.multiply, "nancumprod", nan=1.0)
 # --- order ------------------------------------------------------------------------------------------------------------
 
 
+class _Key:
+    """An element that is compared, a NaN as larger than all numbers; or as smaller."""
+
+    __slots__ = ("is_nan", "item", "largest")
+
+    def __init__(self, item: Any, largest: bool) -> None:
+        self.item, self.largest = item, largest
+        self.is_nan = isinstance(item, (Value, float)) and not bool(primitives.equal(item, item))
+
+    def __lt__(self, other: _Key) -> bool:
+        if self.is_nan or other.is_nan:
+            return (other if self.largest else self).is_nan and not (self.is_nan and other.is_nan)
+        return bool(self.item < other.item)
+
+    def __gt__(self, other: _Key) -> bool:
+        return other < self
+
+
+def _hold_numbers(elements: Sequence[Any]) -> bool:
+    """Whether there is no NaN: one guard."""
+    if any(each.__class__ is float and each != each for each in elements):
+        return False
+    equal = [primitives.equal(each, each) for each in elements if isinstance(each, Value)]
+    return bool(functools.reduce(primitives.logical_and, equal)) if equal else True
+
+
+def _compares(name: str) -> None:
+    """Functions that compare elements; with a NaN among these, keys are compared that know the order of NumPy."""
+    original = _numpy(name)._implementation
+
+    def implementation(a: Any, *others: Any, **options: Any) -> Any:
+        several = [a, *others[:1]] if name == "searchsorted" else [a]
+        rest = others[len(several) - 1 :]
+        if name == "searchsorted" and "v" in options:
+            several, rest = [a, options.pop("v")], others
+        arrays = [np.asarray(plain(_as_array(each))) for each in several]
+        if all(_hold_numbers(each.ravel().tolist()) for each in arrays):
+            return original(*arrays, *rest, **options)
+        key = np.frompyfunc(lambda item: _Key(item, name != "argmin"), 1, 1)
+        result = original(*[np.asarray(key(each), dtype=object) for each in arrays], *rest, **options)
+        return np.frompyfunc(lambda key: key.item, 1, 1)(result) if name == "sort" else result
+
+    _implements(name)(implementation)
+
+
+for _name in ("sort", "argsort", "argmax", "argmin", "searchsorted"):
+    _compares(_name)
+
+
 @_implements("partition")
 def _partition(a: Any, kth: Any, axis: Axis = -1, **_: Any) -> Any:
     return np.sort(_as_array(a), axis=axis)
@@ -641,7 +689,8 @@ def _lanes(a: Any, axis: Axis, keepdims: bool) -> tuple[list[list[Any]], tuple[i
         raise InputError(f"np.median and np.quantile of no elements are not defined{user_line()}")
     lanes = a.transpose(*rest, *axes).reshape(-1, _count(a, axis))
     shape = tuple(a.shape[each] if each in rest else 1 for each in range(a.ndim) if keepdims or each in rest)
-    return np.sort(lanes, axis=-1).tolist(), shape
+    result = np.asarray(np.sort(lanes.view(Array), axis=-1)).tolist()
+    return [lane if _hold_numbers(lane) else lane[-1:] * len(lane) for lane in result], shape  # NaN is at the end
 
 
 def _shaped(items: list[Any], shape: tuple[int, ...]) -> Any:
@@ -651,8 +700,8 @@ def _shaped(items: list[Any], shape: tuple[int, ...]) -> Any:
 @_implements("digitize")
 def _digitize(x: Any, bins: Any, right: bool = False) -> Any:
     side = "left" if right else "right"
-    bins = np.asarray(_as_array(bins))
-    places = [np.searchsorted(bins, plain(each), side=side) for each in np.asarray(_as_array(x)).ravel().tolist()]
+    bins = _as_array(bins)
+    places = [np.searchsorted(bins, each, side=side) for each in np.asarray(_as_array(x)).ravel().tolist()]
     return np.array(places).reshape(np.shape(plain(x))) if np.ndim(plain(x)) else places[0]
 
 
@@ -721,6 +770,15 @@ def _sinc(x: Any) -> Any:
     return np.sin(y) / y
 
 
+def infinite_piece(p: Any, q: Any) -> float | None:
+    """What a line is between two points, as NumPy has it, if one of these is an infinite constant; else None."""
+    ends = [each for each in (p, q) if not isinstance(each, Applicable)]
+    infinite = [each for each in ends if math.isinf(each)]
+    if not infinite:
+        return None
+    return float(infinite[0]) if len(set(infinite)) == 1 else math.nan
+
+
 @_implements("interp")
 def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
     """Piecewise linear, as NumPy's: `slope * (x - xp[k]) + fp[k]`, selected from the pieces without a branch on x."""
@@ -735,8 +793,12 @@ def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, perio
             width = places[k + 1] - places[k]
             if not isinstance(width, Applicable) and width == 0.0:  # a jump
                 continue
-            slope = div(items[k + 1] - items[k], width)
-            result = selected(x < places[k + 1], slope * (x - places[k]) + items[k], result)
+            beyond = infinite_piece(*items[k : k + 2])
+            if beyond is None:
+                piece = div(items[k + 1] - items[k], width) * (x - places[k]) + items[k]
+            else:
+                piece = selected(primitives.equal(x, places[k]), items[k], beyond)
+            result = selected(x < places[k + 1], piece, result)
         result = selected(x < places[0], items[0] if left is None else left, result)
         return result if right is None else selected(x > places[-1], right, result)
 
@@ -867,6 +929,16 @@ for _name in [
     "var",
 ]:
     setattr(Array, _name, _method(_name))
+for _name in ("argmax", "argmin", "argsort", "searchsorted"):
+    setattr(Array, _name, _method(_name))
+
+
+def _sort(self: Array, axis: int = -1, **options: Any) -> None:
+    """As the method of arrays: the elements change their places."""
+    self[...] = np.sort(self, axis=axis, **options)
+
+
+Array.sort = _sort  # type: ignore[method-assign, assignment]
 Array.astype = _astype  # type: ignore[method-assign]
 
 REMEDIES.update({

@@ -57,9 +57,14 @@ class OperationErrors:
         if self.worded is not None:
             return self.worded(error, operands, describe(location) or hint)
         reason = f"{self.name} needs {self.requires}" if self.requires and type(error) is ValueError else str(error)
+        applied = self.applied_to(operands)
+        if self.name == "power" and isinstance(error, ZeroDivisionError) and operands[1] == -1.0:
+            applied, reason = f"{applied}, which is 1 / {float(operands[0])!r}", "float division by zero"
         if isinstance(error, OverflowError):
             reason += '. A function compiled with faults="ieee" gets inf there, as in NumPy'
-        return arithmetic_error(error, f"{self.applied_to(operands)}: {reason}{hint}{describe(location)}")
+        if isinstance(error, ZeroDivisionError) and self.name in ("power", "div"):
+            reason += '. A function compiled with faults="ieee" gets inf or NaN there, as in NumPy'
+        return arithmetic_error(error, f"{applied}: {reason}{hint}{describe(location)}")
 
     def partial_error(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 
@@ -229,6 +230,87 @@ def test_errors_that_are_not_caught():
     with pytest.raises(RuntimeError, match="no ratio"):
         fg.grad(renamed)(0.0)
     assert fg.grad(other).kernel_for(2.0).way.truths == ()
+
+
+def suppressed(x):
+    result = 3.0 * x
+    with contextlib.suppress(ZeroDivisionError):
+        result = 1.0 / x
+        result = result + x
+    return result
+
+
+def suppressed_return(x):
+    with contextlib.suppress(ValueError, ZeroDivisionError):
+        return fg.log(x) / (x - 2.0)
+    return 5.0 * x
+
+
+def length_of_text(x):
+    try:
+        return 1.0 / x
+    except ZeroDivisionError as error:
+        return x * len(str(error))
+
+
+def test_suppressed_errors():
+    for function, points in (suppressed, [0.0, 2.0]), (suppressed_return, [-1.0, 2.0, 3.0]):
+        f = fg.value_and_grad(function)
+        for x in [*points, *points]:
+            assert_same(f(x), interpreted(function, [x]), x)
+
+
+def test_the_text_of_an_error_is_that_of_python():
+    with pytest.raises(ZeroDivisionError) as caught:
+        _ = 1.0 / 0.0
+    f = fg.value_and_grad(length_of_text)
+    for _ in range(2):
+        assert f(2.0) == (0.5, -0.25)
+        assert f(0.0) == (0.0, float(len(str(caught.value))))
+
+
+def test_singular_matrices():
+    def f(x):
+        try:
+            return np.linalg.solve(np.array([[x[0], 2.0], [2.0, x[1]]]), np.array([1.0, 2.0]))[0] * x[0]
+        except np.linalg.LinAlgError:
+            return 7.0 * x[0]
+
+    slope = fg.value_and_grad(f)
+    for _ in range(2):
+        assert slope(np.array([1.0, 4.0]))[0] == 7.0
+        assert slope(np.array([1.0, 4.0]))[1].tolist() == [7.0, 0.0]
+        x = np.array([3.0, 4.0])
+        value, gradient = slope(x)
+        assert value == pytest.approx(f(x), rel=1e-14)
+        differences = [(f(x + h) - f(x - h)) / 2e-6 for h in 1e-6 * np.eye(2)]
+        assert gradient == pytest.approx(differences, rel=1e-8, abs=1e-9)
+    for function, singular in (
+        (lambda x: np.linalg.inv(np.array([[x, 2.0], [2.0, 4.0]]))[0, 0], 1.0),
+        (lambda x: np.linalg.inv(np.array([[x]]))[0, 0], 0.0),
+    ):
+        slope = fg.grad(function)
+        for _ in range(2):
+            with pytest.raises(np.linalg.LinAlgError, match="Singular matrix"):
+                slope(singular)
+        assert math.isfinite(slope(3.0))
+    assert fg.grad(lambda x: np.linalg.det(np.array([[x, 2.0], [2.0, 4.0]])))(1.0) == 4.0
+
+
+def test_errors_of_numpy():
+    def f(x):
+        with np.errstate(divide="raise"):
+            try:
+                return (1.0 / x).sum()
+            except FloatingPointError:
+                return 5.0 * x[0]
+
+    slope = fg.value_and_grad(f)
+    for _ in range(2):
+        value, gradient = slope(np.array([1.0, 0.0]))
+        assert (value, gradient.tolist()) == (5.0, [5.0, 0.0])
+        value, gradient = slope(np.array([1.0, 2.0]))
+        assert (value, gradient.tolist()) == (1.5, [-1.0, -0.25])
 
 
 def test_infinities_are_not_caught():

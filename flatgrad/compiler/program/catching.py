@@ -51,6 +51,13 @@ def caught_in(code: CodeType) -> list[range]:
     ...             file.flush()
     >>> len(caught_in(f.__code__)), caught_in(g.__code__)
     (1, [])
+    >>> import contextlib
+    >>> def h(x):
+    ...     with contextlib.suppress(ZeroDivisionError):
+    ...         x = 1.0 / x
+    ...     return x
+    >>> len(caught_in(h.__code__))
+    1
     """
     parse: Any = dis._parse_exception_table  # type: ignore[attr-defined]
     instructions = list(dis.get_instructions(code))
@@ -58,14 +65,17 @@ def caught_in(code: CodeType) -> list[range]:
     return [
         range(entry.start, entry.end)
         for entry in parse(code)
-        if entry.target in at and _catches(instructions[at[entry.target] :])
+        if entry.target in at and _catches(instructions[at[entry.target] :], "suppress" in code.co_names)
     ]
 
 
-def _catches(handler: list[dis.Instruction]) -> bool:
-    """Whether what begins here are `except` clauses of which one may fit, and not the end of `with` or `finally`."""
+def _catches(handler: list[dis.Instruction], suppresses: bool) -> bool:
+    """Whether what begins here are `except` clauses of which one may fit, and not the end of `with` or `finally`.
+
+    The end of `with` does so if it may be that of `contextlib.suppress(...)`.
+    """
     if handler[0].opname != "PUSH_EXC_INFO" or handler[1].opname == "WITH_EXCEPT_START":
-        return False
+        return suppresses and handler[0].opname == "PUSH_EXC_INFO"
     names, is_bare = set[str](), True
     for each in handler[1:]:
         if each.opname in ("LOAD_GLOBAL", "LOAD_NAME"):

@@ -18,9 +18,14 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ...runtime.backward import CONSTANT
-from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
-from ...runtime.primitives import TABLE, Primitive, add, equal, guard, logical_and, logical_not, select, where
-from ...runtime.sites import Location, Place, Site, locate, place
+from ...runtime.errors import (
+    ARITHMETIC_ERRORS,
+    DivisionByZeroError,
+    FlatgradError,
+    ProgramError,
+)
+from ...runtime.primitives import TABLE, Primitive, add, equal, guard, logical_and, logical_not, power, select, where
+from ...runtime.sites import Location, Place, Site, is_internal, locate, place
 from ...runtime.traced import OF_ARRAYS, OF_NUMBERS, OF_VALUES, TracedCondition, TracedInteger, TracedValue
 from ...runtime.tracing import forbidden, recorders, refuse
 from ...runtime.value import Condition, Value, constant
@@ -85,6 +90,36 @@ def _marks(primitive: Primitive, operands: Sequence[Any]) -> list[Any]:
     """Conditions of which follows what class of exceptions an operation raises, if it does."""
     result = primitive.total(*operands) if primitive.total is not None else 0.0
     return [equal(result, result), equal(operands[0], 0.0)]
+
+
+def _is_written_as_quotient(frame: FrameType | None) -> bool:
+    """Whether this package's code that computes something is that of the operator `/`."""
+    while frame is not None and is_internal(frame.f_code.co_filename):
+        if frame.f_code.co_name in ("__truediv__", "__rtruediv__"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+class _FloatingError(DivisionByZeroError, FloatingPointError):
+    """A division by zero where NumPy is told to raise, by `np.errstate(divide="raise")`."""
+
+
+def _as_python(error: Exception, primitive: Primitive, numbers: Sequence[Any], is_quotient: bool) -> Exception:
+    """An error for a function that catches it: its text is that of Python, of which the function may compute something.
+
+    If it leaves the function, it gets its own text again. Where NumPy is told to raise, it is a `FloatingPointError`.
+    """
+    kind, text = type(error), str(error)
+    if isinstance(error, DivisionByZeroError) and np.geterr()["divide"] == "raise":
+        kind = _FloatingError
+    try:
+        _ = 1.0 / numbers[0] if is_quotient else primitive.evaluate(*numbers)
+    except ARITHMETIC_ERRORS as plain:
+        text = str(plain)
+    result: Any = kind(text)
+    result.message = str(error)
+    return result  # type: ignore[no-any-return]
 
 
 def at_hand(number: Any) -> Any:
@@ -267,12 +302,16 @@ class Deciding(Recorded):
         marks = None
         if len({type(error) for _, error in errors}) > 1:  # which of them it is is a way, too
             marks = list(map(bool, _marks(primitive, operands)))
+        is_quotient = primitive is power and constants[~refs[1]] == -1.0 if refs[-1] < 0 else False
+        is_quotient = is_quotient and _is_written_as_quotient(_getframe(2))
         if self.follows:
             numbers = [self.number_of(ref) if ref >= 0 else constants[~ref] for ref in refs]
-            self._result(primitive, numbers, site)
+            error = self._error_of(primitive, numbers, site)
+            if error is not None:
+                raise _as_python(error, primitive, numbers, is_quotient)
         for each, error in errors:  # without numbers at hand, any will do
             if marks is None or marks == _marks(primitive, each):
-                raise error
+                raise _as_python(error, primitive, each, is_quotient)
         raise refuse("the function asks for other truth values than were given")
 
     def _error_of(self, primitive: Primitive, numbers: Sequence[Any], site: int) -> Exception | None:
@@ -429,6 +468,9 @@ class Deciding(Recorded):
 
     def put_numbers(self, error: Exception) -> None:
         """Put the numbers at hand in place of `Value`s among the arguments of an error that leaves the trace."""
+        message = getattr(error, "message", None)
+        if isinstance(error, FlatgradError) and message is not None and not recorders():
+            error.args = (message,)
         if not self.follows or recorders() or not any(isinstance(each, TracedValue) for each in error.args):
             return
         try:
