@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["flatgrad"]
+#
+# [tool.uv.sources]
+# flatgrad = { path = ".." }
+# ///
 """Programs that branch, loop until they are done and look things up, written plainly, with their gradients.
 
     python examples/branches.py

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["flatgrad[plot]", "numpy"]
+#
+# [tool.uv.sources]
+# flatgrad = { path = ".." }
+# ///
 """A recurrent network that learns to write, character by character.
 
     python examples/character_rnn.py [--quick] [--plot loss.png]

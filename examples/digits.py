@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["flatgrad", "numpy", "scikit-learn"]
+#
+# [tool.uv.sources]
+# flatgrad = { path = ".." }
+# ///
 """Handwritten digits, 8 x 8 pixels: a model of 2,410 parameters, trained with momentum and a falling learning rate.
 
     python examples/digits.py [--quick]

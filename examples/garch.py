@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["flatgrad[plot]", "numpy", "scipy"]
+#
+# [tool.uv.sources]
+# flatgrad = { path = ".." }
+# ///
 """The volatility of returns: GARCH(1,1) by maximum likelihood, with standard errors.
 
     python examples/garch.py [--quick] [--plot volatility.png]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["flatgrad", "scikit-learn"]
+#
+# [tool.uv.sources]
+# flatgrad = { path = ".." }
+# ///
 """Fisher's iris data: three classes by cross-entropy, 50 epochs in batches of 16.
 
 python examples/iris.py [--quick] [--seed N]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["flatgrad"]
+#
+# [tool.uv.sources]
+# flatgrad = { path = ".." }
+# ///
 """The four examples of the micrograd lecture, classified: forward, backward and update as one generated function.
 
 python examples/lecture.py [--quick]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["flatgrad[plot]", "numpy", "scipy"]
+#
+# [tool.uv.sources]
+# flatgrad = { path = ".." }
+# ///
 """Lynx and hare: the parameters of a differential equation, fitted to noisy counts by gradients.
 
     python examples/lotka_volterra.py [--quick] [--plot populations.png]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["flatgrad[plot]", "numpy"]
+#
+# [tool.uv.sources]
+# flatgrad = { path = ".." }
+# ///
 """Two moons with Adam in small batches, early stopping, and a picture of the decision boundary.
 
 python examples/moons.py [--quick] [--plot moons.png]

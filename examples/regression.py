@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["flatgrad", "numpy"]
+#
+# [tool.uv.sources]
+# flatgrad = { path = ".." }
+# ///
 """A damped oscillation fitted to noisy measurements, with the uncertainty of each of its parameters.
 
     python examples/regression.py [--quick]

@@ -93,7 +93,7 @@ class Expression:
             before = self.text[: max((error.offset or 1) - 1, 0)]
             raise InputError(self._at(len(before.encode()), str(error.msg))) from None
         except (ValueError, RecursionError, MemoryError) as error:
-            raise InputError(f"the expression cannot be parsed: {error or type(error).__name__}") from None
+            raise InputError(f"the expression cannot be parsed: {str(error) or type(error).__name__}") from None
         functions = {id(node.func) for node in ast.walk(self._tree) if isinstance(node, ast.Call)}
         names = [n for n in ast.walk(self._tree) if isinstance(n, ast.Name) and id(n) not in functions]
         self.names = list(dict.fromkeys(n.id for n in sorted(names, key=lambda n: n.col_offset)))

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["flatgrad[plot]", "numpy"]
+#
+# [tool.uv.sources]
+# flatgrad = { path = "../.." }
+# ///
 """microGPT: a language model on scalars learns names, and writes new ones.
 
     python examples/microgpt/train.py [NAMES.txt] [--steps 1000] [--quick] [--plot loss.png]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Mapping, Sequence
+from collections.abc import Collection, Container, Hashable, Mapping, Sequence
 from itertools import islice
 from operator import is_not
 from types import MappingProxyType
@@ -159,7 +159,7 @@ def _static(argument: Any) -> Kind:
         ) from None
 
 
-def outline(items: Sequence[Any], keywords: tuple[str, ...], statics: Container[Any]) -> tuple[Any, ...]:
+def outline(items: Sequence[Any], keywords: tuple[str, ...], statics: Collection[Any]) -> tuple[Any, ...]:
     """What can be said of arguments at a glance: those for one kernel have few outlines, and few kernels share one.
 
     Args:
