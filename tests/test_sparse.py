@@ -9,6 +9,8 @@ from hypothesis import assume, given, settings
 
 import flatgrad as fg
 from benchmarks.suites.luksan_vlcek import PROBLEMS
+from flatgrad.compiler.loops.extents import Samples
+from flatgrad.compiler.sparsity import OpenSparsity, Sparsity
 from flatgrad.compiler.transforms import derivatives
 from tests.bits import assert_same
 from tests.examples import examples
@@ -194,3 +196,35 @@ def test_what_differs_in_more_than_size_has_kernels_of_its_own():
             x = np.linspace(0.1, 0.7, n)
             assert_same(dense_of(hessian(x)), fg.hessian(function, dynamic=False)(x).ravel().tolist())
         assert reason in hessian.kernel_for(x).stats.own_size
+
+
+@pytest.mark.parametrize("transform", [fg.hessian, fg.jacobian])
+def test_rows_that_depend_on_everything_are_parts_of_their_own(transform):
+    """So there is one kernel for all sizes although some rows grow and others do not."""
+
+    def function(x):
+        norm = sum(a * a * fg.sin(a) for a in x)
+        return (
+            x[0] * norm
+            if transform is fg.hessian
+            else [*(x[0] * fg.sin(a) + b for a, b in itertools.pairwise(x)), norm]
+        )
+
+    matrices = transform(function, sparse=True, dynamic=True)
+    for n in (30, 12):
+        x = np.linspace(0.1, 0.7, n)
+        same_matrices(matrices(x), transform(function, sparse=True, dynamic=False)(x))
+    assert len(matrices.open_kernels) == 1
+    assert matrices.sparsity(x).edges() == ([0, 1, 12] if transform is fg.hessian else [0, 11, 12])
+
+
+def test_patterns_for_all_sizes():
+    samples = Samples([(5,), (6,), (7,)])
+    empty = OpenSparsity.through([Sparsity.of((n, 2 * n), []) for n in (5, 6, 7)], samples).at([9])
+    assert (empty.shape, empty.nnz, empty.starts.tolist()) == ((9, 18), 0, [0] * 10)
+    assert OpenSparsity.through([Sparsity.of((n, n), [(0, n * n % 4)]) for n in (5, 6, 7)], samples) is None
+    alike = Sparsity.of((2, 2), [(0, 1)])
+    assert alike == Sparsity.of((2, 2), [(0, 1)])
+    assert (
+        len({alike, Sparsity.of((2, 2), [(0, 1)]), Sparsity.of((2, 2), [(1, 1)]), Sparsity.of((2, 3), [(0, 1)])}) == 3
+    )

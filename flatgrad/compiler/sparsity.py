@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 Indices = np.ndarray[Any, np.dtype[np.int32]]
+#: So many rows with far more entries than most may be parts of their own.
+_FULL = 8
 
 
 class Sparsity:
@@ -53,6 +55,21 @@ class Sparsity:
 
     def __hash__(self) -> int:
         return hash((self.shape, self.nnz))
+
+    def edges(self) -> list[int]:
+        """The rows at which parts of the matrix begin and end: a row with far more entries than most is one alone.
+
+        >>> Sparsity.of((4, 5), [(0, 0), (1, 1), (2, 0), (2, 1), (2, 4), (3, 3)]).edges()
+        [0, 2, 3, 4]
+        """
+        rows, counts = self.shape[0], np.diff(self.starts)
+        full = np.flatnonzero(counts >= 2 * max(1, np.median(counts))) if rows else counts
+        return sorted({0, *full.tolist(), *(full + 1).tolist(), rows}) if len(full) <= _FULL else [0, rows]
+
+    def parts(self, edges: Sequence[int], rows: bool = False) -> list[Any]:
+        """The columns of the entries in each part, or how many each row of it has."""
+        numbers = np.diff(self.starts) if rows else self.columns
+        return np.split(numbers.astype(np.int64), edges[1:-1] if rows else self.starts[edges[1:-1]])
 
     _matrix: csr_array | None = None
 
@@ -100,17 +117,19 @@ class OpenSparsity(NamedTuple):
 
     Attributes:
         shape: of the matrix.
-        columns, starts: as of a `Sparsity`.
+        columns: of the entries, part by part.
+        counts: how many entries each row has, part by part.
     """
 
     shape: tuple[Size, Size]
-    columns: AnyTable
-    starts: AnyTable
+    columns: tuple[AnyTable, ...]
+    counts: tuple[AnyTable, ...]
 
     def at(self, sizes: Sequence[int]) -> Sparsity:
         """The pattern for some extents."""
         rows, columns = (bound(size, sizes) for size in self.shape)
-        return Sparsity((rows, columns), *(table.at(sizes).astype(np.int32) for table in (self.columns, self.starts)))
+        starts = np.cumsum([0, *_joined(self.counts, sizes)], dtype=np.int32)
+        return Sparsity((rows, columns), _joined(self.columns, sizes).astype(np.int32), starts)
 
     @classmethod
     def through(cls, patterns: Sequence[Sparsity], samples: Samples) -> OpenSparsity | None:
@@ -123,8 +142,23 @@ class OpenSparsity(NamedTuple):
         <Sparsity 1,000 x 1,000: 1,999 entries>
         """
         shape = [samples.size(*each) for each in zip(*(pattern.shape for pattern in patterns), strict=True)]
-        columns = OpenTable.of_lengths([pattern.columns.astype(np.int64) for pattern in patterns], samples)
-        starts = OpenTable.of_lengths([pattern.starts.astype(np.int64) for pattern in patterns], samples)
-        if columns is None or starts is None or None in shape:
+        edges = [pattern.edges() for pattern in patterns]
+        if None in shape or len({len(each) for each in edges}) > 1:
             return None
-        return cls((shape[0], shape[1]), columns, starts)  # type: ignore[arg-type]
+        columns, counts = list[AnyTable](), list[AnyTable]()
+        for parts, rows in (columns, False), (counts, True):
+            tables = [pattern.parts(each, rows) for pattern, each in zip(patterns, edges, strict=True)]
+            for each in zip(*tables, strict=True):
+                table = OpenTable.of_lengths(each, samples) if any(map(len, each)) else _NOTHING
+                if table is None:
+                    return None
+                parts.append(table)
+        return cls((shape[0], shape[1]), tuple(columns), tuple(counts))  # type: ignore[arg-type]
+
+
+#: The table of no entries.
+_NOTHING = OpenTable((0,), (), ((-1, -1),), np.zeros((1, 0), dtype=np.int64))
+
+
+def _joined(tables: Sequence[AnyTable], sizes: Sequence[int]) -> Indices:
+    return np.concatenate([table.at(sizes) for table in tables])

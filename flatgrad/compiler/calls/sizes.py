@@ -67,9 +67,14 @@ def sizes_of(kind: Kind) -> tuple[Any, list[int]]:
 def lengths_of(kind: Kind) -> list[int]:
     """How many numbers there are in each of the arrays and lists that a result is made of, in their order.
 
+    The entries of a sparse matrix count as several arrays where a few rows have far more of them than most.
+
     >>> lengths_of(Items(tuple, (Array((3,)), Mapping(None, (Array((3, 2)), Numbers(list, 3))))))
     [3, 6, 3]
     """
+    if isinstance(kind, Items) and len(kind.parts) == 2 and isinstance(kind.parts[1], Places):
+        pattern = kind.parts[1].item
+        return [len(part) for part in pattern.parts(pattern.edges())]
     if isinstance(kind, _STRUCTURES) and not all(part.scalar for part in kind.parts):
         return [length for part in kind.parts for length in lengths_of(part)]
     return [kind.size]
