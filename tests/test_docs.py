@@ -151,7 +151,8 @@ def test_a_link_to_a_heading_that_does_not_exist_is_noticed():
 
 #: All files and folders that documentation may name, as paths from the project's folder.
 PATHS = [
-    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject.toml", ".ci/run")
+    ROOT / name
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "Makefile", "pyproject.toml", ".ci/run")
 ]
 for folder in ("flatgrad", "tests", "docs", "benchmarks", "examples"):
     PATHS += [ROOT / folder, *(ROOT / folder).rglob("*")]
