@@ -18,6 +18,7 @@ import flatgrad as fg
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import ARITHMETIC
 from tests.programs import (
+    ROWS,
     SPECIAL,
     Interpreted,
     Outcome,
@@ -232,7 +233,7 @@ class Reduction:
         result = []
         for lane, length in enumerate(self.lengths):
             row = [self.operand.read(vectors, lane, term) for term in range(length)]
-            if operations is BY_NAME:
+            if operations is ROWS:
                 numbers = getattr(fg, self.name)(row)
             else:
                 numbers = written(_Named(operations), row) if row else of_none
@@ -584,7 +585,7 @@ class LoopProgram:
         groups = tuple(replace(group, numbers=tuple(next(rest) for _ in group.numbers)) for group in self.groups)
         return replace(self, groups=groups)
 
-    def run(self, vectors, operations=BY_NAME) -> list[Any]:
+    def run(self, vectors, operations=ROWS) -> list[Any]:
         """Apply the steps to vectors of any kind of scalars; return the outputs."""
         vectors = [list(vector) for vector in vectors]
         for step in self.steps:
@@ -722,12 +723,12 @@ class _Writing:
     def add(self, step, kind):
         """Take a step if it runs (or may raise); something harmless instead of it otherwise."""
         try:
-            numbers = step.run(self.vectors, BY_NAME)
+            numbers = step.run(self.vectors, ROWS)
         except ARITHMETIC:
             numbers = None
         if numbers is None and not self.may_raise:
             step = Map(("add",), (self.access("f"), self.access("f")), 4)
-            kind, numbers = "f", step.run(self.vectors, BY_NAME)
+            kind, numbers = "f", step.run(self.vectors, ROWS)
         elif numbers is None:
             lanes = self.lanes_of(step)
             numbers = [True if kind == "b" else 0.5] * lanes

@@ -30,6 +30,33 @@ tame = st.floats(-4.0, 4.0, allow_subnormal=False)
 numbers = st.one_of(tame, tame, tame, tame, st.sampled_from(SPECIAL), st.floats())
 
 
+def _by_exponentials(x):
+    e = fg.exp(2.0 * x)
+    return (e - 1.0) / (e + 1.0)
+
+
+#: Primitives of users, in arithmetic: with partials that are derived, that are given, that are none; one that raises
+#: for some numbers, and one that is made of others.
+_swish = fg.primitive("own_swish", lambda x: x * fg.sigmoid(x))
+_tanh = fg.primitive("own_tanh", _by_exponentials, [lambda t, x: 1.0 - t * t])
+_ratio = fg.primitive("own_ratio", lambda a, b: a / b, [lambda out, a, b: 1.0 / b, None], domain=[(-2, 2), (1, 2)])
+_larger = fg.primitive("own_larger", lambda a, b: fg.where(a > b, a * 2.0, b - a))
+_nested = fg.primitive("own_nested", lambda a, b: _swish(a) * b + _tanh(a))
+COMPOSITES = {row.name: row for row in (_swish, _tanh, _ratio, _larger, _nested)}
+
+#: The same from outside: functions of floats, one of which raises for some numbers.
+_outside = fg.primitive(
+    "own_outside",
+    math.atan2,
+    [lambda out, a, b: b / (a * a + b * b), lambda out, a, b: -a / (a * a + b * b)],
+    domain=[(0.5, 2.0), (0.5, 2.0)],
+)
+_root = fg.primitive("own_root", math.sqrt, [lambda out, x: 0.5 / out], domain=[(0.5, 3.0)])
+FOREIGN = {row.name: row for row in (_outside, _root)}
+
+#: All operations that programs may have.
+ROWS = {**BY_NAME, **COMPOSITES, **FOREIGN}
+
 #: The rows that select.
 SELECTING = ("where", "maximum", "minimum", "abs", "relu")
 
@@ -61,7 +88,7 @@ class RandomProgram:
         lines.append(f"# at {', '.join(map(repr, self.inputs))}")
         return "\n".join(lines)
 
-    def run(self, inputs: Any, operations: Any = BY_NAME) -> list[Any]:
+    def run(self, inputs: Any, operations: Any = ROWS) -> list[Any]:
         """Apply the steps to any kind of operands; return the outputs."""
         nodes = list(inputs)
         for step in self.steps:
@@ -88,7 +115,7 @@ class RandomProgram:
 
 
 @st.composite
-def programs(draw, max_steps=12, max_outputs=1, names=None, inputs=numbers):
+def programs(draw, max_steps=12, max_outputs=1, names=None, inputs=numbers, own=()):
     """Programs whose outputs all depend on an input. Most run without raising; some do not.
 
     Args:
@@ -96,9 +123,10 @@ def programs(draw, max_steps=12, max_outputs=1, names=None, inputs=numbers):
         max_outputs: how many outputs at most.
         names: the rows to use; all by default.
         inputs: the strategy for the inputs' numbers.
+        own: the primitives of users that are used beside the rows, often.
     """
     data = draw(st.lists(inputs, min_size=1, max_size=3))
-    growing = _Growing(draw, names, data)
+    growing = _Growing(draw, names, data, own)
     may_raise = draw(st.integers(0, 4)) == 4
     for _ in range(draw(st.integers(1, max_steps))):
         growing.grow("f", may_raise)
@@ -113,7 +141,8 @@ def programs(draw, max_steps=12, max_outputs=1, names=None, inputs=numbers):
 class _Growing:
     """A program that is being drawn, with the number that each node has at the program's inputs."""
 
-    def __init__(self, draw, names, data):
+    def __init__(self, draw, names, data, own=()):
+        self.own = list(own)
         rows = [row for row in BY_NAME.values() if names is None or row.name in names]
         self.rows = {kind: [row for row in rows if row.result == kind] for kind in "fb"}
         self.draw, self.steps = draw, []
@@ -126,6 +155,8 @@ class _Growing:
             rows = [row for row in rows if "b" not in row.operand_kinds]
         if kind == "f" and self.draw(st.integers(0, 3)) == 0:  # selections are a few rows of many
             rows = [row for row in rows if row.name in SELECTING] or rows
+        if kind == "f" and self.own and self.draw(st.integers(0, 2)) == 0:
+            rows = self.own
         row = self.draw(st.sampled_from(rows))
         operands = self.operands(row, may_raise, depth)
         result = _evaluate(row, operands, self.numbers)
@@ -195,7 +226,7 @@ class Interpreted:
         self.active = {id(leaf): leaf for leaf in leaves if isinstance(leaf, fg.Value)}
 
     def __getitem__(self, name):
-        row = BY_NAME[name]
+        row = ROWS[name]
 
         def operation(*operands):
             result = row(*operands)

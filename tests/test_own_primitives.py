@@ -1,15 +1,27 @@
 """Primitives of users: the checks that rows of the table pass, on registered ones."""
 
 import math
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import sympy as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import flatgrad as fg
 
+from .bits import ARITHMETIC, builtin_class
+from .every_way import BACKENDS as INSTALLED
+from .every_way import check_grad, check_joint, check_pair, check_primal
+from .programs import COMPOSITES, FOREIGN, ROWS, assert_agrees, by_interpreter, flatgrad_outcome, programs
 from .symbolic import at, derivative, rule, samples, symbols
+from .test_programs import drawn
+from .threads import in_threads
 
 BACKENDS = ["python", "numpy", "native"]
 
@@ -168,3 +180,112 @@ def test_forward_mode_second_derivatives_rows_and_sizes():
 def test_a_picture_shows_one_node():
     pytest.importorskip("graphviz")
     assert "tanh_of_exponentials" in fg.draw_dot(tanh_of_exponentials()(fg.Value(0.5))).source
+
+
+# --- in random programs -----------------------------------------------------------------------------------------------
+
+WRITTEN = programs(max_steps=8, max_outputs=3, own=COMPOSITES.values())
+MIXED = programs(max_steps=8, own=[*COMPOSITES.values(), *FOREIGN.values()])
+
+
+def test_random_programs_reach_all_of_them():
+    sample = drawn(MIXED, 200)
+    assert {step.name for program in sample for step in program.steps} > {*COMPOSITES, *FOREIGN}
+    assert {by_interpreter(program).error for program in sample} > {None, ValueError}
+
+
+@given(WRITTEN, st.sampled_from([check_primal, check_joint, check_grad, check_pair]), st.sampled_from(INSTALLED))
+@settings(max_examples=25, deadline=None)
+def test_random_programs_with_composites(program, check, backend):
+    check(program, backend=backend)
+
+
+@given(MIXED, st.sampled_from(["python", "numpy", "auto"]))
+@settings(max_examples=40, deadline=None)
+def test_random_programs_with_foreign_primitives(program, backend):
+    def compute():
+        f = fg.value_and_grad(lambda *xs: program.run(xs)[0], argnums=range(len(program.inputs)), backend=backend)
+        value, gradients = f(*program.inputs)
+        return value, *gradients
+
+    errors = set(map(builtin_class, (error() for error in ARITHMETIC)))
+    assert_agrees(flatgrad_outcome(compute), by_interpreter(program), program, errors)
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_partials_of_those_in_random_programs_agree_with_sympy(name):
+    row = ROWS[name]
+    if name in ("own_larger", "own_ratio"):
+        return  # a selection; a partial that is none
+    operands = symbols(row)
+    for k in range(row.arity):
+        expected = derivative(row, k, operands)
+        for point in samples(row):
+            assert at(rule(row, k, operands), operands, point) == pytest.approx(at(expected, operands, point))
+
+
+# --- in threads and other processes -----------------------------------------------------------------------------------
+
+
+def test_threads_that_register_the_same_get_one():
+    def registered(k):
+        return fg.primitive("in_threads", lambda x: x * x * 3.0, [lambda out, x: x * 6.0], check=False)
+
+    def derived(k):
+        return fg.primitive("derived_in_threads", lambda x: x * x * x)
+
+    assert len(set(map(id, in_threads(derived)))) == 1
+    assert len({row(2.0) for row in in_threads(registered)}) == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_threads_that_register_and_call(backend):
+    def work(k):
+        own = fg.primitive("by_thread", lambda x: x * (k + 1.0) + fg.sin(x))
+        value, gradient = fg.value_and_grad(lambda v: fg.sum([own(e) for e in v]), backend=backend)(np.full(3, 0.5))
+        return value, gradient.tolist(), own(0.5), fg.grad(own)(0.5)
+
+    for k, (value, gradient, single, slope) in enumerate(in_threads(work)):
+        assert value == single + single + single
+        assert gradient == [slope] * 3
+        assert single == 0.5 * (k + 1.0) + math.sin(0.5)
+
+
+SCRIPT = """
+import numpy as np
+import flatgrad as fg
+
+stretch = fg.primitive("stretched", lambda x: x * {factor} + fg.tanh(x))
+fixed = fg.primitive("fixed", lambda x: x * x, [lambda out, x: {partial}], check=False)
+f = fg.value_and_grad(lambda v: fg.sum([fixed(stretch(e)) for e in v]))
+value, gradient = f(np.linspace(-1.0, 2.0, 200))
+assert f.kernels[0].backend == "native"
+print(value.hex(), *[g.hex() for g in gradient.tolist()])
+"""
+
+
+@pytest.mark.skipif("native" not in INSTALLED, reason="needs llvmlite")
+def test_a_changed_primitive_of_the_same_name_in_another_process(tmp_path):
+    """Machine code on disk is that of what a primitive computes, and not of its name."""
+    environment = {**os.environ, "FLATGRAD_CACHE_DIR": str(tmp_path), "FLATGRAD_CACHE": "1"}
+    environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    made = []
+
+    def numbers(factor, partial):
+        command = [sys.executable, "-c", SCRIPT.format(factor=factor, partial=partial)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+        made.append({path.name for path in tmp_path.rglob("*.object")})
+        return [float.fromhex(word) for word in done.stdout.split()]
+
+    def expected(factor, slope):
+        xs = np.linspace(-1.0, 2.0, 200)
+        stretched = xs * factor + np.tanh(xs)
+        return [(stretched**2).sum(), *(slope * stretched * (factor + 1.0 - np.tanh(xs) ** 2))]
+
+    first = numbers(3.0, "2.0 * x")
+    assert first == pytest.approx(expected(3.0, 2.0), rel=1e-12)
+    assert numbers(3.0, "2.0 * x") == first
+    assert made[1] == made[0]  # the second process found all that it needs
+    assert numbers(5.0, "2.0 * x") == pytest.approx(expected(5.0, 2.0), rel=1e-12)
+    assert numbers(5.0, "4.0 * x") == pytest.approx(expected(5.0, 4.0), rel=1e-12)
+    assert made[0] < made[2] < made[3]
