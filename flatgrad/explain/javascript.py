@@ -37,6 +37,7 @@ _TEMPLATES = {
     p.checked: "{1} ? NaN : {0}",
     p.turned: "{1} >= 1 ? NaN : {0}",
     p.computed: "false",
+    p.position: "{0} < 0 ? {0} + {1} : {0}",
     p.fmod: "{0} % {1}",
     p.floordiv: "Math.floor({0} / {1})",
     p.mod: "{0} - {1} * Math.floor({0} / {1})",

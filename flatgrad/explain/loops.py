@@ -119,7 +119,7 @@ class Loops:
                     [owner for owner in found if owner.part in (part, "") and owner.location == location],
                 ):
                     found = near or found
-                if len(found) > _SAME or len(set(numbers)) == 1:
+                if len(found) > _SAME or {abs(number) for number in numbers} <= {0.0, 1.0}:
                     found = []
             result.append([owner.line for owner in found])
         return _inherited(joint, result)
@@ -201,7 +201,7 @@ def part_of(program: Program, equation: int) -> str:
 
 
 def _key(numbers: Sequence[Any]) -> bytes:
-    return b"".join(b"%d" % n if isinstance(n, bool) else struct.pack("<d", n) for n in numbers)
+    return b"".join(b"%d" % n if isinstance(n, (bool, np.bool_)) else struct.pack("<d", n) for n in numbers)
 
 
 def _rounded_key(numbers: Sequence[Any]) -> bytes:

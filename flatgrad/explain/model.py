@@ -120,7 +120,9 @@ class _Explanation:
             if given is None:
                 return None
             raise InputError(f"explain: inputs must be {count - seeds} numbers, one per input, got {len(numbers)}")
-        return [*map(float, numbers), *[1.0] * seeds]
+        truths = self.joint.truth_inputs
+        given_numbers = [bool(n) if k in truths else float(n) for k, n in enumerate(numbers)]
+        return [*given_numbers, *[1.0] * seeds]
 
     def _numbers(self) -> list[Any] | None:
         """The numbers of all variables; None if there are none."""

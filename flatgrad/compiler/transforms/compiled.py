@@ -18,6 +18,7 @@ from ..calls.natural import CLASSES, NATURAL
 from ..calls.results import ResultFlattener
 from ..calls.sizes import lengths_of
 from ..calls.writes import Write, check_shared, write, writes_of
+from ..checks import numbers_of
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..nodes import call
@@ -106,6 +107,7 @@ class CompiledFunction(Dispatched[_Entry, R]):
 
     def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> _Entry:
         kernel = Kernel(stages, call.leaves, call.captured.listing(), call.seconds)
+        kernel.traced_at = numbers_of(self._inputs_of(arguments, call.leaves))
         self._reached.update((id(leaf), leaf) for leaf in kernel.leaves)
         if any(id(value) in self._reached for value, _ in arguments.values):
             raise TakeApartError

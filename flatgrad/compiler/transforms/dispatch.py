@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import functools
 import warnings
-from array import array
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, TypeVar, cast
-
-import numpy as np
 
 from ...runtime.errors import InputError, KernelLimitWarning, MissingExtraError
 from ...runtime.sites import user_level
@@ -132,12 +129,6 @@ class _ManyWaysError(Exception):
 def flat(inputs: Sequence[Any]) -> list[float]:
     """All numbers of the inputs of a kernel, in one list."""
     return [n for part in inputs for n in (part if isinstance(part, list) else [part])]
-
-
-def numbers_of(inputs: Sequence[Any]) -> array[float]:
-    """The same as machine numbers, which take less memory."""
-    parts = [np.ravel(np.asarray(part, dtype=float)) for part in inputs]
-    return array("d", np.concatenate(parts).tobytes() if parts else b"")
 
 
 def _miss(*args: Any, **kwargs: Any) -> Any:
@@ -365,12 +356,9 @@ class Dispatched(Transformed[D], Generic[D, R]):
     def _made(self, call: TracedCall, arguments: Arguments) -> D:
         """The kernel of what has been traced."""
         with collector_paused(), preparing(self.name):
-            inputs = self._inputs_of(arguments, call.leaves)
-            stages = with_rounds(call.stages, inputs)
+            stages = with_rounds(call.stages, self._inputs_of(arguments, call.leaves))
             stages.numbered = stages is call.stages
-            entry = self._entry_of(call, stages, arguments)
-            entry.kernel.traced_at = numbers_of(inputs)
-            return entry
+            return self._entry_of(call, stages, arguments)
 
     def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> D:
         """How a kernel is called."""

@@ -9,7 +9,7 @@ from ..calls.arguments import Arguments
 from ..calls.binding import Signature, make_binder, make_builtin, routine_of
 from ..calls.captured import Captured
 from ..calls.kinds import float_array
-from ..checks import checked_inputs, group_results
+from ..checks import checked_inputs, group_results, numbers_of
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..pairs import PairStages
@@ -105,6 +105,7 @@ class NumericFunction(Dispatched[NumericEntry, R]):
 
     def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> NumericEntry:
         kernel = Kernel(stages, call.leaves, call.captured.listing(), call.seconds)
+        kernel.traced_at = numbers_of(self._inputs_of(arguments, call.leaves))
         *gradients, aux = call.kinds
         signature = call.rest._replace(arguments=arguments.kinds, gradients=gradients, aux=aux)
         entry = NumericEntry(kernel, call.captured, signature)
