@@ -16,6 +16,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad.cli import main
+from flatgrad.compiler.machine import native
 from flatgrad.explain import explained, html, write
 from flatgrad.explain.colours import coloured
 from flatgrad.explain.javascript import _SPELLINGS
@@ -183,6 +184,20 @@ def test_loops_are_linked_to_what_they_compute():
     (one,) = {each.pop() for each in owners[: len(powers)]}
     assert "** 2.0" in lines[one]["text"]
     assert all("maximum" in lines[each.pop()]["text"] for each in owners[len(powers) :])
+
+
+@pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
+def test_instructions_of_straight_line_code_are_linked_to_equations():
+    facts = explained(neuron())
+    lines = ids_of(facts)
+    calls = [line for line in facts["panes"]["assembly"]["lines"] if "tanh" in line["text"]]
+    assert calls
+    for line in calls:
+        assert ["tanh" in lines[name]["text"] for name in line["links"]] == [True]
+    loops = ids_of(explained(layers()))
+    heads = {name for name in loops if name[0] == "a"}
+    statements = [line for name, line in loops.items() if name[0] == "l"]
+    assert all(heads & set(line["links"]) for line in statements)
 
 
 def test_long_programs_are_folded():

@@ -91,6 +91,10 @@ class Loops:
         own = [line for (block, _), line in self._equations.items() if block == id(item)]
         return own if first is None else [first, *own]
 
+    def line_of_equation(self, block: Block, equation: int) -> Line | None:
+        """The line of an equation of a block, if it is shown."""
+        return self._equations.get((id(block), equation))
+
     def owners(self, joint: Program, points: Sequence[Sequence[float]], fast: bool = False) -> list[list[Line]]:
         """For each equation of the joint program the lines that compute it.
 

@@ -234,7 +234,17 @@ class _Explanation:
                     count += 1
                     for owner in owners:
                         link(head, owner)
-                lines += [head, *(Line(text, facts={"of": head.id} if head.id else {}) for text in section.lines)]
+                lines.append(head)
+                for instruction in section.lines:
+                    line = Line(instruction.text)
+                    found = [self.loops.line_of_equation(*each) for each in instruction.equations]
+                    computed = [owner for owner in found if owner is not None]
+                    if computed:
+                        line.id = f"a{count}"
+                        count += 1
+                    for owner in computed:
+                        link(line, owner)
+                    lines.append(line)
         return lines
 
     # --- what is shown --------------------------------------------------------------------------------------------

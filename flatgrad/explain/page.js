@@ -95,9 +95,9 @@
     return panes[name];
   }
 
-  const first = (name, of = ".on, .lit") => panes[name].querySelector(of);
+  const first = (name, of = ".on, .lit:not(.head)") => panes[name].querySelector(of) ?? panes[name].querySelector(".lit");
   function reveal(name) {
-    const node = first(name, ".on") ?? first(name);
+    const node = panes[name].querySelector(".on") ?? first(name);
     if (!node) return;
     const list = panes[name].querySelector(".lines"), box = list.getBoundingClientRect(), own = node.getBoundingClientRect();
     if (own.top < box.top + 24 || own.bottom > box.bottom - 8) list.scrollTop += own.top - box.top - box.height / 3;
@@ -257,7 +257,9 @@
   function beside() {
     for (const { line, node } of lines.values()) {
       const result = lines.get(line.result)?.line;
-      if (result?.value !== undefined) node.querySelector(".value").textContent = shown(result.value);
+      if (result?.value === undefined) continue;
+      const slope = line.id[0] === "s" && result.gradient !== undefined ? `   \u2202 ${shown(result.gradient)}` : "";
+      node.querySelector(".value").textContent = shown(result.value) + slope;
     }
     for (const node of document.querySelectorAll(".graph .node")) {
       const texts = node.querySelectorAll("text"), id = node.id.slice(2), k = Number(id.slice(1));
@@ -327,7 +329,7 @@
     });
     image.addEventListener("mouseleave", () => { mark.hidden = true; light(state.line, false); });
     image.addEventListener("click", (event) => { const loop = spy.loops[spy.rows[at(event)]]; if (loop) go(loop); });
-    const used = new Set(spy.rows);
+    const used = new Set(spy.used);
     const legend = spy.loops.map((id, k) => used.has(k) && lines.has(id) ? element("li", {}, element("button", { id: `legend-${id}`, click: () => go(id), mouseenter: () => light(id, false), mouseleave: () => light(state.line, false) },
       element("i", { style: `background: ${spy.colours[k]}` }), lines.get(id).line.text.trim().replace(/\s+#.*$/, ""))) : undefined);
     return element("div", { class: "spy view", "data-view": "trace" },

@@ -13,7 +13,7 @@ import numpy as np
 from ..compiler.program.program import Program
 
 #: The width and height of the picture, at most.
-_SIZE = 480
+_SIZE = 720
 #: Hues of loops, in turn: neighbours differ much.
 _TURN = 137.508
 #: What belongs to no loop.
@@ -29,8 +29,8 @@ def spy(program: Program, owners: Sequence[int], count: int) -> dict[str, Any]:
         count: how many loops there are.
 
     Returns:
-        The picture as a data URL, its size, the colour of each loop, and per row of the picture the loop that most of
-        its equations belong to, and its first equation.
+        The picture as a data URL, its size, the colour of each loop, which of them own equations, and per row of the
+        picture the loop that most of its equations belong to.
     """
     equations, variables = len(program), program.inputs + len(program)
     height, width = min(_SIZE, max(equations, 1)), min(_SIZE, max(variables, 1))
@@ -56,7 +56,7 @@ def spy(program: Program, owners: Sequence[int], count: int) -> dict[str, Any]:
         "url": "data:image/png;base64," + base64.b64encode(_png(picture)).decode(),
         "width": width, "height": height, "equations": equations, "variables": variables, "inputs": program.inputs,
         "colours": [f"rgb({r}, {g}, {b})" for r, g, b in colours],
-        "rows": loops,
+        "rows": loops, "used": np.unique(owner[owner >= 0]).tolist(),
     }  # fmt: skip
 
 

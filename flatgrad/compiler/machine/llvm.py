@@ -230,6 +230,9 @@ class Module(Memory):
     def reached(self, position: int) -> None:
         """Take note that the item at a position is written next."""
 
+    def written(self, function: Function, equation: int) -> None:
+        """Take note that an equation of straight-line code, counted within its function, has been written."""
+
     def mark_read(self, read: Any) -> None:
         """Mark what is read from memory beside what accesses read."""
 
@@ -510,6 +513,7 @@ class Module(Memory):
             operands = list(map(value, equation.operands))
             write = spelled(equation.primitive) if short else self._operation(equation.primitive, operands)
             values[equation.variable] = write(writer, *operands)
+            self.written(function, equation.variable - program.inputs)
         for operand, cell in zip(program.outputs, outputs, strict=True):
             store(function, cell.kind, value(operand), cell.place, array=cell.array)
         self._add(function, writer)
