@@ -155,7 +155,7 @@ class _Growing:
             rows = [row for row in rows if "b" not in row.operand_kinds]
         if kind == "f" and self.draw(st.integers(0, 3)) == 0:  # selections are a few rows of many
             rows = [row for row in rows if row.name in SELECTING] or rows
-        if kind == "f" and self.own and self.draw(st.integers(0, 2)) == 0:
+        if kind == "f" and self.own and self.draw(st.booleans()):
             rows = self.own
         row = self.draw(st.sampled_from(rows))
         operands = self.operands(row, may_raise, depth)

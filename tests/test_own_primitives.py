@@ -185,13 +185,13 @@ def test_a_picture_shows_one_node():
 # --- in random programs -----------------------------------------------------------------------------------------------
 
 WRITTEN = programs(max_steps=8, max_outputs=3, own=COMPOSITES.values())
-MIXED = programs(max_steps=8, own=[*COMPOSITES.values(), *FOREIGN.values()])
+MIXED = programs(max_steps=8, own=[*FOREIGN.values(), COMPOSITES["own_nested"]])
 
 
 def test_random_programs_reach_all_of_them():
-    sample = drawn(MIXED, 200)
+    sample = drawn(WRITTEN, 200) + drawn(MIXED, 60)
     assert {step.name for program in sample for step in program.steps} > {*COMPOSITES, *FOREIGN}
-    assert {by_interpreter(program).error for program in sample} > {None, ValueError}
+    assert {by_interpreter(program).error for program in sample} > {None, ZeroDivisionError}
 
 
 @given(WRITTEN, st.sampled_from([check_primal, check_joint, check_grad, check_pair]), st.sampled_from(INSTALLED))
