@@ -9,8 +9,8 @@ from flatgrad import nn
 
 W = fg.Value(2.0)
 KERNEL = (
-    "arrays backend backward c_source calls captured draw_dot explain forward joint leaves name program python_source save "
-    "source way"
+    "arrays backend backward c_source calls captured draw_dot explain forward joint leaves name program python_source "
+    "save source traced_at way"
 )
 STAGES = (
     "arrays backend choice cleaned flat joint loaded name options primal rerolled source steps text title traced "

@@ -72,7 +72,8 @@ def draw_dot(
     positions = {id(node): k for k, node in enumerate(nodes)}
     largest = max((abs(node._grad) for node in nodes if _has_gradient(node) and math.isfinite(node._grad)), default=0.0)
     for k, node in enumerate(nodes):
-        add_box(dot, f"n{k}", _cells(node, names, largest))
+        cells = _cells(node, names, largest)
+        add_box(dot, f"n{k}", cells, down=rankdir == "LR", named=len(cells) == 3 and bool(cells[0][0]))
         if node._op:
             dot.node(f"o{k}", label=escaped(node._op))
             dot.edge(f"o{k}", f"n{k}")
@@ -110,19 +111,20 @@ def new_picture(format: str, rankdir: str, width: float | None) -> Any:
     )
 
 
-def add_box(dot: Any, name: str, cells: Iterable[tuple[str, str]], *, down: bool = False) -> None:
+def add_box(dot: Any, name: str, cells: Iterable[tuple[str, str]], *, down: bool, named: bool) -> None:
     """Add a node: a box with cells, each a text and what it is filled with.
 
     Args:
         dot: the picture.
         name: of the node.
-        cells: side by side, or one below the other (`down`); then the first one is bold if there are others. A text
-            may have several lines.
+        cells: side by side, or one below the other (`down`), which keeps pictures from left to right narrow. A text may
+            have several lines.
+        named: whether the first one is a name, which is bold.
     """
     shown = ((_BREAK.join(map(escaped, text.split("\n"))), colour) for text, colour in cells)
     cells = [(text, colour) for text, colour in shown if text]
     parts = [
-        f'<TD BGCOLOR="{colour}" ALIGN="LEFT">{f"<B>{text}</B>" if down and not k and len(cells) > 1 else text}</TD>'
+        f'<TD BGCOLOR="{colour}" ALIGN="LEFT">{f"<B>{text}</B>" if named and not k else text}</TD>'
         for k, (text, colour) in enumerate(cells)
     ]
     rows = "".join(f"<TR>{part}</TR>" for part in parts) if down else f"<TR>{''.join(parts)}</TR>"

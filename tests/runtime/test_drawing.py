@@ -175,6 +175,15 @@ def test_colours(graphviz):
     assert untouched["n0"][1] == ("grad 0.0000", drawing.RESULT)
 
 
+def test_boxes_are_narrow_from_left_to_right(graphviz):
+    """One cell below the other, the name in bold; from top to bottom side by side."""
+    x = Value(2.0, label="x")
+    down, side = (fg.draw_dot(x, rankdir=rankdir).source for rankdir in ("LR", "TB"))
+    assert (down.count("<TR>"), side.count("<TR>")) == (3, 1)
+    assert "<B>x</B>" in down
+    assert "<B>" not in fg.draw_dot(Value(2.0)).source
+
+
 def test_names_of_parameters(graphviz):
     model = fg.nn.MLP(2, [1], seed=0)
     model.layers[0].neurons[0].w[1].label = "second"

@@ -36,7 +36,7 @@ def draw_arrays(program: Loops, format: str = "svg", rankdir: str = "TB", width:
         if source.base not in names:
             names[source.base] = f"s{source.base}"
             colour = NUMBER if source.kind == "constants" else PARAMETER if source.name == "leaves" else LEAF
-            add_box(dot, names[source.base], [(_title(source), colour)])
+            add_box(dot, names[source.base], [(_title(source), colour)], down=True, named=False)
         return names[source.base]
 
     def add_edges(places: Iterable[int], target: str) -> None:
@@ -51,7 +51,7 @@ def draw_arrays(program: Loops, format: str = "svg", rankdir: str = "TB", width:
         text, names_in_it = right_side(statement, sources)
         lines = textwrap.wrap(" ".join([text, *names_in_it]), _LINE, max_lines=_LINES, placeholder=" …")
         text = "\n".join([*lines, ""] if len(lines) > 1 else lines)
-        add_box(picture, name, [(_title(source), colour), (text, colour)], down=True)
+        add_box(picture, name, [(_title(source), colour), (text, colour)], down=True, named=True)
         for read, extents in statement.reads():
             add_edges(addresses(read, extents).tolist(), name)
 
@@ -60,7 +60,7 @@ def draw_arrays(program: Loops, format: str = "svg", rankdir: str = "TB", width:
             source = sources.of(item.base)
             name = names.setdefault(source.base, f"s{source.base}")
             text = f"straight-line code of {count_of(len(item.program), 'equation')}"
-            add_box(dot, name, [(_title(source), RESULT), (text, RESULT)], down=True)
+            add_box(dot, name, [(_title(source), RESULT), (text, RESULT)], down=True, named=True)
             add_edges(item.reads.tolist(), name)
         elif isinstance(item, Repeat):
             with dot.subgraph(name=f"cluster_{number}") as rounds:

@@ -26,14 +26,14 @@ def draw_program(program: Equations, format: str = "svg", rankdir: str = "LR", w
         colour = PARAMETER if group.name == "leaves" else LEAF
         for variable in variables:
             if variable in used:
-                add_box(dot, f"v{variable}", [(program.name_of(variable), colour)])
+                add_box(dot, f"v{variable}", [(program.name_of(variable), colour)], down=True, named=False)
     for equation in program.equations():
         index = equation.variable - program.inputs
         is_update = 0 <= program.update <= index
         colour = UPDATE if is_update else GRADIENT if index >= program.primal else RESULT
         text = " ".join([equation.primitive.name, *map(program.name_of, equation.operands)])
         cells = [(program.name_of(equation.variable), colour), (text, colour)]
-        add_box(dot, f"v{equation.variable}", cells, down=True)
+        add_box(dot, f"v{equation.variable}", cells, down=True, named=True)
         for operand in dict.fromkeys(operand for operand in equation.operands if operand >= 0):
             dot.edge(f"v{operand}", f"v{equation.variable}")
     for k, (group, operands) in enumerate(grouped(program.output_groups, program.outputs)):
