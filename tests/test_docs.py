@@ -208,3 +208,34 @@ MAIN = [flatgrad.Value, flatgrad.compile, flatgrad.compile_graph, flatgrad.value
 @pytest.mark.parametrize("item", MAIN)
 def test_the_main_functions_have_an_example_that_is_run(item):
     assert doctest.DocTestFinder(recurse=False).find(item)[0].examples
+
+
+#: Where figures of other pages come from: a row of theirs, and the beginning of the row in docs/performance.md.
+FIGURES = [
+    ("| Rosenbrock's function, 10 numbers |", "| Rosenbrock gradient, ndarray in and out, n = 10: vs"),
+    ("| the same, 1,000 numbers |", "| Rosenbrock gradient, ndarray in and out, n = 1000: vs"),
+    ("| micrograd's moons:", "| moons gradient by engine"),
+    ("| a training step, `MLP(64, [32, 10])`", "| digits, `MLP(64, [32, 10])`, batch of 64: a training step"),
+    ("| a training step, `MLP(784, [128, 10])`", "| the size of MNIST, `MLP(784, [128, 10])`, batch of 64: a training"),
+    ("| the same in fast mode |", "| the size of MNIST, `MLP(784, [128, 10])`, batch of 64: a training"),
+    ("| a pendulum, 1,000 steps", "| pendulum by Runge-Kutta, 1,000 steps, gradient"),
+    ("| a recurrent network, 100 rounds", "| recurrent network, H = 32, 100 rounds"),
+    ("| a gradient for each of 10,000 rows", "| a gradient for each of 10,000 rows"),
+]
+
+
+def row_of(text, beginning):
+    """The line of a page that begins so."""
+    (row,) = [line for line in text.splitlines() if line.startswith(beginning)]
+    return row
+
+
+@pytest.mark.parametrize(("mine", "measured"), FIGURES, ids=[mine.strip("| ") for mine, _ in FIGURES])
+def test_figures_in_comparisons_were_measured(mine, measured):
+    """Each time is one of the row's, to within 10 %: pages say them rounded, and may be a little older."""
+    row = row_of((DOCS / "why_not.md").read_text(encoding="utf-8"), mine)
+    times = [float(number.replace(",", "")) for number in re.findall(r"([\d.,]+) [µm]s", row)]
+    numbers = re.findall(r"\d[\d,]*\.?\d*", row_of((DOCS / "performance.md").read_text(encoding="utf-8"), measured))
+    known = [float(number.replace(",", "")) for number in numbers]
+    assert times
+    assert [time for time in times if not any(abs(time - one) <= 0.1 * one for one in known)] == []
