@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -64,8 +65,9 @@ def test_what_is_explained_is_shown(stored):
             assert cell["outputs"], last
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.skipif(shutil.which("dot") is None, reason="the program dot is not installed")
 @pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_they_run_and_say_what_is_stored(name):
     for package in ("nbformat", "nbclient", "ipykernel", "graphviz", "matplotlib", "llvmlite"):
         pytest.importorskip(package)
