@@ -172,14 +172,17 @@ class _Explanation:
                     rules[key] = rule_of(primitive, made.operand, key[2])._asdict()
                 facts["rule"] = rules[key]
 
+    def _number(self, equation: int) -> Any:
+        return None if self.numbers is None else self.numbers[self.joint.inputs + equation]
+
     def _find_results(self) -> None:
         """What a line comes to: the last equation that it computes, if it computes few."""
         for line in [*self.source, *self.python, *self.loops.lines]:
             equations = sorted(int(other[1:]) for other in line.links if other[0] == "e")
             if line.id.startswith("s"):
                 equations = [e for e in equations if e < self.joint.primal]
-            if line.id.startswith("l") and len(equations) > 1:
-                continue
+            if line.id.startswith("l") and len({repr(self._number(e)) for e in equations}) > 1:
+                continue  # lanes differ
             if 0 < len(equations) <= _FEW:
                 line.facts["result"] = f"e{equations[-1]}"
 
