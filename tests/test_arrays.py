@@ -273,8 +273,8 @@ def test_the_way_of_pivots():
     stacked = np.array([[[2.0, 1.0], [0.0, 4.0]], [[1.0, 0.0], [3.0, 1.0]]])
     assert fg.jit(np.linalg.det)(stacked).tolist() == [8.0, 1.0]
     assert (
-        fg.jit(lambda a: np.linalg.solve(a, np.ones((2, 1))))(stacked).tolist()
-        == np.linalg.solve(stacked, np.ones((2, 1))).tolist()
+        fg.jit(lambda a: np.linalg.solve(a, np.ones((2, 2, 1))))(stacked).tolist()
+        == np.linalg.solve(stacked, np.ones((2, 2, 1))).tolist()
     )
     with pytest.raises(fg.DomainError):
         fg.jit(np.linalg.cholesky)(-np.eye(2))
@@ -398,3 +398,17 @@ def test_lines_are_the_users_and_not_numpys():
     ways = fg.grad(np.median, backend="python")
     ways(X)
     assert {line.filename for line in ways.ways()[0].lines} == {__file__}
+
+
+def test_an_array_to_the_power_of_a_value():
+    """NumPy 1 asks the exponent whether it is an integer."""
+    base = np.array([2.0, 3.0])
+    value, slope = fg.value_and_grad(lambda x: (base**x).sum() + (np.float64(2.0) ** x) + (x**base).sum())(1.5)
+    assert value == pytest.approx(2.0 * 2.0**1.5 + 3.0**1.5 + 1.5**2 + 1.5**3, rel=1e-15)
+    wanted = 2.0 * 2.0**1.5 * np.log(2.0) + 3.0**1.5 * np.log(3.0) + 2.0 * 1.5 + 3.0 * 1.5**2
+    assert slope == pytest.approx(wanted, rel=1e-14)
+
+
+def test_a_histogram_by_places_has_ints():
+    counts = fg.jit(lambda x: np.bincount(x.astype(int)) * x[0])(np.array([1.0, 2.0, 2.0]))
+    assert counts.tolist() == [0.0, 1.0, 2.0]

@@ -28,6 +28,11 @@ def test_order():
     assert fg.sort(np.array(x)).tolist() == sorted(x)
     assert fg.median([3.0, 1.0, 2.0]) == 2.0
     assert fg.argmax([1.0, 1.0]) == fg.argmin([1.0, 1.0]) == 0
+    rows = np.array([[3.0, 9.0], [-1.0, 2.0]])
+    assert (fg.argmax(rows), fg.argmin(rows), fg.median(rows)) == (np.argmax(rows), np.argmin(rows), np.median(rows))
+    assert fg.grad(fg.median)(rows).tolist() == [[0.5, 0.0], [0.0, 0.5]]
+    with pytest.raises(fg.InputError, match=r"\[fg\.sort\(row\) for row in matrix\]"):
+        fg.sort(rows)
     for function in (fg.argmax, fg.argmin, fg.median):
         with pytest.raises(fg.DomainError, match="of no elements"):
             function([])

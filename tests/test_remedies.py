@@ -9,12 +9,14 @@ import ast
 import math
 import pickle
 import random
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import scipy.interpolate
 import scipy.special
 
 import flatgrad as fg
@@ -294,6 +296,105 @@ CASES = [
         1.0,
         3.0 + math.log(2.0) + math.log1p(math.exp(-1.0)),
         0.5 + 1.0 / (1.0 + math.e),
+    ),
+    Case(
+        "has no meaning for Values",
+        lambda x: Decimal(x) * x,
+        r"Decimal has no meaning.*floats of 64 bits here\. Leave it out",
+        lambda x: x * x,
+        3.0,
+        9.0,
+        6.0,
+    ),
+    Case(
+        "has no meaning for Values",
+        lambda x: Fraction(x) * x,
+        r"Fraction has no meaning.*floats of 64 bits here\. Leave it out",
+        lambda x: x * x,
+        3.0,
+        9.0,
+        6.0,
+    ),
+    Case(
+        "has no meaning for Values",
+        lambda x: x if float.hex(x) else 0.0,
+        r"float\.hex has no meaning.*shows the number at hand",
+        lambda x: x if f"{x}" else 0.0,
+        3.0,
+        3.0,
+        1.0,
+    ),
+    Case(
+        "turning a Value into",
+        lambda x: x if x.hex() else 0.0,
+        r"by x\.hex\(\),.*shows the number at hand",
+        lambda x: x if f"{x}" else 0.0,
+        3.0,
+        3.0,
+        1.0,
+    ),
+    Case(
+        "turning a Value into",
+        lambda x: math.prod(x.as_integer_ratio()),
+        r"by x\.as_integer_ratio\(\),.*Write \(x, 1\.0\)",
+        lambda x: math.prod((x, 1.0)),
+        3.0,
+        3.0,
+        1.0,
+    ),
+    Case(
+        "meaning[0]",
+        lambda x: x[()] * x,
+        r"a Value is one number, and was used as an array\. Leave the index out",
+        lambda x: x * x,
+        3.0,
+        9.0,
+        6.0,
+    ),
+    Case(
+        "meaning[0]",
+        lambda x: sum(each * each for each in x),
+        r"was used as an array.*write np\.ravel\(x\)",
+        lambda x: sum(each * each for each in np.ravel(x)),
+        3.0,
+        9.0,
+        6.0,
+    ),
+    Case(
+        "meaning[0]",
+        lambda x: len(x) * x,
+        r"was used as an array.*write np\.ravel\(x\)",
+        lambda x: len(np.ravel(x)) * x,
+        3.0,
+        3.0,
+        1.0,
+    ),
+    Case(
+        "turning a Value into",
+        lambda x: scipy.interpolate.CubicSpline(DATA, [1.0, x, 9.0])(1.5),
+        r"by scipy\.interpolate\.CubicSpline.*Write fg\.CubicSpline\(x, y\)",
+        lambda x: fg.CubicSpline(DATA, [1.0, x, 9.0])(1.5),
+        4.0,
+        2.25,
+        0.75,
+    ),
+    Case(
+        "turning a Value into",
+        lambda x: scipy.interpolate.interp1d(DATA, [1.0, x, 9.0])(1.5),
+        r"by scipy\.interpolate\.interp1d.*Write fg\.interp\(x, xp, fp\)",
+        lambda x: fg.interp(1.5, DATA, [1.0, x, 9.0]),
+        4.0,
+        2.5,
+        0.5,
+    ),
+    Case(
+        "turning a Value into",
+        lambda x: scipy.interpolate.PchipInterpolator(DATA, [1.0, x, 9.0])(1.5),
+        r"PchipInterpolator.*Write fg\.CubicSpline\(x, y\)\(\.\.\.\)",
+        lambda x: fg.CubicSpline(DATA, [1.0, x, 9.0])(1.5),
+        4.0,
+        2.25,
+        0.75,
     ),
     Case(
         "a float was used as an integer",
@@ -586,11 +687,20 @@ def test_an_exception_shows_numbers():
     assert caught.value.args[1].data == -2.0
 
 
+def test_a_key_error_shows_the_int():
+    with pytest.raises(KeyError) as caught:
+        fg.jit(lambda k, x: {1: 2.0}[k] * x)(3, 2.0)
+    assert repr(caught.value) == "KeyError(3)"
+    with pytest.raises(KeyError) as caught:
+        fg.grad(lambda x: {1: 2.0}[int(x)] * x)(3.5)
+    assert repr(caught.value) == "KeyError(3)"
+
+
 def test_errors_of_others_stay():
     with pytest.raises(TypeError, match="unsupported operand"):
         fg.grad(lambda x: [1.0] - {1.0} + x)(1.0)
-    with pytest.raises(TypeError, match="Rational"):
-        fg.grad(lambda x: Fraction(x))(1.0)
+    with pytest.raises(TypeError, match="'NoneType' object is not subscriptable"):
+        fg.grad(lambda x: None[0] + x)(1.0)
     with pytest.raises(AttributeError, match="nothing"):
         fg.grad(lambda x: x.nothing)(1.0)
 

@@ -37,6 +37,19 @@ _CALLS: Final = {
     "range": "Pass the argument as an int: it is its value where Python needs an int, with one kernel per value.",
     "complex": "Write fg.complex(re, im).",
 }  # fmt: skip
+#: What to write in place of a method of floats, by its name.
+_METHODS: Final = {
+    "hex": 'f"{value}" shows the number at hand; format the result of the compiled function.',
+    "as_integer_ratio": "Write ({}, 1.0), which is a ratio of the same value.",
+}
+#: What to write in place of a function or a class of SciPy's, by its name.
+_OF_SCIPY: Final = {
+    "CubicSpline": "Write fg.CubicSpline(x, y), which has the bc_types 'not-a-knot', 'natural' and 'clamped'.",
+    "interp1d": "Write fg.interp(x, xp, fp), which is linear, or fg.CubicSpline(xp, fp)(x).",
+} | dict.fromkeys(
+    ("PchipInterpolator", "Akima1DInterpolator", "make_interp_spline", "UnivariateSpline"),
+    "Write fg.CubicSpline(x, y)(...), which is smooth, or fg.interp(..., x, y).",
+)
 
 
 class Cause(NamedTuple):
@@ -103,6 +116,19 @@ def cause() -> Cause:
     return Cause(f", by {text}," if len(text) < 60 else "", "")
 
 
+#: The numbers of `**` and `**=` among the operators of `BINARY_OP`.
+_POWERS: Final = (8, 21)
+
+
+def is_power() -> bool:
+    """Whether the user's code computes a power: NumPy 1 asks the exponent of an array whether it is an integer."""
+    site = user_site()
+    if site is None:
+        return False
+    code, instruction = site
+    return dis.opname[code.co_code[instruction]] == "BINARY_OP" and code.co_code[instruction + 1] in _POWERS
+
+
 def _assignment(node: ast.AST | None, variables: Collection[str]) -> Cause:
     array, text = "y", "an assignment to an element of an array of floats"
     if isinstance(node, ast.Subscript):
@@ -142,6 +168,11 @@ _NUMPY: Final = [
         "np.finfo was asked for the dtype of an array of Values, which is object",
         "Write np.finfo(float).",
     ),
+    (
+        r"'(?P<name>Value)' object is not (subscriptable|iterable)|object of type '(?P<kind>Value)' has no len\(\)",
+        "a Value is one number, and was used as an array",
+        "Leave the index out, or write np.ravel(x), which is an array of one element.",
+    ),
 ]
 
 
@@ -159,8 +190,11 @@ def numpy_error(error: Exception) -> tuple[str, Location | None] | None:
                 entry = entry.tb_next
             call = expression_at(site) if is_scipy and site is not None else None
             if isinstance(call, ast.Call):
-                return _CALL.format(ast.unparse(call.func)), locate(site)
-            name = next(filter(None, found.groups()))
+                function = ast.unparse(call.func)
+                known = _OF_SCIPY.get(function.rpartition(".")[2])
+                text = f"{function} takes plain numbers only. {known}" if known else _CALL.format(function)
+                return text, locate(site)
+            name = next(filter(None, found.groupdict().values()))
             name = f"np.{name}" if hasattr(np, name) else f"scipy.special.{name.lstrip('_')}"
             return f"{text.format(name)}. {remedy}", locate(site)
     return None
@@ -189,6 +223,10 @@ def _shows(statement: ast.stmt) -> bool:
 def _called(node: ast.Call) -> Cause:
     name = ast.unparse(node.func)
     argument = ast.unparse(node.args[0]) if node.args else "x"
-    remedy = _CALLS[name].format(argument) if name in _CALLS else _CALL.format(name)
+    last = name.rpartition(".")[2]
+    if isinstance(node.func, ast.Attribute) and last in _METHODS:
+        remedy = _METHODS[last].replace("{}", ast.unparse(node.func.value))
+    else:
+        remedy = _CALLS[name].format(argument) if name in _CALLS else _OF_SCIPY.get(last, _CALL.format(name))
     call = ast.unparse(node)
     return Cause(f", by {call if len(call) < 60 else f'{name}(...)'},", remedy)

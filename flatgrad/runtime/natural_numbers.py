@@ -11,6 +11,8 @@ import math
 import operator
 import statistics
 from collections.abc import Callable, Sequence
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
@@ -152,6 +154,9 @@ _MATH: Final[dict[str, Function]] = {
 }  # fmt: skip
 
 
+_ONE_KIND: Final = "numbers are floats of 64 bits here. Leave it out"
+
+
 def refused(name: str, reason: str = "") -> Function:
     """A function that raises an error, which names it and says why, or what to write instead."""
 
@@ -287,4 +292,6 @@ _STATISTICS: Final[dict[Function, Function]] = {
 def replacements() -> dict[Function, Function]:
     """Functions of Python's, with what replaces them."""
     ours: dict[Function, Function] = {**_STATISTICS, **_COMPLEX, float: _float, pow: _modular_power}
+    ours |= {kind: refused(kind.__name__, _ONE_KIND) for kind in (Decimal, Fraction)}
+    ours[float.hex] = refused("float.hex", 'f"{value}" shows the number at hand')
     return {**_from_math(), **_WHOLE, **{original: of_values(original, own) for original, own in ours.items()}}

@@ -141,6 +141,10 @@ class ValueObject(ValueMethods[V, C]):
 
     as_integer_ratio = __int__
 
+    def hex(self) -> Any:
+        """An error, as `float(value)`."""
+        raise self._no_plain_number("a text", _NOT_A_FLOAT)
+
     def __round__(self, digits: int | None = None) -> Any:
         """The integer next to it, as a Value: `round(value)`. It is no -0, as no int is.
 

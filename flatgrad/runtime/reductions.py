@@ -1,8 +1,9 @@
 """Functions of whole vectors, composed of primitives, with a stated order of operations.
 
-All take numbers and `Value`s in a list, a tuple, a generator or another iterable, or in an array of any shape; elements
-of nested lists and of arrays are taken row by row. They return a float where all elements are numbers. A fold begins
-with the first element, and goes from left to right: `((x0 + x1) + x2) + ...`.
+All take numbers and `Value`s in a list, a tuple, a generator or another iterable, or in an array. Those that give one
+number take nested lists and arrays of any shape, too, row by row; `sort`, `softmax` and `log_softmax` take one vector.
+They return a float where all elements are numbers. A fold begins with the first element, and goes from left to right:
+`((x0 + x1) + x2) + ...`.
 """
 
 from __future__ import annotations
@@ -264,15 +265,16 @@ def argmax(vector: Any) -> int:
     """The place of the largest element, of the first one of equals. Comparisons of `Value`s are branches.
 
     Args:
-        vector: numbers or `Value`s: an iterable that has an order, or an array of one dimension.
+        vector: numbers or `Value`s: an iterable that has an order, nested lists, or an array of any shape, whose
+            elements are counted row by row, as by `np.argmax`.
 
     Raises:
         DomainError: if there is no element.
 
     Example:
         >>> import flatgrad as fg
-        >>> fg.argmax([3.0, 7.0, 7.0]), fg.argmin([3.0, 7.0, 1.0])
-        (1, 2)
+        >>> fg.argmax([3.0, 7.0, 7.0]), fg.argmin([3.0, 7.0, 1.0]), fg.argmax([[1.0, 2.0], [5.0, 4.0]])
+        (1, 2, 2)
     """
     return _first("argmax", operator.gt, vector)
 
@@ -283,7 +285,7 @@ def argmin(vector: Any) -> int:
 
 
 def _first(name: str, beyond: Any, vector: Any) -> int:
-    elements = vector_of(name, vector)
+    elements = _elements(name, vector, (), {})
     if not elements:
         raise DomainError(f"{name} of no elements is not defined{user_line()}")
     best = 0
@@ -297,7 +299,7 @@ def median(vector: Any) -> Any:
     """The element in the middle, or the mean of the two there: `(a + b) / 2`. Comparisons of `Value`s are branches.
 
     Args:
-        vector: numbers or `Value`s: an iterable that has an order, or an array of one dimension.
+        vector: numbers or `Value`s: an iterable, nested lists, or an array of any shape.
 
     Raises:
         DomainError: if there is no element.
@@ -307,7 +309,7 @@ def median(vector: Any) -> Any:
         >>> fg.value_and_grad(fg.median)([3.0, 1.0, 2.0, 9.0])
         (2.5, [0.5, 0.0, 0.5, 0.0])
     """
-    elements = sorted(vector_of("median", vector))
+    elements = sorted(_elements("median", vector, (), {}))
     if not elements:
         raise DomainError(f"median of no elements is not defined{user_line()}")
     low, high = elements[(len(elements) - 1) // 2], elements[len(elements) // 2]

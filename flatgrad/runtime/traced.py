@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from .causes import cause
+from .causes import cause, is_power
 from .objects import is_number
 from .primitives import equal, logical_and, logical_not, logical_or
 from .sites import is_internal
@@ -72,6 +72,8 @@ class TracedValue(Value):
         return bool(self != 0.0) if self._plain() else super().__bool__()
 
     def __index__(self) -> Any:
+        if recorder() is not None and is_power():
+            raise TypeError("a Value is no integer")
         if recorder() is not None and self._trace.follows:
             raise refuse(
                 f"a float was used as an integer (in range(), as an index){cause().text.rstrip(',')}; write int(x) "

@@ -10,11 +10,13 @@ import dataclasses
 import functools
 import gc
 import importlib
+import itertools
 import math
 import operator
 import random
 import sys
 import textwrap
+import threading
 import types
 import warnings
 import weakref
@@ -1393,6 +1395,27 @@ def test_a_function_that_changes_what_it_reads_warns():
         gradient = fg.grad(f)(1.0)
     assert calls == 2, "traced a second time, and no more"
     assert gradient == 2.0, "what the second trace read"
+
+
+def test_what_another_thread_changes_meanwhile_does_not_warn():
+    """A function that keeps what it computes is traced by two threads at once, for different sizes."""
+    kept: dict[int, float] = {}
+    rounds = itertools.count()
+
+    def f(x):
+        if len(x) not in kept:
+            kept[len(x)] = 2.0
+        if len(x) == 2 and next(rounds) == 1:  # the second trace: the other thread traces now
+            other = threading.Thread(target=lambda: fg.grad(f)([1.0, 1.0, 1.0]))
+            other.start()
+            other.join(60)
+        return kept[len(x)] * sum(x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fg.grad(f)([1.0, 2.0]) == [2.0, 2.0]
+    assert next(rounds) == 3
+    assert sorted(kept) == [2, 3]
 
 
 def test_what_is_computed_once_and_kept_does_not_warn():

@@ -32,7 +32,7 @@ import numpy as np
 from ...runtime import arrays
 from ...runtime.backward import CONSTANT
 from ...runtime.errors import InputError
-from ...runtime.primitives import number
+from ...runtime.primitives import equal, logical_not, number
 from ...runtime.traced import as_truth
 from ...runtime.value import Value
 from ..machine import builtin
@@ -143,8 +143,47 @@ class Float(Number):
         raise OnlyArgumentsError
 
 
+def _is_true(item: Any) -> Any:
+    """Whether a number is not 0: of a `Value` a condition."""
+    return logical_not(equal(item, 0.0)) if isinstance(item, Value) else item != 0.0
+
+
+class Truth(Number):
+    """A truth value that a function returns: in the program 1.0 or 0.0."""
+
+    __slots__ = ()
+    types = ()
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return "truth value"
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        return _is_true(next(numbers))
+
+    def of_group(self, group: Any, array: ArrayMaker) -> Any:
+        return _is_true(group)
+
+    def returned(self, name: str, source: BinderSource) -> str:
+        return f"{source.constant(_is_true)}({name})"
+
+    def picked(self, name: str, at: int, source: BinderSource) -> str:
+        return f"{source.constant(_is_true)}({super().picked(name, at, source)})"
+
+    def part(self) -> Part:
+        raise OnlyArgumentsError
+
+
 class NumberInGroup(Number):
     """One number that the generated function returns as a list: what `has_aux` returns beside the value."""
+
+    __slots__ = ()
+    types = ()
+    of_group = Kind.of_group
+    returned = Kind.returned
+
+
+class TruthInGroup(Truth):
+    """One truth value, likewise."""
 
     __slots__ = ()
     types = ()
@@ -155,6 +194,7 @@ class NumberInGroup(Number):
 NUMBER = Number()
 INTEGER: Final = Integer()
 FLOAT: Final = Float()
+TRUTH: Final = Truth()
 #: The types that are taken for numbers without a closer look, and those of ints among them.
 NUMBER_TYPES: Final = frozenset(Number.types)
 INTEGER_TYPES: Final = frozenset({int, np.int64, np.int32})
@@ -307,6 +347,34 @@ class Truths(Array):
 
     def check(self, name: str, source: BinderSource) -> list[str]:
         raise OnlyArgumentsError
+
+    def part(self) -> Part:
+        raise OnlyArgumentsError
+
+
+class ReturnedTruths(Array):
+    """An array of truth values that a function returns: in the program 1.0 and 0.0."""
+
+    __slots__ = ()
+    types = ()
+
+    def words(self, shape: Sequence[Any]) -> str:
+        return f"array of truth values of shape {shape_source(shape)}"
+
+    def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
+        items = list(islice(numbers, self.size))
+        is_plain = not any(isinstance(item, Value) for item in items)
+        truths = list(map(_is_true, items))
+        return np.array(truths, dtype=bool).reshape(self.shape) if is_plain else array(truths, self.shape)
+
+    def of_group(self, group: Any, array: ArrayMaker) -> Any:
+        return group.reshape(self.shape) != 0.0 if isinstance(group, np.ndarray) else Kind.of_group(self, group, array)
+
+    def returned(self, name: str, source: BinderSource) -> str:
+        return f"({super().returned(name, source)} != 0.0)"
+
+    def picked(self, name: str, at: int, source: BinderSource) -> str:
+        return f"({super().picked(name, at, source)} != 0.0)"
 
     def part(self) -> Part:
         raise OnlyArgumentsError

@@ -23,12 +23,12 @@ from ...runtime.primitives import Operand
 from ...runtime.sites import Location, describe
 from ...runtime.traced import TracedCondition, TracedValue
 from ...runtime.tracing import records
-from ...runtime.value import Value, as_value
+from ...runtime.value import Condition, Value, as_value
 from ..sparsity import Sparsity
 from .captured.contents import PLAIN
 from .exact import Same
 from .kind import Compound, Flattener, Kind, taker_of
-from .kinds import NUMBER, Array, Identical, Items, Numbers, Objects, Places, Record
+from .kinds import NUMBER, TRUTH, Array, Identical, Items, Numbers, Objects, Places, Record, ReturnedTruths
 from .records import placed
 
 #: A search for `Value`s ends after so many objects.
@@ -72,7 +72,8 @@ class ResultFlattener(Flattener):
         if isinstance(item, np.ndarray) and item.dtype == object:
             return Objects(item.shape, self.flatten_items(items_of(item)))
         if isinstance(item, Operand):
-            raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
+            self.numbers.append(as_value(item))
+            return TRUTH
         if isinstance(item, Pair):
             raise InputError("a traced function cannot return a complex number; return [z.real, z.imag], or abs(z)")
         if isinstance(item, Sparsity):
@@ -109,7 +110,8 @@ class ResultFlattener(Flattener):
 class NumberFlattener(ResultFlattener):
     """Takes apart a result of which numbers are wanted: an array with `Value`s becomes one of floats.
 
-    Floats beside `Value`s in an array, or in a list or tuple of nothing else, are outputs of the program as well.
+    One of conditions becomes one of bools. Floats beside `Value`s in an array, or in a list or tuple of nothing else,
+    are outputs of the program as well.
     """
 
     def flatten(self, item: Any) -> Kind:
@@ -117,10 +119,11 @@ class NumberFlattener(ResultFlattener):
         is_array = isinstance(item, np.ndarray) and item.dtype == object
         items = items_of(item) if is_array else item if type(item) in (list, tuple) else ()
         if any(isinstance(each, Value) for each in items) and (is_array or all(map(_is_plain, items))):
-            if any(isinstance(each, TracedCondition) for each in items):
-                raise InputError("a traced function cannot return a condition; return fg.where(condition, 1.0, 0.0)")
             self.numbers += map(as_value, items)
             return Array(item.shape) if is_array else Numbers(type(item), len(item))
+        if is_array and items and all(isinstance(each, (Condition, bool)) for each in items):
+            self.numbers += map(as_value, items)
+            return ReturnedTruths(item.shape)
         return super().flatten(item)
 
 

@@ -26,7 +26,7 @@ from ...runtime.errors import (
 )
 from ...runtime.primitives import TABLE, Primitive, add, equal, guard, logical_and, logical_not, power, select, where
 from ...runtime.sites import Location, Place, Site, is_internal, locate, place
-from ...runtime.traced import OF_ARRAYS, OF_NUMBERS, OF_VALUES, TracedCondition, TracedInteger, TracedValue
+from ...runtime.traced import OF_ARRAYS, OF_NUMBERS, OF_VALUES, Integer, TracedCondition, TracedInteger, TracedValue
 from ...runtime.tracing import forbidden, recorders, refuse
 from ...runtime.value import Condition, Value, constant
 from .builder import ProgramBuilder
@@ -479,7 +479,11 @@ class Deciding(Recorded):
             return
         values = self._values is not None
         error.args = tuple(
-            constant(number) if values and number is not each else number
+            int(number)
+            if isinstance(each, Integer) and number == number // 1
+            else constant(number)
+            if values and number is not each
+            else number
             for number, each in zip(numbers, error.args, strict=True)
         )
 

@@ -22,7 +22,7 @@ from ..calls.binding import Signature
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Called, Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NUMBER, NumberInGroup, Numbers, is_empty, truth_values
+from ..calls.kinds import NUMBER, TRUTH, NumberInGroup, Numbers, TruthInGroup, is_empty, truth_values
 from ..calls.results import ResultFlattener, check_lasting
 from ..calls.sizes import lengths_of
 from ..languages.loader import collector_paused
@@ -145,7 +145,7 @@ class GradFunction(NumericFunction[R]):
                 if not isinstance(returned, tuple) or len(returned) != 2:
                     raise InputError(f"with has_aux=True, {self.name} must return (value, aux)")
                 returned, aux = returned[0], results.flatten_result(returned[1], self.function, "[1]")
-                aux = NumberInGroup() if aux.scalar else aux
+                aux = (TruthInGroup if aux == TRUTH else NumberInGroup)() if aux.scalar else aux
             if not isinstance(returned, Value) and getattr(returned, "size", 0) == 1:  # as SciPy takes it
                 returned = returned.item()
             if not isinstance(returned, Value):

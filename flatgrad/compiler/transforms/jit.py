@@ -84,11 +84,12 @@ def jit(
 
     Returns:
         A function with the signature of `fn`. Where `fn` returns `Value`s, it returns floats; for an array that holds
-        some, an array of floats; lists, tuples and dicts of these as they are. Anything else is returned as it was when
-        the function was traced. Inside of another traced function it is a part of that.
+        some, an array of floats; for conditions bools, and arrays of bools; lists, tuples and dicts of these as they
+        are. Anything else is returned as it was when the function was traced. Inside of another traced function it is a
+        part of that.
 
     Raises:
-        InputError: for arguments that are no numbers, or a result that holds a condition.
+        InputError: for arguments that are no numbers, or a result that holds a complex number.
         TraceError: if `fn` reads a number that the compiled program cannot know, or writes into its arguments.
         OptionError: as for `fg.compile`.
 
