@@ -84,3 +84,12 @@ def test_beyond_the_limit_of_ways():
         results = [f(x) for x in (0.0, 1.0, 2.0)]
     assert results == [(False, 1.0), (True, 2.0), (True, 3.0)]
     assert all(type(truth) is bool for truth, _ in results)
+
+
+def test_an_array_of_bools_that_is_returned_is_one():
+    mask = np.array([True, False])
+    for function in (lambda m, x: ~m, lambda m, x: m & (x > 0.0), lambda m, x: m):
+        result = fg.jit(function)(mask, np.array([1.0, 2.0]))
+        assert result.tolist() == function(mask, np.array([1.0, 2.0])).tolist()
+        assert result.dtype == np.dtype(bool)
+    assert fg.jit(lambda m: (m[0], m.sum()))(mask) == (True, 1.0)

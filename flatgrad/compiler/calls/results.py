@@ -21,7 +21,7 @@ from ...runtime.errors import InputError
 from ...runtime.foreign import Pair
 from ...runtime.primitives import Operand
 from ...runtime.sites import Location, describe
-from ...runtime.traced import TracedCondition, TracedValue
+from ...runtime.traced import TracedCondition, TracedValue, Truth
 from ...runtime.tracing import records
 from ...runtime.value import Condition, Value, as_value
 from ..sparsity import Sparsity
@@ -65,7 +65,7 @@ class ResultFlattener(Flattener):
         """Append the `Value`s of a result, or of a part of it, and return its kind."""
         if isinstance(item, Value):
             self.numbers.append(item)
-            return NUMBER
+            return TRUTH if isinstance(item, Truth) else NUMBER
         if isinstance(item, (list, tuple)):
             _check_rebuilt(item)
             return Items(type(item), self.flatten_items(item))
@@ -118,12 +118,12 @@ class NumberFlattener(ResultFlattener):
         """As for all results."""
         is_array = isinstance(item, np.ndarray) and item.dtype == object
         items = items_of(item) if is_array else item if type(item) in (list, tuple) else ()
+        if is_array and items and all(isinstance(each, (Condition, Truth, bool)) for each in items):
+            self.numbers += map(as_value, items)
+            return ReturnedTruths(item.shape)
         if any(isinstance(each, Value) for each in items) and (is_array or all(map(_is_plain, items))):
             self.numbers += map(as_value, items)
             return Array(item.shape) if is_array else Numbers(type(item), len(item))
-        if is_array and items and all(isinstance(each, (Condition, bool)) for each in items):
-            self.numbers += map(as_value, items)
-            return ReturnedTruths(item.shape)
         return super().flatten(item)
 
 
