@@ -41,6 +41,26 @@ def test_gradients_of_sparse_problems_agree_with_differences(problem):
     assert gradient @ direction == pytest.approx((above - below) / 2e-5, rel=1e-5)
 
 
+@pytest.mark.parametrize("problem", luksan_vlcek.PROBLEMS, ids=[p.number for p in luksan_vlcek.PROBLEMS])
+def test_sparse_hessians_of_sparse_problems_agree_with_differences(problem):
+    pytest.importorskip("scipy.sparse")
+    n = 24
+    x = problem.start(n) + 0.01 * np.sin(np.arange(n))
+    hessian = fg.hessian(problem.objective, sparse=True)
+    matrix = hessian(x)
+    rows, columns = matrix.nonzero()
+    assert matrix.nnz <= 13 * n
+    assert np.abs(rows - columns).max() <= 6  # a number meets its neighbours
+    np.testing.assert_allclose(matrix.toarray(), matrix.toarray().T, rtol=1e-12, atol=1e-12)
+    gradient = fg.grad(problem.objective)
+    direction = np.cos(np.arange(n))
+    differences = (gradient(x + 1e-6 * direction) - gradient(x - 1e-6 * direction)) / 2e-6
+    product = matrix @ direction
+    np.testing.assert_allclose(product, differences, rtol=1e-5, atol=1e-6 * np.abs(product).max())
+    assert hessian(1.01 * x, out=matrix) is matrix
+    assert matrix.toarray().tobytes() == hessian(1.01 * x).toarray().tobytes()
+
+
 @pytest.mark.parametrize("fit", FITS, ids=[fit.name for fit in FITS])
 def test_fits_reach_the_certified_parameters(fit):
     optimize = pytest.importorskip("scipy.optimize")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,18 +99,43 @@ def _constrained() -> list[Row]:
 
 
 def _sparse() -> list[Row]:
-    """Value and gradient of the problems of Lukšan and Vlček."""
+    """Value and gradient, and the sparse Hessian, of the problems of Lukšan and Vlček."""
     rows = []
     for problem in luksan_vlcek.PROBLEMS:
-        figures = []
-        for n in (10, 20) if quick() else (1_000, 100_000):
-            x = problem.start(n)
-            gradient = fg.value_and_grad(problem.objective)
-            begin = time.perf_counter()
-            gradient(x)
-            seconds = time.perf_counter() - begin
-            timing = paired({"call": lambda call=gradient, x=x: call(x)}, rounds=5)["call"]
-            figures.append(f"n = {n:,}: {seconds:.2f} s, {1e6 * timing.median:,.0f} µs")
-        rows.append(Row(f"Lukšan-Vlček {problem.number}, {problem.title.split(' with ')[0]}: first call, gradient", "",
-                        f"**{'; '.join(figures)}**"))  # fmt: skip
+        title = f"Lukšan-Vlček {problem.number}, {problem.title.split(' with ')[0]}"
+        gradients = _measured(problem, fg.value_and_grad)
+        rows.append(Row(f"{title}: first call, gradient", "", f"**{gradients}**"))
+        hessians = _hessians(problem)
+        if hessians is not None:
+            rows.append(Row(f"{title}: first call, sparse Hessian into a known matrix", "", f"**{hessians}**"))
     return rows
+
+
+@if_installed
+def _hessians(problem: luksan_vlcek.Problem) -> str:
+    """The seconds of the first call of a sparse Hessian, and the time of a later one, which fills a matrix."""
+
+    def filling(objective: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        hessian = fg.hessian(objective, sparse=True)
+        matrices: dict[int, Any] = {}
+
+        def fill(x: Any) -> Any:
+            matrices[len(x)] = hessian(x, out=matrices.get(len(x)))
+            return matrices[len(x)]
+
+        return fill
+
+    return _measured(problem, filling)
+
+
+def _measured(problem: luksan_vlcek.Problem, make: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]) -> str:
+    """The seconds of the first call of what is made of an objective, and the time of a later one, at two sizes."""
+    figures = []
+    for n in (40, 80) if quick() else (1_000, 100_000):
+        x, function = problem.start(n), make(problem.objective)
+        begin = time.perf_counter()
+        function(x)
+        seconds = time.perf_counter() - begin
+        timing = paired({"call": partial(function, x)}, rounds=5)["call"]
+        figures.append(f"n = {n:,}: {seconds:.2f} s, {1e6 * timing.median:,.0f} µs")
+    return "; ".join(figures)
