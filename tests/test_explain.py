@@ -225,6 +225,15 @@ def test_passes_say_what_they_did():
     )
 
 
+def test_statements_say_how_many_equations_they_are_made_of():
+    kernel = layers()
+    (step,) = [step for step in explained(kernel)["steps"] if step["name"].startswith("re-roll")]
+    notes = {line["text"]: line["note"] for line in step["lines"]}
+    assert len(notes) == step["counts"]["statements"] == len(kernel.arrays.statements)
+    (sums,) = [note for text, note in notes.items() if "sum[r:6]" in text]
+    assert sums == "160 lanes, 1,920 equations"  # six products and six sums per lane
+
+
 def test_variables_are_followed_through_passes_by_their_numbers():
     """Where a variable goes there is its number, to the last bit."""
     kernel = layers()

@@ -128,6 +128,7 @@ class Kernel(BaseKernel):
             it was traced, by name. They are compared at each call; if one of them is another one, the function is
             traced again, and has another kernel.
         way: the truth values that the function met when it was traced. A call that goes another way has another kernel.
+        traced_at: the numbers of its inputs when it was made.
         sparsity: the pattern of the matrix, for `fg.jacobian` and `fg.hessian` with `sparse=True`; else None.
     """
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..compiler.kernel import Kernel
 from ..compiler.loops.array_program import ArrayProgram
+from ..compiler.loops.grammar import Statement, members
 from ..compiler.options import Options
 from ..compiler.program.program import Group, Program, grouped
 from ..compiler.stages import Stages
 from ..runtime.errors import ARITHMETIC_ERRORS, InputError, OptionError
 from ..runtime.primitives import TABLE
 from ..runtime.version import VERSION
+from ..runtime.wording import count_of
 from .assembly import sections
 from .graph import graph_svg
 from .javascript import javascript, unknown
@@ -353,8 +356,22 @@ class _Explanation:
                 "packs": stats.packs, "statements": stats.statements, "contractions": stats.contractions,
                 "loops over rounds": repeats(program), "equations that stay alone": stats.scalars,
             }  # fmt: skip
+            step.lines = [
+                {"text": line.text.partition("#")[0].strip(), "kind": "", "note": note}
+                for line, note in self._packed(program)
+            ]
             steps.append(step)
         return steps
+
+    def _packed(self, program: ArrayProgram) -> Iterator[tuple[Line, str]]:
+        """The statements and blocks of a function, each with how many equations became it."""
+        counts = Counter(line.id for lines in self.owners for line in lines)
+        for item in members(program.statements):
+            lines = self.loops.lines_of(item)
+            if lines:
+                equations = sum(counts[line.id] for line in lines)
+                lanes = f"{count_of(item.lanes, 'lane')}, " if isinstance(item, Statement) else ""
+                yield lines[0], f"{lanes}{count_of(equations, 'equation')}"
 
     def _input_facts(self) -> list[dict[str, Any]]:
         """Names, numbers and gradients of the inputs, if there are few."""

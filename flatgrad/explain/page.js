@@ -311,6 +311,7 @@
       counts.length ? element("dl", {}, ...counts.flatMap(([name, count]) => [element("dt", {}, name), element("dd", {}, count.toLocaleString("en"))])) : element("p", {}, step.name === "adjoint" ? `${step.before} equations become ${step.after}.` : "It changed nothing."),
       rows.length ? element("h3", {}, "Rules") : undefined, rows.length ? element("table", {}, ...rows) : undefined,
       before.length && after.length ? element("div", { class: "both" }, element("div", {}, element("h3", {}, "Before"), ...before), element("div", {}, element("h3", {}, "After"), ...after)) : undefined,
+      before.some((node) => node.querySelector(".note")) && !after.length ? element("div", { class: "packed" }, element("h3", {}, "Statements, and what each is made of"), ...before) : undefined,
     ].filter(Boolean));
   }
 
