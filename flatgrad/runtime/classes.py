@@ -15,6 +15,7 @@ import numpy as np
 
 from .arrays import Array
 from .foreign import Pair
+from .natural_numbers import WHOLE
 from .primitive import Applicable
 from .traced import TWINS, class_of_node
 
@@ -79,18 +80,33 @@ def _dtype(item: Any) -> Any:
 #: Those that numbers have.
 _CLASSES: Final = (float, int, bool, complex, np.float64, np.int64, np.bool_)
 
-_QUESTIONS: Final = (
-    (isinstance, _isinstance),
-    (type, _type),
-    (np.isscalar, _is_scalar),
-    (np.result_type, _result_type),
-)
-#: Functions that ask for classes, with what stands for them, by their ids.
-_ANSWERS: Final[dict[int, Callable[..., Any]]] = {id(original): own for original, own in _QUESTIONS}
+
+def _getattr(item: Any, name: str, *default: Any) -> Any:
+    if name not in ATTRIBUTES:
+        return getattr(item, name, *default)
+    try:
+        return attribute(item, name)
+    except AttributeError:
+        return getattr(item, name, *default)
+
+
+#: Attributes that are classes, or dtypes.
+ATTRIBUTES: Final = frozenset(["dtype", "__class__"])
+_QUESTIONS: Final[dict[Any, Any]] = {
+    isinstance: _isinstance,
+    type: _type,
+    getattr: _getattr,
+    np.isscalar: _is_scalar,
+    np.result_type: _result_type,
+}
+#: Functions that ask for classes, and those that make ints, with what stands for them, by their ids.
+_ANSWERS: Final[dict[int, Callable[..., Any]]] = {id(each): own for each, own in {**WHOLE, **_QUESTIONS}.items()}
+#: Their names.
+NAMES: Final = frozenset(each.__name__ for each in (*WHOLE, *_QUESTIONS))
 
 
 def answered(function: Any) -> Any:
-    """What stands for a function: for one that asks for classes, another one."""
+    """What stands for a function: for one that asks for classes, or makes an int, another one."""
     return _ANSWERS.get(id(function), function)
 
 

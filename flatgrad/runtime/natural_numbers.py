@@ -201,7 +201,8 @@ def whole(original: Function, row: Primitive) -> Function:
     return of_values(original, function)
 
 
-_WHOLE: Final[dict[Function, Function]] = {
+#: What stands for functions that make ints.
+WHOLE: Final[dict[Function, Function]] = {
     original: whole(original, row)
     for original, row in ((int, trunc), (round, rint), (math.floor, floor), (math.ceil, ceil), (math.trunc, trunc))
 }
@@ -294,4 +295,4 @@ def replacements() -> dict[Function, Function]:
     ours: dict[Function, Function] = {**_STATISTICS, **_COMPLEX, float: _float, pow: _modular_power}
     ours |= {kind: refused(kind.__name__, _ONE_KIND) for kind in (Decimal, Fraction)}
     ours[float.hex] = refused("float.hex", 'f"{value}" shows the number at hand')
-    return {**_from_math(), **_WHOLE, **{original: of_values(original, own) for original, own in ours.items()}}
+    return {**_from_math(), **WHOLE, **{original: of_values(original, own) for original, own in ours.items()}}

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from ...runtime.arrays import decided
-from ...runtime.classes import answered, attribute, pattern
+from ...runtime.classes import ATTRIBUTES, NAMES, answered, attribute, pattern
 from ...runtime.natural import replaced
 from ...runtime.sites import is_internal, is_library
 from ...runtime.tracing import refuse
@@ -34,9 +34,8 @@ _OF_FRAMES: Final = frozenset(["super", "locals", "globals", "vars", "dir", "eva
 _APPLYING: Final = frozenset(["map", "filter", "reduce", "starmap", "vectorize", "frompyfunc", "partial", "accumulate"])
 
 
-#: Functions and attributes that ask for classes.
+#: Functions that ask for classes.
 _ASKING: Final = frozenset(["isinstance", "type", "isscalar", "result_type"])
-_ATTRIBUTES: Final = frozenset(["dtype", "__class__"])
 #: Classes of numbers.
 _OF_NUMBERS: Final = frozenset(
     ["float", "int", "complex", "Number", "Real", "Complex", "floating", "float64", "number"]
@@ -94,8 +93,8 @@ class _Questions(ast.NodeTransformer):
         return ast.copy_location(call, arguments[0])
 
     def looked_up(self, function: ast.expr) -> ast.expr:
-        """What stands for a function, if it asks for classes."""
-        return self._called("of", function) if _name_of(function) in _ASKING else function
+        """What stands for a function, if it asks for classes or makes an int."""
+        return self._called("of", function) if _name_of(function) in NAMES else function
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
@@ -108,7 +107,7 @@ class _Questions(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         self.generic_visit(node)
-        if node.attr not in _ATTRIBUTES or not isinstance(node.ctx, ast.Load):
+        if node.attr not in ATTRIBUTES or not isinstance(node.ctx, ast.Load):
             return node
         return ast.copy_location(self._called("attribute", node.value, ast.Constant(node.attr)), node)
 
@@ -165,9 +164,15 @@ def _concerns(function: FunctionType) -> bool:
 def _asks(function: FunctionType) -> bool:
     """Whether a function is the user's, and may ask for classes."""
     return _concerns(function) and any(
-        not (_ASKING | _ATTRIBUTES).isdisjoint(code.co_names) or _MATCH in code.co_code[::2]
+        not (_ASKING | ATTRIBUTES).isdisjoint(code.co_names)
+        or ("getattr" in code.co_names and not ATTRIBUTES.isdisjoint(filter(_is_text, code.co_consts)))
+        or _MATCH in code.co_code[::2]
         for code in codes_in(function.__code__)
     )
+
+
+def _is_text(item: Any) -> bool:
+    return type(item) is str
 
 
 #: Calls are natural.
