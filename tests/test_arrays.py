@@ -412,3 +412,13 @@ def test_an_array_to_the_power_of_a_value():
 def test_a_histogram_by_places_has_ints():
     counts = fg.jit(lambda x: np.bincount(x.astype(int)) * x[0])(np.array([1.0, 2.0, 2.0]))
     assert counts.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_pieces_are_selected_before_they_are_computed():
+    """So a program has no more than a few equations per piece; with one point there is none."""
+    x, places, items = np.linspace(-1.0, 8.0, 10), np.arange(8.0), np.sin(np.arange(8.0))
+    f = fg.jit(lambda x, items: np.interp(x, places, items))
+    assert f(x, items).tolist() == np.interp(x, places, items).tolist()
+    assert len(f.kernel_for(x, items).program) < 10 * 8 * 5
+    for number in (np.nan, -1.0, 2.0):
+        assert fg.jit(lambda x: np.interp(x, [1.0], [3.0]))(number) == np.interp(number, [1.0], [3.0]) == 3.0

@@ -787,18 +787,27 @@ def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, perio
     if len(places) != len(items) or not places:
         raise InputError(f"np.interp: xp and fp must be vectors of the same length{user_line()}")
 
+    pieces, infinite = [], []
+    for k in range(len(places) - 1):
+        width, beyond = places[k + 1] - places[k], infinite_piece(*items[k : k + 2])
+        if beyond is not None:
+            infinite.append((k, beyond))
+        elif isinstance(width, Applicable) or width != 0.0:  # else a jump
+            pieces.append((places[k], items[k], div(items[k + 1] - items[k], width)))
+
     def interpolated(x: Any) -> Any:
-        result = selected(x >= places[-1], items[-1], x)  # x where it is NaN
-        for k in reversed(range(len(places) - 1)):
-            width = places[k + 1] - places[k]
-            if not isinstance(width, Applicable) and width == 0.0:  # a jump
-                continue
-            beyond = infinite_piece(*items[k : k + 2])
-            if beyond is None:
-                piece = div(items[k + 1] - items[k], width) * (x - places[k]) + items[k]
-            else:
-                piece = selected(primitives.equal(x, places[k]), items[k], beyond)
-            result = selected(x < places[k + 1], piece, result)
+        result = x if len(places) > 1 else items[0]  # where it is NaN
+        if pieces:
+            chosen = pieces[0]
+            for piece in pieces[1:]:
+                here = x >= piece[0]
+                chosen = tuple(selected(here, new, old) for new, old in zip(piece, chosen, strict=True))
+            start, item, slope = chosen
+            result = slope * (x - start) + item
+        for k, beyond in infinite:
+            piece = selected(primitives.equal(x, places[k]), items[k], beyond)
+            result = selected(primitives.logical_and(x >= places[k], x < places[k + 1]), piece, result)
+        result = selected(x >= places[-1], items[-1], result)
         result = selected(x < places[0], items[0] if left is None else left, result)
         return result if right is None else selected(x > places[-1], right, result)
 
