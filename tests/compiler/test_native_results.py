@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from unittest import mock
 
 import numpy as np
@@ -12,6 +14,7 @@ import flatgrad as fg
 from flatgrad.compiler import open_stages
 from flatgrad.compiler.loops.reroll import reroll
 from flatgrad.compiler.machine import functions, native, results
+from flatgrad.compiler.machine.functions import llvm_text
 from flatgrad.compiler.program.builder import ProgramBuilder
 from flatgrad.compiler.program.program import Group
 from tests.array_programs import loop_programs
@@ -150,3 +153,26 @@ def test_programs_over_rows_whose_results_all_count_as_large(seed):
             shape = (rows, program.width) if program.width else (rows,)
             x = np.random.default_rng(rows).uniform(0.5, 1.5, size=shape)
             assert_same(f(x).ravel().tolist(), exact(x).ravel().tolist(), program)
+
+
+def rosenbrock(x):
+    return sum(100.0 * (b - a**2) ** 2 + (1 - a) ** 2 for a, b in itertools.pairwise(x))
+
+
+@pytest.mark.parametrize(("size", "is_cleared"), [(5, False), (20, True), (60, True)])
+def test_results_most_of_which_are_zero_are_cleared_first(size, is_cleared):
+    """Then statements write the others to large results, and they are copied to small ones."""
+    x = np.linspace(-1.0, 1.0, size)
+    hessian = fg.hessian(rosenbrock, backend="native")
+    for numbers in (x, x[::-1].copy()):
+        expected = fg.hessian(rosenbrock, backend="python")(numbers)
+        assert_same(hessian(numbers).ravel().tolist(), expected.ravel().tolist())
+    assert ("@clear_results" in llvm_text(hessian.kernel_for(x).stages.arrays[0])) == is_cleared
+
+
+def test_only_positive_zeros_are_cleared():
+    function = lambda x: np.array([*[0.0] * 301, x[0] * 2.0, -0.0, *[0.0] * 100, x[1], math.nan])  # noqa: E731
+    for numbers in ([3.0, -0.0], [-0.0, math.inf]):
+        ours, expected = (fg.jit(function, backend=name)(numbers).tolist() for name in ("native", "python"))
+        assert_same(ours, expected)
+        assert [math.copysign(1.0, ours[k]) for k in (300, 302, 303)] == [1.0, -1.0, 1.0]

@@ -37,6 +37,8 @@ from .text import Function, Operation, Value, bound_array, load, loaded_index, s
 
 #: The limit of loops that copy results; if there would be more, results are copied one by one, by a table.
 _COPIES = 24
+#: Groups of so many results are cleared where most are 0.0.
+_MANY_ZEROS = 256
 #: About how many equations of straight-line code are one function.
 _CHUNK = 250
 #: Straight-line code of at most so many equations gets its places from the schedule. In longer code they are constants:
@@ -213,6 +215,7 @@ class Module(Memory):
         outputs = [(places.start, len(places)) for _, places in positions]
         self.arrange()
         self._find_rows()
+        self._clear_results()
         self._take_truths()
         functions = [function.text() for function in self.functions]
         streams = [stream_function(self.machine.lanes), METADATA] if self.rows is not None else []
@@ -370,6 +373,38 @@ class Module(Memory):
 
     # --- outputs --------------------------------------------------------------------------------------------------
 
+    def _is_zero(self, addresses: Any) -> Any:
+        """Of the results of an output group, which ones are the constant 0.0 and set before all else.
+
+        That is done where most of a group are, as in a dense Jacobian of which most entries are zero for every input.
+        """
+        places = addresses - self.program.inputs
+        constants = np.array([*self.program.constants, 1.0], dtype=float)
+        inside = (places >= 0) & (places < len(constants) - 1)
+        is_zero = constants[np.where(inside, places, -1)].view(np.int64) == 0
+        is_many = not self.open and len(addresses) >= _MANY_ZEROS and 2 * np.count_nonzero(is_zero) > len(addresses)
+        return is_zero if is_many else np.zeros(len(addresses), dtype=bool)
+
+    def _clear_results(self) -> None:
+        """Set all results of the groups to 0.0 in which most are that, before statements write there."""
+        groups = enumerate(grouped(self.program.output_groups, self.program.outputs))
+        sizes = {k: len(addresses) for k, (_, addresses) in groups if self._is_zero(addresses).any()}
+        if not sizes:
+            return
+        function, width = Function("clear_results"), self.machine.lanes
+        for k, size in sizes.items():
+            results = self._results_of(function, k)
+            with function.loop(size, width) as index:
+                place = function.least(index, size - width)
+                store(function, "f", Value("zeroinitializer", width), place, array=results)
+        self._add(function, Writer(function, False, self.machine))
+        self.calls.insert(0, self.calls.pop())
+
+    def _results_of(self, function: Function, group: int) -> str:
+        """Where the results of an output group go."""
+        pointer = function.let(f"getelementptr inbounds ptr, ptr %r, i64 {group}")
+        return function.let(f"load ptr, ptr {pointer}, align 8")
+
     def _give_results(self) -> None:
         """Copy the results of each output group to its place, but those that statements write there."""
         function = Function("give_results")
@@ -379,7 +414,7 @@ class Module(Memory):
                 base = fixed(statement.base)
                 copied[base : base + statement.lanes] = False
         for k, (_, addresses) in enumerate(grouped(self.program.output_groups, self.program.outputs)):
-            self._give_group(function, k, addresses, copied[addresses])
+            self._give_group(function, k, addresses, copied[addresses] & ~self._is_zero(addresses))
         self._add(function, Writer(function, False, self.machine))
 
     def _give_group(self, function: Function, k: int, addresses: Any, copied: Any) -> None:
@@ -387,8 +422,7 @@ class Module(Memory):
         if not copied.any():
             return
         truth = self.program.truth_mask()[addresses]
-        pointer = function.let(f"getelementptr inbounds ptr, ptr %r, i64 {k}")
-        results = function.let(f"load ptr, ptr {pointer}, align 8")
+        results = self._results_of(function, k)
         if self.open:
             self._give_open_group(function, k, results, addresses, truth, copied)
             return
