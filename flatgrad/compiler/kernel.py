@@ -29,6 +29,8 @@ from .machine.functions import NOTE
 from .open_stages import BoundStages
 from .pairs import PairStages
 from .program.program import Program
+from .program.ways import Way
+from .routine import Routine
 from .sparsity import Sparsity
 from .stages import JointStages, Stages
 from .stats import KernelStats
@@ -46,7 +48,10 @@ class BaseKernel:
         trace_seconds: how long tracing has taken.
     """
 
+    name: str
     stages: Stages | BoundStages
+    leaves: list[Value]
+    stats: KernelStats
     #: The numbers at hand when the function was traced, one per input; None where they are not known.
     traced_at: Sequence[float] | None = None
 
@@ -134,6 +139,11 @@ class Kernel(BaseKernel):
 
     sparsity: Sparsity | None = None
     stages: PairStages | JointStages | BoundStages
+    captured: dict[str, Any]
+    way: Way
+    joint: Routine | None
+    forward: Routine | None
+    backward: Routine | None
 
     def __init__(
         self,

@@ -86,10 +86,10 @@ class Neuron(Module):
         nin, nout = _size(_ONE_INPUT, "nin", nin), _size(_ONE_NEURON, "nout", nout)
         draw, source = _drawing(init), _source(seed)
         function = _function(activation)
-        self.w = [Value(draw(source, nin, nout)) for _ in range(nin)]
-        self.b = Value(0.0)
+        self.w: list[Value] = [Value(draw(source, nin, nout)) for _ in range(nin)]
+        self.b: Value = Value(0.0)
         self.activation = function
-        self.nonlin = bool(nonlin) and function is not _identity
+        self.nonlin: bool = bool(nonlin) and function is not _identity
 
     def __call__(self, x: Iterable[Any]) -> Value:
         """The activation for `nin` inputs, numbers or `Value`s.
@@ -143,7 +143,7 @@ class Layer(Module):
     def __init__(self, nin: int, nout: int, *, seed: Seed = None, **kwargs: Any) -> None:
         nin, nout = _size(_ONE_INPUT, "nin", nin), _size(_ONE_NEURON, "nout", nout)
         source = None if seed is None else _source(seed)
-        self.neurons = [Neuron(nin, **{"nout": nout, **kwargs}, seed=source) for _ in range(nout)]
+        self.neurons: list[Neuron] = [Neuron(nin, **{"nout": nout, **kwargs}, seed=source) for _ in range(nout)]
 
     def __call__(self, x: Iterable[Any]) -> Any:
         """The outputs for `nin` inputs, numbers or `Value`s.
@@ -211,7 +211,7 @@ class MLP(Module):
             raise OptionError("nouts: a model needs at least one layer, such as [1]")
         activations = [_function(activation)] * (len(sizes) - 2) + [_function(output)]
         source = None if seed is None else _source(seed)
-        self.layers = [
+        self.layers: list[Layer] = [
             Layer(*pair, activation=function, init=init, seed=source)
             for pair, function in zip(pairwise(sizes), activations, strict=True)
         ]

@@ -54,6 +54,9 @@ class Optimizer:
     #: What depends on the step alone: the names of `step_numbers`.
     step_names: tuple[str, ...] = ("lr",)
 
+    clip_value: float | None
+    clip_norm: float | None
+
     def __init__(self, lr: Rate, *, clip_value: float | None = None, clip_norm: float | None = None) -> None:
         self.lr = lr
         limits: tuple[tuple[str, Any], ...] = (("clip_value", clip_value), ("clip_norm", clip_norm))
@@ -264,6 +267,10 @@ class SGD(Optimizer):
         SGD(lr=0.1, momentum=0.9)
     """
 
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+
     def __init__(
         self,
         lr: Rate = 0.01,
@@ -307,8 +314,12 @@ class Adam(Optimizer):
         [0.01, 0.09999999999999998, 0.0010000000000000009]
     """
 
-    state_names = ("m", "v")
+    state_names: tuple[str, ...] = ("m", "v")
     step_names: tuple[str, ...] = ("lr", "correction1", "correction2")
+
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
 
     def __init__(
         self,
@@ -346,7 +357,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): first `p *= 1 - lr * weight_decay`, then Adam."""
 
-    step_names = (*Adam.step_names, "decay")
+    step_names: tuple[str, ...] = (*Adam.step_names, "decay")
 
     def __init__(
         self,
@@ -375,6 +386,11 @@ class RMSprop(Optimizer):
     `v = alpha*v + (1-alpha)*g**2`, `d = g / (v**0.5 + eps)`, and `p -= lr*d`; with momentum `b = momentum*b + d` takes
     the place of `d`.
     """
+
+    alpha: float
+    eps: float
+    momentum: float
+    weight_decay: float
 
     def __init__(
         self,

@@ -73,14 +73,71 @@ if TYPE_CHECKING:
         def __call__(self, condition: Condition | bool, a: Scalar, b: Elements, /) -> Array: ...
         def __call__(self, *operands: Any) -> Any: ...
 
-    neg = relu = abs = exp = expm1 = log = log1p = sqrt = tanh = sinh = cosh = sigmoid = softplus = OfOne.__new__(OfOne)
-    sin = cos = tan = asin = acos = atan = asinh = acosh = atanh = erf = erfc = detach = OfOne.__new__(OfOne)
-    gamma = lgamma = digamma = trigamma = ndtr = log_ndtr = ndtri = j0 = j1 = OfOne.__new__(OfOne)
-    exp2 = log2 = log10 = cbrt = floor = ceil = trunc = rint = sign = OfOne.__new__(OfOne)
-    add = mul = sub = power = div = maximum = minimum = hypot = atan2 = OfTwo.__new__(OfTwo)
-    copysign = mod = floordiv = fmod = logaddexp = xlogy = OfTwo.__new__(OfTwo)
-    less = less_equal = greater = greater_equal = equal = Comparison.__new__(Comparison)
-    logical_and = logical_or = OfTwoConditions.__new__(OfTwoConditions)
+    neg: OfOne
+    relu: OfOne
+    abs: OfOne
+    exp: OfOne
+    expm1: OfOne
+    log: OfOne
+    log1p: OfOne
+    sqrt: OfOne
+    tanh: OfOne
+    sinh: OfOne
+    cosh: OfOne
+    sigmoid: OfOne
+    softplus: OfOne
+    sin: OfOne
+    cos: OfOne
+    tan: OfOne
+    asin: OfOne
+    acos: OfOne
+    atan: OfOne
+    asinh: OfOne
+    acosh: OfOne
+    atanh: OfOne
+    erf: OfOne
+    erfc: OfOne
+    detach: OfOne
+    gamma: OfOne
+    lgamma: OfOne
+    digamma: OfOne
+    trigamma: OfOne
+    ndtr: OfOne
+    log_ndtr: OfOne
+    ndtri: OfOne
+    j0: OfOne
+    j1: OfOne
+    exp2: OfOne
+    log2: OfOne
+    log10: OfOne
+    cbrt: OfOne
+    floor: OfOne
+    ceil: OfOne
+    trunc: OfOne
+    rint: OfOne
+    sign: OfOne
+    add: OfTwo
+    mul: OfTwo
+    sub: OfTwo
+    power: OfTwo
+    div: OfTwo
+    maximum: OfTwo
+    minimum: OfTwo
+    hypot: OfTwo
+    atan2: OfTwo
+    copysign: OfTwo
+    mod: OfTwo
+    floordiv: OfTwo
+    fmod: OfTwo
+    logaddexp: OfTwo
+    xlogy: OfTwo
+    less: Comparison
+    less_equal: Comparison
+    greater: Comparison
+    greater_equal: Comparison
+    equal: Comparison
+    logical_and: OfTwoConditions
+    logical_or: OfTwoConditions
     logical_not: OfOneCondition
     where: Selection
 else:

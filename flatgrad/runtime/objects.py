@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from numbers import Number as AbstractNumber
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -207,7 +207,12 @@ class ValueObject(ValueMethods[V, C]):
             )
         return NotImplemented
 
-    __hash__ = object.__hash__
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...
+
+    else:
+        __hash__ = object.__hash__
 
 
 class ConditionObject(ConditionMethods[V, C]):
@@ -220,7 +225,7 @@ class ConditionObject(ConditionMethods[V, C]):
     _primitive: Any
 
     label = ""
-    grad = 0.0
+    grad: float = 0.0
 
     @property
     def _prev(self) -> tuple[Any, ...]:

@@ -90,6 +90,34 @@ class Primitive(OperationErrors):
     #: What pickle makes it of, if not of its name.
     remade: tuple[Any, ...] | None = None
 
+    __name__: str
+    __signature__: Signature
+    name: str
+    kinds: str
+    operand_kinds: str
+    result: str
+    arity: int
+    evaluate: Callable[..., float | bool]
+    partials: tuple[Partial, ...]
+    selects: bool
+    sympy: Callable[..., Any]
+    symbol: str
+    domain: tuple[tuple[float, float], ...]
+    requires: str
+    raises: bool
+    commutative: bool
+    identity: float | bool | None
+    slow: bool
+    remedy: str
+    decided_by: int | None
+    fault: Callable[..., Any] | None
+    internal: bool
+    worded: Callable[[Exception, Sequence[Any], str], FlatgradError] | None
+    partial_raises: bool
+    differentiable: tuple[int, ...]
+    mixed: bool
+    opcode: int
+
     def __init__(
         self,
         name: str,

@@ -744,6 +744,22 @@ class Operand(Applicable):
 
     __slots__ = ()
 
+    # Of any type: what an operator returns, subclasses say.
+    __add__: Any
+    __radd__: Any
+    __mul__: Any
+    __rmul__: Any
+    __mod__: Any
+    __floordiv__: Any
+    __lt__: Any
+    __le__: Any
+    __gt__: Any
+    __ge__: Any
+    __and__: Any
+    __rand__: Any
+    __or__: Any
+    __ror__: Any
+
     __add__ = __radd__ = _operator(add)
     __mul__ = __rmul__ = _operator(mul)
     __mod__, __floordiv__ = _operator(mod), _operator(floordiv)

@@ -37,7 +37,7 @@ Note = Callable[[str], Any]
 class Standardised:
     """Numbers that a model takes, or returns, as `(number - mean) / scale`."""
 
-    kind: ClassVar = "number"
+    kind: ClassVar[str] = "number"
     name: str
     mean: float
     scale: float
@@ -93,7 +93,7 @@ class NumberColumn(Standardised):
 class CategoryColumn:
     """A column of texts: one input per category, 1 for the row's own and 0 for the others."""
 
-    kind: ClassVar = "category"
+    kind: ClassVar[str] = "category"
     name: str
     categories: tuple[str, ...]
 
@@ -119,7 +119,7 @@ class CategoryColumn:
 class ClassTarget:
     """A target of classes. Two classes: one score, which speaks for the second. More: one score per class."""
 
-    kind: ClassVar = "class"
+    kind: ClassVar[str] = "class"
     name: str
     classes: tuple[str, ...]
 
