@@ -9,14 +9,20 @@ import math
 import threading
 import weakref
 from array import array
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import flatgrad as fg
 from flatgrad.compiler.machine import pointers
 from flatgrad.compiler.machine.pointers import Prototype
 from flatgrad.compiler.program.groups import Group
+
+from .bits import builtin_class
+from .programs import COMPOSITES, Outcome, assert_agrees, by_interpreter, programs, tame
 
 pytest.importorskip("llvmlite")
 
@@ -59,6 +65,28 @@ def test_arrays_come_in_and_results_are_written():
     assert only.signature == "void (double *, double *)"
     only(at(x), at(x))  # where the arguments are
     assert x.tobytes() == gradient.tobytes()
+
+
+@given(programs(max_steps=8, own=COMPOSITES.values()), st.lists(tame, min_size=3, max_size=3))
+@settings(max_examples=25, deadline=None)
+def test_random_programs_have_the_bits_of_the_interpreter_or_its_errors(program, others):
+    count = len(program.inputs)
+    f = fg.value_and_grad(lambda *xs: program.run(xs)[0], argnums=range(count))
+    try:
+        pointer = f.c_function(*program.inputs)
+    except fg.FlatgradError:
+        assume(False)  # what an operation on constants raises, and what a condition needs
+    for inputs in (program.inputs, tuple(others[:count]), program.inputs):
+        slopes = np.zeros(count)
+        value = pointer(*inputs, *(at(slopes[k:]) for k in range(count)))
+        expected = by_interpreter(replace(program, inputs=inputs))
+        if pointer.error is not None:
+            assert np.isnan([value, *slopes]).all()
+            with pytest.raises(fg.FlatgradError) as raised:
+                pointer.check()
+            assert expected.error is not None, builtin_class(raised.value)
+        else:
+            assert_agrees(Outcome((value, *slopes.tolist())), expected, program)
 
 
 def test_structures_are_pointers_in_order():
