@@ -311,9 +311,13 @@ def test_a_c_function_may_be_called_within_itself():
 
 
 def test_calls_from_a_trace_are_no_part_of_it():
-    branching = fg.jit(lambda x: x * 2.0 if x > 0.0 else x * 3.0).c_function(1.0)
-    traced = fg.jit(lambda x: x * branching(-1.0))  # a way that Python answers, while another function is traced
-    assert (traced(2.0), branching.error) == (-6.0, None)
+    branching = fg.jit(lambda x: fg.log(x) if x > 0.5 else x * 3.0).c_function(1.0)
+    assert math.isnan(fg.jit(lambda x: x * branching(-1.0))(2.0))
+    with pytest.raises(fg.InputError, match="was called while another function is traced"):
+        branching.check()
+    assert branching(-1.0) == -3.0
+    assert fg.jit(lambda x: x * branching(-1.0))(2.0) == -6.0
+    branching.check()
 
 
 def test_captured_numbers_are_those_when_it_was_made():
@@ -347,6 +351,21 @@ def test_ints_and_static_arguments():
     assert scaled.c_function(1.0, "twice").signature == "double (double)"
     assert scaled.c_function(1.0, "twice", sign=False)(3.0) == -3.0
     assert scaled.c_function(x=1.0, how="twice")(3.0) == 6.0
+
+
+def test_ints_and_truth_values_that_are_none_go_to_python():
+    f = fg.jit(lambda x: 0.5 * x if isinstance(x, float) else x + 100)
+    pointer = f.c_function(1)
+    assert [pointer(x) for x in (2.0, 2.5, -3.0, 1e300)] == [102.0, 1.25, 97.0, 1e300]
+    assert math.isnan(pointer(math.nan))
+    pointer.check()
+    g = fg.jit(lambda mask, x: sum(x[mask]))
+    pointer, x = g.c_function(np.array([True, False, True]), np.ones(3)), np.array([1.0, 2.0, 4.0])
+    for mask in ([True, False, True], [False, True, True], [False, False, True], [False, True, True]):
+        assert pointer(at(np.array(mask, dtype=float)), at(x)) == g(np.array(mask), x)
+    assert (pointer.ways, pointer.error) == (3, None)
+    assert math.isnan(pointer(at(np.array([0.5, 0.0, 1.0])), at(x)))
+    assert pointer.error is not None
 
 
 def test_what_cannot_be_a_c_function():

@@ -140,6 +140,18 @@ class _Count(NamedTuple):
     size: int
 
 
+class Whole(NamedTuple):
+    """Numbers that come in and are whole, or else Python answers: `size` of them, behind `start` others.
+
+    Attributes:
+        is_truth: whether they are truth values: 0 or 1.
+    """
+
+    start: int
+    size: int
+    is_truth: bool
+
+
 class _Places(NamedTuple):
     """What the parameters of a prototype stand for.
 
@@ -194,7 +206,9 @@ def _said(groups: Sequence[Group]) -> str:
     return ", ".join(words) or "no numbers"
 
 
-def _assembly(prototype: Prototype, inputs: Sequence[Group], outputs: Sequence[Group]) -> str:
+def _assembly(
+    prototype: Prototype, inputs: Sequence[Group], outputs: Sequence[Group], whole: Sequence[Whole] = ()
+) -> str:
     """The module of a C function `call`, and of `set`, which gives it another table."""
     places = _places(prototype, inputs, outputs)
     count, room, groups = sum(group.size for group in inputs), sum(group.size for group in outputs), len(outputs)
@@ -217,6 +231,7 @@ def _assembly(prototype: Prototype, inputs: Sequence[Group], outputs: Sequence[G
         for k, copy in enumerate(places.outputs)
     )
     fill = "\n  ".join(_filled(places, kinds))
+    known = "br label %choose" if not whole else f"{_brought(places, prototype, 'first')}\n  {_checked(whole)}"
     llvm_type = _RESULTS[prototype.result][0]
     value, failure = {"double": ("%returned", _NAN), "int": ("1", "0"), "void": ("", "")}[prototype.result]
     returned = f"ret {llvm_type} {value}".rstrip()
@@ -257,7 +272,7 @@ ready:
   %scratch = phi ptr [ %on_stack, %stack ], [ %aligned, %align ]
   %borrowed = phi ptr [ null, %stack ], [ %on_heap, %align ]
   %constants = getelementptr double, ptr %scratch, i64 {count}
-  br label %choose
+  {known}
 choose:
   %w = phi i64 [ 0, %ready ], [ %w.next, %another ]
   %is_known = icmp ult i64 %w, %ways
@@ -330,6 +345,30 @@ done:
   ret void
 }}
 
+define internal i1 @are_whole(ptr %from, i64 %size, double %least, double %most) #0 {{
+entry:
+  br label %head
+head:
+  %k = phi i64 [ 0, %entry ], [ %next, %body ]
+  %more = icmp slt i64 %k, %size
+  br i1 %more, label %body, label %done
+body:
+  %at = getelementptr double, ptr %from, i64 %k
+  %number = load double, ptr %at
+  %is_large = fcmp oge double %number, %least
+  %is_small = fcmp ole double %number, %most
+  %is_between = and i1 %is_large, %is_small
+  %converted = select i1 %is_between, double %number, double 0.5
+  %integer = fptosi double %converted to i64
+  %back = sitofp i64 %integer to double
+  %is_whole = fcmp oeq double %back, %converted
+  %next = add i64 %k, 1
+  br i1 %is_whole, label %head, label %done
+done:
+  %are = phi i1 [ true, %head ], [ false, %body ]
+  ret i1 %are
+}}
+
 declare ptr @flatgrad_malloc(i64)
 declare void @flatgrad_free(ptr)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
@@ -353,6 +392,19 @@ def _brought(places: _Places, prototype: Prototype, name: str) -> str:
         else:
             lines.append(_copied(f"%{name}{k}", f"%a{copy.parameter}", str(8 * copy.size)))
     return "\n  ".join(lines)
+
+
+def _checked(whole: Sequence[Whole]) -> str:
+    """Go on where all these numbers are whole; else to where Python is asked."""
+    lines = ["%whole.0 = icmp eq i1 true, true"]
+    for k, (start, size, is_truth) in enumerate(whole, 1):
+        least, most = (0.0, 1.0) if is_truth else (-(2.0**53), 2.0**53)
+        lines.append(f"%whole.at{k} = getelementptr double, ptr %scratch, i64 {start}")
+        lines.append(
+            f"%are{k} = call i1 @are_whole(ptr %whole.at{k}, i64 {size}, double {least:.1f}, double {most:.1f})"
+        )
+        lines.append(f"%whole.{k} = and i1 %whole.{k - 1}, %are{k}")
+    return "\n  ".join([*lines, f"br i1 %whole.{len(whole)}, label %choose, label %unknown"])
 
 
 def _filled(places: _Places, kinds: Sequence[str]) -> list[str]:
@@ -398,6 +450,7 @@ class Table:
         prototype, inputs, outputs: what the C function takes and returns.
         python: takes what it shall do (`ANSWER`, `MISCOUNTED`, `NO_MEMORY`), and the addresses of all arguments and of
             room for all results, each in one array of doubles. If there are results, it stores 1.0 behind them.
+        whole: which numbers must be whole for machine code.
 
     Attributes:
         address: of the C function.
@@ -409,11 +462,12 @@ class Table:
         inputs: Sequence[Group],
         outputs: Sequence[Group],
         python: Callable[[int, int | None, int | None], None],
+        whole: Sequence[Whole] = (),
     ) -> None:
         self._count = sum(group.size for group in inputs)
         self._needed = 8 * (self._count + sum(group.size for group in outputs) + 1)
         self._python = _PYTHON(python)
-        self._code = LoadedCode(assemble_cached(_assembly(prototype, inputs, outputs))[1], ("malloc", "free"))
+        self._code = LoadedCode(assemble_cached(_assembly(prototype, inputs, outputs, whole))[1], ("malloc", "free"))
         self._set = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._code.address_of("set"))
         self._held: list[Any] = []
         self.address = self._code.address_of("call")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -10,17 +11,18 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from ...runtime.errors import FlatgradError, InputError, OptionError
-from ...runtime.tracing import recording
+from ...runtime.tracing import recorders
 from ...runtime.wording import count_of
 from ..calls.arguments import Arguments
 from ..calls.binding import Signature, routine_of
 from ..calls.captured import Captured
-from ..calls.kinds import float_array
+from ..calls.kind import Compound, Kind
+from ..calls.kinds import Truths, float_array
 from ..calls.records import member
 from ..kernel import Kernel
 from ..machine import native
 from ..machine.functions import compile_natively, obstacle
-from ..machine.pointers import ANSWER, NO_MEMORY, Prototype, Snapshot, Table
+from ..machine.pointers import ANSWER, NO_MEMORY, Prototype, Snapshot, Table, Whole
 from ..program.program import Group
 from .structures import NUMBERS, is_container, labels_of
 from .ways import Ways
@@ -104,7 +106,8 @@ class _Source:
         results = filter(entry.signature.has_group, entry.signature.results)
         self.outputs = [Group(f"r{k}", kind.size, kind.scalar) for k, kind in enumerate(results)]
         self.count, self.room = (sum(group.size for group in each) for each in (self.inputs, self.outputs))
-        self.ints = [is_int for kind in arguments.kinds for is_int in kind.ints()]
+        #: What each number must be: bool, int or float.
+        self.types = [each for kind in arguments.kinds for each in _types(kind)]
         self.error: BaseException | None = None
         self.leaves: dict[int, tuple[Any, float]] = {}
         self.known: list[tuple[Any, Snapshot]] = []
@@ -125,6 +128,15 @@ class _Source:
                 f"what {self.name} reads from outside has changed since its C function was made, which computes with "
                 f"what was there then; make another one: {self.name}.c_function(...)"
             )
+
+    def whole(self) -> list[Whole]:
+        """The numbers that are ints or truth values."""
+        ranges, start = [], 0
+        for each, items in itertools.groupby(self.types):
+            size = len(list(items))
+            ranges += [Whole(start, size, each is bool)] * (each is not float)
+            start += size
+        return ranges
 
     def refresh(self) -> None:
         """Let the C function know the ways that have kernels now, as many as are tried."""
@@ -174,8 +186,12 @@ class _Source:
                     "and the caller has another count"
                 )
             self.check()
-            with recording(None):
-                found = self._called(_doubles(arguments, self.count).tolist())
+            if recorders():
+                raise InputError(
+                    f"the C function of {self.name} was called while another function is traced, with numbers that "
+                    "machine code does not answer; call it with such numbers before, outside of the trace"
+                )
+            found = self._called(_doubles(arguments, self.count).tolist())
             self.refresh()
             room = _doubles(results, self.room + 1)
             room[:-1] = found
@@ -186,11 +202,12 @@ class _Source:
 
     def _called(self, numbers: list[float]) -> list[float]:
         kinds, keywords = self.arguments.kinds, self.arguments.keywords
+        plain = map(float.is_integer, numbers)
         placed: Iterator[Any] = (
-            int(number) if is_int and number.is_integer() else number
-            for number, is_int in zip(numbers, self.ints, strict=True)
+            each(number) if is_whole and (each is not bool or number in (0.0, 1.0)) else number
+            for number, each, is_whole in zip(numbers, self.types, plain, strict=True)
         )
-        items = [kind.put_together(placed, float_array) for kind in kinds]
+        items = [kind.put_together(placed, _array) for kind in kinds]
         first = len(items) - len(keywords)
         found = list(_numbers_in(self.function(*items[:first], **dict(zip(keywords, items[first:], strict=True)))))
         if len(found) != self.room:
@@ -214,13 +231,27 @@ def c_function(
     if not source.room:
         raise OptionError(f"{function.name} returns no numbers, so that it cannot be a C function")
     prototype = Prototype.of(source.inputs, source.outputs) if signature is None else Prototype.parse(signature)
-    source.table = Table(prototype, source.inputs, source.outputs, source.answer)
+    source.table = Table(prototype, source.inputs, source.outputs, source.answer, source.whole())
     source.refresh()
     kind = prototype.kind
     fields = {"_flags_": kind._flags_, "_restype_": kind._restype_, "_argtypes_": kind._argtypes_}
     made: Any = type("CFunction", (CFunction, kind), fields)(source.table.address)
     made.address, made.signature, made._source = source.table.address, str(prototype), source
     return made  # type: ignore[no-any-return]
+
+
+def _types(kind: Kind) -> list[type]:
+    """What each number of an argument of a kind must be."""
+    if isinstance(kind, Compound):
+        return [each for part in kind.parts for each in _types(part)]
+    return [bool] * kind.size if isinstance(kind, Truths) else [int if is_int else float for is_int in kind.ints()]
+
+
+def _array(items: list[Any], shape: tuple[int, ...]) -> Any:
+    """An array, of truth values if all items are such."""
+    if items and all(type(item) is bool for item in items):
+        return np.array(items).reshape(shape)
+    return float_array(items, shape)
 
 
 def _doubles(address: int | None, count: int) -> Any:
