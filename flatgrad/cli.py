@@ -155,6 +155,9 @@ def target_kernel(options: argparse.Namespace) -> Kernel:
         return value_and_grad(loss, wrt=model, has_aux=True, backend="python").kernel_for()
     if is_script(options.target):
         return kernel_of_script(options.target, options.samples, wrt=options.wrt, gradient=not options.no_gradient)
+    file = options.target.rpartition(":")[0]
+    if file and Path(file).is_file():
+        raise OptionError(f"{file} is no Python file: a function is named as SCRIPT.py:FUNCTION")
     if options.samples:
         raise OptionError(f"an expression takes no arguments, got {' '.join(options.samples)}; quote it as a whole")
     return kernel_of(Expression(options.target), gradient=not options.no_gradient)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -261,6 +262,13 @@ def test_help_names_the_commands(called):
         assert option in out
 
 
+def test_the_page_on_the_command_line_names_all_commands(called):
+    _, out, _ = called("--help")
+    commands = re.findall(r"^    (\w+) ", out, re.MULTILINE)
+    page = (Path(__file__).parents[1] / "docs" / "command_line.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `flatgrad (\w+)` \|", page, re.MULTILINE) == commands
+
+
 # --- functions of a file ----------------------------------------------------------------------------------------------
 
 SCRIPT = """
@@ -376,6 +384,13 @@ def test_files_that_cannot_be_run(called, script, text, message):
     status, out, err = called("show", f"{script}:f", "1.0")
     assert (status, out) == (2, "")
     assert message in err
+
+
+def test_a_file_that_is_no_script(called, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.txt").write_text("def loss(x):\n    return x\n")
+    status, _, err = called("show", "model.txt:loss", "1.0")
+    assert (status, err) == (2, "flatgrad: model.txt is no Python file: a function is named as SCRIPT.py:FUNCTION\n")
 
 
 def test_a_file_that_is_not_there(called, tmp_path):

@@ -206,6 +206,7 @@ def test_the_written_loop_trains_to_the_written_model(small, tmp_path, run):
     targets = [[y] for y in part.targets]
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     assert source.count("\n") < 600, "loops are loops"
+    assert "return loss([network(x) for x in X], list(y))" in source, "comments have the lines of the model"
     steps = list(module["train"](part.inputs, targets, steps=len(history["loss"]), seed=7))
     assert [loss for _, loss, *_ in steps] == history["loss"]
     written = read_arrays(folder / "model.safetensors")
@@ -527,7 +528,7 @@ def test_files_that_cannot_be_used(tmp_path, fails, content, message):
         (["--validation", 0.001], "--validation 0.001 of 40 rows is less than one row"),
         (["--task", "cluster"], "--task: 'cluster' is none of auto, classify, regress"),
         (["--optimizer", "lbfgs"], "--optimizer: 'lbfgs' is none of adam, adamw, sgd, rmsprop"),
-        (["--activation", "swoosh"], "unknown activation 'swoosh'; choose one of linear, "),
+        (["--activation", "swoosh"], "--activation: 'swoosh' is none of linear, neg, relu, "),
         (["--ignore", "colours"], "has no column 'colours'; did you mean 'colour'?"),
         (["--categorical", "size"], "has no column 'size'; its columns are 'length', 'colour', 'kind'"),
         (["--ignore", "kind"], "the target 'kind' cannot be ignored"),
@@ -563,7 +564,8 @@ def test_files_and_folders_that_are_not_there(small, tmp_path, fails):
     message = f"cannot read {tmp_path / 'no.csv'}: No such file or directory"
     assert fails("train", tmp_path / "no.csv", "--target", "y") == message
     assert fails("train", tmp_path, "--target", "y") == f"cannot read {tmp_path}: Is a directory"
-    assert str(small) in fails("train", small, "--target", "kind", "--out", small)
+    message = f"--out {small} is a file, and a folder is needed"
+    assert fails("train", small, "--target", "kind", "--out", small) == message
 
 
 def test_a_training_that_diverges(tmp_path, fails):

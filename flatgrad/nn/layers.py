@@ -295,6 +295,11 @@ def _identity(x: Any) -> Any:
     return x
 
 
+def activations() -> tuple[str, ...]:
+    """The names that are activations: of all primitives from one number to one, and "linear", which is none."""
+    return ("linear", *(p.name for p in BY_NAME.values() if p.kinds == "f->f" and p.differentiable))
+
+
 def _function(activation: Activation) -> Callable[[Any], Any]:
     """The function that an activation names."""
     if callable(activation):
@@ -303,10 +308,8 @@ def _function(activation: Activation) -> Callable[[Any], Any]:
         return _identity
     primitive = BY_NAME.get(activation) if isinstance(activation, str) else None
     if primitive is None or primitive.kinds != "f->f" or not primitive.differentiable:
-        names = ["linear", *(p.name for p in BY_NAME.values() if p.kinds == "f->f" and p.differentiable)]
-        raise OptionError(
-            f"unknown activation {activation!r}; choose one of {', '.join(names)}, or give a function of a Value"
-        )
+        names = ", ".join(activations())
+        raise OptionError(f"unknown activation {activation!r}; choose one of {names}, or give a function of a Value")
     return primitive
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 #: Parts of the package that stand in for a user: their lines are worth showing.
-PROGRAMS = (os.path.join(PACKAGE, "demo.py"),)
+PROGRAMS = (os.path.join(PACKAGE, "demo.py"), os.path.join(PACKAGE, "tabular", "training.py"))
 
 #: Where the standard library and NumPy are: their functions call the methods of what the user gave them.
 LIBRARIES = tuple(os.path.dirname(os.path.abspath(file)) + os.sep for file in (os.__file__, np.__file__))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import nn
+from ..nn.layers import activations
 from ..nn.plots import new_figure
 from ..runtime.errors import InputError, MissingExtraError, OptionError
 from ..runtime.files import write_atomically
@@ -95,7 +96,8 @@ class Settings:
 
     def check(self) -> None:
         """Raise `OptionError` for a setting that makes no sense, called as on the command line."""
-        for name, choices in (("task", TASKS), ("optimizer", tuple(OPTIMIZERS))):
+        options = (("task", TASKS), ("optimizer", tuple(OPTIMIZERS)), ("activation", activations()))
+        for name, choices in options:
             if getattr(self, name) not in choices:
                 raise OptionError(f"--{name}: {getattr(self, name)!r} is none of {', '.join(choices)}")
         for name, number in (("epochs", self.epochs), ("batch-size", self.batch_size)):
@@ -185,7 +187,9 @@ def train(
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Before anything is computed: whether there is a model that would be lost."""
+    """Before anything is computed: whether it is a folder, and has no model that would be lost."""
+    if folder.exists() and not folder.is_dir():
+        raise OptionError(f"--out {folder} is a file, and a folder is needed")
     if not overwrite and any((folder / name).exists() for name in (MODEL, PREPROCESSING)):
         raise OptionError(f"{folder} has a model already; give another folder with --out, or --overwrite to replace it")
 
