@@ -186,6 +186,31 @@ def test_loops_are_linked_to_what_they_compute():
     assert all("maximum" in lines[each.pop()]["text"] for each in owners[len(powers) :])
 
 
+def test_zeros_belong_to_the_loops_that_compute_them():
+    """Where units are off, numbers are 0 in many loops, and the equations belong where those of other units do."""
+    rng = random.Random(3)
+    weights = [[[rng.gauss(0, 1) for _ in range(n)] for _ in range(m)] for n, m in ((2, 9), (9, 8), (8, 1))]
+    rows = [[rng.gauss(0, 1) for _ in range(2)] for _ in range(20)]
+
+    def loss(weights):
+        total = 0.0
+        for x in rows:
+            for layer in weights:
+                x = [sum(w * a for w, a in zip(ws, x, strict=True)).relu() for ws in layer]
+            total = total + x[0]
+        return total
+
+    lines = ids_of(explained(fg.value_and_grad(loss).kernel_for(weights)))
+    found = {}
+    for name, line in lines.items():
+        if name[0] == "e" and line["part"] == "gradient" and line["text"].split()[2] in ("greater", "where"):
+            (loop,) = (lines[other]["text"] for other in line["links"] if other[0] == "l")
+            found.setdefault(loop, []).append(line["value"])
+    assert len(found) == 3  # one loop per layer
+    assert all("where(greater(" in loop for loop in found)
+    assert any(value == 0.0 for values in found.values() for value in values)
+
+
 @pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
 def test_instructions_of_straight_line_code_are_linked_to_equations():
     facts = explained(neuron())

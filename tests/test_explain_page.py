@@ -135,6 +135,29 @@ def test_passes_and_the_trace_are_views(page, address):
     assert lit(page)
 
 
+def test_the_first_pass_shown_is_one_that_changes_something(page, address):
+    page.goto(address + "#view=passes")
+    assert "changed nothing" not in page.inner_text(".detail")
+    page.goto("about:blank")
+    page.goto(address + "#view=passes&step=0")
+    assert "changed nothing" in page.inner_text(".detail")
+
+
+def test_the_trace_of_a_small_program_can_be_seen(page, address):
+    page.goto(address + "#view=trace")
+    box = page.locator(".spy img").bounding_box()
+    assert box["height"] > 200
+
+
+def test_numbers_beside_long_lines_of_the_user_can_be_seen(page, address):
+    page.set_viewport_size({"width": 920, "height": 700})
+    page.goto(address)
+    page.evaluate("document.querySelector('#s0 .what').append(' '.repeat(200) + '# long')")
+    pane = page.locator("[data-pane=source]").bounding_box()
+    own = page.locator("#s0 .value").bounding_box()
+    assert pane["x"] < own["x"] < own["x"] + own["width"] <= pane["x"] + pane["width"] + 1
+
+
 def test_the_graph_is_linked(page, address):
     pytest.importorskip("graphviz")
     if shutil.which("dot") is None:

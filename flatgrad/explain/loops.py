@@ -1,14 +1,15 @@
 """The loops, line by line, and which equations each of them computes.
 
 Exactness says which: what has the same bits at several points, in the scalar program and in the loops, is the same
-number. Numbers that several loops have in common, such as zeros, say nothing; such an equation belongs to the loops
-that read it.
+number. Numbers that several loops have in common, such as zeros, say nothing; such an equation belongs where equations
+like it belong, and if there are none, to the loops that read it.
 """
 
 from __future__ import annotations
 
 import random
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -36,6 +37,10 @@ _LARGE = 50_000
 
 #: As many lines may have the same numbers, as where one of them multiplies by 1.
 _SAME = 3
+
+#: Equations are alike if they, their operands, the operands of these, and so on to this depth have the same rows and
+#: stand in the same lines; and belong where nine of ten do whose numbers say it.
+_DEPTH, _MOST = 4, 0.9
 
 
 class Owned(NamedTuple):
@@ -113,8 +118,10 @@ class Loops:
             if all(owner.line is not other.line for other in owners):
                 owners.append(owner)
         result: list[list[Line]] = []
+        silent: list[int] = []
         for e, numbers in enumerate(zip(*(point[joint.inputs :] for point in points), strict=True)):
             found = known.get(key(numbers), [])
+            says_nothing = {abs(number) for number in numbers} <= {0.0, 1.0}
             if len(found) > 1:
                 site, part = joint.sites[e], part_of(joint, e)
                 location = joint.locations[site] if site >= 0 else None
@@ -123,9 +130,12 @@ class Loops:
                     [owner for owner in found if owner.part in (part, "") and owner.location == location],
                 ):
                     found = near or found
-                if len(found) > _SAME or {abs(number) for number in numbers} <= {0.0, 1.0}:
+                if len(found) > _SAME or says_nothing:
                     found = []
+            if says_nothing:
+                silent.append(e)
             result.append([owner.line for owner in found])
+        _assigned(joint, result, silent)
         return _inherited(joint, result)
 
     def _by_line(self, joint: Program) -> list[list[Line]]:
@@ -217,6 +227,50 @@ def _evaluated(evaluate: Callable[[Any], list[Any]], inputs: Sequence[float]) ->
         return evaluate(inputs)
     except ARITHMETIC_ERRORS:
         return None
+
+
+def _assigned(joint: Program, owners: list[list[Line]], silent: Sequence[int]) -> None:
+    """Give equations whose numbers say nothing the lines of equations that are like them, if these agree."""
+    if not silent:
+        return
+    kinds, says = _kinds(joint), set(range(len(joint))).difference(silent)
+    known: dict[int, Counter[tuple[str, ...]]] = {kinds[e]: Counter() for e in silent}
+    lines: dict[tuple[str, ...], list[Line]] = {}
+    for e in says:
+        if kinds[e] in known:  # without lines, if a loop computes it on the way to a number
+            name = tuple(line.id for line in owners[e])
+            lines[name] = owners[e]
+            known[kinds[e]][name] += 1
+    for e in silent:
+        for name, count in known[kinds[e]].most_common(1):
+            if count >= _MOST * known[kinds[e]].total():
+                owners[e] = list(lines[name])
+
+
+def _kinds(joint: Program) -> list[int]:
+    """A number per equation, the same for those that are alike."""
+    numbers: dict[Any, int] = {}
+    own = [
+        numbers.setdefault((joint.opcodes[e], joint.sites[e], part_of(joint, e)), len(numbers))
+        for e in range(len(joint))
+    ]
+    kinds, starts, operands, inputs = own, joint.starts, joint.operands, joint.inputs
+    for _ in range(_DEPTH):
+        numbers = {}
+        kinds = [
+            numbers.setdefault(
+                (
+                    own[e],
+                    *[
+                        kinds[o - inputs] if o >= inputs else -1 if o >= 0 else -2
+                        for o in operands[starts[e] : starts[e + 1]]
+                    ],
+                ),
+                len(numbers),
+            )
+            for e in range(len(joint))
+        ]
+    return kinds
 
 
 def _inherited(joint: Program, owners: list[list[Line]]) -> list[list[Line]]:

@@ -292,6 +292,7 @@
 
   // --- passes --------------------------------------------------------------------------------------------------------
 
+  const changes = (step) => step.before !== step.after || Object.values(step.counts).some(Boolean);
   const detail = element("div", { class: "detail", "aria-live": "polite" });
   const buttons = data.steps.map((step, k) =>
     element("button", { role: "tab", "aria-selected": "false", click: () => { openStep(k); save(); } },
@@ -408,21 +409,22 @@
     state.panes = chosen.length ? chosen : ["source", "program", few ? "python" : "loops"];
     current(state.panes.includes("program") ? "program" : state.panes[0]);
     theme(words.get("theme") ?? "");
-    openStep(Math.min(data.steps.length - 1, Number(words.get("step") ?? 0)));
+    const changing = Math.max(0, data.steps.findIndex(changes));
+    openStep(Math.min(data.steps.length - 1, Number(words.get("step") ?? changing)));
     show(words.get("view") ?? "code");
     select(lines.has(words.get("line")) ? words.get("line") : "");
   }
 
   const themes = element("button", { click: () => { theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); save(); } });
   const { counts } = data;
-  const about = `${data.title.replaceAll("`", "")} \u00b7 ${counts.equations.toLocaleString("en")} equations (${counts["of the value"].toLocaleString("en")} of the value, ${counts["of the gradient"].toLocaleString("en")} of the gradient) \u00b7 ${counts.statements} ${counts.statements === 1 ? "statement" : "statements"} in loops \u00b7 runs as ${{ python: "flat Python", numpy: "NumPy", native: "machine code" }[data.backend]}`;
+  const about = `${data.title.replaceAll("`", "")} \u00b7 ${counts.equations.toLocaleString("en")} equations (${counts["of the value"].toLocaleString("en")} of the value, ${counts["of the gradient"].toLocaleString("en")} of the gradient) \u00b7 rolled into ${counts.statements} ${counts.statements === 1 ? "statement" : "statements"} \u00b7 runs as ${{ python: "flat Python", numpy: "NumPy", native: "machine code" }[data.backend]}`;
   const code = element("div", { class: "view", "data-view": "code" },
     element("div", { class: "tools", role: "group", "aria-label": "Panes" }, element("span", { class: "label" }, "Show"),
       ...names.map((name) => (toggles[name] = element("button", { click: () => (narrow.matches ? current(name) : toggle(name)) }, data.panes[name].title))),
       element("span", { class: "keys" }, "\u2191 \u2193 lines   \u2190 \u2192 panes   Esc nothing")),
     sliders(), element("div", { class: "panes" }, ...names.map(pane)));
   const passes = element("div", { class: "steps view", "data-view": "passes" },
-    element("ol", { role: "tablist", "aria-label": "Passes", "aria-orientation": "vertical" }, ...buttons.map((button, k) => element("li", { class: data.steps[k].before === data.steps[k].after && !Object.values(data.steps[k].counts).some(Boolean) ? "same" : "", role: "presentation" }, button))), detail);
+    element("ol", { role: "tablist", "aria-label": "Passes", "aria-orientation": "vertical" }, ...buttons.map((button, k) => element("li", { class: changes(data.steps[k]) ? "" : "same", role: "presentation" }, button))), detail);
   document.body.append(
     element("header", {}, element("h1", {}, data.name), element("p", { class: "about", title: data.reason }, about),
       element("nav", { role: "tablist", "aria-label": "Views" }, ...Object.entries(views).map(([name, title]) => (tabs[name] = element("button", { role: "tab", click: () => { show(name); save(); } }, title))), themes)),
