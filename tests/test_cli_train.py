@@ -332,6 +332,19 @@ def test_the_report_compares_with_a_constant_and_a_linear_model(tmp_path, run):
     assert "; --hidden none trains one" in out
     header = next(line for line in out.splitlines() if "linear model" in line and "training" in line)
     assert header.split("  ")[-1] == "always the mean"
+    status, out, _ = run(
+        "train", data, "--target", "y", "--epochs", 1, "--hidden", "none", "--out", folder, "--overwrite"
+    )
+    assert status == 0
+    assert "no better than a linear model (" in out
+    assert "--hidden none" not in out, "it is one"
+
+
+def test_the_constant_is_the_most_frequent_class_of_the_training_rows():
+    target = training.ClassTarget("kind", ("big", "small"))
+    training_rows = training.Part([[0.0]] * 3, [1.0, 1.0, 0.0])
+    validation_rows = training.Part([[0.0]] * 3, [0.0, 0.0, 1.0])
+    assert report._constant(target, training_rows, validation_rows) == {"accuracy": 1 / 3}
 
 
 def test_the_verdict_names_the_better_of_both():

@@ -492,6 +492,12 @@ def test_every_stage(name):
     assert "\t" not in text
 
 
+def test_a_kernel_with_two_parts_is_shown_whole():
+    """A function and its backward pass are two array programs, and so are their machine code."""
+    kernel = fg.compile(lambda x, y: x * y + fg.tanh(x), backend="python").kernel_for(fg.Value(1.0), 2.0)
+    assert stage_text(kernel, "llvm").count("define i32 @run(") == len(kernel.stages.arrays) == 2
+
+
 def test_stages_stand_in_the_order_in_which_they_are_asked_for():
     both = shown("x*y", stages=["arrays", "program"])
     assert both == "\n".join([shown("x*y", stages=["arrays"]), shown("x*y", stages=["program"])])

@@ -71,8 +71,8 @@ class Report:
         ]
         return [["", *parts], *body]
 
-    def verdict(self) -> str:
-        """How the model compares with the simple ones, in a sentence."""
+    def verdict(self, *, advice: bool = True) -> str:
+        """How the model compares with the simple ones, in a sentence; `advice`: and how to get a better one."""
         name = next(iter(self.baseline))
         own = (self.validation or self.training)[name]
         sign = 1.0 if name == "accuracy" else -1.0
@@ -84,8 +84,8 @@ class Report:
         figures = f"{name} of the {rows} rows: {_figure(own)}, against {_figure(rivals[best])}"
         if sign * own > sign * rivals[best]:
             return f"better than {best} ({figures})"
-        advice = "; --hidden none trains one" if best == "a linear model" else ""
-        return f"no better than {best} ({figures}){advice}"
+        remedy = "; --hidden none trains one" if advice and best == "a linear model" else ""
+        return f"no better than {best} ({figures}){remedy}"
 
 
 def measures(model: TabularModel, part: Part) -> dict[str, float]:

@@ -179,7 +179,7 @@ def train(
     echo(_summary(history, time.perf_counter() - started - history.seconds))
     report = Report.of(model, training, validation)
     echo(table(report.rows()))
-    echo(f"\n{report.verdict()}")
+    echo(f"\n{report.verdict(advice=bool(settings.hidden))}")
     title = f"{settings.target} of {Path(data.name).name}"
     paths = _write(folder, model, history, report, settings, title, note)
     echo(f"\nwritten to {folder}: {', '.join(path.name for path in paths)}")
