@@ -135,6 +135,27 @@ def test_passes_and_the_trace_are_views(page, address):
     assert lit(page)
 
 
+def test_places_in_a_table_are_whole_and_what_is_not_finite_stays(page, tmp_path):
+    def entry(place, x, most):
+        return fg.table([x, x * x, 3.0 * x])[place] * fg.minimum(x, most)
+
+    path = fg.value_and_grad(entry, argnums=1).kernel_for(1, 2.0, float("inf")).explain(tmp_path / "entry.html")
+    page.goto(path.as_uri())
+    place, x = page.locator("input[type=number] >> nth=0"), page.locator("input[type=number] >> nth=1")
+    result = page.locator("#s0 .value")
+    x.fill("3")
+    assert result.inner_text().split()[0] == "27"  # most is inf as before
+    place.fill("2")
+    assert result.inner_text().split()[0] == "27"
+    place.fill("-3")
+    assert result.inner_text().split()[0] == "9"
+    for wrong in ("0.5", "3", "-4"):  # Python refuses these
+        place.fill(wrong)
+        assert result.inner_text().split()[0] == "9"
+    page.click("text=reset")
+    assert result.inner_text().split()[0] == "8"
+
+
 def test_the_first_pass_shown_is_one_that_changes_something(page, address):
     page.goto(address + "#view=passes")
     assert "changed nothing" not in page.inner_text(".detail")

@@ -14,7 +14,7 @@ from ..compiler.options import Options
 from ..compiler.program.program import Group, Program, grouped
 from ..compiler.stages import Stages
 from ..runtime.errors import ARITHMETIC_ERRORS, InputError, OptionError
-from ..runtime.primitives import TABLE
+from ..runtime.primitives import TABLE, position
 from ..runtime.version import VERSION
 from ..runtime.wording import count_of
 from .assembly import sections
@@ -377,9 +377,11 @@ class _Explanation:
         """Names, numbers and gradients of the inputs, if there are few."""
         if self.inputs is None or len(self.inputs) > 10 * _SLIDERS:
             return []
-        result = []
+        result, lengths = [], _lengths(self.joint)
         for k, (name, value) in enumerate(zip(self.joint.input_names, self.inputs, strict=True)):
             facts: dict[str, Any] = {"name": name, "value": number(value)}
+            if k in lengths:
+                facts["length"] = lengths[k]
             gradient = self.origin.gradients.get(k)
             if gradient is not None:
                 if self.numbers is not None:
@@ -402,6 +404,18 @@ class _Explanation:
             "inputs": inputs,
             "gradients": {f"e{v - inputs}" if v >= inputs else f"i{v}": g for v, g in gradients.items()},
         }
+
+
+def _lengths(program: Program) -> dict[int, int]:
+    """Inputs that are places in a table, with its length: of several tables, the shortest."""
+    lengths: dict[int, int] = {}
+    for equation in program.equations():
+        if equation.primitive is position:
+            place, length = equation.operands
+            if 0 <= place < program.inputs and length < 0:
+                length = int(program.constants[~length])
+                lengths[place] = min(length, lengths.get(place, length))
+    return lengths
 
 
 def _listed(groups: Sequence[Group], names: Sequence[str]) -> str:

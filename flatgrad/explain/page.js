@@ -232,7 +232,8 @@
   // --- inputs that can be moved ----------------------------------------------------------------------------------------
 
   const compute = data.javascript.code ? new Function(`return ${data.javascript.code}`)() : undefined;
-  const inputs = data.inputs.map((input) => Number(input.value));
+  const special = { inf: Infinity, "-inf": -Infinity, nan: NaN };
+  const inputs = data.inputs.map(({ value }) => (value in special ? special[value] : Number(value)));
   const bars = [];
 
   function recompute() {
@@ -275,14 +276,16 @@
     if (!compute) return row;
     const resets = [];
     data.inputs.forEach((input, k) => {
-      const start = inputs[k], reach = Math.max(1, 2 * Math.abs(start));
-      const range = element("input", { type: "range", min: start - reach, max: start + reach, step: "any", value: start, "aria-label": `${input.name}, slider` });
-      const box = element("input", { type: "number", step: "any", value: start, "aria-label": input.name });
-      const change = (node) => { if (node.value !== "") { inputs[k] = Number(node.value); (node === range ? box : range).value = node.value; recompute(); } };
+      const start = inputs[k], reach = Number.isFinite(start) ? Math.max(1, 2 * Math.abs(start)) : 0;
+      const whole = input.length !== undefined, [low, high] = whole ? [-input.length, input.length - 1] : reach ? [start - reach, start + reach] : [-1, 1];
+      const step = whole ? 1 : "any";
+      const range = element("input", { type: "range", min: low, max: high, step, value: reach ? start : 0, "aria-label": `${input.name}, slider` });
+      const box = element("input", { type: "number", step, ...(whole ? { min: low, max: high } : {}), value: reach ? start : undefined, placeholder: shown(start), "aria-label": input.name });
+      const change = (node) => { if (node.value !== "" && node.validity.valid) { inputs[k] = Number(node.value); (node === range ? box : range).value = node.value; recompute(); } };
       range.addEventListener("input", () => change(range));
       box.addEventListener("input", () => change(box));
       bars[k] = element("span", { class: "bar" }, input.gradient === undefined ? "" : `gradient ${shown(input.gradient)}`);
-      resets.push(() => { inputs[k] = start; range.value = box.value = start; });
+      resets.push(() => { inputs[k] = start; range.value = reach ? start : 0; box.value = reach ? start : ""; });
       row.append(element("label", {}, element("code", {}, input.name), range, box, bars[k]));
     });
     row.append(element("button", { click: () => { resets.forEach((reset) => reset()); recompute(); } }, "reset"));
