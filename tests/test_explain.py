@@ -390,7 +390,9 @@ def test_where_the_program_raises_there_are_no_numbers():
     kernel = fg.value_and_grad(lambda x: x.log()).kernel_for(1.0)
     facts = explained(kernel, inputs=[-1.0])
     assert all("value" not in line for line in facts["panes"]["program"]["lines"])
+    assert facts["error"].startswith("log(-1.0): ")
     assert html(facts)
+    assert explained(kernel, inputs=[1.0])["error"] == ""
 
 
 def test_a_graph_is_explained():

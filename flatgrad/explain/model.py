@@ -90,6 +90,7 @@ class _Explanation:
         self.stages = self.origin.stages
         self.options: Options = self.whole.options
         self.inputs = self._inputs(inputs)
+        self.error = ""
         self.numbers = self._numbers()
         self.programs: Sequence[ArrayProgram] = stages.arrays
         self.loops = Loops(self.programs, [name for name, _ in self.whole.functions])
@@ -128,12 +129,13 @@ class _Explanation:
         return [*given_numbers, *[1.0] * seeds]
 
     def _numbers(self) -> list[Any] | None:
-        """The numbers of all variables; None if there are none."""
+        """The numbers of all variables; None if there are none, with the error that is in their place."""
         if self.inputs is None:
             return None
         try:
             return self.joint.evaluate_all(self.inputs)
-        except ARITHMETIC_ERRORS:
+        except ARITHMETIC_ERRORS as error:
+            self.error = str(error).partition("\n")[0]
             return None
 
     # --- the program ----------------------------------------------------------------------------------------------
@@ -318,6 +320,7 @@ class _Explanation:
             "backend": stats.backend,
             "reason": stats.reason,
             "guards": len(self.kernel.way.truths),
+            "error": self.error,
             "counts": {
                 "equations": len(self.joint),
                 "of the value": self.joint.primal,

@@ -273,6 +273,7 @@
 
   function sliders() {
     const row = element("div", { class: "inputs", role: "group", "aria-label": "Inputs" });
+    if (data.error) row.append(element("p", {}, `There are no values, as the function raises an error at these inputs: ${data.error}`));
     if (!compute) return row;
     const resets = [];
     data.inputs.forEach((input, k) => {
