@@ -177,6 +177,8 @@ def test_numbers_beside_long_lines_of_the_user_can_be_seen(page, address):
     pane = page.locator("[data-pane=source]").bounding_box()
     own = page.locator("#s0 .value").bounding_box()
     assert pane["x"] < own["x"] < own["x"] + own["width"] <= pane["x"] + pane["width"] + 1
+    page.hover("#s0 .what", position={"x": 5, "y": 5})
+    assert page.locator("#s0 .value").bounding_box()["x"] > pane["x"] + pane["width"]  # out of the way of the text
 
 
 def test_the_graph_is_linked(page, address):
