@@ -300,6 +300,7 @@ SECTIONS = {
         "trim_zeros": lambda x, A: np.trim_zeros(np.pad(x, 1)),
         "fft.fftshift": lambda x, A: np.fft.fftshift(x),
         "fft.ifftshift": lambda x, A: np.fft.ifftshift(x),
+        "lib.stride_tricks.sliding_window_view": lambda x, A: np.lib.stride_tricks.sliding_window_view(x, 2),
         "shape": lambda x, A: np.shape(A)[0] * x,
         "size": lambda x, A: np.size(A) * x,
         "ndim": lambda x, A: np.ndim(A) * x,

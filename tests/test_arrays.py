@@ -243,6 +243,30 @@ def test_reductions_go_from_left_to_right():
         fg.array([]).max()
 
 
+def test_reductions_of_some_of_the_elements():
+    def f(x):
+        rows = np.reshape(x, (2, 2))
+        return (
+            np.sum(x, where=x > 1.0) * rows.prod(where=rows > 1.0, axis=0)[0]
+            + np.mean(x, where=x < 3.0)
+            + np.add.reduce(rows, axis=1, where=[[True, False], [True, True]])[1]
+            + np.sum(x, where=x > 9.0)
+        )
+
+    x = np.array([0.5, 1.5, 2.5, 3.5])
+    value, gradient = fg.value_and_grad(f)(x)
+    assert value == pytest.approx(f(x))
+    steps = 1e-6 * np.eye(4)
+    assert gradient == pytest.approx([(f(x + step) - f(x - step)) / 2e-6 for step in steps])
+
+
+def test_powers_of_matrices():
+    a = np.array([[1.0, 2.0], [3.0, 4.5]])
+    for exponent in (-2, -1, 0, 1, 3):
+        power = fg.jit(lambda a, exponent=exponent: np.linalg.matrix_power(a, exponent))(a)
+        assert power == pytest.approx(np.linalg.matrix_power(a, exponent))
+
+
 def test_the_way_of_pivots():
     """The gradient of a solution, with rows that are exchanged and rows that are not."""
 

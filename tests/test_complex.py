@@ -146,6 +146,14 @@ def test_newer_functions_of_arrays_of_complex_numbers():
         np.testing.assert_allclose(fg.jit(function)(x, y), function(x, y), rtol=1e-13, atol=1e-15)
 
 
+def test_parts_of_sums_and_products():
+    def f(x):
+        z = np.array([x + 2j, 2.0 - 1j * x])
+        return np.real(np.prod(z)) * np.imag(np.sum(z)) + np.real(np.prod(z[1:])).item()
+
+    assert fg.value_and_grad(f)(3.0) == (f(3.0), pytest.approx((f(3.001) - f(2.999)) / 0.002))
+
+
 def test_parts_length_and_angle():
     z = fg.complex(Value(3.0), Value(-4.0))
     assert (data(abs(z)), data(z.phase())) == (5.0, cmath.phase(3.0 - 4.0j))

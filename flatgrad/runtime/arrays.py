@@ -323,6 +323,10 @@ def _loop(ufunc: np.ufunc) -> tuple[Element, np.ufunc] | None:
     return (function, np.frompyfunc(function, ufunc.nin, 1)) if function is not None and ufunc.nout == 1 else None
 
 
+#: What sums and products of some of the elements begin with; NumPy's loops of objects have nothing for that.
+_BEGINNINGS: Final = {np.add: 0.0, np.multiply: 1.0}
+
+
 def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
     """The result of a ufunc, or of a method of it such as `reduce`, where `Value`s are among the operands.
 
@@ -341,6 +345,8 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: di
     out, options = _checked(name, options)
     if ufunc in _OPERATORS and ufunc not in _OF_CONDITIONS:
         operands = _numbers(operands)
+    if method == "reduce" and "where" in options and ufunc in _BEGINNINGS:
+        options.setdefault("initial", _BEGINNINGS[ufunc])
     if method == "reduce" and loop is not None:
         result = _reduced(name, loop[0], operands[0], **options)
     else:

@@ -43,12 +43,24 @@ _METHODS: Final = {
     "as_integer_ratio": "Write ({}, 1.0), which is a ratio of the same value.",
 }
 #: What to write in place of a function or a class of SciPy's, by its name.
-_OF_SCIPY: Final = {
-    "CubicSpline": "Write fg.CubicSpline(x, y), which has the bc_types 'not-a-knot', 'natural' and 'clamped'.",
-    "interp1d": "Write fg.interp(x, xp, fp), which is linear, or fg.CubicSpline(xp, fp)(x).",
-} | dict.fromkeys(
-    ("PchipInterpolator", "Akima1DInterpolator", "make_interp_spline", "UnivariateSpline"),
-    "Write fg.CubicSpline(x, y)(...), which is smooth, or fg.interp(..., x, y).",
+_OF_SCIPY: Final = (
+    {
+        "CubicSpline": "Write fg.CubicSpline(x, y), which has the bc_types 'not-a-knot', 'natural' and 'clamped'.",
+        "interp1d": "Write fg.interp(x, xp, fp), which is linear, or fg.CubicSpline(xp, fp)(x).",
+        "quad": "Write a sum over the points and weights of np.polynomial.legendre.leggauss(n).",
+    }
+    | dict.fromkeys(
+        ("brentq", "brenth", "bisect", "newton", "root_scalar", "fsolve", "root"),
+        "Write Newton's method as a loop, x = x - f(x) / slope(x); the derivative of the last x is that of the root.",
+    )
+    | dict.fromkeys(
+        ("odeint", "solve_ivp"),
+        "Write the steps of Runge and Kutta's method as a loop, or with fg.scan (docs/ode.md).",
+    )
+    | dict.fromkeys(
+        ("PchipInterpolator", "Akima1DInterpolator", "make_interp_spline", "UnivariateSpline"),
+        "Write fg.CubicSpline(x, y)(...), which is smooth, or fg.interp(..., x, y).",
+    )
 )
 
 
@@ -159,7 +171,11 @@ _NUMPY: Final = [
         "Write a = a + b in place of a += b.",
     ),
     (
-        r"(?P<name>object) arrays are not supported|data type for .*: (?P<dtype>object)",
+        (
+            r"(?P<name>object) arrays are not supported|data type for .*: (?P<dtype>object)|dtype (?P<kind>object)$|"
+            r"input type '(?P<type>object)' not supported|numpy\.dtypes\.(?P<class>Object)DType|"
+            r"Cannot cast array data from dtype\('(?P<letter>O)'\)"
+        ),
         "a function that takes arrays of floats only was applied to an array of Values",
         "Write what it computes with NumPy's functions, or with flatgrad's.",
     ),
@@ -181,23 +197,41 @@ def numpy_error(error: Exception) -> tuple[str, Location | None] | None:
     for pattern, text, remedy in _NUMPY:
         found = re.search(pattern, str(error))
         if found is not None:
-            site, entry, is_scipy = None, error.__traceback__, False
-            while entry is not None:
-                code = entry.tb_frame.f_code
-                is_scipy = is_scipy or is_of_scipy(code.co_filename)
-                if not is_internal(code.co_filename) and not is_library(code):
-                    site = code, entry.tb_lasti
-                entry = entry.tb_next
-            call = expression_at(site) if is_scipy and site is not None else None
-            if isinstance(call, ast.Call):
-                function = ast.unparse(call.func)
-                known = _OF_SCIPY.get(function.rpartition(".")[2])
-                text = f"{function} takes plain numbers only. {known}" if known else _CALL.format(function)
-                return text, locate(site)
-            name = next(filter(None, found.groupdict().values()))
-            name = f"np.{name}" if hasattr(np, name) else f"scipy.special.{name.lstrip('_')}"
-            return f"{text.format(name)}. {remedy}", locate(site)
+            site, is_scipy, _ = _path(error)
+            message = _of_scipy(site) if is_scipy else None
+            if message is None:
+                name = next(filter(None, found.groupdict().values()))
+                name = f"np.{name}" if hasattr(np, name) else f"scipy.special.{name.lstrip('_')}"
+                message = f"{text.format(name)}. {remedy}"
+            return message, locate(site)
+    if isinstance(error, AttributeError):
+        site, is_scipy, is_users = _path(error)
+        message = _of_scipy(site) if is_scipy and not is_users else None
+        return (message, locate(site)) if message is not None else None
     return None
+
+
+def _path(error: Exception) -> tuple[Site | None, bool, bool]:
+    """The user's place that an error came through, whether it came through SciPy, and whether the user raised it."""
+    site, entry, is_scipy, is_users = None, error.__traceback__, False, False
+    while entry is not None:
+        code = entry.tb_frame.f_code
+        is_scipy = is_scipy or is_of_scipy(code.co_filename)
+        is_users = not is_internal(code.co_filename) and not is_library(code)
+        if is_users:
+            site = code, entry.tb_lasti
+        entry = entry.tb_next
+    return site, is_scipy, is_users
+
+
+def _of_scipy(site: Site | None) -> str | None:
+    """What to say of a call of SciPy's at a place; None where there is no call."""
+    call = expression_at(site) if site is not None else None
+    if not isinstance(call, ast.Call):
+        return None
+    function = ast.unparse(call.func)
+    known = _OF_SCIPY.get(function.rpartition(".")[2])
+    return f"{function} takes plain numbers only. {known}" if known else _CALL.format(function)
 
 
 def _text(site: Site, node: ast.AST | None) -> Cause:

@@ -63,7 +63,10 @@ def _part(name: str, function: Callable[[Any], Any]) -> Callable[..., Any]:
             return of_elements(x)
         if not _is_complex(x):
             return x if name == "real" else of_elements(x)
-        result = of_elements(x).view(Part)
+        result = of_elements(x)
+        if not x.ndim:
+            return result
+        result = result.view(Part)
         result._of = (x, name)
         return result
 

@@ -142,6 +142,13 @@ def _inv(a: Any) -> Any:
     return _solve(a, np.eye(a.shape[-1]))
 
 
+@_implements("linalg.matrix_power")
+def _matrix_power(a: Any, n: int) -> Any:
+    power: Any = getattr(np.linalg.matrix_power, "_implementation", np.linalg.matrix_power)
+    a = _matrix("matrix_power", a)
+    return wrapped(power(a, n) if n > 0 else power(np.asarray(_inv(a)), -n) if n else array(np.eye(a.shape[-1])))
+
+
 @_implements("linalg.det")
 def _det(a: Any) -> Any:
     def det(rows: list[list[Any]]) -> Any:

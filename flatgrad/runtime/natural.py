@@ -22,8 +22,9 @@ from .foreign import Pair, objects
 from .natural_numbers import Function, holds_values, of_values, refused, replacements, whole
 from .primitive import Applicable
 from .primitives import BY_NAME, div, log, trunc
-from .reductions import log_softmax, logsumexp, softmax
+from .reductions import log_softmax, logsumexp, softmax, weighted_logsumexp
 from .scientific import FUNCTIONS_OF_SCIPY, norm_pdf
+from .scipy_linear import LINEAR_OF_SCIPY
 from .tracing import refuse
 
 # --- NumPy ------------------------------------------------------------------------------------------------------------
@@ -188,10 +189,7 @@ _NORMAL: Final[dict[str, Function]] = {
     "sf": lambda z, scale: BY_NAME["ndtr"](-z),
     "logsf": lambda z, scale: BY_NAME["log_ndtr"](-z),
 }
-_OF_VECTORS: Final = {"logsumexp": logsumexp, "softmax": softmax, "log_softmax": log_softmax}
-
-#: Functions of `scipy.linalg` that NumPy has, too.
-_LINEAR: Final = frozenset(["solve", "inv", "det", "norm"])
+_OF_VECTORS: Final = {"softmax": softmax, "log_softmax": log_softmax}
 
 
 def _normal(name: str, given: tuple[Any, ...], options: dict[str, Any]) -> Function | None:
@@ -209,15 +207,46 @@ def _normal(name: str, given: tuple[Any, ...], options: dict[str, Any]) -> Funct
     return method if name in _NORMAL or name in ("ppf", "isf") else None
 
 
-def _of_vector(name: str) -> Function:
-    def function(a: Any, axis: Any = None, **options: Any) -> Any:
-        vector = as_values(a)
-        if options or axis not in (None, 0, -1) or (axis is not None and np.ndim(vector) != 1):
-            raise refuse(f"scipy.special.{name} of Values has no options here: call fg.{name} for each vector")
-        result = _OF_VECTORS[name](np.ravel(vector))
-        return result if name == "logsumexp" else result.reshape(np.shape(vector))
+def _of_rows(name: str) -> Function:
+    """A function of vectors, of the elements of an array along axes, as SciPy's; without an axis of all elements."""
+    of_vector = _OF_VECTORS[name]
+
+    def function(a: Any, axis: Any = None) -> Any:
+        items = np.asarray(as_values(a))
+        axes = tuple(range(items.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        last = tuple(range(-len(axes), 0))
+        moved = np.moveaxis(items, axes, last)
+        kept = moved.shape[: items.ndim - len(axes)]
+        rows = [of_vector(moved[place].ravel()) for place in np.ndindex(kept)]
+        flat = as_array([x for row in rows for x in np.ravel(row).tolist()], moved.shape)
+        return np.moveaxis(flat, last, axes)
 
     return function
+
+
+def _logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False) -> Any:
+    """SciPy's, along axes, and with factors b."""
+    if return_sign:
+        raise refuse("scipy.special.logsumexp of Values has no return_sign: leave it out, and let the sum be positive")
+    items = np.asarray(as_values(a))
+    factors = None if b is None else np.asarray(as_values(b))
+    if factors is not None:
+        items, factors = np.broadcast_arrays(items, factors)
+    axes = tuple(range(items.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(each % items.ndim for each in axes)
+    last = tuple(range(-len(axes), 0))
+    moved = np.moveaxis(items, axes, last)
+    weights = None if factors is None else np.moveaxis(factors, axes, last)
+    kept = moved.shape[: items.ndim - len(axes)]
+    results = [
+        logsumexp(moved[place].ravel())
+        if weights is None
+        else weighted_logsumexp(moved[place].ravel().tolist(), weights[place].ravel().tolist())
+        for place in np.ndindex(kept)
+    ]
+    if keepdims:
+        return as_array(results, tuple(1 if k in axes else n for k, n in enumerate(items.shape)))
+    return as_array(results, kept) if kept else results[0]
 
 
 def _from_scipy(function: Any) -> Function | None:
@@ -231,13 +260,13 @@ def _from_scipy(function: Any) -> Function | None:
         own = _normal(name, getattr(owner, "args", ()), getattr(owner, "kwds", {}))
         given = [*getattr(owner, "args", ()), *getattr(owner, "kwds", {}).values()]
         return own if own is not None and holds_values(given) else own and of_values(function, own)
-    if name in _LINEAR and module.startswith("scipy.linalg"):
-        return of_values(function, _taking_values(getattr(np.linalg, name)))
+    if name in LINEAR_OF_SCIPY and module.startswith("scipy.linalg"):
+        return of_values(function, _taking_values(LINEAR_OF_SCIPY[name]))
     if module.startswith("scipy.fft") and hasattr(np.fft, name):
         return of_values(function, _taking_values(getattr(np.fft, name)))
     if module.startswith("scipy.special"):
-        if name in _OF_VECTORS:
-            return of_values(function, _of_vector(name))
+        if name in _OF_VECTORS or name == "logsumexp":
+            return of_values(function, _logsumexp if name == "logsumexp" else _of_rows(name))
         if name in FUNCTIONS_OF_SCIPY:
             return of_values(function, _taking_values(FUNCTIONS_OF_SCIPY[name]))
     return None

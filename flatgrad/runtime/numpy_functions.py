@@ -127,7 +127,7 @@ _passes(
     "linalg.diagonal meshgrid moveaxis ndim shape size permute_dims ravel repeat reshape resize roll rollaxis rot90 "
     "split squeeze swapaxes take take_along_axis tile transpose unstack vsplit tril_indices_from triu_indices_from "
     "array2string array_repr array_str may_share_memory shares_memory fft.fftshift fft.ifftshift trim_zeros "
-    "result_type can_cast"
+    "result_type can_cast lib.stride_tricks.sliding_window_view"
 )  # moving
 
 
@@ -141,7 +141,7 @@ for _name in ("concatenate", "concat", "stack", "hstack", "vstack", "row_stack",
         FUNCTIONS[_function] = functools.partial(_joined, getattr(_function, "_implementation", _function))
 _passes(
     "dot inner outer linalg.outer tensordot linalg.tensordot linalg.matmul kron einsum einsum_path cross "
-    "linalg.cross linalg.multi_dot linalg.matrix_power convolve diff ediff1d trapezoid trapz polyval polyadd "
+    "linalg.cross linalg.multi_dot convolve diff ediff1d trapezoid trapz polyval polyadd "
     "polysub polymul polyder polyint"
 )  # arithmetic
 _passes("diag diagflat pad tril triu vander", floats=True)

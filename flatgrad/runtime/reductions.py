@@ -161,6 +161,23 @@ def logsumexp(vector: Any, *others: Any, **options: Any) -> Any:
     if not elements:
         return -math.inf
     shift, exponentials = _exponentials(elements)
+    return _logarithm(shift, exponentials)
+
+
+def weighted_logsumexp(elements: list[Any], factors: list[Any]) -> Any:
+    """`log(factors[0] * exp(elements[0]) + ...)`, where nothing overflows; terms with the factor 0 are left out.
+
+    Raises:
+        DomainError: if the sum is negative.
+    """
+    pairs = [pair for pair in zip(elements, factors, strict=True) if isinstance(pair[1], Operand) or pair[1] != 0.0]
+    if not pairs:
+        return -math.inf
+    shift, exponentials = _exponentials([element for element, _ in pairs])
+    return _logarithm(shift, [factor * each for (_, factor), each in zip(pairs, exponentials, strict=True)])
+
+
+def _logarithm(shift: Any, exponentials: list[Any]) -> Any:
     total = functools.reduce(operator.add, exponentials)
     zero = equal(total, 0.0)  # all elements are -inf
     return shift + where(zero, -math.inf, log(where(zero, 1.0, total)))

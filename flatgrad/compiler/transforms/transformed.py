@@ -294,7 +294,7 @@ class Transformed(Generic[E]):
                     return run(asking)
                 except _FAILURES as error:
                     failure = error
-                except ValueError as error:
+                except (ValueError, NotImplementedError) as error:
                     if isinstance(error, FlatgradError) or numpy_error(error) is None:
                         raise
                     failure = error
@@ -304,7 +304,7 @@ class Transformed(Generic[E]):
                 return result
             except UnchangedError:
                 pass
-            except (*_FAILURES, ValueError) as error:
+            except (*_FAILURES, ValueError, NotImplementedError) as error:
                 self._raise(error)
         except BusyError:
             raise refuse(f"{self.name} is traced by another thread, which does not come to an end") from None
