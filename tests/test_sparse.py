@@ -11,7 +11,7 @@ import flatgrad as fg
 from benchmarks.suites.luksan_vlcek import PROBLEMS
 from flatgrad.compiler.loops.extents import Samples
 from flatgrad.compiler.sparsity import OpenSparsity, Sparsity
-from flatgrad.compiler.transforms import derivatives
+from flatgrad.compiler.transforms import derivatives, sizes
 from tests.bits import assert_same
 from tests.examples import examples
 from tests.programs import ARITHMETIC, programs
@@ -228,3 +228,27 @@ def test_patterns_for_all_sizes():
     assert (
         len({alike, Sparsity.of((2, 2), [(0, 1)]), Sparsity.of((2, 2), [(1, 1)]), Sparsity.of((2, 3), [(0, 1)])}) == 3
     )
+
+
+@pytest.mark.parametrize("kind", ["weights", "places"])
+def test_the_value_says_where_a_large_matrix_is_not_that_of_the_kernel_for_all_sizes(kind, monkeypatch):
+    """Sizes that are too large to be compared: what begins there is seen although no smaller size has it."""
+    weights = [1.0] * 40 + [2.0] * 40 if kind == "weights" else [1.0] * 80
+    places = list(range(1, 81))
+    if kind == "places":
+        places[40], places[41] = places[41], places[40]
+
+    def function(x):
+        return sum(weights[i] * (x[i] * x[places[i]]) ** 2 for i in range(len(x) - 1))
+
+    monkeypatch.setattr(derivatives, "_LARGE", 60)
+    monkeypatch.setattr(sizes, "_EVALUATED", 0)
+    monkeypatch.setattr(sizes, "_COUNTED", 0)
+    monkeypatch.setattr(sizes, "_WITNESSED", 1000)
+    hessian = fg.hessian(function, sparse=True)
+    for x in np.zeros(60), np.ones(61):
+        same_matrices(hessian(x), fg.hessian(function, sparse=True, dynamic=False)(x))
+    assert "something else for n = 61" in hessian.kernel_for(x).stats.own_size
+    weights[:], places[:] = [1.0] * 80, range(1, 81)
+    assert hessian(x).nnz == 181
+    assert not hessian.kernel_for(x).stats.own_size

@@ -26,6 +26,7 @@ from .numeric import NumericEntry
 from .sizes import TracedCall
 from .sparse import SparseFunction
 from .spliced import Part
+from .witness import value_is_foreseen
 
 #: How a Jacobian is computed: by a direction per input, by a sweep back per output, or by the fewer of the two.
 Direction: TypeAlias = Literal["forward", "reverse"] | None
@@ -41,16 +42,17 @@ class DerivativeFunction(JitFunction[R]):
         function: the derivative, which is traced.
         transform: the name of what made it.
         of_method: from an object to the same derivative of its method.
+        value: takes the same arguments, and returns what is differentiated.
     """
 
     _effort = 5  # a part of the program is differentiated and simplified before it is spliced in
 
     def __init__(
         self, function: Callable[..., Any], transform: str,
-        of_method: Callable[[Any], DerivativeFunction[R]] | None = None, **options: Any,
+        of_method: Callable[[Any], DerivativeFunction[R]] | None = None, *, value: Callable[..., Any], **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(function, **options)
-        self._transform, self._of_method = transform, of_method
+        self._transform, self._of_method, self._value = transform, of_method, value
 
     def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> NumericEntry:
         entry = super()._entry_of(call, stages, arguments)
@@ -60,6 +62,11 @@ class DerivativeFunction(JitFunction[R]):
 
     def _opens_at_once(self, sizes: Sequence[int]) -> bool:
         return max(sizes) >= _LARGE
+
+    def _is_foreseen(self, arguments: Arguments) -> bool:
+        positional = len(arguments.args) - len(arguments.keywords)
+        named = dict(zip(arguments.keywords, arguments.args[positional:], strict=True))
+        return value_is_foreseen(self._value, tuple(arguments.args[:positional]), named, self._static_argnames)
 
     def _method(self, function: Callable[..., Any]) -> DerivativeFunction[R]:
         """Positions count `self`, as the function's signature does. 0 means the first argument beside it."""
@@ -182,7 +189,7 @@ def _jacobian_of(
         return _jacobian_of(name, bound, places, has_aux, direction, sparse, _of_bound(options, bound))
 
     derivative = functools.update_wrapper(derivative, fn)
-    return DerivativeFunction(derivative, name, of_method, **_filled(options))
+    return DerivativeFunction(derivative, name, of_method, value=fn, **_filled(options))
 
 
 class _Gradient(GradFunction[Any]):
@@ -356,7 +363,10 @@ def _product_of(
         bound, places = _bound(fn, instance, argnums)
         return _product_of(bound, places, _of_bound(options, bound))
 
-    return DerivativeFunction(_named(product, fn), "hvp", of_method, **_filled(options))
+    def value(*args: Any, **named: Any) -> Any:
+        return fn(*args[:at], *args[at + 1 :], **named)
+
+    return DerivativeFunction(_named(product, fn), "hvp", of_method, value=value, **_filled(options))
 
 
 @overload
@@ -455,7 +465,7 @@ def _pushed(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str
         parts = part.parts(tuple(primals), {}, tuple(tangents))
         return (parts.value, parts.tangent, *((parts.beside,) if has_aux else ()))
 
-    return DerivativeFunction(_named(pushed, fn), "jvp", **_filled(options))
+    return DerivativeFunction(_named(pushed, fn), "jvp", value=lambda primals, _: fn(*primals), **_filled(options))
 
 
 def _pulled(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str, Any]) -> DerivativeFunction[Any]:
@@ -464,7 +474,7 @@ def _pulled(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str
     def pulled(primals: Any, gradient: Any, /) -> Any:
         return part.parts(tuple(primals), {}, gradient).gradients
 
-    return DerivativeFunction(_named(pulled, fn), "vjp", **_filled(options))
+    return DerivativeFunction(_named(pulled, fn), "vjp", value=lambda primals, _: fn(*primals), **_filled(options))
 
 
 def _forward(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str, Any]) -> JitFunction[Any]:

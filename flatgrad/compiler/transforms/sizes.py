@@ -93,6 +93,7 @@ class Owner(Protocol[M]):
         self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]
     ) -> BoundStages: ...
     def _opens_at_once(self, sizes: Sequence[int]) -> bool: ...
+    def _is_foreseen(self, arguments: Arguments) -> bool: ...
     def _open_sizes(self, arguments: Arguments) -> list[bool]: ...
     def _row_sizes(self, arguments: Arguments) -> list[bool]: ...
 
@@ -351,7 +352,7 @@ class KnownSizes(Generic[E]):
                 continue  # smaller than what was traced already
             if self._compared_at(opened, smaller, arguments) in _OWN:
                 return "different"
-        return "too large to be compared"
+        return "too large to be compared" if self.owner._is_foreseen(arguments) else "different"
 
     def _compared_at(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> str:
         """How what is bound to smaller extents than those of the arguments compares with what is traced there."""

@@ -441,6 +441,10 @@ class Transformed(Generic[E]):
         """Whether there is one kernel for all sizes from the first call on, if users do not say it."""
         return False
 
+    def _is_foreseen(self, arguments: Arguments) -> bool:
+        """Whether nothing speaks against a kernel for all sizes at arguments too large to compare it there."""
+        return True
+
     def _open_sizes(self, arguments: Arguments) -> list[bool]:
         """Which sizes of the arguments are open from the first call on, if that is wanted."""
         return [first for kind in sized_kinds(arguments) for first in leading(kind)]
