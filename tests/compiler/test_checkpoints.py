@@ -297,7 +297,7 @@ def run(code, inputs):
     return [n for place, size in code.layout.outputs for n in memory[place : place + size].tolist()]
 
 
-@given(st.integers(0, 2**32), st.integers(12, 90))
+@given(st.integers(0, 2**32), st.integers(12, 40))
 @settings(max_examples=repeats(15), deadline=None)
 def test_random_recurrences(seed, rounds):
     recurrence = Recurrence(seed, rounds)

@@ -302,9 +302,10 @@ def test_an_array_of_values_is_returned_as_one():
     assert [v.data for v in out.ravel()] == [2.0, 4.0, 6.0, 8.0]
 
 
-def test_a_condition_cannot_be_returned():
-    with pytest.raises(fg.InputError, match=r"fg\.where"):
-        fg.compile(lambda x: x > 0)(1.0)
+@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
+def test_a_condition_can_be_returned(backend):
+    compiled = fg.compile(lambda x: x > 0, backend=backend)
+    assert [bool(compiled(x)) for x in (1.0, 0.0, -1.0)] == [True, False, False]
 
 
 # --- structures of arguments ------------------------------------------------------------------------------------------

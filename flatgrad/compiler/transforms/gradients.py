@@ -157,7 +157,7 @@ class GradFunction(NumericFunction[R]):
                         raise SeveralResultsError from None
                     raise InputError(
                         f"{self.name} must return one Value to differentiate, got {type(returned).__name__}"
-                        f"{' (return abs(z), or z.real)' if isinstance(returned, COMPLEX) else ''}"
+                        f"{_instead_of(returned)}"
                     ) from None
             return aux, [returned, *results.numbers]
 
@@ -254,6 +254,15 @@ class GradFunction(NumericFunction[R]):
         with collector_paused():
             stages, traced, captured, signature, _ = self._stages(arguments, trace.faults, named=False)
             return _Inlined(stages.to_inline(), traced.leaves, captured, signature, traced.way)
+
+
+def _instead_of(returned: Any) -> str:
+    """What to write instead of a result that has no gradient."""
+    if isinstance(returned, COMPLEX):
+        return " (return abs(z), or z.real)"
+    if is_container(returned) or isinstance(returned, np.ndarray):
+        return " (fg.jacobian differentiates several)"
+    return ""
 
 
 def _parameters(wrt: Any) -> list[Value]:
