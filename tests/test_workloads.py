@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -185,7 +187,16 @@ def test_peers_that_are_installed_agree():
         np.testing.assert_allclose(peer(x), fg.grad(rosenbrock)(x), rtol=1e-9, err_msg=name)
 
 
+@pytest.fixture
+def recursion_limit():
+    """The limit of recursion is afterwards as it was: micrograd needs a higher one."""
+    limit = sys.getrecursionlimit()
+    yield
+    sys.setrecursionlimit(limit)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("recursion_limit")
 @pytest.mark.parametrize("name", MEASURES)
 def test_every_measure_runs(name, tmp_path, monkeypatch):
     monkeypatch.setenv("FLATGRAD_BENCHMARKS", "quick")

@@ -196,7 +196,7 @@ def test_one_equation_is_in_the_singular(flat):
 
 
 def test_the_command_shows_them(capsys):
-    assert not main(["show", "--stages", "x * x + 1"])
+    assert not main(["show", "--passes", "x * x + 1"])
     assert headings(capsys.readouterr().out)[:4] == ["traced", "fold_constants", "remove_dead_code", "joint"]
 
 

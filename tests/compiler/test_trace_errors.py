@@ -20,7 +20,7 @@ FORBIDDEN = [
     ("setattr(w, 'grad', 0.0)", "fg."),
     ("float(x)", "fg.detach"),
     ("float(w)", "fg.detach"),
-    ("x.as_integer_ratio()", "fg."),
+    ("x.as_integer_ratio()", "Write (x, 1.0)"),
     ("w == 0", "fg.equal"),
     ("x * w == w", "fg.equal"),
     ("x.backward()", "fg.value_and_grad"),

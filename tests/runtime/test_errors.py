@@ -151,6 +151,8 @@ def test_exceptions_can_be_pickled():
 )
 @pytest.mark.parametrize("traced", [True, False])
 def test_errors_of_a_traced_function_read_as_those_of_values(function, message, traced):
+    if traced and "subscriptable" in message:
+        message = "a Value is one number, and was used as an array"  # and what to write instead
     with pytest.raises((AttributeError, TypeError)) as caught:
         fg.grad(function)(1.0) if traced else function(fg.Value(1.0))
     assert str(caught.value).startswith(message)
