@@ -125,7 +125,7 @@ def test_bad_calls_are_named():
         square()
     with pytest.raises(fg.InputError, match="must return one Value"):
         fg.grad(lambda x: "3.5")(1.0)
-    with pytest.raises(fg.InputError, match="fg.jacobian differentiates several"):
+    with pytest.raises(fg.InputError, match=r"fg\.jacobian differentiates several"):
         fg.grad(lambda x: x * x)(np.ones(2))
     circular = [1.0]
     circular.append(circular)
