@@ -446,3 +446,17 @@ def test_pieces_are_selected_before_they_are_computed():
     assert len(f.kernel_for(x, items).program) < 10 * 8 * 5
     for number in (np.nan, -1.0, 2.0):
         assert fg.jit(lambda x: np.interp(x, [1.0], [3.0]))(number) == np.interp(number, [1.0], [3.0]) == 3.0
+
+
+@pytest.mark.parametrize("options", [{}, {"axis": 0}, {"axis": 1, "ddof": 1}, {"axis": 1, "keepdims": True}])
+@pytest.mark.parametrize("name", ["var", "std"])
+def test_variances_of_what_a_mask_selects(name, options):
+    x, mask = np.array([[1.0, 2.0, 4.0], [3.0, -1.0, 7.0]]), np.array([[True, False, True], [True, True, False]])
+    function = getattr(np, name)
+    result = fg.jit(lambda a: function(a, where=mask, **options))(x)
+    np.testing.assert_allclose(result, function(x, where=mask, **options), rtol=1e-14)
+
+
+def test_what_a_function_does_not_take_is_named():
+    with pytest.raises(fg.InputError, match=r"np\.nanvar of Values takes no where. Select or reshape the array before"):
+        fg.grad(lambda x: np.nanvar(x, where=np.array([True, False])))(np.ones(2))

@@ -429,11 +429,16 @@ def _mean(
 
 @_implements("var")
 def _var(
-    a: Any, axis: Axis = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: Any = _NO, **options: Any
-) -> Any:
+    a: Any, axis: Axis = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: Any = _NO, *,
+    where: Any = _NO, **options: Any,
+) -> Any:  # fmt: skip
     _no_more("var", options)
     a = _as_array(a)
-    squares = _squares(_as_array(a - _mean(a, axis=axis, keepdims=True)))
+    squares = _squares(_as_array(a - _mean(a, axis=axis, keepdims=True, where=where)))
+    if where is not _NO:
+        mask = np.broadcast_to(booleans(where), a.shape)
+        count: Any = np.maximum(mask.sum(axis=axis, **_keeps(keepdims)) - ddof, 0)
+        return _written(np.sum(squares, axis=axis, where=mask, **_keeps(keepdims)) / count, out)
     return _written(np.sum(squares, axis=axis, **_keeps(keepdims)) / max(_count(a, axis) - ddof, 0), out)
 
 
@@ -457,7 +462,9 @@ def _root(x: Any) -> Any:
 def _no_more(name: str, options: dict[str, Any]) -> None:
     given = [key for key, each in options.items() if each is not _NO and each is not None]
     if given:
-        raise InputError(f"np.{name} of Values takes no {', '.join(given)}{user_line()}")
+        raise InputError(
+            f"np.{name} of Values takes no {', '.join(given)}. Select or reshape the array before the call{user_line()}"
+        )
 
 
 @_implements("nanmean")
