@@ -47,7 +47,7 @@ from tests.test_programs import drawn
 
 @pytest.fixture(scope="module")
 def sample():
-    return drawn(loop_programs(), 1000)
+    return drawn(loop_programs(), 1300)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_nearly_every_row_is_reached(steps):
     """All of them in a longer run; here a few may be missing."""
     maps = {name for step in steps if isinstance(step, (Map, Chain)) for name in step.names}
     folds = {name for step in steps if isinstance(step, Fold) for name in (step.name, step.inner)}
-    assert len(set(BY_NAME) - maps - folds) <= 5
+    assert len(set(BY_NAME) - maps - folds) <= 3
 
 
 def test_every_kind_of_step_and_argument_is_reached(sample, steps):
