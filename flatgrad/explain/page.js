@@ -1,6 +1,7 @@
 "use strict";
 // Shows what is in the element "data". The texts are lines; lines have ids, and name the ids of those that they came
-// from and became. Equations, e0, e1, ..., are in the middle: every other line is linked to them.
+// from and became. Equations, e0, e1, ..., are in the middle: every other line is linked to them. The views of passes,
+// of the graph and of the trace are in files of their own, which stand before this one.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const names = Object.keys(data.panes);
@@ -294,78 +295,6 @@
     return row;
   }
 
-  // --- passes --------------------------------------------------------------------------------------------------------
-
-  const changes = (step) => step.before !== step.after || Object.values(step.counts).some(Boolean);
-  const detail = element("div", { class: "detail", "aria-live": "polite" });
-  const buttons = data.steps.map((step, k) =>
-    element("button", { role: "tab", "aria-selected": "false", click: () => { openStep(k); save(); } },
-      element("span", { class: "name" }, step.name), element("span", { class: "count" }, step.before === step.after ? `${step.after}` : `${step.before} \u2192 ${step.after}`)));
-
-  function openStep(k) {
-    state.step = k;
-    buttons.forEach((button, n) => button.setAttribute("aria-selected", String(n === k)));
-    const step = data.steps[k];
-    const counts = Object.entries(step.counts).filter(([, count]) => count);
-    const rows = Object.entries(step.rules).map(([name, count]) =>
-      element("tr", {}, element("td", {}, element("code", {}, name)), element("td", {}, element("code", {}, step.identities[name] || "")), element("td", {}, `${count}\u00d7`)));
-    const before = step.lines.map((line) => element("div", { class: `was code ${line.kind}` }, element("span", { class: "old" }, line.text), line.note ? element("span", { class: "note" }, `   ${line.note}`) : ""));
-    const after = step.result.map((text) => element("div", { class: "was code" }, text.trim()));
-    detail.replaceChildren(...[
-      element("h2", {}, step.name), element("p", {}, step.about),
-      counts.length ? element("dl", {}, ...counts.flatMap(([name, count]) => [element("dt", {}, name), element("dd", {}, count.toLocaleString("en"))])) : element("p", {}, step.name === "adjoint" ? `${step.before} equations become ${step.after}.` : "It changed nothing."),
-      rows.length ? element("h3", {}, "Rules") : undefined, rows.length ? element("table", {}, ...rows) : undefined,
-      before.length && after.length ? element("div", { class: "both" }, element("div", {}, element("h3", {}, "Before"), ...before), element("div", {}, element("h3", {}, "After"), ...after)) : undefined,
-      before.some((node) => node.querySelector(".note")) && !after.length ? element("div", { class: "packed" }, element("h3", {}, "Statements, and what each is made of"), ...before) : undefined,
-    ].filter(Boolean));
-  }
-
-  // --- the trace as a picture ------------------------------------------------------------------------------------------
-
-  function spy() {
-    const { spy } = data, mark = element("div", { class: "mark", hidden: "" });
-    const image = element("img", { src: spy.url, width: spy.width, height: spy.height, alt: `${spy.equations} equations, from top to bottom, and the variables that each reads, from left to right, coloured by loop` });
-    const at = (event) => Math.min(spy.height - 1, Math.max(0, Math.floor((event.offsetY / image.clientHeight) * spy.height)));
-    image.addEventListener("mousemove", (event) => {
-      const loop = spy.loops[spy.rows[at(event)]];
-      mark.hidden = false;
-      mark.style.top = `${(100 * at(event)) / spy.height}%`;
-      mark.style.height = `max(2px, ${100 / spy.height}%)`;
-      if (loop) light(loop, false);
-    });
-    image.addEventListener("mouseleave", () => { mark.hidden = true; light(state.line, false); });
-    image.addEventListener("click", (event) => { const loop = spy.loops[spy.rows[at(event)]]; if (loop) go(loop); });
-    const used = new Set(spy.used);
-    const legend = spy.loops.map((id, k) => used.has(k) && lines.has(id) ? element("li", {}, element("button", { id: `legend-${id}`, click: () => go(id), mouseenter: () => light(id, false), mouseleave: () => light(state.line, false) },
-      element("i", { style: `background: ${spy.colours[k]}` }), lines.get(id).line.text.trim().replace(/\s+#.*$/, ""))) : undefined);
-    return element("div", { class: "spy view", "data-view": "trace" },
-      element("figure", {}, element("div", { class: "picture" }, image, mark),
-        element("figcaption", {}, `Each row is an equation of ${spy.equations.toLocaleString("en")}, from the first to the last; each dot a variable that it reads, of ${spy.variables.toLocaleString("en")}. Colours are loops. What repeats is a pattern; the gradient, below, mirrors the value, above.`)),
-      element("ul", { class: "legend", "aria-label": "Loops" }, ...legend.filter(Boolean)));
-  }
-
-  function graph() {
-    const box = element("div", { class: "graph view", "data-view": "graph", html: data.graph });
-    const picture = box.querySelector("svg");
-    picture.setAttribute("role", "group");
-    picture.setAttribute("aria-label", "The graph of the value");
-    picture.style.minWidth = `${0.6 * picture.viewBox.baseVal.width}pt`; // smaller than that, scroll
-    for (const node of box.querySelectorAll(".node")) {
-      const id = node.id.slice(2);
-      if (!lines.has(id)) continue;
-      node.setAttribute("tabindex", "0");
-      node.setAttribute("role", "button");
-      node.setAttribute("aria-label", lines.get(id).line.text);
-      node.addEventListener("mouseenter", () => light(id, false));
-      node.addEventListener("mouseleave", () => light(state.line, false));
-      node.addEventListener("focus", () => select(id));
-      node.addEventListener("click", () => select(id));
-      node.addEventListener("dblclick", () => go(id));
-      node.addEventListener("keydown", (event) => { if (event.key === "Enter") go(id); });
-    }
-    return box;
-  }
-
   // --- the page --------------------------------------------------------------------------------------------------------
 
   const views = { code: "Code", passes: "Passes", ...(data.graph ? { graph: "Graph" } : {}), trace: "Trace" };
@@ -413,8 +342,7 @@
     state.panes = chosen.length ? chosen : ["source", "program", few ? "python" : "loops"];
     current(state.panes.includes("program") ? "program" : state.panes[0]);
     theme(words.get("theme") ?? "");
-    const changing = Math.max(0, data.steps.findIndex(changes));
-    openStep(Math.min(data.steps.length - 1, Number(words.get("step") ?? changing)));
+    passes.open(Math.min(data.steps.length - 1, Number(words.get("step") ?? passes.first)));
     show(words.get("view") ?? "code");
     select(lines.has(words.get("line")) ? words.get("line") : "");
   }
@@ -427,12 +355,12 @@
       ...names.map((name) => (toggles[name] = element("button", { click: () => (narrow.matches ? current(name) : toggle(name)) }, data.panes[name].title))),
       element("span", { class: "keys" }, "\u2191 \u2193 lines   \u2190 \u2192 panes   Esc nothing")),
     sliders(), element("div", { class: "panes" }, ...names.map(pane)));
-  const passes = element("div", { class: "steps view", "data-view": "passes" },
-    element("ol", { role: "tablist", "aria-label": "Passes", "aria-orientation": "vertical" }, ...buttons.map((button, k) => element("li", { class: changes(data.steps[k]) ? "" : "same", role: "presentation" }, button))), detail);
+  const page = { data, element, go, light, lines, names, save, select, state };
+  const passes = passesView(page);
   document.body.append(
     element("header", {}, element("h1", {}, data.name), element("p", { class: "about", title: data.reason }, about),
       element("nav", { role: "tablist", "aria-label": "Views" }, ...Object.entries(views).map(([name, title]) => (tabs[name] = element("button", { role: "tab", click: () => { show(name); save(); } }, title))), themes)),
-    element("main", {}, code, passes, ...(data.graph ? [graph()] : []), spy(), inspector));
+    element("main", {}, code, passes.node, ...(data.graph ? [graphView(page)] : []), traceView(page), inspector));
   beside();
   narrow.addEventListener("change", arrange);
   window.addEventListener("hashchange", load);

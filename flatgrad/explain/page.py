@@ -16,6 +16,9 @@ from ..runtime.files import write_atomically
 from .colours import LEXERS, coloured
 from .model import explained
 
+#: The views, then the page, which shows them.
+_SCRIPTS = ("passes.js", "graph.js", "trace.js", "page.js")
+
 
 def write(
     kernel: Kernel, path: str | os.PathLike[str], *, inputs: Sequence[float] | None = None, source: str = ""
@@ -48,7 +51,9 @@ def html(facts: dict[str, Any]) -> str:
     }
     data = {**facts, "colours": colours}
     title = markup.escape(f"{facts['name']}: flatgrad")
-    return _PAGE.format(title=title, style=_file("page.css"), data=_embedded(data), script=_file("page.js"))
+    return _PAGE.format(
+        title=title, style=_file("page.css"), data=_embedded(data), script="".join(map(_file, _SCRIPTS))
+    )
 
 
 def _file(name: str) -> str:
