@@ -156,7 +156,7 @@ def measure_training() -> list[Row]:
 def fit_overhead(rounds: int = 5, steps: int = 300) -> tuple[float, float]:
     """Seconds per step of the kernel called in a bare loop, and of `fit`, taking turns."""
     from benchmarks.workloads import moons_data
-    from flatgrad.nn.train import History
+    from flatgrad.nn import History
 
     X, labels = moons_data()
     model, _ = moons(fg.nn.MLP, fg.Value)

@@ -711,7 +711,7 @@ def test_ctrl_c_while_the_step_is_compiled(small, tmp_path, run, monkeypatch):
     def interrupting(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flatgrad.nn.train._Run.generate", interrupting)
+    monkeypatch.setattr("flatgrad.nn.loop.TrainingLoop.generate", interrupting)
     status, out, err = run("train", small, "--target", "kind", "--out", tmp_path / "model")
     assert (status, err) == (130, "flatgrad: interrupted\n")
     assert "written" not in out

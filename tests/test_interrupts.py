@@ -17,6 +17,9 @@ from tests.examples import SHARE, examples, repeats
 from tests.interrupts import _Tracer, assert_settled, interrupted, places, traced
 
 BACKENDS = ["python", "numpy", "native"]
+#: How steps and runs are made.
+STEPS = {"/nn/step.py", "/nn/step_kernel.py", "/nn/step_stages.py", "/nn/step_tracing.py", "/nn/native_loop.py"}
+RUNS = {"/nn/train.py", "/nn/run.py", "/nn/loop.py", "/nn/checkpoint.py", "/nn/batches.py"}
 #: Files that hold what calls share. There every line and every return is tried; in those that matter most to a way of
 #: calling, again in that way. Elsewhere it is one line of each function, or with FLATGRAD_INTERRUPTS=all, which takes
 #: minutes, every line once.
@@ -25,7 +28,7 @@ CRITICAL = {
     "/compiler/routine.py", "/compiler/stats.py", "/compiler/languages/loader.py", "/runtime/tracing.py",
     "/runtime/value.py", "/compiler/calls/cache.py", "/compiler/transforms/transformed.py",
     "/compiler/transforms/dispatch.py", "/compiler/transforms/compiled.py", "/compiler/transforms/gradients.py",
-    "/nn/step.py", "/nn/native_loop.py", "/nn/train.py",
+    *STEPS, *RUNS,
 }  # fmt: skip
 EVERY_LINE = os.environ.get("FLATGRAD_INTERRUPTS") == "all"
 #: Of the places that are tried, those whose digest has this remainder: others in another run, or all of them.
@@ -295,7 +298,7 @@ def test_steps(warm, how):
 
         step, w, call = new()
         lines = [place for place in places(call) if place.file.startswith("/nn/")]
-        for place in chosen(lines, (how, warm), {"/nn/step.py", "/nn/native_loop.py"}):
+        for place in chosen(lines, (how, warm), STEPS):
             if not warm:
                 step, w, call = new()
             else:
@@ -325,7 +328,7 @@ def fit(path, backend, w, loss, **options):
 
 
 #: What a run that is resumed does otherwise than one that begins.
-AT_RESUMING = {"fit", "go", "load", "_read_checkpoint", "_fingerprint", "_run", "_end", "take", "taking", "syncing"}
+AT_RESUMING = {"fit", "go", "load", "read_checkpoint", "_fingerprint", "_run", "_end", "take", "taking", "syncing"}
 
 
 def data_of(w):
@@ -361,7 +364,7 @@ def test_runs_with_checkpoints(tmp_path, backend, resumed):
     lines = [place for place in places(call) if place.file.startswith("/nn/")]
     if resumed:
         lines = [place for place in lines if place.function in AT_RESUMING]
-    for place in chosen(lines, ("fit", resumed), {"/nn/train.py"}):
+    for place in chosen(lines, ("fit", resumed), RUNS):
         w, call = begin()
         histories.clear()
         reached, came_out = interrupted(checked_call, place)

@@ -6,10 +6,11 @@ from .losses import binary_cross_entropy, cross_entropy, hinge, huber, l1, l2, m
 from .module import Module
 from .optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from .plots import plot_decision_boundary, plot_history
+from .run import NonFiniteLossError
 from .schedules import Schedule, constant, cosine_decay, linear_decay, step_decay, warmup
 from .step import TrainStep, train_step
 from .storage import FileFormatError
-from .train import NonFiniteLossError, fit
+from .train import fit
 
 __all__ = [
     "MLP",

@@ -2,349 +2,36 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from ..compiler.calls.arguments import Arguments
-from ..compiler.calls.captured import Called, Captured
 from ..compiler.checks import as_list, group_results
-from ..compiler.kernel import BaseKernel
-from ..compiler.languages.loader import LoadedModule, collector_paused
-from ..compiler.languages.training import emit_step_numbers
-from ..compiler.machine import recall
-from ..compiler.machine.functions import compile_natively
-from ..compiler.machine.native import NativeFunction
-from ..compiler.open_stages import BoundStages, OpenStages
-from ..compiler.options import WAYS, Backend, Mode, Options
-from ..compiler.printing import Printed, counted, print_functions
-from ..compiler.program.at_once import inline_each, met
+from ..compiler.languages.loader import collector_paused
+from ..compiler.options import WAYS, Backend, Mode
 from ..compiler.program.faults import Faults
-from ..compiler.program.names import Namer, nameless, outer_names
-from ..compiler.program.passes import ARRAY_PASSES, run_passes
-from ..compiler.program.passes.constants import fold_constants
-from ..compiler.program.program import Group, Program
 from ..compiler.program.progress import preparing
-from ..compiler.program.selections import has_selections
-from ..compiler.program.trace import Trace, trace_function
-from ..compiler.program.ways import TurnError, Way
-from ..compiler.routine import Routine
-from ..compiler.stage import stage
-from ..compiler.stages import Stages
-from ..compiler.transforms.gradients import GradFunction
-from ..compiler.transforms.sizes import TracedCall
-from ..compiler.transforms.transformed import TakeApartError, Transformed
-from ..compiler.transforms.ways import Ways, WayTable
+from ..compiler.program.ways import TurnError
+from ..compiler.transforms.transformed import TakeApartError
+from ..compiler.transforms.ways import WayTable
 from ..runtime.atomic import setting
 from ..runtime.errors import ARITHMETIC_FAULTS, InputError, KernelLimitWarning
 from ..runtime.sites import user_level, user_line
-from ..runtime.traced import TracedValue
 from ..runtime.tracing import active, forbidden, recorder, refuse
-from ..runtime.value import Value
-from ..runtime.version import VERSION
-from .formulas import StepFormulas
 from .native_loop import NativeLoop
 from .optim import Optimizer
+from .step_kernel import StepKernel
+from .step_tracing import Position, TracedStep
 
 
-class StepStages(Stages):
-    """A training step for one structure of batches, stage by stage.
-
-    It takes the batch's arguments, the parameters, the optimiser's state (a list per kind), the numbers of the step,
-    and the leaves that are not trained; it returns the loss, the new parameters and the new state.
-
-    Args:
-        traced: loss, gradient and update.
-        results: the groups of what it returns.
-        optimizer: the name of the optimiser.
-        leaves: the `Value`s that are read and not trained.
-        captured: what loss and optimiser captured when they were traced.
-        trace_seconds: how long tracing has taken.
-    """
-
-    def __init__(
-        self, traced: Program, results: list[Group], title: str, options: Options, optimizer: str,
-        leaves: list[Value], captured: Captured, trace_seconds: float,
-    ) -> None:  # fmt: skip
-        super().__init__(traced, title, options, [_STEP])
-        self._results, self.optimizer, self.leaves, self.captured = results, optimizer, leaves, captured
-        self.trace_seconds = trace_seconds
-
-    #: None: the gradient is a part of what was traced.
-    primal_passes = ()
-
-    def without_faults(self, program: Program) -> Program:
-        return program if self.options.faults == "raise" else super().without_faults(fold_constants(program))
-
-    def output_groups(self, primal: Program) -> list[Group]:
-        return self._results
-
-    @property
-    def request(self) -> tuple[Any, ...] | None:
-        return "step", self._results
-
-    @property
-    def recorded(self) -> int:
-        return len(self.traced)
-
-    @stage
-    def meaning(self) -> Program:
-        """What is evaluated where a step has a fault: a compiled one only compares whether some operations raise."""
-        return self.whole if self.joint is self.primal else run_passes(ARRAY_PASSES, self.primal)
-
-    def _meaning_of(self, position: int) -> Program:
-        return self.meaning
-
-    def header(self, language: str) -> list[str]:
-        """The lines above the source."""
-        program = self.whole
-        value, gradient, update = program.primal, program.update - program.primal, len(program) - program.update
-        return [
-            f"Generated by flatgrad {VERSION}: training steps of {self.title} with {self.optimizer}.",
-            counted({"the loss": value, "its gradient": gradient, "the update": update}),
-            *self.notes(),
-        ]
-
-    def digest(self) -> bytes:
-        """A fingerprint of what the step computes, whatever runs it."""
-        return self.joint.digest()
-
-    def leaf_numbers(self) -> list[float]:
-        """The numbers that are read and not trained."""
-        return [leaf._number for leaf in self.leaves]
-
-    def native_step(self) -> tuple[NativeFunction, Callable[[], Program]]:
-        """The step in machine code, without functions that call it, and what gives its meaning."""
-        if self._recalled is not None:
-            (code,) = self._recalled.functions
-        else:
-            code = compile_natively(self.arrays[0], fast=self.options.fast, release=True)
-            if self._key is not None:
-                recall.remember(self._key, self.sizes, self.arrays, [code])
-        return code, lambda: self.meaning
-
-    def routine(self, module: LoadedModule, name: str) -> Routine:
-        """The step as a function of a loaded module."""
-        arrays = self.backend != "python"
-        exact = not arrays or not self.options.fast
-        turn = self.turn if self.way.truths else None
-        return Routine(module.names[name], lambda: self.meaning, module.source, arrays=arrays, exact=exact, turn=turn)
-
-
-_STEP = "step", "Make a training step: return the loss, and the new parameters and state."
-
-
-class LaterStepStages(StepStages):
-    """A training step of which only the loss has been traced; gradient and update follow when they are asked for.
-
-    Args:
-        forward: the stages of the loss.
-        make: traces the step.
-        results, title, options, optimizer, captured, trace_seconds: as for `StepStages`.
-    """
-
-    def __init__(
-        self, forward: Stages, make: Callable[[], StepStages], results: list[Group], title: str, options: Options,
-        optimizer: str, captured: Captured, trace_seconds: float,
-    ) -> None:  # fmt: skip
-        super().__init__(forward.traced, results, title, options, optimizer, [], captured, trace_seconds)
-        self._let_go("traced")
-        self._forward, self._make = forward, make
-
-    @stage
-    def traced(self) -> Program:
-        """The traced program."""
-        with collector_paused():
-            return self._make().traced
-
-    @property
-    def request(self) -> tuple[Any, ...] | None:
-        return None
-
-    @property
-    def identity(self) -> tuple[Program, tuple[Any, ...] | None]:
-        return self._forward.primal, ("later step", self._results, self._forward.request)
-
-    @property
-    def recorded(self) -> int:
-        return self._forward.recorded
-
-
-class BoundStepStages(BoundStages):
-    """A training step for batches of some size, whose kernel is one for all sizes."""
-
-    here: StepStages
-
-    def __init__(self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], StepStages]) -> None:
-        super().__init__(open_stages, extents, make)
-        last = open_stages.samples[-1]
-        assert isinstance(last, StepStages)
-        self.leaves, self.captured, self.trace_seconds = last.leaves, last.captured, 0.0
-        self.way = Way(selects=last.way.selects)
-
-    def leaf_numbers(self) -> list[float]:
-        """The numbers that are read and not trained."""
-        return [leaf._number for leaf in self.leaves]
-
-    def digest(self) -> bytes:
-        """A fingerprint of what the step computes, whatever runs it."""
-        return self.here.digest()
-
-    def native_step(self) -> tuple[NativeFunction, Callable[[], Program]]:
-        """The step in machine code, without functions that call it, and what gives its meaning."""
-        return self.open.code[0].bind(*self.extents, release=True), lambda: self.here.meaning
-
-
-AnyStepStages: TypeAlias = StepStages | BoundStepStages
-
-
-class StepKernel(BaseKernel):
-    """A compiled training step for one structure of batches, and one state of what loss and optimiser captured.
-
-    Args:
-        stages: what became of the traced step.
-        printed: prints the step in a language, by default in that of the back end.
-
-    Attributes:
-        name: the name of the loss.
-        stages: the program behind each pass: `print(kernel.stages)` shows them.
-        stats: sizes and times.
-        leaves: the `Value`s that are read and not trained.
-        captured: what loss and optimiser captured when they were traced.
-        way: the truth values that they met when they were traced.
-        ways: the ways that steps on batches of this structure have gone.
-        loops: loops in machine code that nobody uses at the moment.
-
-    Example:
-        >>> import flatgrad as fg
-        >>> w = fg.Value(0.0)
-        >>> step = train_step(lambda x, y: (w * x - y) ** 2, fg.nn.SGD(0.1), [w], backend="python")
-        >>> losses = step.repeat(3, 1.0, 2.0)
-        >>> step.kernels
-        [<StepKernel f: 8 equations, backend 'python'>]
-    """
-
-    stages: AnyStepStages
-    #: There is no kernel for all numbers of rounds.
-    loop = None
-
-    def __init__(self, stages: AnyStepStages, printed: Callable[..., Printed]) -> None:
-        super().__init__(stages, stages.leaves, stages.trace_seconds)
-        self.captured, self._printed = stages.captured, printed
-        self.way = stages.way
-        self.stats.guards = len(self.way.truths)
-        self.ways: Ways[Any] = Ways(self)
-        self.loops: list[NativeLoop] = []
-
-    @property
-    def kernel(self) -> Any:
-        """Itself, as an entry of `ways`."""
-        return self
-
-    def turn(self, inputs: list[float], word: int = 0) -> tuple[int, bool | int] | None:
-        """The guard at which a step goes another way, and what is in its place; None if it does not."""
-        if not self.way.truths:
-            return None
-        stages: Any = self.stages
-        return cast("tuple[int, bool | int] | None", stages.turn(inputs[: stages.guards.inputs]))
-
-    @stage
-    def routine(self) -> Routine:
-        """The generated function. It takes what `StepStages` says, not the batch alone."""
-        start = time.perf_counter()
-        if isinstance(self.stages, BoundStepStages):
-            (routine,) = self.stages.loaded.routines
-            routine.stats = self.stats
-            return routine
-        with collector_paused(), preparing(self.name):
-            sections, data = self._printed({"step": self.stages})
-        module = LoadedModule(sections, f"{self.name}_step", data)
-        routine = self.stages.routine(module, "step")
-        routine.stats, self.stats.lines = self.stats, module.source.count("\n")
-        self.stats.compile_seconds += time.perf_counter() - start
-        return routine
-
-    @stage
-    def source(self) -> str:
-        """The generated Python source. If machine code runs: its loops, in Python."""
-        if self.backend != "native":
-            return self.routine.source
-        return "".join(self._printed({"step": self.stages}, "rolled").sections)
-
-
-class _Position(NamedTuple):
-    """How far training has come: the parameters, the optimiser's state (by kind), and how many steps have been made."""
-
-    numbers: Any
-    state: list[Any]
-    steps: int
-
-
-class _Gradient(GradFunction[tuple[float, list[float]]]):
-    """The gradient inside a step, which is traced anew for each step, and leaves to it to note what is captured."""
-
-    def _traced(
-        self, arguments: Arguments, body: Any, groups: list[Group], names: list[str], leaves: Sequence[Value] = (),
-        faults: str = "", named: bool = False, values: Sequence[int] | None = None,
-        numbers: Sequence[Any] | None = None,
-    ) -> Any:  # fmt: skip
-        run = functools.partial(
-            trace_function, body, self.name, groups, names, leaves, nameless, faults=faults,
-            numbers=arguments.all_numbers, as_they_are=arguments.as_they_are(),
-        )  # fmt: skip
-        traced = self._selecting(run, arguments, functools.partial(self._captured_roots, arguments), ())
-        self.selects = has_selections(traced.program)
-        return traced, None
-
-    _part = GradFunction._new_part
-    #: Whether only the loss is traced, what came of it, and the optimiser as it was then.
-    only_forward = False
-    forward: Any = None
-    optimizer: Optimizer | None = None
-    #: Whether the loss selects.
-    selects = False
-
-    def _stages(self, arguments: Arguments, faults: str, named: bool = False) -> Any:
-        return self.forward or super()._stages(arguments, faults, named)
-
-    def _inline(self, arguments: Arguments) -> Any:
-        if not self.only_forward:
-            return super()._inline(arguments)
-        trace = recorder()
-        assert isinstance(trace, Trace)
-        self.forward = None
-        self.forward = self._stages(arguments, trace.faults, named=False)
-        return None
-
-
-class _StepNumber(Value):
-    """A number of a step that is computed if a branch depends on it."""
-
-    __slots__ = ("_asked",)
-
-    _asked: tuple[Callable[[int], Sequence[float]], int, int]
-
-    @classmethod
-    def of(cls, ask: Callable[[int], Sequence[float]], step: int, place: int) -> Self:
-        """One of the numbers of a step, which `ask` returns."""
-        number: Self = object.__new__(cls)
-        number._asked = ask, step, place
-        return number
-
-    @property
-    def _number(self) -> float:  # type: ignore[override]
-        ask, step, place = self._asked
-        return float(ask(step)[place])
-
-
-class TrainStep(Transformed[StepKernel]):
+class TrainStep(TracedStep):
     """A training step: called with a batch, it updates the parameters and returns the loss as a float.
 
     `repeat` makes many steps on one batch.
@@ -382,28 +69,13 @@ class TrainStep(Transformed[StepKernel]):
         dynamic: bool | None = None,
         max_ways: int = WAYS,
     ) -> None:
-        super().__init__(loss_fn, backend, mode, static_argnames, faults, dynamic, max_ways=max_ways)
-        if not isinstance(optimizer, Optimizer):
-            raise InputError(f"train_step: expected an optimiser such as nn.SGD(0.1), got {type(optimizer).__name__}")
-        optimizer.check_numbers()
-        self.optimizer = optimizer
-        self.parameters = as_parameters(parameters)
-        #: What the parameters were taken from; a list of them may be changed, and a model get others.
-        self._parameters_source = parameters if callable(getattr(parameters, "parameters", None)) else self.parameters
-        self._new_gradient = functools.partial(
-            _Gradient, loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, faults=faults,
-            static_argnames=static_argnames,
+        super().__init__(
+            loss_fn, optimizer, parameters, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames,
+            dynamic=dynamic, max_ways=max_ways,
         )  # fmt: skip
         self._stepping = threading.RLock()
         self._last: StepKernel | None = None
         self.reload()
-
-    _transform = "nn.train_step"
-    #: The loss selects, and nothing else: the gradient is a part of what is traced.
-    _selects = False
-
-    def _choices(self) -> dict[str, str]:
-        return {"optimizer": type(self.optimizer).__name__, **super()._choices()}
 
     @property
     def numbers(self) -> list[float]:
@@ -423,11 +95,11 @@ class TrainStep(Transformed[StepKernel]):
 
     def take(self, numbers: Any, state: list[Any], steps: int) -> None:
         """Go on from these parameters and this state, lists or arrays, after so many steps."""
-        self._position = _Position(numbers, state, steps)
+        self._position = Position(numbers, state, steps)
 
     def _taking(self, numbers: Any, state: list[Any], steps: int) -> Callable[[], None]:
         """A function that does the same in one step: to be a part of a larger one (`atomic.step`)."""
-        return functools.partial(setattr, self, "_position", _Position(numbers, state, steps))
+        return functools.partial(setattr, self, "_position", Position(numbers, state, steps))
 
     @property
     def source(self) -> str:
@@ -469,7 +141,7 @@ class TrainStep(Transformed[StepKernel]):
                     numbers = self.optimizer.step_numbers(before.steps)
                     inputs = [*arguments.numbers, before.numbers, *before.state, *numbers]
                     kernel, (loss, parameters, *state) = self._made_step(kernel, arguments, inputs)
-                    after, loss = _Position(parameters, state, before.steps + 1), float(loss)
+                    after, loss = Position(parameters, state, before.steps + 1), float(loss)
                     self._last = kernel
                     # Something else may have been taken meanwhile, or a signal handler may have made a step. (Between
                     # this comparison and the assignment nothing else can run.)
@@ -523,7 +195,7 @@ class TrainStep(Transformed[StepKernel]):
                         steps=before.steps + steps - len(losses), strict=False, limit=lambda step: steps,
                     )  # fmt: skip
                     for first, chunk, parameters, state in chunks:
-                        after = _Position(parameters, state, first + len(chunk))
+                        after = Position(parameters, state, first + len(chunk))
                         if self._position is not before:  # as in a call; the chunk is made again
                             break
                         before = self._position = after
@@ -596,13 +268,6 @@ class TrainStep(Transformed[StepKernel]):
     def prepare(self, /, *batch: Any, **keywords: Any) -> StepKernel:
         """The compiled step for batches of this structure, made if need be; nothing is run."""
         return self._step_for(self._take_apart(batch, keywords))[0]
-
-    def _captured_roots(self, arguments: Arguments | None = None) -> list[Any]:
-        optimizer = self.optimizer
-        parameters = Called(functools.partial(as_parameters, self._parameters_source), "the parameters")
-        return [
-            *super()._captured_roots(arguments), optimizer.update, optimizer.clip, parameters
-        ]  # fmt: skip
 
     def _kernel_for(self, arguments: Arguments) -> tuple[StepKernel, Arguments]:
         """The kernel for batches of this structure, and the batch as it takes it; its program is made, if need be."""
@@ -695,26 +360,6 @@ class TrainStep(Transformed[StepKernel]):
             stages = self._build(arguments, "python", at_hand=numbers, selects=False)
         return stages.meaning.evaluate([*numbers, *stages.leaf_numbers()])
 
-    _opens = True
-
-    def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall:
-        stages = self._build(arguments, named=named)
-        return TracedCall(stages, stages.leaves, stages.captured, [], None, stages.trace_seconds)
-
-    def _bound_stages(
-        self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]
-    ) -> BoundStepStages:
-        return BoundStepStages(open_stages, extents, cast("Callable[[], StepStages]", make))
-
-    def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> StepKernel:
-        return StepKernel(stages, self._printed)
-
-    def _inputs_of(self, arguments: Arguments, leaves: Sequence[Value]) -> list[Any]:
-        position = self._position
-        state = map(as_list, (position.numbers, *position.state))
-        inputs = [*arguments.numbers, *state, *[0.5] * len(self.optimizer.number_names)]
-        return [*inputs, [leaf.data for leaf in leaves]] if leaves else inputs
-
     def _step_for(self, arguments: Arguments) -> tuple[StepKernel, Arguments]:
         """The same; its function is made, too."""
         kernel, arguments = self._kernel_for(arguments)
@@ -722,207 +367,6 @@ class TrainStep(Transformed[StepKernel]):
             with self._lock:
                 _ = kernel.routine
         return kernel, arguments
-
-    def _trace_sample(self, arguments: Arguments, first: TracedCall | None, named: bool) -> TracedCall:
-        """The loss, at first: what becomes of it is known from the first sample, if the update is this package's."""
-        if first is None or first.leaves or not _updates_alike(self.optimizer):
-            return self._trace_call(arguments, named)
-        groups, names, _ = self._groups(arguments)
-        gradient = self._new_gradient()
-        gradient.only_forward, gradient.optimizer = True, copy.copy(self.optimizer)
-
-        def body(inputs: list[TracedValue]) -> tuple[None, list[Any]]:
-            self._call_traced(arguments, inputs, gradient)
-            return None, []
-
-        with collector_paused(), preparing(self.name):
-            start = time.perf_counter()
-            _, captured = self._traced(arguments, body, groups, names)
-            seconds = time.perf_counter() - start
-        gradient.only_forward = False
-        forward, traced, *_ = gradient.forward
-        if len(traced.leaves) > len(self.parameters) or traced.way.truths:
-            return self._trace_call(arguments, named)
-        stages = LaterStepStages(
-            forward, lambda: self._build(arguments, gradient=gradient, named=named), self._results(), self._title(),
-            self._options, type(self.optimizer).__name__, captured, seconds,
-        )  # fmt: skip
-        stages.way = Way(selects=gradient.selects)
-        return TracedCall(stages, [], captured, [], None, seconds)
-
-    def _results(self) -> list[Group]:
-        """The groups of what a step returns."""
-        width = len(self.parameters)
-        names = "parameters", *(f"{state}s" for state in self.optimizer.state_names)
-        return [Group("loss", 1, True), *(Group(name, width, False) for name in names)]
-
-    def _build(
-        self, arguments: Arguments, backend: str = "", gradient: _Gradient | None = None, named: bool = True,
-        at_hand: list[Any] | None = None, selects: bool = True,
-    ) -> StepStages:  # fmt: skip
-        """Trace loss, gradient and update for batches of this structure.
-
-        Args:
-            arguments: the batch.
-            backend: overrides the step's own.
-            gradient: of the loss, if that has been traced already.
-            named: whether anybody may read the names of parameters in the program.
-            at_hand: the numbers at hand, without leaves; by default those of the next step on this batch.
-            selects: whether branches that only select may be selections.
-        """
-        now = as_parameters(self._parameters_source)
-        if len(now) != len(self.parameters) or any(a is not b for a, b in zip(now, self.parameters, strict=True)):
-            raise InputError(
-                f"{self.name}: the parameters are other ones than when this training step was made, and its optimiser "
-                "has no state for them; make a new training step"
-            )
-        if len(self._position.state) != len(self.optimizer.state_names):
-            raise InputError(
-                f"{self.name}: the optimiser keeps other numbers per parameter than when this training step was made "
-                f"({', '.join(self.optimizer.state_names) or 'none'} now); make a new training step"
-            )
-        groups, names, _ = self._groups(arguments)
-        count, width = len(names), len(self.parameters)
-        # Groups are named first: their names are the same for all samples of a kernel for all sizes, labels are not.
-        name_of = Namer([*names, *(group.name for group in groups)])
-        kinds = [name_of("parameters", "parameters")]
-        kinds += [name_of(f"{state}s", "states") for state in self.optimizer.state_names]
-        numbers = [name_of(number, "number") for number in self.optimizer.number_names]
-        groups = [*groups, *(Group(kind, width, False) for kind in kinds), *(Group(n, 1, True) for n in numbers)]
-        labels = [f"_{k}" for k in range(width)]
-        if named:
-            outer = outer_names(self.function, {id(p) for p in self.parameters})
-            labels = [name_of(p.label or outer.get(id(p), ""), f"p{k}") for k, p in enumerate(self.parameters)]
-        names = [*names, *labels]
-        for state in self.optimizer.state_names:
-            names += [name_of(f"{state}_{name}", "s") if named else f"_{state}{name}" for name in labels]
-        names += numbers
-
-        part = gradient or self._new_gradient()
-        part._selects = selects
-
-        def body(inputs: list[TracedValue]) -> tuple[None, list[Any]]:
-            trace = recorder()
-            assert isinstance(trace, Trace)
-            for k, parameter in enumerate(self.parameters):
-                trace.bind(parameter, count + k)
-            part._integers = self._integers
-            (loss, gradients), _ = self._call_traced(arguments, inputs[:count], part)
-            if not any(isinstance(each, TracedValue) for each in gradients):
-                raise InputError(f"{self.name} does not depend on any of the parameters: there is nothing to train")
-            trace.begin_update()
-            return None, [loss, *self._updated(part.optimizer or self.optimizer, inputs[count:], gradients)]
-
-        options = self._options._replace(backend=backend or self.backend)
-        with collector_paused(), preparing(self.name):
-            start = time.perf_counter()
-            traced, captured = self._traced(
-                arguments, body, groups, names, named=named, numbers=at_hand or self._at_hand(arguments)
-            )
-            seconds = time.perf_counter() - start
-            traced.program.output_groups = self._results()
-            stages = StepStages(
-                traced.program, self._results(), self._title(), options, type(self.optimizer).__name__, traced.leaves,
-                captured, seconds,
-            )  # fmt: skip
-            stages.way = traced.way._replace(selects=part.selects)
-            return stages
-
-    def _at_hand(self, arguments: Arguments) -> list[Any]:
-        """The inputs of the next step on a batch, without the leaves."""
-        position, ask = self._position, self.optimizer.step_numbers
-        trained = (n for part in (position.numbers, *position.state) for n in part)
-        count = len(self.optimizer.number_names)
-        return [*arguments.all_numbers, *trained, *(_StepNumber.of(ask, position.steps, k) for k in range(count))]
-
-    def _updated(self, optimizer: Optimizer, inputs: Sequence[Any], gradients: list[Any]) -> list[Any]:
-        """The new parameters, then the new states, kind by kind."""
-        width, kinds = len(self.parameters), len(optimizer.state_names)
-        parameters, rest = inputs[:width], inputs[width:]
-        states = [rest[k * width : (k + 1) * width] for k in range(kinds)]
-        numbers = dict(zip(optimizer.number_names, rest[kinds * width :], strict=False))
-        gradients = optimizer.clip(gradients)
-        if _updates_alike(optimizer) and all(isinstance(gradient, TracedValue) for gradient in gradients):
-            return _updated_at_once(optimizer, parameters, gradients, states, numbers)
-        new_parameters, new_states = [], []
-        for k, gradient in enumerate(gradients):
-            parameter, state = optimizer.update(parameters[k], gradient, [s[k] for s in states], numbers)
-            new_parameters.append(parameter)
-            new_states.append(state)
-        return [*new_parameters, *(state[kind] for kind in range(kinds) for state in new_states)]
-
-    def _printed(
-        self,
-        steps: Mapping[str, AnyStepStages],
-        language: str | None = None,
-        formulas: StepFormulas | str | None = None,
-    ) -> Printed:
-        """The source of steps as functions of these names; and of the numbers of a step, where that can be written.
-
-        With `language`, in another one than what runs; with `formulas` in place of the optimiser's present ones.
-        """
-        stages = list(steps.values())
-        language = language or stages[0].backend
-        functions = [(name, _STEP[1]) for name in steps]
-        result = print_functions(language, stages, functions, stages[0].header(language))
-        formulas = self.optimizer.formulas() if formulas is None else formulas
-        if isinstance(formulas, StepFormulas):
-            if formulas.imports:
-                result.sections.insert(1, f"from math import {', '.join(formulas.imports)}\n")
-            result.sections.append(emit_step_numbers(formulas.statements(), list(formulas.numbers)))
-        return result
-
-
-def _updates_alike(optimizer: Optimizer) -> bool:
-    """Whether an optimiser is one of this package, whose update is the same for all parameters."""
-    ours = type(optimizer).__module__ == Optimizer.__module__
-    return ours and not {"update", "clip"} & vars(optimizer).keys()
-
-
-def _updated_at_once(
-    optimizer: Optimizer, parameters: Sequence[Any], gradients: list[Any], states: Sequence[Sequence[Any]],
-    numbers: dict[str, Any],
-) -> list[Any]:  # fmt: skip
-    """The new parameters and states, from the update of one parameter."""
-    trace = recorder()
-    assert isinstance(trace, Trace)
-    columns = [parameters, gradients, *states]
-    names = ["parameter", "gradient", *optimizer.state_names]
-
-    def body(inputs: list[TracedValue]) -> tuple[None, list[Any]]:
-        parameter, gradient, *rest = inputs
-        state, given = rest[: len(states)], dict(zip(numbers, rest[len(states) :], strict=True))
-        updated, state = optimizer.update(parameter, gradient, state, given)
-        return None, [updated, *state]
-
-    names += numbers
-    groups = [Group(name, 1, True) for name in names]
-    traced = trace_function(body, "update", groups, names, leaf_names=nameless, sites=False, faults=trace.faults)
-    indices = [met(trace, column) for column in columns]
-    alone = [trace.reference(value) for value in (*numbers.values(), *traced.leaves)]
-    outputs = inline_each(trace, traced.program, [*indices, *alone])
-    return [value for output in outputs for value in output]
-
-
-def as_parameters(parameters: Any) -> list[Value]:
-    """The `Value`s of a module or a list; each once.
-
-    Raises:
-        InputError: if there are none, or something else is among them.
-    """
-    if callable(getattr(parameters, "parameters", None)):
-        parameters = parameters.parameters()
-    if not isinstance(parameters, Iterable) or isinstance(parameters, (str, Value)):
-        raise InputError(f"parameters: expected a Module or a list of Values, got {type(parameters).__name__}")
-    values = list(parameters)
-    for kind in dict.fromkeys(map(type, values)):
-        if not issubclass(kind, Value):
-            raise InputError(f"parameters: expected Values, got {kind.__name__}")
-    if not values:
-        raise InputError("parameters: there is nothing to train")
-    if len(set(map(id, values))) != len(values):
-        raise InputError("parameters: a Value stands in the list twice")
-    return values
 
 
 def train_step(

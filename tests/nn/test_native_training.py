@@ -16,7 +16,8 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import nn
-from flatgrad.nn import native_loop, train
+from flatgrad.nn import native_loop
+from flatgrad.nn import run as training_run
 from flatgrad.nn.data import make_moons
 from tests.bits import all_bits
 
@@ -393,7 +394,7 @@ def test_ctrl_c_in_a_callback() -> None:
 def test_ctrl_c_while_epochs_are_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The steps of a chunk are kept; then so are the epochs that they complete, also when the run goes on."""
     whole = Problem().fit(nn.SGD(0.1), "native", epochs=40, batch_size=8)
-    mean, path = train._Run._mean_loss, tmp_path / "run.npz"
+    mean, path = training_run.Run._mean_loss, tmp_path / "run.npz"
     interrupts = [KeyboardInterrupt]
 
     def interrupted(run: Any, end: int) -> float:
@@ -402,7 +403,7 @@ def test_ctrl_c_while_epochs_are_noted(monkeypatch: pytest.MonkeyPatch, tmp_path
         return mean(run, end)
 
     monkeypatch.setattr(native_loop, "_next_pace", lambda count, seconds: 16 * count)
-    monkeypatch.setattr(train._Run, "_mean_loss", interrupted)
+    monkeypatch.setattr(training_run.Run, "_mean_loss", interrupted)
     history = Problem().fit(nn.SGD(0.1), "native", epochs=40, batch_size=8, checkpoint=path)
     monkeypatch.undo()
     assert history.interrupted
