@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..compiler.kernel import Kernel
 from ..compiler.loops.array_program import ArrayProgram
-from ..compiler.loops.grammar import Statement, members
 from ..compiler.options import Options
 from ..compiler.program.program import Group, Program, grouped
 from ..compiler.stages import Stages
 from ..runtime.errors import ARITHMETIC_ERRORS, InputError, OptionError
 from ..runtime.primitives import TABLE, position
 from ..runtime.version import VERSION
-from ..runtime.wording import count_of
 from .assembly import sections
 from .graph import graph_svg
 from .javascript import javascript, unknown
 from .lines import Line, by_id, fold, folded, link, number
 from .loops import Loops, part_of, points_near, repeats
 from .origins import Origin, with_origins
-from .passes import GONE, Step, follow
+from .passes import GONE, follow
 from .python_text import python_lines
 from .rules import decided, rule_of
 from .source import source_lines
 from .spy import spy
+from .steps import Step
+from .timeline import LOOPS, PYTHON, VALUE, adjoint_step, loop_steps
 
 #: The largest program that is explained, in equations.
 LIMIT = 300_000
@@ -37,8 +36,6 @@ _WHOLE, _FIRST = 400, 3
 _LINES, _NAMED = 600, 4
 #: Programs of more equations are not computed again in the page, and those of more inputs have no sliders.
 _SLIDING, _SLIDERS = 2_000, 24
-
-_ADJOINT = "Append the equations of the gradient, by the rules of the table."
 
 #: Lines that compute more equations have no number beside them.
 _FEW = 24
@@ -211,9 +208,10 @@ class _Explanation:
                 link(line, source)
 
     def _python(self) -> list[Line]:
-        self.steps += follow(self.stages.primal_passes, self.stages.without_faults(self.stages.traced)).steps
-        self.steps.append(Step("adjoint", _ADJOINT, len(self.origin.primal), len(self.joint)))
-        flat, where, constants, steps = follow(self.options.joint_passes, self.joint)
+        self.steps += follow(self.stages.primal_passes, self.stages.without_faults(self.stages.traced), VALUE).steps
+        if len(self.joint) > self.joint.primal:
+            self.steps.append(adjoint_step(self.origin))
+        flat, where, constants, steps = follow(self.options.joint_passes, self.joint, PYTHON)
         self.steps += steps
         lines, places = python_lines(self.stages, flat)
         count = 0
@@ -349,32 +347,12 @@ class _Explanation:
         return texts
 
     def _loop_steps(self) -> list[Step]:
-        """What finding the loops did, function by function."""
-        steps = []
-        for program, (name, _) in zip(self.programs, self.whole.functions, strict=True):
-            stats = program.stats
-            about = "Find the loops of the program again: what is alike becomes a statement."
-            step = Step(f"re-roll: {name}", about, stats.equations, len(program.statements))
-            step.counts = {
-                "packs": stats.packs, "statements": stats.statements, "contractions": stats.contractions,
-                "loops over rounds": repeats(program), "equations that stay alone": stats.scalars,
-            }  # fmt: skip
-            step.lines = [
-                {"text": line.text.partition("#")[0].strip(), "kind": "", "note": note}
-                for line, note in self._packed(program)
-            ]
-            steps.append(step)
-        return steps
-
-    def _packed(self, program: ArrayProgram) -> Iterator[tuple[Line, str]]:
-        """The statements and blocks of a function, each with how many equations became it."""
-        counts = Counter(line.id for lines in self.owners for line in lines)
-        for item in members(program.statements):
-            lines = self.loops.lines_of(item)
-            if lines:
-                equations = sum(counts[line.id] for line in lines)
-                lanes = f"{count_of(item.lanes, 'lane')}, " if isinstance(item, Statement) else ""
-                yield lines[0], f"{lanes}{count_of(equations, 'equation')}"
+        """The passes for the loops, and what finding them did."""
+        stages = self.whole
+        passes = follow(stages.array_passes, stages.joint_for_loops, LOOPS).steps
+        names, fast = [name for name, _ in stages.functions], self.options.fast
+        loops = loop_steps(stages.array_parts, self.programs, names, fast, self.loops.lines_of, self.owners)
+        return passes + loops
 
     def _input_facts(self) -> list[dict[str, Any]]:
         """Names, numbers and gradients of the inputs, if there are few."""

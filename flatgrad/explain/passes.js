@@ -1,30 +1,77 @@
 "use strict";
 // The passes one by one: a view of the page.
 function passesView({ data, element, save, state }) {
-  const changes = (step) => step.before !== step.after || Object.values(step.counts).some(Boolean);
-  const detail = element("div", { class: "detail", "aria-live": "polite" });
-  const buttons = data.steps.map((step, k) =>
-    element("button", { role: "tab", "aria-selected": "false", click: () => { open(k); save(); } },
-      element("span", { class: "name" }, step.name), element("span", { class: "count" }, step.before === step.after ? `${step.after}` : `${step.before} \u2192 ${step.after}`)));
+  const { steps } = data;
+  const changes = (step) => step.before !== step.after || step.unit[0] !== step.unit[1] || Object.values(step.counts).some(Boolean);
+  const count = (number) => number.toLocaleString("en");
+  const code = (text) => element("code", {}, text);
+  const detail = element("div", { class: "detail", role: "tabpanel", id: "step", tabindex: "0" });
+  const buttons = steps.map((step, k) =>
+    element("button", {
+      role: "tab", id: `step-${k}`, "aria-controls": "step", "aria-selected": "false", class: changes(step) ? "" : "same",
+      click: () => { open(k); save(); }, keydown: (event) => pressed(event, k),
+    },
+    element("span", { class: "name" }, step.name.replaceAll("_", " ")),
+    element("span", { class: "count" }, step.before === step.after ? count(step.after) : `${count(step.before)} \u2192 ${count(step.after)}`)));
+
+  function pressed(event, k) {
+    const to = { ArrowDown: k + 1, ArrowUp: k - 1, Home: 0, End: buttons.length - 1 }[event.key];
+    if (buttons[to] === undefined) return;
+    event.preventDefault();
+    open(to);
+    save();
+    buttons[to].focus();
+  }
+
+  const heads = { constant: "const", merged: "same as", rewritten: "rewritten", gone: "unread", new: "new" };
+  /** A line of the difference; what became of it is said in words, too. */
+  function row({ text, kind, note }) {
+    if (kind === "fold") return element("div", { class: "was fold" }, `\u22ef ${text} \u22ef`);
+    return element("div", { class: `was code ${kind}` },
+      element("span", { class: "mark" }, heads[kind] ?? ""),
+      element(kind === "gone" || kind === "merged" || kind === "constant" ? "s" : "span", { class: "old" }, text),
+      note ? element("span", { class: "note" }, note) : "");
+  }
+
+  function table(head, rows) {
+    const cell = (item, tag, k) => element(tag, { ...(tag === "th" ? { scope: "col" } : {}), class: typeof rows[0][k] === "number" || typeof item === "number" ? "number" : "" },
+      typeof item === "number" ? count(item) : tag === "td" && head[k] !== "your line" && item ? code(item) : item);
+    return element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": `Table: ${head.join(", ")}` }, element("table", {},
+      element("thead", {}, element("tr", {}, ...head.map((item, k) => cell(item, "th", k)))),
+      element("tbody", {}, ...rows.map((each) => element("tr", {}, ...each.map((item, k) => cell(item, "td", k)))))));
+  }
+
+  function section(title, node) {
+    return [element("h3", {}, title), node];
+  }
 
   function open(k) {
     state.step = k;
-    buttons.forEach((button, n) => button.setAttribute("aria-selected", String(n === k)));
-    const step = data.steps[k];
-    const counts = Object.entries(step.counts).filter(([, count]) => count);
-    const rows = Object.entries(step.rules).map(([name, count]) =>
-      element("tr", {}, element("td", {}, element("code", {}, name)), element("td", {}, element("code", {}, step.identities[name] || "")), element("td", {}, `${count}\u00d7`)));
-    const before = step.lines.map((line) => element("div", { class: `was code ${line.kind}` }, element("span", { class: "old" }, line.text), line.note ? element("span", { class: "note" }, `   ${line.note}`) : ""));
-    const after = step.result.map((text) => element("div", { class: "was code" }, text.trim()));
-    detail.replaceChildren(...[
-      element("h2", {}, step.name), element("p", {}, step.about),
-      counts.length ? element("dl", {}, ...counts.flatMap(([name, count]) => [element("dt", {}, name), element("dd", {}, count.toLocaleString("en"))])) : element("p", {}, step.name === "adjoint" ? `${step.before} equations become ${step.after}.` : "It changed nothing."),
-      rows.length ? element("h3", {}, "Rules") : undefined, rows.length ? element("table", {}, ...rows) : undefined,
-      before.length && after.length ? element("div", { class: "both" }, element("div", {}, element("h3", {}, "Before"), ...before), element("div", {}, element("h3", {}, "After"), ...after)) : undefined,
-      before.some((node) => node.querySelector(".note")) && !after.length ? element("div", { class: "packed" }, element("h3", {}, "Statements, and what each is made of"), ...before) : undefined,
-    ].filter(Boolean));
+    buttons.forEach((button, n) => {
+      button.setAttribute("aria-selected", String(n === k));
+      button.tabIndex = n === k ? 0 : -1;
+    });
+    const step = steps[k];
+    detail.setAttribute("aria-labelledby", `step-${k}`);
+    const counts = Object.entries(step.counts).filter(([, number]) => number);
+    const rules = Object.entries(step.rules).map(([name, number]) => [name, step.identities[name] || "", number]);
+    const [from, to] = step.unit, many = (number, thing) => `${count(number)} ${thing}${number === 1 ? "" : "s"}`;
+    detail.replaceChildren(
+      element("p", { class: "part" }, step.part),
+      element("h2", {}, step.name.replaceAll("_", " ")), element("p", {}, step.about),
+      element("p", {}, changes(step) ? `${many(step.before, from)} ${step.before === 1 ? "becomes" : "become"} ${from === to ? count(step.after) : many(step.after, to)}.` : "It changed nothing."),
+      ...(counts.length ? [element("dl", {}, ...counts.flatMap(([name, number]) => [element("dt", {}, name), element("dd", {}, count(number))]))] : []),
+      ...(rules.length ? section("Rules", table(["rule", "identity", from === "equation" ? "equations" : "packs"], rules)) : []),
+      ...(step.table.length ? section("What it made", table(step.head, step.table)) : []),
+      ...(step.rows.length ? section("Where it changed something", element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "The program before, and what became of its equations" }, ...step.rows.map(row))) : []),
+      ...(step.result.length ? section("The program behind it, numbered anew", element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "The program behind it" }, ...step.result.map((text) => element("div", { class: "was code" }, text)))) : []));
   }
-  const node = element("div", { class: "steps view", "data-view": "passes" },
-    element("ol", { role: "tablist", "aria-label": "Passes", "aria-orientation": "vertical" }, ...buttons.map((button, k) => element("li", { class: changes(data.steps[k]) ? "" : "same", role: "presentation" }, button))), detail);
-  return { node, open, first: Math.max(0, data.steps.findIndex(changes)) };
+
+  const list = element("div", { class: "list", role: "tablist", "aria-label": "Passes", "aria-orientation": "vertical" });
+  steps.forEach(({ part }, k) => {
+    if (part !== steps[k - 1]?.part) list.append(element("p", { class: "part", role: "presentation" }, part));
+    list.append(buttons[k]);
+  });
+  const node = element("div", { class: "steps view", "data-view": "passes" }, list, detail);
+  return { node, open, first: Math.max(0, steps.findIndex(changes)) };
 }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,43 +16,10 @@ from ..compiler.program.passes.rules import EXACT_RULES, RULES, Rule
 from ..compiler.program.passes.simplify import simplify, simplify_fast, simplify_with
 from ..compiler.program.program import Program
 from ..compiler.program.spelling import python_number
-
-#: Programs of more equations are not listed pass by pass.
-LISTED = 300
+from .steps import LISTED, Row, Step, chosen, folded_places
 
 #: Where variables go that nothing reads, and those that become constants.
 GONE, CONSTANT = -2, -1
-
-
-@dataclass
-class Step:
-    """What one pass did.
-
-    Attributes:
-        name: of the pass.
-        about: its first sentence.
-        before, after: how many equations there were, and are.
-        counts: how many equations became constants, became one with others, were rewritten, or are not read.
-        rules: how often each rule of the table of simplifications was applied.
-        lines: the program before, each with what became of it, if it is short.
-        result: the program behind it, if it is short and different.
-    """
-
-    name: str
-    about: str
-    before: int
-    after: int
-    counts: dict[str, int] = field(default_factory=dict)
-    rules: dict[str, int] = field(default_factory=dict)
-    lines: list[dict[str, str]] = field(default_factory=list)
-    result: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The step as data."""
-        return {**vars(self), "identities": {name: _IDENTITIES.get(name, "") for name in self.rules}}
-
-
-_IDENTITIES = {rule.name: rule.identity for rule in RULES}
 
 
 class Followed(NamedTuple):
@@ -72,8 +38,8 @@ class Followed(NamedTuple):
     steps: list[Step]
 
 
-def follow(passes: Sequence[Pass], program: Program) -> Followed:
-    """Run passes, and follow the variables of the program through them."""
+def follow(passes: Sequence[Pass], program: Program, part: str = "") -> Followed:
+    """Run passes, and follow the variables of the program through them; `part` is what the steps belong to."""
     where = np.arange(program.inputs + len(program))
     constants: dict[int, float] = {}
     steps = []
@@ -90,7 +56,7 @@ def follow(passes: Sequence[Pass], program: Program) -> Followed:
                 numbers |= {k: rebuilding.after.constants[~moves[k]] for k in folded.tolist()}
             here = np.where(here >= 0, moves, here)
             here[folded] = GONE if transform is remove_dead_code else CONSTANT
-        steps.append(_step(transform, program, after, here, numbers, fired))
+        steps.append(_step(transform, program, after, here, numbers, fired, part))
         there = where[where >= 0]
         constants |= {k: numbers[v] for k in np.flatnonzero(where >= 0).tolist() if (v := int(where[k])) in numbers}
         where[where >= 0] = here[there]
@@ -129,45 +95,105 @@ def name_of_pass(transform: Any) -> str:
 
 def _step(
     transform: Pass, before: Program, after: Program, where: Indices, numbers: dict[int, float],
-    fired: dict[int, list[str]],
+    fired: dict[int, list[str]], part: str,
 ) -> Step:  # fmt: skip
     function = transform.func if isinstance(transform, partial) else transform
     about = (function.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
-    step = Step(name_of_pass(transform), " ".join(about.split()), len(before), len(after))
+    step = Step(name_of_pass(transform), " ".join(about.split()), len(before), len(after), part)
     step.rules = dict(Counter(name for names in fired.values() for name in names).most_common())
-    places = where[before.inputs :]
-    variables = places[places >= after.inputs]
-    firsts: dict[int, int] = {}
-    for k, place in enumerate(places.tolist()):
-        firsts.setdefault(place, k)
-    merged = len(variables) - len(np.unique(variables)) + int(((places >= 0) & (places < after.inputs)).sum())
-    step.counts = {
-        "became constants": int((places == CONSTANT).sum()),
-        "became one with others": merged,
-        "rewritten": len(fired),
-        "read by nothing": int((places == GONE).sum()),
-    }
-    if len(before) <= LISTED:
-        texts = before.lines(0, len(before))[1:]
-        for k, place in enumerate(places.tolist()):
-            kind, note = "", ""
-            if place == GONE:
-                kind, note = "gone", "nothing reads it"
-            elif place < 0:
-                kind, note = "constant", f"is {python_number(numbers[before.inputs + k]).text}"
-            elif firsts[place] != k or place < after.inputs:
-                kind, note = "merged", f"is {after.name_of(place)}"
-            elif fired.get(k):
-                kind, note = "rewritten", f"becomes {_text(after, place)}"
-            if fired.get(k):
-                note += f" ({', '.join(fired[k])})"
-            step.lines.append({"text": texts[k].partition("#")[0].strip(), "kind": kind, "note": note})
-        if after is not before:
-            step.result = [line.partition("#")[0].rstrip() for line in after.lines(0, len(after))[1:]]
+    change = _Change(before, after, where[before.inputs :], numbers, fired)
+    step.counts = {title: change.kinds.count(kind) for kind, title in _TITLES.items()} | {"new": len(change.new)}
+    if any(step.counts.values()):
+        step.rows = change.rows()
+        if len(before) <= LISTED:
+            step.result = [line.partition("#")[0].strip() for line in after.lines(0, len(after))[1:]]
     return step
 
 
-def _text(program: Program, variable: int) -> str:
-    """An equation without the name of its result."""
-    equation = program.equation(variable - program.inputs)
-    return " ".join([equation.primitive.name, *map(program.name_of, equation.operands)])
+#: What becomes of equations, and how it is said.
+_TITLES = {
+    "constant": "became constants",
+    "merged": "became one with others",
+    "rewritten": "rewritten",
+    "gone": "read by nothing",
+}
+
+
+class _Change:
+    """What became of the equations of a program.
+
+    Everything is called as in the program before; what is new is n1, n2, and so on.
+
+    Args:
+        before, after: the programs.
+        places: per equation before, where its variable went.
+        numbers: of the variables that became constants.
+        fired: the rules that rewrote each equation.
+    """
+
+    def __init__(
+        self, before: Program, after: Program, places: Indices, numbers: dict[int, float], fired: dict[int, list[str]]
+    ) -> None:
+        self.before, self.after, self.numbers, self.fired = before, after, numbers, fired
+        self.places: list[int] = places.tolist()
+        self.kinds: list[str] = []
+        self.names: dict[int, str] = {}
+        for k, place in enumerate(self.places):
+            self.kinds.append(self._kind(k, place))
+            if place >= after.inputs:
+                self.names.setdefault(place, before.name_of(before.inputs + k))
+        self.new = sorted(set(range(after.inputs, after.inputs + len(after))).difference(self.names))
+        self.names |= {variable: f"n{k}" for k, variable in enumerate(self.new, 1)}
+
+    def _kind(self, k: int, place: int) -> str:
+        if place == GONE:
+            return "gone"
+        if place < 0:
+            return "constant"
+        if place < self.after.inputs or place in self.names:
+            return "merged"
+        return "rewritten" if k in self.fired else "same"
+
+    def _name(self, operand: int) -> str:
+        return self.names.get(operand) or self.after.name_of(operand)
+
+    def _text(self, variable: int) -> str:
+        """An equation of the program behind, without the name of its result."""
+        equation = self.after.equation(variable - self.after.inputs)
+        return " ".join([equation.primitive.name, *map(self._name, equation.operands)])
+
+    def _note(self, k: int) -> str:
+        kind, place = self.kinds[k], self.places[k]
+        if kind == "same":
+            return ""
+        if kind == "gone":
+            note = "nothing reads it"
+        elif kind == "constant":
+            note = f"is {python_number(self.numbers[self.before.inputs + k]).text}"
+        elif kind == "merged":
+            note = f"is {self._name(place)}"
+        else:
+            note = f"becomes {self._text(place)}"
+        return f"{note} ({', '.join(self.fired[k])})" if self.fired.get(k) else note
+
+    def rows(self) -> list[Row]:
+        """The difference, with what is left out of a long program in a line each."""
+        before, new = self.before, set(self.new)
+        changed = [k for k, kind in enumerate(self.kinds) if kind != "same"]
+        texts = [line.partition("#")[0].strip() for line in before.lines(0, len(before))[1:]]
+        places: Iterable[int | Row] = range(len(before))
+        if len(before) > LISTED:
+            alike = [(k, (self.kinds[k], *self.fired.get(k, ()), before.opcodes[k], before.sites[k])) for k in changed]
+            places = folded_places(len(before), chosen(alike), changed)
+        rows: list[Row] = []
+        for k in places:
+            if isinstance(k, Row):
+                rows.append(k)
+                continue
+            first = place = self.places[k]
+            while self.kinds[k] == "rewritten" and first - 1 in new:
+                first -= 1
+            new_ones = [f"{self._name(variable)} = {self._text(variable)}" for variable in range(first, place)]
+            rows += [Row(text, "new", "is computed first") for text in new_ones]
+            rows.append(Row(texts[k], self.kinds[k], self._note(k)))
+        return rows

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 import flatgrad as fg
 from flatgrad import Value
 from flatgrad.compiler import nodes
-from flatgrad.compiler.program.passes.rules import RULES
-from flatgrad.compiler.program.passes.simplify import FIRED
+from flatgrad.compiler.program.passes.rules import FIRED, RULES
 from flatgrad.runtime.primitives import BY_NAME
 from tests.examples import examples
 from tests.programs import RandomProgram, Step, by_interpreter

@@ -9,6 +9,10 @@ each loop reads into strides. Lanes are independent and keep their order of oper
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,14 +20,37 @@ from ...program.program import Program
 from ...program.progress import report
 from ..array_program import ArrayProgram
 from ..grammar import ArrayStats, Block, Statement
-from .chains import find_chains
+from .chains import Chains, find_chains
 from .classes import classify
 from .fuse import arrange_loops, fuse, loops_of
 from .layout import lay_out
-from .packs import TERMS, pack
+from .packs import TERMS, Packed, pack
 from .turns import turns
 
-__all__ = ["reroll"]
+__all__ = ["Found", "noting_packs", "reroll"]
+
+
+class Found(NamedTuple):
+    """What re-rolling finds in a program before it fuses: its folds, and its packs."""
+
+    program: Program
+    chains: Chains
+    packed: Packed
+
+
+#: Where it is noted what is found; None where nobody wants to know.
+_noted: ContextVar[list[Found] | None] = ContextVar("packs", default=None)
+
+
+@contextmanager
+def noting_packs() -> Iterator[list[Found]]:
+    """Note what is found in the programs that are re-rolled, in order: for those who want to show the steps."""
+    found: list[Found] = []
+    token = _noted.set(found)
+    try:
+        yield found
+    finally:
+        _noted.reset(token)
 
 
 def reroll(program: Program, *, fast: bool = False, terms: int = TERMS, lanes: int = 0) -> ArrayProgram:
@@ -49,6 +76,9 @@ def reroll(program: Program, *, fast: bool = False, terms: int = TERMS, lanes: i
     outside = [packed.address[np.array(program.outputs, dtype=np.int64)]]
     outside += [packed.address[scalars.operands] for scalars in packed.scalars]
     loops = loops_of(packed.packs)
+    noted = _noted.get()
+    if noted is not None:
+        noted.append(Found(program, chains, packed))
     outside += [loop.addresses for loop in loops if kinds[loop.equations[0]]]  # turns are alike if they stay alone
     loops = fuse(loops, outside, packed.size, program)
     report("re-rolling", len(program))

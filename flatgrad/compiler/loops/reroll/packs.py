@@ -20,7 +20,7 @@ import numpy as np
 from ....runtime import primitives as p
 from ....runtime.primitives import OPCODES, TABLE, Primitive
 from ...program.builder import Indices
-from ...program.passes.rules import ARRAY_RULES, EXACT_ARRAY_RULES
+from ...program.passes.rules import ARRAY_RULES, EXACT_ARRAY_RULES, FIRED
 from ...program.passes.simplify import COMMON, Rewriting
 from ...program.program import Program
 from ..grammar import Addresses
@@ -96,6 +96,7 @@ class Packed:
         constants: the program's, and the identities with which folds are padded.
         size: the number of addresses.
         groups: how many packs there were before superfluous ones were left out.
+        rules: of the simplifications, how many packs each was applied to.
     """
 
     packs: list[Pack]
@@ -104,6 +105,7 @@ class Packed:
     constants: list[float | bool]
     size: int
     groups: int
+    rules: Counter[str]
 
 
 def pack(
@@ -147,7 +149,7 @@ def pack(
             scalars.append(packer.add_scalars(stage, classes.nodes[members]))
         else:
             packer.add_pack(members, (stage, height, int(chains.steps[classes.nodes[members[0]]])))
-    return Packed(packer.packs, scalars, packer.address, packer.constants, packer.next, len(groups))
+    return Packed(packer.packs, scalars, packer.address, packer.constants, packer.next, len(groups), packer.rules)
 
 
 def origin_of(program: Program, opcodes: Any, equations: Indices) -> tuple[int, ...]:
@@ -177,6 +179,7 @@ class _Packer:
         self.first_equal = np.append(np.arange(self.next + count), MISSING)
         self.packs: list[Pack] = []
         self.bases: list[int] = []
+        self.rules: Counter[str] = Counter()
         self.width = 0  # of the pack that is being simplified
         self.owner = chains.owner[classes.nodes]
         self.is_partial = np.append(np.zeros(self.inputs, dtype=bool), chains.is_partial)
@@ -539,6 +542,11 @@ class _Packer:
 
     def insert(self, primitive: Primitive, *operands: Addresses) -> None:
         """Rules may not insert packs."""
+
+    def note(self, rule: str) -> None:
+        """A rule has been applied."""
+        FIRED.add(rule)
+        self.rules[rule] += 1
 
 
 def _distinct(operands: list[Addresses]) -> tuple[Indices | None, Indices]:

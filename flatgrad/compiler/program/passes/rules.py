@@ -10,6 +10,9 @@ from ....runtime import primitives as p
 from ....runtime.primitives import Primitive
 from ..rewriter import Rewriter
 
+#: Names of the rules that have been applied in this process; the tests want to see all of them.
+FIRED: set[str] = set()
+
 
 class View:
     """What a rule sees of what is being rewritten: here a program, in `reroll/packs.py` lanes that do the same.
@@ -48,6 +51,10 @@ class View:
     def constant(self, number: float | bool) -> int | None:
         """The operand for a number."""
         return self._rewriter.constant(number)
+
+    def note(self, rule: str) -> None:
+        """A rule has been applied."""
+        FIRED.add(rule)
 
 
 #: A rule returns the operand that replaces the equation, or a new equation, or None where it does not apply.

@@ -45,7 +45,7 @@ class Rewriting:
             for rule in self.by_opcode[opcode]:
                 result = rule.rewrite(view, operands)
                 if result is not None:
-                    FIRED.add(rule.name)
+                    view.note(rule.name)
                     break
             else:
                 return opcode, operands
@@ -87,12 +87,10 @@ def simplify_with(rules: Sequence[Rule], program: Program) -> Program:
     return rewriter.finish() if changed else program
 
 
-#: Names of the rules that have been applied in this process; the tests want to see all of them.
-FIRED: set[str] = set()
-
-
 def simplify(program: Program) -> Program:
-    """Apply the exact rules. Must run after the adjoint.
+    """Rewrite equations by the rules that keep all bits, and drop those that pass on what they read.
+
+    Must run after the adjoint.
 
     Example:
         >>> from flatgrad.compiler.program.builder import Group, ProgramBuilder
@@ -118,7 +116,7 @@ def simplify(program: Program) -> Program:
 
 
 def simplify_fast(program: Program) -> Program:
-    """Apply all rules, those that hold for real numbers only among them; for `mode="fast"`.
+    """Rewrite equations by all rules, those among them that hold for real numbers only; for `mode="fast"`.
 
     Example:
         >>> from flatgrad.compiler.program.builder import Group, ProgramBuilder

@@ -1,0 +1,193 @@
+"""The steps between the passes: the gradient, the packs, the statements and the loops over rounds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..compiler.loops.array_program import ArrayProgram
+from ..compiler.loops.grammar import Block, Statement, members
+from ..compiler.loops.reroll import Found, noting_packs, reroll
+from ..compiler.program.program import Program
+from ..runtime.primitives import TABLE
+from ..runtime.wording import count_of
+from .lines import Line
+from .loops import repeats
+from .origins import Origin
+from .rules import Made, decided, rule_of
+from .steps import LISTED, Row, Step, chosen, folded_places
+
+#: The parts of the timeline.
+VALUE, GRADIENT, PYTHON, LOOPS = "Before the gradient", "The gradient", "For flat Python", "For the loops"
+
+#: Longer tables are cut.
+_ROWS = 40
+
+
+def adjoint_step(origin: Origin) -> Step:
+    """What the adjoint appended, and the rules of the table that made it."""
+    primal, joint = origin.primal, origin.joint
+    about = "Append the equations of the gradient: from the last equation to the first, by the rules of the table."
+    step = Step("adjoint", about, len(primal), len(joint), GRADIENT)
+    made = [(e, each) for e, each in enumerate(origin.made) if each is not None]
+    hows = Counter(each.how for _, each in made)
+    step.counts = {
+        "made by rules": hows["rule"],
+        "sums of what is received": hows["sum"],
+        "finished gradients": hows["result"],
+        "others": len(joint) - joint.primal - len(made),
+        "left out, as only guards read them": len(primal) - joint.primal,
+    }
+    keys = {e: _rule_key(primal, each) for e, each in made}
+    counts = Counter(key for e, each in made if each.how == "rule" for key in [keys[e]])
+    step.head = ("rule", "operand", "receives", "equations")
+    for key, count in counts.most_common(_ROWS):
+        opcode, operand, by = key
+        rule = rule_of(TABLE[opcode], operand, by)
+        step.table.append((rule.row, rule.operand, rule.receives, count))
+    appended = {e: (each, keys[e]) for e, each in made}
+    texts = [line.partition("#")[0].strip() for line in joint.lines(0, len(joint))[1:]]
+    places: Iterable[int | Row] = range(len(joint))
+    if len(joint) > LISTED:
+        shown = chosen([(e, (each.how, key)) for e, (each, key) in appended.items()])
+        places = folded_places(len(joint), shown, list(appended))
+    for k in places:
+        if isinstance(k, Row):
+            step.rows.append(k)
+        elif k in appended:
+            step.rows.append(Row(texts[k], "new", _note(primal, *appended[k])))
+        else:
+            step.rows.append(Row(texts[k]))
+    return step
+
+
+def _rule_key(primal: Program, made: Made) -> tuple[int, int, float | None]:
+    """The row of the table, the operand that receives, and the operand that decides about the rule."""
+    if made.equation < 0:
+        return -1, -1, None
+    primitive = TABLE[primal.opcodes[made.equation]]
+    return primitive.opcode, made.operand, decided(primal, primitive, primal.equation(made.equation).operands)
+
+
+def _note(primal: Program, made: Made, key: tuple[int, int, float | None]) -> str:
+    target = primal.plain_name(made.target)
+    if made.how == "result":
+        return f"the finished gradient of {target}"
+    if made.how == "sum":
+        return f"adds what {target} receives"
+    opcode, operand, by = key
+    rule = rule_of(TABLE[opcode], operand, by)
+    return f"rule of {rule.row}: {rule.operand}, here {target}, receives {rule.receives}"
+
+
+def loop_steps(
+    parts: Sequence[Program], programs: Sequence[ArrayProgram], names: Sequence[str], fast: bool,
+    lines_of: Callable[[Any], Sequence[Line]], owners: Iterable[Sequence[Line]],
+) -> list[Step]:  # fmt: skip
+    """What finding the loops did, function by function.
+
+    Args:
+        parts: the functions as scalar programs.
+        programs: the same with their loops.
+        names: of the functions.
+        fast: whether rules apply that hold for real numbers only.
+        lines_of: the lines of a statement or block.
+        owners: the lines of each equation.
+    """
+    counts = Counter(line.id for lines in owners for line in lines)
+    steps = []
+    if len(parts) > 1:
+        about = f"Cut the program into the functions {' and '.join(names)}, which are called one after the other."
+        steps.append(Step("cut", about, sum(map(len, parts)), len(parts), LOOPS, ("equation", "function")))
+    for part, program, name in zip(parts, programs, names, strict=True):
+        with noting_packs() as noted:
+            vector = reroll(part, fast=fast)
+        suffix = f": {name}" if len(parts) > 1 else ""
+        steps += [_folds(noted[0], suffix), _packs(noted[0], suffix), _fused(noted[0], vector, suffix)]
+        steps.append(_rounds(vector, program, suffix, lines_of, counts))
+    return steps
+
+
+def _folds(found: Found, suffix: str) -> Step:
+    """Chains of one operation become folds."""
+    program, chains = found.program, found.chains
+    lengths, folds = np.diff(chains.starts)[: len(chains.ends)], len(chains.ends)
+    after = len(program) - len(chains.equations) + folds
+    about = "Find sums and other chains of one operation: ((a + b) + c) + d is one fold of four terms, in this order."
+    step = Step(f"folds{suffix}", about, len(program), after, LOOPS, ("equation", "operation"))
+    step.counts = {"folds": folds, "equations in folds": len(chains.equations), "terms of folds": int(lengths.sum())}
+    kinds = Counter(zip(chains.opcodes[chains.ends].tolist(), lengths.tolist(), strict=True))
+    step.head = ("fold", "terms", "how many")
+    step.table = [(TABLE[opcode].name, terms, count) for (opcode, terms), count in kinds.most_common(_ROWS)]
+    return step
+
+
+def _packs(found: Found, suffix: str) -> Step:
+    """Operations that are alike become lanes of packs."""
+    program, chains, packed = found.program, found.chains, found.packed
+    operations = len(program) - len(chains.equations) + len(chains.ends)
+    alone = sum(len(block.nodes) for block in packed.scalars)
+    about = "Put operations that are alike side by side: each pack is one operation, its lanes are independent."
+    step = Step(f"packs{suffix}", about, operations, len(packed.packs), LOOPS, ("operation", "pack"))
+    step.rules = dict(packed.rules.most_common())
+    step.counts = {
+        "operations that became lanes": operations - alone,
+        "operations that stay alone": alone,
+        "packs found": packed.groups,
+        "packs left out by rules": packed.groups - len(packed.packs),
+        "lanes": sum(len(pack.equations) for pack in packed.packs),
+    }
+    step.head = ("pack", "lanes", "terms", "your line")
+    for pack in packed.packs[:_ROWS]:
+        location = program.equation(int(pack.equations[0])).location
+        terms = sum(matrix.shape[1] for matrix in pack.operands) if pack.fold else ""
+        step.table.append((pack.primitive.name, len(pack.equations), terms, str(location or "")))
+    if len(packed.packs) > _ROWS:
+        step.table.append((f"and {len(packed.packs) - _ROWS:,} more", "", "", ""))
+    return step
+
+
+def _fused(found: Found, vector: ArrayProgram, suffix: str) -> Step:
+    """Packs that one other pack reads are computed where they are read."""
+    about = "Compute a pack that only one other one reads inside of that: fewer loops, and less memory."
+    packs, stats = len(found.packed.packs), vector.stats
+    after = len(vector.statements)
+    blocks = sum(isinstance(item, Block) for item in vector.statements)
+    step = Step(f"fuse{suffix}", about, packs, after, LOOPS, ("pack", "statement"))
+    step.counts = {
+        "packs fused into others, or read by nothing": packs - (after - blocks),
+        "statements that are contractions": stats.contractions,
+        "statements that are straight-line code": blocks,
+        "equations in these": stats.scalars,
+    }
+    return step
+
+
+def _rounds(
+    vector: ArrayProgram, program: ArrayProgram, suffix: str, lines_of: Callable[[Any], Sequence[Line]],
+    counts: Counter[str],
+) -> Step:  # fmt: skip
+    """What repeats in order becomes a loop over rounds; and the statements at the end."""
+    about = "Find what repeats round by round, as steps of time do: a loop runs it for all rounds, in order."
+    table = list(_made_of(members(program.statements), lines_of, counts))
+    step = Step(f"rounds{suffix}", about, len(vector.statements), len(table), LOOPS, ("statement", "statement"))
+    step.counts = {"loops over rounds": repeats(program)}
+    step.head = ("statement", "lanes or rounds", "equations linked to it")
+    step.table = table
+    return step
+
+
+def _made_of(
+    items: Iterable[Any], lines_of: Callable[[Any], Sequence[Line]], counts: Counter[str]
+) -> Iterator[tuple[str | int, ...]]:
+    """The statements and blocks, each with how many equations became it."""
+    for item in items:
+        lines = lines_of(item)
+        if lines:
+            equations = sum(counts[line.id] for line in lines)
+            lanes = item.lanes if isinstance(item, Statement) else ""
+            rest = f" and {count_of(len(lines) - 1, 'line')} more" if len(lines) > 1 else ""
+            yield lines[0].text.partition("#")[0].strip() + rest, lanes, equations
