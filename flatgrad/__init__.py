@@ -27,6 +27,7 @@ from .compiler.transforms.vmap import vmap
 from .runtime import complex_arrays as _complex_arrays
 from .runtime import functions as _functions
 from .runtime import linear_algebra as _linear_algebra
+from .runtime import numpy_methods as _numpy_methods
 from .runtime import tracebacks as _tracebacks
 from .runtime import version as _version
 from .runtime.complex_numbers import complex as complex

@@ -18,6 +18,7 @@ from .complex_numbers import Complex, fourier
 from .errors import InputError
 from .foreign import COMPLEX, objects
 from .numpy_functions import _is_complex
+from .numpy_selection import _nan_to_num
 from .sites import user_line
 
 
@@ -199,7 +200,6 @@ def _of_both_parts(name: str) -> None:
 
 
 _of_both_parts("isfinite")
-_nan_to_num: Any = FUNCTIONS[np.nan_to_num]
 
 
 def _complex_nan_to_num(x: Any, *args: Any, **options: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from .arrays import as_array, plain
 from .conversion import number
 from .errors import InputError, OptionError
-from .numpy_functions import infinite_piece
+from .numpy_arithmetic import infinite_piece
 from .primitives import div, equal, where
 from .reductions import vector_of
 from .sites import user_line

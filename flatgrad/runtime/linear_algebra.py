@@ -15,7 +15,8 @@ from . import primitives
 from .arrays import REMEDIES, UFUNCS, as_array, filled, unsupported, wrapped
 from .errors import InputError, SingularError
 from .foreign import COMPLEX
-from .numpy_functions import Axis, _as_array, _implements, _is_complex, _root, _squares, array, np
+from .numpy_functions import Axis, _as_array, _implements, _is_complex, array, np
+from .numpy_reductions import _root, _squares
 from .primitives import div
 from .sites import user_line
 
