@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import __version__, terminal
 from .compiler.kernel import Kernel
+from .compiler.options import Backend
 from .runtime.errors import FlatgradError, OptionError
 from .tabular.training import PATIENCE
 
@@ -136,8 +137,8 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     target.add_argument("--no-gradient", action="store_true", help="the function alone, without its gradient")
 
 
-def target_kernel(options: argparse.Namespace) -> Kernel:
-    """The kernel that the arguments of `add_target` ask for, on the Python back end.
+def target_kernel(options: argparse.Namespace, backend: Backend = "python") -> Kernel:
+    """The kernel that the arguments of `add_target` ask for, on a back end.
 
     Raises:
         FlatgradError: if there is none, with the reason.
@@ -152,15 +153,16 @@ def target_kernel(options: argparse.Namespace) -> Kernel:
         from .demo import moons
 
         model, loss, _ = moons()
-        return value_and_grad(loss, wrt=model, has_aux=True, backend="python").kernel_for()
+        return value_and_grad(loss, wrt=model, has_aux=True, backend=backend).kernel_for()
     if is_script(options.target):
-        return kernel_of_script(options.target, options.samples, wrt=options.wrt, gradient=not options.no_gradient)
+        gradient = not options.no_gradient
+        return kernel_of_script(options.target, options.samples, wrt=options.wrt, gradient=gradient, backend=backend)
     file = options.target.rpartition(":")[0]
     if file and Path(file).is_file():
         raise OptionError(f"{file} is no Python file: a function is named as SCRIPT.py:FUNCTION")
     if options.samples:
         raise OptionError(f"an expression takes no arguments, got {' '.join(options.samples)}; quote it as a whole")
-    return kernel_of(Expression(options.target), gradient=not options.no_gradient)
+    return kernel_of(Expression(options.target), gradient=not options.no_gradient, backend=backend)
 
 
 def _add_explain(commands: _Commands) -> None:
@@ -416,7 +418,7 @@ def _explain(options: argparse.Namespace) -> None:
     from .explain.command import explain
 
     _configure_output(encoding="utf-8")
-    path = explain(target_kernel(options), options.at, options.out, as_json=options.json)
+    path = explain(target_kernel(options, "auto"), options.at, options.out, as_json=options.json)
     if path is not None:
         _echo(f"written: {path}")
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .compiler.kernel import Kernel
+from .compiler.options import Backend
 from .compiler.transforms.compiled import compile as compiled
 from .compiler.transforms.gradients import value_and_grad
 from .compiler.transforms.jit import jit
@@ -61,7 +62,9 @@ def sample(text: str) -> Any:
         raise InputError(f"{text!r}: {_SAMPLES}") from None
 
 
-def kernel_of_script(target: str, samples: Sequence[str], *, wrt: Sequence[str] = (), gradient: bool = True) -> Kernel:
+def kernel_of_script(
+    target: str, samples: Sequence[str], *, wrt: Sequence[str] = (), gradient: bool = True, backend: Backend = "python"
+) -> Kernel:
     """The kernel of a function in a file, for sample arguments.
 
     The file is run as a module, so that what stands behind `if __name__ == "__main__":` is not. A function that
@@ -75,6 +78,7 @@ def kernel_of_script(target: str, samples: Sequence[str], *, wrt: Sequence[str] 
             function branches on them.
         wrt: instead, the arguments to differentiate with respect to, or one model or list of `Value`s in the file.
         gradient: whether the gradient is compiled, too.
+        backend: as for `fg.compile`; a function that has been transformed already has its own.
 
     Raises:
         InputError: for a file or a function that is not there, or that raises; the message names the line.
@@ -89,11 +93,11 @@ def kernel_of_script(target: str, samples: Sequence[str], *, wrt: Sequence[str] 
     _check_count(function, target, arguments)
     make = getattr(function, "kernel_for", None)
     if make is None and not gradient:
-        make = jit(function, backend="python").kernel_for
+        make = jit(function, backend=backend).kernel_for
     elif make is None and not arguments and not wrt:
-        make = compiled(function, backend="python").kernel_for
+        make = compiled(function, backend=backend).kernel_for
     elif make is None:
-        make = value_and_grad(function, backend="python", **_wrt(module, function, arguments, wrt)).kernel_for
+        make = value_and_grad(function, backend=backend, **_wrt(module, function, arguments, wrt)).kernel_for
     kernel: Kernel = _watched(path, lambda: make(*arguments))
     return kernel
 

@@ -17,7 +17,7 @@ from typing import Any
 from .compiler.kernel import Kernel
 from .compiler.machine.functions import llvm_text
 from .compiler.machine.native import machine_text
-from .compiler.options import Options
+from .compiler.options import Backend, Options
 from .compiler.pairs import PairStages
 from .compiler.program.names import Namer
 from .compiler.program.program import Group
@@ -160,7 +160,7 @@ class Expression:
         return f"{message}\n  {self.text[start : start + 80]}\n  {' ' * (offset - start)}^"
 
 
-def kernel_of(expression: Expression, *, gradient: bool = True) -> Kernel:
+def kernel_of(expression: Expression, *, gradient: bool = True, backend: Backend = "python") -> Kernel:
     """The kernel of an expression: its value and, with `gradient`, the gradient with respect to all of its names."""
     name_of = Namer()
     names = [name_of(name, "x") for name in expression.names]
@@ -171,7 +171,7 @@ def kernel_of(expression: Expression, *, gradient: bool = True) -> Kernel:
 
     traced = trace_function(body, "expression", groups, names, sites=False)
     gradients = [Group(f"{name}_bar", 1, True) for name in names]
-    options = Options(backend="python")
+    options = Options(backend=backend)
     if not gradient:
         return Kernel(PairStages(traced.program, expression.text, options, wrt=(), scalar=True), traced.leaves)
     return Kernel(JointStages(traced.program, expression.text, options, range(len(names)), gradients), traced.leaves)

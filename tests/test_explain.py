@@ -134,13 +134,16 @@ def test_a_gradient_that_is_a_constant_is_shown():
 def test_each_line_of_the_adjoint_names_its_rule():
     facts = explained(fg.value_and_grad(lambda x, y: (x * y).exp(), argnums=(0, 1)).kernel_for(0.5, 2.0))
     lines = ids_of(facts)
-    rules = {line["text"]: line["rule"] for line in lines.values() if line.get("how") == "rule"}
+    rule_of = facts["rules"].__getitem__
+    rules = {line["text"]: rule_of(line["rule"]) for line in lines.values() if line.get("how") == "rule"}
     assert {rule["row"] for rule in rules.values()} == {"exp", "mul"}
     receives = {(rule["row"], rule["operand"]): rule["receives"] for rule in rules.values()}
     assert receives == {("exp", "x"): "gradient * out", ("mul", "a"): "gradient * b", ("mul", "b"): "gradient * a"}
     for line in lines.values():
         if line.get("how") == "rule":  # it is linked to the equation whose rule that is
-            assert any(lines[e]["text"].split()[2] == line["rule"]["row"] for e in line["links"] if e[0] == "e")
+            assert any(
+                lines[e]["text"].split()[2] == rule_of(line["rule"])["row"] for e in line["links"] if e[0] == "e"
+            )
 
 
 def test_formulas_are_those_of_the_table():
@@ -223,6 +226,65 @@ def test_instructions_of_straight_line_code_are_linked_to_equations():
     heads = {name for name in loops if name[0] == "a"}
     statements = [line for name, line in loops.items() if name[0] == "l"]
     assert all(heads & set(line["links"]) for line in statements)
+
+
+def test_a_line_that_runs_often_shows_all_its_numbers():
+    """Each neuron's sum, and both numbers of each round of a pendulum, with the interpreter's bits."""
+    weights, inputs = [[0.5, -0.25], [2.0, 1.0], [-1.5, 3.0]], [1.5, -0.75]
+
+    def layer(weights, inputs):
+        return sum([sum(w * x for w, x in zip(row, inputs, strict=True)).tanh() for row in weights])
+
+    def swing(angle, speed):
+        for _ in range(30):
+            angle, speed = angle + 0.1 * speed, speed - 0.1 * angle.sin()
+        return angle
+
+    def numbers_of(facts, line):
+        lines = ids_of(facts)
+        items = [[e, None, lines[f"e{e}"]["value"]] if f"e{e}" in lines else [e, *more] for e, *more in line["results"]]
+        return [item[2] for item in items]
+
+    facts = explained(fg.value_and_grad(layer).kernel_for(weights, inputs))
+    (line,) = [line for line in facts["panes"]["source"]["lines"] if "results" in line]
+    sums = [fg.Value(0.0) + sum(w * x for w, x in zip(row, inputs, strict=True)) for row in weights]
+    assert numbers_of(facts, line)[-1] == sum(s.tanh() for s in sums).data
+    facts = explained(fg.value_and_grad(swing, argnums=(0, 1)).kernel_for(1.0, 0.25))
+    (line,) = [line for line in facts["panes"]["source"]["lines"] if "results" in line]
+    angle, speed, expected = fg.Value(1.0), fg.Value(0.25), []
+    for _ in range(30):
+        angle, speed = angle + 0.1 * speed, speed - 0.1 * angle.sin()
+        expected += [angle.data, speed.data]
+    expected.pop()  # nothing reads the last speed
+    assert line["count"] == len(expected) == 59
+    assert numbers_of(facts, line) == expected[:20] + expected[-20:]
+
+
+def test_lanes_have_the_numbers_of_the_program():
+    kernel = layers()
+    facts = explained(kernel)
+    lines = ids_of(facts)
+    (loop,) = [line for name, line in lines.items() if name[0] == "l" and "= maximum" in line["text"]]
+    assert loop["lanes"] == loop["count"] == 160
+    joint = with_origins(kernel.stages).joint
+    numbers = joint.evaluate_all(list(kernel.traced_at))[joint.inputs :]
+    maxima = [numbers[e] for e in range(joint.primal) if joint.equation(e).primitive.name == "maximum"]
+    shown = [lines[f"e{e}"]["value"] if f"e{e}" in lines else more[1] for e, *more in loop["results"]]
+    assert shown == maxima[:6] + maxima[-6:]
+
+
+@pytest.mark.parametrize("make", KERNELS, ids=lambda make: make.__name__)
+def test_costs_add_up(make):
+    """Each text says how many equations its lines are; all of them together are all there are."""
+    facts = explained(make())
+    for name in ("python", "loops"):
+        if not any("fold" in line for line in facts["panes"][name]["lines"]):
+            pane = facts["panes"][name]
+            assert sum(line.get("cost", 0) for line in pane["lines"]) == pane["cost"]
+    equations = facts["counts"]["equations"]
+    located = sum(line.get("cost", 0) for line in facts["panes"]["source"]["lines"])
+    assert 0.5 * equations < located <= equations
+    assert 0 < facts["panes"]["python"]["cost"] <= equations
 
 
 def test_long_programs_are_folded():

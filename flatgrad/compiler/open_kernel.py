@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ class OpenKernel:
 
     def __init__(self, stages: OpenStages, leaves: list[Value], trace_seconds: float) -> None:
         self.name, self.stages, self.leaves = stages.name, stages, leaves
+        #: The numbers of the largest sample's inputs; None where they are not known.
+        self.traced_at: Sequence[float] | None = None
         self._source: str | None = None
         self.stats = OpenStats.of(stages.choice, stages.sizes(stages.at.sizes[-1]), trace_seconds)
 

@@ -21,8 +21,8 @@ from ..compiler.machine.text import Function
 _LABEL = re.compile(r"^([\w.$]+):")
 _LOCATION = re.compile(r"^\s+\.loc\s+\d+ (\d+)")
 _DIRECTIVE = re.compile(r"^\s+\.(?!quad|long|double)")
-#: Functions of more instructions are abridged.
-_LONG = 400
+#: Longer functions are abridged: to the first of these lengths at which all of them together have few lines.
+_LENGTHS, _FEW = (400, 200, 100, 48, 24, 12), 2_000
 #: The number of the first node of metadata; those before are the module's.
 _METADATA = 1_000
 _DEBUG = """
@@ -115,9 +115,12 @@ def sections(program: ArrayProgram, fast: bool) -> list[Section]:
             if isinstance(item, Block):
                 blocks.setdefault(name, []).append((item, first))
                 first += module.equations.get(name, 0)
+    functions = _functions(machine_text(assembly, fast=fast))
+    lengths = [len(lines) for _, lines in functions]
+    most = next((n for n in _LENGTHS if sum(min(length, n) for length in lengths) <= _FEW), _LENGTHS[-1])
     return [
-        Section(name, items.get(name, []), _instructions(lines, blocks.get(name, [])), _count(lines))
-        for name, lines in _functions(machine_text(assembly, fast=fast))
+        Section(name, items.get(name, []), _instructions(lines, blocks.get(name, []), most), _count(lines))
+        for name, lines in functions
     ]
 
 
@@ -125,15 +128,17 @@ def _count(lines: Sequence[tuple[str, int]]) -> int:
     return sum(1 for text, _ in lines if not _LABEL.match(text))
 
 
-def _instructions(lines: Sequence[tuple[str, int]], blocks: Sequence[tuple[Block, int]]) -> list[Instruction]:
-    """Lines with the equations that they belong to; of many, the first and the last ones."""
+def _instructions(
+    lines: Sequence[tuple[str, int]], blocks: Sequence[tuple[Block, int]], most: int
+) -> list[Instruction]:  # fmt: skip
+    """Lines with the equations that they belong to; of more than so many, the first and the last ones."""
     result = [
         Instruction(text, [(block, first + equation) for block, first in blocks] if equation >= 0 else [])
         for text, equation in lines
     ]
-    if len(result) <= _LONG:
+    if len(result) <= most:
         return result
-    head, tail = result[: _LONG // 2], result[-_LONG // 4 :]
+    head, tail = result[: most // 2], result[-most // 4 :]
     return [*head, Instruction(f"    ... {len(result) - len(head) - len(tail):,} lines ...", []), *tail]
 
 

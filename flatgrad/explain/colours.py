@@ -8,6 +8,12 @@ from collections.abc import Sequence
 #: The names of Pygments' lexers.
 LEXERS = {"source": "python", "program": "", "python": "python", "loops": "python", "assembly": "gas"}
 
+#: The kinds of tokens that the page colours, by their short names; the others stay plain.
+_COLOURED = frozenset((
+    "k", "kn", "kd", "kc", "kr", "ow", "m", "mi", "mf", "mh", "s1", "s2", "sd", "sa", "si", "c", "c1", "cm", "ch", "nf",
+    "nc", "nl", "nv",
+))  # fmt: skip
+
 
 def coloured(texts: Sequence[str], language: str) -> list[str]:
     """Lines of code as HTML; words are marked with the short names of Pygments' kinds of tokens.
@@ -31,6 +37,6 @@ def coloured(texts: Sequence[str], language: str) -> list[str]:
             if k:
                 lines.append("")
             escaped = html.escape(part, quote=False)
-            lines[-1] += f'<span class="{name}">{escaped}</span>' if part and name and name != "w" else escaped
+            lines[-1] += f'<span class="{name}">{escaped}</span>' if part and name in _COLOURED else escaped
     lines = lines[: len(texts)]
     return lines if len(lines) == len(texts) else plain

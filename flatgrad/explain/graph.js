@@ -1,4 +1,3 @@
-"use strict";
 // The graph of the value, whose nodes are equations: a view of the page.
 function graphView({ data, element, go, light, lines, select, state }) {
   const box = element("div", { class: "graph view", "data-view": "graph", html: data.graph });

@@ -28,6 +28,7 @@ from ..compiler.program.program import Group, Program, grouped
 from ..runtime.errors import ARITHMETIC_ERRORS
 from ..runtime.sites import Location
 from .lines import Line
+from .results import cost_of
 
 #: Blocks of more equations are abridged.
 _BLOCK = 120
@@ -68,6 +69,8 @@ class Loops:
         self.lines: list[Line] = []
         self.line_of: dict[int, Line] = {}
         self._equations: dict[tuple[int, int], Line] = {}
+        self._keys: list[bytes] = []
+        self._same: dict[tuple[bytes, str], tuple[bool, int]] = {}
         count = 0
         for k, program in enumerate(programs):
             if k:
@@ -89,6 +92,26 @@ class Loops:
                     self.line_of[id(placed.item)] = line
                 line.id = f"l{count}"
                 count += 1
+        self._note_costs()
+
+    def _note_costs(self) -> None:
+        """Say of each line how many operations it does, in how many lanes and rounds."""
+        rounds = {id(m): item.count for p in self.programs for item in p.statements if isinstance(item, Repeat)
+                  for m in item.statements}  # fmt: skip
+        for _, item in self._items():
+            if isinstance(item, Statement):
+                facts = self.line_of[id(item)].facts
+                facts["cost"], facts["lanes"] = cost_of(item), item.lanes
+                if id(item) in rounds:
+                    facts["rounds"] = rounds[id(item)]
+                continue
+            for line in self.lines_of(item):
+                line.facts["cost"] = 1
+            first, hidden = self.line_of.get(id(item)), cost_of(item) - len(self.lines_of(item)) + 1
+            if first is not None:
+                first.facts.pop("cost", None)
+                if hidden:
+                    first.facts["cost"] = hidden
 
     def lines_of(self, item: Statement | Block) -> list[Line]:
         """The lines of a statement or block that have an id."""
@@ -114,17 +137,19 @@ class Loops:
         key = _rounded_key if fast else _key
         known: dict[bytes, list[Owned]] = {}
         for owner, numbers in zip(self._owned(), zip(*runs, strict=True), strict=True):
-            owners = known.setdefault(key(numbers), [])
+            self._keys.append(key(numbers))
+            owners = known.setdefault(self._keys[-1], [])
             if all(owner.line is not other.line for other in owners):
                 owners.append(owner)
         result: list[list[Line]] = []
         silent: list[int] = []
         for e, numbers in enumerate(zip(*(point[joint.inputs :] for point in points), strict=True)):
-            found = known.get(key(numbers), [])
+            same = key(numbers)
+            found = known.get(same, [])
             says_nothing = {abs(number) for number in numbers} <= {0.0, 1.0}
+            site, part = joint.sites[e], part_of(joint, e)
+            location = joint.locations[site] if site >= 0 else None
             if len(found) > 1:
-                site, part = joint.sites[e], part_of(joint, e)
-                location = joint.locations[site] if site >= 0 else None
                 for near in (
                     [owner for owner in found if owner.part in (part, "")],
                     [owner for owner in found if owner.part in (part, "") and owner.location == location],
@@ -135,8 +160,25 @@ class Loops:
             if says_nothing:
                 silent.append(e)
             result.append([owner.line for owner in found])
+            for owner in found:  # the last one is what a line comes to
+                fits = owner.part in (part, "") and owner.location == location
+                if fits or not self._same.get((same, owner.line.id), (False, 0))[0]:
+                    self._same[same, owner.line.id] = fits, e
         _assigned(joint, result, silent)
         return _inherited(joint, result)
+
+    def lanes(self, inputs: Sequence[float]) -> dict[str, list[tuple[int, Any]]]:
+        """What each line computes, lane by lane, at these inputs: an equation that is the same number, and the number.
+
+        The equation is -1 where it is not known. Empty if something raises, or `owners` has not looked.
+        """
+        numbers = self._numbers(inputs) if self._keys else None
+        result: dict[str, list[tuple[int, Any]]] = {}
+        if numbers is not None:
+            for owner, key, value in zip(self._owned(), self._keys, numbers, strict=True):
+                _, e = self._same.get((key, owner.line.id), (False, -1))
+                result.setdefault(owner.line.id, []).append((e, value))
+        return result
 
     def _by_line(self, joint: Program) -> list[list[Line]]:
         """The lines of the same part that show the same line of the user's."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from ..compiler.kernel import Kernel
+from ..compiler.kernel import BaseKernel
 from ..compiler.loops.array_program import ArrayProgram
+from ..compiler.open_kernel import OpenKernel
 from ..compiler.options import Options
-from ..compiler.program.program import Group, Program, grouped
+from ..compiler.program.program import Program
 from ..compiler.stages import Stages
 from ..runtime.errors import ARITHMETIC_ERRORS, InputError, OptionError
 from ..runtime.primitives import TABLE, position
@@ -17,28 +17,27 @@ from ..runtime.version import VERSION
 from .assembly import sections
 from .graph import graph_svg
 from .javascript import javascript, unknown
-from .lines import Line, by_id, fold, folded, link, number
+from .lines import Line, by_id, link, number
 from .loops import Loops, part_of, points_near, repeats
 from .origins import Origin, with_origins
 from .passes import GONE, follow
 from .python_text import python_lines
+from .results import results_of
 from .rules import decided, rule_of
+from .shown import WHOLE, chosen, program_lines, python_shown
 from .source import source_lines
 from .spy import spy
 from .steps import Step
+from .subjects import equations_of, subject_of
 from .timeline import LOOPS, PYTHON, VALUE, adjoint_step, loop_steps
 
 #: The largest program that is explained, in equations.
 LIMIT = 300_000
-#: Of longer programs only some equations of each kind are shown: the first ones and the last one.
-_WHOLE, _FIRST = 400, 3
-#: Longer texts are folded, and longer lists of inputs and outputs.
-_LINES, _NAMED = 600, 4
+#: So many of the numbers that a line made are shown, and so many of those of a loop in a long program.
+_RESULTS, _LANES = 40, 12
 #: Programs of more equations are not computed again in the page, and those of more inputs have no sliders.
 _SLIDING, _SLIDERS = 2_000, 24
 
-#: Lines that compute more equations have no number beside them.
-_FEW = 24
 
 PANES = {
     "source": "Source",
@@ -49,7 +48,9 @@ PANES = {
 }
 
 
-def explained(kernel: Kernel, inputs: Sequence[float] | None = None, source: str = "") -> dict[str, Any]:
+def explained(
+    kernel: BaseKernel | OpenKernel, inputs: Sequence[float] | None = None, source: str = ""
+) -> dict[str, Any]:
     """All that a page about a kernel shows.
 
     Args:
@@ -73,15 +74,14 @@ def explained(kernel: Kernel, inputs: Sequence[float] | None = None, source: str
 
 
 class _Explanation:
-    def __init__(self, kernel: Kernel, inputs: Sequence[float] | None, source: str) -> None:
-        self.kernel = kernel
-        stages: Any = kernel.stages
-        if kernel.stats.equations > LIMIT:
+    def __init__(self, kernel: BaseKernel | OpenKernel, inputs: Sequence[float] | None, source: str) -> None:
+        if equations_of(kernel) > LIMIT:
             raise OptionError(
-                f"explain: the program has {kernel.stats.equations:,} equations, and pages show up to {LIMIT:,}; "
+                f"explain: the program has {equations_of(kernel):,} equations, and pages show up to {LIMIT:,}; "
                 "explain the kernel of a smaller call, such as one with fewer rows or rounds"
             )
-        self.whole: Stages = stages.here if hasattr(stages, "here") else stages
+        self.subject = subject_of(kernel)
+        self.whole: Stages = self.subject.stages
         self.origin: Origin = with_origins(self.whole)
         self.joint: Program = self.origin.joint
         self.stages = self.origin.stages
@@ -89,13 +89,15 @@ class _Explanation:
         self.inputs = self._inputs(inputs)
         self.error = ""
         self.numbers = self._numbers()
-        self.programs: Sequence[ArrayProgram] = stages.arrays
+        self.programs: Sequence[ArrayProgram] = self.subject.programs
         self.loops = Loops(self.programs, [name for name, _ in self.whole.functions])
         self.source, self.places = source_lines(self._locations(), source or self.whole.title)
         points = points_near(self.inputs, self.joint) if self.inputs is not None else []
         self.owners = self.loops.owners(self.joint, points, self.options.fast)
-        self.shown = self._shown()
-        self.equations = {e: Line(self._text(e), f"e{e}") for e in self.shown}
+        shown, self.complete = chosen(self.joint, self.owners)
+        self.equations = {e: Line(self._text(e), f"e{e}") for e in shown}
+        self.equations_by_id = {line.id for line in self.equations.values()}
+        self.rules: dict[Any, dict[str, str]] = {}
         self.steps: list[Step] = []
         self.python = self._python()
         self._link_source()
@@ -111,8 +113,8 @@ class _Explanation:
 
     def _inputs(self, given: Sequence[float] | None) -> list[float] | None:
         """A number per input of the joint program; gradients that a call would give are 1."""
-        count, kernel = self.joint.inputs, self.kernel
-        numbers = kernel.traced_at if given is None else given
+        count = self.joint.inputs
+        numbers = self.subject.inputs if given is None else given
         if numbers is None:
             return None
         groups = self.joint.input_groups
@@ -149,7 +151,8 @@ class _Explanation:
     def _facts(self) -> None:
         """What is known of each equation: numbers, and the rule that made it."""
         joint, origin, numbers = self.joint, self.origin, self.numbers
-        rules: dict[Any, dict[str, str]] = {}
+        rules = self.rules
+        places: dict[Any, int] = {}
         for e, line in self.equations.items():
             variable, facts = joint.inputs + e, line.facts
             facts["part"] = part_of(joint, e)
@@ -172,21 +175,54 @@ class _Explanation:
                 key = primitive.opcode, made.operand, decided(origin.primal, primitive, operands)
                 if key not in rules:
                     rules[key] = rule_of(primitive, made.operand, key[2])._asdict()
-                facts["rule"] = rules[key]
+                facts["rule"] = places.setdefault(key, len(places))
 
-    def _number(self, equation: int) -> Any:
-        return None if self.numbers is None else self.numbers[self.joint.inputs + equation]
+    def _item(self, e: int, value: Any) -> list[Any]:
+        """A number that a line made: its equation, or what is known of one that is not shown."""
+        if e in self.equations:
+            return [e]
+        if e < 0:
+            return [e, "", number(value)]
+        variable = self.joint.inputs + e
+        item = [e, self.joint.name_of(variable), number(value)]
+        assert self.numbers is not None
+        if variable in self.origin.gradients:
+            item.append(number(self.numbers[self.origin.gradients[variable]]))
+        elif variable in self.origin.constants:
+            item.append(number(self.origin.constants[variable]))
+        return item
+
+    def _put_results(self, line: Line, found: Sequence[tuple[int, Any]], most: int) -> None:
+        """Say which numbers a line made; of many the first and the last ones."""
+        if not found or self.numbers is None:
+            return
+        kept = found if len(found) <= most else [*found[: most // 2], *found[-(most // 2) :]]
+        line.facts["results"] = [self._item(e, value) for e, value in kept]
+        if len(kept) < len(found):
+            line.facts["count"] = len(found)
 
     def _find_results(self) -> None:
-        """What a line comes to: the last equation that it computes, if it computes few."""
-        for line in [*self.source, *self.python, *self.loops.lines]:
-            equations = sorted(int(other[1:]) for other in line.links if other[0] == "e")
-            if line.id.startswith("s"):
-                equations = [e for e in equations if e < self.joint.primal]
-            if line.id.startswith("l") and len({repr(self._number(e)) for e in equations}) > 1:
-                continue  # lanes differ
-            if 0 < len(equations) <= _FEW:
-                line.facts["result"] = f"e{equations[-1]}"
+        """What lines come to, and how many equations they are."""
+        joint = self.joint
+        by_site: dict[int, list[int]] = {}
+        for e, site in enumerate(joint.sites):
+            by_site.setdefault(site, []).append(e)
+        for site, equations in by_site.items():
+            line = self.places.get(joint.locations[site]) if site >= 0 else None if self.places else self.source[0]
+            if line is None:
+                continue
+            own = [e for e in equations if e < joint.primal]
+            line.facts["cost"] = len(equations)
+            line.facts["of value"] = len(own)
+            found = results_of(joint, own, joint.locations[site] if site >= 0 else None)
+            self._put_results(line, [(e, self._value(e)) for e in found], _RESULTS)
+        inputs = self.inputs if self.numbers is not None else None
+        lanes = self.loops.lanes(inputs) if inputs is not None else {}
+        for line in self.loops.lines:
+            self._put_results(line, lanes.get(line.id, []), _LANES if len(joint) > WHOLE else _RESULTS)
+
+    def _value(self, e: int) -> Any:
+        return None if self.numbers is None else self.numbers[self.joint.inputs + e]
 
     # --- links ----------------------------------------------------------------------------------------------------
 
@@ -214,6 +250,11 @@ class _Explanation:
         flat, where, constants, steps = follow(self.options.joint_passes, self.joint, PYTHON)
         self.steps += steps
         lines, places = python_lines(self.stages, flat)
+        last: dict[int, int] = {}
+        for e, owners in enumerate(places):
+            for target in owners:
+                target.facts["cost"] = target.facts.get("cost", 0) + 1
+                last[id(target)] = e
         count = 0
         for k, line in self.equations.items():
             place = int(where[self.joint.inputs + k])
@@ -226,6 +267,8 @@ class _Explanation:
                     target.id = f"p{count}"
                     count += 1
                 link(line, target)
+                if last[id(target)] == place - flat.inputs:
+                    target.facts["result"] = line.id
         return lines
 
     def _assembly(self) -> list[Line]:
@@ -253,71 +296,37 @@ class _Explanation:
                     lines.append(line)
         return lines
 
-    # --- what is shown --------------------------------------------------------------------------------------------
-
-    def _shown(self) -> list[int]:
-        """The equations that are shown: of long programs some of each kind."""
-        if len(self.joint) <= _WHOLE:
-            return list(range(len(self.joint)))
-        kinds: dict[Any, list[int]] = {}
-        for e, owners in enumerate(self.owners):
-            key = self.joint.opcodes[e], self.joint.sites[e], part_of(self.joint, e), tuple(line.id for line in owners)
-            kinds.setdefault(key, []).append(e)
-        ends = (0, len(self.joint) - 1)
-        chosen = sorted({*ends, *(e for members in kinds.values() for e in [*members[:_FIRST], members[-1]])})
-        between = (range(a + 1, b) for a, b in itertools.pairwise(chosen) if b - a - 1 <= _FIRST)
-        return sorted([*chosen, *itertools.chain.from_iterable(between)])
-
-    def _program(self, shown: Sequence[int]) -> list[Line]:
-        """The lines of the program, with signature and results, and a line in place of what is left out."""
-        joint = self.joint
-        takes = _listed(joint.input_groups, joint.input_names)
-        gives = _listed(joint.output_groups, [joint.name_of(operand) for operand in joint.outputs])
-        lines, before, part = [Line(f"program {joint.name}({takes}):")], -1, "value"
-        for e in shown:
-            if e > before + 1:
-                lines.append(fold(f"... {e - before - 1:,} equations like these ...", e - before - 1))
-            before = e
-            if part_of(joint, e) != part:
-                part = part_of(joint, e)
-                lines.append(Line(f"the {part}", facts={"head": True}))
-            lines.append(self.equations[e])
-        if before < len(joint) - 1:
-            lines.append(fold(f"... {len(joint) - 1 - before:,} equations like these ...", len(joint) - 1 - before))
-        return [*lines, Line(f"return {gives}".rstrip())]
+    # --- the page as data ----------------------------------------------------------------------------------------
 
     def as_dict(self) -> dict[str, Any]:
         """The explanation as data."""
-        program = self._program(self.shown)
-        kept = {line.id for line in self.equations.values()}
-        python = self.python
-        if len(python) > _LINES:
-            near, documented = [], False
-            for k, line in enumerate(python):
-                quotes = line.text.count('"""') % 2 == 1
-                if documented or quotes or line.links & kept or line.text.startswith("def "):
-                    near.append(k)
-                documented ^= quotes
-            python = folded(python, near, "line", ends=1)
+        program = program_lines(self.joint, self.equations, self.complete)
+        python = python_shown(self.python, self.equations_by_id)
+        costs = self._costs()
         texts = [self.source, program, python, self.loops.lines, self.assembly]
         there = by_id(texts)
         for line in there.values():
             line.links &= there.keys()
         panes = {
-            name: {"title": title, "lines": [line.as_dict() for line in lines]}
+            name: {
+                "title": title,
+                "cost": costs.get(name, len(self.joint)),
+                "lines": [line.as_dict() for line in lines],
+            }
             for (name, title), lines in zip(PANES.items(), texts, strict=True)
         }
         order = {line.id: k for k, line in enumerate(line for line in self.loops.lines if line.id)}
         owners = [order[lines[0].id] if len(lines) == 1 else -1 for lines in self.owners]
-        stats = self.kernel.stats
+        subject = self.subject
         return {
-            "name": self.kernel.name,
+            "name": subject.name,
             "title": self.whole.title,
             "version": VERSION,
             "mode": self.options.mode,
-            "backend": stats.backend,
-            "reason": stats.reason,
-            "guards": len(self.kernel.way.truths),
+            "backend": subject.backend,
+            "reason": subject.reason,
+            "note": subject.note,
+            "guards": subject.guards,
             "error": self.error,
             "counts": {
                 "equations": len(self.joint),
@@ -328,6 +337,7 @@ class _Explanation:
                 "instructions": sum(line.facts.get("instructions", 0) for line in self.assembly),
             },
             "panes": panes,
+            "rules": list(self.rules.values()),
             "steps": [step.as_dict() for step in [*self.steps, *self._loop_steps()]],
             "graph": graph_svg(self.joint, self._beside()),
             "spy": {**spy(self.joint, owners, len(order)), "loops": list(order)},
@@ -335,9 +345,14 @@ class _Explanation:
             "javascript": self._javascript(),
         }
 
+    def _costs(self) -> dict[str, int]:
+        """How many equations flat Python has, and how many operations loops do."""
+        texts = {"python": self.python, "loops": self.loops.lines}
+        return {name: sum(line.facts.get("cost", 0) for line in lines) for name, lines in texts.items()}
+
     def _beside(self) -> dict[int, str]:
         """The numbers beside the variables of a small program, as text."""
-        if self.numbers is None or len(self.joint) > _WHOLE:
+        if self.numbers is None or len(self.joint) > WHOLE:
             return {}
         texts = {}
         for variable in range(self.joint.inputs + self.joint.primal):
@@ -397,12 +412,3 @@ def _lengths(program: Program) -> dict[int, int]:
                 length = int(program.constants[~length])
                 lengths[place] = min(length, lengths.get(place, length))
     return lengths
-
-
-def _listed(groups: Sequence[Group], names: Sequence[str]) -> str:
-    """Inputs or outputs in short: the names of few, the number of many."""
-    parts = []
-    for group, own in grouped(groups, names):
-        many = f"{group.name}[{group.size}]" if len(own) > _NAMED else f"[{', '.join(own)}]"
-        parts.append(own[0] if group.scalar else many)
-    return ", ".join(parts)

@@ -1,4 +1,3 @@
-"use strict";
 // Shows what is in the element "data". The texts are lines; lines have ids, and name the ids of those that they came
 // from and became. Equations, e0, e1, ..., are in the middle: every other line is linked to them. The views of passes,
 // of the graph and of the trace are in files of their own, which stand before this one.
@@ -28,6 +27,9 @@
     if (text.length <= digits + 2) return Object.is(number, -0) ? "-0" : text;
     return String(Number(number.toPrecision(digits)));
   }
+
+  const page = { changed, data, element, go, light, lines, names, save, select, shown, state };
+  const values = valuesOf(page), inputs = inputsOf(page);
 
   // --- links ---------------------------------------------------------------------------------------------------------
 
@@ -64,17 +66,20 @@
         element("span", { class: "value" }, "value"), element("span", { class: "slope" }, "gradient")));
     }
     let section;
-    texts.forEach((line, k) => {
+    const costly = (name === "source" || name === "loops") && data.panes[name].cost > 0;
+    texts.forEach((line) => {
       const classes = ["line", line.head ? "head" : "", line.fold ? "fold" : ""].join(" ");
       const node = element("div", { class: classes });
+      if (costly) node.append(values.bar(line, name));
       if (line.number !== undefined) node.append(element("span", { class: "ln" }, String(line.number)));
-      node.append(element("span", { class: "what", html: data.colours[name][k] || " " }));
+      node.append(element("span", { class: "what", html: line.html || " " }));
+      line.text = node.querySelector(".what").textContent;
       if (name === "program" && line.id) {
         node.append(element("span", { class: "value" }, line.value === undefined ? "" : shown(line.value)),
           element("span", { class: "slope" }, line.gradient === undefined ? "" : shown(line.gradient)));
-      } else if (line.result) node.append(element("span", { class: "value" }));
+      } else if (line.result || line.results) node.append(element("span", { class: "value" }));
       if (name === "assembly" && line.head) {
-        node.firstChild.textContent = `${line.text.replace(/:$/, "")}  \u00b7  ${line.instructions} instructions`;
+        node.querySelector(".what").textContent = `${line.text.replace(/:$/, "")}  \u00b7  ${line.instructions} instructions`;
         section = element("div", { class: "section", hidden: "" });
         const own = section;
         node.addEventListener("click", () => { own.hidden = !own.hidden; });
@@ -181,6 +186,8 @@
     } else if (event.key === "Enter" || event.key === " ") {
       const own = lines.get(state.line);
       if (own?.section && kind(state.line) === "a") own.section.hidden = !own.section.hidden;
+    } else if ((event.key === "[" || event.key === "]") && here >= 0) {
+      if (values.step(lines.get(state.line).line, event.key === "]" ? 1 : -1)) inspect(state.line);
     } else if (event.key === "Escape") select("");
     else return;
     event.preventDefault();
@@ -194,6 +201,7 @@
   function inspect(id) {
     const entry = lines.get(id);
     if (!entry) {
+      values.mark();
       inspector.replaceChildren(element("p", {}, "Point at a line, or walk with the arrow keys: it lights up what it came from, and what it became."));
       return;
     }
@@ -203,14 +211,17 @@
     if (line.value !== undefined) {
       fact("value ", code(shown(line.value, 17)), ...(line.gradient !== undefined ? [", gradient ", code(shown(line.gradient, 17))] : []));
     }
-    if (line.rule) {
-      const { row, operand, partial, receives } = line.rule;
+    if (line.rule !== undefined) {
+      const { row, operand, partial, receives } = data.rules[line.rule];
       fact("rule of ", bold(row), ": ", code(operand), " receives ", code(receives));
       if (partial) fact("partial ", code(`\u2202out/\u2202${operand} = ${partial}`), line.how === "sum" ? "; here it is added to what was received before" : "");
     } else if (line.how === "result") fact("the finished gradient of ", code(line.receiver), ", added to +0.0 as in the interpreter");
     if (line.receiver && line.how === "rule") fact("for the gradient of ", code(line.receiver));
     if (line.gone) fact("flat Python does not compute it: ", line.gone);
     if (line.instructions) fact(`${line.instructions} instructions`);
+    const cost = values.cost(line, entry.pane), stepper = values.stepper(line);
+    if (cost) fact(cost.words);
+    if (stepper) facts.push(stepper);
     const { lit, kin } = related(id);
     const ways = names.map((name) => {
       const ids = [...lit].filter((each) => each !== id && lines.get(each)?.pane === name);
@@ -230,69 +241,31 @@
     return element("div", {}, element("h4", {}, title), ...buttons, ids.length > most ? element("span", {}, `and ${ids.length - most} more`) : "");
   }
 
-  // --- inputs that can be moved ----------------------------------------------------------------------------------------
-
-  const compute = data.javascript.code ? new Function(`return ${data.javascript.code}`)() : undefined;
-  const special = { inf: Infinity, "-inf": -Infinity, nan: NaN };
-  const inputs = data.inputs.map(({ value }) => (value in special ? special[value] : Number(value)));
-  const bars = [];
-
-  function recompute() {
-    const numbers = compute(inputs), { gradients } = data.javascript, count = data.javascript.inputs;
+  /** Show what was computed at other inputs. */
+  function changed(numbers) {
+    page.numbers = numbers;
+    const { gradients, inputs } = data.javascript;
     for (const [id, { line, node }] of lines) {
       if (kind(id) !== "e") continue;
-      line.value = numbers[count + Number(id.slice(1))];
+      line.value = numbers[inputs + Number(id.slice(1))];
       if (id in gradients) line.gradient = numbers[gradients[id]];
       node.querySelector(".value").textContent = shown(line.value);
       if (line.gradient !== undefined) node.querySelector(".slope").textContent = shown(line.gradient);
     }
-    bars.forEach((node, k) => {
-      if (!(`i${k}` in gradients)) return;
-      data.inputs[k].gradient = numbers[gradients[`i${k}`]];
-      node.textContent = `gradient ${shown(data.inputs[k].gradient)}`;
-    });
     beside();
     inspect(state.line);
   }
 
   /** The numbers beside lines of other texts, and in the graph: those of equations. */
   function beside() {
-    for (const { line, node } of lines.values()) {
-      const result = lines.get(line.result)?.line;
-      if (result?.value === undefined) continue;
-      const slope = line.id[0] === "s" && result.gradient !== undefined ? `   \u2202 ${shown(result.gradient)}` : "";
-      node.querySelector(".value").textContent = shown(result.value) + slope;
-    }
+    values.beside();
     for (const node of document.querySelectorAll(".graph .node")) {
       const texts = node.querySelectorAll("text"), id = node.id.slice(2), k = Number(id.slice(1));
-      const number = id[0] === "i" ? inputs[k] : lines.get(id)?.line.value;
+      const number = id[0] === "i" ? inputs.numbers[k] : lines.get(id)?.line.value;
       if (texts.length < 2 || number === undefined) continue;
       const slope = id[0] === "i" ? data.inputs[k].gradient : lines.get(id).line.gradient;
       texts[1].textContent = shown(number, 4) + (slope === undefined ? "" : `  \u2202 ${shown(slope, 4)}`);
     }
-  }
-
-  function sliders() {
-    const row = element("div", { class: "inputs", role: "group", "aria-label": "Inputs" });
-    if (data.error) row.append(element("p", {}, `There are no values, as the function raises an error at these inputs: ${data.error}`));
-    if (!compute) return row;
-    const resets = [];
-    data.inputs.forEach((input, k) => {
-      const start = inputs[k], reach = Number.isFinite(start) ? Math.max(1, 2 * Math.abs(start)) : 0;
-      const whole = input.length !== undefined, [low, high] = whole ? [-input.length, input.length - 1] : reach ? [start - reach, start + reach] : [-1, 1];
-      const step = whole ? 1 : "any";
-      const range = element("input", { type: "range", min: low, max: high, step, value: reach ? start : 0, "aria-label": `${input.name}, slider` });
-      const box = element("input", { type: "number", step, ...(whole ? { min: low, max: high } : {}), value: reach ? start : undefined, placeholder: shown(start), "aria-label": input.name });
-      const change = (node) => { if (node.value !== "" && node.validity.valid) { inputs[k] = Number(node.value); (node === range ? box : range).value = node.value; recompute(); } };
-      range.addEventListener("input", () => change(range));
-      box.addEventListener("input", () => change(box));
-      bars[k] = element("span", { class: "bar" }, input.gradient === undefined ? "" : `gradient ${shown(input.gradient)}`);
-      resets.push(() => { inputs[k] = start; range.value = reach ? start : 0; box.value = reach ? start : ""; });
-      row.append(element("label", {}, element("code", {}, input.name), range, box, bars[k]));
-    });
-    row.append(element("button", { click: () => { resets.forEach((reset) => reset()); recompute(); } }, "reset"));
-    if (data.guards) row.append(element("p", {}, "Conditions are those of the way that was traced, whatever the numbers."));
-    return row;
   }
 
   // --- the page --------------------------------------------------------------------------------------------------------
@@ -354,8 +327,7 @@
     element("div", { class: "tools", role: "group", "aria-label": "Panes" }, element("span", { class: "label" }, "Show"),
       ...names.map((name) => (toggles[name] = element("button", { click: () => (narrow.matches ? current(name) : toggle(name)) }, data.panes[name].title))),
       element("span", { class: "keys" }, "\u2191 \u2193 lines   \u2190 \u2192 panes   Esc nothing")),
-    sliders(), element("div", { class: "panes" }, ...names.map(pane)));
-  const page = { data, element, go, light, lines, names, save, select, state };
+    inputs.row(), element("div", { class: "panes" }, ...names.map(pane)));
   const passes = passesView(page);
   document.body.append(
     element("header", {}, element("h1", {}, data.name), element("p", { class: "about", title: data.reason }, about),

@@ -16,8 +16,8 @@ from ..runtime.files import write_atomically
 from .colours import LEXERS, coloured
 from .model import explained
 
-#: The views, then the page, which shows them.
-_SCRIPTS = ("passes.js", "graph.js", "trace.js", "page.js")
+#: Numbers and the views, then the page, which shows them.
+_SCRIPTS = ("values.js", "inputs.js", "passes.js", "graph.js", "trace.js", "page.js")
 
 
 def write(
@@ -46,14 +46,21 @@ def html(facts: dict[str, Any]) -> str:
         >>> text.count("<script"), "http://" in text or "https://" in text
         (2, False)
     """
-    colours = {
-        name: coloured([line["text"] for line in pane["lines"]], LEXERS[name]) for name, pane in facts["panes"].items()
-    }
-    data = {**facts, "colours": colours}
+    data = {**facts, "panes": {name: _coloured(name, pane) for name, pane in facts["panes"].items()}}
     title = markup.escape(f"{facts['name']}: flatgrad")
-    return _PAGE.format(
-        title=title, style=_file("page.css"), data=_embedded(data), script="".join(map(_file, _SCRIPTS))
-    )
+    script = "".join(map(_file, _SCRIPTS))
+    return _PAGE.format(title=title, style=_file("page.css"), data=_embedded(data), script=script)
+
+
+def _coloured(name: str, pane: dict[str, Any]) -> dict[str, Any]:
+    """A pane whose lines are HTML with colours, which has their texts."""
+    lines = pane["lines"]
+    texts = coloured([line["text"] for line in lines], LEXERS[name])
+    shown = [
+        {key: item for key, item in line.items() if key != "text"} | {"html": text}
+        for line, text in zip(lines, texts, strict=True)
+    ]
+    return {**pane, "lines": shown}
 
 
 def _file(name: str) -> str:

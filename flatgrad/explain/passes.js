@@ -1,4 +1,3 @@
-"use strict";
 // The passes one by one: a view of the page.
 function passesView({ data, element, save, state }) {
   const { steps } = data;

@@ -1,4 +1,3 @@
-"use strict";
 // The trace as a picture: a view of the page.
 function traceView({ data, element, go, light, lines, state }) {
   const { spy } = data, mark = element("div", { class: "mark", hidden: "" });

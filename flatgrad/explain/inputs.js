@@ -1,0 +1,62 @@
+// Inputs that can be moved: the program is computed again in the page.
+
+/** The row of sliders. `page` has `data`, `element`, `shown`, and `changed`, which is called with the numbers of all variables. */
+function inputsOf(page) {
+  const { data, element, shown } = page;
+  const compute = data.javascript.code ? new Function(`return ${data.javascript.code}`)() : undefined;
+  const special = { inf: Infinity, "-inf": -Infinity, nan: NaN };
+  const starts = data.inputs.map(({ value }) => (value in special ? special[value] : Number(value)));
+  const numbers = [...starts];
+  const most = 24; // of more inputs, one is chosen
+  const controls = new Map(); // by input: what writes its numbers anew
+
+  function recompute() {
+    const all = compute(numbers), { gradients } = data.javascript;
+    data.inputs.forEach((input, k) => { if (`i${k}` in gradients) input.gradient = all[gradients[`i${k}`]]; });
+    controls.forEach((write) => write());
+    page.changed(all);
+  }
+
+  function control(k) {
+    const input = data.inputs[k], start = starts[k], reach = Number.isFinite(start) ? Math.max(1, 2 * Math.abs(start)) : 0;
+    const whole = input.length !== undefined, [low, high] = whole ? [-input.length, input.length - 1] : reach ? [start - reach, start + reach] : [-1, 1];
+    const step = whole ? 1 : "any", value = () => (Number.isFinite(numbers[k]) ? numbers[k] : undefined);
+    const range = element("input", { type: "range", min: low, max: high, step, value: value() ?? 0, "aria-label": `${input.name}, slider` });
+    const box = element("input", { type: "number", step, ...(whole ? { min: low, max: high } : {}), value: value(), placeholder: shown(start), "aria-label": input.name });
+    const slope = element("span", { class: "bar" });
+    const write = () => { slope.textContent = input.gradient === undefined ? "" : `gradient ${shown(input.gradient)}`; };
+    const change = (node) => { if (node.value !== "" && node.validity.valid) { numbers[k] = Number(node.value); (node === range ? box : range).value = node.value; recompute(); } };
+    range.addEventListener("input", () => change(range));
+    box.addEventListener("input", () => change(box));
+    controls.set(k, write);
+    write();
+    return element("label", {}, element("code", {}, input.name), range, box, slope);
+  }
+
+  function row() {
+    const box = element("div", { class: "inputs", role: "group", "aria-label": "Inputs" });
+    const say = (text) => box.append(element("p", {}, text));
+    if (data.note) say(data.note);
+    if (data.error) say(`There are no values, as the function raises an error at these inputs: ${data.error}`);
+    if (!compute) {
+      if (data.javascript.why && !data.error) say(`Inputs cannot be moved here: ${data.javascript.why}.`);
+      return box;
+    }
+    const place = element("div", { class: "movable" });
+    const reset = element("button", { click: () => { numbers.splice(0, numbers.length, ...starts); fill(); recompute(); } }, "reset");
+    const names = data.inputs.map((input, k) => element("option", { value: k }, input.name));
+    const which = data.inputs.length > most ? element("select", { "aria-label": "Which input", change: () => fill() }, ...names) : undefined;
+    const fill = () => {
+      controls.clear();
+      place.replaceChildren(...(which ? [control(Number(which.value))] : data.inputs.map((_, k) => control(k))), reset);
+    };
+    fill();
+    if (which) box.append(element("label", { class: "which" }, `one of ${data.inputs.length.toLocaleString("en")} inputs `, which));
+    box.append(place);
+    if (data.javascript.near) say(data.javascript.near);
+    if (data.guards) say("Conditions are those of the way that was traced, whatever the numbers.");
+    return box;
+  }
+
+  return { row, numbers };
+}

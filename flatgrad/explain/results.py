@@ -1,0 +1,162 @@
+"""What a line comes to: the numbers that it made, run by run, and how many equations it is."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import linecache
+from collections.abc import Sequence
+
+from ..compiler.loops.grammar import Apply, Block, Fold, Statement, lanes_of
+from ..compiler.program.program import Program
+from ..runtime.sites import Location
+
+#: A sequence repeats if its end does, over so much of it.
+_MOST = 0.8
+#: Inside of a loop, what is there twice is two rounds; elsewhere a long sum or product may look like that.
+_TWICE, _OFTEN = 2, 4
+
+
+def results_of(program: Program, equations: Sequence[int], location: Location | None = None) -> list[int]:
+    """The equations whose numbers a line of the user's made, in order: of several runs, those of each run.
+
+    If the equations of a line do not read one another from run to run, its numbers are those that other lines read. If
+    they do, as in a loop that goes on with its own numbers, they are cut into rounds where they repeat.
+
+    Args:
+        program: the program.
+        equations: those of the line, in order.
+        location: the line; it says whether there is a loop.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> def swing(angle, speed):
+        ...     for _ in range(3):
+        ...         angle, speed = angle + 0.1 * speed, speed - 0.1 * angle
+        ...     return angle + speed
+        >>> program = fg.jit(swing).kernel_for(1.0, 0.0).stages.primal
+        >>> [program.equation(e).primitive.name for e in range(5)]  # of a round; a - b is a + -1 * b
+        ['mul', 'add', 'mul', 'mul', 'add']
+        >>> results_of(program, range(15), program.locations[program.sites[0]])  # both numbers of each round
+        [1, 4, 6, 9, 11, 14]
+    """
+    inner, groups = _inner(program, equations)
+    if groups > 1:
+        return [e for e in equations if e not in inner]
+    least = _TWICE if location is not None and _in_loop(location.filename, location.line) else _OFTEN
+    results: list[int] = []
+    for first, end in rounds_of([program.opcodes[e] for e in equations], least):
+        own = equations[first:end]
+        inner, _ = _inner(program, own)
+        results += [e for e in own if e not in inner]
+    return results
+
+
+def _inner(program: Program, equations: Sequence[int]) -> tuple[set[int], int]:
+    """The equations that others among these read, and into how many groups reading connects them."""
+    inside = {e: e for e in equations}
+    inner: set[int] = set()
+
+    def root(e: int) -> int:
+        while inside[e] != e:
+            inside[e] = inside[inside[e]]
+            e = inside[e]
+        return e
+
+    groups = len(inside)
+    for e in equations:
+        for operand in program.operands[program.starts[e] : program.starts[e + 1]]:
+            read = operand - program.inputs
+            if operand >= program.inputs and read in inside:
+                inner.add(read)
+                a, b = root(e), root(read)
+                groups -= a != b
+                inside[a] = b
+    return inner, groups
+
+
+def rounds_of(codes: Sequence[int], least: int = _TWICE) -> list[tuple[int, int]]:
+    """Where the rounds of a sequence begin and end, if most of it repeats, at least so often; the rest is one more.
+
+    It is the end that may be different, or else the beginning.
+
+    >>> rounds_of([1, 2, 1, 2, 1, 2, 1, 2, 1])
+    [(0, 2), (2, 4), (4, 6), (6, 8), (8, 9)]
+    >>> rounds_of([7, 1, 2, 1, 2, 1, 2, 1, 2])
+    [(0, 1), (1, 3), (3, 5), (5, 7), (7, 9)]
+    >>> rounds_of([1, 2, 3])
+    [(0, 3)]
+    """
+    count = len(codes)
+    period = _period(codes, least)
+    if period:
+        return [(k, min(k + period, count)) for k in range(0, count, period)]
+    period = _period(codes[::-1], least)
+    if not period:
+        return [(0, count)]
+    first = count % period
+    pieces = [(k, k + period) for k in range(first, count, period)]
+    return [(0, first), *pieces] if first else pieces
+
+
+def _period(codes: Sequence[int], least: int) -> int:
+    """After how many items the beginning of a sequence repeats, if most of it does, and so often; else 0.
+
+    It is found by the table of borders of Knuth, Morris and Pratt (SIAM Journal on Computing 6, 1977).
+    """
+    count = len(codes)
+    borders = [0] * count
+    for k in range(1, count):
+        border = borders[k - 1]
+        while border and codes[k] != codes[border]:
+            border = borders[border - 1]
+        borders[k] = border + (codes[k] == codes[border])
+    for covered in range(count, int(_MOST * count), -1):
+        period = covered - borders[covered - 1]
+        if covered >= least * period:
+            return period
+    return 0
+
+
+def _in_loop(filename: str, line: int) -> bool:
+    """Whether a line of a file stands in a loop or a comprehension."""
+    return any(first <= line <= last for first, last in _loops(filename))
+
+
+@functools.lru_cache(16)
+def _loops(filename: str) -> list[tuple[int, int]]:
+    """The first and the last line of each loop of a file, without its head, and of each comprehension."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(filename)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.For, ast.While)):
+            found.append((node.body[0].lineno, node.body[-1].end_lineno or 0))
+        elif isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
+            found.append((node.lineno, node.end_lineno or 0))
+    return found
+
+
+def cost_of(item: Statement | Block) -> int:
+    """How many scalar operations a statement or block of the loops does.
+
+    A sum begins at 0, as in Python:
+
+    >>> import flatgrad as fg
+    >>> kernel = fg.jit(lambda x: sum(a * a for a in x)).kernel_for([1.0] * 50)
+    >>> [cost_of(item) for item in kernel.arrays.statements]
+    [100]
+    """
+    if isinstance(item, Block):
+        return len(item.program)
+    lanes, cost = item.lanes, 0
+    for node in item.body:
+        if isinstance(node, Apply):
+            cost += lanes
+        elif isinstance(node, Fold):
+            terms = [lanes_of(item.shape + segment.extents) for segment in node.segments]
+            inside = [sum(isinstance(each, Apply) for each in segment.body) for segment in node.segments]
+            cost += sum(n * k for n, k in zip(terms, inside, strict=True)) + sum(terms) - lanes
+    return cost
