@@ -272,6 +272,7 @@ def _add_train(commands: _Commands) -> None:
     output = train.add_argument_group("output")
     output.add_argument("--out", type=Path, default=Path("flatgrad-model"), metavar="DIR", help="default: %(default)s")
     output.add_argument("--overwrite", action="store_true", help="replace the model that is in this folder")
+    output.add_argument("--plot", action="store_true", help="draw the history as loss.png, too (needs Matplotlib)")
     _add_colour(output)
 
 
@@ -348,6 +349,7 @@ def _train(options: argparse.Namespace) -> int:
         settings,
         options.out,
         overwrite=options.overwrite,
+        plot=options.plot,
         echo=_echo,
         note=terminal.note,
         table=screen.table,

@@ -14,15 +14,17 @@ import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 
-from flatgrad import cli, tabular
+from flatgrad import cli, demo, tabular
+from flatgrad.nn import History
 from flatgrad.nn.storage import read_arrays
-from flatgrad.tabular import Settings, TabularModel, model, read_csv, report, training
+from flatgrad.tabular import Settings, TabularModel, model, read_csv, report, table, training
 
-FILES = ["history.json", "loss.png", "model.safetensors", "preprocessing.json", "training_loop.py"]
+FILES = ["history.json", "loss.svg", "model.safetensors", "preprocessing.json", "training_loop.py"]
 
 
 def write_rows(path, rows, delimiter=",", encoding="utf-8"):
@@ -185,7 +187,10 @@ def test_the_folder(small, tmp_path, run):
     assert about["target"] == {"name": "kind", "kind": "class", "classes": ["big", "small"]}
     assert about["columns"][1] == {"name": "colour", "kind": "category", "categories": ["blue", "green", "red"]}
     assert about["model_sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    picture = ET.fromstring((folder / "loss.svg").read_text(encoding="utf-8"))
+    texts = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[0] == "kind of small.csv"
+    assert {"loss", "loss of a batch", "validation loss", "validation accuracy", "kept epoch", "epoch"} <= set(texts)
 
 
 def test_the_written_loop_trains_to_the_written_model(small, tmp_path, run):
@@ -216,7 +221,8 @@ def test_the_written_loop_trains_to_the_written_model(small, tmp_path, run):
 
 def test_equal_seeds_give_equal_files(small, tmp_path, run):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        run("train", small, "--target", "kind", "--out", tmp_path / name, "--epochs", 2, "--seed", seed)
+        options = ["--epochs", 2, "--hidden", 2, "--seed", seed]
+        run("train", small, "--target", "kind", "--out", tmp_path / name, *options)
     a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
     assert a == b != c
 
@@ -242,16 +248,17 @@ def test_options_reach_the_training(small, tmp_path, run):
 
 @pytest.mark.parametrize("optimizer", sorted(training.OPTIMIZERS))
 def test_every_optimiser_lowers_the_loss(small, tmp_path, run, optimizer):
-    status, _, _ = run("train", small, "--target", "kind", "--optimizer", optimizer, "--hidden", 4, "--out", tmp_path)
+    status, _, _ = run(
+        "train", small, "--target", "kind", "--optimizer", optimizer, "--hidden", "none", "--out", tmp_path
+    )
     assert status == 0
     history = json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))
     assert history["epoch_loss"][-1] < 0.5 * history["epoch_loss"][0]
     assert history["report"]["validation"]["accuracy"] >= 0.75
 
 
-def test_predictions_go_to_a_file(small, tmp_path, run, fails):
-    folder, out_file = tmp_path / "model", tmp_path / "out.csv"
-    run("train", small, "--target", "kind", "--out", folder, "--epochs", 2)
+def test_predictions_go_to_a_file(folder, small, tmp_path, run, fails):
+    out_file = tmp_path / "out.csv"
     _, printed, _ = run("predict", folder, small)
     status, out, err = run("predict", folder, small, "--out", out_file)
     assert (status, out, err) == (0, "", "")
@@ -260,9 +267,7 @@ def test_predictions_go_to_a_file(small, tmp_path, run, fails):
     assert "there is no folder" in fails("predict", folder, small, "--out", tmp_path / "no" / "out.csv")
 
 
-def test_predictions_need_no_target_and_any_order_of_columns(small, tmp_path, run):
-    folder = tmp_path / "model"
-    run("train", small, "--target", "kind", "--out", folder, "--epochs", 2)
+def test_predictions_need_no_target_and_any_order_of_columns(folder, small, tmp_path, run):
     _, expected, _ = run("predict", folder, small)
     rows = [[row[1], "more", row[0]] for row in small_rows()]
     rows[0] = ["colour", "further", "length"]
@@ -369,10 +374,10 @@ def test_many_rows_have_the_bits_of_single_ones(trained, monkeypatch):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_delimiters_quotes_and_byte_order_marks(tmp_path, delimiter, encoding):
     rows = [["name, first", "größe;cm", "x"], ["a\tb", "line\nbreak", "1"], ['"quoted"', "c,d;e", "2"]]
-    table = read_csv(write_rows(tmp_path / "t.csv", rows, delimiter, encoding))
-    assert table.columns == rows[0]
-    assert table.rows == rows[1:]
-    assert table.lines == [2, 4]
+    read = read_csv(write_rows(tmp_path / "t.csv", rows, delimiter, encoding))
+    assert read.columns == rows[0]
+    assert read.rows == rows[1:]
+    assert read.lines == [2, 4]
 
 
 def test_empty_lines_spaces_and_windows_line_ends(tmp_path):
@@ -400,19 +405,18 @@ def test_one_column_is_a_table(tmp_path):
         (["1", "1.0", "2", ""], "classify"),
     ],
 )
-def test_the_task_is_found(tmp_path, run, values, task):
+def test_the_task_is_found(tmp_path, values, task):
     rows = [["x", "y"]] + [[k % 7 + 0.5, values[k % len(values)]] for k in range(60)]
-    data = write_rows(tmp_path / "t.csv", rows)
-    status, out, _ = run("train", data, "--target", "y", "--epochs", 1, "--hidden", 2, "--out", tmp_path / "model")
-    assert status == 0
-    assert f"-> {task}" in out
+    assert training.task_of(read_csv(write_rows(tmp_path / "t.csv", rows)), "y") == task
 
 
 def test_missing_values_are_filled_in_and_said(tmp_path, run):
     rows = small_rows()
     rows[1][0], rows[2][0], rows[3][1], rows[4][2] = "", "NA", "?", ""
     data, folder = write_rows(tmp_path / "t.csv", rows), tmp_path / "model"
-    status, out, err = run("train", data, "--target", "kind", "--epochs", 1, "--validation", 0, "--out", folder)
+    status, out, err = run(
+        "train", data, "--target", "kind", "--epochs", 1, "--validation", 0, "--hidden", "none", "--out", folder
+    )
     assert status == 0
     assert "39 rows" in out
     assert "flatgrad: note: 1 row without a target ('kind') left out" in err
@@ -427,7 +431,7 @@ def test_missing_values_are_filled_in_and_said(tmp_path, run):
 def test_statistics_come_from_the_training_rows_alone(tmp_path, run):
     rows = small_rows(200)
     data, folder = write_rows(tmp_path / "t.csv", rows), tmp_path / "model"
-    run("train", data, "--target", "kind", "--epochs", 1, "--out", folder, "--seed", 4)
+    run("train", data, "--target", "kind", "--epochs", 1, "--hidden", "none", "--out", folder, "--seed", 4)
     table = read_csv(data)
     kinds = table.column("kind")
     order, aside = training.split([[k for k in range(200) if kinds[k] == kind] for kind in ("big", "small")], 0.2, 4)
@@ -441,7 +445,7 @@ def test_columns_that_say_nothing_are_left_out_with_a_note(tmp_path, run):
     rows = [[*row, "same", 0.1, "", f"person {k}", k] for k, row in enumerate(small_rows())]
     rows[0] = ["length", "colour", "kind", "constant", "tenth", "empty", "name", ""]
     data, folder = write_rows(tmp_path / "t.csv", rows), tmp_path / "model"
-    status, out, err = run("train", data, "--target", "kind", "--epochs", 1, "--out", folder)
+    status, out, err = run("train", data, "--target", "kind", "--epochs", 1, "--hidden", "none", "--out", folder)
     assert status == 0
     assert "2 columns" in out
     notes = [line.removeprefix("flatgrad: note: ") for line in err.splitlines()]
@@ -457,14 +461,14 @@ def test_columns_that_say_nothing_are_left_out_with_a_note(tmp_path, run):
 def test_numbers_can_be_categories(tmp_path, run):
     rows = [["code", "kind"]] + [[[10, 20, 30][k % 3], "ab"[k % 3 == 1]] for k in range(30)]
     data, folder = write_rows(tmp_path / "t.csv", rows), tmp_path / "model"
-    status, out, _ = run("train", data, "--target", "kind", "--epochs", 1, "--categorical", "code", "--out", folder)
+    status, out, _ = run(
+        "train", data, "--target", "kind", "--epochs", 1, "--categorical", "code", "--hidden", "none", "--out", folder
+    )
     assert status == 0
     assert "1 column (3 inputs)" in out
 
 
-def test_unknown_categories_are_none_of_the_known(small, tmp_path, run):
-    folder = tmp_path / "model"
-    run("train", small, "--target", "kind", "--out", folder, "--epochs", 2)
+def test_unknown_categories_are_none_of_the_known(folder, tmp_path, run):
     new = write_rows(tmp_path / "new.csv", [["length", "colour"], ["1.5", "violet"], ["1.5", "red"], ["1.5", ""]])
     status, out, err = run("predict", folder, new)
     assert status == 0
@@ -684,7 +688,9 @@ def test_ctrl_c_writes_what_is_there(small, tmp_path, run, monkeypatch):
         return measures(model, part)
 
     monkeypatch.setattr(training, "measures", interrupting)
-    status, out, err = run("train", small, "--target", "kind", "--out", tmp_path / "model", "--epochs", 50)
+    status, out, err = run(
+        "train", small, "--target", "kind", "--hidden", "none", "--out", tmp_path / "model", "--epochs", 50
+    )
     assert status == 130
     assert err == "flatgrad: interrupted; what was trained until then is written\n"
     assert "interrupted after 6 steps" in out
@@ -720,7 +726,19 @@ def test_ctrl_c_while_the_step_is_compiled(small, tmp_path, run, monkeypatch):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a single process")
 def test_ctrl_c_in_a_process_of_its_own(small, tmp_path):
-    arguments = [sys.executable, "-m", "flatgrad", "train", str(small), "--target", "kind", "--epochs", "1000000"]
+    arguments = [
+        sys.executable,
+        "-m",
+        "flatgrad",
+        "train",
+        str(small),
+        "--target",
+        "kind",
+        "--epochs",
+        "1000000",
+        "--hidden",
+        "none",
+    ]
     process = subprocess.Popen(
         [*arguments, "--out", str(tmp_path / "model")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -738,7 +756,7 @@ def test_a_terminal_that_knows_no_umlauts(tmp_path):
     rows = [["größe", "färbe"]] + [[k % 5 + 0.5, ["süß", "сладкий"][k % 2]] for k in range(20)]
     data, folder = write_rows(tmp_path / "süß.csv", rows), tmp_path / "model"
     for arguments in (
-        ["train", data, "--target", "färbe", "--epochs", "1", "--out", folder],
+        ["train", data, "--target", "färbe", "--epochs", "1", "--hidden", "none", "--out", folder],
         ["predict", folder, data],
     ):
         done = subprocess.run(
@@ -752,23 +770,55 @@ def test_a_terminal_that_knows_no_umlauts(tmp_path):
 def test_without_matplotlib(small, tmp_path, run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    status, out, err = run("train", small, "--target", "kind", "--out", tmp_path / "model", "--epochs", 1)
+    status, out, err = run(
+        "train", small, "--target", "kind", "--hidden", "none", "--out", tmp_path / "model", "--epochs", 1, "--plot"
+    )
     assert status == 0
     assert err == "flatgrad: note: loss.png is not drawn: pictures need Matplotlib: pip install 'flatgrad[plot]'\n"
     assert "loss.png" not in out
-    status, out, _ = run("demo", "--steps", 1, "--out", tmp_path / "demo", "--plot")
-    assert status == 0
-    assert out.splitlines()[-1].endswith("not drawn: pictures need Matplotlib: pip install 'flatgrad[plot]'")
 
 
-def test_the_demo_draws_the_decision_boundary(tmp_path, run):
+def test_matplotlib_draws_the_history_where_that_is_asked_for(small, tmp_path, run):
+    arguments = "train", small, "--target", "kind", "--epochs", 2, "--hidden", "none", "--out", tmp_path
+    status, out, err = run(*arguments, "--plot")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-2].endswith(", loss.png")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    run(*arguments, "--overwrite")
+    assert not (tmp_path / "loss.png").exists(), "a picture of another run"
+
+
+def test_the_demo_draws_the_decision_boundary(tmp_path, run, monkeypatch):
+    monkeypatch.setattr(demo, "fit", lambda *arguments, **options: History(loss=[1.0], seconds=1.0, _saved=str))
     status, out, _ = run("demo", "--steps", 1, "--out", tmp_path, "--plot")
     assert status == 0
     assert out.splitlines()[-1] == f"decision boundary: {tmp_path / 'moons.png'}"
     assert (tmp_path / "moons.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, out, _ = run("demo", "--steps", 1, "--out", tmp_path, "--plot")
+    assert status == 0
+    assert out.splitlines()[-1].endswith("not drawn: pictures need Matplotlib: pip install 'flatgrad[plot]'")
 
 
 # --- parts --------------------------------------------------------------------------------------------------------
+
+
+def test_cells_are_what_their_texts_are_one_by_one():
+    texts = ["1", "-2.5e3", "inf", "-Infinity", "NA", "nan", "-nan", "", "?", "1_000", "0x10", "text", "\u0663"]
+    for fields in (texts, texts[:4], texts[:5], texts[:3] + texts[5:6], ["1", "1_0"], ["1", "-nan"], []):
+        numbers = [None if table.is_missing(text) else table.as_number(text) for text in fields]
+        expected = [
+            text if number is None and not table.is_missing(text) else number
+            for text, number in zip(fields, numbers, strict=True)
+        ]
+        assert table.cells_of(fields) == expected
+
+
+def test_cells_of_some_rows():
+    rows = table.Table("t", ["a", "b"], [["1", "x"], ["2", "y"], ["", "z"]], [2, 3, 4])
+    assert rows.cells("a") == [1.0, 2.0, None]
+    assert rows.take([2, 0]).cells("a") == [None, 1.0]
+    assert rows.take([2, 0]).cells("b") == ["z", "x"]
 
 
 def test_a_preprocessing_survives_its_description():

@@ -13,7 +13,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value, nn
-from flatgrad.display.chart import Curve, chart
+from flatgrad.display.chart import Curve, Mark, Panel, chart, picture
 from flatgrad.display.listing import screens, tokens
 from flatgrad.display.markup import card, code, panes, table
 from flatgrad.runtime import drawing
@@ -460,6 +460,32 @@ def test_a_history_as_table_and_picture():
 
 def test_a_long_history_is_small():
     assert len(run(epochs=None, steps=20_000)._repr_html_()) < 30_000
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_a_history_as_a_file():
+    history = run(validation_split=0.25, metrics={"largest": lambda X, y: float(np.max(y))}, patience=5)
+    root = ET.fromstring(history.svg("loss of <a> & b"))
+    texts = [text_of(each) for each in root.iter(f"{SVG}text")]
+    assert texts[0] == "loss of <a> & b"
+    panels = [each for each in root.iter(f"{SVG}g") if each.get("transform")]
+    assert len(panels) == 2, "an axis per unit"
+    assert [text_of(each.find(f"{SVG}title")) for each in panels] == ["Losses by epoch", "largest by epoch"]
+    dashed = [
+        each for each in root.iter(f"{SVG}line") if each.get("stroke-dasharray") and each.get("x1") == each.get("x2")
+    ]
+    assert len({each.get("x1") for each in dashed}) == 1, "the kept epoch is at the same place in both"
+    assert texts.count("kept epoch") == len(dashed) == 2
+    tops = [float(each.get("transform").split()[1].rstrip(")")) for each in panels]
+    assert 0 < tops[0] < tops[1] < float(root.get("height"))
+
+
+def test_pictures_of_nothing():
+    assert ET.fromstring(nn.History().svg()).findall(f".//{SVG}polyline") == []
+    nothing = Panel([Curve("loss", [1.0], [float("nan")])], "Losses", "step", mark=Mark("kept", 1.0))
+    assert ET.fromstring(picture([nothing])).findall(f".//{SVG}text") == []
 
 
 def test_histories_without_anything_or_without_numbers():

@@ -31,6 +31,7 @@ from .loops.reroll.packs import TERMS
 from .loops.rounds import ALONE, FEW, OTHER_WAYS, count_statements, find_rounds, hides_rounds, in_other_way
 from .machine import native, open_recall, recall
 from .machine.functions import compile_natively, obstacle, print_open
+from .machine.kept_text import comments_of
 from .machine.memory import OpenCodeError
 from .machine.native import NativeFunction
 from .machine.open_code import OpenFunction
@@ -367,6 +368,12 @@ class OpenStages:
 
     # --- text -----------------------------------------------------------------------------------------------------
 
+    def identity_of_text(self, extents: Sequence[int]) -> Any:
+        """What decides about the source at some extents; None if nothing is kept."""
+        if self._key is None:
+            return None
+        return self._key, tuple(extents), [comments_of(stages.identity[0]) for stages in self.samples]
+
     def header(self, language: str = "rolled") -> list[str]:
         """The lines above the source."""
         first, *others = self.samples[-1].header(language)
@@ -476,6 +483,10 @@ class BoundStages(PrintedStages):
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.here, name)
+
+    @property
+    def identity_of_text(self) -> Any:
+        return None if self.data else self.open.identity_of_text(self.extents)
 
     def counts_match(self) -> bool:
         """Whether tracing records as many operations of each sort at these extents as was foreseen."""

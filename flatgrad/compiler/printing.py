@@ -20,6 +20,7 @@ from .loops.array_program import ArrayProgram
 from .loops.grammar import used_primitives
 from .loops.rounds import OTHER_WAYS, in_other_way
 from .machine.functions import emit_native, print_native
+from .machine.kept_text import kept_text
 from .machine.native import NativeFunction
 from .options import Options
 from .program.passes import ARRAY_PASSES, PRIMAL_PASSES
@@ -78,6 +79,8 @@ def counted(purposes: dict[str, int]) -> str:
 class PrintedStages:
     """Stages as text: the functions in a language, and the program behind each pass."""
 
+    #: What decides about the source, if it may have been printed before; see `kept_text`.
+    identity_of_text: Any = None
     #: The passes before differentiation.
     primal_passes = PRIMAL_PASSES
     array_passes = ARRAY_PASSES
@@ -221,11 +224,10 @@ def print_functions(
         report("printing", sum(map(len, parts)))
         flat = [Function(program, *texts) for program, texts in zip(parts, functions, strict=True)]
         return Printed(emit_module(flat, header), foreign_functions({TABLE[o] for p in parts for o in set(p.opcodes)}))
-    arrays = [program for each in stages for program in each.arrays]
-    report("printing", sum(program.stats.equations for program in arrays))
-    named = [ArrayFunction(program, *texts) for program, texts in zip(arrays, functions, strict=True)]
     if language == "rolled":
-        return Printed(emit_rolled(named, header), foreign_functions(set().union(*map(used_primitives, arrays))))
+        identities, request = [each.identity_of_text for each in stages], (functions, header)
+        return Printed(*kept_text(identities, request, lambda: _rolled(stages, *request)))
+    arrays, named = _arrays(stages, functions)
     if language == "native":
         owners = [(each, k) for each in stages for k in range(len(each.arrays))]
         emitted = emit_native(
@@ -244,6 +246,21 @@ def print_functions(
     for program, workspace in zip(arrays, emitted.workspaces, strict=True):
         program.stats.workspace = workspace
     return Printed(emitted.sections, emitted.data)
+
+
+def _arrays(
+    stages: Sequence[PrintedStages], functions: Sequence[tuple[str, str]]
+) -> tuple[list[ArrayProgram], list[ArrayFunction]]:
+    arrays = [program for each in stages for program in each.arrays]
+    report("printing", sum(program.stats.equations for program in arrays))
+    return arrays, [ArrayFunction(program, *texts) for program, texts in zip(arrays, functions, strict=True)]
+
+
+def _rolled(
+    stages: Sequence[PrintedStages], functions: Sequence[tuple[str, str]], header: Sequence[str]
+) -> tuple[list[str], dict[str, Any]]:
+    arrays, named = _arrays(stages, functions)
+    return emit_rolled(named, header), foreign_functions(set().union(*map(used_primitives, arrays)))
 
 
 def foreign_functions(primitives: Iterable[Primitive]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Small line charts as SVG, for what a notebook shows without Matplotlib."""
+"""Small line charts as SVG, for what notebooks and the command line show without Matplotlib."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from .style import PLAIN
 
 _WIDTH, _HEIGHT = 560, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 22, 26, 36
+#: Above all charts of a picture: the place of its title.
+_TITLE = 30
 #: Longer curves are drawn by the lowest and the highest number of each of so many parts.
 _PARTS = 250
 #: Numbers that span more than this factor are drawn on a logarithmic axis.
@@ -32,13 +34,36 @@ class Curve(NamedTuple):
     is_background: bool = False
 
 
-def chart(curves: Sequence[Curve], title: str, horizontal: str) -> str:
-    """Curves over one axis. Numbers that are not finite are gaps.
+class Mark(NamedTuple):
+    """A place on the horizontal axis that is marked by a dashed line, and its name."""
 
-    Args:
+    name: str
+    place: float
+
+
+class Panel(NamedTuple):
+    """What one chart shows.
+
+    Attributes:
         curves: what is drawn, from back to front. The names stand above.
         title: what it shows, for those who cannot see it.
         horizontal: what the horizontal axis is.
+        span: where the horizontal axis begins and ends; by default at the first and the last number.
+        mark: a place that is marked.
+    """
+
+    curves: Sequence[Curve]
+    title: str
+    horizontal: str
+    span: tuple[float, float] | None = None
+    mark: Mark | None = None
+
+
+def chart(curves: Sequence[Curve], title: str, horizontal: str, mark: Mark | None = None) -> str:
+    """Curves over one axis. Numbers that are not finite are gaps.
+
+    Args:
+        curves, title, horizontal, mark: as for `Panel`.
 
     Returns:
         An SVG element; an empty text if there is no finite number.
@@ -47,12 +72,51 @@ def chart(curves: Sequence[Curve], title: str, horizontal: str) -> str:
         >>> chart([Curve("loss", [1, 2, 3], [0.5, 0.25, 0.125])], "loss by step", "step")[:4]
         '<svg'
     """
+    pieces = _pieces(Panel(curves, title, horizontal, mark=mark))
+    return f"{_opened(_HEIGHT)}<title>{escaped(title)}</title>{''.join(pieces)}</svg>" if pieces else ""
+
+
+def picture(panels: Sequence[Panel], title: str = "") -> str:
+    """Charts below each other as an SVG file, which needs no style sheet.
+
+    Args:
+        panels: what is drawn; those without a finite number are left out.
+        title: stands above them.
+
+    Example:
+        >>> text = picture([Panel([Curve("loss", [1, 2], [0.5, 0.25])], "loss by step", "step")], "y of table.csv")
+        >>> text[:4], "y of table.csv" in text
+        ('<svg', True)
+    """
+    top = _TITLE if title else 0
+    heading = f'<text x="{_WIDTH / 2:g}" y="20" text-anchor="middle" font-size="14">{escaped(title)}</text>'
+    parts = [heading] if title else []
+    for panel in panels:
+        pieces = _pieces(panel)
+        if pieces:
+            description = f"<title>{escaped(panel.title)}</title>"
+            parts.append(f'<g transform="translate(0 {top})">{description}{"".join(pieces)}</g>')
+            top += _HEIGHT + 8
+    style = f'font-family="system-ui, sans-serif" font-size="11" fill="{PLAIN["soft"]}"'
+    paper = f'<rect width="100%" height="100%" fill="{PLAIN["paper"]}"/>'
+    name = f"<title>{escaped(title)}</title>" if title else ""
+    return f"{_opened(max(top, 1))}{name}{paper}<g {style}>\n" + "\n".join(parts) + "\n</g></svg>\n"
+
+
+def _opened(height: int) -> str:
+    box = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {box}>'
+
+
+def _pieces(panel: Panel) -> list[str]:
+    """The elements of a chart; none if there is no finite number."""
+    curves = panel.curves
     points = [(x, y) for each in curves for x, y in zip(each.places, each.numbers, strict=True) if math.isfinite(y)]
     if not points:
-        return ""
+        return []
+    pieces = []
     vertical = _Axis([y for _, y in points], _HEIGHT - _BOTTOM, _TOP, may_be_logarithmic=True)
-    across = _Axis([x for x, _ in points], _LEFT, _WIDTH - _RIGHT, is_tight=True)
-    pieces = [f"<title>{escaped(title)}</title>"]
+    across = _Axis(panel.span or [x for x, _ in points], _LEFT, _WIDTH - _RIGHT, is_tight=True)
     for number, text in vertical.ticks():
         y = vertical.at(number)
         pieces.append(f'<line class="grid" stroke="#ddd" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
@@ -60,17 +124,26 @@ def chart(curves: Sequence[Curve], title: str, horizontal: str) -> str:
     for number, text in across.ticks():
         pieces.append(f'<text x="{across.at(number)}" y="{_HEIGHT - 19}" text-anchor="middle">{text}</text>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    pieces.append(f'<text x="{middle:g}" y="{_HEIGHT - 4}" text-anchor="middle">{escaped(horizontal)}</text>')
+    pieces.append(f'<text x="{middle:g}" y="{_HEIGHT - 4}" text-anchor="middle">{escaped(panel.horizontal)}</text>')
     left = float(_LEFT)
+
+    def name(text: str, look: str) -> None:
+        """Above the curves: a piece of a line, and what it is."""
+        nonlocal left
+        pieces.append(f'<line {look} x1="{left:g}" x2="{left + 18:g}" y1="10" y2="10"/>')
+        pieces.append(f'<text x="{left + 23:g}" y="14">{escaped(text)}</text>')
+        left += 42 + 6.2 * len(text)
+
     for curve in curves:
         look = f'class="{curve.colour}" stroke="{PLAIN[curve.colour]}" '
-        look += 'stroke-width="1" stroke-opacity="0.45"' if curve.is_background else 'stroke-width="1.8"'
+        look += 'stroke-width="1" stroke-opacity="0.3"' if curve.is_background else 'stroke-width="1.8"'
         pieces += [f'<polyline fill="none" {look} points="{line}"/>' for line in _lines(curve, across, vertical)]
-        pieces.append(f'<line {look} x1="{left:g}" x2="{left + 18:g}" y1="10" y2="10"/>')
-        pieces.append(f'<text x="{left + 23:g}" y="14">{escaped(curve.name)}</text>')
-        left += 42 + 6.2 * len(curve.name)
-    box = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {box}>{"".join(pieces)}</svg>'
+        name(curve.name, look)
+    if panel.mark is not None:
+        look, x = f'stroke="{PLAIN["soft"]}" stroke-dasharray="3 3"', across.at(panel.mark.place)
+        pieces.append(f'<line {look} x1="{x}" x2="{x}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
+        name(panel.mark.name, look)
+    return pieces
 
 
 class _Axis:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..display.chart import Curve, chart
+from ..display.chart import Curve, Mark, Panel, chart, picture
 from ..display.markup import card, pairs
 from ..runtime.errors import OptionError
 from ..runtime.files import write_atomically
@@ -86,6 +86,24 @@ class History:
 
         return plot_history(self, ax=ax)
 
+    def svg(self, title: str = "") -> str:
+        """A picture of the losses, and below them each metric with an axis of its own, as an SVG file.
+
+        It needs no package. The epoch whose parameters were kept is marked.
+
+        Args:
+            title: stands above the picture.
+
+        Example:
+            >>> History(loss=[3.0, 2.0, 1.5]).svg("a run")[:4]
+            '<svg'
+        """
+        panels = self._panels()
+        places = [curve.places for panel in panels for curve in panel.curves if curve.places]
+        # One scale of epochs for all.
+        span = (min(each[0] for each in places), max(each[-1] for each in places)) if places else None
+        return picture([panel._replace(span=span) for panel in panels], title)
+
     # --- how it is shown ------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
@@ -128,6 +146,10 @@ class History:
 
     def _pictures(self) -> list[str]:
         """The losses; and metrics, whose unit is another one."""
+        return [chart(panel.curves, panel.title, panel.horizontal, panel.mark) for panel in self._panels()]
+
+    def _panels(self) -> list[Panel]:
+        """What the pictures show, one after the other."""
         has_epochs = 0 < self.epochs < self.steps
         per_epoch = self.steps_per_epoch if has_epochs else 1
         curves = [Curve("loss of a batch" if has_epochs else "loss", _places(self.loss, per_epoch), self.loss,
@@ -137,11 +159,12 @@ class History:
         if self.validation_loss:
             curves.append(Curve("validation loss", _places(self.validation_loss), self.validation_loss, "red"))
         horizontal = "epoch" if has_epochs else "step"
-        pictures = [chart(curves, f"Losses by {horizontal}", horizontal)]
+        mark = Mark("kept epoch", self.best_epoch + 1) if self.best_epoch is not None else None
+        panels = [Panel(curves, f"Losses by {horizontal}", horizontal, mark=mark)]
         for k, (name, series) in enumerate(self.metrics.items()):
             curve = Curve(name, _places(series), series, ("green", "violet")[k % 2])
-            pictures.append(chart([curve], f"{name} by epoch", "epoch"))
-        return pictures
+            panels.append(Panel([curve], f"{name} by epoch", "epoch", mark=mark))
+        return panels
 
 
 @dataclass

@@ -12,13 +12,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
 from ..runtime.errors import InputError, OptionError
 from ..runtime.wording import count_of
-from .table import Table, as_number, is_missing, listed, suggestion
+from .table import Cell, Table, as_number, is_missing, listed, suggestion
 
 #: If at least this share of a column are numbers, a text in it is a mistake.
 _MOSTLY = 0.9
@@ -31,6 +31,7 @@ _MOST_CLASSES = 100
 _MISSING_CATEGORY = ""
 
 Note = Callable[[str], Any]
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class NumberColumn(Standardised):
 
     width = 1
 
-    def encode(self, table: Table, note: Note) -> list[list[float]]:
-        """The input of each row; 0, the mean, where the number is missing.
+    def encode(self, table: Table, note: Note) -> Array:
+        """The input of each row, as a column; 0, the mean, where the number is missing.
 
         Raises:
             InputError: for a text, or an infinite number, naming its line.
@@ -86,7 +87,9 @@ class NumberColumn(Standardised):
         missing = numbers.count(None)
         if missing:
             note(f"column {self.name!r}: {_rows(missing)} without a number; {self.mean:.6g}, the mean, is taken")
-        return [[0.0 if number is None else self.standardise(number)] for number in numbers]
+            numbers = [self.mean if number is None else number for number in numbers]
+        column = np.array(numbers, dtype=float)
+        return ((column - self.mean) / self.scale)[:, np.newaxis]
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,8 @@ class CategoryColumn:
     def width(self) -> int:
         return len(self.categories)
 
-    def encode(self, table: Table, note: Note) -> list[list[float]]:
-        """The inputs of each row; all are 0 for a category that is not known."""
+    def encode(self, table: Table, note: Note) -> Array:
+        """The inputs of each row, in a row each; all are 0 for a category that is not known."""
         categories = [_category(text) for text in table.column(self.name)]
         unknown = Counter(category for category in categories if category not in self.categories)
         if unknown:
@@ -112,7 +115,7 @@ class CategoryColumn:
                 f"have ({names}); taken as none of those known"
             )
         units = {c: [float(c == other) for other in self.categories] for c in {*categories}}
-        return [units[category] for category in categories]
+        return np.array([units[category] for category in categories]).reshape(-1, self.width)
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,8 @@ class Preprocessing:
             others = [name for name in table.columns if name not in {column.name for column in self.columns}]
             hint = suggestion(absent[0], others) if others else ""
             raise InputError(f"{table.name} has no column {listed(absent)}, which the model was trained with{hint}")
-        parts = [column.encode(table, note) for column in self.columns]
-        return [[number for part in row for number in part] for row in zip(*parts, strict=True)]
+        inputs: list[list[float]] = np.hstack([column.encode(table, note) for column in self.columns]).tolist()
+        return inputs
 
     def as_dict(self) -> dict[str, Any]:
         """A description for JSON, from which `from_dict` makes the same preprocessing."""
@@ -318,16 +321,15 @@ def kinds_of(
         if not name:
             note(f"column {number} has no name and is left out")
             continue
-        texts = [text for text in table.column(name) if not is_missing(text)]
-        if not texts:
+        if all(cell is None for cell in table.cells(name)):
             note(f"column {name!r} has no values and is left out")
         elif name in categorical:
             kinds[name] = "category"
         elif holds_numbers(table, name, f"; correct it, or give --categorical {name} if these are names"):
             kinds[name] = "number"
-        elif len(set(texts)) > max(_FEW_CATEGORIES, len(table) // 2):
+        elif (count := _count_texts(table, name)) > max(_FEW_CATEGORIES, len(table) // 2):
             note(
-                f"column {name!r} has {len(set(texts))} different texts in {_rows(len(table))}: it names rows and is "
+                f"column {name!r} has {count} different texts in {_rows(len(table))}: it names rows and is "
                 f"left out (--categorical {name} keeps it)"
             )
         else:
@@ -335,6 +337,11 @@ def kinds_of(
     if not kinds:
         raise InputError(f"{table.name} has no column to learn from beside the target {target!r}")
     return kinds
+
+
+def _count_texts(table: Table, column: str) -> int:
+    """How many different texts a column has, without missing values."""
+    return len({text for text in table.column(column) if not is_missing(text)})
 
 
 def columns_for(table: Table, kinds: Mapping[str, str], note: Note) -> tuple[Column, ...]:
@@ -367,15 +374,17 @@ def holds_numbers(table: Table, column: str, hint: str) -> bool:
     Raises:
         InputError: if nearly all of them are numbers, naming the first that is not; if they have decimal commas.
     """
-    rows = [(k, text) for k, text in enumerate(table.column(column)) if not is_missing(text)]
-    others = [(k, text) for k, text in rows if as_number(text) is None]
-    if not others:
-        return bool(rows)
+    cells = table.cells(column)
+    count = len(cells) - cells.count(None)
+    if str not in set(map(type, cells)):
+        return count > 0
+    others = [(k, cell) for k, cell in enumerate(cells) if isinstance(cell, str)]
     k, text = others[0]
-    if len(others) <= (1 - _MOSTLY) * len(rows):
+    if len(others) <= (1 - _MOSTLY) * count:
         more = f" (as in {_rows(len(others) - 1)} more)" if len(others) > 1 else ""
         raise InputError(f"{table.where(k, column)}: {text!r} is not a number{more}; the others are{hint}")
-    if all(as_number(text.replace(",", ".", 1)) is not None for _, text in rows):
+    texts = (text for text in table.column(column) if not is_missing(text))
+    if all(as_number(text.replace(",", ".", 1)) is not None for text in texts):
         raise InputError(f"{table.where(k, column)}: {text!r} has a decimal comma; write numbers with a point{hint}")
     return False
 
@@ -386,15 +395,19 @@ def numbers_of(table: Table, column: str, hint: str = "") -> list[float | None]:
     Raises:
         InputError: for a text, or an infinite number, naming its line.
     """
-    numbers: list[float | None] = []
-    for k, text in enumerate(table.column(column)):
-        number = None if is_missing(text) else as_number(text)
-        if number is None and not is_missing(text):
-            raise InputError(f"{table.where(k, column)}: {text!r} is not a number{hint}")
-        if number is not None and math.isinf(number):
-            raise InputError(f"{table.where(k, column)}: {text} is not a finite number")
-        numbers.append(number)
-    return numbers
+    cells = table.cells(column)
+    if str in set(map(type, cells)) or math.inf in cells or -math.inf in cells:
+        _refuse_others(table, column, cells, hint)
+    return cast("list[float | None]", cells)
+
+
+def _refuse_others(table: Table, column: str, cells: Sequence[Cell], hint: str) -> None:
+    """Raise `InputError` for the first text or infinite number of a column."""
+    for k, cell in enumerate(cells):
+        if isinstance(cell, str):
+            raise InputError(f"{table.where(k, column)}: {cell!r} is not a number{hint}")
+        if cell is not None and math.isinf(cell):
+            raise InputError(f"{table.where(k, column)}: {table.column(column)[k]} is not a finite number")
 
 
 def present_numbers(table: Table, column: str, hint: str = "") -> list[float]:

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..runtime.errors import InputError
@@ -19,6 +19,8 @@ from ..runtime.wording import count_of
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 #: A field that, in small letters, is one of these is a missing value.
 MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "<na>", "nan", "null"})
+#: What a field says: a number, nothing (it is missing), or another text.
+Cell = float | None | str
 #: The number of records by which the delimiter is chosen.
 _SNIFFED = 100
 
@@ -38,6 +40,7 @@ class Table:
     columns: list[str]
     rows: list[list[str]]
     lines: list[int]
+    _cells: dict[str, list[Cell]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -57,10 +60,19 @@ class Table:
         index = self.index(column)
         return [row[index] for row in self.rows]
 
+    def cells(self, column: str) -> list[Cell]:
+        """What the fields of a column say, row by row."""
+        if column not in self._cells:
+            self._cells[column] = cells_of(self.column(column))
+        return self._cells[column]
+
     def take(self, order: Iterable[int]) -> Table:
         """The table of some of the rows."""
         order = list(order)
-        return Table(self.name, self.columns, [self.rows[k] for k in order], [self.lines[k] for k in order])
+        part = Table(self.name, self.columns, [self.rows[k] for k in order], [self.lines[k] for k in order])
+        for column, cells in self._cells.items():
+            part._cells[column] = [cells[k] for k in order]
+        return part
 
     def where(self, row: int, column: str) -> str:
         """How an error names a field."""
@@ -109,6 +121,21 @@ def as_number(text: str) -> float | None:
     except ValueError:
         return None
     return None if math.isnan(number) else number
+
+
+def cells_of(texts: Sequence[str]) -> list[Cell]:
+    """What fields say: the number that a text is; None for a missing value; other texts as they are.
+
+    >>> cells_of(["1.5", "NA", "1_000"])
+    [1.5, None, '1_000']
+    """
+    try:
+        numbers = list(map(float, texts))
+    except ValueError:
+        numbers = [math.nan]
+    if "_" not in "".join(texts) and not any(map(math.isnan, numbers)):  # as a rule; and much faster
+        return [*numbers]
+    return [None if is_missing(text) else text if (number := as_number(text)) is None else number for text in texts]
 
 
 def read_csv(path: str | os.PathLike[str]) -> Table:
@@ -161,8 +188,9 @@ def _records(name: str, text: str, delimiter: str, most: int | None = None) -> I
             return
         except csv.Error as error:
             raise InputError(f"{name}, line {line}: {error}") from None
-        if any(field.strip() for field in fields) or len(fields) > 1:
-            yield line, [field.strip() for field in fields]
+        fields = list(map(str.strip, fields))
+        if any(fields) or len(fields) > 1:
+            yield line, fields
             count += 1
         line = reader.line_num + 1
 

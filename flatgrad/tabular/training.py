@@ -37,7 +37,7 @@ from .table import Table, listed, read_csv
 
 #: After so many epochs without a better validation loss the training stops.
 PATIENCE = 20
-HISTORY, PICTURE, LOOP = "history.json", "loss.png", "training_loop.py"
+HISTORY, CHART, PICTURE, LOOP = "history.json", "loss.svg", "loss.png", "training_loop.py"
 
 TASKS = ("auto", "classify", "regress")
 _FEWEST_ROWS = 10
@@ -119,6 +119,7 @@ def train(
     folder: Path,
     *,
     overwrite: bool = False,
+    plot: bool = False,
     echo: Callable[[str], Any] = print,
     note: Note = lambda text: None,
     table: Callable[[Sequence[Sequence[str]]], str] = plain_table,
@@ -133,6 +134,7 @@ def train(
         settings: how to train.
         folder: is made if it does not exist.
         overwrite: whether a model that is in the folder is replaced.
+        plot: whether Matplotlib draws the picture of the history, too, as a PNG file.
         echo: is called with the lines of the report.
         note: is called with remarks on the data, such as columns that were left out.
         table: turns rows of texts, the first of them the header, into a text for `echo`.
@@ -181,7 +183,10 @@ def train(
     echo(table(report.rows()))
     echo(f"\n{report.verdict(advice=bool(settings.hidden))}")
     title = f"{settings.target} of {Path(data.name).name}"
-    paths = _write(folder, model, history, report, settings, title, note)
+    if overwrite:
+        (folder / PICTURE).unlink(missing_ok=True)  # of an earlier run
+    paths = _write(folder, model, history, report, settings, title)
+    paths += _plot(folder, history, title, note) if plot else []
     echo(f"\nwritten to {folder}: {', '.join(path.name for path in paths)}")
     return model, history, report
 
@@ -347,7 +352,6 @@ def _write(
     report: Report,
     settings: Settings,
     title: str,
-    note: Note,
 ) -> list[Path]:
     paths = model.save(folder)
     names = (
@@ -361,16 +365,20 @@ def _write(
     }
     text = json.dumps(_without_nan(about), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / HISTORY, text.encode() + b"\n")
-    paths += [folder / HISTORY, history.save_source(folder / LOOP, rolled=True)]
-    if history.loss:
-        try:
-            figure = new_figure(7.0, 3.4 + 1.4 * len(history.metrics))
-            nn.plot_history(history, ax=figure.subplots(), title=title)
-            figure.savefig(folder / PICTURE, dpi=150)
-            paths.append(folder / PICTURE)
-        except MissingExtraError as error:
-            note(f"{PICTURE} is not drawn: {error}")
-    return paths
+    write_atomically(folder / CHART, history.svg(title).encode())
+    return [*paths, folder / HISTORY, folder / CHART, history.save_source(folder / LOOP, rolled=True)]
+
+
+def _plot(folder: Path, history: nn.History, title: str, note: Note) -> list[Path]:
+    """The history, drawn by Matplotlib."""
+    try:
+        figure = new_figure(7.0, 3.4 + 1.4 * len(history.metrics))
+    except MissingExtraError as error:
+        note(f"{PICTURE} is not drawn: {error}")
+        return []
+    nn.plot_history(history, ax=figure.subplots(), title=title)
+    figure.savefig(folder / PICTURE, dpi=150)
+    return [folder / PICTURE]
 
 
 def _without_nan(item: Any) -> Any:

@@ -138,6 +138,47 @@ def test_training_steps(folder, generalized):
     assert len(generalized) == made
 
 
+def saved_loop(path, loss, model, **options):
+    """The loop of a run on 40 rows, as it is saved: re-rolled."""
+    X, y = np.random.default_rng(0).normal(size=(40, 2)), np.random.default_rng(1).normal(size=40)
+    history = nn.fit(
+        loss, model, nn.Adam(0.01), X, y,
+        **{"epochs": 1, "batch_size": 16, "seed": 0, "progress": False, "backend": "native", **options},
+    )  # fmt: skip
+    return history.save_source(path, rolled=True).read_text(encoding="utf-8")
+
+
+def test_the_source_of_a_loop_is_printed_once(folder, generalized, tmp_path):
+    model, other = nn.MLP(2, [3, 1], seed=1), nn.MLP(2, [3, 1], seed=2)
+
+    def loss(X, y):
+        return sum((model(x) - t) ** 2 for x, t in zip(X, y, strict=True))
+
+    def same(X, y):  # the lines of this function are other ones
+        return sum((other(x) - t) ** 2 for x, t in zip(X, y, strict=True))
+
+    texts = []
+    for function, trained in ((loss, model), (loss, model), (same, other), (loss, model)):
+        numbers = [parameter.data for parameter in trained.parameters()]
+        texts.append(saved_loop(tmp_path / "loop.py", function, trained))
+        for parameter, number in zip(trained.parameters(), numbers, strict=True):
+            parameter.data = number
+        made = len(generalized)
+        open_recall.forget()
+    first, again, others, last = texts
+    assert first == again == last
+    assert "for x, t in zip(X, y, strict=True))" in first, "comments are the user's lines"
+    assert "from `same`" in others
+    assert "from `loss`" in first
+    before = len(generalized)
+    assert saved_loop(tmp_path / "loop.py", loss, model) == first
+    assert len(generalized) == before == made, "nothing was generalised again"
+    open_recall.forget()
+    smaller = saved_loop(tmp_path / "loop.py", loss, model, batch_size=20)
+    assert "step_20(" in smaller
+    assert "step_16(" not in smaller
+
+
 @pytest.fixture
 def differentiated(monkeypatch):
     """Counts the programs that are differentiated."""
