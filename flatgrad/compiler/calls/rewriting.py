@@ -108,24 +108,20 @@ def _linked(code: CodeType, objects: Mapping[Any, Any]) -> CodeType:
 @functools.lru_cache(maxsize=512)
 def _changed(code: CodeType, changes: tuple[Change, ...]) -> CodeType | None:
     """The code of a function with changes; None if there are none, or the source is another one."""
+    text = "".join(linecache.getlines(code.co_filename))
     try:
-        tree = parsed("".join(linecache.getlines(code.co_filename)))
+        body = parsed(text).body
     except (SyntaxError, ValueError):
         return None
     first = code.co_firstlineno
-    inside = [each for each in tree.body if _first_line(each) <= first <= (each.end_lineno or 0)]
+    inside = tuple(k for k, each in enumerate(body) if _first_line(each) <= first <= (each.end_lineno or 0))
     if not inside:
         return None
-    imports = _imports(tree.body)  # names that are imported have other code
-    compiled = []
-    for made in (), changes:
-        statements = copy.deepcopy(inside)  # several may stand in one line
-        for change in made:
-            statements = [change.visitor(statement).visit(statement) for statement in statements]
-        module = ast.fix_missing_locations(ast.Module([*imports, *statements], []))
-        whole = compile(module, code.co_filename, "exec", code.co_flags & _FUTURES, True)
-        compiled.append([each for each in codes_in(whole) if place(each) == place(code)])
-    plain, changed = compiled
+    plain, changed = (
+        [each for each in _compiled(text, code.co_filename, inside, code.co_flags & _FUTURES, made)
+         if place(each) == place(code)]
+        for made in ((), changes)
+    )  # fmt: skip
     is_ours = plain.count(code) == 1
     if len(plain) != len(changed) or not (is_ours or (len(plain) == 1 and _by_pytest(code))):
         return None
@@ -135,6 +131,23 @@ def _changed(code: CodeType, changes: tuple[Change, ...]) -> CodeType | None:
         and new.co_varnames[: code.co_argcount] == code.co_varnames[: code.co_argcount]
     )
     return _linked(new, {change.mark: change.switch for change in changes}) if same and new != code else None
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(
+    text: str, filename: str, inside: Sequence[int], flags: int, changes: tuple[Change, ...]
+) -> list[CodeType]:
+    """All code of some statements of a module with changes: methods of a class, for example, are compiled together."""
+    body = parsed(text).body
+    statements: list[Any] = [body[k] for k in inside]  # several may stand in one line
+    if changes:
+        statements = copy.deepcopy(statements)
+    for change in changes:
+        statements = [change.visitor(statement).visit(statement) for statement in statements]
+    module = ast.Module([*_imports(body), *statements], [])  # names that are imported have other code
+    if changes:
+        ast.fix_missing_locations(module)
+    return list(codes_in(compile(module, filename, "exec", flags, True)))
 
 
 def _by_pytest(code: CodeType) -> bool:

@@ -28,7 +28,7 @@ import numpy as np
 from ..loops.array_program import ArrayProgram
 from ..loops.buffers import Plan, plan_buffers, span
 from ..loops.extents import Ragged, fixed
-from ..loops.grammar import Block, Read, Repeat, Statement
+from ..loops.grammar import Block, Read, Repeat
 from .llvm import Module, NativeCode
 from .operations import Machine, Writer
 from .text import Function, Value, load, loaded_index, store
@@ -173,11 +173,11 @@ def find_pair(program: ArrayProgram) -> Pair | None:
         (a, b): (loops[a].lanes / loops[a].count + loops[b].lanes / loops[b].count) * loops[a].count
         for a, b in itertools.combinations(loops, 2)
     }
-    best, kept = None, 0
+    best, kept, accesses = None, 0, _Accesses(program)
     for a, b in sorted(most, key=lambda pair: -most[pair]):
         if kept >= most[a, b]:
             break
-        pair = _Finder(program, a, b).pair()
+        pair = _Finder(program, a, b, accesses).pair()
         if pair is not None and pair.width * pair.rounds[0] > kept:
             best, kept = pair, pair.width * pair.rounds[0]
     return best
@@ -194,11 +194,45 @@ def _is_plain(repeat: Repeat) -> bool:
     return True
 
 
+class _Accesses:
+    """What a program reads, for all pairs of its loops.
+
+    Attributes:
+        inside: per position of a loop, the accesses of what it runs in rounds, each with its extents and its range.
+        ranges: per access the position of its item, the lowest and the highest address, and whether it is in rounds.
+        tables: the addresses of all gathers.
+    """
+
+    def __init__(self, program: ArrayProgram) -> None:
+        self.inside: dict[int, list[tuple[Read, Sequence[Any], int, int]]] = {}
+        tables: dict[int, Any] = {}  # by their identity: many accesses may share one
+        ranges: set[tuple[int, int, int, bool]] = set()
+        for k, item in enumerate(program.statements):
+            if isinstance(item, Block):
+                ranges.update((k, address, address, False) for address in item.reads.tolist())
+                continue
+            rounds = isinstance(item, Repeat)
+            members = item.members() if isinstance(item, Repeat) else [item]
+            starts = set(map(id, item.starts_of(item.loop))) if isinstance(item, Repeat) else set()
+            for member in members:
+                in_rounds = rounds and id(member) not in starts
+                for read, extents in member.reads():
+                    if read.table is not None:
+                        tables[id(read.table)] = read.table
+                        continue
+                    low, high = span(read, extents)
+                    ranges.add((k, low, high, in_rounds))
+                    if in_rounds:
+                        self.inside.setdefault(k, []).append((read, extents, low, high))
+        self.ranges = np.array(sorted(ranges), dtype=np.int64).reshape(-1, 4)
+        self.tables = list(tables.values())
+
+
 class _Finder:
     """Finds out which statements of two loops can keep one segment."""
 
-    def __init__(self, program: ArrayProgram, forward: int, adjoint: int) -> None:
-        self.program, self.positions = program, (forward, adjoint)
+    def __init__(self, program: ArrayProgram, forward: int, adjoint: int, accesses: _Accesses) -> None:
+        self.program, self.positions, self.accesses = program, (forward, adjoint), accesses
         loops = [program.statements[k] for k in self.positions]
         self.loops: list[Repeat] = [loop for loop in loops if isinstance(loop, Repeat)]
         self.windows: list[list[Window]] = [[], []]
@@ -211,6 +245,7 @@ class _Finder:
                     first = base = min(fixed(member.base) for member in (*starts, statement))
                 windows.append(Window(first, base, base + step * loop.count, step, statement.kind))
         self.all = sorted([*self.windows[0], *self.windows[1]])
+        self.bounds = np.array([(window.first, window.end) for window in self.all]).T
         self.refused = {w for w in self.all if w.kind == "b" and w.depth}
         #: Of windows of the forward loop: the rounds that round 0 of the adjoint loop reads, at least and at most.
         self.reads: dict[Window, list[int]] = {}
@@ -243,34 +278,29 @@ class _Finder:
         return touched
 
     def _look(self) -> None:
-        """Look at all that reads a window."""
-        adjoint = self.positions[1]
-        for k, item in enumerate(self.program.statements):
-            if isinstance(item, Block):
-                for address in item.reads.tolist():
-                    self._read_outside(k, address, address)
-                continue
-            members = item.members() if isinstance(item, Repeat) else [item]
-            inside = [s for s in members if isinstance(s, Statement)] if k in self.positions else []
-            if isinstance(item, Repeat):
-                outside = list(map(id, item.starts_of(item.loop)))
-                inside = [s for s in inside if id(s) not in outside]
-            for member in members:
-                for read, extents in member.reads():
-                    ends = span(read, extents)
-                    if read.table is not None:
-                        self._gathered(read.table)
-                    elif any(member is each for each in inside):
-                        self._read_in_rounds(int(k == adjoint), read, extents, *ends)
-                    else:
-                        # What runs before the forward loop, or with its starts, reads none of it.
-                        self._read_outside(k, *ends)
+        """Look at all that reads a window, first at the rounds: often the adjoint loop reads nothing of the other."""
+        for loop, k in enumerate(self.positions):
+            for access in self.accesses.inside.get(k, ()):
+                self._read_in_rounds(loop, *access)
+        if self.reads.keys() <= self.refused:
+            return
+        items, lows, highs, in_rounds = self.accesses.ranges.T
+        firsts, ends = self.bounds
+        places = np.maximum(np.searchsorted(firsts, lows, side="right") - 1, 0)
+        touching = (firsts[places] <= highs) & (ends[places] > lows)
+        touching |= np.searchsorted(firsts, highs, side="right") > places + 1
+        touching &= (in_rounds == 0) | ~np.isin(items, self.positions)
+        for k, low, high, _ in self.accesses.ranges[touching].tolist():
+            # What runs before the forward loop, or with its starts, reads none of it.
+            self._read_outside(k, low, high)
+        for table in self.accesses.tables:
+            self._gathered(table)
         self._gathered(self.program.outputs)
 
     def _gathered(self, table: Any) -> None:
-        bounds = np.array([(window.first, window.end) for window in self.all])
-        places = np.searchsorted(bounds[:, 0], table, side="right") - 1
-        inside = (places >= 0) & (table < bounds[np.maximum(places, 0), 1])
+        firsts, ends = self.bounds
+        places = np.searchsorted(firsts, table, side="right") - 1
+        inside = (places >= 0) & (table < ends[np.maximum(places, 0)])
         if not inside.any():
             return
         for place in np.unique(places[inside]).tolist():

@@ -281,11 +281,15 @@ class Search:
         kind = item if is_class else type(item)
         instance = {} if is_class else attributes_of(item)
         definitions_by_name = self._class(kind)
-        for attribute in attributes:
+        optional, write_only = self._optional, self._write_only
+        there = [  # few of all names
+            a for a in attributes if a in instance or a in definitions_by_name or a in optional or a in write_only
+        ]
+        for attribute in there:
             path = f"{name}.{attribute}"
             definitions = definitions_by_name.get(attribute, ())
             value = instance.get(attribute, MISSING)
-            if attribute in self._write_only and _is_container(getattr(item, attribute, None)):
+            if attribute in write_only and _is_container(getattr(item, attribute, None)):
                 continue
             in_instance = value is not MISSING and not (definitions and hasattr(type(definitions[0]), "__set__"))
             if in_instance:
@@ -297,7 +301,7 @@ class Search:
                         self._enqueue(function, path)
                 if not in_instance:
                     self._read_class(item, attribute, path, definitions[0])
-            elif attribute in self._optional and not in_instance:
+            elif attribute in optional and not in_instance:
                 self._in_class(kind, attribute)
                 if not is_class and not _is_library_code(item):
                     self._reference(INSTANCE, item, attribute, path, MISSING)
