@@ -80,7 +80,7 @@ class Expression:
     """
 
     def __init__(self, text: str) -> None:
-        self.text = " ".join(text.split())
+        self.text: str = " ".join(text.split())
         if len(self.text) > _LENGTH:
             raise InputError(f"the expression has {len(self.text)} characters; at most {_LENGTH} are accepted")
         if not self.text:
@@ -96,7 +96,7 @@ class Expression:
             raise InputError(f"the expression cannot be parsed: {str(error) or type(error).__name__}") from None
         functions = {id(node.func) for node in ast.walk(self._tree) if isinstance(node, ast.Call)}
         names = [n for n in ast.walk(self._tree) if isinstance(n, ast.Name) and id(n) not in functions]
-        self.names = list(dict.fromkeys(n.id for n in sorted(names, key=lambda n: n.col_offset)))
+        self.names: list[str] = list(dict.fromkeys(n.id for n in sorted(names, key=lambda n: n.col_offset)))
         for node in names:
             if node.id in BY_NAME:
                 raise InputError(self._at(node.col_offset, f"{node.id} is a function; write {node.id}(...)"))

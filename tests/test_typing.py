@@ -63,6 +63,23 @@ def pyright(path, tmp_path):
 
 
 @pytest.mark.slow
+def test_every_symbol_of_the_package_has_a_type():
+    """To a type checker names without an underscore are public, in all modules. If this fails: annotate them."""
+    if importlib.util.find_spec("basedpyright") is None:
+        pytest.skip("basedpyright is not installed")
+    options = ["--verifytypes", "flatgrad", "--ignoreexternal", "--outputjson", "--pythonpath", sys.executable]
+    done = run(sys.executable, "-m", "basedpyright", *options)
+    symbols = json.loads(done.stdout)["typeCompleteness"]["symbols"]
+    assert any(symbol["name"] == "flatgrad.compiler.kernel.Kernel" for symbol in symbols), done.stderr
+    unknown = {
+        symbol["name"]: [each["message"] for each in symbol["diagnostics"]]
+        for symbol in symbols
+        if symbol["isTypeAmbiguous"] or not symbol["isTypeKnown"]
+    }
+    assert unknown == {}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("checker", [mypy, pyright])
 def test_a_typed_program_is_checked(checker, tmp_path):
     done = checker(PROGRAM, tmp_path)

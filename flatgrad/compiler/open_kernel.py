@@ -52,11 +52,13 @@ class OpenKernel:
     """
 
     def __init__(self, stages: OpenStages, leaves: list[Value], trace_seconds: float) -> None:
-        self.name, self.stages, self.leaves = stages.name, stages, leaves
+        self.name: str = stages.name
+        self.stages = stages
+        self.leaves = leaves
         #: The numbers of the largest sample's inputs; None where they are not known.
         self.traced_at: Sequence[float] | None = None
         self._source: str | None = None
-        self.stats = OpenStats.of(stages.choice, stages.sizes(stages.at.sizes[-1]), trace_seconds)
+        self.stats: OpenStats = OpenStats.of(stages.choice, stages.sizes(stages.at.sizes[-1]), trace_seconds)
 
     @property
     def backend(self) -> str:

@@ -36,6 +36,7 @@ from .machine.memory import OpenCodeError
 from .machine.native import NativeFunction
 from .machine.open_code import OpenFunction
 from .machine.open_recall import OpenSignature, Prepared
+from .options import Options
 from .printing import PrintedStages, Sizes, steps_text
 from .program.program import Group, Program, grouped
 from .program.progress import report
@@ -85,9 +86,14 @@ class OpenStages:
         data: int = 0,
     ) -> None:
         self.data = data
-        self.samples, self.names, self.at = list(samples), list(names), Samples(sizes)
+        self.samples: list[Stages] = list(samples)
+        self.names: list[str] = list(names)
+        self.at: Samples = Samples(sizes)
         last = self.samples[-1]
-        self.name, self.title, self.options, self.functions = last.name, last.title, last.options, last.functions
+        self.name: str = last.name
+        self.title: str = last.title
+        self.options: Options = last.options
+        self.functions: Sequence[tuple[str, str]] = last.functions
         self._key = self._find_key(ways)
         prepared = None if self._key is None else open_recall.find(self._key)
         if prepared is None:
@@ -456,10 +462,15 @@ class BoundStages(PrintedStages):
     def __init__(
         self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages], data: Sequence[Any] = ()
     ) -> None:
-        self.open, self.extents, self._make, self.data = open_stages, tuple(extents), make, data
-        self.name, self.title, self.options = open_stages.name, open_stages.title, open_stages.options
-        self.functions = open_stages.functions
-        self.way = Way()
+        self.open = open_stages
+        self.extents: tuple[int, ...] = tuple(extents)
+        self._make = make
+        self.data = data
+        self.name: str = open_stages.name
+        self.title: str = open_stages.title
+        self.options: Options = open_stages.options
+        self.functions: Sequence[tuple[str, str]] = open_stages.functions
+        self.way: Way = Way()
 
     @property
     def is_joint(self) -> bool:

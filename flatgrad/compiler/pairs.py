@@ -43,10 +43,12 @@ class PairStages(Stages):
     ) -> None:
         super().__init__(traced, title, options)
         count = sum(group.size for group in traced.groups(True)) if isinstance(traced, Family) else len(traced.outputs)
-        self.wrt, self.outputs, self.scalar = wrt, count, scalar
-        self.of = tuple(range(self.outputs)) if of is None else of
-        self.is_pair = bool(wrt and self.outputs)
-        self.functions = _PAIR if self.is_pair else _PRIMAL
+        self.wrt = wrt
+        self.outputs = count
+        self.scalar = scalar
+        self.of: tuple[int, ...] = tuple(range(self.outputs)) if of is None else of
+        self.is_pair: bool = bool(wrt and self.outputs)
+        self.functions: Sequence[tuple[str, str]] = _PAIR if self.is_pair else _PRIMAL
         self._restricted: dict[tuple[int, ...], PairStages] = {}
 
     def like(self, traced: Program) -> PairStages:

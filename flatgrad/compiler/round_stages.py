@@ -31,6 +31,7 @@ from .program.family import Family
 from .program.folding import fold
 from .program.passes.dead_code import remove_dead_code
 from .program.program import Group, Program
+from .program.ways import Way
 from .routine import Routine
 from .stage import stage
 from .stages import Stages
@@ -217,8 +218,10 @@ class RoundStages(BoundStages):
 
     def __init__(self, open_stages: OpenStages, stages: Stages, family: Family, compared: tuple[int, ...]) -> None:
         super().__init__(open_stages, family.extents, lambda: stages, [rows.ravel() for rows in family.data])
-        self.family, self.compared, self.way = family, compared, stages.way
-        self.outputs = sum(group.size for group in family.groups(outputs=True))
+        self.family = family
+        self.compared = compared
+        self.way: Way = stages.way
+        self.outputs: int = sum(group.size for group in family.groups(outputs=True))
 
     @stage
     def here(self) -> Stages:

@@ -53,9 +53,15 @@ class Routine:
         turn: Callable[..., tuple[int, bool | int] | None] | None = None,
         meaning: Callable[[list[float]], list[float] | None] | None = None,
     ) -> None:
-        self.function, self.source, self.replay = function, source, replay
-        self._program, self.arrays, self.code, self.exact = program, arrays, code, exact
-        self.turn, self.meaning = turn, meaning
+        self.function: Callable[..., Any] = function
+        self.source: str = source
+        self.replay: Callable[[list[float]], Any] | None = replay
+        self._program = program
+        self.arrays: bool = arrays
+        self.code: NativeFunction | None = code
+        self.exact: bool = exact
+        self.turn: Callable[..., tuple[int, bool | int] | None] | None = turn
+        self.meaning: Callable[[list[float]], list[float] | None] | None = meaning
         self.stats: KernelStats | None = None
 
     @property

@@ -36,7 +36,9 @@ class Sparsity:
     """
 
     def __init__(self, shape: tuple[int, int], columns: Indices, starts: Indices) -> None:
-        self.shape, self.columns, self.starts = shape, columns, starts
+        self.shape = shape
+        self.columns = columns
+        self.starts = starts
         self.rows: Indices = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(starts))
 
     @classmethod

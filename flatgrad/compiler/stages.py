@@ -75,12 +75,15 @@ class Stages(GuardedStages):
     def __init__(
         self, traced: Program | Family, title: str, options: Options, functions: Sequence[tuple[str, str]] = ()
     ) -> None:
-        self.name, self.title, self.options, self.functions = traced.name, title, options, functions
-        self.family = traced if isinstance(traced, Family) else None
+        self.name: str = traced.name
+        self.title: str = title
+        self.options: Options = options
+        self.functions: Sequence[tuple[str, str]] = functions
+        self.family: Family | None = traced if isinstance(traced, Family) else None
         if isinstance(traced, Program):
             self.__dict__["traced"] = traced
         self.lengths: Sequence[Sequence[int]] = ()
-        self.way = Way()
+        self.way: Way = Way()
 
     # --- scalar programs ------------------------------------------------------------------------------------------
 
@@ -330,7 +333,9 @@ class JointStages(Stages):
     ) -> None:
         function = _VALUE_AND_GRAD if with_value else _GRAD
         super().__init__(traced, title, options, [function])
-        self.wrt, self.gradients, self.with_value = wrt, gradients, with_value
+        self.wrt = wrt
+        self.gradients = gradients
+        self.with_value = with_value
 
     def output_groups(self, primal: Program) -> list[Group]:
         aux = len(primal.outputs) - 1

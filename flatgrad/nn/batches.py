@@ -20,7 +20,8 @@ class Rows:
     """Rows of numbers, taken out of arrays or lists once."""
 
     def __init__(self, X: Any, y: Any, what: str) -> None:
-        self.X, self.y = _array(X, f"{what}X"), _array(y, f"{what}y")
+        self.X: Array = _array(X, f"{what}X")
+        self.y: Array = _array(y, f"{what}y")
         if len(self.X) != len(self.y):
             raise InputError(f"{what}X has {len(self.X)} rows and {what}y has {len(self.y)}; they must be equally many")
         if not self.X.size or not self.y.size:

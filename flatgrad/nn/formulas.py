@@ -16,10 +16,12 @@ import keyword
 import math
 import tokenize
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from ..compiler.languages.loader import LoadedModule
 
+#: A method of a class, which takes any operands.
+Operator: TypeAlias = Callable[..., Any]
 #: How strongly an expression binds, weakest first, as in Python's grammar.
 _SUM, _PRODUCT, _UNARY, _POWER, _ATOM = range(5)
 #: The limit of a text's length: nobody would want to read longer formulas.
@@ -32,7 +34,7 @@ class NotAFormulaError(TypeError):
     """A function does something with the step that cannot be written as a formula."""
 
 
-def _operator(operator: str, strength: int) -> tuple[Callable[[Any, Any], Formula], Callable[[Any, Any], Formula]]:
+def _operator(operator: str, strength: int) -> tuple[Operator, Operator]:
     """An operator that binds to the left, and the same with its operands exchanged."""
 
     def join(left: Any, right: Any) -> Formula:
@@ -64,11 +66,23 @@ class Formula:
         """What the value of a function at this step is called; "" if it has no name."""
         return self._names.get(id(function), "")
 
+    __add__: Operator
+    __radd__: Operator
     __add__, __radd__ = _operator(" + ", _SUM)
+    __sub__: Operator
+    __rsub__: Operator
     __sub__, __rsub__ = _operator(" - ", _SUM)
+    __mul__: Operator
+    __rmul__: Operator
     __mul__, __rmul__ = _operator(" * ", _PRODUCT)
+    __truediv__: Operator
+    __rtruediv__: Operator
     __truediv__, __rtruediv__ = _operator(" / ", _PRODUCT)
+    __floordiv__: Operator
+    __rfloordiv__: Operator
     __floordiv__, __rfloordiv__ = _operator(" // ", _PRODUCT)
+    __mod__: Operator
+    __rmod__: Operator
     __mod__, __rmod__ = _operator(" % ", _PRODUCT)
 
     def __pow__(self, other: Any) -> Formula:
@@ -89,9 +103,26 @@ class Formula:
     def _refuse(self, *_: Any) -> Any:
         raise NotAFormulaError("it branches on the step, looks it up, or calls a function that wants a number")
 
-    __bool__ = __int__ = __index__ = __float__ = __complex__ = __hash__ = __round__ = __iter__ = __len__ = _refuse
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-    __trunc__ = __floor__ = __ceil__ = __divmod__ = __rdivmod__ = _refuse
+    __bool__ = _refuse
+    __int__ = _refuse
+    __index__ = _refuse
+    __float__ = _refuse
+    __complex__ = _refuse
+    __round__ = _refuse
+    __iter__ = _refuse
+    __len__ = _refuse
+    __lt__ = _refuse
+    __le__ = _refuse
+    __gt__ = _refuse
+    __ge__ = _refuse
+    __trunc__ = _refuse
+    __floor__ = _refuse
+    __ceil__ = _refuse
+    __divmod__ = _refuse
+    __rdivmod__ = _refuse
+    __hash__: Operator = _refuse
+    __eq__: Operator = _refuse
+    __ne__: Operator = _refuse
 
 
 def _text(operand: Any, strength: int) -> str:

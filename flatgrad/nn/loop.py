@@ -18,6 +18,7 @@ from ..compiler.machine.native import available
 from ..compiler.program.progress import preparing
 from ..runtime.errors import OptionError
 from .batches import Plan, Rows
+from .formulas import StepFormulas
 from .history import History
 from .native_loop import Chunk, NativeLoop
 from .step import TrainStep
@@ -49,11 +50,15 @@ class TrainingLoop:
     """
 
     def __init__(self, step: TrainStep, data: Rows, plan: Plan, history: History, fingerprinted: bool) -> None:
-        self.step, self.data, self.plan, self.history, self.fingerprinted = step, data, plan, history, fingerprinted
-        self.initial = list(step.numbers)
-        self.formulas = step.optimizer.formulas()
+        self.step = step
+        self.data = data
+        self.plan = plan
+        self.history = history
+        self.fingerprinted = fingerprinted
+        self.initial: list[float] = list(step.numbers)
+        self.formulas: StepFormulas | str = step.optimizer.formulas()
         self.leaves: list[float] = []
-        self.source_digest = ""
+        self.source_digest: str = ""
         self._leaves_of: dict[StepKernel, list[float]] = {}
         self._leaves_of_way: list[float] = []  # of the way that the fingerprint is of
         self._sizes_of: dict[int, Any] = {}

@@ -57,12 +57,15 @@ class NativeLoop:
         leaves: Callable[[Any], Sequence[float]],
         other: Callable[[Any, tuple[int, bool | int] | None, list[float]], Any],
     ) -> None:
-        self.tables, self.epochs, self.optimizer = tables, epochs, optimizer
-        self.width = len(optimizer.number_names)
-        self.leaves, self.other = leaves, other
+        self.tables = tables
+        self.epochs = epochs
+        self.optimizer = optimizer
+        self.width: int = len(optimizer.number_names)
+        self.leaves = leaves
+        self.other = other
         self._ways: dict[int, _Way] = {}  # by the ids of kernels
-        self.kernels = list(steps.values())
-        self.codes = [self._code_of(kernel, size) for size, kernel in steps.items()]
+        self.kernels: list[Any] = list(steps.values())
+        self.codes: list[Repetition] = [self._code_of(kernel, size) for size, kernel in steps.items()]
         if epochs is None:
             self.set_batch(np.concatenate([table.ravel() for table in tables]))
 

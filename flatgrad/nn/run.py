@@ -33,17 +33,20 @@ class Run:
     def __init__(
         self, step: TrainStep, data: Rows, validation: Rows | None, plan: Plan, seed: int, checkpoint: Path | None
     ) -> None:  # fmt: skip
-        self.step, self.data, self.validation, self.plan = step, data, validation, plan
+        self.step = step
+        self.data = data
+        self.validation = validation
+        self.plan = plan
         self.metrics: dict[str, Callable[[Any, Any], float]] = {}
         self.patience: int | None = None
         self.monitor: str | None = None
-        self.min_delta = 0.0
+        self.min_delta: float = 0.0
         self.checkpoint = checkpoint
         self.checkpoint_every: int | None = None
-        self.saved_at = -1
-        self.history = History(steps_per_epoch=plan.steps_per_epoch, seed=seed)
+        self.saved_at: int = -1
+        self.history: History = History(steps_per_epoch=plan.steps_per_epoch, seed=seed)
         self.best: tuple[float, int, list[float]] | None = None
-        self.loop = TrainingLoop(step, data, plan, self.history, checkpoint is not None)
+        self.loop: TrainingLoop = TrainingLoop(step, data, plan, self.history, checkpoint is not None)
         self._validate = jit(step.function, backend=step.backend, mode=step.mode, faults=step.faults, dynamic=True)
 
     # --- running it -----------------------------------------------------------------------------------------------

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
+from ..compiler.calls.captured import Captured
 from ..compiler.kernel import BaseKernel
 from ..compiler.languages.loader import LoadedModule, collector_paused
 from ..compiler.printing import Printed
 from ..compiler.program.progress import preparing
+from ..compiler.program.ways import Way
 from ..compiler.routine import Routine
 from ..compiler.stage import stage
 from ..compiler.transforms.ways import Ways
@@ -49,8 +51,9 @@ class StepKernel(BaseKernel):
 
     def __init__(self, stages: AnyStepStages, printed: Callable[..., Printed]) -> None:
         super().__init__(stages, stages.leaves, stages.trace_seconds)
-        self.captured, self._printed = stages.captured, printed
-        self.way = stages.way
+        self.captured: Captured = stages.captured
+        self._printed = printed
+        self.way: Way = stages.way
         self.stats.guards = len(self.way.truths)
         self.ways: Ways[Any] = Ways(self)
         self.loops: list[NativeLoop] = []

@@ -13,7 +13,7 @@ from ..compiler.machine.native import NativeFunction
 from ..compiler.open_stages import BoundStages, OpenStages
 from ..compiler.options import Options
 from ..compiler.printing import counted
-from ..compiler.program.passes import ARRAY_PASSES, run_passes
+from ..compiler.program.passes import ARRAY_PASSES, Pass, run_passes
 from ..compiler.program.passes.constants import fold_constants
 from ..compiler.program.program import Group, Program
 from ..compiler.program.ways import Way
@@ -44,11 +44,14 @@ class StepStages(Stages):
         leaves: list[Value], captured: Captured, trace_seconds: float,
     ) -> None:  # fmt: skip
         super().__init__(traced, title, options, [STEP])
-        self._results, self.optimizer, self.leaves, self.captured = results, optimizer, leaves, captured
+        self._results = results
+        self.optimizer = optimizer
+        self.leaves = leaves
+        self.captured = captured
         self.trace_seconds = trace_seconds
 
     #: None: the gradient is a part of what was traced.
-    primal_passes = ()
+    primal_passes: tuple[Pass, ...] = ()
 
     def without_faults(self, program: Program) -> Program:
         return program if self.options.faults == "raise" else super().without_faults(fold_constants(program))
@@ -156,8 +159,10 @@ class BoundStepStages(BoundStages):
         super().__init__(open_stages, extents, make)
         last = open_stages.samples[-1]
         assert isinstance(last, StepStages)
-        self.leaves, self.captured, self.trace_seconds = last.leaves, last.captured, 0.0
-        self.way = Way(selects=last.way.selects)
+        self.leaves: list[Value] = last.leaves
+        self.captured: Captured = last.captured
+        self.trace_seconds: float = 0.0
+        self.way: Way = Way(selects=last.way.selects)
 
     def leaf_numbers(self) -> list[float]:
         """The numbers that are read and not trained."""

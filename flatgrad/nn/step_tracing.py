@@ -132,7 +132,7 @@ class TracedStep(Transformed[StepKernel]):
             raise InputError(f"train_step: expected an optimiser such as nn.SGD(0.1), got {type(optimizer).__name__}")
         optimizer.check_numbers()
         self.optimizer = optimizer
-        self.parameters = as_parameters(parameters)
+        self.parameters: list[Value] = as_parameters(parameters)
         #: What the parameters were taken from; a list of them may be changed, and a model get others.
         self._parameters_source = parameters if callable(getattr(parameters, "parameters", None)) else self.parameters
         self._new_gradient = functools.partial(

@@ -68,11 +68,12 @@ class Block(io.IOBase):
         []
     """
 
-    __enter__ = property(operator.attrgetter("_begin"))
+    __enter__: Any = property(operator.attrgetter("_begin"))
     closed = True  # for `io.IOBase`: there is nothing to close when the object is freed
 
     def __init__(self, begin: Callable[[], object], end: Callable[[], Any]) -> None:
-        self._begin, self.close = begin, step(end)  # type: ignore[method-assign]
+        self._begin = begin
+        self.close: Callable[[], None] = step(end)
 
 
 #: A block that does nothing.

@@ -124,14 +124,21 @@ class Complex(Pair, Applicable):
     def __eq__(self, other: object) -> Any:
         raise InputError(f"complex numbers of Values are not compared; compare their parts by fg.equal{user_line()}")
 
-    __hash__ = object.__hash__
+    __hash__: Callable[..., int] = object.__hash__
 
     def _no_number(self, *_: Any) -> Any:
         raise InputError(
             f"a complex number of Values does not turn into a plain one; take z.real, z.imag or abs(z){user_line()}"
         )
 
-    __complex__ = __float__ = __int__ = __bool__ = __lt__ = __le__ = __gt__ = __ge__ = _no_number
+    __complex__ = _no_number
+    __float__ = _no_number
+    __int__ = _no_number
+    __bool__ = _no_number
+    __lt__ = _no_number
+    __le__ = _no_number
+    __gt__ = _no_number
+    __ge__ = _no_number
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         """An error, also for a list with the number: of an array of objects NumPy takes imaginary parts for zero."""

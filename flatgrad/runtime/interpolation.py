@@ -97,7 +97,8 @@ class CubicSpline:
     """
 
     def __init__(self, x: Any, y: Any, bc_type: str = "not-a-knot") -> None:
-        self.x, values = _knots("CubicSpline", x), vector_of("CubicSpline", y)
+        self.x: list[Any] = _knots("CubicSpline", x)
+        values = vector_of("CubicSpline", y)
         _check_lengths("CubicSpline", self.x, values)
         if bc_type not in ("not-a-knot", "natural", "clamped"):
             raise OptionError(f"bc_type must be 'not-a-knot', 'natural' or 'clamped', not {bc_type!r}")

@@ -80,7 +80,8 @@ class Foreign:
     """
 
     def __init__(self, function: Callable[..., Any], name: str, total: bool = False) -> None:
-        self.function, self.total = function, total
+        self.function = function
+        self.total = total
         self.__name__ = name
 
     def __call__(self, *operands: float) -> float:

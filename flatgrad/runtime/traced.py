@@ -6,7 +6,7 @@ import dis
 import operator
 from collections.abc import Callable
 from sys import _getframe
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from .value import Condition, Value, constant
 OF_NUMBERS: Final = 0
 OF_ARRAYS: Final = 1
 OF_VALUES: Final = 2
+#: A method of a class that stands beside `Value` among the bases of others: type checkers take its types from there.
+Operator: TypeAlias = Any
 _KEY = "Compare with fg.equal(a, b) inside fg.where; to tell nodes apart, use id(value) as the key."
 
 
@@ -125,7 +127,7 @@ def _as_quotient(result: Any) -> Any:
     return result
 
 
-def _of_ints(name: str) -> Any:
+def _of_ints(name: str) -> Operator:
     """An operator that makes an integer of two."""
 
     def apply(self: Integer, other: Any) -> Any:
@@ -144,7 +146,7 @@ def as_integer(result: Any) -> Any:
     return result
 
 
-def _of_values(function: Callable[..., Any]) -> Any:
+def _of_values(function: Callable[..., Any]) -> Operator:
     """An operator that is applied to the values of integers."""
 
     def apply(self: Integer, *others: Any) -> Any:
@@ -153,7 +155,7 @@ def _of_values(function: Callable[..., Any]) -> Any:
     return apply
 
 
-def _reflected(function: Callable[[Any, Any], Any]) -> Any:
+def _reflected(function: Callable[[Any, Any], Any]) -> Operator:
     return lambda self, other: function(other, int(self))
 
 
@@ -172,16 +174,36 @@ class Integer:
     def __int__(self) -> int:
         return self.__index__()
 
-    __trunc__ = __floor__ = __ceil__ = __int__
-    __round__, __hash__, __invert__ = _of_values(round), _of_values(hash), _of_values(operator.invert)
-    __add__, __radd__, __mul__, __rmul__ = map(_of_ints, ("__add__", "__radd__", "__mul__", "__rmul__"))
-    __sub__, __rsub__, __pow__, __rpow__ = map(_of_ints, ("__sub__", "__rsub__", "__pow__", "__rpow__"))
-    __floordiv__, __mod__, __divmod__ = map(_of_values, (operator.floordiv, operator.mod, divmod))
-    __rfloordiv__, __rmod__, __rdivmod__ = map(_reflected, (operator.floordiv, operator.mod, divmod))
-    __and__, __or__, __xor__ = map(_of_values, (operator.and_, operator.or_, operator.xor))
-    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
-    __lshift__, __rshift__ = map(_of_values, (operator.lshift, operator.rshift))
-    __rlshift__, __rrshift__ = map(_reflected, (operator.lshift, operator.rshift))
+    __trunc__ = __int__
+    __floor__ = __int__
+    __ceil__ = __int__
+    __round__: Operator = _of_values(round)
+    __hash__: Operator = _of_values(hash)
+    __invert__: Operator = _of_values(operator.invert)
+    __add__: Operator = _of_ints("__add__")
+    __radd__: Operator = _of_ints("__radd__")
+    __mul__: Operator = _of_ints("__mul__")
+    __rmul__: Operator = _of_ints("__rmul__")
+    __sub__: Operator = _of_ints("__sub__")
+    __rsub__: Operator = _of_ints("__rsub__")
+    __pow__: Operator = _of_ints("__pow__")
+    __rpow__: Operator = _of_ints("__rpow__")
+    __floordiv__: Operator = _of_values(operator.floordiv)
+    __rfloordiv__: Operator = _reflected(operator.floordiv)
+    __mod__: Operator = _of_values(operator.mod)
+    __rmod__: Operator = _reflected(operator.mod)
+    __divmod__: Operator = _of_values(divmod)
+    __rdivmod__: Operator = _reflected(divmod)
+    __lshift__: Operator = _of_values(operator.lshift)
+    __rlshift__: Operator = _reflected(operator.lshift)
+    __rshift__: Operator = _of_values(operator.rshift)
+    __rrshift__: Operator = _reflected(operator.rshift)
+    __and__: Operator = _of_values(operator.and_)
+    __or__: Operator = _of_values(operator.or_)
+    __xor__: Operator = _of_values(operator.xor)
+    __rand__: Operator = __and__
+    __ror__: Operator = __or__
+    __rxor__: Operator = __xor__
 
     def __neg__(self) -> Any:
         return self * -1
@@ -214,7 +236,7 @@ class TracedInteger(Integer, TracedValue):  # type: ignore[misc]  # what floor a
         value = self._trace.known_integer(self._index) if recorder() is not None and is_number(other) else None
         return super().__eq__(other) if value is None else value == other
 
-    __hash__ = Integer.__hash__
+    __hash__: Operator = Integer.__hash__
 
 
 class PlainNumber(Value):
@@ -228,7 +250,7 @@ class PlainNumber(Value):
     def __bool__(self) -> bool:  # type: ignore[override]
         return bool(self._number)
 
-    __hash__ = Value.__hash__
+    __hash__: Operator = Value.__hash__
 
 
 class PlainInteger(Integer, PlainNumber):  # type: ignore[misc]
@@ -251,7 +273,7 @@ def plain_number(number: float, *, is_int: bool) -> PlainNumber:
     return value  # type: ignore[no-any-return]
 
 
-def _of_truths(row: Any) -> Any:
+def _of_truths(row: Any) -> Operator:
     """An operator of truth values."""
 
     def apply(self: Truth, other: Any) -> Any:
@@ -260,7 +282,7 @@ def _of_truths(row: Any) -> Any:
     return apply
 
 
-def _of_numbers(name: str, row: Any) -> Any:
+def _of_numbers(name: str, row: Any) -> Operator:
     """An operator of numbers, which between truth values is another one."""
 
     def apply(self: Truth, other: Any) -> Any:
@@ -302,14 +324,18 @@ class Truth:
     def __neg__(self) -> Any:
         return _no_negative() if _are_of_numpy(self, self) else -self.number()
 
-    __and__ = __rand__ = _of_truths(logical_and)
-    __or__ = __ror__ = _of_truths(logical_or)
-    __xor__ = __rxor__ = _of_truths(lambda a, b: logical_and(logical_or(a, b), logical_not(logical_and(a, b))))
-    __add__ = _of_numbers("__add__", logical_or)
-    __radd__ = _of_numbers("__radd__", logical_or)
-    __mul__ = _of_numbers("__mul__", logical_and)
-    __rmul__ = _of_numbers("__rmul__", logical_and)
-    __sub__, __rsub__ = _of_numbers("__sub__", None), _of_numbers("__rsub__", None)
+    __and__: Operator = _of_truths(logical_and)
+    __or__: Operator = _of_truths(logical_or)
+    __xor__: Operator = _of_truths(lambda a, b: logical_and(logical_or(a, b), logical_not(logical_and(a, b))))
+    __rand__: Operator = __and__
+    __ror__: Operator = __or__
+    __rxor__: Operator = __xor__
+    __add__: Operator = _of_numbers("__add__", logical_or)
+    __radd__: Operator = _of_numbers("__radd__", logical_or)
+    __mul__: Operator = _of_numbers("__mul__", logical_and)
+    __rmul__: Operator = _of_numbers("__rmul__", logical_and)
+    __sub__: Operator = _of_numbers("__sub__", None)
+    __rsub__: Operator = _of_numbers("__rsub__", None)
 
 
 class TracedTruth(Truth, TracedValue):  # type: ignore[misc]
@@ -322,7 +348,7 @@ class TracedTruth(Truth, TracedValue):  # type: ignore[misc]
         value: TracedValue = self._trace.value(self._index)
         return value
 
-    __hash__ = TracedValue.__hash__
+    __hash__: Operator = TracedValue.__hash__
 
 
 class PlainTruth(Truth, PlainNumber):  # type: ignore[misc]
@@ -334,7 +360,7 @@ class PlainTruth(Truth, PlainNumber):  # type: ignore[misc]
         """The number that it is."""
         return constant(self._number)
 
-    __hash__ = PlainNumber.__hash__
+    __hash__: Operator = PlainNumber.__hash__
 
 
 def as_truth(number: Any) -> Any:

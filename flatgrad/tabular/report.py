@@ -12,7 +12,7 @@ from .model import Scores, TabularModel, likeliest
 from .preprocessing import ClassTarget, NumberTarget, Target
 
 #: What is measured beside the loss, by the kind of target; the first says which of two models is better.
-MEASURES = {"class": ("accuracy",), "number": ("RMSE", "R²")}
+MEASURES: dict[str, tuple[str, ...]] = {"class": ("accuracy",), "number": ("RMSE", "R²")}
 #: A linear model of more inputs than this is not fitted for comparison.
 _MOST_INPUTS = 2_000
 

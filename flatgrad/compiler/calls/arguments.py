@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from ...runtime.errors import InputError
+from ...runtime.value import Value
 from ..machine.objects import FLOAT64
 from .kind import Flattener, Kind
 from .kinds import NUMBER_TYPES, Array, static_kind
@@ -78,11 +79,13 @@ class Arguments:
         integers: Mapping[Any, bool] = MappingProxyType({}),
     ) -> None:
         flattener = Flattener(reached, symbolic, identity)
-        self._positions, self._statics, self.integers = positions, statics, integers
+        self._positions = positions
+        self._statics = statics
+        self.integers: Mapping[Any, bool] = integers
         self.truths: Sequence[bool | int] | None = None
-        self.selects = True
-        self.keywords = tuple(kwargs)
-        self.args = (*args, *kwargs.values())
+        self.selects: bool = True
+        self.keywords: tuple[str, ...] = tuple(kwargs)
+        self.args: tuple[Any, ...] = (*args, *kwargs.values())
         self.kinds: list[Kind] = []
         self.numbers: list[Any] = []
         self.offsets: list[int] = []
@@ -100,7 +103,8 @@ class Arguments:
             self.kinds.append(kind)
             if len(flattener.numbers) > start:
                 self.numbers.append(flattener.numbers[start] if kind.scalar else flattener.numbers[start:])
-        self.values, self.repeats = flattener.values, flattener.repeats
+        self.values: list[tuple[Value, int]] = flattener.values
+        self.repeats: list[tuple[int, int]] = flattener.repeats
         self.key: Key = (self.keywords, *self.kinds)
 
     def names(self, unnamed: str = "number {n}") -> list[str]:

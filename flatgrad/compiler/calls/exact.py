@@ -23,7 +23,7 @@ class Same:
     __slots__ = ("item",)
 
     def __init__(self, item: Any) -> None:
-        self.item = item
+        self.item: Any = item
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Same) and other.item is self.item
@@ -55,7 +55,7 @@ class Static:
     __slots__ = ("_key", "value")
 
     def __init__(self, value: Any) -> None:
-        self.value = value
+        self.value: Any = value
         self._key = _frozen(value)
         hash(self._key)
 

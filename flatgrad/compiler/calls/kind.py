@@ -49,7 +49,9 @@ class Flattener:
         self.values: list[tuple[Value, int]] = []
         self.repeats: list[tuple[int, int]] = []
         self.integers = False
-        self.reached, self.symbolic, self.identity = reached, symbolic, identity
+        self.reached = reached
+        self.symbolic = symbolic
+        self.identity = identity
         self._positions: dict[int, int] = {}
 
     def flatten(self, item: Any) -> Kind:
@@ -273,7 +275,7 @@ class Compound(Kind):
     """
 
     __slots__ = ()
-    parts = field(2)
+    parts: Any = field(2)
 
     @property
     def size(self) -> int:

@@ -62,7 +62,7 @@ class Number(Kind):
 
     __slots__ = ()
     types: ClassVar[tuple[type, ...]] = (float, int, np.float64, np.float32, np.int64, np.int32)
-    scalar = True
+    scalar: ClassVar[bool] = True
 
     @classmethod
     def take(cls, item: Any, flattener: Flattener) -> Kind:
@@ -113,7 +113,7 @@ class Integer(Ints, Number):
     """One int."""
 
     __slots__ = ()
-    types = ()
+    types: ClassVar[tuple[type, ...]] = ()
 
     def words(self, shape: Sequence[Any]) -> str:
         return "int"
@@ -130,7 +130,7 @@ class Float(Number):
     """One float, where a function uses ints as such, or asks for classes: ints in its place are of another kind."""
 
     __slots__ = ()
-    types = ()
+    types: ClassVar[tuple[type, ...]] = ()
 
     def gradient(self) -> Kind:
         return NUMBER
@@ -152,7 +152,7 @@ class Truth(Number):
     """A truth value that a function returns: in the program 1.0 or 0.0."""
 
     __slots__ = ()
-    types = ()
+    types: ClassVar[tuple[type, ...]] = ()
 
     def words(self, shape: Sequence[Any]) -> str:
         return "truth value"
@@ -177,18 +177,26 @@ class NumberInGroup(Number):
     """One number that the generated function returns as a list: what `has_aux` returns beside the value."""
 
     __slots__ = ()
-    types = ()
-    of_group = Kind.of_group
-    returned = Kind.returned
+    types: ClassVar[tuple[type, ...]] = ()
+
+    def of_group(self, group: Any, array: ArrayMaker) -> Any:
+        return Kind.of_group(self, group, array)
+
+    def returned(self, name: str, source: BinderSource) -> str:
+        return Kind.returned(self, name, source)
 
 
 class TruthInGroup(Truth):
     """One truth value, likewise."""
 
     __slots__ = ()
-    types = ()
-    of_group = Kind.of_group
-    returned = Kind.returned
+    types: ClassVar[tuple[type, ...]] = ()
+
+    def of_group(self, group: Any, array: ArrayMaker) -> Any:
+        return Kind.of_group(self, group, array)
+
+    def returned(self, name: str, source: BinderSource) -> str:
+        return Kind.returned(self, name, source)
 
 
 NUMBER = Number()
@@ -206,8 +214,8 @@ class OneValue(Number):
     """A `Value`: the one with this position among the different `Value`s of a call."""
 
     __slots__ = ()
-    types = (Value,)
-    position = field(1)
+    types: ClassVar[tuple[type, ...]] = (Value,)
+    position: Any = field(1)
 
     @classmethod
     def accepts(cls, item: Any) -> bool:
@@ -246,7 +254,7 @@ class ReachedValue(Kind):
     """A `Value` that the function also reaches by itself."""
 
     __slots__ = ()
-    value = field(1)
+    value: Any = field(1)
 
     def words(self, shape: Sequence[Any]) -> str:
         return "Value"
@@ -267,7 +275,7 @@ class Array(Kind):
 
     __slots__ = ()
     types: ClassVar[tuple[type, ...]] = (np.ndarray, arrays.Array)
-    shape = field(1)
+    shape: Any = field(1)
     remedy = _REMEDY_SIZE
 
     @classmethod
@@ -337,7 +345,7 @@ class Truths(Array):
     """An array of truth values: numbers, which are not differentiated."""
 
     __slots__ = ()
-    types = ()
+    types: ClassVar[tuple[type, ...]] = ()
 
     def words(self, shape: Sequence[Any]) -> str:
         return f"array of truth values of shape {shape_source(shape)}"
@@ -356,7 +364,7 @@ class ReturnedTruths(Array):
     """An array of truth values that a function returns: in the program 1.0 and 0.0."""
 
     __slots__ = ()
-    types = ()
+    types: ClassVar[tuple[type, ...]] = ()
 
     def words(self, shape: Sequence[Any]) -> str:
         return f"array of truth values of shape {shape_source(shape)}"
@@ -384,7 +392,7 @@ class IntegerArray(Ints, Array):
     """An array of ints."""
 
     __slots__ = ()
-    types = ()
+    types: ClassVar[tuple[type, ...]] = ()
 
     def words(self, shape: Sequence[Any]) -> str:
         return f"array of ints of shape {shape_source(shape)}"
@@ -406,7 +414,8 @@ class Numbers(Kind):
     """A list or tuple of numbers, and of nothing else."""
 
     __slots__ = ()
-    container, size = field(1), field(2)
+    container: Any = field(1)
+    size: Any = field(2)
     remedy = _REMEDY_SIZE
 
     @property
@@ -464,7 +473,7 @@ class Floats(Numbers):
     """A list or tuple of floats, in the place of which ints are of another kind."""
 
     __slots__ = ()
-    types = ()
+    types: ClassVar[tuple[type, ...]] = ()
 
     def gradient(self) -> Kind:
         return Numbers(self.container, self.size)
@@ -482,7 +491,7 @@ class Objects(Compound):
     """An array of `Value`s or numbers."""
 
     __slots__ = ()
-    shape = field(1)
+    shape: Any = field(1)
     remedy = _REMEDY_SIZE
 
     def words(self, shape: Sequence[Any]) -> str:
@@ -499,8 +508,8 @@ class Items(Compound):
     """Any other list, tuple or named tuple."""
 
     __slots__ = ()
-    types = (list, tuple)
-    container = field(1)
+    types: ClassVar[tuple[type, ...]] = (list, tuple)
+    container: Any = field(1)
     remedy = _REMEDY_SIZE
 
     @classmethod
@@ -560,8 +569,8 @@ class Mapping(Compound):
     """A dict; its keys are a part of the kind, in their order, and behind its parts its class, if that is not dict."""
 
     __slots__ = ()
-    types = (dict,)
-    keys = field(1)
+    types: ClassVar[tuple[type, ...]] = (dict,)
+    keys: Any = field(1)
 
     @classmethod
     def accepts(cls, item: Any) -> bool:
@@ -645,7 +654,7 @@ class Constant(Kind):
 
     __slots__ = ()
     types: ClassVar[tuple[type, ...]] = (str, bool, np.bool_, type(None))
-    static = field(1)
+    static: Any = field(1)
     remedy = (
         "Each value has kernels of its own; a number that is only used in arithmetic need not be named in "
         "static_argnames"
@@ -695,7 +704,7 @@ class Contents(Constant):
     """A static argument that may change, such as a list: compared by its content. The function gets a copy."""
 
     __slots__ = ()
-    types = ()
+    types: ClassVar[tuple[type, ...]] = ()
 
     @classmethod
     def accepts(cls, item: Any) -> bool:
@@ -726,8 +735,8 @@ class Identical(Constant):
     """What is the same object in all calls: an argument with `parameters()`; in a result anything without numbers."""
 
     __slots__ = ()
-    types = ()
-    same = field(1)
+    types: ClassVar[tuple[type, ...]] = ()
+    same: Any = field(1)
     remedy = "Each object has kernels of its own; keep one, and change the data of its Values"
 
     @classmethod
@@ -764,7 +773,7 @@ class Places(Identical):
     """The pattern of a sparse matrix among results: the same object in all calls, compared by its places."""
 
     __slots__ = ()
-    pattern = field(1)
+    pattern: Any = field(1)
 
     @classmethod
     def accepts(cls, item: Any) -> bool:
@@ -780,7 +789,8 @@ class Record(Compound):
     """An object of a dataclass, by its fields; the names of those that have values are behind their kinds."""
 
     __slots__ = ()
-    container, labels = field(1), field(3)
+    container: Any = field(1)
+    labels: Any = field(3)
 
     @classmethod
     def accepts(cls, item: Any) -> bool:

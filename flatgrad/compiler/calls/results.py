@@ -119,10 +119,10 @@ class NumberFlattener(ResultFlattener):
         is_array = isinstance(item, np.ndarray) and item.dtype == object
         items = items_of(item) if is_array else item if type(item) in (list, tuple) else ()
         if is_array and items and all(isinstance(each, (Condition, Truth, bool)) for each in items):
-            self.numbers += map(as_value, items)
+            self.numbers.extend(map(as_value, items))
             return ReturnedTruths(item.shape)
         if any(isinstance(each, Value) for each in items) and (is_array or all(map(_is_plain, items))):
-            self.numbers += map(as_value, items)
+            self.numbers.extend(map(as_value, items))
             return Array(item.shape) if is_array else Numbers(type(item), len(item))
         return super().flatten(item)
 

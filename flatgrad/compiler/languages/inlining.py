@@ -48,11 +48,13 @@ class Layout:
     def __init__(self, program: Program) -> None:
         inputs, count, outputs = program.inputs, len(program), program.outputs
         operands, opcodes = program.operands.tolist(), program.opcodes.tolist()
-        self.refs = refs = [operands[a:b] for a, b in itertools.pairwise(program.starts.tolist())]
+        refs = [operands[a:b] for a, b in itertools.pairwise(program.starts.tolist())]
+        self.refs: list[list[int]] = refs
         # Constants, ~k, index from the end: their entries are written to and never read.
         extended = inputs + count + len(program.constants)
         read = np.array([*operands, *outputs], dtype=np.int64)
-        self.uses = uses = np.bincount(read[read >= 0], minlength=extended).tolist()
+        uses = np.bincount(read[read >= 0], minlength=extended).tolist()
+        self.uses: list[int] = uses
         rows = {opcode: TABLE[opcode] for opcode in set(opcodes)}
         spellings = {opcode: python_spelling(row) for opcode, row in rows.items()}
         keep = {opcode: named_positions(row) for opcode, row in rows.items()}
@@ -119,5 +121,7 @@ class Layout:
             for operand in refs[index]:
                 if last[operand] < here:
                     last[operand] = here
-        self.inlined, self.last, self.places = inlined, last, place
-        self.named = count - sum(inlined)
+        self.inlined = inlined
+        self.last = last
+        self.places = place
+        self.named: int = count - sum(inlined)

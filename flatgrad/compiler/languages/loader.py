@@ -39,8 +39,9 @@ class LoadedModule:
     """
 
     def __init__(self, sections: Sequence[str], title: str, data: Mapping[str, Any] | None = None) -> None:
-        self.source = source = "".join(sections)
-        self.filename = f"{_PREFIX}{title} {next(_counter)}>"
+        source = "".join(sections)
+        self.source: str = source
+        self.filename: str = f"{_PREFIX}{title} {next(_counter)}>"
         lines = source.splitlines(keepends=True)
         # Whoever holds one of the functions keeps the source findable.
         weakref.finalize(self, _let_go, self.filename)

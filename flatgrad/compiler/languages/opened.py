@@ -55,7 +55,9 @@ class Opened:
     """
 
     def __init__(self, function: str, names: Sequence[str], sizes: Sequence[int]) -> None:
-        self.function, self.names, self.sizes = function, tuple(names), tuple(sizes)
+        self.function = function
+        self.names: tuple[str, ...] = tuple(names)
+        self.sizes: tuple[int, ...] = tuple(sizes)
         self.extents: list[str] = []
         self.numbers: dict[str, Formula] = {}
         self.rows: dict[str, Sequence[float | bool]] = {}
@@ -157,29 +159,31 @@ class Definitions:
         spelled: Callable[[Formula, str, Sequence[str]], str],
     ) -> None:  # fmt: skip
         last = notes[-1]
-        self.samples, self.names, self.divided, self.number, self.spelled = (
-            samples,
-            last.extents,
-            divided,
-            number,
-            spelled,
-        )
+        self.samples = samples
+        self.names: list[str] = last.extents
+        self.divided = divided
+        self.number = number
+        self.spelled = spelled
         if any(list(each.rows) != list(last.rows) or list(each.tables) != list(last.tables) for each in notes):
             raise NotMergedError("other tables are read at other sizes")
-        self.indices = [name for name in "ijklpq" if name not in last.extents]
+        self.indices: list[str] = [name for name in "ijklpq" if name not in last.extents]
         #: The extents of tables.
         self.extents: list[Size] = []
         #: Lists of integers that loops look up, by name.
         self.lists: dict[str, list[int]] = {}
-        self.numbers = {name: self.scalar(formula) for name, formula in last.numbers.items()}
-        self.rows = {name: self._row(name, [each.rows[name] for each in notes]) for name in last.rows}
+        self.numbers: dict[str, str] = {name: self.scalar(formula) for name, formula in last.numbers.items()}
+        self.rows: dict[str, list[Loop]] = {
+            name: self._row(name, [each.rows[name] for each in notes]) for name in last.rows
+        }
         #: Tables that do not depend on the extents.
         self.fixed: dict[str, list[int]] = {}
         self.tables: dict[str, list[Loop]] = {}
         for name in last.tables:
             self._table(name, [each.tables[name] for each in notes])
-        self.work = self.size([each.work for each in notes])
-        self.parameters = [self.size(counts) for counts in zip(*(each.parameters for each in notes), strict=True)]
+        self.work: int | Polynomial = self.size([each.work for each in notes])
+        self.parameters: list[int | Polynomial] = [
+            self.size(counts) for counts in zip(*(each.parameters for each in notes), strict=True)
+        ]
 
     def least(self, fits: Fits) -> list[int]:
         """The smallest extents, one per name, for which the function is defined."""

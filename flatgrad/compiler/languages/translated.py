@@ -78,16 +78,17 @@ class Translation:
     def __init__(self, function: Callable[..., float]) -> None:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
         assert isinstance(tree, ast.FunctionDef)
-        self.name = f"fg_scalar_{tree.name}"
-        self.declared = set[str]()
+        self.name: str = f"fg_scalar_{tree.name}"
+        self.declared: set[str] = set[str]()
         self.library: dict[str, int] = {}
         self.needed: list[Translation] = []
         self._globals = function.__globals__
-        self.parameters = [argument.arg for argument in tree.args.args]
+        self.parameters: list[str] = [argument.arg for argument in tree.args.args]
         stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        self.names = sorted(stored - set(self.parameters))
+        self.names: list[str] = sorted(stored - set(self.parameters))
         body = [node for node in tree.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
-        self.c, self.llvm = _C(self).written(body), _Llvm(self).written(body)
+        self.c: str = _C(self).written(body)
+        self.llvm: str = _Llvm(self).written(body)
         self.needed.append(self)
 
     def called(self, node: ast.Call) -> tuple[str, str]:

@@ -62,7 +62,7 @@ class Notes:
     """
 
     def __init__(self) -> None:
-        self.part = ""
+        self.part: str = ""
         self.last: Location | None = None
         self.shown: set[Location] = set()
 
@@ -101,7 +101,8 @@ class BodyWriter:
     longest_equation: float = math.inf
 
     def __init__(self, sources: Sources, opened: Any = None) -> None:
-        self.sources, self.opened = sources, opened
+        self.sources = sources
+        self.opened = opened
         self.cells: dict[int, Text] = {}
         self.constants: set[Source] = set()
 

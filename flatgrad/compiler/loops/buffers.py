@@ -156,7 +156,8 @@ class Arena:
 
     def __init__(self, start: int, exact: bool = False) -> None:
         self.free: list[tuple[int, int]] = []  # place and size, ascending
-        self.peak, self.exact = start, exact
+        self.peak: int = start
+        self.exact = exact
 
     def take(self, size: int) -> int:
         if self.exact:

@@ -82,7 +82,8 @@ class Bound(int):
     def __neg__(self) -> Bound:
         return Bound(-int(self))
 
-    __radd__, __rmul__ = __add__, __mul__
+    __radd__: Callable[..., Any] = __add__
+    __rmul__: Callable[..., Any] = __mul__
 
 
 class BoundNumber(float):
@@ -206,7 +207,7 @@ class Samples:
     """
 
     def __init__(self, sizes: Sequence[Sequence[int]]) -> None:
-        self.sizes = [tuple(map(int, each)) for each in sizes]
+        self.sizes: list[tuple[int, ...]] = [tuple(map(int, each)) for each in sizes]
         every = np.array(list(map(monomials, self.sizes)))
         extents = len(self.sizes[0])
         counts = (1 + extents, 1 + extents + extents * (extents + 1) // 2)

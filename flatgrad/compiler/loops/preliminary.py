@@ -29,7 +29,9 @@ class Constants:
     """
 
     def __init__(self, inputs: int, numbers: Sequence[float] = (), truths: Sequence[bool] = ()) -> None:
-        self.inputs, self.numbers, self.truths = inputs, list(numbers), list(truths)
+        self.inputs = inputs
+        self.numbers: list[float] = list(numbers)
+        self.truths: list[bool] = list(truths)
         self._base_of: dict[tuple[bool, bytes], int] = {}  # by their bits
         for truth, start, items in ((False, inputs, np.array(self.numbers)), (True, TRUTHS, np.array(self.truths))):
             for k in range(len(items)):

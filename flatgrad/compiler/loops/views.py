@@ -29,8 +29,11 @@ class Source:
     """
 
     def __init__(self, kind: str, name: str, base: int, shape: tuple[int, ...] = ()) -> None:
-        self.kind, self.name, self.base, self.shape = kind, name, base, shape
-        self.size = math.prod(shape)
+        self.kind = kind
+        self.name = name
+        self.base = base
+        self.shape = shape
+        self.size: int = math.prod(shape)
 
 
 class View(NamedTuple):
@@ -131,9 +134,11 @@ class Sources:
                 parts[-1] = parts[-1][0], max(end, parts[-1][1])
             else:
                 parts.append((base, end))
-        self.constants = [Source("constants", f"c{k + 1}", base, (end - base,)) for k, (base, end) in enumerate(parts)]
+        self.constants: list[Source] = [
+            Source("constants", f"c{k + 1}", base, (end - base,)) for k, (base, end) in enumerate(parts)
+        ]
         sources = [source for source in [*inputs, *self.constants, *results] if source.size]
-        self.all = sorted(sources, key=lambda source: source.base)
+        self.all: list[Source] = sorted(sources, key=lambda source: source.base)
         self._bases = [source.base for source in self.all]
         self._alone: dict[int, Source] = {}
 

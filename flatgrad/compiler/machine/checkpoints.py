@@ -383,8 +383,8 @@ class Segments:
         least = max(pair.tails[1], *(w.depth for ws in pair.windows for w in ws))
         while len(cuts) > 2 and (total - cuts[-2] < least or pair.high - cuts[-2] < pair.head):
             del cuts[-2]
-        self.adjoint = list(itertools.pairwise(cuts))[::-1]
-        self.forward = [
+        self.adjoint: list[tuple[int, int]] = list(itertools.pairwise(cuts))[::-1]
+        self.forward: list[tuple[int, int]] = [
             (0 if d == total else max(0, pair.low - d), pair.rounds[0] if c == 0 else pair.high - c)
             for c, d in self.adjoint
         ]
@@ -408,9 +408,11 @@ class CheckpointModule(Module):
     """
 
     def __init__(self, program: ArrayProgram, machine: Machine, fast: bool, pair: Pair, cut: Cut) -> None:
-        self.pair, self.cut, self.segments = pair, cut, Segments(pair, cut.length)
+        self.pair = pair
+        self.cut = cut
+        self.segments: Segments = Segments(pair, cut.length)
         #: The round in which windows begin where the plan says that they are: that of the latest segment.
-        self.latest = self.segments.forward[-1][0], self.segments.adjoint[0][0]
+        self.latest: tuple[int, int] = self.segments.forward[-1][0], self.segments.adjoint[0][0]
         super().__init__(program, machine, fast)
         self.walks = True
 
@@ -474,7 +476,7 @@ class CheckpointModule(Module):
         first, rounds = parts[pair.forward][:-1], parts[pair.forward][-1]
         starts, adjoint = parts[pair.adjoint][:-1], parts[pair.adjoint][-1]
         between = [call for part in parts[pair.forward + 1 : pair.adjoint] for call in part]
-        self.calls = [call for part in parts[: pair.forward] for call in part]
+        self.calls: list[tuple[int, list[int]]] = [call for part in parts[: pair.forward] for call in part]
         self.calls += self._in_front(0, first)
         self.calls.append(save(0))
         count = len(segments.forward)

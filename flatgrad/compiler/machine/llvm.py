@@ -166,7 +166,9 @@ class Module(Memory):
         pieces: Sequence[Sequence[int]] = (),
     ) -> None:
         # Where extents are open: the lengths of what output groups are put together from.
-        self.pieces = [lengths if len(lengths) <= _COPIES else [sum(lengths)] for lengths in pieces]
+        self.pieces: list[Sequence[int]] = [
+            lengths if len(lengths) <= _COPIES else [sum(lengths)] for lengths in pieces
+        ]
         super().__init__(program, machine, fast, len(program.statements) > _DIRECT, tiles, self.pieces)
         self.narrow = narrow
         #: Places of constants of straight-line code that depend on open extents.

@@ -45,18 +45,24 @@ class Memory:
         tiles: dict[str, Any] | None = None,
         pieces: Sequence[Sequence[int]] = (),
     ) -> None:
-        self.program, self.machine, self.fast, self.many = program, machine, fast, many
+        self.program = program
+        self.machine = machine
+        self.fast = fast
+        self.many = many
         whole = list(members(program.statements))
         sizes: list[Any] = [group.size for group in (*program.input_groups, *program.output_groups)]
         sizes += [item.base for item in whole]
         reads = (read for s in whole if isinstance(s, Statement) for read in s.reads())
-        self.open = any(isinstance(size, Bound) for size in (*sizes, *(n for _, extents in reads for n in extents)))
+        self.open: bool = any(
+            isinstance(size, Bound) for size in (*sizes, *(n for _, extents in reads for n in extents))
+        )
         self.narrow = False
         self.tiles: dict[str, Any] = {} if tiles is None else tiles
         self.least: list[tuple[int, int]] = []
-        self.direct = self._direct_results(pieces)
+        self.direct: dict[int, Direct] = self._direct_results(pieces)
         self.use(self.planned())
-        self.arena, self.truths = Arena(self.plan.numbers, self.open), Arena(self.plan.truths, self.open)
+        self.arena: Arena = Arena(self.plan.numbers, self.open)
+        self.truths: Arena = Arena(self.plan.truths, self.open)
         self.tables: list[Any] = []
         self.table_shapes: list[tuple[int, ...]] = []
         self._table_size = 0
@@ -134,22 +140,24 @@ class Access:
     """
 
     def __init__(self, read: Read, kind: str, extents: tuple[int, ...], memory: Memory) -> None:
-        self.kind, self.extents, self.gathers = kind, extents, read.table is not None
+        self.kind = kind
+        self.extents = extents
+        self.gathers: bool = read.table is not None
         self.strides: list[Any]
-        self.constant = memory.constant(read)
+        self.constant: float | bool | None = memory.constant(read)
         self.scope = ", !alias.scope !2"
         inputs = memory.program.inputs
-        self.converted = False
+        self.converted: bool = False
         if kind == "b":
             addresses = np.array([fixed(read.base)]) if read.table is None else read.table
             numbers = addresses < inputs
             self.converted = bool(numbers.all())
             if not self.converted:  # truth values of both sorts: those that came in are brought to the others
                 memory.input_truths.update(addresses[numbers].tolist())
-        self.memory = "f" if self.converted else kind
-        self.bends = read.bends
+        self.memory: str = "f" if self.converted else kind
+        self.bends: tuple[int, ...] = read.bends
         if read.table is not None:
-            self.place = memory.table(memory.places(read.table, self.memory), extents)
+            self.place: int = memory.table(memory.places(read.table, self.memory), extents)
             self.strides = [math.prod(extents[k + 1 :]) for k in range(len(extents))]
         else:
             self.place = memory.plan.place(fixed(read.base), self.memory)
@@ -159,8 +167,9 @@ class Access:
             for stride, extent in zip(self.strides, extents, strict=True)
         ]
         #: The address that is read first, if it is no gather.
-        self.address = -1 if read.table is not None else fixed(read.base)
-        self.array, self.tiled = "", False
+        self.address: int = -1 if read.table is not None else fixed(read.base)
+        self.array: str = ""
+        self.tiled: bool = False
         self.start: str | int = self.place
 
     def form(self, binds: bool) -> tuple[Any, ...]:

@@ -163,28 +163,31 @@ class Host:
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        self.triple = llvm.get_process_triple()
+        self.triple: str = llvm.get_process_triple()
         features = llvm.get_host_cpu_features()
+        self.cpu: str
+        self.features: str
         if level:
-            self.cpu, self.features = level, ""  # LLVM knows what belongs to the name
+            self.cpu = level  # LLVM knows what belongs to the name
+            self.features = ""
             features = _restricted(level, features)
         else:
             self.cpu, self.features = llvm.get_host_cpu_name(), features.flatten()
         self.lanes = 8 if features.get("avx512f") else 4 if features.get("avx") else 2
         fused = (features.get("fma") and features.get("avx2")) or platform.machine() in ("aarch64", "arm64")
         variants = {name: variant_of(name) for name in DIGESTS}
-        self.variants = {name: how for name, how in variants.items() if how and (fused or how != FUSED)}
+        self.variants: dict[str, str] = {name: how for name, how in variants.items() if how and (fused or how != FUSED)}
         # What glibc calls depends on the processor's features, and these settings can hide some from it.
         fused = bool(fused) and "GLIBC_TUNABLES" not in os.environ
         library, version = platform.libc_ver()
-        self.shortcuts = fused and library == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 28)
-        self.vector_math = {
+        self.shortcuts: bool = fused and library == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 28)
+        self.vector_math: dict[tuple[str, int], str] = {
             (name, lanes): symbol
             for lanes, feature, letter in _VECTOR_KINDS if features.get(feature)
             for name, operands in _VECTOR_MATH.items()
             if hasattr(_libmvec(), symbol := f"_ZGV{letter}N{lanes}{'v' * operands}_{name}")
         }  # fmt: skip
-        self.version = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
+        self.version: str = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -400,8 +403,10 @@ class NativeFunction:
     """
 
     def __init__(self, code: bytes | LoadedCode, layout: Layout, *, release: bool, key: str = "") -> None:
-        self.loaded = LoadedCode(code, layout.functions) if isinstance(code, bytes) else code
-        self.layout, self.release, self.key = layout, release, key
+        self.loaded: LoadedCode = LoadedCode(code, layout.functions) if isinstance(code, bytes) else code
+        self.layout = layout
+        self.release = release
+        self.key = key
         self._tables = np.ascontiguousarray(layout.tables, dtype=np.int64)
         #: The memory of all builtins.
         self._shared: tuple[Any, Call] | None = None
@@ -488,4 +493,4 @@ def _builtin_code() -> LoadedCode:
 
 
 #: The cache for other processes.
-object_cache = ObjectCache()
+object_cache: ObjectCache = ObjectCache()

@@ -196,7 +196,10 @@ class OpenCode:
     """
 
     def __init__(self, layout: OpenLayout, assembly: str | None, key: str = "", code: bytes | None = None) -> None:
-        self.layout, self.assembly, self.key, self._code = layout, assembly, key, code
+        self.layout = layout
+        self.assembly = assembly
+        self.key: str = key
+        self._code = code
         self._loaded: LoadedCode | None = None
 
     @property
@@ -255,7 +258,10 @@ class OpenFunction:
         self, program: Callable[[], OpenArrayProgram], positive: Sequence[Polynomial], fast: bool,
         codes: dict[bool, OpenCode],
     ) -> None:  # fmt: skip
-        self._program, self.positive, self.fast, self.codes = program, positive, fast, codes
+        self._program = program
+        self.positive = positive
+        self.fast = fast
+        self.codes = codes
 
     @classmethod
     def of(cls, program: OpenArrayProgram, fast: bool) -> Self:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from ...runtime import primitives as p
 from ...runtime.errors import OptionError
@@ -48,7 +48,8 @@ class Writer(Instructions):
 
     def __init__(self, function: Function, fast: bool, machine: Machine) -> None:
         super().__init__(function, "reassoc nsz contract " if fast else "", machine.vector_math if fast else {})
-        self.machine, self.shortcuts = machine, SHORTCUTS if machine.shortcuts and not fast else {}
+        self.machine = machine
+        self.shortcuts: dict[float, Shortcut] = SHORTCUTS if machine.shortcuts and not fast else {}
 
     def computed(self, name: str, x: Value) -> Value:
         """A function of libm; of vectors without calling it, if it is known how it is computed."""
@@ -70,16 +71,16 @@ class Writer(Instructions):
     def translated(self, row: Primitive, *operands: Value) -> Value:
         """The function that a row is translated to, lane by lane."""
         how = translation(TRANSLATED[row])
-        self.declared |= how.declared | {each.llvm for each in how.needed}
-        self.libm_functions |= set(how.library)
+        self.declared.update(how.declared, (each.llvm for each in how.needed))
+        self.libm_functions.update(how.library)
         names, lanes = self.same(operands, "f" * len(operands))
         return self.by_lanes(how.name, names, lanes)
 
     def _whole(self, name: str, x: Value) -> Value:
         """A function of a vector, as the call of a function that the module has once per width."""
         texts, functions = _defined(name, x.lanes, self.machine.variants.get(name, ""))
-        self.declared |= texts
-        self.libm_functions |= functions
+        self.declared.update(texts)
+        self.libm_functions.update(functions)
         kind = type_of("f", x.lanes)
         return Value(self.function.let(f"call {kind} @{name}_of_{x.lanes}({kind} {x.name})"), x.lanes)
 
@@ -237,6 +238,8 @@ _SIXTH_REST = 2.0**-54 / 6.0
 
 #: The correctly rounded power, and about by how much it is wrong; that times another number, where there is one.
 _Approximate = tuple[Value, Value, Value | None]
+#: What computes it.
+Shortcut: TypeAlias = Callable[[Writer, Value], _Approximate]
 
 
 def _square(w: Writer, x: Value) -> _Approximate:
@@ -273,7 +276,13 @@ def _square_root(w: Writer, x: Value) -> _Approximate:
 
 
 #: Exponents for which the correctly rounded power, and about by how much it is wrong, are cheap to compute.
-SHORTCUTS = {2.0: _square, 3.0: _cube, -1.0: _reciprocal, -2.0: _reciprocal_square, 0.5: _square_root}
+SHORTCUTS: dict[float, Shortcut] = {
+    2.0: _square,
+    3.0: _cube,
+    -1.0: _reciprocal,
+    -2.0: _reciprocal_square,
+    0.5: _square_root,
+}
 
 Spelling = Callable[..., Value]
 

@@ -470,7 +470,7 @@ class Table:
         self._code = LoadedCode(assemble_cached(_assembly(prototype, inputs, outputs, whole))[1], ("malloc", "free"))
         self._set = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._code.address_of("set"))
         self._held: list[Any] = []
-        self.address = self._code.address_of("call")
+        self.address: int = self._code.address_of("call")
         self.set([])
 
     def set(self, ways: Sequence[Snapshot]) -> None:

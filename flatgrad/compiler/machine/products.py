@@ -136,20 +136,22 @@ class LargeWriter(StatementWriter):
         super().__init__(memory, statement, accesses, function, target=target)
         others = [k for k in range(len(self.shape)) if k not in (self.vector, self.row)]
         #: The loops, from the outermost to the innermost.
-        self.order = [*others, self.vector, self.row]
-        self.panels = [access for access in accesses.values() if self._copies_panel(access)]
-        self.turned = [access for access in accesses.values() if self._copies_rows(access)]
+        self.order: list[int] = [*others, self.vector, self.row]
+        self.panels: list[Access] = [access for access in accesses.values() if self._copies_panel(access)]
+        self.turned: list[Access] = [access for access in accesses.values() if self._copies_rows(access)]
         width = self.vectors * self.width
         segments = [segment for fold in self.folds for segment in fold.segments]
         reads = Counter(read for s in segments for read in {id(node) for node in s.body if isinstance(node, Read)})
-        self.blocked = (
+        self.blocked: bool = (
             self.terms * width > _PANEL
             and not memory.open
             and all(fold.primitive.result == "f" for fold in self.folds)
             and max(reads.values(), default=1) == 1
         )
         self._block = max(1, _BLOCK // width)
-        self.offsets = [min(k * self.width, int(self.shape[self.vector]) - self.width) for k in range(self.vectors)]
+        self.offsets: list[str | int] = [
+            min(k * self.width, int(self.shape[self.vector]) - self.width) for k in range(self.vectors)
+        ]
 
     @property
     def _copies(self) -> bool:
@@ -164,6 +166,8 @@ class LargeWriter(StatementWriter):
         extent = self.shape[self.vector]
         # Code for open extents is for those of at least a tile, so that should not be wide.
         vectors = _NARROW if is_open(extent) else -(-extent // self.width)
+        self.rows: int
+        self.vectors: int
         self.rows, self.vectors = tile_of(self.shape[self.row], vectors, _MANY if self.width == 8 else _FEW)
 
     # --- copies ---------------------------------------------------------------------------------------------------

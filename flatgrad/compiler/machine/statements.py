@@ -82,7 +82,17 @@ class StatementWriter:
 
     Attributes:
         registers: in rounds, what accesses read that do not read memory, by the identity of their reads.
+        vector, width, lanes, vectors: of a tile: the dimension that runs along vectors, or -1; how many numbers one
+            advances by; the lanes of a vector, 0 for scalars; how many vectors there are.
+        row, rows: the dimension that the rows of a tile run along, or -1; how many there are.
     """
+
+    vector: int
+    width: int
+    lanes: int
+    vectors: int
+    row: int
+    rows: int
 
     def __init__(
         self,
@@ -93,45 +103,50 @@ class StatementWriter:
         rounds: int = 0,
         target: Read | Direct | None = None,
     ) -> None:
-        self.memory, self.statement, self.accesses = memory, statement, accesses
-        self.shape = tuple(map(fixed, statement.shape))
-        self.function, self.rounds = function, rounds
-        self.writer = Writer(function, memory.fast, memory.machine)
-        self.array = ""
+        self.memory = memory
+        self.statement = statement
+        self.accesses = accesses
+        self.shape: tuple[int, ...] = tuple(map(fixed, statement.shape))
+        self.function = function
+        self.rounds = rounds
+        self.writer: Writer = Writer(function, memory.fast, memory.machine)
+        self.array: str = ""
         self.registers: dict[int, Value] = {}
-        self.keep = True
+        self.keep: bool = True
         self.result: Value | None = None  # the last one that was computed
         self.scratch: list[tuple[int, int]] = []
         self._range: tuple[str, str] | None = None  # of the first dimension, as the schedule says it
-        self.range_at = -1  # where that stands in its row of the schedule
+        self.range_at: int = -1  # where that stands in its row of the schedule
         self.offsets: list[str | int] = []  # where each vector of a tile begins, relative to the tile
         #: The group of results that it writes to; None if it writes to memory.
-        self.group = target.group if isinstance(target, Direct) else None
+        self.group: int | None = target.group if isinstance(target, Direct) else None
         lanes = target.target if isinstance(target, Direct) else target or statement.target
         self.lane_strides: list[Any] = list(map(fixed, lanes.strides))
-        self.lane_bends = lanes.bends or (0,) * len(self.shape)
+        self.lane_bends: tuple[int, ...] = lanes.bends or (0,) * len(self.shape)
         #: The smallest extents: of a ragged one, that of its shortest row.
-        self.least = tuple(n.least if isinstance(n, Ragged) else n for n in self.shape)
+        self.least: tuple[int, ...] = tuple(n.least if isinstance(n, Ragged) else n for n in self.shape)
         #: The dimension that is ragged, and its first extent, which calls say.
         ragged = [k for k, extent in enumerate(self.shape) if k >= rounds and isinstance(extent, Ragged)]
-        self.ragged = ragged[0] if ragged else -1
+        self.ragged: int = ragged[0] if ragged else -1
         self.first: str | int = 0
         self.length: str | int = 0  # of the row that is being computed
-        self.folds = [node for node in statement.body if isinstance(node, Fold)]
-        self.terms = _terms(statement)
-        self.small = not rounds and is_small(memory, statement)
+        self.folds: list[Fold] = [node for node in statement.body if isinstance(node, Fold)]
+        self.terms: int = _terms(statement)
+        self.small: bool = not rounds and is_small(memory, statement)
         #: The segments of folds that are look-ups, by identity.
-        self.lookups = {
+        self.lookups: dict[int, Lookup] = {
             id(segment): lookup
             for fold in self.folds
             for segment in fold.segments if (lookup := self._lookup(fold, segment)) is not None
         }  # fmt: skip
         self._take_tile()
         copies = not rounds and not self.lookups
-        self.packed = [access for access in accesses.values() if copies and self._packs(access)]
-        self.tiled = [access for access in accesses.values() if copies and self._copies_by_tile(access)]
+        self.packed: list[Access] = [access for access in accesses.values() if copies and self._packs(access)]
+        self.tiled: list[Access] = [access for access in accesses.values() if copies and self._copies_by_tile(access)]
         #: Whether calls may have parts of the first dimension, of at least one step.
-        self.ranged = bool(self.shape) and not rounds and (is_open(self.shape[0]) or self.shape[0] > self._step(0))
+        self.ranged: bool = (
+            bool(self.shape) and not rounds and (is_open(self.shape[0]) or self.shape[0] > self._step(0))
+        )
 
     # --- sharing --------------------------------------------------------------------------------------------------
 

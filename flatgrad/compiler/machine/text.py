@@ -39,14 +39,15 @@ class Function:
     """
 
     def __init__(self, name: str, attributes: str = "#0") -> None:
-        self.name, self.attributes = name, attributes
+        self.name = name
+        self.attributes = attributes
         self.row: list[int] = []
         self.moves: list[tuple[int, str, int, int]] = []
         self.lines: list[str] = []
         self.allocated: list[str] = []
-        self.count = 0
-        self.block = "entry"
-        self.fault = self.allocate("i32")
+        self.count: int = 0
+        self.block: str = "entry"
+        self.fault: str = self.allocate("i32")
         self.do(f"store i32 0, ptr {self.fault}")
 
     def fresh(self) -> str:
@@ -184,8 +185,10 @@ class Operation(Function):
 
     def __init__(self, name: str, kinds: Sequence[str]) -> None:
         super().__init__(name)
-        self.allocated, self.lines, self.fault = [], [], "%fault"
-        self.operands = [f"{type_of(kind, 0)} %a{k}" for k, kind in enumerate(kinds)]
+        self.allocated: list[str] = []
+        self.lines: list[str] = []
+        self.fault: str = "%fault"
+        self.operands: list[str] = [f"{type_of(kind, 0)} %a{k}" for k, kind in enumerate(kinds)]
 
     def returning(self, kind: str, name: str) -> str:
         """The text, with what the function returns."""

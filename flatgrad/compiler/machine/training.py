@@ -9,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from .native import LoadedCode, NativeFunction, assemble_cached, once
+
+Numbers: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
 _ASSEMBLY = """
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
@@ -135,7 +137,11 @@ class Repetition:
         (loss, _), *others = function.layout.outputs
         cuts = [size * table.shape[1] for table in tables] + [sum(count for _, count in others), width]
         *places, end = itertools.accumulate(cuts, initial=0)
-        self.batch, self.trained, self.numbers, self.leaves = np.split(memory, [*places[-2:], end])
+        parts = np.split(memory, [*places[-2:], end])
+        self.batch: Numbers = parts[0]
+        self.trained: Numbers = parts[1]
+        self.numbers: Numbers = parts[2]
+        self.leaves: Numbers = parts[3]
         self.size = size
         start = memory.ctypes.data
         # What each step reads anew: where to, where from, in which order, how many rows, how many numbers each.

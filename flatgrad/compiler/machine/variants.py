@@ -30,7 +30,7 @@ DIGESTS = {
     },
 }
 #: Arguments, times 2**26, at which the contraction of a single product, or Horner's order, changes the result.
-SENSITIVE = {
+SENSITIVE: dict[str, tuple[int, ...]] = {
     "tanh": (
         269540, 347791, 528347, 831223, 860181, 863992, 969913, 975139, 980903, 1000165, 1455104, 1526024, 1543576,
         1557633, 1696614, 1743663, 1861813, 1918603, 1938051, 2187040, 2377536, 2452129, 2568552, 2651389, 3272704,

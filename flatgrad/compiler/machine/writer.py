@@ -23,7 +23,9 @@ class Instructions:
     """
 
     def __init__(self, function: Function, flags: str, vector_math: Mapping[tuple[str, int], str]) -> None:
-        self.function, self.flags, self.vector_math = function, flags, vector_math
+        self.function = function
+        self.flags = flags
+        self.vector_math = vector_math
         self.declared: set[str] = set()
         self.libm_functions: set[str] = set()
 

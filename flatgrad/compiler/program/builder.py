@@ -106,7 +106,7 @@ class ProgramBuilder:
 
     def _begin(self, program: Program) -> None:
         self.program = program
-        self.next = program.inputs + len(program)
+        self.next: int = program.inputs + len(program)
         self._primal: int | None = None  # of what has been taken over
         self._constants = {_bits(number): ~k for k, number in enumerate(program.constants)}
         self._opcodes: list[int] = []

@@ -326,7 +326,7 @@ class Deciding(Recorded):
 
     def _given(self, truths: Sequence[bool | int], kind: type) -> bool | int:
         """The truth value, or the value of an integer, that is given for what is asked for next."""
-        self.folds = False
+        self.folds: bool = False
         if self._repeated:
             self.write_out()
         if len(self.turns) == len(truths):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -27,8 +27,8 @@ class Rewriter:
     def __init__(self, program: Program) -> None:
         self.program = program
         self._builder = ProgramBuilder.like(program)
-        self.constants = self._builder.program.constants
-        self.constant = self._builder.constant
+        self.constants: list[float] = self._builder.program.constants
+        self.constant: Callable[[float | bool], int] = self._builder.constant
         self.opcodes: list[int] = []
         self.starts: list[int] = [0]
         self.operands: list[int] = []

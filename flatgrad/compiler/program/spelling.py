@@ -119,7 +119,9 @@ class Spelling:
     """
 
     def __init__(self, template: str, strength: int = ATOM, minimum: Sequence[int] = (), prefix: str = "") -> None:
-        self.pieces, self.slots, self.functions = [""], list[int](), dict[str, int]()
+        self.pieces: list[str] = [""]
+        self.slots: list[int] = []
+        self.functions: dict[str, int] = {}
         for text, field, arity, _ in Formatter().parse(template):
             self.pieces[-1] += text
             if field is not None and field.isdigit():
@@ -129,11 +131,11 @@ class Spelling:
                 self.functions[field] = int(arity or 1)
                 self.pieces[-1] += prefix + field
         self.strength = strength
-        self.infix = self.slots == [0, 1] and self.pieces[0] == "" == self.pieces[2]
-        self.transparent = self.slots == [0] and self.pieces == ["", ""]
+        self.infix: bool = self.slots == [0, 1] and self.pieces[0] == "" == self.pieces[2]
+        self.transparent: bool = self.slots == [0] and self.pieces == ["", ""]
         self._signed, self._leading = self.pieces[0] == "-", self.pieces[0] == ""
         if minimum:
-            self.minimum = list(minimum)
+            self.minimum: list[int] = list(minimum)
         elif strength == ATOM:
             self.minimum = [CONDITIONAL] * len(self.slots)
         elif strength == POWER:

@@ -51,20 +51,23 @@ class Sweep:
     """
 
     def __init__(self, program: Program, wrt: Sequence[int], outputs: Sequence[int], joint: Indices) -> None:
-        self.program, self.joint = program, joint
+        self.program = program
+        self.joint = joint
         receivers = receiving(program)
         active = active_variables(program, wrt, receivers)
         order = np.array(post_order(program, outputs, active, receivers)[::-1], dtype=np.int64) - program.inputs
         opcodes, starts = np.asarray(program.opcodes), np.asarray(program.starts)
         receives = _receivers(TABLE[-1])[0][opcodes[order]]
-        self.arity = receives.shape[1]  # the most operands that a primitive has
+        self.arity: int = receives.shape[1]  # the most operands that a primitive has
         positions = starts[order][:, None] + np.arange(self.arity)
         operands = np.append(np.asarray(program.operands), np.zeros(self.arity, dtype=np.int64))[positions]
         receives &= np.frombuffer(active, dtype=bool)[operands]
+        self.places: Indices
         rows, self.places = np.nonzero(receives)  # equation by equation, operands in their order
-        self.equations, self.operands = order[rows], operands[rows]
-        self.opcodes = opcodes[self.equations].astype(np.int64)
-        self.targets = self.operands[np.arange(len(rows)), self.places]
+        self.equations: Indices = order[rows]
+        self.operands: Indices = operands[rows]
+        self.opcodes: Indices = opcodes[self.equations].astype(np.int64)
+        self.targets: Indices = self.operands[np.arange(len(rows)), self.places]
 
     def append_to(self, builder: ProgramBuilder, seeded: Sequence[int], seeds: Sequence[int]) -> Indices:
         """Append the equations of the sweep; return, per variable, the operand that is its gradient, or `NONE`.
@@ -110,7 +113,7 @@ class Sweep:
         bars = bars[source]
         received = np.where(passed >= 0, bars[passed], received)
         sums = np.where(added, ends - 1, received)
-        self.gradients = bars[inputs + self.equations]
+        self.gradients: Indices = bars[inputs + self.equations]
         again = np.flatnonzero(added)
         self._emit(builder, rules, groups, first, int(ends[-1]), _Sums(
             ends[again] - 1, sums[before[again]], received[again], again - count, self.joint[targets[again]],

@@ -63,7 +63,9 @@ class Trace(Deciding):
         ints: Collection[int] = (), values: Collection[int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(ProgramBuilder(name, groups, input_names), numbers, truths, ints, values)
-        self._record_sites, self.faults, self.folds = sites, faults, folds
+        self._record_sites = sites
+        self.faults = faults
+        self.folds = folds
         self._numbers: dict[float, int] = {}
         self._lines: list[Site | Location] = []
         self._site_numbers: dict[Location, int] = {}

@@ -83,15 +83,18 @@ class Loop:
     """
 
     def __init__(self, columns: Columns, first: int, size: int) -> None:
-        self.first, self.size, self.rounds = first, size, 0
+        self.first: int = first
+        self.size = size
+        self.rounds: int = 0
         token, end = columns.starts[[first, first + size]].tolist()
         round_of = slice(first, first + size)
-        self.opcodes, self.sites = columns.opcodes[round_of].copy(), columns.sites[round_of].copy()
-        self.starts = columns.starts[first : first + size + 1] - token
-        self.operands = columns.operands[token:end].copy()
-        self.constant = self.operands < 0
+        self.opcodes: Indices = columns.opcodes[round_of].copy()
+        self.sites: Indices = columns.sites[round_of].copy()
+        self.starts: Indices = columns.starts[first : first + size + 1] - token
+        self.operands: Indices = columns.operands[token:end].copy()
+        self.constant: np.ndarray[Any, np.dtype[np.bool_]] = self.operands < 0
         after = columns.operands[end : end + len(self.operands)]
-        self.steps = np.where(self.constant, 0, after - self.operands)
+        self.steps: Indices = np.where(self.constant, 0, after - self.operands)
         self._data: list[Indices] = []
         self.rounds = self.continued(columns, first)
 

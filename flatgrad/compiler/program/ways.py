@@ -42,7 +42,8 @@ class TurnError(FlatgradError):
 
     def __init__(self, guard: int, truth: bool | int) -> None:
         super().__init__(f"guard {guard} does not hold: it is {truth}")
-        self.guard, self.truth = guard, truth
+        self.guard = guard
+        self.truth = truth
 
 
 class Way(NamedTuple):

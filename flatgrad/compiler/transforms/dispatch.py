@@ -87,15 +87,16 @@ class Entry:
     )
 
     def __init__(self, kernel: Kernel, captured: Captured) -> None:
-        self.kernel, self.captured = kernel, captured
+        self.kernel: Kernel = kernel
+        self.captured: Captured = captured
         self.binder: Binder | None = None
         self.keywords: tuple[str, ...] = ()
         self.make_builtin: Callable[[Callable[..., Any]], Callable[..., Any] | None] | None = None
         self.direct: Callable[..., Any] | None = None
         self.jump: Callable[..., Any] | None = None
-        self.misses = 0
-        self.settled = False
-        self.new = True
+        self.misses: int = 0
+        self.settled: bool = False
+        self.new: bool = True
         self.ways: Ways[Any] = Ways(self)
         self.loop: Loop[Any] | None = None
 

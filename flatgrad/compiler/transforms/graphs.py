@@ -32,7 +32,9 @@ class CompiledGraph(Generic[R]):
     """
 
     def __init__(self, kernel: Kernel, inputs: list[Value], single: bool) -> None:
-        self.kernel, self._inputs, self._single = kernel, inputs, single
+        self.kernel = kernel
+        self._inputs = inputs
+        self._single = single
 
     @property
     def source(self) -> str:

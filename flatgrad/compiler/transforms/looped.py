@@ -19,8 +19,9 @@ from typing import Any, Final, Generic, TypeVar
 from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ..calls.arguments import Arguments
 from ..calls.binding import MISS, Signature, make_binder, make_builtin
+from ..calls.captured import Captured
 from ..calls.kinds import NUMBER
-from ..calls.sizes import resized, sized_kinds, sizes_of
+from ..calls.sizes import OpenKind, resized, sized_kinds, sizes_of
 from ..kernel import Kernel
 from ..languages.costs import Choice
 from ..languages.loader import collector_paused
@@ -75,7 +76,7 @@ class LoopStages(BoundStages):
     def __init__(self, loop: Loop[Any], count: int, make: Callable[[], Stages]) -> None:
         super().__init__(loop.kernel.stages, (count,), make)
         self.loop = loop
-        self.way = loop.rounds.at(count)._replace(selects=loop.call.stages.way.selects)
+        self.way: Way = loop.rounds.at(count)._replace(selects=loop.call.stages.way.selects)
 
     @property
     def choice(self) -> Choice:
@@ -116,11 +117,16 @@ class Front(Generic[E]):
     """
 
     def __init__(self, loop: Loop[E], entry: E) -> None:
-        self.loop, self.hot = loop, entry
-        self.kernel, self.captured, self.keywords = entry.kernel, entry.captured, entry.keywords
-        self.misses, self.settled, self.new = 0, False, True
+        self.loop = loop
+        self.hot: E = entry
+        self.kernel: Kernel = entry.kernel
+        self.captured: Captured = entry.captured
+        self.keywords: tuple[str, ...] = entry.keywords
+        self.misses: int = 0
+        self.settled: bool = False
+        self.new: bool = True
         self.direct: Callable[..., Any] | None = None
-        self.ways = entry.ways
+        self.ways: Any = entry.ways
         #: By their number of rounds.
         self.entries: dict[float, E] = {}
         #: Which say how many rounds there are, if there are fewer than some number.
@@ -221,7 +227,7 @@ class Finder:
     def __init__(self, loop: Loop[Any], stages: BoundStages, keywords: tuple[str, ...]) -> None:
         kernel, kinds = Kernel(stages, loop.call.leaves), loop.arguments.kinds
         signature = Signature(kinds, [NUMBER], single=True, with_value=False)
-        self.binder = make_binder(kernel, signature)
+        self.binder: Callable[[tuple[Any, ...]], Any] | None = make_binder(kernel, signature)
         self.direct: Callable[..., Any] = _miss
         if not keywords:
             self.direct = make_builtin(kernel, signature, [None] * len(kinds), len(kinds), _miss) or _miss
@@ -260,19 +266,21 @@ class Loop(Generic[E]):
     """
 
     def __init__(self, owner: Owner[E], rounds: Rounds, arguments: Arguments) -> None:
-        self.owner, self.rounds = owner, rounds
+        self.owner = owner
+        self.rounds = rounds
         if arguments.repeats:
             raise NotOpenError("a Value stands in several places of the arguments")
         pairs = zip(arguments.args, sized_kinds(arguments), strict=True)
         copies = [resized(item, kind, iter(sizes_of(kind)[1])) for item, kind in pairs]
-        self.arguments = owner._again(arguments, copies)
+        self.arguments: Arguments = owner._again(arguments, copies)
         self.bound: dict[int, E] = {}
         self._own: set[int] = set()  # numbers of rounds with kernels of their own
         self._doubts: dict[int, int] = {}  # how often numbers went another way than their number of rounds says
         self._finders: dict[int, Routine] = {}
         self.front: Front[E] | None = None
-        self.least = self.most = -1
-        self.calls_before = 0  # of kernels that are no longer kept
+        self.least: int = -1
+        self.most: int = -1
+        self.calls_before: int = 0  # of kernels that are no longer kept
         self.earlier: list[Kernel] = []  # for single numbers of rounds; calls may still find them
         reason = ""
         for window in _WINDOWS:
@@ -289,18 +297,21 @@ class Loop(Generic[E]):
             calls = [self._traced(count) for count in counts]  # what constants come to depends on the round
             for call in calls:
                 call.stages.primal_passes = call.stages.array_passes = (remove_dead_code,)
-        self.call = last = calls[-1]
+        last = calls[-1]
+        self.call: TracedCall = last
         if any(list(map(id, call.leaves)) != list(map(id, last.leaves)) for call in calls):
             raise NotOpenError("the Values that the function reads depend on the number of rounds")
         if not all(map(self.owner._opens_for, calls)):
             raise NotOpenError("the function writes into its arguments")
         sizes = [(count,) for count in counts]
         stages = OpenStages([call.stages for call in calls], sizes, ("n",), _WAYS)
-        self.kinds = [open_kind(each, stages) for each in zip(*(call.kinds for call in calls), strict=True)]
+        self.kinds: list[OpenKind | None] = [
+            open_kind(each, stages) for each in zip(*(call.kinds for call in calls), strict=True)
+        ]
         options = last.stages.options._replace(mode="exact", faults="ieee")
         samples = [self._counting(call, options, count) for call, count in zip(calls, counts, strict=True)]
         self._conditions = OpenStages(samples, sizes, ("n",), _WAYS)
-        self.kernel = OpenKernel(stages, last.leaves, sum(call.seconds for call in calls))
+        self.kernel: OpenKernel = OpenKernel(stages, last.leaves, sum(call.seconds for call in calls))
 
     def _traced(self, count: int) -> TracedCall:
         """The function, traced on the way with so many rounds.

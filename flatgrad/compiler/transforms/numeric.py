@@ -28,7 +28,7 @@ class NumericEntry(Entry):
 
     def __init__(self, kernel: Kernel, captured: Captured, signature: Signature) -> None:
         super().__init__(kernel, captured)
-        self.signature = signature
+        self.signature: Signature = signature
 
 
 class NumericFunction(Dispatched[NumericEntry, R]):

@@ -42,7 +42,10 @@ class RowWay:
     """
 
     def __init__(self, owner: Any, way: Way) -> None:
-        self._owner, self.way, self.truths, self.rows = owner, way, way.truths, 0
+        self._owner = owner
+        self.way = way
+        self.truths: tuple[bool | int, ...] = way.truths
+        self.rows: int = 0
 
     @cached_property
     def kept(self) -> Any:

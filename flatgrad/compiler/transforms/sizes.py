@@ -142,12 +142,13 @@ class KnownSizes(Generic[E]):
     """
 
     def __init__(self, owner: Owner[E], dynamic: bool | None) -> None:
-        self.owner, self.dynamic = owner, dynamic
+        self.owner = owner
+        self.dynamic = dynamic
         self.seen: list[tuple[int, ...]] = []
         self.open: list[_Open[E]] = []
         self.refused: dict[Pattern, str] = {}
         self.steps: dict[Pattern, int] = {}
-        self.made = 0
+        self.made: int = 0
 
     def entry(self, arguments: Arguments, sizes: tuple[int, ...]) -> tuple[E | None, str]:
         """An entry of a kernel for all sizes; None if arguments of these sizes need a kernel of their own, and why.

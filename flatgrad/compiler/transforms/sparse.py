@@ -40,7 +40,7 @@ class SparseFunction:
         self._sparse = sparse
         self._function: Any = function
         self.__wrapped__ = function
-        self.__name__ = getattr(function, "__name__", "f")
+        self.__name__: str = getattr(function, "__name__", "f")
 
     def __call__(self, /, *args: Any, out: csr_array | None = None, **kwargs: Any) -> csr_array:
         """The matrix. With `out`, a matrix from an earlier call, its numbers are replaced and it is returned.

@@ -116,13 +116,17 @@ class Transformed(Generic[E]):
         check_options(backend, mode, faults, dynamic, memory, max_ways)
         if not callable(function):
             raise InputError(f"expected a function, got {type(function).__name__}")
-        self.function = replaced(function) if isinstance(function, types.BuiltinFunctionType) else function
+        self.function: Callable[..., Any] = (
+            replaced(function) if isinstance(function, types.BuiltinFunctionType) else function
+        )
         self.backend, self.mode, self.faults = backend, mode, faults
-        self.dynamic, self.memory, self.max_ways = dynamic, memory, max_ways
+        self.dynamic = dynamic
+        self.memory = memory
+        self.max_ways = max_ways
         self._sizes: dict[Any, KnownSizes[E]] = {}
-        self.__call__ = self._call
+        self.__call__: Callable[..., Any] = self._call
         name = getattr(function, "__name__", type(function).__name__)
-        self.name = "f" if name == "<lambda>" else identifier(name) or "f"
+        self.name: str = "f" if name == "<lambda>" else identifier(name) or "f"
         functools.update_wrapper(cast("Any", self), function, updated=())
         self._lock = threading.RLock()
         _transformed.add(self)

@@ -49,7 +49,7 @@ class WayTable(list["Way | WaysOfRounds"]):
     def __init__(self, pairs: Iterable[tuple[Way | WaysOfRounds, int | None]]) -> None:
         pairs = list(pairs)
         super().__init__(way for way, _ in pairs)
-        self.calls = [calls for _, calls in pairs]
+        self.calls: list[int | None] = [calls for _, calls in pairs]
 
     def __repr__(self) -> str:
         rows = [("way", "calls", "line", "truth values", "source")]
@@ -108,7 +108,7 @@ class Ways(Generic[W]):
     def __init__(self, first: W) -> None:
         self.entries: list[W] = [first]
         self.loops: list[Loop[W]] = []
-        self.last = first
+        self.last: W = first
         self.linked: list[W] = []
         self.hub: W | None = None
         self.warned = False

@@ -19,12 +19,12 @@ from ..exact import Static
 #: Containers are followed to this depth.
 DEPTH: Final = 100
 #: Types whose objects never change, and are compared by type and bits.
-PLAIN: Final = frozenset(
+PLAIN: Final[frozenset[type]] = frozenset(
     [int, float, complex, bool, str, bytes, type(None), type(Ellipsis), np.float64, np.float32, np.int64, np.int32,
      np.bool_]
 )  # fmt: skip
 #: The same, and what is compared by identity alone: a model has thousands of `Value`s.
-ATOMS: Final = PLAIN | {Value, TracedValue}
+ATOMS: Final[frozenset[type]] = PLAIN | {Value, TracedValue}
 MAPPINGS: Final = (dict, types.MappingProxyType)
 #: Stands for the value of a place that has none. If the place gets a value later, that is a change.
 MISSING: Final = object()

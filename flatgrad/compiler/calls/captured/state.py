@@ -12,8 +12,9 @@ from ....runtime.traced import TracedCondition, TracedValue
 from ....runtime.value import Value
 from ...machine.objects import FUNCTION_WORDS
 from .contents import DEPTH, PLAIN, all_plain, members_of
+from .draws import Draw
 from .identities import Identities
-from .references import CLASS, INSTANCE
+from .references import CLASS, INSTANCE, Reference
 from .search import Search
 from .watches import OnlyPythonError, Watches
 
@@ -45,8 +46,8 @@ class Captured:
     def __init__(self, roots: Sequence[Any]) -> None:
         count = changes.value
         search = Search(roots)
-        self.references = search.references()
-        self.draws = search.draws
+        self.references: list[Reference] = search.references()
+        self.draws: list[Draw] = search.draws
         self._identities = Identities(self.references, [reference.value for reference in self.references], count)
         #: The watches, or None where only Python can compare, with the identities that they watch.
         self._watches: tuple[Identities, Watches | None] | None = None

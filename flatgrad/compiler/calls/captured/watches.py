@@ -86,7 +86,9 @@ class Watches:
                 rows += [(Watch.VERSION, address, last, 0, 0, 0), *rows_of_table, (Watch.RENEW, 0, last, 0, 0, 0)]
             else:
                 rows += rows_of_table
-        self.words = np.array([len(rows), *(word for row in rows for word in row)], dtype=np.int64)
+        self.words: np.ndarray[Any, np.dtype[np.int64]] = np.array(
+            [len(rows), *(word for row in rows for word in row)], dtype=np.int64
+        )
 
     def renewed(self, count: int) -> Watches:
         """The same with another count of changes."""

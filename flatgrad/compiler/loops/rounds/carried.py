@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ....runtime.primitives import TABLE
-from ..grammar import Apply, Block, Fold, Node, Read, Segment
+from ..grammar import Addresses, Apply, Block, Fold, Node, Read, Segment
 from .inner import turns_of
 from .units import Span, Units
 
@@ -52,15 +52,18 @@ class Rounds:
     """
 
     def __init__(self, units: Units, span: Span, uses: Any, last: Any, nest: bool = False) -> None:
-        self.units, self.span = units, span
+        self.units = units
+        self.span = span
         first, period, count, token, tokens = span
-        self.address = units.address[token : token + count * tokens].reshape(count, tokens)
-        self.constant = units.constant[token : token + count * tokens].reshape(count, tokens)
-        self.start = int(units.base[first])
-        self.size = int(units.base[first + period]) - self.start
-        self.offsets = units.base[first : first + period] - self.start
-        self.lanes = units.lanes[first : first + period]
-        self.sources = [self._source(t) for t in range(tokens)]
+        self.address: Addresses = units.address[token : token + count * tokens].reshape(count, tokens)
+        self.constant: np.ndarray[Any, np.dtype[np.bool_]] = units.constant[token : token + count * tokens].reshape(
+            count, tokens
+        )
+        self.start: int = int(units.base[first])
+        self.size: int = int(units.base[first + period]) - self.start
+        self.offsets: Addresses = units.base[first : first + period] - self.start
+        self.lanes: Addresses = units.lanes[first : first + period]
+        self.sources: list[Source] = [self._source(t) for t in range(tokens)]
         #: Per unit and distance, where the lanes come from that first rounds read: fresh addresses, or constants.
         self.starts: dict[tuple[int, int], list[Any]] = {}
         like = units.form[token : token + tokens] == units.form[token + tokens : token + 2 * tokens]
@@ -75,7 +78,7 @@ class Rounds:
         for unit, depth in self.starts:
             self.depths[unit] = max(depth, self.depths.get(unit, 0))
         self.bodies: dict[int, list[Any]] = {}
-        self.turns = self._find_turns() if nest else np.zeros(period, dtype=np.int64)
+        self.turns: Addresses = self._find_turns() if nest else np.zeros(period, dtype=np.int64)
         self._fuse(uses, last)
 
     def places(self, t: int) -> Any:
@@ -188,7 +191,7 @@ class Rounds:
                 kept += int(self.lanes[unit] * read)
         return lanes <= _MUCH or 2 * kept >= lanes
 
-    def _find_turns(self) -> Any:
+    def _find_turns(self) -> Addresses:
         units, (first, period, rounds, token, length) = self.units, self.span
         if rounds < 3:
             return np.zeros(period, dtype=np.int64)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...program.periods import longest_run, mixed, periods
+from ..grammar import Addresses
 
 #: So many turns make a loop within a round, with so many reads in all of them.
 TURNS, READS = 8, 24
@@ -70,7 +71,7 @@ def find_turns(symbols: Any, places: Any, begins: Any, sizes: Any) -> list[Turns
     return sorted(result)
 
 
-def turns_of(symbols: Any, places: Any, begins: Any, sizes: Any) -> Any:
+def turns_of(symbols: Any, places: Any, begins: Any, sizes: Any) -> Addresses:
     """Per unit, a number for the turn that it is in, of the innermost loop; 0 for what is in none.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..array_program import ArrayProgram
 from ..extents import Ragged, Size, fixed
-from ..grammar import Block, Item, Read, Statement, addresses
+from ..grammar import Addresses, Block, Item, Read, Statement, addresses
 from ..preliminary import RESULTS, TRUTHS, Constants, moved_statement
 from .rewrite import strided
 
@@ -27,12 +27,12 @@ class Moving:
 
     def __init__(self, program: ArrayProgram) -> None:
         self.old = program
-        self.constants = Constants(program.inputs, program.constants, program.truths)
+        self.constants: Constants = Constants(program.inputs, program.constants, program.truths)
         self._numbers = np.array([*program.constants, *program.truths], dtype=object)
-        self.final = np.arange(program.size, dtype=np.int64)
+        self.final: Addresses = np.arange(program.size, dtype=np.int64)
         self.final[program.first_truth : program.first_result] = TRUTHS + np.arange(len(program.truths))
-        self.copies = self.final.copy()
-        self.next = RESULTS
+        self.copies: Addresses = self.final.copy()
+        self.next: int = RESULTS
 
     def _moved_program(self, statements: Sequence[Item]) -> ArrayProgram:
         """The program with these statements, which are written."""

@@ -14,7 +14,7 @@ import numpy as np
 from ....runtime.primitives import TABLE
 from ..array_program import ArrayProgram
 from ..extents import Ragged, Size, fixed
-from ..grammar import Apply, Block, Fold, Item, Read, Repeat, Segment, Statement, addresses
+from ..grammar import Addresses, Apply, Block, Fold, Item, Read, Repeat, Segment, Statement, addresses
 from ..preliminary import RESULTS, TRUTHS, Constants, domain, moved_statement
 from ..reroll.layout import extracted
 from .carried import Rounds, UnsupportedError, with_tokens
@@ -34,19 +34,23 @@ class Rewriter:
     """
 
     def __init__(self, program: ArrayProgram, units: Units, spans: Sequence[Span], nest: bool = False) -> None:
-        self.program, self.units, self.spans, self.nest, self.apart = program, units, spans, nest, False
-        self.constants = Constants(program.inputs, program.constants, program.truths)
-        self.final = np.full(units.size + len(units.outside), -1, dtype=np.int64)
+        self.program = program
+        self.units = units
+        self.spans = spans
+        self.nest = nest
+        self.apart: bool = False
+        self.constants: Constants = Constants(program.inputs, program.constants, program.truths)
+        self.final: Addresses = np.full(units.size + len(units.outside), -1, dtype=np.int64)
         self.final[: program.first_truth] = np.arange(program.first_truth)
         self.final[program.first_truth : program.first_result] = TRUTHS + np.arange(len(program.truths))
         for k, number in enumerate(units.outside):
             self.final[units.size + k] = self.constants.lay(np.array(number))[0]
-        self.copies = self.final.copy()  # the same, but of what a start copies, the copy
-        self.next = RESULTS
-        self.in_rounds = False
+        self.copies: Addresses = self.final.copy()  # the same, but of what a start copies, the copy
+        self.next: int = RESULTS
+        self.in_rounds: bool = False
         self.statements: list[Item] = []
         names = {s.name for s in program.statements if isinstance(s, Statement)}
-        self.names = (name for k in itertools.count(1) if (name := f"v{k}") not in names)
+        self.names: Iterator[str] = (name for k in itertools.count(1) if (name := f"v{k}") not in names)
         self._count_uses()
 
     def _count_uses(self) -> None:
@@ -54,8 +58,8 @@ class Rewriter:
         readers = np.repeat(np.arange(len(units.item)), np.diff(units.tokens))
         single = ~units.constant
         single[list(units.statement_tokens)] = False
-        self.uses = np.bincount(units.address[single], minlength=len(self.final))
-        self.last = np.full(len(self.final), -1)
+        self.uses: Addresses = np.bincount(units.address[single], minlength=len(self.final))
+        self.last: Addresses = np.full(len(self.final), -1)
         self.last[units.address[single]] = readers[single]
         for token, (places, constant) in units.statement_tokens.items():
             if not constant:

@@ -63,26 +63,28 @@ class Units:
 
     def __init__(self, program: ArrayProgram) -> None:
         self.program = program
-        self.whole = [s if isinstance(s, Block) else self._ordered(s) for s in members(program.statements)]
-        self.items = [s if isinstance(s, Block) else flattened(s) for s in self.whole]
+        self.whole: list[Block | Statement] = [
+            s if isinstance(s, Block) else self._ordered(s) for s in members(program.statements)
+        ]
+        self.items: list[Block | Statement] = [s if isinstance(s, Block) else flattened(s) for s in self.whole]
         counts = [len(s.program) if isinstance(s, Block) else 1 for s in self.items]
-        self.item = np.repeat(np.arange(len(counts)), counts)
+        self.item: Addresses = np.repeat(np.arange(len(counts)), counts)
         firsts = np.cumsum([0, *counts])
         self.first_unit = firsts
-        self.equation = np.arange(len(self.item)) - firsts[self.item]
-        self.lanes = np.ones(len(self.item), dtype=np.int64)
+        self.equation: Addresses = np.arange(len(self.item)) - firsts[self.item]
+        self.lanes: Addresses = np.ones(len(self.item), dtype=np.int64)
         for k, statement in enumerate(self.items):
             if isinstance(statement, Statement):
                 self.equation[firsts[k]] = -1
                 self.lanes[firsts[k]] = statement.lanes
         ends = program.first_result + np.cumsum(self.lanes)
-        self.base = ends - self.lanes
-        self.size = int(ends[-1]) if len(ends) else program.first_result
+        self.base: Addresses = ends - self.lanes
+        self.size: int = int(ends[-1]) if len(ends) else program.first_result
         self.values: dict[int, float | bool] = {}
         self.statement_tokens: dict[int, Token] = {}
         self.places: dict[int, Addresses] = {}
         self.outside: list[float | bool] = []
-        self.fresh = np.arange(program.size, dtype=np.int64)
+        self.fresh: Addresses = np.arange(program.size, dtype=np.int64)
         self._forms: dict[Any, int] = {}
         self._distances: dict[Any, Addresses] = {}
         self._constants = range(program.inputs, program.first_result)
@@ -103,10 +105,14 @@ class Units:
             forms.append(form)
             places.append(address)
             constants.append(constant)
-        self.tokens = np.concatenate(tokens)
+        self.tokens: Addresses = np.concatenate(tokens)
         columns = bare, forms, places, constants
+        self.bare: Addresses
+        self.form: Addresses
+        self.address: Addresses
+        self.constant: np.ndarray[Any, np.dtype[np.bool_]]
         self.bare, self.form, self.address, self.constant = map(np.concatenate, columns)
-        self.outputs = self.fresh[program.outputs]
+        self.outputs: Addresses = self.fresh[program.outputs]
 
     def _ordered(self, statement: Statement) -> Statement:
         return replace(statement, body=_inputs_first(statement.body, self.program))
@@ -191,8 +197,8 @@ class Units:
         round is; else, what they read moves on evenly.
         """
         self.anywhere = anywhere
-        self.least = READS if least is None else least
-        self.count = ROUNDS if count is None else count
+        self.least: int = READS if least is None else least
+        self.count: int = ROUNDS if count is None else count
         kinds = self.form * 2 + self.constant
         begins = np.zeros(len(kinds) + 1, dtype=bool)
         begins[self.tokens] = True
@@ -202,7 +208,7 @@ class Units:
         near = np.where(times[which] < self.count, kinds * _NEAR, near)  # streams are at another distance in each round
         weights = np.ones(len(kinds), dtype=np.int64)
         weights[list(self.statement_tokens)] = ARRAY
-        self.weight = np.concatenate([[0], np.cumsum(weights)])  # of all tokens before each
+        self.weight: Addresses = np.concatenate([[0], np.cumsum(weights)])  # of all tokens before each
         result, todo = [], [(0, len(kinds))]
         while todo:
             low, high = todo.pop()

@@ -27,7 +27,7 @@ class Rewriting:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.by_opcode: list[list[Rule]] = [[] for _ in TABLE]
         self._total = bytearray(OPCODES)  # total forms: what a rule makes of one is a total form, too
-        self.telling = bytearray(OPCODES)
+        self.telling: bytearray = bytearray(OPCODES)
         for rule in rules:
             self.by_opcode[rule.primitive.opcode].append(rule)
             for primitive in rule.looks_at if rule.primitive.opcode in COMMON else ():
