@@ -21,12 +21,11 @@ from ..calls.arguments import Arguments
 from ..calls.kinds import Places
 from .dispatch import Choices, R
 from .gradients import Function, GradFunction, No, Positions, SeveralResultsError, Yes
-from .jit import JitFunction
+from .jit import JitFunction, value_of
 from .numeric import NumericEntry
 from .sizes import TracedCall
 from .sparse import SparseFunction
 from .spliced import Part
-from .witness import value_is_foreseen
 
 #: How a Jacobian is computed: by a direction per input, by a sweep back per output, or by the fewer of the two.
 Direction: TypeAlias = Literal["forward", "reverse"] | None
@@ -63,10 +62,8 @@ class DerivativeFunction(JitFunction[R]):
     def _opens_at_once(self, sizes: Sequence[int]) -> bool:
         return max(sizes) >= _LARGE
 
-    def _is_foreseen(self, arguments: Arguments) -> bool:
-        positional = len(arguments.args) - len(arguments.keywords)
-        named = dict(zip(arguments.keywords, arguments.args[positional:], strict=True))
-        return value_is_foreseen(self._value, tuple(arguments.args[:positional]), named, self._static_argnames)
+    def _of_value(self) -> JitFunction[Any]:
+        return value_of(self, self._value)
 
     def _method(self, function: Callable[..., Any]) -> DerivativeFunction[R]:
         """Positions count `self`, as the function's signature does. 0 means the first argument beside it."""

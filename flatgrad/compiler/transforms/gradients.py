@@ -34,6 +34,7 @@ from ..program.ways import Way
 from ..stages import JointStages
 from .dispatch import Choices, R, transform
 from .executed import executed, gradient_groups
+from .jit import value_of
 from .numeric import NumericFunction
 from .structures import is_container
 from .transformed import TakeApartError
@@ -178,6 +179,9 @@ class GradFunction(NumericFunction[R]):
         single = self._single or self._wrt is not None
         signature = Signature(arguments.kinds, kinds, single, self._with_value, traced.result)
         return stages, traced, captured, signature, seconds
+
+    def _of_value(self) -> NumericFunction[Any]:
+        return self if self._with_value else value_of(self, self.function)
 
     def _interpreted(self, arguments: Arguments) -> Any:
         result = executed(self, arguments)

@@ -52,6 +52,13 @@ class JitFunction(NumericFunction[R]):
         return self._call_traced(arguments, self._constants(arguments))[0]
 
 
+def value_of(derivative: NumericFunction[Any], function: Callable[..., Any]) -> JitFunction[Any]:
+    """The function of which this is a derivative, compiled with the same options."""
+    value = JitFunction[Any](function, **{**derivative._method_options(function), "dynamic": True})
+    value._integers = dict(derivative._integers)
+    return value
+
+
 @overload
 def jit(fn: Callable[..., Value], **options: Unpack[Choices]) -> JitFunction[float]: ...
 @overload

@@ -25,6 +25,7 @@ from ..loops.extents import Samples, samples_of
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, NotOpenError, OpenStages, operations_of
 from ..stages import Stages
+from .witness import is_foreseen
 
 #: After so many sizes of otherwise equal arguments there is one kernel for all.
 SIZES: Final = 3
@@ -93,7 +94,9 @@ class Owner(Protocol[M]):
         self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]
     ) -> BoundStages: ...
     def _opens_at_once(self, sizes: Sequence[int]) -> bool: ...
-    def _is_foreseen(self, arguments: Arguments) -> bool: ...
+    def _of_value(self) -> Owner[Any] | None: ...
+    def _call_plainly(self, arguments: Arguments, args: Sequence[Any]) -> Any: ...
+    def _call_on_values(self, arguments: Arguments) -> Any: ...
     def _open_sizes(self, arguments: Arguments) -> list[bool]: ...
     def _row_sizes(self, arguments: Arguments) -> list[bool]: ...
 
@@ -104,7 +107,11 @@ class _Open(Generic[E]):
     Attributes:
         bound: the entries for sizes that it was bound to, the last one used last.
         verdicts: what was found out about extents; see `OpenStats`.
+        value: what is known of the sizes of the value of a derivative, and the kernel for all sizes of it. None if
+            there is none.
     """
+
+    value: tuple[KnownSizes[Any], _Open[Any]] | None
 
     def __init__(
         self, pattern: Pattern, kernel: OpenKernel, call: TracedCall, kinds: Sequence[OpenKind | None]
@@ -321,7 +328,8 @@ class KnownSizes(Generic[E]):
             if not self._is_alike(opened, extents, call):
                 return "different"
             if not evaluated:
-                return "counted" if stages.counts_match() else "different"
+                foreseen = stages.counts_match() and self._is_foreseen(opened, extents, most, arguments) is not False
+                return "counted" if foreseen else "different"
             return "different" if differs(inputs) else "compared"
         except Exception:  # what is wrong with the function at this size, its own kernel will say
             return "not bound"
@@ -347,13 +355,70 @@ class KnownSizes(Generic[E]):
 
         most = bisect.bisect_left(range(max(extents)), True, key=lambda count: not fits(count)) - 1
         divisors = (k for k in range(most, 0, -1) if max(extents) % k == 0)
-        for count in dict.fromkeys([most, *itertools.islice(divisors, 1)]):
+        largest = stages.at.sizes[-1]
+        for count in dict.fromkeys([*itertools.islice(divisors, 1), most]):
             smaller = _scaled(extents, count)
             if count < 1 or not any(map(operator.gt, smaller, stages.at.sizes[-1])):
                 continue  # smaller than what was traced already
             if self._compared_at(opened, smaller, arguments) in _OWN:
                 return "different"
-        return "too large to be compared" if self.owner._is_foreseen(arguments) else "different"
+            largest = smaller
+        foreseen = self._is_foreseen(opened, extents, largest, arguments)
+        return "too large to be compared" if foreseen is None else "value compared" if foreseen else "different"
+
+    def _is_foreseen(
+        self, opened: _Open[E], extents: tuple[int, ...], smaller: tuple[int, ...], arguments: Arguments
+    ) -> bool | None:
+        """Whether the value of the function is that of the kernel for all sizes; None if it cannot be compared.
+
+        Args:
+            opened: the kernel.
+            extents: those of the arguments.
+            smaller: extents for which the kernel is right.
+            arguments: of the call.
+        """
+        found = self._value_of(opened, arguments)
+        if found is None:
+            return None
+        known, value = found
+        owner, stages = known.owner, opened.kernel.stages
+        blank = owner._again(arguments, arguments.args)
+
+        def kernel(args: Sequence[Any]) -> Any:
+            again = owner._again(blank, args)
+            at = value.pattern.extents_of(_sizes_of(again))
+            assert at is not None
+            bound, _ = known._stages_at(value, at, again)
+            return bound.loaded.routines[0].function(*owner._inputs_of(again, value.call.leaves))
+
+        args = self._with_sizes(arguments, opened.pattern.sizes_at(smaller)).args
+        return is_foreseen(
+            lambda args: owner._call_plainly(blank, args),
+            lambda args: owner._call_on_values(owner._again(blank, args)),
+            kernel, args, arguments.args, [kind.size > 0 for kind in arguments.kinds],
+            stages.traced(extents) / max(1, stages.traced(smaller)) if stages.traced(extents) > _COUNTED else 0.0,
+            exact=not stages.options.fast,
+        )  # fmt: skip
+
+    def _value_of(self, opened: _Open[E], arguments: Arguments) -> tuple[KnownSizes[Any], _Open[Any]] | None:
+        """What has a kernel for all sizes that returns the value of the function first, and this kernel.
+
+        That of a derivative is made when it is asked for.
+        """
+        if "value" not in vars(opened):
+            owner = self.owner._of_value()
+            if owner is self.owner:
+                opened.value = self, opened
+            elif owner is None:
+                opened.value = None
+            else:
+                known = KnownSizes(owner, True)
+                try:
+                    value = known._opened(opened.pattern, owner._again(arguments, arguments.args), _sizes_of(arguments))
+                    opened.value = (known, value) if value.pattern == opened.pattern else None
+                except NotOpenError:
+                    opened.value = None
+        return opened.value
 
     def _compared_at(self, opened: _Open[E], extents: tuple[int, ...], arguments: Arguments) -> str:
         """How what is bound to smaller extents than those of the arguments compares with what is traced there."""

@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
+import numpy as np
+
 from ...runtime.arrays import as_array
 from ...runtime.causes import numpy_error
 from ...runtime.errors import FlatgradError, InputError, OptionError
@@ -29,6 +31,7 @@ from ..calls.rewriting import BusyError, Change, UnchangedError, run_with
 from ..calls.sizes import leading, sized_kinds, sizes_of
 from ..calls.writes import Containers, check
 from ..cards import function_card
+from ..languages.loader import collector_paused
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, OpenStages
 from ..options import MEMORY, WAYS, Backend, Mode, Options, check_options
@@ -43,6 +46,7 @@ from ..stages import Stages
 from .methods import Methods, holds_numbers, takes_self
 from .sizes import KnownSizes, TracedCall
 from .structures import is_container, labels_of
+from .witness import without_values
 
 #: All transformed functions that are alive: in the child of a fork they get new locks.
 _transformed: weakref.WeakSet[Transformed[Any]] = weakref.WeakSet()
@@ -445,9 +449,31 @@ class Transformed(Generic[E]):
         """Whether there is one kernel for all sizes from the first call on, if users do not say it."""
         return False
 
-    def _is_foreseen(self, arguments: Arguments) -> bool:
-        """Whether nothing speaks against a kernel for all sizes at arguments too large to compare it there."""
-        return True
+    def _of_value(self) -> Transformed[Any] | None:
+        """What has kernels that return the value of the function first; None if there is no such thing."""
+        return self
+
+    def _call_plainly(self, arguments: Arguments, args: Sequence[Any]) -> Any:
+        """What the function returns, called as it is, on other arguments in the place of these."""
+        count = len(args) - len(arguments.keywords)
+        args = [without_values(each) for each in args]
+        with np.errstate(all="ignore"), collector_paused():
+            return self._as_it_is(*args[:count], **dict(zip(arguments.keywords, args[count:], strict=True)))
+
+    def _call_on_values(self, arguments: Arguments) -> Any:
+        """The same on `Value`s, by the interpreter."""
+        leaves = [n if isinstance(n, Value) else Value(float(n)) for n in arguments.all_numbers]
+        changes = (
+            [NATURAL] if self._natural else classes_asked(functions_of(self._captured_roots())) if self._asks else ()
+        )
+        run = functools.partial(self._call_traced, arguments, leaves)
+        with collector_paused():
+            return run_changed(run, functools.partial(self._captured_roots, arguments), changes)[0]
+
+    @property
+    def _as_it_is(self) -> Callable[..., Any]:
+        """What is called where nothing is traced."""
+        return self.function
 
     def _open_sizes(self, arguments: Arguments) -> list[bool]:
         """Which sizes of the arguments are open from the first call on, if that is wanted."""

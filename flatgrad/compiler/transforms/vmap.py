@@ -105,6 +105,13 @@ class VmapFunction(JitFunction[R]):
     ) -> tuple[Any, Containers]:
         return super()._call_traced(arguments, leaves, function or self._mapped, writable)
 
+    def _of_value(self) -> VmapFunction[R] | None:
+        return self if self._run_row is None else None
+
+    @property
+    def _as_it_is(self) -> Callable[..., Any]:
+        return self._mapped
+
     def _call(self, /, *args: Any, **kwargs: Any) -> Any:
         if self._row_ways is None or (active and recorders()) or _has_values((args, kwargs)):
             try:

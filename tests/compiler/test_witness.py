@@ -1,0 +1,169 @@
+"""Sizes that are too large for a trace to be compared: there the value of the function is."""
+
+import math
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad import nn
+from flatgrad.compiler.transforms import sizes, witness
+
+#: From so many numbers on, functions of these tests are others.
+LARGE = 400
+
+
+@pytest.fixture(autouse=True)
+def small_limits(monkeypatch):
+    """Sizes are large from a few hundred numbers on."""
+    monkeypatch.setattr(sizes, "_EVALUATED", 300)
+    monkeypatch.setattr(sizes, "_COUNTED", 300)
+    monkeypatch.setattr(sizes, "_WITNESSED", 300)
+
+
+def numbers(n):
+    return [0.5 + 0.01 * (k % 7) for k in range(n)]
+
+
+WEIGHTS = [1.0] * LARGE + [2.0] * LARGE
+
+
+def branch(x):
+    total = sum(a * math.exp(a) for a in x)
+    return total if len(x) <= LARGE else 2.0 * total
+
+
+def weights(x):
+    return sum(WEIGHTS[k] * a * a for k, a in enumerate(x))
+
+
+def cut(x):
+    return sum(a * a for a in x[:LARGE])
+
+
+def methods(x):
+    return sum((a * 0.5).tanh() for a in x) * (1.0 if len(x) <= LARGE else 2.0)
+
+
+def classes(x):
+    return sum(math.tanh(a) if isinstance(a, float) else 0.0 for a in x) * (1.0 if len(x) <= LARGE else 2.0)
+
+
+def in_arrays(x):
+    total = np.sum(np.asarray(x) ** 2)
+    return total if len(x) <= LARGE else 2.0 * total
+
+
+@pytest.mark.parametrize("function", [branch, weights, cut, methods, classes, in_arrays])
+@pytest.mark.parametrize("transform", [fg.grad, fg.value_and_grad, fg.jit])
+def test_functions_that_are_others_at_large_sizes_have_a_kernel_of_their_own_there(function, transform):
+    dynamic = transform(function, dynamic=True)
+    assert dynamic(numbers(5)) == transform(function, dynamic=False)(numbers(5))
+    for n, verdict in (LARGE, "value compared"), (2 * LARGE, "different"):
+        assert dynamic(numbers(n)) == transform(function, dynamic=False)(numbers(n))
+        assert verdict in [kernel.stats.sizes.get(n) for kernel in dynamic.open_kernels]
+    assert "something else for n = 800" in dynamic.kernel_for(numbers(2 * LARGE)).stats.own_size
+
+
+def test_where_operations_are_counted_the_value_is_compared_too(monkeypatch):
+    """As many operations are recorded for other weights."""
+    monkeypatch.setattr(sizes, "_COUNTED", 10**6)
+    dynamic = fg.grad(weights, dynamic=True)
+    dynamic(numbers(5))
+    for n, verdict in (LARGE, "counted"), (2 * LARGE, "different"):
+        assert dynamic(numbers(n)) == fg.grad(weights, dynamic=False)(numbers(n))
+        assert dynamic.open_kernels[0].stats.sizes[n] == verdict
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_compiled_functions_of_values(mode):
+    dynamic = fg.compile(methods, dynamic=True, mode=mode)
+    for n in 5, LARGE, 2 * LARGE:
+        x, y = ([fg.Value(each) for each in numbers(n)] for _ in range(2))
+        found, expected = dynamic(x), methods(y)
+        found.backward()
+        expected.backward()
+        assert found.data == pytest.approx(expected.data, rel=0.0 if mode == "exact" else 1e-12)
+        assert [each.grad for each in x] == pytest.approx([each.grad for each in y], rel=1e-12)
+    seen = dynamic.open_kernels[0].stats.sizes
+    assert (seen[LARGE], seen[2 * LARGE]) == ("value compared", "different")
+
+
+def test_losses_of_training_steps():
+    model = nn.MLP(2, [3, 1])
+
+    def loss(rows):
+        total = sum(model(row) ** 2 for row in rows)
+        return total if len(rows) <= 40 else total / len(rows)
+
+    step = nn.train_step(loss, nn.SGD(0.0), model, dynamic=True)
+    rows = [[0.1 * k, 1.0 - 0.05 * k] for k in range(20)]
+    step(rows[:4])
+    for n, verdict in (2, "value compared"), (3, "different"):
+        assert step(rows * n) == loss(rows * n).data
+        assert step.open_kernels[0].stats.sizes[20 * n] == verdict
+
+
+def test_rows_of_a_map_that_are_long():
+    mapped = fg.vmap(branch, dynamic=None)
+    for n in 3, 4, 5, LARGE, 2 * LARGE:
+        rows = np.array([numbers(n), numbers(n)[::-1]])
+        assert mapped(rows).tolist() == fg.vmap(branch, dynamic=False)(rows).tolist()
+    assert mapped.open_kernels[0].stats.sizes[2 * LARGE] == "different"
+
+
+def test_errors_at_large_sizes_are_raised():
+    def refuses(x):
+        if len(x) > LARGE:
+            raise ValueError("at most 400 numbers")
+        return sum(a * a for a in x)
+
+    gradient = fg.grad(refuses, dynamic=True)
+    gradient(numbers(5)), gradient(numbers(LARGE))
+    with pytest.raises(ValueError, match="at most 400"):
+        gradient(numbers(2 * LARGE))
+
+
+def test_rounding_is_no_difference(monkeypatch):
+    """A chaotic sequence. Plain numbers soon give other digits, since a quotient of Values is a product."""
+    monkeypatch.setattr(sizes, "_WITNESSED", 60)
+
+    def logistic(x):
+        state = x[0]
+        for each in x:
+            state = 3.9 * state * (1.0 - state / 1.0000001) + 0.0 * each
+        return state
+
+    values = fg.jit(logistic, dynamic=True)
+    values(numbers(5))
+    assert values(numbers(2 * LARGE)) == fg.jit(logistic, dynamic=False)(numbers(2 * LARGE))
+    assert values.open_kernels[0].stats.sizes[2 * LARGE] == "value compared"
+    monkeypatch.setattr(values, "_call_on_values", None)
+    values(numbers(2 * LARGE + 1))
+    assert values.open_kernels[0].stats.sizes[2 * LARGE + 1] == "too large to be compared"
+
+
+def test_calls_that_would_take_long_are_not_made(monkeypatch):
+    monkeypatch.setattr(witness, "_SECONDS", 0.0)
+    lengths = []
+
+    def noted(x):
+        lengths.append(len(x))
+        return sum(a * a for a in x)
+
+    gradient = fg.grad(noted, dynamic=True)
+    gradient(numbers(5)), gradient(numbers(2 * LARGE))
+    assert gradient.open_kernels[0].stats.sizes[2 * LARGE] == "too large to be compared"
+    assert max(lengths) < 2 * LARGE
+
+
+def test_other_arguments_than_numbers_stay_what_they_are():
+    def scaled(x, factor, names, flag=True):
+        assert factor == 0.1
+        assert names == {"unit": "m"}
+        return sum(a * a for a in x) * factor if flag else x[0]
+
+    gradient = fg.grad(scaled, dynamic=True, static_argnames=("factor",))
+    for n in 5, 2 * LARGE:
+        assert gradient(numbers(n), 0.1, {"unit": "m"}) == [0.1 * (2.0 * each) for each in numbers(n)]
+    assert gradient.open_kernels[0].stats.sizes[2 * LARGE] == "value compared"
