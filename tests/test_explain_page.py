@@ -218,3 +218,55 @@ def test_printed_it_has_no_controls(page, address, tmp_path):
     path = tmp_path / "page.pdf"
     page.pdf(path=path)
     assert os.path.getsize(path) > 5_000
+
+
+def test_a_slider_walks_through_the_numbers_of_a_line(page, tmp_path):
+    def swing(angle, speed):
+        for _ in range(30):
+            angle, speed = angle + 0.1 * speed, speed - 0.1 * angle.sin()
+        return angle
+
+    gradient = fg.value_and_grad(swing, argnums=(0, 1))
+    page.goto(gradient.kernel_for(1.0, 0.25).explain(tmp_path / "swing.html").as_uri())
+    line = "#" + page.locator("[data-pane=source] .line[role=option]").first.get_attribute("id")
+    page.click(line)
+    assert "×59" in page.inner_text(f"{line} .value")
+    first = page.inner_text(".stepper output")
+    assert first.startswith("1 of 59: ")
+    page.focus(".stepper input")
+    page.keyboard.press("End")
+    assert page.inner_text(".stepper output").startswith("59 of 59: ")
+    assert page.locator(".line.now").count() == 1
+    page.keyboard.press("Home")
+    page.focus("[data-pane=source] .lines")
+    page.keyboard.press("]")
+    assert page.inner_text(".stepper output").startswith("2 of 59: ")
+    page.keyboard.press("[")
+    assert page.inner_text(".stepper output") == first
+    page.locator("input[type=number]").first.fill("2")
+    value, _ = gradient(2.0, 0.25)
+    page.focus(".stepper input")
+    page.keyboard.press("End")
+    angles = [float(page.inner_text(".stepper output").split(" = ")[1].split(",")[0])]
+    assert angles == [pytest.approx(value, rel=1e-12)]
+
+
+def test_one_of_many_inputs_can_be_moved(page, tmp_path):
+    numbers = [0.5 + k for k in range(30)]
+    kernel = fg.value_and_grad(lambda x: sum(a * a for a in x)).kernel_for(numbers)
+    page.goto(kernel.explain(tmp_path / "many.html").as_uri())
+    assert page.locator("input[type=number]").count() == 1
+    page.locator(".inputs select").select_option(label="x29")
+    page.locator("input[type=number]").fill("3")
+    assert "gradient 6" in page.inner_text(".inputs .bar")
+    page.locator(".inputs select").select_option(label="x0")
+    assert page.locator("input[type=number]").input_value() == "0.5"
+    page.click("text=reset")
+    page.locator(".inputs select").select_option(label="x29")
+    assert page.locator("input[type=number]").input_value() == "29.5"
+
+
+def test_a_page_without_sliders_says_why(page, tmp_path):
+    kernel = fg.jit(lambda x: x[0] + x[-1]).kernel_for([1.0] * 2_000)
+    page.goto(kernel.explain(tmp_path / "wide.html").as_uri())
+    assert "there are 2,000 inputs" in page.inner_text(".inputs")

@@ -1,13 +1,16 @@
 """A scalar program as JavaScript, so that a page can compute it again at other numbers.
 
 Sums, differences, products, quotients and square roots have the bits of Python there. Functions of `Math` may differ in
-the last bits: browsers have their own.
+the last bits: browsers have their own. Special functions are translated from Python (`languages/translated.py`), in the
+same order of operations; only functions of `Math` in them may differ. `functions.js` has `erf` and `erfc`.
 """
 
 from __future__ import annotations
 
 import math
+from importlib import resources
 
+from ..compiler.languages.translated import TRANSLATED, translation
 from ..compiler.program.program import Program
 from ..runtime import primitives as p
 from ..runtime.primitives import TABLE, Primitive
@@ -27,8 +30,6 @@ _TEMPLATES = {
     p.relu: "{0} < 0 ? 0 : {0}",
     p.maximum: "{0} >= {1} || {0} !== {0} ? {0} : {1}",
     p.minimum: "{0} <= {1} || {0} !== {0} ? {0} : {1}",
-    p.sigmoid: "1 / (1 + Math.exp(-{0}))",
-    p.softplus: "Math.max({0}, 0) + Math.log1p(Math.exp(-Math.abs({0})))",
     p.logical_not: "!{0}",
     p.where: "{0} ? {1} : {2}",
     p.select: "{0} ? {1} : {2}",
@@ -39,24 +40,46 @@ _TEMPLATES = {
     p.computed: "false",
     p.position: "{0} < 0 ? {0} + {1} : {0}",
     p.fmod: "{0} % {1}",
-    p.floordiv: "Math.floor({0} / {1})",
-    p.mod: "{0} - {1} * Math.floor({0} / {1})",
+    p.erf: "erf({0})",
+    p.erfc: "erfc({0})",
+    p.rint: "rint({0})",
+    p.copysign: "copysign({0}, {1})",
 }
+
+#: Rows whose functions are translated. The first two are a few operations, which other languages write inline.
+_TRANSLATED = {p.sigmoid: p.sigmoid.evaluate, p.softplus: p.softplus.evaluate, **TRANSLATED}
+#: What JavaScript computes as Python does, to the last bit.
+_EXACT = {
+    *_INFIX, p.abs, p.sqrt, p.floor, p.ceil, p.trunc, p.sign, p.neg, p.relu, p.maximum, p.minimum, p.logical_not,
+    p.where, p.select, p.between, p.detach, p.checked, p.turned, p.computed, p.position, p.fmod, p.rint, p.copysign,
+    p.mod, p.floordiv,
+}  # fmt: skip
 
 
 def _spellings() -> dict[Primitive, str]:
     rows = {row: f"{{0}} {sign} {{1}}" for row, sign in _INFIX.items()}
     rows |= {row: f"Math.{row.name}({', '.join(f'{{{k}}}' for k in range(row.arity))})" for row in _FUNCTIONS}
     rows |= _TEMPLATES
+    for row, function in _TRANSLATED.items():
+        arguments = ", ".join(f"{{{k}}}" for k in range(row.arity))
+        rows[row] = f"{translation(function).name}({arguments})"
     return {**{row.total: how for row, how in rows.items() if row.total is not None}, **rows}
 
 
 _SPELLINGS = _spellings()
+_ALL_TRANSLATED = {each: how for row, how in _TRANSLATED.items() for each in (row, row.total) if each is not None}
 
 
 def unknown(program: Program) -> list[str]:
     """The names of the primitives that cannot be written in JavaScript."""
     return sorted({TABLE[opcode].name for opcode in set(program.opcodes) if TABLE[opcode] not in _SPELLINGS})
+
+
+def near(program: Program) -> list[str]:
+    """The names of the primitives whose last digits may differ from those of Python."""
+    exact = {row.total for row in _EXACT} | _EXACT
+    rows = {TABLE[opcode] for opcode in set(program.opcodes)}
+    return sorted({row.name.removeprefix("ieee_") for row in rows if row not in exact})
 
 
 def javascript(program: Program) -> str:
@@ -73,11 +96,21 @@ def javascript(program: Program) -> str:
           return v;
         }
     """
+    needed: dict[str, str] = {}
+    rows = [TABLE[opcode] for opcode in set(program.opcodes)]
+    for row in sorted(rows, key=lambda row: row.opcode):
+        if row in _ALL_TRANSLATED:
+            needed |= {each.name: each.javascript for each in translation(_ALL_TRANSLATED[row]).needed}
     lines = ["function (x) {", "  const v = x.slice();"]
     for equation in program.equations():
         texts = [f"v[{o}]" if o >= 0 else _number(program.constants[~o]) for o in equation.operands]
         lines.append(f"  v[{equation.variable}] = {_SPELLINGS[equation.primitive].format(*texts)};")
-    return "\n".join([*lines, "  return v;", "}"])
+    function = "\n".join([*lines, "  return v;", "}"])
+    own = {p.erf, p.erfc, p.rint, p.copysign}
+    if not needed and own.isdisjoint(rows):
+        return function
+    helpers = resources.files(__package__).joinpath("functions.js").read_text(encoding="utf-8")
+    return "\n".join(["(() => {", helpers, *needed.values(), f"return {function};", "})()"])
 
 
 def _number(number: float | bool) -> str:

@@ -16,7 +16,7 @@ from ..runtime.primitives import TABLE, position
 from ..runtime.version import VERSION
 from .assembly import sections
 from .graph import graph_svg
-from .javascript import javascript, unknown
+from .javascript import javascript, near, unknown
 from .lines import Line, by_id, link, number
 from .loops import Loops, part_of, points_near, repeats
 from .origins import Origin, with_origins
@@ -36,7 +36,7 @@ LIMIT = 300_000
 #: So many of the numbers that a line made are shown, and so many of those of a loop in a long program.
 _RESULTS, _LANES = 40, 12
 #: Programs of more equations are not computed again in the page, and those of more inputs have no sliders.
-_SLIDING, _SLIDERS = 2_000, 24
+_SLIDING, _SLIDERS = 10_000, 1_000
 
 
 PANES = {
@@ -371,7 +371,7 @@ class _Explanation:
 
     def _input_facts(self) -> list[dict[str, Any]]:
         """Names, numbers and gradients of the inputs, if there are few."""
-        if self.inputs is None or len(self.inputs) > 10 * _SLIDERS:
+        if self.inputs is None or len(self.inputs) > _SLIDERS:
             return []
         result, lengths = [], _lengths(self.joint)
         for k, (name, value) in enumerate(zip(self.joint.input_names, self.inputs, strict=True)):
@@ -389,14 +389,25 @@ class _Explanation:
 
     def _javascript(self) -> dict[str, Any]:
         """The program in JavaScript, if it is small; or why it is not there."""
-        if self.numbers is None or len(self.joint) > _SLIDING or self.joint.inputs > _SLIDERS:
-            return {"code": "", "why": "the program is too large, or its inputs are not known"}
-        names = unknown(self.joint)
-        if names:
-            return {"code": "", "why": f"the page does not know {', '.join(names)}"}
+        why, names = "", unknown(self.joint)
+        if self.inputs is None:
+            why = "the numbers that the function was traced at are not known"
+        elif len(self.joint) > _SLIDING:
+            why = f"the program has {len(self.joint):,} equations, and a page computes up to {_SLIDING:,} of them again"
+        elif self.joint.inputs > _SLIDERS:
+            why = f"there are {self.joint.inputs:,} inputs, and a page has sliders for up to {_SLIDERS:,}"
+        elif names:
+            why = f"the page cannot compute {' and '.join(names)}"
+        if why or self.numbers is None:
+            return {"code": "", "why": why or "the function raises an error at these inputs"}
+        browser = near(self.joint)
+        note = (
+            f"The browser computes {', '.join(browser)}; the last digits may differ from Python's." if browser else ""
+        )
         inputs, gradients = self.joint.inputs, self.origin.gradients
         return {
             "code": javascript(self.joint),
+            "near": note,
             "inputs": inputs,
             "gradients": {f"e{v - inputs}" if v >= inputs else f"i{v}": g for v, g in gradients.items()},
         }

@@ -1,4 +1,4 @@
-"""Scalar functions in other languages: C and LLVM assembly made of the source of a Python function.
+"""Scalar functions in other languages: C, LLVM assembly and JavaScript made of the source of a Python function.
 
 A function of `runtime/scalar.py` that is more than a few operations is written once, there. What it may consist of:
 assignments to names, `if`, `while`, `for` over a tuple of numbers, `return` and `raise`; `+`, `-`, `*`, `/`, `// 1.0`,
@@ -16,7 +16,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from math import copysign, floor, fmod, inf, nan
-from typing import Any
+from typing import Any, ClassVar
 
 from ...runtime import primitives as p
 from ...runtime.primitives import Primitive
@@ -65,13 +65,13 @@ def floordiv(a: float, b: float) -> float:
 
 
 class Translation:
-    """A scalar function in C and in LLVM assembly.
+    """A scalar function in C, in LLVM assembly, and in JavaScript.
 
     Attributes:
         name: what it is called there.
         library: the functions of libm that it calls, with how many operands they have.
         needed: it and the translations that it calls, each behind those that it calls.
-        c, llvm: its definition.
+        c, llvm, javascript: its definition.
         declared: what must be declared in assembly.
     """
 
@@ -89,6 +89,7 @@ class Translation:
         body = [node for node in tree.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
         self.c: str = _C(self).written(body)
         self.llvm: str = _Llvm(self).written(body)
+        self.javascript: str = _JavaScript(self).written(body)
         self.needed.append(self)
 
     def called(self, node: ast.Call) -> tuple[str, str]:
@@ -128,8 +129,19 @@ def _plain(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 class _C:
     """Writes a function in C."""
 
+    infinite: ClassVar = {"inf": "INFINITY", "nan": "NAN"}
+    floor = "floor"
+
     def __init__(self, whole: Translation) -> None:
         self.whole = whole
+
+    def constant(self, value: float) -> str:
+        return c_number(value).text
+
+    def function(self, node: ast.Call) -> str:
+        """The name of the function that is called."""
+        name, kind = self.whole.called(node)
+        return f"libm_{name}" if kind == "library" else name
 
     def written(self, body: Sequence[ast.stmt]) -> str:
         whole = self.whole
@@ -147,7 +159,7 @@ class _C:
             case ast.Return(ast.expr() as value):
                 return [f"{indent}return {self.number(value)};"]
             case ast.Raise():
-                return [f"{indent}return {c_number(_failed(node)).text};"]
+                return [f"{indent}return {self.constant(_failed(node))};"]
             case ast.While(test, body):
                 return [f"{indent}while ({self.truth(test)}) {{", *self.block(body, indent + "    "), f"{indent}}}"]
             case ast.If(test, body, other):
@@ -159,13 +171,13 @@ class _C:
     def number(self, node: ast.expr, inside: bool = False) -> str:
         match node:
             case ast.Name("inf" | "nan" as name):
-                return {"inf": "INFINITY", "nan": "NAN"}[name]
+                return self.infinite[name]
             case ast.Name(name):
                 return name
             case ast.Constant(float(value)):
-                return c_number(value).text
+                return self.constant(value)
             case ast.BinOp(a, ast.FloorDiv(), ast.Constant(1.0)):
-                return f"floor({self.number(a)})"
+                return f"{self.floor}({self.number(a)})"
             case ast.BinOp(a, operator, b):
                 text = f"{self.number(a, True)} {_ARITHMETIC[type(operator)][0]} {self.number(b, True)}"
             case ast.UnaryOp(ast.USub(), a):
@@ -173,8 +185,7 @@ class _C:
             case ast.IfExp(test, a, b):
                 text = f"{self.truth(test)} ? {self.number(a, True)} : {self.number(b, True)}"
             case ast.Call(_, arguments):
-                name, kind = self.whole.called(node)
-                return f"{'libm_' if kind == 'library' else ''}{name}({', '.join(map(self.number, arguments))})"
+                return f"{self.function(node)}({', '.join(map(self.number, arguments))})"
             case _:
                 raise NotImplementedError(ast.unparse(node))
         return f"({text})" if inside else text
@@ -193,6 +204,27 @@ class _C:
             case ast.UnaryOp(ast.Not(), part):
                 return f"!({self.truth(part)})"
         raise NotImplementedError(ast.unparse(node))
+
+
+class _JavaScript(_C):
+    """Writes a function in JavaScript, whose expressions are those of C."""
+
+    infinite: ClassVar = {"inf": "Infinity", "nan": "NaN"}
+    floor = "Math.floor"
+
+    def written(self, body: Sequence[ast.stmt]) -> str:
+        whole = self.whole
+        names = [f"    let {', '.join(whole.names)};"] if whole.names else []
+        head = f"function {whole.name}({', '.join(whole.parameters)}) {{"
+        return "\n".join([head, *names, *self.block(body, "    "), "}"])
+
+    def constant(self, value: float) -> str:
+        return repr(value) if math.isfinite(value) else self.infinite[str(value)]
+
+    def function(self, node: ast.Call) -> str:
+        name, kind = self.whole.called(node)
+        own = kind == "translation" or name in ("copysign", "erf", "erfc", "fmod", "rint")
+        return name if own else "Math." + name.removeprefix("f" if name == "fabs" else "")
 
 
 class _Llvm:
