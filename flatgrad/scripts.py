@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import inspect
 import re
 import sys
 import traceback
@@ -21,6 +20,7 @@ from .compiler.transforms.compiled import compile as compiled
 from .compiler.transforms.gradients import value_and_grad
 from .compiler.transforms.jit import jit
 from .runtime.errors import FlatgradError, InputError
+from .runtime.sources import signature_of
 from .tabular.table import listed, suggestion
 
 _TARGET = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[^:/\\]*))?")
@@ -158,7 +158,7 @@ def _function(module: ModuleType, path: Path, name: str) -> Callable[..., Any]:
 
 def _check_count(function: Callable[..., Any], target: str, arguments: Sequence[Any]) -> None:
     try:
-        signature = inspect.signature(function)
+        signature = signature_of(function)
     except (TypeError, ValueError):
         return
     try:
@@ -175,7 +175,7 @@ def _wrt(
     module: ModuleType, function: Callable[..., Any], arguments: Sequence[Any], names: Sequence[str]
 ) -> dict[str, Any]:
     """What to differentiate with respect to, as `value_and_grad` takes it."""
-    parameters = list(inspect.signature(function).parameters)
+    parameters = list(signature_of(function).parameters)
     positions = [k for k, argument in enumerate(arguments) if _holds_floats(argument)]
     if names:
         positions = [parameters.index(name) for name in names if name in parameters]

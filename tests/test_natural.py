@@ -10,6 +10,7 @@ import operator
 import statistics
 import sys
 import threading
+import warnings
 from math import exp as power_of_e
 
 import numpy as np
@@ -328,6 +329,19 @@ def test_nothing_is_rewritten_where_nothing_is_met(monkeypatch):
         return fg.exp(np.sum(x)) * sum(x) if x[0] > 0.0 else x[0]
 
     assert fg.grad(f)(X) is not None
+
+
+def test_what_python_says_of_a_source_is_said_once(module_from):
+    """It warns when it compiles: where an escape sequence is none, of `x is 1`, of `return` in `finally`."""
+    source = "import math\nLABEL = '$\\sigma$'\ndef f(x):\n    return math.exp(x) if x is not 1 else x\n"
+    with warnings.catch_warnings(record=True) as before:
+        warnings.simplefilter("always")
+        f = module_from(source).f
+    assert len(before) == 2
+    with warnings.catch_warnings(record=True) as after:
+        warnings.simplefilter("always")
+        assert fg.grad(f)(0.0) == 1.0
+    assert after == []
 
 
 def test_what_is_traced_later_is_natural_at_once():

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, overload
 from ..runtime.errors import ARITHMETIC_ERRORS, FlatgradError, OptionError
 from ..runtime.own import Body, own_primitive
 from ..runtime.primitives import TABLE, Primitive
+from ..runtime.sources import signature_of
 from ..runtime.wording import count_of
 from .program.adjoint import adjoint
 from .program.names import identifier
@@ -123,7 +124,7 @@ def _operands(evaluate: Any, rules: Sequence[Any] | None, domain: Sequence[Any] 
     """Names for the operands of a function."""
     given = len(rules) if rules is not None else len(domain) if domain is not None else 0
     try:
-        parameters = list(inspect.signature(evaluate).parameters.values())
+        parameters = list(signature_of(evaluate).parameters.values())
     except (TypeError, ValueError):  # some built-in functions do not say
         parameters = []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

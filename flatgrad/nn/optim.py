@@ -9,7 +9,6 @@ loops and for many steps at once, are traced from it.
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from ..compiler.languages.loader import LoadedModule
 from ..compiler.languages.training import emit_all_numbers
 from ..runtime.errors import OptionError
 from ..runtime.primitives import div, maximum, minimum, sqrt
+from ..runtime.sources import signature_of
 from .formulas import (
     SAMPLES,
     Formula,
@@ -68,7 +68,7 @@ class Optimizer:
     def __repr__(self) -> str:
         """The class, the learning rate, and what differs from the defaults, as far as it is kept under its name."""
         shown = [f"lr={self.lr.text or repr(self.lr)}"]
-        for name, parameter in inspect.signature(type(self)).parameters.items():
+        for name, parameter in signature_of(type(self)).parameters.items():
             choice = getattr(self, name, parameter.default)
             if name != "lr" and repr(choice) != repr(parameter.default):
                 shown.append(f"{name}={choice!r}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import dis
-import functools
 import linecache
 import re
 from collections.abc import Collection
@@ -17,6 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from .sites import Location, Site, is_internal, is_library, is_of_scipy, locate, user_site
+from .sources import parsed
 
 _FORMAT: Final = 'f"{value}" shows the number at hand; format the result of the compiled function.'
 #: Calls that show a text.
@@ -76,16 +76,6 @@ class Cause(NamedTuple):
     text: str = ""
     remedy: str = ""
     shows: bool = False
-
-
-@functools.lru_cache(maxsize=8)
-def parsed(source: str) -> ast.Module:
-    """The tree of a source; it is shared, and must not be changed.
-
-    Raises:
-        SyntaxError, ValueError: if it is none.
-    """
-    return ast.parse(source)
 
 
 def expression_at(site: Site) -> ast.AST | None:

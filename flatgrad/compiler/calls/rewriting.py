@@ -16,9 +16,9 @@ from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from ...runtime.atomic import Block, setting, step
-from ...runtime.causes import parsed
 from ...runtime.forks import in_child
 from ...runtime.sites import place
+from ...runtime.sources import compiled, parsed
 
 R = TypeVar("R")
 
@@ -147,7 +147,7 @@ def _compiled(
     module = ast.Module([*_imports(body), *statements], [])  # names that are imported have other code
     if changes:
         ast.fix_missing_locations(module)
-    return list(codes_in(compile(module, filename, "exec", flags, True)))
+    return list(codes_in(compiled(module, filename, flags=flags)))
 
 
 def _by_pytest(code: CodeType) -> bool:

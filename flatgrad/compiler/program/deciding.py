@@ -44,12 +44,17 @@ _FAULTY: Final = (0.0, -1.0, 2.0, 1e308, math.inf, 0.5, 1e-200, -1e308)
 _REMEDY = "Select with fg.where(condition, a, b), or fg.maximum(a, b), or of a list fg.max(xs)."
 
 
+#: The number of `a[b]` among the operators of `BINARY_OP`, from Python 3.14 on.
+_SUBSCRIPT: Final = 26
 _new = object.__new__
 
 
 def _is_operator(site: Site | Location) -> bool:
     """Whether an instruction is an operator, such as `+`."""
-    return not isinstance(site, Location) and dis.opname[site[0].co_code[site[1]]] == "BINARY_OP"
+    if isinstance(site, Location):
+        return False
+    code, instruction = site
+    return dis.opname[code.co_code[instruction]] == "BINARY_OP" and code.co_code[instruction + 1] != _SUBSCRIPT
 
 
 class Written(NamedTuple):

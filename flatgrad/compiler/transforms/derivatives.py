@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from ...runtime.arrays import as_array
 from ...runtime.errors import InputError, OptionError
+from ...runtime.sources import signature_of
 from ...runtime.tracing import recorder
 from ...runtime.wording import count_of
 from ..calls.arguments import Arguments
@@ -227,7 +227,7 @@ def _of_bound(options: dict[str, Any], bound: Callable[..., Any]) -> dict[str, A
     """The options for a bound method, which has no argument `self`."""
     statics = options.get("static_argnames", ())
     names = [statics] if isinstance(statics, str) else statics
-    return {**options, "static_argnames": [name for name in names if name in inspect.signature(bound).parameters]}
+    return {**options, "static_argnames": [name for name in names if name in signature_of(bound).parameters]}
 
 
 @overload

@@ -18,6 +18,7 @@ from ...runtime.errors import FlatgradError, InputError, OptionError
 from ...runtime.forks import in_child
 from ...runtime.natural import replaced
 from ...runtime.sites import Location, Place, describe
+from ...runtime.sources import signature_of
 from ...runtime.traced import TracedValue, plain_number
 from ...runtime.tracing import recorders, refuse
 from ...runtime.value import Value
@@ -140,7 +141,7 @@ class Transformed(Generic[E]):
         self._integers: dict[int | str, bool] = {}
         self._methods: Methods[Callable[..., Any]] = Methods(self.name)
         try:
-            self._signature: inspect.Signature | None = inspect.signature(function)
+            self._signature: inspect.Signature | None = signature_of(function)
         except (TypeError, ValueError):
             self._signature = None
         self._positions = _positions(self._signature)
@@ -512,7 +513,7 @@ class Transformed(Generic[E]):
 
     def _method_options(self, function: Callable[..., Any]) -> dict[str, Any]:
         """The options for a bound method, which has no argument `self`."""
-        arguments = inspect.signature(function).parameters
+        arguments = signature_of(function).parameters
         statics = [name for name in self._static_argnames if name in arguments]
         chosen = {"backend": self.backend, "mode": self.mode, "faults": self.faults, "dynamic": self.dynamic}
         return {**chosen, "static_argnames": statics, "memory": self.memory, "max_ways": self.max_ways}

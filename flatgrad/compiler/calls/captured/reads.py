@@ -12,9 +12,10 @@ import sysconfig
 from collections.abc import Mapping
 from functools import lru_cache
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ....runtime.sites import PACKAGE
+from ....runtime.sources import compiled
 from ..exact import Same
 
 #: Instructions that read a name, by the kind of name.
@@ -131,7 +132,7 @@ def _reads(same: Same) -> Reads:
                 if argument:  # by position: names that the class says
                     attributes.setdefault("__match_args__", at)
                     read.add("__match_args__")
-            elif operation == "LOAD_CONST":
+            elif operation in ("LOAD_CONST", "LOAD_SMALL_INT"):  # the second one from Python 3.14 on
                 constants = [constants[-1], argument]
                 for text in _strings_in(argument):
                     strings.setdefault(text, at)
@@ -178,9 +179,10 @@ def _strings_in(constant: Any) -> list[str]:
 
 def _compiled(text: str) -> list[CodeType]:
     """A text as code, if it is an expression or statements."""
-    for mode in ("eval", "exec"):
+    modes: tuple[Literal["eval"], Literal["exec"]] = "eval", "exec"
+    for mode in modes:
         try:
-            return [compile(text, "<text>", mode)]
+            return [compiled(text, "<text>", mode)]
         except (SyntaxError, ValueError):
             continue
     return []
