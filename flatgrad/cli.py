@@ -43,8 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has ended
         sys.stderr.close()
         return 0
-    except (FlatgradError, OSError) as error:
+    except FlatgradError as error:
         terminal.error(str(error))
+        return 2
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        terminal.error(f"{error.strerror}{where}" if error.strerror else str(error))
         return 2
     except KeyboardInterrupt:
         terminal.error("interrupted")
@@ -67,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
             ("flatgrad COMMAND --help", "options and examples of a command"),
         )
         + "\n\nexit status: 0; 2 for bad input; 130 after Ctrl-C; 1 for a bug of flatgrad's",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"flatgrad {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
@@ -76,20 +80,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+#: What argparse leaves free at the right of the terminal.
+_MARGIN = 2
+
+
+class _Help(argparse.HelpFormatter):
+    """Help that fits into the terminal: paragraphs are wrapped, and examples stand beside what they do, or above it."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(self._paragraph(paragraph, width) for paragraph in text.split("\n\n"))
+
+    def _paragraph(self, text: str, width: int) -> str:
+        rows = [line.split("\t") for line in text.split("\n")]
+        if len(rows) == 1:
+            return textwrap.fill(text, width)
+        commands = max(len(row[0]) for row in rows)
+        if commands + max(len(row[-1]) for row in rows) + 3 <= width + _MARGIN:
+            return "\n".join("   ".join([f"{row[0]:{commands}}", *row[1:]]).rstrip() for row in rows)
+        return "\n".join("\n      ".join(row) for row in rows)
+
+
 def _examples(*lines: tuple[str, str]) -> str:
     """Commands, each with what it does."""
-    width = max(len(command) for command, _ in lines)
-    return "examples:\n" + "\n".join(f"  {command:{width}}   {what}" for command, what in lines)
+    return "\n".join(["examples:", *(f"  {command}\t{what}" for command, what in lines)])
 
 
 def _command(
     commands: _Commands, name: str, run: Callable[[argparse.Namespace], int | None], short: str, *, about: str, end: str
 ) -> argparse.ArgumentParser:
     """A command's parser: `short` is in the list of commands, `about` and `end` are around its options."""
-    texts = (textwrap.fill(about, 88), end)
-    parser = commands.add_parser(
-        name, help=short, description=texts[0], epilog=texts[1], formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = commands.add_parser(name, help=short, description=about, epilog=end, formatter_class=_Help)
     parser.set_defaults(run=run)
     return parser
 
@@ -116,7 +136,7 @@ def _add_demo(commands: _Commands) -> None:
         end=_examples(("flatgrad demo", "100 steps"), ("flatgrad demo --plot", "with a picture of the decisions")),
     )
     demo.add_argument("--steps", type=_positive, default=100, metavar="N", help="training steps (default: 100)")
-    demo.add_argument("--out", type=Path, default=Path("flatgrad-demo"), metavar="DIR", help="default: %(default)s")
+    demo.add_argument("--out", type=_path, default=Path("flatgrad-demo"), metavar="DIR", help="default: %(default)s")
     demo.add_argument("--plot", action="store_true", help="draw the decision boundary (needs Matplotlib)")
 
 
@@ -183,7 +203,7 @@ def _add_explain(commands: _Commands) -> None:
     )
     add_target(explain)
     explain.add_argument("--at", action="append", default=[], metavar="NAME=NUMBER", help="the number of an input")
-    explain.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: explain.html)")
+    explain.add_argument("--out", type=_path, metavar="FILE", help="where to write (default: explain.html)")
     explain.add_argument("--json", action="store_true", help="print the same as data, or write it to FILE")
 
 
@@ -243,7 +263,7 @@ def _add_train(commands: _Commands) -> None:
             ("flatgrad train data.csv --target y --out model2 --seed 1", "another run beside the first"),
         ),
     )
-    train.add_argument("data", type=Path, metavar="DATA.csv", help="comma, semicolon or tab separated, UTF-8")
+    train.add_argument("data", type=_path, metavar="DATA.csv", help="comma, semicolon or tab separated, UTF-8")
     data = train.add_argument_group("data")
     data.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
     data.add_argument("--task", default="auto", help="classify, regress or auto: by the target column (default)")
@@ -270,7 +290,7 @@ def _add_train(commands: _Commands) -> None:
     )
     run.add_argument("--seed", type=int, default=0, metavar="N", help="of split, initialisation, shuffling (0)")
     output = train.add_argument_group("output")
-    output.add_argument("--out", type=Path, default=Path("flatgrad-model"), metavar="DIR", help="default: %(default)s")
+    output.add_argument("--out", type=_path, default=Path("flatgrad-model"), metavar="DIR", help="default: %(default)s")
     output.add_argument("--overwrite", action="store_true", help="replace the model that is in this folder")
     output.add_argument("--plot", action="store_true", help="draw the history as loss.png, too (needs Matplotlib)")
     _add_colour(output)
@@ -289,9 +309,9 @@ def _add_predict(commands: _Commands) -> None:
             ("flatgrad predict model new.csv --out predictions.csv", "write them to a file"),
         ),
     )
-    predict.add_argument("model", type=Path, metavar="DIR", help="the folder that `flatgrad train` wrote")
-    predict.add_argument("data", type=Path, metavar="DATA.csv", help="with the columns that the model was trained on")
-    predict.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: standard output)")
+    predict.add_argument("model", type=_path, metavar="DIR", help="the folder that `flatgrad train` wrote")
+    predict.add_argument("data", type=_path, metavar="DATA.csv", help="with the columns that the model was trained on")
+    predict.add_argument("--out", type=_path, metavar="FILE", help="where to write (default: standard output)")
 
 
 def _add_cache(commands: _Commands) -> None:
@@ -303,10 +323,16 @@ def _add_cache(commands: _Commands) -> None:
         about="Show or empty the folder in which compiled code is kept, so that a second process starts without "
         "compiling.",
         end=_examples(("flatgrad cache info", "where it is, and its size"), ("flatgrad cache clear", "empty it"))
-        + "\n\nFLATGRAD_CACHE=0 turns it off, FLATGRAD_CACHE_DIR is another folder, FLATGRAD_CACHE_SIZE\n"
+        + "\n\nFLATGRAD_CACHE=0 turns it off, FLATGRAD_CACHE_DIR is another folder, FLATGRAD_CACHE_SIZE "
         "another limit in MB (default: 256).",
     )
     cache.add_argument("action", choices=("info", "clear"), help="show its state, or remove all that is in it")
+
+
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name of a file or a folder is empty")
+    return Path(text)
 
 
 def _positive(text: str) -> int:

@@ -22,6 +22,7 @@ from .nn import MLP, SGD, Progress, fit, linear_decay, plot_decision_boundary
 from .nn.data import Array, make_moons
 from .nn.plots import new_figure
 from .runtime.errors import MissingExtraError
+from .runtime.files import make_folder
 from .runtime.value import Value
 
 STEPS = 100
@@ -63,7 +64,7 @@ def run(folder: Path, steps: int = STEPS, echo: Callable[[str], Any] = tqdm.writ
 
     With `plot`, the notebook's last picture, the decision boundary, is written beside the source.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     model, graph, labels = moons()
     X, _ = points()
     parameters = model.parameters()

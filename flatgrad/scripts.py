@@ -114,7 +114,8 @@ def _watched(path: Path, call: Callable[[], Any]) -> Any:
             'behind if __name__ == "__main__":'
         ) from None
     except SyntaxError as error:
-        raise InputError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from None
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise InputError(f"{error.filename or path}{line}: {error.msg}") from None
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]

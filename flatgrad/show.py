@@ -7,6 +7,7 @@ primitives are accepted; nothing that the user writes is ever evaluated as Pytho
 from __future__ import annotations
 
 import ast
+import difflib
 import math
 import operator
 import sys
@@ -46,6 +47,8 @@ _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
     ast.BitAnd: operator.and_,
     ast.BitOr: operator.or_,
     ast.Lt: operator.lt,
@@ -55,10 +58,29 @@ _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Eq: BY_NAME["equal"],
     ast.NotEq: lambda a, b: ~BY_NAME["equal"](a, b),
 }
+#: How comparisons are written.
+_SIGNS: dict[type[ast.AST], str] = {
+    ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
+}  # fmt: skip
+#: Modules that have functions of the same names.
+_MODULES = "math", "np", "numpy", "fg", "torch", "jnp"
+#: Longer parts of an expression are left out where an error says what to write.
+_PART = 40
 #: Functions of vectors, whose elements are the arguments: `max(x, y, 0)`, or `max([x, y, 0])`.
 _OF_VECTORS: dict[str, Callable[[Any], Any]] = {
     name: getattr(reductions, name) for name in ("max", "min", "sum", "prod", "logsumexp", "norm")
 }
+
+
+def _no_function(name: str) -> str:
+    """What to do about a function that is not there."""
+    if name == "softmax":
+        return "softmax gives several numbers, and an expression is one"
+    names = sorted([*BY_NAME, *_OF_VECTORS])
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.7)
+    if near:
+        return f"there is no function {name}; did you mean {' or '.join(near)}?"
+    return f"there is no function {name}; there are {', '.join(names)}"
 
 
 class Expression:
@@ -142,16 +164,43 @@ class Expression:
                 elements = node.args[0].elts if listed else node.args  # type: ignore[attr-defined]
                 return _OF_VECTORS[name]([self._apply(element, values) for element in elements])
             if name not in BY_NAME:
-                why = "softmax gives several numbers, and an expression is one" if name == "softmax" else ""
-                names = ", ".join(sorted([*BY_NAME, *_OF_VECTORS]))
-                raise InputError(self._at(node.col_offset, why or f"there is no function {name}; there are {names}"))
+                raise InputError(self._at(node.col_offset, _no_function(name)))
             primitive = BY_NAME[name]
             if len(node.args) != primitive.arity:
                 message = f"{primitive.name} takes {count_of(primitive.arity, 'argument')}, not {len(node.args)}"
                 raise InputError(self._at(node.col_offset, message))
             return primitive(*[self._apply(argument, values) for argument in node.args])
-        offset = getattr(node, "col_offset", 0)
-        raise InputError(self._at(offset, "only arithmetic, comparisons, numbers, names and functions are accepted"))
+        raise InputError(self._at(getattr(node, "col_offset", 0), self._instead(node)))
+
+    def _instead(self, node: ast.AST) -> str:
+        """What to write in place of what is not accepted."""
+
+        def text(part: ast.AST) -> str:
+            segment = ast.get_source_segment(self.text, part) or ""
+            return segment if 0 < len(segment) <= _PART else "..."
+
+        if isinstance(node, ast.IfExp):
+            return f"write where({text(node.test)}, {text(node.body)}, {text(node.orelse)})"
+        if isinstance(node, ast.BoolOp):
+            sign = " & " if isinstance(node.op, ast.And) else " | "
+            return f"write {sign.join(f'({text(part)})' for part in node.values)}, of conditions"
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return f"write ~({text(node.operand)}), of a condition"
+        if isinstance(node, ast.Compare) and all(type(sign) in _SIGNS for sign in node.ops):
+            names = [text(part) for part in (node.left, *node.comparators)]
+            signs = [_SIGNS[type(sign)] for sign in node.ops]
+            pairs = zip(names, signs, names[1:], strict=False)
+            return f"write {' & '.join(f'({left} {sign} {right})' for left, sign, right in pairs)}"
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor):
+            return f"write {text(node.left)}**{text(node.right)} for a power"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner, name = text(node.func.value), node.func.attr
+            if name in BY_NAME or name in _OF_VECTORS:
+                parts = [] if owner in _MODULES else [owner]
+                return f"write {name}({', '.join([*parts, *map(text, node.args)])})"
+        if isinstance(node, ast.Call) and node.keywords:
+            return "functions are called without names of arguments"
+        return "only arithmetic, comparisons, numbers, names and functions are accepted"
 
     def _at(self, offset: int, message: str) -> str:
         """A message with the place, given as Python's parser counts: in bytes."""

@@ -216,6 +216,8 @@ def test_an_expression_that_begins_with_a_minus_sign(called):
         (("show", "x", "--frobnicate"), "--frobnicate"),
         (("demo", "--steps", "0"), "--steps: must be at least 1, got 0"),
         (("demo", "--steps", "many"), "many"),
+        (("demo", "--out", ""), "--out: the name of a file or a folder is empty"),
+        (("predict", "", "new.csv"), "DIR: the name of a file or a folder is empty"),
     ],
 )
 def test_wrong_arguments(called, arguments, message):
@@ -376,6 +378,7 @@ def test_functions_that_cannot_be_shown(called, script, arguments, message):
     [
         ("x = 1 +\n", "line 1: invalid syntax"),
         ("import nothing_of_the_kind\n", "line 1: ModuleNotFoundError: No module named 'nothing_of_the_kind'"),
+        ("\x00", "model.py: source code string cannot contain null bytes"),
         ("raise SystemExit(3)\n", "ends the process (status 3) when it is imported; put what it does"),
     ],
 )
@@ -397,7 +400,41 @@ def test_a_file_that_is_not_there(called, tmp_path):
     assert called("show", f"{tmp_path / 'no.py'}:f")[2].endswith("no.py: there is no such file\n")
 
 
+def test_help_fits_into_the_terminal(called, monkeypatch):
+    for command in ("", "demo", "show", "explain", "train", "predict", "cache"):
+        for width in (40, 60, 80, 120):
+            monkeypatch.setenv("COLUMNS", str(width))
+            status, out, _ = called(*([command] if command else []), "--help")
+            assert status == 0
+            # What cannot be cut: commands to copy, what one of them does, and a long list of choices.
+            longer = [line for line in out.splitlines() if len(line) > width and not line.startswith("  ")]
+            assert [line for line in longer if not line.startswith("                ")] == []
+    monkeypatch.setenv("COLUMNS", "120")
+    wide = called("show", "--help")[1]
+    assert '  flatgrad show "tanh(w*x + b)"                                 program and source\n' in wide
+    monkeypatch.setenv("COLUMNS", "60")
+    assert '  flatgrad show "tanh(w*x + b)"\n      program and source\n' in called("show", "--help")[1]
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no folder that nobody can write into")
+def test_what_cannot_be_written_is_named(called, tmp_path):
+    message = "flatgrad: cannot write into the folder /proc/no: No such file or directory\n"
+    assert called("demo", "--steps", "1", "--out", "/proc/no") == (2, "", message)
+    message = "flatgrad: cannot write /proc/no.html: No such file or directory\n"
+    assert called("explain", "x*x", "--out", "/proc/no.html") == (2, "", message)
+    (tmp_path / "file").touch()
+    message = f"flatgrad: cannot write into the folder {tmp_path / 'file' / 'no'}: Not a directory\n"
+    assert called("demo", "--steps", "1", "--out", str(tmp_path / "file" / "no")) == (2, "", message)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is full")
+def test_a_full_disk_is_one_message():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*COMMAND, "show", "x*x"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "flatgrad: No space left on device\n")
 
 
 def test_a_bug_is_one_message_and_status_1(called, monkeypatch):

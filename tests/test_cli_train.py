@@ -208,11 +208,12 @@ def test_the_written_loop_trains_to_the_written_model(small, tmp_path, run):
     assert preprocessing == TabularModel.load(folder).preprocessing
     module = {}
     exec(source, module)
-    targets = [[y] for y in part.targets]
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     assert source.count("\n") < 600, "loops are loops"
     assert "return loss([network(x) for x in X], list(y))" in source, "comments have the lines of the model"
-    steps = list(module["train"](part.inputs, targets, steps=len(history["loss"]), seed=7))
+    steps = list(module["train"](part.inputs, part.targets, steps=len(history["loss"]), seed=7))
+    rows = [(y,) for y in part.targets]  # as rows of one number, too
+    assert next(module["train"](part.inputs, rows, steps=1, seed=7)) == steps[0]
     assert [loss for _, loss, *_ in steps] == history["loss"]
     written = read_arrays(folder / "model.safetensors")
     end_of_best = (history["best_epoch"] + 1) * history["steps_per_epoch"]
@@ -499,6 +500,8 @@ GOOD = "x,y\n" + "".join(f"{k}.5,{'ab'[k % 2]}\n" for k in range(20))
     [
         ("", "is empty; a header with the names of the columns is expected on its first line"),
         (b"\xef\xbb\xbf\n\n", "is empty"),
+        (b"x,y\n1,a\n2,\0\n", "is not a text in UTF-8 (line 3); save it as CSV in UTF-8"),
+        ("x,y\n1,a\n".encode("utf-16"), "is not a text in UTF-8 (line 1); save it as CSV in UTF-8"),
         ("x,y\n", "has a header, but no rows"),
         ("x,y\n1,a\n1,2,3\n", "line 3: 3 fields, but the header has 2 (fields are separated by a comma"),
         ("x;y\n1;a\n\n1\n", "line 4: 1 field, but the header has 2 (fields are separated by a semicolon"),

@@ -40,6 +40,8 @@ ACCEPTED = [
     ("logsumexp(x, x)", {"x": 0.0}, math.log(2.0)),
     ("2 ** x", {"x": 3.0}, 8.0),
     ("x ** y ** 2", {"x": 2.0, "y": 1.5}, 2.0**2.25),
+    ("x % 2", {"x": 3.5}, 1.5),
+    ("-x // 2", {"x": 3.5}, -2.0),
     ("-x", {"x": 3.0}, -3.0),
     ("+x", {"x": 3.0}, 3.0),
     ("--x", {"x": 3.0}, 3.0),
@@ -136,22 +138,25 @@ REFUSED = [
     ("x + 1j", "only arithmetic"),
     ("lambda y: x", "only arithmetic"),
     ("lambda: x", "only arithmetic"),
-    ("x if x > 0 else 0", "only arithmetic"),
-    ("x and x", "only arithmetic"),
-    ("not x", "only arithmetic"),
-    ("0 < x < 1", "only arithmetic"),
+    ("x if x > 0 else 0", r"write where\(x > 0, x, 0\)"),
+    ("x > 0 and x < 1 and x", r"write \(x > 0\) & \(x < 1\) & \(x\), of conditions"),
+    ("x or y", r"write \(x\) \| \(y\), of conditions"),
+    ("not x", r"write ~\(x\), of a condition"),
+    ("0 < x < 1", r"write \(0 < x\) & \(x < 1\)"),
     ("x is x", "only arithmetic"),
     ("x in x", "only arithmetic"),
-    ("x % 2", "only arithmetic"),
-    ("x // 2", "only arithmetic"),
     ("x @ x", "only arithmetic"),
     ("x << 2", "only arithmetic"),
-    ("x ^ 2", "only arithmetic"),
+    ("x ^ 2", r"write x\*\*2 for a power"),
+    ("x.exp()", r"write exp\(x\)"),
+    ("math.atan2(x, 2)", r"write atan2\(x, 2\)"),
+    ("(x + 1).maximum(y)", r"write maximum\(x \+ 1, y\)"),
+    ("x.frobnicate()", "only arithmetic"),
     ("(y := x)", "only arithmetic"),
     ("[y for y in x]", "only arithmetic"),
     ("(y for y in x)", "only arithmetic"),
-    ("exp(x=x)", "only arithmetic"),
-    ("exp(x, **x)", "only arithmetic"),
+    ("exp(x=x)", "called without names of arguments"),
+    ("exp(x, **x)", "called without names of arguments"),
     ("exp(*x)", "only arithmetic"),
     ("x() + x", "no function x"),
     ("x(x)", "no function x"),
@@ -159,12 +164,13 @@ REFUSED = [
     ("softmax(x, y)", "softmax gives several numbers"),
     ("max() + x", "max of no elements"),
     ("sum(*x)", "only arithmetic"),
-    ("max(x, x > 0, key=x)", "only arithmetic"),
+    ("max(x, x > 0, key=x)", "called without names of arguments"),
     ("exp()", "exp takes 1 argument, not 0|no variable"),
     ("exp() + x", "exp takes 1 argument, not 0"),
     ("exp(x, x)", "exp takes 1 argument, not 2"),
     ("where(x > 0, x)", "where takes 3 arguments, not 2"),
-    ("print(x)", "there is no function print; there are abs, acos, acosh, add"),
+    ("frobnicate(x)", "there is no function frobnicate; there are abs, acos, acosh, add"),
+    ("tanhh(x)", r"there is no function tanhh; did you mean tanh or atanh\?"),
     ("open(x)", "there is no function open"),
     ("Exp(x)", "there is no function Exp"),
     ("getattr(x, x)", "there is no function getattr"),
@@ -201,6 +207,11 @@ def test_refused_expressions(text, message):
     with pytest.raises(fg.InputError, match=message) as caught:
         kernel_of(Expression(text))
     assert isinstance(caught.value, TypeError)
+
+
+def test_what_to_write_instead_is_short():
+    with pytest.raises(fg.InputError, match=r"write where\(x > 0, \.\.\., 0\)"):
+        Expression(f"x*({'+'.join(['x'] * 1000)}) if x > 0 else 0")
 
 
 @pytest.mark.parametrize("text", ["where(x, x, x)", "x & x", "~x"])

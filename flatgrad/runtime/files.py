@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -14,7 +16,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
     stays one.
 
     Raises:
-        OSError: where the file cannot be written; an older file of that name is still there then.
+        OSError: where the file cannot be written; it names the file. An older file of that name is still there then.
     """
     target = Path(os.path.realpath(path))
     draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
@@ -26,6 +28,24 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, target)
+    except OSError as error:  # it would name the draft
+        raise OSError(error.errno, f"cannot write {os.fspath(path)}: {error.strerror}") from None
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
     return Path(path)
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder, with those above it, unless it is there.
+
+    Raises:
+        OSError: where there cannot be one, or nothing can be written into it; it names the folder.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write into the folder {path}: {error.strerror}") from None
+    return path

@@ -154,10 +154,12 @@ def read_csv(path: str | os.PathLike[str]) -> Table:
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror or error}") from None
     try:
-        text = content.decode("utf-8-sig")
+        text, wrong = content.decode("utf-8-sig"), content.find(b"\0")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{name} is not a text in UTF-8 (line {line}); save it as CSV in UTF-8") from None
+        text, wrong = "", error.start
+    if wrong >= 0:
+        line = content.count(b"\n", 0, wrong) + 1
+        raise InputError(f"{name} is not a text in UTF-8 (line {line}); save it as CSV in UTF-8")
     delimiter = _delimiter(text)
     records = list(_records(name, text, delimiter))
     if not records:

@@ -15,7 +15,7 @@ from .. import nn
 from ..nn.layers import activations
 from ..nn.plots import new_figure
 from ..runtime.errors import InputError, MissingExtraError, OptionError
-from ..runtime.files import write_atomically
+from ..runtime.files import make_folder, write_atomically
 from ..runtime.wording import count_of
 from .model import MODEL, PREPROCESSING, TabularModel, parameters_of
 from .preprocessing import (
@@ -167,7 +167,7 @@ def train(
     count = parameters_of(preprocessing, settings.hidden)
     batch, epochs = _size(count, len(training), settings)
     model = TabularModel.new(preprocessing, settings.hidden, settings.activation, settings.seed)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     sizes = " -> ".join(map(str, [preprocessing.inputs, *settings.hidden, preprocessing.target.scores]))
     echo(f"model: {sizes}, {settings.activation}, {count:,} parameters")
     at_most = "at most " if validation and settings.patience else ""
@@ -286,8 +286,9 @@ def _size(parameters: int, rows: int, settings: Settings) -> tuple[int, int]:
     batch = min(batch, rows)
     if batch * per_row > _MOST_OPERATIONS:
         raise OptionError(
-            f"a step on {batch} rows would be a program of {batch * per_row / 1e6:.0f} million operations, which takes "
-            "long to compile; give a smaller --batch-size or --hidden, or leave columns out with --ignore"
+            f"a step on {count_of(batch, 'row')} would be a program of {batch * per_row / 1e6:,.0f} million "
+            "operations, which takes long to compile; give a smaller --batch-size or --hidden, or leave columns out "
+            "with --ignore"
         )
     return batch, settings.epochs or max(_EPOCHS, -(-_STEPS // -(-rows // batch)))
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+#: Rows of one number may be given as that number, as they may to `fit`.
+_ROWS = 'X, y = ([row if hasattr(row, "__len__") else [row] for row in rows] for rows in (X, y))'
+
 
 def emit_step_numbers(lines: Sequence[str], names: Sequence[str]) -> str:
     """A function that computes what depends on the step alone: `lines` are statements that give it these names."""
@@ -57,7 +60,7 @@ def emit_loop(
     flat = "np.array({0}, dtype=float).ravel()" if arrays else "[number for row in {0} for number in row]"
     selection = "{0}[batch].ravel()" if arrays else "[number for row in batch for number in {0}[row]]"
     if batched:
-        before = ["X, y = np.array(X, dtype=float), np.array(y, dtype=float)"] if arrays else []
+        before = ["X, y = np.array(X, dtype=float), np.array(y, dtype=float)"] if arrays else [_ROWS]
         before += [f"starts = range(0, {rows}, {sizes[0]})"]
         before += [f"batches = (order[start:start + {sizes[0]}] for order in epochs(seed) for start in starts)"]
         head = "for step, batch in zip(range(steps), batches):"
@@ -68,13 +71,14 @@ def emit_loop(
         ]
         call = "STEPS[len(batch)](x_batch, y_batch, "
     else:
-        before = [*(f"{name.lower()}_all = {flat.format(name)}" for name in "Xy"), f"run = STEPS[{rows}]"]
+        before = [] if arrays else [_ROWS]
+        before += [*(f"{name.lower()}_all = {flat.format(name)}" for name in "Xy"), f"run = STEPS[{rows}]"]
         head, within, call = "for step in range(first, steps):", [], "run(x_all, y_all, "
     body = [
         "def train(X, y, parameters=None, state=None, *, steps, seed=SEED, first=0):",
         '    """Train; after each step yield its number, its loss, the parameters and the optimiser\'s state.',
         "",
-        f"    X, y: lists of {rows:,} rows, each a list of numbers",
+        f"    X, y: lists of {rows:,} rows, each a list of numbers, or a number",
         "    parameters: a list of numbers, PARAMETERS by default",
         f"    state: {states} lists of numbers, zeros by default",
         "    steps: run up to this step; first: begin with this one, which `parameters` and `state` are for",
