@@ -7,9 +7,11 @@ from fractions import Fraction
 
 import numpy as np
 
+from flatgrad.compiler.calls.array_kinds import Array, Numbers, Objects
 from flatgrad.compiler.calls.exact import Static
 from flatgrad.compiler.calls.kind import KINDS, Kind
-from flatgrad.compiler.calls.kinds import NUMBER, Array, Constant, Items, Mapping, Number, Numbers, Objects, Record
+from flatgrad.compiler.calls.kinds import Constant, Items, Mapping, Record
+from flatgrad.compiler.calls.number_kinds import NUMBER, Number
 
 ALL = [
     NUMBER, Array((3,)), Array((3, 1)), Array(()), Numbers(list, 3), Numbers(tuple, 3), Numbers(list, 4),

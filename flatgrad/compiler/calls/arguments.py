@@ -13,8 +13,10 @@ import numpy as np
 from ...runtime.errors import InputError
 from ...runtime.value import Value
 from ..machine.objects import FLOAT64
+from .array_kinds import Array
 from .kind import Flattener, Kind
-from .kinds import NUMBER_TYPES, Array, static_kind
+from .kinds import static_kind
+from .number_kinds import NUMBER_TYPES
 from .records import placed
 
 #: The key of a kernel: the names of arguments and further choices, then the kinds of all arguments.

@@ -24,8 +24,9 @@ from ..machine import builtin
 from ..machine.builtin import Part
 from ..nodes import values_of
 from ..routine import Routine
+from .array_kinds import float_array, object_array
 from .kind import ArrayMaker, BinderSource, Kind, OnlyArgumentsError, container_source
-from .kinds import FLOAT_TYPES, INTEGER_TYPES, NUMBER, NUMBER_TYPES, float_array, object_array
+from .number_kinds import FLOAT_TYPES, INTEGER_TYPES, NUMBER, NUMBER_TYPES
 
 #: What a binder returns in place of a result if arguments are of other kinds, or the generated code raised.
 MISS: Final = object()

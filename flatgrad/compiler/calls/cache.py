@@ -91,7 +91,8 @@ class KernelCache(Generic[E]):
 def changing_part(keys: Sequence[Key], names: Sequence[str]) -> tuple[str, str]:
     """The part of the arguments in which most keys differ, with examples; and the remedy.
 
-    >>> from .kinds import NUMBER, Array
+    >>> from .array_kinds import Array
+    >>> from .number_kinds import NUMBER
     >>> changing_part([((), NUMBER, Array((n, 2))) for n in (3, 4, 5)], ["x", "rows"])[0]
     'argument rows: array of shape (n, 2): n = 3, 4, 5'
     """
@@ -115,7 +116,7 @@ def _distinct(items: Iterable[Item]) -> list[Item]:
 def _examples(kinds: Sequence[Kind]) -> str:
     """Some of these kinds in words: sizes as numbers, where nothing else differs.
 
-    >>> from .kinds import Array, Numbers
+    >>> from .array_kinds import Array, Numbers
     >>> _examples([Numbers(list, n) for n in range(2, 9)])
     'list of n numbers: n = 2, 3, 4, 5, ...'
     >>> _examples([Numbers(list, 2), Array((2,))])

@@ -143,7 +143,9 @@ def field(place: int) -> Any:
 class Kind(tuple[Any, ...]):
     """A kind of argument or result; see `kinds`.
 
-    >>> from flatgrad.compiler.calls.kinds import NUMBER, Array, Items
+    >>> from flatgrad.compiler.calls.array_kinds import Array
+    >>> from flatgrad.compiler.calls.kinds import Items
+    >>> from flatgrad.compiler.calls.number_kinds import NUMBER
     >>> str(Items(list, (NUMBER, Array((3, 2)))))
     'list of (number, array of shape (3, 2))'
     """

@@ -25,10 +25,12 @@ from ...runtime.traced import TracedCondition, TracedValue, Truth
 from ...runtime.tracing import records
 from ...runtime.value import Condition, Value, as_value
 from ..sparsity import Sparsity
+from .array_kinds import Array, Numbers, Objects, ReturnedTruths
 from .captured.contents import PLAIN
 from .exact import Same
 from .kind import Compound, Flattener, Kind, taker_of
-from .kinds import NUMBER, TRUTH, Array, Identical, Items, Numbers, Objects, Places, Record, ReturnedTruths
+from .kinds import Identical, Items, Places, Record
+from .number_kinds import NUMBER, TRUTH
 from .records import placed
 
 #: A search for `Value`s ends after so many objects.

@@ -12,8 +12,9 @@ from ...runtime.value import Value
 from ..loops.extents import Polynomial, Samples, bound
 from ..sparsity import OpenSparsity
 from .arguments import Arguments
+from .array_kinds import Array, Numbers
 from .kind import Compound, Kind
-from .kinds import Array, Items, Mapping, Numbers, OneValue, Places, Record
+from .kinds import Items, Mapping, OneValue, Places, Record
 from .records import made
 
 #: The kinds of structures.
@@ -44,7 +45,7 @@ def _unnumbered(kind: Kind) -> Kind:
 def sizes_of(kind: Kind) -> tuple[Any, list[int]]:
     """What a kind is beside its sizes, and these, the outer ones first.
 
-    >>> from .kinds import NUMBER
+    >>> from .number_kinds import NUMBER
     >>> sizes_of(Array((3, 2)))[1], sizes_of(Items(list, (Numbers(list, 2),) * 3))[1]
     ([3, 2], [3, 2])
     >>> sizes_of(Array((3, 2)))[0] == sizes_of(Array((5, 2)))[0]

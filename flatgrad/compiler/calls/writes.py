@@ -16,9 +16,10 @@ import numpy as np
 from ...runtime.errors import InputError
 from ...runtime.sites import Location, describe
 from ...runtime.tracing import refuse
+from .array_kinds import Array, Numbers, object_array
 from .captured import Captured
 from .kind import Compound, Kind
-from .kinds import Array, Contents, Numbers, object_array
+from .kinds import Contents
 from .records import is_record, member, place_of, state_of
 
 #: Where an object among the arguments is: the position of an argument, then indices and keys.

@@ -14,10 +14,10 @@ from ...runtime.errors import FlatgradError, InputError, OptionError
 from ...runtime.tracing import recorders
 from ...runtime.wording import count_of
 from ..calls.arguments import Arguments
+from ..calls.array_kinds import Truths, float_array
 from ..calls.binding import Signature, routine_of
 from ..calls.captured import Captured
 from ..calls.kind import Compound, Kind
-from ..calls.kinds import Truths, float_array
 from ..calls.records import member
 from ..kernel import Kernel
 from ..machine import native

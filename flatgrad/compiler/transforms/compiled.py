@@ -10,11 +10,12 @@ from typing import Any, Unpack, overload
 from ...runtime.arrays import for_callers
 from ...runtime.traced import TracedValue
 from ..calls.arguments import Arguments
+from ..calls.array_kinds import object_array
 from ..calls.binding import make_node_binder
 from ..calls.captured import Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NUMBER, object_array
 from ..calls.natural import CLASSES, NATURAL
+from ..calls.number_kinds import NUMBER
 from ..calls.results import ResultFlattener
 from ..calls.sizes import lengths_of
 from ..calls.writes import Write, check_shared, write, writes_of

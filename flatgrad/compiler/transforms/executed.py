@@ -8,8 +8,8 @@ from typing import Any
 from ...runtime.backward import post_order
 from ...runtime.value import Value
 from ..calls.arguments import Arguments
+from ..calls.array_kinds import float_array
 from ..calls.binding import Signature
-from ..calls.kinds import float_array
 from ..checks import group_results
 from ..program.groups import Group
 

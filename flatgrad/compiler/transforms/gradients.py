@@ -18,11 +18,13 @@ from ...runtime.tracing import recorder
 from ...runtime.value import Value, constant
 from ...runtime.wording import count_of
 from ..calls.arguments import Arguments, Key
+from ..calls.array_kinds import Numbers
 from ..calls.binding import Signature
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Called, Captured
 from ..calls.kind import Kind
-from ..calls.kinds import NUMBER, TRUTH, NumberInGroup, Numbers, TruthInGroup, is_empty, truth_values
+from ..calls.kinds import is_empty, truth_values
+from ..calls.number_kinds import NUMBER, TRUTH, NumberInGroup, TruthInGroup
 from ..calls.results import ResultFlattener, check_lasting
 from ..calls.sizes import lengths_of
 from ..languages.loader import collector_paused

@@ -20,7 +20,7 @@ from ...runtime.errors import ARITHMETIC_ERRORS, FlatgradError, ProgramError
 from ..calls.arguments import Arguments
 from ..calls.binding import MISS, Signature, make_binder, make_builtin
 from ..calls.captured import Captured
-from ..calls.kinds import NUMBER
+from ..calls.number_kinds import NUMBER
 from ..calls.sizes import OpenKind, resized, sized_kinds, sizes_of
 from ..kernel import Kernel
 from ..languages.costs import Choice

@@ -6,9 +6,9 @@ import functools
 from typing import Any
 
 from ..calls.arguments import Arguments
+from ..calls.array_kinds import float_array
 from ..calls.binding import Signature, make_binder, make_builtin, routine_of
 from ..calls.captured import Captured
-from ..calls.kinds import float_array
 from ..checks import checked_inputs, group_results, numbers_of
 from ..kernel import Kernel
 from ..languages.loader import collector_paused

@@ -14,10 +14,12 @@ from ...runtime.errors import InputError
 from ...runtime.tracing import recorder
 from ...runtime.value import constant
 from ..calls.arguments import Arguments
+from ..calls.array_kinds import Array, Numbers, Objects
 from ..calls.binding import Signature
 from ..calls.captured import Captured
 from ..calls.kind import Compound, Flattener, Kind
-from ..calls.kinds import NUMBER, NUMBER_TYPES, Array, Items, Numbers, Objects, is_empty
+from ..calls.kinds import Items, is_empty
+from ..calls.number_kinds import NUMBER, NUMBER_TYPES
 from ..calls.results import NumberFlattener
 from ..program.adjoint import adjoint
 from ..program.faults import check_gradients, without_faults

@@ -21,7 +21,7 @@ from ...runtime.sites import user_line
 from ...runtime.tracing import active, recorder, recorders, recording
 from ...runtime.value import Value, as_value
 from ...runtime.wording import count_of
-from ..calls import kinds
+from ..calls import array_kinds, kinds
 from ..calls.arguments import Arguments
 from ..calls.kind import Kind
 from ..calls.records import is_record, member, place_of
@@ -340,7 +340,7 @@ def _rows(item: Any, axes: Axes, count: int) -> list[Any]:
 def _open_sizes(kind: Kind, axes: Axes) -> list[bool]:
     """Of each size of an argument, whether it is the number of rows.
 
-    >>> _open_sizes(kinds.Items(tuple, (kinds.Array((5, 2)), kinds.Numbers(list, 3))), (-2, None))
+    >>> _open_sizes(kinds.Items(tuple, (array_kinds.Array((5, 2)), array_kinds.Numbers(list, 3))), (-2, None))
     [True, False, False]
     """
     sizes = sizes_of(kind)[1]
@@ -348,7 +348,7 @@ def _open_sizes(kind: Kind, axes: Axes) -> list[bool]:
     if axes is None:
         return closed
     if isinstance(axes, int) and not _is_structure_of(kind):
-        is_array = uniform or isinstance(kind, (kinds.Array, kinds.Numbers))
+        is_array = uniform or isinstance(kind, (array_kinds.Array, array_kinds.Numbers))
         return [k in (axes, axes + len(sizes)) for k in range(len(sizes))] if is_array else closed
     if not isinstance(axes, int) and set(labels_of(axes)) != set(kind.labels):
         return closed  # an error, which the loop raises
@@ -369,7 +369,7 @@ def _is_structure_of(kind: Kind) -> bool:
 
 
 def _leads_to_array_of(kind: Kind) -> bool:
-    return isinstance(kind, (kinds.Array, kinds.Objects)) or any(map(_leads_to_array_of, kind.parts))
+    return isinstance(kind, (array_kinds.Array, array_kinds.Objects)) or any(map(_leads_to_array_of, kind.parts))
 
 
 def _blank(item: Any, axes: Axes) -> Any:
