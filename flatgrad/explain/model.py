@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..runtime.errors import ARITHMETIC_ERRORS, InputError, OptionError
 from ..runtime.primitives import TABLE, position
 from ..runtime.version import VERSION
 from .assembly import sections
-from .graph import graph_svg
+from .graph import graph_svg, loops_svg
 from .javascript import javascript, near, unknown
 from .lines import Line, by_id, link, number
 from .loops import Loops, part_of, points_near, repeats
@@ -339,7 +340,8 @@ class _Explanation:
             "panes": panes,
             "rules": list(self.rules.values()),
             "steps": [step.as_dict() for step in [*self.steps, *self._loop_steps()]],
-            "graph": graph_svg(self.joint, self._beside()),
+            "graph": graph_svg(self.joint, self._beside())
+            or loops_svg(self.loops, Counter(line.id for each in self.owners for line in each)),
             "spy": {**spy(self.joint, owners, len(order)), "loops": list(order)},
             "inputs": self._input_facts(),
             "javascript": self._javascript(),
@@ -350,15 +352,15 @@ class _Explanation:
         texts = {"python": self.python, "loops": self.loops.lines}
         return {name: sum(line.facts.get("cost", 0) for line in lines) for name, lines in texts.items()}
 
-    def _beside(self) -> dict[int, str]:
-        """The numbers beside the variables of a small program, as text."""
+    def _beside(self) -> dict[int, tuple[str, str]]:
+        """The value and the gradient of the variables of a small program, as text."""
         if self.numbers is None or len(self.joint) > WHOLE:
             return {}
         texts = {}
         for variable in range(self.joint.inputs + self.joint.primal):
             gradient = self.origin.gradients.get(variable)
-            texts[variable] = f"{self.numbers[variable]:.4g}"
-            texts[variable] += f"  ∂ {self.numbers[gradient]:.4g}" if gradient is not None else ""
+            slope = self.origin.constants.get(variable) if gradient is None else self.numbers[gradient]
+            texts[variable] = f"{self.numbers[variable]:.6g}", "" if slope is None else f"{slope:.6g}"
         return texts
 
     def _loop_steps(self) -> list[Step]:

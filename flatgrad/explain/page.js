@@ -110,7 +110,7 @@
     if (own.left < box.left) list.scrollLeft = 0;
   }
 
-  let marked = [];
+  let marked = [], drawn; // the picture of the trace, once it is there
   /** Light up a line and what belongs to it; with `follow`, scroll the panes there. */
   function light(id, follow) {
     marked.forEach((node) => node.classList.remove("on", "lit", "kin"));
@@ -129,6 +129,7 @@
       badges[name].textContent = count === 1 ? "1 line \u2193" : `${count} lines \u2193`;
       panes[name].querySelector(".lines").classList.toggle("quiet", !lit.size);
     }
+    if (drawn) drawn.refresh(lit);
     if (follow) {
       for (const each of lit) if (kind(each) === "a" && lit.size < 40) lines.get(each).section.hidden = false;
       names.forEach(reveal);
@@ -146,7 +147,18 @@
       panes[name].querySelector(".lines").setAttribute("aria-activedescendant", id);
     }
     light(id, true);
+    announce(id);
     save();
+  }
+
+  /** Say to those who cannot see it what was chosen, and what was lit up. */
+  function announce(id) {
+    if (!lines.has(id)) { spoken.textContent = ""; return; }
+    const { lit } = related(id);
+    const counts = names.map((name) => [data.panes[name].title, [...lit].filter((each) => each !== id && lines.get(each)?.pane === name).length]);
+    const parts = counts.filter(([, count]) => count).map(([title, count]) => `${count} ${count === 1 ? "line" : "lines"} of ${title}`);
+    const text = lines.get(id).node.querySelector(".what").textContent.trim();
+    spoken.textContent = `${titles[kind(id)]} ${text}. ${parts.length ? `Lit up: ${parts.join(", ")}.` : "Nothing belongs to it."}`;
   }
 
   function go(id) {
@@ -195,7 +207,8 @@
 
   // --- what is known of a line -----------------------------------------------------------------------------------------
 
-  const inspector = element("section", { class: "inspector", "aria-live": "polite", "aria-label": "The chosen line" });
+  const inspector = element("section", { class: "inspector", tabindex: "0", "aria-label": "The chosen line" });
+  const spoken = element("div", { class: "spoken", role: "status", "aria-live": "polite" });
   const titles = { s: "your line", e: "equation", p: "flat Python", l: "loop", a: "instructions" };
 
   function inspect(id) {
@@ -230,7 +243,7 @@
     const primal = line.part === "value" ? "Its adjoint" : "Belongs to";
     ways.splice(2, 0, list(kind(id) === "e" ? primal : "Adjoints", kind(id) === "e" ? [...kin] : []));
     inspector.replaceChildren(
-      element("div", {}, element("h3", {}, entry.node.querySelector(".what").textContent.trim()), element("p", {}, titles[kind(id)]), ...facts),
+      element("div", {}, element("h2", {}, entry.node.querySelector(".what").textContent.trim()), element("p", {}, titles[kind(id)]), ...facts),
       element("div", { class: "ways" }, ...ways.filter(Boolean)));
   }
 
@@ -238,7 +251,7 @@
     if (!ids.length) return undefined;
     const buttons = ids.slice(0, most).map((id) =>
       element("button", { click: () => go(id), title: lines.get(id).line.text.trim() }, lines.get(id).node.querySelector(".what").textContent.trim()));
-    return element("div", {}, element("h4", {}, title), ...buttons, ids.length > most ? element("span", {}, `and ${ids.length - most} more`) : "");
+    return element("div", {}, element("h3", {}, title), ...buttons, ids.length > most ? element("span", {}, `and ${ids.length - most} more`) : "");
   }
 
   /** Show what was computed at other inputs. */
@@ -275,9 +288,21 @@
 
   function show(view) {
     state.view = view in views ? view : "code";
-    for (const name of Object.keys(views)) tabs[name].setAttribute("aria-selected", String(name === state.view));
+    for (const name of Object.keys(views)) {
+      tabs[name].setAttribute("aria-selected", String(name === state.view));
+      tabs[name].tabIndex = name === state.view ? 0 : -1;
+    }
     for (const node of document.querySelectorAll(".view")) node.hidden = node.dataset.view !== state.view;
     inspector.hidden = state.view === "passes";
+  }
+  function turned(event) {
+    const all = Object.keys(views), here = all.indexOf(state.view);
+    const to = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (!(to in all)) return;
+    event.preventDefault();
+    show(all[to]);
+    save();
+    tabs[all[to]].focus();
   }
   function current(name) {
     state.current = name;
@@ -302,7 +327,8 @@
     const dark = choice ? choice === "dark" : window.matchMedia("(prefers-color-scheme: dark)").matches;
     document.documentElement.dataset.theme = dark ? "dark" : "light";
     themes.textContent = dark ? "light" : "dark";
-    themes.setAttribute("aria-label", dark ? "Show it light" : "Show it dark");
+    themes.title = dark ? "Show it light" : "Show it dark";
+    if (drawn) drawn.refresh();
   }
   function save() {
     const words = new URLSearchParams({ view: state.view, panes: state.panes.join(","), line: state.line, ...(state.view === "passes" ? { step: state.step } : {}), ...(state.theme ? { theme: state.theme } : {}) });
@@ -329,10 +355,16 @@
       element("span", { class: "keys" }, "\u2191 \u2193 lines   \u2190 \u2192 panes   Esc nothing")),
     inputs.row(), element("div", { class: "panes" }, ...names.map(pane)));
   const passes = passesView(page);
+  drawn = traceView(page);
+  const parts = { code, passes: passes.node, ...(data.graph ? { graph: graphView(page) } : {}), trace: drawn.node };
+  for (const [name, title] of Object.entries(views)) {
+    tabs[name] = element("button", { role: "tab", id: `view-${name}`, "aria-controls": `panel-${name}`, keydown: turned, click: () => { show(name); save(); } }, title);
+    for (const [key, value] of Object.entries({ role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `view-${name}` })) parts[name].setAttribute(key, value);
+  }
   document.body.append(
     element("header", {}, element("h1", {}, data.name), element("p", { class: "about", title: data.reason }, about),
-      element("nav", { role: "tablist", "aria-label": "Views" }, ...Object.entries(views).map(([name, title]) => (tabs[name] = element("button", { role: "tab", click: () => { show(name); save(); } }, title))), themes)),
-    element("main", {}, code, passes.node, ...(data.graph ? [graphView(page)] : []), traceView(page), inspector));
+      element("nav", { "aria-label": "Views" }, element("div", { class: "tabs", role: "tablist", "aria-label": "Views" }, ...Object.values(tabs)), themes)),
+    element("main", {}, ...Object.values(parts), inspector, spoken));
   beside();
   narrow.addEventListener("change", arrange);
   window.addEventListener("hashchange", load);
