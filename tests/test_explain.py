@@ -371,12 +371,47 @@ def test_the_graph_is_drawn_with_ids_of_equations():
     assert "<script" not in facts["graph"]
 
 
+def test_the_graph_of_a_large_program_is_that_of_its_loops():
+    pytest.importorskip("graphviz")
+    if shutil.which("dot") is None:
+        pytest.skip("Graphviz is not installed")
+    for make in (layers, pendulum):
+        facts = explained(make())
+        graph, lines = unescape(facts["graph"]), ids_of(facts)
+        nodes = set(re.findall(r'id="g-(\w+)"', graph))
+        assert {name for name in nodes if name[0] == "l"} <= set(lines)
+        assert any(name[0] == "i" for name in nodes)
+        edges = re.findall(r'class="edge from-(\w+) to-(\w+)"', graph)
+        assert edges
+        assert {name for edge in edges for name in edge} <= nodes
+        for start, end in edges:  # a loop names what it reads
+            if start[0] == "l" and "straight-line" not in lines[start]["text"] + lines[end]["text"]:
+                name = re.match(r"\w+", lines[start]["text"].strip())[0]
+                assert re.search(rf"\b{name}\b", lines[end]["text"]) or make is pendulum
+
+
+def test_long_names_and_numbers_have_room_in_the_graph():
+    pytest.importorskip("graphviz")
+    if shutil.which("dot") is None:
+        pytest.skip("Graphviz is not installed")
+    w = fg.Value(-1.23456789e-10, label="a_very_long_name_of_a_weight_of_the_second_layer")
+    facts = explained(fg.compile(lambda x: (w * x).tanh()).kernel_for(1e300))
+    for node in re.findall(r'<g id="g-.*?</g>', facts["graph"], re.DOTALL):
+        corners = [float(x) for x in re.findall(r"(-?[\d.]+),-?[\d.]+", re.search(r' d="(.*?)"', node)[1])]
+        texts = [unescape(text) for text in re.findall(r">([^<>]+)</text>", node)]
+        size = float(re.search(r'font-size="([\d.]+)"', node)[1])
+        assert max(map(len, texts)) * 0.61 * size + 8 < max(corners) - min(corners), texts
+    assert "…" in unescape(facts["graph"])
+
+
 def test_the_trace_as_a_picture():
     facts = explained(layers())
     spy = facts["spy"]
     assert spy["url"].startswith("data:image/png;base64,iVBOR")
     assert len(spy["rows"]) == spy["height"]
-    assert len(spy["colours"]) == len(spy["loops"])
+    assert len(spy["spans"]) == len(spy["loops"])
+    assert all(0 <= first <= last < facts["counts"]["equations"] for count, first, last in spy["spans"] if count)
+    assert 0 < sum(count for count, _, _ in spy["spans"]) <= facts["counts"]["equations"]
     assert len({row for row in spy["rows"] if row >= 0}) > 3
     assert set(spy["loops"]) <= set(ids_of(facts))
 

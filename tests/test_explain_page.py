@@ -129,7 +129,7 @@ def test_passes_and_the_trace_are_views(page, address):
     assert "mul_one" in page.inner_text(".detail")
     assert "view=passes" in page.url
     page.click("role=tab[name=Trace]")
-    assert page.is_visible(".spy img")
+    assert page.is_visible(".spy canvas")
     page.click(".legend button >> nth=0")
     assert page.is_visible(".panes")
     assert lit(page)
@@ -166,7 +166,7 @@ def test_the_first_pass_shown_is_one_that_changes_something(page, address):
 
 def test_the_trace_of_a_small_program_can_be_seen(page, address):
     page.goto(address + "#view=trace")
-    box = page.locator(".spy img").bounding_box()
+    box = page.locator(".spy canvas").bounding_box()
     assert box["height"] > 200
 
 

@@ -277,7 +277,8 @@
       const number = id[0] === "i" ? inputs.numbers[k] : lines.get(id)?.line.value;
       if (texts.length < 2 || number === undefined) continue;
       const slope = id[0] === "i" ? data.inputs[k].gradient : lines.get(id).line.gradient;
-      texts[1].textContent = shown(number, 4) + (slope === undefined ? "" : `  \u2202 ${shown(slope, 4)}`);
+      texts[1].textContent = shown(number);
+      if (texts[2] && slope !== undefined) texts[2].textContent = `\u2202 ${shown(slope)}`;
     }
   }
 

@@ -1,3 +1,4 @@
+"use strict";
 // Numbers beside lines, and a slider through those of a line that made many; how many equations a line is.
 
 /** What a page shows of numbers. `page` has `data`, `lines` by id, `numbers` (computed anew, or undefined), `element`, `shown` and `go`. */
