@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import __version__, terminal
-from .compiler.kernel import Kernel
+from .compiler.kernel import BaseKernel
 from .compiler.options import Backend
 from .runtime.errors import FlatgradError, OptionError
 from .tabular.training import PATIENCE
@@ -157,7 +157,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     target.add_argument("--no-gradient", action="store_true", help="the function alone, without its gradient")
 
 
-def target_kernel(options: argparse.Namespace, backend: Backend = "python") -> Kernel:
+def target_kernel(options: argparse.Namespace, backend: Backend = "python") -> BaseKernel:
     """The kernel that the arguments of `add_target` ask for, on a back end.
 
     Raises:

@@ -8,17 +8,20 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from .compiler.kernel import Kernel
+from .compiler.kernel import BaseKernel
 from .compiler.options import Backend
 from .compiler.transforms.compiled import compile as compiled
 from .compiler.transforms.gradients import value_and_grad
+from .compiler.transforms.graphs import CompiledGraph
 from .compiler.transforms.jit import jit
+from .nn.step import TrainStep
 from .runtime.errors import FlatgradError, InputError
 from .runtime.sources import signature_of
 from .tabular.table import listed, suggestion
@@ -64,13 +67,13 @@ def sample(text: str) -> Any:
 
 def kernel_of_script(
     target: str, samples: Sequence[str], *, wrt: Sequence[str] = (), gradient: bool = True, backend: Backend = "python"
-) -> Kernel:
+) -> BaseKernel:
     """The kernel of a function in a file, for sample arguments.
 
     The file is run as a module, so that what stands behind `if __name__ == "__main__":` is not. A function that
-    flatgrad has transformed already, such as `fg.grad(f)`, is taken as it is. Of another one the value and the gradient
-    are compiled, with respect to all arguments that hold floats; without arguments, with respect to the `Value`s that
-    it reads.
+    flatgrad has transformed already, such as `fg.grad(f)`, is taken as it is; so are training steps and graphs. Of
+    another one the value and the gradient are compiled, with respect to all arguments that hold floats; without
+    arguments, with respect to the `Value`s that it reads.
 
     Args:
         target: `path.py:function`.
@@ -92,13 +95,17 @@ def kernel_of_script(
     arguments = [sample(text) for text in samples]
     _check_count(function, target, arguments)
     make = getattr(function, "kernel_for", None)
+    if isinstance(function, TrainStep):
+        make = function.prepare
+    elif isinstance(function, CompiledGraph):
+        make = partial(getattr, function, "kernel")
     if make is None and not gradient:
         make = jit(function, backend=backend).kernel_for
     elif make is None and not arguments and not wrt:
         make = compiled(function, backend=backend).kernel_for
     elif make is None:
         make = value_and_grad(function, backend=backend, **_wrt(module, function, arguments, wrt)).kernel_for
-    kernel: Kernel = _watched(path, lambda: make(*arguments))
+    kernel: BaseKernel = _watched(path, lambda: make(*arguments))
     return kernel
 
 

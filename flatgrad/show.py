@@ -13,9 +13,9 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
-from .compiler.kernel import Kernel
+from .compiler.kernel import BaseKernel, Kernel
 from .compiler.machine.functions import llvm_text
 from .compiler.machine.native import machine_text
 from .compiler.options import Backend, Options
@@ -240,7 +240,7 @@ STAGES: dict[str, tuple[str, str]] = {
 
 
 def show(
-    kernel: Kernel, stages: Sequence[str] = ("program", "python"), *, everything: bool = False, colour: str = "auto"
+    kernel: BaseKernel, stages: Sequence[str] = ("program", "python"), *, everything: bool = False, colour: str = "auto"
 ) -> None:
     """Print stages of a kernel, from the program to machine code; of very long ones, the beginning and the end.
 
@@ -261,7 +261,7 @@ def show(
         print("\n" * bool(k) + terminal.code(text, STAGES[name][0]))
 
 
-def stage_text(kernel: Kernel, name: str, *, everything: bool = True) -> str:
+def stage_text(kernel: BaseKernel, name: str, *, everything: bool = True) -> str:
     """One stage of a kernel as text.
 
     Args:
@@ -278,15 +278,15 @@ def stage_text(kernel: Kernel, name: str, *, everything: bool = True) -> str:
             x_bar = add v3 0.0
             return v2, x_bar
     """
-    stages = kernel.stages
+    stages, own = kernel.stages, cast("Any", kernel)  # all kernels have source
     if name == "passes":
         text = stages.text(abridged=not everything)
     elif name in ("program", "arrays"):
         text = str(kernel.program if name == "program" else kernel.arrays)
     elif name in ("python", "rolled"):
-        text = kernel.source if name == kernel.backend else stages.source(name)
+        text = own.source if name == kernel.backend else stages.source(name)
     elif name == "c":
-        text = kernel.c_source()
+        text = kernel.c_source() if isinstance(kernel, Kernel) else kernel.stages.c_source(None)
     else:
         fast = stages.options.fast
         codes = [llvm_text(program, fast=fast) for program in stages.arrays]

@@ -511,6 +511,77 @@ def test_a_graph_is_explained():
     assert [line["value"] for line in facts["inputs"]] == [2.0, 3.0, 1.0]
 
 
+def test_a_training_step_is_explained(tmp_path):
+    """With the numbers of the step that comes next, and with an equation for each number of the update."""
+    w, b = fg.Value(0.5, label="w"), fg.Value(-0.25, label="b")
+
+    def loss(xs, ys):
+        return sum((w * x + b - y) ** 2 for x, y in zip(xs, ys, strict=True))
+
+    step = fg.nn.train_step(loss, fg.nn.Adam(0.01), [w, b])
+    batch = [0.5, 1.0, -2.0], [1.0, 0.0, 0.5]
+    step(*batch)
+    before = step.numbers
+    facts = json.loads(step.explain(tmp_path / "step.json", *batch).read_text())
+    assert [item["value"] for item in facts["inputs"] if item["name"] in ("w", "b")] == before == step.numbers
+    values = {line["value"] for line in ids_of(facts).values() if "value" in line}
+    expected = step(*batch)
+    assert {expected, *step.numbers} <= values
+    counts = facts["counts"]
+    parts = counts["of the value"], counts["of the gradient"], counts["of the update"]
+    assert min(parts) > 0
+    assert sum(parts) == counts["equations"]
+    assert step.prepare(*batch).explain(tmp_path / "again.html").stat().st_size > 10_000
+
+
+def test_a_kernel_for_all_sizes_is_explained_at_one(tmp_path):
+    f = fg.value_and_grad(lambda x: sum(a * a for a in x), dynamic=True)
+    for size in (3, 4, 5):
+        f([1.0] * size)
+    (kernel,) = f.open_kernels
+    facts = json.loads(kernel.explain(tmp_path / "all.json").read_text())
+    size = len(facts["inputs"])
+    assert facts["note"].startswith(f"This kernel is for every n. The page shows n = {size}, ")
+    assert {line["value"] for line in ids_of(facts).values() if "value" in line} >= {float(k) for k in range(1, size)}
+    facts = json.loads(f.explain(tmp_path / "four.json", [1.0, 2.0, 3.0, 4.0]).read_text())
+    assert [item["gradient"] for item in facts["inputs"]] == [2.0, 4.0, 6.0, 8.0]
+
+
+def test_whatever_is_compiled_is_explained(tmp_path):
+    """Functions at the numbers that are given, not those that their kernel was made for; methods; graphs."""
+
+    class Line:
+        def __init__(self):
+            self.slope = fg.Value(3.0)
+
+        @fg.value_and_grad
+        def at(self, x):
+            return self.slope * x
+
+    def inputs_of(path):
+        return [item["value"] for item in json.loads(path.read_text())["inputs"]]
+
+    path = tmp_path / "page.json"
+    for transform in (fg.grad, fg.value_and_grad, fg.jit, fg.compile, fg.hessian, fg.jacobian):
+        f = transform(lambda x: x.sin() * x if x > 0 else x * x)
+        f.kernel_for(2.0)
+        assert inputs_of(f.explain(path, 0.5))[0] == 0.5
+        assert inputs_of(f.explain(path, -0.5))[0] == -0.5
+    sparse = fg.hessian(lambda x: x[0] ** 2 + x[1] ** 3, sparse=True)
+    assert inputs_of(sparse.explain(path, [1.0, 2.0])) == [1.0, 2.0]
+    assert inputs_of(fg.vmap(lambda x: x * x).explain(path, [1.0, 2.0])) == [1.0, 2.0]
+    x = fg.Value(2.0)
+    assert inputs_of(fg.compile_graph(x * x + x).explain(path))[0] == 2.0
+    assert 3.0 in inputs_of(Line().at.explain(path, 0.5))
+
+
+def test_numbers_of_another_way_are_told_of():
+    f = fg.value_and_grad(lambda x: x.log() if x > 1 else x * x)
+    facts = explained(f.kernel_for(2.0), inputs=[0.5])
+    assert "go another way" in facts["error"]
+    assert all("value" not in line for line in ids_of(facts).values())
+
+
 def test_paths_and_sizes_are_checked(tmp_path, monkeypatch):
     kernel = neuron()
     with pytest.raises(OptionError, match="the suffix must be"):
@@ -537,6 +608,24 @@ def test_data_can_be_printed(capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["inputs"][1]["value"] == 4.0
     assert facts["panes"]["source"]["lines"][0]["text"] == "-x * y"
+
+
+def test_the_command_shows_what_runs_by_default(tmp_path, capsys):
+    """In front of it, a training step and a graph of a script; behind it, machine code where there is any."""
+    script = tmp_path / "own_step.py"
+    script.write_text(
+        "import flatgrad as fg\n\nw = fg.Value(0.5)\n\n"
+        "step = fg.nn.train_step(lambda x: (w * x - 1.0) ** 2, fg.nn.SGD(0.1), [w])\n"
+        "graph = fg.compile_graph(w * w)\n\n"
+        "def total(x):\n    return sum(fg.exp(a) * a for a in x)\n"
+    )
+    assert main(["explain", f"{script}:step", "2.0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["of the update"] > 0
+    assert main(["explain", f"{script}:graph", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"][0]["value"] == 0.5
+    assert main(["explain", f"{script}:total", "zeros(400)", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["backend"] == "native") == native.available()
 
 
 def test_a_function_of_a_script_is_explained(tmp_path, capsys):

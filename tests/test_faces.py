@@ -17,7 +17,7 @@ STAGES = (
     "vectors whole"
 )
 STEP = "numbers optimizer parameters prepare reload repeat source state steps sync take"
-TRANSFORMED = "backend dynamic faults function kernel_for kernels max_ways memory mode name open_kernels ways"
+TRANSFORMED = "backend dynamic explain faults function kernel_for kernels max_ways memory mode name open_kernels ways"
 NUMERIC = f"c_function {TRANSFORMED}"
 
 
@@ -42,7 +42,7 @@ def loss(X, y):
         (fg.jit(f), NUMERIC),
         (fg.hessian(f), NUMERIC),
         (fg.vmap(f), NUMERIC),
-        (fg.compile_graph(W * 3.0), "kernel program source stats"),
+        (fg.compile_graph(W * 3.0), "explain kernel program source stats"),
         (
             nn.train_step(loss, nn.SGD(0.1), [W]),
             f"{TRANSFORMED.replace('kernel_for', STEP)}",

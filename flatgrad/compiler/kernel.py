@@ -109,6 +109,31 @@ class BaseKernel:
             return self.program.draw_dot(format, rankdir or "LR", width=width)
         return self.arrays.draw_dot(format, rankdir or "TB", width=width)
 
+    def explain(self, path: str | os.PathLike[str], *, inputs: Sequence[float] | None = None) -> Path:
+        """Write one HTML file that shows what became of each line of the function, and what it came from.
+
+        Args:
+            path: where to write; the suffix must be `.html`, or `.json` for the same as data.
+            inputs: numbers at which values and gradients are shown, one per input of `kernel.program`; by default those
+                that the function was traced at. A training step's are its batch, the parameters, the optimiser's state,
+                and the numbers of the step.
+
+        Returns:
+            The path.
+
+        Raises:
+            OptionError: for another suffix, or a program that is too large to be shown.
+            InputError: for a wrong number of inputs.
+
+        Example:
+            >>> import flatgrad as fg, pathlib, tempfile
+            >>> kernel = fg.value_and_grad(lambda x: x.sin() * x).kernel_for(2.0)
+            >>> page = kernel.explain(pathlib.Path(tempfile.mkdtemp()) / "sine.html")
+            >>> page.read_text().startswith("<!doctype html>")
+            True
+        """
+        return explained(self, path, inputs)
+
 
 class Kernel(BaseKernel):
     """A compiled program for one structure of arguments.
@@ -272,37 +297,18 @@ class Kernel(BaseKernel):
     def _leaves(self) -> Leaves | None:
         return leaves_of(self.stages.signature, self.leaves) if self.leaves else None
 
-    def explain(self, path: str | os.PathLike[str], *, inputs: Sequence[float] | None = None) -> Path:
-        """Write one HTML file that shows what became of each line of the function, and what it came from.
-
-        Args:
-            path: where to write; the suffix must be `.html`, or `.json` for the same as data.
-            inputs: numbers at which values and gradients are shown, one per input of `kernel.program`; by default those
-                that the function was traced at.
-
-        Returns:
-            The path.
-
-        Raises:
-            OptionError: for another suffix, or a program that is too large to be shown.
-            InputError: for a wrong number of inputs.
-
-        Example:
-            >>> import flatgrad as fg, pathlib, tempfile
-            >>> kernel = fg.value_and_grad(lambda x: x.sin() * x).kernel_for(2.0)
-            >>> page = kernel.explain(pathlib.Path(tempfile.mkdtemp()) / "sine.html")
-            >>> page.read_text().startswith("<!doctype html>")
-            True
-        """
-        explaining: Any = importlib.import_module("flatgrad.explain")  # it is made above the compiler
-        written: Path = explaining.write(self, path, inputs=inputs)
-        return written
-
     def __reduce__(self) -> Any:
         raise InputError(
             "a kernel is bound to the leaves of this process and cannot be pickled or copied; "
             "compile the function again where it is needed, or write it with kernel.save(path)"
         )
+
+
+def explained(kernel: Any, path: str | os.PathLike[str], inputs: Sequence[float] | None) -> Path:
+    """Write the page about a kernel; see `BaseKernel.explain`."""
+    explaining: Any = importlib.import_module("flatgrad.explain")  # it is made above the compiler
+    written: Path = explaining.write(kernel, path, inputs=inputs)
+    return written
 
 
 def save_source(

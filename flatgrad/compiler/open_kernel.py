@@ -12,7 +12,7 @@ from ..runtime.errors import InputError
 from ..runtime.value import Value
 from ..runtime.wording import count_of
 from .cards import kernel_card
-from .kernel import leaves_of, leaves_text, save_source
+from .kernel import explained, leaves_of, leaves_text, save_source
 from .languages.c import Leaves
 from .loops.array_program import ArrayProgram
 from .loops.generalize import OpenArrayProgram
@@ -141,6 +141,34 @@ class OpenKernel:
             OptionError: for another suffix, and for what `python_source` and `c_source` raise it.
         """
         return save_source(path, self.python_source, self.c_source)
+
+    def explain(self, path: str | os.PathLike[str], *, inputs: Sequence[float] | None = None) -> Path:
+        """Write one HTML file that shows what became of each line of the function, at a small size.
+
+        It is the largest size that the kernel was made from; the page names it. For another size, call the function
+        with arguments of that size, and explain its kernel for them, as `f.explain(path, *arguments)` does.
+
+        Args:
+            path: where to write; the suffix must be `.html`, or `.json` for the same as data.
+            inputs: numbers at which values and gradients are shown; by default those of the call that it was made for.
+
+        Returns:
+            The path.
+
+        Raises:
+            OptionError: for another suffix.
+            InputError: for a wrong number of inputs.
+
+        Example:
+            >>> import flatgrad as fg, pathlib, tempfile
+            >>> f = fg.grad(lambda x: sum(a * a for a in x), dynamic=True)
+            >>> f([1.0, 2.0])
+            [2.0, 4.0]
+            >>> page = f.open_kernels[0].explain(pathlib.Path(tempfile.mkdtemp()) / "squares.html")
+            >>> "This kernel is for every n" in page.read_text()
+            True
+        """
+        return explained(self, path, inputs)
 
     def _leaves(self) -> Leaves | None:
         return leaves_of(self.stages.samples[-1].cleaned, self.leaves) if self.leaves else None

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..compiler.kernel import Kernel
+from ..compiler.kernel import BaseKernel
 from ..runtime.errors import InputError
 from .model import explained
 from .page import write
@@ -16,7 +16,7 @@ from .page import write
 _FIRST, _NEXT = 0.5, 0.25
 
 
-def explain(kernel: Kernel, at: Sequence[str], out: Path | None, *, as_json: bool) -> Path | None:
+def explain(kernel: BaseKernel, at: Sequence[str], out: Path | None, *, as_json: bool) -> Path | None:
     """Write a page, or print data.
 
     Args:

@@ -37,7 +37,7 @@ function inputsOf(page) {
     const box = element("div", { class: "inputs", role: "group", "aria-label": "Inputs" });
     const say = (text) => box.append(element("p", {}, text));
     if (data.note) say(data.note);
-    if (data.error) say(`There are no values, as the function raises an error at these inputs: ${data.error}`);
+    if (data.error) say(`There are no values at the inputs that are known: ${data.error}`);
     if (!compute) {
       if (data.javascript.why && !data.error) say(`Inputs cannot be moved here: ${data.javascript.why}.`);
       return box;

@@ -13,7 +13,7 @@ from ..compiler.options import Options
 from ..compiler.program.program import Program
 from ..compiler.stages import Stages
 from ..runtime.errors import ARITHMETIC_ERRORS, InputError, OptionError
-from ..runtime.primitives import TABLE, position
+from ..runtime.primitives import TABLE, checked, position, turned
 from ..runtime.version import VERSION
 from .assembly import sections
 from .graph import graph_svg, loops_svg
@@ -39,6 +39,9 @@ _RESULTS, _LANES = 40, 12
 #: Programs of more equations are not computed again in the page, and those of more inputs have no sliders.
 _SLIDING, _SLIDERS = 10_000, 1_000
 
+
+#: Rows that raise where numbers go another way.
+_GUARDS = checked.name, turned.name, f"ieee_{checked.name}", f"ieee_{turned.name}"
 
 PANES = {
     "source": "Source",
@@ -136,6 +139,8 @@ class _Explanation:
             return self.joint.evaluate_all(self.inputs)
         except ARITHMETIC_ERRORS as error:
             self.error = str(error).partition("\n")[0]
+            if self.error.startswith(_GUARDS):
+                self.error = "they go another way than those of this kernel. Give others, as inputs="
             return None
 
     # --- the program ----------------------------------------------------------------------------------------------
@@ -318,7 +323,7 @@ class _Explanation:
         }
         order = {line.id: k for k, line in enumerate(line for line in self.loops.lines if line.id)}
         owners = [order[lines[0].id] if len(lines) == 1 else -1 for lines in self.owners]
-        subject = self.subject
+        subject, update = self.subject, self.joint.update
         return {
             "name": subject.name,
             "title": self.whole.title,
@@ -332,7 +337,8 @@ class _Explanation:
             "counts": {
                 "equations": len(self.joint),
                 "of the value": self.joint.primal,
-                "of the gradient": len(self.joint) - self.joint.primal,
+                "of the gradient": (update if update >= 0 else len(self.joint)) - self.joint.primal,
+                **({"of the update": len(self.joint) - update} if update >= 0 else {}),
                 "statements": sum(len(p.statements) for p in self.programs),
                 "loops over rounds": sum(map(repeats, self.programs)),
                 "instructions": sum(line.facts.get("instructions", 0) for line in self.assembly),
@@ -393,7 +399,7 @@ class _Explanation:
         """The program in JavaScript, if it is small; or why it is not there."""
         why, names = "", unknown(self.joint)
         if self.inputs is None:
-            why = "the numbers that the function was traced at are not known"
+            why = "the numbers that the function was traced at are not known; give them as inputs="
         elif len(self.joint) > _SLIDING:
             why = f"the program has {len(self.joint):,} equations, and a page computes up to {_SLIDING:,} of them again"
         elif self.joint.inputs > _SLIDERS:

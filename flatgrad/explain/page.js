@@ -63,7 +63,7 @@
     }, sheet);
     if (name === "program" && texts.some((line) => "value" in line)) {
       sheet.append(element("div", { class: "line columns", "aria-hidden": "true" }, element("span", { class: "what" }),
-        element("span", { class: "value" }, "value"), element("span", { class: "slope" }, "gradient")));
+        element("span", { class: "value" }, "value"), element("span", { class: "slope" }, texts.some((line) => "gradient" in line) ? "gradient" : "")));
     }
     let section;
     const costly = (name === "source" || name === "loops") && data.panes[name].cost > 0;
@@ -349,11 +349,11 @@
 
   const themes = element("button", { click: () => { theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); save(); } });
   const { counts } = data;
-  const about = `${data.title.replaceAll("`", "")} \u00b7 ${counts.equations.toLocaleString("en")} equations (${counts["of the value"].toLocaleString("en")} of the value, ${counts["of the gradient"].toLocaleString("en")} of the gradient) \u00b7 rolled into ${counts.statements} ${counts.statements === 1 ? "statement" : "statements"} \u00b7 runs as ${{ python: "flat Python", numpy: "NumPy", native: "machine code" }[data.backend]}`;
+  const about = `${data.title.replaceAll("`", "")} \u00b7 ${counts.equations.toLocaleString("en")} equations (${counts["of the value"].toLocaleString("en")} of the value, ${counts["of the gradient"].toLocaleString("en")} of the gradient${counts["of the update"] ? `, ${counts["of the update"].toLocaleString("en")} of the update` : ""}) \u00b7 rolled into ${counts.statements} ${counts.statements === 1 ? "statement" : "statements"} \u00b7 runs as ${{ python: "flat Python", numpy: "NumPy", native: "machine code" }[data.backend]}`;
   const code = element("div", { class: "view", "data-view": "code" },
     element("div", { class: "tools", role: "group", "aria-label": "Panes" }, element("span", { class: "label" }, "Show"),
       ...names.map((name) => (toggles[name] = element("button", { click: () => (narrow.matches ? current(name) : toggle(name)) }, data.panes[name].title))),
-      element("span", { class: "keys" }, "\u2191 \u2193 lines   \u2190 \u2192 panes   Esc nothing")),
+      element("span", { class: "keys" }, "\u2191 \u2193 lines   \u2190 \u2192 panes   [ ] values   Esc nothing")),
     inputs.row(), element("div", { class: "panes" }, ...names.map(pane)));
   const passes = passesView(page);
   drawn = traceView(page);

@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..compiler.kernel import Kernel
+from ..compiler.kernel import BaseKernel
+from ..compiler.open_kernel import OpenKernel
 from ..runtime.errors import OptionError
 from ..runtime.files import write_atomically
 from .colours import LEXERS, coloured
@@ -21,7 +22,11 @@ _SCRIPTS = ("values.js", "inputs.js", "passes.js", "graph.js", "trace.js", "page
 
 
 def write(
-    kernel: Kernel, path: str | os.PathLike[str], *, inputs: Sequence[float] | None = None, source: str = ""
+    kernel: BaseKernel | OpenKernel,
+    path: str | os.PathLike[str],
+    *,
+    inputs: Sequence[float] | None = None,
+    source: str = "",
 ) -> Path:
     """Write what `explained` gathers of a kernel: as a page, or as data if the path ends in `.json`.
 

@@ -88,7 +88,7 @@ function valuesOf(page) {
     const total = data.panes[pane].cost, share = line.cost / total, percent = 100 * share;
     const what = pane === "loops" ? "operations" : "equations";
     const words = `${line.cost.toLocaleString("en")} of ${total.toLocaleString("en")} ${what} (${percent < 0.1 ? "less than 0.1" : percent.toPrecision(percent < 10 ? 2 : 3).replace(/\.0+$/, "")} %)`;
-    const parts = line["of value"] === undefined ? "" : `: ${line["of value"].toLocaleString("en")} of the value, ${(line.cost - line["of value"]).toLocaleString("en")} of its gradient`;
+    const parts = line["of value"] === undefined || line.cost === line["of value"] ? "" : `: ${line["of value"].toLocaleString("en")} of the value, ${(line.cost - line["of value"]).toLocaleString("en")} of its gradient`;
     const { lanes, rounds } = line;
     const lanewise = lanes === undefined ? "" : rounds === undefined ? `, in ${lanes.toLocaleString("en")} ${lanes === 1 ? "lane" : "lanes"}` : `, in ${rounds.toLocaleString("en")} rounds${lanes > rounds ? ` of ${(lanes / rounds).toLocaleString("en", { maximumFractionDigits: 1 })} lanes` : ""}`;
     return { share, words: words + parts + lanewise };

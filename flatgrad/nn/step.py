@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -269,6 +271,30 @@ class TrainStep(TracedStep):
         """The compiled step for batches of this structure, made if need be; nothing is run."""
         return self._step_for(self._take_apart(batch, keywords))[0]
 
+    def explain(self, path: str | os.PathLike[str], /, *batch: Any, **keywords: Any) -> Path:
+        """Write one HTML file that shows what becomes of each line of the loss in a step: its gradient, and the update.
+
+        Args:
+            path: where to write; the suffix must be `.html`, or `.json` for the same as data.
+            batch, keywords: as for a call. Nothing is run. The numbers are those of the step that would come next.
+
+        Returns:
+            The path.
+
+        Raises:
+            OptionError: for another suffix, or a program that is too large to be shown.
+            TraceError: as a call.
+
+        Example:
+            >>> import flatgrad as fg, pathlib, tempfile
+            >>> w = fg.Value(0.0)
+            >>> step = train_step(lambda x, y: (w * x - y) ** 2, fg.nn.SGD(0.1), [w])
+            >>> step.explain(pathlib.Path(tempfile.mkdtemp()) / "step.html", 1.0, 2.0).name
+            'step.html'
+        """
+        kernel, arguments = self._step_for(self._take_apart(batch, keywords))
+        return kernel.explain(path, inputs=self._next_inputs(arguments, kernel.leaves))
+
     def _kernel_for(self, arguments: Arguments) -> tuple[StepKernel, Arguments]:
         """The kernel for batches of this structure, and the batch as it takes it; its program is made, if need be."""
         while True:
@@ -281,6 +307,7 @@ class TrainStep(TracedStep):
         start = time.perf_counter()
         with collector_paused(), preparing(self.name):
             kernel = StepKernel(self._build(arguments, backend, at_hand=numbers), self._printed)
+            kernel.traced_at = self._next_inputs(arguments, kernel.leaves)
         kernel.stats.compile_seconds = time.perf_counter() - start - kernel.stats.trace_seconds
         return kernel
 

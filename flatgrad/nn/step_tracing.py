@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self, cast
 
 from ..compiler.calls.arguments import Arguments
 from ..compiler.calls.captured import Called
-from ..compiler.checks import as_list
+from ..compiler.checks import as_list, numbers_of
 from ..compiler.languages.loader import collector_paused
 from ..compiler.languages.training import emit_step_numbers
 from ..compiler.open_stages import OpenStages
@@ -166,7 +166,16 @@ class TracedStep(Transformed[StepKernel]):
         return BoundStepStages(open_stages, extents, cast("Callable[[], StepStages]", make))
 
     def _entry_of(self, call: TracedCall, stages: Any, arguments: Arguments) -> StepKernel:
-        return StepKernel(stages, self._printed)
+        kernel = StepKernel(stages, self._printed)
+        kernel.traced_at = self._next_inputs(arguments, kernel.leaves)
+        return kernel
+
+    def _next_inputs(self, arguments: Arguments, leaves: Sequence[Value]) -> Sequence[float]:
+        """All numbers that the step on a batch would get that would come next."""
+        position = self._position
+        inputs = [*arguments.numbers, position.numbers, *position.state]
+        inputs += self.optimizer.step_numbers(position.steps)
+        return numbers_of([*inputs, [leaf.data for leaf in leaves]] if leaves else inputs)
 
     def _inputs_of(self, arguments: Arguments, leaves: Sequence[Value]) -> list[Any]:
         position = self._position

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, TypeVar, cast
 
 from ...runtime.errors import InputError, KernelLimitWarning, MissingExtraError
@@ -15,6 +17,7 @@ from ..calls.binding import MISS, Binder
 from ..calls.captured import Captured
 from ..calls.kind import taker_of
 from ..calls.kinds import Record
+from ..checks import numbers_of
 from ..kernel import Kernel
 from ..languages.loader import collector_paused
 from ..machine.builtin import set_turns, watch
@@ -194,6 +197,35 @@ class Dispatched(Transformed[D], Generic[D, R]):
                     f"{self.name} keeps kernels for no more ways (max_ways={self.max_ways}), and these go another "
                     "one: a call is answered without a kernel"
                 ) from None
+
+    def explain(self, path: str | os.PathLike[str], /, *args: Any, **kwargs: Any) -> Path:
+        """Write one HTML file that shows what becomes of each line of the function, for these arguments.
+
+        It is the page of their kernel: see `Kernel.explain`.
+
+        Args:
+            path: where to write; the suffix must be `.html`, or `.json` for the same as data.
+            args, kwargs: as for a call. Values and gradients are shown at these numbers.
+
+        Returns:
+            The path.
+
+        Raises:
+            OptionError: for another suffix, or a program that is too large to be shown.
+            FlatgradError: as `kernel_for`.
+
+        Example:
+            >>> import flatgrad as fg, pathlib, tempfile
+            >>> slope = fg.grad(lambda x: x.sin() * x)
+            >>> slope.explain(pathlib.Path(tempfile.mkdtemp()) / "slope.html", 2.0).name
+            'slope.html'
+        """
+        function = self._method_of(args)
+        if function is not None:
+            return function.explain(path, *args[1:], **kwargs)
+        kernel = self.kernel_for(*args, **kwargs)
+        _, arguments = self._entry(self._take_apart(args, kwargs))
+        return kernel.explain(path, inputs=numbers_of(self._inputs_of(arguments, kernel.leaves)))
 
     def ways(self, /, *args: Any, **kwargs: Any) -> WayTable:
         """The ways that calls with arguments of these kinds have gone: the truth values that they met, with the lines.

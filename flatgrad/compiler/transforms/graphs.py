@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Generic, cast, overload
 
 from ...runtime.errors import InputError
@@ -35,6 +37,10 @@ class CompiledGraph(Generic[R]):
         self.kernel = kernel
         self._inputs = inputs
         self._single = single
+
+    def explain(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page about its kernel: see `Kernel.explain`."""
+        return self.kernel.explain(path)
 
     @property
     def source(self) -> str:

@@ -21,6 +21,7 @@ from ..calls.arguments import Arguments
 from ..calls.captured import Captured
 from ..calls.kind import Kind
 from ..calls.sizes import OpenKind, Pattern, resized, sized_kinds, sizes_of
+from ..checks import numbers_of
 from ..loops.extents import Samples, samples_of
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, NotOpenError, OpenStages, operations_of
@@ -472,7 +473,10 @@ class _Samples(Generic[E]):
         extents, calls = _extents_in(pattern, window), list[TracedCall]()
         try:
             calls = self._traced(pattern, extents)
-            return self.known._merged(pattern, calls, extents)
+            opened = self.known._merged(pattern, calls, extents)
+            last = self.known._with_sizes(self.arguments, pattern.sizes_at(extents[-1]))
+            opened.kernel.traced_at = numbers_of(self.known.owner._inputs_of(last, opened.kernel.leaves))
+            return opened
         except _TooLongError:
             raise NotOpenError(
                 "tracing at several small sizes would record more operations than tracing at the size of the call"

@@ -7,7 +7,9 @@ repetition among them is found again as in any other program.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,6 +103,11 @@ class SparseFunction:
         """The kernel for arguments of these kinds."""
         kernel: Kernel = self._function.kernel_for(*args, **kwargs)
         return kernel
+
+    def explain(self, path: str | os.PathLike[str], /, *args: Any, **kwargs: Any) -> Path:
+        """Write the page about the kernel for these arguments, as other compiled functions do."""
+        page: Path = self._function.explain(path, *args, **kwargs)
+        return page
 
     def ways(self, /, *args: Any, **kwargs: Any) -> WayTable:
         """The ways that calls have gone."""
