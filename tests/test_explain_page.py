@@ -230,7 +230,7 @@ def test_a_slider_walks_through_the_numbers_of_a_line(page, tmp_path):
     page.goto(gradient.kernel_for(1.0, 0.25).explain(tmp_path / "swing.html").as_uri())
     line = "#" + page.locator("[data-pane=source] .line[role=option]").first.get_attribute("id")
     page.click(line)
-    assert "×59" in page.inner_text(f"{line} .value")
+    assert "\u00d759" in page.inner_text(f"{line} .value")
     first = page.inner_text(".stepper output")
     assert first.startswith("1 of 59: ")
     page.focus(".stepper input")
