@@ -17,8 +17,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import flatgrad as fg
-from flatgrad.compiler.machine import pointers
-from flatgrad.compiler.machine.pointers import Prototype
+from flatgrad.compiler.machine import pointer_code
+from flatgrad.compiler.machine.prototypes import Prototype
 from flatgrad.compiler.program.groups import Group
 
 from .bits import builtin_class
@@ -457,9 +457,9 @@ def test_the_object_owns_the_code():
 def test_the_code_is_the_same_in_other_processes():
     inputs, outputs = [Group("x", 3, False)], [Group("y", 1, True), Group("z", 3, False)]
     prototype = Prototype.parse("double (int, double *, double *)")
-    text = pointers._assembly(prototype, inputs, outputs)
-    pointers._assembly(Prototype.of(inputs, outputs), inputs, outputs)
-    assert pointers._assembly(prototype, inputs, outputs) == text
+    text = pointer_code.assembly(prototype, inputs, outputs)
+    pointer_code.assembly(Prototype.of(inputs, outputs), inputs, outputs)
+    assert pointer_code.assembly(prototype, inputs, outputs) == text
 
 
 def test_scipy_integrates_and_filters():

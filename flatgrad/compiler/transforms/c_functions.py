@@ -22,7 +22,9 @@ from ..calls.records import member
 from ..kernel import Kernel
 from ..machine import native
 from ..machine.functions import compile_natively, obstacle
-from ..machine.pointers import ANSWER, NO_MEMORY, Prototype, Snapshot, Table, Whole
+from ..machine.pointer_code import ANSWER, NO_MEMORY
+from ..machine.pointers import Snapshot, Table
+from ..machine.prototypes import Prototype, Whole
 from ..program.program import Group
 from .structures import NUMBERS, is_container, labels_of
 from .ways import Ways
