@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except FlatgradError as error:
-        terminal.error(str(error))
+        terminal.error("\n".join([str(error), *error.__notes__]))
         return 2
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""

@@ -63,7 +63,7 @@ def test_bad_input_is_one_message_and_status_2():
     assert (done.returncode, done.stdout) == (2, "")
     lines = done.stderr.splitlines()
     assert lines[0].startswith("flatgrad: only arithmetic")
-    assert lines[1:] == ["  tanh(w*x + b).data", "  ^"]
+    assert lines[1:] == ["  tanh(w*x + b).data", "  ^", "See InputError in docs/errors.md."]
     assert "Traceback" not in done.stderr
 
 
@@ -393,11 +393,14 @@ def test_a_file_that_is_no_script(called, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.txt").write_text("def loss(x):\n    return x\n")
     status, _, err = called("show", "model.txt:loss", "1.0")
-    assert (status, err) == (2, "flatgrad: model.txt is no Python file: a function is named as SCRIPT.py:FUNCTION\n")
+    message = "model.txt is no Python file: a function is named as SCRIPT.py:FUNCTION"
+    assert (status, err) == (2, f"flatgrad: {message}\nSee OptionError in docs/errors.md.\n")
 
 
 def test_a_file_that_is_not_there(called, tmp_path):
-    assert called("show", f"{tmp_path / 'no.py'}:f")[2].endswith("no.py: there is no such file\n")
+    assert called("show", f"{tmp_path / 'no.py'}:f")[2].endswith(
+        "no.py: there is no such file\nSee InputError in docs/errors.md.\n"
+    )
 
 
 def test_help_fits_into_the_terminal(called, monkeypatch):

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -63,7 +64,7 @@ def run(tmp_path, capsys):
         status = cli.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
-        assert all(line.startswith("flatgrad: ") for line in err.splitlines()), err
+        assert all(line.startswith(("flatgrad: ", "See ")) for line in err.splitlines()), err
         return status, out, err
 
     return run
@@ -76,8 +77,11 @@ def fails(run):
     def fails(*arguments):
         status, out, err = run(*arguments)
         assert status == 2, out + err
-        assert err.splitlines()[-1].startswith("flatgrad: ")
-        return err.splitlines()[-1].removeprefix("flatgrad: ")
+        message, *entry = [line for line in err.splitlines() if not line.startswith("flatgrad: note: ")]
+        assert message.startswith("flatgrad: ")
+        assert all(re.fullmatch(r"See \w+ in docs/errors.md\.", line) for line in entry), err
+        assert len(entry) <= 1
+        return message.removeprefix("flatgrad: ")
 
     return fails
 

@@ -6,14 +6,17 @@ import ast
 import doctest
 import fnmatch
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import flatgrad
+from benchmarks import figure
 from benchmarks.table import Row, table
 from flatgrad import demo
 from flatgrad.cli import main
@@ -26,18 +29,28 @@ MODULES = [module.name for module in pkgutil.walk_packages(flatgrad.__path__, "f
 MODULES.remove("flatgrad.__main__")  # importing it runs it
 
 
-def blocks(text):
-    """The python code blocks of a page that are sessions, each with the number of its first line."""
-    for match in re.finditer(r"^```(?:python|pycon)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        if ">>>" in match[1]:
-            yield text[: match.start(1)].count("\n") + 1, match[1]
+#: A session that another library runs has its name in a comment above it: <!-- peer: torch -->.
+BLOCK = re.compile(r"(?:^<!-- peer: (\w+) -->\n)?^```(?:python|pycon)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PEERS = [
+    (page, peer) for page in PAGES for peer in sorted({m[1] for m in BLOCK.finditer(page.read_text("utf-8"))} - {None})
+]
 
 
-def failures(name, text):
+def blocks(text, peer=None):
+    """The python code blocks of a page that are sessions, each with the number of its first line.
+
+    Those of other libraries are left out, but for those of `peer`.
+    """
+    for match in BLOCK.finditer(text):
+        if ">>>" in match[2] and match[1] in (None, peer):
+            yield text[: match.start(2)].count("\n") + 1, match[2]
+
+
+def failures(name, text, peer=None):
     """Run the sessions of a page, one after the other, in one namespace; return how many examples failed."""
     names: dict[str, object] = {}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    for line, block in blocks(text):
+    for line, block in blocks(text, peer):
         test = doctest.DocTestParser().get_doctest(block, names, f"{name}:{line}", name, line)
         test.globs = names  # not a copy: functions of earlier blocks see what later ones define
         runner.run(test, clear_globs=False)
@@ -48,6 +61,49 @@ def failures(name, text):
 def test_code_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert failures(page.name, page.read_text(encoding="utf-8")) == 0
+
+
+@pytest.mark.parametrize(("page", "peer"), PEERS, ids=lambda each: getattr(each, "name", each))
+def test_code_of_other_libraries_runs_and_has_the_numbers_beside_it(page, peer, tmp_path, monkeypatch):
+    pytest.importorskip(peer)
+    monkeypatch.chdir(tmp_path)
+    assert failures(page.name, page.read_text(encoding="utf-8"), peer) == 0
+
+
+def test_all_code_of_other_libraries_is_marked():
+    """No block shows it without running it, but for the two lines of imports that code of micrograd's changes."""
+    assert {peer for _, peer in PEERS} == {"casadi", "jax", "torch"}
+    for page in PAGES:
+        for match in BLOCK.finditer(page.read_text("utf-8")):
+            names = set(re.findall(r"\b(torch|jax|jnp|casadi)\.", match[2]))
+            assert not names or match[1] is not None, f"{page.name}: {match[2]}"
+
+
+#: The pages that compare: other libraries, and what their names are imported as.
+NAMES_OF = {
+    "from_pytorch.md": {"torch": "torch"},
+    "from_jax.md": {"jax": "jax", "jnp": "jax.numpy"},
+}
+
+
+@pytest.mark.parametrize("page", NAMES_OF)
+def test_names_in_comparisons_exist(page):
+    """Those of flatgrad, and where the other library is installed, its own."""
+    rows = "\n".join(re.findall(r"^\|.*\|$", (DOCS / page).read_text("utf-8"), re.MULTILINE))
+    modules = {"fg": flatgrad, "nn": flatgrad.nn, "np": np}
+    if page == "from_pytorch.md":
+        rows = re.sub(r"`(nn\.Module|optim\.\w+)", r"`torch.\1", rows)
+    for short, name in NAMES_OF[page].items():
+        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+            modules[short] = importlib.import_module(name)
+    names = re.findall(rf"(?<![\w.])({'|'.join(modules)})((?:\.\w+)+)", rows)
+    assert len(names) > 20
+    for module, path in names:
+        item = modules[module]
+        for part in path.split(".")[1:]:
+            if not hasattr(item, part):
+                importlib.import_module(f"{item.__name__}.{part}")  # a package that is not imported by its parent
+            item = getattr(item, part)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +278,51 @@ FIGURES = [
     ("| a recurrent network, 100 rounds", "| recurrent network, H = 32, 100 rounds"),
     ("| a gradient for each of 10,000 rows", "| a gradient for each of 10,000 rows"),
 ]
+
+
+#: Sentences with figures: a page, how the sentence begins and ends, and the row of docs/performance.md that has them.
+SENTENCES = [
+    (ROOT / "README.md", "*One gradient of a small network", "bits", "| moons gradient by engine"),
+    (ROOT / "README.md", "* you call small functions", ";", "| Rosenbrock gradient, ndarray in and out, n = 10: vs"),
+    (TOUR, "One gradient of the moons loss", "of ten numbers", "| moons gradient by engine"),
+    (DOCS / "how" / "5_python.md", "One gradient of micrograd's moons", "graph.", "| moons gradient by engine"),
+]
+
+
+@pytest.mark.parametrize(("page", "beginning", "end", "measured"), SENTENCES)
+def test_figures_in_sentences_were_measured(page, beginning, end, measured):
+    """The rows are in microseconds."""
+    text = page.read_text(encoding="utf-8")
+    sentence = text[text.index(beginning) :].partition(end)[0]
+    times = [
+        float(number) * (1000 if unit == "ms" else 1) for number, unit in re.findall(r"([\d.]+) ([mµ]s)", sentence)
+    ]
+    row = row_of((DOCS / "performance.md").read_text(encoding="utf-8"), measured)
+    known = [float(number) for number in re.findall(r" (\d+\.?\d*)(?=[,) ])", row)]
+    assert times
+    assert [time for time in times if not any(abs(time - one) <= 0.1 * one for one in known)] == []
+
+
+def test_the_picture_of_the_readme_has_the_times_of_the_page():
+    """`python -m benchmarks.figure` draws it from them."""
+    times = figure.times_of((DOCS / "performance.md").read_text(encoding="utf-8"))
+    assert len(times) > 10
+    picture = (DOCS / "moons.png").read_bytes()
+    assert b"tEXtDescription\0" + figure.described(times).encode("latin-1") in picture
+
+
+def test_the_operations_that_the_readme_counts():
+    """To the next thousand."""
+    _, loss, _ = demo.moons()
+    count, stack, seen = 0, [loss()[0]], set()
+    while stack:
+        value = stack.pop()
+        if id(value) not in seen:
+            seen.add(id(value))
+            stack += value._prev
+            count += bool(value._prev)
+    for page, phrase in ((ROOT / "README.md", "{:,} scalar operations"), (TOUR, "moons loss ({:,} scalar operations)")):
+        assert phrase.format(round(count, -3)) in page.read_text(encoding="utf-8")
 
 
 def row_of(text, beginning):

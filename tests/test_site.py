@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import html
 import importlib.util
 import os
+import pickle
 import re
+import traceback
 from pathlib import Path
 
 import pytest
@@ -59,9 +62,12 @@ def test_the_reference_has_every_public_name():
     assert sorted(shown) == sorted(names + [f"flatgrad.nn.{name}" for name in nn.__all__])
 
 
+BASES = (errors.FlatgradError, errors.FlatgradWarning)
+
+
 def kinds_of_errors():
     """All exceptions and warnings that users meet."""
-    own = [item for item in vars(errors).values() if isinstance(item, type) and item.__module__ == errors.__name__]
+    own = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, BASES)]
     return [*own, flatgrad.DerivativeError, nn.FileFormatError, nn.NonFiniteLossError]
 
 
@@ -70,20 +76,49 @@ def test_every_exception_has_an_entry(kind):
     text = (DOCS / "errors.md").read_text(encoding="utf-8")
     entries = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     entry = entries[kind.__name__]
-    if kind is not errors.FlatgradError:
+    if kind not in BASES:
         assert "**Cause.**" in entry
         assert "**Remedy.**" in entry
         assert f"| [`{kind.__name__}`](#{kind.__name__.lower()}) |" in text, "and a row in the table"
         bases = re.search(rf"^\| \[`{kind.__name__}`\].*? \| (.*?) \|", text, re.MULTILINE)[1]
         assert all(issubclass(kind, getattr(builtins, name)) for name in re.findall(r"`(\w+)`", bases))
+        seen = "See" if issubclass(kind, Warning) else rf"Traceback .*\n{kind.__module__}\."
+        assert re.search(rf"^ *{seen} ?{kind.__name__}\b", entry, re.MULTILINE), "its example, which is run, raises it"
 
 
 def test_the_errors_page_names_no_others():
     text = (DOCS / "errors.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == [
-        "FlatgradError",
+        *(base.__name__ for base in BASES),
         *re.findall(r"^\| \[`(\w+)`\]", text, re.MULTILINE),
     ]
+
+
+@pytest.mark.parametrize("kind", kinds_of_errors(), ids=lambda kind: kind.__name__)
+def test_every_exception_names_its_entry_once(kind):
+    """Also where it is raised again, pickled, of a class of a user, or of a private class."""
+    text = f"See {kind.__name__} in docs/errors.md."
+    for each in (kind, type("OfAUser", (kind,), {"__module__": "model"})):
+        error = each("message")
+        for _ in range(2):
+            with pytest.raises(each):
+                raise error
+        printed = "".join(traceback.format_exception_only(error))
+        assert printed.count(text) == 1, printed
+    error = pickle.loads(pickle.dumps(kind("message")))
+    assert "".join(traceback.format_exception_only(error)).count(text) == 1
+
+
+def test_every_warning_of_the_package_has_an_entry():
+    """None of them is of a class of Python's."""
+    calls = [
+        (path.name, ast.unparse(node.args[1]))
+        for path in Path(flatgrad.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn"
+    ]
+    assert len(calls) >= 9
+    assert [call for call in calls if not issubclass(getattr(flatgrad, call[1], int), errors.FlatgradWarning)] == []
 
 
 def graph():

@@ -1,17 +1,46 @@
 """The exceptions of flatgrad.
 
 Every exception inherits from `FlatgradError` *and* from the built-in class that plain Python would raise in the same
-place, so that code written for floats (`except ZeroDivisionError`) keeps working. `docs/errors.md` has an entry for
-each, with cause, example and remedy.
+place, so that code written for floats (`except ZeroDivisionError`) keeps working. The page `docs/errors.md` has an
+entry for each, with cause, example and remedy. Each names its entry: an exception in a note (PEP 678), which Python,
+IPython, pytest and `logging` print below the message, once, however often it is raised again; a warning in the last
+line of its text.
 """
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
 
 
-class FlatgradError(Exception):
-    """The base of every exception that flatgrad raises on purpose."""
+class _Explained:
+    """An exception or warning with an entry in `docs/errors.md`. Classes of users have that of their public base."""
+
+    _entry: ClassVar[str]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        is_ours = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+        if is_ours and not cls.__name__.startswith("_") and "_entry" not in vars(cls):
+            cls._entry = cls.__name__
+
+    @classmethod
+    def _see(cls) -> str:
+        return f"See {cls._entry} in docs/errors.md."
+
+
+class FlatgradError(_Explained, Exception):
+    """The base of every exception that flatgrad raises on purpose.
+
+    Example:
+        >>> DomainError("log(-1.0): log needs x > 0").__notes__
+        ['See DomainError in docs/errors.md.']
+    """
+
+    def __init__(self, *args: Any, **names: Any) -> None:
+        super().__init__(*args, **names)
+        self.add_note(self._see())
 
 
 class DomainError(FlatgradError, ValueError):
@@ -62,16 +91,23 @@ class MissingExtraError(FlatgradError, ImportError):
     """An optional dependency is not installed."""
 
 
-class CapturedStateWarning(UserWarning):
+class FlatgradWarning(_Explained, UserWarning):
+    """The base of every warning of flatgrad's."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n  {self._see()}"
+
+
+class CapturedStateWarning(FlatgradWarning):
     """A compiled function reads something from outside that it changes itself, or that changes again and again."""
 
 
-class KernelLimitWarning(UserWarning):
+class KernelLimitWarning(FlatgradWarning):
     """A compiled function is called with more kinds of arguments than it has kernels for."""
 
 
-class PerformanceWarning(UserWarning):
-    """Something works, but takes many times longer than it would in machine code."""
+class PerformanceWarning(FlatgradWarning, RuntimeWarning):
+    """Something works, but takes much more time than it could: of calls, or of preparation."""
 
 
 #: What float arithmetic in CPython may raise; `arithmetic_error` turns them into ours.

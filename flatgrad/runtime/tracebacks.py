@@ -21,8 +21,6 @@ from .sites import is_internal, is_library
 
 #: Printed behind a traceback of which something was left out.
 NOTE = "(Frames inside flatgrad are left out. The environment variable FLATGRAD_FULL_TRACEBACK=1 shows them.)"
-#: Printed behind that of an error of ours.
-PAGE = "(docs/errors.md explains {}: its causes, and what to do.)"
 
 
 def folded(traceback: TracebackType | None, ours: bool = True) -> TracebackType | None:
@@ -97,8 +95,6 @@ def show(error: BaseException, traceback: TracebackType | None, print_traceback:
                 each.__traceback__ = original
         if left_out:
             print(NOTE, file=sys.stderr)
-        if isinstance(error, FlatgradError):
-            print(PAGE.format(type(error).__name__), file=sys.stderr)
 
 
 def install() -> None:

@@ -476,7 +476,7 @@ def test_machine_code_that_cannot_be_made_is_no_reason_to_fail(monkeypatch):
 
     monkeypatch.setattr(Stages, "hasten", broken)
     f = fg.grad(lambda x: x * x)
-    with pytest.warns(RuntimeWarning, match="stays flat Python: LLVM") as warned:
+    with pytest.warns(fg.PerformanceWarning, match="stays flat Python: LLVM") as warned:
         assert [f(2.0) for _ in range(10)] == [4.0] * 10
     assert len(warned) == 1
     assert not is_builtin(f)

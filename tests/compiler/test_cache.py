@@ -19,7 +19,7 @@ import pytest
 
 from flatgrad.compiler.machine import cache as cache_module
 from flatgrad.compiler.machine.cache import ObjectCache
-from flatgrad.runtime.errors import InputError
+from flatgrad.runtime.errors import InputError, PerformanceWarning
 from tests.threads import in_threads
 
 KEY = ObjectCache.key("a program", "options")
@@ -261,7 +261,7 @@ def test_a_folder_of_the_name_of_an_entry(folder):
     cache = ObjectCache()
     assert cache.get(KEY) is None
     assert (cache.info().entries, cache.clear()) == (0, 0)
-    with pytest.warns(RuntimeWarning, match="cannot be written"):
+    with pytest.warns(PerformanceWarning, match="cannot be written"):
         cache.put(KEY, CONTENT)
     cache.put(OTHER, CONTENT)
     assert cache.get(OTHER) == CONTENT
@@ -306,7 +306,7 @@ def refused(match):
         cache.put(KEY, CONTENT)
         cache.put(OTHER, CONTENT)
         assert ObjectCache().get(OTHER) is None
-    assert [warning.category for warning in warned] == [RuntimeWarning]
+    assert [warning.category for warning in warned] == [PerformanceWarning]
     assert re.search(match, str(warned[0].message))
     assert "FLATGRAD_CACHE_DIR" in str(warned[0].message), "what to do"
     assert warned[0].filename == __file__
@@ -319,7 +319,7 @@ def test_the_warning_names_the_line_of_the_user(tmp_path, monkeypatch, module_fr
     monkeypatch.setattr(cache_module, "_warned", False)
     (tmp_path / "file").write_text("no folder")
     source = "import flatgrad as fg\n\nslope = fg.grad(lambda x: x * x + 0.125, backend='native')\nslope(1.0)\n"
-    with pytest.warns(RuntimeWarning, match="is not a folder") as warned:
+    with pytest.warns(PerformanceWarning, match="is not a folder") as warned:
         module = module_from(source, "user")
     assert [(Path(each.filename).name, each.lineno) for each in warned] == [(Path(module.__file__).name, 4)]
 
@@ -398,7 +398,7 @@ def test_a_read_only_folder_can_be_read(cache, folder):
     folder.chmod(0o500)
     try:
         assert cache.get(KEY) == CONTENT
-        with pytest.warns(RuntimeWarning, match=r"cannot be written \(Permission denied\)"):
+        with pytest.warns(PerformanceWarning, match=r"cannot be written \(Permission denied\)"):
             cache.put(OTHER, CONTENT)
         cache.put(OTHER, CONTENT)
         assert cache.get(KEY) == CONTENT
@@ -427,7 +427,7 @@ def test_a_disk_that_fails(folder, monkeypatch, failing):
 
     monkeypatch.setattr(os, failing, fail)
     cache = ObjectCache()
-    with pytest.warns(RuntimeWarning, match=r"cannot be written \(No space left on device\)"):
+    with pytest.warns(PerformanceWarning, match=r"cannot be written \(No space left on device\)"):
         cache.put(KEY, CONTENT)
     cache.put(KEY, CONTENT)
     monkeypatch.undo()
@@ -446,7 +446,7 @@ def test_a_disk_that_is_full_in_the_middle_of_an_entry(folder, monkeypatch):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache_module, "open", Full, raising=False)
-    with pytest.warns(RuntimeWarning, match="No space left"):
+    with pytest.warns(PerformanceWarning, match="No space left"):
         cache.put(KEY, b"new")
     assert names(folder) == [f"{KEY}.object"]
     assert path_of(folder).read_bytes() == entry
@@ -591,7 +591,7 @@ def test_an_entry_that_another_process_is_reading(cache, folder, monkeypatch):
     cache.put(KEY, CONTENT)
     assert cache.get(KEY) == CONTENT
     assert names(folder) == [f"{KEY}.object"]
-    with pytest.raises(RuntimeWarning, match="cannot be written"):
+    with pytest.raises(PerformanceWarning, match="cannot be written"):
         cache.put(OTHER, CONTENT)
 
 

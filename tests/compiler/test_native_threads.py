@@ -477,6 +477,6 @@ def test_a_cache_that_cannot_be_written(folder, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FLATGRAD_CACHE_DIR", str(tmp_path / "file" / "cache"))
     monkeypatch.setattr(fg.compiler.machine.cache, "_warned", False)
-    with pytest.warns(RuntimeWarning, match="does not keep compiled code"):
+    with pytest.warns(fg.PerformanceWarning, match="does not keep compiled code"):
         expected, _ = run_once()
     assert run_once() == (expected, 1)

@@ -28,7 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...runtime.errors import InputError
+from ...runtime.errors import InputError, PerformanceWarning
 from ...runtime.sites import user_level
 
 #: An entry: magic, version of this format, key, length of the content, SHA-256 of the content; then the content.
@@ -291,7 +291,7 @@ def _warn(reason: str) -> None:
     warnings.warn(
         f"flatgrad does not keep compiled code for later processes: {reason}; "
         "set FLATGRAD_CACHE_DIR to a private folder, or FLATGRAD_CACHE=0 to do without",
-        RuntimeWarning,
+        PerformanceWarning,
         stacklevel=user_level(),
     )
 

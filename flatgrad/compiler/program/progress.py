@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from ...runtime.errors import PerformanceWarning
 from ...runtime.sites import user_level
 from ...runtime.wording import count_of
 
@@ -123,6 +124,6 @@ def warn_of_size(name: str) -> None:
         f"{name} has more than {MANY:,} operations, and tracing goes on. Such a program takes minutes and gigabytes to "
         "prepare. Compile a function of a part of the data (a batch, or one example), call it in a loop, and add up "
         "the values and gradients; nn.fit does so with batch_size=...",
-        RuntimeWarning,
+        PerformanceWarning,
         stacklevel=user_level(),
     )

@@ -37,8 +37,10 @@ class TurnError(FlatgradError):
     """A call of a kernel whose numbers go another way: its guard of this number fails, and none before it.
 
     `truth` is the truth value, or integer, that the call has in its place. The number is -1 for another number of
-    rounds.
+    rounds. Who calls the kernel catches it, so that it needs no entry of its own.
     """
+
+    _entry = "FlatgradError"
 
     def __init__(self, guard: int, truth: bool | int) -> None:
         super().__init__(f"guard {guard} does not hold: it is {truth}")

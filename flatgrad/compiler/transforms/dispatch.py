@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, TypeVar, cast
 
-from ...runtime.errors import InputError, KernelLimitWarning, MissingExtraError
+from ...runtime.errors import InputError, KernelLimitWarning, MissingExtraError, PerformanceWarning
 from ...runtime.sites import user_level
 from ...runtime.tracing import active, recorder, recorders, refuse
 from ..calls.arguments import Arguments, in_float64, outline
@@ -583,7 +583,7 @@ class Dispatched(Transformed[D], Generic[D, R]):
                         entry.kernel.stats.backend = "native"
                         entry.kernel.stats.reason = f"the program is tiny, and was called {OFTEN:,} times"
                 except (MissingExtraError, OSError, MemoryError, RuntimeError) as error:  # the last is what LLVM raises
-                    warnings.warn(f"{self.name} stays flat Python: {error}", RuntimeWarning, stacklevel=3)
+                    warnings.warn(f"{self.name} stays flat Python: {error}", PerformanceWarning, stacklevel=3)
                     # The call that we are in has its result already.
                 self._hub_of(entry)
                 self._outlines = {}  # with machine code there is another way to call it
