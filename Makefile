@@ -9,7 +9,7 @@ WORKERS ?= auto
 # Many tests start processes; without files of bytecode, each of them would compile the package anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test portable check docs bench format lines notebooks clean
+.PHONY: demo test portable check docs bench format lines notebooks pictures clean
 
 demo: $(VENV)/.core
 	$(BIN)/python -m flatgrad demo --plot
@@ -49,6 +49,10 @@ format: $(VENV)/.dev
 # Run the example notebooks, and store their outputs.
 notebooks: $(VENV)/.dev
 	$(BIN)/python -m tests.notebooks
+
+# Take the pictures of the pages on how it works, in Chromium.
+pictures: $(VENV)/.dev
+	$(BIN)/python -m tests.pictures
 
 # The numbers of lines in docs/architecture.md.
 lines: $(VENV)/.dev

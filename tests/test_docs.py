@@ -72,10 +72,10 @@ def test_code_of_other_libraries_runs_and_has_the_numbers_beside_it(page, peer, 
 
 def test_all_code_of_other_libraries_is_marked():
     """No block shows it without running it, but for the two lines of imports that code of micrograd's changes."""
-    assert {peer for _, peer in PEERS} == {"casadi", "jax", "torch"}
+    assert {peer for _, peer in PEERS} == {"casadi", "cffi", "jax", "numba", "torch"}
     for page in PAGES:
         for match in BLOCK.finditer(page.read_text("utf-8")):
-            names = set(re.findall(r"\b(torch|jax|jnp|casadi)\.", match[2]))
+            names = set(re.findall(r"\b(torch|jax|jnp|casadi|numba|ffi)\.", match[2]))
             assert not names or match[1] is not None, f"{page.name}: {match[2]}"
 
 

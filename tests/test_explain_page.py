@@ -8,12 +8,10 @@ import shutil
 import pytest
 
 import flatgrad as fg
+from tests import pictures
 
-playwright = pytest.importorskip("playwright.sync_api")
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-if BROWSER is None:
+pytest.importorskip("playwright.sync_api")
+if pictures.BROWSER is None:
     pytest.skip("no Chromium", allow_module_level=True)
 
 
@@ -30,10 +28,8 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+    with pictures.browser() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -63,6 +59,25 @@ def test_pointing_lights_up_all_panes(page, address):
     page.mouse.move(2, 2)
     page.hover("h1")
     assert lit(page) == set()
+
+
+def test_the_pictures_in_the_documentation_show_what_is_lit(page, tmp_path):
+    """`make pictures` takes them: the line of each address is there, and lights up others."""
+    pages = pictures.explained(tmp_path)
+    for name, picture in pictures.PICTURES.items():
+        assert (pictures.FOLDER / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        page.goto("about:blank")
+        pictures.open_at(page, picture, pages)
+        assert (picture.line in lit(page) and len(lit(page)) > 1) or not picture.line, name
+    assert "v20 = mul 1.0 v19" in page_of(page, pages, "adjoint")
+    assert "v3[i:100] = 2.0 * v1[i]" in page_of(page, pages, "loops")
+
+
+def page_of(page, pages, name):
+    """The line that a picture is about, as its page says it."""
+    page.goto("about:blank")
+    pictures.open_at(page, pictures.PICTURES[name], pages)
+    return page.inner_text(".inspector")
 
 
 def test_a_click_stays_and_is_in_the_address(page, address):
