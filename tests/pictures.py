@@ -1,4 +1,4 @@
-"""The pictures of the pages on how it works: pages of `kernel.explain`, in a browser. `make pictures` takes them anew."""
+"""The pictures of the pages on how it works: pages of `kernel.explain`, in a browser. `make pictures` takes them."""
 
 from __future__ import annotations
 
