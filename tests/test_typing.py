@@ -19,7 +19,7 @@ from flatgrad.runtime.primitive import Applicable
 from flatgrad.runtime.primitives import BY_NAME, PACKAGE_ROWS, TABLE, Operand
 
 ROOT = Path(__file__).parent.parent
-PROGRAM = ROOT / "tests" / "typed_program.py"
+PROGRAMS = [ROOT / "tests" / name for name in ("typed_program.py", "typed_user.py")]
 ROWS = [row for row in TABLE[:PACKAGE_ROWS] if not row.internal]
 
 #: What must be an error in the eyes of a type checker.
@@ -38,6 +38,7 @@ Value("1.0")
 fg.jit(lambda x: x, backend="nativ")
 fg.grad(mode="quick")
 fg.vmap(lambda x: x, in_axes="0.5", backend=None)
+answer: str = fg.grad(lambda x: x)(3.0)
 """
 
 
@@ -46,19 +47,20 @@ def run(*command, **environment):
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
 
 
-def mypy(path, tmp_path):
+def mypy(paths, tmp_path):
     if importlib.util.find_spec("mypy") is None:
         pytest.skip("mypy is not installed")
     # Without the project's settings: as a user's project sees an installed package.
-    return run(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent", str(path))
+    return run(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent", *map(str, paths))
 
 
-def pyright(path, tmp_path):
+def pyright(paths, tmp_path):
     """Pyright with its usual settings, as packaged by basedpyright, which brings along what it runs on."""
     if importlib.util.find_spec("basedpyright") is None:
         pytest.skip("basedpyright is not installed")
     project = tmp_path / "pyrightconfig.json"
-    project.write_text(json.dumps({"typeCheckingMode": "standard", "include": [str(path)], "extraPaths": [str(ROOT)]}))
+    include = list(map(str, paths))
+    project.write_text(json.dumps({"typeCheckingMode": "standard", "include": include, "extraPaths": [str(ROOT)]}))
     return run(sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--project", str(project))
 
 
@@ -81,8 +83,8 @@ def test_every_symbol_of_the_package_has_a_type():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_a_typed_program_is_checked(checker, tmp_path):
-    done = checker(PROGRAM, tmp_path)
+def test_typed_programs_are_checked(checker, tmp_path):
+    done = checker(PROGRAMS, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -91,15 +93,16 @@ def test_a_typed_program_is_checked(checker, tmp_path):
 def test_mistakes_are_seen(checker, tmp_path):
     path = tmp_path / "wrong.py"
     path.write_text(WRONG, encoding="utf-8")
-    done = checker(path, tmp_path)
+    done = checker([path], tmp_path)
     lines = {
         int(line.split(":")[1]) for line in done.stdout.splitlines() if f"{path.name}:" in line and "error" in line
     }
-    assert lines == set(range(5, 15)), done.stdout + done.stderr
+    assert lines == set(range(5, 16)), done.stdout + done.stderr
 
 
-def test_the_typed_program_runs():
-    done = run(sys.executable, str(PROGRAM), FLATGRAD_CACHE="0")
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_the_typed_programs_run(path):
+    done = run(sys.executable, str(path), FLATGRAD_CACHE="0")
     assert done.returncode == 0, done.stderr
 
 

@@ -121,7 +121,7 @@ def functions() -> None:
     assert_type(fg.grad(lambda x, y: x * y, (0, 1))(3.0, 2.0), tuple[Any, ...])
     assert_type(fg.value_and_grad(lambda x: (x * x, x), has_aux=True)(3.0)[0][0], float)
     assert_type(slopes(3.0, 2.0), tuple[float, tuple[Any, ...]])
-    assert_type(slope(3.0), tuple[Any, Any])
+    assert_type(slope(3.0), tuple[float, Any])
     assert_type(fg.grad(wrt=[w], mode="fast")(lambda x: w * x)(3.0), list[float])
     spring = Spring(2.0)
     assert_type(spring.force(1.5), Value)

@@ -47,7 +47,7 @@ class Position(NamedTuple):
     steps: int
 
 
-class _Gradient(GradFunction[tuple[float, list[float]]]):
+class _Gradient(GradFunction[..., tuple[float, list[float]]]):
     """The gradient inside a step, which is traced anew for each step, and leaves to it to note what is captured."""
 
     def _traced(

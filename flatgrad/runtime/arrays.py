@@ -525,5 +525,5 @@ _SCALAR_METHODS: Final = (
 for _node in (Value, Condition):
     for _name in _SCALAR_METHODS:
         setattr(_node, _name, _scalar_method(_name))
-    setattr(_node, "__array_ufunc__", _value_ufunc)  # noqa: B010 - type checkers need not know them
+    setattr(_node, "__array_ufunc__", _value_ufunc)  # noqa: B010 - see `methods` for type checkers
     setattr(_node, "__array_function__", _value_function)  # noqa: B010

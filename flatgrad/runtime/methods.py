@@ -39,6 +39,9 @@ class ValueMethods(Operand, Generic[V, C]):
     __slots__ = ()
 
     if TYPE_CHECKING:
+
+        def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any: ...
+
         __radd__: Operator[V, V]
         __rmul__: Operator[V, V]
         __sub__: Operator[V, V]

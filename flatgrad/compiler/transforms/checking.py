@@ -77,7 +77,9 @@ def _check(
     tolerances: tuple[float, float, float | None], options: dict[str, Any], name: str,
 ) -> None:  # fmt: skip
     rtol, atol, step = tolerances
-    value: JitFunction[Any] = JitFunction(fn, **{"backend": "auto", "mode": "exact", "static_argnames": (), **options})
+    value: JitFunction[..., Any] = JitFunction(
+        fn, **{"backend": "auto", "mode": "exact", "static_argnames": (), **options}
+    )
     arguments = value._take_apart(args, {})
     numbers, kinds = [float(n) for n in arguments.all_numbers], arguments.kinds
     results = _Results(value(*args))

@@ -27,7 +27,7 @@ from ..options import MEMORY, WAYS, Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.progress import preparing
-from .dispatch import Choices, Dispatched, Entry, R, transform
+from .dispatch import Choices, Dispatched, Entry, P, R, transform
 from .sizes import TracedCall
 from .transformed import TakeApartError, run_changed
 
@@ -42,7 +42,7 @@ class _Entry(Entry):
         self.result, self.writes = result, writes
 
 
-class CompiledFunction(Dispatched[_Entry, R]):
+class CompiledFunction(Dispatched[_Entry, P, R]):
     """A function compiled by `fg.compile`; called like the original, it returns `Value`s."""
 
     _opens = True
@@ -122,9 +122,9 @@ class CompiledFunction(Dispatched[_Entry, R]):
 
 
 @overload
-def compile(fn: Callable[..., R], **options: Unpack[Choices]) -> CompiledFunction[R]: ...
+def compile(fn: Callable[P, R], **options: Unpack[Choices]) -> CompiledFunction[P, R]: ...
 @overload
-def compile(fn: None = None, **options: Unpack[Choices]) -> Callable[[Callable[..., R]], CompiledFunction[R]]: ...
+def compile(fn: None = None, **options: Unpack[Choices]) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
 def compile(
     fn: Callable[..., Any] | None = None,
     *,

@@ -19,7 +19,7 @@ from ...runtime.tracing import recorder
 from ...runtime.wording import count_of
 from ..calls.arguments import Arguments
 from ..calls.kinds import Places
-from .dispatch import Choices, R
+from .dispatch import Choices, P, R
 from .gradients import Function, GradFunction, No, Positions, SeveralResultsError, Yes
 from .jit import JitFunction, value_of
 from .numeric import NumericEntry
@@ -34,7 +34,7 @@ _DIRECTIONS = ("forward", "reverse", None)
 _LARGE = 1_000
 
 
-class DerivativeFunction(JitFunction[R]):
+class DerivativeFunction(JitFunction[P, R]):
     """A function made by `fg.jacobian`, `fg.hessian` or `fg.hvp`, which is compiled as `fg.jit` does.
 
     Args:
@@ -48,7 +48,8 @@ class DerivativeFunction(JitFunction[R]):
 
     def __init__(
         self, function: Callable[..., Any], transform: str,
-        of_method: Callable[[Any], DerivativeFunction[R]] | None = None, *, value: Callable[..., Any], **options: Any,
+        of_method: Callable[[Any], DerivativeFunction[P, R]] | None = None, *, value: Callable[..., Any],
+        **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(function, **options)
         self._transform, self._of_method, self._value = transform, of_method, value
@@ -62,10 +63,10 @@ class DerivativeFunction(JitFunction[R]):
     def _opens_at_once(self, sizes: Sequence[int]) -> bool:
         return max(sizes) >= _LARGE
 
-    def _of_value(self) -> JitFunction[Any]:
+    def _of_value(self) -> JitFunction[..., Any]:
         return value_of(self, self._value)
 
-    def _method(self, function: Callable[..., Any]) -> DerivativeFunction[R]:
+    def _method(self, function: Callable[..., Any]) -> DerivativeFunction[P, R]:
         """Positions count `self`, as the function's signature does. 0 means the first argument beside it."""
         assert self._of_method is not None
         return self._of_method(getattr(function, "__self__"))  # noqa: B009 - it is a bound method
@@ -83,34 +84,34 @@ def _filled(options: dict[str, Any]) -> dict[str, Any]:
 
 @overload
 def jacobian(
-    fn: Function, argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: No = ...,
+    fn: Callable[P, Any], argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: No = ...,
     **options: Unpack[Choices],
-) -> DerivativeFunction[Any]: ...  # fmt: skip
+) -> DerivativeFunction[P, Any]: ...  # fmt: skip
 @overload
 def jacobian(
-    fn: Function, argnums: Positions = ..., *, has_aux: Yes, direction: Direction = ..., sparse: No = ...,
+    fn: Callable[P, Any], argnums: Positions = ..., *, has_aux: Yes, direction: Direction = ..., sparse: No = ...,
     **options: Unpack[Choices],
-) -> DerivativeFunction[tuple[Any, Any]]: ...  # fmt: skip
+) -> DerivativeFunction[P, tuple[Any, Any]]: ...  # fmt: skip
 @overload
 def jacobian(
-    fn: Function, argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: Yes,
+    fn: Callable[P, Any], argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: Yes,
     **options: Unpack[Choices],
 ) -> SparseFunction: ...  # fmt: skip
 @overload
 def jacobian(
     fn: None = ..., argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: No = ...,
     **options: Unpack[Choices],
-) -> Callable[[Function], DerivativeFunction[Any]]: ...  # fmt: skip
+) -> Callable[[Callable[P, Any]], DerivativeFunction[P, Any]]: ...  # fmt: skip
 @overload
 def jacobian(
     fn: None = ..., argnums: Positions = ..., *, has_aux: Yes, direction: Direction = ..., sparse: No = ...,
     **options: Unpack[Choices],
-) -> Callable[[Function], DerivativeFunction[tuple[Any, Any]]]: ...  # fmt: skip
+) -> Callable[[Callable[P, Any]], DerivativeFunction[P, tuple[Any, Any]]]: ...  # fmt: skip
 @overload
 def jacobian(
     fn: None = ..., argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: Yes,
     **options: Unpack[Choices],
-) -> Callable[[Function], SparseFunction]: ...  # fmt: skip
+) -> Callable[[Callable[P, Any]], SparseFunction]: ...  # fmt: skip
 def jacobian(
     fn: Callable[..., Any] | None = None,
     argnums: int | Sequence[int] = 0,
@@ -158,14 +159,16 @@ def jacobian(
         return functools.partial(
             jacobian, argnums=argnums, has_aux=has_aux, direction=direction, sparse=sparse, **options
         )
-    made = _jacobian_of("jacobian", fn, argnums, has_aux, direction, sparse, dict(options))
+    made: DerivativeFunction[..., Any] = _jacobian_of(
+        "jacobian", fn, argnums, has_aux, direction, sparse, dict(options)
+    )
     return SparseFunction(made) if sparse else made
 
 
 def _jacobian_of(
     name: str, fn: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, direction: Direction, sparse: bool,
     options: dict[str, Any],
-) -> DerivativeFunction[Any]:  # fmt: skip
+) -> DerivativeFunction[P, Any]:  # fmt: skip
     """The Jacobian of a function, or of its gradient: its Hessian."""
     if direction not in _DIRECTIONS:
         raise OptionError(f"direction must be 'forward', 'reverse' or None, got {direction!r}")
@@ -181,7 +184,7 @@ def _jacobian_of(
             return as_array(parts.derivatives, (len(parts.places),)), parts.sparsity
         return (parts.jacobian, parts.beside) if has_aux else parts.jacobian
 
-    def of_method(instance: Any) -> DerivativeFunction[Any]:
+    def of_method(instance: Any) -> DerivativeFunction[P, Any]:
         bound, places = _bound(fn, instance, argnums)
         return _jacobian_of(name, bound, places, has_aux, direction, sparse, _of_bound(options, bound))
 
@@ -189,7 +192,7 @@ def _jacobian_of(
     return DerivativeFunction(derivative, name, of_method, value=fn, **_filled(options))
 
 
-class _Gradient(GradFunction[Any]):
+class _Gradient(GradFunction[..., Any]):
     """A gradient in place of which there is a Jacobian if the function has several results."""
 
     _tells_of_several = True
@@ -200,7 +203,7 @@ def _first_derivative(
 ) -> Callable[..., Any]:
     """What is differentiated for a Hessian: the gradient; of several results the Jacobian, by sweeps back."""
     if sparse:
-        return GradFunction[Any](fn, argnums, None, has_aux, False, **_inner(options))
+        return GradFunction[..., Any](fn, argnums, None, has_aux, False, **_inner(options))
     gradient = _Gradient(fn, argnums, None, has_aux, False, **_inner(options))
     part = Part(fn, argnums, "reverse", has_aux, **_inner(options))
 
@@ -232,34 +235,34 @@ def _of_bound(options: dict[str, Any], bound: Callable[..., Any]) -> dict[str, A
 
 @overload
 def hessian(
-    fn: Function, argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: No = ...,
+    fn: Callable[P, Any], argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: No = ...,
     **options: Unpack[Choices],
-) -> DerivativeFunction[Any]: ...  # fmt: skip
+) -> DerivativeFunction[P, Any]: ...  # fmt: skip
 @overload
 def hessian(
-    fn: Function, argnums: Positions = ..., *, has_aux: Yes, direction: Direction = ..., sparse: No = ...,
+    fn: Callable[P, Any], argnums: Positions = ..., *, has_aux: Yes, direction: Direction = ..., sparse: No = ...,
     **options: Unpack[Choices],
-) -> DerivativeFunction[tuple[Any, Any]]: ...  # fmt: skip
+) -> DerivativeFunction[P, tuple[Any, Any]]: ...  # fmt: skip
 @overload
 def hessian(
-    fn: Function, argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: Yes,
+    fn: Callable[P, Any], argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: Yes,
     **options: Unpack[Choices],
 ) -> SparseFunction: ...  # fmt: skip
 @overload
 def hessian(
     fn: None = ..., argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: No = ...,
     **options: Unpack[Choices],
-) -> Callable[[Function], DerivativeFunction[Any]]: ...  # fmt: skip
+) -> Callable[[Callable[P, Any]], DerivativeFunction[P, Any]]: ...  # fmt: skip
 @overload
 def hessian(
     fn: None = ..., argnums: Positions = ..., *, has_aux: Yes, direction: Direction = ..., sparse: No = ...,
     **options: Unpack[Choices],
-) -> Callable[[Function], DerivativeFunction[tuple[Any, Any]]]: ...  # fmt: skip
+) -> Callable[[Callable[P, Any]], DerivativeFunction[P, tuple[Any, Any]]]: ...  # fmt: skip
 @overload
 def hessian(
     fn: None = ..., argnums: Positions = ..., *, has_aux: No = ..., direction: Direction = ..., sparse: Yes,
     **options: Unpack[Choices],
-) -> Callable[[Function], SparseFunction]: ...  # fmt: skip
+) -> Callable[[Callable[P, Any]], SparseFunction]: ...  # fmt: skip
 def hessian(
     fn: Callable[..., Any] | None = None,
     argnums: int | Sequence[int] = 0,
@@ -295,16 +298,16 @@ def hessian(
         return functools.partial(
             hessian, argnums=argnums, has_aux=has_aux, direction=direction, sparse=sparse, **options
         )
-    made = _jacobian_of("hessian", fn, argnums, has_aux, direction, sparse, dict(options))
+    made: DerivativeFunction[..., Any] = _jacobian_of("hessian", fn, argnums, has_aux, direction, sparse, dict(options))
     return SparseFunction(made) if sparse else made
 
 
 @overload
-def hvp(fn: Function, argnums: Positions = ..., **options: Unpack[Choices]) -> DerivativeFunction[Any]: ...
+def hvp(fn: Function, argnums: Positions = ..., **options: Unpack[Choices]) -> DerivativeFunction[..., Any]: ...
 @overload
 def hvp(
     fn: None = ..., argnums: Positions = ..., **options: Unpack[Choices]
-) -> Callable[[Function], DerivativeFunction[Any]]: ...
+) -> Callable[[Function], DerivativeFunction[..., Any]]: ...
 def hvp(fn: Callable[..., Any] | None = None, argnums: int | Sequence[int] = 0, **options: Unpack[Choices]) -> Any:
     """A function that returns products of the Hessian of `fn` with a vector, without the Hessian.
 
@@ -339,8 +342,8 @@ def hvp(fn: Callable[..., Any] | None = None, argnums: int | Sequence[int] = 0, 
 
 def _product_of(
     fn: Callable[..., Any], argnums: int | Sequence[int], options: dict[str, Any]
-) -> DerivativeFunction[Any]:
-    gradient = GradFunction[Any](fn, argnums, None, False, False, **_inner(options))
+) -> DerivativeFunction[..., Any]:
+    gradient = GradFunction[..., Any](fn, argnums, None, False, False, **_inner(options))
     part = Part(gradient, argnums, "tangent", **_inner(options))
     single, positions = isinstance(argnums, int), (argnums,) if isinstance(argnums, int) else tuple(argnums)
     if min(positions) < 0:
@@ -356,7 +359,7 @@ def _product_of(
         vector = args[at]
         return part.parts((*args[:at], *args[at + 1 :]), named, (vector,) if single else vector).tangent
 
-    def of_method(instance: Any) -> DerivativeFunction[Any]:
+    def of_method(instance: Any) -> DerivativeFunction[..., Any]:
         bound, places = _bound(fn, instance, argnums)
         return _product_of(bound, places, _of_bound(options, bound))
 
@@ -455,7 +458,7 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False, **options:
     return result, pull, aux
 
 
-def _pushed(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str, Any]) -> DerivativeFunction[Any]:
+def _pushed(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str, Any]) -> DerivativeFunction[..., Any]:
     part = Part(fn, range(count), "tangent", has_aux, True, **_inner(options))
 
     def pushed(primals: Any, tangents: Any, /) -> Any:
@@ -465,7 +468,7 @@ def _pushed(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str
     return DerivativeFunction(_named(pushed, fn), "jvp", value=lambda primals, _: fn(*primals), **_filled(options))
 
 
-def _pulled(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str, Any]) -> DerivativeFunction[Any]:
+def _pulled(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str, Any]) -> DerivativeFunction[..., Any]:
     part = Part(fn, range(count), "gradient", has_aux, **_inner(options))
 
     def pulled(primals: Any, gradient: Any, /) -> Any:
@@ -474,7 +477,7 @@ def _pulled(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str
     return DerivativeFunction(_named(pulled, fn), "vjp", value=lambda primals, _: fn(*primals), **_filled(options))
 
 
-def _forward(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str, Any]) -> JitFunction[Any]:
+def _forward(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[str, Any]) -> JitFunction[..., Any]:
     return JitFunction(fn, **_filled(options))
 
 

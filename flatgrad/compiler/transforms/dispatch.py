@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypedDict, TypeVar, cast, overload
 
 from ...runtime.errors import InputError, KernelLimitWarning, MissingExtraError, PerformanceWarning
 from ...runtime.sites import user_level
@@ -34,6 +34,7 @@ from .ways import Ways, WayTable
 
 #: An entry, and what a transformed function returns.
 D = TypeVar("D", bound="Entry")
+P = ParamSpec("P")
 R = TypeVar("R")
 #: After so many calls "auto" makes machine code of a function that it left to flat Python because it is tiny: they have
 #: taken about as long as making the code takes.
@@ -140,7 +141,7 @@ def _miss(*args: Any, **kwargs: Any) -> Any:
     return MISS
 
 
-class Dispatched(Transformed[D], Generic[D, R]):
+class Dispatched(Transformed[D], Generic[D, P, R]):
     """A transformed function that calls kernels."""
 
     #: Whether it never writes into its arguments, so that it may be called with converted copies of them.
@@ -149,8 +150,16 @@ class Dispatched(Transformed[D], Generic[D, R]):
     _interprets = False
 
     if TYPE_CHECKING:
+        __name__: str
+        __wrapped__: Callable[P, Any]
 
+        # The first one is for editors: it has the names of the parameters. Numbers may stand in the place of `Value`s,
+        # and the other way round, so that types of arguments are not checked.
+        @overload
+        def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        @overload
         def __call__(self, /, *args: Any, **kwargs: Any) -> R: ...
+        def __call__(self, /, *args: Any, **kwargs: Any) -> Any: ...
         def __get__(self, instance: object, owner: type | None = None) -> Self: ...
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 import numpy as np
 
@@ -34,10 +34,10 @@ from ..program.program import Group, Program, grouped
 from ..program.trace import Trace, Traced
 from ..program.ways import Way
 from ..stages import JointStages
-from .dispatch import Choices, R, transform
+from .dispatch import Choices, P, R, transform
 from .executed import executed, gradient_groups
 from .jit import value_of
-from .numeric import NumericFunction
+from .numeric import Array, Numeric, NumericFunction
 from .structures import is_container
 from .transformed import TakeApartError
 
@@ -56,6 +56,9 @@ Positions: TypeAlias = int | Sequence[int]
 Function: TypeAlias = Callable[..., Any]
 Yes: TypeAlias = Literal[True]
 No: TypeAlias = Literal[False]
+Zero: TypeAlias = Literal[0]
+#: A value, with what a function returns beside it.
+Aux: TypeAlias = tuple[float, Any]
 
 
 class _Inlined(NamedTuple):
@@ -72,7 +75,7 @@ class SeveralResultsError(Exception):
     """A function that should return one number returns an array or a structure."""
 
 
-class GradFunction(NumericFunction[R]):
+class GradFunction(NumericFunction[P, R]):
     """A function transformed by `fg.value_and_grad` or `fg.grad`."""
 
     _sweeps = 1
@@ -114,7 +117,7 @@ class GradFunction(NumericFunction[R]):
         what = {"argnums": repr(argnums)} if wrt is None else {"wrt": f"<{count_of(len(self._wrt or ()), 'Value')}>"}
         return {**what, **({"has_aux": "True"} if self._has_aux else {}), **super()._choices()}
 
-    def _method(self, function: Callable[..., Any]) -> GradFunction[R]:
+    def _method(self, function: Callable[..., Any]) -> GradFunction[P, R]:
         """Positions count `self`, as the function's signature does. 0 means the first argument beside it."""
         argnums, wrt = self._choice
         if wrt is None and 0 in self._argnums and not self._single:
@@ -182,7 +185,7 @@ class GradFunction(NumericFunction[R]):
         signature = Signature(arguments.kinds, kinds, single, self._with_value, traced.result)
         return stages, traced, captured, signature, seconds
 
-    def _of_value(self) -> NumericFunction[Any]:
+    def _of_value(self) -> NumericFunction[..., Any]:
         return self if self._with_value else value_of(self, self.function)
 
     def _interpreted(self, arguments: Arguments) -> Any:
@@ -285,41 +288,91 @@ def _parameters(wrt: Any) -> list[Value]:
     return values
 
 
-#: `value_and_grad` and `grad` without a function.
-Decorator: TypeAlias = Callable[[Function], GradFunction[R]]
+if TYPE_CHECKING:
+    OfNumber = TypeVar("OfNumber")
+    OfList = TypeVar("OfList")
+    OfArray = TypeVar("OfArray")
+
+    class OfFirst(GradFunction[P, R], Generic[P, R, OfNumber, OfList, OfArray]):
+        """To type checkers, a `GradFunction` of the first argument: what it returns depends on what that is."""
+
+        @overload  # type: ignore[override]  # of some arguments more is known than of others
+        def __call__(self, x: float, /, *args: Any, **kwargs: Any) -> OfNumber: ...
+        @overload
+        def __call__(self, x: list[float] | list[int], /, *args: Any, **kwargs: Any) -> OfList: ...
+        @overload
+        def __call__(self, x: Numeric, /, *args: Any, **kwargs: Any) -> OfArray: ...
+        @overload
+        def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        @overload
+        def __call__(self, /, *args: Any, **kwargs: Any) -> R: ...
+        def __call__(self, /, *args: Any, **kwargs: Any) -> Any: ...
+
+    Gradient: TypeAlias = OfFirst[P, Any, float, list[float], Array]
+    GradientAndAux: TypeAlias = OfFirst[
+        P, tuple[Any, Any], tuple[float, Any], tuple[list[float], Any], tuple[Array, Any]
+    ]
+    ValueAndGradient: TypeAlias = OfFirst[
+        P, tuple[float, Any], tuple[float, float], tuple[float, list[float]], tuple[float, Array]
+    ]
+    ValueAuxAndGradient: TypeAlias = OfFirst[
+        P, tuple[Aux, Any], tuple[Aux, float], tuple[Aux, list[float]], tuple[Aux, Array]
+    ]
+
+
+class Decorator(Protocol[R]):
+    """`value_and_grad` and `grad` without a function."""
+
+    def __call__(self, fn: Callable[P, Any], /) -> GradFunction[P, R]: ...
 
 
 @overload
 def value_and_grad(
-    fn: Function, argnums: int = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
-) -> GradFunction[tuple[float, Any]]: ...
+    fn: Callable[P, Any], argnums: Zero = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> ValueAndGradient[P]: ...
 @overload
 def value_and_grad(
-    fn: Function, argnums: int = ..., *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
-) -> GradFunction[tuple[tuple[float, Any], Any]]: ...
+    fn: Callable[P, Any], argnums: Zero = ..., *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> ValueAuxAndGradient[P]: ...
 @overload
 def value_and_grad(
-    fn: Function, argnums: Sequence[int], *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
-) -> GradFunction[tuple[float, tuple[Any, ...]]]: ...
+    fn: None = ..., argnums: Zero = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> Callable[[Callable[P, Any]], ValueAndGradient[P]]: ...
 @overload
 def value_and_grad(
-    fn: Function, argnums: Sequence[int], *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
-) -> GradFunction[tuple[tuple[float, Any], tuple[Any, ...]]]: ...
+    fn: None = ..., argnums: Zero = ..., *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> Callable[[Callable[P, Any]], ValueAuxAndGradient[P]]: ...
 @overload
 def value_and_grad(
-    fn: Function, argnums: Positions = ..., *, wrt: Parameters, has_aux: No = ..., **options: Unpack[Choices]
-) -> GradFunction[tuple[float, list[float]]]: ...
+    fn: Callable[P, Any], argnums: int, *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> GradFunction[P, tuple[float, Any]]: ...
 @overload
 def value_and_grad(
-    fn: Function, argnums: Positions = ..., *, wrt: Parameters, has_aux: Yes, **options: Unpack[Choices]
-) -> GradFunction[tuple[tuple[float, Any], list[float]]]: ...
+    fn: Callable[P, Any], argnums: int, *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> GradFunction[P, tuple[tuple[float, Any], Any]]: ...
 @overload
 def value_and_grad(
-    fn: None = ..., argnums: int = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+    fn: Callable[P, Any], argnums: Sequence[int], *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> GradFunction[P, tuple[float, tuple[Any, ...]]]: ...
+@overload
+def value_and_grad(
+    fn: Callable[P, Any], argnums: Sequence[int], *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> GradFunction[P, tuple[tuple[float, Any], tuple[Any, ...]]]: ...
+@overload
+def value_and_grad(
+    fn: Callable[P, Any], argnums: Positions = ..., *, wrt: Parameters, has_aux: No = ..., **options: Unpack[Choices]
+) -> GradFunction[P, tuple[float, list[float]]]: ...
+@overload
+def value_and_grad(
+    fn: Callable[P, Any], argnums: Positions = ..., *, wrt: Parameters, has_aux: Yes, **options: Unpack[Choices]
+) -> GradFunction[P, tuple[tuple[float, Any], list[float]]]: ...
+@overload
+def value_and_grad(
+    fn: None = ..., *, argnums: int, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
 ) -> Decorator[tuple[float, Any]]: ...
 @overload
 def value_and_grad(
-    fn: None = ..., argnums: int = ..., *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+    fn: None = ..., *, argnums: int, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
 ) -> Decorator[tuple[tuple[float, Any], Any]]: ...
 @overload
 def value_and_grad(
@@ -392,35 +445,51 @@ def value_and_grad(
 
 @overload
 def grad(
-    fn: Function, argnums: int = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
-) -> GradFunction[Any]: ...
+    fn: Callable[P, Any], argnums: Zero = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> Gradient[P]: ...
 @overload
 def grad(
-    fn: Function, argnums: int = ..., *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
-) -> GradFunction[tuple[Any, Any]]: ...
+    fn: Callable[P, Any], argnums: Zero = ..., *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> GradientAndAux[P]: ...
 @overload
 def grad(
-    fn: Function, argnums: Sequence[int], *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
-) -> GradFunction[tuple[Any, ...]]: ...
+    fn: None = ..., argnums: Zero = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> Callable[[Callable[P, Any]], Gradient[P]]: ...
 @overload
 def grad(
-    fn: Function, argnums: Sequence[int], *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
-) -> GradFunction[tuple[tuple[Any, ...], Any]]: ...
+    fn: None = ..., argnums: Zero = ..., *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> Callable[[Callable[P, Any]], GradientAndAux[P]]: ...
 @overload
 def grad(
-    fn: Function, argnums: Positions = ..., *, wrt: Parameters, has_aux: No = ..., **options: Unpack[Choices]
-) -> GradFunction[list[float]]: ...
+    fn: Callable[P, Any], argnums: int, *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> GradFunction[P, Any]: ...
 @overload
 def grad(
-    fn: Function, argnums: Positions = ..., *, wrt: Parameters, has_aux: Yes, **options: Unpack[Choices]
-) -> GradFunction[tuple[list[float], Any]]: ...
+    fn: Callable[P, Any], argnums: int, *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> GradFunction[P, tuple[Any, Any]]: ...
 @overload
 def grad(
-    fn: None = ..., argnums: int = ..., *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+    fn: Callable[P, Any], argnums: Sequence[int], *, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
+) -> GradFunction[P, tuple[Any, ...]]: ...
+@overload
+def grad(
+    fn: Callable[P, Any], argnums: Sequence[int], *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+) -> GradFunction[P, tuple[tuple[Any, ...], Any]]: ...
+@overload
+def grad(
+    fn: Callable[P, Any], argnums: Positions = ..., *, wrt: Parameters, has_aux: No = ..., **options: Unpack[Choices]
+) -> GradFunction[P, list[float]]: ...
+@overload
+def grad(
+    fn: Callable[P, Any], argnums: Positions = ..., *, wrt: Parameters, has_aux: Yes, **options: Unpack[Choices]
+) -> GradFunction[P, tuple[list[float], Any]]: ...
+@overload
+def grad(
+    fn: None = ..., *, argnums: int, wrt: None = ..., has_aux: No = ..., **options: Unpack[Choices]
 ) -> Decorator[Any]: ...
 @overload
 def grad(
-    fn: None = ..., argnums: int = ..., *, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
+    fn: None = ..., *, argnums: int, wrt: None = ..., has_aux: Yes, **options: Unpack[Choices]
 ) -> Decorator[tuple[Any, Any]]: ...
 @overload
 def grad(

@@ -18,11 +18,11 @@ from ..options import MEMORY, WAYS, Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.trace import Traced
-from .dispatch import Choices, R, transform
-from .numeric import NumericFunction
+from .dispatch import Choices, P, R, transform
+from .numeric import Array, Numeric, NumericFunction
 
 
-class JitFunction(NumericFunction[R]):
+class JitFunction(NumericFunction[P, R]):
     """A function compiled by `fg.jit`; it takes and returns numbers, and arrays of them."""
 
     _transform = "jit"
@@ -52,21 +52,23 @@ class JitFunction(NumericFunction[R]):
         return self._call_traced(arguments, self._constants(arguments))[0]
 
 
-def value_of(derivative: NumericFunction[Any], function: Callable[..., Any]) -> JitFunction[Any]:
+def value_of(derivative: NumericFunction[..., Any], function: Callable[..., Any]) -> JitFunction[..., Any]:
     """The function of which this is a derivative, compiled with the same options."""
-    value = JitFunction[Any](function, **{**derivative._method_options(function), "dynamic": True})
+    value = JitFunction[..., Any](function, **{**derivative._method_options(function), "dynamic": True})
     value._integers = dict(derivative._integers)
     return value
 
 
 @overload
-def jit(fn: Callable[..., Value], **options: Unpack[Choices]) -> JitFunction[float]: ...
+def jit(fn: Callable[P, Value | float], **options: Unpack[Choices]) -> JitFunction[P, float]: ...
 @overload
-def jit(fn: Callable[..., list[Value]], **options: Unpack[Choices]) -> JitFunction[list[float]]: ...
+def jit(fn: Callable[P, list[Value] | list[float]], **options: Unpack[Choices]) -> JitFunction[P, list[float]]: ...
 @overload
-def jit(fn: Callable[..., Any], **options: Unpack[Choices]) -> JitFunction[Any]: ...
+def jit(fn: Callable[P, Numeric], **options: Unpack[Choices]) -> JitFunction[P, Array]: ...
 @overload
-def jit(fn: None = None, **options: Unpack[Choices]) -> Callable[[Callable[..., Any]], JitFunction[Any]]: ...
+def jit(fn: Callable[P, Any], **options: Unpack[Choices]) -> JitFunction[P, Any]: ...
+@overload
+def jit(fn: None = None, **options: Unpack[Choices]) -> Callable[[Callable[P, Any]], JitFunction[P, Any]]: ...
 def jit(
     fn: Callable[..., Any] | None = None,
     *,

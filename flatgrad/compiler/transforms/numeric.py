@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from ..calls.arguments import Arguments
 from ..calls.array_kinds import float_array
@@ -17,8 +19,12 @@ from ..program.progress import preparing
 from ..program.trace import Traced
 from ..stages import JointStages
 from .c_functions import CFunction, c_function
-from .dispatch import Dispatched, Entry, R
+from .dispatch import Dispatched, Entry, P, R
 from .sizes import TracedCall
+
+#: To type checkers: arrays of numbers, and those that functions return.
+Numeric: TypeAlias = "np.ndarray[Any, np.dtype[np.floating[Any] | np.integer[Any]]]"
+Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
 
 class NumericEntry(Entry):
@@ -31,7 +37,7 @@ class NumericEntry(Entry):
         self.signature: Signature = signature
 
 
-class NumericFunction(Dispatched[NumericEntry, R]):
+class NumericFunction(Dispatched[NumericEntry, P, R]):
     """A transformed function whose kernels are one generated function each; it makes no `Value`s."""
 
     _identity = False

@@ -192,7 +192,7 @@ class _Flattener(NumberFlattener):
         return super().flatten(item)
 
 
-class Part(GradFunction[Any]):
+class Part(GradFunction[..., Any]):
     """The derivatives of a function inside of a trace."""
 
     def __init__(

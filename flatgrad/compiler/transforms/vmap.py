@@ -33,7 +33,7 @@ from ..options import MEMORY, WAYS, Backend, Mode
 from ..program.faults import Faults
 from ..program.trace import trace_function
 from ..program.ways import Way
-from .dispatch import Choices, R, transform
+from .dispatch import Choices, P, R, transform
 from .jit import JitFunction
 from .numeric import NumericEntry
 from .rows import RowWays
@@ -49,7 +49,7 @@ _Part: TypeAlias = tuple[Any, Any, Axes]
 _NONE = type(None)
 
 
-class VmapFunction(JitFunction[R]):
+class VmapFunction(JitFunction[P, R]):
     """A function mapped by `fg.vmap`."""
 
     _transform = "vmap"
@@ -80,7 +80,7 @@ class VmapFunction(JitFunction[R]):
         axes = {"in_axes": self._in_axes, "out_axes": self._out_axes}
         return {**{name: repr(choice) for name, choice in axes.items() if choice != 0}, **super()._choices()}
 
-    def _method(self, function: Callable[..., Any]) -> VmapFunction[R]:
+    def _method(self, function: Callable[..., Any]) -> VmapFunction[P, R]:
         """Positions count `self`, as the function's signature does."""
         axes = self._in_axes
         if isinstance(axes, (list, tuple)):
@@ -105,7 +105,7 @@ class VmapFunction(JitFunction[R]):
     ) -> tuple[Any, Containers]:
         return super()._call_traced(arguments, leaves, function or self._mapped, writable)
 
-    def _of_value(self) -> VmapFunction[R] | None:
+    def _of_value(self) -> VmapFunction[P, R] | None:
         return self if self._run_row is None else None
 
     @property
@@ -432,16 +432,16 @@ def _stacked(results: Sequence[Any], axes: Axes, place: str = "", rows: int | No
 
 @overload
 def vmap(
-    fn: Callable[..., Value | list[Value]], in_axes: Axes = ..., out_axes: int = ..., **options: Unpack[Choices]
-) -> VmapFunction[Array]: ...
+    fn: Callable[P, Value | list[Value]], in_axes: Axes = ..., out_axes: int = ..., **options: Unpack[Choices]
+) -> VmapFunction[P, Array]: ...
 @overload
 def vmap(
-    fn: Callable[..., Any], in_axes: Axes = ..., out_axes: Axes = ..., **options: Unpack[Choices]
-) -> VmapFunction[Any]: ...
+    fn: Callable[P, Any], in_axes: Axes = ..., out_axes: Axes = ..., **options: Unpack[Choices]
+) -> VmapFunction[P, Any]: ...
 @overload
 def vmap(
     fn: None = ..., in_axes: Axes = ..., out_axes: Axes = ..., **options: Unpack[Choices]
-) -> Callable[[Callable[..., Any]], VmapFunction[Any]]: ...
+) -> Callable[[Callable[P, Any]], VmapFunction[P, Any]]: ...
 def vmap(
     fn: Callable[..., Any] | None = None,
     in_axes: Axes = 0,
