@@ -36,9 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0; 1 for a bug of flatgrad's; 2 for bad input; 130 after Ctrl-C.
     """
-    parser = _parser()
-    options = parser.parse_args(_with_minus(sys.argv[1:] if arguments is None else arguments))
     try:
+        options = _parser().parse_args(_with_minus(sys.argv[1:] if arguments is None else arguments))
         return options.run(options) or 0
     except BrokenPipeError:  # the reader, such as `head`, has ended
         sys.stderr.close()

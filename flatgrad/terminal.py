@@ -71,16 +71,21 @@ class Terminal:
         return self._rendered(highlighted, soft_wrap=True)
 
     def table(self, rows: Sequence[Sequence[str]]) -> str:
-        """A table; its first row is the header, and its first column names the others. Numbers stand at the right."""
+        """A table; its first row is the header, and its first column names the others. Numbers stand at the right.
+
+        On a terminal that is too narrow, rows become columns, so that only names are wrapped.
+        """
         if self._console is None:
             return plain_table(rows)
         from rich import box
         from rich.table import Table
 
+        if max(map(len, plain_table(rows).splitlines())) + 2 * len(rows[0]) > self._console.width:
+            rows = list(zip(*rows, strict=True))
         header, *body = rows
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for k, name in enumerate(header):
-            table.add_column(_Text(name), justify="right" if k else "left", style="" if k else "bold")
+            table.add_column(_Text(name), justify="right" if k else "left", style="" if k else "bold", no_wrap=k > 0)
         for row in body:
             table.add_row(*map(_Text, row))
         return self._rendered(table)

@@ -440,6 +440,14 @@ def test_a_full_disk_is_one_message():
     assert (done.returncode, done.stderr) == (2, "flatgrad: No space left on device\n")
 
 
+def test_ctrl_c_while_options_are_read(called, monkeypatch):
+    def interrupting():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flatgrad.cli._parser", interrupting)
+    assert called("show", "x*x") == (130, "", "flatgrad: interrupted\n")
+
+
 def test_a_bug_is_one_message_and_status_1(called, monkeypatch):
     monkeypatch.setattr("flatgrad.cli.target_kernel", lambda options: 1 / 0)
     monkeypatch.delenv("FLATGRAD_FULL_TRACEBACK", raising=False)

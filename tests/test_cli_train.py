@@ -200,7 +200,7 @@ def test_the_folder(small, tmp_path, run):
 def test_the_written_loop_trains_to_the_written_model(small, tmp_path, run):
     """The module imports nothing of ours, and its last parameters are those of the model."""
     folder = tmp_path / "model"
-    run("train", small, "--target", "kind", "--out", folder, "--epochs", 5, "--hidden", "4", "--seed", 7)
+    run("train", small, "--target", "kind", "--out", folder, "--epochs", 5, "--hidden", "4,3", "--seed", 7)
     source = (folder / "training_loop.py").read_text(encoding="utf-8")
     imported = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
     assert {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imported} <= {
@@ -226,7 +226,7 @@ def test_the_written_loop_trains_to_the_written_model(small, tmp_path, run):
 
 def test_equal_seeds_give_equal_files(small, tmp_path, run):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        options = ["--epochs", 2, "--hidden", 2, "--seed", seed]
+        options = ["--epochs", 2, "--hidden", "4,3", "--seed", seed]
         run("train", small, "--target", "kind", "--out", tmp_path / name, *options)
     a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
     assert a == b != c
@@ -325,7 +325,7 @@ def test_a_model_is_not_overwritten_unasked(folder, small, run, fails):
 def test_the_report_compares_with_a_constant_and_a_linear_model(tmp_path, run):
     """Where the target is linear, least squares is better than a network that was hardly trained."""
     data, folder = write_rows(tmp_path / "line.csv", number_rows()), tmp_path / "model"
-    status, out, _ = run("train", data, "--target", "y", "--epochs", 1, "--hidden", 2, "--out", folder)
+    status, out, _ = run("train", data, "--target", "y", "--epochs", 1, "--hidden", 8, "--out", folder)
     assert status == 0
     saved = json.loads((folder / "history.json").read_text(encoding="utf-8"))["report"]
     table = read_csv(data)

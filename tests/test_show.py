@@ -482,6 +482,19 @@ def test_tables_have_the_same_cells_with_and_without_rules():
     assert [part for part in re.split(r"\s\s+|\n", ESCAPE.sub("", ruled)) if part.strip(" ─")] == words
 
 
+def test_a_table_on_a_narrow_terminal_loses_no_digit(monkeypatch):
+    pytest.importorskip("rich")
+    monkeypatch.setenv("COLUMNS", "40")
+    constant = "always the most frequent class"
+    rows = [["", "training", "validation", "linear model", constant], ["loss", "0.8763", "0.9792", "", ""]]
+    rows.append(["accuracy", "0.5917", "0.6333", "0.5667", "0.4333"])
+    text = ESCAPE.sub("", Terminal(io.StringIO(), "always").table(rows))
+    assert max(map(len, text.splitlines())) <= 40
+    for row in rows[1:]:
+        assert all(cell in text for cell in row)
+    assert "…" not in text
+
+
 # --- stages -----------------------------------------------------------------------------------------------------------
 
 SIGNS = {
