@@ -7,23 +7,19 @@ import math
 import random
 import re
 import shutil
-import subprocess
 import sys
 from html import unescape
 
-import numpy as np
 import pytest
 
 import flatgrad as fg
 from flatgrad.cli import main
 from flatgrad.compiler.machine import native
-from flatgrad.compiler.program.builder import Group, ProgramBuilder
 from flatgrad.explain import explained, html, write
 from flatgrad.explain.colours import coloured
-from flatgrad.explain.javascript import _SPELLINGS, javascript, near
 from flatgrad.explain.origins import with_origins
 from flatgrad.explain.passes import follow
-from flatgrad.runtime.errors import ARITHMETIC_ERRORS, InputError, MissingExtraError, OptionError
+from flatgrad.runtime.errors import InputError, MissingExtraError, OptionError
 from flatgrad.runtime.primitives import TABLE
 from tests.bits import same_bits
 
@@ -162,7 +158,6 @@ def test_formulas_are_those_of_the_table():
 
 
 def _table():
-    from flatgrad.runtime.primitives import TABLE
 
     return TABLE
 
@@ -228,65 +223,6 @@ def test_instructions_of_straight_line_code_are_linked_to_equations():
     heads = {name for name in loops if name[0] == "a"}
     statements = [line for name, line in loops.items() if name[0] == "l"]
     assert all(heads & set(line["links"]) for line in statements)
-
-
-def test_a_line_that_runs_often_shows_all_its_numbers():
-    """Each neuron's sum, and both numbers of each round of a pendulum, with the interpreter's bits."""
-    weights, inputs = [[0.5, -0.25], [2.0, 1.0], [-1.5, 3.0]], [1.5, -0.75]
-
-    def layer(weights, inputs):
-        return sum([sum(w * x for w, x in zip(row, inputs, strict=True)).tanh() for row in weights])
-
-    def swing(angle, speed):
-        for _ in range(30):
-            angle, speed = angle + 0.1 * speed, speed - 0.1 * angle.sin()
-        return angle
-
-    def numbers_of(facts, line):
-        lines = ids_of(facts)
-        items = [[e, None, lines[f"e{e}"]["value"]] if f"e{e}" in lines else [e, *more] for e, *more in line["results"]]
-        return [item[2] for item in items]
-
-    facts = explained(fg.value_and_grad(layer).kernel_for(weights, inputs))
-    (line,) = [line for line in facts["panes"]["source"]["lines"] if "results" in line]
-    sums = [fg.Value(0.0) + sum(w * x for w, x in zip(row, inputs, strict=True)) for row in weights]
-    assert numbers_of(facts, line)[-1] == sum(s.tanh() for s in sums).data
-    facts = explained(fg.value_and_grad(swing, argnums=(0, 1)).kernel_for(1.0, 0.25))
-    (line,) = [line for line in facts["panes"]["source"]["lines"] if "results" in line]
-    angle, speed, expected = fg.Value(1.0), fg.Value(0.25), []
-    for _ in range(30):
-        angle, speed = angle + 0.1 * speed, speed - 0.1 * angle.sin()
-        expected += [angle.data, speed.data]
-    expected.pop()  # nothing reads the last speed
-    assert line["count"] == len(expected) == 59
-    assert numbers_of(facts, line) == expected[:20] + expected[-20:]
-
-
-def test_lanes_have_the_numbers_of_the_program():
-    kernel = layers()
-    facts = explained(kernel)
-    lines = ids_of(facts)
-    (loop,) = [line for name, line in lines.items() if name[0] == "l" and "= maximum" in line["text"]]
-    assert loop["lanes"] == loop["count"] == 160
-    joint = with_origins(kernel.stages).joint
-    numbers = joint.evaluate_all(list(kernel.traced_at))[joint.inputs :]
-    maxima = [numbers[e] for e in range(joint.primal) if joint.equation(e).primitive.name == "maximum"]
-    shown = [lines[f"e{e}"]["value"] if f"e{e}" in lines else more[1] for e, *more in loop["results"]]
-    assert shown == maxima[:6] + maxima[-6:]
-
-
-@pytest.mark.parametrize("make", KERNELS, ids=lambda make: make.__name__)
-def test_costs_add_up(make):
-    """Each text says how many equations its lines are; all of them together are all there are."""
-    facts = explained(make())
-    for name in ("python", "loops"):
-        if not any("fold" in line for line in facts["panes"][name]["lines"]):
-            pane = facts["panes"][name]
-            assert sum(line.get("cost", 0) for line in pane["lines"]) == pane["cost"]
-    equations = facts["counts"]["equations"]
-    located = sum(line.get("cost", 0) for line in facts["panes"]["source"]["lines"])
-    assert 0.5 * equations < located <= equations
-    assert 0 < facts["panes"]["python"]["cost"] <= equations
 
 
 def test_long_programs_are_folded():
@@ -416,79 +352,6 @@ def test_the_trace_as_a_picture():
     assert set(spy["loops"]) <= set(ids_of(facts))
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_javascript_has_the_numbers_of_python(tmp_path):
-    def function(x, y):
-        a = (x * y - 1.0).tanh() + fg.maximum(x, y) / (y * y + 1.0)
-        b = fg.where(x > y, x.exp(), y.relu()) + fg.sqrt(x * x + 1.0) ** 3
-        return a * b + abs(x).log1p() - fg.sigmoid(y) + fg.softplus(x)
-
-    facts = explained(fg.value_and_grad(function, argnums=(0, 1)).kernel_for(0.6, -1.3))
-    joint = with_origins(fg.value_and_grad(function, argnums=(0, 1)).kernel_for(0.6, -1.3).stages).joint
-    points = [[0.6, -1.3], [-2.0, 0.25], [1e-3, 40.0]]
-    script = tmp_path / "program.js"
-    code = facts["javascript"]["code"]
-    script.write_text(f"const f = {code};\nconsole.log(JSON.stringify({points}.map(f)));\n")
-    done = subprocess.run(["node", str(script)], capture_output=True, text=True, check=True, timeout=60)
-    for point, found in zip(points, json.loads(done.stdout), strict=True):
-        expected = joint.evaluate_all(point)
-        np.testing.assert_allclose([float(n) for n in found], [float(n) for n in expected], rtol=1e-13, atol=1e-300)
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_javascript_of_arithmetic_has_pythons_bits(tmp_path):
-    kernel = fg.value_and_grad(lambda x, y: (x * y + 0.1) / 3.0 - fg.div(x, y) * x, argnums=(0, 1)).kernel_for(0.7, 1.9)
-    facts, joint = explained(kernel), with_origins(kernel.stages).joint
-    if "Math.pow" in facts["javascript"]["code"]:
-        pytest.fail("a power is no arithmetic")
-    script = tmp_path / "program.js"
-    script.write_text(f"console.log(JSON.stringify(({facts['javascript']['code']})([0.7, 1.9])))")
-    done = subprocess.run(["node", str(script)], capture_output=True, text=True, check=True, timeout=60)
-    assert all(map(same_bits, map(float, json.loads(done.stdout)), joint.evaluate_all([0.7, 1.9])))
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_javascript_has_all_functions_of_the_table(tmp_path):
-    """Each row, at points of its domain: with Python's bits where it is arithmetic, else within a few units."""
-    columns = {1: [[x] for x in (0.1, 0.37, 0.62, 0.9)], 2: [[7.5, 2.0], [0.3, 0.45], [2.0, 3.5], [-7.5, 2.0]]}
-    scripts, expected = [], []
-    for row in TABLE:
-        kinds = set(row.operand_kinds)
-        if row in _SPELLINGS and kinds == {"f"} and row.result == "f" and row.arity in columns:
-            builder = ProgramBuilder("f", [Group("x", row.arity, False)])
-            program = builder.finish([builder.append(row.opcode, list(range(row.arity)))])
-            for point in columns[row.arity]:
-                try:
-                    number = program.evaluate(point)[0]
-                except ARITHMETIC_ERRORS:
-                    continue
-                if math.isfinite(number):
-                    scripts.append(f"({javascript(program)})({point})[{row.arity}]")
-                    expected.append((row, point, number, not near(program)))
-    points = [k / 7 - 9.0 for k in range(150)]
-    builder = ProgramBuilder("f", [Group("x", 1, False)])
-    program = builder.finish([builder.emit("erf", 0), builder.emit("erfc", 0)])
-    for x in points:
-        for k, function in enumerate((math.erf, math.erfc)):
-            scripts.append(f"({javascript(program)})([{x!r}])[{1 + k}]")
-            expected.append((function, x, function(x), False))
-    script = tmp_path / "rows.js"
-    script.write_text("console.log(JSON.stringify([" + ",\n".join(scripts) + "]))")
-    done = subprocess.run(["node", str(script)], capture_output=True, text=True, check=True, timeout=60)
-    for (row, point, number, exact), found in zip(expected, json.loads(done.stdout), strict=True):
-        assert found == (number if exact else pytest.approx(number, rel=1e-13)), (row, point)
-    assert len({item[0] for item in expected}) > 60
-
-
-def test_what_javascript_does_not_know_has_no_sliders():
-    cubed = fg.primitive("cubed_elsewhere", lambda x: math.pow(x, 3.0), (lambda out, x: 3.0 * x * x,))
-    facts = explained(fg.value_and_grad(cubed).kernel_for(0.5))
-    assert facts["javascript"]["code"] == ""
-    assert "cubed" in facts["javascript"]["why"]
-    assert "10,001 inputs" in (explained(fg.jit(lambda x: x[0] * x[1]).kernel_for([1.0] * 10_001))["javascript"]["why"])
-    assert all(isinstance(text, str) for text in _SPELLINGS.values())
-
-
 def test_numbers_can_be_given():
     kernel = fg.value_and_grad(lambda x: x * x).kernel_for(3.0)
     assert explained(kernel, inputs=[5.0])["inputs"][0]["gradient"] == 10.0
@@ -509,77 +372,6 @@ def test_a_graph_is_explained():
     x, y = fg.Value(2.0), fg.Value(3.0)
     facts = explained(fg.compile_graph(x * y + x, [x, y]).kernel)
     assert [line["value"] for line in facts["inputs"]] == [2.0, 3.0, 1.0]
-
-
-def test_a_training_step_is_explained(tmp_path):
-    """With the numbers of the step that comes next, and with an equation for each number of the update."""
-    w, b = fg.Value(0.5, label="w"), fg.Value(-0.25, label="b")
-
-    def loss(xs, ys):
-        return sum((w * x + b - y) ** 2 for x, y in zip(xs, ys, strict=True))
-
-    step = fg.nn.train_step(loss, fg.nn.Adam(0.01), [w, b])
-    batch = [0.5, 1.0, -2.0], [1.0, 0.0, 0.5]
-    step(*batch)
-    before = step.numbers
-    facts = json.loads(step.explain(tmp_path / "step.json", *batch).read_text())
-    assert [item["value"] for item in facts["inputs"] if item["name"] in ("w", "b")] == before == step.numbers
-    values = {line["value"] for line in ids_of(facts).values() if "value" in line}
-    expected = step(*batch)
-    assert {expected, *step.numbers} <= values
-    counts = facts["counts"]
-    parts = counts["of the value"], counts["of the gradient"], counts["of the update"]
-    assert min(parts) > 0
-    assert sum(parts) == counts["equations"]
-    assert step.prepare(*batch).explain(tmp_path / "again.html").stat().st_size > 10_000
-
-
-def test_a_kernel_for_all_sizes_is_explained_at_one(tmp_path):
-    f = fg.value_and_grad(lambda x: sum(a * a for a in x), dynamic=True)
-    for size in (3, 4, 5):
-        f([1.0] * size)
-    (kernel,) = f.open_kernels
-    facts = json.loads(kernel.explain(tmp_path / "all.json").read_text())
-    size = len(facts["inputs"])
-    assert facts["note"].startswith(f"This kernel is for every n. The page shows n = {size}, ")
-    assert {line["value"] for line in ids_of(facts).values() if "value" in line} >= {float(k) for k in range(1, size)}
-    facts = json.loads(f.explain(tmp_path / "four.json", [1.0, 2.0, 3.0, 4.0]).read_text())
-    assert [item["gradient"] for item in facts["inputs"]] == [2.0, 4.0, 6.0, 8.0]
-
-
-def test_whatever_is_compiled_is_explained(tmp_path):
-    """Functions at the numbers that are given, not those that their kernel was made for; methods; graphs."""
-
-    class Line:
-        def __init__(self):
-            self.slope = fg.Value(3.0)
-
-        @fg.value_and_grad
-        def at(self, x):
-            return self.slope * x
-
-    def inputs_of(path):
-        return [item["value"] for item in json.loads(path.read_text())["inputs"]]
-
-    path = tmp_path / "page.json"
-    for transform in (fg.grad, fg.value_and_grad, fg.jit, fg.compile, fg.hessian, fg.jacobian):
-        f = transform(lambda x: x.sin() * x if x > 0 else x * x)
-        f.kernel_for(2.0)
-        assert inputs_of(f.explain(path, 0.5))[0] == 0.5
-        assert inputs_of(f.explain(path, -0.5))[0] == -0.5
-    sparse = fg.hessian(lambda x: x[0] ** 2 + x[1] ** 3, sparse=True)
-    assert inputs_of(sparse.explain(path, [1.0, 2.0])) == [1.0, 2.0]
-    assert inputs_of(fg.vmap(lambda x: x * x).explain(path, [1.0, 2.0])) == [1.0, 2.0]
-    x = fg.Value(2.0)
-    assert inputs_of(fg.compile_graph(x * x + x).explain(path))[0] == 2.0
-    assert 3.0 in inputs_of(Line().at.explain(path, 0.5))
-
-
-def test_numbers_of_another_way_are_told_of():
-    f = fg.value_and_grad(lambda x: x.log() if x > 1 else x * x)
-    facts = explained(f.kernel_for(2.0), inputs=[0.5])
-    assert "go another way" in facts["error"]
-    assert all("value" not in line for line in ids_of(facts).values())
 
 
 def test_paths_and_sizes_are_checked(tmp_path, monkeypatch):

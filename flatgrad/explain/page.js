@@ -4,6 +4,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const names = Object.keys(data.panes);
+  const language = { python: "flat Python", numpy: "NumPy", native: "machine code" }[data.backend];
   const lines = new Map(); // by id: { pane, line, node }
   const state = { view: "code", panes: [], current: "", line: "", step: 0, theme: "" };
   const narrow = window.matchMedia("(max-width: 900px)");
@@ -215,7 +216,8 @@
     const entry = lines.get(id);
     if (!entry) {
       values.mark();
-      inspector.replaceChildren(element("p", {}, "Point at a line, or walk with the arrow keys: it lights up what it came from, and what it became."));
+      inspector.replaceChildren(element("p", {}, "Point at a line, or walk with the arrow keys: it lights up what it came from, and what it became."),
+        element("p", {}, `Why it runs as ${language}: ${data.reason}.`));
       return;
     }
     const { line } = entry, facts = [];
@@ -349,7 +351,7 @@
 
   const themes = element("button", { click: () => { theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); save(); } });
   const { counts } = data;
-  const about = `${data.title.replaceAll("`", "")} \u00b7 ${counts.equations.toLocaleString("en")} equations (${counts["of the value"].toLocaleString("en")} of the value, ${counts["of the gradient"].toLocaleString("en")} of the gradient${counts["of the update"] ? `, ${counts["of the update"].toLocaleString("en")} of the update` : ""}) \u00b7 rolled into ${counts.statements} ${counts.statements === 1 ? "statement" : "statements"} \u00b7 runs as ${{ python: "flat Python", numpy: "NumPy", native: "machine code" }[data.backend]}`;
+  const about = `${data.title.replaceAll("`", "")} \u00b7 ${counts.equations.toLocaleString("en")} equations (${counts["of the value"].toLocaleString("en")} of the value, ${counts["of the gradient"].toLocaleString("en")} of the gradient${counts["of the update"] ? `, ${counts["of the update"].toLocaleString("en")} of the update` : ""}) \u00b7 rolled into ${counts.statements} ${counts.statements === 1 ? "statement" : "statements"} \u00b7 runs as ${language}`;
   const code = element("div", { class: "view", "data-view": "code" },
     element("div", { class: "tools", role: "group", "aria-label": "Panes" }, element("span", { class: "label" }, "Show"),
       ...names.map((name) => (toggles[name] = element("button", { click: () => (narrow.matches ? current(name) : toggle(name)) }, data.panes[name].title))),

@@ -1,0 +1,142 @@
+"""What lines come to, run by run and lane by lane, what they cost; and what can be explained."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import flatgrad as fg
+from flatgrad.explain import explained
+from flatgrad.explain.origins import with_origins
+from tests.test_explain import KERNELS, ids_of, layers
+
+
+def test_a_line_that_runs_often_shows_all_its_numbers():
+    """Each neuron's sum, and both numbers of each round of a pendulum, with the interpreter's bits."""
+    weights, inputs = [[0.5, -0.25], [2.0, 1.0], [-1.5, 3.0]], [1.5, -0.75]
+
+    def layer(weights, inputs):
+        return sum([sum(w * x for w, x in zip(row, inputs, strict=True)).tanh() for row in weights])
+
+    def swing(angle, speed):
+        for _ in range(30):
+            angle, speed = angle + 0.1 * speed, speed - 0.1 * angle.sin()
+        return angle
+
+    def numbers_of(facts, line):
+        lines = ids_of(facts)
+        items = [[e, None, lines[f"e{e}"]["value"]] if f"e{e}" in lines else [e, *more] for e, *more in line["results"]]
+        return [item[2] for item in items]
+
+    facts = explained(fg.value_and_grad(layer).kernel_for(weights, inputs))
+    (line,) = [line for line in facts["panes"]["source"]["lines"] if "results" in line]
+    sums = [fg.Value(0.0) + sum(w * x for w, x in zip(row, inputs, strict=True)) for row in weights]
+    assert numbers_of(facts, line)[-1] == sum(s.tanh() for s in sums).data
+    facts = explained(fg.value_and_grad(swing, argnums=(0, 1)).kernel_for(1.0, 0.25))
+    (line,) = [line for line in facts["panes"]["source"]["lines"] if "results" in line]
+    angle, speed, expected = fg.Value(1.0), fg.Value(0.25), []
+    for _ in range(30):
+        angle, speed = angle + 0.1 * speed, speed - 0.1 * angle.sin()
+        expected += [angle.data, speed.data]
+    expected.pop()  # nothing reads the last speed
+    assert line["count"] == len(expected) == 59
+    assert numbers_of(facts, line) == expected[:20] + expected[-20:]
+
+
+def test_lanes_have_the_numbers_of_the_program():
+    kernel = layers()
+    facts = explained(kernel)
+    lines = ids_of(facts)
+    (loop,) = [line for name, line in lines.items() if name[0] == "l" and "= maximum" in line["text"]]
+    assert loop["lanes"] == loop["count"] == 160
+    joint = with_origins(kernel.stages).joint
+    numbers = joint.evaluate_all(list(kernel.traced_at))[joint.inputs :]
+    maxima = [numbers[e] for e in range(joint.primal) if joint.equation(e).primitive.name == "maximum"]
+    shown = [lines[f"e{e}"]["value"] if f"e{e}" in lines else more[1] for e, *more in loop["results"]]
+    assert shown == maxima[:6] + maxima[-6:]
+
+
+@pytest.mark.parametrize("make", KERNELS, ids=lambda make: make.__name__)
+def test_costs_add_up(make):
+    """Each text says how many equations its lines are; all of them together are all there are."""
+    facts = explained(make())
+    for name in ("python", "loops"):
+        if not any("fold" in line for line in facts["panes"][name]["lines"]):
+            pane = facts["panes"][name]
+            assert sum(line.get("cost", 0) for line in pane["lines"]) == pane["cost"]
+    equations = facts["counts"]["equations"]
+    located = sum(line.get("cost", 0) for line in facts["panes"]["source"]["lines"])
+    assert 0.5 * equations < located <= equations
+    assert 0 < facts["panes"]["python"]["cost"] <= equations
+
+
+def test_a_training_step_is_explained(tmp_path):
+    """With the numbers of the step that comes next, and with an equation for each number of the update."""
+    w, b = fg.Value(0.5, label="w"), fg.Value(-0.25, label="b")
+
+    def loss(xs, ys):
+        return sum((w * x + b - y) ** 2 for x, y in zip(xs, ys, strict=True))
+
+    step = fg.nn.train_step(loss, fg.nn.Adam(0.01), [w, b])
+    batch = [0.5, 1.0, -2.0], [1.0, 0.0, 0.5]
+    step(*batch)
+    before = step.numbers
+    facts = json.loads(step.explain(tmp_path / "step.json", *batch).read_text())
+    assert [item["value"] for item in facts["inputs"] if item["name"] in ("w", "b")] == before == step.numbers
+    values = {line["value"] for line in ids_of(facts).values() if "value" in line}
+    expected = step(*batch)
+    assert {expected, *step.numbers} <= values
+    counts = facts["counts"]
+    parts = counts["of the value"], counts["of the gradient"], counts["of the update"]
+    assert min(parts) > 0
+    assert sum(parts) == counts["equations"]
+    assert step.prepare(*batch).explain(tmp_path / "again.html").stat().st_size > 10_000
+
+
+def test_a_kernel_for_all_sizes_is_explained_at_one(tmp_path):
+    f = fg.value_and_grad(lambda x: sum(a * a for a in x), dynamic=True)
+    for size in (3, 4, 5):
+        f([1.0] * size)
+    (kernel,) = f.open_kernels
+    facts = json.loads(kernel.explain(tmp_path / "all.json").read_text())
+    size = len(facts["inputs"])
+    assert facts["note"].startswith(f"This kernel is for every n. The page shows n = {size}, ")
+    assert {line["value"] for line in ids_of(facts).values() if "value" in line} >= {float(k) for k in range(1, size)}
+    facts = json.loads(f.explain(tmp_path / "four.json", [1.0, 2.0, 3.0, 4.0]).read_text())
+    assert [item["gradient"] for item in facts["inputs"]] == [2.0, 4.0, 6.0, 8.0]
+
+
+def test_whatever_is_compiled_is_explained(tmp_path):
+    """Functions at the numbers that are given, not those that their kernel was made for; methods; graphs."""
+
+    class Line:
+        def __init__(self):
+            self.slope = fg.Value(3.0)
+
+        @fg.value_and_grad
+        def at(self, x):
+            return self.slope * x
+
+    def inputs_of(path):
+        return [item["value"] for item in json.loads(path.read_text())["inputs"]]
+
+    path = tmp_path / "page.json"
+    for transform in (fg.grad, fg.value_and_grad, fg.jit, fg.compile, fg.hessian, fg.jacobian):
+        f = transform(lambda x: x.sin() * x if x > 0 else x * x)
+        f.kernel_for(2.0)
+        assert inputs_of(f.explain(path, 0.5))[0] == 0.5
+        assert inputs_of(f.explain(path, -0.5))[0] == -0.5
+    sparse = fg.hessian(lambda x: x[0] ** 2 + x[1] ** 3, sparse=True)
+    assert inputs_of(sparse.explain(path, [1.0, 2.0])) == [1.0, 2.0]
+    assert inputs_of(fg.vmap(lambda x: x * x).explain(path, [1.0, 2.0])) == [1.0, 2.0]
+    x = fg.Value(2.0)
+    assert inputs_of(fg.compile_graph(x * x + x).explain(path))[0] == 2.0
+    assert 3.0 in inputs_of(Line().at.explain(path, 0.5))
+
+
+def test_numbers_of_another_way_are_told_of():
+    f = fg.value_and_grad(lambda x: x.log() if x > 1 else x * x)
+    facts = explained(f.kernel_for(2.0), inputs=[0.5])
+    assert "go another way" in facts["error"]
+    assert all("value" not in line for line in ids_of(facts).values())
