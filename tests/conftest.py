@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -42,6 +43,13 @@ if "FLATGRAD_TEST_CLOCK" in os.environ:
 
 #: Emitted source is compared as text, not collected as tests.
 collect_ignore_glob = ["golden/*"]
+
+
+def pytest_collection_finish() -> None:
+    """Keep what all modules have made out of the collector's sight: tests collect garbage often, to look for leaks."""
+    gc.collect()
+    gc.freeze()
+
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterable
+from typing import Any
 
 #: The share. Machines that run the tests at each change draw few; `FLATGRAD_TEST_EXAMPLES=1` draws all.
 SHARE = float(os.environ.get("FLATGRAD_TEST_EXAMPLES", "0.25"))
@@ -18,3 +21,23 @@ def examples(count: int) -> int:
 def repeats(count: int) -> int:
     """How often to repeat what draws its numbers itself, in place of `count` times."""
     return max(1, round(count * SHARE))
+
+
+def crossed(first: Iterable[Any], second: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Parameters of a test that depend little on each other, such as functions and back ends, in pairs.
+
+    With all examples, each of the first with each of the second; else the first in order beside the second in order,
+    the shorter ones again and again, so that each occurs, and always in the same pairs.
+    """
+    first, second = list(first), list(second)
+    if SHARE >= 1.0:
+        return list(itertools.product(first, second))
+    turns = range(max(len(first), len(second)))
+    return [(first[k % len(first)], second[k % len(second)]) for k in turns]
+
+
+def named(value: Any) -> str:
+    """A parameter in the name of a test: a function by its name, a tuple by its functions, numbers and texts."""
+    if isinstance(value, tuple):
+        return "-".join(named(item) for item in value if callable(item) or isinstance(item, int | str))
+    return str(getattr(value, "__name__", value))

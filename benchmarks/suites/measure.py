@@ -68,7 +68,7 @@ def measure_suites() -> list[Row]:
 def _fits() -> list[Row]:
     """A row per set of data, and one that sums up."""
     rows, parts, failures = [], [], []
-    for fit in fits()[:: 9 if quick() else 1]:
+    for fit in fits()[:: 14 if quick() else 1]:
         figures = []
         for start in (0, 1):
             digits, seconds, part = fitted(fit, start)
@@ -90,7 +90,7 @@ def _fits() -> list[Row]:
 def _constrained() -> list[Row]:
     """How many of the problems of Hock and Schittkowski are solved, and how well."""
     errors = []
-    for problem in hock_schittkowski.PROBLEMS[:: 5 if quick() else 1]:
+    for problem in hock_schittkowski.PROBLEMS[:: 15 if quick() else 1]:
         found = hock_schittkowski.solve(problem)
         errors.append(abs(found.fun - problem.minimum) / max(1.0, abs(problem.minimum)))
     solved = sum(error < 1e-7 for error in errors)
@@ -101,7 +101,7 @@ def _constrained() -> list[Row]:
 def _sparse() -> list[Row]:
     """Value and gradient, and the sparse Hessian, of the problems of Lukšan and Vlček."""
     rows = []
-    for problem in luksan_vlcek.PROBLEMS[:: 3 if quick() else 1]:
+    for problem in luksan_vlcek.PROBLEMS[:: 6 if quick() else 1]:
         title = f"Lukšan-Vlček {problem.number}, {problem.title.split(' with ')[0]}"
         gradients = _measured(problem, fg.value_and_grad)
         rows.append(Row(f"{title}: first call, gradient", "", f"**{gradients}**"))
@@ -131,7 +131,7 @@ def _hessians(problem: luksan_vlcek.Problem) -> str:
 def _measured(problem: luksan_vlcek.Problem, make: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]) -> str:
     """The seconds of the first call of what is made of an objective, and the time of a later one, at two sizes."""
     figures = []
-    for n in (40, 80) if quick() else (1_000, 100_000):
+    for n in (20, 40) if quick() else (1_000, 100_000):
         x, function = problem.start(n), make(problem.objective)
         begin = time.perf_counter()
         function(x)

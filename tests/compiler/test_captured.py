@@ -31,6 +31,7 @@ from flatgrad.compiler.calls.captured import Captured, Variants
 from flatgrad.compiler.calls.captured.contents import Content
 from flatgrad.compiler.calls.captured.reads import reads_of
 from flatgrad.compiler.machine import native, objects, watch_code
+from tests.examples import crossed
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else []), "auto"]
 X = 1.5
@@ -925,8 +926,7 @@ def bits(numbers):
     return [float(number).hex() for number in numbers]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.__name__)
+@pytest.mark.parametrize(("scenario", "backend"), crossed(SCENARIOS, BACKENDS))
 def test_a_change_is_noticed(scenario, backend):
     turns = scenario()
     function = next(turns)
@@ -993,8 +993,7 @@ WAYS_TO_CHANGE_A_DICTIONARY = {
 
 
 @pytest.mark.skipif(not native.available(), reason="needs llvmlite")
-@pytest.mark.parametrize("versions", [True, False])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("seed", "versions"), crossed(range(5), [True, False]))
 @pytest.mark.filterwarnings("ignore:f has been compiled")
 def test_dictionaries_that_change_between_calls(seed, versions, monkeypatch):
     if not versions:

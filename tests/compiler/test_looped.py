@@ -12,7 +12,7 @@ from flatgrad.compiler.machine import native
 from flatgrad.compiler.program.program import Group
 from flatgrad.compiler.program.trace import trace_function
 from flatgrad.compiler.program.ways import Rounds, Way
-from tests.examples import repeats
+from tests.examples import crossed, named, repeats
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
 backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -105,9 +105,9 @@ PROGRAMS = [
 ]
 
 
-@backends
-@pytest.mark.parametrize(("function", "numbers"), PROGRAMS, ids=[function.__name__ for function, _ in PROGRAMS])
-def test_any_number_of_rounds_has_the_bits_of_the_interpreter(function, numbers, backend):
+@pytest.mark.parametrize(("program", "backend"), crossed(PROGRAMS, BACKENDS), ids=named)
+def test_any_number_of_rounds_has_the_bits_of_the_interpreter(program, backend):
+    function, numbers = program
     count = len(numbers)
     gradient = fg.value_and_grad(function, argnums=tuple(range(count)), backend=backend)
     value, graph = fg.jit(function, backend=backend), fg.compile(function, backend=backend)

@@ -24,7 +24,10 @@ from flatgrad.runtime import primitives as p
 from flatgrad.runtime.errors import ProgramError
 from tests.bits import assert_same
 from tests.every_way import SHORT_ROUNDS, CFile, assert_every_way_agrees, flattened, grouped, module_of
+from tests.examples import crossed, named
 from tests.programs import Outcome
+
+BACKENDS = ["numpy", *(["native"] if native.available() else [])]
 
 
 def solver(steps: int = 3, turns: int = 4) -> ArrayProgram:
@@ -266,9 +269,9 @@ RECURRENCES = [(implicit, [0.1, 0.7]), (chain, [0.1, 0.7]), (substeps, [1.0, 0.1
                (two_back, [0.3, 0.8]), (relaxed, [0.1, 0.7]), (three_deep, [0.1, 0.7])]  # fmt: skip
 
 
-@pytest.mark.parametrize("backend", ["numpy", *(["native"] if native.available() else [])])
-@pytest.mark.parametrize(("function", "inputs"), RECURRENCES)
-def test_turns_are_found(function, inputs, backend):
+@pytest.mark.parametrize(("recurrence", "backend"), crossed(RECURRENCES, BACKENDS), ids=named)
+def test_turns_are_found(recurrence, backend):
+    function, inputs = recurrence
     for transform, name in ((fg.jit, "forward"), (fg.value_and_grad, "value_and_grad")):
         kernel = transform(function, backend=backend).kernel_for(inputs)
         arrays = kernel.arrays
@@ -339,7 +342,7 @@ def sinking(steps, turns=20):
     return f
 
 
-@pytest.mark.parametrize("backend", ["numpy", *(["native"] if native.available() else [])])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("transform", [fg.jit, fg.value_and_grad])
 @pytest.mark.parametrize("steps", [40, 200])
 def test_a_turn_that_faults(steps, transform, backend):
@@ -357,7 +360,7 @@ def test_a_turn_that_faults(steps, transform, backend):
     compiled([0.001, 30.0])
 
 
-@pytest.mark.parametrize("backend", ["numpy", *(["native"] if native.available() else [])])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_turn_that_faults_in_the_gradient_alone(backend):
     """The slope of a root at zero, which the value of no turn divides by."""
 
@@ -392,7 +395,7 @@ def test_bounds_of_memory(steps):
         assert stats.workspace <= memory or "more than memory=" in stats.reason or stats.checkpoints, stats
 
 
-@pytest.mark.parametrize("backend", ["numpy", *(["native"] if native.available() else [])])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_any_number_of_rounds(backend):
     """Many rounds are made from a few: 200 steps of an implicit solver, with 20 turns each."""
     f = iterated(200)
@@ -564,7 +567,7 @@ def test_random_rounds_as_array_statements(monkeypatch):
 
 
 @pytest.mark.usefixtures("short_ones")
-@pytest.mark.parametrize("backend", ["numpy", *(["native"] if native.available() else [])])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_random_rounds(backend):
     found = deep = 0
     for seed in (0, 2, 12, 14):

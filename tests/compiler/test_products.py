@@ -23,7 +23,7 @@ from flatgrad.compiler.machine.products import tile_of
 from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import assert_same
-from tests.examples import repeats
+from tests.examples import crossed, repeats
 from tests.native_programs import MACHINES, MachineCode, Statements, evaluated, rows_of, with_schedule
 
 EXTENTS = (1, 2, 3, 7, 8, 13, 63, 64, 65, 131)
@@ -110,8 +110,7 @@ def numbers(count, seed=0):
 LAYOUTS = ("plain", "turned", "padded", "far", "spread", "rows reversed", "columns reversed", "turned twice")
 
 
-@pytest.mark.parametrize("machine", MACHINES[::2], ids=str)
-@pytest.mark.parametrize("extent", EXTENTS)
+@pytest.mark.parametrize(("extent", "machine"), crossed(EXTENTS, MACHINES[::2]), ids=str)
 def test_extents(extent, machine):
     """Each extent as rows, columns and terms."""
     matrices = Matrices()
@@ -137,14 +136,20 @@ def block(request, monkeypatch):
 
 NARROW, MIDDLE, WIDE = MACHINES[::2]
 #: Machines with blocks.
-blocks = pytest.mark.parametrize(
-    ("machine", "block"), [(NARROW, None), (MIDDLE, None), (WIDE, None), (NARROW, 90), (MIDDLE, 400), (WIDE, 90)],
-    indirect=["block"], ids=lambda value: str(getattr(value, "lanes", value)),
-)  # fmt: skip
+BLOCKS = [(NARROW, None), (MIDDLE, None), (WIDE, None), (NARROW, 90), (MIDDLE, 400), (WIDE, 90)]
 
 
-@blocks
-@pytest.mark.parametrize("left", LAYOUTS)
+def blocks(name=None, values=(None,)):
+    """Runs a test for machines with blocks, and for values of another parameter."""
+    rows = [(*each, value) for value, each in crossed(values, BLOCKS)]
+    names = ("machine", "block") if name is None else ("machine", "block", name)
+    return pytest.mark.parametrize(
+        names, [row[: len(names)] for row in rows], indirect=["block"],
+        ids=lambda value: getattr(value, "__name__", str(getattr(value, "lanes", value))),
+    )  # fmt: skip
+
+
+@blocks("left", LAYOUTS)
 def test_layouts(left, machine, block, monkeypatch):
     """Each layout against each other one; what lies badly does so with few terms already."""
     monkeypatch.setattr(module, "_LINES", 10)
@@ -209,8 +214,7 @@ def largest(matrices, rows, columns, terms):
     matrices.add((rows, columns), [Fold(maximum, (Segment((terms,), body),))])
 
 
-@blocks
-@pytest.mark.parametrize("kind", [layer, two_sums, windows, batches, largest])
+@blocks("kind", [layer, two_sums, windows, batches, largest])
 def test_statements_around_products(kind, machine, block, monkeypatch):
     monkeypatch.setattr(module, "_LINES", 4)
     for shape in ((9, 11, 10), (17, 8, 4), (5, 35, 9)):
@@ -221,8 +225,7 @@ def test_statements_around_products(kind, machine, block, monkeypatch):
         assert_same(MachineCode(program, machine)(x), evaluated(program, x), program)
 
 
-@blocks
-@pytest.mark.parametrize("extent", [5, 9, 16, 27])
+@blocks("extent", [5, 9, 16, 27])
 def test_random_statements_as_large_ones(extent, machine, block):
     """Whatever accesses, folds and bodies there are."""
     for turn in range(repeats(2)):
@@ -273,7 +276,7 @@ def test_blocks_of_many_terms():
         assert_same(MachineCode(program, machine)(x), folded(program, x), program)
 
 
-@blocks
+@blocks()
 def test_parts_of_the_rows_are_bound_at_the_call(machine, block, monkeypatch):
     """The rows of a statement are computed in two parts, by the same machine code."""
     monkeypatch.setattr(llvm, "_DIRECT", 0)
