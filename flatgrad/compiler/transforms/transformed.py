@@ -39,8 +39,9 @@ from ..options import MEMORY, WAYS, Backend, Mode, Options, check_options
 from ..program.deciding import at_hand
 from ..program.faults import Faults
 from ..program.names import Namer, identifier, nameless, outer_names
+from ..program.plain_numbers import blamed
 from ..program.program import Group
-from ..program.selections import blamed, has_selections, settled
+from ..program.selections import has_selections, settled
 from ..program.trace import Result, Traced, trace_function
 from ..program.ways import Way
 from ..stages import Stages
