@@ -70,16 +70,16 @@ def _cells(row: Sequence[object], marks: Sequence[str]) -> str:
 
 
 def code(source: str) -> str:
-    """A listing, with its comments, keywords and numbers in colour.
+    """A listing, with its comments, keywords and numbers in colour. It can be scrolled by keys.
 
     >>> code("return 1")
-    '<pre><span class="keyword">return</span> <span class="digits">1</span></pre>'
+    '<pre tabindex="0"><span class="keyword">return</span> <span class="digits">1</span></pre>'
     """
     pieces = (
         f'<span class="{_CLASSES[kind]}">{escaped(text)}</span>' if kind else escaped(text)
         for kind, text in tokens(source.rstrip("\n"))
     )
-    return f"<pre>{''.join(pieces)}</pre>"
+    return f'<pre tabindex="0">{"".join(pieces)}</pre>'
 
 
 def panes(sections: Sequence[tuple[str, str]]) -> str:

@@ -16,7 +16,7 @@ from ..compiler.program.passes.rules import EXACT_RULES, RULES, Rule
 from ..compiler.program.passes.simplify import simplify, simplify_fast, simplify_with
 from ..compiler.program.program import Program
 from ..compiler.program.spelling import python_number
-from .steps import LISTED, Row, Step, chosen, folded_places
+from .steps import LISTED, Row, Step, chosen, folded_places, written
 
 #: Where variables go that nothing reads, and those that become constants.
 GONE, CONSTANT = -2, -1
@@ -136,26 +136,29 @@ class _Change:
     ) -> None:
         self.before, self.after, self.numbers, self.fired = before, after, numbers, fired
         self.places: list[int] = places.tolist()
-        self.kinds: list[str] = []
-        self.names: dict[int, str] = {}
-        for k, place in enumerate(self.places):
-            self.kinds.append(self._kind(k, place))
-            if place >= after.inputs:
-                self.names.setdefault(place, before.name_of(before.inputs + k))
-        self.new = sorted(set(range(after.inputs, after.inputs + len(after))).difference(self.names))
-        self.names |= {variable: f"n{k}" for k, variable in enumerate(self.new, 1)}
-
-    def _kind(self, k: int, place: int) -> str:
-        if place == GONE:
-            return "gone"
-        if place < 0:
-            return "constant"
-        if place < self.after.inputs or place in self.names:
-            return "merged"
-        return "rewritten" if k in self.fired else "same"
+        is_variable = places >= after.inputs
+        variables, firsts = np.unique(places[is_variable], return_index=True)
+        first = np.zeros(len(places), dtype=bool)
+        first[np.flatnonzero(is_variable)[firsts]] = True
+        #: Of variables behind: the equation before that became it, or the number of a new one.
+        self._equations = dict(
+            zip(variables.tolist(), np.flatnonzero(first)[np.argsort(places[first])].tolist(), strict=True)
+        )
+        own = np.ones(len(after), dtype=bool)
+        own[variables - after.inputs] = False
+        self.new: list[int] = (np.flatnonzero(own) + after.inputs).tolist()
+        self._new = {variable: k for k, variable in enumerate(self.new, 1)}
+        is_rewritten = np.zeros(len(places), dtype=bool)
+        is_rewritten[list(fired)] = True
+        kinds = np.where(first, np.where(is_rewritten, "rewritten", "same"), "merged")
+        kinds = np.where(places == GONE, "gone", np.where(places == CONSTANT, "constant", kinds))
+        self.kinds: list[str] = kinds.tolist()
 
     def _name(self, operand: int) -> str:
-        return self.names.get(operand) or self.after.name_of(operand)
+        if operand in self._new:
+            return f"n{self._new[operand]}"
+        equation = self._equations.get(operand)
+        return self.after.name_of(operand) if equation is None else self.before.name_of(self.before.inputs + equation)
 
     def _text(self, variable: int) -> str:
         """An equation of the program behind, without the name of its result."""
@@ -180,7 +183,6 @@ class _Change:
         """The difference, with what is left out of a long program in a line each."""
         before, new = self.before, set(self.new)
         changed = [k for k, kind in enumerate(self.kinds) if kind != "same"]
-        texts = [line.partition("#")[0].strip() for line in before.lines(0, len(before))[1:]]
         places: Iterable[int | Row] = range(len(before))
         if len(before) > LISTED:
             alike = [(k, (self.kinds[k], *self.fired.get(k, ()), before.opcodes[k], before.sites[k])) for k in changed]
@@ -195,5 +197,5 @@ class _Change:
                 first -= 1
             new_ones = [f"{self._name(variable)} = {self._text(variable)}" for variable in range(first, place)]
             rows += [Row(text, "new", "is computed first") for text in new_ones]
-            rows.append(Row(texts[k], self.kinds[k], self._note(k)))
+            rows.append(Row(written(before, k), self.kinds[k], self._note(k)))
         return rows

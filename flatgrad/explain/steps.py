@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..compiler.program.passes.rules import RULES
+from ..compiler.program.program import Program
 from ..runtime.wording import count_of
 
 #: Programs of up to so many equations are listed as a whole; of others the places that change, so many of each kind,
@@ -69,6 +70,12 @@ class Step:
         """The step as data."""
         rows = [row._asdict() for row in self.rows]
         return {**vars(self), "rows": rows, "identities": {name: _IDENTITIES.get(name, "") for name in self.rules}}
+
+
+def written(program: Program, equation: int) -> str:
+    """An equation as the program's text has it, without the user's line."""
+    each = program.equation(equation)
+    return " ".join([program.name_of(each.variable), "=", each.primitive.name, *map(program.name_of, each.operands)])
 
 
 def chosen(kinds: Sequence[tuple[int, Hashable]]) -> list[int]:

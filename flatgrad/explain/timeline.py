@@ -18,7 +18,7 @@ from .lines import Line
 from .loops import repeats
 from .origins import Origin
 from .rules import Made, decided, rule_of
-from .steps import LISTED, Row, Step, chosen, folded_places
+from .steps import LISTED, Row, Step, chosen, folded_places, written
 
 #: The parts of the timeline.
 VALUE, GRADIENT, PYTHON, LOOPS = "Before the gradient", "The gradient", "For flat Python", "For the loops"
@@ -49,7 +49,6 @@ def adjoint_step(origin: Origin) -> Step:
         rule = rule_of(TABLE[opcode], operand, by)
         step.table.append((rule.row, rule.operand, rule.receives, count))
     appended = {e: (each, keys[e]) for e, each in made}
-    texts = [line.partition("#")[0].strip() for line in joint.lines(0, len(joint))[1:]]
     places: Iterable[int | Row] = range(len(joint))
     if len(joint) > LISTED:
         shown = chosen([(e, (each.how, key)) for e, (each, key) in appended.items()])
@@ -58,9 +57,9 @@ def adjoint_step(origin: Origin) -> Step:
         if isinstance(k, Row):
             step.rows.append(k)
         elif k in appended:
-            step.rows.append(Row(texts[k], "new", _note(primal, *appended[k])))
+            step.rows.append(Row(written(joint, k), "new", _note(primal, *appended[k])))
         else:
-            step.rows.append(Row(texts[k]))
+            step.rows.append(Row(written(joint, k)))
     return step
 
 

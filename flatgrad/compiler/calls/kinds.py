@@ -134,6 +134,8 @@ class Items(Compound):
         return cls(container, flattener.flatten_items(item, getattr(item, "_fields", None)))
 
     def words(self, shape: Sequence[Any]) -> str:
+        if len(self.parts) > 2 and all(part == self.parts[0] for part in self.parts):
+            return f"{self.container.__name__} of {len(self.parts):,} times ({self.parts[0]})"
         return f"{self.container.__name__} of ({', '.join(map(str, self.parts))})"
 
     def put_together(self, numbers: Iterator[Any], array: ArrayMaker) -> Any:
