@@ -219,6 +219,8 @@ def test_the_written_loop_trains_to_the_written_model(small, tmp_path, run):
     rows = [(y,) for y in part.targets]  # as rows of one number, too
     assert next(module["train"](part.inputs, rows, steps=1, seed=7)) == steps[0]
     assert [loss for _, loss, *_ in steps] == history["loss"]
+    with pytest.raises(ValueError, match="generated for rows of X with 4 numbers and of y with 1"):
+        next(module["train"]([[*row, 0.0] for row in part.inputs], part.targets, steps=1))
     written = read_arrays(folder / "model.safetensors")
     end_of_best = (history["best_epoch"] + 1) * history["steps_per_epoch"]
     assert steps[end_of_best - 1][2] == [number for array in written.values() for number in array.ravel().tolist()]

@@ -138,8 +138,9 @@ class TrainingLoop:
         if plan.batched:
             result[1:1] = [_IMPORT] * plan.shuffled
             result.append(emit_epochs(plan.rows, plan.shuffled))
+        widths = self.data.X.size // plan.rows, self.data.y.size // plan.rows
         loop = emit_loop(
-            plan.rows, plan.sizes, self.history.seed, batched=plan.batched, states=len(self.step.state),
+            plan.rows, widths, plan.sizes, self.history.seed, batched=plan.batched, states=len(self.step.state),
             has_leaves=bool(self.leaves), arrays=arrays,
         )  # fmt: skip
         return [*result, loop]

@@ -150,6 +150,25 @@ def test_the_saved_loop_trains_alike_without_the_package(tmp_path: Path, batch_s
     assert all(line.split()[1] in ("math", "random") for line in imports)
 
 
+@pytest.mark.parametrize("backend", ["python", "numpy"])
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_a_saved_loop_takes_rows_of_its_lengths_only(tmp_path: Path, backend: Any, batch_size: int | None) -> None:
+    model = nn.MLP(2, [1], seed=0)
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    y = X.sum(axis=1)
+    history = nn.fit(
+        lambda X, y: sum((model(x) - t) ** 2 for x, t in zip(X, y, strict=True)), model, nn.SGD(0.01), X, y,
+        epochs=2, batch_size=batch_size, seed=1, progress=False, backend=backend,
+    )  # fmt: skip
+    module: dict[str, Any] = {}
+    exec(history.save_source(tmp_path / "loop.py").read_text(encoding="utf-8"), module)
+    for targets in (y, y.tolist(), y[:, None]):
+        assert [float(step[1]) for step in module["train"](X, targets, steps=history.steps)] == history.loss
+    for rows in (X[:, :1], np.hstack([X, X])):
+        with pytest.raises(ValueError, match="generated for rows of X with 2 numbers and of y with 1"):
+            next(module["train"](rows, y, steps=1))
+
+
 def test_a_rate_without_text_trains_but_cannot_be_saved(tmp_path: Path) -> None:
     model, loss, X, y = problem()
     history = nn.fit(loss, model, nn.SGD(lambda step: 0.1 / (step + 1)), X, y, steps=3, progress=False)

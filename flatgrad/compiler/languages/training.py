@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...runtime.wording import count_of
+
 #: Rows of one number may be given as that number, as they may to `fit`.
 _ROWS = 'X, y = ([row if hasattr(row, "__len__") else [row] for row in rows] for rows in (X, y))'
 
@@ -41,13 +43,26 @@ def emit_epochs(rows: int, shuffled: bool) -> str:
     return "\n\n" + "\n".join(lines) + "\n"
 
 
+def _check(rows: int, widths: tuple[int, int], arrays: tuple[str, str] | None) -> list[str]:
+    """Statements that refuse rows of other lengths, which would be read as other numbers: of arrays by their sizes."""
+    x, y = widths
+    if arrays is None:
+        condition = f"any(len(row) != {x} for row in X) or any(len(row) != {y} for row in y)"
+    else:
+        condition = f"{arrays[0]}.size != {rows * x} or {arrays[1]}.size != {rows * y}"
+    message = f"this loop was generated for rows of X with {count_of(x, 'number')} and of y with {y}"
+    return [f"if {condition}:", f'    raise ValueError("{message}")']
+
+
 def emit_loop(
-    rows: int, sizes: Sequence[int], seed: int | None, *, batched: bool, states: int, has_leaves: bool, arrays: bool
-) -> str:
+    rows: int, widths: tuple[int, int], sizes: Sequence[int], seed: int | None, *, batched: bool, states: int,
+    has_leaves: bool, arrays: bool,
+) -> str:  # fmt: skip
     """The generator `train`, which runs steps over batches: all rows, or parts of them in the order of `epochs`.
 
     Args:
         rows: how many rows of data the loop is for.
+        widths: how many numbers are in a row of X, and of y.
         sizes: the sizes of batches that occur, the usual one first; there is a function `step_N` for each.
         seed: the default seed of the shuffling.
         batched: whether steps are made on batches.
@@ -61,6 +76,7 @@ def emit_loop(
     selection = "{0}[batch].ravel()" if arrays else "[number for row in batch for number in {0}[row]]"
     if batched:
         before = ["X, y = np.array(X, dtype=float), np.array(y, dtype=float)"] if arrays else [_ROWS]
+        before += _check(rows, widths, ("X", "y") if arrays else None)
         before += [f"starts = range(0, {rows}, {sizes[0]})"]
         before += [f"batches = (order[start:start + {sizes[0]}] for order in epochs(seed) for start in starts)"]
         head = "for step, batch in zip(range(steps), batches):"
@@ -71,8 +87,9 @@ def emit_loop(
         ]
         call = "STEPS[len(batch)](x_batch, y_batch, "
     else:
-        before = [] if arrays else [_ROWS]
-        before += [*(f"{name.lower()}_all = {flat.format(name)}" for name in "Xy"), f"run = STEPS[{rows}]"]
+        before = [] if arrays else [_ROWS, *_check(rows, widths, None)]
+        before += [*(f"{name.lower()}_all = {flat.format(name)}" for name in "Xy")]
+        before += [*(_check(rows, widths, ("x_all", "y_all")) if arrays else []), f"run = STEPS[{rows}]"]
         head, within, call = "for step in range(first, steps):", [], "run(x_all, y_all, "
     body = [
         "def train(X, y, parameters=None, state=None, *, steps, seed=SEED, first=0):",
