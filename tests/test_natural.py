@@ -495,7 +495,8 @@ def test_what_refuses_arrays_of_objects_is_named():
     with pytest.raises(fg.TraceError, match=r"interp1d\(.*\) takes plain numbers only"):
         fg.grad(lambda x: scipy.interpolate.interp1d([0.0, 1.0], [2.0, 3.0])(x[0]).sum())([0.5])
     with pytest.raises(fg.TraceError, match=r"np\.finfo .* Write np\.finfo\(float\)"):
-        fg.grad(lambda x: x.sum() * np.finfo(operator.attrgetter("dtype")(x)).eps)(np.ones(2))
+        fg.grad(eval("lambda x: x.sum() * np.finfo(x.dtype).eps"))(np.ones(2))
+    assert fg.grad(lambda x: x.sum() * np.finfo(operator.attrgetter("dtype")(x)).eps)(np.ones(1)) == [2.0**-52]
     assert fg.grad(lambda x: x.sum() * np.finfo(x.dtype).eps)(np.ones(2)).tolist() == [2.0**-52] * 2
     assert fg.grad(lambda x: x.sum() * np.finfo(float).eps)(np.ones(1)) == [np.finfo(float).eps]
 

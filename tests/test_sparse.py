@@ -1,6 +1,7 @@
 """Sparse Jacobians and Hessians: the dense one's bits, where it is not zero for every input."""
 
 import builtins
+import ctypes
 import itertools
 
 import numpy as np
@@ -252,3 +253,14 @@ def test_the_value_says_where_a_large_matrix_is_not_that_of_the_kernel_for_all_s
     weights[:], places[:] = [1.0] * 80, range(1, 81)
     assert hessian(x).nnz == 181
     assert not hessian.kernel_for(x).stats.own_size
+
+
+def test_entries_as_a_c_function():
+    def chain(x):
+        return sum((x[i + 1] - x[i] ** 2) ** 2 for i in range(len(x) - 1))
+
+    hessian, x = fg.hessian(chain, sparse=True), np.linspace(0.1, 0.7, 6)
+    matrix, doubles = hessian(x), ctypes.POINTER(ctypes.c_double)
+    entries = np.zeros(hessian.sparsity(x).nnz)
+    hessian.c_function(x)(x.ctypes.data_as(doubles), entries.ctypes.data_as(doubles))
+    assert entries.tolist() == matrix.data.tolist()

@@ -53,12 +53,20 @@ _WAYS = (2, 0), (4, 0), (TERMS, ALONE)
 _LONG = 1_000_000.0
 
 
+#: How the reason begins where machine code of a program for all sizes cannot be bound to them.
+_UNBOUND = "machine code cannot be bound to sizes"
+
+
 class NotOpenError(Exception):
     """There is no kernel for all sizes; the text says why."""
 
 
 class GrowingError(NotOpenError):
     """The programs for several sizes have different numbers of statements."""
+
+
+class NotBoundError(NotOpenError):
+    """There is a program for all sizes, and machine code of it cannot be bound to sizes."""
 
 
 class OpenStages:
@@ -101,7 +109,8 @@ class OpenStages:
             if self._key is not None:
                 open_recall.keep(self._key, prepared)
         if prepared.refused:
-            raise (GrowingError if prepared.grows else NotOpenError)(prepared.refused)
+            found = prepared.refused.startswith(_UNBOUND)
+            raise (GrowingError if prepared.grows else NotBoundError if found else NotOpenError)(prepared.refused)
         self._prepared = prepared
         self._others: dict[int, list[OpenArrayProgram] | None] = {}
 
@@ -175,7 +184,7 @@ class OpenStages:
                 for function in self.code:
                     function.prepare()
         except OpenCodeError as error:
-            return Prepared(refused=f"machine code cannot be bound to sizes: {error}")
+            return Prepared(refused=f"{_UNBOUND}: {error}")
         return prepared
 
     @property

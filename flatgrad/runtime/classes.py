@@ -8,6 +8,7 @@ They tell the class that a number has where nothing is traced; `isinstance(x, fg
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -107,7 +108,25 @@ NAMES: Final = frozenset(each.__name__ for each in (*WHOLE, *_QUESTIONS))
 
 def answered(function: Any) -> Any:
     """What stands for a function: for one that asks for classes, or makes an int, another one."""
-    return _ANSWERS.get(id(function), function)
+    return _getter(function) if asks_by_name(function) else _ANSWERS.get(id(function), function)
+
+
+def asks_by_name(function: Any) -> bool:
+    """Whether a function is an `operator.attrgetter` of an attribute that is a class, or a dtype."""
+    if type(function) is not operator.attrgetter:
+        return False
+    return any(not ATTRIBUTES.isdisjoint(name.split(".")) for name in function.__reduce__()[1])
+
+
+def _getter(getter: Any) -> Callable[[Any], Any]:
+    """What stands for an `operator.attrgetter`."""
+    names = getter.__reduce__()[1]
+
+    def get(item: Any) -> Any:
+        found = [functools.reduce(_getattr, name.split("."), item) for name in names]
+        return found[0] if len(found) == 1 else tuple(found)
+
+    return get
 
 
 def attribute(item: Any, name: str) -> Any:

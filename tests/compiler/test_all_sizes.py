@@ -12,6 +12,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad.compiler.machine.native import available
+from flatgrad.compiler.open_stages import OpenStages
 from flatgrad.compiler.transforms import sizes as sizes_module
 from flatgrad.runtime.errors import DomainError, InputError
 from tests.bits import assert_same
@@ -576,3 +577,25 @@ def test_functions_that_go_in_steps_have_a_kernel_for_every_second_size():
     ]
     assert all(kernel.stats.sizes[20] == "compared" for kernel in function.open_kernels)
     assert function.kernel_for(rows(1)).stats.own_size == "the kernel for all sizes is not for n = 0"
+
+
+@pytest.mark.parametrize(("step", "size"), [(3, "3*n"), (4, "4*n + 2")])
+def test_steps_that_do_not_show_at_the_smallest_sizes(step, size):
+    function = check(lambda x: sum((x[i] * x[i + 1] - x[i + 2]) ** 2 for i in range(0, len(x) - 2, step)),
+                     lambda n: (rows(n),), (30, 30 + step, 30 + 2 * step))  # fmt: skip
+    (kernel,) = function.open_kernels
+    assert str(kernel.arrays).splitlines()[0] == f"array program f(x[{size}]) for every n:"
+
+
+@pytest.mark.skipif(not available(), reason="only machine code is bound in this way")
+def test_what_cannot_be_bound_to_sizes_is_not_looked_for_again(monkeypatch):
+    """The gradient of the first row of a matrix, both of whose sizes change."""
+    made = []
+    original = OpenStages._prepare
+    monkeypatch.setattr(OpenStages, "_prepare", lambda self, ways: made.append(ways) or original(self, ways))
+    function = fg.grad(lambda a: (a[0] * a[0]).sum())
+    for shape in (4, 5), (6, 7), (9, 8), (10, 12):
+        a = np.linspace(0.1, 1.0, math.prod(shape)).reshape(shape)
+        assert function(a).tolist() == [(2.0 * a[0]).tolist(), *np.zeros((shape[0] - 1, shape[1])).tolist()]
+    assert len(made) <= 1
+    assert "cannot be bound to sizes" in function.kernel_for(a).stats.own_size

@@ -10,16 +10,18 @@ than with plain numbers. So such code is changed before the first trace.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dis
+import functools
 import threading
-from collections.abc import Iterable
-from types import CodeType, FunctionType
+from collections.abc import Iterable, Iterator
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 import numpy as np
 
 from ...runtime.arrays import decided
-from ...runtime.classes import ATTRIBUTES, NAMES, answered, attribute, pattern
+from ...runtime.classes import ATTRIBUTES, NAMES, answered, asks_by_name, attribute, pattern
 from ...runtime.natural import replaced
 from ...runtime.sites import is_internal, is_library
 from ...runtime.tracing import refuse
@@ -36,6 +38,10 @@ _APPLYING: Final = frozenset(["map", "filter", "reduce", "starmap", "vectorize",
 
 #: Functions that ask for classes.
 _ASKING: Final = frozenset(["isinstance", "type", "isscalar", "result_type"])
+#: Of how many functions of installed packages at most the calls are changed.
+_INSTALLED: Final = 200
+#: Functions that get an attribute by its name.
+_GETTERS: Final = frozenset(["getattr", "attrgetter"])
 #: Classes of numbers.
 _OF_NUMBERS: Final = frozenset(
     ["float", "int", "complex", "Number", "Real", "Complex", "floating", "float64", "number"]
@@ -93,8 +99,10 @@ class _Questions(ast.NodeTransformer):
         return ast.copy_location(call, arguments[0])
 
     def looked_up(self, function: ast.expr) -> ast.expr:
-        """What stands for a function, if it asks for classes or makes an int."""
-        return self._called("of", function) if _name_of(function) in NAMES else function
+        """What stands for a function, if it asks for classes or makes an int, or may be an `operator.attrgetter`."""
+        is_getter = isinstance(function, ast.Call) and _name_of(function.func) == "attrgetter"
+        may_ask = is_getter or isinstance(function, ast.Name) or _name_of(function) in NAMES
+        return self._called("of", function) if may_ask else function
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
@@ -162,17 +170,59 @@ def _concerns(function: FunctionType) -> bool:
 
 
 def _asks(function: FunctionType) -> bool:
-    """Whether a function is the user's, and may ask for classes."""
-    return _concerns(function) and any(
+    """Whether a function is the user's, or chooses one of the user's, and may ask for classes."""
+    if _concerns(function) and any(map(asks_by_name, _read_by(function))):
+        return True
+    return (_concerns(function) or function.__code__ in _DISPATCHING) and any(
         not (_ASKING | ATTRIBUTES).isdisjoint(code.co_names)
-        or ("getattr" in code.co_names and not ATTRIBUTES.isdisjoint(filter(_is_text, code.co_consts)))
+        or (not _GETTERS.isdisjoint(code.co_names) and any(map(_names_class, code.co_consts)))
         or _MATCH in code.co_code[::2]
         for code in codes_in(function.__code__)
     )
 
 
-def _is_text(item: Any) -> bool:
-    return type(item) is str
+def _read_by(function: FunctionType) -> Iterator[Any]:
+    """What a function reads by a name from outside."""
+    for code in codes_in(function.__code__):
+        yield from (function.__globals__.get(name) for name in code.co_names)
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # it is empty yet
+            yield cell.cell_contents
+
+
+def installed(functions: Iterable[FunctionType]) -> list[FunctionType]:
+    """The functions of installed packages that these may call by their names, and those that they call, and so on."""
+    found: dict[FunctionType, None] = {}
+    todo = list(functions)
+    while todo and len(found) < _INSTALLED:
+        function = todo.pop()
+        for item in [*_read_by(function)]:
+            names = {name for code in codes_in(function.__code__) for name in code.co_names}
+            members = vars(item) if isinstance(item, ModuleType) else {}
+            for each in (item, *(members[name] for name in names & members.keys())):
+                each = getattr(each, "__wrapped__", each)
+                if isinstance(each, FunctionType) and each not in found and _is_installed(each):
+                    found[each] = None
+                    todo.append(each)
+    return list(found)
+
+
+def _is_installed(function: FunctionType) -> bool:
+    """Whether a function is one of an installed package, other than NumPy, SciPy and this one."""
+    code = function.__code__
+    return "-packages" in code.co_filename and not is_internal(code.co_filename) and not is_library(code)
+
+
+#: What calls functions by the class of an argument.
+_DISPATCHING: Final = tuple(
+    getattr(each, "__code__")  # noqa: B009 - type checkers do not know that it is there
+    for each in (functools.singledispatch(lambda x: x), functools.singledispatchmethod.__get__)
+)
+
+
+def _names_class(item: Any) -> bool:
+    """Whether a constant is the name of an attribute that is a class, or a path to one."""
+    return type(item) is str and not ATTRIBUTES.isdisjoint(item.split("."))
 
 
 #: Calls are natural.

@@ -8,6 +8,8 @@ an error.
 
 from __future__ import annotations
 
+import inspect
+import linecache
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -203,6 +205,14 @@ def _is_objects(item: Any) -> bool:
     return isinstance(item, np.ndarray) and item.dtype == object
 
 
+def _line_of(code: Any) -> int:
+    """The line in which the definition of a function begins, without its decorators."""
+    first: int = code.co_firstlineno
+    lines = linecache.getlines(code.co_filename)[first - 1 :]
+    behind = (k for k, line in enumerate(lines) if line.lstrip().startswith(("def ", "async def ")))
+    return first + next(behind, 0) if lines and lines[0].lstrip().startswith("@") else first
+
+
 def check(containers: Containers, names: Sequence[str], function: Any, args: Sequence[Any] | None = None) -> None:
     """Raise an error if a function has written into arguments that cannot be written back.
 
@@ -219,8 +229,8 @@ def check(containers: Containers, names: Sequence[str], function: Any, args: Seq
     changed += [path for path, kind, item in containers.statics if not kind.static.matches(item)]
     for path in changed:
         text = names[path[0]] + containers.places[path]
-        code = getattr(function, "__code__", None)
-        place = Location(code.co_filename, code.co_firstlineno) if code is not None else None
+        code = getattr(inspect.unwrap(function), "__code__", None)  # that of what a decorator has wrapped
+        place = Location(code.co_filename, _line_of(code)) if code is not None else None
         raise refuse(
             f"{getattr(function, '__name__', 'the function')} changes its argument {text}, and the change would be "
             "lost. Return it instead, or work on a copy",

@@ -24,7 +24,7 @@ from ..calls.sizes import OpenKind, Pattern, resized, sized_kinds, sizes_of
 from ..checks import numbers_of
 from ..loops.extents import Samples, samples_of
 from ..open_kernel import OpenKernel
-from ..open_stages import BoundStages, NotOpenError, OpenStages, operations_of
+from ..open_stages import BoundStages, NotBoundError, NotOpenError, OpenStages, operations_of
 from ..stages import Stages
 from .witness import is_foreseen
 
@@ -34,9 +34,9 @@ SIZES: Final = 3
 _WINDOWS: Final = (3, 4, 5), (5, 6, 7), (5, 7, 9), (7, 9, 11, 13), (17, 20, 24, 27), (33, 37, 40, 46)
 #: The same where two extents are open.
 _PAIRS: Final = (4, 5, 6, 7), (5, 7, 8, 9), (9, 11, 12, 14)
-#: If what is traced is uneven in the first windows, up to this one, and at these extents: the steps in which a function
-#: may go through its arguments.
-_LAST_SMALL, _CONSECUTIVE, _STEPS = 1, (9, 10, 11, 12), (2, 3, 4)
+#: If there is nothing in the first windows, up to this one, and what is traced is uneven at these extents: the steps in
+#: which a function may go through its arguments. There are so many extents that each step is made between some of them.
+_LAST_SMALL, _CONSECUTIVE, _STEPS = 1, (9, 10, 11, 12, 13), (2, 3, 4)
 #: The limit of equations that are traced to find a program for all sizes; and of those that are traced in any case.
 _MOST, _FREE = 12_000_000, 400_000
 #: Up to so many equations the first use of a size is compared number by number; up to so many equations that tracing
@@ -218,7 +218,7 @@ class KnownSizes(Generic[E]):
         found = None
         for position, window in enumerate(_WINDOWS if pattern.extents == 1 else _PAIRS):
             found = found or samples.kernel(pattern, window)
-            if found is None and position == _LAST_SMALL and samples.jump and pattern.extents == pattern.step == 1:
+            if found is None and position == _LAST_SMALL and pattern.extents == pattern.step == 1:
                 goes_in_steps = samples.are_even(pattern, _CONSECUTIVE) is False
                 found = self._in_steps(pattern, samples, sizes) if goes_in_steps else None
         if found is None:
@@ -453,13 +453,11 @@ class _Samples(Generic[E]):
         sizes: of these.
 
     Attributes:
-        jump: whether the numbers of operations were no polynomials of the sizes in all windows so far.
         reason: why there is no kernel so far.
     """
 
     def __init__(self, known: KnownSizes[E], arguments: Arguments, sizes: Sequence[int]) -> None:
         self.known, self.arguments, self.sizes = known, arguments, sizes
-        self.jump = True
         self.reason = ""
         self._calls: dict[tuple[int, ...], TracedCall] = {}
         self._spent = 0
@@ -468,9 +466,10 @@ class _Samples(Generic[E]):
         """One kernel for all sizes of a pattern, from those at some extents; None if there is none.
 
         Raises:
-            NotOpenError: if tracing at small sizes takes longer than tracing at the size of the call.
+            NotOpenError: if tracing at small sizes takes longer than tracing at the size of the call, or what has been
+                found cannot be bound to sizes.
         """
-        extents, calls = _extents_in(pattern, window), list[TracedCall]()
+        extents = _extents_in(pattern, window)
         try:
             calls = self._traced(pattern, extents)
             opened = self.known._merged(pattern, calls, extents)
@@ -481,9 +480,10 @@ class _Samples(Generic[E]):
             raise NotOpenError(
                 "tracing at several small sizes would record more operations than tracing at the size of the call"
             ) from None
+        except NotBoundError:  # there is a program for all sizes, and it would be the same at others
+            raise
         except NotOpenError as error:
             self.reason = str(error)
-            self.jump = self.jump and not (calls and _are_even(calls, extents))
             return None
 
     def are_even(self, pattern: Pattern, window: Sequence[int]) -> bool | None:

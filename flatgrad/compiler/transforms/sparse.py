@@ -19,6 +19,7 @@ from ...runtime.tracing import recorder
 from ..kernel import Kernel
 from ..open_kernel import OpenKernel
 from ..sparsity import Sparsity
+from .c_functions import CFunction
 from .ways import WayTable
 
 if TYPE_CHECKING:
@@ -108,6 +109,23 @@ class SparseFunction:
         """Write the page about the kernel for these arguments, as other compiled functions do."""
         page: Path = self._function.explain(path, *args, **kwargs)
         return page
+
+    def c_function(self, /, *args: Any, signature: str | None = None, **kwargs: Any) -> CFunction:
+        """The entries of the matrix as a C function, which writes them in the order in which CSR has them.
+
+        Where they stand is the same for all calls: `sparsity(*args)` says it. The arguments are those of `fg.jit`'s
+        `c_function`, and so is what it raises.
+
+        Example:
+            >>> import flatgrad as fg, numpy as np
+            >>> hessian = fg.hessian(lambda x: x[0] ** 2 * x[1] + x[2] ** 2, sparse=True)
+            >>> x, entries = np.array([3.0, 5.0, 1.0]), np.zeros(4)
+            >>> pointer = hessian.c_function(x)
+            >>> pointer.signature
+            'void (double *, double *)'
+        """
+        made: CFunction = self._function.c_function(*args, signature=signature, **kwargs)
+        return made
 
     def ways(self, /, *args: Any, **kwargs: Any) -> WayTable:
         """The ways that calls have gone."""

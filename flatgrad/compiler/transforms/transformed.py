@@ -26,7 +26,7 @@ from ..calls.arguments import Arguments
 from ..calls.branches import selecting
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Captured, E, trace_settled
-from ..calls.natural import NATURAL, classes_asked
+from ..calls.natural import NATURAL, classes_asked, installed
 from ..calls.records import member
 from ..calls.rewriting import BusyError, Change, UnchangedError, run_with
 from ..calls.sizes import leading, sized_kinds, sizes_of
@@ -73,8 +73,16 @@ def functions_of(roots: Sequence[Any]) -> list[types.FunctionType]:
 
 
 def functions_in(captured: Captured) -> list[types.FunctionType]:
-    """The functions among what is captured."""
-    return [each.owner for each in captured.references if each.key == "__code__"]
+    """The functions among what is captured, and those of `functools` that choose one of them by a class."""
+    found = [each.owner for each in captured.references if each.key == "__code__" or is_dispatcher(each)]
+    if any(isinstance(each.value, functools.singledispatchmethod) for each in captured.references):
+        found.append(cast("types.FunctionType", functools.singledispatchmethod.__get__))
+    return found
+
+
+def is_dispatcher(reference: Any) -> bool:
+    """Whether it is to what `functools.singledispatch` makes."""
+    return reference.key == "registry" and isinstance(reference.owner, types.FunctionType)
 
 
 def run_changed(run: Callable[[], T], roots: Callable[[], Sequence[Any]], changes: Sequence[Change]) -> T:
@@ -84,7 +92,10 @@ def run_changed(run: Callable[[], T], roots: Callable[[], Sequence[Any]], change
         UnchangedError: if there is nothing to be changed.
         BusyError: if another thread does so all the time.
     """
-    return run_with(run, functions_of(roots()), changes, _PATIENCE) if changes else run()
+    if not changes:
+        return run()
+    functions = functions_of(roots())
+    return run_with(run, [*functions, *installed(functions)], changes, _PATIENCE)
 
 
 class TakeApartError(Exception):
@@ -296,7 +307,7 @@ class Transformed(Generic[E]):
             functions: those that may be called.
         """
         failure: Exception | None = None
-        asking = classes_asked(functions)
+        asking = classes_asked([*functions, *installed(functions)])
         self._asks = bool(asking)
         try:
             if not self._natural:

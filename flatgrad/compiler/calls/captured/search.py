@@ -390,6 +390,8 @@ def _texts(item: Any) -> list[str]:
 
 def _functions_in(value: Any) -> list[Any]:
     """The function in a definition of a class, if there is one; a transformed function counts."""
+    if isinstance(value, functools.singledispatchmethod):
+        return list(value.dispatcher.registry.values())
     for kind, attribute in _WRAPPERS.items():
         if isinstance(value, kind):
             function = getattr(value, attribute)
