@@ -60,6 +60,11 @@ def _array(items: Any, name: str) -> Array:
 
 
 def split(data: Rows, fraction: float, pair: tuple[Any, Any] | None, seed: int) -> tuple[Rows, Rows | None]:
+    """The rows to train on, and those to validate on: a fraction of the data, or the pair that is given, or none.
+
+    Raises:
+        InputError, OptionError: for a fraction or a pair that cannot be used.
+    """
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)):
         raise OptionError(f"validation_split must be a fraction, got {fraction!r}")
     if pair is not None:
