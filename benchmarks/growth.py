@@ -98,7 +98,7 @@ def draw(points: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None:
 def growth(backend: str, workload: str, sizes: Sequence[int]) -> str:
     """The exponents of time and of memory between the smallest and the largest size, and all figures."""
     if quick():
-        sizes = 4_000, 8_000
+        sizes = 4_000, 6_000
     times, peaks, counts = [], [], []
     for size in sizes:
         command = [sys.executable, "-m", "benchmarks.growth", backend, workload, str(size)]

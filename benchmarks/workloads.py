@@ -210,7 +210,7 @@ def transformer(
     position adds its key and its value to those of the positions before, and attends to all of them. The loss is the
     mean cross-entropy of the next token. With `value=float` it is computed on plain floats.
     """
-    positions = sized(8, 2) if positions is None else positions
+    positions = sized(8, 1) if positions is None else positions
     tokens = [CHARACTERS.index(character) for character in NAMES[: positions + 1]]
     draw = random.Random(1337)
     size = width // heads

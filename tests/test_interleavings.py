@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.examples import examples
 from tests.interleavings import check
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(examples(60)))
 def test_interleavings(seed):
     assert sum(check(seed).values()) > 0
