@@ -187,6 +187,15 @@ CASES = [
         1.0,
     ),
     Case(
+        "deciding by the text of a Value",
+        lambda x: x if str(x) == "3.0" else 5.0 * x,
+        r"Compare the Value itself, as in x == 3\.0",
+        lambda x: x if x == 3.0 else 5.0 * x,
+        3.0,
+        3.0,
+        1.0,
+    ),
+    Case(
         "formatting the number",
         lambda x: x if f"{x:.2f}" else 0.0,
         r"f'\{x:\.2f\}'.*shows the number at hand",

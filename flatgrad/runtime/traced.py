@@ -14,6 +14,7 @@ from .causes import cause, is_power
 from .objects import is_number
 from .primitives import equal, logical_and, logical_not, logical_or
 from .sites import is_internal
+from .texts import NumberText
 from .tracing import forbidden, recorder, records, refuse
 from .value import Condition, Value, constant
 
@@ -103,7 +104,7 @@ class TracedValue(Value):
         return _as_quotient(super().__rtruediv__(other))
 
     def __repr__(self) -> str:
-        return f"Value(data={self._shown()})"
+        return NumberText(f"Value(data={self._shown()})")
 
     def _formatted(self, spec: str) -> str:
         return str(self._trace.shown(self._index, spec))

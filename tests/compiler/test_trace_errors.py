@@ -167,3 +167,33 @@ def test_side_effects_happen_once():
     g = fg.grad(f)
     assert g(1.0) == g(2.0) == 3.0
     assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x if f"{x}" == "3.0" else 5.0 * x,
+        lambda x: x if repr(x) != "3.0" else 5.0 * x,
+        lambda x: -x if str(x).startswith("-") else x,
+        lambda x: x * len(str(x)),
+        lambda x: x * {"3.0": 2.0}.get(f"{x}", 1.0),
+        lambda x: x if "." in str(x) else 5.0 * x,
+    ],
+)
+def test_nothing_depends_on_the_text_of_a_value(function):
+    with pytest.raises(fg.TraceError, match="deciding by the text of a Value"):
+        fg.jit(function)(3.0)
+
+
+def test_texts_of_values_may_be_kept_and_read(capsys):
+    texts = []
+
+    def noted(x):
+        texts.append(str(x))
+        message = f"{x}" + " metres"
+        print(message, x, [x])
+        return x
+
+    fg.jit(noted)(3.0)
+    assert texts == ["Value(data=3.0)"]
+    assert capsys.readouterr().out == "Value(data=3.0) metres Value(data=3.0) [Value(data=3.0)]\n"
