@@ -7,8 +7,12 @@ import json
 import pytest
 
 import flatgrad as fg
-from flatgrad.explain import explained
+from flatgrad.compiler.machine import native
+from flatgrad.explain import explained, html
+from flatgrad.explain.assembly import sections
+from flatgrad.explain.lines import Line
 from flatgrad.explain.origins import with_origins
+from flatgrad.explain.shown import chosen, program_lines
 from tests.test_explain import KERNELS, ids_of, layers
 
 
@@ -69,6 +73,56 @@ def test_costs_add_up(make):
     located = sum(line.get("cost", 0) for line in facts["panes"]["source"]["lines"])
     assert 0.5 * equations < located <= equations
     assert 0 < facts["panes"]["python"]["cost"] <= equations
+
+
+def test_of_very_many_kinds_the_most_frequent_are_shown():
+    """Whatever a program is, its text stays short, and says how many equations are left out."""
+    joint = with_origins(layers().stages).joint
+    own = [[Line("", f"l{e}")] for e in range(len(joint))]  # each equation is of a kind of its own
+    shown, complete = chosen(joint, own)
+    assert not complete
+    assert len(shown) < 0.6 * len(joint)
+    few, complete = chosen(joint, [[] for _ in range(len(joint))])
+    assert complete
+    assert len(few) < len(shown)
+    lines = program_lines(joint, {e: Line(str(e), f"e{e}") for e in few}, complete)
+    assert sum(line.facts.get("fold", 0) for line in lines) + len(few) == len(joint)
+
+
+@pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
+def test_long_assembly_is_abridged_and_still_counted(monkeypatch):
+    (program,) = layers().stages.arrays
+    whole = sections(program, False)
+    monkeypatch.setattr("flatgrad.explain.assembly._FEW", 100)
+    short = sections(program, False)
+    assert [each.instructions for each in short] == [each.instructions for each in whole]
+    assert sum(len(each.lines) for each in short) < 0.3 * sum(len(each.lines) for each in whole)
+    for a, b in zip(short, whole, strict=True):
+        left_out = sum(int(line.text.split()[1]) for line in a.lines if line.text.strip().startswith("..."))
+        assert len(a.lines) + left_out == len(b.lines) + bool(left_out)
+
+
+def test_lines_behind_a_cut_docstring_are_code(tmp_path):
+    pytest.importorskip("pygments")
+    path = tmp_path / "cut.py"
+    text = [
+        "def f(x):",
+        "    x = x * x",
+        *["    # a comment"] * 20,
+        '    """',
+        "    Text",
+        '    """',
+        "    return x.sin()",
+    ]
+    path.write_text("\n".join(["import flatgrad as fg", *text, ""]))
+    names = {}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    page = html(explained(fg.value_and_grad(names["f"]).kernel_for(1.5)))
+    (line,) = [line for line in page.splitlines() if "return" in line and "x.sin()" in line]
+    data = json.loads(line.partition('id="data">')[2].removesuffix("</script>"))
+    colours = [line["html"] for line in data["panes"]["source"]["lines"] if "x.sin()" in line["html"]]
+    assert colours
+    assert all('class="k"' in each and 'class="s2"' not in each and 'class="sd"' not in each for each in colours)
 
 
 def test_a_training_step_is_explained(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html as markup
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -60,12 +61,25 @@ def html(facts: dict[str, Any]) -> str:
 def _coloured(name: str, pane: dict[str, Any]) -> dict[str, Any]:
     """A pane whose lines are HTML with colours, which has their texts."""
     lines = pane["lines"]
-    texts = coloured([line["text"] for line in lines], LEXERS[name])
+    texts = []
+    for _, piece in itertools.groupby(lines, lambda line: "fold" in line or "head" in line):
+        part = [line["text"] for line in piece]
+        inside = name == "source" and _is_inside_text(part)
+        texts += coloured(['"""', *part], LEXERS[name])[1:] if inside else coloured(part, LEXERS[name])
     shown = [
         {key: item for key, item in line.items() if key != "text"} | {"html": text}
         for line, text in zip(lines, texts, strict=True)
     ]
     return {**pane, "lines": shown}
+
+
+def _is_inside_text(lines: Sequence[str]) -> bool:
+    """Whether some lines of Python begin inside of a docstring: the first quotes end it."""
+    for before, line in itertools.pairwise(["", *lines]):
+        if '"""' in line:
+            ends, opens = line.rstrip().endswith('"""'), before.rstrip().endswith(":")
+            return ends and line.count('"""') == 1 and not opens
+    return False
 
 
 def _file(name: str) -> str:
