@@ -61,7 +61,7 @@ class BaseKernel:
 
     @property
     def backend(self) -> str:
-        """What runs: "python", "numpy" or "native". `kernel.stats.reason` says why."""
+        """What runs: "python", "numpy" or "native". `kernel.stats.reason` says why. "auto" may go over to "native"."""
         return self.stats.backend
 
     def __repr__(self) -> str:
@@ -153,12 +153,10 @@ class Kernel(BaseKernel):
             gradient; None for a joint kernel.
         backward: `backward(residuals, output_bars) -> gradients`; None where nothing can receive a gradient.
         joint: `value_and_grad(*arguments, leaves) -> (*outputs, gradients...)`; None for a kernel of two functions.
-        backend: what runs: "python", "numpy" or "native". If "auto" has gone over to machine code, that is "native".
         captured: the numbers, flags, texts, containers and `Value`s that the function read from outside of itself when
             it was traced, by name. They are compared at each call; if one of them is another one, the function is
             traced again, and has another kernel.
         way: the truth values that the function met when it was traced. A call that goes another way has another kernel.
-        traced_at: the numbers of its inputs when it was made.
         sparsity: the pattern of the matrix, for `fg.jacobian` and `fg.hessian` with `sparse=True`; else None.
     """
 
