@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self, cast
 
 from ..compiler.calls.arguments import Arguments
 from ..compiler.calls.captured import Called
+from ..compiler.calls.kind import Kind
 from ..compiler.checks import as_list, numbers_of
 from ..compiler.languages.loader import collector_paused
 from ..compiler.languages.training import emit_step_numbers
@@ -159,6 +160,10 @@ class TracedStep(Transformed[StepKernel]):
     def _trace_call(self, arguments: Arguments, named: bool = True) -> TracedCall:
         stages = self._build(arguments, named=named)
         return TracedCall(stages, stages.leaves, stages.captured, [], None, stages.trace_seconds)
+
+    def _value_count(self, kinds: Sequence[Kind | None]) -> int:
+        """The loss."""
+        return 1
 
     def _bound_stages(
         self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]

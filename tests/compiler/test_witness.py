@@ -112,6 +112,33 @@ def test_rows_of_a_map_that_are_long():
     assert mapped.open_kernels[0].stats.sizes[2 * LARGE] == "different"
 
 
+def first_ones(x):
+    return [3.0 * a + 1.0 for a in x[:LARGE]]
+
+
+def first_ones_beside(x):
+    return sum(a * a for a in x), first_ones(x)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda **options: fg.jit(first_ones, **options),
+        lambda **options: fg.jit(lambda x: (x * x + 1.0)[:LARGE], **options),
+        lambda **options: fg.value_and_grad(first_ones_beside, has_aux=True, **options),
+        lambda **options: fg.grad(first_ones_beside, has_aux=True, **options),
+    ],
+)
+def test_results_that_are_the_first_ones_of_those_foreseen(transform):
+    """All of their numbers are right, and there are fewer."""
+    dynamic, fixed = transform(dynamic=True), transform(dynamic=False)
+    for n in 5, LARGE, 2 * LARGE:
+        x = np.array(numbers(n))
+        assert witness.numbers_of(dynamic(x)).tolist() == witness.numbers_of(fixed(x)).tolist()
+    seen = dynamic.open_kernels[0].stats.sizes
+    assert (seen[LARGE], seen[2 * LARGE]) == ("value compared", "different")
+
+
 def test_errors_at_large_sizes_are_raised():
     def refuses(x):
         if len(x) > LARGE:

@@ -188,6 +188,10 @@ class GradFunction(NumericFunction[P, R]):
     def _of_value(self) -> NumericFunction[..., Any]:
         return self if self._with_value else value_of(self, self.function)
 
+    def _value_count(self, kinds: Sequence[Kind | None]) -> int:
+        """Of the value, and of what the function returns beside it."""
+        return 1 + super()._value_count(kinds[-1:])
+
     def _interpreted(self, arguments: Arguments) -> Any:
         result = executed(self, arguments)
         return super()._interpreted(arguments) if result is None else result

@@ -26,7 +26,7 @@ from ..loops.extents import Samples, samples_of
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, NotBoundError, NotOpenError, OpenStages, operations_of
 from ..stages import Stages
-from .witness import is_foreseen
+from .witness import first_numbers, is_foreseen
 
 #: After so many sizes of otherwise equal arguments there is one kernel for all.
 SIZES: Final = 3
@@ -96,6 +96,7 @@ class Owner(Protocol[M]):
     ) -> BoundStages: ...
     def _opens_at_once(self, sizes: Sequence[int]) -> bool: ...
     def _of_value(self) -> Owner[Any] | None: ...
+    def _value_count(self, kinds: Sequence[Kind | None]) -> int: ...
     def _call_plainly(self, arguments: Arguments, args: Sequence[Any]) -> Any: ...
     def _call_on_values(self, arguments: Arguments) -> Any: ...
     def _open_sizes(self, arguments: Arguments) -> list[bool]: ...
@@ -390,7 +391,9 @@ class KnownSizes(Generic[E]):
             at = value.pattern.extents_of(_sizes_of(again))
             assert at is not None
             bound, _ = known._stages_at(value, at, again)
-            return bound.loaded.routines[0].function(*owner._inputs_of(again, value.call.leaves))
+            results = bound.loaded.routines[0].function(*owner._inputs_of(again, value.call.leaves))
+            kinds = [kind if kind is None else kind.at(at) for kind in value.kinds]
+            return first_numbers(results, owner._value_count(kinds))
 
         args = self._with_sizes(arguments, opened.pattern.sizes_at(smaller)).args
         return is_foreseen(

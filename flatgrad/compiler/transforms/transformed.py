@@ -26,6 +26,7 @@ from ..calls.arguments import Arguments
 from ..calls.branches import selecting
 from ..calls.cache import LIMIT, KernelCache
 from ..calls.captured import Captured, E, trace_settled
+from ..calls.kind import Kind
 from ..calls.natural import NATURAL, classes_asked, installed
 from ..calls.records import member
 from ..calls.rewriting import BusyError, Change, UnchangedError, run_with
@@ -465,6 +466,10 @@ class Transformed(Generic[E]):
     def _of_value(self) -> Transformed[Any] | None:
         """What has kernels that return the value of the function first; None if there is no such thing."""
         return self
+
+    def _value_count(self, kinds: Sequence[Kind | None]) -> int:
+        """How many of the numbers that a kernel returns are those of the value: the first ones."""
+        return sum(kind.size for kind in kinds if kind is not None)
 
     def _call_plainly(self, arguments: Arguments, args: Sequence[Any]) -> Any:
         """What the function returns, called as it is, on other arguments in the place of these."""

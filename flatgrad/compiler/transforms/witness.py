@@ -31,14 +31,14 @@ Call: TypeAlias = Callable[[Sequence[Any]], Any]
 
 
 def is_foreseen(
-    plain: Call, interpreted: Call, kernel: Call, small: Sequence[Any], large: Sequence[Any],
-    are_numbers: Sequence[bool], ratio: float, exact: bool,
+    plain: Call, interpreted: Call, kernel: Callable[[Sequence[Any]], _Numbers], small: Sequence[Any],
+    large: Sequence[Any], are_numbers: Sequence[bool], ratio: float, exact: bool,
 ) -> bool | None:  # fmt: skip
     """Whether a function has the value that its kernel for all sizes has.
 
     Args:
         plain, interpreted: call the function as it is, and on `Value`s.
-        kernel: calls the kernel for all sizes.
+        kernel: calls the kernel for all sizes, and returns the numbers of its value.
         small: arguments at whose size the kernel is known to be right. If the function has another value there, its
             calls say nothing.
         large: arguments at whose size that is asked.
@@ -61,14 +61,14 @@ def is_foreseen(
             try:
                 expected = numbers_of(call(few))
                 seconds = time.thread_time() - start
-                agrees = _agree(numbers_of(kernel(few)), expected, has_bits)
+                agrees = _agree(kernel(few), expected, has_bits)
             except Exception:  # moved numbers may be outside of its domain, and it may not take plain numbers
                 continue
             if not agrees or seconds * ratio > _SECONDS:
                 break
             many = moved(move, large)
             try:
-                found = numbers_of(kernel(many))
+                found = kernel(many)
             except Exception:
                 continue
             verdict = _has_value(call, many, partial(moved, _noisy, many), found, has_bits)
@@ -86,10 +86,10 @@ def _has_value(
         expected = numbers_of(call(arguments))
         if _agree(found, expected, has_bits):
             return True
-        if has_bits or len(found) < len(expected):
+        if has_bits or len(found) != len(expected):
             return False
         noise = np.abs(numbers_of(call(noisy())) - expected)
-        is_noise = np.abs(found[: len(expected)] - expected) <= _TIMES * noise
+        is_noise = np.abs(found - expected) <= _TIMES * noise
         return None if is_noise.all() else False
     except MemoryError:
         return None
@@ -98,13 +98,14 @@ def _has_value(
 
 
 def _agree(found: _Numbers, expected: _Numbers, has_bits: bool) -> bool:
-    """Whether numbers begin with these, up to rounding or to the last bit."""
-    found = found[: len(expected)]
+    """Whether numbers are these, up to rounding or to the last bit."""
+    if len(found) != len(expected):
+        return False
     if has_bits:
         return np.array_equal(found, expected, equal_nan=True) and bool(
             (np.signbit(found) == np.signbit(expected)).all()
         )
-    return len(found) == len(expected) and np.allclose(found, expected, _TOLERANCE, 0.0, equal_nan=True)
+    return np.allclose(found, expected, _TOLERANCE, 0.0, equal_nan=True)
 
 
 def _moved(numbers: _Numbers) -> _Numbers:
@@ -169,6 +170,11 @@ def numbers_of(item: Any) -> _Numbers:
     array([1., 1., 1., 3.])
     """
     return np.concatenate([np.zeros(0), *_parts_of(item)])
+
+
+def first_numbers(item: Any, count: int) -> _Numbers:
+    """The first ones of these numbers."""
+    return numbers_of(item)[:count]
 
 
 def _parts_of(item: Any) -> Iterator[_Numbers]:
