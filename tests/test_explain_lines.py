@@ -13,6 +13,7 @@ from flatgrad.explain.assembly import sections
 from flatgrad.explain.lines import Line
 from flatgrad.explain.origins import with_origins
 from flatgrad.explain.shown import chosen, program_lines
+from flatgrad.explain.source import UNKNOWN
 from tests.test_explain import KERNELS, ids_of, layers
 
 
@@ -146,6 +147,74 @@ def test_a_training_step_is_explained(tmp_path):
     assert min(parts) > 0
     assert sum(parts) == counts["equations"]
     assert step.prepare(*batch).explain(tmp_path / "again.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("branch", ["none", "selects", "guards"])
+def test_the_gradient_of_a_training_step_has_rules_and_numbers(branch):
+    """As that of a function: each equation of it has a rule, and each of the loss the interpreter's gradient."""
+    w, b = fg.Value(0.5, label="w"), fg.Value(-0.25, label="b")
+
+    def loss(xs):
+        terms = [(w * x + b).tanh() ** 2 for x in xs]
+        if branch == "selects":
+            terms[1] = terms[1] * w if terms[0] > 0 else terms[1] + b
+        elif branch == "guards":
+            terms[1] = terms[1].log() if terms[1] > 0 else terms[1] + b
+        return sum(terms) / len(terms) * fg.where(w > b, w, b)
+
+    step = fg.nn.train_step(loss, fg.nn.Adam(0.01), [w, b])
+    facts = explained(step.prepare([0.5, 1.0, -2.0]))
+    lines = ids_of(facts).values()
+    assert {line.get("how") for line in lines if line.get("part") == "gradient"} == {"rule", "sum", "result"}
+    assert {rule["row"] for rule in facts["rules"]} >= {"tanh", "power", "mul", "add"}
+    assert all("how" not in line for line in lines if line.get("part") in ("value", "update"))
+    root = loss([fg.Value(0.5), fg.Value(1.0), fg.Value(-2.0)])
+    root.backward()
+    assert [item["gradient"] for item in facts["inputs"] if "gradient" in item] == [w.grad, b.grad]
+    nodes, stack = {}, [root]
+    while stack:
+        node = stack.pop()
+        nodes[id(node)] = node
+        stack += [operand for operand in node._prev if id(operand) not in nodes]
+    known = {(node.data, node.grad) for node in nodes.values()}
+    shown = {(line["value"], line["gradient"]) for line in lines if "gradient" in line}
+    assert len(shown) > 8
+    assert shown <= known
+    (added,) = [step for step in facts["steps"] if step["name"] == "adjoint"]
+    assert added["counts"]["made by rules"] > 8
+    assert added["counts"]["of the update behind it"] == facts["counts"]["of the update"]
+
+
+def test_a_condition_shows_what_it_was_in_each_round():
+    def total(xs):
+        result = 0.0
+        for x in xs:
+            if x > 0.5:
+                result = result + x
+            else:
+                result = result - x.sin()
+        while result < 4.0:
+            result = result * 2.0
+        return result
+
+    facts = explained(fg.value_and_grad(total).kernel_for([0.25, 0.75, 0.5, 1.0]))
+    lines = ids_of(facts)
+    truths = {
+        line["text"].strip(): [lines[f"e{e}"]["value"] for (e,) in line["results"]]
+        for line in facts["panes"]["source"]["lines"]
+        if "results" in line
+    }
+    assert truths["if x > 0.5:"] == [False, True, False, True]
+    assert truths["while result < 4.0:"] == [True, True, False]
+
+
+def test_lines_without_a_text_say_so(monkeypatch):
+    names = {}
+    exec("def f(x):\n    return x * x", names)
+    facts = explained(fg.grad(names["f"]).kernel_for(2.0))
+    assert facts["panes"]["source"]["lines"][1]["text"] == UNKNOWN
+    monkeypatch.setattr("flatgrad.explain.source.cell_of", lambda filename: "In[3]" if filename == "<string>" else "")
+    assert explained(fg.grad(names["f"]).kernel_for(2.0))["panes"]["source"]["lines"][0]["text"] == "In[3]"
 
 
 def test_a_kernel_for_all_sizes_is_explained_at_one(tmp_path):

@@ -23,7 +23,7 @@ from .loops import Loops, part_of, points_near, repeats
 from .origins import Origin, with_origins
 from .passes import GONE, follow
 from .python_text import python_lines
-from .results import results_of
+from .results import of_guards, results_of
 from .rules import decided, rule_of
 from .shown import WHOLE, chosen, program_lines, python_shown
 from .source import source_lines
@@ -210,6 +210,7 @@ class _Explanation:
     def _find_results(self) -> None:
         """What lines come to, and how many equations they are."""
         joint = self.joint
+        hidden = of_guards(self.whole.traced, self.whole.way.truths)
         by_site: dict[int, list[int]] = {}
         for e, site in enumerate(joint.sites):
             by_site.setdefault(site, []).append(e)
@@ -220,7 +221,8 @@ class _Explanation:
             own = [e for e in equations if e < joint.primal]
             line.facts["cost"] = len(equations)
             line.facts["of value"] = len(own)
-            found = results_of(joint, own, joint.locations[site] if site >= 0 else None)
+            seen = [e for e in own if self.origin.traced[e] not in hidden]
+            found = results_of(joint, seen, joint.locations[site] if site >= 0 else None)
             self._put_results(line, [(e, self._value(e)) for e in found], _RESULTS)
         inputs = self.inputs if self.numbers is not None else None
         lanes = self.loops.lanes(inputs) if inputs is not None else {}

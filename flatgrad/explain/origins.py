@@ -12,12 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ..compiler.program.adjoint import adjoint
+from ..compiler.program.builder import ProgramBuilder
 from ..compiler.program.faults import without_faults
 from ..compiler.program.passes.constants import fold_constants
 from ..compiler.program.program import Program
+from ..compiler.program.selections import without_selections
 from ..compiler.stage import stage
 from ..compiler.stages import Stages
+from ..runtime.primitives import TABLE, checked, select, where
 from ..runtime.sites import Location
 from .rules import Adjoint, Made, origins
 
@@ -36,7 +41,7 @@ class Origin:
         stages: those of the kernel again, with this program as the joint one.
         joint: the program, with the user's lines.
         traced: per equation, the one of the traced program that it is or belongs to; -1 for none.
-        primal: the primal program behind the passes before the adjoint.
+        primal: the primal program behind the passes before the adjoint; of a training step, the loss.
         made: per equation how the adjoint made it; None if it did not.
         names: of equations of the adjoint, the equation here that is the primal one whose rule made it; -1 for none.
         gradients: per variable of the joint program, the variable that is its gradient.
@@ -69,9 +74,15 @@ def with_origins(stages: Stages) -> Origin:
     again.adjoint = differentiate  # type: ignore[method-assign]
     joint = again.joint
     del again.adjoint
+    step = _of_step(traced) if not found and traced.update >= 0 else None
     made: list[Made | None] = [None] * len(joint)
     names, gradients, constants = [-1] * len(joint), {}, {}
     numbers = joint.sites.tolist()
+    primal = again.primal
+    of_traced = numbers
+    if step is not None:
+        found, places = [step[:3]], step[3]
+        numbers = [places[number] if 0 <= number < len(places) else -1 for number in numbers]
     if found:
         primal, raw, sweep = found[-1]
         here = {number: k for k, number in enumerate(numbers) if number >= 0}
@@ -95,13 +106,61 @@ def with_origins(stages: Stages) -> Origin:
                 constants[place] = raw.constants[~gradient]
             elif place >= 0 and moved(gradient) >= 0:
                 gradients[place] = moved(gradient)
-        numbers = [raw.sites[number] if number >= 0 else -1 for number in numbers]
+        numbers = of_traced if step is not None else [raw.sites[k] if k >= 0 else -1 for k in numbers]
     sites = array("i", [traced.sites[number] if number >= 0 else -1 for number in numbers])
     joint = replace(joint, sites=sites, locations=traced.locations)
-    primal = again.primal
     again = _renewed(stages, traced)
     again.__dict__["joint"] = joint
     return Origin(again, joint, numbers, primal, made, names, gradients, constants)
+
+
+def _of_step(traced: Program) -> tuple[Program, Program, Adjoint, list[int]] | None:
+    """The loss of a traced training step, its adjoint, where that came from, and which of its equations each here is.
+
+    The gradient of a step is a part of what is traced: tracing folds constants, and leaves the adjoint as it is
+    otherwise. None if the step has another one.
+    """
+    loss, inputs = traced.outputs[0], traced.inputs
+    while loss >= inputs and TABLE[traced.opcodes[loss - inputs]] is checked:
+        loss = traced.operands[traced.starts[loss - inputs]]
+    builder = ProgramBuilder(
+        traced.name, list(traced.input_groups), list(traced.input_names), traced.truth_inputs, traced.numbering
+    )
+    builder.take(traced, range(traced.primal), np.arange(inputs + len(traced)).__getitem__)
+    primal = _with_selections(builder.finish([loss]), traced)
+    targets = [variable for variable in traced.adjoint_of[traced.primal : traced.update] if 0 <= variable < inputs]
+    wrt = list(dict.fromkeys(reversed(targets)))[::-1]  # the finished gradients are the last ones
+    raw = adjoint(primal, wrt)
+    folded = fold_constants(without_selections(numbered(raw)))
+    if _texts(folded, traced.update) != _texts(traced, traced.update):
+        return None
+    return primal, raw, origins(primal, raw, wrt), folded.sites.tolist()
+
+
+def _with_selections(primal: Program, traced: Program) -> Program:
+    """The loss with branches that select in place of their `where`, as it was when it was differentiated.
+
+    What a branch does not select receives -0.0, and what `where` does not take receives 0.0.
+    """
+    opcodes, chosen = primal.opcodes[:], set()
+    for e in range(traced.primal, traced.update):
+        if TABLE[traced.opcodes[e]] is where:
+            condition, *others = traced.operands[traced.starts[e] : traced.starts[e + 1]]
+            if any(repr(traced.constants[~o]) == "-0.0" for o in others if o < 0):
+                chosen.add(condition)
+    for e, opcode in enumerate(primal.opcodes):
+        if TABLE[opcode] is where and primal.operands[primal.starts[e]] in chosen:
+            opcodes[e] = select.opcode
+    return replace(primal, opcodes=opcodes)
+
+
+def _texts(program: Program, count: int) -> list[Any]:
+    """The first equations of a program, with constants as text."""
+    texts: list[Any] = []
+    for e in range(min(count, len(program))):
+        own = program.operands[program.starts[e] : program.starts[e + 1]]
+        texts.append((program.opcodes[e], *(o if o >= 0 else repr(program.constants[~o]) for o in own)))
+    return texts
 
 
 def _renewed(stages: Stages, traced: Program) -> Stages:

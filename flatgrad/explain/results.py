@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ..compiler.loops.grammar import Apply, Block, Fold, Statement, lanes_of
 from ..compiler.program.program import Program
+from ..runtime.primitives import guard, logical_not
 from ..runtime.sites import Location
 
 #: A sequence repeats if its end does, over so much of it.
@@ -50,6 +51,28 @@ def results_of(program: Program, equations: Sequence[int], location: Location | 
         inner, _ = _inner(program, own)
         results += [e for e in own if e not in inner]
     return results
+
+
+def of_guards(traced: Program, truths: Sequence[bool | int]) -> set[int]:
+    """The equations of a traced program that say whether conditions are those of its way.
+
+    They are not what a line comes to. These are guards, and negations of conditions that did not hold.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> stages = fg.jit(lambda x: x.log() if x > 1.0 else x).kernel_for(0.5).stages
+        >>> [stages.traced.equation(e).primitive.name for e in range(3)]
+        ['greater', 'logical_not', 'guard']
+        >>> sorted(of_guards(stages.traced, stages.way.truths))
+        [1, 2]
+    """
+    guards = [e for e, opcode in enumerate(traced.opcodes) if opcode == guard.opcode]
+    hidden = set(guards)
+    for e, truth in zip(guards, truths, strict=False):
+        condition = traced.operands[traced.starts[e] + 1] - traced.inputs
+        if truth is False and condition >= 0 and traced.opcodes[condition] == logical_not.opcode:
+            hidden.add(condition)
+    return hidden
 
 
 def _inner(program: Program, equations: Sequence[int]) -> tuple[set[int], int]:

@@ -6,11 +6,13 @@ import linecache
 import os
 from collections.abc import Sequence
 
-from ..runtime.sites import Location
+from ..runtime.sites import Location, cell_of
 from .lines import Line, fold
 
 #: So many lines around a line that computes something are shown; lines that are nearer than twice that are one piece.
 _AROUND, _GAP = 2, 8
+#: What stands in place of a line that no file has, as of code that was put together.
+UNKNOWN = "# the text of this line is not known"
 
 
 def source_lines(locations: Sequence[Location], title: str) -> tuple[list[Line], dict[Location, Line]]:
@@ -26,7 +28,7 @@ def source_lines(locations: Sequence[Location], title: str) -> tuple[list[Line],
     for filename in dict.fromkeys(location.filename for location in locations):
         text = [line.rstrip("\n") for line in linecache.getlines(filename)]
         used = {location.line: location for location in locations if location.filename == filename}
-        lines.append(Line(os.path.basename(filename), facts={"head": True}))
+        lines.append(Line(cell_of(filename) or os.path.basename(filename), facts={"head": True}))
         shown = sorted({k for line in used for k in range(line - _AROUND, line + _AROUND + 1) if 1 <= k <= len(text)})
         shown = sorted({*shown, *used})
         before = 0
@@ -36,7 +38,7 @@ def source_lines(locations: Sequence[Location], title: str) -> tuple[list[Line],
             elif before:
                 lines += [Line(text[k - 1], facts={"number": k}) for k in range(before + 1, number)]
             before = number
-            line = Line(text[number - 1] if number <= len(text) else "", facts={"number": number})
+            line = Line(text[number - 1] if number <= len(text) else UNKNOWN, facts={"number": number})
             if number in used:
                 line.id = f"s{len(places)}"
                 places[used[number]] = line

@@ -38,7 +38,8 @@ def adjoint_step(origin: Origin) -> Step:
         "made by rules": hows["rule"],
         "sums of what is received": hows["sum"],
         "finished gradients": hows["result"],
-        "others": len(joint) - joint.primal - len(made),
+        "others": (joint.update if joint.update >= 0 else len(joint)) - joint.primal - len(made),
+        "of the update behind it": len(joint) - joint.update if joint.update >= 0 else 0,
         "left out, as only guards read them": len(primal) - joint.primal,
     }
     keys = {e: _rule_key(primal, each) for e, each in made}
