@@ -114,11 +114,10 @@ def _command(
 
 
 def _with_minus(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with an expression that begins with a minus after `--`, where it is not taken for an option."""
+    """The arguments, with a space before an expression that begins with a minus, so that it is taken for no option."""
     if list(arguments[:1]) not in (["show"], ["explain"]) or "--" in arguments:
         return list(arguments)
-    expressions = [a for a in arguments if a.startswith("-") and not a.startswith("--") and a != "-h"]
-    return [a for a in arguments if a not in expressions] + (["--", *expressions] if expressions else [])
+    return [f" {a}" if a.startswith("-") and not a.startswith("--") and a != "-h" else a for a in arguments]
 
 
 # --- options ------------------------------------------------------------------------------------------------------

@@ -202,6 +202,18 @@ def test_an_expression_that_begins_with_a_minus_sign(called):
     status, out, _ = called("show", "--", "-x * 2")
     assert status == 0
     assert "value_and_grad(x)" in out
+    for arguments in (("-x * 2", "--python"), ("--python", "-x * 2")):
+        assert called("show", *arguments) == (0, called("show", "--python", "--", "-x * 2")[1], "")
+
+
+def test_negative_arguments_stay_where_they_are(called, tmp_path):
+    path = tmp_path / "model.py"
+    path.write_text("def quotient(a, b):\n    return a / b if a < 0.0 else a * b\n", encoding="utf-8")
+    for options in ((), ("--no-gradient",)):
+        status, out, _ = called("show", f"{path}:quotient", "-1.0", "2.0", "--program", *options)
+        assert status == 0
+        assert "power b -1.0" in out
+        assert "greater a 0.0" not in out
 
 
 @pytest.mark.parametrize(
@@ -213,6 +225,7 @@ def test_an_expression_that_begins_with_a_minus_sign(called):
         (("show", "x", "--moons"), "an expression, a function as SCRIPT.py:FUNCTION, or --moons"),
         (("show", "x", "--color", "sometimes"), "sometimes"),
         (("show", "x", "y"), "an expression takes no arguments, got y"),
+        (("explain", "x", "--out", "."), "--out . is a folder, and a file is needed, such as explain.html"),
         (("show", "x", "--frobnicate"), "--frobnicate"),
         (("demo", "--steps", "0"), "--steps: must be at least 1, got 0"),
         (("demo", "--steps", "many"), "many"),

@@ -206,9 +206,7 @@ def test_the_written_loop_trains_to_the_written_model(small, tmp_path, run):
     assert {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imported} <= {
         "math", "random",
     }  # fmt: skip
-    table = read_csv(small)
-    settings = Settings("kind", seed=7)
-    preprocessing, part, _ = training._prepare(table, "classify", settings, print)
+    preprocessing, part, _ = tabular.prepare(small, Settings("kind", seed=7))
     assert preprocessing == TabularModel.load(folder).preprocessing
     module = {}
     exec(source, module)
@@ -594,11 +592,15 @@ def test_files_and_folders_that_are_not_there(small, tmp_path, fails):
     assert fails("train", small, "--target", "kind", "--out", small) == message
 
 
-def test_a_training_that_diverges(tmp_path, fails):
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_training_that_diverges(tmp_path, fails, optimizer):
+    """By a loss that is inf, and by a power that raises: the remedy is an option of the command line."""
     rows = number_rows(40)
     data = write_rows(tmp_path / "t.csv", rows)
-    arguments = ["--hidden", "none", "--optimizer", "sgd", "--lr", 1e200, "--out", tmp_path / "model"]
-    assert fails("train", data, "--target", "y", *arguments)
+    arguments = ["--hidden", "none", "--optimizer", optimizer, "--lr", 1e200, "--out", tmp_path / "model"]
+    assert fails("train", data, "--target", "y", *arguments) == (
+        "the training diverged: its numbers became too large for floats; give a smaller --lr than 1e+200"
+    )
     assert list((tmp_path / "model").iterdir()) == []
 
 

@@ -29,7 +29,7 @@ def explain(kernel: BaseKernel, at: Sequence[str], out: Path | None, *, as_json:
         The path that was written, if any.
 
     Raises:
-        InputError: if there is no such input, or that is no number.
+        InputError: if there is no such input, or that is no number; if `out` is a folder.
     """
     names = kernel.stages.signature.input_names
     numbers = list(kernel.traced_at or (_FIRST + _NEXT * k for k in range(len(names))))
@@ -45,4 +45,7 @@ def explain(kernel: BaseKernel, at: Sequence[str], out: Path | None, *, as_json:
         json.dump(explained(kernel, numbers), sys.stdout, indent=1)
         print()
         return None
-    return write(kernel, out or Path("explain.html"), inputs=numbers)
+    out = out or Path("explain.html")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder, and a file is needed, such as {out / 'explain.html'}")
+    return write(kernel, out, inputs=numbers)

@@ -11,7 +11,7 @@ What `flatgrad train` and `flatgrad predict` do, as functions:
 from .model import Predictions, TabularModel
 from .preprocessing import CategoryColumn, ClassTarget, NumberColumn, NumberTarget, Preprocessing
 from .table import Table, read_csv
-from .training import Settings, train
+from .training import Settings, prepare, train
 
 __all__ = [
     "CategoryColumn",
@@ -23,6 +23,7 @@ __all__ = [
     "Settings",
     "Table",
     "TabularModel",
+    "prepare",
     "read_csv",
     "train",
 ]

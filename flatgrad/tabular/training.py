@@ -14,7 +14,7 @@ from typing import Any
 from .. import nn
 from ..nn.layers import activations
 from ..nn.plots import new_figure
-from ..runtime.errors import InputError, MissingExtraError, OptionError
+from ..runtime.errors import InputError, MissingExtraError, OptionError, RangeError
 from ..runtime.files import make_folder, write_atomically
 from ..runtime.wording import count_of
 from .model import MODEL, PREPROCESSING, TabularModel, parameters_of
@@ -153,16 +153,11 @@ def train(
     """
     settings.check()
     _check_folder(folder, overwrite)
-    data = with_target(read_csv(path), settings.target, note)
-    if len(data) < _FEWEST_ROWS:
-        raise InputError(
-            f"{data.name} has {len(data)} rows with a target: too few to learn from; at least {_FEWEST_ROWS} are needed"
-        )
-    task = task_of(data, settings.target) if settings.task == "auto" else settings.task
+    data, task = _read(path, settings, note)
     preprocessing, training, validation = _prepare(data, task, settings, note)
     echo(_description(data, task, preprocessing))
-    split = f"{len(training)} rows to train on"
-    echo(split + (f", {len(validation)} to validate (seed {settings.seed})" if validation else ", none to validate"))
+    split = f"{len(training):,} rows to train on"
+    echo(split + (f", {len(validation):,} to validate (seed {settings.seed})" if validation else ", none to validate"))
 
     count = parameters_of(preprocessing, settings.hidden)
     batch, epochs = _size(count, len(training), settings)
@@ -175,7 +170,13 @@ def train(
     echo(f"{settings.optimizer}, batches of {batch}, {at_most}{epochs} epochs of {per_epoch}\n")
 
     started = time.perf_counter()
-    history = _fit(model, training, validation, settings, batch, epochs, progress)
+    try:
+        history = _fit(model, training, validation, settings, batch, epochs, progress)
+    except (RangeError, nn.NonFiniteLossError) as error:
+        rate = settings.lr or OPTIMIZERS[settings.optimizer][0]
+        raise nn.NonFiniteLossError(
+            f"the training diverged: its numbers became too large for floats; give a smaller --lr than {rate:g}"
+        ) from error
     if history.interrupted and not history.steps:  # during compilation: there is nothing to write
         raise KeyboardInterrupt
     echo(_summary(history, time.perf_counter() - started - history.seconds))
@@ -189,6 +190,38 @@ def train(
     paths += _plot(folder, history, title, note) if plot else []
     echo(f"\nwritten to {folder}: {', '.join(path.name for path in paths)}")
     return model, history, report
+
+
+def prepare(path: Path | str, settings: Settings, note: Note = lambda text: None) -> tuple[Preprocessing, Part, Part]:
+    """The rows that `train` trains on, and those that it validates on, as the numbers that the model and its loop take.
+
+    Args:
+        path: the file.
+        settings: those of the run.
+        note: is called with remarks on the data.
+
+    Returns:
+        The preprocessing, and the two parts, with `inputs`, a list of numbers per row, and `targets`.
+
+    Raises:
+        InputError: for a file that cannot be used.
+        OptionError: for settings that cannot be used.
+    """
+    settings.check()
+    data, task = _read(Path(path), settings, note)
+    return _prepare(data, task, settings, note)
+
+
+def _read(path: Path, settings: Settings, note: Note) -> tuple[Table, str]:
+    """The rows that have a target, and whether that is classes or a number."""
+    data = with_target(read_csv(path), settings.target, note)
+    if len(data) < _FEWEST_ROWS:
+        raise InputError(
+            f"{data.name} has {count_of(len(data), 'row')} with a target: too few to learn from; at least "
+            f"{_FEWEST_ROWS} are needed"
+        )
+    task = task_of(data, settings.target) if settings.task == "auto" else settings.task
+    return data, task
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
