@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self, cast
 from ..compiler.calls.arguments import Arguments
 from ..compiler.calls.captured import Called
 from ..compiler.calls.kind import Kind
+from ..compiler.calls.number_kinds import NUMBER
 from ..compiler.checks import as_list, numbers_of
 from ..compiler.languages.loader import collector_paused
 from ..compiler.languages.training import emit_step_numbers
@@ -161,9 +162,9 @@ class TracedStep(Transformed[StepKernel]):
         stages = self._build(arguments, named=named)
         return TracedCall(stages, stages.leaves, stages.captured, [], None, stages.trace_seconds)
 
-    def _value_count(self, kinds: Sequence[Kind | None]) -> int:
+    def _value_kinds(self, kinds: Sequence[Kind | None]) -> list[Kind]:
         """The loss."""
-        return 1
+        return [NUMBER]
 
     def _bound_stages(
         self, open_stages: OpenStages, extents: Sequence[int], make: Callable[[], Stages]

@@ -139,6 +139,32 @@ def test_results_that_are_the_first_ones_of_those_foreseen(transform):
     assert (seen[LARGE], seen[2 * LARGE]) == ("value compared", "different")
 
 
+@pytest.mark.parametrize("turned", [lambda r: r.reshape(-1, 1), lambda r: r.reshape(2, -1), lambda r: r[:0]])
+def test_results_of_another_shape_than_foreseen(turned):
+    """They have the same numbers, or none."""
+
+    def squares(x):
+        return x * x if len(x) <= LARGE else turned(x * x)
+
+    dynamic = fg.jit(squares, dynamic=True)
+    for n in 5, LARGE, 2 * LARGE:
+        x = np.array(numbers(n))
+        assert np.array_equal(dynamic(x), squares(x))
+    seen = dynamic.open_kernels[0].stats.sizes
+    assert (seen[LARGE], seen[2 * LARGE]) == ("value compared", "different")
+
+
+@pytest.mark.parametrize("transform", [fg.grad, fg.jit])
+def test_small_differences_are_seen(transform):
+    def sum_of_squares(x):
+        return sum(a * a for a in x) * (1.0 if len(x) <= LARGE else 1.0 + 1e-7)
+
+    dynamic = transform(sum_of_squares, dynamic=True)
+    for n in 5, 2 * LARGE:
+        assert dynamic(numbers(n)) == transform(sum_of_squares, dynamic=False)(numbers(n))
+    assert dynamic.open_kernels[0].stats.sizes[2 * LARGE] == "different"
+
+
 def test_errors_at_large_sizes_are_raised():
     def refuses(x):
         if len(x) > LARGE:

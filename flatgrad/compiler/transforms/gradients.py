@@ -188,9 +188,9 @@ class GradFunction(NumericFunction[P, R]):
     def _of_value(self) -> NumericFunction[..., Any]:
         return self if self._with_value else value_of(self, self.function)
 
-    def _value_count(self, kinds: Sequence[Kind | None]) -> int:
+    def _value_kinds(self, kinds: Sequence[Kind | None]) -> list[Kind]:
         """Of the value, and of what the function returns beside it."""
-        return 1 + super()._value_count(kinds[-1:])
+        return [NUMBER, *super()._value_kinds(kinds[-1:])]
 
     def _interpreted(self, arguments: Arguments) -> Any:
         result = executed(self, arguments)

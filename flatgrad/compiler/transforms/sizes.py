@@ -26,7 +26,8 @@ from ..loops.extents import Samples, samples_of
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, NotBoundError, NotOpenError, OpenStages, operations_of
 from ..stages import Stages
-from .witness import first_numbers, is_foreseen
+from .witness import Found, is_foreseen
+from .witness import numbers_of as all_numbers_of
 
 #: After so many sizes of otherwise equal arguments there is one kernel for all.
 SIZES: Final = 3
@@ -96,7 +97,7 @@ class Owner(Protocol[M]):
     ) -> BoundStages: ...
     def _opens_at_once(self, sizes: Sequence[int]) -> bool: ...
     def _of_value(self) -> Owner[Any] | None: ...
-    def _value_count(self, kinds: Sequence[Kind | None]) -> int: ...
+    def _value_kinds(self, kinds: Sequence[Kind | None]) -> list[Kind]: ...
     def _call_plainly(self, arguments: Arguments, args: Sequence[Any]) -> Any: ...
     def _call_on_values(self, arguments: Arguments) -> Any: ...
     def _open_sizes(self, arguments: Arguments) -> list[bool]: ...
@@ -386,14 +387,15 @@ class KnownSizes(Generic[E]):
         owner, stages = known.owner, opened.kernel.stages
         blank = owner._again(arguments, arguments.args)
 
-        def kernel(args: Sequence[Any]) -> Any:
+        def kernel(args: Sequence[Any]) -> Found:
             again = owner._again(blank, args)
             at = value.pattern.extents_of(_sizes_of(again))
             assert at is not None
             bound, _ = known._stages_at(value, at, again)
             results = bound.loaded.routines[0].function(*owner._inputs_of(again, value.call.leaves))
-            kinds = [kind if kind is None else kind.at(at) for kind in value.kinds]
-            return first_numbers(results, owner._value_count(kinds))
+            kinds = owner._value_kinds([kind if kind is None else kind.at(at) for kind in value.kinds])
+            count = sum(kind.size for kind in kinds)
+            return Found(all_numbers_of(results)[:count], [size for kind in kinds for size in sizes_of(kind)[1]])
 
         args = self._with_sizes(arguments, opened.pattern.sizes_at(smaller)).args
         return is_foreseen(

@@ -467,9 +467,9 @@ class Transformed(Generic[E]):
         """What has kernels that return the value of the function first; None if there is no such thing."""
         return self
 
-    def _value_count(self, kinds: Sequence[Kind | None]) -> int:
-        """How many of the numbers that a kernel returns are those of the value: the first ones."""
-        return sum(kind.size for kind in kinds if kind is not None)
+    def _value_kinds(self, kinds: Sequence[Kind | None]) -> list[Kind]:
+        """The kinds of the value, whose numbers are the first ones that a kernel returns, by those of all results."""
+        return [kind for kind in kinds if kind is not None]
 
     def _call_plainly(self, arguments: Arguments, args: Sequence[Any]) -> Any:
         """What the function returns, called as it is, on other arguments in the place of these."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -30,15 +30,22 @@ _Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Call: TypeAlias = Callable[[Sequence[Any]], Any]
 
 
+class Found(NamedTuple):
+    """The value of a function as its kernel has it: numbers, and the sizes of arrays and lists, if they are known."""
+
+    numbers: _Numbers
+    sizes: list[int] | None
+
+
 def is_foreseen(
-    plain: Call, interpreted: Call, kernel: Callable[[Sequence[Any]], _Numbers], small: Sequence[Any],
+    plain: Call, interpreted: Call, kernel: Callable[[Sequence[Any]], Found], small: Sequence[Any],
     large: Sequence[Any], are_numbers: Sequence[bool], ratio: float, exact: bool,
 ) -> bool | None:  # fmt: skip
     """Whether a function has the value that its kernel for all sizes has.
 
     Args:
         plain, interpreted: call the function as it is, and on `Value`s.
-        kernel: calls the kernel for all sizes, and returns the numbers of its value.
+        kernel: calls the kernel for all sizes.
         small: arguments at whose size the kernel is known to be right. If the function has another value there, its
             calls say nothing.
         large: arguments at whose size that is asked.
@@ -59,9 +66,11 @@ def is_foreseen(
             start = time.thread_time()
             few = moved(move, small)
             try:
-                expected = numbers_of(call(few))
+                result = call(few)
                 seconds = time.thread_time() - start
-                agrees = _agree(kernel(few), expected, has_bits)
+                found = kernel(few)
+                agrees = _agree(found.numbers, numbers_of(result), has_bits)
+                has_sizes = _sizes_of(result) == found.sizes
             except Exception:  # moved numbers may be outside of its domain, and it may not take plain numbers
                 continue
             if not agrees or seconds * ratio > _SECONDS:
@@ -71,6 +80,7 @@ def is_foreseen(
                 found = kernel(many)
             except Exception:
                 continue
+            found = found if has_sizes else found._replace(sizes=None)
             verdict = _has_value(call, many, partial(moved, _noisy, many), found, has_bits)
             if verdict is not None:
                 return verdict
@@ -79,11 +89,14 @@ def is_foreseen(
 
 
 def _has_value(
-    call: Call, arguments: Sequence[Any], noisy: Callable[[], Sequence[Any]], found: _Numbers, has_bits: bool
+    call: Call, arguments: Sequence[Any], noisy: Callable[[], Sequence[Any]], value: Found, has_bits: bool
 ) -> bool | None:
     """Whether a function has a value, up to rounding; None if it cannot be said."""
     try:
-        expected = numbers_of(call(arguments))
+        found, result = value.numbers, call(arguments)
+        expected = numbers_of(result)
+        if value.sizes is not None and _sizes_of(result) != value.sizes:
+            return False
         if _agree(found, expected, has_bits):
             return True
         if has_bits or len(found) != len(expected):
@@ -172,9 +185,20 @@ def numbers_of(item: Any) -> _Numbers:
     return np.concatenate([np.zeros(0), *_parts_of(item)])
 
 
-def first_numbers(item: Any, count: int) -> _Numbers:
-    """The first ones of these numbers."""
-    return numbers_of(item)[:count]
+def _sizes_of(item: Any) -> list[int]:
+    """The sizes of the arrays and lists in a result, the outer ones first; one of equal parts counts as an array.
+
+    >>> _sizes_of({"a": np.ones((3, 2)), "b": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]})
+    [3, 2, 3, 2]
+    """
+    if isinstance(item, np.ndarray):
+        return list(item.shape)
+    if isinstance(item, (dict, list, tuple)):
+        parts = list(map(_sizes_of, item.values() if isinstance(item, dict) else item))
+        if not isinstance(item, dict) and all(part == parts[0] for part in parts):
+            return [len(parts), *(parts[0] if parts else ())]
+        return [size for part in parts for size in part]
+    return []
 
 
 def _parts_of(item: Any) -> Iterator[_Numbers]:
