@@ -173,6 +173,11 @@ def test_the_source_of_a_loop_is_printed_once(folder, generalized, tmp_path):
     before = len(generalized)
     assert saved_loop(tmp_path / "loop.py", loss, model) == first
     assert len(generalized) == before == made, "nothing was generalised again"
+    loss.__name__ = "renamed"
+    open_recall.forget()
+    renamed = saved_loop(tmp_path / "loop.py", loss, model)
+    assert "from `renamed`" in renamed
+    assert "from `loss`" not in renamed
     open_recall.forget()
     smaller = saved_loop(tmp_path / "loop.py", loss, model, batch_size=20)
     assert "step_20(" in smaller
