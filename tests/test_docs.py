@@ -20,6 +20,7 @@ from benchmarks import figure
 from benchmarks.table import Row, table
 from flatgrad import demo
 from flatgrad.cli import main
+from flatgrad.tabular import Settings
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -234,6 +235,25 @@ def test_a_file_that_does_not_exist_is_noticed():
     assert missing_files(text) == ["compiler/emit", "nn/nothing.py"]
 
 
+def test_the_environment_variables_that_are_named_are_those_that_are_read():
+    """The page of systems has all of them; no page has another one."""
+    pattern = r"FLATGRAD_[A-Z]+(?:_[A-Z]+)*"
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "flatgrad").rglob("*.py"))
+    read = set(re.findall(rf'"({pattern})"', sources))
+    assert len(read) > 4
+    assert set(re.findall(pattern, (DOCS / "systems.md").read_text("utf-8"))) == read
+    for page in PAGES:
+        assert set(re.findall(pattern, page.read_text("utf-8"))) <= read, page.name
+
+
+def test_the_defaults_of_training_that_are_named():
+    text = (DOCS / "command_line.md").read_text("utf-8")
+    defaults = Settings("y")
+    assert f"After {defaults.patience} epochs without a better validation loss" in text
+    assert "a fifth of the rows aside" in text
+    assert defaults.validation == 1 / 5
+
+
 def public(module):
     """The public functions and classes that a module defines, and the public methods of those classes."""
     for name, item in vars(module).items():
@@ -284,6 +304,19 @@ FIGURES = [
 SENTENCES = [
     (ROOT / "README.md", "*One gradient of a small network", "bits", "| moons gradient by engine"),
     (ROOT / "README.md", "* you call small functions", ";", "| Rosenbrock gradient, ndarray in and out, n = 10: vs"),
+    (
+        DOCS / "why_not.md",
+        "A sparse Jacobian of a Brusselator",
+        ";",
+        "| sparse Jacobian of a Brusselator, 64x64, vs CasADi",
+    ),
+    (
+        DOCS / "why_not.md",
+        "* **autograd** (HIPS)",
+        "* **Numba**",
+        "| Rosenbrock gradient, ndarray in and out, n = 10: vs",
+    ),
+    (DOCS / "why_not.md", "* **Numba** compiles", "Python.", "| Rosenbrock gradient, ndarray in and out, n = 10: vs"),
     (TOUR, "One gradient of the moons loss", "of ten numbers", "| moons gradient by engine"),
     (DOCS / "how" / "5_python.md", "One gradient of micrograd's moons", "graph.", "| moons gradient by engine"),
 ]
@@ -298,7 +331,7 @@ def test_figures_in_sentences_were_measured(page, beginning, end, measured):
         float(number) * (1000 if unit == "ms" else 1) for number, unit in re.findall(r"([\d.]+) ([mµ]s)", sentence)
     ]
     row = row_of((DOCS / "performance.md").read_text(encoding="utf-8"), measured)
-    known = [float(number) for number in re.findall(r" (\d+\.?\d*)(?=[,) ])", row)]
+    known = [float(number) for number in re.findall(r"[ (](\d+\.?\d*)(?=[,) ])", row)]
     assert times
     assert [time for time in times if not any(abs(time - one) <= 0.1 * one for one in known)] == []
 
