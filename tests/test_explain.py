@@ -144,6 +144,13 @@ def test_each_line_of_the_adjoint_names_its_rule():
             )
 
 
+def test_a_sum_names_the_operand_whose_part_it_adds():
+    facts = explained(fg.value_and_grad(lambda x, y: x * y + (y * x).sin(), argnums=(0, 1)).kernel_for(0.5, 2.0))
+    sums = [line for line in ids_of(facts).values() if line.get("how") == "sum"]
+    added = [(line["receiver"], facts["rules"][line["rule"]]["operand"]) for line in sums]
+    assert sorted(added) == [("x", "a"), ("y", "b")]
+
+
 def test_formulas_are_those_of_the_table():
     """A written partial, computed by Python, is the partial that the row computes."""
     from flatgrad.explain.rules import rule_of
