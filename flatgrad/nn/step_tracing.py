@@ -6,7 +6,7 @@ import copy
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast, overload
 
 from ..compiler.calls.arguments import Arguments
 from ..compiler.calls.captured import Called
@@ -106,6 +106,37 @@ class _StepNumber(Value):
         return float(ask(step)[place])
 
 
+class _NextInputs(Sequence[float]):
+    """The inputs of a step. The optimiser is asked for its numbers when they are read, as a rate may be a function.
+
+    >>> inputs = _NextInputs([1.0], lambda step: [0.1 * step], 3, [2.0])
+    >>> len(inputs), inputs[-1]
+    (3, 2.0)
+    """
+
+    def __init__(
+        self, inputs: Sequence[float], ask: Callable[[int], Sequence[float]], step: int, leaves: Sequence[float]
+    ) -> None:
+        self._made = inputs, ask, step, leaves
+
+    @functools.cached_property
+    def _numbers(self) -> list[float]:
+        inputs, ask, step, leaves = self._made
+        return [*inputs, *ask(step), *leaves]
+
+    @overload
+    def __getitem__(self, place: int) -> float: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[float]: ...
+
+    def __getitem__(self, place: int | slice) -> float | list[float]:
+        return self._numbers[place]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
 class TracedStep(Transformed[StepKernel]):
     """A training step as far as it is traced: loss, gradient and update, for one structure of batches after another.
 
@@ -179,9 +210,8 @@ class TracedStep(Transformed[StepKernel]):
     def _next_inputs(self, arguments: Arguments, leaves: Sequence[Value]) -> Sequence[float]:
         """All numbers that the step on a batch would get that would come next."""
         position = self._position
-        inputs = [*arguments.numbers, position.numbers, *position.state]
-        inputs += self.optimizer.step_numbers(position.steps)
-        return numbers_of([*inputs, [leaf.data for leaf in leaves]] if leaves else inputs)
+        inputs = numbers_of([*arguments.numbers, position.numbers, *position.state])
+        return _NextInputs(inputs, self.optimizer.step_numbers, position.steps, [leaf.data for leaf in leaves])
 
     def _inputs_of(self, arguments: Arguments, leaves: Sequence[Value]) -> list[Any]:
         position = self._position

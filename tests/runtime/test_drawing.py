@@ -333,7 +333,7 @@ def test_an_unknown_direction(rankdir):
 
 @pytest.mark.parametrize("root", [1.0, None, "x", [Value(1.0)], Value(1.0) > 0.0])
 def test_something_else_than_a_value(root):
-    with pytest.raises(fg.InputError, match=f"expected a Value, got {type(root).__name__}$"):
+    with pytest.raises(fg.InputError, match=rf"expected a Value, got {type(root).__name__}\n"):
         fg.draw_dot(root)
 
 

@@ -403,7 +403,7 @@ class KnownSizes(Generic[E]):
             lambda args: owner._call_on_values(owner._again(blank, args)),
             kernel, args, arguments.args, [kind.size > 0 for kind in arguments.kinds],
             stages.traced(extents) / max(1, stages.traced(smaller)) if stages.traced(extents) > _COUNTED else 0.0,
-            exact=not stages.options.fast,
+            stages.traced(extents), exact=not stages.options.fast,
         )  # fmt: skip
 
     def _value_of(self, opened: _Open[E], arguments: Arguments) -> tuple[KnownSizes[Any], _Open[Any]] | None:

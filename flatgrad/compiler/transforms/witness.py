@@ -17,7 +17,9 @@ import numpy as np
 
 from ...runtime.value import Value
 
-#: So many seconds a call may take, as far as that can be told from one at a small size.
+#: A call may make so many operations, on plain numbers and on `Value`s,
+_OPERATIONS: Final = 20_000_000, 1_000_000
+#: or take so many seconds, as far as that can be told from one at a small size.
 _SECONDS: Final = 1.0
 #: Numbers that differ by more than this part of them are those of different functions,
 _TOLERANCE: Final = 1e-9
@@ -39,7 +41,7 @@ class Found(NamedTuple):
 
 def is_foreseen(
     plain: Call, interpreted: Call, kernel: Callable[[Sequence[Any]], Found], small: Sequence[Any],
-    large: Sequence[Any], are_numbers: Sequence[bool], ratio: float, exact: bool,
+    large: Sequence[Any], are_numbers: Sequence[bool], ratio: float, operations: int, exact: bool,
 ) -> bool | None:  # fmt: skip
     """Whether a function has the value that its kernel for all sizes has.
 
@@ -51,6 +53,7 @@ def is_foreseen(
         large: arguments at whose size that is asked.
         are_numbers: which of the arguments hold numbers.
         ratio: how many times as many operations there are for these; 0 if a call does not take long.
+        operations: how many there are for these.
         exact: whether the kernel has the bits of calls on `Value`s.
 
     Returns:
@@ -61,7 +64,7 @@ def is_foreseen(
         pairs = zip(arguments, are_numbers, strict=True)
         return [_mapped(move, item) if has_numbers else item for item, has_numbers in pairs]
 
-    for call, has_bits in (plain, False), (interpreted, exact):
+    for call, has_bits, most in (plain, False, _OPERATIONS[0]), (interpreted, exact, _OPERATIONS[1]):
         for move in _moved, _same:
             start = time.thread_time()
             few = moved(move, small)
@@ -73,7 +76,7 @@ def is_foreseen(
                 has_sizes = _sizes_of(result) == found.sizes
             except Exception:  # moved numbers may be outside of its domain, and it may not take plain numbers
                 continue
-            if not agrees or seconds * ratio > _SECONDS:
+            if not agrees or (operations > most and seconds * ratio > _SECONDS):
                 break
             many = moved(move, large)
             try:
