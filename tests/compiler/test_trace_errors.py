@@ -178,6 +178,13 @@ def test_side_effects_happen_once():
         lambda x: x * len(str(x)),
         lambda x: x * {"3.0": 2.0}.get(f"{x}", 1.0),
         lambda x: x if "." in str(x) else 5.0 * x,
+        lambda x: x if str(x)[11:14] == "3.0" else 5.0 * x,
+        lambda x: x if str(x)[20:] else 5.0 * x,
+        lambda x: x if str(x).partition("-")[1] else 5.0 * x,
+        lambda x: x * len(str(x).strip("Value()")),
+        lambda x: x * {"3.0": 2.0}.get(str(x).replace("Value(data=", "")[:-1], 1.0),
+        lambda x: x * str(x).ljust(30).count(" "),
+        lambda x: x * len(str(x).split("-")),
     ],
 )
 def test_nothing_depends_on_the_text_of_a_value(function):
@@ -197,3 +204,13 @@ def test_texts_of_values_may_be_kept_and_read(capsys):
     fg.jit(noted)(3.0)
     assert texts == ["Value(data=3.0)"]
     assert capsys.readouterr().out == "Value(data=3.0) metres Value(data=3.0) [Value(data=3.0)]\n"
+
+
+def test_parts_of_texts_of_values_may_be_printed(capsys):
+    def noted(x):
+        text = str(x).removeprefix("Value(data=").strip(")")
+        print(text[:3], f"{text:>6}", text.rjust(6), text.replace(".", ","), text.partition(".")[0], sep="|")
+        return x
+
+    assert fg.jit(noted)(3.25) == 3.25
+    assert capsys.readouterr().out == "3.2|  3.25|  3.25|3,25|3\n"
