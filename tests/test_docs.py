@@ -322,6 +322,31 @@ SENTENCES = [
 ]
 
 
+#: The same of preparation, which takes seconds.
+PREPARATIONS = [
+    (
+        "The function of `MLP(784, [128, 10])`",
+        "once.",
+        "| the size of MNIST, `MLP(784, [128, 10])`, batch of 64: preparation",
+    ),
+    (
+        "A program without repetition",
+        "gradient.",
+        "| straight line of 10^5 equations, gradient: CPU time from function",
+    ),
+]
+
+
+@pytest.mark.parametrize(("beginning", "end", "measured"), PREPARATIONS)
+def test_the_times_of_preparation_in_comparisons_were_measured(beginning, end, measured):
+    """Rounded to seconds."""
+    text = (DOCS / "why_not.md").read_text(encoding="utf-8")
+    (seconds,) = re.findall(r"(\d+) seconds", text[text.index(beginning) :].partition(end)[0])
+    row = row_of((DOCS / "performance.md").read_text(encoding="utf-8"), measured)
+    known = float(re.search(r"\*\*([\d.]+) s\b", row)[1])
+    assert int(seconds) == round(known)
+
+
 @pytest.mark.parametrize(("page", "beginning", "end", "measured"), SENTENCES)
 def test_figures_in_sentences_were_measured(page, beginning, end, measured):
     """The rows are in microseconds."""
