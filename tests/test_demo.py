@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -24,6 +25,8 @@ def test_two_steps(tmp_path):
     assert "337 parameters" in text
     assert "step  0 loss 0.89584410286832" in text
     assert "bit for bit: equal" in text
+    assert re.search(r"one step, compiled +\d+\.\d µs ", text)
+    assert "a step: the loss of 100 points, its gradient, and the update of 337 parameters" in text
     (written,) = (tmp_path / "out").glob("*.py")
     assert str(written) in text
     tree = ast.parse(written.read_text(encoding="utf-8"))
