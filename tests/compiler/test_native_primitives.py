@@ -189,7 +189,7 @@ def test_functions_for_vectors_in_fast_mode(name, lanes):
     expected, raises = evaluated(row, columns)
     sound = [np.where(raises, part[np.argmin(raises)], part) for part in columns]
     machine = Machine(lanes, False, VECTOR_MATH)
-    code = MachineCode(statement_of(row, COUNT), machine, fast=True)
+    code = MachineCode(statement_of(row, len(columns[0])), machine, fast=True)
     assert VECTOR_MATH[name, lanes] in code.code.assembly
     assert VECTOR_MATH[name, lanes] not in MachineCode(statement_of(row, 2 * lanes), machine).code.assembly
     actual = np.array(code(np.concatenate(sound)))
