@@ -214,6 +214,11 @@ def test_the_written_loop_trains_to_the_written_model(small, tmp_path, run):
     assert source.count("\n") < 600, "loops are loops"
     assert "return loss([network(x) for x in X], list(y))" in source, "comments have the lines of the model"
     steps = list(module["train"](part.inputs, part.targets, steps=len(history["loss"]), seed=7))
+    about = ast.get_docstring(ast.parse(source))
+    example = [line.strip() for line in about.splitlines() if line.startswith("    ")]
+    exec("\n".join(example[:2]), module)  # its first lines say how to get the numbers
+    assert module["training"] == part
+    assert f"X and y are the {len(part)} rows that the run was trained on" in " ".join(about.split())
     rows = [(y,) for y in part.targets]  # as rows of one number, too
     assert next(module["train"](part.inputs, rows, steps=1, seed=7)) == steps[0]
     assert [loss for _, loss, *_ in steps] == history["loss"]
@@ -337,6 +342,10 @@ def test_the_report_compares_with_a_constant_and_a_linear_model(tmp_path, run):
     rmse = scale * np.sqrt(np.mean((predicted - validation_rows.targets) ** 2))
     assert saved["linear"]["RMSE"] == pytest.approx(rmse, rel=1e-9)
     assert saved["baseline"]["RMSE"] == pytest.approx(scale * np.sqrt(np.mean(np.square(validation_rows.targets))))
+    mean_alone = 1 - np.mean(np.square(validation_rows.targets)) / np.var(validation_rows.targets)
+    assert saved["baseline"]["R²"] == pytest.approx(mean_alone, abs=1e-9)
+    (cells,) = (line.split() for line in out.splitlines() if line.startswith("R²"))
+    assert float(cells[-1]) == pytest.approx(mean_alone, rel=1e-3)
     assert saved["linear"]["RMSE"] < saved["validation"]["RMSE"]
     assert "no better than a linear model (RMSE of the validation rows: " in out
     assert "; --hidden none trains one" in out
@@ -431,6 +440,21 @@ def test_missing_values_are_filled_in_and_said(tmp_path, run):
     assert about["columns"][0]["mean"] == pytest.approx(np.mean(lengths), rel=1e-12)
     assert about["columns"][0]["scale"] == pytest.approx(np.std(lengths), rel=1e-12)
     assert about["columns"][1]["categories"] == ["", "blue", "green", "red"]  # missing is a category of its own
+
+
+def test_missing_values_are_said_of_each_part(tmp_path, run):
+    rows = number_rows()
+    for row in rows[1::3]:
+        row[0] = ""
+    data = write_rows(tmp_path / "t.csv", rows)
+    status, _, err = run(
+        "train", data, "--target", "y", "--epochs", 1, "--hidden", "none", "--out", tmp_path / "m", "--seed", 1
+    )
+    assert status == 0
+    counts = [int(count) for count in re.findall(r"note: (?:training|validation) rows: column 'a': (\d+) rows", err)]
+    assert len(counts) == err.count("note:") == 2
+    assert sum(counts) == 40
+    assert err.index("training rows") < err.index("validation rows")
 
 
 def test_statistics_come_from_the_training_rows_alone(tmp_path, run):
@@ -800,7 +824,9 @@ def test_matplotlib_draws_the_history_where_that_is_asked_for(small, tmp_path, r
 
 
 def test_the_demo_draws_the_decision_boundary(tmp_path, run, monkeypatch):
-    monkeypatch.setattr(demo, "fit", lambda *arguments, **options: History(loss=[1.0], seconds=1.0, _saved=str))
+    monkeypatch.setattr(
+        demo, "fit", lambda *arguments, **options: History(loss=[1.0], seconds=1.0, _saved=lambda rolled, about: "")
+    )
     status, out, _ = run("demo", "--steps", 1, "--out", tmp_path, "--plot")
     assert status == 0
     assert out.splitlines()[-1] == f"decision boundary: {tmp_path / 'moons.png'}"

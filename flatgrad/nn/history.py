@@ -49,7 +49,7 @@ class History:
     stopped_early: bool = False
     best_epoch: int | None = None
     _printed: Callable[[], str] | None = None
-    _saved: Callable[[bool], str] | None = None
+    _saved: Callable[[bool, str], str] | None = None
 
     @property
     def source(self) -> str:
@@ -66,19 +66,19 @@ class History:
         """The number of completed epochs."""
         return len(self.epoch_loss)
 
-    def save_source(self, path: str | os.PathLike[str], *, rolled: bool = False) -> Path:
+    def save_source(self, path: str | os.PathLike[str], *, rolled: bool = False, about: str = "") -> Path:
         """Write the training loop as a standalone module that imports nothing but `math` and `random`, or NumPy.
 
         The module has the parameters with which the run began as `PARAMETERS`; `train(X, y, steps=..., seed=...)`
         yields the same losses and parameters, bit for bit, as the run did. With `rolled`, the steps have the loops that
-        re-rolling found: slower, but short and good to read.
+        re-rolling found: slower, but short and good to read. `about` ends the docstring of the module.
 
         Raises:
             OptionError: if the learning rate is a function whose text is not known (use the schedules of `nn`).
         """
         if self._saved is None:
             raise OptionError("this history has no generated loop")
-        return write_atomically(path, self._saved(rolled).encode())
+        return write_atomically(path, self._saved(rolled, about).encode())
 
     def plot(self, *, ax: Any = None) -> Any:
         """A picture of the losses and metrics with Matplotlib (an extra); returns the axes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from ..compiler.languages.training import emit_epochs, emit_loop
 from ..compiler.machine.native import available
 from ..compiler.program.progress import preparing
 from ..runtime.errors import OptionError
+from ..runtime.wording import count_of
 from .batches import Plan, Rows
 from .formulas import StepFormulas
 from .history import History
@@ -124,8 +126,10 @@ class TrainingLoop:
     def _show(self, by_name: Mapping[str, AnyStepStages], printed: Callable[[], str], data: dict[str, Any]) -> None:
         """Let the history say how the loop reads, and what is saved of it."""
         self.history._printed = printed
-        self.history._saved = lambda rolled: (
-            self._standalone(self._printed_as(by_name, "rolled"), {}) if rolled else self._standalone(printed(), data)
+        self.history._saved = lambda rolled, about: (
+            self._standalone(self._printed_as(by_name, "rolled"), {}, about)
+            if rolled
+            else self._standalone(printed(), data, about)
         )
 
     def _printed_as(self, by_name: Mapping[str, AnyStepStages], language: str) -> str:
@@ -138,12 +142,15 @@ class TrainingLoop:
         if plan.batched:
             result[1:1] = [_IMPORT] * plan.shuffled
             result.append(emit_epochs(plan.rows, plan.shuffled))
-        widths = self.data.X.size // plan.rows, self.data.y.size // plan.rows
         loop = emit_loop(
-            plan.rows, widths, plan.sizes, self.history.seed, batched=plan.batched, states=len(self.step.state),
+            plan.rows, self._widths(), plan.sizes, self.history.seed, batched=plan.batched, states=len(self.step.state),
             has_leaves=bool(self.leaves), arrays=arrays,
         )  # fmt: skip
         return [*result, loop]
+
+    def _widths(self) -> tuple[int, int]:
+        """How many numbers are in a row of X, and of y."""
+        return self.data.X.size // self.plan.rows, self.data.y.size // self.plan.rows
 
     def _generated_loop(self, train: Callable[..., Iterator[tuple[int, float, Any, list[Any]]]]) -> Loop:
         """The generated generator, which yields after each step."""
@@ -208,17 +215,18 @@ class TrainingLoop:
         _ = stages.backend  # chosen now: what has been traced is made
         return stages
 
-    def _standalone(self, source: str, data: dict[str, Any]) -> str:
+    def _standalone(self, source: str, data: dict[str, Any], about: str) -> str:
         if isinstance(self.formulas, str):
             raise OptionError(
                 f"{self.formulas}, so the loop cannot be saved; use nn.constant, nn.linear_decay, nn.cosine_decay, "
                 "nn.step_decay or nn.warmup, and in step_numbers arithmetic on step and self.lr(step)"
             )
+        source = _docstring(self.plan.rows, self._widths(), about) + source
         source += "".join(data_listing(name, item) for name, item in data.items())
         source += number_listing("PARAMETERS", self.initial)
         return source + (number_listing("LEAVES", self.leaves) if self.leaves else "")
 
-    def _refuse_ways(self, rolled: bool) -> str:
+    def _refuse_ways(self, rolled: bool, about: str) -> str:
         raise OptionError("the steps of the run have gone several ways, so that no single loop can repeat it")
 
     def unchanged(self) -> bool:
@@ -228,3 +236,24 @@ class TrainingLoop:
     def fingerprinted_leaves(self) -> list[float]:
         """The numbers that are read and not trained, on the way that the fingerprint is of."""
         return self._leaves_of_way or self.leaves
+
+
+def _docstring(rows: int, widths: tuple[int, int], about: str) -> str:
+    """The docstring of a module that repeats a run: what it is, what it takes, and what comes back.
+
+    Args:
+        rows: how many rows of data the loop is for.
+        widths: how many numbers are in a row of X, and of y.
+        about: paragraphs that follow.
+    """
+    x, y = (count_of(width, "number") for width in widths)
+    use = (
+        f"`train(X, y, steps=N)` makes the first N steps of the run once more. X and y are the {count_of(rows, 'row')} "
+        f"that the run was trained on, in their order: {x} in each row of X, and {y} in each of y. After each step it "
+        "yields the number of the step, its loss, the parameters and the state of the optimiser. PARAMETERS are those "
+        "with which the run began."
+    )
+    text = f"A training run, as a program that needs no flatgrad.\n\n{textwrap.fill(use, 100)}"
+    text += f"\n\n{about}" if about else ""
+    escaped = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return f'"""{escaped}\n"""\n\n'

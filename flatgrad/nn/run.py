@@ -169,7 +169,7 @@ class Run:
                 loop = self.loop.generate()
                 self.history._saved = self._refuse_to_save
 
-    def _refuse_to_save(self, rolled: bool) -> str:
+    def _refuse_to_save(self, rolled: bool, about: str) -> str:
         raise OptionError(
             "something that the loss captures was changed during the run, so that no single loop can repeat it"
         )

@@ -66,9 +66,7 @@ class Report:
         if self.linear:
             parts["linear model"] = self.linear
         parts[f"always the {self.constant}"] = self.baseline
-        body = [
-            [name, *(_figure(part[name]) if name in part else "" for part in parts.values())] for name in self.training
-        ]
+        body = [[name, *(_figure(part.get(name, math.nan)) for part in parts.values())] for name in self.training]
         return [["", *parts], *body]
 
     def verdict(self, *, advice: bool = True) -> str:
@@ -110,6 +108,11 @@ def _errors(predicted: Sequence[float], targets: Sequence[float], scale: float) 
     return {"loss": loss, "RMSE": scale * math.sqrt(loss), "R²": 1 - loss / variance if variance else math.nan}
 
 
+def _in_unit(errors: dict[str, float]) -> dict[str, float]:
+    """Without the loss: the simple models are not trained."""
+    return {name: errors[name] for name in MEASURES["number"]}
+
+
 def class_loss(scores: Scores, y: int) -> float:
     """The cross-entropy of one row, as the losses of `nn` have it."""
     if len(scores) == 1:
@@ -121,7 +124,7 @@ def class_loss(scores: Scores, y: int) -> float:
 
 def _constant(target: Target, training: Part, part: Part) -> dict[str, float]:
     if isinstance(target, NumberTarget):
-        return {"RMSE": _errors([0.0] * len(part), part.targets, target.scale)["RMSE"]}
+        return _in_unit(_errors([0.0] * len(part), part.targets, target.scale))
     frequent = max(range(len(target.classes)), key=training.targets.count)
     return _hits([frequent] * len(part), part)
 
@@ -137,8 +140,7 @@ def _linear(target: Target, training: Part, part: Part) -> dict[str, float]:
     predicted = others @ np.linalg.lstsq(inputs, targets, rcond=None)[0]
     if isinstance(target, ClassTarget):
         return _hits(predicted.argmax(axis=1).tolist(), part)
-    errors = _errors(predicted.tolist(), part.targets, target.scale)
-    return {name: errors[name] for name in MEASURES["number"]}
+    return _in_unit(_errors(predicted.tolist(), part.targets, target.scale))
 
 
 def plain_table(rows: Sequence[Sequence[str]]) -> str:

@@ -186,7 +186,7 @@ def train(
     title = f"{settings.target} of {Path(data.name).name}"
     if overwrite:
         (folder / PICTURE).unlink(missing_ok=True)  # of an earlier run
-    paths = _write(folder, model, history, report, settings, title)
+    paths = _write(folder, model, history, report, settings, title, path)
     paths += _plot(folder, history, title, note) if plot else []
     echo(f"\nwritten to {folder}: {', '.join(path.name for path in paths)}")
     return model, history, report
@@ -270,13 +270,16 @@ def _prepare(table: Table, task: str, settings: Settings, note: Note) -> tuple[P
         about = number_target(target, [numbers[k] for k in order])
     preprocessing = Preprocessing(columns, about)
 
-    def part(rows: Table, order: Sequence[int]) -> Part:
+    def part(rows: Table, order: Sequence[int], name: str) -> Part:
+        def noted(text: str) -> None:
+            note(f"{name} rows: {text}" if aside else text)
+
         targets: list[float] = [numbers[k] for k in order]
         if isinstance(about, NumberTarget):
             targets = [about.standardise(number) for number in targets]
-        return Part(preprocessing.encode(rows, note), targets)
+        return Part(preprocessing.encode(rows, noted), targets)
 
-    return preprocessing, part(training, order), part(validation, aside)
+    return preprocessing, part(training, order, "training"), part(validation, aside, "validation")
 
 
 def split(groups: Sequence[Sequence[int]], fraction: float, seed: int) -> tuple[list[int], list[int]]:
@@ -386,6 +389,7 @@ def _write(
     report: Report,
     settings: Settings,
     title: str,
+    data: Path,
 ) -> list[Path]:
     paths = model.save(folder)
     names = (
@@ -400,7 +404,25 @@ def _write(
     text = json.dumps(_without_nan(about), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / HISTORY, text.encode() + b"\n")
     write_atomically(folder / CHART, history.svg(title).encode())
-    return [*paths, folder / HISTORY, folder / CHART, history.save_source(folder / LOOP, rolled=True)]
+    loop = history.save_source(folder / LOOP, rolled=True, about=_about_loop(data, settings))
+    return [*paths, folder / HISTORY, folder / CHART, loop]
+
+
+def _about_loop(data: Path, settings: Settings) -> str:
+    """How to get the numbers that the written loop takes, for its docstring."""
+    names = "target", "task", "seed", "validation", "ignore", "categorical"  # what the numbers depend on
+    default = Settings(settings.target)
+    given = [name for name in names if name == "target" or getattr(settings, name) != getattr(default, name)]
+    options = ", ".join(f"{name}={getattr(settings, name)!r}" for name in given)
+    return (
+        "The rows as numbers, with categories encoded and numbers standardised:\n\n"
+        "    from flatgrad.tabular import Settings, prepare\n"
+        f"    _, training, _ = prepare({str(data)!r}, Settings({options}))\n"
+        "    for step, loss, parameters, state in train(training.inputs, training.targets, steps=100):\n"
+        "        print(step, loss)\n\n"
+        "Comments with a line quote the statement of flatgrad/tabular/training.py that is computed there: `network`\n"
+        "is the model, and `loss` the mean loss of a batch."
+    )
 
 
 def _plot(folder: Path, history: nn.History, title: str, note: Note) -> list[Path]:
