@@ -36,6 +36,7 @@ from .program.passes.constants import fold_constants
 from .program.program import Group, Program, grouped
 from .program.progress import report
 from .program.selections import never_nan, results_of_way, without_selections
+from .program.trace import Spliced
 from .program.ways import Way, checked_without_value
 from .routine import Loaded, Routine
 from .stage import stage
@@ -54,6 +55,7 @@ class Stages(GuardedStages):
         name: of the function that was traced.
         family: the programs that differ from the traced one in how many rounds there are; None where that is not known.
         way: the truth values that the function met when it was traced.
+        spliced: the derivatives that were spliced into the traced program.
         lengths: per group of outputs of the first function, how many numbers are in each array that users get of it;
             empty where that is not known.
 
@@ -84,6 +86,7 @@ class Stages(GuardedStages):
             self.__dict__["traced"] = traced
         self.lengths: Sequence[Sequence[int]] = ()
         self.way: Way = Way()
+        self.spliced: Sequence[Spliced] = ()
 
     # --- scalar programs ------------------------------------------------------------------------------------------
 

@@ -88,6 +88,9 @@ class _Explanation:
         self.whole: Stages = self.subject.stages
         self.origin: Origin = with_origins(self.whole)
         self.joint: Program = self.origin.joint
+        #: Where the derivatives begin, and how they are called.
+        self.first = min([*self.origin.derived, self.joint.primal])
+        self.derivatives = "derivatives" if self.whole.spliced else "gradient"
         self.stages = self.origin.stages
         self.options: Options = self.whole.options
         self.inputs = self._inputs(inputs)
@@ -161,7 +164,7 @@ class _Explanation:
         places: dict[Any, int] = {}
         for e, line in self.equations.items():
             variable, facts = joint.inputs + e, line.facts
-            facts["part"] = part_of(joint, e)
+            facts["part"] = self._part(e)
             if numbers is not None:
                 facts["value"] = number(numbers[variable])
                 if variable in origin.gradients:
@@ -171,6 +174,8 @@ class _Explanation:
             if variable in origin.gradients and origin.gradients[variable] >= joint.inputs:
                 facts["bar"] = f"e{origin.gradients[variable] - joint.inputs}"
             made = origin.made[e]
+            if e in origin.derived:
+                self._derived_facts(e, facts, places)
             if made is None:
                 continue
             facts["how"] = made.how
@@ -178,10 +183,29 @@ class _Explanation:
             if made.equation >= 0:
                 primitive = TABLE[origin.primal.opcodes[made.equation]]
                 operands = origin.primal.equation(made.equation).operands
-                key = primitive.opcode, made.operand, decided(origin.primal, primitive, operands)
+                key = primitive.opcode, made.operand, decided(origin.primal, primitive, operands), "gradient"
                 if key not in rules:
-                    rules[key] = rule_of(primitive, made.operand, key[2])._asdict()
+                    rules[key] = rule_of(primitive, made.operand, key[2])._asdict() | {"of": "gradient"}
                 facts["rule"] = places.setdefault(key, len(places))
+
+    def _derived_facts(self, e: int, facts: dict[str, Any], places: dict[Any, int]) -> None:
+        """Of an equation of a derivative that is a part of what was traced: the rule that made it."""
+        each = self.origin.derived[e]
+        facts["how"], facts["of"] = each.how, each.of
+        if each.target >= 0:
+            facts["receiver"] = self.joint.name_of(each.target)
+        if each.key is not None:
+            key = *each.key, each.of
+            if key not in self.rules:
+                rule = rule_of(TABLE[each.key[0]], *each.key[1:], each.of)
+                self.rules[key] = rule._asdict() | {"of": each.of}
+            facts["rule"] = places.setdefault(key, len(places))
+            if each.equation < 0:
+                facts["lost"] = True
+
+    def _part(self, e: int) -> str:
+        """What an equation belongs to: those of derivatives in the traced program are no part of its value."""
+        return "gradient" if e in self.origin.derived else part_of(self.joint, e)
 
     def _item(self, e: int, value: Any) -> list[Any]:
         """A number that a line made: its equation, or what is known of one that is not shown."""
@@ -218,7 +242,7 @@ class _Explanation:
             line = self.places.get(joint.locations[site]) if site >= 0 else None if self.places else self.source[0]
             if line is None:
                 continue
-            own = [e for e in equations if e < joint.primal]
+            own = [e for e in equations if self._part(e) == "value"]
             line.facts["cost"] = len(equations)
             line.facts["of value"] = len(own)
             seen = [e for e in own if self.origin.traced[e] not in hidden]
@@ -253,7 +277,7 @@ class _Explanation:
 
     def _python(self) -> list[Line]:
         self.steps += follow(self.stages.primal_passes, self.stages.without_faults(self.stages.traced), VALUE).steps
-        if len(self.joint) > self.joint.primal:
+        if any(self.origin.made):
             self.steps.append(adjoint_step(self.origin))
         flat, where, constants, steps = follow(self.options.joint_passes, self.joint, PYTHON)
         self.steps += steps
@@ -308,7 +332,7 @@ class _Explanation:
 
     def as_dict(self) -> dict[str, Any]:
         """The explanation as data."""
-        program = program_lines(self.joint, self.equations, self.complete)
+        program = program_lines(self.joint, self.equations, self.complete, self.first, self.derivatives)
         python = python_shown(self.python, self.equations_by_id)
         costs = self._costs()
         texts = [self.source, program, python, self.loops.lines, self.assembly]
@@ -326,6 +350,7 @@ class _Explanation:
         order = {line.id: k for k, line in enumerate(line for line in self.loops.lines if line.id)}
         owners = [order[lines[0].id] if len(lines) == 1 else -1 for lines in self.owners]
         subject, update = self.subject, self.joint.update
+        parts = Counter(map(self._part, range(len(self.joint))))
         return {
             "name": subject.name,
             "title": self.whole.title,
@@ -333,14 +358,14 @@ class _Explanation:
             "mode": self.options.mode,
             "backend": subject.backend,
             "reason": subject.reason,
-            "note": subject.note,
+            "note": " ".join(filter(None, [subject.note, self._note()])),
             "guards": subject.guards,
             "error": self.error,
             "counts": {
                 "equations": len(self.joint),
-                "of the value": self.joint.primal,
-                "of the gradient": (update if update >= 0 else len(self.joint)) - self.joint.primal,
-                **({"of the update": len(self.joint) - update} if update >= 0 else {}),
+                "of the value": parts["value"],
+                f"of the {self.derivatives}": parts["gradient"],
+                **({"of the update": parts["update"]} if update >= 0 else {}),
                 "statements": sum(len(p.statements) for p in self.programs),
                 "loops over rounds": sum(map(repeats, self.programs)),
                 "instructions": sum(line.facts.get("instructions", 0) for line in self.assembly),
@@ -354,6 +379,14 @@ class _Explanation:
             "inputs": self._input_facts(),
             "javascript": self._javascript(),
         }
+
+    def _note(self) -> str:
+        """What a reader has to know of the derivatives that are a part of what was traced."""
+        if not self.whole.spliced:
+            return ""
+        if not self.origin.derived and len(self.joint):
+            return "Its derivatives were traced in another form, so that the rules that made their lines are not known."
+        return "Its derivatives were simplified when they were traced: what a rule made may be written in another way."
 
     def _costs(self) -> dict[str, int]:
         """How many equations flat Python has, and how many operations loops do."""

@@ -24,6 +24,7 @@ from ..compiler.stage import stage
 from ..compiler.stages import Stages
 from ..runtime.primitives import TABLE, checked, select, where
 from ..runtime.sites import Location
+from .derivatives import Derived, derived
 from .rules import Adjoint, Made, origins
 
 
@@ -46,6 +47,7 @@ class Origin:
         names: of equations of the adjoint, the equation here that is the primal one whose rule made it; -1 for none.
         gradients: per variable of the joint program, the variable that is its gradient.
         constants: per variable, the gradient where that is a constant.
+        derived: per equation of a derivative that was spliced into the traced program, how it was made.
     """
 
     stages: Stages
@@ -56,6 +58,7 @@ class Origin:
     names: list[int]
     gradients: dict[int, int]
     constants: dict[int, float]
+    derived: dict[int, Derived]
 
 
 def with_origins(stages: Stages) -> Origin:
@@ -111,7 +114,31 @@ def with_origins(stages: Stages) -> Origin:
     joint = replace(joint, sites=sites, locations=traced.locations)
     again = _renewed(stages, traced)
     again.__dict__["joint"] = joint
-    return Origin(again, joint, numbers, primal, made, names, gradients, constants)
+    derived_ = {e: each for e, each in _derived(stages, joint, numbers).items() if made[e] is None}
+    for e, known in derived_.items():
+        names[e] = known.equation
+    return Origin(again, joint, numbers, primal, made, names, gradients, constants, derived_)
+
+
+def _derived(stages: Stages, joint: Program, numbers: Sequence[int]) -> dict[int, Derived]:
+    """How the equations of derivatives were made that are in the traced program, with the equations of this one."""
+    traced = stages.traced
+
+    def renewed(other: Stages) -> Stages:
+        return _renewed(other, numbered(other.traced))
+
+    known = derived(traced, stages.spliced, renewed, numbered)
+    here = {number: e for e, number in reversed(list(enumerate(numbers))) if number >= 0}
+    result = {}
+    for e, number in enumerate(numbers):
+        if number in known:
+            each = known[number]
+            target = each.target
+            if target >= traced.inputs:
+                equation = here.get(target - traced.inputs, -1)
+                target = joint.inputs + equation if equation >= 0 else -1
+            result[e] = each._replace(equation=here.get(each.equation, -1), target=target)
+    return result
 
 
 def _of_step(traced: Program) -> tuple[Program, Program, Adjoint, list[int]] | None:

@@ -227,11 +227,14 @@
       fact("value ", code(shown(line.value, 17)), ...(line.gradient !== undefined ? [", gradient ", code(shown(line.gradient, 17))] : []));
     }
     if (line.rule !== undefined) {
-      const { row, operand, partial, receives } = data.rules[line.rule];
-      fact("rule of ", bold(row), ": ", code(operand), " receives ", code(receives));
+      const { row, operand, partial, receives, of } = data.rules[line.rule];
+      if (of === "tangent") fact("rule of ", bold(row), ": the tangent of ", code(operand), " gives ", code(receives), " to that of the result");
+      else fact("rule of ", bold(row), ": ", code(operand), " receives ", code(receives));
+      if (line.lost) fact("the equation that it is the rule of is not computed: nothing else reads it");
       if (partial) fact("partial ", code(`\u2202out/\u2202${operand} = ${partial}`), line.how === "sum" ? "; here it is added to what was received before" : "");
-    } else if (line.how === "result") fact("the finished gradient of ", code(line.receiver), ", added to +0.0 as in the interpreter");
-    if (line.receiver && line.how === "rule") fact("for the gradient of ", code(line.receiver));
+    } else if (line.how === "selected") fact("the tangent of what is selected");
+    else if (line.how === "result") fact(`the finished ${line.of ?? "gradient"}`, ...(line.receiver ? [" of ", code(line.receiver)] : []), ", added to +0.0 as in the interpreter");
+    if (line.receiver && line.how === "rule") fact(`for the ${line.of ?? "gradient"} of `, code(line.receiver));
     if (line.gone) fact("flat Python does not compute it: ", line.gone);
     if (line.instructions) fact(`${line.instructions} instructions`);
     const cost = values.cost(line, entry.pane), stepper = values.stepper(line);
@@ -351,7 +354,8 @@
 
   const themes = element("button", { click: () => { theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); save(); } });
   const { counts } = data;
-  const about = `${data.title.replaceAll("`", "")} \u00b7 ${counts.equations.toLocaleString("en")} equations (${counts["of the value"].toLocaleString("en")} of the value, ${counts["of the gradient"].toLocaleString("en")} of the gradient${counts["of the update"] ? `, ${counts["of the update"].toLocaleString("en")} of the update` : ""}) \u00b7 rolled into ${counts.statements} ${counts.statements === 1 ? "statement" : "statements"} \u00b7 runs as ${language}`;
+  const derivatives = counts["of the gradient"] ?? counts["of the derivatives"];
+  const about = `${data.title.replaceAll("`", "")} \u00b7 ${counts.equations.toLocaleString("en")} equations (${counts["of the value"].toLocaleString("en")} of the value, ${derivatives.toLocaleString("en")} of the ${"of the gradient" in counts ? "gradient" : "derivatives"}${counts["of the update"] ? `, ${counts["of the update"].toLocaleString("en")} of the update` : ""}) \u00b7 rolled into ${counts.statements} ${counts.statements === 1 ? "statement" : "statements"} \u00b7 runs as ${language}`;
   const code = element("div", { class: "view", "data-view": "code" },
     element("div", { class: "tools", role: "group", "aria-label": "Panes" }, element("span", { class: "label" }, "Show"),
       ...names.map((name) => (toggles[name] = element("button", { click: () => (narrow.matches ? current(name) : toggle(name)) }, data.panes[name].title))),

@@ -58,10 +58,13 @@ def _text(item: Any) -> Text:
     return item.text if isinstance(item, _Formula) else python_number(item if isinstance(item, bool) else float(item))
 
 
-def rule_of(primitive: Primitive, k: int, decided: float | None = None) -> Rule:
-    """What operand `k` of a primitive receives. `decided` is the operand that decides about it, if it is a constant."""
+def rule_of(primitive: Primitive, k: int, decided: float | None = None, given: str = "gradient") -> Rule:
+    """What operand `k` of a primitive receives, or what its tangent gives to the result.
+
+    `decided` is the operand that decides about it, if it is a constant; `given` is what is multiplied by the partial.
+    """
     names = list(primitive.__signature__.parameters)
-    gradient, out = _Formula(variable("gradient")), _Formula(variable("out"))
+    gradient, out = _Formula(variable(given)), _Formula(variable("out"))
     kinds = primitive.operand_kinds
     operands: list[Any] = [_Formula(variable(name, kind)) for name, kind in zip(names, kinds, strict=True)]
     if decided is not None and primitive.decided_by is not None:
@@ -73,7 +76,7 @@ def rule_of(primitive: Primitive, k: int, decided: float | None = None) -> Rule:
         return Rule(name, names[k], "", _text(received).text)
     partial = _text(rule(out, *operands))
     product = python_spelling(mul).write(mul, [gradient.text, partial])
-    return Rule(name, names[k], partial.text, "gradient" if partial.constant == 1.0 else product.text)
+    return Rule(name, names[k], partial.text, given if partial.constant == 1.0 else product.text)
 
 
 class Made(NamedTuple):

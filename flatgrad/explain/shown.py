@@ -46,14 +46,20 @@ def chosen(joint: Program, owners: Sequence[Sequence[Line]]) -> tuple[list[int],
     return sorted([*found, *itertools.chain.from_iterable(between)]), complete
 
 
-def program_lines(joint: Program, equations: Mapping[int, Line], complete: bool) -> list[Line]:
+def program_lines(
+    joint: Program, equations: Mapping[int, Line], complete: bool, first: int | None = None,
+    derivatives: str = "gradient",
+) -> list[Line]:  # fmt: skip
     """The lines of the program, with signature and results, and a line in place of what is left out.
 
     Args:
         joint: the program.
         equations: the lines of the equations that are shown.
         complete: whether there are some of every kind among them.
+        first: the first equation of the derivatives; by default, the one behind the value.
+        derivatives: how these are called.
     """
+    first = joint.primal if first is None else first
     takes = _listed(joint.input_groups, joint.input_names)
     gives = _listed(joint.output_groups, [joint.name_of(operand) for operand in joint.outputs])
     lines, before, part = [Line(f"program {joint.name}({takes}):")], -1, "value"
@@ -66,8 +72,9 @@ def program_lines(joint: Program, equations: Mapping[int, Line], complete: bool)
         if e == len(joint):
             break
         before = e
-        if part_of(joint, e) != part:
-            part = part_of(joint, e)
+        here = part_of(joint, e) if e < first or part_of(joint, e) == "update" else derivatives
+        if here != part:
+            part = here
             lines.append(Line(f"the {part}", facts={"head": True}))
         lines.append(equations[e])
     return [*lines, Line(f"return {gives}".rstrip())]

@@ -38,6 +38,22 @@ _INTERNAL: dict[int, int] = {}
 _new = object.__new__
 
 
+class Spliced(NamedTuple):
+    """A derivative that was spliced into a trace.
+
+    Attributes:
+        first: its first equation in the traced program, counted from 0.
+        program: its equations.
+        inputs: for each of its inputs, which input of the trace that is; -1 for none.
+        stages: what it was made of.
+    """
+
+    first: int
+    program: Program
+    inputs: list[int]
+    stages: Any
+
+
 class Trace(Deciding):
     """Records the operations of a function into a program.
 
@@ -55,6 +71,7 @@ class Trace(Deciding):
 
     Attributes:
         programs: what functions that are called while this goes on keep for their next call, by function.
+        spliced: the derivatives that were spliced in.
     """
 
     def __init__(
@@ -73,6 +90,7 @@ class Trace(Deciding):
         self.refusal: TraceError | None = None
         self.leaf_names: LeafNames = lambda ids: {}
         self.programs: dict[Any, Any] = {}
+        self.spliced: list[Spliced] = []
 
     def record(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
         """The symbolic result of `primitive(*operands)`; of constants alone, the number itself."""
@@ -196,10 +214,13 @@ class Trace(Deciding):
         self._record_sites = False
         self.builder.program.update = len(self.settle())
 
-    def inline(self, program: Program, operands: Sequence[Any], way: Way | None = None) -> list[Any]:
+    def inline(
+        self, program: Program, operands: Sequence[Any], way: Way | None = None, stages: Any = None
+    ) -> list[Any]:  # fmt: skip
         """Append the equations of another program, applied to these operands; return its outputs.
 
-        Its guards become those of this program: `way` has the truth values that they are for.
+        Its guards become those of this program: `way` has the truth values that they are for. Of a derivative, `stages`
+        are what it was made of.
         """
         guarded = way is not None and guard.opcode in program.opcodes
         if guarded and self.given is not None:
@@ -207,6 +228,10 @@ class Trace(Deciding):
         refs = [self.reference(operand) for operand in operands]
         first, count = self._next, len(program)
         self.settle()
+        if stages is not None:
+            given = self.builder.program.inputs
+            inputs = [ref if 0 <= ref < given else -1 for ref in refs]
+            self.spliced.append(Spliced(first - given, program, inputs, stages))
         where = np.concatenate([np.array(refs, dtype=np.int64), np.arange(first, first + count)])
         sites = list(map(self.site_of, program.locations))
         self.builder.take(program, range(count), where.__getitem__, sites=sites)
@@ -275,7 +300,8 @@ Result = TypeVar("Result")
 class Traced(NamedTuple, Generic[Result]):
     """A traced function: its program (or `Family`), the leaves that it reached, and what it returned.
 
-    `ints` are the inputs that it used as integers, `asked` those whose class it asked for.
+    `ints` are the inputs that it used as integers, `asked` those whose class it asked for, `spliced` the derivatives
+    that were spliced in.
     """
 
     program: Any
@@ -286,6 +312,7 @@ class Traced(NamedTuple, Generic[Result]):
     branches: frozenset[tuple[Place, int]] = frozenset()
     written: Written = Written()
     asked: Set[int] = frozenset()
+    spliced: Sequence[Spliced] = ()
 
 
 def trace_function(
@@ -320,4 +347,6 @@ def trace_function(
         trace.check_way()
         written = trace.written
         program = trace.finish(outputs)
-    return Traced(program, trace.leaves, result, trace.way, trace.used_ints, trace.branches, written, trace.asked)
+    return Traced(
+        program, trace.leaves, result, trace.way, trace.used_ints, trace.branches, written, trace.asked, trace.spliced
+    )

@@ -98,7 +98,7 @@ class CompiledFunction(Dispatched[_Entry, P, R]):
         seconds = time.perf_counter() - start
         wrt = [*places, *range(count, count + len(traced.leaves))]
         stages = PairStages(traced.program, self._title(), self._options, wrt)
-        stages.way = traced.way
+        stages.way, stages.spliced = traced.way, traced.spliced
         kind, writes = traced.result
         stages.lengths = [lengths_of(kind)]
         return TracedCall(stages, traced.leaves, captured, [kind], writes, seconds)

@@ -482,8 +482,9 @@ def _forward(fn: Callable[..., Any], count: int, has_aux: bool, options: dict[st
 
 
 def _named(function: Callable[..., Any], fn: Callable[..., Any]) -> Callable[..., Any]:
-    """A function with the name of another one, for messages and generated source."""
+    """A function with the name of another one, for messages and generated source, which say where that one is."""
     function.__name__ = getattr(fn, "__name__", type(fn).__name__)
+    function.__dict__["stands_for"] = fn
     return function
 
 

@@ -69,6 +69,7 @@ class _Inlined(NamedTuple):
     captured: Captured
     signature: Signature
     way: Way
+    stages: Any
 
 
 class SeveralResultsError(Exception):
@@ -178,7 +179,7 @@ class GradFunction(NumericFunction[P, R]):
             inputs, gradients = gradient_groups(self._argnums, arguments, groups, owners)
         options = self._options._replace(faults=faults)
         stages = JointStages(traced.program, self._title(), options, inputs, gradients, self._with_value)
-        aux, stages.way = traced.result, traced.way
+        aux, stages.way, stages.spliced = traced.result, traced.way, traced.spliced
         results = [NUMBER] * self._with_value + ([aux] if aux is not None and aux.size else []) + kinds
         stages.lengths = list(map(lengths_of, results))
         single = self._single or self._wrt is not None
@@ -237,7 +238,7 @@ class GradFunction(NumericFunction[P, R]):
             entry = self._part(arguments, trace)
         except TakeApartError:
             return self._inline(self._again(arguments, arguments.args, symbolic=True))
-        results = trace.inline(entry.program, [*arguments.all_numbers, *entry.leaves], entry.way)
+        results = trace.inline(entry.program, [*arguments.all_numbers, *entry.leaves], entry.way, entry.stages)
         groups = [
             numbers[0] if group.scalar else numbers for group, numbers in grouped(entry.program.output_groups, results)
         ]
@@ -266,7 +267,7 @@ class GradFunction(NumericFunction[P, R]):
     def _new_part(self, arguments: Arguments, trace: Trace) -> _Inlined:
         with collector_paused():
             stages, traced, captured, signature, _ = self._stages(arguments, trace.faults, named=False)
-            return _Inlined(stages.to_inline(), traced.leaves, captured, signature, traced.way)
+            return _Inlined(stages.to_inline(), traced.leaves, captured, signature, traced.way, stages)
 
 
 def _instead_of(returned: Any) -> str:

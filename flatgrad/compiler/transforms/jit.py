@@ -44,7 +44,7 @@ class JitFunction(NumericFunction[P, R]):
         seconds = time.perf_counter() - start
         kind = traced.result
         stages = PairStages(traced.program, self._title(), self._options, wrt=(), scalar=kind.scalar)
-        stages.lengths, stages.way = [lengths_of(kind)], traced.way
+        stages.lengths, stages.way, stages.spliced = [lengths_of(kind)], traced.way, traced.spliced
         return stages, traced, captured, Signature(arguments.kinds, [kind], True, False), seconds
 
     def _inline(self, arguments: Arguments) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -146,30 +145,48 @@ class SplicedStages(Stages):
     """A traced function and its derivative, as they are spliced into another program.
 
     Args:
-        make: from the primal program to one with derivatives behind its outputs; and their places.
+        how: "tangent", "gradient", or how a Jacobian is computed.
+        wrt: the inputs with respect to which outputs are differentiated.
         count: how many outputs are differentiated, the first ones.
         with_values: whether the outputs are wanted; without them it raises where they would all the same.
+
+    Attributes:
+        places: where the entries of a Jacobian are in it.
     """
 
     def __init__(
-        self, traced: Any, title: str, options: Any, make: Callable[[Program], tuple[Program, Any]],
-        count: int, with_values: bool,
+        self, traced: Any, title: str, options: Any, how: str, wrt: Sequence[int], count: int, with_values: bool
     ) -> None:  # fmt: skip
         super().__init__(traced, title, options)
-        self._make, self._count, self._with_values = make, count, with_values
+        self.how, self.wrt, self.count, self._with_values = how, wrt, count, with_values
         self.places: list[tuple[int, int]] = []
 
     def output_groups(self, primal: Program) -> list[Group]:
         return [Group("outputs", len(primal.outputs), False)]
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether a Jacobian is computed row by row, by sweeps back."""
+        return self.how == "reverse" or (self.how == "jacobian" and len(self.wrt) > self.count)
+
+    def differentiated(self) -> Program:
+        """The primal program with derivatives behind its outputs."""
+        primal, of = self.primal, range(self.count)
+        if self.how == "tangent":
+            return tangent_program(primal, self.wrt, of)
+        if self.how == "gradient":
+            return never_nan(adjoint(primal, self.wrt, seeded=True, of=of), len(self.wrt))
+        program, self.places[:] = jacobian_program(primal, self.wrt, of, self.by_rows)
+        return never_nan(program, len(self.places)) if self.by_rows else program
+
     def to_inline(self) -> Program:
         """The program that is spliced in."""
-        program, self.places[:] = self._make(self.primal)
+        program = self.differentiated()
         if self.options.faults != "raise":
             program = without_faults(fold_constants(program))
         if not self._with_values:
             size = len(self.primal.outputs)
-            values = [value for value in program.outputs[: self._count] if value >= 0]
+            values = [value for value in program.outputs[: self.count] if value >= 0]
             program.outputs, program.output_groups = program.outputs[size:], program.output_groups[1:]
             entries = len(program.outputs)
             for value in values[:1]:
@@ -221,7 +238,7 @@ class Part(GradFunction[..., Any]):
             inputs += _numbers_of(direction, kinds, "direction", [f"argument {each}" for each in named], self.name)
         elif self._how == "gradient":
             inputs += _numbers_of((direction,), [result], "gradient", ["the result"], self.name)
-        numbers = trace.inline(entry.program, inputs, entry.way)
+        numbers = trace.inline(entry.program, inputs, entry.way, entry.stages)
         count = {"tangent": result.size, "gradient": sum(kind.size for kind in kinds)}.get(self._how, len(places))
         size = len(numbers) - count
         return Parts(kinds, self._single, result, aux, numbers[:size], numbers[size:], places)
@@ -252,25 +269,12 @@ class Part(GradFunction[..., Any]):
         inputs, _ = gradient_groups(self._argnums, arguments, groups, owners)
         result, aux = traced.result
         options = self._options._replace(faults=faults)
-        make = functools.partial(self._made_of, inputs, result.size)
-        stages = SplicedStages(
-            traced.program, self._title(), options, make, result.size, self._with_value or self._has_aux
-        )
-        stages.way = traced.way
+        with_values = self._with_value or self._has_aux
+        stages = SplicedStages(traced.program, self._title(), options, self._how, inputs, result.size, with_values)
+        stages.way, stages.spliced = traced.way, traced.spliced
         returned: Any = _Returned(result, aux, stages.places)
         signature = Signature(arguments.kinds, kinds, self._single, False, returned)
         return stages, traced, captured, signature, time.perf_counter() - start
-
-    def _made_of(self, inputs: list[int], count: int, primal: Program) -> tuple[Program, Any]:
-        """The primal program with derivatives behind its outputs, and where these are in a Jacobian."""
-        of = range(count)
-        if self._how == "tangent":
-            return tangent_program(primal, inputs, of), []
-        if self._how == "gradient":
-            return never_nan(adjoint(primal, inputs, seeded=True, of=of), len(inputs)), []
-        reverse = self._how == "reverse" or (self._how == "jacobian" and len(inputs) > count)
-        program, places = jacobian_program(primal, inputs, of, reverse)
-        return (never_nan(program, len(places)) if reverse else program), places
 
 
 def _numbers_of(items: Sequence[Any], kinds: Sequence[Kind], what: str, names: Sequence[str], name: str) -> list[Any]:

@@ -17,7 +17,7 @@ from ...runtime.causes import numpy_error
 from ...runtime.errors import FlatgradError, InputError, OptionError
 from ...runtime.forks import in_child
 from ...runtime.natural import replaced
-from ...runtime.sites import Location, Place, describe
+from ...runtime.sites import Location, Place, describe, is_internal
 from ...runtime.sources import signature_of
 from ...runtime.traced import TracedValue, plain_number
 from ...runtime.tracing import recorders, refuse
@@ -566,7 +566,10 @@ class Transformed(Generic[E]):
         raise NotImplementedError  # pragma: no cover - subclasses define it
 
     def _title(self) -> str:
-        code = getattr(self.function, "__code__", None)
+        function: Any = self.function
+        while _is_own(function) and (hasattr(function, "__wrapped__") or hasattr(function, "stands_for")):
+            function = function.__wrapped__ if hasattr(function, "__wrapped__") else function.stands_for
+        code = getattr(function, "__code__", None)
         where = f" ({' '.join(str(Location(code.co_filename, code.co_firstlineno)).split())})" if code else ""
         name = "a lambda" if getattr(self.function, "__name__", "") == "<lambda>" else f"`{self.name}`"
         return f"{name}{where}"
@@ -655,3 +658,9 @@ def _lines_of(program: Any, equations: Iterable[int]) -> Iterator[int]:
     for k in equations:
         site = program.sites[k]
         yield program.locations[site].line if site >= 0 else -1
+
+
+def _is_own(function: Any) -> bool:
+    """Whether it is a function of this package, which stands for the user's."""
+    code = getattr(function, "__code__", None)
+    return code is not None and is_internal(code.co_filename)

@@ -1,0 +1,183 @@
+"""Derivatives inside of what is traced, on a page about a kernel: their rules, their links, and what is not known."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import pytest
+
+import flatgrad as fg
+from flatgrad.explain import explained
+from flatgrad.explain.origins import with_origins
+from flatgrad.runtime.primitives import TABLE
+from tests.test_explain import ids_of
+
+POINT, DIRECTION = [0.5, 0.7, 1.5], [1.0, -0.5, 0.25]
+
+
+def smooth(x):
+    a = (x[0] * x[1].sin()).tanh() + x[2] * x[0]
+    b = a * x[1] + fg.where(a > 0.5, a * x[2], x[0])
+    return b * b
+
+
+def branch(x):
+    return smooth(x) * x[0] if x[1] > 0.25 else x[0]
+
+
+def hessian():
+    return fg.hessian(smooth).kernel_for(POINT)
+
+
+def hessian_of_a_branch():
+    return fg.hessian(branch).kernel_for(POINT)
+
+
+def hessian_by_sweeps_back():
+    return fg.hessian(smooth, direction="reverse").kernel_for(POINT)
+
+
+def jacobian():
+    return fg.jacobian(lambda x: [smooth(x), x[0] * x[1], x[2].exp()]).kernel_for(POINT)
+
+
+def wide_jacobian():
+    return fg.jacobian(lambda x: [smooth(x), x[0] * x[1]]).kernel_for(POINT)
+
+
+def product():
+    return fg.hvp(smooth).kernel_for(POINT, DIRECTION)
+
+
+def along():
+    return fg.jit(lambda x, v: fg.jvp(smooth, (x,), (v,))).kernel_for(POINT, DIRECTION)
+
+
+def back():
+    return fg.jit(lambda x: fg.vjp(smooth, x)[1](1.0)).kernel_for(POINT)
+
+
+def twice():
+    return fg.grad(lambda x: fg.sum(fg.grad(smooth)(x))).kernel_for(POINT)
+
+
+def of_a_product():
+    return fg.grad(lambda x: fg.sum(fg.hvp(smooth)(x, DIRECTION))).kernel_for(POINT)
+
+
+def fast():
+    return fg.hessian(smooth, mode="fast").kernel_for(POINT)
+
+
+KERNELS = [
+    hessian, hessian_of_a_branch, hessian_by_sweeps_back, jacobian, wide_jacobian, product, along, back, twice,
+    of_a_product, fast,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", KERNELS, ids=lambda make: make.__name__)
+def test_each_equation_of_a_derivative_has_its_rule(make):
+    """And it is linked to the equation whose rule that is, if the program still has it."""
+    kernel = make()
+    facts = explained(kernel)
+    lines = ids_of(facts)
+    equations = {name: line for name, line in lines.items() if name[0] == "e"}
+    operations = {name: line["text"].split()[2] for name, line in equations.items()}
+    derived = {name: line for name, line in equations.items() if line["part"] == "gradient" and "how" in line}
+    assert len(derived) >= 5
+    assert facts["counts"]["of the derivatives"] == sum(line["part"] == "gradient" for line in equations.values())
+    for name, line in equations.items():
+        if name not in derived:
+            assert line["part"] == "value" or operations[name] in ("checked", "logical_not", "equal", "logical_or")
+    ruled = [(line, facts["rules"][line["rule"]]) for line in derived.values() if "rule" in line]
+    assert ruled
+    for line, rule in ruled:
+        assert ("of" not in line) or line["of"] == rule["of"]
+        rows = {operations[other] for other in line["links"] if other[0] == "e"}
+        assert rule["row"] in rows or line.get("lost"), (line, rule)
+    assert any(not line.get("lost") for line, _ in ruled) or make is wide_jacobian
+
+
+@pytest.mark.parametrize("make", [hessian, jacobian, along, fast], ids=lambda make: make.__name__)
+def test_tangents_are_those_of_the_variables_that_they_are_said_to_be_of(make):
+    """Among the lines that belong to a variable are its derivatives, by differences of numbers of the program."""
+    kernel = make()
+    joint, facts = with_origins(kernel.stages).joint, explained(kernel)
+    lines = [line for line in facts["panes"]["program"]["lines"] if line.get("of") == "tangent"]
+    at = list(kernel.traced_at)
+    every = joint.evaluate_all(at)
+    names = {joint.name_of(variable): variable for variable in range(joint.inputs + len(joint))}
+    directions = [DIRECTION] if make is along else [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    about, checked = functools.partial(pytest.approx, rel=1e-4), 0
+    for name in {line["receiver"] for line in lines if "receiver" in line}:
+        own = [line["value"] for line in lines if line.get("receiver") == name]
+        ruled = [line["rule"] for line in lines if line.get("receiver") == name and "rule" in line]
+        rows = {facts["rules"][k]["row"] for k in ruled}
+        for direction in directions:
+            ends = []
+            for step in (1e-5, -1e-5):
+                moved = [a + step * d for a, d in zip(at, direction, strict=False)] + at[3:]
+                ends.append(joint.evaluate_all(moved)[names[name]])
+            slope = (ends[0] - ends[1]) / 2e-5
+            if abs(slope) > 1e-3 and abs(slope - 1.0) > 1e-3:
+                checked += slope in map(about, own)
+                # What one operand alone gives to a sum is passed on, without an equation; also if it is an input.
+                assert slope in map(about, own if rows <= {"tanh", "sin", "cos", "exp"} and rows else every), name
+    assert checked > 8 if make is not jacobian else checked > 4
+
+
+def test_gradients_are_those_of_the_variables_that_they_are_said_to_be_of():
+    numbers = [fg.Value(number) for number in POINT]
+    root = smooth(numbers)
+    root.backward()
+    nodes, stack = {}, [root]
+    while stack:
+        node = stack.pop()
+        nodes[id(node)] = node
+        stack += [operand for operand in node._prev if id(operand) not in nodes]
+    kernel = back()
+    joint = with_origins(kernel.stages).joint
+    values = joint.evaluate_all(list(kernel.traced_at))
+    names = {joint.name_of(variable): variable for variable in range(joint.inputs + len(joint))}
+    finished = {}  # the last line of a variable has its gradient
+    for line in explained(kernel)["panes"]["program"]["lines"]:
+        if line.get("of") == "gradient" and "receiver" in line:
+            finished[line["receiver"]] = line["value"]
+    pairs = {(values[names[name]], value) for name, value in finished.items()}
+    assert len(pairs) > 6
+    assert pairs & {(node.data, node.grad) for node in nodes.values()} == pairs
+
+
+def test_a_title_is_the_function_of_the_user():
+    """Also where the value drops out of the program, and with it each line of the user's."""
+
+    def pair(x):
+        return [x[0] * 3.0, x[1] * x[0]]
+
+    facts = explained(fg.jacobian(pair).kernel_for(POINT))
+    (line,) = facts["panes"]["source"]["lines"]
+    assert re.fullmatch(r"`?pair`? \(test_explain_derivatives\.py:\d+\)", line["text"])
+    for make in KERNELS:
+        assert "test_explain_derivatives.py" in explained(make())["title"]
+
+
+def test_what_is_not_known_is_said():
+    """A derivative row by row in a loop over arrays: its equations are not followed, and the page says so."""
+    facts = explained(hessian())
+    assert facts["note"].startswith("Its derivatives were simplified when they were traced")
+    kernel = hessian()
+    kernel.stages.spliced = [part._replace(first=part.first + 1) for part in kernel.stages.spliced]
+    facts = explained(kernel)
+    assert "rules that made their lines are not known" in facts["note"]
+    assert facts["rules"] == []
+
+
+def test_the_rows_of_rules_are_those_of_the_table():
+    rules = explained(product())["rules"]
+    assert {rule["row"] for rule in rules} <= {row.name for row in TABLE}
+    tanh = [rule for rule in rules if rule["row"] == "tanh"]
+    assert {(rule["of"], rule["receives"]) for rule in tanh} == {
+        ("gradient", "gradient * (1.0 - out * out)"),
+        ("tangent", "tangent * (1.0 - out * out)"),
+    }
