@@ -129,6 +129,14 @@ def test_a_gradient_that_is_a_constant_is_shown():
     assert line["gradient"] == 1.0
 
 
+@pytest.mark.parametrize("faults", ["raise", "ieee"])
+def test_a_gradient_that_folding_makes_constant_is_shown(faults):
+    facts = explained(fg.value_and_grad(lambda x: (x * 2.0).detach() + 5.0 * (x * 3.0), faults=faults).kernel_for(2.0))
+    assert [item["gradient"] for item in facts["inputs"]] == [15.0]
+    lines = {line["text"].partition(" = ")[2]: line for line in facts["panes"]["program"]["lines"]}
+    assert lines["mul x 3.0"]["gradient"] == 5.0
+
+
 def test_each_line_of_the_adjoint_names_its_rule():
     facts = explained(fg.value_and_grad(lambda x, y: (x * y).exp(), argnums=(0, 1)).kernel_for(0.5, 2.0))
     lines = ids_of(facts)

@@ -208,6 +208,56 @@ def test_a_condition_shows_what_it_was_in_each_round():
     assert truths["while result < 4.0:"] == [True, True, False]
 
 
+def test_a_condition_that_has_a_name_shows_what_it_was_where_it_decides():
+    def total(xs):
+        result = 0.0
+        for x in xs:
+            big = x > 0.5
+            if big:
+                result = result + x
+            else:
+                result = result - x.sin()
+        return result
+
+    facts = explained(fg.value_and_grad(total).kernel_for([0.25, 0.75, 0.5, 1.0]))
+    lines = ids_of(facts)
+    found = {line["text"].strip(): line for line in facts["panes"]["source"]["lines"]}
+    comparisons = [e for e, line in lines.items() if " greater " in line["text"] and e[0] == "e"]
+    for text in ("big = x > 0.5", "if big:"):
+        assert [f"e{e}" for (e,) in found[text]["results"]] == comparisons
+        assert set(comparisons) <= set(found[text]["links"])
+    assert [lines[e]["value"] for e in comparisons] == [False, True, False, True]
+
+
+def test_a_lane_is_the_equation_of_its_own_line_among_those_with_the_same_number():
+    """What two lines compute is computed once, by a loop that shows the first of them."""
+
+    def function(xs):
+        first = [x.exp() for x in xs]
+        second = [x.exp() * 3.0 for x in xs]
+        return first + second
+
+    lines = ids_of(explained(fg.jit(function).kernel_for([0.1 * k for k in range(12)])))
+    (loop,) = [line for name, line in lines.items() if name[0] == "l" and "= exp(" in line["text"]]
+    (own,) = [line for name, line in lines.items() if name[0] == "s" and line["text"].endswith("[x.exp() for x in xs]")]
+    assert len(loop["results"]) == 12
+    assert {f"e{e}" for e, *_ in loop["results"]} <= set(own["links"])
+
+
+@pytest.mark.parametrize("size", [1, 12])
+def test_lines_with_the_same_numbers_belong_to_the_loops_of_their_own(size):
+    def function(xs):
+        doubled = [x * 2.0 for x in xs]
+        added = [x + x for x in xs]
+        return doubled + added
+
+    lines = ids_of(explained(fg.jit(function).kernel_for([0.1 + 0.1 * k for k in range(size)])))
+    loops = {name: line["text"] for name, line in lines.items() if name[0] == "l"}
+    for line in [line for name, line in lines.items() if name[0] == "e"]:
+        (own,) = [loops[name] for name in line["links"] if name[0] == "l"]
+        assert (" mul " in line["text"]) == ("2.0" in own)
+
+
 def test_lines_without_a_text_say_so(monkeypatch):
     names = {}
     exec("def f(x):\n    return x * x", names)

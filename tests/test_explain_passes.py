@@ -191,3 +191,10 @@ def test_rounds_become_loops(timelines):
         > 0
     )
     assert len(step["table"]) == step["after"] > 2
+
+
+def test_several_rules_of_one_equation_stand_in_the_order_in_which_they_fired():
+    """x * -1 is -x first, and what that negates shows only then."""
+    kernel = fg.value_and_grad(lambda x: x * -1.0 * -1.0 * x.sin()).kernel_for(1.5)
+    (step,) = [step for step in explained(kernel)["steps"] if step["name"] == "simplify"]
+    assert "is x (mul_minus_one, neg_negative)" in [row["note"] for row in step["rows"]]

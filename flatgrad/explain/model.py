@@ -14,6 +14,7 @@ from ..compiler.program.program import Program
 from ..compiler.stages import Stages
 from ..runtime.errors import ARITHMETIC_ERRORS, InputError, OptionError
 from ..runtime.primitives import TABLE, checked, position, turned
+from ..runtime.sites import Location
 from ..runtime.version import VERSION
 from .assembly import sections
 from .graph import graph_svg, loops_svg
@@ -23,7 +24,7 @@ from .loops import Loops, part_of, points_near, repeats
 from .origins import Origin, with_origins
 from .passes import GONE, follow
 from .python_text import python_lines
-from .results import of_guards, results_of
+from .results import conditions_of, of_guards, results_of
 from .rules import decided, rule_of
 from .shown import WHOLE, chosen, program_lines, python_shown
 from .source import source_lines
@@ -98,6 +99,7 @@ class _Explanation:
         self.numbers = self._numbers()
         self.programs: Sequence[ArrayProgram] = self.subject.programs
         self.loops = Loops(self.programs, [name for name, _ in self.whole.functions])
+        self.asked = self._asked()
         self.source, self.places = source_lines(self._locations(), source or self.whole.title)
         points = points_near(self.inputs, self.joint) if self.inputs is not None else []
         self.owners = self.loops.owners(self.joint, points, self.options.fast)
@@ -150,7 +152,17 @@ class _Explanation:
 
     def _locations(self) -> list[Any]:
         used = sorted({site for site in self.joint.sites if site >= 0})
-        return [self.joint.locations[site] for site in used]
+        return list(dict.fromkeys([*(self.joint.locations[site] for site in used), *self.asked]))
+
+    def _asked(self) -> dict[Location, list[int]]:
+        """Lines that ask for conditions of other lines, as `if c:` does, with the equations that these are."""
+        here = {number: e for e, number in reversed(list(enumerate(self.origin.traced)))}
+        asked: dict[Location, list[int]] = {}
+        for location, condition in conditions_of(self.whole.traced, self.whole.way.truths):
+            e = here.get(condition, -1)
+            if e >= 0 and self.joint.equation(e).location != location:
+                asked.setdefault(location, []).append(e)
+        return asked
 
     def _text(self, e: int) -> str:
         joint, equation = self.joint, self.joint.equation(e)
@@ -248,6 +260,9 @@ class _Explanation:
             seen = [e for e in own if self.origin.traced[e] not in hidden]
             found = results_of(joint, seen, joint.locations[site] if site >= 0 else None)
             self._put_results(line, [(e, self._value(e)) for e in found], _RESULTS)
+        for location, conditions in self.asked.items():
+            if "results" not in self.places[location].facts:
+                self._put_results(self.places[location], [(e, self._value(e)) for e in conditions], _RESULTS)
         inputs = self.inputs if self.numbers is not None else None
         lanes = self.loops.lanes(inputs) if inputs is not None else {}
         for line in self.loops.lines:
@@ -267,6 +282,10 @@ class _Explanation:
             site = self.joint.sites[e]
             if site >= 0:
                 link(self.places[self.joint.locations[site]], line)
+        for location, conditions in self.asked.items():
+            for e in conditions:
+                if e in self.equations:
+                    link(self.places[location], self.equations[e])
 
     def _link_adjoint(self) -> None:
         """Between equations of the adjoint and the equation whose rule made them."""
@@ -427,6 +446,8 @@ class _Explanation:
                     facts["gradient"] = number(self.numbers[gradient])
                 if gradient >= self.joint.inputs:
                     facts["bar"] = f"e{gradient - self.joint.inputs}"
+            elif k in self.origin.constants:
+                facts["gradient"] = number(self.origin.constants[k])
             result.append(facts)
         return result
 

@@ -25,6 +25,7 @@ from ..compiler.stages import Stages
 from ..runtime.primitives import TABLE, checked, select, where
 from ..runtime.sites import Location
 from .derivatives import Derived, derived
+from .passes import follow
 from .rules import Adjoint, Made, origins
 
 
@@ -71,7 +72,7 @@ def with_origins(stages: Stages) -> Origin:
         program = adjoint(again.primal, wrt, **options)
         seeded, of = options.get("seeded", False), options.get("of")
         found.append((again.primal, program, origins(again.primal, program, wrt, seeded, of)))
-        own = numbered(program)
+        own = numbered(copy.deepcopy(program))  # more may be appended to it
         return own if again.options.faults == "raise" else without_faults(fold_constants(own))
 
     again.adjoint = differentiate  # type: ignore[method-assign]
@@ -103,12 +104,17 @@ def with_origins(stages: Stages) -> Origin:
             equation = here.get(variable - raw.inputs, -1)
             return joint.inputs + equation if equation >= 0 else -1
 
+        folded: dict[int, float] | None = None
         for variable, gradient in sweep.gradients.items():
             place = moved(variable if variable < primal.inputs else variable + shift)
             if place >= 0 and gradient < 0:
                 constants[place] = raw.constants[~gradient]
             elif place >= 0 and moved(gradient) >= 0:
                 gradients[place] = moved(gradient)
+            elif place >= 0:
+                folded = follow([fold_constants], raw).constants if folded is None else folded
+                if gradient in folded:
+                    constants[place] = folded[gradient]
         numbers = of_traced if step is not None else [raw.sites[k] if k >= 0 else -1 for k in numbers]
     sites = array("i", [traced.sites[number] if number >= 0 else -1 for number in numbers])
     joint = replace(joint, sites=sites, locations=traced.locations)

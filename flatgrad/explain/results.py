@@ -75,6 +75,26 @@ def of_guards(traced: Program, truths: Sequence[bool | int]) -> set[int]:
     return hidden
 
 
+def conditions_of(traced: Program, truths: Sequence[bool | int]) -> list[tuple[Location, int]]:
+    """The lines that ask whether a condition holds, each with the equation that is the condition, in order.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> stages = fg.jit(lambda x: x.log() if x > 1.0 else x).kernel_for(0.5).stages
+        >>> [equation for _, equation in conditions_of(stages.traced, stages.way.truths)]
+        [0]
+    """
+    hidden, found = of_guards(traced, truths), list[tuple[Location, int]]()
+    for e, opcode in enumerate(traced.opcodes):
+        if opcode == guard.opcode and traced.sites[e] >= 0:
+            condition = traced.operands[traced.starts[e] + 1] - traced.inputs
+            if condition in hidden:  # the negation of one that did not hold
+                condition = traced.operands[traced.starts[condition]] - traced.inputs
+            if condition >= 0:
+                found.append((traced.locations[traced.sites[e]], condition))
+    return found
+
+
 def _inner(program: Program, equations: Sequence[int]) -> tuple[set[int], int]:
     """The equations that others among these read, and into how many groups reading connects them."""
     inside = {e: e for e in equations}

@@ -158,7 +158,10 @@ class SplicedStages(Stages):
         self, traced: Any, title: str, options: Any, how: str, wrt: Sequence[int], count: int, with_values: bool
     ) -> None:  # fmt: skip
         super().__init__(traced, title, options)
-        self.how, self.wrt, self.count, self._with_values = how, wrt, count, with_values
+        self.how: str = how
+        self.wrt: Sequence[int] = wrt
+        self.count: int = count
+        self._with_values = with_values
         self.places: list[tuple[int, int]] = []
 
     def output_groups(self, primal: Program) -> list[Group]:
