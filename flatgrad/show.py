@@ -31,6 +31,7 @@ from .runtime.primitives import BY_NAME
 from .runtime.traced import TracedValue
 from .runtime.value import Condition, Value
 from .runtime.wording import count_of
+from .selecting import selection_of
 from .terminal import Terminal
 
 #: Longer expressions are refused.
@@ -180,7 +181,12 @@ class Expression:
             return segment if 0 < len(segment) <= _PART else "..."
 
         if isinstance(node, ast.IfExp):
-            return f"write where({text(node.test)}, {text(node.body)}, {text(node.orelse)})"
+            whole = ast.get_source_segment(self.text, node) or ""
+            if not 0 < len(whole) <= 2 * _PART:
+                selection = f"where({text(node.test)}, {text(node.body)}, {text(node.orelse)})"
+            else:
+                selection = ast.unparse(selection_of(node, _MODULES, self._raises))
+            return f"write {selection}, which computes both sides"
         if isinstance(node, ast.BoolOp):
             sign = " & " if isinstance(node.op, ast.And) else " | "
             return f"write {sign.join(f'({text(part)})' for part in node.values)}, of conditions"
@@ -201,6 +207,14 @@ class Expression:
         if isinstance(node, ast.Call) and node.keywords:
             return "functions are called without names of arguments"
         return "only arithmetic, comparisons, numbers, names and functions are accepted"
+
+    def _raises(self, node: ast.expr) -> bool:
+        """Whether an expression without names raises, or its derivatives do."""
+        try:
+            Value(self._applied(ast.fix_missing_locations(node), {})).backward()
+        except FlatgradError:
+            return True
+        return False
 
     def _at(self, offset: int, message: str) -> str:
         """A message with the place, given as Python's parser counts: in bytes."""

@@ -21,6 +21,7 @@ from flatgrad.display.listing import screens
 from flatgrad.runtime.primitives import BY_NAME
 from flatgrad.show import STAGES, Expression, kernel_of, show, stage_text
 from flatgrad.terminal import Terminal, wants_colour
+from tests.every_way import flattened
 from tests.examples import examples
 
 # --- what is accepted -------------------------------------------------------------------------------------------------
@@ -207,6 +208,43 @@ def test_refused_expressions(text, message):
     with pytest.raises(fg.InputError, match=message) as caught:
         kernel_of(Expression(text))
     assert isinstance(caught.value, TypeError)
+
+
+BRANCHES = [
+    ("log(x) if x > 0 else y", [(2.0, 5.0), (0.0, 5.0), (-1.0, 5.0)]),
+    ("sqrt(x - y) if x > y else 0*y", [(2.0, 1.0), (1.0, 1.0), (0.0, 5.0)]),
+    ("x*log(x)/y if x > 0 and abs(y) > 0 else 0*x", [(2.0, 3.0), (0.0, 0.0), (-2.0, 0.0)]),
+    ("1/(1 + exp(-x)) if x > 0 else exp(x)/(1 + exp(x))", [(2.0,), (-900.0,), (900.0,)]),
+    ("math.acos(x) if -1 < x < 1 else x.log() if x > 1 else x**-1", [(0.5,), (3.0,), (-2.0,)]),
+    ("x**y if not x <= 0 else y % x", [(2.0, 0.5), (-2.0, 0.5)]),
+    ("acosh(x) if x > 1 else 2**(1/x) if x > 0.1 else ndtri(x) if x > 0 else x", [(2.0,), (0.5,), (0.05,), (-1.0,)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "points"), BRANCHES)
+def test_what_to_write_for_a_branch_works_on_both_sides(text, points):
+    """`where` computes both sides: the numbers of the branch, and its derivatives, also where one side is undefined."""
+    with pytest.raises(fg.InputError) as caught:
+        Expression(text)
+    advice = re.match(r"write (.*), which computes both sides", str(caught.value))[1]
+    expression = Expression(advice)
+    kernel = kernel_of(expression)
+    functions = {name: getattr(fg, name) for name in ("log", "sqrt", "exp", "acosh", "ndtri")}
+    code = compile(text, "branch", "eval")
+    for point in points:
+        values = dict(zip(expression.names, map(fg.Value, point), strict=True))
+        result = eval(code, {**functions, "math": fg, **values})
+        result.backward()
+        (value, *slopes) = flattened(kernel.joint(*point))
+        assert value == result.data
+        assert slopes == pytest.approx([x.grad for x in values.values()], rel=1e-12)
+
+
+def test_a_branch_of_which_all_is_defined_has_no_more_than_one_selection():
+    for text in ("x*x if x > 0 else sin(x)", "x/2 if x > 0 else x**2", "tanh(x) if x > 0 else atan(x)"):
+        with pytest.raises(fg.InputError) as caught:
+            Expression(text)
+        assert str(caught.value).count("where(") == 1
 
 
 def test_what_to_write_instead_is_short():
