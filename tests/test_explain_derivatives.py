@@ -13,6 +13,7 @@ from flatgrad.explain.origins import with_origins
 from flatgrad.runtime.primitives import TABLE
 from tests.test_explain import ids_of
 
+CHECKS = "checked", "logical_not", "equal"
 POINT, DIRECTION = [0.5, 0.7, 1.5], [1.0, -0.5, 0.25]
 
 
@@ -86,10 +87,11 @@ def test_each_equation_of_a_derivative_has_its_rule(make):
     operations = {name: line["text"].split()[2] for name, line in equations.items()}
     derived = {name: line for name, line in equations.items() if line["part"] == "gradient" and "how" in line}
     assert len(derived) >= 5
+    assert all(operations[name] in CHECKS for name, line in derived.items() if line["how"] == "check")
     assert facts["counts"]["of the derivatives"] == sum(line["part"] == "gradient" for line in equations.values())
     for name, line in equations.items():
         if name not in derived:
-            assert line["part"] == "value" or operations[name] in ("checked", "logical_not", "equal", "logical_or")
+            assert line["part"] == "value"
     ruled = [(line, facts["rules"][line["rule"]]) for line in derived.values() if "rule" in line]
     assert ruled
     for line, rule in ruled:
@@ -147,6 +149,14 @@ def test_gradients_are_those_of_the_variables_that_they_are_said_to_be_of():
     pairs = {(values[names[name]], value) for name, value in finished.items()}
     assert len(pairs) > 6
     assert pairs & {(node.data, node.grad) for node in nodes.values()} == pairs
+
+
+def test_of_several_derivatives_each_has_a_value_of_its_own():
+    """Three gradients in a sum: the sine and the cosine are there three times, the one of the value, the other not."""
+    kernel = fg.jit(lambda x: fg.sum([fg.grad(lambda y: y.sin() * y)(a) for a in x])).kernel_for(POINT)
+    lines = [line for name, line in ids_of(explained(kernel)).items() if name[0] == "e"]
+    assert [line["part"] for line in lines if " sin " in line["text"]] == ["value"] * 3
+    assert [line["part"] for line in lines if " cos " in line["text"]] == ["gradient"] * 3
 
 
 def test_a_title_is_the_function_of_the_user():

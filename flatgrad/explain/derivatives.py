@@ -27,7 +27,8 @@ class Derived(NamedTuple):
     """How an equation of a derivative was made that is a part of a trace.
 
     Attributes:
-        how: "rule", "sum" and "result" as for `Made`; "selected" for the tangent of what is selected.
+        how: "rule", "sum" and "result" as for `Made`; "selected" for the tangent of what is selected; "check" for what
+            raises where the function would.
         of: "gradient" or "tangent".
         key: the opcode whose rule it was, the operand, and the number that decides about the rule; None without a rule.
         equation: the equation of the trace whose rule it was; -1 if it is gone, or there is none.
@@ -73,7 +74,9 @@ def derived(
             each = made[number] if 0 <= number < len(made) else None
             if each is not None:
                 result[part.first + k] = _placed(each, of, primal, place)
-            elif 0 <= number < raw.primal and primal.sites[number] in inner:
+            elif not 0 <= number < len(made):
+                result[part.first + k] = Derived("check", of, None, -1, -1)
+            elif number < raw.primal and primal.sites[number] in inner:
                 known, inputs = inner[primal.sites[number]], part.stages.traced.inputs
                 equation = here.get(own[known.equation], -1) if known.equation in own else -1
                 target = known.target

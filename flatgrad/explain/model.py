@@ -91,6 +91,7 @@ class _Explanation:
         self.joint: Program = self.origin.joint
         #: Where the derivatives begin, and how they are called.
         self.first = min([*self.origin.derived, self.joint.primal])
+        self.differentiates = any(self.origin.made)
         self.derivatives = "derivatives" if self.whole.spliced else "gradient"
         self.stages = self.origin.stages
         self.options: Options = self.whole.options
@@ -217,7 +218,10 @@ class _Explanation:
 
     def _part(self, e: int) -> str:
         """What an equation belongs to: those of derivatives in the traced program are no part of its value."""
-        return "gradient" if e in self.origin.derived else part_of(self.joint, e)
+        if e in self.origin.derived:
+            return "gradient"
+        own = not self.origin.derived or self.differentiates  # a gradient stands behind all of the value
+        return part_of(self.joint, e) if own or part_of(self.joint, e) == "update" else "value"
 
     def _item(self, e: int, value: Any) -> list[Any]:
         """A number that a line made: its equation, or what is known of one that is not shown."""
@@ -296,7 +300,7 @@ class _Explanation:
 
     def _python(self) -> list[Line]:
         self.steps += follow(self.stages.primal_passes, self.stages.without_faults(self.stages.traced), VALUE).steps
-        if any(self.origin.made):
+        if self.differentiates:
             self.steps.append(adjoint_step(self.origin))
         flat, where, constants, steps = follow(self.options.joint_passes, self.joint, PYTHON)
         self.steps += steps

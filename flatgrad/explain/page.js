@@ -232,7 +232,8 @@
       else fact("rule of ", bold(row), ": ", code(operand), " receives ", code(receives));
       if (line.lost) fact("the equation that it is the rule of is not computed: nothing else reads it");
       if (partial) fact("partial ", code(`\u2202out/\u2202${operand} = ${partial}`), line.how === "sum" ? "; here it is added to what was received before" : "");
-    } else if (line.how === "selected") fact("the tangent of what is selected");
+    } else if (line.how === "check") fact("raises where the function would, or where the numbers went another way");
+    else if (line.how === "selected") fact("the tangent of what is selected");
     else if (line.how === "result") fact(`the finished ${line.of ?? "gradient"}`, ...(line.receiver ? [" of ", code(line.receiver)] : []), ", added to +0.0 as in the interpreter");
     if (line.receiver && line.how === "rule") fact(`for the ${line.of ?? "gradient"} of `, code(line.receiver));
     if (line.gone) fact("flat Python does not compute it: ", line.gone);
