@@ -29,7 +29,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
             os.fsync(file.fileno())
         os.replace(draft, target)
     except OSError as error:  # it would name the draft
-        raise OSError(error.errno, f"cannot write {os.fspath(path)}: {error.strerror}") from None
+        raise type(error)(error.errno, f"cannot write {os.fspath(path)}: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
@@ -47,5 +47,5 @@ def make_folder(path: Path) -> Path:
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise OSError(error.errno, f"cannot write into the folder {path}: {error.strerror}") from None
+        raise type(error)(error.errno, f"cannot write into the folder {path}: {error.strerror}") from None
     return path
