@@ -771,6 +771,8 @@ def test_ctrl_c_in_a_process_of_its_own(small, tmp_path):
         "kind",
         "--epochs",
         "1000000",
+        "--patience",
+        "0",
         "--hidden",
         "none",
     ]
