@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import functools
-import linecache
 from collections.abc import Sequence
 
 from ..compiler.loops.grammar import Apply, Block, Fold, Statement, lanes_of
 from ..compiler.program.program import Program
 from ..runtime.primitives import guard, logical_not
-from ..runtime.sites import Location
+from ..runtime.sites import Location, lines_of
 
 #: A sequence repeats if its end does, over so much of it.
 _MOST = 0.8
@@ -170,7 +169,7 @@ def _in_loop(filename: str, line: int) -> bool:
 def _loops(filename: str) -> list[tuple[int, int]]:
     """The first and the last line of each loop of a file, without its head, and of each comprehension."""
     try:
-        tree = ast.parse("".join(linecache.getlines(filename)))
+        tree = ast.parse("".join(lines_of(filename)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     found = []

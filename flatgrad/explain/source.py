@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import linecache
 import os
 from collections.abc import Sequence
 
-from ..runtime.sites import Location, cell_of
+from ..runtime.sites import Location, cell_of, lines_of
 from .lines import Line, fold
 
 #: So many lines around a line that computes something are shown; lines that are nearer than twice that are one piece.
@@ -26,7 +25,7 @@ def source_lines(locations: Sequence[Location], title: str) -> tuple[list[Line],
         lines.append(Line(title, "s0"))
         return lines, {}
     for filename in dict.fromkeys(location.filename for location in locations):
-        text = [line.rstrip("\n") for line in linecache.getlines(filename)]
+        text = [line.rstrip("\n") for line in lines_of(filename)]
         used = {location.line: location for location in locations if location.filename == filename}
         lines.append(Line(cell_of(filename) or os.path.basename(filename), facts={"head": True}))
         shown = sorted({k for line in used for k in range(line - _AROUND, line + _AROUND + 1) if 1 <= k <= len(text)})

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import dis
-import linecache
 import re
 from collections.abc import Collection
 from itertools import islice
@@ -15,7 +14,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from .sites import Location, Site, is_internal, is_library, is_of_scipy, locate, user_site
+from .sites import Location, Site, is_internal, is_library, is_of_scipy, lines_of, locate, user_site
 from .sources import parsed
 
 _FORMAT: Final = 'f"{value}" shows the number at hand; format the result of the compiled function.'
@@ -83,7 +82,7 @@ def expression_at(site: Site) -> ast.AST | None:
     code, instruction = site
     position = next(islice(code.co_positions(), instruction // 2, None), None)
     try:
-        tree = parsed("".join(linecache.getlines(code.co_filename)))
+        tree = parsed("".join(lines_of(code.co_filename)))
     except (SyntaxError, ValueError):
         return None
     nodes = [
@@ -230,7 +229,7 @@ def _text(site: Site, node: ast.AST | None) -> Cause:
     line, what = locate(site), ast.unparse(whole) if whole is not None else "a format"
     shows = False
     if line is not None and node is not None:
-        tree = parsed("".join(linecache.getlines(line.filename)))
+        tree = parsed("".join(lines_of(line.filename)))
         statements = [each for each in ast.walk(tree) if isinstance(each, (ast.Raise, ast.Assert, ast.Expr))]
         shows = any(node in set(ast.walk(each)) and _shows(each) for each in statements)
     return Cause(f", by {what if len(what) < 60 else 'a format'},", _FORMAT, shows)

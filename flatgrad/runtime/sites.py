@@ -25,6 +25,18 @@ Site = tuple[CodeType, int]
 Place = tuple[str, str, int]
 
 
+def lines_of(filename: str) -> list[str]:
+    """The lines of a source, as far as they are known.
+
+    Those of `<string>` are not: any text that `exec` runs has this name, and Python 3.13 keeps the text of `python -c`
+    under it.
+
+    >>> lines_of("<string>")
+    []
+    """
+    return [] if filename == "<string>" else linecache.getlines(filename)
+
+
 class Location(NamedTuple):
     """A line of the user's source.
 
@@ -41,7 +53,8 @@ class Location(NamedTuple):
     @property
     def text(self) -> str:
         """The source line itself, or "" where it is not to be had."""
-        return linecache.getline(self.filename, self.line).strip()
+        lines = lines_of(self.filename)
+        return lines[self.line - 1].strip() if 0 < self.line <= len(lines) else ""
 
 
 def cell_of(filename: str) -> str:

@@ -9,14 +9,13 @@ an error.
 from __future__ import annotations
 
 import inspect
-import linecache
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from ...runtime.errors import InputError
-from ...runtime.sites import Location, describe
+from ...runtime.sites import Location, describe, lines_of
 from ...runtime.tracing import refuse
 from .array_kinds import Array, Numbers, object_array
 from .captured import Captured
@@ -208,7 +207,7 @@ def _is_objects(item: Any) -> bool:
 def _line_of(code: Any) -> int:
     """The line in which the definition of a function begins, without its decorators."""
     first: int = code.co_firstlineno
-    lines = linecache.getlines(code.co_filename)[first - 1 :]
+    lines = lines_of(code.co_filename)[first - 1 :]
     behind = (k for k, line in enumerate(lines) if line.lstrip().startswith(("def ", "async def ")))
     return first + next(behind, 0) if lines and lines[0].lstrip().startswith("@") else first
 
