@@ -58,23 +58,7 @@ class TrainStep(TracedStep):
         """A training step that is a member of a class is no method: its loss has a model already."""
         return self
 
-    def __init__(
-        self,
-        loss_fn: Callable[..., Any],
-        optimizer: Optimizer,
-        parameters: Any,
-        *,
-        backend: Backend = "auto",
-        mode: Mode = "exact",
-        faults: Faults = "raise",
-        static_argnames: Sequence[str] | str = (),
-        dynamic: bool | None = None,
-        max_ways: int = WAYS,
-    ) -> None:
-        super().__init__(
-            loss_fn, optimizer, parameters, backend=backend, mode=mode, faults=faults, static_argnames=static_argnames,
-            dynamic=dynamic, max_ways=max_ways,
-        )  # fmt: skip
+    def _start(self) -> None:
         self._stepping = threading.RLock()
         self._last: StepKernel | None = None
         self.reload()

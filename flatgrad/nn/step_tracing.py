@@ -172,6 +172,10 @@ class TracedStep(Transformed[StepKernel]):
             _Gradient, loss_fn, 0, self.parameters, False, True, backend=backend, mode=mode, faults=faults,
             static_argnames=static_argnames,
         )  # fmt: skip
+        self._start()
+
+    def _start(self) -> None:
+        """What a new training step does last."""
 
     _transform = "nn.train_step"
     #: The loss selects, and nothing else: the gradient is a part of what is traced.
