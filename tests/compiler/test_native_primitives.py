@@ -171,6 +171,14 @@ def test_every_primitive_at_many_arguments(row):
     check(row, columns, Machine(LANES, native.host().shortcuts, {}, native.host().variants))
 
 
+@pytest.mark.parametrize("rows", [5.0, 2.0**51 + 1, 2.0**53, math.inf])
+def test_a_row_of_a_table_is_a_whole_number_of_any_size(rows):
+    """Odd numbers above 2**51, numbers with a fraction below 2**52, and infinities are told apart, too."""
+    whole = [1.0, 5.0, *(2.0**k + d for k in (50, 51, 52, 53) for d in (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0))]
+    index = np.array([sign * x for x in [*whole, 0.0, math.inf, math.nan] for sign in (1.0, -1.0)])
+    check(p.position, [index, np.full(len(index), rows)], Machine(LANES, native.host().shortcuts, {}, {}))
+
+
 # --- fast mode --------------------------------------------------------------------------------------------------------
 
 VECTOR_MATH = native.host().vector_math

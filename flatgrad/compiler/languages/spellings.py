@@ -262,7 +262,7 @@ C_FAULTS = {
     **dict.fromkeys((p.div, p.mod, p.floordiv), Spelling("{1} == 0.0", COMPARISON)),
     p.xlogy: Spelling("{1} <= 0.0 && ({0} < 0.0 || {0} > 0.0)", AND), p.checked: Spelling("{1}"),
     p.turned: Spelling("{1} >= 1.0", COMPARISON),
-    p.position: Spelling("!(floor({0}) == {0} && fabs({0}) <= {1} && {0} != {1})"),
+    p.position: Spelling("!(floor({0}) == {0} && fabs({0}) <= {1} && {0} != {1} && fabs({0}) < INFINITY)"),
 }  # fmt: skip
 
 

@@ -349,13 +349,15 @@ def _turned(w: Writer, a: Value, guard: Value) -> Value:
 
 def _position(w: Writer, index: Value, rows: Value) -> Value:
     """The index, counted from the front; a fault where there is no such row, or no such integer."""
-    (x, shift), lanes = w.same([index, w.constant(SHIFT)], "ff")
+    size = w.intrinsic("fabs", index)
+    (x, shift), lanes = w.same([size, w.constant(2.0**52)], "ff")
     kind = type_of("f", lanes)
     shifted = w.function.let(f"fadd {kind} {x}, {shift}")  # in fast mode, too, these two are done as they stand
     rounded = Value(w.function.let(f"fsub {kind} {shifted}, {shift}"), lanes)
-    integer = w.compare("oge", w.intrinsic("fabs", index), w.constant(2.0**52))  # larger numbers have no fraction
-    integer = w.either(integer, w.compare("oeq", rounded, index))
+    integer = w.compare("oge", size, w.constant(2.0**52))  # larger numbers have no fraction
+    integer = w.either(integer, w.compare("oeq", rounded, size))
     in_range = w.both(w.compare("oge", index, w.unary("fneg", rows)), w.compare("olt", index, rows))
+    in_range = w.both(in_range, w.compare("olt", size, w.constant(math.inf)))
     w.function.note_fault(w.invert(w.both(integer, in_range)))
     return w.select(w.compare("olt", index, w.constant(0.0)), w.binary("fadd", index, rows), index)
 
