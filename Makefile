@@ -14,6 +14,10 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: $(VENV)/.core
 	$(BIN)/python -m flatgrad demo --plot
 
+# All tests but the slow ones; SLOW=all runs these, too, and SLOW=1/4 the first quarter of them.
+SLOW ?= none
+
+test: export FLATGRAD_TEST_SLOW := $(SLOW)
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.examples import examples
+from tests.examples import examples, left_out
 
 settings.register_profile(
     "flatgrad",
@@ -43,6 +43,16 @@ if "FLATGRAD_TEST_CLOCK" in os.environ:
 
 #: Emitted source is compared as text, not collected as tests.
 collect_ignore_glob = ["golden/*"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out slow tests, or all but a part of them, unless they are named one by one."""
+    if any("::" in argument for argument in config.args):
+        return
+    out = [item for item in items if item.get_closest_marker("slow") and left_out(item.nodeid)]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in set(out)]
 
 
 def pytest_collection_finish() -> None:

@@ -1,16 +1,35 @@
-"""How many examples tests draw: a share of the numbers that they state, unless the environment asks for all."""
+"""How many examples tests draw: a share of the numbers that they state, unless the environment asks for all.
+
+Which slow tests run: `FLATGRAD_TEST_SLOW` is "all", "none", or a part such as "2/4", which is the second quarter of them.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
+import zlib
 from collections.abc import Iterable
 from typing import Any
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, parts = map(int, {"all": "1/1", "none": "0/1"}.get(text, text).split("/"))
+    if not 0 <= part <= parts:
+        raise ValueError(f"FLATGRAD_TEST_SLOW={text!r} is not all, none, or a part such as 2/4")
+    return part, parts
+
 
 #: The share. Machines that run the tests at each change draw few; `FLATGRAD_TEST_EXAMPLES=1` draws all.
 SHARE = float(os.environ.get("FLATGRAD_TEST_EXAMPLES", "0.25"))
 #: So few are all drawn.
 LEAST = 8
+#: The part of the slow tests that runs, counted from 1, and the number of parts.
+PART, PARTS = _part(os.environ.get("FLATGRAD_TEST_SLOW", "all"))
+
+
+def left_out(test: str) -> bool:
+    """Whether a slow test of this name is in none of the parts that run; the same in each process."""
+    return zlib.crc32(test.encode()) % PARTS + 1 != PART
 
 
 def examples(count: int) -> int:
