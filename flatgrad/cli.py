@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"flatgrad {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
-    for add in (_add_demo, _add_show, _add_explain, _add_train, _add_predict, _add_cache):
+    for add in (_add_demo, _add_show, _add_explain, _add_train, _add_predict, _add_errors, _add_cache):
         add(commands)
     return parser
 
@@ -312,6 +312,19 @@ def _add_predict(commands: _Commands) -> None:
     predict.add_argument("--out", type=_path, metavar="FILE", help="where to write (default: standard output)")
 
 
+def _add_errors(commands: _Commands) -> None:
+    errors = _command(
+        commands,
+        "errors",
+        _errors,
+        "what an error or a warning means, and what to do about it",
+        about="List all errors and warnings of flatgrad's, or explain one: its cause, an example, and a remedy.",
+        end=_examples(("flatgrad errors", "the list"), ("flatgrad errors DomainError", "one of them")),
+    )
+    errors.add_argument("name", nargs="?", metavar="NAME", help="of an error or a warning, as its message has it")
+    _add_colour(errors)
+
+
 def _add_cache(commands: _Commands) -> None:
     cache = _command(
         commands,
@@ -400,6 +413,14 @@ def _predict(options: argparse.Namespace) -> None:
         print(stream.getvalue(), end="")
     else:
         write_atomically(out, stream.getvalue().encode())
+
+
+def _errors(options: argparse.Namespace) -> None:
+    from . import entries
+
+    _configure_output(encoding="utf-8")
+    screen, text = terminal.Terminal(sys.stdout, options.color), entries.page()
+    _echo(entries.listing(text, screen) if options.name is None else entries.entry(text, options.name, screen))
 
 
 def _cache(options: argparse.Namespace) -> None:

@@ -63,7 +63,8 @@ def test_bad_input_is_one_message_and_status_2():
     assert (done.returncode, done.stdout) == (2, "")
     lines = done.stderr.splitlines()
     assert lines[0].startswith("flatgrad: only arithmetic")
-    assert lines[1:] == ["  tanh(w*x + b).data", "  ^", "See InputError in docs/errors.md."]
+    entry = "See InputError in docs/errors.md, or run: flatgrad errors InputError"
+    assert lines[1:] == ["  tanh(w*x + b).data", "  ^", entry]
     assert "Traceback" not in done.stderr
 
 
@@ -407,17 +408,18 @@ def test_a_file_that_is_no_script(called, tmp_path, monkeypatch):
     (tmp_path / "model.txt").write_text("def loss(x):\n    return x\n")
     status, _, err = called("show", "model.txt:loss", "1.0")
     message = "model.txt is no Python file: a function is named as SCRIPT.py:FUNCTION"
-    assert (status, err) == (2, f"flatgrad: {message}\nSee OptionError in docs/errors.md.\n")
+    entry = "See OptionError in docs/errors.md, or run: flatgrad errors OptionError"
+    assert (status, err) == (2, f"flatgrad: {message}\n{entry}\n")
 
 
 def test_a_file_that_is_not_there(called, tmp_path):
     assert called("show", f"{tmp_path / 'no.py'}:f")[2].endswith(
-        "no.py: there is no such file\nSee InputError in docs/errors.md.\n"
+        "no.py: there is no such file\nSee InputError in docs/errors.md, or run: flatgrad errors InputError\n"
     )
 
 
 def test_help_fits_into_the_terminal(called, monkeypatch):
-    for command in ("", "demo", "show", "explain", "train", "predict", "cache"):
+    for command in ("", "demo", "show", "explain", "train", "predict", "errors", "cache"):
         for width in (40, 60, 80, 120):
             monkeypatch.setenv("COLUMNS", str(width))
             status, out, _ = called(*([command] if command else []), "--help")

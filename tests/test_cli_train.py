@@ -79,7 +79,9 @@ def fails(run):
         assert status == 2, out + err
         message, *entry = [line for line in err.splitlines() if not line.startswith("flatgrad: note: ")]
         assert message.startswith("flatgrad: ")
-        assert all(re.fullmatch(r"See \w+ in docs/errors.md\.", line) for line in entry), err
+        assert all(re.fullmatch(r"See (\w+) in docs/errors.md, or run: flatgrad errors \1", line) for line in entry), (
+            err
+        )
         assert len(entry) <= 1
         return message.removeprefix("flatgrad: ")
 

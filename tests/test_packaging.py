@@ -65,7 +65,7 @@ def test_the_wheel_has_the_package_and_nothing_else(built):
         if "__pycache__" not in path.parts
     }
     assert "flatgrad/py.typed" in names
-    assert names == modules | data_files(ROOT / "flatgrad")
+    assert names == modules | data_files(ROOT / "flatgrad") | {"flatgrad/errors.md"}
 
 
 @pytest.mark.slow
@@ -100,6 +100,7 @@ def test_the_installed_package_works_in_another_folder(built, tmp_path):
     where = run(python, "-c", "import flatgrad; print(flatgrad.__file__)", cwd=tmp_path).strip()
     assert Path(where).parent == site / "flatgrad"
     command = str(environment / "bin" / "flatgrad")
+    assert "Cause. " in run(command, "errors", "DomainError", cwd=tmp_path)
     assert run(command, "--version", cwd=tmp_path) == f"flatgrad {flatgrad.__version__}\n"
     assert "bit for bit: equal" in run(command, "demo", "--steps", "3", cwd=tmp_path)
     assert (tmp_path / "flatgrad-demo" / "moons_training.py").exists()

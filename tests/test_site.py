@@ -97,7 +97,7 @@ def test_the_errors_page_names_no_others():
 @pytest.mark.parametrize("kind", kinds_of_errors(), ids=lambda kind: kind.__name__)
 def test_every_exception_names_its_entry_once(kind):
     """Also where it is raised again, pickled, of a class of a user, or of a private class."""
-    text = f"See {kind.__name__} in docs/errors.md."
+    text = f"See {kind.__name__} in docs/errors.md, or run: flatgrad errors {kind.__name__}\n"
     for each in (kind, type("OfAUser", (kind,), {"__module__": "model"})):
         error = each("message")
         for _ in range(2):

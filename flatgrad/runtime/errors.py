@@ -2,9 +2,9 @@
 
 Every exception inherits from `FlatgradError` *and* from the built-in class that plain Python would raise in the same
 place, so that code written for floats (`except ZeroDivisionError`) keeps working. The page `docs/errors.md` has an
-entry for each, with cause, example and remedy. Each names its entry: an exception in a note (PEP 678), which Python,
-IPython, pytest and `logging` print below the message, once, however often it is raised again; a warning in the last
-line of its text.
+entry for each, with cause, example and remedy, which `flatgrad errors NAME` prints. Each names its entry: an exception
+in a note (PEP 678), which Python, IPython, pytest and `logging` print below the message, once, however often it is
+raised again; a warning in the last line of its text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Explained:
 
     @classmethod
     def _see(cls) -> str:
-        return f"See {cls._entry} in docs/errors.md."
+        return f"See {cls._entry} in docs/errors.md, or run: flatgrad errors {cls._entry}"
 
 
 class FlatgradError(_Explained, Exception):
@@ -35,7 +35,7 @@ class FlatgradError(_Explained, Exception):
 
     Example:
         >>> DomainError("log(-1.0): log needs x > 0").__notes__
-        ['See DomainError in docs/errors.md.']
+        ['See DomainError in docs/errors.md, or run: flatgrad errors DomainError']
     """
 
     def __init__(self, *args: Any, **names: Any) -> None:

@@ -137,7 +137,9 @@ def test_they_end_at_the_users_line(tmp_path, program, expected):
 def test_the_entry_that_explains_an_error_of_ours_is_named(tmp_path, program, expected):
     for full in ("", "1"):
         _, _, text = frames(tmp_path, program, FLATGRAD_FULL_TRACEBACK=full)
-        assert re.findall(r"^See (\w+) in docs/errors.md.$", text, re.MULTILINE) == [expected] * bool(expected), text
+        assert re.findall(r"^See (\w+) in docs/errors.md, or run: flatgrad errors \1$", text, re.MULTILINE) == [
+            expected
+        ] * bool(expected), text
 
 
 def test_training(tmp_path):
