@@ -27,7 +27,8 @@ class OpenStats(KernelStats):
     Attributes:
         sizes: per size that it was used for, what was found out. "traced": the kernel was made from this size, among
             others. "compared": its numbers have the bits of the program traced there. "counted": as many operations of
-            each sort were traced. "too large to be compared": smaller sizes were compared in place of it. "rows":
+            each sort were traced. "value compared": the function was called as it is, and had the value of the kernel.
+            "too large to be compared": smaller sizes were compared in place of it. "rows":
             the number of rows of a map, which the function cannot see; a smaller one was compared. "different" and
             "not bound": that size has a kernel of its own.
     """

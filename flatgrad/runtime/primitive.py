@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from inspect import Parameter, Signature
+from threading import get_ident
 from typing import Any, Final
 
 import numpy as np
@@ -115,6 +118,7 @@ class Primitive(OperationErrors):
     worded: Callable[[Exception, Sequence[Any], str], FlatgradError] | None
     partial_raises: bool
     differentiable: tuple[int, ...]
+    conceals: bool
     mixed: bool
     opcode: int
 
@@ -164,6 +168,8 @@ class Primitive(OperationErrors):
         self.__name__, self.__doc__ = name, doc
         names = names or sympy.__code__.co_varnames[1 : self.arity + 1]
         self.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in names])
+        #: Whether the derivative cannot be told from the value: it is 0, or what a user has declared.
+        self.conceals = self.result == "f" and (internal or not self.differentiable)
         #: Whether a gradient flows to some operands only.
         self.mixed = 0 < len(self.differentiable) < self.arity
         self.opcode = len(TABLE)
@@ -191,6 +197,8 @@ class Primitive(OperationErrors):
         for operand in operands:
             if isinstance(operand, _SEVERAL):
                 return self._elementwise(operands)
+        if noted:
+            note(self)
         try:
             return self.evaluate(*map(number, operands))
         except FlatgradError:
@@ -251,6 +259,38 @@ class Primitive(OperationErrors):
 #: The rows by opcode, and those that are public functions by name.
 TABLE: list[Primitive] = []
 BY_NAME: dict[str, Primitive] = {}
+
+
+#: Per thread that wants to know: how often rows were called whose derivatives cannot be told from their values.
+noted: dict[int, Counter[Primitive]] = {}
+
+
+@contextmanager
+def noting() -> Iterator[Counter[Primitive]]:
+    """Inside of the `with` block, calls of rows that conceal their derivatives are counted in this thread.
+
+    Example:
+        >>> from flatgrad.runtime.primitives import detach, exp
+        >>> with noting() as counts:
+        ...     _ = detach(1.0) + detach(exp(2.0))
+        >>> counts[detach], counts[exp]
+        (2, 0)
+    """
+    thread, counts = get_ident(), Counter[Primitive]()
+    before = noted.get(thread)
+    noted[thread] = counts
+    try:
+        yield counts
+    finally:
+        del noted[thread]
+        if before is not None:
+            noted[thread] = before
+
+
+def note(primitive: Primitive) -> None:
+    """Count a call, if this thread wants to know."""
+    if primitive.conceals and get_ident() in noted:
+        noted[get_ident()][primitive] += 1
 
 
 def _by_name(name: str) -> Primitive:

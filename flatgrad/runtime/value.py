@@ -17,6 +17,7 @@ from .errors import ARITHMETIC_ERRORS, InputError
 from .foreign import FOREIGN, beside
 from .methods import Array, Number
 from .objects import ConditionObject, ValueObject, guard, is_traced
+from .primitive import note, noted
 from .primitives import Primitive, number
 from .sites import Site, call_site, locate, user_line
 from .tracing import active, forbidden, recorder
@@ -254,6 +255,8 @@ def apply_eagerly(primitive: Primitive, operands: Sequence[Any]) -> Any:
         ]
     )
     site = call_site(2) if primitive.partial_raises else None
+    if noted:
+        note(primitive)
     try:
         data = primitive.evaluate(*[node._number for node in nodes])
     except ARITHMETIC_ERRORS as error:

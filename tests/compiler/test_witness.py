@@ -224,3 +224,76 @@ def test_other_arguments_than_numbers_stay_what_they_are():
     for n in 5, 2 * LARGE:
         assert gradient(numbers(n), 0.1, {"unit": "m"}) == [0.1 * (2.0 * each) for each in numbers(n)]
     assert gradient.open_kernels[0].stats.sizes[2 * LARGE] == "value compared"
+
+
+#: Its value is that of x, its derivative is not.
+DOUBLED = fg.primitive("doubled_on_the_way_back", lambda x: x, [lambda out, x: 2.0], check=False)
+
+
+def detached_ones(x):
+    total = sum(a * a for a in x)
+    return total + (x[0] if len(x) <= LARGE else fg.detach(x[0]))
+
+
+def detached_methods(x):
+    x = [a.tanh() for a in x]
+    return sum(a * a for a in (x if len(x) <= LARGE else [a.detach() for a in x]))
+
+
+def more_detached_ones(x):
+    mean = fg.detach(sum(x) / len(x))
+    spread = sum((a - mean) ** 2 for a in x)
+    return spread * (x[0] if len(x) <= LARGE else fg.detach(x[0]))
+
+
+def detached_arrays(x):
+    x = np.asarray(x)
+    return np.sum((x if len(x) <= LARGE else fg.detach(x)) * x)
+
+
+def declared_derivatives(x):
+    return sum(a * a for a in x) + (DOUBLED(x[1]) if len(x) > LARGE else x[1])
+
+
+@pytest.mark.parametrize(
+    "function", [detached_ones, detached_methods, more_detached_ones, detached_arrays, declared_derivatives]
+)
+def test_differences_in_the_derivative_alone_are_seen(function):
+    dynamic, fixed = fg.grad(function, dynamic=True), fg.grad(function, dynamic=False)
+    for n, verdict in (5, None), (LARGE, "value compared"), (2 * LARGE, "different"):
+        assert dynamic(numbers(n)) == fixed(numbers(n))
+        assert verdict in [None, dynamic.open_kernels[0].stats.sizes.get(n)]
+    reason = dynamic.kernel_for(numbers(2 * LARGE)).stats.own_size
+    assert "so that its derivative is another one" in reason
+
+
+def test_what_is_detached_at_all_sizes_is_no_difference():
+    """There are as many calls as at small sizes let foresee: a polynomial of the size."""
+
+    def centred(x):
+        mean = fg.detach(sum(x) / len(x))
+        return sum((a - mean) ** 2 + DOUBLED(a) * fg.detach(a) for a in x) + fg.logsumexp(x)
+
+    dynamic, fixed = fg.grad(centred, dynamic=True), fg.grad(centred, dynamic=False)
+    for n in 5, 2 * LARGE:
+        assert dynamic(numbers(n)) == fixed(numbers(n))
+    assert dynamic.open_kernels[0].stats.sizes[2 * LARGE] == "value compared"
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (branch, "it has another value"),
+        (detached_ones, "it calls detach 1 time, and not 0, so that"),
+        (lambda x: sum(a * a for a in (x if len(x) <= 48 else x[1:])), "it does so at .* already"),
+    ],
+)
+def test_a_kernel_of_one_size_that_takes_long_says_why(monkeypatch, function, why):
+    dynamic = fg.grad(function, dynamic=True)
+    dynamic(numbers(5))
+    monkeypatch.setattr(sizes, "_SLOW", 1000)
+    with pytest.warns(fg.PerformanceWarning, match=f"kernel for this size alone, .* {why}") as warned:
+        dynamic(numbers(2 * LARGE))
+    assert [each.filename for each in warned] == [__file__]
+    dynamic(numbers(2 * LARGE))
+    assert len(warned) == 1

@@ -11,22 +11,27 @@ import bisect
 import itertools
 import math
 import operator
+import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from ...runtime.errors import PerformanceWarning
+from ...runtime.primitive import Primitive
+from ...runtime.sites import user_level
 from ...runtime.value import Value
 from ..calls.arguments import Arguments
 from ..calls.captured import Captured
 from ..calls.kind import Kind
 from ..calls.sizes import OpenKind, Pattern, resized, sized_kinds, sizes_of
 from ..checks import numbers_of
-from ..loops.extents import Samples, samples_of
+from ..loops.extents import Samples, monomials, samples_of
 from ..open_kernel import OpenKernel
 from ..open_stages import BoundStages, NotBoundError, NotOpenError, OpenStages, operations_of
 from ..stages import Stages
-from .witness import Found, is_foreseen
+from .witness import Counts, Found, is_foreseen
 from .witness import numbers_of as all_numbers_of
 
 #: After so many sizes of otherwise equal arguments there is one kernel for all.
@@ -45,6 +50,8 @@ _MOST, _FREE = 12_000_000, 400_000
 _EVALUATED, _COUNTED = 100_000, 200_000
 #: Where a size is too large for both, one with at most so many equations is compared in its place.
 _WITNESSED: Final = 50_000
+#: From so many operations on, a kernel of one size takes so long that there is a warning.
+_SLOW: Final = 1_000_000
 #: For how many sizes a function keeps what is bound to them, and for how many what was found out.
 _BOUND: Final = 64
 _NOTED: Final = 1000
@@ -110,6 +117,7 @@ class _Open(Generic[E]):
     Attributes:
         bound: the entries for sizes that it was bound to, the last one used last.
         verdicts: what was found out about extents; see `OpenStats`.
+        differences: of some that are different, in which respect.
         value: what is known of the sizes of the value of a derivative, and the kernel for all sizes of it. None if
             there is none.
     """
@@ -122,6 +130,7 @@ class _Open(Generic[E]):
         self.pattern, self.kernel, self.call, self.kinds = pattern, kernel, call, kinds
         self.bound: dict[tuple[int, ...], E] = {}
         self.verdicts: dict[tuple[int, ...], str] = {}
+        self.differences: dict[tuple[int, ...], str] = {}
 
     def note(self, extents: tuple[int, ...], verdict: str) -> None:
         """Keep what was found out about extents; of many, the last ones."""
@@ -130,6 +139,8 @@ class _Open(Generic[E]):
             while len(notes) >= _NOTED:
                 del notes[next(iter(notes))]
             notes[place] = verdict
+        if verdict != "different":
+            self.differences.pop(extents, None)
 
     def reason(self, extents: tuple[int, ...]) -> str:
         """Why these extents have a kernel of their own; empty if they do not."""
@@ -138,7 +149,9 @@ class _Open(Generic[E]):
             return "a size is 0"
         verdict = self.verdicts.get(extents)
         if verdict == "different":
-            return f"the function computes something else for {named} than the kernel for all sizes does"
+            text = f"the function computes something else for {named} than the kernel for all sizes does"
+            difference = self.differences.get(extents)
+            return f"{text}: {difference}" if difference else text
         unfit = verdict == "not bound" or min(extents) < 1
         return f"the kernel for all sizes is not for {named}" if unfit else ""
 
@@ -287,6 +300,8 @@ class KnownSizes(Generic[E]):
         stages, traced = self._stages_at(opened, extents, arguments)
         if extents not in opened.verdicts:  # what was bound to these extents before may be dropped
             opened.note(extents, self._compared(opened, extents, arguments, stages, traced))
+            if opened.verdicts[extents] == "different":
+                self._warn(opened, extents)
         if opened.verdicts[extents] in _OWN:
             return None
         kinds = [kind if kind is None else kind.at(extents) for kind in opened.kinds]
@@ -331,7 +346,7 @@ class KnownSizes(Generic[E]):
             if not self._is_alike(opened, extents, call):
                 return "different"
             if not evaluated:
-                foreseen = stages.counts_match() and self._is_foreseen(opened, extents, most, arguments) is not False
+                foreseen = stages.counts_match() and not self._difference(opened, extents, most, arguments)
                 return "counted" if foreseen else "different"
             return "different" if differs(inputs) else "compared"
         except Exception:  # what is wrong with the function at this size, its own kernel will say
@@ -364,15 +379,30 @@ class KnownSizes(Generic[E]):
             if count < 1 or not any(map(operator.gt, smaller, stages.at.sizes[-1])):
                 continue  # smaller than what was traced already
             if self._compared_at(opened, smaller, arguments) in _OWN:
+                opened.differences[extents] = f"it does so at {max(smaller):,} already"
                 return "different"
             largest = smaller
-        foreseen = self._is_foreseen(opened, extents, largest, arguments)
-        return "too large to be compared" if foreseen is None else "value compared" if foreseen else "different"
+        difference = self._difference(opened, extents, largest, arguments)
+        return "too large to be compared" if difference is None else "different" if difference else "value compared"
 
-    def _is_foreseen(
+    def _warn(self, opened: _Open[E], extents: tuple[int, ...]) -> None:
+        """Say that a size has a kernel of its own, if that takes long."""
+        operations = opened.kernel.stages.traced(extents) * self.owner._effort
+        if operations > _SLOW:
+            warnings.warn(
+                f"{self.owner.name} gets a kernel for this size alone, since {opened.reason(extents)}. That takes long "
+                f"at each such size, as the function makes {operations:,} operations. Write it so that it does the "
+                "same for all sizes, or call it with a part of the data at a time and add up what it returns",
+                PerformanceWarning,
+                stacklevel=user_level(),
+            )
+
+    def _difference(
         self, opened: _Open[E], extents: tuple[int, ...], smaller: tuple[int, ...], arguments: Arguments
-    ) -> bool | None:
-        """Whether the value of the function is that of the kernel for all sizes; None if it cannot be compared.
+    ) -> str | None:
+        """In which respect the value of the function is not that of the kernel for all sizes; it is noted.
+
+        It is an empty text if it is that value, and None if it cannot be compared.
 
         Args:
             opened: the kernel.
@@ -397,14 +427,28 @@ class KnownSizes(Generic[E]):
             count = sum(kind.size for kind in kinds)
             return Found(all_numbers_of(results)[:count], [size for kind in kinds for size in sizes_of(kind)[1]])
 
+        def foresee(count: Callable[[Sequence[Any]], Counts]) -> tuple[Counts, Counts] | None:
+            samples = [self._with_sizes(arguments, opened.pattern.sizes_at(each)).args for each in stages.at.sizes]
+            counts = list(map(count, samples))
+            rows: list[Primitive] = list(dict.fromkeys(row for each in counts for row in each))
+            columns = stages.at.columns(np.array([[each[row] for row in rows] for each in counts], dtype=np.int64))
+            if not rows or columns is None:
+                return None if rows else (Counter(), Counter())
+            at = (np.array(monomials(each)[: len(columns)]) @ columns for each in (smaller, extents))
+            one, other = (Counter(dict(zip(rows, each.tolist(), strict=True))) for each in at)
+            return one, other
+
         args = self._with_sizes(arguments, opened.pattern.sizes_at(smaller)).args
-        return is_foreseen(
+        difference = is_foreseen(
             lambda args: owner._call_plainly(blank, args),
             lambda args: owner._call_on_values(owner._again(blank, args)),
             kernel, args, arguments.args, [kind.size > 0 for kind in arguments.kinds],
             stages.traced(extents) / max(1, stages.traced(smaller)) if stages.traced(extents) > _COUNTED else 0.0,
-            stages.traced(extents), exact=not stages.options.fast,
+            stages.traced(extents), not stages.options.fast, foresee,
         )  # fmt: skip
+        if difference:
+            opened.differences[extents] = difference
+        return difference
 
     def _value_of(self, opened: _Open[E], arguments: Arguments) -> tuple[KnownSizes[Any], _Open[Any]] | None:
         """What has a kernel for all sizes that returns the value of the function first, and this kernel.

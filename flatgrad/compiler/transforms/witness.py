@@ -3,19 +3,23 @@
 The function is called as it is, once on plain numbers, or on `Value`s if it does not take plain numbers. A call costs a
 small part of what tracing costs, so it can be made at sizes that are far too large for a trace. A derivative of which
 the value is right is right, too: numbers near those of the call give the value of another function away, and so the
-derivative of one. What changes the derivative only, as `fg.detach` does, is not seen.
+derivative of one. What changes the derivative only, as `fg.detach` does, and primitives whose derivative a user has
+declared, is counted in that call: as many of each are expected as calls at small sizes let foresee.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ...runtime.primitive import Primitive, noting
 from ...runtime.value import Value
+from ...runtime.wording import count_of
 
 #: A call may make so many operations, on plain numbers and on `Value`s,
 _OPERATIONS: Final = 20_000_000, 1_000_000
@@ -30,6 +34,10 @@ _TIMES, _NOISE = 10.0, 1e-13
 _Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 #: From arguments of some size to the numbers of the value.
 Call: TypeAlias = Callable[[Sequence[Any]], Any]
+#: How often primitives were called whose derivatives do not show in values.
+Counts: TypeAlias = Counter[Primitive]
+#: From what counts for arguments to the counts that are foreseen, for the small and the large ones; None if none are.
+Foresee: TypeAlias = Callable[[Callable[[Sequence[Any]], Counts]], tuple[Counts, Counts] | None]
 
 
 class Found(NamedTuple):
@@ -41,9 +49,9 @@ class Found(NamedTuple):
 
 def is_foreseen(
     plain: Call, interpreted: Call, kernel: Callable[[Sequence[Any]], Found], small: Sequence[Any],
-    large: Sequence[Any], are_numbers: Sequence[bool], ratio: float, operations: int, exact: bool,
-) -> bool | None:  # fmt: skip
-    """Whether a function has the value that its kernel for all sizes has.
+    large: Sequence[Any], are_numbers: Sequence[bool], ratio: float, operations: int, exact: bool, foresee: Foresee,
+) -> str | None:  # fmt: skip
+    """Whether a function has the value that its kernel for all sizes has, and changes derivatives as it does.
 
     Args:
         plain, interpreted: call the function as it is, and on `Value`s.
@@ -55,9 +63,11 @@ def is_foreseen(
         ratio: how many times as many operations there are for these; 0 if a call does not take long.
         operations: how many there are for these.
         exact: whether the kernel has the bits of calls on `Value`s.
+        foresee: from calls at small sizes, how often what changes derivatives only is called.
 
     Returns:
-        None if that cannot be said: if a call would take too long, or the function does not take such numbers.
+        An empty text, or one that says what is different. None if that cannot be said: if a call would take too long,
+        or the function does not take such numbers.
     """
 
     def moved(move: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
@@ -69,7 +79,8 @@ def is_foreseen(
             start = time.thread_time()
             few = moved(move, small)
             try:
-                result = call(few)
+                with noting() as counts:
+                    result = call(few)
                 seconds = time.thread_time() - start
                 found = kernel(few)
                 agrees = _agree(found.numbers, numbers_of(result), has_bits)
@@ -84,7 +95,10 @@ def is_foreseen(
             except Exception:
                 continue
             found = found if has_sizes else found._replace(sizes=None)
-            verdict = _has_value(call, many, partial(moved, _noisy, many), found, has_bits)
+            with noting() as counts_of_many:
+                verdict = _has_value(call, many, partial(moved, _noisy, many), found, has_bits)
+            if verdict == "":
+                return _counts_differ(counts, counts_of_many, partial(_counted, call, partial(moved, move)), foresee)
             if verdict is not None:
                 return verdict
             break
@@ -93,24 +107,54 @@ def is_foreseen(
 
 def _has_value(
     call: Call, arguments: Sequence[Any], noisy: Callable[[], Sequence[Any]], value: Found, has_bits: bool
-) -> bool | None:
-    """Whether a function has a value, up to rounding; None if it cannot be said."""
+) -> str | None:
+    """An empty text if a function has a value, up to rounding, else what is different; None if it cannot be said."""
     try:
         found, result = value.numbers, call(arguments)
         expected = numbers_of(result)
         if value.sizes is not None and _sizes_of(result) != value.sizes:
-            return False
+            return "what it returns has another shape"
         if _agree(found, expected, has_bits):
-            return True
+            return ""
         if has_bits or len(found) != len(expected):
-            return False
+            return "it has another value"
         noise = np.abs(numbers_of(call(noisy())) - expected)
         is_noise = np.abs(found - expected) <= _TIMES * noise
-        return None if is_noise.all() else False
+        return None if is_noise.all() else "it has another value"
     except MemoryError:
         return None
-    except Exception:  # at small sizes it raises nothing, nor does the kernel
-        return False
+    except Exception as error:  # at small sizes it raises nothing, nor does the kernel
+        return f"it raises {type(error).__name__}"
+
+
+def _counted(call: Call, moved: Callable[[Sequence[Any]], Sequence[Any]], arguments: Sequence[Any]) -> Counts:
+    """What a call counts."""
+    with noting() as counts:
+        call(moved(arguments))
+    return counts
+
+
+def _counts_differ(small: Counts, large: Counts, count: Callable[[Sequence[Any]], Counts], foresee: Foresee) -> str:
+    """What is called more or less often than is foreseen; empty if nothing is, or if it cannot be foreseen.
+
+    Args:
+        small, large: what calls of both sizes count.
+        count: counts for other arguments.
+        foresee: see `is_foreseen`.
+    """
+    if not small and not large:
+        return ""
+    try:
+        foreseen = foresee(count)
+    except Exception:  # the function raises at a size at which it was traced: its samples say nothing
+        return ""
+    if foreseen is None or +foreseen[0] != small:
+        return ""
+    for row in {**foreseen[1], **large}:
+        if foreseen[1][row] != large[row]:
+            times = count_of(large[row], "time"), f"{foreseen[1][row]:,}"
+            return f"it calls {row.name} {times[0]}, and not {times[1]}, so that its derivative is another one"
+    return ""
 
 
 def _agree(found: _Numbers, expected: _Numbers, has_bits: bool) -> bool:
