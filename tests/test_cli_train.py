@@ -881,13 +881,24 @@ def test_scores_have_the_interpreters_bits():
     assert model.scores(x) == [value.data for value in model.network(x)]
 
 
-def test_the_losses_of_the_report_are_those_of_training():
-    from flatgrad import nn
+@pytest.mark.parametrize("classes", [0, 2, 3])
+def test_rows_are_measured_with_the_bits_of_network_and_loss(classes):
+    target = tabular.ClassTarget("t", tuple("pqr"[:classes])) if classes else tabular.NumberTarget("t", 0.0, 1.0)
+    columns = tuple(tabular.NumberColumn(name, 0.0, 1.0) for name in "ab")
+    measured = TabularModel.new(tabular.Preprocessing(columns, target), (3,), "relu", seed=2)
+    inputs, targets = np.array([[0.0, -1.0], [3.0, 0.5], [-700.0, 1e3]]), np.array([0.0, 1.0, 1.0])
+    for _ in range(2):
+        for row, x, y in zip(measured.measure(inputs, targets), inputs.tolist(), targets.tolist(), strict=True):
+            outputs = measured.network(x)
+            y = int(y) if classes else y
+            assert row[0] == model.loss_of(target)([outputs], [y]).data
+            assert row[1:].tolist() == [value.data for value in (outputs if isinstance(outputs, list) else [outputs])]
+        measured.network.parameters()[0].data += 1.0  # the current parameters are read
 
-    for scores in ([0.3], [-800.0], [2.0, -1.0, 0.5], [900.0, 0.0, 1.0]):
-        for y in range(max(2, len(scores))):
-            expected = nn.binary_cross_entropy(scores, [y]) if len(scores) == 1 else nn.cross_entropy(scores, y)
-            assert report.class_loss(scores, y) == pytest.approx(expected.data, rel=1e-12, abs=1e-300)
+
+def test_a_winner_is_the_likeliest_class():
+    for scores in ([0.0], [-0.0], [-1e-300], [800.0], [2.0, -1.0, 2.0], [900.0, 0.0, 1.0], [0.0, 0.5]):
+        assert report.winners(np.array([scores]))[0] == model.likeliest(scores)[0]
 
 
 def test_a_split_leaves_every_class_something_to_learn_from():

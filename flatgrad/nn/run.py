@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -177,8 +178,10 @@ class Run:
     def _bar(self, progress: bool) -> Any:
         if not progress:
             return None
-        from tqdm.auto import tqdm
-
+        if "IPython" in sys.modules:  # in a notebook the bar is a widget
+            from tqdm.auto import tqdm
+        else:
+            from tqdm import tqdm
         bar = tqdm(total=self.plan.steps, initial=self.step.steps, desc="training", unit="step", disable=None)
         return None if bar.disable else bar
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from ..compiler.transforms.jit import jit
 from ..compiler.transforms.vmap import vmap
-from ..nn import MLP
+from ..nn import MLP, binary_cross_entropy, cross_entropy, mse
 from ..runtime.errors import FlatgradError, InputError
 from ..runtime.files import write_atomically
-from .preprocessing import NumberTarget, Preprocessing
+from .preprocessing import Array, NumberTarget, Preprocessing, Target
 from .table import Table
 
 MODEL = "model.safetensors"
@@ -79,6 +79,7 @@ class TabularModel:
     network: MLP
     _scores: Callable[[list[float]], Any] | None = field(default=None, init=False, repr=False)
     _scores_of_rows: Callable[[Any], Any] | None = field(default=None, init=False, repr=False)
+    _measured: Callable[..., Any] | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def new(cls, preprocessing: Preprocessing, hidden: Sequence[int], activation: str, seed: int) -> TabularModel:
@@ -111,6 +112,43 @@ class TabularModel:
             self._scores_of_rows = vmap(self.network)
         scores: list[Scores] = np.reshape(self._scores_of_rows(np.array(rows)), (len(rows), -1)).tolist()
         return scores
+
+    @property
+    def parameters(self) -> list[float]:
+        """The network's current parameters."""
+        return [parameter.data for parameter in self.network.parameters()]
+
+    def measure(self, inputs: Any, targets: Any, parameters: Any = None) -> Array:
+        """How good the network's outputs are, row by row, computed at once.
+
+        Args:
+            inputs: an array with a row of numbers for each example.
+            targets: an array with a number for each.
+            parameters: those to measure with; by default the network's own.
+
+        Returns:
+            For each row the loss, and the scores, with the bits of `network` and of the loss. What is too large for a
+            float is infinite or NaN.
+        """
+        if self._measured is None:
+            self._measured = vmap(self._loss_and_scores, in_axes=(None, 0, 0), faults="ieee")
+        numbers = self.parameters if parameters is None else parameters
+        result: Array = self._measured(np.asarray(numbers, dtype=float), inputs, targets)
+        return result
+
+    def _loss_and_scores(self, parameters: Any, x: Any, y: Any) -> list[Any]:
+        """Of one row. Parameters are an argument, so that one kernel serves many models."""
+        start = 0
+        for layer in self.network.layers:
+            out = []
+            for neuron in layer.neurons:
+                end = start + len(neuron.w)
+                act = sum((w * each for w, each in zip(parameters[start:end], x, strict=True)), parameters[end])
+                out.append(neuron.activation(act) if neuron.nonlin else act)
+                start = end + 1
+            x = out
+        scores: list[Any] = x
+        return [loss_of(self.preprocessing.target)([scores if len(scores) > 1 else scores[0]], [y]), *scores]
 
     def predict(self, table: Table, note: Callable[[str], Any] = lambda text: None) -> Predictions:
         """Predict the target of each row of a table.
@@ -196,6 +234,13 @@ def parameters_of(preprocessing: Preprocessing, hidden: Sequence[int]) -> int:
     """How many parameters a model has, without building it."""
     sizes = [preprocessing.inputs, *hidden, preprocessing.target.scores]
     return sum((nin + 1) * nout for nin, nout in pairwise(sizes))
+
+
+def loss_of(target: Target) -> Callable[[Any, Any], Any]:
+    """The loss that a model of this target is trained with."""
+    if isinstance(target, NumberTarget):
+        return mse
+    return binary_cross_entropy if target.scores == 1 else cross_entropy
 
 
 def likeliest(scores: Scores) -> tuple[int, float]:

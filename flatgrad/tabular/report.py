@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from .model import Scores, TabularModel, likeliest
-from .preprocessing import ClassTarget, NumberTarget, Target
+from .model import TabularModel
+from .preprocessing import Array, ClassTarget, NumberTarget, Target
 
 #: What is measured beside the loss, by the kind of target; the first says which of two models is better.
 MEASURES: dict[str, tuple[str, ...]] = {"class": ("accuracy",), "number": ("RMSE", "R²")}
@@ -26,6 +27,11 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @cached_property
+    def arrays(self) -> tuple[Array, Array]:
+        """The inputs, with a row for each example, and the targets."""
+        return np.array(self.inputs, dtype=float), np.array(self.targets, dtype=float)
 
 
 @dataclass
@@ -90,11 +96,20 @@ def measures(model: TabularModel, part: Part) -> dict[str, float]:
     """The mean loss of the rows, and the accuracy; or for numbers the RMSE in the target's unit, and R²."""
     if not len(part):
         return {}
-    target, scores = model.preprocessing.target, model.scores_of(part.inputs)
+    target, results = model.preprocessing.target, model.measure(*part.arrays)
     if isinstance(target, ClassTarget):
-        losses = [class_loss(row, int(y)) for row, y in zip(scores, part.targets, strict=True)]
-        return {"loss": sum(losses) / len(part), **_hits([likeliest(row)[0] for row in scores], part)}
-    return _errors([row[0] for row in scores], part.targets, target.scale)
+        loss = math.fsum(results[:, 0].tolist()) / len(part)
+        return {"loss": loss, **_hits(winners(results[:, 1:]).tolist(), part)}
+    return _errors(results[:, 1].tolist(), part.targets, target.scale)
+
+
+def winners(scores: Array) -> Array:
+    """The class that each row of scores speaks for, as `likeliest` says it.
+
+    >>> winners(np.array([[0.0], [-1.0]])), winners(np.array([[1.0, 3.0, 3.0]]))
+    (array([1, 0]), array([1]))
+    """
+    return (scores[:, 0] >= 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
 
 
 def _hits(predicted: Sequence[int], part: Part) -> dict[str, float]:
@@ -111,15 +126,6 @@ def _errors(predicted: Sequence[float], targets: Sequence[float], scale: float) 
 def _in_unit(errors: dict[str, float]) -> dict[str, float]:
     """Without the loss: the simple models are not trained."""
     return {name: errors[name] for name in MEASURES["number"]}
-
-
-def class_loss(scores: Scores, y: int) -> float:
-    """The cross-entropy of one row, as the losses of `nn` have it."""
-    if len(scores) == 1:
-        against = scores[0] if y == 0 else -scores[0]
-        return max(against, 0.0) + math.log1p(math.exp(-abs(against)))
-    largest = max(scores)
-    return math.log(sum(math.exp(score - largest) for score in scores)) - (scores[y] - largest)
 
 
 def _constant(target: Target, training: Part, part: Part) -> dict[str, float]:

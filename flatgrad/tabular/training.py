@@ -17,7 +17,7 @@ from ..nn.plots import new_figure
 from ..runtime.errors import InputError, MissingExtraError, OptionError, RangeError
 from ..runtime.files import make_folder, write_atomically
 from ..runtime.wording import count_of
-from .model import MODEL, PREPROCESSING, TabularModel, parameters_of
+from .model import MODEL, PREPROCESSING, TabularModel, loss_of, parameters_of
 from .preprocessing import (
     ClassTarget,
     Note,
@@ -333,7 +333,7 @@ def _fit(
     model: TabularModel, training: Part, validation: Part, settings: Settings, batch: int, epochs: int, progress: bool
 ) -> nn.History:
     network, target = model.network, model.preprocessing.target
-    loss = _loss(target)
+    loss = loss_of(target)
 
     def batch_loss(X: Any, y: Any) -> Any:
         return loss([network(x) for x in X], list(y))
@@ -371,12 +371,6 @@ def _fit(
     )
     history.validation_loss = history.metrics.pop("validation loss", [])
     return history
-
-
-def _loss(target: Target) -> Callable[[Any, Any], Any]:
-    if isinstance(target, NumberTarget):
-        return nn.mse
-    return nn.binary_cross_entropy if target.scores == 1 else nn.cross_entropy
 
 
 # --- the folder ---------------------------------------------------------------------------------------------------
