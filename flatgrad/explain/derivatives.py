@@ -133,7 +133,7 @@ def _made_again(again: Any, numbered: Callable[[Program], Program]) -> tuple[Pro
 
     def differentiate(wrt: Sequence[int], **options: Any) -> Program:
         raw = adjoint(again.primal, wrt, **options)
-        found.append((raw, origins(again.primal, raw, wrt, False, options["of"]).made))
+        found.append((raw, list(origins(again.primal, raw, wrt, False, options["of"]).made)))
         own = numbered(raw)
         return own if again.options.faults == "raise" else without_faults(fold_constants(own))
 
@@ -145,7 +145,7 @@ def _of_spliced(stages: SplicedStages, raw: Program) -> list[Made | None]:
     """How the equations of a tangent, gradient or Jacobian were made."""
     primal, wrt = stages.primal, stages.wrt
     if stages.how == "gradient":
-        return origins(primal, raw, wrt, True, range(stages.count)).made
+        return list(origins(primal, raw, wrt, True, range(stages.count)).made)
     outputs = primal.outputs[: stages.count]
     if stages.how != "tangent" and stages.by_rows:
         return _of_rows(primal, wrt, outputs)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,29 +46,23 @@ def fold(text: str, count: int) -> Line:
     return Line(text, facts={"fold": count})
 
 
-def folded(lines: Sequence[Line], kept: Collection[int], what: str, ends: int = 2, least: int = 4) -> list[Line]:
-    """The lines that are kept, and `ends` on both sides of them; a line in place of each run of others.
+def folded(count: int, kept: Collection[int], what: str, ends: int = 2, least: int = 4) -> Iterator[int | Line]:
+    """Which of so many lines are shown: those that are kept, and `ends` on both sides.
 
-    Runs of fewer than `least` lines stay.
+    A line stands in place of each run of others. Runs of fewer than `least` lines stay.
 
-    >>> [line.text for line in folded([Line(str(k)) for k in range(20)], [0, 10], "line")]
-    ['0', '1', '2', '... 5 lines ...', '8', '9', '10', '11', '12', '... 7 lines ...']
+    >>> [k if isinstance(k, int) else k.text for k in folded(20, [0, 10], "line")]
+    [0, 1, 2, '... 5 lines ...', 8, 9, 10, 11, 12, '... 7 lines ...']
     """
-    near = {k + d for k in kept for d in range(-ends, ends + 1)}
-    result: list[Line] = []
-    waiting: list[Line] = []
-    for k, line in enumerate([*lines, None]):
-        if line is not None and k not in near:
-            waiting.append(line)
-            continue
-        if len(waiting) < least:
-            result += waiting
+    near = sorted({k + d for k in kept for d in range(-ends, ends + 1) if 0 <= k + d < count})
+    for before, k in itertools.pairwise([-1, *near, count]):
+        others = k - before - 1
+        if others < least:
+            yield from range(before + 1, k)
         else:
-            result.append(fold(f"... {len(waiting):,} {what}s ...", len(waiting)))
-        waiting = []
-        if line is not None:
-            result.append(line)
-    return result
+            yield fold(f"... {others:,} {what}s ...", others)
+        if k < count:
+            yield k
 
 
 def number(value: Any) -> Any:

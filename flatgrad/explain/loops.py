@@ -1,19 +1,12 @@
-"""The loops, line by line, and which equations each of them computes.
-
-Exactness says which: what has the same bits at several points, in the scalar program and in the loops, is the same
-number. Numbers that several loops have in common, such as zeros, say nothing; such an equation belongs where equations
-like it belong, and if there are none, to the loops that read it.
-"""
+"""The loops, line by line, and the numbers that each of them computes."""
 
 from __future__ import annotations
 
 import random
-import struct
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,32 +17,17 @@ from ..compiler.loops.array_printer import placed_lines
 from ..compiler.loops.array_program import ArrayProgram
 from ..compiler.loops.grammar import Block, Repeat, Statement, members, used_primitives
 from ..compiler.printing import foreign_functions
+from ..compiler.program.builder import Indices
 from ..compiler.program.program import Group, Program, grouped
 from ..runtime.errors import ARITHMETIC_ERRORS
-from ..runtime.sites import Location
 from .lines import Line
+from .owners import PARTS, Lanes, Owned, Owners, matched, part_of
 from .results import cost_of
 
 #: Blocks of more equations are abridged.
 _BLOCK = 120
 #: Programs of more equations are compared at fewer points.
 _LARGE = 50_000
-
-
-#: As many lines may have the same numbers, as where one of them multiplies by 1.
-_SAME = 3
-
-#: Equations are alike if they, their operands, the operands of these, and so on to this depth have the same rows and
-#: stand in the same lines; and belong where nine of ten do whose numbers say it.
-_DEPTH, _MOST = 4, 0.9
-
-
-class Owned(NamedTuple):
-    """Who computes a number: a line of the loops, the user's line, and which part it is of, if that is known."""
-
-    line: Line
-    location: Location | None
-    part: str
 
 
 class Loops:
@@ -69,8 +47,7 @@ class Loops:
         self.lines: list[Line] = []
         self.line_of: dict[int, Line] = {}
         self._equations: dict[tuple[int, int], Line] = {}
-        self._keys: list[bytes] = []
-        self._same: dict[tuple[bytes, str], tuple[bool, int]] = {}
+        self._found: Lanes | None = None
         count = 0
         for k, program in enumerate(programs):
             if k:
@@ -123,7 +100,7 @@ class Loops:
         """The line of an equation of a block, if it is shown."""
         return self._equations.get((id(block), equation))
 
-    def owners(self, joint: Program, points: Sequence[Sequence[float]], fast: bool = False) -> list[list[Line]]:
+    def owners(self, joint: Program, points: Sequence[Sequence[float]], fast: bool = False) -> Owners:
         """For each equation of the joint program the lines that compute it.
 
         Args:
@@ -132,61 +109,34 @@ class Loops:
             fast: whether the last digits may differ.
         """
         runs = [run for point in points if (run := self._numbers(point[: joint.inputs])) is not None]
+        owned, kinds = self._owned
         if not points or len(runs) < len(points):
             return self._by_line(joint)
-        key = _rounded_key if fast else _key
-        known: dict[bytes, list[Owned]] = {}
-        for owner, numbers in zip(self._owned(), zip(*runs, strict=True), strict=True):
-            self._keys.append(key(numbers))
-            owners = known.setdefault(self._keys[-1], [])
-            if all(owner.line is not other.line for other in owners):
-                owners.append(owner)
-        result: list[list[Line]] = []
-        silent: list[int] = []
-        for e, numbers in enumerate(zip(*(point[joint.inputs :] for point in points), strict=True)):
-            same = key(numbers)
-            found = known.get(same, [])
-            says_nothing = {abs(number) for number in numbers} <= {0.0, 1.0}
-            site, part = joint.sites[e], part_of(joint, e)
-            location = joint.locations[site] if site >= 0 else None
-            if len(found) > 1:
-                for near in (
-                    [owner for owner in found if owner.part in (part, "")],
-                    [owner for owner in found if owner.part in (part, "") and owner.location == location],
-                ):
-                    found = near or found
-                if len(found) > _SAME or says_nothing:
-                    found = []
-            if says_nothing:
-                silent.append(e)
-            result.append([owner.line for owner in found])
-            for owner in found:  # the last one is what a line comes to
-                fits = owner.part in (part, "") and owner.location == location
-                if fits or not self._same.get((same, owner.line.id), (False, 0))[0]:
-                    self._same[same, owner.line.id] = fits, e
-        _assigned(joint, result, silent)
-        return _inherited(joint, result)
+        owners, self._found = matched(joint, points, owned, kinds, runs, fast)
+        return owners
 
     def lanes(self, inputs: Sequence[float]) -> dict[str, list[tuple[int, Any]]]:
         """What each line computes, lane by lane, at these inputs: an equation that is the same number, and the number.
 
         The equation is -1 where it is not known. Empty if something raises, or `owners` has not looked.
         """
-        numbers = self._numbers(inputs) if self._keys else None
+        numbers = self._numbers(inputs) if self._found is not None else None
         result: dict[str, list[tuple[int, Any]]] = {}
-        if numbers is not None:
-            for owner, key, value in zip(self._owned(), self._keys, numbers, strict=True):
-                _, e = self._same.get((key, owner.line.id), (False, -1))
-                result.setdefault(owner.line.id, []).append((e, value))
+        if numbers is None or self._found is None:
+            return result
+        equations, lines, titles = self._found
+        for k, title in enumerate(titles):
+            own = np.flatnonzero(lines == k).tolist()
+            result[title] = list(zip(equations[own].tolist(), map(numbers.__getitem__, own), strict=True))
         return result
 
-    def _by_line(self, joint: Program) -> list[list[Line]]:
+    def _by_line(self, joint: Program) -> Owners:
         """The lines of the same part that show the same line of the user's."""
         known: dict[Any, list[Line]] = {}
-        for owner in dict.fromkeys(self._owned()):
-            for part in (owner.part,) if owner.part else ("value", "gradient", "update"):
+        for owner in self._owned[0]:
+            for part in (owner.part,) if owner.part else PARTS:
                 known.setdefault((owner.location, part), []).append(owner.line)
-        return [known.get((joint.equation(e).location, part_of(joint, e)), []) for e in range(len(joint))]
+        return Owners.of([known.get((joint.equation(e).location, part_of(joint, e)), []) for e in range(len(joint))])
 
     def _items(self) -> Iterator[tuple[int, Statement | Block]]:
         for k, program in enumerate(self.programs):
@@ -194,17 +144,24 @@ class Loops:
                 if id(item) in self.line_of:
                     yield k, item
 
-    def _owned(self) -> Iterator[Owned]:
-        """For each number that is computed, which line computes it."""
+    @cached_property
+    def _owned(self) -> tuple[list[Owned], Indices]:
+        """Who computes numbers; and for each number that is computed, which of them."""
+        places: dict[Owned, int] = {}
+        kinds: list[Indices] = []
         for k, item in self._items():
             line = self.line_of[id(item)]
             part = ("value", "gradient")[k] if len(self.programs) > 1 else ""
             if isinstance(item, Statement):
-                yield from [Owned(line, item.location, part or item.part)] * item.lanes
+                place = places.setdefault(Owned(line, item.location, part or item.part), len(places))
+                kinds.append(np.full(item.lanes, place))
                 continue
-            for e in range(len(item.program)):
-                own = self._equations.get((id(item), e), line)
-                yield Owned(own, item.program.equation(e).location, part)
+            own = [
+                Owned(self._equations.get((id(item), e), line), equation.location, part)
+                for e, equation in enumerate(item.program.equations())
+            ]
+            kinds.append(np.array([places.setdefault(each, len(places)) for each in own], dtype=np.int64))
+        return list(places), np.concatenate([*kinds, np.zeros(0, dtype=np.int64)])
 
     def _numbers(self, point: Sequence[float]) -> list[Any] | None:
         """All numbers that are computed at a point, in the order of `_owned`; None if something raises."""
@@ -249,82 +206,11 @@ def _cells_of(program: ArrayProgram) -> Callable[[Sequence[float]], list[Any]]:
     return run
 
 
-def part_of(program: Program, equation: int) -> str:
-    """What an equation belongs to."""
-    if equation < program.primal:
-        return "value"
-    return "update" if 0 <= program.update <= equation else "gradient"
-
-
-def _key(numbers: Sequence[Any]) -> bytes:
-    return b"".join(b"%d" % n if isinstance(n, (bool, np.bool_)) else struct.pack("<d", n) for n in numbers)
-
-
-def _rounded_key(numbers: Sequence[Any]) -> bytes:
-    return " ".join(f"{n:.9e}" for n in numbers).encode()
-
-
 def _evaluated(evaluate: Callable[[Any], list[Any]], inputs: Sequence[float]) -> list[Any] | None:
     try:
         return evaluate(inputs)
     except ARITHMETIC_ERRORS:
         return None
-
-
-def _assigned(joint: Program, owners: list[list[Line]], silent: Sequence[int]) -> None:
-    """Give equations whose numbers say nothing the lines of equations that are like them, if these agree."""
-    if not silent:
-        return
-    kinds, says = _kinds(joint), set(range(len(joint))).difference(silent)
-    known: dict[int, Counter[tuple[str, ...]]] = {kinds[e]: Counter() for e in silent}
-    lines: dict[tuple[str, ...], list[Line]] = {}
-    for e in says:
-        if kinds[e] in known:  # without lines, if a loop computes it on the way to a number
-            name = tuple(line.id for line in owners[e])
-            lines[name] = owners[e]
-            known[kinds[e]][name] += 1
-    for e in silent:
-        for name, count in known[kinds[e]].most_common(1):
-            if count >= _MOST * known[kinds[e]].total():
-                owners[e] = list(lines[name])
-
-
-def _kinds(joint: Program) -> list[int]:
-    """A number per equation, the same for those that are alike."""
-    numbers: dict[Any, int] = {}
-    own = [
-        numbers.setdefault((joint.opcodes[e], joint.sites[e], part_of(joint, e)), len(numbers))
-        for e in range(len(joint))
-    ]
-    kinds, starts, operands, inputs = own, joint.starts, joint.operands, joint.inputs
-    for _ in range(_DEPTH):
-        numbers = {}
-        kinds = [
-            numbers.setdefault(
-                (
-                    own[e],
-                    *[
-                        kinds[o - inputs] if o >= inputs else -1 if o >= 0 else -2
-                        for o in operands[starts[e] : starts[e + 1]]
-                    ],
-                ),
-                len(numbers),
-            )
-            for e in range(len(joint))
-        ]
-    return kinds
-
-
-def _inherited(joint: Program, owners: list[list[Line]]) -> list[list[Line]]:
-    """The lines of equations, where those without any have those of the equations that read them."""
-    readers: list[list[Line]] = [[] for _ in range(len(joint))]
-    for e in range(len(joint) - 1, -1, -1):
-        if not owners[e]:
-            owners[e] = list({line.id: line for line in readers[e]}.values())
-        for operand in joint.operands[joint.starts[e] : joint.starts[e + 1]]:
-            if operand >= joint.inputs and not owners[operand - joint.inputs]:
-                readers[operand - joint.inputs] += owners[e]
-    return owners
 
 
 def points_near(inputs: Sequence[float], program: Program) -> list[list[float]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..compiler.kernel import BaseKernel
+from ..compiler.languages.loader import collector_paused
 from ..compiler.loops.array_program import ArrayProgram
 from ..compiler.open_kernel import OpenKernel
 from ..compiler.options import Options
+from ..compiler.program.builder import Indices
 from ..compiler.program.program import Program
 from ..compiler.stages import Stages
 from ..runtime.errors import ARITHMETIC_ERRORS, InputError, OptionError
@@ -20,10 +23,11 @@ from .assembly import sections
 from .graph import graph_svg, loops_svg
 from .javascript import javascript, near, unknown
 from .lines import Line, by_id, link, number
-from .loops import Loops, part_of, points_near, repeats
+from .loops import Loops, points_near, repeats
 from .origins import Origin, with_origins
+from .owners import PARTS, parts_of
 from .passes import GONE, follow
-from .python_text import python_lines
+from .python_text import PythonText, python_text
 from .results import conditions_of, of_guards, results_of
 from .rules import decided, rule_of
 from .shown import WHOLE, chosen, program_lines, python_shown
@@ -75,7 +79,8 @@ def explained(
         >>> [(line["text"], line["value"]) for line in program if "value" in line]
         [('v1 = mul x x', 9.0), ('v2 = mul 1.0 x', 3.0), ('v3 = mul 1.0 x', 3.0), ('v4 = add v2 v3', 6.0), ('x_bar = add v4 0.0', 6.0)]
     """  # noqa: E501
-    return _Explanation(kernel, inputs, source).as_dict()
+    with collector_paused():
+        return _Explanation(kernel, inputs, source).as_dict()
 
 
 class _Explanation:
@@ -91,7 +96,8 @@ class _Explanation:
         self.joint: Program = self.origin.joint
         #: Where the derivatives begin, and how they are called.
         self.first = min([*self.origin.derived, self.joint.primal])
-        self.differentiates = any(self.origin.made)
+        self.differentiates = self.origin.made.any()
+        self.parts: Indices = self._parts()
         self.derivatives = "derivatives" if self.whole.spliced else "gradient"
         self.stages = self.origin.stages
         self.options: Options = self.whole.options
@@ -104,11 +110,12 @@ class _Explanation:
         self.source, self.places = source_lines(self._locations(), source or self.whole.title)
         points = points_near(self.inputs, self.joint) if self.inputs is not None else []
         self.owners = self.loops.owners(self.joint, points, self.options.fast)
-        shown, self.complete = chosen(self.joint, self.owners)
+        shown, self.complete = chosen(self.joint, self.owners.which)
         self.equations = {e: Line(self._text(e), f"e{e}") for e in shown}
-        self.equations_by_id = {line.id for line in self.equations.values()}
         self.rules: dict[Any, dict[str, str]] = {}
         self.steps: list[Step] = []
+        #: The lines of flat Python that are linked to an equation that is shown, by their numbers.
+        self.python_lines: dict[int, Line] = {}
         self.python = self._python()
         self._link_source()
         for e, line in self.equations.items():
@@ -152,14 +159,15 @@ class _Explanation:
     # --- the program ----------------------------------------------------------------------------------------------
 
     def _locations(self) -> list[Any]:
-        used = sorted({site for site in self.joint.sites if site >= 0})
+        used = [site for site in np.unique(self.joint.sites).tolist() if site >= 0]
         return list(dict.fromkeys([*(self.joint.locations[site] for site in used), *self.asked]))
 
     def _asked(self) -> dict[Location, list[int]]:
         """Lines that ask for conditions of other lines, as `if c:` does, with the equations that these are."""
-        here = {number: e for e, number in reversed(list(enumerate(self.origin.traced)))}
+        conditions = conditions_of(self.whole.traced, self.whole.way.truths)
+        here = {number: e for e, number in reversed(list(enumerate(self.origin.traced)))} if conditions else {}
         asked: dict[Location, list[int]] = {}
-        for location, condition in conditions_of(self.whole.traced, self.whole.way.truths):
+        for location, condition in conditions:
             e = here.get(condition, -1)
             if e >= 0 and self.joint.equation(e).location != location:
                 asked.setdefault(location, []).append(e)
@@ -177,7 +185,7 @@ class _Explanation:
         places: dict[Any, int] = {}
         for e, line in self.equations.items():
             variable, facts = joint.inputs + e, line.facts
-            facts["part"] = self._part(e)
+            facts["part"] = PARTS[self.parts[e]]
             if numbers is not None:
                 facts["value"] = number(numbers[variable])
                 if variable in origin.gradients:
@@ -216,12 +224,16 @@ class _Explanation:
             if each.equation < 0:
                 facts["lost"] = True
 
-    def _part(self, e: int) -> str:
-        """What an equation belongs to: those of derivatives in the traced program are no part of its value."""
-        if e in self.origin.derived:
-            return "gradient"
-        own = not self.origin.derived or self.differentiates  # a gradient stands behind all of the value
-        return part_of(self.joint, e) if own or part_of(self.joint, e) == "update" else "value"
+    def _parts(self) -> Indices:
+        """What each equation belongs to, as places in `PARTS`.
+
+        Those of derivatives in the traced program are no part of its value.
+        """
+        parts = parts_of(self.joint)
+        if self.origin.derived and not self.differentiates:
+            parts[parts == PARTS.index("gradient")] = PARTS.index("value")  # no gradient stands behind all of the value
+        parts[list(self.origin.derived)] = PARTS.index("gradient")
+        return parts
 
     def _item(self, e: int, value: Any) -> list[Any]:
         """A number that a line made: its equation, or what is known of one that is not shown."""
@@ -251,17 +263,17 @@ class _Explanation:
         """What lines come to, and how many equations they are."""
         joint = self.joint
         hidden = of_guards(self.whole.traced, self.whole.way.truths)
-        by_site: dict[int, list[int]] = {}
-        for e, site in enumerate(joint.sites):
-            by_site.setdefault(site, []).append(e)
-        for site, equations in by_site.items():
+        sites, traced = np.asarray(joint.sites), np.asarray(self.origin.traced)
+        is_seen = (self.parts == PARTS.index("value")) & ~np.isin(traced, list(hidden))
+        order = np.argsort(sites, kind="stable")
+        for equations in np.split(order, np.flatnonzero(np.diff(sites[order])) + 1) if len(order) else ():
+            site = int(sites[equations[0]])
             line = self.places.get(joint.locations[site]) if site >= 0 else None if self.places else self.source[0]
             if line is None:
                 continue
-            own = [e for e in equations if self._part(e) == "value"]
             line.facts["cost"] = len(equations)
-            line.facts["of value"] = len(own)
-            seen = [e for e in own if self.origin.traced[e] not in hidden]
+            line.facts["of value"] = int(np.count_nonzero(self.parts[equations] == PARTS.index("value")))
+            seen = equations[is_seen[equations]].tolist()
             found = results_of(joint, seen, joint.locations[site] if site >= 0 else None)
             self._put_results(line, [(e, self._value(e)) for e in found], _RESULTS)
         for location, conditions in self.asked.items():
@@ -298,32 +310,37 @@ class _Explanation:
             if source is not None:
                 link(line, source)
 
-    def _python(self) -> list[Line]:
+    def _python(self) -> PythonText:
         self.steps += follow(self.stages.primal_passes, self.stages.without_faults(self.stages.traced), VALUE).steps
         if self.differentiates:
             self.steps.append(adjoint_step(self.origin))
         flat, where, constants, steps = follow(self.options.joint_passes, self.joint, PYTHON)
         self.steps += steps
-        lines, places = python_lines(self.stages, flat)
-        last: dict[int, int] = {}
-        for e, owners in enumerate(places):
-            for target in owners:
-                target.facts["cost"] = target.facts.get("cost", 0) + 1
-                last[id(target)] = e
-        count = 0
+        text = python_text(self.stages, flat)
+        lasts = text.lasts()
         for k, line in self.equations.items():
             place = int(where[self.joint.inputs + k])
             if place < 0:
                 number_ = constants.get(self.joint.inputs + k)
                 line.facts["gone"] = "nothing reads it" if place == GONE else f"it is {number_!r}"
                 continue
-            for target in places[place - flat.inputs] if place >= flat.inputs else ():
-                if not target.id:
-                    target.id = f"p{count}"
-                    count += 1
+            for row in text.places_of(place - flat.inputs) if place >= flat.inputs else ():
+                target = self.python_lines.get(row)
+                if target is None:
+                    target = self.python_lines[row] = Line(text.lines[row], f"p{len(self.python_lines)}")
                 link(line, target)
-                if last[id(target)] == place - flat.inputs:
+                if lasts[row] == place - flat.inputs:
                     target.facts["result"] = line.id
+        return text
+
+    def _python_shown(self) -> list[Line]:
+        """The lines of flat Python that are shown, each with how many equations it computes."""
+        costs, lines = self.python.costs(), list[Line]()
+        for k in python_shown(self.python.lines, self.python_lines):
+            line = k if isinstance(k, Line) else self.python_lines.get(k) or Line(self.python.lines[k])
+            if not isinstance(k, Line) and costs[k]:
+                line.facts["cost"] = int(costs[k])
+            lines.append(line)
         return lines
 
     def _assembly(self) -> list[Line]:
@@ -356,8 +373,9 @@ class _Explanation:
     def as_dict(self) -> dict[str, Any]:
         """The explanation as data."""
         program = program_lines(self.joint, self.equations, self.complete, self.first, self.derivatives)
-        python = python_shown(self.python, self.equations_by_id)
-        costs = self._costs()
+        python = self._python_shown()
+        operations = sum(line.facts.get("cost", 0) for line in self.loops.lines)
+        costs = {"python": len(self.python.equations), "loops": operations}
         texts = [self.source, program, python, self.loops.lines, self.assembly]
         there = by_id(texts)
         for line in there.values():
@@ -371,9 +389,10 @@ class _Explanation:
             for (name, title), lines in zip(PANES.items(), texts, strict=True)
         }
         order = {line.id: k for k, line in enumerate(line for line in self.loops.lines if line.id)}
-        owners = [order[lines[0].id] if len(lines) == 1 else -1 for lines in self.owners]
+        places = [order[lines[0].id] if len(lines) == 1 else -1 for lines in self.owners.groups]
+        owners = np.array(places)[self.owners.which]
         subject, update = self.subject, self.joint.update
-        parts = Counter(map(self._part, range(len(self.joint))))
+        parts = dict(zip(PARTS, np.bincount(self.parts, minlength=len(PARTS)).tolist(), strict=True))
         return {
             "name": subject.name,
             "title": self.whole.title,
@@ -396,8 +415,7 @@ class _Explanation:
             "panes": panes,
             "rules": list(self.rules.values()),
             "steps": [step.as_dict() for step in [*self.steps, *self._loop_steps()]],
-            "graph": graph_svg(self.joint, self._beside())
-            or loops_svg(self.loops, Counter(line.id for each in self.owners for line in each)),
+            "graph": graph_svg(self.joint, self._beside()) or loops_svg(self.loops, self.owners.counts()),
             "spy": {**spy(self.joint, owners, len(order)), "loops": list(order)},
             "inputs": self._input_facts(),
             "javascript": self._javascript(),
@@ -410,11 +428,6 @@ class _Explanation:
         if not self.origin.derived and len(self.joint):
             return "Its derivatives were traced in another form, so that the rules that made their lines are not known."
         return "Its derivatives were simplified when they were traced: what a rule made may be written in another way."
-
-    def _costs(self) -> dict[str, int]:
-        """How many equations flat Python has, and how many operations loops do."""
-        texts = {"python": self.python, "loops": self.loops.lines}
-        return {name: sum(line.facts.get("cost", 0) for line in lines) for name, lines in texts.items()}
 
     def _beside(self) -> dict[int, tuple[str, str]]:
         """The value and the gradient of the variables of a small program, as text."""
@@ -432,7 +445,7 @@ class _Explanation:
         stages = self.whole
         passes = follow(stages.array_passes, stages.joint_for_loops, LOOPS).steps
         names, fast = [name for name, _ in stages.functions], self.options.fast
-        loops = loop_steps(stages.array_parts, self.programs, names, fast, self.loops.lines_of, self.owners)
+        loops = loop_steps(stages.array_parts, self.programs, names, fast, self.loops.lines_of, self.owners.counts())
         return passes + loops
 
     def _input_facts(self) -> list[dict[str, Any]]:
@@ -484,10 +497,9 @@ class _Explanation:
 def _lengths(program: Program) -> dict[int, int]:
     """Inputs that are places in a table, with its length: of several tables, the shortest."""
     lengths: dict[int, int] = {}
-    for equation in program.equations():
-        if equation.primitive is position:
-            place, length = equation.operands
-            if 0 <= place < program.inputs and length < 0:
-                length = int(program.constants[~length])
-                lengths[place] = min(length, lengths.get(place, length))
+    for e in np.flatnonzero(np.asarray(program.opcodes) == position.opcode).tolist():
+        place, length = program.equation(e).operands
+        if 0 <= place < program.inputs and length < 0:
+            length = int(program.constants[~length])
+            lengths[place] = min(length, lengths.get(place, length))
     return lengths

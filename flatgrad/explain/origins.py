@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler.program.adjoint import adjoint
-from ..compiler.program.builder import ProgramBuilder
+from ..compiler.program.builder import ProgramBuilder, column
 from ..compiler.program.faults import without_faults
 from ..compiler.program.passes.constants import fold_constants
 from ..compiler.program.program import Program
@@ -26,7 +26,7 @@ from ..runtime.primitives import TABLE, checked, select, where
 from ..runtime.sites import Location
 from .derivatives import Derived, derived
 from .passes import follow
-from .rules import Adjoint, Made, origins
+from .rules import Adjoint, Making, origins
 
 
 def numbered(program: Program) -> Program:
@@ -55,7 +55,7 @@ class Origin:
     joint: Program
     traced: list[int]
     primal: Program
-    made: list[Made | None]
+    made: Making
     names: list[int]
     gradients: dict[int, int]
     constants: dict[int, float]
@@ -79,29 +79,28 @@ def with_origins(stages: Stages) -> Origin:
     joint = again.joint
     del again.adjoint
     step = _of_step(traced) if not found and traced.update >= 0 else None
-    made: list[Made | None] = [None] * len(joint)
-    names, gradients, constants = [-1] * len(joint), {}, {}
-    numbers = joint.sites.tolist()
+    made, names = Making.none(len(joint)), np.full(len(joint), -1)
+    gradients, constants = dict[int, int](), dict[int, float]()
+    numbers = np.asarray(joint.sites, dtype=np.int64)
     primal = again.primal
     of_traced = numbers
     if step is not None:
-        found, places = [step[:3]], step[3]
-        numbers = [places[number] if 0 <= number < len(places) else -1 for number in numbers]
+        found, places = [step[:3]], np.array([*step[3], -1])  # of those behind it, and of none, -1
+        numbers = places[np.where(numbers < len(places) - 1, numbers, -1)]
     if found:
         primal, raw, sweep = found[-1]
-        here = {number: k for k, number in enumerate(numbers) if number >= 0}
+        here = np.full(len(raw) + 1, -1)
+        here[numbers] = np.arange(len(numbers))
+        here[-1] = -1
         shift = raw.inputs - primal.inputs
-        for k, number in enumerate(numbers):
-            each = sweep.made[number] if number >= 0 else None
-            if each is not None:
-                made[k] = each
-                names[k] = here.get(each.equation, -1) if each.equation >= 0 else -1
+        made = sweep.made.of(numbers)
+        names = here[made.equations]
 
         def moved(variable: int) -> int:
             """A variable of the program behind the adjoint, here; -1 if it is gone."""
             if variable < raw.inputs:
                 return variable
-            equation = here.get(variable - raw.inputs, -1)
+            equation = int(here[variable - raw.inputs])
             return joint.inputs + equation if equation >= 0 else -1
 
         folded: dict[int, float] | None = None
@@ -115,20 +114,23 @@ def with_origins(stages: Stages) -> Origin:
                 folded = follow([fold_constants], raw).constants if folded is None else folded
                 if gradient in folded:
                     constants[place] = folded[gradient]
-        numbers = of_traced if step is not None else [raw.sites[k] if k >= 0 else -1 for k in numbers]
-    sites = array("i", [traced.sites[number] if number >= 0 else -1 for number in numbers])
+        numbers = of_traced if step is not None else np.append(np.asarray(raw.sites), -1)[numbers]
+    sites = column("i", np.append(np.asarray(traced.sites), -1)[numbers])
+    places_of_traced, names_of_rules = numbers.tolist(), names.tolist()
     joint = replace(joint, sites=sites, locations=traced.locations)
     again = _renewed(stages, traced)
     again.__dict__["joint"] = joint
-    derived_ = {e: each for e, each in _derived(stages, joint, numbers).items() if made[e] is None}
+    derived_ = {e: each for e, each in _derived(stages, joint, places_of_traced).items() if not made.hows[e]}
     for e, known in derived_.items():
-        names[e] = known.equation
-    return Origin(again, joint, numbers, primal, made, names, gradients, constants, derived_)
+        names_of_rules[e] = known.equation
+    return Origin(again, joint, places_of_traced, primal, made, names_of_rules, gradients, constants, derived_)
 
 
 def _derived(stages: Stages, joint: Program, numbers: Sequence[int]) -> dict[int, Derived]:
     """How the equations of derivatives were made that are in the traced program, with the equations of this one."""
     traced = stages.traced
+    if not stages.spliced:
+        return {}
 
     def renewed(other: Stages) -> Stages:
         return _renewed(other, numbered(other.traced))

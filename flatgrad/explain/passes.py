@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,8 +12,7 @@ import numpy as np
 from ..compiler.program.builder import Indices, noting_rebuildings
 from ..compiler.program.passes import Pass
 from ..compiler.program.passes.dead_code import remove_dead_code
-from ..compiler.program.passes.rules import EXACT_RULES, RULES, Rule
-from ..compiler.program.passes.simplify import simplify, simplify_fast, simplify_with
+from ..compiler.program.passes.rules import noting_rules
 from ..compiler.program.program import Program
 from ..compiler.program.spelling import python_number
 from .steps import LISTED, Row, Step, chosen, folded_places, written
@@ -44,9 +43,8 @@ def follow(passes: Sequence[Pass], program: Program, part: str = "") -> Followed
     constants: dict[int, float] = {}
     steps = []
     for transform in passes:
-        fired: dict[int, list[str]] = {}
-        with noting_rebuildings() as rebuildings:
-            after = _rewritten(transform, fired)(program)
+        with noting_rebuildings() as rebuildings, noting_rules() as fired:
+            after = transform(program)
         here = np.arange(program.inputs + len(program))
         numbers: dict[int, float] = {}
         for rebuilding in rebuildings:
@@ -58,34 +56,11 @@ def follow(passes: Sequence[Pass], program: Program, part: str = "") -> Followed
             here[folded] = GONE if transform is remove_dead_code else CONSTANT
         steps.append(_step(transform, program, after, here, numbers, fired, part))
         there = where[where >= 0]
-        constants |= {k: numbers[v] for k in np.flatnonzero(where >= 0).tolist() if (v := int(where[k])) in numbers}
+        folded = np.flatnonzero(np.isin(where, list(numbers)))
+        constants |= {k: numbers[v] for k, v in zip(folded.tolist(), where[folded].tolist(), strict=True)}
         where[where >= 0] = here[there]
         program = after
     return Followed(program, where, constants, steps)
-
-
-def _rewritten(transform: Pass, fired: dict[int, list[str]]) -> Pass:
-    """A pass that notes which rules rewrite which equations."""
-    rules: Sequence[Rule] = ()
-    if transform is simplify:
-        rules = EXACT_RULES
-    elif transform is simplify_fast:
-        rules = RULES
-    elif isinstance(transform, partial) and transform.func is simplify_with:
-        rules = transform.args[0]
-    if not rules:
-        return transform
-    return partial(simplify_with, [rule._replace(rewrite=_noting(rule, fired)) for rule in rules])
-
-
-def _noting(rule: Rule, fired: dict[int, list[str]]) -> Callable[[Any, Sequence[Any]], Any]:
-    def rewrite(view: Any, operands: Sequence[Any]) -> Any:
-        result = rule.rewrite(view, operands)
-        if result is not None:
-            fired.setdefault(view.equation, []).append(rule.name)
-        return result
-
-    return rewrite
 
 
 def name_of_pass(transform: Any) -> str:
@@ -102,7 +77,8 @@ def _step(
     step = Step(name_of_pass(transform), " ".join(about.split()), len(before), len(after), part)
     step.rules = dict(Counter(name for names in fired.values() for name in names).most_common())
     change = _Change(before, after, where[before.inputs :], numbers, fired)
-    step.counts = {title: change.kinds.count(kind) for kind, title in _TITLES.items()} | {"new": len(change.new)}
+    counts = np.bincount(change.kinds, minlength=len(_KINDS)).tolist()
+    step.counts = {title: counts[_KINDS.index(kind)] for kind, title in _TITLES.items()} | {"new": len(change.new)}
     if any(step.counts.values()):
         step.rows = change.rows()
         if len(before) <= LISTED:
@@ -110,7 +86,9 @@ def _step(
     return step
 
 
-#: What becomes of equations, and how it is said.
+#: What becomes of equations.
+_KINDS = ("same", "rewritten", "merged", "constant", "gone")
+#: How it is said of those that change.
 _TITLES = {
     "constant": "became constants",
     "merged": "became one with others",
@@ -135,30 +113,28 @@ class _Change:
         self, before: Program, after: Program, places: Indices, numbers: dict[int, float], fired: dict[int, list[str]]
     ) -> None:
         self.before, self.after, self.numbers, self.fired = before, after, numbers, fired
-        self.places: list[int] = places.tolist()
+        self.places = places
         is_variable = places >= after.inputs
         variables, firsts = np.unique(places[is_variable], return_index=True)
         first = np.zeros(len(places), dtype=bool)
         first[np.flatnonzero(is_variable)[firsts]] = True
-        #: Of variables behind: the equation before that became it, or the number of a new one.
-        self._equations = dict(
-            zip(variables.tolist(), np.flatnonzero(first)[np.argsort(places[first])].tolist(), strict=True)
-        )
-        own = np.ones(len(after), dtype=bool)
-        own[variables - after.inputs] = False
-        self.new: list[int] = (np.flatnonzero(own) + after.inputs).tolist()
+        #: Of equations behind: the equation before that became it; -1 for a new one.
+        self._equations = np.full(len(after), -1)
+        self._equations[variables - after.inputs] = np.flatnonzero(is_variable)[firsts]
+        self.new: list[int] = (np.flatnonzero(self._equations < 0) + after.inputs).tolist()
         self._new = {variable: k for k, variable in enumerate(self.new, 1)}
         is_rewritten = np.zeros(len(places), dtype=bool)
         is_rewritten[list(fired)] = True
-        kinds = np.where(first, np.where(is_rewritten, "rewritten", "same"), "merged")
-        kinds = np.where(places == GONE, "gone", np.where(places == CONSTANT, "constant", kinds))
-        self.kinds: list[str] = kinds.tolist()
+        same, rewritten, merged, constant, gone = range(len(_KINDS))
+        kinds = np.where(first, np.where(is_rewritten, rewritten, same), merged)
+        self.kinds: Indices = np.where(places == GONE, gone, np.where(places == CONSTANT, constant, kinds))
 
     def _name(self, operand: int) -> str:
         if operand in self._new:
             return f"n{self._new[operand]}"
-        equation = self._equations.get(operand)
-        return self.after.name_of(operand) if equation is None else self.before.name_of(self.before.inputs + equation)
+        if operand < self.after.inputs:
+            return self.after.name_of(operand)
+        return self.before.name_of(self.before.inputs + int(self._equations[operand - self.after.inputs]))
 
     def _text(self, variable: int) -> str:
         """An equation of the program behind, without the name of its result."""
@@ -166,7 +142,7 @@ class _Change:
         return " ".join([equation.primitive.name, *map(self._name, equation.operands)])
 
     def _note(self, k: int) -> str:
-        kind, place = self.kinds[k], self.places[k]
+        kind, place = _KINDS[self.kinds[k]], int(self.places[k])
         if kind == "same":
             return ""
         if kind == "gone":
@@ -182,20 +158,22 @@ class _Change:
     def rows(self) -> list[Row]:
         """The difference, with what is left out of a long program in a line each."""
         before, new = self.before, set(self.new)
-        changed = [k for k, kind in enumerate(self.kinds) if kind != "same"]
+        changed = np.flatnonzero(self.kinds).tolist()
         places: Iterable[int | Row] = range(len(before))
         if len(before) > LISTED:
-            alike = [(k, (self.kinds[k], *self.fired.get(k, ()), before.opcodes[k], before.sites[k])) for k in changed]
+            kinds = zip(changed, self.kinds[changed].tolist(), strict=True)
+            alike = [(k, (kind, *self.fired.get(k, ()), before.opcodes[k], before.sites[k])) for k, kind in kinds]
             places = folded_places(len(before), chosen(alike), changed)
         rows: list[Row] = []
         for k in places:
             if isinstance(k, Row):
                 rows.append(k)
                 continue
-            first = place = self.places[k]
-            while self.kinds[k] == "rewritten" and first - 1 in new:
+            kind, place = _KINDS[self.kinds[k]], int(self.places[k])
+            first = place
+            while kind == "rewritten" and first - 1 in new:
                 first -= 1
             new_ones = [f"{self._name(variable)} = {self._text(variable)}" for variable in range(first, place)]
             rows += [Row(text, "new", "is computed first") for text in new_ones]
-            rows.append(Row(written(before, k), self.kinds[k], self._note(k)))
+            rows.append(Row(written(before, k), kind, self._note(k)))
         return rows

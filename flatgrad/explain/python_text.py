@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
 
 from ..compiler.languages.preamble import Preamble
 from ..compiler.languages.python import placed_lines
+from ..compiler.program.builder import Indices
 from ..compiler.program.program import Program
 from ..compiler.stages import Stages
-from .lines import Line
 from .origins import numbered
 
 
-def python_lines(stages: Stages, flat: Program) -> tuple[list[Line], list[list[Line]]]:
-    """The lines of the module that `print(kernel.source)` shows for flat Python; and those of each equation of `flat`.
+class PythonText(NamedTuple):
+    """Flat Python.
+
+    Attributes:
+        lines: of the module.
+        equations, places: equations, in ascending order, and the numbers of the lines that compute them.
+    """
+
+    lines: list[str]
+    equations: Indices
+    places: Indices
+
+    def costs(self) -> Indices:
+        """How many equations each line computes."""
+        return np.bincount(self.places, minlength=len(self.lines))
+
+    def lasts(self) -> Indices:
+        """The last equation that each line computes; -1 for none."""
+        result = np.full(len(self.lines), -1)
+        result[self.places] = self.equations  # the last one is written last
+        return result
+
+    def places_of(self, equation: int) -> list[int]:
+        """The lines that compute an equation."""
+        first, end = np.searchsorted(self.equations, [equation, equation + 1])
+        return self.places[first:end].tolist()  # type: ignore[no-any-return]
+
+
+def python_text(stages: Stages, flat: Program) -> PythonText:
+    """The module that `print(kernel.source)` shows for flat Python.
 
     Args:
         stages: of the kernel.
@@ -21,19 +52,21 @@ def python_lines(stages: Stages, flat: Program) -> tuple[list[Line], list[list[L
     """
     stages.__dict__["flat"] = flat
     parts: Sequence[Program] = stages.flat_parts
-    origins = [part.sites.tolist() for part in stages.cut(numbered(flat))]
+    origins = [np.asarray(part.sites) for part in stages.cut(numbered(flat))]
     preamble = Preamble()
     functions = [
         placed_lines(part, name, preamble, doc) for part, (name, doc) in zip(parts, stages.functions, strict=True)
     ]
-    lines = [Line(text) for text in preamble.head(stages.header("python")).rstrip("\n").split("\n")]
+    lines = preamble.head(stages.header("python")).rstrip("\n").split("\n")
     for text in preamble.functions():
-        lines += [Line(""), Line(""), *map(Line, text.rstrip("\n").split("\n"))]
-    where: list[list[Line]] = [[] for _ in range(len(flat))]
-    for (texts, places), equations in zip(functions, origins, strict=True):
-        own = list(map(Line, texts))
-        lines += [Line(""), Line(""), *own]
-        for place, equation in zip(places, equations, strict=True):
-            if equation >= 0:
-                where[equation].append(own[place])
-    return lines, where
+        lines += ["", "", *text.rstrip("\n").split("\n")]
+    equations, places = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for (texts, rows), numbers in zip(functions, origins, strict=True):
+        lines += ["", ""]
+        here = numbers >= 0
+        equations.append(numbers[here])
+        places.append(np.array(rows, dtype=np.int64)[here] + len(lines))
+        lines += texts
+    all_, where = np.concatenate(equations), np.concatenate(places)
+    order = np.argsort(all_, kind="stable")
+    return PythonText(lines, all_[order], where[order])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..compiler.languages.spellings import python_spelling
+from ..compiler.program.builder import Indices
 from ..compiler.program.program import Program
 from ..compiler.program.spelling import PRODUCT, SUM, UNARY, Text, python_number, variable
 from ..compiler.program.sweep import Sweep
 from ..compiler.program.template import FIRST, GRADIENT, OUTPUT, template
 from ..runtime.primitives import TABLE, Operand, Primitive, add, mul
+from .owners import paired
 
 
 class Rule(NamedTuple):
@@ -95,6 +98,55 @@ class Made(NamedTuple):
     target: int
 
 
+#: How equations of an adjoint are made; nothing for those of the primal program.
+HOW = ("", "rule", "sum", "result")
+
+
+@dataclass
+class Making:
+    """How each equation was made, as columns of `Made`.
+
+    Attributes:
+        hows: places in `HOW`.
+        equations, operands, targets: as in `Made`.
+    """
+
+    hows: Indices
+    equations: Indices
+    operands: Indices
+    targets: Indices
+
+    @classmethod
+    def none(cls, count: int) -> Making:
+        """Of so many equations that the adjoint did not make."""
+        return cls(np.zeros(count, dtype=np.int64), *(np.full(count, -1) for _ in range(3)))
+
+    def of(self, rows: Indices) -> Making:
+        """Of other equations, each the one of these that is said; -1 for none."""
+        here = rows >= 0
+        columns = (np.where(here, column[rows], -1) for column in (self.equations, self.operands, self.targets))
+        return Making(np.where(here, self.hows[rows], 0), *columns) if len(self) else Making.none(len(rows))
+
+    def any(self) -> bool:
+        """Whether the adjoint made an equation."""
+        return bool(self.hows.any())
+
+    def __len__(self) -> int:
+        """The number of equations."""
+        return len(self.hows)
+
+    def __getitem__(self, equation: int) -> Made | None:
+        """How one equation was made; None if the adjoint did not."""
+        if not self.hows[equation]:
+            return None
+        columns = (self.equations, self.operands, self.targets)
+        return Made(HOW[self.hows[equation]], *(int(column[equation]) for column in columns))
+
+    def __iter__(self) -> Iterator[Made | None]:
+        """How each equation was made."""
+        return map(self.__getitem__, range(len(self)))
+
+
 class Adjoint(NamedTuple):
     """Where the equations of an adjoint came from.
 
@@ -104,7 +156,7 @@ class Adjoint(NamedTuple):
             or, below zero, a constant; variables that receive nothing are missing.
     """
 
-    made: list[Made | None]
+    made: Making
     gradients: dict[int, int]
 
 
@@ -113,54 +165,102 @@ def origins(
 ) -> Adjoint:
     """How each equation of a joint program was made; the arguments are those of `adjoint`, and what that returned.
 
-    The sweep is gone through again, contribution by contribution.
+    The sweep is gone through again, contribution by contribution: of each come the equations of its rule, then the sum
+    with what the same variable has received before.
     """
     outputs = [program.outputs[k] for k in (range(len(program.outputs)) if of is None else of)]
     inputs, shift = program.inputs, joint.inputs - program.inputs
-    made: list[Made | None] = [None] * len(program)
     places = np.arange(inputs + len(program) + len(program.constants))
     sweep = Sweep(program, wrt, outputs, places)
+    seeds = [(output, inputs + k) for k, output in enumerate(outputs) if output >= 0]
     ones = [~k for k, constant in enumerate(joint.constants) if repr(constant) == "1.0"]
+    count = len(seeds)
+    keys, key_of = _rule_keys(program, sweep.equations, sweep.places)
+    rules = [template(TABLE[opcode], operand, by) for opcode, operand, by in keys]
+    none = np.full(count, -1)
+    equations, operands = (np.concatenate([none, column]) for column in (sweep.equations, sweep.places))
+    targets = np.concatenate([np.array([output for output, _ in seeds], dtype=np.int64), sweep.targets])
+    lengths = np.concatenate(
+        [np.zeros(count, dtype=np.int64), np.array([len(r.equations) for r in rules] or [0])[key_of]]
+    )
+    is_sum = np.ones(len(targets), dtype=bool)
+    is_sum[np.unique(targets, return_index=True)[1]] = False
+    ends = len(program) + np.cumsum(lengths + is_sum)
+    # Each contribution as often as it has equations, of which a sum is the last one.
+    rows = np.repeat(np.arange(len(targets)), lengths + is_sum)
+    hows = np.full(len(rows), HOW.index("rule"))
+    hows[ends[is_sum] - len(program) - 1] = HOW.index("sum")
     gradients: dict[int, int] = {}
 
     def moved(variable: int) -> int:
         return variable if variable < inputs else variable + shift
 
-    def receive(target: int, received: int, equation: int, operand: int) -> None:
-        if target in gradients:
-            gradients[target] = joint.inputs + len(made)
-            made.append(Made("sum", equation, operand, target))
+    last = np.full(inputs + len(program), -1)
+    last[targets] = np.arange(len(targets))  # the last one is written last
+    received = np.flatnonzero(last >= 0)
+    for place, target in sorted(zip(last[received].tolist(), received.tolist(), strict=True)):
+        if is_sum[place]:
+            gradients[target] = joint.inputs + int(ends[place]) - 1
+        elif place < count:
+            gradients[target] = seeds[place][1] if seeded else ones[0]
         else:
-            gradients[target] = received
+            rule, equation = rules[key_of[place - count]], int(equations[place])
+            ref, arity = rule.result, TABLE[program.opcodes[equation]].arity
+            if ref == GRADIENT:
+                gradients[target] = gradients[inputs + equation]
+            elif ref == OUTPUT:
+                gradients[target] = moved(inputs + equation)
+            elif ref < 0:
+                number = rule.constants[~ref]
+                gradients[target] = next(~k for k, other in enumerate(joint.constants) if repr(other) == repr(number))
+            elif ref < FIRST + arity:
+                gradients[target] = moved(program.operands[program.starts[equation] + ref - FIRST])
+            else:
+                first = int(ends[place] - lengths[place])
+                gradients[target] = joint.inputs + first + ref - FIRST - arity
+    results = [variable for variable in wrt if variable in gradients]
+    end = joint.inputs + len(program) + len(rows)
+    gradients |= {variable: end + k for k, variable in enumerate(results)}
+    before, behind = Making.none(len(program)), Making.none(len(results))
+    behind.hows[:], behind.targets[:] = HOW.index("result"), results
+    columns = (hows, equations[rows], operands[rows], targets[rows])
+    parts = (
+        np.concatenate([getattr(before, name), column, getattr(behind, name)])
+        for name, column in zip(("hows", "equations", "operands", "targets"), columns, strict=True)
+    )
+    return Adjoint(Making(*parts), gradients)
 
-    for k, output in enumerate(outputs):
-        if output >= 0:
-            receive(output, inputs + k if seeded else ones[0], -1, -1)
-    columns = zip(sweep.equations.tolist(), sweep.places.tolist(), sweep.targets.tolist(), strict=True)
-    for equation, place, target in columns:
-        primitive = TABLE[program.opcodes[equation]]
-        operands = program.operands[program.starts[equation] : program.starts[equation + 1]]
-        rule = template(primitive, place, decided(program, primitive, operands))
-        first = joint.inputs + len(made)
-        made += [Made("rule", equation, place, target)] * len(rule.equations)
-        ref = rule.result
-        if ref == GRADIENT:
-            received = gradients[inputs + equation]
-        elif ref == OUTPUT:
-            received = moved(inputs + equation)
-        elif ref < 0:
-            number = rule.constants[~ref]
-            received = next(~k for k, other in enumerate(joint.constants) if repr(other) == repr(number))
-        elif ref < FIRST + primitive.arity:
-            received = moved(operands[ref - FIRST])
-        else:
-            received = first + ref - FIRST - primitive.arity
-        receive(target, received, equation, place)
-    for variable_ in wrt:
-        if variable_ in gradients:
-            gradients[variable_] = joint.inputs + len(made)
-            made.append(Made("result", -1, -1, variable_))
-    return Adjoint(made, gradients)
+
+#: The opcode of a rule, the operand that receives, and the number that decides about it, if that is a constant.
+Key = tuple[int, int, float | None]
+
+
+def _rule_keys(program: Program, equations: Indices, operands: Indices) -> tuple[list[Key], Indices]:
+    """The rules for operands of equations; and for each of these its place among the rules."""
+    opcodes = np.asarray(program.opcodes, dtype=np.int64)[equations] if len(equations) else equations
+    kinds = paired(opcodes, operands)
+    _, firsts = np.unique(kinds, return_index=True)
+    keys: dict[Key, int] = {}
+    places = np.zeros(len(kinds), dtype=np.int64)
+    for kind, first in enumerate(firsts.tolist()):
+        primitive, operand = TABLE[opcodes[first]], int(operands[first])
+        if primitive.decided_by is None:
+            places[kinds == kind] = keys.setdefault((primitive.opcode, operand, None), len(keys))
+            continue
+        for row in np.flatnonzero(kinds == kind).tolist():
+            start = program.starts[equations[row]]
+            by = decided(program, primitive, program.operands[start : start + primitive.arity])
+            places[row] = keys.setdefault((primitive.opcode, operand, by), len(keys))
+    return list(keys), places
+
+
+def rules_of(program: Program, made: Making) -> tuple[list[Key], Indices]:
+    """The rules by which equations of the adjoint of a program were made; and of each its place among these, or -1."""
+    rows = np.flatnonzero(made.equations >= 0)
+    keys, places = _rule_keys(program, made.equations[rows], made.operands[rows])
+    result = np.full(len(made), -1)
+    result[rows] = places
+    return keys, result
 
 
 def decided(program: Program, primitive: Primitive, operands: Sequence[int]) -> float | None:

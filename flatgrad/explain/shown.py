@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
+import numpy as np
+
+from ..compiler.program.builder import Indices
 from ..compiler.program.program import Group, Program, grouped
 from .lines import Line, fold, folded
-from .loops import part_of
+from .owners import paired, part_of, parts_of
 
 #: Of longer programs only some equations of each kind are shown: so many of the first ones, and of the last ones, as
 #: few as it takes to have no more than `_MOST`; if there are more kinds than that, those of which there are most.
@@ -19,29 +21,33 @@ _GAP = 3
 _LINES, _TIGHT, _NAMED = 600, 800, 4
 
 
-def chosen(joint: Program, owners: Sequence[Sequence[Line]]) -> tuple[list[int], bool]:
+def chosen(joint: Program, groups: Indices) -> tuple[list[int], bool]:
     """The equations that are shown: of long programs some of each kind; and whether there are some of every kind.
 
     Args:
         joint: the program.
-        owners: per equation the lines of the loops that compute it: equations of a kind have the same.
+        groups: a number per equation, the same for those that the same lines of the loops compute.
     """
     if len(joint) <= WHOLE:
         return list(range(len(joint))), True
-    kinds: dict[Any, list[int]] = {}
-    for e, lines in enumerate(owners):
-        key = joint.opcodes[e], joint.sites[e], part_of(joint, e), tuple(line.id for line in lines)
-        kinds.setdefault(key, []).append(e)
+    opcodes, sites = (np.asarray(column, dtype=np.int64) for column in (joint.opcodes, joint.sites))
+    kinds = paired(opcodes, sites + 1, parts_of(joint), groups)
+    sizes = np.bincount(kinds)
+    members = np.argsort(kinds, kind="stable")  # kind by kind, in order
+    begins = np.cumsum(sizes) - sizes
+    places = np.arange(len(members)) - np.repeat(begins, sizes)  # among those of its kind, from the front
+    behind = np.repeat(sizes, sizes) - places  # and from the end
     ends = (0, len(joint) - 1)
     found: list[int] = []
     for first, last in _ENDS:
-        found = sorted({*ends, *(e for each in kinds.values() for e in [*each[:first], *each[len(each) - last :]])})
+        found = sorted({*ends, *members[(places < first) | (behind <= last)].tolist()})
         if len(found) <= _MOST:
             break
     complete = len(found) <= _MOST
     if not complete:
-        frequent = sorted(kinds.values(), key=len, reverse=True)
-        found = sorted({*ends, *(each[0] for each in frequent[:_MOST])})
+        firsts = members[begins]
+        frequent = firsts[np.lexsort((firsts, -sizes))]
+        found = sorted({*ends, *frequent[:_MOST].tolist()})
     between = (range(a + 1, b) for a, b in itertools.pairwise(found) if b - a - 1 <= _GAP)
     return sorted([*found, *itertools.chain.from_iterable(between)]), complete
 
@@ -80,17 +86,23 @@ def program_lines(
     return [*lines, Line(f"return {gives}".rstrip())]
 
 
-def python_shown(lines: Sequence[Line], kept: Collection[str]) -> list[Line]:
-    """Lines of flat Python: of a long text, docstrings, heads of functions, and what is linked to the lines kept."""
-    if len(lines) <= _LINES:
-        return list(lines)
-    near, documented = [], False
-    for k, line in enumerate(lines):
-        quotes = line.text.count('"""') % 2 == 1
-        if documented or quotes or not line.links.isdisjoint(kept) or line.text.startswith("def "):
-            near.append(k)
-        documented ^= quotes
-    return folded(lines, near, "line", ends=1 if len(near) < _TIGHT else 0)
+def python_shown(texts: Sequence[str], linked: Collection[int]) -> Iterator[int | Line]:
+    """Which lines of flat Python are shown: of a long text, docstrings, heads of functions, and what is linked.
+
+    Args:
+        texts: the lines.
+        linked: those that equations are linked to which are shown.
+
+    Returns:
+        The numbers of the lines, and a line in place of each run of others.
+    """
+    if len(texts) <= _LINES:
+        return iter(range(len(texts)))
+    near = {k for k, text in enumerate(texts) if text.startswith("def ")} | set(linked)
+    quotes = [k for k, text in enumerate(texts) if text.count('"""') % 2]
+    for first, last in zip(quotes[::2], [*quotes, len(texts) - 1][1::2], strict=False):
+        near.update(range(first, last + 1))
+    return folded(len(texts), near, "line", ends=1 if len(near) < _TIGHT else 0)
 
 
 def _listed(groups: Sequence[Group], names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler.program.builder import Indices
 from ..compiler.program.program import Program
 
 #: The width and height of the picture, at most.
@@ -21,7 +22,7 @@ _SIZE = 720
 READ, RESULT = 1, 2
 
 
-def spy(program: Program, owners: Sequence[int], count: int) -> dict[str, Any]:
+def spy(program: Program, owners: Sequence[int] | Indices, count: int) -> dict[str, Any]:
     """A picture of which variables each equation reads.
 
     Args:

@@ -17,14 +17,14 @@ from ..runtime.wording import count_of
 from .lines import Line
 from .loops import repeats
 from .origins import Origin
-from .rules import Made, decided, rule_of
+from .rules import HOW, Key, Made, Rule, rule_of, rules_of
 from .steps import LISTED, Row, Step, chosen, folded_places, written
 
 #: The parts of the timeline.
 VALUE, GRADIENT, PYTHON, LOOPS = "Before the gradient", "The gradient", "For flat Python", "For the loops"
 
 #: Longer tables are cut.
-_ROWS = 40
+ROWS = 40
 
 
 def adjoint_step(origin: Origin) -> Step:
@@ -32,60 +32,58 @@ def adjoint_step(origin: Origin) -> Step:
     primal, joint = origin.primal, origin.joint
     about = "Append the equations of the gradient: from the last equation to the first, by the rules of the table."
     step = Step("adjoint", about, len(primal), len(joint), GRADIENT)
-    made = [(e, each) for e, each in enumerate(origin.made) if each is not None]
-    hows = Counter(each.how for _, each in made)
+    made = origin.made
+    appended = np.flatnonzero(made.hows)
+    hows = dict(zip(HOW, np.bincount(made.hows, minlength=len(HOW)).tolist(), strict=True))
     step.counts = {
         "made by rules": hows["rule"],
         "sums of what is received": hows["sum"],
         "finished gradients": hows["result"],
-        "others": (joint.update if joint.update >= 0 else len(joint)) - joint.primal - len(made),
+        "others": (joint.update if joint.update >= 0 else len(joint)) - joint.primal - len(appended),
         "of the update behind it": len(joint) - joint.update if joint.update >= 0 else 0,
         "left out, as only guards read them": len(primal) - joint.primal,
     }
-    keys = {e: _rule_key(primal, each) for e, each in made}
-    counts = Counter(key for e, each in made if each.how == "rule" for key in [keys[e]])
+    keys, key_of = rules_of(primal, made)
+    counts = Counter(key_of[made.hows == HOW.index("rule")].tolist())
     step.head = ("rule", "operand", "receives", "equations")
-    for key, count in counts.most_common(_ROWS):
-        opcode, operand, by = key
-        rule = rule_of(TABLE[opcode], operand, by)
+    for key, count in counts.most_common(ROWS):
+        rule = _rule(keys[key])
         step.table.append((rule.row, rule.operand, rule.receives, count))
-    appended = {e: (each, keys[e]) for e, each in made}
     places: Iterable[int | Row] = range(len(joint))
     if len(joint) > LISTED:
-        shown = chosen([(e, (each.how, key)) for e, (each, key) in appended.items()])
-        places = folded_places(len(joint), shown, list(appended))
+        kinds = zip(made.hows[appended].tolist(), key_of[appended].tolist(), strict=True)
+        shown = chosen(list(zip(appended.tolist(), kinds, strict=True)))
+        places = folded_places(len(joint), shown, appended.tolist())
     for k in places:
+        each = made[k] if isinstance(k, int) else None
         if isinstance(k, Row):
             step.rows.append(k)
-        elif k in appended:
-            step.rows.append(Row(written(joint, k), "new", _note(primal, *appended[k])))
+        elif each is not None:
+            step.rows.append(Row(written(joint, k), "new", _note(primal, each, keys[key_of[k]] if keys else None)))
         else:
             step.rows.append(Row(written(joint, k)))
     return step
 
 
-def _rule_key(primal: Program, made: Made) -> tuple[int, int, float | None]:
-    """The row of the table, the operand that receives, and the operand that decides about the rule."""
-    if made.equation < 0:
-        return -1, -1, None
-    primitive = TABLE[primal.opcodes[made.equation]]
-    return primitive.opcode, made.operand, decided(primal, primitive, primal.equation(made.equation).operands)
+def _rule(key: Key) -> Rule:
+    opcode, operand, by = key
+    return rule_of(TABLE[opcode], operand, by)
 
 
-def _note(primal: Program, made: Made, key: tuple[int, int, float | None]) -> str:
+def _note(primal: Program, made: Made, key: Key | None) -> str:
     target = primal.plain_name(made.target)
     if made.how == "result":
         return f"the finished gradient of {target}"
     if made.how == "sum":
         return f"adds what {target} receives"
-    opcode, operand, by = key
-    rule = rule_of(TABLE[opcode], operand, by)
+    assert key is not None
+    rule = _rule(key)
     return f"rule of {rule.row}: {rule.operand}, here {target}, receives {rule.receives}"
 
 
 def loop_steps(
     parts: Sequence[Program], programs: Sequence[ArrayProgram], names: Sequence[str], fast: bool,
-    lines_of: Callable[[Any], Sequence[Line]], owners: Iterable[Sequence[Line]],
+    lines_of: Callable[[Any], Sequence[Line]], counts: Counter[str],
 ) -> list[Step]:  # fmt: skip
     """What finding the loops did, function by function.
 
@@ -95,9 +93,8 @@ def loop_steps(
         names: of the functions.
         fast: whether rules apply that hold for real numbers only.
         lines_of: the lines of a statement or block.
-        owners: the lines of each equation.
+        counts: how many equations each line computes.
     """
-    counts = Counter(line.id for lines in owners for line in lines)
     steps = []
     if len(parts) > 1:
         about = f"Cut the program into the functions {' and '.join(names)}, which are called one after the other."
@@ -121,7 +118,7 @@ def _folds(found: Found, suffix: str) -> Step:
     step.counts = {"folds": folds, "equations in folds": len(chains.equations), "terms of folds": int(lengths.sum())}
     kinds = Counter(zip(chains.opcodes[chains.ends].tolist(), lengths.tolist(), strict=True))
     step.head = ("fold", "terms", "how many")
-    step.table = [(TABLE[opcode].name, terms, count) for (opcode, terms), count in kinds.most_common(_ROWS)]
+    step.table = [(TABLE[opcode].name, terms, count) for (opcode, terms), count in kinds.most_common(ROWS)]
     return step
 
 
@@ -141,12 +138,12 @@ def _packs(found: Found, suffix: str) -> Step:
         "lanes": sum(len(pack.equations) for pack in packed.packs),
     }
     step.head = ("pack", "lanes", "terms", "your line")
-    for pack in packed.packs[:_ROWS]:
+    for pack in packed.packs[:ROWS]:
         location = program.equation(int(pack.equations[0])).location
         terms = sum(matrix.shape[1] for matrix in pack.operands) if pack.fold else ""
         step.table.append((pack.primitive.name, len(pack.equations), terms, str(location or "")))
-    if len(packed.packs) > _ROWS:
-        step.table.append((f"and {len(packed.packs) - _ROWS:,} more", "", "", ""))
+    if len(packed.packs) > ROWS:
+        step.table.append((f"and {len(packed.packs) - ROWS:,} more", "", "", ""))
     return step
 
 

@@ -49,12 +49,17 @@ class Equations(Protocol):
 def all_results(program: Equations, numbers: list[float]) -> list[float]:
     """The numbers of all variables, from those of the inputs; where an operation raises, `result` says what."""
     evaluate = [primitive.evaluate for primitive in TABLE]
-    constants, operands, start = program.constants, program.operands.tolist(), 0
+    operands, start, variable = program.operands.tolist(), 0, program.inputs
+    # Constants, ~k, index from the end.
+    cells = [*numbers, *[0.0] * len(program), *reversed(program.constants)]
     for opcode, end in zip(program.opcodes.tolist(), program.starts[1:].tolist(), strict=True):
-        arguments = [numbers[operand] if operand >= 0 else constants[~operand] for operand in operands[start:end]]
         try:
-            numbers.append(evaluate[opcode](*arguments))
+            if end - start == 2:
+                cells[variable] = evaluate[opcode](cells[operands[start]], cells[operands[start + 1]])
+            else:
+                cells[variable] = evaluate[opcode](*[cells[operand] for operand in operands[start:end]])
         except ARITHMETIC_ERRORS:
-            numbers.append(program.result(program.equation(len(numbers) - program.inputs), numbers))
+            cells[variable] = program.result(program.equation(variable - program.inputs), cells[:variable])
+        variable += 1
         start = end
-    return numbers
+    return cells[:variable]

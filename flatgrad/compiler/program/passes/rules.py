@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from ....runtime import primitives as p
@@ -12,6 +14,29 @@ from ..rewriter import Rewriter
 
 #: Names of the rules that have been applied in this process; the tests want to see all of them.
 FIRED: set[str] = set()
+#: Where it is noted which rules rewrite which equations; None where nobody wants to know.
+_noted: ContextVar[dict[int, list[str]] | None] = ContextVar("rules", default=None)
+
+
+@contextmanager
+def noting_rules() -> Iterator[dict[int, list[str]]]:
+    """Note which rules rewrite which equations of a program, in order: for those who want to show it.
+
+    Example:
+        >>> from flatgrad.compiler.program.builder import Group, ProgramBuilder
+        >>> from flatgrad.compiler.program.passes import simplify
+        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
+        >>> with noting_rules() as fired:
+        ...     _ = simplify(f.finish([f.emit("mul", 0, f.constant(1.0))]))
+        >>> fired
+        {0: ['mul_one']}
+    """
+    fired: dict[int, list[str]] = {}
+    token = _noted.set(fired)
+    try:
+        yield fired
+    finally:
+        _noted.reset(token)
 
 
 class View:
@@ -23,6 +48,7 @@ class View:
 
     def __init__(self, rewriter: Rewriter) -> None:
         self._rewriter, self._inputs = rewriter, rewriter.program.inputs
+        self._fired = _noted.get()
 
     @property
     def equation(self) -> int:
@@ -55,6 +81,8 @@ class View:
     def note(self, rule: str) -> None:
         """A rule has been applied."""
         FIRED.add(rule)
+        if self._fired is not None:
+            self._fired.setdefault(self.equation, []).append(rule)
 
 
 #: A rule returns the operand that replaces the equation, or a new equation, or None where it does not apply.
