@@ -599,3 +599,17 @@ def test_what_cannot_be_bound_to_sizes_is_not_looked_for_again(monkeypatch):
         assert function(a).tolist() == [(2.0 * a[0]).tolist(), *np.zeros((shape[0] - 1, shape[1])).tolist()]
     assert len(made) <= 1
     assert "cannot be bound to sizes" in function.kernel_for(a).stats.own_size
+
+
+def test_functions_that_branch_on_numbers_are_not_traced_at_larger_and_larger_sizes():
+    lengths = []
+
+    def smallest(x):
+        lengths.append(len(x))
+        return sorted(x)[0] * sum(x)
+
+    gradient = fg.grad(smallest, dynamic=True)
+    assert gradient([3.0, 1.0, 2.0]) == [1.0, 7.0, 1.0]
+    assert max(lengths) <= 5
+    reason = gradient.kernel_for([3.0, 1.0, 2.0]).stats.own_size
+    assert reason == "the function chooses by numbers which way it goes"

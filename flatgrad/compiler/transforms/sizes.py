@@ -515,12 +515,14 @@ class _Samples(Generic[E]):
         """One kernel for all sizes of a pattern, from those at some extents; None if there is none.
 
         Raises:
-            NotOpenError: if tracing at small sizes takes longer than tracing at the size of the call, or what has been
-                found cannot be bound to sizes.
+            NotOpenError: if tracing at small sizes takes longer than tracing at the size of the call, what has been
+                found cannot be bound to sizes, or the function branches on numbers at the largest of these extents.
         """
         extents = _extents_in(pattern, window)
         try:
             calls = self._traced(pattern, extents)
+            if calls[-1].stages.way.truths:  # then it does so at larger sizes, too
+                raise _BranchesError("the function chooses by numbers which way it goes")
             opened = self.known._merged(pattern, calls, extents)
             last = self.known._with_sizes(self.arguments, pattern.sizes_at(extents[-1]))
             opened.kernel.traced_at = numbers_of(self.known.owner._inputs_of(last, opened.kernel.leaves))
@@ -529,7 +531,7 @@ class _Samples(Generic[E]):
             raise NotOpenError(
                 "tracing at several small sizes would record more operations than tracing at the size of the call"
             ) from None
-        except NotBoundError:  # there is a program for all sizes, and it would be the same at others
+        except (_BranchesError, NotBoundError):  # nothing else would come of other sizes
             raise
         except NotOpenError as error:
             self.reason = str(error)
@@ -558,6 +560,10 @@ class _Samples(Generic[E]):
                     raise _TooLongError
             calls.append(self._calls[sizes])
         return calls
+
+
+class _BranchesError(NotOpenError):
+    """The function chooses by numbers which way it goes."""
 
 
 class _TooLongError(Exception):
