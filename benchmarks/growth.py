@@ -114,7 +114,10 @@ def growth(backend: str, workload: str, sizes: Sequence[int]) -> str:
 
 
 def make(backend: str, workload: str, size: int) -> tuple[Any, tuple[float, ...]]:
-    """A gradient whose joint program has about `size` equations, not yet compiled, and arguments to call it with."""
+    """A gradient whose joint program has about `size` equations, not yet compiled, and arguments to call it with.
+
+    Moons have two points at least, which are 6,000 equations.
+    """
     if workload == "recurrence":
         return fg.value_and_grad(recurrence(size // 4), backend=backend), (0.5,)
     if workload == "lstm":
@@ -125,7 +128,7 @@ def make(backend: str, workload: str, size: int) -> tuple[Any, tuple[float, ...]
         return fg.value_and_grad(function, backend=backend), (parameters,)
     if workload == "tangle":
         return fg.value_and_grad(tangle(size), backend=backend), ([0.5, 0.25, 0.125],)
-    model, loss = moons(fg.nn.MLP, fg.Value, points=size // 1_920)
+    model, loss = moons(fg.nn.MLP, fg.Value, points=max(2, size // 1_920))
     return fg.value_and_grad(loss, wrt=model, backend=backend), ()
 
 

@@ -374,7 +374,7 @@ def test_a_function_of_a_file(called, script, arguments, expected):
         (["loss", "[1]", "2"], "no sample argument holds a float to differentiate with respect to"),
         (["loss", "[1.0]", "2.0", "--wrt", "z"], "--wrt: expected arguments (x, t), or one model of the file"),
         (["loss", "[1.0]", "exit()"], "'exit()': a sample argument is a number, text, list, tuple or dict, or array"),
-        (["pair", "1.0"], "pair must return one Value to differentiate, got list"),
+        (["pair", "1.0"], "pair must return one number to differentiate, and returned a list of"),
         (["broken", "1.0"], "line 29: NameError: name 'missing' is not defined"),
     ],
 )

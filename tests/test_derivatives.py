@@ -301,9 +301,9 @@ def test_what_raises():
         fg.jacobian(lambda x: "text")(1.0)
     with pytest.raises(fg.InputError, match="none is at position 3"):
         fg.jacobian(lambda x: x, argnums=3)(1.0)
-    with pytest.raises(fg.InputError, match="must return one Value"):
+    with pytest.raises(fg.InputError, match="must return one number"):
         fg.hessian(lambda x: "text")(1.0)
-    with pytest.raises(fg.InputError, match="must return one Value"):
+    with pytest.raises(fg.InputError, match="must return one number"):
         fg.hvp(lambda x: [x, x])(1.0, 1.0)
 
 

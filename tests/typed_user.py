@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, assert_type
@@ -150,6 +151,21 @@ class Oscillator:
         """A compiled method."""
         return math.sqrt(self.stiffness / (self.mass + load))
 
+    @fg.grad
+    def force(self, x: float, *, damping: float = 0.0) -> float:
+        """A method that is differentiated."""
+        return (self.stiffness - damping) * x**2 / 2
+
+    @fg.compile
+    def energy(self, x: Value) -> Value:
+        """A method whose calls are parts of a graph."""
+        return self.stiffness * x**2 / 2
+
+    @fg.value_and_grad
+    def both(self, *x: float) -> float:
+        """A method with any number of arguments."""
+        return self.stiffness * sum(x)
+
 
 def period(system: Oscillator) -> float:
     """A function of an object."""
@@ -167,6 +183,22 @@ def structures() -> None:
     print(gradient.mass, Oscillator(1.0, 4.0).frequency(0.5), inverse(2.0))
     bars = fg.grad(misfit)({"weights": np.ones(2), "bias": np.zeros(1)})
     print(bars["weights"])
+    spring = Oscillator(1.0, 4.0)
+    # A method is called, and shown by editors, without `self`.
+    take: Callable[[float], float] = spring.frequency
+    assert_type(take(0.5), float)
+    assert_type(spring.frequency(load=0.5), float)
+    assert_type(spring.force(1.0), float)
+    assert_type(spring.force(1.0, damping=1.0), float)
+    assert_type(spring.energy(Value(2.0)), Value)
+    print(spring.both(1.0, 2.0), Oscillator.frequency(spring, 0.5))
+
+
+def of_numpy(x: Value) -> Any:
+    """NumPy's functions of `Value`s and of lists of them."""
+    larger = np.maximum(x, 0.0) + np.minimum(1.0, x) + np.hypot(x, x)
+    chosen = np.where(x > 0.0, x, 2.0) + np.clip(x, 0.0, 1.0)
+    return fg.sum([larger, chosen, np.sum([x, x]), np.dot([x, x], [1.0, 2.0]), *np.stack([x, 2.0 * x])])
 
 
 class Line(nn.Module):
@@ -207,4 +239,5 @@ if __name__ == "__main__":
     decorators()
     others()
     structures()
+    print(of_numpy(Value(0.5)))
     training()

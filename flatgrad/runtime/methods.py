@@ -42,6 +42,10 @@ class ValueMethods(Operand, Generic[V, C]):
 
         def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any: ...
 
+        # There is none at run time. With it, NumPy's types let a Value stand in the place of an array, as in
+        # np.maximum(value, 0.0).
+        def __array__(self) -> Array: ...
+
         __radd__: Operator[V, V]
         __rmul__: Operator[V, V]
         __sub__: Operator[V, V]
@@ -150,6 +154,8 @@ class ConditionMethods(Operand, Generic[V, C]):
     __slots__ = ()
 
     if TYPE_CHECKING:
+
+        def __array__(self) -> Array: ...
 
         def __and__(self, other: C | bool) -> C: ...
         def __rand__(self, other: bool) -> C: ...

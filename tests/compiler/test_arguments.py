@@ -123,7 +123,7 @@ def test_bad_calls_are_named():
         square(10**400)
     with pytest.raises(fg.InputError, match="missing a required argument: 'x'"):
         square()
-    with pytest.raises(fg.InputError, match="must return one Value"):
+    with pytest.raises(fg.InputError, match="must return one number"):
         fg.grad(lambda x: "3.5")(1.0)
     with pytest.raises(fg.InputError, match=r"fg\.jacobian differentiates several"):
         fg.grad(lambda x: x * x)(np.ones(2))

@@ -408,7 +408,7 @@ def test_results_of_size_one_are_numbers(shape, backend):
     assert fg.grad(lambda x: np.full(shape, 2.0))(1.0) == 0.0
     (value, aux), _ = fg.value_and_grad(lambda x: ((x * x).reshape(shape), x), has_aux=True)(np.array([3.0]))
     assert (value, aux.tolist()) == (9.0, [3.0])
-    with pytest.raises(fg.InputError, match="must return one Value to differentiate, got"):
+    with pytest.raises(fg.InputError, match="must return one number to differentiate, and returned"):
         fg.grad(lambda x: x * 2)(np.ones(2))
 
 

@@ -408,7 +408,7 @@ def test_the_place_of_a_bad_argument_is_named():
 )
 def test_an_argument_without_numbers_is_named(argnums, args, name):
     f = fg.grad(lambda size, unit: Value(1.0), argnums=argnums)
-    with pytest.raises(fg.InputError, match=rf"argnums: argument {name} of f is .*, which holds no numbers"):
+    with pytest.raises(fg.InputError, match=rf"argument {name} of f is .*, which holds no numbers"):
         f(*args)
 
 
@@ -496,9 +496,9 @@ def test_argnums():
 def test_nothing_to_differentiate():
     with pytest.raises(fg.InputError, match="wrt=model"):
         fg.grad(lambda model, x: model([x]))(fg.nn.Neuron(1), 2.0)
-    with pytest.raises(fg.InputError, match="one Value"):
+    with pytest.raises(fg.InputError, match="one number"):
         fg.grad(lambda x: [x, x])(1.0)
-    with pytest.raises(fg.InputError, match="one Value"):
+    with pytest.raises(fg.InputError, match="one number"):
         fg.grad(lambda x: None)(1.0)
     with pytest.raises(fg.InputError, match="expected a function"):
         fg.grad(3.0)

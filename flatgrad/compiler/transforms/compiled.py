@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Self, Unpack, overload
 
 from ...runtime.arrays import for_callers
 from ...runtime.traced import TracedValue
@@ -27,7 +27,7 @@ from ..options import MEMORY, WAYS, Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.progress import preparing
-from .dispatch import Choices, Dispatched, Entry, P, R, transform
+from .dispatch import Choices, Dispatched, Entry, P, Q, R, transform
 from .sizes import TracedCall
 from .transformed import TakeApartError, run_changed
 
@@ -46,6 +46,16 @@ class CompiledFunction(Dispatched[_Entry, P, R]):
     """A function compiled by `fg.compile`; called like the original, it returns `Value`s."""
 
     _opens = True
+
+    if TYPE_CHECKING:
+
+        @overload  # the signature of a method has no `self`
+        def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+        @overload
+        def __get__(
+            self: CompiledFunction[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+        ) -> CompiledFunction[Q, R]: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
 
     def _run(self, entry: _Entry, arguments: Arguments) -> Any:
         if entry.writes:

@@ -35,6 +35,8 @@ from .ways import Ways, WayTable
 #: An entry, and what a transformed function returns.
 D = TypeVar("D", bound="Entry")
 P = ParamSpec("P")
+#: The parameters of a method behind `self`, in the eyes of type checkers.
+Q = ParamSpec("Q")
 R = TypeVar("R")
 #: After so many calls "auto" makes machine code of a function that it left to flat Python because it is tiny: they have
 #: taken about as long as making the code takes.

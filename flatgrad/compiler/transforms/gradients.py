@@ -5,13 +5,25 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    NamedTuple,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 import numpy as np
 
 from ...runtime.arrays import as_array
 from ...runtime.errors import InputError, OptionError
-from ...runtime.foreign import COMPLEX
 from ...runtime.primitives import number
 from ...runtime.traced import TracedValue
 from ...runtime.tracing import recorder
@@ -34,24 +46,14 @@ from ..program.program import Group, Program, grouped
 from ..program.trace import Trace, Traced
 from ..program.ways import Way
 from ..stages import JointStages
-from .dispatch import Choices, P, R, transform
+from .dispatch import Choices, P, Q, R, transform
 from .executed import executed, gradient_groups
 from .jit import value_of
 from .numeric import Array, Numeric, NumericFunction
-from .structures import is_container
+from .structures import instead_of, is_container, words
 from .transformed import TakeApartError
+from .wrt import Parameters, named_by
 
-
-class HasParameters(Protocol):
-    """A model: it says which `Value`s are to be trained."""
-
-    def parameters(self) -> Iterable[Value]:
-        """The `Value`s."""
-        ...
-
-
-#: What derivatives are taken with respect to: arguments, or in place of them.
-Parameters: TypeAlias = "HasParameters | Value | Iterable[Value]"
 Positions: TypeAlias = int | Sequence[int]
 Function: TypeAlias = Callable[..., Any]
 Yes: TypeAlias = Literal[True]
@@ -83,6 +85,16 @@ class GradFunction(NumericFunction[P, R]):
     #: Whether several results are a `SeveralResultsError`, for what can go on with them.
     _tells_of_several = False
 
+    if TYPE_CHECKING:
+
+        @overload  # the signature of a method has no `self`
+        def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+        @overload
+        def __get__(
+            self: GradFunction[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+        ) -> GradFunction[Q, R]: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
+
     def __init__(
         self,
         function: Callable[..., Any],
@@ -101,7 +113,7 @@ class GradFunction(NumericFunction[P, R]):
             self._argnums = tuple(argnums)
         if not self._argnums or not all(isinstance(position, int) for position in self._argnums):
             raise OptionError(f"argnums must be the position of an argument, or several, got {argnums!r}")
-        self._wrt = None if wrt is None else _parameters(wrt)
+        self._wrt = None if wrt is None else named_by(wrt)
         #: What the parameters are taken from at each trace: a model may have got others.
         self._wrt_source = wrt if isinstance(wrt, list) or callable(getattr(wrt, "parameters", None)) else self._wrt
         self._has_aux, self._with_value = has_aux, with_value
@@ -134,14 +146,14 @@ class GradFunction(NumericFunction[P, R]):
         roots = super()._captured_roots(arguments)
         if self._wrt_source is None:
             return roots
-        return [*roots, Called(functools.partial(_parameters, self._wrt_source), "the parameters")]
+        return [*roots, Called(functools.partial(named_by, self._wrt_source), "the parameters")]
 
     def _stages(
         self, arguments: Arguments, faults: str, named: bool = True
     ) -> tuple[JointStages, Traced[Kind | None], Captured, Signature, float]:
         self._check_signature(arguments)
         if self._wrt_source is not None:
-            self._wrt = _parameters(self._wrt_source)
+            self._wrt = named_by(self._wrt_source)
         groups, names, owners = self._groups(arguments)
         kinds = self._differentiated(arguments)
 
@@ -163,8 +175,8 @@ class GradFunction(NumericFunction[P, R]):
                     if self._tells_of_several and (is_container(returned) or isinstance(returned, np.ndarray)):
                         raise SeveralResultsError from None
                     raise InputError(
-                        f"{self.name} must return one Value to differentiate, got {type(returned).__name__}"
-                        f"{_instead_of(returned)}"
+                        f"{self.name} must return one number to differentiate, and returned {words(returned)}"
+                        f"{instead_of(returned)}"
                     ) from None
             return aux, [returned, *results.numbers]
 
@@ -221,8 +233,8 @@ class GradFunction(NumericFunction[P, R]):
                 )
             if not kind.size and not is_empty(kind):
                 raise InputError(
-                    f"argnums: argument {name} of {self.name} is {kind}, which holds no numbers to differentiate with "
-                    "respect to; for a model's parameters give wrt=model"
+                    f"argument {name} of {self.name} is {kind}, which holds no numbers to differentiate with respect "
+                    "to; argnums names another argument, and wrt=model a model's parameters"
                 )
             kinds.append(kind.gradient())
         return kinds
@@ -270,29 +282,6 @@ class GradFunction(NumericFunction[P, R]):
             return _Inlined(stages.to_inline(), traced.leaves, captured, signature, traced.way, stages)
 
 
-def _instead_of(returned: Any) -> str:
-    """What to write instead of a result that has no gradient."""
-    if isinstance(returned, COMPLEX):
-        return " (return abs(z), or z.real)"
-    if is_container(returned) or isinstance(returned, np.ndarray):
-        return " (fg.jacobian differentiates several)"
-    return ""
-
-
-def _parameters(wrt: Any) -> list[Value]:
-    """The `Value`s named by `wrt`: a module's parameters, or a list."""
-    parameters = wrt.parameters() if callable(getattr(wrt, "parameters", None)) else wrt
-    if isinstance(parameters, Value):
-        parameters = [parameters]
-    if not isinstance(parameters, Iterable):
-        raise InputError(f"wrt: expected a Module or a list of Values, got {type(wrt).__name__}")
-    values = list(parameters)
-    for value in values:
-        if not isinstance(value, Value):
-            raise InputError(f"wrt: expected Values, got {type(value).__name__}")
-    return values
-
-
 if TYPE_CHECKING:
     OfNumber = TypeVar("OfNumber")
     OfList = TypeVar("OfList")
@@ -312,6 +301,15 @@ if TYPE_CHECKING:
         @overload
         def __call__(self, /, *args: Any, **kwargs: Any) -> R: ...
         def __call__(self, /, *args: Any, **kwargs: Any) -> Any: ...
+        @overload
+        def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+        @overload
+        def __get__(
+            self: OfFirst[Concatenate[Any, Q], R, OfNumber, OfList, OfArray],
+            instance: object,
+            owner: type | None = None,
+        ) -> OfFirst[Q, R, OfNumber, OfList, OfArray]: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
 
     Gradient: TypeAlias = OfFirst[P, Any, float, list[float], Array]
     GradientAndAux: TypeAlias = OfFirst[

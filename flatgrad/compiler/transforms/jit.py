@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Self, Unpack, overload
 
 from ...runtime.traced import TracedValue
 from ...runtime.value import Value
@@ -18,7 +18,7 @@ from ..options import MEMORY, WAYS, Backend, Mode
 from ..pairs import PairStages
 from ..program.faults import Faults
 from ..program.trace import Traced
-from .dispatch import Choices, P, R, transform
+from .dispatch import Choices, P, Q, R, transform
 from .numeric import Array, Numeric, NumericFunction
 
 
@@ -27,6 +27,16 @@ class JitFunction(NumericFunction[P, R]):
 
     _transform = "jit"
     _sweeps = 0
+
+    if TYPE_CHECKING:
+
+        @overload  # the signature of a method has no `self`
+        def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+        @overload
+        def __get__(
+            self: JitFunction[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+        ) -> JitFunction[Q, R]: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
 
     def _stages(
         self, arguments: Arguments, faults: str, named: bool = True

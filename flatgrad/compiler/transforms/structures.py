@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...runtime.foreign import COMPLEX
 from ...runtime.primitives import Operand
 from ...runtime.wording import count_of
 from ..calls.records import is_record, made, member, state_of
@@ -69,6 +70,17 @@ def words(item: Any) -> str:
         return f"a {name} with the fields {labels_of(item)}"
     items = f" of {count_of(len(item), 'item')}" if isinstance(item, (list, tuple)) else ""
     return "None" if item is None else f"a {name}{items}"
+
+
+def instead_of(returned: Any) -> str:
+    """What to do about a result that is not one number."""
+    if returned is None:
+        return "; is a `return` missing?"
+    if isinstance(returned, COMPLEX):
+        return "; return abs(z), or z.real"
+    if is_container(returned) or isinstance(returned, np.ndarray):
+        return "; fg.jacobian differentiates several"
+    return ""
 
 
 def shape_of(item: Any, in_list: bool = False) -> tuple[int, ...] | None:
