@@ -50,6 +50,62 @@ def test_a_line_that_runs_often_shows_all_its_numbers():
     assert numbers_of(facts, line) == expected[:20] + expected[-20:]
 
 
+def total_of(xs):
+    total = fg.Value(0.0)
+    for x in xs:
+        total += x.sin()
+    return total
+
+
+def product_of(xs):
+    result = fg.Value(1.0)
+    for x in xs:
+        result *= x
+    return result
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda xs: sum(x * x for x in xs), "running sums"),
+        (total_of, "running sums"),
+        (product_of, "running products"),
+    ],
+    ids=["sum", "total", "product"],
+)
+def test_a_sum_shows_its_result_before_what_is_on_the_way(function, name):
+    """The running sums of `sum(...)` and of `total += ...` are no values of the line."""
+    numbers = [0.5, 1.5, -2.0, 3.0, 0.25]
+    facts = explained(fg.value_and_grad(function).kernel_for(numbers))
+    lines = ids_of(facts)
+    (line,) = [line for line in facts["panes"]["source"]["lines"] if "running" in line]
+    on_the_way = [function([fg.Value(x) for x in numbers[:k]]).data for k in range(1, len(numbers))]
+    assert [lines[f"e{e}"]["value"] for (e,) in line["results"]] == [function([fg.Value(x) for x in numbers]).data]
+    assert [lines[f"e{e}"]["value"] for (e,) in line["running"]] == on_the_way
+    assert line["running are"] == name
+
+
+def test_numbers_that_others_read_are_not_on_the_way():
+    """A list of sums has as many numbers; and so has a state that goes on."""
+
+    def sums(xs):
+        total, found = fg.Value(0.0), []
+        for x in xs:
+            total = total + x
+            found.append(total)
+        return found[-1] * found[1] + found[2]
+
+    def state(x):
+        for _ in range(6):
+            x = x + 0.1 * x.sin()
+        return x
+
+    for function, argument, count in ((sums, [1.0, 2.0, 3.0, 4.0], 4), (state, 1.0, 6)):
+        facts = explained(fg.value_and_grad(function).kernel_for(argument))
+        assert not any("running" in line for line in facts["panes"]["source"]["lines"])
+        assert max(len(line.get("results", ())) for line in facts["panes"]["source"]["lines"]) == count
+
+
 def test_lanes_have_the_numbers_of_the_program():
     kernel = layers()
     facts = explained(kernel)

@@ -285,3 +285,43 @@ def test_a_page_without_sliders_says_why(page, tmp_path):
     kernel = fg.jit(lambda x: x[0] + x[-1]).kernel_for([1.0] * 2_000)
     page.goto(kernel.explain(tmp_path / "wide.html").as_uri())
     assert "there are 2,000 inputs" in page.inner_text(".inputs")
+
+
+def test_a_sum_shows_its_result_first(page, tmp_path):
+    path = tmp_path / "sum.html"
+    fg.value_and_grad(lambda xs: sum(x * x for x in xs)).explain(path, [1.0, 2.0, 3.0, 4.0])
+    page.goto(path.as_uri())
+    assert page.inner_text("#s0 .value").split("running")[0].strip() == "30   \u2202 1"
+    assert page.inner_text("#s0 .running") == "running sums: 3"
+    page.click("#s0")
+    assert page.inner_text(".stepper output").startswith("the result: ")
+    page.focus("[data-pane=source] .lines")
+    page.keyboard.press("]")
+    page.keyboard.press("]")
+    assert page.inner_text(".stepper output").startswith("running sum 2 of 3: ")
+    assert "= 5" in page.inner_text(".stepper output")
+
+
+def test_long_tables_are_shown_as_a_whole_on_demand(page, tmp_path):
+    def many(x):
+        return sum(fg.sin(v * (k + 0.5)) * fg.exp(v) ** (k % 7) for k in range(60) for v in x[: 2 + k % 9])
+
+    path = tmp_path / "many.html"
+    fg.value_and_grad(many).explain(path, [0.1 * k for k in range(12)])
+    page.goto(path.as_uri() + "#view=passes")
+    for tab in page.query_selector_all(".steps [role=tab]"):
+        tab.click()
+        if page.query_selector("button.more"):
+            break
+    rows = (
+        "document.querySelectorAll('.detail table')[document.querySelectorAll('.detail table').length - 1].rows.length"
+    )
+    assert page.evaluate(rows) == 41  # and the head
+    page.focus("button.more")
+    page.keyboard.press("Enter")
+    total = int(page.evaluate(rows)) - 1
+    assert total > 44
+    assert page.get_attribute("button.more", "aria-expanded") == "true"
+    page.keyboard.press("Enter")
+    assert page.inner_text("button.more") == f"show all {total} rows"
+    assert page.evaluate(rows) == 41

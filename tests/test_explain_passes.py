@@ -198,3 +198,27 @@ def test_several_rules_of_one_equation_stand_in_the_order_in_which_they_fired():
     kernel = fg.value_and_grad(lambda x: x * -1.0 * -1.0 * x.sin()).kernel_for(1.5)
     (step,) = [step for step in explained(kernel)["steps"] if step["name"] == "simplify"]
     assert "is x (mul_minus_one, neg_negative)" in [row["note"] for row in step["rows"]]
+
+
+def test_fusion_says_which_packs_are_in_others_and_which_nothing_reads(timelines):
+    """What is counted accounts for each pack; a product by 1 of the gradient is read by nothing."""
+    inside = unread = 0
+    for steps in timelines.values():
+        for step in steps:
+            if step["name"].startswith("fuse"):
+                counts = step["counts"]
+                fused, gone = counts["packs fused into another one"], counts["packs that nothing reads"]
+                left = step["before"] - fused - gone - counts["packs put side by side in one"]
+                assert left + counts["statements that are straight-line code"] == step["after"]
+                inside, unread = inside + fused, unread + gone
+    assert inside > 0
+    assert unread > 0
+
+
+def test_long_tables_are_cut_at_the_end_and_say_so(monkeypatch):
+    monkeypatch.setattr("flatgrad.explain.timeline._ROWS", 3)
+    steps = {step["name"]: step for step in explained(layers())["steps"]}
+    *rows, last = steps["packs"]["table"]
+    assert len(rows) == 3
+    assert last[0] == f"and {steps['packs']['after'] - 3} more, for which there is no room"
+    assert len(last) == len(steps["packs"]["head"])

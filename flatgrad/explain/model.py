@@ -28,7 +28,7 @@ from .origins import Origin, with_origins
 from .owners import PARTS, parts_of
 from .passes import GONE, follow
 from .python_text import PythonText, python_text
-from .results import conditions_of, of_guards, results_of
+from .results import conditions_of, of_guards, only_readers, results_of, running
 from .rules import decided, rule_of
 from .shown import WHOLE, chosen, program_lines, python_shown
 from .source import source_lines
@@ -250,14 +250,14 @@ class _Explanation:
             item.append(number(self.origin.constants[variable]))
         return item
 
-    def _put_results(self, line: Line, found: Sequence[tuple[int, Any]], most: int) -> None:
-        """Say which numbers a line made; of many the first and the last ones."""
+    def _put_results(self, line: Line, found: Sequence[tuple[int, Any]], most: int, name: str = "results") -> None:
+        """Say which numbers a line made; of many the first and the last ones, and how many there are."""
         if not found or self.numbers is None:
             return
         kept = found if len(found) <= most else [*found[: most // 2], *found[-(most // 2) :]]
-        line.facts["results"] = [self._item(e, value) for e, value in kept]
+        line.facts[name] = [self._item(e, value) for e, value in kept]
         if len(kept) < len(found):
-            line.facts["count"] = len(found)
+            line.facts["count" if name == "results" else f"{name} count"] = len(found)
 
     def _find_results(self) -> None:
         """What lines come to, and how many equations they are."""
@@ -265,6 +265,7 @@ class _Explanation:
         hidden = of_guards(self.whole.traced, self.whole.way.truths)
         sites, traced = np.asarray(joint.sites), np.asarray(self.origin.traced)
         is_seen = (self.parts == PARTS.index("value")) & ~np.isin(traced, list(hidden))
+        readers = only_readers(joint)
         order = np.argsort(sites, kind="stable")
         for equations in np.split(order, np.flatnonzero(np.diff(sites[order])) + 1) if len(order) else ():
             site = int(sites[equations[0]])
@@ -275,7 +276,11 @@ class _Explanation:
             line.facts["of value"] = int(np.count_nonzero(self.parts[equations] == PARTS.index("value")))
             seen = equations[is_seen[equations]].tolist()
             found = results_of(joint, seen, joint.locations[site] if site >= 0 else None)
+            found, inner, what = running(joint, found, readers)
             self._put_results(line, [(e, self._value(e)) for e in found], _RESULTS)
+            self._put_results(line, [(e, self._value(e)) for e in inner], _RESULTS, "running")
+            if inner:
+                line.facts["running are"] = what
         for location, conditions in self.asked.items():
             if "results" not in self.places[location].facts:
                 self._put_results(self.places[location], [(e, self._value(e)) for e in conditions], _RESULTS)

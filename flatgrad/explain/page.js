@@ -348,7 +348,7 @@
     state.panes = chosen.length ? chosen : ["source", "program", few ? "python" : "loops"];
     current(state.panes.includes("program") ? "program" : state.panes[0]);
     theme(words.get("theme") ?? "");
-    passes.open(Math.min(data.steps.length - 1, Number(words.get("step") ?? passes.first)));
+    passes.open(Math.min(data.steps.length - 1, Number(words.get("step") ?? passes.begin)));
     show(words.get("view") ?? "code");
     select(lines.has(words.get("line")) ? words.get("line") : "");
   }

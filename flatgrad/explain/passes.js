@@ -32,12 +32,26 @@ function passesView({ data, element, save, state }) {
       note ? element("span", { class: "note" }, note) : "");
   }
 
+  const first = 40, few = 4; // so many rows of a table are shown at once; fewer others are not hidden
   function table(head, rows) {
     const cell = (item, tag, k) => element(tag, { ...(tag === "th" ? { scope: "col" } : {}), class: typeof rows[0][k] === "number" || typeof item === "number" ? "number" : "" },
       typeof item === "number" ? count(item) : tag === "td" && head[k] !== "your line" && item ? code(item) : item);
-    return element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": `Table: ${head.join(", ")}` }, element("table", {},
-      element("thead", {}, element("tr", {}, ...head.map((item, k) => cell(item, "th", k)))),
-      element("tbody", {}, ...rows.map((each) => element("tr", {}, ...each.map((item, k) => cell(item, "td", k)))))));
+    const line = (each) => element("tr", {}, ...each.map((item, k) => cell(item, "td", k)));
+    const body = element("tbody", {}, ...rows.slice(0, first).map(line));
+    const region = element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": `Table: ${head.join(", ")}` }, element("table", {},
+      element("thead", {}, element("tr", {}, ...head.map((item, k) => cell(item, "th", k)))), body));
+    if (rows.length <= first + few) {
+      body.append(...rows.slice(first).map(line));
+      return region;
+    }
+    const more = element("button", { class: "more", "aria-expanded": "false", click: () => {
+      const open = more.getAttribute("aria-expanded") === "false";
+      if (open) body.append(...rows.slice(first).map(line));
+      else while (body.children.length > first) body.lastChild.remove();
+      more.setAttribute("aria-expanded", String(open));
+      more.textContent = open ? `show the first ${first}` : `show all ${count(rows.length)} rows`;
+    } }, `show all ${count(rows.length)} rows`);
+    return element("div", {}, region, more);
   }
 
   function section(title, node) {
@@ -72,5 +86,5 @@ function passesView({ data, element, save, state }) {
     list.append(buttons[k]);
   });
   const node = element("div", { class: "steps view", "data-view": "passes" }, list, detail);
-  return { node, open, first: Math.max(0, steps.findIndex(changes)) };
+  return { node, open, begin: Math.max(0, steps.findIndex(changes)) };
 }

@@ -6,9 +6,12 @@ import ast
 import functools
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..compiler.loops.grammar import Apply, Block, Fold, Statement, lanes_of
+from ..compiler.program.builder import Indices
 from ..compiler.program.program import Program
-from ..runtime.primitives import guard, logical_not
+from ..runtime.primitives import add, guard, logical_not, maximum, minimum, mul
 from ..runtime.sites import Location, lines_of
 
 #: A sequence repeats if its end does, over so much of it.
@@ -50,6 +53,70 @@ def results_of(program: Program, equations: Sequence[int], location: Location | 
         inner, _ = _inner(program, own)
         results += [e for e in own if e not in inner]
     return results
+
+
+#: Operations of which a line may be a reduction, and what its numbers on the way are called.
+_RUNNING = {add.opcode: "running sums", mul.opcode: "running products"}
+_RUNNING |= {row.opcode: "running extremes" for row in (maximum, minimum)}
+
+
+def only_readers(program: Program) -> Indices:
+    """Per equation of the value, the equation of it that reads it; -1 if there are several, or if it is an output.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> program = fg.jit(lambda x: x * x + x).kernel_for(2.0).stages.primal
+        >>> only_readers(program).tolist()
+        [1, -1]
+    """
+    starts, operands = np.asarray(program.starts), np.asarray(program.operands)
+    read = operands[: starts[program.primal]] - program.inputs
+    readers = np.repeat(np.arange(program.primal), np.diff(starts[: program.primal + 1]))
+    outputs = np.array(program.outputs, dtype=np.int64) - program.inputs
+    own = np.concatenate([read, outputs[outputs < program.primal]])
+    result = np.full(program.primal, -1)
+    result[read[read >= 0]] = readers[read >= 0]
+    result[np.bincount(own[own >= 0], minlength=program.primal) != 1] = -1
+    result[outputs[(outputs >= 0) & (outputs < program.primal)]] = -1
+    return result
+
+
+def running(program: Program, results: Sequence[int], readers: Indices) -> tuple[list[int], list[int], str]:
+    """The numbers that a line came to, those on the way of a sum, product or extreme, and what these are called.
+
+    On the way is what nothing reads but the same operation of the same line, in its next round.
+
+    Args:
+        program: the program.
+        results: the equations of a line that are not a part of others of the same round.
+        readers: what `only_readers` says.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> program = fg.jit(lambda x: sum(a * a for a in x)).kernel_for([1.0, 2.0, 3.0, 4.0, 5.0]).stages.primal
+        >>> found = results_of(program, range(len(program)))
+        >>> running(program, found, only_readers(program))
+        ([9], [1, 3, 5, 7], 'running sums')
+    """
+    members = set(results)
+    inner = [
+        e for e in results
+        if e < len(readers) and readers[e] in members
+        and program.opcodes[e] in _RUNNING and program.opcodes[int(readers[e])] == program.opcodes[e]
+    ]  # fmt: skip
+    own = set(inner)
+    gone_on = {
+        operand - program.inputs
+        for e in results
+        for operand in program.operands[program.starts[e] : program.starts[e + 1]]
+        if operand >= program.inputs and program.opcodes[operand - program.inputs] == program.opcodes[e] in _RUNNING
+    }
+    # Of a + b + c nobody wants to know that a + b is on the way; and where others read such numbers, too, as those of a
+    # list of sums, each of them is one that the line comes to.
+    if len(inner) < 2 or not gone_on & members <= own:
+        return list(results), [], ""
+    words = {_RUNNING[program.opcodes[e]] for e in inner}
+    return [e for e in results if e not in own], inner, words.pop() if len(words) == 1 else "running numbers"
 
 
 def of_guards(traced: Program, truths: Sequence[bool | int]) -> set[int]:

@@ -23,8 +23,8 @@ from .steps import LISTED, Row, Step, chosen, folded_places, written
 #: The parts of the timeline.
 VALUE, GRADIENT, PYTHON, LOOPS = "Before the gradient", "The gradient", "For flat Python", "For the loops"
 
-#: Longer tables are cut.
-ROWS = 40
+#: Longer tables are cut. The page shows their first rows, and the others on demand.
+_ROWS = 1_000
 
 
 def adjoint_step(origin: Origin) -> Step:
@@ -46,9 +46,8 @@ def adjoint_step(origin: Origin) -> Step:
     keys, key_of = rules_of(primal, made)
     counts = Counter(key_of[made.hows == HOW.index("rule")].tolist())
     step.head = ("rule", "operand", "receives", "equations")
-    for key, count in counts.most_common(ROWS):
-        rule = _rule(keys[key])
-        step.table.append((rule.row, rule.operand, rule.receives, count))
+    rules = [(_rule(keys[key]), count) for key, count in counts.most_common()]
+    step.table = _cut([(rule.row, rule.operand, rule.receives, count) for rule, count in rules])
     places: Iterable[int | Row] = range(len(joint))
     if len(joint) > LISTED:
         kinds = zip(made.hows[appended].tolist(), key_of[appended].tolist(), strict=True)
@@ -118,7 +117,7 @@ def _folds(found: Found, suffix: str) -> Step:
     step.counts = {"folds": folds, "equations in folds": len(chains.equations), "terms of folds": int(lengths.sum())}
     kinds = Counter(zip(chains.opcodes[chains.ends].tolist(), lengths.tolist(), strict=True))
     step.head = ("fold", "terms", "how many")
-    step.table = [(TABLE[opcode].name, terms, count) for (opcode, terms), count in kinds.most_common(ROWS)]
+    step.table = _cut([(TABLE[opcode].name, terms, count) for (opcode, terms), count in kinds.most_common()])
     return step
 
 
@@ -138,24 +137,25 @@ def _packs(found: Found, suffix: str) -> Step:
         "lanes": sum(len(pack.equations) for pack in packed.packs),
     }
     step.head = ("pack", "lanes", "terms", "your line")
-    for pack in packed.packs[:ROWS]:
+    for pack in packed.packs:
         location = program.equation(int(pack.equations[0])).location
         terms = sum(matrix.shape[1] for matrix in pack.operands) if pack.fold else ""
         step.table.append((pack.primitive.name, len(pack.equations), terms, str(location or "")))
-    if len(packed.packs) > ROWS:
-        step.table.append((f"and {len(packed.packs) - ROWS:,} more", "", "", ""))
+    step.table = _cut(step.table)
     return step
 
 
 def _fused(found: Found, vector: ArrayProgram, suffix: str) -> Step:
     """Packs that one other pack reads are computed where they are read."""
     about = "Compute a pack that only one other one reads inside of that: fewer loops, and less memory."
-    packs, stats = len(found.packed.packs), vector.stats
+    packs, fused, stats = len(found.packed.packs), found.fused, vector.stats
     after = len(vector.statements)
     blocks = sum(isinstance(item, Block) for item in vector.statements)
     step = Step(f"fuse{suffix}", about, packs, after, LOOPS, ("pack", "statement"))
     step.counts = {
-        "packs fused into others, or read by nothing": packs - (after - blocks),
+        "packs fused into another one": fused.inside,
+        "packs that nothing reads": fused.unread,
+        "packs put side by side in one": packs - fused.inside - fused.unread - len(fused.loops),
         "statements that are contractions": stats.contractions,
         "statements that are straight-line code": blocks,
         "equations in these": stats.scalars,
@@ -173,8 +173,18 @@ def _rounds(
     step = Step(f"rounds{suffix}", about, len(vector.statements), len(table), LOOPS, ("statement", "statement"))
     step.counts = {"loops over rounds": repeats(program)}
     step.head = ("statement", "lanes or rounds", "equations linked to it")
-    step.table = table
+    step.table = _cut(table)
     return step
+
+
+def _cut(table: list[tuple[str | int, ...]]) -> list[tuple[str | int, ...]]:
+    """The first rows of a table; the last one says how many more there are."""
+    if len(table) <= _ROWS:
+        return table
+    return [
+        *table[:_ROWS],
+        (f"and {len(table) - _ROWS:,} more, for which there is no room", *[""] * (len(table[0]) - 1)),
+    ]
 
 
 def _made_of(

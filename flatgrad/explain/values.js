@@ -11,7 +11,12 @@ function valuesOf(page) {
   /** The numbers that a line made: the first and the last ones of many. */
   function items(line) {
     if (line.result) return lines.has(line.result) ? [of(line.result)] : [];
-    return (line.results ?? []).map(([e, name, value, gradient]) => {
+    return itemsOf(line.results ?? []);
+  }
+  /** Those on the way to its own ones, as the sums of the first two, three, ... terms. */
+  const passing = (line) => itemsOf(line.running ?? []);
+  function itemsOf(list) {
+    return list.map(([e, name, value, gradient]) => {
       const id = `e${e}`;
       if (lines.has(id)) return of(id);
       if (!page.numbers) return { id, name, value, gradient };
@@ -25,6 +30,7 @@ function valuesOf(page) {
     return { id, name: beginning(line.text), value: line.value, gradient: line.gradient };
   }
   const count = (line, all) => line.count ?? all.length;
+  const onTheWay = (line) => line["running count"] ?? (line.running ?? []).length;
   const text = (item, digits) => (item.value === undefined ? "?" : shown(item.value, digits));
 
   /** Write the numbers beside the lines of all texts. */
@@ -40,6 +46,7 @@ function valuesOf(page) {
       if (many) box.textContent = `${text(first, 4)} \u2026 ${text(last, 4)}  \u00d7${count(line, all).toLocaleString("en")}`;
       else if (all.length > 1) box.textContent = all.map((item) => text(item)).join(", ");
       else box.textContent = text(first) + (kind(line.id) === "s" && first.gradient !== undefined ? `   \u2202 ${shown(first.gradient)}` : "");
+      if (line.running) box.append(element("span", { class: "running" }, `${line["running are"]}: ${onTheWay(line).toLocaleString("en")}`));
     }
   }
 
@@ -49,19 +56,27 @@ function valuesOf(page) {
     now?.classList.add("now");
   }
 
+  /** The numbers that the slider goes through: those that the line came to, then those on the way; each with its words. */
+  function all(line) {
+    const own = items(line), others = passing(line), total = count(line, own), passed = onTheWay(line);
+    const numbered = (list, most, words) => list.map((item, k) => ({ item, words: words((k < list.length / 2 ? k + 1 : most - list.length + k + 1).toLocaleString("en"), most.toLocaleString("en")) }));
+    return [...numbered(own, total, (k, of) => (total > 1 ? `${k} of ${of}: ` : others.length ? "the result: " : "")),
+      ...numbered(others, passed, (k, of) => `${line["running are"].replace(/s$/, "")} ${k} of ${of}: `)];
+  }
+
   /** A slider through the numbers of a line, if there are several. */
   function stepper(line) {
-    const all = items(line), total = count(line, all);
+    const found = all(line), some = items(line), left = count(line, some) + onTheWay(line) - found.length;
     if (owner !== line.id) [owner, place] = [line.id, 0];
     mark();
-    if (all.length < 2) return undefined;
-    place = Math.min(place, all.length - 1);
-    const range = element("input", { type: "range", min: 1, max: all.length, step: 1, value: place + 1, "aria-label": "Which of its values" });
+    if (found.length < 2) return undefined;
+    place = Math.min(place, found.length - 1);
+    const range = element("input", { type: "range", min: 1, max: found.length, step: 1, value: place + 1, "aria-label": "Which of its values" });
     const output = element("output", {});
-    const follow = element("button", { click: () => page.go(items(line)[place].id) }, "go there");
+    const follow = element("button", { click: () => page.go(all(line)[place].item.id) }, "go there");
     const write = () => {
-      const item = items(line)[place], number = place < all.length / 2 ? place + 1 : total - all.length + place + 1;
-      const words = `${number.toLocaleString("en")} of ${total.toLocaleString("en")}: ${item.name ? `${item.name} = ` : ""}${text(item, 17)}${item.gradient === undefined ? "" : `, gradient ${shown(item.gradient, 17)}`}`;
+      const { item, words: which } = all(line)[place];
+      const words = `${which}${item.name ? `${item.name} = ` : ""}${text(item, 17)}${item.gradient === undefined ? "" : `, gradient ${shown(item.gradient, 17)}`}`;
       output.textContent = words;
       range.setAttribute("aria-valuetext", words);
       follow.hidden = !lines.has(item.id);
@@ -69,16 +84,16 @@ function valuesOf(page) {
     };
     range.addEventListener("input", () => { place = Number(range.value) - 1; write(); });
     write();
-    const left = total > all.length ? element("p", {}, `The page has the first ${Math.ceil(all.length / 2)} and the last ${Math.floor(all.length / 2)} of them.`) : "";
-    return element("div", { class: "stepper", role: "group", "aria-label": "The values of the line" }, element("label", {}, "value ", range), output, follow, left);
+    const note = left > 0 ? element("p", {}, "Of very many, the page has the first and the last ones.") : "";
+    return element("div", { class: "stepper", role: "group", "aria-label": "The values of the line" }, element("label", {}, "value ", range), output, follow, note);
   }
 
   /** Go to another number of the line that is chosen; whether there is one. */
   function step(line, by) {
-    const all = items(line);
-    if (all.length < 2) return false;
+    const found = all(line);
+    if (found.length < 2) return false;
     if (owner !== line.id) [owner, place] = [line.id, 0];
-    place = Math.min(all.length - 1, Math.max(0, place + by));
+    place = Math.min(found.length - 1, Math.max(0, place + by));
     return true;
   }
 

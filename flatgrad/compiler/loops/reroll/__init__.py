@@ -22,7 +22,7 @@ from ..array_program import ArrayProgram
 from ..grammar import ArrayStats, Block, Statement
 from .chains import Chains, find_chains
 from .classes import classify
-from .fuse import arrange_loops, fuse, loops_of
+from .fuse import Fused, arrange_loops, fuse, loops_of
 from .layout import lay_out
 from .packs import TERMS, Packed, pack
 from .turns import turns
@@ -31,11 +31,12 @@ __all__ = ["Found", "noting_packs", "reroll"]
 
 
 class Found(NamedTuple):
-    """What re-rolling finds in a program before it fuses: its folds, and its packs."""
+    """What re-rolling finds in a program: its folds, its packs, and what is left of these when it has fused."""
 
     program: Program
     chains: Chains
     packed: Packed
+    fused: Fused
 
 
 #: Where it is noted what is found; None where nobody wants to know.
@@ -76,13 +77,13 @@ def reroll(program: Program, *, fast: bool = False, terms: int = TERMS, lanes: i
     outside = [packed.address[np.array(program.outputs, dtype=np.int64)]]
     outside += [packed.address[scalars.operands] for scalars in packed.scalars]
     loops = loops_of(packed.packs)
+    outside += [loop.addresses for loop in loops if kinds[loop.equations[0]]]  # turns are alike if they stay alone
+    fused = fuse(loops, outside, packed.size, program)
     noted = _noted.get()
     if noted is not None:
-        noted.append(Found(program, chains, packed))
-    outside += [loop.addresses for loop in loops if kinds[loop.equations[0]]]  # turns are alike if they stay alone
-    loops = fuse(loops, outside, packed.size, program)
+        noted.append(Found(program, chains, packed, fused))
     report("re-rolling", len(program))
-    result = lay_out(program, packed, arrange_loops(loops, program, packed.size, kinds), fast)
+    result = lay_out(program, packed, arrange_loops(fused.loops, program, packed.size, kinds), fast)
     blocks = [s for s in result.statements if isinstance(s, Block)]
     statements = [s for s in result.statements if isinstance(s, Statement)]
     count = sum(s.lanes for s in statements)

@@ -10,7 +10,7 @@ import heapq
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -129,7 +129,21 @@ def _read_loops(owners: Indices, loops: Sequence[Loop]) -> list[list[list[int]]]
     return [list(itertools.islice(one_by_one, len(each))) for each in vectors]
 
 
-def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], size: int, program: Program) -> list[Loop]:
+class Fused(NamedTuple):
+    """What is left when loops have been put into others.
+
+    Attributes:
+        loops: those that are left.
+        inside: how many were put into another one.
+        unread: how many nothing reads.
+    """
+
+    loops: list[Loop]
+    inside: int
+    unread: int
+
+
+def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], size: int, program: Program) -> Fused:
     """Leave out loops that nothing reads, and put those that one other loop reads into it.
 
     The first and last rounds of a recurrence have fewer readers than the others. Where nearly all loops of a line stay
@@ -179,7 +193,8 @@ def fuse(loops: Sequence[Loop], outside: Sequence[Addresses], size: int, program
         if not any(ends):
             break
         alone.update(*ends)
-    return _rejoined([loop for k, loop in enumerate(fusion.loops) if k in fusion.alive])
+    left = _rejoined([loop for k, loop in enumerate(fusion.loops) if k in fusion.alive])
+    return Fused(left, len(fusion.absorbed), len(loops) - len(fusion.absorbed) - len(fusion.alive))
 
 
 def _rounds(loops: Sequence[Loop], program: Program) -> list[set[int]]:
