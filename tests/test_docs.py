@@ -302,6 +302,13 @@ FIGURES = [
 
 #: Sentences with figures: a page, how the sentence begins and ends, and the row of docs/performance.md that has them.
 SENTENCES = [
+    (
+        DOCS / "performance.md",
+        "* From Python, a gradient of ten",
+        "call.",
+        "| Rosenbrock gradient, ndarray in and out, n = 10: vs",
+    ),
+    (DOCS / "performance.md", "* One of micrograd's moons", "JAX", "| moons gradient by engine"),
     (ROOT / "README.md", "*One gradient of a small network", "bits", "| moons gradient by engine"),
     (ROOT / "README.md", "* you call small functions", ";", "| Rosenbrock gradient, ndarray in and out, n = 10: vs"),
     (
