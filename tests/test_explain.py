@@ -257,10 +257,10 @@ def test_variables_are_followed_through_passes_by_their_numbers():
     inputs = list(kernel.traced_at)
     followed = follow(kernel.stages.options.joint_passes, joint)
     before, after = joint.evaluate_all(inputs), followed.program.evaluate_all(inputs)
-    moved = [(before[k], after[place]) for k, place in enumerate(followed.where.tolist()) if place >= 0]
+    moved = [(before[k], after[place]) for k, place in enumerate(followed.trail.where.tolist()) if place >= 0]
     assert len(moved) > len(followed.program)
     assert all(same_bits(*map(float, pair)) for pair in moved)
-    assert all(same_bits(before[k], number) for k, number in followed.constants.items())
+    assert all(same_bits(before[k], number) for k, number in followed.trail.constants.items())
 
 
 def test_the_page_needs_nothing_from_outside():

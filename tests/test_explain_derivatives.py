@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import flatgrad as fg
+from flatgrad import nn
 from flatgrad.explain import explained
 from flatgrad.explain.origins import with_origins
 from flatgrad.runtime.primitives import TABLE
 from tests.test_explain import ids_of
 
-CHECKS = "checked", "logical_not", "equal"
+CHECKS = "checked", "logical_not", "equal", "abs", "between", "logical_or"
 POINT, DIRECTION = [0.5, 0.7, 1.5], [1.0, -0.5, 0.25]
 
 
@@ -67,13 +70,36 @@ def of_a_product():
     return fg.grad(lambda x: fg.sum(fg.hvp(smooth)(x, DIRECTION))).kernel_for(POINT)
 
 
+def steep():
+    """The gradient raises where the value would: what is checked comes in the order of the program, line by line."""
+
+    def rosenbrock(x):
+        return sum(100.0 * (b - a**2) ** 2 + (1.0 - a) ** 2 for a, b in itertools.pairwise(x))
+
+    return fg.hessian(rosenbrock).kernel_for([*POINT, 0.3, 1.1])
+
+
+def row_by_row():
+    """Gradients of rows that go different ways."""
+    return fg.jit(lambda rows: [fg.grad(branch)(row) for row in rows]).kernel_for([POINT, POINT[::-1], [0.1, 0.2, 3.0]])
+
+
+def in_each_round():
+    def descended(x):
+        for _ in range(5):
+            x = x - 0.01 * fg.grad(lambda q: (q * q).sin() * q)(x)
+        return x
+
+    return fg.jit(descended).kernel_for(0.5)
+
+
 def fast():
     return fg.hessian(smooth, mode="fast").kernel_for(POINT)
 
 
 KERNELS = [
     hessian, hessian_of_a_branch, hessian_by_sweeps_back, jacobian, wide_jacobian, product, along, back, twice,
-    of_a_product, fast,
+    of_a_product, fast, steep, row_by_row, in_each_round,
 ]  # fmt: skip
 
 
@@ -168,16 +194,102 @@ def test_a_title_is_the_function_of_the_user():
     facts = explained(fg.jacobian(pair).kernel_for(POINT))
     (line,) = facts["panes"]["source"]["lines"]
     assert re.fullmatch(r"`?pair`? \(test_explain_derivatives\.py:\d+\)", line["text"])
-    for make in KERNELS:
+    for make in (product, along, twice):
         assert "test_explain_derivatives.py" in explained(make())["title"]
 
 
+@pytest.mark.parametrize("make", KERNELS, ids=lambda make: make.__name__)
+def test_the_program_of_a_page_is_that_of_the_kernel(make):
+    """Equation by equation, in the same order and with the same lines."""
+    stages = make().stages
+    shown = with_origins(stages).joint
+    assert str(shown) == str(stages.joint)
+
+
+def scanned(x):
+    """Some steps of a descent, in a loop whose rounds are not written out."""
+
+    def step(x, _):
+        return x - 0.01 * fg.grad(lambda q: (q * q).sin() * q)(x), None
+
+    return fg.scan(step, x, None, length=400)[0]
+
+
+@pytest.mark.parametrize("backend", ["auto", "python"])
+def test_a_training_step_tells_the_derivatives_in_its_loss_from_the_gradient_of_that(backend):
+    """As where a network is fitted to a differential equation."""
+    w, b = fg.Value(0.3, label="w"), fg.Value(0.1, label="b")
+
+    def loss(x):
+        slope = fg.grad(lambda t: (w * t).sin() + b * t)(x)
+        return (slope - 1.0) ** 2
+
+    step = nn.train_step(loss, nn.SGD(0.1), [w, b], backend=backend)
+    step(0.7)
+    origin = with_origins(step.prepare(0.7).stages)
+    joint = origin.joint
+    of_loss = {e: each for e, each in origin.derived.items() if each.how == "rule"}
+    (cosine,) = (e for e in range(len(joint)) if TABLE[joint.opcodes[e]].name == "cos")
+    assert TABLE[of_loss[cosine].key[0]].name == "sin"
+    assert cosine < joint.primal
+    assert max(of_loss) < joint.primal
+    finished = [each.target for each in origin.made if each is not None and each.how == "result"]
+    assert len(finished) == 2
+    facts = explained(step.prepare(0.7))
+    parts = [line["part"] for line in facts["panes"]["program"]["lines"] if "part" in line]
+    assert {"value", "gradient", "update"} == set(parts)
+
+
+@pytest.mark.parametrize("transform", [fg.jit, fg.grad], ids=["jit", "grad"])
+def test_rounds_that_are_not_written_out_have_rules_in_each_of_them(transform):
+    """Each round has the cosine of its own number, and says whose gradient that is."""
+    stages = transform(scanned).kernel_for(0.5).stages
+    assert stages.family is not None
+    origin = with_origins(stages.here if hasattr(stages, "here") else stages)
+    joint = origin.joint
+    names = {e: TABLE[joint.opcodes[e]].name for e in range(joint.primal)}
+    cosines = [e for e, name in names.items() if name == "cos"]
+    assert len(cosines) == 400
+    for e in cosines:
+        each = origin.derived[e]
+        assert (each.how, each.of, TABLE[each.key[0]].name) == ("rule", "gradient", "sin")
+        assert names[each.equation] == "sin"
+        assert joint.equation(each.equation).operands == joint.equation(e).operands
+        assert each.target == joint.equation(e).operands[0]
+    value = [e for e in names if e not in origin.derived]
+    assert len(value) == 5 * 400
+
+
+def test_what_is_kept_of_derivatives_does_not_grow_with_the_rounds():
+    def descended(x, rounds):
+        for _ in range(rounds):
+            x = x - 0.01 * fg.grad(lambda q: (q * q).sin() * q)(x)
+        return x
+
+    function = fg.jit(descended, static_argnames=("rounds",))
+    for rounds in (5, 40):
+        (spliced,) = function.kernel_for(0.5, rounds).stages.spliced
+        (places,) = spliced.firsts
+        assert len(places) == rounds
+        assert "primal" not in vars(spliced.stages)
+
+
+def test_pages_are_made_in_several_threads_and_leave_kernels_as_they_are():
+    kernel = hessian()
+    before = str(kernel.stages.joint), kernel.source
+    alone = explained(kernel)
+    with ThreadPoolExecutor(4) as pool:
+        pages = [each.result() for each in [pool.submit(explained, kernel) for _ in range(4)]]
+    assert all(page == alone for page in pages)
+    assert (str(kernel.stages.joint), kernel.source) == before
+
+
 def test_what_is_not_known_is_said():
-    """A derivative row by row in a loop over arrays: its equations are not followed, and the page says so."""
+    """If a derivative is not found where it was spliced in, nothing is said of it."""
     facts = explained(hessian())
     assert facts["note"].startswith("Its derivatives were simplified when they were traced")
     kernel = hessian()
-    kernel.stages.spliced = [part._replace(first=part.first + 1) for part in kernel.stages.spliced]
+    kernel.stages.spliced = [part._replace(firsts=[range(1, 2)]) for part in kernel.stages.spliced]
     facts = explained(kernel)
     assert "rules that made their lines are not known" in facts["note"]
     assert facts["rules"] == []

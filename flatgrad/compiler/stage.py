@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
@@ -30,3 +31,23 @@ class stage(Generic[Item]):  # noqa: N801 - it is written as a decorator
             return self
         item = stages.__dict__[self._name] = self._make(stages)
         return item
+
+
+def renewed(stages: Any) -> Any:
+    """The same stages of the same traced program, of which nothing else has been made.
+
+    They do not change with the others, and are made again step by step, for those who want to see how.
+
+    Example:
+        >>> import flatgrad as fg
+        >>> stages = fg.grad(lambda x: x * 2.0).kernel_for(1.0).stages
+        >>> again = renewed(stages)
+        >>> again.traced is stages.traced, again.primal is stages.primal, again.primal == stages.primal
+        (True, False, True)
+    """
+    again = copy.copy(stages)
+    made = {name for kind in type(stages).__mro__ for name, item in vars(kind).items() if isinstance(item, stage)}
+    again.__dict__ = {name: item for name, item in vars(stages).items() if name not in made}
+    again.__dict__["traced"] = stages.traced
+    again.family = None
+    return again

@@ -36,7 +36,7 @@ from .program.passes.constants import fold_constants
 from .program.program import Group, Program, grouped
 from .program.progress import report
 from .program.selections import never_nan, results_of_way, without_selections
-from .program.trace import Spliced
+from .program.splices import Spliced
 from .program.ways import Way, checked_without_value
 from .routine import Loaded, Routine
 from .stage import stage
@@ -376,7 +376,9 @@ class JointStages(Stages):
         """
         gradients_alone = not self.with_value and len(self.primal.outputs) == 1
         passes = self.options.part_passes if gradients_alone else ARRAY_PASSES
-        return run_passes(passes, without_selections(self.differentiated()))
+        program = run_passes(passes, without_selections(self.differentiated()))
+        self._let_go("primal")
+        return program
 
 
 _VALUE_AND_GRAD = "value_and_grad", "Return the value and its gradients."

@@ -1,26 +1,28 @@
 """Where the equations of derivatives came from that were spliced into a trace, as those of a Hessian.
 
-Each derivative is made once more, from a program whose equations have a site of their own. What was made before must be
-the same, equation by equation; otherwise nothing is said of it.
+Each derivative is made once more, while it is noted how. What was spliced in must be the same, equation by equation;
+otherwise nothing is said of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..compiler.program.adjoint import adjoint
-from ..compiler.program.faults import without_faults
-from ..compiler.program.passes.constants import fold_constants
+from ..compiler.program.builder import Indices
+from ..compiler.program.made_of import Differentiation, Step, noting_steps
 from ..compiler.program.program import Program
+from ..compiler.program.splices import Spliced
 from ..compiler.program.sweep import Sweep
 from ..compiler.program.template import FIRST, GRADIENT, template
-from ..compiler.program.trace import Spliced
-from ..compiler.transforms.spliced import SplicedStages
-from ..runtime.primitives import TABLE, select, where
+from ..compiler.program.ways import released
+from ..compiler.stage import renewed
+from ..runtime.primitives import TABLE, guard, select, where
 from .rules import Made, decided, origins
+from .trail import Trail
 
 
 class Derived(NamedTuple):
@@ -42,114 +44,122 @@ class Derived(NamedTuple):
     target: int
 
 
-def derived(
-    traced: Program, spliced: Sequence[Spliced], renewed: Callable[[Any], Any], numbered: Callable[[Program], Program]
-) -> dict[int, Derived]:
+def derived(traced: Program, spliced: Sequence[Spliced]) -> dict[int, Derived]:
     """For each equation of a trace that belongs to a derivative, how it was made.
 
     Args:
         traced: the traced program.
         spliced: the derivatives in it.
-        renewed: stages again, of which nothing has been made, with numbered equations.
-        numbered: a program whose sites are the numbers of its equations.
     """
     result: dict[int, Derived] = {}
     for part in spliced:
-        end = part.first + len(part.program)
-        if traced.opcodes[part.first : end] != part.program.opcodes:
-            continue  # as in a function with rounds
-        again = renewed(part.stages)
-        program, raw, made, of = _made_again(again, numbered)
-        if _columns(program) != _columns(part.program):
-            continue
-        numbers = program.sites.tolist()
-        here: dict[int, int] = {}
-        for k, number in enumerate(numbers):
-            if number >= 0:
-                here.setdefault(number, part.first + k)
-        primal, place = again.primal, _Place(traced, part, again.primal, here)
-        own = {number: k for k, number in enumerate(primal.sites.tolist())}  # of the function that was differentiated
-        inner = derived(part.stages.traced, part.stages.spliced, renewed, numbered)
-        for k, number in enumerate(numbers):
-            each = made[number] if 0 <= number < len(made) else None
-            if each is not None:
-                result[part.first + k] = _placed(each, of, primal, place)
-            elif not 0 <= number < len(made):
-                result[part.first + k] = Derived("check", of, None, -1, -1)
-            elif number < raw.primal and primal.sites[number] in inner:
-                known, inputs = inner[primal.sites[number]], part.stages.traced.inputs
-                equation = here.get(own[known.equation], -1) if known.equation in own else -1
-                target = known.target
-                if target >= inputs:
-                    target = primal.inputs + own[target - inputs] if target - inputs in own else -1
-                result[part.first + k] = known._replace(equation=equation, target=place.of(target))
+        forms = list(_made_again(part.stages))
+        for first in itertools.chain.from_iterable(part.firsts):
+            for program, equations in forms:
+                places = _places(traced, first, program)
+                if places is None:
+                    continue
+                for k, each in equations.items():
+                    equation = first + each.equation if each.equation >= 0 else -1
+                    target = max(int(places[each.target]), -1) if each.target >= 0 else -1
+                    result[first + k] = each._replace(equation=equation, target=target)
+                break
     return result
 
 
-class _Place(NamedTuple):
-    """Where the variables of a program are that was differentiated, in the trace that it is a part of."""
-
-    traced: Program
-    part: Spliced
-    primal: Program
-    equations: dict[int, int]
-
-    def of(self, variable: int) -> int:
-        """The variable of the trace; -1 if it is gone."""
-        if variable < 0:
-            return -1
-        if variable < self.primal.inputs:
-            return self.part.inputs[variable]
-        equation = self.equations.get(variable - self.primal.inputs, -1)
-        return self.traced.inputs + equation if equation >= 0 else -1
+def differentiation_of(traced: Program, steps: Sequence[Step]) -> tuple[Differentiation, Trail, Trail] | None:
+    """How a traced program was differentiated; what became of it before that, and of the joint program after that."""
+    for k, step in enumerate(steps):
+        if isinstance(step, Differentiation):
+            before = Trail(traced, steps[:k])
+            if step.before.operands is before.program.operands:
+                return step, before, Trail(step.after, steps[k + 1 :])
+    return None
 
 
-def _placed(made: Made, of: str, primal: Program, place: _Place) -> Derived:
-    key, equation = None, -1
-    if made.equation >= 0:
-        primitive = TABLE[primal.opcodes[made.equation]]
-        equation = place.equations.get(made.equation, -1)
-        if made.operand >= 0:
-            key = primitive.opcode, made.operand, decided(primal, primitive, primal.equation(made.equation).operands)
-    return Derived(made.how, of, key, equation, place.of(made.target))
+def _made_again(stages: Any) -> Iterator[tuple[Program, dict[int, Derived]]]:
+    """The program that is spliced in, and how those of its equations were made that are derivatives.
 
-
-def _made_again(again: Any, numbered: Callable[[Program], Program]) -> tuple[Program, Program, list[Made | None], str]:
-    """The program that is spliced in, with the numbers of the equations of the derivative as sites.
-
-    Then the derivative before it is simplified, how its equations were made, and what they are.
+    The variables are its own. Then the same without its guards, as it is in a trace of which the guards are given.
     """
-    found: list[tuple[Program, list[Made | None]]] = []
-    if isinstance(again, SplicedStages):
-        make = again.differentiated
-
-        def differentiated() -> Program:
-            raw = make()
-            found.append((raw, _of_spliced(again, raw)))
-            return numbered(raw)
-
-        again.differentiated = differentiated  # type: ignore[method-assign]
-        return again.to_inline(), *found[0], "gradient" if again.how == "gradient" or again.by_rows else "tangent"
-
-    def differentiate(wrt: Sequence[int], **options: Any) -> Program:
-        raw = adjoint(again.primal, wrt, **options)
-        found.append((raw, list(origins(again.primal, raw, wrt, False, options["of"]).made)))
-        own = numbered(raw)
-        return own if again.options.faults == "raise" else without_faults(fold_constants(own))
-
-    again.adjoint = differentiate
-    return again.to_inline(), *found[0], "gradient"
+    again = renewed(stages)
+    with noting_steps() as steps:
+        program = again.to_inline()
+    yield program, _derivatives_in(again, program, steps)
+    if guard.opcode in program.opcodes:
+        with noting_steps() as more:
+            program = released(program)
+        yield program, _derivatives_in(again, program, [*steps, *more])
 
 
-def _of_spliced(stages: SplicedStages, raw: Program) -> list[Made | None]:
+def _derivatives_in(stages: Any, program: Program, steps: Sequence[Step]) -> dict[int, Derived]:
+    found = differentiation_of(stages.traced, steps)
+    if found is None:
+        return {}
+    step, before, after = found
+    primal, made = step.before, _made(step)
+    of = "gradient" if step.how in ("gradient", "rows") else "tangent"
+    shift = step.after.inputs - primal.inputs
+    inner, numbers = derived(stages.traced, stages.spliced), before.sources.tolist()
+    result: dict[int, Derived] = {}
+
+    def joint(variable: int) -> int:
+        """A variable of the primal program in the one that is spliced in; -1 if it is gone."""
+        return after.of(variable if variable < primal.inputs else variable + shift)
+
+    for k, number in enumerate(after.sources.tolist()):
+        each = made[number] if 0 <= number < len(made) else None
+        if each is not None:
+            key, equation = None, -1
+            if each.equation >= 0:
+                primitive = TABLE[primal.opcodes[each.equation]]
+                equation = after.equation(each.equation)
+                if each.operand >= 0:
+                    operands = primal.equation(each.equation).operands
+                    key = primitive.opcode, each.operand, decided(primal, primitive, operands)
+            result[k] = Derived(each.how, of, key, equation, joint(each.target))
+        elif not 0 <= number < len(made):
+            result[k] = Derived("check", of, None, -1, -1)
+        elif numbers[number] in inner:
+            known = inner[numbers[number]]
+            equation = after.equation(before.equation(known.equation))
+            result[k] = known._replace(equation=equation, target=joint(before.of(known.target)))
+    return result if after.program.operands is program.operands else {}
+
+
+def _places(traced: Program, first: int, program: Program) -> Indices | None:
+    """Which operands of a trace the variables of a program are whose equations begin there; None if they do not.
+
+    Of inputs that nothing reads it is not known: they are -1.
+    """
+    end, inputs = first + len(program), program.inputs
+    begin = traced.starts[first]
+    if traced.opcodes[first:end] != program.opcodes or traced.starts[end] - begin != program.starts[-1]:
+        return None
+    mine, theirs = np.array(program.operands), np.array(traced.operands[begin : traced.starts[end]])
+    starts = np.array(traced.starts[first : end + 1]) - begin
+    places = np.full(inputs + len(program), -1)
+    places[inputs:] = traced.inputs + np.arange(first, end)
+    given = (mine >= 0) & (mine < inputs)
+    places[mine[given]] = theirs[given]
+    fixed = mine < 0
+    guards = [k for k, opcode in enumerate(program.opcodes) if opcode == guard.opcode]
+    fixed[[program.starts[k] for k in guards[:1]]] = False  # it reads the guard before it, if there is one
+    same = np.array_equal(starts, program.starts) and np.array_equal(places[mine[mine >= 0]], theirs[mine >= 0])
+    pairs = zip(mine[fixed].tolist(), theirs[fixed].tolist(), strict=True)
+    if not same or any(b >= 0 or repr(program.constants[~a]) != repr(traced.constants[~b]) for a, b in pairs):
+        return None
+    return places
+
+
+def _made(step: Differentiation) -> list[Made | None]:
     """How the equations of a tangent, gradient or Jacobian were made."""
-    primal, wrt = stages.primal, stages.wrt
-    if stages.how == "gradient":
-        return list(origins(primal, raw, wrt, True, range(stages.count)).made)
-    outputs = primal.outputs[: stages.count]
-    if stages.how != "tangent" and stages.by_rows:
+    primal, wrt, outputs = step.before, step.wrt, step.outputs
+    if step.how == "gradient":
+        return list(origins(primal, step.after, wrt, step.seeded, outputs).made)
+    if step.how == "rows":
         return _of_rows(primal, wrt, outputs)
-    seeds = {variable: [0 if stages.how == "tangent" else k] for k, variable in enumerate(wrt)}
+    seeds = {variable: [0 if step.how == "tangent" else k] for k, variable in enumerate(wrt)}
     return _of_sweep(primal, seeds, outputs)
 
 
@@ -204,7 +214,3 @@ def _of_rows(primal: Program, wrt: Sequence[int], outputs: Iterable[int]) -> lis
             received.add(target)
         results += [Made("result", -1, -1, variable) for variable in wrt if variable in received]
     return made + results
-
-
-def _columns(program: Program) -> Any:
-    return program.opcodes, program.starts, program.operands, list(map(repr, program.constants))

@@ -26,7 +26,7 @@ from .lines import Line, by_id, link, number
 from .loops import Loops, points_near, repeats
 from .origins import Origin, with_origins
 from .owners import PARTS, parts_of
-from .passes import GONE, follow
+from .passes import follow
 from .python_text import PythonText, python_text
 from .results import conditions_of, of_guards, only_readers, results_of, running
 from .rules import decided, rule_of
@@ -36,6 +36,7 @@ from .spy import spy
 from .steps import Step
 from .subjects import equations_of, subject_of
 from .timeline import LOOPS, PYTHON, VALUE, adjoint_step, loop_steps
+from .trail import CONSTANT
 
 #: The largest program that is explained, in equations.
 LIMIT = 300_000
@@ -94,11 +95,12 @@ class _Explanation:
         self.whole: Stages = self.subject.stages
         self.origin: Origin = with_origins(self.whole)
         self.joint: Program = self.origin.joint
-        #: Where the derivatives begin, and how they are called.
+        #: Where the derivatives begin, whether some are parts of what was traced, and how they are called.
         self.first = min([*self.origin.derived, self.joint.primal])
         self.differentiates = self.origin.made.any()
         self.parts: Indices = self._parts()
-        self.derivatives = "derivatives" if self.whole.spliced else "gradient"
+        self.has_parts = bool(self.origin.derived or (self.whole.spliced and self.joint.update < 0))
+        self.derivatives = "derivatives" if self.has_parts else "gradient"
         self.stages = self.origin.stages
         self.options: Options = self.whole.options
         self.inputs = self._inputs(inputs)
@@ -197,6 +199,8 @@ class _Explanation:
             made = origin.made[e]
             if e in origin.derived:
                 self._derived_facts(e, facts, places)
+            elif made is None and joint.sites[e] < 0:
+                facts["how"] = "check"  # nobody wrote it, and no rule made it
             if made is None:
                 continue
             facts["how"] = made.how
@@ -319,15 +323,16 @@ class _Explanation:
         self.steps += follow(self.stages.primal_passes, self.stages.without_faults(self.stages.traced), VALUE).steps
         if self.differentiates:
             self.steps.append(adjoint_step(self.origin))
-        flat, where, constants, steps = follow(self.options.joint_passes, self.joint, PYTHON)
+        flat, trail, steps = follow(self.options.joint_passes, self.joint, PYTHON)
         self.steps += steps
         text = python_text(self.stages, flat)
         lasts = text.lasts()
         for k, line in self.equations.items():
-            place = int(where[self.joint.inputs + k])
+            variable = self.joint.inputs + k
+            place = int(trail.where[variable])
             if place < 0:
-                number_ = constants.get(self.joint.inputs + k)
-                line.facts["gone"] = "nothing reads it" if place == GONE else f"it is {number_!r}"
+                is_number = place == CONSTANT
+                line.facts["gone"] = f"it is {trail.constants[variable]!r}" if is_number else "nothing reads it"
                 continue
             for row in text.places_of(place - flat.inputs) if place >= flat.inputs else ():
                 target = self.python_lines.get(row)
@@ -428,7 +433,7 @@ class _Explanation:
 
     def _note(self) -> str:
         """What a reader has to know of the derivatives that are a part of what was traced."""
-        if not self.whole.spliced:
+        if not self.has_parts:
             return ""
         if not self.origin.derived and len(self.joint):
             return "Its derivatives were traced in another form, so that the rules that made their lines are not known."

@@ -1,38 +1,29 @@
 """A kernel's scalar program again, with the origin of each equation.
 
-Every function that makes a program of another one keeps the sites of equations. So a program whose equations all have a
-site of their own tells, after any number of passes, which equation each of the new ones came from.
+Whoever makes a program of another one can note how (`made_of`). So the stages are gone through once more, and what was
+noted tells, after any number of passes, which equation each of the new ones came from.
 """
 
 from __future__ import annotations
 
-import copy
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..compiler.program.adjoint import adjoint
-from ..compiler.program.builder import ProgramBuilder, column
-from ..compiler.program.faults import without_faults
+from ..compiler.program.builder import Indices, ProgramBuilder
+from ..compiler.program.made_of import Step, noting_steps
 from ..compiler.program.passes.constants import fold_constants
 from ..compiler.program.program import Program
 from ..compiler.program.selections import without_selections
-from ..compiler.stage import stage
+from ..compiler.stage import renewed
 from ..compiler.stages import Stages
 from ..runtime.primitives import TABLE, checked, select, where
-from ..runtime.sites import Location
-from .derivatives import Derived, derived
-from .passes import follow
+from .derivatives import Derived, derived, differentiation_of
 from .rules import Adjoint, Making, origins
-
-
-def numbered(program: Program) -> Program:
-    """A program whose sites are the numbers of its equations."""
-    places = [Location("equation", 0)] * len(program)  # nobody looks at them
-    return replace(program, sites=array("i", range(len(program))), locations=places)
+from .trail import Trail
 
 
 @dataclass
@@ -62,99 +53,93 @@ class Origin:
     derived: dict[int, Derived]
 
 
+class _Differentiated(NamedTuple):
+    """The adjoint of a kernel's program.
+
+    Attributes:
+        primal, raw: the program that was differentiated, and the joint program that this gave.
+        sweep: where the equations of that come from.
+        equations: per equation of the primal program, the one of the traced program that it is or belongs to.
+        after: what became of the joint program.
+        sources: per equation of the joint program at the end, the one of that which it is; -1 for none.
+    """
+
+    primal: Program
+    raw: Program
+    sweep: Adjoint
+    equations: Indices
+    after: Trail
+    sources: Indices
+
+
 def with_origins(stages: Stages) -> Origin:
     """The joint program of a kernel's stages, with the origin of each equation."""
-    traced = stages.traced
-    again = _renewed(stages, numbered(traced))
-    found: list[tuple[Program, Program, Adjoint]] = []
-
-    def differentiate(wrt: Sequence[int], **options: Any) -> Program:
-        program = adjoint(again.primal, wrt, **options)
-        seeded, of = options.get("seeded", False), options.get("of")
-        found.append((again.primal, program, origins(again.primal, program, wrt, seeded, of)))
-        own = numbered(copy.deepcopy(program))  # more may be appended to it
-        return own if again.options.faults == "raise" else without_faults(fold_constants(own))
-
-    again.adjoint = differentiate  # type: ignore[method-assign]
-    joint = again.joint
-    del again.adjoint
-    step = _of_step(traced) if not found and traced.update >= 0 else None
+    again: Stages = renewed(stages)
+    traced = again.traced
+    with noting_steps() as steps:
+        joint = again.joint
+    whole = Trail(traced, steps)
+    found = _of_joint(traced, steps) or _of_step(traced, whole)
+    of_traced = whole.sources.copy()
     made, names = Making.none(len(joint)), np.full(len(joint), -1)
     gradients, constants = dict[int, int](), dict[int, float]()
-    numbers = np.asarray(joint.sites, dtype=np.int64)
-    primal = again.primal
-    of_traced = numbers
-    if step is not None:
-        found, places = [step[:3]], np.array([*step[3], -1])  # of those behind it, and of none, -1
-        numbers = places[np.where(numbers < len(places) - 1, numbers, -1)]
-    if found:
-        primal, raw, sweep = found[-1]
-        here = np.full(len(raw) + 1, -1)
-        here[numbers] = np.arange(len(numbers))
-        here[-1] = -1
-        shift = raw.inputs - primal.inputs
-        made = sweep.made.of(numbers)
-        names = here[made.equations]
-
-        def moved(variable: int) -> int:
-            """A variable of the program behind the adjoint, here; -1 if it is gone."""
-            if variable < raw.inputs:
-                return variable
-            equation = int(here[variable - raw.inputs])
-            return joint.inputs + equation if equation >= 0 else -1
-
-        folded: dict[int, float] | None = None
+    if found is not None:
+        raw, sweep, after = found.raw, found.sweep, found.after
+        shift = raw.inputs - found.primal.inputs
+        made = sweep.made.of(np.where(found.sources < len(sweep.made), found.sources, -1))
+        by_rule = made.equations >= 0
+        names[by_rule] = after.equations(made.equations[by_rule])
+        of_traced[by_rule] = found.equations[made.equations[by_rule]]
         for variable, gradient in sweep.gradients.items():
-            place = moved(variable if variable < primal.inputs else variable + shift)
-            if place >= 0 and gradient < 0:
+            place = after.of(variable if variable < found.primal.inputs else variable + shift)
+            if place < 0:
+                continue
+            if gradient < 0:
                 constants[place] = raw.constants[~gradient]
-            elif place >= 0 and moved(gradient) >= 0:
-                gradients[place] = moved(gradient)
-            elif place >= 0:
-                folded = follow([fold_constants], raw).constants if folded is None else folded
-                if gradient in folded:
-                    constants[place] = folded[gradient]
-        numbers = of_traced if step is not None else np.append(np.asarray(raw.sites), -1)[numbers]
-    sites = column("i", np.append(np.asarray(traced.sites), -1)[numbers])
-    places_of_traced, names_of_rules = numbers.tolist(), names.tolist()
-    joint = replace(joint, sites=sites, locations=traced.locations)
-    again = _renewed(stages, traced)
-    again.__dict__["joint"] = joint
-    derived_ = {e: each for e, each in _derived(stages, joint, places_of_traced).items() if not made.hows[e]}
+            elif gradient in after.constants:
+                constants[place] = after.constants[gradient]
+            elif after.of(gradient) >= 0:
+                gradients[place] = after.of(gradient)
+    derived_ = {e: each for e, each in _derived(again, whole).items() if not made.hows[e]}
+    if traced.update >= 0 and found is not None:  # derivatives in the loss; what lies behind that is its gradient
+        in_loss = whole.sources < traced.primal
+        derived_ = {e: each for e, each in derived_.items() if in_loss[e]}
     for e, known in derived_.items():
-        names_of_rules[e] = known.equation
-    return Origin(again, joint, places_of_traced, primal, made, names_of_rules, gradients, constants, derived_)
+        names[e] = known.equation
+    primal = again.primal if found is None else found.primal
+    places, rules = of_traced.tolist(), names.tolist()
+    return Origin(again, joint, places, primal, made, rules, gradients, constants, derived_)
 
 
-def _derived(stages: Stages, joint: Program, numbers: Sequence[int]) -> dict[int, Derived]:
-    """How the equations of derivatives were made that are in the traced program, with the equations of this one."""
-    traced = stages.traced
-    if not stages.spliced:
-        return {}
+def _of_joint(traced: Program, steps: Sequence[Step]) -> _Differentiated | None:
+    """The adjoint of a traced program, if there is one among what was noted."""
+    found = differentiation_of(traced, steps)
+    if found is None:
+        return None
+    step, before, after = found
+    sweep = origins(step.before, step.after, step.wrt, step.seeded, step.outputs)
+    return _Differentiated(step.before, step.after, sweep, before.sources, after, after.sources)
 
-    def renewed(other: Stages) -> Stages:
-        return _renewed(other, numbered(other.traced))
 
-    known = derived(traced, stages.spliced, renewed, numbered)
-    here = {number: e for e, number in reversed(list(enumerate(numbers))) if number >= 0}
+def _derived(stages: Stages, whole: Trail) -> dict[int, Derived]:
+    """How the equations of derivatives were made that are in the traced program, with those of the joint program."""
+    known = derived(stages.traced, stages.spliced)
     result = {}
-    for e, number in enumerate(numbers):
+    for e, number in enumerate(whole.sources.tolist() if known else ()):
         if number in known:
             each = known[number]
-            target = each.target
-            if target >= traced.inputs:
-                equation = here.get(target - traced.inputs, -1)
-                target = joint.inputs + equation if equation >= 0 else -1
-            result[e] = each._replace(equation=here.get(each.equation, -1), target=target)
+            result[e] = each._replace(equation=whole.equation(each.equation), target=whole.of(each.target))
     return result
 
 
-def _of_step(traced: Program) -> tuple[Program, Program, Adjoint, list[int]] | None:
-    """The loss of a traced training step, its adjoint, where that came from, and which of its equations each here is.
+def _of_step(traced: Program, whole: Trail) -> _Differentiated | None:
+    """The adjoint of the loss of a traced training step.
 
     The gradient of a step is a part of what is traced: tracing folds constants, and leaves the adjoint as it is
     otherwise. None if the step has another one.
     """
+    if traced.update < 0:
+        return None
     loss, inputs = traced.outputs[0], traced.inputs
     while loss >= inputs and TABLE[traced.opcodes[loss - inputs]] is checked:
         loss = traced.operands[traced.starts[loss - inputs]]
@@ -166,10 +151,16 @@ def _of_step(traced: Program) -> tuple[Program, Program, Adjoint, list[int]] | N
     targets = [variable for variable in traced.adjoint_of[traced.primal : traced.update] if 0 <= variable < inputs]
     wrt = list(dict.fromkeys(reversed(targets)))[::-1]  # the finished gradients are the last ones
     raw = adjoint(primal, wrt)
-    folded = fold_constants(without_selections(numbered(raw)))
+    with noting_steps() as steps:
+        folded = fold_constants(without_selections(raw))
     if _texts(folded, traced.update) != _texts(traced, traced.update):
         return None
-    return primal, raw, origins(primal, raw, wrt), folded.sites.tolist()
+    trail = Trail(raw, steps)
+    numbers = np.append(trail.sources, -1)  # of those behind it, and of none, -1
+    sources = numbers[np.where(whole.sources < len(folded), whole.sources, -1)]
+    trail.go_on(whole)
+    sweep = origins(primal, raw, wrt, False, primal.outputs)
+    return _Differentiated(primal, raw, sweep, np.arange(len(primal)), trail, sources)
 
 
 def _with_selections(primal: Program, traced: Program) -> Program:
@@ -196,13 +187,3 @@ def _texts(program: Program, count: int) -> list[Any]:
         own = program.operands[program.starts[e] : program.starts[e + 1]]
         texts.append((program.opcodes[e], *(o if o >= 0 else repr(program.constants[~o]) for o in own)))
     return texts
-
-
-def _renewed(stages: Stages, traced: Program) -> Stages:
-    """The same stages of another traced program; nothing of them has been made."""
-    again = copy.copy(stages)
-    made = [name for kind in type(stages).__mro__ for name, item in vars(kind).items() if isinstance(item, stage)]
-    again.__dict__ = {name: item for name, item in stages.__dict__.items() if name not in made}
-    again.__dict__["traced"] = traced
-    again.family = None
-    return again

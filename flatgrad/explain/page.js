@@ -230,7 +230,7 @@
       const { row, operand, partial, receives, of } = data.rules[line.rule];
       if (of === "tangent") fact("rule of ", bold(row), ": the tangent of ", code(operand), " gives ", code(receives), " to that of the result");
       else fact("rule of ", bold(row), ": ", code(operand), " receives ", code(receives));
-      if (line.lost) fact("the equation that it is the rule of is not computed: nothing else reads it");
+      if (line.lost) fact("the equation that it is the rule of is not computed here");
       if (partial) fact("partial ", code(`\u2202out/\u2202${operand} = ${partial}`), line.how === "sum" ? "; here it is added to what was received before" : "");
     } else if (line.how === "check") fact("raises where the function would, or where the numbers went another way");
     else if (line.how === "selected") fact("the tangent of what is selected");

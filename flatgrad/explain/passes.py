@@ -9,16 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..compiler.program.builder import Indices, noting_rebuildings
+from ..compiler.program.builder import Indices
+from ..compiler.program.made_of import GONE, noting_steps
 from ..compiler.program.passes import Pass
-from ..compiler.program.passes.dead_code import remove_dead_code
 from ..compiler.program.passes.rules import noting_rules
 from ..compiler.program.program import Program
 from ..compiler.program.spelling import python_number
 from .steps import LISTED, Row, Step, chosen, folded_places, written
-
-#: Where variables go that nothing reads, and those that become constants.
-GONE, CONSTANT = -2, -1
+from .trail import CONSTANT, Trail
 
 
 class Followed(NamedTuple):
@@ -26,41 +24,26 @@ class Followed(NamedTuple):
 
     Attributes:
         program: the one behind them.
-        where: per variable of the first program, the variable that it became; or `GONE`, or `CONSTANT`.
-        constants: the numbers of those that became constants.
+        trail: what became of its variables.
         steps: what each pass did.
     """
 
     program: Program
-    where: Indices
-    constants: dict[int, float]
+    trail: Trail
     steps: list[Step]
 
 
 def follow(passes: Sequence[Pass], program: Program, part: str = "") -> Followed:
     """Run passes, and follow the variables of the program through them; `part` is what the steps belong to."""
-    where = np.arange(program.inputs + len(program))
-    constants: dict[int, float] = {}
-    steps = []
+    first, noted, steps = program, list[Any](), []
     for transform in passes:
-        with noting_rebuildings() as rebuildings, noting_rules() as fired:
+        with noting_steps() as own, noting_rules() as fired:
             after = transform(program)
-        here = np.arange(program.inputs + len(program))
-        numbers: dict[int, float] = {}
-        for rebuilding in rebuildings:
-            moves = rebuilding.where[np.maximum(here, 0)]
-            folded = np.flatnonzero((here >= 0) & (moves < 0))
-            if transform is not remove_dead_code:
-                numbers |= {k: rebuilding.after.constants[~moves[k]] for k in folded.tolist()}
-            here = np.where(here >= 0, moves, here)
-            here[folded] = GONE if transform is remove_dead_code else CONSTANT
-        steps.append(_step(transform, program, after, here, numbers, fired, part))
-        there = where[where >= 0]
-        folded = np.flatnonzero(np.isin(where, list(numbers)))
-        constants |= {k: numbers[v] for k, v in zip(folded.tolist(), where[folded].tolist(), strict=True)}
-        where[where >= 0] = here[there]
+        trail = Trail(program, own)
+        steps.append(_step(transform, program, after, trail.where, trail.constants, fired, part))
+        noted += own
         program = after
-    return Followed(program, where, constants, steps)
+    return Followed(program, Trail(first, noted), steps)
 
 
 def name_of_pass(transform: Any) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ..compiler.languages.preamble import Preamble
 from ..compiler.languages.python import placed_lines
-from ..compiler.program.builder import Indices
+from ..compiler.program.builder import Indices, column
 from ..compiler.program.program import Program
 from ..compiler.stages import Stages
-from .origins import numbered
 
 
 class PythonText(NamedTuple):
@@ -52,7 +52,10 @@ def python_text(stages: Stages, flat: Program) -> PythonText:
     """
     stages.__dict__["flat"] = flat
     parts: Sequence[Program] = stages.flat_parts
-    origins = [np.asarray(part.sites) for part in stages.cut(numbered(flat))]
+    numbered = replace(
+        flat, sites=column("i", np.arange(len(flat)))
+    )  # sites stay with their equations; nobody reads them
+    origins = [np.asarray(part.sites) for part in stages.cut(numbered)]
     preamble = Preamble()
     functions = [
         placed_lines(part, name, preamble, doc) for part, (name, doc) in zip(parts, stages.functions, strict=True)

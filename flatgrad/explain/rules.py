@@ -160,15 +160,12 @@ class Adjoint(NamedTuple):
     gradients: dict[int, int]
 
 
-def origins(
-    program: Program, joint: Program, wrt: Sequence[int], seeded: bool = False, of: Sequence[int] | None = None
-) -> Adjoint:
-    """How each equation of a joint program was made; the arguments are those of `adjoint`, and what that returned.
+def origins(program: Program, joint: Program, wrt: Sequence[int], seeded: bool, outputs: Sequence[int]) -> Adjoint:
+    """How each equation of a joint program was made, which is the adjoint of a program; `outputs` are what it is of.
 
     The sweep is gone through again, contribution by contribution: of each come the equations of its rule, then the sum
     with what the same variable has received before.
     """
-    outputs = [program.outputs[k] for k in (range(len(program.outputs)) if of is None else of)]
     inputs, shift = program.inputs, joint.inputs - program.inputs
     places = np.arange(inputs + len(program) + len(program.constants))
     sweep = Sweep(program, wrt, outputs, places)

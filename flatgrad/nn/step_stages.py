@@ -135,7 +135,9 @@ class LaterStepStages(StepStages):
     def traced(self) -> Program:
         """The traced program."""
         with collector_paused():
-            return self._make().traced
+            made = self._make()
+            self.spliced = made.spliced
+            return made.traced
 
     @property
     def request(self) -> tuple[Any, ...] | None:

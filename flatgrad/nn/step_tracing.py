@@ -326,6 +326,7 @@ class TracedStep(Transformed[StepKernel]):
                 captured, seconds,
             )  # fmt: skip
             stages.way = traced.way._replace(selects=part.selects)
+            stages.spliced = [each for each in traced.spliced if each.stages.spliced]  # of losses with derivatives
             return stages
 
     def _at_hand(self, arguments: Arguments) -> list[Any]:

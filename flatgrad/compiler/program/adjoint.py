@@ -16,6 +16,7 @@ import numpy as np
 from ...runtime.errors import ARITHMETIC_ERRORS, InputError
 from ...runtime.primitives import add
 from .builder import ProgramBuilder
+from .made_of import Differentiation, noted
 from .program import Group, Program
 from .sweep import NONE, Sweep, active_variables, post_order, receiving
 
@@ -94,11 +95,11 @@ def adjoint(
     builder.extend(np.full(count, add.opcode), ends, operands, nothing, variables[reached])
     if gradient_groups is None:
         gradient_groups = [Group(f"{names[variable]}_bar", 1, True) for variable in wrt]
-    return builder.finish(
-        [*joint[program.outputs].tolist(), *gradients],
-        [*program.output_groups, *gradient_groups],
-        primal=len(program),
-    )
+    results, groups = [*joint[program.outputs].tolist(), *gradients], [*program.output_groups, *gradient_groups]
+    result, steps = builder.finish(results, groups, primal=len(program)), noted()
+    if steps is not None:
+        steps.append(Differentiation(program, result, "gradient", wrt, outputs, seeded))
+    return result
 
 
 def _seed_names(names: Sequence[str], count: int) -> list[str]:

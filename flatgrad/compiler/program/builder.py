@@ -9,60 +9,20 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...runtime.primitives import BY_NAME
+from .made_of import Rebuilding, noted
 from .program import Group, Program, default_names
 
 #: Variables or equations, by their numbers.
 Indices = np.ndarray[tuple[int], np.dtype[np.int64]]
 #: Where variables go: from variables of one program to operands of another. A variable that goes to no variable goes
-#: to a constant, or to -1 if nothing reads it.
+#: to a constant, or below zero if nothing reads it.
 Where = Callable[[Indices], Indices]
-
-
-#: Where it is noted how programs are rebuilt; None where nobody wants to know.
-_noted: ContextVar[list[Rebuilding] | None] = ContextVar("rebuildings", default=None)
-
-
-class Rebuilding(NamedTuple):
-    """How a pass made a program of another one.
-
-    Attributes:
-        before, after: the two programs.
-        where: per variable of the first one, the operand of the second one that it became; -1 also where it is gone.
-    """
-
-    before: Program
-    after: Program
-    where: Indices
-
-
-@contextmanager
-def noting_rebuildings() -> Iterator[list[Rebuilding]]:
-    """Note how programs are rebuilt, in order: for those who want to follow equations through passes.
-
-    Example:
-        >>> from flatgrad.compiler.program.passes import remove_dead_code
-        >>> f = ProgramBuilder("f", [Group("x", 1, True)])
-        >>> f.emit("exp", 0)
-        1
-        >>> with noting_rebuildings() as rebuildings:
-        ...     _ = remove_dead_code(f.finish([f.emit("mul", 0, 0)]))
-        >>> [rebuilding.where.tolist() for rebuilding in rebuildings]
-        [[0, -1, 1]]
-    """
-    rebuildings: list[Rebuilding] = []
-    token = _noted.set(rebuildings)
-    try:
-        yield rebuildings
-    finally:
-        _noted.reset(token)
 
 
 class Columns(NamedTuple):
@@ -280,9 +240,10 @@ class ProgramBuilder:
         """
         renumber = self.take(program, equations, where, columns=columns)
         result = self.finish(renumber(program.outputs), program.output_groups)
-        rebuildings = _noted.get()
-        if rebuildings is not None:
-            rebuildings.append(Rebuilding(program, result, where(np.arange(program.inputs + len(program)))))
+        steps = noted()
+        if steps is not None:
+            places = where(np.arange(program.inputs + len(program)))
+            steps.append(Rebuilding(program, result, places, np.array(equations, dtype=np.int64)))
         return result
 
     def settle(self) -> Program:

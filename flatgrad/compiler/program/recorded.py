@@ -24,6 +24,7 @@ from .folding import EQUATIONS, Piece, folded, pieces_of
 from .names import Namer
 from .program import Group
 from .progress import report
+from .splices import Splices
 from .unrolled import Columns, Loop, find_loops, longest_loop
 
 #: Leaves are numbered from here until the trace is finished, when they become the last inputs.
@@ -85,6 +86,7 @@ class Recorded:
 
     Attributes:
         folds: whether rounds need not have columns.
+        splices: the derivatives that were spliced in.
     """
 
     def __init__(self, builder: ProgramBuilder) -> None:
@@ -100,6 +102,7 @@ class Recorded:
         self._captured = 0
         self._repeated: list[Repeated] = []
         self.folds = False
+        self.splices = Splices()
         self._looked_through = _BLOCK  # when there are more columns than that behind the last loop
 
     @property
@@ -201,6 +204,7 @@ class Recorded:
     def forget(self, first: int) -> None:
         """Go back to where this variable was the next one."""
         self._take_away(first)
+        self.splices.forget(first)
         self._references = {key: ref for key, ref in self._references.items() if ref < first or ref >= LEAVES}
 
     def _take_away(self, first: int) -> None:
@@ -212,6 +216,7 @@ class Recorded:
         """Let a round, which begins with a variable, be the first of so many; its operands advance by `steps`."""
         equations = self.since(first, first + size)
         self._take_away(first)
+        self.splices.repeat(first, size, count)
         self._go_on()
         repeated = Repeated(first, len(self.builder), equations, steps, count)
         self._next = first + repeated.length

@@ -17,6 +17,7 @@ import numpy as np
 from ...runtime.errors import InputError
 from ...runtime.primitives import TABLE, add, select, where
 from .builder import ProgramBuilder
+from .made_of import Differentiation, noted
 from .program import Group, Program
 from .sweep import NONE, Sweep
 from .template import FIRST, GRADIENT, OUTPUT, Template, template, with_constants
@@ -62,7 +63,10 @@ def tangent(program: Program, wrt: Sequence[int], of: Sequence[int] | None = Non
     tangents = forward_sweep(program, builder, joint, seeds)
     outputs = [program.outputs[k] for k in (range(len(program.outputs)) if of is None else of)]
     entries = [_leaving(builder, tangents[output].get(0)) if output >= 0 else _zero(builder) for output in outputs]
-    return _finished(program, builder, joint, entries, Group("out_dots", len(entries), False))
+    result, steps = _finished(program, builder, joint, entries, Group("out_dots", len(entries), False)), noted()
+    if steps is not None:
+        steps.append(Differentiation(program, result, "tangent", wrt, outputs, True))
+    return result
 
 
 def jacobian(
@@ -95,7 +99,10 @@ def jacobian(
         for k in sorted(by_column):
             entries.append(_leaving(builder, by_column[k]))
             places.append((row, k))
-    return _finished(program, builder, joint, entries, Group("jacobian", len(entries), False)), places
+    result, steps = _finished(program, builder, joint, entries, Group("jacobian", len(entries), False)), noted()
+    if steps is not None:
+        steps.append(Differentiation(program, result, "rows" if reverse else "columns", wrt, outputs))
+    return result, places
 
 
 def forward_sweep(

@@ -27,6 +27,7 @@ from .deciding import Deciding, Written
 from .family import Family
 from .names import Namer, nameless
 from .program import Group, Program, default_names
+from .splices import Spliced
 from .ways import Way, released, with_way
 
 #: Finds names for leaves without a label, given their ids.
@@ -36,22 +37,6 @@ _TRACED: dict[str, Any] = {"f": TracedValue, "b": TracedCondition}
 #: In place of the sites of a code object: it is not the user's.
 _INTERNAL: dict[int, int] = {}
 _new = object.__new__
-
-
-class Spliced(NamedTuple):
-    """A derivative that was spliced into a trace.
-
-    Attributes:
-        first: its first equation in the traced program, counted from 0.
-        program: its equations.
-        inputs: for each of its inputs, which input of the trace that is; -1 for none.
-        stages: what it was made of.
-    """
-
-    first: int
-    program: Program
-    inputs: list[int]
-    stages: Any
 
 
 class Trace(Deciding):
@@ -71,7 +56,6 @@ class Trace(Deciding):
 
     Attributes:
         programs: what functions that are called while this goes on keep for their next call, by function.
-        spliced: the derivatives that were spliced in.
     """
 
     def __init__(
@@ -90,7 +74,6 @@ class Trace(Deciding):
         self.refusal: TraceError | None = None
         self.leaf_names: LeafNames = lambda ids: {}
         self.programs: dict[Any, Any] = {}
-        self.spliced: list[Spliced] = []
 
     def record(self, primitive: Primitive, operands: Sequence[Any]) -> Any:
         """The symbolic result of `primitive(*operands)`; of constants alone, the number itself."""
@@ -229,9 +212,7 @@ class Trace(Deciding):
         first, count = self._next, len(program)
         self.settle()
         if stages is not None:
-            given = self.builder.program.inputs
-            inputs = [ref if 0 <= ref < given else -1 for ref in refs]
-            self.spliced.append(Spliced(first - given, program, inputs, stages))
+            self.splices.add(program, stages, first)
         where = np.concatenate([np.array(refs, dtype=np.int64), np.arange(first, first + count)])
         sites = list(map(self.site_of, program.locations))
         self.builder.take(program, range(count), where.__getitem__, sites=sites)
@@ -347,6 +328,7 @@ def trace_function(
         trace.check_way()
         written = trace.written
         program = trace.finish(outputs)
+        spliced = trace.splices.listing(len(arguments))
     return Traced(
-        program, trace.leaves, result, trace.way, trace.used_ints, trace.branches, written, trace.asked, trace.spliced
+        program, trace.leaves, result, trace.way, trace.used_ints, trace.branches, written, trace.asked, spliced
     )

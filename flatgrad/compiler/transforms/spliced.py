@@ -196,6 +196,7 @@ class SplicedStages(Stages):
                 program = checked_without_value(program, value)
             if self.options.faults == "raise":
                 program = check_gradients(program, values, entries)
+        self._let_go("primal")
         return run_passes(self.options.part_passes, without_selections(program))
 
 

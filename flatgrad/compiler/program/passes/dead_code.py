@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..builder import ProgramBuilder, column
+from ..made_of import GONE
 from ..program import Program
 
 
@@ -34,7 +35,7 @@ def remove_dead_code(program: Program) -> Program:
         return program
     liveness[:inputs] = True
     live = liveness[:variables]
-    where = np.where(live, np.cumsum(live) - 1, -1)
+    where = np.where(live, np.cumsum(live) - 1, GONE)
     return ProgramBuilder.like(program).rebuild(program, np.flatnonzero(live[inputs:]), where.__getitem__)
 
 
