@@ -40,9 +40,9 @@ def renewed(stages: Any) -> Any:
 
     Example:
         >>> import flatgrad as fg
-        >>> stages = fg.grad(lambda x: x * 2.0).kernel_for(1.0).stages
+        >>> stages = fg.grad(lambda x: x.sin()).kernel_for(1.0).stages
         >>> again = renewed(stages)
-        >>> again.traced is stages.traced, again.primal is stages.primal, again.primal == stages.primal
+        >>> again.traced is stages.traced, again.joint is stages.joint, str(again.joint) == str(stages.joint)
         (True, False, True)
     """
     again = copy.copy(stages)

@@ -16,7 +16,7 @@ from ..compiler.program.builder import Indices
 from ..compiler.program.program import Program
 from ..compiler.stages import Stages
 from ..runtime.errors import ARITHMETIC_ERRORS, InputError, OptionError
-from ..runtime.primitives import TABLE, checked, position, turned
+from ..runtime.primitives import TABLE, checked, logical_and, logical_not, position, turned
 from ..runtime.sites import Location
 from ..runtime.version import VERSION
 from .assembly import sections
@@ -46,6 +46,8 @@ _RESULTS, _LANES = 40, 12
 _SLIDING, _SLIDERS = 10_000, 1_000
 
 
+#: Rows that nobody wrote where they stand in no line of the user's, and that no rule of a gradient made.
+_CHECKS = checked, turned, logical_not, logical_and
 #: Rows that raise where numbers go another way.
 _GUARDS = checked.name, turned.name, f"ieee_{checked.name}", f"ieee_{turned.name}"
 
@@ -199,8 +201,8 @@ class _Explanation:
             made = origin.made[e]
             if e in origin.derived:
                 self._derived_facts(e, facts, places)
-            elif made is None and joint.sites[e] < 0:
-                facts["how"] = "check"  # nobody wrote it, and no rule made it
+            elif made is None and joint.sites[e] < 0 and joint.equation(e).primitive in _CHECKS:
+                facts["how"] = "check"
             if made is None:
                 continue
             facts["how"] = made.how

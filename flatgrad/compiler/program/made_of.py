@@ -76,8 +76,8 @@ def noting_steps() -> Iterator[list[Step]]:
         1
         >>> with noting_steps() as steps:
         ...     _ = remove_dead_code(f.finish([f.emit("mul", 0, 0)]))
-        >>> [(step.where == [0, GONE, 1]).all() for step in steps], [step.sources.tolist() for step in steps]
-        ([True], [[1]])
+        >>> [(step.where.tolist() == [0, GONE, 1], step.sources.tolist()) for step in steps]
+        [(True, [1])]
     """
     steps: list[Step] = []
     token = _noted.set(steps)

@@ -36,7 +36,7 @@ class Splices:
 
         >>> splices.repeat(10, 4, 100)
         >>> splices.listing(inputs=1)
-        [Spliced(stages='stages', firsts=[range(1, 6, 4), range(9, 406, 4)])]
+        [Spliced(stages='stages', firsts=[range(1, 9, 4), range(9, 406, 4)])]
     """
 
     def __init__(self) -> None:
