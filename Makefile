@@ -29,7 +29,7 @@ ONE_CORE := $(if $(shell command -v taskset),taskset -c 0)
 portable: export FLATGRAD_TEST_EXAMPLES := 0.1
 portable: $(VENV)/.dev
 	$(BIN)/python -m tests.restricted x86-64-v3 -q -n $(WORKERS) $(NUMPY) tests/compiler/test_native_primitives.py
-	$(BIN)/python -m tests.restricted x86-64 -q -n $(WORKERS) $(NUMPY) tests/compiler/test_native.py -k "not fast"
+	$(BIN)/python -m tests.restricted x86-64 -q -n $(WORKERS) $(NUMPY) tests/compiler/test_native.py -m "not slow" -k "not fast"
 	FLATGRAD_TEST_CLOCK=50 $(ONE_CORE) $(BIN)/python -m pytest -q $(TIMING) -k "ctrl_c or killed or other_threads or fork"
 
 check: $(VENV)/.dev

@@ -1,6 +1,6 @@
 """How many examples tests draw: a share of the numbers that they state, unless the environment asks for all.
 
-Which slow tests run: `FLATGRAD_TEST_SLOW` is "all", "none", or a part such as "2/4", which is the second quarter of them.
+Which slow tests run: `FLATGRAD_TEST_SLOW` is "all", "none", or a part such as "2/4", the second quarter of them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 import zlib
 from collections.abc import Iterable
 from typing import Any
+
+import pytest
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -53,6 +55,20 @@ def crossed(first: Iterable[Any], second: Iterable[Any]) -> list[tuple[Any, Any]
         return list(itertools.product(first, second))
     turns = range(max(len(first), len(second)))
     return [(first[k % len(first)], second[k % len(second)]) for k in turns]
+
+
+def slow(parameters: Iterable[Any], *values: Any) -> list[Any]:
+    """Parameters of a test; with these values, alone or beside others, it takes long and counts as a slow test."""
+
+    def is_slow(parameter: Any) -> bool:
+        parts = parameter if type(parameter) is tuple else (parameter,)
+        return any(part is value or part == value for part in parts for value in values if type(part) is type(value))
+
+    listed = list(parameters)
+    return [
+        pytest.param(*(each if type(each) is tuple else (each,)), marks=pytest.mark.slow) if is_slow(each) else each
+        for each in listed
+    ]
 
 
 def named(value: Any) -> str:

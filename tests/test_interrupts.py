@@ -13,7 +13,7 @@ import flatgrad as fg
 from flatgrad import Value, nn
 from flatgrad.runtime import backward
 from tests.bits import all_bits
-from tests.examples import SHARE, examples, repeats
+from tests.examples import SHARE, examples, repeats, slow
 from tests.interrupts import _Tracer, assert_settled, interrupted, places, traced
 
 BACKENDS = ["python", "numpy", "native"]
@@ -105,7 +105,8 @@ def test_backward_interrupted_at_every_instruction():
     assert outcomes == {True, False}
 
 
-def test_backward_in_the_middle_of_backward():
+@pytest.mark.parametrize("every", slow([9, 1], 1))
+def test_backward_in_the_middle_of_backward(every):
     """As from a signal handler, at any moment: both are right."""
     z, leaves, inner = tangled()
     nodes = leaves + inner
@@ -118,7 +119,7 @@ def test_backward_in_the_middle_of_backward():
     z.backward()
     twice = gradients(leaves)
     other = inner[0] * 2.0
-    for k, place in enumerate(place for place in lines if place.count <= 2):
+    for k, place in enumerate([place for place in lines if place.count <= 2][::every]):
         set_gradients(nodes, 0.0)
         handled = []
 
@@ -213,7 +214,9 @@ def transformed(transform, backend):
     return f, call
 
 
-@pytest.mark.parametrize("transform", [fg.value_and_grad, fg.compile, fg.jit], ids=lambda t: t.__name__)
+@pytest.mark.parametrize(
+    "transform", slow([fg.jit, fg.value_and_grad, fg.compile], fg.value_and_grad, fg.compile), ids=lambda t: t.__name__
+)
 def test_first_calls(transform):
     tried = 0
     for backend in BACKENDS:
@@ -283,7 +286,7 @@ def run_of(backend, count):
 
 
 @pytest.mark.parametrize("how", ["call", "repeat"])
-@pytest.mark.parametrize("warm", [False, True], ids=["first", "later"])
+@pytest.mark.parametrize("warm", slow([False, True], False), ids=["first", "later"])
 def test_steps(warm, how):
     tried = 0
     for backend in BACKENDS:
@@ -335,8 +338,11 @@ def data_of(w):
     return [each.data for each in w]
 
 
-@pytest.mark.parametrize(("backend", "resumed"), [("python", False), ("python", True), ("native", False)])
-def test_runs_with_checkpoints(tmp_path, backend, resumed):
+@pytest.mark.parametrize(
+    ("backend", "resumed", "every"),
+    slow([("native", False, 20), ("python", False, 1), ("python", True, 1), ("native", False, 1)], 1),
+)
+def test_runs_with_checkpoints(tmp_path, backend, resumed, every):
     """History, parameters and checkpoint belong together; a resumed run ends where one ends that was never stopped."""
     w, loss = new_model()
     run = [data_of(w)]
@@ -364,7 +370,7 @@ def test_runs_with_checkpoints(tmp_path, backend, resumed):
     lines = [place for place in places(call) if place.file.startswith("/nn/")]
     if resumed:
         lines = [place for place in lines if place.function in AT_RESUMING]
-    for place in chosen(lines, ("fit", resumed), RUNS):
+    for place in chosen(lines[::every], ("fit", resumed), RUNS):
         w, call = begin()
         histories.clear()
         reached, came_out = interrupted(checked_call, place)

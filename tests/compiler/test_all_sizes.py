@@ -17,6 +17,7 @@ from flatgrad.compiler.transforms import sizes as sizes_module
 from flatgrad.runtime.errors import DomainError, InputError
 from tests.bits import assert_same
 from tests.every_way import flattened
+from tests.examples import crossed, slow
 
 BACKENDS = ("python", "numpy", "native") if available() else ("python", "numpy")
 #: After three of these sizes there is one kernel for all, if there can be one.
@@ -98,7 +99,7 @@ def test_functions_that_look_at_their_sizes(name):
         assert bool(dynamic.open_kernels) == opens
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", slow(BACKENDS, "native"))
 def test_gradients_of_nodes(backend):
     """The backward function of `compile` is for all sizes, too; the gradient may be of some outputs only."""
 
@@ -157,8 +158,7 @@ NODES = {
 }
 
 
-@pytest.mark.parametrize("dynamic", [None, True])
-@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize(("name", "dynamic"), crossed(NODES, [None, True]))
 def test_values_among_the_arguments(name, dynamic):
     make, opens = NODES[name]
 
@@ -318,7 +318,7 @@ def flat_values(x):
         yield x
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("name", slow(STRUCTURES, "one row less"))
 def test_structures(name):
     dynamic = check(flat_sum, STRUCTURES[name], (4, 6, 9, 0, 1, 2, 17), transform=fg.grad)
     assert dynamic.open_kernels or name.startswith("one row")

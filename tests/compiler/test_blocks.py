@@ -19,7 +19,7 @@ from tests.array_programs import loop_programs
 from tests.bits import assert_same
 from tests.compiler.test_native_results import arguments, loss, per_example
 from tests.every_way import check_joint
-from tests.examples import examples
+from tests.examples import examples, slow
 from tests.row_programs import RowProgram
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
@@ -152,7 +152,7 @@ def test_programs_whose_results_are_computed_in_blocks(program):
         check_joint(program, "native")
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", slow(range(6), 3, 5))
 def test_programs_over_rows_whose_results_are_computed_in_blocks(seed, small_blocks, monkeypatch):
     monkeypatch.setattr(blocks, "_LINE", 1)
     monkeypatch.setattr(results, "LARGE", 1)

@@ -90,7 +90,7 @@ def test_known_programs(name):
 
 
 @given(loop_programs())
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 def test_random_programs(program):
     leaves = program.bound()
 

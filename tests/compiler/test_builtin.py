@@ -26,7 +26,7 @@ from flatgrad.compiler.stages import Stages
 from flatgrad.compiler.transforms import dispatch
 from flatgrad.runtime import tracing
 from tests.bits import bits
-from tests.examples import examples
+from tests.examples import examples, slow
 from tests.threads import in_threads
 
 pytestmark = pytest.mark.skipif(not objects.supported(), reason="this interpreter is laid out differently")
@@ -653,7 +653,7 @@ def test_one_builtin_is_made_per_structure_that_is_tried(monkeypatch):
         assert len(made) == n
 
 
-@pytest.mark.parametrize("more", [1, 2, 8, 56])
+@pytest.mark.parametrize("more", slow([1, 2, 8, 56], 56))
 @pytest.mark.parametrize(
     "convert", [list, np.array, lambda xs: {"a": 1.0, "b": (xs, 2.0)}], ids=["list", "array", "dict"]
 )

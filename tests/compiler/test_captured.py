@@ -31,7 +31,7 @@ from flatgrad.compiler.calls.captured import Captured, Variants
 from flatgrad.compiler.calls.captured.contents import Content
 from flatgrad.compiler.calls.captured.reads import reads_of
 from flatgrad.compiler.machine import native, objects, watch_code
-from tests.examples import crossed
+from tests.examples import crossed, slow
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else []), "auto"]
 X = 1.5
@@ -993,7 +993,7 @@ WAYS_TO_CHANGE_A_DICTIONARY = {
 
 
 @pytest.mark.skipif(not native.available(), reason="needs llvmlite")
-@pytest.mark.parametrize(("seed", "versions"), crossed(range(5), [True, False]))
+@pytest.mark.parametrize(("seed", "versions"), slow(crossed(range(5), [True, False]), 2, 3, 4))
 @pytest.mark.filterwarnings("ignore:f has been compiled")
 def test_dictionaries_that_change_between_calls(seed, versions, monkeypatch):
     if not versions:

@@ -25,6 +25,7 @@ from flatgrad.runtime.primitives import BY_NAME
 from flatgrad.runtime.scalar import ieee_power
 from flatgrad.runtime.value import backpropagate
 from tests.bits import ARITHMETIC, all_bits, assert_same
+from tests.examples import crossed, examples, named
 from tests.programs import SPECIAL, by_interpreter, flatgrad_outcome, programs
 
 BACKENDS = ["python", "numpy", "native"]
@@ -134,8 +135,7 @@ def outcome(function, *arguments):
         return type(error), str(error)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", DEAD)
+@pytest.mark.parametrize(("name", "backend"), crossed(DEAD, BACKENDS))
 def test_a_gradient_raises_where_the_value_does(name, backend):
     function, bad, good = DEAD[name]
     both, alone = fg.value_and_grad(function, backend=backend), fg.grad(function, backend=backend)
@@ -199,10 +199,11 @@ def logs(x):
     return sum(fg.log(t) for t in x) + sum((1.0 - t) ** 2 for t in x)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("place", [0, 1, 7, 8, 63, 99])
-@pytest.mark.parametrize("number", [-1.0, 0.0, 1e200])
-def test_each_lane_is_compared(place, number, backend):
+@pytest.mark.parametrize(
+    ("point", "backend"), crossed(itertools.product([0, 1, 7, 8, 63, 99], [-1.0, 0.0, 1e200]), BACKENDS), ids=named
+)
+def test_each_lane_is_compared(point, backend):
+    place, number = point
     f = fg.grad(logs, backend=backend)
     X = np.linspace(0.5, 3.0, 100)
     assert_same(f(X).tolist(), fg.value_and_grad(logs, backend=backend)(X)[1].tolist())
@@ -283,6 +284,7 @@ def test_random_gradients_raise_where_the_value_does(program):
     assert by_interpreter(program).error is expected.error
 
 
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(st.lists(programs(max_steps=8), min_size=10, max_size=20))
 def test_random_gradients_in_machine_code(batch):
@@ -362,8 +364,7 @@ def test_every_row_that_raises_has_a_total_form(row):
     assert row.total.total is row.total
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("row", RAISING, ids=lambda row: row.name)
+@pytest.mark.parametrize(("row", "backend"), crossed(RAISING, BACKENDS), ids=lambda each: getattr(each, "name", each))
 def test_total_forms_on_every_back_end(row, backend):
     """Single lanes, and many side by side."""
     points = list(itertools.product(EDGES, repeat=row.arity))
@@ -376,8 +377,10 @@ def test_total_forms_on_every_back_end(row, backend):
     assert_same([out.data for out in g(*columns)], expected)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("exponent", [2.0, 3.0, -1.0, -2.0, -3.0, 0.5, -0.5, 1.5, 1.0, 0.0, 1001.0, -math.inf])
+@pytest.mark.parametrize(
+    ("exponent", "backend"),
+    crossed([2.0, 3.0, -1.0, -2.0, -3.0, 0.5, -0.5, 1.5, 1.0, 0.0, 1001.0, -math.inf], [*BACKENDS, "native"]),
+)
 def test_powers_with_a_constant_exponent(exponent, backend):
     """Some have a short way in machine code, which must not be taken at special points."""
     f = fg.value_and_grad(lambda X: sum(fg.detach(x) * 0.0 + x**exponent for x in X), backend=backend, faults="ieee")
@@ -390,6 +393,7 @@ def test_powers_with_a_constant_exponent(exponent, backend):
     assert math.isnan(value)
 
 
+@settings(max_examples=examples(40))
 @given(programs(max_steps=10))
 def test_random_programs_without_exceptions(program):
     """Value and gradient, on every way through the compiler, against the evaluator's."""

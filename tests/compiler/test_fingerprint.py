@@ -24,6 +24,7 @@ from flatgrad.compiler.machine import native
 from flatgrad.compiler.machine.fingerprint import fingerprint, package_digest
 from flatgrad.runtime import primitives
 from flatgrad.runtime.primitives import TABLE
+from tests.examples import slow
 
 PACKAGE = Path(flatgrad.__file__).parent
 
@@ -46,12 +47,15 @@ def python(code, path, *options, **environment):
 
 @pytest.fixture
 def copied(tmp_path):
-    """A copy of the package, in a folder that can be changed."""
-    shutil.copytree(PACKAGE, tmp_path / "copy" / "flatgrad", ignore=shutil.ignore_patterns("__pycache__"))
+    """A copy of the package with its files of bytecode, in a folder that can be changed."""
+    shutil.copytree(PACKAGE, tmp_path / "copy" / "flatgrad")
     return tmp_path / "copy"
 
 
+@pytest.mark.slow
 def test_the_digest_is_that_of_the_code_in_every_process(copied):
+    for folder in list(copied.rglob("__pycache__")):
+        shutil.rmtree(folder)
     here = package_digest().hex()
     asked = f"{DIGEST}; print(digest().hex())"
     compiled_now = python(asked, copied, PYTHONDONTWRITEBYTECODE="1", PYTHONHASHSEED="1")
@@ -62,6 +66,7 @@ def test_the_digest_is_that_of_the_code_in_every_process(copied):
     assert python(asked, copied, "-O") != here, "without assertions it is other code"
 
 
+@pytest.mark.slow
 def test_code_without_source_is_told_too(copied):
     compileall.compile_dir(copied, quiet=2, legacy=True)
     for path in copied.rglob("*.py"):
@@ -69,6 +74,7 @@ def test_code_without_source_is_told_too(copied):
     assert python(f"{DIGEST}; print(digest().hex())", copied) == package_digest().hex()
 
 
+@pytest.mark.slow
 def test_what_counts_is_the_code_that_was_loaded(copied):
     """A process lives on while the source is changed, before or after it asks for the digest."""
     changed = copied / "flatgrad" / "compiler" / "machine" / "operations.py"
@@ -81,7 +87,12 @@ def test_what_counts_is_the_code_that_was_loaded(copied):
 
 
 @pytest.mark.parametrize(
-    "part", ["runtime/scalar.py", "compiler/program/adjoint.py", "compiler/program/passes/simplify.py"]
+    "part",
+    slow(
+        ["runtime/scalar.py", "compiler/program/adjoint.py", "compiler/program/passes/simplify.py"],
+        "runtime/scalar.py",
+        "compiler/program/passes/simplify.py",
+    ),
 )
 def test_every_part_counts(copied, part):
     path = copied / "flatgrad" / part
@@ -108,6 +119,7 @@ print(digest())
     assert python(code, copied) == "None"
 
 
+@pytest.mark.slow
 def test_an_archive_is_not_known(copied):
     """Nothing is kept of what a package in an archive makes; it works all the same."""
     archive = Path(shutil.make_archive(str(copied.parent / "archive"), "zip", copied))

@@ -11,6 +11,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad import Value
+from tests.examples import crossed
 
 BACKENDS = ("python", "numpy", "native", "auto")
 backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -62,10 +63,12 @@ def by_loop(x, n):
     return x
 
 
-@backends
 @pytest.mark.parametrize(
-    "function",
-    [by_range, by_index, by_key, by_flag, by_equality, by_arithmetic_of_ints, by_text, by_slice, by_bits, by_loop],
+    ("function", "backend"),
+    crossed(
+        [by_range, by_index, by_key, by_flag, by_equality, by_arithmetic_of_ints, by_text, by_slice, by_bits, by_loop],
+        BACKENDS,
+    ),
 )
 def test_each_value_has_a_kernel(function, backend):
     f = fg.value_and_grad(function, backend=backend)
@@ -114,8 +117,7 @@ def test_an_index_that_does_not_exist():
     assert f([1.0, 2.0], 0) == [2.0, 0.0]
 
 
-@backends
-@pytest.mark.parametrize("as_indices", [list, tuple, np.array])
+@pytest.mark.parametrize(("as_indices", "backend"), crossed([list, tuple, np.array], BACKENDS))
 def test_lists_and_arrays_of_indices(as_indices, backend):
     w = np.array([1.0, 2.0, 3.0])
     one_by_one = fg.grad(lambda w, idx: sum(w[i] ** 2 for i in idx), backend=backend)

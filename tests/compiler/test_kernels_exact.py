@@ -251,6 +251,7 @@ def test_the_adjoint_against_the_interpreter(program):
     assert_agrees(actual, expected, f"{program}\n{joint}", possible_errors(joint, program.inputs))
 
 
+@pytest.mark.slow
 @given(long_chains())
 @settings(max_examples=examples(15))
 def test_long_chains_compiled(program):

@@ -20,6 +20,7 @@ from flatgrad.compiler.program.spelling import total_form
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.primitives import BY_NAME
 from tests.compiler.test_native_primitives import COUNT, EDGES, LANES, around, check, column, statement_of
+from tests.examples import slow
 from tests.native_programs import MACHINES, MachineCode
 
 #: The products that a compiler may contract into sums; the others are exact, or there is no sum in their block of code.
@@ -313,7 +314,7 @@ print(*native.host().variants.values())
 """
 
 
-@pytest.mark.parametrize("tunables", ["", "glibc.cpu.hwcaps=-FMA,-FMA_Usable,-AVX2,-AVX2_Usable"])
+@pytest.mark.parametrize("tunables", slow(["", "glibc.cpu.hwcaps=-FMA,-FMA_Usable,-AVX2,-AVX2_Usable"], ""))
 def test_settings_of_a_process_may_choose_another_function(tunables):
     """What libm computes is looked at in each process: with these settings glibc has another `tanh`."""
     environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}

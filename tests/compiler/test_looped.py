@@ -12,7 +12,7 @@ from flatgrad.compiler.machine import native
 from flatgrad.compiler.program.program import Group
 from flatgrad.compiler.program.trace import trace_function
 from flatgrad.compiler.program.ways import Rounds, Way
-from tests.examples import crossed, named, repeats
+from tests.examples import crossed, named, repeats, slow
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
 backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -128,7 +128,7 @@ def test_any_number_of_rounds_has_the_bits_of_the_interpreter(program, backend):
     check()
 
 
-@backends
+@pytest.mark.parametrize("backend", slow(BACKENDS, "python", "numpy"))
 def test_newtons_method_is_one_kernel(backend):
     for transform in (fg.value_and_grad, fg.jit):
         f = transform(newton, backend=backend)
@@ -204,7 +204,7 @@ def descent(x, b, scale):
         x = [p - 0.4 * slope for p, slope in zip(x, slopes, strict=True)]
 
 
-@backends
+@pytest.mark.parametrize("backend", slow(BACKENDS, "native", "numpy"))
 def test_lists_and_parameters(backend):
     scale = Value(0.3)
     f = fg.value_and_grad(lambda x, b: descent(x, b, scale), argnums=(0, 1), backend=backend)
@@ -244,7 +244,7 @@ def loops(draw):
     return loop
 
 
-@backends
+@pytest.mark.parametrize("backend", slow(BACKENDS, "numpy"))
 @settings(max_examples=3)
 @given(loop=loops(), starts=st.lists(st.tuples(*[st.floats(-50.0, 50.0)] * 2), min_size=6, max_size=6))
 def test_loops_that_are_drawn(backend, loop, starts):
@@ -318,7 +318,7 @@ def bisection(a):
     return middle - (middle**3 - a) / (3.0 * middle**2)
 
 
-@backends
+@pytest.mark.parametrize("backend", slow(BACKENDS, "native", "python"))
 def test_bisection_is_one_kernel(backend):
     f, g = fg.value_and_grad(bisection, backend=backend), fg.jit(bisection, backend=backend)
     for k in range(40):
@@ -329,6 +329,7 @@ def test_bisection_is_one_kernel(backend):
     assert len(f.kernels) == len(g.kernels) == 1
 
 
+@pytest.mark.slow
 def test_a_block_of_constants_alone_among_rounds():
     def f(a, b, xs):
         u = xs[0] * 4.0

@@ -21,6 +21,7 @@ from flatgrad.compiler.machine.packing import pack, unpack
 from flatgrad.runtime import primitives as p
 from flatgrad.runtime.errors import InputError
 from tests.every_way import flattened
+from tests.examples import crossed, slow
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="there is no machine code here")
 SIZES = (4, 6, 9, 2, 12, 1, 33, 104)
@@ -67,8 +68,7 @@ def make(name="variance", **options):
     return fg.value_and_grad(FUNCTIONS[name], **{"backend": "native", "dynamic": True, **options})
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("way", ["this process", "the disk"])
+@pytest.mark.parametrize(("name", "way"), slow(crossed(FUNCTIONS, ["the disk", "this process"]), "labels"))
 def test_what_is_found_is_what_was_made(folder, generalized, name, way):
     first = make(name)
     expected = bits(first)
@@ -192,7 +192,7 @@ def differentiated(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "labels"])
+@pytest.mark.parametrize("name", slow([name for name in FUNCTIONS if name != "labels"], "variance"))
 def test_sizes_that_were_compared_are_not_differentiated_again(folder, differentiated, name):
     """Sizes of samples, those that are evaluated, and those for which smaller ones are."""
     sizes = (*SIZES, 60_000) if name == "variance" else SIZES
@@ -271,12 +271,21 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("leaf", [None, fg.Value(2.0)])
-def test_steps_are_found_by_their_losses(folder, generalized, built, leaf):
+@pytest.mark.parametrize(
+    ("leaf", "optimizers"),
+    [
+        (None, ["clipped gradients", "of another class"]),
+        pytest.param(None, list(OPTIMIZERS), marks=pytest.mark.slow),
+        pytest.param(fg.Value(2.0), list(OPTIMIZERS), marks=pytest.mark.slow),
+    ],
+    ids=["two", "all", "all with a leaf"],
+)
+def test_steps_are_found_by_their_losses(folder, generalized, built, leaf, optimizers):
     """Of the later samples only the loss is traced, where the first one says what becomes of it."""
     outcomes: dict[str, list] = {"made": [], "found": []}
     for way, outcome in outcomes.items():
-        for name, (make_optimizer, count) in OPTIMIZERS.items():
+        for name in optimizers:
+            make_optimizer, count = OPTIMIZERS[name]
             model = nn.MLP(2, [2, 1], seed=1)
 
             def loss(X, model=model):
@@ -294,10 +303,10 @@ def test_steps_are_found_by_their_losses(folder, generalized, built, leaf):
         if way == "made":
             open_recall.forget()
     assert outcomes["made"] == outcomes["found"]
-    assert len({str(numbers) for numbers, *_ in outcomes["made"]}) == len(OPTIMIZERS)
+    assert len({str(numbers) for numbers, *_ in outcomes["made"]}) == len(optimizers)
 
 
-@pytest.mark.parametrize("size", [3, 4, 5])
+@pytest.mark.parametrize("size", slow([3, 4, 5], 3, 5))
 def test_an_error_at_the_size_of_a_sample_is_no_error_of_another_size(folder, size):
     """Of later samples only the loss is traced at first; the error comes when the gradient is asked for."""
 
@@ -318,7 +327,9 @@ def test_an_error_at_the_size_of_a_sample_is_no_error_of_another_size(folder, si
         assert losses(dynamic=True) == expected
 
 
-@pytest.mark.parametrize("changed", [{"betas": (0.25, 0.5)}, {"eps": 0.1}, {"clip_norm": 0.5}])
+@pytest.mark.parametrize(
+    "changed", slow([{"betas": (0.25, 0.5)}, {"eps": 0.1}, {"clip_norm": 0.5}], {"eps": 0.1}, {"clip_norm": 0.5})
+)
 def test_later_samples_are_of_the_optimiser_as_it_was(folder, changed):
     """Of them, gradient and update are traced when somebody asks for them."""
 
@@ -559,6 +570,7 @@ print(len(generalized), len(differentiated), len(own), file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 def test_another_process(folder):
     outcomes = []
     for seed in "12":

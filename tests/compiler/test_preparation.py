@@ -57,6 +57,7 @@ def wide(count):
     return adjoint(trace_graph([total], [*x, *y, *w], "f").program, range(3 * count))
 
 
+@pytest.mark.slow
 def test_nodes_of_variants_that_there_are_get_their_classes_by_columns():
     small, large = wide(8_000), wide(16_000)
     more = calls(lambda: classify(large, find_chains(large))) - calls(lambda: classify(small, find_chains(small)))
@@ -76,7 +77,9 @@ def memory(workload):
     return peak / kernel.arrays.stats.equations
 
 
-@pytest.mark.parametrize("workload", [gmm(2, 10, 100), kmeans(5, 100, 4)], ids=["gmm", "kmeans"])
+@pytest.mark.parametrize(
+    "workload", [pytest.param(gmm(2, 10, 100), marks=pytest.mark.slow), kmeans(5, 100, 4)], ids=["gmm", "kmeans"]
+)
 def test_an_equation_takes_less_than_300_bytes(workload):
     memory(kmeans(2, 2, 2))  # imports, and what is kept for all functions
     assert memory(workload) < 300

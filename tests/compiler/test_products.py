@@ -23,7 +23,7 @@ from flatgrad.compiler.machine.products import tile_of
 from flatgrad.compiler.program.program import Group
 from flatgrad.runtime.primitives import BY_NAME
 from tests.bits import assert_same
-from tests.examples import crossed, repeats
+from tests.examples import crossed, repeats, slow
 from tests.native_programs import MACHINES, MachineCode, Statements, evaluated, rows_of, with_schedule
 
 EXTENTS = (1, 2, 3, 7, 8, 13, 63, 64, 65, 131)
@@ -265,15 +265,15 @@ def test_fast_mode_is_close_to_exact_mode(block):
     np.testing.assert_allclose(code(x), folded(program, x), rtol=1e-9, atol=1e-12)
 
 
-def test_blocks_of_many_terms():
+@pytest.mark.parametrize("machine", slow(MACHINES[::2], *MACHINES[2::2]), ids=str)
+def test_blocks_of_many_terms(machine):
     """The accumulators of tiles that begin earlier are their own."""
-    for machine in MACHINES[::2]:
-        matrices = Matrices()
-        for rows, columns, layout in ((7, 45, "plain"), (13, 3, "far"), (9, 70, "turned")):
-            matrices.add((rows, columns), [product(matrices, rows, columns, 4500, layout, layout)])
-        program = matrices.program()
-        x = numbers(program.inputs)
-        assert_same(MachineCode(program, machine)(x), folded(program, x), program)
+    matrices = Matrices()
+    for rows, columns, layout in ((7, 45, "plain"), (13, 3, "far"), (9, 70, "turned")):
+        matrices.add((rows, columns), [product(matrices, rows, columns, 4500, layout, layout)])
+    program = matrices.program()
+    x = numbers(program.inputs)
+    assert_same(MachineCode(program, machine)(x), folded(program, x), program)
 
 
 @blocks()

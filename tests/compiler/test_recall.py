@@ -248,6 +248,7 @@ print(*(fg.value_and_grad(f, backend=backend)(x)[0].hex() for backend in ("nativ
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_lives_while_its_source_is_changed(tmp_path):
     """It makes what the old source makes, and no process with the new source takes that for its own."""
     package = os.path.dirname(fg.__file__)

@@ -15,6 +15,7 @@ from flatgrad.runtime.errors import DivisionByZeroError, DomainError
 from tests.bits import assert_same
 from tests.compiler.test_rounds import kalman, lstm, markov
 from tests.every_way import flattened
+from tests.examples import slow
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs llvmlite")
 
@@ -122,7 +123,7 @@ def _nothing_known(monkeypatch):
     monkeypatch.setattr(round_stages, "_known", {})
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", slow(FUNCTIONS, "network", "pendulum", "rows"))
 def test_bits_of_flat_python(name):
     short = name in ("one number", "a stream", "captured by a scan")  # with few operations in a round
     function, arguments = FUNCTIONS[name](700 if short else 400)
@@ -169,7 +170,7 @@ def test_numbers_that_are_captured_belong_to_the_kernel():
     assert_same(results[0], results[2])
 
 
-@pytest.mark.parametrize("name", ["pendulum", "garch"])
+@pytest.mark.parametrize("name", slow(["pendulum", "garch"], "pendulum"))
 def test_calls_that_are_nodes_of_a_graph(name):
     function, (numbers,) = FUNCTIONS[name](600)
 
@@ -295,7 +296,7 @@ def test_a_branch_that_is_not_taken_is_named_in_the_error():
 
 def test_what_differs_is_not_used(monkeypatch):
     monkeypatch.setattr(BoundStages, "differs", lambda self, inputs: True)
-    function, arguments = recurrences.lorenz(700)
+    function, arguments = shrinking(700)
     gradient = fg.value_and_grad(function)
     expected = fg.value_and_grad(function, backend="python", dynamic=False)(*arguments)
     assert_same(flattened(gradient(*arguments)), flattened(expected))
@@ -330,9 +331,10 @@ def test_sizes_that_change():
         return state
 
     gradient = fg.grad(f)
-    single = fg.grad(f, backend="python", dynamic=False)
     for count in (700, 900, 800, 650, 5, 100):
-        assert_same(gradient(draw(count), 0.9).tolist(), single(draw(count), 0.9).tolist())
+        x = [fg.Value(number) for number in draw(count)]
+        f(x, 0.9).backward()
+        assert_same(gradient(draw(count), 0.9).tolist(), [value.grad for value in x])
     assert len(gradient.open_kernels) == 1
 
 
@@ -359,7 +361,7 @@ def test_other_captured_numbers_need_no_other_code():
     assert first.open is second.open
 
 
-@pytest.mark.parametrize("recurrence", ALIKE)
+@pytest.mark.parametrize("recurrence", slow(ALIKE, kalman, lstm, markov))
 def test_loops_of_few_rounds_are_those_of_many(recurrence):
     """Whole programs with few rounds have as many statements as what is bound to a number of rounds."""
     counts = []

@@ -15,7 +15,7 @@ from flatgrad.compiler.loops.grammar import Repeat
 from flatgrad.compiler.loops.rounds import count_statements
 from flatgrad.compiler.machine import native
 from tests.every_way import assert_every_way_agrees, flattened
-from tests.examples import examples
+from tests.examples import examples, slow
 
 BACKENDS = ["numpy", *(["native"] if native.available() else [])]
 
@@ -51,7 +51,7 @@ def test_the_rounds_of_a_hidden_markov_model_are_a_loop():
     assert counts[0] == counts[1] < 40
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", slow(BACKENDS, "numpy"))
 def test_every_way_has_the_bits_of_the_scalar_program(backend):
     p, symbols = np.linspace(-0.5, 0.5, 21).tolist(), text_of(60)
     kernel = fg.value_and_grad(lambda p: markov(p, symbols), backend=backend).kernel_for(p)
@@ -59,7 +59,7 @@ def test_every_way_has_the_bits_of_the_scalar_program(backend):
     assert_every_way_agrees(kernel, kernel.joint, "value_and_grad", p, "a hidden Markov model")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", slow(BACKENDS, "native"))
 def test_random_tables(backend, monkeypatch):
     for name in ("_LONG", "_SHORTER"):
         monkeypatch.setattr(rounds, name, 0)

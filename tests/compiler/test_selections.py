@@ -18,7 +18,7 @@ import flatgrad as fg
 from flatgrad import Value
 from flatgrad.compiler.program.adjoint import adjoint
 from flatgrad.compiler.program.selections import chosen, without_selections
-from tests.examples import examples
+from tests.examples import crossed, examples
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, math.inf, -math.inf, math.nan, 5e-324, 1e308]
 
@@ -231,8 +231,7 @@ def numbers_for(function, count, seed=0):
     return [*some, *map(list, itertools.islice(itertools.product(SPECIAL, repeat=arguments), 12))]
 
 
-@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
-@pytest.mark.parametrize("function", SHAPES)
+@pytest.mark.parametrize(("function", "backend"), crossed(SHAPES, ["python", "numpy", "native"]))
 def test_one_kernel_has_the_bits_of_every_way(function, backend):
     f = compiled(function, backend=backend)
     for numbers in [[0.5] * function.__code__.co_argcount, *numbers_for(function, 40)]:
@@ -258,8 +257,7 @@ def infinite(x, y):
     return side if x < 0 else x * y
 
 
-@pytest.mark.parametrize("backend", ["python", "native"])
-@pytest.mark.parametrize("function", [*SHAPES, infinite])
+@pytest.mark.parametrize(("function", "backend"), crossed([*SHAPES, infinite], ["python", "native"]))
 def test_graphs_that_are_compiled_select(function, backend):
     f = fg.compile(function, backend=backend)
     for numbers in [[0.5] * function.__code__.co_argcount, *numbers_for(function, 30)]:

@@ -30,7 +30,7 @@ from tests.bits import all_bits
 from tests.compiler import array_workloads as work
 from tests.compiler.test_c import CC
 from tests.every_way import CFile, assert_every_way_agrees, flattened
-from tests.examples import examples
+from tests.examples import examples, slow
 from tests.native_programs import MACHINES, MachineCode
 from tests.test_programs import drawn
 
@@ -107,6 +107,7 @@ def triangular_product(size, batch, packing, backwards, fold, strict):
     return function, picked, np.random.default_rng(size).standard_normal((batch, size)).tolist()
 
 
+@pytest.mark.slow
 @given(
     st.integers(2, 9), st.integers(1, 4), st.sampled_from(["rows", "columns"]), st.booleans(),
     st.sampled_from([p.add, p.mul, p.maximum, p.minimum]), st.integers(0, 1),
@@ -274,6 +275,7 @@ random_lanes = st.builds(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(random_lanes, st.integers(0, 99))
 @settings(max_examples=examples(25))
 def test_triangles_of_lanes(function, seed):
@@ -324,6 +326,7 @@ def test_products_of_a_triangle_are_one_sum_per_lane():
     assert "sum[r:6, s:r + 1](" in str(arrays)
 
 
+@pytest.mark.slow
 def test_most_random_triangles_are_found():
     sample = drawn(random_lanes.filter(lambda lanes: lanes.rows > 3), 60)
     arrays = [share(function, *function.arguments(1)) for function in sample]
@@ -379,14 +382,14 @@ def outer_products(triangle, vectors):
     return folded(lambda a, b: a + b, terms)
 
 
-@pytest.mark.parametrize("count", [4, 100])
+@pytest.mark.parametrize("count", slow([4, 100], 100))
 def test_triangles_of_sums_are_statements(count):
     arrays = every_way(outer_products, numbers(15), [numbers(6, k) for k in range(count)])
     assert arrays.stats.strided > 0.98
     assert len(ragged_statements(arrays)) == 2
 
 
-@pytest.mark.parametrize("size", [8, 16])
+@pytest.mark.parametrize("size", slow([8, 16], 16))
 def test_causal_attention_and_pairs_are_read_with_strides(size):
     """Scores of causal attention, their exponentials and adjoints, and terms of pairs, are triangles of lanes."""
     attention = every_way(work.causal_attention, rows(size), rows(size), rows(size))

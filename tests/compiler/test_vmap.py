@@ -19,7 +19,7 @@ from flatgrad.compiler.machine import native, objects
 from tests.bits import assert_same
 from tests.compiler.test_builtin import is_builtin
 from tests.every_way import flattened
-from tests.examples import examples
+from tests.examples import crossed, examples
 from tests.programs import by_interpreter, flatgrad_outcome, programs, tame
 
 BACKENDS = ["python", "numpy", *(["native"] if native.available() else [])]
@@ -155,8 +155,7 @@ STRUCTURES = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize(("name", "backend"), crossed(STRUCTURES, BACKENDS))
 def test_results_are_stacked_as_numpy_does(name, backend):
     function, shape = STRUCTURES[name]
     f = fg.vmap(function, backend=backend)
@@ -495,8 +494,7 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(("name", "backend"), crossed(ROWS, BACKENDS))
 def test_one_kernel_serves_every_number_of_rows(name, backend):
     w, draw = {"a": [0.5, -1.5], "b": 0.25}, np.random.default_rng(1)
     f = fg.vmap(ROWS[name], (None, 0, 0), backend=backend)

@@ -11,6 +11,7 @@ import pytest
 import flatgrad as fg
 from flatgrad import Value
 from tests.bits import assert_same
+from tests.examples import crossed
 
 BACKENDS = ("python", "numpy", "native", "auto")
 backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -128,13 +129,15 @@ def test_one_kernel_per_way_and_what_is_said_of_them():
     assert f.kernels[0].stats.replays <= 1
 
 
-def test_beyond_the_limit_of_ways_the_answers_are_right():
-    f = fg.value_and_grad(lambda x: x * sum(1 for k in range(100) if x > k))
+@pytest.mark.parametrize("options", [{"max_ways": 7}, pytest.param({}, marks=pytest.mark.slow)])
+def test_beyond_the_limit_of_ways_the_answers_are_right(options):
+    most = options.get("max_ways", 64)
+    f = fg.value_and_grad(lambda x: x * sum(1 for k in range(most + 6) if x > k), **options)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for k in (*range(100), 70, 3, 99):
+        for k in (*range(most + 6), most + 4, 3, most + 5):
             assert f(k + 0.5) == ((k + 0.5) * (k + 1), k + 1.0)
-    assert len(f.kernels) == 64
+    assert len(f.kernels) == most
     assert [each.category for each in caught] == [fg.KernelLimitWarning]
     assert "test_ways.py" in str(caught[0].message)
     assert "fg.where" in str(caught[0].message)
@@ -172,8 +175,10 @@ def named(x):
     return ["large", 1.0] if y > 6.0 else {"small": 2.0}
 
 
-@pytest.mark.parametrize("backend", ["python", "numpy", "native"])
-@pytest.mark.parametrize("function", [halvings, named, lambda x: 2.0 if x <= 0 else (x, -1.0)])
+@pytest.mark.parametrize(
+    ("function", "backend"),
+    crossed([halvings, named, lambda x: 2.0 if x <= 0 else (x, -1.0)], ["python", "numpy", "native"]),
+)
 def test_results_without_numbers_depend_on_the_way(function, backend):
     f, g = fg.jit(function, backend=backend), fg.compile(function, backend=backend)
     for x in [-1.0, 5.0, 3.5, 1000.0, 2.0, -2.0, 700.0, *[2.0**k for k in range(20)], -1.0, 9.0, 9.0, 3.0] * 3:

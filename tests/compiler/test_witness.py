@@ -8,6 +8,7 @@ import pytest
 import flatgrad as fg
 from flatgrad import nn
 from flatgrad.compiler.transforms import sizes, witness
+from tests.examples import crossed
 
 #: From so many numbers on, functions of these tests are others.
 LARGE = 400
@@ -54,8 +55,10 @@ def in_arrays(x):
     return total if len(x) <= LARGE else 2.0 * total
 
 
-@pytest.mark.parametrize("function", [branch, weights, cut, methods, classes, in_arrays])
-@pytest.mark.parametrize("transform", [fg.grad, fg.value_and_grad, fg.jit])
+@pytest.mark.parametrize(
+    ("function", "transform"),
+    crossed([branch, weights, cut, methods, classes, in_arrays], [fg.grad, fg.value_and_grad, fg.jit]),
+)
 def test_functions_that_are_others_at_large_sizes_have_a_kernel_of_their_own_there(function, transform):
     dynamic = transform(function, dynamic=True)
     assert dynamic(numbers(5)) == transform(function, dynamic=False)(numbers(5))

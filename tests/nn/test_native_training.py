@@ -20,6 +20,7 @@ from flatgrad.nn import native_loop
 from flatgrad.nn import run as training_run
 from flatgrad.nn.data import make_moons
 from tests.bits import all_bits
+from tests.examples import slow
 
 BACKENDS = ["python", "numpy", "native"]
 
@@ -212,7 +213,7 @@ def test_callbacks_see_every_step() -> None:
     assert_all_alike(run)
 
 
-@pytest.mark.parametrize("stop", [4, 7, 12])
+@pytest.mark.parametrize("stop", slow([4, 7, 12], 4, 12))
 def test_checkpoints_and_resuming_within_an_epoch(tmp_path: Path, stop: int, chunks: None) -> None:
     """Also from a run of the same loop in Python: a checkpoint does not know what made it."""
 
@@ -541,7 +542,7 @@ def test_a_rate_is_asked_for_once_per_step() -> None:
     assert run("native") == run("python")
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", slow(OPTIMIZERS, "Nesterov", "Adam", "RMSprop, clip_value", "a function"))
 def test_repeated_steps(name: str, chunks: None) -> None:
     """They are the steps that so many calls would make, also between calls, and with other batches and leaves."""
 
