@@ -52,11 +52,11 @@ def test_values_and_gradients_of_rows(backend, xs):
         assert_same(gradients, [alone(piecewise, x)[1] for x in numbers])
 
 
-@pytest.mark.parametrize("count", slow([60, 900], 900))
-def test_loops_until_done_with_different_numbers_of_rounds(count):
-    xs = np.random.default_rng(1).uniform(0.01, 50.0, count)
+@pytest.mark.slow
+def test_loops_until_done_with_different_numbers_of_rounds():
+    xs = np.random.default_rng(1).uniform(0.01, 50.0, 900)
     rows = fg.vmap(fg.value_and_grad(newton))
-    for part in (xs[:40], xs, xs[50:53]):
+    for part in (xs[:40], xs, xs[100:103]):
         values, gradients = rows(part)
         assert_same(values, [alone(newton, x)[0] for x in part])
         assert_same(gradients, [alone(newton, x)[1] for x in part])
