@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import flatgrad as fg
 from flatgrad import Value
 from tests.bits import assert_same as assert_same_floats
-from tests.examples import examples, slow
+from tests.examples import examples
 
 
 def assert_same(actual, expected):
