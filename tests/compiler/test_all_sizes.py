@@ -99,7 +99,7 @@ def test_functions_that_look_at_their_sizes(name):
         assert bool(dynamic.open_kernels) == opens
 
 
-@pytest.mark.parametrize("backend", slow(BACKENDS, "native"))
+@pytest.mark.parametrize("backend", slow(BACKENDS, "native", "numpy"))
 def test_gradients_of_nodes(backend):
     """The backward function of `compile` is for all sizes, too; the gradient may be of some outputs only."""
 
@@ -124,7 +124,7 @@ def test_gradients_of_nodes(backend):
     assert compiled.open_kernels
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", slow(BACKENDS, "native", "python"))
 def test_gradients_of_models(backend):
     """What `backward` gets from `forward` is the batch, parameters, and the layers of all rows, row by row."""
     model = fg.nn.MLP(2, [4, 3, 1], seed=1)
@@ -318,7 +318,7 @@ def flat_values(x):
         yield x
 
 
-@pytest.mark.parametrize("name", slow(STRUCTURES, "one row less"))
+@pytest.mark.parametrize("name", slow(STRUCTURES, "one row less", "one row more"))
 def test_structures(name):
     dynamic = check(flat_sum, STRUCTURES[name], (4, 6, 9, 0, 1, 2, 17), transform=fg.grad)
     assert dynamic.open_kernels or name.startswith("one row")

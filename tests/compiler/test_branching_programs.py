@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 import flatgrad as fg
 from tests.branching_programs import agree, arguments, functions, interpreted, outcome, same
+from tests.examples import slow
 
 #: How many ways kernels are kept for.
 limits = st.sampled_from([1, 2, 4, 64])
 
 
-@pytest.mark.parametrize(("backend", "examples"), [("python", 12), ("numpy", 6), ("native", 6)])
+@pytest.mark.parametrize(("backend", "examples"), slow([("python", 12), ("numpy", 6), ("native", 6)], "python"))
 def test_every_call_has_the_bits_of_its_way(module_from, backend, examples):
     @settings(max_examples=examples)
     @given(functions(), st.lists(arguments, min_size=2, max_size=6), limits)

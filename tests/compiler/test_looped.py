@@ -128,7 +128,7 @@ def test_any_number_of_rounds_has_the_bits_of_the_interpreter(program, backend):
     check()
 
 
-@pytest.mark.parametrize("backend", slow(BACKENDS, "python", "numpy"))
+@pytest.mark.parametrize("backend", slow(BACKENDS, "native", "numpy"))
 def test_newtons_method_is_one_kernel(backend):
     for transform in (fg.value_and_grad, fg.jit):
         f = transform(newton, backend=backend)
@@ -318,7 +318,7 @@ def bisection(a):
     return middle - (middle**3 - a) / (3.0 * middle**2)
 
 
-@pytest.mark.parametrize("backend", slow(BACKENDS, "native", "python"))
+@pytest.mark.parametrize("backend", slow(BACKENDS, "native", "numpy"))
 def test_bisection_is_one_kernel(backend):
     f, g = fg.value_and_grad(bisection, backend=backend), fg.jit(bisection, backend=backend)
     for k in range(40):

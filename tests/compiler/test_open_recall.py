@@ -454,7 +454,7 @@ def test_refusals_are_kept(folder, generalized):
     assert counts == counts[:1] * 3
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut", "changed", "all gone"])
+@pytest.mark.parametrize("damage", slow(["gone", "cut", "changed", "all gone"], "cut", "all gone"))
 def test_damage_is_noticed(folder, generalized, damage):
     expected = bits(make())
     made = len(generalized)

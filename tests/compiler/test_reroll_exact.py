@@ -33,7 +33,7 @@ from tests.every_way import (
     check_primal,
     flattened,
 )
-from tests.examples import examples
+from tests.examples import examples, slow
 from tests.programs import long_chains, numbers, programs
 
 
@@ -524,7 +524,9 @@ def turns(q):
     return total
 
 
-@pytest.mark.parametrize(("function", "shape"), [(attention, (16, 4)), (attention, (21, 3)), (turns, (2, 12))])
+@pytest.mark.parametrize(
+    ("function", "shape"), slow([(attention, (16, 4)), (attention, (21, 3)), (turns, (2, 12))], (21, 3))
+)
 def test_folds_whose_runs_end_elsewhere_in_each_lane(function, shape):
     """They are as long as each other, and cannot be taken apart by their lengths."""
     q = np.random.default_rng(4).standard_normal(shape) * 0.3

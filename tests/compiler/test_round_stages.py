@@ -123,7 +123,7 @@ def _nothing_known(monkeypatch):
     monkeypatch.setattr(round_stages, "_known", {})
 
 
-@pytest.mark.parametrize("name", slow(FUNCTIONS, "network", "pendulum", "rows"))
+@pytest.mark.parametrize("name", slow(FUNCTIONS, "garch", "lorenz", "network", "pendulum", "rows"))
 def test_bits_of_flat_python(name):
     short = name in ("one number", "a stream", "captured by a scan")  # with few operations in a round
     function, arguments = FUNCTIONS[name](700 if short else 400)
@@ -361,7 +361,7 @@ def test_other_captured_numbers_need_no_other_code():
     assert first.open is second.open
 
 
-@pytest.mark.parametrize("recurrence", slow(ALIKE, kalman, lstm, markov))
+@pytest.mark.parametrize("recurrence", slow(ALIKE, kalman, lstm, markov, recurrences.pendulum, recurrences.network))
 def test_loops_of_few_rounds_are_those_of_many(recurrence):
     """Whole programs with few rounds have as many statements as what is bound to a number of rounds."""
     counts = []

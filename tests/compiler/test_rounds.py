@@ -266,7 +266,7 @@ def kernel_with(recurrence, rounds):
     return kernel_of(*recurrence(rounds), "numpy")
 
 
-@pytest.mark.parametrize("recurrence", slow(RECURRENCES, lstm, kalman))
+@pytest.mark.parametrize("recurrence", slow(RECURRENCES, pendulum, ring, lstm, kalman))
 def test_the_loops_do_not_grow_with_the_number_of_rounds(recurrence):
     least = 140 if recurrence is extreme else 50  # a loop of 50 comparisons is not worth it
     few, many = (kernel_with(recurrence, rounds).arrays for rounds in (least, 150))
@@ -277,7 +277,7 @@ def test_the_loops_do_not_grow_with_the_number_of_rounds(recurrence):
     assert few.stats.scalars == many.stats.scalars < 300
 
 
-@pytest.mark.parametrize("recurrence", slow(RECURRENCES, lstm, kalman))
+@pytest.mark.parametrize("recurrence", slow(RECURRENCES, pendulum, ring, lstm, kalman))
 def test_the_source_of_numpy_does_not_grow_with_the_number_of_rounds(recurrence):
     few, many = (kernel_with(recurrence, rounds).source for rounds in (140, 150))
     assert len(few.splitlines()) == len(many.splitlines()) < 700
@@ -291,7 +291,7 @@ def test_rounds_of_vectors_are_array_statements_and_rounds_of_numbers_are_not():
     assert "v4.append(" in kernel_of(*lorenz(100), "numpy").source
 
 
-@pytest.mark.parametrize("recurrence", slow(RECURRENCES, lstm, kalman))
+@pytest.mark.parametrize("recurrence", slow(RECURRENCES, pendulum, ring, lstm, kalman))
 def test_the_bits_are_those_of_flat_python(recurrence):
     function, arguments = recurrence(70)
     argnums = tuple(range(len(arguments)))

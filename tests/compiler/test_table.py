@@ -224,7 +224,7 @@ def test_loops_over_look_ups(function, backend):
             f(rows, [*letters[:-1], 5])
 
 
-@pytest.mark.parametrize("backend", slow(BACKENDS, "native"))
+@pytest.mark.parametrize("backend", slow(BACKENDS, "native", "auto"))
 def test_rows_by_vmap_and_batches_of_any_size(backend):
     rows = [[math.sin(k), math.cos(k)] for k in range(5)]
 

@@ -542,7 +542,7 @@ def test_a_rate_is_asked_for_once_per_step() -> None:
     assert run("native") == run("python")
 
 
-@pytest.mark.parametrize("name", slow(OPTIMIZERS, "Nesterov", "Adam", "RMSprop, clip_value", "a function"))
+@pytest.mark.parametrize("name", slow(OPTIMIZERS, "SGD", "Nesterov", "Adam", "RMSprop, clip_value", "a function"))
 def test_repeated_steps(name: str, chunks: None) -> None:
     """They are the steps that so many calls would make, also between calls, and with other batches and leaves."""
 
